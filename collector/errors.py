@@ -1,0 +1,91 @@
+"""What can go wrong, in one tree.
+
+LineageError
+├── ConfigurationError     the user's mistake: exit code 2, no traceback
+├── SourceError            a platform could not be read; the next cycle tries again
+│   ├── AuthFailed         401 or 403, or the identity provider refused: slow retry, shown as what is wrong
+│   ├── Throttled          429 or a quota used up: wait `after` seconds
+│   ├── Unavailable        no connection, a time-out, a 5xx: back off
+│   ├── BadAnswer          an answer that cannot be read: HTML, broken JSON, wrong shape
+│   └── NotFound           what was asked for is not there (or hidden from this token)
+├── TriggerError           a run could not be started, or nobody knows whether it was
+└── LedgerError            the store
+    ├── LeaseLost          somebody else holds the lease: nothing was committed
+    ├── LedgerLocked       another process writes this ledger
+    ├── LedgerCorrupt      the file is no usable ledger
+    └── LedgerTooNew       a newer version of this program wrote it
+
+Every message says what was tried, on what and what came back; none holds a secret.
+"""
+
+
+class LineageError(Exception):
+    """Base of all errors that this program raises on purpose."""
+
+
+class ConfigurationError(LineageError):
+    """One or more mistakes in the configuration, a message each."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+class SourceError(LineageError):
+    """A platform could not be read."""
+
+
+class AuthFailed(SourceError):
+    """The platform or its identity provider refused our credentials."""
+
+
+class Throttled(SourceError):
+    """The platform asks for patience. `after` is in seconds, None where it gave no number."""
+
+    def __init__(self, message: str, after: float | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class Unavailable(SourceError):
+    """No usable answer, and trying again may help. `sent` says whether the request may have had an effect."""
+
+    def __init__(self, message: str, *, sent: bool = False) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class BadAnswer(SourceError):
+    """An answer came that this program cannot read."""
+
+
+class NotFound(SourceError):
+    """The platform does not have what was asked for."""
+
+
+class TriggerError(LineageError):
+    """A run could not be started. `doubtful` when it may have been started all the same."""
+
+    def __init__(self, message: str, *, doubtful: bool = False) -> None:
+        super().__init__(message)
+        self.doubtful = doubtful
+
+
+class LedgerError(LineageError):
+    """The store could not do what was asked."""
+
+
+class LeaseLost(LedgerError):
+    """The lease went to another holder; the commit was rolled back."""
+
+
+class LedgerLocked(LedgerError):
+    """Another process has the ledger open for writing."""
+
+
+class LedgerCorrupt(LedgerError):
+    """The ledger's file cannot be used."""
+
+
+class LedgerTooNew(LedgerError):
+    """The ledger was written by a newer version of this program."""

@@ -1,0 +1,322 @@
+"""The words of this program as values: what platforms say, what is known of a run, what is sent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+
+class RunState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    UNKNOWN = "unknown"
+
+    @property
+    def terminal(self) -> bool:
+        return self in _TERMINAL
+
+    @property
+    def began(self) -> bool:
+        """True in states that a run reaches only by starting."""
+        return self in _BEGAN
+
+
+_TERMINAL = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED})
+_BEGAN = frozenset({RunState.RUNNING, RunState.WAITING}) | _TERMINAL
+
+
+class EventKind(StrEnum):
+    """OpenLineage's eventType. OTHER is the queued run, RUNNING the way into and out of waiting."""
+
+    OTHER = "OTHER"
+    START = "START"
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    FAIL = "FAIL"
+    ABORT = "ABORT"
+
+    @property
+    def terminal(self) -> bool:
+        return self in _TERMINAL_KINDS
+
+
+_TERMINAL_KINDS = frozenset({EventKind.COMPLETE, EventKind.FAIL, EventKind.ABORT})
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A column. `type` as the platform spells it, None where it says nothing."""
+
+    name: str
+    type: str | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnEdge:
+    """Output column `field` comes from `source_field` of the input dataset; see OpenLineage's columnLineage facet."""
+
+    field: str
+    namespace: str
+    name: str
+    source_field: str
+    type: str = "DIRECT"
+    subtype: str | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One input or output, named as in OpenLineage. Counts are None where unknown, never zero for unknown.
+
+    `facets` are extra dataset facets as JSON values by key, already free of secrets. `change` is one of OpenLineage's
+    lifecycleStateChange words (OVERWRITE, CREATE, ...).
+    """
+
+    namespace: str
+    name: str
+    uri: str | None = None
+    fields: tuple[Field, ...] = ()
+    columns: tuple[ColumnEdge, ...] = ()
+    symlinks: tuple[tuple[str, str, str], ...] = ()
+    description: str | None = None
+    change: str | None = None
+    storage: tuple[str, str | None] | None = None
+    version: str | None = None
+    rows: int | None = None
+    bytes: int | None = None
+    files: int | None = None
+    facets: Mapping[str, Any] = field(default_factory=dict)
+
+
+class StageState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of a run. `outputs` names what this stage wrote, where that is known."""
+
+    key: str
+    kind: str
+    state: StageState
+    raw_state: str | None = None
+    engine: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The run that a run belongs to. `key` is its key at the same source when that source reports it as a run."""
+
+    run_id: UUID
+    namespace: str
+    job: str
+    key: str | None = None
+    root_run_id: UUID | None = None
+    root_namespace: str | None = None
+    root_job: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is run again and again. `name` begins with a word (see `collector.names`); `key` is the platform's id.
+
+    `kind` is OpenLineage's jobType (QUERY, TASK, JOB, ...); `integration` the platform's name in capitals.
+    """
+
+    key: str
+    namespace: str
+    name: str
+    kind: str
+    integration: str
+    description: str | None = None
+    owners: tuple[str, ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
+    sql: str | None = None
+    dialect: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a platform said of a run beside its state; what the next event of the run is made of.
+
+    `inputs` and `outputs` are None while unknown and empty only where the platform said that there are none.
+    `ids` are the platform's own ids and words for the platform facet. `problems` say what could not be found out
+    (they become the extractionError facet). Later facts replace earlier ones field by field, see `merged`.
+    """
+
+    description: str | None = None
+    inputs: tuple[Dataset, ...] | None = None
+    outputs: tuple[Dataset, ...] | None = None
+    error: str | None = None
+    error_language: str | None = None
+    engine: str | None = None
+    engine_version: str | None = None
+    external_id: str | None = None
+    nominal_start: datetime | None = None
+    nominal_end: datetime | None = None
+    parameters: tuple[tuple[str, str], ...] = ()
+    stages: tuple[Stage, ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
+    ids: Mapping[str, str] = field(default_factory=dict)
+    link: str | None = None
+    problems: tuple[str, ...] = ()
+
+    def merged(self, later: "Facts") -> "Facts":
+        """These facts with all that `later` knows; what it does not know stays."""
+        changed = {
+            name: value
+            for name in self.__slots__
+            if (value := getattr(later, name)) is not None and value != () and value != {}
+        }
+        known = {name: getattr(self, name) for name in self.__slots__}
+        return Facts(**{**known, **changed, "ids": {**self.ids, **later.ids}})
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a platform said about a run at one moment.
+
+    `key` is the platform's id of the run, unique within the source. `seen_at` is when the answer came. The other
+    times are the platform's own, None where it gives none: `queued_at` when the run was asked for, `started_at` and
+    `ended_at` only where the platform really says so. `settled` says that no enrichment is needed: everything the
+    terminal event needs is here. `due_at` is when the adapter wants to look again, None for every cycle.
+    `handle` is what the adapter needs to read this run again (stored, given back with the run, shown to nobody).
+    """
+
+    key: str
+    run_id: UUID
+    job: Job
+    state: RunState
+    raw_state: str | None
+    seen_at: datetime
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    facts: Facts = Facts()
+    parent: Parent | None = None
+    handle: Mapping[str, str] = field(default_factory=dict)
+    due_at: datetime | None = None
+    settled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Enrichment:
+    """What was found out about a run once, when it ended. Times as in `Observation`; they win over the earlier ones."""
+
+    facts: Facts = Facts()
+    job: Job | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    parent: Parent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Bounds of a moment that nobody told us: it lay after `after` (None: unknown) and not after `until`."""
+
+    after: datetime | None
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution of a job as known here.
+
+    `queued_at`, `began_at` and `finished_at` are the platform's times as last told. `started_at` and `ended_at` are
+    the event times of the START and terminal event that were made: None means not made yet, so at most one each is
+    made. A terminal `state` without `ended_at` waits for its enrichment until `enrich_until`. `progressed_at` is when
+    `raw_state` was first seen, `seen_at` when the run was last seen, `pending_since` the last time it was seen before
+    it began (or ended), for the observed interval.
+    """
+
+    key: str
+    run_id: UUID
+    job: Job
+    state: RunState
+    raw_state: str | None
+    seen_at: datetime
+    progressed_at: datetime
+    queued_at: datetime | None = None
+    began_at: datetime | None = None
+    finished_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    last_event_at: datetime | None = None
+    started_within: Interval | None = None
+    ended_within: Interval | None = None
+    facts: Facts = Facts()
+    parent: Parent | None = None
+    handle: Mapping[str, str] = field(default_factory=dict)
+    due_at: datetime | None = None
+    misses: int = 0
+    enrich_until: datetime | None = None
+    abandoned_at: datetime | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.ended_at is None and self.abandoned_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A change of run state that becomes one event. `within` is set where the platform gave no time for it;
+    `clamped_from` where its time had to be moved to keep the order."""
+
+    kind: EventKind
+    at: datetime
+    within: Interval | None = None
+    clamped_from: datetime | None = None
+
+
+class SkipKind(StrEnum):
+    """Why something was left out; each is counted, logged and listed by `lineage-collector skipped`."""
+
+    PAGE = "page"
+    ROW = "row"
+    STATUS = "status"
+    FILTERED = "filtered"
+    LATE = "late"
+    GAP = "gap"
+    VANISHED = "vanished"
+    ENRICHMENT = "enrichment"
+    SQL = "sql"
+    NAME = "name"
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Something that was left out or not understood: what it was (`subject`) and why, in words for people."""
+
+    kind: SkipKind
+    subject: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """One page of what a poll found; every page is one commit.
+
+    `missing` are keys of tracked runs that the platform says it does not have; `unread` those that could not be read
+    this time. `cursor` is None where it stays as it is: only the last page of a walk moves it.
+    """
+
+    observations: tuple[Observation, ...] = ()
+    cursor: str | None = None
+    missing: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    skips: tuple[Skip, ...] = ()

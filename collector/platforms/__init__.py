@@ -1,0 +1,1 @@
+"""One module per platform; each knows one vendor's API and nothing else of the project's business."""

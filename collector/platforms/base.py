@@ -1,0 +1,79 @@
+"""The port that a platform adapter satisfies, and what it is given.
+
+Adding a platform is one module with a `create` function and one entry point in the group
+`lineage_collector.platforms`, whose name is the `platform:` of the configuration.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from collector.clock import Clock
+from collector.http import HttpClient
+from collector.model import Enrichment, Observation, Poll, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `check`: what was tried, whether it works, and what to do when it does not."""
+
+    subject: str
+    ok: bool
+    detail: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What an adapter gets from its surroundings.
+
+    `http` sends requests (with TLS, proxy and extra headers of this source, and counts them); `namespace` is the job
+    namespace; `random` gives numbers in [0, 1) for jitter.
+    """
+
+    source: str
+    namespace: str
+    http: HttpClient
+    clock: Clock
+    random: Callable[[], float]
+
+
+class Platform(Protocol):
+    """One source. All methods raise `SourceError` and its kinds; none sleeps longer than its caller's deadline.
+
+    An adapter keeps no state that it cannot lose: what must survive is in the cursor and in each run's `handle`.
+    """
+
+    def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
+        """Yield pages: every tracked run that could be read, and runs nobody told us about.
+
+        `tracked` are the open runs that are due (`Run.due_at`), oldest due first. `cursor` is what the last page of
+        an earlier walk returned, None at the very first start. Yields at least one page, also when there is nothing
+        new. An error in the middle keeps the pages yielded before it.
+        """
+        ...
+
+    async def enrich(self, run: Run) -> Enrichment:
+        """What the terminal event needs and the poll did not bring. Called when a run ended, again after errors until
+        the run's deadline, and possibly twice after a crash."""
+        ...
+
+    async def trigger(self, job: str, parameters: Mapping[str, str], token: str) -> Observation:
+        """Start a run of `job` (the platform's id or external id) and say what came back. `token` is unique for this
+        request of a person: where the vendor takes an idempotency key, it is that. Raises `TriggerError`, with
+        `doubtful` when the answer was lost; never repeats a start by itself unless the vendor makes that safe."""
+        ...
+
+    async def watch(self, key: str, options: Mapping[str, str]) -> Observation:
+        """Read one run by its id, so that it can be tracked. Raises `NotFound`."""
+        ...
+
+    async def check(self) -> list[Finding]:
+        """Try the credentials and each needed endpoint once. Raises nothing but for a cancelled task."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+Create = Callable[[Any, Context], Platform]
+"""The entry point: (this source's part of the configuration, context) -> adapter. Reads no network."""

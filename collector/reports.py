@@ -1,0 +1,70 @@
+"""What happened, as values for whoever counts: metrics and status listen, nobody answers."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from collector.model import EventKind, RunState, SkipKind
+
+
+class PollResult(StrEnum):
+    OK = "ok"
+    AUTH = "auth"
+    THROTTLED = "throttled"
+    UNAVAILABLE = "unavailable"
+    BAD_ANSWER = "bad_answer"
+    DEADLINE = "deadline"
+    PAUSED = "paused"
+    """The ledger is at its limit, so nothing was asked."""
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class PollReport:
+    """One cycle of a source ended. `cause` is words for people, None when all went well."""
+
+    source: str
+    result: PollResult
+    seconds: float
+    at: datetime
+    interval: float
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReport:
+    """One HTTP request to a platform. `status` is None where no answer came; `remaining` is the quota left, if told."""
+
+    source: str
+    status: int | None
+    seconds: float
+    remaining: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventReport:
+    """One event was committed. `seconds` is the run's duration, on terminal events only."""
+
+    source: str
+    kind: EventKind
+    job: str
+    outcome: RunState | None = None
+    seconds: float | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SkipReport:
+    source: str
+    kind: SkipKind
+    count: int = 1
+
+
+class Observer(Protocol):
+    """Hears of each report. Called on the event loop; must be quick and must not raise."""
+
+    def polled(self, report: PollReport) -> None: ...
+    def requested(self, report: RequestReport) -> None: ...
+    def committed(self, report: EventReport) -> None: ...
+    def skipped(self, report: SkipReport) -> None: ...

@@ -1,0 +1,1 @@
+"""Servers that answer as the real platforms and backends do: for the demo, for our tests and for other people's."""

@@ -1,0 +1,201 @@
+"""What happens to a run from its creation on: named stories, and the timelines that they unfold to."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from random import Random
+
+TERMINAL = frozenset({"Complete", "Failed", "Canceled"})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    at: datetime
+    status: str | None
+
+
+@dataclass(slots=True)
+class Timeline:
+    """The statuses of one thing, ordered by time; the last change up to a moment is what a reader sees then."""
+
+    changes: list[Change]
+
+    def at(self, moment: datetime) -> Change | None:
+        seen = [change for change in self.changes if change.at <= moment]
+        return seen[-1] if seen else None
+
+    def set(self, status: str | None, at: datetime) -> None:
+        """From `at` on the status is this, whatever was planned."""
+        self.changes = [change for change in self.changes if change.at <= at]
+        self.changes.append(Change(at, status))
+
+    def first(self, statuses: frozenset[str | None]) -> Change | None:
+        return next((change for change in self.changes if change.status in statuses), None)
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """One stage before it has times. `after` holds positions in the list of plans; `writes` an output's position."""
+
+    job_type: str
+    after: tuple[int, ...] = ()
+    writes: int | None = None
+    source: int | None = None
+
+
+@dataclass(slots=True)
+class Stage:
+    id: int
+    plan: StagePlan
+    timeline: Timeline
+    engine: str | None
+    after: tuple[int, ...] = ()
+    error_id: int | None = None
+
+    @property
+    def created_at(self) -> datetime:
+        return self.timeline.changes[0].at
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Times are seconds, drawn between two bounds and stretched by the run's pace."""
+
+    queued: tuple[float, float] = (1.0, 6.0)
+    stage: tuple[float, float] = (20.0, 90.0)
+    begins_as: str = "Created"
+    fails: str | None = None
+    """Which stage fails: `validation` (before any), `first`, `wrangle` or `writing` (the last stage that writes)."""
+    canceled: str | None = None
+    """When it is canceled: `queued` or `running`."""
+    odd: tuple[str | None, ...] = ()
+    """Statuses that show for a while in the middle of the run."""
+    deleted: str | None = None
+    """When it is deleted: `running` or `ended`."""
+    late_publish: bool = False
+    stuck: bool = False
+
+
+STORIES: dict[str, Story] = {
+    "complete": Story(),
+    "quick": Story(queued=(0.2, 0.6), stage=(0.3, 0.9)),
+    "long": Story(stage=(900.0, 1800.0)),
+    "pending": Story(begins_as="Pending"),
+    "failed": Story(fails="wrangle"),
+    "failed_at_once": Story(queued=(0.2, 0.6), stage=(0.3, 0.9), fails="first"),
+    "partial": Story(fails="writing"),
+    "validation_failed": Story(fails="validation"),
+    "canceled": Story(canceled="running"),
+    "canceled_queued": Story(canceled="queued"),
+    "undefined": Story(odd=("undefined", None)),
+    "deleted": Story(deleted="running"),
+    "deleted_later": Story(deleted="ended"),
+    "late_publish": Story(late_publish=True),
+    "stuck": Story(stuck=True),
+}
+
+
+@dataclass(slots=True)
+class Unfolded:
+    """A story with its times."""
+
+    group: Timeline
+    stages: list[Timeline] = field(default_factory=list)
+    late: Timeline | None = None
+    deleted_at: datetime | None = None
+
+
+def unfold(story: Story, plans: list[StagePlan], begin: datetime, pace: float, random: Random) -> Unfolded:
+    """The timelines of the group and of each planned stage, in order. `plans` of a validation failure stay at Created."""
+
+    def drawn(bounds: tuple[float, float]) -> timedelta:
+        return timedelta(milliseconds=round(random.uniform(*bounds) * pace * 1000))
+
+    group = Timeline([Change(begin, story.begins_as)])
+    created = begin + drawn((0.1, 0.15))
+    started = begin + drawn(story.queued) + drawn((0.2, 0.3))
+    if story.fails == "validation":
+        group.set("Failed", started)
+        return Unfolded(group, [Timeline([Change(created, "Failed")]) for _ in plans])
+    stages = _stages(story, plans, created, started, [drawn(story.stage) for _ in plans])
+    end = max(stage.changes[-1].at for stage in stages) + drawn((0.2, 1.0))
+    group.changes.append(Change(started, "InProgress"))
+    group.changes += _odd(story, started, end)
+    if not story.stuck:
+        group.changes.append(Change(end, "Failed" if _failed(stages) else "Complete"))
+    told = Unfolded(group, stages)
+    _interrupt(told, story, started, end)
+    if story.late_publish:
+        told.late = Timeline(
+            [Change(end + drawn((30.0, 60.0)), "InProgress"), Change(end + drawn((90.0, 120.0)), "Complete")]
+        )
+    return told
+
+
+def _stages(
+    story: Story, plans: list[StagePlan], created: datetime, started: datetime, lasts: list[timedelta]
+) -> list[Timeline]:
+    doomed = _doomed(story, plans)
+    done: list[Timeline] = []
+    for position, plan in enumerate(plans):
+        before = [done[index].changes[-1] for index in plan.after]
+        begins = max([started, *(change.at for change in before)])
+        if any(change.status != "Complete" for change in before):
+            done.append(Timeline([Change(created, "Created"), Change(begins, "Canceled")]))
+            continue
+        ends = "Failed" if position == doomed else "Complete"
+        changes = [Change(created, "Created"), Change(begins, "InProgress"), Change(begins + lasts[position], ends)]
+        done.append(Timeline(changes[:2] if story.stuck else changes))
+    return done
+
+
+def _doomed(story: Story, plans: list[StagePlan]) -> int | None:
+    if story.fails == "first":
+        return 0
+    if story.fails == "wrangle":
+        return next(position for position, plan in enumerate(plans) if plan.job_type == "wrangle")
+    if story.fails == "writing":
+        return max(position for position, plan in enumerate(plans) if plan.writes is not None)
+    return None
+
+
+def _failed(stages: list[Timeline]) -> bool:
+    return any(stage.changes[-1].status == "Failed" for stage in stages)
+
+
+def _odd(story: Story, started: datetime, end: datetime) -> list[Change]:
+    if not story.odd:
+        return []
+    step = (end - started) / (len(story.odd) + 2)
+    odd = [Change(started + step * (place + 1), status) for place, status in enumerate(story.odd)]
+    return [*odd, Change(started + step * (len(story.odd) + 1), "InProgress")]
+
+
+def _interrupt(told: Unfolded, story: Story, started: datetime, end: datetime) -> None:
+    begin = told.group.changes[0].at
+    if story.canceled == "queued":
+        cancel(told.group, told.stages, begin + (started - begin) / 2)
+    if story.canceled == "running":
+        cancel(told.group, told.stages, started + (end - started) / 2)
+    if story.deleted == "running":
+        told.deleted_at = started + (end - started) / 2
+    if story.deleted == "ended":
+        told.deleted_at = end + (end - started)
+
+
+def cancel(group: Timeline, stages: list[Timeline], at: datetime) -> bool:
+    """Cancel the group and its open stages at this time. False, with nothing changed, when the group had ended."""
+    return finish(group, stages, "Canceled", at)
+
+
+def finish(group: Timeline, stages: list[Timeline], status: str, at: datetime) -> bool:
+    """End the group and its open stages with this status now. False, with nothing changed, when it had ended."""
+    now = group.at(at)
+    if now is not None and now.status in TERMINAL:
+        return False
+    for stage in stages:
+        if stage.changes[0].at > at:
+            stage.changes = [Change(stage.changes[0].at, status)]
+        elif (seen := stage.at(at)) is None or seen.status not in TERMINAL:
+            stage.set(status, at)
+    group.set(status, at)
+    return True

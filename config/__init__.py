@@ -1,0 +1,1 @@
+"""The configuration: one YAML file, checked, with secrets by reference."""

@@ -1,0 +1,1 @@
+"""What leaves: delivery to each sink, metrics and pages."""

@@ -1,0 +1,116 @@
+"""The port that a sink satisfies. Adding a sink is one module with `create` and an entry point in `lineage_collector.sinks`."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+from collector.clock import Clock
+from collector.http import HttpClient
+from collector.model import EventKind
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One event on its way to one sink: the head of its lane.
+
+    `strand_id` and `seq` name it within the ledger, `run_id` is the run's number there (not its UUID: that is in
+    `body`, the event's JSON bytes). `attempts` failed before this one; `committed_at` is in epoch milliseconds.
+    """
+
+    strand_id: int
+    seq: int
+    run_id: int
+    source_id: int
+    kind: EventKind
+    body: bytes
+    attempts: int
+    committed_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The sink has it for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Not delivered; try again.
+
+    `after` is what the sink asked for, None lets delivery choose. `in_flight`: handed over without an answer yet, ask
+    again with the same event and do not send it twice. `unanswered`: an attempt ended without an answer and may still
+    be applied later. `slow`: a person has to mend something (credentials, a missing topic), so look only now and then.
+    `sink_wide`: it says something about the sink, not about this event, and so counts for the circuit.
+    """
+
+    cause: str
+    after: timedelta | None = None
+    in_flight: bool = False
+    unanswered: bool = False
+    slow: bool = False
+    sink_wide: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Refused for good, because of what is in this event. `cause` is kept and shown."""
+
+    cause: str
+
+
+Outcome = Delivered | Retry | Park
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `check`: what was tried, whether it works, and what to do when it does not."""
+
+    subject: str
+    ok: bool
+    detail: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a sink gets from its surroundings. `http` is None for sinks that asked for none."""
+
+    sink: str
+    http: HttpClient
+    clock: Clock
+    random: Callable[[], float]
+
+
+class Sink(Protocol):
+    """One configured target. Sinks never sleep and never swallow: every event of a batch gets exactly one outcome."""
+
+    wants: frozenset[EventKind]
+    """The kinds that this sink takes when the configuration says nothing."""
+    capacity: int
+    """How many events delivery may have in flight here at once."""
+    rechecks: bool
+    """True where an unanswered attempt may be applied later (Marquez), so that doubts are kept."""
+    longest_attempt: timedelta
+    """No single attempt takes longer; the sink's lease is sized by it."""
+
+    def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[tuple[Outgoing, Outcome]]:
+        """Send, at most one event per strand, and yield each outcome as it comes. Several calls may be under way at
+        once. Closing the iterator early (SIGTERM) leaves the events without an outcome unanswered."""
+        ...
+
+    async def recheck(self, terminal: Outgoing) -> Outcome:
+        """Look whether the run of this acknowledged terminal event still ended as it says, and mend it if not.
+        `Delivered` settles the doubt; `Retry` looks again. Only called where `rechecks`."""
+        ...
+
+    async def check(self) -> list[Finding]:
+        """Try the target once. Raises nothing but for a cancelled task."""
+        ...
+
+    async def close(self, deadline: float) -> None:
+        """Let go within `deadline` seconds."""
+        ...
+
+
+Create = Callable[[Any, Context], Sink]
+"""The entry point: (this sink's part of the configuration, context) -> sink. Opens no connection."""

@@ -1,0 +1,54 @@
+"""Throw-away certificates for the servers of one test run, made by the openssl command."""
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.servers.processes import unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """PEM files. `server` holds key and certificate (127.0.0.1 and localhost); `stranger` is an authority nobody uses."""
+
+    ca: Path
+    server: Path
+    client: Path
+    client_key: Path
+    stranger: Path
+
+
+def make_certificates(folder: Path) -> Certificates:
+    if shutil.which("openssl") is None:
+        unavailable("no openssl command to make certificates with")
+    _authority(folder, "ca")
+    _authority(folder, "stranger")
+    _signed(folder, "server", "/CN=localhost", "subjectAltName=IP:127.0.0.1,DNS:localhost")
+    _signed(folder, "client", "/CN=client", "extendedKeyUsage=clientAuth")
+    server = folder / "server.pem"
+    server.write_text((folder / "server.key").read_text() + (folder / "server.crt").read_text())
+    return Certificates(
+        ca=folder / "ca.crt",
+        server=server,
+        client=folder / "client.crt",
+        client_key=folder / "client.key",
+        stranger=folder / "stranger.crt",
+    )
+
+
+def _authority(folder: Path, name: str) -> None:
+    _openssl(folder, f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -keyout {name}.key -out {name}.crt")
+
+
+def _signed(folder: Path, name: str, subject: str, extension: str) -> None:
+    (folder / f"{name}.ext").write_text(extension + "\n")
+    _openssl(folder, f"req -newkey rsa:2048 -nodes -subj {subject} -keyout {name}.key -out {name}.csr")
+    _openssl(
+        folder,
+        f"x509 -req -days 2 -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -extfile {name}.ext -out {name}.crt",
+    )
+
+
+def _openssl(folder: Path, arguments: str) -> None:
+    subprocess.run(["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True, timeout=30)

@@ -1,0 +1,120 @@
+"""Debian's Prometheus for the tests: scrapes one target each second; ended by process id."""
+
+import asyncio
+import json
+import shutil
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers.ports import LOOPBACK, free_port
+from tests.servers.processes import ServerProcess, unavailable
+
+_CONFIG = """\
+global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
+rule_files: {rules}
+scrape_configs:
+  - job_name: lineage
+    metrics_path: {path}
+    static_configs: [{{targets: ["{target}"]}}]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    labels: dict[str, str]
+    value: float
+
+
+class Prometheus:
+    def __init__(self, process: ServerProcess) -> None:
+        self.process = process
+        self.url = f"http://{LOOPBACK}:{process.port}"
+
+    async def query(self, expression: str) -> list[Sample]:
+        """An instant query now."""
+        parameters = urllib.parse.urlencode({"query": expression})
+        answer = await asyncio.to_thread(_get, f"{self.url}/api/v1/query?{parameters}")
+        return [Sample(row["metric"], float(row["value"][1])) for row in answer["data"]["result"]]
+
+    async def wait_for(self, expression: str, *, seconds: float = 20) -> list[Sample]:
+        """The first answer that is not empty. An AssertionError after `seconds` shows what the scrapes brought."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if found := await self.query(expression):
+                return found
+            await asyncio.sleep(0.2)
+        raise AssertionError(f"{expression} stayed empty for {seconds} s; targets: {await self.targets()}")
+
+    async def targets(self) -> list[dict[str, Any]]:
+        """The scrape targets as Prometheus sees them, with `health` and `lastError`."""
+        answer = await asyncio.to_thread(_get, f"{self.url}/api/v1/targets")
+        return list(answer["data"]["activeTargets"])
+
+
+StartPrometheus = Callable[..., Prometheus]
+
+
+@pytest.fixture
+def start_prometheus(tmp_path: Path) -> Iterator[StartPrometheus]:
+    """A function: `start_prometheus("127.0.0.1:9100", path="/metrics", rules=[file])`."""
+    program = _command("prometheus")
+    started: list[ServerProcess] = []
+
+    def start(target: str, *, path: str = "/metrics", rules: list[Path] | None = None) -> Prometheus:
+        folder = tmp_path / f"prometheus-{len(started)}"
+        folder.mkdir()
+        names = json.dumps([str(rule) for rule in rules or []])
+        (folder / "prometheus.yml").write_text(_CONFIG.format(target=target, path=path, rules=names))
+        port = free_port()
+        arguments = [
+            "--config.file=prometheus.yml",
+            "--storage.tsdb.path=data",
+            f"--web.listen-address={LOOPBACK}:{port}",
+        ]
+        process = ServerProcess([program, *arguments], folder=folder, port=port)
+        started.append(process)
+        process.start()
+        return Prometheus(process)
+
+    yield start
+    for process in started:
+        process.stop()
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A function: `promtool("check", "metrics", stdin=text)`; the caller looks at `returncode`, `stdout`, `stderr`."""
+    program = _command("promtool")
+
+    def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [program, *arguments], input=stdin, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return run
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if {"start_prometheus", "promtool"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.prometheus)
+
+
+def _command(name: str) -> str:
+    if (found := shutil.which(name)) is None:
+        unavailable(f"no {name} command (Debian's package prometheus has it)")
+    return found
+
+
+def _get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return json.load(answer)
