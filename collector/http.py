@@ -57,14 +57,15 @@ class HttpClient:
         url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        params: Mapping[str, Any] | list[tuple[str, str]] | None = None,
+        params: Mapping[str, str | int] | list[tuple[str, str | int | float | bool | None]] | None = None,
         content: bytes | None = None,
         json: Any = None,
         data: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> httpx.Response:
         """One request, redirects not followed, the whole answer read. `url` is sent as it is written: percent-encode
-        path parts yourself with nothing left safe."""
+        path parts yourself with nothing left safe.
+        """
         client = self._opened()
         started = monotonic()
         try:

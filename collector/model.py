@@ -178,13 +178,14 @@ class Facts:
 
     def merged(self, later: "Facts") -> "Facts":
         """These facts with all that `later` knows; what it does not know stays."""
-        changed = {
-            name: value
-            for name in self.__slots__
-            if (value := getattr(later, name)) is not None and value != () and value != {}
-        }
         known = {name: getattr(self, name) for name in self.__slots__}
+        changed = {name: value for name in self.__slots__ if _says(name, value := getattr(later, name))}
         return Facts(**{**known, **changed, "ids": {**self.ids, **later.ids}})
+
+
+def _says(name: str, value: object) -> bool:
+    """An empty list of datasets says that there are none; any other empty fact says nothing."""
+    return value is not None and (name in {"inputs", "outputs"} or value != ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +276,8 @@ class Run:
 @dataclass(frozen=True, slots=True)
 class Transition:
     """A change of run state that becomes one event. `within` is set where the platform gave no time for it;
-    `clamped_from` where its time had to be moved to keep the order."""
+    `clamped_from` where its time had to be moved to keep the order.
+    """
 
     kind: EventKind
     at: datetime
@@ -320,3 +322,23 @@ class Poll:
     missing: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     skips: tuple[Skip, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One event on its way to one sink: the head of its lane.
+
+    `strand_id` and `seq` name it within the ledger, `run_id` is the run's number there (not its UUID: that is in
+    `body`, the event's JSON bytes). `attempts` failed before this one. `committed_at` and `happened_at` (the event's
+    eventTime) are in epoch milliseconds.
+    """
+
+    strand_id: int
+    seq: int
+    run_id: int
+    source_id: int
+    kind: EventKind
+    body: bytes
+    attempts: int
+    committed_at: int
+    happened_at: int

@@ -7,25 +7,7 @@ from typing import Any, Protocol
 
 from collector.clock import Clock
 from collector.http import HttpClient
-from collector.model import EventKind
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One event on its way to one sink: the head of its lane.
-
-    `strand_id` and `seq` name it within the ledger, `run_id` is the run's number there (not its UUID: that is in
-    `body`, the event's JSON bytes). `attempts` failed before this one; `committed_at` is in epoch milliseconds.
-    """
-
-    strand_id: int
-    seq: int
-    run_id: int
-    source_id: int
-    kind: EventKind
-    body: bytes
-    attempts: int
-    committed_at: int
+from collector.model import EventKind, Outgoing
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +77,14 @@ class Sink(Protocol):
 
     def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[tuple[Outgoing, Outcome]]:
         """Send, at most one event per strand, and yield each outcome as it comes. Several calls may be under way at
-        once. Closing the iterator early (SIGTERM) leaves the events without an outcome unanswered."""
+        once. Closing the iterator early (SIGTERM) leaves the events without an outcome unanswered.
+        """
         ...
 
     async def recheck(self, terminal: Outgoing) -> Outcome:
         """Look whether the run of this acknowledged terminal event still ended as it says, and mend it if not.
-        `Delivered` settles the doubt; `Retry` looks again. Only called where `rechecks`."""
+        `Delivered` settles the doubt; `Retry` looks again. Only called where `rechecks`.
+        """
         ...
 
     async def check(self) -> list[Finding]:

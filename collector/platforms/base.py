@@ -55,13 +55,15 @@ class Platform(Protocol):
 
     async def enrich(self, run: Run) -> Enrichment:
         """What the terminal event needs and the poll did not bring. Called when a run ended, again after errors until
-        the run's deadline, and possibly twice after a crash."""
+        the run's deadline, and possibly twice after a crash.
+        """
         ...
 
     async def trigger(self, job: str, parameters: Mapping[str, str], token: str) -> Observation:
         """Start a run of `job` (the platform's id or external id) and say what came back. `token` is unique for this
         request of a person: where the vendor takes an idempotency key, it is that. Raises `TriggerError`, with
-        `doubtful` when the answer was lost; never repeats a start by itself unless the vendor makes that safe."""
+        `doubtful` when the answer was lost; never repeats a start by itself unless the vendor makes that safe.
+        """
         ...
 
     async def watch(self, key: str, options: Mapping[str, str]) -> Observation:
