@@ -135,7 +135,7 @@ class Kafka:
             consumer.assign(parts)
             ends = await consumer.end_offsets(parts)
             found: list[Record] = []
-            while any([await consumer.position(part) < ends[part] for part in parts]):  # noqa: C419 - awaits inside
+            while any([await consumer.position(part) < ends[part] for part in parts]):
                 batches = await consumer.getmany(timeout_ms=1_000)
                 found += [_record(raw) for batch in batches.values() for raw in batch]
         return sorted(found, key=lambda record: (record.partition, record.offset))
@@ -218,7 +218,12 @@ def _download() -> None:
     goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=jars"]
     try:
         done = subprocess.run(
-            ["mvn", "-q", "-B", "-f", "pom.xml", *goal], cwd=CACHE, capture_output=True, text=True, timeout=200, check=False
+            ["mvn", "-q", "-B", "-f", "pom.xml", *goal],
+            cwd=CACHE,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         unavailable("no Kafka for the tests: Maven did not finish its download within 200 s")

@@ -60,6 +60,7 @@ class Prometheus:
 
 
 StartPrometheus = Callable[..., Prometheus]
+Promtool = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def start_prometheus(tmp_path: Path) -> Iterator[StartPrometheus]:
 
 
 @pytest.fixture(scope="session")
-def promtool() -> Callable[..., subprocess.CompletedProcess[str]]:
+def promtool() -> Promtool:
     """A function: `promtool("check", "metrics", stdin=text)`; the caller looks at `returncode`, `stdout`, `stderr`."""
     program = _command("promtool")
 

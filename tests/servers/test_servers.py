@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from tests.servers.kafka import Kafka
 from tests.servers.ports import free_port, free_ports, is_open
 from tests.servers.processes import ServerDidNotStartError, ServerProcess, unavailable
-from tests.servers.prometheus import StartPrometheus
+from tests.servers.prometheus import Promtool, StartPrometheus
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_missing_server_fails_in_ci_and_skips_elsewhere(
     monkeypatch: pytest.MonkeyPatch, ci: str, outcome: str
 ) -> None:
     monkeypatch.setenv("CI", ci)
-    with pytest.raises(BaseException, match="no java") as caught:  # noqa: B017, PT011 - both derive from it alone
+    with pytest.raises(BaseException, match="no java") as caught:
         unavailable("no java")
     assert type(caught.value).__name__ == outcome
 
@@ -112,7 +112,6 @@ async def test_prometheus_scrapes(start_prometheus: StartPrometheus) -> None:
     assert sample.value == 42
 
 
-def test_promtool_objects_to_a_bad_name(promtool: object) -> None:
-    assert callable(promtool)
+def test_promtool_objects_to_a_bad_name(promtool: Promtool) -> None:
     done = promtool("check", "metrics", stdin="# HELP a_ms Text.\n# TYPE a_ms gauge\na_ms 1\n")
     assert done.returncode == 3
