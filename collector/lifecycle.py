@@ -1,0 +1,239 @@
+"""The life of a run: pure functions from what is known and what was seen to what is known next and what happened.
+
+Promise 3: at most one START and one terminal event come out, whatever the polls saw. Promise 5: a transition carries
+the platform's time where there is one, else the poll's with the interval in which it really happened; times never go
+back within a run. Where the platform gives times, START and terminal event do not depend on when the polls came.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from collector.model import (
+    Enrichment,
+    EventKind,
+    Facts,
+    Interval,
+    Observation,
+    Run,
+    RunState,
+    Skip,
+    SkipKind,
+    Transition,
+)
+
+MISSES_ALLOWED = 3
+"""A run that was not there so many times in a row is given up."""
+
+_TERMINAL_EVENT = {
+    RunState.SUCCEEDED: EventKind.COMPLETE,
+    RunState.FAILED: EventKind.FAIL,
+    RunState.CANCELED: EventKind.ABORT,
+}
+
+
+class VanishedPolicy(StrEnum):
+    LEAVE_OPEN = "leave_open"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The run as known now, what happened, and what was left out."""
+
+    run: Run
+    transitions: tuple[Transition, ...] = ()
+    skips: tuple[Skip, ...] = ()
+
+
+def observe(known: Run | None, seen: Observation, *, enrich_within: timedelta) -> Step:
+    """Take one observation in.
+
+    A run seen to have ended gets no event yet unless the observation is `settled`: its enrichment (or the deadline
+    `enrich_until`) makes START, where still owed, and the terminal event, through `finish`.
+    """
+    if known is not None and (known.ended_at is not None or known.state.terminal):
+        return _after_the_end(known, seen)
+    run = _noted(known, seen)
+    if seen.state is RunState.UNKNOWN:
+        cause = f"status {seen.raw_state!r} of a run is not known here; the run stays open"
+        return Step(run, skips=(Skip(SkipKind.STATUS, str(seen.raw_state), cause),))
+    if seen.state.terminal:
+        run = _end_noted(run, known, seen, enrich_within)
+        return finish(run, Enrichment()) if seen.settled else Step(run)
+    if seen.state is RunState.QUEUED:
+        return _queued(run)
+    return _under_way(run, known, seen)
+
+
+def finish(run: Run, found: Enrichment | None, *, problem: str | None = None) -> Step:
+    """Make the terminal event of a run that was seen to have ended, and its START where that was never made.
+
+    `found` is None when the enrichment did not succeed in time; `problem` then says why, for the extractionError facet.
+    """
+    if run.ended_at is not None or not run.state.terminal:
+        return Step(run)
+    run = _enriched(run, found or Enrichment(), problem)
+    transitions: list[Transition] = []
+    if run.started_at is None:
+        run, start = _late_start(run)
+        transitions.append(start)
+    run, end = _tell(run, _TERMINAL_EVENT[run.state], run.finished_at, run.ended_within)
+    transitions.append(end)
+    return Step(replace(run, ended_at=end.at, enrich_until=None, due_at=None), tuple(transitions))
+
+
+def missed(run: Run, at: datetime, policy: VanishedPolicy) -> Step:
+    """The platform says that it has no such run. The third time in a row the run becomes unknown and is given up;
+    a policy of ABORT ends it at the time it was last seen.
+    """
+    if not run.open or run.state.terminal:
+        return Step(run)
+    run = replace(run, misses=run.misses + 1)
+    if run.misses < MISSES_ALLOWED:
+        return Step(run)
+    cause = f"not found {run.misses} times in a row, last seen {run.seen_at.isoformat()}"
+    skip = Skip(SkipKind.VANISHED, run.key, f"{cause}; {_WHAT_NOW[policy]}")
+    run = replace(run, state=RunState.UNKNOWN, abandoned_at=at, due_at=None)
+    if policy is VanishedPolicy.LEAVE_OPEN:
+        return Step(run, skips=(skip,))
+    transitions: list[Transition] = []
+    if run.started_at is None:
+        run, start = _late_start(replace(run, finished_at=run.finished_at or run.seen_at))
+        transitions.append(start)
+    run, end = _tell(run, EventKind.ABORT, run.seen_at, Interval(run.seen_at, at))
+    transitions.append(end)
+    return Step(replace(run, ended_at=end.at), tuple(transitions), (skip,))
+
+
+_WHAT_NOW = {
+    VanishedPolicy.LEAVE_OPEN: "no longer watched, nothing was emitted",
+    VanishedPolicy.ABORT: "ended by an ABORT",
+}
+
+
+def _noted(known: Run | None, seen: Observation) -> Run:
+    if known is None:
+        return Run(
+            key=seen.key,
+            run_id=seen.run_id,
+            job=seen.job,
+            state=seen.state,
+            raw_state=seen.raw_state,
+            seen_at=seen.seen_at,
+            progressed_at=seen.seen_at,
+            queued_at=seen.queued_at,
+            began_at=seen.started_at,
+            finished_at=seen.ended_at,
+            facts=seen.facts,
+            parent=seen.parent,
+            handle=seen.handle,
+            due_at=seen.due_at,
+        )
+    return replace(
+        known,
+        job=seen.job,
+        raw_state=seen.raw_state,
+        seen_at=max(known.seen_at, seen.seen_at),
+        progressed_at=known.progressed_at if seen.raw_state == known.raw_state else seen.seen_at,
+        queued_at=seen.queued_at or known.queued_at,
+        began_at=seen.started_at or known.began_at,
+        finished_at=seen.ended_at or known.finished_at,
+        facts=known.facts.merged(seen.facts),
+        parent=known.parent or seen.parent,
+        handle={**known.handle, **seen.handle},
+        due_at=seen.due_at,
+        misses=0,
+        abandoned_at=None,
+    )
+
+
+def _after_the_end(known: Run, seen: Observation) -> Step:
+    if seen.state in {known.state, RunState.UNKNOWN}:
+        return Step(known)
+    cause = f"run {known.key} was {known.state} and is now said to be {seen.raw_state}; the first end stands"
+    return Step(known, skips=(Skip(SkipKind.LATE, known.key, cause),))
+
+
+def _queued(run: Run) -> Step:
+    if run.last_event_at is not None:
+        return Step(run)
+    run = replace(run, state=RunState.QUEUED)
+    run, queued = _tell(run, EventKind.OTHER, run.queued_at, Interval(None, run.seen_at))
+    return Step(run, (queued,))
+
+
+def _under_way(run: Run, known: Run | None, seen: Observation) -> Step:
+    transitions: list[Transition] = []
+    within = Interval(_last_seen_before(known, seen), seen.seen_at)
+    if run.started_at is None:
+        run, start = _tell(run, EventKind.START, _beginning(run), within)
+        run = replace(run, started_at=start.at, started_within=start.within)
+        transitions.append(start)
+    was_waiting = known is not None and known.state is RunState.WAITING
+    if was_waiting != (seen.state is RunState.WAITING):
+        run, moved = _tell(run, EventKind.RUNNING, None, within)
+        transitions.append(moved)
+    return Step(replace(run, state=seen.state), tuple(transitions))
+
+
+def _end_noted(run: Run, known: Run | None, seen: Observation, enrich_within: timedelta) -> Run:
+    within = Interval(_last_seen_before(known, seen), seen.seen_at)
+    return replace(
+        run,
+        state=seen.state,
+        started_within=run.started_within or within,
+        ended_within=within,
+        enrich_until=seen.seen_at + enrich_within,
+        due_at=None,
+    )
+
+
+def _enriched(run: Run, found: Enrichment, problem: str | None) -> Run:
+    facts = run.facts.merged(found.facts)
+    if problem is not None:
+        facts = facts.merged(Facts(problems=(*facts.problems, problem)))
+    return replace(
+        run,
+        facts=facts,
+        job=found.job or run.job,
+        began_at=found.started_at or run.began_at,
+        finished_at=found.ended_at or run.finished_at,
+        parent=run.parent or found.parent,
+    )
+
+
+def _late_start(run: Run) -> tuple[Run, Transition]:
+    """START of a run that was never seen under way: at its beginning; at its end where it never began; where the
+    platform gives neither, at the time it was asked for.
+    """
+    at = _beginning(run) or run.finished_at or run.queued_at
+    exact = run.began_at is not None or run.finished_at is not None
+    within = None if exact else run.started_within
+    if at is not None and run.began_at is None and run.queued_at is not None:
+        at = max(at, run.queued_at)
+    run, start = _tell(run, EventKind.START, at, run.started_within)
+    return replace(run, started_at=start.at, started_within=within), replace(start, within=within)
+
+
+def _beginning(run: Run) -> datetime | None:
+    if run.began_at is None or run.queued_at is None:
+        return run.began_at
+    return max(run.began_at, run.queued_at)
+
+
+def _last_seen_before(known: Run | None, seen: Observation) -> datetime | None:
+    return known.seen_at if known is not None else seen.queued_at
+
+
+def _tell(run: Run, kind: EventKind, platform_time: datetime | None, within: Interval | None) -> tuple[Run, Transition]:
+    """The transition at the platform's time, else at the end of the interval; never before the run's last event."""
+    wanted = platform_time or (within.until if within else run.seen_at)
+    at = max(wanted, run.last_event_at) if run.last_event_at else wanted
+    transition = Transition(
+        kind,
+        at,
+        within=None if platform_time is not None else within,
+        clamped_from=wanted if at != wanted else None,
+    )
+    return replace(run, last_event_at=at), transition

@@ -1,0 +1,61 @@
+"""Names that every backend can carry: namespaces, job names and dataset names.
+
+Marquez 0.51 rewrites other characters in namespaces, splits node ids at colons and answers 500 for the graph of a name
+that begins with a digit under a namespace with `://`; so names are made and checked here, before anything is stored.
+"""
+
+import re
+import unicodedata
+from urllib.parse import urlsplit
+from zlib import crc32
+
+_NAMESPACE = re.compile(r"[A-Za-z][A-Za-z0-9_\-.@+/]*(:(//|\d)[A-Za-z0-9_\-.@+/]*)*")
+_UNFIT = re.compile(r"[^A-Za-z0-9_\-.@+/:]")
+LONGEST = 255
+
+
+def namespace(platform: str, base_url: str, *parts: str) -> str:
+    """`{platform}://{host}[:port]/{parts}`, with characters that a backend would rewrite replaced by `_`."""
+    url = urlsplit(base_url)
+    host = (url.hostname or "localhost") + (f":{url.port}" if url.port else "")
+    path = "/".join(_UNFIT.sub("_", part).replace(":", "_") for part in parts if part)
+    return f"{platform}://{host}/{path}" if path else f"{platform}://{host}"
+
+
+def namespace_fault(name: str) -> str | None:
+    """Why a backend would not keep this namespace as it is, None where it would."""
+    if not name:
+        return "is empty"
+    if len(name) > LONGEST:
+        return f"is longer than {LONGEST} characters"
+    if _NAMESPACE.fullmatch(name) is None:
+        return "may hold only letters, digits and _-.@+/ after a first letter, and ':' only before '//' or a digit"
+    return None
+
+
+def part(text: str) -> str:
+    """One part of a dataset or job name: `/`, `:`, `#` and `%` percent-encoded, control characters gone."""
+    return "".join(f"%{ord(c):02X}" if c in "/:#%" else c for c in clean(text))
+
+
+def dataset(first: str, *rest: str) -> str:
+    """A dataset name from a leading word and its parts, `/` between them."""
+    return cut("/".join([first, *(part(text) for text in rest)]))
+
+
+def clean(text: str) -> str:
+    """The text without control characters (NUL makes Marquez answer 500) and lone surrogates."""
+    return "".join(c for c in text if unicodedata.category(c) not in {"Cc", "Cs"})
+
+
+def clean_text(text: str) -> str:
+    """As `clean`, for prose and SQL: tabs and line ends stay."""
+    return "".join(c for c in text if c in "\t\n\r" or unicodedata.category(c) not in {"Cc", "Cs"})
+
+
+def cut(name: str) -> str:
+    """At most 255 characters, the end kept apart from others by a checksum where something was cut off."""
+    if len(name) <= LONGEST:
+        return name
+
+    return f"{name[: LONGEST - 9]}~{crc32(name.encode()):08x}"
