@@ -62,6 +62,15 @@ GONE = "(gone)"
 
 NOVEL_STEP = "recalibrating"
 
+_DETOURS: dict[Story, tuple[str, list[str | None]]] = {
+    Story.REVIEW: ("to_parse", ["to_review", "reviewed"]),
+    Story.SELECT: ("reusing", ["to_select", "selected"]),
+    Story.BLINKING: ("to_import", [GONE]),
+    Story.UNKNOWN_STEP: ("to_import", [NOVEL_STEP]),
+    Story.NULL_STEP: ("to_import", [None]),
+}
+"""What is walked before a step of the straight walk."""
+_ENDS: dict[Story, list[str]] = {Story.STUCK: [], Story.FAILING: ["failed"], Story.VANISHING: [GONE]}
 _PERSON_WAITS_AT = {Story.REVIEW: "to_review", Story.SELECT: "to_select", Story.MATCH: "to_match"}
 _WAITING_SHARE = 8
 """How many times an ordinary step's share a waiting step takes."""
@@ -113,37 +122,17 @@ def _walk(plan: Plan, rng: Random) -> list[str | None]:
             return ["pending", *(s for s in straight[1:-1] if rng.random() < 0.2), "processed"]
         case Story.INSTANT:
             return ["pending", "processed"]
-        case Story.REVIEW:
-            return _with(straight, ["to_review", "reviewed"], before="to_parse")
-        case Story.SELECT:
-            return _with(straight, ["to_select", "selected"], before="to_import", leave_out="reusing")
         case Story.BACKWARDS:
-            back = straight.index("matching") + 1
-            again: list[str | None] = ["to_select", "selected", *straight[straight.index("to_import") :]]
-            return straight[:back] + again
-        case Story.STUCK:
-            return _up_to(plan.at_step)
-        case Story.FAILING:
-            return [*_up_to(plan.at_step), "failed"]
-        case Story.VANISHING:
-            return [*_up_to(plan.at_step), GONE]
-        case Story.BLINKING:
-            return _with(straight, [GONE], before="to_import")
-        case Story.UNKNOWN_STEP:
-            return _with(straight, [NOVEL_STEP], before="to_import")
-        case Story.NULL_STEP:
-            return _with(straight, [None], before="to_import")
+            return [*_up_to("matching"), "to_select", "selected", *straight[straight.index("to_import") :]]
         case Story.REOPENED:
             return [*straight, "to_select"]
+        case Story.STUCK | Story.FAILING | Story.VANISHING:
+            return [*_up_to(plan.at_step), *_ENDS[plan.story]]
+        case _ if plan.story in _DETOURS:
+            place, detour = _DETOURS[plan.story]
+            return [*straight[: straight.index(place)], *detour, *straight[straight.index(place) :]]
         case _:
             return straight
-
-
-def _with(
-    walk: list[str | None], extra: list[str | None], *, before: str, leave_out: str | None = None
-) -> list[str | None]:
-    place = walk.index(before)
-    return [*(s for s in walk[:place] if s != leave_out), *extra, *walk[place:]]
 
 
 def _up_to(step: str) -> list[str | None]:

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from collector.simulators.wetransform_stories import (
+from collector.simulators.wetransform.stories import (
     BY_A_PERSON,
     GONE,
     QUEUED,
@@ -152,7 +152,7 @@ class Run:
 class World:
     def __init__(self, *, seed: int, now: Callable[[], datetime]) -> None:
         self.now = now
-        self.rng = Random(seed)
+        self.rng = Random(seed)  # noqa: S311 - a story to repeat, not a secret
         self.behaviour = Behaviour()
         self.accounts: list[Account] = []
         self.transformations: dict[str, Transformation] = {}
