@@ -156,9 +156,10 @@ def _after_the_end(known: Run, seen: Observation) -> Step:
 
 
 def _queued(run: Run) -> Step:
+    """A run that began does not go back: platforms may step back, we tell of it only through the raw state."""
+    run = replace(run, state=RunState.QUEUED if run.started_at is None else RunState.RUNNING)
     if run.last_event_at is not None:
         return Step(run)
-    run = replace(run, state=RunState.QUEUED)
     run, queued = _tell(run, EventKind.OTHER, run.queued_at, Interval(None, run.seen_at))
     return Step(run, (queued,))
 

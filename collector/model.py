@@ -92,7 +92,7 @@ class Dataset:
     rows: int | None = None
     bytes: int | None = None
     files: int | None = None
-    facets: Mapping[str, Any] = field(default_factory=dict)
+    facets: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 class StageState(StrEnum):
