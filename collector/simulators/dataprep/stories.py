@@ -40,6 +40,8 @@ class StagePlan:
     after: tuple[int, ...] = ()
     writes: int | None = None
     source: int | None = None
+    late: bool = False
+    """Published after the group had ended."""
 
 
 @dataclass(slots=True)
@@ -151,10 +153,11 @@ def _stages(
 def _doomed(story: Story, plans: list[StagePlan]) -> int | None:
     if story.fails == "first":
         return 0
+    wrangle = next(position for position, plan in enumerate(plans) if plan.job_type == "wrangle")
     if story.fails == "wrangle":
-        return next(position for position, plan in enumerate(plans) if plan.job_type == "wrangle")
+        return wrangle
     if story.fails == "writing":
-        return max(position for position, plan in enumerate(plans) if plan.writes is not None)
+        return max((position for position, plan in enumerate(plans) if plan.writes is not None), default=wrangle)
     return None
 
 
@@ -194,7 +197,7 @@ def finish(group: Timeline, stages: list[Timeline], status: str, at: datetime) -
         return False
     for stage in stages:
         if stage.changes[0].at > at:
-            stage.changes = [Change(stage.changes[0].at, status)]
+            stage.changes = [Change(at, status)]
         elif (seen := stage.at(at)) is None or seen.status not in TERMINAL:
             stage.set(status, at)
     group.set(status, at)
