@@ -7,6 +7,8 @@ transport does not.
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -167,3 +169,17 @@ def _translated(error: Exception, request: httpx.Request) -> httpx.TransportErro
     if isinstance(error, TimeoutError):
         return httpx.ReadTimeout("no answer in time", request=request)
     return httpx.ReadError(what, request=request)
+
+
+LONGEST_PATIENCE = 3600.0
+"""Seconds. A server that asks for more is asked again after this."""
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds that `Retry-After` asks for, as a number or as a date, at most an hour; None where it says neither."""
+    told = headers.get("Retry-After", "").strip()
+    try:
+        seconds = float(told) if told[:1].isdigit() else (parsedate_to_datetime(told) - now).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), LONGEST_PATIENCE)
