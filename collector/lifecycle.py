@@ -56,6 +56,8 @@ def observe(known: Run | None, seen: Observation, *, enrich_within: timedelta) -
         return _after_the_end(known, seen)
     run = _noted(known, seen)
     if seen.state is RunState.UNKNOWN:
+        if known is not None and known.raw_state == seen.raw_state:
+            return Step(run)
         cause = f"status {seen.raw_state!r} of a run is not known here; the run stays open"
         return Step(run, skips=(Skip(SkipKind.STATUS, str(seen.raw_state), cause),))
     if seen.state.terminal:

@@ -1,0 +1,88 @@
+"""Structured logs: constant event names with fields, JSON when nobody watches, no repeats in an outage."""
+
+import json
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+
+def fields(**values: Any) -> dict[str, Any]:
+    """For `extra=`: what a log event is about. None is left out."""
+    return {"fields": {key: value for key, value in values.items() if value is not None}}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, event, logger, and the event's fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        body = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "logger": record.name,
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info and record.exc_info[0] is not None:
+            body["error"] = "".join(traceback.format_exception(*record.exc_info))
+        return json.dumps(body, default=str, ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """For a terminal: time, level, event, key=value."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
+        told = " ".join(f"{key}={_shown(value)}" for key, value in getattr(record, "fields", {}).items())
+        line = f"{at} {record.levelname.lower():<7} {record.getMessage():<22} {told}".rstrip()
+        if record.exc_info and record.exc_info[0] is not None:
+            line += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
+        return line
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if not text or " " in text or "\n" in text or '"' in text else text
+
+
+class RepeatFilter(logging.Filter):
+    """Lets the same warning (event, source or sink, cause) through once a minute and tells how many were held back."""
+
+    def __init__(self, every: float = 60.0, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._every, self._monotonic = every, monotonic
+        self._seen: dict[tuple[Any, ...], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING or record.exc_info:
+            return True
+        told = getattr(record, "fields", {})
+        key = (record.name, record.getMessage(), told.get("source"), told.get("sink"), told.get("cause"))
+        now = self._monotonic()
+        since, held = self._seen.get(key, (-self._every, 0))
+        if now - since < self._every:
+            self._seen[key] = (since, held + 1)
+            return False
+        if held:
+            record.fields = {**told, "repeated": held}
+        if len(self._seen) > 1000:
+            self._seen.clear()
+        self._seen[key] = (now, 0)
+        return True
+
+
+def set_up(level: str, form: str, stream: TextIO | None = None) -> None:
+    """Log to `stream` (standard error unless told). `form` is auto, json or text; auto is text on a terminal."""
+    stream = stream or sys.stderr
+    handler = logging.StreamHandler(stream)
+    as_text = form == "text" or (form == "auto" and stream.isatty())
+    handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
+    handler.addFilter(RepeatFilter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for noisy in ("httpx", "httpcore", "aiohttp.access", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

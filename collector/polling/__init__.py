@@ -1,0 +1,1 @@
+"""One task per source: poll, decide, commit; and the enrichment of runs that ended."""

@@ -1,0 +1,44 @@
+"""When a source is asked next: pure decisions."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from collector.errors import AuthFailed, BadAnswer, SourceError, Throttled, Unavailable
+from collector.reports import PollResult
+
+LONGEST_WAIT = 300.0
+"""Seconds between two tries of a source that fails, at the most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often a source is polled: every `interval`, spread by `jitter` (a share of it), each cycle within `deadline`."""
+
+    interval: timedelta
+    deadline: timedelta
+    jitter: float = 0.1
+
+
+def result_of(error: BaseException) -> PollResult:
+    """The word that counts this failure."""
+    if isinstance(error, AuthFailed):
+        return PollResult.AUTH
+    if isinstance(error, Throttled):
+        return PollResult.THROTTLED
+    if isinstance(error, Unavailable):
+        return PollResult.UNAVAILABLE
+    if isinstance(error, BadAnswer | SourceError):
+        return PollResult.BAD_ANSWER
+    return PollResult.DEADLINE if isinstance(error, TimeoutError) else PollResult.ERROR
+
+
+def next_wait(rhythm: Rhythm, failures: int, asked: float | None, chance: float) -> float:
+    """Seconds until the next cycle starts.
+
+    `failures` in a row double the interval up to five minutes; `asked` is what the platform asked for and is never
+    undercut; `chance` in [0, 1) spreads the starts so that sources do not march in step.
+    """
+    interval = rhythm.interval.total_seconds()
+    wait = min(interval * 2 ** min(failures, 16), max(LONGEST_WAIT, interval))
+    wait *= 1 + rhythm.jitter * (2 * chance - 1)
+    return max(wait, asked * (1 + rhythm.jitter * chance)) if asked else wait

@@ -1,0 +1,209 @@
+"""The loop of one source: its own schedule, deadline, failures and lease, so that no source delays another."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from collector.clock import Clock, to_ms
+from collector.errors import LeaseLost, LedgerError, SourceError, Throttled
+from collector.faultpoints import Point, passing
+from collector.ledger import leases, runs
+from collector.ledger.leases import Lease
+from collector.ledger.store import Store
+from collector.lineage.events import EventMaker
+from collector.logs import fields
+from collector.model import Poll
+from collector.platforms.base import Platform
+from collector.polling.commits import Committed, Writer
+from collector.polling.decide import Policy
+from collector.polling.enriching import Enricher
+from collector.polling.schedule import Rhythm, next_wait, result_of
+from collector.reports import Observer, PollReport, PollResult, SkipReport
+
+log = logging.getLogger("lineage.poll")
+
+TRACKED_AT_ONCE = 10_000
+"""Open runs given to one cycle, the oldest due first: bounds memory whatever is open."""
+STUCK_AFTER = 60.0
+"""Seconds over its time after which a loop counts as stuck."""
+LEASE = timedelta(seconds=90)
+"""The longest single request (60 s) plus 30 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """For `status` and the pages: how the last cycles of a source went."""
+
+    name: str
+    platform: str
+    result: PollResult | None = None
+    polled_at: datetime | None = None
+    succeeded_at: datetime | None = None
+    failures: int = 0
+    wrong: str | None = None
+
+
+class SourcePoller:
+    """Polls one source until cancelled."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        kind: str,
+        source_id: int,
+        platform: Platform,
+        store: Store,
+        holder: str,
+        maker: EventMaker,
+        policy: Policy,
+        rhythm: Rhythm,
+        clock: Clock,
+        random: Callable[[], float],
+        observer: Observer,
+        paused: Callable[[], str | None],
+    ) -> None:
+        self._name, self._source_id = name, source_id
+        self._platform, self._store, self._clock, self._random = platform, store, clock, random
+        self._holder, self._rhythm, self._observer, self._paused = holder, rhythm, observer, paused
+        self._lease: Lease | None = None
+        self._wake = asyncio.Event()
+        self._writer = Writer(name, source_id, self._held, maker, policy)
+        self._enricher = Enricher(platform, self._writer, store, clock, self._tell)
+        self.status = SourceStatus(name, kind)
+        self.expected_by = clock.monotonic() + STUCK_AFTER
+        """By the monotonic clock, when the loop should have come round at the latest: liveness looks at it."""
+
+    def nudge(self) -> None:
+        """Poll now: something outside hinted at a change."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled; gives its lease back then."""
+        await self._take_lease()
+        enriching = asyncio.create_task(self._enricher.run(), name=f"enrich:{self._name}")
+        keeping = asyncio.create_task(self._keep_lease(), name=f"lease:source:{self._name}")
+        try:
+            await self._wait(self._random() * min(1.0, self._rhythm.interval.total_seconds()))
+            while True:
+                self._wake.clear()
+                self._expect(self._rhythm.deadline.total_seconds())
+                asked = await self._cycle()
+                wait = next_wait(self._rhythm, self.status.failures, asked, self._random())
+                self._expect(wait)
+                await self._wait(wait)
+        finally:
+            for task in (enriching, keeping):
+                task.cancel()
+            await asyncio.gather(enriching, keeping, return_exceptions=True)
+            await self._platform.close()
+            if self._lease is not None:
+                await self._store.write(leases.give_back, self._lease)
+
+    def _expect(self, seconds: float) -> None:
+        self.expected_by = self._clock.monotonic() + seconds + STUCK_AFTER
+
+    async def _cycle(self) -> float | None:
+        """One poll; seconds that the platform asked us to wait, if it did. Any failure ends only this cycle."""
+        started = self._clock.monotonic()
+        asked, result, cause = None, PollResult.OK, None
+        if (why := self._paused()) is not None:
+            result, cause = PollResult.PAUSED, why
+        else:
+            try:
+                async with asyncio.timeout(self._rhythm.deadline.total_seconds()):
+                    await self._poll()
+            except (SourceError, TimeoutError, LedgerError) as error:
+                result = result_of(error)
+                cause = str(error) or f"the cycle took longer than its deadline of {self._rhythm.deadline}"
+                asked = error.after if isinstance(error, Throttled) else None
+            except Exception as error:
+                # the boundary of this task: a bug in one adapter must not stop the others, nor pass unseen
+                log.exception("poll.broken", extra=fields(source=self._name))
+                result, cause = PollResult.ERROR, f"{type(error).__name__}: {error}"
+        self._report(result, cause, self._clock.monotonic() - started)
+        return asked
+
+    async def _poll(self) -> None:
+        """Each page is committed when the next one is there or the walk ends, the last with the cursor moved."""
+        now_ms = to_ms(self._clock.now())
+        tracked = await self._store.read(runs.tracked, self._source_id, now_ms, TRACKED_AT_ONCE)
+        state = await self._store.read(runs.source_state, self._source_id)
+        held: Poll | None = None
+        try:
+            async for page in self._platform.poll([run for run in tracked if not run.state.terminal], state.cursor):
+                passing(Point.AFTER_FETCH)
+                if held is not None:
+                    await self._take(held, polled=False)
+                held = page
+        except BaseException:
+            if held is not None:
+                await self._take(replace(held, cursor=None), polled=False)
+            raise
+        await self._take(held or Poll(), polled=True)
+
+    async def _take(self, page: Poll, *, polled: bool) -> None:
+        write = self._store.write(self._writer.page, page, self._clock.now(), polled=polled)
+        self._tell(await write)
+        passing(Point.AFTER_COMMIT)
+
+    def _tell(self, done: Committed) -> None:
+        for report in done.events:
+            self._observer.committed(report)
+            told = fields(source=self._name, job=report.job, run_id=report.run_id, type=report.kind.value)
+            log.info("run.transition", extra=told)
+        for skip in done.skips:
+            self._observer.skipped(SkipReport(self._name, skip.kind))
+            told = fields(source=self._name, kind=skip.kind.value, subject=skip.subject, cause=skip.cause)
+            log.warning("run.skipped", extra=told)
+        self._enricher.nudge()
+
+    def _report(self, result: PollResult, cause: str | None, seconds: float) -> None:
+        now, before = self._clock.now(), self.status
+        good = result is PollResult.OK
+        self.status = replace(
+            before,
+            result=result,
+            polled_at=now,
+            succeeded_at=now if good else before.succeeded_at,
+            failures=0 if good or result is PollResult.PAUSED else before.failures + 1,
+            wrong=cause,
+        )
+        self._observer.polled(
+            PollReport(self._name, result, seconds, now, self._rhythm.interval.total_seconds(), cause)
+        )
+        if not good:
+            log.warning("poll.failed", extra=fields(source=self._name, result=result.value, cause=cause))
+        elif before.wrong is not None:
+            log.info("poll.recovered", extra=fields(source=self._name, after_failures=before.failures))
+
+    def _held(self) -> Lease:
+        if self._lease is None:
+            raise LeaseLost(f"the lease of source {self._name} is not held here; nothing was committed")
+        return self._lease
+
+    async def _take_lease(self) -> None:
+        """The ledger's file lock is held, so the lease is ours at once, whoever had it before."""
+        ttl = int(LEASE.total_seconds() * 1000)
+        self._lease = await self._store.write(leases.take, f"source:{self._name}", self._holder, ttl, seize=True)
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await self._clock.sleep(10.0)
+            ttl = int(LEASE.total_seconds() * 1000)
+            if self._lease is None or not await self._store.write(leases.renew, self._lease, ttl):
+                log.warning("lease.lost", extra=fields(source=self._name))
+                await self._take_lease()
+
+    async def _wait(self, seconds: float) -> None:
+        """Until the time is over or somebody nudges."""
+        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
+        waking = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sleeping, waking):
+                task.cancel()
+            await asyncio.gather(sleeping, waking, return_exceptions=True)

@@ -1,0 +1,149 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from collector.lifecycle import Step, VanishedPolicy, finish, missed, observe
+from collector.model import (
+    Dataset,
+    Enrichment,
+    EventKind,
+    Facts,
+    Interval,
+    Job,
+    Observation,
+    Run,
+    RunState,
+    SkipKind,
+)
+
+ZERO = datetime(2026, 11, 22, 6, tzinfo=UTC)
+WITHIN = timedelta(seconds=60)
+JOB = Job("12", "cdf://h/p", "transformation/a", "QUERY", "CDF")
+RUN_ID = UUID("5f0f1e9e-6a3c-4d0e-9d67-1f2c8a0f3b11")
+
+
+def at(second: int) -> datetime:
+    return ZERO + timedelta(seconds=second)
+
+
+def seen(state: RunState, second: int, **more: object) -> Observation:
+    return Observation("1", RUN_ID, JOB, state, state.value, at(second), **more)  # type: ignore[arg-type]
+
+
+def take(known: Run | None, observation: Observation) -> Step:
+    return observe(known, observation, enrich_within=WITHIN)
+
+
+def told(step: Step) -> list[tuple[EventKind, datetime]]:
+    return [(transition.kind, transition.at) for transition in step.transitions]
+
+
+def test_a_run_between_two_polls_gets_both_events_with_the_platforms_times() -> None:
+    step = take(None, seen(RunState.SUCCEEDED, 90, queued_at=at(1), started_at=at(2), ended_at=at(30)))
+    assert step.transitions == ()
+    assert step.run.enrich_until == at(150)
+    done = finish(step.run, Enrichment())
+    assert told(done) == [(EventKind.START, at(2)), (EventKind.COMPLETE, at(30))]
+    assert all(transition.within is None for transition in done.transitions)
+
+
+def test_a_run_that_ended_before_it_began_gets_both_at_its_end() -> None:
+    step = take(None, seen(RunState.FAILED, 90, queued_at=at(1), ended_at=at(5)))
+    assert told(finish(step.run, Enrichment())) == [(EventKind.START, at(5)), (EventKind.FAIL, at(5))]
+
+
+def test_an_end_before_the_start_is_clamped_and_says_so() -> None:
+    step = take(None, seen(RunState.SUCCEEDED, 90, started_at=at(10), ended_at=at(7)))
+    end = finish(step.run, Enrichment()).transitions[-1]
+    assert (end.at, end.clamped_from) == (at(10), at(7))
+
+
+def test_without_times_the_poll_gives_them_and_the_interval() -> None:
+    run = take(None, seen(RunState.QUEUED, 5, queued_at=at(1))).run
+    started = take(run, seen(RunState.RUNNING, 15, queued_at=at(1)))
+    assert told(started) == [(EventKind.START, at(15))]
+    assert started.transitions[0].within == Interval(at(5), at(15))
+    ended = finish(take(started.run, seen(RunState.SUCCEEDED, 25)).run, Enrichment())
+    assert told(ended) == [(EventKind.COMPLETE, at(25))]
+    assert ended.transitions[0].within == Interval(at(15), at(25))
+
+
+def test_a_run_without_times_that_was_never_seen_running_starts_when_it_was_asked_for() -> None:
+    run = take(None, seen(RunState.QUEUED, 5, queued_at=at(1))).run
+    ended = finish(take(run, seen(RunState.SUCCEEDED, 25)).run, Enrichment())
+    assert told(ended) == [(EventKind.START, at(1)), (EventKind.COMPLETE, at(25))]
+    assert ended.transitions[0].within == Interval(at(5), at(25))
+
+
+def test_waiting_is_a_running_event_both_ways() -> None:
+    run = take(None, seen(RunState.RUNNING, 5)).run
+    waiting = take(run, seen(RunState.WAITING, 10))
+    assert told(waiting) == [(EventKind.RUNNING, at(10))]
+    assert told(take(waiting.run, seen(RunState.WAITING, 15))) == []
+    assert told(take(waiting.run, seen(RunState.RUNNING, 20))) == [(EventKind.RUNNING, at(20))]
+
+
+def test_an_unknown_status_keeps_the_run_open_and_is_counted_once() -> None:
+    run = take(None, seen(RunState.RUNNING, 5)).run
+    strange = replace(seen(RunState.UNKNOWN, 10), raw_state="Pondering")
+    step = take(run, strange)
+    assert step.transitions == ()
+    assert step.run.state is RunState.RUNNING
+    assert step.run.open
+    assert [skip.kind for skip in step.skips] == [SkipKind.STATUS]
+    assert take(step.run, replace(strange, seen_at=at(15))).skips == ()
+
+
+def test_a_contradiction_after_the_end_is_counted_and_not_told() -> None:
+    run = finish(take(None, seen(RunState.SUCCEEDED, 5)).run, Enrichment()).run
+    step = take(run, seen(RunState.RUNNING, 10))
+    assert step.transitions == ()
+    assert step.run == run
+    assert [skip.kind for skip in step.skips] == [SkipKind.LATE]
+
+
+def test_going_back_to_the_queue_changes_nothing() -> None:
+    run = take(None, seen(RunState.RUNNING, 5)).run
+    step = take(run, seen(RunState.QUEUED, 10))
+    assert step.transitions == ()
+    assert step.run.state is RunState.RUNNING
+
+
+@pytest.mark.parametrize("policy", VanishedPolicy)
+def test_the_third_miss_in_a_row_gives_a_run_up(policy: VanishedPolicy) -> None:
+    run = take(None, seen(RunState.RUNNING, 5, started_at=at(3))).run
+    for second in (10, 20):
+        step = missed(run, at(second), policy)
+        assert step.transitions == ()
+        run = step.run
+    step = missed(run, at(30), policy)
+    assert step.run.state is RunState.UNKNOWN
+    assert [skip.kind for skip in step.skips] == [SkipKind.VANISHED]
+    expected = [(EventKind.ABORT, at(5))] if policy is VanishedPolicy.ABORT else []
+    assert told(step) == expected
+    assert not step.run.open
+
+
+def test_a_run_that_comes_back_goes_on() -> None:
+    run = take(None, seen(RunState.RUNNING, 5, started_at=at(3))).run
+    for second in (10, 20, 30):
+        run = missed(run, at(second), VanishedPolicy.LEAVE_OPEN).run
+    back = take(run, seen(RunState.SUCCEEDED, 40, started_at=at(3), ended_at=at(35)))
+    assert told(finish(back.run, Enrichment())) == [(EventKind.COMPLETE, at(35))]
+
+
+def test_a_late_enrichment_leaves_a_problem_and_the_known_facts() -> None:
+    outputs = (Dataset("ns", "raw/a/b"),)
+    run = take(None, seen(RunState.SUCCEEDED, 5, facts=Facts(outputs=outputs))).run
+    done = finish(run, None, problem="no answer in 60 s")
+    assert done.run.facts.outputs == outputs
+    assert done.run.facts.problems == ("no answer in 60 s",)
+    assert finish(done.run, Enrichment()).transitions == ()
+
+
+def test_enriched_times_win() -> None:
+    run = take(None, seen(RunState.SUCCEEDED, 50, queued_at=at(1))).run
+    done = finish(run, Enrichment(started_at=at(4), ended_at=at(44)))
+    assert told(done) == [(EventKind.START, at(4)), (EventKind.COMPLETE, at(44))]
