@@ -1,0 +1,78 @@
+"""How a server is reached: trust, client certificate, proxy, headers, patience."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, ValidationInfo
+
+from config.base import Model, ReadableFile, checked_url, split_url
+from config.quantities import Duration
+from config.secret import Secret
+
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "content-encoding", "accept-encoding"})
+
+
+def _needs_certificate(value: Path | None, info: ValidationInfo) -> Path | None:
+    if value is not None and info.data.get("client_cert_file", value) is None:
+        raise ValueError("a key needs its certificate: give client_cert_file too")
+    return value
+
+
+def _checked_proxy(value: Secret | None) -> Secret | None:
+    if value is not None:
+        (checked_url if value.origin == "literal" else split_url)(value.get())
+    return value
+
+
+def _checked_headers(value: Mapping[str, Secret]) -> Mapping[str, Secret]:
+    for name in value:
+        if _HEADER.fullmatch(name) is None:
+            raise ValueError(f"{name!r} is no name of an HTTP header")
+        if name.lower() in _OURS:
+            raise ValueError(f"the header {name} is set by the program itself")
+    if len({name.lower() for name in value}) < len(value):
+        raise ValueError("a header is given twice (upper and lower case are the same)")
+    return value
+
+
+class Tls(Model):
+    """Trust and client certificate."""
+
+    ca_file: ReadableFile | None = None
+    """PEM file with certificate authorities to trust beside the system's."""
+    client_cert_file: ReadableFile | None = None
+    """PEM file with the client certificate (and its chain)."""
+    client_key_file: Annotated[ReadableFile | None, AfterValidator(_needs_certificate)] = None
+    """PEM file with the key of the client certificate, when it is not in the same file."""
+
+
+class Network(Tls):
+    """How an HTTP server is reached."""
+
+    proxy: Annotated[Secret | None, AfterValidator(_checked_proxy)] = None
+    """URL of an HTTP proxy. One with a password goes into an environment variable: `${env:NAME}`."""
+    headers: Annotated[dict[str, Secret], AfterValidator(_checked_headers)] = Field(default_factory=dict)
+    """Headers sent with every request; a value can be `${env:NAME}`."""
+
+
+class OverHttp(Model):
+    """What is reached over HTTP."""
+
+    timeout: Duration = Field(default="60s", validate_default=True)
+    """How long one request may take."""
+    network: Network = Network()
+
+    def http_options(self) -> dict[str, Any]:
+        """Keyword arguments for `collector.http.HttpOptions`, as plain values; secrets are resolved."""
+        network = self.network
+        return {
+            "ca_file": network.ca_file,
+            "client_cert_file": network.client_cert_file,
+            "client_key_file": network.client_key_file,
+            "proxy": network.proxy.get() if network.proxy else None,
+            "headers": {name: value.get() for name, value in network.headers.items()},
+            "timeout": self.timeout.total_seconds(),
+        }

@@ -1,0 +1,173 @@
+"""Secrets by reference: an environment variable (`${env:NAME}`) or a file that is read again when it changes."""
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+logger = logging.getLogger(__name__)
+
+REFERENCE = re.compile(r"^\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}$")
+_LARGEST = 64 * 1024
+
+
+class FromEnvironment(str):
+    """A text that an environment variable brought into the configuration, so that it is not taken for a literal."""
+
+    __slots__ = ()
+
+
+class Secret:
+    """A text that no message shows. `get()` gives it as it is now; `origin` says where it comes from."""
+
+    __slots__ = ("_text", "description", "origin")
+
+    def __init__(self, text: str, origin: Literal["literal", "environment", "file"], description: str) -> None:
+        self._text = text
+        self.origin = origin
+        self.description = description
+
+    def get(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"<secret from {self.description}>"
+
+    @classmethod
+    def parse(cls, value: object) -> "Secret":
+        """`${env:NAME}` or the secret itself; raises `ValueError`, whose text never holds the value."""
+        if isinstance(value, Secret):
+            return value
+        if not isinstance(value, str):
+            raise ValueError(f"must be text, such as ${{env:NAME}}, not {_kind(value)}: put it in quotes")  # noqa: TRY004
+        if match := REFERENCE.match(value):
+            return cls(_from_environment(match[1]), "environment", f"environment variable {match[1]}")
+        if value.startswith("${"):
+            raise ValueError("is no reference that can be understood: write ${env:NAME}")
+        if isinstance(value, FromEnvironment):
+            return cls(_clean(value), "environment", "the environment")
+        return cls(_clean(value), "literal", "the configuration file")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(repr)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "minLength": 1, "examples": ["${env:NAME}"]}
+
+
+class FileSecret(Secret):
+    """A secret in a file, read again when the file changed, so that it can rotate under a running program.
+
+    While the file cannot be read, or holds nothing usable, the last good value stays and a warning is logged once.
+    """
+
+    __slots__ = ("_path", "_stamp")
+
+    def __init__(self, path: Path) -> None:
+        self._stamp = _stamp(path)  # before reading: a change in between is then seen by the next get()
+        self._path = path
+        super().__init__(_read(path), "file", f"file {path}")
+
+    def get(self) -> str:
+        stamp = _stamp(self._path)
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self._text = _read(self._path)
+            except ValueError as error:
+                logger.warning("the secret in %s stays as it was read before: the file %s", self._path, error)
+        return self._text
+
+    @classmethod
+    def parse(cls, value: object) -> "FileSecret":
+        if isinstance(value, FileSecret):
+            return value
+        if not isinstance(value, str | Path):
+            raise ValueError(f"must be the path of a file, not {_kind(value)}")  # noqa: TRY004
+        return cls(Path(value))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "minLength": 1, "format": "path", "examples": ["/run/secrets/token"]}
+
+
+def either(first: str, *, required: bool) -> AfterValidator:
+    """For a field `x_file` declared after `x`: only one of the two, and when `required` exactly one, may be given."""
+
+    def check(value: FileSecret | None, info: ValidationInfo) -> FileSecret | None:
+        if first not in info.data:
+            return value
+        other = info.data[first]
+        if value is not None and other is not None:
+            raise ValueError(f"give either {first} or {first}_file, not both")
+        if value is None and other is None and required:
+            raise ValueError(f"the secret is missing: give {first}: ${{env:NAME}} or {first}_file: PATH")
+        return value
+
+    return AfterValidator(check)
+
+
+TokenFile = Annotated[FileSecret | None, either("token", required=True)]
+PasswordFile = Annotated[FileSecret | None, either("password", required=True)]
+ClientSecretFile = Annotated[FileSecret | None, either("client_secret", required=True)]
+ApiKeyFile = Annotated[FileSecret | None, either("api_key", required=False)]
+WebhookSecretFile = Annotated[FileSecret | None, either("webhook_secret", required=False)]
+
+
+def _from_environment(name: str) -> str:
+    if name not in os.environ:
+        raise ValueError(f"the environment variable {name} is not set")
+    try:
+        return _clean(os.environ[name])
+    except ValueError as error:
+        raise ValueError(f"the environment variable {name} {error}") from None
+
+
+def _read(path: Path) -> str:
+    """`ValueError` with a text that follows "the file"."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    if len(content) > _LARGEST:
+        raise ValueError(f"{path} is larger than 64 KiB, which is no secret")
+    try:
+        return _clean(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text") from None
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from None
+
+
+def _clean(text: str) -> str:
+    """Without the line end that editors leave; control characters would end up in HTTP headers."""
+    text = str(text).strip(" \t\r\n")
+    if not text:
+        raise ValueError("is empty")
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise ValueError("holds a line break or another control character")
+    return text
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes with the file; a mounted Kubernetes secret is swapped by a link, which changes the inode."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _kind(value: object) -> str:
+    kinds = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
+    return kinds.get(type(value), "nothing")

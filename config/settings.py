@@ -1,0 +1,120 @@
+"""The configuration as a whole. `config.loading.load` makes one from a file and the environment."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo
+
+from config.base import Model
+from config.quantities import Duration, Size
+from config.sinks import AnySink, FileSink, KafkaSink, MarquezSink, OpenLineageSink, PluginSink, Sink
+from config.sources import AnySource, CdfSource, DataprepSource, PluginSource, Source, WetransformSource
+
+__all__ = [
+    "AnySink",
+    "AnySource",
+    "CdfSource",
+    "DataprepSource",
+    "FileSink",
+    "Http",
+    "KafkaSink",
+    "Ledger",
+    "Log",
+    "MarquezSink",
+    "OpenLineageSink",
+    "PluginSink",
+    "PluginSource",
+    "Settings",
+    "Sink",
+    "Source",
+    "WetransformSource",
+]
+
+
+class Ledger(Model):
+    """The durable store: what was seen, and what each sink still gets."""
+
+    path: Path = Path("lineage.db")
+    """The file; beside it lie its lock and the control socket. On a disk of this machine, never on NFS."""
+    max_size: Size = Field(default=1024**3)
+    """At this size polling pauses until the sinks have caught up."""
+    retention: Duration = timedelta(days=7)
+    """How long delivered events and ended runs are kept."""
+    parked_retention: Duration = timedelta(days=30)
+    """How long events are kept that a sink refused for good."""
+
+
+def _checked_listen(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    bare = host.strip("[]")
+    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in bare and not host.startswith("[")):
+        raise ValueError(f"{value!r} is no address: write host:port, such as 127.0.0.1:17817 or 0.0.0.0:17817")
+    return value
+
+
+class Http(Model):
+    """The program's own pages: metrics, health, status."""
+
+    listen: Annotated[str, AfterValidator(_checked_listen)] = "127.0.0.1:17817"
+    """host:port. Without a host, all addresses; port 0 takes a free one."""
+
+    @property
+    def host(self) -> str:
+        """Empty for all addresses."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+
+class Log(Model):
+    """What is logged to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "text"] = "auto"
+    """`auto`: text on a terminal, JSON elsewhere."""
+
+
+def _short_enough(value: Path | None, info: ValidationInfo) -> Path | None:
+    path = value or ("ledger" in info.data and _beside(info.data["ledger"]))
+    if path and len(str(path).encode()) > 100:
+        raise ValueError(
+            f"{path} is longer than the 100 bytes that a socket's name may have: set a shorter control_socket"
+        )
+    return value
+
+
+def _beside(ledger: Ledger) -> Path:
+    return ledger.path.with_name(f"{ledger.path.name}.sock")
+
+
+class Settings(Model):
+    """Configuration of the lineage collector."""
+
+    ledger: Ledger = Ledger()
+    http: Http = Http()
+    log: Log = Log()
+    control_socket: Annotated[Path | None, AfterValidator(_short_enough)] = Field(default=None, validate_default=True)
+    """Through it the command line talks to the running service. Beside the ledger, if left out."""
+    stop_within: Duration = timedelta(seconds=25)
+    """After SIGTERM: how long what is in flight may take to settle. Keep it below what kills the process."""
+    sources: tuple[AnySource, ...] = Field(min_length=1)
+    """The accounts whose runs are watched."""
+    sinks: tuple[AnySink, ...] = ()
+    """Where the events go. Without any, there are only metrics."""
+
+    @property
+    def control_path(self) -> Path:
+        return self.control_socket or _beside(self.ledger)
+
+    def source(self, name: str) -> Source | None:
+        return next((source for source in self.sources if source.name == name), None)
+
+    def sink(self, name: str) -> Sink | None:
+        return next((sink for sink in self.sinks if sink.name == name), None)
+
+    def public(self) -> dict[str, Any]:
+        """As JSON values, with references in place of secrets: for pages and `check`."""
+        return self.model_dump(mode="json", exclude_none=True)

@@ -1,0 +1,197 @@
+"""The sinks: one configured target each."""
+
+from datetime import timedelta
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, WithJsonSchema
+
+from config.base import Model, Name, Text, Url
+from config.network import OverHttp, Tls
+from config.quantities import Duration, Size
+from config.secret import ApiKeyFile, ClientSecretFile, FileSecret, PasswordFile, Secret
+
+EventWord = Literal["OTHER", "START", "RUNNING", "COMPLETE", "FAIL", "ABORT"]
+
+SINKS = ("file", "marquez", "openlineage", "kafka")
+
+
+class Sink(Model):
+    """What all sinks have in common. `type` says which kind it is."""
+
+    type: str
+    name: Name
+    """Your name for this sink: in metrics, logs and commands. Unique; renaming it makes a new sink."""
+    events: tuple[EventWord, ...] | None = Field(default=None, min_length=1)
+    """Event types that it gets. Without this: all, and for Marquez those that it can take."""
+
+
+class FileSink(Sink):
+    """Events as lines of JSON in a file."""
+
+    type: Literal["file"]
+    path: Path
+    """The file, or `-` for standard output."""
+    rotate_at: Size | None = None
+    """A file that grew to this size is set aside with a number and a new one begun. Never, if left out."""
+    keep: int | None = Field(default=None, ge=1)
+    """How many of the files set aside are kept; the oldest are deleted. All, if left out."""
+
+    @property
+    def standard_output(self) -> bool:
+        return str(self.path) == "-"
+
+
+class _KeyedSink(Sink, OverHttp):
+    api_key: Secret | None = None
+    """Sent as a bearer token: `${env:NAME}`."""
+    api_key_file: ApiKeyFile = Field(default=None, validate_default=True)
+    """File with the API key; read again when it changes."""
+
+    @property
+    def credential(self) -> Secret | None:
+        return self.api_key or self.api_key_file
+
+
+def _one_api(value: bool, info: ValidationInfo) -> bool:
+    if not value and info.data.get("runs_api") is False:
+        raise ValueError("runs_api and lineage_api are both off: nothing would be sent")
+    return value
+
+
+class MarquezSink(_KeyedSink):
+    """A Marquez server."""
+
+    type: Literal["marquez"]
+    url: Url
+    """`http://marquez:5000`, without `/api/v1`."""
+    runs_api: bool = True
+    """Create jobs and runs over the namespaces API, so that queued runs show."""
+    lineage_api: Annotated[bool, AfterValidator(_one_api)] = True
+    """Send OpenLineage events; without it only the states of runs are sent."""
+    concurrency: int = Field(default=4, ge=1, le=90)
+    """Requests at a time. Marquez's pool breaks down beyond 90 and slows down long before."""
+
+
+class OAuth2(Model):
+    """Client credentials for an OpenLineage endpoint."""
+
+    token_url: Url
+    client_id: Text
+    client_secret: Secret | None = None
+    client_secret_file: ClientSecretFile = Field(default=None, validate_default=True)
+    scopes: tuple[Text, ...] = ()
+    audience: Text | None = None
+
+    @property
+    def credential(self) -> Secret:
+        return _given(self.client_secret, self.client_secret_file)
+
+
+def _one_credential(value: OAuth2 | None, info: ValidationInfo) -> OAuth2 | None:
+    if value is not None and (info.data.get("api_key") or info.data.get("api_key_file")):
+        raise ValueError("give either an API key or oauth2, not both")
+    return value
+
+
+class OpenLineageSink(_KeyedSink):
+    """Any backend that takes OpenLineage events over HTTP."""
+
+    type: Literal["openlineage"]
+    url: Url
+    endpoint: Text = "api/v1/lineage"
+    """Path of the endpoint below `url`."""
+    oauth2: Annotated[OAuth2 | None, AfterValidator(_one_credential)] = None
+    compression: Literal["gzip", "none"] = "none"
+    concurrency: int = Field(default=8, ge=1, le=256)
+    """Requests at a time."""
+
+
+class Sasl(Model):
+    """User and password for Kafka."""
+
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+    username: Text
+    password: Secret | None = None
+    password_file: PasswordFile = Field(default=None, validate_default=True)
+
+    @property
+    def credential(self) -> Secret:
+        return _given(self.password, self.password_file)
+
+
+def _switch(value: Any) -> Any:
+    return {True: {}, False: None}.get(value, value) if isinstance(value, bool) else value
+
+
+def _several(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _checked_server(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdecimal() or "/" in value or "@" in value:
+        raise ValueError("is no server: write host:port")
+    return value
+
+
+Server = Annotated[str, AfterValidator(_checked_server)]
+
+
+class KafkaSink(Sink):
+    """A Kafka topic."""
+
+    type: Literal["kafka"]
+    bootstrap_servers: Annotated[tuple[Server, ...], BeforeValidator(_several)] = Field(min_length=1)
+    """`host:port` of some brokers, as a list or separated by commas."""
+    topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")] = "openlineage.events"
+    key: Text | None = None
+    """One key for all messages, in place of the OpenLineage clients' rule (a key per run, the parent's for its children)."""
+    compression: Literal["none", "gzip"] = "none"
+    tls: Annotated[Tls | None, BeforeValidator(_switch)] = None
+    """`true` for TLS with the system's trust, or a mapping with files."""
+    sasl: Sasl | None = None
+    connect_within: Duration = timedelta(seconds=15)
+    """How long connecting may take."""
+    send_within: Duration = timedelta(seconds=5)
+    """How long one attempt waits for an answer; after it the event is asked for again, not sent again."""
+
+
+class PluginSink(Sink):
+    """A sink that another package brings (entry point group `lineage_collector.sinks`)."""
+
+    type: Annotated[str, WithJsonSchema({"type": "string", "not": {"enum": list(SINKS)}})]
+    options: dict[str, Any] = Field(default_factory=dict)
+    """What the sink's package asks for; it checks this part itself."""
+
+
+@cache
+def known_sinks() -> tuple[str, ...]:
+    """Built in and installed."""
+    installed = (point.name for point in entry_points(group="lineage_collector.sinks"))
+    return (*SINKS, *sorted(set(installed) - set(SINKS)))
+
+
+def _kind(value: Any) -> str | None:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    if kind in SINKS:
+        return str(kind)
+    return "plugin" if isinstance(kind, str) and kind in known_sinks() else None
+
+
+AnySink = Annotated[
+    Annotated[FileSink, Tag("file")]
+    | Annotated[MarquezSink, Tag("marquez")]
+    | Annotated[OpenLineageSink, Tag("openlineage")]
+    | Annotated[KafkaSink, Tag("kafka")]
+    | Annotated[PluginSink, Tag("plugin")],
+    Discriminator(_kind),
+]
+
+
+def _given(secret: Secret | None, file: FileSecret | None) -> Secret:
+    given = secret or file
+    assert given is not None  # the models refuse to be made without one
+    return given
