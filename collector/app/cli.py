@@ -1,0 +1,226 @@
+"""The command line. Imports only typer, so that `--help` answers at once; each command imports what it needs."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from collector import __version__
+from collector.errors import ConfigurationError, LineageError
+
+app = typer.Typer(
+    name="lineage-collector",
+    help="Watches runs on managed platforms and delivers OpenLineage run events, in order and through crashes.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Try it without any platform: lineage-collector demo",
+)
+parked_app = typer.Typer(help="Events that a sink refused for good.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(parked_app, name="parked")
+
+Config = Annotated[
+    Path,
+    typer.Option("--config", "-c", envvar="LINEAGE_COLLECTOR_CONFIG", help="The YAML file; see config/example.yaml."),
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON for scripts instead of a table.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="How many rows at the most.")]
+DEFAULT_CONFIG = Path("lineage-collector.yaml")
+
+
+class PlatformName(StrEnum):
+    CDF = "cdf"
+    WETRANSFORM = "wetransform"
+    DATAPREP = "dataprep"
+    MARQUEZ = "marquez"
+
+
+def main() -> None:
+    """Entry point: people get a message, never a traceback, for what is theirs to mend."""
+    try:
+        app()
+    except ConfigurationError as error:
+        for mistake in error.mistakes:
+            typer.echo(f"error: {mistake}", err=True)
+        sys.exit(2)
+    except LineageError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _version(*, value: bool) -> None:
+    if value:
+        typer.echo(f"lineage-collector {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Watches runs on managed platforms and delivers OpenLineage run events, in order and through crashes."""
+
+
+@app.command(epilog="Example: lineage-collector run --config lineage-collector.yaml")
+def run(config: Config = DEFAULT_CONFIG) -> None:
+    """Poll every source and feed every sink until SIGTERM."""
+    from collector.app import service
+
+    sys.exit(service.run(config))
+
+
+@app.command(epilog="Example: lineage-collector check --config lineage-collector.yaml --offline")
+def check(
+    config: Config = DEFAULT_CONFIG,
+    *,
+    offline: Annotated[bool, typer.Option("--offline", help="Only parse; ask nobody.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Try the configuration, each source and each sink once. Exit 0: all works, 1: something does not, 2: bad file."""
+    from collector.app import checking
+
+    sys.exit(checking.run(config, offline=offline, as_json=as_json))
+
+
+@app.command(epilog="Example: lineage-collector trigger plant-a tr_pump_to_asset --param country=DE --wait")
+def trigger(
+    source: str,
+    job: str,
+    config: Config = DEFAULT_CONFIG,
+    param: Annotated[list[str] | None, typer.Option("--param", help="A run parameter, key=value; repeatable.")] = None,
+    *,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end; exit 0 only on success.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Start a run of JOB (id or external id) with the platform's own endpoint."""
+    from collector.app import asking
+
+    sys.exit(asking.trigger(config, source, job, _pairs(param or []), wait=wait, as_json=as_json))
+
+
+@app.command(epilog="Example: lineage-collector watch customers 08990d78-fede-4139-b88a-4d11ca7fbf28")
+def watch(
+    source: str,
+    run_id: str,
+    config: Config = DEFAULT_CONFIG,
+    param: Annotated[
+        list[str] | None, typer.Option("--param", help="What the platform needs to read it, such as customer=...")
+    ] = None,
+    *,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end; exit 0 only on success.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put a run under watch that the platform cannot list (wetransform, Dataprep Standard)."""
+    from collector.app import asking
+
+    sys.exit(asking.watch(config, source, run_id, _pairs(param or []), wait=wait, as_json=as_json))
+
+
+@app.command(epilog="Example: lineage-collector status --json")
+def status(config: Config = DEFAULT_CONFIG, *, as_json: Json = False) -> None:
+    """Say how each source and sink is: state, last success, lag, pending, parked, and what is wrong."""
+    from collector.app import reading
+
+    sys.exit(reading.status(config, as_json=as_json))
+
+
+@app.command(epilog="Example: lineage-collector runs --source plant-a --state failed")
+def runs(
+    config: Config = DEFAULT_CONFIG,
+    source: Annotated[str | None, typer.Option("--source", help="Only this source.")] = None,
+    state: Annotated[str | None, typer.Option("--state", help="Only this state: queued, running, failed, ...")] = None,
+    limit: Limit = 50,
+    *,
+    as_json: Json = False,
+) -> None:
+    """List the latest runs."""
+    from collector.app import reading
+
+    sys.exit(reading.runs(config, source=source, state=state, limit=limit, as_json=as_json))
+
+
+@app.command(epilog="Example: lineage-collector skipped --limit 200")
+def skipped(config: Config = DEFAULT_CONFIG, limit: Limit = 100, *, as_json: Json = False) -> None:
+    """List all that was left out or not understood, with counts and causes."""
+    from collector.app import reading
+
+    sys.exit(reading.skipped(config, limit=limit, as_json=as_json))
+
+
+@parked_app.command("list", epilog="Example: lineage-collector parked list --json")
+def parked_list(config: Config = DEFAULT_CONFIG, limit: Limit = 100, *, as_json: Json = False) -> None:
+    """List parked events with cause and attempts."""
+    from collector.app import reading
+
+    sys.exit(reading.parked(config, limit=limit, as_json=as_json))
+
+
+@parked_app.command("retry", epilog="Example: lineage-collector parked retry marquez --run 5f0f1e9e-...")
+def parked_retry(
+    sink: str,
+    config: Config = DEFAULT_CONFIG,
+    run_id: Annotated[str | None, typer.Option("--run", help="Only the events of this run id.")] = None,
+) -> None:
+    """Send the parked events of SINK again, but for those that a later event of their run has superseded."""
+    from collector.app import asking
+
+    sys.exit(asking.parked(config, "retry", sink, run_id))
+
+
+@parked_app.command("drop", epilog="Example: lineage-collector parked drop marquez --run 5f0f1e9e-...")
+def parked_drop(
+    sink: str,
+    config: Config = DEFAULT_CONFIG,
+    run_id: Annotated[str | None, typer.Option("--run", help="Only the events of this run id.")] = None,
+) -> None:
+    """Forget the parked events of SINK."""
+    from collector.app import asking
+
+    sys.exit(asking.parked(config, "drop", sink, run_id))
+
+
+@app.command(epilog="Example: lineage-collector simulate marquez --port 5000")
+def simulate(
+    platform: PlatformName,
+    port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed tells the same stories.")] = 1,
+) -> None:
+    """Serve one simulator on loopback until interrupted."""
+    from collector.app import simulating
+
+    sys.exit(simulating.run(platform.value, port, seed))
+
+
+@app.command(epilog="Example: lineage-collector demo --marquez http://localhost:5000 --forever")
+def demo(
+    marquez: Annotated[
+        str | None, typer.Option("--marquez", help="A real Marquez instead of the simulated one.")
+    ] = None,
+    kafka: Annotated[str | None, typer.Option("--kafka", help="HOST:PORT of a Kafka to deliver to as well.")] = None,
+    events: Annotated[Path | None, typer.Option("--events", help="Where to write the NDJSON file.")] = None,
+    *,
+    forever: Annotated[bool, typer.Option("--forever", help="Keep starting runs until interrupted.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Three simulated platforms, a collector, a file and a Marquez: watch runs become events, about 20 s."""
+    from collector.app import demo as demonstration
+
+    sys.exit(demonstration.run(marquez=marquez, kafka=kafka, events=events, forever=forever, as_json=as_json))
+
+
+def _pairs(params: list[str]) -> dict[str, str]:
+    pairs = {}
+    for param in params:
+        key, separator, value = param.partition("=")
+        if not key or not separator:
+            raise typer.BadParameter(f"{param!r} is not of the form key=value", param_hint="--param")
+        pairs[key] = value
+    return pairs
