@@ -1,0 +1,64 @@
+"""The right to poll a source (`source:<name>`) or to feed a sink (`sink:<name>`), fenced by a token.
+
+The locked token row makes it right, not the clock: whoever takes over waits for the commit under way, and whoever was
+stopped finds another token. Sending cannot be fenced, so start no attempt that could outlive the lease.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, select, true, update
+
+from collector.errors import LeaseLost
+from collector.ledger import schema
+from collector.ledger.schema import db_now
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """`clean` is False when the former holder had not given it back: what it sent last is in doubt."""
+
+    name: str
+    holder: str
+    token: int
+    clean: bool
+
+
+def take(conn: Connection, name: str, holder: str, ttl_ms: int, *, seize: bool = False) -> Lease | None:
+    """The lease, or None while somebody else holds it. `seize` takes it from a living holder: only for whoever holds
+    the file lock of an embedded ledger, for then the holder is gone.
+    """
+    table = schema.lease
+    expires_at = conn.scalar(select(table.c.expires_at).where(table.c.name == name).with_for_update())
+    over: ColumnElement[bool] = true() if seize else table.c.expires_at < db_now()
+    insert = schema.upsert(conn, table).values(name=name, holder=holder, token=1, expires_at=db_now() + ttl_ms)
+    token = conn.scalar(
+        insert.on_conflict_do_update(
+            index_elements=[table.c.name],
+            set_={"holder": holder, "token": table.c.token + 1, "expires_at": insert.excluded.expires_at},
+            where=over,
+        ).returning(table.c.token)
+    )
+    return None if token is None else Lease(name, holder, token, clean=not expires_at)
+
+
+def renew(conn: Connection, lease: Lease, ttl_ms: int) -> bool:
+    """Hold it for `ttl_ms` from now. False when somebody else has it."""
+    table = schema.lease
+    done = conn.execute(update(table).where(*_ours(lease)).values(expires_at=db_now() + ttl_ms))
+    return done.rowcount == 1
+
+
+def give_back(conn: Connection, lease: Lease) -> None:
+    """Only when nothing is in flight; of no effect when somebody else has it."""
+    conn.execute(update(schema.lease).where(*_ours(lease)).values(expires_at=0))
+
+
+def fence(conn: Connection, lease: Lease) -> None:
+    """First in every commit under this lease. Raises `LeaseLost`; the commit must then be rolled back."""
+    table = schema.lease
+    if conn.scalar(select(table.c.token).where(*_ours(lease)).with_for_update()) is None:
+        raise LeaseLost(f"lease {lease.name} is no longer held by {lease.holder}; nothing was committed")
+
+
+def _ours(lease: Lease) -> tuple[ColumnElement[bool], ...]:
+    return schema.lease.c.name == lease.name, schema.lease.c.token == lease.token

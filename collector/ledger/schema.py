@@ -1,0 +1,257 @@
+"""The tables, for SQLite now and PostgreSQL later, and the few expressions that the two spell differently.
+
+Times are epoch milliseconds. A change here needs a migration in `migrations/versions` and its number in `REVISIONS`.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+REVISIONS = ("0001",)
+"""Every migration, oldest first."""
+
+APPLICATION_ID = 0x4C6E6721
+"""In the file's header, so that another program's SQLite file is told from a ledger."""
+
+metadata = MetaData()
+
+_Id = BigInteger().with_variant(Integer(), "sqlite")
+"""SQLite makes only an INTEGER PRIMARY KEY the row id."""
+
+
+def _numbered() -> Column[int]:
+    """A key of our own making; with `sqlite_autoincrement` a number never comes back."""
+    return Column("id", _Id, Identity(), primary_key=True)
+
+
+source = Table(
+    "source",
+    metadata,
+    _numbered(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("cursor", Text),
+    Column("polled_at", BigInteger),
+    Column("hinted_at", BigInteger),
+)
+
+sink = Table(
+    "sink",
+    metadata,
+    _numbered(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("filter", Text, nullable=False),  # the kinds of event it wants, sorted, with commas
+    Column("since_event", BigInteger, nullable=False),  # the first event it was there for
+    Column("until_event", BigInteger),  # the first event it was not there for, while retired
+    Column("unclean_at", BigInteger),  # its lease was taken over from a holder that had not given it back
+    Column("retired_at", BigInteger),  # it left the configuration
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),  # 0 once given back
+)
+
+run = Table(
+    "run",
+    metadata,
+    _numbered(),
+    Column("source_id", Integer, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("run_uuid", Text, nullable=False),
+    Column("job", Text, nullable=False),
+    Column("strand_id", BigInteger, nullable=False),  # id of the root run, fixed at the first commit
+    Column("parent_id", BigInteger),
+    Column("depth", Integer, nullable=False),  # 0 for a root
+    Column("last_seq", Integer, nullable=False),  # of its strand, kept on the root
+    Column("state", Text, nullable=False),
+    Column("raw_state", Text),
+    Column("started_at", BigInteger),  # eventTime of the START that was made
+    Column("ended_at", BigInteger),  # eventTime of the terminal event that was made
+    Column("last_event_time", BigInteger),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("poll_due_at", BigInteger),  # when to look again; when last seen, if it wants every cycle
+    Column("misses", Integer, nullable=False, server_default=text("0")),
+    Column("enrich_until", BigInteger),
+    Column("abandoned_at", BigInteger),
+    Column("detail", Text, nullable=False),  # versioned JSON of the whole run
+    UniqueConstraint("source_id", "key"),
+    sqlite_autoincrement=True,
+)
+_open = text("ended_at IS NULL")
+Index("run_open", run.c.source_id, run.c.state, run.c.abandoned_at, sqlite_where=_open, postgresql_where=_open)
+_due = text("poll_due_at IS NOT NULL")
+Index("run_due", run.c.source_id, run.c.poll_due_at, sqlite_where=_due, postgresql_where=_due)
+_child = text("parent_id IS NOT NULL")
+Index("run_child", run.c.parent_id, sqlite_where=_child, postgresql_where=_child)
+
+event = Table(
+    "event",
+    metadata,
+    _numbered(),
+    Column("strand_id", BigInteger, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("run_id", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),  # when it was committed
+    Column("happened_at", BigInteger, nullable=False),  # its eventTime
+    Column("body", LargeBinary, nullable=False),
+    UniqueConstraint("strand_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+lane = Table(
+    "lane",
+    metadata,
+    Column("sink_id", Integer, primary_key=True, autoincrement=False),
+    Column("strand_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("source_id", Integer, nullable=False),
+    Column("next_seq", Integer, nullable=False),  # the head: what is sent next
+    Column("last_seq", Integer, nullable=False),
+    Column("resume_seq", Integer),  # the head is a parked event sent again; then it goes on here
+    Column("due_at", BigInteger, nullable=False),  # commit time of the head, or time of its next attempt
+    Column("since", BigInteger, nullable=False),  # commit time of the head
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("cause", Text),
+    sqlite_with_rowid=False,
+    postgresql_with={"fillfactor": 80},
+)
+Index("lane_due", lane.c.sink_id, lane.c.due_at, lane.c.strand_id)
+_retried = text("attempts > 0")
+Index("lane_retry", lane.c.sink_id, lane.c.since, sqlite_where=_retried, postgresql_where=_retried)
+
+parked = Table(
+    "parked",
+    metadata,
+    Column("sink_id", Integer, primary_key=True, autoincrement=False),
+    Column("strand_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("run_id", BigInteger, nullable=False),
+    Column("source_id", Integer, nullable=False),
+    Column("parked_at", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("superseded_at", BigInteger),  # a later event of its run was acknowledged: never sent again
+    Column("retry_at", BigInteger),  # somebody asked for it to be sent again
+    sqlite_with_rowid=False,
+)
+
+doubt = Table(
+    "doubt",
+    metadata,
+    Column("sink_id", Integer, primary_key=True, autoincrement=False),
+    Column("run_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("since", BigInteger, nullable=False),
+    Column("check_at", BigInteger),  # when to look, once the terminal event was acknowledged
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    sqlite_with_rowid=False,
+)
+_checked = text("check_at IS NOT NULL")
+Index("doubt_due", doubt.c.sink_id, doubt.c.check_at, sqlite_where=_checked, postgresql_where=_checked)
+
+request = Table(
+    "request",
+    metadata,
+    _numbered(),
+    Column("kind", Text, nullable=False),
+    Column("target", Text, nullable=False),  # name of the lease whose holder does it
+    Column("body", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("answer", Text),
+    Column("done_at", BigInteger),
+    sqlite_autoincrement=True,
+)
+_undone = text("done_at IS NULL")
+Index("request_open", request.c.target, request.c.id, sqlite_where=_undone, postgresql_where=_undone)
+
+tally = Table(
+    "tally",
+    metadata,
+    Column("source_id", Integer, primary_key=True, autoincrement=False),
+    Column("sink_id", Integer, primary_key=True, autoincrement=False),
+    Column("pending", BigInteger, nullable=False),
+    Column("parked", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+job = Table(
+    "job",
+    metadata,
+    Column("source_id", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, primary_key=True),
+    Column("run_key", Text, nullable=False),  # its last run, the one that began last
+    Column("run_uuid", Text, nullable=False),
+    Column("run_at", BigInteger, nullable=False),  # when that one began, or was asked for
+    Column("state", Text, nullable=False),
+    Column("started_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Column("succeeded", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("canceled", BigInteger, nullable=False),
+    Column("duration_ms_sum", BigInteger, nullable=False),
+    Column("description", Text),
+    Column("updated_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+skip = Table(
+    "skip",
+    metadata,
+    Column("source_id", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("cause", Text, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+
+class db_now(FunctionElement[int]):  # noqa: N801 - reads as the SQL function that it is
+    """The database's clock in epoch milliseconds: one clock for all who share a ledger."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(db_now, "sqlite")
+def _sqlite_now(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
+    return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+
+
+@compiles(db_now, "postgresql")
+def _postgresql_now(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
+    return "(extract(epoch from clock_timestamp()) * 1000)::bigint"
+
+
+def upsert(conn: Connection, table: Table) -> "sqlite.Insert | postgresql.Insert":
+    """INSERT with `on_conflict_do_update` and `on_conflict_do_nothing`."""
+    return postgresql.insert(table) if conn.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def clean(words: str, limit: int = 2000) -> str:
+    """Words of others as both databases can store them: no NUL, no lone surrogates, not endless."""
+    return words[:limit].encode("utf-8", "replace").decode().replace("\0", "")
