@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 # Marquez 0.51 allows more in its API, but rewrites `=`, `;`, `,`, `%` and all else to `_` in events, and its graph
 # stumbles over a colon that is not followed by `//` or a digit.
@@ -34,7 +34,7 @@ def checked_namespace(value: str) -> str:
 
 def checked_url(value: str) -> str:
     """An http(s) URL without credentials, query or fragment; a slash at the end is taken off."""
-    parts = split_url(value)
+    parts = split_url(no_reference(value))
     if parts.username is not None or parts.password is not None:
         raise ValueError("holds a credential: take it out of the URL and use the key for secrets beside it")
     if parts.query or parts.fragment:
@@ -86,6 +86,13 @@ def _number_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _no_switch(value: Any) -> Any:
+    """Pydantic would take `true` for 1."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, not {str(value).lower()}")  # noqa: TRY004 -- pydantic collects ValueError
+    return value
+
+
 def _readable_file(value: Path) -> Path:
     try:
         with value.open("rb"):
@@ -94,15 +101,29 @@ def _readable_file(value: Path) -> Path:
         raise ValueError(f"{value} cannot be read: {error.strerror}") from None
 
 
-def _no_empty(value: str) -> str:
-    if not value.strip():
-        raise ValueError("is empty")
+def no_reference(value: str) -> str:
+    if "${" in value:
+        raise ValueError(
+            "references such as ${env:NAME} are for secrets only; set this key with LINEAGE_COLLECTOR__..."
+        )
     return value
 
 
+def _no_empty(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty")
+    return no_reference(value)
+
+
+def _checked_path(value: Any) -> Any:
+    return _no_empty(value) if isinstance(value, str) else value
+
+
+Count = Annotated[int, BeforeValidator(_no_switch)]
+Share = Annotated[float, BeforeValidator(_no_switch), Field(ge=0, le=1)]
 Text = Annotated[str, AfterValidator(_no_empty)]
 Url = Annotated[
-    str, AfterValidator(checked_url), WithJsonSchema({"type": "string", "pattern": "^https?://[^@?#\\s]+$"})
+    str, AfterValidator(checked_url), WithJsonSchema({"type": "string", "pattern": r"^https?://[^@?#\s$]+$"})
 ]
 Name = Annotated[
     str, AfterValidator(_checked_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})
@@ -118,4 +139,5 @@ NamespacePart = Annotated[
     AfterValidator(_checked_part),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": f"^{_NAMESPACE_PART.pattern}$"}, {"type": "integer"}]}),
 ]
-ReadableFile = Annotated[Path, AfterValidator(_readable_file)]
+FilePath = Annotated[Path, BeforeValidator(_checked_path)]
+ReadableFile = Annotated[FilePath, AfterValidator(_readable_file)]

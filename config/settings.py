@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
-from config.base import Model
+from config.base import FilePath, Model
 from config.quantities import Duration, Size
 from config.sinks import AnySink, FileSink, KafkaSink, MarquezSink, OpenLineageSink, PluginSink, Sink
 from config.sources import AnySource, CdfSource, DataprepSource, PluginSource, Source, WetransformSource
@@ -35,7 +35,7 @@ __all__ = [
 class Ledger(Model):
     """The durable store: what was seen, and what each sink still gets."""
 
-    path: Path = Path("lineage.db")
+    path: FilePath = Path("lineage.db")
     """The file; beside it lie its lock and the control socket. On a disk of this machine, never on NFS."""
     max_size: Size = Field(default=1024**3)
     """At this size polling pauses until the sinks have caught up."""
@@ -96,7 +96,9 @@ class Settings(Model):
     ledger: Ledger = Ledger()
     http: Http = Http()
     log: Log = Log()
-    control_socket: Annotated[Path | None, AfterValidator(_short_enough)] = Field(default=None, validate_default=True)
+    control_socket: Annotated[FilePath | None, AfterValidator(_short_enough)] = Field(
+        default=None, validate_default=True
+    )
     """Through it the command line talks to the running service. Beside the ledger, if left out."""
     stop_within: Duration = timedelta(seconds=25)
     """After SIGTERM: how long what is in flight may take to settle. Keep it below what kills the process."""

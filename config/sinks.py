@@ -1,19 +1,21 @@
 """The sinks: one configured target each."""
 
+import re
 from datetime import timedelta
 from functools import cache
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, WithJsonSchema
 
-from config.base import Model, Name, Text, Url
+from config.base import Count, FilePath, Model, Name, Text, Url
 from config.network import OverHttp, Tls
 from config.quantities import Duration, Size
 from config.secret import ApiKeyFile, ClientSecretFile, FileSecret, PasswordFile, Secret
 
 EventWord = Literal["OTHER", "START", "RUNNING", "COMPLETE", "FAIL", "ABORT"]
+
+_TOPIC = r"[A-Za-z0-9._-]{1,249}"
 
 SINKS = ("file", "marquez", "openlineage", "kafka")
 
@@ -32,11 +34,11 @@ class FileSink(Sink):
     """Events as lines of JSON in a file."""
 
     type: Literal["file"]
-    path: Path
+    path: FilePath
     """The file, or `-` for standard output."""
     rotate_at: Size | None = None
     """A file that grew to this size is set aside with a number and a new one begun. Never, if left out."""
-    keep: int | None = Field(default=None, ge=1)
+    keep: Count | None = Field(default=None, ge=1)
     """How many of the files set aside are kept; the oldest are deleted. All, if left out."""
 
     @property
@@ -71,7 +73,7 @@ class MarquezSink(_KeyedSink):
     """Create jobs and runs over the namespaces API, so that queued runs show."""
     lineage_api: Annotated[bool, AfterValidator(_one_api)] = True
     """Send OpenLineage events; without it only the states of runs are sent."""
-    concurrency: int = Field(default=4, ge=1, le=90)
+    concurrency: Count = Field(default=4, ge=1, le=90)
     """Requests at a time. Marquez's pool breaks down beyond 90 and slows down long before."""
 
 
@@ -105,7 +107,7 @@ class OpenLineageSink(_KeyedSink):
     """Path of the endpoint below `url`."""
     oauth2: Annotated[OAuth2 | None, AfterValidator(_one_credential)] = None
     compression: Literal["gzip", "none"] = "none"
-    concurrency: int = Field(default=8, ge=1, le=256)
+    concurrency: Count = Field(default=8, ge=1, le=256)
     """Requests at a time."""
 
 
@@ -137,6 +139,13 @@ def _checked_server(value: str) -> str:
     return value
 
 
+def _checked_topic(value: str) -> str:
+    if re.fullmatch(_TOPIC, value) is None or value in {".", ".."}:
+        raise ValueError(f"{value!r} is no topic: use up to 249 letters, digits, dots, _ and -")
+    return value
+
+
+Topic = Annotated[str, AfterValidator(_checked_topic), WithJsonSchema({"type": "string", "pattern": f"^{_TOPIC}$"})]
 Server = Annotated[str, AfterValidator(_checked_server)]
 
 
@@ -146,7 +155,7 @@ class KafkaSink(Sink):
     type: Literal["kafka"]
     bootstrap_servers: Annotated[tuple[Server, ...], BeforeValidator(_several)] = Field(min_length=1)
     """`host:port` of some brokers, as a list or separated by commas."""
-    topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")] = "openlineage.events"
+    topic: Topic = "openlineage.events"
     key: Text | None = None
     """One key for all messages, in place of the OpenLineage clients' rule (a key per run, the parent's for its children)."""
     compression: Literal["none", "gzip"] = "none"

@@ -1,0 +1,64 @@
+"""The way from a file and the environment to `Settings`, or to a list of everything that is wrong."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+from typing import Any
+
+from pydantic import ValidationError
+
+from config.environment import Variables, overlay
+from config.explaining import explain
+from config.mistakes import ConfigurationMistakes, Mistake, Path, dotted
+from config.reading import Document, read
+from config.settings import Settings
+
+__all__ = ["ConfigurationMistakes", "Mistake", "load"]
+
+
+def load(path: FilePath) -> Settings:
+    """The configuration in `path` with the environment on top; raises `ConfigurationMistakes` with all mistakes."""
+    document = read(path)
+    variables, mistakes = overlay(document.values, os.environ)
+    mistakes = [*document.mistakes, *mistakes, *_same_names(document, variables)]
+    settings = None
+    try:
+        settings = Settings.model_validate(document.values)
+    except ValidationError as error:
+        mistakes += [_mistake(document, variables, *explain(each)) for each in error.errors() if not _idle(each)]
+    if mistakes or settings is None:
+        raise ConfigurationMistakes(mistakes)
+    return settings
+
+
+def _idle(error: Mapping[str, Any]) -> bool:
+    """Pydantic says that a list is too short when its only items are wrong."""
+    return error["type"] == "too_short" and bool(error["input"])
+
+
+def _mistake(document: Document, variables: Variables, path: Path, problem: str, suggestion: str | None) -> Mistake:
+    if path in variables:
+        return Mistake(f"environment variable {variables[path]}", dotted(path), problem, suggestion)
+    return Mistake(document.file, dotted(path), problem, suggestion, document.line(path))
+
+
+def _same_names(document: Document, variables: Variables) -> list[Mistake]:
+    mistakes = []
+    for section in ("sources", "sinks"):
+        first: dict[str, int] = {}
+        for index, name in _names(document.values.get(section)):
+            if name in first:
+                path = (section, index, "name")
+                problem = f"{section}[{first[name]}] has the name {name!r} too; names are unique"
+                mistakes.append(_mistake(document, variables, path, problem, None))
+            first.setdefault(name, index)
+    return mistakes
+
+
+def _names(items: Any) -> list[tuple[int, str]]:
+    entries = items if isinstance(items, list) else []
+    return [
+        (index, str(entry["name"]))
+        for index, entry in enumerate(entries)
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str)
+    ]

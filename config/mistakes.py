@@ -1,0 +1,41 @@
+"""What a user got wrong, as values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Path = tuple[str | int, ...]
+"""Where a value stands: keys and list indexes from the top."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """`place` is the file or the environment variable, `line` 0 where there is none; `key` reads `sources[0].name`,
+    empty for the whole.
+    """
+
+    place: str
+    key: str
+    problem: str
+    suggestion: str | None = None
+    line: int = 0
+
+    def __str__(self) -> str:
+        where = f"{self.place}:{self.line}" if self.line else self.place
+        subject = f"{where}: {self.key}" if self.key else where
+        hint = f"; did you mean {self.suggestion}?" if self.suggestion else ""
+        return f"{subject}: {self.problem}{hint}"
+
+
+class ConfigurationMistakes(Exception):
+    """All that is wrong with a configuration."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.line))
+        super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+
+def dotted(path: Path) -> str:
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step if step.isprintable() else ascii(step)}"
+    return text.lstrip(".")
