@@ -110,6 +110,15 @@ class Kafka:
         _refuse_errors(name, [(code, text) for _, code, text in answer.topic_errors])
         return name
 
+    async def set_topic(self, name: str, **config: str) -> None:
+        """Changes settings of a topic; those left out go back to their defaults."""
+        from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+        settings = {key.replace("_", "."): value for key, value in config.items()}
+        async with self._admin() as admin:
+            [answer] = await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, settings)])
+        _refuse_errors(name, [(code, text) for code, text, *_ in answer.resources])
+
     async def delete_topic(self, name: str) -> None:
         async with self._admin() as admin:
             await admin.delete_topics([name])

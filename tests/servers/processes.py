@@ -28,13 +28,13 @@ class ServerProcess:
         """`folder` becomes the working directory, and gets the output as `server.log`."""
         self.port = port
         self._argv = list(argv)
-        self._folder = folder
+        self.folder = folder
         self._start_seconds = start_seconds
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def log(self) -> Path:
-        return self._folder / "server.log"
+        return self.folder / "server.log"
 
     @property
     def pid(self) -> int | None:
@@ -47,7 +47,7 @@ class ServerProcess:
             return
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._argv, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                self._argv, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
         if not wait_for_port(self.port, seconds=self._start_seconds, alive=lambda: self.pid is not None):
             self.kill()

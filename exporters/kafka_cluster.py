@@ -1,0 +1,54 @@
+"""How a Kafka topic is reached, as values."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+BATCH_BYTES = 131_072
+"""The size of produce requests per partition. Larger is no faster, aiokafka's own 16 KiB loses up to a third."""
+_OVERHEAD = 100  # what a produce request adds to an event
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """`password` is asked for at every connect, so that one that rotates is followed."""
+
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+    username: str
+    password: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """TLS: the authorities to trust beside the system's, and the client certificate."""
+
+    ca_file: Path | None = None
+    client_cert_file: Path | None = None
+    client_key_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """`bootstrap` are host:port; no `trust` means no TLS. Connecting takes `connect_seconds` at most."""
+
+    bootstrap: tuple[str, ...]
+    topic: str
+    client_id: str
+    trust: Trust | None = None
+    login: Login | None = None
+    compression: Literal["gzip"] | None = None
+    connect_seconds: float = 15.0
+
+    @property
+    def request_seconds(self) -> float:
+        """For one answer of a broker: a connect is three of them, one after the other, when nobody answers."""
+        return min(5.0, self.connect_seconds / 3)
+
+    def __str__(self) -> str:
+        return f"Kafka topic {self.topic} at {','.join(self.bootstrap)}"
+
+
+def fitting_batch_bytes(limit: int | None, wanted: int) -> int:
+    """How large a produce request may be: a broker refuses one over the topic's limit, however small its events are."""
+    return wanted if limit is None else max(1, min(wanted, limit - _OVERHEAD))

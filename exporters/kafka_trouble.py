@@ -1,0 +1,153 @@
+"""What is wrong with a Kafka, in words for people.
+
+aiokafka raises the same exception for a wrong password, a wrong authority and a dead broker; the cause is only in its
+log, four lines a second while a broker is away. So its log ends here: the last failure is kept for whoever asks, and
+each kind of line is passed on once in a while with a count of those held back.
+"""
+
+import logging
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+log = logging.getLogger("exporters.kafka")
+
+_HUNG_UP = "the broker hung up: if it goes on, check TLS, client certificate and SASL against the listener"
+_REMEDIES = {
+    "SaslAuthenticationFailed": "check the user name, the password and the SASL mechanism",
+    "UnsupportedSaslMechanismError": "the broker does not offer this SASL mechanism on this listener",
+    "IllegalSaslStateError": "this listener takes no user name: remove the SASL settings or use another port",
+    "SSLCertVerificationError": "the broker's certificate is not signed by an authority we trust: check ca_file",
+    "SSLError": "the TLS settings and the listener do not fit",
+    "KafkaConnectionError": _HUNG_UP,
+    "ConnectionResetError": _HUNG_UP,
+    "IncompleteReadError": _HUNG_UP,
+    "gaierror": "check the host name in bootstrap",
+    "TopicAuthorizationFailedError": "give this user the right to WRITE on the topic",
+    "ClusterAuthorizationFailedError": "give this user the right to WRITE on the topic",
+    "UnknownTopicOrPartitionError": "make the topic, or correct its name",
+    "InvalidTopicError": "correct the topic's name",
+}
+_MENDED_BY_PEOPLE = frozenset(kind for kind, remedy in _REMEDIES.items() if remedy != _HUNG_UP and kind != "gaierror")
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why something did not work.
+
+    `slow`: only a person can mend it. `refused`: the broker took offence at the event or at its neighbours in the same
+    request. `full`: the queue of the partition takes no more right now. `poisoned`: this producer is of no further use.
+    """
+
+    cause: str
+    remedy: str | None = None
+    slow: bool = False
+    refused: bool = False
+    full: bool = False
+    poisoned: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.cause} ({self.remedy})" if self.remedy else self.cause
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The last line of the log that had an exception in it. `at` is in the seconds of `time.monotonic`."""
+
+    text: str
+    error: BaseException
+    at: float
+
+
+def remedy_for(error: BaseException) -> tuple[str | None, bool]:
+    """What to do about an error of the client library, and whether only a person can do it."""
+    for kind in type(error).__mro__:
+        if kind.__name__ in _REMEDIES:
+            return _REMEDIES[kind.__name__], kind.__name__ in _MENDED_BY_PEOPLE
+    return None, False
+
+
+class ClientLog:
+    """Belongs to one sink: hears what the client library logs in tasks that were begun under `current`."""
+
+    def __init__(self, sink: str) -> None:
+        self.sink = sink
+        self.last_failure: Failure | None = None
+        self.hidden: set[str] = set()
+        """Secrets that must not be seen should the library ever log one."""
+
+    def hear(self, record: logging.LogRecord) -> str:
+        """The line without secrets, remembered if it tells of a failure."""
+        text = record.getMessage()
+        error = next((part for part in _arguments(record) if isinstance(part, BaseException)), None)
+        if error is not None:
+            name = type(error).__name__
+            text = self._without_secrets(text if str(error) or name in text else f"{text}{name}")
+            self.last_failure = Failure(text, error, time.monotonic())
+            return text
+        return self._without_secrets(text)
+
+    def since(self, moment: float) -> Failure | None:
+        """The last failure at or after `moment` (seconds of `time.monotonic`)."""
+        return self.last_failure if self.last_failure and self.last_failure.at >= moment else None
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self.hidden:
+            text = text.replace(secret, "[hidden]")
+        return text
+
+
+current: ContextVar[ClientLog | None] = ContextVar("kafka_client_log", default=None)
+"""Set it while a connection is opened: every task that the client library starts for it inherits the value."""
+
+
+class Sieve:
+    """Decides which lines of a kind are passed on: the first, and then one each `period` seconds."""
+
+    def __init__(self, period: float = 300.0, kinds: int = 200) -> None:
+        self._period = period
+        self._kinds = kinds
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def held_back(self, kind: tuple[str, str], now: float) -> int | None:
+        """How many lines were held back since the last one that passed; None when this one is held back too."""
+        until, count = self._seen.pop(kind, (now, 0))
+        if now < until:
+            self._seen[kind] = (until, count + 1)
+            return None
+        if len(self._seen) >= self._kinds:
+            self._seen.pop(next(iter(self._seen)))
+        self._seen[kind] = (now + self._period, 0)
+        return count
+
+
+class _Handler(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._sieve = Sieve()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        owner = current.get()
+        text = owner.hear(record) if owner else record.getMessage()
+        sink = owner.sink if owner else "-"
+        held_back = self._sieve.held_back((sink, str(record.msg)), time.monotonic())
+        if held_back is not None:
+            more = f" ({held_back} more like it since the last such line)" if held_back else ""
+            log.log(record.levelno, "%s%s", text, more, extra={"sink": sink})
+
+
+_handler = _Handler()
+
+
+def listen() -> None:
+    """From now on aiokafka's log goes through here. Calling it again changes nothing."""
+    library = logging.getLogger("aiokafka")
+    if _handler not in library.handlers:
+        library.addHandler(_handler)
+        library.propagate = False
+        library.setLevel(logging.WARNING)
+
+
+def _arguments(record: logging.LogRecord) -> tuple[object, ...]:
+    logged = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+    return (*(record.args if isinstance(record.args, tuple) else ()), logged)
