@@ -1,59 +1,263 @@
-"""The ledger's file and the two threads that work on it."""
+"""The ledger's file and the two threads that work on it: one writes, one reads.
 
-from collections.abc import Callable
+Commits that wait together share one transaction and one sync: a savepoint each, so that what one raises undoes only
+its own work.
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from collector.clock import Clock
+from collector.errors import LedgerCorrupt, LedgerError
+from collector.ledger import lock, migrating, sqlite_file
+from collector.ledger import news as newsboard
+from collector.ledger.lock import Condition, FileLock
 from collector.ledger.news import News
+from collector.ledger.worker import Task, Worker
+from collector.logs import fields
+
+log = logging.getLogger("lineage.ledger")
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Store:
-    """An open ledger."""
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    loop: asyncio.AbstractEventLoop
+    callback: Callable[[], None]
+    news: News | None
 
-    path: Path
-    set_aside: Path | None
-    """Where an unusable file went that was found at this start: runs are found again by the look-back."""
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    value: Any = None
+    error: Exception | None = None
+    news: frozenset[News] = frozenset()
+
+
+class Store:
+    """An open ledger. `set_aside` is where an unusable file went that was found at this start, if one was: the
+    look-back of the sources fills the new one.
+    """
+
+    def __init__(self, path: Path, reader: Engine, writer: Engine | None, held: FileLock | None) -> None:
+        self.path = path
+        self.set_aside: Path | None = None
+        self._lock, self._condition = held, Condition.CLOSED
+        self._listeners: list[_Listener] = []
+        self._read_engine, self._write_engine = reader, writer
+        self._reader = Worker("ledger-reader", self._answer)
+        self._writer = Worker("ledger-writer", self._serve) if writer is not None else None
 
     @classmethod
     def open(cls, path: Path, *, holder: str, clock: Clock) -> "Store":
-        """Take the file for this process. Raises `LedgerLocked`, `LedgerTooNew`, `LedgerError`."""
-        raise NotImplementedError
+        """Take the file for this process; a damaged one is set aside first. `holder` is for people who find it taken.
+        Raises `LedgerLocked`, `LedgerTooNew` and `LedgerError`.
+        """
+        held = lock.take(path, holder, clock.now())
+        with ExitStack() as undo:
+            undo.callback(held.release)
+            try:
+                aside = _cleared(path, held, clock)
+                reader, writer = _connected(path, undo)
+                held.note(Condition.OPEN)
+            except (OSError, sqlite3.Error, SQLAlchemyError) as error:
+                raise sqlite_file.explained(path, error) from error
+            undo.pop_all()
+        store = cls(path, reader, writer, held)
+        store.set_aside = aside
+        size = path.stat().st_size
+        log.info("ledger.opened", extra=fields(path=str(path), bytes=size, sqlite=sqlite3.sqlite_version))
+        return store
 
     @classmethod
     def open_readonly(cls, path: Path) -> "Store":
-        """Beside a running service; `write` raises `LedgerError`."""
-        raise NotImplementedError
+        """Beside a running service or without one; `write` raises `LedgerError`."""
+        if not path.is_file():
+            raise LedgerError(f"there is no ledger at {path}: has the service run with this configuration?")
+        try:
+            reader = sqlite_file.engine(sqlite_file.connect_reader(path), writes=False)
+        except sqlite3.Error as error:
+            raise LedgerError(f"cannot read ledger {path}: {error}") from error
+        try:
+            with reader.connect() as conn:
+                migrating.check(conn, str(path))
+        except BaseException:
+            reader.dispose()
+            raise
+        return cls(path, reader, None, None)
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(conn, ...)` in a transaction of the writer's thread. Once called it happens, whether or not the
-        caller is cancelled meanwhile. What `fn` raises rolls back only its own work.
+        caller is cancelled meanwhile. What `fn` raises undoes its own work and no other's.
         """
-        raise NotImplementedError
+        answer = self._writing().submit(lambda conn: fn(conn, *args, **kwargs))
+        try:
+            return await asyncio.wrap_future(answer)
+        except asyncio.CancelledError:
+            answer.add_done_callback(_tell_unheard)
+            raise
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `fn(conn, ...)` in the reader's thread, beside writes."""
-        raise NotImplementedError
+        """Run `fn(conn, ...)` in the reader's thread, beside writes. Keep it short: it holds up the other reads."""
+        answer = self._reader.submit(lambda conn: fn(conn, *args, **kwargs))
+        return await asyncio.wrap_future(answer)
 
     def read_now(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`read` for other threads, never the event loop's: waits for the answer."""
-        raise NotImplementedError
+        return self._reader.submit(lambda conn: fn(conn, *args, **kwargs)).result()  # type: ignore[no-any-return]
 
     def on_commit(self, callback: Callable[[], None], news: News | None = None) -> Callable[[], None]:
         """Call `callback` on the running event loop after commits that bring `news`, None for every commit. Returns
         what ends that.
         """
-        raise NotImplementedError
+        listener = _Listener(asyncio.get_running_loop(), callback, news)
+        self._listeners = [*self._listeners, listener]
+        return partial(self._forget, listener)
 
     async def compact(self, pages: int) -> None:
-        """Give up to `pages` free pages back to the file system."""
-        raise NotImplementedError
+        """Give up to `pages` free pages back to the file system; 256 take about 18 ms, in which nothing is written."""
+        # execute() would free one page only
+        script = f"PRAGMA incremental_vacuum({int(pages)})"
+        await asyncio.wrap_future(self._writing().submit(lambda raw: raw.executescript(script), alone=True))
 
     async def close(self) -> None:
-        """Do what waits, then let go of the file."""
-        raise NotImplementedError
+        """Do what waits, then let go of the file. No harm in a second call."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._reader.stop()
+        if self._writer is not None:
+            self._writer.stop()
+        self._read_engine.dispose()
+        held, self._lock = self._lock, None
+        if self._write_engine is not None and held is not None:
+            self._write_engine.dispose()
+            self._note(held, self._condition)
+            held.release()
+
+    def _writing(self) -> Worker:
+        if self._writer is None:
+            raise LedgerError(f"ledger {self.path} was opened for reading only")
+        return self._writer
+
+    def _serve(self, batch: Sequence[Task]) -> None:
+        together = [task for task in batch if not task.alone]
+        if together:
+            self._commit(together)
+        for task in batch:
+            if task.alone:
+                self._do_alone(task)
+
+    def _commit(self, batch: Sequence[Task]) -> None:
+        assert self._write_engine is not None
+        try:
+            with self._write_engine.begin() as conn:
+                results = [_attempt(conn, task) for task in batch]
+        except Exception as error:  # noqa: BLE001 - the thread's boundary: the callers hear of it
+            results = [_Result(error=error) for _ in batch]
+        for task, result in zip(batch, results, strict=True):
+            self._settle(task, result)
+        self._announce(frozenset().union(*(result.news for result in results)))
+
+    def _do_alone(self, task: Task) -> None:
+        assert self._write_engine is not None
+        try:
+            with self._write_engine.connect() as conn:
+                task.work(conn.connection.dbapi_connection)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._settle(task, _Result(error=error))
+        else:
+            self._settle(task, _Result())
+
+    def _answer(self, batch: Sequence[Task]) -> None:
+        for task in batch:
+            try:
+                with self._read_engine.connect() as conn:
+                    result = _Result(task.work(conn))
+            except Exception as error:  # noqa: BLE001 - as above
+                result = _Result(error=error)
+            self._settle(task, result)
+
+    def _settle(self, task: Task, result: _Result) -> None:
+        if result.error is None:
+            task.answer.set_result(result.value)
+            return
+        error = sqlite_file.explained(self.path, result.error)
+        if isinstance(error, LedgerCorrupt) and self._lock is not None:
+            log.error("ledger.damaged", extra=fields(path=str(self.path), cause=str(error)))
+            self._condition = Condition.SUSPECT
+            self._note(self._lock, self._condition)
+        task.answer.set_exception(error)
+
+    def _note(self, held: FileLock, condition: Condition) -> None:
+        try:
+            held.note(condition)
+        except OSError as error:
+            log.warning("ledger.lock_unwritten", extra=fields(path=str(held.path), cause=str(error)))
+
+    def _announce(self, brought: frozenset[News]) -> None:
+        for listener in self._listeners:
+            if listener.news is None or listener.news in brought:
+                try:
+                    listener.loop.call_soon_threadsafe(listener.callback)
+                except RuntimeError:  # its loop is closed
+                    self._forget(listener)
+
+    def _forget(self, listener: _Listener) -> None:
+        self._listeners = [other for other in self._listeners if other is not listener]
+
+
+def _cleared(path: Path, held: FileLock, clock: Clock) -> Path | None:
+    """Where the file went if it was damaged."""
+    log_lost = held.former is Condition.OPEN and path.exists() and not path.with_name(f"{path.name}-wal").exists()
+    cause = sqlite_file.damage(path, held.former)
+    if cause is None:
+        if log_lost:
+            log.error("ledger.wal_missing", extra=fields(path=str(path), cause="what was committed last may be lost"))
+        return None
+    aside = sqlite_file.set_aside(path, clock.now())
+    log.error("ledger.set_aside", extra=fields(path=str(path), now_at=str(aside), cause=cause))
+    return aside
+
+
+def _connected(path: Path, undo: ExitStack) -> tuple[Engine, Engine]:
+    """The reader's and the writer's engine on a migrated file; `undo` closes both."""
+    writer = sqlite_file.engine(sqlite_file.connect_writer(path), writes=True)
+    undo.callback(writer.dispose)
+    with writer.begin() as conn:
+        migrated = migrating.migrate(conn, str(path))
+    if migrated:
+        log.info("ledger.migrated", extra=fields(path=str(path)))
+    reader = sqlite_file.engine(sqlite_file.connect_reader(path), writes=False)
+    undo.callback(reader.dispose)
+    return reader, writer
+
+
+def _attempt(conn: Connection, task: Task) -> _Result:
+    newsboard.take(conn)
+    try:
+        with conn.begin_nested():
+            value = task.work(conn)
+    except Exception as error:
+        if not conn.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
+            raise  # SQLite undid the whole transaction, so nobody's work is there
+        return _Result(error=error)
+    return _Result(value, news=newsboard.take(conn))
+
+
+def _tell_unheard(answer: "Future[Any]") -> None:
+    if (error := answer.exception()) is not None:
+        log.warning("ledger.unheard_error", extra=fields(cause=str(error)))

@@ -1,0 +1,61 @@
+"""A thread that does what it is given, in order, taking all that waits at once."""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from collector.errors import LedgerError
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """`alone`: outside of the transaction that the tasks of a batch share."""
+
+    work: Callable[[Any], Any]
+    answer: "Future[Any]"
+    alone: bool = False
+
+
+class Worker:
+    """`serve` answers every task of a batch and raises nothing."""
+
+    def __init__(self, name: str, serve: Callable[[Sequence[Task]], None]) -> None:
+        self._serve = serve
+        self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()
+        self._open = True
+        # a daemon, for a process that ends without closing must not hang: the file stands any kill
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[Any], Any], *, alone: bool = False) -> "Future[Any]":
+        """From now on it will be done: the future cannot be cancelled. Raises `LedgerError` once stopped."""
+        answer: Future[Any] = Future()
+        answer.set_running_or_notify_cancel()
+        with self._gate:
+            if not self._open:
+                raise LedgerError("the ledger is closed")
+            self._inbox.put(Task(work, answer, alone))
+        return answer
+
+    def stop(self) -> None:
+        """Do what was submitted, then end."""
+        with self._gate:
+            if self._open:
+                self._open = False
+                self._inbox.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            batch = [self._inbox.get()]
+            while not self._inbox.empty():
+                batch.append(self._inbox.get())
+            tasks = [task for task in batch if task is not None]
+            if tasks:
+                self._serve(tasks)
+            if len(tasks) < len(batch):
+                return
