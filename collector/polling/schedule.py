@@ -39,6 +39,6 @@ def next_wait(rhythm: Rhythm, failures: int, asked: float | None, chance: float)
     undercut; `chance` in [0, 1) spreads the starts so that sources do not march in step.
     """
     interval = rhythm.interval.total_seconds()
-    wait = min(interval * 2 ** min(failures, 16), max(LONGEST_WAIT, interval))
+    wait: float = min(interval * 2 ** min(failures, 16), max(LONGEST_WAIT, interval))
     wait *= 1 + rhythm.jitter * (2 * chance - 1)
     return max(wait, asked * (1 + rhythm.jitter * chance)) if asked else wait

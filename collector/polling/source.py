@@ -14,8 +14,9 @@ from collector.ledger.leases import Lease
 from collector.ledger.store import Store
 from collector.lineage.events import EventMaker
 from collector.logs import fields
-from collector.model import Poll
+from collector.model import Observation, Poll
 from collector.platforms.base import Platform
+from collector.polling.asked import Asked
 from collector.polling.commits import Committed, Writer
 from collector.polling.decide import Policy
 from collector.polling.enriching import Enricher
@@ -26,6 +27,8 @@ log = logging.getLogger("lineage.poll")
 
 TRACKED_AT_ONCE = 10_000
 """Open runs given to one cycle, the oldest due first: bounds memory whatever is open."""
+SOONEST = 0.2
+"""Seconds between two cycles of a source at the least, however soon its runs want to be read."""
 STUCK_AFTER = 60.0
 """Seconds over its time after which a loop counts as stuck."""
 LEASE = timedelta(seconds=90)
@@ -72,6 +75,7 @@ class SourcePoller:
         self._wake = asyncio.Event()
         self._writer = Writer(name, source_id, self._held, maker, policy)
         self._enricher = Enricher(platform, self._writer, store, clock, self._tell)
+        self._asked = Asked(platform, store, clock, self._held, self._watch, self.nudge)
         self.status = SourceStatus(name, kind)
         self.expected_by = clock.monotonic() + STUCK_AFTER
         """By the monotonic clock, when the loop should have come round at the latest: liveness looks at it."""
@@ -83,24 +87,33 @@ class SourcePoller:
     async def run(self) -> None:
         """Until cancelled; gives its lease back then."""
         await self._take_lease()
-        enriching = asyncio.create_task(self._enricher.run(), name=f"enrich:{self._name}")
-        keeping = asyncio.create_task(self._keep_lease(), name=f"lease:source:{self._name}")
         try:
-            await self._wait(self._random() * min(1.0, self._rhythm.interval.total_seconds()))
-            while True:
-                self._wake.clear()
-                self._expect(self._rhythm.deadline.total_seconds())
-                asked = await self._cycle()
-                wait = next_wait(self._rhythm, self.status.failures, asked, self._random())
-                self._expect(wait)
-                await self._wait(wait)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._enricher.run(), name=f"enrich:{self._name}")
+                group.create_task(self._asked.run(), name=f"requests:{self._name}")
+                group.create_task(self._keep_lease(), name=f"lease:source:{self._name}")
+                group.create_task(self._poll_for_ever(), name=f"poll:{self._name}")
         finally:
-            for task in (enriching, keeping):
-                task.cancel()
-            await asyncio.gather(enriching, keeping, return_exceptions=True)
             await self._platform.close()
             if self._lease is not None:
                 await self._store.write(leases.give_back, self._lease)
+
+    async def _poll_for_ever(self) -> None:
+        await self._wait(self._random() * min(1.0, self._rhythm.interval.total_seconds()))
+        while True:
+            self._wake.clear()
+            self._expect(self._rhythm.deadline.total_seconds())
+            asked = await self._cycle()
+            wait = await self._until_due(next_wait(self._rhythm, self.status.failures, asked, self._random()))
+            self._expect(wait)
+            await self._wait(wait)
+
+    async def _until_due(self, wait: float) -> float:
+        """Sooner than the interval when a run asked to be read sooner and the source is well."""
+        if self.status.wrong is not None:
+            return wait
+        due = await self._store.read(runs.next_due, self._source_id)
+        return wait if due is None else min(wait, max(SOONEST, (due - to_ms(self._clock.now())) / 1000))
 
     def _expect(self, seconds: float) -> None:
         self.expected_by = self._clock.monotonic() + seconds + STUCK_AFTER
@@ -143,6 +156,10 @@ class SourcePoller:
                 await self._take(replace(held, cursor=None), polled=False)
             raise
         await self._take(held or Poll(), polled=True)
+
+    async def _watch(self, seen: Observation) -> None:
+        await self._take(Poll((seen,)), polled=False)
+        self.nudge()
 
     async def _take(self, page: Poll, *, polled: bool) -> None:
         write = self._store.write(self._writer.page, page, self._clock.now(), polled=polled)

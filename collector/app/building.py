@@ -1,0 +1,62 @@
+"""From the configuration to living parts: adapters and sinks by entry point, each with its own HTTP client."""
+
+import random
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from collector.clock import Clock
+from collector.errors import ConfigurationError
+from collector.http import Heard, HttpClient, HttpOptions, tls_context
+from collector.platforms import base as platforms
+from collector.reports import RequestReport
+from config.settings import Sink as SinkSettings
+from config.settings import Source as SourceSettings
+from exporters import sink as sinks
+
+Requested = Callable[[RequestReport], None]
+
+
+def platform(settings: SourceSettings, clock: Clock, requested: Requested) -> platforms.Platform:
+    """The adapter of one source. Raises `ConfigurationError` for TLS files that cannot be used."""
+    create: platforms.Create = _loaded("lineage_collector.platforms", settings.platform)
+    context = platforms.Context(
+        source=settings.name,
+        namespace=settings.job_namespace,
+        http=HttpClient(_options(settings.http_options()), _counting(settings.name, requested)),
+        clock=clock,
+        random=random.random,
+    )
+    return create(settings, context)
+
+
+def sink(settings: SinkSettings, clock: Clock) -> sinks.Sink:
+    """The sink of one target. Raises `ConfigurationError` for TLS files that cannot be used."""
+    create: sinks.Create = _loaded("lineage_collector.sinks", settings.type)
+    options: dict[str, Any] = getattr(settings, "http_options", dict)()
+    concurrency = getattr(settings, "concurrency", 8)
+    http = HttpClient(_options({**options, "connections": concurrency}))
+    return create(settings, sinks.Context(sink=settings.name, http=http, clock=clock, random=random.random))
+
+
+def _options(plain: Mapping[str, Any]) -> HttpOptions:
+    options = HttpOptions(**plain)
+    tls_context(options)
+    return options
+
+
+def _counting(source: str, requested: Requested) -> Heard:
+    def heard(status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
+        told = headers.get("x-rate-limit-user-remaining", "")
+        requested(RequestReport(source, status, seconds, int(told) if told.isdecimal() else None))
+
+    return heard
+
+
+def _loaded(group: str, name: str) -> Any:
+    points = entry_points(group=group)
+    try:
+        return points[name].load()
+    except KeyError:
+        known = ", ".join(sorted(points.names))
+        raise ConfigurationError([f"nothing named {name!r} is installed for {group}; there is {known}"]) from None

@@ -1,0 +1,272 @@
+"""The running program: everything built from the configuration, each loop a named task, stopped well."""
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import socket
+from collections.abc import Coroutine, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+from aiohttp import web
+
+from collector.app import building, loading
+from collector.app.audience import Audience
+from collector.app.control import Control, Told
+from collector.app.housekeeping import Housekeeper
+from collector.app.looking import snapshot, status
+from collector.clock import Clock, SystemClock, to_ms
+from collector.errors import ConfigurationError
+from collector.ledger import reading, registry, requests, runs
+from collector.ledger.requests import RequestKind, RequestState
+from collector.ledger.store import Store
+from collector.lifecycle import VanishedPolicy
+from collector.lineage.events import EventMaker
+from collector.logs import fields, set_up
+from collector.model import EventKind
+from collector.polling.decide import Policy
+from collector.polling.schedule import Rhythm
+from collector.polling.source import SourcePoller
+from config.settings import Settings, Source
+from exporters.delivery import Delivery
+from exporters.metrics import Metrics, Snapshot
+from exporters.requested import Requested
+from exporters.sink import Sink
+from exporters.web import Pages, serve
+
+log = logging.getLogger("lineage.service")
+
+
+def run(config: Path) -> int:
+    """Until SIGTERM or SIGINT. 0 after a clean stop, 1 when one of the tasks died."""
+    settings = loading.load(config)
+    set_up(settings.log.level, settings.log.format)
+    return asyncio.run(_until_signal(settings))
+
+
+async def _until_signal(settings: Settings) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def asked(number: signal.Signals) -> None:
+        if stop.is_set():
+            log.warning("service.killed", extra=fields(signal=number.name, cause="asked a second time"))
+            os._exit(1)
+        log.info("service.stopping", extra=fields(signal=number.name, within=str(settings.stop_within)))
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked, number)
+    async with Service(settings) as service:
+        dead = await service.until(stop)
+    return 1 if dead else 0
+
+
+def holder() -> str:
+    """Who we are in locks and leases: host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class Service:
+    """The program as an async context: built and started on entering, stopped within `stop_within` on leaving.
+
+    `listeners` hear the reports of polling and delivery beside the metrics.
+    """
+
+    def __init__(self, settings: Settings, *, clock: Clock | None = None, listeners: Sequence[object] = ()) -> None:
+        self.settings = settings
+        self._clock = clock or SystemClock()
+        self._listeners = listeners
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._runner: web.AppRunner | None = None
+        self._control: Control | None = None
+        self._pollers: dict[str, SourcePoller] = {}
+        self._deliveries: dict[str, Delivery] = {}
+        self._source_ids: dict[str, int] = {}
+        self._sink_ids: dict[str, int] = {}
+        self.port = 0
+        """Where the pages are, once started."""
+
+    async def __aenter__(self) -> Self:
+        self.store = await asyncio.to_thread(Store.open, self.settings.ledger.path, holder=holder(), clock=self._clock)
+        try:
+            await self._build()
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stop()
+
+    async def until(self, stop: asyncio.Event) -> str | None:
+        """Wait for `stop`; the name of a task that died before, with its error logged, None for none."""
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        done, _ = await asyncio.wait({stopping, *self._tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        for task in done - {stopping}:
+            error = None if task.cancelled() else task.exception()
+            log.critical("task.died", extra=fields(task=task.get_name()), exc_info=error)
+            return task.get_name()
+        return None
+
+    async def ask(self, target: str, kind: RequestKind, body: Mapping[str, Any]) -> Told:
+        """Put a request into the ledger and wait for what becomes of it."""
+        now_ms = to_ms(self._clock.now())
+        number = await self.store.write(requests.add, kind, target, orjson.dumps(body).decode(), now_ms)
+        while True:
+            request = await self.store.read(requests.get, number)
+            if request is None or request.state not in {RequestState.NEW, RequestState.CLAIMED}:
+                break
+            await self._clock.sleep(0.05)
+        answer = orjson.loads(request.answer or "{}") if request is not None else {}
+        return Told(request.state if request is not None else RequestState.FAILED, answer)
+
+    async def owed(self) -> int:
+        """Events that have yet to reach a configured sink, and runs whose end waits for its details."""
+        rows = await self.store.read(reading.sinks)
+        waiting = [await self.store.read(runs.enriching, number, 100) for number in self._source_ids.values()]
+        return sum(row.pending for row in rows if row.retired_at is None) + sum(map(len, waiting))
+
+    async def drained(self, patience: float = 30.0) -> bool:
+        """Wait until nothing is owed; False when that takes longer than `patience` seconds."""
+        end = self._clock.monotonic() + patience
+        while await self.owed():
+            if self._clock.monotonic() > end:
+                return False
+            await self._clock.sleep(0.1)
+        return True
+
+    def faults(self) -> list[str]:
+        """Why this process should be started anew: a task that ended, a loop that did not come round."""
+        now = self._clock.monotonic()
+        dead = [f"task {name} has ended" for name, task in self._tasks.items() if task.done()]
+        loops = {f"source {name}": poller.expected_by for name, poller in self._pollers.items()}
+        loops |= {f"sink {name}": delivery.expected_by for name, delivery in self._deliveries.items()}
+        return dead + [f"{name} is stuck" for name, expected_by in loops.items() if now > expected_by]
+
+    def unready(self) -> list[str]:
+        untried = [name for name, poller in self._pollers.items() if poller.status.result is None]
+        return [f"source {name} was not tried yet" for name in untried] + self.faults()
+
+    async def status(self) -> Mapping[str, Any]:
+        polled = {name: poller.status for name, poller in self._pollers.items()}
+        delivered = {name: delivery.status() for name, delivery in self._deliveries.items()}
+        size = self._housekeeper.size
+        ledger = {
+            "path": str(self.settings.ledger.path),
+            "bytes": size.used,
+            "limit_bytes": self._housekeeper.limit,
+            "wrong": self._housekeeper.full,
+        }
+        return await self.store.read(status, self._clock, polled, delivered, ledger)
+
+    async def _build(self) -> None:
+        now_ms = to_ms(self._clock.now())
+        sinks = {sink.name: (sink, building.sink(sink, self._clock)) for sink in self.settings.sinks}
+        wanted = {name: _wanted(settings.events, sink) for name, (settings, sink) in sinks.items()}
+        names = [source.name for source in self.settings.sources]
+        self._source_ids = await self.store.write(registry.sync_sources, names, now_ms)
+        self._sink_ids = await self.store.write(registry.sync_sinks, wanted, now_ms)
+        self._housekeeper = Housekeeper(self.settings.ledger, self.store, self._clock, self._lookbacks)
+        self.metrics = Metrics(self._source_ids, self._sink_ids, self._snapshot)
+        self._audience = Audience([self.metrics, *self._listeners])
+        if self.store.set_aside is not None:
+            self.metrics.ledger_reset()
+            log.critical("ledger.set_aside", extra=fields(file=str(self.store.set_aside)))
+        self._pollers = {source.name: self._poller(source) for source in self.settings.sources}
+        self._deliveries = {name: self._delivery(name, sink) for name, (_, sink) in sinks.items()}
+
+    def _poller(self, source: Source) -> SourcePoller:
+        return SourcePoller(
+            name=source.name,
+            kind=source.platform,
+            source_id=self._source_ids[source.name],
+            platform=building.platform(source, self._clock, self.metrics.requested),
+            store=self.store,
+            holder=holder(),
+            maker=EventMaker(source.name),
+            policy=Policy(source.enrich_within, VanishedPolicy(source.on_vanished)),
+            rhythm=Rhythm(source.poll_interval, source.poll_within, source.jitter),
+            clock=self._clock,
+            random=random.random,
+            observer=self._audience,
+            paused=lambda: self._housekeeper.full,
+        )
+
+    def _delivery(self, name: str, sink: Sink) -> Delivery:
+        return Delivery(
+            name,
+            self._sink_ids[name],
+            sink,
+            store=self.store,
+            holder=holder(),
+            seize=True,
+            clock=self._clock,
+            random=random.random,
+            observer=self._audience,
+        )
+
+    async def _start(self) -> None:
+        await self._housekeeper.look()
+        pages = Pages(self.metrics.registry, self.faults, self.unready, self.status)
+        http = self.settings.http
+        try:
+            self._runner, self.port = await serve(pages, http.host, http.port)
+        except OSError as error:
+            raise ConfigurationError([f"http.listen: {http.listen} is not to be had: {error.strerror}"]) from error
+        self._control = Control(self.settings.control_path, self.ask, self.status)
+        await self._control.start()
+        self._spawn("housekeeping", self._housekeeper.run())
+        for name, poller in self._pollers.items():
+            self._spawn(f"source:{name}", poller.run())
+        for name, delivery in self._deliveries.items():
+            self._spawn(f"sink:{name}", delivery.run())
+            requested = Requested(self._sink_ids[name], delivery, self.store, self._clock)
+            self._spawn(f"requests:{name}", requested.run())
+        ledger = str(self.settings.ledger.path)
+        told = fields(sources=len(self._pollers), sinks=len(self._deliveries), ledger=ledger, port=self.port)
+        log.info("service.started", extra=told)
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks[name] = asyncio.create_task(work, name=name)
+
+    async def _stop(self) -> None:
+        """Polling first, then delivery with what is left of the time, then the rest."""
+        deadline = self._clock.monotonic() + self.settings.stop_within.total_seconds()
+        if self._control is not None:
+            await self._control.stop()
+        await self._cancel([name for name in self._tasks if not name.startswith("sink:")])
+        left = max(1.0, deadline - self._clock.monotonic() - 1.0)
+        stopped = (delivery.stop(left) for delivery in self._deliveries.values())
+        for outcome in await asyncio.gather(*stopped, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                log.error("service.stop", extra=fields(cause=str(outcome)), exc_info=outcome)
+        await self._cancel(list(self._tasks))
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self.store.close()
+        log.info("service.stopped")
+
+    async def _cancel(self, names: list[str]) -> None:
+        tasks = [self._tasks[name] for name in names]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _snapshot(self) -> Snapshot:
+        """For the scrape's own thread."""
+        return self.store.read_now(snapshot, self._housekeeper.size.used, self._housekeeper.limit)
+
+    def _lookbacks(self) -> dict[int, timedelta]:
+        now = self._clock.now()
+        return {self._source_ids[source.name]: now - source.first_look(now) for source in self.settings.sources}
+
+
+def _wanted(events: Sequence[str] | None, sink: Sink) -> frozenset[EventKind]:
+    return frozenset(EventKind(word) for word in events) if events is not None else sink.wants

@@ -1,0 +1,110 @@
+"""Does what people and hints ask of a source: start a run, watch one, poll now."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import NAMESPACE_URL, uuid5
+
+from collector.clock import Clock, to_ms
+from collector.errors import SourceError, TriggerError
+from collector.ledger import requests
+from collector.ledger.leases import Lease
+from collector.ledger.news import News
+from collector.ledger.requests import Request, RequestKind, RequestState
+from collector.ledger.store import Store
+from collector.logs import fields
+from collector.model import Observation
+from collector.platforms.base import Platform
+
+log = logging.getLogger("lineage.request")
+
+PATIENCE = 90.0
+"""Seconds for one request to the platform, the waiting of its rate limit included."""
+AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a request ended; `body` is shown to whoever asked."""
+
+    state: RequestState
+    body: dict[str, str | None]
+
+
+class Asked:
+    """Serves the requests to one source while its lease is held."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        store: Store,
+        clock: Clock,
+        lease: Callable[[], Lease],
+        take: Callable[[Observation], Awaitable[None]],
+        nudge: Callable[[], None],
+    ) -> None:
+        self._platform, self._store, self._clock = platform, store, clock
+        self._lease, self._take, self._nudge = lease, take, nudge
+
+    async def run(self) -> None:
+        """Until cancelled. A trigger that an earlier process had begun is called doubtful and never repeated."""
+        rung = asyncio.Event()
+        forget = self._store.on_commit(rung.set, News.REQUESTS)
+        try:
+            for left in await self._store.write(requests.take_over, self._lease(), to_ms(self._clock.now())):
+                log.error("request.doubtful", extra=fields(request=left.id, kind=left.kind.value, body=left.body))
+            while True:
+                rung.clear()
+                claimed = await self._store.write(requests.claim, self._lease(), AT_ONCE)
+                await asyncio.gather(*(self._serve(request) for request in claimed))
+                if not claimed:
+                    await rung.wait()
+        finally:
+            forget()
+
+    async def _serve(self, request: Request) -> None:
+        answer = await self._answer(request)
+        told = fields(request=request.id, kind=request.kind.value, target=request.target, state=answer.state.value)
+        log.info("request.done", extra=told)
+        body = json.dumps(answer.body, ensure_ascii=False)
+        await self._store.write(
+            requests.finish, self._lease(), request.id, answer.state, body, to_ms(self._clock.now())
+        )
+
+    async def _answer(self, request: Request) -> Answer:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._done(request, json.loads(request.body))
+        except TriggerError as error:
+            state = RequestState.DOUBTFUL if error.doubtful else RequestState.FAILED
+            return Answer(state, {"error": str(error)})
+        except TimeoutError:
+            state = RequestState.DOUBTFUL if request.kind is RequestKind.TRIGGER else RequestState.FAILED
+            return Answer(state, {"error": f"no answer from the platform within {PATIENCE:.0f} s"})
+        except SourceError as error:
+            return Answer(RequestState.FAILED, {"error": str(error)})
+        except Exception as error:
+            # the boundary of this request: whoever asked is told, and the next request is served
+            log.exception("request.broken", extra=fields(request=request.id, kind=request.kind.value))
+            return Answer(RequestState.FAILED, {"error": f"{type(error).__name__}: {error}"})
+
+    async def _done(self, request: Request, body: dict[str, object]) -> Answer:
+        if request.kind is RequestKind.POLL:
+            self._nudge()
+            return Answer(RequestState.DONE, {})
+        seen = await self._seen(request, body)
+        await self._take(seen)
+        return Answer(
+            RequestState.DONE,
+            {"key": seen.key, "run_id": str(seen.run_id), "job": seen.job.name, "state": seen.state.value},
+        )
+
+    async def _seen(self, request: Request, body: dict[str, object]) -> Observation:
+        options = body.get("options") or {}
+        assert isinstance(options, dict)  # the command line and the control socket make nothing else
+        if request.kind is RequestKind.WATCH:
+            return await self._platform.watch(str(body["key"]), options)
+        token = uuid5(NAMESPACE_URL, f"{request.target}/{request.id}/{request.created_at}")
+        return await self._platform.trigger(str(body["job"]), options, str(token))

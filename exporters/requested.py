@@ -1,0 +1,77 @@
+"""Does what people ask of a sink: send its parked events again, or forget them."""
+
+import asyncio
+import json
+import logging
+from collections import Counter
+
+from collector.clock import Clock, to_ms
+from collector.errors import LedgerError
+from collector.ledger import parked, requests
+from collector.ledger.news import News
+from collector.ledger.parked import ParkedEvent
+from collector.ledger.requests import Request, RequestKind, RequestState
+from collector.ledger.store import Store
+from collector.logs import fields
+from exporters.delivery import Delivery
+
+log = logging.getLogger("lineage.request")
+
+AT_ONCE = 4
+PARKED_AT_ONCE = 100_000
+LOOK = 1.0
+
+
+class Requested:
+    """Serves the requests to one sink while its delivery holds the lease."""
+
+    def __init__(self, sink_id: int, delivery: Delivery, store: Store, clock: Clock) -> None:
+        self._sink_id, self._delivery, self._store, self._clock = sink_id, delivery, store, clock
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        rung = asyncio.Event()
+        forget = self._store.on_commit(rung.set, News.REQUESTS)
+        try:
+            while True:
+                rung.clear()
+                if await self._serve_new():
+                    continue
+                if self._delivery.lease is None:
+                    await self._clock.sleep(LOOK)
+                else:
+                    await rung.wait()
+        finally:
+            forget()
+
+    async def _serve_new(self) -> bool:
+        lease = self._delivery.lease
+        if lease is None:
+            return False
+        try:
+            claimed = await self._store.write(requests.claim, lease, AT_ONCE)
+            for request in claimed:
+                state, told = await self._done(request)
+                body, now_ms = json.dumps(told), to_ms(self._clock.now())
+                await self._store.write(requests.finish, lease, request.id, state, body, now_ms)
+                log.info("request.done", extra=fields(kind=request.kind.value, target=request.target, **told))
+        except LedgerError as error:
+            # what was claimed is taken over by whoever holds the lease next
+            log.warning("request.failed", extra=fields(sink=self._sink_id, cause=str(error)))
+            await self._clock.sleep(LOOK)
+            return False
+        return bool(claimed)
+
+    async def _done(self, request: Request) -> tuple[RequestState, dict[str, str]]:
+        wanted = json.loads(request.body).get("run_id")
+        listed = await self._store.read(parked.listing, PARKED_AT_ONCE, sink_id=self._sink_id)
+        chosen = [event for event in reversed(listed) if wanted is None or event.run_uuid == wanted]
+        if not chosen:
+            return RequestState.FAILED, {"error": "nothing is parked there" + (f" of run {wanted}" if wanted else "")}
+        became = Counter([await self._one(request.kind, event) for event in chosen])
+        return RequestState.DONE, {"done": ", ".join(f"{count} {what}" for what, count in sorted(became.items()))}
+
+    async def _one(self, kind: RequestKind, event: ParkedEvent) -> str:
+        if kind is RequestKind.RETRY:
+            return str((await self._delivery.retry_parked(event.strand_id, event.seq)).value)
+        return "dropped" if await self._delivery.drop_parked(event.strand_id, event.seq) else "not parked"
