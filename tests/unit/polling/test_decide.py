@@ -1,0 +1,56 @@
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid5
+
+from collector.lifecycle import VanishedPolicy
+from collector.model import EventKind, Job, Observation, Parent, Poll, Run, RunState, Skip, SkipKind
+from collector.polling.decide import Decided, Policy, decide
+
+ZERO = datetime(2026, 11, 22, 6, tzinfo=UTC)
+POLICY = Policy(timedelta(seconds=60), VanishedPolicy.LEAVE_OPEN)
+SPACE = UUID(int=1)
+
+
+def seen(key: str, state: RunState, second: int = 0, parent: str | None = None) -> Observation:
+    job = Job(key, "cdf://h/p", f"transformation/{key}", "QUERY", "CDF")
+    of = Parent(uuid5(SPACE, parent), "cdf://h/p", parent, key=parent) if parent else None
+    at = ZERO + timedelta(seconds=second)
+    return Observation(key, uuid5(SPACE, key), job, state, state.value, at, started_at=ZERO, parent=of)
+
+
+def decided(known: dict[str, Run], page: Poll) -> Decided:
+    return decide(known, page, ZERO, POLICY)
+
+
+def runs(result: Decided) -> dict[str, Run]:
+    return {step.run.key: step.run for step in result.steps}
+
+
+def test_parents_come_before_their_children() -> None:
+    page = Poll((seen("child", RunState.RUNNING, parent="flow"), seen("flow", RunState.RUNNING)))
+    assert [step.run.key for step in decided({}, page).steps] == ["flow", "child"]
+
+
+def test_a_run_that_ended_and_did_not_change_is_no_step() -> None:
+    known = runs(decided({}, Poll((seen("1", RunState.SUCCEEDED),))))
+    assert decided(known, Poll((seen("1", RunState.SUCCEEDED, 30),))).steps == ()
+
+
+def test_two_observations_of_one_run_in_a_page_make_one_life() -> None:
+    page = Poll((seen("1", RunState.QUEUED), seen("1", RunState.RUNNING, 1)))
+    kinds = [transition.kind for step in decided({}, page).steps for transition in step.transitions]
+    assert kinds == [EventKind.OTHER, EventKind.START]
+
+
+def test_runs_that_are_missing_count_their_misses() -> None:
+    known = runs(decided({}, Poll((seen("1", RunState.RUNNING),))))
+    for misses in (1, 2, 3):
+        result = decided(known, Poll(missing=("1", "never heard of")))
+        known = runs(result)
+        assert known["1"].misses == misses
+    assert known["1"].abandoned_at == ZERO
+    assert [skip.kind for skip in result.skips] == [SkipKind.VANISHED]
+
+
+def test_what_the_adapter_skipped_is_kept() -> None:
+    skip = Skip(SkipKind.ROW, "row 3", "no id")
+    assert decided({}, Poll(skips=(skip,))).skips == (skip,)
