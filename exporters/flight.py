@@ -1,0 +1,123 @@
+"""What this process holds of one sink's lanes, in memory: never more than one event of a strand."""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from collector.model import Outgoing
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An event that the sink has in flight without an answer, to be asked for again at `ask_at` (monotonic)."""
+
+    item: Outgoing
+    ask_at: float
+
+
+class Flight:
+    """An event is claimed, then sent, then answered (or held and sent again to ask), then landed once that is in the
+    ledger. Until it landed its strand is taken.
+    """
+
+    def __init__(self) -> None:
+        self._claimed: deque[Outgoing] = deque()
+        self._held: dict[int, Held] = {}
+        self._asks: dict[int, int] = {}
+        self._sent: set[int] = set()
+        self._strands: set[int] = set()
+        self._barred: set[int] = set()
+
+    @property
+    def empty(self) -> bool:
+        return not self._strands
+
+    @property
+    def waiting(self) -> int:
+        """Claimed and not sent yet."""
+        return len(self._claimed)
+
+    @property
+    def at_sink(self) -> int:
+        """Sent or held: what counts for the sink's capacity."""
+        return len(self._sent) + len(self._held)
+
+    @property
+    def unsettled(self) -> int:
+        """Answered and not landed yet."""
+        return len(self._strands) - self.waiting - self.at_sink
+
+    def begin_claim(self) -> int:
+        """A claim starts to read. Whatever is taken from now on until `claimed` may be older in its view than here.
+        Returns how many strands are taken: the claim must ask for so many more.
+        """
+        self._barred = set(self._strands)
+        return len(self._barred)
+
+    def claimed(self, heads: Iterable[Outgoing], most: int) -> bool:
+        """Take in up to `most` of the heads that the claim found; True if any of them was free."""
+        free = [item for item in heads if item.strand_id not in self._barred]
+        self._claimed.extend(free[:most])
+        self._strands.update(item.strand_id for item in free[:most])
+        return bool(free)
+
+    def reserve(self, strand: int) -> bool:
+        """Keep a strand from being sent, as its lane is about to be changed. False while its event is out."""
+        if strand in self._strands:
+            unsent = [item for item in self._claimed if item.strand_id == strand]
+            if not unsent:
+                return False
+            self._claimed.remove(unsent[0])
+        self._strands.add(strand)
+        self._barred.add(strand)
+        return True
+
+    def release(self, strand: int) -> None:
+        self._strands.discard(strand)
+
+    def put_back(self) -> None:
+        """Forget what was claimed and not sent; the ledger still has it."""
+        self._strands.difference_update(item.strand_id for item in self._claimed)
+        self._claimed.clear()
+
+    def send(self, most: int) -> list[Outgoing]:
+        """Up to `most` claimed events, oldest first, which from now on are at the sink."""
+        batch = [self._claimed.popleft() for _ in range(min(most, len(self._claimed)))]
+        self._sent.update(item.strand_id for item in batch)
+        return batch
+
+    def ask(self, now: float) -> list[Outgoing]:
+        """The held events whose time to be asked for has come."""
+        return self._ask([held for held in self._held.values() if held.ask_at <= now])
+
+    def ask_one(self) -> list[Outgoing]:
+        """The held event that waits longest for its turn, whether or not its time has come; empty without any."""
+        return self._ask(sorted(self._held.values(), key=lambda held: held.ask_at)[:1])
+
+    def _ask(self, chosen: list[Held]) -> list[Outgoing]:
+        for held in chosen:
+            del self._held[held.item.strand_id]
+            self._sent.add(held.item.strand_id)
+        return [held.item for held in chosen]
+
+    def next_ask(self) -> float | None:
+        return min((held.ask_at for held in self._held.values()), default=None)
+
+    def asks(self, item: Outgoing) -> int:
+        """How often the sink was asked for this event and still had it in flight."""
+        return self._asks.get(item.strand_id, 0)
+
+    def hold(self, item: Outgoing, ask_at: float) -> None:
+        self._sent.discard(item.strand_id)
+        self._asks[item.strand_id] = self.asks(item) + 1
+        self._held[item.strand_id] = Held(item, ask_at)
+
+    def answered(self, item: Outgoing) -> None:
+        self._sent.discard(item.strand_id)
+        self._asks.pop(item.strand_id, None)
+
+    def landed(self, items: Iterable[Outgoing]) -> None:
+        self._strands.difference_update(item.strand_id for item in items)
+
+    def held(self) -> list[Outgoing]:
+        return [held.item for held in self._held.values()]

@@ -1,0 +1,158 @@
+"""The loops of one sink while this process holds the sink's lease, and their orderly end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from collector.errors import LeaseLost
+from collector.ledger import lanes
+from collector.ledger.lanes import Settlement, SettleResult
+from collector.ledger.leases import Lease
+from collector.ledger.news import News
+from exporters.bell import Bell
+from exporters.circuit import pause_after
+from exporters.claiming import Claiming
+from exporters.feed import Feed
+from exporters.flight import Flight
+from exporters.health import Health
+from exporters.rechecks import RECHECK_AFTER, Rechecks
+from exporters.sending import STOPPED, Sending
+from exporters.settling import Settling, Verdict
+from exporters.sink import Retry
+from exporters.tenure import Tenure
+
+_RESERVE = 2.0
+"""Seconds of the grace period that are kept for writing down what was in flight."""
+
+_MOMENT = 0.05
+
+
+class Session:
+    """From taking the lease to giving it back or losing it. What it has in memory dies with it; the ledger has it all."""
+
+    def __init__(self, feed: Feed, health: Health, tenure: Tenure) -> None:
+        self._feed, self._health, self._tenure = feed, health, tenure
+        self.flight = Flight()
+        self._group = asyncio.TaskGroup()
+        self._stopping, self._calm = Bell(feed.clock), Bell(feed.clock)
+        self._stop_at: float | None = None
+        self._settling = Settling(Bell(feed.clock), self._commit)
+        to_send = Bell(feed.clock)
+        self._claiming = Claiming(feed, self.flight, health, tenure, claimed=to_send.ring)
+        self._sending = Sending(
+            to_send,
+            feed,
+            self.flight,
+            health,
+            tenure,
+            spawn=self._group.create_task,
+            verdict=self._take_in,
+            drained=self._claiming.bell.ring,
+        )
+        self._rechecks = Rechecks(feed, health, tenure)
+
+    @property
+    def lease(self) -> Lease:
+        return self._tenure.lease
+
+    def stop(self, at: float) -> None:
+        """Come to an end until `at` (monotonic)."""
+        self._stop_at = at
+        self._stopping.ring()
+
+    def hint(self) -> None:
+        self._claiming.hint()
+
+    @asynccontextmanager
+    async def reserved(self, strand: int) -> AsyncIterator[None]:
+        """Meanwhile no event of that strand is sent, so that its lane can be changed. Waits for one that is out."""
+        while not self.flight.reserve(strand):
+            await self._feed.clock.sleep(_MOMENT)
+        try:
+            yield
+        finally:
+            self.flight.release(strand)
+            self.hint()
+            self._calm.ring()
+
+    async def run(self) -> bool:
+        """Until told to stop; True when nothing is in flight then, so that the lease may be given back. Raises
+        `LeaseLost` in an exception group.
+        """
+        self._health.changed = self._wake_all
+        unsubscribe = self._feed.store.on_commit(self.hint, News.EVENTS)
+        try:
+            async with self._group:
+                claiming = self._keep("claim", self._claiming.step)
+                rechecking = [self._keep("recheck", self._rechecks.step)] if self._feed.sink.rechecks else []
+                working = [
+                    self._keep("send", self._sending.step),
+                    self._keep("settle", self._settle),
+                    self._keep("lease", self._tenure.step),
+                ]
+                while self._stop_at is None:
+                    await self._stopping.wait()
+                for task in (claiming, *rechecking):
+                    task.cancel()
+                clean = await self._wind_down(self._stop_at)
+                for task in working:
+                    task.cancel()
+            return clean
+        finally:
+            unsubscribe()
+
+    def _keep(self, part: str, step: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        return self._group.create_task(self._forever(part, step), name=f"{part}:{self._feed.name}")
+
+    async def _forever(self, part: str, step: Callable[[], Awaitable[None]]) -> None:
+        failures = 0
+        while True:
+            try:
+                await step()
+            except LeaseLost:
+                raise
+            except Exception as error:  # noqa: BLE001 - the boundary of this task: the ledger may come back
+                self._health.stuck(part, error)
+                await self._feed.clock.sleep(pause_after(failures, self._feed.random))
+                failures += 1
+            else:
+                self._health.unstuck(part)
+                failures = 0
+
+    def _take_in(self, verdict: Verdict) -> None:
+        self._settling.add(verdict)
+        if isinstance(verdict.outcome, Retry):
+            self._claiming.expect(verdict.due_at_ms)
+
+    async def _settle(self) -> None:
+        self.flight.landed(await self._settling.step())
+        self._claiming.hint()
+        self._calm.ring()
+
+    async def _commit(self, settlement: Settlement) -> SettleResult:
+        now_ms = self._feed.time.now_ms()
+        recheck_at = now_ms + int(RECHECK_AFTER * 1000) if self._feed.sink.rechecks else None
+        return await self._feed.store.write(
+            lanes.settle, self._tenure.lease, self._feed.sink_id, settlement, now_ms, recheck_at
+        )
+
+    def _wake_all(self) -> None:
+        for part in (self._claiming, self._sending, self._rechecks):
+            part.bell.ring()
+
+    async def _wind_down(self, at: float) -> bool:
+        """Let what is in flight come in, then write the rest down as unanswered."""
+        flight, now = self.flight, self._feed.clock.monotonic()
+        flight.put_back()
+        await self._until(lambda: flight.empty, at - min(_RESERVE, (at - now) / 4))
+        await self._sending.cancel()
+        abandoned = flight.held()
+        for item in abandoned:
+            flight.answered(item)
+            self._take_in(Verdict(item, STOPPED, self._feed.time.now_ms()))
+        await self._until(lambda: flight.empty, at)
+        return flight.empty and not abandoned
+
+    async def _until(self, calm: Callable[[], bool], at: float) -> None:
+        while not calm() and (left := at - self._feed.clock.monotonic()) > 0:
+            await self._calm.wait(left)
