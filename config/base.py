@@ -86,7 +86,7 @@ def _number_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _no_switch(value: Any) -> Any:
+def no_switch(value: Any) -> Any:
     """Pydantic would take `true` for 1."""
     if isinstance(value, bool):
         raise ValueError(f"must be a number, not {str(value).lower()}")  # noqa: TRY004 -- pydantic collects ValueError
@@ -119,9 +119,9 @@ def _checked_path(value: Any) -> Any:
     return _no_empty(value) if isinstance(value, str) else value
 
 
-Count = Annotated[int, BeforeValidator(_no_switch)]
-Share = Annotated[float, BeforeValidator(_no_switch), Field(ge=0, le=1)]
-Text = Annotated[str, AfterValidator(_no_empty)]
+Count = Annotated[int, Field(ge=1), BeforeValidator(no_switch)]
+Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(no_switch)]
+Text = Annotated[str, AfterValidator(_no_empty), WithJsonSchema({"type": "string", "minLength": 1})]
 Url = Annotated[
     str, AfterValidator(checked_url), WithJsonSchema({"type": "string", "pattern": r"^https?://[^@?#\s$]+$"})
 ]

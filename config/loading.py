@@ -25,7 +25,9 @@ def load(path: FilePath) -> Settings:
     try:
         settings = Settings.model_validate(document.values)
     except ValidationError as error:
-        mistakes += [_mistake(document, variables, *explain(each)) for each in error.errors() if not _idle(each)]
+        found = (_mistake(document, variables, *explain(each)) for each in error.errors() if not _idle(each))
+        told = {(mistake.key, mistake.line) for mistake in document.mistakes}
+        mistakes += [mistake for mistake in found if (mistake.key, mistake.line) not in told]
     if mistakes or settings is None:
         raise ConfigurationMistakes(mistakes)
     return settings

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,7 +62,7 @@ class Network(Tls):
 class OverHttp(Model):
     """What is reached over HTTP."""
 
-    timeout: Duration = Field(default="60s", validate_default=True)
+    timeout: Duration = timedelta(seconds=60)
     """How long one request may take."""
     network: Network = Network()
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 # No look-ahead: Helm checks patterns with Go's regular expressions, which have none.
-DURATION_PATTERN = r"^(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$"
+DURATION_PATTERN = r"^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$"
 _DURATION = re.compile(DURATION_PATTERN)
-_SIZE = re.compile(r"^(\d+) ?(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)$")
+_SIZE = re.compile(r"^([0-9]{1,15}) ?(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)$")
 _UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _BYTES = {
     "B": 1,
@@ -21,10 +21,10 @@ _LONGEST = timedelta(days=36_500)
 
 def parse_duration(text: str) -> timedelta:
     """`1d2h3m4s5ms` with any parts left out; `ValueError` says what is wrong in words for people."""
-    match = _DURATION.match(text)
+    match = _DURATION.fullmatch(text)
     if match is None or not text:
         raise ValueError(f"{text!r} is no duration: write for example 30s, 1h30m or 7d{_hint(text)}")
-    parts = (re.fullmatch(r"(\d{1,15})([a-z]+)", part) for part in match.groups() if part)
+    parts = (re.fullmatch(r"([0-9]{1,15})([a-z]+)", part) for part in match.groups() if part)
     milliseconds = sum(int(part[1]) * _UNITS[part[2]] if part else 10**18 for part in parts)
     if milliseconds > _LONGEST.total_seconds() * 1000:
         raise ValueError(f"{text!r} is longer than a hundred years")
@@ -48,7 +48,7 @@ def format_duration(value: timedelta) -> str:
 
 def parse_size(text: str) -> int:
     """Bytes. `10MiB` is 10 * 1024 * 1024, `10MB` is ten million."""
-    match = _SIZE.match(text)
+    match = _SIZE.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is no size: write for example 512KiB, 10MiB or 1GB{_hint(text)}")
     return int(match[1]) * int(_BYTES[match[2]])

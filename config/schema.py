@@ -1,9 +1,13 @@
 """The JSON Schema of the configuration file: `python -m config.schema` writes it to `config/schema.json`."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from pydantic.json_schema import GenerateJsonSchema
+
+from config.quantities import format_duration
 from config.settings import Settings
 
 FILE = Path(__file__).with_name("schema.json")
@@ -13,12 +17,36 @@ _MODELS = {
 }
 
 
+class _Generator(GenerateJsonSchema):
+    """Writes defaults as one would write them in the file."""
+
+    def encode_default(self, dft: Any) -> Any:
+        return format_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
+
+
 def schema() -> dict[str, Any]:
     """As strict as the program: unknown keys are refused at every level."""
-    made = Settings.model_json_schema()
+    made = _tidy(Settings.model_json_schema(schema_generator=_Generator))
     made["properties"]["sources"]["items"] = _by_kind("platform", _MODELS["sources"], "PluginSource")
     made["properties"]["sinks"]["items"] = _by_kind("type", _MODELS["sinks"], "PluginSink")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+
+
+def _tidy(node: Any) -> Any:
+    """Without titles, and without defaults that say no more than that a key can be left out."""
+    if isinstance(node, list):
+        return [_tidy(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: _tidy(value)
+        for key, value in node.items()
+        if not (key == "title" and isinstance(value, str)) and not (key == "default" and _says_nothing(value))
+    }
+
+
+def _says_nothing(default: Any) -> bool:
+    return default is None or isinstance(default, dict)
 
 
 def _by_kind(key: str, models: dict[str, str], plugin: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Ledger(Model):
 
     path: FilePath = Path("lineage.db")
     """The file; beside it lie its lock and the control socket. On a disk of this machine, never on NFS."""
-    max_size: Size = Field(default=1024**3)
+    max_size: Size = 1024**3
     """At this size polling pauses until the sinks have caught up."""
     retention: Duration = timedelta(days=7)
     """How long delivered events and ended runs are kept."""

@@ -7,8 +7,9 @@ from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, WithJsonSchema
+from pydantic.config import JsonDict
 
-from config.base import Count, FilePath, Model, Name, Text, Url
+from config.base import Count, FilePath, Model, Name, Text, Url, no_switch
 from config.network import OverHttp, Tls
 from config.quantities import Duration, Size
 from config.secret import ApiKeyFile, ClientSecretFile, FileSecret, PasswordFile, Secret
@@ -27,7 +28,7 @@ class Sink(Model):
     name: Name
     """Your name for this sink: in metrics, logs and commands. Unique; renaming it makes a new sink."""
     events: tuple[EventWord, ...] | None = Field(default=None, min_length=1)
-    """Event types that it gets. Without this: all, and for Marquez those that it can take."""
+    """Event types that it gets. Without this: all; for Marquez all but RUNNING."""
 
 
 class FileSink(Sink):
@@ -38,7 +39,7 @@ class FileSink(Sink):
     """The file, or `-` for standard output."""
     rotate_at: Size | None = None
     """A file that grew to this size is set aside with a number and a new one begun. Never, if left out."""
-    keep: Count | None = Field(default=None, ge=1)
+    keep: Count | None = None
     """How many of the files set aside are kept; the oldest are deleted. All, if left out."""
 
     @property
@@ -73,7 +74,7 @@ class MarquezSink(_KeyedSink):
     """Create jobs and runs over the namespaces API, so that queued runs show."""
     lineage_api: Annotated[bool, AfterValidator(_one_api)] = True
     """Send OpenLineage events; without it only the states of runs are sent."""
-    concurrency: Count = Field(default=4, ge=1, le=90)
+    concurrency: Annotated[int, Field(ge=1, le=90), BeforeValidator(no_switch)] = 4
     """Requests at a time. Marquez's pool breaks down beyond 90 and slows down long before."""
 
 
@@ -98,17 +99,27 @@ def _one_credential(value: OAuth2 | None, info: ValidationInfo) -> OAuth2 | None
     return value
 
 
+def _checked_endpoint(value: str) -> str:
+    if "?" in value or "#" in value or "://" in value:
+        raise ValueError("must be a path below url, without a query: that could hold a secret")
+    return value.lstrip("/")
+
+
 class OpenLineageSink(_KeyedSink):
     """Any backend that takes OpenLineage events over HTTP."""
 
     type: Literal["openlineage"]
     url: Url
-    endpoint: Text = "api/v1/lineage"
+    endpoint: Annotated[Text, AfterValidator(_checked_endpoint)] = "api/v1/lineage"
     """Path of the endpoint below `url`."""
     oauth2: Annotated[OAuth2 | None, AfterValidator(_one_credential)] = None
     compression: Literal["gzip", "none"] = "none"
-    concurrency: Count = Field(default=8, ge=1, le=256)
+    concurrency: Annotated[int, Field(ge=1, le=256), BeforeValidator(no_switch)] = 8
     """Requests at a time."""
+
+    @property
+    def address(self) -> str:
+        return f"{self.url}/{self.endpoint}"
 
 
 class Sasl(Model):
@@ -125,7 +136,20 @@ class Sasl(Model):
 
 
 def _switch(value: Any) -> Any:
-    return {True: {}, False: None}.get(value, value) if isinstance(value, bool) else value
+    """`true` is TLS with nothing else said; the environment can only say it as text."""
+    return {"true": {}, "false": None}.get(str(value).lower(), value) if isinstance(value, bool | str) else value
+
+
+def _or_switch(schema: JsonDict) -> None:
+    choices = schema["anyOf"]
+    assert isinstance(choices, list)
+    schema["anyOf"] = [*choices, {"type": "boolean"}]
+
+
+def _or_text(schema: JsonDict) -> None:
+    """The list, or all of it in one text."""
+    array = {key: schema.pop(key) for key in ("type", "items", "minItems")}
+    schema["anyOf"] = [array, {"type": "string", "minLength": 1}]
 
 
 def _several(value: Any) -> Any:
@@ -153,13 +177,15 @@ class KafkaSink(Sink):
     """A Kafka topic."""
 
     type: Literal["kafka"]
-    bootstrap_servers: Annotated[tuple[Server, ...], BeforeValidator(_several)] = Field(min_length=1)
+    bootstrap_servers: Annotated[tuple[Server, ...], BeforeValidator(_several)] = Field(
+        min_length=1, json_schema_extra=_or_text
+    )
     """`host:port` of some brokers, as a list or separated by commas."""
     topic: Topic = "openlineage.events"
     key: Text | None = None
-    """One key for all messages, in place of the OpenLineage clients' rule (a key per run, the parent's for its children)."""
+    """One key for all messages, in place of the OpenLineage clients' rule (by job, of the root for children)."""
     compression: Literal["none", "gzip"] = "none"
-    tls: Annotated[Tls | None, BeforeValidator(_switch)] = None
+    tls: Annotated[Tls | None, BeforeValidator(_switch)] = Field(default=None, json_schema_extra=_or_switch)
     """`true` for TLS with the system's trust, or a mapping with files."""
     sasl: Sasl | None = None
     connect_within: Duration = timedelta(seconds=15)

@@ -5,9 +5,30 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
-from config.base import Count, Model, Name, Namespace, NamespacePart, Share, Text, Url, authority, checked_namespace
+from config.base import (
+    Count,
+    Model,
+    Name,
+    Namespace,
+    NamespacePart,
+    Share,
+    Text,
+    Url,
+    authority,
+    checked_namespace,
+    no_switch,
+)
 from config.network import OverHttp
 from config.quantities import Duration, Lookback
 from config.secret import ClientSecretFile, FileSecret, Secret, TokenFile, WebhookSecretFile
@@ -33,9 +54,9 @@ class Source(OverHttp):
     """Share of the interval by which polls are moved at random, so that many collectors do not ask at once."""
     initial_lookback: Lookback = timedelta(hours=1)
     """How far the first start looks back: a duration, a date, or `none` for runs from now on only."""
-    requests_per_minute: Count | None = Field(default=None, ge=1)
+    requests_per_minute: Count | None = None
     """Limit that this source sets itself. Without one it obeys what the platform answers."""
-    burst: Count = Field(default=10, ge=1)
+    burst: Count = 10
     """How many requests may go at once under `requests_per_minute`."""
     include: tuple[Text, ...] = ()
     """Globs over job names, ids and external ids. Without any, all jobs are watched."""
@@ -164,7 +185,7 @@ class CdfSource(BuiltInSource):
     """Error texts by which a failed job is known to have been canceled; case and outer spaces do not count."""
     backfill_metrics: bool = True
     """Read the metrics (row counts) of runs that ended before they were first seen."""
-    page_size: Count = Field(default=50, ge=1, le=1000)
+    page_size: Annotated[int, Field(ge=1, le=1000), BeforeValidator(no_switch)] = 50
     """Jobs per page of the list. Small, because every row carries its SQL."""
 
     @property
@@ -186,11 +207,11 @@ class WetransformIntervals(Model):
 
     active: Duration = timedelta(seconds=5)
     """While it is queued or running, in its first minute."""
-    active_most: Annotated[Duration, _not_below("active")] = timedelta(seconds=60)
+    active_most: Annotated[Duration, _not_below("active")] = Field(default=timedelta(seconds=60), validate_default=True)
     """The longest while it is queued or running."""
     waiting: Duration = timedelta(minutes=10)
     """While it waits for a person."""
-    waiting_most: Annotated[Duration, _not_below("waiting")] = timedelta(hours=1)
+    waiting_most: Annotated[Duration, _not_below("waiting")] = Field(default=timedelta(hours=1), validate_default=True)
     """The longest while it waits, reached after a day."""
 
 
@@ -224,7 +245,7 @@ class WetransformSource(TokenSource):
     """Secret of the webhook `file:ready-for-download`, which makes polls happen sooner."""
     webhook_secret_file: WebhookSecretFile = Field(default=None, validate_default=True)
     intervals: WetransformIntervals = WetransformIntervals()
-    requests_per_minute: Count | None = Field(default=300, ge=1)
+    requests_per_minute: Count | None = 300
     """Limit that this source sets itself: the platform publishes none."""
 
     @property
@@ -245,7 +266,7 @@ class DataprepSource(TokenSource):
     """The workspace's id or name: the last part of the namespace and part of every run id."""
     stages: Literal["facet", "runs"] = "facet"
     """Show the jobs inside a job group in a facet of the run, or as child runs."""
-    requests_per_minute: Count | None = Field(default=60, ge=1)
+    requests_per_minute: Count | None = 60
     """Limit that this source sets itself, shared by all that it does."""
 
     @property

@@ -1,0 +1,56 @@
+from typing import Any
+
+import pytest
+
+from config.advice import advice
+from config.settings import Settings
+
+SINK = {"type": "file", "name": "f", "path": "x"}
+
+
+def advised(source: dict[str, Any] | None = None, *sinks: dict[str, Any]) -> list[str]:
+    base = {"platform": "dataprep", "name": "d", "workspace": 1, "token": "${env:A_TOKEN}"}
+    return advice(Settings.model_validate({"sources": [{**base, **(source or {})}], "sinks": list(sinks) or [SINK]}))
+
+
+@pytest.fixture(autouse=True)
+def _token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_TOKEN", "geheim")
+
+
+def test_there_is_nothing_to_say_about_a_good_configuration() -> None:
+    network = {"headers": {"X-Team": "data"}, "proxy": "http://proxy:3128"}
+    assert advised({"network": network, "base_url": "http://127.0.0.1:1"}) == []
+
+
+def test_a_literal_secret_is_named_without_its_value() -> None:
+    found = advised({"token": "geheim", "network": {"headers": {"X-Api-Key": "geheim"}}})
+    assert [line.partition(":")[0] for line in found] == ["sources[0].network.headers.X-Api-Key", "sources[0].token"]
+    assert "geheim" not in str(found)
+
+
+def test_a_secret_over_plain_http_is_named() -> None:
+    assert advised({"base_url": "http://example.com"}) == [
+        "sources[0].base_url: secrets go to example.com unencrypted; use https://"
+    ]
+    assert advised(None, {"type": "marquez", "name": "m", "url": "http://marquez:5000"}) == []
+
+
+def test_many_requests_at_once_do_marquez_no_good() -> None:
+    marquez = {"type": "marquez", "name": "m", "url": "http://marquez:5000"}
+    assert advised(None, {**marquez, "concurrency": 16}) == []
+    assert advised(None, {**marquez, "concurrency": 17})[0].startswith("sinks[0].concurrency: ")
+
+
+def test_a_password_in_the_clear_is_named() -> None:
+    sasl = {"mechanism": "PLAIN", "username": "u", "password": "${env:A_TOKEN}"}
+    kafka = {"type": "kafka", "name": "k", "bootstrap_servers": "a:1", "sasl": sasl}
+    assert advised(None, kafka) == ["sinks[0].sasl: PLAIN sends the password in the clear; set tls: true"]
+    assert advised(None, {**kafka, "tls": True}) == []
+
+
+def test_a_configuration_without_sinks_is_named() -> None:
+    settings = Settings.model_validate(
+        {"sources": [{"platform": "dataprep", "name": "d", "workspace": 1, "token": "${env:A_TOKEN}"}]}
+    )
+    assert advice(settings) == ["sinks: there is none: runs are counted in the metrics, and their events go nowhere"]
