@@ -1,0 +1,77 @@
+"""wetransform: a service that maps files of customers into target formats. Its API reads one run at a time."""
+
+from fnmatch import fnmatchcase
+from math import inf
+from typing import TYPE_CHECKING
+
+from collector.model import RunState
+from collector.platforms.base import Context
+from collector.platforms.wetransform.adapter import Wetransform
+from collector.platforms.wetransform.api import Api, Limit
+from collector.platforms.wetransform.definitions import Definitions
+from collector.platforms.wetransform.discovery import Discovery
+from collector.platforms.wetransform.lineage import Definition, Place, job
+from collector.platforms.wetransform.runs import Meaning, Runs
+from collector.platforms.wetransform.schedule import Budget, Pace
+from collector.platforms.wetransform.steps import STATES, table
+from collector.platforms.wetransform.tracking import Tracker
+
+if TYPE_CHECKING:
+    from config.sources import WetransformSource
+
+__all__ = ["STATES", "Wetransform", "create"]
+
+_LONGEST_PASS = 30.0
+"""Seconds of one poll's reading, at the most: what is due then comes first in the next."""
+
+
+def create(config: "WetransformSource", context: Context) -> Wetransform:
+    """The adapter of one source; asks nothing of the network."""
+    clock, per_minute = context.clock, config.requests_per_minute
+    limit = Limit(per_minute / 60, config.burst) if per_minute else None
+    place = Place(context.namespace, config.base_url)
+    pace = _pace(config)
+    api = Api(context.http, config.base_url, config.credential.get, limit, clock)
+    definitions = Definitions(api, clock)
+    runs = Runs(api, definitions, place, clock, _meaning(config), pace)
+    longest_pass = min(_LONGEST_PASS, config.poll_within.total_seconds() / 2)
+    return Wetransform(
+        context.source,
+        api=api,
+        place=place,
+        definitions=definitions,
+        runs=runs,
+        tracker=Tracker(
+            context.source, api, definitions, runs, clock, pace, customer=config.customer, longest_pass=longest_pass
+        ),
+        discovery=_discovery(config, api, definitions, place, context) if config.discover else None,
+        customer=config.customer,
+        budget=Budget(pace, per_minute or inf),
+    )
+
+
+def _pace(config: "WetransformSource") -> Pace:
+    wished = config.intervals
+    return Pace(wished.active, wished.active_most, wished.waiting, wished.waiting_most)
+
+
+def _meaning(config: "WetransformSource") -> Meaning:
+    overrides = {step: RunState(word) for step, word in config.steps.items()}
+    return Meaning(table(overrides), overrides, config.waiting_after)
+
+
+def _discovery(
+    config: "WetransformSource", api: Api, definitions: Definitions, place: Place, context: Context
+) -> Discovery:
+    def is_wanted(known: Definition) -> bool:
+        told = (known.key, job(place, known.key, known).name, known.source_name, known.template_name)
+        names = [name for name in told if name]
+        is_included = not config.include or _any_fits(names, config.include)
+        return is_included and not _any_fits(names, config.exclude)
+
+    rate = (config.requests_per_minute or 300) / 60
+    return Discovery(api, definitions, place, context.clock, customer=config.customer, wanted=is_wanted, rate=rate)
+
+
+def _any_fits(names: list[str], globs: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, glob) for name in names for glob in globs)

@@ -1,0 +1,155 @@
+"""The wetransform source: runs are read one by one on a schedule of their own, for the vendor lists none."""
+
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError
+from collector.logs import fields
+from collector.model import Enrichment, Facts, Observation, Poll, Run, RunState
+from collector.platforms.base import Finding
+from collector.platforms.wetransform.api import Api
+from collector.platforms.wetransform.definitions import Definitions
+from collector.platforms.wetransform.discovery import Discovery, transformation_of
+from collector.platforms.wetransform.envelope import Forbidden, uuid
+from collector.platforms.wetransform.lineage import Definition, Place, described, job
+from collector.platforms.wetransform.reading import Automation
+from collector.platforms.wetransform.runs import Runs, Whose
+from collector.platforms.wetransform.schedule import Budget
+from collector.platforms.wetransform.starting import customer_of, start, transformation_key
+from collector.platforms.wetransform.tracking import Tracker
+
+log = logging.getLogger("lineage.wetransform")
+
+
+class Wetransform:
+    """Satisfies `collector.platforms.base.Platform`. `customer` is the source's own `X-Customer`; `discovery` is None
+    where runs that others started are not wanted.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        api: Api,
+        place: Place,
+        definitions: Definitions,
+        runs: Runs,
+        tracker: Tracker,
+        discovery: Discovery | None,
+        customer: str | None,
+        budget: Budget,
+    ) -> None:
+        self._source, self._api, self._place, self._definitions = source, api, place, definitions
+        self._runs, self._tracker, self._discovery = runs, tracker, discovery
+        self._customer, self._budget = customer, budget
+        self._has_told_load = False
+
+    async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
+        self._tell_load(tracked)
+        has_page = False
+        async for page in self._tracker.pages(tracked):
+            has_page = True
+            for seen in page.observations:
+                self._note(seen)
+            yield page
+        if self._discovery is not None:
+            async for page in self._discovery.pages(cursor):
+                has_page = True
+                yield page
+        if not has_page:
+            yield Poll()
+
+    async def enrich(self, run: Run) -> Enrichment:
+        """Names and columns of the transformation, where the last look did not have them yet."""
+        whose = Whose.of(run.handle)
+        if whose.transformation is None:
+            return Enrichment()
+        try:
+            known = await self._definitions.read(whose.transformation, whose.customer)
+        except NotFound as error:
+            return Enrichment(Facts(problems=(f"names and columns are not known: {error}",)))
+        found = described(self._place, run.facts, known, whose.customer)
+        return Enrichment(found, job(self._place, run.job.key, known))
+
+    async def trigger(self, job: str, parameters: Mapping[str, str], token: str) -> Observation:
+        """`job` is the transformation's UUID; the one parameter is `customer`, the `X-Customer` to start it for."""
+        key, customer = transformation_key(job), customer_of(parameters, self._customer)
+        seen = await start(self._api, key, customer)
+        observation = self._runs.observation(seen, Whose(key, customer))
+        self._note(observation)
+        return observation
+
+    async def watch(self, key: str, options: Mapping[str, str]) -> Observation:
+        """`key` is an automation's UUID. Options: `customer`, and `transformation`, which is looked for where it is not
+        told. Raises `NotFound` also for options that do not fit.
+        """
+        if unknown := sorted(set(options) - {"customer", "transformation"}):
+            raise NotFound(f"watch {key}: there is no option {', '.join(unknown)}, but customer and transformation")
+        automation_id = uuid(key)
+        if automation_id is None:
+            raise NotFound(f"watch {key}: an automation id is a UUID")
+        customer = options.get("customer") or self._customer
+        try:
+            seen = await self._runs.read(automation_id, customer)
+        except NotFound as error:
+            raise NotFound(f"{error}; the id of a run is needed, not that of its transformation") from error
+        known = await self._transformation(seen, options.get("transformation"), customer)
+        observation = self._runs.observation(seen, Whose(known.key if known else None, customer))
+        self._note(observation)
+        return observation
+
+    async def check(self) -> list[Finding]:
+        found = [await self._try("greeting", "/hello"), await self._try("list of transformations", "/transformations")]
+        return [*found, Finding("pace", ok=True, detail=self._budget.words())]
+
+    async def close(self) -> None:
+        """Nothing is held open: the HTTP client belongs to who gave it."""
+
+    async def _transformation(self, seen: Automation, told: str | None, customer: str | None) -> Definition | None:
+        """The transformation of a run, which its answer does not name: as told, or by source and template."""
+        if told is None:
+            return await transformation_of(self._api, seen, customer)
+        key = uuid(told)
+        if key is None:
+            raise NotFound(f"watch {seen.key}: transformation={told} is no UUID")
+        known = await self._definitions.read(key, customer)
+        if seen.source_id is not None and known.source_id not in {None, seen.source_id}:
+            raise NotFound(f"watch {seen.key}: it runs on source {seen.source_id}, transformation {key} on another")
+        return known
+
+    async def _try(self, subject: str, path: str) -> Finding:
+        params = {"per_page": 1} if path == "/transformations" else None
+        try:
+            await self._api.get(path, customer=self._customer, params=params)
+        except SourceError as error:
+            return Finding(
+                subject, ok=False, detail=str(error), remedy=_remedy(error, has_customer=bool(self._customer))
+            )
+        return Finding(subject, ok=True, detail=f"GET {path} answers")
+
+    def _note(self, seen: Observation) -> None:
+        if self._discovery is not None:
+            self._discovery.note(seen)
+
+    def _tell_load(self, tracked: Sequence[Run]) -> None:
+        """Once after a start, when all that is watched is due: whether the wished intervals can be kept."""
+        if self._has_told_load or not tracked:
+            return
+        self._has_told_load = True
+        waiting = sum(run.state is RunState.WAITING for run in tracked)
+        load = self._budget.load(active=len(tracked) - waiting, waiting=waiting)
+        told = fields(source=self._source, runs=load.runs, per_minute=round(load.needed), round_s=round(load.round))
+        if load.is_reachable:
+            log.info("poll.load", extra=told)
+        else:
+            log.warning("poll.intervals_unreachable", extra=told)
+
+
+def _remedy(error: SourceError, *, has_customer: bool) -> str:
+    if isinstance(error, Forbidden) and has_customer:
+        return "see that `customer` is an e-mail or id of one of your customers, and that the token may act for it"
+    if isinstance(error, AuthFailed):
+        return "make a new token in wetransform's account settings and put it where `token` or `token_file` points"
+    if isinstance(error, NotFound | BadAnswer):
+        return "see that `base_url` is the address of the API, https://api.wetransform.com"
+    return "see that the address can be reached from here, through the proxy if there is one; then try again"

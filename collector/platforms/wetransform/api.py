@@ -1,0 +1,101 @@
+"""Requests to wetransform: the token, the customer, the self-limit, and answers read as envelopes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from weakref import WeakValueDictionary
+
+import httpx
+
+from collector.clock import Clock
+from collector.errors import BadAnswer, Throttled, Unavailable
+from collector.http import HttpClient
+from collector.platforms.wetransform.envelope import Envelope, read
+from collector.platforms.wetransform.schedule import TokenBucket
+
+LONGEST_QUEUE = 15.0
+"""Seconds that a request waits for its turn under the self-limit, at the most."""
+LARGEST_ANSWER = 16 * 1024 * 1024
+PER_PAGE = 200
+"""The most entries that a page of a list may have."""
+
+_BUCKETS: WeakValueDictionary[str, TokenBucket] = WeakValueDictionary()
+
+
+def bucket_of(base_url: str, token: str, rate: float, burst: float) -> TokenBucket:
+    """The one bucket of a token, whichever sources use it; the lowest rate that one of them wants holds for all."""
+    key = sha256(f"{base_url} {token}".encode()).hexdigest()
+    bucket = _BUCKETS.get(key)
+    if bucket is None:
+        bucket = _BUCKETS[key] = TokenBucket(rate, burst)
+    bucket.rate = min(bucket.rate, rate)
+    return bucket
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Requests a second, and how many may go at once."""
+
+    rate: float
+    burst: float
+
+
+class Api:
+    """`customer` is the `X-Customer` to act for, None for the token's own. Everything raises `SourceError`s."""
+
+    def __init__(
+        self, http: HttpClient, base_url: str, token: Callable[[], str], limit: Limit | None, clock: Clock
+    ) -> None:
+        self._http, self.base_url, self._token, self._limit, self._clock = http, base_url, token, limit, clock
+        self._bucket: TokenBucket | None = None
+
+    async def get(self, path: str, *, customer: str | None, params: Mapping[str, str | int] | None = None) -> Envelope:
+        """Raises `Unavailable` where no answer came."""
+        try:
+            return await self._ask("GET", path, customer, params)
+        except httpx.TransportError as error:
+            raise Unavailable(f"GET {path}: {error}", sent=True) from error
+
+    async def post(self, path: str, *, customer: str | None) -> Envelope:
+        """One request and never a second one. Raises `Unavailable`, whose `sent` says whether it may have had an effect."""
+        try:
+            return await self._ask("POST", path, customer, None)
+        except httpx.TransportError as error:
+            sent = not isinstance(error, httpx.ConnectError)
+            raise Unavailable(f"POST {path}: {error}", sent=sent) from error
+
+    async def _ask(
+        self, method: str, path: str, customer: str | None, params: Mapping[str, str | int] | None
+    ) -> Envelope:
+        token = self._token()
+        await self._wait_for_turn(token)
+        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        if customer is not None:
+            headers["X-Customer"] = customer
+        content = b"{}" if method == "POST" else None
+        if content:
+            headers["Content-Type"] = "application/json"
+        answer = await self._http.request(method, self.base_url + path, headers=headers, params=params, content=content)
+        return self._read(answer, f"{method} {path}")
+
+    def _read(self, answer: httpx.Response, tried: str) -> Envelope:
+        if len(answer.content) > LARGEST_ANSWER:
+            raise BadAnswer(f"{tried}: an answer of {len(answer.content)} bytes, which is too large to be read")
+        try:
+            return read(answer.status_code, answer.headers, answer.content, tried=tried, now=self._clock.now())
+        except Throttled as throttled:
+            if self._bucket is not None and throttled.after:
+                self._bucket.hold(self._clock.monotonic(), throttled.after)
+            raise
+
+    async def _wait_for_turn(self, token: str) -> None:
+        """Raises `Throttled` instead of waiting for long, so that no caller outlives its deadline here."""
+        if self._limit is None:
+            return
+        self._bucket = bucket_of(self.base_url, token, self._limit.rate, self._limit.burst)
+        delay = self._bucket.delay(self._clock.monotonic())
+        if delay > LONGEST_QUEUE:
+            raise Throttled(f"{self.base_url}: no turn for another {delay:.0f} s under the limit of its token", delay)
+        self._bucket.take(self._clock.monotonic())
+        if delay > 0:
+            await self._clock.sleep(delay)

@@ -1,0 +1,223 @@
+"""Walks the list of transformations and makes runs of what changed in it since the last walk."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from collector.clock import Clock, to_ms
+from collector.errors import BadAnswer
+from collector.logs import fields
+from collector.model import Observation, Poll, RunState, Skip, SkipKind
+from collector.platforms.wetransform.api import PER_PAGE, Api
+from collector.platforms.wetransform.changes import Change, Entry, Memory, Own, Print, compare, walked
+from collector.platforms.wetransform.definitions import Definitions
+from collector.platforms.wetransform.envelope import moment, number, text, uuid
+from collector.platforms.wetransform.lineage import Definition, Place, definition, facts, job, stripped
+from collector.platforms.wetransform.reading import Automation
+
+log = logging.getLogger("lineage.wetransform")
+
+_MOST_WALKS = 3
+"""How often the list is walked when entries come or go meanwhile, which shifts the pages."""
+_SHORTEST_INTERVAL = timedelta(seconds=60)
+_SHARE = 10
+"""A walk of n pages is made so rarely that it takes a tenth of the requests that are allowed."""
+
+Wanted = Callable[[Definition], bool]
+"""Whether configuration wants the runs of a transformation that others started."""
+
+
+_MOST_PAGES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    entries: list[Any]
+    total_items: int | None
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What a walk has come to. `prints` has every entry once, however often the pages shifted."""
+
+    memory: Memory
+    began: datetime
+    own: frozenset[str]
+    prints: dict[str, Print] = field(default_factory=dict)
+    pages: int = 0
+    shows_results: bool = False
+
+
+class Discovery:
+    """For one source and its own customer. Keeps what a restart may lose: when it walks next, and the watched runs that
+    were seen since the cursor was made.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        definitions: Definitions,
+        place: Place,
+        clock: Clock,
+        *,
+        customer: str | None,
+        wanted: Wanted,
+        rate: float,
+    ) -> None:
+        self._api, self._definitions, self._place, self._clock = api, definitions, place, clock
+        self._customer, self._wanted, self._rate = customer, wanted, rate
+        self._next_at: datetime | None = None
+        self._own: dict[str, Own] = {}
+        self._loaded: tuple[str | None, Memory] = (None, Memory())
+
+    def note(self, seen: Observation) -> None:
+        """A run that is watched by its id: what it changes in the list is no run of others."""
+        transformation = seen.handle.get("transformation")
+        if transformation is not None and "synthesised_from" not in seen.facts.ids:
+            self._own[seen.key] = Own(transformation, to_ms(seen.seen_at), not seen.state.terminal)
+
+    async def pages(self, cursor: str | None) -> AsyncIterator[Poll]:
+        """The pages of a walk where one is due; the cursor with the last, or alone where there is only it to store."""
+        memory = self._memory(cursor)
+        is_news = any(memory.needs_storing(key, own) for key, own in self._own.items())
+        for key, own in self._own.items():
+            memory = memory.with_own(key, own)
+        if self._next_at is None or self._clock.now() >= self._next_at:
+            async for page in self._walk(memory):
+                yield page
+            self._own.clear()
+        elif is_news and memory.walked_at is not None:
+            yield Poll(cursor=memory.dump())
+
+    def _memory(self, cursor: str | None) -> Memory:
+        if self._loaded[0] != cursor:
+            try:
+                self._loaded = cursor, Memory.load(cursor)
+            except ValueError as error:
+                log.warning("discover.starts_anew", extra=fields(cause=str(error)))
+                self._loaded = cursor, Memory()
+        return self._loaded[1]
+
+    async def _walk(self, memory: Memory) -> AsyncIterator[Poll]:
+        """Repeated while entries come or go under it, for then pages shift and one may be missed."""
+        began = self._clock.now()
+        progress = _Progress(memory, began, memory.own_transformations(began))
+        for _ in range(_MOST_WALKS):
+            totals: set[int | None] = set()
+            async for page in pages(self._api, self._customer):
+                totals.add(page.total_items)
+                progress.pages += 1
+                yield self._compared(page, progress)
+            if len(totals) <= 1:
+                break
+        every = timedelta(seconds=progress.pages * _SHARE / self._rate)
+        self._next_at = began + max(_SHORTEST_INTERVAL, every)
+        after = walked(memory, progress.prints, began, shows_results=progress.shows_results)
+        yield Poll(cursor=after.dump())
+
+    def _compared(self, page: _Page, progress: _Progress) -> Poll:
+        found: list[Observation] = []
+        skips: list[Skip] = []
+        for row in page.entries:
+            known = _definition(row)
+            if known is None:
+                skips.append(Skip(SkipKind.ROW, "list of transformations", "an entry has no usable id"))
+            elif known.key not in progress.prints:
+                self._compare(row, known, progress, found, skips)
+        return Poll(tuple(found), skips=tuple(skips))
+
+    def _compare(
+        self,
+        row: dict[str, Any],
+        known: Definition,
+        progress: _Progress,
+        found: list[Observation],
+        skips: list[Skip],
+    ) -> None:
+        entry = Entry(known.key, moment(row, "imported_at"), stripped(text(row, "download_url")))
+        progress.shows_results |= entry.result is not None
+        progress.prints[entry.key], change = compare(progress.memory, entry, progress.began, progress.own)
+        if "column_names" in row:
+            self._definitions.remember(known, self._customer)
+        if change is not None and self._wanted(known):
+            found.append(self._synthesised(change, known, progress.began))
+        elif change is not None:
+            skips.append(
+                Skip(SkipKind.FILTERED, known.key, "a run that others started, left out by include or exclude")
+            )
+
+    def _synthesised(self, change: Change, known: Definition, now: datetime) -> Observation:
+        """A run that ended somewhere between two walks. Its id follows from what changed, so it is made only once."""
+        run_id = synthesised_id(self._api.base_url, self._customer, change)
+        entry = change.entry
+        is_new = entry.imported_at is not None and entry.imported_at >= change.after
+        told = Automation(
+            key=str(run_id),
+            step=None,
+            code=None,
+            words="",
+            details=None,
+            original_file=None,
+            transformed_file=entry.result,
+            created_at=entry.imported_at if is_new else None,
+            source_id=known.source_id,
+            template_handle=known.template_handle,
+        )
+        said = facts(self._place, told, known, self._customer, known.key)
+        ids = {k: v for k, v in said.ids.items() if k != "automation_id"}
+        marks = {"synthesised_from": change.evidence.value, "not_before": change.after.isoformat()}
+        return Observation(
+            key=str(run_id),
+            run_id=run_id,
+            job=job(self._place, known.key, known),
+            state=RunState.SUCCEEDED,
+            raw_state=None,
+            seen_at=now,
+            queued_at=told.created_at,
+            facts=replace(said, ids=ids | marks, external_id=None, tags=(("synthesised", "true"),)),
+            handle={"transformation": known.key, **({"customer": self._customer} if self._customer else {})},
+            settled=self._definitions.cached(known.key, self._customer) is not None,
+        )
+
+
+def synthesised_id(base_url: str, customer: str | None, change: Change) -> UUID:
+    """UUIDv5 over the base URL, the customer, the transformation and what changed."""
+    return uuid5(NAMESPACE_URL, "|".join((base_url, customer or "", change.entry.key, change.content)))
+
+
+async def pages(api: Api, customer: str | None, *, template_handle: str | None = None) -> AsyncIterator[_Page]:
+    """The list of transformations, page by page. Raises `BadAnswer` for a page that is none."""
+    params: dict[str, str | int] = {"per_page": PER_PAGE}
+    if template_handle is not None:
+        params["template_handles[]"] = template_handle
+    for page in range(1, _MOST_PAGES + 1):
+        envelope = await api.get("/transformations", customer=customer, params=params | {"page": page})
+        entries = envelope.payload.get("entries")
+        if not isinstance(entries, list):
+            raise BadAnswer(f"GET /transformations: page {page} has no entries")
+        yield _Page(entries, number(envelope.payload, "total_items"))
+        total = number(envelope.payload, "total_pages")
+        is_last = len(entries) < PER_PAGE if total is None else page >= total
+        if is_last or not entries:
+            return
+
+
+def _definition(row: Any) -> Definition | None:
+    key = uuid(text(row, "transformation_id")) if isinstance(row, dict) else None
+    return definition(row, key) if key is not None else None
+
+
+async def transformation_of(api: Api, seen: Automation, customer: str | None) -> Definition | None:
+    """The one transformation with the source and the template of a run, None where there is none or more than one."""
+    if seen.source_id is None:
+        return None
+    found: dict[str, Definition] = {}
+    async for page in pages(api, customer, template_handle=seen.template_handle):
+        for row in page.entries:
+            known = _definition(row)
+            if known is not None and known.source_id == seen.source_id:
+                found[known.key] = known
+    return next(iter(found.values())) if len(found) == 1 else None

@@ -1,0 +1,70 @@
+"""One automation as an answer tells it, read so that odd values do no harm."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from collector.errors import BadAnswer
+from collector.lineage.redaction import capped, redacted
+from collector.names import clean
+from collector.platforms.wetransform.envelope import Envelope, missing_product, moment, text, uuid
+from collector.platforms.wetransform.steps import STATES
+
+_CODE = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
+_LONGEST_STEP = 64
+_LONGEST_WORDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Automation:
+    """`key` is None where the vendor gave no id. `words` is what the answer says to people, in no certain language."""
+
+    key: str | None
+    step: str | None
+    code: str | None
+    words: str
+    details: str | None
+    original_file: str | None
+    transformed_file: str | None
+    created_at: datetime | None
+    source_id: str | None
+    template_handle: str | None
+
+
+def automation(envelope: Envelope, *, asked: str | None = None) -> Automation:
+    """Raises `BadAnswer` when the answer is about another run than `asked`, or names an id that is none."""
+    payload = envelope.payload
+    told = text(payload, "automation_id")
+    key = uuid(told)
+    if told is not None and key is None:
+        raise BadAnswer(f"automation {asked or 'just started'}: the answer names an id that is no UUID")
+    if asked is not None and key not in {None, asked}:
+        raise BadAnswer(f"automation {asked}: the answer is about {key}")
+    human = payload.get("step_for_humans")
+    code = text(human, "code") if isinstance(human, dict) else None
+    return Automation(
+        key=key or asked,
+        step=_step(payload.get("step")),
+        code=code if code and _CODE.fullmatch(code) else None,
+        words=_words(envelope, human),
+        details=text(payload, "details"),
+        original_file=text(payload, "original_file"),
+        transformed_file=text(payload, "transformed_file"),
+        created_at=moment(payload, "created_at"),
+        source_id=uuid(envelope.source_id),
+        template_handle=envelope.template_handle,
+    )
+
+
+def _step(value: Any) -> str | None:
+    """As told; what is not in the vendor's list is cut and cleaned, for it ends up in logs and facets."""
+    if value is None or (isinstance(value, str) and value in STATES):
+        return value
+    return capped(redacted(clean(str(value))), _LONGEST_STEP)
+
+
+def _words(envelope: Envelope, human: Any) -> str:
+    message = text(human, "message") if isinstance(human, dict) else None
+    said = [text(envelope.payload, "details"), message, *missing_product(envelope.product)]
+    return capped(redacted(clean("; ".join(word for word in said if word))), _LONGEST_WORDS)

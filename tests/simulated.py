@@ -1,0 +1,105 @@
+"""Time and the polling loop without waiting and without a ledger, for tests of adapters against their simulators."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from collector.lifecycle import Step, VanishedPolicy, finish
+from collector.model import EventKind, Observation, Poll, Run, Skip, Transition
+from collector.platforms.base import Platform
+from collector.polling.decide import Policy, decide
+
+START = datetime(2026, 11, 21, 9, 15, 0, tzinfo=UTC)
+POLICY = Policy(timedelta(seconds=60), VanishedPolicy.LEAVE_OPEN)
+
+
+class SimulatedClock:
+    """A `Clock` that moves when it is told to, or when somebody sleeps."""
+
+    def __init__(self, start: datetime = START) -> None:
+        self._start = start
+        self._passed = 0.0
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self._passed)
+
+    def monotonic(self) -> float:
+        return self._passed
+
+    async def sleep(self, seconds: float) -> None:
+        wake_at = self._passed + seconds
+        await asyncio.sleep(0)
+        self._passed = max(self._passed, wake_at)
+
+    def advance(self, seconds: float) -> None:
+        self._passed += seconds
+
+
+@dataclass
+class Lives:
+    """Does with pages what the polling loop does, over a dict in place of the ledger."""
+
+    platform: Platform
+    clock: SimulatedClock
+    policy: Policy = POLICY
+    cursor: str | None = None
+    runs: dict[str, Run] = field(default_factory=dict)
+    transitions: list[tuple[str, Transition]] = field(default_factory=list)
+    skips: list[Skip] = field(default_factory=list)
+    pages: list[Poll] = field(default_factory=list)
+
+    def adopt(self, seen: Observation) -> None:
+        """What a trigger or a watch brought."""
+        self._take(Poll((seen,)))
+
+    def due(self) -> list[Run]:
+        now = self.clock.now()
+        waiting = [run for run in self.runs.values() if run.open and not run.state.terminal]
+        due = [run for run in waiting if run.due_at is None or run.due_at <= now]
+        return sorted(due, key=lambda run: run.due_at or now)
+
+    async def cycle(self) -> list[Poll]:
+        """One poll and what follows from it. An error is raised after the pages before it were taken in."""
+        pages: list[Poll] = []
+        async for page in self.platform.poll(self.due(), self.cursor):
+            pages.append(page)
+            self._take(page)
+        await self._enrich()
+        return pages
+
+    async def follow(self, seconds: float, *, every: float = 5.0) -> None:
+        """Cycles every so many seconds for a while."""
+        end = self.clock.monotonic() + seconds
+        await self.cycle()
+        while self.clock.monotonic() < end:
+            self.clock.advance(every)
+            await self.cycle()
+
+    def kinds(self, key: str) -> list[EventKind]:
+        return [transition.kind for of, transition in self.transitions if of == key]
+
+    def at(self, key: str, kind: EventKind) -> Transition:
+        [found] = [transition for of, transition in self.transitions if of == key and transition.kind is kind]
+        return found
+
+    def _take(self, page: Poll) -> None:
+        self.pages.append(page)
+        decided = decide(self.runs, page, self.clock.now(), self.policy)
+        self._apply(decided.steps)
+        self.skips += decided.skips
+        self.cursor = self.cursor if page.cursor is None else page.cursor
+
+    def _apply(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            self.runs[step.run.key] = step.run
+            self.transitions += [(step.run.key, transition) for transition in step.transitions]
+
+    async def _enrich(self) -> None:
+        for run in [run for run in self.runs.values() if run.state.terminal and run.ended_at is None]:
+            self._apply([finish(run, await self.platform.enrich(run))])
+
+    def hasten(self, keys: Iterable[str]) -> None:
+        """What a hint does: these runs are due now."""
+        for key in keys:
+            self.runs[key] = replace(self.runs[key], due_at=self.clock.now())

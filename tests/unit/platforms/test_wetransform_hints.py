@@ -1,0 +1,81 @@
+import hashlib
+import hmac
+import json
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from collector.errors import BadAnswer
+from collector.model import Facts, Job, Run, RunState
+from collector.platforms.wetransform.hints import Hint, read_hint, runs_meant, signature_fits
+from collector.simulators.wetransform import sign
+from tests.simulated import START
+
+BODY = json.dumps(
+    {
+        "event": "file:ready-for-download",
+        "download_url": "https://files.example.test/x?signature=abc",
+        "customer_id": "cust-1",
+        "customer_email": "ann@acme.example",
+        "template": "new-hires",
+    }
+).encode()
+
+
+class TestSignature:
+    def test_the_right_one(self) -> None:
+        right = hmac.new(b"s3cret", BODY, hashlib.sha256).hexdigest()
+        assert signature_fits("s3cret", BODY, right)
+        assert signature_fits("s3cret", BODY, f" {right.upper()} ")
+        assert signature_fits("s3cret", BODY, sign("s3cret", BODY))
+
+    @pytest.mark.parametrize("wrong", [None, "", "00", "é", sign("other", BODY), sign("s3cret", BODY + b" ")])
+    def test_wrong_ones(self, wrong: str | None) -> None:
+        assert not signature_fits("s3cret", BODY, wrong)
+
+    def test_it_is_over_the_raw_bytes(self) -> None:
+        assert not signature_fits("s3cret", json.dumps(json.loads(BODY), indent=1).encode(), sign("s3cret", BODY))
+
+
+class TestReading:
+    def test_what_it_tells(self) -> None:
+        assert read_hint(BODY) == Hint(frozenset({"cust-1", "ann@acme.example"}), "new-hires")
+
+    def test_ids_may_be_numbers(self) -> None:
+        hint = read_hint(b'{"event": "file:ready-for-download", "customer_id": 17}')
+        assert hint == Hint(frozenset({"17"}), None)
+
+    def test_other_events_are_none_of_ours(self) -> None:
+        assert read_hint(b'{"event": "file:received"}') is None
+
+    @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"{}", b'{"event": 7}', b"\xff"])
+    def test_what_is_no_event(self, body: bytes) -> None:
+        with pytest.raises(BadAnswer, match="webhook"):
+            read_hint(body)
+
+
+def run(key: str, customer: str | None, template: str | None, **more: Any) -> Run:
+    job = Job("t", "wetransform://api.wetransform.com/acme", "transformation/t", "JOB", "WETRANSFORM")
+    made = Run(key, UUID(int=1), job, RunState.RUNNING, "matching", START, START)
+    ids = {"template_handle": template} if template else {}
+    return replace(made, facts=Facts(ids=ids), handle={"customer": customer} if customer else {}, **more)
+
+
+class TestMatching:
+    def test_same_customer_and_same_template(self) -> None:
+        runs = [
+            run("by-mail", "ann@acme.example", "new-hires"),
+            run("by-id", "cust-1", "new-hires"),
+            run("other-template", "cust-1", "price-list"),
+            run("other-customer", "cust-2", "new-hires"),
+            run("nobody-in-particular", None, "new-hires"),
+            run("template-not-told", "cust-1", None),
+            run("ended", "cust-1", "new-hires", ended_at=START),
+        ]
+        hint = Hint(frozenset({"cust-1", "ann@acme.example"}), "new-hires")
+        assert runs_meant(hint, runs) == ["by-mail", "by-id", "nobody-in-particular", "template-not-told"]
+
+    def test_a_hint_that_tells_nothing_may_mean_any(self) -> None:
+        assert runs_meant(Hint(frozenset(), None), [run("a", "cust-1", "x"), run("b", None, "y")]) == ["a", "b"]

@@ -1,0 +1,178 @@
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from collector.model import Job, Run, RunState
+from collector.platforms.wetransform.schedule import Budget, Pace, TokenBucket, next_look, retry_after_failures
+from collector.platforms.wetransform.steps import STATES, state_of, table
+from collector.simulators.wetransform.stories import STEPS
+from tests.simulated import START
+
+PATIENCE = timedelta(minutes=10)
+PACE = Pace()
+
+
+def run(step: str | None, state: RunState, *, progressed: float = 0, seen: float = 0, due: float | None = None) -> Run:
+    """Times are seconds after START."""
+    job = Job("t", "wetransform://api.wetransform.com/acme", "transformation/t", "JOB", "WETRANSFORM")
+    return Run(
+        key="k",
+        run_id=UUID(int=1),
+        job=job,
+        state=state,
+        raw_state=step,
+        seen_at=START + timedelta(seconds=seen),
+        progressed_at=START + timedelta(seconds=progressed),
+        queued_at=START,
+        due_at=None if due is None else START + timedelta(seconds=due),
+    )
+
+
+def state(step: str | None, known: Run | None = None, *, after: float = 0, **overrides: RunState) -> RunState:
+    now = START + timedelta(seconds=after)
+    return state_of(step, known, now, states=table(overrides), overridden=overrides, patience=PATIENCE)
+
+
+class TestSteps:
+    def test_the_table_has_every_step_of_the_vendor_and_no_other(self) -> None:
+        assert tuple(STATES) == STEPS
+
+    @pytest.mark.parametrize("step", STEPS)
+    def test_only_processed_and_failed_end_a_run(self, step: str) -> None:
+        assert state(step).terminal == (step in {"processed", "failed"})
+
+    @pytest.mark.parametrize(
+        ("step", "expected"),
+        [
+            ("pending", RunState.QUEUED),
+            ("to_download", RunState.QUEUED),
+            ("created", RunState.RUNNING),
+            ("imported", RunState.RUNNING),
+            ("to_review", RunState.WAITING),
+            ("to_select", RunState.WAITING),
+            ("to_match", RunState.RUNNING),
+            ("processed", RunState.SUCCEEDED),
+            ("failed", RunState.FAILED),
+            (None, RunState.UNKNOWN),
+            ("recalibrating", RunState.UNKNOWN),
+            ("PROCESSED", RunState.UNKNOWN),
+        ],
+    )
+    def test_what_a_step_means(self, step: str | None, expected: RunState) -> None:
+        assert state(step) is expected
+
+    @pytest.mark.parametrize("step", ["to_match", "to_submit"])
+    def test_a_step_that_may_wait_does_so_after_a_time(self, step: str) -> None:
+        known = run(step, RunState.RUNNING, progressed=100)
+        assert state(step, known, after=699) is RunState.RUNNING
+        assert state(step, known, after=700) is RunState.WAITING
+        other = run("matching", RunState.RUNNING, progressed=100)
+        assert state(step, other, after=5000) is RunState.RUNNING
+
+    def test_no_other_step_waits_however_long_it_takes(self) -> None:
+        known = run("transforming", RunState.RUNNING)
+        assert state("transforming", known, after=90_000) is RunState.RUNNING
+
+    def test_configuration_wins(self) -> None:
+        known = run("to_match", RunState.RUNNING)
+        assert state("to_match", to_match=RunState.WAITING) is RunState.WAITING
+        assert state("to_match", known, after=90_000, to_match=RunState.RUNNING) is RunState.RUNNING
+        assert state("to_review", to_review=RunState.RUNNING) is RunState.RUNNING
+        assert state("archived", archived=RunState.SUCCEEDED) is RunState.SUCCEEDED
+
+
+def seconds_to_next_look(known: Run | None, new: RunState, step: str, *, after: float, born: float = 0) -> float:
+    now = START + timedelta(seconds=after)
+    due = next_look(PACE, known, new, step, now=now, born_at=START + timedelta(seconds=born))
+    assert due is not None
+    return (due - now).total_seconds()
+
+
+class TestSchedule:
+    def test_a_young_run_is_read_every_five_seconds(self) -> None:
+        assert seconds_to_next_look(None, RunState.QUEUED, "pending", after=0) == 5
+        known = run("matching", RunState.RUNNING, seen=50, due=55)
+        assert seconds_to_next_look(known, RunState.RUNNING, "matching", after=55) == 5
+
+    def test_then_ever_more_rarely_until_once_a_minute(self) -> None:
+        intervals, after, last = [], 60.0, 5.0
+        for _ in range(9):
+            known = run("matching", RunState.RUNNING, seen=after, due=after + last)
+            after += last
+            last = seconds_to_next_look(known, RunState.RUNNING, "matching", after=after)
+            intervals.append(round(last, 2))
+        assert intervals == [7.5, 11.25, 16.88, 25.31, 37.97, 56.95, 60, 60, 60]
+
+    def test_a_run_that_waits_is_read_every_ten_minutes_and_after_a_day_every_hour(self) -> None:
+        known = run("to_review", RunState.WAITING, progressed=100)
+        assert seconds_to_next_look(run("parsing", RunState.RUNNING), RunState.WAITING, "to_review", after=100) == 600
+        assert seconds_to_next_look(known, RunState.WAITING, "to_review", after=3700) == 600
+        assert seconds_to_next_look(known, RunState.WAITING, "to_review", after=100 + 12 * 3600) == 1800
+        assert seconds_to_next_look(known, RunState.WAITING, "to_review", after=100 + 24 * 3600) == 3600
+        assert seconds_to_next_look(known, RunState.WAITING, "to_review", after=100 + 90 * 3600) == 3600
+
+    def test_a_run_that_leaves_waiting_is_read_often_again(self) -> None:
+        known = run("to_review", RunState.WAITING, seen=3000, due=3600)
+        assert seconds_to_next_look(known, RunState.RUNNING, "reviewed", after=3600) == 5
+
+    def test_a_run_that_a_hint_made_due_is_read_often_again(self) -> None:
+        known = run("matching", RunState.RUNNING, seen=3000, due=3001)
+        assert seconds_to_next_look(known, RunState.RUNNING, "matching", after=3001) == 5
+
+    def test_nobody_looks_at_a_run_that_ended(self) -> None:
+        assert next_look(PACE, None, RunState.FAILED, "failed", now=START, born_at=START) is None
+
+    def test_failures_are_retried_ever_more_rarely(self) -> None:
+        waits = [retry_after_failures(PACE, n).total_seconds() for n in (1, 2, 3, 50)]
+        assert waits == [10, 20, 40, 600]
+
+
+class TestBucket:
+    def test_a_burst_and_then_a_steady_rate(self) -> None:
+        bucket, now, gone = TokenBucket(5.0, 3.0), 0.0, []
+        for _ in range(13):
+            now += bucket.take(now)
+            gone.append(round(now, 3))
+        assert gone[:3] == [0, 0, 0]
+        assert gone[-1] == 2.0
+
+    def test_it_fills_again_but_never_above_its_burst(self) -> None:
+        bucket = TokenBucket(5.0, 3.0)
+        for _ in range(3):
+            bucket.take(0.0)
+        assert bucket.delay(0.0) == pytest.approx(0.2)
+        assert bucket.delay(100.0) == 0
+        assert [bucket.take(100.0) for _ in range(4)] == [0, 0, 0, pytest.approx(0.2)]
+
+    def test_those_who_wait_side_by_side_go_one_after_the_other(self) -> None:
+        bucket = TokenBucket(2.0, 1.0)
+        assert [bucket.take(0.0) for _ in range(4)] == [0, 0.5, 1.0, 1.5]
+
+    def test_nobody_goes_while_the_platform_wants_patience(self) -> None:
+        bucket = TokenBucket(5.0, 3.0)
+        bucket.hold(10.0, 30.0)
+        assert bucket.delay(20.0) == pytest.approx(20.2)
+        assert bucket.delay(41.0) == 0
+
+
+class TestBudget:
+    @pytest.mark.parametrize(
+        ("active", "waiting", "reachable", "round_seconds"),
+        [
+            (10, 0, True, 2),
+            (300, 0, True, 60),
+            (1000, 0, False, 200),
+            (200, 800, True, 200),
+            (0, 100_000, False, 20_000),
+        ],
+    )
+    def test_whether_the_intervals_can_be_kept(
+        self, active: int, waiting: int, reachable: bool, round_seconds: float
+    ) -> None:
+        load = Budget(PACE, 300).load(active=active, waiting=waiting)
+        assert (load.is_reachable, load.round) == (reachable, round_seconds)
+
+    def test_in_words(self) -> None:
+        assert "300 runs under way or 3000 that wait" in Budget(PACE, 300).words()
+        assert "no self-limit" in Budget(PACE, float("inf")).words()
