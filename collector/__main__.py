@@ -1,0 +1,5 @@
+"""`python -m collector` is `lineage-collector`."""
+
+from collector.app.cli import main
+
+main()

@@ -1,0 +1,231 @@
+"""A whole scene for end-to-end and crash tests: simulators on loopback, the program as a process, what its sinks got."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import orjson
+import yaml
+
+from collector.app import truth
+from collector.simulators.cdf import CdfSimulator, populate
+from collector.simulators.dataprep import DEFAULT_TOKEN, DataprepSimulator
+from collector.simulators.marquez import MarquezSimulator
+from collector.simulators.server import Served
+from collector.simulators.wetransform import WetransformSimulator
+
+PATIENCE = 60.0
+CDF, WETRANSFORM, DATAPREP = "plant-a", "customers", "prep"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Scene:
+    """Three simulated platforms and a simulated Marquez that outlive the program's processes.
+
+    `settings` is the configuration as plain values; change it before `start`.
+    """
+
+    def __init__(self, folder: Path, *, seed: int = 11, kafka: tuple[str, str] | None = None) -> None:
+        """`kafka` is (bootstrap servers, topic) of a sink beside the file and Marquez."""
+        self.folder = folder
+        self.cdf = CdfSimulator(seed=seed, now=now)
+        populate(self.cdf)
+        self.wetransform = WetransformSimulator(seed=seed, now=now)
+        self.dataprep = DataprepSimulator(seed=seed, now=now)
+        self.marquez = MarquezSimulator(seed=seed, now=now)
+        self.events = folder / "events.ndjson"
+        self.config = folder / "collector.yaml"
+        self.log = folder / "collector.log"
+        self._kafka = kafka
+        self._stack = AsyncExitStack()
+        self._process: asyncio.subprocess.Process | None = None
+        self.settings: dict[str, Any] = {}
+
+    async def __aenter__(self) -> Self:
+        urls = {}
+        simulators = {
+            CDF: self.cdf,
+            WETRANSFORM: self.wetransform,
+            DATAPREP: self.dataprep,
+            "marquez": self.marquez,
+        }
+        for name, simulator in simulators.items():
+            urls[name] = (await self._stack.enter_async_context(Served(simulator))).url
+        self.urls = urls
+        self.settings = self._settings(urls)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+        await self._stack.aclose()
+
+    async def start(self, **environment: str) -> None:
+        """The program as its own process, with its output in `log`."""
+        self.config.write_text(yaml.safe_dump(self.settings))
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "collector",
+                "run",
+                "--config",
+                str(self.config),
+                env={**os.environ, **environment},
+                stdout=log,
+                stderr=log,
+            )
+
+    async def ended(self, patience: float = PATIENCE) -> int:
+        """The exit code of the process, negative for a signal."""
+        assert self._process is not None
+        return await asyncio.wait_for(self._process.wait(), patience)
+
+    def terminate(self) -> None:
+        self.send(signal.SIGTERM)
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def command(self, *words: str) -> tuple[int, str, str]:
+        """Another command of the program with this configuration: exit code, standard output, standard error."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "collector",
+            *words,
+            "--config",
+            str(self.config),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+        return process.returncode or 0, out.decode(), err.decode()
+
+    def truth(self) -> dict[str, list[dict[str, Any]]]:
+        return {
+            CDF: self.cdf.truth(),
+            WETRANSFORM: self.wetransform.truth(),
+            DATAPREP: self.dataprep.truth(),
+        }
+
+    def unfinished(self) -> int:
+        return sum(run["state"] in {"queued", "running", "waiting"} for runs in self.truth().values() for run in runs)
+
+    def marquez_states(self) -> dict[str, str | None]:
+        return {str(run["key"]): run["raw_state"] for run in self.marquez.truth()}
+
+    def faults(self) -> list[str]:
+        """What the file and Marquez have against the simulators' truth."""
+        return truth.faults(truth.stories(truth.read_lines(self.events)), self.truth(), self.marquez_states())
+
+    async def settle(self, patience: float = PATIENCE) -> None:
+        """Wait until every run ended and arrived; raises with what is missing."""
+        end = asyncio.get_running_loop().time() + patience
+        while self.unfinished() or self.faults():
+            if asyncio.get_running_loop().time() > end:
+                raise AssertionError("\n".join([f"{self.unfinished()} unfinished", *self.faults(), self.tail()]))
+            if self._process is not None and self._process.returncode is not None:
+                raise AssertionError(f"the program ended with {self._process.returncode}: {self.tail()}")
+            await asyncio.sleep(0.2)
+
+    async def status(self) -> dict[str, Any] | None:
+        """What the running program says of itself, None while it does not listen."""
+        try:
+            async with (
+                aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.folder / "lineage.db.sock"))) as session,
+                session.get("http://service/status.json") as answer,
+            ):
+                told: dict[str, Any] = await answer.json()
+                return told
+        except (OSError, aiohttp.ClientError):
+            return None
+
+    async def ask(self, target: str, kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """What the command line does beside a running service: `state` and `answer`."""
+        connector = aiohttp.UnixConnector(str(self.folder / "lineage.db.sock"))
+        asked = {"target": target, "kind": kind, "body": dict(body)}
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.post("http://service/requests", json=asked) as answer,
+        ):
+            told: dict[str, Any] = await answer.json()
+            return told
+
+    async def until(self, what: Callable[[dict[str, Any]], bool], patience: float = PATIENCE) -> dict[str, Any]:
+        """Wait until the program's status is so; returns it."""
+        end = asyncio.get_running_loop().time() + patience
+        while (status := await self.status()) is None or not what(status):
+            if asyncio.get_running_loop().time() > end:
+                raise AssertionError(f"{status}\n{self.tail()}")
+            await asyncio.sleep(0.1)
+        return status
+
+    async def until_ready(self) -> None:
+        """Every source was polled once."""
+        await self.until(lambda status: all(row["state"] is not None for row in status["sources"]))
+
+    async def until_parked(self, count: int, sink: str = "marquez") -> None:
+        await self.until(lambda status: [row["parked"] for row in status["sinks"] if row["sink"] == sink] == [count])
+
+    def tail(self, size: int = 4000) -> str:
+        return self.log.read_text(errors="replace")[-size:] if self.log.exists() else "(no log)"
+
+    def _settings(self, urls: Mapping[str, str]) -> dict[str, Any]:
+        auth = {
+            "token_url": f"{urls[CDF]}/oauth2/token",
+            "client_id": "collector",
+            "client_secret": "simulated-secret",
+        }
+        usual = {"poll_interval": "500ms", "requests_per_minute": 60_000, "burst": 1000}
+        quick = {"active": "200ms", "active_most": "500ms", "waiting": "500ms", "waiting_most": "500ms"}
+        sources = [
+            {**usual, "name": CDF, "platform": "cdf", "base_url": urls[CDF], "project": "plant-a", "auth": auth},
+            {
+                **usual,
+                "name": WETRANSFORM,
+                "platform": "wetransform",
+                "base_url": urls[WETRANSFORM],
+                "tenant": "acme",
+                "token": "wetransform-token",
+                "intervals": quick,
+            },
+            {
+                **usual,
+                "name": DATAPREP,
+                "platform": "dataprep",
+                "base_url": urls[DATAPREP],
+                "workspace": "1",
+                "token": DEFAULT_TOKEN,
+            },
+        ]
+        sinks: list[dict[str, Any]] = [
+            {"name": "file", "type": "file", "path": str(self.events)},
+            {"name": "marquez", "type": "marquez", "url": urls["marquez"]},
+        ]
+        if self._kafka is not None:
+            servers, topic = self._kafka
+            sinks.append({"name": "kafka", "type": "kafka", "bootstrap_servers": servers, "topic": topic})
+        return {
+            "ledger": {"path": str(self.folder / "lineage.db")},
+            "http": {"listen": "127.0.0.1:0"},
+            "stop_within": "10s",
+            "sources": sources,
+            "sinks": sinks,
+        }
+
+
+def events(lines: list[bytes]) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for line in lines]
