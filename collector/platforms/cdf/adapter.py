@@ -1,0 +1,334 @@
+"""The CDF adapter: tracks open jobs by ids, finds new ones in the list, reads metrics once at the end."""
+
+import logging
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+
+from collector.clock import from_ms, to_ms
+from collector.errors import BadAnswer, NotFound, SourceError, TriggerError, Unavailable
+from collector.logs import fields
+from collector.model import Enrichment, Facts, Observation, Poll, Run, Skip, SkipKind
+from collector.platforms.base import Context, Finding
+from collector.platforms.cdf.api import MOST_IDS, Api, Garbled, Pace, Page, Refused
+from collector.platforms.cdf.auth import Tokens
+from collector.platforms.cdf.checking import findings
+from collector.platforms.cdf.definitions import Definitions
+from collector.platforms.cdf.naming import JobNames
+from collector.platforms.cdf.observing import Place, candidates, counted, observe
+from collector.platforms.cdf.reading import JobRow, integer, read_job
+from collector.platforms.cdf.walk import Walk, first_mark, read_mark
+from collector.platforms.cdf.workflows import Workflows, is_workflow
+from config.sources import CdfSource
+
+log = logging.getLogger("lineage.cdf")
+
+PAGE_BYTES = 8 * 1024 * 1024
+"""What a page of a long walk may weigh: every row carries its SQL."""
+LONGEST_PAGE = 1000
+THOROUGH_EVERY = 60.0
+"""Seconds between walks that go back over the whole overlap."""
+SILENT = timedelta(minutes=15)
+"""A running job whose last sign of life is older is told of."""
+FULL_WALK_PAUSE = 5.0
+"""Seconds of rest per page after a walk to the end of a list that is not newest first."""
+
+
+def create(config: CdfSource, context: Context) -> "CdfPlatform":
+    """The entry point of the platform `cdf`."""
+    return CdfPlatform(config, context)
+
+
+class CdfPlatform:
+    """One CDF project. What it remembers between polls only saves requests."""
+
+    def __init__(self, config: CdfSource, context: Context) -> None:
+        self._config, self._context, self._clock = config, context, context.clock
+        self._tokens = _tokens(config, context)
+        self._api = Api(
+            context.http,
+            self._tokens,
+            context.clock,
+            context.random,
+            base_url=config.base_url,
+            project=config.project,
+            pace=Pace(config.requests_per_minute, config.burst),
+        )
+        self._place = Place(config.base_url, config.project, context.namespace, config.canceled_errors)
+        self._definitions = Definitions(self._api, context.clock, context.source)
+        self._workflows = Workflows(self._api, context.clock, context.source, context.namespace)
+        self._names = JobNames()
+        self._known: dict[int, int] = {}
+        self._left_at: str | None = None
+        self._thorough_at = self._full_walk_at = context.clock.monotonic()
+        self._ordered = True
+        self._silent: set[int] = set()
+
+    async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
+        if cursor is None or cursor != self._left_at:
+            self._known.clear()  # the last walk did not reach the ledger
+        self._left_at = None
+        if (mark := read_mark(cursor)) is not None:
+            self._names.learn(mark.names)
+        jobs = [run for run in tracked if not is_workflow(run)]
+        open_jobs: set[int] = set()
+        for start in range(0, len(jobs), MOST_IDS):
+            page, still_open = await self._track(jobs[start : start + MOST_IDS])
+            open_jobs |= still_open
+            yield page
+        await self._definitions.refresh()
+        executions = [run for run in tracked if is_workflow(run)]
+        async for page in self._news(cursor, executions, open_jobs):
+            yield page
+
+    async def enrich(self, run: Run) -> Enrichment:
+        job_id = integer(run.key)
+        if job_id is None:
+            return Enrichment()
+        try:
+            metrics = await self._api.metrics(job_id)
+        except NotFound as error:
+            return Enrichment(facts=Facts(problems=(f"the row counts are gone with the job: {error}",)))
+        self._workflows.settled(job_id)
+        return counted(run, metrics)
+
+    async def trigger(self, job: str, parameters: Mapping[str, str], token: str) -> Observation:
+        if parameters:
+            raise TriggerError(f"a CDF transformation takes no parameters; {job} was not started")
+        try:
+            await self._tokens.current()
+            row = read_job(await self._started(job))
+            if row is None:
+                raise Garbled("the answer holds no job")
+        except SourceError as error:
+            raise _trigger_error(job, error) from error
+        return await self._one(row)
+
+    async def watch(self, key: str, options: Mapping[str, str]) -> Observation:
+        job_id = integer(key)
+        rows = await self._api.jobs_by_ids([job_id]) if job_id is not None else []
+        row = next((read for data in rows if (read := read_job(data)) and read.id == job_id), None)
+        if row is None:
+            raise NotFound(f"CDF project {self._config.project} has no job {key} (the number of a job is wanted)")
+        return await self._one(row)
+
+    async def check(self) -> list[Finding]:
+        return await findings(self._api, self._tokens, self._config, to_ms(self._clock.now()))
+
+    async def close(self) -> None:
+        await self._context.http.close()
+
+    async def _track(self, runs: Sequence[Run]) -> tuple[Poll, set[int]]:
+        """One page of the open runs, and which of them are still open."""
+        by_id = {job_id: run for run in runs if (job_id := integer(run.key)) is not None}
+        answered = await self._api.jobs_by_ids(list(by_id))
+        rows, skips = _read(answered)
+        rows = [row for row in rows if row.id in by_id]
+        await self._definitions.know((row.transformation_id for row in rows), needed=False)
+        seen = [self._observed(row, known=by_id[row.id]) for row in rows]
+        self._flag_stuck(rows)
+        absent = tuple(str(job_id) for job_id in by_id.keys() - {row.id for row in rows})
+        # Where a row could not be read it may be one of the absent: absence proves nothing then.
+        missing, unread = ((), absent) if skips else (absent, ())
+        still_open = {row.id for row in rows if not row.state(self._config.canceled_errors).terminal}
+        return Poll(tuple(seen), missing=missing, unread=unread, skips=skips), still_open | set(map(int, absent))
+
+    async def _news(self, cursor: str | None, executions: Sequence[Run], open_jobs: set[int]) -> AsyncIterator[Poll]:
+        """What the list of jobs holds that is new, page by page; the last page moves the cursor."""
+        walk = self._walk(cursor)
+        if walk is None:
+            self._left_at = cursor
+            yield await self._executions_only(executions, open_jobs)
+            return
+        limit, after = self._config.page_size, None
+        while True:
+            page = await self._api.jobs(limit, after)
+            rows, unreadable = _read(page.rows)
+            found = await self._found(walk, rows, executions, open_jobs)
+            found = replace(found, skips=(*unreadable, *found.skips))
+            if walk.ends(rows, more=page.next is not None):
+                yield self._last(walk, found, cursor)
+                return
+            yield found
+            executions = ()
+            limit, after = self._next_page(walk, page, limit, after)
+
+    def _walk(self, cursor: str | None) -> Walk | None:
+        """The walk of this cycle; None while a list that is in no order rests."""
+        now = self._clock.monotonic()
+        if not self._ordered and now < self._full_walk_at:
+            return None
+        mark = read_mark(cursor)
+        if mark is None and cursor is not None:
+            told = fields(source=self._context.source, cause="the stored place in the list cannot be read")
+            log.warning("cdf.cursor", extra=told)
+        first_look = self._config.first_look(self._clock.now())
+        return Walk(
+            mark or first_mark(first_look),
+            to_ms(self._clock.now()),
+            first=mark is None,
+            thorough=not self._known or now >= self._thorough_at,
+            full=not self._ordered,
+            before=frozenset(self._known),
+        )
+
+    def _next_page(self, walk: Walk, page: Page, limit: int, after: str | None) -> tuple[int, str | None]:
+        """Size and cursor of the next page. A walk longer than one page begins again with pages as long as they may be,
+        for the size cannot change on the way.
+        """
+        if after is None and limit == self._config.page_size:
+            longer = min(LONGEST_PAGE, max(limit, PAGE_BYTES * len(page.rows) // max(page.size, 1)))
+            if longer > limit:
+                walk.from_the_top()
+                return longer, None
+        if page.next == after:
+            raise BadAnswer("GET /transformations/jobs: the next page has the cursor of this one")
+        return limit, page.next
+
+    def _last(self, walk: Walk, found: Poll, cursor: str | None) -> Poll:
+        """The walk is over: remember what saves requests, move the cursor, tell what was lost."""
+        now = self._clock.monotonic()
+        mark = walk.moved(self._names.known)
+        self._known = {one: at for one, at in (self._known | walk.taken).items() if at >= mark.floor}
+        if walk.thorough:
+            self._thorough_at = now + THOROUGH_EVERY
+        if walk.ordered != self._ordered:
+            told = fields(source=self._context.source, newest_first=walk.ordered, pages=walk.pages)
+            log.warning("cdf.order", extra=told)
+        self._ordered = walk.ordered
+        self._full_walk_at = now + (FULL_WALK_PAUSE * walk.pages if walk.pages > 1 else 0.0)
+        self._left_at = mark.text()
+        moved = self._left_at if self._left_at != cursor else None
+        return replace(found, cursor=moved, skips=(*found.skips, *walk.lost()))
+
+    async def _found(self, walk: Walk, rows: Sequence[JobRow], executions: Sequence[Run], open_jobs: set[int]) -> Poll:
+        """The new jobs of one page, with the executions that started them."""
+        fresh, skips = await self._chosen(walk.take(rows))
+        open_jobs |= {row.id for row in fresh if not row.state(self._config.canceled_errors).terminal}
+        above = await self._executions(executions, [row.id for row in fresh], open_jobs, from_ms(walk.mark.floor))
+        seen = [self._observed(row, back_fill=True) for row in fresh]
+        return replace(above, observations=(*above.observations, *seen), skips=skips)
+
+    async def _executions_only(self, executions: Sequence[Run], open_jobs: Collection[int]) -> Poll:
+        return await self._executions(executions, [], open_jobs, self._clock.now())
+
+    async def _executions(
+        self, tracked: Sequence[Run], new_jobs: Sequence[int], open_jobs: Collection[int], floor: datetime
+    ) -> Poll:
+        """Workflow executions that are tracked or started a new job. Without them the jobs go on alone."""
+        if not self._config.workflows or not (tracked or new_jobs):
+            return Poll()
+        try:
+            await self._workflows.look(tracked, new_jobs, floor)
+        except SourceError as error:
+            log.warning("cdf.workflows", extra=fields(source=self._context.source, cause=str(error)))
+            return Poll(unread=tuple(run.key for run in tracked))
+        parents = {parent.key for job in new_jobs if (parent := self._workflows.parent_of(job)) and parent.key}
+        wanted = sorted({run.key for run in tracked} | parents)
+        seen = self._workflows.observations(wanted, open_jobs)
+        return Poll(tuple(seen), missing=self._workflows.gone(tracked))
+
+    async def _chosen(self, rows: Sequence[JobRow]) -> tuple[list[JobRow], tuple[Skip, ...]]:
+        """The jobs that include and exclude let through."""
+        filtered = bool(self._config.include or self._config.exclude)
+        await self._definitions.know((row.transformation_id for row in rows), needed=filtered)
+        chosen, skips = [], []
+        for row in rows:
+            if row.transformation_id is None and row.external_id is None:
+                skips.append(Skip(SkipKind.ROW, f"job {row.id}", "the row does not say which transformation it ran"))
+            elif self._is_wanted(row):
+                chosen.append(row)
+            else:
+                subject = f"transformation {row.external_id or row.transformation_id}"
+                skips.append(Skip(SkipKind.FILTERED, subject, "left out by include and exclude"))
+        await self._definitions.renew(self._names.contested(chosen))
+        return chosen, tuple(skips)
+
+    def _is_wanted(self, row: JobRow) -> bool:
+        found = candidates(row, self._definitions.get(row.transformation_id))
+        included = not self._config.include or _any_matches(found, self._config.include)
+        return included and not _any_matches(found, self._config.exclude)
+
+    def _observed(self, row: JobRow, *, known: Run | None = None, back_fill: bool = False) -> Observation:
+        """`back_fill` marks jobs that may have ended long before they were first seen."""
+        seen = observe(
+            row,
+            self._place,
+            seen_at=self._clock.now(),
+            job_name=known.job.name if known else self._names.name(row, self._called_now),
+            definition=self._definitions.get(row.transformation_id),
+            known=known,
+            parent=self._workflows.parent_of(row.id),
+            settled=back_fill and not self._config.backfill_metrics,
+        )
+        if seen.state.terminal and seen.settled:
+            self._workflows.settled(row.id)
+        return seen
+
+    def _flag_stuck(self, rows: Iterable[JobRow]) -> None:
+        """A running job without a sign of life is a lost worker, or a slow one: it stays under watch."""
+        now = self._clock.now()
+        silent = {
+            row.id: row for row in rows if row.status == "Running" and row.last_seen and now - row.last_seen > SILENT
+        }
+        for row in (row for job_id, row in silent.items() if job_id not in self._silent):
+            cause = f"job {row.id} of transformation {row.external_id} gave no sign of life since {row.last_seen}"
+            log.warning("cdf.silent", extra=fields(source=self._context.source, run=str(row.id), cause=cause))
+        self._silent = set(silent)
+
+    async def _one(self, row: JobRow) -> Observation:
+        await self._definitions.know([row.transformation_id], needed=False)
+        return self._observed(row)
+
+    def _called_now(self, transformation_id: int) -> str | None:
+        found = self._definitions.get(transformation_id)
+        return found.external_id if found else None
+
+    async def _started(self, job: str) -> object:
+        """By external id; digits may be an id, and CDF says so when they are not."""
+        if job.isascii() and job.isdecimal():
+            try:
+                return await self._api.run({"id": int(job)})
+            except Refused as error:
+                if not error.missing:
+                    raise
+        return await self._api.run({"externalId": job})
+
+
+def _tokens(config: CdfSource, context: Context) -> Tokens:
+    asked = config.auth.token_request(config.base_url, config.project)
+    return Tokens(
+        context.http,
+        context.clock,
+        url=asked.url,
+        client_id=config.auth.client_id,
+        secret=config.auth.credential.get,
+        scope=asked.scope,
+        audience=asked.audience,
+    )
+
+
+def _read(rows: Iterable[object]) -> tuple[list[JobRow], tuple[Skip, ...]]:
+    """The jobs that can be read, and a skip for all the others."""
+    read = [read_job(data) for data in rows]
+    unreadable = read.count(None)
+    skips = (
+        (Skip(SkipKind.ROW, "jobs", f"{unreadable} rows of an answer are no jobs with an id"),) if unreadable else ()
+    )
+    return [row for row in read if row is not None], skips
+
+
+def _any_matches(candidates: Iterable[str], patterns: Iterable[str]) -> bool:
+    patterns = tuple(patterns)
+    return any(fnmatchcase(name, pattern) for name in candidates for pattern in patterns)
+
+
+def _trigger_error(job: str, error: SourceError) -> TriggerError:
+    """In doubt where CDF may have started the job although its answer did not come through."""
+    if isinstance(error, Garbled) or (isinstance(error, Unavailable) and error.sent):
+        said = f"whether {job} was started is not known: {error}; it is not tried again"
+        return TriggerError(
+            f"{said}. If it was, the next polls bring the run: look before you start it again", doubtful=True
+        )
+    return TriggerError(f"{job} was not started: {error}")

@@ -1,0 +1,242 @@
+"""The few requests of the CDF API that are needed, with its errors in our words."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import orjson
+
+from collector.clock import Clock
+from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, Unavailable
+from collector.http import HttpClient, retry_after
+from collector.lineage.redaction import capped, redacted
+from collector.names import clean
+from collector.platforms.cdf.auth import Tokens
+
+MOST_IDS = 1000
+"""Ids in one by-ids request, the vendor's limit."""
+TRIES = 4
+HEADERS = {"Accept": "application/json", "cdf-version": "20230101", "x-cdp-app": "lineage-collector"}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows as they came, the cursor of the next page, and the size of the answer in bytes."""
+
+    rows: list[Any]
+    next: str | None
+    size: int
+
+
+@dataclass(slots=True)
+class Pace:
+    """At most `per_minute` requests in the long run and `burst` at once; without `per_minute` no limit."""
+
+    per_minute: int | None
+    burst: int
+    free_at: float = 0.0
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next request may go; counts it as sent."""
+        if self.per_minute is None:
+            return 0.0
+        each = 60.0 / self.per_minute
+        self.free_at = max(self.free_at, now) + each
+        return max(0.0, self.free_at - now - each * self.burst)
+
+
+class Forbidden(AuthFailed):
+    """403: the token is good, a capability is missing."""
+
+
+class Refused(BadAnswer):
+    """400, 409 or 422: the vendor did not do what was asked. `missing` are the ids that it does not know."""
+
+    def __init__(self, message: str, missing: list[Any]) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
+class Garbled(BadAnswer):
+    """The vendor did what was asked, or may have, and its answer cannot be read."""
+
+
+class Api:
+    """Reads are repeated a few times on 429, 502, 503, 504 and lost connections, as cognite-sdk does; writes never,
+    but for a 401 or 429, which say that nothing was done.
+    """
+
+    def __init__(
+        self,
+        http: HttpClient,
+        tokens: Tokens,
+        clock: Clock,
+        random: Callable[[], float],
+        *,
+        base_url: str,
+        project: str,
+        pace: Pace,
+    ) -> None:
+        self._http, self._tokens, self._clock, self._random, self._pace = http, tokens, clock, random, pace
+        self._root = base_url
+        self._base = f"{base_url}/api/v1/projects/{quote(project, safe='')}"
+
+    async def jobs(self, limit: int, cursor: str | None = None) -> Page:
+        params: dict[str, str | int] = {"limit": limit} | ({"cursor": cursor} if cursor else {})
+        return await self._page("GET", "/transformations/jobs", params=params)
+
+    async def jobs_by_ids(self, ids: Sequence[int]) -> list[Any]:
+        """At most `MOST_IDS`; those that CDF does not have are left out."""
+        return (await self._by_ids("/transformations/jobs/byids", ids, {})).rows
+
+    async def metrics(self, job_id: int) -> list[Any]:
+        """Raises `NotFound` for a job that CDF does not have."""
+        try:
+            return (await self._page("GET", f"/transformations/jobs/{job_id}/metrics")).rows
+        except Refused as error:
+            raise NotFound(str(error)) from error
+
+    async def definitions_by_ids(self, ids: Sequence[int]) -> list[Any]:
+        return (await self._by_ids("/transformations/byids", ids, {"withJobDetails": False})).rows
+
+    async def definitions(self, limit: int) -> list[Any]:
+        params: dict[str, str | int] = {"limit": limit, "withJobDetails": "false"}
+        return (await self._page("GET", "/transformations", params=params)).rows
+
+    async def definitions_changed(self, since_ms: int, cursor: str | None = None) -> Page:
+        wanted = {"filter": {"lastUpdatedTime": {"min": since_ms}}, "limit": 1000}
+        return await self._page("POST", "/transformations/filter", body=wanted | ({"cursor": cursor} if cursor else {}))
+
+    async def executions(self, wanted: Mapping[str, Any], cursor: str | None = None) -> Page:
+        body = {"filter": wanted, "limit": 1000} | ({"cursor": cursor} if cursor else {})
+        return await self._page("POST", "/workflows/executions/list", body=body)
+
+    async def execution(self, execution_id: str) -> dict[str, Any]:
+        """Raises `NotFound`."""
+        path = f"/workflows/executions/{quote(execution_id, safe='')}"
+        try:
+            return self._object(await self._read("GET", self._base + path), path)
+        except Refused as error:
+            raise NotFound(str(error)) from error
+
+    async def inspect(self) -> dict[str, Any]:
+        return self._object(await self._read("GET", f"{self._root}/api/v1/token/inspect"), "/token/inspect")
+
+    async def run(self, which: Mapping[str, Any]) -> dict[str, Any]:
+        """Starts a job. `Unavailable` with `sent` and `BadAnswer` leave it open whether one was started."""
+        url = f"{self._base}/transformations/run"
+        answer = await self._again((Throttled,), "POST", url, None, which)
+        return self._object(answer, "/transformations/run")
+
+    async def _by_ids(self, path: str, ids: Sequence[int], more: Mapping[str, Any]) -> Page:
+        body = {"items": [{"id": one} for one in ids], "ignoreUnknownIds": True, **more}
+        return await self._page("POST", path, body=body)
+
+    async def _page(
+        self, method: str, path: str, *, params: Mapping[str, str | int] | None = None, body: Any = None
+    ) -> Page:
+        answer = await self._read(method, self._base + path, params, body)
+        data = self._object(answer, path)
+        rows, cursor = data.get("items"), data.get("nextCursor")
+        if not isinstance(rows, list) or not isinstance(cursor, str | None):
+            raise Garbled(f"{method} {path}: status 200 without a list of items")
+        return Page(rows, cursor or None, len(answer.content))
+
+    @staticmethod
+    def _object(answer: httpx.Response, path: str) -> dict[str, Any]:
+        data = _parsed(answer.content)
+        if not isinstance(data, dict):
+            kind = answer.headers.get("content-type", "no type")
+            raise Garbled(f"{path}: status {answer.status_code} with no JSON object but {capped(clean(kind), 60)}")
+        return data
+
+    async def _read(
+        self, method: str, url: str, params: Mapping[str, str | int] | None = None, body: Any = None
+    ) -> httpx.Response:
+        return await self._again((Throttled, Unavailable), method, url, params, body)
+
+    async def _again(
+        self,
+        on: tuple[type[SourceError], ...],
+        method: str,
+        url: str,
+        params: Mapping[str, str | int] | None,
+        body: Any,
+    ) -> httpx.Response:
+        """Tries again after a random wait that doubles, unless the vendor says itself how long to wait."""
+        for attempt in range(1, TRIES):
+            try:
+                return await self._send(method, url, params, body)
+            except on as error:
+                if isinstance(error, Throttled) and error.after is not None:
+                    raise
+                await self._clock.sleep(self._random() * 0.5 * 2**attempt)
+        return await self._send(method, url, params, body)
+
+    async def _send(self, method: str, url: str, params: Mapping[str, str | int] | None, body: Any) -> httpx.Response:
+        """One request; a token that was refused is replaced once."""
+        token = await self._tokens.current()
+        answer = await self._once(method, url, params, body, token)
+        if answer.status_code == 401:
+            token = await self._tokens.current(refused=token)
+            answer = await self._once(method, url, params, body, token)
+        if answer.status_code != 200:
+            raise self._error(answer, f"{method} {url.removeprefix(self._root)}")
+        return answer
+
+    async def _once(
+        self, method: str, url: str, params: Mapping[str, str | int] | None, body: Any, token: str
+    ) -> httpx.Response:
+        if (wait := self._pace.wait(self._clock.monotonic())) > 0:
+            await self._clock.sleep(wait)
+        headers = HEADERS | {"Authorization": f"Bearer {token}"}
+        tried = f"{method} {url.removeprefix(self._root)}"
+        try:
+            return await self._http.request(method, url, params=params, json=body, headers=headers)
+        except httpx.ConnectError as error:
+            raise Unavailable(f"{tried}: no connection to {self._root}: {error}") from error
+        except httpx.TransportError as error:
+            raise Unavailable(f"{tried}: no answer: {error}", sent=True) from error
+        except httpx.HTTPError as error:
+            raise Garbled(f"{tried}: an answer that cannot be decoded: {error}") from error
+
+    def _error(self, answer: httpx.Response, tried: str) -> SourceError:
+        status, body = answer.status_code, _envelope(answer.content)
+        said = f"{tried}: status {status}{_because(body, answer.headers)}"
+        if status == 401:
+            return AuthFailed(f"{said}; the token is good for another project, or for none")
+        if status == 403:
+            return Forbidden(said)
+        if status in {404, 410}:
+            return NotFound(said)
+        if status == 429:
+            return Throttled(said, after=retry_after(answer.headers, self._clock.now()))
+        if status >= 500 or answer.headers.get("cdf-is-auto-retryable", "").lower() == "true":
+            return Unavailable(said, sent=True)
+        if status in {400, 409, 422} and body is not None:
+            missing = body.get("missing")
+            return Refused(said, missing if isinstance(missing, list) else [])
+        return BadAnswer(f"{said}; check base_url")
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except ValueError:
+        return None
+
+
+def _envelope(content: bytes) -> Mapping[str, Any] | None:
+    """The inside of `{"error": {code, message, missing?, duplicated?}}`, None for any other body."""
+    body = _parsed(content)
+    inside = body.get("error") if isinstance(body, dict) else None
+    return inside if isinstance(inside, dict) else None
+
+
+def _because(body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> str:
+    message = body.get("message") if body else None
+    words = f" ({capped(redacted(clean(message)), 300)})" if isinstance(message, str) else ""
+    request = headers.get("x-request-id", "")
+    return words + (f" [request {request}]" if request.isalnum() else "")

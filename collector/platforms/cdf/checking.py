@@ -1,0 +1,100 @@
+"""`check` for a CDF source: the token, what it may do, and each endpoint once."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from collector.errors import AuthFailed, SourceError, Throttled, Unavailable
+from collector.platforms.base import Finding
+from collector.platforms.cdf.api import Api
+from collector.platforms.cdf.auth import Tokens
+from config.sources import CdfSource
+
+READ = ("transformationsAcl", "READ")
+WRITE = ("transformationsAcl", "WRITE")
+WORKFLOWS = ("workflowOrchestrationAcl", "READ")
+
+
+async def findings(api: Api, tokens: Tokens, config: CdfSource, now_ms: int) -> list[Finding]:
+    token = await _tried("token", tokens.current, "granted")
+    if not token.ok:
+        return [token]
+    found = [token, *await _granted(api, config)]
+    found.append(await _tried("list of jobs", lambda: api.jobs(1), "can be read"))
+    found.append(await _tried("transformations", lambda: api.definitions(1), "can be read"))
+    if config.workflows:
+        day_ago = {"createdTimeStart": now_ms - 86_400_000}
+        found.append(await _tried("workflow executions", lambda: api.executions(day_ago), "can be read"))
+    return found
+
+
+async def _tried(subject: str, action: Callable[[], Awaitable[object]], well: str) -> Finding:
+    try:
+        await action()
+    except SourceError as error:
+        return Finding(subject, ok=False, detail=str(error), remedy=_remedy(subject, error))
+    return Finding(subject, ok=True, detail=well)
+
+
+async def _granted(api: Api, config: CdfSource) -> list[Finding]:
+    """What token inspection says. Where it does not exist the endpoints themselves have to tell."""
+    try:
+        told = await api.inspect()
+    except SourceError as error:
+        return [Finding("token inspection", ok=True, detail=f"not available, so the endpoints tell: {error}")]
+    projects = _projects(told)
+    if config.project not in projects:
+        named = ", ".join(projects) or "none"
+        remedy = f"set project to one of them, or let an administrator admit this client to {config.project}"
+        return [Finding("project", ok=False, detail=f"the token is good for: {named}", remedy=remedy)]
+    granted = capabilities(told, config.project)
+    needed = [(READ, "needed to see runs"), *([(WORKFLOWS, "needed by workflows: true")] if config.workflows else [])]
+    found = [_capability(capability, why, granted) for capability, why in needed]
+    may_trigger = "granted" if WRITE in granted else "not granted: runs are watched, but trigger will be refused"
+    return [*found, Finding(":".join(WRITE), ok=True, detail=may_trigger)]
+
+
+def capabilities(told: Mapping[str, Any], project: str) -> set[tuple[str, str]]:
+    """(acl, action) pairs that hold in `project`, from `[{acl: {actions, scope}, projectScope}]`."""
+    entries = told.get("capabilities")
+    granted: set[tuple[str, str]] = set()
+    for entry in entries if isinstance(entries, list) else []:
+        if not isinstance(entry, Mapping) or not _covers(entry.get("projectScope"), project):
+            continue
+        for acl, grant in entry.items():
+            actions = grant.get("actions") if isinstance(grant, Mapping) else None
+            granted.update((acl, str(action).upper()) for action in (actions if isinstance(actions, list) else []))
+    return granted
+
+
+def _covers(scope: Any, project: str) -> bool:
+    """`{"allProjects": {}}` or `{"projects": [...]}`; nothing said means the project of the token."""
+    if not isinstance(scope, Mapping) or "projects" not in scope:
+        return True
+    projects = scope["projects"]
+    return isinstance(projects, list) and project in projects
+
+
+def _projects(told: Mapping[str, Any]) -> list[str]:
+    rows = told.get("projects")
+    named = [row.get("projectUrlName") for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+    return [name for name in named if isinstance(name, str)]
+
+
+def _capability(capability: tuple[str, str], why: str, granted: set[tuple[str, str]]) -> Finding:
+    name = ":".join(capability)
+    if capability in granted:
+        return Finding(name, ok=True, detail="granted")
+    remedy = f"add {name} to a group of this client in CDF, under Manage access"
+    return Finding(name, ok=False, detail=f"not granted; {why}", remedy=remedy)
+
+
+def _remedy(subject: str, error: SourceError) -> str:
+    if isinstance(error, AuthFailed):
+        return "check client_id, client_secret and the token endpoint" if subject == "token" else (
+            "check the project's name and the capabilities of this client"
+        )  # fmt: skip
+    if isinstance(error, Throttled):
+        return "wait a little; CDF limits requests per project and per client"
+    if isinstance(error, Unavailable):
+        return "check base_url, network.proxy and network.ca_file"
+    return "check base_url and project"

@@ -1,0 +1,92 @@
+"""Transformations by id, read when a job first names one and refreshed by what changed since."""
+
+import logging
+from collections.abc import Iterable
+
+from collector.clock import Clock, to_ms
+from collector.errors import SourceError
+from collector.logs import fields
+from collector.platforms.cdf.api import MOST_IDS, Api
+from collector.platforms.cdf.reading import Definition, read_definition
+
+log = logging.getLogger("lineage.cdf")
+
+FRESH_FOR = 3600.0
+RETRY_AFTER = 300.0
+OVERLAP_MS = 600_000
+"""How far a refresh reaches back behind the last one: our clock is not the server's."""
+MOST = 20_000
+
+
+class Definitions:
+    """A cache that can be lost. A definition that is gone or hidden (other people's private ones) is asked for again
+    after an hour.
+    """
+
+    def __init__(self, api: Api, clock: Clock, source: str) -> None:
+        self._api, self._clock, self._source = api, clock, source
+        self._known: dict[int, Definition] = {}
+        self._hidden: set[int] = set()
+        self._due = clock.monotonic() + FRESH_FOR
+        self._checked_ms = to_ms(clock.now())
+
+    def get(self, transformation_id: int | None) -> Definition | None:
+        return self._known.get(transformation_id) if transformation_id is not None else None
+
+    async def know(self, ids: Iterable[int | None], *, needed: bool) -> None:
+        """Read those that are not known yet. When that fails, it matters only if they are `needed`."""
+        unknown = sorted({one for one in ids if one is not None} - self._known.keys() - self._hidden)
+        try:
+            for some in _batches(unknown):
+                self._keep(await self._api.definitions_by_ids(some))
+                self._hidden.update(set(some) - self._known.keys())
+        except SourceError as error:
+            if needed:
+                raise
+            log.warning("cdf.definitions", extra=fields(source=self._source, cause=str(error)))
+
+    async def renew(self, ids: Iterable[int]) -> None:
+        """Read these again, known or not; those that are gone are forgotten."""
+        wanted = set(ids)
+        for one in wanted:
+            self._known.pop(one, None)
+            self._hidden.discard(one)
+        await self.know(wanted, needed=False)
+
+    async def refresh(self) -> None:
+        """Once an hour, read what changed. A failure is told and tried again after some minutes."""
+        now = self._clock.monotonic()
+        if now < self._due:
+            return
+        self._due = now + FRESH_FOR
+        self._hidden.clear()
+        if not self._known:
+            return
+        try:
+            await self._read_changes()
+        except SourceError as error:
+            self._due = now + RETRY_AFTER
+            log.warning("cdf.definitions", extra=fields(source=self._source, cause=str(error)))
+
+    async def _read_changes(self) -> None:
+        """Only of definitions that jobs have named."""
+        began, since = to_ms(self._clock.now()), self._checked_ms - OVERLAP_MS
+        cursor: str | None = None
+        while True:
+            page = await self._api.definitions_changed(since, cursor)
+            self._keep([row for row in page.rows if (read := read_definition(row)) and read.id in self._known])
+            if page.next is None or page.next == cursor:
+                self._checked_ms = began
+                return
+            cursor = page.next
+
+    def _keep(self, rows: Iterable[object]) -> None:
+        for row in rows:
+            if (read := read_definition(row)) is not None:
+                self._known[read.id] = read
+        for surplus in list(self._known)[: max(0, len(self._known) - MOST)]:
+            del self._known[surplus]
+
+
+def _batches(ids: list[int]) -> Iterable[list[int]]:
+    return [ids[start : start + MOST_IDS] for start in range(0, len(ids), MOST_IDS)]

@@ -1,0 +1,137 @@
+"""A job as CDF shows it, as an observation in our words. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+from uuid import NAMESPACE_URL, uuid5
+
+from collector import names
+from collector.model import Enrichment, Facts, Job, Observation, Parent, Run, RunState
+from collector.platforms.cdf.datasets import rows_written, written
+from collector.platforms.cdf.reading import Definition, JobRow
+
+COUNTER = "counter"
+"""In a run's handle: how the names of the metrics of its output begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where jobs and datasets of a source live. `namespace` is that of its own `project`."""
+
+    base_url: str
+    project: str
+    namespace: str
+    canceled_errors: tuple[str, ...]
+
+    def dataset_namespace(self, project: str | None) -> str:
+        """Source and destination project of a job may differ from the project that was asked."""
+        if project is None or project == self.project:
+            return self.namespace
+        return names.namespace("cdf", self.base_url, project)
+
+    def uri(self, project: str | None) -> str:
+        return f"{self.base_url}/api/v1/projects/{project or self.project}"
+
+
+def observe(
+    row: JobRow,
+    place: Place,
+    *,
+    seen_at: datetime,
+    job_name: str,
+    definition: Definition | None = None,
+    known: Run | None = None,
+    parent: Parent | None = None,
+    settled: bool = False,
+) -> Observation:
+    """`known` is the run when it is tracked already: it stands in for what the row does not say."""
+    output = written(
+        row.destination, place.dataset_namespace(row.destination_project), place.uri(row.destination_project)
+    )
+    state = row.state(place.canceled_errors)
+    run_id = row.uuid or (known.run_id if known else uuid5(NAMESPACE_URL, f"{place.namespace}/job/{row.id}"))
+    return Observation(
+        key=str(row.id),
+        run_id=run_id,
+        job=_job(row, place, job_name, definition, known),
+        state=state,
+        raw_state=row.status,
+        seen_at=seen_at,
+        queued_at=row.created,
+        started_at=row.started,
+        ended_at=row.ended,
+        facts=Facts(
+            outputs=(output.dataset,) if output.dataset is not None else None,
+            error=row.error,
+            engine="Spark",
+            external_id=str(row.id),
+            ids=_ids(row),
+            problems=(output.problem,) if output.problem is not None else (),
+        ),
+        parent=parent,
+        handle={COUNTER: output.counter} if output.counter is not None else {},
+        # A job that never started has counted nothing.
+        settled=settled or (state.terminal and state is not RunState.SUCCEEDED and row.started is None),
+    )
+
+
+def counted(run: Run, metrics: Sequence[object]) -> Enrichment:
+    """The rows that an ended run wrote, on its one output."""
+    counter, outputs = run.handle.get(COUNTER), run.facts.outputs
+    rows = rows_written(metrics, counter) if counter is not None else None
+    if rows is None or outputs is None or len(outputs) != 1:
+        return Enrichment()
+    return Enrichment(facts=Facts(outputs=(replace(outputs[0], rows=rows),)))
+
+
+def candidates(row: JobRow, definition: Definition | None) -> tuple[str, ...]:
+    """What include and exclude are compared with: job name, external id, id, and the definition's own name."""
+    external_id = row.external_id or (definition.external_id if definition else None)
+    numeric = str(row.transformation_id) if row.transformation_id is not None else None
+    shown = definition.name if definition else None
+    found = [name for name in (external_id, numeric, shown) if name is not None]
+    return (*found, *(names.dataset("transformation", name) for name in found[:1]))
+
+
+def _job(row: JobRow, place: Place, name: str, definition: Definition | None, known: Run | None) -> Job:
+    if known is not None and row.transformation_id is None:
+        return known.job
+    return Job(
+        key=str(row.transformation_id) if row.transformation_id is not None else name,
+        namespace=place.namespace,
+        name=name,
+        kind="QUERY",
+        integration="CDF",
+        description=definition.name if definition else None,
+        owners=_owners(definition, place),
+        tags=_tags(definition),
+        sql=row.query,
+        dialect="spark",
+    )
+
+
+def _owners(definition: Definition | None, place: Place) -> tuple[str, ...]:
+    """The owner is a person's id or address: a digest tells owners apart without naming them."""
+    if definition is None or definition.owner is None:
+        return ()
+    return (f"user:{sha256(f'{place.namespace}/{definition.owner}'.encode()).hexdigest()[:16]}",)
+
+
+def _tags(definition: Definition | None) -> tuple[tuple[str, str], ...]:
+    if definition is None:
+        return ()
+    data_set = (("dataSetId", str(definition.data_set_id)),) if definition.data_set_id is not None else ()
+    return (*((tag, "true") for tag in definition.tags), *data_set)
+
+
+def _ids(row: JobRow) -> Mapping[str, str]:
+    given = {
+        "jobId": str(row.id),
+        "transformationId": None if row.transformation_id is None else str(row.transformation_id),
+        "transformationExternalId": row.external_id,
+        "conflictMode": row.conflict_mode,
+        "sourceProject": row.source_project,
+        "destinationProject": row.destination_project,
+    }
+    return {name: value for name, value in given.items() if value is not None}

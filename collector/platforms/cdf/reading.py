@@ -1,0 +1,208 @@
+"""What CDF's JSON says, read without trust: a field of the wrong kind counts as missing. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from collector.model import RunState
+
+_EARLIEST = datetime(2001, 1, 1, tzinfo=UTC).timestamp() * 1000
+_LATEST = datetime(2200, 1, 1, tzinfo=UTC).timestamp() * 1000
+
+STATES = {
+    "Created": RunState.QUEUED,
+    "Running": RunState.RUNNING,
+    "Completed": RunState.SUCCEEDED,
+    "Failed": RunState.FAILED,
+}
+"""The four states of CDF; a Failed job whose error says so is canceled, everything else is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """One job. `ended` is only there on jobs that ended, and never before `started` (a known fault of the backend)."""
+
+    id: int
+    uuid: UUID | None
+    transformation_id: int | None
+    external_id: str | None
+    status: str | None
+    created: datetime | None
+    started: datetime | None
+    ended: datetime | None
+    last_seen: datetime | None
+    error: str | None
+    query: str | None
+    destination: Mapping[str, Any]
+    source_project: str | None
+    destination_project: str | None
+    conflict_mode: str | None
+
+    def state(self, canceled_errors: Sequence[str]) -> RunState:
+        """`canceled_errors` are compared without case and outer spaces."""
+        state = STATES.get(self.status or "", RunState.UNKNOWN)
+        if state is RunState.FAILED and self.error is not None:
+            said = self.error.strip().casefold()
+            if any(said == text.strip().casefold() for text in canceled_errors):
+                return RunState.CANCELED
+        return state
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A transformation, as far as it is of use: `owner` is the vendor's technical id of a person."""
+
+    id: int
+    external_id: str | None
+    name: str | None
+    owner: str | None
+    tags: tuple[str, ...]
+    data_set_id: int | None
+
+
+def read_job(data: Any) -> JobRow | None:
+    """None for something that is no job: without an id nothing can be said of it."""
+    if not isinstance(data, Mapping) or (job_id := integer(data.get("id"))) is None:
+        return None
+    started, finished = moment(data.get("startedTime")), moment(data.get("finishedTime"))
+    status = text(data.get("status"))
+    return JobRow(
+        id=job_id,
+        uuid=_uuid(data.get("uuid")),
+        transformation_id=integer(data.get("transformationId")),
+        external_id=text(data.get("transformationExternalId")),
+        status=status,
+        created=moment(data.get("createdTime")),
+        started=started,
+        ended=_end(started, finished) if status in {"Completed", "Failed"} else None,
+        last_seen=moment(data.get("lastSeenTime")),
+        error=_error(data.get("error")),
+        query=text(data.get("query")),
+        destination=_destination(data.get("destination")),
+        source_project=text(data.get("sourceProject")),
+        destination_project=text(data.get("destinationProject")),
+        conflict_mode=text(data.get("conflictMode")),
+    )
+
+
+def read_definition(data: Any) -> Definition | None:
+    if not isinstance(data, Mapping) or (found := integer(data.get("id"))) is None:
+        return None
+    tags = data.get("tags")
+    owner = data.get("owner")
+    return Definition(
+        id=found,
+        external_id=text(data.get("externalId")),
+        name=text(data.get("name")),
+        owner=text(owner.get("user")) if isinstance(owner, Mapping) else text(owner),
+        tags=tuple(tag for tag in tags if isinstance(tag, str) and tag) if isinstance(tags, list) else (),
+        data_set_id=integer(data.get("dataSetId")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One workflow execution."""
+
+    id: str
+    workflow: str
+    status: str | None
+    created: datetime | None
+    started: datetime | None
+    ended: datetime | None
+    reason: str | None
+    version: str | None
+
+    @property
+    def state(self) -> RunState:
+        return WORKFLOW_STATES.get(self.status or "", RunState.UNKNOWN)
+
+
+WORKFLOW_STATES = {
+    "RUNNING": RunState.RUNNING,
+    "COMPLETED": RunState.SUCCEEDED,
+    "FAILED": RunState.FAILED,
+    "TIMED_OUT": RunState.FAILED,
+    "TERMINATED": RunState.CANCELED,
+}
+
+
+def read_execution(data: Any) -> Execution | None:
+    if not isinstance(data, Mapping):
+        return None
+    found, workflow = text(data.get("id")), text(data.get("workflowExternalId"))
+    if found is None or workflow is None:
+        return None
+    started, ended = moment(data.get("startTime")), moment(data.get("endTime"))
+    return Execution(
+        id=found,
+        workflow=workflow,
+        status=text(data.get("status")),
+        created=moment(data.get("createdTime")),
+        started=started,
+        ended=_end(started, ended),
+        reason=text(data.get("reasonForIncompletion")),
+        version=text(data.get("version")),
+    )
+
+
+def read_task_jobs(data: Mapping[str, Any]) -> tuple[int, ...]:
+    """The transformation jobs of an execution's tasks; a task that failed early has none."""
+    tasks = data.get("executedTasks")
+    outputs = [task.get("output") for task in tasks if isinstance(task, Mapping)] if isinstance(tasks, list) else []
+    jobs = (integer(output.get("jobId")) for output in outputs if isinstance(output, Mapping))
+    return tuple(job for job in jobs if job is not None)
+
+
+def text(value: Any) -> str | None:
+    """A string that says something, None for anything else."""
+    return value if isinstance(value, str) and value else None
+
+
+def integer(value: Any) -> int | None:
+    """A whole number of at most 64 bits that is not negative, also where it came as a float or as digits."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+        value = int(value)
+    return value if isinstance(value, int) and 0 <= value < 2**63 else None
+
+
+def moment(value: Any) -> datetime | None:
+    """Epoch milliseconds between 2001 and 2200."""
+    ms = integer(value)
+    return datetime.fromtimestamp(ms / 1000, UTC) if ms is not None and _EARLIEST <= ms < _LATEST else None
+
+
+def _end(started: datetime | None, finished: datetime | None) -> datetime | None:
+    return max(started, finished) if started is not None and finished is not None else finished
+
+
+def _uuid(value: Any) -> UUID | None:
+    try:
+        return UUID(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _error(value: Any) -> str | None:
+    """The vendor says a string; whatever else it is, people want to read it."""
+    if value is None or isinstance(value, str):
+        return value or None
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return f"an error text of the wrong kind ({type(value).__name__})"
+
+
+def _destination(value: Any) -> Mapping[str, Any]:
+    """Old records hold a bare string in place of the object."""
+    if isinstance(value, str):
+        return {"type": value}
+    return value if isinstance(value, Mapping) else {}

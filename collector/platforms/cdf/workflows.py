@@ -1,0 +1,194 @@
+"""Workflow executions as parents of the transformation jobs that they started; only where the configuration asks.
+
+In the steady state this costs one request a cycle, and one more per running execution when new jobs have appeared.
+"""
+
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from collector import names
+from collector.clock import Clock, to_ms
+from collector.errors import NotFound
+from collector.logs import fields
+from collector.model import Facts, Job, Observation, Parent, Run, RunState
+from collector.platforms.cdf.api import Api
+from collector.platforms.cdf.reading import Execution, integer, read_execution, read_task_jobs
+
+log = logging.getLogger("lineage.cdf")
+
+PREFIX = "workflow/"
+"""Begins the keys of executions among the runs of a source, which else are the ids of jobs."""
+LOOK_BACK = timedelta(minutes=10)
+CHILDREN_SETTLE_WITHIN = timedelta(seconds=90)
+"""How long an ended execution waits for jobs whose end this process has not seen."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    """`read_as` is the execution's status when its tasks were read last, `ended_seen` when it was first seen ended."""
+
+    execution: Execution
+    jobs: tuple[int, ...] = ()
+    read_as: str | None = None
+    ended_seen: datetime | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.execution.state.terminal
+
+
+@dataclass(slots=True)
+class Workflows:
+    """Which job belongs to which execution. All of it can be lost: it is read again from what still runs."""
+
+    api: Api
+    clock: Clock
+    source: str
+    namespace: str
+    _watched: dict[str, _Watched] = field(default_factory=dict)
+    _settled: dict[int, datetime] = field(default_factory=dict)
+    _looked: bool = False
+
+    async def look(self, tracked: Sequence[Run], new_jobs: Collection[int], floor: datetime) -> None:
+        """Read the executions that run or ended after `floor`, all `tracked` ones, and the tasks of those that may
+        have started one of `new_jobs`.
+        """
+        floor -= LOOK_BACK
+        listed = await self._list(floor)
+        for execution_id in (run.key.removeprefix(PREFIX) for run in tracked):
+            known = self._watched.get(execution_id)
+            if known is None or not (known.over or execution_id in listed):
+                await self._read_tasks(execution_id)
+        for execution_id, watched in list(self._watched.items()):
+            if watched.read_as != watched.execution.status if watched.over else set(new_jobs) - set(watched.jobs):
+                await self._read_tasks(execution_id)
+        self._forget(floor, {run.key for run in tracked})
+
+    def parent_of(self, job_id: int) -> Parent | None:
+        for watched in self._watched.values():
+            if job_id in watched.jobs:
+                execution = watched.execution
+                run_id = _run_id(self.namespace, execution.id)
+                return Parent(run_id, self.namespace, _name(execution), key=PREFIX + execution.id)
+        return None
+
+    def settled(self, job_id: int) -> None:
+        """All that a job's terminal event needs is known, so its parent may end too."""
+        self._settled[job_id] = self.clock.now()
+
+    def observations(self, wanted: Iterable[str], open_jobs: Collection[int]) -> list[Observation]:
+        """What was seen of the executions under `wanted` keys. One that is over is said to run while jobs of its own
+        are `open_jobs` or not settled, so that its end comes after theirs.
+        """
+        now = self.clock.now()
+        found = [watched for key in wanted if (watched := self._watched.get(key.removeprefix(PREFIX)))]
+        return [self._observation(watched.execution, now, held=self._held(watched, open_jobs)) for watched in found]
+
+    def gone(self, tracked: Sequence[Run]) -> tuple[str, ...]:
+        """Keys of tracked executions that CDF no longer has."""
+        return tuple(run.key for run in tracked if run.key.removeprefix(PREFIX) not in self._watched)
+
+    async def _list(self, floor: datetime) -> set[str]:
+        """At the start of a process all that run; then all created since the oldest one that runs."""
+        if not self._looked:
+            await self._take_all({"status": ["RUNNING"]}, floor)
+            self._looked = True
+        running = [w.execution.created for w in self._watched.values() if w.execution.created and not w.over]
+        return await self._take_all({"createdTimeStart": to_ms(min([floor, *running]))}, floor)
+
+    async def _take_all(self, wanted: Mapping[str, Any], floor: datetime) -> set[str]:
+        cursor: str | None = None
+        taken: set[str] = set()
+        while True:
+            page = await self.api.executions(wanted, cursor)
+            taken.update(found for row in page.rows if (found := self._take(row, floor)) is not None)
+            if page.next is None or page.next == cursor:
+                return taken
+            cursor = page.next
+
+    def _take(self, row: Any, floor: datetime | None) -> str | None:
+        """Remember an execution; ended ones only from `floor` on."""
+        execution = read_execution(row)
+        if execution is None:
+            log.warning("cdf.execution", extra=fields(source=self.source, cause="a row without id or workflow"))
+            return None
+        known = self._watched.get(execution.id)
+        if known is not None:
+            known.execution = execution
+        elif floor is None or execution.ended is None or execution.ended >= floor:
+            self._watched[execution.id] = known = _Watched(execution)
+        if known is not None and known.over:
+            known.ended_seen = known.ended_seen or self.clock.now()
+        return execution.id
+
+    async def _read_tasks(self, execution_id: str) -> None:
+        try:
+            data = await self.api.execution(execution_id)
+        except NotFound:
+            self._watched.pop(execution_id, None)
+            return
+        if self._take(data, None) == execution_id:
+            watched = self._watched[execution_id]
+            watched.jobs, watched.read_as = read_task_jobs(data), watched.execution.status
+
+    def _held(self, watched: _Watched, open_jobs: Collection[int]) -> bool:
+        if not watched.over or watched.ended_seen is None:
+            return False
+        if any(job in open_jobs for job in watched.jobs):
+            return True
+        unsettled = any(job not in self._settled for job in watched.jobs)
+        return unsettled and self.clock.now() < watched.ended_seen + CHILDREN_SETTLE_WITHIN
+
+    def _forget(self, floor: datetime, tracked: Collection[str]) -> None:
+        """What ended before `floor` and is not tracked any more."""
+        self._settled = {job: at for job, at in self._settled.items() if at >= floor}
+        for execution_id, watched in list(self._watched.items()):
+            ended = watched.execution.ended
+            if PREFIX + execution_id not in tracked and ended is not None and ended < floor:
+                del self._watched[execution_id]
+
+    def _observation(self, execution: Execution, now: datetime, *, held: bool) -> Observation:
+        state = RunState.RUNNING if held else execution.state
+        failed = execution.state in {RunState.FAILED, RunState.CANCELED}
+        return Observation(
+            key=PREFIX + execution.id,
+            run_id=_run_id(self.namespace, execution.id),
+            job=Job(execution.workflow, self.namespace, _name(execution), kind="DAG", integration="CDF"),
+            state=state,
+            raw_state=execution.status,
+            seen_at=now,
+            queued_at=execution.created,
+            started_at=execution.started,
+            ended_at=execution.ended if state.terminal else None,
+            facts=Facts(
+                error=execution.reason if failed else None,
+                external_id=execution.id,
+                ids={"workflowExecutionId": execution.id, "workflowExternalId": execution.workflow}
+                | ({"workflowVersion": execution.version} if execution.version else {}),
+            ),
+            settled=True,
+        )
+
+
+def is_workflow(run: Run) -> bool:
+    return run.key.startswith(PREFIX)
+
+
+def job_id_of(run: Run) -> int | None:
+    return integer(run.key)
+
+
+def _name(execution: Execution) -> str:
+    return names.dataset("workflow", execution.workflow)
+
+
+def _run_id(namespace: str, execution_id: str) -> UUID:
+    """The platform's own UUID where it is one."""
+    try:
+        return UUID(execution_id)
+    except ValueError:
+        return uuid5(NAMESPACE_URL, f"{namespace}/workflow/{execution_id}")
