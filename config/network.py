@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, ValidationInfo
 
 from config.base import Model, ReadableFile, checked_url, split_url
 from config.quantities import Duration
-from config.secret import Secret
+from config.secret import Secret, SecretText
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "content-encoding", "accept-encoding"})
@@ -53,9 +53,9 @@ class Tls(Model):
 class Network(Tls):
     """How an HTTP server is reached."""
 
-    proxy: Annotated[Secret | None, AfterValidator(_checked_proxy)] = None
+    proxy: Annotated[SecretText | None, AfterValidator(_checked_proxy)] = None
     """URL of an HTTP proxy. One with a password goes into an environment variable: `${env:NAME}`."""
-    headers: Annotated[dict[str, Secret], AfterValidator(_checked_headers)] = Field(default_factory=dict)
+    headers: Annotated[dict[str, SecretText], AfterValidator(_checked_headers)] = Field(default_factory=dict)
     """Headers sent with every request; a value can be `${env:NAME}`."""
 
 

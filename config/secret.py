@@ -4,11 +4,9 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic import AfterValidator, PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema
 
 logger = logging.getLogger(__name__)
 
@@ -53,16 +51,6 @@ class Secret:
             return cls(_clean(value), "environment", "the environment")
         return cls(_clean(value), "literal", "the configuration file")
 
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(repr)
-        )
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"type": "string", "minLength": 1, "examples": ["${env:NAME}"]}
-
 
 class FileSecret(Secret):
     """A secret in a file, read again when the file changed, so that it can rotate under a running program.
@@ -95,10 +83,6 @@ class FileSecret(Secret):
             raise ValueError(f"must be the path of a file, not {_kind(value)}")  # noqa: TRY004
         return cls(Path(value))
 
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"type": "string", "minLength": 1, "format": "path", "examples": ["/run/secrets/token"]}
-
 
 def either(first: str, *, required: bool) -> AfterValidator:
     """For a field `x_file` declared after `x`: only one of the two, and when `required` exactly one, may be given."""
@@ -116,11 +100,18 @@ def either(first: str, *, required: bool) -> AfterValidator:
     return AfterValidator(check)
 
 
-TokenFile = Annotated[FileSecret | None, either("token", required=True)]
-PasswordFile = Annotated[FileSecret | None, either("password", required=True)]
-ClientSecretFile = Annotated[FileSecret | None, either("client_secret", required=True)]
-ApiKeyFile = Annotated[FileSecret | None, either("api_key", required=False)]
-WebhookSecretFile = Annotated[FileSecret | None, either("webhook_secret", required=False)]
+def _schema(example: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "minLength": 1, "examples": [example]})
+
+
+_SHOWN = PlainSerializer(repr, return_type=str)
+SecretText = Annotated[Secret, PlainValidator(Secret.parse), _SHOWN, _schema("${env:NAME}")]
+SecretFile = Annotated[FileSecret, PlainValidator(FileSecret.parse), _SHOWN, _schema("/run/secrets/token")]
+TokenFile = Annotated[SecretFile | None, either("token", required=True)]
+PasswordFile = Annotated[SecretFile | None, either("password", required=True)]
+ClientSecretFile = Annotated[SecretFile | None, either("client_secret", required=True)]
+ApiKeyFile = Annotated[SecretFile | None, either("api_key", required=False)]
+WebhookSecretFile = Annotated[SecretFile | None, either("webhook_secret", required=False)]
 
 
 def _from_environment(name: str) -> str:

@@ -12,7 +12,7 @@ from pydantic.config import JsonDict
 from config.base import Count, FilePath, Model, Name, Text, Url, no_switch
 from config.network import OverHttp, Tls
 from config.quantities import Duration, Size
-from config.secret import ApiKeyFile, ClientSecretFile, FileSecret, PasswordFile, Secret
+from config.secret import ApiKeyFile, ClientSecretFile, FileSecret, PasswordFile, Secret, SecretText
 
 EventWord = Literal["OTHER", "START", "RUNNING", "COMPLETE", "FAIL", "ABORT"]
 
@@ -48,7 +48,7 @@ class FileSink(Sink):
 
 
 class _KeyedSink(Sink, OverHttp):
-    api_key: Secret | None = None
+    api_key: SecretText | None = None
     """Sent as a bearer token: `${env:NAME}`."""
     api_key_file: ApiKeyFile = Field(default=None, validate_default=True)
     """File with the API key; read again when it changes."""
@@ -83,7 +83,7 @@ class OAuth2(Model):
 
     token_url: Url
     client_id: Text
-    client_secret: Secret | None = None
+    client_secret: SecretText | None = None
     client_secret_file: ClientSecretFile = Field(default=None, validate_default=True)
     scopes: tuple[Text, ...] = ()
     audience: Text | None = None
@@ -127,7 +127,7 @@ class Sasl(Model):
 
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
     username: Text
-    password: Secret | None = None
+    password: SecretText | None = None
     password_file: PasswordFile = Field(default=None, validate_default=True)
 
     @property

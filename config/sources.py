@@ -31,7 +31,7 @@ from config.base import (
 )
 from config.network import OverHttp
 from config.quantities import Duration, Lookback
-from config.secret import ClientSecretFile, FileSecret, Secret, TokenFile, WebhookSecretFile
+from config.secret import ClientSecretFile, FileSecret, Secret, SecretText, TokenFile, WebhookSecretFile
 
 RunStateWord = Literal["queued", "running", "waiting", "succeeded", "failed", "canceled", "unknown"]
 
@@ -139,7 +139,7 @@ class CdfAuth(Model):
     tenant: Annotated[Text | None, AfterValidator(_tenant_given)] = Field(default=None, validate_default=True)
     """Entra: the tenant's id or domain. Auth0: the tenant's domain."""
     client_id: Text
-    client_secret: Secret | None = None
+    client_secret: SecretText | None = None
     client_secret_file: ClientSecretFile = Field(default=None, validate_default=True)
     scopes: tuple[Text, ...] | None = None
     """Entra: `{base_url}/.default`. Auth0: `IDENTITY`, `user_impersonation`. Else none."""
@@ -216,7 +216,7 @@ class WetransformIntervals(Model):
 
 
 class TokenSource(BuiltInSource):
-    token: Secret | None = None
+    token: SecretText | None = None
     """Access token: `${env:NAME}`."""
     token_file: TokenFile = Field(default=None, validate_default=True)
     """File with the access token; read again when it changes."""
@@ -241,7 +241,7 @@ class WetransformSource(TokenSource):
     """After this long unchanged in `to_match` or `to_submit`, a run is taken to wait for a person."""
     discover: bool = False
     """Make up runs that others started from changes in the list of transformations."""
-    webhook_secret: Secret | None = None
+    webhook_secret: SecretText | None = None
     """Secret of the webhook `file:ready-for-download`, which makes polls happen sooner."""
     webhook_secret_file: WebhookSecretFile = Field(default=None, validate_default=True)
     intervals: WetransformIntervals = WetransformIntervals()

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from config.secret import FileSecret, Secret, TokenFile
+from config.secret import FileSecret, Secret, SecretText, TokenFile
 
 HIDDEN = "geheim-4711"
 
 
 class Holder(BaseModel):
-    token: Secret | None = None
+    token: SecretText | None = None
     token_file: TokenFile = None
 
 
