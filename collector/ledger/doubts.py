@@ -1,26 +1,78 @@
-"""Runs of which a sink may know less than it was told: to be looked at after their terminal event."""
+"""Runs of which a sink may know less than it was told: to be looked at after their terminal event.
 
-from collections.abc import Iterable
+An attempt without an answer may still be applied later, after its successors (Marquez 0.51 does that), and so may one
+that was under way when its process was killed.
+"""
 
-from sqlalchemy import Connection
+from collections.abc import Iterable, Sequence
 
-from collector.ledger.leases import Lease
-from collector.model import Outgoing
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
+
+from collector.ledger import outgoing, schema
+from collector.ledger.leases import Lease, fence
+from collector.ledger.rows import chunks
+from collector.model import EventKind, Outgoing
+
+_TERMINAL = sorted(kind.value for kind in EventKind if kind.terminal)
+
+
+def note(conn: Connection, sink_id: int, runs: Iterable[int], now_ms: int) -> None:
+    """These runs are in doubt; those that are already stay so since then."""
+    if rows := [{"sink_id": sink_id, "run_id": run, "since": now_ms} for run in sorted(runs)]:
+        conn.execute(schema.upsert(conn, schema.doubt).on_conflict_do_nothing(), rows)
+
+
+def schedule(conn: Connection, sink_id: int, runs: Sequence[int], check_at_ms: int) -> int:
+    """The terminal events of these runs were acknowledged: look then at those in doubt; how many."""
+    table = schema.doubt
+    return sum(
+        conn.execute(update(table).where(*_of(sink_id, some)).values(check_at=check_at_ms, attempts=0)).rowcount
+        for some in chunks(sorted(runs))
+    )
 
 
 def due(conn: Connection, sink_id: int, now_ms: int, limit: int) -> list[Outgoing]:
     """Terminal events, acknowledged before, whose runs are to be looked at; `attempts` counts the looks."""
-    raise NotImplementedError
+    table, run, event = schema.doubt, schema.run, schema.event
+    chosen = (
+        select(table.c.run_id, table.c.check_at, table.c.attempts)
+        .where(table.c.sink_id == sink_id, table.c.check_at.is_not(None), table.c.check_at <= now_ms)
+        .order_by(table.c.check_at)
+        .limit(limit)
+        .subquery("chosen")
+    )
+    its_end = event.c.strand_id == run.c.strand_id, event.c.run_id == run.c.id, event.c.kind.in_(_TERMINAL)
+    ends = (
+        select(*outgoing.columns(run.c.source_id, chosen.c.attempts))
+        .join_from(chosen, run, run.c.id == chosen.c.run_id)
+        .join(event, and_(*its_end))
+        .order_by(chosen.c.check_at)
+    )
+    return [outgoing.made(row) for row in conn.execute(ends)]
 
 
 def next_due(conn: Connection, sink_id: int) -> int | None:
-    raise NotImplementedError
+    """When to look next, None with no acknowledged run in doubt."""
+    table = schema.doubt
+    waiting = table.c.sink_id == sink_id, table.c.check_at.is_not(None)
+    at: int | None = conn.scalar(select(func.min(table.c.check_at)).where(*waiting))
+    return at
 
 
 def resolve(conn: Connection, lease: Lease, sink_id: int, run_ids: Iterable[int]) -> None:
     """The sink knows these runs as they ended."""
-    raise NotImplementedError
+    fence(conn, lease)
+    for some in chunks(sorted(run_ids)):
+        conn.execute(delete(schema.doubt).where(*_of(sink_id, some)))
 
 
 def postpone(conn: Connection, lease: Lease, sink_id: int, run_id: int, check_at_ms: int) -> None:
-    raise NotImplementedError
+    """Look again then."""
+    fence(conn, lease)
+    table = schema.doubt
+    later = update(table).where(*_of(sink_id, [run_id]))
+    conn.execute(later.values(check_at=check_at_ms, attempts=table.c.attempts + 1))
+
+
+def _of(sink_id: int, runs: Sequence[int]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return schema.doubt.c.sink_id == sink_id, schema.doubt.c.run_id.in_(runs)

@@ -1,11 +1,16 @@
 """Lanes: what one strand still owes one sink, in order."""
 
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, and_, bindparam, delete, func, select, update
 
-from collector.ledger.leases import Lease
-from collector.model import Outgoing
+from collector.ledger import doubts, outgoing, owing, schema, tallies
+from collector.ledger.leases import Lease, fence
+from collector.ledger.owing import Lane
+from collector.ledger.rows import chunks
+from collector.model import EventKind, Outgoing
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +60,27 @@ def claim(conn: Connection, sink_id: int, now_ms: int, limit: int, floor: int = 
     `floor` spares PostgreSQL dead index entries: pass the `committed_at` of the first event of the last claim, and 0
     every 5 s and after a claim that came back short.
     """
-    raise NotImplementedError
+    lane, event = schema.lane, schema.event
+    due = (
+        select(lane)
+        .where(lane.c.sink_id == sink_id, lane.c.due_at <= now_ms, lane.c.due_at >= floor)
+        .order_by(lane.c.due_at, lane.c.strand_id)
+        .limit(limit)
+        .subquery("head")
+    )
+    heads = (
+        select(*outgoing.columns(due.c.source_id, due.c.attempts))
+        .join_from(due, event, and_(event.c.strand_id == due.c.strand_id, event.c.seq == due.c.next_seq))
+        .order_by(due.c.due_at, due.c.strand_id)
+    )
+    return [outgoing.made(row) for row in conn.execute(heads)]
 
 
 def next_due(conn: Connection, sink_id: int) -> int | None:
     """When the next head is or was due, None when all is delivered."""
-    raise NotImplementedError
+    table = schema.lane
+    due: int | None = conn.scalar(select(func.min(table.c.due_at)).where(table.c.sink_id == sink_id))
+    return due
 
 
 def settle(
@@ -73,5 +93,137 @@ def settle(
 ) -> SettleResult:
     """Move lanes on. With `recheck_at_ms`, unanswered attempts leave a doubt, and the settled terminal event of a run
     in doubt is looked at then; None for sinks where nothing is applied late.
+
+    What is no longer the head of its lane is left alone, so that a settle whose answer was lost can be repeated.
     """
-    raise NotImplementedError
+    fence(conn, lease)
+    kinds, unclean_at = _sink(conn, sink_id)
+    heads = _Heads(owing.locked(conn, sink_id, _strands(settlement)))
+    delivered = [item for item in settlement.delivered if heads.take(item)]
+    refused = [one for one in settlement.parked if heads.take(one.item)]
+    retried = [one for one in settlement.retried if heads.take(one.item)]
+    done = [*delivered, *(one.item for one in refused)]
+
+    _forget_sent_again(conn, sink_id, heads.lanes(delivered))
+    _park(conn, sink_id, [(heads.lane(one.item), one) for one in refused], now_ms)
+    superseded = _supersede(conn, sink_id, delivered, now_ms)
+    owing.move_on(conn, sink_id, kinds, heads.lanes(done))
+    _postpone(conn, sink_id, retried)
+    _count(conn, sink_id, heads.lanes(done), heads.lanes([one.item for one in refused]))
+    doubted = 0
+    if recheck_at_ms is not None:
+        before_kill = [item for item in done if heads.lane(item).since <= unclean_at]
+        unanswered = [one.item for one in retried if one.unanswered]
+        doubts.note(conn, sink_id, {item.run_id for item in (*before_kill, *unanswered)}, now_ms)
+        ended = [item.run_id for item in delivered if item.kind.terminal]
+        doubted = doubts.schedule(conn, sink_id, ended, recheck_at_ms)
+    return SettleResult(len(delivered), len(retried), len(refused), superseded, doubted, tuple(heads.stale))
+
+
+class _Heads:
+    """The lanes of a settlement, each of which takes one outcome, for its head."""
+
+    def __init__(self, lanes: Mapping[int, Lane]) -> None:
+        self._lanes = lanes
+        self._taken: set[int] = set()
+        self.stale: list[Outgoing] = []
+
+    def take(self, item: Outgoing) -> bool:
+        lane = self._lanes.get(item.strand_id)
+        good = lane is not None and lane.next_seq == item.seq and item.strand_id not in self._taken
+        if good:
+            self._taken.add(item.strand_id)
+        else:
+            self.stale.append(item)
+        return good
+
+    def lane(self, item: Outgoing) -> Lane:
+        return self._lanes[item.strand_id]
+
+    def lanes(self, items: Iterable[Outgoing]) -> list[Lane]:
+        return [self.lane(item) for item in items]
+
+
+def _strands(settlement: Settlement) -> list[int]:
+    retried, parked = (one.item for one in settlement.retried), (one.item for one in settlement.parked)
+    return [item.strand_id for item in (*settlement.delivered, *retried, *parked)]
+
+
+def _sink(conn: Connection, sink_id: int) -> tuple[frozenset[EventKind], int]:
+    """What it wants, and when its lease was last taken over from a killed holder: -1 for never."""
+    table = schema.sink
+    kinds, unclean_at = conn.execute(select(table.c.filter, table.c.unclean_at).where(table.c.id == sink_id)).one()
+    return owing.read(kinds), -1 if unclean_at is None else unclean_at
+
+
+def _forget_sent_again(conn: Connection, sink_id: int, lanes: Sequence[Lane]) -> None:
+    """Parked events that were sent again and acknowledged are parked no longer."""
+    table = schema.parked
+    for lane in lanes:
+        if lane.resume_seq is not None:
+            of_head = table.c.sink_id == sink_id, table.c.strand_id == lane.strand_id, table.c.seq == lane.next_seq
+            conn.execute(delete(table).where(*of_head))
+
+
+def _park(conn: Connection, sink_id: int, refused: Sequence[tuple[Lane, Refused]], now_ms: int) -> None:
+    """An event that is refused again keeps its row and all its attempts."""
+    rows = [
+        {
+            "sink_id": sink_id,
+            "strand_id": lane.strand_id,
+            "seq": lane.next_seq,
+            "run_id": one.item.run_id,
+            "source_id": lane.source_id,
+            "parked_at": now_ms,
+            "attempts": lane.attempts + 1,
+            "cause": schema.clean(one.cause),
+        }
+        for lane, one in refused
+    ]
+    if rows:
+        table = schema.parked
+        statement = schema.upsert(conn, table)
+        again = {name: statement.excluded[name] for name in ("parked_at", "cause")}
+        attempts = table.c.attempts + statement.excluded.attempts
+        conn.execute(
+            statement.on_conflict_do_update(
+                index_elements=["sink_id", "strand_id", "seq"], set_={**again, "attempts": attempts, "retry_at": None}
+            ),
+            rows,
+        )
+
+
+def _supersede(conn: Connection, sink_id: int, delivered: Sequence[Outgoing], now_ms: int) -> int:
+    """Parked events whose run told more by now; how many."""
+    table = schema.parked
+    latest = {item.run_id: item.seq for item in delivered}
+    found: list[dict[str, int]] = []
+    for some in chunks({item.strand_id for item in delivered}):
+        rows = select(table.c.strand_id, table.c.seq, table.c.run_id).where(
+            table.c.sink_id == sink_id, table.c.strand_id.in_(some), table.c.superseded_at.is_(None)
+        )
+        for strand, seq, run_id in conn.execute(rows):
+            if seq < latest.get(run_id, 0):
+                found.append({"of_strand": strand, "of_seq": seq})
+    if found:
+        of_row = table.c.strand_id == bindparam("of_strand"), table.c.seq == bindparam("of_seq")
+        conn.execute(update(table).where(table.c.sink_id == sink_id, *of_row).values(superseded_at=now_ms), found)
+    return len(found)
+
+
+def _postpone(conn: Connection, sink_id: int, retried: Sequence[Retried]) -> None:
+    table = schema.lane
+    rows = [
+        {"of_strand": one.item.strand_id, "to_due": one.due_at_ms, "to_cause": schema.clean(one.cause)}
+        for one in sorted(retried, key=lambda one: one.item.strand_id)
+    ]
+    if rows:
+        later = {"due_at": bindparam("to_due"), "cause": bindparam("to_cause"), "attempts": table.c.attempts + 1}
+        of_lane = table.c.sink_id == sink_id, table.c.strand_id == bindparam("of_strand")
+        conn.execute(update(table).where(*of_lane).values(later), rows)
+
+
+def _count(conn: Connection, sink_id: int, done: Sequence[Lane], parked: Sequence[Lane]) -> None:
+    pending = Counter[int]()
+    pending.subtract(lane.source_id for lane in done)
+    tallies.add(conn, sink_id, pending, Counter(lane.source_id for lane in parked))

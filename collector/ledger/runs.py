@@ -1,12 +1,23 @@
 """Runs: what a poll commits, and what the next one needs to know."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Select, bindparam, insert, select, update
 
-from collector.ledger.leases import Lease
-from collector.model import EventKind, Run, Skip
+from collector.errors import LedgerError
+from collector.ledger import detail, jobs, news, owing, schema, skips
+from collector.ledger.leases import Lease, fence
+from collector.ledger.news import News
+from collector.ledger.owing import Entry
+from collector.ledger.placing import Place, places, put
+from collector.ledger.rows import chunks
+from collector.ledger.strands import in_order, parent_key
+from collector.model import EventKind, Run, RunState, Skip
+
+_TERMINAL = sorted(state.value for state in RunState if state.terminal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +59,167 @@ class SourceState:
 
 
 def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> None:
-    """Runs, events, lanes, counts, skips and cursor, all or nothing."""
-    raise NotImplementedError
+    """Runs, events, lanes, counts, skips and cursor, all or nothing.
+
+    A run is the one with its key at its source; it comes several times where a page saw it several times. Its strand
+    is its parent's, if that is known by then, and never changes. Raises `LeaseLost`, and `LedgerError` when a START or
+    a terminal event is there already: then the change was decided on what is no longer so, and is decided again.
+    """
+    fence(conn, commit.lease)
+    changes = _folded(commit.changes)
+    keys = {key for change in changes for key in (change.run.key, parent_key(change.run)) if key is not None}
+    known = places(conn, commit.source_id, keys)
+    _refuse_repeats(changes, known)
+    placed = put(conn, commit.source_id, [change.run for change in changes], known, now_ms)
+    entries = _append(
+        conn, [_Happened(placed[change.run.key], new) for change in changes for new in change.events], now_ms
+    )
+    if entries:
+        owing.owe(conn, commit.source_id, entries, now_ms)
+        news.tell(conn, News.EVENTS)
+    jobs.note(conn, commit.source_id, [(change.run, _terminal(change)) for change in changes], now_ms)
+    skips.note(conn, commit.source_id, commit.skips, now_ms)
+    _note_poll(conn, commit)
+
+
+def _folded(changes: Iterable[RunChange]) -> list[RunChange]:
+    """One change per run: its last state, with the events of all."""
+    folded: dict[str, RunChange] = {}
+    for change in changes:
+        before = folded.get(change.run.key)
+        folded[change.run.key] = replace(change, events=before.events + change.events) if before else change
+    return list(folded.values())
+
+
+def _refuse_repeats(changes: Iterable[RunChange], known: Mapping[str, Place]) -> None:
+    """Promise 3's second guard: at most one START and one terminal event per run."""
+    for change in changes:
+        place = known.get(change.run.key)
+        starts = sum(new.kind is EventKind.START for new in change.events) + (place is not None and place.started)
+        ends = sum(new.kind.terminal for new in change.events) + (place is not None and place.ended)
+        if starts > 1 or ends > 1:
+            raise LedgerError(f"run {change.run.key} has its START or its end already; nothing was committed")
+
+
+@dataclass(frozen=True, slots=True)
+class _Happened:
+    """A new event and the place of its run."""
+
+    place: Place
+    new: NewEvent
+
+    @property
+    def kind(self) -> EventKind:
+        return self.new.kind
+
+    @property
+    def depth(self) -> int:
+        return self.place.depth
+
+
+def _append(conn: Connection, happened: Sequence[_Happened], now_ms: int) -> list[Entry]:
+    """Write events at the end of their strands."""
+    strands: defaultdict[int, list[_Happened]] = defaultdict(list)
+    for one in happened:
+        strands[one.place.strand_id].append(one)
+    last = _last_seqs(conn, strands)
+    placed = [
+        (strand, seq, one) for strand in strands for seq, one in enumerate(in_order(strands[strand]), last[strand] + 1)
+    ]
+    if placed:
+        conn.execute(insert(schema.event), [_event_row(strand, seq, one, now_ms) for strand, seq, one in placed])
+        table = schema.run
+        rows = [{"of_id": strand, "last_seq": last[strand] + len(strands[strand])} for strand in sorted(strands)]
+        change = update(table).where(table.c.id == bindparam("of_id")).values(last_seq=bindparam("last_seq"))
+        conn.execute(change, rows)
+    return [Entry(strand, seq, one.kind) for strand, seq, one in placed]
+
+
+def _last_seqs(conn: Connection, strands: Iterable[int]) -> dict[int, int]:
+    table = schema.run
+    found: dict[int, int] = {}
+    for some in chunks(sorted(strands)):
+        found.update(conn.execute(select(table.c.id, table.c.last_seq).where(table.c.id.in_(some))).tuples())
+    return found
+
+
+def _event_row(strand_id: int, seq: int, one: _Happened, now_ms: int) -> dict[str, Any]:
+    return {
+        "strand_id": strand_id,
+        "seq": seq,
+        "run_id": one.place.id,
+        "kind": one.kind.value,
+        "created_at": now_ms,
+        "happened_at": one.new.happened_at_ms,
+        "body": one.new.body,
+    }
+
+
+def _terminal(change: RunChange) -> EventKind | None:
+    return next((new.kind for new in change.events if new.kind.terminal), None)
+
+
+def _note_poll(conn: Connection, commit: PollCommit) -> None:
+    values: dict[str, Any] = {}
+    if commit.cursor is not None:
+        values["cursor"] = commit.cursor
+    if commit.polled_at_ms is not None:
+        values["polled_at"] = commit.polled_at_ms
+    if values:
+        conn.execute(update(schema.source).where(schema.source.c.id == commit.source_id).values(values))
 
 
 def by_keys(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, Run]:
     """Those of the runs that are known."""
-    raise NotImplementedError
+    table = schema.run
+    found: dict[str, Run] = {}
+    for some in chunks(sorted(set(keys))):
+        rows = conn.execute(_stored().where(table.c.source_id == source_id, table.c.key.in_(some))).mappings()
+        found.update({row["key"]: detail.read(row) for row in rows})
+    return found
 
 
 def tracked(conn: Connection, source_id: int, now_ms: int, limit: int) -> list[Run]:
     """Open runs that are due, oldest due first; one without `due_at` is due since it was last seen. Runs that ended
     and wait for their enrichment are not among them.
     """
-    raise NotImplementedError
+    table = schema.run
+    due = _stored().where(table.c.source_id == source_id, table.c.poll_due_at <= now_ms)
+    return _runs(conn, due.order_by(table.c.poll_due_at, table.c.id).limit(limit))
 
 
 def enriching(conn: Connection, source_id: int, limit: int) -> list[Run]:
     """Runs that ended and have no terminal event yet, the nearest deadline first."""
-    raise NotImplementedError
+    table = schema.run
+    waiting = _stored().where(
+        table.c.source_id == source_id,
+        table.c.state.in_(_TERMINAL),
+        table.c.ended_at.is_(None),
+        table.c.abandoned_at.is_(None),
+    )
+    return _runs(conn, waiting.order_by(table.c.enrich_until, table.c.id).limit(limit))
 
 
 def next_due(conn: Connection, source_id: int) -> int | None:
     """The earliest `due_at` of an open run that asked for one, past or future."""
-    raise NotImplementedError
+    table = schema.run
+    asked = select(table.c.poll_due_at).where(
+        table.c.source_id == source_id, table.c.poll_due_at.is_not(None), table.c.poll_due_at > table.c.seen_at
+    )
+    return conn.scalar(asked.order_by(table.c.poll_due_at).limit(1))
 
 
 def source_state(conn: Connection, source_id: int) -> SourceState:
-    raise NotImplementedError
+    table = schema.source
+    row = conn.execute(
+        select(table.c.cursor, table.c.polled_at, table.c.hinted_at).where(table.c.id == source_id)
+    ).one()
+    return SourceState(*row)
+
+
+def _stored() -> Select[Any]:
+    return select(schema.run.c.key, schema.run.c.detail)
+
+
+def _runs(conn: Connection, chosen: Select[Any]) -> list[Run]:
+    return [detail.read(row) for row in conn.execute(chosen).mappings()]

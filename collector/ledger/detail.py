@@ -1,0 +1,75 @@
+"""A run as a row: versioned JSON of all that is known, and columns for what is asked for."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+from sqlalchemy import RowMapping
+
+from collector.clock import to_ms
+from collector.errors import LedgerError
+from collector.ledger.schema import clean
+from collector.model import Run
+
+VERSION = 1
+"""Fields with a default come and go without a new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Detail:
+    version: int
+    run: Run
+
+
+@cache
+def _adapter() -> "TypeAdapter[_Detail]":
+    return TypeAdapter(_Detail)
+
+
+def columns(run: Run) -> dict[str, Any]:
+    """The columns of `schema.run` that are made of the run alone."""
+    return {
+        "key": run.key,
+        "run_uuid": str(run.run_id),
+        "job": run.job.name,
+        "state": run.state.value,
+        "raw_state": None if run.raw_state is None else clean(run.raw_state),
+        "started_at": ms(run.started_at),
+        "ended_at": ms(run.ended_at),
+        "last_event_time": ms(run.last_event_at),
+        "seen_at": to_ms(run.seen_at),
+        "poll_due_at": to_ms(run.due_at or run.seen_at) if run.open and not run.state.terminal else None,
+        "misses": run.misses,
+        "enrich_until": ms(run.enrich_until),
+        "abandoned_at": ms(run.abandoned_at),
+        "detail": _written(run),
+    }
+
+
+def _written(run: Run) -> str:
+    detail = _Detail(VERSION, run)
+    try:
+        return _adapter().dump_json(detail).decode()
+    except PydanticSerializationError:
+        # text with half a surrogate pair, as broken JSON escapes make it: kept with a question mark in its place
+        values = _adapter().dump_python(detail, mode="json")
+        return json.dumps(values, ensure_ascii=False).encode("utf-8", "replace").decode()
+
+
+def ms(moment: datetime | None) -> int | None:
+    return None if moment is None else to_ms(moment)
+
+
+def read(row: RowMapping) -> Run:
+    """The run of a row with `key` and `detail`. Raises `LedgerError` naming the run."""
+    try:
+        found = _adapter().validate_json(row["detail"])
+    except ValidationError as error:
+        raise LedgerError(f"what is stored of run {row['key']} cannot be read: {error.errors()[0]['msg']}") from error
+    if found.version != VERSION:
+        raise LedgerError(f"run {row['key']} is stored in form {found.version}, which this version does not know")
+    return found.run

@@ -1,0 +1,169 @@
+"""Which sink is owed which events: lanes are made and moved on here."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Update, and_, bindparam, delete, func, select, update
+
+from collector.ledger import schema, tallies
+from collector.ledger.rows import chunks
+from collector.model import EventKind
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event that got its place in a strand."""
+
+    strand_id: int
+    seq: int
+    kind: EventKind
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A row of `schema.lane`, as far as moving it on needs it."""
+
+    strand_id: int
+    source_id: int
+    next_seq: int
+    last_seq: int
+    resume_seq: int | None
+    since: int
+    attempts: int
+
+
+def written(kinds: Iterable[EventKind]) -> str:
+    """A sink's filter as stored."""
+    return ",".join(sorted(kinds))
+
+
+def filters(conn: Connection) -> dict[int, frozenset[EventKind]]:
+    """What each configured sink wants."""
+    table = schema.sink
+    rows = conn.execute(select(table.c.id, table.c.filter).where(table.c.retired_at.is_(None))).tuples()
+    return {sink_id: read(kinds) for sink_id, kinds in rows}
+
+
+def read(kinds: str) -> frozenset[EventKind]:
+    return frozenset(EventKind(kind) for kind in kinds.split(",") if kind)
+
+
+def owe(conn: Connection, source_id: int, entries: Sequence[Entry], now_ms: int) -> None:
+    """New events: each configured sink is owed those it wants, behind what it is owed already."""
+    for sink_id, wanted in sorted(filters(conn).items()):
+        strands: defaultdict[int, list[int]] = defaultdict(list)
+        for entry in entries:
+            if entry.kind in wanted:
+                strands[entry.strand_id].append(entry.seq)
+        if strands:
+            _lengthen(conn, sink_id, source_id, strands, now_ms)
+            tallies.add(conn, sink_id, Counter({source_id: sum(map(len, strands.values()))}))
+
+
+def _lengthen(
+    conn: Connection, sink_id: int, source_id: int, strands: Mapping[int, Sequence[int]], now_ms: int
+) -> None:
+    statement = schema.upsert(conn, schema.lane)
+    rows = [
+        {
+            "sink_id": sink_id,
+            "strand_id": strand,
+            "source_id": source_id,
+            "next_seq": min(seqs),
+            "last_seq": max(seqs),
+            "due_at": now_ms,
+            "since": now_ms,
+        }
+        for strand, seqs in sorted(strands.items())
+    ]
+    longer = {"last_seq": statement.excluded.last_seq}
+    conn.execute(statement.on_conflict_do_update(index_elements=["sink_id", "strand_id"], set_=longer), rows)
+
+
+def locked(conn: Connection, sink_id: int, strands: Iterable[int]) -> dict[int, Lane]:
+    """The lanes of these strands, locked in their order: anything else deadlocks with a poll's commit."""
+    table = schema.lane
+    columns = [table.c[name] for name in Lane.__slots__]
+    found: dict[int, Lane] = {}
+    for some in chunks(sorted(set(strands))):
+        rows = select(*columns).where(table.c.sink_id == sink_id, table.c.strand_id.in_(some))
+        found.update({row[0]: Lane(*row) for row in conn.execute(rows.order_by(table.c.strand_id).with_for_update())})
+    return found
+
+
+def move_on(conn: Connection, sink_id: int, wanted: frozenset[EventKind], lanes: Sequence[Lane]) -> None:
+    """The heads of these lanes are settled: on to the next wanted events; lanes without one are gone."""
+    again = _to_next_retry(conn, sink_id, [lane for lane in lanes if lane.resume_seq is not None])
+    table = schema.lane
+    rest = [lane.strand_id for lane in lanes if lane.strand_id not in again]
+    for some in chunks(rest):
+        moved = set(conn.scalars(_to_next_wanted(sink_id, wanted, some)))
+        if finished := [strand for strand in some if strand not in moved]:
+            conn.execute(delete(table).where(table.c.sink_id == sink_id, table.c.strand_id.in_(finished)))
+
+
+def _to_next_wanted(sink_id: int, wanted: frozenset[EventKind], strands: Sequence[int]) -> Update:
+    lane, event = schema.lane, schema.event
+    old, ahead = lane.alias("old"), event.alias("ahead")
+    seq = (
+        select(ahead.c.seq)
+        .where(
+            ahead.c.strand_id == old.c.strand_id,
+            ahead.c.seq > func.coalesce(old.c.resume_seq - 1, old.c.next_seq),
+            ahead.c.seq <= old.c.last_seq,
+            ahead.c.kind.in_(sorted(wanted)),
+        )
+        .order_by(ahead.c.seq)
+        .limit(1)
+        .scalar_subquery()
+    )
+    head = (
+        select(event.c.strand_id, event.c.seq, event.c.created_at)
+        .join(old, and_(event.c.strand_id == old.c.strand_id, event.c.seq == seq))
+        .where(old.c.sink_id == sink_id, old.c.strand_id.in_(strands))
+        .subquery("head")
+    )
+    return (
+        update(lane)
+        .where(lane.c.sink_id == sink_id, lane.c.strand_id == head.c.strand_id)
+        .values(
+            next_seq=head.c.seq,
+            resume_seq=None,
+            due_at=head.c.created_at,
+            since=head.c.created_at,
+            attempts=0,
+            cause=None,
+        )
+        .returning(lane.c.strand_id)
+    )
+
+
+def _to_next_retry(conn: Connection, sink_id: int, lanes: Sequence[Lane]) -> set[int]:
+    """Of lanes whose head was a parked event sent again, those with another one on its way behind it."""
+    parked, event = schema.parked, schema.event
+    after = {lane.strand_id: lane.next_seq for lane in lanes}
+    heads: dict[int, tuple[int, int]] = {}
+    for some in chunks(after):
+        queued = (
+            select(parked.c.strand_id, parked.c.seq, event.c.created_at)
+            .join(event, and_(event.c.strand_id == parked.c.strand_id, event.c.seq == parked.c.seq))
+            .where(parked.c.sink_id == sink_id, parked.c.strand_id.in_(some), parked.c.retry_at.is_not(None))
+            .order_by(parked.c.seq.desc())
+        )
+        rows = conn.execute(queued).tuples()
+        heads.update({strand: (seq, at) for strand, seq, at in rows if seq > after[strand]})
+    for strand, (seq, at) in heads.items():
+        set_head(conn, sink_id, strand, seq, at)
+    return set(heads)
+
+
+def set_head(conn: Connection, sink_id: int, strand_id: int, seq: int, created_at: int) -> None:
+    """What the lane goes on with after this head stays as it is."""
+    table = schema.lane
+    conn.execute(
+        update(table)
+        .where(table.c.sink_id == bindparam("of_sink"), table.c.strand_id == bindparam("of_strand"))
+        .values(next_seq=seq, due_at=created_at, since=created_at, attempts=0, cause=None),
+        {"of_sink": sink_id, "of_strand": strand_id},
+    )

@@ -1,0 +1,81 @@
+"""Writing runs down: new ones get their number and their strand, known ones are updated."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from collector.ledger import detail, schema
+from collector.ledger.rows import chunks
+from collector.ledger.strands import generations, parent_key
+from collector.model import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run is in the ledger, and which of its two events were made before."""
+
+    id: int
+    strand_id: int
+    depth: int
+    started: bool = False
+    ended: bool = False
+
+
+def places(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, Place]:
+    """Those of the runs that are known, by key."""
+    table = schema.run
+    columns = [table.c[name] for name in ("key", "id", "strand_id", "depth", "started_at", "ended_at")]
+    found: dict[str, Place] = {}
+    for some in chunks(sorted(set(keys))):
+        rows = conn.execute(select(*columns).where(table.c.source_id == source_id, table.c.key.in_(some))).tuples()
+        for key, run_id, strand_id, depth, started_at, ended_at in rows:
+            found[key] = Place(run_id, strand_id, depth, started_at is not None, ended_at is not None)
+    return found
+
+
+def put(
+    conn: Connection, source_id: int, runs: Sequence[Run], known: Mapping[str, Place], now_ms: int
+) -> dict[str, Place]:
+    """Write these runs; the places of all, known and new. A strand is fixed when a run is first written."""
+    placed = dict(known)
+    _update(conn, [(known[run.key].id, run) for run in runs if run.key in known], now_ms)
+    new = {run.key: run for run in runs if run.key not in known}
+    for generation in generations(new):
+        some = [new[key] for key in generation]
+        placed |= _insert(conn, source_id, some, [placed.get(parent_key(run) or "") for run in some], now_ms)
+    return placed
+
+
+def _update(conn: Connection, runs: Sequence[tuple[int, Run]], now_ms: int) -> None:
+    if not runs:
+        return
+    table = schema.run
+    rows = [{"of_id": run_id, **detail.columns(run), "updated_at": now_ms} for run_id, run in runs]
+    values: dict[str, Any] = {name: bindparam(name) for name in rows[0] if name != "of_id"}
+    conn.execute(update(table).where(table.c.id == bindparam("of_id")).values(values), rows)
+
+
+def _insert(
+    conn: Connection, source_id: int, runs: Sequence[Run], parents: Sequence[Place | None], now_ms: int
+) -> dict[str, Place]:
+    table = schema.run
+    rows = [_row(source_id, run, parent, now_ms) for run, parent in zip(runs, parents, strict=True)]
+    numbers = conn.scalars(insert(table).returning(table.c.id, sort_by_parameter_order=True), rows).all()
+    roots = [number for number, parent in zip(numbers, parents, strict=True) if parent is None]
+    for some in chunks(roots):
+        conn.execute(update(table).where(table.c.id.in_(some)).values(strand_id=table.c.id))
+    return {
+        run.key: Place(number, parent.strand_id, parent.depth + 1) if parent else Place(number, number, 0)
+        for run, number, parent in zip(runs, numbers, parents, strict=True)
+    }
+
+
+def _row(source_id: int, run: Run, parent: Place | None, now_ms: int) -> dict[str, Any]:
+    place = {"strand_id": parent.strand_id, "parent_id": parent.id, "depth": parent.depth + 1} if parent else _ROOT
+    return {**detail.columns(run), **place, "source_id": source_id, "last_seq": 0, "updated_at": now_ms}
+
+
+_ROOT = {"strand_id": 0, "parent_id": None, "depth": 0}
+"""A root is its own strand, under the number that it gets by being inserted."""
