@@ -71,9 +71,14 @@ _DETOURS: dict[Story, tuple[str, list[str | None]]] = {
 }
 """What is walked before a step of the straight walk."""
 _ENDS: dict[Story, list[str]] = {Story.STUCK: [], Story.FAILING: ["failed"], Story.VANISHING: [GONE]}
-_PERSON_WAITS_AT = {Story.REVIEW: "to_review", Story.SELECT: "to_select", Story.MATCH: "to_match"}
+_LINGERS_AT = {
+    Story.REVIEW: "to_review",
+    Story.SELECT: "to_select",
+    Story.MATCH: "to_match",
+    Story.REOPENED: "processed",
+}
 _WAITING_SHARE = 8
-"""How many times an ordinary step's share a waiting step takes."""
+"""How many times an ordinary step's share such a step takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +101,8 @@ class Move:
 def moves(plan: Plan, created_at: datetime, rng: Random) -> list[Move]:
     """The moves of a run made at `created_at`, in order of time, the first at `created_at` itself."""
     walk = _walk(plan, rng)
-    waits_at = _PERSON_WAITS_AT.get(plan.story)
-    shares = [_WAITING_SHARE if step == waits_at else rng.uniform(0.5, 1.5) for step in walk[:-1]]
+    lingers_at = _LINGERS_AT.get(plan.story)
+    shares = [_WAITING_SHARE if step == lingers_at else rng.uniform(0.5, 1.5) for step in walk[:-1]]
     whole, passed, made = sum(shares), 0.0, [Move(created_at, walk[0])]
     for step, share in zip(walk[1:], shares, strict=True):
         passed += share
