@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from collector.logs import fields
 from collector.model import EventKind, Outgoing
 from config.sinks import KafkaSink as Settings
 from exporters.kafka_cluster import BATCH_BYTES, Cluster, Login, Trust
@@ -55,8 +56,10 @@ class _Flight:
     delivery: "Delivery"
     connection: "Connection"
     asking: "asyncio.Queue[_Flight] | None" = None
+    landed: bool = False
 
-    def landed(self, delivery: "Delivery") -> None:
+    def land(self, delivery: "Delivery") -> None:
+        self.landed = True
         if not delivery.cancelled():
             delivery.exception()  # else asyncio complains when nobody ever asks
         if self.asking is not None:
@@ -85,9 +88,8 @@ class KafkaSink:
         """`answer_seconds` is how long one attempt waits for acknowledgements; `key` replaces the clients' rule."""
         self._cluster = cluster
         self._answer_seconds = answer_seconds
-        # the old producer empties, two connects at worst, the topic is looked for, suspects go, answers are waited for
-        waits = 2 * cluster.connect_seconds + 2 * cluster.request_seconds + 4 * answer_seconds
-        self.longest_attempt = timedelta(seconds=waits + _FULL_QUEUES * _PATIENCE)
+        self._hand_over_seconds = cluster.connect_seconds + 2 * answer_seconds  # nothing is handed over after that
+        self.longest_attempt = timedelta(seconds=self._hand_over_seconds + _PATIENCE + answer_seconds)
         self._key = key
         self._log = ClientLog(sink)
         self._gate = asyncio.Lock()  # one at a time connects and hands over
@@ -103,7 +105,7 @@ class KafkaSink:
     async def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[_Answered]:
         asked_at = time.monotonic()
         async with self._gate:
-            attempt = await self._hand_over(batch, asked_at)
+            attempt = await self._hand_over(batch, asked_at, asked_at + self._hand_over_seconds)
         for answered in attempt.known:
             yield answered
         async for answered in self._answers(attempt.flying):
@@ -133,14 +135,15 @@ class KafkaSink:
         if connection is None:
             return
         if count := len(self._in_flight()):
-            told = {"sink": self._log.sink}
-            log.warning("%s: closed with %d events in flight; the ledger keeps them", self._cluster, count, extra=told)
+            then = "the ledger keeps them; they are sent again"
+            log.warning("kafka.closed_in_flight", extra=fields(sink=self._log.sink, events=count, then=then))
             await connection.abandon()
         else:
             await connection.stop(max(0.0, end - time.monotonic()))
 
-    async def _hand_over(self, batch: Sequence[Outgoing], asked_at: float) -> _Attempt:
-        attempt = _Attempt(trouble=await self._ready(asked_at))
+    async def _hand_over(self, batch: Sequence[Outgoing], asked_at: float, until: float) -> _Attempt:
+        late = time.monotonic() > until
+        attempt = _Attempt(trouble=_LATE if late else await self._ready(asked_at))
         fresh = []
         for event in batch:
             if (flight := self._flight_of(event)) is not None:
@@ -149,8 +152,10 @@ class KafkaSink:
                 fresh.append(event)
         suspects = [event for event in fresh if _id(event) in self._suspects]
         for event in suspects:
-            attempt.known.append((event, await self._alone(event, asked_at + self._answer_seconds)))
+            attempt.known.append((event, await self._alone(event, until)))
         for count, event in enumerate([event for event in fresh if event not in suspects], 1):
+            if time.monotonic() > until:
+                attempt.trouble = attempt.trouble or _LATE
             await self._one(event, attempt)
             if not count % _BREATH:
                 await asyncio.sleep(0)
@@ -178,10 +183,10 @@ class KafkaSink:
 
     async def _alone(self, event: Outgoing, until: float) -> Outcome:
         """Sends an event that was refused with others in a request of its own, to know whether it is the culprit."""
-        await self._settled(max(0.0, until - time.monotonic()))
+        await self._settled(self._answer_seconds)
         if self._in_flight() or time.monotonic() > until:
             return _SOON
-        trouble = await self._ready(until)
+        trouble = await self._ready(time.monotonic())
         if trouble is not None or self._connection is None:
             return _retry(trouble or _CLOSED)
         taken = await self._publish(event, self._connection)
@@ -207,7 +212,7 @@ class KafkaSink:
         if isinstance(taken, Trouble):
             return Park(taken.cause) if taken.refused else taken
         flight = self._flights[event.strand_id] = _Flight(event.seq, taken, connection)
-        taken.add_done_callback(flight.landed)
+        taken.add_done_callback(flight.land)
         return flight
 
     async def _too_large(self, size: int, connection: "Connection") -> Park | None:
@@ -225,7 +230,7 @@ class KafkaSink:
         events = {flight: event for event, flight in flying}
         for flight in events:
             flight.asking = answers
-            if flight.delivery.done():
+            if flight.landed:
                 answers.put_nowait(flight)
         try:
             async for flight in _until(answers, asyncio.get_running_loop().time() + self._answer_seconds, len(events)):
@@ -273,6 +278,7 @@ class KafkaSink:
                 self._failed = (time.monotonic(), opened)
                 return opened
             self._connection, self._poisoned = opened, False
+            return None
         partitions = await self._connection.partitions()
         return partitions if isinstance(partitions, Trouble) else None
 
@@ -306,6 +312,11 @@ def create(settings: Settings, context: Context) -> KafkaSink:
         compression="gzip" if settings.compression == "gzip" else None,
         connect_seconds=settings.connect_within.total_seconds(),
     )
+    if cluster.login is not None and cluster.trust is None:
+        advice = "set tls, unless the network is your own"
+        log.warning(
+            "kafka.without_tls", extra=fields(sink=settings.name, cause="the login goes unencrypted", then=advice)
+        )
     key = settings.key.encode() if settings.key else None
     return KafkaSink(cluster, context.sink, answer_seconds=settings.send_within.total_seconds(), key=key)
 
@@ -317,6 +328,7 @@ async def _open(cluster: Cluster, client_log: ClientLog, batch_bytes: int) -> "C
 
 
 _CLOSED = Trouble("this sink is closed")
+_LATE = Trouble("no time was left in this attempt", full=True)
 _SOON = Retry("waiting for a fresh Kafka producer", after=timedelta(seconds=1), sink_wide=False)
 
 

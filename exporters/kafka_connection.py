@@ -255,7 +255,7 @@ def _runs_for(task: asyncio.Task[Any], owner: object) -> bool:
 async def open_connection(
     cluster: Cluster, client_log: ClientLog, batch_bytes: int = BATCH_BYTES
 ) -> Connection | Trouble:
-    """A connection whose requests fit the topic's limit. Takes `connect_seconds` at most, twice that for a low limit."""
+    """A connection whose requests fit the topic's limit."""
     listen()
     token = current.set(client_log)
     try:

@@ -1,8 +1,7 @@
 """What is wrong with a Kafka, in words for people.
 
 aiokafka raises the same exception for a wrong password, a wrong authority and a dead broker; the cause is only in its
-log, four lines a second while a broker is away. So its log ends here: the last failure is kept for whoever asks, and
-each kind of line is passed on once in a while with a count of those held back.
+log, four lines a second while a broker is away. So its log ends here, and the last failure is kept for whoever asks.
 """
 
 import logging
@@ -10,7 +9,9 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-log = logging.getLogger("exporters.kafka")
+from collector.logs import fields
+
+log = logging.getLogger("lineage.kafka")
 
 _HUNG_UP = "the broker hung up: if it goes on, check TLS, client certificate and SASL against the listener"
 _REMEDIES = {
@@ -101,39 +102,15 @@ current: ContextVar[ClientLog | None] = ContextVar("kafka_client_log", default=N
 """Set it while a connection is opened: every task that the client library starts for it inherits the value."""
 
 
-class Sieve:
-    """Decides which lines of a kind are passed on: the first, and then one each `period` seconds."""
-
-    def __init__(self, period: float = 300.0, kinds: int = 200) -> None:
-        self._period = period
-        self._kinds = kinds
-        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
-
-    def held_back(self, kind: tuple[str, str], now: float) -> int | None:
-        """How many lines were held back since the last one that passed; None when this one is held back too."""
-        until, count = self._seen.pop(kind, (now, 0))
-        if now < until:
-            self._seen[kind] = (until, count + 1)
-            return None
-        if len(self._seen) >= self._kinds:
-            self._seen.pop(next(iter(self._seen)))
-        self._seen[kind] = (now + self._period, 0)
-        return count
-
-
 class _Handler(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._sieve = Sieve()
+    """Failures end up in the outcomes of events, so the lines about them are for debugging; a traceback is a bug."""
 
     def emit(self, record: logging.LogRecord) -> None:
         owner = current.get()
-        text = owner.hear(record) if owner else record.getMessage()
-        sink = owner.sink if owner else "-"
-        held_back = self._sieve.held_back((sink, str(record.msg)), time.monotonic())
-        if held_back is not None:
-            more = f" ({held_back} more like it since the last such line)" if held_back else ""
-            log.log(record.levelno, "%s%s", text, more, extra={"sink": sink})
+        said = owner.hear(record) if owner else record.getMessage()
+        level = record.levelno if record.exc_info else logging.DEBUG
+        about = fields(sink=owner.sink if owner else None, said=said)
+        log.log(level, "kafka.client", exc_info=record.exc_info, extra=about)
 
 
 _handler = _Handler()

@@ -13,7 +13,7 @@ import pytest
 from exporters.kafka import KafkaSink
 from exporters.kafka_cluster import Cluster, Login, Trust
 from exporters.sink import Delivered, Park, Retry
-from tests.kafka.driving import drive, event, seen, send
+from tests.contract.driving import drive, event, seen, send
 from tests.servers.kafka import GUEST, GUEST_PASSWORD, PASSWORD, USER, Kafka
 from tests.servers.ports import LOOPBACK, free_port
 

@@ -202,7 +202,7 @@ def kafka(kafka_server: Kafka) -> Iterator[Kafka]:
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "kafka_server" in getattr(item, "fixturenames", ()):
+        if "kafka_server" in getattr(item, "fixturenames", ()) or item.get_closest_marker("kafka"):
             item.add_marker(pytest.mark.kafka)
             item.add_marker(pytest.mark.xdist_group("kafka"))
             if item.get_closest_marker("timeout") is None:

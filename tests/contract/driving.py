@@ -62,7 +62,8 @@ async def drive(
     after: tuple[int, asyncio.Event] | None = None,
 ) -> Driven:
     """Sends until everything is delivered or parked; TimeoutError after `seconds`. `after` is an event to set once so
-    many events are delivered."""
+    many events are delivered.
+    """
     lanes: dict[int, list[Outgoing]] = defaultdict(list)
     for item in events:
         lanes[item.strand_id].append(item)

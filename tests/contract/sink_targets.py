@@ -1,0 +1,100 @@
+"""The targets that the contract of sinks is tried on. Adding a sink: a class here and an entry in `TARGETS`."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import pytest
+from pydantic import TypeAdapter
+
+from collector.clock import SystemClock
+from collector.http import HttpClient, HttpOptions
+from config.sinks import AnySink
+from exporters.sink import Context, Sink
+from tests.servers.kafka import Kafka
+
+SECRET = "a-secret-that-nobody-may-see"
+
+
+class Target(Protocol):
+    """Something to deliver to. `dead` is a configuration that leads nowhere, None where there is no such thing."""
+
+    async def open(self) -> None: ...
+    def sink(self) -> Sink: ...
+    def dead(self) -> Sink | None: ...
+    async def received(self) -> list[bytes]:
+        """The bodies that arrived, each strand's in order."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+def make(create: Callable[[Any, Context], Sink], **settings: Any) -> Sink:
+    """A sink from configuration as a user writes it."""
+    parsed: Any = TypeAdapter(AnySink).validate_python({"name": "target", **settings})
+    http = (
+        HttpClient(HttpOptions(**parsed.http_options()))
+        if hasattr(parsed, "http_options")
+        else HttpClient(HttpOptions())
+    )
+    return create(parsed, Context(sink="target", http=http, clock=SystemClock(), random=lambda: 0.5))
+
+
+class FileTarget:
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._path: Path = request.getfixturevalue("tmp_path") / "events.ndjson"
+
+    async def open(self) -> None:
+        pass
+
+    def sink(self) -> Sink:
+        from exporters.file import create
+
+        return make(create, type="file", path=str(self._path))
+
+    def dead(self) -> Sink:
+        from exporters.file import create
+
+        return make(create, type="file", path=str(self._path / "below" / "a-file-that-is-no-folder"))
+
+    async def received(self) -> list[bytes]:
+        return await asyncio.to_thread(lambda: self._path.read_bytes().splitlines() if self._path.exists() else [])
+
+    async def close(self) -> None:
+        pass
+
+
+class KafkaTarget:
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._kafka: Kafka = request.getfixturevalue("kafka")
+        self._topic = f"contract-{uuid4()}"
+
+    async def open(self) -> None:
+        await self._kafka.create_topic(self._topic, partitions=3)
+
+    def sink(self) -> Sink:
+        from exporters.kafka import create
+
+        return make(create, type="kafka", bootstrap_servers=self._kafka.bootstrap, topic=self._topic)
+
+    def dead(self) -> Sink:
+        from exporters.kafka import create
+
+        sasl = {"mechanism": "PLAIN", "username": "me", "password": SECRET}
+        return make(create, type="kafka", bootstrap_servers="127.0.0.1:1", sasl=sasl, connect_within="2s")
+
+    async def received(self) -> list[bytes]:
+        return [record.value for record in await self._kafka.read(self._topic)]
+
+    async def close(self) -> None:
+        pass
+
+
+TARGETS = [
+    pytest.param(FileTarget, id="file"),
+    pytest.param(KafkaTarget, id="kafka", marks=pytest.mark.kafka),
+]
+
+MakeTarget = Callable[[pytest.FixtureRequest], Target]

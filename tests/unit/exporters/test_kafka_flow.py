@@ -1,0 +1,238 @@
+"""What the Kafka sink does between hand-over and answer, against a producer whose answers the test gives.
+
+The real broker (tests/kafka) shows that the whole works; these are the turns that it takes too rarely.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import exporters.kafka
+from exporters.kafka import KafkaSink
+from exporters.kafka_cluster import Cluster
+from exporters.kafka_trouble import Trouble
+from exporters.sink import Delivered, Park, Retry
+from tests.contract.driving import drive, event, send
+
+REFUSED = Trouble("too large", refused=True, poisoned=True)
+BROKEN = Trouble("sender died", poisoned=True)
+Answer = Callable[[bytes], Trouble | None]
+
+
+class Producer:
+    """Stands in for a connection. Unless told otherwise it acknowledges at once; `silent` gives no answers."""
+
+    def __init__(self) -> None:
+        self.published: list[bytes] = []
+        self.open: list[tuple[bytes, asyncio.Future[Any]]] = []
+        self.limit: int | None = None
+        self.batch_bytes = 100_000
+        self.silent = False
+        self.taking: Trouble | None = None
+        self.answer: Answer = lambda _body: None
+        self.ended: str | None = None
+
+    async def partitions(self) -> int:
+        return 1
+
+    async def read_limit(self) -> int | None:
+        return self.limit
+
+    async def publish(self, key: bytes, body: bytes, *, patience: float) -> asyncio.Future[Any] | Trouble:
+        assert self.ended is None, "published after its end"
+        if self.taking is not None:
+            return self.taking
+        self.published.append(body)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.open.append((body, future))
+        if not self.silent:
+            asyncio.get_running_loop().call_soon(self.flush)
+        return future
+
+    def flush(self) -> None:
+        """Answers everything that is open; one refusal refuses all, as with a produce request."""
+        answers = [self.answer(body) for body, _ in self.open]
+        refused = next((answer for answer in answers if answer and answer.refused), None)
+        for (_, future), answer in zip(self.open, answers, strict=True):
+            future.set_result(refused or answer)
+        self.open.clear()
+
+    def verdict(self, delivery: asyncio.Future[Any]) -> Trouble | None:
+        found: Trouble | None = delivery.result()
+        return found
+
+    def waiting(self) -> Trouble:
+        return Trouble("no answer yet")
+
+    async def stop(self, seconds: float) -> None:
+        assert not self.open, "stopped with events in flight"
+        self.ended = "stopped"
+
+    async def abandon(self) -> None:
+        self.ended = "abandoned"
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Producer]:
+    """The producers that the sink got, in turn; each answers as the first one does."""
+    made: list[Producer] = []
+
+    async def open_one(*_: object) -> Producer:
+        made.append(Producer())
+        if len(made) > 1:
+            made[-1].answer = made[0].answer
+        return made[-1]
+
+    monkeypatch.setattr(exporters.kafka, "_open", open_one)
+    return made
+
+
+@pytest.fixture
+def sink() -> KafkaSink:
+    return KafkaSink(Cluster(("here:1",), "events", "tests"), "events", answer_seconds=0.05)
+
+
+async def first_producer(sink: KafkaSink, opened: list[Producer]) -> Producer:
+    await send(sink, [event(0, 0)])
+    return opened[0]
+
+
+async def test_neighbours_of_a_refused_event_get_through_and_it_is_parked(
+    sink: KafkaSink, opened: list[Producer]
+) -> None:
+    (await first_producer(sink, opened)).answer = lambda body: REFUSED if b'"seq": 13' in body else None
+    driven = await drive(sink, [event(strand, 10 + strand) for strand in range(1, 6)])
+    assert driven.parked.keys() == {(3, 13)}
+    assert "too large" in driven.parked[3, 13]
+    assert sorted(driven.delivered) == [(1, 11), (2, 12), (4, 14), (5, 15)]
+    assert [producer.ended for producer in opened] == ["stopped", "stopped"] + [None] * (len(opened) - 2)
+
+
+async def test_what_fails_alone_for_another_reason_is_not_parked(sink: KafkaSink, opened: list[Producer]) -> None:
+    producer = await first_producer(sink, opened)
+    producer.answer = lambda _body: REFUSED
+    await send(sink, [event(1, 1), event(2, 1)])
+    producer.answer = lambda _body: BROKEN
+    outcome = (await send(sink, [event(1, 1)]))[1, 1]
+    assert isinstance(outcome, Retry)
+    assert not outcome.in_flight
+
+
+async def test_a_producer_that_was_poisoned_lives_on_while_something_is_in_flight(
+    sink: KafkaSink, opened: list[Producer]
+) -> None:
+    first = await first_producer(sink, opened)
+    first.silent = True
+    pending = (await send(sink, [event(1, 1)]))[1, 1]
+    assert isinstance(pending, Retry)
+    assert pending.in_flight
+    first.silent, first.taking = False, BROKEN
+    assert isinstance((await send(sink, [event(2, 1)]))[2, 1], Retry)
+    for _ in range(2):
+        outcome = (await send(sink, [event(2, 1)]))[2, 1]
+        assert isinstance(outcome, Retry)
+        assert not outcome.in_flight
+    assert (len(opened), first.ended) == (1, None)
+    first.flush()
+    assert set((await send(sink, [event(1, 1), event(2, 1)])).values()) == {Delivered()}
+    assert (len(opened), first.ended) == (2, "stopped")
+
+
+async def test_an_event_in_flight_is_asked_for_and_not_sent_again(sink: KafkaSink, opened: list[Producer]) -> None:
+    producer = await first_producer(sink, opened)
+    producer.silent = True
+    for _ in range(3):
+        outcome = (await send(sink, [event(1, 1)]))[1, 1]
+        assert isinstance(outcome, Retry)
+        assert outcome.in_flight
+    producer.flush()
+    assert await send(sink, [event(1, 1)]) == {(1, 1): Delivered()}
+    assert len(producer.published) == 2
+
+
+async def test_a_late_failure_of_an_old_producer_does_not_spoil_the_new_one(
+    sink: KafkaSink, opened: list[Producer]
+) -> None:
+    first = await first_producer(sink, opened)
+    first.silent = True
+    await send(sink, [event(1, 1), event(2, 1)])
+    first.answer = lambda _body: BROKEN
+    first.flush()
+    await send(sink, [event(1, 1)])
+    opened[0].answer = lambda _body: None
+    assert await send(sink, [event(3, 1)]) == {(3, 1): Delivered()}
+    assert isinstance((await send(sink, [event(2, 1)]))[2, 1], Retry)
+    assert await send(sink, [event(1, 1), event(2, 1)]) == {(1, 1): Delivered(), (2, 1): Delivered()}
+    assert len(opened) == 2
+
+
+async def test_a_strand_that_goes_on_leaves_its_earlier_event_in_flight(
+    sink: KafkaSink, opened: list[Producer]
+) -> None:
+    producer = await first_producer(sink, opened)
+    producer.silent = True
+    await send(sink, [event(1, 1)])
+    await send(sink, [event(1, 2)])
+    assert len(producer.published) == 3
+    await sink.close(0.1)
+    assert producer.ended == "abandoned"
+
+
+async def test_closing_with_nothing_in_flight_stops_the_producer(sink: KafkaSink, opened: list[Producer]) -> None:
+    producer = await first_producer(sink, opened)
+    await sink.close(0.1)
+    assert producer.ended == "stopped"
+    outcome = (await send(sink, [event(1, 1)]))[1, 1]
+    assert isinstance(outcome, Retry)
+    assert len(opened) == 1
+
+
+async def test_full_queues_end_the_tries_of_a_batch_and_do_not_blame_the_sink(
+    sink: KafkaSink, opened: list[Producer]
+) -> None:
+    producer = await first_producer(sink, opened)
+    tries = 0
+
+    async def full(*_: object, patience: float) -> Trouble:
+        nonlocal tries
+        tries += 1
+        return Trouble("full", full=True)
+
+    producer.publish = full  # type: ignore[method-assign, assignment]
+    outcomes = await send(sink, [event(strand, 1) for strand in range(50)])
+    assert tries == 2
+    assert all(isinstance(outcome, Retry) and not outcome.sink_wide for outcome in outcomes.values())
+
+
+async def test_a_batch_with_nothing_but_troubles_is_tried_once(sink: KafkaSink, opened: list[Producer]) -> None:
+    producer = await first_producer(sink, opened)
+    producer.taking = Trouble("not allowed", slow=True)
+    outcomes = await send(sink, [event(strand, 1) for strand in range(50)])
+    assert set(outcomes.values()) == {Retry("not allowed", slow=True)}
+
+
+async def test_the_size_of_requests_shrinks_where_the_limit_cannot_be_read(
+    sink: KafkaSink, opened: list[Producer]
+) -> None:
+    producer = await first_producer(sink, opened)
+    producer.answer = lambda _body: REFUSED
+    await send(sink, [event(1, 1)])
+    assert sink._batch_bytes == 50_000
+
+
+async def test_what_surely_does_not_fit_is_parked_before_it_is_sent(sink: KafkaSink, opened: list[Producer]) -> None:
+    producer = await first_producer(sink, opened)
+    producer.limit = 1_000
+    outcomes = await send(sink, [event(1, 1, padding=2_000), event(2, 1)])
+    assert isinstance(outcomes[1, 1], Park)
+    assert outcomes[2, 1] == Delivered()
+    assert len(producer.published) == 2
+
+
+async def test_a_body_without_a_job_is_parked(sink: KafkaSink, opened: list[Producer]) -> None:
+    await first_producer(sink, opened)
+    outcome = (await send(sink, [replace(event(1, 1), body=b"{}")]))[1, 1]
+    assert outcome == Park("no OpenLineage run event: it names no job")
