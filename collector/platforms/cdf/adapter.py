@@ -18,7 +18,7 @@ from collector.platforms.cdf.definitions import Definitions
 from collector.platforms.cdf.naming import JobNames
 from collector.platforms.cdf.observing import Place, candidates, counted, observe
 from collector.platforms.cdf.reading import JobRow, integer, read_job
-from collector.platforms.cdf.walk import Walk, first_mark, read_mark
+from collector.platforms.cdf.walk import OVERLAP, Walk, first_mark, read_mark
 from collector.platforms.cdf.workflows import Workflows, is_workflow
 from config.sources import CdfSource
 
@@ -61,7 +61,8 @@ class CdfPlatform:
         self._names = JobNames()
         self._known: dict[int, int] = {}
         self._left_at: str | None = None
-        self._thorough_at = self._full_walk_at = context.clock.monotonic()
+        self._thorough_at = self._full_walk_at = self._moved_at = context.clock.monotonic()
+        self._quiet_at: int | None = None
         self._ordered = True
         self._silent: set[int] = set()
 
@@ -163,12 +164,14 @@ class CdfPlatform:
         if mark is None and cursor is not None:
             told = fields(source=self._context.source, cause="the stored place in the list cannot be read")
             log.warning("cdf.cursor", extra=told)
-        first_look = self._config.first_look(self._clock.now())
+        first, mark = mark is None, mark or first_mark(self._config.first_look(self._clock.now()))
+        quiet = mark.newest == self._quiet_at
         return Walk(
-            mark or first_mark(first_look),
-            to_ms(self._clock.now()),
-            first=mark is None,
-            thorough=not self._known or now >= self._thorough_at,
+            mark,
+            floor=mark.newest if quiet else mark.floor,
+            now_ms=to_ms(self._clock.now()),
+            first=first,
+            thorough=not quiet and (not self._known or now >= self._thorough_at),
             full=not self._ordered,
             before=frozenset(self._known),
         )
@@ -191,8 +194,12 @@ class CdfPlatform:
         now = self._clock.monotonic()
         mark = walk.moved(self._names.known)
         self._known = {one: at for one, at in (self._known | walk.taken).items() if at >= mark.floor}
+        if mark.newest != walk.mark.newest or walk.first:
+            self._moved_at = now
         if walk.thorough:
             self._thorough_at = now + THOROUGH_EVERY
+            # Nothing new for so long: no job can show up late any more behind the newest one.
+            self._quiet_at = mark.newest if now - self._moved_at > OVERLAP.total_seconds() else None
         if walk.ordered != self._ordered:
             told = fields(source=self._context.source, newest_first=walk.ordered, pages=walk.pages)
             log.warning("cdf.order", extra=told)
@@ -206,7 +213,7 @@ class CdfPlatform:
         """The new jobs of one page, with the executions that started them."""
         fresh, skips = await self._chosen(walk.take(rows))
         open_jobs |= {row.id for row in fresh if not row.state(self._config.canceled_errors).terminal}
-        above = await self._executions(executions, [row.id for row in fresh], open_jobs, from_ms(walk.mark.floor))
+        above = await self._executions(executions, [row.id for row in fresh], open_jobs, from_ms(walk.floor))
         seen = [self._observed(row, back_fill=True) for row in fresh]
         return replace(above, observations=(*above.observations, *seen), skips=skips)
 

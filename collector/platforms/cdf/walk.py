@@ -72,7 +72,7 @@ def first_mark(first_look: datetime) -> Mark:
 
 @dataclass(slots=True)
 class Walk:
-    """One walk over the list, page by page.
+    """One walk over the list, page by page, back to `floor` (epoch milliseconds).
 
     `before` are jobs that earlier walks brought here; a walk that is not `thorough` stops at the first page that holds
     nothing else. A `full` walk and one whose list turns out not to be newest first go to the end. `first` is the very
@@ -80,6 +80,7 @@ class Walk:
     """
 
     mark: Mark
+    floor: int
     now_ms: int
     thorough: bool
     first: bool
@@ -111,7 +112,9 @@ class Walk:
             return True
         if self.full or not self.ordered:
             return False
-        return all(self._is_old(row) or (not self.thorough and row.id in self.before) for row in rows)
+        if any(self._is_old(row) for row in rows):
+            return True
+        return bool(rows) and not self.thorough and all(row.id in self.before for row in rows)
 
     def from_the_top(self) -> None:
         """The list is read again from its beginning, with other pages."""
@@ -151,7 +154,7 @@ class Walk:
         return not self._is_old(row)
 
     def _is_old(self, row: JobRow) -> bool:
-        return row.created is not None and to_ms(row.created) < self.mark.floor
+        return row.created is not None and to_ms(row.created) < self.floor
 
     def _check_order(self, times: Sequence[int]) -> None:
         """Newest first: nothing may be newer than the oldest before it, and a page must not rise from end to end."""

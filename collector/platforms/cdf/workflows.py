@@ -29,12 +29,14 @@ CHILDREN_SETTLE_WITHIN = timedelta(seconds=90)
 
 @dataclass(slots=True)
 class _Watched:
-    """`read_as` is the execution's status when its tasks were read last, `ended_seen` when it was first seen ended."""
+    """`read_as` is the execution's status when its tasks were read last, `closed` when it and all its jobs were first
+    seen to have ended.
+    """
 
     execution: Execution
     jobs: tuple[int, ...] = ()
     read_as: str | None = None
-    ended_seen: datetime | None = None
+    closed: datetime | None = None
 
     @property
     def over(self) -> bool:
@@ -121,8 +123,6 @@ class Workflows:
             known.execution = execution
         elif floor is None or execution.ended is None or execution.ended >= floor:
             self._watched[execution.id] = known = _Watched(execution)
-        if known is not None and known.over:
-            known.ended_seen = known.ended_seen or self.clock.now()
         return execution.id
 
     async def _read_tasks(self, execution_id: str) -> None:
@@ -136,12 +136,15 @@ class Workflows:
             watched.jobs, watched.read_as = read_task_jobs(data), watched.execution.status
 
     def _held(self, watched: _Watched, open_jobs: Collection[int]) -> bool:
-        if not watched.over or watched.ended_seen is None:
+        if not watched.over:
             return False
         if any(job in open_jobs for job in watched.jobs):
+            watched.closed = None
             return True
+        now = self.clock.now()
+        watched.closed = watched.closed or now
         unsettled = any(job not in self._settled for job in watched.jobs)
-        return unsettled and self.clock.now() < watched.ended_seen + CHILDREN_SETTLE_WITHIN
+        return unsettled and now < watched.closed + CHILDREN_SETTLE_WITHIN
 
     def _forget(self, floor: datetime, tracked: Collection[str]) -> None:
         """What ended before `floor` and is not tracked any more."""

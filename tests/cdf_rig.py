@@ -1,0 +1,80 @@
+"""A CDF adapter against its simulator over real loopback HTTP, with simulated time."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from collector.http import HttpClient, HttpOptions
+from collector.lifecycle import VanishedPolicy
+from collector.platforms.base import Context
+from collector.platforms.cdf import CdfPlatform, create
+from collector.simulators.cdf import CdfSimulator, Modes
+from collector.simulators.server import Served
+from config.sources import CdfSource
+from tests.simulated import POLICY, Lives, SimulatedClock
+
+
+@dataclass
+class CdfRig:
+    simulator: CdfSimulator
+    served: Served
+    clock: SimulatedClock
+    lives: Lives
+    heard: Counter[int | None] = field(default_factory=Counter)
+    """Answers by status; None for requests without one."""
+
+    @property
+    def platform(self) -> CdfPlatform:
+        assert isinstance(self.lives.platform, CdfPlatform)
+        return self.lives.platform
+
+    def requests(self) -> int:
+        return sum(self.heard.values())
+
+    async def platform_again(self, **changed: Any) -> CdfPlatform:
+        """The adapter of a new process: it has forgotten all that is not in the ledger."""
+        await self.platform.close()
+        made, self.heard = _platform(self.served.url, self.clock, changed)
+        self.lives.platform = made
+        return made
+
+
+def source(url: str, **changed: Any) -> CdfSource:
+    auth = {
+        "provider": "oidc",
+        "token_url": f"{url}/oauth2/token",
+        "client_id": "collector",
+        "client_secret": "simulated-secret",
+    }
+    given = {"platform": "cdf", "name": "plant", "base_url": url, "project": "plant-a", "auth": auth}
+    return CdfSource.model_validate(given | changed)
+
+
+@asynccontextmanager
+async def cdf_rig(modes: Modes | None = None, **changed: Any) -> AsyncIterator[CdfRig]:
+    """`changed` are keys of the source's configuration."""
+    clock = SimulatedClock()
+    simulator = CdfSimulator(seed=5, now=clock.now, modes=modes)
+    async with Served(simulator) as served:
+        made, heard = _platform(served.url, clock, changed)
+        lives = Lives(made, clock)
+        if changed.get("on_vanished") == "abort":
+            lives.policy = type(POLICY)(POLICY.enrich_within, VanishedPolicy.ABORT)
+        rig = CdfRig(simulator, served, clock, lives, heard)
+        try:
+            yield rig
+        finally:
+            await rig.lives.platform.close()
+
+
+def _platform(url: str, clock: SimulatedClock, changed: Mapping[str, Any]) -> tuple[CdfPlatform, Counter[int | None]]:
+    heard: Counter[int | None] = Counter()
+
+    def hear(status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
+        heard[status] += 1
+
+    config = source(url, **changed)
+    http = HttpClient(HttpOptions(timeout=5.0), hear)
+    return create(config, Context("plant", config.job_namespace, http, clock, lambda: 0.5)), heard

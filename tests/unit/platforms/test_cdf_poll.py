@@ -1,0 +1,522 @@
+"""The CDF adapter's polls against the simulator: discovery, tracking, ends, and what goes missing."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from collector.errors import AuthFailed, BadAnswer, Throttled, Unavailable
+from collector.model import EventKind, RunState, SkipKind
+from collector.simulators.cdf import Ending, Modes, Order, Story
+from collector.simulators.faults import Fault, FaultKind
+from tests.cdf_rig import CdfRig, cdf_rig
+
+START, COMPLETE, FAIL, ABORT, OTHER = (
+    EventKind.START,
+    EventKind.COMPLETE,
+    EventKind.FAIL,
+    EventKind.ABORT,
+    EventKind.OTHER,
+)
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[CdfRig]:
+    async with cdf_rig() as made:
+        made.simulator.add_transformation("pumps", {"type": "raw", "database": "clean", "table": "pumps"})
+        yield made
+
+
+async def test_a_run_is_followed_from_start_to_end(rig: CdfRig) -> None:
+    await rig.lives.cycle()
+    begun = rig.clock.now()
+    job = rig.simulator.start_run("pumps", Story(starts_after=2, runs_for=20))
+    await rig.lives.follow(60)
+    key = str(job.id)
+    assert rig.lives.kinds(key) == [OTHER, START, COMPLETE]
+    assert rig.lives.at(key, START).at == begun + timedelta(seconds=2)
+    assert rig.lives.at(key, COMPLETE).at == begun + timedelta(seconds=22)
+    run = rig.lives.runs[key]
+    assert str(run.run_id) == job.uuid
+    assert (run.job.name, run.job.key) == ("transformation/pumps", str(job.transformation.id))
+    assert run.job.sql == "select 1 as id"
+
+
+async def test_a_run_that_began_and_ended_between_two_polls(rig: CdfRig) -> None:
+    await rig.lives.cycle()
+    job = rig.simulator.start_run("pumps", Story(starts_after=1, runs_for=2))
+    rig.clock.advance(60)
+    await rig.lives.cycle()
+    assert rig.lives.kinds(str(job.id)) == [START, COMPLETE]
+    assert rig.lives.at(str(job.id), START).within is None
+
+
+@pytest.mark.parametrize(
+    ("story", "kinds"),
+    [
+        (Story(ends=Ending.FAILED, error="boom"), [OTHER, START, FAIL]),
+        (Story(ends=Ending.CANCELLED), [OTHER, START, ABORT]),
+        (Story(ends=Ending.NEVER_STARTED, error="no table"), [OTHER, START, FAIL]),
+        (Story(starts_after=None), [OTHER]),
+        (Story(runs_for=None), [OTHER, START]),
+        (Story(finished_early=0.4), [OTHER, START, COMPLETE]),
+        (Story(ends=Ending.FAILED, error=""), [OTHER, START, FAIL]),
+    ],
+)
+async def test_every_ending(rig: CdfRig, story: Story, kinds: list[EventKind]) -> None:
+    job = rig.simulator.start_run("pumps", replace(story, runs_for=story.runs_for and 12))
+    await rig.lives.follow(40)
+    assert rig.lives.kinds(str(job.id)) == kinds
+    times = [transition.at for _, transition in rig.lives.transitions]
+    assert times == sorted(times)
+
+
+@pytest.mark.parametrize("text", ["job CANCELLED by the user. ", "Stopped by an operator"])
+async def test_the_texts_of_a_cancel_can_be_told(text: str) -> None:
+    async with cdf_rig(canceled_errors=["Job cancelled by the user.", "stopped by an operator"]) as rig:
+        rig.simulator.add_transformation("pumps")
+        job = rig.simulator.start_run("pumps", Story(ends=Ending.FAILED, error=text))
+        await rig.lives.follow(20)
+        assert rig.lives.runs[str(job.id)].state is RunState.CANCELED
+
+
+async def test_an_end_before_the_start_is_clamped(rig: CdfRig) -> None:
+    job = rig.simulator.start_run("pumps", Story(starts_after=1, runs_for=3, finished_early=0.4))
+    await rig.lives.follow(20)
+    start, end = rig.lives.at(str(job.id), START), rig.lives.at(str(job.id), COMPLETE)
+    assert start.at == end.at
+
+
+@pytest.mark.parametrize("null", [True, False])
+async def test_optional_fields_may_be_null_or_missing(rig: CdfRig, null: bool) -> None:
+    rig.simulator.modes.null_optionals = null
+    job = rig.simulator.start_run("pumps", Story(starts_after=6, runs_for=6))
+    await rig.lives.follow(20)
+    assert rig.lives.kinds(str(job.id)) == [OTHER, START, COMPLETE]
+
+
+async def test_an_unknown_status_keeps_the_run_open_and_is_told(rig: CdfRig) -> None:
+    job = rig.simulator.start_run("pumps", Story(starts_after=1, runs_for=30, shown_as="Paused"))
+    await rig.lives.follow(20)
+    run = rig.lives.runs[str(job.id)]
+    assert (run.state, run.raw_state, run.open) == (RunState.QUEUED, "Paused", True)
+    assert [skip.subject for skip in rig.lives.skips if skip.kind is SkipKind.STATUS] == ["Paused"]
+    await rig.lives.follow(20)
+    assert rig.lives.kinds(str(job.id))[-2:] == [START, COMPLETE]
+
+
+async def test_a_null_status_keeps_the_run_open(rig: CdfRig) -> None:
+    job = rig.simulator.start_run("pumps")
+    rig.simulator.set_state(job.id, None)
+    await rig.lives.follow(10)
+    assert rig.lives.runs[str(job.id)].state is RunState.UNKNOWN
+    assert rig.lives.kinds(str(job.id)) == []
+
+
+async def test_the_rows_written_come_with_the_end_and_from_one_request(rig: CdfRig) -> None:
+    metrics = {"raw.clean.pumps.rows.created": 321, "raw.sap.pumps.rows.read": 999, "requests": 5}
+    job = rig.simulator.start_run("pumps", Story(metrics=metrics))
+    await rig.lives.follow(30)
+    outputs = rig.lives.runs[str(job.id)].facts.outputs
+    assert outputs is not None
+    assert [(found.name, found.rows) for found in outputs] == [("raw/clean/pumps", 321)]
+    assert await _requests(rig, "/metrics") == 1
+
+
+async def test_a_job_that_never_started_needs_no_metrics(rig: CdfRig) -> None:
+    rig.simulator.start_run("pumps", Story(ends=Ending.NEVER_STARTED))
+    await rig.lives.follow(10)
+    assert await _requests(rig, "/metrics") == 0
+
+
+async def test_back_fill_without_metrics(rig: CdfRig) -> None:
+    await rig.platform_again(backfill_metrics=False)
+    old = rig.simulator.start_run("pumps", at=rig.clock.now() - timedelta(minutes=30))
+    await rig.lives.cycle()
+    assert rig.lives.kinds(str(old.id)) == [START, COMPLETE]
+    assert await _requests(rig, "/metrics") == 0
+    rig.simulator.start_run("pumps", Story(runs_for=20))
+    await rig.lives.follow(60)
+    assert await _requests(rig, "/metrics") == 1
+
+
+async def test_metrics_that_are_gone_are_a_problem_of_the_run(rig: CdfRig) -> None:
+    job = rig.simulator.start_run("pumps", Story(starts_after=1, runs_for=6))
+    await rig.lives.cycle()
+    rig.clock.advance(10)
+    pages = [page async for page in rig.platform.poll(rig.lives.due(), rig.lives.cursor)]
+    rig.simulator.remove(job.id)
+    for page in pages:
+        rig.lives._take(page)
+    await rig.lives._enrich()
+    run = rig.lives.runs[str(job.id)]
+    assert run.state is RunState.SUCCEEDED
+    assert run.facts.problems[0].startswith("the row counts are gone")
+
+
+# The first start
+
+
+@pytest.mark.parametrize(("lookback", "found"), [("1h", 2), ("none", 0), ("3h", 3), ("2026-11-21T09:00:00Z", 1)])
+async def test_the_first_start_looks_back(lookback: str, found: int) -> None:
+    async with cdf_rig(initial_lookback=lookback) as rig:
+        rig.simulator.add_transformation("pumps")
+        for minutes in (10, 50, 120):
+            rig.simulator.start_run("pumps", at=rig.clock.now() - timedelta(minutes=minutes))
+        await rig.lives.cycle()
+        assert len(rig.lives.runs) == found
+        await rig.lives.follow(120)
+        assert len(rig.lives.runs) == found
+        rig.simulator.start_run("pumps")
+        await rig.lives.follow(10)
+        assert len(rig.lives.runs) == found + 1
+
+
+async def test_what_runs_at_the_first_start_is_followed_however_old(rig: CdfRig) -> None:
+    job = rig.simulator.start_run("pumps", Story(runs_for=4 * 3600), at=rig.clock.now() - timedelta(hours=3))
+    await rig.lives.follow(7200, every=600)
+    assert rig.lives.kinds(str(job.id)) == [START, COMPLETE]
+
+
+# The walk
+
+
+@pytest.mark.parametrize("page_size", [1, 7, 50])
+@pytest.mark.parametrize("order", list(Order))
+async def test_every_page_is_fetched_in_any_order(page_size: int, order: Order) -> None:
+    async with cdf_rig(Modes(list_order=order), page_size=page_size) as rig:
+        rig.simulator.add_transformation("pumps")
+        for number in range(60):
+            rig.simulator.start_run("pumps", at=rig.clock.now() - timedelta(seconds=10 * number))
+        await rig.lives.cycle()
+        assert len(rig.lives.runs) == 60
+        rig.clock.advance(600)
+        late = [rig.simulator.start_run("pumps") for _ in range(3)]
+        await rig.lives.follow(60)
+        assert all(str(job.id) in rig.lives.runs for job in late)
+
+
+async def test_an_order_that_comes_back_is_trusted_again(rig: CdfRig) -> None:
+    for number in range(120):
+        rig.simulator.start_run("pumps", at=rig.clock.now() - timedelta(seconds=10 * number))
+    rig.simulator.modes.list_order = Order.SHUFFLED
+    await rig.lives.cycle()
+    assert len(rig.lives.runs) == 120
+    rig.simulator.modes.list_order = Order.NEWEST
+    await rig.lives.follow(60)
+    before = rig.requests()
+    rig.clock.advance(600)
+    await rig.lives.cycle()
+    assert rig.requests() - before == 1
+
+
+async def test_a_job_that_shows_up_late_is_found_within_the_overlap(rig: CdfRig) -> None:
+    await rig.lives.follow(300)
+    for _ in range(60):
+        rig.simulator.start_run("pumps")
+    await rig.lives.follow(10)
+    late = rig.simulator.start_run("pumps", at=rig.clock.now() - timedelta(minutes=2))
+    await rig.lives.follow(70)
+    assert rig.lives.kinds(str(late.id)) == [START, COMPLETE]
+
+
+async def test_a_time_in_the_future_does_not_blind(rig: CdfRig) -> None:
+    rig.simulator.start_run("pumps", at=rig.clock.now() + timedelta(days=400))
+    await rig.lives.cycle()
+    rig.clock.advance(7200)
+    job = rig.simulator.start_run("pumps")
+    await rig.lives.follow(10)
+    assert str(job.id) in rig.lives.runs
+
+
+async def test_a_walk_that_broke_is_done_again(rig: CdfRig) -> None:
+    await rig.lives.cycle()
+    rig.clock.advance(60)
+    jobs = [rig.simulator.start_run("pumps") for _ in range(120)]
+    third = Fault(FaultKind.STATUS, path="GET .*/jobs$", times=4, status=500)
+    _after(rig, 1, third)
+    with pytest.raises(Unavailable):
+        await rig.lives.cycle()
+    assert 0 < len(rig.lives.runs) < 120
+    rig.simulator.faults.clear()
+    await rig.lives.cycle()
+    assert all(str(job.id) in rig.lives.runs for job in jobs)
+
+
+async def test_a_poll_that_never_reached_the_ledger_is_done_again(rig: CdfRig) -> None:
+    await rig.lives.cycle()
+    job = rig.simulator.start_run("pumps")
+    lost = [page async for page in rig.platform.poll([], rig.lives.cursor)]
+    assert lost[-1].cursor is not None
+    await rig.lives.cycle()
+    assert str(job.id) in rig.lives.runs
+
+
+async def test_a_new_process_goes_on_where_the_old_one_was(rig: CdfRig) -> None:
+    job = rig.simulator.start_run("pumps", Story(runs_for=20))
+    await rig.lives.follow(10)
+    await rig.platform_again()
+    brief = rig.simulator.start_run("pumps", Story(0.1, 0.1))
+    await rig.lives.follow(60)
+    assert rig.lives.kinds(str(job.id)) == [OTHER, START, COMPLETE]
+    assert rig.lives.kinds(str(brief.id))[-2:] == [START, COMPLETE]
+
+
+@pytest.mark.parametrize("cursor", ["", "{}", "[]", "nonsense", '{"v":2}', '{"v":1,"newest":"soon"}'])
+async def test_a_cursor_of_another_kind_is_a_first_start(rig: CdfRig, cursor: str) -> None:
+    job = rig.simulator.start_run("pumps")
+    rig.lives.cursor = cursor
+    await rig.lives.cycle()
+    assert str(job.id) in rig.lives.runs
+
+
+@pytest.mark.parametrize("body", [{}, {"items": {}}, [], "text", None, {"items": [], "nextCursor": 7}])
+async def test_an_answer_of_another_shape_is_no_empty_list(rig: CdfRig, body: Any) -> None:
+    rig.simulator.start_run("pumps", Story(runs_for=None))
+    await rig.lives.cycle()
+    for path in ("byids", "GET .*/jobs"):
+        rig.simulator.faults.clear()
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, times=-1, status=200, body=body or [body]))
+        with pytest.raises(BadAnswer):
+            await rig.lives.cycle()
+    assert all(run.misses == 0 for run in rig.lives.runs.values())
+
+
+async def test_rows_that_cannot_be_read_are_left_out_and_told(rig: CdfRig) -> None:
+    await rig.lives.cycle()
+    job = rig.simulator.start_run("pumps")
+    rows = [None, 7, {"id": "x"}, {"id": 99}, job.json(rig.simulator.now_ms(), rig.simulator.modes)]
+    rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET .*/jobs", status=200, body={"items": rows}))
+    await rig.lives.cycle()
+    assert list(rig.lives.runs) == [str(job.id)]
+    assert [skip.subject for skip in rig.lives.skips if skip.kind is SkipKind.ROW] == ["jobs", "job 99"]
+
+
+async def test_a_cursor_that_turns_in_circles_ends_the_walk(rig: CdfRig) -> None:
+    job = rig.simulator.start_run("pumps")
+    rows = [job.json(rig.simulator.now_ms(), rig.simulator.modes)]
+    circle = {"items": rows, "nextCursor": "again"}
+    rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET .*/jobs", times=-1, status=200, body=circle))
+    with pytest.raises(BadAnswer, match="cursor of this one"):
+        await rig.lives.cycle()
+
+
+# What goes missing
+
+
+@pytest.mark.parametrize("policy", ["leave_open", "abort"])
+async def test_a_run_that_vanishes(policy: str) -> None:
+    async with cdf_rig(on_vanished=policy) as rig:
+        rig.simulator.add_transformation("pumps")
+        job = rig.simulator.start_run("pumps", Story(runs_for=None, vanishes_after=12))
+        await rig.lives.follow(20)
+        assert rig.lives.runs[str(job.id)].abandoned_at is None
+        await rig.lives.follow(20)
+        run = rig.lives.runs[str(job.id)]
+        assert (run.state, run.open) == (RunState.UNKNOWN, False)
+        assert rig.lives.kinds(str(job.id)) == [OTHER, START] + ([ABORT] if policy == "abort" else [])
+        assert [skip.kind for skip in rig.lives.skips] == [SkipKind.VANISHED]
+
+
+async def test_runs_of_a_deleted_transformation_vanish_and_others_do_not(rig: CdfRig) -> None:
+    rig.simulator.add_transformation("other")
+    gone = rig.simulator.start_run("pumps", Story(runs_for=None))
+    stays = rig.simulator.start_run("other", Story(runs_for=None))
+    await rig.lives.cycle()
+    rig.simulator.remove_transformation("pumps")
+    await rig.lives.follow(30)
+    assert not rig.lives.runs[str(gone.id)].open
+    assert rig.lives.runs[str(stays.id)].open
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
+async def test_a_failing_source_never_looks_like_a_removed_job(rig: CdfRig, status: int) -> None:
+    job = rig.simulator.start_run("pumps", Story(runs_for=None))
+    await rig.lives.cycle()
+    rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="jobs", times=-1, status=status))
+    for _ in range(5):
+        with pytest.raises((AuthFailed, Throttled, Unavailable)):
+            await rig.lives.cycle()
+        rig.clock.advance(60)
+    assert rig.lives.runs[str(job.id)].misses == 0
+
+
+async def test_where_a_row_cannot_be_read_nothing_counts_as_missing(rig: CdfRig) -> None:
+    job = rig.simulator.start_run("pumps", Story(runs_for=None))
+    await rig.lives.cycle()
+    rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="byids", status=200, body={"items": [{"id": None}]}))
+    pages = await rig.lives.cycle()
+    assert (pages[0].missing, pages[0].unread) == ((), (str(job.id),))
+
+
+async def test_retention_that_outran_us_is_told_by_transformation(rig: CdfRig) -> None:
+    rig.simulator.add_transformation("rare")
+    rig.simulator.start_run("pumps")
+    await rig.lives.follow(20)
+    rig.clock.advance(86_400)
+    for number in range(1005):
+        rig.simulator.start_run("pumps", Story(0.1, 1), at=rig.clock.now() - timedelta(seconds=60 * number))
+    rig.simulator.start_run("rare")
+    await rig.lives.cycle()
+    gaps = [skip for skip in rig.lives.skips if skip.kind is SkipKind.GAP]
+    assert [skip.subject for skip in gaps] == ["transformation pumps"]
+    assert "2026-11-21T09:15" in gaps[0].cause
+    await rig.lives.follow(10)
+    assert len([skip for skip in rig.lives.skips if skip.kind is SkipKind.GAP]) == 1
+
+
+async def test_ninety_days_without_us_are_told(rig: CdfRig) -> None:
+    await rig.lives.follow(10)
+    rig.clock.advance(95 * 86_400)
+    await rig.lives.cycle()
+    [gap] = [skip for skip in rig.lives.skips if skip.kind is SkipKind.GAP]
+    assert gap.subject == "all transformations"
+
+
+async def test_a_first_start_knows_of_no_gap() -> None:
+    async with cdf_rig(initial_lookback="2020-01-01") as rig:
+        rig.simulator.add_transformation("pumps")
+        for number in range(1100):
+            rig.simulator.start_run("pumps", Story(0.1, 1), at=rig.clock.now() - timedelta(minutes=number))
+        await rig.lives.cycle()
+        assert len(rig.lives.runs) == 1000
+        assert rig.lives.skips == []
+
+
+# Which jobs
+
+
+@pytest.mark.parametrize(
+    ("rules", "watched"),
+    [
+        ({"include": ["sap_*"]}, {"sap_pumps", "sap_orders"}),
+        ({"exclude": ["sap_*"]}, {"daily"}),
+        ({"include": ["sap_*"], "exclude": ["*orders"]}, {"sap_pumps"}),
+        ({"include": ["Every day*"]}, {"daily"}),
+        ({"include": ["transformation/daily"]}, {"daily"}),
+        ({"include": ["SAP_*"]}, set()),
+    ],
+)
+async def test_include_and_exclude(rules: dict[str, Any], watched: set[str]) -> None:
+    async with cdf_rig(**rules) as rig:
+        for external_id in ("sap_pumps", "sap_orders"):
+            rig.simulator.add_transformation(external_id)
+        rig.simulator.add_transformation("daily", name="Every day at noon")
+        for external_id in ("sap_pumps", "sap_orders", "daily"):
+            rig.simulator.start_run(external_id)
+        await rig.lives.follow(10)
+        assert {run.job.name for run in rig.lives.runs.values()} == {f"transformation/{name}" for name in watched}
+        left_out = [skip for skip in rig.lives.skips if skip.kind is SkipKind.FILTERED]
+        assert len(left_out) == 3 - len(watched)
+
+
+async def test_names_that_cannot_be_read_decide_nothing() -> None:
+    async with cdf_rig(include=["Every day*"]) as rig:
+        rig.simulator.add_transformation("daily", name="Every day at noon")
+        rig.simulator.start_run("daily")
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="transformations/byids", times=4, status=500))
+        with pytest.raises(Unavailable):
+            await rig.lives.cycle()
+        await rig.lives.cycle()
+        assert len(rig.lives.runs) == 1
+
+
+async def test_a_private_transformation_is_watched_without_its_definition(rig: CdfRig) -> None:
+    rig.simulator.add_transformation("secret", is_public=False, owner="somebody")
+    job = rig.simulator.start_run("secret")
+    await rig.lives.follow(10)
+    run = rig.lives.runs[str(job.id)]
+    assert (run.job.name, run.job.description) == ("transformation/secret", None)
+
+
+async def test_a_rename_keeps_the_jobs_identity_through_a_restart(rig: CdfRig) -> None:
+    first = rig.simulator.start_run("pumps")
+    await rig.lives.follow(20)
+    rig.simulator.change_transformation("pumps", external_id="pumps_v2")
+    await rig.platform_again()
+    second = rig.simulator.start_run("pumps_v2")
+    await rig.lives.follow(20)
+    one, two = (rig.lives.runs[str(job.id)] for job in (first, second))
+    assert two.job.name == one.job.name == "transformation/pumps"
+    assert two.facts.ids["transformationExternalId"] == "pumps_v2"
+    taken = rig.simulator.add_transformation("pumps")
+    third = rig.simulator.start_run("pumps")
+    await rig.lives.follow(20)
+    assert rig.lives.runs[str(third.id)].job.name == f"transformation/{taken.id}"
+
+
+async def test_a_transformation_made_again_goes_on_under_its_name(rig: CdfRig) -> None:
+    rig.simulator.start_run("pumps")
+    await rig.lives.follow(20)
+    rig.simulator.remove_transformation("pumps")
+    rig.simulator.add_transformation("pumps")
+    again = rig.simulator.start_run("pumps")
+    await rig.lives.follow(20)
+    assert rig.lives.runs[str(again.id)].job.name == "transformation/pumps"
+
+
+async def test_definitions_come_once_and_what_changed_hourly(rig: CdfRig) -> None:
+    rig.simulator.change_transformation("pumps", name="Pumps", owner="anna@example.com", tags=["sap"], data_set_id=4)
+    rig.simulator.start_run("pumps")
+    await rig.lives.follow(60)
+    rig.simulator.start_run("pumps")
+    await rig.lives.follow(60)
+    assert await _requests(rig, "/transformations/byids") == 1
+    rig.simulator.change_transformation("pumps", name="Pumps of plant A")
+    rig.clock.advance(3600)
+    await rig.lives.cycle()
+    job = rig.simulator.start_run("pumps")
+    await rig.lives.follow(20)
+    run = rig.lives.runs[str(job.id)]
+    assert run.job.description == "Pumps of plant A"
+    assert run.job.tags == (("sap", "true"), ("dataSetId", "4"))
+    assert await _requests(rig, "/transformations/byids") == 1
+    assert await _requests(rig, "/transformations/filter") == 1
+    assert run.job.owners
+    assert "anna" not in repr(run)
+
+
+# The budget
+
+
+@pytest.mark.parametrize(("open_jobs", "expected"), [(10, 2), (1_000, 2), (10_000, 11)])
+async def test_requests_of_a_steady_cycle(open_jobs: int, expected: int) -> None:
+    modes = Modes(retention_jobs=None, concurrency_limit=None)
+    async with cdf_rig(modes) as rig:
+        rig.simulator.add_transformation("pumps")
+        for _ in range(open_jobs):
+            rig.simulator.start_run("pumps", Story(runs_for=None), at=rig.clock.now() - timedelta(minutes=20))
+        await rig.lives.cycle()
+        rig.clock.advance(400)
+        await rig.lives.cycle()
+        for _ in range(2):
+            before = rig.requests()
+            await rig.lives.cycle()
+            assert rig.requests() - before == expected
+            rig.clock.advance(30)
+        assert len(rig.lives.runs) == open_jobs
+
+
+async def test_new_jobs_cost_no_request_of_their_own(rig: CdfRig) -> None:
+    await rig.lives.cycle()
+    rig.simulator.start_run("pumps", Story(runs_for=None))
+    await rig.lives.cycle()
+    for _ in range(5):
+        before = rig.requests()
+        rig.simulator.start_run("pumps", Story(runs_for=None))
+        await rig.lives.cycle()
+        assert rig.requests() - before == 2
+
+
+async def _requests(rig: CdfRig, path: str) -> int:
+    """Requests at the simulator whose path ends so."""
+    answer = await rig.platform._context.http.request("GET", f"{rig.served.url}/_control/requests")
+    return sum(count for key, count in answer.json()["requests"].items() if key.endswith(path))
+
+
+def _after(rig: CdfRig, pages: int, fault: Fault) -> None:
+    """Lets so many pages of the list through before the fault."""
+    rig.simulator.faults.plan(Fault(FaultKind.SLOW, path="GET .*/jobs$", times=pages))
+    rig.simulator.faults.plan(fault)

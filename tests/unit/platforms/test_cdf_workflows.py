@@ -1,0 +1,165 @@
+"""Workflow executions as parents of CDF jobs: first to start, last to end, and never in the way."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from collector.lifecycle import finish
+from collector.model import EventKind, RunState
+from collector.simulators.cdf import READ, Ending, Story
+from collector.simulators.faults import Fault, FaultKind
+from tests.cdf_rig import CdfRig, cdf_rig
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[CdfRig]:
+    async with cdf_rig(workflows=True) as made:
+        for external_id in ("pumps", "orders"):
+            made.simulator.add_transformation(external_id)
+        yield made
+
+
+def order(rig: CdfRig) -> list[tuple[str, EventKind]]:
+    """Who said what, in the order of commits; "w" is a workflow, "j" a job."""
+    return [("w" if "/" in key else "j", transition.kind) for key, transition in rig.lives.transitions]
+
+
+async def test_a_parent_starts_before_its_children_and_ends_after_them(rig: CdfRig) -> None:
+    await rig.lives.cycle()
+    tasks = [("pumps", Story(1, 10)), ("orders", Story(1, 20))]
+    made = rig.simulator.start_workflow("nightly", tasks)
+    await rig.lives.follow(120)
+    said = order(rig)
+    assert (said[0], said[-1]) == (("w", EventKind.START), ("w", EventKind.COMPLETE))
+    assert said.count(("j", EventKind.COMPLETE)) == 2
+    key = f"workflow/{made.id}"
+    run = rig.lives.runs[key]
+    assert (str(run.run_id), run.job.name) == (made.id, "workflow/nightly")
+    children = [run for run in rig.lives.runs.values() if run.parent is not None]
+    assert len(children) == 2
+    assert {child.parent.key for child in children if child.parent} == {key}
+    ends = [rig.lives.at(child.key, EventKind.COMPLETE).at for child in children]
+    assert rig.lives.at(key, EventKind.COMPLETE).at == max(ends)
+
+
+@pytest.mark.parametrize(
+    ("story", "state"),
+    [(Story(ends=Ending.FAILED), RunState.FAILED), (Story(ends=Ending.NEVER_STARTED), RunState.FAILED)],
+)
+async def test_a_workflow_fails_with_its_task(rig: CdfRig, story: Story, state: RunState) -> None:
+    made = rig.simulator.start_workflow("nightly", [("pumps", story), ("gone", None)])
+    await rig.lives.follow(60)
+    assert rig.lives.runs[f"workflow/{made.id}"].state is state
+    assert order(rig)[-1] == ("w", EventKind.FAIL)
+
+
+async def test_a_workflow_that_ran_between_two_polls(rig: CdfRig) -> None:
+    await rig.lives.cycle()
+    rig.simulator.start_workflow("nightly", [("pumps", Story(0.5, 1))])
+    rig.clock.advance(60)
+    await rig.lives.follow(30)
+    assert [who for who, _ in order(rig)] == ["w", "j", "j", "w"]
+
+
+async def test_a_terminated_workflow_waits_for_the_job_that_goes_on(rig: CdfRig) -> None:
+    made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, 300))])
+    await rig.lives.follow(20)
+    rig.simulator.terminate_workflow(made.id)
+    terminated = rig.clock.now()
+    await rig.lives.follow(200)
+    assert EventKind.ABORT not in rig.lives.kinds(f"workflow/{made.id}")
+    await rig.lives.follow(120)
+    assert order(rig)[-1] == ("w", EventKind.ABORT)
+    assert rig.lives.at(f"workflow/{made.id}", EventKind.ABORT).at == terminated
+
+
+async def test_a_workflow_without_transformations_is_none_of_our_business(rig: CdfRig) -> None:
+    rig.simulator.start_workflow("nightly", [])
+    rig.simulator.start_run("pumps")
+    await rig.lives.follow(30)
+    assert [run.job.name for run in rig.lives.runs.values()] == ["transformation/pumps"]
+    assert all(run.parent is None for run in rig.lives.runs.values())
+
+
+async def test_a_new_process_finds_the_parent_of_a_later_task(rig: CdfRig) -> None:
+    made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, 7200)), ("orders", None)])
+    await rig.lives.follow(20)
+    rig.clock.advance(3000)
+    await rig.platform_again(workflows=True)
+    late = rig.simulator.start_run("orders", Story(1, 4000))
+    made.tasks[1].job = late
+    await rig.lives.follow(30)
+    parent = rig.lives.runs[str(late.id)].parent
+    assert parent is not None
+    assert parent.key == f"workflow/{made.id}"
+    await rig.lives.follow(9000, every=300)
+    assert order(rig)[-1] == ("w", EventKind.COMPLETE)
+
+
+async def test_an_end_waits_for_children_whose_enrichment_takes_its_time(rig: CdfRig) -> None:
+    made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, 5))])
+    await rig.lives.cycle()
+    rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="metrics", times=-1, status=400))
+    rig.clock.advance(20)
+    held = rig.lives._enrich
+    rig.lives._enrich = _nothing  # type: ignore[method-assign]
+    await rig.lives.follow(60)
+    assert rig.lives.runs[f"workflow/{made.id}"].ended_at is None
+    for run in list(rig.lives.runs.values()):
+        rig.lives._apply([finish(run, None, problem="out of time")])
+    await rig.lives.follow(60)
+    rig.lives._enrich = held  # type: ignore[method-assign]
+    assert order(rig)[-1] == ("w", EventKind.COMPLETE)
+
+
+async def test_jobs_go_on_alone_where_the_capability_is_missing(rig: CdfRig) -> None:
+    rig.simulator.identity.capabilities = {READ}
+    rig.simulator.start_workflow("nightly", [("pumps", None)])
+    await rig.lives.follow(30)
+    assert order(rig) == [("j", EventKind.OTHER), ("j", EventKind.START), ("j", EventKind.COMPLETE)]
+
+
+async def test_an_execution_that_is_gone_is_missing(rig: CdfRig) -> None:
+    made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, None))])
+    await rig.lives.follow(20)
+    rig.simulator.executions.clear()
+    await rig.platform_again(workflows=True)
+    await rig.lives.follow(20)
+    assert not rig.lives.runs[f"workflow/{made.id}"].open
+
+
+async def test_an_outage_of_workflows_is_no_vanishing(rig: CdfRig) -> None:
+    made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, None))])
+    await rig.lives.follow(20)
+    rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="workflows", times=-1, status=500))
+    await rig.lives.follow(60)
+    assert rig.lives.runs[f"workflow/{made.id}"].misses == 0
+
+
+async def test_the_switch_is_off_unless_it_is_set() -> None:
+    async with cdf_rig() as rig:
+        rig.simulator.add_transformation("pumps")
+        rig.simulator.start_workflow("nightly", [("pumps", None)])
+        await rig.lives.follow(30)
+        assert [run.parent for run in rig.lives.runs.values()] == [None]
+
+
+async def test_a_steady_cycle_costs_one_request_more(rig: CdfRig) -> None:
+    rig.simulator.start_workflow("nightly", [("pumps", Story(1, None))])
+    await rig.lives.follow(30)
+    before = rig.requests()
+    await rig.lives.cycle()
+    assert rig.requests() - before == 3
+
+
+async def test_executions_that_are_long_over_are_forgotten(rig: CdfRig) -> None:
+    for _ in range(5):
+        rig.simulator.start_workflow("nightly", [("pumps", Story(1, 5))])
+        await rig.lives.follow(1800, every=60)
+    assert len(rig.platform._workflows._watched) < 3
+    assert timedelta(seconds=len(rig.platform._workflows._settled)) < timedelta(seconds=5)
+
+
+async def _nothing() -> None:
+    pass
