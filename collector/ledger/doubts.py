@@ -6,7 +6,7 @@ that was under way when its process was killed.
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, tuple_, update
 
 from collector.ledger import outgoing, schema
 from collector.ledger.leases import Lease, fence
@@ -72,6 +72,16 @@ def postpone(conn: Connection, lease: Lease, sink_id: int, run_id: int, check_at
     table = schema.doubt
     later = update(table).where(*_of(sink_id, [run_id]))
     conn.execute(later.values(check_at=check_at_ms, attempts=table.c.attempts + 1))
+
+
+def forget_dropped_ends(conn: Connection, sink_id: int, events: Sequence[tuple[int, int]]) -> None:
+    """These events, by strand and seq, will never be sent: where one is the end of a run, nothing is left to look at."""
+    table, event = schema.doubt, schema.event
+    for some in chunks(events):
+        ends = select(event.c.run_id).where(
+            tuple_(event.c.strand_id, event.c.seq).in_(some), event.c.kind.in_(_TERMINAL)
+        )
+        conn.execute(delete(table).where(table.c.sink_id == sink_id, table.c.run_id.in_(ends)))
 
 
 def _of(sink_id: int, runs: Sequence[int]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

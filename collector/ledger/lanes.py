@@ -107,7 +107,7 @@ def settle(
     _forget_sent_again(conn, sink_id, heads.lanes(delivered))
     _park(conn, sink_id, [(heads.lane(one.item), one) for one in refused], now_ms)
     superseded = _supersede(conn, sink_id, delivered, now_ms)
-    owing.move_on(conn, sink_id, kinds, heads.lanes(done))
+    owing.move_on(conn, sink_id, kinds, heads.lanes(done), now_ms)
     _postpone(conn, sink_id, retried)
     _count(conn, sink_id, heads.lanes(done), heads.lanes([one.item for one in refused]))
     doubted = 0

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Update, and_, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Update, and_, case, delete, func, select, update
 
 from collector.ledger import schema, tallies
 from collector.ledger.rows import chunks
@@ -92,18 +92,18 @@ def locked(conn: Connection, sink_id: int, strands: Iterable[int]) -> dict[int, 
     return found
 
 
-def move_on(conn: Connection, sink_id: int, wanted: frozenset[EventKind], lanes: Sequence[Lane]) -> None:
+def move_on(conn: Connection, sink_id: int, wanted: frozenset[EventKind], lanes: Sequence[Lane], now_ms: int) -> None:
     """The heads of these lanes are settled: on to the next wanted events; lanes without one are gone."""
-    again = _to_next_retry(conn, sink_id, [lane for lane in lanes if lane.resume_seq is not None])
+    again = _to_next_retry(conn, sink_id, [lane for lane in lanes if lane.resume_seq is not None], now_ms)
     table = schema.lane
     rest = [lane.strand_id for lane in lanes if lane.strand_id not in again]
     for some in chunks(rest):
-        moved = set(conn.scalars(_to_next_wanted(sink_id, wanted, some)))
+        moved = set(conn.scalars(_to_next_wanted(sink_id, wanted, some, now_ms)))
         if finished := [strand for strand in some if strand not in moved]:
             conn.execute(delete(table).where(table.c.sink_id == sink_id, table.c.strand_id.in_(finished)))
 
 
-def _to_next_wanted(sink_id: int, wanted: frozenset[EventKind], strands: Sequence[int]) -> Update:
+def _to_next_wanted(sink_id: int, wanted: frozenset[EventKind], strands: Sequence[int], now_ms: int) -> Update:
     lane, event = schema.lane, schema.event
     old, ahead = lane.alias("old"), event.alias("ahead")
     seq = (
@@ -130,7 +130,7 @@ def _to_next_wanted(sink_id: int, wanted: frozenset[EventKind], strands: Sequenc
         .values(
             next_seq=head.c.seq,
             resume_seq=None,
-            due_at=head.c.created_at,
+            due_at=case((head.c.created_at > now_ms, now_ms), else_=head.c.created_at),
             since=head.c.created_at,
             attempts=0,
             cause=None,
@@ -139,7 +139,7 @@ def _to_next_wanted(sink_id: int, wanted: frozenset[EventKind], strands: Sequenc
     )
 
 
-def _to_next_retry(conn: Connection, sink_id: int, lanes: Sequence[Lane]) -> set[int]:
+def _to_next_retry(conn: Connection, sink_id: int, lanes: Sequence[Lane], now_ms: int) -> set[int]:
     """Of lanes whose head was a parked event sent again, those with another one on its way behind it."""
     parked, event = schema.parked, schema.event
     after = {lane.strand_id: lane.next_seq for lane in lanes}
@@ -154,16 +154,13 @@ def _to_next_retry(conn: Connection, sink_id: int, lanes: Sequence[Lane]) -> set
         rows = conn.execute(queued).tuples()
         heads.update({strand: (seq, at) for strand, seq, at in rows if seq > after[strand]})
     for strand, (seq, at) in heads.items():
-        set_head(conn, sink_id, strand, seq, at)
+        set_head(conn, sink_id, strand, seq, at, now_ms)
     return set(heads)
 
 
-def set_head(conn: Connection, sink_id: int, strand_id: int, seq: int, created_at: int) -> None:
+def set_head(conn: Connection, sink_id: int, strand_id: int, seq: int, created_at: int, now_ms: int) -> None:
     """What the lane goes on with after this head stays as it is."""
     table = schema.lane
-    conn.execute(
-        update(table)
-        .where(table.c.sink_id == bindparam("of_sink"), table.c.strand_id == bindparam("of_strand"))
-        .values(next_seq=seq, due_at=created_at, since=created_at, attempts=0, cause=None),
-        {"of_sink": sink_id, "of_strand": strand_id},
-    )
+    of_lane = table.c.sink_id == sink_id, table.c.strand_id == strand_id
+    head = {"next_seq": seq, "due_at": min(created_at, now_ms), "since": created_at, "attempts": 0, "cause": None}
+    conn.execute(update(table).where(*of_lane).values(head))

@@ -1,10 +1,13 @@
 """What people and metrics are shown; each answer costs a few index steps, but for the lists, which are limited."""
 
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from sqlalchemy import Connection
+from sqlalchemy import Column, Connection, Select, func, select
 
+from collector.ledger import schema
+from collector.ledger.schema import db_now
 from collector.model import RunState
 
 
@@ -87,7 +90,7 @@ class SkipRow:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRow:
-    """`left_ms` until it can be taken over, 0 or less when it can."""
+    """`left_ms` until it can be taken over, 0 when it can."""
 
     name: str
     holder: str
@@ -96,27 +99,128 @@ class LeaseRow:
 
 
 def sinks(conn: Connection) -> list[SinkRow]:
-    raise NotImplementedError
+    """By name, those that left the configuration too."""
+    table, doubt = schema.sink, schema.doubt
+    columns = select(table.c.id, table.c.name, table.c.unclean_at, table.c.retired_at).order_by(table.c.name)
+    counts = _sums(conn, schema.tally.c.sink_id)
+    doubted = _dict(conn, select(doubt.c.sink_id, func.count()).group_by(doubt.c.sink_id))
+    return [
+        SinkRow(
+            id=number,
+            name=name,
+            pending=counts.get(number, _NOTHING)[0],
+            parked=counts.get(number, _NOTHING)[1],
+            doubts=doubted.get(number, 0),
+            oldest=_oldest(conn, number),
+            cause=_cause(conn, number),
+            unclean_at=unclean_at,
+            retired_at=retired_at,
+        )
+        for number, name, unclean_at, retired_at in conn.execute(columns)
+    ]
 
 
 def sources(conn: Connection) -> list[SourceRow]:
-    raise NotImplementedError
+    """By name, those that left the configuration too."""
+    table = schema.source
+    columns = select(table.c.id, table.c.name, table.c.polled_at, table.c.hinted_at).order_by(table.c.name)
+    counts, states, abandoned = _sums(conn, schema.tally.c.source_id), _open_states(conn), _abandoned(conn)
+    return [
+        SourceRow(
+            id=number,
+            name=name,
+            polled_at=polled_at,
+            hinted_at=hinted_at,
+            open=states.get(number, {}),
+            abandoned=abandoned.get(number, 0),
+            pending=counts.get(number, _NOTHING)[0],
+            parked=counts.get(number, _NOTHING)[1],
+        )
+        for number, name, polled_at, hinted_at in conn.execute(columns)
+    ]
+
+
+_NOTHING = (0, 0)
+
+
+def _sums(conn: Connection, by: Column[int]) -> dict[int, tuple[int, int]]:
+    """Pending and parked events, by sink or by source."""
+    tally = schema.tally
+    sums = select(by, func.sum(tally.c.pending), func.sum(tally.c.parked)).group_by(by)
+    return {key: (int(pending), int(parked)) for key, pending, parked in conn.execute(sums)}
+
+
+def _dict(conn: Connection, pairs: Select[int, int]) -> dict[int, int]:
+    return dict(conn.execute(pairs).all())
+
+
+def _oldest(conn: Connection, sink_id: int) -> int | None:
+    """One index step each: the first lane that was never tried is due since its commit; a retried one keeps that."""
+    lane = schema.lane
+    of_sink = lane.c.sink_id == sink_id
+    first = conn.scalar(select(func.min(lane.c.due_at)).where(of_sink))
+    retried = conn.scalar(select(func.min(lane.c.since)).where(of_sink, lane.c.attempts > 0))
+    return min((at for at in (first, retried) if at is not None), default=None)
+
+
+def _cause(conn: Connection, sink_id: int) -> str | None:
+    lane = schema.lane
+    retried = select(lane.c.cause).where(lane.c.sink_id == sink_id, lane.c.attempts > 0)
+    return conn.scalar(retried.order_by(lane.c.since).limit(1))
+
+
+def _open_states(conn: Connection) -> dict[int, dict[RunState, int]]:
+    run = schema.run
+    counts = select(run.c.source_id, run.c.state, func.count()).where(run.c.ended_at.is_(None))
+    found: defaultdict[int, dict[RunState, int]] = defaultdict(dict)
+    for source_id, state, count in conn.execute(counts.group_by(run.c.source_id, run.c.state)):
+        found[source_id][RunState(state)] = count
+    return found
+
+
+def _abandoned(conn: Connection) -> dict[int, int]:
+    run = schema.run
+    counts = select(run.c.source_id, func.count()).where(run.c.ended_at.is_(None), run.c.abandoned_at.is_not(None))
+    return _dict(conn, counts.group_by(run.c.source_id))
 
 
 def runs(conn: Connection, limit: int, *, source_id: int | None = None, state: RunState | None = None) -> list[RunRow]:
     """Newest first."""
-    raise NotImplementedError
+    run, source = schema.run, schema.source
+    columns = [run.c[field.name] for field in fields(RunRow) if field.name != "source"]
+    rows = select(source.c.name.label("source"), *columns).join(source, source.c.id == run.c.source_id)
+    if source_id is not None:
+        rows = rows.where(run.c.source_id == source_id)
+    if state is not None:
+        rows = rows.where(run.c.state == state)
+    found = conn.execute(rows.order_by(run.c.id.desc()).limit(limit)).mappings()
+    return [RunRow(**{**row, "state": RunState(row["state"])}) for row in found]
 
 
 def jobs(conn: Connection, limit: int, *, source_id: int | None = None) -> list[JobRow]:
     """By source and name."""
-    raise NotImplementedError
+    job, source = schema.job, schema.source
+    columns = [job.c[field.name] for field in fields(JobRow) if field.name != "source"]
+    rows = select(source.c.name.label("source"), *columns).join(source, source.c.id == job.c.source_id)
+    if source_id is not None:
+        rows = rows.where(job.c.source_id == source_id)
+    found = conn.execute(rows.order_by(job.c.source_id, job.c.name).limit(limit)).mappings()
+    return [JobRow(**{**row, "state": RunState(row["state"])}) for row in found]
 
 
 def skips(conn: Connection, limit: int, *, source_id: int | None = None) -> list[SkipRow]:
     """Latest first."""
-    raise NotImplementedError
+    skip, source = schema.skip, schema.source
+    columns = [skip.c[field.name] for field in fields(SkipRow) if field.name != "source"]
+    rows = select(source.c.name.label("source"), *columns).join(source, source.c.id == skip.c.source_id)
+    if source_id is not None:
+        rows = rows.where(skip.c.source_id == source_id)
+    latest = rows.order_by(skip.c.last_at.desc(), skip.c.source_id, skip.c.kind, skip.c.subject)
+    return [SkipRow(**row) for row in conn.execute(latest.limit(limit)).mappings()]
 
 
 def leases(conn: Connection) -> list[LeaseRow]:
-    raise NotImplementedError
+    """By name."""
+    lease = schema.lease
+    rows = select(lease.c.name, lease.c.holder, lease.c.token, lease.c.expires_at - db_now()).order_by(lease.c.name)
+    return [LeaseRow(name, holder, token, max(0, left)) for name, holder, token, left in conn.execute(rows)]

@@ -1,22 +1,84 @@
 """Sources and sinks as configured, and what becomes of sinks that come and go."""
 
+import logging
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, insert, select, update
 
+from collector.ledger import owing, returning, schema, tallies
+from collector.logs import fields
 from collector.model import EventKind
+
+log = logging.getLogger("lineage.ledger")
+
+FEW = 10_000
+"""With no more lanes than that a sink's counts are made afresh at every start: 20 ms."""
 
 
 def sync_sources(conn: Connection, names: Iterable[str], now_ms: int) -> dict[str, int]:
     """Numbers of the configured sources; new ones are added, those that left are kept with all they have."""
-    raise NotImplementedError
+    table, names = schema.source, sorted(set(names))
+    if names:
+        rows = [{"name": name} for name in names]
+        conn.execute(schema.upsert(conn, table).on_conflict_do_nothing(index_elements=["name"]), rows)
+    found = conn.execute(select(table.c.name, table.c.id).where(table.c.name.in_(names)))
+    return dict(found.all())
 
 
 def sync_sinks(conn: Connection, wanted: Mapping[str, frozenset[EventKind]], now_ms: int) -> dict[str, int]:
-    """Numbers of the configured sinks, each with the kinds of event it wants."""
-    raise NotImplementedError
+    """Numbers of the configured sinks, each with the kinds of event it wants.
+
+    A new sink is owed the open runs from their START on. One that left keeps what it was owed, and retention no longer
+    waits for it; when it comes back it is told how the runs it knew went on. Another choice of kinds holds from each
+    lane's next event on.
+    """
+    table = schema.sink
+    known = {row["name"]: row for row in conn.execute(select(table)).mappings()}
+    _retire(
+        conn, [row["id"] for name, row in known.items() if name not in wanted and row["retired_at"] is None], now_ms
+    )
+    numbers: dict[str, int] = {}
+    for name, kinds in sorted(wanted.items()):
+        if name not in known:
+            numbers[name] = _add(conn, name, kinds, now_ms)
+            continue
+        before = known[name]
+        numbers[name] = before["id"]
+        changed = before["filter"] != owing.written(kinds)
+        if changed:
+            conn.execute(update(table).where(table.c.id == before["id"]).values(filter=owing.written(kinds)))
+        if before["retired_at"] is not None:
+            returning.come_back(conn, before, kinds, now_ms)
+        elif changed or _has_few_lanes(conn, before["id"]):
+            tallies.recount(conn, before["id"], kinds)
+    return numbers
 
 
 def mark_unclean(conn: Connection, sink_id: int, now_ms: int) -> None:
     """The sink's lease was taken over from a holder that had not given it back (`Lease.clean` is False)."""
-    raise NotImplementedError
+    conn.execute(update(schema.sink).where(schema.sink.c.id == sink_id).values(unclean_at=now_ms))
+
+
+def _add(conn: Connection, name: str, kinds: frozenset[EventKind], now_ms: int) -> int:
+    row = {"name": name, "filter": owing.written(kinds), "since_event": returning.next_event(conn)}
+    sink_id: int = conn.execute(insert(schema.sink).returning(schema.sink.c.id), row).scalar_one()
+    starts = returning.starts_of_open_runs(conn)
+    returning.owe_from(conn, sink_id, kinds, starts)
+    tallies.recount(conn, sink_id, kinds)
+    log.info("sink.new", extra=fields(sink=name, open_runs=len(starts)))
+    return sink_id
+
+
+def _retire(conn: Connection, sinks: list[int], now_ms: int) -> None:
+    if sinks:
+        table = schema.sink
+        gone = {"retired_at": now_ms, "until_event": returning.next_event(conn)}
+        conn.execute(update(table).where(table.c.id.in_(sinks)).values(gone))
+        log.warning(
+            "sink.retired", extra=fields(sinks=len(sinks), cause="no longer configured; what it is owed is kept")
+        )
+
+
+def _has_few_lanes(conn: Connection, sink_id: int) -> bool:
+    some = select(schema.lane.c.strand_id).where(schema.lane.c.sink_id == sink_id).limit(FEW + 1).subquery()
+    return (conn.scalar(select(func.count()).select_from(some)) or 0) <= FEW

@@ -1,11 +1,16 @@
 """What people and hints ask for, done by whoever holds the lease of the source or sink."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert, select, update
 
-from collector.ledger.leases import Lease
+from collector.errors import LedgerError
+from collector.ledger import news, schema
+from collector.ledger.leases import Lease, fence
+from collector.ledger.news import News
 
 
 class RequestKind(StrEnum):
@@ -39,31 +44,67 @@ class Request:
     done_at: int | None = None
 
 
+_INTERRUPTED = '{"error": "the collector was stopped while it did this: nobody knows whether it happened"}'
+
+
 def add(conn: Connection, kind: RequestKind, target: str, body: str, now_ms: int) -> int:
     """The request's number, to ask for its answer."""
-    raise NotImplementedError
+    row = {"kind": kind, "target": target, "body": body, "created_at": now_ms, "state": RequestState.NEW}
+    number: int = conn.execute(insert(schema.request).returning(schema.request.c.id), row).scalar_one()
+    news.tell(conn, News.REQUESTS)
+    return number
 
 
 def claim(conn: Connection, lease: Lease, limit: int) -> list[Request]:
     """New requests to the lease's name, oldest first, now this holder's to do. Begin only after the commit."""
-    raise NotImplementedError
+    fence(conn, lease)
+    table = schema.request
+    new = select(table).where(
+        table.c.target == lease.name, table.c.done_at.is_(None), table.c.state == RequestState.NEW
+    )
+    rows = conn.execute(new.order_by(table.c.id).limit(limit)).mappings().all()
+    if rows:
+        ours = update(table).where(table.c.id.in_([row["id"] for row in rows]))
+        conn.execute(ours.values(state=RequestState.CLAIMED))
+    return [_request({**row, "state": RequestState.CLAIMED}) for row in rows]
 
 
 def take_over(conn: Connection, lease: Lease, now_ms: int) -> list[Request]:
-    """Once after taking the lease: what a former holder had begun. Triggers become doubtful and are returned, all else
-    is new again.
+    """Once after taking the lease: what a former holder had begun. Triggers become doubtful and are returned, for what
+    may have started a run is never repeated; all else is new again.
     """
-    raise NotImplementedError
+    fence(conn, lease)
+    table = schema.request
+    begun = table.c.target == lease.name, table.c.done_at.is_(None), table.c.state == RequestState.CLAIMED
+    doubtful = {"state": RequestState.DOUBTFUL, "answer": _INTERRUPTED, "done_at": now_ms}
+    triggers = update(table).where(*begun, table.c.kind == RequestKind.TRIGGER).values(doubtful).returning(table)
+    found = [_request(row) for row in conn.execute(triggers).mappings()]
+    conn.execute(update(table).where(*begun).values(state=RequestState.NEW))
+    return found
 
 
 def finish(conn: Connection, lease: Lease, request_id: int, state: RequestState, answer: str, now_ms: int) -> None:
-    raise NotImplementedError
+    """Raises `LedgerError` for a request that is not this lease's to answer, or answered before."""
+    fence(conn, lease)
+    table = schema.request
+    ours = table.c.id == request_id, table.c.target == lease.name, table.c.done_at.is_(None)
+    done = conn.execute(update(table).where(*ours).values(state=state, answer=answer, done_at=now_ms))
+    if not done.rowcount:
+        raise LedgerError(f"request {request_id} is not open for {lease.name}; its answer was not written")
 
 
 def get(conn: Connection, request_id: int) -> Request | None:
-    raise NotImplementedError
+    """None for one that never was, or was done long ago."""
+    row = conn.execute(select(schema.request).where(schema.request.c.id == request_id)).mappings().one_or_none()
+    return None if row is None else _request(row)
 
 
 def hint(conn: Connection, source_id: int, now_ms: int) -> None:
     """Something outside said that this source changed: see `runs.source_state`."""
-    raise NotImplementedError
+    table = schema.source
+    conn.execute(update(table).where(table.c.id == source_id).values(hinted_at=now_ms))
+    news.tell(conn, News.REQUESTS)
+
+
+def _request(row: Mapping[Any, Any]) -> Request:
+    return Request(**{**row, "kind": RequestKind(row["kind"]), "state": RequestState(row["state"])})
