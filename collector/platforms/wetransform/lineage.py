@@ -78,7 +78,7 @@ def facts(
     return Facts(
         inputs=_input(place, source_id, known, seen.original_file),
         outputs=_output(place, handle, known, customer, seen.transformed_file),
-        error=(seen.details or seen.words or "the vendor gives no reason") if failed else None,
+        error=redacted(seen.details or seen.words or "the vendor gives no reason") if failed else None,
         error_language="wetransform" if failed else None,
         engine="wetransform",
         external_id=seen.key,

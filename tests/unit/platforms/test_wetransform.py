@@ -1,0 +1,632 @@
+"""The adapter against the simulator over real HTTP, with simulated time."""
+
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, TriggerError, Unavailable
+from collector.lifecycle import VanishedPolicy
+from collector.model import EventKind, Observation, RunState, SkipKind
+from collector.names import namespace_fault
+from collector.platforms.wetransform import Wetransform
+from collector.platforms.wetransform.envelope import Envelope
+from collector.platforms.wetransform.reading import automation
+from collector.platforms.wetransform.runs import Whose
+from collector.simulators.faults import Fault, FaultKind
+from collector.simulators.wetransform import Plan, Story
+from collector.simulators.wetransform.stories import STEPS
+from collector.simulators.wetransform.world import Run as SimulatedRun
+from tests.simulated import POLICY, Lives, SimulatedClock
+from tests.wetransform_stage import NAMESPACE, TOKEN, Stage, on_stage, watched
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    return SimulatedClock()
+
+
+@pytest.fixture
+async def stage(clock: SimulatedClock) -> AsyncIterator[Stage]:
+    async with on_stage(clock) as stage:
+        yield stage
+
+
+class TestFollowing:
+    async def test_a_run_from_its_start_to_its_end(self, stage: Stage) -> None:
+        run, lives = stage.start(seconds=60), stage.lives()
+        await watched(lives, run)
+        await lives.follow(90)
+
+        assert lives.kinds(run.key) == [EventKind.OTHER, EventKind.START, EventKind.COMPLETE]
+        known = lives.runs[run.key]
+        assert known.run_id == UUID(run.key)
+        assert known.state is RunState.SUCCEEDED
+        assert known.queued_at == run.created_at
+        assert [it["state"] for it in stage.simulator.truth()] == ["succeeded"]
+
+    async def test_the_end_lies_within_the_interval_that_is_told(self, stage: Stage) -> None:
+        run, lives = stage.start(seconds=60), stage.lives()
+        await watched(lives, run)
+        await lives.follow(90)
+
+        for kind, really in ((EventKind.START, run.started_at), (EventKind.COMPLETE, run.ended_at)):
+            told, moment = lives.at(run.key, kind), really(stage.clock.now())
+            assert told.within is not None
+            assert told.within.after is not None
+            assert moment is not None
+            assert told.within.after <= moment <= told.within.until == told.at
+
+    async def test_begun_and_ended_between_two_polls(self, stage: Stage) -> None:
+        run, lives = stage.start(Story.INSTANT, 2), stage.lives()
+        await watched(lives, run)
+        stage.clock.advance(5)
+        await lives.cycle()
+        assert lives.kinds(run.key) == [EventKind.OTHER, EventKind.START, EventKind.COMPLETE]
+        assert lives.at(run.key, EventKind.START).at == run.created_at
+
+    async def test_a_run_that_had_ended_when_it_was_handed_in(self, stage: Stage) -> None:
+        run, lives = stage.start(seconds=5), stage.lives()
+        stage.clock.advance(100)
+        await watched(lives, run)
+        await lives.cycle()
+        assert lives.kinds(run.key) == [EventKind.START, EventKind.COMPLETE]
+
+    @pytest.mark.parametrize("step", [step for step in STEPS if step not in {"processed", "failed"}])
+    async def test_failing_at_each_step(self, stage: Stage, step: str) -> None:
+        run, lives = stage.start(Story.FAILING, 30, at_step=step), stage.lives()
+        await watched(lives, run)
+        await lives.follow(700, every=30)
+        assert lives.kinds(run.key)[-1] is EventKind.FAIL
+        assert lives.runs[run.key].facts.error == "The column 'amount' holds a value that is no number (row 12)."
+
+    @pytest.mark.parametrize("story", [Story.REVIEW, Story.SELECT])
+    async def test_waiting_for_a_person_is_an_event_and_so_is_its_end(self, stage: Stage, story: Story) -> None:
+        run, lives = stage.start(story, 3600), stage.lives()
+        await watched(lives, run)
+        await lives.follow(5400, every=20)
+        kinds = lives.kinds(run.key)
+        assert kinds == [
+            EventKind.OTHER,
+            EventKind.START,
+            EventKind.RUNNING,
+            EventKind.RUNNING,
+            EventKind.COMPLETE,
+        ]
+
+    async def test_a_step_that_does_not_move_becomes_waiting(self, stage: Stage) -> None:
+        run, lives = stage.start(Story.STUCK, 10, at_step="to_match"), stage.lives(waiting_after="3m")
+        await watched(lives, run)
+        await lives.follow(120)
+        assert lives.runs[run.key].state is RunState.RUNNING
+        await lives.follow(120)
+        assert lives.runs[run.key].state is RunState.WAITING
+
+    async def test_steps_can_be_told_otherwise(self, stage: Stage) -> None:
+        run = stage.start(Story.STUCK, 10, at_step="to_match")
+        lives = stage.lives(steps={"to_match": "waiting", "recalibrating": "running"})
+        await watched(lives, run)
+        await lives.follow(30)
+        assert lives.runs[run.key].state is RunState.WAITING
+
+    @pytest.mark.parametrize(
+        "story", [Story.BACKWARDS, Story.NULL_STEP, Story.UNKNOWN_STEP, Story.BLINKING, Story.FULL, Story.SKIPPING]
+    )
+    async def test_odd_walks_end_well(self, stage: Stage, story: Story) -> None:
+        run, lives = stage.start(story, 60), stage.lives()
+        await watched(lives, run)
+        await lives.follow(120)
+        kinds = lives.kinds(run.key)
+        assert kinds[-1] is EventKind.COMPLETE
+        assert kinds.count(EventKind.START) == kinds.count(EventKind.COMPLETE) == 1
+
+    @pytest.mark.parametrize(("story", "step"), [(Story.NULL_STEP, "None"), (Story.UNKNOWN_STEP, "recalibrating")])
+    async def test_an_unknown_step_is_told_and_the_run_stays_open(self, stage: Stage, story: Story, step: str) -> None:
+        run, lives = stage.start(story, 60), stage.lives()
+        await watched(lives, run)
+        await lives.follow(120, every=1)
+        assert (SkipKind.STATUS, step) in {(skip.kind, skip.subject) for skip in lives.skips}
+
+    async def test_after_its_end_nothing_of_a_run_is_believed(self, stage: Stage) -> None:
+        run, lives = stage.start(Story.REOPENED, 60), stage.lives()
+        await watched(lives, run)
+        while not lives.kinds(run.key)[-1].terminal:
+            stage.clock.advance(1)
+            await lives.cycle()
+        stage.clock.advance(60)
+        await watched(lives, run)
+        assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
+        assert lives.skips[-1].kind is SkipKind.LATE
+
+    async def test_the_language_changes_nothing_but_words(self, stage: Stage) -> None:
+        run = stage.start(Story.FAILING, 10)
+        stage.url += "/fr"
+        lives = stage.lives()
+        await watched(lives, run)
+        await lives.follow(60)
+        assert lives.kinds(run.key)[-1] is EventKind.FAIL
+
+
+class TestVanishing:
+    @pytest.mark.parametrize("status", [404, 403, 410])
+    async def test_three_misses_and_then_unknown(self, stage: Stage, status: int) -> None:
+        stage.simulator.world.behaviour.missing_status = status
+        run, lives = stage.start(Story.VANISHING, 10), stage.lives()
+        await watched(lives, run)
+        await lives.follow(15)
+        assert lives.runs[run.key].misses in {1, 2}
+        await lives.follow(60)
+        assert lives.runs[run.key].state is RunState.UNKNOWN
+        assert not lives.runs[run.key].open
+        assert not any(kind.terminal for kind in lives.kinds(run.key))
+        assert lives.skips[-1].kind is SkipKind.VANISHED
+
+    async def test_three_misses_take_a_while(self, stage: Stage) -> None:
+        run, lives = stage.start(Story.VANISHING, 1), stage.lives()
+        await watched(lives, run)
+        await lives.follow(20, every=1)
+        assert lives.runs[run.key].open
+
+    async def test_or_an_abort_where_configuration_says_so(self, stage: Stage) -> None:
+        run, lives = stage.start(Story.VANISHING, 10), stage.lives()
+        lives.policy = replace(POLICY, on_vanished=VanishedPolicy.ABORT)
+        await watched(lives, run)
+        await lives.follow(90)
+        assert lives.kinds(run.key)[-1] is EventKind.ABORT
+
+    async def test_the_trash_may_hide_runs(self, stage: Stage) -> None:
+        stage.simulator.world.behaviour.trashed_runs_stay = False
+        run, lives = stage.start(Story.STUCK, 10), stage.lives()
+        await watched(lives, run)
+        run.transformation.deleted_at = stage.clock.now()
+        await lives.follow(90)
+        assert lives.runs[run.key].state is RunState.UNKNOWN
+
+    @pytest.mark.parametrize("status", [404, 403, 410])
+    async def test_a_service_that_is_broken_is_no_run_that_is_gone(self, stage: Stage, status: int) -> None:
+        run, lives = stage.start(Story.STUCK, 10), stage.lives()
+        await watched(lives, run)
+        stage.simulator.faults.plan(Fault(FaultKind.STATUS, times=-1, status=status))
+        for _ in range(5):
+            stage.clock.advance(60)
+            with pytest.raises(SourceError):
+                await lives.cycle()
+        assert lives.runs[run.key].misses == 0
+        stage.simulator.faults.clear()
+        await lives.follow(60)
+        assert lives.runs[run.key].raw_state == "matching"
+
+
+class TestCustomers:
+    @pytest.mark.parametrize("who", ["cust-1", "ann@acme.example"])
+    async def test_of_the_source(self, stage: Stage, who: str) -> None:
+        it = stage.simulator.world.add_transformation(stage.simulator.account, customer="cust-1")
+        run, lives = stage.start(seconds=20, transformation=it), stage.lives(customer=who)
+        await watched(lives, run)
+        await lives.follow(60)
+        assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
+
+    async def test_of_each_watched_run(self, stage: Stage) -> None:
+        account = stage.simulator.account
+        whose = {who: stage.simulator.world.add_transformation(account, customer=who) for who in account.customers}
+        runs = {who: stage.start(seconds=20, transformation=it) for who, it in whose.items()}
+        own, lives = stage.start(seconds=20), stage.lives()
+        for who, run in runs.items():
+            await watched(lives, run, customer=who)
+        await watched(lives, own)
+        await lives.follow(60)
+        assert {lives.kinds(run.key)[-1] for run in (*runs.values(), own)} == {EventKind.COMPLETE}
+
+    async def test_one_customer_who_is_refused_stops_no_other(self, stage: Stage) -> None:
+        it = stage.simulator.world.add_transformation(stage.simulator.account, customer="cust-1")
+        theirs, own, lives = stage.start(seconds=20, transformation=it), stage.start(seconds=20), stage.lives()
+        await watched(lives, theirs, customer="cust-1")
+        await watched(lives, own)
+        del stage.simulator.account.customers["cust-1"]
+        await lives.follow(60)
+        assert lives.kinds(own.key)[-1] is EventKind.COMPLETE
+        assert lives.runs[theirs.key].open
+        assert lives.runs[theirs.key].misses == 0
+        assert (SkipKind.ROW, theirs.key) in {(skip.kind, skip.subject) for skip in lives.skips}
+
+    async def test_no_customer_is_named_in_what_leaves(self, stage: Stage) -> None:
+        it = stage.simulator.world.add_transformation(stage.simulator.account, customer="cust-1")
+        run, lives = stage.start(Story.FAILING, 20, transformation=it), stage.lives(customer="ann@acme.example")
+        await watched(lives, run)
+        await lives.follow(60)
+        known = lives.runs[run.key]
+        assert "ann" not in repr((known.facts, known.job, known.parent))
+        assert known.facts.outputs is not None
+        assert known.facts.outputs[0].name.startswith("customers/")
+        assert known.facts.outputs[0].name.endswith("/templates/new-hires")
+
+
+class TestLineage:
+    async def test_names_ids_and_columns(self, stage: Stage) -> None:
+        run, lives = stage.start(seconds=20), stage.lives()
+        await watched(lives, run)
+        await lives.follow(60)
+        known, it = lives.runs[run.key], run.transformation
+        assert known.facts.inputs is not None
+        assert known.facts.outputs is not None
+        assert (known.job.namespace, known.job.name) == (NAMESPACE, f"transformation/{it.key}")
+        assert known.job.description == "New hires upload to New hires"
+        assert namespace_fault(known.job.namespace) is None
+        [source], [target] = known.facts.inputs, known.facts.outputs
+        assert (source.name, source.description) == (f"sources/{it.source_id}", "New hires upload")
+        assert (target.name, target.description) == ("templates/new-hires", "New hires")
+        assert [column.name for column in target.fields] == [*it.columns, *it.custom_fields]
+        assert known.facts.ids["step_code"] == "source.event.processed"
+        assert known.facts.external_id == run.key
+
+    async def test_addresses_of_files_only_as_hashes(self, stage: Stage) -> None:
+        run, lives = stage.start(seconds=20), stage.lives()
+        await watched(lives, run)
+        await lives.follow(60)
+        known = lives.runs[run.key]
+        assert known.facts.inputs is not None
+        assert known.facts.outputs is not None
+        told = repr(known)
+        assert "signature" not in told
+        assert "/files/" not in told
+        assert known.facts.inputs[0].version
+        assert known.facts.outputs[0].version
+        assert known.facts.inputs[0].version != known.facts.outputs[0].version
+
+    async def test_a_definition_is_read_once(self, stage: Stage) -> None:
+        lives, it = stage.lives(), stage.simulator.transformations[0]
+        for _ in range(5):
+            await watched(lives, stage.start(seconds=20))
+        await lives.follow(60)
+        seen = await stage.requests()
+        assert seen[f"GET /transformation/{it.key}"] == 1
+        assert len(lives.runs) == 5
+
+    async def test_names_and_columns_are_found_once_more_at_the_end(self, stage: Stage) -> None:
+        run, platform = stage.start(seconds=5), stage.adapter()
+        lives = Lives(platform, stage.clock)
+        stage.simulator.faults.plan(Fault(FaultKind.HTML, path=r"GET /transformation/[^/]+$", times=1))
+        seen = await platform.trigger(run.transformation.key, {}, "t")
+        lives.adopt(seen)
+        await lives.follow(60)
+        known = lives.runs[seen.key]
+        assert known.ended_at is not None
+        assert known.facts.outputs is not None
+        assert known.facts.outputs[0].fields
+
+    async def test_a_transformation_that_is_gone_is_a_problem_of_the_event_alone(self, stage: Stage) -> None:
+        run, lives = stage.start(seconds=20), stage.lives()
+        await watched(lives, run)
+        lives.platform = stage.adapter()
+        stage.simulator.faults.plan(Fault(FaultKind.STATUS, path=r"GET /transformation/[^/]+$", times=-1, status=404))
+        await lives.follow(60)
+        assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
+        assert "names and columns are not known" in lives.runs[run.key].facts.problems[0]
+
+    async def test_null_handle_and_source_are_filled_in_from_the_definition(self, stage: Stage) -> None:
+        run, lives = stage.start(seconds=20), stage.lives()
+        await watched(lives, run)
+        it = run.transformation
+        body = {
+            "success": True,
+            "payload": {"automation_id": run.key, "step": "processed"},
+            "template_handle": None,
+            "source_id": None,
+        }
+        stage.simulator.faults.plan(
+            Fault(FaultKind.STATUS, path="GET /transformation/automation", status=200, body=body)
+        )
+        stage.clock.advance(10)
+        await lives.cycle()
+        known = lives.runs[run.key]
+        assert known.facts.inputs is not None
+        assert known.facts.inputs[0].name == f"sources/{it.source_id}"
+        assert known.ended_at is not None
+
+
+class TestSchedule:
+    async def test_a_run_is_read_when_it_is_due_and_not_before(self, stage: Stage) -> None:
+        run, lives = stage.start(Story.STUCK, 10, at_step="to_review"), stage.lives()
+        await watched(lives, run)
+        await lives.follow(3600, every=5)
+        reads = (await stage.requests())[f"GET /transformation/automation/{run.key}"]
+        assert reads < 12
+
+    async def test_a_thousand_runs_under_a_limit_each_get_their_turn(self, stage: Stage) -> None:
+        lives = stage.lives(requests_per_minute=300)
+        runs = [stage.start(Story.STUCK, 10) for _ in range(1000)]
+        platform = lives.platform
+        assert isinstance(platform, Wetransform)
+        for run in runs:
+            lives.adopt(seen_at_start(platform, run, stage.clock))
+        stage.clock.advance(10)
+        began = stage.clock.monotonic()
+        for _ in range(7):
+            await lives.cycle()
+        assert all(run.raw_state == "matching" for run in lives.runs.values())
+        assert len(stage.statuses) / (stage.clock.monotonic() - began) < 5.5
+
+    async def test_oldest_due_first_and_the_rest_is_told(self, stage: Stage) -> None:
+        lives = stage.lives(requests_per_minute=60, burst=1)
+        platform = lives.platform
+        assert isinstance(platform, Wetransform)
+        runs = [stage.start(Story.STUCK, 10) for _ in range(60)]
+        for run in runs:
+            lives.adopt(seen_at_start(platform, run, stage.clock))
+        stage.clock.advance(10)
+        pages = await lives.cycle()
+        read = [seen.key for page in pages for seen in page.observations]
+        assert read == [run.key for run in runs[: len(read)]]
+        assert 20 < len(read) < 40
+        assert set(pages[-1].unread) == {run.key for run in runs} - set(read)
+
+    async def test_two_sources_of_one_token_share_its_limit(self, stage: Stage) -> None:
+        one, two = stage.lives(requests_per_minute=60, burst=1), stage.lives(requests_per_minute=60, burst=1)
+        for lives in (one, two):
+            await watched(lives, stage.start(Story.STUCK, 10))
+        began, asked = stage.clock.monotonic(), len(stage.statuses)
+        for _ in range(10):
+            for lives in (one, two):
+                lives.hasten(lives.runs)
+                await lives.cycle()
+        assert stage.clock.monotonic() - began >= len(stage.statuses) - asked - 1
+
+    async def test_a_hint_makes_the_next_look_sooner(self, stage: Stage) -> None:
+        run, lives = stage.start(Story.STUCK, 10, at_step="to_review"), stage.lives()
+        await watched(lives, run)
+        await lives.follow(60)
+        stage.simulator.set_step(run, "processed")
+        await lives.cycle()
+        assert lives.runs[run.key].state is RunState.WAITING
+        lives.hasten([run.key])
+        await lives.cycle()
+        assert lives.runs[run.key].state is RunState.SUCCEEDED
+
+    @pytest.mark.parametrize(("runs", "word"), [(10, "poll.load"), (400, "poll.intervals_unreachable")])
+    async def test_at_start_it_says_whether_the_intervals_can_be_kept(
+        self, stage: Stage, caplog: pytest.LogCaptureFixture, runs: int, word: str
+    ) -> None:
+        lives = stage.lives()
+        platform = lives.platform
+        assert isinstance(platform, Wetransform)
+        for _ in range(runs):
+            lives.adopt(seen_at_start(platform, stage.start(Story.STUCK), stage.clock))
+        stage.clock.advance(10)
+        with caplog.at_level(logging.INFO, "lineage.wetransform"):
+            await lives.cycle()
+        assert word in {record.message for record in caplog.records}
+
+
+def seen_at_start(platform: Wetransform, run: SimulatedRun, clock: SimulatedClock) -> Observation:
+    """As the answer of the start put it, without the request."""
+    payload = {"automation_id": run.key, "step": "pending", "created_at": run.created_at.isoformat()}
+    it = run.transformation
+    seen = automation(Envelope(payload, it.template_handle, it.source_id, None))
+    return platform._runs.observation(seen, Whose(it.key, it.customer))
+
+
+class TestTrouble:
+    @pytest.mark.parametrize(
+        ("fault", "error"),
+        [
+            (Fault(FaultKind.STATUS, status=401), AuthFailed),
+            (Fault(FaultKind.STATUS, status=429, headers={"Retry-After": "7"}), Throttled),
+            (Fault(FaultKind.STATUS, status=500), Unavailable),
+            (Fault(FaultKind.HTML), Unavailable),
+            (Fault(FaultKind.HTML, status=200), BadAnswer),
+            (Fault(FaultKind.LOST), Unavailable),
+            (Fault(FaultKind.RESET), Unavailable),
+            (Fault(FaultKind.TRUNCATED), BadAnswer),
+        ],
+    )
+    async def test_what_is_wrong_with_the_source_is_told_and_passes(
+        self, stage: Stage, fault: Fault, error: type[SourceError]
+    ) -> None:
+        run, lives = stage.start(seconds=20), stage.lives()
+        await watched(lives, run)
+        stage.simulator.faults.plan(replace(fault, times=-1))
+        stage.clock.advance(10)
+        with pytest.raises(error) as caught:
+            await lives.cycle()
+        assert TOKEN not in str(caught.value)
+        if isinstance(caught.value, Throttled):
+            assert caught.value.after == 7
+        stage.simulator.faults.clear()
+        await lives.follow(60)
+        assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
+
+    async def test_one_run_that_cannot_be_read_stops_no_other(self, stage: Stage) -> None:
+        bad, good, lives = stage.start(seconds=20), stage.start(seconds=20), stage.lives()
+        await watched(lives, bad)
+        await watched(lives, good)
+        stage.simulator.faults.plan(Fault(FaultKind.HTML, path=f"automation/{bad.key}", times=-1))
+        await lives.follow(60)
+        assert lives.kinds(good.key)[-1] is EventKind.COMPLETE
+        assert lives.runs[bad.key].open
+        cause = next(skip.cause for skip in lives.skips if skip.subject == bad.key)
+        assert "status 502" in cause
+        assert "tried again from" in cause
+        stage.simulator.faults.clear()
+        await lives.follow(700, every=60)
+        assert lives.kinds(bad.key)[-1] is EventKind.COMPLETE
+
+    async def test_while_patience_is_asked_for_nothing_is_asked(self, stage: Stage) -> None:
+        run, lives = stage.start(seconds=20), stage.lives()
+        await watched(lives, run)
+        stage.simulator.faults.plan(Fault(FaultKind.STATUS, status=429, headers={"Retry-After": "120"}))
+        stage.clock.advance(10)
+        for _ in range(3):
+            with pytest.raises(Throttled):
+                await lives.cycle()
+        assert stage.statuses.count(429) == 1
+        stage.clock.advance(121)
+        await lives.cycle()
+        assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
+
+    async def test_a_token_that_rotates(self, stage: Stage, tmp_path: Any) -> None:
+        file = tmp_path / "token"
+        file.write_text(TOKEN)
+        run, lives = stage.start(seconds=20), stage.lives(token=None, token_file=str(file))
+        await watched(lives, run)
+        stage.simulator.account.tokens = {"a-newer-token"}
+        stage.clock.advance(10)
+        with pytest.raises(AuthFailed):
+            await lives.cycle()
+        file.write_text("a-newer-token")
+        await lives.follow(60)
+        assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
+
+    async def test_nothing_watched_is_one_page_and_no_request(self, stage: Stage) -> None:
+        assert len(await stage.lives().cycle()) == 1
+        assert stage.statuses == []
+
+
+class TestTrigger:
+    async def test_a_run_is_started_and_followed(self, stage: Stage) -> None:
+        it, lives = stage.simulator.transformations[0], stage.lives()
+        lives.adopt(await lives.platform.trigger(f"transformation/{it.key}", {}, "t"))
+        await lives.follow(60)
+        [row] = stage.simulator.truth()
+        assert row["job"] == it.key
+        assert lives.kinds(row["key"])[-1] is EventKind.COMPLETE
+
+    async def test_for_a_customer(self, stage: Stage) -> None:
+        it = stage.simulator.world.add_transformation(stage.simulator.account, customer="cust-1")
+        lives = stage.lives()
+        lives.adopt(await lives.platform.trigger(it.key, {"customer": "cust-1"}, "t"))
+        await lives.follow(60)
+        assert lives.kinds(stage.simulator.truth()[0]["key"])[-1] is EventKind.COMPLETE
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            Fault(FaultKind.LOST, path="POST"),
+            Fault(FaultKind.TRUNCATED, path="POST"),
+            Fault(FaultKind.HTML, path="POST"),
+            Fault(FaultKind.HTML, path="POST", status=200),
+            Fault(FaultKind.STATUS, path="POST", status=503),
+        ],
+    )
+    async def test_a_lost_answer_is_doubtful_and_never_asked_for_again(self, stage: Stage, fault: Fault) -> None:
+        stage.simulator.faults.plan(replace(fault))
+        with pytest.raises(TriggerError) as caught:
+            await stage.adapter().trigger(stage.simulator.transformations[0].key, {}, "t")
+        assert caught.value.doubtful
+        assert "not started again" in str(caught.value)
+        assert "have it watched" in str(caught.value)
+        assert sum((await stage.requests()).values()) == 1
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            Fault(FaultKind.STATUS, path="POST", status=401),
+            Fault(FaultKind.STATUS, path="POST", status=403),
+            Fault(FaultKind.STATUS, path="POST", status=404),
+            Fault(FaultKind.STATUS, path="POST", status=400),
+            Fault(FaultKind.STATUS, path="POST", status=429),
+        ],
+    )
+    async def test_a_refusal_is_certain(self, stage: Stage, fault: Fault) -> None:
+        stage.simulator.faults.plan(replace(fault))
+        with pytest.raises(TriggerError, match="Nothing was started") as caught:
+            await stage.adapter().trigger(stage.simulator.transformations[0].key, {}, "t")
+        assert not caught.value.doubtful
+
+    async def test_what_the_account_lacks_is_told(self, stage: Stage) -> None:
+        stage.simulator.world.behaviour.may_run = False
+        with pytest.raises(TriggerError, match="missing permission X_API_RUN"):
+            await stage.adapter().trigger(stage.simulator.transformations[0].key, {}, "t")
+
+    async def test_nobody_there_means_that_nothing_was_started(self, stage: Stage) -> None:
+        platform = stage.adapter(base_url="http://127.0.0.1:9")
+        with pytest.raises(TriggerError, match="Nothing was started") as caught:
+            await platform.trigger(stage.simulator.transformations[0].key, {}, "t")
+        assert not caught.value.doubtful
+
+    async def test_no_id_is_an_error_with_the_vendors_words(self, stage: Stage) -> None:
+        stage.simulator.next_starts([Plan(Story.UNTRACKED)])
+        with pytest.raises(TriggerError, match="the remote server closed the connection") as caught:
+            await stage.adapter().trigger(stage.simulator.transformations[0].key, {}, "t")
+        assert "without an id" in str(caught.value)
+
+    async def test_product_on_a_success_is_no_refusal(self, stage: Stage) -> None:
+        stage.simulator.world.behaviour.product_on_success = True
+        stage.simulator.world.behaviour.start_status = 201
+        seen = await stage.adapter().trigger(stage.simulator.transformations[0].key, {}, "t")
+        assert seen.state is RunState.QUEUED
+
+    @pytest.mark.parametrize(
+        ("job", "parameters", "words"),
+        [
+            ("new hires", {}, "is no transformation"),
+            (str(UUID(int=3)), {"rows": "7"}, "no run parameters but `customer`, so not rows"),
+        ],
+    )
+    async def test_mistakes_of_the_caller(self, stage: Stage, job: str, parameters: dict[str, str], words: str) -> None:
+        with pytest.raises(TriggerError, match=words):
+            await stage.adapter().trigger(job, parameters, "t")
+        assert stage.statuses == []
+
+
+class TestWatch:
+    async def test_the_transformation_is_found_by_source_and_template(self, stage: Stage) -> None:
+        run = stage.start(seconds=20, transformation=stage.simulator.transformations[1])
+        seen = await stage.adapter().watch(run.key, {})
+        assert seen.job.name == f"transformation/{run.transformation.key}"
+
+    async def test_where_it_cannot_be_told_the_source_names_the_job(self, stage: Stage) -> None:
+        first = stage.simulator.transformations[0]
+        stage.simulator.world.add_transformation(stage.simulator.account, source_id=first.source_id)
+        run, lives = stage.start(seconds=20), stage.lives()
+        lives.adopt(await lives.platform.watch(run.key, {}))
+        await lives.follow(60)
+        assert lives.runs[run.key].job.name == f"transformation/source-{first.source_id}"
+        assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
+
+    async def test_the_wrong_transformation_is_noticed(self, stage: Stage) -> None:
+        run, other = stage.start(seconds=20), stage.simulator.transformations[1]
+        with pytest.raises(NotFound, match="on another"):
+            await stage.adapter().watch(run.key, {"transformation": other.key})
+
+    @pytest.mark.parametrize(
+        ("key", "options", "words"),
+        [
+            (str(UUID(int=3)), {}, "not that of its transformation"),
+            ("17", {}, "an automation id is a UUID"),
+            (str(UUID(int=3)), {"colour": "red"}, "no option colour"),
+        ],
+    )
+    async def test_what_is_not_there(self, stage: Stage, key: str, options: dict[str, str], words: str) -> None:
+        with pytest.raises(NotFound, match=words):
+            await stage.adapter().watch(key, options)
+
+    async def test_the_id_of_a_transformation_is_not_that_of_a_run(self, stage: Stage) -> None:
+        with pytest.raises(NotFound, match="not that of its transformation"):
+            await stage.adapter().watch(stage.simulator.transformations[0].key, {})
+
+
+class TestCheck:
+    async def test_all_is_well(self, stage: Stage) -> None:
+        found = await stage.adapter().check()
+        assert [finding.ok for finding in found] == [True, True, True]
+
+    @pytest.mark.parametrize(
+        ("settings", "remedy"),
+        [
+            ({"token": "wrong"}, "make a new token"),
+            ({"customer": "nobody@no.example"}, "one of your customers"),
+            ({"base_url": "http://127.0.0.1:9"}, "reached from here"),
+        ],
+    )
+    async def test_what_to_do(self, stage: Stage, settings: dict[str, Any], remedy: str) -> None:
+        found = await stage.adapter(**settings).check()
+        assert any(not finding.ok and remedy in str(finding.remedy) for finding in found)
+        assert "wrong" not in repr(found)
+
+    async def test_a_wrong_address(self, stage: Stage) -> None:
+        found = await stage.adapter(base_url=f"{stage.url}/no/such/place").check()
+        assert all("base_url" in str(finding.remedy) for finding in found if not finding.ok)
+        assert not any(finding.ok for finding in found[:2])

@@ -1,0 +1,343 @@
+"""Runs that others started, told from the list of transformations."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from collector.errors import SourceError
+from collector.model import EventKind, Run, RunState, SkipKind
+from collector.platforms.wetransform.changes import Change, Entry, Evidence, Memory, compare, walked
+from collector.platforms.wetransform.discovery import synthesised_id
+from collector.simulators.faults import Fault, FaultKind
+from collector.simulators.wetransform import Plan, Story
+from tests.simulated import START, Lives, SimulatedClock
+from tests.wetransform_stage import Stage, on_stage, watched
+
+
+def minutes(count: float) -> timedelta:
+    return timedelta(minutes=count)
+
+
+class Reader:
+    """Reads one entry again and again."""
+
+    def __init__(self, *, shows_results: bool = False) -> None:
+        self.memory = Memory()
+        self.shows_results = shows_results
+
+    def read(self, entry: Entry, at: float, own: frozenset[str] = frozenset()) -> Change | None:
+        now = START + minutes(at)
+        self.memory = Memory.load(self.memory.dump())
+        seen, change = compare(self.memory, entry, now, own)
+        shows = self.shows_results or entry.result is not None
+        self.memory = walked(self.memory, {entry.key: seen}, now, shows_results=shows)
+        return change
+
+
+def entry(imported: float, result: str | None = None) -> Entry:
+    return Entry("t", START + minutes(imported), result)
+
+
+class TestChanges:
+    def test_the_first_reading_tells_nothing(self) -> None:
+        assert Reader().read(entry(0, "r1"), 1) is None
+
+    def test_a_new_result_is_told_once(self) -> None:
+        reader = Reader()
+        reader.read(entry(0, "r1"), 1)
+        change = reader.read(entry(2, "r2"), 3)
+        assert change is not None
+        assert (change.evidence, change.content) == (Evidence.RESULT, (START + minutes(2)).isoformat())
+        assert change.after == START + minutes(1)
+        assert reader.read(entry(2, "r2"), 5) is None
+
+    def test_a_source_refreshed_before_its_result_is_one_run(self) -> None:
+        reader = Reader()
+        reader.read(entry(0, "r1"), 1)
+        assert reader.read(entry(2, "r1"), 3) is None
+        change = reader.read(entry(2, "r2"), 5)
+        assert change is not None
+        assert change.content == (START + minutes(2)).isoformat()
+        assert reader.read(entry(2, "r2"), 500) is None
+
+    def test_where_only_the_result_changes_each_one_counts(self) -> None:
+        reader = Reader()
+        reader.read(entry(0, "r1"), 1)
+        told = [reader.read(entry(0, result), at) for at, result in ((2, "r2"), (3, "r3"), (4, "r3"))]
+        assert [change.content if change else None for change in told] == ["r2", "r3", None]
+
+    def test_where_results_are_shown_a_refresh_alone_is_no_run(self) -> None:
+        reader = Reader(shows_results=True)
+        reader.read(entry(0), 1)
+        assert [reader.read(entry(2), at) for at in (3, 10, 100, 1000)] == [None] * 4
+
+    def test_where_no_results_are_shown_a_refresh_counts_after_a_while(self) -> None:
+        reader = Reader()
+        reader.read(entry(0), 1)
+        told = [reader.read(entry(2), at) for at in (3, 10, 62, 63, 64, 1000)]
+        assert [change is not None for change in told] == [False, False, False, True, False, False]
+        assert told[3] is not None
+        assert told[3].evidence is Evidence.IMPORT
+
+    def test_a_result_that_comes_late_is_of_the_run_that_was_told(self) -> None:
+        reader = Reader()
+        reader.read(entry(0), 1)
+        reader.read(entry(2), 3)
+        assert reader.read(entry(2), 70) is not None
+        assert reader.read(entry(2, "r1"), 80) is None
+        assert reader.read(entry(90, "r2"), 91) is not None
+
+    def test_an_address_that_expires_is_no_run_nor_is_its_return(self) -> None:
+        reader = Reader()
+        reader.read(entry(0, "r1"), 1)
+        assert [reader.read(entry(0, result), at) for at, result in ((2, None), (3, "r1"))] == [None, None]
+
+    def test_a_new_transformation_with_a_result_has_run(self) -> None:
+        reader = Reader()
+        reader.read(Entry("other", START, None), 1)
+        assert reader.read(entry(2, "r1"), 3) is not None
+
+    def test_one_that_comes_back_from_the_trash_has_not(self) -> None:
+        reader = Reader()
+        reader.read(Entry("other", START, None), 60)
+        assert reader.read(entry(2, "r1"), 61) is None
+
+    def test_what_a_watched_run_changes_is_no_news(self) -> None:
+        reader = Reader()
+        reader.read(entry(0, "r1"), 1)
+        assert reader.read(entry(2, "r2"), 3, frozenset({"t"})) is None
+        assert reader.read(entry(2, "r2"), 5) is None
+        assert reader.read(entry(6, "r3"), 7) is not None
+
+    @pytest.mark.parametrize("cursor", ["", "x", "[]", "{}", "7", '{"v":1,"walked_at":"x","prints":{},"own":{}}'])
+    def test_a_cursor_of_somebody_else(self, cursor: str) -> None:
+        with pytest.raises(ValueError):
+            Memory.load(cursor)
+
+    def test_ids_follow_from_what_changed(self) -> None:
+        change = Change(entry(2, "r2"), Evidence.RESULT, "c", START)
+        made = synthesised_id("https://api.wetransform.com", None, change)
+        assert made.version == 5
+        assert made == synthesised_id("https://api.wetransform.com", None, replace(change, after=START + minutes(9)))
+        others = {
+            synthesised_id("https://api.wetransform.com", "cust-1", change),
+            synthesised_id("https://other.example", None, change),
+            synthesised_id("https://api.wetransform.com", None, replace(change, content="d")),
+        }
+        assert len(others | {made}) == 4
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    return SimulatedClock()
+
+
+@pytest.fixture
+async def stage(clock: SimulatedClock) -> AsyncIterator[Stage]:
+    async with on_stage(clock) as stage:
+        yield stage
+
+
+async def begun(stage: Stage, **settings: Any) -> Lives:
+    """After the first walk, which only learns what is there."""
+    lives = stage.lives(discover=True, **settings)
+    await lives.cycle()
+    stage.clock.advance(60)
+    await lives.cycle()
+    assert lives.runs == {}
+    return lives
+
+
+def only(lives: Lives) -> Run:
+    [run] = lives.runs.values()
+    return run
+
+
+class TestWalking:
+    async def test_a_scheduled_run_is_made_up_once_and_marked(self, stage: Stage) -> None:
+        lives = await begun(stage)
+        real = stage.start(seconds=20)
+        began = stage.clock.now()
+        await lives.follow(300, every=10)
+        run = only(lives)
+        assert run.state is RunState.SUCCEEDED
+        assert lives.kinds(run.key) == [EventKind.START, EventKind.COMPLETE]
+        assert run.run_id.version == 5
+        assert str(run.run_id) == run.key != real.key
+        assert run.facts.tags == (("synthesised", "true"),)
+        assert run.facts.ids["synthesised_from"] == "download_url"
+        assert run.facts.external_id is None
+        assert run.job.name == f"transformation/{real.transformation.key}"
+        assert run.facts.outputs is not None
+        assert run.facts.outputs[0].fields
+        assert began <= lives.at(run.key, EventKind.START).at <= lives.at(run.key, EventKind.COMPLETE).at
+
+    async def test_each_change_is_one_run(self, stage: Stage) -> None:
+        lives = await begun(stage)
+        for _ in range(3):
+            stage.start(seconds=20)
+            await lives.follow(200, every=10)
+        assert len(lives.runs) == 3
+
+    @pytest.mark.parametrize("silent", ["changes_imported_at", "changes_source_file_url"])
+    async def test_whichever_field_the_vendor_changes(self, stage: Stage, silent: str) -> None:
+        stage.simulator.world.behaviour.change({silent: False})
+        lives = await begun(stage)
+        stage.start(seconds=20)
+        await lives.follow(200, every=10)
+        assert only(lives).state is RunState.SUCCEEDED
+
+    async def test_where_the_list_shows_no_results_it_takes_longer(self, stage: Stage) -> None:
+        stage.simulator.world.behaviour.full_list_entries = False
+        lives = await begun(stage)
+        stage.start(seconds=20)
+        await lives.follow(600, every=60)
+        assert lives.runs == {}
+        await lives.follow(4000, every=60)
+        assert only(lives).facts.ids["synthesised_from"] == "imported_at"
+        assert only(lives).ended_at is not None
+
+    async def test_a_run_that_failed_is_not_taken_for_a_success(self, stage: Stage) -> None:
+        lives = await begun(stage)
+        stage.start(seconds=20)
+        await lives.follow(200, every=10)
+        stage.start(Story.FAILING, 20)
+        await lives.follow(5000, every=60)
+        assert len(lives.runs) == 1
+
+    async def test_signed_addresses_that_change_are_no_change(self, stage: Stage) -> None:
+        lives = await begun(stage)
+        stage.start(seconds=20)
+        await lives.follow(200, every=10)
+        stage.simulator.world.behaviour.signed_files = False
+        await lives.follow(200, every=10)
+        assert len(lives.runs) == 1
+        assert "signature" not in repr(lives.runs) + str(lives.cursor)
+
+    async def test_after_a_restart_nothing_is_told_twice_and_nothing_is_missed(self, stage: Stage) -> None:
+        lives = await begun(stage)
+        stage.start(seconds=20)
+        await lives.follow(200, every=10)
+        stage.start(seconds=20)
+        stage.clock.advance(500)
+        lives.platform = stage.adapter(discover=True)
+        await lives.cycle()
+        assert len(lives.runs) == 2
+
+    async def test_a_walk_that_broke_off_tells_the_same_runs_again(self, stage: Stage) -> None:
+        lives = await begun(stage)
+        for _ in range(250):
+            stage.simulator.world.add_transformation(stage.simulator.account)
+        stage.start(seconds=5, transformation=stage.simulator.transformations[-1])
+        stage.clock.advance(100)
+        found: list[str] = []
+
+        async def walk_until_it_breaks() -> None:
+            async for page in lives.platform.poll([], lives.cursor):
+                found.extend(seen.key for seen in page.observations)
+                stage.simulator.faults.plan(Fault(FaultKind.HTML, path="GET /transformations"))
+
+        with pytest.raises(SourceError):
+            await walk_until_it_breaks()
+        stage.simulator.faults.clear()
+        await lives.cycle()
+        assert found
+        assert set(lives.runs) == set(found)
+
+    async def test_runs_that_are_watched_are_not_made_up_too(self, stage: Stage) -> None:
+        lives = await begun(stage)
+        run = stage.start(seconds=200)
+        await watched(lives, run)
+        await lives.follow(600, every=10)
+        assert set(lives.runs) == {run.key}
+
+    async def test_nor_those_that_waited_for_long(self, stage: Stage) -> None:
+        lives = await begun(stage)
+        run = stage.start(Story.REVIEW, 40_000)
+        await watched(lives, run)
+        await lives.follow(50_000, every=120)
+        assert set(lives.runs) == {run.key}
+        assert lives.runs[run.key].state is RunState.SUCCEEDED
+
+    async def test_nor_those_that_were_watched_before_a_restart(self, stage: Stage) -> None:
+        lives = await begun(stage)
+        run = stage.start(Story.REVIEW, 2_000)
+        await watched(lives, run)
+        await lives.follow(300, every=10)
+        stage.clock.advance(3_000)
+        lives.platform = stage.adapter(discover=True)
+        await lives.follow(300, every=10)
+        assert set(lives.runs) == {run.key}
+
+    async def test_pages_that_shift_while_they_are_walked(self, stage: Stage) -> None:
+        for _ in range(450):
+            stage.simulator.world.add_transformation(stage.simulator.account)
+        lives = await begun(stage)
+        before = len(stage.simulator.transformations)
+        for it in stage.simulator.transformations[:5]:
+            stage.start(seconds=5, transformation=it)
+        stage.clock.advance(100)
+        stage.simulator.world.behaviour.insertions_during_walk = 2
+        await lives.follow(400, every=10)
+        assert len(stage.simulator.transformations) == before + 2
+        assert len(lives.runs) == 5
+
+    async def test_only_the_sources_own_customer_is_looked_at(self, stage: Stage) -> None:
+        it = stage.simulator.world.add_transformation(stage.simulator.account, customer="cust-1")
+        mine, theirs = await begun(stage), await begun(stage, customer="cust-1")
+        stage.start(seconds=20, transformation=it)
+        for lives in (mine, theirs):
+            await lives.follow(200, every=10)
+        assert (len(mine.runs), len(theirs.runs)) == (0, 1)
+        assert "cust-1" not in repr((only(theirs).facts, only(theirs).job))
+
+    @pytest.mark.parametrize(
+        ("settings", "seen"),
+        [
+            ({"include": ["New hires*"]}, 1),
+            ({"include": ["transformation/*"]}, 1),
+            ({"include": ["Prices*"]}, 0),
+            ({"exclude": ["New hires*"]}, 0),
+        ],
+    )
+    async def test_include_and_exclude(self, stage: Stage, settings: dict[str, Any], seen: int) -> None:
+        lives = await begun(stage, **settings)
+        stage.start(seconds=20)
+        await lives.follow(200, every=10)
+        assert len(lives.runs) == seen
+        filtered = [skip for skip in lives.skips if skip.kind is SkipKind.FILTERED]
+        assert len(filtered) == 1 - seen
+
+    async def test_a_walk_takes_a_tenth_of_the_requests_at_most(self, stage: Stage) -> None:
+        for _ in range(800):
+            stage.simulator.world.add_transformation(stage.simulator.account)
+        lives = stage.lives(discover=True, requests_per_minute=30)
+        await lives.follow(995, every=5)
+        lists = (await stage.requests())["GET /transformations"]
+        assert lists == 10 * 5
+
+    async def test_an_entry_that_cannot_be_read_is_told(self, stage: Stage) -> None:
+        body = {
+            "success": True,
+            "payload": {"total_pages": 1, "entries": [None, {"transformation_id": "17"}]},
+        }
+        stage.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET /transformations", status=200, body=body))
+        lives = stage.lives(discover=True)
+        await lives.cycle()
+        assert [skip.kind for skip in lives.skips] == [SkipKind.ROW, SkipKind.ROW]
+
+    async def test_a_cursor_that_cannot_be_read_begins_anew(self, stage: Stage) -> None:
+        lives = stage.lives(discover=True)
+        lives.cursor = "of another adapter"
+        await lives.cycle()
+        assert Memory.load(lives.cursor).walked_at is not None
+
+    async def test_without_the_wish_nothing_is_listed(self, stage: Stage) -> None:
+        lives = stage.lives()
+        stage.simulator.start(stage.simulator.transformations[0], Plan(Story.INSTANT))
+        await lives.follow(200, every=10)
+        assert lives.runs == {}
+        assert stage.statuses == []

@@ -1,0 +1,71 @@
+"""A wetransform simulator with adapters for it, over real HTTP and simulated time."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+from collector.http import HttpClient, HttpOptions
+from collector.model import Observation
+from collector.platforms.base import Context
+from collector.platforms.wetransform import Wetransform, create
+from collector.simulators.server import Served
+from collector.simulators.wetransform import Plan, Story, WetransformSimulator
+from collector.simulators.wetransform.world import Run as SimulatedRun
+from config.sources import WetransformSource
+from tests.simulated import Lives, SimulatedClock
+
+TOKEN = "wetransform-token"
+NAMESPACE = "wetransform://api.wetransform.com/acme"
+
+
+class Stage:
+    """`statuses` are those of all requests that its adapters made, None where no answer came."""
+
+    def __init__(self, simulator: WetransformSimulator, clock: SimulatedClock, url: str) -> None:
+        self.simulator, self.clock, self.url = simulator, clock, url
+        self.statuses: list[int | None] = []
+        self._clients: list[HttpClient] = []
+
+    def adapter(self, **settings: Any) -> Wetransform:
+        """A fresh one, as after a restart."""
+        given = {"platform": "wetransform", "name": "wt", "base_url": self.url, "tenant": "acme", "token": TOKEN}
+        config = WetransformSource.model_validate(given | settings)
+        http = HttpClient(HttpOptions(timeout=5.0), lambda status, _seconds, _headers: self.statuses.append(status))
+        self._clients.append(http)
+        return create(config, Context("wt", NAMESPACE, http, self.clock, lambda: 0.5))
+
+    def lives(self, **settings: Any) -> Lives:
+        return Lives(self.adapter(**settings), self.clock)
+
+    def start(self, story: Story = Story.STRAIGHT, seconds: float = 20, **more: Any) -> SimulatedRun:
+        it = more.pop("transformation", None) or self.simulator.transformations[0]
+        return self.simulator.start(it, Plan(story, timedelta(seconds=seconds), **more))
+
+    async def requests(self) -> dict[str, int]:
+        """How often each "METHOD /path" was asked for, as the simulator saw it."""
+        http = HttpClient(HttpOptions())
+        answer = await http.request("GET", f"{self.url}/_control/requests")
+        await http.close()
+        counts: dict[str, int] = answer.json()["requests"]
+        return counts
+
+    async def close(self) -> None:
+        for client in self._clients:
+            await client.close()
+
+
+@asynccontextmanager
+async def on_stage(clock: SimulatedClock, *, seed: int = 11) -> AsyncIterator[Stage]:
+    simulator = WetransformSimulator(seed=seed, now=clock.now)
+    async with Served(simulator) as served:
+        stage = Stage(simulator, clock, served.url)
+        yield stage
+        await stage.close()
+
+
+async def watched(lives: Lives, run: SimulatedRun, **options: str) -> Observation:
+    """Hand a run in by its id, as a person does."""
+    seen = await lives.platform.watch(run.key, {"transformation": run.transformation.key} | options)
+    lives.adopt(seen)
+    return seen
