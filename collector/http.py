@@ -5,23 +5,27 @@ transport does not.
 """
 
 import ssl
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 from yarl import URL
 
 from collector import __version__
 from collector.errors import ConfigurationError
 
 USER_AGENT = f"lineage-collector/{__version__}"
+LARGEST_ANSWER = 256 * 1024 * 1024
+"""Bytes, decompressed. A server that never stops sending must not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +35,8 @@ class HttpOptions:
     ca_file: Path | None = None
     client_cert_file: Path | None = None
     client_key_file: Path | None = None
-    proxy: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    proxy: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     connect_timeout: float = 5.0
     timeout: float = 60.0
     connections: int = 8
@@ -74,7 +78,7 @@ class HttpClient:
             answer = await client.request(
                 method,
                 url,
-                headers=dict(headers or {}),
+                headers=httpx.Headers(headers, encoding="utf-8"),
                 params=params,
                 content=content,
                 json=json,
@@ -109,66 +113,147 @@ def _client(options: HttpOptions) -> httpx.AsyncClient:
         connector = aiohttp.TCPConnector(limit=options.connections, ssl=context)
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
+    ours = {"User-Agent": USER_AGENT, "Accept-Encoding": "gzip, deflate"}
     return httpx.AsyncClient(
-        transport=_VerbatimTransport(options.proxy, session),
-        headers={"User-Agent": USER_AGENT, **options.headers},
+        transport=_AiohttpTransport(options.proxy, session),
+        headers=httpx.Headers({**ours, **options.headers}, encoding="utf-8"),
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         follow_redirects=False,
     )
 
 
 def tls_context(options: HttpOptions) -> ssl.SSLContext:
     """The system's trust plus `ca_file`; raises `ConfigurationError` for files that cannot be used."""
-    try:
-        context = ssl.create_default_context(cafile=str(options.ca_file) if options.ca_file else None)
-        if options.client_cert_file is not None:
-            key = str(options.client_key_file) if options.client_key_file else None
-            context.load_cert_chain(str(options.client_cert_file), key)
-    except (OSError, ssl.SSLError) as error:
-        files = ", ".join(str(f) for f in (options.ca_file, options.client_cert_file, options.client_key_file) if f)
-        raise ConfigurationError([f"TLS files {files} cannot be used: {error}"]) from error
+    if options.ca_file is None and options.client_cert_file is None:
+        return _system_trust()
+    context = ssl.create_default_context()
+    if options.ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=options.ca_file)
+        except OSError as error:
+            raise _unusable(f"the certificate authorities in {options.ca_file}", error) from error
+    if options.client_cert_file is not None:
+        try:
+            context.load_cert_chain(options.client_cert_file, options.client_key_file, password=_no_password)
+        except (OSError, ValueError) as error:
+            key = f" with the key in {options.client_key_file}" if options.client_key_file else ""
+            raise _unusable(f"the client certificate in {options.client_cert_file}{key}", error) from error
     return context
 
 
-class _VerbatimTransport(AiohttpTransport):
+@cache
+def _system_trust() -> ssl.SSLContext:
+    """Shared, since reading the system's certificates costs 30 ms and 0.6 MiB each time."""
+    return ssl.create_default_context()
+
+
+def _no_password() -> str:
+    """OpenSSL would ask for it on the terminal, and wait."""
+    raise ValueError("the key is protected by a password")
+
+
+def _unusable(what: str, error: Exception) -> ConfigurationError:
+    hint = "; it must be PEM" if isinstance(error, ssl.SSLError) else ""
+    return ConfigurationError([f"TLS: {what} cannot be used: {error}{hint}"])
+
+
+class _AiohttpTransport(httpx.AsyncBaseTransport):
     """Sends URLs as they are written and tells "never sent" from "no answer".
 
-    aiohttp would decode `%3B` and fold `%2E%2E` in a path, and the library takes a connection that closed without an
-    answer for one that was never made.
+    aiohttp would decode `%3B` and fold `%2E%2E` in a path; the package httpx-aiohttp leaves that so, and takes a
+    connection that closed without an answer for one that was never made.
     """
 
-    def __init__(self, proxy: str | None, session: Callable[[], aiohttp.ClientSession]) -> None:
-        super().__init__(client=session)
-        self._proxy_url = proxy
+    def __init__(self, proxy: str | None, make_session: Callable[[], aiohttp.ClientSession]) -> None:
+        self._proxy = proxy
+        self._make_session = make_session
+        self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if not isinstance(self.client, aiohttp.ClientSession):
-            self.client = self.get_client()
+        if self._session is None:
+            self._session = self._make_session()
         limits = request.extensions["timeout"]
         try:
-            answer = await self.client.request(
+            async with self._session.request(
                 request.method,
                 URL(str(request.url), encoded=True),
-                headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
+                headers=[(name.decode(), value.decode()) for name, value in request.headers.raw],
                 data=await request.aread() or None,
                 allow_redirects=False,
                 auto_decompress=False,
                 compress=False,
-                proxy=self._proxy_url,
+                proxy=self._proxy,
                 timeout=aiohttp.ClientTimeout(total=limits["read"], sock_connect=limits["connect"]),
-            )
-            body = await answer.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            ) as answer:
+                body = _decoded(await _read(answer), answer.headers.get("Content-Encoding", ""))
+        except (aiohttp.ClientError, TimeoutError, OSError, _Unreadable) as error:
             raise _translated(error, request) from error
-        return httpx.Response(answer.status, headers=answer.raw_headers, content=body, request=request)
+        kept = [(name, value) for name, value in answer.raw_headers if name.lower() not in _HEADERS_OF_THE_WIRE]
+        return httpx.Response(answer.status, headers=kept, content=body, request=request)
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+
+_HEADERS_OF_THE_WIRE = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
+
+
+class _Unreadable(Exception):
+    """An answer came whose body is of no use."""
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in answer.content.iter_any():
+        size += len(part)
+        if size > LARGEST_ANSWER:
+            answer.close()
+            raise _Unreadable(_too_large())
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _decoded(body: bytes, encoding: str) -> bytes:
+    encoding = encoding.strip().lower()
+    if not body or encoding in {"", "identity"}:
+        return body
+    if encoding not in {"gzip", "x-gzip", "deflate"}:
+        raise _Unreadable(f"the answer is compressed by {encoding!r}, which was not asked for")
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # either header, gzip's or zlib's
+    try:
+        plain = inflater.decompress(body, LARGEST_ANSWER + 1)
+    except zlib.error as error:
+        raise _Unreadable(f"the answer cannot be decompressed: {error}") from error
+    if len(plain) > LARGEST_ANSWER:
+        raise _Unreadable(_too_large())
+    if not inflater.eof:
+        raise _Unreadable("the compressed answer is cut off")
+    return plain
+
+
+def _too_large() -> str:
+    return f"the answer is larger than {LARGEST_ANSWER} bytes"
 
 
 def _translated(error: Exception, request: httpx.Request) -> httpx.TransportError:
-    what = str(error) or type(error).__name__
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        return httpx.ConnectError(what, request=request)
-    if isinstance(error, TimeoutError):
-        return httpx.ReadTimeout("no answer in time", request=request)
-    return httpx.ReadError(what, request=request)
+    match error:
+        case aiohttp.ClientHttpProxyError():
+            return httpx.ConnectError(f"the proxy answered {error.status} to CONNECT", request=request)
+        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+            return httpx.ConnectError(_words(error), request=request)
+        case TimeoutError():
+            return httpx.ReadTimeout("no answer in time", request=request)
+        case aiohttp.ClientResponseError():
+            return httpx.RemoteProtocolError(f"the answer is no HTTP: {error.message}", request=request)
+        case _Unreadable():
+            return httpx.RemoteProtocolError(str(error), request=request)
+    return httpx.ReadError(_words(error), request=request)
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 LONGEST_PATIENCE = 3600.0
