@@ -41,7 +41,7 @@ def written(kinds: Iterable[EventKind]) -> str:
 def filters(conn: Connection) -> dict[int, frozenset[EventKind]]:
     """What each configured sink wants."""
     table = schema.sink
-    rows = conn.execute(select(table.c.id, table.c.filter).where(table.c.retired_at.is_(None))).tuples()
+    rows = conn.execute(select(table.c.id, table.c.filter).where(table.c.retired_at.is_(None)))
     return {sink_id: read(kinds) for sink_id, kinds in rows}
 
 
@@ -151,7 +151,7 @@ def _to_next_retry(conn: Connection, sink_id: int, lanes: Sequence[Lane], now_ms
             .where(parked.c.sink_id == sink_id, parked.c.strand_id.in_(some), parked.c.retry_at.is_not(None))
             .order_by(parked.c.seq.desc())
         )
-        rows = conn.execute(queued).tuples()
+        rows = conn.execute(queued)
         heads.update({strand: (seq, at) for strand, seq, at in rows if seq > after[strand]})
     for strand, (seq, at) in heads.items():
         set_head(conn, sink_id, strand, seq, at, now_ms)

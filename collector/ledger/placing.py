@@ -29,7 +29,7 @@ def places(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, P
     columns = [table.c[name] for name in ("key", "id", "strand_id", "depth", "started_at", "ended_at")]
     found: dict[str, Place] = {}
     for some in chunks(sorted(set(keys))):
-        rows = conn.execute(select(*columns).where(table.c.source_id == source_id, table.c.key.in_(some))).tuples()
+        rows = conn.execute(select(*columns).where(table.c.source_id == source_id, table.c.key.in_(some)))
         for key, run_id, strand_id, depth, started_at, ended_at in rows:
             found[key] = Place(run_id, strand_id, depth, started_at is not None, ended_at is not None)
     return found

@@ -139,7 +139,7 @@ def _last_seqs(conn: Connection, strands: Iterable[int]) -> dict[int, int]:
     table = schema.run
     found: dict[int, int] = {}
     for some in chunks(sorted(strands)):
-        found.update(conn.execute(select(table.c.id, table.c.last_seq).where(table.c.id.in_(some))).tuples())
+        found.update(conn.execute(select(table.c.id, table.c.last_seq).where(table.c.id.in_(some))).all())
     return found
 
 

@@ -51,7 +51,7 @@ def _known(conn: Connection, source_id: int, keys: dict[_Key, _Seen]) -> set[_Ke
         rows = select(table.c.kind, table.c.subject).where(
             table.c.source_id == source_id, tuple_(table.c.kind, table.c.subject).in_(some)
         )
-        found |= {(kind, subject) for kind, subject in conn.execute(rows).tuples()}
+        found |= {(kind, subject) for kind, subject in conn.execute(rows)}
     return found
 
 
