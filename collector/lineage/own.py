@@ -1,5 +1,6 @@
 """Our own facets: what no standard facet has a place for. Their JSON Schemas are in `docs/facets/`."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,9 @@ _SCHEMAS = f"https://raw.githubusercontent.com/lineage-collector/lineage-collect
 
 OBSERVED = "lineageCollector_observedInterval"
 PLATFORM = "lineageCollector_platformRun"
+RESOLVED = "lineageCollector_resolvedNames"
+MANY_NAMES = 100
+"""No more names than this are listed in one facet; the count is of all."""
 
 
 def instant(moment: datetime) -> str:
@@ -48,6 +52,12 @@ def platform(run: Run, transition: Transition, source: str) -> dict[str, Any]:
         "stages": [_stage(stage) for stage in run.facts.stages] or None if ended else None,
     }
     return _facet("LineageCollectorPlatformRunRunFacet", {k: v for k, v in body.items() if v is not None})
+
+
+def resolved_names(names: Sequence[str]) -> dict[str, Any]:
+    """As the only entry of a dataset's facets: the physical files or tables behind a name that stands for many."""
+    body = {"count": len(names), "names": list(names[:MANY_NAMES])}
+    return {RESOLVED: _facet("LineageCollectorResolvedNamesDatasetFacet", body)}
 
 
 def _stage(stage: Stage) -> dict[str, Any]:

@@ -1,0 +1,223 @@
+"""Google Cloud Dataprep by Trifacta as a platform."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+
+from collector.clock import to_ms
+from collector.errors import NotFound, SourceError
+from collector.model import Enrichment, Observation, Poll, Run
+from collector.platforms.base import Context, Finding
+from collector.platforms.dataprep import cursor as cursors
+from collector.platforms.dataprep import groups, observing, pace, states, triggering, walking
+from collector.platforms.dataprep.api import Api, Hidden, NoSuchPath, Refused
+from collector.platforms.dataprep.checking import findings
+from collector.platforms.dataprep.cursor import Cursor
+from collector.platforms.dataprep.cycle import Choice, Cycle, Parts
+from collector.platforms.dataprep.definitions import Definitions
+from collector.platforms.dataprep.enriching import Enricher
+from collector.platforms.dataprep.flow_runs import FlowRuns
+from collector.platforms.dataprep.levels import Deployment, Level
+from collector.platforms.dataprep.observing import Place
+from collector.platforms.dataprep.rows import Group
+from collector.platforms.dataprep.triggering import Starter
+from config.sources import DataprepSource
+
+OVERLAP_MS = 120_000
+"""What changed so shortly before the last poll is read again: clocks differ and commits come late."""
+SWEEP_MS = 600_000
+"""Between two looks at all that is in flight: a run that vanished changes no list of changes."""
+SWEPT_ONE_BY_ONE = 100
+FIRST_MARGIN_MS = 86_400_000
+"""A list by creation shows a run only from its creation on: the first look goes back a day further."""
+FAR_MS = 86_400_000
+"""A change so far in the future is no time to go by."""
+
+
+def create(settings: DataprepSource, context: Context) -> "DataprepPlatform":
+    return DataprepPlatform(settings, context)
+
+
+class DataprepPlatform:
+    """One workspace. See `levels` for what the deployment lets us see."""
+
+    def __init__(self, settings: DataprepSource, context: Context) -> None:
+        self._settings, self._context, self._clock = settings, context, context.clock
+        credential, url = settings.credential, settings.base_url
+        self._pace = pace.shared(context.clock, url, credential.get(), settings.requests_per_minute, settings.burst)
+        self._api = Api(context.http, url, credential.get, context.clock, self._pace, settings.timeout.total_seconds())
+        self._deployment = Deployment(self._api, context.source, context.clock.monotonic)
+        self._definitions = Definitions(self._api, self._deployment, context.clock.monotonic)
+        place = Place(url, settings.workspace, context.namespace)
+        self._parts = Parts(
+            api=self._api,
+            deployment=self._deployment,
+            definitions=self._definitions,
+            flow_runs=FlowRuns(self._api, self._deployment, self._definitions, place, context.clock.monotonic),
+            place=place,
+            clock=context.clock,
+            choice=Choice(settings.include, settings.exclude),
+            stage_runs=settings.stages == "runs",
+            patience=min(settings.poll_interval, settings.poll_within / 2).total_seconds(),
+        )
+        self._enricher = Enricher(self._api, self._deployment, self._definitions, context.namespace)
+        self._starter = Starter(self._api, self._deployment, context.clock)
+
+    async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
+        known = cursors.read(cursor)
+        mark = known or Cursor(to_ms(self._settings.first_look(self._clock.now())))
+        level = await self._deployment.level()
+        try:
+            async for page in self._walked(level, tracked, mark, first=known is None):
+                yield page
+        except (NoSuchPath, Hidden):
+            self._deployment.suspect()
+            if await self._deployment.level() is level:
+                raise
+            async for page in self._walked(await self._deployment.level(), tracked, mark, first=known is None):
+                yield page
+
+    async def _walked(self, level: Level, tracked: Sequence[Run], mark: Cursor, *, first: bool) -> AsyncIterator[Poll]:
+        cycle = Cycle(self._parts, tracked, 0 if first else mark.since)
+        if level is Level.L2:
+            pages = self._library(cycle, mark, first=first)
+        elif level is Level.L1:
+            pages = self._list(cycle, mark, first=first)
+        else:
+            pages = self._single(cycle)
+        async for page in pages:
+            yield page
+
+    async def _library(self, cycle: Cycle, mark: Cursor, *, first: bool) -> AsyncIterator[Poll]:
+        """What changed; now and then all that is in flight; and single runs that no list shows."""
+        since = mark.since if first else mark.since - OVERLAP_MS
+        highest = mark.since
+        try:
+            async for page in walking.changed(self._api, since):
+                highest = max(highest, self._latest(page))
+                seen = await cycle.page(page.groups, page.skips)
+                yield replace(seen, cursor=mark.moved(min(page.safe_ms or since, highest)).text())
+        except (walking.Unordered, Refused):
+            whole = True
+            async for page in walking.changed_in_any_order(self._api, since):
+                highest, whole = max(highest, self._latest(page)), page.whole
+                yield await cycle.page(page.groups, page.skips)
+            highest = highest if whole else mark.since
+        mark = mark.moved(highest)
+        now_ms = to_ms(self._clock.now())
+        if now_ms - mark.swept >= SWEEP_MS:
+            async for seen in self._sweep(cycle):
+                yield seen
+            mark = replace(mark, swept=now_ms)
+        async for seen in cycle.alone(cycle.due_alone(every=False)):
+            yield seen
+        yield Poll(cursor=mark.text(), missing=cycle.orphans())
+
+    def _latest(self, page: walking.Page) -> int:
+        """The newest change on the page, by the platform's clock."""
+        limit = to_ms(self._clock.now()) + FAR_MS
+        times = [to_ms(group.updated_at) for group in page.groups if group.updated_at is not None]
+        return max((time for time in times if time < limit), default=0)
+
+    async def _sweep(self, cycle: Cycle) -> AsyncIterator[Poll]:
+        """Runs in flight that the changes did not show, and tracked ones that are in flight no more."""
+        present: set[str] = set()
+        for status in states.IN_FLIGHT:
+            async for page in walking.in_status(self._api, status):
+                if any(group.status != status for group in page.groups):
+                    break
+                present |= {group.key for group in page.groups}
+                unknown = [group for group in page.groups if self._is_news(cycle, group)]
+                if unknown or page.skips:
+                    yield await cycle.page(unknown, page.skips)
+        lost = [run for run in cycle.tracked if self._is_lost(cycle, run, present)]
+        marked = [replace(run, handle={**run.handle, observing.ALONE: "yes"}) for run in lost[:SWEPT_ONE_BY_ONE]]
+        async for seen in cycle.alone(marked):
+            yield seen
+
+    def _is_news(self, cycle: Cycle, group: Group) -> bool:
+        known = cycle.known.get(group.key)
+        return group.key not in cycle.told and (known is None or known.raw_state != group.status)
+
+    def _is_lost(self, cycle: Cycle, run: Run, present: set[str]) -> bool:
+        return "/" not in run.key and run.key not in cycle.told and run.key not in present
+
+    async def _list(self, cycle: Cycle, mark: Cursor, *, first: bool) -> AsyncIterator[Poll]:
+        """The newest runs back to those that were known, and further while open runs are among them."""
+        since = mark.since - (FIRST_MARGIN_MS if first else OVERLAP_MS)
+        highest, whole = mark.since, True
+        wanted = {run.key for run in cycle.tracked if "/" not in run.key}
+        async for page in walking.newest(self._api, self._deployment):
+            created = [to_ms(group.created_at) for group in page.groups if group.created_at is not None]
+            limit = to_ms(self._clock.now()) + FAR_MS
+            highest, whole = max(highest, *(time for time in created if time < limit), 0), page.whole
+            yield await cycle.page(
+                [g for g in page.groups if _concerns(cycle, g, since, mark.since if first else 0)], page.skips
+            )
+            reached = bool(created) and min(created) < since
+            if page.ordered and reached and not wanted & {group.key for group in page.groups}:
+                break
+            wanted -= {group.key for group in page.groups}
+            if page.ordered and reached and not wanted:
+                break
+        async for seen in cycle.alone(cycle.due_alone(every=True)):
+            yield seen
+        yield Poll(cursor=(mark.moved(highest) if whole else mark).text(), missing=cycle.orphans())
+
+    async def _single(self, cycle: Cycle) -> AsyncIterator[Poll]:
+        """Without a list there is only one request per run."""
+        async for seen in cycle.alone(cycle.due_alone(every=True)):
+            yield seen
+        yield Poll(missing=cycle.orphans())
+
+    async def enrich(self, run: Run) -> Enrichment:
+        await self._deployment.level()
+        return await self._enricher.enrich(run)
+
+    async def trigger(self, job: str, parameters: Mapping[str, str], token: str) -> Observation:
+        """Start the recipe `job` (`7` or `recipe/7`). Parameters that begin with `overrides.` change settings of the run."""
+        recipe = triggering.recipe_id(job)
+        key = await self._starter.start(recipe, parameters, token)
+        told = tuple(parameters.items())
+        try:
+            return await self._watched(key, told)
+        except SourceError:
+            return self._just_started(key, recipe, told)
+
+    def _just_started(self, key: str, recipe: str, parameters: tuple[tuple[str, str], ...]) -> Observation:
+        """It runs, whatever the first look at it says."""
+        now = self._clock.now()
+        group = Group(key, "Created", recipe, None, None)
+        job = self._parts.place.recipe_job(recipe, self._definitions.known_names(recipe))
+        return observing.observation(self._parts.place, group, job, now, parameters=parameters, alone=True)
+
+    async def watch(self, key: str, options: Mapping[str, str]) -> Observation:
+        if not key.isascii() or not key.isdigit():
+            raise NotFound(f"{key!r} is no number of a job group: take it from the left column of the Jobs page")
+        return await self._watched(str(int(key)), ())
+
+    async def _watched(self, key: str, parameters: tuple[tuple[str, str], ...]) -> Observation:
+        await self._deployment.level()
+        group = await groups.read(self._api, self._deployment, key)
+        names = await self._definitions.names(group)
+        job = self._parts.place.recipe_job(group.recipe or "unknown", names)
+        found = await self._parts.flow_runs.of(group, job)
+        parent = self._parts.flow_runs.parent(found) if found else None
+        return observing.observation(
+            self._parts.place, group, job, self._clock.now(), parent=parent, parameters=parameters, alone=True
+        )
+
+    async def check(self) -> list[Finding]:
+        return await findings(self._api, self._deployment, self._settings)
+
+    async def close(self) -> None:
+        await self._context.http.close()
+
+
+def _concerns(cycle: Cycle, group: Group, since: int, changed_since: int) -> bool:
+    """Open runs that are tracked, and runs created since then; of those that ended, the ones that changed lately."""
+    if group.key in cycle.known or group.created_at is None:
+        return True
+    if to_ms(group.created_at) < since:
+        return False
+    is_open = not states.state_of(group.status).terminal
+    return is_open or group.updated_at is None or to_ms(group.updated_at) >= changed_since

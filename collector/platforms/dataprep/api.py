@@ -1,0 +1,177 @@
+"""Requests to one deployment, and what its answers mean as errors."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import httpx
+import orjson
+
+from collector.clock import Clock
+from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, Unavailable
+from collector.http import HttpClient
+from collector.lineage.redaction import capped, redacted
+from collector.names import clean
+from collector.platforms.dataprep.pace import Pace, asked_wait
+
+Query = Mapping[str, str | int]
+
+SLOW_ANSWER = 60.0
+"""Seconds. Some endpoints queue a request beyond their quota instead of refusing it."""
+_LONGEST_WORDS = 300
+_NOT_THERE = ("not exist", "not found", "notfound", "no longer exist", "deleted", "could not find", "cannot find")
+
+
+class Refused(BadAnswer):
+    """A 4xx that blames the request. `name` and `details` are the platform's."""
+
+    def __init__(self, message: str, *, status: int, name: str, details: str) -> None:
+        super().__init__(message)
+        self.status, self.name, self.details = status, name, details
+
+
+class Hidden(AuthFailed):
+    """403: the token is not allowed to do this, or to see that."""
+
+
+class NoSuchPath(NotFound):
+    """The deployment lacks this endpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of 2xx or 304. `body` is None where there is none."""
+
+    status: int
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Api:
+    """One deployment seen with one token. Every method raises SourceError and its kinds."""
+
+    def __init__(
+        self, http: HttpClient, base_url: str, token: Callable[[], str], clock: Clock, pace: Pace, timeout: float
+    ) -> None:
+        self._http, self._base, self._token = http, base_url, token
+        self._clock, self.pace = clock, pace
+        self._timeout = max(timeout, SLOW_ANSWER)
+
+    async def get(self, *path: str, query: Query | None = None) -> Any:
+        """The JSON at this path below /v4."""
+        return (await self.send("GET", path, query=query)).body
+
+    async def send(
+        self,
+        method: str,
+        path: Sequence[str],
+        *,
+        query: Query | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        await self.pace.turn()
+        where = "/v4/" + "/".join(quote(part, safe="") for part in path)
+        tried = f"{method} {self._base}{where}"
+        url = self._base + where + (f"?{urlencode(query)}" if query else "")
+        try:
+            answer = await self._http.request(
+                method,
+                url,
+                headers={**self._headers(body is not None), **(headers or {})},
+                content=None if body is None else orjson.dumps(body),
+                timeout=self._timeout,
+            )
+        except httpx.TransportError as error:
+            sent = not isinstance(error, httpx.ConnectError)
+            raise Unavailable(f"{tried}: {str(error) or type(error).__name__}", sent=sent) from error
+        return self._understood(answer, tried)
+
+    def _headers(self, has_body: bool) -> dict[str, str]:
+        kind = {"Content-Type": "application/json"} if has_body else {}
+        return {"Authorization": f"Bearer {self._token()}", "Accept": "application/json", **kind}
+
+    def _understood(self, answer: httpx.Response, tried: str) -> Answer:
+        if answer.status_code in {204, 304}:
+            return Answer(answer.status_code, headers=answer.headers)
+        body = _parsed(answer.content)
+        if not 200 <= answer.status_code < 300:
+            raise self._error(answer, body, tried)
+        if body is None:
+            raise BadAnswer(f"{tried}: status {answer.status_code}, but the body is no JSON{_request_id(answer)}")
+        return Answer(answer.status_code, body.value, answer.headers)
+
+    def _error(self, answer: httpx.Response, body: "_Parsed | None", tried: str) -> SourceError:
+        status = answer.status_code
+        told = _told(body.value if body is not None else None)
+        said = f"{tried}: status {status}{told.words}{_request_id(answer)}"
+        if status == 429:
+            after = asked_wait(answer.headers, self._clock.now())
+            if after is not None:
+                self.pace.hold(after)
+            return Throttled(said, after=after)
+        if status >= 500:
+            return Unavailable(said, sent=True)
+        if status == 401:
+            return AuthFailed(f"{said}; the token is missing, wrong or expired")
+        if not told.known:
+            return BadAnswer(f"{said}; this is not an answer of the platform: a proxy, or a wrong base_url?")
+        if status == 403:
+            return Hidden(said)
+        if "routenotfound" in told.name.lower():
+            return NoSuchPath(said)
+        if status in {404, 410} or (status == 400 and told.says_not_there):
+            return NotFound(said)
+        return Refused(said, status=status, name=told.name, details=told.details)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    value: Any
+
+
+def _parsed(content: bytes) -> _Parsed | None:
+    try:
+        return _Parsed(orjson.loads(content))
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The error envelope; `known` is False where there was none."""
+
+    known: bool = False
+    name: str = ""
+    details: str = ""
+
+    @property
+    def words(self) -> str:
+        return f" ({self.name}: {self.details})" if self.known else ""
+
+    @property
+    def says_not_there(self) -> bool:
+        return any(words in f"{self.name} {self.details}".lower() for words in _NOT_THERE)
+
+
+def _told(body: Any) -> _Told:
+    """`{"exception": {"name", "message", "details"}}`, where details are text or an object."""
+    exception = body.get("exception") if isinstance(body, dict) else None
+    if not isinstance(exception, dict):
+        return _Told()
+    name = exception.get("name")
+    details = exception.get("details")
+    parts = [exception.get("message"), *(details.values() if isinstance(details, dict) else [details])]
+    words = "; ".join(part for part in parts if isinstance(part, str) and part)
+    return _Told(True, _short(name) if isinstance(name, str) else "", _short(words))
+
+
+def _short(text: str) -> str:
+    return capped(redacted(clean(text)), _LONGEST_WORDS)
+
+
+def _request_id(answer: httpx.Response) -> str:
+    """The platform's support asks for this number."""
+    told = answer.headers.get("x-trifacta-request-id")
+    return f" [request id {clean(told)[:80]}]" if told else ""

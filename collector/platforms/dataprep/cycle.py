@@ -1,0 +1,271 @@
+"""One poll: turns the groups that a walk brings into observations, within a budget of further requests."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from fnmatch import fnmatchcase
+
+from collector.clock import Clock, to_ms
+from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, Unavailable
+from collector.model import Job, Observation, Parent, Poll, Run, RunState, Skip, SkipKind
+from collector.platforms.dataprep import groups, observing, states, walking
+from collector.platforms.dataprep.api import Api, Hidden, NoSuchPath
+from collector.platforms.dataprep.definitions import Definitions
+from collector.platforms.dataprep.flow_runs import FlowRuns, has_open_runs
+from collector.platforms.dataprep.levels import Deployment, Optional, token_works
+from collector.platforms.dataprep.observing import FLOW_RUN, STAGE, Place
+from collector.platforms.dataprep.rows import Group
+
+ONE_BY_ONE = 20
+"""Groups whose stages are read by a request each in one poll; beyond, a run counts as queued until the next."""
+WORTH_A_LIST = 5
+"""From so many groups on it is cheaper to read the newest hundred with all their stages."""
+AT_ONCE = 4
+FAILURES = 3
+"""After so many failures in a row the deployment is down, and not only one run unreadable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which jobs are watched: globs over job names and recipe ids; `exclude` wins."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def takes(self, job: Job) -> bool:
+        words = (job.name, job.name.removeprefix("recipe/"), job.key)
+        if any(fnmatchcase(word, glob) for word in words for glob in self.exclude):
+            return False
+        return not self.include or any(fnmatchcase(word, glob) for word in words for glob in self.include)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a poll works with. `stage_runs` makes runs of stages; `patience` is how long single reads may take, in seconds."""
+
+    api: Api
+    deployment: Deployment
+    definitions: Definitions
+    flow_runs: FlowRuns
+    place: Place
+    clock: Clock
+    choice: Choice
+    stage_runs: bool
+    patience: float
+
+
+@dataclass(slots=True)
+class Cycle:
+    """The state of one poll. `since_ms` tells news from what an earlier poll brought already."""
+
+    parts: Parts
+    tracked: Sequence[Run]
+    since_ms: int
+    told: set[str] = field(default_factory=set)
+    budget: int = ONE_BY_ONE
+    known: dict[str, Run] = field(default_factory=dict)
+    parents: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.known = {run.key: run for run in self.tracked}
+        self.budget = ONE_BY_ONE * (10 if self.parts.stage_runs else 1)
+
+    async def page(self, found: Iterable[Group], skips: Sequence[Skip] = (), *, alone: bool = False) -> Poll:
+        """The observations of some groups; reads what they lack."""
+        kept, left_out = self._lineage(found)
+        kept = await self._completed(kept)
+        seen: list[Observation] = []
+        for group in kept:
+            told, skip = await self._told(group, alone=alone)
+            seen += told
+            left_out += [skip] if skip else []
+        return Poll(tuple(seen), skips=(*skips, *left_out))
+
+    def _lineage(self, found: Iterable[Group]) -> tuple[list[Group], list[Skip]]:
+        """Without previews, samples and rows without a recipe; those are told once, when they are new."""
+        kept: list[Group] = []
+        skips: list[Skip] = []
+        for group in found:
+            if group.ranfor in states.NOT_LINEAGE:
+                cause = f"a run for {group.ranfor} is no run of a job"
+                skips += [Skip(SkipKind.FILTERED, f"job group {group.key}", cause)] if self._is_new(group) else []
+            elif group.recipe is None and group.key not in self.known:
+                skips += (
+                    [Skip(SkipKind.ROW, f"job group {group.key}", "names no recipe")] if self._is_new(group) else []
+                )
+            else:
+                kept.append(group)
+        return kept, skips
+
+    def _is_new(self, group: Group) -> bool:
+        return group.updated_at is None or to_ms(group.updated_at) > self.since_ms
+
+    async def _told(self, group: Group, *, alone: bool) -> tuple[list[Observation], Skip | None]:
+        parts, run = self.parts, self.known.get(group.key)
+        job = (
+            run.job
+            if run is not None
+            else parts.place.recipe_job(group.recipe or "unknown", await parts.definitions.names(group))
+        )
+        if run is None and not parts.choice.takes(job):
+            skip = Skip(
+                SkipKind.FILTERED, f"job group {group.key}", f"job {job.name} is not chosen by include and exclude"
+            )
+            return [], skip if self._is_new(group) else None
+        now = parts.clock.now()
+        parent, before = (run.parent, []) if run is not None else await self._parent(group, job, now)
+        seen = observing.observation(parts.place, group, job, now, parent=parent, alone=alone)
+        self.told.add(group.key)
+        return [*before, *self._with_stages(group, seen)], None
+
+    def _with_stages(self, group: Group, seen: Observation) -> list[Observation]:
+        """With stages as runs, a group that ended is told to have begun first, so that its START goes before theirs."""
+        if not self.parts.stage_runs or group.stages is None or not self._is_followed(group):
+            return [seen]
+        rows = states.first_life(group.stages, group.updated_at)
+        stages = observing.stage_observations(self.parts.place, group, seen, rows)
+        self.told |= {stage.key for stage in stages}
+        if not seen.state.terminal or not stages:
+            return [seen, *stages]
+        return [replace(seen, state=RunState.RUNNING, ended_at=None), *stages, seen]
+
+    def _is_followed(self, group: Group) -> bool:
+        return group.key in self.known or self._is_new(group)
+
+    async def _parent(self, group: Group, job: Job, now: datetime) -> tuple[Parent | None, list[Observation]]:
+        """The flow run behind a run that is new, and the observation that makes it known before its runs."""
+        found = await self.parts.flow_runs.of(group, job)
+        if found is None:
+            return None, []
+        key = FLOW_RUN + found.key
+        if key in self.known or key in self.parents or not self._is_new(group):
+            return self.parts.flow_runs.parent(found), []
+        self.parents.add(key)
+        return self.parts.flow_runs.parent(found), [self.parts.flow_runs.begun(found, now)]
+
+    def _lacks_stages(self, group: Group) -> bool:
+        if group.stages is not None:
+            return False
+        run, state = self.known.get(group.key), states.state_of(group.status)
+        if self.parts.stage_runs and self._is_followed(group):
+            return state.began
+        return state is RunState.RUNNING and (run is None or run.began_at is None)
+
+    async def _completed(self, found: list[Group]) -> list[Group]:
+        """The groups with their stages, where a START depends on them and the budget allows."""
+        lacking = [group.key for group in found if self._lacks_stages(group)]
+        full: dict[str, Group] = {}
+        if len(lacking) >= WORTH_A_LIST and self.parts.deployment.has(Optional.LIST):
+            full = await self._from_list(set(lacking))
+        for key in lacking:
+            if key in full or self.budget <= 0:
+                continue
+            self.budget -= 1
+            group = await self._one(key)
+            if group is not None:
+                full[key] = group
+        return [full.get(group.key, group) for group in found]
+
+    async def _from_list(self, wanted: set[str]) -> dict[str, Group]:
+        full: dict[str, Group] = {}
+        pages = 0
+        try:
+            async for page in walking.newest(self.parts.api, self.parts.deployment):
+                pages += 1
+                full |= {group.key: group for group in page.groups if group.key in wanted}
+                for group in page.groups:
+                    self.parts.definitions.learn(group)
+                lowest = min((int(group.key) for group in page.groups), default=0)
+                passed = page.ordered and lowest <= min(map(int, wanted))
+                if len(full) == len(wanted) or passed or pages * WORTH_A_LIST > len(wanted):
+                    break
+        except (NotFound, Hidden, BadAnswer):
+            return full
+        return {key: group for key, group in full.items() if group.stages is not None}
+
+    async def _one(self, key: str) -> Group | None:
+        """None where it cannot be read just now: the run is looked at again in the next poll."""
+        try:
+            return await groups.read(self.parts.api, self.parts.deployment, key)
+        except (NotFound, Hidden):
+            return None
+        except (BadAnswer, Unavailable):
+            self.budget -= ONE_BY_ONE // 2
+            return None
+
+    async def alone(self, runs: Sequence[Run]) -> AsyncIterator[Poll]:
+        """Tracked runs, read by a request each, the first ones first, until the time for it is over. Raises, after what
+        was read, when the deployment seems to be down.
+        """
+        failures, until = 0, self.parts.clock.monotonic() + self.parts.patience
+        for start in range(0, len(runs), AT_ONCE):
+            if start and self.parts.clock.monotonic() >= until:
+                return
+            batch = runs[start : start + AT_ONCE]
+            results = await asyncio.gather(*map(self._read_alone, batch))
+            yield _page(batch, results)
+            for result in results:
+                failures = failures + 1 if isinstance(result, SourceError) else 0
+                if isinstance(result, Throttled | AuthFailed) or (
+                    isinstance(result, SourceError) and failures >= FAILURES
+                ):
+                    raise result
+
+    async def _read_alone(self, run: Run) -> list[Observation] | SourceError | None:
+        """What the run says; None where the platform says that it has no such run."""
+        self.told.add(run.key)
+        try:
+            return await self._looked(run)
+        except NoSuchPath as error:
+            self.parts.deployment.suspect()
+            return error
+        except NotFound:
+            return None
+        except Hidden as error:
+            return None if await token_works(self.parts.api) else error
+        except SourceError as error:
+            return error
+
+    async def _looked(self, run: Run) -> list[Observation]:
+        parts = self.parts
+        if run.key.startswith(FLOW_RUN):
+            return [await parts.flow_runs.look(run, parts.clock.now())]
+        status = await groups.read_status(parts.api, run.key)
+        state = states.state_of(status)
+        if (state is RunState.RUNNING and run.began_at is None) or (state.began and parts.stage_runs):
+            group = await groups.read(parts.api, parts.deployment, run.key)
+            seen = observing.observation(
+                parts.place, group, run.job, parts.clock.now(), parent=run.parent, alone=observing.is_alone(run)
+            )
+            return self._with_stages(group, seen)
+        return [observing.unchanged(run, status, parts.clock.now())]
+
+    def due_alone(self, *, every: bool) -> list[Run]:
+        """Tracked runs that this poll must still read one by one: `every` of them where there is no list."""
+        return [run for run in self.tracked if run.key not in self.told and self._must_look(run, every=every)]
+
+    def _must_look(self, run: Run, *, every: bool) -> bool:
+        if run.key.startswith(STAGE):
+            return False
+        if run.key.startswith(FLOW_RUN):
+            return self.parts.deployment.has(Optional.FLOW_RUNS) and not has_open_runs(run, self.tracked)
+        asked = every or run.misses > 0 or observing.is_alone(run) or observing.is_waiting_for_details(run)
+        return asked or (self.parts.stage_runs and run.state is RunState.RUNNING)
+
+    def orphans(self) -> tuple[str, ...]:
+        """Stages that are runs of their own and whose group is no longer open: nobody will tell their end."""
+        return tuple(
+            run.key
+            for run in self.tracked
+            if run.key.startswith(STAGE) and run.key not in self.told and run.handle.get("group") not in self.known
+        )
+
+
+def _page(runs: Sequence[Run], results: Sequence[list[Observation] | SourceError | None]) -> Poll:
+    read = list(zip(runs, results, strict=True))
+    return Poll(
+        tuple(seen for _, result in read if isinstance(result, list) for seen in result),
+        missing=tuple(run.key for run, result in read if result is None),
+        unread=tuple(run.key for run, result in read if isinstance(result, SourceError)),
+    )

@@ -1,0 +1,238 @@
+"""Names of what runs read and write, as OpenLineage names them: pure. Nothing of a connect string but its place remains."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from collector import names
+from collector.lineage.own import resolved_names
+from collector.model import Dataset
+from collector.platforms.dataprep.connects import Place, kind_of, place
+from collector.platforms.dataprep.rows import FileOut, OutputDefinition, Source, TableOut, data, text, texts
+
+MANY_FILES = 20
+"""A source that is read from more files than this is named by the folder that holds them."""
+_CHANGES = {
+    "create": "CREATE",
+    "createandload": "CREATE",
+    "overwrite": "OVERWRITE",
+    "truncateandload": "OVERWRITE",
+    "dropandload": "OVERWRITE",
+}
+_UNFIT = re.compile(r"[^A-Za-z0-9:/_\-.@+]")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Datasets (None: unknown), and in words what could not be found out."""
+
+    datasets: tuple[Dataset, ...] | None = None
+    problems: tuple[str, ...] = ()
+
+
+def file(uri: str) -> Dataset | None:
+    """A file or folder by its URI; None where it is none. Query, fragment and user are cut off: they may sign."""
+    cleaned = names.clean(uri)
+    if "://" not in cleaned:
+        return _dataset("file", cleaned.partition("?")[0]) if cleaned.startswith("/") else None
+    try:
+        parts = urlsplit(cleaned)
+        host, port = parts.hostname or "", f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return None
+    scheme = parts.scheme.lower()
+    path = parts.path.rstrip("/")
+    authority = parts.netloc.rpartition("@")[2]
+    if scheme in {"gs", "s3", "s3a", "s3n"}:
+        key = cleaned.partition("://")[2].partition("/")[2].partition("?")[0]
+        return _dataset(f"{'gs' if scheme == 'gs' else 's3'}://{authority}", key.strip("/") or "/")
+    if scheme in {"wasb", "wasbs", "abfs", "abfss"}:
+        container = parts.username or ""
+        kind = "wasbs" if scheme.startswith("wasb") else "abfss"
+        return _dataset(f"{kind}://{container}@{host}", path.lstrip("/") or "/")
+    return _dataset(f"{scheme}://{host}{port}" if host else scheme, path or "/")
+
+
+def table(row: Mapping[str, Any], job_namespace: str) -> Dataset | None:
+    """A table object of `/inputs` or `/outputs`; None where it names no table (a query)."""
+    name = text(row.get("table"))
+    if name is None:
+        return None
+    kind = kind_of(text(row.get("vendor")) or "")
+    where = place(kind, text(row.get("databaseConnectString")))
+    return store_table(kind, where, texts(row.get("relationalPath")), name, job_namespace)
+
+
+def store_table(kind: str, where: Place, path: Sequence[str], name: str, job_namespace: str) -> Dataset:
+    """`path` is the vendor's relational path: database and schema, or only one of them. A table of which nobody knows
+    where it is gets a name of its own among the job's: two stores must not become one.
+    """
+    above = [part for part in path if part]
+    if kind == "bigquery":
+        return _dataset("bigquery", ".".join([*above, name]))
+    if not where.host:
+        return Dataset(job_namespace, names.dataset("tables", kind, ".".join([*above, name])))
+    database = [where.database] if where.database and where.database not in above else []
+    levels = 1 if kind in {"mysql", "hive", "teradata"} else 2
+    full = [*(database if len(above) < levels else []), *above, name]
+    return _dataset(_store(kind, where), ".".join(full))
+
+
+def _store(kind: str, where: Place) -> str:
+    if kind == "snowflake":
+        return f"snowflake://{where.host.partition('.snowflakecomputing')[0]}"
+    if kind == "redshift" and where.host.endswith(".redshift.amazonaws.com"):
+        parts = where.host.split(".")
+        return f"redshift://{parts[0]}.{parts[2]}:{where.port}"
+    return f"{kind}://{where.authority}"
+
+
+def _dataset(namespace: str, name: str) -> Dataset:
+    return Dataset(_UNFIT.sub("_", namespace)[: names.LONGEST], names.cut(names.clean(name)))
+
+
+def inputs(body: Any, sources: Sequence[Source], job_namespace: str) -> Found:
+    """The inputs of a run: `{"data": [{"name", "inputs": [file or table]}]}`, parameterised ones by their pattern."""
+    if not isinstance(body, dict) or not isinstance(body.get("data"), list):
+        return Found(problems=("the answer about the inputs cannot be read",))
+    datasets: list[Dataset] = []
+    problems: list[str] = []
+    for part in data(body):
+        if not isinstance(part, dict):
+            continue
+        called = text(part.get("name")) or "an input without a name"
+        known = next((source for source in sources if source.name == called), None)
+        rows = [row for row in data(part.get("inputs")) if isinstance(row, dict)]
+        read = _files([uri for row in rows if (uri := text(row.get("uri")))], known)
+        tables = [row for row in rows if text(row.get("vendor"))]
+        named = [found for row in tables if (found := table(row, job_namespace)) is not None]
+        if len(named) < len(tables):
+            problems.append(f"input {called} is read by a query; its tables are not known")
+            named.append(Dataset(job_namespace, names.dataset("importedDatasets", known.key if known else called)))
+        if not read and not tables:
+            problems.append(f"input {called} names neither a file nor a table")
+        datasets += [*read, *named]
+    return Found(_unique(datasets), tuple(problems))
+
+
+def _files(uris: Sequence[str], known: Source | None) -> list[Dataset]:
+    """One dataset per file; one for all where a pattern chose them, so that no dataset is new every day."""
+    found = [dataset for uri in uris if (dataset := file(uri)) is not None]
+    if not found:
+        return []
+    if known is not None and known.pattern is not None:
+        return [_gathered(_pattern(known.pattern, found[0]), found)]
+    if len(found) > MANY_FILES:
+        return [_gathered(Dataset(found[0].namespace, _folder([one.name for one in found])), found)]
+    return found
+
+
+def _pattern(pattern: str, example: Dataset) -> Dataset:
+    named = file(pattern) if "://" in pattern else None
+    return named or Dataset(example.namespace, names.cut(names.clean(pattern).lstrip("/")))
+
+
+def _folder(paths: Sequence[str]) -> str:
+    parts = [path.split("/")[:-1] for path in paths]
+    common = []
+    for level in zip(*parts, strict=False):
+        if len(set(level)) > 1:
+            break
+        common.append(level[0])
+    return "/".join(common) or "/"
+
+
+def _gathered(dataset: Dataset, files: Sequence[Dataset]) -> Dataset:
+    return replace(dataset, files=len(files), facets=resolved_names([f"{f.namespace}/{f.name}" for f in files]))
+
+
+def outputs(body: Any, definition: OutputDefinition | None, job_namespace: str) -> Found:
+    """The outputs of a run: `{"files": [...], "tables": [...]}`. What got a time stamp in its name is named as defined."""
+    if not isinstance(body, dict) or not any(isinstance(body.get(kind), list) for kind in ("files", "tables")):
+        return Found(problems=("the answer about the outputs cannot be read",))
+    uris = [uri for row in data(body.get("files")) if isinstance(row, dict) and (uri := text(row.get("uri")))]
+    tables = [row for row in data(body.get("tables")) if isinstance(row, dict)]
+    found = [_written_file(uri, definition.files if definition else ()) for uri in uris]
+    found += [_written_table(row, definition.tables if definition else (), job_namespace) for row in tables]
+    datasets = [dataset for dataset in found if dataset is not None]
+    lost = len(found) - len(datasets)
+    problems = (f"{lost} of {len(found)} outputs could not be named",) if lost else ()
+    return Found(_unique(datasets), problems)
+
+
+def _written_file(uri: str, defined: Sequence[FileOut]) -> Dataset | None:
+    physical = file(uri)
+    if physical is None:
+        return None
+    for setting in defined:
+        logical = file(setting.path)
+        if logical is not None and _is_stamped(physical, logical):
+            return _as_defined(physical, logical, setting.action, setting.format)
+    return physical
+
+
+def _written_table(row: Mapping[str, Any], defined: Sequence[TableOut], job_namespace: str) -> Dataset | None:
+    physical = table(row, job_namespace)
+    action = text(row.get("action"))
+    if physical is None:
+        return None
+    for publication in defined:
+        logical = replace(physical, name=physical.name.rpartition(".")[0] + "." + publication.table)
+        if _is_stamped(physical, logical):
+            return _as_defined(physical, logical, action or publication.action, None)
+    return replace(physical, change=_CHANGES.get((action or "").lower()))
+
+
+def _is_stamped(physical: Dataset, logical: Dataset) -> bool:
+    """Whether the one is the other, or the other with something (a time stamp, a part number) after its stem."""
+    if physical.namespace != logical.namespace:
+        return False
+    stem = re.sub(r"\.[A-Za-z0-9]{1,8}$", "", logical.name) if "/" in logical.name else logical.name
+    tail = physical.name.removeprefix(stem)
+    return physical.name == logical.name or (tail != physical.name and re.match(r"[-_./]?\d|/", tail) is not None)
+
+
+def _as_defined(physical: Dataset, logical: Dataset, action: str | None, form: str | None) -> Dataset:
+    facets = {} if physical.name == logical.name else resolved_names([f"{physical.namespace}/{physical.name}"])
+    storage = ("file", form) if form else None
+    return replace(logical, facets=facets, change=_CHANGES.get((action or "").lower()), storage=storage)
+
+
+def defined_outputs(definition: OutputDefinition, job_namespace: str) -> Found:
+    """What a run of this definition writes, where the deployment does not tell what it wrote."""
+    files = [
+        replace(found, change=_CHANGES.get((setting.action or "").lower()))
+        for setting in definition.files
+        if (found := file(setting.path)) is not None
+    ]
+    tables = [
+        replace(
+            store_table(kind_of(publication.vendor or ""), Place(), publication.path, publication.table, job_namespace),
+            change=_CHANGES.get((publication.action or "").lower()),
+        )
+        for publication in definition.tables
+    ]
+    return Found(_unique([*files, *tables]))
+
+
+def defined_inputs(sources: Sequence[Source], job_namespace: str) -> Found:
+    """Inputs by definition, where the deployment does not tell what was read: ids of imported datasets, patterns."""
+    found = [_defined_input(source, job_namespace) for source in sources]
+    unresolved = [source.name for source in sources if source.pattern is None]
+    problems = (
+        (f"the files and tables of {', '.join(unresolved)} are not told by this deployment",) if unresolved else ()
+    )
+    return Found(_unique(found), problems)
+
+
+def _defined_input(source: Source, job_namespace: str) -> Dataset:
+    named = file(source.pattern) if source.pattern and "://" in source.pattern else None
+    return named or replace(
+        Dataset(job_namespace, names.dataset("importedDatasets", source.key)), description=source.name
+    )
+
+
+def _unique(datasets: Sequence[Dataset]) -> tuple[Dataset, ...]:
+    return tuple({(dataset.namespace, dataset.name): dataset for dataset in datasets}.values())

@@ -1,0 +1,170 @@
+"""Names and definitions behind runs, kept for an hour: they cost requests, and change seldom."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from collector.errors import NotFound, Unavailable
+from collector.platforms.dataprep import groups, rows
+from collector.platforms.dataprep.api import Api, Hidden, NoSuchPath, Refused
+from collector.platforms.dataprep.levels import Deployment, Optional
+from collector.platforms.dataprep.rows import Group, OutputDefinition, Source
+
+KEPT_FOR = 3600.0
+MISSED_FOR = 600.0
+"""Seconds before a recipe without a known output makes us read all outputs again."""
+MOST_KEPT = 10_000
+TRIES = 3
+"""After so many failures to read one recipe's name its runs go by its id."""
+PAGE = 100
+
+_OUTPUTS: dict[str, str | int] = {"embed": "writeSettings,publications", "includeCount": "true"}
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """Values by key for an hour, the oldest dropped first."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._values: dict[str, tuple[float, T]] = {}
+
+    def get(self, key: str) -> T | None:
+        until, value = self._values.get(key, (0.0, None))
+        return value if self._monotonic() < until else None
+
+    def put(self, key: str, value: T) -> T:
+        self._values.pop(key, None)
+        self._values[key] = (self._monotonic() + KEPT_FOR, value)
+        if len(self._values) > MOST_KEPT:
+            del self._values[next(iter(self._values))]
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeNames:
+    """What a recipe and its flow are called; None where the deployment does not tell."""
+
+    recipe: str | None = None
+    flow: str | None = None
+    flow_key: str | None = None
+
+
+class Definitions:
+    """Reads definitions of one deployment. What it refuses to tell is None or empty; failures are raised."""
+
+    def __init__(self, api: Api, deployment: Deployment, monotonic: Callable[[], float]) -> None:
+        self._api, self._deployment, self._monotonic = api, deployment, monotonic
+        self._names: Kept[RecipeNames] = Kept(monotonic)
+        self._flows: Kept[str] = Kept(monotonic)
+        self._sources: Kept[tuple[Source, ...]] = Kept(monotonic)
+        self._outputs: dict[str, list[OutputDefinition]] = {}
+        self._outputs_read_at: float | None = None
+        self._failures: dict[str, int] = {}
+
+    def learn(self, group: Group) -> None:
+        """Keep the names that came embedded in a group."""
+        if group.recipe and group.recipe_name and group.flow_name:
+            self._names.put(group.recipe, RecipeNames(group.recipe_name, group.flow_name, group.flow))
+
+    async def names(self, group: Group) -> RecipeNames:
+        """The names of the group's recipe and flow. A recipe whose names fail again and again goes without."""
+        self.learn(group)
+        if group.recipe is None:
+            return RecipeNames()
+        known = self._names.get(group.recipe)
+        if known is not None:
+            return known
+        try:
+            found = await self._read_names(group)
+        except Unavailable:
+            failures = self._failures[group.recipe] = self._failures.get(group.recipe, 0) + 1
+            if failures < TRIES:
+                raise
+            found = RecipeNames()
+        self._failures.pop(group.recipe, None)
+        return self._names.put(group.recipe, found)
+
+    def known_names(self, recipe: str) -> RecipeNames:
+        """Without asking."""
+        return self._names.get(recipe) or RecipeNames()
+
+    async def _read_names(self, group: Group) -> RecipeNames:
+        recipe, flow_key, flow = group.recipe_name, group.flow, group.flow_name
+        if group.recipe and not (recipe and flow) and self._deployment.has(Optional.RECIPES):
+            found = await self._optional(
+                Optional.RECIPES, "wrangledDatasets", group.recipe, query={"embed": "flow", "fields": "id;name;flow"}
+            )
+            embedded = rows.group({"id": group.key, "wrangledDataset": found})
+            recipe, flow_key, flow = embedded.recipe_name, embedded.flow, embedded.flow_name
+        if not (recipe and (flow or flow_key)) and group.stages is None:
+            embedded = await groups.read(self._api, self._deployment, group.key)
+            recipe, flow_key, flow = embedded.recipe_name, embedded.flow, embedded.flow_name
+        if flow is None and flow_key is not None:
+            flow = await self.flow_name(flow_key)
+        return RecipeNames(recipe, flow, flow_key)
+
+    async def flow_name(self, flow: str) -> str | None:
+        known = self._flows.get(flow)
+        if known is not None:
+            return known
+        body = await self._optional(Optional.FLOWS, "flows", flow, query={"fields": "id;name"})
+        name = rows.text(body.get("name")) if isinstance(body, dict) else None
+        return self._flows.put(flow, name) if name else None
+
+    async def output(self, recipe: str, ranfrom: str | None) -> OutputDefinition | None:
+        """The output definition that a run of this origin uses: scheduled runs have their own beside the ad hoc one."""
+        await self._have_outputs(recipe)
+        known = self._outputs.get(recipe, [])
+        wanted = [output for output in known if output.adhoc == (ranfrom != "schedule")]
+        return next(iter([*wanted, *known]), None)
+
+    async def sources(self, recipe: str, ranfrom: str | None) -> tuple[Source, ...]:
+        """The imported datasets behind that output, by definition: also some that a run did not read."""
+        output = await self.output(recipe, ranfrom)
+        if output is None:
+            return ()
+        known = self._sources.get(output.key)
+        if known is not None:
+            return known
+        body = await self._told("outputObjects", output.key, "inputs")
+        found = tuple(source for row in rows.data(body) if (source := rows.source(row)) is not None)
+        return self._sources.put(output.key, found)
+
+    async def _have_outputs(self, recipe: str) -> None:
+        """There is no request for one recipe's outputs in every edition, so all are read and kept."""
+        age = self._monotonic() - self._outputs_read_at if self._outputs_read_at is not None else None
+        if age is not None and age < (KEPT_FOR if recipe in self._outputs else MISSED_FOR):
+            return
+        found: dict[str, list[OutputDefinition]] = {}
+        offset = 0
+        while True:
+            query = _OUTPUTS | {"limit": PAGE, "offset": offset}
+            body = await self._told("outputObjects", query=query)
+            page, total = rows.data(body), rows.total(body)
+            for row in page:
+                output = rows.output_definition(row)
+                if output is not None and output.recipe is not None:
+                    found.setdefault(output.recipe, []).append(output)
+            offset += len(page)
+            if not page or (offset >= total if total is not None else len(page) < min(PAGE, 25)):
+                break
+        self._outputs, self._outputs_read_at = found, self._monotonic()
+
+    async def _told(self, *path: str, query: dict[str, str | int] | None = None) -> object:
+        try:
+            return await self._api.get(*path, query=query)
+        except (NotFound, Hidden, Refused):
+            return None
+
+    async def _optional(self, endpoint: Optional, *path: str, query: dict[str, str | int]) -> object:
+        if not self._deployment.has(endpoint):
+            return None
+        try:
+            return await self._api.get(*path, query=query)
+        except NoSuchPath as error:
+            self._deployment.lacks(endpoint, error)
+        except (NotFound, Hidden, Refused):
+            pass
+        return None

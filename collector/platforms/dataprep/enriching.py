@@ -1,0 +1,117 @@
+"""What is found out about a run once, when it ended: stages, inputs, outputs, error text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from collector.errors import NotFound
+from collector.model import Enrichment, Facts, Run, RunState
+from collector.platforms.dataprep import datasets, groups, observing, states
+from collector.platforms.dataprep.api import Api, Hidden, NoSuchPath, Refused
+from collector.platforms.dataprep.datasets import Found
+from collector.platforms.dataprep.definitions import Definitions
+from collector.platforms.dataprep.levels import Deployment, Optional
+from collector.platforms.dataprep.rows import Group, OutputDefinition, StageRow
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Which kinds of output a run wrote, judged by its stages."""
+
+    files: bool = True
+    tables: bool = True
+    problems: tuple[str, ...] = ()
+
+
+class Enricher:
+    """Three requests a run: the group with its stages, its inputs, its outputs. What is refused is a problem told with
+    the run; failures are raised, to be tried again.
+    """
+
+    def __init__(self, api: Api, deployment: Deployment, definitions: Definitions, namespace: str) -> None:
+        self._api, self._deployment, self._definitions, self._namespace = api, deployment, definitions, namespace
+
+    async def enrich(self, run: Run) -> Enrichment:
+        if "/" in run.key:
+            return Enrichment()
+        try:
+            group = await groups.read(self._api, self._deployment, run.key)
+        except (NotFound, Hidden) as error:
+            return Enrichment(Facts(problems=(f"the run ended, but can no longer be read: {error}",)))
+        stages = states.first_life(group.stages or (), group.updated_at)
+        inputs = await self._inputs(group)
+        written = written_by(stages, run.state)
+        outputs = await self._outputs(group, written)
+        return Enrichment(
+            facts=replace(
+                observing.facts(group),
+                inputs=inputs.datasets,
+                outputs=outputs.datasets,
+                error=states.why_failed(group.error, stages) if run.state is RunState.FAILED else None,
+                problems=(*inputs.problems, *outputs.problems, *written.problems),
+            ),
+            started_at=states.beginning(stages),
+            ended_at=observing.end(group, run.seen_at),
+        )
+
+    async def _inputs(self, group: Group) -> Found:
+        sources = await self._definitions.sources(group.recipe, group.ranfrom) if group.recipe else ()
+        body, refused = await self._optional(Optional.INPUTS, group.key, "inputs")
+        if body is not None:
+            return datasets.inputs(body, sources, self._namespace)
+        if not sources:
+            return Found(problems=refused or ("this deployment does not tell the inputs of the run",))
+        found = datasets.defined_inputs(sources, self._namespace)
+        return replace(found, problems=(*found.problems, *refused))
+
+    async def _outputs(self, group: Group, written: Written) -> Found:
+        definition = await self._definitions.output(group.recipe, group.ranfrom) if group.recipe else None
+        body, refused = await self._optional(Optional.OUTPUTS, group.key, "outputs")
+        if isinstance(body, dict):
+            lost = {"files": not written.files, "tables": not written.tables}
+            kept = {kind: [] if lost.get(kind) else found for kind, found in body.items()}
+            return datasets.outputs(kept, definition, self._namespace)
+        if definition is None:
+            return Found(problems=refused or ("this deployment does not tell the outputs of the run",))
+        found = datasets.defined_outputs(_kept(definition, written), self._namespace)
+        return replace(found, problems=(*found.problems, *refused))
+
+    async def _optional(self, endpoint: Optional, *path: str) -> tuple[Any, tuple[str, ...]]:
+        """The answer, or None with the platform's words where it refuses."""
+        if not self._deployment.has(endpoint):
+            return None, ()
+        try:
+            return await self._api.get("jobGroups", *path), ()
+        except NoSuchPath as error:
+            self._deployment.lacks(endpoint, error)
+            return None, ()
+        except (NotFound, Refused, Hidden) as error:
+            return None, (str(error),)
+
+
+def _kept(definition: OutputDefinition, written: Written) -> OutputDefinition:
+    return replace(
+        definition,
+        files=definition.files if written.files else (),
+        tables=definition.tables if written.tables else (),
+    )
+
+
+def written_by(stages: Sequence[StageRow], state: RunState) -> Written:
+    """Everything for a run that succeeded. Else what the stages that write had completed: a group that failed in
+    publishing has written its files all the same.
+    """
+    if state is RunState.SUCCEEDED:
+        return Written()
+    writers = [row for row in stages if row.kind == "filewriter"] or [row for row in stages if row.kind == "wrangle"]
+    publishers = [row for row in stages if row.kind == "publish"]
+    problems = tuple(
+        f"{sum(map(_complete, rows))} of {len(rows)} {rows[0].kind} stages completed; which outputs they wrote is not told"
+        for rows in (writers, publishers)
+        if any(map(_complete, rows)) and not all(map(_complete, rows))
+    )
+    return Written(any(map(_complete, writers)), any(map(_complete, publishers)), problems)
+
+
+def _complete(row: StageRow) -> bool:
+    return states.state_of(row.status) is RunState.SUCCEEDED

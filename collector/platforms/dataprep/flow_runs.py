@@ -1,0 +1,143 @@
+"""Runs of whole flows, the parents of the runs that they start. Their state is that of their job groups: the platform's
+own word for it has no "in progress".
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from collector.errors import NotFound
+from collector.model import Facts, Job, Observation, Parent, Run, RunState
+from collector.platforms.dataprep import rows, states
+from collector.platforms.dataprep.api import Api, Hidden, NoSuchPath, Refused
+from collector.platforms.dataprep.definitions import Definitions, Kept
+from collector.platforms.dataprep.levels import Deployment, Optional
+from collector.platforms.dataprep.observing import FLOW_RUN, Place
+from collector.platforms.dataprep.rows import Group
+
+SETTLES = timedelta(minutes=2)
+"""The end of a flow run is told so long after its last run was seen to end: the runs' own last events, which wait for
+their enrichment, must go first.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRun:
+    key: str
+    flow: str
+    name: str
+    created_at: datetime | None
+
+
+class FlowRuns:
+    """Reads flow runs of one deployment, where it has them."""
+
+    def __init__(
+        self,
+        api: Api,
+        deployment: Deployment,
+        definitions: Definitions,
+        place: Place,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._api, self._deployment, self._definitions, self._place = api, deployment, definitions, place
+        self._known: Kept[FlowRun] = Kept(monotonic)
+
+    async def of(self, group: Group, job: Job) -> FlowRun | None:
+        """The flow run that started this group, where that can be told and its name fits the run's."""
+        if group.flow_run is None or not self._deployment.has(Optional.FLOW_RUNS):
+            return None
+        found = self._known.get(group.flow_run) or await self._read(group.flow_run)
+        if found is None or not job.name.startswith(self._place.flow_job(found.flow, found.name).name + "."):
+            return None
+        return found
+
+    async def _read(self, key: str) -> FlowRun | None:
+        try:
+            body = await self._api.get("flowRuns", key)
+        except NoSuchPath as error:
+            self._deployment.lacks(Optional.FLOW_RUNS, error)
+            return None
+        except (NotFound, Hidden, Refused):
+            return None
+        known = body if isinstance(body, dict) else {}
+        flow = rows.number(known["flow"].get("id")) if isinstance(known.get("flow"), dict) else None
+        name = await self._definitions.flow_name(flow) if flow else None
+        if flow is None or name is None:
+            return None
+        return self._known.put(key, FlowRun(key, flow, name, rows.moment(known.get("createdAt"))))
+
+    def parent(self, found: FlowRun) -> Parent:
+        return self._place.flow_parent(found.key, self._place.flow_job(found.flow, found.name))
+
+    def begun(self, found: FlowRun, seen_at: datetime) -> Observation:
+        """It runs as soon as one of its runs exists."""
+        key = FLOW_RUN + found.key
+        return Observation(
+            key=key,
+            run_id=self._place.run_id(key),
+            job=self._place.flow_job(found.flow, found.name),
+            state=RunState.RUNNING,
+            raw_state=None,
+            seen_at=seen_at,
+            queued_at=found.created_at,
+            started_at=found.created_at,
+            facts=Facts(nominal_start=found.created_at, ids={"flowRun": found.key, "flow": found.flow}),
+            settled=True,
+        )
+
+    async def look(self, run: Run, seen_at: datetime) -> Observation:
+        """A tracked flow run none of whose runs is open any more. Raises NotFound."""
+        key = run.key.removeprefix(FLOW_RUN)
+        body = await self._api.get("flowRuns", key, "jobGroups")
+        found = [group for row in rows.data(body) if (group := _group(row)) is not None]
+        state = combined(found)
+        if not state.terminal:
+            return _still_open(run, seen_at, settled_since=None)
+        since = rows.moment(run.handle.get("over")) or seen_at
+        if seen_at - since < SETTLES:
+            return _still_open(run, seen_at, settled_since=since)
+        ends = [group.updated_at for group in found if group.updated_at is not None]
+        return Observation(
+            key=run.key,
+            run_id=run.run_id,
+            job=run.job,
+            state=state,
+            raw_state=next(group.status for group in found if states.state_of(group.status) is state),
+            seen_at=seen_at,
+            ended_at=min(max(ends), seen_at) if ends else None,
+            settled=True,
+        )
+
+
+def combined(groups: Iterable[Group]) -> RunState:
+    """Failed or canceled as soon as all ended and one of them did so; running while there is none."""
+    found = [states.state_of(group.status) for group in groups]
+    if not found or not all(state.terminal for state in found):
+        return RunState.RUNNING
+    return next((bad for bad in (RunState.FAILED, RunState.CANCELED) if bad in found), RunState.SUCCEEDED)
+
+
+def has_open_runs(run: Run, tracked: Sequence[Run]) -> bool:
+    key = run.key.removeprefix(FLOW_RUN)
+    return any(other.handle.get("flowRun") == key for other in tracked)
+
+
+def _still_open(run: Run, seen_at: datetime, *, settled_since: datetime | None) -> Observation:
+    return Observation(
+        key=run.key,
+        run_id=run.run_id,
+        job=run.job,
+        state=RunState.RUNNING,
+        raw_state=run.raw_state,
+        seen_at=seen_at,
+        handle={"over": settled_since.isoformat() if settled_since else ""},
+        due_at=seen_at + (SETTLES if settled_since else timedelta(seconds=60)),
+    )
+
+
+def _group(row: object) -> Group | None:
+    try:
+        return rows.group(row)
+    except rows.BadRow:
+        return None

@@ -1,0 +1,196 @@
+"""Walks through the lists of runs: page by page, safe against offsets that shift and pages that are cut."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from collector.clock import to_ms
+from collector.errors import BadAnswer
+from collector.model import Skip, SkipKind
+from collector.platforms.dataprep import groups, rows
+from collector.platforms.dataprep.api import Api, Query, Refused
+from collector.platforms.dataprep.levels import Deployment
+from collector.platforms.dataprep.rows import Group
+
+PAGE = 100
+DEFAULT_PAGE = 25
+"""Rows of a page when `limit` is not obeyed."""
+
+
+MOST_IDLE = 3
+SLACK = 5
+"""Rows that two pages have in common, so that runs deleted between them do not hide others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows of a walk, none twice. `whole` is False when rows may have slipped through, `ordered` when the order
+    that was asked for is not kept. Everything that changed before `safe_ms` has been given.
+    """
+
+    groups: tuple[Group, ...]
+    skips: tuple[Skip, ...] = ()
+    last: bool = False
+    whole: bool = True
+    ordered: bool = True
+    safe_ms: int | None = None
+
+
+class Unordered(Exception):
+    """The deployment does not sort as it was asked to, or does not count its rows."""
+
+
+async def changed(api: Api, since_ms: int) -> AsyncIterator[Page]:
+    """All runs of jobLibrary that changed at or after `since_ms` (the platform's clock), oldest change first.
+
+    Each page begins where the last one ended in time, not by offset, so a row that changes during the walk moves to its
+    end and shifts nothing. Raises Unordered as soon as a row may have been passed over.
+    """
+    floor, offset, idle = since_ms, 0, 0
+    first_total, below = 0, 0
+    seen: set[_Mark] = set()
+    while True:
+        query = {"dateFilter[updatedAt][gte]": floor, "sort": "updatedAt", **_LIBRARY}
+        raw = await _page(api, "jobLibrary", query, offset)
+        done = _is_last(offset, raw)
+        if not done and raw.total is None:
+            raise Unordered
+        first_total = first_total or raw.total or 0
+        if below + (raw.total or 0) < first_total:
+            raise Unordered
+        fresh = tuple(group for group in raw.groups if _mark(group) not in seen)
+        idle = _idle(idle, fresh, raw.count)
+        yield Page(fresh, raw.skips, last=done, safe_ms=floor)
+        if done:
+            return
+        times = [to_ms(group.updated_at) for group in raw.groups if group.updated_at is not None]
+        if times != sorted(times):
+            raise Unordered
+        highest = max(times, default=floor)
+        if highest > floor:
+            below += sum(1 for group in fresh if _at(group) != highest)
+            floor, offset = highest, 0
+            seen = {_mark(group) for group in raw.groups if _at(group) == highest}
+        else:
+            offset += raw.count
+            seen |= {_mark(group) for group in raw.groups}
+
+
+async def changed_in_any_order(api: Api, since_ms: int) -> AsyncIterator[Page]:
+    """As `changed`, by offset: rows that were pushed onto the next page come twice and are dropped; when fewer rows
+    came than the platform counts, the last page is not `whole`.
+    """
+    query = {"dateFilter[updatedAt][gte]": since_ms, "sort": "-updatedAt", **_LIBRARY}
+    async for page in _by_offset(api, query):
+        yield page
+
+
+async def in_status(api: Api, status: str) -> AsyncIterator[Page]:
+    """All runs of jobLibrary that are in this status now."""
+    async for page in _by_offset(api, {"status": status, "sort": "-id", **_LIBRARY}):
+        yield page
+
+
+_LIBRARY: Query = {"runBy": "all", "fields": groups.FIELDS, "includeCount": "true"}
+
+
+async def _by_offset(api: Api, query: Query) -> AsyncIterator[Page]:
+    offset, idle, keys = 0, 0, set[str]()
+    while True:
+        raw = await _page(api, "jobLibrary", query, offset)
+        fresh = tuple(group for group in raw.groups if group.key not in keys)
+        keys |= {group.key for group in raw.groups}
+        idle = _idle(idle, fresh, raw.count)
+        done = _is_last(offset, raw)
+        missed = done and raw.total is not None and len(keys) + len(raw.skips) < raw.total
+        yield Page(fresh, raw.skips, last=done, whole=not missed)
+        if done:
+            return
+        offset += _step(raw.count)
+
+
+async def newest(api: Api, deployment: Deployment) -> AsyncIterator[Page]:
+    """The list of jobGroups with stages and names, highest id first, to its end: the caller stops when it has enough.
+
+    `ordered` is False from the page on that breaks the order. New runs push rows onto the next page, so rows come twice
+    but none is lost.
+    """
+    offset, idle, ordered, keys = 0, 0, True, set[str]()
+    while True:
+        raw = await _embedded_page(api, deployment, offset)
+        fresh = tuple(group for group in raw.groups if group.key not in keys)
+        numbers = [int(group.key) for group in fresh]
+        ordered = ordered and numbers == sorted(numbers, reverse=True)
+        ordered = ordered and (not keys or not numbers or numbers[0] < min(map(int, keys)))
+        keys |= {group.key for group in raw.groups}
+        idle = _idle(idle, fresh, raw.count)
+        done = _is_last(offset, raw)
+        missed = done and raw.total is not None and len(keys) + len(raw.skips) < raw.total
+        yield Page(fresh, raw.skips, last=done, whole=not missed, ordered=ordered)
+        if done:
+            return
+        offset += _step(raw.count)
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """One answer: `count` is the number of its rows, `total` that of the list where it is told."""
+
+    groups: tuple[Group, ...]
+    skips: tuple[Skip, ...]
+    count: int
+    total: int | None
+
+
+async def _embedded_page(api: Api, deployment: Deployment, offset: int) -> _Raw:
+    while True:
+        query = {"sort": "-id", "embed": groups.wanted_embeds(deployment), "includeCount": "true"}
+        try:
+            return await _page(api, "jobGroups", query, offset)
+        except Refused as error:
+            if not groups.note_refused_embed(deployment, error):
+                raise
+
+
+async def _page(api: Api, path: str, query: Query, offset: int) -> _Raw:
+    body = await api.get(path, query={**query, "limit": PAGE, "offset": offset})
+    if not isinstance(body, dict) or not isinstance(body.get("data"), list):
+        raise BadAnswer(f"GET /v4/{path}: the answer has no list `data`")
+    found: list[Group] = []
+    skips: list[Skip] = []
+    for row in body["data"]:
+        try:
+            found.append(rows.group(row))
+        except rows.BadRow as error:
+            skips.append(Skip(SkipKind.ROW, f"GET /v4/{path}", f"{error}; the row is left out"))
+    return _Raw(tuple(found), tuple(skips), len(body["data"]), rows.total(body))
+
+
+def _is_last(offset: int, raw: _Raw) -> bool:
+    """Without a total only an empty page, or one that is shorter than the default, surely ends a list."""
+    if raw.count == 0:
+        return True
+    return offset + raw.count >= raw.total if raw.total is not None else raw.count < DEFAULT_PAGE
+
+
+def _step(count: int) -> int:
+    return count - SLACK if count > 2 * SLACK else count
+
+
+def _idle(before: int, fresh: Sequence[Group], count: int) -> int:
+    """Pages in a row that brought nothing new; too many mean that the walk does not move."""
+    idle = 0 if fresh or not count else before + 1
+    if idle > MOST_IDLE:
+        raise BadAnswer("a list of runs repeats the same rows whatever the offset; the rest of it cannot be read")
+    return idle
+
+
+_Mark = tuple[str, str | None, datetime | None]
+
+
+def _mark(group: Group) -> _Mark:
+    return group.key, group.status, group.updated_at
+
+
+def _at(group: Group) -> int | None:
+    return to_ms(group.updated_at) if group.updated_at is not None else None

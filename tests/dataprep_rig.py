@@ -1,0 +1,94 @@
+"""A Dataprep adapter against its simulator over real loopback HTTP, with simulated time."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from collector.http import HttpClient, HttpOptions
+from collector.model import EventKind
+from collector.platforms.base import Context
+from collector.platforms.dataprep import create
+from collector.platforms.dataprep.adapter import DataprepPlatform
+from collector.simulators.dataprep import DataprepSimulator, Level, Switches
+from collector.simulators.dataprep.world import Run as SimulatedRun
+from collector.simulators.server import Served
+from config.sources import DataprepSource
+from tests.simulated import Lives, SimulatedClock
+
+TOKEN = "dataprep-token"
+ENDS = {"succeeded": EventKind.COMPLETE, "failed": EventKind.FAIL, "canceled": EventKind.ABORT}
+
+
+@dataclass
+class DataprepRig:
+    """`asked` counts requests by path without ids, as the adapter made them."""
+
+    simulator: DataprepSimulator
+    url: str
+    clock: SimulatedClock
+    lives: Lives
+    heard: Counter[int | None] = field(default_factory=Counter)
+    clients: list[HttpClient] = field(default_factory=list)
+
+    @property
+    def platform(self) -> DataprepPlatform:
+        assert isinstance(self.lives.platform, DataprepPlatform)
+        return self.lives.platform
+
+    def requests(self) -> int:
+        return sum(self.heard.values())
+
+    def adapter(self, **changed: Any) -> DataprepPlatform:
+        """One of a new process: it has forgotten all that is not in the ledger."""
+        config = source(self.url, **changed)
+
+        def hear(status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
+            self.heard[status] += 1
+
+        http = HttpClient(HttpOptions(timeout=5.0), hear)
+        self.clients.append(http)
+        made = create(config, Context("prep", config.job_namespace, http, self.clock, lambda: 0.5))
+        assert isinstance(made, DataprepPlatform)
+        return made
+
+    def restart(self, **changed: Any) -> None:
+        self.lives.platform = self.adapter(**changed)
+
+    async def watch(self, run: SimulatedRun) -> None:
+        """Hand a run in by its number, as a person does."""
+        self.lives.adopt(await self.platform.watch(str(run.id), {}))
+
+    def wrong(self) -> list[str]:
+        """What the events have against the simulator's truth, for runs that ended."""
+        told = []
+        for row in self.simulator.truth():
+            if row["state"] not in ENDS or row["ranfor"] not in {"recipe", "plan"}:
+                continue
+            kinds = [kind for kind in self.lives.kinds(row["key"]) if kind is not EventKind.OTHER]
+            if kinds != [EventKind.START, ENDS[row["state"]]]:
+                told.append(f"run {row['key']} was {row['state']}, told as {kinds}")
+        return told
+
+
+def source(url: str, **changed: Any) -> DataprepSource:
+    usual = {"platform": "dataprep", "name": "prep", "base_url": url, "workspace": "1", "token": TOKEN}
+    return DataprepSource.model_validate(usual | {"requests_per_minute": None} | changed)
+
+
+@asynccontextmanager
+async def dataprep_rig(
+    level: Level = Level.L2, switches: Switches | None = None, *, seed: int = 3, **changed: Any
+) -> AsyncIterator[DataprepRig]:
+    """`changed` are keys of the source's configuration."""
+    clock = SimulatedClock()
+    simulator = DataprepSimulator(seed=seed, now=clock.now, level=level, switches=switches)
+    async with Served(simulator) as served:
+        rig = DataprepRig(simulator, served.url, clock, None)  # type: ignore[arg-type]
+        rig.lives = Lives(rig.adapter(**changed), clock)
+        try:
+            yield rig
+        finally:
+            for client in rig.clients:
+                await client.close()
