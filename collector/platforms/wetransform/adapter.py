@@ -9,7 +9,7 @@ from collector.model import Enrichment, Facts, Observation, Poll, Run, RunState
 from collector.platforms.base import Finding
 from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.definitions import Definitions
-from collector.platforms.wetransform.discovery import Discovery, transformation_of
+from collector.platforms.wetransform.discovery import Discovery
 from collector.platforms.wetransform.envelope import Forbidden, uuid
 from collector.platforms.wetransform.lineage import Definition, Place, described, job
 from collector.platforms.wetransform.reading import Automation
@@ -103,12 +103,12 @@ class Wetransform:
         return [*found, Finding("pace", ok=True, detail=self._budget.words())]
 
     async def close(self) -> None:
-        """Nothing is held open: the HTTP client belongs to who gave it."""
+        await self._api.close()
 
     async def _transformation(self, seen: Automation, told: str | None, customer: str | None) -> Definition | None:
         """The transformation of a run, which its answer does not name: as told, or by source and template."""
         if told is None:
-            return await transformation_of(self._api, seen, customer)
+            return await self._definitions.find(seen, customer)
         key = uuid(told)
         if key is None:
             raise NotFound(f"watch {seen.key}: transformation={told} is no UUID")

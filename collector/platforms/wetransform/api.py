@@ -16,8 +16,6 @@ from collector.platforms.wetransform.schedule import TokenBucket
 LONGEST_QUEUE = 15.0
 """Seconds that a request waits for its turn under the self-limit, at the most."""
 LARGEST_ANSWER = 16 * 1024 * 1024
-PER_PAGE = 200
-"""The most entries that a page of a list may have."""
 
 _BUCKETS: WeakValueDictionary[str, TokenBucket] = WeakValueDictionary()
 
@@ -63,6 +61,9 @@ class Api:
         except httpx.TransportError as error:
             sent = not isinstance(error, httpx.ConnectError)
             raise Unavailable(f"POST {path}: {error}", sent=sent) from error
+
+    async def close(self) -> None:
+        await self._http.close()
 
     async def _ask(
         self, method: str, path: str, customer: str | None, params: Mapping[str, str | int] | None

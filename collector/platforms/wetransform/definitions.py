@@ -8,6 +8,8 @@ from collector.errors import SourceError
 from collector.logs import fields
 from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.lineage import Definition, definition
+from collector.platforms.wetransform.listing import entry_definition, pages
+from collector.platforms.wetransform.reading import Automation
 
 log = logging.getLogger("lineage.wetransform")
 
@@ -26,6 +28,7 @@ class Definitions:
         self._api, self._clock = api, clock
         self._known: dict[Key, tuple[datetime, Definition]] = {}
         self._failed: dict[Key, datetime] = {}
+        self._found: dict[tuple[str | None, str | None, str | None], tuple[datetime, Definition | None]] = {}
 
     def cached(self, key: str, customer: str | None) -> Definition | None:
         read_at, known = self._known.get((key, customer), (None, None))
@@ -51,6 +54,30 @@ class Definitions:
             log.debug("definition.unread", extra=fields(cause=str(error)))
             self._failed = {k: at for k, at in self._failed.items() if now - at < _TRY_AGAIN_AFTER}
             self._failed[key, customer] = now
+
+    async def find(self, seen: Automation, customer: str | None) -> Definition | None:
+        """The one transformation with the source and the template of a run, None where there is none or more than one.
+        Walks the list, so what was found is kept for some minutes. Raises `SourceError`.
+        """
+        wanted = (seen.source_id, seen.template_handle, customer)
+        if seen.source_id is None:
+            return None
+        found_at, found = self._found.get(wanted, (None, None))
+        if found_at is None or self._clock.now() - found_at >= _TRY_AGAIN_AFTER:
+            found = await self._search(seen, customer)
+            if len(self._found) >= _MOST:
+                self._found.clear()
+            self._found[wanted] = (self._clock.now(), found)
+        return found
+
+    async def _search(self, seen: Automation, customer: str | None) -> Definition | None:
+        found: dict[str, Definition] = {}
+        async for page in pages(self._api, customer, template_handle=seen.template_handle):
+            for row in page.entries:
+                known = entry_definition(row)
+                if known is not None and known.source_id == seen.source_id:
+                    found[known.key] = known
+        return next(iter(found.values())) if len(found) == 1 else None
 
     def remember(self, known: Definition, customer: str | None) -> None:
         self._known.pop((known.key, customer), None)

@@ -8,14 +8,14 @@ from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from collector.clock import Clock, to_ms
-from collector.errors import BadAnswer
 from collector.logs import fields
 from collector.model import Observation, Poll, RunState, Skip, SkipKind
-from collector.platforms.wetransform.api import PER_PAGE, Api
+from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.changes import Change, Entry, Memory, Own, Print, compare, walked
 from collector.platforms.wetransform.definitions import Definitions
-from collector.platforms.wetransform.envelope import moment, number, text, uuid
-from collector.platforms.wetransform.lineage import Definition, Place, definition, facts, job, stripped
+from collector.platforms.wetransform.envelope import moment, text
+from collector.platforms.wetransform.lineage import Definition, Place, facts, job, stripped
+from collector.platforms.wetransform.listing import Page, entry_definition, pages
 from collector.platforms.wetransform.reading import Automation
 
 log = logging.getLogger("lineage.wetransform")
@@ -28,15 +28,6 @@ _SHARE = 10
 
 Wanted = Callable[[Definition], bool]
 """Whether configuration wants the runs of a transformation that others started."""
-
-
-_MOST_PAGES = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    entries: list[Any]
-    total_items: int | None
 
 
 @dataclass(slots=True)
@@ -118,11 +109,11 @@ class Discovery:
         after = walked(memory, progress.prints, began, shows_results=progress.shows_results)
         yield Poll(cursor=after.dump())
 
-    def _compared(self, page: _Page, progress: _Progress) -> Poll:
+    def _compared(self, page: Page, progress: _Progress) -> Poll:
         found: list[Observation] = []
         skips: list[Skip] = []
         for row in page.entries:
-            known = _definition(row)
+            known = entry_definition(row)
             if known is None:
                 skips.append(Skip(SkipKind.ROW, "list of transformations", "an entry has no usable id"))
             elif known.key not in progress.prints:
@@ -186,38 +177,3 @@ class Discovery:
 def synthesised_id(base_url: str, customer: str | None, change: Change) -> UUID:
     """UUIDv5 over the base URL, the customer, the transformation and what changed."""
     return uuid5(NAMESPACE_URL, "|".join((base_url, customer or "", change.entry.key, change.content)))
-
-
-async def pages(api: Api, customer: str | None, *, template_handle: str | None = None) -> AsyncIterator[_Page]:
-    """The list of transformations, page by page. Raises `BadAnswer` for a page that is none."""
-    params: dict[str, str | int] = {"per_page": PER_PAGE}
-    if template_handle is not None:
-        params["template_handles[]"] = template_handle
-    for page in range(1, _MOST_PAGES + 1):
-        envelope = await api.get("/transformations", customer=customer, params=params | {"page": page})
-        entries = envelope.payload.get("entries")
-        if not isinstance(entries, list):
-            raise BadAnswer(f"GET /transformations: page {page} has no entries")
-        yield _Page(entries, number(envelope.payload, "total_items"))
-        total = number(envelope.payload, "total_pages")
-        is_last = len(entries) < PER_PAGE if total is None else page >= total
-        if is_last or not entries:
-            return
-
-
-def _definition(row: Any) -> Definition | None:
-    key = uuid(text(row, "transformation_id")) if isinstance(row, dict) else None
-    return definition(row, key) if key is not None else None
-
-
-async def transformation_of(api: Api, seen: Automation, customer: str | None) -> Definition | None:
-    """The one transformation with the source and the template of a run, None where there is none or more than one."""
-    if seen.source_id is None:
-        return None
-    found: dict[str, Definition] = {}
-    async for page in pages(api, customer, template_handle=seen.template_handle):
-        for row in page.entries:
-            known = _definition(row)
-            if known is not None and known.source_id == seen.source_id:
-                found[known.key] = known
-    return next(iter(found.values())) if len(found) == 1 else None

@@ -577,6 +577,12 @@ class TestWatch:
         seen = await stage.adapter().watch(run.key, {})
         assert seen.job.name == f"transformation/{run.transformation.key}"
 
+    async def test_many_runs_of_one_transformation_search_once(self, stage: Stage) -> None:
+        platform = stage.adapter()
+        for _ in range(5):
+            await platform.watch(stage.start(seconds=20).key, {})
+        assert (await stage.requests())["GET /transformations"] == 1
+
     async def test_where_it_cannot_be_told_the_source_names_the_job(self, stage: Stage) -> None:
         first = stage.simulator.transformations[0]
         stage.simulator.world.add_transformation(stage.simulator.account, source_id=first.source_id)

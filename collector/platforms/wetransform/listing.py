@@ -1,0 +1,42 @@
+"""The list of transformations, page by page."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from collector.errors import BadAnswer
+from collector.platforms.wetransform.api import Api
+from collector.platforms.wetransform.envelope import number, text, uuid
+from collector.platforms.wetransform.lineage import Definition, definition
+
+PER_PAGE = 200
+"""The most that the vendor allows."""
+_MOST_PAGES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    entries: list[Any]
+    total_items: int | None
+
+
+async def pages(api: Api, customer: str | None, *, template_handle: str | None = None) -> AsyncIterator[Page]:
+    """The list of transformations, page by page. Raises `BadAnswer` for a page that is none."""
+    params: dict[str, str | int] = {"per_page": PER_PAGE}
+    if template_handle is not None:
+        params["template_handles[]"] = template_handle
+    for page in range(1, _MOST_PAGES + 1):
+        envelope = await api.get("/transformations", customer=customer, params=params | {"page": page})
+        entries = envelope.payload.get("entries")
+        if not isinstance(entries, list):
+            raise BadAnswer(f"GET /transformations: page {page} has no entries")
+        yield Page(entries, number(envelope.payload, "total_items"))
+        total = number(envelope.payload, "total_pages")
+        is_last = len(entries) < PER_PAGE if total is None else page >= total
+        if is_last or not entries:
+            return
+
+
+def entry_definition(row: Any) -> Definition | None:
+    key = uuid(text(row, "transformation_id")) if isinstance(row, dict) else None
+    return definition(row, key) if key is not None else None
