@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Update, and_, case, delete, func, select, update
+from sqlalchemy import BigInteger, Connection, Update, and_, case, delete, func, literal, select, update
 
 from collector.ledger import schema, tallies
 from collector.ledger.rows import chunks
@@ -116,11 +116,12 @@ def _to_next_wanted(sink_id: int, wanted: frozenset[EventKind], strands: Sequenc
         )
         .order_by(ahead.c.seq)
         .limit(1)
+        .correlate(old)
         .scalar_subquery()
     )
     head = (
         select(event.c.strand_id, event.c.seq, event.c.created_at)
-        .join(old, and_(event.c.strand_id == old.c.strand_id, event.c.seq == seq))
+        .join_from(old, event, and_(event.c.strand_id == old.c.strand_id, event.c.seq == seq))
         .where(old.c.sink_id == sink_id, old.c.strand_id.in_(strands))
         .subquery("head")
     )
@@ -130,7 +131,7 @@ def _to_next_wanted(sink_id: int, wanted: frozenset[EventKind], strands: Sequenc
         .values(
             next_seq=head.c.seq,
             resume_seq=None,
-            due_at=case((head.c.created_at > now_ms, now_ms), else_=head.c.created_at),
+            due_at=case((head.c.created_at > now_ms, literal(now_ms, BigInteger)), else_=head.c.created_at),
             since=head.c.created_at,
             attempts=0,
             cause=None,

@@ -168,9 +168,9 @@ class Store:
                 results = [_attempt(conn, task) for task in batch]
         except Exception as error:  # noqa: BLE001 - the thread's boundary: the callers hear of it
             results = [_Result(error=error) for _ in batch]
+        self._announce(frozenset().union(*(result.news for result in results)))
         for task, result in zip(batch, results, strict=True):
             self._settle(task, result)
-        self._announce(frozenset().union(*(result.news for result in results)))
 
     def _do_alone(self, task: Task) -> None:
         assert self._write_engine is not None

@@ -4,7 +4,22 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Table, case, delete, exists, func, or_, select, text, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Table,
+    case,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 from collector.ledger import doubts, owing, schema, tallies
 from collector.ledger.rows import chunks
@@ -142,7 +157,7 @@ def pull_in(conn: Connection, now_ms: int, furthest_ms: int) -> int:
     lane, doubt, run = schema.lane, schema.doubt, schema.run
     sinks = conn.scalars(select(schema.sink.c.id)).all()
     sources = conn.scalars(select(schema.source.c.id)).all()
-    since = case((lane.c.since > now_ms, now_ms), else_=lane.c.since)
+    since = case((lane.c.since > now_ms, literal(now_ms, BigInteger)), else_=lane.c.since)
     late = (
         update(lane).where(lane.c.sink_id.in_(sinks), lane.c.due_at > furthest_ms).values(due_at=now_ms, since=since),
         update(doubt).where(doubt.c.sink_id.in_(sinks), doubt.c.check_at > furthest_ms).values(check_at=now_ms),
