@@ -47,6 +47,7 @@ def split_url(value: str) -> SplitResult:
     try:
         parts = urlsplit(value)
         _ = parts.port
+        _ = (parts.hostname or "").encode("idna")  # refuses empty and overlong labels
     except ValueError:
         raise ValueError("is no URL: the host or port cannot be read") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or re.search(r"[\s\x00-\x20]", value):

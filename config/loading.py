@@ -18,8 +18,12 @@ __all__ = ["ConfigurationMistakes", "Mistake", "load"]
 
 def load(path: FilePath) -> Settings:
     """The configuration in `path` with the environment on top; raises `ConfigurationMistakes` with all mistakes."""
-    document = read(path)
-    variables, mistakes = overlay(document.values, os.environ)
+    return checked(read(path), os.environ)
+
+
+def checked(document: Document, environ: Mapping[str, str]) -> Settings:
+    """What `load` makes of a file that was read. Changes the document's values to what the environment says."""
+    variables, mistakes = overlay(document.values, environ)
     mistakes = [*document.mistakes, *mistakes, *_same_names(document, variables)]
     settings = None
     try:

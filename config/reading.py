@@ -187,7 +187,9 @@ class _Walk:
         self._count += 1
         file, line = self._document.file, _line(node)
         if self._count > _MOST_VALUES:
-            raise _hopeless(file, f"the anchors expand to more than {_MOST_VALUES} values", line)
+            raise _hopeless(
+                file, f"holds more than {_MOST_VALUES} values, anchors counted wherever they are used", line
+            )
         if len(path) > _DEEPEST:
             raise _hopeless(file, f"is nested more than {_DEEPEST} levels deep", line)
 
