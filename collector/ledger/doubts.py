@@ -6,7 +6,7 @@ that was under way when its process was killed.
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, select, tuple_, update
 
 from collector.ledger import outgoing, schema
 from collector.ledger.leases import Lease, fence
@@ -19,16 +19,22 @@ _TERMINAL = sorted(kind.value for kind in EventKind if kind.terminal)
 def note(conn: Connection, sink_id: int, runs: Iterable[int], now_ms: int) -> None:
     """These runs are in doubt; those that are already stay so since then."""
     if rows := [{"sink_id": sink_id, "run_id": run, "since": now_ms} for run in sorted(runs)]:
-        conn.execute(schema.upsert(conn, schema.doubt).on_conflict_do_nothing(), rows)
+        conn.execute(schema.upsert(conn.dialect.name, schema.doubt).on_conflict_do_nothing(), rows)
 
 
 def schedule(conn: Connection, sink_id: int, runs: Sequence[int], check_at_ms: int) -> int:
     """The terminal events of these runs were acknowledged: look then at those in doubt; how many."""
-    table = schema.doubt
-    return sum(
-        conn.execute(update(table).where(*_of(sink_id, some)).values(check_at=check_at_ms, attempts=0)).rowcount
-        for some in chunks(sorted(runs))
-    )
+    found = 0
+    for some in chunks(sorted(runs)):
+        found += conn.execute(_SCHEDULE, {"of_sink": sink_id, "runs": some, "at": check_at_ms}).rowcount
+    return found
+
+
+_SCHEDULE = (
+    update(schema.doubt)
+    .where(schema.doubt.c.sink_id == bindparam("of_sink"), schema.doubt.c.run_id.in_(bindparam("runs", expanding=True)))
+    .values(check_at=bindparam("at"), attempts=0)
+)
 
 
 def due(conn: Connection, sink_id: int, now_ms: int, limit: int) -> list[Outgoing]:

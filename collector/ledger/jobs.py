@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Insert, bindparam, select
 
 from collector.clock import to_ms
 from collector.ledger import schema
@@ -44,9 +45,14 @@ def note(conn: Connection, source_id: int, runs: Sequence[tuple[Run, EventKind |
         if state != before.get(name)
     ]
     if rows:
-        statement = schema.upsert(conn, schema.job)
-        new = {name: statement.excluded[name] for name in rows[0] if name not in {"source_id", "name"}}
-        conn.execute(statement.on_conflict_do_update(index_elements=["source_id", "name"], set_=new), rows)
+        conn.execute(_put(conn.dialect.name), rows)
+
+
+@cache
+def _put(dialect: str) -> Insert:
+    statement = schema.upsert(dialect, schema.job)
+    new = {column.name: statement.excluded[column.name] for column in schema.job.c if not column.primary_key}
+    return statement.on_conflict_do_update(index_elements=["source_id", "name"], set_=new)
 
 
 def following(known: JobState | None, run: Run, ended_by: EventKind | None) -> JobState:
@@ -79,10 +85,12 @@ def _last(run: Run) -> JobState:
 
 
 def _states(conn: Connection, source_id: int, names: Iterable[str]) -> Mapping[str, JobState]:
-    table = schema.job
-    columns = [table.c[name] for name in JobState.__slots__]
     found: dict[str, JobState] = {}
     for some in chunks(sorted(names)):
-        rows = conn.execute(select(*columns).where(table.c.source_id == source_id, table.c.name.in_(some)))
-        found.update({row[0]: JobState(*row) for row in rows})
+        found.update({row[0]: JobState(*row) for row in conn.execute(_STATES, {"of_source": source_id, "names": some})})
     return found
+
+
+_STATES = select(*(schema.job.c[name] for name in JobState.__slots__)).where(
+    schema.job.c.source_id == bindparam("of_source"), schema.job.c.name.in_(bindparam("names", expanding=True))
+)

@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, delete, func, select, update
 
 from collector.ledger import doubts, outgoing, owing, schema, tallies
 from collector.ledger.leases import Lease, fence
@@ -60,27 +61,40 @@ def claim(conn: Connection, sink_id: int, now_ms: int, limit: int, floor: int = 
     `floor` spares PostgreSQL dead index entries: pass the `committed_at` of the first event of the last claim, and 0
     every 5 s and after a claim that came back short.
     """
+    values = {"of_sink": sink_id, "now": now_ms, "floor": floor, "most": limit}
+    return [outgoing.made(row) for row in conn.execute(_CLAIM, values)]
+
+
+def _claim() -> Select[*tuple[Any, ...]]:
     lane, event = schema.lane, schema.event
     due = (
         select(lane)
-        .where(lane.c.sink_id == sink_id, lane.c.due_at <= now_ms, lane.c.due_at >= floor)
+        .where(
+            lane.c.sink_id == bindparam("of_sink"),
+            lane.c.due_at <= bindparam("now"),
+            lane.c.due_at >= bindparam("floor"),
+        )
         .order_by(lane.c.due_at, lane.c.strand_id)
-        .limit(limit)
+        .limit(bindparam("most"))
         .subquery("head")
     )
-    heads = (
+    return (
         select(*outgoing.columns(due.c.source_id, due.c.attempts))
         .join_from(due, event, and_(event.c.strand_id == due.c.strand_id, event.c.seq == due.c.next_seq))
         .order_by(due.c.due_at, due.c.strand_id)
     )
-    return [outgoing.made(row) for row in conn.execute(heads)]
+
+
+_CLAIM = _claim()
 
 
 def next_due(conn: Connection, sink_id: int) -> int | None:
     """When the next head is or was due, None when all is delivered."""
-    table = schema.lane
-    due: int | None = conn.scalar(select(func.min(table.c.due_at)).where(table.c.sink_id == sink_id))
+    due: int | None = conn.scalar(_NEXT_DUE, {"of_sink": sink_id})
     return due
+
+
+_NEXT_DUE = select(func.min(schema.lane.c.due_at)).where(schema.lane.c.sink_id == bindparam("of_sink"))
 
 
 def settle(
@@ -151,9 +165,11 @@ def _strands(settlement: Settlement) -> list[int]:
 
 def _sink(conn: Connection, sink_id: int) -> tuple[frozenset[EventKind], int]:
     """What it wants, and when its lease was last taken over from a killed holder: -1 for never."""
-    table = schema.sink
-    kinds, unclean_at = conn.execute(select(table.c.filter, table.c.unclean_at).where(table.c.id == sink_id)).one()
+    kinds, unclean_at = conn.execute(_SINK, {"of_id": sink_id}).one()
     return owing.read(kinds), -1 if unclean_at is None else unclean_at
+
+
+_SINK = select(schema.sink.c.filter, schema.sink.c.unclean_at).where(schema.sink.c.id == bindparam("of_id"))
 
 
 def _forget_sent_again(conn: Connection, sink_id: int, lanes: Sequence[Lane]) -> None:
@@ -182,7 +198,7 @@ def _park(conn: Connection, sink_id: int, refused: Sequence[tuple[Lane, Refused]
     ]
     if rows:
         table = schema.parked
-        statement = schema.upsert(conn, table)
+        statement = schema.upsert(conn.dialect.name, table)
         again = {name: statement.excluded[name] for name in ("parked_at", "cause")}
         attempts = table.c.attempts + statement.excluded.attempts
         conn.execute(
@@ -199,10 +215,7 @@ def _supersede(conn: Connection, sink_id: int, delivered: Sequence[Outgoing], no
     latest = {item.run_id: item.seq for item in delivered}
     found: list[dict[str, int]] = []
     for some in chunks({item.strand_id for item in delivered}):
-        rows = select(table.c.strand_id, table.c.seq, table.c.run_id).where(
-            table.c.sink_id == sink_id, table.c.strand_id.in_(some), table.c.superseded_at.is_(None)
-        )
-        for strand, seq, run_id in conn.execute(rows):
+        for strand, seq, run_id in conn.execute(_PARKED, {"of_sink": sink_id, "strands": some}):
             if seq < latest.get(run_id, 0):
                 found.append({"of_strand": strand, "of_seq": seq})
     if found:
@@ -211,16 +224,27 @@ def _supersede(conn: Connection, sink_id: int, delivered: Sequence[Outgoing], no
     return len(found)
 
 
+_PARKED = select(schema.parked.c.strand_id, schema.parked.c.seq, schema.parked.c.run_id).where(
+    schema.parked.c.sink_id == bindparam("of_sink"),
+    schema.parked.c.strand_id.in_(bindparam("strands", expanding=True)),
+    schema.parked.c.superseded_at.is_(None),
+)
+
+
 def _postpone(conn: Connection, sink_id: int, retried: Sequence[Retried]) -> None:
-    table = schema.lane
     rows = [
-        {"of_strand": one.item.strand_id, "to_due": one.due_at_ms, "to_cause": schema.clean(one.cause)}
+        {"of_sink": sink_id, "of_strand": one.item.strand_id, "to": one.due_at_ms, "why": schema.clean(one.cause)}
         for one in sorted(retried, key=lambda one: one.item.strand_id)
     ]
     if rows:
-        later = {"due_at": bindparam("to_due"), "cause": bindparam("to_cause"), "attempts": table.c.attempts + 1}
-        of_lane = table.c.sink_id == sink_id, table.c.strand_id == bindparam("of_strand")
-        conn.execute(update(table).where(*of_lane).values(later), rows)
+        conn.execute(_LATER, rows)
+
+
+_LATER = (
+    update(schema.lane)
+    .where(schema.lane.c.sink_id == bindparam("of_sink"), schema.lane.c.strand_id == bindparam("of_strand"))
+    .values(due_at=bindparam("to"), cause=bindparam("why"), attempts=schema.lane.c.attempts + 1)
+)
 
 
 def _count(conn: Connection, sink_id: int, done: Sequence[Lane], parked: Sequence[Lane]) -> None:

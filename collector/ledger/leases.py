@@ -6,7 +6,7 @@ stopped finds another token. Sending cannot be fenced, so start no attempt that 
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, select, true, update
+from sqlalchemy import ColumnElement, Connection, bindparam, select, true, update
 
 from collector.errors import LeaseLost
 from collector.ledger import schema
@@ -30,7 +30,9 @@ def take(conn: Connection, name: str, holder: str, ttl_ms: int, *, seize: bool =
     table = schema.lease
     expires_at = conn.scalar(select(table.c.expires_at).where(table.c.name == name).with_for_update())
     over: ColumnElement[bool] = true() if seize else table.c.expires_at < db_now()
-    insert = schema.upsert(conn, table).values(name=name, holder=holder, token=1, expires_at=db_now() + ttl_ms)
+    insert = schema.upsert(conn.dialect.name, table).values(
+        name=name, holder=holder, token=1, expires_at=db_now() + ttl_ms
+    )
     token = conn.scalar(
         insert.on_conflict_do_update(
             index_elements=[table.c.name],
@@ -55,9 +57,15 @@ def give_back(conn: Connection, lease: Lease) -> None:
 
 def fence(conn: Connection, lease: Lease) -> None:
     """First in every commit under this lease. Raises `LeaseLost`; the commit must then be rolled back."""
-    table = schema.lease
-    if conn.scalar(select(table.c.token).where(*_ours(lease)).with_for_update()) is None:
+    if conn.scalar(_FENCE, {"of_name": lease.name, "of_token": lease.token}) is None:
         raise LeaseLost(f"lease {lease.name} is no longer held by {lease.holder}; nothing was committed")
+
+
+_FENCE = (
+    select(schema.lease.c.token)
+    .where(schema.lease.c.name == bindparam("of_name"), schema.lease.c.token == bindparam("of_token"))
+    .with_for_update()
+)
 
 
 def _ours(lease: Lease) -> tuple[ColumnElement[bool], ...]:

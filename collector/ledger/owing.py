@@ -3,8 +3,9 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
-from sqlalchemy import BigInteger, Connection, Update, and_, case, delete, func, literal, select, update
+from sqlalchemy import BigInteger, Connection, Insert, Update, and_, bindparam, case, delete, func, select, update
 
 from collector.ledger import schema, tallies
 from collector.ledger.rows import chunks
@@ -40,9 +41,10 @@ def written(kinds: Iterable[EventKind]) -> str:
 
 def filters(conn: Connection) -> dict[int, frozenset[EventKind]]:
     """What each configured sink wants."""
-    table = schema.sink
-    rows = conn.execute(select(table.c.id, table.c.filter).where(table.c.retired_at.is_(None)))
-    return {sink_id: read(kinds) for sink_id, kinds in rows}
+    return {sink_id: read(kinds) for sink_id, kinds in conn.execute(_FILTERS)}
+
+
+_FILTERS = select(schema.sink.c.id, schema.sink.c.filter).where(schema.sink.c.retired_at.is_(None))
 
 
 def read(kinds: str) -> frozenset[EventKind]:
@@ -64,7 +66,6 @@ def owe(conn: Connection, source_id: int, entries: Sequence[Entry], now_ms: int)
 def _lengthen(
     conn: Connection, sink_id: int, source_id: int, strands: Mapping[int, Sequence[int]], now_ms: int
 ) -> None:
-    statement = schema.upsert(conn, schema.lane)
     rows = [
         {
             "sink_id": sink_id,
@@ -77,33 +78,49 @@ def _lengthen(
         }
         for strand, seqs in sorted(strands.items())
     ]
+    conn.execute(_longer(conn.dialect.name), rows)
+
+
+@cache
+def _longer(dialect: str) -> Insert:
+    statement = schema.upsert(dialect, schema.lane)
     longer = {"last_seq": statement.excluded.last_seq}
-    conn.execute(statement.on_conflict_do_update(index_elements=["sink_id", "strand_id"], set_=longer), rows)
+    return statement.on_conflict_do_update(index_elements=["sink_id", "strand_id"], set_=longer)
 
 
 def locked(conn: Connection, sink_id: int, strands: Iterable[int]) -> dict[int, Lane]:
     """The lanes of these strands, locked in their order: anything else deadlocks with a poll's commit."""
-    table = schema.lane
-    columns = [table.c[name] for name in Lane.__slots__]
     found: dict[int, Lane] = {}
     for some in chunks(sorted(set(strands))):
-        rows = select(*columns).where(table.c.sink_id == sink_id, table.c.strand_id.in_(some))
-        found.update({row[0]: Lane(*row) for row in conn.execute(rows.order_by(table.c.strand_id).with_for_update())})
+        found.update({row[0]: Lane(*row) for row in conn.execute(_LOCKED, {"of_sink": sink_id, "strands": some})})
     return found
+
+
+_OF_LANES = (
+    schema.lane.c.sink_id == bindparam("of_sink"),
+    schema.lane.c.strand_id.in_(bindparam("strands", expanding=True)),
+)
+_LOCKED = (
+    select(*(schema.lane.c[name] for name in Lane.__slots__))
+    .where(*_OF_LANES)
+    .order_by(schema.lane.c.strand_id)
+    .with_for_update()
+)
+_FINISHED = delete(schema.lane).where(*_OF_LANES)
 
 
 def move_on(conn: Connection, sink_id: int, wanted: frozenset[EventKind], lanes: Sequence[Lane], now_ms: int) -> None:
     """The heads of these lanes are settled: on to the next wanted events; lanes without one are gone."""
     again = _to_next_retry(conn, sink_id, [lane for lane in lanes if lane.resume_seq is not None], now_ms)
-    table = schema.lane
     rest = [lane.strand_id for lane in lanes if lane.strand_id not in again]
     for some in chunks(rest):
-        moved = set(conn.scalars(_to_next_wanted(sink_id, wanted, some, now_ms)))
+        values = {"of_sink": sink_id, "strands": some, "wanted": sorted(wanted), "now": now_ms}
+        moved = set(conn.scalars(_TO_NEXT_WANTED, values))
         if finished := [strand for strand in some if strand not in moved]:
-            conn.execute(delete(table).where(table.c.sink_id == sink_id, table.c.strand_id.in_(finished)))
+            conn.execute(_FINISHED, {"of_sink": sink_id, "strands": finished})
 
 
-def _to_next_wanted(sink_id: int, wanted: frozenset[EventKind], strands: Sequence[int], now_ms: int) -> Update:
+def _to_next_wanted() -> Update:
     lane, event = schema.lane, schema.event
     old, ahead = lane.alias("old"), event.alias("ahead")
     seq = (
@@ -112,7 +129,7 @@ def _to_next_wanted(sink_id: int, wanted: frozenset[EventKind], strands: Sequenc
             ahead.c.strand_id == old.c.strand_id,
             ahead.c.seq > func.coalesce(old.c.resume_seq - 1, old.c.next_seq),
             ahead.c.seq <= old.c.last_seq,
-            ahead.c.kind.in_(sorted(wanted)),
+            ahead.c.kind.in_(bindparam("wanted", expanding=True)),
         )
         .order_by(ahead.c.seq)
         .limit(1)
@@ -122,22 +139,26 @@ def _to_next_wanted(sink_id: int, wanted: frozenset[EventKind], strands: Sequenc
     head = (
         select(event.c.strand_id, event.c.seq, event.c.created_at)
         .join_from(old, event, and_(event.c.strand_id == old.c.strand_id, event.c.seq == seq))
-        .where(old.c.sink_id == sink_id, old.c.strand_id.in_(strands))
+        .where(old.c.sink_id == bindparam("of_sink"), old.c.strand_id.in_(bindparam("strands", expanding=True)))
         .subquery("head")
     )
+    now = bindparam("now", type_=BigInteger)
     return (
         update(lane)
-        .where(lane.c.sink_id == sink_id, lane.c.strand_id == head.c.strand_id)
+        .where(lane.c.sink_id == bindparam("of_sink"), lane.c.strand_id == head.c.strand_id)
         .values(
             next_seq=head.c.seq,
             resume_seq=None,
-            due_at=case((head.c.created_at > now_ms, literal(now_ms, BigInteger)), else_=head.c.created_at),
+            due_at=case((head.c.created_at > now, now), else_=head.c.created_at),
             since=head.c.created_at,
             attempts=0,
             cause=None,
         )
         .returning(lane.c.strand_id)
     )
+
+
+_TO_NEXT_WANTED = _to_next_wanted()
 
 
 def _to_next_retry(conn: Connection, sink_id: int, lanes: Sequence[Lane], now_ms: int) -> set[int]:

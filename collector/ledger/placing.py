@@ -25,14 +25,17 @@ class Place:
 
 def places(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, Place]:
     """Those of the runs that are known, by key."""
-    table = schema.run
-    columns = [table.c[name] for name in ("key", "id", "strand_id", "depth", "started_at", "ended_at")]
     found: dict[str, Place] = {}
     for some in chunks(sorted(set(keys))):
-        rows = conn.execute(select(*columns).where(table.c.source_id == source_id, table.c.key.in_(some)))
+        rows = conn.execute(_PLACES, {"of_source": source_id, "keys": some})
         for key, run_id, strand_id, depth, started_at, ended_at in rows:
             found[key] = Place(run_id, strand_id, depth, started_at is not None, ended_at is not None)
     return found
+
+
+_PLACES = select(*(schema.run.c[name] for name in ("key", "id", "strand_id", "depth", "started_at", "ended_at"))).where(
+    schema.run.c.source_id == bindparam("of_source"), schema.run.c.key.in_(bindparam("keys", expanding=True))
+)
 
 
 def put(
@@ -49,27 +52,32 @@ def put(
 
 
 def _update(conn: Connection, runs: Sequence[tuple[int, Run]], now_ms: int) -> None:
-    if not runs:
-        return
-    table = schema.run
-    rows = [{"of_id": run_id, **detail.columns(run), "updated_at": now_ms} for run_id, run in runs]
-    values: dict[str, Any] = {name: bindparam(name) for name in rows[0] if name != "of_id"}
-    conn.execute(update(table).where(table.c.id == bindparam("of_id")).values(values), rows)
+    if runs:
+        conn.execute(_CHANGE, [{"of_id": run_id, **detail.columns(run), "updated_at": now_ms} for run_id, run in runs])
+
+
+_CHANGE = update(schema.run).where(schema.run.c.id == bindparam("of_id"))
+"""Sets the columns that the rows name."""
 
 
 def _insert(
     conn: Connection, source_id: int, runs: Sequence[Run], parents: Sequence[Place | None], now_ms: int
 ) -> dict[str, Place]:
-    table = schema.run
     rows = [_row(source_id, run, parent, now_ms) for run, parent in zip(runs, parents, strict=True)]
-    numbers = conn.scalars(insert(table).returning(table.c.id, sort_by_parameter_order=True), rows).all()
+    numbers = conn.scalars(_NEW, rows).all()
     roots = [number for number, parent in zip(numbers, parents, strict=True) if parent is None]
     for some in chunks(roots):
-        conn.execute(update(table).where(table.c.id.in_(some)).values(strand_id=table.c.id))
+        conn.execute(_OWN_STRAND, {"roots": some})
     return {
         run.key: Place(number, parent.strand_id, parent.depth + 1) if parent else Place(number, number, 0)
         for run, number, parent in zip(runs, numbers, parents, strict=True)
     }
+
+
+_NEW = insert(schema.run).returning(schema.run.c.id, sort_by_parameter_order=True)
+_OWN_STRAND = (
+    update(schema.run).where(schema.run.c.id.in_(bindparam("roots", expanding=True))).values(strand_id=schema.run.c.id)
+)
 
 
 def _row(source_id: int, run: Run, parent: Place | None, now_ms: int) -> dict[str, Any]:

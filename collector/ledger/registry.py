@@ -20,7 +20,7 @@ def sync_sources(conn: Connection, names: Iterable[str], now_ms: int) -> dict[st
     table, names = schema.source, sorted(set(names))
     if names:
         rows = [{"name": name} for name in names]
-        conn.execute(schema.upsert(conn, table).on_conflict_do_nothing(index_elements=["name"]), rows)
+        conn.execute(schema.upsert(conn.dialect.name, table).on_conflict_do_nothing(index_elements=["name"]), rows)
     found = conn.execute(select(table.c.name, table.c.id).where(table.c.name.in_(names)))
     return dict(found.all())
 

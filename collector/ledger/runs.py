@@ -127,20 +127,24 @@ def _append(conn: Connection, happened: Sequence[_Happened], now_ms: int) -> lis
         (strand, seq, one) for strand in strands for seq, one in enumerate(in_order(strands[strand]), last[strand] + 1)
     ]
     if placed:
-        conn.execute(insert(schema.event), [_event_row(strand, seq, one, now_ms) for strand, seq, one in placed])
-        table = schema.run
+        conn.execute(_NEW_EVENT, [_event_row(strand, seq, one, now_ms) for strand, seq, one in placed])
         rows = [{"of_id": strand, "last_seq": last[strand] + len(strands[strand])} for strand in sorted(strands)]
-        change = update(table).where(table.c.id == bindparam("of_id")).values(last_seq=bindparam("last_seq"))
-        conn.execute(change, rows)
+        conn.execute(_LONGER, rows)
     return [Entry(strand, seq, one.kind) for strand, seq, one in placed]
 
 
 def _last_seqs(conn: Connection, strands: Iterable[int]) -> dict[int, int]:
-    table = schema.run
     found: dict[int, int] = {}
     for some in chunks(sorted(strands)):
-        found.update(conn.execute(select(table.c.id, table.c.last_seq).where(table.c.id.in_(some))).all())
+        found.update(conn.execute(_LAST_SEQS, {"strands": some}).all())
     return found
+
+
+_NEW_EVENT = insert(schema.event)
+_LONGER = update(schema.run).where(schema.run.c.id == bindparam("of_id")).values(last_seq=bindparam("last_seq"))
+_LAST_SEQS = select(schema.run.c.id, schema.run.c.last_seq).where(
+    schema.run.c.id.in_(bindparam("strands", expanding=True))
+)
 
 
 def _event_row(strand_id: int, seq: int, one: _Happened, now_ms: int) -> dict[str, Any]:
@@ -160,13 +164,13 @@ def _terminal(change: RunChange) -> EventKind | None:
 
 
 def _note_poll(conn: Connection, commit: PollCommit) -> None:
-    values: dict[str, Any] = {}
-    if commit.cursor is not None:
-        values["cursor"] = commit.cursor
-    if commit.polled_at_ms is not None:
-        values["polled_at"] = commit.polled_at_ms
-    if values:
-        conn.execute(update(schema.source).where(schema.source.c.id == commit.source_id).values(values))
+    new = {"cursor": commit.cursor, "polled_at": commit.polled_at_ms}
+    if values := {name: value for name, value in new.items() if value is not None}:
+        conn.execute(_POLLED, {"of_id": commit.source_id, **values})
+
+
+_POLLED = update(schema.source).where(schema.source.c.id == bindparam("of_id"))
+"""Sets what the values name."""
 
 
 def by_keys(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, Run]:

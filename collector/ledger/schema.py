@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
-    Connection,
     Identity,
     Index,
     Integer,
@@ -247,9 +246,9 @@ def _postgresql_now(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
     return "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 
 
-def upsert(conn: Connection, table: Table) -> "sqlite.Insert | postgresql.Insert":
-    """INSERT with `on_conflict_do_update` and `on_conflict_do_nothing`."""
-    return postgresql.insert(table) if conn.dialect.name == "postgresql" else sqlite.insert(table)
+def upsert(dialect: str, table: Table) -> "sqlite.Insert | postgresql.Insert":
+    """INSERT with `on_conflict_do_update` and `on_conflict_do_nothing`. Dear to build, so keep what is made of it."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def clean(words: str, limit: int = 2000) -> str:

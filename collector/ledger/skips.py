@@ -63,7 +63,7 @@ def _count(conn: Connection, source_id: int) -> int:
 
 def _write(conn: Connection, source_id: int, rows: dict[_Key, _Seen], now_ms: int) -> None:
     table = schema.skip
-    statement = schema.upsert(conn, table)
+    statement = schema.upsert(conn.dialect.name, table)
     more = statement.on_conflict_do_update(
         index_elements=["source_id", "kind", "subject"],
         set_={

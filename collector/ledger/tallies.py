@@ -1,8 +1,9 @@
 """Counts per source and sink, kept in the same commit as what they count, so that nobody counts rows at scrape time."""
 
 from collections import Counter
+from functools import cache
 
-from sqlalchemy import Connection, Select, case, delete, func, insert, select
+from sqlalchemy import Connection, Insert, Select, case, delete, func, insert, select
 
 from collector.ledger import schema
 from collector.model import EventKind
@@ -10,12 +11,9 @@ from collector.model import EventKind
 
 def add(conn: Connection, sink_id: int, pending: Counter[int], parked: Counter[int] | None = None) -> None:
     """Add to the counts of a sink, by source; negative numbers take away."""
-    table = schema.tally
     rows = [row for row in _rows(sink_id, pending, parked or Counter()) if row["pending"] or row["parked"]]
     if rows:
-        statement = schema.upsert(conn, table)
-        more = {name: table.c[name] + statement.excluded[name] for name in ("pending", "parked")}
-        conn.execute(statement.on_conflict_do_update(index_elements=["source_id", "sink_id"], set_=more), rows)
+        conn.execute(_more(conn.dialect.name), rows)
 
 
 def recount(conn: Connection, sink_id: int, wanted: frozenset[EventKind]) -> None:
@@ -29,6 +27,14 @@ def recount(conn: Connection, sink_id: int, wanted: frozenset[EventKind]) -> Non
     conn.execute(delete(schema.tally).where(schema.tally.c.sink_id == sink_id))
     if rows := _rows(sink_id, pending, parked):
         conn.execute(insert(schema.tally), rows)
+
+
+@cache
+def _more(dialect: str) -> Insert:
+    table = schema.tally
+    statement = schema.upsert(dialect, table)
+    more = {name: table.c[name] + statement.excluded[name] for name in ("pending", "parked")}
+    return statement.on_conflict_do_update(index_elements=["source_id", "sink_id"], set_=more)
 
 
 def _rows(sink_id: int, pending: Counter[int], parked: Counter[int]) -> list[dict[str, int]]:
