@@ -1,0 +1,267 @@
+"""What every platform adapter must do, against its simulator over real HTTP and in each of its modes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from collector.errors import NotFound, SourceError, TriggerError
+from collector.lifecycle import VanishedPolicy
+from collector.model import EventKind, Observation, RunState
+from collector.names import namespace_fault
+from collector.simulators.faults import Fault, FaultKind
+from tests.contract.platform_rigs import RIGS, Rig
+
+TERMINAL = {"succeeded": EventKind.COMPLETE, "failed": EventKind.FAIL, "canceled": EventKind.ABORT}
+ONCE = "3f0c9f3e-0a44-4c2e-9a5e-0d2a66a0f001"
+
+
+@pytest.fixture(params=[pytest.param(made, id=name) for name, made in RIGS.items()])
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    async with request.param() as made:
+        yield made
+
+
+async def begun(rig: Rig, ending: str, seconds: float = 10) -> str:
+    """A run that the adapter knows of."""
+    await rig.lives.cycle()
+    key = rig.start(ending, seconds)
+    await told_of(rig, key)
+    await rig.lives.cycle()
+    return key
+
+
+async def told_of(rig: Rig, key: str) -> None:
+    if not rig.lists:
+        rig.lives.adopt(await rig.lives.platform.watch(key, {}))
+
+
+def ends(rig: Rig, key: str) -> list[EventKind]:
+    """START and terminal events of a run, in order."""
+    return [kind for kind in rig.lives.kinds(key) if kind is EventKind.START or kind.terminal]
+
+
+async def failure(rig: Rig) -> SourceError | None:
+    try:
+        await rig.lives.cycle()
+    except SourceError as error:
+        return error
+    return None
+
+
+async def broken_cycle(rig: Rig) -> None:
+    """Either the poll says what is wrong, or it says which runs it could not read."""
+    pages, due = len(rig.lives.pages), {run.key for run in rig.lives.due()}
+    error = await failure(rig)
+    unread = {key for page in rig.lives.pages[pages:] for key in page.unread}
+    assert str(error) if error is not None else due <= unread
+
+
+async def trigger(rig: Rig, job: str) -> Observation | TriggerError:
+    try:
+        return await rig.lives.platform.trigger(job, {}, ONCE)
+    except TriggerError as error:
+        return error
+
+
+@pytest.mark.parametrize("ending", ["succeeded", "failed", "canceled"])
+async def test_a_run_gets_one_start_and_one_end(rig: Rig, ending: str) -> None:
+    if ending not in rig.endings:
+        pytest.skip(f"this platform knows no run that is {ending}")
+    key = await begun(rig, ending)
+    await rig.lives.follow(180)
+    assert ends(rig, key) == [EventKind.START, TERMINAL[ending]]
+    assert rig.lives.runs[key].state == rig.truth()[key]["state"] == ending
+    times = [transition.at for of, transition in rig.lives.transitions if of == key]
+    assert times == sorted(times)
+
+
+async def test_a_run_that_ended_between_two_polls_gets_both(rig: Rig) -> None:
+    await rig.lives.cycle()
+    key = rig.start("succeeded", 5)
+    rig.clock.advance(120)
+    await told_of(rig, key)
+    await rig.lives.follow(60)
+    assert ends(rig, key) == [EventKind.START, EventKind.COMPLETE]
+
+
+async def test_a_run_without_an_end_stays_open(rig: Rig) -> None:
+    key = await begun(rig, "never")
+    await rig.lives.follow(7200, every=600)
+    assert rig.lives.runs[key].open
+    assert not [kind for kind in ends(rig, key) if kind.terminal]
+
+
+@pytest.mark.parametrize("policy", list(VanishedPolicy))
+async def test_a_run_that_is_gone_becomes_unknown_not_failed(rig: Rig, policy: VanishedPolicy) -> None:
+    rig.lives.policy = replace(rig.lives.policy, on_vanished=policy)
+    key, other = await begun(rig, "never"), await begun(rig, "never")
+    rig.forget(key)
+    await rig.lives.follow(600, every=60)
+    gone = rig.lives.runs[key]
+    assert (gone.state, gone.open) == (RunState.UNKNOWN, False)
+    assert rig.lives.runs[other].open
+    told = [kind for kind in ends(rig, key) if kind.terminal]
+    assert told == ([EventKind.ABORT] if policy is VanishedPolicy.ABORT else [])
+
+
+async def test_a_new_process_repeats_nothing_and_loses_nothing(rig: Rig) -> None:
+    key = await begun(rig, "succeeded", 60)
+    run_id = rig.lives.runs[key].run_id
+    for _ in range(4):
+        await rig.new_process()
+        await rig.lives.follow(20)
+    await rig.lives.follow(120)
+    assert ends(rig, key) == [EventKind.START, EventKind.COMPLETE]
+    assert rig.lives.runs[key].run_id == run_id
+    assert (await rig.lives.platform.watch(key, {})).run_id == run_id
+
+
+async def test_names_suit_every_backend(rig: Rig) -> None:
+    key = await begun(rig, "succeeded", 5)
+    await rig.lives.follow(120)
+    run = rig.lives.runs[key]
+    assert namespace_fault(run.job.namespace) is None
+    assert run.job.name[0].isalpha()
+    for dataset in [*(run.facts.inputs or ()), *(run.facts.outputs or ())]:
+        assert dataset.name[0].isalpha()
+        assert namespace_fault(dataset.namespace) is None
+
+
+async def test_a_poll_without_news_yields_a_page(rig: Rig) -> None:
+    await rig.lives.cycle()
+    assert [page async for page in rig.lives.platform.poll([], rig.lives.cursor)]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(FaultKind.STATUS, status=401),
+        Fault(FaultKind.STATUS, status=403),
+        Fault(FaultKind.STATUS, status=429, headers={"Retry-After": "5"}),
+        Fault(FaultKind.STATUS, status=500),
+        Fault(FaultKind.STATUS, status=503),
+        Fault(FaultKind.STATUS, status=200, body=["not", "what", "you", "expect"]),
+        Fault(FaultKind.HTML),
+        Fault(FaultKind.HTML, status=200),
+        Fault(FaultKind.LOST),
+        Fault(FaultKind.RESET),
+        Fault(FaultKind.TRUNCATED),
+    ],
+    ids=lambda fault: f"{fault.kind} {fault.status}",
+)
+async def test_an_outage_costs_no_run(rig: Rig, fault: Fault) -> None:
+    key = await begun(rig, "succeeded", 60)
+    rig.served.simulator.faults.plan(replace(fault, times=-1))
+    for _ in range(5):
+        await broken_cycle(rig)
+        rig.clock.advance(60)
+    assert not rig.lives.runs[key].state.terminal
+    assert rig.lives.runs[key].misses == 0
+    rig.served.simulator.faults.clear()
+    rig.clock.advance(600)
+    await rig.lives.follow(120)
+    assert ends(rig, key) == [EventKind.START, EventKind.COMPLETE]
+
+
+async def test_refused_credentials_are_told_and_overcome(rig: Rig) -> None:
+    key = await begun(rig, "succeeded", 60)
+    rig.refuse()
+    rig.clock.advance(120)
+    await broken_cycle(rig)
+    bad = [finding for finding in await rig.lives.platform.check() if not finding.ok]
+    assert bad
+    assert all(finding.detail and finding.remedy for finding in bad)
+    rig.accept()
+    rig.clock.advance(600)
+    await rig.lives.follow(120)
+    assert ends(rig, key) == [EventKind.START, EventKind.COMPLETE]
+
+
+async def test_a_cancelled_poll_leaves_no_harm(rig: Rig) -> None:
+    key = await begun(rig, "succeeded", 60)
+    rig.clock.advance(10)
+    rig.served.simulator.faults.plan(Fault(FaultKind.SLOW, delay=30.0, times=-1))
+    polling = asyncio.create_task(rig.lives.cycle())
+    await asyncio.sleep(0.2)
+    polling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await polling
+    rig.served.simulator.faults.clear()
+    rig.clock.advance(600)
+    await rig.lives.follow(120)
+    assert ends(rig, key) == [EventKind.START, EventKind.COMPLETE]
+
+
+async def test_a_trigger_starts_one_run(rig: Rig) -> None:
+    before = len(rig.truth())
+    seen = await rig.lives.platform.trigger(rig.job, {}, ONCE)
+    rig.lives.adopt(seen)
+    await rig.lives.follow(120)
+    assert len(rig.truth()) == before + 1
+    assert seen.key in rig.truth()
+    assert ends(rig, seen.key)[:1] == [EventKind.START]
+
+
+async def test_a_trigger_in_doubt_starts_no_second_run(rig: Rig) -> None:
+    before = len(rig.truth())
+    rig.served.simulator.faults.plan(Fault(FaultKind.LOST, path=rig.trigger_path))
+    answer = await trigger(rig, rig.job)
+    assert isinstance(answer, Observation) or answer.doubtful
+    assert len(rig.truth()) == before + 1
+
+
+async def test_a_job_that_does_not_exist_cannot_be_triggered(rig: Rig) -> None:
+    answer = await trigger(rig, "99999999")
+    assert isinstance(answer, TriggerError)
+    assert not answer.doubtful
+    assert str(answer)
+
+
+async def test_a_run_that_does_not_exist_cannot_be_watched(rig: Rig) -> None:
+    for key in ("99999999", "9b0c9f3e-0a44-4c2e-9a5e-0d2a66a0f003", "no such run"):
+        with pytest.raises(NotFound):
+            await rig.lives.platform.watch(key, {})
+
+
+async def test_enriching_twice_says_the_same(rig: Rig) -> None:
+    key = await begun(rig, "succeeded", 5)
+    await rig.lives.follow(120)
+    run = rig.lives.runs[key]
+    assert await rig.lives.platform.enrich(run) == await rig.lives.platform.enrich(run)
+
+
+async def test_check_finds_all_well(rig: Rig) -> None:
+    found = await rig.lives.platform.check()
+    assert found
+    assert all(finding.ok for finding in found)
+
+
+async def test_check_of_a_dead_server(rig: Rig) -> None:
+    await rig.served.__aexit__()
+    bad = [finding for finding in await rig.lives.platform.check() if not finding.ok]
+    assert bad
+    assert all(finding.remedy for finding in bad)
+
+
+async def test_closing_twice_is_no_mistake(rig: Rig) -> None:
+    await rig.lives.cycle()
+    await rig.lives.platform.close()
+    await rig.lives.platform.close()
+
+
+async def test_many_runs_of_all_kinds_end_as_the_platform_says(rig: Rig) -> None:
+    rng = Random(3)
+    keys = []
+    for _ in range(30):
+        key = rig.start(rng.choice(rig.endings), rng.uniform(0, 60))
+        await told_of(rig, key)
+        keys.append(key)
+        rig.clock.advance(rng.uniform(0, 10))
+        if rng.random() < 0.3:
+            await rig.lives.cycle()
+    await rig.lives.follow(300)
+    truth = rig.truth()
+    assert [ends(rig, key) for key in keys] == [[EventKind.START, TERMINAL[truth[key]["state"]]] for key in keys]
