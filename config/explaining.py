@@ -117,10 +117,11 @@ def _wrong_type(error: Mapping[str, Any]) -> str:
     wanted = _WANTED.get(error["type"].partition("_")[0])
     if wanted is None:
         return str(error["msg"])
-    quotes = (
-        ": put it in quotes" if wanted == _WANTED["string"] and isinstance(error["input"], bool | int | float) else ""
-    )
-    return f"{wanted}, not {_shown(error['input'])}{quotes}"
+    value = error["input"]
+    if wanted in {_WANTED["dict"], _WANTED["tuple"]}:  # where a mapping or a list belongs, a text could be a secret
+        return f"{wanted}, not {'text' if isinstance(value, str) else _shown(value)}"
+    in_quotes = wanted == _WANTED["string"] and isinstance(value, bool | int | float)
+    return f"{wanted}, not {_shown(value)}{': put it in quotes' if in_quotes else ''}"
 
 
 def _shown(value: Any) -> str:
