@@ -22,8 +22,8 @@ NAMESPACE = "wetransform://api.wetransform.com/acme"
 class Stage:
     """`statuses` are those of all requests that its adapters made, None where no answer came."""
 
-    def __init__(self, simulator: WetransformSimulator, clock: SimulatedClock, url: str) -> None:
-        self.simulator, self.clock, self.url = simulator, clock, url
+    def __init__(self, simulator: WetransformSimulator, clock: SimulatedClock, served: Served) -> None:
+        self.simulator, self.clock, self.served, self.url = simulator, clock, served, served.url
         self.statuses: list[int | None] = []
         self._clients: list[HttpClient] = []
 
@@ -59,7 +59,7 @@ class Stage:
 async def on_stage(clock: SimulatedClock, *, seed: int = 11) -> AsyncIterator[Stage]:
     simulator = WetransformSimulator(seed=seed, now=clock.now)
     async with Served(simulator) as served:
-        stage = Stage(simulator, clock, served.url)
+        stage = Stage(simulator, clock, served)
         yield stage
         await stage.close()
 

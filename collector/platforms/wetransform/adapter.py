@@ -91,8 +91,9 @@ class Wetransform:
         customer = options.get("customer") or self._customer
         try:
             seen = await self._runs.read(automation_id, customer)
-        except NotFound as error:
-            raise NotFound(f"{error}; the id of a run is needed, not that of its transformation") from error
+        except (NotFound, Forbidden) as error:
+            hint = "there is no such run, or not for this customer; the id of its transformation is not meant"
+            raise NotFound(f"{error}; {hint}") from error
         known = await self._transformation(seen, options.get("transformation"), customer)
         observation = self._runs.observation(seen, Whose(known.key if known else None, customer))
         self._note(observation)

@@ -600,7 +600,7 @@ class TestWatch:
     @pytest.mark.parametrize(
         ("key", "options", "words"),
         [
-            (str(UUID(int=3)), {}, "not that of its transformation"),
+            (str(UUID(int=3)), {}, "id of its transformation is not meant"),
             ("17", {}, "an automation id is a UUID"),
             (str(UUID(int=3)), {"colour": "red"}, "no option colour"),
         ],
@@ -610,7 +610,7 @@ class TestWatch:
             await stage.adapter().watch(key, options)
 
     async def test_the_id_of_a_transformation_is_not_that_of_a_run(self, stage: Stage) -> None:
-        with pytest.raises(NotFound, match="not that of its transformation"):
+        with pytest.raises(NotFound, match="id of its transformation is not meant"):
             await stage.adapter().watch(stage.simulator.transformations[0].key, {})
 
 
