@@ -18,7 +18,7 @@ from collector.platforms.cdf.definitions import Definitions
 from collector.platforms.cdf.naming import JobNames
 from collector.platforms.cdf.observing import Place, candidates, counted, observe
 from collector.platforms.cdf.reading import JobRow, integer, read_job
-from collector.platforms.cdf.walk import OVERLAP, Walk, first_mark, read_mark
+from collector.platforms.cdf.walk import OVERLAP, SHORTEST_RISE, Walk, first_mark, read_mark
 from collector.platforms.cdf.workflows import Workflows, is_workflow
 from config.sources import CdfSource
 
@@ -59,6 +59,8 @@ class CdfPlatform:
         self._definitions = Definitions(self._api, context.clock, context.source)
         self._workflows = Workflows(self._api, context.clock, context.source, context.namespace)
         self._names = JobNames()
+        # Fewer rows could not show that they are not newest first.
+        self._page_size = max(config.page_size, SHORTEST_RISE)
         self._known: dict[int, int] = {}
         self._left_at: str | None = None
         self._thorough_at = self._full_walk_at = self._moved_at = context.clock.monotonic()
@@ -142,7 +144,7 @@ class CdfPlatform:
             self._left_at = cursor
             yield await self._executions_only(executions, open_jobs)
             return
-        limit, after = self._config.page_size, None
+        limit, after = self._page_size, None
         while True:
             page = await self._api.jobs(limit, after)
             rows, unreadable = _read(page.rows)
@@ -180,7 +182,7 @@ class CdfPlatform:
         """Size and cursor of the next page. A walk longer than one page begins again with pages as long as they may be,
         for the size cannot change on the way.
         """
-        if after is None and limit == self._config.page_size:
+        if after is None and limit == self._page_size:
             longer = min(LONGEST_PAGE, max(limit, PAGE_BYTES * len(page.rows) // max(page.size, 1)))
             if longer > limit:
                 walk.from_the_top()

@@ -1,0 +1,69 @@
+"""Every job is found and none twice, however the list is paged and ordered and whenever jobs come."""
+
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collector.platforms.cdf.reading import JobRow, read_job
+from collector.platforms.cdf.walk import OVERLAP, Mark, Walk, read_mark
+
+BASE = 1_795_300_000_000
+MINUTE = 60_000
+
+
+def row(number: int, minute: int) -> JobRow:
+    data = {"id": number, "createdTime": BASE + minute * MINUTE + number, "transformationId": 1, "status": "Completed"}
+    found = read_job(data)
+    assert found is not None
+    return found
+
+
+def walked(jobs: list[JobRow], mark: Mark, page_size: int, before: frozenset[int], *, thorough: bool) -> Walk:
+    now = BASE + 10_000 * MINUTE
+    walk = Walk(mark, mark.floor, now, thorough=thorough, first=False, full=False, before=before)
+    for start in range(0, max(len(jobs), 1), page_size):
+        page = jobs[start : start + page_size]
+        walk.take(page)
+        if walk.ends(page, more=start + page_size < len(jobs)):
+            break
+    return walk
+
+
+@settings(max_examples=300)
+@given(
+    batches=st.lists(st.lists(st.integers(0, 4), max_size=12), min_size=1, max_size=8),
+    page_size=st.integers(1, 7),
+    order=st.sampled_from(["newest", "oldest", "shuffled"]),
+    seed=st.integers(0, 1000),
+)
+def test_every_job_is_taken_once(batches: list[list[int]], page_size: int, order: str, seed: int) -> None:
+    """Each batch of jobs appears some minutes after the last, each job up to four minutes late."""
+    jobs: list[JobRow] = []
+    taken: list[int] = []
+    known: dict[int, int] = {}
+    mark = Mark(newest=BASE - MINUTE, since=BASE - MINUTE)
+    for step, late in enumerate(batches):
+        jobs += [row(len(jobs) + place + 1, 6 * step + 5 - minutes) for place, minutes in enumerate(late)]
+        shown = sorted(jobs, key=lambda job: (job.created, job.id), reverse=order == "newest")
+        if order == "shuffled":
+            Random(seed + step).shuffle(shown)
+        walk = walked(shown, mark, 5 if order != "newest" else page_size, frozenset(known), thorough=True)
+        taken += walk.taken
+        if order != "shuffled" or walk.ordered is False or len(jobs) <= 5:
+            assert set(taken) == {job.id for job in jobs}
+        mark = walk.moved({})
+        known = {one: at for one, at in (known | walk.taken).items() if at >= mark.floor}
+    assert len(taken) == len(set(taken))
+
+
+def test_a_mark_comes_back_as_it_went() -> None:
+    mark = Mark(5, 3, 7, {"12": "a\n\u00e9"})
+    assert read_mark(mark.text()) == mark
+    assert mark.floor == 3
+    assert Mark(BASE, 3).floor == BASE - OVERLAP.total_seconds() * 1000
+
+
+def test_the_names_in_a_mark_are_bounded() -> None:
+    many = {str(number): "x" for number in range(30_000)}
+    assert len(Mark(5, 3).moved(9, many, brought=True).names) == 20_000
