@@ -1,0 +1,173 @@
+"""The sink for any backend that takes OpenLineage events over HTTP."""
+
+import gzip
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from collector.clock import Clock
+from collector.http import HttpClient
+from collector.model import EventKind, Outgoing
+from config.sinks import OpenLineageSink as Settings
+from exporters.posting import Answer, ask, each, trouble
+from exporters.sink import Context, Delivered, Finding, Outcome, Park, Retry
+
+TOKEN_MARGIN = 30.0
+"""Seconds before its end at which a token is replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """OAuth2 client credentials."""
+
+    url: str
+    client_id: str
+    secret: Callable[[], str]
+    scope: str | None
+    audience: str | None
+
+
+class Tokens:
+    """Bearer tokens by client credentials, asked for anew before they end and after a 401."""
+
+    def __init__(self, grant: Grant, http: HttpClient, clock: Clock) -> None:
+        self._grant, self._http, self._clock = grant, http, clock
+        self._token: str | None = None
+        self._until = 0.0
+
+    def forget(self) -> None:
+        self._token = None
+
+    async def header(self) -> str | Retry:
+        """The value of Authorization, or why there is none."""
+        if self._token is None or self._clock.monotonic() >= self._until:
+            answer = await self._asked()
+            told = answer.json
+            if answer.status != 200 or not isinstance(told, dict) or not isinstance(told.get("access_token"), str):
+                return _refused(answer, told)
+            self._token = told["access_token"]
+            self._until = self._clock.monotonic() + _seconds(told.get("expires_in")) - TOKEN_MARGIN
+        return f"Bearer {self._token}"
+
+    async def _asked(self) -> Answer:
+        grant = self._grant
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": grant.client_id,
+            "client_secret": grant.secret(),
+            "scope": grant.scope,
+            "audience": grant.audience,
+        }
+        body = urlencode({key: value for key, value in form.items() if value}).encode()
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+        return await ask(self._http, "POST", grant.url, headers=headers, content=body)
+
+
+def _seconds(told: Any) -> float:
+    try:
+        return float(told)
+    except (TypeError, ValueError):
+        return 300.0
+
+
+def _refused(answer: Answer, told: Any) -> Retry:
+    """The provider's own words, which name no secret, and nothing else of its answer."""
+    words = [str(told[key]) for key in ("error", "error_description") if key in told] if isinstance(told, dict) else []
+    came = f"answered {answer.status}" if answer.status is not None else "gave no answer"
+    return Retry(f"{answer.what} for a token {came}{': ' if words else ''}{', '.join(words)}", slow=True)
+
+
+def verdict(answer: Answer) -> Outcome:
+    """What an answer to a posted event means. 2xx: taken. What a backend says of the event itself parks it."""
+    if answer.status is not None and 200 <= answer.status < 300:
+        return Delivered()
+    if (known := trouble(answer)) is not None:
+        return known
+    if answer.status is not None and answer.status >= 500:
+        return Retry(answer.cause)
+    return Park(answer.cause)
+
+
+class OpenLineageSink:
+    """Posts each event as it is, `concurrency` at a time."""
+
+    wants = frozenset(EventKind)
+    rechecks = False
+
+    def __init__(
+        self,
+        url: str,
+        http: HttpClient,
+        *,
+        concurrency: int,
+        timeout: timedelta,
+        zipped: bool,
+        key: Callable[[], str] | None = None,
+        tokens: Tokens | None = None,
+    ) -> None:
+        self._url, self._http, self._zipped = url, http, zipped
+        self._key, self._tokens = key, tokens
+        self.capacity = concurrency
+        self.longest_attempt = timeout if tokens is None else 2 * timeout
+
+    def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[tuple[Outgoing, Outcome]]:
+        return each(batch, self._one)
+
+    async def _one(self, item: Outgoing) -> Outcome:
+        authorization = await self._authorization()
+        if isinstance(authorization, Retry):
+            return authorization
+        headers = {"Authorization": authorization} if authorization else {}
+        body = item.body
+        if self._zipped:
+            headers["Content-Encoding"] = "gzip"
+            body = gzip.compress(body, compresslevel=3, mtime=0)
+        answer = await ask(self._http, "POST", self._url, headers=headers, content=body)
+        if answer.status == 401 and self._tokens is not None:
+            self._tokens.forget()
+        return verdict(answer)
+
+    async def _authorization(self) -> str | Retry | None:
+        if self._tokens is not None:
+            return await self._tokens.header()
+        return f"Bearer {self._key()}" if self._key is not None else None
+
+    async def recheck(self, terminal: Outgoing) -> Outcome:
+        return Delivered()
+
+    async def check(self) -> list[Finding]:
+        """Ask without sending anything: an empty body must be refused as the event's fault, not as ours."""
+        authorization = await self._authorization()
+        if isinstance(authorization, Retry):
+            return [Finding("token", ok=False, detail=authorization.cause, remedy="check oauth2 of this sink")]
+        headers = {"Authorization": authorization} if authorization else {}
+        answer = await ask(self._http, "POST", self._url, headers=headers, content=b"{}", timeout=15.0)
+        if answer.status in {401, 403}:
+            return [
+                Finding("endpoint", ok=False, detail=answer.cause, remedy="check the API key or oauth2 of this sink")
+            ]
+        if (known := trouble(answer)) is not None:
+            return [Finding("endpoint", ok=False, detail=known.cause, remedy="check url, endpoint and network")]
+        return [Finding("endpoint", ok=True, detail=f"{self._url} answers ({answer.status} to an empty event)")]
+
+    async def close(self, deadline: float) -> None:
+        await self._http.close()
+
+
+def create(settings: Settings, context: Context) -> OpenLineageSink:
+    tokens, oauth2 = None, settings.oauth2
+    if oauth2 is not None:
+        scope = " ".join(oauth2.scopes) or None
+        grant = Grant(oauth2.token_url, oauth2.client_id, oauth2.credential.get, scope, oauth2.audience)
+        tokens = Tokens(grant, context.http, context.clock)
+    return OpenLineageSink(
+        f"{settings.url}/{settings.endpoint.lstrip('/')}",
+        context.http,
+        concurrency=settings.concurrency,
+        timeout=settings.timeout,
+        zipped=settings.compression == "gzip",
+        key=settings.credential.get if settings.credential is not None else None,
+        tokens=tokens,
+    )
