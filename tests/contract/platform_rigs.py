@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from collector.platforms.base import Platform
 from collector.simulators.server import Served
-from tests.contract import rig_cdf, rig_wetransform
+from tests.contract.rig_cdf import RIGS as CDF
+from tests.contract.rig_wetransform import RIGS as WETRANSFORM
 from tests.simulated import Lives, SimulatedClock
 
 
@@ -59,6 +60,6 @@ class Rig(Protocol):
 
 
 RIGS: dict[str, Callable[[], AbstractAsyncContextManager[Rig]]] = {
-    **rig_cdf.RIGS,
-    **rig_wetransform.RIGS,
+    **CDF,
+    **WETRANSFORM,
 }

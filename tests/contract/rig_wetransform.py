@@ -16,7 +16,7 @@ _STORIES = {"succeeded": Story.STRAIGHT, "failed": Story.FAILING, "never": Story
 
 
 class Rig:
-    endings = ("succeeded", "failed")
+    endings: tuple[str, ...] = ("succeeded", "failed")
     lists = False
     trigger_path = "POST .*/transformation/automation/"
 

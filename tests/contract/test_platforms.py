@@ -213,6 +213,15 @@ async def test_a_trigger_in_doubt_starts_no_second_run(rig: Rig) -> None:
     assert len(rig.truth()) == before + 1
 
 
+async def test_a_refused_trigger_is_certain(rig: Rig) -> None:
+    before = len(rig.truth())
+    rig.served.simulator.faults.plan(Fault(FaultKind.STATUS, path=rig.trigger_path, status=403, times=-1))
+    answer = await trigger(rig, rig.job)
+    assert isinstance(answer, TriggerError)
+    assert not answer.doubtful
+    assert len(rig.truth()) == before
+
+
 async def test_a_job_that_does_not_exist_cannot_be_triggered(rig: Rig) -> None:
     answer = await trigger(rig, "99999999")
     assert isinstance(answer, TriggerError)

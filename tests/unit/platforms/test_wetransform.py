@@ -636,3 +636,58 @@ class TestCheck:
         found = await stage.adapter(base_url=f"{stage.url}/no/such/place").check()
         assert all("base_url" in str(finding.remedy) for finding in found if not finding.ok)
         assert not any(finding.ok for finding in found[:2])
+
+
+class TestSecrets:
+    SHAPES = (
+        "https://bob:{}@files.example.test/x.csv",
+        "https://files.example.test/x.csv?signature={}&expires=1",
+        "failed with password={} at row 7",
+        "Authorization: Bearer {}",
+        '{{"api_key": "{}"}}',
+    )
+
+    @pytest.mark.parametrize("shape", SHAPES)
+    @pytest.mark.parametrize("step", ["matching", "failed", "processed", "planted"])
+    async def test_whatever_field_they_are_planted_in(
+        self, stage: Stage, caplog: pytest.LogCaptureFixture, shape: str, step: str
+    ) -> None:
+        caplog.set_level(logging.DEBUG, "lineage")
+        secret = "s3cr3t-th4t-n0b0dy-m4y-s33"
+        planted = shape.format(secret)
+        run, lives = stage.start(Story.STUCK, 20), stage.lives()
+        await watched(lives, run)
+        lives.platform = stage.adapter()
+        payload = dict.fromkeys(("type", "details", "original_file", "transformed_file", "error_report_file"), planted)
+        human = {"code": planted, "message": planted}
+        shown = planted if step == "planted" else step
+        payload |= {"automation_id": run.key, "step": shown, "step_for_humans": human, "created_at": planted}  # type: ignore[dict-item]
+        definition: dict[str, Any] = dict.fromkeys(
+            ("source_name", "source_file_url", "template_name", "template_handle", "download_url", "imported_at"),
+            planted,
+        )
+        definition |= {"column_names": [planted], "custom_field_names": [planted]}
+        outside = {"success": True, "template_handle": planted, "source_id": run.transformation.source_id}
+        for path, body in (("automation", payload), (r"GET /transformation/[^/]+$", definition)):
+            answer = outside | {"payload": body}
+            stage.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, status=200, body=answer, times=-1))
+        stage.clock.advance(10)
+        await lives.cycle()
+        known = lives.runs[run.key]
+        assert known.raw_state is not None
+        logged = [vars(record) for record in caplog.records]
+        assert secret not in repr((known.raw_state, known.facts, known.job, known.handle, lives.skips, logged))
+
+    @pytest.mark.parametrize("shape", SHAPES)
+    async def test_or_in_refusals(self, stage: Stage, shape: str) -> None:
+        planted = shape.format("s3cr3t-th4t-n0b0dy-m4y-s33")
+        body = {
+            "success": False,
+            "payload": {"why": planted},
+            "product": {"permission": {"name": planted, "description": planted}, "limitation_type": planted},
+        }
+        stage.simulator.faults.plan(Fault(FaultKind.STATUS, status=403, body=body, times=-1))
+        platform = stage.adapter()
+        with pytest.raises(TriggerError) as caught:
+            await platform.trigger(stage.simulator.transformations[0].key, {}, "t")
+        assert "s3cr3t" not in str(caught.value) + repr(await platform.check())
