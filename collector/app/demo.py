@@ -81,15 +81,29 @@ async def _demo(
         service = await stack.enter_async_context(Service(settings, listeners=(heard,)))
         async with View(service, file, marquez=marquez, quiet=quiet):
             await _perform(cast, service, forever=forever)
-        known = {"plant-a": cast.cdf.truth(), "customers": cast.wetransform.truth(), "prep": cast.dataprep.truth()}
-        told = truth.stories(truth.read_lines(file))
-        states = await _marquez_states(marquez, {story.run_id for story in told.values()})
-        wrong = truth.faults(told, known, states)
+            wrong = await _compared(cast, service, file, marquez)
+        known = cast.truth()
     return _summary(file, known, heard, wrong)
 
 
+async def _compared(cast: Cast, service: Service, file: Path, marquez: str) -> list[str]:
+    """What is still wrong once everything that ended had the time to arrive."""
+    end = asyncio.get_running_loop().time() + PATIENCE
+    while cast.unfinished() or await service.owed() or _faults(cast, file):
+        if asyncio.get_running_loop().time() > end:
+            break
+        await asyncio.sleep(0.2)
+    told = truth.stories(truth.read_lines(file))
+    states = await _marquez_states(marquez, {story.run_id for story in told.values()})
+    return truth.faults(told, cast.truth(), states)
+
+
+def _faults(cast: Cast, file: Path) -> list[str]:
+    return truth.faults(truth.stories(truth.read_lines(file)), cast.truth())
+
+
 async def _perform(cast: Cast, service: Service, *, forever: bool) -> None:
-    """Start the runs, and wait until all have ended and every sink has all events, or somebody interrupts."""
+    """Start the runs until all are started, or somebody interrupts."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -103,13 +117,6 @@ async def _perform(cast: Cast, service: Service, *, forever: bool) -> None:
     if playing.done():
         await playing
     playing.cancel()
-    async with asyncio.timeout(PATIENCE) as limit:
-        try:
-            while cast.unfinished() or await service.owed():
-                await asyncio.sleep(0.2)
-        except TimeoutError:
-            if not limit.expired():
-                raise
     stopping.cancel()
 
 

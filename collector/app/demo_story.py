@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
+from typing import Any
 
 from collector.simulators.cdf import CdfSimulator
 from collector.simulators.cdf import Story as Job
@@ -32,9 +33,13 @@ class Cast:
         populate(cdf)
         return cls(cdf, WetransformSimulator(seed=seed, now=_now), DataprepSimulator(seed=seed, now=_now))
 
+    def truth(self) -> dict[str, list[dict[str, Any]]]:
+        """Every run by source, as the simulators know it."""
+        return {"plant-a": self.cdf.truth(), "customers": self.wetransform.truth(), "prep": self.dataprep.truth()}
+
     def unfinished(self) -> int:
-        """Runs that have yet to end, those that a person keeps waiting for ever left out."""
-        states = [run["state"] for each in (self.cdf, self.wetransform, self.dataprep) for run in each.truth()]
+        """Runs that have yet to end."""
+        states = [run["state"] for runs in self.truth().values() for run in runs]
         return sum(state in {"queued", "running", "waiting"} for state in states)
 
 

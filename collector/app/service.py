@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import socket
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -86,6 +86,7 @@ class Service:
         self._control: Control | None = None
         self._pollers: dict[str, SourcePoller] = {}
         self._deliveries: dict[str, Delivery] = {}
+        self._sinks: dict[str, Sink] = {}
         self._source_ids: dict[str, int] = {}
         self._sink_ids: dict[str, int] = {}
         self.port = 0
@@ -180,7 +181,8 @@ class Service:
             self.metrics.ledger_reset()
             log.critical("ledger.set_aside", extra=fields(file=str(self.store.set_aside)))
         self._pollers = {source.name: self._poller(source) for source in self.settings.sources}
-        self._deliveries = {name: self._delivery(name, sink) for name, (_, sink) in sinks.items()}
+        self._sinks = {name: sink for name, (_, sink) in sinks.items()}
+        self._deliveries = {name: self._delivery(name, sink) for name, sink in self._sinks.items()}
 
     def _poller(self, source: Source) -> SourcePoller:
         return SourcePoller(
@@ -243,15 +245,20 @@ class Service:
             await self._control.stop()
         await self._cancel([name for name in self._tasks if not name.startswith("sink:")])
         left = max(1.0, deadline - self._clock.monotonic() - 1.0)
-        stopped = (delivery.stop(left) for delivery in self._deliveries.values())
-        for outcome in await asyncio.gather(*stopped, return_exceptions=True):
-            if isinstance(outcome, Exception):
-                log.error("service.stop", extra=fields(cause=str(outcome)), exc_info=outcome)
+        await self._quietly(delivery.stop(left) for delivery in self._deliveries.values())
+        left = max(1.0, deadline - self._clock.monotonic())
+        await self._quietly(sink.close(left) for sink in self._sinks.values())
         await self._cancel(list(self._tasks))
         if self._runner is not None:
             await self._runner.cleanup()
         await self.store.close()
         log.info("service.stopped")
+
+    async def _quietly(self, endings: Iterable[Coroutine[Any, Any, None]]) -> None:
+        """One part that stops badly keeps no other from stopping well."""
+        for outcome in await asyncio.gather(*endings, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                log.error("service.stop", extra=fields(cause=str(outcome)), exc_info=outcome)
 
     async def _cancel(self, names: list[str]) -> None:
         tasks = [self._tasks[name] for name in names]
