@@ -7,7 +7,7 @@ that takes: delivery asks again, nothing is sent again. See `exporters.kafka_con
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -94,6 +94,7 @@ class KafkaSink:
         self._log = ClientLog(sink)
         self._gate = asyncio.Lock()  # one at a time connects and hands over
         self._connection: Connection | None = None
+        self._opening: asyncio.Task[Connection | Trouble] | None = None
         self._batch_bytes = BATCH_BYTES
         self._poisoned = False
         self._closed = False
@@ -131,7 +132,7 @@ class KafkaSink:
         end = time.monotonic() + deadline
         self._closed = True
         await self._settled(deadline / 2)
-        connection, self._connection = self._connection, None
+        connection, self._connection = self._connection or await self._half_open(deadline / 2), None
         if connection is None:
             return
         if count := len(self._in_flight()):
@@ -141,19 +142,31 @@ class KafkaSink:
         else:
             await connection.stop(max(0.0, end - time.monotonic()))
 
+    async def _half_open(self, seconds: float) -> "Connection | None":
+        """What comes of a connect that is under way while the sink is closed."""
+        opening, self._opening = self._opening, None
+        if opening is None:
+            return None
+        await asyncio.wait([opening], timeout=seconds)
+        if not opening.done():
+            opening.cancel()
+            await asyncio.wait([opening])
+        opened = None if opening.cancelled() or opening.exception() else opening.result()
+        return None if isinstance(opened, Trouble) else opened
+
     async def _hand_over(self, batch: Sequence[Outgoing], asked_at: float, until: float) -> _Attempt:
         late = time.monotonic() > until
         attempt = _Attempt(trouble=_LATE if late else await self._ready(asked_at))
-        fresh = []
+        alone: list[Outgoing] = []
+        together: list[Outgoing] = []
         for event in batch:
             if (flight := self._flight_of(event)) is not None:
                 attempt.flying.append((event, flight))
             else:
-                fresh.append(event)
-        suspects = [event for event in fresh if _id(event) in self._suspects]
-        for event in suspects:
+                (alone if _id(event) in self._suspects else together).append(event)
+        for event in alone:
             attempt.known.append((event, await self._alone(event, until)))
-        for count, event in enumerate([event for event in fresh if event not in suspects], 1):
+        for count, event in enumerate(together, 1):
             if time.monotonic() > until:
                 attempt.trouble = attempt.trouble or _LATE
             await self._one(event, attempt)
@@ -232,17 +245,13 @@ class KafkaSink:
             flight.asking = answers
             if flight.landed:
                 answers.put_nowait(flight)
-        try:
-            async for flight in _until(answers, asyncio.get_running_loop().time() + self._answer_seconds, len(events)):
-                event = events.pop(flight)
-                yield event, self._settle(event, flight)
-            if events:
-                waiting = _retry(next(iter(events)).connection.waiting(), in_flight=True)
-                for event in list(events.values()):
-                    yield event, waiting
-        finally:
-            for flight in events:
-                flight.asking = None
+        async for flight in _until(answers, asyncio.get_running_loop().time() + self._answer_seconds, len(events)):
+            event = events.pop(flight)
+            yield event, self._settle(event, flight)
+        if events:
+            waiting = _retry(next(iter(events)).connection.waiting(), in_flight=True)
+            for event in events.values():
+                yield event, waiting
 
     def _settle(self, event: Outgoing, flight: _Flight) -> Outcome:
         """The outcome of a flight that ended."""
@@ -257,11 +266,11 @@ class KafkaSink:
             self._suspects.add(_id(event))
             if flight.connection.limit is None:
                 self._batch_bytes = max(_SMALLEST_BATCH, flight.connection.batch_bytes // 2)
-            return _SOON
+            return replace(_SOON, cause=f"{trouble}; it goes alone next time")
         return _retry(trouble)
 
     async def _ready(self, asked_at: float) -> Trouble | None:
-        """A connection with a healthy producer, made if need be. Who waited while another failed shares the failure."""
+        """Sees to a connection with a healthy producer."""
         if self._poisoned and self._connection is not None:
             await self._settled(self._answer_seconds)
             if self._in_flight():
@@ -271,16 +280,29 @@ class KafkaSink:
         if self._closed:
             return _CLOSED
         if self._connection is None:
-            if self._failed is not None and self._failed[0] > asked_at:
-                return self._failed[1]
-            opened = await _open(self._cluster, self._log, self._batch_bytes)
-            if isinstance(opened, Trouble):
-                self._failed = (time.monotonic(), opened)
-                return opened
-            self._connection, self._poisoned = opened, False
-            return None
+            return await self._connect(asked_at)
         partitions = await self._connection.partitions()
         return partitions if isinstance(partitions, Trouble) else None
+
+    async def _connect(self, asked_at: float) -> Trouble | None:
+        """Who waited at the gate while another failed shares the failure."""
+        if self._failed is not None and self._failed[0] > asked_at:
+            return self._failed[1]
+        if self._opening is None:
+            self._opening = asyncio.create_task(_open(self._cluster, self._log, self._batch_bytes))
+        opening = self._opening
+        try:
+            opened = await asyncio.shield(opening)  # goes on when this caller is cancelled, for the next one
+        finally:
+            if opening.done():
+                self._opening = None
+        if self._closed:
+            return _CLOSED
+        if isinstance(opened, Trouble):
+            self._failed = (time.monotonic(), opened)
+            return opened
+        self._connection, self._poisoned = opened, False
+        return None
 
     def _flight_of(self, event: Outgoing) -> _Flight | None:
         flight = self._flights.get(event.strand_id)
@@ -337,7 +359,9 @@ def _id(event: Outgoing) -> tuple[int, int]:
 
 
 def _retry(trouble: Trouble, *, in_flight: bool = False) -> Retry:
-    return Retry(str(trouble), in_flight=in_flight, slow=trouble.slow, sink_wide=not trouble.full)
+    # one full queue, or a producer that is replaced now, says nothing about the cluster; the next connect does
+    passing = (trouble.full or trouble.poisoned) and not trouble.slow
+    return Retry(str(trouble), in_flight=in_flight, slow=trouble.slow, sink_wide=not passing)
 
 
 async def _until(answers: asyncio.Queue[_Flight], end: float, count: int) -> AsyncIterator[_Flight]:

@@ -199,6 +199,12 @@ def kafka(kafka_server: Kafka) -> Iterator[Kafka]:
     kafka_server.ensure_running()
 
 
+@pytest.fixture
+def kafka_process(kafka: Kafka) -> ServerProcess:
+    """The broker's process, for tests that break it."""
+    return kafka.process
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:

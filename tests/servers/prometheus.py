@@ -1,6 +1,7 @@
 """Debian's Prometheus for the tests: scrapes one target each second; ended by process id."""
 
 import asyncio
+import contextlib
 import json
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.servers.ports import LOOPBACK, free_port
-from tests.servers.processes import ServerProcess, unavailable
+from tests.servers.processes import ServerDidNotStartError, ServerProcess, unavailable
 
 _CONFIG = """\
 global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
@@ -37,6 +38,14 @@ class Prometheus:
     def __init__(self, process: ServerProcess) -> None:
         self.process = process
         self.url = f"http://{LOOPBACK}:{process.port}"
+
+    def wait_until_ready(self, seconds: float = 30) -> None:
+        """Its port opens before it answers queries with anything but 503."""
+        deadline = time.monotonic() + seconds
+        while not _is_ready(self.url):
+            if time.monotonic() > deadline:
+                raise ServerDidNotStartError(f"{self.url}/-/ready: {self.process.tail()}")
+            time.sleep(0.05)
 
     async def query(self, expression: str) -> list[Sample]:
         """An instant query now."""
@@ -83,7 +92,9 @@ def start_prometheus(tmp_path: Path) -> Iterator[StartPrometheus]:
         process = ServerProcess([program, *arguments], folder=folder, port=port)
         started.append(process)
         process.start()
-        return Prometheus(process)
+        prometheus = Prometheus(process)
+        prometheus.wait_until_ready()
+        return prometheus
 
     yield start
     for process in started:
@@ -114,6 +125,12 @@ def _command(name: str) -> str:
     if (found := shutil.which(name)) is None:
         unavailable(f"no {name} command (Debian's package prometheus has it)")
     return found
+
+
+def _is_ready(url: str) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/-/ready", timeout=5) as answer:
+        return bool(answer.status == 200)
+    return False
 
 
 def _get(url: str) -> Any:

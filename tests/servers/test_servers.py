@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from aiohttp import web
@@ -68,15 +69,15 @@ def test_a_missing_server_fails_in_ci_and_skips_elsewhere(
     assert type(caught.value).__name__ == outcome
 
 
-async def test_kafka_keeps_what_it_is_given_through_a_kill(kafka: Kafka) -> None:
+async def test_kafka_keeps_what_it_is_given_through_a_kill(kafka: Kafka, kafka_process: ServerProcess) -> None:
     from aiokafka import AIOKafkaProducer
 
-    topic = await kafka.create_topic("servers-kill", partitions=2)
+    topic = await kafka.create_topic(f"servers-{uuid4()}", partitions=2)
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all") as producer:
         for number in range(10):
             await producer.send_and_wait(topic, str(number).encode(), key=b"k", headers=[("h", b"v")])
-    await asyncio.to_thread(kafka.process.kill)
-    await asyncio.to_thread(kafka.process.start)
+    await asyncio.to_thread(kafka_process.kill)
+    await asyncio.to_thread(kafka_process.start)
     records = await kafka.read(topic)
     assert [record.value for record in records] == [str(number).encode() for number in range(10)]
     assert {(record.key, record.headers) for record in records} == {(b"k", (("h", b"v"),))}

@@ -176,9 +176,73 @@ async def test_a_strand_that_goes_on_leaves_its_earlier_event_in_flight(
     producer.silent = True
     await send(sink, [event(1, 1)])
     await send(sink, [event(1, 2)])
-    assert len(producer.published) == 3
+    _, later = producer.open.pop()
+    later.set_result(None)
+    assert await send(sink, [event(1, 2)]) == {(1, 2): Delivered()}
     await sink.close(0.1)
     assert producer.ended == "abandoned"
+
+
+async def test_calls_that_wait_while_another_fails_to_connect_share_its_failure(
+    sink: KafkaSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+
+    async def fail(*_: object) -> Trouble:
+        nonlocal tries
+        tries += 1
+        await asyncio.sleep(0.05)
+        return Trouble("nobody there")
+
+    monkeypatch.setattr(exporters.kafka, "_open", fail)
+    for expected in (1, 2):
+        outcomes = await asyncio.gather(*(send(sink, [event(number, 1)]) for number in range(20)))
+        assert outcomes == [{(number, 1): Retry("nobody there")} for number in range(20)]
+        assert tries == expected
+
+
+@pytest.fixture
+def slow_open(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, list[Producer]]:
+    """Connecting lasts until the event is set. The list has a producer per connect."""
+    go, begun = asyncio.Event(), list[Producer]()
+
+    async def open_slowly(*_: object) -> Producer:
+        begun.append(Producer())
+        await go.wait()
+        return begun[-1]
+
+    monkeypatch.setattr(exporters.kafka, "_open", open_slowly)
+    return go, begun
+
+
+async def test_a_connect_outlives_the_caller_that_began_it(
+    sink: KafkaSink, slow_open: tuple[asyncio.Event, list[Producer]]
+) -> None:
+    go, begun = slow_open
+    caller = asyncio.create_task(send(sink, [event(1, 1)]))
+    await asyncio.sleep(0.01)
+    caller.cancel()
+    await asyncio.wait([caller])
+    go.set()
+    assert await send(sink, [event(1, 1)]) == {(1, 1): Delivered()}
+    assert len(begun) == 1
+
+
+@pytest.mark.parametrize(("seconds", "ended"), [(10, "stopped"), (0.02, None)])
+async def test_a_connect_under_way_is_ended_by_closing(
+    sink: KafkaSink, slow_open: tuple[asyncio.Event, list[Producer]], seconds: float, ended: str | None
+) -> None:
+    go, begun = slow_open
+    caller = asyncio.create_task(send(sink, [event(1, 1)]))
+    await asyncio.sleep(0.01)
+    if ended:
+        asyncio.get_running_loop().call_later(0.05, go.set)
+    closing = asyncio.create_task(sink.close(seconds))
+    await asyncio.wait([caller, closing])
+    assert begun[0].ended == ended
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    if ended:
+        assert isinstance((await caller)[1, 1], Retry)
 
 
 async def test_closing_with_nothing_in_flight_stops_the_producer(sink: KafkaSink, opened: list[Producer]) -> None:
