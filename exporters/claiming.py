@@ -37,16 +37,14 @@ class Claiming:
             self.bell.ring()
 
     async def step(self) -> None:
-        self._health.came_round()
-        wanted = self._wanted()
-        if not wanted:
-            await self.bell.wait(self._until_probe())
-        elif self._hinted or self._is_due():
+        """Wait until there is reason to read the ledger, then read it once."""
+        while not (wanted := self._wanted()) or not (self._hinted or self._is_due() or self._may_look()):
+            self._health.came_round()
+            await self.bell.wait(self._until_due() if wanted else self._until_probe())
+        if self._hinted or self._is_due():
             await self._claim(wanted)
-        elif self._feed.clock.monotonic() >= self._look_at:
-            await self._look()
         else:
-            await self.bell.wait(self._until_due())
+            await self._look()
 
     def _wanted(self) -> int:
         """How many heads to claim now. Never just a few of many: each claim reads what is in flight as well."""
@@ -67,6 +65,9 @@ class Claiming:
 
     def _is_due(self) -> bool:
         return self._due_ms is not None and self._feed.time.now_ms() >= self._due_ms
+
+    def _may_look(self) -> bool:
+        return self._feed.clock.monotonic() >= self._look_at
 
     def _until_due(self) -> float:
         look = self._look_at - self._feed.clock.monotonic()

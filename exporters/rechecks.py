@@ -29,9 +29,9 @@ class Rechecks:
         self.bell = Bell(feed.clock)
 
     async def step(self) -> None:
-        most = self._allowed()
-        now_ms = self._feed.time.now_ms()
-        due = await self._feed.store.read(doubts.due, self._feed.sink_id, now_ms, most) if most else []
+        while not (most := self._allowed()):
+            await self.bell.wait(_LOOK_EVERY)
+        due = await self._feed.store.read(doubts.due, self._feed.sink_id, self._feed.time.now_ms(), most)
         await asyncio.gather(*(self._recheck(terminal) for terminal in due))
         if not due:
             await self.bell.wait(_LOOK_EVERY)

@@ -1,0 +1,141 @@
+"""Decisions after failures: how long to wait, and when to leave a sink alone."""
+
+from datetime import timedelta
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporters.circuit import (
+    OPENS_AFTER,
+    Circuit,
+    ask_delay,
+    failed,
+    pause_after,
+    probing,
+    retry_delay,
+    undecided,
+)
+from exporters.sink import Retry
+
+DOWN = Retry("connection refused")
+SLOW = Retry("wrong password", slow=True)
+CLOSED = Circuit()
+HALF = 0.5
+
+chances = st.floats(0, 1, exclude_max=True)
+attempts = st.integers(0, 10**9)
+
+
+def opened(now: float = 100.0, retry: Retry = DOWN) -> Circuit:
+    circuit = CLOSED
+    for strand in range(OPENS_AFTER):
+        circuit = failed(circuit, strand, retry, now, lambda: HALF)
+    return circuit
+
+
+@given(attempts, chances)
+def test_retries_double_from_one_second_to_a_minute_with_full_jitter(attempt: int, chance: float) -> None:
+    delay = retry_delay(CLOSED, DOWN, attempt, 0.0, lambda: chance)
+    assert delay == chance * min(60.0, 2.0 ** min(attempt, 6))
+
+
+def test_retries_spread_evenly() -> None:
+    random = Random(1)
+    delays = [retry_delay(CLOSED, DOWN, 20, 0.0, random.random) for _ in range(6000)]
+    tenths = [sum(low <= delay < low + 6 for delay in delays) for low in range(0, 60, 6)]
+    assert all(500 < count < 700 for count in tenths)
+
+
+@given(attempts, chances)
+def test_what_a_person_must_mend_is_looked_at_slowly(attempt: int, chance: float) -> None:
+    assert 60 <= retry_delay(CLOSED, SLOW, attempt, 0.0, lambda: chance) <= 300
+
+
+@given(st.timedeltas(), attempts, chances)
+def test_what_the_sink_asks_for_is_obeyed_within_reason(after: timedelta, attempt: int, chance: float) -> None:
+    delay = retry_delay(CLOSED, Retry("busy", after=after), attempt, 0.0, lambda: chance)
+    assert 1 <= delay <= 15 * 60 * 1.1
+    if timedelta(seconds=1) <= after <= timedelta(minutes=15):
+        assert after.total_seconds() <= delay <= after.total_seconds() * 1.1
+
+
+@given(attempts, chances)
+def test_an_event_in_flight_is_asked_for_soon(asks: int, chance: float) -> None:
+    assert 0.125 <= ask_delay(Retry("no answer yet", in_flight=True), asks, lambda: chance) <= 5
+
+
+def test_a_sink_may_say_when_to_ask() -> None:
+    soon = Retry("no answer yet", in_flight=True, after=timedelta(milliseconds=20))
+    assert ask_delay(soon, 7, lambda: HALF) == 0.02
+
+
+@given(attempts, chances)
+def test_our_own_loops_go_on_after_a_pause(failures: int, chance: float) -> None:
+    assert 0.25 <= pause_after(failures, lambda: chance) <= 10
+
+
+def test_the_circuit_opens_with_the_fifth_failure_in_a_row() -> None:
+    circuit = CLOSED
+    for strand in range(OPENS_AFTER - 1):
+        circuit = failed(circuit, strand, DOWN, 100.0, lambda: HALF)
+        assert not circuit.open
+    circuit = failed(circuit, 4, DOWN, 100.0, lambda: HALF)
+    assert circuit.open
+    assert (circuit.failures, circuit.cause) == (OPENS_AFTER, "connection refused")
+
+
+def test_an_open_circuit_admits_one_probe_when_its_time_has_come() -> None:
+    circuit = opened(now=100.0)
+    assert not circuit.admits_probe(100.0)
+    assert circuit.admits_probe(circuit.probe_at)
+    assert not probing(circuit, 7).admits_probe(circuit.probe_at + 1000)
+
+
+def test_a_closed_circuit_needs_no_probe() -> None:
+    assert not CLOSED.admits_probe(1e9)
+
+
+def test_probes_come_less_and_less_often_but_always_within_seconds() -> None:
+    circuit, waits = opened(now=0.0), []
+    for _ in range(10):
+        now = circuit.probe_at
+        circuit = failed(probing(circuit, 1), 1, DOWN, now, lambda: HALF)
+        waits.append(circuit.probe_at - now)
+    assert waits == sorted(waits)
+    assert waits[-1] == pytest.approx(15 * 0.75)
+
+
+def test_a_sink_that_a_person_must_mend_is_probed_slowly() -> None:
+    circuit = opened(now=0.0, retry=SLOW)
+    assert 60 <= circuit.probe_at <= 300
+
+
+def test_only_the_probe_or_a_longer_wait_moves_the_next_probe() -> None:
+    circuit = probing(opened(now=100.0), 1)
+    late = failed(circuit, 2, DOWN, 100.5, lambda: HALF)
+    assert (late.probe_at, late.probe, late.failures) == (circuit.probe_at, 1, OPENS_AFTER + 1)
+    asked = failed(circuit, 2, Retry("busy", after=timedelta(seconds=90)), 100.5, lambda: HALF)
+    assert asked.probe_at >= 190.5
+    assert asked.probe == 1
+
+
+def test_a_probe_that_says_nothing_about_the_sink_makes_room_for_another() -> None:
+    circuit = probing(opened(now=100.0), 1)
+    assert undecided(circuit, 2).probe == 1
+    assert undecided(circuit, 1).admits_probe(circuit.probe_at)
+
+
+@given(attempts, chances, st.floats(0, 1000))
+def test_what_fails_in_an_outage_is_due_right_behind_the_next_probe(attempt: int, chance: float, late: float) -> None:
+    circuit = opened(now=100.0)
+    now = 100.0 + late
+    delay = retry_delay(circuit, DOWN, attempt, now, lambda: chance)
+    assert delay >= 0
+    assert now + delay <= max(now, circuit.probe_at) + 1
+
+
+def test_an_event_of_its_own_trouble_keeps_its_own_pace_in_an_outage() -> None:
+    own = Retry("answer 500 to this event alone", sink_wide=False)
+    assert retry_delay(opened(), own, 6, 100.0, lambda: HALF) == 30

@@ -1,0 +1,641 @@
+"""Delivery over a real ledger, to sinks that do as they are told, in simulated time."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from collector.errors import LeaseLost
+from collector.ledger import leases, parked, reading
+from collector.ledger.parked import RetryAnswer
+from collector.model import EventKind, Outgoing
+from exporters.reports import SendResult, SinkState
+from exporters.sink import Delivered, Outcome, Park, Retry
+from tests.unit.exporters.delivering import ScriptedSink, World, delivers, name_of, world
+
+START, RUNNING, COMPLETE, FAIL = EventKind.START, EventKind.RUNNING, EventKind.COMPLETE, EventKind.FAIL
+DOWN = Retry("connection refused")
+
+
+@pytest.fixture
+async def here() -> AsyncIterator[World]:
+    async with world() as made:
+        yield made
+
+
+async def never(item: Outgoing) -> Outcome:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def down(item: Outgoing) -> Outcome:
+    return DOWN
+
+
+async def pending(here: World) -> int:
+    rows = await here.store.read(reading.sinks)
+    return sum(row.pending for row in rows)
+
+
+async def parked_events(here: World) -> list[parked.ParkedEvent]:
+    found: list[parked.ParkedEvent] = await here.store.read(parked.listing, 100)
+    return found
+
+
+# What arrives, and in which order
+
+
+async def test_what_is_committed_arrives_in_order_and_nothing_stays_behind(here: World) -> None:
+    sink = ScriptedSink()
+    here.deliver(sink)
+    runs = [f"run {number}" for number in range(30)]
+    await here.happen(START, runs=runs)
+    await here.happen(COMPLETE, runs=runs)
+    await here.advance(1)
+    assert all(sink.kinds(run) == [START, COMPLETE] for run in runs)
+    assert await pending(here) == 0
+
+
+async def test_a_commit_wakes_delivery_at_once(here: World) -> None:
+    sink = ScriptedSink()
+    here.deliver(sink)
+    await here.advance(0.5)
+    await here.happen(START)
+    await here.advance(0)
+    assert sink.kinds("run") == [START]
+
+
+async def test_a_lost_notification_costs_a_second(here: World) -> None:
+    sink = ScriptedSink()
+    here.deliver(sink)
+    await here.advance(5)
+    here.store.deaf = True
+    await here.happen(START)
+    await here.advance(1)
+    assert sink.kinds("run") == [START]
+
+
+async def test_a_slow_event_holds_up_no_other(here: World) -> None:
+    sink = ScriptedSink(lambda item: never(item) if name_of(item) == "slow" else Delivered(), capacity=2)
+    here.deliver(sink)
+    others = [f"run {number}" for number in range(20)]
+    await here.happen(START, COMPLETE, runs=["slow", *others])
+    await here.advance(1)
+    assert sink.kinds("slow") == [START]
+    assert all(sink.kinds(run) == [START, COMPLETE] for run in others)
+
+
+async def test_no_more_is_at_the_sink_than_it_takes(here: World) -> None:
+    sink = ScriptedSink(never, capacity=3)
+    delivery = here.deliver(sink)
+    await here.happen(START, COMPLETE, runs=[f"run {number}" for number in range(200)])
+    await here.advance(2)
+    assert (sink.most_out, len(sink.sent)) == (3, 3)
+    assert delivery.status().in_flight == 3
+
+
+async def test_children_wait_for_their_parents_start_and_it_for_their_end(here: World) -> None:
+    sink = ScriptedSink()
+    await here.happen(START, runs=["parent"])
+    await here.happen(START, COMPLETE, runs=["child 1", "child 2"], parent="parent")
+    await here.happen(COMPLETE, runs=["parent"])
+    here.deliver(sink)
+    await here.advance(1)
+    assert sink.sent[0] == ("parent", START)
+    assert sink.sent[-1] == ("parent", COMPLETE)
+    assert len(sink.sent) == 6
+
+
+async def test_reports_say_how_fresh_and_how_late(here: World) -> None:
+    await here.happen(START)
+    here.clock.seconds += 3
+    here.deliver(ScriptedSink())
+    await here.advance(0)
+    [report] = here.reports.sends
+    assert (report.sink, report.source_id, report.kind, report.result) == ("sink", here.source_id, START, SendResult.OK)
+    assert (report.freshness, report.latency) == (3.0, 3.0)
+
+
+# Failures of single events
+
+
+async def test_a_retry_comes_again_after_a_pause_and_keeps_the_order(here: World) -> None:
+    failures = iter([DOWN] * 3)
+    sink = ScriptedSink(lambda _: next(failures, Delivered()))
+    here.deliver(sink)
+    await here.happen(START, COMPLETE)
+    await here.advance(0)
+    assert sink.kinds("run") == [START]
+    await here.advance(1 + 2 + 4)
+    assert sink.kinds("run") == [START, START, START, START, COMPLETE]
+    assert [report.result.value for report in here.reports.sends] == ["retry", "retry", "retry", "ok", "ok"]
+
+
+async def test_there_is_no_last_attempt(here: World) -> None:
+    sink = ScriptedSink(lambda _: Retry("odd", sink_wide=False))
+    here.deliver(sink)
+    await here.happen(START)
+    await here.advance(1200)
+    assert len(sink.sent) > 20
+    sink.script = delivers
+    await here.advance(60)
+    assert await pending(here) == 0
+
+
+async def test_what_the_sink_asks_for_is_obeyed(here: World) -> None:
+    answers = iter([Retry("busy", after=timedelta(seconds=90))])
+    sink = ScriptedSink(lambda _: next(answers, Delivered()))
+    here.deliver(sink)
+    await here.happen(START)
+    await here.advance(89)
+    assert len(sink.sent) == 1
+    await here.advance(11)
+    assert len(sink.sent) == 2
+
+
+async def test_a_parked_event_is_kept_told_and_holds_up_nothing(here: World, caplog: pytest.LogCaptureFixture) -> None:
+    sink = ScriptedSink(lambda item: Park("answer 422: no such job") if item.kind is START else Delivered())
+    here.deliver(sink)
+    await here.happen(START, COMPLETE)
+    await here.advance(1)
+    assert sink.kinds("run") == [START, COMPLETE]
+    [event] = await parked_events(here)
+    assert (event.kind, event.cause, event.attempts) == (START, "answer 422: no such job", 1)
+    [record] = [record for record in caplog.records if record.getMessage() == "event.parked"]
+    told: dict[str, Any] = record.__dict__["fields"]
+    assert (told["sink"], told["cause"], told["run_id"]) == ("sink", "answer 422: no such job", event.run_uuid)
+
+
+async def test_a_parked_event_is_sent_again_before_what_follows(here: World) -> None:
+    def parks_start(item: Outgoing) -> Outcome | Awaitable[Outcome]:
+        return Park("no") if item.kind is START else never(item)
+
+    sink = ScriptedSink(parks_start)
+    delivery = here.deliver(sink)
+    await here.happen(START, COMPLETE)
+    await here.advance(0)
+    [event] = await parked_events(here)
+    asked = asyncio.ensure_future(delivery.retry_parked(event.strand_id, event.seq))
+    await here.advance(1)
+    assert not asked.done(), "the event that is out comes first"
+    sink.script = down
+    await here.advance(50)
+    assert await asked is RetryAnswer.QUEUED
+    before = len(sink.sent)
+    sink.script = delivers
+    await here.advance(60)
+    assert sink.kinds("run")[before:] == [START, COMPLETE]
+    assert (await pending(here), await parked_events(here)) == (0, [])
+
+
+async def test_a_parked_event_can_be_dropped(here: World) -> None:
+    delivery = here.deliver(ScriptedSink(lambda _: Park("no")))
+    await here.happen(START)
+    await here.advance(0)
+    [event] = await parked_events(here)
+    assert await here.within(1, delivery.drop_parked(event.strand_id, event.seq))
+    assert await parked_events(here) == []
+
+
+async def test_without_the_lease_parked_events_are_left_alone(here: World) -> None:
+    delivery = here.deliver(ScriptedSink())
+    await here.advance(0)
+    await here.within(5, delivery.stop(1))
+    with pytest.raises(LeaseLost, match="lease of sink sink is not held here"):
+        await delivery.retry_parked(1, 1)
+
+
+# In flight at the sink
+
+
+async def test_an_event_in_flight_is_asked_for_and_takes_its_place(here: World) -> None:
+    answers = {"first": iter([Retry("no answer yet", in_flight=True, sink_wide=False)] * 5)}
+    sink = ScriptedSink(lambda item: next(answers.get(name_of(item), iter(())), Delivered()), capacity=1)
+    delivery = here.deliver(sink)
+    await here.happen(START, COMPLETE, runs=["first"])
+    await here.happen(START, runs=["second"])
+    await here.advance(0)
+    assert delivery.status().in_flight == 1
+    await here.advance(30)
+    assert sink.sent == [("first", START)] * 6 + [("second", START), ("first", COMPLETE)]
+    results = [report.result for report in here.reports.sends]
+    assert results == [SendResult.IN_FLIGHT] * 5 + [SendResult.OK] * 3
+    assert await pending(here) == 0
+
+
+async def test_events_in_flight_are_probed_in_turn_when_the_sink_is_away(here: World) -> None:
+    sink = ScriptedSink(lambda _: Retry("no answer yet", in_flight=True), capacity=10)
+    delivery = here.deliver(sink)
+    runs = [f"run {number}" for number in range(30)]
+    await here.happen(START, runs=runs)
+    await here.advance(600)
+    assert delivery.status().state is SinkState.OUTAGE
+    assert len(sink.sent) < 10 + 600 / 7
+    assert {name for name, _ in sink.sent} == set(runs[:10])
+    sink.script = delivers
+    await here.advance(20)
+    assert await pending(here) == 0
+
+
+# A sink in trouble
+
+
+async def test_an_outage_is_one_line_and_one_probe_at_a_time(here: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    sink = ScriptedSink(down, capacity=10)
+    delivery = here.deliver(sink)
+    runs = [f"run {number}" for number in range(50)]
+    await here.happen(START, COMPLETE, runs=runs)
+    await here.advance(600)
+    assert len(sink.sent) < 10 + 600 / 7
+    assert sink.batches[-1] == 1
+    assert delivery.status().state is SinkState.OUTAGE
+    assert delivery.status().problem == "connection refused"
+    sink.script = delivers
+    await here.advance(20)
+    assert await pending(here) == 0
+    assert delivery.status().state is SinkState.DELIVERING
+    assert delivery.status().problem is None
+    opened, closed = [record for record in caplog.records if record.name == "lineage.delivery"]
+    assert (opened.getMessage(), opened.__dict__["fields"]["cause"]) == ("sink.outage", "connection refused")
+    assert closed.getMessage() == "sink.back"
+    assert 600 <= closed.__dict__["fields"]["outage_seconds"] <= 620
+    assert closed.__dict__["fields"]["failures"] == len(sink.sent) - 100
+    assert [report.open for report in here.reports.circuits] == [True, False]
+
+
+async def test_an_outage_leaves_the_ledger_in_peace(here: World) -> None:
+    here.deliver(ScriptedSink(down, capacity=10))
+    await here.happen(START, runs=[f"run {number}" for number in range(50)])
+    await here.advance(120)
+    before = here.store.reads + here.store.writes
+    await here.advance(600)
+    probes, renewals = 600 / 7.5, 60
+    assert here.store.reads + here.store.writes - before < 3 * probes + renewals
+
+
+async def test_what_failed_before_the_outage_was_known_comes_soon_after_it(here: World) -> None:
+    sink = ScriptedSink(lambda _: Retry("wrong password", slow=True), capacity=2)
+    here.deliver(sink)
+    await here.happen(START, runs=[f"run {number}" for number in range(20)])
+    await here.advance(1200)
+    sink.script = delivers
+    while here.reports.circuits[-1].open:
+        await here.advance(1)
+    await here.advance(5)
+    assert await pending(here) == 0
+
+
+async def test_wrong_credentials_are_tried_slowly(here: World) -> None:
+    sink = ScriptedSink(lambda _: Retry("wrong password", slow=True), capacity=2)
+    here.deliver(sink)
+    await here.happen(START, runs=[f"run {number}" for number in range(20)])
+    await here.advance(3600)
+    assert len(sink.sent) < 5 + 60
+
+
+async def test_events_of_their_own_trouble_do_not_open_the_circuit(here: World) -> None:
+    ill = {f"ill {number}" for number in range(20)}
+    sink = ScriptedSink(lambda item: Retry("odd", sink_wide=False) if name_of(item) in ill else Delivered())
+    here.deliver(sink)
+    await here.happen(START, runs=[*ill, "well"])
+    await here.advance(100)
+    assert here.reports.circuits == []
+    assert sink.kinds("well") == [START]
+
+
+async def test_one_of_two_sinks_down_delays_the_other_by_nothing() -> None:
+    async with world(good=frozenset(EventKind), bad=frozenset(EventKind)) as here:
+        good, bad = ScriptedSink(), ScriptedSink(down)
+        here.deliver(good, "good")
+        here.deliver(bad, "bad")
+        for number in range(10):
+            await here.happen(START, COMPLETE, runs=[f"run {number}"])
+            await here.advance(0)
+            assert good.kinds(f"run {number}") == [START, COMPLETE]
+
+
+# Sinks with bugs
+
+
+class BuggySink(ScriptedSink):
+    """Breaks with every batch that has an ill event in it."""
+
+    async def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[tuple[Outgoing, Outcome]]:
+        async for item, outcome in super().send(batch):
+            if any(name_of(other) == "ill" for other in batch):
+                raise KeyError("facets")
+            yield item, outcome
+
+
+async def test_one_event_that_breaks_the_sink_holds_up_no_other(here: World, caplog: pytest.LogCaptureFixture) -> None:
+    sink = BuggySink()
+    delivery = here.deliver(sink)
+    runs = [f"run {number}" for number in range(20)]
+    await here.happen(START, COMPLETE, runs=["ill", *runs])
+    await here.advance(30)
+    assert await pending(here) == 2
+    assert not here.tasks[delivery].done()
+    assert "sink.bug" in {record.getMessage() for record in caplog.records}
+
+
+async def test_a_sink_that_always_breaks_is_left_alone_and_logged_once(
+    here: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def breaks(item: Outgoing) -> Outcome:
+        raise ValueError("a bug")
+
+    sink = ScriptedSink(breaks)
+    here.deliver(sink)
+    await here.happen(START, runs=[f"run {number}" for number in range(20)])
+    await here.advance(600)
+    assert len(caplog.records) == 2, "the bug and the outage"
+    assert len(sink.sent) < 200
+    sink.script = delivers
+    await here.advance(80)
+    assert await pending(here) == 0
+
+
+async def test_an_event_without_outcome_comes_again(here: World) -> None:
+    class Forgetful(ScriptedSink):
+        async def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[tuple[Outgoing, Outcome]]:
+            known = [pair async for pair in super().send(batch)]
+            for pair in known[1:] or (known if len(self.batches) > 1 else []):
+                yield pair
+                yield pair
+
+    here.deliver(Forgetful())
+    await here.happen(START, runs=["a", "b", "c"])
+    await here.advance(0)
+    assert await pending(here) == 1
+    await here.advance(5)
+    assert await pending(here) == 0
+
+
+async def test_a_sink_that_hangs_is_given_up_after_a_while(here: World) -> None:
+    sink = ScriptedSink(never, capacity=1, rechecks=True)
+    here.deliver(sink)
+    await here.happen(START)
+    await here.advance(39)
+    assert len(sink.sent) == 1
+    sink.script = delivers
+    await here.advance(3)
+    assert len(sink.sent) == 2
+    assert (await here.store.read(reading.sinks))[0].doubts == 1
+
+
+# Doubt
+
+
+async def test_a_run_in_doubt_is_looked_at_after_its_end(here: World) -> None:
+    answers = iter([Retry("no answer in time", unanswered=True)])
+    sink = ScriptedSink(lambda _: next(answers, Delivered()), rechecks=True)
+    looks: Iterator[Outcome] = iter((Retry("another state, sent again, no answer"), Delivered()))
+    sink.recheck_script = lambda _: next(looks)
+    here.deliver(sink)
+    await here.happen(START, COMPLETE, runs=["doubtful"])
+    await here.happen(START, COMPLETE, runs=["sure"])
+    await here.advance(9)
+    assert sink.rechecked == []
+    await here.advance(10)
+    assert sink.rechecked[0] == "doubtful"
+    await here.advance(20)
+    assert sink.rechecked == ["doubtful", "doubtful"]
+    assert [report.settled for report in here.reports.rechecks] == [False, True]
+    assert (await here.store.read(reading.sinks))[0].doubts == 0
+
+
+async def test_sinks_where_nothing_is_applied_late_leave_no_doubt(here: World) -> None:
+    answers = iter([Retry("no answer in time", unanswered=True)])
+    sink = ScriptedSink(lambda _: next(answers, Delivered()))
+    here.deliver(sink)
+    await here.happen(START, COMPLETE)
+    await here.advance(60)
+    assert (await pending(here), sink.rechecked) == (0, [])
+
+
+async def test_after_a_kill_the_runs_under_way_are_in_doubt(here: World) -> None:
+    here.deliver(ScriptedSink(never, rechecks=True))
+    await here.happen(START, COMPLETE)
+    await here.advance(0)
+    await here.crash()
+    sink = ScriptedSink(rechecks=True)
+    here.deliver(sink)
+    await here.advance(20)
+    assert sink.rechecked == ["run"]
+
+
+async def test_doubts_are_looked_at_as_probes_when_nothing_else_is_to_send(here: World) -> None:
+    answers = iter([Retry("no answer in time", unanswered=True)] * 10)
+    sink = ScriptedSink(lambda _: next(answers, Delivered()), rechecks=True)
+    sink.recheck_script = down
+    delivery = here.deliver(sink)
+    await here.happen(START, COMPLETE, runs=[f"run {number}" for number in range(10)])
+    await here.advance(600)
+    assert await pending(here) == 0
+    assert delivery.status().state is SinkState.OUTAGE
+    assert len(sink.rechecked) < 200
+    sink.recheck_script = delivers
+    await here.advance(30)
+    assert (await here.store.read(reading.sinks))[0].doubts == 0
+
+
+async def test_a_recheck_that_breaks_is_tried_again(here: World) -> None:
+    def breaks(item: Outgoing) -> Outcome:
+        raise ValueError("a bug")
+
+    answers = iter([Retry("no answer in time", unanswered=True)])
+    sink = ScriptedSink(lambda _: next(answers, Delivered()), rechecks=True)
+    sink.recheck_script = breaks
+    here.deliver(sink)
+    await here.happen(START, COMPLETE)
+    await here.advance(20)
+    sink.recheck_script = delivers
+    await here.advance(90)
+    assert (await here.store.read(reading.sinks))[0].doubts == 0
+
+
+# Lease
+
+
+async def test_who_does_not_hold_the_lease_stands_by_and_takes_over(here: World) -> None:
+    first, second = ScriptedSink(), ScriptedSink()
+    leader = here.deliver(first, holder="first")
+    await here.advance(0)
+    follower = here.deliver(second, holder="second", seize=False)
+    await here.happen(START)
+    await here.advance(5)
+    assert follower.status().state is SinkState.STANDBY
+    assert (first.kinds("run"), second.kinds("run")) == ([START], [])
+    await here.within(5, leader.stop(1))
+    await here.happen(COMPLETE)
+    await here.advance(3)
+    assert (first.kinds("run"), second.kinds("run")) == ([START], [COMPLETE])
+
+
+async def test_who_lost_the_lease_commits_nothing_and_sends_nothing_more(here: World) -> None:
+    gate = asyncio.Event()
+
+    async def waits(item: Outgoing) -> Outcome:
+        await gate.wait()
+        return Delivered()
+
+    first = ScriptedSink(waits, capacity=1)
+    loser = here.deliver(first, seize=False)
+    await here.happen(START, COMPLETE)
+    await here.advance(0)
+    await here.store.write(leases.take, "sink:sink", "second", 60_000, seize=True)
+    gate.set()
+    await here.advance(5)
+    assert first.kinds("run") == [START]
+    assert loser.status().state is SinkState.STANDBY
+    assert await pending(here) == 2
+    assert [report.held for report in here.reports.leases] == [True, False]
+
+
+async def test_no_attempt_starts_that_could_outlive_the_lease(here: World) -> None:
+    sink = ScriptedSink()
+    delivery = here.deliver(sink)
+    await here.advance(0)
+    here.store.error = "the disk is full"
+    await here.advance(31)
+    assert delivery.status().state is SinkState.STUCK
+    assert "the disk is full" in (delivery.status().problem or "")
+    here.store.error = None
+    await here.happen(START)
+    await here.advance(0)
+    assert sink.sent == []
+    await here.advance(11)
+    assert sink.kinds("run") == [START]
+    assert delivery.status().state is SinkState.DELIVERING
+
+
+# Ledger trouble
+
+
+async def test_an_acknowledged_event_is_not_sent_again_while_the_ledger_is_away(
+    here: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = ScriptedSink()
+    here.deliver(sink)
+    await here.advance(0)
+    gate = asyncio.Event()
+
+    async def waits(item: Outgoing) -> Outcome:
+        await gate.wait()
+        return Delivered()
+
+    sink.script = waits
+    await here.happen(START, COMPLETE)
+    await here.advance(0)
+    here.store.error = "the answer was lost"
+    gate.set()
+    await here.advance(9)
+    here.store.error = None
+    await here.advance(12)
+    assert sink.kinds("run") == [START, COMPLETE]
+    assert await pending(here) == 0
+    stuck = [record for record in caplog.records if record.getMessage() == "delivery.stuck"]
+    assert len(stuck) <= 3, "one for each loop that met it"
+
+
+async def test_a_clock_set_back_by_an_hour_delays_nothing(here: World) -> None:
+    failures = iter([DOWN] * 2)
+    sink = ScriptedSink(lambda _: next(failures, Delivered()))
+    here.deliver(sink)
+    await here.happen(START)
+    await here.advance(0)
+    here.clock.wall -= timedelta(hours=1)
+    await here.happen(COMPLETE)
+    await here.advance(5)
+    assert sink.kinds("run") == [START, START, START, COMPLETE]
+    assert all((report.freshness or 0) >= 0 for report in here.reports.sends)
+
+
+async def test_idle_means_idle(here: World) -> None:
+    here.deliver(ScriptedSink(rechecks=True))
+    await here.advance(10)
+    before = (here.store.reads, here.store.writes)
+    await here.advance(60)
+    assert here.store.reads - before[0] <= 60 + 13
+    assert here.store.writes - before[1] <= 6
+
+
+# Stopping
+
+
+async def test_stop_waits_for_what_is_in_flight_and_sends_nothing_more(here: World) -> None:
+    gate = asyncio.Event()
+
+    async def waits(item: Outgoing) -> Outcome:
+        await gate.wait()
+        return Delivered()
+
+    sink = ScriptedSink(waits, capacity=2)
+    delivery = here.deliver(sink)
+    await here.happen(START, COMPLETE, runs=["a", "b", "c"])
+    await here.advance(0)
+    stopping = asyncio.ensure_future(delivery.stop(20))
+    await here.advance(5)
+    assert not stopping.done()
+    gate.set()
+    await here.within(1, stopping)
+    assert len(sink.sent) == 2
+    assert await pending(here) == 4
+    assert delivery.status().state is SinkState.STOPPED
+    assert await taken_cleanly(here)
+
+
+async def test_stop_gives_up_on_what_does_not_come_in_time(here: World) -> None:
+    sink = ScriptedSink(never, rechecks=True)
+    delivery = here.deliver(sink)
+    await here.happen(START)
+    await here.advance(0)
+    await here.within(10, delivery.stop(10))
+    assert await taken_cleanly(here), "the one run is in doubt, no need to doubt the others"
+    assert (await here.store.read(reading.sinks))[0].doubts == 1
+    assert await pending(here) == 1
+
+
+async def test_what_stays_in_flight_keeps_the_lease_from_being_given_back(here: World) -> None:
+    sink = ScriptedSink(lambda _: Retry("no answer yet", in_flight=True))
+    delivery = here.deliver(sink)
+    await here.happen(START)
+    await here.advance(0)
+    await here.within(10, delivery.stop(10))
+    assert not await taken_cleanly(here)
+
+
+async def test_stop_in_an_outage_is_quick(here: World) -> None:
+    delivery = here.deliver(ScriptedSink(down))
+    await here.happen(START, runs=[f"run {number}" for number in range(200)])
+    await here.advance(100)
+    before = here.clock.seconds
+    await here.within(10, delivery.stop(10))
+    assert here.clock.seconds - before < 1
+    assert await taken_cleanly(here)
+
+
+async def test_stop_while_standing_by_or_before_the_start(here: World) -> None:
+    await here.store.write(leases.take, "sink:sink", "other", 60_000, seize=True)
+    delivery = here.deliver(ScriptedSink(), seize=False)
+    await here.within(1, delivery.stop(10))
+    await here.within(1, here.tasks[delivery])
+
+
+async def test_stop_under_a_dead_ledger_ends_in_time(here: World) -> None:
+    sink = ScriptedSink(never)
+    delivery = here.deliver(sink)
+    await here.happen(START)
+    await here.advance(0)
+    here.store.error = "the disk is full"
+    await here.within(10.5, delivery.stop(10))
+    here.store.error = None
+
+
+async def taken_cleanly(here: World) -> bool:
+    lease = await here.store.write(leases.take, "sink:sink", "next", 60_000, seize=True)
+    return bool(lease.clean)
