@@ -107,7 +107,7 @@ def _headless(conn: Connection, sink_id: int) -> list[Lane]:
 def _missed(conn: Connection, sink: RowMapping, wanted: frozenset[EventKind]) -> dict[int, int]:
     """Per strand the first event that came while the sink was away, of runs that began before or are open now."""
     run, event = schema.run, schema.event
-    concerned = or_(run.c.started_at < sink["retired_at"], and_(*_open()))
+    concerned = or_(run.c.started_at <= sink["retired_at"], and_(*_open()))
     missed = (
         select(event.c.strand_id, func.min(event.c.seq))
         .join(run, run.c.id == event.c.run_id)

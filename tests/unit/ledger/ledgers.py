@@ -1,0 +1,174 @@
+"""What the ledger's tests share: runs to commit, and a ledger on a plain connection with one source and its sinks."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid5
+
+from sqlalchemy import Connection, Engine, select
+
+from collector.clock import to_ms
+from collector.ledger import lanes, leases, registry, runs, schema, sqlite_file
+from collector.ledger.lanes import Refused, Retried, Settlement, SettleResult
+from collector.ledger.leases import Lease
+from collector.ledger.runs import NewEvent, PollCommit, RunChange
+from collector.model import EventKind, Job, Outgoing, Parent, Run, RunState, Skip
+
+OTHER, START, RUNNING = EventKind.OTHER, EventKind.START, EventKind.RUNNING
+COMPLETE, FAIL, ABORT = EventKind.COMPLETE, EventKind.FAIL, EventKind.ABORT
+ALL = frozenset(EventKind)
+ENDS = frozenset({START, COMPLETE, FAIL, ABORT})
+
+T0 = datetime(2026, 11, 22, 12, tzinfo=UTC)
+NOW = to_ms(T0)
+SECOND = 1000
+HOUR = 3_600_000
+
+_NAMES = UUID("7a1c1a0e-2f7e-4a0e-9a51-3b2c0a3e11aa")
+_STATES = {
+    OTHER: RunState.QUEUED,
+    START: RunState.RUNNING,
+    RUNNING: RunState.WAITING,
+    COMPLETE: RunState.SUCCEEDED,
+    FAIL: RunState.FAILED,
+    ABORT: RunState.CANCELED,
+}
+
+
+def at(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def a_job(name: str = "transformation/1") -> Job:
+    return Job(key=name, namespace="cdf://host/project", name=name, kind="QUERY", integration="CDF")
+
+
+def a_run(key: str, state: RunState = RunState.RUNNING, **more: Any) -> Run:
+    values: dict[str, Any] = {
+        "run_id": uuid5(_NAMES, key),
+        "job": a_job(),
+        "raw_state": state.value,
+        "seen_at": T0,
+        "progressed_at": T0,
+    }
+    return Run(key=key, state=state, **{**values, **more})
+
+
+def child_of(key: str) -> Parent:
+    return Parent(run_id=uuid5(_NAMES, key), namespace="cdf://host/project", job="transformation/1", key=key)
+
+
+def change(known: Run | None, key: str, kinds: Iterable[EventKind], now_ms: int, **more: Any) -> RunChange:
+    """What a poll at that time makes of a run that did these things."""
+    run, events, moment = known, [], at(now_ms)
+    for kind in kinds:
+        told: dict[str, Any] = {"seen_at": moment, "last_event_at": moment, "state": _STATES[kind]}
+        told |= {"started_at": moment} if kind is START else {}
+        told |= {"ended_at": moment} if kind.terminal else {}
+        fields = {name: getattr(run, name) for name in Run.__slots__} if run else {}
+        run = a_run(key, **{**{k: v for k, v in fields.items() if k != "key"}, **told, **more})
+        events.append(NewEvent(kind, f"{key} {kind}".encode(), now_ms))
+    return RunChange(run or a_run(key, **more), tuple(events))
+
+
+@dataclass
+class Ledger:
+    """One source, `source`, and the sinks that were configured, each with its lease."""
+
+    conn: Connection
+    source: int = 0
+    lease: Lease = field(init=False)
+    sinks: dict[str, int] = field(default_factory=dict)
+    held: dict[str, Lease] = field(default_factory=dict)
+    now: int = NOW
+
+    def configure(self, **sinks: frozenset[EventKind]) -> Mapping[str, int]:
+        self.source = registry.sync_sources(self.conn, ["source"], self.now)["source"]
+        self.lease = self._take("source:source")
+        self.sinks = registry.sync_sinks(self.conn, sinks, self.now)
+        self.held = {name: self._take(f"sink:{name}") for name in sinks}
+        return self.sinks
+
+    def _take(self, name: str) -> Lease:
+        lease = leases.take(self.conn, name, "test", 60_000, seize=True)
+        assert lease is not None
+        return lease
+
+    def happen(self, key: str, *kinds: EventKind, **more: Any) -> None:
+        """One poll in which one run did these things."""
+        self.poll((key, kinds, more))
+
+    def poll(self, *seen: tuple[str, Iterable[EventKind], Mapping[str, Any]], skips: tuple[Skip, ...] = ()) -> None:
+        known = runs.by_keys(self.conn, self.source, [key for key, _, _ in seen])
+        changes = tuple(change(known.get(key), key, kinds, self.now, **more) for key, kinds, more in seen)
+        self.commit(*changes, skips=skips)
+
+    def commit(self, *changes: RunChange, **more: Any) -> None:
+        runs.commit_poll(self.conn, PollCommit(self.lease, self.source, changes, **more), self.now)
+
+    def claim(self, sink: str = "a", limit: int = 100) -> list[Outgoing]:
+        return lanes.claim(self.conn, self.sinks[sink], self.now, limit)
+
+    def heads(self, sink: str = "a") -> list[str]:
+        return [item.body.decode() for item in self.claim(sink)]
+
+    def settle(self, settlement: Settlement, sink: str = "a", recheck_at: int | None = None) -> SettleResult:
+        return lanes.settle(self.conn, self.held[sink], self.sinks[sink], settlement, self.now, recheck_at)
+
+    def deliver(self, *items: Outgoing, sink: str = "a", recheck_at: int | None = None) -> SettleResult:
+        return self.settle(Settlement(delivered=items or tuple(self.claim(sink))), sink, recheck_at)
+
+    def park(self, *items: Outgoing, sink: str = "a", cause: str = "refused") -> SettleResult:
+        chosen = items or tuple(self.claim(sink))
+        return self.settle(Settlement(parked=tuple(Refused(item, cause) for item in chosen)), sink)
+
+    def postpone(
+        self, *items: Outgoing, sink: str = "a", unanswered: bool = False, recheck_at: int | None = None
+    ) -> None:
+        chosen = items or tuple(self.claim(sink))
+        later = tuple(Retried(item, self.now + SECOND, "no connection", unanswered) for item in chosen)
+        self.settle(Settlement(retried=later), sink, recheck_at)
+
+    def drain(self, sink: str = "a") -> list[str]:
+        """Deliver all that is due, in the order in which it is sent."""
+        sent: list[str] = []
+        while items := self.claim(sink):
+            sent += [item.body.decode() for item in items]
+            self.deliver(*items, sink=sink)
+        return sent
+
+    def tally(self, sink: str = "a") -> tuple[int, int]:
+        table = schema.tally
+        rows = select(table.c.pending, table.c.parked).where(table.c.sink_id == self.sinks[sink])
+        found = self.conn.execute(rows).one_or_none()
+        return (0, 0) if found is None else (found[0], found[1])
+
+    def rows(self, table: str) -> int:
+        return int(self.conn.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one())
+
+
+def engine(path: Path) -> Engine:
+    """A ledger without its store: the schema made from the tables and no syncs, which is quicker."""
+    connection = sqlite_file.connect_writer(path)
+    connection.execute("PRAGMA synchronous=OFF")
+    made = sqlite_file.engine(connection, writes=True)
+    with made.begin() as conn:
+        schema.metadata.create_all(conn)
+    return made
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Ledger]:
+    made = engine(path)
+    try:
+        with made.begin() as conn:
+            yield Ledger(conn)
+    finally:
+        made.dispose()
+
+
+def later(**more: float) -> datetime:
+    return T0 + timedelta(**more)

@@ -1,0 +1,105 @@
+"""Runs that a sink may have got wrong."""
+
+from dataclasses import replace
+
+import pytest
+
+from collector.errors import LeaseLost
+from collector.ledger import doubts, leases, registry, runs, upkeep
+from collector.ledger.runs import RunChange
+from collector.model import RunState
+from tests.unit.ledger.ledgers import COMPLETE, FAIL, HOUR, NOW, RUNNING, SECOND, START, Ledger, a_run
+
+CHECK = NOW + HOUR
+
+
+def due(ledger: Ledger, now: int = CHECK) -> list[str]:
+    return [item.body.decode() for item in doubts.due(ledger.conn, ledger.sinks["a"], now, 10)]
+
+
+def test_an_unanswered_attempt_is_looked_at_after_the_end_of_the_run(ledger: Ledger) -> None:
+    ledger.happen("r", START, COMPLETE)
+    ledger.postpone(unanswered=True, recheck_at=CHECK)
+    ledger.now += SECOND
+    ledger.deliver(recheck_at=CHECK)
+    assert doubts.next_due(ledger.conn, ledger.sinks["a"]) is None, "only the end can tell"
+    assert ledger.deliver(recheck_at=CHECK).doubted == 1
+    assert doubts.next_due(ledger.conn, ledger.sinks["a"]) == CHECK
+    assert due(ledger, CHECK - 1) == []
+    assert due(ledger) == ["r COMPLETE"]
+
+
+def test_an_answered_retry_leaves_no_doubt(ledger: Ledger) -> None:
+    ledger.happen("r", START, COMPLETE)
+    ledger.postpone(recheck_at=CHECK)
+    ledger.now += SECOND
+    ledger.deliver(recheck_at=CHECK)
+    assert ledger.deliver(recheck_at=CHECK).doubted == 0
+    assert due(ledger) == []
+
+
+def test_a_sink_where_nothing_is_applied_late_has_no_doubts(ledger: Ledger) -> None:
+    ledger.happen("r", START, COMPLETE)
+    ledger.postpone(unanswered=True)
+    ledger.now += SECOND
+    ledger.deliver()
+    ledger.deliver()
+    assert ledger.rows("doubt") == 0
+
+
+def test_a_look_can_be_postponed_and_settled(ledger: Ledger) -> None:
+    ledger.happen("r", COMPLETE)
+    ledger.postpone(unanswered=True, recheck_at=CHECK)
+    ledger.now += SECOND
+    ledger.deliver(recheck_at=CHECK)
+    [item] = doubts.due(ledger.conn, ledger.sinks["a"], CHECK, 10)
+    assert item.attempts == 0
+    doubts.postpone(ledger.conn, ledger.held["a"], ledger.sinks["a"], item.run_id, CHECK + HOUR)
+    assert due(ledger) == []
+    [item] = doubts.due(ledger.conn, ledger.sinks["a"], CHECK + HOUR, 10)
+    assert item.attempts == 1
+    doubts.resolve(ledger.conn, ledger.held["a"], ledger.sinks["a"], [item.run_id])
+    assert ledger.rows("doubt") == 0
+
+
+def test_without_the_lease_no_doubt_is_settled(ledger: Ledger) -> None:
+    leases.take(ledger.conn, "sink:a", "another", 1000, seize=True)
+    with pytest.raises(LeaseLost):
+        doubts.resolve(ledger.conn, ledger.held["a"], ledger.sinks["a"], [1])
+    with pytest.raises(LeaseLost):
+        doubts.postpone(ledger.conn, ledger.held["a"], ledger.sinks["a"], 1, CHECK)
+
+
+def test_after_a_kill_the_runs_that_had_a_lane_are_in_doubt(ledger: Ledger) -> None:
+    ledger.happen("delivered", START, COMPLETE)
+    ledger.drain()
+    ledger.happen("before", START)
+    ledger.now += SECOND
+    registry.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now)
+    ledger.now += SECOND
+    ledger.happen("before", RUNNING, COMPLETE)
+    ledger.happen("after", START, COMPLETE)
+    while items := ledger.claim():
+        ledger.deliver(*items, recheck_at=CHECK)
+    assert due(ledger) == ["before COMPLETE"]
+
+
+def test_a_new_attempt_in_doubt_starts_the_looking_over(ledger: Ledger) -> None:
+    ledger.happen("r", FAIL)
+    ledger.postpone(unanswered=True, recheck_at=CHECK)
+    ledger.now += SECOND
+    ledger.postpone(unanswered=True, recheck_at=CHECK)
+    ledger.now += SECOND
+    ledger.deliver(recheck_at=CHECK)
+    assert due(ledger) == ["r FAIL"]
+    assert ledger.rows("doubt") == 1
+
+
+def test_doubts_about_runs_that_never_end_do_not_stay_for_ever(ledger: Ledger) -> None:
+    ledger.happen("r", START)
+    ledger.postpone(unanswered=True, recheck_at=CHECK)
+    assert upkeep.prune(ledger.conn, NOW + HOUR)["doubt"] == 0
+    run = runs.by_keys(ledger.conn, ledger.source, ["r"])["r"]
+    ledger.commit(RunChange(replace(run, state=RunState.UNKNOWN, abandoned_at=run.seen_at)))
+    assert upkeep.prune(ledger.conn, NOW + HOUR)["doubt"] == 1
+    assert a_run("r").open

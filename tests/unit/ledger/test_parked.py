@@ -1,0 +1,185 @@
+"""Events that a sink refused, and what people do about them."""
+
+import pytest
+
+from collector.errors import LeaseLost
+from collector.ledger import doubts, leases, parked, tallies
+from collector.ledger.parked import ParkedEvent, RetryAnswer
+from collector.model import EventKind
+from tests.unit.ledger.ledgers import ALL, COMPLETE, HOUR, NOW, RUNNING, SECOND, START, Ledger, child_of
+
+
+def listed(ledger: Ledger) -> list[ParkedEvent]:
+    return parked.listing(ledger.conn, 100)
+
+
+def retry(ledger: Ledger, event: ParkedEvent) -> RetryAnswer:
+    return parked.retry(ledger.conn, ledger.held["a"], ledger.sinks["a"], event.strand_id, event.seq, ledger.now)
+
+
+def drop(ledger: Ledger, event: ParkedEvent) -> bool:
+    return parked.drop(ledger.conn, ledger.held["a"], ledger.sinks["a"], event.strand_id, event.seq)
+
+
+def recounted(ledger: Ledger) -> tuple[int, int]:
+    tallies.recount(ledger.conn, ledger.sinks["a"], ALL)
+    return ledger.tally()
+
+
+def test_the_list_says_what_whose_and_why(ledger: Ledger) -> None:
+    ledger.happen("r", START)
+    ledger.postpone()
+    ledger.now += SECOND
+    ledger.park(cause="422 from the sink")
+    [event] = listed(ledger)
+    assert (event.sink, event.source, event.run_key, event.job, event.kind) == (
+        "a",
+        "source",
+        "r",
+        "transformation/1",
+        EventKind.START,
+    )
+    assert (event.attempts, event.cause, event.parked_at) == (2, "422 from the sink", NOW + SECOND)
+    assert (event.superseded_at, event.retry_at) == (None, None)
+    assert parked.listing(ledger.conn, 10, sink_id=ledger.sinks["a"] + 1) == []
+    assert parked.listing(ledger.conn, 10, source_id=ledger.source) == [event]
+    assert parked.listing(ledger.conn, 0) == []
+
+
+def test_a_parked_event_goes_before_what_follows_it(ledger: Ledger) -> None:
+    ledger.happen("r", START, COMPLETE)
+    ledger.park()
+    assert retry(ledger, listed(ledger)[0]) is RetryAnswer.QUEUED
+    assert ledger.tally() == (2, 0)
+    assert ledger.tally() == recounted(ledger)
+    assert ledger.drain() == ["r START", "r COMPLETE"]
+    assert (ledger.rows("parked"), ledger.rows("lane"), ledger.tally()) == (0, 0, (0, 0))
+
+
+def test_it_goes_alone_when_all_else_of_its_strand_was_delivered(ledger: Ledger) -> None:
+    ledger.happen("p", START)
+    ledger.happen("c", START, COMPLETE, parent=child_of("p"))
+    ledger.park()
+    ledger.drain()
+    assert retry(ledger, listed(ledger)[0]) is RetryAnswer.QUEUED
+    ledger.happen("p", COMPLETE)
+    assert ledger.tally() == (2, 0) == recounted(ledger)
+    assert ledger.drain() == ["p START", "p COMPLETE"], "the child's events were acknowledged before"
+    assert ledger.tally() == (0, 0) == recounted(ledger)
+
+
+def test_nothing_acknowledged_meanwhile_is_sent_again(ledger: Ledger) -> None:
+    ledger.happen("p", START)
+    ledger.happen("c", START, parent=child_of("p"))
+    ledger.happen("p", COMPLETE)
+    ledger.park()
+    ledger.deliver()
+    assert ledger.heads() == ["p COMPLETE"]
+    retry(ledger, listed(ledger)[0])
+    assert ledger.drain() == ["p START", "p COMPLETE"]
+
+
+@pytest.mark.parametrize("latest_first", [True, False])
+def test_several_of_a_strand_are_sent_in_their_order(ledger: Ledger, latest_first: bool) -> None:
+    ledger.happen("r", START, RUNNING, RUNNING, COMPLETE)
+    for _ in range(3):
+        ledger.park()
+    events = listed(ledger)
+    for event in events if latest_first else reversed(events):
+        assert retry(ledger, event) is RetryAnswer.QUEUED
+    assert ledger.tally() == (4, 0) == recounted(ledger)
+    assert ledger.drain() == ["r START", "r RUNNING", "r RUNNING", "r COMPLETE"]
+    assert (ledger.rows("parked"), ledger.tally()) == (0, (0, 0))
+
+
+def test_what_nobody_asked_for_stays_parked(ledger: Ledger) -> None:
+    ledger.happen("r", START, RUNNING, COMPLETE)
+    for _ in range(3):
+        ledger.park()
+    first, second, third = sorted(listed(ledger), key=lambda event: event.seq)
+    retry(ledger, first)
+    retry(ledger, third)
+    assert ledger.drain() == ["r START", "r COMPLETE"]
+    assert [(event.seq, event.superseded_at) for event in listed(ledger)] == [(second.seq, ledger.now)]
+    assert ledger.tally() == (0, 1) == recounted(ledger)
+
+
+def test_a_superseded_event_is_never_sent_again(ledger: Ledger) -> None:
+    ledger.happen("r", START, COMPLETE)
+    ledger.park()
+    ledger.deliver()
+    assert retry(ledger, listed(ledger)[0]) is RetryAnswer.SUPERSEDED
+    assert ledger.heads() == []
+
+
+def test_asking_twice_changes_nothing(ledger: Ledger) -> None:
+    ledger.happen("r", START)
+    ledger.park()
+    [event] = listed(ledger)
+    assert retry(ledger, event) is RetryAnswer.QUEUED
+    assert retry(ledger, event) is RetryAnswer.QUEUED
+    assert ledger.tally() == (1, 0) == recounted(ledger)
+    ledger.drain()
+    assert retry(ledger, event) is RetryAnswer.NOT_PARKED
+
+
+def test_it_may_be_refused_again_and_keeps_its_attempts(ledger: Ledger) -> None:
+    ledger.happen("r", START, COMPLETE)
+    ledger.park()
+    retry(ledger, listed(ledger)[0])
+    ledger.park(cause="still refused")
+    [event] = listed(ledger)
+    assert (event.attempts, event.cause, event.retry_at) == (2, "still refused", None)
+    assert ledger.tally() == (1, 1) == recounted(ledger)
+    assert ledger.drain() == ["r COMPLETE"]
+
+
+def test_it_may_fail_for_a_while(ledger: Ledger) -> None:
+    ledger.happen("r", START, COMPLETE)
+    ledger.park()
+    retry(ledger, listed(ledger)[0])
+    ledger.postpone()
+    assert ledger.heads() == []
+    ledger.now += SECOND
+    assert ledger.drain() == ["r START", "r COMPLETE"]
+
+
+def test_a_dropped_event_is_gone(ledger: Ledger) -> None:
+    ledger.happen("r", START)
+    ledger.park()
+    [event] = listed(ledger)
+    assert drop(ledger, event)
+    assert not drop(ledger, event)
+    assert listed(ledger) == []
+    assert ledger.tally() == (0, 0) == recounted(ledger)
+
+
+def test_an_event_on_its_way_again_is_not_dropped(ledger: Ledger) -> None:
+    ledger.happen("r", START)
+    ledger.park()
+    [event] = listed(ledger)
+    retry(ledger, event)
+    assert not drop(ledger, event)
+
+
+def test_dropping_the_end_of_a_run_ends_the_doubt_about_it(ledger: Ledger) -> None:
+    ledger.happen("r", START, COMPLETE)
+    ledger.postpone(unanswered=True, recheck_at=NOW + HOUR)
+    ledger.now += SECOND
+    ledger.deliver(recheck_at=NOW + HOUR)
+    ledger.park()
+    assert doubts.next_due(ledger.conn, ledger.sinks["a"]) is None
+    assert ledger.rows("doubt") == 1
+    drop(ledger, listed(ledger)[0])
+    assert ledger.rows("doubt") == 0
+
+
+def test_without_the_lease_nothing_is_done(ledger: Ledger) -> None:
+    ledger.happen("r", START)
+    ledger.park()
+    [event] = listed(ledger)
+    leases.take(ledger.conn, "sink:a", "another", 1000, seize=True)
+    for act in (retry, drop):
+        with pytest.raises(LeaseLost):
+            act(ledger, event)
+    assert listed(ledger) == [event]
