@@ -23,6 +23,7 @@ __all__ = ["STATES", "Wetransform", "create"]
 
 _LONGEST_PASS = 30.0
 """Seconds of one poll's reading, at the most: what is due then comes first in the next."""
+_MOST_SIDE_BY_SIDE = 6
 
 
 def create(config: "WetransformSource", context: Context) -> Wetransform:
@@ -34,16 +35,24 @@ def create(config: "WetransformSource", context: Context) -> Wetransform:
     api = Api(context.http, config.base_url, config.credential.get, limit, clock)
     definitions = Definitions(api, clock)
     runs = Runs(api, definitions, place, clock, _meaning(config), pace)
-    longest_pass = min(_LONGEST_PASS, config.poll_within.total_seconds() / 2)
+    tracker = Tracker(
+        context.source,
+        api,
+        definitions,
+        runs,
+        clock,
+        pace,
+        customer=config.customer,
+        longest_pass=min(_LONGEST_PASS, config.poll_within.total_seconds() / 2),
+        side_by_side=_MOST_SIDE_BY_SIDE if limit is None else max(1, min(_MOST_SIDE_BY_SIDE, int(limit.rate * 10))),
+    )
     return Wetransform(
         context.source,
         api=api,
         place=place,
         definitions=definitions,
         runs=runs,
-        tracker=Tracker(
-            context.source, api, definitions, runs, clock, pace, customer=config.customer, longest_pass=longest_pass
-        ),
+        tracker=tracker,
         discovery=_discovery(config, api, definitions, place, context) if config.discover else None,
         customer=config.customer,
         budget=Budget(pace, per_minute or inf),

@@ -23,7 +23,7 @@ log = logging.getLogger("lineage.wetransform")
 
 class Wetransform:
     """Satisfies `collector.platforms.base.Platform`. `customer` is the source's own `X-Customer`; `discovery` is None
-    where runs that others started are not wanted.
+    where runs that others started are not wanted; `budget` says what watching so many runs would cost.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Wetransform:
     ) -> None:
         self._source, self._api, self._place, self._definitions = source, api, place, definitions
         self._runs, self._tracker, self._discovery = runs, tracker, discovery
-        self._customer, self._budget = customer, budget
+        self._customer, self.budget = customer, budget
         self._has_told_load = False
 
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
@@ -101,7 +101,7 @@ class Wetransform:
 
     async def check(self) -> list[Finding]:
         found = [await self._try("greeting", "/hello"), await self._try("list of transformations", "/transformations")]
-        return [*found, Finding("pace", ok=True, detail=self._budget.words())]
+        return [*found, Finding("pace", ok=True, detail=self.budget.words())]
 
     async def close(self) -> None:
         await self._api.close()
@@ -138,7 +138,7 @@ class Wetransform:
             return
         self._has_told_load = True
         waiting = sum(run.state is RunState.WAITING for run in tracked)
-        load = self._budget.load(active=len(tracked) - waiting, waiting=waiting)
+        load = self.budget.load(active=len(tracked) - waiting, waiting=waiting)
         told = fields(source=self._source, runs=load.runs, per_minute=round(load.needed), round_s=round(load.round))
         if load.is_reachable:
             log.info("poll.load", extra=told)
@@ -149,6 +149,8 @@ class Wetransform:
 def _remedy(error: SourceError, *, has_customer: bool) -> str:
     if isinstance(error, Forbidden) and has_customer:
         return "see that `customer` is an e-mail or id of one of your customers, and that the token may act for it"
+    if isinstance(error, Forbidden):
+        return "the token is known, but may not do this: see what the account has bought and the user may do"
     if isinstance(error, AuthFailed):
         return "make a new token in wetransform's account settings and put it where `token` or `token_file` points"
     if isinstance(error, NotFound | BadAnswer):

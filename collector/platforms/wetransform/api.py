@@ -10,11 +10,11 @@ import httpx
 from collector.clock import Clock
 from collector.errors import BadAnswer, Throttled, Unavailable
 from collector.http import HttpClient
-from collector.platforms.wetransform.envelope import Envelope, read
+from collector.platforms.wetransform.envelope import Envelope, Rejected, read
 from collector.platforms.wetransform.schedule import TokenBucket
 
-LONGEST_QUEUE = 15.0
-"""Seconds that a request waits for its turn under the self-limit, at the most."""
+_LONGEST_QUEUE = 15.0
+"""Seconds that a request waits for its turn under the self-limit, at the most, unless each turn takes longer."""
 LARGEST_ANSWER = 16 * 1024 * 1024
 
 _BUCKETS: WeakValueDictionary[str, TokenBucket] = WeakValueDictionary()
@@ -28,6 +28,10 @@ def bucket_of(base_url: str, token: str, rate: float, burst: float) -> TokenBuck
         bucket = _BUCKETS[key] = TokenBucket(rate, burst)
     bucket.rate = min(bucket.rate, rate)
     return bucket
+
+
+class NoTurn(Throttled):
+    """The self-limit leaves no turn soon; nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ class Api:
     async def _ask(
         self, method: str, path: str, customer: str | None, params: Mapping[str, str | int] | None
     ) -> Envelope:
+        if customer is not None and not customer.isprintable():
+            raise Rejected(f"{method} {path}: not sent, for the customer's name holds a control character")
         token = self._token()
         await self._wait_for_turn(token)
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
@@ -94,9 +100,12 @@ class Api:
         if self._limit is None:
             return
         self._bucket = bucket_of(self.base_url, token, self._limit.rate, self._limit.burst)
-        delay = self._bucket.delay(self._clock.monotonic())
-        if delay > LONGEST_QUEUE:
-            raise Throttled(f"{self.base_url}: no turn for another {delay:.0f} s under the limit of its token", delay)
-        self._bucket.take(self._clock.monotonic())
+        now = self._clock.monotonic()
+        delay = self._bucket.delay(now)
+        if delay > max(_LONGEST_QUEUE, 1.5 / self._limit.rate):
+            if self._bucket.is_held(now):
+                raise Throttled(f"{self.base_url} asked for patience: nothing is sent for {delay:.0f} s", delay)
+            raise NoTurn(f"{self.base_url}: no turn for another {delay:.0f} s under the limit of its token", delay)
+        self._bucket.take(now)
         if delay > 0:
             await self._clock.sleep(delay)

@@ -71,6 +71,10 @@ class Own:
     seen_at: int
     open: bool
 
+    def matters(self, since: int, now: datetime) -> bool:
+        """Whether it was under way at any time after `since` (epoch ms)."""
+        return self.seen_at >= since or (self.open and self.seen_at >= to_ms(now - _OWN_FOR))
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -104,8 +108,8 @@ class Memory:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no cursor of this adapter: {error}") from error
 
-    def with_own(self, key: str, seen: Own) -> "Memory":
-        return replace(self, own={**self.own, key: seen})
+    def with_own(self, seen: Mapping[str, Own]) -> "Memory":
+        return replace(self, own={**self.own, **seen})
 
     def needs_storing(self, key: str, seen: Own) -> bool:
         """Whether a restart would lose something of note if this were kept in memory alone."""
@@ -114,9 +118,8 @@ class Memory:
 
     def own_transformations(self, now: datetime) -> frozenset[str]:
         """Those of which a watched run was under way at any time since the last walk."""
-        walked, alive = to_ms(self.walked_at or now), to_ms(now - _OWN_FOR)
-        runs = self.own.values()
-        return frozenset(o.transformation for o in runs if o.seen_at >= walked or (o.open and o.seen_at >= alive))
+        since = to_ms(self.walked_at or now)
+        return frozenset(run.transformation for run in self.own.values() if run.matters(since, now))
 
 
 def compare(
@@ -163,8 +166,7 @@ def _perhaps_told_by_import(
 
 def walked(memory: Memory, prints: Mapping[str, Print], now: datetime, *, shows_results: bool) -> Memory:
     """The memory after a whole walk that began at `now`; watched runs that ended before it are forgotten."""
-    alive = to_ms(now - _OWN_FOR)
-    own = {key: o for key, o in memory.own.items() if o.seen_at >= to_ms(now) or (o.open and o.seen_at >= alive)}
+    own = {key: run for key, run in memory.own.items() if run.matters(to_ms(now), now)}
     return Memory(now, dict(prints), own, memory.shows_results or shows_results)
 
 

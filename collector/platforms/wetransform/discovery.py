@@ -73,13 +73,13 @@ class Discovery:
     async def pages(self, cursor: str | None) -> AsyncIterator[Poll]:
         """The pages of a walk where one is due; the cursor with the last, or alone where there is only it to store."""
         memory = self._memory(cursor)
+        now, since = self._clock.now(), to_ms(memory.walked_at) if memory.walked_at else 0
+        self._own = {key: run for key, run in self._own.items() if run.matters(since, now)}
         is_news = any(memory.needs_storing(key, own) for key, own in self._own.items())
-        for key, own in self._own.items():
-            memory = memory.with_own(key, own)
-        if self._next_at is None or self._clock.now() >= self._next_at:
+        memory = memory.with_own(self._own)
+        if self._next_at is None or now >= self._next_at:
             async for page in self._walk(memory):
                 yield page
-            self._own.clear()
         elif is_news and memory.walked_at is not None:
             yield Poll(cursor=memory.dump())
 

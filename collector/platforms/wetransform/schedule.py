@@ -56,6 +56,7 @@ class TokenBucket:
         self._burst = max(1.0, burst)
         self._left = self._burst
         self._at: float | None = None
+        self._held_until = 0.0
 
     def delay(self, now: float) -> float:
         """Seconds until the next request may go. `now` is a monotonic clock's."""
@@ -77,6 +78,10 @@ class TokenBucket:
     def hold(self, now: float, seconds: float) -> None:
         """Let nobody go for `seconds`: the platform asked for patience."""
         self._left, self._at = min(self._left, 0.0), max(self._at or now, now + seconds)
+        self._held_until = max(self._held_until, now + seconds)
+
+    def is_held(self, now: float) -> bool:
+        return now < self._held_until
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collector.clock import Clock
 from collector.errors import AuthFailed, NotFound, SourceError, Throttled
 from collector.logs import fields
 from collector.model import Observation, Poll, Run, Skip, SkipKind
-from collector.platforms.wetransform.api import Api
+from collector.platforms.wetransform.api import Api, NoTurn
 from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.envelope import Forbidden, Rejected
 from collector.platforms.wetransform.runs import Runs, Whose
@@ -18,7 +18,6 @@ from collector.platforms.wetransform.schedule import Pace, retry_after_failures
 
 log = logging.getLogger("lineage.wetransform")
 
-SIDE_BY_SIDE = 6
 _MOST_HELD = 10_000
 _REFUSED = (Forbidden, Rejected, NotFound)
 
@@ -64,9 +63,11 @@ class Tracker:
         *,
         customer: str | None,
         longest_pass: float,
+        side_by_side: int,
     ) -> None:
         self._source, self._api, self._definitions, self._runs = source, api, definitions, runs
         self._clock, self._pace, self._customer, self._longest_pass = clock, pace, customer, longest_pass
+        self._side_by_side = side_by_side
         self._held: dict[str, _Held] = {}
 
     async def pages(self, tracked: Sequence[Run]) -> AsyncIterator[Poll]:
@@ -75,15 +76,16 @@ class Tracker:
         """
         now, end = self._clock.now(), self._clock.monotonic() + self._longest_pass
         due = [run for run in tracked if not self._is_held(run.key, now)]
-        for start in range(0, len(due), SIDE_BY_SIDE):
-            if self._clock.monotonic() >= end:
-                told = fields(source=self._source, due=len(due), read=start, seconds=self._longest_pass)
-                log.warning("poll.more_due_than_readable", extra=told)
-                yield Poll(unread=tuple(run.key for run in due[start:]))
-                return
-            looks = await self._read(due[start : start + SIDE_BY_SIDE])
+        for start in range(0, len(due), self._side_by_side):
+            looks = await self._read(due[start : start + self._side_by_side])
             verdict = await self._verdict(looks)
             yield self._page(looks, verdict)
+            rest = due[start + self._side_by_side :]
+            if isinstance(verdict.wrong, NoTurn) or (rest and self._clock.monotonic() >= end):
+                told = fields(source=self._source, due=len(due), left=len(rest), seconds=self._longest_pass)
+                log.warning("poll.more_due_than_readable", extra=told)
+                yield Poll(unread=tuple(run.key for run in rest))
+                return
             if verdict.wrong is not None:
                 raise verdict.wrong
 

@@ -374,6 +374,19 @@ class TestSchedule:
                 await lives.cycle()
         assert stage.clock.monotonic() - began >= len(stage.statuses) - asked - 1
 
+    @pytest.mark.parametrize("per_minute", [1, 6, 20])
+    async def test_a_small_budget_is_no_failure(self, stage: Stage, per_minute: int) -> None:
+        lives = stage.lives(requests_per_minute=per_minute, burst=1)
+        platform = lives.platform
+        assert isinstance(platform, Wetransform)
+        runs = [stage.start(seconds=20) for _ in range(4)]
+        for run in runs:
+            lives.adopt(seen_at_start(platform, run, stage.clock))
+        began = stage.clock.monotonic()
+        await lives.follow(700, every=30)
+        assert {lives.kinds(run.key)[-1] for run in runs} == {EventKind.COMPLETE}
+        assert len(stage.statuses) <= 1 + (stage.clock.monotonic() - began) * per_minute / 60
+
     async def test_a_hint_makes_the_next_look_sooner(self, stage: Stage) -> None:
         run, lives = stage.start(Story.STUCK, 10, at_step="to_review"), stage.lives()
         await watched(lives, run)
@@ -563,6 +576,7 @@ class TestTrigger:
         [
             ("new hires", {}, "is no transformation"),
             (str(UUID(int=3)), {"rows": "7"}, "no run parameters but `customer`, so not rows"),
+            (str(UUID(int=3)), {"customer": "ann\r\nX-Evil: 1"}, "holds a control character"),
         ],
     )
     async def test_mistakes_of_the_caller(self, stage: Stage, job: str, parameters: dict[str, str], words: str) -> None:

@@ -272,6 +272,17 @@ class TestWalking:
         await lives.follow(300, every=10)
         assert set(lives.runs) == {run.key}
 
+    async def test_the_cursor_is_stored_when_there_is_something_to_store(self, stage: Stage) -> None:
+        lives = await begun(stage)
+        gone, ends = stage.start(Story.VANISHING, 30), stage.start(seconds=30)
+        await watched(lives, gone)
+        await watched(lives, ends)
+        await lives.follow(300, every=5)
+        before = len(lives.pages)
+        await lives.follow(30_000, every=20)
+        cursors = [page.cursor for page in lives.pages[before:] if page.cursor is not None]
+        assert len(cursors) <= 30_000 / 60 + 2
+
     async def test_pages_that_shift_while_they_are_walked(self, stage: Stage) -> None:
         for _ in range(450):
             stage.simulator.world.add_transformation(stage.simulator.account)
