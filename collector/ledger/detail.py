@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
-from sqlalchemy import RowMapping
 
 from collector.clock import to_ms
 from collector.errors import LedgerError
@@ -64,12 +63,12 @@ def ms(moment: datetime | None) -> int | None:
     return None if moment is None else to_ms(moment)
 
 
-def read(row: RowMapping) -> Run:
-    """The run of a row with `key` and `detail`. Raises `LedgerError` naming the run."""
+def read(key: str, text: str) -> Run:
+    """The run that `columns` wrote in `detail`. Raises `LedgerError` naming the run."""
     try:
-        found = _adapter().validate_json(row["detail"])
+        found = _adapter().validate_json(text)
     except ValidationError as error:
-        raise LedgerError(f"what is stored of run {row['key']} cannot be read: {error.errors()[0]['msg']}") from error
+        raise LedgerError(f"what is stored of run {key} cannot be read: {error.errors()[0]['msg']}") from error
     if found.version != VERSION:
-        raise LedgerError(f"run {row['key']} is stored in form {found.version}, which this version does not know")
+        raise LedgerError(f"run {key} is stored in form {found.version}, which this version does not know")
     return found.run

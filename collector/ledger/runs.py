@@ -178,8 +178,8 @@ def by_keys(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, 
     table = schema.run
     found: dict[str, Run] = {}
     for some in chunks(sorted(set(keys))):
-        rows = conn.execute(_stored().where(table.c.source_id == source_id, table.c.key.in_(some))).mappings()
-        found.update({row["key"]: detail.read(row) for row in rows})
+        rows = conn.execute(_stored().where(table.c.source_id == source_id, table.c.key.in_(some)))
+        found.update({key: detail.read(key, text) for key, text in rows})
     return found
 
 
@@ -221,9 +221,9 @@ def source_state(conn: Connection, source_id: int) -> SourceState:
     return SourceState(*row)
 
 
-def _stored() -> Select[Any]:
+def _stored() -> Select[str, str]:
     return select(schema.run.c.key, schema.run.c.detail)
 
 
-def _runs(conn: Connection, chosen: Select[Any]) -> list[Run]:
-    return [detail.read(row) for row in conn.execute(chosen).mappings()]
+def _runs(conn: Connection, chosen: Select[str, str]) -> list[Run]:
+    return [detail.read(key, text) for key, text in conn.execute(chosen)]

@@ -1,0 +1,92 @@
+"""What people and metrics are shown."""
+
+from dataclasses import replace
+
+from sqlalchemy import select
+
+from collector.ledger import owing, reading, registry, runs, schema
+from collector.ledger.runs import RunChange
+from collector.model import RunState
+from tests.unit.ledger.ledgers import (
+    ALL,
+    COMPLETE,
+    FAIL,
+    HOUR,
+    NOW,
+    OTHER,
+    SECOND,
+    START,
+    T0,
+    Ledger,
+    a_run,
+)
+
+
+def test_a_sink_shows_what_waits_and_for_how_long(ledger: Ledger) -> None:
+    assert reading.sinks(ledger.conn) == [
+        reading.SinkRow(ledger.sinks["a"], "a", 0, 0, 0, None, None, None, None),
+    ]
+    ledger.happen("1", START)
+    ledger.postpone(unanswered=True, recheck_at=NOW)
+    ledger.now += HOUR
+    ledger.happen("2", START, COMPLETE)
+    ledger.park(ledger.claim()[-1])
+    registry.mark_unclean(ledger.conn, ledger.sinks["a"], NOW + 7)
+    [row] = reading.sinks(ledger.conn)
+    assert (row.pending, row.parked, row.doubts, row.oldest) == (2, 1, 1, NOW)
+    assert (row.cause, row.unclean_at) == ("no connection", NOW + 7)
+
+
+def test_the_oldest_event_is_found_whether_or_not_it_was_tried(ledger: Ledger) -> None:
+    ledger.happen("old", START)
+    ledger.now += SECOND
+    ledger.happen("tried", START)
+    ledger.postpone(ledger.claim()[1])
+    assert reading.sinks(ledger.conn)[0].oldest == NOW
+
+
+def test_a_source_shows_its_open_runs(ledger: Ledger) -> None:
+    registry.sync_sources(ledger.conn, ["idle"], NOW)
+    ledger.happen("q", OTHER)
+    ledger.happen("r", START)
+    ledger.happen("s", START)
+    ledger.happen("ended", START, COMPLETE)
+    ledger.commit(RunChange(a_run("gone", RunState.UNKNOWN, abandoned_at=T0)), polled_at_ms=NOW)
+    idle, source = reading.sources(ledger.conn)
+    assert (idle.name, idle.open, idle.pending, idle.polled_at) == ("idle", {}, 0, None)
+    assert source.open == {RunState.QUEUED: 1, RunState.RUNNING: 2, RunState.UNKNOWN: 1}
+    assert (source.abandoned, source.pending, source.polled_at) == (1, 5, NOW)
+
+
+def test_runs_are_listed_newest_first_and_by_choice(ledger: Ledger) -> None:
+    other = registry.sync_sources(ledger.conn, ["other"], NOW)["other"]
+    ledger.happen("1", START, COMPLETE)
+    ledger.happen("2", START, FAIL)
+    ledger.happen("3", START)
+    listed = reading.runs(ledger.conn, 10)
+    assert [(run.key, run.state) for run in listed] == [
+        ("3", RunState.RUNNING),
+        ("2", RunState.FAILED),
+        ("1", RunState.SUCCEEDED),
+    ]
+    assert (listed[2].source, listed[2].job, listed[2].ended_at) == ("source", "transformation/1", NOW)
+    assert [run.key for run in reading.runs(ledger.conn, 1)] == ["3"]
+    assert [run.key for run in reading.runs(ledger.conn, 10, state=RunState.FAILED)] == ["2"]
+    assert reading.runs(ledger.conn, 10, source_id=other) == []
+    assert len(reading.runs(ledger.conn, 10, source_id=ledger.source)) == 3
+
+
+def test_jobs_are_limited_and_by_source(ledger: Ledger) -> None:
+    ledger.poll(*((str(n), (START,), {"job": replace(a_run("x").job, name=f"transformation/{n}")}) for n in range(5)))
+    assert [job.name for job in reading.jobs(ledger.conn, 2)] == ["transformation/0", "transformation/1"]
+    assert len(reading.jobs(ledger.conn, 10, source_id=ledger.source)) == 5
+    assert reading.jobs(ledger.conn, 10, source_id=ledger.source + 1) == []
+
+
+def test_filters_read_as_they_were_written(ledger: Ledger) -> None:
+    ledger.configure(a=ALL, none=frozenset())
+    assert owing.filters(ledger.conn) == {ledger.sinks["a"]: ALL, ledger.sinks["none"]: frozenset()}
+    ledger.happen("r", START)
+    assert ledger.heads("none") == []
+    assert ledger.conn.scalars(select(schema.lane.c.sink_id)).all() == [ledger.sinks["a"]]
+    assert runs.next_due(ledger.conn, ledger.source) is None

@@ -1,0 +1,92 @@
+"""What people and hints ask for."""
+
+import pytest
+
+from collector.errors import LeaseLost, LedgerError
+from collector.ledger import leases, news, requests, runs, upkeep
+from collector.ledger.news import News
+from collector.ledger.requests import Request, RequestKind, RequestState
+from tests.unit.ledger.ledgers import HOUR, NOW, Ledger
+
+SOURCE = "source:source"
+
+
+def add(ledger: Ledger, kind: RequestKind = RequestKind.WATCH, target: str = SOURCE) -> int:
+    return requests.add(ledger.conn, kind, target, '{"run": "7"}', NOW)
+
+
+def get(ledger: Ledger, number: int) -> Request:
+    found = requests.get(ledger.conn, number)
+    assert found is not None
+    return found
+
+
+def restart(ledger: Ledger) -> list[Request]:
+    """The process was killed and another one takes over."""
+    ledger.configure(a=frozenset())
+    return requests.take_over(ledger.conn, ledger.lease, NOW)
+
+
+def test_a_request_is_done_once_by_the_holder_of_its_lease(ledger: Ledger) -> None:
+    first, second, elsewhere = add(ledger), add(ledger), add(ledger, target="sink:a")
+    claimed = requests.claim(ledger.conn, ledger.lease, 10)
+    assert [request.id for request in claimed] == [first, second]
+    assert claimed[0].body == '{"run": "7"}'
+    assert requests.claim(ledger.conn, ledger.lease, 10) == []
+    requests.finish(ledger.conn, ledger.lease, first, RequestState.DONE, '{"ok": true}', NOW + 1)
+    done = get(ledger, first)
+    assert (done.state, done.answer, done.done_at) == (RequestState.DONE, '{"ok": true}', NOW + 1)
+    assert get(ledger, second).state is RequestState.CLAIMED
+    assert get(ledger, elsewhere).state is RequestState.NEW
+
+
+def test_only_so_many_are_claimed_at_once(ledger: Ledger) -> None:
+    numbers = [add(ledger) for _ in range(3)]
+    assert [request.id for request in requests.claim(ledger.conn, ledger.lease, 2)] == numbers[:2]
+
+
+def test_a_request_is_answered_once_and_by_its_holder(ledger: Ledger) -> None:
+    number = add(ledger)
+    with pytest.raises(LedgerError, match=f"request {number} is not open for sink:a"):
+        requests.finish(ledger.conn, ledger.held["a"], number, RequestState.DONE, "{}", NOW)
+    requests.finish(ledger.conn, ledger.lease, number, RequestState.DONE, "{}", NOW)
+    with pytest.raises(LedgerError):
+        requests.finish(ledger.conn, ledger.lease, number, RequestState.FAILED, "{}", NOW)
+
+
+def test_a_trigger_cut_off_by_a_kill_is_in_doubt_and_never_repeated(ledger: Ledger) -> None:
+    trigger, watch, untouched = add(ledger, RequestKind.TRIGGER), add(ledger), add(ledger, RequestKind.TRIGGER)
+    requests.claim(ledger.conn, ledger.lease, 2)
+    [doubtful] = restart(ledger)
+    assert (doubtful.id, doubtful.state) == (trigger, RequestState.DOUBTFUL)
+    assert "nobody knows" in str(doubtful.answer)
+    assert [request.id for request in requests.claim(ledger.conn, ledger.lease, 10)] == [watch, untouched]
+    assert get(ledger, trigger).done_at == NOW
+
+
+def test_without_the_lease_nothing_is_claimed(ledger: Ledger) -> None:
+    add(ledger)
+    leases.take(ledger.conn, SOURCE, "another", 1000, seize=True)
+    with pytest.raises(LeaseLost):
+        requests.claim(ledger.conn, ledger.lease, 10)
+    with pytest.raises(LeaseLost):
+        requests.take_over(ledger.conn, ledger.lease, NOW)
+
+
+def test_requests_and_hints_wake_whoever_waits_for_them(ledger: Ledger) -> None:
+    news.take(ledger.conn)
+    add(ledger)
+    assert news.take(ledger.conn) == {News.REQUESTS}
+    requests.hint(ledger.conn, ledger.source, NOW)
+    assert news.take(ledger.conn) == {News.REQUESTS}
+    assert runs.source_state(ledger.conn, ledger.source).hinted_at == NOW
+
+
+def test_answers_are_forgotten_after_a_while_and_open_requests_are_not(ledger: Ledger) -> None:
+    done, waiting = add(ledger), add(ledger)
+    requests.finish(ledger.conn, ledger.lease, done, RequestState.DONE, "{}", NOW)
+    assert upkeep.prune(ledger.conn, NOW)["request"] == 0
+    assert upkeep.prune(ledger.conn, NOW + HOUR)["request"] == 1
+    assert requests.get(ledger.conn, done) is None
+    assert get(ledger, waiting).state is RequestState.NEW
+    assert add(ledger) > waiting

@@ -1,0 +1,220 @@
+"""Retention, and what it must never touch."""
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import select, update
+
+from collector.ledger import lanes, parked, reading, runs, schema, tallies, upkeep
+from collector.ledger.runs import RunChange
+from collector.ledger.upkeep import Swept
+from collector.model import RunState, Skip, SkipKind
+from tests.unit.ledger.ledgers import (
+    ALL,
+    COMPLETE,
+    ENDS,
+    FAIL,
+    HOUR,
+    NOW,
+    RUNNING,
+    SECOND,
+    START,
+    Ledger,
+    a_job,
+    a_run,
+    child_of,
+)
+
+LATER = NOW + 24 * HOUR
+
+
+def sweep(ledger: Ledger, step: Callable[[int], Swept]) -> int:
+    after: int | None = 0
+    removed = 0
+    while after is not None:
+        swept = step(after)
+        removed, after = removed + swept.removed, swept.after
+    return removed
+
+
+def expire_events(ledger: Ledger, older_than_ms: int = LATER) -> int:
+    return sweep(ledger, lambda after: upkeep.expire_events(ledger.conn, after, older_than_ms))
+
+
+def expire_runs(ledger: Ledger, older_than_ms: int = LATER) -> int:
+    return sweep(ledger, lambda after: upkeep.expire_runs(ledger.conn, after, {ledger.source: older_than_ms}))
+
+
+def left(ledger: Ledger) -> list[str]:
+    return [body.decode() for body in ledger.conn.scalars(select(schema.event.c.body).order_by(schema.event.c.id))]
+
+
+def test_delivered_events_go_when_they_are_old(ledger: Ledger) -> None:
+    ledger.happen("old", START, COMPLETE)
+    ledger.now += HOUR
+    ledger.happen("young", START, COMPLETE)
+    ledger.drain()
+    assert expire_events(ledger, NOW + 1) == 2
+    assert left(ledger) == ["young START", "young COMPLETE"]
+    assert expire_events(ledger, NOW + 1) == 0
+
+
+def test_what_a_sink_is_owed_stays(ledger: Ledger) -> None:
+    ledger.configure(a=ALL, b=ENDS)
+    ledger.happen("r", START, RUNNING, COMPLETE)
+    ledger.drain("a")
+    ledger.deliver(sink="b")
+    assert expire_events(ledger) == 2, "b has its START and wants no RUNNING"
+    assert left(ledger) == ["r COMPLETE"]
+    assert ledger.drain("b") == ["r COMPLETE"]
+    assert expire_events(ledger) == 1
+
+
+def test_what_is_parked_stays(ledger: Ledger) -> None:
+    ledger.happen("r", START, COMPLETE)
+    ledger.park()
+    ledger.drain()
+    expire_events(ledger)
+    assert left(ledger) == ["r START"]
+
+
+def test_what_is_in_doubt_stays(ledger: Ledger) -> None:
+    ledger.happen("r", START, COMPLETE)
+    ledger.postpone(unanswered=True, recheck_at=LATER)
+    ledger.now += SECOND
+    ledger.deliver(recheck_at=LATER)
+    ledger.deliver(recheck_at=LATER)
+    expire_events(ledger)
+    assert left(ledger) == ["r START", "r COMPLETE"]
+
+
+def test_events_of_open_runs_stay_and_those_of_abandoned_ones_go(ledger: Ledger) -> None:
+    ledger.happen("open", START)
+    ledger.happen("given up", START)
+    ledger.commit(RunChange(a_run("given up", RunState.UNKNOWN, abandoned_at=a_run("x").seen_at)))
+    ledger.drain()
+    expire_events(ledger)
+    assert left(ledger) == ["open START"]
+
+
+def test_many_events_go_in_short_steps(ledger: Ledger) -> None:
+    ledger.poll(*((str(number), (START, COMPLETE), {}) for number in range(1200)))
+    ledger.deliver(*ledger.claim(limit=5000))
+    ledger.deliver(*ledger.claim(limit=5000))
+    ledger.happen("pending", START, FAIL)
+    swept = upkeep.expire_events(ledger.conn, 0, LATER)
+    assert (swept.removed, swept.after) == (1000, 1000)
+    assert expire_events(ledger) == 1400
+    assert left(ledger) == ["pending START", "pending FAIL"]
+
+
+def test_numbers_of_events_never_come_back(ledger: Ledger) -> None:
+    ledger.happen("r", START, COMPLETE)
+    ledger.drain()
+    expire_events(ledger)
+    ledger.happen("s", START)
+    assert ledger.conn.scalar(select(schema.event.c.id)) == 3
+
+
+def test_ended_runs_go_after_their_events_and_after_the_look_back(ledger: Ledger) -> None:
+    ledger.happen("r", START, COMPLETE)
+    ledger.happen("open", START)
+    ledger.drain()
+    assert expire_runs(ledger) == 0, "its events are there"
+    expire_events(ledger)
+    assert expire_runs(ledger, NOW) == 0, "the look-back would find it again"
+    assert expire_runs(ledger) == 1
+    assert set(runs.by_keys(ledger.conn, ledger.source, ["r", "open"])) == {"open"}
+    assert sweep(ledger, lambda after: upkeep.expire_runs(ledger.conn, after, {})) == 0
+
+
+def test_a_root_stays_as_long_as_its_children(ledger: Ledger) -> None:
+    ledger.happen("p", START)
+    ledger.happen("c", START, parent=child_of("p"))
+    ledger.happen("p", COMPLETE)
+    ledger.drain()
+    expire_events(ledger)
+    assert expire_runs(ledger) == 0
+    ledger.happen("c", COMPLETE)
+    assert ledger.drain() == ["c COMPLETE"]
+    expire_events(ledger)
+    assert expire_runs(ledger) + expire_runs(ledger) == 2
+    assert ledger.rows("run") == 0
+
+
+def test_parked_events_expire_and_are_counted(ledger: Ledger) -> None:
+    ledger.configure(a=ALL, b=ALL)
+    ledger.happen("r", START, COMPLETE)
+    for sink in ("a", "a", "b"):
+        ledger.park(sink=sink)
+    ledger.now += HOUR
+    [*_, start] = [event for event in parked.listing(ledger.conn, 10) if event.sink == "a"]
+    parked.retry(ledger.conn, ledger.held["a"], ledger.sinks["a"], start.strand_id, start.seq, ledger.now)
+    assert upkeep.expire_parked(ledger.conn, NOW) == {}
+    assert upkeep.expire_parked(ledger.conn, LATER) == {ledger.sinks["a"]: 1, ledger.sinks["b"]: 1}
+    assert (ledger.tally("a"), ledger.tally("b")) == ((1, 0), (1, 0))
+    for sink in ("a", "b"):
+        before = ledger.tally(sink)
+        tallies.recount(ledger.conn, ledger.sinks[sink], ALL)
+        assert ledger.tally(sink) == before
+    assert ledger.drain("a") == ["r START"]
+
+
+def test_only_so_many_parked_events_expire_at_once(ledger: Ledger) -> None:
+    ledger.happen("r", START, RUNNING, COMPLETE)
+    for _ in range(3):
+        ledger.park()
+    assert upkeep.expire_parked(ledger.conn, LATER, limit=2) == {ledger.sinks["a"]: 2}
+    assert ledger.tally() == (0, 1)
+
+
+def test_old_skips_and_idle_jobs_are_forgotten(ledger: Ledger) -> None:
+    ledger.poll(("r", (START, COMPLETE), {}), ("s", (START,), {"job": a_job("transformation/2")}))
+    ledger.commit(skips=(Skip(SkipKind.ROW, "row 1", "no id"),))
+    assert upkeep.prune(ledger.conn, NOW) == {"request": 0, "skip": 0, "job": 0, "doubt": 0}
+    assert upkeep.prune(ledger.conn, LATER) == {"request": 0, "skip": 1, "job": 1, "doubt": 0}
+    assert [job.name for job in reading.jobs(ledger.conn, 10)] == ["transformation/2"], "its run is open"
+
+
+def test_a_clock_that_ran_ahead_does_not_hold_events_up(ledger: Ledger) -> None:
+    ledger.now += 1000 * HOUR
+    ledger.happen("r", START, COMPLETE)
+    ledger.commit(RunChange(a_run("due", due_at=a_run("x").seen_at.replace(year=2030))))
+    ledger.now = NOW
+    assert ledger.heads() == []
+    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR) == 2
+    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR) == 0
+    assert reading.sinks(ledger.conn)[0].oldest == NOW
+    assert ledger.drain() == ["r START", "r COMPLETE"]
+    assert "due" in [run.key for run in runs.tracked(ledger.conn, ledger.source, NOW, 10)]
+
+
+def test_back_offs_are_left_alone_by_that(ledger: Ledger) -> None:
+    ledger.happen("r", START)
+    ledger.postpone()
+    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR) == 0
+    assert lanes.next_due(ledger.conn, ledger.sinks["a"]) == NOW + SECOND
+
+
+def test_free_pages_do_not_count_against_the_limit(ledger: Ledger) -> None:
+    ledger.poll(*((str(number), (START, COMPLETE), {}) for number in range(300)))
+    full = upkeep.size(ledger.conn)
+    assert upkeep.over_limit(ledger.conn, full.used)
+    assert not upkeep.over_limit(ledger.conn, full.used + 1)
+    ledger.drain()
+    expire_events(ledger)
+    assert not upkeep.over_limit(ledger.conn, full.used)
+    assert upkeep.size(ledger.conn).file >= full.used
+
+
+@pytest.mark.parametrize("table", ["lane", "parked", "doubt"])
+def test_an_empty_ledger_has_nothing_to_sweep(ledger: Ledger, table: str) -> None:
+    assert (expire_events(ledger), expire_runs(ledger), ledger.rows(table)) == (0, 0, 0)
+
+
+def test_a_young_event_ends_the_walk(ledger: Ledger) -> None:
+    ledger.happen("r", START, COMPLETE)
+    ledger.drain()
+    assert upkeep.expire_events(ledger.conn, 0, NOW) == Swept(None, 0)
+    ledger.conn.execute(update(schema.event).values(created_at=NOW - 1))
+    assert expire_events(ledger, NOW) == 2
