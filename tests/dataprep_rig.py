@@ -23,14 +23,15 @@ ENDS = {"succeeded": EventKind.COMPLETE, "failed": EventKind.FAIL, "canceled": E
 
 @dataclass
 class DataprepRig:
-    """`asked` counts requests by path without ids, as the adapter made them."""
+    """`heard` counts answers by status, None for requests without one; each takes `seconds_each` of simulated time."""
 
     simulator: DataprepSimulator
-    url: str
+    served: Served
     clock: SimulatedClock
     lives: Lives
     heard: Counter[int | None] = field(default_factory=Counter)
     clients: list[HttpClient] = field(default_factory=list)
+    seconds_each: float = 0.0
 
     @property
     def platform(self) -> DataprepPlatform:
@@ -42,10 +43,11 @@ class DataprepRig:
 
     def adapter(self, **changed: Any) -> DataprepPlatform:
         """One of a new process: it has forgotten all that is not in the ledger."""
-        config = source(self.url, **changed)
+        config = source(self.served.url, **changed)
 
         def hear(status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
             self.heard[status] += 1
+            self.clock.advance(self.seconds_each)
 
         http = HttpClient(HttpOptions(timeout=5.0), hear)
         self.clients.append(http)
@@ -85,7 +87,7 @@ async def dataprep_rig(
     clock = SimulatedClock()
     simulator = DataprepSimulator(seed=seed, now=clock.now, level=level, switches=switches)
     async with Served(simulator) as served:
-        rig = DataprepRig(simulator, served.url, clock, None)  # type: ignore[arg-type]
+        rig = DataprepRig(simulator, served, clock, None)  # type: ignore[arg-type]
         rig.lives = Lives(rig.adapter(**changed), clock)
         try:
             yield rig

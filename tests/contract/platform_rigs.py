@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from collector.platforms.base import Platform
 from collector.simulators.server import Served
 from tests.contract.rig_cdf import RIGS as CDF
+from tests.contract.rig_dataprep import RIGS as DATAPREP
 from tests.contract.rig_wetransform import RIGS as WETRANSFORM
 from tests.simulated import Lives, SimulatedClock
 
@@ -62,4 +63,5 @@ class Rig(Protocol):
 RIGS: dict[str, Callable[[], AbstractAsyncContextManager[Rig]]] = {
     **CDF,
     **WETRANSFORM,
+    **DATAPREP,
 }

@@ -23,8 +23,10 @@ from collector.platforms.dataprep.triggering import Starter
 from config.sources import DataprepSource
 
 OVERLAP_MS = 120_000
-"""What changed so shortly before the last poll is read again: clocks differ and commits come late."""
-SWEEP_MS = 600_000
+"""What changed so shortly before the last change is read again: clocks differ and commits come late."""
+SETTLED_OVERLAP_MS = 1_000
+"""Enough when nothing has changed for longer than that: dates may be in whole seconds."""
+SWEEP_MS = 300_000
 """Between two looks at all that is in flight: a run that vanished changes no list of changes."""
 SWEPT_ONE_BY_ONE = 100
 FIRST_MARGIN_MS = 86_400_000
@@ -63,8 +65,9 @@ class DataprepPlatform:
         self._starter = Starter(self._api, self._deployment, context.clock)
 
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
-        known = cursors.read(cursor)
-        mark = known or Cursor(to_ms(self._settings.first_look(self._clock.now())))
+        known, now = cursors.read(cursor), self._clock.now()
+        begin = to_ms(self._settings.first_look(now))
+        mark = known or Cursor(begin, reached=to_ms(now), first=begin)
         level = await self._deployment.level()
         try:
             async for page in self._walked(level, tracked, mark, first=known is None):
@@ -79,31 +82,32 @@ class DataprepPlatform:
     async def _walked(self, level: Level, tracked: Sequence[Run], mark: Cursor, *, first: bool) -> AsyncIterator[Poll]:
         cycle = Cycle(self._parts, tracked, 0 if first else mark.since)
         if level is Level.L2:
-            pages = self._library(cycle, mark, first=first)
+            pages = self._library(cycle, mark)
         elif level is Level.L1:
             pages = self._list(cycle, mark, first=first)
         else:
             pages = self._single(cycle)
-        async for page in pages:
-            yield page
+        try:
+            async for page in pages:
+                yield page
+        finally:
+            await cycle.close()
 
-    async def _library(self, cycle: Cycle, mark: Cursor, *, first: bool) -> AsyncIterator[Poll]:
+    async def _library(self, cycle: Cycle, mark: Cursor) -> AsyncIterator[Poll]:
         """What changed; now and then all that is in flight; and single runs that no list shows."""
-        since = mark.since if first else mark.since - OVERLAP_MS
-        highest = mark.since
+        since = mark.back(SETTLED_OVERLAP_MS if mark.settled else OVERLAP_MS)
+        highest, now_ms, whole = mark.since, to_ms(self._clock.now()), True
         try:
             async for page in walking.changed(self._api, since):
                 highest = max(highest, self._latest(page))
                 seen = await cycle.page(page.groups, page.skips)
-                yield replace(seen, cursor=mark.moved(min(page.safe_ms or since, highest)).text())
+                yield replace(seen, cursor=mark.moved(min(page.safe_ms or since, highest), now_ms).text())
         except (walking.Unordered, Refused):
-            whole = True
             async for page in walking.changed_in_any_order(self._api, since):
                 highest, whole = max(highest, self._latest(page)), page.whole
                 yield await cycle.page(page.groups, page.skips)
-            highest = highest if whole else mark.since
-        mark = mark.moved(highest)
-        now_ms = to_ms(self._clock.now())
+        if whole:
+            mark = mark.moved(highest, now_ms).looked_back(OVERLAP_MS, now_ms)
         if now_ms - mark.swept >= SWEEP_MS:
             async for seen in self._sweep(cycle):
                 yield seen
@@ -143,7 +147,7 @@ class DataprepPlatform:
 
     async def _list(self, cycle: Cycle, mark: Cursor, *, first: bool) -> AsyncIterator[Poll]:
         """The newest runs back to those that were known, and further while open runs are among them."""
-        since = mark.since - (FIRST_MARGIN_MS if first else OVERLAP_MS)
+        since = mark.since - FIRST_MARGIN_MS if first else mark.back(OVERLAP_MS)
         highest, whole = mark.since, True
         wanted = {run.key for run in cycle.tracked if "/" not in run.key}
         async for page in walking.newest(self._api, self._deployment):
@@ -161,7 +165,8 @@ class DataprepPlatform:
                 break
         async for seen in cycle.alone(cycle.due_alone(every=True)):
             yield seen
-        yield Poll(cursor=(mark.moved(highest) if whole else mark).text(), missing=cycle.orphans())
+        mark = mark.moved(highest, to_ms(self._clock.now())) if whole else mark
+        yield Poll(cursor=mark.text(), missing=cycle.orphans())
 
     async def _single(self, cycle: Cycle) -> AsyncIterator[Poll]:
         """Without a list there is only one request per run."""
@@ -207,6 +212,7 @@ class DataprepPlatform:
         )
 
     async def check(self) -> list[Finding]:
+        self._deployment.suspect()
         return await findings(self._api, self._deployment, self._settings)
 
     async def close(self) -> None:

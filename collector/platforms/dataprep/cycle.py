@@ -1,7 +1,7 @@
 """One poll: turns the groups that a walk brings into observations, within a budget of further requests."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -66,6 +66,11 @@ class Cycle:
     budget: int = ONE_BY_ONE
     known: dict[str, Run] = field(default_factory=dict)
     parents: set[str] = field(default_factory=set)
+    wanted: int = 0
+    listed: dict[str, Group] = field(default_factory=dict)
+    list_walk: AsyncGenerator[walking.Page, None] | None = None
+    list_pages: int = 0
+    list_passed: int | None = None
 
     def __post_init__(self) -> None:
         self.known = {run.key: run for run in self.tracked}
@@ -154,35 +159,53 @@ class Cycle:
 
     async def _completed(self, found: list[Group]) -> list[Group]:
         """The groups with their stages, where a START depends on them and the budget allows."""
-        lacking = [group.key for group in found if self._lacks_stages(group)]
-        full: dict[str, Group] = {}
+        lacking = {group.key: group for group in found if self._lacks_stages(group)}
+        self.wanted += len(lacking)
         if len(lacking) >= WORTH_A_LIST and self.parts.deployment.has(Optional.LIST):
-            full = await self._from_list(set(lacking))
+            await self._list_until(lacking)
+        full = {key: merged for key, group in lacking.items() if (merged := self._from_list(group)) is not None}
         for key in lacking:
             if key in full or self.budget <= 0:
                 continue
             self.budget -= 1
-            group = await self._one(key)
-            if group is not None:
-                full[key] = group
+            one = await self._one(key)
+            if one is not None:
+                full[key] = one
         return [full.get(group.key, group) for group in found]
 
-    async def _from_list(self, wanted: set[str]) -> dict[str, Group]:
-        full: dict[str, Group] = {}
-        pages = 0
-        try:
-            async for page in walking.newest(self.parts.api, self.parts.deployment):
-                pages += 1
-                full |= {group.key: group for group in page.groups if group.key in wanted}
-                for group in page.groups:
-                    self.parts.definitions.learn(group)
-                lowest = min((int(group.key) for group in page.groups), default=0)
-                passed = page.ordered and lowest <= min(map(int, wanted))
-                if len(full) == len(wanted) or passed or pages * WORTH_A_LIST > len(wanted):
-                    break
-        except (NotFound, Hidden, BadAnswer):
-            return full
-        return {key: group for key, group in full.items() if group.stages is not None}
+    def _from_list(self, group: Group) -> Group | None:
+        """The group as the list of this poll has it; its newer state stays."""
+        listed = self.listed.get(group.key)
+        if listed is None or listed.stages is None:
+            return None
+        if group.updated_at is None or listed.updated_at is None or listed.updated_at >= group.updated_at:
+            return listed
+        return None if self.parts.stage_runs else replace(listed, status=group.status, updated_at=group.updated_at)
+
+    async def _list_until(self, wanted: Mapping[str, Group]) -> None:
+        """Read on in the list of the newest runs, as long as that is cheaper than to read the wanted ones singly."""
+        if self.list_walk is None:
+            self.list_walk = walking.newest(self.parts.api, self.parts.deployment)
+        lowest = min(map(int, wanted))
+        while not wanted.keys() <= self.listed.keys() and self.list_pages * WORTH_A_LIST < self.wanted:
+            if self.list_passed is not None and self.list_passed <= lowest:
+                return
+            try:
+                page = await anext(self.list_walk, None)
+            except (NotFound, Hidden, BadAnswer):
+                page = None
+            if page is None:
+                self.list_passed = 0
+                return
+            self.list_pages += 1
+            self.listed |= {group.key: group for group in page.groups}
+            self.list_passed = min((int(group.key) for group in page.groups), default=0) if page.ordered else None
+            for group in page.groups:
+                self.parts.definitions.learn(group)
+
+    async def close(self) -> None:
+        if self.list_walk is not None:
+            await self.list_walk.aclose()
 
     async def _one(self, key: str) -> Group | None:
         """None where it cannot be read just now: the run is looked at again in the next poll."""

@@ -189,9 +189,11 @@ def _is_stamped(physical: Dataset, logical: Dataset) -> bool:
     """Whether the one is the other, or the other with something (a time stamp, a part number) after its stem."""
     if physical.namespace != logical.namespace:
         return False
+    if physical.name.startswith(logical.name + "/"):
+        return True
     stem = re.sub(r"\.[A-Za-z0-9]{1,8}$", "", logical.name) if "/" in logical.name else logical.name
     tail = physical.name.removeprefix(stem)
-    return physical.name == logical.name or (tail != physical.name and re.match(r"[-_./]?\d|/", tail) is not None)
+    return physical.name == logical.name or (tail != physical.name and re.match(r"[-_./]?\d", tail) is not None)
 
 
 def _as_defined(physical: Dataset, logical: Dataset, action: str | None, form: str | None) -> Dataset:

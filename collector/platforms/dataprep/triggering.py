@@ -48,24 +48,23 @@ class Starter:
         return key
 
     async def _sent(self, body: Any, execution: str) -> Answer:
-        """The execution id makes it safe to ask again after a lost answer."""
-        lost: Unavailable | None = None
+        """The execution id makes it safe to ask again after an answer that was lost or cannot be read."""
+        lost: SourceError | None = None
+        doubtful = False
         for attempt in range(TRIES):
             if attempt:
                 await self._clock.sleep(PAUSE * attempt)
             try:
                 return await self._api.send("POST", ("jobGroups",), body=body, headers={"x-execution-id": execution})
-            except Unavailable as error:
-                lost = error if error.sent or lost is None else lost
             except (Refused, NotFound, AuthFailed, Throttled) as error:
-                if lost is not None and lost.sent and isinstance(error, Throttled):
-                    break
-                raise TriggerError(f"the platform did not start the run: {error}") from error
+                if not doubtful:
+                    raise TriggerError(f"the platform did not start the run: {error}") from error
+                break
             except SourceError as error:
-                raise TriggerError(f"the answer to the start cannot be read: {error}", doubtful=True) from error
-        cause = "nobody knows whether the run was started" if lost and lost.sent else "nothing was started"
-        doubt = lost is not None and lost.sent
-        raise TriggerError(f"{cause}: {lost}; the same request can be repeated without harm", doubtful=doubt)
+                lost = error
+                doubtful = doubtful or not isinstance(error, Unavailable) or error.sent
+        cause = "nobody knows whether the run was started" if doubtful else "nothing was started"
+        raise TriggerError(f"{cause}: {lost}; the same request can be repeated without harm", doubtful=doubtful)
 
     async def _find(self, recipe: str, began: datetime) -> str:
         """The run that exists already: the platform does not say which it is, so only a single candidate counts."""

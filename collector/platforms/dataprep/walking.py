@@ -1,6 +1,6 @@
 """Walks through the lists of runs: page by page, safe against offsets that shift and pages that are cut."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -109,7 +109,7 @@ async def _by_offset(api: Api, query: Query) -> AsyncIterator[Page]:
         offset += _step(raw.count)
 
 
-async def newest(api: Api, deployment: Deployment) -> AsyncIterator[Page]:
+async def newest(api: Api, deployment: Deployment) -> AsyncGenerator[Page, None]:
     """The list of jobGroups with stages and names, highest id first, to its end: the caller stops when it has enough.
 
     `ordered` is False from the page on that breaks the order. New runs push rows onto the next page, so rows come twice

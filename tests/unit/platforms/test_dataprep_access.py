@@ -1,0 +1,301 @@
+"""Tokens, quotas, starting runs, watching them, and what `check` says."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.errors import AuthFailed, BadAnswer, NotFound, Throttled, TriggerError, Unavailable
+from collector.model import EventKind, RunState
+from collector.platforms.dataprep import triggering
+from collector.platforms.dataprep.pace import Pace, asked_wait, shared
+from collector.simulators.dataprep import Feature, Level, Switches, Token
+from collector.simulators.faults import Fault, FaultKind
+from tests.dataprep_rig import DataprepRig, dataprep_rig
+from tests.simulated import SimulatedClock
+
+NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+START_PATH = "POST /v4/jobGroups$"
+
+
+class TestWaits:
+    @pytest.mark.parametrize(
+        ("headers", "expected"),
+        [
+            ({"x-retry-after": "57"}, 57.0),
+            ({"x-retry-after": "0"}, 0.0),
+            ({"x-retry-after": "100000"}, 120.0),
+            ({"x-retry-after": "soon"}, None),
+            ({"retry-after": "7"}, 7.0),
+            ({"x-rate-limit-user-reset": str(int(NOW.timestamp() * 1000) + 30_000)}, 30.0),
+            ({"x-rate-limit-user-reset": str(int(NOW.timestamp()) + 30)}, 30.0),
+            ({"x-rate-limit-user-reset": str(int(NOW.timestamp()) - 30)}, 0.0),
+            ({"x-rate-limit-workspace-reset": str(int(NOW.timestamp() * 1000) + 9_000_000)}, 120.0),
+            ({"x-retry-after": "5", "x-rate-limit-user-reset": str(int(NOW.timestamp()) + 30)}, 5.0),
+            ({"x-rate-limit-user-reset": "9" * 30}, None),
+            ({"x-rate-limit-user-reset": "-1"}, None),
+            ({}, None),
+        ],
+    )
+    def test_what_a_429_asks_for(self, headers: dict[str, str], expected: float | None) -> None:
+        assert asked_wait(headers, NOW) == expected
+
+    async def test_a_burst_then_the_rate(self) -> None:
+        clock = SimulatedClock()
+        pace = Pace(clock, per_minute=60, burst=3)
+        moments = []
+        for _ in range(6):
+            await pace.turn()
+            moments.append(clock.monotonic())
+        assert moments == pytest.approx([0, 0, 0, 1, 2, 3])
+
+    async def test_a_hold_that_is_long_is_told_instead_of_slept(self) -> None:
+        clock = SimulatedClock()
+        pace = Pace(clock, per_minute=None, burst=1)
+        pace.hold(20)
+        await pace.turn()
+        assert clock.monotonic() == 20
+        pace.hold(90)
+        with pytest.raises(Throttled) as told:
+            await pace.turn()
+        assert told.value.after == 90
+
+    def test_all_who_use_a_token_share_its_pace(self) -> None:
+        clock = SimulatedClock()
+        first = shared(clock, "https://a", "token", 60, 10)
+        assert shared(clock, "https://a", "token", 30, 10) is first
+        assert first.per_minute == 30
+        assert shared(clock, "https://a", "other", 60, 10) is not first
+        assert shared(clock, "https://b", "token", 60, 10) is not first
+
+    async def test_the_default_limit_holds_over_polls_and_enrichments(self) -> None:
+        async with dataprep_rig(Level.L2, requests_per_minute=60, burst=10) as rig:
+            for _ in range(40):
+                rig.simulator.start_run("quick")
+            rig.clock.advance(60)
+            before = rig.clock.monotonic()
+            await rig.lives.cycle()
+            seconds = rig.clock.monotonic() - before
+            assert rig.requests() > 100
+            assert rig.requests() <= 10 + seconds + 1
+
+
+class TestToken:
+    async def test_it_is_read_again_when_it_rotates(self, tmp_path: Path) -> None:
+        file = tmp_path / "token"
+        file.write_text("old")
+        async with dataprep_rig(Level.L2) as rig:
+            rig.simulator.tokens = {"old": Token()}
+            rig.restart(token=None, token_file=str(file))
+            await rig.lives.cycle()
+            rig.simulator.tokens = {"new": Token()}
+            with pytest.raises(AuthFailed):
+                await rig.lives.cycle()
+            file.write_text("new token")
+            rig.simulator.tokens = {"new token": Token()}
+            await rig.lives.cycle()
+
+    async def test_no_error_holds_the_token(self) -> None:
+        async with dataprep_rig(Level.L2, token="planted-secret") as rig:
+            with pytest.raises(AuthFailed) as refused:
+                await rig.lives.cycle()
+            assert "planted-secret" not in str(refused.value)
+            assert "401" in str(refused.value)
+            assert "request id" in str(refused.value)
+
+    async def test_a_slow_queued_answer_is_waited_for(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            rig.simulator.faults.plan(Fault(FaultKind.SLOW, path="jobLibrary", delay=0.2))
+            rig.simulator.start_run("quick")
+            await rig.lives.follow(60)
+            assert rig.wrong() == []
+            assert rig.platform._api._timeout >= 60
+
+
+class TestTrigger:
+    async def test_a_recipe_with_parameters_and_overrides(self) -> None:
+        async with dataprep_rig(Level.L0) as rig:
+            parameters = {
+                "country": "Germany",
+                "overrides.execution": "dataflow",
+                "overrides.profiler": "false",
+                "overrides.writesettings": '[{"path": "gs://b/o.csv", "action": "create", "format": "csv"}]',
+            }
+            seen = await rig.platform.trigger("7", parameters, "token-1")
+            run = rig.simulator.workspace.runs[int(seen.key)]
+            assert run.recipe == 7
+            assert run.parameters == {"country": "Germany"}
+            assert [write["path"] for write in run.writes] == ["gs://b/o.csv"]
+            assert run.profiling is False
+            assert seen.state is RunState.QUEUED
+            assert dict(seen.facts.parameters) == parameters
+            rig.lives.adopt(seen)
+            await rig.lives.follow(900, every=30)
+            assert rig.lives.kinds(seen.key)[-1] is EventKind.COMPLETE
+
+    @pytest.mark.parametrize("switches", [Switches(run_answer="short"), Switches(string_ids=True)])
+    async def test_other_forms_of_the_answer(self, switches: Switches) -> None:
+        async with dataprep_rig(Level.L2, switches) as rig:
+            assert (await rig.platform.trigger("recipe/1", {}, "t")).key == "1"
+
+    @pytest.mark.parametrize("kind", [FaultKind.LOST, FaultKind.TRUNCATED])
+    async def test_a_lost_answer_never_starts_it_twice(self, kind: FaultKind) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            rig.simulator.faults.plan(Fault(kind, path=START_PATH))
+            seen = await rig.platform.trigger("1", {}, "t")
+            assert seen.key == "1"
+            assert len(rig.simulator.workspace.runs) == 1
+
+    @pytest.mark.parametrize("level", [Level.L1, Level.L2])
+    async def test_304_means_that_it_runs_and_it_is_found(self, level: Level) -> None:
+        async with dataprep_rig(level) as rig:
+            rig.simulator.start_run("long", 1, ranfrom="ui")
+            rig.simulator.start_run("long", 2)
+            first = await rig.platform.trigger("1", {}, "t")
+            again = await rig.adapter().trigger("1", {}, "t")
+            assert again.key == first.key
+            assert len(rig.simulator.workspace.runs) == 3
+
+    async def test_304_with_several_candidates_is_a_doubt_that_names_them(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            rig.simulator.start_run("long", 1)
+            await rig.platform.trigger("1", {}, "t")
+            with pytest.raises(TriggerError, match=r"1, 2|2, 1") as doubt:
+                await rig.adapter().trigger("1", {}, "t")
+            assert doubt.value.doubtful
+
+    async def test_304_without_a_list_says_what_to_do(self) -> None:
+        async with dataprep_rig(Level.L0) as rig:
+            first = await rig.platform.trigger("1", {}, "t")
+            assert (await rig.platform.trigger("1", {}, "t")).key == first.key, "this process remembers"
+            with pytest.raises(TriggerError, match="watch"):
+                await rig.adapter().trigger("1", {}, "t")
+            assert len(rig.simulator.workspace.runs) == 1
+
+    @pytest.mark.parametrize("job", ["", "orders.clean", "recipe/x", "-1", "1.5", "٣"])
+    async def test_a_job_that_is_no_recipe_id(self, job: str) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            with pytest.raises(TriggerError, match="recipe"):
+                await rig.platform.trigger(job, {}, "t")
+            assert rig.requests() == 0
+
+    async def test_a_refusal_is_told_in_the_platforms_words(self) -> None:
+        async with dataprep_rig(Level.L2, Switches(overrides_refused=True)) as rig:
+            with pytest.raises(TriggerError, match="does not exist") as refused:
+                await rig.platform.trigger("999", {}, "t")
+            assert not refused.value.doubtful
+            with pytest.raises(TriggerError, match="not supported"):
+                await rig.platform.trigger("1", {"overrides.profiler": "true"}, "t")
+
+    async def test_the_run_quota(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            for number in range(30):
+                await rig.platform._starter.start("1", {}, f"t{number}")
+            with pytest.raises(TriggerError, match="Wait 60 seconds"):
+                await rig.platform.trigger("1", {}, "t")
+
+    async def test_a_dead_platform(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            rig.simulator.faults.plan(Fault(FaultKind.RESET, times=-1))
+            with pytest.raises(TriggerError) as lost:
+                await rig.platform.trigger("1", {}, "t")
+            assert lost.value.doubtful
+            adapter = rig.adapter(base_url="http://127.0.0.1:9")
+            with pytest.raises(TriggerError, match="nothing was started") as refused:
+                await adapter.trigger("1", {}, "t")
+            assert not refused.value.doubtful
+
+    def test_the_request_body(self) -> None:
+        assert triggering.request_body("7", {}) == {"wrangledDataset": {"id": 7}}
+
+
+class TestWatch:
+    @pytest.mark.parametrize("level", list(Level))
+    async def test_a_run_by_its_number(self, level: Level) -> None:
+        async with dataprep_rig(level) as rig:
+            run = rig.simulator.start_run("complete", ranfrom=None)
+            await rig.watch(run)
+            await rig.lives.follow(600, every=15)
+            assert rig.wrong() == []
+
+    @pytest.mark.parametrize("key", ["999", "x", "", "1/2", "٣"])
+    async def test_a_run_that_is_not_there(self, key: str) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            with pytest.raises(NotFound):
+                await rig.platform.watch(key, {})
+
+    async def test_an_answer_about_another_run_is_refused(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            run = rig.simulator.start_run()
+            body = {"id": run.id + 1, "status": "Complete", "jobs": {"data": []}, "wrangledDataset": {"id": 1}}
+            rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="jobGroups/1", status=200, body=body))
+            with pytest.raises(BadAnswer, match="about job group"):
+                await rig.platform.watch(str(run.id), {})
+
+
+class TestCheck:
+    @pytest.mark.parametrize("level", list(Level))
+    async def test_all_well(self, level: Level) -> None:
+        async with dataprep_rig(level, requests_per_minute=60) as rig:
+            found = await rig.platform.check()
+            assert all(finding.ok for finding in found)
+            assert f"level {level}" in {finding.subject for finding in found}
+            assert any("requests a minute" in finding.detail for finding in found)
+
+    @pytest.mark.parametrize(
+        ("changed", "word"),
+        [({"token": "wrong"}, "token"), ({"base_url": "http://127.0.0.1:9"}, "base_url")],
+    )
+    async def test_what_is_wrong_and_what_to_do(self, changed: dict[str, Any], word: str) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            [finding] = await rig.adapter(**changed).check()
+            assert not finding.ok
+            assert word in (finding.remedy or "")
+
+    async def test_a_wish_that_the_limit_does_not_allow(self) -> None:
+        async with dataprep_rig(Level.L2, requests_per_minute=2, poll_interval="10s") as rig:
+            found = await rig.platform.check()
+            assert [finding.subject for finding in found if not finding.ok] == ["budget"]
+
+
+async def outcome(rig: DataprepRig, status: int, body: Any) -> str:
+    fault = Fault(FaultKind.STATUS, path="jobGroups/1/status", status=status, body=body)
+    rig.simulator.faults.plan(fault)
+    try:
+        await rig.platform._api.get("jobGroups", "1", "status")
+    except (NotFound, AuthFailed, BadAnswer, Unavailable, Throttled) as error:
+        return type(error).__name__
+    return "fine"
+
+
+async def test_what_an_answer_means() -> None:
+    """Gone is 404, 410, or 400 with words that say so, and only when the platform itself says it."""
+
+    def said(name: str, details: Any) -> dict[str, Any]:
+        return {"exception": {"name": name, "message": "m", "details": details}}
+
+    async with dataprep_rig(Level.L2) as rig:
+        rig.simulator.start_run()
+        assert await outcome(rig, 400, said("ValidationFailed", "Job group 1 does not exist")) == "NotFound"
+        assert await outcome(rig, 400, said("ValidationFailed", {"text": "It was deleted"})) == "NotFound"
+        assert await outcome(rig, 400, said("ResourceNotFound", None)) == "NotFound"
+        assert await outcome(rig, 400, said("ValidationFailed", "limit must be a number")) == "Refused"
+        assert await outcome(rig, 404, said("Anything", "")) == "NotFound"
+        assert await outcome(rig, 404, said("RouteNotFoundException", "")) == "NoSuchPath"
+        assert await outcome(rig, 404, {"error": "nginx"}) == "BadAnswer"
+        assert await outcome(rig, 410, said("Gone", "")) == "NotFound"
+        assert await outcome(rig, 403, said("AccessControlException", "")) == "Hidden"
+        assert await outcome(rig, 401, "whatever") == "AuthFailed"
+        assert await outcome(rig, 415, said("UnsupportedMediaType", "")) == "Refused"
+        assert await outcome(rig, 503, said("x", "")) == "Unavailable"
+        assert await outcome(rig, 200, "Complete") == "fine"
+
+
+async def test_features_that_a_document_claims_falsely_are_left_alone() -> None:
+    async with dataprep_rig(Level.L2, Switches(spec="all")) as rig:
+        rig.simulator.features -= {Feature.LINEAGE, Feature.FLOW_RUNS, Feature.DEFINITIONS}
+        rig.simulator.workspace.run_flow(1)
+        rig.clock.advance(900)
+        await rig.lives.follow(timedelta(minutes=5).total_seconds(), every=60)
+        assert rig.wrong() == []

@@ -1,0 +1,594 @@
+"""What the Dataprep adapter sees at each level, on good days and bad ones."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from collector.clock import to_ms
+from collector.errors import AuthFailed, BadAnswer, SourceError, Throttled, Unavailable
+from collector.model import EventKind, RunState, SkipKind
+from collector.platforms.dataprep import cursor as cursors
+from collector.platforms.dataprep.levels import Level as Found
+from collector.simulators.dataprep import STORIES, Feature, Level, Story, Switches
+from collector.simulators.faults import Fault, FaultKind
+from tests.dataprep_rig import DataprepRig, dataprep_rig
+
+LEVELS = list(Level)
+OUTCOMES = [name for name in STORIES if name not in {"stuck", "long"}]
+
+
+async def start(rig: DataprepRig, *stories: str | Story, **how: Any) -> list[str]:
+    """Runs of these stories, under watch where no list shows them."""
+    runs = [rig.simulator.start_run(story, **how) for story in stories]
+    if Feature.LIST not in rig.simulator.features:
+        for run in runs:
+            await rig.watch(run)
+    return [str(run.id) for run in runs]
+
+
+async def poll(rig: DataprepRig) -> None:
+    """A cycle without enrichment."""
+    async for page in rig.platform.poll(rig.lives.due(), rig.lives.cursor):
+        rig.lives._take(page)
+
+
+def told(rig: DataprepRig) -> dict[str, list[tuple[EventKind, datetime, bool]]]:
+    """START and terminal event of each run: kind, time, and whether the time is the platform's."""
+    events: dict[str, list[tuple[EventKind, datetime, bool]]] = {}
+    for key, transition in rig.lives.transitions:
+        if transition.kind is not EventKind.OTHER:
+            events.setdefault(key, []).append((transition.kind, transition.at, transition.within is None))
+    return events
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_every_story_comes_out_right(level: Level) -> None:
+    async with dataprep_rig(level) as rig:
+        await start(rig, *STORIES)
+        await rig.lives.follow(1500, every=20)
+        assert rig.wrong() == []
+        deleted = [run for run in rig.lives.runs.values() if run.abandoned_at is not None]
+        assert [run.state for run in deleted] == [RunState.UNKNOWN]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    "switches",
+    [
+        Switches(),
+        Switches(stage_times=True, dates="seconds", string_ids=True, details="object"),
+        Switches(late_publish_reopens=True, stages_touch_group=True, failed_validation_has_stages=True),
+        Switches(flow_embed=False, null_embedded_jobs=True, error_text="embed", outputs="planned"),
+        Switches(spec="empty", missing_status=400, deleted_status=400, fields_strip_creator=True),
+        Switches(spec="missing", absent_status=403, sort="none", order="shuffled", strict_query=False),
+    ],
+)
+async def test_the_story_does_not_depend_on_when_the_polls_came(level: Level, switches: Switches) -> None:
+    seen = []
+    for every in (7.0, 60.0, 700.0):
+        async with dataprep_rig(level, switches) as rig:
+            await start(rig, *[story for story in OUTCOMES if story not in {"deleted", "deleted_later"}])
+            rig.clock.advance(every / 7)
+            await rig.lives.follow(800, every=every)
+            assert rig.wrong() == []
+            seen.append(told(rig))
+    assert seen[0] == seen[1] == seen[2]
+    assert all(exact for events in seen[0].values() for _, _, exact in events)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_the_times_are_those_of_the_stages(level: Level) -> None:
+    async with dataprep_rig(level) as rig:
+        [key] = await start(rig, "complete")
+        await rig.lives.follow(600)
+        run = rig.simulator.workspace.runs[int(key)]
+        start_event, end = rig.lives.at(key, EventKind.START), rig.lives.at(key, EventKind.COMPLETE)
+        assert start_event.at == min(stage.created_at for stage in run.stages)
+        assert end.at == max(stage.timeline.changes[-1].at for stage in run.stages)
+        assert end.at < run.group.changes[-1].at, "the group's own time comes after its stages'"
+
+
+async def test_a_later_edit_does_not_move_the_end() -> None:
+    async with dataprep_rig() as rig:
+        [key] = await start(rig, "complete")
+        rig.clock.advance(600)
+        rig.simulator.workspace.rename(rig.simulator.workspace.runs[int(key)], "renamed after the end")
+        rig.clock.advance(60)
+        await rig.lives.cycle()
+        run = rig.simulator.workspace.runs[int(key)]
+        assert rig.lives.at(key, EventKind.COMPLETE).at == max(stage.timeline.changes[-1].at for stage in run.stages)
+
+
+async def test_the_end_is_never_after_the_poll() -> None:
+    """The platform's clock may run ahead of ours."""
+    async with dataprep_rig() as rig:
+        rig.simulator.workspace.now = lambda: rig.clock.now() + timedelta(seconds=30)
+        rig.simulator.now = rig.simulator.workspace.now
+        [key] = await start(rig, "complete")
+        await rig.lives.follow(300, every=2)
+        assert rig.lives.at(key, EventKind.START).at < rig.lives.at(key, EventKind.COMPLETE).at
+        end = max(stage.timeline.changes[-1].at for stage in rig.simulator.workspace.runs[int(key)].stages)
+        assert rig.lives.at(key, EventKind.COMPLETE).at < end - timedelta(seconds=20)
+
+
+@pytest.mark.parametrize("level", [Level.L1, Level.L2])
+@pytest.mark.parametrize(
+    "switches",
+    [
+        Switches(),
+        Switches(max_limit=40),
+        Switches(sort="none"),
+        Switches(sort="none", order="oldest"),
+        Switches(sort="none", order="shuffled"),
+        Switches(sort="descending"),
+        Switches(dates="seconds"),
+    ],
+)
+async def test_no_page_is_lost(level: Level, switches: Switches) -> None:
+    async with dataprep_rig(level, switches) as rig:
+        for _ in range(26):
+            await start(rig, *["quick"] * 10)
+            rig.clock.advance(0.7)
+        rig.clock.advance(60)
+        for _ in range(16 if switches.order == "shuffled" else 1):
+            await poll(rig)
+        assert len(rig.lives.runs) == 260
+        assert all(run.state is RunState.SUCCEEDED for run in rig.lives.runs.values())
+
+
+@pytest.mark.parametrize("level", [Level.L1, Level.L2])
+@pytest.mark.parametrize("switches", [Switches(), Switches(sort="none", order="oldest"), Switches(sort="none")])
+async def test_rows_that_change_during_a_walk_are_not_lost(level: Level, switches: Switches) -> None:
+    """Each request takes time in which runs begin, change and end, so offsets shift all the while."""
+    async with dataprep_rig(level, switches) as rig:
+        rig.seconds_each = 0.4
+        for _ in range(20):
+            await start(rig, *["complete"] * 10, pace=0.3)
+            rig.clock.advance(0.5)
+        for _ in range(10):
+            await start(rig, *["quick"] * 3)
+            await poll(rig)
+        rig.clock.advance(600)
+        await poll(rig)
+        assert len(rig.lives.runs) == len(rig.simulator.workspace.runs)
+        assert all(run.state is RunState.SUCCEEDED for run in rig.lives.runs.values())
+
+
+async def test_many_rows_of_one_moment_fill_more_than_a_page() -> None:
+    async with dataprep_rig() as rig:
+        await start(rig, *["stuck"] * 230)
+        await rig.lives.cycle()
+        assert len(rig.lives.runs) == 230
+
+
+@pytest.mark.parametrize("level", [Level.L1, Level.L2])
+async def test_a_change_that_shows_late_is_found_by_the_overlap(level: Level) -> None:
+    async with dataprep_rig(level) as rig:
+        [late] = await start(rig, "quick", lag=60.0)
+        rig.clock.advance(5)
+        await start(rig, "quick")
+        await rig.lives.follow(120, every=10)
+        assert late in rig.lives.runs
+        assert rig.wrong() == []
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_a_new_process_goes_on_where_the_old_one_stopped(level: Level) -> None:
+    async with dataprep_rig(level) as rig:
+        for _ in range(12):
+            await start(rig, "complete", "quick", "failed", "canceled")
+            rig.restart()
+            rig.clock.advance(25)
+            await rig.lives.cycle()
+        rig.restart()
+        await rig.lives.follow(600, every=60)
+        assert rig.wrong() == []
+
+
+@pytest.mark.parametrize("lookback", ["none", "10m", "3h"])
+@pytest.mark.parametrize("level", [Level.L1, Level.L2])
+async def test_how_far_the_first_start_looks_back(level: Level, lookback: str) -> None:
+    async with dataprep_rig(level, initial_lookback=lookback) as rig:
+        [old, under_way] = await start(rig, "quick", "stuck")
+        rig.clock.advance(3600)
+        [recent] = await start(rig, "quick")
+        rig.clock.advance(60)
+        await rig.lives.cycle()
+        [new] = await start(rig, "quick")
+        await rig.lives.follow(60, every=10)
+        expected = (
+            {under_way, new} | ({recent} if lookback != "none" else set()) | ({old} if lookback == "3h" else set())
+        )
+        assert set(rig.lives.runs) == expected
+
+
+@pytest.mark.parametrize("status", [410, 404, 400])
+@pytest.mark.parametrize("level", LEVELS)
+async def test_a_deleted_run_is_missed_and_given_up_never_failed(level: Level, status: int) -> None:
+    async with dataprep_rig(level, Switches(deleted_status=status)) as rig:
+        [key] = await start(rig, "stuck")
+        await rig.lives.follow(30)
+        rig.simulator.workspace.delete(rig.simulator.workspace.runs[int(key)])
+        await rig.lives.follow(900, every=15)
+        assert rig.lives.runs[key].state is RunState.UNKNOWN
+        assert rig.lives.kinds(key) == [EventKind.OTHER, EventKind.START]
+        assert [skip.subject for skip in rig.lives.skips if skip.kind is SkipKind.VANISHED] == [key]
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_hidden_run_is_missed_too(status: int) -> None:
+    async with dataprep_rig(Level.L0, Switches(hidden_status=status)) as rig:
+        [key] = await start(rig, "stuck")
+        rig.simulator.workspace.runs[int(key)].hidden = True
+        await rig.lives.follow(60)
+        assert rig.lives.runs[key].abandoned_at is not None
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("level", LEVELS)
+async def test_a_refused_token_never_looks_like_removed_runs(level: Level, status: int) -> None:
+    async with dataprep_rig(level, Switches(expired_status=status)) as rig:
+        [key] = await start(rig, "stuck")
+        await rig.lives.cycle()
+        rig.simulator.tokens.clear()
+        for _ in range(5):
+            rig.clock.advance(601)
+            with pytest.raises(AuthFailed):
+                await rig.lives.cycle()
+        assert rig.lives.runs[key].misses == 0
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Fault(FaultKind.HTML, times=-1), Unavailable),
+        (Fault(FaultKind.STATUS, status=500, times=-1), Unavailable),
+        (Fault(FaultKind.RESET, times=-1), Unavailable),
+        (Fault(FaultKind.TRUNCATED, times=-1), SourceError),
+        (Fault(FaultKind.STATUS, status=404, body="gone", times=-1), BadAnswer),
+        (Fault(FaultKind.HTML, status=404, times=-1), BadAnswer),
+    ],
+)
+async def test_an_outage_is_an_error_and_costs_nothing(level: Level, fault: Fault, error: type[SourceError]) -> None:
+    async with dataprep_rig(level) as rig:
+        await start(rig, "complete", "failed")
+        await rig.lives.cycle()
+        await start(rig, "quick")
+        rig.simulator.faults.plan(replace(fault))
+        for _ in range(4):
+            rig.clock.advance(30)
+            with pytest.raises(error):
+                await rig.lives.cycle()
+        rig.simulator.faults.clear()
+        await rig.lives.follow(600, every=60)
+        assert rig.wrong() == []
+        assert not [run for run in rig.lives.runs.values() if run.misses]
+
+
+@pytest.mark.parametrize("path", ["/jobs", "jobGroups/3", "wrangledDatasets", "status$"])
+@pytest.mark.parametrize("level", LEVELS)
+async def test_trouble_with_single_requests_holds_nothing_up(level: Level, path: str) -> None:
+    async with dataprep_rig(level) as rig:
+        await start(rig, *["complete"] * 6)
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, status=500, times=4))
+        for _ in range(40):
+            rig.clock.advance(20)
+            try:
+                await rig.lives.cycle()
+            except SourceError:
+                continue
+        assert rig.wrong() == []
+
+
+async def test_throttling_is_told_with_its_time_and_obeyed() -> None:
+    async with dataprep_rig(Level.L2, Switches(read_quota=5)) as rig:
+        await start(rig, "complete")
+        with pytest.raises(Throttled) as refused:
+            await rig.lives.follow(0.1, every=0.01)
+        assert refused.value.after is not None
+        assert 59 < refused.value.after <= 60
+        before = rig.requests()
+        with pytest.raises(Throttled):
+            await rig.lives.cycle()
+        assert rig.requests() == before, "nobody asks while the platform wants quiet"
+        rig.clock.advance(61)
+        await rig.lives.cycle()
+
+
+class TestLevels:
+    @pytest.mark.parametrize(
+        ("spec", "absent"), [("true", 404), ("empty", 404), ("missing", 403), ("missing", 400), ("all", 403)]
+    )
+    @pytest.mark.parametrize("level", LEVELS)
+    async def test_found_by_trial_whatever_the_document_says(self, level: Level, spec: str, absent: int) -> None:
+        async with dataprep_rig(level, Switches(spec=spec, absent_status=absent)) as rig:
+            await rig.lives.cycle()
+            assert await rig.platform._deployment.level() == Found(level.value)
+            await start(rig, "quick", "failed")
+            await rig.lives.follow(600, every=60)
+            assert rig.wrong() == []
+
+    async def test_an_edition_that_shrinks_is_noticed_at_once(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            await start(rig, "complete")
+            await rig.lives.cycle()
+            for level in (Level.L1, Level.L0):
+                rig.simulator.set_level(level)
+                rig.clock.advance(20)
+                await rig.lives.cycle()
+                assert await rig.platform._deployment.level() == Found(level.value)
+            await rig.lives.follow(600, every=30)
+            assert rig.wrong() == []
+
+    async def test_an_edition_that_grows_is_noticed_within_a_day(self) -> None:
+        async with dataprep_rig(Level.L0, initial_lookback="2d") as rig:
+            await rig.lives.cycle()
+            rig.simulator.set_level(Level.L2)
+            key = str(rig.simulator.start_run("complete").id)
+            await rig.lives.follow(86_400, every=3600)
+            assert rig.lives.kinds(key)[-1] is EventKind.COMPLETE
+
+    async def test_a_boasting_document_costs_one_trial_a_day(self) -> None:
+        async with dataprep_rig(Level.L0, Switches(spec="all")) as rig:
+            await start(rig, *["quick"] * 5)
+            await rig.lives.follow(120)
+            refused = rig.heard[404]
+            await start(rig, *["quick"] * 5)
+            await rig.lives.follow(120)
+            assert rig.heard[404] <= refused + 4
+            assert rig.wrong() == []
+
+
+class TestCost:
+    async def test_a_quiet_cycle_is_one_request(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            await start(rig, *["stuck"] * 1000)
+            await rig.lives.cycle()
+            rig.clock.advance(10)
+            before = rig.requests()
+            await rig.lives.cycle()
+            assert rig.requests() - before <= 12 + 14, "the pages of the changes, and once those with all stages"
+            await rig.lives.follow(180, every=60)
+            assert not [run for run in rig.lives.runs.values() if run.started_at is None]
+            before = rig.requests()
+            await rig.lives.cycle()
+            assert rig.requests() - before == 1
+
+    @pytest.mark.parametrize(("count", "most"), [(10, 1), (100, 2), (300, 4)])
+    async def test_a_list_costs_a_request_per_hundred_runs(self, count: int, most: int) -> None:
+        async with dataprep_rig(Level.L1) as rig:
+            await start(rig, *["stuck"] * count)
+            rig.clock.advance(60)
+            await rig.lives.cycle()
+            rig.clock.advance(300)
+            before = rig.requests()
+            await rig.lives.cycle()
+            assert rig.requests() - before <= most
+
+    async def test_a_run_costs_few_requests(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            await rig.lives.cycle()
+            await start(rig, *["complete"] * 40)
+            before = rig.requests()
+            rig.clock.advance(900)
+            await rig.lives.cycle()
+            assert rig.requests() - before <= 40 * 3 + 40, "three each, and definitions once"
+
+    async def test_single_runs_are_read_less_often_as_they_age(self) -> None:
+        async with dataprep_rig(Level.L0) as rig:
+            [key] = await start(rig, "stuck")
+            await rig.lives.follow(60, every=1)
+            looks = []
+            for age in (120, 900):
+                rig.clock.advance(age)
+                await rig.lives.cycle()
+                run = rig.lives.runs[key]
+                assert run.due_at is not None
+                looks.append((run.due_at - rig.clock.now()).total_seconds())
+            assert looks == [15, 60]
+
+    async def test_no_single_run_starves_the_others(self) -> None:
+        async with dataprep_rig(Level.L0, poll_interval="10s", requests_per_minute=60, burst=5) as rig:
+            keys = await start(rig, *["stuck"] * 100)
+            first = {key: rig.lives.runs[key].seen_at for key in keys}
+            await rig.lives.follow(300, every=10)
+            assert all(rig.lives.runs[key].seen_at > first[key] for key in keys)
+
+
+class TestWhatIsKept:
+    async def test_no_personal_data(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            await start(rig, *OUTCOMES)
+            await rig.lives.follow(900, every=60)
+            assert "planted" not in repr((rig.lives.pages, rig.lives.runs, rig.lives.cursor)).lower()
+
+    async def test_previews_are_no_runs(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            kept = [rig.simulator.start_run("quick", ranfor=kind) for kind in ("recipe", "plan", "something new")]
+            for kind in ("sampling", "profile", "publish"):
+                rig.simulator.start_run("quick", ranfor=kind)
+            rig.clock.advance(30)
+            await rig.lives.follow(60, every=20)
+            assert set(rig.lives.runs) == {str(run.id) for run in kept}
+            filtered = [skip.subject for skip in rig.lives.skips if skip.kind is SkipKind.FILTERED]
+            assert len(filtered) == len(set(filtered)) == 3, "each counted once, however often it is read again"
+
+    @pytest.mark.parametrize("level", [Level.L1, Level.L2])
+    async def test_include_and_exclude_by_name_and_id(self, level: Level) -> None:
+        async with dataprep_rig(level, include=("orders.*", "recipe/customers.*"), exclude=("2",)) as rig:
+            for recipe in rig.simulator.workspace.recipes:
+                rig.simulator.start_run("quick", recipe)
+            rig.clock.advance(60)
+            await rig.lives.cycle()
+            recipes = {run.job.key for run in rig.lives.runs.values()}
+            assert recipes == {"1", "3", "4", "5", "6"}
+
+    async def test_an_unknown_status_keeps_a_run_open_and_is_counted(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            [key] = await start(rig, "long")
+            await rig.lives.follow(60)
+            for status in ("undefined", None, "Exploded"):
+                rig.simulator.workspace.set_state(rig.simulator.workspace.runs[int(key)], status)
+                rig.clock.advance(5)
+                await rig.lives.cycle()
+                assert rig.lives.runs[key].open
+            assert {skip.subject for skip in rig.lives.skips if skip.kind is SkipKind.STATUS} == {
+                "undefined",
+                "None",
+                "Exploded",
+            }
+            rig.simulator.workspace.set_state(rig.simulator.workspace.runs[int(key)], "Canceled")
+            rig.clock.advance(5)
+            await rig.lives.cycle()
+            assert rig.lives.kinds(key)[-1] is EventKind.ABORT
+
+    async def test_publishing_late_is_noted_and_not_emitted(self) -> None:
+        async with dataprep_rig(Level.L2, Switches(late_publish_reopens=True)) as rig:
+            [key] = await start(rig, "late_publish")
+            await rig.lives.follow(600)
+            assert rig.lives.kinds(key).count(EventKind.COMPLETE) == 1
+            assert {skip.kind for skip in rig.lives.skips} == {SkipKind.LATE}
+
+    async def test_ids_stay_and_differ_by_workspace(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            [key] = await start(rig, "quick")
+            first = await rig.platform.watch(key, {})
+            again = await rig.adapter().watch(key, {})
+            other = await rig.adapter(workspace="2").watch(key, {})
+            assert first.run_id == again.run_id != other.run_id
+            assert first.run_id.version == 5
+
+    async def test_a_broken_cursor_starts_the_look_back_again(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            await start(rig, "quick")
+            rig.lives.cursor = "not json"
+            rig.clock.advance(30)
+            await rig.lives.cycle()
+            assert rig.wrong() == []
+
+    async def test_a_date_in_the_far_future_does_not_move_the_cursor(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            [key] = await start(rig, "complete")
+            rig.simulator.workspace.runs[int(key)].touched.append(rig.clock.now() - timedelta(days=1))
+            await start(rig, "complete", at=rig.clock.now() - timedelta(seconds=30))
+            await rig.lives.cycle()
+            mark = cursors.read(rig.lives.cursor)
+            assert mark is not None
+            assert mark.since <= to_ms(rig.clock.now())
+
+
+class TestNames:
+    async def test_flow_and_recipe(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            flow = rig.simulator.workspace.add_flow("Sales: EMEA/2026")
+            recipe = rig.simulator.workspace.add_recipe(flow, "50% join #2", [])
+            rig.simulator.start_run("quick", recipe.id)
+            rig.clock.advance(60)
+            await rig.lives.cycle()
+            [run] = rig.lives.runs.values()
+            assert run.job.name == "recipe/Sales%3A EMEA%2F2026.50%25 join %232"
+            assert run.job.namespace.startswith("dataprep://127.0.0.1:")
+            assert run.job.key == str(recipe.id)
+
+    @pytest.mark.parametrize("level", LEVELS)
+    async def test_by_id_where_the_names_are_not_told(self, level: Level) -> None:
+        async with dataprep_rig(level, Switches(flow_embed=False)) as rig:
+            rig.simulator.features -= {Feature.DEFINITIONS, Feature.FLOWS}
+            [key] = await start(rig, "quick")
+            await rig.lives.follow(60)
+            assert rig.lives.runs[key].job.name == f"recipe/{rig.simulator.workspace.runs[int(key)].recipe}"
+
+    async def test_a_renamed_recipe_does_not_split_a_run(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            [key] = await start(rig, "complete")
+            await rig.lives.follow(30)
+            before = rig.lives.runs[key].job
+            rig.simulator.workspace.recipes[rig.simulator.workspace.runs[int(key)].recipe].name = "renamed"
+            rig.restart()
+            await rig.lives.follow(600, every=60)
+            assert rig.lives.runs[key].job == before
+
+
+class TestParents:
+    async def test_a_flow_run_is_the_parent_of_its_runs(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            number, runs = rig.simulator.workspace.run_flow(1)
+            await rig.lives.follow(1200, every=15)
+            key = f"flowRuns/{number}"
+            parent = rig.lives.runs[key]
+            order = [
+                (of, transition.kind)
+                for of, transition in rig.lives.transitions
+                if transition.kind is not EventKind.OTHER
+            ]
+            assert order[0] == (key, EventKind.START)
+            assert order[-1] == (key, EventKind.COMPLETE)
+            for run in runs:
+                child = rig.lives.runs[str(run.id)]
+                assert child.parent is not None
+                assert (child.parent.run_id, child.parent.key) == (parent.run_id, key)
+                assert child.job.name.startswith(parent.job.name + ".")
+            assert rig.lives.at(key, EventKind.START).at <= min(
+                rig.lives.at(str(r.id), EventKind.START).at for r in runs
+            )
+            assert rig.lives.at(key, EventKind.COMPLETE).at >= max(
+                rig.lives.at(str(r.id), EventKind.COMPLETE).at for r in runs
+            )
+            assert rig.wrong() == []
+
+    async def test_it_fails_with_one_of_its_runs(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            number, runs = rig.simulator.workspace.run_flow(1)
+            rig.clock.advance(10)
+            rig.simulator.workspace.set_state(runs[1], "Failed")
+            await rig.lives.follow(1200, every=30)
+            assert rig.lives.kinds(f"flowRuns/{number}") == [EventKind.START, EventKind.FAIL]
+
+    async def test_seen_only_when_all_is_over(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            number, runs = rig.simulator.workspace.run_flow(1)
+            rig.clock.advance(900)
+            await rig.lives.follow(400, every=30)
+            assert rig.lives.kinds(f"flowRuns/{number}") == [EventKind.START, EventKind.COMPLETE]
+            assert rig.lives.transitions[0][0] == f"flowRuns/{number}"
+            assert len(rig.lives.runs) == len(runs) + 1
+
+    async def test_none_where_flow_runs_cannot_be_read(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            rig.simulator.features -= {Feature.FLOW_RUNS}
+            rig.simulator.workspace.run_flow(1)
+            await rig.lives.follow(600, every=60)
+            assert all(run.parent is None for run in rig.lives.runs.values())
+            assert rig.wrong() == []
+
+
+class TestStagesAsRuns:
+    @pytest.mark.parametrize("level", LEVELS)
+    async def test_children_of_their_run_within_its_time(self, level: Level) -> None:
+        async with dataprep_rig(level, stages="runs") as rig:
+            keys = await start(rig, "complete", "partial", "canceled", "quick")
+            await rig.lives.follow(900, every=20)
+            assert rig.wrong() == []
+            for key in keys:
+                stages = [run for run in rig.lives.runs.values() if run.handle.get("group") == key]
+                mine = {key, *(stage.key for stage in stages)}
+                order = [of for of, event in rig.lives.transitions if of in mine and event.kind is not EventKind.OTHER]
+                assert order[0] == order[-1] == key, "the parent's START first, its end last"
+                assert stages
+                for stage in stages:
+                    assert stage.parent is not None
+                    assert stage.parent.run_id == rig.lives.runs[key].run_id
+                    assert stage.ended_at is not None
+                    assert stage.job.name.startswith(rig.lives.runs[key].job.name + ".")
+
+    async def test_seen_when_all_is_over(self) -> None:
+        async with dataprep_rig(Level.L2, stages="runs") as rig:
+            [key] = await start(rig, "complete")
+            rig.clock.advance(900)
+            await rig.lives.cycle()
+            stages = [run for run in rig.lives.runs.values() if run.handle.get("group") == key]
+            assert len(stages) == len(rig.simulator.workspace.runs[int(key)].stages)
+            assert rig.wrong() == []
