@@ -18,7 +18,7 @@ from collector.app import truth
 from collector.simulators.cdf import CdfSimulator, populate
 from collector.simulators.dataprep import DEFAULT_TOKEN, DataprepSimulator
 from collector.simulators.marquez import MarquezSimulator
-from collector.simulators.server import Served
+from collector.simulators.server import Served, Simulator
 from collector.simulators.wetransform import WetransformSimulator
 
 PATIENCE = 60.0
@@ -53,7 +53,7 @@ class Scene:
 
     async def __aenter__(self) -> Self:
         urls = {}
-        simulators = {
+        simulators: dict[str, Simulator] = {
             CDF: self.cdf,
             WETRANSFORM: self.wetransform,
             DATAPREP: self.dataprep,

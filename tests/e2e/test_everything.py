@@ -68,14 +68,15 @@ async def test_every_runs_story_arrives_everywhere(tmp_path: Path, kafka: Kafka)
 
 async def test_an_outage_of_a_sink_holds_up_no_other(tmp_path: Path) -> None:
     async with Scene(tmp_path) as scene:
-        scene.marquez.stop_database()
+        scene.marquez.database.stop()
         start_cdf(scene, 12)
         await scene.start()
         while scene.unfinished() or truth.faults(truth.stories(truth.read_lines(scene.events)), scene.truth()):
             await asyncio.sleep(0.2)
         status = await scene.until(lambda status: status["sinks"][1]["pending"] > 0)
         assert status["sinks"][1]["wrong"]
-        scene.marquez.start_database()
+        scene.marquez.database.recovery = timedelta(seconds=2)
+        await scene.marquez.database.start()
         await scene.settle()
         scene.terminate()
         assert await scene.ended() == 0
