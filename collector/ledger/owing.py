@@ -96,6 +96,16 @@ def locked(conn: Connection, sink_id: int, strands: Iterable[int]) -> dict[int, 
     return found
 
 
+def reach_out(conn: Connection, sink_id: int, wanted: frozenset[EventKind]) -> None:
+    """After another choice of kinds: each lane reaches to the last event of its strand that is wanted now. Otherwise
+    the next commit would lengthen it over events that were never counted.
+    """
+    lane, event = schema.lane, schema.event
+    of_strand = event.c.strand_id == lane.c.strand_id, event.c.kind.in_(sorted(wanted))
+    last = select(func.max(event.c.seq)).where(*of_strand).correlate(lane).scalar_subquery()
+    conn.execute(update(lane).where(lane.c.sink_id == sink_id, lane.c.last_seq < last).values(last_seq=last))
+
+
 _OF_LANES = (
     schema.lane.c.sink_id == bindparam("of_sink"),
     schema.lane.c.strand_id.in_(bindparam("strands", expanding=True)),

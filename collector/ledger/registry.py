@@ -47,6 +47,7 @@ def sync_sinks(conn: Connection, wanted: Mapping[str, frozenset[EventKind]], now
         changed = before["filter"] != owing.written(kinds)
         if changed:
             conn.execute(update(table).where(table.c.id == before["id"]).values(filter=owing.written(kinds)))
+            owing.reach_out(conn, before["id"], kinds)
         if before["retired_at"] is not None:
             returning.come_back(conn, before, kinds, now_ms)
         elif changed or _has_few_lanes(conn, before["id"]):

@@ -164,6 +164,18 @@ def test_a_wider_choice_holds_from_each_lanes_next_event_on(ledger: Ledger) -> N
     assert ledger.tally() == (0, 0)
 
 
+def test_what_a_wider_choice_uncovers_in_a_lane_is_counted(ledger: Ledger) -> None:
+    configure(ledger, a=ENDS | {START})
+    ledger.happen("r", START)
+    ledger.happen("r", RUNNING)
+    configure(ledger, a=ALL)
+    ledger.happen("r", COMPLETE)
+    assert ledger.tally() == (3, 0)
+    for left in (2, 1, 0):
+        ledger.deliver()
+        assert ledger.tally() == (left, 0)
+
+
 def test_wrong_counts_are_put_right_at_the_start(ledger: Ledger) -> None:
     ledger.happen("r", START)
     ledger.conn.execute(update(schema.tally).values(pending=99))
