@@ -4,16 +4,18 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from sqlalchemy import Column, Connection, Select, func, select
+from sqlalchemy import Column, Connection, func, select
 
 from collector.ledger import schema
 from collector.ledger.schema import db_now
 from collector.model import RunState
 
+MANY = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class SinkRow:
-    """`oldest` is the commit time of the event that waits longest; `cause` why the oldest retry failed. A sink that
+    """`doubts` counts up to `MANY`. `oldest` is the commit time of the event that waits longest; `cause` why the oldest retry failed. A sink that
     left the configuration has `retired_at`.
     """
 
@@ -100,17 +102,16 @@ class LeaseRow:
 
 def sinks(conn: Connection) -> list[SinkRow]:
     """By name, those that left the configuration too."""
-    table, doubt = schema.sink, schema.doubt
+    table = schema.sink
     columns = select(table.c.id, table.c.name, table.c.unclean_at, table.c.retired_at).order_by(table.c.name)
     counts = _sums(conn, schema.tally.c.sink_id)
-    doubted = _dict(conn, select(doubt.c.sink_id, func.count()).group_by(doubt.c.sink_id))
     return [
         SinkRow(
             id=number,
             name=name,
             pending=counts.get(number, _NOTHING)[0],
             parked=counts.get(number, _NOTHING)[1],
-            doubts=doubted.get(number, 0),
+            doubts=_doubts(conn, number),
             oldest=_oldest(conn, number),
             cause=_cause(conn, number),
             unclean_at=unclean_at,
@@ -150,8 +151,9 @@ def _sums(conn: Connection, by: Column[int]) -> dict[int, tuple[int, int]]:
     return {key: (int(pending), int(parked)) for key, pending, parked in conn.execute(sums)}
 
 
-def _dict(conn: Connection, pairs: Select[int, int]) -> dict[int, int]:
-    return dict(conn.execute(pairs).all())
+def _doubts(conn: Connection, sink_id: int) -> int:
+    some = select(schema.doubt.c.run_id).where(schema.doubt.c.sink_id == sink_id).limit(MANY).subquery()
+    return conn.scalar(select(func.count()).select_from(some)) or 0
 
 
 def _oldest(conn: Connection, sink_id: int) -> int | None:
@@ -181,7 +183,7 @@ def _open_states(conn: Connection) -> dict[int, dict[RunState, int]]:
 def _abandoned(conn: Connection) -> dict[int, int]:
     run = schema.run
     counts = select(run.c.source_id, func.count()).where(run.c.ended_at.is_(None), run.c.abandoned_at.is_not(None))
-    return _dict(conn, counts.group_by(run.c.source_id))
+    return dict(conn.execute(counts.group_by(run.c.source_id)).all())
 
 
 def runs(conn: Connection, limit: int, *, source_id: int | None = None, state: RunState | None = None) -> list[RunRow]:
@@ -190,7 +192,7 @@ def runs(conn: Connection, limit: int, *, source_id: int | None = None, state: R
     columns = [run.c[field.name] for field in fields(RunRow) if field.name != "source"]
     rows = select(source.c.name.label("source"), *columns).join(source, source.c.id == run.c.source_id)
     if source_id is not None:
-        rows = rows.where(run.c.source_id == source_id)
+        rows = rows.where(run.c.source_id + 0 == source_id)  # not by the index of keys, which would read and sort all
     if state is not None:
         rows = rows.where(run.c.state == state)
     found = conn.execute(rows.order_by(run.c.id.desc()).limit(limit)).mappings()
@@ -206,6 +208,12 @@ def jobs(conn: Connection, limit: int, *, source_id: int | None = None) -> list[
         rows = rows.where(job.c.source_id == source_id)
     found = conn.execute(rows.order_by(job.c.source_id, job.c.name).limit(limit)).mappings()
     return [JobRow(**{**row, "state": RunState(row["state"])}) for row in found]
+
+
+def job_counts(conn: Connection) -> dict[int, int]:
+    """Jobs by source."""
+    job = schema.job
+    return dict(conn.execute(select(job.c.source_id, func.count()).group_by(job.c.source_id)).all())
 
 
 def skips(conn: Connection, limit: int, *, source_id: int | None = None) -> list[SkipRow]:

@@ -204,11 +204,13 @@ def enriching(conn: Connection, source_id: int, limit: int) -> list[Run]:
     return _runs(conn, waiting.order_by(table.c.enrich_until, table.c.id).limit(limit))
 
 
-def next_due(conn: Connection, source_id: int) -> int | None:
-    """The earliest `due_at` of an open run that asked for one, past or future."""
+def next_due(conn: Connection, source_id: int, after_ms: int = 0) -> int | None:
+    """The earliest `due_at` behind `after_ms` of an open run that asked for one. With the start of the last poll as
+    `after_ms`, runs that it could not read do not count: they wait for the next poll.
+    """
     table = schema.run
     asked = select(table.c.poll_due_at).where(
-        table.c.source_id == source_id, table.c.poll_due_at.is_not(None), table.c.poll_due_at > table.c.seen_at
+        table.c.source_id == source_id, table.c.poll_due_at > after_ms, table.c.poll_due_at > table.c.seen_at
     )
     return conn.scalar(asked.order_by(table.c.poll_due_at).limit(1))
 

@@ -99,7 +99,15 @@ run = Table(
     sqlite_autoincrement=True,
 )
 _open = text("ended_at IS NULL")
-Index("run_open", run.c.source_id, run.c.state, run.c.abandoned_at, sqlite_where=_open, postgresql_where=_open)
+Index(
+    "run_open",
+    run.c.source_id,
+    run.c.state,
+    run.c.abandoned_at,
+    run.c.ended_at,
+    sqlite_where=_open,
+    postgresql_where=_open,
+)
 _due = text("poll_due_at IS NOT NULL")
 Index("run_due", run.c.source_id, run.c.poll_due_at, sqlite_where=_due, postgresql_where=_due)
 _child = text("parent_id IS NOT NULL")

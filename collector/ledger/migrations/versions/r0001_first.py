@@ -88,7 +88,7 @@ def _what() -> None:
         sa.UniqueConstraint("source_id", "key"),
         sqlite_autoincrement=True,
     )
-    _index("run_open", "run", ["source_id", "state", "abandoned_at"], "ended_at IS NULL")
+    _index("run_open", "run", ["source_id", "state", "abandoned_at", "ended_at"], "ended_at IS NULL")
     _index("run_due", "run", ["source_id", "poll_due_at"], "poll_due_at IS NOT NULL")
     _index("run_child", "run", ["parent_id"], "parent_id IS NOT NULL")
     op.create_table(

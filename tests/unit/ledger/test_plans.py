@@ -1,0 +1,156 @@
+"""No statement of the ordinary round walks a table that grows with the backlog or with the history."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import event as sa_event
+
+from collector.ledger import doubts, lanes, leases, parked, reading, requests, runs, upkeep
+from collector.ledger.lanes import Settlement
+from collector.model import RunState
+from tests.unit.ledger.ledgers import (
+    COMPLETE,
+    HOUR,
+    NOW,
+    SECOND,
+    START,
+    Ledger,
+    change,
+    child_of,
+)
+
+GROWING = ("run", "event", "lane", "parked", "doubt", "request", "old", "ahead", "child")
+
+
+@contextmanager
+def watched(ledger: Ledger) -> Iterator[list[str]]:
+    """The query plans of what is executed meanwhile, as `statement: step`."""
+    engine, plans = ledger.conn.engine, list[str]()
+    raw: Any = ledger.conn.connection.dbapi_connection
+
+    def explain(_conn: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        if statement.split(maxsplit=1)[0] not in {"SELECT", "INSERT", "UPDATE", "DELETE"}:
+            return
+        steps = raw.execute(f"EXPLAIN QUERY PLAN {statement}", parameters[0] if many else parameters)
+        plans.extend(f"{' '.join(statement.split())}: {step[-1]}" for step in steps)
+
+    sa_event.listen(engine, "before_cursor_execute", explain)
+    try:
+        yield plans
+    finally:
+        sa_event.remove(engine, "before_cursor_execute", explain)
+
+
+def step(plan: str) -> str:
+    return plan.rpartition(": ")[2]
+
+
+def walks(plans: list[str]) -> list[str]:
+    """Steps that read all of a growing table or index."""
+    return [plan for plan in plans if step(plan).startswith("SCAN ") and step(plan).split()[1] in GROWING]
+
+
+@pytest.fixture
+def busy(ledger: Ledger) -> Ledger:
+    """Some of everything."""
+    for number in range(30):
+        ledger.happen(f"{number}", START)
+    ledger.park(*ledger.claim(limit=3))
+    ledger.postpone(*ledger.claim()[:3], unanswered=True, recheck_at=NOW)
+    ledger.happen("child", START, parent=child_of("29"))
+    for number in range(10):
+        ledger.happen(f"{number}", COMPLETE)
+    ledger.now += SECOND
+    return ledger
+
+
+def commit(ledger: Ledger) -> None:
+    known = runs.by_keys(ledger.conn, ledger.source, ["20", "new"])
+    ledger.commit(
+        change(known["20"], "20", [COMPLETE], ledger.now),
+        change(None, "new", [START], ledger.now),
+        change(None, "new child", [START], ledger.now, parent=child_of("new")),
+        cursor="c",
+        polled_at_ms=ledger.now,
+    )
+
+
+def settle(ledger: Ledger) -> None:
+    items = ledger.claim()
+    ledger.deliver(*items[:5], recheck_at=NOW)
+    ledger.park(*items[5:8])
+    ledger.postpone(*items[8:10], unanswered=True, recheck_at=NOW)
+
+
+def retry(ledger: Ledger) -> None:
+    event = parked.listing(ledger.conn, 100)[0]
+    parked.retry(ledger.conn, ledger.held["a"], ledger.sinks["a"], event.strand_id, event.seq, ledger.now)
+    ledger.deliver(*ledger.claim()[:1])
+
+
+ROUND: dict[str, Callable[[Ledger], object]] = {
+    "commit": commit,
+    "settle": settle,
+    "claim": lambda ledger: ledger.claim(),
+    "next due": lambda ledger: lanes.next_due(ledger.conn, ledger.sinks["a"]),
+    "tracked": lambda ledger: runs.tracked(ledger.conn, ledger.source, ledger.now, 10),
+    "enriching": lambda ledger: runs.enriching(ledger.conn, ledger.source, 10),
+    "next poll": lambda ledger: runs.next_due(ledger.conn, ledger.source),
+    "state": lambda ledger: runs.source_state(ledger.conn, ledger.source),
+    "doubts": lambda ledger: doubts.due(ledger.conn, ledger.sinks["a"], NOW + HOUR, 10),
+    "next doubt": lambda ledger: doubts.next_due(ledger.conn, ledger.sinks["a"]),
+    "resolve": lambda ledger: doubts.resolve(ledger.conn, ledger.held["a"], ledger.sinks["a"], [1, 2]),
+    "requests": lambda ledger: requests.claim(ledger.conn, ledger.lease, 10),
+    "lease": lambda ledger: leases.renew(ledger.conn, ledger.lease, 1000),
+    "sinks": lambda ledger: reading.sinks(ledger.conn),
+    "expire events": lambda ledger: upkeep.expire_events(ledger.conn, 0, NOW + HOUR),
+    "expire runs": lambda ledger: upkeep.expire_runs(ledger.conn, 0, {ledger.source: NOW + HOUR}),
+    "pull in": lambda ledger: upkeep.pull_in(ledger.conn, NOW, NOW + HOUR),
+}
+
+
+@pytest.mark.parametrize("part", ROUND)
+def test_the_ordinary_round_goes_by_indexes(busy: Ledger, part: str) -> None:
+    with watched(busy) as plans:
+        ROUND[part](busy)
+    assert plans
+    assert walks(plans) == []
+
+
+def test_a_claim_takes_the_head_of_the_index(busy: Ledger) -> None:
+    with watched(busy) as plans:
+        busy.claim()
+    steps = [step(plan) for plan in plans]
+    assert any(
+        step.startswith("SEARCH lane USING INDEX lane_due (sink_id=? AND due_at>? AND due_at<?)") for step in steps
+    )
+    assert any("SEARCH event USING INDEX sqlite_autoindex_event_1 (strand_id=? AND seq=?)" in step for step in steps)
+
+
+def test_open_runs_are_counted_from_their_index_alone(busy: Ledger) -> None:
+    with watched(busy) as plans:
+        reading.sources(busy.conn)
+    steps = [step(plan) for plan in plans]
+    assert sum("USING COVERING INDEX run_open" in step for step in steps) == 2
+    assert walks(plans) == [plan for plan in plans if "USING COVERING INDEX run_open" in plan]
+
+
+@pytest.mark.parametrize("source", [None, 1])
+def test_runs_are_listed_from_the_end(busy: Ledger, source: int | None) -> None:
+    with watched(busy) as plans:
+        reading.runs(busy.conn, 10, source_id=source)
+        reading.runs(busy.conn, 10, source_id=source, state=RunState.FAILED)
+    assert not any("TEMP B-TREE" in step(plan) for plan in plans)
+
+
+def test_a_settle_writes_the_same_statements_for_one_and_for_many(busy: Ledger) -> None:
+    counts = []
+    for size in (1, 20):
+        items = busy.claim()[:size]
+        with watched(busy) as plans:
+            busy.settle(replace(Settlement(), delivered=tuple(items)))
+        counts.append(len({plan.rpartition(": ")[0] for plan in plans}))
+    assert counts[1] <= counts[0] + 1
