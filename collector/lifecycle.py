@@ -91,7 +91,7 @@ def missed(run: Run, at: datetime, policy: VanishedPolicy) -> Step:
     """
     if not run.open or run.state.terminal:
         return Step(run)
-    run = replace(run, misses=run.misses + 1)
+    run = replace(run, misses=run.misses + 1, due_at=None)
     if run.misses < MISSES_ALLOWED:
         return Step(run)
     cause = f"not found {run.misses} times in a row, last seen {run.seen_at.isoformat()}"

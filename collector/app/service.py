@@ -13,15 +13,17 @@ from typing import Any, Self
 
 import orjson
 from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
 
 from collector.app import building, loading
 from collector.app.audience import Audience
 from collector.app.control import Control, Told
 from collector.app.housekeeping import Housekeeper
-from collector.app.looking import snapshot, status
+from collector.app.looking import snapshot, status, status_of_loops
 from collector.clock import Clock, SystemClock, to_ms
-from collector.errors import ConfigurationError
+from collector.errors import ConfigurationError, LedgerError
 from collector.ledger import reading, registry, requests, runs
+from collector.ledger.outages import outlasting
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.store import Store
 from collector.lifecycle import VanishedPolicy
@@ -31,20 +33,27 @@ from collector.model import EventKind
 from collector.polling.decide import Policy
 from collector.polling.schedule import Rhythm
 from collector.polling.source import SourcePoller
+from config.advice import advice
 from config.settings import Settings, Source
 from exporters.delivery import Delivery
-from exporters.metrics import Metrics, Snapshot
+from exporters.metrics import Metrics
 from exporters.requested import Requested
 from exporters.sink import Sink
+from exporters.snapshot import Snapshot
 from exporters.web import Pages, serve
 
 log = logging.getLogger("lineage.service")
+
+LEDGER_WITHIN = 5.0
+"""Seconds that the ledger may take to say how things are."""
 
 
 def run(config: Path) -> int:
     """Until SIGTERM or SIGINT. 0 after a clean stop, 1 when one of the tasks died."""
     settings = loading.load(config)
     set_up(settings.log.level, settings.log.format)
+    for told in advice(settings):
+        log.warning("config.advice", extra=fields(cause=told))
     return asyncio.run(_until_signal(settings))
 
 
@@ -118,6 +127,9 @@ class Service:
 
     async def ask(self, target: str, kind: RequestKind, body: Mapping[str, Any]) -> Told:
         """Put a request into the ledger and wait for what becomes of it."""
+        if target not in self._targets():
+            error = f"the service that runs knows no {target.replace(':', ' ', 1)}; restart it with this configuration"
+            return Told(RequestState.FAILED, {"error": error})
         now_ms = to_ms(self._clock.now())
         number = await self.store.write(requests.add, kind, target, orjson.dumps(body).decode(), now_ms)
         while True:
@@ -127,6 +139,9 @@ class Service:
             await self._clock.sleep(0.05)
         answer = orjson.loads(request.answer or "{}") if request is not None else {}
         return Told(request.state if request is not None else RequestState.FAILED, answer)
+
+    def _targets(self) -> set[str]:
+        return {f"source:{name}" for name in self._source_ids} | {f"sink:{name}" for name in self._sink_ids}
 
     async def owed(self) -> int:
         """Events that have yet to reach a configured sink, and runs whose end waits for its details."""
@@ -149,6 +164,7 @@ class Service:
         dead = [f"task {name} has ended" for name, task in self._tasks.items() if task.done()]
         loops = {f"source {name}": poller.expected_by for name, poller in self._pollers.items()}
         loops |= {f"sink {name}": delivery.expected_by for name, delivery in self._deliveries.items()}
+        loops["the ledger"] = self._housekeeper.expected_by
         return dead + [f"{name} is stuck" for name, expected_by in loops.items() if now > expected_by]
 
     def unready(self) -> list[str]:
@@ -163,9 +179,14 @@ class Service:
             "path": str(self.settings.ledger.path),
             "bytes": size.used,
             "limit_bytes": self._housekeeper.limit,
-            "wrong": self._housekeeper.full,
+            "wrong": self._housekeeper.trouble or self._housekeeper.full,
         }
-        return await self.store.read(status, self._clock, polled, delivered, ledger)
+        try:
+            async with asyncio.timeout(LEDGER_WITHIN):
+                return await self.store.read(status, self._clock, self._source_ids, polled, delivered, ledger)
+        except (LedgerError, SQLAlchemyError, TimeoutError) as error:
+            unread = str(error) or f"it did not answer within {LEDGER_WITHIN:.0f} s"
+            return status_of_loops(polled, delivered, {**ledger, "wrong": unread})
 
     async def _build(self) -> None:
         now_ms = to_ms(self._clock.now())
@@ -216,7 +237,7 @@ class Service:
 
     async def _start(self) -> None:
         await self._housekeeper.look()
-        pages = Pages(self.metrics.registry, self.faults, self.unready, self.status)
+        pages = Pages(self.metrics.scrape, self.faults, self.unready, self.status)
         http = self.settings.http
         try:
             self._runner, self.port = await serve(pages, http.host, http.port)
@@ -224,7 +245,7 @@ class Service:
             raise ConfigurationError([f"http.listen: {http.listen} is not to be had: {error.strerror}"]) from error
         self._control = Control(self.settings.control_path, self.ask, self.status)
         await self._control.start()
-        self._spawn("housekeeping", self._housekeeper.run())
+        self._spawn("housekeeping", outlasting(self._housekeeper.run, "housekeeping", self._clock))
         for name, poller in self._pollers.items():
             self._spawn(f"source:{name}", poller.run())
         for name, delivery in self._deliveries.items():
@@ -266,9 +287,9 @@ class Service:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _snapshot(self) -> Snapshot:
-        """For the scrape's own thread."""
-        return self.store.read_now(snapshot, self._housekeeper.size.used, self._housekeeper.limit)
+    async def _snapshot(self) -> Snapshot:
+        size, limit = self._housekeeper.size.used, self._housekeeper.limit
+        return await self.store.read(snapshot, self._clock, self._source_ids, size, limit)
 
     def _lookbacks(self) -> dict[int, timedelta]:
         now = self._clock.now()

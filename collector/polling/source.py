@@ -11,6 +11,7 @@ from collector.errors import LeaseLost, LedgerError, SourceError, Throttled
 from collector.faultpoints import Point, passing
 from collector.ledger import leases, runs
 from collector.ledger.leases import Lease
+from collector.ledger.outages import outlasting
 from collector.ledger.store import Store
 from collector.lineage.events import EventMaker
 from collector.logs import fields
@@ -21,7 +22,7 @@ from collector.polling.commits import Committed, Writer
 from collector.polling.decide import Policy
 from collector.polling.enriching import Enricher
 from collector.polling.schedule import Rhythm, next_wait, result_of
-from collector.reports import Observer, PollReport, PollResult, SkipReport
+from collector.reports import LeaseReport, Observer, PollReport, PollResult, SkipReport
 
 log = logging.getLogger("lineage.poll")
 
@@ -86,33 +87,41 @@ class SourcePoller:
 
     async def run(self) -> None:
         """Until cancelled; gives its lease back then."""
-        await self._take_lease()
+        await outlasting(self._take_lease, f"lease:{self._name}", self._clock)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._enricher.run(), name=f"enrich:{self._name}")
-                group.create_task(self._asked.run(), name=f"requests:{self._name}")
-                group.create_task(self._keep_lease(), name=f"lease:source:{self._name}")
-                group.create_task(self._poll_for_ever(), name=f"poll:{self._name}")
+                loops = {
+                    "lease": self._keep_lease,
+                    "poll": self._poll_for_ever,
+                    "enrich": self._enricher.run,
+                    "requests": self._asked.run,
+                }
+                for what, loop in loops.items():
+                    name = f"{what}:{self._name}"
+                    group.create_task(outlasting(loop, name, self._clock), name=name)
         finally:
             await self._platform.close()
             if self._lease is not None:
                 await self._store.write(leases.give_back, self._lease)
+                self._observer.lease(LeaseReport(self._lease.name, held=False))
 
     async def _poll_for_ever(self) -> None:
         await self._wait(self._random() * min(1.0, self._rhythm.interval.total_seconds()))
         while True:
             self._wake.clear()
             self._expect(self._rhythm.deadline.total_seconds())
+            began_ms = to_ms(self._clock.now())
             asked = await self._cycle()
-            wait = await self._until_due(next_wait(self._rhythm, self.status.failures, asked, self._random()))
+            wait = next_wait(self._rhythm, self.status.failures, asked, self._random())
+            wait = await self._until_due(wait, began_ms)
             self._expect(wait)
             await self._wait(wait)
 
-    async def _until_due(self, wait: float) -> float:
-        """Sooner than the interval when a run asked to be read sooner and the source is well."""
+    async def _until_due(self, wait: float, began_ms: int) -> float:
+        """Sooner than the interval when a run that was read asked to be read sooner, and the source is well."""
         if self.status.wrong is not None:
             return wait
-        due = await self._store.read(runs.next_due, self._source_id)
+        due = await self._store.read(runs.next_due, self._source_id, began_ms)
         return wait if due is None else min(wait, max(SOONEST, (due - to_ms(self._clock.now())) / 1000))
 
     def _expect(self, seconds: float) -> None:
@@ -204,7 +213,9 @@ class SourcePoller:
     async def _take_lease(self) -> None:
         """The ledger's file lock is held, so the lease is ours at once, whoever had it before."""
         ttl = int(LEASE.total_seconds() * 1000)
-        self._lease = await self._store.write(leases.take, f"source:{self._name}", self._holder, ttl, seize=True)
+        name = f"source:{self._name}"
+        self._lease = await self._store.write(leases.take, name, self._holder, ttl, seize=True)
+        self._observer.lease(LeaseReport(name, held=self._lease is not None))
 
     async def _keep_lease(self) -> None:
         while True:

@@ -1,0 +1,32 @@
+"""Keeps a loop going while the ledger does not answer: a full disk, a volume that went away."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from collector.clock import Clock
+from collector.errors import LeaseLost, LedgerError
+from collector.logs import fields
+
+log = logging.getLogger("lineage.ledger")
+
+LONGEST_PAUSE = 30.0
+
+
+async def outlasting(work: Callable[[], Awaitable[None]], name: str, clock: Clock) -> None:
+    """Run `work`, which runs until cancelled, again whenever the ledger fails it. A lost lease is taken anew by its
+    keeper meanwhile.
+    """
+    pause = 1.0
+    while True:
+        began = clock.monotonic()
+        try:
+            await work()
+        except LeaseLost as error:
+            log.warning("lease.lost", extra=fields(task=name, cause=str(error)))
+        except LedgerError as error:
+            log.error("ledger.failed", extra=fields(task=name, cause=str(error), then=f"tries again in {pause:.0f} s"))  # noqa: TRY400 - the cause says it all
+        else:
+            return
+        pause = 1.0 if clock.monotonic() - began > LONGEST_PAUSE else pause
+        await clock.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
