@@ -71,7 +71,6 @@ class CdfPlatform:
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
         if cursor is None or cursor != self._left_at:
             self._known.clear()  # the last walk did not reach the ledger
-        self._left_at = None
         if (mark := read_mark(cursor)) is not None:
             self._names.learn(mark.names)
         jobs = [run for run in tracked if not is_workflow(run)]
@@ -141,7 +140,6 @@ class CdfPlatform:
         """What the list of jobs holds that is new, page by page; the last page moves the cursor."""
         walk = self._walk(cursor)
         if walk is None:
-            self._left_at = cursor
             yield await self._executions_only(executions, open_jobs)
             return
         limit, after = self._page_size, None

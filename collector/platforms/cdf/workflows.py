@@ -66,7 +66,8 @@ class Workflows:
             if known is None or not (known.over or execution_id in listed):
                 await self._read_tasks(execution_id)
         for execution_id, watched in list(self._watched.items()):
-            if watched.read_as != watched.execution.status if watched.over else set(new_jobs) - set(watched.jobs):
+            read_for_good = watched.over and watched.read_as == watched.execution.status
+            if set(new_jobs) - set(watched.jobs) and not read_for_good:
                 await self._read_tasks(execution_id)
         self._forget(floor, {run.key for run in tracked})
 

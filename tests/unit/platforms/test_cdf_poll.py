@@ -254,6 +254,18 @@ async def test_a_poll_that_never_reached_the_ledger_is_done_again(rig: CdfRig) -
     assert str(job.id) in rig.lives.runs
 
 
+async def test_a_late_job_that_never_reached_the_ledger_is_found_again(rig: CdfRig) -> None:
+    rig.simulator.start_run("pumps")
+    await rig.lives.follow(120)
+    rig.simulator.start_run("pumps")
+    await rig.lives.follow(90)
+    late = rig.simulator.start_run("pumps", at=rig.clock.now() - timedelta(minutes=2))
+    rig.clock.advance(60)
+    assert [page async for page in rig.platform.poll([], rig.lives.cursor)][-1].observations
+    await rig.lives.cycle()
+    assert str(late.id) in rig.lives.runs
+
+
 async def test_a_new_process_goes_on_where_the_old_one_was(rig: CdfRig) -> None:
     job = rig.simulator.start_run("pumps", Story(runs_for=20))
     await rig.lives.follow(10)
@@ -445,6 +457,27 @@ async def test_a_rename_keeps_the_jobs_identity_through_a_restart(rig: CdfRig) -
     third = rig.simulator.start_run("pumps")
     await rig.lives.follow(20)
     assert rig.lives.runs[str(third.id)].job.name == f"transformation/{taken.id}"
+
+
+async def test_a_name_that_was_given_away_is_noticed_at_once(rig: CdfRig) -> None:
+    rig.simulator.start_run("pumps")
+    await rig.lives.follow(20)
+    rig.simulator.change_transformation("pumps", external_id="pumps_v2")
+    taken = rig.simulator.add_transformation("pumps")
+    job = rig.simulator.start_run("pumps")
+    await rig.lives.follow(20)
+    assert rig.lives.runs[str(job.id)].job.name == f"transformation/{taken.id}"
+
+
+async def test_a_row_that_lost_its_transformation_keeps_the_job(rig: CdfRig) -> None:
+    job = rig.simulator.start_run("pumps")
+    await rig.lives.cycle()
+    lost = {"transformationId": None, "transformationExternalId": 7, "uuid": "none"}
+    rig.simulator.set_state(job.id, "Running", extra=lost)
+    before = rig.lives.runs[str(job.id)]
+    await rig.lives.cycle()
+    run = rig.lives.runs[str(job.id)]
+    assert (run.state, run.job, run.run_id) == (RunState.RUNNING, before.job, before.run_id)
 
 
 async def test_a_transformation_made_again_goes_on_under_its_name(rig: CdfRig) -> None:

@@ -97,6 +97,19 @@ async def test_a_new_process_finds_the_parent_of_a_later_task(rig: CdfRig) -> No
     assert order(rig)[-1] == ("w", EventKind.COMPLETE)
 
 
+async def test_a_new_process_finds_a_parent_that_nobody_tracks() -> None:
+    async with cdf_rig(workflows=True, exclude=["pumps"]) as rig:
+        for external_id in ("pumps", "orders"):
+            rig.simulator.add_transformation(external_id)
+        made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, 90_000)), ("gone", None)])
+        rig.clock.advance(7200)
+        made.tasks[1].job = late = rig.simulator.start_run("orders")
+        await rig.lives.follow(30)
+        parent = rig.lives.runs[str(late.id)].parent
+        assert parent is not None
+        assert parent.key == f"workflow/{made.id}"
+
+
 async def test_an_end_waits_for_children_whose_enrichment_takes_its_time(rig: CdfRig) -> None:
     made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, 5))])
     await rig.lives.cycle()
