@@ -113,7 +113,9 @@ class Flight:
         self._held[item.strand_id] = Held(item, ask_at)
 
     def answered(self, item: Outgoing) -> None:
+        """The sink is done with it, or we are with the sink."""
         self._sent.discard(item.strand_id)
+        self._held.pop(item.strand_id, None)
         self._asks.pop(item.strand_id, None)
 
     def landed(self, items: Iterable[Outgoing]) -> None:

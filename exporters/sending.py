@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -24,10 +24,20 @@ from exporters.tenure import Tenure
 
 _log = logging.getLogger("lineage.delivery")
 
-Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 STOPPED = Retry("this process stopped before an answer came", unanswered=True, sink_wide=False)
+_FORGOTTEN = Retry("the sink gave no outcome for this event", unanswered=True)
 _OVERDUE = 30.0
 """Seconds beyond its longest attempt after which a sink is taken to hang."""
+_CANCEL_WITHIN = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class _Attempt:
+    """A batch at the sink: what has no outcome yet, and what becomes of that if none comes."""
+
+    started: float
+    waiting: dict[int, Outgoing]
+    lost: Retry = _FORGOTTEN
 
 
 class Sending:
@@ -39,15 +49,14 @@ class Sending:
         health: Health,
         tenure: Tenure,
         *,
-        spawn: Spawn,
         verdict: Callable[[Verdict], None],
         drained: Callable[[], None],
     ) -> None:
         """`verdict` is told each final outcome of an attempt, `drained` that claimed events went out."""
         self._feed, self._flight, self._health, self._tenure = feed, flight, health, tenure
-        self._spawn, self._verdict, self._drained = spawn, verdict, drained
+        self._verdict, self._drained = verdict, drained
         self.bell = bell
-        self._tasks: dict[asyncio.Task[None], float] = {}
+        self._attempts: dict[asyncio.Task[None], _Attempt] = {}
         self._suspects: set[int] = set()
         """Strands whose event was in a batch that broke the sink: they go alone, so that one cannot fail many."""
 
@@ -58,12 +67,12 @@ class Sending:
         await self.bell.wait(self._patience())
 
     async def cancel(self) -> None:
-        """Stop waiting for outcomes; the events become unanswered retries."""
-        tasks = list(self._tasks)
+        """Stop waiting for outcomes; the events become unanswered retries. A sink that ignores this is left behind."""
+        tasks = list(self._attempts)
         for task in tasks:
-            task.cancel(STOPPED)
+            self._give_up(task, STOPPED)
         if tasks:
-            await asyncio.wait(tasks, timeout=1.0)
+            await asyncio.wait(tasks, timeout=_CANCEL_WITHIN)
 
     def _dispatch(self) -> None:
         now, circuit = self._feed.clock.monotonic(), self._health.circuit
@@ -80,52 +89,49 @@ class Sending:
         together = [item for item in items if item.strand_id not in self._suspects]
         alone = [[item] for item in items if item.strand_id in self._suspects]
         for batch in [together, *alone] if together else alone:
-            task = self._spawn(self._send(batch))
-            self._tasks[task] = self._feed.clock.monotonic()
+            attempt = _Attempt(self._feed.clock.monotonic(), {item.strand_id: item for item in batch})
+            task = asyncio.create_task(self._send(batch, attempt), name=f"send:{self._feed.name}")
+            self._attempts[task] = attempt
             task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        del self._tasks[task]
+        """Also for tasks that were cancelled before they began. One broken batch counts as one failure of the sink,
+        however many events were in it.
+        """
+        attempt = self._attempts.pop(task)
+        for number, item in enumerate(attempt.waiting.values()):
+            self._landed(item, replace(attempt.lost, sink_wide=attempt.lost.sink_wide and not number), attempt.started)
         self.bell.ring()
+
+    def _give_up(self, task: asyncio.Task[None], why: Retry) -> None:
+        self._attempts[task].lost = why
+        task.cancel()
 
     def _cancel_overdue(self) -> None:
         limit = self._feed.attempt_seconds + _OVERDUE
-        for task, started in self._tasks.items():
-            if self._feed.clock.monotonic() - started >= limit:
-                task.cancel(Retry(f"no outcome within {limit:.0f} s", unanswered=True))
+        for task, attempt in self._attempts.items():
+            if self._feed.clock.monotonic() - attempt.started >= limit:
+                self._give_up(task, Retry(f"no outcome within {limit:.0f} s", unanswered=True))
 
     def _patience(self) -> float | None:
         """Seconds until there may be something to do without a ring."""
         now, circuit = self._feed.clock.monotonic(), self._health.circuit
-        times = [started + self._feed.attempt_seconds + _OVERDUE for started in self._tasks.values()][:1]
+        times = [attempt.started + self._feed.attempt_seconds + _OVERDUE for attempt in self._attempts.values()][:1]
         if circuit.open:
             times += [circuit.probe_at] if circuit.probe is None and circuit.probe_at > now else []
         elif (ask_at := self._flight.next_ask()) is not None:
             times.append(ask_at)
         return max(0.001, min(times) - now) if times else None
 
-    async def _send(self, batch: Sequence[Outgoing]) -> None:
-        started = self._feed.clock.monotonic()
-        waiting = {item.strand_id: item for item in batch}
-        lost = Retry("the sink gave no outcome for this event", unanswered=True)
+    async def _send(self, batch: Sequence[Outgoing], attempt: _Attempt) -> None:
         passing(Point.BEFORE_SEND)
         try:
             async for item, outcome in self._feed.sink.send(batch):
-                if waiting.pop(item.strand_id, None) is not None:
-                    self._landed(item, outcome, started)
-        except asyncio.CancelledError as cancelled:
-            lost = next((why for why in cancelled.args if isinstance(why, Retry)), STOPPED)
-            raise
+                if attempt.waiting.pop(item.strand_id, None) is not None:
+                    self._landed(item, outcome, attempt.started)
         except Exception as error:  # noqa: BLE001 - the boundary of this task: a bug in a sink loses and wedges nothing
-            lost = replace(lost, cause=self._health.bug(error))
-            self._suspects.update(waiting)
-        finally:
-            self._lose(waiting.values(), lost, started)
-
-    def _lose(self, items: Iterable[Outgoing], lost: Retry, started: float) -> None:
-        """One broken batch counts as one failure of the sink, however many events were in it."""
-        for number, item in enumerate(items):
-            self._landed(item, replace(lost, sink_wide=lost.sink_wide and not number), started)
+            attempt.lost = replace(_FORGOTTEN, cause=self._health.bug(error))
+            self._suspects.update(attempt.waiting)
 
     def _landed(self, item: Outgoing, outcome: Outcome, started: float) -> None:
         self._judge(item, outcome)
@@ -163,7 +169,8 @@ class Sending:
         if result is SendResult.OK:
             now_ms = to_ms(self._feed.clock.now())
             fresh, late = (max(0, now_ms - ms) / 1000 for ms in (item.happened_at, item.committed_at))
-            report = SendReport(self._feed.name, item.source_id, item.kind, result, seconds, fresh, late)
+            run_id = run_uuid(item)
+            report = SendReport(self._feed.name, item.source_id, item.kind, result, seconds, fresh, late, run_id)
         else:
             report = SendReport(self._feed.name, item.source_id, item.kind, result, seconds)
         self._feed.observer.sent(report)

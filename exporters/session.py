@@ -1,7 +1,7 @@
 """The loops of one sink while this process holds the sink's lease, and their orderly end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from collector.errors import LeaseLost
@@ -45,7 +45,6 @@ class Session:
             self.flight,
             health,
             tenure,
-            spawn=self._group.create_task,
             verdict=self._take_in,
             drained=self._claiming.bell.ring,
         )
@@ -83,23 +82,22 @@ class Session:
         unsubscribe = self._feed.store.on_commit(self.hint, News.EVENTS)
         try:
             async with self._group:
-                claiming = self._keep("claim", self._claiming.step)
-                rechecking = [self._keep("recheck", self._rechecks.step)] if self._feed.sink.rechecks else []
-                working = [
-                    self._keep("send", self._sending.step),
-                    self._keep("settle", self._settle),
-                    self._keep("lease", self._tenure.step),
-                ]
+                sending = self._keep("send", self._sending.step)
+                working = [self._keep("settle", self._settle), self._keep("lease", self._tenure.step)]
+                seeking = [self._keep("claim", self._claiming.step)]
+                if self._feed.sink.rechecks:
+                    seeking.append(self._keep("recheck", self._rechecks.step))
                 while self._stop_at is None:
                     await self._stopping.wait()
-                for task in (claiming, *rechecking):
-                    task.cancel()
-                clean = await self._wind_down(self._stop_at)
-                for task in working:
-                    task.cancel()
+                _cancel(seeking)
+                await self._let_come_in(self._stop_at)
+                _cancel([sending])
+                clean = await self._write_down_the_rest(self._stop_at)
+                _cancel(working)
             return clean
         finally:
             unsubscribe()
+            await self._sending.cancel()
 
     def _keep(self, part: str, step: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         return self._group.create_task(self._forever(part, step), name=f"{part}:{self._feed.name}")
@@ -140,19 +138,27 @@ class Session:
         for part in (self._claiming, self._sending, self._rechecks):
             part.bell.ring()
 
-    async def _wind_down(self, at: float) -> bool:
-        """Let what is in flight come in, then write the rest down as unanswered."""
-        flight, now = self.flight, self._feed.clock.monotonic()
-        flight.put_back()
-        await self._until(lambda: flight.empty, at - min(_RESERVE, (at - now) / 4))
+    async def _let_come_in(self, at: float) -> None:
+        """What is in flight has most of the grace period to get its outcome."""
+        self.flight.put_back()
+        reserve = min(_RESERVE, (at - self._feed.clock.monotonic()) / 4)
+        await self._until(lambda: self.flight.empty, at - reserve)
+
+    async def _write_down_the_rest(self, at: float) -> bool:
+        """As unanswered; True when nothing of it is in flight at the sink any more."""
         await self._sending.cancel()
-        abandoned = flight.held()
-        for item in abandoned:
-            flight.answered(item)
+        left_there = self.flight.held()
+        for item in left_there:
+            self.flight.answered(item)
             self._take_in(Verdict(item, STOPPED, self._feed.time.now_ms()))
-        await self._until(lambda: flight.empty, at)
-        return flight.empty and not abandoned
+        await self._until(lambda: self.flight.empty, at)
+        return self.flight.empty and not left_there
 
     async def _until(self, calm: Callable[[], bool], at: float) -> None:
         while not calm() and (left := at - self._feed.clock.monotonic()) > 0:
             await self._calm.wait(left)
+
+
+def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
