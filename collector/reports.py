@@ -61,6 +61,14 @@ class SkipReport:
     count: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class LeaseReport:
+    """`lease` is `source:NAME` or `sink:NAME`; `held` says whether this process holds it."""
+
+    lease: str
+    held: bool
+
+
 class Observer(Protocol):
     """Hears of each report. Called on the event loop; must be quick and must not raise."""
 
@@ -68,3 +76,4 @@ class Observer(Protocol):
     def requested(self, report: RequestReport) -> None: ...
     def committed(self, report: EventReport) -> None: ...
     def skipped(self, report: SkipReport) -> None: ...
+    def lease(self, report: LeaseReport) -> None: ...

@@ -18,11 +18,12 @@ from collector.ledger.leases import Lease
 from collector.ledger.parked import RetryAnswer
 from collector.ledger.store import Store
 from collector.logs import fields
+from collector.reports import LeaseReport
 from exporters.bell import Bell
 from exporters.circuit import Random, pause_after
 from exporters.feed import Feed
 from exporters.health import Health
-from exporters.reports import DeliveryObserver, LeaseReport, SinkState, SinkStatus
+from exporters.reports import DeliveryObserver, SinkState, SinkStatus
 from exporters.session import Session
 from exporters.sink import Sink
 from exporters.tenure import MARGIN, Tenure

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from collector.model import EventKind
+from collector.reports import LeaseReport
 
 
 class SendResult(StrEnum):
@@ -19,7 +20,7 @@ class SendResult(StrEnum):
 @dataclass(frozen=True, slots=True)
 class SendReport:
     """One attempt ended. `seconds` from hand-over to outcome; `freshness` from the event's own time and `latency` from
-    its commit to the acknowledgement, both None unless it was acknowledged.
+    its commit to the acknowledgement; both and `run_id` are None unless it was acknowledged.
     """
 
     sink: str
@@ -29,6 +30,7 @@ class SendReport:
     seconds: float
     freshness: float | None = None
     latency: float | None = None
+    run_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,6 @@ class RecheckReport:
 
     sink: str
     settled: bool
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseReport:
-    lease: str
-    held: bool
 
 
 class DeliveryObserver(Protocol):

@@ -62,16 +62,17 @@ class Requested:
             return False
         return bool(claimed)
 
-    async def _done(self, request: Request) -> tuple[RequestState, dict[str, str]]:
+    async def _done(self, request: Request) -> tuple[RequestState, dict[str, str | int]]:
+        """How many events became what."""
         wanted = json.loads(request.body).get("run_id")
         listed = await self._store.read(parked.listing, PARKED_AT_ONCE, sink_id=self._sink_id)
         chosen = [event for event in reversed(listed) if wanted is None or event.run_uuid == wanted]
         if not chosen:
             return RequestState.FAILED, {"error": "nothing is parked there" + (f" of run {wanted}" if wanted else "")}
         became = Counter([await self._one(request.kind, event) for event in chosen])
-        return RequestState.DONE, {"done": ", ".join(f"{count} {what}" for what, count in sorted(became.items()))}
+        return RequestState.DONE, dict(sorted(became.items()))
 
     async def _one(self, kind: RequestKind, event: ParkedEvent) -> str:
         if kind is RequestKind.RETRY:
-            return str((await self._delivery.retry_parked(event.strand_id, event.seq)).value)
-        return "dropped" if await self._delivery.drop_parked(event.strand_id, event.seq) else "not parked"
+            return str((await self._delivery.retry_parked(event.strand_id, event.seq)).value).replace(" ", "_")
+        return "dropped" if await self._delivery.drop_parked(event.strand_id, event.seq) else "not_parked"

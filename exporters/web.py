@@ -1,6 +1,7 @@
 """What this process shows over HTTP: metrics, health, status and a landing page. No request here asks anybody else."""
 
 import asyncio
+import gzip
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -8,8 +9,8 @@ from typing import Any
 
 import orjson
 from aiohttp import web
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import choose_encoder, gzip_accepted
+from prometheus_client.registry import Collector
 
 from collector import __version__
 
@@ -21,10 +22,11 @@ class Pages:
     """Where the pages get their facts.
 
     `faults` says why this process should be restarted (a stuck loop, a dead task), `unready` why it should get no
-    traffic yet; both answer at once. `status` is what `/status.json` shows.
+    traffic yet; both answer at once. `status` is what `/status.json` shows: lists of rows under `sources` and `sinks`,
+    and a mapping under `ledger`. `metrics` are all series of the moment. None of the four raises.
     """
 
-    registry: CollectorRegistry
+    metrics: Callable[[], Awaitable[Collector]]
     faults: Callable[[], list[str]]
     unready: Callable[[], list[str]]
     status: Callable[[], Awaitable[Status]]
@@ -32,10 +34,11 @@ class Pages:
 
 def application(pages: Pages) -> web.Application:
     app = web.Application(client_max_size=64 * 1024)
+    alone = asyncio.Semaphore(1)
     app.add_routes(
         [
             web.get("/", lambda _: _landing(pages)),
-            web.get("/metrics", lambda request: _metrics(pages, request)),
+            web.get("/metrics", lambda request: _metrics(pages, alone, request)),
             web.get("/status.json", lambda _: _status(pages)),
         ]
     )
@@ -50,7 +53,11 @@ async def serve(pages: Pages, host: str, port: int) -> tuple[web.AppRunner, int]
     """Listen; the port really taken is returned (0 asks for a free one). Raises OSError when it is taken."""
     runner = web.AppRunner(application(pages), access_log=None, shutdown_timeout=2.0)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError:
+        await runner.cleanup()
+        raise
     return runner, runner.addresses[0][1]
 
 
@@ -59,13 +66,30 @@ async def _verdict(reasons: list[str]) -> web.Response:
     return web.Response(text=text, status=503 if reasons else 200)
 
 
-async def _metrics(pages: Pages, request: web.Request) -> web.Response:
-    """Rendered in a thread: 10,000 series take 0.1 s, which would hold up polling and sending."""
-    encoder, content_type = choose_encoder(request.headers.get("Accept", ""))
-    body = await asyncio.to_thread(encoder, pages.registry)
-    answer = web.Response(body=body, headers={"Content-Type": content_type})
-    answer.enable_compression()
-    return answer
+async def _metrics(pages: Pages, alone: asyncio.Semaphore, request: web.Request) -> web.Response:
+    """Rendered in a thread: 10,000 series take 0.1 s, which would hold up polling and sending. One after the other, so
+    that any number of scrapes takes one thread.
+    """
+    encode, content_type = _encoder(request.headers.get("Accept", ""))
+    compress = gzip_accepted(request.headers.get("Accept-Encoding", ""))
+    async with alone:
+        shown = await pages.metrics()
+        body = await asyncio.to_thread(_rendered, encode, shown, compress=compress)
+    headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+    return web.Response(body=body, headers=headers | ({"Content-Encoding": "gzip"} if compress else {}))
+
+
+def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    """Plain text for whoever asks in a way that the library cannot read, such as `version=new`."""
+    try:
+        return choose_encoder(accept if accept.isascii() else "")
+    except (TypeError, ValueError):
+        return choose_encoder("")
+
+
+def _rendered(encode: Callable[[Collector], bytes], shown: Collector, *, compress: bool) -> bytes:
+    body = encode(shown)
+    return gzip.compress(body, compresslevel=4) if compress else body
 
 
 async def _status(pages: Pages) -> web.Response:
@@ -75,11 +99,11 @@ async def _status(pages: Pages) -> web.Response:
 
 async def _landing(pages: Pages) -> web.Response:
     status = await pages.status()
-    tables = "".join(_table(kind, status.get(kind, [])) for kind in ("sources", "sinks"))
+    tables = "".join(_table(kind, status[kind]) for kind in ("sources", "sinks")) + _table("ledger", [status["ledger"]])
     return web.Response(text=_PAGE.format(version=escape(__version__), tables=tables), content_type="text/html")
 
 
-def _table(kind: str, rows: list[dict[str, Any]]) -> str:
+def _table(title: str, rows: list[dict[str, Any]]) -> str:
     if not rows:
         return ""
     columns = list(rows[0])
@@ -87,7 +111,7 @@ def _table(kind: str, rows: list[dict[str, Any]]) -> str:
     body = "".join(
         "<tr>" + "".join(f"<td>{_cell(row.get(column))}</td>" for column in columns) + "</tr>" for row in rows
     )
-    return f"<h2>{escape(kind.capitalize())}</h2><table><tr>{head}</tr>{body}</table>"
+    return f"<h2>{escape(title.capitalize())}</h2><table><tr>{head}</tr>{body}</table>"
 
 
 def _cell(value: object) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from collector.app import control, loading
 from collector.app.control import Told
 from collector.app.looking import source_id
 from collector.app.service import Service
-from collector.errors import ConfigurationError
+from collector.app.showing import printable
+from collector.errors import ConfigurationError, LineageError
 from collector.ledger import runs
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.store import Store
@@ -35,14 +36,14 @@ def watch(config: Path, source: str, key: str, options: Mapping[str, str], *, wa
     return asyncio.run(_of_source(config, source, RequestKind.WATCH, body, wait=wait, as_json=as_json))
 
 
-def parked(config: Path, what: str, sink: str, run_id: str | None) -> int:
+def parked(config: Path, kind: RequestKind, sink: str, run_id: str | None, *, as_json: bool) -> int:
+    """0 done, 1 when nothing is parked there or it could not be done."""
     settings = loading.load(config)
     if settings.sink(sink) is None:
         raise ConfigurationError([_unknown("sink", sink, [each.name for each in settings.sinks])])
-    kind = RequestKind.RETRY if what == "retry" else RequestKind.DROP
     told = asyncio.run(_asked(settings, f"sink:{sink}", kind, {"run_id": run_id}))
-    print(_sentence(told))
-    return 0 if told.state is RequestState.DONE else 1
+    words = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in told.answer.items())
+    return _report(told, words, {}, as_json=as_json)
 
 
 async def _of_source(
@@ -58,13 +59,16 @@ async def _of_source(
     else:
         async with _alone(settings) as service:
             told = await service.ask(target, kind, body)
-            run = await _followed(service.store, source, told) if wait else None
-            if wait:
-                await service.drained()
-    _report(told, run, as_json=as_json)
-    if told.state is not RequestState.DONE:
-        return 1
-    return 0 if run is None or run.state is RunState.SUCCEEDED else 1
+            run = await _followed(service.store, source, told, lambda: True) if wait else None
+            if wait and not await service.drained():
+                print("some events wait in the ledger: they are sent when the service runs", file=sys.stderr)
+    state = run.state.value if run is not None else told.answer.get("state")
+    words = "run {key} ({run_id}) of {job}: {state}".format_map({**_NO_RUN, **told.answer, "state": state})
+    failed = _report(told, words, {"state": state}, as_json=as_json)
+    return failed or int(run is not None and run.state is not RunState.SUCCEEDED)
+
+
+_NO_RUN = dict.fromkeys(("key", "run_id", "job"), "-")
 
 
 async def _asked(settings: Settings, target: str, kind: RequestKind, body: Mapping[str, Any]) -> Told:
@@ -85,13 +89,15 @@ def _alone(settings: Settings) -> Service:
 async def _followed_beside(settings: Settings, source: str, told: Told) -> Run | None:
     store = await asyncio.to_thread(Store.open_readonly, settings.ledger.path)
     try:
-        return await _followed(store, source, told)
+        return await _followed(store, source, told, lambda: control.is_alive(settings.control_path))
     finally:
         await store.close()
 
 
-async def _followed(store: Store, source: str, told: Told) -> Run | None:
-    """The run once it ended or was given up; None when there is no run to follow."""
+async def _followed(store: Store, source: str, told: Told, alive: Callable[[], bool]) -> Run | None:
+    """The run once it ended or was given up; None when there is no run to follow. Raises `LineageError` when nobody is
+    `alive` who could see it end.
+    """
     if told.state is not RequestState.DONE:
         return None
     key, number = told.answer["key"], await store.read(source_id, source)
@@ -100,25 +106,26 @@ async def _followed(store: Store, source: str, told: Told) -> Run | None:
         run = (await store.read(runs.by_keys, number, [key])).get(key)
         if run is not None and run.raw_state != shown:
             shown = run.raw_state
-            print(f"{run.seen_at.strftime('%H:%M:%S')} {run.state.value} ({run.raw_state})", file=sys.stderr)
+            words = f"{run.seen_at.strftime('%H:%M:%S')} {run.state.value} ({shown})"
+            print(printable(words), file=sys.stderr)
         if run is not None and not run.open:
             return run
+        if not alive():
+            raise LineageError(f"the service stopped while run {key} was followed; it goes on when the service runs")
         await asyncio.sleep(LOOK)
 
 
-def _report(told: Told, run: Run | None, *, as_json: bool) -> None:
-    state = run.state.value if run is not None else told.answer.get("state")
+def _report(told: Told, words: str, more: Mapping[str, Any], *, as_json: bool) -> int:
+    """Say what became of the request; the exit code."""
+    done = told.state is RequestState.DONE
     if as_json:
-        body = {"request": told.state.value, **told.answer, "state": state}
+        body = {"request": told.state.value, **told.answer, **more}
         print(orjson.dumps(body, option=orjson.OPT_INDENT_2).decode())
-    elif told.state is RequestState.DONE:
-        print(f"run {told.answer['key']} ({told.answer['run_id']}) of {told.answer['job']}: {state}")
+    elif done:
+        print(printable(words))
     else:
-        print(f"error: {_sentence(told)}", file=sys.stderr)
-
-
-def _sentence(told: Told) -> str:
-    return str(told.answer.get("error") or told.answer.get("done") or told.state.value)
+        print(f"error: {printable(str(told.answer.get('error') or told.state.value))}", file=sys.stderr)
+    return 0 if done else 1
 
 
 def _unknown(kind: str, name: str, known: list[str]) -> str:

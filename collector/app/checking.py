@@ -2,29 +2,33 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from collector.app import building, loading
 from collector.app.showing import show
-from collector.clock import SystemClock
-from collector.errors import ConfigurationError
+from collector.clock import Clock, SystemClock
 from collector.logs import set_up
+from config.advice import advice
 from config.settings import Settings
 
 PATIENCE = 90.0
 COLUMNS = ("part", "subject", "ok", "detail", "remedy")
+
+Row = dict[str, Any]
+Check = Callable[[], Awaitable[Sequence[Any]]]
+Close = Callable[[], Awaitable[None]]
 
 
 def run(config: Path, *, offline: bool, as_json: bool) -> int:
     """0: all works, 1: something does not, 2: the configuration is wrong (raised)."""
     settings = loading.load(config)
     set_up("critical", "auto")
-    if offline:
-        rows = [{"part": "configuration", "subject": str(config), "ok": True, "detail": _counted(settings)}]
-    else:
-        rows = asyncio.run(_all(settings))
+    rows = _of_configuration(config, settings)
+    if not offline:
+        rows += asyncio.run(_all(settings, SystemClock()))
     show(rows, COLUMNS, as_json=as_json, nothing="nothing to check")
     bad = sum(not row["ok"] for row in rows)
     if bad and not as_json:
@@ -32,36 +36,36 @@ def run(config: Path, *, offline: bool, as_json: bool) -> int:
     return 1 if bad else 0
 
 
-def _counted(settings: Settings) -> str:
-    return f"valid: {len(settings.sources)} sources, {len(settings.sinks)} sinks"
+def _of_configuration(config: Path, settings: Settings) -> list[Row]:
+    """It is valid, or it would not be here; what is risky about it is told."""
+    counted = f"valid: {len(settings.sources)} sources, {len(settings.sinks)} sinks"
+    told = [_row("configuration", "advice", True, words) for words in advice(settings)]
+    return [_row("configuration", str(config), True, counted), *told]
 
 
-async def _all(settings: Settings) -> list[dict[str, Any]]:
-    clock = SystemClock()
-    parts: list[Awaitable[list[dict[str, Any]]]] = []
+async def _all(settings: Settings, clock: Clock) -> list[Row]:
+    parts: list[tuple[str, Check, Close]] = []
     for source in settings.sources:
         platform = building.platform(source, clock, lambda _: None)
-        parts.append(_one(f"source {source.name}", platform.check, platform.close))
+        parts.append((f"source {source.name}", platform.check, platform.close))
     for each in settings.sinks:
         sink = building.sink(each, clock)
-        parts.append(_one(f"sink {each.name}", sink.check, lambda sink=sink: sink.close(5.0)))  # type: ignore[misc]
-    return [row for rows in await asyncio.gather(*parts) for row in rows]
+        parts.append((f"sink {each.name}", sink.check, partial(sink.close, 5.0)))
+    return [row for rows in await asyncio.gather(*(_one(*part) for part in parts)) for row in rows]
 
 
-async def _one(
-    part: str, check: Callable[[], Awaitable[list[Any]]], close: Callable[[], Awaitable[None]]
-) -> list[dict[str, Any]]:
+async def _one(part: str, check: Check, close: Close) -> list[Row]:
     try:
         async with asyncio.timeout(PATIENCE):
-            findings = await check()
+            found = [_row(part, each.subject, each.ok, each.detail, each.remedy) for each in await check()]
     except TimeoutError:
-        detail = f"no verdict within {PATIENCE:.0f} s"
-        return [{"part": part, "subject": "check", "ok": False, "detail": detail, "remedy": "look at the network"}]
-    except ConfigurationError as error:
-        return [{"part": part, "subject": "configuration", "ok": False, "detail": str(error), "remedy": None}]
+        found = [_row(part, "check", False, f"no verdict within {PATIENCE:.0f} s", "look at the network")]
+    except Exception as error:  # noqa: BLE001 - the boundary of one part: the others are told all the same
+        found = [_row(part, "check", False, f"{type(error).__name__}: {error}", "this is a bug of this program")]
     finally:
         await close()
-    return [
-        {"part": part, "subject": each.subject, "ok": each.ok, "detail": each.detail, "remedy": each.remedy}
-        for each in findings
-    ]
+    return found
+
+
+def _row(part: str, subject: str, ok: bool, detail: str, remedy: str | None = None) -> Row:
+    return {"part": part, "subject": subject, "ok": ok, "detail": detail, "remedy": remedy}

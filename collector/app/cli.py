@@ -126,7 +126,9 @@ def watch(
 
 @app.command(epilog="Example: lineage-collector status --json")
 def status(config: Config = DEFAULT_CONFIG, *, as_json: Json = False) -> None:
-    """Say how each source and sink is: state, last success, lag, pending, parked, and what is wrong."""
+    """Say how each source and sink is: state, last success, lag, pending, parked, and what is wrong. Exit 0: all is well,
+    1: something is wrong or no service runs.
+    """
     from collector.app import reading
 
     sys.exit(reading.status(config, as_json=as_json))
@@ -168,11 +170,14 @@ def parked_retry(
     sink: str,
     config: Config = DEFAULT_CONFIG,
     run_id: Annotated[str | None, typer.Option("--run", help="Only the events of this run id.")] = None,
+    *,
+    as_json: Json = False,
 ) -> None:
     """Send the parked events of SINK again, but for those that a later event of their run has superseded."""
     from collector.app import asking
+    from collector.ledger.requests import RequestKind
 
-    sys.exit(asking.parked(config, "retry", sink, run_id))
+    sys.exit(asking.parked(config, RequestKind.RETRY, sink, run_id, as_json=as_json))
 
 
 @parked_app.command("drop", epilog="Example: lineage-collector parked drop marquez --run 5f0f1e9e-...")
@@ -180,11 +185,14 @@ def parked_drop(
     sink: str,
     config: Config = DEFAULT_CONFIG,
     run_id: Annotated[str | None, typer.Option("--run", help="Only the events of this run id.")] = None,
+    *,
+    as_json: Json = False,
 ) -> None:
     """Forget the parked events of SINK."""
     from collector.app import asking
+    from collector.ledger.requests import RequestKind
 
-    sys.exit(asking.parked(config, "drop", sink, run_id))
+    sys.exit(asking.parked(config, RequestKind.DROP, sink, run_id, as_json=as_json))
 
 
 @app.command(epilog="Example: lineage-collector simulate marquez --port 5000")

@@ -3,8 +3,13 @@
 Only who may open the socket (mode 0600, beside the ledger) may ask.
 """
 
+import errno
+import logging
 import os
+import socket
+import stat
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +18,16 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from collector.errors import LineageError
+from collector.errors import ConfigurationError, LineageError
 from collector.ledger.requests import RequestKind, RequestState
+from collector.logs import fields
+
+log = logging.getLogger("lineage.control")
+
+ANSWERS_WITHIN = 120.0
+"""Seconds for one request: a platform has 90 to start a run."""
+STATUS_WITHIN = 15.0
+_NOBODY = {errno.ENOENT, errno.ECONNREFUSED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,49 +50,99 @@ class Control:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        """A socket that a killed process left is replaced: whoever holds the ledger's lock is the only service."""
-        self._path.unlink(missing_ok=True)
+        """A socket that a killed process left is replaced: whoever holds the ledger's lock is the only service. Raises
+        `ConfigurationError` where there can be no socket.
+        """
         app = web.Application()
         app.add_routes([web.post("/requests", self._request), web.get("/status.json", self._told)])
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await self._runner.setup()
-        mask = os.umask(0o177)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
         try:
-            await web.UnixSite(self._runner, str(self._path)).start()
-        finally:
-            os.umask(mask)
+            await web.SockSite(runner, _bound(self._path)).start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
 
     async def stop(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
-        self._path.unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
+            self._runner = None
 
     async def _request(self, request: web.Request) -> web.Response:
-        asked = await request.json()
-        told = await self._ask(asked["target"], RequestKind(asked["kind"]), asked["body"])
-        body = {"state": told.state.value, "answer": dict(told.answer)}
-        return web.Response(body=orjson.dumps(body), content_type="application/json")
+        try:
+            asked = orjson.loads(await request.read())
+            target, kind, body = str(asked["target"]), RequestKind(asked["kind"]), dict(asked["body"])
+        except (ValueError, TypeError, KeyError) as error:
+            log.warning("control.unreadable", extra=fields(cause=str(error)))
+            return web.Response(text="a request has a target, a kind and a body", status=400)
+        told = await self._ask(target, kind, body)
+        answer = {"state": told.state.value, "answer": dict(told.answer)}
+        return web.Response(body=orjson.dumps(answer), content_type="application/json")
 
     async def _told(self, _: web.Request) -> web.Response:
         return web.Response(body=orjson.dumps(await self._status()), content_type="application/json")
 
 
+def _bound(path: Path) -> socket.socket:
+    """A socket that nobody else can open, as its mode is set before it listens."""
+    try:
+        if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
+            raise ConfigurationError(
+                [f"control_socket: there is a file at {path} that is no socket; give another path"]
+            )
+        path.unlink(missing_ok=True)
+        made = socket.socket(socket.AF_UNIX)
+        try:
+            made.bind(str(path))
+            path.chmod(0o600)
+        except BaseException:
+            made.close()
+            raise
+    except OSError as error:
+        raise ConfigurationError([f"control_socket: {path} cannot be made: {error.strerror}"]) from error
+    return made
+
+
+def is_alive(path: Path) -> bool:
+    """Whether a service listens there."""
+    with closing(socket.socket(socket.AF_UNIX)) as trial:
+        return trial.connect_ex(os.fsencode(path)) == 0
+
+
+async def status(path: Path) -> dict[str, Any] | None:
+    """What the service that listens there says of itself; None when no service listens."""
+    told: dict[str, Any] | None = await _call(path, "GET", "/status.json", None, STATUS_WITHIN)
+    return told
+
+
 async def ask(path: Path, target: str, kind: RequestKind, body: Mapping[str, Any]) -> Told | None:
     """Ask the service that listens there and wait for the answer; None when no service listens."""
-    if not path.exists():
-        return None
+    asked = {"target": target, "kind": kind.value, "body": dict(body)}
+    told = await _call(path, "POST", "/requests", asked, ANSWERS_WITHIN + 10.0)
+    return None if told is None else Told(RequestState(told["state"]), told["answer"])
+
+
+async def _call(path: Path, method: str, route: str, body: Mapping[str, Any] | None, within: float) -> Any:
+    """Raises `LineageError` for a service that listens and gives no good answer."""
+    limit = aiohttp.ClientTimeout(total=within)
     try:
         async with (
-            aiohttp.ClientSession(
-                connector=aiohttp.UnixConnector(str(path)), timeout=aiohttp.ClientTimeout(total=120)
-            ) as session,
-            session.post(
-                "http://service/requests", json={"target": target, "kind": kind.value, "body": dict(body)}
-            ) as answer,
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path)), timeout=limit) as session,
+            session.request(method, f"http://service{route}", json=body) as answer,
         ):
             if answer.status != 200:
-                raise LineageError(f"the running service refused the request: {answer.status} {await answer.text()}")
-            told = await answer.json()
-    except aiohttp.ClientConnectorError:
-        return None
-    return Told(RequestState(told["state"]), told["answer"])
+                raise LineageError(f"the running service answered {answer.status}: {await answer.text()}")
+            return await answer.json()
+    except aiohttp.ClientConnectorError as error:
+        if error.os_error.errno in _NOBODY:
+            return None
+        raise LineageError(f"the service at {path} cannot be asked: {error.os_error.strerror}") from error
+    except TimeoutError as error:
+        raise LineageError(f"the service at {path} gave no answer within {within:.0f} s; is it frozen?") from error
+    except aiohttp.ClientError as error:
+        raise LineageError(
+            f"the service at {path} ended before it answered ({type(error).__name__}); what was asked may have happened: "
+            "look at `lineage-collector runs` once it runs again"
+        ) from error

@@ -1,11 +1,15 @@
-"""Keeps the ledger inside its limits: says when it is full, forgets what is old."""
+"""Keeps the ledger inside its limits: says when it is full, forgets what is old, notices when it does not answer."""
 
 import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
 from collector.clock import Clock, to_ms
-from collector.ledger import upkeep
+from collector.errors import LedgerError
+from collector.ledger import reading, upkeep
 from collector.ledger.store import Store
 from collector.ledger.upkeep import Size
 from collector.logs import fields
@@ -15,41 +19,104 @@ log = logging.getLogger("lineage.ledger")
 
 LOOK = 10.0
 SWEEP_EVERY = 3600.0
+EARLY_SWEEP_EVERY = 60.0
+"""While the ledger is full and sinks catch up: a sweep of a full gigabyte takes some seconds of writes."""
+ROOM = 0.95
+"""Share of the limit below which a full ledger has room again, so that polling does not stop and go."""
+STUCK_AFTER = 60.0
 FURTHEST = timedelta(hours=2)
 """No back-off and no schedule of ours reaches further; what is due later comes from a clock that ran ahead."""
 
 
 class Housekeeper:
-    """`full` is why polling pauses, None while there is room."""
+    """`full` is why polling pauses, None while there is room; `trouble` why the ledger could not be kept, None while it
+    can. `expected_by` is when, by the monotonic clock, the ledger should have answered again: liveness looks at it.
+    """
 
     def __init__(
         self, settings: Ledger, store: Store, clock: Clock, lookbacks: Callable[[], Mapping[int, timedelta]]
     ) -> None:
         self._settings, self._store, self._clock, self._lookbacks = settings, store, clock, lookbacks
         self.full: str | None = None
+        self.trouble: str | None = None
         self.size = Size(0, 0)
         self.limit = int(settings.max_size)
-        self._swept = float("-inf")
+        self.expected_by = clock.monotonic() + STUCK_AFTER
+        self._swept = self._swept_early = float("-inf")
+        self._owed = 0
+        self._pulled_in = False
 
     async def run(self) -> None:
-        now_ms = to_ms(self._clock.now())
-        if moved := await self._store.write(upkeep.pull_in, now_ms, now_ms + int(FURTHEST.total_seconds() * 1000)):
-            log.warning("ledger.clock", extra=fields(moved=moved, cause="due times lay further ahead than can be"))
+        """Until cancelled. What the ledger cannot do now is tried again."""
         while True:
-            await self.look()
-            if self._clock.monotonic() - self._swept >= SWEEP_EVERY:
-                await self.sweep(self._settings.retention)
-                self._swept = self._clock.monotonic()
+            try:
+                await self._round()
+            except (LedgerError, SQLAlchemyError) as error:
+                self._failed(error)
             await self._clock.sleep(LOOK)
 
     async def look(self) -> None:
         """Measure, and forget early what every sink has when the limit is reached."""
-        over = await self._store.read(upkeep.over_limit, self.limit)
-        if over and self.full is None:
+        await self._measure()
+        if self._over and await self._is_worth_a_sweep():
             await self.sweep(timedelta())
-            over = await self._store.read(upkeep.over_limit, self.limit)
+            await self._measure()
+        self._say(self._reason() if self._over else None)
+
+    async def sweep(self, retention: timedelta) -> None:
+        """Forget what is older than `retention`, in short steps so that polls and settles come between."""
+        now = self._clock.now()
+        kept_since = to_ms(now - self._settings.parked_retention)
+        events = await self._sweep_events(to_ms(now - retention))
+        runs = await self._sweep_runs(retention)
+        parked = await self._sweep_parked(kept_since)
+        await self._store.write(upkeep.prune, kept_since)
+        await self._store.compact(256)
+        told = fields(events=events, runs=runs, parked=parked or None)
+        (log.warning if parked else log.info)("ledger.swept", extra=told)
+
+    async def _round(self) -> None:
+        if not self._pulled_in:
+            await self._pull_in()
+        await self.look()
+        if self._clock.monotonic() - self._swept >= SWEEP_EVERY:
+            await self.sweep(self._settings.retention)
+            self._swept = self._clock.monotonic()
+        if self.trouble is not None:
+            log.info("ledger.recovered", extra=fields(former=self.trouble))
+            self.trouble = None
+
+    async def _pull_in(self) -> None:
+        now_ms = to_ms(self._clock.now())
+        if moved := await self._store.write(upkeep.pull_in, now_ms, now_ms + int(FURTHEST.total_seconds() * 1000)):
+            log.warning("ledger.clock", extra=fields(moved=moved, cause="due times lay further ahead than can be"))
+        self._pulled_in = True
+
+    def _failed(self, error: Exception) -> None:
+        self.trouble = str(error)
+        log.error("ledger.trouble", extra=fields(cause=self.trouble, then=f"tried again in {LOOK:.0f} s"))
+
+    def _came_round(self) -> None:
+        self.expected_by = self._clock.monotonic() + LOOK + STUCK_AFTER
+
+    async def _measure(self) -> None:
+        """An empty write goes along: it needs the writer's thread and the file's lock, and no sync of the disk."""
         self.size = await self._store.read(upkeep.size)
-        self._say(self._reason() if over else None)
+        await self._store.write(_nothing)
+        self._came_round()
+
+    @property
+    def _over(self) -> bool:
+        return self.size.used >= (self.limit if self.full is None else self.limit * ROOM)
+
+    async def _is_worth_a_sweep(self) -> bool:
+        """Not while nothing was delivered since the last one, or every ten seconds of a catching up."""
+        owed = await self._store.read(_owed)
+        early = self._clock.monotonic() - self._swept_early < EARLY_SWEEP_EVERY
+        if self.full is not None and (early or owed >= self._owed):
+            return False
+        self._swept_early, self._owed = self._clock.monotonic(), owed
+        return True
 
     def _reason(self) -> str:
         return f"the ledger is full ({self.size.used:,} of {self.limit:,} bytes are owed to sinks); polling pauses"
@@ -61,22 +128,15 @@ class Housekeeper:
             log.info("ledger.room", extra=fields(used=self.size.used, limit=self.limit))
         self.full = full
 
-    async def sweep(self, retention: timedelta) -> None:
-        """Forget what is older than `retention`, in short steps so that polls and settles come between."""
-        now = self._clock.now()
+    async def _sweep_events(self, before: int) -> int:
         removed, after = 0, 0
         while True:
-            swept = await self._store.write(upkeep.expire_events, after, to_ms(now - retention))
+            swept = await self._store.write(upkeep.expire_events, after, before)
+            self._came_round()
             removed += swept.removed
             if swept.after is None:
-                break
+                return removed
             after = swept.after
-        removed_runs = await self._sweep_runs(retention)
-        parked = await self._store.write(upkeep.expire_parked, to_ms(now - self._settings.parked_retention))
-        await self._store.write(upkeep.prune, to_ms(now - self._settings.parked_retention))
-        await self._store.compact(256)
-        told = fields(events=removed, runs=removed_runs, parked=sum(parked.values()) or None)
-        (log.warning if parked else log.info)("ledger.swept", extra=told)
 
     async def _sweep_runs(self, retention: timedelta) -> int:
         """A run is kept twice as long as its source looks back: it is what makes a repeated observation silent."""
@@ -88,7 +148,24 @@ class Housekeeper:
         removed, after = 0, 0
         while True:
             swept = await self._store.write(upkeep.expire_runs, after, before)
+            self._came_round()
             removed += swept.removed
             if swept.after is None:
                 return removed
             after = swept.after
+
+    async def _sweep_parked(self, before: int) -> int:
+        removed = 0
+        while gone := sum((await self._store.write(upkeep.expire_parked, before)).values()):
+            self._came_round()
+            removed += gone
+        return removed
+
+
+def _nothing(_: Connection) -> None:
+    """Shows that the ledger can be written."""
+
+
+def _owed(conn: Connection) -> int:
+    """Events that keep their room, as sinks have not got them."""
+    return sum(row.pending + row.parked for row in reading.sinks(conn))

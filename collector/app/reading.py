@@ -2,21 +2,22 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import aiohttp
 from sqlalchemy import Connection
 
-from collector.app import loading
+from collector.app import control, loading
 from collector.app.looking import source_id
 from collector.app.looking import status as looked
 from collector.app.showing import moment, show
 from collector.clock import SystemClock
 from collector.errors import ConfigurationError
 from collector.ledger import parked as parking
-from collector.ledger import reading
+from collector.ledger import reading, upkeep
 from collector.ledger.store import Store
 from collector.model import RunState
 from config.settings import Settings
@@ -25,19 +26,32 @@ T = TypeVar("T")
 
 
 def status(config: Path, *, as_json: bool) -> int:
-    """0 when nothing is wrong, 1 when something is."""
+    """0 when a service runs and nothing is wrong, else 1."""
     settings = loading.load(config)
-    told = asyncio.run(_running(settings)) or _read(settings, lambda conn: looked(conn, SystemClock(), {}, {}, {}))
+    told = asyncio.run(control.status(settings.control_path)) or _read(settings, partial(_status, settings))
     if as_json:
         print(json.dumps(told, indent=2, ensure_ascii=False))
     else:
-        if not told["ledger"]:
-            print("no service is running; this is what the ledger says")
-        for kind in ("sources", "sinks"):
-            show(told[kind], _columns(told[kind]), as_json=False, nothing=f"no {kind} yet")
-            print()
-    wrong = [row for kind in ("sources", "sinks") for row in told[kind] if row["wrong"] and row["state"] != "retired"]
-    return 1 if wrong else 0
+        _show_status(told)
+    wrong = [row for row in (*told["sources"], *told["sinks"]) if row["wrong"] and row["state"] != "retired"]
+    return 1 if wrong or told["ledger"]["wrong"] or not told["running"] else 0
+
+
+def _status(settings: Settings, conn: Connection) -> dict[str, Any]:
+    """Without a service."""
+    size, limit = upkeep.size(conn), int(settings.ledger.max_size)
+    ledger = {"path": str(settings.ledger.path), "bytes": size.used, "limit_bytes": limit, "wrong": None}
+    names = {source.name for source in settings.sources}
+    return looked(conn, SystemClock(), names, {}, {}, ledger)
+
+
+def _show_status(told: Mapping[str, Any]) -> None:
+    if not told["running"]:
+        print("no service is running; this is what the ledger says", file=sys.stderr)
+    for kind in ("sources", "sinks"):
+        show(told[kind], _columns(told[kind]), as_json=False, nothing=f"no {kind}")
+        print()
+    show([told["ledger"]], _columns([told["ledger"]]), as_json=False, nothing="")
 
 
 def runs(config: Path, *, source: str | None, state: str | None, limit: int, as_json: bool) -> int:
@@ -103,9 +117,6 @@ def parked(config: Path, *, limit: int, as_json: bool) -> int:
 
 
 def _read(settings: Settings, fn: Callable[[Connection], T]) -> T:
-    if not settings.ledger.path.exists():
-        raise ConfigurationError([f"there is no ledger at {settings.ledger.path}: the service has not run there yet"])
-
     async def read() -> T:
         store = await asyncio.to_thread(Store.open_readonly, settings.ledger.path)
         try:
@@ -114,21 +125,6 @@ def _read(settings: Settings, fn: Callable[[Connection], T]) -> T:
             await store.close()
 
     return asyncio.run(read())
-
-
-async def _running(settings: Settings) -> dict[str, Any] | None:
-    """What the service itself says, which knows more than the ledger; None when none runs."""
-    if not settings.control_path.exists():
-        return None
-    try:
-        async with (
-            aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(settings.control_path))) as session,
-            session.get("http://service/status.json", timeout=aiohttp.ClientTimeout(total=10)) as answer,
-        ):
-            told: dict[str, Any] = await answer.json()
-            return told
-    except aiohttp.ClientConnectorError:
-        return None
 
 
 def _columns(rows: list[dict[str, Any]]) -> list[str]:

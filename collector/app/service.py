@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from collector.app import building, loading
 from collector.app.audience import Audience
-from collector.app.control import Control, Told
+from collector.app.control import ANSWERS_WITHIN, Control, Told
 from collector.app.housekeeping import Housekeeper
 from collector.app.looking import snapshot, status, status_of_loops
 from collector.clock import Clock, SystemClock, to_ms
@@ -132,13 +132,15 @@ class Service:
             return Told(RequestState.FAILED, {"error": error})
         now_ms = to_ms(self._clock.now())
         number = await self.store.write(requests.add, kind, target, orjson.dumps(body).decode(), now_ms)
-        while True:
-            request = await self.store.read(requests.get, number)
-            if request is None or request.state not in {RequestState.NEW, RequestState.CLAIMED}:
-                break
+        end = self._clock.monotonic() + ANSWERS_WITHIN
+        while (request := await self.store.read(requests.get, number)) is not None and request.done_at is None:
+            if self._clock.monotonic() > end:
+                error = f"not done within {ANSWERS_WITHIN:.0f} s; the ledger keeps it, and it may be done yet"
+                return Told(request.state, {"error": error})
             await self._clock.sleep(0.05)
-        answer = orjson.loads(request.answer or "{}") if request is not None else {}
-        return Told(request.state if request is not None else RequestState.FAILED, answer)
+        if request is None:
+            return Told(RequestState.FAILED, {"error": "the ledger forgot the request"})
+        return Told(request.state, orjson.loads(request.answer or "{}"))
 
     def _targets(self) -> set[str]:
         return {f"source:{name}" for name in self._source_ids} | {f"sink:{name}" for name in self._sink_ids}

@@ -20,7 +20,7 @@ def show(rows: Sequence[Row], columns: Sequence[str], *, as_json: bool, nothing:
     else:
         print("\t".join(columns))
         for row in rows:
-            print("\t".join(_cell(row.get(column)).replace("\t", " ").replace("\n", " ") for column in columns))
+            print("\t".join(_cell(row.get(column)) for column in columns))
 
 
 def _table(rows: Sequence[Row], columns: Sequence[str]) -> None:
@@ -43,20 +43,21 @@ _STYLES = {
     "stuck": "red",
     "error": "red",
     "unavailable": "red",
-    "no": "red",
+    "False": "red",
     "succeeded": "green",
     "ok": "green",
     "delivering": "green",
-    "yes": "green",
+    "True": "green",
     "running": "cyan",
     "waiting": "yellow",
     "throttled": "yellow",
+    "paused": "yellow",
     "canceled": "magenta",
 }
 
 
 def _style(column: str, value: Any) -> str:
-    return _STYLES.get(str(value), "") if column in {"state", "result", "ok"} else ""
+    return _STYLES.get(str(value), "") if column in {"state", "ok"} else ""
 
 
 def _cell(value: Any) -> str:
@@ -64,7 +65,12 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return value.isoformat(timespec="seconds") if isinstance(value, datetime) else str(value)
+    return printable(str(value))
+
+
+def printable(words: str) -> str:
+    """Words of others on one line, with nothing in them that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else " " for letter in words)
 
 
 def moment(ms: int | None) -> str | None:

@@ -25,8 +25,9 @@ from collector.ledger.leases import Lease
 from collector.ledger.runs import NewEvent, PollCommit, RunChange
 from collector.ledger.store import Store
 from collector.model import EventKind, Job, Outgoing, Parent, Run, RunState
+from collector.reports import LeaseReport
 from exporters.delivery import Delivery
-from exporters.reports import CircuitReport, LeaseReport, RecheckReport, SendReport
+from exporters.reports import CircuitReport, RecheckReport, SendReport
 from exporters.sink import Delivered, Finding, Outcome
 
 OUR_RUNS = UUID("a8a4c7a4-5d0e-4a55-b1b7-5e2a3ad0c3f1")

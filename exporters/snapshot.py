@@ -1,0 +1,128 @@
+"""What the ledger says at one moment, as series made afresh at each scrape: right after a restart, gone with their job."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from collector.model import RunState
+
+JOBS_AT_MOST = 5_000
+"""Jobs with series of their own, eight each; what is beyond is counted in `lineage_jobs_left_out`."""
+OUTCOMES = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED)
+_LONGEST_NAME = 120
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """The last run of a job and what became of all of them; times in epoch seconds. `name` is what people call it."""
+
+    source: str
+    job: str
+    name: str
+    state: RunState
+    started_at: float | None
+    ended_at: float | None
+    outcomes: Mapping[RunState, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """`active` counts the open runs that are watched, `abandoned` those that are watched no longer, `waiting` those that
+    wait for a person. `succeeded_at` in epoch seconds, None before the first success.
+    """
+
+    source: str
+    active: int
+    waiting: int
+    abandoned: int
+    succeeded_at: float | None
+    jobs_left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SinkBacklog:
+    """`oldest_since` is the commit of the oldest event that waits, in epoch seconds, None when none waits."""
+
+    sink: str
+    pending: int
+    parked: int
+    oldest_since: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`at` is when it was taken, in epoch seconds."""
+
+    at: float
+    jobs: Sequence[JobState]
+    sources: Sequence[SourceState]
+    sinks: Sequence[SinkBacklog]
+    ledger_bytes: int
+    ledger_limit: int
+
+
+def families(snapshot: Snapshot) -> Iterable[Metric]:
+    yield from _of_jobs(snapshot.jobs)
+    yield from _of_sources(snapshot.sources)
+    yield from _of_sinks(snapshot.sinks, snapshot.at)
+    yield GaugeMetricFamily("lineage_ledger_bytes", "Size of the ledger.", value=snapshot.ledger_bytes)
+    yield GaugeMetricFamily("lineage_ledger_limit_bytes", "Size at which polling pauses.", value=snapshot.ledger_limit)
+
+
+def _of_jobs(jobs: Sequence[JobState]) -> Iterable[Metric]:
+    labels = ["source", "job"]
+    state = _gauge("lineage_run_last_state", "1 for the state of a job's last run.", *labels, "state")
+    duration = _gauge("lineage_run_last_duration_seconds", "Time a job's last run took.", *labels)
+    start = _gauge("lineage_run_last_start_timestamp_seconds", "When a job's last run started.", *labels)
+    end = _gauge("lineage_run_last_end_timestamp_seconds", "When a job's last run ended.", *labels)
+    info = _gauge("lineage_job_info", "A job and what people call it.", *labels, "name")
+    runs = CounterMetricFamily("lineage_runs", "Runs that ended, by outcome.", labels=[*labels, "outcome"])
+    for job in jobs:
+        key = [job.source, job.job]
+        state.add_metric([*key, job.state.value], 1)
+        info.add_metric([*key, _short(job.name)], 1)
+        if job.started_at is not None:
+            start.add_metric(key, job.started_at)
+        if job.ended_at is not None:
+            end.add_metric(key, job.ended_at)
+        if job.started_at is not None and job.ended_at is not None:
+            duration.add_metric(key, job.ended_at - job.started_at)
+        for outcome in OUTCOMES:
+            runs.add_metric([*key, outcome.value], job.outcomes.get(outcome, 0))
+    return state, duration, start, end, info, runs
+
+
+def _of_sources(sources: Sequence[SourceState]) -> Iterable[Metric]:
+    active = _gauge("lineage_runs_active", "Runs under watch that have not ended.", "source")
+    waiting = _gauge("lineage_runs_waiting", "Runs that wait for a person.", "source")
+    abandoned = _gauge("lineage_runs_abandoned", "Runs that have not ended and are watched no longer.", "source")
+    success = _gauge("lineage_poll_last_success_timestamp_seconds", "When a poll last went well.", "source")
+    left_out = _gauge("lineage_jobs_left_out", "Jobs without series of their own, as there are too many.", "source")
+    for each in sources:
+        active.add_metric([each.source], each.active)
+        waiting.add_metric([each.source], each.waiting)
+        abandoned.add_metric([each.source], each.abandoned)
+        left_out.add_metric([each.source], each.jobs_left_out)
+        if each.succeeded_at is not None:
+            success.add_metric([each.source], each.succeeded_at)
+    return active, waiting, abandoned, success, left_out
+
+
+def _of_sinks(backlog: Sequence[SinkBacklog], at: float) -> Iterable[Metric]:
+    pending = _gauge("lineage_deliveries_pending", "Events that a sink has not got yet.", "sink")
+    parked = _gauge("lineage_events_parked", "Events that a sink refused for good.", "sink")
+    oldest = _gauge("lineage_delivery_oldest_seconds", "How long the oldest event has waited for a sink.", "sink")
+    for each in backlog:
+        pending.add_metric([each.sink], each.pending)
+        parked.add_metric([each.sink], each.parked)
+        oldest.add_metric([each.sink], 0.0 if each.oldest_since is None else max(0.0, at - each.oldest_since))
+    return pending, parked, oldest
+
+
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, labels=labels)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
