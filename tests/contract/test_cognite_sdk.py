@@ -64,9 +64,10 @@ async def test_it_starts_lists_and_cancels_jobs(sdk: Any, simulator: CdfSimulato
     assert await sdk.transformations.jobs.retrieve(id=1) is None
 
 
-async def test_it_waits_for_a_run_and_reads_metrics(sdk: Any, simulator: CdfSimulator) -> None:
-    simulator.transformation("raw").story = Story(0.0, 0.05, Ending.COMPLETED, metrics={"requests": 7})
-    job = await sdk.transformations.run(transformation_external_id="raw")
+async def test_it_reads_the_end_and_the_metrics(sdk: Any, simulator: CdfSimulator) -> None:
+    simulator.transformation("raw").story = Story(0.0, 0.0, Ending.COMPLETED, metrics={"requests": 7})
+    job = await sdk.transformations.run(transformation_external_id="raw", wait=False)
+    await job.update_async()
     assert job.status.value == "Completed"
     assert [(row.name, row.count) for row in await job.metrics_async()] == [("requests", 7)]
 
