@@ -91,24 +91,36 @@ def damage(path: Path, former: Condition) -> str | None:
     if not header.startswith(_HEADER):
         return "it does not begin as an SQLite file does"
     try:
+        with closing(connect_reader(path)) as connection:
+            _refuse_foreign(path, connection)
+            if cut := _cut(path, log, connection):
+                return cut
         with closing(connect_writer(path)) as connection:
-            return _damage_within(path, connection, thorough=former in {Condition.OPEN, Condition.SUSPECT})
+            return _damage_within(connection, thorough=former in {Condition.OPEN, Condition.SUSPECT})
     except sqlite3.DatabaseError as error:
         if is_damage(error):
             return str(error)
-        raise LedgerError(f"cannot open ledger {path}: {error}") from error
+        raise
 
 
-def _damage_within(path: Path, connection: sqlite3.Connection, *, thorough: bool) -> str | None:
+def _refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
     (made_by,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if made_by != APPLICATION_ID and (made_by or tables):
         raise LedgerError(f"{path} is the SQLite file of another program: give the ledger a file of its own")
-    (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+
+def _cut(path: Path, log: Path, connection: sqlite3.Connection) -> str | None:
+    """With something in its log, a file may lack its end: SQLite adds it from there, and pads it with zeros if need be."""
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (page_size,) = connection.execute("PRAGMA page_size").fetchone()
-    if not busy and path.stat().st_size < pages * page_size:
-        return f"it has {path.stat().st_size} bytes of {pages * page_size}"
+    size, logged = path.stat().st_size, log.stat().st_size if log.exists() else 0
+    return None if logged or size >= pages * page_size else f"it has {size} bytes of {pages * page_size}"
+
+
+def _damage_within(connection: sqlite3.Connection, *, thorough: bool) -> str | None:
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
     if thorough:
         return _complaint(connection, "PRAGMA integrity_check(1)") or _contradiction(connection)
     if pages * page_size <= READ_WHOLE_BELOW:
@@ -141,8 +153,9 @@ def _contradiction(connection: sqlite3.Connection) -> str | None:
 
 
 def is_damage(error: BaseException) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _DAMAGED
+    """Whether SQLite said, itself or through SQLAlchemy, that the file is malformed."""
+    cause = _of_sqlite(error)
+    return cause is not None and cause.sqlite_errorcode & 0xFF in _DAMAGED
 
 
 def set_aside(path: Path, now: datetime) -> Path:

@@ -74,7 +74,9 @@ class Store:
                 reader, writer = _connected(path, undo)
                 held.note(Condition.OPEN)
             except (OSError, sqlite3.Error, SQLAlchemyError) as error:
-                raise sqlite_file.explained(path, error) from error
+                if sqlite_file.is_damage(error):
+                    held.note(Condition.SUSPECT)
+                raise LedgerError(f"cannot open ledger {path}: {error}") from error
             undo.pop_all()
         store = cls(path, reader, writer, held)
         store.set_aside = aside
