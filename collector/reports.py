@@ -69,6 +69,19 @@ class LeaseReport:
     held: bool
 
 
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """For `status` and the pages: how the last cycles of a source went."""
+
+    name: str
+    platform: str
+    result: PollResult | None = None
+    polled_at: datetime | None = None
+    succeeded_at: datetime | None = None
+    failures: int = 0
+    wrong: str | None = None
+
+
 class Observer(Protocol):
     """Hears of each report. Called on the event loop; must be quick and must not raise."""
 

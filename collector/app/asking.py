@@ -4,14 +4,13 @@ import asyncio
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from collector.app import control, loading
 from collector.app.control import Told
 from collector.app.looking import source_id
-from collector.app.service import Service
 from collector.app.showing import printable
 from collector.errors import ConfigurationError, LineageError
 from collector.ledger import runs
@@ -20,6 +19,9 @@ from collector.ledger.store import Store
 from collector.logs import set_up
 from collector.model import Run, RunState
 from config.settings import Settings
+
+if TYPE_CHECKING:
+    from collector.app.service import Service
 
 LOOK = 1.0
 
@@ -79,8 +81,10 @@ async def _asked(settings: Settings, target: str, kind: RequestKind, body: Mappi
         return await service.ask(target, kind, body)
 
 
-def _alone(settings: Settings) -> Service:
+def _alone(settings: Settings) -> "Service":
     """The whole service for a moment, on a free port, with only its errors told."""
+    from collector.app.service import Service  # noqa: PLC0415 - most of a second that asking another needs not
+
     set_up("error", "auto")
     http = settings.http.model_copy(update={"listen": "127.0.0.1:0"})
     return Service(settings.model_copy(update={"http": http}))

@@ -19,7 +19,8 @@ from collector.app import building, loading
 from collector.app.audience import Audience
 from collector.app.control import ANSWERS_WITHIN, Control, Told
 from collector.app.housekeeping import Housekeeper
-from collector.app.looking import snapshot, status, status_of_loops
+from collector.app.looking import status, status_of_loops
+from collector.app.scraping import snapshot
 from collector.clock import Clock, SystemClock, to_ms
 from collector.errors import ConfigurationError, LedgerError
 from collector.ledger import reading, registry, requests, runs

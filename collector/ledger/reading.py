@@ -43,6 +43,11 @@ class SourceRow:
     pending: int
     parked: int
 
+    @property
+    def active(self) -> int:
+        """Open runs that are watched."""
+        return sum(self.open.values()) - self.abandoned
+
 
 @dataclass(frozen=True, slots=True)
 class RunRow:

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
 from collector.clock import Clock, to_ms
 from collector.errors import LeaseLost, LedgerError, SourceError, Throttled
@@ -22,7 +22,7 @@ from collector.polling.commits import Committed, Writer
 from collector.polling.decide import Policy
 from collector.polling.enriching import Enricher
 from collector.polling.schedule import Rhythm, next_wait, result_of
-from collector.reports import LeaseReport, Observer, PollReport, PollResult, SkipReport
+from collector.reports import LeaseReport, Observer, PollReport, PollResult, SkipReport, SourceStatus
 
 log = logging.getLogger("lineage.poll")
 
@@ -34,19 +34,6 @@ STUCK_AFTER = 60.0
 """Seconds over its time after which a loop counts as stuck."""
 LEASE = timedelta(seconds=90)
 """The longest single request (60 s) plus 30 s."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceStatus:
-    """For `status` and the pages: how the last cycles of a source went."""
-
-    name: str
-    platform: str
-    result: PollResult | None = None
-    polled_at: datetime | None = None
-    succeeded_at: datetime | None = None
-    failures: int = 0
-    wrong: str | None = None
 
 
 class SourcePoller:

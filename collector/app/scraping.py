@@ -1,0 +1,69 @@
+"""What a scrape shows of the ledger."""
+
+from collections.abc import Collection, Mapping
+
+from sqlalchemy import Connection
+
+from collector.clock import Clock
+from collector.ledger import reading
+from collector.ledger.reading import SourceRow
+from collector.model import RunState
+from exporters.snapshot import JOBS_AT_MOST, JobState, SinkBacklog, Snapshot, SourceState
+
+
+def snapshot(
+    conn: Connection, clock: Clock, sources: Collection[str], ledger_bytes: int, ledger_limit: int
+) -> Snapshot:
+    """For these sources and the sinks that are configured."""
+    rows = [row for row in reading.sources(conn) if row.name in sources]
+    all_counts = reading.job_counts(conn)
+    counts = {row.id: all_counts[row.id] for row in rows if row.id in all_counts}
+    shown = shares(counts, JOBS_AT_MOST)
+    return Snapshot(
+        at=clock.now().timestamp(),
+        jobs=[_job(row) for number, most in shown.items() for row in reading.jobs(conn, most, source_id=number)],
+        sources=[_of_source(row, counts.get(row.id, 0) - shown.get(row.id, 0)) for row in rows],
+        sinks=[
+            SinkBacklog(row.name, row.pending, row.parked, _seconds(row.oldest))
+            for row in reading.sinks(conn)
+            if row.retired_at is None
+        ],
+        ledger_bytes=ledger_bytes,
+        ledger_limit=ledger_limit,
+    )
+
+
+def shares(counts: Mapping[int, int], most: int) -> dict[int, int]:
+    """How many of each are shown when there is room for `most`: a large one leaves the small ones theirs."""
+    shown: dict[int, int] = {}
+    for number, (key, count) in enumerate(sorted(counts.items(), key=lambda pair: pair[1])):
+        shown[key] = min(count, most // (len(counts) - number))
+        most -= shown[key]
+    return shown
+
+
+def _of_source(row: SourceRow, left_out: int) -> SourceState:
+    return SourceState(
+        source=row.name,
+        active=row.active,
+        waiting=row.open.get(RunState.WAITING, 0),
+        abandoned=row.abandoned,
+        succeeded_at=_seconds(row.polled_at),
+        jobs_left_out=left_out,
+    )
+
+
+def _job(row: reading.JobRow) -> JobState:
+    return JobState(
+        source=row.source,
+        job=row.name,
+        name=row.description or row.name,
+        state=row.state,
+        started_at=_seconds(row.started_at),
+        ended_at=_seconds(row.ended_at),
+        outcomes={RunState.SUCCEEDED: row.succeeded, RunState.FAILED: row.failed, RunState.CANCELED: row.canceled},
+    )
+
+
+def _seconds(ms: int | None) -> float | None:
+    return None if ms is None else ms / 1000
