@@ -101,7 +101,10 @@ class DataprepPlatform:
             async for page in walking.changed(self._api, since):
                 highest = max(highest, self._latest(page))
                 seen = await cycle.page(page.groups, page.skips)
-                yield replace(seen, cursor=mark.moved(min(page.safe_ms or since, highest), now_ms).text())
+                if not page.last:
+                    yield replace(seen, cursor=mark.moved(min(page.safe_ms or since, highest), now_ms).text())
+                elif seen != Poll():
+                    yield seen
         except (walking.Unordered, Refused):
             async for page in walking.changed_in_any_order(self._api, since):
                 highest, whole = max(highest, self._latest(page)), page.whole
@@ -112,9 +115,9 @@ class DataprepPlatform:
             async for seen in self._sweep(cycle):
                 yield seen
             mark = replace(mark, swept=now_ms)
-        async for seen in cycle.alone(cycle.due_alone(every=False)):
-            yield seen
         yield Poll(cursor=mark.text(), missing=cycle.orphans())
+        async for beside in _beside(cycle, every=False):
+            yield beside
 
     def _latest(self, page: walking.Page) -> int:
         """The newest change on the page, by the platform's clock."""
@@ -154,19 +157,20 @@ class DataprepPlatform:
             created = [to_ms(group.created_at) for group in page.groups if group.created_at is not None]
             limit = to_ms(self._clock.now()) + FAR_MS
             highest, whole = max(highest, *(time for time in created if time < limit), 0), page.whole
-            yield await cycle.page(
-                [g for g in page.groups if _concerns(cycle, g, since, mark.since if first else 0)], page.skips
-            )
+            concerned = [g for g in page.groups if _concerns(cycle, g, since, mark.since if first else 0)]
+            seen = await cycle.page(concerned, page.skips)
+            if seen != Poll():
+                yield seen
             reached = bool(created) and min(created) < since
             if page.ordered and reached and not wanted & {group.key for group in page.groups}:
                 break
             wanted -= {group.key for group in page.groups}
             if page.ordered and reached and not wanted:
                 break
-        async for seen in cycle.alone(cycle.due_alone(every=True)):
-            yield seen
         mark = mark.moved(highest, to_ms(self._clock.now())) if whole else mark
         yield Poll(cursor=mark.text(), missing=cycle.orphans())
+        async for beside in _beside(cycle, every=True):
+            yield beside
 
     async def _single(self, cycle: Cycle) -> AsyncIterator[Poll]:
         """Without a list there is only one request per run."""
@@ -227,3 +231,12 @@ def _concerns(cycle: Cycle, group: Group, since: int, changed_since: int) -> boo
         return False
     is_open = not states.state_of(group.status).terminal
     return is_open or group.updated_at is None or to_ms(group.updated_at) >= changed_since
+
+
+async def _beside(cycle: Cycle, *, every: bool) -> AsyncIterator[Poll]:
+    """Single runs after a walk, in pages of their own: their trouble must not undo what the walk found."""
+    runs = cycle.due_alone(every=every)
+    if runs:
+        yield Poll()
+    async for seen in cycle.alone(runs):
+        yield seen

@@ -219,9 +219,10 @@ class Cycle:
 
     async def alone(self, runs: Sequence[Run]) -> AsyncIterator[Poll]:
         """Tracked runs, read by a request each, the first ones first, until the time for it is over. Raises, after what
-        was read, when the deployment seems to be down.
+        was read, when the deployment seems to be down: several failures in a row, or nothing but failures.
         """
         failures, until = 0, self.parts.clock.monotonic() + self.parts.patience
+        last: SourceError | None = None
         for start in range(0, len(runs), AT_ONCE):
             if start and self.parts.clock.monotonic() >= until:
                 return
@@ -229,11 +230,13 @@ class Cycle:
             results = await asyncio.gather(*map(self._read_alone, batch))
             yield _page(batch, results)
             for result in results:
-                failures = failures + 1 if isinstance(result, SourceError) else 0
-                if isinstance(result, Throttled | AuthFailed) or (
-                    isinstance(result, SourceError) and failures >= FAILURES
-                ):
-                    raise result
+                failed = result if isinstance(result, SourceError) else None
+                failures = failures + 1 if failed else 0
+                if failed and (failures >= FAILURES or isinstance(failed, Throttled | AuthFailed)):
+                    raise failed
+                last = failed
+        if last is not None and failures == len(runs):
+            raise last
 
     async def _read_alone(self, run: Run) -> list[Observation] | SourceError | None:
         """What the run says; None where the platform says that it has no such run."""
@@ -291,4 +294,9 @@ def _page(runs: Sequence[Run], results: Sequence[list[Observation] | SourceError
         tuple(seen for _, result in read if isinstance(result, list) for seen in result),
         missing=tuple(run.key for run, result in read if result is None),
         unread=tuple(run.key for run, result in read if isinstance(result, SourceError)),
+        skips=tuple(
+            Skip(SkipKind.ROW, f"job group {run.key}", f"{result}; it is asked for again")
+            for run, result in read
+            if isinstance(result, SourceError)
+        ),
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from collector.lineage.redaction import redacted
 from collector.names import clean
 
 Json = Mapping[str, Any]
@@ -214,12 +215,13 @@ def number(value: Any) -> str | None:
 
 
 def text(value: Any) -> str | None:
-    return clean(value) or None if isinstance(value, str) else None
+    """A text that says something, without control characters and without what looks like a credential."""
+    return redacted(clean(value)) or None if isinstance(value, str) else None
 
 
 def word(value: Any) -> str | None:
     """A word of an enumeration, never repaired: what is not exactly it is not it."""
-    return value if isinstance(value, str) and value == clean(value) and len(value) < 100 else None
+    return value if isinstance(value, str) and len(value) < 100 and value == text(value) else None
 
 
 def texts(value: Any) -> tuple[str, ...]:

@@ -1,10 +1,12 @@
 """What Dataprep runs read and write, how it is named, and what is told when a run ended."""
 
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from collector.errors import TriggerError
 from collector.lineage.own import RESOLVED
 from collector.model import Dataset, EventKind, Run, RunState
 from collector.platforms.dataprep import datasets, states
@@ -12,6 +14,7 @@ from collector.platforms.dataprep.connects import kind_of, place
 from collector.platforms.dataprep.enriching import written_by
 from collector.platforms.dataprep.rows import FileOut, OutputDefinition, Source, StageRow, TableOut
 from collector.simulators.dataprep import Feature, Level, Switches
+from collector.simulators.faults import Fault, FaultKind
 from tests.dataprep_rig import DataprepRig, dataprep_rig
 
 HERE = "dataprep://api.clouddataprep.com/1"
@@ -351,3 +354,72 @@ class TestEnrichment:
             before = rig.requests()
             await ended(rig, "complete", recipe=1)
             assert rig.requests() - before <= 6
+
+
+class TestSecrets:
+    SECRET = "s3cr3t-th4t-n0b0dy-m4y-s33"
+    SHAPES = (
+        "https://bob:{}@files.example.test/x.csv",
+        "https://files.example.test/x.csv?signature={}&expires=1",
+        "failed with password={} at row 7",
+        "Authorization: Bearer {}",
+        '{{"api_key": "{}"}}',
+        "jdbc:sqlserver://h:1433;databaseName=d;user=sa;password={}",
+    )
+
+    @pytest.mark.parametrize("shape", SHAPES)
+    @pytest.mark.parametrize("status", ["InProgress", "Complete", "Failed", "planted"])
+    async def test_whatever_field_they_are_planted_in(
+        self, caplog: pytest.LogCaptureFixture, shape: str, status: str
+    ) -> None:
+        caplog.set_level(logging.DEBUG, "lineage")
+        planted = shape.format(self.SECRET)
+        async with dataprep_rig(Level.L2) as rig:
+            when = rig.clock.now().isoformat()
+            state = planted if status == "planted" else status
+            person = {"id": 1, "email": planted, "name": planted}
+            recipe = {"id": 1, "name": planted, "flow": {"id": 1, "name": planted}}
+            stage = dict.fromkeys(("jobType", "executionLanguage", "cpJobId", "lastHeartbeatAt"), planted)
+            stage |= {"id": 21, "status": state, "createdAt": when, "errorMessage": {"id": 1, "message": planted}}  # type: ignore[dict-item]
+            row: dict[str, Any] = dict.fromkeys(("name", "description", "ranfor", "runParameterReferenceDate"), planted)
+            row |= {
+                "id": 9,
+                "status": state,
+                "createdAt": when,
+                "updatedAt": when,
+                "ranfrom": planted,
+                "creator": person,
+            }
+            row |= {"wrangledDataset": recipe, "workloadError": {"message": planted, "details": planted}}
+            table = dict.fromkeys(("vendor", "databaseConnectString", "table", "action"), planted)
+            tables = [{**table, "relationalPath": [planted]}, {**table, "table": None, "query": [planted]}]
+            output = {"id": 1, "flownode": {"id": 1}, "isAdhoc": False, "name": planted}
+            output |= {"writeSettings": {"data": [{"path": planted, "action": planted, "format": planted}]}}
+            output |= {"publications": {"data": [{"path": [planted], "tableName": planted, "targetType": planted}]}}
+            source = {"id": 4, "name": planted, "dynamicPath": planted, "isDynamic": True, "jdbcTable": planted}
+            answers: dict[str, Any] = {
+                "jobLibrary": {"data": [row], "count": 1},
+                "jobGroups/9$": {**row, "jobs": {"data": [stage]}},
+                "jobGroups/9/inputs": {"data": [{"name": planted, "inputs": [{"uri": planted}, *tables]}]},
+                "jobGroups/9/outputs": {"files": [{"uri": planted}], "tables": tables},
+                "outputObjects$": {"data": [output], "count": 1},
+                "outputObjects/1/inputs": {"data": [source]},
+                "wrangledDatasets/1": recipe,
+            }
+            for path, body in answers.items():
+                rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, status=200, body=body, times=-1))
+            await rig.lives.cycle()
+            run = rig.lives.runs["9"]
+            logged = [vars(record) for record in caplog.records]
+            assert self.SECRET not in repr((run, rig.lives.pages, rig.lives.skips, rig.lives.cursor, logged))
+            assert run.state.terminal == (status in {"Complete", "Failed"})
+
+    @pytest.mark.parametrize("shape", SHAPES)
+    async def test_or_in_refusals(self, shape: str) -> None:
+        planted = shape.format(self.SECRET)
+        body = {"exception": {"name": planted, "message": planted, "details": {"text": planted}}}
+        async with dataprep_rig(Level.L2) as rig:
+            rig.simulator.faults.plan(Fault(FaultKind.STATUS, status=400, body=body, times=-1))
+            with pytest.raises(TriggerError) as caught:
+                await rig.platform.trigger("1", {}, "t")
+            assert self.SECRET not in str(caught.value) + repr(await rig.platform.check())

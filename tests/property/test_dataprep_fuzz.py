@@ -1,0 +1,189 @@
+"""The adapter against answers mutated at random: no crash, no wrong end, nothing passed over in silence."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import count
+
+import pytest
+from aiohttp import web
+
+from collector.errors import SourceError, TriggerError
+from collector.model import Observation, RunState
+from collector.platforms.dataprep.definitions import Kept
+from collector.simulators.dataprep import DataprepSimulator, Level
+from collector.simulators.dataprep.world import Run as SimulatedRun
+from collector.simulators.server import Served
+from tests.dataprep_rig import DataprepRig
+from tests.mutations import Mutant, mutants
+from tests.simulated import Lives, SimulatedClock
+
+COUNT = 250
+"""Examples of each kind; there are eleven."""
+FIRST_ID = 4711
+"""Run ids that no odd value is."""
+
+
+class Mutating(DataprepSimulator):
+    """Answers requests that match `path` with a mutant of its genuine answer."""
+
+    path = "$."
+    mutant: Mutant | None = None
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        if self.mutant is not None and re.search(self.path, f"{request.method} {request.path}"):
+            return self.mutant.response()
+        return await super()._serve(request)
+
+
+@asynccontextmanager
+async def mutating(level: Level) -> AsyncIterator[tuple[Mutating, DataprepRig]]:
+    clock = SimulatedClock()
+    simulator = Mutating(seed=3, now=clock.now, level=level)
+    simulator.workspace._ids["run"] = count(FIRST_ID)
+    async with Served(simulator) as served:
+        rig = DataprepRig(simulator, served, clock, None)  # type: ignore[arg-type]
+        rig.lives = Lives(rig.adapter(), clock)
+        await rig.lives.cycle()
+        try:
+            yield simulator, rig
+        finally:
+            for client in rig.clients:
+                await client.close()
+
+
+async def cycle(lives: Lives) -> SourceError | None:
+    try:
+        await lives.cycle()
+    except SourceError as error:
+        return error
+    return None
+
+
+async def known(rig: DataprepRig, run: SimulatedRun) -> Lives:
+    """The run as it is seen now, its details left aside."""
+    lives = Lives(rig.platform, rig.clock, cursor=rig.lives.cursor)
+    lives.adopt(await rig.platform.watch(str(run.id), {}))
+    return lives
+
+
+ENDS = {"stuck": None, "complete": RunState.SUCCEEDED, "failed": RunState.FAILED, "canceled": RunState.CANCELED}
+READ = [
+    (Level.L2, "GET /v4/jobLibrary$", ("jobLibrary",), "stuck"),
+    (Level.L2, "GET /v4/jobLibrary$", ("jobLibrary",), "complete"),
+    (Level.L1, "GET /v4/jobGroups$", ("jobGroups",), "failed"),
+    (Level.L0, "GET .*/status$", ("jobGroups", str(FIRST_ID), "status"), "canceled"),
+    (Level.L0, "GET .*/jobGroups/[0-9]+$", ("jobGroups", str(FIRST_ID)), "stuck"),
+]
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("level", "path", "where", "story"), READ, ids=[f"{row[0]} {row[1]} {row[3]}" for row in READ])
+async def test_answers_about_runs(level: Level, path: str, where: tuple[str, ...], story: str) -> None:
+    outcomes: Counter[str] = Counter()
+    async with mutating(level) as (simulator, rig):
+        run = simulator.start_run("stuck" if story == "stuck" else story)
+        rig.clock.advance(30)
+        assert (await known(rig, run)).runs[str(run.id)].state is not RunState.UNKNOWN
+        before = await known(rig, run)
+        if "status" not in where:
+            [seen] = before.runs.values()
+            before.runs = {seen.key: replace(seen, began_at=None, started_at=None, state=RunState.QUEUED)}
+        rig.clock.advance(900)
+        query = {"runBy": "all"} if where == ("jobLibrary",) else {}
+        embed = {"embed": "jobs,wrangledDataset"} if where[0] == "jobGroups" and where[-1] != "status" else {}
+        genuine = await rig.platform._api.get(*where, query={**query, **embed})
+        for mutant in mutants(genuine, seed=len(path + story), count=COUNT):
+            lives = Lives(rig.platform, rig.clock, cursor=rig.lives.cursor, runs=dict(before.runs))
+            simulator.path, simulator.mutant = path, mutant
+            error = await cycle(lives)
+            simulator.mutant = None
+            seen = lives.runs[str(run.id)]
+            assert not seen.state.terminal or seen.state is ENDS[story], mutant
+            assert "planted" not in repr((lives.runs, lives.skips, lives.cursor, str(error))).lower(), mutant
+            outcomes[type(error).__name__ if error else "told" if lives.skips else "read"] += 1
+            assert len(lives.runs) < 5, mutant
+    assert min(outcomes["BadAnswer"], outcomes["read"] + outcomes["told"]) > COUNT / 20
+
+
+DETAILS = [
+    ("GET .*/inputs$", ("jobGroups", str(FIRST_ID), "inputs")),
+    ("GET .*/outputs$", ("jobGroups", str(FIRST_ID), "outputs")),
+    ("GET /v4/outputObjects$", ("outputObjects",)),
+    ("GET /v4/(wrangledDatasets|flows|flowRuns)/", ("flowRuns", "1")),
+]
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("path", "where"), DETAILS, ids=[row[0] for row in DETAILS])
+async def test_answers_about_what_is_behind_a_run(path: str, where: tuple[str, ...]) -> None:
+    """Whatever comes back, an end is told, or an error says why it cannot be told yet."""
+    async with mutating(Level.L2) as (simulator, rig):
+        [run, *_] = simulator.workspace.run_flow(1)[1]
+        rig.clock.advance(900)
+        lives = await known(rig, run)
+        genuine = await rig.platform._api.get(
+            *where, query={"embed": "writeSettings,publications"} if len(where) == 1 else {}
+        )
+        for mutant in mutants(genuine, seed=len(path), count=COUNT):
+            forget_all(rig)
+            simulator.path, simulator.mutant = path, mutant
+            try:
+                seen = await rig.platform.watch(str(run.id), {})
+                told = repr((seen, await rig.platform.enrich(lives.runs[str(run.id)])))
+                assert seen.state is RunState.SUCCEEDED
+                assert seen.job.name.startswith("recipe/")
+            except SourceError as error:
+                told = str(error)
+            simulator.mutant = None
+            assert "planted" not in told.lower(), mutant
+
+
+def forget_all(rig: DataprepRig) -> None:
+    """As in a new process, without the cost of one."""
+    definitions = rig.platform._definitions
+    definitions.__init__(rig.platform._api, rig.platform._deployment, rig.clock.monotonic)  # type: ignore[misc]
+    rig.platform._deployment._lacks.clear()
+    rig.platform._parts.flow_runs._known = Kept(rig.clock.monotonic)
+
+
+@pytest.mark.timeout(180)
+async def test_answers_to_a_start() -> None:
+    async with mutating(Level.L2) as (simulator, rig):
+        genuine = {
+            "sessionId": "79276c31-c58c-4e79-ae5e-fed1a25ebca1",
+            "reason": "JobStarted",
+            "jobGraph": {"vertices": [21, 22], "edges": [{"source": 21, "target": 22}]},
+            "id": FIRST_ID,
+            "jobs": {"data": [{"id": 21}, {"id": 22}]},
+        }
+        simulator.start_run("stuck")
+        for number, mutant in enumerate(mutants(genuine, seed=8, count=COUNT)):
+            simulator.path, simulator.mutant = "POST /v4/jobGroups$", mutant
+            outcome = await start(rig, f"t{number}")
+            simulator.mutant = None
+            if isinstance(outcome, Observation):
+                assert outcome.key.isdigit()
+                assert not outcome.state.terminal
+            else:
+                assert mutant.status >= 300 or outcome.doubtful, mutant
+
+
+async def start(rig: DataprepRig, token: str) -> Observation | TriggerError:
+    try:
+        return await rig.platform.trigger("1", {}, token)
+    except TriggerError as error:
+        return error
+
+
+@pytest.mark.timeout(180)
+async def test_documents_of_a_deployment() -> None:
+    async with mutating(Level.L2) as (simulator, rig):
+        genuine = await rig.platform._api.get("open-api-spec")
+        for mutant in mutants(json.loads(json.dumps(genuine)), seed=9, count=COUNT):
+            simulator.path, simulator.mutant = "open-api-spec", mutant
+            for finding in await rig.platform.check():
+                assert finding.ok or finding.remedy, mutant
