@@ -40,8 +40,8 @@ class Scene:
         self.folder = folder
         self.cdf = CdfSimulator(seed=seed, now=now)
         populate(self.cdf)
-        self.wetransform = WetransformSimulator(seed=seed, now=now)
-        self.dataprep = DataprepSimulator(seed=seed, now=now)
+        self.wetransform = WetransformSimulator(seed=seed + 1, now=now)  # other ids than CDF makes
+        self.dataprep = DataprepSimulator(seed=seed + 2, now=now)
         self.marquez = MarquezSimulator(seed=seed, now=now)
         self.events = folder / "events.ndjson"
         self.config = folder / "collector.yaml"

@@ -31,7 +31,8 @@ class Cast:
     def made(cls, seed: int = 7) -> "Cast":
         cdf = CdfSimulator(seed=seed, now=_now)
         populate(cdf)
-        return cls(cdf, WetransformSimulator(seed=seed, now=_now), DataprepSimulator(seed=seed, now=_now))
+        wetransform = WetransformSimulator(seed=seed + 1, now=_now)  # the same seed would make the same run ids
+        return cls(cdf, wetransform, DataprepSimulator(seed=seed + 2, now=_now))
 
     def truth(self) -> dict[str, list[dict[str, Any]]]:
         """Every run by source, as the simulators know it."""
