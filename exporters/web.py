@@ -34,18 +34,7 @@ class Pages:
 
 def application(pages: Pages) -> web.Application:
     app = web.Application(client_max_size=64 * 1024)
-    alone = asyncio.Semaphore(1)
-    app.add_routes(
-        [
-            web.get("/", lambda _: _landing(pages)),
-            web.get("/metrics", lambda request: _metrics(pages, alone, request)),
-            web.get("/status.json", lambda _: _status(pages)),
-        ]
-    )
-    for path in ("/healthz", "/-/healthy"):
-        app.router.add_get(path, lambda _: _verdict(pages.faults()))
-    for path in ("/readyz", "/-/ready"):
-        app.router.add_get(path, lambda _: _verdict(pages.unready()))
+    app.add_routes(_Site(pages).routes())
     return app
 
 
@@ -61,22 +50,54 @@ async def serve(pages: Pages, host: str, port: int) -> tuple[web.AppRunner, int]
     return runner, runner.addresses[0][1]
 
 
-async def _verdict(reasons: list[str]) -> web.Response:
+class _Site:
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+        self._alone = asyncio.Semaphore(1)
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/", self._landing),
+            web.get("/metrics", self._metrics),
+            web.get("/status.json", self._status),
+            web.get("/healthz", self._health),
+            web.get("/-/healthy", self._health),
+            web.get("/readyz", self._readiness),
+            web.get("/-/ready", self._readiness),
+        ]
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        """Rendered in a thread: 10,000 series take 0.1 s, which would hold up polling and sending. One after the other,
+        so that any number of scrapes takes one thread.
+        """
+        encode, content_type = _encoder(request.headers.get("Accept", ""))
+        compress = gzip_accepted(request.headers.get("Accept-Encoding", ""))
+        async with self._alone:
+            shown = await self._pages.metrics()
+            body = await asyncio.to_thread(_rendered, encode, shown, compress=compress)
+        headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+        return web.Response(body=body, headers=headers | ({"Content-Encoding": "gzip"} if compress else {}))
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return _verdict(self._pages.faults())
+
+    async def _readiness(self, _: web.Request) -> web.Response:
+        return _verdict(self._pages.unready())
+
+    async def _status(self, _: web.Request) -> web.Response:
+        body = orjson.dumps(await self._pages.status(), option=orjson.OPT_INDENT_2)
+        return web.Response(body=body, content_type="application/json")
+
+    async def _landing(self, _: web.Request) -> web.Response:
+        told = await self._pages.status()
+        rows = {"sources": told["sources"], "sinks": told["sinks"], "ledger": [told["ledger"]]}
+        tables = "".join(_table(title, of_it) for title, of_it in rows.items())
+        return web.Response(text=_PAGE.format(version=escape(__version__), tables=tables), content_type="text/html")
+
+
+def _verdict(reasons: list[str]) -> web.Response:
     text = "ok\n" if not reasons else "".join(f"{reason}\n" for reason in reasons)
     return web.Response(text=text, status=503 if reasons else 200)
-
-
-async def _metrics(pages: Pages, alone: asyncio.Semaphore, request: web.Request) -> web.Response:
-    """Rendered in a thread: 10,000 series take 0.1 s, which would hold up polling and sending. One after the other, so
-    that any number of scrapes takes one thread.
-    """
-    encode, content_type = _encoder(request.headers.get("Accept", ""))
-    compress = gzip_accepted(request.headers.get("Accept-Encoding", ""))
-    async with alone:
-        shown = await pages.metrics()
-        body = await asyncio.to_thread(_rendered, encode, shown, compress=compress)
-    headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
-    return web.Response(body=body, headers=headers | ({"Content-Encoding": "gzip"} if compress else {}))
 
 
 def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
@@ -90,17 +111,6 @@ def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
 def _rendered(encode: Callable[[Collector], bytes], shown: Collector, *, compress: bool) -> bytes:
     body = encode(shown)
     return gzip.compress(body, compresslevel=4) if compress else body
-
-
-async def _status(pages: Pages) -> web.Response:
-    body = orjson.dumps(await pages.status(), option=orjson.OPT_INDENT_2)
-    return web.Response(body=body, content_type="application/json")
-
-
-async def _landing(pages: Pages) -> web.Response:
-    status = await pages.status()
-    tables = "".join(_table(kind, status[kind]) for kind in ("sources", "sinks")) + _table("ledger", [status["ledger"]])
-    return web.Response(text=_PAGE.format(version=escape(__version__), tables=tables), content_type="text/html")
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> str:
