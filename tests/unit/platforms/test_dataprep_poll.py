@@ -163,6 +163,28 @@ async def test_many_rows_of_one_moment_fill_more_than_a_page() -> None:
         assert len(rig.lives.runs) == 230
 
 
+async def test_an_order_that_only_seems_to_be_kept_hides_nothing() -> None:
+    """The first page happens to be in order of change, the older changes come after it."""
+    async with dataprep_rig(Level.L2, Switches(sort="none", order="oldest"), initial_lookback="3h") as rig:
+        begin = rig.clock.now()
+        for number in range(100):
+            await start(rig, "quick", at=begin - timedelta(seconds=1000 - number * 9))
+        for number in range(50):
+            await start(rig, "quick", at=begin - timedelta(seconds=7200 - number))
+        rig.clock.advance(60)
+        await poll(rig)
+        assert len(rig.lives.runs) == 150
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_a_start_is_told_as_soon_as_it_is_seen(level: Level) -> None:
+    async with dataprep_rig(level) as rig:
+        keys = await start(rig, *["long"] * 3)
+        rig.clock.advance(30)
+        await rig.lives.cycle()
+        assert all(rig.lives.kinds(key)[-1] is EventKind.START for key in keys)
+
+
 @pytest.mark.parametrize("level", [Level.L1, Level.L2])
 async def test_a_change_that_shows_late_is_found_by_the_overlap(level: Level) -> None:
     async with dataprep_rig(level) as rig:
@@ -540,6 +562,19 @@ class TestParents:
                 rig.lives.at(str(r.id), EventKind.COMPLETE).at for r in runs
             )
             assert rig.wrong() == []
+
+    async def test_its_end_waits_for_the_enrichment_of_its_runs(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            key = f"flowRuns/{rig.simulator.workspace.run_flow(1)[0]}"
+            rig.clock.advance(900)
+            await poll(rig)
+            rig.clock.advance(60)
+            await poll(rig)
+            assert rig.lives.runs[key].open
+            for _ in range(3):
+                rig.clock.advance(60)
+                await poll(rig)
+            assert rig.lives.kinds(key) == [EventKind.START, EventKind.COMPLETE]
 
     async def test_it_fails_with_one_of_its_runs(self) -> None:
         async with dataprep_rig(Level.L2) as rig:
