@@ -1,0 +1,324 @@
+"""A ledger at its limit, retention, and a ledger that does not answer, in simulated time on a real file."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from sqlalchemy import Connection, update
+
+from collector.app.housekeeping import EARLY_SWEEP_EVERY, LOOK, STUCK_AFTER, SWEEP_EVERY, Housekeeper
+from collector.errors import LedgerError
+from collector.ledger import schema, upkeep
+from collector.ledger.lanes import Refused, Settlement
+from collector.ledger.runs import NewEvent, RunChange
+from collector.ledger.store import Store
+from config.settings import Ledger as Settings
+from tests.unit.exporters.delivering import open_store
+from tests.unit.ledger.ledgers import ALL, COMPLETE, START, T0, Ledger, a_run
+
+T = TypeVar("T")
+
+LOOKBACK = timedelta(hours=1)
+KIB = 1024
+PATIENT = {"retention": "7d", "parked_retention": "30d"}
+
+
+class SteppedClock:
+    """Time that goes on only in `step`, which ends when the loop under test sleeps again."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._asleep, self._awake = asyncio.Event(), asyncio.Event()
+
+    def now(self) -> datetime:
+        return T0 + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        self._asleep.set()
+        await self._awake.wait()
+        self._awake.clear()
+
+    async def step(self, seconds: float = LOOK) -> None:
+        await self._asleep.wait()
+        self._asleep.clear()
+        self.seconds += seconds
+        self._awake.set()
+        await self._asleep.wait()
+
+
+class House:
+    """A ledger with one source and the sink `a`, and its housekeeper, which runs."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.clock = store, SteppedClock()
+        self.books = Ledger(None)  # type: ignore[arg-type] # it gets a connection in each transaction
+        self.count = 0
+
+    async def do(self, fn: Callable[[Ledger], T]) -> T:
+        def work(conn: Connection) -> T:
+            self.books.conn, self.books.now = conn, int(self.clock.now().timestamp() * 1000)
+            return fn(self.books)
+
+        return await self.store.write(work)
+
+    async def keep(self, room: int, **settings: Any) -> Housekeeper:
+        """With room for so many bytes more than the ledger has now."""
+        size = await self.store.read(upkeep.size)
+        wanted = Settings(max_size=size.used + room, **{**PATIENT, **settings})
+        return Housekeeper(wanted, self.store, self.clock, lambda: {self.books.source: LOOKBACK})
+
+    async def fill(self, runs: int, size: int = 10 * KIB) -> None:
+        """Runs that began and ended, with two events of this size each."""
+        for _ in range(runs):
+            self.count += 1
+            now_ms = int(self.clock.now().timestamp() * 1000)
+            run = a_run(f"{self.count}", started_at=self.clock.now(), ended_at=self.clock.now())
+            events = tuple(NewEvent(kind, bytes(size), now_ms) for kind in (START, COMPLETE))
+            await self.do(lambda ledger, run=run, events=events: ledger.commit(RunChange(run, events)))  # type: ignore[misc]
+
+    async def rows(self, table: str) -> int:
+        return await self.do(lambda ledger: ledger.rows(table))
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    made = House(open_store(tmp_path))
+    await made.do(lambda ledger: ledger.configure(a=ALL))
+    yield made
+    await made.store.close()
+
+
+def told(caplog: pytest.LogCaptureFixture, event: str) -> int:
+    return sum(record.getMessage() == event for record in caplog.records)
+
+
+class Running:
+    """The housekeeper's loop while the context lasts."""
+
+    def __init__(self, keeper: Housekeeper) -> None:
+        self._keeper = keeper
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.create_task(self._keeper.run())
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def test_a_full_ledger_says_so_once_and_has_room_again_when_sinks_caught_up(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    keeper = await house.keep(300 * KIB)
+    async with Running(keeper):
+        await house.clock.step()
+        assert not keeper.full
+        await house.fill(20)
+        for _ in range(5):
+            await house.clock.step()
+        said = str(keeper.full)
+        assert "bytes are owed to sinks); polling pauses" in said
+        assert f"of {keeper.limit:,} bytes" in said
+        assert (told(caplog, "ledger.full"), told(caplog, "ledger.room")) == (1, 0)
+        await house.do(lambda ledger: ledger.drain())
+        for _ in range(int(EARLY_SWEEP_EVERY / LOOK) + 1):
+            await house.clock.step()
+        assert not keeper.full
+    assert (told(caplog, "ledger.full"), told(caplog, "ledger.room")) == (1, 1)
+    assert await house.rows("event") == 0
+
+
+async def test_nothing_is_looked_through_again_while_nothing_is_delivered(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    keeper = await house.keep(100 * KIB)
+    await house.fill(20)
+    for _ in range(100):
+        await keeper.look()
+        house.clock.seconds += LOOK
+    assert told(caplog, "ledger.swept") == 1
+    assert await house.rows("event") == 40
+
+
+async def test_while_sinks_catch_up_a_full_ledger_is_swept_now_and_then(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    keeper = await house.keep(100 * KIB)
+    await house.fill(40)
+    await keeper.look()
+    for _ in range(13):
+        some = await house.do(lambda ledger: ledger.claim(limit=1))
+        await house.do(lambda ledger, some=some: ledger.deliver(*some))  # type: ignore[misc]
+        await keeper.look()
+        house.clock.seconds += LOOK
+    assert keeper.full is not None
+    assert told(caplog, "ledger.swept") == 1 + 12 * LOOK // EARLY_SWEEP_EVERY
+
+
+async def test_what_every_sink_has_is_forgotten_early_before_polling_would_pause(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper = await house.keep(100 * KIB)
+    await house.fill(20)
+    await house.do(lambda ledger: ledger.drain())
+    house.clock.seconds += 1
+    await keeper.look()
+    assert keeper.full is None
+    assert told(caplog, "ledger.full") == 0
+    assert await house.rows("event") == 0
+    assert await house.rows("run") == 20, "they keep a repeated observation silent"
+
+
+async def test_a_little_room_is_no_room_so_that_polling_does_not_stop_and_go(house: House) -> None:
+    await house.fill(20)
+    keeper = await house.keep(1)
+    keeper.limit -= 1
+    await keeper.look()
+    assert keeper.full is not None
+    keeper.limit += 8 * KIB
+    await keeper.look()
+    assert keeper.full is not None
+    keeper.limit += 100 * KIB
+    await keeper.look()
+    assert keeper.full is None
+
+
+async def test_retention_forgets_what_is_old_and_delivered_once_an_hour(house: House) -> None:
+    keeper = await house.keep(10_000 * KIB, retention="2h")
+    async with Running(keeper):
+        await house.fill(3)
+        await house.do(lambda ledger: ledger.drain())
+        await house.do(lambda ledger: ledger.happen("open", START))
+        await house.do(lambda ledger: ledger.drain())
+        await house.do(lambda ledger: ledger.happen("owed", START, COMPLETE))
+        for _ in range(2):
+            await house.clock.step(SWEEP_EVERY)
+        assert await house.rows("event") == 9
+        await house.clock.step(SWEEP_EVERY)
+        assert await house.rows("event") == 3, "of the open run and those that are owed"
+        assert await house.rows("run") == 2
+
+
+async def test_a_run_outlives_its_events_while_the_look_back_could_see_it_again(house: House) -> None:
+    keeper = await house.keep(10_000 * KIB, retention="10m")
+    await house.fill(1)
+    await house.do(lambda ledger: ledger.drain())
+    house.clock.seconds += 2 * LOOKBACK.total_seconds()
+    await keeper.sweep(timedelta(minutes=10))
+    assert (await house.rows("event"), await house.rows("run")) == (0, 1)
+    house.clock.seconds += 1
+    await keeper.sweep(timedelta(minutes=10))
+    assert await house.rows("run") == 0
+
+
+async def test_parked_events_have_a_retention_of_their_own_however_many_they_are(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    def park_all(ledger: Ledger) -> None:
+        parked = tuple(Refused(item, "no") for item in ledger.claim(limit=5000))
+        ledger.settle(Settlement(parked=parked))
+
+    keeper = await house.keep(100_000 * KIB)
+    await house.do(
+        lambda ledger: ledger.commit(
+            *(RunChange(a_run(f"{n}", started_at=T0), (NewEvent(START, b"{}", ledger.now),)) for n in range(1200))
+        )
+    )
+    await house.do(park_all)
+    house.clock.seconds += timedelta(days=30).total_seconds()
+    await keeper.sweep(timedelta(days=7))
+    assert await house.rows("parked") == 1200
+    house.clock.seconds += 1
+    await keeper.sweep(timedelta(days=7))
+    assert await house.rows("parked") == 0
+    [swept] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert swept.fields["parked"] == 1200  # type: ignore[attr-defined]
+
+
+async def test_due_times_of_a_clock_that_ran_ahead_are_pulled_in(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    await house.do(lambda ledger: ledger.happen("1", START))
+    ahead = update(schema.lane).values(due_at=int(T0.timestamp() * 1000) + 86_400_000)
+    await house.do(lambda ledger: ledger.conn.execute(ahead))
+    assert await house.do(lambda ledger: ledger.heads()) == []
+    async with Running(await house.keep(1000 * KIB)):
+        await house.clock.step()
+    assert await house.do(lambda ledger: ledger.heads()) == ["1 START"]
+    assert told(caplog, "ledger.clock") == 1
+
+
+class Failing(Store):
+    """Raises what it is told to, or hangs."""
+
+    error: Exception | None = None
+    hangs = False
+
+    async def write(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.error is not None:
+            raise self.error
+        if self.hangs:
+            await asyncio.Event().wait()
+        return await super().write(fn, *args, **kwargs)
+
+
+@pytest.fixture
+async def failing(house: House) -> Failing:
+    house.store.__class__ = Failing
+    assert isinstance(house.store, Failing)
+    return house.store
+
+
+async def test_a_ledger_in_trouble_is_told_and_tried_again(
+    house: House, failing: Failing, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    keeper = await house.keep(1000 * KIB)
+    failing.error = LedgerError("ledger x: no space left on its disk; nothing was committed, it goes on with space")
+    async with Running(keeper):
+        await house.clock.step()
+        await house.clock.step()
+        assert keeper.trouble == str(failing.error)
+        assert told(caplog, "ledger.trouble") == 3
+        failing.error = None
+        await house.clock.step()
+        assert not keeper.trouble
+        assert told(caplog, "ledger.recovered") == 1
+
+
+async def test_liveness_notices_a_ledger_that_cannot_be_written(house: House, failing: Failing) -> None:
+    keeper = await house.keep(1000 * KIB)
+    async with Running(keeper):
+        await house.clock.step()
+        assert house.clock.monotonic() < keeper.expected_by
+        failing.error = LedgerError("no")
+        for _ in range(int((STUCK_AFTER + LOOK) / LOOK)):
+            await house.clock.step()
+        assert house.clock.monotonic() <= keeper.expected_by
+        await house.clock.step()
+        assert house.clock.monotonic() > keeper.expected_by
+
+
+async def test_a_long_sweep_is_no_stuck_ledger(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper = await house.keep(100_000 * KIB)
+    real = upkeep.expire_events
+    house.clock.seconds += 30 * 86_400
+
+    def slow(conn: Connection, after: int, older_than_ms: int) -> upkeep.Swept:
+        house.clock.seconds += STUCK_AFTER
+        return real(conn, after, older_than_ms)
+
+    monkeypatch.setattr(upkeep, "expire_events", slow)
+    await house.fill(1)
+    await keeper.sweep(timedelta(days=7))
+    assert house.clock.monotonic() < keeper.expected_by

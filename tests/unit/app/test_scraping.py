@@ -1,0 +1,102 @@
+"""What a scrape reads from a real ledger."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.app import scraping
+from collector.app.scraping import shares, snapshot
+from collector.ledger import jobs, registry
+from collector.ledger.runs import RunChange
+from collector.model import EventKind, RunState
+from exporters.snapshot import JobState, SinkBacklog, SourceState
+from tests.simulated import SimulatedClock
+from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, NOW, SECOND, START, T0, Ledger, a_job, a_run, opened
+
+CLOCK = SimulatedClock(T0)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with opened(tmp_path / "ledger.db") as made:
+        made.configure(marquez=ALL, file=ALL)
+        yield made
+
+
+def test_jobs_sources_and_sinks_as_the_ledger_has_them(ledger: Ledger) -> None:
+    pumps = replace(a_job(), description="SAP pumps")
+    ledger.happen("1", START, FAIL, job=pumps)
+    ledger.now += SECOND
+    ledger.happen("2", START, job=pumps)
+    ledger.park(ledger.claim("marquez")[0], sink="marquez")
+    ledger.drain("file")
+    ledger.commit(RunChange(a_run("gone", RunState.UNKNOWN, abandoned_at=T0, job=pumps)), polled_at_ms=NOW)
+    ledger.commit(RunChange(a_run("waits", RunState.WAITING, job=a_job("other"), started_at=T0)))
+    shown = snapshot(ledger.conn, CLOCK, ["source"], 10, 20)
+    began = NOW / 1000
+    assert shown.at == T0.timestamp()
+    assert list(shown.jobs) == [
+        JobState(
+            "source",
+            "other",
+            "other",
+            RunState.WAITING,
+            began,
+            None,
+            {RunState.SUCCEEDED: 0, RunState.FAILED: 0, RunState.CANCELED: 0},
+        ),
+        JobState(
+            "source",
+            "transformation/1",
+            "SAP pumps",
+            RunState.RUNNING,
+            began + 1,
+            None,
+            {RunState.SUCCEEDED: 0, RunState.FAILED: 1, RunState.CANCELED: 0},
+        ),
+    ]
+    assert list(shown.sources) == [SourceState("source", active=2, waiting=1, abandoned=1, succeeded_at=began)]
+    assert list(shown.sinks) == [SinkBacklog("file", 0, 0, None), SinkBacklog("marquez", 2, 1, began)]
+    assert (shown.ledger_bytes, shown.ledger_limit) == (10, 20)
+
+
+def test_what_left_the_configuration_is_not_shown(ledger: Ledger) -> None:
+    ledger.happen("1", START, COMPLETE)
+    registry.sync_sinks(ledger.conn, {"file": ALL}, NOW)
+    shown = snapshot(ledger.conn, CLOCK, ["another"], 10, 20)
+    assert not shown.jobs
+    assert not shown.sources
+    assert [sink.sink for sink in shown.sinks] == ["file"]
+
+
+def test_too_many_jobs_are_cut_and_what_was_left_out_is_counted(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scraping, "JOBS_AT_MOST", 5)
+    small = registry.sync_sources(ledger.conn, ["small"], NOW)["small"]
+    many = [a_run(f"run {n}", RunState.FAILED, job=a_job(f"transformation/{n}")) for n in range(9)]
+    jobs.note(ledger.conn, ledger.source, [(run, EventKind.FAIL) for run in many], NOW)
+    jobs.note(ledger.conn, small, [(run, EventKind.FAIL) for run in many[:2]], NOW)
+    shown = snapshot(ledger.conn, CLOCK, ["source", "small"], 10, 20)
+    assert sorted((job.source, job.job) for job in shown.jobs) == [
+        ("small", "transformation/0"),
+        ("small", "transformation/1"),
+        ("source", "transformation/0"),
+        ("source", "transformation/1"),
+        ("source", "transformation/2"),
+    ]
+    assert {source.source: source.jobs_left_out for source in shown.sources} == {"source": 6, "small": 0}
+
+
+@given(st.dictionaries(st.integers(), st.integers(0, 50)), st.integers(0, 100))
+def test_shares_use_all_room_and_are_fair(counts: dict[int, int], most: int) -> None:
+    shown = shares(counts, most)
+    assert shown.keys() == counts.keys()
+    assert all(0 <= shown[key] <= count for key, count in counts.items())
+    assert sum(shown.values()) == min(most, sum(counts.values()))
+    cut = [shown[key] for key, count in counts.items() if shown[key] < count]
+    assert not cut or max(shown.values()) - min(cut) <= 1, "nobody has more than one that was cut"
