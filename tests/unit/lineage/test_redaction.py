@@ -1,6 +1,6 @@
 import pytest
 
-from collector.lineage.redaction import bare_url, capped, redacted
+from collector.lineage.redaction import bare_url, capped, redacted, redacted_sql
 
 SECRET = "hunter2secret"
 
@@ -20,6 +20,12 @@ SECRET = "hunter2secret"
         f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----",
         f"pwd={SECRET}&user=me",
         f"token: {SECRET}",
+        f'password="{SECRET}',
+        f"dbPwd={SECRET}",
+        f"jdbc:oracle:thin:scott/{SECRET}@//h:1521/S is down",
+        f"SharedAccessKey={SECRET}",
+        f"GET https://h/x?a=1&token={SECRET}",
+        f"Basic dXNlcjp{SECRET}",
     ],
 )
 def test_secrets_in_text_are_hidden(text: str) -> None:
@@ -30,6 +36,8 @@ def test_secrets_in_text_are_hidden(text: str) -> None:
 def test_keys_that_look_like_keys_are_hidden() -> None:
     assert "AKIAABCDEFGHIJKLMNOP" not in redacted("denied for AKIAABCDEFGHIJKLMNOP")
     assert "eyJhbGciOi" not in redacted("got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc")
+    assert "AIza" not in redacted(f"key AIza{'x' * 35} is not enabled")
+    assert "ghp_" not in redacted(f"remote: ghp_{'a' * 36}")
 
 
 @pytest.mark.parametrize(
@@ -39,10 +47,28 @@ def test_keys_that_look_like_keys_are_hidden() -> None:
         "select token_count, password_reset_at from `db`.`tokens` where key = 'a'",
         "duplicate externalId 'pump-7'",
         "see https://docs.example.com/errors?page=2",
+        "Basic cleaning of pumps",
+        "the bearer of bad news",
+        "Kansas: 5, compass: north, bypass: true",
+        "gs://bucket/a@b.csv",
     ],
 )
 def test_ordinary_text_stays(text: str) -> None:
     assert redacted(text) == text
+
+
+def test_sql_loses_literals_and_keeps_its_joins() -> None:
+    assert redacted_sql("select 1 from a join b on a.token = b.token") == "select 1 from a join b on a.token = b.token"
+    assert SECRET not in redacted_sql(f"select 1 where password = '{SECRET}' or Token=\"{SECRET}\"")
+    assert SECRET not in redacted_sql(f"-- https://me:{SECRET}@host/\nselect 1")
+
+
+@pytest.mark.parametrize("piece", ["a.", "a-", "eyJ-", "password", "password ", "https", "password='x ", "x@", "b:"])
+def test_much_of_anything_takes_no_time(piece: str) -> None:
+    """Quadratic patterns take minutes, and end in the time-out of all tests."""
+    text = piece * (200_000 // len(piece))
+    assert redacted(text)
+    assert redacted_sql(text)
 
 
 def test_a_cut_is_marked_and_inside_the_limit() -> None:
