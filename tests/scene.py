@@ -92,6 +92,10 @@ class Scene:
         assert self._process is not None
         return await asyncio.wait_for(self._process.wait(), patience)
 
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
     def terminate(self) -> None:
         self.send(signal.SIGTERM)
 
@@ -179,6 +183,17 @@ class Scene:
 
     async def until_parked(self, count: int, sink: str = "marquez") -> None:
         await self.until(lambda status: [row["parked"] for row in status["sinks"] if row["sink"] == sink] == [count])
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        """The lines of this event in the log, of all processes so far."""
+        lines = self.log.read_bytes().splitlines() if self.log.exists() else []
+        found = (orjson.loads(line) for line in lines if line.startswith(b"{"))
+        return [line for line in found if line["event"] == event]
+
+    async def pages(self) -> str:
+        """Where the running program shows its pages: a URL."""
+        await self.until(lambda _: bool(self.told("service.started")))
+        return f"http://127.0.0.1:{self.told('service.started')[-1]['port']}"
 
     def tail(self, size: int = 4000) -> str:
         return self.log.read_text(errors="replace")[-size:] if self.log.exists() else "(no log)"

@@ -1,0 +1,128 @@
+"""`make bench`: all entrants in turn, interleaved, medians of the rounds, a table of ratios."""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+Results = dict[str, list[dict[str, Any]]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--events", type=int, default=5000)
+    parser.add_argument("--backlogs", type=int, nargs="*", default=[1_000, 100_000])
+    parser.add_argument("--kafka", help="HOST:PORT of a Kafka; without it that part is left out")
+    told = parser.parse_args()
+    results: Results = {}
+    with responder() as url:
+        for number in range(told.rounds):
+            print(f"round {number + 1} of {told.rounds}", file=sys.stderr)
+            for name, count in (("peer_http", told.events // 5), ("peer_async_http", told.events // 5)):
+                add(results, name, count, url)
+            add(results, "ours_http", told.events, url)
+            add(results, "live_http", 500, url)
+            if told.kafka:
+                topic = f"bench-{time.time_ns()}"
+                make_topic(told.kafka, topic)
+                add(results, "peer_kafka", told.events // 5, told.kafka, topic)
+                add(results, "raw_aiokafka", told.events * 4, told.kafka, topic)
+                add(results, "ours_kafka", told.events * 2, told.kafka, topic)
+    show_delivery(results)
+    show_ledger([run("claim_and_settle", backlog) for backlog in told.backlogs])
+    show_idle(idle())
+    print(
+        f"\nPython {platform.python_version()}, {os.cpu_count()} cores, openlineage-python"
+        f" {version('openlineage-python')}, {told.rounds} rounds, {time.strftime('%Y-%m-%d')}"
+    )
+
+
+@contextmanager
+def responder() -> Iterator[str]:
+    process = subprocess.Popen([sys.executable, "-m", "tests.bench.responder"], cwd=ROOT, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def make_topic(bootstrap: str, topic: str) -> None:
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.cimpl import NewTopic
+
+    for made in AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(topic, 6, 1)]).values():
+        made.result(30)
+
+
+def run(name: str, *arguments: object) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.bench.entrants", name, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def add(results: Results, name: str, *arguments: object) -> None:
+    results.setdefault(name, []).append(run(name, *arguments))
+
+
+def middle(results: list[dict[str, Any]], what: str) -> float:
+    return float(statistics.median(each[what] for each in results))
+
+
+def rate(results: list[dict[str, Any]]) -> float:
+    return float(statistics.median(each["events"] / each["seconds"] for each in results))
+
+
+def show_delivery(results: Results) -> None:
+    print("\n| entrant | events/s | ratio | CPU s per 1,000 | peak MiB |")
+    print("|---|---|---|---|---|")
+    for names in (("peer_http", "peer_async_http", "ours_http"), ("peer_kafka", "raw_aiokafka", "ours_kafka")):
+        there = [name for name in names if name in results]
+        peers = [rate(results[name]) for name in there if name.startswith("peer")]
+        for name in there:
+            speed, cpu = rate(results[name]), middle(results[name], "cpu") / results[name][0]["events"] * 1000
+            print(
+                f"| {name} | {speed:,.0f} | {speed / max(peers):.2f} | {cpu:.3f} | {middle(results[name], 'rss'):.0f} |"
+            )
+    live = results["live_http"]
+    print(
+        f"\ncommit to acknowledged, 100 events/s: p50 {middle(live, 'p50') * 1000:.1f} ms, p99 {middle(live, 'p99') * 1000:.1f} ms"
+    )
+
+
+def show_ledger(rows: list[dict[str, Any]]) -> None:
+    print("\n| backlog | claim 500, ms | settle 500, ms | commit 1, ms |")
+    print("|---|---|---|---|")
+    for row in rows:
+        print(f"| {row['events']:,} | {row['claim_ms']:.1f} | {row['settle_ms']:.1f} | {row['commit_ms']:.1f} |")
+
+
+def idle(seconds: float = 20.0) -> dict[str, float]:
+    """CPU share and memory of the program with three sources at 30 s and a file sink, where nothing happens."""
+    command = [sys.executable, "-m", "tests.bench.idle", str(seconds)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def show_idle(told: dict[str, float]) -> None:
+    print(f"\nidle: {told['cpu_percent']:.2f} % of a core, {told['rss']:.0f} MiB without Kafka")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,290 @@
+"""One entrant a process, so that CPU and memory are its own: `python -m tests.bench.entrants NAME ARGUMENTS`.
+
+Prints one JSON object: events, seconds, cpu (user + system), rss (MiB, peak) and what else the entrant measures.
+"""
+
+import asyncio
+import json
+import logging
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from collector.model import Facts
+from tests.bench import payload
+
+
+def measured(count: int, work: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
+    before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    more = work() or {}
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"events": count, "seconds": seconds, "cpu": cpu, "rss": after.ru_maxrss / 1024, **more}
+
+
+def library_events(count: int) -> list[Any]:
+    """The same runs as openlineage-python's own objects, which its transports serialise themselves."""
+    from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
+    from openlineage.client.facet_v2 import datasource_dataset, job_type_job, schema_dataset, sql_job
+
+    def facets() -> dict[str, Any]:
+        columns = [schema_dataset.SchemaDatasetFacetFields(name=f.name, type=f.type) for f in payload.COLUMNS]
+        source = datasource_dataset.DatasourceDatasetFacet(name=payload.HERE, uri=payload.HERE)
+        return {"schema": schema_dataset.SchemaDatasetFacet(columns), "dataSource": source}
+
+    def event(number: int) -> RunEvent:
+        run = payload.run(number)
+        job_facets = {
+            "jobType": job_type_job.JobTypeJobFacet("BATCH", "CDF", "QUERY"),
+            "sql": sql_job.SQLJobFacet(run.job.sql or "", dialect="spark"),
+        }
+        return RunEvent(
+            eventTime=payload.AT.isoformat(),
+            producer="https://example.com",
+            run=Run(runId=str(run.run_id)),
+            job=Job(namespace=run.job.namespace, name=run.job.name, facets=job_facets),
+            eventType=RunState.COMPLETE,
+            inputs=[InputDataset(payload.HERE, "raw/sap/pumps", facets=facets())],
+            outputs=[OutputDataset(payload.HERE, "assets", facets=facets())],
+        )
+
+    return [event(number) for number in range(count)]
+
+
+def peer_http(count: int, url: str) -> dict[str, Any]:
+    from openlineage.client.transport.http import HttpConfig, HttpTransport
+
+    transport = HttpTransport(HttpConfig(url=url))
+    events = library_events(count)
+
+    def work() -> None:
+        for event in events:
+            transport.emit(event)
+
+    return measured(count, work)
+
+
+def peer_async_http(count: int, url: str) -> dict[str, Any]:
+    from openlineage.client.transport.async_http import AsyncHttpConfig, AsyncHttpTransport
+
+    transport = AsyncHttpTransport(AsyncHttpConfig(url=url))
+    events = library_events(count)
+
+    def work() -> None:
+        for event in events:
+            transport.emit(event)
+        transport.wait_for_completion(timeout=300)
+
+    return measured(count, work)
+
+
+def peer_kafka(count: int, bootstrap: str, topic: str) -> dict[str, Any]:
+    from openlineage.client.transport.kafka import KafkaConfig, KafkaTransport
+
+    config = {"bootstrap.servers": bootstrap, "acks": "all", "enable.idempotence": "true"}
+    transport = KafkaTransport(KafkaConfig(config=config, topic=topic))
+    events = library_events(count)
+
+    def work() -> None:
+        for event in events:
+            transport.emit(event)
+
+    return measured(count, work)
+
+
+def raw_aiokafka(count: int, bootstrap: str, topic: str) -> dict[str, Any]:
+    from aiokafka import AIOKafkaProducer
+
+    bodies = payload.bodies(count)
+
+    async def send() -> None:
+        async with AIOKafkaProducer(
+            bootstrap_servers=bootstrap, enable_idempotence=True, acks="all", max_batch_size=131_072
+        ) as producer:
+            for start in range(0, count, 500):
+                chunk = enumerate(bodies[start : start + 500], start)
+                futures = [await producer.send(topic, body, key=str(n % 50).encode()) for n, body in chunk]
+                await asyncio.gather(*futures)
+
+    return measured(count, lambda: asyncio.run(send()))
+
+
+class Deaf:
+    """Hears latencies and nothing else."""
+
+    def __init__(self) -> None:
+        self.latency: list[float] = []
+
+    def sent(self, report: Any) -> None:
+        if report.latency is not None:
+            self.latency.append(report.latency)
+
+    def __getattr__(self, name: str) -> Callable[[Any], None]:
+        return lambda _: None
+
+
+def ours_http(count: int, url: str) -> dict[str, Any]:
+    return _ours(count, {"type": "openlineage", "url": url})
+
+
+def ours_kafka(count: int, bootstrap: str, topic: str) -> dict[str, Any]:
+    return _ours(count, {"type": "kafka", "bootstrap_servers": bootstrap, "topic": topic})
+
+
+def live_http(count: int, url: str) -> dict[str, Any]:
+    """Commit to acknowledgement while events come one poll after the other."""
+    return _ours(count, {"type": "openlineage", "url": url}, live=True)
+
+
+def _ours(count: int, sink: dict[str, Any], *, live: bool = False) -> dict[str, Any]:
+    """The backlog is in the ledger (on disk, FULL) before the clock starts; each delivery is settled there."""
+    return asyncio.run(_delivered(count, sink, live=live))
+
+
+async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[str, Any]:
+    from pydantic import TypeAdapter
+
+    from collector.app import building
+    from collector.clock import SystemClock
+    from collector.ledger import leases, reading, registry
+    from collector.ledger.runs import NewEvent, PollCommit, RunChange, commit_poll
+    from collector.ledger.store import Store
+    from collector.model import EventKind
+    from config.sinks import AnySink
+    from exporters.delivery import Delivery
+
+    clock = SystemClock()
+    settings: Any = TypeAdapter(AnySink).validate_python({"name": "bench", **sink})
+    made = building.sink(settings, clock)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open(Path(folder) / "ledger.db", holder="bench", clock=clock)
+        [source] = (await store.write(registry.sync_sources, ["plant-a"], 0)).values()
+        [number] = (await store.write(registry.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
+        lease = await store.write(leases.take, "source:plant-a", "bench", 10**9, seize=True)
+        assert lease is not None
+        bodies, happened = payload.bodies(count), int(payload.AT.timestamp() * 1000)
+        deaf = Deaf()
+        delivery = Delivery(
+            "bench",
+            number,
+            made,
+            store=store,
+            holder="bench",
+            seize=True,
+            clock=clock,
+            random=random.random,
+            observer=deaf,
+        )
+
+        async def commit(first: int, last: int) -> None:
+            changes = tuple(
+                RunChange(
+                    replace(payload.run(n), seen_at=datetime.now(UTC)),
+                    (NewEvent(EventKind.COMPLETE, bodies[n], happened),),
+                )
+                for n in range(first, last)
+            )
+            now_ms = int(time.time() * 1000)
+            await store.write(commit_poll, PollCommit(lease, source, changes), now_ms)
+
+        async def drained() -> None:
+            while any(row.pending for row in await store.read(reading.sinks)):
+                await asyncio.sleep(0.005)
+
+        if not live:
+            for first in range(0, count, 500):
+                await commit(first, min(count, first + 500))
+        before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+        task = asyncio.create_task(delivery.run())
+        if live:
+            for first in range(0, count, 5):
+                await commit(first, min(count, first + 5))
+                await asyncio.sleep(0.05)
+        await drained()
+        seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
+        await delivery.stop(5)
+        await task
+        await made.close(5)
+        await store.close()
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    ordered = sorted(deaf.latency)
+    quantiles = {"p50": ordered[len(ordered) // 2], "p99": ordered[int(len(ordered) * 0.99)]} if ordered else {}
+    return {"events": count, "seconds": seconds, "cpu": cpu, "rss": after.ru_maxrss / 1024, **quantiles}
+
+
+def claim_and_settle(backlog: int) -> dict[str, Any]:
+    """Milliseconds to claim 500 heads with their bodies and to settle them, behind a backlog."""
+    from collector.clock import SystemClock
+    from collector.ledger import lanes, leases, registry
+    from collector.ledger.runs import NewEvent, PollCommit, RunChange, commit_poll
+    from collector.ledger.store import Store
+    from collector.model import EventKind
+
+    body, happened = payload.bodies(1)[0], int(payload.AT.timestamp() * 1000)
+
+    async def work() -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            store = Store.open(Path(folder) / "ledger.db", holder="bench", clock=SystemClock())
+            [source] = (await store.write(registry.sync_sources, ["plant-a"], 0)).values()
+            [sink] = (await store.write(registry.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
+            lease = await store.write(leases.take, "source:plant-a", "bench", 10**9, seize=True)
+            feed = await store.write(leases.take, "sink:bench", "bench", 10**9, seize=True)
+            assert lease is not None
+            assert feed is not None
+            small = replace(payload.run(0), facts=Facts())
+            for first in range(0, backlog, 1000):
+                changes = tuple(
+                    RunChange(
+                        replace(small, key=str(n), run_id=UUID(int=n)),
+                        (NewEvent(EventKind.COMPLETE, body, happened),),
+                    )
+                    for n in range(first, min(backlog, first + 1000))
+                )
+                await store.write(commit_poll, PollCommit(lease, source, changes), first)
+            claims, settles, commits = [], [], []
+            for _ in range(min(10, backlog // 500)):
+                start = time.perf_counter()
+                heads = await store.read(lanes.claim, sink, 2**50, 500)
+                claims.append(time.perf_counter() - start)
+                start = time.perf_counter()
+                await store.write(lanes.settle, feed, sink, lanes.Settlement(delivered=tuple(heads)), 2**50, None)
+                settles.append(time.perf_counter() - start)
+            for n in range(10):
+                new = replace(small, key=f"new-{n}", run_id=UUID(int=10**9 + n))
+                change = RunChange(new, (NewEvent(EventKind.COMPLETE, body, happened),))
+                start = time.perf_counter()
+                await store.write(commit_poll, PollCommit(lease, source, (change,)), backlog)
+                commits.append(time.perf_counter() - start)
+            await store.close()
+        middle = [sorted(times)[len(times) // 2] * 1000 for times in (claims, settles, commits)]
+        return dict(zip(("claim_ms", "settle_ms", "commit_ms"), middle, strict=True))
+
+    return {"events": backlog, **asyncio.run(work())}
+
+
+ENTRANTS: dict[str, Callable[..., dict[str, Any]]] = {
+    entrant.__name__: entrant
+    for entrant in (
+        peer_http,
+        peer_async_http,
+        peer_kafka,
+        raw_aiokafka,
+        ours_http,
+        ours_kafka,
+        live_http,
+        claim_and_settle,
+    )
+}
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    name, count, *rest = sys.argv[1:]
+    print(json.dumps(ENTRANTS[name](int(count), *rest)))

@@ -1,0 +1,38 @@
+"""Starts the program against idle simulators and measures it from outside: `python -m tests.bench.idle SECONDS`."""
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.scene import Scene
+
+
+def used(pid: int) -> tuple[float, float]:
+    """CPU seconds and resident MiB of a process, from /proc."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return cpu, int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+async def main(seconds: float) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        async with Scene(Path(folder)) as scene:
+            for source in scene.settings["sources"]:
+                source["poll_interval"] = "30s"
+            await scene.start()
+            await scene.until_ready()
+            await asyncio.sleep(3)
+            assert scene.pid is not None
+            before, _ = used(scene.pid)
+            await asyncio.sleep(seconds)
+            after, rss = used(scene.pid)
+            scene.terminate()
+            await scene.ended()
+    return {"cpu_percent": (after - before) / seconds * 100, "rss": rss}
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(main(float(sys.argv[1])))))
