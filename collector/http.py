@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from functools import cache, lru_cache
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -55,7 +54,9 @@ class HttpClient:
     def __init__(self, options: HttpOptions, heard: Heard | None = None) -> None:
         self._options = options
         self._heard = heard
-        self._client: httpx.AsyncClient | None = None
+        self._transport: _AiohttpTransport | None = None
+        ours = {"User-Agent": USER_AGENT, "Accept-Encoding": "gzip, deflate"}
+        self._headers = httpx.Headers({**ours, **options.headers}, encoding="utf-8")
 
     async def request(
         self,
@@ -72,19 +73,24 @@ class HttpClient:
         """One request, redirects not followed, the whole answer read. `url` is sent as it is written: percent-encode
         path parts yourself with nothing left safe.
         """
-        client = self._opened()
+        transport = self._opened()
+        limits = {"read": timeout or self._options.timeout, "connect": self._options.connect_timeout}
+        all_headers = self._headers.copy()
+        all_headers.update(httpx.Headers(headers, encoding="utf-8"))
+        # httpx.AsyncClient around it would cost as much again, for cookies, redirects and auth that are not used
+        request = httpx.Request(
+            method,
+            _parsed(url),
+            headers=all_headers,
+            params=params,
+            content=content,
+            json=json,
+            data=data,
+            extensions={"timeout": limits},
+        )
         started = monotonic()
         try:
-            answer = await client.request(
-                method,
-                url,
-                headers=httpx.Headers(headers, encoding="utf-8"),
-                params=params,
-                content=content,
-                json=json,
-                data=data,
-                timeout=httpx.Timeout(timeout or self._options.timeout, connect=self._options.connect_timeout),
-            )
+            answer = await transport.handle_async_request(request)
         except httpx.TransportError:
             self._tell(None, started, {})
             raise
@@ -92,34 +98,38 @@ class HttpClient:
         return answer
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        if self._transport is not None:
+            await self._transport.aclose()
+            self._transport = None
 
     def _tell(self, status: int | None, started: float, headers: Mapping[str, str]) -> None:
         if self._heard is not None:
             self._heard(status, monotonic() - started, headers)
 
-    def _opened(self) -> httpx.AsyncClient:
-        if self._client is None:
-            self._client = _client(self._options)
-        return self._client
+    def _opened(self) -> "_AiohttpTransport":
+        if self._transport is None:
+            self._transport = _transport(self._options)
+        return self._transport
 
 
-def _client(options: HttpOptions) -> httpx.AsyncClient:
+@lru_cache(maxsize=256)
+def _parsed(url: str) -> httpx.URL:
+    return httpx.URL(url)
+
+
+@lru_cache(maxsize=256)
+def _verbatim(url: httpx.URL) -> URL:
+    return URL(str(url), encoded=True)
+
+
+def _transport(options: HttpOptions) -> "_AiohttpTransport":
     context = tls_context(options)
 
     def session() -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(limit=options.connections, ssl=context)
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
-    ours = {"User-Agent": USER_AGENT, "Accept-Encoding": "gzip, deflate"}
-    return httpx.AsyncClient(
-        transport=_AiohttpTransport(options.proxy, session),
-        headers=httpx.Headers({**ours, **options.headers}, encoding="utf-8"),
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        follow_redirects=False,
-    )
+    return _AiohttpTransport(options.proxy, session)
 
 
 def tls_context(options: HttpOptions) -> ssl.SSLContext:
@@ -176,7 +186,7 @@ class _AiohttpTransport(httpx.AsyncBaseTransport):
         try:
             async with self._session.request(
                 request.method,
-                URL(str(request.url), encoded=True),
+                _verbatim(request.url),
                 headers=[(name.decode(), value.decode()) for name, value in request.headers.raw],
                 data=await request.aread() or None,
                 allow_redirects=False,
