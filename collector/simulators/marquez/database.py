@@ -24,22 +24,25 @@ class Killed(Exception):
 class Database:
     """What stands between a request and the tables.
 
-    Stopped: every call fails at once, and for `recovery` after it is back, because the pool hands out dead
-    connections. Frozen: calls hang without limit on the `pool` of open connections, further ones fail after
-    `connect_timeout` seconds. A thaw lets the hanging ones go on in no fixed order, spread over `spread` seconds; with
-    `hold` they stay where they are until `release`, so that a test decides who comes last. `kill_during` names an
-    eventType: the process dies once the run's state of the next such event is stored. `clash_chance` is how often one of
-    two first events of a dataset that come at once ends in a 500.
+    Stopped: every call fails at once, and for `recovery` after it is back all but a share (`luck`) of them, because the
+    pool hands out dead connections beside new ones. Frozen: calls hang without limit on the `pool` of open connections,
+    further ones fail after `connect_timeout` seconds. A thaw lets the hanging ones go on in no fixed order, spread over
+    `spread` seconds; with `hold` they stay where they are until `release`, so that a test decides who comes last.
+    `kill_during` names an eventType: the process dies once the run's state of the next such event is stored.
+    `clash_chance` is how often one of two first events of a dataset that come at once ends in a 500, `pause` the seconds
+    between the check for a run's id and its insert.
     """
 
     def __init__(self, now: Callable[[], datetime], rng: Random) -> None:
         self.condition = Condition.UP
         self.alive = True
         self.recovery = timedelta(seconds=20)
+        self.luck = 0.1
         self.connect_timeout = 5.0
         self.pool = 10
         self.spread = 0.05
         self.clash_chance = 0.002
+        self.pause = 0.002
         self.kill_during: str | None = None
         self._now, self._rng = now, rng
         self._sick_until: datetime | None = None
@@ -104,7 +107,7 @@ class Database:
 
     async def connected(self, connections: int = 1) -> None:
         """Returns once the database answers; raises `DatabaseFault` where it does not, `Killed` if the process died."""
-        if self.condition is Condition.STOPPED or self._sick:
+        if self.condition is Condition.STOPPED or (self._sick and self._rng.random() >= self.luck):
             raise DatabaseFault("org.postgresql.util.PSQLException: This connection has been closed.")
         if self.condition is not Condition.FROZEN:
             return

@@ -311,20 +311,26 @@ def _source(tables: Tables, edge: ColumnEdge) -> View:
     }
 
 
-def columns_of(tables: Tables, links: list[Symlink]) -> dict[UUID, list[View]]:
-    """What the datasets' own views say of their columns' origin. It is found by a dataset's first name only: a page
-    that shows such a dataset under an alias alone is an unhandled error.
+def columns_of(tables: Tables, links: list[Symlink]) -> dict[tuple[str, str], list[View]]:
+    """What the datasets' own views say of their columns' origin, by namespace and name.
+
+    It is filed under the name that the version was written by: a page that shows such a dataset only under another name
+    of the same namespace is an unhandled error.
     """
-    shown = {link.dataset for link in links}
-    found: defaultdict[UUID, dict[str, list[View]]] = defaultdict(dict)
-    for (output, _), edge in _latest_edges(tables).items():
-        column = tables.columns[output]
-        if column.dataset in shown:
-            source = {key: value for key, value in _source(tables, edge).items() if key != "datasetVersion"}
-            found[column.dataset].setdefault(column.name, []).append(source)
-    if not set(found) <= {link.dataset for link in links if link.primary}:
+    shown = {(link.namespace, link.name) for link in links}
+    found: defaultdict[tuple[str, str], dict[str, list[View]]] = defaultdict(dict)
+    edges = list(_latest_edges(tables).values())
+    for link in links:
+        for edge in edges:
+            version = tables.dataset_versions[edge.output_version]
+            written = tables.symlinks.get((link.namespace, version.name))
+            if version.dataset == link.dataset and written is not None and written.primary:
+                source = {key: value for key, value in _source(tables, edge).items() if key != "datasetVersion"}
+                known = found[version.namespace, version.name].setdefault(tables.columns[edge.output].name, [])
+                known += [] if source in known else [source]
+    if not set(found) <= shown:
         raise DatabaseFault("No value present")
-    return {dataset: [_origin(name, sources) for name, sources in c.items()] for dataset, c in found.items()}
+    return {name: [_origin(column, sources) for column, sources in c.items()] for name, c in found.items()}
 
 
 def _origin(name: str, sources: list[View]) -> View:

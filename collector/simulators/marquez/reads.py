@@ -103,7 +103,7 @@ class Reads:
         if row is None:
             raise missing("Dataset", name)
         link = self.tables.symlinks[space, name]
-        columns = graph.columns_of(self.tables, [link]).get(row.uuid)
+        columns = graph.columns_of(self.tables, [link]).get((space, name))
         return ok(views.dataset(self.tables, link, columns, views.dataset_facets(self.tables, link)))
 
     async def list_datasets(self, call: Call) -> Answer:
@@ -118,7 +118,7 @@ class Reads:
             views.dataset(
                 self.tables,
                 link,
-                columns.get(link.dataset) if link.primary else None,
+                columns.get((link.namespace, link.name)),
                 views.listed_facets(self.tables, link, place=place),
             )
             for place, link in enumerate(links[page])

@@ -84,7 +84,7 @@ class Writes:
         if run_id in self.tables.runs:
             message = f"Run '{run_id}' already exists for '{name}' under namespace '{space}'."
             raise Refused(error(400, message))
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(self.database.pause)
         nominal = (meta.nominal_start, meta.nominal_end)
         run = runs.create_run(self.tables, run_id, job, meta.args, nominal, self._now())
         return ok(views.run(self.tables, run), 201, {"Location": "/api/v1/"})
