@@ -1,0 +1,69 @@
+"""The real Prometheus scrapes the running program; promtool finds nothing to complain about."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+
+from collector.simulators.cdf import Ending, Story
+from collector.simulators.faults import Fault, FaultKind
+from tests.scene import CDF, WETRANSFORM, Scene
+from tests.servers.prometheus import Promtool, StartPrometheus
+
+
+async def page(url: str, headers: Mapping[str, str] | None = None) -> str:
+    async with aiohttp.ClientSession() as client, client.get(f"{url}/metrics", headers=headers) as answer:
+        return await answer.text()
+
+
+async def test_prometheus_scrapes_the_running_program(
+    tmp_path: Path, start_prometheus: StartPrometheus, promtool: Promtool
+) -> None:
+    async with Scene(tmp_path) as scene:
+        for job, ending in zip(scene.cdf.transformations, (Ending.COMPLETED, Ending.FAILED), strict=False):
+            scene.cdf.start_run(job, Story(0.1, 0.2, ending))
+        await scene.start()
+        await scene.settle(45)
+        url = await scene.pages()
+        prometheus = start_prometheus(url.removeprefix("http://"))
+        events = await prometheus.wait_for("lineage_events_total > 0")
+        assert {sample.labels["type"] for sample in events} == {"START", "COMPLETE", "FAIL"}
+        assert [target["health"] for target in await prometheus.targets()] == ["up"]
+        runs = await prometheus.query(f'sum by (outcome) (lineage_runs_total{{source="{CDF}"}})')
+        assert {sample.labels["outcome"]: sample.value for sample in runs} == {
+            "succeeded": 1,
+            "failed": 1,
+            "canceled": 0,
+        }
+        held = await prometheus.query("sum(lineage_lease_held)")
+        assert [sample.value for sample in held] == [5], "three sources and two sinks"
+        linted = promtool("check", "metrics", stdin=await page(url))
+        assert (linted.returncode, linted.stdout, linted.stderr) == (0, "", "")
+        in_openmetrics = await page(url, {"Accept": "application/openmetrics-text; version=1.0.0"})
+        assert "# {run_id=" in in_openmetrics
+        scene.terminate()
+        assert await scene.ended() == 0
+
+
+async def test_run_metrics_are_right_after_a_restart(tmp_path: Path) -> None:
+    async with Scene(tmp_path) as scene:
+        scene.cdf.start_run(next(iter(scene.cdf.transformations)), Story(0.1, 0.2, Ending.FAILED))
+        await scene.start()
+        await scene.settle(45)
+        for simulator in (scene.cdf, scene.dataprep):
+            simulator.faults.plan(Fault(FaultKind.HTML, times=-1))
+        await scene.until(lambda status: sum(bool(row["wrong"]) for row in status["sources"]) == 2)
+        before = of_the_ledger(await page(await scene.pages()))
+        scene.terminate()
+        assert await scene.ended() == 0
+        await scene.start()
+        await scene.until_ready()
+        after = of_the_ledger(await page(await scene.pages()))
+    assert before == after
+    assert [line for line in before if 'outcome="failed"' in line and line.endswith(" 1.0")]
+
+
+def of_the_ledger(text: str) -> list[str]:
+    names = ("run_last", "runs_total", "job_info", "deliveries_pending", "poll_last_success")
+    told = (line for line in text.splitlines() if line.startswith(tuple(f"lineage_{name}" for name in names)))
+    return [line for line in told if WETRANSFORM not in line]  # which has nothing to ask for, and so no failures
