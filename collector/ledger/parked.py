@@ -96,27 +96,32 @@ def retry(conn: Connection, lease: Lease, sink_id: int, strand_id: int, seq: int
     created_at = _committed_at(conn, strand_id, seq)
     if created_at is None:
         return RetryAnswer.NOT_PARKED
-    _into_lane(conn, sink_id, lane, row, created_at, now_ms)
+    more = _into_lane(conn, sink_id, lane, row, created_at, now_ms)
     conn.execute(update(schema.parked).where(*_of(sink_id, strand_id, seq)).values(retry_at=now_ms))
-    tallies.add(conn, sink_id, Counter({row["source_id"]: 1}), Counter({row["source_id"]: -1}))
+    tallies.add(conn, sink_id, Counter({row["source_id"]: more}), Counter({row["source_id"]: -1}))
     news.tell(conn, News.EVENTS)
     return RetryAnswer.QUEUED
 
 
-def _into_lane(
-    conn: Connection, sink_id: int, lane: Lane | None, row: RowMapping, created_at: int, now_ms: int
-) -> None:
+def _into_lane(conn: Connection, sink_id: int, lane: Lane | None, row: RowMapping, created_at: int, now_ms: int) -> int:
+    """How many more events the lane owes now: none where this one takes the place of a head that is wanted no longer."""
     table, strand_id, seq = schema.lane, row["strand_id"], row["seq"]
     if lane is None:
         last = conn.scalar(select(schema.run.c.last_seq).where(schema.run.c.id == strand_id)) or seq
         place = {"sink_id": sink_id, "strand_id": strand_id, "source_id": row["source_id"]}
         when = {"due_at": min(created_at, now_ms), "since": created_at}
         conn.execute(insert(table), {**place, **when, "next_seq": seq, "last_seq": seq, "resume_seq": last + 1})
-    elif seq < lane.next_seq:
-        if lane.resume_seq is None:
-            of_lane = table.c.sink_id == sink_id, table.c.strand_id == strand_id
-            conn.execute(update(table).where(*of_lane).values(resume_seq=lane.next_seq))
-        owing.set_head(conn, sink_id, strand_id, seq, created_at, now_ms)
+        return 1
+    if seq > lane.next_seq:
+        return 1
+    owing.set_head(conn, sink_id, strand_id, seq, created_at, now_ms)
+    if lane.resume_seq is not None:
+        return 1
+    of_lane = table.c.sink_id == sink_id, table.c.strand_id == strand_id
+    conn.execute(update(table).where(*of_lane).values(resume_seq=lane.next_seq))
+    event = schema.event
+    head = select(event.c.kind).where(event.c.strand_id == strand_id, event.c.seq == lane.next_seq)
+    return int(conn.scalar(head) in owing.filters(conn).get(sink_id, ()))
 
 
 def drop(conn: Connection, lease: Lease, sink_id: int, strand_id: int, seq: int) -> bool:

@@ -98,7 +98,7 @@ def in_order(events: list[str]) -> bool:
     return all(life == [kind for kind in ORDER if kind in life] for life in lives)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(steps)
 def test_counts_order_and_completeness(done: list[tuple[str, str | bool]]) -> None:
     with tempfile.TemporaryDirectory() as folder, opened(Path(folder) / "ledger.db") as ledger:

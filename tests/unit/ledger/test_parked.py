@@ -6,7 +6,7 @@ from collector.errors import LeaseLost
 from collector.ledger import doubts, leases, parked, tallies
 from collector.ledger.parked import ParkedEvent, RetryAnswer
 from collector.model import EventKind
-from tests.unit.ledger.ledgers import ALL, COMPLETE, HOUR, NOW, RUNNING, SECOND, START, Ledger, child_of
+from tests.unit.ledger.ledgers import ALL, COMPLETE, ENDS, HOUR, NOW, RUNNING, SECOND, START, Ledger, child_of
 
 
 def listed(ledger: Ledger) -> list[ParkedEvent]:
@@ -183,3 +183,14 @@ def test_without_the_lease_nothing_is_done(ledger: Ledger) -> None:
         with pytest.raises(LeaseLost):
             act(ledger, event)
     assert listed(ledger) == [event]
+
+
+def test_a_head_that_is_wanted_no_longer_is_not_counted_once_it_gave_way(ledger: Ledger) -> None:
+    ledger.happen("r", START, RUNNING, COMPLETE)
+    ledger.park()
+    ledger.configure(a=ENDS)
+    assert ledger.tally() == (2, 1)
+    retry(ledger, listed(ledger)[0])
+    assert ledger.tally() == (2, 0)
+    assert ledger.drain() == ["r START", "r COMPLETE"]
+    assert ledger.tally() == (0, 0)
