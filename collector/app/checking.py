@@ -38,7 +38,7 @@ def run(config: Path, *, offline: bool, as_json: bool) -> int:
 
 def _of_configuration(config: Path, settings: Settings) -> list[Row]:
     """It is valid, or it would not be here; what is risky about it is told."""
-    counted = f"valid: {len(settings.sources)} sources, {len(settings.sinks)} sinks"
+    counted = f"valid; sources: {len(settings.sources)}, sinks: {len(settings.sinks)}"
     told = [_row("configuration", "advice", True, words) for words in advice(settings)]
     return [_row("configuration", str(config), True, counted), *told]
 

@@ -1,0 +1,252 @@
+"""The command line from outside: help in time, mistakes in one line each, exit codes, no traceback."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from collector import __version__
+from collector.app import cli
+from collector.errors import LineageError
+
+GOOD = """
+sources:
+  - platform: dataprep
+    name: prep
+    workspace: 12345
+    token: geheim-4711
+sinks:
+  - {type: file, name: file, path: events.ndjson}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Said]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command as it is installed, within this process."""
+
+    def act(*words: str | Path) -> Said:
+        monkeypatch.setattr(sys, "argv", ["lineage-collector", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        code = ended.value.code or 0
+        assert isinstance(code, int)
+        return Said(code, *capsys.readouterr())
+
+    return act
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str | bytes], Path]:
+    for name in [name for name in os.environ if name.startswith("LINEAGE_COLLECTOR")]:
+        monkeypatch.delenv(name)
+
+    def write(content: str | bytes) -> Path:
+        path = tmp_path / "c.yaml"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write
+
+
+Write = Callable[[str | bytes], Path]
+
+_MODULES = """
+import sys
+before = set(sys.modules)
+sys.argv = ["lineage-collector", *{words!r}]
+from collector.app.cli import main
+try:
+    main()
+except SystemExit:
+    print(sorted(set(sys.modules) - before), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--version"]])
+def test_help_and_version_import_only_the_command_line(words: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _MODULES.format(words=words)], capture_output=True, text=True, timeout=60, check=True
+    )
+    loaded = set(json.loads(done.stderr.replace("'", '"')))
+    ours = {name for name in loaded if name.startswith(("collector", "exporters", "config"))}
+    assert ours == {"collector", "collector.app", "collector.app.cli", "collector.errors"}
+    foreign = {name.partition(".")[0] for name in loaded - ours} - sys.stdlib_module_names
+    assert foreign == {"typer", "annotated_doc", "shellingham"}, "typer and what it is made of"
+    assert not loaded & {"asyncio", "ssl", "logging", "typing_extensions"}
+
+
+def test_the_installed_command_answers() -> None:
+    command = Path(sys.executable).with_name("lineage-collector")
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"lineage-collector {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "command", ["run", "check", "trigger", "watch", "status", "runs", "skipped", "simulate", "demo"]
+)
+def test_every_command_has_help_with_an_example(run: Run, command: str) -> None:
+    said = run(command, "--help")
+    assert said.code == 0
+    assert f"Example: lineage-collector {command}" in said.out
+    assert command in run("--help").out
+
+
+@pytest.mark.parametrize("command", ["list", "retry", "drop"])
+def test_so_has_each_command_for_parked_events(run: Run, command: str) -> None:
+    assert f"Example: lineage-collector parked {command}" in run("parked", command, "--help").out
+
+
+def source(**changes: str) -> str:
+    fields = {"platform": "dataprep", "name": "prep", "workspace": "12345", "token": "geheim-4711"} | changes
+    return "sources:\n  - " + "\n    ".join(f"{key}: {value}" for key, value in fields.items() if value) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (GOOD + "htp: {}\n", "htp: unknown key; did you mean http?"),
+        (source(poll_intervall="30s"), "sources[0].poll_intervall: unknown key; did you mean poll_interval?"),
+        (source(burst="many"), "sources[0].burst: must be a whole number, not 'many'"),
+        (source(token=""), "the secret is missing: give token: ${env:NAME} or token_file: PATH"),
+        (source(token="${env:NOT_THERE}"), "NOT_THERE"),
+        (source(token_file="none.txt", token=""), "none.txt"),
+        (GOOD.replace("sinks:", source()[9:] + "sinks:"), "sources[0] has the name 'prep' too; names are unique"),
+        (source(base_url="https://me:geheim@x.example"), "sources[0].base_url"),
+        (
+            source(poll_interval="-5s"),
+            "'-5s' is no duration: write for example 30s, 1h30m or 7d (it cannot be negative)",
+        ),
+        (source(namespace="'dataprep://x/a;b'"), "sources[0].namespace"),
+        (source(platform="datapreb"), "did you mean dataprep?"),
+        ("", "the file is empty"),
+        ("sources:\n\t- name: a\n", "a tab; YAML is indented with spaces only"),
+        ("sources: []\n", "sources: needs at least one item"),
+        (b"sources: \xff\n", "is not UTF-8"),
+        ("sources: {", "is no YAML"),
+    ],
+)
+@pytest.mark.parametrize("command", [["run"], ["check", "--offline"], ["status"], ["trigger", "prep", "7"]])
+def test_a_mistake_is_one_clear_line(run: Run, config: Write, command: list[str], content: str, words: str) -> None:
+    path = config(content)
+    said = run(*command, "--config", path)
+    assert said.code == 2
+    [line] = said.err.splitlines()
+    assert line.startswith(f"error: {path}")
+    assert words in line
+    assert "geheim" not in said.out + said.err
+
+
+def test_every_mistake_has_its_line(run: Run, config: Write) -> None:
+    said = run("check", "--config", config(source(burst="many", poll_interval="-5s") + "htp: 1\n"))
+    assert (said.code, len(said.err.splitlines())) == (2, 3)
+
+
+def test_a_folder_and_a_file_that_is_not_there(run: Run, tmp_path: Path) -> None:
+    for path, words in ((tmp_path, "is a directory; name the file in it"), (tmp_path / "no.yaml", "cannot be read")):
+        said = run("run", "--config", path)
+        assert said.code == 2
+        assert said.err.count("\n") == 1
+        assert words in said.err
+
+
+def test_without_config_the_file_of_that_name_is_taken(
+    run: Run, config: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "lineage-collector.yaml: cannot be read" in run("check", "--offline").err
+    config(GOOD).rename(tmp_path / "lineage-collector.yaml")
+    assert run("check", "--offline").code == 0
+    monkeypatch.setenv("LINEAGE_COLLECTOR_CONFIG", "other.yaml")
+    assert "other.yaml: cannot be read" in run("check", "--offline").err
+
+
+def test_a_mistake_ends_the_process_with_code_2_and_no_traceback(config: Write) -> None:
+    words = [sys.executable, "-m", "collector", "run", "--config", str(config(source(burst="many")))]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: \S+c\.yaml:6: sources\[0\]\.burst: must be a whole number, not 'many'\n", done.stderr)
+
+
+def test_check_offline_tells_what_is_risky_as_well(run: Run, config: Write) -> None:
+    path = config(GOOD)
+    said = run("check", "--offline", "--config", path)
+    assert said.code == 0
+    head, valid, risky = said.out.splitlines()
+    assert head == "part\tsubject\tok\tdetail\tremedy"
+    assert valid == f"configuration\t{path}\tyes\tvalid; sources: 1, sinks: 1\t-"
+    assert risky.startswith("configuration\tadvice\tyes\tsources[0].token: a secret is written into the file")
+    rows = json.loads(run("check", "--offline", "--json", "--config", path).out)
+    assert [(row["part"], row["ok"]) for row in rows] == [("configuration", True)] * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trigger", "nope", "7"], "there is no source named 'nope' in the configuration; there is prep"),
+        (["watch", "nope", "7"], "there is no source named 'nope' in the configuration; there is prep"),
+        (["parked", "retry", "nope"], "there is no sink named 'nope' in the configuration; there is file"),
+        (["runs", "--state", "done"], "--state 'done' is none of queued, running, waiting, succeeded,"),
+    ],
+)
+def test_names_that_are_not_there(run: Run, config: Write, words: list[str], message: str) -> None:
+    said = run(*words, "--config", config(GOOD))
+    assert said.code == 2
+    assert said.err.startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize("words", [["runs"], ["skipped"], ["parked", "list"], ["status"], ["runs", "--json"]])
+def test_before_the_first_run_there_is_no_ledger_to_read(run: Run, config: Write, words: list[str]) -> None:
+    path = config(f"ledger: {{path: {config(GOOD).parent}/none.db}}{GOOD}")
+    said = run(*words, "--config", path)
+    assert said.code == 1
+    assert re.fullmatch(r"error: there is no ledger at \S+none\.db: .*\n", said.err)
+    assert not (path.parent / "none.db").exists()
+
+
+@pytest.mark.parametrize("param", ["country", "=DE", ""])
+def test_a_parameter_is_a_pair(run: Run, config: Write, param: str) -> None:
+    said = run("trigger", "prep", "7", "--param", param, "--config", config(GOOD))
+    assert said.code == 2
+    assert f"{param!r} is not of the form key=value" in said.err
+
+
+def test_words_that_no_command_has(run: Run) -> None:
+    for words in (["rnu"], ["run", "--confg", "x"], ["simulate", "mars"], ["runs", "--limit", "0"]):
+        said = run(*words)
+        assert said.code == 2
+        assert "Traceback" not in said.err
+
+
+def test_what_went_wrong_is_told_in_words(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise LineageError("ledger x.db is in use by process 7")
+
+    monkeypatch.setattr("collector.app.service.run", fail)
+    said = run("run")
+    assert (said.code, said.err) == (1, "error: ledger x.db is in use by process 7\n")
+
+
+def test_a_reader_that_leaves_early_sees_no_traceback(config: Write) -> None:
+    """`lineage-collector check --json | head -1`."""
+    words = [sys.executable, "-m", "collector", "check", "--offline", "--json", "--config", str(config(GOOD))]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as out:
+        done = subprocess.run(words, stdout=out, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.stderr == ""
