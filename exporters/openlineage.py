@@ -1,5 +1,6 @@
 """The sink for any backend that takes OpenLineage events over HTTP."""
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -30,26 +31,30 @@ class Grant:
 
 
 class Tokens:
-    """Bearer tokens by client credentials, asked for anew before they end and after a 401."""
+    """Bearer tokens by client credentials, asked for anew before they end and after a 401, once for all who need one."""
 
     def __init__(self, grant: Grant, http: HttpClient, clock: Clock) -> None:
         self._grant, self._http, self._clock = grant, http, clock
         self._token: str | None = None
         self._until = 0.0
+        self._asking = asyncio.Lock()
 
-    def forget(self) -> None:
-        self._token = None
+    def forget(self, header: str) -> None:
+        """The backend refused this value. Another that came since then stays."""
+        if header == f"Bearer {self._token}":
+            self._token = None
 
     async def header(self) -> str | Retry:
         """The value of Authorization, or why there is none."""
-        if self._token is None or self._clock.monotonic() >= self._until:
-            answer = await self._asked()
-            told = answer.json
-            if answer.status != 200 or not isinstance(told, dict) or not isinstance(told.get("access_token"), str):
-                return _refused(answer, told)
-            self._token = told["access_token"]
-            self._until = self._clock.monotonic() + _seconds(told.get("expires_in")) - TOKEN_MARGIN
-        return f"Bearer {self._token}"
+        async with self._asking:
+            if self._token is None or self._clock.monotonic() >= self._until:
+                answer = await self._asked()
+                told = answer.json
+                if answer.status != 200 or not isinstance(told, dict) or not isinstance(told.get("access_token"), str):
+                    return _refused(answer, told)
+                self._token = told["access_token"]
+                self._until = self._clock.monotonic() + _seconds(told.get("expires_in")) - TOKEN_MARGIN
+            return f"Bearer {self._token}"
 
     async def _asked(self) -> Answer:
         grant = self._grant
@@ -73,10 +78,12 @@ def _seconds(told: Any) -> float:
 
 
 def _refused(answer: Answer, told: Any) -> Retry:
-    """The provider's own words, which name no secret, and nothing else of its answer."""
+    """The provider's own words, which name no secret, and nothing else of its answer. No event was sent."""
     words = [str(told[key]) for key in ("error", "error_description") if key in told] if isinstance(told, dict) else []
     came = f"answered {answer.status}" if answer.status is not None else "gave no answer"
-    return Retry(f"{answer.what} for a token {came}{': ' if words else ''}{', '.join(words)}", slow=True)
+    passing = answer.status is None or answer.status in {408, 429} or answer.status >= 500
+    cause = f"{answer.what} for a token {came}{': ' if words else ''}{', '.join(words)}"
+    return Retry(cause, answer.after, slow=not passing)
 
 
 def verdict(answer: Answer) -> Outcome:
@@ -116,41 +123,47 @@ class OpenLineageSink:
         return each(batch, self._one)
 
     async def _one(self, item: Outgoing) -> Outcome:
-        authorization = await self._authorization()
-        if isinstance(authorization, Retry):
-            return authorization
-        headers = {"Authorization": authorization} if authorization else {}
-        body = item.body
-        if self._zipped:
-            headers["Content-Encoding"] = "gzip"
-            body = gzip.compress(body, compresslevel=3, mtime=0)
-        answer = await ask(self._http, "POST", self._url, headers=headers, content=body)
-        if answer.status == 401 and self._tokens is not None:
-            self._tokens.forget()
-        return verdict(answer)
+        body = gzip.compress(item.body, compresslevel=3, mtime=0) if self._zipped else item.body
+        headers = {"Content-Encoding": "gzip"} if self._zipped else {}
+        try:
+            async with asyncio.timeout(self.longest_attempt.total_seconds()):
+                answer = await self._post(body, headers)
+        except TimeoutError:
+            return Retry(f"POST {self._url} took longer than {self.longest_attempt} with its token", unanswered=True)
+        return answer if isinstance(answer, Retry) else verdict(answer)
 
-    async def _authorization(self) -> str | Retry | None:
-        if self._tokens is not None:
-            return await self._tokens.header()
-        return f"Bearer {self._key()}" if self._key is not None else None
+    async def _post(self, body: bytes, headers: dict[str, str], *, timeout: float | None = None) -> Answer | Retry:
+        """One request, with a second try under a new token where the first was refused for the old one."""
+        if self._tokens is None:
+            authorization = {"Authorization": f"Bearer {self._key()}"} if self._key is not None else {}
+            return await ask(
+                self._http, "POST", self._url, headers=headers | authorization, content=body, timeout=timeout
+            )
+        for _ in range(2):
+            token = await self._tokens.header()
+            if isinstance(token, Retry):
+                return token
+            told = {**headers, "Authorization": token}
+            answer = await ask(self._http, "POST", self._url, headers=told, content=body, timeout=timeout)
+            if answer.status != 401:
+                break
+            self._tokens.forget(token)
+        return answer
 
     async def recheck(self, terminal: Outgoing) -> Outcome:
         return Delivered()
 
     async def check(self) -> list[Finding]:
         """Ask without sending anything: an empty body must be refused as the event's fault, not as ours."""
-        authorization = await self._authorization()
-        if isinstance(authorization, Retry):
-            return [Finding("token", ok=False, detail=authorization.cause, remedy="check oauth2 of this sink")]
-        headers = {"Authorization": authorization} if authorization else {}
-        answer = await ask(self._http, "POST", self._url, headers=headers, content=b"{}", timeout=15.0)
+        answer = await self._post(b"", {}, timeout=15.0)
+        if isinstance(answer, Retry):
+            return [Finding("token", ok=False, detail=answer.cause, remedy="check oauth2 of this sink")]
         if answer.status in {401, 403}:
-            return [
-                Finding("endpoint", ok=False, detail=answer.cause, remedy="check the API key or oauth2 of this sink")
-            ]
+            remedy = "check the API key or oauth2 of this sink"
+            return [Finding("endpoint", ok=False, detail=answer.cause, remedy=remedy)]
         if (known := trouble(answer)) is not None:
             return [Finding("endpoint", ok=False, detail=known.cause, remedy="check url, endpoint and network")]
-        return [Finding("endpoint", ok=True, detail=f"{self._url} answers ({answer.status} to an empty event)")]
+        return [Finding("endpoint", ok=True, detail=f"{self._url} answers ({answer.status} to an empty body)")]
 
     async def close(self, deadline: float) -> None:
         await self._http.close()

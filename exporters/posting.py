@@ -1,6 +1,7 @@
 """What the HTTP sinks share: one request with an answer for every ending, and a batch with its outcomes as they come."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -38,7 +39,7 @@ class Answer:
     @property
     def cause(self) -> str:
         """What was tried and what came back, for people."""
-        text = " ".join(self.body.decode(errors="replace").split())[:SHOWN]
+        text = " ".join(_shown(self.body).split())[:SHOWN]
         came = (
             f"answered {self.status}" if self.status is not None else "got no answer" if self.sent else "was not sent"
         )
@@ -48,6 +49,13 @@ class Answer:
     def after(self) -> timedelta | None:
         seconds = retry_after(self.headers, datetime.now(UTC))
         return None if seconds is None else timedelta(seconds=seconds)
+
+
+def _shown(body: bytes) -> str:
+    """An answer's text; of an HTML page only the title, which is where Jetty and gateways put what they have to say."""
+    text = body.decode(errors="replace")
+    title = re.search(r"<title>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+    return title[1] if title is not None else text
 
 
 async def ask(

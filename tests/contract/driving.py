@@ -17,6 +17,7 @@ def event(strand: int, seq: int, *, job: str = "transformation/a", padding: int 
     body = {
         "eventType": "START",
         "eventTime": "2026-01-01T00:00:00Z",
+        "producer": "https://example.com/producer",
         "run": {"runId": str(UUID(int=strand)), "facets": {}},
         "job": {"namespace": "cdf://here/project", "name": job},
         "seq": seq,

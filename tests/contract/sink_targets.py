@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -13,6 +14,8 @@ from collector.clock import SystemClock
 from collector.http import HttpClient, HttpOptions
 from config.sinks import AnySink
 from exporters.sink import Context, Sink
+from tests.contract.http_front import forwarding, front
+from tests.contract.marquez_client import marquez_url
 from tests.servers.kafka import Kafka
 
 SECRET = "a-secret-that-nobody-may-see"
@@ -92,8 +95,54 @@ class KafkaTarget:
         pass
 
 
+class HttpTarget:
+    """A server that keeps the events it took."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._stack = AsyncExitStack()
+
+    async def open(self) -> None:
+        self._front = await self._stack.enter_async_context(front())
+
+    def sink(self) -> Sink:
+        from exporters.openlineage import create
+
+        return make(create, type="openlineage", url=self._front.url, api_key=SECRET, compression="gzip")
+
+    def dead(self) -> Sink:
+        from exporters.openlineage import create
+
+        return make(create, type="openlineage", url="http://127.0.0.1:1", api_key=SECRET)
+
+    async def received(self) -> list[bytes]:
+        return self._front.taken
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+
+class MarquezTarget(HttpTarget):
+    """The simulated Marquez, or the real one at `MARQUEZ_URL`, behind a server that keeps what it took."""
+
+    async def open(self) -> None:
+        behind = await self._stack.enter_async_context(marquez_url())
+        self._front = await self._stack.enter_async_context(forwarding(behind))
+
+    def sink(self) -> Sink:
+        from exporters.marquez import create
+
+        return make(create, type="marquez", url=self._front.url, api_key=SECRET)
+
+    def dead(self) -> Sink:
+        from exporters.marquez import create
+
+        return make(create, type="marquez", url="http://127.0.0.1:1", api_key=SECRET)
+
+
 TARGETS = [
     pytest.param(FileTarget, id="file"),
+    pytest.param(HttpTarget, id="openlineage"),
+    pytest.param(MarquezTarget, id="marquez"),
     pytest.param(KafkaTarget, id="kafka", marks=pytest.mark.kafka),
 ]
 
