@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -71,9 +72,13 @@ class Scene:
             await self._process.wait()
         await self._stack.aclose()
 
+    def configure(self) -> None:
+        """Write `settings` down, for processes that start from now on."""
+        self.config.write_text(yaml.safe_dump(self.settings))
+
     async def start(self, **environment: str) -> None:
         """The program as its own process, with its output in `log`."""
-        self.config.write_text(yaml.safe_dump(self.settings))
+        self.configure()
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -105,6 +110,8 @@ class Scene:
 
     async def command(self, *words: str) -> tuple[int, str, str]:
         """Another command of the program with this configuration: exit code, standard output, standard error."""
+        if not self.config.exists():
+            self.configure()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -183,6 +190,19 @@ class Scene:
 
     async def until_parked(self, count: int, sink: str = "marquez") -> None:
         await self.until(lambda status: [row["parked"] for row in status["sinks"] if row["sink"] == sink] == [count])
+
+    async def asked(self, name: str, path: str) -> int:
+        """How many requests whose "METHOD /path" matches a simulator has seen."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.urls[name]}/_control/requests") as answer:
+            seen = (await answer.json())["requests"]
+        return sum(count for request, count in seen.items() if re.search(path, request))
+
+    async def until_asked(self, name: str, path: str, patience: float = PATIENCE) -> None:
+        end = asyncio.get_running_loop().time() + patience
+        while not await self.asked(name, path):
+            if asyncio.get_running_loop().time() > end:
+                raise AssertionError(f"{name} was not asked for {path}: {self.tail()}")
+            await asyncio.sleep(0.05)
 
     def told(self, event: str) -> list[dict[str, Any]]:
         """The lines of this event in the log, of all processes so far."""

@@ -1,0 +1,136 @@
+"""`check` as somebody uses it who sets the program up, right or wrong."""
+
+import asyncio
+import json
+import os
+import pty
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.scene import CDF, DATAPREP, WETRANSFORM, Scene
+from tests.servers.ports import free_port
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with Scene(tmp_path) as made:
+        yield made
+
+
+def of(scene: Scene, name: str) -> dict[str, Any]:
+    """The settings of a source or sink."""
+    everything = (*scene.settings["sources"], *scene.settings["sinks"])
+    return next(part for part in everything if part["name"] == name)
+
+
+async def findings(scene: Scene, code: int) -> dict[str, list[dict[str, Any]]]:
+    """What `check --json` says, by source or sink."""
+    scene.configure()
+    ended, out, err = await scene.command("check", "--json")
+    assert (ended, err) == (code, ""), out
+    rows = json.loads(out)
+    assert all(set(row) == {"part", "subject", "ok", "detail", "remedy"} for row in rows)
+    for secret in ("simulated-secret", "wetransform-token", "dataprep-token"):
+        assert secret not in out
+    return {part: [row for row in rows if row["part"] == part] for part in dict.fromkeys(row["part"] for row in rows)}
+
+
+def bad(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if not row["ok"]]
+
+
+async def test_all_is_well(scene: Scene) -> None:
+    found = await findings(scene, 0)
+    assert list(found) == [
+        "configuration",
+        f"source {CDF}",
+        f"source {WETRANSFORM}",
+        f"source {DATAPREP}",
+        "sink file",
+        "sink marquez",
+    ]
+    code, out, err = await scene.command("check")
+    assert (code, err) == (0, "")
+    head, *lines = out.splitlines()
+    assert head == "part\tsubject\tok\tdetail\tremedy"
+    assert len(lines) == sum(map(len, found.values()))
+    assert all(line.count("\t") == 4 and line.split("\t")[2] == "yes" for line in lines)
+
+
+async def test_what_is_dead_is_told_and_the_rest_is_tried_all_the_same(scene: Scene) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    of(scene, WETRANSFORM)["base_url"] = of(scene, "marquez")["url"] = nobody
+    found = await findings(scene, 1)
+    for part in (f"source {WETRANSFORM}", "sink marquez"):
+        [row, *_] = bad(found[part])
+        assert nobody.removeprefix("http://") in row["detail"]
+        assert row["remedy"]
+    assert not bad(found[f"source {CDF}"] + found[f"source {DATAPREP}"] + found["sink file"])
+
+
+async def test_a_wrong_token_is_told_with_what_to_do(scene: Scene) -> None:
+    of(scene, CDF)["auth"]["client_secret"] = "wrong-simulated-secret"
+    of(scene, WETRANSFORM)["token"] = of(scene, DATAPREP)["token"] = "another-wetransform-token"
+    found = await findings(scene, 1)
+    for name in (CDF, WETRANSFORM, DATAPREP):
+        [row, *_] = bad(found[f"source {name}"])
+        assert row["remedy"], row
+        assert "401" in row["detail"] or "403" in row["detail"], row
+
+
+async def test_a_wrong_port_is_something_else_that_answers(scene: Scene) -> None:
+    of(scene, CDF)["auth"]["token_url"] = of(scene, CDF)["base_url"] = scene.urls["marquez"]
+    of(scene, WETRANSFORM)["base_url"] = scene.urls[DATAPREP]
+    of(scene, DATAPREP)["base_url"] = scene.urls[CDF]
+    of(scene, "marquez")["url"] = scene.urls[WETRANSFORM]
+    found = await findings(scene, 1)
+    for part in (f"source {CDF}", f"source {WETRANSFORM}", f"source {DATAPREP}", "sink marquez"):
+        [row, *_] = bad(found[part])
+        assert row["detail"]
+        assert row["remedy"], row
+
+
+async def test_people_are_told_how_many_failed(scene: Scene) -> None:
+    scene.settings["sources"] = scene.settings["sources"][:1]
+    of(scene, CDF)["auth"]["client_secret"] = "wrong"
+    scene.configure()
+    code, out, err = await scene.command("check")
+    assert code == 1
+    assert f"{len(out.splitlines()) - 1}" in err
+    assert err.startswith("1 of ")
+
+
+async def test_offline_asks_nobody(scene: Scene) -> None:
+    code, out, _ = await scene.command("check", "--offline", "--json")
+    assert code == 0
+    assert {row["part"] for row in json.loads(out)} == {"configuration"}
+    for name in (CDF, WETRANSFORM, DATAPREP, "marquez"):
+        assert await scene.asked(name, ".") == 0
+
+
+async def test_on_a_terminal_it_is_a_table(scene: Scene) -> None:
+    scene.configure()
+    ours, theirs = pty.openpty()
+    words = ("-m", "collector", "check", "--offline", "--config", str(scene.config))
+    process = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    drawn = await asyncio.to_thread(read_to_the_end, ours)
+    assert await process.wait() == 0
+    assert "\t" not in drawn
+    assert "configuration" in drawn
+    assert "\x1b[" in drawn, "with colours"
+
+
+def read_to_the_end(terminal: int) -> str:
+    parts = []
+    try:
+        while part := os.read(terminal, 4096):
+            parts.append(part)
+    except OSError:  # Linux's way of saying that the other end is closed
+        pass
+    os.close(terminal)
+    return b"".join(parts).decode()
