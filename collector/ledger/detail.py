@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
 
 from collector.clock import to_ms
 from collector.errors import LedgerError
@@ -53,7 +52,7 @@ def _written(run: Run) -> str:
     detail = _Detail(VERSION, run)
     try:
         return _adapter().dump_json(detail).decode()
-    except PydanticSerializationError:
+    except ValueError:
         # text with half a surrogate pair, as broken JSON escapes make it: kept with a question mark in its place
         values = _adapter().dump_python(detail, mode="json")
         return json.dumps(values, ensure_ascii=False).encode("utf-8", "replace").decode()

@@ -136,16 +136,18 @@ def expire_parked(conn: Connection, older_than_ms: int, limit: int = 1000) -> di
 
 
 def prune(conn: Connection, older_than_ms: int) -> dict[str, int]:
-    """Remove requests done, skips last seen, idle jobs last changed and doubts about abandoned runs raised before; how
-    many of each, by table.
+    """Remove requests done, skips last seen, idle jobs last changed and doubts raised before about runs that will
+    never end; how many of each, by table.
     """
     request, skip, job, doubt, run = schema.request, schema.skip, schema.job, schema.doubt, schema.run
-    abandoned = exists().where(run.c.id == doubt.c.run_id, run.c.abandoned_at.is_not(None), run.c.ended_at.is_(None))
+    will_end = exists().where(
+        run.c.id == doubt.c.run_id, or_(run.c.abandoned_at.is_(None), run.c.ended_at.is_not(None))
+    )
     old = {
         "request": delete(request).where(request.c.done_at < older_than_ms),
         "skip": delete(skip).where(skip.c.last_at < older_than_ms),
         "job": delete(job).where(job.c.updated_at < older_than_ms, job.c.state.in_(_OVER)),
-        "doubt": delete(doubt).where(doubt.c.since < older_than_ms, doubt.c.check_at.is_(None), abandoned),
+        "doubt": delete(doubt).where(doubt.c.since < older_than_ms, doubt.c.check_at.is_(None), ~will_end),
     }
     return {name: conn.execute(statement).rowcount for name, statement in old.items()}
 

@@ -56,6 +56,14 @@ class Worker:
                 batch.append(self._inbox.get())
             tasks = [task for task in batch if task is not None]
             if tasks:
-                self._serve(tasks)
+                self._do(tasks)
             if len(tasks) < len(batch):
                 return
+
+    def _do(self, tasks: Sequence[Task]) -> None:
+        try:
+            self._serve(tasks)
+        except Exception as error:  # noqa: BLE001 - a bug in serving must not leave its callers waiting for ever
+            for task in tasks:
+                if not task.answer.done():
+                    task.answer.set_exception(error)
