@@ -1,0 +1,497 @@
+"""The Marquez sink's decisions, and how it bears a Marquez that stops, freezes, loses answers and dies."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from aiohttp import web
+
+from collector.clock import Clock
+from collector.http import HttpClient, HttpOptions
+from collector.model import EventKind, Outgoing
+from collector.simulators.faults import Fault, FaultKind
+from collector.simulators.marquez import MarquezSimulator
+from collector.simulators.server import Served
+from exporters.marquez import (
+    KNOWN_RUNS,
+    PATIENCE_WITH_A_500,
+    TRIES_OF_A_500,
+    MarquezSink,
+    StumbleLog,
+    Stumbles,
+    exists_already,
+    verdict,
+    verdict_on_500,
+)
+from exporters.marquez_event import Event, read
+from exporters.posting import Answer
+from exporters.sink import Delivered, Outcome, Park, Retry
+from tests.contract.driving import drive, event, send
+from tests.contract.http_front import front
+from tests.contract.marquez_client import END, START, Marquez, dataset, facet, new_run
+from tests.simulated import SimulatedClock
+
+SECRET = "a-key-that-nobody-may-see"
+
+
+def answer(status: int | None, body: bytes = b"", **given: Any) -> Answer:
+    return Answer("POST http://marquez/api/v1/lineage", status, body=body, **given)
+
+
+HTML = b"<html>\n<head>\n<title>Error 500 Internal Server Error</title></head><body>lines</body></html>"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (answer(201), Delivered),
+        (answer(400, b"<html></html>"), Park),
+        (answer(413), Park),
+        (answer(414), Park),
+        (answer(415), Park),
+        (answer(422, b'{"errors":["job.name must not be null"]}'), Park),
+        (answer(500, b'{"code":400,"message":"Unexpected end-of-input"}'), Park),
+        (answer(500, b'{"code":500,"message":"PSQLException"}'), type(None)),
+        (answer(500, HTML), type(None)),
+        (answer(500), type(None)),
+        (answer(401), Retry),
+        (answer(403), Retry),
+        (answer(404), Retry),
+        (answer(405), Retry),
+        (answer(429), Retry),
+        (answer(501), Retry),
+        (answer(200, b"<html>Sign in</html>"), Retry),
+        (answer(204), Retry),
+        (answer(302), Retry),
+    ],
+)
+def test_what_an_answer_means(given: Answer, expected: type) -> None:
+    assert isinstance(verdict(given), expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "unanswered", "slow"),
+    [
+        (answer(None), True, False),
+        (answer(None, sent=False), False, False),
+        (answer(502), True, False),
+        (answer(503), False, False),
+        (answer(504), True, False),
+        (answer(401), False, True),
+        (answer(404), False, True),
+        (answer(200), False, True),
+    ],
+)
+def test_which_retries_leave_a_doubt_and_which_wait_for_people(given: Answer, unanswered: bool, slow: bool) -> None:
+    outcome = verdict(given)
+    assert isinstance(outcome, Retry)
+    assert (outcome.unanswered, outcome.slow) == (unanswered, slow)
+
+
+def test_patience_that_was_asked_for_is_passed_on() -> None:
+    outcome = verdict(answer(429, headers={"Retry-After": "17"}))
+    assert isinstance(outcome, Retry)
+    assert outcome.after == timedelta(seconds=17)
+
+
+def test_a_cause_says_what_was_tried_and_what_a_page_had_to_say() -> None:
+    cause = verdict_on_500(answer(500, HTML), Stumbles(1, 0.0), well=True).cause  # type: ignore[union-attr]
+    assert cause == "POST http://marquez/api/v1/lineage answered 500: Error 500 Internal Server Error"
+
+
+def test_only_a_500_that_lasts_while_marquez_is_well_is_the_events_fault() -> None:
+    long = PATIENCE_WITH_A_500.total_seconds()
+    gone = verdict_on_500(answer(500, HTML), Stumbles(100, 10 * long), well=False)
+    assert isinstance(gone, Retry)
+    assert gone.sink_wide
+    for stumbles in (Stumbles(1, 0.0), Stumbles(TRIES_OF_A_500, long - 1), Stumbles(TRIES_OF_A_500 - 1, 2 * long)):
+        outcome = verdict_on_500(answer(500, HTML), stumbles, well=True)
+        assert isinstance(outcome, Retry)
+        assert not outcome.sink_wide
+    assert isinstance(verdict_on_500(answer(500, HTML), Stumbles(TRIES_OF_A_500, long), well=True), Park)
+
+
+def test_stumbles_are_counted_by_event_and_forgotten() -> None:
+    clock = SimulatedClock()
+    log = StumbleLog(clock)
+    first, other = event(1, 1), event(2, 1)
+    assert log.again(first) == Stumbles(1, 0.0)
+    clock.advance(9)
+    assert log.again(first) == Stumbles(2, 9.0)
+    assert log.again(other) == Stumbles(1, 0.0)
+    log.forget(first)
+    assert log.again(first) == Stumbles(1, 0.0)
+
+
+def test_memory_of_stumbles_is_bounded() -> None:
+    log = StumbleLog(SimulatedClock())
+    for strand in range(KNOWN_RUNS + 5):
+        log.again(event(strand, 1))
+    assert log.again(event(0, 1)).count == 1
+    assert log.again(event(KNOWN_RUNS, 1)).count == 2
+
+
+def test_a_run_that_exists_is_told_by_words_not_by_409() -> None:
+    assert exists_already(
+        answer(400, b"{\"code\":400,\"message\":\"Run '1' already exists for 'a' under namespace 'b'.\"}")
+    )
+    assert not exists_already(answer(400, b"<html>already exists</html>"))
+    assert not exists_already(answer(409, b'{"message":"already exists"}'))
+
+
+def body(**changes: Any) -> bytes:
+    made: dict[str, Any] = {
+        "eventType": "COMPLETE",
+        "eventTime": END,
+        "run": {"runId": new_run(), "facets": {}},
+        "job": {"namespace": "cdf://host:8443/p", "name": "transformation/1", "facets": {}},
+        "inputs": [],
+        "outputs": [],
+        **changes,
+    }
+    return json.dumps(made).encode()
+
+
+def job(namespace: str = "cdf://host/p", name: str = "transformation/1") -> dict[str, Any]:
+    return {"namespace": namespace, "name": name}
+
+
+def aliased(namespace: str, name: str) -> dict[str, Any]:
+    return dataset("cdf://host/p", "t", symlinks=facet(identifiers=[{**job(namespace, name), "type": "TABLE"}]))
+
+
+def child(namespace: str, name: str) -> dict[str, Any]:
+    return {"runId": new_run(), "facets": {"parent": {"run": {"runId": "1"}, "job": job(namespace, name)}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"job": job("")}, "empty"),
+        ({"job": job("x" * 1025)}, "too long"),
+        *(({"job": job(f"a{odd}b")}, "rewrite") for odd in " ,%?#({=;é\n\t"),
+        ({"job": job(name="")}, "blank"),
+        ({"job": job(name=" \t")}, "blank"),
+        ({"job": job(name="x" * 1025)}, "too long"),
+        ({"run": child("a b", "flow")}, "parent job"),
+        ({"run": child("cdf://host/p", "")}, "parent job"),
+        ({"inputs": [dataset("kafka://a,kafka://b", "topic")]}, "dataset"),
+        ({"outputs": [dataset("a=b", "t")]}, "dataset"),
+        ({"outputs": [dataset("cdf://host/p", " ")]}, "dataset"),
+        ({"outputs": [aliased("a b", "t")]}, "symlink"),
+        ({"outputs": [aliased("cdf://host/p", "")]}, "symlink"),
+        ({"outputs": [dataset("cdf://host/p", "t", dataSource=facet(name="", uri="https://a"))]}, "data source"),
+        ({"job": {**job(), "facets": {"documentation": {"description": "a\0b"}}}}, "NUL"),
+    ],
+)
+def test_poison_never_leaves(given: dict[str, Any], words: str) -> None:
+    fault = read(body(**given))
+    assert isinstance(fault, str)
+    assert words in fault
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"job": job("arn:aws:glue:eu-west-1:123")},
+        {"job": job(name="a/b:c d%e#f;é")},
+        {"job": job(name="x" * 1000)},
+        {"run": child("cdf://host/p", "flow")},
+        {"outputs": [aliased("bigquery", "p.d.t")]},
+        {"outputs": [dataset("bigquery", "p.d.t", dataSource=facet(name="s", uri="https://a"))]},
+        {"inputs": None, "outputs": None},
+        {"job": {**job(), "facets": {"sql": {"query": "select '\\u0000', \"\\\\u0000\""}}}},
+    ],
+)
+def test_what_marquez_can_bear_is_read(given: dict[str, Any]) -> None:
+    assert isinstance(read(body(**given)), Event)
+
+
+def test_what_a_run_is_made_of() -> None:
+    facets = {
+        "nominalTime": {"nominalStartTime": START},
+        "executionParameters": {"parameters": [{"key": "a", "value": 1}, {"key": "b"}]},
+    }
+    found = read(body(run={"runId": "1", "facets": facets}))
+    assert isinstance(found, Event)
+    assert (found.nominal, found.args, found.child) == ((START, None), {"a": "1", "b": ""}, False)
+
+
+class Hand(SimulatedClock):
+    def __call__(self) -> Any:
+        return self.now()
+
+
+@dataclass
+class Scene:
+    marquez: Marquez
+    simulator: MarquezSimulator
+    clock: Hand
+    sink: MarquezSink
+
+    def outgoing(self, kind: str, run: str, job: str = "transformation/1", at: str = START, **given: Any) -> Outgoing:
+        made = event(int(run[:6], 16), 0)
+        told = json.dumps(self.marquez.event(kind, run, job, at, **given)).encode()
+        return Outgoing(
+            strand_id=made.strand_id,
+            seq=0,
+            run_id=made.run_id,
+            source_id=1,
+            kind=EventKind(kind),
+            body=told,
+            attempts=0,
+            committed_at=0,
+            happened_at=0,
+        )
+
+    async def one(self, item: Outgoing) -> Outcome:
+        [outcome] = (await send(self.sink, [item])).values()
+        return outcome
+
+    async def retried(self, item: Outgoing) -> Retry:
+        outcome = await self.one(item)
+        assert isinstance(outcome, Retry), outcome
+        return outcome
+
+
+def make_sink(url: str, clock: Clock | None = None, *, seconds: float = 5) -> MarquezSink:
+    return MarquezSink(
+        url,
+        HttpClient(HttpOptions(timeout=seconds)),
+        clock or SimulatedClock(),
+        runs_api=True,
+        lineage_api=True,
+        concurrency=4,
+        timeout=timedelta(seconds=seconds),
+        key=lambda: SECRET,
+    )
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    clock = Hand()
+    simulator = MarquezSimulator(now=clock)
+    simulator.database.luck = 0.0
+    simulator.database.spread = simulator.database.connect_timeout = 0.01
+    async with Served(simulator) as served, httpx.AsyncClient(timeout=10, verify=False) as asking:
+        sink = make_sink(served.url, clock, seconds=0.3)
+        yield Scene(Marquez(served.url, asking), simulator, clock, sink)
+        await sink.close(1)
+
+
+def plan(scene: Scene, kind: FaultKind, path: str = "POST /api/v1/lineage", **given: Any) -> None:
+    scene.simulator.faults.plan(Fault(kind, path=path, **given))
+
+
+async def test_an_outage_is_nobodys_fault(scene: Scene) -> None:
+    run = new_run()
+    start, end = scene.outgoing("START", run), scene.outgoing("COMPLETE", run, at=END)
+    assert await scene.one(start) == Delivered()
+    scene.simulator.database.stop()
+    for _ in range(3 * TRIES_OF_A_500):
+        outcome = await scene.retried(end)
+        assert (outcome.sink_wide, outcome.unanswered) == (True, False)
+        assert "not well" in outcome.cause
+        scene.clock.advance(60)
+    await scene.simulator.database.start()
+    assert isinstance(await scene.one(end), Retry)
+    scene.clock.advance(21)
+    assert await scene.one(end) == Delivered()
+
+
+async def test_dead_connections_after_an_outage_park_nothing(scene: Scene) -> None:
+    scene.simulator.database.luck = 0.5
+    scene.simulator.database.stop()
+    await scene.simulator.database.start()
+    items = [scene.outgoing("START", new_run(), f"job/{number}") for number in range(4)]
+    for _ in range(19):
+        for outcome in (await send(scene.sink, items)).values():
+            assert not isinstance(outcome, Park)
+        scene.clock.advance(1)
+
+
+async def test_an_event_that_is_always_a_500_is_parked_in_the_end(scene: Scene) -> None:
+    outputs = [dataset(scene.marquez.namespace, "o", dataSource=facet(name="s", uri="http://[bad"))]
+    bad = scene.outgoing("START", new_run(), outputs=outputs)
+    tries = 0
+    while isinstance(outcome := await scene.one(bad), Retry):
+        assert not outcome.sink_wide
+        tries += 1
+        scene.clock.advance(10)
+    assert isinstance(outcome, Park)
+    assert tries == 6
+    assert "while Marquez is well" in outcome.cause
+
+
+async def test_an_outage_between_two_500s_begins_the_count_anew(scene: Scene) -> None:
+    outputs = [dataset(scene.marquez.namespace, "o", dataSource=facet(name="s", uri="http://[bad"))]
+    bad = scene.outgoing("START", new_run(), outputs=outputs)
+    for _ in range(TRIES_OF_A_500 - 1):
+        assert isinstance(await scene.one(bad), Retry)
+    scene.clock.advance(100)
+    scene.simulator.database.stop()
+    assert isinstance(await scene.one(bad), Retry)
+    await scene.simulator.database.start()
+    scene.clock.advance(30)
+    assert isinstance(await scene.one(bad), Retry)
+
+
+async def test_poison_is_parked_without_a_request(scene: Scene) -> None:
+    outcome = await scene.one(scene.outgoing("START", new_run(), namespace="a b"))
+    assert isinstance(outcome, Park)
+    assert "not sent" in outcome.cause
+    assert scene.simulator.tables.events == []
+    assert len(scene.simulator.tables.namespaces) == 1
+
+
+async def test_a_frozen_marquez_leaves_a_doubt_that_a_look_resolves(scene: Scene) -> None:
+    run = new_run()
+    start, end = scene.outgoing("START", run), scene.outgoing("COMPLETE", run, at=END)
+    assert await scene.one(scene.outgoing("OTHER", run)) == Delivered()
+    scene.simulator.database.freeze()
+    assert (await scene.retried(start)).unanswered
+    await scene.simulator.database.thaw(hold=True)
+    assert await scene.one(start) == Delivered()
+    assert await scene.one(end) == Delivered()
+    await scene.simulator.database.release()
+    while (await scene.marquez.run(run))["state"] != "RUNNING":
+        await asyncio.sleep(0.005)
+    assert isinstance(await scene.sink.recheck(end), Retry)
+    assert await scene.sink.recheck(end) == Delivered()
+    found = await scene.marquez.run(run)
+    assert [found[key] for key in ("state", "startedAt", "endedAt")] == ["COMPLETED", START, END]
+
+
+async def test_a_look_at_a_marquez_that_does_not_answer_keeps_the_doubt(scene: Scene) -> None:
+    run = new_run()
+    end = scene.outgoing("COMPLETE", run, at=END)
+    assert await scene.one(end) == Delivered()
+    for trouble in (scene.simulator.database.stop, scene.simulator.database.freeze):
+        trouble()
+        assert isinstance(await scene.sink.recheck(end), Retry)
+    assert len(scene.simulator.tables.events) == 1
+
+
+async def test_a_creation_without_an_answer_is_a_doubt_too(scene: Scene) -> None:
+    plan(scene, FaultKind.LOST, "POST /api/v1/namespaces/.*/runs")
+    queued = scene.outgoing("OTHER", new_run())
+    assert (await scene.retried(queued)).unanswered
+    assert await scene.one(queued) == Delivered()
+
+
+@pytest.mark.parametrize("kind", [FaultKind.LOST, FaultKind.RESET])
+async def test_a_lost_answer_is_unanswered_and_sent_again(scene: Scene, kind: FaultKind) -> None:
+    run = new_run()
+    plan(scene, kind)
+    start = scene.outgoing("START", run)
+    assert (await scene.retried(start)).unanswered
+    assert await scene.one(start) == Delivered()
+    assert (await scene.marquez.run(run))["state"] == "RUNNING"
+
+
+async def test_killed_in_the_middle_of_a_complete(scene: Scene) -> None:
+    run = new_run()
+    outputs = [dataset(scene.marquez.namespace, "out", "a")]
+    end = scene.outgoing("COMPLETE", run, at=END, outputs=outputs)
+    assert await scene.one(scene.outgoing("START", run)) == Delivered()
+    scene.simulator.database.kill_during = "COMPLETE"
+    assert (await scene.retried(end)).unanswered
+    await scene.simulator.database.restart()
+    assert await scene.one(end) == Delivered()
+    assert (await scene.marquez.run(run))["outputDatasetVersions"] != []
+
+
+async def test_a_clash_of_two_first_events_is_over_at_the_next_try(scene: Scene) -> None:
+    scene.simulator.database.clash_chance = 1.0
+    outputs = [dataset(scene.marquez.namespace, "new", "a")]
+    items = [scene.outgoing("COMPLETE", new_run(), f"job/{number}", END, outputs=outputs) for number in range(4)]
+    driven = await drive(scene.sink, items)
+    assert (len(driven.delivered), driven.parked) == (4, {})
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_wrong_credentials_wait_for_a_person_and_stay_secret(scene: Scene, status: int) -> None:
+    plan(scene, FaultKind.STATUS, ".", times=-1, status=status)
+    outcome = await scene.retried(scene.outgoing("START", new_run()))
+    assert outcome.slow
+    assert SECRET not in outcome.cause
+    [finding] = await scene.sink.check()
+    assert not finding.ok
+    assert "API key" in str(finding.remedy)
+
+
+async def test_the_key_goes_along_with_every_request_and_the_event_as_it_is() -> None:
+    async def taken(request: web.Request, body: bytes) -> web.Response:
+        return web.Response(status=201)
+
+    item = event(1, 1)
+    async with front(taken) as asked:
+        sink = make_sink(asked.url)
+        assert await send(sink, [item]) == {(1, 1): Delivered()}
+        await sink.close(1)
+    assert len(asked.requests) == 2
+    assert {headers["Authorization"] for headers in asked.headers} == {f"Bearer {SECRET}"}
+    assert asked.taken == [item.body]
+
+
+@pytest.mark.parametrize(("status", "unanswered"), [(502, True), (503, False), (504, True)])
+async def test_a_gateways_page(scene: Scene, status: int, unanswered: bool) -> None:
+    plan(scene, FaultKind.HTML, status=status)
+    outcome = await scene.retried(scene.outgoing("START", new_run()))
+    assert outcome.unanswered is unanswered
+    assert "Bad Gateway" in outcome.cause
+    assert "<" not in outcome.cause
+
+
+async def test_outcomes_come_as_they_are_known(scene: Scene) -> None:
+    plan(scene, FaultKind.SLOW, delay=60)
+    items = [scene.outgoing("COMPLETE", new_run(), f"job/{number}", END) for number in range(4)]
+    outcomes = scene.sink.send(items)
+    assert [(await anext(outcomes))[1] for _ in range(3)] == [Delivered()] * 3
+    await outcomes.aclose()  # type: ignore[attr-defined] # the port says iterator, sinks are generators
+
+
+async def test_a_run_that_cannot_be_created_is_still_started(scene: Scene) -> None:
+    plan(scene, FaultKind.STATUS, "POST /api/v1/namespaces", times=-1, status=400, body={"code": 400, "message": "no"})
+    run = new_run()
+    queued = await scene.one(scene.outgoing("OTHER", run))
+    assert isinstance(queued, Park)
+    assert await scene.one(scene.outgoing("START", run)) == Delivered()
+    assert (await scene.marquez.run(run))["state"] == "RUNNING"
+
+
+async def test_no_event_takes_longer_than_the_longest_attempt(scene: Scene) -> None:
+    scene.sink.longest_attempt = timedelta(seconds=0.05)
+    scene.simulator.database.freeze()
+    outcome = await scene.retried(scene.outgoing("COMPLETE", new_run()))
+    assert outcome.unanswered
+    assert "took longer" in outcome.cause
+
+
+async def test_created_runs_are_remembered_but_not_for_ever(scene: Scene) -> None:
+    await scene.marquez.make_job()
+    first = scene.outgoing("OTHER", new_run())
+    assert await scene.one(first) == Delivered()
+    for number in range(KNOWN_RUNS):
+        scene.sink._created[str(number)] = None
+    assert await scene.one(scene.outgoing("OTHER", new_run())) == Delivered()
+    assert len(scene.sink._created) == KNOWN_RUNS
+    assert await scene.one(first) == Delivered()
+
+
+async def test_check_tells_an_outage_from_something_else(scene: Scene) -> None:
+    scene.simulator.database.stop()
+    [finding] = await scene.sink.check()
+    assert "database" in str(finding.remedy)
+    await scene.simulator.database.start()
+    scene.clock.advance(30)
+    plan(scene, FaultKind.HTML, "namespaces/default", status=200)
+    [finding] = await scene.sink.check()
+    assert not finding.ok
+    assert "url" in str(finding.remedy)

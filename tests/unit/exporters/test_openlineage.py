@@ -1,0 +1,259 @@
+"""The sink for any OpenLineage endpoint: what answers mean, its credentials, and what a backend is told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from aiohttp import web
+
+from exporters.openlineage import verdict
+from exporters.posting import Answer
+from exporters.sink import Delivered, Outcome, Park, Retry, Sink
+from tests.contract.driving import event, send
+from tests.contract.http_front import Front, front
+from tests.contract.sink_targets import make
+
+SECRET = "a-secret-that-nobody-may-see"
+
+
+def answer(status: int | None, **given: Any) -> Answer:
+    return Answer("POST http://backend/api/v1/lineage", status, **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        *((answer(status), Delivered) for status in (200, 201, 202, 204)),
+        *((answer(status), Park) for status in (400, 409, 413, 415, 422)),
+        *((answer(status), Retry) for status in (301, 401, 403, 404, 405, 408, 429, 500, 502, 503, 504)),
+        (answer(None), Retry),
+    ],
+)
+def test_what_an_answer_means(given: Answer, expected: type[Outcome]) -> None:
+    assert isinstance(verdict(given), expected)
+
+
+@dataclass
+class Backend:
+    """Answers by `status`, hands out tokens at `/token`, and takes only the token it handed out last."""
+
+    front: Front = field(default_factory=lambda: Front(""))
+    status: int = 201
+    headers: dict[str, str] = field(default_factory=dict)
+    text: str = ""
+    token_status: int = 200
+    token_body: dict[str, Any] | None = None
+    tokens: int = 0
+    forms: list[dict[str, list[str]]] = field(default_factory=list)
+    guarded: bool = False
+
+    async def asked(self, request: web.Request, body: bytes) -> web.Response:
+        if request.path == "/token":
+            return self._token(body)
+        if self.guarded and request.headers.get("Authorization") != f"Bearer token-{self.tokens}":
+            return web.Response(status=401, text="token expired")
+        return web.Response(status=self.status if body else 400, headers=self.headers, text=self.text)
+
+    def _token(self, body: bytes) -> web.Response:
+        self.forms.append(parse_qs(body.decode()))
+        self.tokens += self.token_status == 200
+        told = {"access_token": f"token-{self.tokens}", "expires_in": 3600, "token_type": "Bearer"}
+        return web.json_response(self.token_body or told, status=self.token_status)
+
+    def sink(self, **settings: Any) -> Sink:
+        from exporters.openlineage import create
+
+        return make(create, type="openlineage", url=self.front.url, timeout="2s", **settings)
+
+    def oauth2(self) -> dict[str, Any]:
+        grant = {
+            "token_url": f"{self.front.url}/token",
+            "client_id": "me",
+            "client_secret": SECRET,
+            "scopes": ["a", "b"],
+        }
+        return {"oauth2": grant}
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[Backend]:
+    made = Backend()
+    async with front(made.asked) as asked:
+        made.front = asked
+        yield made
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Callable[[Sink], Sink]]:
+    sinks: list[Sink] = []
+
+    def keep(sink: Sink) -> Sink:
+        sinks.append(sink)
+        return sink
+
+    yield keep
+    for sink in sinks:
+        await sink.close(1)
+
+
+Opened = Callable[[Sink], Sink]
+
+
+async def one(sink: Sink) -> Outcome:
+    [outcome] = (await send(sink, [event(1, 1)])).values()
+    return outcome
+
+
+async def test_an_event_goes_to_the_endpoint_with_the_key(backend: Backend, opened: Opened) -> None:
+    sink = opened(backend.sink(api_key=SECRET))
+    assert await one(sink) == Delivered()
+    assert backend.front.requests == ["POST /api/v1/lineage"]
+    [headers] = backend.front.headers
+    assert (headers["Authorization"], headers["Content-Type"]) == (f"Bearer {SECRET}", "application/json")
+    assert "Content-Encoding" not in headers
+    assert backend.front.taken == [event(1, 1).body]
+
+
+async def test_the_endpoint_can_be_another_and_the_url_may_have_a_path(backend: Backend, opened: Opened) -> None:
+    from exporters.openlineage import create
+
+    sink = opened(make(create, type="openlineage", url=f"{backend.front.url}/base", endpoint="/v2/lineage"))
+    assert await one(sink) == Delivered()
+    assert backend.front.requests == ["POST /base/v2/lineage"]
+    assert "Authorization" not in backend.front.headers[0]
+
+
+async def test_bodies_can_be_zipped(backend: Backend, opened: Opened) -> None:
+    assert await one(opened(backend.sink(compression="gzip"))) == Delivered()
+    assert backend.front.headers[0]["Content-Encoding"] == "gzip"
+    assert backend.front.taken == [event(1, 1).body]
+
+
+async def test_patience_that_is_asked_for_is_obeyed(backend: Backend, opened: Opened) -> None:
+    backend.status, backend.headers = 429, {"Retry-After": "33"}
+    outcome = await one(opened(backend.sink()))
+    assert isinstance(outcome, Retry)
+    assert (outcome.after, outcome.slow) == (timedelta(seconds=33), False)
+
+
+async def test_what_is_wrong_with_the_event_parks_it_in_the_backends_words(backend: Backend, opened: Opened) -> None:
+    backend.status, backend.text = 422, '{"errors": ["eventTime must not be null"]}'
+    outcome = await one(opened(backend.sink(api_key=SECRET)))
+    assert isinstance(outcome, Park)
+    assert "eventTime must not be null" in outcome.cause
+    assert SECRET not in outcome.cause
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_wrong_credentials_or_route_wait_for_a_person(backend: Backend, opened: Opened, status: int) -> None:
+    backend.status = status
+    outcome = await one(opened(backend.sink(api_key=SECRET)))
+    assert isinstance(outcome, Retry)
+    assert outcome.slow
+    assert SECRET not in outcome.cause
+
+
+async def test_nobody_answers(backend: Backend, opened: Opened) -> None:
+    from exporters.openlineage import create
+
+    dead = opened(make(create, type="openlineage", url="http://127.0.0.1:1", **backend.oauth2()))
+    live = opened(make(create, type="openlineage", url="http://127.0.0.1:1"))
+    for sink in (dead, live):
+        outcome = await one(sink)
+        assert isinstance(outcome, Retry)
+        assert (outcome.unanswered, outcome.slow) == (False, False)
+
+
+async def test_one_token_serves_all(backend: Backend, opened: Opened) -> None:
+    backend.guarded = True
+    sink = opened(backend.sink(**backend.oauth2()))
+    batches = [[event(batch * 10 + strand, 1) for strand in range(10)] for batch in range(3)]
+    for outcomes in await asyncio.gather(*(send(sink, batch) for batch in batches)):
+        assert set(outcomes.values()) == {Delivered()}
+    assert backend.tokens == 1
+    [form] = backend.forms
+    assert form == {
+        "grant_type": ["client_credentials"],
+        "client_id": ["me"],
+        "client_secret": [SECRET],
+        "scope": ["a b"],
+    }
+
+
+async def test_a_token_that_is_refused_is_replaced_at_once(backend: Backend, opened: Opened) -> None:
+    backend.guarded = True
+    sink = opened(backend.sink(**backend.oauth2()))
+    assert await one(sink) == Delivered()
+    backend.tokens += 1
+    batch = [event(strand, 1) for strand in range(4)]
+    assert set((await send(sink, batch)).values()) == {Delivered()}
+    assert backend.tokens == 3
+
+
+async def test_a_token_is_replaced_before_it_ends(backend: Backend, opened: Opened) -> None:
+    backend.token_body = {"access_token": "short", "expires_in": 20}
+    sink = opened(backend.sink(**backend.oauth2()))
+    for _ in range(3):
+        assert await one(sink) == Delivered()
+    assert len(backend.forms) == 3
+
+
+async def test_a_backend_that_refuses_every_token_waits_for_a_person(backend: Backend, opened: Opened) -> None:
+    backend.status = 401
+    outcome = await one(opened(backend.sink(**backend.oauth2())))
+    assert isinstance(outcome, Retry)
+    assert outcome.slow
+    assert backend.front.count("POST /api/v1/lineage") == 2
+
+
+@pytest.mark.parametrize(("status", "slow"), [(400, True), (401, True), (429, False), (500, False), (503, False)])
+async def test_a_refused_grant_in_the_providers_words(
+    backend: Backend, opened: Opened, status: int, slow: bool
+) -> None:
+    backend.token_status = status
+    backend.token_body = {"error": "invalid_client", "error_description": "no such client", "echo": SECRET}
+    sink = opened(backend.sink(**backend.oauth2()))
+    outcome = await one(sink)
+    assert isinstance(outcome, Retry)
+    assert (outcome.slow, outcome.unanswered) == (slow, False)
+    assert "invalid_client, no such client" in outcome.cause
+    assert SECRET not in outcome.cause
+    assert backend.front.taken == []
+    [finding] = await sink.check()
+    assert (finding.ok, finding.subject) == (False, "token")
+    assert SECRET not in finding.detail
+
+
+@pytest.mark.parametrize("told", [{"token": "x"}, {"access_token": 5}])
+async def test_an_answer_without_a_token(backend: Backend, opened: Opened, told: dict[str, Any]) -> None:
+    backend.token_body = told
+    assert isinstance(await one(opened(backend.sink(**backend.oauth2()))), Retry)
+
+
+async def test_check_sends_nothing_that_could_be_kept(backend: Backend, opened: Opened) -> None:
+    [finding] = await opened(backend.sink()).check()
+    assert finding.ok
+    assert backend.front.taken == []
+
+
+@pytest.mark.parametrize(("status", "remedy"), [(401, "key"), (404, "endpoint"), (503, "network")])
+async def test_check_says_what_to_do(backend: Backend, opened: Opened, status: int, remedy: str) -> None:
+    async def refused(request: web.Request, body: bytes) -> web.Response:
+        return web.Response(status=status)
+
+    async with front(refused) as asked:
+        backend.front = asked
+        [finding] = await opened(backend.sink(api_key=SECRET)).check()
+    assert not finding.ok
+    assert remedy in str(finding.remedy)
+
+
+async def test_there_is_nothing_to_look_at_again(backend: Backend, opened: Opened) -> None:
+    sink = opened(backend.sink())
+    assert not sink.rechecks
+    assert await sink.recheck(event(1, 1)) == Delivered()
+    assert backend.front.requests == []
