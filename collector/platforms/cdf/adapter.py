@@ -8,19 +8,24 @@ from fnmatch import fnmatchcase
 
 from collector.clock import from_ms, to_ms
 from collector.errors import BadAnswer, NotFound, SourceError, TriggerError, Unavailable
+from collector.lineage.sql import SqlLineage
+from collector.lineage.sql_worker import SqlWorker
 from collector.logs import fields
 from collector.model import Enrichment, Facts, Observation, Poll, Run, Skip, SkipKind
 from collector.platforms.base import Context, Finding
-from collector.platforms.cdf.api import MOST_IDS, Api, Garbled, Pace, Page, Refused
+from collector.platforms.cdf.api import MOST_IDS, Api, Garbled, Page, Refused
 from collector.platforms.cdf.auth import Tokens
 from collector.platforms.cdf.budget import Budget
 from collector.platforms.cdf.checking import findings
 from collector.platforms.cdf.definitions import Definitions
+from collector.platforms.cdf.lineage import sql_skips
 from collector.platforms.cdf.naming import JobNames
 from collector.platforms.cdf.observing import Place, candidates, counted, observe
 from collector.platforms.cdf.reading import JobRow, integer, read_job
+from collector.platforms.cdf.sources import CdfCatalog
 from collector.platforms.cdf.walk import OVERLAP, SHORTEST_RISE, Walk, first_mark, read_mark
 from collector.platforms.cdf.workflows import Workflows, is_workflow
+from collector.platforms.pacing import Pace, shared
 from config.sources import CdfSource
 
 log = logging.getLogger("lineage.cdf")
@@ -54,12 +59,13 @@ class CdfPlatform:
             context.random,
             base_url=config.base_url,
             project=config.project,
-            pace=Pace(config.requests_per_minute, config.burst),
+            pace=_pace(config, context),
         )
         self._place = Place(config.base_url, config.project, context.namespace, config.canceled_errors)
         self._definitions = Definitions(self._api, context.clock, context.source)
         self._workflows = Workflows(self._api, context.clock, context.source, context.namespace)
         self._names = JobNames()
+        self._sql = SqlWorker(context.source, CdfCatalog())
         # Fewer rows could not show that they are not newest first.
         self._page_size = max(config.page_size, SHORTEST_RISE)
         self._known: dict[int, int] = {}
@@ -95,7 +101,8 @@ class CdfPlatform:
         try:
             metrics = await self._api.metrics(job_id)
         except NotFound as error:
-            return Enrichment(facts=Facts(problems=(f"the row counts are gone with the job: {error}",)))
+            problem = f"the row counts are gone with the job: {error}"
+            return Enrichment(facts=Facts(problems=(*run.facts.problems, problem)))
         self._workflows.settled(job_id)
         return counted(run, metrics)
 
@@ -126,6 +133,7 @@ class CdfPlatform:
         return [*found, Finding("budget", ok=reachable, detail=self._budget.words(), remedy=remedy)]
 
     async def close(self) -> None:
+        self._sql.close()
         await self._context.http.close()
 
     async def _track(self, runs: Sequence[Run]) -> tuple[Poll, set[int]]:
@@ -135,7 +143,8 @@ class CdfPlatform:
         rows, skips = _read(answered)
         rows = [row for row in rows if row.id in by_id]
         await self._definitions.know((row.transformation_id for row in rows), needed=False)
-        seen = [self._observed(row, known=by_id[row.id]) for row in rows]
+        sql = await self._sql.lineage(row.query for row in rows)
+        seen = [self._observed(row, sql, known=by_id[row.id]) for row in rows]
         self._flag_stuck(rows)
         absent = tuple(str(job_id) for job_id in by_id.keys() - {row.id for row in rows})
         # Where a row could not be read it may be one of the absent: absence proves nothing then.
@@ -221,7 +230,9 @@ class CdfPlatform:
         fresh, skips = await self._chosen(walk.take(rows))
         open_jobs |= {row.id for row in fresh if not row.state(self._config.canceled_errors).terminal}
         above = await self._executions(executions, [row.id for row in fresh], open_jobs, from_ms(walk.floor))
-        seen = [self._observed(row, back_fill=True) for row in fresh]
+        sql = await self._sql.lineage(row.query for row in fresh)
+        seen = [self._observed(row, sql, back_fill=True) for row in fresh]
+        skips = (*skips, *(skip for row in fresh for skip in sql_skips(row, sql.get(row.query or ""))))
         return replace(above, observations=(*above.observations, *seen), skips=skips)
 
     async def _executions_only(self, executions: Sequence[Run], open_jobs: Collection[int]) -> Poll:
@@ -264,14 +275,19 @@ class CdfPlatform:
         included = not self._config.include or _any_matches(found, self._config.include)
         return included and not _any_matches(found, self._config.exclude)
 
-    def _observed(self, row: JobRow, *, known: Run | None = None, back_fill: bool = False) -> Observation:
-        """`back_fill` marks jobs that may have ended long before they were first seen."""
+    def _observed(
+        self, row: JobRow, sql: Mapping[str, SqlLineage], *, known: Run | None = None, back_fill: bool = False
+    ) -> Observation:
+        """`sql` holds what is known of queries; `back_fill` marks jobs that may have ended long before they were first
+        seen.
+        """
         seen = observe(
             row,
             self._place,
             seen_at=self._clock.now(),
             job_name=known.job.name if known else self._names.name(row, self._called_now),
             definition=self._definitions.get(row.transformation_id),
+            sql=sql.get(row.query or ""),
             known=known,
             parent=self._workflows.parent_of(row.id),
             settled=back_fill and not self._config.backfill_metrics,
@@ -311,7 +327,7 @@ class CdfPlatform:
 
     async def _one(self, row: JobRow) -> Observation:
         await self._definitions.know([row.transformation_id], needed=False)
-        return self._observed(row)
+        return self._observed(row, await self._sql.lineage([row.query]))
 
     def _called_now(self, transformation_id: int) -> str | None:
         found = self._definitions.get(transformation_id)
@@ -326,6 +342,11 @@ class CdfPlatform:
                 if not error.missing:
                     raise
         return await self._api.run({"externalId": job})
+
+
+def _pace(config: CdfSource, context: Context) -> Pace:
+    account = (config.base_url, config.project, config.auth.client_id)
+    return shared(context.clock, *account, per_minute=config.requests_per_minute, burst=config.burst)
 
 
 def _tokens(config: CdfSource, context: Context) -> Tokens:

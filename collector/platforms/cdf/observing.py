@@ -7,8 +7,10 @@ from hashlib import sha256
 from uuid import NAMESPACE_URL, uuid5
 
 from collector import names
+from collector.lineage.sql import SqlLineage
 from collector.model import Enrichment, Facts, Job, Observation, Parent, Run, RunState
 from collector.platforms.cdf.datasets import rows_written, written
+from collector.platforms.cdf.lineage import data_flow
 from collector.platforms.cdf.reading import Definition, JobRow
 
 COUNTER = "counter"
@@ -41,14 +43,22 @@ def observe(
     seen_at: datetime,
     job_name: str,
     definition: Definition | None = None,
+    sql: SqlLineage | None = None,
     known: Run | None = None,
     parent: Parent | None = None,
     settled: bool = False,
 ) -> Observation:
-    """`known` is the run when it is tracked already: it stands in for what the row does not say."""
+    """`sql` is what the row's query does, None where that is not known. `known` is the run when it is tracked already:
+    it stands in for what the row does not say.
+    """
     output = written(
         row.destination, place.dataset_namespace(row.destination_project), place.uri(row.destination_project)
     )
+    data = data_flow(
+        row, sql, output.dataset, place.dataset_namespace(row.source_project), place.uri(row.source_project)
+    )
+    if row.query is None and known is not None:
+        data = replace(data, problems=())
     state = row.state(place.canceled_errors)
     run_id = row.uuid or (known.run_id if known else uuid5(NAMESPACE_URL, f"{place.namespace}/job/{row.id}"))
     return Observation(
@@ -62,12 +72,13 @@ def observe(
         started_at=row.started,
         ended_at=row.ended,
         facts=Facts(
-            outputs=(output.dataset,) if output.dataset is not None else None,
+            inputs=data.inputs,
+            outputs=(data.output,) if data.output is not None else None,
             error=row.error,
             engine="Spark",
             external_id=str(row.id),
             ids=_ids(row),
-            problems=(output.problem,) if output.problem is not None else (),
+            problems=(*((output.problem,) if output.problem is not None else ()), *data.problems),
         ),
         parent=parent,
         handle={COUNTER: output.counter} if output.counter is not None else {},

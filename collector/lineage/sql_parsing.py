@@ -1,0 +1,126 @@
+"""SQL text as sqlglot's tree (Spark dialect), in bounded time."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sqlglot import exp
+from sqlglot.dialects.spark import Spark
+from sqlglot.errors import ParseError, SqlglotError, TokenError
+from sqlglot.parsers.spark import SparkParser
+
+from collector import names
+from collector.lineage.sql import never
+
+# It repeats the SQL in its warnings, which may hold secrets.
+logging.getLogger("sqlglot").setLevel(logging.CRITICAL + 1)
+
+_LOOK_AT_CLOCK = 256
+"""Steps between two looks at the clock."""
+TEXT = "text"
+"""In a node's meta: start and end of its text in the query, for whole expressions."""
+
+_STUMBLES = (AttributeError, IndexError, KeyError, TypeError, UnicodeError, ValueError)
+"""What sqlglot raises besides its own errors, over some malformed texts."""
+
+
+class TooMuch(Exception):
+    """A query asks for more work than is allowed."""
+
+
+class Unparsed(Exception):
+    """The text is no query that can be read; says why and where, without values from the text."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """Steps, and seconds of this thread's processor time, that may still be spent on one query."""
+
+    steps: int
+    seconds: float
+    stopped: Callable[[], bool] = never
+    _until: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._until = time.thread_time() + self.seconds
+
+    def spend(self, steps: int = 1) -> None:
+        """Raises `TooMuch` when nothing is left."""
+        before, self.steps = self.steps, self.steps - steps
+        if self.steps < 0:
+            raise TooMuch("takes more steps than are allowed")
+        if before // _LOOK_AT_CLOCK == self.steps // _LOOK_AT_CLOCK:
+            return
+        if time.thread_time() > self._until:
+            raise TooMuch(f"takes more than {self.seconds:.0f} s of processor time")
+        if self.stopped():
+            raise TooMuch("takes longer than this program still runs")
+
+
+class _Parser(SparkParser):
+    """Counts its steps, so that no text can keep it busy, and notes where expressions begin and end."""
+
+    def __init__(self, dialect: Spark, budget: Budget) -> None:
+        super().__init__(dialect=dialect)
+        self._budget = budget
+
+    def _advance(self, times: int = 1) -> None:
+        self._budget.spend()
+        super()._advance(times)
+
+    def _parse_expression(self) -> exp.Expr | None:
+        start = self._curr.start
+        found = super()._parse_expression()
+        if found is not None:
+            found.meta[TEXT] = (start, self._prev.end + 1)
+        return found
+
+
+def parse(text: str, budget: Budget) -> exp.Query:
+    """The one query that the text holds. Raises `Unparsed`; comments are to be taken out before."""
+    try:
+        dialect = Spark()
+        trees = _Parser(dialect, budget).parse(dialect.tokenize(text), text)
+    except ParseError as error:
+        told = error.errors[0] if error.errors else {}
+        raise Unparsed(f"cannot be parsed{_place(told.get('line'), told.get('col'))}: {_said(told)}") from None
+    except TokenError as error:
+        raise Unparsed(f"cannot be parsed{_line_of(text, error.start)}: a quote is never closed") from None
+    except RecursionError:
+        raise Unparsed("is nested too deeply to be parsed") from None
+    except TooMuch as error:
+        raise Unparsed(f"{error} to be parsed") from None
+    except (SqlglotError, *_STUMBLES) as error:
+        raise Unparsed(f"cannot be parsed: {type(error).__name__} in sqlglot") from None
+    return _only(trees)
+
+
+def _only(trees: list[exp.Expr | None]) -> exp.Query:
+    statements = [tree for tree in trees if tree is not None]
+    if not statements:
+        raise Unparsed("holds no statement")
+    if len(statements) > 1:
+        raise Unparsed(f"holds {len(statements)} statements instead of one query")
+    if not isinstance(statements[0], exp.Query | exp.Values):
+        raise Unparsed(f"is a statement of the kind {statements[0].key.upper()}, not a query")
+    return statements[0]  # type: ignore[return-value] # VALUES is as good as a query
+
+
+def _said(told: dict[str, object]) -> str:
+    """What sqlglot says, without the part that repeats the text."""
+    return names.clean(str(told.get("description") or "unknown syntax").partition(" but got")[0])[:120]
+
+
+def _place(line: object, column: object) -> str:
+    return f" at line {line}, column {column}" if line else ""
+
+
+def _line_of(text: str, start: int | None) -> str:
+    return f" from line {text.count(chr(10), 0, start) + 1} on" if start else ""
+
+
+def place_of(node: exp.Expr) -> str:
+    """As in ` (line 3)`, where the node says so."""
+    line = node.meta.get("line")
+    return f" (line {line})" if line else ""

@@ -1,0 +1,210 @@
+"""A tolerant look at SQL text: its words without comments, and the tables among them by their place alone.
+
+For texts that are too long or too broken to be parsed, and to take out comments beforehand: Spark nests `/* */` and
+continues `--` after a backslash at the end of the line.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from collector.lineage.sql import Catalog, Source
+
+LONGEST_ARGUMENTS = 200
+"""Words; the arguments of a function that go on beyond are not literals."""
+
+_WORD = re.compile(
+    r"""
+      (?P<space>\s+)
+    | (?P<comment>--[^\\\r\n]*+(?:\\\r?\n?[^\\\r\n]*+)*+)
+    | (?P<block>/\*)
+    | (?P<text>[rR]?(?:'[^'\\]*+(?:\\.[^'\\]*+)*+(?:'|\Z)|"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)))
+    | (?P<quoted>`[^`]*+(?:``[^`]*+)*+(?:`|\Z))
+    | (?P<name>\w+)
+    | (?P<mark>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_BLOCK_EDGE = re.compile(r"/\*|\*/")
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+
+
+class Sort(StrEnum):
+    TEXT = "text"
+    QUOTED = "quoted"
+    NAME = "name"
+    MARK = "mark"
+
+
+class Word(NamedTuple):
+    """`start` is an offset in the text; `text` as written, quotes and all."""
+
+    sort: Sort
+    text: str
+    start: int
+
+    @property
+    def key(self) -> str:
+        """In capitals if it may be a keyword, else as written."""
+        return self.text.upper() if self.sort is Sort.NAME else self.text
+
+    @property
+    def named(self) -> str | None:
+        """The identifier that it is."""
+        if self.sort is Sort.QUOTED:
+            return self.text[1:-1].replace("``", "`")
+        return self.text if self.sort is Sort.NAME else None
+
+    @property
+    def literal(self) -> str | None:
+        """The value of the literal that it is."""
+        if self.sort is Sort.TEXT:
+            raw = self.text[0] in "rR"
+            inner = self.text[2:-1] if raw else self.text[1:-1]
+            return inner if raw else _ESCAPE.sub(r"\1", inner)
+        return self.text if self.sort is Sort.NAME and self.text.isdecimal() else None
+
+
+def words(text: str) -> Iterator[Word]:
+    """All but spaces and comments. What is not closed goes on to the end."""
+    for sort, start, end in _pieces(text):
+        if sort not in {"space", "comment"}:
+            yield Word(Sort(sort), text[start:end], start)
+
+
+def without_comments(text: str) -> str:
+    """The same text with spaces in place of comments, so that every place in it stays where it was."""
+    kept = (_blank(text[start:end]) if sort == "comment" else text[start:end] for sort, start, end in _pieces(text))
+    return "".join(kept)
+
+
+def _blank(comment: str) -> str:
+    return "".join(c if c in "\r\n" else " " for c in comment)
+
+
+def _pieces(text: str) -> Iterator[tuple[str, int, int]]:
+    at = 0
+    while at < len(text):
+        match = _WORD.match(text, at)
+        if match is None or match.lastgroup is None:
+            return
+        sort, end = match.lastgroup, match.end()
+        if sort == "block":
+            sort, end = "comment", _end_of_block(text, end)
+        yield sort, at, end
+        at = end
+
+
+def _end_of_block(text: str, at: int) -> int:
+    depth = 1
+    for edge in _BLOCK_EDGE.finditer(text, at):
+        depth += 1 if edge.group() == "/*" else -1
+        if depth == 0:
+            return edge.end()
+    return len(text)
+
+
+@dataclass(slots=True)
+class _Level:
+    """What is between one pair of parentheses, so far."""
+
+    first: bool = True
+    selects: bool = False
+    in_from: bool = False
+    awaits_table: bool = False
+
+
+_FROM_IS_OVER = frozenset(
+    {
+        *("WHERE", "GROUP", "HAVING", "ORDER", "SORT", "CLUSTER", "DISTRIBUTE", "WINDOW", "LIMIT", "QUALIFY"),
+        *("UNION", "INTERSECT", "EXCEPT", "MINUS"),
+    }
+)
+_NO_TABLE = frozenset(["VALUES", "VIEW", "LATERAL"])
+
+
+def scan(found: Sequence[Word], catalog: Catalog) -> tuple[tuple[Source, ...], tuple[str, ...]]:
+    """Sources by their place behind FROM, JOIN and commas, and what is wrong with some, in the order of the text.
+
+    One-part names are never looked at: they may be names that the query itself gave.
+    """
+    answers: list[Source | str | None] = []
+    levels, at = [_Level()], 0
+    while at < len(found):
+        word, level = found[at], levels[-1]
+        if level.awaits_table and word.named is not None and word.key not in {"SELECT", "WITH", *_NO_TABLE}:
+            level.awaits_table = level.first = False
+            answer, at = _table(found, at, catalog)
+            answers.append(answer)
+            continue
+        if word.key.lower() in catalog.reading_functions and (given := _arguments(found, at + 1)) is not None:
+            answers.append(catalog.reading(word.key.lower(), given[0]))
+        _step(levels, word, found[at - 1] if at else None)
+        at += 1
+    sources = dict.fromkeys(answer for answer in answers if isinstance(answer, Source))
+    problems = dict.fromkeys(answer for answer in answers if isinstance(answer, str))
+    return tuple(sources), tuple(problems)
+
+
+def _step(levels: list[_Level], word: Word, before: Word | None) -> None:
+    level, key = levels[-1], word.key
+    if key == "(":
+        levels.append(_Level(in_from=level.awaits_table, awaits_table=level.awaits_table))
+        level.awaits_table = False
+    elif key == ")":
+        if len(levels) > 1:
+            levels.pop()
+    elif key == ",":
+        level.awaits_table = level.in_from
+    elif key == "SELECT":
+        level.selects, level.in_from, level.awaits_table = True, False, False
+    elif key == "JOIN" or (key == "TABLE" and level.first) or (key == "FROM" and _opens(level, len(levels), before)):
+        level.in_from = level.awaits_table = True
+    elif key in _FROM_IS_OVER:
+        level.in_from = level.awaits_table = False
+    elif key in _NO_TABLE and key != "LATERAL":
+        level.awaits_table = False
+    level.first = False
+
+
+def _opens(level: _Level, depth: int, before: Word | None) -> bool:
+    """Whether this FROM is a clause, not a part of `extract(day from x)` or `is distinct from x`."""
+    if before is not None and before.key == "DISTINCT":
+        return False
+    return level.selects or level.first or depth == 1
+
+
+def _table(found: Sequence[Word], at: int, catalog: Catalog) -> tuple[Source | str | None, int]:
+    """What the name that begins here stands for, and where it ends."""
+    parts = [found[at].named or ""]
+    at += 1
+    while at + 1 < len(found) and found[at].text == "." and (named := found[at + 1].named) is not None:
+        parts.append(named)
+        at += 2
+    if len(parts) > 1:
+        return catalog.table(tuple(parts)), at
+    if (given := _arguments(found, at)) is not None:
+        return catalog.function(parts[0].lower(), given[0]), given[1]
+    return None, at
+
+
+def _arguments(found: Sequence[Word], at: int) -> tuple[tuple[str | None, ...], int] | None:
+    """The literals between the parentheses that open here, and where they are over; None where none open."""
+    if at >= len(found) or found[at].text != "(":
+        return None
+    depth, groups = 0, [[]]  # type: tuple[int, list[list[Word]]]
+    for end, word in enumerate(found[at : at + LONGEST_ARGUMENTS], start=at + 1):
+        depth += {"(": 1, ")": -1}.get(word.text, 0) if word.sort is Sort.MARK else 0
+        if depth == 0:
+            return tuple(_literal(group) for group in groups if group or len(groups) > 1), end
+        if word.text == "," and depth == 1:
+            groups.append([])
+        elif end > at + 1:
+            groups[-1].append(word)
+    return (None,), at
+
+
+def _literal(group: Sequence[Word]) -> str | None:
+    return group[0].literal if len(group) == 1 else None

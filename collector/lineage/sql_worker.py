@@ -1,0 +1,85 @@
+"""Reads queries in a thread beside the event loop, each text once, so that no query holds up polling."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+
+from collector.lineage.sql import LIMITS, Catalog, Limits, SqlLineage, read
+from collector.logs import fields
+
+log = logging.getLogger("lineage.sql")
+
+WAIT = 5.0
+"""Seconds that a page of runs waits for its queries. A usual query takes some milliseconds."""
+MOST_WAITING = 1000
+"""Queries that may stand in line; those beyond are read when their runs are seen again."""
+KEPT = 200_000
+"""Sources, columns and edges in the cache: some 50 MB at the most, of usual queries about 5,000."""
+
+
+class SqlWorker:
+    """One thread and one cache for one source. `wait` in seconds."""
+
+    def __init__(self, source: str, catalog: Catalog, *, wait: float = WAIT, limits: Limits = LIMITS) -> None:
+        self._source, self._catalog, self._wait, self._limits = source, catalog, wait, limits
+        self._thread: ThreadPoolExecutor | None = None
+        self._kept: OrderedDict[bytes, SqlLineage] = OrderedDict()
+        self._weight = 0
+        self._running: dict[bytes, asyncio.Future[SqlLineage]] = {}
+        self._stopped = False
+
+    async def lineage(self, texts: Iterable[str | None]) -> dict[str, SqlLineage]:
+        """What these queries do, by their text; those that could not be read in time are missing and go on being read
+        for the next time.
+        """
+        keys = {text: blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts if text}
+        found = {text: known for text, key in keys.items() if (known := self._known(key)) is not None}
+        begun = {text: one for text, key in keys.items() if text not in found and (one := self._begin(key, text))}
+        if begun:
+            await asyncio.wait(begun.values(), timeout=self._wait)
+        return found | {text: one.result() for text, one in begun.items() if one.done() and not one.cancelled()}
+
+    def close(self) -> None:
+        """Stop soon, wherever a query is."""
+        self._stopped = True
+        for one in self._running.values():
+            one.cancel()
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _known(self, key: bytes) -> SqlLineage | None:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def _begin(self, key: bytes, text: str) -> asyncio.Future[SqlLineage] | None:
+        if key in self._running:
+            return self._running[key]
+        if len(self._running) >= MOST_WAITING or self._stopped:
+            return None
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"sql:{self._source}")
+        begun = asyncio.wrap_future(self._thread.submit(self._read, text))
+        self._running[key] = begun
+        begun.add_done_callback(lambda done: self._keep(key, done))
+        return begun
+
+    def _read(self, text: str) -> SqlLineage:
+        try:
+            return read(text, self._catalog, self._limits, lambda: self._stopped)
+        except Exception:
+            # the boundary of this thread: a fault over one query must not stop the others, nor pass unseen
+            log.exception("sql.broken", extra=fields(source=self._source))
+            return SqlLineage(None, problems=("could not be read because of a fault in this program; see its log",))
+
+    def _keep(self, key: bytes, done: asyncio.Future[SqlLineage]) -> None:
+        del self._running[key]
+        if done.cancelled():
+            return
+        self._kept[key] = done.result()
+        self._weight += self._kept[key].size
+        while self._weight > KEPT and len(self._kept) > 1:
+            self._weight -= self._kept.popitem(last=False)[1].size

@@ -1,0 +1,119 @@
+"""What the SQL of a transformation names, as datasets: RAW tables, resource types, views, files, foreign tables. Pure.
+
+The syntax is that of Cognite's page on SQL syntax and functions; names of datasets are those of destinations.
+"""
+
+from collections.abc import Callable, Mapping
+
+from collector import names
+from collector.lineage.sql import Source
+
+_RESOURCES = {
+    "assets": "assets",
+    "events": "events",
+    "files": "files",
+    "timeseries": "timeseries",
+    "sequences": "sequences",
+    "datapoints": "datapoints",
+    "stringdatapoints": "string_datapoints",
+    "labels": "labels",
+    "relationships": "relationships",
+    "datasets": "data_sets",
+}
+"""Tables of the schema `_cdf`, and the datasets that they are."""
+
+_RAW_COLUMNS = ("key", "lastUpdatedTime")
+_READ_NOTHING = frozenset({"explode", "inline", "json_tuple", "posexplode", "range", "stack"})
+"""Table functions of Spark itself."""
+
+_Arguments = tuple[str | None, ...]
+
+
+class CdfCatalog:
+    """The catalog for `collector.lineage.sql`. RAW names keep their case: they are data."""
+
+    reading_functions = frozenset({"asset_ids", "dataset_id"})
+    table_arguments = frozenset({"is_new"})
+
+    def table(self, parts: tuple[str, ...]) -> Source | str | None:
+        if len(parts) == 1:
+            return f"table {parts[0]} is neither defined by WITH nor named with a database: what it reads is not known"
+        if len(parts) > 2 or not all(parts):
+            return f"a table name of {len(parts)} parts ({'.'.join(parts)}): what it reads is not known"
+        schema, table = parts
+        if schema.lower() == "_cdf":
+            found = _RESOURCES.get(table.lower())
+            return Source(found) if found else f"resource type _cdf.{table} is not known here"
+        if schema.lower() == "_cdf_sequences":
+            return Source(names.dataset("sequence_rows", table))
+        return Source(names.dataset("raw", schema, table), _RAW_COLUMNS)
+
+    def function(self, name: str, arguments: _Arguments) -> Source | str | None:
+        if name in _READ_NOTHING:
+            return None
+        reader = _FUNCTIONS.get(name)
+        if reader is None:
+            return f"table function {name} is not known here: what it reads is not known"
+        if name not in _ANY_ARGUMENT and any(argument is None for argument in arguments):
+            return f"{name} has an argument that is no literal: what it reads is not known"
+        return reader(tuple(argument or "" for argument in arguments)) or _odd(name, arguments)
+
+    def reading(self, name: str, arguments: _Arguments) -> Source | str | None:
+        """Both look things up by name while the query runs; which ones does not matter to the dataset."""
+        return Source("assets" if name == "asset_ids" else "data_sets")
+
+
+def _odd(name: str, arguments: _Arguments) -> str:
+    return f"{name} has {len(arguments)} arguments or an empty one: what it reads is not known"
+
+
+def _raw(given: tuple[str, ...]) -> Source | None:
+    return _named("raw", given, (2,), (*_RAW_COLUMNS, "columns"))
+
+
+def _file(given: tuple[str, ...]) -> Source | None:
+    """The second argument, about schema inference, is no part of the name."""
+    return _named("file_content", given[:1], (1,)) if len(given) < 3 else None
+
+
+def _assets(given: tuple[str, ...]) -> Source | None:
+    return Source("assets") if len(given) == 1 else None
+
+
+def _nodes(given: tuple[str, ...]) -> Source | None:
+    return _named("views", given, (3,)) if given else Source("nodes", ("space", "externalId"), complete=True)
+
+
+def _edges(given: tuple[str, ...]) -> Source | None:
+    return _named("views", given, (3,)) if given else Source("edges")
+
+
+def _model(given: tuple[str, ...]) -> Source | None:
+    """A type of a data model, or with a fifth argument one of its relationships."""
+    return _named("data_models", given, (4, 5))
+
+
+def _one_lake(given: tuple[str, ...]) -> Source | None:
+    """Data source, table and, if there are three, a schema, which goes between them."""
+    if len(given) == 3:
+        given = (given[0], given[2], given[1])
+    return _named("external", given, (2, 3))
+
+
+def _named(first: str, given: tuple[str, ...], counts: tuple[int, ...], columns: tuple[str, ...] = ()) -> Source | None:
+    if len(given) not in counts or not all(names.clean(part) for part in given):
+        return None
+    return Source(names.dataset(first, *given), columns, complete=bool(columns))
+
+
+_FUNCTIONS: Mapping[str, Callable[[tuple[str, ...]], Source | None]] = {
+    "cdf_raw": _raw,
+    "cdf_file_content": _file,
+    "cdf_assetsubtree": _assets,
+    "cdf_nodes": _nodes,
+    "cdf_edges": _edges,
+    "cdf_data_models": _model,
+    "ext_onelake": _one_lake,
+}
+_ANY_ARGUMENT = frozenset({"cdf_assetsubtree"})
+"""Which assets does not matter: they are one dataset."""
