@@ -496,6 +496,22 @@ async def test_who_lost_the_lease_commits_nothing_and_sends_nothing_more(here: W
     assert [report.held for report in here.reports.leases] == [True, False]
 
 
+async def test_an_outage_goes_on_under_another_lease(here: World) -> None:
+    answers = iter([Retry("no answer in time", unanswered=True)] * 5)
+    sink = ScriptedSink(lambda _: next(answers, Delivered()), rechecks=True)
+    sink.recheck_script = down
+    here.deliver(sink)
+    await here.happen(START, COMPLETE, runs=[f"run {number}" for number in range(5)])
+    await here.advance(60)
+    sink.recheck_script = never
+    await here.advance(20)
+    await here.store.write(leases.take, "sink:sink", "second", 60_000, seize=True)
+    sink.recheck_script = delivers
+    await here.advance(31)
+    assert [report.open for report in here.reports.circuits[-2:]] == [True, False]
+    assert (await here.store.read(reading.sinks))[0].doubts == 0
+
+
 async def test_no_attempt_starts_that_could_outlive_the_lease(here: World) -> None:
     sink = ScriptedSink()
     delivery = here.deliver(sink)
@@ -607,6 +623,7 @@ async def test_what_stays_in_flight_keeps_the_lease_from_being_given_back(here: 
     await here.advance(0)
     await here.within(10, delivery.stop(10))
     assert not await taken_cleanly(here)
+    assert "this process stopped" in (await here.store.read(reading.sinks))[0].cause
 
 
 async def test_stop_in_an_outage_is_quick(here: World) -> None:
