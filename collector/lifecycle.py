@@ -72,14 +72,16 @@ def finish(run: Run, found: Enrichment | None, *, problem: str | None = None) ->
     """Make the terminal event of a run that was seen to have ended, and its START where that was never made.
 
     `found` is None when the enrichment did not succeed in time; `problem` then says why, for the extractionError facet.
+    START tells nothing of what was found, as if it had been made in time.
     """
     if run.ended_at is not None or not run.state.terminal:
         return Step(run)
+    before = run.facts
     run = _enriched(run, found or Enrichment(), problem)
     transitions: list[Transition] = []
     if run.started_at is None:
         run, start = _late_start(run)
-        transitions.append(start)
+        transitions.append(replace(start, facts=before))
     run, end = _tell(run, _TERMINAL_EVENT[run.state], run.finished_at, run.ended_within)
     transitions.append(end)
     return Step(replace(run, ended_at=end.at, enrich_until=None, due_at=None), tuple(transitions))
@@ -142,7 +144,6 @@ def _noted(known: Run | None, seen: Observation) -> Run:
         began_at=seen.started_at or known.began_at,
         finished_at=seen.ended_at or known.finished_at,
         facts=known.facts.merged(seen.facts),
-        parent=known.parent or seen.parent,
         handle={**known.handle, **seen.handle},
         due_at=seen.due_at,
         misses=0,
@@ -185,7 +186,7 @@ def _end_noted(run: Run, known: Run | None, seen: Observation, enrich_within: ti
     return replace(
         run,
         state=seen.state,
-        started_within=run.started_within or within,
+        started_within=within if run.started_at is None else run.started_within,
         ended_within=within,
         enrich_until=seen.seen_at + enrich_within,
         due_at=None,
@@ -202,7 +203,6 @@ def _enriched(run: Run, found: Enrichment, problem: str | None) -> Run:
         job=found.job or run.job,
         began_at=found.started_at or run.began_at,
         finished_at=found.ended_at or run.finished_at,
-        parent=run.parent or found.parent,
     )
 
 

@@ -120,7 +120,10 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """The run that a run belongs to. `key` is its key at the same source when that source reports it as a run."""
+    """The run that a run belongs to, known from the run's first observation on: a parent that shows up later is not
+    taken, for the events before it would belong to another job. `key` is its key at the same source when that source
+    reports it as a run. `job` is its own job's name, `root_job` that of the outermost run where that is another one.
+    """
 
     run_id: UUID
     namespace: str
@@ -156,7 +159,8 @@ class Facts:
 
     `inputs` and `outputs` are None while unknown and empty only where the platform said that there are none.
     `ids` are the platform's own ids and words for the platform facet. `problems` say what could not be found out
-    (they become the extractionError facet). Later facts replace earlier ones field by field, see `merged`.
+    (they become the extractionError facet). Later facts replace earlier ones field by field, but for ids and problems,
+    which add up, see `merged`.
     """
 
     description: str | None = None
@@ -180,7 +184,8 @@ class Facts:
         """These facts with all that `later` knows; what it does not know stays."""
         known = {name: getattr(self, name) for name in self.__slots__}
         changed = {name: value for name in self.__slots__ if _says(name, value := getattr(later, name))}
-        return Facts(**{**known, **changed, "ids": {**self.ids, **later.ids}})
+        problems = tuple(dict.fromkeys((*self.problems, *later.problems)))
+        return Facts(**{**known, **changed, "ids": {**self.ids, **later.ids}, "problems": problems})
 
 
 def _says(name: str, value: object) -> bool:
@@ -223,7 +228,6 @@ class Enrichment:
     job: Job | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    parent: Parent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,13 +280,15 @@ class Run:
 @dataclass(frozen=True, slots=True)
 class Transition:
     """A change of run state that becomes one event. `within` is set where the platform gave no time for it;
-    `clamped_from` where its time had to be moved to keep the order.
+    `clamped_from` where its time had to be moved to keep the order. `facts` is what was known then, where the run's
+    are more by now.
     """
 
     kind: EventKind
     at: datetime
     within: Interval | None = None
     clamped_from: datetime | None = None
+    facts: Facts | None = None
 
 
 class SkipKind(StrEnum):

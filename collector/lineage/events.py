@@ -1,13 +1,14 @@
 """A transition as an OpenLineage RunEvent, made once; these bytes are what every sink gets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 from openlineage.client.event_v2 import RunEvent
 
-from collector.lineage import facets, own
-from collector.model import EventKind, Run, Transition
+from collector import names
+from collector.lineage import datasets, facets, own
+from collector.lineage.aliases import Aliases
+from collector.model import EventKind, Parent, Run, Transition
 
 SCHEMA_URL = RunEvent._get_schema()  # noqa: SLF001 - the only place where the library keeps it
 
@@ -18,33 +19,58 @@ class EventMaker:
 
     source: str
     error_limit: int = 8192
+    aliases: Aliases = field(default_factory=Aliases)
 
     def event(self, run: Run, transition: Transition) -> bytes:
-        """The event as canonical JSON (sorted keys). START and terminal event are cumulative: both hold all that is
-        known; row counts, stages and the error only the terminal one, so that START does not depend on when it was made.
+        """The event as canonical JSON (sorted keys).
+
+        The terminal event is cumulative: it holds all that is known. START holds what was known when the run began,
+        without row counts, versions, stages and the error, and so does not depend on when it was made.
         """
-        ended = transition.kind.terminal
-        run_facets: dict[str, Any] = facets.run_facets(
-            run.facts, run.job.integration, error_limit=self.error_limit, failed=_failed(transition.kind)
-        )
+        ended, known = transition.kind.terminal, transition.facts or run.facts
+        run_facets = facets.run_facets(known, run.job, error_limit=self.error_limit, failed=_failed(transition.kind))
         if run.parent is not None:
-            run_facets["parent"] = facets.parent_facet(run.parent)
-        run_facets[own.PLATFORM] = own.platform(run, transition, self.source)
+            run_facets["parent"] = facets.parent_facet(run.parent, _parent_name(run.parent))
+        run_facets[own.PLATFORM] = own.platform(run, known, self.source, ended=ended)
         if (observed := own.observed(run, transition)) is not None:
             run_facets[own.OBSERVED] = observed
+        job = {
+            "namespace": names.clean(run.job.namespace),
+            "name": job_name(run),
+            "facets": facets.job_facets(run.job),
+        }
         body: dict[str, Any] = {
             "eventType": transition.kind.value,
             "eventTime": own.instant(transition.at),
             "producer": own.PRODUCER,
             "schemaURL": SCHEMA_URL,
             "run": {"runId": str(run.run_id), "facets": run_facets},
-            "job": {"namespace": run.job.namespace, "name": run.job.name, "facets": facets.job_facets(run.job)},
+            "job": job,
         }
-        if run.facts.inputs is not None:
-            body["inputs"] = facets.datasets(run.facts.inputs, "input", counts=ended)
-        if run.facts.outputs is not None:
-            body["outputs"] = facets.datasets(run.facts.outputs, "output", counts=ended)
-        return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+        if known.inputs is not None:
+            body["inputs"] = datasets.shown(self.aliases.applied(known.inputs), "input", ended=ended)
+        if known.outputs is not None:
+            body["outputs"] = datasets.shown(self.aliases.applied(known.outputs), "output", ended=ended)
+        return facets.written(body)
+
+
+def job_name(run: Run) -> str:
+    """The name of the run's job as events have it: `{parent}.{job}` below a parent.
+
+    Marquez 0.51 stores a child under such a name whatever it is called, so another name would make two jobs of one.
+    """
+    return names.clean(run.job.name) if run.parent is None else _below(_parent_name(run.parent), run.job.name)
+
+
+def _parent_name(parent: Parent) -> str:
+    if parent.root_job is None or parent.root_run_id in {None, parent.run_id}:
+        return names.clean(parent.job)
+    return _below(names.clean(parent.root_job), parent.job)
+
+
+def _below(above: str, name: str) -> str:
+    name = names.clean(name)
+    return name if name.startswith(f"{above}.") else names.cut(f"{above}.{name}")
 
 
 def _failed(kind: EventKind) -> bool:

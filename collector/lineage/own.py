@@ -1,75 +1,97 @@
 """Our own facets: what no standard facet has a place for. Their JSON Schemas are in `docs/facets/`."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
-from collector import __version__
-from collector.model import Interval, Run, Stage, Transition
+from collector import __version__, names
+from collector.lineage.redaction import capped, redacted
+from collector.model import EventKind, Facts, Interval, Run, Stage, Transition
 
 REPOSITORY = "https://github.com/lineage-collector/lineage-collector"
 PRODUCER = f"{REPOSITORY}/tree/v{__version__}"
-_SCHEMAS = f"https://raw.githubusercontent.com/lineage-collector/lineage-collector/v{__version__}/docs/facets"
+SCHEMAS = f"https://raw.githubusercontent.com/lineage-collector/lineage-collector/v{__version__}/docs/facets"
 
 OBSERVED = "lineageCollector_observedInterval"
 PLATFORM = "lineageCollector_platformRun"
 RESOLVED = "lineageCollector_resolvedNames"
-MANY_NAMES = 100
-"""No more names than this are listed in one facet; the count is of all."""
+MANY = 100
+"""No more names or stages than this are listed in one facet; the count is of all."""
+_LONGEST = 1000
 
 
 def instant(moment: datetime) -> str:
     """ISO 8601 in UTC with milliseconds and `Z`, as eventTime is written."""
+    moment = moment.astimezone(UTC)
     return f"{moment.strftime('%Y-%m-%dT%H:%M:%S')}.{moment.microsecond // 1000:03d}Z"
 
 
 def observed(run: Run, transition: Transition) -> dict[str, Any] | None:
-    """The bounds within which START and end really happened, where the platform did not say; None where it said all."""
-    ended = transition.within if transition.kind.terminal else None
+    """The bounds within which things really happened, where the platform did not say; None where it said all.
+
+    What is known of the run's beginning is on every event from START on.
+    """
+    kind = transition.kind
     found = {
-        "started": _interval(run.started_within if run.began_at is None else None),
-        "ended": _interval(ended),
-        "moved": _interval(
-            transition.within if not transition.kind.terminal and run.started_at != transition.at else None
-        ),
+        "queued": _interval(transition.within if kind is EventKind.OTHER else None),
+        "started": _interval(run.started_within if run.started_at is not None else None),
+        "moved": _interval(transition.within if kind is EventKind.RUNNING else None),
+        "ended": _interval(transition.within if kind.terminal else None),
         "clampedFrom": instant(transition.clamped_from) if transition.clamped_from else None,
     }
     known = {key: value for key, value in found.items() if value is not None}
     return _facet("LineageCollectorObservedIntervalRunFacet", known) if known else None
 
 
-def platform(run: Run, transition: Transition, source: str) -> dict[str, Any]:
+def platform(run: Run, facts: Facts, source: str, *, ended: bool) -> dict[str, Any]:
     """Where the run lives: source, the platform's ids, a link to its own page; and at the end its last words."""
-    ended = transition.kind.terminal
-    body = {
-        "source": source,
-        "runKey": run.key,
-        "jobKey": run.job.key,
-        "state": run.state.value if ended else None,
-        "platformState": run.raw_state if ended else None,
-        "ids": dict(sorted(run.facts.ids.items())) or None,
-        "link": run.facts.link,
-        "stages": [_stage(stage) for stage in run.facts.stages] or None if ended else None,
-    }
-    return _facet("LineageCollectorPlatformRunRunFacet", {k: v for k, v in body.items() if v is not None})
+    body: dict[str, Any] = {"source": source, "runKey": said(run.key), "jobKey": said(run.job.key)}
+    if facts.ids:
+        body["ids"] = {said(name): said(value) for name, value in sorted(facts.ids.items())}
+    if facts.link is not None:
+        body["link"] = said(facts.link)
+    if ended:
+        body["state"] = run.state.value
+        if run.raw_state is not None:
+            body["platformState"] = said(run.raw_state)
+        if facts.stages:
+            body["stageCount"] = len(facts.stages)
+            body["stages"] = [_stage(stage) for stage in facts.stages[:MANY]]
+    return _facet("LineageCollectorPlatformRunRunFacet", body)
 
 
-def resolved_names(names: Sequence[str]) -> dict[str, Any]:
+def resolved_names(resolved: Sequence[str]) -> dict[str, Any]:
     """As the only entry of a dataset's facets: the physical files or tables behind a name that stands for many."""
-    body = {"count": len(names), "names": list(names[:MANY_NAMES])}
+    body = {"count": len(resolved), "names": list(resolved[:MANY])}
     return {RESOLVED: _facet("LineageCollectorResolvedNamesDatasetFacet", body)}
+
+
+def said(text: str) -> str:
+    """A short text of the platform's, fit to leave."""
+    if len(text) < 16 and text.isalnum():
+        return text
+    return _remembered(text) if len(text) < 300 else _fit(text)
+
+
+def _fit(text: str) -> str:
+    looked_at = text[: 8 * _LONGEST]
+    return capped(redacted(names.clean(looked_at)), _LONGEST, of=len(text) if len(text) > len(looked_at) else None)
+
+
+_remembered = lru_cache(maxsize=4096)(_fit)
 
 
 def _stage(stage: Stage) -> dict[str, Any]:
     body = {
-        "key": stage.key,
-        "kind": stage.kind,
+        "key": said(stage.key),
+        "kind": said(stage.kind),
         "state": stage.state.value,
-        "platformState": stage.raw_state,
-        "engine": stage.engine,
+        "platformState": said(stage.raw_state) if stage.raw_state else None,
+        "engine": said(stage.engine) if stage.engine else None,
         "startedAt": instant(stage.started_at) if stage.started_at else None,
         "endedAt": instant(stage.ended_at) if stage.ended_at else None,
-        "message": stage.message,
+        "message": said(stage.message) if stage.message else None,
     }
     return {key: value for key, value in body.items() if value is not None}
 
@@ -82,4 +104,4 @@ def _interval(within: Interval | None) -> dict[str, str] | None:
 
 
 def _facet(name: str, body: dict[str, Any]) -> dict[str, Any]:
-    return {"_producer": PRODUCER, "_schemaURL": f"{_SCHEMAS}/{name}.json#/$defs/{name}", **body}
+    return {"_producer": PRODUCER, "_schemaURL": f"{SCHEMAS}/{name}.json#/$defs/{name}", **body}

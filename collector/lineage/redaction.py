@@ -47,11 +47,12 @@ def _known_forms(text: str) -> str:
     return text
 
 
-def capped(text: str, limit: int) -> str:
-    """At most `limit` characters, with the cut marked."""
-    if len(text) <= limit:
+def capped(text: str, limit: int, *, of: int | None = None) -> str:
+    """At most `limit` characters, with the cut marked. `of` is the length of what this is the beginning of."""
+    size = of or len(text)
+    if size <= limit:
         return text
-    mark = f" … [cut, {len(text)} characters in all]"
+    mark = f" … [cut, {size} characters in all]"
     return text[: max(0, limit - len(mark))] + mark
 
 
