@@ -1,22 +1,25 @@
-"""SIGKILL at each named point, restart: nothing lost, order kept, in the file and Marquez."""
+"""SIGKILL at each named point, restart: nothing lost, order kept, in the file, Kafka and Marquez."""
 
 import signal
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from collector.app import truth
 from collector.faultpoints import Point
 from collector.simulators.cdf import Ending, Story
 from collector.simulators.faults import Fault, FaultKind
 from collector.simulators.wetransform import Plan
 from tests.scene import DATAPREP, WETRANSFORM, Scene
+from tests.servers.kafka import Kafka
 
 pytestmark = pytest.mark.crash
 
 
 def start_runs(scene: Scene) -> None:
-    """A handful of each platform that can be found without asking, quick ones and slower ones."""
+    """A handful of each platform that can list its runs, quick ones and slower ones."""
     jobs = list(scene.cdf.transformations)
     for number, ending in enumerate((Ending.COMPLETED, Ending.FAILED, Ending.CANCELLED, Ending.NEVER_STARTED)):
         scene.cdf.start_run(jobs[number], Story(0.2, 0.3 * number, ending))
@@ -27,15 +30,21 @@ def start_runs(scene: Scene) -> None:
 
 @pytest.mark.parametrize("point", [point for point in Point if point is not Point.DURING_PARK])
 @pytest.mark.parametrize("passes", [1, 4])
-async def test_a_kill_loses_nothing_and_keeps_the_order(tmp_path: Path, point: Point, passes: int) -> None:
-    async with Scene(tmp_path) as scene:
+async def test_a_kill_loses_nothing_and_keeps_the_order(
+    tmp_path: Path, kafka: Kafka, point: Point, passes: int
+) -> None:
+    topic = await kafka.create_topic(f"kills-{uuid4()}", partitions=3)
+    async with Scene(tmp_path, kafka=(kafka.bootstrap, topic)) as scene:
         start_runs(scene)
         await scene.start(LINEAGE_COLLECTOR_KILL_AT=f"{point.value}:{passes}")
         assert await scene.ended() == -signal.SIGKILL
         await scene.start()
         await scene.settle()
+        await scene.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
         scene.terminate()
         assert await scene.ended() == 0
+        told = truth.stories(record.value for record in await kafka.read(topic))
+        assert truth.faults(told, scene.truth()) == []
 
 
 async def test_a_kill_while_an_event_is_parked_parks_it_again_and_goes_on(tmp_path: Path) -> None:
