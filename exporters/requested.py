@@ -8,6 +8,7 @@ from collections import Counter
 from collector.clock import Clock, to_ms
 from collector.errors import LedgerError
 from collector.ledger import parked, requests
+from collector.ledger.leases import Lease
 from collector.ledger.news import News
 from collector.ledger.parked import ParkedEvent
 from collector.ledger.requests import Request, RequestKind, RequestState
@@ -27,6 +28,7 @@ class Requested:
 
     def __init__(self, sink_id: int, delivery: Delivery, store: Store, clock: Clock) -> None:
         self._sink_id, self._delivery, self._store, self._clock = sink_id, delivery, store, clock
+        self._taken_over: Lease | None = None
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -49,6 +51,10 @@ class Requested:
         if lease is None:
             return False
         try:
+            if lease != self._taken_over:
+                # what a former holder had begun is new again: retrying and dropping twice does no harm
+                await self._store.write(requests.take_over, lease, to_ms(self._clock.now()))
+                self._taken_over = lease
             claimed = await self._store.write(requests.claim, lease, AT_ONCE)
             for request in claimed:
                 state, told = await self._done(request)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from collector.clock import Clock
-from collector.errors import LeaseLost, LedgerError
+from collector.errors import LeaseLost, LedgerCorrupt, LedgerError
 from collector.logs import fields
 
 log = logging.getLogger("lineage.ledger")
@@ -14,13 +14,15 @@ LONGEST_PAUSE = 30.0
 
 async def outlasting(work: Callable[[], Awaitable[None]], name: str, clock: Clock) -> None:
     """Run `work`, which runs until cancelled, again whenever the ledger fails it. A lost lease is taken anew by its
-    keeper meanwhile.
+    keeper meanwhile. Raises `LedgerCorrupt`: the process has to start anew, which sets the ledger aside.
     """
     pause = 1.0
     while True:
         began = clock.monotonic()
         try:
             await work()
+        except LedgerCorrupt:
+            raise  # only a new start can set the file aside
         except LeaseLost as error:
             log.warning("lease.lost", extra=fields(task=name, cause=str(error)))
         except LedgerError as error:

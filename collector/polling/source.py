@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from collector.clock import Clock, to_ms
-from collector.errors import LeaseLost, LedgerError, SourceError, Throttled
+from collector.errors import LeaseLost, LedgerCorrupt, LedgerError, SourceError, Throttled
 from collector.faultpoints import Point, passing
 from collector.ledger import leases, runs
 from collector.ledger.leases import Lease
@@ -124,6 +124,8 @@ class SourcePoller:
             try:
                 async with asyncio.timeout(self._rhythm.deadline.total_seconds()):
                     await self._poll()
+            except LedgerCorrupt:
+                raise
             except (SourceError, TimeoutError, LedgerError) as error:
                 result = result_of(error)
                 cause = str(error) or f"the cycle took longer than its deadline of {self._rhythm.deadline}"

@@ -1,0 +1,33 @@
+import pytest
+
+from collector.errors import LeaseLost, LedgerCorrupt, LedgerError
+from collector.ledger.outages import LONGEST_PAUSE, outlasting
+from tests.simulated import SimulatedClock
+
+
+async def test_a_loop_goes_on_when_the_ledger_is_back() -> None:
+    clock, failures = SimulatedClock(), [LedgerError("disk full")] * 12 + [LeaseLost("gone")]
+
+    async def work() -> None:
+        if failures:
+            raise failures.pop()
+
+    await outlasting(work, "test", clock)
+    assert failures == []
+    assert clock.monotonic() < 14 * LONGEST_PAUSE
+
+
+async def test_a_corrupt_ledger_ends_the_loop_so_that_a_new_start_sets_it_aside() -> None:
+    async def work() -> None:
+        raise LedgerCorrupt("page 3")
+
+    with pytest.raises(LedgerCorrupt):
+        await outlasting(work, "test", SimulatedClock())
+
+
+async def test_what_is_no_fault_of_the_ledger_passes() -> None:
+    async def work() -> None:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        await outlasting(work, "test", SimulatedClock())
