@@ -4,9 +4,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
-from config.base import FilePath, Model
+from config.aliases import DatasetAlias
+from config.base import FilePath, Model, no_switch
 from config.quantities import Duration, Size
 from config.sinks import AnySink, FileSink, KafkaSink, MarquezSink, OpenLineageSink, PluginSink, Sink
 from config.sources import AnySource, CdfSource, DataprepSource, PluginSource, Source, WetransformSource
@@ -16,10 +17,12 @@ __all__ = [
     "AnySource",
     "CdfSource",
     "DataprepSource",
+    "DatasetAlias",
     "FileSink",
     "Http",
     "KafkaSink",
     "Ledger",
+    "Lineage",
     "Log",
     "MarquezSink",
     "OpenLineageSink",
@@ -77,6 +80,15 @@ class Log(Model):
     """`auto`: text on a terminal, JSON elsewhere."""
 
 
+class Lineage(Model):
+    """What events hold."""
+
+    validate_events: bool = False
+    """Hold every event to OpenLineage's classes before it is kept. One that is not valid is parked for every sink."""
+    longest_error: Annotated[int, Field(ge=100), BeforeValidator(no_switch)] = 8192
+    """Characters of an error text that are told; the cut is marked."""
+
+
 def _short_enough(value: Path | None, info: ValidationInfo) -> Path | None:
     path = value or ("ledger" in info.data and _beside(info.data["ledger"]))
     if path and len(str(path).encode()) > 100:
@@ -104,6 +116,9 @@ class Settings(Model):
     """After SIGTERM: how long what is in flight may take to settle. Keep it below what kills the process."""
     sources: tuple[AnySource, ...] = Field(min_length=1)
     """The accounts whose runs are watched."""
+    lineage: Lineage = Lineage()
+    datasets: tuple[DatasetAlias, ...] = ()
+    """Other names for datasets, so that a table is the same node whoever reports it. The first that fits counts."""
     sinks: tuple[AnySink, ...] = ()
     """Where the events go. Without any, there are only metrics."""
 

@@ -1,15 +1,17 @@
 """From the configuration to living parts: adapters and sinks by entry point, each with its own HTTP client."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
 from collector.clock import Clock
 from collector.errors import ConfigurationError
 from collector.http import Heard, HttpClient, HttpOptions, tls_context
+from collector.lineage.aliases import Alias, Aliases
 from collector.platforms import base as platforms
 from collector.reports import RequestReport
+from config.settings import DatasetAlias
 from config.settings import Sink as SinkSettings
 from config.settings import Source as SourceSettings
 from exporters import sink as sinks
@@ -28,6 +30,15 @@ def platform(settings: SourceSettings, clock: Clock, requested: Requested) -> pl
         random=random.random,
     )
     return create(settings, context)
+
+
+def aliases(settings: Iterable[DatasetAlias]) -> Aliases:
+    """The other names for datasets that the configuration gives."""
+    return Aliases(
+        tuple(
+            Alias(each.match.namespace, each.match.name, each.replace.namespace, each.replace.name) for each in settings
+        )
+    )
 
 
 def sink(settings: SinkSettings, clock: Clock) -> sinks.Sink:

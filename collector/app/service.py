@@ -216,7 +216,9 @@ class Service:
             platform=building.platform(source, self._clock, self.metrics.requested),
             store=self.store,
             holder=holder(),
-            maker=EventMaker(source.name),
+            maker=EventMaker(
+                source.name, self.settings.lineage.longest_error, building.aliases(self.settings.datasets)
+            ),
             policy=Policy(source.enrich_within, VanishedPolicy(source.on_vanished)),
             rhythm=Rhythm(source.poll_interval, source.poll_within, source.jitter),
             clock=self._clock,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from collector import names
-from collector.model import Dataset
+from collector.model import ColumnEdge, Dataset
 
 Name = tuple[str, str]
 """Namespace and name of a dataset."""
@@ -28,12 +28,12 @@ class Alias:
     new_name: str | None = None
 
     def of(self, found: Name) -> Name | None:
-        """The new name, None where this alias does not fit."""
+        """The new name, None where this alias does not fit or would leave nothing of a name."""
         namespace, name = (_fitted(*pair) for pair in zip((self.namespace, self.name), found, strict=True))
         if namespace is None or name is None:
             return None
-        new = _filled(self.new_namespace, namespace, found[0]), _filled(self.new_name, name, found[1])
-        return names.clean(new[0]), names.cut(names.clean(new[1]))
+        space, called = _filled(self.new_namespace, namespace, found[0]), _filled(self.new_name, name, found[1])
+        return (space, names.cut(called)) if space.strip() and called.strip() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,7 @@ class Aliases:
     def _renamed(self, dataset: Dataset) -> Dataset:
         old = dataset.namespace, dataset.name
         new = self._named(old)
-        columns = tuple(
-            replace(edge, namespace=space, name=name)
-            for edge in dataset.columns
-            for space, name in [self._named((edge.namespace, edge.name))]
-        )
+        columns = tuple(dict.fromkeys(map(self._followed, dataset.columns)))
         if new == old:
             return replace(dataset, columns=columns)
         links = [(*old, SYMLINK), *(link for link in dataset.symlinks if link[:2] != new)]
@@ -72,6 +68,10 @@ class Aliases:
         return replace(
             dataset, namespace=new[0], name=new[1], uri=uri, columns=columns, symlinks=tuple(dict.fromkeys(links))
         )
+
+    def _followed(self, edge: ColumnEdge) -> ColumnEdge:
+        namespace, name = self._named((edge.namespace, edge.name))
+        return replace(edge, namespace=namespace, name=name)
 
 
 class _Named:

@@ -114,7 +114,7 @@ def test_values_of_the_example_are_the_defaults() -> None:
     """Of keys that have a default and whose line does not say otherwise."""
     document = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
     definitions = SCHEMA["$defs"]
-    parts = [(document[key], definitions[key.capitalize()]) for key in ("ledger", "http", "log")]
+    parts = [(document[key], definitions[key.capitalize()]) for key in ("ledger", "http", "log", "lineage")]
     kinds = {"cdf": "CdfSource", "wetransform": "WetransformSource", "dataprep": "DataprepSource"}
     kinds |= {"file": "FileSink", "marquez": "MarquezSink", "openlineage": "OpenLineageSink", "kafka": "KafkaSink"}
     items = [*document["sources"], *document["sinks"]]
