@@ -166,6 +166,17 @@ async def test_an_outage_costs_no_run(rig: Rig, fault: Fault) -> None:
     assert ends(rig, key) == [EventKind.START, EventKind.COMPLETE]
 
 
+async def test_the_patience_that_a_platform_asks_for_is_had_by_all_tasks(rig: Rig) -> None:
+    key = await begun(rig, "succeeded", 60)
+    rig.clock.advance(10)
+    wish = Fault(FaultKind.STATUS, path=r"^(?!.*/oauth2)", status=429, headers={"Retry-After": "25"})
+    rig.served.simulator.faults.plan(wish)
+    began = rig.clock.monotonic()
+    await failure(rig)
+    await asyncio.gather(*(rig.lives.platform.watch(key, {}) for _ in range(3)))
+    assert rig.clock.monotonic() >= began + 25
+
+
 async def test_refused_credentials_are_told_and_overcome(rig: Rig) -> None:
     key = await begun(rig, "succeeded", 60)
     rig.refuse()

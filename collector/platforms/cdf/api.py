@@ -14,6 +14,7 @@ from collector.http import HttpClient, retry_after
 from collector.lineage.redaction import capped, redacted
 from collector.names import clean
 from collector.platforms.cdf.auth import Tokens
+from collector.platforms.pacing import Pace
 
 MOST_IDS = 1000
 """Ids in one by-ids request, the vendor's limit."""
@@ -28,23 +29,6 @@ class Page:
     rows: list[Any]
     next: str | None
     size: int
-
-
-@dataclass(slots=True)
-class Pace:
-    """At most `per_minute` requests in the long run and `burst` at once; without `per_minute` no limit."""
-
-    per_minute: int | None
-    burst: int
-    free_at: float = 0.0
-
-    def wait(self, now: float) -> float:
-        """Seconds until the next request may go; counts it as sent."""
-        if self.per_minute is None:
-            return 0.0
-        each = 60.0 / self.per_minute
-        self.free_at = max(self.free_at, now) + each
-        return max(0.0, self.free_at - now - each * self.burst)
 
 
 class Forbidden(AuthFailed):
@@ -189,8 +173,7 @@ class Api:
     async def _once(
         self, method: str, url: str, params: Mapping[str, str | int] | None, body: Any, token: str
     ) -> httpx.Response:
-        if (wait := self._pace.wait(self._clock.monotonic())) > 0:
-            await self._clock.sleep(wait)
+        await self._pace.turn()
         headers = HEADERS | {"Authorization": f"Bearer {token}"}
         tried = f"{method} {url.removeprefix(self._root)}"
         try:
@@ -212,7 +195,9 @@ class Api:
         if status in {404, 410}:
             return NotFound(said)
         if status == 429:
-            return Throttled(said, after=retry_after(answer.headers, self._clock.now()))
+            after = retry_after(answer.headers, self._clock.now())
+            self._pace.hold(after or 0.0)
+            return Throttled(said, after=after)
         if status >= 500 or answer.headers.get("cdf-is-auto-retryable", "").lower() == "true":
             return Unavailable(said, sent=True)
         if status in {400, 409, 422} and body is not None:

@@ -8,7 +8,7 @@ from collector.errors import NotFound, SourceError
 from collector.model import Enrichment, Observation, Poll, Run
 from collector.platforms.base import Context, Finding
 from collector.platforms.dataprep import cursor as cursors
-from collector.platforms.dataprep import groups, observing, pace, states, triggering, walking
+from collector.platforms.dataprep import groups, observing, states, triggering, walking
 from collector.platforms.dataprep.api import Api, Hidden, NoSuchPath, Refused
 from collector.platforms.dataprep.checking import findings
 from collector.platforms.dataprep.cursor import Cursor
@@ -20,6 +20,7 @@ from collector.platforms.dataprep.levels import Deployment, Level
 from collector.platforms.dataprep.observing import Place
 from collector.platforms.dataprep.rows import Group
 from collector.platforms.dataprep.triggering import Starter
+from collector.platforms.pacing import shared
 from config.sources import DataprepSource
 
 OVERLAP_MS = 120_000
@@ -45,8 +46,9 @@ class DataprepPlatform:
     def __init__(self, settings: DataprepSource, context: Context) -> None:
         self._settings, self._context, self._clock = settings, context, context.clock
         credential, url = settings.credential, settings.base_url
-        self._pace = pace.shared(context.clock, url, credential.get(), settings.requests_per_minute, settings.burst)
-        self._api = Api(context.http, url, credential.get, context.clock, self._pace, settings.timeout.total_seconds())
+        limit, burst = settings.requests_per_minute, settings.burst
+        pace = shared(context.clock, url, credential.get(), per_minute=limit, burst=burst)
+        self._api = Api(context.http, url, credential.get, context.clock, pace, settings.timeout.total_seconds())
         self._deployment = Deployment(self._api, context.source, context.clock.monotonic)
         self._definitions = Definitions(self._api, self._deployment, context.clock.monotonic)
         place = Place(url, settings.workspace, context.namespace)

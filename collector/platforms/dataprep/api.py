@@ -13,7 +13,8 @@ from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throt
 from collector.http import HttpClient
 from collector.lineage.redaction import capped, redacted
 from collector.names import clean
-from collector.platforms.dataprep.pace import Pace, asked_wait
+from collector.platforms.dataprep.quota import asked_wait
+from collector.platforms.pacing import Pace
 
 Query = Mapping[str, str | int]
 
@@ -55,7 +56,7 @@ class Api:
         self, http: HttpClient, base_url: str, token: Callable[[], str], clock: Clock, pace: Pace, timeout: float
     ) -> None:
         self._http, self._base, self._token = http, base_url, token
-        self._clock, self.pace = clock, pace
+        self._clock, self._pace = clock, pace
         self._timeout = max(timeout, SLOW_ANSWER)
 
     async def get(self, *path: str, query: Query | None = None) -> Any:
@@ -71,7 +72,7 @@ class Api:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        await self.pace.turn()
+        await self._pace.turn()
         where = "/v4/" + "/".join(quote(part, safe="") for part in path)
         tried = f"{method} {self._base}{where}"
         url = self._base + where + (f"?{urlencode(query)}" if query else "")
@@ -108,8 +109,7 @@ class Api:
         said = f"{tried}: status {status}{told.words}{_request_id(answer)}"
         if status == 429:
             after = asked_wait(answer.headers, self._clock.now())
-            if after is not None:
-                self.pace.hold(after)
+            self._pace.hold(after or 0.0)
             return Throttled(said, after=after)
         if status >= 500:
             return Unavailable(said, sent=True)

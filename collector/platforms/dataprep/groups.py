@@ -39,16 +39,17 @@ def wanted_embeds(deployment: Deployment) -> str:
     return f"jobs,{flow}"
 
 
-def note_refused_embed(deployment: Deployment, error: Refused) -> bool:
-    """Whether the refusal says which association is unknown; it is not asked for again then."""
+def note_refused_embed(deployment: Deployment, error: Refused, asked: str) -> bool:
+    """Whether the refusal says which association of those `asked` for is unknown; it is not asked for again then.
+    Another request beside this one may have found that out first.
+    """
     told = error.details.lower()
     if "association" not in told:
         return False
     unknown = Embed.ERRORS if "errormessage" in told.split("valid associations")[0] else Embed.FLOW
-    if not deployment.has(unknown):
-        return False
-    deployment.lacks(unknown, error)
-    return True
+    if deployment.has(unknown):
+        deployment.lacks(unknown, error)
+    return unknown.value in asked
 
 
 async def _embedded(api: Api, deployment: Deployment, key: str) -> Group:
@@ -59,7 +60,7 @@ async def _embedded(api: Api, deployment: Deployment, key: str) -> Group:
         try:
             body = await api.get("jobGroups", key, query={"embed": embed})
         except Refused as error:
-            if not note_refused_embed(deployment, error):
+            if not note_refused_embed(deployment, error, embed):
                 raise
             continue
         return understood(body, key)

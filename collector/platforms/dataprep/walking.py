@@ -144,11 +144,12 @@ class _Raw:
 
 async def _embedded_page(api: Api, deployment: Deployment, offset: int) -> _Raw:
     while True:
-        query = {"sort": "-id", "embed": groups.wanted_embeds(deployment), "includeCount": "true"}
+        embed = groups.wanted_embeds(deployment)
+        query = {"sort": "-id", "embed": embed, "includeCount": "true"}
         try:
             return await _page(api, "jobGroups", query, offset)
         except Refused as error:
-            if not groups.note_refused_embed(deployment, error):
+            if not groups.note_refused_embed(deployment, error, embed):
                 raise
 
 

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from collector.model import RunState
 from collector.platforms.base import Context
+from collector.platforms.pacing import shared
 from collector.platforms.wetransform.adapter import Wetransform
-from collector.platforms.wetransform.api import Api, Limit
+from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.discovery import Discovery
 from collector.platforms.wetransform.lineage import Definition, Place, job
 from collector.platforms.wetransform.runs import Meaning, Runs
-from collector.platforms.wetransform.schedule import Budget, Pace
+from collector.platforms.wetransform.schedule import Budget, Intervals
 from collector.platforms.wetransform.steps import STATES, table
 from collector.platforms.wetransform.tracking import Tracker
 
@@ -28,23 +29,23 @@ _MOST_SIDE_BY_SIDE = 6
 
 def create(config: "WetransformSource", context: Context) -> Wetransform:
     """The adapter of one source; asks nothing of the network."""
-    clock, per_minute = context.clock, config.requests_per_minute
-    limit = Limit(per_minute / 60, config.burst) if per_minute else None
+    clock, per_minute, token = context.clock, config.requests_per_minute, config.credential.get
     place = Place(context.namespace, config.base_url)
-    pace = _pace(config)
-    api = Api(context.http, config.base_url, config.credential.get, limit, clock)
+    intervals = _intervals(config)
+    pace = shared(clock, config.base_url, token(), per_minute=per_minute, burst=config.burst)
+    api = Api(context.http, config.base_url, token, pace, clock)
     definitions = Definitions(api, clock)
-    runs = Runs(api, definitions, place, clock, _meaning(config), pace)
+    runs = Runs(api, definitions, place, clock, _meaning(config), intervals)
     tracker = Tracker(
         context.source,
         api,
         definitions,
         runs,
         clock,
-        pace,
+        intervals,
         customer=config.customer,
         longest_pass=min(_LONGEST_PASS, config.poll_within.total_seconds() / 2),
-        side_by_side=_MOST_SIDE_BY_SIDE if limit is None else max(1, min(_MOST_SIDE_BY_SIDE, int(limit.rate * 10))),
+        side_by_side=_MOST_SIDE_BY_SIDE if per_minute is None else max(1, min(_MOST_SIDE_BY_SIDE, per_minute // 6)),
     )
     return Wetransform(
         context.source,
@@ -55,13 +56,13 @@ def create(config: "WetransformSource", context: Context) -> Wetransform:
         tracker=tracker,
         discovery=_discovery(config, api, definitions, place, context) if config.discover else None,
         customer=config.customer,
-        budget=Budget(pace, per_minute or inf),
+        budget=Budget(intervals, per_minute or inf),
     )
 
 
-def _pace(config: "WetransformSource") -> Pace:
+def _intervals(config: "WetransformSource") -> Intervals:
     wished = config.intervals
-    return Pace(wished.active, wished.active_most, wished.waiting, wished.waiting_most)
+    return Intervals(wished.active, wished.active_most, wished.waiting, wished.waiting_most)
 
 
 def _meaning(config: "WetransformSource") -> Meaning:

@@ -12,7 +12,7 @@ from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.lineage import Place, facts, job
 from collector.platforms.wetransform.reading import Automation, automation
-from collector.platforms.wetransform.schedule import Pace, next_look
+from collector.platforms.wetransform.schedule import Intervals, next_look
 from collector.platforms.wetransform.steps import Table, state_of
 
 
@@ -44,10 +44,10 @@ class Whose:
 
 class Runs:
     def __init__(
-        self, api: Api, definitions: Definitions, place: Place, clock: Clock, meaning: Meaning, pace: Pace
+        self, api: Api, definitions: Definitions, place: Place, clock: Clock, meaning: Meaning, intervals: Intervals
     ) -> None:
         self._api, self._definitions, self._place = api, definitions, place
-        self._clock, self._meaning, self._pace = clock, meaning, pace
+        self._clock, self._meaning, self._intervals = clock, meaning, intervals
 
     async def read(self, key: str, customer: str | None) -> Automation:
         """Raises `SourceError`s; `NotFound` and `Forbidden` both may mean that there is no such run."""
@@ -80,7 +80,7 @@ class Runs:
             queued_at=seen.created_at,
             facts=facts(self._place, seen, described, whose.customer, job_key, failed=state is RunState.FAILED),
             handle=whose.handle,
-            due_at=next_look(self._pace, known, state, seen.step, now=now, born_at=born_at),
+            due_at=next_look(self._intervals, known, state, seen.step, now=now, born_at=born_at),
             settled=described is not None or whose.transformation is None,
         )
 

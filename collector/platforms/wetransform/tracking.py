@@ -10,11 +10,12 @@ from collector.clock import Clock
 from collector.errors import AuthFailed, NotFound, SourceError, Throttled
 from collector.logs import fields
 from collector.model import Observation, Poll, Run, Skip, SkipKind
-from collector.platforms.wetransform.api import Api, NoTurn
+from collector.platforms.pacing import NoTurn
+from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.envelope import Forbidden, Rejected
 from collector.platforms.wetransform.runs import Runs, Whose
-from collector.platforms.wetransform.schedule import Pace, retry_after_failures
+from collector.platforms.wetransform.schedule import Intervals, retry_after_failures
 
 log = logging.getLogger("lineage.wetransform")
 
@@ -59,14 +60,14 @@ class Tracker:
         definitions: Definitions,
         runs: Runs,
         clock: Clock,
-        pace: Pace,
+        intervals: Intervals,
         *,
         customer: str | None,
         longest_pass: float,
         side_by_side: int,
     ) -> None:
         self._source, self._api, self._definitions, self._runs = source, api, definitions, runs
-        self._clock, self._pace, self._customer, self._longest_pass = clock, pace, customer, longest_pass
+        self._clock, self._intervals, self._customer, self._longest_pass = clock, intervals, customer, longest_pass
         self._side_by_side = side_by_side
         self._held: dict[str, _Held] = {}
 
@@ -143,7 +144,7 @@ class Tracker:
         failures = 1 + (held.failures if held else 0)
         if len(self._held) >= _MOST_HELD:
             self._held = {key: it for key, it in self._held.items() if it.until > now}
-        self._held[look.run.key] = _Held(failures, now + retry_after_failures(self._pace, failures))
+        self._held[look.run.key] = _Held(failures, now + retry_after_failures(self._intervals, failures))
 
     def _is_held(self, key: str, now: datetime) -> bool:
         held = self._held.get(key)

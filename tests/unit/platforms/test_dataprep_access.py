@@ -9,11 +9,10 @@ import pytest
 from collector.errors import AuthFailed, BadAnswer, NotFound, Throttled, TriggerError, Unavailable
 from collector.model import EventKind, RunState
 from collector.platforms.dataprep import triggering
-from collector.platforms.dataprep.pace import Pace, asked_wait, shared
+from collector.platforms.dataprep.quota import asked_wait
 from collector.simulators.dataprep import Feature, Level, Switches, Token
 from collector.simulators.faults import Fault, FaultKind
 from tests.dataprep_rig import DataprepRig, dataprep_rig
-from tests.simulated import SimulatedClock
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 START_PATH = "POST /v4/jobGroups$"
@@ -40,34 +39,6 @@ class TestWaits:
     )
     def test_what_a_429_asks_for(self, headers: dict[str, str], expected: float | None) -> None:
         assert asked_wait(headers, NOW) == expected
-
-    async def test_a_burst_then_the_rate(self) -> None:
-        clock = SimulatedClock()
-        pace = Pace(clock, per_minute=60, burst=3)
-        moments = []
-        for _ in range(6):
-            await pace.turn()
-            moments.append(clock.monotonic())
-        assert moments == pytest.approx([0, 0, 0, 1, 2, 3])
-
-    async def test_a_hold_that_is_long_is_told_instead_of_slept(self) -> None:
-        clock = SimulatedClock()
-        pace = Pace(clock, per_minute=None, burst=1)
-        pace.hold(20)
-        await pace.turn()
-        assert clock.monotonic() == 20
-        pace.hold(90)
-        with pytest.raises(Throttled) as told:
-            await pace.turn()
-        assert told.value.after == 90
-
-    def test_all_who_use_a_token_share_its_pace(self) -> None:
-        clock = SimulatedClock()
-        first = shared(clock, "https://a", "token", 60, 10)
-        assert shared(clock, "https://a", "token", 30, 10) is first
-        assert first.per_minute == 30
-        assert shared(clock, "https://a", "other", 60, 10) is not first
-        assert shared(clock, "https://b", "token", 60, 10) is not first
 
     async def test_the_default_limit_holds_over_polls_and_enrichments(self) -> None:
         async with dataprep_rig(Level.L2, requests_per_minute=60, burst=10) as rig:

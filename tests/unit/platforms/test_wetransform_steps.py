@@ -4,13 +4,13 @@ from uuid import UUID
 import pytest
 
 from collector.model import Job, Run, RunState
-from collector.platforms.wetransform.schedule import Budget, Pace, TokenBucket, next_look, retry_after_failures
+from collector.platforms.wetransform.schedule import Budget, Intervals, next_look, retry_after_failures
 from collector.platforms.wetransform.steps import STATES, state_of, table
 from collector.simulators.wetransform.stories import STEPS
 from tests.simulated import START
 
 PATIENCE = timedelta(minutes=10)
-PACE = Pace()
+WISHED = Intervals()
 
 
 def run(step: str | None, state: RunState, *, progressed: float = 0, seen: float = 0, due: float | None = None) -> Run:
@@ -84,7 +84,7 @@ class TestSteps:
 
 def seconds_to_next_look(known: Run | None, new: RunState, step: str, *, after: float, born: float = 0) -> float:
     now = START + timedelta(seconds=after)
-    due = next_look(PACE, known, new, step, now=now, born_at=START + timedelta(seconds=born))
+    due = next_look(WISHED, known, new, step, now=now, born_at=START + timedelta(seconds=born))
     assert due is not None
     return (due - now).total_seconds()
 
@@ -121,39 +121,11 @@ class TestSchedule:
         assert seconds_to_next_look(known, RunState.RUNNING, "matching", after=3001) == 5
 
     def test_nobody_looks_at_a_run_that_ended(self) -> None:
-        assert next_look(PACE, None, RunState.FAILED, "failed", now=START, born_at=START) is None
+        assert next_look(WISHED, None, RunState.FAILED, "failed", now=START, born_at=START) is None
 
     def test_failures_are_retried_ever_more_rarely(self) -> None:
-        waits = [retry_after_failures(PACE, n).total_seconds() for n in (1, 2, 3, 50)]
+        waits = [retry_after_failures(WISHED, n).total_seconds() for n in (1, 2, 3, 50)]
         assert waits == [10, 20, 40, 600]
-
-
-class TestBucket:
-    def test_a_burst_and_then_a_steady_rate(self) -> None:
-        bucket, now, gone = TokenBucket(5.0, 3.0), 0.0, []
-        for _ in range(13):
-            now += bucket.take(now)
-            gone.append(round(now, 3))
-        assert gone[:3] == [0, 0, 0]
-        assert gone[-1] == 2.0
-
-    def test_it_fills_again_but_never_above_its_burst(self) -> None:
-        bucket = TokenBucket(5.0, 3.0)
-        for _ in range(3):
-            bucket.take(0.0)
-        assert bucket.delay(0.0) == pytest.approx(0.2)
-        assert bucket.delay(100.0) == 0
-        assert [bucket.take(100.0) for _ in range(4)] == [0, 0, 0, pytest.approx(0.2)]
-
-    def test_those_who_wait_side_by_side_go_one_after_the_other(self) -> None:
-        bucket = TokenBucket(2.0, 1.0)
-        assert [bucket.take(0.0) for _ in range(4)] == [0, 0.5, 1.0, 1.5]
-
-    def test_nobody_goes_while_the_platform_wants_patience(self) -> None:
-        bucket = TokenBucket(5.0, 3.0)
-        bucket.hold(10.0, 30.0)
-        assert bucket.delay(20.0) == pytest.approx(20.2)
-        assert bucket.delay(41.0) == 0
 
 
 class TestBudget:
@@ -170,9 +142,9 @@ class TestBudget:
     def test_whether_the_intervals_can_be_kept(
         self, active: int, waiting: int, reachable: bool, round_seconds: float
     ) -> None:
-        load = Budget(PACE, 300).load(active=active, waiting=waiting)
+        load = Budget(WISHED, 300).load(active=active, waiting=waiting)
         assert (load.is_reachable, load.round) == (reachable, round_seconds)
 
     def test_in_words(self) -> None:
-        assert "300 runs under way or 3000 that wait" in Budget(PACE, 300).words()
-        assert "no self-limit" in Budget(PACE, float("inf")).words()
+        assert "300 runs under way or 3000 that wait" in Budget(WISHED, 300).words()
+        assert "no self-limit" in Budget(WISHED, float("inf")).words()

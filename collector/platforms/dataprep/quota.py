@@ -1,0 +1,32 @@
+"""The waits that the platform asks for when a quota is used up."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+LONGEST_ASKED = 120.0
+"""Seconds. The platform's windows last a minute, so more is a misreading."""
+MILLISECONDS_FROM = 10**11
+"""A reset time from here on is in milliseconds; the vendor's table says seconds, its examples milliseconds."""
+
+
+def asked_wait(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds that a 429 asks for: `x-retry-after`, else the reset times; between 0 and two minutes."""
+    told = _float(headers.get("x-retry-after"))
+    if told is None:
+        told = _float(headers.get("retry-after"))
+    if told is None:
+        resets = [_reset(headers.get(f"x-rate-limit-{scope}-reset")) for scope in ("user", "workspace")]
+        known = [reset - now.timestamp() for reset in resets if reset is not None]
+        told = max(known, default=None)
+    return None if told is None else min(max(told, 0.0), LONGEST_ASKED)
+
+
+def _reset(text: str | None) -> float | None:
+    value = _float(text)
+    if value is None:
+        return None
+    return value / 1000 if value >= MILLISECONDS_FROM else value
+
+
+def _float(text: str | None) -> float | None:
+    return float(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 20 else None
