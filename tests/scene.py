@@ -210,6 +210,14 @@ class Scene:
         found = (orjson.loads(line) for line in lines if line.startswith(b"{"))
         return [line for line in found if line["event"] == event]
 
+    async def until_told(self, event: str, patience: float = PATIENCE) -> None:
+        """Wait for this event in the log."""
+        end = asyncio.get_running_loop().time() + patience
+        while not self.told(event):
+            if asyncio.get_running_loop().time() > end:
+                raise AssertionError(f"no {event} in the log: {self.tail()}")
+            await asyncio.sleep(0.05)
+
     async def pages(self) -> str:
         """Where the running program shows its pages: a URL."""
         await self.until(lambda _: bool(self.told("service.started")))
