@@ -118,13 +118,14 @@ class Limits:
     """Beyond `characters` a query is not looked at, beyond `tokens` it is not parsed but scanned for its tables.
 
     `steps` bounds the work on one query whatever the machine, `seconds` the processor time (a parse takes about 10 µs
-    a step, with some constructs 400). `edges` and `columns` bound what comes out.
+    a step, with some constructs 400). The others bound what comes out.
     """
 
     characters: int = 4 * 1024 * 1024
     tokens: int = 60_000
     steps: int = 1_000_000
     seconds: float = 10.0
+    reads: int = 1000
     edges: int = 2000
     columns: int = 2000
     problems: int = 20

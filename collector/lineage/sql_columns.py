@@ -130,6 +130,7 @@ class Columns:
                 passed += star.passed
                 blind = blind or star.blind
             elif isinstance(item, _SEVERAL_COLUMNS):
+                self._expressions.flows(item, scope)  # notes what is read
                 blind = True
             else:
                 made = list(self._made(item, scope, windows))

@@ -1,6 +1,7 @@
 """SQL text as sqlglot's tree (Spark dialect), in bounded time."""
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from sqlglot import exp
 from sqlglot.dialects.spark import Spark
 from sqlglot.errors import ParseError, SqlglotError, TokenError
 from sqlglot.parsers.spark import SparkParser
+from sqlglot.tokens import Token, TokenType
 
 from collector import names
 from collector.lineage.sql import never
@@ -21,6 +23,8 @@ _LOOK_AT_CLOCK = 256
 TEXT = "text"
 """In a node's meta: start and end of its text in the query, for whole expressions."""
 
+_WORD = re.compile(r"[^\W\d]\w*")
+_NOT_WORDS = frozenset({TokenType.STRING, TokenType.NUMBER, TokenType.IDENTIFIER, TokenType.VAR, TokenType.RAW_STRING})
 _STUMBLES = (AttributeError, IndexError, KeyError, TypeError, UnicodeError, ValueError)
 """What sqlglot raises besides its own errors, over some malformed texts."""
 
@@ -81,7 +85,7 @@ def parse(text: str, budget: Budget) -> exp.Query:
     """The one query that the text holds. Raises `Unparsed`; comments are to be taken out before."""
     try:
         dialect = Spark()
-        trees = _Parser(dialect, budget).parse(dialect.tokenize(text), text)
+        trees = _Parser(dialect, budget).parse(_with_names(dialect.tokenize(text)), text)
     except ParseError as error:
         told = error.errors[0] if error.errors else {}
         raise Unparsed(f"cannot be parsed{_place(told.get('line'), told.get('col'))}: {_said(told)}") from None
@@ -94,6 +98,18 @@ def parse(text: str, budget: Budget) -> exp.Query:
     except (SqlglotError, *_STUMBLES) as error:
         raise Unparsed(f"cannot be parsed: {type(error).__name__} in sqlglot") from None
     return _only(trees)
+
+
+def _with_names(tokens: list[Token]) -> list[Token]:
+    """Words of SQL beside a dot are names to Spark (`sap.drop`), but not to sqlglot."""
+    for at, token in enumerate(tokens):
+        if token.token_type is TokenType.DOT:
+            after = tokens[at + 1 : at + 2]
+            before = [one for one in tokens[max(0, at - 1) : at] if one.end + 1 == token.start]
+            for word in (*before, *after):
+                if word.token_type not in _NOT_WORDS and _WORD.fullmatch(word.text):
+                    word.token_type = TokenType.VAR
+    return tokens
 
 
 def _only(trees: list[exp.Expr | None]) -> exp.Query:

@@ -1,6 +1,7 @@
 """One query read as far as it goes: parsed if possible, else scanned for its tables."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from collector import names
@@ -8,7 +9,7 @@ from collector.lineage.sql import Catalog, Edge, Limits, Read, Source, SqlLineag
 from collector.lineage.sql_columns import Columns
 from collector.lineage.sql_parsing import Budget, TooMuch, Unparsed, parse
 from collector.lineage.sql_relations import Column, Relation
-from collector.lineage.sql_sources import Bound, bind
+from collector.lineage.sql_sources import bind
 from collector.lineage.sql_words import Word, scan, without_comments, words
 from collector.model import Field
 
@@ -16,77 +17,60 @@ from collector.model import Field
 def read_query(text: str, catalog: Catalog, limits: Limits, stopped: Callable[[], bool]) -> SqlLineage:
     """See `collector.lineage.sql.read`."""
     if len(text) > limits.characters:
-        return SqlLineage(None, problems=(f"has {len(text)} characters: more than {limits.characters} are not read",))
-    text = without_comments(text)
+        return SqlLineage(
+            None, problems=(f"the query has {len(text)} characters: more than {limits.characters} are not read",)
+        )
+    return _within(limits, _read(without_comments(text), catalog, limits, stopped))
+
+
+def _read(text: str, catalog: Catalog, limits: Limits, stopped: Callable[[], bool]) -> SqlLineage:
     found = list(islice(words(text), limits.tokens + 1))
     if len(found) > limits.tokens:
-        return scanned(words(text), catalog, limits, f"has more than {limits.tokens} words, too many to be parsed")
+        return _scanned(words(text), catalog, f"the query has more than {limits.tokens} words, too many to be parsed")
     budget = Budget(limits.steps, limits.seconds, stopped)
     try:
         tree = parse(text, budget)
     except Unparsed as error:
-        return scanned(found, catalog, limits, str(error))
+        return _scanned(found, catalog, f"the query {error}")
     bound = bind(tree, catalog)
     columns = Columns(text, bound, budget, catalog.table_arguments)
+    problems, relation = bound.problems, Relation(blind=True)
     try:
         relation = columns.query(tree)
     except TooMuch as error:
-        return _without_columns(bound, limits, f"{error} to find its columns")
+        problems = (*problems, f"the query {error} to find its columns")
     except RecursionError:
-        return _without_columns(bound, limits, "is nested too deeply to find its columns")
-    return _complete(bound, columns, relation, limits)
-
-
-def scanned(found: Iterable[Word], catalog: Catalog, limits: Limits, cause: str) -> SqlLineage:
-    """Only the tables, by their place in the text."""
-    sources, problems = scan(list(found), catalog)
-    told = (f"{cause}; its tables are taken from the places behind FROM and JOIN, its columns are not known", *problems)
-    return SqlLineage(_reads(sources) or None, problems=_capped(told, limits))
-
-
-def _without_columns(bound: Bound, limits: Limits, cause: str) -> SqlLineage:
-    reads = _reads(bound.sources) or (None if bound.problems else ())
-    return SqlLineage(reads, problems=_capped((cause, *bound.problems), limits))
-
-
-def _complete(bound: Bound, columns: Columns, relation: Relation, limits: Limits) -> SqlLineage:
-    edges, cut = _edges(relation, limits)
-    cuts = [f"column lineage is cut off after {len(edges)} edges"] if cut else []
-    reads = tuple(
-        Read(name, _clean(columns.reads.columns(name))) for name in dict.fromkeys(s.name for s in bound.sources)
-    )
-    if any(len(read.columns) > limits.columns for read in reads) or len(relation.columns) > limits.columns:
-        cuts.append(f"of more than {limits.columns} columns of a dataset only the first are listed")
-        reads = tuple(Read(read.name, read.columns[: limits.columns]) for read in reads)
+        problems = (*problems, "the query is nested too deeply to find its columns")
+    reads = tuple(Read(name, _cleaned(columns.reads.columns(name))) for name in _names(bound.sources))
     return SqlLineage(
         reads or (None if bound.problems else ()),
-        _fields(relation)[: limits.columns],
-        edges,
-        _capped((*bound.problems, *cuts), limits),
+        _fields(relation),
+        tuple(islice(_edges(relation), limits.edges + 1)),
+        problems,
     )
 
 
-def _reads(sources: Sequence[Source]) -> tuple[Read, ...]:
-    return tuple(Read(name) for name in dict.fromkeys(source.name for source in sources))
+def _scanned(found: Iterable[Word], catalog: Catalog, cause: str) -> SqlLineage:
+    """Only the tables, by their place in the text."""
+    sources, problems = scan(list(found), catalog)
+    told = f"{cause}; its tables are taken from the places behind FROM and JOIN, its columns are not known"
+    return SqlLineage(tuple(map(Read, _names(sources))) or None, problems=(told, *problems))
 
 
-def _clean(columns: Iterable[str]) -> tuple[str, ...]:
+def _names(sources: Sequence[Source]) -> Iterable[str]:
+    return dict.fromkeys(source.name for source in sources)
+
+
+def _cleaned(columns: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(cleaned for column in columns if (cleaned := names.clean(column))))
 
 
-def _edges(relation: Relation, limits: Limits) -> tuple[tuple[Edge, ...], bool]:
-    """Of the whole result first, then column by column, and whether there would be more than allowed."""
-    edges: list[Edge] = []
-    for column in (Column("", relation.whole), *_named(relation)):
-        made = [
-            Edge(column.name or "", flow.source, source_column, flow.how, text)
-            for flow, text in column.flows.items()
-            if (source_column := names.clean(flow.column))
-        ]
-        if len(edges) + len(made) > limits.edges:
-            return tuple(edges), True
-        edges += made
-    return tuple(edges), False
+def _edges(relation: Relation) -> Iterator[Edge]:
+    """Column by column, then those of the whole result."""
+    for column in (*_named(relation), Column("", relation.whole)):
+        for flow, text in column.flows.items():
+            if source_column := names.clean(flow.column):
+                yield Edge(column.name or "", flow.source, source_column, flow.how, text)
 
 
 def _fields(relation: Relation) -> tuple[Field, ...]:
@@ -103,7 +87,31 @@ def _named(relation: Relation) -> list[Column]:
     return list(named.values())
 
 
-def _capped(problems: Sequence[str], limits: Limits) -> tuple[str, ...]:
-    if len(problems) <= limits.problems:
-        return tuple(problems)
-    return (*problems[: limits.problems], f"{len(problems) - limits.problems} more problems are not listed")
+def _within(limits: Limits, found: SqlLineage) -> SqlLineage:
+    """No more than is allowed of each kind, and a word about what was cut off. Edges end at columns that are told."""
+    problems = list(found.problems)
+    every = found.reads or ()
+    if len(every) > limits.reads:
+        problems.append(f"the query reads {len(every)} datasets: only the first {limits.reads} are told")
+    if max(len(found.columns), *(len(read.columns) for read in every), 0) > limits.columns:
+        problems.append(f"the query has datasets of more than {limits.columns} columns: only the first are told")
+    if len(found.edges) > limits.edges:
+        problems.append(f"the query has more than {limits.edges} column edges: only the first are told")
+    if len(problems) > limits.problems:
+        problems[limits.problems :] = [f"and {len(problems) - limits.problems} more problems"]
+    reads = tuple(replace(read, columns=read.columns[: limits.columns]) for read in every[: limits.reads])
+    columns = found.columns[: limits.columns]
+    return SqlLineage(
+        None if found.reads is None else reads,
+        columns,
+        tuple(_between(reads, columns, found.edges[: limits.edges])),
+        tuple(problems),
+    )
+
+
+def _between(reads: Iterable[Read], columns: Sequence[Field], edges: Iterable[Edge]) -> Iterator[Edge]:
+    sources = {(read.name, column) for read in reads for column in read.columns}
+    targets = {"", *(column.name for column in columns)}
+    for edge in edges:
+        if (edge.source, edge.source_column) in sources and (not columns or edge.column in targets):
+            yield edge

@@ -131,7 +131,11 @@ def _note(at: _At, named: exp.Expr, answer: Source | str | None, found: _Found) 
 
 def _literals(function: exp.Expr) -> tuple[str | None, ...]:
     return tuple(
-        argument.name if isinstance(argument, exp.Literal | exp.RawString) else None
+        argument.name
+        if isinstance(argument, exp.Literal | exp.RawString)
+        else str(argument.this).lower()
+        if isinstance(argument, exp.Boolean)
+        else None
         for argument in function.expressions
     )
 

@@ -20,7 +20,7 @@ _WORD = re.compile(
       (?P<space>\s+)
     | (?P<comment>--[^\\\r\n]*+(?:\\\r?\n?[^\\\r\n]*+)*+)
     | (?P<block>/\*)
-    | (?P<text>[rR]?(?:'[^'\\]*+(?:\\.[^'\\]*+)*+(?:'|\Z)|"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)))
+    | (?P<text>[rR]?(?:'[^'\\]*+(?:\\.[^'\\]*+)*+(?:'|\\?\Z)|"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)))
     | (?P<quoted>`[^`]*+(?:``[^`]*+)*+(?:`|\Z))
     | (?P<name>\w+)
     | (?P<mark>.)
@@ -64,7 +64,9 @@ class Word(NamedTuple):
             raw = self.text[0] in "rR"
             inner = self.text[2:-1] if raw else self.text[1:-1]
             return inner if raw else _ESCAPE.sub(r"\1", inner)
-        return self.text if self.sort is Sort.NAME and self.text.isdecimal() else None
+        if self.sort is Sort.NAME and (self.text.isdecimal() or self.text.lower() in {"true", "false"}):
+            return self.text.lower()
+        return None
 
 
 def words(text: str) -> Iterator[Word]:

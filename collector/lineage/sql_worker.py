@@ -73,7 +73,9 @@ class SqlWorker:
         except Exception:
             # the boundary of this thread: a fault over one query must not stop the others, nor pass unseen
             log.exception("sql.broken", extra=fields(source=self._source))
-            return SqlLineage(None, problems=("could not be read because of a fault in this program; see its log",))
+            return SqlLineage(
+                None, problems=("the query could not be read because of a fault in this program; see its log",)
+            )
 
     def _keep(self, key: bytes, done: asyncio.Future[SqlLineage]) -> None:
         del self._running[key]

@@ -43,7 +43,7 @@ def _problems(row: JobRow, sql: SqlLineage | None) -> tuple[str, ...]:
         return ("the job does not hold its SQL, so its inputs are not known",)
     if sql is None:
         return ("the SQL could not be read in time, so its inputs are not known yet",)
-    return tuple(f"the SQL {problem}" for problem in sql.problems)
+    return tuple(f"SQL: {problem}" for problem in sql.problems)
 
 
 def _with_columns(output: Dataset, row: JobRow, sql: SqlLineage, namespace: str) -> Dataset:

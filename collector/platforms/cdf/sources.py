@@ -37,9 +37,9 @@ class CdfCatalog:
 
     def table(self, parts: tuple[str, ...]) -> Source | str | None:
         if len(parts) == 1:
-            return f"table {parts[0]} is neither defined by WITH nor named with a database: what it reads is not known"
+            return f"table {parts[0]} is neither defined by WITH nor named with a database; what it reads is not known"
         if len(parts) > 2 or not all(parts):
-            return f"a table name of {len(parts)} parts ({'.'.join(parts)}): what it reads is not known"
+            return f"a table name of {len(parts)} parts ({'.'.join(parts)}); what it reads is not known"
         schema, table = parts
         if schema.lower() == "_cdf":
             found = _RESOURCES.get(table.lower())
@@ -53,9 +53,9 @@ class CdfCatalog:
             return None
         reader = _FUNCTIONS.get(name)
         if reader is None:
-            return f"table function {name} is not known here: what it reads is not known"
+            return f"table function {name} is not known here; what it reads is not known"
         if name not in _ANY_ARGUMENT and any(argument is None for argument in arguments):
-            return f"{name} has an argument that is no literal: what it reads is not known"
+            return f"{name} has an argument that is no literal; what it reads is not known"
         return reader(tuple(argument or "" for argument in arguments)) or _odd(name, arguments)
 
     def reading(self, name: str, arguments: _Arguments) -> Source | str | None:
@@ -64,7 +64,7 @@ class CdfCatalog:
 
 
 def _odd(name: str, arguments: _Arguments) -> str:
-    return f"{name} has {len(arguments)} arguments or an empty one: what it reads is not known"
+    return f"{name} has {len(arguments)} arguments or an empty one; what it reads is not known"
 
 
 def _raw(given: tuple[str, ...]) -> Source | None:
