@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from collector.app import control, loading
+from collector.app import loading
 from collector.app.looking import source_id
 from collector.app.looking import status as looked
 from collector.app.showing import moment, show
@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 def status(config: Path, *, as_json: bool) -> int:
     """0 when a service runs and nothing is wrong, else 1."""
+    from collector.app import control  # noqa: PLC0415 - the other commands ask no service
+
     settings = loading.load(config)
     told = asyncio.run(control.status(settings.control_path)) or _read(settings, partial(_status, settings))
     if as_json:

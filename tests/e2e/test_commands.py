@@ -1,0 +1,223 @@
+"""The commands of every day, beside a running service and without one."""
+
+import asyncio
+import json
+import signal
+import stat
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.simulators.cdf import Ending, Story
+from collector.simulators.faults import Fault, FaultKind
+from collector.simulators.wetransform import Plan
+from collector.simulators.wetransform import Story as Walk
+from tests.scene import CDF, DATAPREP, WETRANSFORM, Scene
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+
+REFUSES = Fault(FaultKind.STATUS, "POST /api/v1/lineage", times=-1, status=422, body={"errors": ["no"]})
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with Scene(tmp_path) as made:
+        made.settings["stop_within"] = "4s"
+        yield made
+
+
+async def told(scene: Scene, *words: str, code: int = 0) -> Any:
+    """What a command answers as JSON."""
+    ended, out, err = await scene.command(*words, "--json")
+    assert ended == code, f"{words}: {out}{err}"
+    return json.loads(out)
+
+
+async def table(scene: Scene, *words: str, code: int = 0) -> list[list[str]]:
+    """What a command answers in a pipe: the head and the rows."""
+    ended, out, err = await scene.command(*words)
+    assert ended == code, f"{words}: {out}{err}"
+    return [line.split("\t") for line in out.splitlines()]
+
+
+def told_next(scene: Scene, story: Story) -> str:
+    """A transformation whose next run goes so."""
+    first = next(iter(scene.cdf.transformations.values()))
+    first.stories.append(story)
+    return str(first.external_id)
+
+
+async def stop(scene: Scene) -> None:
+    scene.terminate()
+    assert await scene.ended(30) == 0
+
+
+async def test_reading_beside_a_service_and_without_one(scene: Scene) -> None:
+    jobs = list(scene.cdf.transformations)
+    scene.cdf.start_run(jobs[0], Story(0.1, 0.2))
+    scene.cdf.start_run(jobs[1], Story(0.1, 0.2, Ending.FAILED))
+    scene.cdf.start_run(jobs[2], Story(0.1, None, shown_as="Hibernating"))
+    await scene.start()
+    await scene.until_told("run.skipped")
+    while scene.faults():
+        await asyncio.sleep(0.1)
+    status, rows, failed, head, skipped = await asyncio.gather(
+        told(scene, "status"),
+        told(scene, "runs"),
+        told(scene, "runs", "--source", CDF, "--state", "failed"),
+        table(scene, "runs", "--limit", "1"),
+        told(scene, "skipped"),
+    )
+    assert status["running"] is True
+    assert {row["source"]: row["state"] for row in status["sources"]} == {CDF: "ok", WETRANSFORM: "ok", DATAPREP: "ok"}
+    assert {row["sink"]: row["state"] for row in status["sinks"]} == {"file": "delivering", "marquez": "delivering"}
+    assert all(row["wrong"] is None for row in (*status["sources"], *status["sinks"], status["ledger"]))
+    assert sorted((row["source"], row["state"]) for row in rows) == [
+        (CDF, "failed"),
+        (CDF, "succeeded"),
+        (CDF, "unknown"),
+    ]
+    assert [(row["state"], row["platform_state"]) for row in failed] == [("failed", "Failed")]
+    assert head[0] == ["source", "run", "state", "platform_state", "job", "started", "ended", "run_id"]
+    assert len(head) == 2
+    [odd] = [row for row in skipped if row["kind"] == "status"]
+    assert (odd["source"], "Hibernating" in odd["cause"] + odd["subject"]) == (CDF, True)
+    await stop(scene)
+    alone, same_rows, same_skipped, (code, out, err) = await asyncio.gather(
+        told(scene, "status", code=1), told(scene, "runs"), told(scene, "skipped"), scene.command("status")
+    )
+    assert alone["running"] is False
+    assert {row["state"] for row in alone["sources"]} == {None}
+    assert same_rows == rows
+    assert {row["cause"] for row in same_skipped} == {row["cause"] for row in skipped}
+    assert (code, err) == (1, "no service is running; this is what the ledger says\n")
+    assert out.count("\n\n") == 2, "three tables"
+    code, _, err = await scene.command("runs", "--source", "nope")
+    assert code == 2
+    assert "the ledger knows no source 'nope'; it knows customers, plant-a, prep" in err
+
+
+async def test_status_says_what_is_wrong(scene: Scene) -> None:
+    scene.cdf.faults.plan(Fault(FaultKind.STATUS, "transformations", times=-1, status=401))
+    await scene.start()
+    await scene.until(lambda status: any(row["wrong"] for row in status["sources"]))
+    status = await told(scene, "status", code=1)
+    [row] = [row for row in status["sources"] if row["source"] == CDF]
+    assert row["state"] == "auth"
+    assert "401" in row["wrong"]
+
+
+async def test_parked_events_are_listed_retried_and_dropped(scene: Scene) -> None:
+    jobs = list(scene.cdf.transformations)
+    scene.marquez.faults.plan(REFUSES)
+    for job in jobs[:2]:
+        scene.cdf.start_run(job, Story(0.1, 0.2))
+    await scene.start()
+    await scene.until_parked(4)
+    listed = await told(scene, "parked", "list")
+    assert {(row["sink"], row["source"]) for row in listed} == {("marquez", CDF)}
+    assert sorted(row["type"] for row in listed) == ["COMPLETE", "COMPLETE", "START", "START"]
+    assert all("422" in row["cause"] and row["attempts"] == 1 for row in listed)
+    first, second = sorted({row["run_id"] for row in listed})
+    rows = await table(scene, "parked", "list", "--limit", "1")
+    assert len(rows) == 2
+    assert await told(scene, "parked", "drop", "marquez", "--run", first) == {"request": "done", "dropped": 2}
+    assert await told(scene, "parked", "drop", "marquez", "--run", first, code=1) == {
+        "request": "failed",
+        "error": f"nothing is parked there of run {first}",
+    }
+    scene.marquez.faults.clear()
+    code, out, err = await scene.command("parked", "retry", "marquez")
+    assert (code, out, err) == (0, "2 queued\n", "")
+    await scene.until_parked(0)
+    await scene.until(lambda status: status["sinks"][1]["pending"] == 0)
+    assert scene.marquez_states()[second] == "COMPLETED"
+    code, _, err = await scene.command("parked", "retry", "marquez")
+    assert (code, err) == (1, "error: nothing is parked there\n")
+
+
+async def test_parked_events_are_sent_again_without_a_service(scene: Scene) -> None:
+    scene.marquez.faults.plan(REFUSES)
+    scene.cdf.start_run(next(iter(scene.cdf.transformations)), Story(0.1, 0.2))
+    await scene.start()
+    await scene.until_parked(2)
+    await stop(scene)
+    assert len(await told(scene, "parked", "list")) == 2
+    scene.marquez.faults.clear()
+    assert await told(scene, "parked", "retry", "marquez") == {"request": "done", "queued": 2}
+    await scene.start()
+    await scene.settle(45)
+    assert await told(scene, "parked", "list") == []
+
+
+async def test_a_run_is_started_and_followed_beside_a_service(scene: Scene) -> None:
+    await scene.start()
+    await scene.until_ready()
+    socket = scene.folder / "lineage.db.sock"
+    assert stat.S_IMODE(socket.stat().st_mode) == 0o600
+    job = told_next(scene, Story(0.2, 0.5))
+    code, out, err = await scene.command("trigger", CDF, job, "--wait")
+    assert code == 0, err
+    assert out.endswith(": succeeded\n")
+    assert "succeeded (Completed)" in err
+    answer = await told(scene, "trigger", CDF, job)
+    assert answer["request"] == "done"
+    assert answer["state"] == "queued"
+    assert {"key", "run_id", "job"} <= answer.keys()
+    await scene.settle()
+    refused = await told(scene, "trigger", CDF, "nope", code=1)
+    assert refused["request"] == "failed"
+    assert "nope was not started" in refused["error"]
+
+
+async def test_a_run_that_fails_ends_the_wait_with_code_1(scene: Scene) -> None:
+    plan = Plan(Walk.FAILING, timedelta(seconds=2))
+    await scene.start()
+    await scene.until_ready()
+    run = scene.wetransform.start(scene.wetransform.transformations[0], plan)
+    code, out, _ = await scene.command("watch", WETRANSFORM, run.key, "--wait")
+    assert code == 1
+    assert out.endswith(": failed\n")
+    code, _, err = await scene.command("watch", WETRANSFORM, "00000000-0000-4000-8000-000000000000")
+    assert code == 1
+    assert err.startswith("error: ")
+
+
+async def test_a_run_is_started_and_followed_without_a_service(scene: Scene) -> None:
+    job = told_next(scene, Story(0.2, 0.5))
+    code, out, err = await scene.command("trigger", CDF, job, "--wait")
+    assert code == 0, err
+    assert out.endswith(": succeeded\n")
+    assert scene.faults() == [], "its events are delivered before the command ends"
+    assert not (scene.folder / "lineage.db.sock").exists()
+    run = scene.wetransform.start(scene.wetransform.transformations[0], Plan(duration=timedelta(seconds=3)))
+    code, out, err = await scene.command("watch", WETRANSFORM, run.key)
+    assert code == 0, err
+    await scene.start()
+    await scene.settle(45)
+
+
+async def test_a_service_that_dies_ends_the_wait(scene: Scene) -> None:
+    job = told_next(scene, Story(0.1, None))
+    await scene.start()
+    await scene.until_ready()
+    waiting = asyncio.create_task(scene.command("trigger", CDF, job, "--wait"))
+    await scene.until(lambda status: any(row["active"] for row in status["sources"]))
+    await asyncio.sleep(2)
+    scene.send(signal.SIGKILL)
+    await scene.ended()
+    code, _, err = await waiting
+    assert code == 1
+    assert "the service stopped while run" in err
+
+
+async def test_a_source_that_the_service_does_not_know_yet_is_refused(scene: Scene) -> None:
+    await scene.start()
+    await scene.until_ready()
+    scene.settings["sources"].append({**scene.settings["sources"][0], "name": "plant-b"})
+    scene.configure()
+    refused = await told(scene, "trigger", "plant-b", "1", code=1)
+    assert "the service that runs knows no source plant-b; restart it" in refused["error"]
