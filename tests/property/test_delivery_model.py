@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Coroutine
 from datetime import datetime
 from pathlib import Path
+from random import Random
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
@@ -137,17 +138,21 @@ class Deliveries(RuleBasedStateMachine):
 
     # The process and its configuration
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(seed=st.integers(0, 2**32))
+    def begin(self, seed: int) -> None:
+        self.chance = Random(seed)
         self.do(self._start({"marquez": FEW, "file": ALL}))
 
     async def _start(self, kinds: dict[str, frozenset[EventKind]]) -> None:
         store = open_store(Path(self.folder.name))
-        self.world = World(store, self.clock, made=self.made, started=self.started)
+        self.world = World(store, self.clock, made=self.made, started=self.started, hops=self._hops)
         self._reckon(kinds)
         await self.world.configure(kinds)
         self.deliveries = [self.world.deliver(self.targets[name], name) for name in kinds]
         await self.world.quiet()
+
+    def _hops(self) -> int:
+        return self.chance.choice((0, 0, 1, 3, 8))
 
     def _reckon(self, kinds: dict[str, frozenset[EventKind]]) -> None:
         """What each sink is owed after this change of the configuration."""
@@ -189,7 +194,7 @@ class Deliveries(RuleBasedStateMachine):
             await self.world.within(1.1, delivery.stop(1.0))
         await self.world.close()
 
-    @rule(spins=st.integers(0, 12), outcome=outcomes, later=st.integers(0, 5))
+    @rule(spins=st.integers(0, 40), outcome=outcomes, later=st.integers(0, 5))
     def crash(self, spins: int, outcome: Outcome, later: int) -> None:
         """At some moment between answers, their settles and the next claims."""
 
@@ -306,7 +311,7 @@ class Deliveries(RuleBasedStateMachine):
 
         self.do(happens())
 
-    @rule(seconds=st.sampled_from((0.3, 2.0, 12.0, 70.0)), settle_doubts=st.booleans())
+    @rule(seconds=st.sampled_from((0.3, 2.0, 15.0, 45.0)), settle_doubts=st.booleans())
     def time_passes(self, seconds: float, settle_doubts: bool) -> None:
         for target in self.targets.values():
             target.settle_doubts = settle_doubts
@@ -356,8 +361,8 @@ class Deliveries(RuleBasedStateMachine):
         for target in self.targets.values():
             target.obliging = True
         self._answer_all(Delivered())
-        for _ in range(0, SURELY, 20):
-            await self.world.advance(20)
+        for _ in range(0, SURELY, 5):
+            await self.world.advance(5)
             if not await self.world.store.read(_unfinished):
                 break
         assert not await self.world.store.read(_unfinished)
@@ -405,7 +410,7 @@ SELECT s.name FROM sink s WHERE s.retired_at IS NULL AND (
 
 TestDeliveries = Deliveries.TestCase
 TestDeliveries.settings = settings(
-    max_examples=40,
+    max_examples=20,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -8,9 +8,10 @@ import json
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory, mkdtemp
@@ -24,6 +25,7 @@ from collector.ledger import runs as ledger_runs
 from collector.ledger.leases import Lease
 from collector.ledger.runs import NewEvent, PollCommit, RunChange
 from collector.ledger.store import Store
+from collector.ledger.worker import Task, Worker
 from collector.model import EventKind, Job, Outgoing, Parent, Run, RunState
 from collector.reports import LeaseReport
 from exporters.delivery import Delivery
@@ -82,8 +84,9 @@ class WatchedStore:
     of its commits.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, hops: Callable[[], int] = lambda: 0) -> None:
+        """`hops` says how often others get their turn before and after each call."""
+        self._store, self._hops = store, hops
         self.busy = self.reads = self.writes = 0
         self.idle = asyncio.Event()
         self.error: str | None = None
@@ -91,16 +94,18 @@ class WatchedStore:
 
     async def write(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self.writes += 1
-        return await self._watched(self._store.write(fn, *args, **kwargs))
+        return await self._watched(lambda: self._store.write(fn, *args, **kwargs))
 
     async def read(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self.reads += 1
-        return await self._watched(self._store.read(fn, *args, **kwargs))
+        return await self._watched(lambda: self._store.read(fn, *args, **kwargs))
 
-    async def _watched(self, call: Awaitable[Any]) -> Any:
+    async def _watched(self, call: Callable[[], Awaitable[Any]]) -> Any:
         self.busy += 1
         try:
-            answer = await call
+            await self._hop()
+            answer = await call()
+            await self._hop()
         finally:
             self.busy -= 1
             if not self.busy:
@@ -108,6 +113,10 @@ class WatchedStore:
         if self.error is not None:
             raise LedgerError(self.error)
         return answer
+
+    async def _hop(self) -> None:
+        for _ in range(self._hops()):
+            await asyncio.sleep(0)
 
     def on_commit(self, callback: Callable[[], None], news: Any = None) -> Callable[[], None]:
         return self._store.on_commit(lambda: None if self.deaf else callback(), news)
@@ -223,9 +232,10 @@ class World:
         *,
         made: list[tuple[str, EventKind]] | None = None,
         started: dict[str, datetime] | None = None,
+        hops: Callable[[], int] = lambda: 0,
     ) -> None:
         """`made` are all events so far and `started` the runs, of an earlier life of the same ledger."""
-        self.store, self.clock, self.reports = WatchedStore(store), clock, Reports()
+        self.store, self.clock, self.reports = WatchedStore(store, hops), clock, Reports()
         self.random = Random(1)
         self.source_id = 0
         self.sinks: dict[str, int] = {}
@@ -355,12 +365,24 @@ def quick_folder() -> TemporaryDirectory[str]:
     return TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None)
 
 
-def open_store(folder: Path) -> Store:
+def open_store(folder: Path, *, threads: bool = False) -> Store:
     """The ledger in this folder, a new one if there is none."""
     path = folder / "ledger.db"
     if not path.exists():
         shutil.copy(_migrated(), path)
-    return Store.open(path, holder="test", clock=SystemClock())
+    store = Store.open(path, holder="test", clock=SystemClock())
+    for worker in () if threads else (store._reader, store._writer):
+        assert worker is not None
+        worker.submit = partial(_at_once, worker)  # type: ignore[method-assign]
+    return store
+
+
+def _at_once(worker: Worker, work: Callable[[Any], Any], *, alone: bool = False) -> "Future[Any]":
+    """In place of the worker's thread: no waiting for the system's scheduler, and always the same order."""
+    answer: Future[Any] = Future()
+    answer.set_running_or_notify_cancel()
+    worker._serve([Task(work, answer, alone)])
+    return answer
 
 
 @asynccontextmanager

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from collector.ledger.parked import RetryAnswer
 from collector.model import EventKind, Outgoing
 from exporters.reports import SendResult, SinkState
 from exporters.sink import Delivered, Outcome, Park, Retry
-from tests.unit.exporters.delivering import ScriptedSink, World, delivers, name_of, world
+from tests.unit.exporters.delivering import ScriptedSink, SimulatedClock, World, delivers, name_of, open_store, world
 
 START, RUNNING, COMPLETE, FAIL = EventKind.START, EventKind.RUNNING, EventKind.COMPLETE, EventKind.FAIL
 DOWN = Retry("connection refused")
@@ -578,6 +580,36 @@ async def test_idle_means_idle(here: World) -> None:
     await here.advance(60)
     assert here.store.reads - before[0] <= 60 + 13
     assert here.store.writes - before[1] <= 6
+
+
+class RealTime(SimulatedClock):
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+async def test_with_the_ledgers_own_threads_in_real_time_it_is_the_same(tmp_path: Path) -> None:
+    store, sink, runs = open_store(tmp_path, threads=True), ScriptedSink(capacity=7), [f"run {n}" for n in range(100)]
+    here = World(store, RealTime())
+    try:
+        await here.configure({"sink": frozenset(EventKind)})
+        delivery = here.deliver(sink)
+        for some in (runs[:50], runs[50:]):
+            await here.happen(START, runs=some)
+            await here.happen(COMPLETE, runs=some)
+        while await pending(here):
+            await asyncio.sleep(0.01)
+        await delivery.stop(5)
+        assert await taken_cleanly(here)
+    finally:
+        await here.close()
+    assert all(sink.kinds(run) == [START, COMPLETE] for run in runs)
+    assert sink.violations == []
 
 
 # Stopping
