@@ -1,0 +1,94 @@
+"""Whose the ledger is, and what happens when it is none any more."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from collector.simulators.cdf import Ending, Story
+from tests.scene import Scene
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with Scene(tmp_path) as made:
+        made.settings["stop_within"] = "4s"
+        for job, ending in zip(made.cdf.transformations, (Ending.COMPLETED, Ending.FAILED), strict=False):
+            made.cdf.start_run(job, Story(0.1, 0.2, ending))
+        yield made
+
+
+async def stop(scene: Scene) -> None:
+    scene.terminate()
+    assert await scene.ended(30) == 0
+
+
+def last_line(err: str) -> str:
+    return err.splitlines()[-1]
+
+
+async def test_a_second_service_says_who_holds_the_ledger_and_does_no_harm(scene: Scene) -> None:
+    await scene.start()
+    await scene.until_ready()
+    code, _, err = await scene.command("run")
+    assert code == 1
+    assert f"lineage.db is in use by process {scene.pid} on " in last_line(err)
+    assert "Traceback" not in err
+    assert (scene.folder / "lineage.db.sock").exists()
+    await scene.settle()
+    await stop(scene)
+
+
+async def test_a_ledger_that_was_damaged_is_set_aside_and_filled_again(scene: Scene) -> None:
+    await scene.start()
+    await scene.settle()
+    await stop(scene)
+    before = set(scene.events.read_bytes().splitlines())
+    with (scene.folder / "lineage.db").open("r+b") as file:
+        file.seek(8192)
+        file.write(b"\xa5" * 60_000)
+    await scene.start()
+    await scene.until_ready()
+    aside = [path for path in scene.folder.iterdir() if ".damaged-" in path.name]
+    assert [line["file"] for line in scene.told("ledger.set_aside") if "file" in line] == [str(aside[0])]
+    assert {line["level"] for line in scene.told("ledger.set_aside")} <= {"error", "critical"}
+    async with aiohttp.ClientSession() as client, client.get(f"{await scene.pages()}/metrics") as answer:
+        assert "lineage_ledger_resets_total 1.0" in await answer.text()
+    await scene.settle()
+    await scene.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
+    assert set(scene.events.read_bytes().splitlines()) == before, "the look-back made the same events"
+    await stop(scene)
+
+
+async def test_what_cannot_be_a_ledger_is_told_and_left_alone(scene: Scene) -> None:
+    ledger = scene.folder / "lineage.db"
+    with closing(sqlite3.connect(ledger)) as other:
+        other.execute("CREATE TABLE recipes (name TEXT)")
+    was = ledger.read_bytes()
+    code, _, err = await scene.command("run")
+    assert code == 1
+    assert "is the SQLite file of another program: give the ledger a file of its own" in last_line(err)
+    assert "Traceback" not in err
+    assert ledger.read_bytes() == was
+
+
+async def test_a_port_that_is_taken_is_a_mistake_of_the_configuration(scene: Scene) -> None:
+    scene.settings["http"]["listen"] = scene.urls["marquez"].removeprefix("http://")
+    code, _, err = await scene.command("run")
+    assert code == 2
+    assert last_line(err).startswith("error: http.listen: 127.0.0.1:")
+    assert "Traceback" not in err
+
+
+async def test_what_is_risky_is_said_at_the_start(scene: Scene) -> None:
+    await scene.start()
+    await scene.until_told("service.started")
+    told = [line["cause"] for line in scene.told("config.advice")]
+    assert len(told) == 3
+    assert all(words.startswith("sources[") and "a secret is written into the file" in words for words in told)
+    await stop(scene)
