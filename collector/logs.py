@@ -16,7 +16,7 @@ def fields(**values: Any) -> dict[str, Any]:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, event, logger, and the event's fields."""
+    """One JSON object a line: time, level, event, logger, and the event's fields; one of those names gets a `_`."""
 
     def format(self, record: logging.LogRecord) -> str:
         body = {
@@ -24,8 +24,8 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "event": record.getMessage(),
             "logger": record.name,
-            **getattr(record, "fields", {}),
         }
+        body |= {f"{key}_" if key in body else key: value for key, value in getattr(record, "fields", {}).items()}
         if record.exc_info and record.exc_info[0] is not None:
             body["error"] = "".join(traceback.format_exception(*record.exc_info))
         return json.dumps(body, default=str, ensure_ascii=False)

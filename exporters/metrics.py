@@ -143,7 +143,7 @@ class Metrics:
                 return _Page(self._registry, await self._snapshot())
         except Exception as error:  # noqa: BLE001 - the boundary of a scrape: what was counted is shown all the same
             cause = str(error) or f"no answer within {LEDGER_WITHIN:.0f} s"
-            log.warning("scrape.partial", extra=fields(cause=cause, error=type(error).__name__))
+            log.warning("scrape.partial", extra=fields(cause=cause, kind=type(error).__name__))
             self._unread.inc()
             return self._registry
 

@@ -32,6 +32,11 @@ def test_json_has_the_event_and_its_fields() -> None:
     assert "cause" not in body
 
 
+def test_a_field_does_not_hide_what_every_line_has() -> None:
+    body = json.loads(JsonFormatter().format(record("dataprep.level", logging.INFO, level="L2", time="noon")))
+    assert (body["level"], body["level_"], body["time_"]) == ("info", "L2", "noon")
+
+
 def test_text_quotes_what_has_spaces() -> None:
     assert 'cause="no route to host"' in TextFormatter().format(record(cause="no route to host"))
 
