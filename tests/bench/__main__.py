@@ -7,12 +7,17 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from tests.servers.kafka import broker
 
 ROOT = Path(__file__).parents[2]
 Results = dict[str, list[dict[str, Any]]]
@@ -23,22 +28,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--events", type=int, default=5000)
     parser.add_argument("--backlogs", type=int, nargs="*", default=[1_000, 100_000])
-    parser.add_argument("--kafka", help="HOST:PORT of a Kafka; without it that part is left out")
+    parser.add_argument("--kafka", help="HOST:PORT of a Kafka; without it one is started where Java and Maven are")
     told = parser.parse_args()
     results: Results = {}
-    with responder() as url:
+    with responder() as url, kafka(told.kafka) as bootstrap:
         for number in range(told.rounds):
             print(f"round {number + 1} of {told.rounds}", file=sys.stderr)
             for name, count in (("peer_http", told.events // 5), ("peer_async_http", told.events // 5)):
                 add(results, name, count, url)
             add(results, "ours_http", told.events, url)
             add(results, "live_http", 500, url)
-            if told.kafka:
+            if bootstrap:
                 topic = f"bench-{time.time_ns()}"
-                make_topic(told.kafka, topic)
-                add(results, "peer_kafka", told.events // 5, told.kafka, topic)
-                add(results, "raw_aiokafka", told.events * 4, told.kafka, topic)
-                add(results, "ours_kafka", told.events * 2, told.kafka, topic)
+                make_topic(bootstrap, topic)
+                add(results, "peer_kafka", told.events // 5, bootstrap, topic)
+                add(results, "raw_aiokafka", told.events * 4, bootstrap, topic)
+                add(results, "ours_kafka", told.events * 2, bootstrap, topic)
     show_delivery(results)
     show_ledger([run("claim_and_settle", backlog) for backlog in told.backlogs])
     show_idle(idle())
@@ -57,6 +62,22 @@ def responder() -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+
+
+@contextmanager
+def kafka(existing: str | None) -> Iterator[str | None]:
+    """The bootstrap servers of a Kafka, None where there is none to be had."""
+    if existing is not None:
+        yield existing
+        return
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        try:
+            bootstrap = stack.enter_context(broker(Path(folder))).bootstrap
+        except pytest.skip.Exception as reason:
+            print(f"without Kafka: {reason}", file=sys.stderr)
+            yield None
+            return
+        yield bootstrap
 
 
 def make_topic(bootstrap: str, topic: str) -> None:

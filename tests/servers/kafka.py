@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,8 +176,14 @@ def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     if existing := os.environ.get("KAFKA_BOOTSTRAP"):
         yield Kafka(existing)
         return
+    with broker(tmp_path_factory.mktemp("kafka")) as started:
+        yield started
+
+
+@contextmanager
+def broker(folder: Path) -> Iterator[Kafka]:
+    """A broker of our own with its files in `folder`, for as long as the context lasts. Skips where none can be had."""
     jars = _jars()
-    folder = tmp_path_factory.mktemp("kafka")
     certificates = make_certificates(folder)
     ports = dict(zip(_LISTENERS, free_ports(len(_LISTENERS)), strict=True))
     (folder / "server.properties").write_text(_properties(ports, certificates))
