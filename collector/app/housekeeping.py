@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from collector.clock import Clock, to_ms
-from collector.errors import LedgerError
+from collector.errors import LedgerCorrupt, LedgerError
 from collector.ledger import reading, upkeep
 from collector.ledger.store import Store
 from collector.ledger.upkeep import Size
@@ -47,10 +47,14 @@ class Housekeeper:
         self._pulled_in = False
 
     async def run(self) -> None:
-        """Until cancelled. What the ledger cannot do now is tried again."""
+        """Until cancelled. What the ledger cannot do now is tried again. Raises `LedgerCorrupt`: only a new start can set
+        the file aside.
+        """
         while True:
             try:
                 await self._round()
+            except LedgerCorrupt:
+                raise
             except (LedgerError, SQLAlchemyError) as error:
                 self._failed(error)
             await self._clock.sleep(LOOK)

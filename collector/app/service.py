@@ -24,7 +24,6 @@ from collector.app.scraping import snapshot
 from collector.clock import Clock, SystemClock, to_ms
 from collector.errors import ConfigurationError, LedgerError
 from collector.ledger import reading, registry, requests, runs
-from collector.ledger.outages import outlasting
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.store import Store
 from collector.lifecycle import VanishedPolicy
@@ -99,6 +98,8 @@ class Service:
         self._sinks: dict[str, Sink] = {}
         self._source_ids: dict[str, int] = {}
         self._sink_ids: dict[str, int] = {}
+        self._asking = 0
+        self._stopping = False
         self.port = 0
         """Where the pages are, once started."""
 
@@ -131,6 +132,15 @@ class Service:
         if target not in self._targets():
             error = f"the service that runs knows no {target.replace(':', ' ', 1)}; restart it with this configuration"
             return Told(RequestState.FAILED, {"error": error})
+        if self._stopping:
+            return Told(RequestState.FAILED, {"error": "the service is stopping; ask again when it runs"})
+        self._asking += 1
+        try:
+            return await self._answered(target, kind, body)
+        finally:
+            self._asking -= 1
+
+    async def _answered(self, target: str, kind: RequestKind, body: Mapping[str, Any]) -> Told:
         now_ms = to_ms(self._clock.now())
         number = await self.store.write(requests.add, kind, target, orjson.dumps(body).decode(), now_ms)
         end = self._clock.monotonic() + ANSWERS_WITHIN
@@ -250,7 +260,7 @@ class Service:
             raise ConfigurationError([f"http.listen: {http.listen} is not to be had: {error.strerror}"]) from error
         self._control = Control(self.settings.control_path, self.ask, self.status)
         await self._control.start()
-        self._spawn("housekeeping", outlasting(self._housekeeper.run, "housekeeping", self._clock))
+        self._spawn("housekeeping", self._housekeeper.run())
         for name, poller in self._pollers.items():
             self._spawn(f"source:{name}", poller.run())
         for name, delivery in self._deliveries.items():
@@ -265,8 +275,14 @@ class Service:
         self._tasks[name] = asyncio.create_task(work, name=name)
 
     async def _stop(self) -> None:
-        """Polling first, then delivery with what is left of the time, then the rest."""
-        deadline = self._clock.monotonic() + self.settings.stop_within.total_seconds()
+        """What people asked for first, as a trigger that is cut off stays in doubt; then polling, then delivery with what
+        is left of the time, then the rest.
+        """
+        grace = self.settings.stop_within.total_seconds()
+        deadline = self._clock.monotonic() + grace
+        self._stopping = True
+        while self._asking and self._clock.monotonic() < deadline - grace / 2:
+            await self._clock.sleep(0.05)
         if self._control is not None:
             await self._control.stop()
         await self._cancel([name for name in self._tasks if not name.startswith("sink:")])

@@ -1,5 +1,6 @@
 """SIGTERM in each state: exit 0 within the grace period, and nothing lost."""
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -133,3 +134,34 @@ async def test_a_second_signal_ends_it_at_once(scene: Scene) -> None:
     assert not scene.told("service.stopped")
     scene.settings["stop_within"] = "4s"
     await nothing_was_lost(scene)
+
+
+async def test_while_somebody_waits_for_a_run_to_be_started(scene: Scene) -> None:
+    """The answer of the platform is waited for: a start that is cut off would stay in doubt."""
+    scene.cdf.faults.plan(Fault(FaultKind.SLOW, "transformations/run", delay=1.0))
+    await scene.start()
+    await scene.until_ready()
+    asking = asyncio.create_task(scene.command("trigger", CDF, "sap_pumps_to_assets"))
+    await scene.until_asked(CDF, "transformations/run")
+    await stopped_well(scene)
+    code, out, err = await asking
+    assert (code, err) == (0, "")
+    assert "of transformation/sap_pumps_to_assets: queued" in out
+    await nothing_was_lost(scene)
+    assert len(scene.cdf.truth()) == 1
+
+
+async def test_a_start_that_is_never_answered_is_in_doubt_and_not_repeated(scene: Scene) -> None:
+    scene.cdf.faults.plan(Fault(FaultKind.SLOW, "transformations/run", delay=FOR_EVER))
+    await scene.start()
+    await scene.until_ready()
+    asking = asyncio.create_task(scene.command("trigger", CDF, "sap_pumps_to_assets"))
+    await scene.until_asked(CDF, "transformations/run")
+    await stopped_well(scene)
+    code, _, err = await asking
+    assert code == 1
+    assert "ended before it answered" in err
+    await nothing_was_lost(scene)
+    assert len(scene.told("request.doubtful")) == 1
+    assert len(scene.cdf.truth()) == 1
+    assert await scene.asked(CDF, "transformations/run") == 1

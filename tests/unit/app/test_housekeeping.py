@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, update
 
 from collector.app.housekeeping import EARLY_SWEEP_EVERY, LOOK, STUCK_AFTER, SWEEP_EVERY, Housekeeper
-from collector.errors import LedgerError
+from collector.errors import LedgerCorrupt, LedgerError
 from collector.ledger import schema, upkeep
 from collector.ledger.lanes import Refused, Settlement
 from collector.ledger.runs import NewEvent, RunChange
@@ -294,6 +294,15 @@ async def test_a_ledger_in_trouble_is_told_and_tried_again(
         await house.clock.step()
         assert not keeper.trouble
         assert told(caplog, "ledger.recovered") == 1
+
+
+async def test_a_corrupt_ledger_ends_the_process_for_a_new_start_to_set_it_aside(
+    house: House, failing: Failing
+) -> None:
+    keeper = await house.keep(1000 * KIB)
+    failing.error = LedgerCorrupt("ledger x: database disk image is malformed")
+    with pytest.raises(LedgerCorrupt):
+        await keeper.run()
 
 
 async def test_liveness_notices_a_ledger_that_cannot_be_written(house: House, failing: Failing) -> None:
