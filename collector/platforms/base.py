@@ -4,11 +4,12 @@ Adding a platform is one module with a `create` function and one entry point in 
 `lineage_collector.platforms`, whose name is the `platform:` of the configuration.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from collector.clock import Clock
+from collector.errors import SourceError
 from collector.http import HttpClient
 from collector.model import Enrichment, Observation, Poll, Run
 
@@ -21,6 +22,17 @@ class Finding:
     ok: bool
     detail: str
     remedy: str | None = None
+
+
+async def tried(
+    subject: str, action: Callable[[], Awaitable[object]], well: str, remedy: Callable[[SourceError], str]
+) -> Finding:
+    """The finding of one try: `well` says what it means that it worked, `remedy` what to do about an error."""
+    try:
+        await action()
+    except SourceError as error:
+        return Finding(subject, ok=False, detail=str(error), remedy=remedy(error))
+    return Finding(subject, ok=True, detail=well)
 
 
 @dataclass(frozen=True, slots=True)

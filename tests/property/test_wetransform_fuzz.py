@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from collector.errors import SourceError, TriggerError
-from collector.http import HttpClient, HttpOptions
+from collector.http import LONGEST_PATIENCE, HttpClient, HttpOptions
 from collector.model import Observation, RunState
 from collector.platforms.base import Context
 from collector.platforms.wetransform import Wetransform, create
@@ -106,6 +106,8 @@ async def serving() -> AsyncIterator[tuple[Server, Wetransform, SimulatedClock]]
 
 
 async def watched(platform: Wetransform, clock: SimulatedClock) -> Lives:
+    """When no patience is asked for any more."""
+    clock.advance(LONGEST_PATIENCE)
     lives = Lives(platform, clock)
     lives.adopt(await platform.watch(RUN, {"transformation": TRANSFORMATION}))
     return lives
@@ -178,8 +180,9 @@ async def watched_or_not(platform: Wetransform, clock: SimulatedClock) -> Lives:
 
 @pytest.mark.timeout(120)
 async def test_answers_to_a_start() -> None:
-    async with serving() as (server, platform, _):
+    async with serving() as (server, platform, clock):
         for mutant in mutants(automation("pending"), seed=6, count=COUNT):
+            clock.advance(LONGEST_PATIENCE)
             server.automation = mutant
             outcome = await start(platform)
             if isinstance(outcome, Observation):

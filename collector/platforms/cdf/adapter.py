@@ -4,7 +4,6 @@ import logging
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 
 from collector.clock import from_ms, to_ms
 from collector.errors import BadAnswer, NotFound, SourceError, TriggerError, Unavailable
@@ -25,6 +24,7 @@ from collector.platforms.cdf.reading import JobRow, integer, read_job
 from collector.platforms.cdf.sources import CdfCatalog
 from collector.platforms.cdf.walk import OVERLAP, SHORTEST_RISE, Walk, first_mark, read_mark
 from collector.platforms.cdf.workflows import Workflows, is_workflow
+from collector.platforms.choosing import Choice
 from collector.platforms.pacing import Pace, shared
 from config.sources import CdfSource
 
@@ -64,7 +64,7 @@ class CdfPlatform:
         self._place = Place(config.base_url, config.project, context.namespace, config.canceled_errors)
         self._definitions = Definitions(self._api, context.clock, context.source)
         self._workflows = Workflows(self._api, context.clock, context.source, context.namespace)
-        self._names = JobNames()
+        self._names, self._choice = JobNames(), Choice(config.include, config.exclude)
         self._sql = SqlWorker(context.source, CdfCatalog())
         # Fewer rows could not show that they are not newest first.
         self._page_size = max(config.page_size, SHORTEST_RISE)
@@ -256,24 +256,18 @@ class CdfPlatform:
 
     async def _chosen(self, rows: Sequence[JobRow]) -> tuple[list[JobRow], tuple[Skip, ...]]:
         """The jobs that include and exclude let through."""
-        filtered = bool(self._config.include or self._config.exclude)
-        await self._definitions.know((row.transformation_id for row in rows), needed=filtered)
+        await self._definitions.know((row.transformation_id for row in rows), needed=not self._choice.is_any)
         chosen, skips = [], []
         for row in rows:
             if row.transformation_id is None and row.external_id is None:
                 skips.append(Skip(SkipKind.ROW, f"job {row.id}", "the row does not say which transformation it ran"))
-            elif self._is_wanted(row):
+            elif self._choice.takes(*candidates(row, self._definitions.get(row.transformation_id))):
                 chosen.append(row)
             else:
                 subject = f"transformation {row.external_id or row.transformation_id}"
                 skips.append(Skip(SkipKind.FILTERED, subject, "left out by include and exclude"))
         await self._definitions.renew(self._names.contested(chosen))
         return chosen, tuple(skips)
-
-    def _is_wanted(self, row: JobRow) -> bool:
-        found = candidates(row, self._definitions.get(row.transformation_id))
-        included = not self._config.include or _any_matches(found, self._config.include)
-        return included and not _any_matches(found, self._config.exclude)
 
     def _observed(
         self, row: JobRow, sql: Mapping[str, SqlLineage], *, known: Run | None = None, back_fill: bool = False
@@ -370,11 +364,6 @@ def _read(rows: Iterable[object]) -> tuple[list[JobRow], tuple[Skip, ...]]:
         (Skip(SkipKind.ROW, "jobs", f"{unreadable} rows of an answer are no jobs with an id"),) if unreadable else ()
     )
     return [row for row in read if row is not None], skips
-
-
-def _any_matches(candidates: Iterable[str], patterns: Iterable[str]) -> bool:
-    patterns = tuple(patterns)
-    return any(fnmatchcase(name, pattern) for name in candidates for pattern in patterns)
 
 
 def _trigger_error(job: str, error: SourceError) -> TriggerError:

@@ -6,13 +6,11 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
-import orjson
 
 from collector.clock import Clock
-from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, Unavailable
+from collector.errors import BadAnswer, NotFound, SourceError, Throttled, Unavailable
 from collector.http import HttpClient, retry_after
-from collector.lineage.redaction import capped, redacted
-from collector.names import clean
+from collector.platforms.answers import asking, parsed, refusal, words
 from collector.platforms.cdf.auth import Tokens
 from collector.platforms.pacing import Pace
 
@@ -29,10 +27,6 @@ class Page:
     rows: list[Any]
     next: str | None
     size: int
-
-
-class Forbidden(AuthFailed):
-    """403: the token is good, a capability is missing."""
 
 
 class Refused(BadAnswer):
@@ -130,10 +124,10 @@ class Api:
 
     @staticmethod
     def _object(answer: httpx.Response, path: str) -> dict[str, Any]:
-        data = _parsed(answer.content)
+        data = parsed(answer.content)
         if not isinstance(data, dict):
             kind = answer.headers.get("content-type", "no type")
-            raise Garbled(f"{path}: status {answer.status_code} with no JSON object but {capped(clean(kind), 60)}")
+            raise Garbled(f"{path}: status {answer.status_code} with no JSON object but {words(kind, 60)}")
         return data
 
     async def _read(
@@ -175,30 +169,18 @@ class Api:
     ) -> httpx.Response:
         await self._pace.turn()
         headers = HEADERS | {"Authorization": f"Bearer {token}"}
-        tried = f"{method} {url.removeprefix(self._root)}"
-        try:
+        with asking(f"{method} {url}"):
             return await self._http.request(method, url, params=params, json=body, headers=headers)
-        except httpx.ConnectError as error:
-            raise Unavailable(f"{tried}: no connection to {self._root}: {error}") from error
-        except httpx.TransportError as error:
-            raise Unavailable(f"{tried}: no answer: {error}", sent=True) from error
-        except httpx.HTTPError as error:
-            raise Garbled(f"{tried}: an answer that cannot be decoded: {error}") from error
 
     def _error(self, answer: httpx.Response, tried: str) -> SourceError:
         status, body = answer.status_code, _envelope(answer.content)
         said = f"{tried}: status {status}{_because(body, answer.headers)}"
-        if status == 401:
-            return AuthFailed(f"{said}; the token is good for another project, or for none")
-        if status == 403:
-            return Forbidden(said)
-        if status in {404, 410}:
-            return NotFound(said)
-        if status == 429:
-            after = retry_after(answer.headers, self._clock.now())
-            self._pace.hold(after or 0.0)
-            return Throttled(said, after=after)
-        if status >= 500 or answer.headers.get("cdf-is-auto-retryable", "").lower() == "true":
+        after = retry_after(answer.headers, self._clock.now()) if status == 429 else None
+        self._pace.hold(after or 0.0)
+        unauthorized = "the token is good for another project, or for none"
+        if (known := refusal(status, said, unauthorized=unauthorized, after=after)) is not None:
+            return known
+        if answer.headers.get("cdf-is-auto-retryable", "").lower() == "true":
             return Unavailable(said, sent=True)
         if status in {400, 409, 422} and body is not None:
             missing = body.get("missing")
@@ -206,22 +188,15 @@ class Api:
         return BadAnswer(f"{said}; check base_url")
 
 
-def _parsed(content: bytes) -> Any:
-    try:
-        return orjson.loads(content)
-    except ValueError:
-        return None
-
-
 def _envelope(content: bytes) -> Mapping[str, Any] | None:
     """The inside of `{"error": {code, message, missing?, duplicated?}}`, None for any other body."""
-    body = _parsed(content)
+    body = parsed(content)
     inside = body.get("error") if isinstance(body, dict) else None
     return inside if isinstance(inside, dict) else None
 
 
 def _because(body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> str:
     message = body.get("message") if body else None
-    words = f" ({capped(redacted(clean(message)), 300)})" if isinstance(message, str) else ""
+    said = f" ({words(message)})" if isinstance(message, str) else ""
     request = headers.get("x-request-id", "")
-    return words + (f" [request {request}]" if request.isalnum() else "")
+    return said + (f" [request {request}]" if request.isalnum() else "")

@@ -7,13 +7,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import orjson
 
 from collector.clock import Clock
 from collector.errors import AuthFailed, BadAnswer, SourceError, Throttled, Unavailable
 from collector.http import HttpClient, retry_after
-from collector.lineage.redaction import capped, redacted
-from collector.names import clean
+from collector.platforms.answers import parsed, words
 
 LEEWAY = 30.0
 """Seconds before its end from which a token is no longer used, as cognite-sdk does."""
@@ -72,33 +70,26 @@ class Tokens:
             answer = await self._http.request(
                 "POST", self._url, data=form | self._extra, headers={"Accept": "application/json"}
             )
-        except httpx.HTTPError as error:
+        except httpx.TransportError as error:
             raise Unavailable(f"{self._tried}: {type(error).__name__}: {error}") from error
-        body = _parsed(answer.content)
+        body = parsed(answer.content)
         if answer.status_code == 200:
             return body
         raise self._refused(answer, _words(body, secret))
 
-    def _refused(self, answer: httpx.Response, words: str | None) -> SourceError:
+    def _refused(self, answer: httpx.Response, reason: str | None) -> SourceError:
         said = f"{self._tried}: status {answer.status_code}"
         if answer.status_code == 429:
             return Throttled(said, after=retry_after(answer.headers, self._clock.now()))
         if answer.status_code >= 500:
             return Unavailable(said)
-        if words is None:
+        if reason is None:
             return AuthFailed(f"{said} and no reason; check auth.token_url and auth.tenant")
-        return AuthFailed(f"{said}, {words}; check client_id, client_secret, scopes and audience")
+        return AuthFailed(f"{said}, {reason}; check client_id, client_secret, scopes and audience")
 
     @property
     def _tried(self) -> str:
         return f"asking the identity provider {urlsplit(self._url).netloc} for a token"
-
-
-def _parsed(content: bytes) -> Any:
-    try:
-        return orjson.loads(content)
-    except ValueError:
-        return None
 
 
 def _words(body: Any, secret: str) -> str | None:
@@ -107,7 +98,7 @@ def _words(body: Any, secret: str) -> str | None:
         return None
     description = body.get("error_description")
     text = f"{body['error']}: {description}" if isinstance(description, str) else body["error"]
-    return capped(redacted(clean(text.replace(secret, "***"))), 400)
+    return words(text.replace(secret, "***"), 400)
 
 
 def _read(body: Any, tried: str) -> tuple[str, float]:

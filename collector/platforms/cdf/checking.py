@@ -1,10 +1,10 @@
 """`check` for a CDF source: the token, what it may do, and each endpoint once."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from collector.errors import AuthFailed, SourceError, Throttled, Unavailable
-from collector.platforms.base import Finding
+from collector.platforms.base import Finding, tried
 from collector.platforms.cdf.api import Api
 from collector.platforms.cdf.auth import Tokens
 from config.sources import CdfSource
@@ -15,24 +15,16 @@ WORKFLOWS = ("workflowOrchestrationAcl", "READ")
 
 
 async def findings(api: Api, tokens: Tokens, config: CdfSource, now_ms: int) -> list[Finding]:
-    token = await _tried("token", tokens.current, "granted")
+    token = await tried("token", tokens.current, "granted", _remedy_for_token)
     if not token.ok:
         return [token]
     found = [token, *await _granted(api, config)]
-    found.append(await _tried("list of jobs", lambda: api.jobs(1), "can be read"))
-    found.append(await _tried("transformations", lambda: api.definitions(1), "can be read"))
+    found.append(await tried("list of jobs", lambda: api.jobs(1), "can be read", _remedy))
+    found.append(await tried("transformations", lambda: api.definitions(1), "can be read", _remedy))
     if config.workflows:
         day_ago = {"createdTimeStart": now_ms - 86_400_000}
-        found.append(await _tried("workflow executions", lambda: api.executions(day_ago), "can be read"))
+        found.append(await tried("workflow executions", lambda: api.executions(day_ago), "can be read", _remedy))
     return found
-
-
-async def _tried(subject: str, action: Callable[[], Awaitable[object]], well: str) -> Finding:
-    try:
-        await action()
-    except SourceError as error:
-        return Finding(subject, ok=False, detail=str(error), remedy=_remedy(subject, error))
-    return Finding(subject, ok=True, detail=well)
 
 
 async def _granted(api: Api, config: CdfSource) -> list[Finding]:
@@ -88,11 +80,15 @@ def _capability(capability: tuple[str, str], why: str, granted: set[tuple[str, s
     return Finding(name, ok=False, detail=f"not granted; {why}", remedy=remedy)
 
 
-def _remedy(subject: str, error: SourceError) -> str:
+def _remedy_for_token(error: SourceError) -> str:
     if isinstance(error, AuthFailed):
-        return "check client_id, client_secret and the token endpoint" if subject == "token" else (
-            "check the project's name and the capabilities of this client"
-        )  # fmt: skip
+        return "check client_id, client_secret and the token endpoint"
+    return _remedy(error)
+
+
+def _remedy(error: SourceError) -> str:
+    if isinstance(error, AuthFailed):
+        return "check the project's name and the capabilities of this client"
     if isinstance(error, Throttled):
         return "wait a little; CDF limits requests per project and per client"
     if isinstance(error, Unavailable):

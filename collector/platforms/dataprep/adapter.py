@@ -6,13 +6,15 @@ from dataclasses import replace
 from collector.clock import to_ms
 from collector.errors import NotFound, SourceError
 from collector.model import Enrichment, Observation, Poll, Run
+from collector.platforms.answers import Forbidden
 from collector.platforms.base import Context, Finding
+from collector.platforms.choosing import Choice
 from collector.platforms.dataprep import cursor as cursors
 from collector.platforms.dataprep import groups, observing, states, triggering, walking
-from collector.platforms.dataprep.api import Api, Hidden, NoSuchPath, Refused
+from collector.platforms.dataprep.api import Api, NoSuchPath, Refused
 from collector.platforms.dataprep.checking import findings
 from collector.platforms.dataprep.cursor import Cursor
-from collector.platforms.dataprep.cycle import Choice, Cycle, Parts
+from collector.platforms.dataprep.cycle import Cycle, Parts
 from collector.platforms.dataprep.definitions import Definitions
 from collector.platforms.dataprep.enriching import Enricher
 from collector.platforms.dataprep.flow_runs import FlowRuns
@@ -74,7 +76,7 @@ class DataprepPlatform:
         try:
             async for page in self._walked(level, tracked, mark, first=known is None):
                 yield page
-        except (NoSuchPath, Hidden):
+        except (NoSuchPath, Forbidden):
             self._deployment.suspect()
             if await self._deployment.level() is level:
                 raise

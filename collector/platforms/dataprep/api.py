@@ -9,10 +9,10 @@ import httpx
 import orjson
 
 from collector.clock import Clock
-from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, Unavailable
+from collector.errors import BadAnswer, NotFound, SourceError
 from collector.http import HttpClient
-from collector.lineage.redaction import capped, redacted
 from collector.names import clean
+from collector.platforms.answers import Forbidden, asking, parsed, refusal, words
 from collector.platforms.dataprep.quota import asked_wait
 from collector.platforms.pacing import Pace
 
@@ -20,7 +20,6 @@ Query = Mapping[str, str | int]
 
 SLOW_ANSWER = 60.0
 """Seconds. Some endpoints queue a request beyond their quota instead of refusing it."""
-_LONGEST_WORDS = 300
 _NOT_THERE = ("not exist", "not found", "notfound", "no longer exist", "deleted", "could not find", "cannot find")
 
 
@@ -30,10 +29,6 @@ class Refused(BadAnswer):
     def __init__(self, message: str, *, status: int, name: str, details: str) -> None:
         super().__init__(message)
         self.status, self.name, self.details = status, name, details
-
-
-class Hidden(AuthFailed):
-    """403: the token is not allowed to do this, or to see that."""
 
 
 class NoSuchPath(NotFound):
@@ -76,7 +71,7 @@ class Api:
         where = "/v4/" + "/".join(quote(part, safe="") for part in path)
         tried = f"{method} {self._base}{where}"
         url = self._base + where + (f"?{urlencode(query)}" if query else "")
-        try:
+        with asking(tried):
             answer = await self._http.request(
                 method,
                 url,
@@ -84,9 +79,6 @@ class Api:
                 content=None if body is None else orjson.dumps(body),
                 timeout=self._timeout,
             )
-        except httpx.TransportError as error:
-            sent = not isinstance(error, httpx.ConnectError)
-            raise Unavailable(f"{tried}: {str(error) or type(error).__name__}", sent=sent) from error
         return self._understood(answer, tried)
 
     def _headers(self, has_body: bool) -> dict[str, str]:
@@ -96,46 +88,26 @@ class Api:
     def _understood(self, answer: httpx.Response, tried: str) -> Answer:
         if answer.status_code in {204, 304}:
             return Answer(answer.status_code, headers=answer.headers)
-        body = _parsed(answer.content)
+        body = parsed(answer.content)
         if not 200 <= answer.status_code < 300:
-            raise self._error(answer, body, tried)
-        if body is None:
+            raise self._error(answer, _told(body), tried)
+        if body is None and answer.content.strip() != b"null":
             raise BadAnswer(f"{tried}: status {answer.status_code}, but the body is no JSON{_request_id(answer)}")
-        return Answer(answer.status_code, body.value, answer.headers)
+        return Answer(answer.status_code, body, answer.headers)
 
-    def _error(self, answer: httpx.Response, body: "_Parsed | None", tried: str) -> SourceError:
+    def _error(self, answer: httpx.Response, told: "_Told", tried: str) -> SourceError:
         status = answer.status_code
-        told = _told(body.value if body is not None else None)
         said = f"{tried}: status {status}{told.words}{_request_id(answer)}"
-        if status == 429:
-            after = asked_wait(answer.headers, self._clock.now())
-            self._pace.hold(after or 0.0)
-            return Throttled(said, after=after)
-        if status >= 500:
-            return Unavailable(said, sent=True)
-        if status == 401:
-            return AuthFailed(f"{said}; the token is missing, wrong or expired")
-        if not told.known:
+        after = asked_wait(answer.headers, self._clock.now()) if status == 429 else None
+        self._pace.hold(after or 0.0)
+        known = refusal(status, said, unauthorized="the token is missing, wrong or expired", after=after)
+        if not told.known and (known is None or isinstance(known, Forbidden | NotFound)):
             return BadAnswer(f"{said}; this is not an answer of the platform: a proxy, or a wrong base_url?")
-        if status == 403:
-            return Hidden(said)
-        if "routenotfound" in told.name.lower():
+        if isinstance(known, NotFound | None) and "routenotfound" in told.name.lower():
             return NoSuchPath(said)
-        if status in {404, 410} or (status == 400 and told.says_not_there):
+        if status == 400 and told.says_not_there:
             return NotFound(said)
-        return Refused(said, status=status, name=told.name, details=told.details)
-
-
-@dataclass(frozen=True, slots=True)
-class _Parsed:
-    value: Any
-
-
-def _parsed(content: bytes) -> _Parsed | None:
-    try:
-        return _Parsed(orjson.loads(content))
-    except ValueError:
-        return None
+        return known or Refused(said, status=status, name=told.name, details=told.details)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +135,8 @@ def _told(body: Any) -> _Told:
     name = exception.get("name")
     details = exception.get("details")
     parts = [exception.get("message"), *(details.values() if isinstance(details, dict) else [details])]
-    words = "; ".join(part for part in parts if isinstance(part, str) and part)
-    return _Told(True, _short(name) if isinstance(name, str) else "", _short(words))
-
-
-def _short(text: str) -> str:
-    return capped(redacted(clean(text)), _LONGEST_WORDS)
+    said = "; ".join(part for part in parts if isinstance(part, str) and part)
+    return _Told(True, words(name) if isinstance(name, str) else "", words(said))
 
 
 def _request_id(answer: httpx.Response) -> str:

@@ -1,8 +1,9 @@
 """What `check` finds out about a Dataprep source."""
 
 from collector.errors import AuthFailed, SourceError
+from collector.platforms.answers import Forbidden
 from collector.platforms.base import Finding
-from collector.platforms.dataprep.api import Api, Hidden
+from collector.platforms.dataprep.api import Api
 from collector.platforms.dataprep.levels import Deployment, Level, Optional
 from config.sources import DataprepSource
 
@@ -26,7 +27,7 @@ async def findings(api: Api, deployment: Deployment, settings: DataprepSource) -
     except AuthFailed as error:
         what = (
             "the project's API is not enabled, or the token may not use it"
-            if isinstance(error, Hidden)
+            if isinstance(error, Forbidden)
             else "the token"
         )
         return [Finding(where, ok=False, detail=str(error), remedy=f"Check {what}: Settings, Access tokens.")]

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from fnmatch import fnmatchcase
 
 from collector.clock import Clock, to_ms
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, Unavailable
 from collector.model import Job, Observation, Parent, Poll, Run, RunState, Skip, SkipKind
+from collector.platforms.answers import Forbidden
+from collector.platforms.choosing import Choice
 from collector.platforms.dataprep import groups, observing, states, walking
-from collector.platforms.dataprep.api import Api, Hidden, NoSuchPath
+from collector.platforms.dataprep.api import Api, NoSuchPath
 from collector.platforms.dataprep.definitions import Definitions
 from collector.platforms.dataprep.flow_runs import FlowRuns, has_open_runs
 from collector.platforms.dataprep.levels import Deployment, Optional, token_works
@@ -24,20 +25,6 @@ WORTH_A_LIST = 5
 AT_ONCE = 4
 FAILURES = 3
 """After so many failures in a row the deployment is down, and not only one run unreadable."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Which jobs are watched: globs over job names and recipe ids; `exclude` wins."""
-
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-
-    def takes(self, job: Job) -> bool:
-        words = (job.name, job.name.removeprefix("recipe/"), job.key)
-        if any(fnmatchcase(word, glob) for word in words for glob in self.exclude):
-            return False
-        return not self.include or any(fnmatchcase(word, glob) for word in words for glob in self.include)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +100,7 @@ class Cycle:
             if run is not None
             else parts.place.recipe_job(group.recipe or "unknown", await parts.definitions.names(group))
         )
-        if run is None and not parts.choice.takes(job):
+        if run is None and not parts.choice.takes(job.name, job.name.removeprefix("recipe/"), job.key):
             skip = Skip(
                 SkipKind.FILTERED, f"job group {group.key}", f"job {job.name} is not chosen by include and exclude"
             )
@@ -192,7 +179,7 @@ class Cycle:
                 return
             try:
                 page = await anext(self.list_walk, None)
-            except (NotFound, Hidden, BadAnswer):
+            except (NotFound, Forbidden, BadAnswer):
                 page = None
             if page is None:
                 self.list_passed = 0
@@ -211,7 +198,7 @@ class Cycle:
         """None where it cannot be read just now: the run is looked at again in the next poll."""
         try:
             return await groups.read(self.parts.api, self.parts.deployment, key)
-        except (NotFound, Hidden):
+        except (NotFound, Forbidden):
             return None
         except (BadAnswer, Unavailable):
             self.budget -= ONE_BY_ONE // 2
@@ -248,7 +235,7 @@ class Cycle:
             return error
         except NotFound:
             return None
-        except Hidden as error:
+        except Forbidden as error:
             return None if await token_works(self.parts.api) else error
         except SourceError as error:
             return error

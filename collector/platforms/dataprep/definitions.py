@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from collector.errors import NotFound, Unavailable
+from collector.platforms.answers import Forbidden
 from collector.platforms.dataprep import groups, rows
-from collector.platforms.dataprep.api import Api, Hidden, NoSuchPath, Refused
+from collector.platforms.dataprep.api import Api, NoSuchPath, Refused
 from collector.platforms.dataprep.levels import Deployment, Optional
 from collector.platforms.dataprep.rows import Group, OutputDefinition, Source
 
@@ -155,7 +156,7 @@ class Definitions:
     async def _told(self, *path: str, query: dict[str, str | int] | None = None) -> object:
         try:
             return await self._api.get(*path, query=query)
-        except (NotFound, Hidden, Refused):
+        except (NotFound, Forbidden, Refused):
             return None
 
     async def _optional(self, endpoint: Optional, *path: str, query: dict[str, str | int]) -> object:
@@ -165,6 +166,6 @@ class Definitions:
             return await self._api.get(*path, query=query)
         except NoSuchPath as error:
             self._deployment.lacks(endpoint, error)
-        except (NotFound, Hidden, Refused):
+        except (NotFound, Forbidden, Refused):
             pass
         return None

@@ -6,8 +6,9 @@ from typing import Any
 
 from collector.errors import NotFound
 from collector.model import Enrichment, Facts, Run, RunState
+from collector.platforms.answers import Forbidden
 from collector.platforms.dataprep import datasets, groups, observing, states
-from collector.platforms.dataprep.api import Api, Hidden, NoSuchPath, Refused
+from collector.platforms.dataprep.api import Api, NoSuchPath, Refused
 from collector.platforms.dataprep.datasets import Found
 from collector.platforms.dataprep.definitions import Definitions
 from collector.platforms.dataprep.levels import Deployment, Optional
@@ -36,7 +37,7 @@ class Enricher:
             return Enrichment()
         try:
             group = await groups.read(self._api, self._deployment, run.key)
-        except (NotFound, Hidden) as error:
+        except (NotFound, Forbidden) as error:
             return Enrichment(Facts(problems=(f"the run ended, but can no longer be read: {error}",)))
         stages = states.first_life(group.stages or (), group.updated_at)
         inputs = await self._inputs(group)
@@ -85,7 +86,7 @@ class Enricher:
         except NoSuchPath as error:
             self._deployment.lacks(endpoint, error)
             return None, ()
-        except (NotFound, Refused, Hidden) as error:
+        except (NotFound, Refused, Forbidden) as error:
             return None, (str(error),)
 
 

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 
 from collector.errors import NotFound
 from collector.model import Facts, Job, Observation, Parent, Run, RunState
+from collector.platforms.answers import Forbidden, moment
 from collector.platforms.dataprep import rows, states
-from collector.platforms.dataprep.api import Api, Hidden, NoSuchPath, Refused
+from collector.platforms.dataprep.api import Api, NoSuchPath, Refused
 from collector.platforms.dataprep.definitions import Definitions, Kept
 from collector.platforms.dataprep.levels import Deployment, Optional
 from collector.platforms.dataprep.observing import FLOW_RUN, Place
@@ -58,14 +59,14 @@ class FlowRuns:
         except NoSuchPath as error:
             self._deployment.lacks(Optional.FLOW_RUNS, error)
             return None
-        except (NotFound, Hidden, Refused):
+        except (NotFound, Forbidden, Refused):
             return None
         known = body if isinstance(body, dict) else {}
         flow = rows.number(known["flow"].get("id")) if isinstance(known.get("flow"), dict) else None
         name = await self._definitions.flow_name(flow) if flow else None
         if flow is None or name is None:
             return None
-        return self._known.put(key, FlowRun(key, flow, name, rows.moment(known.get("createdAt"))))
+        return self._known.put(key, FlowRun(key, flow, name, moment(known.get("createdAt"))))
 
     def parent(self, found: FlowRun) -> Parent:
         return self._place.flow_parent(found.key, self._place.flow_job(found.flow, found.name))
@@ -94,7 +95,7 @@ class FlowRuns:
         state = combined(found)
         if not state.terminal:
             return _still_open(run, seen_at, settled_since=None)
-        since = rows.moment(run.handle.get("over")) or seen_at
+        since = moment(run.handle.get("over")) or seen_at
         if seen_at - since < SETTLES:
             return _still_open(run, seen_at, settled_since=since)
         ends = [group.updated_at for group in found if group.updated_at is not None]

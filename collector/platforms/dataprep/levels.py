@@ -8,7 +8,8 @@ from typing import Any
 
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError
 from collector.logs import fields
-from collector.platforms.dataprep.api import Api, Hidden, NoSuchPath, Query, Refused
+from collector.platforms.answers import Forbidden
+from collector.platforms.dataprep.api import Api, NoSuchPath, Query, Refused
 
 log = logging.getLogger("lineage.dataprep")
 
@@ -130,7 +131,7 @@ class Deployment:
         """Also the test of the token. The document may be missing, and output objects are in every edition with runs."""
         try:
             return claims(await self._api.get("open-api-spec"))
-        except Hidden:
+        except Forbidden:
             await self._api.get("outputObjects", "count")
         except (NotFound, Refused):
             pass
@@ -149,7 +150,7 @@ class Deployment:
         path, query = _TRIALS[endpoint]
         try:
             body = await self._api.get(path, query=query)
-        except (NotFound, Refused, Hidden, NoSuchPath) as error:
+        except (NotFound, Refused, Forbidden, NoSuchPath) as error:
             self._lacks.add(endpoint)
             log.info("dataprep.lacks", extra=fields(source=self._source, what=endpoint.value, cause=str(error)))
             return False

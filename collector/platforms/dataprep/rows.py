@@ -6,11 +6,12 @@ read is None.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from collector.lineage.redaction import redacted
 from collector.names import clean
+from collector.platforms.answers import moment
 
 Json = Mapping[str, Any]
 
@@ -227,17 +228,6 @@ def word(value: Any) -> str | None:
 def texts(value: Any) -> tuple[str, ...]:
     items = value if isinstance(value, list) else [value]
     return tuple(found for item in items if (found := text(item)))
-
-
-def moment(value: Any) -> datetime | None:
-    """ISO 8601 in UTC, with or without milliseconds."""
-    if not isinstance(value, str):
-        return None
-    try:
-        read = datetime.fromisoformat(value)
-        return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _object(value: Any) -> Json:

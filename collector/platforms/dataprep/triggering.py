@@ -8,8 +8,9 @@ import orjson
 
 from collector.clock import Clock
 from collector.errors import AuthFailed, NotFound, SourceError, Throttled, TriggerError, Unavailable
+from collector.platforms.answers import Forbidden
 from collector.platforms.dataprep import groups, rows
-from collector.platforms.dataprep.api import Answer, Api, Hidden, Refused
+from collector.platforms.dataprep.api import Answer, Api, Refused
 from collector.platforms.dataprep.levels import Deployment, Level
 from collector.platforms.dataprep.rows import Group
 
@@ -87,7 +88,7 @@ class Starter:
         query: dict[str, str | int] = {"limit": 100, "sort": "-id", "fields": groups.FIELDS, **scope}
         try:
             body = await self._api.get(path, query=query)
-        except (SourceError, Hidden):
+        except (SourceError, Forbidden):
             return []
         return [groups.understood(row, "list") for row in rows.data(body) if isinstance(row, dict) and "id" in row]
 

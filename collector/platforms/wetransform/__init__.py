@@ -1,11 +1,11 @@
 """wetransform: a service that maps files of customers into target formats. Its API reads one run at a time."""
 
-from fnmatch import fnmatchcase
 from math import inf
 from typing import TYPE_CHECKING
 
 from collector.model import RunState
 from collector.platforms.base import Context
+from collector.platforms.choosing import Choice
 from collector.platforms.pacing import shared
 from collector.platforms.wetransform.adapter import Wetransform
 from collector.platforms.wetransform.api import Api
@@ -73,15 +73,11 @@ def _meaning(config: "WetransformSource") -> Meaning:
 def _discovery(
     config: "WetransformSource", api: Api, definitions: Definitions, place: Place, context: Context
 ) -> Discovery:
+    choice = Choice(config.include, config.exclude)
+
     def is_wanted(known: Definition) -> bool:
         told = (known.key, job(place, known.key, known).name, known.source_name, known.template_name)
-        names = [name for name in told if name]
-        is_included = not config.include or _any_fits(names, config.include)
-        return is_included and not _any_fits(names, config.exclude)
+        return choice.takes(*told)
 
     rate = (config.requests_per_minute or 300) / 60
     return Discovery(api, definitions, place, context.clock, customer=config.customer, wanted=is_wanted, rate=rate)
-
-
-def _any_fits(names: list[str], globs: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name, glob) for name in names for glob in globs)

@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError
 from collector.logs import fields
 from collector.model import Enrichment, Facts, Observation, Poll, Run, RunState
-from collector.platforms.base import Finding
+from collector.platforms.answers import Forbidden
+from collector.platforms.base import Finding, tried
 from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.discovery import Discovery
-from collector.platforms.wetransform.envelope import Forbidden, uuid
+from collector.platforms.wetransform.envelope import uuid
 from collector.platforms.wetransform.lineage import Definition, Place, described, job
 from collector.platforms.wetransform.reading import Automation
 from collector.platforms.wetransform.runs import Runs, Whose
@@ -100,7 +102,10 @@ class Wetransform:
         return observation
 
     async def check(self) -> list[Finding]:
-        found = [await self._try("greeting", "/hello"), await self._try("list of transformations", "/transformations")]
+        found = [
+            await self._tried("greeting", "/hello"),
+            await self._tried("list of transformations", "/transformations"),
+        ]
         return [*found, Finding("pace", ok=True, detail=self.budget.words())]
 
     async def close(self) -> None:
@@ -118,15 +123,11 @@ class Wetransform:
             raise NotFound(f"watch {seen.key}: it runs on source {seen.source_id}, transformation {key} on another")
         return known
 
-    async def _try(self, subject: str, path: str) -> Finding:
+    async def _tried(self, subject: str, path: str) -> Finding:
         params = {"per_page": 1} if path == "/transformations" else None
-        try:
-            await self._api.get(path, customer=self._customer, params=params)
-        except SourceError as error:
-            return Finding(
-                subject, ok=False, detail=str(error), remedy=_remedy(error, has_customer=bool(self._customer))
-            )
-        return Finding(subject, ok=True, detail=f"GET {path} answers")
+        remedy = partial(_remedy, has_customer=bool(self._customer))
+        get = partial(self._api.get, path, customer=self._customer, params=params)
+        return await tried(subject, get, f"GET {path} answers", remedy)
 
     def _note(self, seen: Observation) -> None:
         if self._discovery is not None:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 import httpx
 
 from collector.clock import Clock
-from collector.errors import BadAnswer, Throttled, Unavailable
+from collector.errors import BadAnswer, Throttled
 from collector.http import HttpClient
+from collector.platforms.answers import asking
 from collector.platforms.pacing import Pace
 from collector.platforms.wetransform.envelope import Envelope, Rejected, read
 
@@ -20,19 +21,11 @@ class Api:
         self._http, self.base_url, self._token, self._pace, self._clock = http, base_url, token, pace, clock
 
     async def get(self, path: str, *, customer: str | None, params: Mapping[str, str | int] | None = None) -> Envelope:
-        """Raises `Unavailable` where no answer came."""
-        try:
-            return await self._ask("GET", path, customer, params)
-        except httpx.TransportError as error:
-            raise Unavailable(f"GET {path}: {error}", sent=True) from error
+        return await self._ask("GET", path, customer, params)
 
     async def post(self, path: str, *, customer: str | None) -> Envelope:
         """One request and never a second one. Raises `Unavailable`, whose `sent` says whether it may have had an effect."""
-        try:
-            return await self._ask("POST", path, customer, None)
-        except httpx.TransportError as error:
-            sent = not isinstance(error, httpx.ConnectError)
-            raise Unavailable(f"POST {path}: {error}", sent=sent) from error
+        return await self._ask("POST", path, customer, None)
 
     async def close(self) -> None:
         await self._http.close()
@@ -49,8 +42,10 @@ class Api:
         content = b"{}" if method == "POST" else None
         if content:
             headers["Content-Type"] = "application/json"
-        answer = await self._http.request(method, self.base_url + path, headers=headers, params=params, content=content)
-        return self._read(answer, f"{method} {path}")
+        url, tried = self.base_url + path, f"{method} {path}"
+        with asking(tried):
+            answer = await self._http.request(method, url, headers=headers, params=params, content=content)
+        return self._read(answer, tried)
 
     def _read(self, answer: httpx.Response, tried: str) -> Envelope:
         if len(answer.content) > LARGEST_ANSWER:

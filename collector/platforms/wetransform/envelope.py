@@ -2,22 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import orjson
-
-from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, Unavailable
+from collector.errors import BadAnswer, SourceError
 from collector.http import retry_after
-from collector.lineage.redaction import capped, redacted
-from collector.names import clean
-
-_LONGEST_WORDS = 300
-
-
-class Forbidden(AuthFailed):
-    """403: the token is good, but not for this. It may also be how somebody else's or a vanished run is answered."""
+from collector.platforms.answers import parsed, refusal, words
 
 
 class Rejected(BadAnswer):
@@ -38,7 +29,7 @@ def read(status: int, headers: Mapping[str, str], body: bytes, *, tried: str, no
     """The envelope of a success. Raises the `SourceError` that any other answer means; `tried` says what was asked."""
     if not 200 <= status < 300:
         raise _refusal(status, headers, body, tried=tried, now=now)
-    return _success(_parsed(body), tried, status)
+    return _success(parsed(body), tried, status)
 
 
 def _success(data: Any, tried: str, status: int) -> Envelope:
@@ -53,48 +44,32 @@ def _success(data: Any, tried: str, status: int) -> Envelope:
 
 
 def _refusal(status: int, headers: Mapping[str, str], body: bytes, *, tried: str, now: datetime) -> SourceError:
-    said = f"{tried}: status {status}{_because(_parsed(body))}"
-    if status == 401:
-        return AuthFailed(f"{said}; the token was refused")
-    if status == 403:
-        return Forbidden(said)
-    if status in {404, 410}:
-        return NotFound(said)
-    if status == 429:
-        return Throttled(said, after=retry_after(headers, now))
-    if status >= 500:
-        return Unavailable(said, sent=True)
-    return Rejected(said)
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except ValueError:
-        return None
+    said = f"{tried}: status {status}{_because(parsed(body))}"
+    known = refusal(status, said, unauthorized="the token was refused", after=retry_after(headers, now))
+    return known or Rejected(said)
 
 
 def _because(data: Any) -> str:
     """What an error answer says in words: what is missing, for there is no message in the envelope."""
     if not isinstance(data, dict):
         return ""
-    words = [*missing_product(data.get("product")), *_strings(data.get("payload"))]
-    return f" ({capped(redacted(clean('; '.join(words))), _LONGEST_WORDS)})" if words else ""
+    said = [*missing_product(data.get("product")), *_strings(data.get("payload"))]
+    return f" ({words('; '.join(said))})" if said else ""
 
 
 def missing_product(product: Any) -> list[str]:
     """A permission or a limit that the account would need, in words."""
     if not isinstance(product, dict):
         return []
-    words = []
+    told = []
     permission = product.get("permission")
     if isinstance(permission, dict):
         name, description = text(permission, "name"), text(permission, "description")
-        words.append("missing permission " + " ".join(w for w in (name, description and f"({description})") if w))
+        told.append("missing permission " + " ".join(w for w in (name, description and f"({description})") if w))
     if limit := text(product, "limitation_type"):
         needed, has = product.get("limitation_needed_value"), product.get("limitation_current_value")
-        words.append(f"limit {limit}: {needed} needed, {has} allowed")
-    return words
+        told.append(f"limit {limit}: {needed} needed, {has} allowed")
+    return told
 
 
 def _strings(payload: Any) -> list[str]:
@@ -113,15 +88,6 @@ def text(data: Mapping[str, Any], key: str) -> str | None:
 def number(data: Mapping[str, Any], key: str) -> int | None:
     value = data.get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def moment(data: Mapping[str, Any], key: str) -> datetime | None:
-    """ISO 8601; a time without an offset is taken as UTC. None where it cannot be read."""
-    try:
-        read = datetime.fromisoformat(data.get(key) or "")
-        return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def uuid(value: str | None) -> str | None:

@@ -6,8 +6,9 @@ from hashlib import sha256
 from typing import Any
 
 from collector import names
-from collector.lineage.redaction import bare_url, capped, redacted
+from collector.lineage.redaction import bare_url, redacted
 from collector.model import Dataset, Facts, Field, Job
+from collector.platforms.answers import words
 from collector.platforms.wetransform.envelope import text, uuid
 from collector.platforms.wetransform.reading import Automation
 
@@ -150,11 +151,11 @@ def stripped(url: str | None) -> str | None:
 
 
 def _id(value: str) -> str:
-    return capped(redacted(names.clean(value)), _LONGEST_ID)
+    return words(value, _LONGEST_ID)
 
 
 def _prose(value: str | None) -> str | None:
-    return capped(redacted(names.clean(value)), _LONGEST_ID) if value else None
+    return words(value, _LONGEST_ID) if value else None
 
 
 def _texts(values: Any) -> tuple[str, ...]:

@@ -6,14 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from collector.errors import BadAnswer
-from collector.lineage.redaction import capped, redacted
-from collector.names import clean
-from collector.platforms.wetransform.envelope import Envelope, missing_product, moment, text, uuid
+from collector.platforms.answers import moment, words
+from collector.platforms.wetransform.envelope import Envelope, missing_product, text, uuid
 from collector.platforms.wetransform.steps import STATES
 
 _CODE = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
 _LONGEST_STEP = 64
-_LONGEST_WORDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ def automation(envelope: Envelope, *, asked: str | None = None) -> Automation:
         details=text(payload, "details"),
         original_file=text(payload, "original_file"),
         transformed_file=text(payload, "transformed_file"),
-        created_at=moment(payload, "created_at"),
+        created_at=moment(payload.get("created_at")),
         source_id=uuid(envelope.source_id),
         template_handle=envelope.template_handle,
     )
@@ -61,10 +59,10 @@ def _step(value: Any) -> str | None:
     """As told; what is not in the vendor's list is cut and cleaned, for it ends up in logs and facets."""
     if value is None or (isinstance(value, str) and value in STATES):
         return value
-    return capped(redacted(clean(str(value))), _LONGEST_STEP)
+    return words(str(value), _LONGEST_STEP)
 
 
 def _words(envelope: Envelope, human: Any) -> str:
     message = text(human, "message") if isinstance(human, dict) else None
     said = [text(envelope.payload, "details"), message, *missing_product(envelope.product)]
-    return capped(redacted(clean("; ".join(word for word in said if word))), _LONGEST_WORDS)
+    return words("; ".join(word for word in said if word))

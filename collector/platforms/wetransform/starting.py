@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from collector.errors import BadAnswer, SourceError, Throttled, TriggerError, Unavailable
+from collector.platforms.answers import Forbidden
 from collector.platforms.wetransform.api import Api
-from collector.platforms.wetransform.envelope import Forbidden, Rejected, uuid
+from collector.platforms.wetransform.envelope import Rejected, uuid
 from collector.platforms.wetransform.reading import Automation, automation
 
 _FIND_OUT = (

@@ -10,10 +10,11 @@ from collector.clock import Clock
 from collector.errors import AuthFailed, NotFound, SourceError, Throttled
 from collector.logs import fields
 from collector.model import Observation, Poll, Run, Skip, SkipKind
+from collector.platforms.answers import Forbidden
 from collector.platforms.pacing import NoTurn
 from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.definitions import Definitions
-from collector.platforms.wetransform.envelope import Forbidden, Rejected
+from collector.platforms.wetransform.envelope import Rejected
 from collector.platforms.wetransform.runs import Runs, Whose
 from collector.platforms.wetransform.schedule import Intervals, retry_after_failures
 

@@ -256,7 +256,7 @@ async def test_what_an_answer_means() -> None:
         assert await outcome(rig, 404, said("RouteNotFoundException", "")) == "NoSuchPath"
         assert await outcome(rig, 404, {"error": "nginx"}) == "BadAnswer"
         assert await outcome(rig, 410, said("Gone", "")) == "NotFound"
-        assert await outcome(rig, 403, said("AccessControlException", "")) == "Hidden"
+        assert await outcome(rig, 403, said("AccessControlException", "")) == "Forbidden"
         assert await outcome(rig, 401, "whatever") == "AuthFailed"
         assert await outcome(rig, 415, said("UnsupportedMediaType", "")) == "Refused"
         assert await outcome(rig, 503, said("x", "")) == "Unavailable"

@@ -571,10 +571,13 @@ class TestParents:
             rig.clock.advance(60)
             await poll(rig)
             assert rig.lives.runs[key].open
-            for _ in range(3):
-                rig.clock.advance(60)
+            while not rig.lives.runs[key].state.terminal:
+                rig.clock.advance(30)
                 await poll(rig)
+            assert rig.lives.kinds(key) == [EventKind.START]
+            await rig.lives.cycle()
             assert rig.lives.kinds(key) == [EventKind.START, EventKind.COMPLETE]
+            assert rig.lives.transitions[-1][0] == key
 
     async def test_it_fails_with_one_of_its_runs(self) -> None:
         async with dataprep_rig(Level.L2) as rig:

@@ -1,12 +1,12 @@
 import json
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, Unavailable
-from collector.platforms.wetransform.envelope import Envelope, Forbidden, Rejected, moment, read
+from collector.platforms.answers import Forbidden
+from collector.platforms.wetransform.envelope import Envelope, Rejected, read
 from collector.platforms.wetransform.reading import automation
 from tests.simulated import START
 
@@ -131,23 +131,6 @@ class TestAutomations:
     def test_odd_steps(self, step: Any, read_as: Any) -> None:
         seen = automation(answer(200, GOOD | {"payload": {"step": step}}))
         assert (len(str(seen.step)) if isinstance(read_as, int) else seen.step) == read_as
-
-    @pytest.mark.parametrize(
-        ("told", "expected"),
-        [
-            ("2026-07-05T18:52:49+00:00", datetime(2026, 7, 5, 18, 52, 49, tzinfo=UTC)),
-            ("2026-07-05T20:52:49+02:00", datetime(2026, 7, 5, 18, 52, 49, tzinfo=UTC)),
-            ("2026-07-05T18:52:49Z", datetime(2026, 7, 5, 18, 52, 49, tzinfo=UTC)),
-            ("2026-07-05T18:52:49", datetime(2026, 7, 5, 18, 52, 49, tzinfo=UTC)),
-            ("0001-01-01T00:00:00+14:00", None),
-            ("yesterday", None),
-            (1_783_277_569, None),
-            (None, None),
-            ([], None),
-        ],
-    )
-    def test_times(self, told: Any, expected: datetime | None) -> None:
-        assert moment({"created_at": told}, "created_at") == expected
 
     def test_odd_values_of_every_field_do_no_harm(self) -> None:
         odds: tuple[Any, ...] = (None, [], {}, 7, True, "", "x" * 10_000)

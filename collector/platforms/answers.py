@@ -1,0 +1,75 @@
+"""What the adapters have in common in asking a vendor and in reading its answers, without trust and without secrets."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import orjson
+
+from collector.errors import AuthFailed, NotFound, SourceError, Throttled, Unavailable
+from collector.lineage.redaction import capped, redacted
+from collector.names import clean
+
+LONGEST_WORDS = 300
+
+
+class Forbidden(AuthFailed):
+    """403: the token is good, but not for this; or what was asked for is somebody else's."""
+
+
+@contextmanager
+def asking(tried: str) -> Iterator[None]:
+    """Around one request: raises `Unavailable` where no answer came, whose `sent` says whether it may have had an
+    effect.
+    """
+    try:
+        yield
+    except httpx.ConnectError as error:
+        raise Unavailable(f"{tried}: no connection: {_named(error)}") from error
+    except httpx.TransportError as error:
+        raise Unavailable(f"{tried}: no answer: {_named(error)}", sent=True) from error
+
+
+def refusal(status: int, said: str, *, unauthorized: str, after: float | None) -> SourceError | None:
+    """What these statuses mean with every vendor, None for any other. `said` tells what was tried and what came back,
+    `unauthorized` what a 401 means, `after` how many seconds a 429 asks for.
+    """
+    if status == 401:
+        return AuthFailed(f"{said}; {unauthorized}")
+    if status == 403:
+        return Forbidden(said)
+    if status in {404, 410}:
+        return NotFound(said)
+    if status == 429:
+        return Throttled(said, after=after)
+    return Unavailable(said, sent=True) if status >= 500 else None
+
+
+def parsed(content: bytes) -> Any:
+    """The JSON value, None where it is none (or is null)."""
+    try:
+        return orjson.loads(content)
+    except ValueError:
+        return None
+
+
+def words(text: str, limit: int = LONGEST_WORDS) -> str:
+    """A text of the vendor's that is fit for an error message or a facet."""
+    return capped(redacted(clean(text)), limit)
+
+
+def moment(value: Any) -> datetime | None:
+    """ISO 8601 with or without milliseconds; a time without an offset is taken as UTC. None where it cannot be read."""
+    if not isinstance(value, str):
+        return None
+    try:
+        read = datetime.fromisoformat(value)
+        return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _named(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,103 @@
+"""What the adapters share in reading answers and in choosing jobs."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from collector.errors import AuthFailed, NotFound, SourceError, Throttled, Unavailable
+from collector.platforms.answers import Forbidden, asking, moment, parsed, refusal, words
+from collector.platforms.choosing import Choice
+
+
+@pytest.mark.parametrize(
+    ("error", "sent", "said"),
+    [
+        (httpx.ConnectError("no route to host"), False, "GET /x: no connection: no route to host"),
+        (httpx.ReadTimeout(""), True, "GET /x: no answer: ReadTimeout"),
+        (httpx.RemoteProtocolError("the answer is cut off"), True, "GET /x: no answer: the answer is cut off"),
+    ],
+)
+def test_no_answer_tells_whether_the_request_may_have_had_an_effect(error: Exception, sent: bool, said: str) -> None:
+    with pytest.raises(Unavailable) as caught, asking("GET /x"):
+        raise error
+    assert (caught.value.sent, str(caught.value)) == (sent, said)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (401, AuthFailed),
+        (403, Forbidden),
+        (404, NotFound),
+        (410, NotFound),
+        (429, Throttled),
+        (500, Unavailable),
+        (599, Unavailable),
+        (200, None),
+        (400, None),
+        (409, None),
+        (422, None),
+    ],
+)
+def test_what_a_status_means(status: int, expected: type[SourceError] | None) -> None:
+    found = refusal(status, f"GET /x: status {status}", unauthorized="the token was refused", after=7.0)
+    assert type(found) is (expected or type(None))
+    assert found is None or str(status) in str(found)
+    assert ("the token was refused" in str(found)) is (status == 401)
+    assert not isinstance(found, Throttled) or found.after == 7.0
+    assert not isinstance(found, Unavailable) or found.sent
+
+
+@pytest.mark.parametrize(
+    ("content", "value"),
+    [(b'{"a": 1}', {"a": 1}), (b"null", None), (b"", None), (b"<html>", None), (b"\xff", None), (b"[" * 5000, None)],
+)
+def test_what_is_no_json_is_none(content: bytes, value: Any) -> None:
+    assert parsed(content) == value
+
+
+def test_words_are_short_and_tell_no_secret() -> None:
+    assert words("refused\x00 for password=hunter2") == "refused for password=***"
+    assert len(words("x" * 1000)) == 300
+    assert len(words("x" * 1000, 40)) == 40
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("2026-07-05T18:52:49+00:00", datetime(2026, 7, 5, 18, 52, 49, tzinfo=UTC)),
+        ("2026-07-05T18:52:49.250Z", datetime(2026, 7, 5, 18, 52, 49, 250_000, tzinfo=UTC)),
+        ("2026-07-05T20:52:49+02:00", datetime(2026, 7, 5, 18, 52, 49, tzinfo=UTC)),
+        ("2026-07-05T18:52:49", datetime(2026, 7, 5, 18, 52, 49, tzinfo=UTC)),
+        ("0001-01-01T00:00:00+14:00", None),
+        ("yesterday", None),
+        (1_783_277_569, None),
+        (None, None),
+        ([], None),
+    ],
+)
+def test_times(told: Any, expected: datetime | None) -> None:
+    assert moment(told) == expected
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "names", "taken"),
+    [
+        ((), (), ("a",), True),
+        ((), (), (), True),
+        (("pump*",), (), ("7", "pumps"), True),
+        (("pump*",), (), ("7", None), False),
+        (("pump*",), (), (), False),
+        (("pump*",), ("*_old",), ("pumps", "pumps_old"), False),
+        ((), ("7",), ("7", "pumps"), False),
+        (("PUMPS",), (), ("pumps",), False),
+    ],
+)
+def test_which_jobs_are_wanted(
+    include: tuple[str, ...], exclude: tuple[str, ...], names: tuple[str | None, ...], taken: bool
+) -> None:
+    choice = Choice(include, exclude)
+    assert choice.takes(*names) is taken
+    assert choice.is_any is (not include and not exclude)
