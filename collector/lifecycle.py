@@ -87,6 +87,14 @@ def finish(run: Run, found: Enrichment | None, *, problem: str | None = None) ->
     return Step(replace(run, ended_at=end.at, enrich_until=None, due_at=None), tuple(transitions))
 
 
+def begin(run: Run) -> Step:
+    """Make the START of a run that was seen to have ended before its end is made: its children's events come between."""
+    if run.started_at is not None or run.ended_at is not None or not run.state.terminal:
+        return Step(run)
+    run, start = _late_start(run)
+    return Step(run, (start,))
+
+
 def missed(run: Run, at: datetime, policy: VanishedPolicy) -> Step:
     """The platform says that it has no such run. The third time in a row the run becomes unknown and is given up;
     a policy of ABORT ends it at the time it was last seen.

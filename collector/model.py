@@ -303,6 +303,7 @@ class SkipKind(StrEnum):
     VANISHED = "vanished"
     ENRICHMENT = "enrichment"
     SQL = "sql"
+    INVALID = "invalid"
     NAME = "name"
 
 
@@ -336,7 +337,7 @@ class Outgoing:
 
     `strand_id` and `seq` name it within the ledger, `run_id` is the run's number there (not its UUID: that is in
     `body`, the event's JSON bytes). `attempts` failed before this one. `committed_at` and `happened_at` (the event's
-    eventTime) are in epoch milliseconds.
+    eventTime) are in epoch milliseconds. `fault` says why it is not valid and not to be sent.
     """
 
     strand_id: int
@@ -348,3 +349,4 @@ class Outgoing:
     attempts: int
     committed_at: int
     happened_at: int
+    fault: str | None = None

@@ -86,6 +86,12 @@ class Sending:
             self._start(probe)
 
     def _start(self, items: Sequence[Outgoing]) -> None:
+        for item in items:
+            if item.fault is not None:
+                self._landed(item, Park(item.fault), self._feed.clock.monotonic())
+        self._send_off([item for item in items if item.fault is None])
+
+    def _send_off(self, items: Sequence[Outgoing]) -> None:
         together = [item for item in items if item.strand_id not in self._suspects]
         alone = [[item] for item in items if item.strand_id in self._suspects]
         for batch in [together, *alone] if together else alone:

@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from collector.ledger.strands import in_order
 from collector.lifecycle import Step, VanishedPolicy, finish
+from collector.lineage.events import EventMaker
 from collector.model import EventKind, Observation, Poll, Run, Skip, Transition
 from collector.platforms.base import Platform
 from collector.polling.decide import Policy, decide
@@ -36,9 +38,16 @@ class SimulatedClock:
         self._passed += seconds
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    kind: EventKind
+    depth: int
+    event: bytes
+
+
 @dataclass
 class Lives:
-    """Does with pages what the polling loop does, over a dict in place of the ledger."""
+    """Does with pages what the polling loop does, over a dict in place of the ledger. `events` are as sinks get them."""
 
     platform: Platform
     clock: SimulatedClock
@@ -48,6 +57,8 @@ class Lives:
     transitions: list[tuple[str, Transition]] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
     pages: list[Poll] = field(default_factory=list)
+    events: list[bytes] = field(default_factory=list)
+    maker: EventMaker = field(default_factory=lambda: EventMaker("source"))
 
     def adopt(self, seen: Observation) -> None:
         """What a trigger or a watch brought."""
@@ -91,13 +102,32 @@ class Lives:
         self.cursor = self.cursor if page.cursor is None else page.cursor
 
     def _apply(self, steps: Iterable[Step]) -> None:
+        made: list[_Made] = []
         for step in steps:
             self.runs[step.run.key] = step.run
             self.transitions += [(step.run.key, transition) for transition in step.transitions]
+            for transition in step.transitions:
+                event = self.maker.event(step.run, transition)
+                made.append(_Made(transition.kind, self._depth(step.run), event))
+        self.events += [one.event for one in in_order(made)]
+
+    def _depth(self, run: Run) -> int:
+        parent = self.runs.get(run.parent.key or "") if run.parent is not None else None
+        return 0 if parent is None or parent.key == run.key else 1 + self._depth(parent)
 
     async def _enrich(self) -> None:
-        for run in [run for run in self.runs.values() if run.state.terminal and run.ended_at is None]:
-            self._apply([finish(run, await self.platform.enrich(run))])
+        """Children before their parents, which wait for them until their deadline."""
+        while turn := [run for run in self.runs.values() if self._is_its_turn(run)]:
+            for run in turn:
+                self._apply([finish(run, await self.platform.enrich(run))])
+
+    def _is_its_turn(self, run: Run) -> bool:
+        if not run.state.terminal or run.ended_at is not None or run.abandoned_at is not None:
+            return False
+        if run.enrich_until is not None and run.enrich_until <= self.clock.now():
+            return True
+        parents = [other.parent for other in self.runs.values() if other.open and other.parent is not None]
+        return all(parent.key != run.key for parent in parents)
 
     def hasten(self, keys: Iterable[str]) -> None:
         """What a hint does: these runs are due now."""

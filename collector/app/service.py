@@ -227,7 +227,10 @@ class Service:
             store=self.store,
             holder=holder(),
             maker=EventMaker(
-                source.name, self.settings.lineage.longest_error, building.aliases(self.settings.datasets)
+                source.name,
+                error_limit=self.settings.lineage.longest_error,
+                aliases=building.aliases(self.settings.datasets),
+                validates=self.settings.lineage.validate_events,
             ),
             policy=Policy(source.enrich_within, VanishedPolicy(source.on_vanished)),
             rhythm=Rhythm(source.poll_interval, source.poll_within, source.jitter),

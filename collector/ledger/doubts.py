@@ -49,7 +49,7 @@ def due(conn: Connection, sink_id: int, now_ms: int, limit: int) -> list[Outgoin
     )
     its_end = event.c.strand_id == run.c.strand_id, event.c.run_id == run.c.id, event.c.kind.in_(_TERMINAL)
     ends = (
-        select(*outgoing.columns(run.c.source_id, chosen.c.attempts))
+        select(*outgoing.columns(run.c.source_id, chosen.c.attempts, event.c.fault))
         .join_from(chosen, run, run.c.id == chosen.c.run_id)
         .join(event, and_(*its_end))
         .order_by(chosen.c.check_at)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, case, delete, func, select, update
 
 from collector.ledger import doubts, outgoing, owing, schema, tallies
 from collector.ledger.leases import Lease, fence
@@ -78,8 +78,10 @@ def _claim() -> Select[*tuple[Any, ...]]:
         .limit(bindparam("most"))
         .subquery("head")
     )
+    # a parked event that somebody asked for again is sent, valid or not
+    fault = case((due.c.resume_seq.is_(None), event.c.fault))
     return (
-        select(*outgoing.columns(due.c.source_id, due.c.attempts))
+        select(*outgoing.columns(due.c.source_id, due.c.attempts, fault))
         .join_from(due, event, and_(event.c.strand_id == due.c.strand_id, event.c.seq == due.c.next_seq))
         .order_by(due.c.due_at, due.c.strand_id)
     )

@@ -8,7 +8,9 @@ from collector.ledger import schema
 from collector.model import EventKind, Outgoing
 
 
-def columns(source_id: ColumnElement[int], attempts: ColumnElement[int]) -> list[ColumnElement[Any]]:
+def columns(
+    source_id: ColumnElement[int], attempts: ColumnElement[int], fault: ColumnElement[str]
+) -> list[ColumnElement[Any]]:
     """What `made` needs, from `schema.event` and whatever it is joined with."""
     event = schema.event
     return [
@@ -21,11 +23,12 @@ def columns(source_id: ColumnElement[int], attempts: ColumnElement[int]) -> list
         attempts,
         event.c.created_at,
         event.c.happened_at,
+        fault,
     ]
 
 
 def made(row: Row[*tuple[Any, ...]]) -> Outgoing:
-    strand_id, seq, run_id, source_id, kind, body, attempts, committed_at, happened_at = row
+    strand_id, seq, run_id, source_id, kind, body, attempts, committed_at, happened_at, fault = row
     return Outgoing(
         strand_id=strand_id,
         seq=seq,
@@ -36,4 +39,5 @@ def made(row: Row[*tuple[Any, ...]]) -> Outgoing:
         attempts=attempts,
         committed_at=committed_at,
         happened_at=happened_at,
+        fault=fault,
     )

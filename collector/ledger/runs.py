@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, bindparam, exists, insert, or_, select, update
 
 from collector.errors import LedgerError
 from collector.ledger import detail, jobs, news, owing, schema, skips
@@ -22,11 +22,14 @@ _TERMINAL = sorted(state.value for state in RunState if state.terminal)
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """`body` is the RunEvent as JSON bytes, `happened_at_ms` its eventTime."""
+    """`body` is the RunEvent as JSON bytes, `happened_at_ms` its eventTime. `fault` says why it is not valid, so that
+    no sink gets it.
+    """
 
     kind: EventKind
     body: bytes
     happened_at_ms: int
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,7 @@ def _event_row(strand_id: int, seq: int, one: _Happened, now_ms: int) -> dict[st
         "kind": one.kind.value,
         "created_at": now_ms,
         "happened_at": one.new.happened_at_ms,
+        "fault": None if one.new.fault is None else schema.clean(one.new.fault),
         "body": one.new.body,
     }
 
@@ -195,13 +199,40 @@ def tracked(conn: Connection, source_id: int, now_ms: int, limit: int) -> list[R
 def enriching(conn: Connection, source_id: int, limit: int) -> list[Run]:
     """Runs that ended and have no terminal event yet, the nearest deadline first."""
     table = schema.run
-    waiting = _stored().where(
-        table.c.source_id == source_id,
-        table.c.state.in_(_TERMINAL),
-        table.c.ended_at.is_(None),
-        table.c.abandoned_at.is_(None),
-    )
-    return _runs(conn, waiting.order_by(table.c.enrich_until, table.c.id).limit(limit))
+    return _runs(conn, _ended(source_id).order_by(table.c.enrich_until, table.c.id).limit(limit))
+
+
+def _ended(source_id: int) -> Select[str, str]:
+    table = schema.run
+    return _stored().where(table.c.source_id == source_id, table.c.state.in_(_TERMINAL), *_is_open(table))
+
+
+def enrichable(conn: Connection, source_id: int, now_ms: int, limit: int) -> list[Run]:
+    """Of the runs that ended and have no terminal event yet those whose turn has come, the nearest deadline first: a
+    parent waits for its open children until its deadline, for its end must go out after theirs.
+    """
+    table, child = schema.run, schema.run.alias("child")
+    has_open_child = exists().where(child.c.parent_id == table.c.id, *_is_open(child))
+    turn = or_(table.c.enrich_until.is_(None), table.c.enrich_until <= now_ms, ~has_open_child)
+    return _runs(conn, _ended(source_id).where(turn).order_by(table.c.enrich_until, table.c.id).limit(limit))
+
+
+def open_children(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, Run]:
+    """The runs, by key, that belong to one of these and have not ended."""
+    table, parent = schema.run, schema.run.alias("parent")
+    found: dict[str, Run] = {}
+    for some in chunks(sorted(set(keys))):
+        of_parents = (
+            _stored()
+            .join(parent, parent.c.id == table.c.parent_id)
+            .where(parent.c.source_id == source_id, parent.c.key.in_(some), *_is_open(table))
+        )
+        found.update({key: detail.read(key, text) for key, text in conn.execute(of_parents)})
+    return found
+
+
+def _is_open(table: FromClause) -> tuple[ColumnElement[bool], ...]:
+    return table.c.ended_at.is_(None), table.c.abandoned_at.is_(None)
 
 
 def next_due(conn: Connection, source_id: int, after_ms: int = 0) -> int | None:

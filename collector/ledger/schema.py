@@ -123,6 +123,7 @@ event = Table(
     Column("kind", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),  # when it was committed
     Column("happened_at", BigInteger, nullable=False),  # its eventTime
+    Column("fault", Text),  # why it is not valid: it is parked for every sink, and sent only when somebody asks for it
     Column("body", LargeBinary, nullable=False),
     UniqueConstraint("strand_id", "seq"),
     sqlite_autoincrement=True,

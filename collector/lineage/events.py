@@ -6,7 +6,7 @@ from typing import Any
 from openlineage.client.event_v2 import RunEvent
 
 from collector import names
-from collector.lineage import datasets, facets, own
+from collector.lineage import datasets, facets, own, shape
 from collector.lineage.aliases import Aliases
 from collector.model import EventKind, Parent, Run, Transition
 
@@ -15,11 +15,14 @@ SCHEMA_URL = RunEvent._get_schema()  # noqa: SLF001 - the only place where the l
 
 @dataclass(frozen=True, slots=True)
 class EventMaker:
-    """Makes events for one source. `error_limit` is the longest error text in characters."""
+    """Makes events for one source. `error_limit` is the longest error text in characters, `validates` whether events
+    are looked at before they are kept.
+    """
 
     source: str
     error_limit: int = 8192
     aliases: Aliases = field(default_factory=Aliases)
+    validates: bool = False
 
     def event(self, run: Run, transition: Transition) -> bytes:
         """The event as canonical JSON (sorted keys).
@@ -52,6 +55,10 @@ class EventMaker:
         if known.outputs is not None:
             body["outputs"] = datasets.shown(self.aliases.applied(known.outputs), "output", ended=ended)
         return facets.written(body)
+
+    def fault(self, event: bytes) -> str | None:
+        """Why this event must not be sent, None where it may."""
+        return shape.fault(event) if self.validates else None
 
 
 def job_name(run: Run) -> str:

@@ -16,7 +16,7 @@ from collector.ledger.leases import Lease
 from collector.ledger.runs import NewEvent, PollCommit, RunChange
 from collector.lifecycle import Step, finish
 from collector.lineage.events import EventMaker
-from collector.model import Enrichment, Poll, RunState, Skip, SkipKind
+from collector.model import Enrichment, Poll, Run, RunState, Skip, SkipKind
 from collector.polling.decide import Policy, decide
 from collector.reports import EventReport
 
@@ -42,18 +42,29 @@ class Writer:
     def page(self, conn: Connection, page: Poll, at: datetime, *, polled: bool) -> Committed:
         """Take one page of a poll in; `polled` marks the end of a walk."""
         keys = {seen.key for seen in page.observations} | set(page.missing)
-        known = runs.by_keys(conn, self.source_id, sorted(keys)) if keys else {}
+        keys |= {
+            seen.parent.key for seen in page.observations if seen.parent is not None and seen.parent.key is not None
+        }
+        ending = {seen.key for seen in page.observations if seen.state.terminal} | set(page.missing)
+        known = runs.open_children(conn, self.source_id, ending) | runs.by_keys(conn, self.source_id, keys)
         decided = decide(known, page, at, self.policy)
         return self._commit(conn, decided.steps, decided.skips, at, cursor=page.cursor, polled=polled)
 
     def end(self, conn: Connection, key: str, found: Enrichment | None, problem: str | None, at: datetime) -> Committed:
-        """Make the terminal event of a run that waited for its enrichment; nothing when it has one already."""
+        """Make the terminal event of a run that waited for its enrichment; nothing when it has one already, nor while it
+        has open children and time to wait for them.
+        """
         run = runs.by_keys(conn, self.source_id, [key]).get(key)
-        if run is None:
+        if run is None or self._must_wait(conn, run, at):
             return Committed()
         step = finish(run, found, problem=problem)
         skips = (Skip(SkipKind.ENRICHMENT, key, problem),) if problem and step.transitions else ()
         return self._commit(conn, (step,) if step.transitions else (), skips, at)
+
+    def _must_wait(self, conn: Connection, run: Run, at: datetime) -> bool:
+        """A child may have shown up while the run was looked into."""
+        in_time = run.enrich_until is not None and at < run.enrich_until
+        return in_time and bool(runs.open_children(conn, self.source_id, [run.key]))
 
     def _commit(
         self,
@@ -66,6 +77,7 @@ class Writer:
         polled: bool = False,
     ) -> Committed:
         changes = tuple(RunChange(step.run, self._events(step)) for step in steps)
+        skips = (*skips, *(skip for change in changes for skip in _invalid(change)))
         passing(Point.BEFORE_COMMIT)
         commit = PollCommit(
             lease=self.lease(),
@@ -79,9 +91,9 @@ class Writer:
         return Committed(tuple(report for step in steps for report in self._reports(step)), skips)
 
     def _events(self, step: Step) -> tuple[NewEvent, ...]:
+        made = [(transition, self.maker.event(step.run, transition)) for transition in step.transitions]
         return tuple(
-            NewEvent(transition.kind, self.maker.event(step.run, transition), to_ms(transition.at))
-            for transition in step.transitions
+            NewEvent(transition.kind, body, to_ms(transition.at), self.maker.fault(body)) for transition, body in made
         )
 
     def _reports(self, step: Step) -> list[EventReport]:
@@ -97,6 +109,14 @@ class Writer:
             )
             for transition in step.transitions
         ]
+
+
+def _invalid(change: RunChange) -> list[Skip]:
+    return [
+        Skip(SkipKind.INVALID, f"{new.kind.value} of run {change.run.key}", f"{new.fault}; it is parked for every sink")
+        for new in change.events
+        if new.fault is not None
+    ]
 
 
 def _duration(step: Step) -> float | None:

@@ -1,11 +1,11 @@
 """One page of a poll as steps in the lives of its runs: pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from collector.lifecycle import Step, VanishedPolicy, missed, observe
-from collector.model import Observation, Poll, Run, Skip
+from collector.lifecycle import Step, VanishedPolicy, begin, missed, observe
+from collector.model import Observation, Parent, Poll, Run, Skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,25 @@ class Decided:
 
 
 def decide(known: Mapping[str, Run], page: Poll, at: datetime, policy: Policy) -> Decided:
-    """Several observations of one run in a page are taken in one after the other, in the page's order."""
+    """Several observations of one run in a page are taken in one after the other, in the page's order. `known` holds,
+    beside the runs of the page, their parents and their open children: a parent begins before its children, and does
+    not end at once as long as there are any.
+    """
     current = dict(known)
     steps: list[Step] = []
+    parents = _parents_of_open(known.values()) | {key for seen in page.observations if (key := _above(seen.parent))}
     for seen in _parents_first(page.observations):
-        step = observe(current.get(seen.key), seen, enrich_within=policy.enrich_within)
+        for above in _not_begun(current, seen.parent):
+            step = begin(above)
+            steps.append(step)
+            current[above.key] = step.run
+        told = replace(seen, settled=False) if seen.key in parents else seen
+        step = observe(current.get(seen.key), told, enrich_within=policy.enrich_within)
         steps.append(step)
         current[seen.key] = step.run
+    waits = _parents_of_open(current.values()) if policy.on_vanished is VanishedPolicy.ABORT else set()
     for key in page.missing:
-        if key in current:
+        if key in current and key not in waits:
             step = missed(current[key], at, policy.on_vanished)
             steps.append(step)
             current[key] = step.run
@@ -42,7 +52,24 @@ def decide(known: Mapping[str, Run], page: Poll, at: datetime, policy: Policy) -
     return Decided(changed, skips)
 
 
+def _parents_of_open(runs: Iterable[Run]) -> set[str]:
+    return {key for run in runs if run.open and (key := _above(run.parent)) is not None}
+
+
+def _not_begun(runs: Mapping[str, Run], parent: Parent | None) -> list[Run]:
+    """The ancestors that were seen to have ended and have no START yet."""
+    found: list[Run] = []
+    while parent is not None and (run := runs.get(parent.key or "")) is not None and run not in found:
+        found.append(run)
+        parent = run.parent
+    return [run for run in found if begin(run).transitions]
+
+
+def _above(parent: Parent | None) -> str | None:
+    return parent.key if parent is not None else None
+
+
 def _parents_first(observations: Iterable[Observation]) -> list[Observation]:
     observations = list(observations)
-    parents = {seen.parent.key for seen in observations if seen.parent is not None and seen.parent.key is not None}
+    parents = {_above(seen.parent) for seen in observations}
     return sorted(observations, key=lambda seen: seen.key not in parents)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from collector.clock import Clock
+from collector.clock import Clock, to_ms
 from collector.errors import SourceError, Throttled
 from collector.ledger import runs
 from collector.ledger.store import Store
@@ -54,7 +54,8 @@ class Enricher:
         room = AT_ONCE - len(self._busy)
         if room <= 0:
             return
-        waiting = await self._store.read(runs.enriching, self._writer.source_id, AT_ONCE + len(self._busy))
+        now_ms, most = to_ms(self._clock.now()), AT_ONCE + len(self._busy)
+        waiting = await self._store.read(runs.enrichable, self._writer.source_id, now_ms, most)
         for run in [run for run in waiting if run.key not in self._busy][:room]:
             task = asyncio.create_task(self._enrich(run), name=f"enrich:{self._writer.source}:{run.key}")
             self._busy[run.key] = task

@@ -22,7 +22,7 @@ from tests.unit.ledger.ledgers import (
     child_of,
 )
 
-GROWING = ("run", "event", "lane", "parked", "doubt", "request", "old", "ahead", "child")
+GROWING = ("run", "event", "lane", "parked", "doubt", "request", "old", "ahead", "child", "parent")
 
 
 @contextmanager
@@ -98,6 +98,8 @@ ROUND: dict[str, Callable[[Ledger], object]] = {
     "next due": lambda ledger: lanes.next_due(ledger.conn, ledger.sinks["a"]),
     "tracked": lambda ledger: runs.tracked(ledger.conn, ledger.source, ledger.now, 10),
     "enriching": lambda ledger: runs.enriching(ledger.conn, ledger.source, 10),
+    "enrichable": lambda ledger: runs.enrichable(ledger.conn, ledger.source, ledger.now, 10),
+    "open children": lambda ledger: runs.open_children(ledger.conn, ledger.source, ["29", "child"]),
     "next poll": lambda ledger: runs.next_due(ledger.conn, ledger.source),
     "state": lambda ledger: runs.source_state(ledger.conn, ledger.source),
     "doubts": lambda ledger: doubts.due(ledger.conn, ledger.sinks["a"], NOW + HOUR, 10),

@@ -100,6 +100,7 @@ def _what() -> None:
         sa.Column("kind", sa.Text, nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("happened_at", sa.BigInteger, nullable=False),
+        sa.Column("fault", sa.Text),
         sa.Column("body", sa.LargeBinary, nullable=False),
         sa.UniqueConstraint("strand_id", "seq"),
         sqlite_autoincrement=True,
