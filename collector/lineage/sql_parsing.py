@@ -104,9 +104,9 @@ def _with_names(tokens: list[Token]) -> list[Token]:
     """Words of SQL beside a dot are names to Spark (`sap.drop`), but not to sqlglot."""
     for at, token in enumerate(tokens):
         if token.token_type is TokenType.DOT:
-            after = tokens[at + 1 : at + 2]
-            before = [one for one in tokens[max(0, at - 1) : at] if one.end + 1 == token.start]
-            for word in (*before, *after):
+            after, before = tokens[at + 1 : at + 2], tokens[max(0, at - 1) : at]
+            is_number = bool(after) and after[0].token_type is TokenType.NUMBER
+            for word in after if is_number else (*before, *after):  # `then .5` has no name
                 if word.token_type not in _NOT_WORDS and _WORD.fullmatch(word.text):
                     word.token_type = TokenType.VAR
     return tokens

@@ -136,7 +136,7 @@ def scan(found: Sequence[Word], catalog: Catalog) -> tuple[tuple[Source, ...], t
     levels, at = [_Level()], 0
     while at < len(found):
         word, level = found[at], levels[-1]
-        if level.awaits_table and word.named is not None and word.key not in {"SELECT", "WITH", *_NO_TABLE}:
+        if level.awaits_table and word.named is not None and word.key not in {"SELECT", "WITH", "FROM", *_NO_TABLE}:
             level.awaits_table = level.first = False
             answer, at = _table(found, at, catalog)
             answers.append(answer)
@@ -162,13 +162,18 @@ def _step(levels: list[_Level], word: Word, before: Word | None) -> None:
         level.awaits_table = level.in_from
     elif key == "SELECT":
         level.selects, level.in_from, level.awaits_table = True, False, False
-    elif key == "JOIN" or (key == "TABLE" and level.first) or (key == "FROM" and _opens(level, len(levels), before)):
+    elif key == "JOIN" or _names_a_table(key, before) or (key == "FROM" and _opens(level, len(levels), before)):
         level.in_from = level.awaits_table = True
     elif key in _FROM_IS_OVER:
         level.in_from = level.awaits_table = False
     elif key in _NO_TABLE and key != "LATERAL":
         level.awaits_table = False
     level.first = False
+
+
+def _names_a_table(key: str, before: Word | None) -> bool:
+    """`table db.t` is a query, where one may begin."""
+    return key == "TABLE" and (before is None or before.key in {"(", "UNION", "ALL", "EXCEPT", "INTERSECT", "MINUS"})
 
 
 def _opens(level: _Level, depth: int, before: Word | None) -> bool:
