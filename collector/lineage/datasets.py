@@ -105,9 +105,9 @@ def _uri(dataset: Dataset) -> str:
 
 
 def _column(field: Field, position: int) -> dict[str, Any]:
-    column: dict[str, Any] = {"name": names.clean(field.name), "ordinal_position": position}
-    if field.type is not None:
-        column["type"] = names.clean(field.type)
+    """Marquez 0.51 piles up a column without a type once more with every event, so there always is one."""
+    kind = names.clean(field.type) if field.type is not None else "unknown"
+    column: dict[str, Any] = {"name": names.clean(field.name), "type": kind, "ordinal_position": position}
     if field.description is not None:
         column["description"] = prose(field.description)
     return column
