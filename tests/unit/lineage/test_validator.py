@@ -8,14 +8,16 @@ from uuid import UUID
 
 import orjson
 import pytest
+from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 from openlineage.client import facet_v2
 
-from collector.lineage import own
+from collector.lineage import own, shape
 from collector.lineage.events import EventMaker
-from collector.model import EventKind
+from collector.model import EventKind, Run, Transition
 from tests import openlineage
 from tests.openlineage_schemas import own_facets, standard_facets, validator
+from tests.unit.lineage import models
 from tests.unit.lineage.models import COMPLETE, FAIL, PARENT, START, run, transition
 
 MAKER = EventMaker("plant")
@@ -62,96 +64,134 @@ SOURCE = (*LINEAGE, "fields", "name", "inputFields", 0)
 STRAY = {"_producer": "https://x", "_schemaURL": "https://x"}
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        without("eventType"),
-        without("eventTime"),
-        without("producer"),
-        without("schemaURL"),
-        without("run"),
-        without("run", "runId"),
-        without("job", "namespace"),
-        without("job", "name"),
-        without(*RUN, own.PLATFORM),
-        without(*JOB, "jobType"),
-        without(*JOB, "jobType", "integration"),
-        without(*JOB, "sql", "query"),
-        without(*JOB, "sql", "_producer"),
-        without(*RUN, "parent", "run", "runId"),
-        without(*RUN, "parent", "job"),
-        without(*RUN, "nominalTime", "nominalStartTime"),
-        without(*IN, "name"),
-        without(*IN, "facets"),
-        without(*OUT, "facets", "dataSource"),
-        without(*OUT, "facets", "columnLineage", "fields"),
-        without(*OUT, "facets", "schema", "fields", 0, "name"),
-        without(*OUT, "facets", "symlinks", "identifiers", 0, "type"),
-        setting("eventType", to="DONE"),
-        setting("eventType", to="complete"),
-        setting("eventTime", to="2026-11-22"),
-        setting("eventTime", to="2026-11-22T06:00:00"),
-        setting("eventTime", to="2026-11-22T06:00:00+01:00"),
-        setting("eventTime", to="yesterday"),
-        setting("producer", to="no address"),
-        setting("schemaURL", to="https://openlineage.io/spec/1-0-0/OpenLineage.json#/$defs/RunEvent"),
-        setting("run", "runId", to="zz"),
-        setting("run", "runId", to=None),
-        setting("extra", to=1),
-        setting("inputs", to=None),
-        setting("inputs", to={}),
-        setting("job", "name", to=""),
-        setting("job", "name", to="2024"),
-        setting("job", "name", to="j" * 256),
-        setting("job", "namespace", to="prod:eu"),
-        setting(*RUN, "unheardOf", to=STRAY),
-        setting(*RUN, "sql", to=STRAY),
-        setting(*JOB, "nominalTime", to=STRAY),
-        setting(*RUN, "nominalTime", "nominalStartTime", to="soon"),
-        setting(*RUN, "nominalTime", "nominalEndTime", to=None),
-        setting(*RUN, "nominalTime", "_schemaURL", to="https://openlineage.io/spec/facets/1-0-0/X.json"),
-        setting(*RUN, "parent", "run", "runId", to="7"),
-        setting(*RUN, "parent", "root", "run", "runId", to="7"),
-        setting(*RUN, "externalQuery", "externalQueryId", to=4711),
-        setting(*RUN, "tags", "tags", 0, "value", to=True),
-        setting(*RUN, "extractionError", "totalTasks", to="1"),
-        setting(*RUN, "errorMessage", to=STRAY | {"message": "x", "programmingLanguage": "SQL"}),
-        setting(*RUN, own.PLATFORM, "state", to="done"),
-        setting(*RUN, own.PLATFORM, "link", to="no address"),
-        setting(*RUN, own.PLATFORM, "unheardOf", to=1),
-        setting(*RUN, own.PLATFORM, "stages", 0, "startedAt", to="soon"),
-        without(*RUN, own.PLATFORM, "state"),
-        without(*RUN, own.PLATFORM, "source"),
-        setting(*RUN, own.OBSERVED, to=STRAY | {"ended": {"after": "2026-11-22T06:00:00Z"}}),
-        setting(*IN, "namespace", to=""),
-        setting(*IN, "name", to="n" * 256),
-        setting(*IN, "outputFacets", to={}),
-        setting(*IN, "inputFacets", to={}),
-        setting(*OUT, "outputFacets", "outputStatistics", "rowCount", to="12"),
-        setting(*OUT, "outputFacets", "outputStatistics", "rowCount", to=1.5),
-        setting(*OUT, "outputFacets", "inputStatistics", to=STRAY),
-        setting(*OUT, "facets", "dataSource", "uri", to="no address"),
-        setting(*OUT, "facets", "lifecycleStateChange", "lifecycleStateChange", to="UPSERT"),
-        setting(*OUT, "facets", "schema", "fields", to={}),
-        setting(*OUT, "facets", own.RESOLVED, "count", to=0),
-        setting(*OUT, "facets", own.RESOLVED, "names", to=["x"] * 101),
-        setting(*OUT, "facets", "symlinks", "identifiers", 0, to={"type": "TABLE"}),
-        setting(*SOURCE, "name", to="raw/other"),
-        setting(*SOURCE, "field", to="not a column"),
-        setting(*SOURCE, "transformations", 0, "type", to="MAYBE"),
-        setting(*SOURCE, "transformations", 0, "subtype", to="FILTER"),
-        setting(*LINEAGE, "fields", "stranger", to={"inputFields": []}),
-        lambda event: event["inputs"].append(deepcopy(event["inputs"][0])),
-        lambda event: event["outputs"][0]["facets"]["symlinks"]["identifiers"].append(
-            {"namespace": event["outputs"][0]["namespace"], "name": event["outputs"][0]["name"], "type": "TABLE"}
-        ),
-    ],
-)
+SHAPE: list[Change] = [
+    without("eventType"),
+    without("eventTime"),
+    without("producer"),
+    without("schemaURL"),
+    without("run"),
+    without("run", "runId"),
+    without("job", "namespace"),
+    without("job", "name"),
+    without(*JOB, "jobType"),
+    without(*JOB, "jobType", "integration"),
+    without(*JOB, "sql", "query"),
+    without(*JOB, "sql", "_producer"),
+    without(*RUN, "parent", "run", "runId"),
+    without(*RUN, "parent", "job"),
+    without(*RUN, "nominalTime", "nominalStartTime"),
+    without(*IN, "name"),
+    without(*IN, "facets"),
+    without(*OUT, "facets", "dataSource"),
+    without(*OUT, "facets", "columnLineage", "fields"),
+    without(*OUT, "facets", "schema", "fields", 0, "name"),
+    without(*OUT, "facets", "symlinks", "identifiers", 0, "type"),
+    setting("eventType", to="DONE"),
+    setting("eventType", to="complete"),
+    setting("eventTime", to="2026-11-22"),
+    setting("eventTime", to="2026-11-22T06:00:00"),
+    setting("eventTime", to="yesterday"),
+    setting("producer", to="no address"),
+    setting("schemaURL", to="https://openlineage.io/spec/1-0-0/OpenLineage.json#/$defs/RunEvent"),
+    setting("run", "runId", to="zz"),
+    setting("run", "runId", to=None),
+    setting("extra", to=1),
+    setting("inputs", to=None),
+    setting("inputs", to={}),
+    setting("job", "name", to=""),
+    setting("job", "name", to="2024"),
+    setting("job", "name", to="j" * 256),
+    setting(*RUN, "nominalTime", "nominalStartTime", to="soon"),
+    setting(*RUN, "nominalTime", "nominalEndTime", to=None),
+    setting(*RUN, "nominalTime", "_schemaURL", to="https://openlineage.io/spec/facets/1-0-0/X.json"),
+    setting(*RUN, "parent", "run", "runId", to="7"),
+    setting(*RUN, "parent", "root", "run", "runId", to="7"),
+    setting(*RUN, "externalQuery", "externalQueryId", to=4711),
+    setting(*RUN, "tags", "tags", 0, "value", to=True),
+    setting(*RUN, "extractionError", "totalTasks", to="1"),
+    setting(*RUN, "errorMessage", to=STRAY | {"message": "x", "programmingLanguage": "SQL"}),
+    setting(*IN, "namespace", to=""),
+    setting(*IN, "name", to="n" * 256),
+    setting(*IN, "outputFacets", to={}),
+    setting(*OUT, "outputFacets", "outputStatistics", "rowCount", to="12"),
+    setting(*OUT, "outputFacets", "outputStatistics", "rowCount", to=1.5),
+    setting(*OUT, "facets", "dataSource", "uri", to="no address"),
+    setting(*OUT, "facets", "lifecycleStateChange", "lifecycleStateChange", to="UPSERT"),
+    setting(*OUT, "facets", "schema", "fields", to={}),
+    setting(*OUT, "facets", "symlinks", "identifiers", 0, to={"type": "TABLE"}),
+]
+"""What is looked at while the program runs, too."""
+
+MEANING: list[Change] = [
+    without(*RUN, own.PLATFORM),
+    setting("eventTime", to="2026-11-22T06:00:00+01:00"),
+    setting("job", "namespace", to="prod:eu"),
+    setting(*RUN, "unheardOf", to=STRAY),
+    setting(*RUN, "sql", to=STRAY),
+    setting(*JOB, "nominalTime", to=STRAY),
+    setting(*RUN, own.PLATFORM, "state", to="done"),
+    setting(*RUN, own.PLATFORM, "link", to="no address"),
+    setting(*RUN, own.PLATFORM, "unheardOf", to=1),
+    setting(*RUN, own.PLATFORM, "stages", 0, "startedAt", to="soon"),
+    without(*RUN, own.PLATFORM, "state"),
+    without(*RUN, own.PLATFORM, "source"),
+    setting(*RUN, own.OBSERVED, to=STRAY | {"ended": {"after": "2026-11-22T06:00:00Z"}}),
+    setting(*IN, "inputFacets", to={}),
+    setting(*OUT, "outputFacets", "inputStatistics", to=STRAY),
+    setting(*OUT, "facets", own.RESOLVED, "count", to=0),
+    setting(*OUT, "facets", own.RESOLVED, "names", to=["x"] * 101),
+    setting(*SOURCE, "name", to="raw/other"),
+    setting(*SOURCE, "field", to="not a column"),
+    setting(*SOURCE, "transformations", 0, "type", to="MAYBE"),
+    setting(*SOURCE, "transformations", 0, "subtype", to="FILTER"),
+    setting(*LINEAGE, "fields", "stranger", to={"inputFields": []}),
+    lambda event: event["inputs"].append(deepcopy(event["inputs"][0])),
+    lambda event: event["outputs"][0]["facets"]["symlinks"]["identifiers"].append(
+        {"namespace": event["outputs"][0]["namespace"], "name": event["outputs"][0]["name"], "type": "TABLE"}
+    ),
+]
+"""What only the tests look at: our own facets, which are made in one place, and what fits together."""
+
+
+@pytest.mark.parametrize("change", [*SHAPE, *MEANING])
 def test_a_broken_event_is_found(change: Change) -> None:
     event = good()
     change(event)
     assert openlineage.faults(event)
     assert openlineage.all_faults([orjson.dumps(event)], may_be_open=True)
+
+
+@pytest.mark.parametrize("change", SHAPE)
+def test_a_broken_shape_is_found_at_run_time(change: Change) -> None:
+    event = good()
+    change(event)
+    assert (shape.fault(orjson.dumps(event)) or "").startswith("not a valid OpenLineage event: ")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"null", b"[]", b'"x"', b"{}"])
+def test_what_is_no_event_at_all_is_found_at_run_time(body: bytes) -> None:
+    assert shape.fault(body)
+
+
+def test_many_faults_are_told_shortly() -> None:
+    told = shape.fault(b'{"run":{"a":1},"job":{},"inputs":[{}],"outputs":[{}]}') or ""
+    assert "eventTime: Field required" in told
+    assert told.endswith(" more")
+    assert len(told) < 300
+
+
+@settings(deadline=None)
+@given(models.runs())
+def test_what_the_tests_let_pass_the_program_lets_pass(given_: tuple[Run, Transition]) -> None:
+    assert shape.fault(MAKER.event(*given_)) is None
+
+
+def test_facets_of_others_are_let_pass() -> None:
+    event = good()
+    event["run"]["facets"]["acme_unheardOf"] = {**STRAY, "anything": [1, None]}
+    assert shape.fault(orjson.dumps(event)) is None
+    event["run"]["facets"]["acme_unheardOf"] = {"anything": 1}
+    assert "acme_unheardOf" in (shape.fault(orjson.dumps(event)) or "")
 
 
 @pytest.mark.parametrize(
