@@ -15,6 +15,7 @@ from tests.unit.ledger.ledgers import (
     COMPLETE,
     HOUR,
     NOW,
+    RUNNING,
     SECOND,
     START,
     Ledger,
@@ -108,6 +109,7 @@ ROUND: dict[str, Callable[[Ledger], object]] = {
     "requests": lambda ledger: requests.claim(ledger.conn, ledger.lease, 10),
     "lease": lambda ledger: leases.renew(ledger.conn, ledger.lease, 1000),
     "sinks": lambda ledger: reading.sinks(ledger.conn),
+    "watched": lambda ledger: reading.watched(ledger.conn, ledger.source),
     "expire events": lambda ledger: upkeep.expire_events(ledger.conn, 0, NOW + HOUR),
     "expire runs": lambda ledger: upkeep.expire_runs(ledger.conn, 0, {ledger.source: NOW + HOUR}),
     "pull in": lambda ledger: upkeep.pull_in(ledger.conn, NOW, NOW + HOUR),
@@ -138,6 +140,15 @@ def test_open_runs_are_counted_from_their_index_alone(busy: Ledger) -> None:
     steps = [step(plan) for plan in plans]
     assert sum("USING COVERING INDEX run_open" in step for step in steps) == 2
     assert walks(plans) == [plan for plan in plans if "USING COVERING INDEX run_open" in plan]
+
+
+def test_the_run_that_waits_longest_is_looked_for_among_those_that_wait(busy: Ledger) -> None:
+    busy.happen("waits", START, RUNNING)
+    with watched(busy) as plans:
+        assert reading.sources(busy.conn)[0].waiting_since == busy.now
+    searches = [step(plan) for plan in plans if "min(run.last_event_time)" in plan]
+    assert [search.partition(" (")[0] for search in searches] == ["SEARCH run USING INDEX run_open"]
+    assert "state=?" in searches[0]
 
 
 @pytest.mark.parametrize("source", [None, 1])

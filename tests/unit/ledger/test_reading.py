@@ -14,6 +14,7 @@ from tests.unit.ledger.ledgers import (
     HOUR,
     NOW,
     OTHER,
+    RUNNING,
     SECOND,
     START,
     T0,
@@ -56,6 +57,41 @@ def test_a_source_shows_its_open_runs(ledger: Ledger) -> None:
     assert (idle.name, idle.open, idle.pending, idle.polled_at) == ("idle", {}, 0, None)
     assert source.open == {RunState.QUEUED: 1, RunState.RUNNING: 2, RunState.UNKNOWN: 1}
     assert (source.abandoned, source.pending, source.polled_at) == (1, 5, NOW)
+
+
+def test_what_is_watched_is_counted_by_state(ledger: Ledger) -> None:
+    other = registry.sync_sources(ledger.conn, ["another"], NOW)["another"]
+    ledger.happen("q", OTHER)
+    ledger.happen("r", START)
+    ledger.happen("s", START)
+    ledger.happen("w", START, RUNNING)
+    ledger.happen("ended", START, COMPLETE)
+    ledger.commit(RunChange(a_run("gone", RunState.UNKNOWN, abandoned_at=T0)))
+    ledger.commit(RunChange(a_run("enriched", RunState.FAILED, started_at=T0)))
+    expected = {RunState.QUEUED: 1, RunState.RUNNING: 2, RunState.WAITING: 1}
+    assert reading.watched(ledger.conn, ledger.source) == expected
+    assert reading.watched(ledger.conn, other) == {}
+
+
+def test_the_run_that_waits_longest_for_a_person(ledger: Ledger) -> None:
+    def since() -> int | None:
+        [row] = reading.sources(ledger.conn)
+        return row.waiting_since
+
+    ledger.happen("runs", START)
+    assert since() is None
+    ledger.now += HOUR
+    ledger.happen("first", START, RUNNING)
+    ledger.now += HOUR
+    ledger.happen("second", START, RUNNING)
+    assert since() == NOW + HOUR
+    ledger.happen("first", COMPLETE)
+    assert since() == NOW + 2 * HOUR
+    waiting = a_run("gone", RunState.WAITING, last_event_at=T0, started_at=T0, abandoned_at=T0)
+    ledger.commit(RunChange(waiting))
+    assert since() == NOW + 2 * HOUR, "it is not watched any more"
+    ledger.happen("second", COMPLETE)
+    assert since() is None
 
 
 def test_runs_are_listed_newest_first_and_by_choice(ledger: Ledger) -> None:

@@ -70,14 +70,14 @@ def killed_template(template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     path = tmp_path_factory.mktemp("killed") / "ledger.db"
     shutil.copy(template, path)
     code = (
-        "import asyncio, sys, pathlib, os, signal; from tests.unit.ledger import test_damage as t\n"
+        "import asyncio, sys, pathlib, os, signal; from tests.crash import test_ledger_damage as t\n"
         "async def main():\n"
         "    store = t.open_store(pathlib.Path(sys.argv[1]))\n"
         "    await t.fill(store, first=60)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "asyncio.run(main())"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False, cwd=Path(__file__).parents[3])
+    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False, cwd=Path(__file__).parents[2])
     assert done.returncode == -signal.SIGKILL
     assert wal(path).stat().st_size > 0
     return path
