@@ -43,6 +43,19 @@ class RequestReport:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What it takes to watch the `runs` that are open: requests a minute `needed` and `allowed` (None: no limit of our
+    own), and the `interval` in seconds at which they can be looked at.
+    """
+
+    source: str
+    runs: int
+    needed: float
+    allowed: int | None
+    interval: float
+
+
+@dataclass(frozen=True, slots=True)
 class EventReport:
     """One event was committed. `seconds` is the run's duration, on terminal events only."""
 
@@ -87,6 +100,7 @@ class Observer(Protocol):
 
     def polled(self, report: PollReport) -> None: ...
     def requested(self, report: RequestReport) -> None: ...
+    def planned(self, report: LoadReport) -> None: ...
     def committed(self, report: EventReport) -> None: ...
     def skipped(self, report: SkipReport) -> None: ...
     def lease(self, report: LeaseReport) -> None: ...

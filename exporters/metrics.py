@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 from collector import __version__
 from collector.logs import fields
 from collector.model import EventKind, SkipKind
-from collector.reports import EventReport, LeaseReport, PollReport, PollResult, RequestReport, SkipReport
+from collector.reports import EventReport, LeaseReport, LoadReport, PollReport, PollResult, RequestReport, SkipReport
 from exporters.reports import CircuitReport, RecheckReport, SendReport, SendResult
 from exporters.snapshot import OUTCOMES, Snapshot, families
 
@@ -68,6 +68,24 @@ class Metrics:
         self._remaining = Gauge(
             "lineage_source_rate_limit_remaining",
             "Requests left in the platform's quota, as it last said.",
+            ["source"],
+            registry=registry,
+        )
+        self._needed = Gauge(
+            "lineage_source_requests_needed_per_minute",
+            "Requests that it takes to watch the open runs at the wished interval.",
+            ["source"],
+            registry=registry,
+        )
+        self._allowed = Gauge(
+            "lineage_source_requests_allowed_per_minute",
+            "The limit of requests that was set for a source.",
+            ["source"],
+            registry=registry,
+        )
+        self._reachable = Gauge(
+            "lineage_source_interval_reachable_seconds",
+            "From one look at a run to the next, as the limit of requests allows it.",
             ["source"],
             registry=registry,
         )
@@ -157,6 +175,12 @@ class Metrics:
         self._requests.labels(report.source, _code_class(report.status)).inc()
         if report.remaining is not None:
             self._remaining.labels(report.source).set(report.remaining)
+
+    def planned(self, report: LoadReport) -> None:
+        self._needed.labels(report.source).set(report.needed)
+        self._reachable.labels(report.source).set(report.interval)
+        if report.allowed is not None:
+            self._allowed.labels(report.source).set(report.allowed)
 
     def committed(self, report: EventReport) -> None:
         self._events.labels(report.source, report.kind.value).inc()

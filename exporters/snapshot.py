@@ -29,7 +29,8 @@ class JobState:
 @dataclass(frozen=True, slots=True)
 class SourceState:
     """`active` counts the open runs that are watched, `abandoned` those that are watched no longer, `waiting` those that
-    wait for a person. `succeeded_at` in epoch seconds, None before the first success.
+    wait for a person, the first of them since `waiting_since`. Times in epoch seconds: `succeeded_at` is None before the
+    first success.
     """
 
     source: str
@@ -38,6 +39,7 @@ class SourceState:
     abandoned: int
     succeeded_at: float | None
     jobs_left_out: int = 0
+    waiting_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Snapshot:
 
 def families(snapshot: Snapshot) -> Iterable[Metric]:
     yield from _of_jobs(snapshot.jobs)
-    yield from _of_sources(snapshot.sources)
+    yield from _of_sources(snapshot.sources, snapshot.at)
     yield from _of_sinks(snapshot.sinks, snapshot.at)
     yield GaugeMetricFamily("lineage_ledger_bytes", "Size of the ledger.", value=snapshot.ledger_bytes)
     yield GaugeMetricFamily("lineage_ledger_limit_bytes", "Size at which polling pauses.", value=snapshot.ledger_limit)
@@ -93,20 +95,24 @@ def _of_jobs(jobs: Sequence[JobState]) -> Iterable[Metric]:
     return state, duration, start, end, info, runs
 
 
-def _of_sources(sources: Sequence[SourceState]) -> Iterable[Metric]:
+def _of_sources(sources: Sequence[SourceState], at: float) -> Iterable[Metric]:
     active = _gauge("lineage_runs_active", "Runs under watch that have not ended.", "source")
     waiting = _gauge("lineage_runs_waiting", "Runs that wait for a person.", "source")
+    oldest = _gauge(
+        "lineage_run_waiting_oldest_seconds", "How long the first of them has waited for a person.", "source"
+    )
     abandoned = _gauge("lineage_runs_abandoned", "Runs that have not ended and are watched no longer.", "source")
     success = _gauge("lineage_poll_last_success_timestamp_seconds", "When a poll last went well.", "source")
     left_out = _gauge("lineage_jobs_left_out", "Jobs without series of their own, as there are too many.", "source")
     for each in sources:
         active.add_metric([each.source], each.active)
         waiting.add_metric([each.source], each.waiting)
+        oldest.add_metric([each.source], _seconds_since(each.waiting_since, at))
         abandoned.add_metric([each.source], each.abandoned)
         left_out.add_metric([each.source], each.jobs_left_out)
         if each.succeeded_at is not None:
             success.add_metric([each.source], each.succeeded_at)
-    return active, waiting, abandoned, success, left_out
+    return active, waiting, oldest, abandoned, success, left_out
 
 
 def _of_sinks(backlog: Sequence[SinkBacklog], at: float) -> Iterable[Metric]:
@@ -116,8 +122,12 @@ def _of_sinks(backlog: Sequence[SinkBacklog], at: float) -> Iterable[Metric]:
     for each in backlog:
         pending.add_metric([each.sink], each.pending)
         parked.add_metric([each.sink], each.parked)
-        oldest.add_metric([each.sink], 0.0 if each.oldest_since is None else max(0.0, at - each.oldest_since))
+        oldest.add_metric([each.sink], _seconds_since(each.oldest_since, at))
     return pending, parked, oldest
+
+
+def _seconds_since(begun: float | None, at: float) -> float:
+    return 0.0 if begun is None else max(0.0, at - begun)
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:

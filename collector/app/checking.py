@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,13 @@ from typing import Any
 from collector.app import building, loading
 from collector.app.showing import show
 from collector.clock import Clock, SystemClock
+from collector.errors import LedgerError
+from collector.ledger import reading
+from collector.ledger.store import Store
 from collector.logs import set_up
+from collector.model import RunState
+from collector.platforms.base import Finding, Planning, Platform
+from collector.platforms.planning import finding
 from config.advice import advice
 from config.settings import Settings
 
@@ -45,13 +51,34 @@ def _of_configuration(config: Path, settings: Settings) -> list[Row]:
 
 async def _all(settings: Settings, clock: Clock) -> list[Row]:
     parts: list[tuple[str, Check, Close]] = []
+    watched = await _watched(settings)
     for source in settings.sources:
         platform = building.platform(source, clock, lambda _: None)
-        parts.append((f"source {source.name}", platform.check, platform.close))
+        check = partial(_of_source, platform, watched.get(source.name, {}))
+        parts.append((f"source {source.name}", check, platform.close))
     for each in settings.sinks:
         sink = building.sink(each, clock)
         parts.append((f"sink {each.name}", sink.check, partial(sink.close, 5.0)))
     return [row for rows in await asyncio.gather(*(_one(*part) for part in parts)) for row in rows]
+
+
+async def _watched(settings: Settings) -> dict[str, Mapping[RunState, int]]:
+    """Open runs of each source, as the ledger has them; nothing where it cannot be read, as before the first start."""
+    try:
+        store = await asyncio.to_thread(Store.open_readonly, settings.ledger.path)
+    except LedgerError:
+        return {}
+    try:
+        return {row.name: await store.read(reading.watched, row.id) for row in await store.read(reading.sources)}
+    finally:
+        await store.close()
+
+
+async def _of_source(platform: Platform, watched: Mapping[RunState, int]) -> list[Finding]:
+    """What the platform finds, and whether its limit allows to watch what there is."""
+    found = await platform.check()
+    load = platform.load(watched) if isinstance(platform, Planning) else None
+    return [*found, finding(load)] if load is not None else found
 
 
 async def _one(part: str, check: Check, close: Close) -> list[Row]:

@@ -47,6 +47,7 @@ def _of_source(row: SourceRow, left_out: int) -> SourceState:
         source=row.name,
         active=row.active,
         waiting=row.open.get(RunState.WAITING, 0),
+        waiting_since=_seconds(row.waiting_since),
         abandoned=row.abandoned,
         succeeded_at=_seconds(row.polled_at),
         jobs_left_out=left_out,

@@ -32,7 +32,9 @@ class SinkRow:
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """`open` counts the runs without a terminal event by state, `abandoned` those of them no longer watched."""
+    """`open` counts the runs without a terminal event by state, `abandoned` those of them no longer watched.
+    `waiting_since` is when the run began to wait that waits longest for a person, None when none waits.
+    """
 
     id: int
     name: str
@@ -40,6 +42,7 @@ class SourceRow:
     hinted_at: int | None
     open: Mapping[RunState, int]
     abandoned: int
+    waiting_since: int | None
     pending: int
     parked: int
 
@@ -139,6 +142,7 @@ def sources(conn: Connection) -> list[SourceRow]:
             hinted_at=hinted_at,
             open=states.get(number, {}),
             abandoned=abandoned.get(number, 0),
+            waiting_since=_waiting_since(conn, number) if RunState.WAITING in states.get(number, {}) else None,
             pending=counts.get(number, _NOTHING)[0],
             parked=counts.get(number, _NOTHING)[1],
         )
@@ -183,6 +187,23 @@ def _open_states(conn: Connection) -> dict[int, dict[RunState, int]]:
     for source_id, state, count in conn.execute(counts.group_by(run.c.source_id, run.c.state)):
         found[source_id][RunState(state)] = count
     return found
+
+
+def _waiting_since(conn: Connection, source_id: int) -> int | None:
+    """The last event of a run that waits is the one that said so."""
+    run = schema.run
+    waits = run.c.source_id == source_id, run.c.state == RunState.WAITING, run.c.abandoned_at.is_(None)
+    return conn.scalar(select(func.min(run.c.last_event_time)).where(*waits, run.c.ended_at.is_(None)))
+
+
+def watched(conn: Connection, source_id: int) -> dict[RunState, int]:
+    """Open runs of a source that are watched, by state; those that ended and wait for their enrichment are not."""
+    run = schema.run
+    counts = select(run.c.state, func.count()).where(
+        run.c.source_id == source_id, run.c.ended_at.is_(None), run.c.abandoned_at.is_(None)
+    )
+    found = {RunState(state): count for state, count in conn.execute(counts.group_by(run.c.state))}
+    return {state: count for state, count in found.items() if not state.terminal}
 
 
 def _abandoned(conn: Connection) -> dict[int, int]:

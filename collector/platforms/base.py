@@ -6,12 +6,12 @@ Adding a platform is one module with a `create` function and one entry point in 
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from collector.clock import Clock
 from collector.errors import SourceError
 from collector.http import HttpClient
-from collector.model import Enrichment, Observation, Poll, Run
+from collector.model import Enrichment, Observation, Poll, Run, RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,39 @@ class Context:
     http: HttpClient
     clock: Clock
     random: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What it costs to watch so many runs.
+
+    One round of `interval` seconds, as wished for by `setting` of the configuration (None: not to be set), takes
+    `pages` of lists and `reads` of single runs; the end of a run takes `each_end` requests more. `allowed` are our own
+    limit's requests a minute, None without one. `note` says what people should know about these numbers.
+    """
+
+    runs: int
+    pages: float
+    reads: float
+    interval: float
+    allowed: int | None
+    setting: str | None = "poll_interval"
+    each_end: int = 0
+    note: str | None = None
+
+    @property
+    def needed(self) -> float:
+        """Requests a minute in the steady state, without the ends of runs."""
+        return (self.pages + self.reads) * 60 / self.interval
+
+    @property
+    def is_reachable(self) -> bool:
+        return self.allowed is None or self.needed <= self.allowed
+
+    @property
+    def reachable(self) -> float:
+        """The interval that the limit allows, in seconds: the wish itself where it does."""
+        return self.interval if self.allowed is None else self.interval * max(1.0, self.needed / self.allowed)
 
 
 class Platform(Protocol):
@@ -87,6 +120,15 @@ class Platform(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Planning(Protocol):
+    """What a platform has that can tell its load: it is logged, exported and part of `check`."""
+
+    def load(self, watched: Mapping[RunState, int]) -> Load | None:
+        """For so many open runs by state; None while it is not known yet what they cost. Asks nobody."""
+        ...
 
 
 Create = Callable[[Any, Context], Platform]

@@ -21,6 +21,7 @@ from collector.polling.asked import Asked
 from collector.polling.commits import Committed, Writer
 from collector.polling.decide import Policy
 from collector.polling.enriching import Enricher
+from collector.polling.planning import Planner
 from collector.polling.schedule import Rhythm, next_wait, result_of
 from collector.reports import LeaseReport, Observer, PollReport, PollResult, SkipReport, SourceStatus
 
@@ -63,6 +64,7 @@ class SourcePoller:
         self._wake = asyncio.Event()
         self._writer = Writer(name, source_id, self._held, maker, policy)
         self._enricher = Enricher(platform, self._writer, store, clock, self._tell)
+        self._planner = Planner(name, source_id, platform, store, clock, observer)
         self._asked = Asked(platform, store, clock, self._held, self._watch, self.nudge)
         self.status = SourceStatus(name, kind)
         self.expected_by = clock.monotonic() + STUCK_AFTER
@@ -123,7 +125,9 @@ class SourcePoller:
         else:
             try:
                 async with asyncio.timeout(self._rhythm.deadline.total_seconds()):
+                    await self._planner.tell()
                     await self._poll()
+                    await self._planner.tell()
             except LedgerCorrupt:
                 raise
             except (SourceError, TimeoutError, LedgerError) as error:

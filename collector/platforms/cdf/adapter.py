@@ -4,17 +4,17 @@ import logging
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from math import ceil
 
 from collector.clock import from_ms, to_ms
 from collector.errors import BadAnswer, NotFound, SourceError, TriggerError, Unavailable
 from collector.lineage.sql import SqlLineage
 from collector.lineage.sql_worker import SqlWorker
 from collector.logs import fields
-from collector.model import Enrichment, Facts, Observation, Poll, Run, Skip, SkipKind
-from collector.platforms.base import Context, Finding
+from collector.model import Enrichment, Facts, Observation, Poll, Run, RunState, Skip, SkipKind
+from collector.platforms.base import Context, Finding, Load
 from collector.platforms.cdf.api import MOST_IDS, Api, Garbled, Page, Refused
 from collector.platforms.cdf.auth import Tokens
-from collector.platforms.cdf.budget import Budget
 from collector.platforms.cdf.checking import findings
 from collector.platforms.cdf.definitions import Definitions
 from collector.platforms.cdf.lineage import sql_skips
@@ -74,8 +74,6 @@ class CdfPlatform:
         self._quiet_at: int | None = None
         self._ordered = True
         self._silent: set[int] = set()
-        self._budget = Budget(config.requests_per_minute, config.poll_interval, config.workflows)
-        self._reachable: bool | None = None
 
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
         if cursor is None or cursor != self._left_at:
@@ -83,7 +81,6 @@ class CdfPlatform:
         if (mark := read_mark(cursor)) is not None:
             self._names.learn(mark.names)
         jobs = [run for run in tracked if not is_workflow(run)]
-        self._tell_load(len(jobs))
         open_jobs: set[int] = set()
         for start in range(0, len(jobs), MOST_IDS):
             page, still_open = await self._track(jobs[start : start + MOST_IDS])
@@ -127,10 +124,20 @@ class CdfPlatform:
         return await self._one(row)
 
     async def check(self) -> list[Finding]:
-        found = await findings(self._api, self._tokens, self._config, to_ms(self._clock.now()))
-        reachable, seconds = self._budget.is_reachable(0), self._budget.shortest_interval(0)
-        remedy = None if reachable else f"set poll_interval to {seconds:.0f}s or longer, or raise requests_per_minute"
-        return [*found, Finding("budget", ok=reachable, detail=self._budget.words(), remedy=remedy)]
+        return await findings(self._api, self._tokens, self._config, to_ms(self._clock.now()))
+
+    def load(self, watched: Mapping[RunState, int]) -> Load:
+        """One page of the list, one request for 1,000 open runs, one for workflow executions; metrics at the end."""
+        runs, config = sum(watched.values()), self._config
+        return Load(
+            runs=runs,
+            pages=1 + max(1, ceil(runs / MOST_IDS)) + config.workflows,
+            reads=0,
+            interval=config.poll_interval.total_seconds(),
+            allowed=config.requests_per_minute,
+            each_end=1,
+            note=f"one page tells of {MOST_IDS:,} open runs",
+        )
 
     async def close(self) -> None:
         self._sql.close()
@@ -289,24 +296,6 @@ class CdfPlatform:
         if seen.state.terminal and seen.settled:
             self._workflows.settled(row.id)
         return seen
-
-    def _tell_load(self, open_runs: int) -> None:
-        """At the start and whenever it changes: whether the interval can be kept with so many runs open."""
-        reachable = self._budget.is_reachable(open_runs)
-        if reachable is self._reachable:
-            return
-        self._reachable = reachable
-        told = fields(
-            source=self._context.source,
-            runs=open_runs,
-            requests_per_poll=self._budget.per_poll(open_runs),
-            per_minute=round(self._budget.needed(open_runs), 1),
-            shortest_interval_s=round(self._budget.shortest_interval(open_runs), 1),
-        )
-        if reachable:
-            log.info("poll.load", extra=told)
-        else:
-            log.warning("poll.intervals_unreachable", extra=told)
 
     def _flag_stuck(self, rows: Iterable[JobRow]) -> None:
         """A running job without a sign of life is a lost worker, or a slow one: it stays under watch."""

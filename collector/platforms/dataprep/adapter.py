@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 
 from collector.clock import to_ms
 from collector.errors import NotFound, SourceError
-from collector.model import Enrichment, Observation, Poll, Run
+from collector.model import Enrichment, Observation, Poll, Run, RunState
 from collector.platforms.answers import Forbidden
-from collector.platforms.base import Context, Finding
+from collector.platforms.base import Context, Finding, Load
 from collector.platforms.choosing import Choice
 from collector.platforms.dataprep import cursor as cursors
 from collector.platforms.dataprep import groups, observing, states, triggering, walking
@@ -34,6 +35,8 @@ SWEEP_MS = 300_000
 SWEPT_ONE_BY_ONE = 100
 FIRST_MARGIN_MS = 86_400_000
 """A list by creation shows a run only from its creation on: the first look goes back a day further."""
+PER_END = 4
+"""Requests per run: its stages when it begins; group, inputs and outputs when it ended."""
 FAR_MS = 86_400_000
 """A change so far in the future is no time to go by."""
 
@@ -222,6 +225,21 @@ class DataprepPlatform:
     async def check(self) -> list[Finding]:
         self._deployment.suspect()
         return await findings(self._api, self._deployment, self._settings)
+
+    def load(self, watched: Mapping[RunState, int]) -> Load | None:
+        """What the level takes: a list for all runs, or a request for each."""
+        level, settings, runs = self._deployment.known_level, self._settings, sum(watched.values())
+        if level is None:
+            return None
+        limit, interval = settings.requests_per_minute, settings.poll_interval.total_seconds()
+        if level is Level.L0:
+            every = observing.GROWN_EVERY.total_seconds()
+            note = "this edition lists no runs, so each is read by itself, young ones more often"
+            return Load(runs, 0, runs, every, limit, setting=None, each_end=PER_END, note=note)
+        swept = len(states.IN_FLIGHT) * interval / (SWEEP_MS / 1000) if level is Level.L2 else 0.0
+        pages = swept + max(1, ceil(runs / walking.PAGE) if level is Level.L1 else 1)
+        reads = 2 * watched.get(RunState.RUNNING, 0) if settings.stages == "runs" else 0
+        return Load(runs, pages, reads, interval, limit, each_end=PER_END, note=f"level {level.value}")
 
     async def close(self) -> None:
         await self._context.http.close()

@@ -7,10 +7,6 @@ from collector.platforms.dataprep.api import Api
 from collector.platforms.dataprep.levels import Deployment, Level, Optional
 from config.sources import DataprepSource
 
-PER_RUN = 4
-"""Requests per run: its stages when it begins; group, inputs and outputs when it ended."""
-PER_POLL = {Level.L2: 1, Level.L1: 1, Level.L0: 0}
-
 _OPTIONAL = {
     Optional.INPUTS: "inputs of runs (else by definition)",
     Optional.OUTPUTS: "outputs of runs (else by definition)",
@@ -40,7 +36,6 @@ async def findings(api: Api, deployment: Deployment, settings: DataprepSource) -
         Finding(where, ok=True, detail="the token is accepted"),
         Finding(f"level {level.value}", ok=True, detail=level.meaning, remedy=_remedy(level)),
         Finding("details", ok=True, detail=f"here: {', '.join(has) or 'none'}; not here: {', '.join(lacks) or 'none'}"),
-        budget(level, settings),
     ]
 
 
@@ -48,18 +43,3 @@ def _remedy(level: Level) -> str | None:
     if level is not Level.L0:
         return None
     return "Start runs with `trigger`, or hand in their numbers with `watch`: this edition lists no runs."
-
-
-def budget(level: Level, settings: DataprepSource) -> Finding:
-    """What the limit of requests allows: runs an hour where they are listed, runs at a time where they are not."""
-    if settings.requests_per_minute is None:
-        return Finding("budget", ok=True, detail="no limit of our own; the platform's answers decide")
-    polls = 60 / settings.poll_interval.total_seconds()
-    left = settings.requests_per_minute - PER_POLL[level] * polls
-    if level is Level.L0:
-        detail = f"{settings.requests_per_minute} requests a minute read up to {left:.0f} runs once a minute"
-        return Finding("budget", ok=True, detail=detail)
-    an_hour = max(0.0, left) * 60 / PER_RUN
-    detail = f"{settings.requests_per_minute} requests a minute: {polls:.1f} for polls, the rest for about {an_hour:.0f} runs an hour"
-    remedy = None if an_hour >= 1 else "Raise requests_per_minute or poll_interval: polls alone use up the limit."
-    return Finding("budget", ok=an_hour >= 1, detail=detail, remedy=remedy)

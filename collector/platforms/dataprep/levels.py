@@ -112,6 +112,11 @@ class Deployment:
             self._told = level
         return level
 
+    @property
+    def known_level(self) -> Level | None:
+        """The level as last found, without asking."""
+        return self._told
+
     def suspect(self) -> None:
         """An optional path answered 404: look again before the next use."""
         self._level = None

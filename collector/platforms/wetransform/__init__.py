@@ -1,6 +1,5 @@
 """wetransform: a service that maps files of customers into target formats. Its API reads one run at a time."""
 
-from math import inf
 from typing import TYPE_CHECKING
 
 from collector.model import RunState
@@ -13,7 +12,7 @@ from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.discovery import Discovery
 from collector.platforms.wetransform.lineage import Definition, Place, job
 from collector.platforms.wetransform.runs import Meaning, Runs
-from collector.platforms.wetransform.schedule import Budget, Intervals
+from collector.platforms.wetransform.schedule import Intervals
 from collector.platforms.wetransform.steps import STATES, table
 from collector.platforms.wetransform.tracking import Tracker
 
@@ -56,7 +55,8 @@ def create(config: "WetransformSource", context: Context) -> Wetransform:
         tracker=tracker,
         discovery=_discovery(config, api, definitions, place, context) if config.discover else None,
         customer=config.customer,
-        budget=Budget(intervals, per_minute or inf),
+        intervals=intervals,
+        per_minute=per_minute,
     )
 
 

@@ -5,10 +5,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError
-from collector.logs import fields
 from collector.model import Enrichment, Facts, Observation, Poll, Run, RunState
 from collector.platforms.answers import Forbidden
-from collector.platforms.base import Finding, tried
+from collector.platforms.base import Finding, Load, tried
 from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.discovery import Discovery
@@ -16,7 +15,7 @@ from collector.platforms.wetransform.envelope import uuid
 from collector.platforms.wetransform.lineage import Definition, Place, described, job
 from collector.platforms.wetransform.reading import Automation
 from collector.platforms.wetransform.runs import Runs, Whose
-from collector.platforms.wetransform.schedule import Budget
+from collector.platforms.wetransform.schedule import Intervals
 from collector.platforms.wetransform.starting import customer_of, start, transformation_key
 from collector.platforms.wetransform.tracking import Tracker
 
@@ -25,7 +24,7 @@ log = logging.getLogger("lineage.wetransform")
 
 class Wetransform:
     """Satisfies `collector.platforms.base.Platform`. `customer` is the source's own `X-Customer`; `discovery` is None
-    where runs that others started are not wanted; `budget` says what watching so many runs would cost.
+    where runs that others started are not wanted; `intervals` are wished for under `per_minute` requests (None: no limit).
     """
 
     def __init__(
@@ -39,15 +38,14 @@ class Wetransform:
         tracker: Tracker,
         discovery: Discovery | None,
         customer: str | None,
-        budget: Budget,
+        intervals: Intervals,
+        per_minute: int | None,
     ) -> None:
         self._source, self._api, self._place, self._definitions = source, api, place, definitions
         self._runs, self._tracker, self._discovery = runs, tracker, discovery
-        self._customer, self.budget = customer, budget
-        self._has_told_load = False
+        self._customer, self._intervals, self._per_minute = customer, intervals, per_minute
 
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
-        self._tell_load(tracked)
         has_page = False
         async for page in self._tracker.pages(tracked):
             has_page = True
@@ -102,11 +100,22 @@ class Wetransform:
         return observation
 
     async def check(self) -> list[Finding]:
-        found = [
+        return [
             await self._tried("greeting", "/hello"),
             await self._tried("list of transformations", "/transformations"),
         ]
-        return [*found, Finding("pace", ok=True, detail=self.budget.words())]
+
+    def load(self, watched: Mapping[RunState, int]) -> Load:
+        """One request reads one run: at the longest interval of runs under way, and the shortest of waiting ones."""
+        runs, waiting = sum(watched.values()), watched.get(RunState.WAITING, 0)
+        interval, limit = self._intervals.active_most.total_seconds(), self._per_minute
+        rarely = self._intervals.waiting.total_seconds()
+        walks = self._discovery.requests_per_minute * interval / 60 if self._discovery is not None else 0.0
+        reads = runs - waiting + waiting * interval / rarely
+        note = limit and (
+            f"enough for {limit * interval / 60:.0f} runs under way or {limit * rarely / 60:.0f} that wait for a person"
+        )
+        return Load(runs, walks, reads, interval, limit, setting="intervals.active_most", note=note or None)
 
     async def close(self) -> None:
         await self._api.close()
@@ -132,19 +141,6 @@ class Wetransform:
     def _note(self, seen: Observation) -> None:
         if self._discovery is not None:
             self._discovery.note(seen)
-
-    def _tell_load(self, tracked: Sequence[Run]) -> None:
-        """Once after a start, when all that is watched is due: whether the wished intervals can be kept."""
-        if self._has_told_load or not tracked:
-            return
-        self._has_told_load = True
-        waiting = sum(run.state is RunState.WAITING for run in tracked)
-        load = self.budget.load(active=len(tracked) - waiting, waiting=waiting)
-        told = fields(source=self._source, runs=load.runs, per_minute=round(load.needed), round_s=round(load.round))
-        if load.is_reachable:
-            log.info("poll.load", extra=told)
-        else:
-            log.warning("poll.intervals_unreachable", extra=told)
 
 
 def _remedy(error: SourceError, *, has_customer: bool) -> str:

@@ -62,6 +62,8 @@ class Discovery:
         self._api, self._definitions, self._place, self._clock = api, definitions, place, clock
         self._customer, self._wanted, self._rate = customer, wanted, rate
         self._next_at: datetime | None = None
+        self.requests_per_minute = 0.0
+        """What the walks cost, known after the first one."""
         self._own: dict[str, Own] = {}
         self._loaded: tuple[str | None, Memory] = (None, Memory())
 
@@ -105,8 +107,8 @@ class Discovery:
                 yield self._compared(page, progress)
             if len(totals) <= 1:
                 break
-        every = timedelta(seconds=progress.pages * _SHARE / self._rate)
-        self._next_at = began + max(_SHORTEST_INTERVAL, every)
+        every = max(_SHORTEST_INTERVAL, timedelta(seconds=progress.pages * _SHARE / self._rate))
+        self._next_at, self.requests_per_minute = began + every, progress.pages * 60 / every.total_seconds()
         after = walked(memory, progress.prints, began, shows_results=progress.shows_results)
         yield Poll(cursor=after.dump())
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import inf
 
 from collector.model import Run, RunState
 
@@ -46,44 +45,3 @@ def _while_waiting(intervals: Intervals, known: Run | None, step: str | None, no
 def retry_after_failures(intervals: Intervals, failures: int) -> timedelta:
     """How long a run is left alone that could not be read `failures` times in a row while others could."""
     return min(intervals.waiting, intervals.active * 2.0 ** min(failures, 16))
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What watching some runs costs: requests a minute, needed and allowed, and seconds to read each run once."""
-
-    runs: int
-    needed: float
-    allowed: float
-    round: float
-
-    @property
-    def is_reachable(self) -> bool:
-        return self.needed <= self.allowed
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The intervals that are wished for and the requests a minute that are allowed (infinite without a limit)."""
-
-    intervals: Intervals
-    per_minute: float
-
-    def load(self, *, active: int, waiting: int) -> Load:
-        """At the longest interval of runs under way and the shortest of waiting ones. One request reads one run."""
-        runs = active + waiting
-        needed = (
-            active * 60 / self.intervals.active_most.total_seconds()
-            + waiting * 60 / self.intervals.waiting.total_seconds()
-        )
-        return Load(runs, needed, self.per_minute, runs * 60 / self.per_minute)
-
-    def words(self) -> str:
-        if self.per_minute == inf:
-            return "no self-limit; one request reads one run"
-        active = self.per_minute * self.intervals.active_most.total_seconds() / 60
-        waiting = self.per_minute * self.intervals.waiting.total_seconds() / 60
-        return (
-            f"one request reads one run: {self.per_minute:.0f} requests a minute are enough for {active:.0f} runs under "
-            f"way or {waiting:.0f} that wait for a person"
-        )

@@ -35,7 +35,7 @@ def test_jobs_sources_and_sinks_as_the_ledger_has_them(ledger: Ledger) -> None:
     ledger.park(ledger.claim("marquez")[0], sink="marquez")
     ledger.drain("file")
     ledger.commit(RunChange(a_run("gone", RunState.UNKNOWN, abandoned_at=T0, job=pumps)), polled_at_ms=NOW)
-    ledger.commit(RunChange(a_run("waits", RunState.WAITING, job=a_job("other"), started_at=T0)))
+    ledger.commit(RunChange(a_run("waits", RunState.WAITING, job=a_job("other"), started_at=T0, last_event_at=T0)))
     shown = snapshot(ledger.conn, CLOCK, ["source"], 10, 20)
     began = NOW / 1000
     assert shown.at == T0.timestamp()
@@ -59,7 +59,9 @@ def test_jobs_sources_and_sinks_as_the_ledger_has_them(ledger: Ledger) -> None:
             {RunState.SUCCEEDED: 0, RunState.FAILED: 1, RunState.CANCELED: 0},
         ),
     ]
-    assert list(shown.sources) == [SourceState("source", active=2, waiting=1, abandoned=1, succeeded_at=began)]
+    assert list(shown.sources) == [
+        SourceState("source", active=2, waiting=1, abandoned=1, succeeded_at=began, waiting_since=began)
+    ]
     assert list(shown.sinks) == [SinkBacklog("file", 0, 0, None), SinkBacklog("marquez", 2, 1, began)]
     assert (shown.ledger_bytes, shown.ledger_limit) == (10, 20)
 

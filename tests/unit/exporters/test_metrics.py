@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from collector.errors import LedgerError
 from collector.model import EventKind, RunState, SkipKind
-from collector.reports import EventReport, LeaseReport, PollReport, PollResult, RequestReport, SkipReport
+from collector.reports import EventReport, LeaseReport, LoadReport, PollReport, PollResult, RequestReport, SkipReport
 from exporters import metrics
 from exporters.metrics import Metrics
 from exporters.reports import CircuitReport, RecheckReport, SendReport, SendResult
@@ -82,6 +82,9 @@ async def test_no_series_is_made_by_reports_that_was_not_there_before() -> None:
     assert {name for name, _ in late} == {
         "lineage_poll_interval_seconds",
         "lineage_source_rate_limit_remaining",
+        "lineage_source_requests_needed_per_minute",
+        "lineage_source_requests_allowed_per_minute",
+        "lineage_source_interval_reachable_seconds",
     }, "values that nobody knows at the start"
 
 
@@ -99,6 +102,7 @@ def report_everything(shown: Metrics) -> None:
         shown.polled(PollReport("plant-a", result, 0.3, NOW, 30.0))
     for status in (None, 200, 201, 304, 400, 401, 403, 404, 429, 500, 503, 999, 100, 0):
         shown.requested(RequestReport("plant-a", status, 0.1, remaining=42))
+    shown.planned(LoadReport("plant-a", runs=7, needed=4.5, allowed=60, interval=30.0))
     for kind in EventKind:
         shown.committed(EventReport("plant-a", kind, "job"))
     for outcome in RunState:
@@ -146,6 +150,21 @@ async def test_answers_that_wake_people_have_a_class_of_their_own(status: int | 
     shown.requested(RequestReport("prep", status, 0.1))
     counted = await series(shown, "lineage_source_requests_total", "source", "code_class")
     assert [key for key, count in counted.items() if count] == [("prep", code_class)]
+
+
+async def test_the_load_of_a_source_is_shown() -> None:
+    shown = made()
+    shown.planned(LoadReport("plant-a", runs=7, needed=4.5, allowed=60, interval=30.0))
+    shown.planned(LoadReport("prep", runs=900, needed=900.0, allowed=None, interval=60.0))
+    assert await series(shown, "lineage_source_requests_needed_per_minute", "source") == {
+        ("plant-a",): 4.5,
+        ("prep",): 900,
+    }
+    assert await series(shown, "lineage_source_requests_allowed_per_minute", "source") == {("plant-a",): 60}
+    assert await series(shown, "lineage_source_interval_reachable_seconds", "source") == {
+        ("plant-a",): 30,
+        ("prep",): 60,
+    }
 
 
 async def test_an_unknown_status_is_counted_twice_over() -> None:
@@ -200,7 +219,10 @@ def a_snapshot(jobs: int = 1, name: str = "Pumps", state: RunState = RunState.FA
             JobState("plant-a", f"transformation/{n}", name, state, began, began + 30, {RunState.FAILED: 2})
             for n in range(jobs)
         ],
-        sources=[SourceState("plant-a", active=3, waiting=1, abandoned=2, succeeded_at=began + 90, jobs_left_out=4)],
+        sources=[
+            SourceState("plant-a", 3, 1, 2, succeeded_at=began + 90, jobs_left_out=4, waiting_since=began - 3600),
+            SourceState("prep", 0, 0, 0, succeeded_at=None),
+        ],
         sinks=[SinkBacklog("marquez", 5, 1, began + 40), SinkBacklog("file", 0, 0, None)],
         ledger_bytes=1000,
         ledger_limit=2000,
@@ -220,10 +242,11 @@ async def test_the_ledgers_families() -> None:
             ("source", "job", "outcome"),
             {(*job, "succeeded"): 0, (*job, "failed"): 2, (*job, "canceled"): 0},
         ),
-        "lineage_runs_active": (("source",), {("plant-a",): 3}),
-        "lineage_runs_waiting": (("source",), {("plant-a",): 1}),
-        "lineage_runs_abandoned": (("source",), {("plant-a",): 2}),
-        "lineage_jobs_left_out": (("source",), {("plant-a",): 4}),
+        "lineage_runs_active": (("source",), {("plant-a",): 3, ("prep",): 0}),
+        "lineage_runs_waiting": (("source",), {("plant-a",): 1, ("prep",): 0}),
+        "lineage_run_waiting_oldest_seconds": (("source",), {("plant-a",): 3700, ("prep",): 0}),
+        "lineage_runs_abandoned": (("source",), {("plant-a",): 2, ("prep",): 0}),
+        "lineage_jobs_left_out": (("source",), {("plant-a",): 4, ("prep",): 0}),
         "lineage_poll_last_success_timestamp_seconds": (("source",), {("plant-a",): began + 90}),
         "lineage_deliveries_pending": (("sink",), {("marquez",): 5, ("file",): 0}),
         "lineage_events_parked": (("sink",), {("marquez",): 1, ("file",): 0}),

@@ -316,7 +316,7 @@ async def test_a_run_that_is_not_there(rig: CdfRig, key: str) -> None:
 
 async def test_check_of_what_works(rig: CdfRig) -> None:
     found = await rig.platform.check()
-    assert [finding.ok for finding in found] == [True] * 6
+    assert [finding.ok for finding in found] == [True] * 5
     assert [finding.subject for finding in found][1:3] == ["transformationsAcl:READ", "transformationsAcl:WRITE"]
 
 
@@ -334,26 +334,6 @@ async def test_check_says_that_trigger_will_be_refused(rig: CdfRig) -> None:
     found = {finding.subject: finding for finding in await rig.platform.check()}
     assert found[WRITE].ok
     assert "trigger will be refused" in found[WRITE].detail
-
-
-@pytest.mark.parametrize(("limit", "ok"), [(None, True), (60, True), (4, True), (3, False)])
-async def test_check_says_whether_the_limit_allows_the_interval(limit: int | None, ok: bool) -> None:
-    async with cdf_rig(requests_per_minute=limit, burst=100) as rig:
-        budget = (await rig.platform.check())[-1]
-        assert (budget.subject, budget.ok) == ("budget", ok)
-        assert "2 requests a poll" in budget.detail
-        assert ok or "40s or longer" in str(budget.remedy)
-
-
-async def test_an_interval_that_cannot_be_kept_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    async with cdf_rig(requests_per_minute=5, burst=100) as rig:
-        rig.simulator.modes.retention_jobs = None
-        rig.simulator.add_transformation("pumps")
-        for _ in range(1001):
-            rig.simulator.start_run("pumps", Story(runs_for=None))
-        for _ in range(4):
-            await rig.lives.cycle()
-        assert [record.message for record in caplog.records].count("poll.intervals_unreachable") == 1
 
 
 async def test_check_of_a_wrong_secret(rig: CdfRig) -> None:

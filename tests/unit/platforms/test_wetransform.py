@@ -398,20 +398,6 @@ class TestSchedule:
         await lives.cycle()
         assert lives.runs[run.key].state is RunState.SUCCEEDED
 
-    @pytest.mark.parametrize(("runs", "word"), [(10, "poll.load"), (400, "poll.intervals_unreachable")])
-    async def test_at_start_it_says_whether_the_intervals_can_be_kept(
-        self, stage: Stage, caplog: pytest.LogCaptureFixture, runs: int, word: str
-    ) -> None:
-        lives = stage.lives()
-        platform = lives.platform
-        assert isinstance(platform, Wetransform)
-        for _ in range(runs):
-            lives.adopt(seen_at_start(platform, stage.start(Story.STUCK), stage.clock))
-        stage.clock.advance(10)
-        with caplog.at_level(logging.INFO, "lineage.wetransform"):
-            await lives.cycle()
-        assert word in {record.message for record in caplog.records}
-
 
 def seen_at_start(platform: Wetransform, run: SimulatedRun, clock: SimulatedClock) -> Observation:
     """As the answer of the start put it, without the request."""
@@ -631,7 +617,7 @@ class TestWatch:
 class TestCheck:
     async def test_all_is_well(self, stage: Stage) -> None:
         found = await stage.adapter().check()
-        assert [finding.ok for finding in found] == [True, True, True]
+        assert [finding.ok for finding in found] == [True, True]
 
     @pytest.mark.parametrize(
         ("settings", "remedy"),

@@ -4,7 +4,7 @@ from uuid import UUID
 import pytest
 
 from collector.model import Job, Run, RunState
-from collector.platforms.wetransform.schedule import Budget, Intervals, next_look, retry_after_failures
+from collector.platforms.wetransform.schedule import Intervals, next_look, retry_after_failures
 from collector.platforms.wetransform.steps import STATES, state_of, table
 from collector.simulators.wetransform.stories import STEPS
 from tests.simulated import START
@@ -126,25 +126,3 @@ class TestSchedule:
     def test_failures_are_retried_ever_more_rarely(self) -> None:
         waits = [retry_after_failures(WISHED, n).total_seconds() for n in (1, 2, 3, 50)]
         assert waits == [10, 20, 40, 600]
-
-
-class TestBudget:
-    @pytest.mark.parametrize(
-        ("active", "waiting", "reachable", "round_seconds"),
-        [
-            (10, 0, True, 2),
-            (300, 0, True, 60),
-            (1000, 0, False, 200),
-            (200, 800, True, 200),
-            (0, 100_000, False, 20_000),
-        ],
-    )
-    def test_whether_the_intervals_can_be_kept(
-        self, active: int, waiting: int, reachable: bool, round_seconds: float
-    ) -> None:
-        load = Budget(WISHED, 300).load(active=active, waiting=waiting)
-        assert (load.is_reachable, load.round) == (reachable, round_seconds)
-
-    def test_in_words(self) -> None:
-        assert "300 runs under way or 3000 that wait" in Budget(WISHED, 300).words()
-        assert "no self-limit" in Budget(WISHED, float("inf")).words()

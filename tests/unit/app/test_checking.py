@@ -1,0 +1,48 @@
+"""What `check` says of the load, with and without a ledger."""
+
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from collector.app.checking import Row, _all
+from collector.clock import SystemClock
+from collector.ledger.store import Store
+from collector.simulators.server import Served
+from collector.simulators.wetransform import WetransformSimulator
+from config.settings import Settings
+from tests.scene import now
+from tests.unit.ledger.ledgers import START, Ledger
+
+
+async def loads(settings: Settings) -> list[Row]:
+    return [row for row in await _all(settings, SystemClock()) if row["subject"] == "load"]
+
+
+async def test_the_load_is_that_of_the_runs_in_the_ledger(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.db"
+    async with Served(WetransformSimulator(seed=1, now=now)) as served:
+        given = {"platform": "wetransform", "name": "source", "tenant": "acme", "token": "wetransform-token"}
+        settings = Settings.model_validate(
+            {
+                "ledger": {"path": ledger},
+                "sources": [given | {"base_url": served.url, "requests_per_minute": 2}],
+                "sinks": [{"name": "file", "type": "file", "path": tmp_path / "events"}],
+            }
+        )
+        [row] = await loads(settings)
+        assert (row["part"], row["ok"]) == ("source source", True)
+        assert row["detail"].startswith("0 open runs")
+
+        def three_runs(conn: Connection) -> None:
+            books = Ledger(conn)
+            books.configure()
+            for key in "abc":
+                books.happen(key, START)
+
+        store = Store.open(ledger, holder="test", clock=SystemClock())
+        await store.write(three_runs)
+        await store.close()
+        [row] = await loads(settings)
+        assert not row["ok"]
+        assert row["detail"].startswith("3 open runs: 3 single reads every 60 s, 3.0 requests a minute; the limit is 2")
+        assert "intervals.active_most to 90s" in row["remedy"]

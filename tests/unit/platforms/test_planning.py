@@ -1,0 +1,157 @@
+"""What it costs to watch runs, as each platform tells it, and in words."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from collector.model import RunState
+from collector.platforms.base import Load, Planning
+from collector.platforms.planning import finding, words
+from collector.simulators.cdf import Story as CdfStory
+from collector.simulators.dataprep import Level
+from collector.simulators.wetransform import Story
+from tests.cdf_rig import cdf_rig
+from tests.dataprep_rig import dataprep_rig
+from tests.simulated import SimulatedClock
+from tests.wetransform_stage import on_stage
+
+RUNNING, WAITING = RunState.RUNNING, RunState.WAITING
+
+
+@pytest.mark.parametrize(
+    ("allowed", "is_reachable", "reachable"), [(None, True, 30), (60, True, 30), (20, True, 30), (5, False, 120)]
+)
+def test_what_follows_from_the_limit(allowed: int | None, is_reachable: bool, reachable: float) -> None:
+    load = Load(runs=7, pages=3, reads=7, interval=30, allowed=allowed)
+    assert (load.needed, load.is_reachable, load.reachable) == (20, is_reachable, reachable)
+
+
+def test_in_words() -> None:
+    told = words(Load(12, pages=2, reads=0, interval=30, allowed=60, each_end=4, note="one page tells of 1,000 runs"))
+    assert told == (
+        "12 open runs: 2 pages every 30 s, 4.0 requests a minute; the limit is 60, which leaves the ends of 840 runs an "
+        "hour; one page tells of 1,000 runs"
+    )
+    assert "1 page and 3 single reads every" in words(Load(3, 1, 3, 30, None))
+    assert "no limit of our own" in words(Load(3, 1, 3, 30, None))
+    assert "nothing to ask" in words(Load(0, 0, 0, 30, 60))
+
+
+def test_what_to_do_about_a_wish_that_cannot_be_met() -> None:
+    good, bad = finding(Load(1000, 0, 1000, 60, 1000)), finding(Load(1000, 0, 1000, 60, 300, setting="active_most"))
+    assert (good.ok, good.remedy) == (True, None)
+    assert not bad.ok
+    assert "every 200 s is the most that can be had" in bad.detail
+    assert str(bad.remedy).startswith("set active_most to 200s or longer, or raise requests_per_minute")
+    unset = finding(Load(1000, 0, 1000, 60, 300, setting=None))
+    assert str(unset.remedy).startswith("raise requests_per_minute")
+
+
+@pytest.mark.parametrize(
+    ("runs", "limit", "workflows", "needed", "is_reachable"),
+    [
+        (0, None, False, 4, True),
+        (1_000, 4, False, 4, True),
+        (1_000, 3, False, 4, False),
+        (1_001, 4, False, 6, False),
+        (10_000, 60, True, 24, True),
+    ],
+)
+async def test_cdf(runs: int, limit: int | None, workflows: bool, needed: float, is_reachable: bool) -> None:
+    async with cdf_rig(requests_per_minute=limit, workflows=workflows) as rig:
+        load = rig.platform.load({RUNNING: runs})
+        assert (load.runs, load.needed, load.is_reachable) == (runs, needed, is_reachable)
+
+
+async def test_cdf_keeps_to_what_it_told() -> None:
+    async with cdf_rig() as rig:
+        rig.simulator.add_transformation("pumps")
+        await rig.lives.cycle()
+        rig.simulator.start_run("pumps", CdfStory(runs_for=None))
+        rig.clock.advance(400)
+        await rig.lives.cycle()
+        before, load = rig.requests(), rig.platform.load({RUNNING: 1})
+        for _ in range(10):
+            rig.clock.advance(load.interval)
+            await rig.lives.cycle()
+        assert rig.requests() - before == load.needed * 5
+
+
+@pytest.mark.parametrize(
+    ("active", "waiting", "is_reachable", "reachable"),
+    [
+        (10, 0, True, 60),
+        (300, 0, True, 60),
+        (1000, 0, False, 200),
+        (200, 800, True, 60),
+        (0, 100_000, False, 2000),
+    ],
+)
+async def test_wetransform(active: int, waiting: int, is_reachable: bool, reachable: float) -> None:
+    async with on_stage(SimulatedClock()) as stage:
+        load = stage.adapter().load({RUNNING: active, WAITING: waiting})
+        assert (load.runs, load.is_reachable) == (active + waiting, is_reachable)
+        assert load.reachable == pytest.approx(reachable)
+        assert "300 runs under way or 3000 that wait" in words(load)
+        assert words(stage.adapter(requests_per_minute=None).load({})) == (
+            "0 open runs: nothing to ask every 60 s, 0.0 requests a minute; no limit of our own"
+        )
+
+
+async def test_wetransform_counts_its_walks_of_the_list() -> None:
+    async with on_stage(SimulatedClock()) as stage:
+        lives = stage.lives(discover=True)
+        platform = stage.adapter(discover=True)
+        assert platform.load({}).needed == 0
+        await lives.cycle()
+        assert isinstance(lives.platform, Planning)
+        load = lives.platform.load({})
+        assert load is not None
+        assert load.needed == 1
+
+
+async def test_wetransform_keeps_to_what_it_told() -> None:
+    async with on_stage(SimulatedClock()) as stage:
+        lives = stage.lives()
+        for _ in range(20):
+            lives.adopt(await lives.platform.watch(stage.start(Story.STUCK, 10).key, {}))
+        await lives.follow(600, every=5)
+        before = len(stage.statuses)
+        await lives.follow(600, every=5)
+        assert isinstance(lives.platform, Planning)
+        load = lives.platform.load({RUNNING: 20})
+        assert load is not None
+        assert len(stage.statuses) - before == pytest.approx(load.needed * 10, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("level", "runs", "changed", "needed"),
+    [
+        (Level.L2, 5000, {}, 2.4),
+        (Level.L2, 5, {"stages": "runs"}, 22.4),
+        (Level.L1, 0, {}, 2),
+        (Level.L1, 250, {}, 6),
+        (Level.L0, 250, {}, 250),
+    ],
+)
+async def test_dataprep(level: Level, runs: int, changed: dict[str, Any], needed: float) -> None:
+    async with dataprep_rig(level, requests_per_minute=60, **changed) as rig:
+        assert rig.platform.load({RUNNING: runs}) is None, "the level is not known yet"
+        await rig.platform.check()
+        load = rig.platform.load({RUNNING: runs})
+        assert load is not None
+        assert load.runs == runs
+        assert load.needed == pytest.approx(needed)
+        assert load.is_reachable is (needed <= 60)
+        assert level in words(load) or level is Level.L0
+
+
+async def test_an_interval_that_uses_up_a_small_limit_is_no_secret() -> None:
+    async with dataprep_rig(Level.L2, requests_per_minute=2, poll_interval=timedelta(seconds=10)) as rig:
+        await rig.platform.check()
+        load = rig.platform.load({})
+        assert load is not None
+        told = finding(load)
+        assert not told.ok
+        assert "poll_interval" in str(told.remedy)

@@ -1,0 +1,94 @@
+"""When the load of a source is told, and to whom."""
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.ledger import reading, registry
+from collector.ledger.store import Store
+from collector.model import RunState
+from collector.platforms.base import Load
+from collector.polling.planning import EVERY, Planner
+from collector.reports import LoadReport
+from tests.simulated import SimulatedClock
+from tests.unit.exporters.delivering import open_store
+from tests.unit.ledger.ledgers import NOW
+
+
+class Told:
+    """An observer of loads."""
+
+    def __init__(self) -> None:
+        self.loads: list[LoadReport] = []
+
+    def planned(self, report: LoadReport) -> None:
+        self.loads.append(report)
+
+
+class Counting:
+    """A platform with a load that is told; `cost` None: not known yet."""
+
+    def __init__(self) -> None:
+        self.cost: float | None = 4.0
+        self.watched: list[Mapping[RunState, int]] = []
+
+    def load(self, watched: Mapping[RunState, int]) -> Load | None:
+        self.watched.append(watched)
+        return None if self.cost is None else Load(9, self.cost, 0, 60, 10)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    made = open_store(tmp_path)
+    await made.write(registry.sync_sources, ["plant"], NOW)
+    yield made
+    await made.close()
+
+
+def planner(platform: Any, store: Store, clock: SimulatedClock, told: Told) -> Planner:
+    return Planner("plant", 1, platform, store, clock, told)  # type: ignore[arg-type] # it hears of nothing else
+
+
+async def test_once_a_minute(store: Store) -> None:
+    clock, told = SimulatedClock(), Told()
+    made = planner(Counting(), store, clock, told)
+    for _ in range(4):
+        await made.tell()
+        await made.tell()
+        clock.advance(EVERY / 2)
+    assert told.loads == [LoadReport("plant", 9, 4.0, 10, 60)] * 2
+
+
+async def test_what_is_not_known_at_the_start_is_asked_for_again(store: Store) -> None:
+    clock, told, platform = SimulatedClock(), Told(), Counting()
+    made = planner(platform, store, clock, told)
+    platform.cost = None
+    await made.tell()
+    platform.cost = 30.0
+    await made.tell()
+    assert told.loads == [LoadReport("plant", 9, 30.0, 10, 180)]
+    assert platform.watched == [await store.read(reading.watched, 1)] * 2
+
+
+async def test_the_log_hears_of_the_start_and_of_changes(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "lineage.poll")
+    clock, platform = SimulatedClock(), Counting()
+    made = planner(platform, store, clock, Told())
+    for cost in (4.0, 5.0, 11.0, 12.0, 3.0):
+        platform.cost = cost
+        await made.tell()
+        clock.advance(EVERY)
+    expected = [("poll.load", "INFO"), ("poll.interval_unreachable", "WARNING"), ("poll.load", "INFO")]
+    assert [(record.message, record.levelname) for record in caplog.records] == expected
+    bad = vars(caplog.records[1])["fields"]
+    assert (bad["source"], bad["needed_per_minute"], bad["allowed_per_minute"]) == ("plant", 11.0, 10)
+    assert (bad["interval_s"], bad["reachable_s"]) == (60, 66)
+
+
+async def test_a_platform_without_a_plan_has_none(store: Store) -> None:
+    told = Told()
+    await planner(object(), store, SimulatedClock(), told).tell()
+    assert told.loads == []
