@@ -193,7 +193,8 @@ def _waiting_since(conn: Connection, source_id: int) -> int | None:
     """The last event of a run that waits is the one that said so."""
     run = schema.run
     waits = run.c.source_id == source_id, run.c.state == RunState.WAITING, run.c.abandoned_at.is_(None)
-    return conn.scalar(select(func.min(run.c.last_event_time)).where(*waits, run.c.ended_at.is_(None)))
+    since: int | None = conn.scalar(select(func.min(run.c.last_event_time)).where(*waits, run.c.ended_at.is_(None)))
+    return since
 
 
 def watched(conn: Connection, source_id: int) -> dict[RunState, int]:

@@ -83,7 +83,7 @@ class Expressions:
         """What it yields, and what it depends on: of one value, not of the whole result."""
         relation = self.query(node, scope)
         value = how.after(How.TRANSFORMATION) if how.direct else how
-        return [done(value, text, column.flows) for column in relation.columns] + [done(how, None, relation.whole)]
+        return [*(done(value, text, column.flows) for column in relation.columns), done(how, None, relation.whole)]
 
     def _existence(self, node: exp.Query, scope: Scope, how: How) -> list[Flows]:
         return [done(how if not how.direct else How.CONDITIONAL, None, self.query(node, scope).whole)]

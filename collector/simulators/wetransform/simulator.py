@@ -29,7 +29,7 @@ from collector.simulators.wetransform.world import Account, Run, Transformation,
 T = TypeVar("T")
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a mistake of the simulator
+class Refused(Exception):
     def __init__(
         self, status: int, *, product: dict[str, Any] | None = None, about: Transformation | None = None
     ) -> None:
