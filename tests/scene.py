@@ -21,6 +21,7 @@ from collector.simulators.dataprep import DEFAULT_TOKEN, DataprepSimulator
 from collector.simulators.marquez import MarquezSimulator
 from collector.simulators.server import Served, Simulator
 from collector.simulators.wetransform import WetransformSimulator
+from tests import openlineage
 
 PATIENCE = 60.0
 CDF, WETRANSFORM, DATAPREP = "plant-a", "customers", "prep"
@@ -66,11 +67,13 @@ class Scene:
         self.settings = self._settings(urls)
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, error: type[BaseException] | None, *_: object) -> None:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
         await self._stack.aclose()
+        if error is None:
+            assert self.invalid() == []
 
     def configure(self) -> None:
         """Write `settings` down, for processes that start from now on."""
@@ -142,15 +145,23 @@ class Scene:
         """What the file and Marquez have against the simulators' truth."""
         return truth.faults(truth.stories(truth.read_lines(self.events)), self.truth(), self.marquez_states())
 
+    def invalid(self) -> list[str]:
+        """What OpenLineage has against the events in the file. A kill may have torn the last line."""
+        whole = [line for line in truth.read_lines(self.events) if line.endswith(b"}")]
+        return openlineage.all_faults(whole, may_be_open=True)
+
     async def settle(self, patience: float = PATIENCE) -> None:
         """Wait until every run ended and arrived; raises with what is missing."""
         end = asyncio.get_running_loop().time() + patience
         while self.unfinished() or self.faults():
             if asyncio.get_running_loop().time() > end:
                 raise AssertionError("\n".join([f"{self.unfinished()} unfinished", *self.faults(), self.tail()]))
-            if self._process is not None and self._process.returncode is not None:
-                raise AssertionError(f"the program ended with {self._process.returncode}: {self.tail()}")
+            self._must_run()
             await asyncio.sleep(0.2)
+
+    def _must_run(self) -> None:
+        if self._process is not None and self._process.returncode is not None:
+            raise AssertionError(f"the program ended with {self._process.returncode}: {self.tail()}")
 
     async def status(self) -> dict[str, Any] | None:
         """What the running program says of itself, None while it does not listen."""
@@ -181,6 +192,7 @@ class Scene:
         while (status := await self.status()) is None or not what(status):
             if asyncio.get_running_loop().time() > end:
                 raise AssertionError(f"{status}\n{self.tail()}")
+            self._must_run()
             await asyncio.sleep(0.1)
         return status
 
@@ -202,6 +214,7 @@ class Scene:
         while not await self.asked(name, path):
             if asyncio.get_running_loop().time() > end:
                 raise AssertionError(f"{name} was not asked for {path}: {self.tail()}")
+            self._must_run()
             await asyncio.sleep(0.05)
 
     def told(self, event: str) -> list[dict[str, Any]]:
@@ -216,6 +229,7 @@ class Scene:
         while not self.told(event):
             if asyncio.get_running_loop().time() > end:
                 raise AssertionError(f"no {event} in the log: {self.tail()}")
+            self._must_run()
             await asyncio.sleep(0.05)
 
     async def pages(self) -> str:
@@ -265,6 +279,7 @@ class Scene:
             "ledger": {"path": str(self.folder / "lineage.db")},
             "http": {"listen": "127.0.0.1:0"},
             "stop_within": "10s",
+            "lineage": {"validate_events": True},
             "sources": sources,
             "sinks": sinks,
         }

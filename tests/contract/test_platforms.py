@@ -12,6 +12,7 @@ from collector.lifecycle import VanishedPolicy
 from collector.model import EventKind, Observation, RunState
 from collector.names import namespace_fault
 from collector.simulators.faults import Fault, FaultKind
+from tests import openlineage
 from tests.contract.platform_rigs import RIGS, Rig
 
 TERMINAL = {"succeeded": EventKind.COMPLETE, "failed": EventKind.FAIL, "canceled": EventKind.ABORT}
@@ -20,8 +21,10 @@ ONCE = "3f0c9f3e-0a44-4c2e-9a5e-0d2a66a0f001"
 
 @pytest.fixture(params=[pytest.param(made, id=name) for name, made in RIGS.items()])
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    """Whatever a test does, the events that come of it are valid and tell whole lives in order."""
     async with request.param() as made:
         yield made
+        assert openlineage.all_faults(made.lives.events, may_be_open=True) == []
 
 
 async def begun(rig: Rig, ending: str, seconds: float = 10) -> str:
