@@ -153,10 +153,17 @@ def _noted(known: Run | None, seen: Observation) -> Run:
         finished_at=seen.ended_at or known.finished_at,
         facts=known.facts.merged(seen.facts),
         handle={**known.handle, **seen.handle},
-        due_at=seen.due_at,
+        due_at=_next_look(known, seen),
         misses=0,
         abandoned_at=None,
     )
+
+
+def _next_look(known: Run, seen: Observation) -> datetime | None:
+    """A look that somebody asked for after this was seen stays due."""
+    if known.due_at is None or seen.due_at is None or known.due_at <= seen.seen_at:
+        return seen.due_at
+    return min(known.due_at, seen.due_at)
 
 
 def _after_the_end(known: Run, seen: Observation) -> Step:

@@ -55,6 +55,24 @@ class LoadReport:
     interval: float
 
 
+class HintResult(StrEnum):
+    TAKEN = "taken"
+    """Runs are looked at sooner."""
+    NOTHING = "nothing"
+    """No open run is meant, or none that is not due already."""
+    REFUSED = "refused"
+    """It is not signed as agreed."""
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class HintReport:
+    """A message from outside said that something changed."""
+
+    source: str
+    result: HintResult
+
+
 @dataclass(frozen=True, slots=True)
 class EventReport:
     """One event was committed. `seconds` is the run's duration, on terminal events only."""
@@ -101,6 +119,7 @@ class Observer(Protocol):
     def polled(self, report: PollReport) -> None: ...
     def requested(self, report: RequestReport) -> None: ...
     def planned(self, report: LoadReport) -> None: ...
+    def hinted(self, report: HintReport) -> None: ...
     def committed(self, report: EventReport) -> None: ...
     def skipped(self, report: SkipReport) -> None: ...
     def lease(self, report: LeaseReport) -> None: ...

@@ -24,7 +24,17 @@ from prometheus_client.registry import Collector
 from collector import __version__
 from collector.logs import fields
 from collector.model import EventKind, SkipKind
-from collector.reports import EventReport, LeaseReport, LoadReport, PollReport, PollResult, RequestReport, SkipReport
+from collector.reports import (
+    EventReport,
+    HintReport,
+    HintResult,
+    LeaseReport,
+    LoadReport,
+    PollReport,
+    PollResult,
+    RequestReport,
+    SkipReport,
+)
 from exporters.reports import CircuitReport, RecheckReport, SendReport, SendResult
 from exporters.snapshot import OUTCOMES, Snapshot, families
 
@@ -89,6 +99,12 @@ class Metrics:
             ["source"],
             registry=registry,
         )
+        self._hints = Counter(
+            "lineage_hints",
+            "Messages from outside that something changed, by what became of them.",
+            ["source", "result"],
+            registry=registry,
+        )
         self._unknown = Counter(
             "lineage_source_unknown_status", "Statuses that are not known here.", ["source"], registry=registry
         )
@@ -141,6 +157,7 @@ class Metrics:
             self._leases.labels(f"source:{source}").set(0)
             _touch(self._polls, source, PollResult)
             _touch(self._skips, source, SkipKind)
+            _touch(self._hints, source, HintResult)
             _touch(self._events, source, EventKind)
             _touch(self._requests, source, _CODE_CLASSES)
             _touch(self._run_seconds, source, OUTCOMES)
@@ -181,6 +198,9 @@ class Metrics:
         self._reachable.labels(report.source).set(report.interval)
         if report.allowed is not None:
             self._allowed.labels(report.source).set(report.allowed)
+
+    def hinted(self, report: HintReport) -> None:
+        self._hints.labels(report.source, report.result.value).inc()
 
     def committed(self, report: EventReport) -> None:
         self._events.labels(report.source, report.kind.value).inc()

@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -15,6 +15,9 @@ from prometheus_client.registry import Collector
 from collector import __version__
 
 Status = Mapping[str, Any]
+
+LARGEST_BODY = 64 * 1024
+"""Bytes of a request; a larger one is answered 413."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +35,17 @@ class Pages:
     status: Callable[[], Awaitable[Status]]
 
 
-def application(pages: Pages) -> web.Application:
-    app = web.Application(client_max_size=64 * 1024)
-    app.add_routes(_Site(pages).routes())
+def application(pages: Pages, more: Iterable[web.RouteDef] = ()) -> web.Application:
+    app = web.Application(client_max_size=LARGEST_BODY)
+    app.add_routes([*_Site(pages).routes(), *more])
     return app
 
 
-async def serve(pages: Pages, host: str, port: int) -> tuple[web.AppRunner, int]:
-    """Listen; the port really taken is returned (0 asks for a free one). Raises OSError when it is taken."""
-    runner = web.AppRunner(application(pages), access_log=None, shutdown_timeout=2.0)
+async def serve(pages: Pages, host: str, port: int, more: Iterable[web.RouteDef] = ()) -> tuple[web.AppRunner, int]:
+    """Listen, with `more` routes than those of the pages; the port really taken is returned (0 asks for a free one).
+    Raises OSError when it is taken.
+    """
+    runner = web.AppRunner(application(pages, more), access_log=None, shutdown_timeout=2.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from collector.app import building, loading
 from collector.app.audience import Audience
 from collector.app.control import ANSWERS_WITHIN, Control, Told
+from collector.app.hints import Hinted, Hints
 from collector.app.housekeeping import Housekeeper
 from collector.app.looking import status, status_of_loops
 from collector.app.scraping import snapshot
@@ -30,6 +31,7 @@ from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
 from collector.logs import fields, set_up
 from collector.model import EventKind
+from collector.platforms.base import Hinting, Platform
 from collector.polling.decide import Policy
 from collector.polling.schedule import Rhythm
 from collector.polling.source import SourcePoller
@@ -93,6 +95,7 @@ class Service:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._runner: web.AppRunner | None = None
         self._control: Control | None = None
+        self._platforms: dict[str, Platform] = {}
         self._pollers: dict[str, SourcePoller] = {}
         self._deliveries: dict[str, Delivery] = {}
         self._sinks: dict[str, Sink] = {}
@@ -214,6 +217,10 @@ class Service:
         if self.store.set_aside is not None:
             self.metrics.ledger_reset()
             log.critical("ledger.set_aside", extra=fields(file=str(self.store.set_aside)))
+        self._platforms = {
+            source.name: building.platform(source, self._clock, self.metrics.requested)
+            for source in self.settings.sources
+        }
         self._pollers = {source.name: self._poller(source) for source in self.settings.sources}
         self._sinks = {name: sink for name, (_, sink) in sinks.items()}
         self._deliveries = {name: self._delivery(name, sink) for name, sink in self._sinks.items()}
@@ -223,7 +230,7 @@ class Service:
             name=source.name,
             kind=source.platform,
             source_id=self._source_ids[source.name],
-            platform=building.platform(source, self._clock, self.metrics.requested),
+            platform=self._platforms[source.name],
             store=self.store,
             holder=holder(),
             maker=EventMaker(
@@ -239,6 +246,14 @@ class Service:
             observer=self._audience,
             paused=lambda: self._housekeeper.full,
         )
+
+    def _hints(self) -> Hints:
+        hinted = {
+            source.name: Hinted(source.platform, self._source_ids[source.name], platform)
+            for source in self.settings.sources
+            if isinstance(platform := self._platforms[source.name], Hinting)
+        }
+        return Hints(hinted, self.store, self._clock, self._audience)
 
     def _delivery(self, name: str, sink: Sink) -> Delivery:
         return Delivery(
@@ -258,7 +273,7 @@ class Service:
         pages = Pages(self.metrics.scrape, self.faults, self.unready, self.status)
         http = self.settings.http
         try:
-            self._runner, self.port = await serve(pages, http.host, http.port)
+            self._runner, self.port = await serve(pages, http.host, http.port, self._hints().routes())
         except OSError as error:
             raise ConfigurationError([f"http.listen: {http.listen} is not to be had: {error.strerror}"]) from error
         self._control = Control(self.settings.control_path, self.ask, self.status)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, FromClause, Select, bindparam, exists, insert, or_, select, update
 
+from collector.clock import from_ms
 from collector.errors import LedgerError
 from collector.ledger import detail, jobs, news, owing, schema, skips
 from collector.ledger.leases import Lease, fence
@@ -194,6 +195,24 @@ def tracked(conn: Connection, source_id: int, now_ms: int, limit: int) -> list[R
     table = schema.run
     due = _stored().where(table.c.source_id == source_id, table.c.poll_due_at <= now_ms)
     return _runs(conn, due.order_by(table.c.poll_due_at, table.c.id).limit(limit))
+
+
+def hasten(conn: Connection, lease: Lease, source_id: int, keys: Iterable[str], now_ms: int) -> int:
+    """Make those of these open runs due now that would be due later; how many that are."""
+    fence(conn, lease)
+    now = from_ms(now_ms)
+    found = [run for run in by_keys(conn, source_id, keys).values() if run.due_at is not None and run.due_at > now]
+    hastened = [detail.columns(replace(run, due_at=now)) for run in found if run.open and not run.state.terminal]
+    rows = [{"of_key": row["key"], "poll_due_at": row["poll_due_at"], "detail": row["detail"]} for row in hastened]
+    if rows:
+        conn.execute(_HASTENED, [{"of_source": source_id, **row} for row in rows])
+    return len(rows)
+
+
+_HASTENED = update(schema.run).where(
+    schema.run.c.source_id == bindparam("of_source"), schema.run.c.key == bindparam("of_key")
+)
+"""Sets what the values name."""
 
 
 def enriching(conn: Connection, source_id: int, limit: int) -> list[Run]:

@@ -131,5 +131,18 @@ class Planning(Protocol):
         ...
 
 
+@runtime_checkable
+class Hinting(Protocol):
+    """What a platform has that takes messages from outside which make polls happen sooner. They are never believed."""
+
+    def hint(self, headers: Mapping[str, str], body: bytes) -> Callable[[Run], bool] | None:
+        """Which open runs the message may be about; None for one that is about no run. Asks nobody.
+
+        Raises `AuthFailed` where it is not signed as agreed, `BadAnswer` where it cannot be read, `NotFound` where
+        no messages are expected.
+        """
+        ...
+
+
 Create = Callable[[Any, Context], Platform]
 """The entry point: (this source's part of the configuration, context) -> adapter. Reads no network."""

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from uuid import NAMESPACE_URL, uuid5
 
@@ -14,6 +14,7 @@ from collector.ledger.leases import Lease
 from collector.ledger.news import News
 from collector.ledger.requests import Request, RequestKind, RequestState
 from collector.ledger.store import Store
+from collector.lineage.redaction import redacted
 from collector.logs import fields
 from collector.model import Observation
 from collector.platforms.base import Platform
@@ -43,10 +44,11 @@ class Asked:
         clock: Clock,
         lease: Callable[[], Lease],
         take: Callable[[Observation], Awaitable[None]],
-        nudge: Callable[[], None],
+        hasten: Callable[[Sequence[str]], Awaitable[None]],
     ) -> None:
+        """`hasten` polls now, with these runs being due."""
         self._platform, self._store, self._clock = platform, store, clock
-        self._lease, self._take, self._nudge = lease, take, nudge
+        self._lease, self._take, self._hasten = lease, take, hasten
 
     async def run(self) -> None:
         """Until cancelled. A trigger that an earlier process had begun is called doubtful and never repeated."""
@@ -54,7 +56,8 @@ class Asked:
         forget = self._store.on_commit(rung.set, News.REQUESTS)
         try:
             for left in await self._store.write(requests.take_over, self._lease(), to_ms(self._clock.now())):
-                log.error("request.doubtful", extra=fields(request=left.id, kind=left.kind.value, body=left.body))
+                told = fields(request=left.id, kind=left.kind.value, body=redacted(left.body))
+                log.error("request.doubtful", extra=told)
             while True:
                 rung.clear()
                 claimed = await self._store.write(requests.claim, self._lease(), AT_ONCE)
@@ -92,7 +95,9 @@ class Asked:
 
     async def _done(self, request: Request, body: dict[str, object]) -> Answer:
         if request.kind is RequestKind.POLL:
-            self._nudge()
+            keys = body.get("keys") or []
+            assert isinstance(keys, list)  # whoever takes hints makes nothing else
+            await self._hasten(keys)
             return Answer(RequestState.DONE, {})
         seen = await self._seen(request, body)
         await self._take(seen)

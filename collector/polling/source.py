@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -65,7 +65,7 @@ class SourcePoller:
         self._writer = Writer(name, source_id, self._held, maker, policy)
         self._enricher = Enricher(platform, self._writer, store, clock, self._tell)
         self._planner = Planner(name, source_id, platform, store, clock, observer)
-        self._asked = Asked(platform, store, clock, self._held, self._watch, self.nudge)
+        self._asked = Asked(platform, store, clock, self._held, self._watch, self._hasten)
         self.status = SourceStatus(name, kind)
         self.expected_by = clock.monotonic() + STUCK_AFTER
         """By the monotonic clock, when the loop should have come round at the latest: liveness looks at it."""
@@ -161,6 +161,11 @@ class SourcePoller:
 
     async def _watch(self, seen: Observation) -> None:
         await self._take(Poll((seen,)), polled=False)
+        self.nudge()
+
+    async def _hasten(self, keys: Sequence[str]) -> None:
+        now_ms = to_ms(self._clock.now())
+        await self._store.write(runs.hasten, self._held(), self._source_id, keys, now_ms)
         self.nudge()
 
     async def _take(self, page: Poll, *, polled: bool) -> None:

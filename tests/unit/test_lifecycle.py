@@ -143,6 +143,15 @@ def test_a_late_enrichment_leaves_a_problem_and_the_known_facts() -> None:
     assert finish(done.run, Enrichment()).transitions == ()
 
 
+def test_a_look_that_was_asked_for_while_the_run_was_read_stays_due() -> None:
+    known = replace(take(None, seen(RunState.RUNNING, 1)).run, due_at=at(20))
+    assert take(known, seen(RunState.RUNNING, 20, due_at=at(80))).run.due_at == at(80)
+    assert take(known, seen(RunState.RUNNING, 19, due_at=at(79))).run.due_at == at(20), "hastened after it was read"
+    assert take(known, seen(RunState.RUNNING, 10, due_at=at(15))).run.due_at == at(15)
+    assert take(known, seen(RunState.RUNNING, 10)).run.due_at is None, "read in every cycle"
+    assert take(known, seen(RunState.SUCCEEDED, 10)).run.due_at is None
+
+
 def test_enriched_times_win() -> None:
     run = take(None, seen(RunState.SUCCEEDED, 50, queued_at=at(1))).run
     done = finish(run, Enrichment(started_at=at(4), ended_at=at(44)))

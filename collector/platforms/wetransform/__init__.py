@@ -57,6 +57,7 @@ def create(config: "WetransformSource", context: Context) -> Wetransform:
         customer=config.customer,
         intervals=intervals,
         per_minute=per_minute,
+        webhook_secret=config.webhook_credential.get if config.webhook_credential is not None else None,
     )
 
 

@@ -1,7 +1,7 @@
 """The wetransform source: runs are read one by one on a schedule of their own, for the vendor lists none."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError
@@ -12,6 +12,7 @@ from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.discovery import Discovery
 from collector.platforms.wetransform.envelope import uuid
+from collector.platforms.wetransform.hints import may_mean, read_hint, signature_fits
 from collector.platforms.wetransform.lineage import Definition, Place, described, job
 from collector.platforms.wetransform.reading import Automation
 from collector.platforms.wetransform.runs import Runs, Whose
@@ -40,10 +41,12 @@ class Wetransform:
         customer: str | None,
         intervals: Intervals,
         per_minute: int | None,
+        webhook_secret: Callable[[], str] | None,
     ) -> None:
         self._source, self._api, self._place, self._definitions = source, api, place, definitions
         self._runs, self._tracker, self._discovery = runs, tracker, discovery
         self._customer, self._intervals, self._per_minute = customer, intervals, per_minute
+        self._webhook_secret = webhook_secret
 
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
         has_page = False
@@ -116,6 +119,15 @@ class Wetransform:
             f"enough for {limit * interval / 60:.0f} runs under way or {limit * rarely / 60:.0f} that wait for a person"
         )
         return Load(runs, walks, reads, interval, limit, setting="intervals.active_most", note=note or None)
+
+    def hint(self, headers: Mapping[str, str], body: bytes) -> Callable[[Run], bool] | None:
+        """The webhook `file:ready-for-download`."""
+        if self._webhook_secret is None:
+            raise NotFound("no webhook_secret is configured")
+        if not signature_fits(self._webhook_secret(), body, headers.get("X-Signature")):
+            raise AuthFailed("webhook: X-Signature does not fit the body")
+        found = read_hint(body)
+        return None if found is None else partial(may_mean, found)
 
     async def close(self) -> None:
         await self._api.close()

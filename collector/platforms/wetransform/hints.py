@@ -1,7 +1,6 @@
 """The webhook `file:ready-for-download`: checked, read, and matched to runs that may be meant. It is never believed."""
 
 import hmac
-from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -12,8 +11,6 @@ from collector.model import Run
 from collector.platforms.wetransform.envelope import text
 
 EVENT = "file:ready-for-download"
-LARGEST_BODY = 64 * 1024
-"""Bytes. The vendor's message has some hundred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +18,14 @@ class Hint:
     """All that the vendor tells: for whom and in which target format a file is ready. No run, no time."""
 
     customers: frozenset[str]
-    """The customer's internal id and e-mail, as far as told."""
+    """The customer's internal id and e-mail, as far as told, in the letters of `casefold`."""
     template: str | None
 
 
 def signature_fits(secret: str, body: bytes, signature: str | None) -> bool:
     """Whether `X-Signature` is the hexadecimal HMAC-SHA256 of the raw body; compared in constant time."""
     expected = hmac.new(secret.encode(), body, sha256).hexdigest()
-    return hmac.compare_digest(expected.encode(), (signature or "").strip().lower().encode())
+    return hmac.compare_digest(expected.encode(), (signature or "").strip().lower().encode(errors="replace"))
 
 
 def read_hint(body: bytes) -> Hint | None:
@@ -42,17 +39,13 @@ def read_hint(body: bytes) -> Hint | None:
     if data["event"] != EVENT:
         return None
     told = (_word(data, "customer_id"), _word(data, "customer_email"))
-    return Hint(frozenset(word for word in told if word), _word(data, "template"))
+    return Hint(frozenset(word.casefold() for word in told if word), _word(data, "template"))
 
 
-def runs_meant(hint: Hint, open_runs: Iterable[Run]) -> list[str]:
-    """The keys of the open runs that the hint may be about: same target format, and not another customer's."""
-    return [run.key for run in open_runs if run.open and _may_be_meant(hint, run)]
-
-
-def _may_be_meant(hint: Hint, run: Run) -> bool:
+def may_mean(hint: Hint, run: Run) -> bool:
+    """Whether the hint may be about this open run: same target format, and not another customer's."""
     customer, template = run.handle.get("customer"), run.facts.ids.get("template_handle")
-    fits_customer = customer is None or not hint.customers or customer in hint.customers
+    fits_customer = customer is None or not hint.customers or customer.casefold() in hint.customers
     fits_template = template is None or hint.template is None or template == hint.template
     return fits_customer and fits_template
 
