@@ -31,7 +31,9 @@ class EventMaker:
         without row counts, versions, stages and the error, and so does not depend on when it was made.
         """
         ended, known = transition.kind.terminal, transition.facts or run.facts
-        run_facets = facets.run_facets(known, run.job, error_limit=self.error_limit, failed=_failed(transition.kind))
+        run_facets = facets.run_facets(
+            known, run, error_limit=self.error_limit, ended=ended, failed=_failed(transition.kind)
+        )
         if run.parent is not None:
             run_facets["parent"] = facets.parent_facet(run.parent, _parent_name(run.parent))
         run_facets[own.PLATFORM] = own.platform(run, known, self.source, ended=ended)

@@ -28,7 +28,7 @@ from collector import __version__, names
 from collector.lineage.kept import Kept
 from collector.lineage.own import MANY, PRODUCER, instant, said
 from collector.lineage.redaction import capped, redacted, redacted_sql
-from collector.model import Facts, Job, Parent
+from collector.model import Facts, Job, Parent, Run
 
 UNKNOWN = "unknown"
 """Where a facet demands a word that the platform does not tell."""
@@ -93,8 +93,11 @@ def prose(text: str) -> str:
     return redacted(names.clean_text(text))
 
 
-def run_facets(facts: Facts, job: Job, *, error_limit: int, failed: bool) -> Facet:
-    """The run's standard facets as JSON values. The error text is there on the terminal event of a failed run only."""
+def run_facets(facts: Facts, run: Run, *, error_limit: int, ended: bool, failed: bool) -> Facet:
+    """The run's standard facets as JSON values. The error text is there on the terminal event of a failed run only, and
+    so is, on terminal events, an id that the run got from somebody else meanwhile.
+    """
+    job = run.job
     facets: Facet = {}
     if facts.nominal_start is not None:
         facets["nominalTime"] = facet(
@@ -109,7 +112,7 @@ def run_facets(facts: Facts, job: Job, *, error_limit: int, failed: bool) -> Fac
             version=said(facts.engine_version or UNKNOWN),
             openlineageAdapterVersion=__version__,
         )
-    if facts.external_id is not None:
+    if facts.external_id is not None and (ended or facts.external_id == run.key):
         facets["externalQuery"] = facet(
             external_query_run.ExternalQueryRunFacet,
             externalQueryId=said(facts.external_id),

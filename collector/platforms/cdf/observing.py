@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
+from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
 from collector import names
@@ -34,6 +35,15 @@ class Place:
 
     def uri(self, project: str | None) -> str:
         return f"{self.base_url}/api/v1/projects/{project or self.project}"
+
+    def link(self, transformation_id: int | None) -> str | None:
+        """The history of a transformation's runs in the vendor's user interface, which knows only the vendor's clusters."""
+        host = urlsplit(self.base_url).hostname or ""
+        if transformation_id is None or not host.endswith(".cognitedata.com"):
+            return None
+        return (
+            f"https://fusion.cognite.com/{self.project}/transformations/{transformation_id}/run-history?cluster={host}"
+        )
 
 
 def observe(
@@ -75,9 +85,11 @@ def observe(
             inputs=data.inputs,
             outputs=(data.output,) if data.output is not None else None,
             error=row.error,
+            error_language="SQL" if row.error is not None else None,
             engine="Spark",
             external_id=str(row.id),
             ids=_ids(row),
+            link=place.link(row.transformation_id),
             problems=(*((output.problem,) if output.problem is not None else ()), *data.problems),
         ),
         parent=parent,

@@ -49,6 +49,7 @@ class Enricher:
                 inputs=inputs.datasets,
                 outputs=outputs.datasets,
                 error=states.why_failed(group.error, stages) if run.state is RunState.FAILED else None,
+                error_language=observing.ERROR_LANGUAGE if run.state is RunState.FAILED else None,
                 problems=(*inputs.problems, *outputs.problems, *written.problems),
             ),
             started_at=states.beginning(stages),

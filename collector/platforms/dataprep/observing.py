@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from collector import names
@@ -12,6 +13,8 @@ from collector.platforms.dataprep.definitions import RecipeNames
 from collector.platforms.dataprep.rows import Group, StageRow
 
 INTEGRATION = "DATAPREP"
+ERROR_LANGUAGE = "Wrangle"
+"""What recipes are written in."""
 FLOW_RUN = "flowRuns/"
 STAGE = "jobs/"
 ALONE = "alone"
@@ -33,6 +36,11 @@ class Place:
         """The id of a job group, or of `flowRuns/{id}` and `jobs/{id}`: numbers repeat on other hosts and workspaces."""
         path = key if "/" in key else f"jobGroups/{key}"
         return uuid5(NAMESPACE_URL, f"{self.base_url.lower()}/{self.workspace}/{path}")
+
+    def link(self, group: str) -> str | None:
+        """The run's page in the vendor's user interface, which is known for the vendor's own host only."""
+        known = urlsplit(self.base_url).hostname == "api.clouddataprep.com"
+        return f"https://clouddataprep.com/jobs/{group}" if known else None
 
     def recipe_job(self, recipe: str, known: RecipeNames) -> Job:
         """`recipe/{flow}.{recipe}`, or `recipe/{id}` where the names are not told."""
@@ -72,7 +80,7 @@ def observation(
     began = states.beginning(group.stages) if group.stages is not None else None
     if state is RunState.RUNNING and began is None:
         state = RunState.QUEUED
-    told = facts(group)
+    told = replace(_facts_so_far(group), link=place.link(group.key))
     return Observation(
         key=group.key,
         run_id=place.run_id(group.key),
@@ -130,6 +138,15 @@ def end(group: Group, seen_at: datetime) -> datetime | None:
     """When an ended group ended, as far as this answer tells."""
     rows = states.first_life(group.stages or (), group.updated_at)
     return states.ending(rows, group.updated_at, seen_at)
+
+
+def _facts_so_far(group: Group) -> Facts:
+    """Without what shows up while the group runs, or only in some answers: its START must say the same whenever it is
+    seen. Its end is read with all of it.
+    """
+    told = facts(group)
+    ids = {name: value for name, value in told.ids.items() if name != "flow"}
+    return replace(told, engine=None, external_id=None, ids=ids)
 
 
 def facts(group: Group) -> Facts:
@@ -191,6 +208,7 @@ def _stage_observation(place: Place, group: Group, seen: Observation, row: Stage
             engine=row.engine,
             external_id=row.external_id,
             error=states.why_failed(None, [row]) if failed else None,
+            error_language=ERROR_LANGUAGE if failed else None,
             ids={"jobGroup": group.key, "job": row.key},
         ),
         parent=parent,

@@ -63,6 +63,7 @@ def facts(
     customer: str | None,
     job_key: str,
     *,
+    ended: bool = False,
     failed: bool = False,
 ) -> Facts:
     """`known` adds names and columns; the datasets themselves come with every answer."""
@@ -74,7 +75,7 @@ def facts(
         "source_id": source_id,
         "template_handle": handle,
         "customer": pseudonym(customer),
-        "step_code": seen.code,
+        "step_code": seen.code if ended else None,
     }
     return Facts(
         inputs=_input(place, source_id, known, seen.original_file),

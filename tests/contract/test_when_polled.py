@@ -1,0 +1,76 @@
+"""START and terminal events are the same bytes whether a run was watched closely or seen only when it was over, on the
+platforms that tell the times of runs.
+"""
+
+import orjson
+import pytest
+
+from collector.lineage.own import PLATFORM
+from collector.simulators.cdf import Ending, Story
+from collector.simulators.dataprep import Level, Switches
+from tests import openlineage
+from tests.cdf_rig import _platform, cdf_rig
+from tests.dataprep_rig import dataprep_rig
+from tests.simulated import Lives
+
+_DESTINATION = {"type": "raw", "database": "lake", "table": "pumps"}
+_QUERY = "select p.id as key, o.name from sap.pumps p join erp.orders o on p.id = o.id"
+
+
+def told(lives: Lives) -> dict[tuple[str, bool], str]:
+    """The START and the terminal event of each run."""
+    found = {}
+    for line in lives.events:
+        event = orjson.loads(line)
+        if event["eventType"] not in {"OTHER", "RUNNING"}:
+            key = event["run"]["facets"][PLATFORM]["runKey"], event["eventType"] == "START"
+            found[key] = orjson.dumps(event, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode()
+    return found
+
+
+def compare(close: Lives, late: Lives, runs: int) -> None:
+    assert openlineage.all_faults(close.events) == openlineage.all_faults(late.events) == []
+    assert len(told(close)) == 2 * runs
+    assert told(late) == told(close)
+
+
+@pytest.mark.parametrize("workflows", [False, True])
+async def test_cdf(workflows: bool) -> None:
+    async with cdf_rig(workflows=workflows) as rig:
+        adapter, _ = _platform(rig.served.url, rig.clock, {"workflows": workflows})
+        late = Lives(adapter, rig.clock)
+        for name in ("pumps", "orders", "sites"):
+            rig.simulator.add_transformation(name, _DESTINATION, query=_QUERY)
+        await late.cycle()
+        await rig.lives.cycle()
+        stories = [Story(1, 20), Story(2, 40, Ending.FAILED), Story(3, 30, Ending.CANCELLED)]
+        if workflows:
+            rig.simulator.start_workflow("nightly", list(zip(("pumps", "orders", "sites"), stories, strict=True)))
+        else:
+            for name, story in zip(("pumps", "orders", "sites"), stories, strict=True):
+                rig.simulator.start_run(name, story)
+        await rig.lives.follow(300)
+        await late.follow(200)
+        compare(rig.lives, late, 4 if workflows else 3)
+        await adapter.close()
+
+
+@pytest.mark.parametrize("stages", ["facet", "runs"])
+@pytest.mark.parametrize("level", [Level.L2, Level.L1])
+@pytest.mark.parametrize(
+    "switches", [Switches(), Switches(stage_times=True, error_text="workloadError", flow_embed=False)]
+)
+async def test_dataprep(level: Level, stages: str, switches: Switches) -> None:
+    async with dataprep_rig(level, switches, stages=stages) as rig:
+        late = Lives(rig.adapter(stages=stages), rig.clock)
+        await late.cycle()
+        await rig.lives.cycle()
+        for story in ("complete", "failed", "quick", "partial", "canceled"):
+            rig.simulator.start_run(story, pace=0.05)
+        rig.simulator.workspace.run_flow(1)
+        await rig.lives.follow(1800, every=4)
+        await late.follow(600, every=60)
+        found = {key for key, _ in told(rig.lives)}
+        compare(rig.lives, late, len(found))
+        assert bool({key for key in found if key.startswith("jobs/")}) == (stages == "runs")
+        assert any(key.startswith("flowRuns/") for key in found) == (level is Level.L2)
