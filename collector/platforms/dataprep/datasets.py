@@ -18,7 +18,7 @@ _CHANGES = {
     "create": "CREATE",
     "createandload": "CREATE",
     "overwrite": "OVERWRITE",
-    "truncateandload": "OVERWRITE",
+    "truncateandload": "TRUNCATE",
     "dropandload": "OVERWRITE",
 }
 _UNFIT = re.compile(r"[^A-Za-z0-9:/_\-.@+]")
@@ -198,14 +198,18 @@ def _is_stamped(physical: Dataset, logical: Dataset) -> bool:
 
 def _as_defined(physical: Dataset, logical: Dataset, action: str | None, form: str | None) -> Dataset:
     facets = {} if physical.name == logical.name else resolved_names([f"{physical.namespace}/{physical.name}"])
-    storage = ("file", form) if form else None
-    return replace(logical, facets=facets, change=_CHANGES.get((action or "").lower()), storage=storage)
+    return replace(logical, facets=facets, change=_CHANGES.get((action or "").lower()), storage=_storage(form))
+
+
+def _storage(form: str | None) -> tuple[str, str | None] | None:
+    """The vendor says `pqt` for Parquet."""
+    return ("file", "parquet" if form == "pqt" else form) if form else None
 
 
 def defined_outputs(definition: OutputDefinition, job_namespace: str) -> Found:
     """What a run of this definition writes, where the deployment does not tell what it wrote."""
     files = [
-        replace(found, change=_CHANGES.get((setting.action or "").lower()))
+        replace(found, change=_CHANGES.get((setting.action or "").lower()), storage=_storage(setting.format))
         for setting in definition.files
         if (found := file(setting.path)) is not None
     ]

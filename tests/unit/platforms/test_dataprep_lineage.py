@@ -423,3 +423,45 @@ class TestSecrets:
             with pytest.raises(TriggerError) as caught:
                 await rig.platform.trigger("1", {}, "t")
             assert self.SECRET not in str(caught.value) + repr(await rig.platform.check())
+
+
+class TestWhatIsDone:
+    @pytest.mark.parametrize(
+        ("action", "change"),
+        [
+            ("create", "CREATE"),
+            ("createAndLoad", "CREATE"),
+            ("overwrite", "OVERWRITE"),
+            ("dropAndLoad", "OVERWRITE"),
+            ("truncateAndLoad", "TRUNCATE"),
+            ("append", None),
+            ("load", None),
+            ("upsert", None),
+            (None, None),
+        ],
+    )
+    def test_only_what_happens_to_the_whole_dataset_is_a_change_of_its_life(
+        self, action: str | None, change: str | None
+    ) -> None:
+        defined = OutputDefinition(
+            "1",
+            "2",
+            adhoc=True,
+            files=(FileOut("gs://b/o.csv", action),),
+            tables=(TableOut("t", ("p", "d"), "bigquery", action),),
+        )
+        assert [found.change for found in datasets.defined_outputs(defined, HERE).datasets or ()] == [change, change]
+        written = {"tables": [{"vendor": "bigquery", "relationalPath": ["p", "d"], "table": "t", "action": action}]}
+        [table] = datasets.outputs(written, None, HERE).datasets or ()
+        assert table.change == change
+
+    @pytest.mark.parametrize(
+        ("form", "storage"), [("csv", ("file", "csv")), ("pqt", ("file", "parquet")), (None, None)]
+    )
+    def test_the_format_of_a_file_is_told(self, form: str | None, storage: tuple[str, str] | None) -> None:
+        defined = OutputDefinition("1", "2", adhoc=True, files=(FileOut("gs://b/o.csv", "overwrite", form),))
+        for found in (
+            datasets.defined_outputs(defined, HERE),
+            datasets.outputs({"files": [{"uri": "gs://b/o.csv"}]}, defined, HERE),
+        ):
+            assert [dataset.storage for dataset in found.datasets or ()] == [storage]
