@@ -8,6 +8,7 @@ _DEFAULT_PORTS = {
     "redshift": 5439,
     "mysql": 3306,
     "mssql": 1433,
+    "sqlserver": 1433,  # OpenLineage's word for Azure Synapse
     "oracle": 1521,
     "hive": 10000,
     "db2": 50000,
@@ -62,7 +63,7 @@ def _database(text: str, rest: str | None) -> str | None:
         found = re.search(rf"[?;&]\s*{key}\s*=\s*([^;&]*)", text, re.IGNORECASE)
         if found and _WORD.fullmatch(found[1].strip()):
             return found[1].strip()
-    first = (rest or "").strip("/").split("/")[0]
+    first = (rest or "").strip("/").split("/")[0].partition(":")[0]  # DB2 writes its properties behind a colon
     return first if _WORD.fullmatch(first) else None
 
 
@@ -77,8 +78,9 @@ _KINDS = (
     ("sqlserver", "mssql"),
     ("mssql", "mssql"),
     ("azuresql", "mssql"),
-    ("sqldw", "mssql"),
-    ("synapse", "mssql"),
+    ("sqldw", "sqlserver"),
+    ("sqldatawarehouse", "sqlserver"),
+    ("synapse", "sqlserver"),
     ("oracle", "oracle"),
     ("hive", "hive"),
     ("db2", "db2"),

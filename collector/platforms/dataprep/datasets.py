@@ -77,6 +77,8 @@ def store_table(kind: str, where: Place, path: Sequence[str], name: str, job_nam
     database = [where.database] if where.database and where.database not in above else []
     levels = 1 if kind in {"mysql", "hive", "teradata"} else 2
     full = [*(database if len(above) < levels else []), *above, name]
+    if kind == "sqlserver":
+        full = full[-2:]  # Azure Synapse is named by schema and table alone
     return _dataset(_store(kind, where), ".".join(full))
 
 
