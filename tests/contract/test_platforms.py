@@ -69,12 +69,14 @@ async def trigger(rig: Rig, job: str) -> Observation | TriggerError:
         return error
 
 
-@pytest.mark.parametrize("ending", ["succeeded", "failed", "canceled"])
-async def test_a_run_gets_one_start_and_one_end(rig: Rig, ending: str) -> None:
-    if ending not in rig.endings:
-        pytest.skip(f"this platform knows no run that is {ending}")
-    key = await begun(rig, ending)
-    await rig.lives.follow(180)
+async def test_a_run_gets_one_start_and_one_end(rig: Rig) -> None:
+    for ending in rig.endings:
+        key = await begun(rig, ending)
+        await rig.lives.follow(180)
+        _has_one_life(rig, key, ending)
+
+
+def _has_one_life(rig: Rig, key: str, ending: str) -> None:
     assert ends(rig, key) == [EventKind.START, TERMINAL[ending]]
     assert rig.lives.runs[key].state == rig.truth()[key]["state"] == ending
     times = [transition.at for of, transition in rig.lives.transitions if of == key]
