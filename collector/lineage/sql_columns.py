@@ -109,7 +109,6 @@ class Columns:
         windows = {window.name.casefold(): window for window in node.args.get("windows") or ()}
         relation = self._projected(node, scope, windows)
         scope.aliases = {column.name.casefold(): column for column in reversed(relation.columns) if column.name}
-        scope.seen = Aliases.UNSEEN
         whole += self._all(_below(node, "where"), scope, How.FILTER)
         scope.seen = Aliases.OVER_UNCERTAIN
         whole += self._grouping(node, scope, relation)

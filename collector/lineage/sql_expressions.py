@@ -8,7 +8,7 @@ from sqlglot import exp
 from collector.lineage.redaction import capped, redacted_sql
 from collector.lineage.sql import How
 from collector.lineage.sql_parsing import TEXT
-from collector.lineage.sql_relations import NO_FLOWS, Flows, Reads, Relation, done, together
+from collector.lineage.sql_relations import Flows, Reads, Relation, done, together
 from collector.lineage.sql_scopes import Scope
 
 LONGEST_TEXT = 120
@@ -22,7 +22,7 @@ _AGGREGATES = frozenset(
     }
 )
 """Aggregates of Spark that are plain functions to sqlglot."""
-_LEAVES = (exp.Literal, exp.Identifier, exp.DataType, exp.Null, exp.Boolean, exp.Var, exp.Hint)
+_LEAVES = (exp.Literal, exp.Identifier, exp.DataType, exp.Null, exp.Boolean, exp.Var)
 
 
 @dataclass(slots=True)
@@ -45,9 +45,9 @@ class Expressions:
             here, role = waiting.pop()
             self.reads.budget.spend()
             if isinstance(here, exp.Column):
-                found.append(self._column(here, scope, role, text))
+                found += self._column(here, scope, role, text)
             elif isinstance(here, exp.Star):
-                found.append(_all_of(scope.star(()), role, text))
+                found += _all_of(scope.star(()), role, text)
             elif isinstance(here, exp.Query):
                 found += self._sub_query(here, scope, role, text)
             elif isinstance(here, exp.Exists) and isinstance(here.this, exp.Query):
@@ -69,15 +69,15 @@ class Expressions:
             said = said[:-3]
         return capped(redacted_sql(said), LONGEST_TEXT)
 
-    def _column(self, node: exp.Column, scope: Scope, how: How, text: str | None) -> Flows:
+    def _column(self, node: exp.Column, scope: Scope, how: How, text: str | None) -> list[Flows]:
         parts = [part.name for part in node.parts]
         if isinstance(node.this, exp.Star):
             return _all_of(scope.star(parts[:-1]), how, text)
         meant = scope.meaning(parts)
         if meant.column is None:
-            return NO_FLOWS
+            return []
         self.reads.use(meant.column.flows)
-        return done(how.after(How.TRANSFORMATION) if meant.nested else how, text, meant.column.flows)
+        return [done(how.after(How.TRANSFORMATION) if meant.nested else how, text, meant.column.flows)]
 
     def _sub_query(self, node: exp.Query, scope: Scope, how: How, text: str | None) -> list[Flows]:
         """What it yields, and what it depends on: of one value, not of the whole result."""
@@ -110,14 +110,9 @@ def is_aggregate(node: exp.Expr) -> bool:
     return isinstance(node, exp.AggFunc) or (isinstance(node, exp.Anonymous) and node.name.lower() in _AGGREGATES)
 
 
-def _all_of(relation: Relation, how: How, text: str | None) -> Flows:
-    """A star in the place of an argument: known only where all columns are."""
-    if not relation.closed:
-        return NO_FLOWS
-    flows: dict[object, str | None] = {}
-    for column in relation.columns:
-        flows.update(done(how.after(How.TRANSFORMATION), text, column.flows))  # type: ignore[arg-type]
-    return flows  # type: ignore[return-value]
+def _all_of(relation: Relation, how: How, text: str | None) -> list[Flows]:
+    """A star in the place of an argument: all columns that are known."""
+    return [done(how.after(How.TRANSFORMATION), text, column.flows) for column in relation.columns]
 
 
 def _operands(node: exp.Expr, how: How) -> Iterator[tuple[exp.Expr, How]]:

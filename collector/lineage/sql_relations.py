@@ -20,8 +20,6 @@ class Flow(NamedTuple):
 Flows = Mapping[Flow, str | None]
 """Each with the text of the expression, None where a column only goes through."""
 
-NO_FLOWS: Flows = {}
-
 
 @dataclass(frozen=True, slots=True)
 class Column:

@@ -12,7 +12,6 @@ from collector.lineage.sql_relations import Certainty, Column, Passed, Reads, Re
 class Aliases(Enum):
     """Where the names that a SELECT gives to its columns rank against those of its tables."""
 
-    UNSEEN = auto()
     LAST = auto()
     OVER_UNCERTAIN = auto()
     FIRST = auto()
@@ -91,7 +90,7 @@ class Scope:
         if alias is not None and (
             best is Certainty.NO or (self.seen is Aliases.OVER_UNCERTAIN and best < Certainty.SURE)
         ):
-            return Meant(alias, Certainty.SURE, nested) if self.seen is not Aliases.UNSEEN else _NOT_HERE
+            return Meant(alias, Certainty.SURE, nested)
         if best is Certainty.NO:
             return _NOT_HERE
         if len(likely) > 1:

@@ -80,7 +80,7 @@ def bind(tree: exp.Query, catalog: Catalog) -> Bound:
         waiting += [
             _At(child, inner, at.owner)
             for child in at.node.iter_expressions(reverse=True)
-            if not isinstance(child, exp.With | exp.Hint)
+            if not isinstance(child, exp.With)
         ]
     return _reached(found)
 

@@ -136,7 +136,8 @@ def test_problems_do_not_repeat_what_the_query_holds(caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.DEBUG):
         for query in (
             "select 'planted' 1 from planted2",
-            "set x = 'planted'",
+            "explain select 'planted'",
+            "select 1 from 'planted'",
             "select * from odd('planted')",
             "'planted",
         ):
@@ -200,6 +201,11 @@ def test_star_without_some_columns() -> None:
     query = "select * except (b) from (select a, b, c from x.t)"
     assert [column.name for column in lineage(query).columns] == ["a", "c"]
     assert edges("select b from (select * except (b) from x.t)") == set()
+
+
+def test_a_star_as_an_argument_stands_for_the_columns_that_are_known() -> None:
+    assert edges("select to_json(struct(*)) as j from (select a, t.* from x.t)") == {"j <- x.t.a TRANSFORMATION"}
+    assert edges("select count(*) as n, count(t.*) as m from x.t") == set()
 
 
 def test_a_union_by_name() -> None:
