@@ -84,7 +84,8 @@ def make_topic(bootstrap: str, topic: str) -> None:
     from confluent_kafka.admin import AdminClient
     from confluent_kafka.cimpl import NewTopic
 
-    for made in AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(topic, 6, 1)]).values():
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for made in admin.create_topics([NewTopic(topic, 6, 1)]).values():
         made.result(30)
 
 
