@@ -16,10 +16,7 @@ from collector.platforms.dataprep.levels import Deployment, Optional
 from collector.platforms.dataprep.observing import FLOW_RUN, Place
 from collector.platforms.dataprep.rows import Group
 
-SETTLES = timedelta(minutes=2)
-"""The end of a flow run is told so long after its last run was seen to end: the runs' own last events, which wait for
-their enrichment, must go first.
-"""
+LOOKED_AT_EVERY = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +91,7 @@ class FlowRuns:
         found = [group for row in rows.data(body) if (group := _group(row)) is not None]
         state = combined(found)
         if not state.terminal:
-            return _still_open(run, seen_at, settled_since=None)
-        since = moment(run.handle.get("over")) or seen_at
-        if seen_at - since < SETTLES:
-            return _still_open(run, seen_at, settled_since=since)
+            return _still_open(run, seen_at)
         ends = [group.updated_at for group in found if group.updated_at is not None]
         return Observation(
             key=run.key,
@@ -124,7 +118,7 @@ def has_open_runs(run: Run, tracked: Sequence[Run]) -> bool:
     return any(other.handle.get("flowRun") == key for other in tracked)
 
 
-def _still_open(run: Run, seen_at: datetime, *, settled_since: datetime | None) -> Observation:
+def _still_open(run: Run, seen_at: datetime) -> Observation:
     return Observation(
         key=run.key,
         run_id=run.run_id,
@@ -132,8 +126,7 @@ def _still_open(run: Run, seen_at: datetime, *, settled_since: datetime | None) 
         state=RunState.RUNNING,
         raw_state=run.raw_state,
         seen_at=seen_at,
-        handle={"over": settled_since.isoformat() if settled_since else ""},
-        due_at=seen_at + (SETTLES if settled_since else timedelta(seconds=60)),
+        due_at=seen_at + LOOKED_AT_EVERY,
     )
 
 
