@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collector.lineage.sql import read
@@ -116,7 +116,7 @@ def selects(draw: st.DrawFn, seen: Seen, depth: int, width: int | None = None) -
     return Made(sql, tables, columns)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(queries({}, 3))
 def test_tables_and_columns_come_out_exactly(made: Made) -> None:
     found = read(made.sql, CdfCatalog())

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from collector.lineage.sql import read
 from collector.platforms.cdf.reading import STATES, WORKFLOW_STATES
+from collector.platforms.cdf.sources import CdfCatalog
 from config.sources import CdfSource
 
 PAGE = (Path(__file__).parents[3] / "docs" / "platforms" / "cdf.md").read_text()
@@ -39,3 +41,16 @@ def test_every_key_of_its_own_is_shown() -> None:
     own = {"base_url", "project", "auth", "workflows", "canceled_errors", "backfill_metrics", "page_size"}
     assert own <= CdfSource.model_fields.keys()
     assert all(f"{key}:" in PAGE for key in own)
+
+
+def test_what_the_page_says_of_sql_is_so() -> None:
+    table = PAGE.split("| in the SQL | input |\n| --- | --- |\n")[1].split("\n\n")[0]
+    for line in table.splitlines():
+        written, expected = line.strip("| ").split(" | ")
+        patterns = [re.sub(r"\\\{.+?\\\}", ".+", re.escape(name)) for name in re.findall(r"`([^`]+)`", expected)]
+        for pair in re.findall(r"`` (.+?) ``|`([^`]+)`", written):
+            source = "".join(pair).replace("...", "'x'")
+            anywhere = source.startswith(("asset_ids", "dataset_id"))
+            found = read(f"select {source} as a" if anywhere else f"select a from {source}", CdfCatalog())
+            [name] = [one.name for one in found.reads or ()]
+            assert any(re.fullmatch(pattern, name) for pattern in patterns), (source, name)
