@@ -116,7 +116,7 @@ class Lives:
         return 0 if parent is None or parent.key == run.key else 1 + self._depth(parent)
 
     async def _enrich(self) -> None:
-        """Children before their parents, which wait for them until their deadline."""
+        """Children before their parents, as `ledger.runs.enrichable` has it."""
         while turn := [run for run in self.runs.values() if self._is_its_turn(run)]:
             for run in turn:
                 self._apply([finish(run, await self.platform.enrich(run))])
@@ -124,10 +124,11 @@ class Lives:
     def _is_its_turn(self, run: Run) -> bool:
         if not run.state.terminal or run.ended_at is not None or run.abandoned_at is not None:
             return False
-        if run.enrich_until is not None and run.enrich_until <= self.clock.now():
-            return True
-        parents = [other.parent for other in self.runs.values() if other.open and other.parent is not None]
-        return all(parent.key != run.key for parent in parents)
+        in_time = run.enrich_until is not None and self.clock.now() < run.enrich_until
+        children = [
+            other for other in self.runs.values() if other.open and other.parent and other.parent.key == run.key
+        ]
+        return not any(in_time or child.state.terminal for child in children)
 
     def hasten(self, keys: Iterable[str]) -> None:
         """What a hint does: these runs are due now."""

@@ -227,13 +227,17 @@ def _ended(source_id: int) -> Select[str, str]:
 
 
 def enrichable(conn: Connection, source_id: int, now_ms: int, limit: int) -> list[Run]:
-    """Of the runs that ended and have no terminal event yet those whose turn has come, the nearest deadline first: a
-    parent waits for its open children until its deadline, for its end must go out after theirs.
+    """Of the runs that ended and have no terminal event yet those whose turn has come, the nearest deadline first.
+
+    The end of a parent must go out after those of its children: it waits for the ones that ended and have no terminal
+    event either, and until its deadline for those that go on.
     """
     table, child = schema.run, schema.run.alias("child")
     has_open_child = exists().where(child.c.parent_id == table.c.id, *_is_open(child))
-    turn = or_(table.c.enrich_until.is_(None), table.c.enrich_until <= now_ms, ~has_open_child)
-    return _runs(conn, _ended(source_id).where(turn).order_by(table.c.enrich_until, table.c.id).limit(limit))
+    has_ended_child = has_open_child.where(child.c.state.in_(_TERMINAL))
+    out_of_time = or_(table.c.enrich_until.is_(None), table.c.enrich_until <= now_ms)
+    turn = _ended(source_id).where(~has_ended_child, or_(out_of_time, ~has_open_child))
+    return _runs(conn, turn.order_by(table.c.enrich_until, table.c.id).limit(limit))
 
 
 def open_children(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, Run]:

@@ -52,7 +52,7 @@ class Writer:
 
     def end(self, conn: Connection, key: str, found: Enrichment | None, problem: str | None, at: datetime) -> Committed:
         """Make the terminal event of a run that waited for its enrichment; nothing when it has one already, nor while it
-        has open children and time to wait for them.
+        must wait for its children, see `runs.enrichable`.
         """
         run = runs.by_keys(conn, self.source_id, [key]).get(key)
         if run is None or self._must_wait(conn, run, at):
@@ -63,8 +63,9 @@ class Writer:
 
     def _must_wait(self, conn: Connection, run: Run, at: datetime) -> bool:
         """A child may have shown up while the run was looked into."""
+        children = runs.open_children(conn, self.source_id, [run.key]).values()
         in_time = run.enrich_until is not None and at < run.enrich_until
-        return in_time and bool(runs.open_children(conn, self.source_id, [run.key]))
+        return any(in_time or child.state.terminal for child in children)
 
     def _commit(
         self,

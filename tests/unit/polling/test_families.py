@@ -171,6 +171,16 @@ async def test_a_parent_waits_no_longer_than_its_own_deadline(source: Source) ->
     assert told(await source.delivered()) == [("flow/1", "ABORT")]
 
 
+async def test_after_a_long_stop_a_family_still_ends_in_order(source: Source) -> None:
+    """All deadlines have passed; what ended will be told of soon, so it is waited for."""
+    await source.see(source.seen("flow/1", RunState.SUCCEEDED), source.seen("a", RunState.SUCCEEDED, "flow/1"))
+    source.clock.advance(86_400)
+    assert await source.enrichable() == ["a"]
+    await source.end("flow/1")
+    await source.enrich_all()
+    assert told(await source.delivered())[-2:] == [("a", "COMPLETE"), ("flow/1", "COMPLETE")]
+
+
 async def test_a_child_that_shows_up_while_its_parent_is_looked_into_is_waited_for(source: Source) -> None:
     await source.see(source.seen("flow/1", RunState.RUNNING, settled=True))
     await source.see(source.seen("flow/1", RunState.SUCCEEDED))
