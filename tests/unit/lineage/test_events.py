@@ -82,6 +82,13 @@ def test_a_start_says_nothing_that_only_the_end_can_tell() -> None:
     assert "1200" not in text
 
 
+def test_an_id_that_the_run_got_from_somebody_else_is_told_at_the_end() -> None:
+    of = run(facts=Facts(external_id="dataflow-1"))
+    assert "externalQuery" not in facets(of, START)
+    assert facets(of)["externalQuery"]["externalQueryId"] == "dataflow-1"
+    assert facets(run(), START)["externalQuery"]["externalQueryId"] == run().key
+
+
 def told(state: RunState, second: int) -> Observation:
     """The same run at some moment: what it reads and writes is known all along, how it went at the end."""
     facts = replace(FACTS, stages=(), error=None, outputs=(replace(ASSETS, rows=None, bytes=None, files=None),))
