@@ -163,7 +163,6 @@ class Facts:
     which add up, see `merged`.
     """
 
-    description: str | None = None
     inputs: tuple[Dataset, ...] | None = None
     outputs: tuple[Dataset, ...] | None = None
     error: str | None = None

@@ -40,7 +40,6 @@ intervals = st.builds(Interval, st.none() | moments, moments)
 parents = st.builds(Parent, st.uuids(), words, words, st.none() | words, st.none() | st.uuids())
 facts = st.builds(
     Facts,
-    description=st.none() | words,
     inputs=many_datasets,
     outputs=many_datasets,
     nominal_start=st.none() | moments,
