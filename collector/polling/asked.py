@@ -18,6 +18,7 @@ from collector.lineage.redaction import redacted
 from collector.logs import fields
 from collector.model import Observation
 from collector.platforms.base import Platform
+from collector.polling.boundary import is_stopping
 
 log = logging.getLogger("lineage.request")
 
@@ -88,8 +89,10 @@ class Asked:
             return Answer(state, {"error": f"no answer from the platform within {PATIENCE:.0f} s"})
         except SourceError as error:
             return Answer(RequestState.FAILED, {"error": str(error)})
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             # the boundary of this request: whoever asked is told, and the next request is served
+            if is_stopping():
+                raise
             log.exception("request.broken", extra=fields(request=request.id, kind=request.kind.value))
             return Answer(RequestState.FAILED, {"error": f"{type(error).__name__}: {error}"})
 

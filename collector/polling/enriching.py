@@ -5,12 +5,13 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from collector.clock import Clock, to_ms
-from collector.errors import SourceError, Throttled
+from collector.errors import LedgerError, SourceError, Throttled
 from collector.ledger import runs
 from collector.ledger.store import Store
 from collector.logs import fields
 from collector.model import Enrichment, Run
 from collector.platforms.base import Platform
+from collector.polling.boundary import is_stopping
 from collector.polling.commits import Committed, Writer
 
 log = logging.getLogger("lineage.enrich")
@@ -69,8 +70,14 @@ class Enricher:
 
     async def _enrich(self, run: Run) -> None:
         found, problem = await self._found(run)
-        done = await self._store.write(self._writer.end, run.key, found, problem, self._clock.now())
-        self._committed(done)
+        try:
+            done = await self._store.write(self._writer.end, run.key, found, problem, self._clock.now())
+        except LedgerError as error:
+            told = fields(source=self._writer.source, run=run.key, cause=str(error))
+            log.error("enrich.unwritten", extra=told)  # noqa: TRY400 - the cause says it all
+            await self._clock.sleep(LONGEST_PAUSE)  # the run is found again then, and the platform asked again
+        else:
+            self._committed(done)
 
     async def _found(self, run: Run) -> tuple[Enrichment | None, str | None]:
         """The enrichment, or why there is none."""
@@ -84,6 +91,12 @@ class Enricher:
             except (SourceError, TimeoutError) as error:
                 cause = str(error) or "no answer in time"
                 wait = max(pause, error.after or 0) if isinstance(error, Throttled) else pause
+            except (Exception, asyncio.CancelledError) as error:
+                # the boundary of the adapter: a bug there must not keep the run's end back, nor pass unseen
+                if is_stopping():
+                    raise
+                log.exception("enrich.broken", extra=fields(source=self._writer.source, run=run.key))
+                return None, f"details of run {run.key} could not be read: {type(error).__name__}: {error}"
             pause = min(pause * 2, LONGEST_PAUSE)
             if self._clock.monotonic() + wait >= end:
                 return None, f"details of run {run.key} could not be read within {left:.0f} s: {cause}"

@@ -18,6 +18,7 @@ from collector.logs import fields
 from collector.model import Observation, Poll
 from collector.platforms.base import Platform
 from collector.polling.asked import Asked
+from collector.polling.boundary import is_stopping
 from collector.polling.commits import Committed, Writer
 from collector.polling.decide import Policy
 from collector.polling.enriching import Enricher
@@ -134,8 +135,10 @@ class SourcePoller:
                 result = result_of(error)
                 cause = str(error) or f"the cycle took longer than its deadline of {self._rhythm.deadline}"
                 asked = error.after if isinstance(error, Throttled) else None
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
                 # the boundary of this task: a bug in one adapter must not stop the others, nor pass unseen
+                if is_stopping():
+                    raise
                 log.exception("poll.broken", extra=fields(source=self._name))
                 result, cause = PollResult.ERROR, f"{type(error).__name__}: {error}"
         self._report(result, cause, self._clock.monotonic() - started)
