@@ -63,7 +63,7 @@ def observe(known: Run | None, seen: Observation, *, enrich_within: timedelta) -
     if seen.state.terminal:
         run = _end_noted(run, known, seen, enrich_within)
         return finish(run, Enrichment()) if seen.settled else Step(run)
-    if seen.state is RunState.QUEUED:
+    if seen.state is RunState.QUEUED and run.started_at is None:
         return _queued(run)
     return _under_way(run, known, seen)
 
@@ -109,13 +109,20 @@ def missed(run: Run, at: datetime, policy: VanishedPolicy) -> Step:
     run = replace(run, state=RunState.UNKNOWN, abandoned_at=at, due_at=None)
     if policy is VanishedPolicy.LEAVE_OPEN:
         return Step(run, skips=(skip,))
+    run, transitions = _aborted(run, Interval(run.seen_at, at))
+    return Step(run, transitions, (skip,))
+
+
+def _aborted(run: Run, within: Interval) -> tuple[Run, tuple[Transition, ...]]:
+    """Ended when it was last seen, for want of a time; it may have gone on for as long as `within`, or begun in it."""
     transitions: list[Transition] = []
     if run.started_at is None:
-        run, start = _late_start(replace(run, finished_at=run.finished_at or run.seen_at))
-        transitions.append(start)
-    run, end = _tell(run, EventKind.ABORT, run.seen_at, Interval(run.seen_at, at))
-    transitions.append(end)
-    return Step(replace(run, ended_at=end.at), tuple(transitions), (skip,))
+        started_within = None if run.began_at is not None else within
+        run, start = _tell(run, EventKind.START, _beginning(run) or run.seen_at, within)
+        run = replace(run, started_at=start.at, started_within=started_within)
+        transitions.append(replace(start, within=started_within))
+    run, end = _tell(run, EventKind.ABORT, run.seen_at, within)
+    return replace(run, ended_at=end.at), (*transitions, replace(end, within=within))
 
 
 _WHAT_NOW = {
@@ -167,15 +174,24 @@ def _next_look(known: Run, seen: Observation) -> datetime | None:
 
 
 def _after_the_end(known: Run, seen: Observation) -> Step:
-    if seen.state in {known.state, RunState.UNKNOWN}:
+    """What is said later is counted once and noted as the run's raw state; before the terminal event is made, only counted."""
+    is_made = known.ended_at is not None
+    if seen.run_id != known.run_id:
+        cause = (
+            f"run {known.run_id} had the key {known.key} that is now said to be run {seen.run_id}, which is left out"
+        )
+        return Step(known, skips=(Skip(SkipKind.LATE, known.key, cause),))
+    if is_made and seen.raw_state == known.raw_state and not known.misses:
         return Step(known)
+    noted = replace(known, raw_state=seen.raw_state, misses=0) if is_made else known
+    if seen.state in {known.state, RunState.UNKNOWN}:
+        return Step(noted)
     cause = f"run {known.key} was {known.state} and is now said to be {seen.raw_state}; the first end stands"
-    return Step(known, skips=(Skip(SkipKind.LATE, known.key, cause),))
+    return Step(noted, skips=(Skip(SkipKind.LATE, known.key, cause),))
 
 
 def _queued(run: Run) -> Step:
-    """A run that began does not go back: platforms may step back, we tell of it only through the raw state."""
-    run = replace(run, state=RunState.QUEUED if run.started_at is None else RunState.RUNNING)
+    run = replace(run, state=RunState.QUEUED)
     if run.last_event_at is not None:
         return Step(run)
     run, queued = _tell(run, EventKind.OTHER, run.queued_at, Interval(None, run.seen_at))
@@ -193,7 +209,9 @@ def _under_way(run: Run, known: Run | None, seen: Observation) -> Step:
     if was_waiting != (seen.state is RunState.WAITING):
         run, moved = _tell(run, EventKind.RUNNING, None, within)
         transitions.append(moved)
-    return Step(replace(run, state=seen.state), tuple(transitions))
+    # a run that began does not go back to the queue: only its raw state tells that the platform said so
+    state = RunState.RUNNING if seen.state is RunState.QUEUED else seen.state
+    return Step(replace(run, state=state), tuple(transitions))
 
 
 def _end_noted(run: Run, known: Run | None, seen: Observation, enrich_within: timedelta) -> Run:

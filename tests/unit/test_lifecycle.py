@@ -85,6 +85,30 @@ def test_waiting_is_a_running_event_both_ways() -> None:
     assert told(take(waiting.run, seen(RunState.RUNNING, 20))) == [(EventKind.RUNNING, at(20))]
 
 
+def test_a_key_that_is_given_again_is_told() -> None:
+    run = finish(take(None, seen(RunState.SUCCEEDED, 5)).run, Enrichment()).run
+    step = take(run, replace(seen(RunState.SUCCEEDED, 10), run_id=UUID(int=7)))
+    assert (step.run, step.transitions) == (run, ())
+    assert [skip.kind for skip in step.skips] == [SkipKind.LATE]
+
+
+def test_a_run_that_comes_back_after_its_abort_is_told_once() -> None:
+    run = take(None, seen(RunState.RUNNING, 5)).run
+    for second in (10, 20, 30):
+        run = missed(run, at(second), VanishedPolicy.ABORT).run
+    back = take(run, seen(RunState.RUNNING, 40))
+    assert (back.transitions, [skip.kind for skip in back.skips]) == ((), [SkipKind.LATE])
+    assert take(back.run, seen(RunState.RUNNING, 50)).skips == ()
+
+
+def test_from_waiting_back_to_the_queue_is_out_of_waiting_too() -> None:
+    waiting = take(take(None, seen(RunState.RUNNING, 5)).run, seen(RunState.WAITING, 10)).run
+    back = take(waiting, seen(RunState.QUEUED, 20))
+    assert told(back) == [(EventKind.RUNNING, at(20))]
+    assert back.run.state is RunState.RUNNING
+    assert told(take(back.run, seen(RunState.RUNNING, 25))) == []
+
+
 def test_an_unknown_status_keeps_the_run_open_and_is_counted_once() -> None:
     run = take(None, seen(RunState.RUNNING, 5)).run
     strange = replace(seen(RunState.UNKNOWN, 10), raw_state="Pondering")
@@ -100,8 +124,18 @@ def test_a_contradiction_after_the_end_is_counted_and_not_told() -> None:
     run = finish(take(None, seen(RunState.SUCCEEDED, 5)).run, Enrichment()).run
     step = take(run, seen(RunState.RUNNING, 10))
     assert step.transitions == ()
-    assert step.run == run
     assert [skip.kind for skip in step.skips] == [SkipKind.LATE]
+    assert step.run == replace(run, raw_state="running")
+
+
+def test_a_contradiction_that_stays_is_counted_once() -> None:
+    """A list of what changed shows a run that was opened again with every poll until something else changes."""
+    run = finish(take(None, seen(RunState.SUCCEEDED, 5)).run, Enrichment()).run
+    again = take(run, seen(RunState.RUNNING, 10))
+    assert take(again.run, seen(RunState.RUNNING, 15)).skips == ()
+    settled = take(again.run, seen(RunState.SUCCEEDED, 20))
+    assert settled.skips == ()
+    assert [skip.kind for skip in take(settled.run, seen(RunState.RUNNING, 25)).skips] == [SkipKind.LATE]
 
 
 def test_going_back_to_the_queue_changes_nothing() -> None:
@@ -124,6 +158,16 @@ def test_the_third_miss_in_a_row_gives_a_run_up(policy: VanishedPolicy) -> None:
     expected = [(EventKind.ABORT, at(5))] if policy is VanishedPolicy.ABORT else []
     assert told(step) == expected
     assert not step.run.open
+    assert [one.within for one in step.transitions] == [Interval(at(5), at(30))] * len(expected)
+
+
+def test_an_abort_of_a_run_that_was_never_seen_under_way_claims_no_times() -> None:
+    run = take(None, seen(RunState.QUEUED, 5, queued_at=at(1))).run
+    for second in (10, 20):
+        run = missed(run, at(second), VanishedPolicy.ABORT).run
+    start, abort = missed(run, at(30), VanishedPolicy.ABORT).transitions
+    assert (start.kind, start.at, start.within) == (EventKind.START, at(5), Interval(at(5), at(30)))
+    assert (abort.kind, abort.at, abort.within) == (EventKind.ABORT, at(5), Interval(at(5), at(30)))
 
 
 def test_a_run_that_comes_back_goes_on() -> None:
