@@ -8,15 +8,16 @@ from urllib.parse import urlsplit
 from config.base import Model, is_loopback
 from config.mistakes import Path, dotted
 from config.secret import Secret
-from config.settings import Settings
+from config.settings import Http, Settings
 from config.sinks import KafkaSink, MarquezSink
+from config.web import Access
 
 _SECRET_HEADER = re.compile(r"auth|cookie|key|password|secret|token", re.IGNORECASE)
 
 
-def advice(settings: Settings) -> list[str]:
-    """One sentence for each thing, with its key; none holds a secret."""
-    found = [*_literal_secrets(settings), *_plain_http(settings), *_sinks(settings)]
+def advice(settings: Settings, access: Access | None = None) -> list[str]:
+    """One sentence for each thing, with its key; none holds a secret. `access` is what the web configuration file says."""
+    found = [*_literal_secrets(settings), *_plain_http(settings), *_pages(settings.http, access), *_sinks(settings)]
     return [f"{dotted(path)}: {text}" for path, text in found]
 
 
@@ -45,6 +46,11 @@ def _sends_secret(settings: Settings, path: Path) -> bool:
     for step in path[:-1]:
         owner = owner[step] if isinstance(step, int) else getattr(owner, step)
     return any(isinstance(value, Secret) for _, value in _values(owner, ()))
+
+
+def _pages(http: Http, access: Access | None) -> Iterator[tuple[Path, str]]:
+    if access is not None and access.users and access.tls is None and not is_loopback(http.host):
+        yield ("http", "web_config_file"), f"passwords come to {http.listen} unencrypted; add tls_server_config"
 
 
 def _sinks(settings: Settings) -> Iterator[tuple[Path, str]]:

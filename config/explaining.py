@@ -34,15 +34,17 @@ _WANTED = {
 }
 
 
-def explain(error: Mapping[str, Any]) -> tuple[Path, str, str | None]:
-    """Where the mistake is, what is wrong, and what may have been meant, of one entry of `ValidationError.errors()`."""
+def explain(error: Mapping[str, Any], root: type[Model] = Settings) -> tuple[Path, str, str | None]:
+    """Where the mistake is, what is wrong, and what may have been meant, of one entry of `ValidationError.errors()` of
+    the model `root`.
+    """
     loc: Path = error["loc"]
     path = _without_tag(loc)
     match error["type"]:
         case "missing":
             return path, "is missing", None
         case "extra_forbidden":
-            return path, *_unknown_key(str(path[-1]), _model_at(loc[:-1]))
+            return path, *_unknown_key(str(path[-1]), _model_at(loc[:-1], root))
         case "union_tag_not_found":
             return _unknown_kind(path, error["input"])
         case "literal_error":
@@ -67,9 +69,9 @@ def _tagged(loc: Path) -> type[Model] | None:
     return _TAGGED.get((loc[0], loc[2])) if len(loc) > 2 else None
 
 
-def _model_at(loc: Path) -> type[Model] | None:
+def _model_at(loc: Path, root: type[Model]) -> type[Model] | None:
     """The model whose keys stand at this place; None where keys are free."""
-    model: type[Model] | None = Settings
+    model: type[Model] | None = root
     rest = loc
     if (tagged := _tagged(loc)) is not None:
         model, rest = tagged, loc[3:]

@@ -51,15 +51,15 @@ class Document:
         return 0
 
 
-def read(path: FilePath) -> Document:
+def read(path: FilePath, *, hint: str = "see config/example.yaml for what belongs there") -> Document:
     """Raises `ConfigurationMistakes` when nothing can be made of the file; smaller mistakes are in the document."""
     name = str(path)
     text = _text(path)
     node = _composed(name, text)
     if node is None:
-        raise _hopeless(name, "the file is empty; see config/example.yaml for what belongs there")
+        raise _hopeless(name, f"the file is empty; {hint}")
     if not isinstance(node, yaml.MappingNode):
-        raise _hopeless(name, "must be a mapping (key: value) with sources and sinks, see config/example.yaml")
+        raise _hopeless(name, f"must be a mapping (key: value); {hint}")
     document = Document(name)
     document.values = _Walk(document).mapping(node, ())
     return document

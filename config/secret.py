@@ -61,14 +61,14 @@ class FileSecret(Secret):
     __slots__ = ("_path", "_stamp")
 
     def __init__(self, path: Path) -> None:
-        self._stamp = _stamp(path)  # before reading: a change in between is then seen by the next get()
+        self._stamp = stamp(path)  # before reading: a change in between is then seen by the next get()
         self._path = path
         super().__init__(_read(path), "file", f"file {path}")
 
     def get(self) -> str:
-        stamp = _stamp(self._path)
-        if stamp != self._stamp:
-            self._stamp = stamp
+        now = stamp(self._path)
+        if now != self._stamp:
+            self._stamp = now
             try:
                 self._text = _read(self._path)
             except ValueError as error:
@@ -150,7 +150,10 @@ def _clean(text: str) -> str:
     return text
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+Stamp = tuple[int, int, int] | None
+
+
+def stamp(path: Path) -> Stamp:
     """What changes with the file; a mounted Kubernetes secret is swapped by a link, which changes the inode."""
     try:
         status = path.stat()

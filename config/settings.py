@@ -61,6 +61,8 @@ class Http(Model):
 
     listen: Annotated[str, AfterValidator(_checked_listen)] = "127.0.0.1:17817"
     """host:port. Without a host, all addresses; port 0 takes a free one."""
+    web_config_file: FilePath | None = None
+    """TLS and passwords of the pages: a file in the format of Prometheus' exporter toolkit; read again when it changes."""
 
     @property
     def host(self) -> str:

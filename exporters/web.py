@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -13,11 +13,12 @@ from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.registry import Collector
 
 from collector import __version__
+from config.web import Access
+from exporters.listening import LIMITS, Limits, Listener, listen
 
 Status = Mapping[str, Any]
 
-LARGEST_BODY = 64 * 1024
-"""Bytes of a request; a larger one is answered 413."""
+HEALTH = ("/healthz", "/-/healthy", "/readyz", "/-/ready")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +36,20 @@ class Pages:
     status: Callable[[], Awaitable[Status]]
 
 
-def application(pages: Pages, more: Iterable[web.RouteDef] = ()) -> web.Application:
-    app = web.Application(client_max_size=LARGEST_BODY)
-    app.add_routes([*_Site(pages).routes(), *more])
-    return app
+async def serve(
+    pages: Pages,
+    host: str,
+    port: int,
+    more: Sequence[web.RouteDef] = (),
+    access: Callable[[], Access] = Access,
+    limits: Limits = LIMITS,
+) -> Listener:
+    """Show the pages, and answer `more` routes, which see for themselves who asks. Raises OSError when the port is taken.
 
-
-async def serve(pages: Pages, host: str, port: int, more: Iterable[web.RouteDef] = ()) -> tuple[web.AppRunner, int]:
-    """Listen, with `more` routes than those of the pages; the port really taken is returned (0 asks for a free one).
-    Raises OSError when it is taken.
+    Health and readiness take no password, as a prober of Kubernetes has none: they tell no more than what is stuck.
     """
-    runner = web.AppRunner(application(pages, more), access_log=None, shutdown_timeout=2.0)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError:
-        await runner.cleanup()
-        raise
-    return runner, runner.addresses[0][1]
+    open_to = [*HEALTH, *(route.path for route in more)]
+    return await listen([*_Site(pages).routes(), *more], open_to, host, port, access, limits)
 
 
 class _Site:

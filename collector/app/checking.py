@@ -19,6 +19,7 @@ from collector.platforms.base import Finding, Planning, Platform
 from collector.platforms.planning import finding
 from config.advice import advice
 from config.settings import Settings
+from config.web import Access
 
 PATIENCE = 90.0
 COLUMNS = ("part", "subject", "ok", "detail", "remedy")
@@ -31,8 +32,9 @@ Close = Callable[[], Awaitable[None]]
 def run(config: Path, *, offline: bool, as_json: bool) -> int:
     """0: all works, 1: something does not, 2: the configuration is wrong (raised)."""
     settings = loading.load(config)
+    access = loading.access(settings)
     set_up("critical", "auto")
-    rows = _of_configuration(config, settings)
+    rows = _of_configuration(config, settings, access.get() if access else None)
     if not offline:
         rows += asyncio.run(_all(settings, SystemClock()))
     show(rows, COLUMNS, as_json=as_json, nothing="nothing to check")
@@ -42,11 +44,14 @@ def run(config: Path, *, offline: bool, as_json: bool) -> int:
     return 1 if bad else 0
 
 
-def _of_configuration(config: Path, settings: Settings) -> list[Row]:
+def _of_configuration(config: Path, settings: Settings, access: Access | None) -> list[Row]:
     """It is valid, or it would not be here; what is risky about it is told."""
     counted = f"valid; sources: {len(settings.sources)}, sinks: {len(settings.sinks)}"
-    told = [_row("configuration", "advice", True, words) for words in advice(settings)]
-    return [_row("configuration", str(config), True, counted), *told]
+    rows = [_row("configuration", str(config), True, counted)]
+    if access is not None:
+        counted = f"valid; TLS: {'on' if access.tls else 'off'}, users: {len(access.users)}"
+        rows.append(_row("configuration", str(settings.http.web_config_file), True, counted))
+    return [*rows, *(_row("configuration", "advice", True, words) for words in advice(settings, access))]
 
 
 async def _all(settings: Settings, clock: Clock) -> list[Row]:

@@ -6,11 +6,21 @@ from collector.errors import ConfigurationError
 from config.loading import ConfigurationMistakes
 from config.loading import load as read
 from config.settings import Settings
+from config.web import AccessFile
 
 
 def load(path: Path) -> Settings:
     """The checked configuration. Raises `ConfigurationError` with a message per mistake."""
     try:
         return read(path)
+    except ConfigurationMistakes as error:
+        raise ConfigurationError([str(mistake) for mistake in error.mistakes]) from error
+
+
+def access(settings: Settings) -> AccessFile | None:
+    """TLS and passwords of the pages, None without any. Raises `ConfigurationError` with a message per mistake."""
+    path = settings.http.web_config_file
+    try:
+        return AccessFile(path) if path is not None else None
     except ConfigurationMistakes as error:
         raise ConfigurationError([str(mistake) for mistake in error.mistakes]) from error

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import orjson
-from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
 from collector.app import building, loading
@@ -37,7 +36,9 @@ from collector.polling.schedule import Rhythm
 from collector.polling.source import SourcePoller
 from config.advice import advice
 from config.settings import Settings, Source
+from config.web import Access
 from exporters.delivery import Delivery
+from exporters.listening import Listener
 from exporters.metrics import Metrics
 from exporters.requested import Requested
 from exporters.sink import Sink
@@ -54,7 +55,8 @@ def run(config: Path) -> int:
     """Until SIGTERM or SIGINT. 0 after a clean stop, 1 when one of the tasks died."""
     settings = loading.load(config)
     set_up(settings.log.level, settings.log.format)
-    for told in advice(settings):
+    access = loading.access(settings)
+    for told in advice(settings, access.get() if access else None):
         log.warning("config.advice", extra=fields(cause=told))
     return asyncio.run(_until_signal(settings))
 
@@ -93,7 +95,7 @@ class Service:
         self._clock = clock or SystemClock()
         self._listeners = listeners
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._runner: web.AppRunner | None = None
+        self._listener: Listener | None = None
         self._control: Control | None = None
         self._platforms: dict[str, Platform] = {}
         self._pollers: dict[str, SourcePoller] = {}
@@ -107,6 +109,7 @@ class Service:
         """Where the pages are, once started."""
 
     async def __aenter__(self) -> Self:
+        self._access = loading.access(self.settings)
         self.store = await asyncio.to_thread(Store.open, self.settings.ledger.path, holder=holder(), clock=self._clock)
         try:
             await self._build()
@@ -273,9 +276,11 @@ class Service:
         pages = Pages(self.metrics.scrape, self.faults, self.unready, self.status)
         http = self.settings.http
         try:
-            self._runner, self.port = await serve(pages, http.host, http.port, self._hints().routes())
+            get = self._access.get if self._access is not None else Access
+            self._listener = await serve(pages, http.host, http.port, self._hints().routes(), get)
         except OSError as error:
             raise ConfigurationError([f"http.listen: {http.listen} is not to be had: {error.strerror}"]) from error
+        self.port = self._listener.port
         self._control = Control(self.settings.control_path, self.ask, self.status)
         await self._control.start()
         self._spawn("housekeeping", self._housekeeper.run())
@@ -309,8 +314,8 @@ class Service:
         left = max(1.0, deadline - self._clock.monotonic())
         await self._quietly(sink.close(left) for sink in self._sinks.values())
         await self._cancel(list(self._tasks))
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._listener is not None:
+            await self._listener.close()
         await self.store.close()
         log.info("service.stopped")
 

@@ -30,7 +30,8 @@ from collector.simulators.server import Served
 from collector.simulators.wetransform import Plan, Story, Webhook, WetransformSimulator, sign
 from collector.simulators.wetransform.world import Run as SimulatedRun
 from config.settings import Settings
-from exporters.web import LARGEST_BODY, serve
+from exporters.listening import LARGEST_BODY
+from exporters.web import serve
 from tests.scene import now
 from tests.simulated import SimulatedClock
 from tests.unit.exporters.delivering import WatchedStore, open_store
@@ -93,10 +94,10 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
     made = Door(None, store, clock, lease, ids["files"])  # type: ignore[arg-type]
     taken = {"files": Hinted("simple", ids["files"], Believing())}
     routes = Hints(taken, store, clock, made).routes()  # type: ignore[arg-type] # doubles of both
-    runner, port = await serve(GOOD, "127.0.0.1", 0, routes)
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as made.client:
+    listener = await serve(GOOD, "127.0.0.1", 0, routes)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as made.client:
         yield made
-    await runner.cleanup()
+    await listener.close()
     await store.close()
 
 

@@ -69,8 +69,8 @@ def test_a_small_file_is_enough(load_text: Load) -> None:
     [
         ("", " the file is empty; see config/example.yaml for what belongs there"),
         ("# only a comment\n", " the file is empty; see config/example.yaml for what belongs there"),
-        ("- a\n", " must be a mapping (key: value) with sources and sinks, see config/example.yaml"),
-        ("text", " must be a mapping (key: value) with sources and sinks, see config/example.yaml"),
+        ("- a\n", " must be a mapping (key: value); see config/example.yaml for what belongs there"),
+        ("text", " must be a mapping (key: value); see config/example.yaml for what belongs there"),
         ("http:\n\tlisten: x\n", "2: a tab; YAML is indented with spaces only"),
         ("sources:\n  - name: a\n\tplatform: cdf\n", "3: a tab; YAML is indented with spaces only"),
         (b"http: {}\nlog: \xe4\n", "2: byte 0xe4 is not UTF-8; save the file as UTF-8"),

@@ -41,13 +41,13 @@ GOOD = Pages(metrics=one_counter, faults=list, unready=list, status=status)
 
 @asynccontextmanager
 async def served(pages: Pages = GOOD) -> AsyncIterator[aiohttp.ClientSession]:
-    runner, port = await serve(pages, "127.0.0.1", 0)
+    listener = await serve(pages, "127.0.0.1", 0)
     try:
-        url, quiet = f"http://127.0.0.1:{port}", ["Accept-Encoding"]
+        url, quiet = f"http://127.0.0.1:{listener.port}", ["Accept-Encoding"]
         async with aiohttp.ClientSession(url, auto_decompress=False, skip_auto_headers=quiet) as client:
             yield client
     finally:
-        await runner.cleanup()
+        await listener.close()
 
 
 @pytest.mark.parametrize(
@@ -198,9 +198,9 @@ async def test_an_unknown_page_is_not_found() -> None:
 
 
 async def test_a_taken_port_is_told() -> None:
-    runner, port = await serve(GOOD, "127.0.0.1", 0)
+    listener = await serve(GOOD, "127.0.0.1", 0)
     try:
         with pytest.raises(OSError, match="address already in use"):
-            await serve(GOOD, "127.0.0.1", port)
+            await serve(GOOD, "127.0.0.1", listener.port)
     finally:
-        await runner.cleanup()
+        await listener.close()

@@ -1,0 +1,148 @@
+"""The HTTP server under the pages: TLS, passwords, and limits that no client can go beyond."""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from config.web import Access
+from exporters.access import Gate, Handler, RotatingContext
+
+LARGEST_BODY = 64 * 1024
+"""Bytes of a request; a larger one is answered 413. Request lines and headers end at aiohttp's 8 KiB each, 128 of them."""
+_HEADERS = {
+    "Server": "lineage-collector",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "deny",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may take of the server. Times in seconds."""
+
+    request: float = 30.0
+    """From the end of a request's headers to the last byte of its answer taken by the client."""
+    idle: float = 75.0
+    """Between two requests of a connection, and for the headers of one. Longer than scrapes are apart by default."""
+    handshake: float = 10.0
+    connections: int = 256
+    """At the same time; those beyond are closed at once."""
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A server that runs, on the `port` that was really taken."""
+
+    port: int
+    runner: web.AppRunner
+    server: asyncio.Server
+
+    async def close(self) -> None:
+        self.server.close()
+        await self.runner.cleanup()
+
+    @property
+    def connections(self) -> int:
+        return _connected(self.runner)
+
+
+async def listen(
+    routes: Iterable[web.AbstractRouteDef],
+    open_to: Iterable[str],
+    host: str,
+    port: int,
+    access: Callable[[], Access] = Access,
+    limits: Limits = LIMITS,
+) -> Listener:
+    """Serve `routes`, those of `open_to` (as they are written in the routes) without a password; port 0 takes a free one.
+
+    `access` is asked at each request and each connection; whether there is TLS is asked now. Raises OSError when the
+    port is taken.
+    """
+    gate = Gate(access, frozenset(open_to))
+    app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_within(limits.request, gate.pass_on)])
+    app.add_routes(routes)
+    app.on_response_prepare.append(_headers(access))
+    runner = web.AppRunner(
+        app, access_log=None, shutdown_timeout=2.0, keepalive_timeout=limits.idle, lingering_time=2.0
+    )
+    await runner.setup()
+    try:
+        server = await _listening(runner, host, port, _tls(access), limits)
+    except OSError:
+        await runner.cleanup()
+        raise
+    return Listener(server.sockets[0].getsockname()[1], runner, server)
+
+
+async def _listening(
+    runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext | None, limits: Limits
+) -> asyncio.Server:
+    make = runner.server
+    assert make is not None  # the runner was set up
+
+    def accepted() -> asyncio.BaseProtocol:
+        return make() if _connected(runner) < limits.connections else _Closing()
+
+    timed: dict[str, Any] = {"ssl_handshake_timeout": limits.handshake, "ssl_shutdown_timeout": 2.0} if tls else {}
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(accepted, host, port, ssl=tls, backlog=128, **timed)
+
+
+def _connected(runner: web.AppRunner) -> int:
+    return len(runner.server.connections) if runner.server is not None else 0
+
+
+def _tls(access: Callable[[], Access]) -> ssl.SSLContext | None:
+    def current() -> ssl.SSLContext:
+        context = access().tls
+        assert context is not None  # it is neither added nor taken out while the server runs
+        return context
+
+    return RotatingContext(current) if access().tls is not None else None
+
+
+class _Closing(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+def _within(seconds: float, pass_on: Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]) -> Any:
+    """The answer is sent here, as aiohttp would wait for ever for a client that does not read it."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        transport = request.transport
+        if transport is not None and isinstance(transport, asyncio.WriteTransport):
+            transport.set_write_buffer_limits(high=0)  # else up to 64 KiB count as sent that nobody has read
+        answer: web.StreamResponse = web.Response(status=503, text=f"this took longer than {seconds:.0f} s\n")
+        try:
+            async with asyncio.timeout(seconds):
+                try:
+                    answer = await pass_on(request, handler)
+                except web.HTTPException as told:  # such as 405 and 413; aiohttp takes it only while it is raised
+                    answer = web.Response(status=told.status, text=told.text, headers=told.headers.copy())
+                await answer.prepare(request)
+                await answer.write_eof()
+        except TimeoutError:
+            if answer.prepared and transport is not None:
+                transport.abort()
+        return answer
+
+    return middleware
+
+
+def _headers(access: Callable[[], Access]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    async def add(_: web.Request, answer: web.StreamResponse) -> None:
+        for name, text in (_HEADERS | dict(access().headers)).items():
+            answer.headers[name] = text
+
+    return add
