@@ -1,5 +1,6 @@
 """Every job is found and none twice, however the list is paged and ordered and whenever jobs come."""
 
+from dataclasses import replace
 from random import Random
 
 from hypothesis import given, settings
@@ -58,7 +59,7 @@ def test_every_job_is_taken_once(batches: list[list[int]], page_size: int, order
 
 
 def test_a_mark_comes_back_as_it_went() -> None:
-    mark = Mark(5, 3, 7, {"12": "a\n\u00e9"})
+    mark = Mark(5, 3, 7, 9, {"12": "a\n\u00e9"})
     assert read_mark(mark.text()) == mark
     assert mark.floor == 3
     assert Mark(BASE, 3).floor == BASE - OVERLAP.total_seconds() * 1000
@@ -66,4 +67,11 @@ def test_a_mark_comes_back_as_it_went() -> None:
 
 def test_the_names_in_a_mark_are_bounded() -> None:
     many = {str(number): "x" for number in range(30_000)}
-    assert len(Mark(5, 3).moved(9, many, brought=True).names) == 20_000
+    assert len(Mark(5, 3).moved(9, many, 0, brought=True).names) == 20_000
+
+
+def test_a_rename_hides_no_gap() -> None:
+    jobs = [replace(row(number, 1), external_id="old" if number < 600 else "new") for number in range(1200)]
+    walk = Walk(Mark(BASE, BASE), BASE, BASE + 10 * MINUTE, thorough=True, first=False, full=False, before=frozenset())
+    walk.count(walk.take(jobs[::-1]))
+    assert [skip.subject for skip in walk.lost()] == ["transformation new"]

@@ -235,6 +235,7 @@ class CdfPlatform:
     async def _found(self, walk: Walk, rows: Sequence[JobRow], executions: Sequence[Run], open_jobs: set[int]) -> Poll:
         """The new jobs of one page, with the executions that started them."""
         fresh, skips = await self._chosen(walk.take(rows))
+        walk.count(fresh)
         open_jobs |= {row.id for row in fresh if not row.state(self._config.canceled_errors).terminal}
         above = await self._executions(executions, [row.id for row in fresh], open_jobs, from_ms(walk.floor))
         sql = await self._sql.lineage(row.query for row in fresh)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,6 +22,7 @@ KEPT_JOBS = 1000
 KEPT_FOR = timedelta(days=90)
 """What CDF keeps: so many jobs per transformation, none older."""
 MOST_NAMES = 20_000
+_DAY = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +30,30 @@ class Mark:
     """How far the list was read, in epoch milliseconds by the server's clock; the cursor of a source.
 
     `since` is where the first start began: ended jobs before it are none of our business. `walks` counts those that
-    brought something, so that one that did not reach the ledger shows. `names` are the external ids by which
-    transformations (by id) were first known: their job names, whatever they are called later.
+    brought something, so that one that did not reach the ledger shows. `looked` is when a walk last came to its end, by
+    our clock and to the day, for it is not worth a commit each time. `names` are the external ids by which transformations
+    (by id) were first known: their job names, whatever they are called later.
     """
 
     newest: int
     since: int
     walks: int = 0
+    looked: int = 0
     names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def floor(self) -> int:
         return max(self.since, self.newest - int(OVERLAP.total_seconds() * 1000))
 
-    def moved(self, newest: int, names: Mapping[str, str], *, brought: bool) -> "Mark":
+    def moved(self, newest: int, names: Mapping[str, str], now: int, *, brought: bool) -> "Mark":
         """Never backwards."""
         kept = dict(list(names.items())[-MOST_NAMES:])
-        return replace(self, newest=max(self.newest, newest), names=kept, walks=self.walks + brought)
+        looked = now if now - self.looked >= _DAY else self.looked
+        return Mark(max(self.newest, newest), self.since, self.walks + brought, looked, kept)
 
     def text(self) -> str:
-        data = {"v": 1, "newest": self.newest, "since": self.since, "walks": self.walks, "names": dict(self.names)}
-        return orjson.dumps(data).decode()
+        numbers = {"newest": self.newest, "since": self.since, "walks": self.walks, "looked": self.looked}
+        return orjson.dumps({"v": 1, **numbers, "names": dict(self.names)}).decode()
 
 
 def read_mark(cursor: str | None) -> Mark | None:
@@ -63,7 +67,8 @@ def read_mark(cursor: str | None) -> Mark | None:
     newest, since, names = integer(data.get("newest")), integer(data.get("since")), data.get("names")
     if newest is None or since is None or not isinstance(names, dict):
         return None
-    return Mark(newest, since, integer(data.get("walks")) or 0, {str(key): str(name) for key, name in names.items()})
+    walks, looked = integer(data.get("walks")) or 0, integer(data.get("looked")) or 0
+    return Mark(newest, since, walks, looked, {str(key): str(name) for key, name in names.items()})
 
 
 def first_mark(first_look: datetime) -> Mark:
@@ -92,7 +97,8 @@ class Walk:
     taken: dict[int, int] = field(default_factory=dict)
     """The jobs that this walk brought, with the times of their creation."""
     _lowest: int | None = None
-    _fresh_by_transformation: Counter[str] = field(default_factory=Counter)
+    _fresh: Counter[str] = field(default_factory=Counter)
+    _called: dict[str, str] = field(default_factory=dict)
 
     def take(self, rows: Sequence[JobRow]) -> list[JobRow]:
         """The jobs of a page that are news. At the very first start also open jobs from before its look-back."""
@@ -100,11 +106,16 @@ class Walk:
         self._check_order([to_ms(row.created) for row in rows if row.created is not None])
         fresh = [row for row in rows if row.id not in self.before and row.id not in self.taken and self._wanted(row)]
         for row in fresh:
-            created = to_ms(row.created) if row.created is not None else self.now_ms
-            self.taken[row.id] = created
-            if self.mark.newest < created:
-                self._fresh_by_transformation[row.external_id or str(row.transformation_id)] += 1
+            self.taken[row.id] = self._created(row)
         return fresh
+
+    def count(self, watched: Sequence[JobRow]) -> None:
+        """Those of the jobs taken that are watched, for `lost`."""
+        for row in watched:
+            if self.mark.newest < self._created(row):
+                key = str(row.transformation_id or row.external_id)
+                self._fresh[key] += 1
+                self._called.setdefault(key, row.external_id or key)
 
     def ends(self, rows: Sequence[JobRow], *, more: bool) -> bool:
         """Whether nothing new can follow this page."""
@@ -123,28 +134,31 @@ class Walk:
     def moved(self, names: Mapping[str, str]) -> Mark:
         """The mark after the walk. A time in the future is no reason to be blind until then."""
         hour = 3_600_000
-        return self.mark.moved(min(self.newest, self.now_ms + hour), names, brought=bool(self.taken))
+        return self.mark.moved(min(self.newest, self.now_ms + hour), names, self.now_ms, brought=bool(self.taken))
 
     def lost(self) -> list[Skip]:
         """Where the retention of CDF has outrun us, so that runs were lost for good."""
         if self.first:
             return []
         oldest = self.now_ms - int(KEPT_FOR.total_seconds() * 1000)
-        since = from_ms(self.mark.newest).isoformat(timespec="seconds")
+        since = _said(self.mark.newest)
         lost = [
             Skip(
                 SkipKind.GAP,
-                f"transformation {name}",
+                f"transformation {self._called[key]}",
                 f"{count} new jobs since {since} and CDF keeps {KEPT_JOBS}: older ones are lost for good",
             )
-            for name, count in self._fresh_by_transformation.items()
+            for key, count in self._fresh.items()
             if count >= KEPT_JOBS
         ]
-        if self.mark.newest < oldest:
-            until = from_ms(oldest).isoformat(timespec="seconds")
-            cause = f"CDF keeps jobs for {KEPT_FOR.days} days: those between {since} and {until} are lost for good"
+        if (looked := max(self.mark.newest, self.mark.looked)) < oldest:
+            between = f"those between {_said(looked)} and {_said(oldest)} are lost for good"
+            cause = f"CDF keeps jobs for {KEPT_FOR.days} days: {between}"
             lost.append(Skip(SkipKind.GAP, "all transformations", cause))
         return lost
+
+    def _created(self, row: JobRow) -> int:
+        return to_ms(row.created) if row.created is not None else self.now_ms
 
     def _wanted(self, row: JobRow) -> bool:
         if row.created is None:
@@ -165,3 +179,7 @@ class Walk:
                 self.ordered = False
             self._lowest = time if self._lowest is None else min(self._lowest, time)
             self.newest = max(self.newest, time)
+
+
+def _said(ms: int) -> str:
+    return from_ms(ms).isoformat(timespec="seconds")

@@ -385,6 +385,29 @@ async def test_ninety_days_without_us_are_told(rig: CdfRig) -> None:
     await rig.lives.cycle()
     [gap] = [skip for skip in rig.lives.skips if skip.kind is SkipKind.GAP]
     assert gap.subject == "all transformations"
+    await rig.lives.follow(20)
+    assert [skip.kind for skip in rig.lives.skips] == [SkipKind.GAP]
+
+
+@pytest.mark.parametrize("lookback", ["1h", "2026-01-01"])
+async def test_a_project_in_which_nothing_runs_for_long_has_lost_nothing(lookback: str) -> None:
+    async with cdf_rig(initial_lookback=lookback) as rig:
+        for _ in range(100):
+            await rig.lives.cycle()
+            rig.clock.advance(86_400)
+        assert rig.lives.skips == []
+
+
+async def test_what_is_left_out_has_no_gaps() -> None:
+    async with cdf_rig(exclude=["noise"]) as rig:
+        rig.simulator.add_transformation("noise")
+        rig.simulator.start_run("noise")
+        await rig.lives.follow(20)
+        rig.clock.advance(86_400)
+        for number in range(1005):
+            rig.simulator.start_run("noise", Story(0.1, 1), at=rig.clock.now() - timedelta(seconds=60 * number))
+        await rig.lives.cycle()
+        assert {skip.kind for skip in rig.lives.skips} == {SkipKind.FILTERED}
 
 
 async def test_a_first_start_knows_of_no_gap() -> None:
