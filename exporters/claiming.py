@@ -9,7 +9,7 @@ from exporters.tenure import Tenure
 
 AHEAD = 64
 """So many heads are kept ready at least, more for sinks that take more at once."""
-LOOK_EVERY = 1.0
+LOOK_EVERY = 2.5
 """Seconds between looks at the ledger when nobody says that there is work: a notification may be lost."""
 _FLOOR_LASTS = 5.0
 
@@ -60,7 +60,7 @@ class Claiming:
     def _until_probe(self) -> float:
         """Seconds. Whatever else makes claims possible again rings; this bounds a ring that was forgotten."""
         circuit, now = self._health.circuit, self._feed.clock.monotonic()
-        longest = 5 * LOOK_EVERY
+        longest = 2 * LOOK_EVERY
         return min(longest, circuit.probe_at - now) if circuit.open and circuit.probe_at > now else longest
 
     def _is_due(self) -> bool:

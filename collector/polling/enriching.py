@@ -20,6 +20,8 @@ AT_ONCE = 4
 LAST_CHANCE = 10.0
 """Seconds for one try after a restart that came later than the deadline."""
 LONGEST_PAUSE = 15.0
+SHORTEST_LOOK, LONGEST_LOOK = 1.0, 8.0
+"""Seconds between looks at the ledger: what ends nudges, so that only deadlines are met this way."""
 
 
 class Enricher:
@@ -43,11 +45,13 @@ class Enricher:
 
     async def run(self) -> None:
         """Until cancelled. A run whose enrichment is cancelled by a stop is found again at the next start."""
+        look = SHORTEST_LOOK
         try:
             while True:
                 self._wake.clear()
                 await self._start_more()
-                await _either(self._wake.wait(), self._clock.sleep(1.0))
+                await _either(self._wake.wait(), self._clock.sleep(look))
+                look = SHORTEST_LOOK if self._busy or self._wake.is_set() else min(2 * look, LONGEST_LOOK)
         finally:
             await self._stop()
 
