@@ -1,0 +1,105 @@
+"""What is in the image, and what it says of itself."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from collector import __version__
+from tests.servers.podman import BASE, REVISION, ROOT, Image
+
+MOST_ADDED = 150_000_000
+"""Bytes that the program and its libraries may add to the base image; they were 108 million."""
+
+INSIDE = """\
+id -u; id -g
+command -v pip pip3 cc gcc g++ make || true
+find / -xdev \\( -name ensurepip -o -name 'pip-*' -o -path '*/site-packages/pip' -o -path '*/dist-packages/pip' \\) 2>/dev/null
+ls -A /var/lib/apt /var/cache/apt 2>/dev/null
+find / -xdev -perm -4000 -user lineage 2>/dev/null
+touch /opt/lineage-collector/x /usr/x 2>/dev/null && echo writable
+true
+"""
+
+CONFIG = """\
+sources:
+  - {name: prep, platform: dataprep, base_url: "https://dataprep.example.com", workspace: "1", token: "${env:TOKEN}"}
+sinks:
+  - {name: out, type: file, path: "-"}
+"""
+UNCOMPILED = """\
+import importlib.util, os, sys
+import collector.app.service
+files = [module.__file__ for module in sys.modules.values() if getattr(module, "__file__", None)]
+print([file for file in files if file.endswith(".py") and not os.path.exists(importlib.util.cache_from_source(file))])
+"""
+
+
+def test_the_linter_has_nothing_against_the_dockerfile() -> None:
+    command = [str(Path(sys.executable).parent / "hadolint"), str(ROOT / "Dockerfile")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_nobody_s_rights_and_nothing_that_installs(image: Image) -> None:
+    done = image.run("-c", INSIDE, options=["--entrypoint", "sh"])
+    assert done.stdout.split() == ["10001", "10001"], done.stderr
+
+
+def test_size(image: Image, capsys: pytest.CaptureFixture[str]) -> None:
+    added = image.size - image.base_size
+    with capsys.disabled():
+        print(f"\nimage: {image.size / 1e6:.0f} MB, of which the base {image.base_size / 1e6:.0f} MB")
+    assert added < MOST_ADDED
+
+
+def test_how_it_starts_and_ends(image: Image) -> None:
+    config = image.details["Config"]
+    assert config["Entrypoint"] == ["lineage-collector"]
+    assert config["Cmd"] == ["run"]
+    assert config["User"] == "10001:10001"
+    assert config.get("StopSignal", "SIGTERM") in {"", "SIGTERM", "15"}
+    assert list(config["ExposedPorts"]) == ["17817/tcp"]
+    assert not image.details.get("HealthCheck")
+    assert "Healthcheck" not in config
+    assert "LINEAGE_COLLECTOR_CONFIG=/etc/lineage-collector/config.yaml" in config["Env"]
+
+
+def test_labels(image: Image) -> None:
+    told = {key.removeprefix("org.opencontainers.image."): value for key, value in image.labels.items()}
+    assert told["version"] == __version__, "ARG VERSION of the Dockerfile is not the program's version"
+    assert told["revision"] == REVISION
+    assert told["licenses"] == "Apache-2.0"
+    assert told["source"] == "https://github.com/lineage-collector/lineage-collector"
+    assert {"title", "description", "documentation"} <= told.keys()
+
+
+def test_help_and_version(image: Image) -> None:
+    done = image.run("--help")
+    assert done.returncode == 0, done.stderr
+    assert "Usage: lineage-collector" in done.stdout
+    assert image.run("--version").stdout.strip() == f"lineage-collector {__version__}"
+
+
+def test_check_offline_by_default_path(image: Image, tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+    folder.mkdir(mode=0o755)
+    (folder / "config.yaml").write_text(CONFIG)
+    mounted = ["--volume", f"{folder}:/etc/lineage-collector:ro", "--env", "TOKEN=simulated"]
+    done = image.run("check", "--offline", options=mounted)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "config.yaml").write_text("sinkz: []\n")
+    done = image.run("check", "--offline", options=mounted)
+    assert done.returncode == 2
+    assert "sinks" in done.stderr
+
+
+def test_all_bytecode_is_there(image: Image) -> None:
+    """The root file system is read-only: what is missing would be compiled at every start."""
+    done = image.run("-c", UNCOMPILED, options=["--entrypoint", "/opt/lineage-collector/bin/python3"])
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_base_is_the_one_that_the_tests_stand_in_for() -> None:
+    assert f"ARG BASE={BASE}\n" in (ROOT / "Dockerfile").read_text()
