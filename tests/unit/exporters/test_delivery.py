@@ -70,13 +70,13 @@ async def test_a_commit_wakes_delivery_at_once(here: World) -> None:
     assert sink.kinds("run") == [START]
 
 
-async def test_a_lost_notification_costs_a_second(here: World) -> None:
+async def test_a_lost_notification_costs_one_look(here: World) -> None:
     sink = ScriptedSink()
     here.deliver(sink)
     await here.advance(5)
     here.store.deaf = True
     await here.happen(START)
-    await here.advance(1)
+    await here.advance(LOOK_EVERY)
     assert sink.kinds("run") == [START]
 
 
