@@ -55,7 +55,7 @@ def _series() -> Iterator[tuple[str, frozenset[str]]]:
 
     for collector in Metrics({}, [], nothing)._registry._collector_to_names:
         if isinstance(collector, MetricWrapperBase):
-            for suffix in _SUFFIXES.get(collector._type, ("",)):
+            for suffix in _SUFFIXES.get(str(collector._type), ("",)):
                 yield f"{collector._name}{suffix}", frozenset(collector._labelnames)
         else:
             samples = (sample for family in collector.collect() for sample in family.samples)
@@ -67,4 +67,4 @@ def _series() -> Iterator[tuple[str, frozenset[str]]]:
 
 def _of_family(family: Metric) -> Iterator[tuple[str, frozenset[str]]]:
     for suffix in _SUFFIXES.get(family.type, ("",)):
-        yield f"{family.name}{suffix}", frozenset(family._labelnames)
+        yield f"{family.name}{suffix}", frozenset(vars(family)["_labelnames"])

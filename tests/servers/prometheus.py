@@ -8,7 +8,7 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ rule_files: {rules}
 scrape_configs:
   - job_name: lineage
     metrics_path: {path}
-    static_configs: [{{targets: ["{target}"]}}]
+    honor_labels: true
+    static_configs: [{{targets: ["{target}"], labels: {labels}}}]
 """
 
 
@@ -47,11 +48,20 @@ class Prometheus:
                 raise ServerDidNotStartError(f"{self.url}/-/ready: {self.process.tail()}")
             time.sleep(0.05)
 
-    async def query(self, expression: str) -> list[Sample]:
-        """An instant query now."""
-        parameters = urllib.parse.urlencode({"query": expression})
-        answer = await asyncio.to_thread(_get, f"{self.url}/api/v1/query?{parameters}")
-        return [Sample(row["metric"], float(row["value"][1])) for row in answer["data"]["result"]]
+    async def query(self, expression: str, *, at: float | None = None) -> list[Sample]:
+        """An instant query, of now unless `at` says when (epoch seconds)."""
+        moment: dict[str, str | float] = {} if at is None else {"time": at}
+        result = await self._result("query", {"query": expression, **moment})
+        return [Sample(row["metric"], float(row["value"][1])) for row in result]
+
+    async def query_range(self, expression: str, start: float, end: float, *, step: float = 1) -> list[Sample]:
+        """Every sample of every series from `start` to `end` (epoch seconds)."""
+        result = await self._result("query_range", {"query": expression, "start": start, "end": end, "step": step})
+        return [Sample(row["metric"], float(value)) for row in result for _, value in row["values"]]
+
+    async def _result(self, way: str, parameters: Mapping[str, str | float]) -> list[Any]:
+        answer = await asyncio.to_thread(_get, f"{self.url}/api/v1/{way}?{urllib.parse.urlencode(parameters)}")
+        return list(answer["data"]["result"])
 
     async def wait_for(self, expression: str, *, seconds: float = 20) -> list[Sample]:
         """The first answer that is not empty. An AssertionError after `seconds` shows what the scrapes brought."""
@@ -74,15 +84,22 @@ Promtool = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def start_prometheus(tmp_path: Path) -> Iterator[StartPrometheus]:
-    """A function: `start_prometheus("127.0.0.1:9100", path="/metrics", rules=[file])`."""
+    """A function: `start_prometheus("127.0.0.1:9100", path="/metrics", rules=[file], labels={"namespace": "a"})`."""
     program = _command("prometheus")
     started: list[ServerProcess] = []
 
-    def start(target: str, *, path: str = "/metrics", rules: list[Path] | None = None) -> Prometheus:
+    def start(
+        target: str,
+        *,
+        path: str = "/metrics",
+        rules: list[Path] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Prometheus:
         folder = tmp_path / f"prometheus-{len(started)}"
         folder.mkdir()
         names = json.dumps([str(rule) for rule in rules or []])
-        (folder / "prometheus.yml").write_text(_CONFIG.format(target=target, path=path, rules=names))
+        config = _CONFIG.format(target=target, path=path, rules=names, labels=json.dumps(labels or {}))
+        (folder / "prometheus.yml").write_text(config)
         port = free_port()
         arguments = [
             "--config.file=prometheus.yml",
