@@ -14,6 +14,7 @@ from collector.errors import LeaseLost
 from collector.ledger import leases, parked, reading
 from collector.ledger.parked import RetryAnswer
 from collector.model import EventKind, Outgoing
+from exporters.claiming import LOOK_EVERY
 from exporters.reports import SendResult, SinkState
 from exporters.sink import Delivered, Outcome, Park, Retry
 from tests.unit.exporters.delivering import ScriptedSink, SimulatedClock, World, delivers, name_of, open_store, world
