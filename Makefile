@@ -47,6 +47,12 @@ test: $(DEV) ## everything: the quick part, then property, contract, real-server
 bench: $(DEV) ## measure against the peers; prints a table of ratios
 	$(BIN)/python -m tests.bench
 
+chart: $(DEV) ## make anew what is made from something else in helm/: schema, examples, README
+	$(BIN)/python -m tests.chart.generating
+
+tools: ## build the Go programs that the tests use (Helm: 4 minutes, once)
+	$(PYTHON) -m tests.servers.gotools
+
 lock: $(DEV) ## compile the locked requirements anew from pyproject.toml
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --group pyproject.toml:build -o requirements-build.txt
@@ -55,4 +61,4 @@ lock: $(DEV) ## compile the locked requirements anew from pyproject.toml
 clean: ## remove what was made here
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
-.PHONY: help install demo check test bench lock clean
+.PHONY: help install demo check test bench chart tools lock clean

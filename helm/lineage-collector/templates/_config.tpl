@@ -1,0 +1,68 @@
+{{/* The program's configuration: what the values say, with what the chart knows better. */}}
+
+{{- define "lineage-collector.ledgerPath" -}}/var/lib/lineage-collector/lineage.db{{- end -}}
+
+{{/* Not on the volume: some kinds of volumes know no sockets. */}}
+{{- define "lineage-collector.controlSocket" -}}/tmp/lineage-collector.sock{{- end -}}
+
+{{- define "lineage-collector.listen" -}}{{ .Values.web.address }}:{{ .Values.web.port }}{{- end -}}
+
+{{- define "lineage-collector.caFile" -}}
+{{- if or .Values.caBundle.existingConfigMap .Values.caBundle.existingSecret -}}
+/etc/lineage-collector-ca/{{ .Values.caBundle.key }}
+{{- end -}}
+{{- end -}}
+
+{{- define "lineage-collector.config" -}}
+{{- $config := deepCopy .Values.config -}}
+{{- $_ := set $config "ledger" (merge (dict "path" (include "lineage-collector.ledgerPath" .)) ($config.ledger | default dict)) -}}
+{{- $_ := set $config "http" (merge (dict "listen" (include "lineage-collector.listen" .)) ($config.http | default dict)) -}}
+{{- $_ := set $config "control_socket" (include "lineage-collector.controlSocket" .) -}}
+{{- $ca := include "lineage-collector.caFile" . -}}
+{{- $proxy := .Values.proxy.url -}}
+{{- range $source := $config.sources -}}
+{{- include "lineage-collector.reach" (dict "target" $source "ca" $ca "proxy" $proxy) -}}
+{{- end -}}
+{{- range $sink := $config.sinks -}}
+{{- if has $sink.type (list "marquez" "openlineage") -}}
+{{- include "lineage-collector.reach" (dict "target" $sink "ca" $ca "proxy" (ternary $proxy "" (has $sink.name $.Values.proxy.sinks))) -}}
+{{- else if and (eq $sink.type "kafka") $ca $sink.tls -}}
+{{- $_ := set $sink "tls" (merge (ternary dict $sink.tls (kindIs "bool" $sink.tls)) (dict "ca_file" $ca)) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $config -}}
+{{- end -}}
+
+{{/* Changes `target`: its own network settings win. */}}
+{{- define "lineage-collector.reach" -}}
+{{- $defaults := dict -}}
+{{- if .ca -}}{{- $_ := set $defaults "ca_file" .ca -}}{{- end -}}
+{{- if .proxy -}}{{- $_ := set $defaults "proxy" .proxy -}}{{- end -}}
+{{- if $defaults -}}
+{{- $_ := set .target "network" (merge (.target.network | default dict) $defaults) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Seconds, rounded up, of a duration such as 1m30s. */}}
+{{- define "lineage-collector.seconds" -}}
+{{- $milliseconds := 0 -}}
+{{- range $part := regexFindAll "[0-9]+(ms|d|h|m|s)" (toString .) -1 -}}
+{{- $unit := regexFind "[a-z]+$" $part -}}
+{{- $size := get (dict "d" 86400000 "h" 3600000 "m" 60000 "s" 1000 "ms" 1) $unit -}}
+{{- $milliseconds = add $milliseconds (mul (trimSuffix $unit $part | int64) $size) -}}
+{{- end -}}
+{{- div (add $milliseconds 999) 1000 -}}
+{{- end -}}
+
+{{/* Longer than the program takes to stop. */}}
+{{- define "lineage-collector.gracePeriod" -}}
+{{- add 10 (include "lineage-collector.seconds" (.Values.config.stop_within | default "25s") | int64) -}}
+{{- end -}}
+
+{{/* Bytes of 1GiB, 1Gi, 500M, 10kB or a number. */}}
+{{- define "lineage-collector.bytes" -}}
+{{- $text := kindIs "string" . | ternary . (toString (int64 (ternary 0 . (kindIs "string" .)))) -}}
+{{- $unit := regexFind "[A-Za-z]*$" $text | trimSuffix "B" -}}
+{{- $sizes := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- mul (regexFind "^[0-9]+" $text | int64) (get $sizes $unit | default 0 | int64) -}}
+{{- end -}}

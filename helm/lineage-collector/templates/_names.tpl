@@ -1,0 +1,62 @@
+{{/* Names, labels and the image. */}}
+
+{{- define "lineage-collector.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Up to 52 characters: the StatefulSet's controller appends 11 more for a label of 63. */}}
+{{- define "lineage-collector.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "lineage-collector.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride -}}
+{{- end -}}
+
+{{/* What never changes while the release lives. */}}
+{{- define "lineage-collector.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "lineage-collector.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: collector
+{{- end -}}
+
+{{/* A hook's pod, which no selector of ours may match. */}}
+{{- define "lineage-collector.hookLabels" -}}
+{{ include "lineage-collector.labels" . | fromYaml | merge (dict "app.kubernetes.io/component" "hook") | toYaml }}
+{{- end -}}
+
+{{- define "lineage-collector.labels" -}}
+{{- $own := dict
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
+  "app.kubernetes.io/version" (.Values.image.tag | default .Chart.AppVersion | replace "+" "_" | trunc 63 | trimSuffix "-")
+  "app.kubernetes.io/part-of" "lineage-collector"
+  "app.kubernetes.io/managed-by" .Release.Service -}}
+{{- toYaml (merge (include "lineage-collector.selectorLabels" . | fromYaml) $own .Values.commonLabels) -}}
+{{- end -}}
+
+{{- define "lineage-collector.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "lineage-collector.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "lineage-collector.image" -}}
+{{- $registry := .Values.global.imageRegistry | default .Values.image.registry -}}
+{{- $name := ternary .Values.image.repository (printf "%s/%s" $registry .Values.image.repository) (empty $registry) -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" $name .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,2 @@
+{{- define "lineage-collector.refusals" -}}
+{{- end -}}
