@@ -239,7 +239,8 @@ class CdfPlatform:
         open_jobs |= {row.id for row in fresh if not row.state(self._config.canceled_errors).terminal}
         above = await self._executions(executions, [row.id for row in fresh], open_jobs, from_ms(walk.floor))
         sql = await self._sql.lineage(row.query for row in fresh)
-        seen = [self._observed(row, sql, back_fill=True) for row in fresh]
+        history = self._clock.now() - max(OVERLAP, 2 * self._config.poll_interval)
+        seen = [self._observed(row, sql, back_fill=row.ended is not None and row.ended < history) for row in fresh]
         skips = (*skips, *(skip for row in fresh for skip in sql_skips(row, sql.get(row.query or ""))))
         return replace(above, observations=(*above.observations, *seen), skips=skips)
 
@@ -280,9 +281,7 @@ class CdfPlatform:
     def _observed(
         self, row: JobRow, sql: Mapping[str, SqlLineage], *, known: Run | None = None, back_fill: bool = False
     ) -> Observation:
-        """`sql` holds what is known of queries; `back_fill` marks jobs that may have ended long before they were first
-        seen.
-        """
+        """`sql` holds what is known of queries; `back_fill` marks jobs that had ended long before they were first seen."""
         seen = observe(
             row,
             self._place,

@@ -140,6 +140,13 @@ async def test_back_fill_without_metrics(rig: CdfRig) -> None:
     rig.simulator.start_run("pumps", Story(runs_for=20))
     await rig.lives.follow(60)
     assert await _requests(rig, "/metrics") == 1
+    rig.simulator.start_run("pumps", Story(0.1, 1))
+    await rig.lives.follow(60, every=30)
+    assert await _requests(rig, "/metrics") == 2, "a job of seconds is no history"
+    rig.clock.advance(3600)
+    rig.simulator.start_run("pumps", at=rig.clock.now() - timedelta(minutes=30))
+    await rig.lives.cycle()
+    assert await _requests(rig, "/metrics") == 2, "an outage makes history"
 
 
 async def test_metrics_that_are_gone_are_a_problem_of_the_run(rig: CdfRig) -> None:
