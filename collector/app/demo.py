@@ -16,7 +16,8 @@ from urllib.parse import quote
 import orjson
 
 from collector.app import truth
-from collector.app.demo_story import Cast, play
+from collector.app.demo_chain import FIRST, LAST, path, shown
+from collector.app.demo_story import ALIASES, Cast, play
 from collector.app.demo_view import View
 from collector.app.service import Service
 from collector.clock import SystemClock
@@ -82,8 +83,11 @@ async def _demo(
         async with View(service, file, marquez=marquez, quiet=quiet):
             await _perform(cast, service, forever=forever)
             wrong = await _compared(cast, service, file, marquez)
+            chain = await _chain(marquez, settings.sources[0].job_namespace)
         known = cast.truth()
-    return _summary(file, known, heard, wrong)
+    if not chain:
+        wrong.append("Marquez draws no way from the supplier's file to the data model")
+    return _summary(file, known, heard, chain, wrong)
 
 
 async def _compared(cast: Cast, service: Service, file: Path, marquez: str) -> list[str]:
@@ -160,7 +164,14 @@ def _settings(folder: Path, file: Path, urls: Mapping[str, str], marquez: str, k
         sinks.append({"name": "kafka", "type": "kafka", "bootstrap_servers": [kafka]})
     ledger = {"path": str(folder / "lineage.db")}
     return Settings.model_validate(
-        {"ledger": ledger, "http": {"listen": "127.0.0.1:0"}, "stop_within": "5s", "sources": sources, "sinks": sinks}
+        {
+            "ledger": ledger,
+            "http": {"listen": "127.0.0.1:0"},
+            "stop_within": "5s",
+            "datasets": ALIASES,
+            "sources": sources,
+            "sinks": sinks,
+        }
     )
 
 
@@ -176,12 +187,26 @@ async def _marquez_states(url: str, run_ids: set[str]) -> dict[str, str | None]:
     return states
 
 
-def _summary(file: Path, known: Mapping[str, list[dict[str, Any]]], heard: Heard, wrong: list[str]) -> dict[str, Any]:
+async def _chain(url: str, project: str) -> list[str]:
+    """The way from the supplier's file to the data model, as Marquez draws it: node ids, none where there is no way."""
+    end = f"dataset:{project}:{LAST}"
+    http = HttpClient(HttpOptions(timeout=60.0))
+    try:
+        answer = await http.request("GET", f"{url.rstrip('/')}/api/v1/lineage?nodeId={quote(end, safe='')}&depth=20")
+        return path(answer.json()["graph"], FIRST, end) if answer.status_code == 200 else []
+    finally:
+        await http.close()
+
+
+def _summary(
+    file: Path, known: Mapping[str, list[dict[str, Any]]], heard: Heard, chain: list[str], wrong: list[str]
+) -> dict[str, Any]:
     return {
         "ok": not wrong,
         "runs": {source: dict(sorted(Counter(run["state"] for run in runs).items())) for source, runs in known.items()},
         "events": dict(sorted(heard.events.items())),
         "freshness_seconds": {"p50": heard.quantile(0.5), "p99": heard.quantile(0.99)},
+        "chain": chain,
         "events_file": str(file),
         "wrong": wrong,
     }
@@ -197,6 +222,8 @@ def _tell(summary: Mapping[str, Any]) -> None:
     print(
         f"freshness  p50 {fresh['p50']} s, p99 {fresh['p99']} s (from the platform's own time to the acknowledgement)"
     )
+    if summary["chain"]:
+        print(f"lineage    {shown(summary['chain'])}")
     print(f"events in  {summary['events_file']}")
     for fault in summary["wrong"]:
         print(f"wrong: {fault}", file=sys.stderr)

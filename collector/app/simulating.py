@@ -9,23 +9,29 @@ from collector.simulators.server import Served, Simulator
 
 
 def make(platform: str, seed: int) -> Simulator:
-    """The simulator of a platform (or of Marquez) on the system's clock."""
+    """The simulator of a platform (or of Marquez) on the system's clock, with the demo's definitions and no runs yet."""
 
     def now() -> datetime:
         return datetime.now(UTC)
 
     if platform == "cdf":
-        from collector.simulators.cdf import CdfSimulator  # noqa: PLC0415 - only the one that is asked for
+        from collector.simulators import cdf  # noqa: PLC0415 - only the one that is asked for
 
-        return CdfSimulator(now=now, seed=seed)
+        project = cdf.CdfSimulator(now=now, seed=seed)
+        cdf.populate(project)
+        return project
     if platform == "wetransform":
-        from collector.simulators.wetransform import WetransformSimulator  # noqa: PLC0415
+        from collector.simulators import wetransform  # noqa: PLC0415
 
-        return WetransformSimulator(now=now, seed=seed)
+        account = wetransform.WetransformSimulator(now=now, seed=seed, transformations=0)
+        wetransform.populate(account)
+        return account
     if platform == "dataprep":
-        from collector.simulators.dataprep import DataprepSimulator  # noqa: PLC0415
+        from collector.simulators import dataprep  # noqa: PLC0415
 
-        return DataprepSimulator(now=now, seed=seed)
+        deployment = dataprep.DataprepSimulator(now=now, seed=seed, flows=0)
+        dataprep.populate(deployment.workspace)
+        return deployment
     from collector.simulators.marquez import MarquezSimulator  # noqa: PLC0415
 
     return MarquezSimulator(now=now, seed=seed)

@@ -141,12 +141,12 @@ async def test_while_somebody_waits_for_a_run_to_be_started(scene: Scene) -> Non
     scene.cdf.faults.plan(Fault(FaultKind.SLOW, "transformations/run", delay=1.0))
     await scene.start()
     await scene.until_ready()
-    asking = asyncio.create_task(scene.command("trigger", CDF, "sap_pumps_to_assets"))
+    asking = asyncio.create_task(scene.command("trigger", CDF, "sap_equipment_to_model"))
     await scene.until_asked(CDF, "transformations/run")
     await stopped_well(scene)
     code, out, err = await asking
     assert (code, err) == (0, "")
-    assert "of transformation/sap_pumps_to_assets: queued" in out
+    assert "of transformation/sap_equipment_to_model: queued" in out
     await nothing_was_lost(scene)
     assert len(scene.cdf.truth()) == 1
 
@@ -155,7 +155,7 @@ async def test_a_start_that_is_never_answered_is_in_doubt_and_not_repeated(scene
     scene.cdf.faults.plan(Fault(FaultKind.SLOW, "transformations/run", delay=FOR_EVER))
     await scene.start()
     await scene.until_ready()
-    asking = asyncio.create_task(scene.command("trigger", CDF, "sap_pumps_to_assets"))
+    asking = asyncio.create_task(scene.command("trigger", CDF, "sap_equipment_to_model"))
     await scene.until_asked(CDF, "transformations/run")
     await stopped_well(scene)
     code, _, err = await asking
