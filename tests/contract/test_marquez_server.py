@@ -777,6 +777,26 @@ class TestDatasets:
         found = await marquez.get(marquez.at_dataset("in"))
         assert [field["name"] for field in found["fields"]] == ["a", "a", "a"]
 
+    async def test_a_column_of_two_types_is_two_columns_and_has_no_graph(self, marquez: Marquez) -> None:
+        """Its neighbours' graphs go through it all the same."""
+        space = marquez.namespace
+        for kind, job in (("DOUBLE", "w"), ("unknown", "r")):
+            middle = dataset(space, "middle", schema=facet(fields=[{"name": "x", "type": kind}]))
+            if job == "w":
+                middle["facets"]["columnLineage"] = columns(x=(space, "first", "x"))
+                inputs, outputs = [dataset(space, "first", "x")], [middle]
+            else:
+                inputs = [middle]
+                outputs = [dataset(space, "last", "x", columnLineage=columns(x=(space, "middle", "x")))]
+            await marquez.posted(marquez.event("COMPLETE", new_run(), job, inputs=inputs, outputs=outputs))
+        found = await marquez.get(marquez.at_dataset("middle"))
+        assert sorted(field["type"] for field in found["fields"]) == ["DOUBLE", "unknown"]
+        path = f"column-lineage?nodeId={marquez.node('datasetField', 'middle', 'x')}"
+        assert (await marquez.api("GET", path)).status_code == 500
+        found = await marquez.get(f"column-lineage?nodeId={marquez.node('datasetField', 'last', 'x')}")
+        ids = {f"datasetField:{space}:{name}:x" for name in ("first", "middle", "last")}
+        assert {node["id"] for node in found["graph"]} == ids
+
     async def test_new_edges_come_with_the_end_and_old_ones_hide_while_a_run_says_nothing(
         self, marquez: Marquez
     ) -> None:
@@ -878,6 +898,36 @@ class TestDatasets:
         found = await marquez.graph("job", "r")
         assert found[f"dataset:{space}:real"] == {f"job:{space}:r"}
 
+    async def test_a_chain_of_jobs_that_know_a_dataset_by_different_names(self, marquez: Marquez) -> None:
+        """The name that came first is the node; each of them leads to its graph, whoever used it."""
+        space, elsewhere = marquez.namespace, f"{marquez.namespace}/elsewhere"
+        alias = facet(identifiers=[{"namespace": elsewhere, "name": "old", "type": "TABLE"}])
+        renamed = dataset(space, "new", "a", symlinks=alias)
+        await marquez.posted(
+            marquez.event("COMPLETE", new_run(), "w", outputs=[renamed]),
+            marquez.event("COMPLETE", new_run(), "r", inputs=[dataset(elsewhere, "old", "a")]),
+            marquez.event("COMPLETE", new_run(), "x", inputs=[dataset(space, "new", "a")]),
+        )
+        whole = {
+            f"job:{space}:w": {f"dataset:{space}:new"},
+            f"dataset:{space}:new": {f"job:{space}:r", f"job:{space}:x"},
+            f"job:{space}:r": set(),
+            f"job:{space}:x": set(),
+        }
+        assert await marquez.graph("job", "x") == whole
+        assert await marquez.graph("dataset", "new") == whole
+        assert await marquez.graph("dataset", "old", namespace=elsewhere) == whole
+
+    async def test_an_alias_that_was_a_dataset_before_stays_one(self, marquez: Marquez) -> None:
+        space = marquez.namespace
+        alias = facet(identifiers=[{"namespace": space, "name": "old", "type": "TABLE"}])
+        await marquez.posted(
+            marquez.event("COMPLETE", new_run(), "before", outputs=[dataset(space, "old", "a")]),
+            marquez.event("COMPLETE", new_run(), "w", outputs=[dataset(space, "new", "a", symlinks=alias)]),
+        )
+        assert set(await marquez.graph("job", "w")) == _ids(space, ["w"], ["new"])
+        assert set(await marquez.graph("dataset", "old")) == _ids(space, ["before"], ["old"])
+
     async def test_an_alias_of_a_dataset_with_column_lineage_cannot_be_read(self, marquez: Marquez) -> None:
         space = marquez.namespace
         names = [{"namespace": where, "name": "alias", "type": "TABLE"} for where in (space, f"{space}/x")]
@@ -887,6 +937,45 @@ class TestDatasets:
         assert (await marquez.get(marquez.at_dataset("real")))["columnLineage"][0]["name"] == "a"
         assert (await marquez.api("GET", marquez.at_dataset("alias"))).status_code == 500
         assert (await marquez.get(marquez.at_dataset("alias", f"{space}/x")))["columnLineage"] is None
+
+    async def test_an_alias_in_a_list_takes_no_other_dataset_away(self, marquez: Marquez) -> None:
+        space = marquez.namespace
+        alias = facet(identifiers=[{"namespace": space, "name": "alias", "type": "TABLE"}])
+        output = dataset(space, "real", "a", symlinks=alias, columnLineage=columns(a=(space, "in", "a")))
+        await marquez.posted(marquez.event("COMPLETE", new_run(), inputs=[dataset(space, "in", "a")], outputs=[output]))
+        found = await marquez.get(f"namespaces/{part(space)}/datasets")
+        assert [row["name"] for row in found["datasets"]] == ["alias", "in", "real"]
+        assert [bool(row["columnLineage"]) for row in found["datasets"]] == [False, False, True]
+        assert (await marquez.api("GET", f"namespaces/{part(space)}/datasets?limit=1")).status_code == 500
+
+    async def test_one_version_of_a_dataset_is_read_by_its_id(self, marquez: Marquez) -> None:
+        space = marquez.namespace
+        run = new_run()
+        await marquez.posted(marquez.event("COMPLETE", run, outputs=[dataset(space, "out", "a", "b")]))
+        [listed] = (await marquez.get(f"{marquez.at_dataset('out')}/versions"))["versions"]
+        found = await marquez.get(f"{marquez.at_dataset('out')}/versions/{listed['version']}")
+        assert [field["name"] for field in found["fields"]] == ["a", "b"]
+        assert found["createdByRun"]["id"] == run
+        assert found["facets"]["schema"]["fields"] == [{"name": name, "type": "STRING"} for name in "ab"]
+        for path in (f"out/versions/{new_run()}", "out/versions/1", f"none/versions/{listed['version']}"):
+            assert (await marquez.api("GET", f"namespaces/{part(space)}/datasets/{path}")).status_code == 404
+
+    async def test_search_finds_jobs_and_datasets_by_parts_of_their_names(self, marquez: Marquez) -> None:
+        space, word = marquez.namespace, f"w{new_run()[:8]}"
+        await marquez.posted(
+            marquez.event("COMPLETE", new_run(), f"job/{word}", outputs=[dataset(space, f"out/{word}/x", "a")])
+        )
+        found = await marquez.get(f"search?q={word.upper()}")
+        assert {(row["type"], row["name"], row["namespace"], row["nodeId"]) for row in found["results"]} == {
+            ("JOB", f"job/{word}", space, f"job:{space}:job/{word}"),
+            ("DATASET", f"out/{word}/x", space, f"dataset:{space}:out/{word}/x"),
+        }
+        assert found["totalCount"] == 2
+        only = await marquez.get(f"search?q={word}&filter=JOB&namespace={part(space)}")
+        assert [row["type"] for row in only["results"]] == ["JOB"]
+        assert (await marquez.get(f"search?q={word}&namespace=another"))["results"] == []
+        for query in ("", f"?q={word}&filter=RUN"):
+            assert (await marquez.api("GET", f"search{query}")).status_code == 400
 
     async def test_a_dropped_dataset_is_marked(self, marquez: Marquez) -> None:
         change = facet(lifecycleStateChange="DROP")

@@ -208,7 +208,10 @@ def _columns_at(tables: Tables, node: Node) -> set[UUID]:
         return _columns_of_job(tables, space, name)
     row = tables.dataset(space, name)
     columns = tables.columns_of(row.uuid) if row else []
-    return {column.uuid for column in columns if not field or column.name == field[0]}
+    found = {column.uuid for column in columns if not field or column.name == field[0]}
+    if field and len(found) > 1:
+        raise DatabaseFault("Multiple values for optional")
+    return found
 
 
 def _columns_of_job(tables: Tables, space: str, name: str) -> set[UUID]:

@@ -136,6 +136,22 @@ class Reads:
         shown = [view for row in rows for view in views.dataset_versions(self.tables, row)]
         return ok({"versions": shown[page], "totalCount": len(rows)})
 
+    async def get_dataset_version(self, call: Call) -> Answer:
+        """By its id alone: the dataset in the path has to be there, and is not compared."""
+        space, name = call.namespace(), names.name(call.parts["dataset"])
+        version = names.strict_uuid(call.parts["version"])
+        if version is None:
+            raise not_found()
+        await self.database.connected()
+        lookups.namespace(self.tables, space)
+        if self.tables.dataset(space, name) is None:
+            raise missing("Dataset", name)
+        row = self.tables.dataset_versions.get(version)
+        shown = views.dataset_versions(self.tables, row) if row else []
+        if not shown:
+            raise missing("Dataset version", version)
+        return ok(shown[0])
+
     async def get_lineage(self, call: Call) -> Answer:
         node, depth = _node(call), call.number("depth", 20)
         await self.database.connected()
@@ -187,16 +203,20 @@ class Reads:
         return ok({"tags": []})
 
     async def search(self, call: Call) -> Answer:
-        wanted, limit = call.one("q"), call.number("limit", 10)
+        wanted, limit, space = call.one("q"), call.number("limit", 10), call.one("namespace")
+        kind = (call.one("filter") or "").upper()
         if not wanted:
             raise Refused(errors(400, ["query param q must not be null"]))
+        if kind not in {"", "JOB", "DATASET"}:
+            raise Refused(error(400, "query param filter must be one of [DATASET, JOB]"))
         await self.database.connected()
         rows = [
             ("DATASET", link.namespace, link.name, self.tables.datasets[link.dataset].updated_at)
             for link in self.tables.symlinks.values()
         ]
         rows += [("JOB", job.namespace, job.name, job.updated_at) for job in self.tables.jobs.values()]
-        hits = [row for row in rows if wanted.lower() in row[2].lower()][:limit]
+        asked = [row for row in rows if kind in {"", row[0]} and space in {None, row[1]}]
+        hits = [row for row in asked if wanted.lower() in row[2].lower()][:limit]
         return ok({"results": [_hit(*hit) for hit in hits], "totalCount": len(hits)})
 
 

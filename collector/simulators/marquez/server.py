@@ -192,6 +192,7 @@ def _routes(reads: Reads, writes: Writes) -> list[Route]:
         ("GET", dataset, reads.list_datasets),
         ("GET", f"{dataset}/{{dataset}}", reads.get_dataset),
         ("GET", f"{dataset}/{{dataset}}/versions", reads.list_dataset_versions),
+        ("GET", f"{dataset}/{{dataset}}/versions/{{version}}", reads.get_dataset_version),
         ("POST", "lineage", writes.post_lineage),
         ("GET", "lineage", reads.get_lineage),
         ("GET", "column-lineage", reads.get_column_lineage),
