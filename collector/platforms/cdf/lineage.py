@@ -62,4 +62,5 @@ def _with_columns(output: Dataset, row: JobRow, sql: SqlLineage, namespace: str)
         )
         for edge in sql.edges
     )
-    return replace(output, fields=sql.columns, columns=edges)
+    # without the types of its casts: a column has one type in Marquez or is two, and readers of it know none
+    return replace(output, fields=tuple(Field(column.name) for column in sql.columns), columns=edges)

@@ -63,7 +63,7 @@ async def test_inputs_and_columns_are_on_start_and_on_the_end(rig: CdfRig) -> No
         assert [field["name"] for field in pumps["facets"]["schema"]["fields"]] == ["key", "name", "lastUpdatedTime"]
         shown = assets["facets"]["schema"]["fields"]
         assert [field["name"] for field in shown] == ["externalId", "name"]
-        assert shown[1]["type"] == "string"
+        assert {column["type"] for column in shown} == {"unknown"}, "what reads the table knows no type"
         lineage = assets["facets"]["columnLineage"]
         assert lineage["fields"]["externalId"]["transformationType"] == "IDENTITY"
         assert lineage["fields"]["name"]["transformationType"] == "TRANSFORMED"
@@ -200,7 +200,7 @@ def test_columns_become_edges_of_the_specification() -> None:
     flow = data_flow(row(), SQL, output, HERE, "https://here")
     assert flow.inputs == (Dataset(HERE, "raw/db/t", uri="https://here", fields=(Field("a"), Field("b"))),)
     assert flow.output is not None
-    assert flow.output.fields == (Field("x", "int"),)
+    assert flow.output.fields == (Field("x"),), "a type that readers do not know makes two columns in Marquez"
     assert flow.output.columns == (
         ColumnEdge("x", HERE, "raw/db/t", "a", "DIRECT", "TRANSFORMATION", "int(a)"),
         ColumnEdge("", HERE, "raw/db/t", "b", "INDIRECT", "JOIN"),
