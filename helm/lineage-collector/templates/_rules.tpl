@@ -1,0 +1,77 @@
+{{/* The alert rules: rules/alerts.yaml with what the values say in place of each <name>. */}}
+
+{{/* A duration as PromQL writes it, such as 1h30m, in seconds. */}}
+{{- define "lineage-collector.seconds" -}}
+{{- $units := dict "s" 1 "m" 60 "h" 3600 "d" 86400 "w" 604800 -}}
+{{- $sum := 0 -}}
+{{- range regexFindAll "[0-9]+[smhdw]" . -1 -}}
+{{- $sum = add $sum (mul (trimSuffix (substr (sub (len .) 1 | int) (len .) .) . | int64) (get $units (substr (sub (len .) 1 | int) (len .) .))) -}}
+{{- end -}}
+{{- $sum -}}
+{{- end -}}
+
+{{/* The series of this release alone, whoever scrapes it: both kinds of monitor put these two labels on them. */}}
+{{- define "lineage-collector.rules.selector" -}}
+{{- printf "namespace=%q, pod=~%q" (include "lineage-collector.namespace" .) (printf "%s-[0-9]+" (include "lineage-collector.fullname" .)) -}}
+{{- end -}}
+
+{{/* What stands for what, in all alerts. */}}
+{{- define "lineage-collector.rules.words" -}}
+{{- $own := include "lineage-collector.rules.selector" . -}}
+{{- $rule := .Values.prometheusRule -}}
+{{- $selector := ternary $own $rule.selector (kindIs "invalid" $rule.selector) -}}
+{{- $target := ternary $own $rule.targetSelector (kindIs "invalid" $rule.targetSelector) -}}
+{{- dict "selector" $selector "target" $target "by" (join ", " $rule.aggregateBy) | toYaml -}}
+{{- end -}}
+
+{{/* A text with its words filled in. Takes a dict of `text`, `words`. */}}
+{{- define "lineage-collector.rules.filled" -}}
+{{- $text := .text -}}
+{{- range $name, $value := .words -}}
+{{- $text = $text | replace (printf "<%s>" $name) (toString $value) -}}
+{{- end -}}
+{{- $text -}}
+{{- end -}}
+
+{{/* The groups of rules, but for those that have none. */}}
+{{- define "lineage-collector.rules.groups" -}}
+{{- $settings := .Values.prometheusRule -}}
+{{- $common := include "lineage-collector.rules.words" . | fromYaml -}}
+{{- range .Files.Get "rules/alerts.yaml" | fromYamlArray -}}
+{{- $rules := list -}}
+{{- range .rules -}}
+{{- $alert := get $settings.rules .alert -}}
+{{- if $alert.enabled -}}
+{{- $words := deepCopy $common -}}
+{{- range $name, $value := omit $alert "enabled" "for" "severity" "labels" "annotations" -}}
+{{- $_ := set $words $name $value -}}
+{{- if kindIs "string" $value -}}
+{{- $_ := set $words (printf "%s.seconds" $name) (include "lineage-collector.seconds" $value) -}}
+{{- end -}}
+{{- end -}}
+{{- $expr := include "lineage-collector.rules.filled" (dict "text" .expr "words" $words) | replace "{, " "{" | replace "{}" "" -}}
+{{- $labels := merge (dict "severity" $alert.severity) ($alert.labels | default dict) $settings.ruleLabels (dict "service" (include "lineage-collector.fullname" $)) -}}
+{{- $told := dict
+  "summary" .summary
+  "description" (include "lineage-collector.rules.filled" (dict "text" .description "words" $words))
+  "runbook_url" (printf "%s/%s.md" (trimSuffix "/" $settings.runbookUrl) .alert) -}}
+{{- $rules = append $rules (dict
+  "alert" .alert
+  "expr" $expr
+  "for" $alert.for
+  "labels" $labels
+  "annotations" (merge (deepCopy ($alert.annotations | default dict)) $told $settings.ruleAnnotations)) -}}
+{{- end -}}
+{{- end -}}
+{{- if $rules }}
+- name: {{ .group }}
+  {{- with $settings.interval }}
+  interval: {{ . }}
+  {{- end }}
+  rules: {{- toYaml $rules | nindent 4 }}
+{{- end }}
+{{- end -}}
+{{- with $settings.additionalGroups }}
+{{ toYaml . }}
+{{- end -}}
+{{- end -}}
