@@ -30,7 +30,7 @@ class Page:
 
 
 class Refused(BadAnswer):
-    """400, 409 or 422: the vendor did not do what was asked. `missing` are the ids that it does not know."""
+    """400, 409, 422, or a 404 about ids: the vendor did not do what was asked. `missing` are the ids that it does not know."""
 
     def __init__(self, message: str, missing: list[Any]) -> None:
         super().__init__(message)
@@ -109,8 +109,18 @@ class Api:
         return self._object(answer, "/transformations/run")
 
     async def _by_ids(self, path: str, ids: Sequence[int], more: Mapping[str, Any]) -> Page:
-        body = {"items": [{"id": one} for one in ids], "ignoreUnknownIds": True, **more}
-        return await self._page("POST", path, body=body)
+        """Asked again without the ids that are refused, should CDF not leave them out as it was told to."""
+        while True:
+            body = {"items": [{"id": one} for one in ids], "ignoreUnknownIds": True, **more}
+            try:
+                return await self._page("POST", path, body=body)
+            except Refused as error:
+                known = [one for one in ids if {"id": one} not in error.missing]
+                if len(known) == len(ids):
+                    raise
+                if not known:
+                    return Page([], None, 0)
+                ids = known
 
     async def _page(
         self, method: str, path: str, *, params: Mapping[str, str | int] | None = None, body: Any = None
@@ -177,15 +187,14 @@ class Api:
         said = f"{tried}: status {status}{_because(body, answer.headers)}"
         after = retry_after(answer.headers, self._clock.now()) if status == 429 else None
         self._pace.hold(after or 0.0)
-        unauthorized = "the token is good for another project, or for none"
-        if (known := refusal(status, said, unauthorized=unauthorized, after=after)) is not None:
-            return known
-        if answer.headers.get("cdf-is-auto-retryable", "").lower() == "true":
+        if status not in {401, 429} and answer.headers.get("cdf-is-auto-retryable", "").lower() == "true":
             return Unavailable(said, sent=True)
-        if status in {400, 409, 422} and body is not None:
-            missing = body.get("missing")
+        missing = body.get("missing") if body is not None else None
+        if body is not None and (status in {400, 409, 422} or (status == 404 and missing)):
             return Refused(said, missing if isinstance(missing, list) else [])
-        return BadAnswer(f"{said}; check base_url")
+        unauthorized = "the token is good for another project, or for none"
+        known = refusal(status, said, unauthorized=unauthorized, after=after)
+        return known or BadAnswer(f"{said}; check base_url")
 
 
 def _envelope(content: bytes) -> Mapping[str, Any] | None:

@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, TriggerError, Unavailable
+from collector.http import HttpClient, HttpOptions
 from collector.model import RunState
 from collector.platforms.base import Finding
+from collector.platforms.cdf.auth import Tokens
 from collector.simulators.cdf import READ, WORKFLOWS, WRITE, OverLimit, Story
 from collector.simulators.faults import Fault, FaultKind
 from tests.cdf_rig import CdfRig, cdf_rig, source
+from tests.simulated import SimulatedClock
 
 SECRET = "simulated-secret"
 
@@ -148,6 +153,60 @@ async def test_every_identity_provider(auth: dict[str, Any], path: str) -> None:
         assert rig.simulator.identity.grants == 1
 
 
+@pytest.mark.parametrize(
+    ("auth", "wanted"),
+    [
+        ({"provider": "entra", "tenant": "t"}, {"scope": "https://az-eastus-1.cognitedata.com/.default"}),
+        ({"provider": "cognite"}, {}),
+        (
+            {"provider": "auth0", "tenant": "acme.eu.auth0.com"},
+            {"scope": "IDENTITY user_impersonation", "audience": "https://plant-a.fusion.cognite.com/plant-a"},
+        ),
+        (
+            {"provider": "oidc", "scopes": ["a", "b"], "audience": "https://az-eastus-1.cognitedata.com"},
+            {"scope": "a b", "audience": "https://az-eastus-1.cognitedata.com"},
+        ),
+        ({"provider": "oidc", "scopes": []}, {}),
+    ],
+)
+async def test_what_each_provider_is_sent(auth: dict[str, Any], wanted: dict[str, str]) -> None:
+    """To the byte, by a server of its own: a form, the client in it, and no other header that means anything."""
+    asked: list[tuple[dict[str, Any], dict[str, str]]] = []
+
+    async def token(request: web.Request) -> web.Response:
+        asked.append((dict(await request.post()), dict(request.headers)))
+        return web.json_response({"access_token": "t", "expires_in": "3599", "ext_expires_in": 3599})
+
+    app = web.Application()
+    app.router.add_post("/token", token)
+    async with TestServer(app) as server:
+        given = {"client_id": "collector", "client_secret": "s+/=&"} | auth
+        settings = source(
+            "https://az-eastus-1.cognitedata.com", auth={"token_url": str(server.make_url("/token"))} | given
+        )
+        request = settings.auth.token_request(settings.base_url, settings.project)
+        http, clock = HttpClient(HttpOptions()), SimulatedClock()
+        tokens = Tokens(
+            http,
+            clock,
+            url=request.url,
+            client_id=settings.auth.client_id,
+            secret=settings.auth.credential.get,
+            scope=request.scope,
+            audience=request.audience,
+        )
+        assert await tokens.current() == "t"
+        clock.advance(3599 - 31)
+        await tokens.current()
+        assert len(asked) == 1, "the lifetime comes as text"
+        await http.close()
+    [(form, headers)] = asked
+    client = {"grant_type": "client_credentials", "client_id": "collector", "client_secret": "s+/=&"}
+    assert form == client | wanted
+    assert headers["Content-Type"] == "application/x-www-form-urlencoded"
+    assert (headers["Accept"], "Authorization" in headers) == ("application/json", False)
+
+
 # Answers of the API
 
 
@@ -162,6 +221,7 @@ async def test_every_identity_provider(auth: dict[str, Any], path: str) -> None:
         (Fault(FaultKind.STATUS, status=500), Unavailable, "500"),
         (Fault(FaultKind.STATUS, status=302, headers={"Location": "https://x"}), BadAnswer, "check base_url"),
         (Fault(FaultKind.STATUS, status=400, headers={"cdf-is-auto-retryable": "true"}), Unavailable, "400"),
+        (Fault(FaultKind.STATUS, status=404, headers={"cdf-is-auto-retryable": "True"}), Unavailable, "404"),
         (Fault(FaultKind.HTML), Unavailable, "502"),
         (Fault(FaultKind.HTML, status=200), BadAnswer, "text/html"),
         (Fault(FaultKind.LOST), Unavailable, "no answer"),
@@ -177,6 +237,22 @@ async def test_what_the_api_may_answer(rig: CdfRig, fault: Fault, error: type[So
     assert "sim-" not in str(caught.value)
     rig.simulator.faults.clear()
     await rig.lives.cycle()
+
+
+@pytest.mark.parametrize("status", [400, 404, 422])
+async def test_an_id_that_is_refused_although_unknown_ones_are_to_be_left_out(rig: CdfRig, status: int) -> None:
+    gone, stays = (rig.simulator.start_run("pumps", Story(runs_for=None)) for _ in range(2))
+    await rig.lives.cycle()
+    missing = [{"id": gone.id}]
+    body = {"error": {"code": status, "message": "Ids not found", "missing": missing}}
+    rig.simulator.remove(gone.id)
+    rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="jobs/byids", times=1, status=status, body=body))
+    pages = await rig.lives.cycle()
+    assert pages[0].missing == (str(gone.id),)
+    assert [seen.key for seen in pages[0].observations] == [str(stays.id)]
+    missing.append({"id": stays.id})
+    rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="jobs/byids", times=1, status=status, body=body))
+    assert set((await rig.lives.cycle())[0].missing) == {str(gone.id), str(stays.id)}
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
