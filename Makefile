@@ -58,7 +58,23 @@ lock: $(DEV) ## compile the locked requirements anew from pyproject.toml
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --group pyproject.toml:build -o requirements-build.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --group dev -c requirements.txt pyproject.toml -o requirements-dev.txt
 
+IMAGE    := ghcr.io/lineage-collector/lineage-collector
+VERSION   = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' collector/__init__.py)
+REVISION  = $(shell git rev-parse HEAD 2>/dev/null)
+PACKER    = $(shell if docker info >/dev/null 2>&1; then echo docker; else command -v podman || command -v buildah; fi)
+
+image: ## build the container image by docker, podman or buildah (OPTIONS="--build-arg BASE=...@sha256:...")
+	@test -n "$(PACKER)" || { echo "docker (with its engine running), podman or buildah is needed"; exit 1; }
+	$(PACKER) build $(OPTIONS) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --tag $(IMAGE):$(VERSION) .
+	@$(PACKER) images $(IMAGE)
+
+# The lock is for all systems; what only others get is not in the image.
+sbom: $(DEV) ## list what the image holds beside its base, for scanners: dist/lineage-collector.cdx.json (CycloneDX)
+	@mkdir -p dist
+	sed -E "/sys_platform == '(win32|emscripten|darwin)'/,/[^\\]$$/d" requirements.txt \
+	  | PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o dist/lineage-collector.cdx.json -
+
 clean: ## remove what was made here
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
-.PHONY: help install demo check test bench chart tools lock clean
+.PHONY: help install demo check test bench chart tools lock image sbom clean
