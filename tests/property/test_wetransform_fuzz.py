@@ -189,7 +189,7 @@ async def test_answers_to_a_start() -> None:
                 assert outcome.key == RUN
                 assert not outcome.state.terminal
             else:
-                assert mutant.status >= 300 or outcome.doubtful or "success is not true" in str(outcome), mutant
+                assert mutant.status >= 300 or outcome.doubtful or "success is false" in str(outcome), mutant
                 assert "planted-secret" not in str(outcome)
 
 

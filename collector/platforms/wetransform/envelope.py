@@ -35,8 +35,10 @@ def read(status: int, headers: Mapping[str, str], body: bytes, *, tried: str, no
 def _success(data: Any, tried: str, status: int) -> Envelope:
     if not isinstance(data, dict):
         raise BadAnswer(f"{tried}: status {status} with a body that is no JSON object")
+    if data.get("success") is False:
+        raise Rejected(f"{tried}: status {status}, but success is false{_because(data)}")
     if data.get("success") is not True:
-        raise Rejected(f"{tried}: status {status}, but success is not true{_because(data)}")
+        raise BadAnswer(f"{tried}: status {status}, but success is neither true nor false{_because(data)}")
     payload = data.get("payload")
     if not isinstance(payload, dict):
         raise BadAnswer(f"{tried}: status {status} with a payload that is no object")

@@ -64,10 +64,13 @@ class TestSuccess:
             answer(200, body)
         assert not isinstance(caught.value, Rejected)
 
-    @pytest.mark.parametrize("success", [False, None, "true", 1])
-    def test_success_must_be_true(self, success: Any) -> None:
-        with pytest.raises(Rejected, match="missing permission X_SOURCE_FORMAT_XML"):
+    @pytest.mark.parametrize(
+        ("success", "kind"), [(False, Rejected), (None, BadAnswer), ("true", BadAnswer), (1, BadAnswer)]
+    )
+    def test_success_must_be_true_and_only_false_is_a_no(self, success: Any, kind: type[BadAnswer]) -> None:
+        with pytest.raises(BadAnswer, match="missing permission X_SOURCE_FORMAT_XML") as caught:
             answer(200, GOOD | {"success": success, "payload": [], "product": PRODUCT})
+        assert type(caught.value) is kind
 
 
 class TestErrors:
