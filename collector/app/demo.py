@@ -115,7 +115,11 @@ async def _perform(cast: Cast, service: Service, *, forever: bool) -> None:
     async def watch(key: str) -> None:
         await service.ask("source:customers", RequestKind.WATCH, {"key": key, "options": {}})
 
-    playing = asyncio.create_task(play(cast, watch, runs=None if forever else RUNS), name="demo:play")
+    async def trigger(recipe: str) -> None:
+        await service.ask("source:prep", RequestKind.TRIGGER, {"job": recipe, "options": {}})
+
+    runs = None if forever else RUNS
+    playing = asyncio.create_task(play(cast, watch, trigger, runs=runs), name="demo:play")
     stopping = asyncio.create_task(stop.wait(), name="demo:stop")
     await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if playing.done():

@@ -17,6 +17,8 @@ from collector.simulators.wetransform import Plan, Story, WetransformSimulator
 
 Watch = Callable[[str], Awaitable[None]]
 """Puts a wetransform run under watch: that platform cannot list its runs."""
+Trigger = Callable[[str], Awaitable[None]]
+"""Has the collector start a run of a Dataprep recipe."""
 
 ALIASES: list[dict[str, dict[str, str]]] = [
     {
@@ -111,9 +113,9 @@ _FILES = (
 )
 _UNREADABLE = "Column 'hours' holds values that are no numbers: '7,5h' (row 214), 'n/a' (row 388) and 11 more."
 """Why the files of the second transformation fail."""
-_GROUPS = (
+_GROUPS: tuple[tuple[int, str, float | None], ...] = (
     (0, "complete", 0.04),
-    (1, "quick", 0.2),
+    (1, "quick", None),  # without a pace: at the request of the collector
     (2, "failed", 0.03),
     (0, "canceled", 0.04),
     (1, "partial", 0.03),
@@ -129,12 +131,12 @@ _GROUPS = (
 )
 
 
-async def play(cast: Cast, watch: Watch, *, runs: int | None, pause: float = 0.22) -> None:
+async def play(cast: Cast, watch: Watch, trigger: Trigger, *, runs: int | None, pause: float = 0.22) -> None:
     """Start `runs` runs (without end for None), one platform after the other, `pause` seconds apart."""
     stories = zip(cycle(_JOBS), cycle(_FILES), cycle(_GROUPS), strict=False)
     started = 0
     for job, file, group in stories:
-        for start in _round(cast, watch, job, file, group):
+        for start in _round(cast, watch, trigger, job, file, group):
             await start()
             started += 1
             if started == runs:
@@ -143,7 +145,12 @@ async def play(cast: Cast, watch: Watch, *, runs: int | None, pause: float = 0.2
 
 
 def _round(
-    cast: Cast, watch: Watch, job: tuple[str, Job], file: tuple[int, Plan], group: tuple[int, str, float]
+    cast: Cast,
+    watch: Watch,
+    trigger: Trigger,
+    job: tuple[str, Job],
+    file: tuple[int, Plan],
+    group: tuple[int, str, float | None],
 ) -> Iterator[Callable[[], Awaitable[None]]]:
     async def transform() -> None:
         cast.cdf.start_run(*job)
@@ -155,6 +162,11 @@ def _round(
 
     async def prepare() -> None:
         number, story, pace = group
-        cast.dataprep.start_run(story, sorted(cast.dataprep.workspace.recipes)[number], pace=pace)
+        recipe = sorted(cast.dataprep.workspace.recipes)[number]
+        if pace is not None:
+            cast.dataprep.start_run(story, recipe, pace=pace)
+            return
+        cast.dataprep.workspace.recipes[recipe].story = story
+        await trigger(str(recipe))
 
     return iter((transform, convert, prepare))
