@@ -6,11 +6,11 @@ from hashlib import sha256
 from typing import Any
 
 from collector import names
-from collector.lineage.redaction import bare_url, redacted
 from collector.model import Dataset, Facts, Field, Job
 from collector.platforms.answers import words
 from collector.platforms.wetransform.envelope import text, uuid
 from collector.platforms.wetransform.reading import Automation
+from collector.redaction import bare_url, redacted
 
 _LONGEST_ID = 200
 
@@ -65,8 +65,11 @@ def facts(
     *,
     ended: bool = False,
     failed: bool = False,
+    step_before: str | None = None,
 ) -> Facts:
-    """`known` adds names and columns; the datasets themselves come with every answer."""
+    """`known` adds names and columns; the datasets themselves come with every answer. `step_before` is the step of a run
+    that failed when it was last seen under way: the vendor does not say where it failed.
+    """
     source_id = seen.source_id or (known.source_id if known else None)
     handle = seen.template_handle or (known.template_handle if known else None)
     ids = {
@@ -76,6 +79,7 @@ def facts(
         "template_handle": handle,
         "customer": pseudonym(customer),
         "step_code": seen.code if ended else None,
+        "step_before": step_before if failed else None,
     }
     return Facts(
         inputs=_input(place, source_id, known, seen.original_file),

@@ -86,6 +86,7 @@ class Runs:
                 job_key,
                 ended=state.terminal,
                 failed=state is RunState.FAILED,
+                step_before=known.raw_state if known is not None else None,
             ),
             handle=whose.handle,
             due_at=next_look(self._intervals, known, state, seen.step, now=now, born_at=born_at),

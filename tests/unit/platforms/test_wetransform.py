@@ -81,7 +81,16 @@ class TestFollowing:
         await watched(lives, run)
         await lives.follow(700, every=30)
         assert lives.kinds(run.key)[-1] is EventKind.FAIL
-        assert lives.runs[run.key].facts.error == "The column 'amount' holds a value that is no number (row 12)."
+        facts = lives.runs[run.key].facts
+        assert facts.error == "The column 'amount' holds a value that is no number (row 12)."
+        assert facts.ids["step_code"] == "source.event.failed"
+        assert facts.ids["step_before"] in STEPS[: STEPS.index(step) + 1]
+
+    async def test_a_failure_tells_the_step_that_was_seen_before_it(self, stage: Stage) -> None:
+        run, lives = stage.start(Story.FAILING, 60, at_step="matching"), stage.lives(intervals={"active": "1s"})
+        await watched(lives, run)
+        await lives.follow(120, every=1)
+        assert lives.runs[run.key].facts.ids["step_before"] == "matching"
 
     @pytest.mark.parametrize("story", [Story.REVIEW, Story.SELECT])
     async def test_waiting_for_a_person_is_an_event_and_so_is_its_end(self, stage: Stage, story: Story) -> None:
