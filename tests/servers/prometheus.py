@@ -26,6 +26,7 @@ scrape_configs:
     metrics_path: {path}
     honor_labels: true
     static_configs: [{{targets: ["{target}"], labels: {labels}}}]
+    {more}
 """
 
 
@@ -84,7 +85,9 @@ Promtool = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def start_prometheus(tmp_path: Path) -> Iterator[StartPrometheus]:
-    """A function: `start_prometheus("127.0.0.1:9100", path="/metrics", rules=[file], labels={"namespace": "a"})`."""
+    """A function: `start_prometheus("127.0.0.1:9100", path="/metrics", rules=[file], labels={"namespace": "a"})`; `more` goes
+    into the scrape config.
+    """
     program = _command("prometheus")
     started: list[ServerProcess] = []
 
@@ -94,11 +97,12 @@ def start_prometheus(tmp_path: Path) -> Iterator[StartPrometheus]:
         path: str = "/metrics",
         rules: list[Path] | None = None,
         labels: Mapping[str, str] | None = None,
+        more: str = "",
     ) -> Prometheus:
         folder = tmp_path / f"prometheus-{len(started)}"
         folder.mkdir()
         names = json.dumps([str(rule) for rule in rules or []])
-        config = _CONFIG.format(target=target, path=path, rules=names, labels=json.dumps(labels or {}))
+        config = _CONFIG.format(target=target, path=path, rules=names, labels=json.dumps(labels or {}), more=more)
         (folder / "prometheus.yml").write_text(config)
         port = free_port()
         arguments = [

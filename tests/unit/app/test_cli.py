@@ -195,6 +195,42 @@ def test_check_offline_tells_what_is_risky_as_well(run: Run, config: Write) -> N
     assert [(row["part"], row["ok"]) for row in rows] == [("configuration", True)] * 2
 
 
+@pytest.mark.parametrize("command", [["run"], ["check", "--offline"]])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, ": cannot be read: No such file or directory"),
+        ("basic_auth_user: {}", ":1: basic_auth_user: unknown key; did you mean basic_auth_users?"),
+        ("basic_auth_users: {ann: geheim}", ":1: basic_auth_users.ann: is no bcrypt hash ($2y$...)"),
+        ("tls_server_config:\n  cert_file: c.crt\n  key_file: c.key", ":2: tls_server_config.cert_file: "),
+    ],
+)
+def test_so_is_one_in_the_web_configuration(
+    run: Run, config: Write, command: list[str], content: str | None, words: str
+) -> None:
+    path = config(GOOD + "http: {web_config_file: web.yaml}\n")
+    web = path.with_name("web.yaml")
+    if content is not None:
+        web.write_text(content)
+    path.write_text(path.read_text().replace("web.yaml", str(web)))
+    said = run(*command, "--config", path)
+    assert said.code == 2
+    assert said.err.startswith(f"error: {web}{words}")
+    assert "geheim" not in said.out + said.err
+
+
+def test_check_tells_what_the_web_configuration_says(run: Run, config: Write, tmp_path: Path) -> None:
+    web = tmp_path / "web.yaml"
+    web.write_text("basic_auth_users: {ann: $2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG}")
+    path = config(GOOD + f"http: {{listen: '0.0.0.0:0', web_config_file: {web}}}\n")
+    said = run("check", "--offline", "--config", path)
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert f"configuration\t{web}\tyes\tvalid; TLS: off, users: 1\t-" in lines
+    risky = "http.web_config_file: passwords come to 0.0.0.0:0 unencrypted; add tls_server_config"
+    assert f"configuration\tadvice\tyes\t{risky}\t-" in lines
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

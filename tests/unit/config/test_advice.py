@@ -1,9 +1,11 @@
+import ssl
 from typing import Any
 
 import pytest
 
 from config.advice import advice
 from config.settings import Settings
+from config.web import Access
 
 SINK = {"type": "file", "name": "f", "path": "x"}
 
@@ -54,3 +56,23 @@ def test_a_configuration_without_sinks_is_named() -> None:
         {"sources": [{"platform": "dataprep", "name": "d", "workspace": 1, "token": "${env:A_TOKEN}"}]}
     )
     assert advice(settings) == ["sinks: there is none: runs are counted in the metrics, and their events go nowhere"]
+
+
+@pytest.mark.parametrize(
+    ("listen", "access", "risky"),
+    [
+        ("0.0.0.0:17817", Access(users={"ann": "hash"}), True),
+        (":17817", Access(users={"ann": "hash"}), True),
+        ("10.1.2.3:17817", Access(users={"ann": "hash"}), True),
+        ("127.0.0.1:17817", Access(users={"ann": "hash"}), False),
+        ("[::1]:17817", Access(users={"ann": "hash"}), False),
+        ("0.0.0.0:17817", Access(users={"ann": "hash"}, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)), False),
+        ("0.0.0.0:17817", Access(), False),
+        ("0.0.0.0:17817", None, False),
+    ],
+)
+def test_passwords_for_the_pages_want_tls(listen: str, access: Access | None, risky: bool) -> None:
+    source = {"platform": "dataprep", "name": "d", "workspace": 1, "token": "${env:A_TOKEN}"}
+    settings = Settings.model_validate({"http": {"listen": listen}, "sources": [source], "sinks": [SINK]})
+    told = f"http.web_config_file: passwords come to {listen} unencrypted; add tls_server_config"
+    assert advice(settings, access) == ([told] if risky else [])

@@ -1,0 +1,164 @@
+"""What one client may take of the server: time, connections, sizes. Each over a connection of its own."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from prometheus_client import CollectorRegistry, Info
+from prometheus_client.registry import Collector
+
+from config.web import Access
+from exporters.listening import LIMITS, Limits, Listener
+from exporters.web import Pages, serve
+from tests.unit.exporters.test_web import GOOD
+
+SOON = 0.3
+Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@asynccontextmanager
+async def served(limits: Limits, pages: Pages = GOOD, access: Access | None = None) -> AsyncIterator[Listener]:
+    listener = await serve(pages, "127.0.0.1", 0, (), lambda: access or Access(), limits)
+    try:
+        yield listener
+    finally:
+        await listener.close()
+
+
+@asynccontextmanager
+async def connected(listener: Listener, sent: bytes) -> AsyncIterator[Client]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, limit=2**16)
+    try:
+        writer.write(sent)
+        await writer.drain()
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+async def answered(listener: Listener, sent: bytes) -> bytes:
+    """All that comes before the server closes the connection."""
+    async with connected(listener, sent) as (reader, _):
+        return await asyncio.wait_for(reader.read(), 10)
+
+
+async def came(listener: Listener, most: int = 1) -> None:
+    async with asyncio.timeout(10):
+        while listener.connections < most:
+            await asyncio.sleep(0.01)
+
+
+async def gone(listener: Listener) -> None:
+    async with asyncio.timeout(10):
+        while listener.connections:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /metr", b"GET /metrics HTTP/1.1\r\nHost: x\r\n", b"GET / HTTP/1.1\r\nA:"])
+async def test_who_does_not_end_the_headers_is_cut_off(sent: bytes) -> None:
+    async with served(replace(LIMITS, idle=SOON)) as listener:
+        assert await answered(listener, sent) == b""
+        await gone(listener)
+
+
+async def test_headers_that_come_byte_by_byte_are_cut_off() -> None:
+    async with (
+        served(replace(LIMITS, idle=SOON)) as listener,
+        connected(listener, b"GET / HTTP/1.1\r\nA: ") as (_, writer),
+    ):
+        await came(listener)
+        for _ in range(1000):
+            if writer.transport.is_closing() or not listener.connections:
+                break
+            writer.write(b"a")
+            await asyncio.sleep(0.01)
+        await gone(listener)
+
+
+async def test_an_idle_connection_is_closed() -> None:
+    async with served(replace(LIMITS, idle=SOON)) as listener:
+        said = await answered(listener, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert said.endswith(b"\r\n\r\nok\n")
+
+
+async def test_an_answer_that_takes_too_long_is_given_up() -> None:
+    cancelled = asyncio.Event()
+
+    async def never() -> Collector:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        raise AssertionError
+
+    async with served(replace(LIMITS, request=SOON), replace(GOOD, metrics=never)) as listener:
+        said = await answered(listener, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert cancelled.is_set()
+
+
+@pytest.mark.parametrize("size", [40_000, 20_000_000])
+async def test_who_does_not_read_the_answer_is_cut_off(size: int) -> None:
+    """A page that fits into the buffers of this program as well as one that does not."""
+
+    async def page() -> Collector:
+        registry = CollectorRegistry()
+        info = Info("large", "Too much for the buffers of the connection.", registry=registry)
+        info.info({f"label_{number}": "x" * 1000 for number in range(size // 1000)})
+        return registry
+
+    async with served(replace(LIMITS, request=1.0), replace(GOOD, metrics=page)) as listener:
+        listener.server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", listener.port))
+            client.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            await came(listener)
+            await gone(listener)
+
+
+async def test_connections_beyond_the_limit_are_closed_at_once() -> None:
+    async with served(replace(LIMITS, connections=2)) as listener:
+        async with connected(listener, b""), connected(listener, b"") as (reader, writer):
+            await came(listener, 2)
+            assert await answered(listener, b"") == b""
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 "), "those that are in stay in"
+        await gone(listener)
+        said = await answered(listener, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert said.startswith(b"HTTP/1.1 200 "), "there is room again"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: " + b"a" * 9000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"A: a\r\n" * 200 + b"\r\n",
+        b"\x16\x03\x01 this is TLS\r\n\r\n",
+    ],
+)
+async def test_what_is_no_request_of_a_sensible_size_is_refused(sent: bytes) -> None:
+    async with served(LIMITS) as listener:
+        said = await answered(listener, sent)
+        assert said.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
+        assert b"Traceback" not in said
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/healthz", "/nothing"])
+async def test_every_answer_carries_the_headers_that_protect_people(path: str) -> None:
+    ours = Access(headers={"X-Frame-Options": "sameorigin", "Strict-Transport-Security": "max-age=60"})
+    async with served(LIMITS, access=ours) as listener:
+        said = await answered(listener, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    lines = said.partition(b"\r\n\r\n")[0].decode().splitlines()
+    assert {
+        "Server: lineage-collector",
+        "X-Content-Type-Options: nosniff",
+        "X-Frame-Options: sameorigin",
+        "Strict-Transport-Security: max-age=60",
+    } <= set(lines)
+    assert any(line.startswith("Content-Security-Policy: default-src 'none';") for line in lines)
