@@ -1,5 +1,5 @@
 {{- define "lineage-collector.podAnnotations" -}}
-{{- $own := dict "checksum/config" (include "lineage-collector.config" . | sha256sum) "kubectl.kubernetes.io/default-container" "lineage-collector" -}}
+{{- $own := dict "checksum/config" (include "lineage-collector.files" . | sha256sum) "kubectl.kubernetes.io/default-container" "lineage-collector" -}}
 {{- with include "lineage-collector.secretsAsKnown" . -}}
 {{- $_ := set $own "checksum/secrets" (sha256sum .) -}}
 {{- end -}}

@@ -7,6 +7,43 @@
 
 {{- define "lineage-collector.listen" -}}{{ .Values.web.address }}:{{ .Values.web.port }}{{- end -}}
 
+{{- define "lineage-collector.scheme" -}}
+{{- ternary "https" "http" (ne (include "lineage-collector.tlsSecret" .) "") -}}
+{{- end -}}
+
+{{- define "lineage-collector.tlsSecret" -}}
+{{- if .Values.web.tlsSecret -}}
+{{- .Values.web.tlsSecret -}}
+{{- else if .Values.web.certificate.enabled -}}
+{{- include "lineage-collector.fullname" . }}-tls
+{{- end -}}
+{{- end -}}
+
+{{/* Of the pages: a file that somebody made, or the one beside the configuration, when there is TLS. */}}
+{{- define "lineage-collector.webConfigFile" -}}
+{{- if .Values.web.configSecret -}}
+/run/secrets/web/web.yaml
+{{- else if include "lineage-collector.tlsSecret" . -}}
+/etc/lineage-collector/web.yaml
+{{- end -}}
+{{- end -}}
+
+{{- define "lineage-collector.webConfig" -}}
+tls_server_config:
+  cert_file: /run/secrets/web-tls/tls.crt
+  key_file: /run/secrets/web-tls/tls.key
+{{- end -}}
+
+{{/* The files of the ConfigMap. */}}
+{{- define "lineage-collector.files" -}}
+config.yaml: |
+  {{- include "lineage-collector.config" . | nindent 2 }}
+{{- if and (include "lineage-collector.tlsSecret" .) (not .Values.web.configSecret) }}
+web.yaml: |
+  {{- include "lineage-collector.webConfig" . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
 {{- define "lineage-collector.caFile" -}}
 {{- if or .Values.caBundle.existingConfigMap .Values.caBundle.existingSecret -}}
 /etc/lineage-collector-ca/{{ .Values.caBundle.key }}
@@ -16,7 +53,11 @@
 {{- define "lineage-collector.config" -}}
 {{- $config := deepCopy .Values.config -}}
 {{- $_ := set $config "ledger" (merge (dict "path" (include "lineage-collector.ledgerPath" .)) ($config.ledger | default dict)) -}}
-{{- $_ := set $config "http" (merge (dict "listen" (include "lineage-collector.listen" .)) ($config.http | default dict)) -}}
+{{- $http := dict "listen" (include "lineage-collector.listen" .) -}}
+{{- with include "lineage-collector.webConfigFile" . -}}
+{{- $_ := set $http "web_config_file" . -}}
+{{- end -}}
+{{- $_ := set $config "http" (merge $http ($config.http | default dict)) -}}
 {{- $_ := set $config "control_socket" (include "lineage-collector.controlSocket" .) -}}
 {{- $ca := include "lineage-collector.caFile" . -}}
 {{- $proxy := .Values.proxy.url -}}
@@ -44,7 +85,7 @@
 {{- end -}}
 
 {{/* Seconds, rounded up, of a duration such as 1m30s. */}}
-{{- define "lineage-collector.seconds" -}}
+{{- define "lineage-collector.config.seconds" -}}
 {{- $milliseconds := 0 -}}
 {{- range $part := regexFindAll "[0-9]+(ms|d|h|m|s)" (toString .) -1 -}}
 {{- $unit := regexFind "[a-z]+$" $part -}}
@@ -56,7 +97,7 @@
 
 {{/* Longer than the program takes to stop. */}}
 {{- define "lineage-collector.gracePeriod" -}}
-{{- add 10 (include "lineage-collector.seconds" (.Values.config.stop_within | default "25s") | int64) -}}
+{{- add 10 (include "lineage-collector.config.seconds" (.Values.config.stop_within | default "25s") | int64) -}}
 {{- end -}}
 
 {{/* Bytes of 1GiB, 1Gi, 500M, 10kB or a number. */}}

@@ -29,9 +29,15 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: collector
 {{- end -}}
 
-{{/* A hook's pod, which no selector of ours may match. */}}
+{{/* Of a hook's pod, which no selector of ours may match. */}}
+{{- define "lineage-collector.hookSelectorLabels" -}}
+{{- $labels := include "lineage-collector.selectorLabels" . | fromYaml -}}
+{{- toYaml (set $labels "app.kubernetes.io/component" "hook") -}}
+{{- end -}}
+
 {{- define "lineage-collector.hookLabels" -}}
-{{ include "lineage-collector.labels" . | fromYaml | merge (dict "app.kubernetes.io/component" "hook") | toYaml }}
+{{- $labels := include "lineage-collector.labels" . | fromYaml -}}
+{{- toYaml (set $labels "app.kubernetes.io/component" "hook") -}}
 {{- end -}}
 
 {{- define "lineage-collector.labels" -}}

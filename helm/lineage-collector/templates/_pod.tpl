@@ -41,6 +41,16 @@ volumeMounts:
     mountPath: /run/secrets/{{ .name | default .existingSecret }}
     readOnly: true
   {{- end }}
+  {{- with include "lineage-collector.tlsSecret" . }}
+  - name: web-tls
+    mountPath: /run/secrets/web-tls
+    readOnly: true
+  {{- end }}
+  {{- with .Values.web.configSecret }}
+  - name: web
+    mountPath: /run/secrets/web
+    readOnly: true
+  {{- end }}
   {{- if include "lineage-collector.caFile" . }}
   - name: ca
     mountPath: /etc/lineage-collector-ca
@@ -77,6 +87,18 @@ volumeMounts:
     {{- if .optional }}
     optional: true
     {{- end }}
+{{- end }}
+{{- with include "lineage-collector.tlsSecret" $ }}
+- name: web-tls
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+{{- with $.Values.web.configSecret }}
+- name: web
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
 {{- end }}
 {{- if $.Values.caBundle.existingConfigMap }}
 - name: ca
@@ -140,4 +162,3 @@ dnsConfig: {{- toYaml . | nindent 2 }}
 {{- toYaml $probe -}}
 {{- end -}}
 
-{{- define "lineage-collector.scheme" -}}http{{- end -}}

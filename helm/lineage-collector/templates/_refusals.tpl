@@ -1,2 +1,190 @@
+{{/* What cannot work is refused here, all of it at once, in words. A schema could say no more than that it does not fit,
+and would show a secret that somebody wrote into the values. */}}
+
 {{- define "lineage-collector.refusals" -}}
+{{- $found := list -}}
+{{- range $part := list "configRefusals" "secretRefusals" "referenceRefusals" "volumeRefusals" "otherRefusals" -}}
+{{- range $line := include (printf "lineage-collector.%s" $part) $ | splitList "\n" -}}
+{{- with trim $line -}}{{- $found = append $found (printf "  - %s" .) -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if $found -}}
+{{- fail (printf "\n\nThese values cannot work:\n%s\n" (uniq $found | join "\n")) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "lineage-collector.configRefusals" -}}
+{{- $config := .Values.config -}}
+{{- if not $config.sources }}
+config.sources is empty: name at least one account whose runs are to be watched, as in ci/minimal-values.yaml
+{{- end }}
+{{- $path := include "lineage-collector.ledgerPath" . }}
+{{- if ne (dig "ledger" "path" $path $config) $path }}
+config.ledger.path is set by the chart, to {{ $path }} on the volume: leave it out
+{{- end }}
+{{- if omit ($config.http | default dict) "listen" }}
+config.http is set by the chart: use web.tlsSecret and web.configSecret
+{{- end }}
+{{- $listen := include "lineage-collector.listen" . }}
+{{- if ne (dig "http" "listen" $listen $config) $listen }}
+config.http.listen is set by the chart, to {{ $listen }}: use web.address and web.port
+{{- end }}
+{{- $socket := include "lineage-collector.controlSocket" . }}
+{{- if ne ($config.control_socket | default $socket) $socket }}
+config.control_socket is set by the chart, to {{ $socket }}: leave it out
+{{- end }}
+{{- range .Values.extraEnv }}
+{{- if regexMatch "^LINEAGE_COLLECTOR__(LEDGER__PATH|HTTP__.*|CONTROL_SOCKET|STOP_WITHIN)$" (upper .name) }}
+extraEnv: {{ .name }} would have the program do something else than the chart expects: use config or web
+{{- end }}
+{{- end }}
+{{- $writable := include "lineage-collector.writable" . | fromYamlArray }}
+{{- range $sink := $config.sinks }}
+{{- if and (eq $sink.type "file") (hasPrefix "/" (toString $sink.path)) }}
+{{- $good := false }}
+{{- range $writable }}
+{{- if hasPrefix (printf "%s/" .) (clean $sink.path) }}{{- $good = true }}{{- end }}
+{{- end }}
+{{- if not $good }}
+config.sinks: {{ $sink.path }} of {{ $sink.name }} is in no place that can be written: use a relative path, which lies beside the ledger, or - for the log, or a volume of extraVolumeMounts
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "lineage-collector.writable" -}}
+{{- $found := list "/var/lib/lineage-collector" "/tmp" -}}
+{{- range .Values.extraVolumeMounts -}}
+{{- if not .readOnly -}}{{- $found = append $found (clean .mountPath) -}}{{- end -}}
+{{- end -}}
+{{- toYaml $found -}}
+{{- end -}}
+
+{{/* The keys are those of the program's configuration that have a twin with _file. */}}
+{{- define "lineage-collector.secretKeys" -}}api_key client_secret password token webhook_secret{{- end -}}
+
+{{- define "lineage-collector.secretRefusals" -}}
+{{- include "lineage-collector.literals" (dict "node" (dict "sources" .Values.config.sources "sinks" .Values.config.sinks) "path" "config") -}}
+{{- range $name, $from := .Values.secrets.env }}
+{{- if has $name (include "lineage-collector.envNames" $ | fromYamlArray) }}
+secrets.env.{{ $name }} is in extraEnv too
+{{- end }}
+{{- end }}
+{{- $folders := list "web" "web-tls" "kubernetes.io" }}
+{{- range .Values.secrets.files }}
+{{- $folder := .name | default .existingSecret }}
+{{- if has $folder $folders }}
+secrets.files: the folder {{ $folder }} is taken: give {{ .existingSecret }} another name
+{{- end }}
+{{- $folders = append $folders $folder }}
+{{- end }}
+{{- end -}}
+
+{{/* Walks `node`; never shows a value. */}}
+{{- define "lineage-collector.literals" -}}
+{{- $path := .path -}}
+{{- $keys := splitList " " (include "lineage-collector.secretKeys" .) -}}
+{{- if kindIs "map" .node -}}
+{{- range $key, $value := .node }}
+{{- if and (has $key $keys) (kindIs "string" $value) }}
+{{- if not (regexMatch "^\\$\\{env:[A-Za-z_][A-Za-z0-9_]*\\}$" $value) }}
+{{ $path }}.{{ $key }} holds the secret itself, which everybody could read in a ConfigMap: put it into a Secret, and write ${env:NAME} with secrets.env, or use {{ $key }}_file with secrets.files
+{{- end }}
+{{- else }}
+{{- include "lineage-collector.literals" (dict "node" $value "path" (printf "%s.%s" $path $key)) }}
+{{- end }}
+{{- end }}
+{{- else if kindIs "slice" .node -}}
+{{- range $index, $value := .node }}
+{{- include "lineage-collector.literals" (dict "node" $value "path" (printf "%s[%d]" $path $index)) }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Each reference to a secret leads somewhere. */}}
+{{- define "lineage-collector.referenceRefusals" -}}
+{{- $config := toJson (dict "config" .Values.config "proxy" .Values.proxy.url) -}}
+{{- $variables := concat (keys .Values.secrets.env) (include "lineage-collector.envNames" . | fromYamlArray) -}}
+{{- range $reference := regexFindAll "\\$\\{env:[A-Za-z_][A-Za-z0-9_]*\\}" $config -1 | uniq }}
+{{- $name := $reference | trimPrefix "${env:" | trimSuffix "}" }}
+{{- if not (or (has $name $variables) $.Values.extraEnvFrom) }}
+config refers to {{ $reference }}, and nothing sets that variable: add secrets.env.{{ $name }} with existingSecret and key
+{{- end }}
+{{- end }}
+{{- range $file := regexFindAll "\"[a-z_]+_file\":\"/run/secrets/[^\"]+\"" $config -1 | uniq }}
+{{- $path := regexFind "/run/secrets/[^\"]+" $file }}
+{{- if not (eq (include "lineage-collector.isMounted" (dict "root" $ "path" $path)) "true") }}
+config refers to {{ $path }}, and no secret is mounted there: add to secrets.files its existingSecret with the name {{ index (splitList "/" $path) 3 }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "lineage-collector.envNames" -}}
+{{- $names := list -}}
+{{- range .Values.extraEnv -}}{{- $names = append $names .name -}}{{- end -}}
+{{- toYaml $names -}}
+{{- end -}}
+
+{{- define "lineage-collector.isMounted" -}}
+{{- $path := .path -}}
+{{- $found := false -}}
+{{- range .root.Values.extraVolumeMounts -}}
+{{- if or (eq $path .mountPath) (hasPrefix (printf "%s/" (trimSuffix "/" .mountPath)) $path) -}}{{- $found = true -}}{{- end -}}
+{{- end -}}
+{{- range .root.Values.secrets.files -}}
+{{- $folder := printf "/run/secrets/%s/" (.name | default .existingSecret) -}}
+{{- if hasPrefix $folder $path -}}
+{{- if .items -}}
+{{- range .items -}}
+{{- if eq (trimPrefix $folder $path) .path -}}{{- $found = true -}}{{- end -}}
+{{- end -}}
+{{- else -}}
+{{- $found = true -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $found -}}
+{{- end -}}
+
+{{- define "lineage-collector.volumeRefusals" -}}
+{{- $limit := include "lineage-collector.bytes" (dig "ledger" "max_size" "1GiB" .Values.config) | int64 -}}
+{{- $size := ternary .Values.persistence.size .Values.persistence.emptyDirSize .Values.persistence.enabled -}}
+{{- if and (not (and .Values.persistence.enabled .Values.persistence.existingClaim)) (lt (include "lineage-collector.bytes" $size | int64) $limit) }}
+the ledger may grow to {{ dig "ledger" "max_size" "1GiB" .Values.config }} (config.ledger.max_size), and its volume has {{ $size }} (persistence.{{ ternary "size" "emptyDirSize" .Values.persistence.enabled }}): a full volume stops everything
+{{- end }}
+{{- end -}}
+
+{{- define "lineage-collector.otherRefusals" -}}
+{{- if and .Values.caBundle.existingConfigMap .Values.caBundle.existingSecret }}
+caBundle: give either existingConfigMap or existingSecret
+{{- end }}
+{{- if and .Values.web.certificate.enabled (not .Values.web.certificate.issuerRef.name) }}
+web.certificate.issuerRef.name is missing: who issues the certificate?
+{{- end }}
+{{- $http := list }}
+{{- range .Values.config.sinks }}
+{{- if has .type (list "marquez" "openlineage") }}{{- $http = append $http .name }}{{- end }}
+{{- end }}
+{{- range $name := .Values.proxy.sinks }}
+{{- if not (has $name $http) }}
+proxy.sinks: {{ $name }} is no sink that is reached over HTTP
+{{- end }}
+{{- end }}
+{{- if and .Values.proxy.sinks (not .Values.proxy.url) }}
+proxy.sinks says who uses a proxy, and proxy.url is empty
+{{- end }}
+{{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled }}
+serviceMonitor and podMonitor are both enabled: everything would be scraped and counted twice
+{{- end }}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
+ingress.hosts is empty: name at least one host
+{{- end }}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
+httpRoute.parentRefs is empty: name at least one gateway
+{{- end }}
+{{- with .Values.podDisruptionBudget }}
+{{- if and .enabled (or (hasKey . "minAvailable") (not (regexMatch "^([1-9][0-9]*|100%)$" (toString .maxUnavailable)))) }}
+podDisruptionBudget: there is one pod, so this budget would block every drain of its node; leave minAvailable out and maxUnavailable at 1
+{{- end }}
+{{- end }}
 {{- end -}}
