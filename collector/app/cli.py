@@ -1,5 +1,6 @@
 """The command line. Imports only typer, so that `--help` answers at once; each command imports what it needs."""
 
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -72,6 +73,8 @@ def root(
 @app.command(epilog="Example: lineage-collector run --config lineage-collector.yaml")
 def run(config: Config = DEFAULT_CONFIG) -> None:
     """Poll every source and feed every sink until SIGTERM."""
+    # the first process of a container would not hear of it before the service does: the kernel has no default there
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     from collector.app import service
 
     sys.exit(service.run(config))

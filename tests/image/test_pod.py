@@ -1,0 +1,163 @@
+"""The image as the chart's pod runs it: killed, started again, scraped, its secrets rotated, ended."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from collector import __version__
+from collector.simulators.cdf import Ending, Story
+from collector.simulators.dataprep import DEFAULT_TOKEN
+from collector.simulators.wetransform import Plan
+from tests.image.pod import Pod
+from tests.scene import CDF, DATAPREP, WETRANSFORM, Scene
+from tests.servers.helm import Helm
+from tests.servers.podman import REVISION, Container, Image
+from tests.servers.ports import free_port
+
+SECRETS = {
+    "cdf-credentials": {"client-secret": "simulated-secret"},
+    "tokens": {"wetransform": "wetransform-token", "dataprep": DEFAULT_TOKEN},
+}
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    """Platforms, Marquez and an OpenLineage backend outside the container; the backend writes what it gets to `events`."""
+
+    async def take(request: web.Request) -> web.Response:
+        with made.events.open("ab") as file:
+            file.write(orjson.dumps(await request.json()) + b"\n")
+        return web.Response(status=201)
+
+    async with Scene(tmp_path) as made:
+        app = web.Application()
+        app.router.add_post("/api/v1/lineage", take)
+        async with TestServer(app, host="127.0.0.1") as backend:
+            sinks = [sink for sink in made.settings["sinks"] if sink["type"] == "marquez"]
+            sinks.append({"name": "backend", "type": "openlineage", "url": f"http://127.0.0.1:{backend.port}"})
+            made.settings["sinks"] = sinks
+            yield made
+
+
+@pytest.fixture
+def pod(helm: Helm, image: Image, scene: Scene, tmp_path: Path) -> Pod:
+    """Of the chart, with its values."""
+    return Pod(helm.objects(values(scene)), tmp_path / "node", secrets=SECRETS, image=image.name)
+
+
+def values(scene: Scene) -> dict[str, Any]:
+    """The scene's configuration with references in the place of its secrets."""
+    sources = {source["name"]: dict(source) for source in scene.settings["sources"]}
+    auth = {key: value for key, value in sources[CDF]["auth"].items() if key != "client_secret"}
+    sources[CDF]["auth"] = {**auth, "client_secret_file": "/run/secrets/cdf/client-secret"}
+    sources[WETRANSFORM]["token"] = "${env:WETRANSFORM_TOKEN}"
+    del sources[DATAPREP]["token"]
+    sources[DATAPREP]["token_file"] = "/run/secrets/tokens/dataprep"
+    return {
+        "config": {"stop_within": "10s", "sources": list(sources.values()), "sinks": scene.settings["sinks"]},
+        "secrets": {
+            "files": [
+                {"existingSecret": "cdf-credentials", "name": "cdf"},
+                {"existingSecret": "tokens", "items": [{"key": "dataprep", "path": "dataprep"}]},
+            ],
+            "env": {"WETRANSFORM_TOKEN": {"existingSecret": "tokens", "key": "wetransform"}},
+        },
+        "web": {"address": "127.0.0.1", "port": free_port()},
+        "resources": {"limits": {"memory": "384Mi"}},
+    }
+
+
+async def until(holds: Callable[[], bool], container: Container, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not await asyncio.to_thread(holds):
+        assert time.monotonic() < end, await asyncio.to_thread(container.log)
+        await asyncio.sleep(0.2)
+
+
+def start_runs(scene: Scene, seconds: float) -> None:
+    for job, ending in zip(scene.cdf.transformations, Ending, strict=False):
+        scene.cdf.start_run(job, Story(0.1, seconds, ending))
+    scene.dataprep.start_run("quick", pace=0.1)
+
+
+async def started(pod: Pod, containers: list[Container]) -> Container:
+    """Up to readiness, as a roll-out waits for it."""
+    container = pod.container()
+    containers.append(container)
+    await asyncio.to_thread(container.start)
+    await until(lambda: pod.probe("startupProbe") == 200, container)
+    await until(lambda: pod.probe("readinessProbe") == 200, container)
+    return container
+
+
+async def test_a_pod_from_its_first_start_to_its_end(pod: Pod, scene: Scene, containers: list[Container]) -> None:
+    for checking in pod.init_containers():
+        containers.append(checking)
+        await asyncio.to_thread(checking.start)
+        assert await asyncio.to_thread(checking.ended, 60) == 0, checking.log()
+
+    first = await started(pod, containers)
+    start_runs(scene, 6.0)
+    start_runs(scene, 0.2)
+    watched = scene.wetransform.start(scene.wetransform.transformations[0], Plan(duration=timedelta(seconds=3)))
+    told = await asyncio.to_thread(first.command, "lineage-collector", "watch", WETRANSFORM, watched.key)
+    assert told.returncode == 0, told.stderr
+    await until(lambda: scene.events.exists() and b'"COMPLETE"' in scene.events.read_bytes(), first)
+    first.send("KILL")
+    assert await asyncio.to_thread(first.ended, 30) == 137
+    assert scene.unfinished(), "it was killed in the midst of runs"
+    start_runs(scene, 0.1)
+
+    second = await started(pod, containers)
+    await settled(scene, second)
+    samples = pod.scrape()
+    assert f'revision="{REVISION}",version="{__version__}"' in samples
+    assert 'lineage_deliveries_pending{sink="backend"} 0.0' in samples
+    assert pod.probe("livenessProbe") == 200
+    ledger = pod.volume("data") / "lineage.db"
+    assert (ledger.stat().st_uid, ledger.stat().st_mode & 0o777) == (10001, 0o600)
+
+    scene.cdf.identity.client_secret = "rotated"
+    scene.cdf.identity.revoke()
+    pod.rotate(pod.volume_of_secret("cdf-credentials"), {"client-secret": "rotated"})
+    start_runs(scene, 0.1)
+    await settled(scene, second)
+
+    began = time.monotonic()
+    second.send("TERM")
+    assert await asyncio.to_thread(second.ended, pod.grace_seconds) == 0, second.log()
+    assert time.monotonic() - began < pod.grace_seconds
+    assert '"service.stopped"' in second.log()
+
+
+async def settled(scene: Scene, container: Container) -> None:
+    """Every run ended, and told once from START to its end, both to Marquez and to the other backend."""
+    end = time.monotonic() + 60
+    while scene.unfinished() or scene.faults():
+        assert time.monotonic() < end, "\n".join([*scene.faults(), await asyncio.to_thread(container.log)])
+        await asyncio.sleep(0.2)
+
+
+async def test_sigterm_is_heard_before_the_program_is_up(pod: Pod, containers: list[Container]) -> None:
+    """The first process of a container has no default for signals: what it does not catch, it never hears."""
+    container = pod.container()
+    containers.append(container)
+    await asyncio.to_thread(container.start)
+    await until(lambda: catches(container.state()["Pid"], 15), container)
+    container.send("TERM")
+    assert await asyncio.to_thread(container.ended, 20) == 0
+    assert "service.started" not in container.log()
+
+
+def catches(pid: int, number: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    [caught] = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")]
+    return bool(int(caught, 16) >> (number - 1) & 1)
