@@ -47,7 +47,8 @@ test: $(DEV) ## everything: the quick part, then property, contract, real-server
 bench: $(DEV) ## measure against the peers; prints a table of ratios
 	$(BIN)/python -m tests.bench
 
-chart: $(DEV) ## make anew what is made from something else in helm/: schema, examples, README
+chart: $(DEV) ## make anew what is made from something else in helm/: dashboards, schema, examples, README
+	$(BIN)/python -m helm.dashboards
 	$(BIN)/python -m tests.chart.generating
 
 tools: ## build the Go programs that the tests use (Helm: 4 minutes, once)

@@ -2,31 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from helm.dashboards.grafana import (
-    RUNBOOKS,
-    Column,
-    Dashboard,
-    Panel,
-    Query,
-    Variable,
-    bars,
-    graph,
-    stat,
-    table,
-    timeline,
-)
+from helm.dashboards import answers, delivery, polling
+from helm.dashboards.grafana import RUNBOOKS, Column, Dashboard, Panel, Query, Variable, bars, graph, stat, table
+from helm.dashboards.limits import BEHIND_SECONDS, LEDGER_FULL, POLLS_MISSED
 from helm.dashboards.selecting import INSTANCE, NAMESPACE, SINK, SOURCE, chosen, newest, of_us, or_zero, quantile, rate
 
-BEHIND = 120
-"""Seconds; this and the limits below are those at which the chart's alerts fire by default."""
-LEDGER_FULL, THROTTLED, SKEW, POLLS_MISSED = 0.8, 0.2, 60, 5
-
-_BAD_RESULTS = 'result!~"ok|paused"'
 _OURS = 'alertname=~"Lineage.+", namespace=~"$namespace|"'
-_OVERDUE = (
-    f"time() - {newest(chosen('lineage_poll_last_success_timestamp_seconds', SOURCE), SOURCE)}"
-    f" > {POLLS_MISSED} * {newest(chosen('lineage_poll_interval_seconds', SOURCE), SOURCE)}"
-)
+_SUCCESS = newest(chosen("lineage_poll_last_success_timestamp_seconds", SOURCE), SOURCE)
+_INTERVAL = newest(chosen("lineage_poll_interval_seconds", SOURCE), SOURCE)
+_OVERDUE = f"time() - {_SUCCESS} > {POLLS_MISSED} * {_INTERVAL} or {_INTERVAL} unless {_SUCCESS}"
 _LEDGER_SHARE = f"{newest(chosen('lineage_ledger_bytes'))} / {newest(chosen('lineage_ledger_limit_bytes'))}"
 
 
@@ -44,7 +28,7 @@ def _overview() -> Sequence[Panel]:
                     "steps": [{"color": "red", "value": None}, {"color": "green", "value": 1}],
                 }
             },
-            runbooks=["LineageCollectorDown"],
+            runbooks=["LineageCollectorDown", "LineageCollectorRestarting"],
         ),
         stat(
             "Alerts firing",
@@ -55,7 +39,7 @@ def _overview() -> Sequence[Panel]:
         ),
         stat(
             "Sources behind",
-            f"Sources whose last good poll is more than {POLLS_MISSED} intervals ago.",
+            f"Sources whose last good poll is more than {POLLS_MISSED} intervals ago, or that have none yet.",
             "short",
             or_zero(f"count({_OVERDUE})"),
             limits=[(1, "red")],
@@ -66,7 +50,7 @@ def _overview() -> Sequence[Panel]:
             "How long the oldest event that a sink has not got yet has waited, over all sinks.",
             "s",
             f"max({chosen('lineage_delivery_oldest_seconds', SINK)})",
-            limits=[(BEHIND / 2, "yellow"), (BEHIND, "red")],
+            limits=[(BEHIND_SECONDS / 2, "yellow"), (BEHIND_SECONDS, "red")],
             runbooks=["LineageDeliveryBehind"],
         ),
         stat(
@@ -76,7 +60,7 @@ def _overview() -> Sequence[Panel]:
             "s",
             fresh,
             instant=True,
-            limits=[(BEHIND, "yellow"), (5 * BEHIND, "red")],
+            limits=[(BEHIND_SECONDS, "yellow"), (5 * BEHIND_SECONDS, "red")],
             fields={"noValue": "no events"},
         ),
         stat(
@@ -85,7 +69,7 @@ def _overview() -> Sequence[Panel]:
             "short",
             f"sum({newest(chosen('lineage_events_parked', SINK), SINK)})",
             limits=[(1, "yellow")],
-            runbooks=["LineageEventsParked"],
+            runbooks=["LineageEventsParked", "LineageEventsLeftParked"],
         ),
         stat(
             "Open circuits",
@@ -102,247 +86,8 @@ def _overview() -> Sequence[Panel]:
             "percentunit",
             f"max({_LEDGER_SHARE})",
             limits=[(0.6, "yellow"), (LEDGER_FULL, "red")],
-            runbooks=["LineageLedgerFilling"],
+            runbooks=["LineageLedgerFilling", "LineagePollingPaused"],
             fields={"min": 0, "max": 1},
-        ),
-    )
-
-
-def _polling() -> Sequence[Panel]:
-    polls = chosen("lineage_poll_total", SOURCE)
-    success = newest(chosen("lineage_poll_last_success_timestamp_seconds", SOURCE), SOURCE)
-    interval = newest(chosen("lineage_poll_interval_seconds", SOURCE), SOURCE)
-    reachable = newest(chosen("lineage_source_interval_reachable_seconds", SOURCE), SOURCE)
-    duration = chosen("lineage_poll_duration_seconds_bucket", SOURCE)
-    return (
-        graph(
-            "Polls by result",
-            "`auth`: the credentials were refused; `throttled`: the platform asked for a pause; `paused`: the ledger is at"
-            " its limit.",
-            "opm",
-            Query(f"60 * sum by (source, result) ({rate(polls)})", "{{source}} {{result}}"),
-            stacked=True,
-            runbooks=["LineagePollFailing"],
-        ),
-        graph(
-            "Polls that failed",
-            "Share of the polls that ended with anything but `ok` or `paused`.",
-            "percentunit",
-            Query(
-                f"sum by (source) ({rate(chosen('lineage_poll_total', SOURCE, _BAD_RESULTS))})"
-                f" / sum by (source) ({rate(polls)})",
-                "{{source}}",
-            ),
-            fields={"max": 1},
-            runbooks=["LineagePollFailing"],
-        ),
-        graph(
-            "Time since the last good poll",
-            f"Dashed: {POLLS_MISSED} intervals, the limit of the alert.",
-            "s",
-            Query(f"time() - {success}", "{{source}}"),
-            Query(f"{POLLS_MISSED} * {interval}", "{{source}} limit"),
-            overrides=[
-                {
-                    "matcher": {"id": "byRegexp", "options": "/ limit$/"},
-                    "properties": [{"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [8, 8]}}],
-                }
-            ],
-            runbooks=["LineagePollFailing"],
-        ),
-        graph(
-            "Poll duration",
-            "Half and 95 % of the polls took no longer than this.",
-            "s",
-            Query(quantile(0.5, duration, SOURCE), "{{source}} 50 %"),
-            Query(quantile(0.95, duration, SOURCE), "{{source}} 95 %"),
-        ),
-        graph(
-            "Interval: present and reachable",
-            "From one poll to the next, and from one look at a run to the next as the limit of requests allows it. A"
-            " reachable interval above the wished one means that more runs are open than the limit can watch.",
-            "s",
-            Query(interval, "{{source}} polls"),
-            Query(reachable, "{{source}} reachable"),
-        ),
-        graph(
-            "Requests: needed and allowed",
-            "Requests a minute that it takes to watch the open runs at the wished interval, and the limit that was set.",
-            "reqpm",
-            Query(newest(chosen("lineage_source_requests_needed_per_minute", SOURCE), SOURCE), "{{source}} needed"),
-            Query(newest(chosen("lineage_source_requests_allowed_per_minute", SOURCE), SOURCE), "{{source}} allowed"),
-        ),
-    )
-
-
-def _requests() -> Sequence[Panel]:
-    requests = chosen("lineage_source_requests_total", SOURCE)
-    throttled = chosen("lineage_source_requests_total", SOURCE, 'code_class="429"')
-    refused = chosen("lineage_source_requests_total", SOURCE, 'code_class=~"401|403"')
-    return (
-        graph(
-            "Requests by answer",
-            "Requests to the platforms by class of status; `none` is no answer at all.",
-            "reqpm",
-            Query(f"60 * sum by (source, code_class) ({rate(requests)})", "{{source}} {{code_class}}"),
-            stacked=True,
-        ),
-        graph(
-            "Refused credentials",
-            "Answers 401 and 403. They stop by themselves once the secret is right: secrets are read anew.",
-            "reqpm",
-            Query(f"60 * sum by (source) ({rate(refused)})", "{{source}}"),
-            runbooks=["LineageSourceAuthFailing"],
-        ),
-        graph(
-            "Throttled requests",
-            "Share of the requests that were answered 429.",
-            "percentunit",
-            Query(f"sum by (source) ({rate(throttled)}) / sum by (source) ({rate(requests)})", "{{source}}"),
-            limits=[(THROTTLED, "red")],
-            runbooks=["LineageSourceThrottled"],
-        ),
-        graph(
-            "Quota left",
-            "Requests left in the platform's quota, as it last said. Platforms that say nothing have no line.",
-            "short",
-            Query(
-                f"min by (namespace, source) ({chosen('lineage_source_rate_limit_remaining', SOURCE)})", "{{source}}"
-            ),
-            runbooks=["LineageSourceThrottled"],
-        ),
-        graph(
-            "Clock of the platform against ours",
-            "How far the platform's clock is ahead; negative: behind.",
-            "s",
-            Query(newest(chosen("lineage_clock_skew_seconds", SOURCE), SOURCE), "{{source}}"),
-            limits=[(SKEW, "red")],
-            fields={"min": None},
-            runbooks=["LineageClockSkew"],
-        ),
-        graph(
-            "Left out or not understood",
-            "Per hour and kind, statuses that are not known here among them; `lineage-collector skipped` lists what it was.",
-            "suffix: /h",
-            Query(
-                f"3600 * sum by (source, kind) ({rate(chosen('lineage_skipped_total', SOURCE))})", "{{source}} {{kind}}"
-            ),
-            Query(
-                f"3600 * sum by (source) ({rate(chosen('lineage_source_unknown_status_total', SOURCE))})",
-                "{{source}} unknown status",
-            ),
-        ),
-        graph(
-            "Hints",
-            "Messages from outside that something changed, by what became of them: `refused` ones were not signed as agreed.",
-            "suffix: /h",
-            Query(
-                f"3600 * sum by (source, result) ({rate(chosen('lineage_hints_total', SOURCE))})",
-                "{{source}} {{result}}",
-            ),
-            width=12,
-            stacked=True,
-        ),
-        graph(
-            "Jobs without series of their own",
-            "Jobs that the metrics leave out, as there are too many; their runs are delivered all the same.",
-            "short",
-            Query(newest(chosen("lineage_jobs_left_out", SOURCE), SOURCE), "{{source}}"),
-            limits=[(1, "yellow")],
-            width=12,
-        ),
-    )
-
-
-def _delivery() -> Sequence[Panel]:
-    sends = chosen("lineage_send_duration_seconds_bucket", SINK)
-    fresh = chosen("lineage_freshness_seconds_bucket", SOURCE, SINK)
-    return (
-        graph(
-            "Events made",
-            "Events committed to the ledger, by type.",
-            "suffix: /min",
-            Query(
-                f"60 * sum by (source, type) ({rate(chosen('lineage_events_total', SOURCE))})", "{{source}} {{type}}"
-            ),
-            stacked=True,
-        ),
-        graph(
-            "Events that wait",
-            "Events that a sink has not got yet.",
-            "short",
-            Query(newest(chosen("lineage_deliveries_pending", SINK), SINK), "{{sink}}"),
-            runbooks=["LineageDeliveryBehind"],
-        ),
-        graph(
-            "Oldest event that waits",
-            "Since its commit to the ledger.",
-            "s",
-            Query(newest(chosen("lineage_delivery_oldest_seconds", SINK), SINK), "{{sink}}"),
-            limits=[(BEHIND, "red")],
-            runbooks=["LineageDeliveryBehind"],
-        ),
-        graph(
-            "Freshness by source and sink",
-            "95 % of the events were acknowledged within this time of the moment they speak of, by the platform's clock.",
-            "s",
-            Query(quantile(0.95, fresh, SOURCE, SINK), "{{source}} → {{sink}}", exemplars=True),
-            limits=[(BEHIND, "yellow")],
-        ),
-        graph(
-            "Freshness of all",
-            "Half, 95 % and 99 % of all events were acknowledged within this time.",
-            "s",
-            Query(quantile(0.5, fresh), "50 %"),
-            Query(quantile(0.95, fresh), "95 %"),
-            Query(quantile(0.99, fresh), "99 %"),
-        ),
-        graph(
-            "Parked events",
-            "Events that a sink refused for good and that nobody has sent again or dropped yet.",
-            "short",
-            Query(newest(chosen("lineage_events_parked", SINK), SINK), "{{sink}}"),
-            limits=[(1, "yellow")],
-            runbooks=["LineageEventsParked"],
-        ),
-        graph(
-            "Sends by result",
-            "`retry`: will be sent again; `parked`: refused for good; `in_flight`: handed over, the answer is to come.",
-            "suffix: /min",
-            Query(f"60 * sum by (sink, result) ({rate(chosen('lineage_sends_total', SINK))})", "{{sink}} {{result}}"),
-            stacked=True,
-            runbooks=["LineageDeliveryBehind"],
-        ),
-        graph(
-            "Send duration",
-            "Half and 95 % of the attempts took no longer than this.",
-            "s",
-            Query(quantile(0.5, sends, SINK), "{{sink}} 50 %"),
-            Query(quantile(0.95, sends, SINK), "{{sink}} 95 %"),
-        ),
-        graph(
-            "Runs in doubt",
-            "Looks at runs one of whose attempts went unanswered: `again` ones needed their last event once more.",
-            "suffix: /h",
-            Query(
-                f"3600 * sum by (sink, result) ({rate(chosen('lineage_rechecks_total', SINK))})", "{{sink}} {{result}}"
-            ),
-        ),
-        timeline(
-            "Circuits",
-            "Open: the sink is left alone for a while after failures; its events wait in the ledger.",
-            Query(newest(chosen("lineage_sink_circuit_open", SINK), SINK), "{{sink}}"),
-            {0: ("closed", "green"), 1: ("open", "red")},
-            width=12,
-            runbooks=["LineageDeliveryBehind"],
-        ),
-        timeline(
-            "Leases",
-            "Who polls a source or feeds a sink holds its lease: one process at a time.",
-            Query(f"sum by (namespace, lease) ({chosen('lineage_lease_held')})", "{{lease}}"),
-            {0: ("nobody", "red"), 1: ("held", "green"), 2: ("held twice", "dark-red")},
-            width=12,
-            runbooks=["LineageLeaseUnheld", "LineageLeaseHeldTwice"],
         ),
     )
 
@@ -358,7 +103,7 @@ def _process() -> Sequence[Panel]:
             Query(size, "used"),
             Query(limit, "limit"),
             Query(ahead, "in 4 h"),
-            runbooks=["LineageLedgerFilling"],
+            runbooks=["LineageLedgerFilling", "LineagePollingPaused"],
         ),
         graph(
             "Ledger trouble",
@@ -367,7 +112,7 @@ def _process() -> Sequence[Panel]:
             Query(f"sum by (namespace) (increase({chosen('lineage_ledger_resets_total')}[1h]))", "set aside"),
             Query(f"sum by (namespace) (increase({chosen('lineage_ledger_read_failures_total')}[1h]))", "not read"),
             limits=[(1, "red")],
-            runbooks=["LineageLedgerReset"],
+            runbooks=["LineageLedgerReset", "LineageLedgerUnreadable"],
         ),
         graph(
             "Processor",
@@ -466,9 +211,9 @@ def dashboard(siblings: Mapping[str, str]) -> Dashboard:
         ),
         rows={
             "Overview": _overview(),
-            "Polling": _polling(),
-            "The platforms' answers": _requests(),
-            "Delivery": _delivery(),
+            "Polling": polling.panels(),
+            "The platforms' answers": answers.panels(),
+            "Delivery": delivery.panels(),
             "Ledger and process": _process(),
             "Alerts and versions": _tables(),
         },

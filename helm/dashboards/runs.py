@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from helm.dashboards.grafana import Column, Dashboard, Json, Panel, Query, Variable, bars, graph, stat, table
+from helm.dashboards.limits import WAITING_SECONDS
 from helm.dashboards.selecting import (
     INSTANCE,
     JOB,
@@ -76,7 +77,8 @@ def _now() -> Sequence[Panel]:
             "How long the first of them has waited for a person.",
             "s",
             f"max({chosen('lineage_run_waiting_oldest_seconds', SOURCE)})",
-            limits=[(3600, "yellow"), (86400, "red")],
+            limits=[(WAITING_SECONDS / 2, "yellow"), (WAITING_SECONDS, "red")],
+            runbooks=["LineageRunWaitingLong"],
         ),
         stat(
             "Stale runs",
@@ -92,6 +94,7 @@ def _now() -> Sequence[Panel]:
             "short",
             f"sum({newest(chosen('lineage_runs_abandoned', SOURCE), SOURCE)})",
             limits=[(1, "yellow")],
+            runbooks=["LineageRunsAbandoned"],
         ),
         stat(
             "Jobs that fail",
@@ -177,6 +180,7 @@ def _over_time() -> Sequence[Panel]:
             "How long the first of the waiting runs has waited.",
             "s",
             Query(newest(chosen("lineage_run_waiting_oldest_seconds", SOURCE), SOURCE), "{{source}}"),
+            runbooks=["LineageRunWaitingLong"],
         ),
     )
 
