@@ -37,6 +37,7 @@ class PlatformName(StrEnum):
     WETRANSFORM = "wetransform"
     DATAPREP = "dataprep"
     MARQUEZ = "marquez"
+    ALL = "all"
 
 
 def main() -> None:
@@ -202,12 +203,15 @@ def parked_drop(
 def simulate(
     platform: PlatformName,
     port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 0,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed tells the same stories.")] = 1,
+    host: Annotated[str, typer.Option("--host", help="Where to listen; 0.0.0.0 in a container.")] = "127.0.0.1",
+    seed: Annotated[int, typer.Option("--seed", help="The same seed tells the same stories (not for all).")] = 1,
 ) -> None:
-    """Serve one simulator on loopback until interrupted."""
+    """Serve one simulator until interrupted; with "all" the three platforms, on PORT and the next two, with runs that go
+    on and on.
+    """
     from collector.app import simulating
 
-    sys.exit(simulating.run(platform.value, port, seed))
+    sys.exit(simulating.run(platform.value, host, port, seed))
 
 
 @app.command(epilog="Example: lineage-collector demo --marquez http://localhost:5000 --forever")

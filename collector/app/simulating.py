@@ -1,11 +1,15 @@
-"""`simulate`: one simulator on loopback, until interrupted."""
+"""`simulate`: one simulator, or all platforms with something going on, until interrupted."""
 
 import asyncio
 import sys
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 from collector.errors import ConfigurationError
 from collector.simulators.server import Served, Simulator
+
+PAUSE = 3.0
+"""Seconds from the start of one run to that of the next, where they go on and on."""
 
 
 def make(platform: str, seed: int) -> Simulator:
@@ -37,17 +41,46 @@ def make(platform: str, seed: int) -> Simulator:
     return MarquezSimulator(now=now, seed=seed)
 
 
-def run(platform: str, port: int, seed: int) -> int:
+def run(platform: str, host: str, port: int, seed: int) -> int:
+    """`all` are the three platforms, on this port and the next two, with runs that go on and on."""
     try:
-        asyncio.run(_serve(make(platform, seed), platform, port))
+        asyncio.run(_play(host, port) if platform == "all" else _serve(make(platform, seed), platform, host, port))
     except OSError as error:
-        raise ConfigurationError([f"port {port} of 127.0.0.1 cannot be listened on: {error.strerror}"]) from error
+        raise ConfigurationError([f"port {port} of {host} cannot be listened on: {error.strerror}"]) from error
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
     return 0
 
 
-async def _serve(simulator: Simulator, platform: str, port: int) -> None:
-    async with Served(simulator, port=port) as served:
-        print(f"{platform} simulator on {served.url} (control: {served.url}/_control/truth)", flush=True)
+async def _serve(simulator: Simulator, platform: str, host: str, port: int) -> None:
+    async with Served(simulator, host=host, port=port) as served:
+        _tell(platform, served)
         await asyncio.Event().wait()
+
+
+async def _play(host: str, port: int) -> None:
+    from collector.app.demo_story import Cast, play  # noqa: PLC0415 - all simulators
+
+    cast = Cast.made()
+
+    async def watch(_: str) -> None:
+        """The collector finds these runs by itself, with `discover: true`."""
+
+    async def trigger(recipe: str) -> None:
+        """Nobody asks the collector to start a run."""
+        cast.dataprep.start_run("quick", int(recipe))
+
+    async with AsyncExitStack() as stack:
+        simulators: dict[str, Simulator] = {
+            "cdf": cast.cdf,
+            "wetransform": cast.wetransform,
+            "dataprep": cast.dataprep,
+        }
+        for number, (platform, simulator) in enumerate(simulators.items()):
+            served = Served(simulator, host=host, port=port + number if port else 0)
+            _tell(platform, await stack.enter_async_context(served))
+        await play(cast, watch, trigger, runs=None, pause=PAUSE)
+
+
+def _tell(platform: str, served: Served) -> None:
+    print(f"{platform} simulator on {served.url} (control: {served.url}/_control/truth)", flush=True)
