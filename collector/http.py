@@ -8,7 +8,7 @@ import ssl
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache, lru_cache
 from pathlib import Path
@@ -41,8 +41,8 @@ class HttpOptions:
     connections: int = 8
 
 
-Heard = Callable[[int | None, float, Mapping[str, str]], None]
-"""Told of every request: status or None, seconds, answer headers."""
+Heard = Callable[[str, int | None, float, Mapping[str, str]], None]
+"""Told of every request: URL, status or None, seconds, answer headers."""
 
 
 class HttpClient:
@@ -92,9 +92,9 @@ class HttpClient:
         try:
             answer = await transport.handle_async_request(request)
         except httpx.TransportError:
-            self._tell(None, started, {})
+            self._tell(url, None, started, {})
             raise
-        self._tell(answer.status_code, started, answer.headers)
+        self._tell(url, answer.status_code, started, answer.headers)
         return answer
 
     async def close(self) -> None:
@@ -102,9 +102,9 @@ class HttpClient:
             await self._transport.aclose()
             self._transport = None
 
-    def _tell(self, status: int | None, started: float, headers: Mapping[str, str]) -> None:
+    def _tell(self, url: str, status: int | None, started: float, headers: Mapping[str, str]) -> None:
         if self._heard is not None:
-            self._heard(status, monotonic() - started, headers)
+            self._heard(url, status, monotonic() - started, headers)
 
     def _opened(self) -> "_AiohttpTransport":
         if self._transport is None:
@@ -278,3 +278,22 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return min(max(seconds, 0.0), LONGEST_PATIENCE)
+
+
+QUICK = 5.0
+"""Seconds. A request that took longer tells no clock."""
+
+
+def clock_ahead(headers: Mapping[str, str], ended: datetime, seconds: float) -> float | None:
+    """How many seconds the clock of the server that wrote `Date` is ahead of ours, for a request that ended then and took
+    so long. `Date` counts whole seconds and is taken as written in the middle of the request, so this is right to half
+    a second and half of the request. None where it says nothing: no date, a slow answer, one from a cache (`Age`).
+    """
+    if seconds > QUICK or "Age" in headers:
+        return None
+    try:
+        written = parsedate_to_datetime(headers.get("Date", ""))
+    except (ValueError, TypeError, OverflowError):
+        return None
+    told = written if written.tzinfo is not None else written.replace(tzinfo=UTC)
+    return (told - ended).total_seconds() + 0.5 + seconds / 2

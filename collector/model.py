@@ -138,7 +138,8 @@ class Parent:
 class Job:
     """What is run again and again. `name` begins with a word (see `collector.names`); `key` is the platform's id.
 
-    `kind` is OpenLineage's jobType (QUERY, TASK, JOB, ...); `integration` the platform's name in capitals.
+    `kind` is OpenLineage's jobType (QUERY, TASK, JOB, ...); `integration` the platform's name in capitals. `schedule` is
+    the cron expression by which the platform runs it, None where it runs by no schedule or the platform does not say.
     """
 
     key: str
@@ -151,6 +152,7 @@ class Job:
     tags: tuple[tuple[str, str], ...] = ()
     sql: str | None = None
     dialect: str | None = None
+    schedule: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,12 +34,15 @@ class PollReport:
 
 @dataclass(frozen=True, slots=True)
 class RequestReport:
-    """One HTTP request to a platform. `status` is None where no answer came; `remaining` is the quota left, if told."""
+    """One HTTP request to a platform. `status` is None where no answer came; `remaining` is the quota left, if told;
+    `ahead` how many seconds the platform's clock is ahead of ours, if its answer let us know.
+    """
 
     source: str
     status: int | None
     seconds: float
     remaining: int | None = None
+    ahead: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

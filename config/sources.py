@@ -66,6 +66,8 @@ class Source(OverHttp):
     """What happens to a run that the platform no longer has: nothing is emitted, or one ABORT."""
     enrich_within: Duration = timedelta(seconds=60)
     """How long a terminal event waits for inputs, outputs and counts before it goes without them."""
+    stale_after: Duration = timedelta(hours=24)
+    """A run that runs for longer counts as stale in the metrics; what waits for a person does not run."""
 
     @property
     def job_namespace(self) -> str:

@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, distribution
 
 from prometheus_client import (
@@ -82,6 +83,12 @@ class Metrics:
             ["source"],
             registry=registry,
         )
+        self._ahead = Gauge(
+            "lineage_clock_skew_seconds",
+            "How far the platform's clock is ahead of ours, by the Date of its last answer.",
+            ["source"],
+            registry=registry,
+        )
         self._needed = Gauge(
             "lineage_source_requests_needed_per_minute",
             "Requests that it takes to watch the open runs at the wished interval.",
@@ -144,6 +151,11 @@ class Metrics:
         self._unread = Counter(
             "lineage_ledger_read_failures", "Scrapes that show nothing of the ledger.", registry=registry
         )
+        self._configured = Gauge(
+            "lineage_config_last_reload_success_timestamp_seconds",
+            "When the configuration was last read with success, which is at the start.",
+            registry=registry,
+        )
         build = Gauge(
             "lineage_build_info", "The version that runs.", ["version", "revision", "python"], registry=registry
         )
@@ -193,6 +205,8 @@ class Metrics:
         self._requests.labels(report.source, _code_class(report.status)).inc()
         if report.remaining is not None:
             self._remaining.labels(report.source).set(report.remaining)
+        if report.ahead is not None:
+            self._ahead.labels(report.source).set(report.ahead)
 
     def planned(self, report: LoadReport) -> None:
         self._needed.labels(report.source).set(report.needed)
@@ -228,6 +242,9 @@ class Metrics:
 
     def lease(self, report: LeaseReport) -> None:
         self._leases.labels(report.lease).set(report.held)
+
+    def configured(self, at: datetime) -> None:
+        self._configured.set(at.timestamp())
 
     def ledger_reset(self) -> None:
         self._resets.inc()

@@ -8,14 +8,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from collector.model import RunState
 
 JOBS_AT_MOST = 5_000
-"""Jobs with series of their own, eight each; what is beyond is counted in `lineage_jobs_left_out`."""
+"""Jobs with series of their own, nine each; what is beyond is counted in `lineage_jobs_left_out`."""
 OUTCOMES = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED)
 _LONGEST_NAME = 120
 
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """The last run of a job and what became of all of them; times in epoch seconds. `name` is what people call it."""
+    """The last run of a job and what became of all of them; times in epoch seconds. `name` is what people call it, `stale`
+    counts its open runs that take too long, `schedule` is a cron expression, empty where there is none that we know.
+    """
 
     source: str
     job: str
@@ -24,6 +26,8 @@ class JobState:
     started_at: float | None
     ended_at: float | None
     outcomes: Mapping[RunState, int]
+    stale: int = 0
+    schedule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +82,20 @@ def _of_jobs(jobs: Sequence[JobState]) -> Iterable[Metric]:
     duration = _gauge("lineage_run_last_duration_seconds", "Time a job's last run took.", *labels)
     start = _gauge("lineage_run_last_start_timestamp_seconds", "When a job's last run started.", *labels)
     end = _gauge("lineage_run_last_end_timestamp_seconds", "When a job's last run ended.", *labels)
-    info = _gauge("lineage_job_info", "A job and what people call it.", *labels, "name")
+    stale = _gauge("lineage_run_stale", "Runs that run for longer than stale_after of their source.", *labels)
+    info = _gauge(
+        "lineage_job_info",
+        "A job, what people call it, and the cron expression it runs by.",
+        *labels,
+        "name",
+        "schedule",
+    )
     runs = CounterMetricFamily("lineage_runs", "Runs that ended, by outcome.", labels=[*labels, "outcome"])
     for job in jobs:
         key = [job.source, job.job]
         state.add_metric([*key, job.state.value], 1)
-        info.add_metric([*key, _short(job.name)], 1)
+        stale.add_metric(key, job.stale)
+        info.add_metric([*key, _short(job.name), _short(job.schedule)], 1)
         if job.started_at is not None:
             start.add_metric(key, job.started_at)
         if job.ended_at is not None:
@@ -92,7 +104,7 @@ def _of_jobs(jobs: Sequence[JobState]) -> Iterable[Metric]:
             duration.add_metric(key, job.ended_at - job.started_at)
         for outcome in OUTCOMES:
             runs.add_metric([*key, outcome.value], job.outcomes.get(outcome, 0))
-    return state, duration, start, end, info, runs
+    return state, duration, start, end, stale, info, runs
 
 
 def _of_sources(sources: Sequence[SourceState], at: float) -> Iterable[Metric]:

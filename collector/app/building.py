@@ -7,7 +7,7 @@ from typing import Any
 
 from collector.clock import Clock
 from collector.errors import ConfigurationError
-from collector.http import Heard, HttpClient, HttpOptions, tls_context
+from collector.http import Heard, HttpClient, HttpOptions, clock_ahead, tls_context
 from collector.lineage.aliases import Alias, Aliases
 from collector.platforms import base as platforms
 from collector.reports import RequestReport
@@ -25,7 +25,7 @@ def platform(settings: SourceSettings, clock: Clock, requested: Requested) -> pl
     context = platforms.Context(
         source=settings.name,
         namespace=settings.job_namespace,
-        http=HttpClient(_options(settings.http_options()), _counting(settings.name, requested)),
+        http=HttpClient(_options(settings.http_options()), _counting(settings, clock, requested)),
         clock=clock,
         random=random.random,
     )
@@ -56,10 +56,15 @@ def _options(plain: Mapping[str, Any]) -> HttpOptions:
     return options
 
 
-def _counting(source: str, requested: Requested) -> Heard:
-    def heard(status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
+def _counting(settings: SourceSettings, clock: Clock, requested: Requested) -> Heard:
+    base_url: str = getattr(settings, "base_url", "")
+
+    def heard(url: str, status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
         told = headers.get("x-rate-limit-user-remaining", "")
-        requested(RequestReport(source, status, seconds, int(told) if told.isdecimal() else None))
+        remaining = int(told) if told.isdecimal() else None
+        # tokens come from somebody else, whose clock does not matter
+        ahead = clock_ahead(headers, clock.now(), seconds) if url.startswith(base_url) else None
+        requested(RequestReport(settings.name, status, seconds, remaining, ahead))
 
     return heard
 

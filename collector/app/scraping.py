@@ -1,10 +1,11 @@
 """What a scrape shows of the ledger."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from collector.clock import Clock
+from collector.clock import Clock, to_ms
 from collector.ledger import reading
 from collector.ledger.reading import SourceRow
 from collector.model import RunState
@@ -12,16 +13,22 @@ from exporters.snapshot import JOBS_AT_MOST, JobState, SinkBacklog, Snapshot, So
 
 
 def snapshot(
-    conn: Connection, clock: Clock, sources: Collection[str], ledger_bytes: int, ledger_limit: int
+    conn: Connection, clock: Clock, sources: Mapping[str, timedelta], ledger_bytes: int, ledger_limit: int
 ) -> Snapshot:
-    """For these sources and the sinks that are configured."""
+    """For these sources, each with the time after which its runs are stale, and the sinks that are configured."""
+    now = clock.now()
     rows = [row for row in reading.sources(conn) if row.name in sources]
     all_counts = reading.job_counts(conn)
     counts = {row.id: all_counts[row.id] for row in rows if row.id in all_counts}
     shown = shares(counts, JOBS_AT_MOST)
+    stale = {row.id: reading.overdue(conn, row.id, to_ms(now - sources[row.name])) for row in rows}
     return Snapshot(
-        at=clock.now().timestamp(),
-        jobs=[_job(row) for number, most in shown.items() for row in reading.jobs(conn, most, source_id=number)],
+        at=now.timestamp(),
+        jobs=[
+            _job(row, stale[number].get(row.name, 0))
+            for number, most in shown.items()
+            for row in reading.jobs(conn, most, source_id=number)
+        ],
         sources=[_of_source(row, counts.get(row.id, 0) - shown.get(row.id, 0)) for row in rows],
         sinks=[
             SinkBacklog(row.name, row.pending, row.parked, _seconds(row.oldest))
@@ -54,7 +61,7 @@ def _of_source(row: SourceRow, left_out: int) -> SourceState:
     )
 
 
-def _job(row: reading.JobRow) -> JobState:
+def _job(row: reading.JobRow, stale: int) -> JobState:
     return JobState(
         source=row.source,
         job=row.name,
@@ -63,6 +70,8 @@ def _job(row: reading.JobRow) -> JobState:
         started_at=_seconds(row.started_at),
         ended_at=_seconds(row.ended_at),
         outcomes={RunState.SUCCEEDED: row.succeeded, RunState.FAILED: row.failed, RunState.CANCELED: row.canceled},
+        stale=stale,
+        schedule=row.schedule or "",
     )
 
 

@@ -216,6 +216,7 @@ class Service:
         self._sink_ids = await self.store.write(registry.sync_sinks, wanted, now_ms)
         self._housekeeper = Housekeeper(self.settings.ledger, self.store, self._clock, self._lookbacks)
         self.metrics = Metrics(self._source_ids, self._sink_ids, self._snapshot)
+        self.metrics.configured(self._clock.now())
         self._audience = Audience([self.metrics, *self._listeners])
         if self.store.set_aside is not None:
             self.metrics.ledger_reset()
@@ -333,7 +334,8 @@ class Service:
 
     async def _snapshot(self) -> Snapshot:
         size, limit = self._housekeeper.size.used, self._housekeeper.limit
-        return await self.store.read(snapshot, self._clock, self._source_ids, size, limit)
+        stale_after = {source.name: source.stale_after for source in self.settings.sources}
+        return await self.store.read(snapshot, self._clock, stale_after, size, limit)
 
     def _lookbacks(self) -> dict[int, timedelta]:
         now = self._clock.now()

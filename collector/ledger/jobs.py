@@ -31,6 +31,7 @@ class JobState:
     canceled: int = 0
     duration_ms_sum: int = 0
     description: str | None = None
+    schedule: str | None = None
 
 
 def note(conn: Connection, source_id: int, runs: Sequence[tuple[Run, EventKind | None]], now_ms: int) -> None:
@@ -81,6 +82,7 @@ def _last(run: Run) -> JobState:
         started_at=ms(run.started_at),
         ended_at=ms(run.ended_at),
         description=run.job.description and schema.clean(run.job.description),
+        schedule=run.job.schedule and schema.clean(run.job.schedule),
     )
 
 

@@ -83,6 +83,7 @@ class JobRow:
     canceled: int
     duration_ms_sum: int
     updated_at: int
+    schedule: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +242,14 @@ def job_counts(conn: Connection) -> dict[int, int]:
     """Jobs by source."""
     job = schema.job
     return dict(conn.execute(select(job.c.source_id, func.count()).group_by(job.c.source_id)).all())
+
+
+def overdue(conn: Connection, source_id: int, started_before_ms: int) -> dict[str, int]:
+    """Open runs under watch that run since before this time, by job."""
+    run = schema.run
+    runs_still = run.c.source_id == source_id, run.c.state == RunState.RUNNING, run.c.abandoned_at.is_(None)
+    counts = select(run.c.job, func.count()).where(*runs_still, run.c.ended_at.is_(None))
+    return dict(conn.execute(counts.where(run.c.started_at < started_before_ms).group_by(run.c.job)).all())
 
 
 def skips(conn: Connection, limit: int, *, source_id: int | None = None) -> list[SkipRow]:

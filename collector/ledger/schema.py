@@ -23,7 +23,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every migration, oldest first."""
 
 APPLICATION_ID = 0x4C6E6721
@@ -221,6 +221,7 @@ job = Table(
     Column("duration_ms_sum", BigInteger, nullable=False),
     Column("description", Text),
     Column("updated_at", BigInteger, nullable=False),
+    Column("schedule", Text),
     sqlite_with_rowid=False,
 )
 

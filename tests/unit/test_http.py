@@ -8,6 +8,7 @@ import subprocess
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -214,7 +215,7 @@ async def test_an_answer_of_no_use_is_a_transport_error(
 async def test_nobody_listening_means_that_nothing_was_sent() -> None:
     heard: list[int | None] = []
 
-    def hear(status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
+    def hear(url: str, status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
         heard.append(status)
 
     async with client(heard=hear) as http:
@@ -295,16 +296,41 @@ async def test_cookies_are_not_kept() -> None:
 
 
 async def test_every_answer_is_heard() -> None:
-    heard: list[tuple[int | None, str | None]] = []
+    heard: list[tuple[str, int | None, str | None]] = []
 
-    def hear(status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
+    def hear(url: str, status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
         assert seconds >= 0
-        heard.append((status, headers.get("x-rate-limit-user-remaining")))
+        heard.append((url, status, headers.get("x-rate-limit-user-remaining")))
 
     limited = b"HTTP/1.1 429 Slow\r\nX-Rate-Limit-User-Remaining: 7\r\nContent-Length: 0\r\n\r\n"
     async with serving(answering(limited)) as server, client(heard=hear) as http:
         await http.request("GET", server.url)
-    assert heard == [(429, "7")]
+    assert heard == [(server.url, 429, "7")]
+
+
+AT_NOON = datetime(2026, 11, 22, 12, 0, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds", "ahead"),
+    [
+        ({"Date": "Sun, 22 Nov 2026 12:00:08 GMT"}, 3.0, 0.0),
+        ({"Date": "Sun, 22 Nov 2026 12:01:08 GMT"}, 3.0, 60.0),
+        ({"Date": "Sun, 22 Nov 2026 11:00:10 GMT"}, 0.0, -3599.5),
+        ({"Date": "Sun, 22 Nov 2026 12:00:10 -0000"}, 0.0, 0.5),
+        ({"Date": "Sun, 22 Nov 2026 14:00:10 +0200"}, 0.0, 0.5),
+        ({"Date": "Sun, 22 Nov 2026 12:00:10 GMT", "Age": "7"}, 0.0, None),
+        ({"Date": "Sun, 22 Nov 2026 12:00:10 GMT"}, 5.1, None),
+        ({"Date": "today"}, 0.0, None),
+        ({"Date": "Sun, 99 Nov 99999999999999 12:00:10 GMT"}, 0.0, None),
+        ({"Date": ""}, 0.0, None),
+        ({}, 0.0, None),
+    ],
+)
+def test_the_clock_of_a_server_is_told_by_its_date(
+    headers: dict[str, str], seconds: float, ahead: float | None
+) -> None:
+    assert module.clock_ahead(httpx.Headers(headers), AT_NOON, seconds) == ahead
 
 
 async def test_a_connection_is_used_again_and_closed_in_the_end() -> None:

@@ -131,6 +131,7 @@ def _job(row: JobRow, place: Place, name: str, definition: Definition | None, kn
         tags=_tags(definition),
         sql=row.query,
         dialect="spark",
+        schedule=definition.schedule if definition else None,
     )
 
 

@@ -54,7 +54,9 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A transformation, as far as it is of use: `owner` is the vendor's technical id of a person."""
+    """A transformation, as far as it is of use: `owner` is the vendor's technical id of a person, `schedule` a cron
+    expression, None while it is paused.
+    """
 
     id: int
     external_id: str | None
@@ -62,6 +64,7 @@ class Definition:
     owner: str | None
     tags: tuple[str, ...]
     data_set_id: int | None
+    schedule: str | None = None
 
 
 def read_job(data: Any) -> JobRow | None:
@@ -101,7 +104,12 @@ def read_definition(data: Any) -> Definition | None:
         owner=text(owner.get("user")) if isinstance(owner, Mapping) else text(owner),
         tags=tuple(tag for tag in tags if isinstance(tag, str) and tag) if isinstance(tags, list) else (),
         data_set_id=integer(data.get("dataSetId")),
+        schedule=_schedule(data.get("schedule")),
     )
+
+
+def _schedule(data: Any) -> str | None:
+    return text(data.get("interval")) if isinstance(data, Mapping) and data.get("isPaused") is not True else None
 
 
 @dataclass(frozen=True, slots=True)

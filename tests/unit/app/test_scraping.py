@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from collector.app import scraping
 from collector.app.scraping import shares, snapshot
-from collector.ledger import jobs, registry
+from collector.ledger import jobs, registry, upkeep
 from collector.ledger.runs import RunChange
 from collector.model import EventKind, RunState
 from exporters.snapshot import JobState, SinkBacklog, SourceState
@@ -18,6 +20,7 @@ from tests.simulated import SimulatedClock
 from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, NOW, SECOND, START, T0, Ledger, a_job, a_run, opened
 
 CLOCK = SimulatedClock(T0)
+SOURCES = {"source": timedelta(hours=24)}
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def test_jobs_sources_and_sinks_as_the_ledger_has_them(ledger: Ledger) -> None:
     ledger.drain("file")
     ledger.commit(RunChange(a_run("gone", RunState.UNKNOWN, abandoned_at=T0, job=pumps)), polled_at_ms=NOW)
     ledger.commit(RunChange(a_run("waits", RunState.WAITING, job=a_job("other"), started_at=T0, last_event_at=T0)))
-    shown = snapshot(ledger.conn, CLOCK, ["source"], 10, 20)
+    shown = snapshot(ledger.conn, CLOCK, SOURCES, 10, 20)
     began = NOW / 1000
     assert shown.at == T0.timestamp()
     assert list(shown.jobs) == [
@@ -69,7 +72,7 @@ def test_jobs_sources_and_sinks_as_the_ledger_has_them(ledger: Ledger) -> None:
 def test_what_left_the_configuration_is_not_shown(ledger: Ledger) -> None:
     ledger.happen("1", START, COMPLETE)
     registry.sync_sinks(ledger.conn, {"file": ALL}, NOW)
-    shown = snapshot(ledger.conn, CLOCK, ["another"], 10, 20)
+    shown = snapshot(ledger.conn, CLOCK, {"another": timedelta(hours=24)}, 10, 20)
     assert not shown.jobs
     assert not shown.sources
     assert [sink.sink for sink in shown.sinks] == ["file"]
@@ -83,7 +86,7 @@ def test_too_many_jobs_are_cut_and_what_was_left_out_is_counted(
     many = [a_run(f"run {n}", RunState.FAILED, job=a_job(f"transformation/{n}")) for n in range(9)]
     jobs.note(ledger.conn, ledger.source, [(run, EventKind.FAIL) for run in many], NOW)
     jobs.note(ledger.conn, small, [(run, EventKind.FAIL) for run in many[:2]], NOW)
-    shown = snapshot(ledger.conn, CLOCK, ["source", "small"], 10, 20)
+    shown = snapshot(ledger.conn, CLOCK, {**SOURCES, "small": timedelta(hours=24)}, 10, 20)
     assert sorted((job.source, job.job) for job in shown.jobs) == [
         ("small", "transformation/0"),
         ("small", "transformation/1"),
@@ -92,6 +95,54 @@ def test_too_many_jobs_are_cut_and_what_was_left_out_is_counted(
         ("source", "transformation/2"),
     ]
     assert {source.source: source.jobs_left_out for source in shown.sources} == {"source": 6, "small": 0}
+
+
+def test_runs_that_run_for_too_long_are_stale(ledger: Ledger) -> None:
+    day = timedelta(hours=24)
+
+    def begun(key: str, ago: timedelta, state: RunState = RunState.RUNNING, job: str = "load", **more: Any) -> None:
+        at = T0 - ago
+        run = a_run(key, state, job=a_job(job), started_at=at, last_event_at=at, **more)
+        ledger.commit(RunChange(run))
+
+    begun("long", day + timedelta(seconds=1))
+    begun("longer", 9 * day)
+    begun("young", day - timedelta(seconds=1))
+    begun("waits for a person", 9 * day, RunState.WAITING)
+    begun("is not watched", 9 * day, abandoned_at=T0)
+    begun("has ended", 9 * day, RunState.SUCCEEDED, ended_at=T0)
+    begun("ends", 9 * day, RunState.SUCCEEDED)
+    begun("alone", timedelta(hours=1), job="other")
+    assert {job.job: job.stale for job in snapshot(ledger.conn, CLOCK, SOURCES, 10, 20).jobs} == {"load": 2, "other": 0}
+    patient = {"source": 30 * day}
+    assert {job.stale for job in snapshot(ledger.conn, CLOCK, patient, 10, 20).jobs} == {0}
+
+
+def test_the_schedule_is_that_of_the_last_run(ledger: Ledger) -> None:
+    ledger.happen("1", START, job=replace(a_job(), schedule="0 2 * * *"))
+    assert [job.schedule for job in snapshot(ledger.conn, CLOCK, SOURCES, 10, 20).jobs] == ["0 2 * * *"]
+    ledger.now += SECOND
+    ledger.happen("2", START)
+    assert [job.schedule for job in snapshot(ledger.conn, CLOCK, SOURCES, 10, 20).jobs] == [""]
+
+
+def test_counts_outlive_the_runs_that_they_count(ledger: Ledger) -> None:
+    """Counters must not go back when retention removes what was counted; with their job they vanish."""
+    for number in range(3):
+        ledger.happen(f"{number}", START, COMPLETE if number else FAIL)
+        ledger.now += SECOND
+    for sink in ("marquez", "file"):
+        ledger.drain(sink)
+    before = snapshot(ledger.conn, CLOCK, SOURCES, 10, 20).jobs
+    later = ledger.now + SECOND
+    upkeep.expire_events(ledger.conn, 0, later)
+    assert upkeep.expire_runs(ledger.conn, 0, {ledger.source: later}).removed == 3
+    upkeep.prune(ledger.conn, NOW)
+    after = snapshot(ledger.conn, CLOCK, SOURCES, 10, 20).jobs
+    assert after == before
+    assert [job.outcomes for job in after] == [{RunState.SUCCEEDED: 2, RunState.FAILED: 1, RunState.CANCELED: 0}]
+    upkeep.prune(ledger.conn, later)
+    assert not snapshot(ledger.conn, CLOCK, SOURCES, 10, 20).jobs
 
 
 @given(st.dictionaries(st.integers(), st.integers(0, 50)), st.integers(0, 100))

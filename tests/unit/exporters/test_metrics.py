@@ -82,6 +82,7 @@ async def test_no_series_is_made_by_reports_that_was_not_there_before() -> None:
     assert {name for name, _ in late} == {
         "lineage_poll_interval_seconds",
         "lineage_source_rate_limit_remaining",
+        "lineage_clock_skew_seconds",
         "lineage_source_requests_needed_per_minute",
         "lineage_source_requests_allowed_per_minute",
         "lineage_source_interval_reachable_seconds",
@@ -101,7 +102,7 @@ def report_everything(shown: Metrics) -> None:
     for result in PollResult:
         shown.polled(PollReport("plant-a", result, 0.3, NOW, 30.0))
     for status in (None, 200, 201, 304, 400, 401, 403, 404, 429, 500, 503, 999, 100, 0):
-        shown.requested(RequestReport("plant-a", status, 0.1, remaining=42))
+        shown.requested(RequestReport("plant-a", status, 0.1, remaining=42, ahead=-0.4))
     shown.planned(LoadReport("plant-a", runs=7, needed=4.5, allowed=60, interval=30.0))
     for kind in EventKind:
         shown.committed(EventReport("plant-a", kind, "job"))

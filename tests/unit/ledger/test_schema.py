@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -16,7 +17,20 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from collector.errors import LedgerError, LedgerTooNew
-from collector.ledger import doubts, jobs, lanes, leases, migrating, owing, placing, runs, schema, sqlite_file, tallies
+from collector.ledger import (
+    doubts,
+    jobs,
+    lanes,
+    leases,
+    migrating,
+    owing,
+    placing,
+    reading,
+    runs,
+    schema,
+    sqlite_file,
+    tallies,
+)
 from collector.ledger.schema import REVISIONS, db_now, metadata
 
 
@@ -45,6 +59,21 @@ def test_the_migrations_make_the_tables_of_the_program(empty: Engine, tmp_path: 
         metadata.create_all(conn)
         assert statements(conn) == migrated
     other.dispose()
+
+
+def test_a_ledger_of_the_first_version_keeps_what_it_holds(empty: Engine) -> None:
+    with empty.begin() as conn:
+        config = Config(attributes={"connection": conn})
+        config.set_main_option("script_location", str(Path(migrating.__file__).parent / "migrations"))
+        command.upgrade(config, "0001")
+        conn.exec_driver_sql("INSERT INTO source (name) VALUES ('source')")
+        conn.exec_driver_sql(
+            "INSERT INTO job VALUES (1, 'load', 'key', 'uuid', 1, 'succeeded', 1, 2, 3, 4, 5, 6, 'Loads', 7)"
+        )
+        assert migrating.migrate(conn, "ledger")
+        assert compare_metadata(MigrationContext.configure(conn), metadata) == []
+        [job] = reading.jobs(conn, 10)
+    assert (job.name, job.succeeded, job.failed, job.description, job.schedule) == ("load", 3, 4, "Loads", None)
 
 
 def test_every_migration_is_named_in_the_schema() -> None:

@@ -121,6 +121,24 @@ def test_owners_come_in_two_shapes(owner: Any, read: str | None) -> None:
     assert (found.owner, found.tags) == (read, ("a",))
 
 
+@pytest.mark.parametrize(
+    ("schedule", "read"),
+    [
+        ({"interval": "0 2 * * *", "isPaused": False}, "0 2 * * *"),
+        ({"interval": "0 2 * * *"}, "0 2 * * *"),
+        ({"interval": "0 2 * * *", "isPaused": True}, None),
+        ({"interval": 5}, None),
+        ({}, None),
+        (None, None),
+        ("0 2 * * *", None),
+    ],
+)
+def test_a_schedule_that_is_paused_is_none(schedule: Any, read: str | None) -> None:
+    found = read_definition({"id": 1, "schedule": schedule})
+    assert found is not None
+    assert found.schedule == read
+
+
 def test_executions_and_their_jobs() -> None:
     assert read_execution({"id": "x"}) is None
     assert read_execution([]) is None
