@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from helm.dashboards.__main__ import FOLDER, made, written
+from helm.dashboards.grafana import SCHEMA_VERSION
 from tests.dashboards.reading import (
     ALL_OVER_AN_HOUR,
     FILES,
@@ -21,7 +22,8 @@ from tests.dashboards.reading import (
 from tests.metric_names import unknown
 from tests.servers.prometheus import Promtool
 
-RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
+DOCS = Path(__file__).parents[2] / "docs"
+RUNBOOKS = DOCS / "runbooks"
 each_dashboard = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
 
@@ -125,6 +127,14 @@ def test_the_links_lead_to_runbooks(file: Path) -> None:
         address, _, name = link.rpartition("/")
         assert address == "https://github.com/lineage-collector/lineage-collector/blob/main/docs/runbooks"
         assert (RUNBOOKS / name).is_file(), name
+
+
+def test_the_page_tells_of_both_and_leads_somewhere() -> None:
+    page = (DOCS / "dashboards.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https)([^)#]+)", page)
+    assert {Path(link).name for link in links} >= {file.name for file in FILES}
+    assert [link for link in links if not (DOCS / link).exists()] == []
+    assert f"schema {SCHEMA_VERSION} " in page
 
 
 def values_of(tree: Any, key: str) -> list[Any]:
