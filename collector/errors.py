@@ -15,12 +15,18 @@ LineageError
     ├── LedgerCorrupt      the file is no usable ledger
     └── LedgerTooNew       a newer version of this program wrote it
 
-Every message says what was tried, on what and what came back; none holds a secret.
+Every message says what was tried, on what and what came back; none holds a secret of the program's own. Whoever repeats
+a vendor's words passes them through `collector.redaction` first.
 """
 
 
 class LineageError(Exception):
     """Base of all errors that this program raises on purpose."""
+
+    def __init__(self, message: str) -> None:
+        from collector.own_secrets import own_secrets  # noqa: PLC0415 - the command line's --help needs no more than the names
+
+        super().__init__(own_secrets.hidden(message))
 
 
 class ConfigurationError(LineageError):

@@ -21,6 +21,7 @@ from yarl import URL
 
 from collector import __version__
 from collector.errors import ConfigurationError
+from collector.redaction import redacted
 
 USER_AGENT = f"lineage-collector/{__version__}"
 LARGEST_ANSWER = 256 * 1024 * 1024
@@ -256,14 +257,15 @@ def _translated(error: Exception, request: httpx.Request) -> httpx.TransportErro
         case TimeoutError():
             return httpx.ReadTimeout("no answer in time", request=request)
         case aiohttp.ClientResponseError():
-            return httpx.RemoteProtocolError(f"the answer is no HTTP: {error.message}", request=request)
+            return httpx.RemoteProtocolError(f"the answer is no HTTP: {redacted(error.message)}", request=request)
         case _Unreadable():
-            return httpx.RemoteProtocolError(str(error), request=request)
+            return httpx.RemoteProtocolError(_words(error), request=request)
     return httpx.ReadError(_words(error), request=request)
 
 
 def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    """Aiohttp names hosts and repeats URLs and what the server sent."""
+    return redacted(str(error)) or type(error).__name__
 
 
 LONGEST_PATIENCE = 3600.0

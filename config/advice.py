@@ -1,40 +1,47 @@
 """What works but is risky: said once at the start and by `check`."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from config.base import Model, is_loopback
+from config.base import is_loopback
+from config.confidential import secrets, values
 from config.mistakes import Path, dotted
-from config.secret import Secret
+from config.secret import SHORTEST, Secret
 from config.settings import Http, Settings
 from config.sinks import KafkaSink, MarquezSink
 from config.web import Access
 
-_SECRET_HEADER = re.compile(r"auth|cookie|key|password|secret|token", re.IGNORECASE)
-
 
 def advice(settings: Settings, access: Access | None = None) -> list[str]:
     """One sentence for each thing, with its key; none holds a secret. `access` is what the web configuration file says."""
-    found = [*_literal_secrets(settings), *_plain_http(settings), *_pages(settings.http, access), *_sinks(settings)]
+    found = [
+        *_literal_secrets(settings),
+        *_short_secrets(settings),
+        *_plain_http(settings),
+        *_pages(settings.http, access),
+        *_sinks(settings),
+    ]
     return [f"{dotted(path)}: {text}" for path, text in found]
 
 
 def _literal_secrets(settings: Settings) -> Iterator[tuple[Path, str]]:
-    for path, value in _values(settings, ()):
-        if isinstance(value, Secret) and value.origin == "literal" and _is_confidential(path):
+    for path, secret in secrets(settings):
+        if secret.origin == "literal":
             yield path, "a secret is written into the file; use ${env:NAME} or the key with _file"
 
 
-def _is_confidential(path: Path) -> bool:
-    """Headers and proxies are secrets by reference only, or by their name."""
-    in_headers = len(path) > 1 and path[-2] == "headers"
-    return bool(_SECRET_HEADER.search(str(path[-1]))) if in_headers else path[-1] != "proxy"
+def _short_secrets(settings: Settings) -> Iterator[tuple[Path, str]]:
+    for path, secret in secrets(settings):
+        if len(secret.get()) < SHORTEST:
+            yield (
+                path,
+                f"too short to be kept out of logs when a server repeats it: use {SHORTEST} characters or more",
+            )
 
 
 def _plain_http(settings: Settings) -> Iterator[tuple[Path, str]]:
-    for path, value in _values(settings, ()):
+    for path, value in values(settings, ()):
         if path[-1] in {"url", "base_url", "token_url"} and isinstance(value, str) and value.startswith("http://"):
             host = urlsplit(value).hostname or ""
             if not is_loopback(host) and _sends_secret(settings, path):
@@ -45,7 +52,7 @@ def _sends_secret(settings: Settings, path: Path) -> bool:
     owner: Any = settings
     for step in path[:-1]:
         owner = owner[step] if isinstance(step, int) else getattr(owner, step)
-    return any(isinstance(value, Secret) for _, value in _values(owner, ()))
+    return any(isinstance(value, Secret) for _, value in values(owner, ()))
 
 
 def _pages(http: Http, access: Access | None) -> Iterator[tuple[Path, str]]:
@@ -62,19 +69,3 @@ def _sinks(settings: Settings) -> Iterator[tuple[Path, str]]:
             yield (*path, "concurrency"), "Marquez gets slower, not faster, with more than 16 requests at a time"
         if isinstance(sink, KafkaSink) and sink.sasl and sink.sasl.mechanism == "PLAIN" and sink.tls is None:
             yield (*path, "sasl"), "PLAIN sends the password in the clear; set tls: true"
-
-
-def _values(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    """Every value in the tree that is no container, with its place."""
-    match value:
-        case Model():
-            for name in type(value).model_fields:
-                yield from _values(getattr(value, name), (*path, name))
-        case dict():
-            for key, item in value.items():
-                yield from _values(item, (*path, str(key)))
-        case tuple() | list():
-            for index, item in enumerate(value):
-                yield from _values(item, (*path, index))
-        case _:
-            yield path, value

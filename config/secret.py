@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,8 @@ from pydantic import AfterValidator, PlainSerializer, PlainValidator, Validation
 logger = logging.getLogger(__name__)
 
 REFERENCE = re.compile(r"^\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}$")
+SHORTEST = 6
+"""Characters. A shorter secret is not looked for in texts: it would be found in ordinary words."""
 _LARGEST = 64 * 1024
 
 
@@ -23,15 +26,21 @@ class FromEnvironment(str):
 class Secret:
     """A text that no message shows. `get()` gives it as it is now; `origin` says where it comes from."""
 
-    __slots__ = ("_text", "description", "origin")
+    __slots__ = ("_hear", "_text", "description", "origin")
 
     def __init__(self, text: str, origin: Literal["literal", "environment", "file"], description: str) -> None:
         self._text = text
+        self._hear: Callable[[str], None] | None = None
         self.origin = origin
         self.description = description
 
     def get(self) -> str:
         return self._text
+
+    def tell(self, hear: Callable[[str], None]) -> None:
+        """`hear` gets the text now and each time that it is another one. There is one listener, the last."""
+        self._hear = hear
+        hear(self._text)
 
     def __repr__(self) -> str:
         return f"<secret from {self.description}>"
@@ -73,6 +82,9 @@ class FileSecret(Secret):
                 self._text = _read(self._path)
             except ValueError as error:
                 logger.warning("the secret in %s stays as it was read before: the file %s", self._path, error)
+            else:
+                if self._hear is not None:
+                    self._hear(self._text)
         return self._text
 
     @classmethod

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from collector.clock import Clock
 from collector.logs import fields
+from collector.redaction import redacted
 from exporters import circuit as circuits
 from exporters.circuit import Circuit, Random
 from exporters.reports import CircuitReport, DeliveryObserver
@@ -65,7 +66,7 @@ class Health:
         """Log an error that no sink should raise, with its traceback unless it is the last one again. Returns it in
         words.
         """
-        cause = f"the sink failed unexpectedly: {type(error).__name__}: {error}"
+        cause = f"the sink failed unexpectedly: {type(error).__name__}: {redacted(str(error))}"
         if cause != self._bug:
             _log.error("sink.bug", exc_info=error, extra=fields(sink=self._sink, cause=cause))
             self._bug = cause
@@ -75,7 +76,7 @@ class Health:
         """One of our own loops failed and will try again. The traceback comes with the first failure in a row."""
         if part not in self._troubles:
             _log.error("delivery.stuck", exc_info=error, extra=fields(sink=self._sink, part=part, then="tries again"))
-        self._troubles[part] = f"{part}: {type(error).__name__}: {error}"
+        self._troubles[part] = f"{part}: {type(error).__name__}: {redacted(str(error))}"
 
     def unstuck(self, part: str) -> None:
         if self._troubles.pop(part, None) is not None:

@@ -22,7 +22,8 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
-from exporters.kafka_cluster import BATCH_BYTES, Cluster, Login, Trust, fitting_batch_bytes
+from collector.redaction import redacted
+from exporters.kafka_cluster import BATCH_BYTES, Cluster, Trust, fitting_batch_bytes
 from exporters.kafka_trouble import ClientLog, Trouble, current, listen, remedy_for
 
 _REQUEST_BYTES = 64 * 1024 * 1024  # the sink compares with the topic's limit itself; a broker's default is 100 MiB
@@ -76,7 +77,7 @@ class Connection:
         self._broker = KafkaBroker(
             cluster.bootstrap,
             client_id=cluster.client_id,
-            security=_security(cluster, self._tls, client_log),
+            security=_security(cluster, self._tls),
             enable_idempotence=True,
             acks="all",
             linger_ms=0,
@@ -185,7 +186,7 @@ class Connection:
         clients = [self._producer.raw.client, *([admin._client] if admin else [])]  # noqa: SLF001 - no public way
         with suppress(OSError):
             if self.cluster.login is not None:
-                password = _password(self.cluster.login, self._log)
+                password = self.cluster.login.password()
                 for client in clients:
                     client._sasl_plain_password = password  # noqa: SLF001 - as above
             if self._tls is not None and self.cluster.trust is not None:
@@ -205,22 +206,15 @@ class Connection:
 def _describe(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    name = type(error).__name__
-    return f"{name}: {error}" if str(error) and name not in str(error) else str(error) or name
+    name, words = type(error).__name__, redacted(str(error))
+    return f"{name}: {words}" if words and name not in words else words or name
 
 
-def _security(cluster: Cluster, tls: ssl.SSLContext | None, client_log: ClientLog) -> BaseSecurity:
+def _security(cluster: Cluster, tls: ssl.SSLContext | None) -> BaseSecurity:
     if cluster.login is None:
         return BaseSecurity(ssl_context=tls, use_ssl=tls is not None)
-    login, password = _LOGINS[cluster.login.mechanism], _password(cluster.login, client_log)
+    login, password = _LOGINS[cluster.login.mechanism], cluster.login.password()
     return login(cluster.login.username, password, ssl_context=tls, use_ssl=tls is not None)
-
-
-def _password(login: Login, client_log: ClientLog) -> str:
-    password = login.password()
-    if password:
-        client_log.hidden.add(password)
-    return password
 
 
 def _tls_context(trust: Trust | None) -> ssl.SSLContext | None:

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from collector.logs import fields
+from collector.redaction import redacted
 
 log = logging.getLogger("lineage.kafka")
 
@@ -74,8 +75,6 @@ class ClientLog:
     def __init__(self, sink: str) -> None:
         self.sink = sink
         self.last_failure: Failure | None = None
-        self.hidden: set[str] = set()
-        """Secrets that must not be seen should the library ever log one."""
 
     def hear(self, record: logging.LogRecord) -> str:
         """The line without secrets, remembered if it tells of a failure."""
@@ -83,19 +82,14 @@ class ClientLog:
         error = next((part for part in _arguments(record) if isinstance(part, BaseException)), None)
         if error is not None:
             name = type(error).__name__
-            text = self._without_secrets(text if str(error) or name in text else f"{text}{name}")
+            text = redacted(text if str(error) or name in text else f"{text}{name}")
             self.last_failure = Failure(text, error, time.monotonic())
             return text
-        return self._without_secrets(text)
+        return redacted(text)
 
     def since(self, moment: float) -> Failure | None:
         """The last failure at or after `moment` (seconds of `time.monotonic`)."""
         return self.last_failure if self.last_failure and self.last_failure.at >= moment else None
-
-    def _without_secrets(self, text: str) -> str:
-        for secret in self.hidden:
-            text = text.replace(secret, "[hidden]")
-        return text
 
 
 current: ContextVar[ClientLog | None] = ContextVar("kafka_client_log", default=None)

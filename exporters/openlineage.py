@@ -11,8 +11,10 @@ from urllib.parse import urlencode
 from collector.clock import Clock
 from collector.http import HttpClient
 from collector.model import EventKind, Outgoing
+from collector.own_secrets import own_secrets
+from collector.redaction import capped, redacted
 from config.sinks import OpenLineageSink as Settings
-from exporters.posting import Answer, ask, each, trouble
+from exporters.posting import SHOWN, Answer, ask, each, trouble
 from exporters.sink import Context, Delivered, Finding, Outcome, Park, Retry
 
 TOKEN_MARGIN = 30.0
@@ -53,6 +55,7 @@ class Tokens:
                 if answer.status != 200 or not isinstance(told, dict) or not isinstance(told.get("access_token"), str):
                     return _refused(answer, told)
                 self._token = told["access_token"]
+                own_secrets.learn(f"token of {self._grant.client_id} from {self._grant.url}", self._token)
                 self._until = self._clock.monotonic() + _seconds(told.get("expires_in")) - TOKEN_MARGIN
             return f"Bearer {self._token}"
 
@@ -78,11 +81,12 @@ def _seconds(told: Any) -> float:
 
 
 def _refused(answer: Answer, told: Any) -> Retry:
-    """The provider's own words, which name no secret, and nothing else of its answer. No event was sent."""
+    """The provider's own words and nothing else of its answer. No event was sent."""
     words = [str(told[key]) for key in ("error", "error_description") if key in told] if isinstance(told, dict) else []
+    said = capped(redacted(", ".join(words)), SHOWN)
     came = f"answered {answer.status}" if answer.status is not None else "gave no answer"
     passing = answer.status is None or answer.status in {408, 429} or answer.status >= 500
-    cause = f"{answer.what} for a token {came}{': ' if words else ''}{', '.join(words)}"
+    cause = f"{answer.what} for a token {came}{': ' if said else ''}{said}"
     return Retry(cause, answer.after, slow=not passing)
 
 

@@ -12,10 +12,12 @@ import orjson
 
 from collector.http import HttpClient, retry_after
 from collector.model import Outgoing
+from collector.redaction import redacted
 from exporters.sink import Outcome, Retry
 
 SHOWN = 300
 """Characters of an answer's text that go into a cause."""
+_LOOKED_AT = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Answer:
     @property
     def cause(self) -> str:
         """What was tried and what came back, for people."""
-        text = " ".join(_shown(self.body).split())[:SHOWN]
+        text = " ".join(redacted(_shown(self.body)).split())[:SHOWN]
         came = (
             f"answered {self.status}" if self.status is not None else "got no answer" if self.sent else "was not sent"
         )
@@ -52,8 +54,10 @@ class Answer:
 
 
 def _shown(body: bytes) -> str:
-    """An answer's text; of an HTML page only the title, which is where Jetty and gateways put what they have to say."""
-    text = body.decode(errors="replace")
+    """The beginning of an answer's text; of an HTML page only the title, which is where Jetty and gateways put what they
+    have to say.
+    """
+    text = body[:_LOOKED_AT].decode(errors="replace")
     title = re.search(r"<title>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
     return title[1] if title is not None else text
 

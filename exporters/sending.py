@@ -12,6 +12,7 @@ from collector.clock import to_ms
 from collector.faultpoints import Point, passing
 from collector.logs import fields
 from collector.model import Outgoing
+from collector.own_secrets import own_secrets
 from exporters.bell import Bell
 from exporters.circuit import ask_delay, retry_delay
 from exporters.feed import Feed
@@ -134,7 +135,7 @@ class Sending:
         try:
             async for item, outcome in self._feed.sink.send(batch):
                 if attempt.waiting.pop(item.strand_id, None) is not None:
-                    self._landed(item, outcome, attempt.started)
+                    self._landed(item, _tellable(outcome), attempt.started)
         except Exception as error:  # noqa: BLE001 - the boundary of this task: a bug in a sink loses and wedges nothing
             attempt.lost = replace(_FORGOTTEN, cause=self._health.bug(error))
             self._suspects.update(attempt.waiting)
@@ -199,6 +200,11 @@ def run_uuid(item: Outgoing) -> str | None:
         return str(orjson.loads(item.body)["run"]["runId"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
+
+
+def _tellable(outcome: Outcome) -> Outcome:
+    """The outcome without our own secrets, should the target have repeated one: causes are kept and shown."""
+    return outcome if isinstance(outcome, Delivered) else replace(outcome, cause=own_secrets.hidden(outcome.cause))
 
 
 def _result(outcome: Outcome) -> SendResult:

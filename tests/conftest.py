@@ -1,3 +1,16 @@
 """What every test may ask for: the real servers, started when the first test needs one."""
 
+from collections.abc import Iterator
+
+import pytest
+
+from collector.own_secrets import own_secrets
+
 pytest_plugins = ["tests.servers.helm", "tests.servers.kafka", "tests.servers.podman", "tests.servers.prometheus"]
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_other_tests() -> Iterator[None]:
+    """The registry is one for the process."""
+    yield
+    own_secrets.forget_all()

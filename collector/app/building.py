@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -9,8 +10,11 @@ from collector.clock import Clock
 from collector.errors import ConfigurationError
 from collector.http import Heard, HttpClient, HttpOptions, clock_ahead, tls_context
 from collector.lineage.aliases import Alias, Aliases
+from collector.own_secrets import own_secrets
 from collector.platforms import base as platforms
 from collector.reports import RequestReport
+from config.confidential import secrets
+from config.mistakes import dotted
 from config.settings import DatasetAlias
 from config.settings import Sink as SinkSettings
 from config.settings import Source as SourceSettings
@@ -21,6 +25,7 @@ Requested = Callable[[RequestReport], None]
 
 def platform(settings: SourceSettings, clock: Clock, requested: Requested) -> platforms.Platform:
     """The adapter of one source. Raises `ConfigurationError` for TLS files that cannot be used."""
+    _hide_secrets(f"source {settings.name}", settings)
     create: platforms.Create = _loaded("lineage_collector.platforms", settings.platform)
     context = platforms.Context(
         source=settings.name,
@@ -43,11 +48,18 @@ def aliases(settings: Iterable[DatasetAlias]) -> Aliases:
 
 def sink(settings: SinkSettings, clock: Clock) -> sinks.Sink:
     """The sink of one target. Raises `ConfigurationError` for TLS files that cannot be used."""
+    _hide_secrets(f"sink {settings.name}", settings)
     create: sinks.Create = _loaded("lineage_collector.sinks", settings.type)
     options: dict[str, Any] = getattr(settings, "http_options", dict)()
     concurrency = getattr(settings, "concurrency", 8)
     http = HttpClient(_options({**options, "connections": concurrency}))
     return create(settings, sinks.Context(sink=settings.name, http=http, clock=clock, random=random.random))
+
+
+def _hide_secrets(whose: str, settings: SourceSettings | SinkSettings) -> None:
+    """From now on no text shows them, nor what they change to."""
+    for path, secret in secrets(settings):
+        secret.tell(partial(own_secrets.learn, f"{whose} {dotted(path)}"))
 
 
 def _options(plain: Mapping[str, Any]) -> HttpOptions:

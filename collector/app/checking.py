@@ -15,8 +15,10 @@ from collector.ledger import reading
 from collector.ledger.store import Store
 from collector.logs import set_up
 from collector.model import RunState
+from collector.own_secrets import own_secrets
 from collector.platforms.base import Finding, Planning, Platform
 from collector.platforms.planning import finding
+from collector.redaction import redacted
 from config.advice import advice
 from config.settings import Settings
 from config.web import Access
@@ -93,11 +95,15 @@ async def _one(part: str, check: Check, close: Close) -> list[Row]:
     except TimeoutError:
         found = [_row(part, "check", False, f"no verdict within {PATIENCE:.0f} s", "look at the network")]
     except Exception as error:  # noqa: BLE001 - the boundary of one part: the others are told all the same
-        found = [_row(part, "check", False, f"{type(error).__name__}: {error}", "this is a bug of this program")]
+        found = [
+            _row(
+                part, "check", False, f"{type(error).__name__}: {redacted(str(error))}", "this is a bug of this program"
+            )
+        ]
     finally:
         await close()
     return found
 
 
 def _row(part: str, subject: str, ok: bool, detail: str, remedy: str | None = None) -> Row:
-    return {"part": part, "subject": subject, "ok": ok, "detail": detail, "remedy": remedy}
+    return {"part": part, "subject": subject, "ok": ok, "detail": own_secrets.hidden(detail), "remedy": remedy}

@@ -30,6 +30,7 @@ from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
 from collector.logs import fields, set_up
 from collector.model import EventKind
+from collector.own_secrets import own_secrets
 from collector.platforms.base import Hinting, Platform
 from collector.polling.decide import Policy
 from collector.polling.schedule import Rhythm
@@ -202,10 +203,12 @@ class Service:
         }
         try:
             async with asyncio.timeout(LEDGER_WITHIN):
-                return await self.store.read(status, self._clock, self._source_ids, polled, delivered, ledger)
+                told = await self.store.read(status, self._clock, self._source_ids, polled, delivered, ledger)
         except (LedgerError, SQLAlchemyError, TimeoutError) as error:
             unread = str(error) or f"it did not answer within {LEDGER_WITHIN:.0f} s"
-            return status_of_loops(polled, delivered, {**ledger, "wrong": unread})
+            told = status_of_loops(polled, delivered, {**ledger, "wrong": unread})
+        shown: Mapping[str, Any] = own_secrets.hidden_in(told)
+        return shown
 
     async def _build(self) -> None:
         now_ms = to_ms(self._clock.now())

@@ -24,8 +24,8 @@ from collector import names
 from collector.lineage.facets import BIGGEST, Facet, facet, prose, storable, written
 from collector.lineage.kept import Kept
 from collector.lineage.own import said
-from collector.lineage.redaction import redacted
 from collector.model import ColumnEdge, Dataset, Field
+from collector.redaction import redacted
 
 _KEPT_DATASETS = 32 * 1024 * 1024
 _CHANGES = frozenset(change.value for change in lifecycle_state_change_dataset.LifecycleStateChange)

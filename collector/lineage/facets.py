@@ -27,8 +27,8 @@ from openlineage.client.facet_v2 import (
 from collector import __version__, names
 from collector.lineage.kept import Kept
 from collector.lineage.own import MANY, PRODUCER, instant, said
-from collector.lineage.redaction import capped, redacted, redacted_sql
 from collector.model import Facts, Job, Parent, Run
+from collector.redaction import capped, redacted, redacted_sql
 
 UNKNOWN = "unknown"
 """Where a facet demands a word that the platform does not tell."""

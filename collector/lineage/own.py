@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import Any
 
 from collector import __version__, names
-from collector.lineage.redaction import capped, redacted
 from collector.model import EventKind, Facts, Interval, Run, Stage, Transition
+from collector.redaction import capped, redacted
 
 REPOSITORY = "https://github.com/lineage-collector/lineage-collector"
 PRODUCER = f"{REPOSITORY}/tree/v{__version__}"

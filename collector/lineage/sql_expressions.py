@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from collector.lineage.redaction import capped, redacted_sql
 from collector.lineage.sql import How
 from collector.lineage.sql_parsing import TEXT
 from collector.lineage.sql_relations import Flows, Reads, Relation, done, together
 from collector.lineage.sql_scopes import Scope
+from collector.redaction import capped, redacted_sql
 
 LONGEST_TEXT = 120
 

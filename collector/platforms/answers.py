@@ -9,8 +9,8 @@ import httpx
 import orjson
 
 from collector.errors import AuthFailed, NotFound, SourceError, Throttled, Unavailable
-from collector.lineage.redaction import capped, redacted
 from collector.names import clean
+from collector.redaction import capped, redacted
 
 LONGEST_WORDS = 300
 

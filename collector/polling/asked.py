@@ -14,11 +14,11 @@ from collector.ledger.leases import Lease
 from collector.ledger.news import News
 from collector.ledger.requests import Request, RequestKind, RequestState
 from collector.ledger.store import Store
-from collector.lineage.redaction import redacted
 from collector.logs import fields
 from collector.model import Observation
 from collector.platforms.base import Platform
 from collector.polling.boundary import is_stopping
+from collector.redaction import redacted
 
 log = logging.getLogger("lineage.request")
 
@@ -94,7 +94,7 @@ class Asked:
             if is_stopping():
                 raise
             log.exception("request.broken", extra=fields(request=request.id, kind=request.kind.value))
-            return Answer(RequestState.FAILED, {"error": f"{type(error).__name__}: {error}"})
+            return Answer(RequestState.FAILED, {"error": f"{type(error).__name__}: {redacted(str(error))}"})
 
     async def _done(self, request: Request, body: dict[str, object]) -> Answer:
         if request.kind is RequestKind.POLL:

@@ -13,6 +13,7 @@ from collector.model import Enrichment, Run
 from collector.platforms.base import Platform
 from collector.polling.boundary import is_stopping
 from collector.polling.commits import Committed, Writer
+from collector.redaction import redacted
 
 log = logging.getLogger("lineage.enrich")
 
@@ -100,7 +101,10 @@ class Enricher:
                 if is_stopping():
                     raise
                 log.exception("enrich.broken", extra=fields(source=self._writer.source, run=run.key))
-                return None, f"details of run {run.key} could not be read: {type(error).__name__}: {error}"
+                return (
+                    None,
+                    f"details of run {run.key} could not be read: {type(error).__name__}: {redacted(str(error))}",
+                )
             pause = min(pause * 2, LONGEST_PAUSE)
             if self._clock.monotonic() + wait >= end:
                 return None, f"details of run {run.key} could not be read within {left:.0f} s: {cause}"

@@ -24,6 +24,7 @@ from collector.polling.decide import Policy
 from collector.polling.enriching import Enricher
 from collector.polling.planning import Planner
 from collector.polling.schedule import Rhythm, next_wait, result_of
+from collector.redaction import redacted
 from collector.reports import LeaseReport, Observer, PollReport, PollResult, SkipReport, SourceStatus
 
 log = logging.getLogger("lineage.poll")
@@ -140,7 +141,7 @@ class SourcePoller:
                 if is_stopping():
                     raise
                 log.exception("poll.broken", extra=fields(source=self._name))
-                result, cause = PollResult.ERROR, f"{type(error).__name__}: {error}"
+                result, cause = PollResult.ERROR, f"{type(error).__name__}: {redacted(str(error))}"
         self._report(result, cause, self._clock.monotonic() - started)
         return asked
 

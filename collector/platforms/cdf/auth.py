@@ -11,6 +11,7 @@ import httpx
 from collector.clock import Clock
 from collector.errors import AuthFailed, BadAnswer, SourceError, Throttled, Unavailable
 from collector.http import HttpClient, retry_after
+from collector.own_secrets import own_secrets
 from collector.platforms.answers import parsed, words
 
 LEEWAY = 30.0
@@ -60,12 +61,12 @@ class Tokens:
         except AuthFailed as error:
             self._refusal = (now + REFUSED_FOR, str(error))
             raise
+        own_secrets.learn(f"token of {self._client_id} from {self._url}", self._token)
         self._refusal = None
         self._good_until = now + lifetime - min(LEEWAY, lifetime / 2)
 
     async def _ask(self) -> Any:
-        secret = self._secret()
-        form = {"grant_type": "client_credentials", "client_id": self._client_id, "client_secret": secret}
+        form = {"grant_type": "client_credentials", "client_id": self._client_id, "client_secret": self._secret()}
         try:
             answer = await self._http.request(
                 "POST", self._url, data=form | self._extra, headers={"Accept": "application/json"}
@@ -75,7 +76,7 @@ class Tokens:
         body = parsed(answer.content)
         if answer.status_code == 200:
             return body
-        raise self._refused(answer, _words(body, secret))
+        raise self._refused(answer, _words(body))
 
     def _refused(self, answer: httpx.Response, reason: str | None) -> SourceError:
         said = f"{self._tried}: status {answer.status_code}"
@@ -92,13 +93,13 @@ class Tokens:
         return f"asking the identity provider {urlsplit(self._url).netloc} for a token"
 
 
-def _words(body: Any, secret: str) -> str | None:
-    """`error` and `error_description` of a refusal, without our secret should the provider repeat it."""
+def _words(body: Any) -> str | None:
+    """`error` and `error_description` of a refusal."""
     if not isinstance(body, dict) or not isinstance(body.get("error"), str):
         return None
     description = body.get("error_description")
     text = f"{body['error']}: {description}" if isinstance(description, str) else body["error"]
-    return words(text.replace(secret, "***"), 400)
+    return words(text, 400)
 
 
 def _read(body: Any, tried: str) -> tuple[str, float]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from collector.lineage.redaction import redacted
 from collector.names import clean
 from collector.platforms.answers import moment
+from collector.redaction import redacted
 
 Json = Mapping[str, Any]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from collector.lineage.redaction import bare_url, capped, redacted, redacted_sql
+from collector.redaction import bare_url, capped, redacted, redacted_sql
 
 SECRET = "hunter2secret"
 

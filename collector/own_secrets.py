@@ -1,0 +1,173 @@
+"""The program's own secrets, so that they can be taken out of whatever comes back or goes out, see `collector.redaction`.
+
+One registry for the process, like its logging: error texts are made in too many places to hand it to each. Whoever holds
+a secret teaches it (`learn`) before it is first sent; those of the configuration do so in `collector.app.building`.
+
+A secret is found as it is and in the ways in which others repeat it: in upper or lower case, percent-encoded (also twice),
+escaped as in JSON, Python or HTML, inside Base64 (a Basic header), or cut off after its first 16 characters.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from threading import Lock
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from config.secret import SHORTEST
+
+HIDDEN = "***"
+EARLIER = 3
+"""So many former values of a secret that rotates stay hidden: of a token that lives an hour, three hours."""
+
+_WORDLIKE = 12
+_HEAD = 16
+_LONGEST = 4096
+_TAIL = "[A-Za-z0-9_.~+/=%-]*"
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]+")
+_SCHEME = re.compile(r"(?:basic|bearer|token|apikey|api-key|digest)\s+(\S+)", re.IGNORECASE)
+_NAMED_VALUE = re.compile(r"=([^;\s]{8,})")
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """One way to write a secret down. `sign` is in the lower-cased text wherever `pattern` fits."""
+
+    sign: str
+    pattern: re.Pattern[str]
+
+
+class OwnSecrets:
+    """Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._texts: dict[str, tuple[str, ...]] = {}
+        self._forms: tuple[_Form, ...] = ()
+
+    def learn(self, owner: str, text: str) -> None:
+        """`owner` (any word that stays the same) has this secret now; its last `EARLIER` ones stay known."""
+        with self._lock:
+            known = self._texts.get(owner, ())
+            if text in known[-1:]:
+                return
+            self._texts[owner] = (*(each for each in known if each != text), text)[-1 - EARLIER :]
+            texts = dict.fromkeys(each for kept in self._texts.values() for each in kept)
+            self._forms = tuple(dict.fromkeys(form for each in texts for form in _forms(each)))
+
+    def forget_all(self) -> None:
+        """For tests, which share a process."""
+        with self._lock:
+            self._texts, self._forms = {}, ()
+
+    def hidden(self, text: str) -> str:
+        """The text with `***` for each secret that is known."""
+        lowered = text.lower()
+        for form in self._forms:
+            if form.sign in lowered:
+                text = form.pattern.sub(HIDDEN, text)
+        return text
+
+    def hidden_in(self, value: Any) -> Any:
+        """A JSON value with `hidden` texts; its keys stay."""
+        if isinstance(value, str):
+            return self.hidden(value)
+        if isinstance(value, Mapping):
+            return {key: self.hidden_in(each) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.hidden_in(each) for each in value]
+        return value
+
+
+own_secrets = OwnSecrets()
+
+
+@lru_cache(maxsize=1024)
+def _forms(text: str) -> tuple[_Form, ...]:
+    return tuple(form for piece in _pieces(text) if len(piece) >= SHORTEST for form in _forms_of(piece))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """What of a configured text is secret: of an address its password, of a header's value also the credential in it."""
+    if "://" in text and (password := _password(text)):
+        yield password
+        return
+    yield text
+    if (found := _SCHEME.fullmatch(text)) is not None:
+        yield found[1]
+        yield from _basic_password(found[1])
+    yield from _NAMED_VALUE.findall(text)
+
+
+def _password(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    return unquote(parts.password or parts.username or "") or None
+
+
+def _basic_password(credential: str) -> Iterator[str]:
+    try:
+        _, colon, password = base64.b64decode(credential, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return
+    if colon:
+        yield password
+
+
+def _forms_of(secret: str) -> Iterator[_Form]:
+    head, rest = secret[:_HEAD], secret[_HEAD:_LONGEST]
+    pattern = "".join(map(_letter, head))
+    if rest:
+        whole = "".join(map(_letter, rest))
+        # only of what looks made up: the beginning of `lineage-collector-password` is in many texts
+        is_random = any(map(str.isdigit, head)) and any(map(str.isalpha, head))
+        pattern += f"(?:{whole}|{_TAIL})" if is_random else whole
+        head = head if is_random else secret[:_LONGEST]
+    elif len(secret) < _WORDLIKE and (secret.isalpha() or secret.isdigit()):
+        # a word such as a demo's `lineage`: not inside of other words and names
+        pattern = rf"(?<![\w.-]){pattern}(?![\w-]|\.\w)"
+    yield _Form(_sign(head), re.compile(pattern, re.IGNORECASE))
+    for inside in _in_base64(secret):
+        pattern = "".join(map(_letter_of_base64, inside[: 2 * _HEAD]))
+        yield _Form(_sign(inside[: 2 * _HEAD]), re.compile(rf"{pattern}[A-Za-z0-9_+/%-]*=*"))
+
+
+def _in_base64(secret: str) -> Iterator[str]:
+    """What the secret is in Base64 behind any number of bytes: the letters that depend on it alone."""
+    data = secret.encode()
+    for before in range(3):
+        letters = base64.b64encode(b"\0" * before + data).decode()
+        yield letters[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
+
+
+def _sign(text: str) -> str:
+    return max(_PLAIN.findall(text), key=len, default="").lower()
+
+
+def _letter(letter: str) -> str:
+    """A pattern for one character of a secret, however it is escaped."""
+    if _PLAIN.fullmatch(letter):
+        return re.escape(letter)
+    code, utf16 = ord(letter), letter.encode("utf-16-be", "surrogatepass").hex()
+    ways = [
+        "".join(f"%(?:25)*{byte:02x}" for byte in letter.encode(errors="surrogatepass")),
+        r"\\{1,4}".join(f"u{utf16[at : at + 4]}" for at in range(0, len(utf16), 4)),
+        f"&#0*{code};",
+        f"&#x0*{code:x};",
+        *([f"x{code:02x}"] if code < 256 else []),
+        *([re.escape(escape(letter))] if escape(letter) != letter else []),
+        *([r"\+"] if letter == " " else []),
+        re.escape(letter),  # the last: of %25 it would take the %
+    ]
+    return rf"\\{{0,4}}(?:{'|'.join(ways)})"
+
+
+def _letter_of_base64(letter: str) -> str:
+    """Both alphabets, and percent-encoded."""
+    return {"+": "(?:[+-]|%2[Bb])", "/": r"(?:\\?[/_]|%2[Ff])"}.get(letter, letter)
