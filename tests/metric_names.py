@@ -8,8 +8,9 @@ from types import MappingProxyType
 from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
+from collector.model import RunState
 from exporters.metrics import Metrics
-from exporters.snapshot import Snapshot, families
+from exporters.snapshot import JobState, Snapshot, families
 
 OF_PROMETHEUS = MappingProxyType(
     {
@@ -17,7 +18,7 @@ OF_PROMETHEUS = MappingProxyType(
         "ALERTS": frozenset({"alertname", "alertstate", "severity", "source", "sink", "lease"}),
     }
 )
-OF_TARGETS = frozenset({"job", "instance", "namespace", "pod", "container", "service", "endpoint"})
+OF_TARGETS = frozenset({"job", "exported_job", "instance", "namespace", "pod", "container", "service", "endpoint"})
 """Labels that Prometheus or its operator puts on every series it scrapes."""
 _SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
 _NAME = re.compile(r"(?<![\w$])(?:(?:lineage|process|python)_\w+|up|ALERTS)(?![\w(])")
@@ -49,11 +50,21 @@ def unknown(expr: str) -> list[str]:
     return wrong
 
 
-def _series() -> Iterator[tuple[str, frozenset[str]]]:
-    async def nothing() -> Snapshot:
-        raise AssertionError("nobody scrapes here")
+@cache
+def label_values() -> dict[str, dict[str, frozenset[str]]]:
+    """The values that labels have before anything happened, by series and label: the fixed words, such as results."""
+    found: dict[str, dict[str, set[str]]] = {}
+    job = JobState("a", "b", "c", RunState.FAILED, None, None, {})
+    snapshot = Snapshot(at=0, jobs=[job], sources=(), sinks=(), ledger_bytes=0, ledger_limit=0)
+    for family in (*Metrics({"a": 1}, ["b"], _nothing)._registry.collect(), *families(snapshot)):
+        for sample in family.samples:
+            for label, value in sample.labels.items():
+                found.setdefault(sample.name, {}).setdefault(label, set()).add(value)
+    return {name: {label: frozenset(values) for label, values in labels.items()} for name, labels in found.items()}
 
-    for collector in Metrics({}, [], nothing)._registry._collector_to_names:
+
+def _series() -> Iterator[tuple[str, frozenset[str]]]:
+    for collector in Metrics({}, [], _nothing)._registry._collector_to_names:
         if isinstance(collector, MetricWrapperBase):
             for suffix in _SUFFIXES.get(str(collector._type), ("",)):
                 yield f"{collector._name}{suffix}", frozenset(collector._labelnames)
@@ -63,6 +74,10 @@ def _series() -> Iterator[tuple[str, frozenset[str]]]:
     empty = Snapshot(at=0, jobs=(), sources=(), sinks=(), ledger_bytes=0, ledger_limit=0)
     for family in families(empty):
         yield from _of_family(family)
+
+
+async def _nothing() -> Snapshot:
+    raise AssertionError("nobody scrapes here")
 
 
 def _of_family(family: Metric) -> Iterator[tuple[str, frozenset[str]]]:

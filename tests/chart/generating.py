@@ -2,7 +2,8 @@
 
 - in values.schema.json the part for `config`, from the program's own schema;
 - examples/{name}/rendered.yaml, from ci/{name}-values.yaml;
-- README.md, from the comments in values.yaml.
+- README.md, from the comments in values.yaml;
+- docs/prometheus/lineage-collector.rules.yml, the alert rules as they are by default.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from config.schema import schema as program_schema
+from tests.rules import rendering
 from tests.servers import gotools
 from tests.servers.helm import CHART, Helm
 
@@ -81,6 +83,7 @@ def main() -> None:
         for case in CASES:
             example_of(case).parent.mkdir(parents=True, exist_ok=True)
             example_of(case).write_text(rendered(helm, case))
+        rendering.PLAIN.write_text(rendering.plain(helm))
     README.write_text(readme(gotools.program(gotools.HELM_DOCS)))
 
 
