@@ -75,10 +75,13 @@ class Catalog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A source that is read: `name` of its dataset, `columns` that the query names."""
+    """A source that is read: `name` of its dataset, `columns` that the query names. `repeated` says that the query reads
+    it more than once, as far as it could be parsed.
+    """
 
     name: str
     columns: tuple[str, ...] = ()
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,10 @@ def _read(text: str, catalog: Catalog, limits: Limits, stopped: Callable[[], boo
         problems = (*problems, f"the query {error} to find its columns")
     except RecursionError:
         problems = (*problems, "the query is nested too deeply to find its columns")
-    reads = tuple(Read(name, _cleaned(columns.reads.columns(name))) for name in _names(bound.sources))
+    reads = tuple(
+        Read(name, _cleaned(columns.reads.columns(name)), repeated=name in bound.repeated)
+        for name in _names(bound.sources)
+    )
     return SqlLineage(
         reads or (None if bound.problems else ()),
         _fields(relation),

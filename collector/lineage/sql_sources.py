@@ -4,7 +4,7 @@ A name in FROM is that of the innermost WITH that holds it and was written befor
 as Spark does. What an expression that nobody refers to would read is not read.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,13 +17,15 @@ from collector.lineage.sql_parsing import place_of
 @dataclass(frozen=True, slots=True)
 class Bound:
     """`tables` say by the id of a node what the table is: a source or the expression that it refers to; those that
-    read nothing known are missing. `used` are the ids of expressions that the query really reads.
+    read nothing known are missing. `used` are the ids of expressions that the query really reads. `repeated` are names
+    of sources that it reads more than once, an expression that is referred to twice counting as two.
     """
 
     tables: dict[int, Source | exp.CTE]
     used: frozenset[int]
     sources: tuple[Source, ...]
     problems: tuple[str, ...]
+    repeated: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class _Told(NamedTuple):
 @dataclass(slots=True)
 class _Found:
     tables: dict[int, Source | exp.CTE] = field(default_factory=dict)
-    refers: defaultdict[int | None, set[int]] = field(default_factory=lambda: defaultdict(set))
+    refers: defaultdict[int | None, list[int]] = field(default_factory=lambda: defaultdict(list))
     told: defaultdict[int | None, list[_Told]] = field(default_factory=lambda: defaultdict(list))
 
 
@@ -109,7 +111,7 @@ def _table(at: _At, catalog: Catalog, found: _Found) -> None:
     parts = tuple(part.name for part in table.parts) if isinstance(table, exp.Table) else ()
     if len(parts) == 1 and at.names is not None and (cte := at.names.find(parts[0].casefold())) is not None:
         found.tables[id(table)] = cte
-        found.refers[at.owner].add(id(cte))
+        found.refers[at.owner].append(id(cte))
         return
     _note(at, table.this, catalog.table(parts), found)
 
@@ -142,16 +144,31 @@ def _literals(function: exp.Expr) -> tuple[str | None, ...]:
 
 def _reached(found: _Found) -> Bound:
     """Only what the query itself or an expression in use reads."""
-    used: set[int | None] = {None}
-    waiting: list[int | None] = [None]
-    while waiting:
-        new = found.refers[waiting.pop()] - used
-        used |= new
-        waiting += new
+    used = _used(found)
     told = sorted((one for owner in used for one in found.told[owner]), key=lambda one: one.start)
+    times: Counter[str] = Counter()
+    for owner, often in used.items():
+        for one in found.told[owner]:
+            if isinstance(one.what, Source):
+                times[one.what.name] += often
     return Bound(
         found.tables,
         frozenset(owner for owner in used if owner is not None),
         tuple(dict.fromkeys(one.what for one in told if isinstance(one.what, Source))),
         tuple(dict.fromkeys(one.what for one in told if isinstance(one.what, str))),
+        frozenset(name for name, often in times.items() if often > 1),
     )
+
+
+def _used(found: _Found) -> dict[int | None, int]:
+    """The expressions that are read, None for the query itself, and how often: 1, or 2 for any more."""
+    used: dict[int | None, int] = {None: 1}
+    waiting: list[int | None] = [None]
+    while waiting:
+        owner = waiting.pop()
+        for cte, times in Counter(found.refers[owner]).items():
+            often = min(2, used.get(cte, 0) + times * used[owner])
+            if often > used.get(cte, 0):
+                used[cte] = often
+                waiting.append(cte)
+    return used

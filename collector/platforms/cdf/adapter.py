@@ -17,7 +17,7 @@ from collector.platforms.cdf.api import MOST_IDS, Api, Garbled, Page, Refused
 from collector.platforms.cdf.auth import Tokens
 from collector.platforms.cdf.checking import findings
 from collector.platforms.cdf.definitions import Definitions
-from collector.platforms.cdf.lineage import sql_skips
+from collector.platforms.cdf.lineage import read_late, sql_skips
 from collector.platforms.cdf.naming import JobNames
 from collector.platforms.cdf.observing import Place, candidates, counted, observe
 from collector.platforms.cdf.reading import JobRow, integer, read_job
@@ -95,13 +95,16 @@ class CdfPlatform:
         job_id = integer(run.key)
         if job_id is None:
             return Enrichment()
+        sql = (await self._sql.lineage([run.job.sql])).get(run.job.sql or "")
+        project = run.facts.ids.get("sourceProject")
+        late = read_late(run, sql, self._place.dataset_namespace(project), self._place.uri(project))
         try:
             metrics = await self._api.metrics(job_id)
         except NotFound as error:
             problem = f"the row counts are gone with the job: {error}"
-            return Enrichment(facts=Facts(problems=(*run.facts.problems, problem)))
+            return Enrichment(facts=late.merged(Facts(problems=(*run.facts.problems, problem))))
         self._workflows.settled(job_id)
-        return counted(run, metrics)
+        return Enrichment(facts=late.merged(counted(run.facts.merged(late), run.handle, sql, metrics)))
 
     async def trigger(self, job: str, parameters: Mapping[str, str], token: str) -> Observation:
         if parameters:

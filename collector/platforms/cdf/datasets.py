@@ -1,8 +1,9 @@
-"""What a job writes: its destination as a dataset, and how many rows its metrics count for it. Pure."""
+"""What a job writes: its destination as a dataset; and how many rows its metrics count, written and read. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from collector import names
 from collector.model import Dataset
@@ -24,6 +25,14 @@ _PLAIN = {
 """Destination types without further fields, and the dataset that they write."""
 
 _COUNTED_AS = {"nodes": "instances", "edges": "instances", "assethierarchy": "assethierarchy"}
+
+_READ_AS = {
+    **{name: name.replace("_", "") for name in _PLAIN.values()},
+    "sequence_rows": "sequencerows",
+    "file_content": "filecontent",
+    **dict.fromkeys(("nodes", "edges", "views", "data_models"), "instances"),
+}
+"""The first word of an input's name, and how its metrics are called. All instances share one counter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,19 @@ def rows_written(metrics: Sequence[Any], counter: str) -> int | None:
     if created is None and updated is None:
         return _verb(totals, "upsert")
     return (created or 0) + (updated or 0)
+
+
+def rows_read(metrics: Sequence[Any], counter: str) -> int | None:
+    """Rows read, None where the metrics do not say. Tries that were repeated count again: it is what was scanned."""
+    return _totals(metrics, counter).get("read")
+
+
+def read_counter(name: str) -> str | None:
+    """How the names of the metrics of an input begin, by the name of its dataset; None where there are none."""
+    first, *parts = map(unquote, name.split("/"))
+    if first == "raw":
+        return f"raw.{'.'.join(parts)}.rows" if len(parts) == 2 else None
+    return _READ_AS.get(first)
 
 
 def _totals(metrics: Sequence[Any], counter: str) -> dict[str, int]:

@@ -3,10 +3,12 @@
 from dataclasses import dataclass, replace
 
 from collector.lineage.sql import SqlLineage
-from collector.model import ColumnEdge, Dataset, Field, Skip, SkipKind
+from collector.model import ColumnEdge, Dataset, Facts, Field, Run, Skip, SkipKind
 from collector.platforms.cdf.reading import JobRow
 
 LONGEST_CAUSE = 500
+_NO_SQL = "the job does not hold its SQL, so its inputs are not known"
+_NOT_IN_TIME = "the SQL could not be read in time, so its inputs are not known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +21,30 @@ class DataFlow:
 
 
 def data_flow(row: JobRow, sql: SqlLineage | None, output: Dataset | None, namespace: str, uri: str) -> DataFlow:
-    """`namespace` and `uri` are those of the project that the job reads from; `output` is what its destination says."""
+    """`namespace` and `uri` are those of the project that the job reads from; `output` is what its destination says.
+    SQL that is None has not been read yet: that is no problem before the run's end, see `read_late`.
+    """
     if sql is None:
-        return DataFlow(None, output, _problems(row, None))
-    inputs = None
-    if sql.reads is not None:
-        inputs = tuple(
-            Dataset(namespace, read.name, uri=uri, fields=tuple(map(Field, read.columns))) for read in sql.reads
-        )
-    return DataFlow(inputs, output and _with_columns(output, row, sql, namespace), _problems(row, sql))
+        return DataFlow(None, output, (_NO_SQL,) if row.query is None else ())
+    columns = output and _with_columns(output, row.conflict_mode, sql, namespace)
+    return DataFlow(_inputs(sql, namespace, uri), columns, _problems(row, sql))
+
+
+def read_late(run: Run, sql: SqlLineage | None, namespace: str, uri: str) -> Facts:
+    """What the SQL of an ended run says that had not been read while the run was seen."""
+    if run.facts.inputs is not None or run.job.sql is None:
+        return Facts()
+    if sql is None:
+        return Facts(problems=(_NOT_IN_TIME,))
+    mode = run.facts.ids.get("conflictMode")
+    outputs = run.facts.outputs and tuple(_with_columns(each, mode, sql, namespace) for each in run.facts.outputs)
+    return Facts(inputs=_inputs(sql, namespace, uri), outputs=outputs, problems=_told(sql))
+
+
+def _inputs(sql: SqlLineage, namespace: str, uri: str) -> tuple[Dataset, ...] | None:
+    if sql.reads is None:
+        return None
+    return tuple(Dataset(namespace, read.name, uri=uri, fields=tuple(map(Field, read.columns))) for read in sql.reads)
 
 
 def sql_skips(row: JobRow, sql: SqlLineage | None) -> tuple[Skip, ...]:
@@ -40,15 +57,17 @@ def sql_skips(row: JobRow, sql: SqlLineage | None) -> tuple[Skip, ...]:
 
 def _problems(row: JobRow, sql: SqlLineage | None) -> tuple[str, ...]:
     if row.query is None:
-        return ("the job does not hold its SQL, so its inputs are not known",)
-    if sql is None:
-        return ("the SQL could not be read in time, so its inputs are not known yet",)
+        return (_NO_SQL,)
+    return (_NOT_IN_TIME,) if sql is None else _told(sql)
+
+
+def _told(sql: SqlLineage) -> tuple[str, ...]:
     return tuple(f"SQL: {problem}" for problem in sql.problems)
 
 
-def _with_columns(output: Dataset, row: JobRow, sql: SqlLineage, namespace: str) -> Dataset:
+def _with_columns(output: Dataset, conflict_mode: str | None, sql: SqlLineage, namespace: str) -> Dataset:
     """The output with what flows into it. A job that deletes lets nothing flow: its query only says which rows go."""
-    if row.conflict_mode == "delete":
+    if conflict_mode == "delete":
         return output
     edges = tuple(
         ColumnEdge(

@@ -1,5 +1,6 @@
 """A job as CDF shows it, as an observation in our words. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -9,8 +10,8 @@ from uuid import NAMESPACE_URL, uuid5
 
 from collector import names
 from collector.lineage.sql import SqlLineage
-from collector.model import Enrichment, Facts, Job, Observation, Parent, Run, RunState
-from collector.platforms.cdf.datasets import rows_written, written
+from collector.model import Dataset, Facts, Job, Observation, Parent, Run, RunState
+from collector.platforms.cdf.datasets import read_counter, rows_read, rows_written, written
 from collector.platforms.cdf.lineage import data_flow
 from collector.platforms.cdf.reading import Definition, JobRow
 
@@ -94,18 +95,39 @@ def observe(
         ),
         parent=parent,
         handle={COUNTER: output.counter} if output.counter is not None else {},
-        # A job that never started has counted nothing.
-        settled=settled or (state.terminal and state is not RunState.SUCCEEDED and row.started is None),
+        settled=(sql is not None or row.query is None) and (settled or _counted_nothing(row, state)),
     )
 
 
-def counted(run: Run, metrics: Sequence[object]) -> Enrichment:
-    """The rows that an ended run wrote, on its one output."""
-    counter, outputs = run.handle.get(COUNTER), run.facts.outputs
+def _counted_nothing(row: JobRow, state: RunState) -> bool:
+    """A job that never started."""
+    return state.terminal and state is not RunState.SUCCEEDED and row.started is None
+
+
+def counted(facts: Facts, handle: Mapping[str, str], sql: SqlLineage | None, metrics: Sequence[object]) -> Facts:
+    """The rows that an ended run wrote, on its one output, and those that it read of each input."""
+    counter, outputs = handle.get(COUNTER), facts.outputs
     rows = rows_written(metrics, counter) if counter is not None else None
-    if rows is None or outputs is None or len(outputs) != 1:
-        return Enrichment()
-    return Enrichment(facts=Facts(outputs=(replace(outputs[0], rows=rows),)))
+    if rows is not None and outputs is not None and len(outputs) == 1:
+        outputs = (replace(outputs[0], rows=rows),)
+    return Facts(inputs=_counted_inputs(facts.inputs, sql, metrics), outputs=outputs)
+
+
+def _counted_inputs(
+    inputs: tuple[Dataset, ...] | None, sql: SqlLineage | None, metrics: Sequence[object]
+) -> tuple[Dataset, ...] | None:
+    """A count only where it is that of one input, which the query reads once."""
+    if inputs is None or sql is None or sql.problems:
+        return inputs
+    repeated = {read.name for read in sql.reads or () if read.repeated}
+    counters = {each.name: read_counter(each.name) for each in inputs}
+    shared = Counter(counters.values())
+    return tuple(
+        replace(each, rows=rows_read(metrics, counter))
+        if (counter := counters[each.name]) is not None and shared[counter] == 1 and each.name not in repeated
+        else each
+        for each in inputs
+    )
 
 
 def candidates(row: JobRow, definition: Definition | None) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """What CDF keeps: transformations, their jobs and workflow executions, and how each looks in JSON."""
 
+import re
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -153,10 +154,12 @@ class Job:
     def _usual_totals(self) -> dict[str, int]:
         rows = 100 + self.id % 900
         kind = self.transformation.destination_type
+        read = {f"raw.{table}.rows.read": rows + len(table) for table in _raw_tables(self.query)}
         requests = {
             "requests": rows // 10 + 2,
             "requestsWithoutRetries": rows // 10,
             "requests.200.response": rows // 10,
+            **read,
         }
         if kind == "raw" and isinstance(self.destination, dict):
             return {f"raw.{self.destination['database']}.{self.destination['table']}.rows.created": rows} | requests
@@ -164,6 +167,11 @@ class Job:
         if relation == "instances":
             return {"instances.upserted": rows, "instances.upsertedNoop": rows // 4} | requests
         return {f"{relation}.created": rows - rows // 3, f"{relation}.updated": rows // 3} | requests
+
+
+def _raw_tables(query: str) -> set[str]:
+    """RAW tables of a query whose names are quoted, with a dot."""
+    return {f"{database}.{table}" for database, table in re.findall(r"`(\w+)`\.`(\w+)`", query)}
 
 
 @dataclass(slots=True)

@@ -164,7 +164,7 @@ async def test_a_query_that_takes_long_does_not_hold_up_its_run(rig: CdfRig, mon
     key = str(job.id)
     assert EventKind.START in rig.lives.kinds(key)
     assert rig.lives.runs[key].facts.inputs is None
-    assert "could not be read in time" in rig.lives.runs[key].facts.problems[0]
+    assert rig.lives.runs[key].facts.problems == (), "there is time until the end"
     assert [skip.kind for skip in rig.lives.skips] == [SkipKind.SQL]
     await asyncio.to_thread(begun.wait, 30)
     may_go_on.set()
@@ -173,6 +173,112 @@ async def test_a_query_that_takes_long_does_not_hold_up_its_run(rig: CdfRig, mon
     await rig.lives.follow(40)
     assert rig.lives.kinds(key)[-1] is EventKind.COMPLETE
     assert names(rig.lives.runs[key].facts.inputs) == ["raw/SAP/pumps"]
+    assert rig.lives.runs[key].facts.problems == ()
+
+
+@pytest.mark.parametrize(
+    "story", [Story(0.1, 0.1), Story(0.1, 0.1, Ending.FAILED), Story(0.1, 0.0, Ending.NEVER_STARTED)]
+)
+@pytest.mark.parametrize("mode", ["upsert", "delete"])
+async def test_a_query_that_is_read_only_after_the_end_is_on_the_terminal_event(
+    rig: CdfRig, monkeypatch: pytest.MonkeyPatch, story: Story, mode: str
+) -> None:
+    begun, may_go_on = threading.Event(), threading.Event()
+    usual = sql_worker.read
+
+    def slow(text: str, *rest: Any) -> SqlLineage:
+        begun.set()
+        assert may_go_on.wait(30)
+        return usual(text, *rest)
+
+    monkeypatch.setattr(sql_worker, "read", slow)
+    monkeypatch.setattr(rig.platform._sql, "_wait", 0.01)
+    rig.simulator.change_transformation("pumps", conflict_mode=mode)
+    key = str(rig.simulator.start_run("pumps", story).id)
+    rig.clock.advance(5)
+    [seen] = [seen async for page in rig.platform.poll((), None) for seen in page.observations if seen.key == key]
+    assert (seen.state.terminal, seen.settled) == (True, False)
+    assert seen.facts.inputs is None
+    await asyncio.to_thread(begun.wait, 30)
+    may_go_on.set()
+    while not rig.platform._sql._kept:
+        await asyncio.sleep(0)
+    await rig.lives.follow(20)
+    run = rig.lives.runs[key]
+    assert rig.lives.kinds(key)[-1].terminal
+    assert names(run.facts.inputs) == ["raw/SAP/pumps"]
+    assert [bool(output.columns) for output in run.facts.outputs or ()] == [mode == "upsert"]
+    assert run.facts.problems == ()
+
+
+async def test_a_query_that_is_never_read_is_told_of_at_the_end(rig: CdfRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_go_on = threading.Event()
+    monkeypatch.setattr(sql_worker, "read", lambda *_: may_go_on.wait(30))
+    monkeypatch.setattr(rig.platform._sql, "_wait", 0.01)
+    key = str(rig.simulator.start_run("pumps", Story(0.1, 5)).id)
+    await rig.lives.follow(20)
+    may_go_on.set()
+    assert rig.lives.kinds(key)[-1] is EventKind.COMPLETE
+    [problem] = rig.lives.runs[key].facts.problems
+    assert "could not be read in time" in problem
+
+
+COUNTS = {
+    "raw.SAP.pumps.rows.read": 40,
+    "raw.SAP.sites.rows.read": 5,
+    "instances.read": 12,
+    "timeseries.read": 3,
+    "assets.read": 9,
+    "assets.created": 7,
+}
+
+
+@pytest.mark.parametrize(
+    ("query", "read"),
+    [
+        ("select a from SAP.pumps", {"raw/SAP/pumps": 40}),
+        ("select a from SAP.pumps join SAP.sites using (b)", {"raw/SAP/pumps": 40, "raw/SAP/sites": 5}),
+        ("select p.a from SAP.pumps p join SAP.pumps q on p.a = q.b", {"raw/SAP/pumps": None}),
+        ("select a from SAP.pumps union select a from SAP.pumps", {"raw/SAP/pumps": None}),
+        ("with x as (select a from SAP.pumps) select a from x", {"raw/SAP/pumps": 40}),
+        ("with x as (select a from SAP.pumps) select x.a from x join x y on x.a = y.a", {"raw/SAP/pumps": None}),
+        (
+            "with x as (select a from SAP.pumps), y as (select a from x) select y.a from y, y z, SAP.sites",
+            {"raw/SAP/pumps": None, "raw/SAP/sites": 5},
+        ),
+        ("with x as (select a from SAP.pumps) select a from SAP.pumps", {"raw/SAP/pumps": 40}),
+        ("select a from cdf_nodes('s', 'v', '1')", {"views/s/v/1": 12}),
+        (
+            "select n.a from cdf_nodes('s', 'v', '1') n join cdf_nodes('s', 'w', '1') m on n.a = m.a",
+            {"views/s/v/1": None, "views/s/w/1": None},
+        ),
+        ("select a from _cdf.assets", {"assets": 9}),
+        ("select a from _cdf.timeseries, _cdf.events", {"timeseries": 3, "events": None}),
+        ("select a from ext_onelake('s', 't')", {"external/s/t": None}),
+        ("select a from SAP.pumps where", {"raw/SAP/pumps": None}),
+    ],
+)
+async def test_rows_read_are_told_where_they_are_those_of_one_input(
+    rig: CdfRig, query: str, read: dict[str, int | None]
+) -> None:
+    found = rig.simulator.add_transformation("one", {"type": "assets"}, query=query)
+    rig.simulator.modes.metrics_history = True
+    job = rig.simulator.start_run(found.id, Story(0.1, 1, metrics=COUNTS))
+    await rig.lives.follow(20)
+    run = rig.lives.runs[str(job.id)]
+    assert {each.name: each.rows for each in run.facts.inputs or ()} == read
+    assert [each.rows for each in run.facts.outputs or ()] == [7]
+
+
+async def test_rows_read_are_on_the_terminal_event_only(rig: CdfRig) -> None:
+    job = rig.simulator.start_run("pumps", Story(1, 10, metrics=COUNTS))
+    await rig.lives.follow(40)
+    maker, run = EventMaker("plant"), rig.lives.runs[str(job.id)]
+    events = [orjson.loads(maker.event(run, transition)) for _, transition in rig.lives.transitions]
+    told = {event["eventType"]: event["inputs"][0].get("inputFacets") for event in events}
+    assert told["START"] is None
+    assert told["COMPLETE"]["inputStatistics"]["rowCount"] == 40
+    assert [faults(event) for event in events] == [[]] * len(events)
 
 
 async def test_a_problem_of_the_sql_stays_when_the_counts_are_gone_too(rig: CdfRig) -> None:
