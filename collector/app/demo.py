@@ -231,5 +231,6 @@ def _tell(summary: Mapping[str, Any]) -> None:
     print(f"events in  {summary['events_file']}")
     for fault in summary["wrong"]:
         print(f"wrong: {fault}", file=sys.stderr)
-    ended = "every run that ended has its START and its terminal event, in order, and the right state in Marquez"
+    ended = "every run that ended has its START and its terminal event, in order, and the right state in Marquez,"
+    ended += " which draws the chain above"
     print("ok: " + ended if summary["ok"] else f"not ok: {len(summary['wrong'])} faults")
