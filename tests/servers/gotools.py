@@ -25,6 +25,8 @@ class Tool:
 
 HELM = Tool("helm", "helm.sh/helm/v4/cmd/helm", "v4.3.1")
 HELM_DOCS = Tool("helm-docs", "github.com/norwoodj/helm-docs/cmd/helm-docs", "v1.14.2")
+COMPOSE = Tool("compose-go", "github.com/compose-spec/compose-go/v2/cmd", "v2.16.2")
+"""What Docker's compose reads its files with."""
 
 
 class NoToolError(RuntimeError):
@@ -55,12 +57,12 @@ def _build(go: str, tool: Tool) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NoToolError(f"{' '.join(command)} failed: {done.stderr[-2000:]}")
-    (unfinished / tool.name).replace(FOLDER / tool.name)
+    (unfinished / tool.package.rpartition("/")[2]).replace(FOLDER / tool.name)
 
 
 def main() -> int:
     try:
-        for tool in (HELM, HELM_DOCS):
+        for tool in (HELM, HELM_DOCS, COMPOSE):
             print(program(tool))
     except NoToolError as error:
         print(error, file=sys.stderr)
