@@ -6,7 +6,13 @@ import pytest
 
 from collector.own_secrets import own_secrets
 
-pytest_plugins = ["tests.servers.helm", "tests.servers.kafka", "tests.servers.podman", "tests.servers.prometheus"]
+pytest_plugins = [
+    "tests.servers.alertmanager",
+    "tests.servers.helm",
+    "tests.servers.kafka",
+    "tests.servers.podman",
+    "tests.servers.prometheus",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tests.servers.processes import ServerDidNotStartError, ServerProcess, unava
 _CONFIG = """\
 global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
 rule_files: {rules}
+alerting: {{alertmanagers: [{{static_configs: [{{targets: {alertmanagers}}}]}}]}}
 scrape_configs:
   - job_name: lineage
     metrics_path: {path}
@@ -86,7 +87,7 @@ Promtool = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def start_prometheus(tmp_path: Path) -> Iterator[StartPrometheus]:
     """A function: `start_prometheus("127.0.0.1:9100", path="/metrics", rules=[file], labels={"namespace": "a"})`; `more` goes
-    into the scrape config.
+    into the scrape config, `alertmanagers` are told of alerts.
     """
     program = _command("prometheus")
     started: list[ServerProcess] = []
@@ -98,11 +99,19 @@ def start_prometheus(tmp_path: Path) -> Iterator[StartPrometheus]:
         rules: list[Path] | None = None,
         labels: Mapping[str, str] | None = None,
         more: str = "",
+        alertmanagers: Sequence[str] = (),
     ) -> Prometheus:
         folder = tmp_path / f"prometheus-{len(started)}"
         folder.mkdir()
         names = json.dumps([str(rule) for rule in rules or []])
-        config = _CONFIG.format(target=target, path=path, rules=names, labels=json.dumps(labels or {}), more=more)
+        config = _CONFIG.format(
+            target=target,
+            path=path,
+            rules=names,
+            alertmanagers=json.dumps(list(alertmanagers)),
+            labels=json.dumps(labels or {}),
+            more=more,
+        )
         (folder / "prometheus.yml").write_text(config)
         port = free_port()
         arguments = [

@@ -1,0 +1,64 @@
+"""The chart's rules in the real Prometheus, and what the real Alertmanager tells people while a sink is down."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.simulators.cdf import Story
+from collector.simulators.faults import Fault, FaultKind
+from tests.rules.rendering import as_file, everything_on, groups
+from tests.scene import Scene
+from tests.servers.alertmanager import StartAlertmanager
+from tests.servers.helm import Helm
+from tests.servers.prometheus import StartPrometheus
+
+pytestmark = [pytest.mark.xdist_group("helm"), pytest.mark.timeout(900), pytest.mark.crash]
+
+SOON: dict[str, dict[str, Any]] = {
+    "LineageCollectorDown": {"for": "1s"},
+    "LineageDeliveryBehind": {"for": "2s", "oldest": "4s", "window": "5s"},
+}
+HERE = {"selector": "", "targetSelector": 'job="lineage"'}
+"""The tests' Prometheus calls its only target so."""
+
+
+async def test_people_hear_of_a_sink_that_is_down_and_that_it_is_back(
+    tmp_path: Path, helm: Helm, start_prometheus: StartPrometheus, start_alertmanager: StartAlertmanager
+) -> None:
+    rules = tmp_path / "rules.yml"
+    rules.write_text(as_file(groups(helm, {**everything_on(**SOON), **HERE})))
+    alertmanager = start_alertmanager()
+    async with Scene(tmp_path) as scene:
+        scene.marquez.faults.plan(Fault(FaultKind.STATUS, "POST /api/v1/", times=-1, status=503))
+        for job in list(scene.cdf.transformations)[:3]:
+            scene.cdf.start_run(job, Story(0.1, 0.2))
+        await scene.start()
+        url = await scene.pages()
+        prometheus = start_prometheus(
+            url.removeprefix("http://"),
+            rules=[rules],
+            alertmanagers=[alertmanager.target],
+            labels={"namespace": "data"},
+        )
+        told = await alertmanager.wait_for("firing", "LineageDeliveryBehind")
+        assert told.labels == {
+            "alertname": "LineageDeliveryBehind",
+            "namespace": "data",
+            "service": "lineage-collector",
+            "severity": "critical",
+            "sink": "marquez",
+        }
+        assert told.annotations["summary"] == "A sink does not get its events."
+        assert told.annotations["description"].startswith("The oldest event for sink marquez has waited for ")
+        assert told.annotations["runbook_url"].endswith("/docs/runbooks/LineageDeliveryBehind.md")
+        scene.marquez.faults.clear()
+        back = await alertmanager.wait_for("resolved", "LineageDeliveryBehind")
+        assert back.labels == told.labels
+        assert {notice.name for notice in alertmanager.notices} == {"LineageDeliveryBehind"}, "nothing else is wrong"
+        assert await prometheus.query("lineage_lease_held == 0") == []
+        scene.terminate()
+        assert await scene.ended() == 0
+    down = await alertmanager.wait_for("firing", "LineageCollectorDown")
+    assert down.labels["severity"] == "critical"
+    assert down.labels["instance"] in down.annotations["description"]
