@@ -72,7 +72,7 @@ async def cdf_rig(modes: Modes | None = None, **changed: Any) -> AsyncIterator[C
 def _platform(url: str, clock: SimulatedClock, changed: Mapping[str, Any]) -> tuple[CdfPlatform, Counter[int | None]]:
     heard: Counter[int | None] = Counter()
 
-    def hear(status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
+    def hear(_: str, status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
         heard[status] += 1
 
     config = source(url, **changed)

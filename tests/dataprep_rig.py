@@ -45,7 +45,7 @@ class DataprepRig:
         """One of a new process: it has forgotten all that is not in the ledger."""
         config = source(self.served.url, **changed)
 
-        def hear(status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
+        def hear(_: str, status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
             self.heard[status] += 1
             self.clock.advance(self.seconds_each)
 
