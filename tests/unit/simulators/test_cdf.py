@@ -564,11 +564,11 @@ async def test_definitions_come_with_their_jobs_unless_told_not_to(
 
 async def test_definitions_are_paged(client: Client, simulator: CdfSimulator) -> None:
     populate(simulator)
-    _, first = await client.call("GET", "/transformations", limit=4, withJobDetails="false")
+    _, first = await client.call("GET", "/transformations", limit=5, withJobDetails="false")
     _, second = await client.call(
-        "GET", "/transformations", limit=4, withJobDetails="false", cursor=first["nextCursor"]
+        "GET", "/transformations", limit=5, withJobDetails="false", cursor=first["nextCursor"]
     )
-    assert len({row["id"] for row in first["items"] + second["items"]}) == 6
+    assert len({row["id"] for row in first["items"] + second["items"]}) == 9
     assert "nextCursor" not in second
 
 
