@@ -40,10 +40,17 @@ def schema(present: str) -> str:
     # That a source is missing is said in words, by the template.
     del program["required"]
     del program["properties"]["sources"]["minItems"]
+    definitions = _without_credentials(definitions)
     own = {name: body for name, body in made["$defs"].items() if not name.startswith(_PREFIX)}
     made["properties"]["config"] = program
     made["$defs"] = {**own, **definitions}
     return json.dumps(made, indent=2) + "\n"
+
+
+def _without_credentials(node: Any) -> Any:
+    """A URL with a credential is refused by the template: a schema would show it."""
+    strict = json.dumps(r"^https?://[^@?#\s$]+$")
+    return json.loads(json.dumps(node).replace(strict, json.dumps("^https?://")))
 
 
 def _moved(node: Any) -> Any:

@@ -1,5 +1,6 @@
 """The real Helm for the tests, built by `go install` where it is missing."""
 
+import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ class Helm:
         given = [word for file in files for word in ("--values", str(file))]
         stdin = ""
         if isinstance(values, dict):
-            given, stdin = ["--values", "-"], yaml.safe_dump(values)
+            given, stdin = ["--values", "-"], json.dumps(values, ensure_ascii=False)
         version = ["--kube-version", kubernetes, "--namespace", "data"]
         done = self("template", release, chart, *given, *version, *arguments, stdin=stdin)
         if done.returncode:
@@ -60,7 +61,12 @@ class Helm:
         self, values: Path | dict[str, Any] | Sequence[Path] = (), *arguments: str, **options: Any
     ) -> list[dict[str, Any]]:
         """The same as Kubernetes' objects."""
-        return [each for each in yaml.safe_load_all(self.template(values, *arguments, **options)) if each]
+        return parsed(self.template(values, *arguments, **options))
+
+
+def parsed(text: str) -> list[dict[str, Any]]:
+    """The objects in what Helm prints. By the C library: dashboards are long."""
+    return [each for each in yaml.load_all(text, yaml.CSafeLoader) if each]
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,8 @@ config.sinks: {{ $sink.path }} of {{ $sink.name }} is in no place that can be wr
 {{- define "lineage-collector.secretKeys" -}}api_key client_secret password token webhook_secret{{- end -}}
 
 {{- define "lineage-collector.secretRefusals" -}}
-{{- include "lineage-collector.literals" (dict "node" (dict "sources" .Values.config.sources "sinks" .Values.config.sinks) "path" "config") -}}
+{{- include "lineage-collector.literals" (dict "node" (dict "sources" .Values.config.sources "sinks" .Values.config.sinks) "path" "config") }}
+{{- include "lineage-collector.literals" (dict "node" (dict "url" .Values.proxy.url) "path" "proxy") }}
 {{- range $name, $from := .Values.secrets.env }}
 {{- if has $name (include "lineage-collector.envNames" $ | fromYamlArray) }}
 secrets.env.{{ $name }} is in extraEnv too
@@ -89,6 +90,10 @@ secrets.files: the folder {{ $folder }} is taken: give {{ .existingSecret }} ano
 {{- if and (has $key $keys) (kindIs "string" $value) }}
 {{- if not (regexMatch "^\\$\\{env:[A-Za-z_][A-Za-z0-9_]*\\}$" $value) }}
 {{ $path }}.{{ $key }} holds the secret itself, which everybody could read in a ConfigMap: put it into a Secret, and write ${env:NAME} with secrets.env, or use {{ $key }}_file with secrets.files
+{{- end }}
+{{- else if and (has $key (list "url" "base_url" "token_url" "proxy")) (kindIs "string" $value) }}
+{{- if and (not (hasPrefix "${" $value)) (regexMatch "[@?#]" $value) }}
+{{ $path }}.{{ $key }} holds a credential or a query, which everybody could read in a ConfigMap: take it out{{ if or (eq $key "proxy") (eq $path "proxy") }}, or put the whole URL into a Secret and write ${env:NAME}{{ end }}
 {{- end }}
 {{- else }}
 {{- include "lineage-collector.literals" (dict "node" $value "path" (printf "%s.%s" $path $key)) }}

@@ -1,0 +1,55 @@
+"""Looking into what Helm rendered."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Object = dict[str, Any]
+
+
+def of_kind(objects: Sequence[Object], kind: str, name: str | None = None) -> list[Object]:
+    return [each for each in objects if each["kind"] == kind and name in {None, each["metadata"]["name"]}]
+
+
+def only(objects: Sequence[Object], kind: str) -> Object:
+    """The one of its kind that is no hook."""
+    [found] = [each for each in of_kind(objects, kind) if "helm.sh/hook" not in each["metadata"].get("annotations", {})]
+    return found
+
+
+def pods(objects: Sequence[Object]) -> Iterator[tuple[str, Object]]:
+    """Every pod that would run, by what makes it: its `metadata` and `spec`."""
+    for each in objects:
+        match each["kind"]:
+            case "Pod":
+                yield f"Pod {each['metadata']['name']}", each
+            case "StatefulSet" | "Job":
+                yield f"{each['kind']} {each['metadata']['name']}", each["spec"]["template"]
+
+
+def containers(pod: Object) -> list[Object]:
+    return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+
+
+def collector(objects: Sequence[Object]) -> Object:
+    """The container that runs the program."""
+    [found] = only(objects, "StatefulSet")["spec"]["template"]["spec"]["containers"][:1]
+    return dict(found)
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted paths; an empty mapping and a list are leaves."""
+    for key, value in values.items():
+        path = f"{prefix}.{key}" if prefix else key
+        if isinstance(value, dict) and value:
+            yield from leaves(value, path)
+        else:
+            yield path, value
+
+
+def laid_over(values: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """As Helm lays a second file of values over a first one."""
+    merged = dict(values)
+    for key, value in more.items():
+        below = merged.get(key)
+        merged[key] = laid_over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
