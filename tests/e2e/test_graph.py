@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.xdist_group("plant"),
 ]
 
-ROWS = {"equipment": 412, "orders": 97}
+ROWS = {"equipment": 412, "orders": 97, "aufk": 130, "afih": 121}
 FAILURE = "Cannot auto-create a direct relation to sp_plant:floc:1010-PUMP-07, token=planted-in-an-error"
 
 
@@ -53,7 +53,11 @@ class Plant(Scene):
         await self.until_ready()
         metrics = {
             "sap_equipment_to_model": {"instances.upserted": ROWS["equipment"], "instances.upsertedNoop": 300},
-            "sap_work_orders_clean": {"raw.clean.work_orders.rows.created": ROWS["orders"]},
+            "sap_work_orders_clean": {
+                "raw.clean.work_orders.rows.created": ROWS["orders"],
+                "raw.sap.aufk.rows.read": ROWS["aufk"],
+                "raw.sap.afih.rows.read": ROWS["afih"],
+            },
         }
         for each in list(self.cdf.transformations.values()):
             self.cdf.start_run(each.id, Story(0.2, 1.0, metrics=metrics.get(each.external_id)))
@@ -295,6 +299,11 @@ async def test_row_counts_are_those_of_the_platform(plant: Plant, seen: Seen) ->
         run = await seen.api.run(plant.run_of(CDF, job))
         [output] = run["outputDatasetVersions"]
         assert output["facets"]["outputStatistics"]["rowCount"] == rows
+    read = {
+        version["datasetVersionId"]["name"]: version["facets"]["inputStatistics"]["rowCount"]
+        for version in (await seen.api.run(plant.run_of(CDF, "sap_work_orders_clean")))["inputDatasetVersions"]
+    }
+    assert read == {"raw/sap/aufk": ROWS["aufk"], "raw/sap/afih": ROWS["afih"]}
 
 
 async def test_every_job_shows_its_last_run(plant: Plant, seen: Seen) -> None:
