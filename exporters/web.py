@@ -140,6 +140,6 @@ th {{ font-weight: 600 }} nav a {{ margin-right: 1.2rem }}
 </style></head>
 <body><h1>lineage-collector {version}</h1>
 <p>Watches runs on managed platforms and delivers OpenLineage run events, in order and through crashes.</p>
-<nav><a href="/metrics">Metrics</a><a href="/status.json">Status</a><a href="/healthz">Health</a><a href="/readyz">Readiness</a></nav>
+<nav><a href="/metrics">Metrics</a><a href="/status.json">Status</a><a href="/healthz">Health</a><a href="/readyz">Readiness</a><a href="https://github.com/lineage-collector/lineage-collector/tree/main/docs">Documentation</a></nav>
 {tables}</body></html>
 """

@@ -5,6 +5,7 @@ import base64
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -16,7 +17,7 @@ from yarl import URL
 from config.web import Access, AccessFile
 from exporters import access
 from exporters.access import Passwords, TooMany
-from exporters.listening import Listener
+from exporters.listening import LIMITS, Listener
 from exporters.web import serve
 from tests.servers.certificates import Certificates, make_certificates
 from tests.unit.exporters.test_web import GOOD
@@ -209,6 +210,17 @@ async def test_all_pages_are_under_tls(certificates: Certificates, web_file: Cal
         old = trusting(certificates)
         old.maximum_version = ssl.TLSVersion.TLSv1_2
         assert await fetched(listener, old) == 200
+
+
+async def test_a_handshake_that_never_ends_is_cut_off(web_file: Callable[..., AccessFile]) -> None:
+    listener = await serve(GOOD, "127.0.0.1", 0, (), web_file().get, replace(LIMITS, handshake=0.3))
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    try:
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+    finally:
+        writer.close()
+        await listener.close()
 
 
 async def test_an_old_version_of_tls_is_refused(
