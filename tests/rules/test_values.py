@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests import metric_names
-from tests.rules.rendering import PLAIN, RUNBOOKS, everything_on, groups, plain, rule_object, rules_of, settings
+from tests.rules.rendering import PLAIN, everything_on, groups, plain, rule_object, rules_of, settings
 from tests.servers.helm import Helm, HelmRefusedError
 from tests.servers.prometheus import Promtool
 
@@ -157,8 +157,3 @@ def test_the_plain_rule_file_is_current(helm: Helm, promtool: Promtool) -> None:
     assert "namespace=" not in PLAIN.read_text()
     checked = promtool("check", "rules", "--lint=all", "--lint-fatal", str(PLAIN))
     assert checked.returncode == 0, checked.stdout + checked.stderr
-
-
-def test_every_alert_has_its_page() -> None:
-    pages = {page.stem for page in RUNBOOKS.glob("*.md")} - {"README"}
-    assert pages == set(settings()["rules"])

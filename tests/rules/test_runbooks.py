@@ -1,0 +1,209 @@
+"""Every alert has its page, and what the pages tell people to type works."""
+
+import asyncio
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from collector.simulators.cdf import Story
+from collector.simulators.faults import Fault, FaultKind
+from config.settings import Settings
+from tests import metric_names
+from tests.rules.rendering import MINIMAL, RELEASE, settings
+from tests.rules.runbooks import Page, alert_pages, commands, pages
+from tests.scene import CDF, WETRANSFORM, Scene
+from tests.servers.alertmanager import StartAlertmanager
+from tests.servers.helm import Helm
+from tests.servers.ports import LOOPBACK, free_port
+from tests.servers.prometheus import Promtool
+
+ROOT = Path(__file__).parents[2]
+SECTIONS = ["Meaning", "Impact", "Check", "Fix", "Silence"]
+REFUSES = Fault(FaultKind.STATUS, "POST /api/v1/lineage", times=-1, status=422, body={"errors": ["no"]})
+READING = {"df", "ls", "date"}
+"""What pages run in the pod beside our own program; it only looks."""
+
+every_page = pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+every_alert = pytest.mark.parametrize("page", alert_pages(), ids=lambda page: page.name)
+
+
+def test_every_alert_has_a_page_and_is_listed() -> None:
+    alerts = settings()["rules"]
+    assert {page.name for page in alert_pages()} == set(alerts)
+    [readme] = [page for page in pages() if page.name == "README"]
+    listed = re.findall(r"^\| \[(\w+)\]\((\w+)\.md\) \| (on|off) \| (\w+) \|$", readme.text, re.MULTILINE)
+    told = [(name, name, "on" if alert["enabled"] else "off", alert["severity"]) for name, alert in alerts.items()]
+    assert listed == told
+
+
+@every_alert
+def test_a_page_tells_all(page: Page) -> None:
+    assert page.headings == [page.name, *SECTIONS]
+    assert "```" in page.section("Check"), "how to look"
+    assert page.name in page.section("Silence") or "Do not" in page.section("Silence")
+    off = not settings()["rules"][page.name]["enabled"]
+    assert ("Off by default" in page.text) == off
+    assert all(len(line) <= 140 for line in page.text.splitlines())
+
+
+@every_page
+def test_links_lead_somewhere(page: Page) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.text):
+        assert (page.file.parent / target).exists(), target
+
+
+@every_page
+def test_what_is_named_exists(page: Page) -> None:
+    """Words such as `sink.outage` are events of the log, keys of the configuration or values of the chart."""
+    source = "\n".join(file.read_text() for part in ("collector", "exporters") for file in (ROOT / part).rglob("*.py"))
+    values = yaml.safe_load((MINIMAL.parents[1] / "values.yaml").read_text())
+    for word in re.findall(r"`([a-z_]+(?:\.[A-Za-z_]+)+)`", page.prose):
+        known = f'"{word}"' in source or _is_setting(word.removeprefix("config.")) or _is_value(values, word)
+        assert known or word.endswith((".md", ".db")), word
+
+
+@every_page
+def test_queries_can_be_asked(page: Page, promtool: Promtool, tmp_path: Path) -> None:
+    queries = page.lines("promql")
+    rules = [{"record": f"a:b{number}", "expr": query} for number, query in enumerate(queries)]
+    file = tmp_path / "queries.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
+    checked = promtool("check", "rules", str(file))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert [wrong for query in queries for wrong in metric_names.unknown(query)] == []
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(180)
+async def test_our_commands_work_beside_a_running_service(tmp_path: Path) -> None:
+    told = set(commands("lineage-collector")) | {_inside(line) for line in commands("kubectl") if " -- " in line}
+    ours = {line for line in told if line.startswith("lineage-collector ")}
+    writing = {line for line in ours if re.search(r" (retry|drop|trigger|watch) ", line)}
+    async with Scene(tmp_path) as scene:
+        jobs = list(scene.cdf.transformations)
+        scene.marquez.faults.plan(REFUSES)
+        for job in jobs[:3]:
+            scene.cdf.start_run(job, Story(0.1, 0.2))
+        await scene.start()
+        await scene.until_parked(6)
+        scene.marquez.faults.clear()
+        await asyncio.gather(*(_works(scene, line, SOURCE=CDF) for line in ours - writing))
+        first, second, _ = sorted({event["run"]["runId"] for event in await _parked(scene)})
+        await _works(scene, "lineage-collector parked drop SINK --run RUN", SINK="marquez", RUN=first)
+        await _works(scene, "lineage-collector parked retry SINK --run RUN", SINK="marquez", RUN=second)
+        await _works(scene, "lineage-collector parked retry SINK", SINK="marquez")
+        await scene.until_parked(0)
+        scene.marquez.faults.plan(REFUSES)
+        await _works(scene, "lineage-collector trigger SOURCE JOB", SOURCE=CDF, JOB=str(jobs[0]))
+        await scene.until_parked(2)
+        await _works(scene, "lineage-collector parked drop SINK", SINK="marquez")
+        scene.marquez.faults.clear()
+        run = scene.wetransform.start(scene.wetransform.transformations[0])
+        await _works(scene, "lineage-collector watch SOURCE RUN", SOURCE=WETRANSFORM, RUN=run.key)
+        scene.terminate()
+        assert await scene.ended() == 0
+    assert writing == {
+        *(f"lineage-collector parked {verb} SINK{run}" for verb in ("drop", "retry") for run in ("", " --run RUN")),
+        "lineage-collector trigger SOURCE JOB",
+        "lineage-collector watch SOURCE RUN",
+    }, "each was tried above"
+
+
+@pytest.mark.xdist_group("helm")
+def test_commands_for_kubernetes_name_what_the_chart_makes(helm: Helm) -> None:
+    made = {(each["kind"].lower(), each["metadata"]["name"]) for each in helm.objects(MINIMAL, release=RELEASE)}
+    assert ("statefulset", RELEASE) in made
+    for line in commands("kubectl"):
+        command, _, inside = line.partition(" -- ")
+        assert f"-n {'lineage'}" in command or "--all-namespaces" in command, line
+        for kind, name in re.findall(r"\b(statefulset|pod|service)[/ ]([a-z][\w-]*)", command):
+            owner = name.removesuffix("-0") if kind == "pod" or name.endswith("-0") else name
+            assert ("statefulset" if kind == "pod" else kind, owner) in made, line
+        for label, value in re.findall(r"-l ([\w./-]+)=([\w-]+)", command):
+            assert {each["metadata"]["labels"][label] for each in helm.objects(MINIMAL, release=RELEASE)} == {value}
+        assert not inside or inside.split()[0] in {*READING, "lineage-collector"}, line
+
+
+@pytest.mark.parametrize("line", commands("kubectl"))
+def test_kubectl_understands(line: str, tmp_path: Path) -> None:
+    """Its verbs and options; it finds no cluster here."""
+    if (kubectl := shutil.which("kubectl")) is None:
+        pytest.skip("no kubectl command")
+    nowhere = [kubectl, f"--server=http://{LOOPBACK}:{free_port()}", "--request-timeout=2s"]
+    environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "KUBECONFIG": str(tmp_path / "none")}
+    words = [*nowhere, *shlex.split(line)[1:]]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, env=environment, cwd=tmp_path)
+    assert "was refused" in done.stderr or "connection refused" in done.stderr, done.stderr
+
+
+def test_silences_can_be_made(start_alertmanager: StartAlertmanager) -> None:
+    alertmanager = start_alertmanager()
+    alerts = set()
+    for line in commands("amtool"):
+        done = alertmanager.amtool(*shlex.split(line)[1:])
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        alerts.add(re.findall(r"alertname=(\w+)", line)[0])
+    assert alerts <= set(settings()["rules"])
+    listed = alertmanager.amtool("silence", "query", "--output=json").stdout
+    assert listed.count('"state":"active"') + listed.count('"state": "active"') == len(commands("amtool"))
+
+
+@pytest.mark.xdist_group("helm")
+@every_page
+def test_settings_are_taken(page: Page, helm: Helm, start_alertmanager: StartAlertmanager, tmp_path: Path) -> None:
+    for block in page.blocks("yaml"):
+        if block.startswith("# alertmanager.yml"):
+            file = tmp_path / "alertmanager.yml"
+            file.write_text(block + "route: {receiver: people}\nreceivers: [{name: people}]\n")
+            done = start_alertmanager().amtool("check-config", str(file))
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert set(re.findall(r"\bLineage[A-Z]\w+", block)) <= set(settings()["rules"])
+        else:
+            file = tmp_path / "values.yaml"
+            file.write_text(block)
+            helm.template([MINIMAL, file])
+
+
+def test_nothing_else_is_to_be_typed() -> None:
+    programs = {line.split()[0] for page in pages() for line in page.lines("sh")}
+    assert programs == {"lineage-collector", "kubectl", "amtool", "docker"}
+
+
+async def _works(scene: Scene, line: str, **words: str) -> None:
+    for name, word in words.items():
+        line = re.sub(rf"\b{name}\b", word, line)
+    assert not re.search(r"\b(SOURCE|SINK|RUN|JOB)\b", line), f"{line} was not filled in"
+    code, out, err = await scene.command(*shlex.split(line)[1:])
+    assert code == 0, f"{line}: {out}{err}"
+
+
+async def _parked(scene: Scene) -> list[dict[str, dict[str, str]]]:
+    code, out, err = await scene.command("parked", "list", "--json")
+    assert code == 0, err
+    return [{"run": {"runId": row["run_id"]}} for row in yaml.safe_load(out)]
+
+
+def _inside(line: str) -> str:
+    return line.partition(" -- ")[2]
+
+
+def _is_setting(word: str) -> bool:
+    first, *rest = word.split(".")
+    field = Settings.model_fields.get(first)
+    inner = getattr(field.annotation, "model_fields", {}) if field is not None else {}
+    return field is not None and (not rest or rest[0] in inner)
+
+
+def _is_value(values: object, word: str) -> bool:
+    parts: Iterable[str] = word.split(".")
+    for part in parts:
+        if not isinstance(values, dict) or part not in values:
+            return isinstance(values, dict) and not values
+        values = values[part]
+    return True
