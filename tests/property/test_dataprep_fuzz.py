@@ -70,6 +70,14 @@ async def known(rig: DataprepRig, run: SimulatedRun) -> Lives:
     return lives
 
 
+async def at_level(rig: DataprepRig, level: Level) -> None:
+    """As it was found before the mutants."""
+    rig.platform._deployment._lacks.clear()
+    if rig.platform._deployment.known_level != level.value:
+        rig.platform._deployment.suspect()
+        await rig.platform._deployment.level()
+
+
 ENDS = {"stuck": None, "complete": RunState.SUCCEEDED, "failed": RunState.FAILED, "canceled": RunState.CANCELED}
 READ = [
     (Level.L2, "GET /v4/jobLibrary$", ("jobLibrary",), "stuck"),
@@ -98,6 +106,7 @@ async def test_answers_about_runs(level: Level, path: str, where: tuple[str, ...
         genuine = await rig.platform._api.get(*where, query={**query, **embed})
         for mutant in mutants(genuine, seed=len(path + story), count=COUNT):
             lives = Lives(rig.platform, rig.clock, cursor=rig.lives.cursor, runs=dict(before.runs))
+            await at_level(rig, level)
             simulator.path, simulator.mutant = path, mutant
             error = await cycle(lives)
             simulator.mutant = None

@@ -12,7 +12,7 @@ from collector.platforms.base import Context, Finding, Load
 from collector.platforms.choosing import Choice
 from collector.platforms.dataprep import cursor as cursors
 from collector.platforms.dataprep import groups, observing, states, triggering, walking
-from collector.platforms.dataprep.api import Api, NoSuchPath, Refused
+from collector.platforms.dataprep.api import Api, Refused
 from collector.platforms.dataprep.checking import findings
 from collector.platforms.dataprep.cursor import Cursor
 from collector.platforms.dataprep.cycle import Cycle, Parts
@@ -37,6 +37,8 @@ FIRST_MARGIN_MS = 86_400_000
 """A list by creation shows a run only from its creation on: the first look goes back a day further."""
 PER_END = 4
 """Requests per run: its stages when it begins; group, inputs and outputs when it ended."""
+KNOWN_MS = 7 * 86_400_000
+"""A run that ended, and was made so long before the last look, was told then and may be forgotten since."""
 FAR_MS = 86_400_000
 """A change so far in the future is no time to go by."""
 
@@ -79,7 +81,7 @@ class DataprepPlatform:
         try:
             async for page in self._walked(level, tracked, mark, first=known is None):
                 yield page
-        except (NoSuchPath, Forbidden):
+        except (NotFound, Forbidden):
             self._deployment.suspect()
             if await self._deployment.level() is level:
                 raise
@@ -87,7 +89,8 @@ class DataprepPlatform:
                 yield page
 
     async def _walked(self, level: Level, tracked: Sequence[Run], mark: Cursor, *, first: bool) -> AsyncIterator[Poll]:
-        cycle = Cycle(self._parts, tracked, 0 if first else mark.since)
+        oldest = max(mark.first - FIRST_MARGIN_MS, max(mark.since, mark.swept) - KNOWN_MS)
+        cycle = Cycle(self._parts, tracked, 0 if first else mark.since, oldest)
         if level is Level.L2:
             pages = self._library(cycle, mark)
         elif level is Level.L1:

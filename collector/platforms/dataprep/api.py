@@ -35,6 +35,16 @@ class NoSuchPath(NotFound):
     """The deployment lacks this endpoint."""
 
 
+class Foreign(BadAnswer):
+    """Not the platform's error envelope. `meant` is what the status would mean if the platform said it, None where that is
+    nothing.
+    """
+
+    def __init__(self, message: str, meant: SourceError | None) -> None:
+        super().__init__(message)
+        self.meant = meant
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An answer of 2xx or 304. `body` is None where there is none."""
@@ -67,6 +77,31 @@ class Api:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
+        """Raises `Foreign` for an error without the platform's envelope, unless the platform is seen to answer beside it:
+        then its status counts, for no page says that every error has the envelope.
+        """
+        try:
+            return await self._sent(method, path, query, body, headers or {})
+        except Foreign as error:
+            if error.meant is not None and await self.speaks():
+                raise error.meant from error
+            raise
+
+    async def speaks(self) -> bool:
+        """Whether the platform answers at this address: output objects are in every edition with runs. Raises what stands
+        in the way of an answer.
+        """
+        try:
+            await self._sent("GET", ("outputObjects", "count"), None, None, {})
+        except Foreign:
+            return False
+        except (NotFound, Refused, Forbidden):
+            return True
+        return True
+
+    async def _sent(
+        self, method: str, path: Sequence[str], query: Query | None, body: Any, headers: Mapping[str, str]
+    ) -> Answer:
         await self._pace.turn()
         where = "/v4/" + "/".join(quote(part, safe="") for part in path)
         tried = f"{method} {self._base}{where}"
@@ -75,7 +110,7 @@ class Api:
             answer = await self._http.request(
                 method,
                 url,
-                headers={**self._headers(body is not None), **(headers or {})},
+                headers={**self._headers(body is not None), **headers},
                 content=None if body is None else orjson.dumps(body),
                 timeout=self._timeout,
             )
@@ -102,7 +137,7 @@ class Api:
         self._pace.hold(after or 0.0)
         known = refusal(status, said, unauthorized="the token is missing, wrong or expired", after=after)
         if not told.known and (known is None or isinstance(known, Forbidden | NotFound)):
-            return BadAnswer(f"{said}; this is not an answer of the platform: a proxy, or a wrong base_url?")
+            return Foreign(f"{said}; this is not an answer of the platform: a proxy, or a wrong base_url?", known)
         if isinstance(known, NotFound | None) and "routenotfound" in told.name.lower():
             return NoSuchPath(said)
         if status == 400 and told.says_not_there:
@@ -124,7 +159,9 @@ class _Told:
 
     @property
     def says_not_there(self) -> bool:
-        return any(words in f"{self.name} {self.details}".lower() for words in _NOT_THERE)
+        """The refusal of an embed lists all associations, whatever they are called."""
+        told = f"{self.name} {self.details}".lower()
+        return "association" not in told and any(words in told for words in _NOT_THERE)
 
 
 def _told(body: Any) -> _Told:

@@ -44,11 +44,14 @@ class Parts:
 
 @dataclass(slots=True)
 class Cycle:
-    """The state of one poll. `since_ms` tells news from what an earlier poll brought already."""
+    """The state of one poll. `since_ms` tells news from what an earlier poll brought already; ended runs that were made
+    before `oldest_ms` are history, whatever changed in them: every edit moves a run's `updatedAt`.
+    """
 
     parts: Parts
     tracked: Sequence[Run]
     since_ms: int
+    oldest_ms: int = 0
     told: set[str] = field(default_factory=set)
     budget: int = ONE_BY_ONE
     known: dict[str, Run] = field(default_factory=dict)
@@ -86,9 +89,17 @@ class Cycle:
                 skips += (
                     [Skip(SkipKind.ROW, f"job group {group.key}", "names no recipe")] if self._is_new(group) else []
                 )
+            elif self._is_history(group):
+                cause = "changed, but it had ended before the time that is watched"
+                skips += [Skip(SkipKind.FILTERED, f"job group {group.key}", cause)] if self._is_new(group) else []
             else:
                 kept.append(group)
         return kept, skips
+
+    def _is_history(self, group: Group) -> bool:
+        if group.key in self.known or group.created_at is None:
+            return False
+        return states.state_of(group.status).terminal and to_ms(group.created_at) < self.oldest_ms
 
     def _is_new(self, group: Group) -> bool:
         return group.updated_at is None or to_ms(group.updated_at) > self.since_ms

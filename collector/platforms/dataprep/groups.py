@@ -40,16 +40,18 @@ def wanted_embeds(deployment: Deployment) -> str:
 
 
 def note_refused_embed(deployment: Deployment, error: Refused, asked: str) -> bool:
-    """Whether the refusal says which association of those `asked` for is unknown; it is not asked for again then.
-    Another request beside this one may have found that out first.
+    """Whether the refusal is about an association of those `asked` for: it is not asked for again then. One that does not
+    say which is about the first that can be done without. Another request beside this one may have found that out before.
     """
     told = error.details.lower()
-    if "association" not in told:
+    optional = [embed for embed in Embed if embed.value in asked]
+    if "association" not in told or not optional:
         return False
-    unknown = Embed.ERRORS if "errormessage" in told.split("valid associations")[0] else Embed.FLOW
+    named = Embed.ERRORS if "errormessage" in told.split("valid associations")[0] else Embed.FLOW
+    unknown = named if named in optional else optional[0]
     if deployment.has(unknown):
         deployment.lacks(unknown, error)
-    return unknown.value in asked
+    return True
 
 
 async def _embedded(api: Api, deployment: Deployment, key: str) -> Group:

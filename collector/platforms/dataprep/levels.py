@@ -1,6 +1,7 @@
 """What a deployment lets us see: read from its own document, confirmed by trial, never assumed from its edition."""
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +16,8 @@ log = logging.getLogger("lineage.dataprep")
 
 PROBE_AGAIN = 86_400.0
 """Seconds. A deployment is upgraded, or an edition changed, without telling anybody."""
+PROBE_AFTER_LOSS = 600.0
+"""Seconds, where a list that had answered does not: an edition shrinks seldom, and without the list no run is found."""
 
 
 class Level(StrEnum):
@@ -60,6 +63,9 @@ _TRIALS: Mapping[Optional, tuple[str, Query]] = {
 }
 
 
+_PARAMETER = re.compile(r"\{[^/}]*\}")
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
     """The paths that the document names; None where it names none, so that only trials tell."""
@@ -77,7 +83,7 @@ def claims(document: Any) -> Claims:
         return Claims(None)
     return Claims(
         frozenset(
-            f"{method} {path.lower().removeprefix('/v4')}"
+            f"{method.lower()} {_PARAMETER.sub('{id}', path.lower().removeprefix('/v4'))}"
             for path, methods in paths.items()
             if isinstance(path, str) and isinstance(methods, dict)
             for method in methods
@@ -95,6 +101,7 @@ class Deployment:
         self._lacks: set[Optional | Embed] = set()
         self._level: Level | None = None
         self._told: Level | None = None
+        self._best = Level.L0
         self._probe_at = 0.0
 
     async def level(self) -> Level:
@@ -105,7 +112,9 @@ class Deployment:
             self._lacks.clear()
         self._claims = await self._read_claims()
         level = await self._tried()
-        self._level, self._probe_at = level, self._monotonic() + PROBE_AGAIN
+        self._best = max(self._best, level)
+        again = PROBE_AGAIN if level is self._best else PROBE_AFTER_LOSS
+        self._level, self._probe_at = level, self._monotonic() + again
         if level is not self._told:
             told = fields(source=self._source, level=level.value, before=self._told, meaning=level.meaning)
             log.info("dataprep.level", extra=told)

@@ -1,5 +1,6 @@
 """The waits that the platform asks for when a quota is used up."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -7,6 +8,8 @@ LONGEST_ASKED = 120.0
 """Seconds. The platform's windows last a minute, so more is a misreading."""
 MILLISECONDS_FROM = 10**11
 """A reset time from here on is in milliseconds; the vendor's table says seconds, its examples milliseconds."""
+
+_NUMBER = re.compile(r"[0-9]{1,19}(\.[0-9]{1,9})?")
 
 
 def asked_wait(headers: Mapping[str, str], now: datetime) -> float | None:
@@ -29,4 +32,4 @@ def _reset(text: str | None) -> float | None:
 
 
 def _float(text: str | None) -> float | None:
-    return float(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 20 else None
+    return float(text) if text is not None and _NUMBER.fullmatch(text) else None

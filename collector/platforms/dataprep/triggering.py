@@ -69,7 +69,10 @@ class Starter:
 
     async def _find(self, recipe: str, began: datetime) -> str:
         """The run that exists already: the platform does not say which it is, so only a single candidate counts."""
-        found = [group for group in await self._recent(recipe) if _may_be(group, recipe, began)]
+        others = set(self._started.values())
+        found = [
+            group for group in await self._recent(recipe) if group.key not in others and _may_be(group, recipe, began)
+        ]
         if len(found) == 1:
             return found[0].key
         which = f"it may be one of {', '.join(group.key for group in found)}" if found else "no list shows it"

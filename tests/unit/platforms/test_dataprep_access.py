@@ -24,6 +24,8 @@ class TestWaits:
         [
             ({"x-retry-after": "57"}, 57.0),
             ({"x-retry-after": "0"}, 0.0),
+            ({"x-retry-after": "1.5"}, 1.5),
+            ({"x-retry-after": "57000"}, 120.0),
             ({"x-retry-after": "100000"}, 120.0),
             ({"x-retry-after": "soon"}, None),
             ({"retry-after": "7"}, 7.0),
@@ -235,7 +237,7 @@ async def outcome(rig: DataprepRig, status: int, body: Any) -> str:
 
 
 async def test_what_an_answer_means() -> None:
-    """Gone is 404, 410, or 400 with words that say so, and only when the platform itself says it."""
+    """Gone is 404, 410, or 400 with words that say so: from the platform itself, or while it answers beside it."""
 
     def said(name: str, details: Any) -> dict[str, Any]:
         return {"exception": {"name": name, "message": "m", "details": details}}
@@ -248,7 +250,11 @@ async def test_what_an_answer_means() -> None:
         assert await outcome(rig, 400, said("ValidationFailed", "limit must be a number")) == "Refused"
         assert await outcome(rig, 404, said("Anything", "")) == "NotFound"
         assert await outcome(rig, 404, said("RouteNotFoundException", "")) == "NoSuchPath"
-        assert await outcome(rig, 404, {"error": "nginx"}) == "BadAnswer"
+        assert await outcome(rig, 404, {"error": "nginx"}) == "NotFound"
+        for status in (403, 404, 410):
+            beside = Fault(FaultKind.STATUS, path="outputObjects/count", status=status, body={"error": "nginx"})
+            rig.simulator.faults.plan(beside)
+            assert await outcome(rig, status, {"error": "nginx"}) == "Foreign"
         assert await outcome(rig, 410, said("Gone", "")) == "NotFound"
         assert await outcome(rig, 403, said("AccessControlException", "")) == "Forbidden"
         assert await outcome(rig, 401, "whatever") == "AuthFailed"
