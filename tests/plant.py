@@ -145,6 +145,13 @@ COLUMNS: dict[Name, dict[str, set[tuple[Name, str]]]] = {
 }
 """Where the values of each column that CDF writes come from, one step back."""
 
+TOLD: dict[Name, str] = {
+    (CDF, "transformation/pump_health_to_model"): "Pump health: vibration against open orders",
+    (WETRANSFORM, f"transformation/{SPARE_PARTS_FILE}"): "Nordic Pumps: spare parts, monthly to Spare parts catalogue",
+    (DATAPREP, "recipe/spare-parts.catalogue"): "The supplier's catalogue, matched with our materials",
+}
+"""What some jobs are said to be."""
+
 FIELDS: dict[Name, set[str]] = {
     **{name: set(columns) for name, columns in COLUMNS.items()},
     _raw("sap/iflot"): {"TPLNR", "EQART", "TPLMA", "IWERK"},

@@ -23,7 +23,7 @@ from collector.simulators.wetransform import Plan
 from collector.simulators.wetransform import Story as Walk
 from config.settings import Settings
 from tests.contract.marquez_client import Marquez
-from tests.plant import CHAIN, COLUMNS, FIELDS, FLOWS, SAMPLES_FILE, Name
+from tests.plant import CHAIN, COLUMNS, FIELDS, FLOWS, SAMPLES_FILE, TOLD, Name
 from tests.scene import CDF, DATAPREP, PATIENCE, WETRANSFORM, Scene
 
 pytestmark = [
@@ -244,7 +244,7 @@ async def test_schemas_hold_each_column_once(seen: Seen, name: Name) -> None:
 
 async def test_datasets_say_what_they_are(seen: Seen) -> None:
     delivered = await seen.dataset(("gs://plant-landing", "deliveries/spare-parts.csv"))
-    assert delivered["description"] == "Spare parts catalogue"
+    assert delivered["facets"]["documentation"]["description"] == "Spare parts catalogue"
     assert len(delivered["facets"]["version"]["datasetVersion"]) == 16
     curated = await seen.dataset(("gs://plant-curated", "spare-parts/catalogue.csv"))
     assert curated["lastLifecycleState"] == "OVERWRITE"
@@ -312,6 +312,7 @@ async def test_every_job_shows_its_last_run(plant: Plant, seen: Seen) -> None:
         job = await seen.api.get(seen.api.at_job(name, seen.spaces[space]))
         assert job["latestRun"]["state"] == ended.get(name.partition("/")[2], "COMPLETED"), name
         assert job["labels"] == ["QUERY" if space == "cdf" else "JOB", space.upper()]
+        assert job["description"] == TOLD.get((space, name), job["description"])
 
 
 async def test_events_are_there_as_they_were_sent(plant: Plant, seen: Seen) -> None:

@@ -45,11 +45,12 @@ class Kept(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class RecipeNames:
-    """What a recipe and its flow are called; None where the deployment does not tell."""
+    """What a recipe and its flow are called, and what is said of them; None where the deployment does not tell."""
 
     recipe: str | None = None
     flow: str | None = None
     flow_key: str | None = None
+    description: str | None = None
 
 
 class Definitions:
@@ -67,7 +68,8 @@ class Definitions:
     def learn(self, group: Group) -> None:
         """Keep the names that came embedded in a group."""
         if group.recipe and group.recipe_name and group.flow_name:
-            self._names.put(group.recipe, RecipeNames(group.recipe_name, group.flow_name, group.flow))
+            told = RecipeNames(group.recipe_name, group.flow_name, group.flow, group.description)
+            self._names.put(group.recipe, told)
 
     async def names(self, group: Group) -> RecipeNames:
         """The names of the group's recipe and flow. A recipe whose names fail again and again goes without."""
@@ -92,19 +94,24 @@ class Definitions:
         return self._names.get(recipe) or RecipeNames()
 
     async def _read_names(self, group: Group) -> RecipeNames:
-        recipe, flow_key, flow = group.recipe_name, group.flow, group.flow_name
+        recipe, flow_key, flow, said = group.recipe_name, group.flow, group.flow_name, group.description
         if group.recipe and not (recipe and flow) and self._deployment.has(Optional.RECIPES):
             found = await self._optional(
-                Optional.RECIPES, "wrangledDatasets", group.recipe, query={"embed": "flow", "fields": "id;name;flow"}
+                Optional.RECIPES,
+                "wrangledDatasets",
+                group.recipe,
+                query={"embed": "flow", "fields": "id;name;description;flow"},
             )
             embedded = rows.group({"id": group.key, "wrangledDataset": found})
             recipe, flow_key, flow = embedded.recipe_name, embedded.flow, embedded.flow_name
+            said = embedded.description
         if not (recipe and (flow or flow_key)) and group.stages is None:
             embedded = await groups.read(self._api, self._deployment, group.key)
             recipe, flow_key, flow = embedded.recipe_name, embedded.flow, embedded.flow_name
+            said = embedded.description
         if flow is None and flow_key is not None:
             flow = await self.flow_name(flow_key)
-        return RecipeNames(recipe, flow, flow_key)
+        return RecipeNames(recipe, flow, flow_key, said)
 
     async def flow_name(self, flow: str) -> str | None:
         known = self._flows.get(flow)

@@ -49,14 +49,15 @@ class Place:
             if known.flow and known.recipe
             else names.dataset("recipe", recipe)
         )
-        return Job(key=recipe, namespace=self.namespace, name=name, kind="JOB", integration=INTEGRATION)
+        return Job(recipe, self.namespace, name, "JOB", INTEGRATION, description=known.description)
 
     def flow_job(self, flow: str, name: str) -> Job:
         """Its name is how the names of its recipes' jobs begin, which keeps a backend from renaming them."""
         return Job(f"flow/{flow}", self.namespace, names.dataset("recipe", name), "JOB", INTEGRATION)
 
     def stage_job(self, job: Job, kind: str) -> Job:
-        return replace(job, key=f"{job.key}/{kind}", name=names.cut(f"{job.name}.{names.part(kind)}"), kind="TASK")
+        name = names.cut(f"{job.name}.{names.part(kind)}")
+        return replace(job, key=f"{job.key}/{kind}", name=name, kind="TASK", description=None)
 
     def flow_parent(self, flow_run: str, job: Job) -> Parent:
         key = FLOW_RUN + flow_run

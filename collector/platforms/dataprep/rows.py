@@ -56,6 +56,8 @@ class Group:
     flow_name: str | None = None
     error: str | None = None
     stages: tuple[StageRow, ...] | None = None
+    description: str | None = None
+    """Of the recipe, else of its flow."""
 
 
 def group(row: Any) -> Group:
@@ -84,6 +86,7 @@ def group(row: Any) -> Group:
         flow_name=text(flow.get("name")),
         error=text(_object(row.get("workloadError")).get("message")),
         stages=stages(jobs) if isinstance(jobs, dict) else None,
+        description=text(recipe.get("description")) or text(flow.get("description")),
     )
 
 

@@ -144,7 +144,7 @@ def recipe_row(moment: Moment, recipe: Recipe, embed: dict[str, Embed]) -> Row:
     row: Row = {
         "id": recipe.id,
         "name": recipe.name,
-        "description": None,
+        "description": recipe.description,
         "wrangled": True,
         "recipe": {"id": recipe.id, "name": recipe.name} if "recipe" in embed else {"id": recipe.id},
         "referenceinfo": None,

@@ -16,6 +16,7 @@ def populate(workspace: Workspace) -> list[Recipe]:
             workspace,
             "spare-parts",
             "catalogue",
+            "The supplier's catalogue, matched with our materials",
             [_file(workspace, "deliveries/spare-parts.csv"), _table(workspace, "materials")],
             _published("maintenance", "spare_parts", "truncateAndLoad"),
         ),
@@ -23,6 +24,7 @@ def populate(workspace: Workspace) -> list[Recipe]:
             workspace,
             "contractors",
             "hours",
+            "Hours of contractors by cost center",
             [_file(workspace, "deliveries/contractor-hours.csv"), _table(workspace, "cost_centers")],
             _published("maintenance", "contractor_hours", "append"),
         ),
@@ -30,14 +32,17 @@ def populate(workspace: Workspace) -> list[Recipe]:
             workspace,
             "laboratory",
             "results",
+            "Results of the outside laboratory beside our own",
             [_file(workspace, "deliveries/lab-results.csv"), _by_day(workspace)],
             _published("quality", "lab_results", "append"),
         ),
     ]
 
 
-def _recipe(workspace: Workspace, flow: str, name: str, sources: list[Source], publication: dict[str, Any]) -> Recipe:
-    recipe = workspace.add_recipe(workspace.add_flow(flow), name, sources)
+def _recipe(
+    workspace: Workspace, flow: str, name: str, description: str, sources: list[Source], publication: dict[str, Any]
+) -> Recipe:
+    recipe = workspace.add_recipe(workspace.add_flow(flow), name, sources, description=description)
     about = {"action": "overwrite", "format": "csv", "compression": "none", "header": True, "asSingleFile": True}
     workspace.add_output(
         recipe.id,

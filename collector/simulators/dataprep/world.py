@@ -68,6 +68,7 @@ class Recipe:
     flow: int
     sources: tuple[int, ...]
     broken: bool = False
+    description: str | None = None
     story: str = "complete"
     """What becomes of a run that the API starts."""
 
@@ -135,8 +136,9 @@ class Workspace:
         self.sources[source.id] = source
         return source
 
-    def add_recipe(self, flow: Flow, name: str, sources: Iterable[Source], story: str = "complete") -> Recipe:
-        recipe = Recipe(self.new_id("recipe"), name, flow.id, tuple(source.id for source in sources), story=story)
+    def add_recipe(self, flow: Flow, name: str, sources: Iterable[Source], **more: Any) -> Recipe:
+        """`more` are fields of `Recipe`."""
+        recipe = Recipe(self.new_id("recipe"), name, flow.id, tuple(source.id for source in sources), **more)
         self.recipes[recipe.id] = recipe
         return recipe
 

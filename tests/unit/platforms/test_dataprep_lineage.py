@@ -321,6 +321,20 @@ class TestEnrichment:
             run = await ended(rig, "failed")
             assert words in (run.facts.error or "")
 
+    @pytest.mark.parametrize("level", [Level.L1, Level.L2])
+    @pytest.mark.parametrize("stages", ["facet", "runs"])
+    async def test_a_job_is_described_as_its_recipe_is(self, level: Level, stages: str) -> None:
+        async with dataprep_rig(level, stages=stages) as rig:
+            recipe = busy_recipe(rig, "orders.csv")
+            rig.simulator.workspace.recipes[recipe].description = "Orders of the day, password=planted"
+            run = await ended(rig, "complete", recipe=recipe)
+            assert run.job.description is not None
+            assert run.job.description.startswith("Orders of the day")
+            assert "planted" not in run.job.description
+            below = [child.job for child in rig.lives.runs.values() if child.parent is not None]
+            assert {job.description for job in below} <= {None}
+            assert bool(below) == (stages == "runs")
+
     async def test_inputs_that_are_refused_do_not_fail_the_run(self) -> None:
         async with dataprep_rig(Level.L2, Switches(mixed_inputs_refused=True)) as rig:
             run = await ended(rig, "complete", recipe=busy_recipe(rig, "orders.csv", "orders table"))
