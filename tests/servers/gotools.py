@@ -53,7 +53,7 @@ def _build(go: str, tool: Tool) -> None:
     """Into a folder of its own first: what is in `FOLDER` is whole."""
     unfinished = FOLDER / f".{tool.name}.building"
     environment = {**os.environ, "GOBIN": str(unfinished), "CGO_ENABLED": "0"}
-    command = [go, "install", "-trimpath", "-ldflags=-s -w", f"{tool.package}@{tool.version}"]
+    command = [go, "install", "-ldflags=-s -w", f"{tool.package}@{tool.version}"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NoToolError(f"{' '.join(command)} failed: {done.stderr[-2000:]}")
