@@ -295,8 +295,8 @@ class Transition:
 class SkipKind(StrEnum):
     """Why something was left out; each is counted, logged and listed by `lineage-collector skipped`."""
 
-    PAGE = "page"
     ROW = "row"
+    UNREAD = "unread"
     STATUS = "status"
     FILTERED = "filtered"
     LATE = "late"
@@ -305,7 +305,6 @@ class SkipKind(StrEnum):
     ENRICHMENT = "enrichment"
     SQL = "sql"
     INVALID = "invalid"
-    NAME = "name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +321,7 @@ class Poll:
     """One page of what a poll found; every page is one commit.
 
     `missing` are keys of tracked runs that the platform says it does not have; `unread` those that could not be read
-    this time. `cursor` is None where it stays as it is: only the last page of a walk moves it.
+    this time: they stay due, and their number is told. `cursor` is None where it stays as it is: only the last page of a walk moves it.
     """
 
     observations: tuple[Observation, ...] = ()

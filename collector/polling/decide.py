@@ -1,11 +1,13 @@
 """One page of a poll as steps in the lives of its runs: pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from collector.lifecycle import Step, VanishedPolicy, begin, missed, observe
-from collector.model import Observation, Parent, Poll, Run, Skip
+from collector.model import Observation, Parent, Poll, Run, Skip, SkipKind
+
+TOLD_BY_KEY = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,17 @@ def decide(known: Mapping[str, Run], page: Poll, at: datetime, policy: Policy) -
             step = missed(current[key], at, policy.on_vanished)
             steps.append(step)
             current[key] = step.run
-    skips = (*page.skips, *(skip for step in steps for skip in step.skips))
+    skips = (*page.skips, *_unread(page.unread), *(skip for step in steps for skip in step.skips))
     changed = tuple(step for step in steps if step.transitions or step.run != known.get(step.run.key))
     return Decided(changed, skips)
+
+
+def _unread(keys: Sequence[str]) -> tuple[Skip, ...]:
+    if not keys:
+        return ()
+    some = ", ".join(keys[:TOLD_BY_KEY]) + (" and others" if len(keys) > TOLD_BY_KEY else "")
+    cause = f"{len(keys)} were not read this time and are due again: {some}"
+    return (Skip(SkipKind.UNREAD, "open runs", cause),)
 
 
 def _parents_of_open(runs: Iterable[Run]) -> set[str]:

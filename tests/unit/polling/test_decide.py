@@ -54,3 +54,12 @@ def test_runs_that_are_missing_count_their_misses() -> None:
 def test_what_the_adapter_skipped_is_kept() -> None:
     skip = Skip(SkipKind.ROW, "row 3", "no id")
     assert decided({}, Poll(skips=(skip,))).skips == (skip,)
+
+
+def test_runs_that_could_not_be_read_are_told_and_count_no_miss() -> None:
+    known = runs(decided({}, Poll((seen("1", RunState.RUNNING),))))
+    result = decided(known, Poll(unread=tuple(map(str, range(1, 9)))))
+    assert result.steps == ()
+    [skip] = result.skips
+    assert (skip.kind, skip.subject) == (SkipKind.UNREAD, "open runs")
+    assert skip.cause == "8 were not read this time and are due again: 1, 2, 3, 4, 5 and others"
