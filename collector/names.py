@@ -8,6 +8,8 @@ import re
 from urllib.parse import urlsplit
 from zlib import crc32
 
+from collector.redaction import redacted_name
+
 _NAMESPACE = re.compile(r"[A-Za-z][A-Za-z0-9_\-.@+/]*(:(//|\d)[A-Za-z0-9_\-.@+/]*)*")
 _UNFIT = re.compile(r"[^A-Za-z0-9_\-.@+/:]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -19,7 +21,7 @@ def namespace(platform: str, base_url: str, *parts: str) -> str:
     """`{platform}://{host}[:port]/{parts}`, with characters that a backend would rewrite replaced by `_`."""
     url = urlsplit(base_url)
     host = (url.hostname or "localhost") + (f":{url.port}" if url.port else "")
-    path = "/".join(_UNFIT.sub("_", part).replace(":", "_") for part in parts if part)
+    path = "/".join(_UNFIT.sub("_", redacted_name(part)).replace(":", "_") for part in parts if part)
     return f"{platform}://{host}/{path}" if path else f"{platform}://{host}"
 
 
@@ -35,8 +37,10 @@ def namespace_fault(name: str) -> str | None:
 
 
 def part(text: str) -> str:
-    """One part of a dataset or job name: `/`, `:`, `#` and `%` percent-encoded, control characters gone."""
-    return "".join(f"%{ord(c):02X}" if c in "/:#%" else c for c in clean(text))
+    """One part of a dataset or job name: `/`, `:`, `#` and `%` percent-encoded, control characters, secrets and people
+    gone.
+    """
+    return "".join(f"%{ord(c):02X}" if c in "/:#%" else c for c in redacted_name(clean(text)))
 
 
 def dataset(first: str, *rest: str) -> str:

@@ -35,10 +35,13 @@ _NAMED_VALUE = re.compile(r"=([^;\s]{8,})")
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """One way to write a secret down. `sign` is in the lower-cased text wherever `pattern` fits."""
+    """One way to write a secret down. `sign` is in the lower-cased text wherever `pattern` fits. `is_word` where the secret
+    could be an ordinary word, such as a demo's `lineage`.
+    """
 
     sign: str
     pattern: re.Pattern[str]
+    is_word: bool = False
 
 
 class OwnSecrets:
@@ -64,11 +67,11 @@ class OwnSecrets:
         with self._lock:
             self._texts, self._forms = {}, ()
 
-    def hidden(self, text: str) -> str:
-        """The text with `***` for each secret that is known."""
+    def hidden(self, text: str, *, words: bool = True) -> str:
+        """The text with `***` for each secret that is known; without `words` only for those that are no ordinary words."""
         lowered = text.lower()
         for form in self._forms:
-            if form.sign in lowered:
+            if form.sign in lowered and (words or not form.is_word):
                 text = form.pattern.sub(HIDDEN, text)
         return text
 
@@ -129,10 +132,10 @@ def _forms_of(secret: str) -> Iterator[_Form]:
         is_random = any(map(str.isdigit, head)) and any(map(str.isalpha, head))
         pattern += f"(?:{whole}|{_TAIL})" if is_random else whole
         head = head if is_random else secret[:_LONGEST]
-    elif len(secret) < _WORDLIKE and (secret.isalpha() or secret.isdigit()):
-        # a word such as a demo's `lineage`: not inside of other words and names
+    is_word = len(secret) < _WORDLIKE and (secret.isalpha() or secret.isdigit())
+    if is_word:  # not inside of other words and names
         pattern = rf"(?<![\w.-]){pattern}(?![\w-]|\.\w)"
-    yield _Form(_sign(head), re.compile(pattern, re.IGNORECASE))
+    yield _Form(_sign(head), re.compile(pattern, re.IGNORECASE), is_word)
     for inside in _in_base64(secret):
         pattern = "".join(map(_letter_of_base64, inside[: 2 * _HEAD]))
         yield _Form(_sign(inside[: 2 * _HEAD]), re.compile(rf"{pattern}[A-Za-z0-9_+/%-]*=*"))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from urllib.parse import urlsplit, urlunsplit
+from zlib import crc32
 
 from collector.own_secrets import HIDDEN, own_secrets
 
@@ -39,6 +40,7 @@ _QUOTED = (
     r"|\"(?:[^\"\\]++|\\.)*+(?:\"|\Z)|'(?:[^'\\]++|\\.|'')*+(?:'|\Z))"
 )
 _FILES = "avro|csv|gz|html?|jar|json|log|orc|parquet|py|sql|tsv|txt|xlsx?|xml|ya?ml|zip"
+_PAIR = r"[^\s;,\"'\\]*+"
 _KNOWN_FORMS: tuple[_Rule, ...] = (
     _rule(
         "-----begin",
@@ -51,7 +53,11 @@ _KNOWN_FORMS: tuple[_Rule, ...] = (
         r"(?:digest\s[^\r\n]*|(?:[A-Za-z][\w-]{2,40}\s++)?[^\s,;\"'\\)}\]]++)",
         rf"\1{HIDDEN}",
     ),
-    _rule("cookie", r"(cookie\\{0,4}[\"']?\s*+[=:]\s*+\\{0,4}[\"']?)[^\r\n\"'\\]++", rf"\1{HIDDEN}"),
+    _rule(
+        "cookie",
+        rf"(cookie\\{{0,4}}[\"']?\s*+[=:]\s*+\\{{0,4}}[\"']?)[\w.-]++={_PAIR}(?:;\s*+[\w.-]++={_PAIR})*",
+        rf"\1{HIDDEN}",
+    ),
     # of words such as "bearer bonds" and "basic settings" only those that look like a token
     _rule(
         "bearer",
@@ -136,7 +142,7 @@ _SAME_COLUMN = r"(?![\w`]{1,64}\.[\w`]{0,64}(?i:password|secret|token|key|creden
 _VALUE = re.compile(rf"{_QUOTED}|{_SAME_COLUMN}{_BARE}++", re.DOTALL)
 _SQL_VALUE = re.compile(
     # a join or a call is none; what stands in a comment or inside a literal looks made up
-    rf"{_QUOTED}|(?![A-Za-z_]\w{{0,128}}(?:\(|\.[A-Za-z_`]))(?=[^\s,;&\"')}}\]`]{{0,64}}\d){_BARE}{{8,}}+",
+    rf"{_QUOTED}|(?!\d+\b|[A-Za-z_]\w{{0,128}}(?:\(|\.[A-Za-z_`]))(?=[^\s,;&\"')}}\]`]{{0,64}}\d){_BARE}{{8,}}+",
     re.DOTALL,
 )
 _QUERY_VALUE = re.compile(rf"{_BARE}++")
@@ -152,6 +158,14 @@ def redacted(text: str) -> str:
 def redacted_sql(sql: str) -> str:
     """As `redacted`, but of `password = ...` only values that are quoted or look made up: `a.token = b.token` stays."""
     return _without_values(_without_known_forms(own_secrets.hidden(sql)), _SQL_VALUE, f"'{HIDDEN}'")
+
+
+def redacted_name(text: str) -> str:
+    """As `redacted`, for what things are called by: ordinary words stay, and names that differ only in what is hidden still
+    do, by a checksum too short to tell anything.
+    """
+    shown = _without_values(_without_known_forms(own_secrets.hidden(text, words=False)), _VALUE, HIDDEN)
+    return shown if shown == text or HIDDEN not in shown else f"{shown}~{crc32(text.encode()) & 0xFFFF:04x}"
 
 
 def _without_known_forms(text: str) -> str:

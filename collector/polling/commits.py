@@ -17,6 +17,7 @@ from collector.ledger.runs import NewEvent, PollCommit, RunChange
 from collector.lifecycle import Step, finish
 from collector.lineage.events import EventMaker
 from collector.model import Enrichment, Poll, Run, RunState, Skip, SkipKind
+from collector.polling import discreet
 from collector.polling.decide import Policy, decide
 from collector.reports import EventReport
 
@@ -41,6 +42,7 @@ class Writer:
 
     def page(self, conn: Connection, page: Poll, at: datetime, *, polled: bool) -> Committed:
         """Take one page of a poll in; `polled` marks the end of a walk."""
+        page = discreet.poll(page)
         keys = {seen.key for seen in page.observations} | set(page.missing)
         keys |= {
             seen.parent.key for seen in page.observations if seen.parent is not None and seen.parent.key is not None
@@ -57,8 +59,8 @@ class Writer:
         run = runs.by_keys(conn, self.source_id, [key]).get(key)
         if run is None or self._must_wait(conn, run, at):
             return Committed()
-        step = finish(run, found, problem=problem)
-        skips = (Skip(SkipKind.ENRICHMENT, key, problem),) if problem and step.transitions else ()
+        step = finish(run, discreet.enrichment(found) if found is not None else None, problem=problem)
+        skips = (discreet.skip(Skip(SkipKind.ENRICHMENT, key, problem)),) if problem and step.transitions else ()
         return self._commit(conn, (step,) if step.transitions else (), skips, at)
 
     def _must_wait(self, conn: Connection, run: Run, at: datetime) -> bool:

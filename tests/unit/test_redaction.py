@@ -1,6 +1,11 @@
+import json
+from collections.abc import Callable
+
 import pytest
 
-from collector.redaction import bare_url, capped, redacted, redacted_sql
+from collector import names
+from collector.redaction import bare_url, capped, redacted, redacted_name, redacted_sql
+from tests.planting import SHAPES, secret
 
 SECRET = "hunter2secret"
 
@@ -33,6 +38,54 @@ def test_secrets_in_text_are_hidden(text: str) -> None:
     assert "***" in redacted(text)
 
 
+@pytest.mark.parametrize("number", range(len(SHAPES)))
+@pytest.mark.parametrize("redact", [redacted, redacted_sql, redacted_name])
+def test_every_planted_shape_is_hidden_wherever_it_stands(redact: Callable[[str], str], number: int) -> None:
+    grown = SHAPES[number].replace("{}", secret(number)).replace("{{", "{").replace("}}", "}")
+    for text in (grown, f"Row 7 is bad: {grown} and so on", f"select 1\n-- {grown}\nfrom a", json.dumps({"x": grown})):
+        shown = redact(text)
+        assert secret(number).lower() not in shown.lower()
+        assert redact is redacted_name or redact(shown) == shown, "what goes through twice is the same"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"postgres://me:pa/ss{SECRET}@db.example.com/x",
+        f"password%3D{SECRET}%26user%3Dme",
+        f"<Password>{SECRET}</Password>",
+        f'password="a\\"{SECRET}"',
+        f"password = 'it''s {SECRET}'",
+        f'{{\\"password\\": \\"{SECRET}\\"}}',
+        f"('Authorization', 'Token {SECRET}')",
+        f"Set-Cookie: a=b; sid={SECRET}",
+        f"https://hooks.slack.com/services/T0/B0/{SECRET}",
+        f"--client-secret={SECRET}",
+        f"Ocp-Apim-Subscription-Key: {SECRET}",
+        f"JSESSIONID={SECRET}",
+    ],
+)
+def test_secrets_are_hidden_however_they_are_quoted(text: str) -> None:
+    assert SECRET not in redacted(text)
+
+
+def test_people_stay_apart_without_being_named() -> None:
+    one, other = redacted("/queryResults/ann.example@acme.example/x.csv"), redacted("no right for bob@acme.example")
+    assert one.startswith("/queryResults/user-")
+    assert other.startswith("no right for user-")
+    assert "acme" not in one + other
+    assert one.split("/")[2] not in other
+    assert redacted("ANN.Example@acme.example") in one
+
+
+def test_a_name_that_lost_a_secret_is_not_taken_for_another() -> None:
+    one, other = (names.dataset("transformation", f"daily {key}={SECRET}") for key in ("password", "dbPwd"))
+    same = [names.dataset("transformation", f"daily password={SECRET}{number}") for number in range(3)]
+    assert SECRET not in one + other + "".join(same)
+    assert len({one, other, *same}) == 5
+    assert names.dataset("raw", "tokens", "password_resets") == "raw/tokens/password_resets"
+
+
 def test_keys_that_look_like_keys_are_hidden() -> None:
     assert "AKIAABCDEFGHIJKLMNOP" not in redacted("denied for AKIAABCDEFGHIJKLMNOP")
     assert "eyJhbGciOi" not in redacted("got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc")
@@ -51,10 +104,30 @@ def test_keys_that_look_like_keys_are_hidden() -> None:
         "the bearer of bad news",
         "Kansas: 5, compass: north, bypass: true",
         "gs://bucket/a@b.csv",
+        'select `secret`, "password" from t where api_key is not null',
+        "cast(token as string) as token, sig as signature, count(*) as pass",
+        "select a.id from a join b on a.token = b.token and a.password=b.password",
+        "with `api_key` as (select 1) select * from cdf_nodes('space', 'view', 'v1') where space = 'a'",
+        "7f0e4a52-9d1c-4b8e-a111-0123456789ab",
+        "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "/data/2024/11/secret_santa/token_counts.parquet",
+        "raw/sap/aufk",
+        "Unexpected token: FROM at line 3",
+        "SparkException: Task 3 in stage 1.0 failed 4 times: java.lang.Object@1b2c3d4e",
+        "foreign key (a, b) references t; primary key: id",
+        "s3://bucket/2024/part-0001.snappy.parquet?versionId=3",
+        "http://h:8080/path/x@y is gone",
+        "a signature of three fields",
+        "GET http://127.0.0.1:39913/v4/jobGroups/1: status 404",
+        "status 401; check client_id, client_secret, scopes and audience",
+        "--conf spark.sql.shuffle.partitions=8",
+        "cookies are not sent; authorization is needed",
+        "npm i @scope/package@1.2.3",
     ],
 )
 def test_ordinary_text_stays(text: str) -> None:
-    assert redacted(text) == text
+    for redact in (redacted, redacted_sql, redacted_name):
+        assert redact(text) == text
 
 
 def test_sql_loses_literals_and_keeps_its_joins() -> None:
@@ -63,7 +136,43 @@ def test_sql_loses_literals_and_keeps_its_joins() -> None:
     assert SECRET not in redacted_sql(f"-- https://me:{SECRET}@host/\nselect 1")
 
 
-@pytest.mark.parametrize("piece", ["a.", "a-", "eyJ-", "password", "password ", "https", "password='x ", "x@", "b:"])
+_MUCH = [
+    *(
+        "a.",
+        "a-",
+        "eyJ-",
+        "eyJaaaaaaaaa.",
+        "password",
+        "password ",
+        "https",
+        "password='x ",
+        "x@",
+        "b:",
+        "a://b:",
+        "://",
+    ),
+    *(
+        "-u a:",
+        "--password ",
+        "--a-",
+        "<a:",
+        "<",
+        '"name":"',
+        '\\"',
+        "\\",
+        "'",
+        'password=\\"',
+        "x.y@",
+        "a@b.",
+        "a b@c-",
+    ),
+    *("authorization: ", "bearer ", "basic ", "cookie=", "cookie: a=b; ", "-----BEGIN PRIVATE KEY-----", "sk-", "8Q~"),
+    *("account.key.", "a key", "token = ", "&code=", "?k", "identified by ", "identified by '", 'password = "\\'),
+    *("oracle:thin:", "[", "aaaaaaaa", "SG.aaaaaaaaaaaaaaaaaaaa", "hooks.slack.com", "\r\n", "\t=", "password\\\\\\"),
+]
+
+
+@pytest.mark.parametrize("piece", _MUCH)
 def test_much_of_anything_takes_no_time(piece: str) -> None:
     """Quadratic patterns take minutes, and end in the time-out of all tests."""
     text = piece * (200_000 // len(piece))

@@ -90,7 +90,7 @@ class Tokens:
 
     @property
     def _tried(self) -> str:
-        return f"asking the identity provider {urlsplit(self._url).netloc} for a token"
+        return f"the request for a token to the identity provider {urlsplit(self._url).netloc}"
 
 
 def _words(body: Any) -> str | None:

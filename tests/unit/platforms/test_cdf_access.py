@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestServer
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, TriggerError, Unavailable
 from collector.http import HttpClient, HttpOptions
 from collector.model import RunState
+from collector.own_secrets import own_secrets
 from collector.platforms.base import Finding
 from collector.platforms.cdf.auth import Tokens
 from collector.simulators.cdf import READ, WORKFLOWS, WRITE, OverLimit, Story
@@ -84,6 +85,7 @@ async def test_a_refused_client_is_told_in_the_providers_words_and_not_hammered(
 
 
 async def test_a_secret_that_a_provider_repeats_is_hidden(rig: CdfRig) -> None:
+    own_secrets.learn("the source", SECRET)
     body = {"error": "invalid_client", "error_description": f"the secret {SECRET} is wrong"}
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="token", status=401, body=body))
     with pytest.raises(AuthFailed) as caught:
@@ -222,6 +224,11 @@ async def test_what_each_provider_is_sent(auth: dict[str, Any], wanted: dict[str
         (Fault(FaultKind.STATUS, status=302, headers={"Location": "https://x"}), BadAnswer, "check base_url"),
         (Fault(FaultKind.STATUS, status=400, headers={"cdf-is-auto-retryable": "true"}), Unavailable, "400"),
         (Fault(FaultKind.STATUS, status=404, headers={"cdf-is-auto-retryable": "True"}), Unavailable, "404"),
+        (
+            Fault(FaultKind.STATUS, status=500, headers={"x-request-id": "8b3f6c1e-0a7d-9b1c-a3d2-5f0f1e9e6a3c"}),
+            Unavailable,
+            r"\[request 8b3f6c1e-0a7d-9b1c-a3d2-5f0f1e9e6a3c\]",
+        ),
         (Fault(FaultKind.HTML), Unavailable, "502"),
         (Fault(FaultKind.HTML, status=200), BadAnswer, "text/html"),
         (Fault(FaultKind.LOST), Unavailable, "no answer"),

@@ -1,0 +1,188 @@
+"""Secrets planted into every text that a vendor can fill: a simulator whose answers hold them, and what to look for."""
+
+import re
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+from zlib import crc32
+
+import orjson
+from aiohttp import web
+
+from collector.simulators.server import Simulator
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+SHAPES = (
+    # addresses
+    "https://bob:{}@files.example.test/x.csv",
+    "https://files.example.test/x.csv?X-Amz-Signature={}&X-Amz-Expires=60",
+    "https://a.blob.example.test/c/x.csv?sv=2024&se=2026-11-21&sig={}&sp=r",
+    "https://files.example.test/x.csv?X-Goog-Credential=me&X-Goog-Signature={}",
+    "https://api.example.test/v1?access_token={}#top",
+    "https://files.example.test/x.csv?signature={}&expires=1",
+    "see https://hooks.example.test/services/x?code={}&token={}",
+    "postgres://me:{}@db.example.test:5432/x",
+    "mongodb+srv://me:{}@cluster.example.test/",
+    "amqps://me:{}@mq.example.test",
+    "snowflake://me:{}@account.example.test/db/schema",
+    "redis://:{}@cache.example.test:6379/0",
+    # connect strings
+    "jdbc:postgresql://db.example.test/x?user=me&password={}",
+    "jdbc:sqlserver://h:1433;databaseName=d;user=sa;password={}",
+    "jdbc:oracle:thin:scott/{}@//h:1521/S",
+    "Server=tcp:h.example.test;Database=d;User ID=me;Password={};Encrypt=True",
+    "Data Source=h;Initial Catalog=d;Uid=me;Pwd={};",
+    "DefaultEndpointsProtocol=https;AccountName=a;AccountKey={};EndpointSuffix=core.windows.net",
+    "Endpoint=sb://h.example.test/;SharedAccessKeyName=k;SharedAccessKey={}",
+    "BlobEndpoint=https://a.example.test/;SharedAccessSignature=sv=2024&sig={}",
+    # keys and values
+    "failed with password={} at row 7",
+    "PASSWORD : '{}'",
+    '{{"client_secret": "{}"}}',
+    '{{"refresh_token":"{}","scope":"all"}}',
+    "{{'api_key': '{}'}}",
+    "apikey: {}",
+    "X-Api-Key: {}",
+    "aws_secret_access_key = {}",
+    "spark.hadoop.fs.azure.account.key.a.dfs.core.windows.net={}",
+    "passphrase={}",
+    "dbPwd={}",
+    "id_token={}&state=1",
+    "PGPASSWORD={} psql",
+    "sftp --password {} host",
+    "curl -u me:{} https://example.test/",
+    "create user me identified by '{}'",
+    "options (url 'x', dbtable 'y', password '{}')",
+    # headers and tokens
+    "Authorization: Bearer {}",
+    "Authorization: Token {}",
+    "Authorization: Basic bWU6{}",
+    "Proxy-Authorization: Basic bWU6{}",
+    "Cookie: session={}; theme=dark",
+    "sent bearer {} to the API",
+    "eyJhbGciOiJIUzI1NiJ9.{}.c2lnbmF0dXJl",
+    "-----BEGIN RSA PRIVATE KEY-----\nMIIE{}\n-----END RSA PRIVATE KEY-----",
+    '{{"private_key": "-----BEGIN PRIVATE KEY-----\\nMIIE{}\\n-----END PRIVATE KEY-----\\n"}}',
+    # keys that are known by how they begin
+    "AKIA{}",
+    "ghp_{}",
+    "glpat-{}",
+    "xoxb-1234-{}",
+    "sk_live_{}",
+    "dapi{}",
+    "ya29.{}",
+    "AIza{}",
+    # people
+    "{}@acme.example",
+    "mailto:{}@acme.example?subject=x",
+    "Ann Example <{}@acme.example>",
+    "started by user {}.smith@acme.example at noon",
+)
+"""Each with a place for a secret."""
+
+_ADDRESSES = tuple(number for number, shape in enumerate(SHAPES) if re.match(r"[a-z+]+://", shape))
+_KEPT = frozenset(
+    """id uuid status step automation_id transformation_id source_id access_token token_type nextCursor jobType ranfor
+    projectUrlName transformationId jobId actions acl timestamp count type destinationType kind""".split()
+)
+"""Keys whose values steer the adapter: ids, states and words of enumerations."""
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT.*|\d+")
+_IS_ADDRESS = re.compile(r"[a-z0-9+]+://")
+
+
+def secret(number: int) -> str:
+    """Letters and digits only, so that no way of writing it down changes it; as long as its shape wants it."""
+    text = sha256(f"planted {number}".encode()).hexdigest()
+    shape = SHAPES[number]
+    if shape.startswith("AKIA"):
+        return text[:16].upper()
+    if shape.startswith("AIza"):
+        return text[:35]
+    return text[:36] if shape.startswith(("ghp_", "dapi")) else f"{text[:7]}{number:02d}{text[9:16]}"
+
+
+@dataclass
+class Garden:
+    """Which secret grows where follows from the field and `season`, so that a field says the same at each poll."""
+
+    season: int
+    planted: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    def text(self, genuine: str | None, place: str) -> str:
+        """A text with a secret; an address stays one."""
+        among: tuple[int, ...] = tuple(range(len(SHAPES)))
+        if genuine is not None and _IS_ADDRESS.match(genuine):
+            among = _ADDRESSES
+        number = among[(crc32(place.encode()) + self.season) % len(among)]
+        self.planted[number].add(place)
+        grown = SHAPES[number].replace("{}", secret(number)).replace("{{", "{").replace("}}", "}")
+        if genuine is None or among is _ADDRESSES:
+            return grown
+        return f"{genuine} {grown}"
+
+    def grown(self, value: Any, place: str) -> Any:
+        """The JSON value with a secret in each text, and in place of each null."""
+        if isinstance(value, dict):
+            kept = {
+                key: each if _is_kept(key, each) else self.grown(each, f"{place}.{key}") for key, each in value.items()
+            }
+            return kept | {"remark": self.text(None, f"{place}.remark")} if value else value
+        if isinstance(value, list):
+            return [self.grown(each, f"{place}[]") for each in value]
+        return self.text(value, place) if value is None or isinstance(value, str) else value
+
+    def found(self, text: str) -> dict[str, list[str]]:
+        """The shapes of planted secrets that stand in a text, with where they were planted."""
+        lowered = text.lower()
+        leaks = [number for number in self.planted if secret(number).lower() in lowered]
+        return {SHAPES[number]: sorted(self.planted[number])[:12] for number in leaks}
+
+
+def _is_kept(key: str, value: Any) -> bool:
+    if isinstance(value, str) and _TIME.fullmatch(value):
+        return True
+    if value is None and key.lower().endswith(("time", "at", "_at", "date")):
+        return True
+    return key in _KEPT and not isinstance(value, dict | list)
+
+
+class Planted:
+    """A simulator in whose answers the secrets of a garden stand; `barren` are paths whose answers stay as they are."""
+
+    def __init__(self, name: str, simulator: Simulator, garden: Garden, barren: str = r"$^") -> None:
+        self.faults = simulator.faults
+        self._name, self._simulator, self._garden, self._barren = name, simulator, garden, re.compile(barren)
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.RouteDef(route.method, route.path, self._planting(route.handler), route.kwargs)
+            for route in self._simulator.routes()
+        ]
+
+    def control_routes(self) -> list[web.RouteDef]:
+        return self._simulator.control_routes()
+
+    def error_body(self, status: int) -> Any:
+        return self._garden.grown(self._simulator.error_body(status), f"{self._name} {status}")
+
+    def truth(self) -> list[dict[str, Any]]:
+        return self._simulator.truth()
+
+    def _planting(self, handler: Any) -> Handler:
+        async def planted(request: web.Request) -> web.StreamResponse:
+            answer: web.StreamResponse = await handler(request)
+            path = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\b\d+\b", "*", request.path)
+            if not isinstance(answer, web.Response) or not answer.body or self._barren.search(path):
+                return answer
+            try:
+                value = orjson.loads(answer.body)  # type: ignore[arg-type] # bytes, as simulators answer
+            except ValueError:
+                return answer
+            body = orjson.dumps(self._garden.grown(value, f"{self._name} {path}"))
+            kept = {key: text for key, text in answer.headers.items() if key.lower() not in {"content-length"}}
+            return web.Response(status=answer.status, body=body, headers=kept)
+
+        return planted
