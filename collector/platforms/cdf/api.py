@@ -1,5 +1,6 @@
 """The few requests of the CDF API that are needed, with its errors in our words."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from collector.platforms.pacing import Pace
 MOST_IDS = 1000
 """Ids in one by-ids request, the vendor's limit."""
 TRIES = 4
+_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 HEADERS = {"Accept": "application/json", "cdf-version": "20230101", "x-cdp-app": "lineage-collector"}
 
 
@@ -208,4 +210,4 @@ def _because(body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> str:
     message = body.get("message") if body else None
     said = f" ({words(message)})" if isinstance(message, str) else ""
     request = headers.get("x-request-id", "")
-    return said + (f" [request {request}]" if request.isalnum() else "")
+    return said + (f" [request {request}]" if _REQUEST_ID.fullmatch(request) else "")
