@@ -1,0 +1,209 @@
+"""What docs/operations.md and docs/quickstart.md tell people to type: the commands exist, and those for the ledger are run
+as they are written, beside a service that works.
+"""
+
+import asyncio
+import os
+import re
+import shlex
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from collector.app.cli import app
+from collector.ledger.schema import REVISIONS
+from collector.simulators.cdf import Ending, Story
+from tests.scene import Scene
+from tests.servers.helm import Helm
+
+ROOT = Path(__file__).parents[2]
+OPERATIONS, QUICKSTART = ROOT / "docs" / "operations.md", ROOT / "docs" / "quickstart.md"
+LEDGERS, CONFIGS, BACKUPS, ELSEWHERE = (
+    "/var/lib/lineage-collector",
+    "/etc/lineage-collector",
+    "/var/backups",
+    "/srv/lineage",
+)
+
+SYSTEMCTL = """\
+#!/bin/sh -e
+# systemctl stop|start: the service is a process whose number is in a file
+cd "$FOLDER"
+if [ "$1" = stop ]; then
+  kill -TERM "$(cat pid)"
+  while kill -0 "$(cat pid)" 2>/dev/null; do sleep 0.05; done
+else
+  lineage-collector run --config "$FOLDER$CONFIGS/config.yaml" >>collector.log 2>&1 &
+  echo $! >pid
+fi
+"""
+
+
+def console(page: Path) -> Iterator[str]:
+    """The commands of a page."""
+    for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL):
+        yield from (line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ "))
+
+
+def script_of(name: str) -> str:
+    """The commands of a block that says that it is run, as a script."""
+    [block] = re.findall(rf"<!-- tested: {name} -->\n```console\n(.*?)```", OPERATIONS.read_text(), re.DOTALL)
+    return "\n".join(line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ "))
+
+
+class Machine:
+    """A folder with the places that the page names, and a service."""
+
+    def __init__(self, folder: Path, scene: Scene) -> None:
+        self.folder, self.scene = folder, scene
+        for place in (LEDGERS, CONFIGS, BACKUPS, "/srv", "/bin"):
+            (folder / place[1:]).mkdir(parents=True)
+        (folder / "bin" / "systemctl").write_text(SYSTEMCTL)
+        (folder / "bin" / "systemctl").chmod(0o755)
+        scene.config = folder / CONFIGS[1:] / "config.yaml"
+        scene.settings["ledger"]["path"] = f"{folder}{LEDGERS}/lineage.db"
+        scene.log = folder / "collector.log"
+        scene.configure()
+
+    def ledger(self, place: str = LEDGERS) -> Path:
+        return self.folder / place[1:] / "lineage.db"
+
+    def run(self, script: str) -> str:
+        """As somebody would who types it, with this folder in the place of /; its output."""
+        for place in (LEDGERS, CONFIGS, BACKUPS, ELSEWHERE):
+            script = script.replace(place, f"{self.folder}{place}")
+        path = f"{self.folder}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "FOLDER": str(self.folder), "CONFIGS": CONFIGS}
+        done = subprocess.run(
+            ["bash", "-e", "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    async def do(self, script: str) -> str:
+        return await asyncio.to_thread(self.run, script)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """With a short name: that of a socket in it may not be long."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+@pytest.fixture
+async def machine(folder: Path, tmp_path: Path) -> AsyncIterator[Machine]:
+    async with Scene(tmp_path) as scene:
+        made = Machine(folder, scene)
+        for job, ending in zip(scene.cdf.transformations, (Ending.COMPLETED, Ending.FAILED), strict=False):
+            scene.cdf.start_run(job, Story(0.1, 0.2, ending))
+        await made.do("systemctl start lineage-collector")
+        await scene.settle()
+        yield made
+        await made.do("systemctl stop lineage-collector")
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(120)
+async def test_a_backup_of_a_running_ledger_can_be_restored(machine: Machine) -> None:
+    assert (await machine.do(script_of("backup"))).strip() == "ok"
+    before = set(machine.scene.events.read_bytes().splitlines())
+    for job in machine.scene.cdf.transformations:
+        machine.scene.cdf.start_run(job, Story(0.1, 0.1))
+    await machine.scene.settle()
+    await machine.do(script_of("restore"))
+    for job in machine.scene.cdf.transformations:
+        machine.scene.cdf.start_run(job, Story(0.1, 0.1))
+    await machine.scene.settle()
+    assert before < set(machine.scene.events.read_bytes().splitlines())
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(120)
+async def test_a_ledger_can_move(machine: Machine) -> None:
+    moving, _, status = script_of("move").rpartition("\n")
+    await machine.do(moving)
+    while len(machine.scene.told("service.started")) < 2:  # the test's own time limit ends this
+        await asyncio.sleep(0.1)
+    assert "plant-a" in await machine.do(status)
+    assert sorted(path.name for path in machine.ledger().parent.iterdir()) == ["lineage.db", "lineage.db.lock"]
+    machine.scene.cdf.start_run(next(iter(machine.scene.cdf.transformations)), Story(0.1, 0.1))
+    await machine.scene.settle()
+    assert machine.ledger(ELSEWHERE).exists()
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(120)
+async def test_an_older_version_refuses_the_ledger_in_the_words_of_the_page(machine: Machine) -> None:
+    await machine.do("systemctl stop lineage-collector")
+    with closing(sqlite3.connect(machine.ledger())) as ledger, ledger:
+        ledger.execute("UPDATE alembic_version SET version_num = '9999'")
+    was = content(machine.ledger())
+    code, _, err = await machine.scene.command("run")
+    [words] = re.findall(r"^    (ledger .* has schema .*)$", OPERATIONS.read_text(), re.MULTILINE)
+    words = re.sub(r"schema \d+", "schema 9999", words).replace(f"{LEDGERS}/lineage.db", str(machine.ledger()))
+    assert re.sub(r"knows \d+", f"knows {REVISIONS[-1]}", words) in err
+    assert code == 1
+    assert content(machine.ledger()) == was
+    with closing(sqlite3.connect(machine.ledger())) as ledger, ledger:
+        ledger.execute("UPDATE alembic_version SET version_num = ?", [REVISIONS[-1]])
+    await machine.do("systemctl start lineage-collector")
+
+
+def content(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as ledger:
+        return list(ledger.iterdump())
+
+
+@pytest.mark.parametrize("page", [OPERATIONS, QUICKSTART], ids=lambda page: page.stem)
+def test_every_command_of_the_program_is_one(page: Path) -> None:
+    told = [found[1] for line in console(page) if (found := re.search(r"(?:^|collector )lineage-collector (.+)", line))]
+    assert told
+    for words in told:
+        parse(shlex.split(words))
+
+
+def parse(words: list[str]) -> None:
+    """Raises what the command line would say about an unknown command or option."""
+    command = typer.main.get_command(app)
+    context = command.make_context("lineage-collector", list(words))
+    while hasattr(command, "resolve_command"):
+        name, command, words = command.resolve_command(context, words)
+        context = command.make_context(name, list(words), parent=context)
+
+
+def test_every_service_of_compose_that_is_named_is_there() -> None:
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    verbs = {"exec", "stop", "start", "run"}
+    named = [words for line in console(QUICKSTART) if (words := shlex.split(line))[:2] == ["docker", "compose"]]
+    for words in named:
+        if words[2] in verbs:
+            assert next(word for word in words[3:] if not word.startswith("-")) in services, words
+    assert {words[2] for words in named} >= verbs
+
+
+def test_every_port_that_is_named_is_open() -> None:
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].values()
+    ports = {port.split(":")[1] for service in services for port in service.get("ports", [])}
+    assert set(re.findall(r"http://localhost:(\d+)", QUICKSTART.read_text())) <= ports
+
+
+def test_the_values_of_the_page_install(helm: Helm) -> None:
+    [values] = re.findall(r"```yaml\n# my-values.yaml\n(.*?)```", QUICKSTART.read_text(), re.DOTALL)
+    kinds = {each["kind"] for each in helm.objects(yaml.safe_load(values))}
+    assert {"StatefulSet", "ConfigMap"} <= kinds
+
+
+@pytest.mark.parametrize("page", [OPERATIONS, QUICKSTART], ids=lambda page: page.stem)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    assert links
+    assert [link for link in links if not (page.parent / link).exists()] == []
