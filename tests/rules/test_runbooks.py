@@ -1,6 +1,5 @@
 """Every alert has its page, and what the pages tell people to type works."""
 
-import asyncio
 import re
 import shlex
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from collector.model import RunState
 from collector.simulators.cdf import Story
 from collector.simulators.faults import Fault, FaultKind
 from config.settings import Settings
@@ -80,10 +80,12 @@ def test_queries_can_be_asked(page: Page, promtool: Promtool, tmp_path: Path) ->
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_our_commands_work_beside_a_running_service(tmp_path: Path) -> None:
     told = set(commands("lineage-collector")) | {_inside(line) for line in commands("kubectl") if " -- " in line}
-    ours = {line for line in told if line.startswith("lineage-collector ")}
+    states = {state for line in told for state in re.findall(r"--state (\w+)", line)}
+    assert states <= set(RunState)
+    ours = {re.sub(r"--state \w+", "--state failed", line) for line in told if line.startswith("lineage-collector ")}
     writing = {line for line in ours if re.search(r" (retry|drop|trigger|watch) ", line)}
     async with Scene(tmp_path) as scene:
         jobs = list(scene.cdf.transformations)
@@ -93,7 +95,8 @@ async def test_our_commands_work_beside_a_running_service(tmp_path: Path) -> Non
         await scene.start()
         await scene.until_parked(6)
         scene.marquez.faults.clear()
-        await asyncio.gather(*(_works(scene, line, SOURCE=CDF) for line in ours - writing))
+        for line in sorted(ours - writing):
+            await _works(scene, line, SOURCE=CDF)
         first, second, _ = sorted({event["run"]["runId"] for event in await _parked(scene)})
         await _works(scene, "lineage-collector parked drop SINK --run RUN", SINK="marquez", RUN=first)
         await _works(scene, "lineage-collector parked retry SINK --run RUN", SINK="marquez", RUN=second)
@@ -121,7 +124,7 @@ def test_commands_for_kubernetes_name_what_the_chart_makes(helm: Helm) -> None:
     assert ("statefulset", RELEASE) in made
     for line in commands("kubectl"):
         command, _, inside = line.partition(" -- ")
-        assert f"-n {'lineage'}" in command or "--all-namespaces" in command, line
+        assert "-n lineage " in command or "--all-namespaces" in command, line
         for kind, name in re.findall(r"\b(statefulset|pod|service)[/ ]([a-z][\w-]*)", command):
             owner = name.removesuffix("-0") if kind == "pod" or name.endswith("-0") else name
             assert ("statefulset" if kind == "pod" else kind, owner) in made, line
