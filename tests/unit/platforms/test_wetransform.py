@@ -628,6 +628,13 @@ class TestCheck:
         found = await stage.adapter().check()
         assert [finding.ok for finding in found] == [True, True]
 
+    @pytest.mark.parametrize("body", ["Hello!", {"success": True, "payload": "hello"}, {"message": "gone"}])
+    @pytest.mark.parametrize("status", [200, 404])
+    async def test_a_greeting_of_another_shape_is_no_trouble(self, stage: Stage, status: int, body: Any) -> None:
+        """It is a demonstration endpoint, and no page says what it answers."""
+        stage.simulator.faults.plan(Fault(FaultKind.STATUS, path="/hello", times=-1, status=status, body=body))
+        assert all(finding.ok for finding in await stage.adapter().check())
+
     @pytest.mark.parametrize(
         ("settings", "remedy"),
         [
