@@ -50,7 +50,7 @@ def upsert(
     space, name = given["namespace"], given["name"]
     names.indexable(space, name)
     tables.upsert_namespace(space, at)
-    source = _upsert_source(tables, facets.get("dataSource"))
+    source = _upsert_source(tables, facets.get("dataSource"), at)
     stored_space = names.rewritten(space)
     tables.upsert_namespace(stored_space, at)
     link = tables.symlinks.get((space, name))
@@ -73,18 +73,16 @@ def upsert(
     yield dataset, version
 
 
-def _upsert_source(tables: Tables, facet: Mapping[str, Any] | None) -> str:
+def _upsert_source(tables: Tables, facet: Mapping[str, Any] | None, at: datetime) -> str:
     if facet is None:
-        tables.sources.setdefault("default", "")
-        return "default"
+        return tables.upsert_source("default", "", at)
     if facet["name"] is None:
         raise DatabaseFault('null value in column "name" of relation "sources"')
     names.storable(facet["name"], facet["uri"])
     uri = facet["uri"] or ""
     if not is_uri(uri) and not is_uri(f"http://{uri}"):
         raise DatabaseFault('null value in column "connection_url" of relation "sources"')
-    tables.sources[facet["name"]] = uri
-    return str(facet["name"])
+    return tables.upsert_source(str(facet["name"]), uri, at)
 
 
 def _upsert_symlinks(tables: Tables, link: Symlink, facet: Mapping[str, Any] | None, at: datetime) -> None:

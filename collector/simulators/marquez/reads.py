@@ -190,12 +190,9 @@ class Reads:
     async def list_sources(self, call: Call) -> Answer:
         """For good a 500 once a dataset came without a source's address."""
         await self.database.connected()
-        if any(not url for url in self.tables.sources.values()):
+        if any(not row.url for row in self.tables.sources.values()):
             raise DatabaseFault("no protocol: ")
-        rows = [
-            {"type": "POSTGRESQL", "name": name, "connectionUrl": url, "description": ""}
-            for name, url in sorted(self.tables.sources.items())
-        ]
+        rows = [views.source(name, row) for name, row in sorted(self.tables.sources.items())]
         return ok({"sources": rows[call.page()]})
 
     async def list_tags(self, call: Call) -> Answer:

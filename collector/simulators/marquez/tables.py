@@ -135,6 +135,13 @@ class DatasetVersion:
 
 
 @dataclass(slots=True)
+class Source:
+    url: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(slots=True)
 class Symlink:
     namespace: str
     name: str
@@ -171,7 +178,7 @@ class Tables:
         self.runs: dict[UUID, Run] = {}
         self.job_versions: dict[UUID, JobVersion] = {}
         self.job_version_by_hash: dict[UUID, UUID] = {}
-        self.sources: dict[str, str] = {}
+        self.sources: dict[str, Source] = {}
         self.datasets: dict[UUID, Dataset] = {}
         self.dataset_by_name: dict[tuple[str, str], UUID] = {}
         self.symlinks: dict[tuple[str, str], Symlink] = {}
@@ -197,6 +204,11 @@ class Tables:
 
     def upsert_namespace(self, name: str, at: datetime, owner: str = "anonymous") -> Namespace:
         return self.namespaces.setdefault(name, Namespace(name, at, at, owner))
+
+    def upsert_source(self, name: str, url: str, at: datetime) -> str:
+        row = self.sources.setdefault(name, Source(url, at, at))
+        row.url, row.updated_at = url, at
+        return name
 
     def job(self, namespace: str, name: str) -> Job | None:
         found = self.job_by_name.get((namespace, name))

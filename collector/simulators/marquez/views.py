@@ -18,6 +18,7 @@ from collector.simulators.marquez.tables import (
     JobVersion,
     Namespace,
     Run,
+    Source,
     Symlink,
     Tables,
 )
@@ -36,6 +37,17 @@ def namespace(row: Namespace) -> View:
         "ownerName": row.owner,
         "description": row.description,
         "isHidden": False,
+    }
+
+
+def source(name: str, row: Source) -> View:
+    return {
+        "type": "POSTGRESQL",
+        "name": name,
+        "createdAt": iso(row.created_at),
+        "updatedAt": iso(row.updated_at),
+        "connectionUrl": row.url,
+        "description": None,
     }
 
 

@@ -251,7 +251,9 @@ async def test_the_sources_are_broken_by_a_dataset_without_one(marquez: Marquez)
     source = facet(name="s", uri="https://a/b")
     outputs = [dataset(marquez.namespace, "out", dataSource=source)]
     await marquez.posted(marquez.event("COMPLETE", new_run(), outputs=outputs))
-    assert [row["name"] for row in (await marquez.get("sources"))["sources"]] == ["s"]
+    [shown] = (await marquez.get("sources"))["sources"]
+    assert (shown["name"], shown["connectionUrl"], shown["description"]) == ("s", "https://a/b", None)
+    assert shown["createdAt"] <= shown["updatedAt"]
     await marquez.posted(marquez.event("COMPLETE", new_run(), outputs=[dataset(marquez.namespace, "other")]))
     assert (await marquez.api("GET", "sources")).status_code == 500
 
