@@ -1,11 +1,13 @@
 """Secrets planted into every text that a vendor can fill: a simulator whose answers hold them, and what to look for."""
 
 import re
+from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
+from urllib.parse import quote
 from zlib import crc32
 
 import orjson
@@ -85,17 +87,42 @@ SHAPES = (
 
 _ADDRESSES = tuple(number for number, shape in enumerate(SHAPES) if re.match(r"[a-z+]+://", shape))
 _KEPT = frozenset(
-    """id uuid status step automation_id transformation_id source_id access_token token_type nextCursor jobType ranfor
-    projectUrlName transformationId jobId actions acl timestamp count type destinationType kind""".split()
+    [
+        *(
+            "id",
+            "uuid",
+            "status",
+            "step",
+            "automation_id",
+            "transformation_id",
+            "source_id",
+            "access_token",
+            "token_type",
+        ),
+        *(
+            "nextCursor",
+            "jobType",
+            "ranfor",
+            "projectUrlName",
+            "transformationId",
+            "jobId",
+            "actions",
+            "acl",
+            "timestamp",
+        ),
+        *("count", "type", "destinationType", "kind"),
+    ]
 )
 """Keys whose values steer the adapter: ids, states and words of enumerations."""
+_NAMED_BY_PEOPLE = ("externalId", "transformationExternalId", "workflowExternalId", ".database", ".table")
+"""Ids that people choose: the platform is asked by them, so the ledger keeps them, and nothing shows them as they are."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT.*|\d+")
 _IS_ADDRESS = re.compile(r"[a-z0-9+]+://")
 
 
-def secret(number: int) -> str:
+def secret(number: int, *, in_id: bool = False) -> str:
     """Letters and digits only, so that no way of writing it down changes it; as long as its shape wants it."""
-    text = sha256(f"planted {number}".encode()).hexdigest()
+    text = sha256(f"planted {number} {in_id}".encode()).hexdigest()
     shape = SHAPES[number]
     if shape.startswith("AKIA"):
         return text[:16].upper()
@@ -106,10 +133,14 @@ def secret(number: int) -> str:
 
 @dataclass
 class Garden:
-    """Which secret grows where follows from the field and `season`, so that a field says the same at each poll."""
+    """Which secret grows where follows from the field and `season`, so that a field says the same at each poll. `ours` are
+    the program's own: error messages repeat them in all their `ways`.
+    """
 
     season: int
-    planted: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    ours: tuple[str, ...] = ()
+    planted: dict[tuple[int, bool], set[str]] = field(default_factory=lambda: defaultdict(set))
+    repeated: set[str] = field(default_factory=set)
 
     def text(self, genuine: str | None, place: str) -> str:
         """A text with a secret; an address stays one."""
@@ -117,8 +148,9 @@ class Garden:
         if genuine is not None and _IS_ADDRESS.match(genuine):
             among = _ADDRESSES
         number = among[(crc32(place.encode()) + self.season) % len(among)]
-        self.planted[number].add(place)
-        grown = SHAPES[number].replace("{}", secret(number)).replace("{{", "{").replace("}}", "}")
+        in_id = place.endswith(_NAMED_BY_PEOPLE)
+        self.planted[number, in_id].add(place)
+        grown = SHAPES[number].replace("{}", secret(number, in_id=in_id)).replace("{{", "{").replace("}}", "}")
         if genuine is None or among is _ADDRESSES:
             return grown
         return f"{genuine} {grown}"
@@ -134,11 +166,34 @@ class Garden:
             return [self.grown(each, f"{place}[]") for each in value]
         return self.text(value, place) if value is None or isinstance(value, str) else value
 
-    def found(self, text: str) -> dict[str, list[str]]:
-        """The shapes of planted secrets that stand in a text, with where they were planted."""
+    def repeating(self, value: Any, place: str) -> Any:
+        """`grown`, with one of our own secrets in each text."""
+        if isinstance(value, dict):
+            return {key: self.repeating(each, f"{place}.{key}") for key, each in value.items()}
+        if not isinstance(value, str):
+            return value
+        turn = crc32(place.encode()) + self.season
+        written = ways(self.ours[turn % len(self.ours)])
+        self.repeated.add(way := written[turn // len(self.ours) % len(written)])
+        return self.text(f"{value} got {way} and", place)
+
+    def found(self, text: str, *, in_ids: bool = True) -> dict[str, list[str]]:
+        """The shapes of planted secrets that stand in a text, with where they were planted; and our own."""
         lowered = text.lower()
-        leaks = [number for number in self.planted if secret(number).lower() in lowered]
-        return {SHAPES[number]: sorted(self.planted[number])[:12] for number in leaks}
+        leaks = [
+            (number, in_id)
+            for number, in_id in self.planted
+            if (in_ids or not in_id) and secret(number, in_id=in_id).lower() in lowered
+        ]
+        told = {SHAPES[number]: sorted(self.planted[number, in_id])[:12] for number, in_id in leaks}
+        of_us = [way for ours in self.ours for way in ways(ours) if way.lower() in lowered]
+        return told | ({"ours": of_us} if of_us else {})
+
+
+def ways(ours: str) -> tuple[str, ...]:
+    """How others repeat a secret that they were sent."""
+    basic = b64encode(f"me:{ours}".encode()).decode()
+    return ours, quote(ours, safe=""), ours.upper(), orjson.dumps(ours).decode()[1:-1], f"Basic {basic}"
 
 
 def _is_kept(key: str, value: Any) -> bool:
@@ -166,7 +221,7 @@ class Planted:
         return self._simulator.control_routes()
 
     def error_body(self, status: int) -> Any:
-        return self._garden.grown(self._simulator.error_body(status), f"{self._name} {status}")
+        return self._garden.repeating(self._simulator.error_body(status), f"{self._name} {status}")
 
     def truth(self) -> list[dict[str, Any]]:
         return self._simulator.truth()
@@ -182,7 +237,7 @@ class Planted:
             except ValueError:
                 return answer
             body = orjson.dumps(self._garden.grown(value, f"{self._name} {path}"))
-            kept = {key: text for key, text in answer.headers.items() if key.lower() not in {"content-length"}}
+            kept = {key: text for key, text in answer.headers.items() if key.lower() != "content-length"}
             return web.Response(status=answer.status, body=body, headers=kept)
 
         return planted
