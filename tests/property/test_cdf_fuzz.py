@@ -122,6 +122,7 @@ def fresh(platform: CdfPlatform, clock: SimulatedClock) -> Lives:
     """As after a start with an empty ledger; the token and its grant are kept."""
     platform._definitions._known.clear()
     platform._definitions._hidden.clear()
+    platform._definitions._rest_until = 0.0
     platform._workflows._watched.clear()
     platform._ordered = True
     platform._api._pace = Pace(clock, None, 1)

@@ -28,13 +28,18 @@ class Definitions:
         self._known: dict[int, Definition] = {}
         self._hidden: set[int] = set()
         self._due = clock.monotonic() + FRESH_FOR
+        self._rest_until = clock.monotonic()
         self._checked_ms = to_ms(clock.now())
 
     def get(self, transformation_id: int | None) -> Definition | None:
         return self._known.get(transformation_id) if transformation_id is not None else None
 
     async def know(self, ids: Iterable[int | None], *, needed: bool) -> None:
-        """Read those that are not known yet. When that fails, it matters only if they are `needed`."""
+        """Read those that are not known yet. When that fails, it matters only if they are `needed`, and else is not tried
+        again for some minutes.
+        """
+        if not needed and self._clock.monotonic() < self._rest_until:
+            return
         unknown = sorted({one for one in ids if one is not None} - self._known.keys() - self._hidden)
         try:
             for some in _batches(unknown):
@@ -43,6 +48,7 @@ class Definitions:
         except SourceError as error:
             if needed:
                 raise
+            self._rest_until = self._clock.monotonic() + RETRY_AFTER
             log.warning("cdf.definitions", extra=fields(source=self._source, cause=str(error)))
 
     async def renew(self, ids: Iterable[int]) -> None:

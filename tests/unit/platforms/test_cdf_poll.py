@@ -465,6 +465,17 @@ async def test_names_that_cannot_be_read_decide_nothing() -> None:
         assert len(rig.lives.runs) == 1
 
 
+async def test_definitions_that_cannot_be_read_are_not_asked_for_with_every_poll(rig: CdfRig) -> None:
+    rig.simulator.start_run("pumps", Story(runs_for=None))
+    rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="transformations/byids", times=-1, status=503))
+    await rig.lives.follow(50)
+    assert rig.heard[503] == 4, "one try and its repeats"
+    rig.simulator.faults.clear()
+    await rig.lives.follow(300)
+    [run] = rig.lives.runs.values()
+    assert run.job.description is not None
+
+
 async def test_a_private_transformation_is_watched_without_its_definition(rig: CdfRig) -> None:
     rig.simulator.add_transformation("secret", is_public=False, owner="somebody")
     job = rig.simulator.start_run("secret")
