@@ -117,6 +117,7 @@ def image() -> Image:
     with _locked():
         _ensure_base()
         build(name, "--build-arg", f"REVISION={REVISION}")
+        _must(*_PODMAN, "image", "prune", "--force", "--filter", "until=24h")  # layers of builds long gone
         [details] = json.loads(_must(*_PODMAN, "image", "inspect", name))
         [base] = json.loads(_must(*_PODMAN, "image", "inspect", BASE))
     return Image(name, details, int(details["Size"]), int(base["Size"]))
