@@ -98,6 +98,9 @@ class Wetransform:
             hint = "there is no such run, or not for this customer; the id of its transformation is not meant"
             raise NotFound(f"{error}; {hint}") from error
         known = await self._transformation(seen, options.get("transformation"), customer)
+        if known is not None:
+            # a START without the columns that the end has makes two versions of one output in Marquez
+            await self._definitions.prepare(known.key, customer)
         observation = self._runs.observation(seen, Whose(known.key if known else None, customer))
         self._note(observation)
         return observation

@@ -185,7 +185,8 @@ def _set_current(dataset: Dataset, version: DatasetVersion, at: datetime) -> Non
 
 
 def make_current(tables: Tables, versions: list[DatasetVersion], now: datetime) -> None:
-    for version in versions:
+    """Of several versions that one run made of a dataset, any may stay the current one: the database's order is its own."""
+    for version in sorted(versions, key=lambda version: version.uuid):
         _set_current(tables.datasets[version.dataset], version, now)
 
 

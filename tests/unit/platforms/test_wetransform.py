@@ -271,6 +271,19 @@ class TestLineage:
         assert known.facts.ids["step_code"] == "source.event.processed"
         assert known.facts.external_id == run.key
 
+    @pytest.mark.parametrize("full", [True, False])
+    @pytest.mark.parametrize("told", [True, False])
+    async def test_columns_are_known_from_the_first_look_on(self, stage: Stage, told: bool, full: bool) -> None:
+        """Or START would have an output without columns, the end one with them: two versions of it in Marquez."""
+        stage.simulator.world.behaviour.full_list_entries = full
+        it = stage.simulator.transformations[0]
+        run = stage.start(seconds=20, transformation=it)
+        stage.clock.advance(10)
+        seen = await stage.adapter().watch(run.key, {"transformation": it.key} if told else {})
+        assert seen.state is RunState.RUNNING
+        [output] = seen.facts.outputs or ()
+        assert [column.name for column in output.fields] == [*it.columns, *it.custom_fields]
+
     async def test_addresses_of_files_only_as_hashes(self, stage: Stage) -> None:
         run, lives = stage.start(seconds=20), stage.lives()
         await watched(lives, run)
