@@ -63,8 +63,10 @@ def _prepare(connection: sqlite3.Connection, pragmas: Iterable[str]) -> None:
 
 
 def engine(connection: sqlite3.Connection, *, writes: bool) -> Engine:
-    """SQLAlchemy over this one connection. A writer's transactions lock at once, so that none fails half way."""
-    made = create_engine("sqlite+pysqlite://", creator=lambda: connection, poolclass=StaticPool)
+    """SQLAlchemy over this one connection. A writer's transactions lock at once, so that none fails half way. Errors do not
+    repeat what was to be written.
+    """
+    made = create_engine("sqlite+pysqlite://", creator=lambda: connection, poolclass=StaticPool, hide_parameters=True)
     if writes:
 
         @event.listens_for(made, "begin")

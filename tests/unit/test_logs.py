@@ -12,8 +12,9 @@ from collector.logs import JsonFormatter, RepeatFilter, TextFormatter, fields, s
 @pytest.fixture(autouse=True)
 def _root_as_it_was() -> Iterator[None]:
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, hook = root.handlers[:], root.level, sys.excepthook
     yield
+    sys.excepthook = hook
     root.handlers[:] = handlers
     root.setLevel(level)
 
@@ -79,3 +80,15 @@ def test_a_pipe_gets_json_unless_told(form: str, as_json: bool) -> None:
     set_up("info", form, stream)
     logging.getLogger("lineage.x").info("service.started", extra=fields(port=1))
     assert stream.getvalue().startswith("{") is as_json
+
+
+def test_what_nobody_caught_is_on_a_line_without_secrets() -> None:
+    stream = io.StringIO()
+    set_up("error", "json", stream)
+    try:
+        raise KeyError("no password=hunter2secret here")
+    except KeyError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    (line,) = stream.getvalue().splitlines()
+    assert json.loads(line)["event"] == "process.crashed"
+    assert "hunter2" not in line
