@@ -11,7 +11,7 @@ import pytest
 
 from collector.lineage import sql_worker
 from collector.lineage.events import EventMaker
-from collector.lineage.sql import Edge, How, Read, SqlLineage
+from collector.lineage.sql import Edge, How, Read, SqlLineage, read
 from collector.model import ColumnEdge, Dataset, EventKind, Field, Run, SkipKind
 from collector.platforms.cdf.datasets import written
 from collector.platforms.cdf.lineage import data_flow, sql_skips
@@ -184,7 +184,7 @@ async def test_a_query_that_is_read_only_after_the_end_is_on_the_terminal_event(
     rig: CdfRig, monkeypatch: pytest.MonkeyPatch, story: Story, mode: str
 ) -> None:
     begun, may_go_on = threading.Event(), threading.Event()
-    usual = sql_worker.read
+    usual = read
 
     def slow(text: str, *rest: Any) -> SqlLineage:
         begun.set()
