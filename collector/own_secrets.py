@@ -50,7 +50,7 @@ class OwnSecrets:
     def __init__(self) -> None:
         self._lock = Lock()
         self._texts: dict[str, tuple[str, ...]] = {}
-        self._forms: tuple[_Form, ...] = ()
+        self._forms: tuple[tuple[str, _Form], ...] = ()
 
     def learn(self, owner: str, text: str) -> None:
         """`owner` (any word that stays the same) has this secret now; its last `EARLIER` ones stay known."""
@@ -60,7 +60,8 @@ class OwnSecrets:
                 return
             self._texts[owner] = (*(each for each in known if each != text), text)[-1 - EARLIER :]
             texts = dict.fromkeys(each for kept in self._texts.values() for each in kept)
-            self._forms = tuple(dict.fromkeys(form for each in texts for form in _forms(each)))
+            forms = dict.fromkeys(form for each in texts for form in _forms(each))
+            self._forms = tuple((form.sign, form) for form in forms)
 
     def forget_all(self) -> None:
         """For tests, which share a process."""
@@ -69,9 +70,11 @@ class OwnSecrets:
 
     def hidden(self, text: str, *, words: bool = True) -> str:
         """The text with `***` for each secret that is known; without `words` only for those that are no ordinary words."""
+        if len(text) < SHORTEST:
+            return text
         lowered = text.lower()
-        for form in self._forms:
-            if form.sign in lowered and (words or not form.is_word):
+        for sign, form in self._forms:
+            if sign in lowered and (words or not form.is_word):
                 text = form.pattern.sub(HIDDEN, text)
         return text
 
