@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 import pytest
 
-from collector.lineage import sql_worker
 from collector.lineage.events import EventMaker
 from collector.lineage.sql import Edge, How, Read, SqlLineage, read
 from collector.model import ColumnEdge, Dataset, EventKind, Field, Run, SkipKind
@@ -157,7 +156,7 @@ async def test_a_query_that_takes_long_does_not_hold_up_its_run(rig: CdfRig, mon
         assert may_go_on.wait(30)
         return SqlLineage((Read("raw/SAP/pumps"),))
 
-    monkeypatch.setattr(sql_worker, "read", slow)
+    monkeypatch.setattr("collector.lineage.sql_worker.read", slow)
     monkeypatch.setattr(rig.platform._sql, "_wait", 0.01)
     job = rig.simulator.start_run("pumps", Story(runs_for=30))
     await rig.lives.follow(10)
@@ -191,7 +190,7 @@ async def test_a_query_that_is_read_only_after_the_end_is_on_the_terminal_event(
         assert may_go_on.wait(30)
         return usual(text, *rest)
 
-    monkeypatch.setattr(sql_worker, "read", slow)
+    monkeypatch.setattr("collector.lineage.sql_worker.read", slow)
     monkeypatch.setattr(rig.platform._sql, "_wait", 0.01)
     rig.simulator.change_transformation("pumps", conflict_mode=mode)
     key = str(rig.simulator.start_run("pumps", story).id)
