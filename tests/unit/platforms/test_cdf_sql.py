@@ -212,7 +212,7 @@ async def test_a_query_that_is_read_only_after_the_end_is_on_the_terminal_event(
 
 async def test_a_query_that_is_never_read_is_told_of_at_the_end(rig: CdfRig, monkeypatch: pytest.MonkeyPatch) -> None:
     may_go_on = threading.Event()
-    monkeypatch.setattr(sql_worker, "read", lambda *_: may_go_on.wait(30))
+    monkeypatch.setattr("collector.lineage.sql_worker.read", lambda *_: may_go_on.wait(30))
     monkeypatch.setattr(rig.platform._sql, "_wait", 0.01)
     key = str(rig.simulator.start_run("pumps", Story(0.1, 5)).id)
     await rig.lives.follow(20)
