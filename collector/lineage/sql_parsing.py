@@ -132,6 +132,11 @@ def _place(line: object, column: object) -> str:
     return f" at line {line}, column {column}" if line else ""
 
 
+def place_at(text: str, start: int) -> str:
+    """As in ` at line 3, column 7`."""
+    return _place(text.count("\n", 0, start) + 1, start - text.rfind("\n", 0, start))
+
+
 def _line_of(text: str, start: int | None) -> str:
     return f" from line {text.count(chr(10), 0, start) + 1} on" if start else ""
 

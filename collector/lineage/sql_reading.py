@@ -7,10 +7,10 @@ from itertools import islice
 from collector import names
 from collector.lineage.sql import Catalog, Edge, Limits, Read, Source, SqlLineage
 from collector.lineage.sql_columns import Columns
-from collector.lineage.sql_parsing import Budget, TooMuch, Unparsed, parse
+from collector.lineage.sql_parsing import Budget, TooMuch, Unparsed, parse, place_at
 from collector.lineage.sql_relations import Column, Relation
 from collector.lineage.sql_sources import bind
-from collector.lineage.sql_words import Word, scan, without_comments, words
+from collector.lineage.sql_words import Word, foreign, scan, without_comments, words
 from collector.model import Field
 
 
@@ -27,6 +27,10 @@ def _read(text: str, catalog: Catalog, limits: Limits, stopped: Callable[[], boo
     found = list(islice(words(text), limits.tokens + 1))
     if len(found) > limits.tokens:
         return _scanned(words(text), catalog, f"the query has more than {limits.tokens} words, too many to be parsed")
+    if (mark := foreign(found)) is not None:
+        return _scanned(
+            found, catalog, f"the query cannot be parsed{place_at(text, mark.start)}: {mark.text} is no SQL"
+        )
     budget = Budget(limits.steps, limits.seconds, stopped)
     try:
         tree = parse(text, budget)

@@ -108,12 +108,19 @@ def _table(at: _At, catalog: Catalog, found: _Found) -> None:
         if isinstance(table.this, exp.Anonymous):
             _note(at, table.this, catalog.function(table.this.name.lower(), _literals(table.this)), found)
         return
-    parts = tuple(part.name for part in table.parts) if isinstance(table, exp.Table) else ()
+    parts = _parts(table) if isinstance(table, exp.Table) else ()
     if len(parts) == 1 and at.names is not None and (cte := at.names.find(parts[0].casefold())) is not None:
         found.tables[id(table)] = cte
         found.refers[at.owner].append(id(cte))
         return
     _note(at, table.this, catalog.table(parts), found)
+
+
+def _parts(table: exp.Table) -> tuple[str, ...]:
+    """The name as written; a part is empty where nothing is between two dots, or a parameter in the place of a name."""
+    if table.args.get("db") == "":
+        return (table.catalog, "", table.name)
+    return tuple(part.name if isinstance(part, exp.Identifier) else "" for part in table.parts)
 
 
 def _function(at: _At, catalog: Catalog, found: _Found) -> None:

@@ -14,6 +14,11 @@ from collector.lineage.sql import Catalog, Source
 
 LONGEST_ARGUMENTS = 200
 """Words; the arguments of a function that go on beyond are not literals."""
+_FOREIGN = frozenset("{}$#@?")
+"""Marks that Spark SQL does not know outside quotes: placeholders of other tools, mostly."""
+_NO_NAME = _FOREIGN | frozenset("%:<>[]")
+"""Marks that begin something else than a table where one is awaited."""
+_UNFILLED = "a placeholder in the place of a table; what it reads is not known"
 
 _WORD = re.compile(
     r"""
@@ -74,6 +79,11 @@ def words(text: str) -> Iterator[Word]:
     for sort, start, end in _pieces(text):
         if sort not in {"space", "comment"}:
             yield Word(Sort(sort), text[start:end], start)
+
+
+def foreign(found: Sequence[Word]) -> Word | None:
+    """The first mark that is no SQL. sqlglot takes it for a part of some other dialect, and what is beside it for a name."""
+    return next((word for word in found if word.sort is Sort.MARK and word.text in _FOREIGN), None)
 
 
 def without_comments(text: str) -> str:
@@ -141,6 +151,9 @@ def scan(found: Sequence[Word], catalog: Catalog) -> tuple[tuple[Source, ...], t
             answer, at = _table(found, at, catalog)
             answers.append(answer)
             continue
+        if level.awaits_table and word.text in _NO_NAME:
+            level.awaits_table = False
+            answers.append(_UNFILLED)
         if word.key.lower() in catalog.reading_functions and (given := _arguments(found, at + 1)) is not None:
             answers.append(catalog.reading(word.key.lower(), given[0]))
         _step(levels, word, found[at - 1] if at else None)
@@ -185,16 +198,42 @@ def _opens(level: _Level, depth: int, before: Word | None) -> bool:
 
 def _table(found: Sequence[Word], at: int, catalog: Catalog) -> tuple[Source | str | None, int]:
     """What the name that begins here stands for, and where it ends."""
-    parts = [found[at].named or ""]
-    at += 1
-    while at + 1 < len(found) and found[at].text == "." and (named := found[at + 1].named) is not None:
-        parts.append(named)
-        at += 2
+    name, at = _name(found, at)
+    parts = [name]
+    while at + 1 < len(found) and found[at].text == "." and found[at + 1].named is not None:
+        name, at = _name(found, at + 1)
+        parts.append(name)
+    if _goes_on(found, at):
+        return _UNFILLED, at
     if len(parts) > 1:
         return catalog.table(tuple(parts)), at
     if (given := _arguments(found, at)) is not None:
         return catalog.function(parts[0].lower(), given[0]), given[1]
     return None, at
+
+
+def _name(found: Sequence[Word], at: int) -> tuple[str, int]:
+    """The name that begins here, and where it ends. Spark refuses `a-b` without backticks, and says that it is a name."""
+    named, end = found[at].named or "", at + 1
+    while (
+        all(one.sort is Sort.NAME for one in found[end - 1 : end + 2 : 2])
+        and [one.text for one in found[end : end + 1]] == ["-"]
+        and _touches(found, end)
+        and _touches(found, end + 1)
+    ):
+        named, end = f"{named}-{found[end + 1].text}", end + 2
+    return named, end
+
+
+def _touches(found: Sequence[Word], at: int) -> bool:
+    """Whether nothing is between this word and the one before."""
+    return 0 < at < len(found) and found[at - 1].start + len(found[at - 1].text) == found[at].start
+
+
+def _goes_on(found: Sequence[Word], at: int) -> bool:
+    """Whether the name that ends here is only a part of one, the rest being a placeholder."""
+    after = at + 1 if at < len(found) and found[at].text == "." else at
+    return after < len(found) and found[after].text in _NO_NAME and _touches(found, after)
 
 
 def _arguments(found: Sequence[Word], at: int) -> tuple[tuple[str | None, ...], int] | None:

@@ -36,9 +36,11 @@ class CdfCatalog:
     table_arguments = frozenset({"is_new"})
 
     def table(self, parts: tuple[str, ...]) -> Source | str | None:
+        if not all(parts):
+            return f"a table name with an empty part or a parameter ({'.'.join(parts)}); what it reads is not known"
         if len(parts) == 1:
             return f"table {parts[0]} is neither defined by WITH nor named with a database; what it reads is not known"
-        if len(parts) > 2 or not all(parts):
+        if len(parts) > 2:
             return f"a table name of {len(parts)} parts ({'.'.join(parts)}); what it reads is not known"
         schema, table = parts
         if schema.lower() == "_cdf":
