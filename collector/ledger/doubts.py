@@ -6,7 +6,19 @@ that was under way when its process was killed.
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    delete,
+    func,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 
 from collector.ledger import outgoing, schema
 from collector.ledger.leases import Lease, fence
@@ -20,6 +32,19 @@ def note(conn: Connection, sink_id: int, runs: Iterable[int], now_ms: int) -> No
     """These runs are in doubt; those that are already stay so since then."""
     if rows := [{"sink_id": sink_id, "run_id": run, "since": now_ms} for run in sorted(runs)]:
         conn.execute(schema.upsert(conn.dialect.name, schema.doubt).on_conflict_do_nothing(), rows)
+
+
+def note_from_ahead(conn: Connection, sink_id: int, now_ms: int) -> None:
+    """The runs whose event heads a lane and was committed later than now, by a clock that ran ahead, are in doubt."""
+    lane, event = schema.lane, schema.event
+    heads = (
+        select(lane.c.sink_id, event.c.run_id, literal(now_ms, BigInteger))
+        .distinct()
+        .join_from(lane, event, and_(event.c.strand_id == lane.c.strand_id, event.c.seq == lane.c.next_seq))
+        .where(lane.c.sink_id == sink_id, lane.c.since > now_ms)
+    )
+    noted = schema.upsert(conn.dialect.name, schema.doubt).from_select(["sink_id", "run_id", "since"], heads)
+    conn.execute(noted.on_conflict_do_nothing())
 
 
 def schedule(conn: Connection, sink_id: int, runs: Sequence[int], check_at_ms: int) -> int:

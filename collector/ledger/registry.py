@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from collector.ledger import owing, returning, schema, tallies
+from collector.ledger import doubts, owing, returning, schema, tallies
 from collector.logs import fields
 from collector.model import EventKind
 
@@ -56,7 +56,12 @@ def sync_sinks(conn: Connection, wanted: Mapping[str, frozenset[EventKind]], now
 
 
 def mark_unclean(conn: Connection, sink_id: int, now_ms: int) -> None:
-    """The sink's lease was taken over from a holder that had not given it back (`Lease.clean` is False)."""
+    """The sink's lease was taken over from a holder that had not given it back (`Lease.clean` is False).
+
+    What is owed from then on is told from what was owed before by its commit time, so where a clock was set back
+    meanwhile, and the commit lies ahead of now, the doubt is noted at once.
+    """
+    doubts.note_from_ahead(conn, sink_id, now_ms)
     conn.execute(update(schema.sink).where(schema.sink.c.id == sink_id).values(unclean_at=now_ms))
 
 

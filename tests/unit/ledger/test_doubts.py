@@ -84,6 +84,19 @@ def test_after_a_kill_the_runs_that_had_a_lane_are_in_doubt(ledger: Ledger) -> N
     assert due(ledger) == ["before COMPLETE"]
 
 
+def test_after_a_kill_a_clock_that_was_set_back_hides_no_doubt(ledger: Ledger) -> None:
+    """What is owed was committed later than it is now."""
+    ledger.happen("before", START)
+    ledger.now -= HOUR
+    registry.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now)
+    ledger.now += 2 * HOUR
+    ledger.happen("before", COMPLETE)
+    ledger.happen("after", START, COMPLETE)
+    while items := ledger.claim():
+        ledger.deliver(*items, recheck_at=CHECK)
+    assert due(ledger, ledger.now + CHECK) == ["before COMPLETE"]
+
+
 def test_a_new_attempt_in_doubt_starts_the_looking_over(ledger: Ledger) -> None:
     ledger.happen("r", FAIL)
     ledger.postpone(unanswered=True, recheck_at=CHECK)

@@ -32,10 +32,10 @@ def test_a_sink_shows_what_waits_and_for_how_long(ledger: Ledger) -> None:
     ledger.now += HOUR
     ledger.happen("2", START, COMPLETE)
     ledger.park(ledger.claim()[-1])
-    registry.mark_unclean(ledger.conn, ledger.sinks["a"], NOW + 7)
+    registry.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now + 7)
     [row] = reading.sinks(ledger.conn)
     assert (row.pending, row.parked, row.doubts, row.oldest) == (2, 1, 1, NOW)
-    assert (row.cause, row.unclean_at) == ("no connection", NOW + 7)
+    assert (row.cause, row.unclean_at) == ("no connection", ledger.now + 7)
 
 
 def test_the_oldest_event_is_found_whether_or_not_it_was_tried(ledger: Ledger) -> None:
