@@ -77,7 +77,11 @@ class Control:
         except (ValueError, TypeError, KeyError) as error:
             log.warning("control.unreadable", extra=fields(cause=str(error)))
             return web.Response(text="a request has a target, a kind and a body", status=400)
-        told = await self._ask(target, kind, body)
+        try:
+            told = await self._ask(target, kind, body)
+        except LineageError as error:  # the ledger's disk is full, say
+            log.error("control.failed", extra=fields(kind=kind.value, target=target, cause=str(error)))  # noqa: TRY400
+            return web.Response(text=str(error), status=503)
         answer = {"state": told.state.value, "answer": dict(told.answer)}
         return web.Response(body=orjson.dumps(answer), content_type="application/json")
 

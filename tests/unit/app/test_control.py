@@ -13,7 +13,7 @@ import pytest
 
 from collector.app import control
 from collector.app.control import Control, Told
-from collector.errors import ConfigurationError, LineageError
+from collector.errors import ConfigurationError, LedgerError, LineageError
 from collector.ledger.requests import RequestKind, RequestState
 
 Asked = tuple[str, RequestKind, Mapping[str, Any]]
@@ -23,11 +23,14 @@ class Service:
     def __init__(self) -> None:
         self.asked: list[Asked] = []
         self.hang: asyncio.Event | None = None
+        self.error: LineageError | None = None
 
     async def ask(self, target: str, kind: RequestKind, body: Mapping[str, Any]) -> Told:
         self.asked.append((target, kind, body))
         if self.hang is not None:
             await self.hang.wait()
+        if self.error is not None:
+            raise self.error
         return Told(RequestState.DONE, {"key": "7"})
 
     async def status(self) -> Mapping[str, Any]:
@@ -111,6 +114,12 @@ async def test_what_is_no_request_is_refused(service: Service, path: Path, body:
     ):
         assert answer.status == 400
     assert service.asked == []
+
+
+async def test_a_request_that_the_ledger_does_not_take_is_answered_with_why(service: Service, path: Path) -> None:
+    service.error = LedgerError("ledger x: no space left on its disk; nothing was committed, it goes on with space")
+    with pytest.raises(LineageError, match="answered 503: ledger x: no space left on its disk; nothing was committed"):
+        await control.ask(path, "source:prep", RequestKind.TRIGGER, {"job": "7"})
 
 
 async def test_a_service_that_gives_no_answer_is_called_frozen(
