@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from collector import __version__
 from collector.app import cli
 from collector.errors import LineageError
 
@@ -65,36 +63,6 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str | b
 
 
 Write = Callable[[str | bytes], Path]
-
-_MODULES = """
-import sys
-before = set(sys.modules)
-sys.argv = ["lineage-collector", *{words!r}]
-from collector.app.cli import main
-try:
-    main()
-except SystemExit:
-    print(sorted(set(sys.modules) - before), file=sys.stderr)
-"""
-
-
-@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--version"]])
-def test_help_and_version_import_only_the_command_line(words: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _MODULES.format(words=words)], capture_output=True, text=True, timeout=60, check=True
-    )
-    loaded = set(json.loads(done.stderr.replace("'", '"')))
-    ours = {name for name in loaded if name.startswith(("collector", "exporters", "config"))}
-    assert ours == {"collector", "collector.app", "collector.app.cli", "collector.errors"}
-    foreign = {name.partition(".")[0] for name in loaded - ours} - sys.stdlib_module_names
-    assert foreign == {"typer", "annotated_doc", "shellingham"}, "typer and what it is made of"
-    assert not loaded & {"asyncio", "ssl", "logging", "typing_extensions"}
-
-
-def test_the_installed_command_answers() -> None:
-    command = Path(sys.executable).with_name("lineage-collector")
-    done = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == f"lineage-collector {__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -174,13 +142,6 @@ def test_without_config_the_file_of_that_name_is_taken(
     assert run("check", "--offline").code == 0
     monkeypatch.setenv("LINEAGE_COLLECTOR_CONFIG", "other.yaml")
     assert "other.yaml: cannot be read" in run("check", "--offline").err
-
-
-def test_a_mistake_ends_the_process_with_code_2_and_no_traceback(config: Write) -> None:
-    words = [sys.executable, "-m", "collector", "run", "--config", str(config(source(burst="many")))]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2
-    assert re.fullmatch(r"error: \S+c\.yaml:6: sources\[0\]\.burst: must be a whole number, not 'many'\n", done.stderr)
 
 
 def test_check_offline_tells_what_is_risky_as_well(run: Run, config: Write) -> None:
@@ -276,13 +237,3 @@ def test_what_went_wrong_is_told_in_words(run: Run, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("collector.app.service.run", fail)
     said = run("run")
     assert (said.code, said.err) == (1, "error: ledger x.db is in use by process 7\n")
-
-
-def test_a_reader_that_leaves_early_sees_no_traceback(config: Write) -> None:
-    """`lineage-collector check --json | head -1`."""
-    words = [sys.executable, "-m", "collector", "check", "--offline", "--json", "--config", str(config(GOOD))]
-    reading, writing = os.pipe()
-    os.close(reading)
-    with os.fdopen(writing, "wb") as out:
-        done = subprocess.run(words, stdout=out, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
-    assert done.stderr == ""
