@@ -11,6 +11,7 @@ from sqlglot import exp
 from collector.lineage.sql import How, Source
 from collector.lineage.sql_expressions import Expressions, bare, is_aggregate
 from collector.lineage.sql_parsing import Budget
+from collector.lineage.sql_pivots import spread, turned
 from collector.lineage.sql_relations import (
     Column,
     Flows,
@@ -156,7 +157,7 @@ class Columns:
     def _made(self, item: exp.Expr, scope: Scope, windows: dict[str, exp.Expr]) -> Iterator[Column]:
         flows = self._expressions.flows(item, scope, windows=windows)
         if isinstance(item, exp.Aliases):
-            yield from (Column(name.name, flows) for name in item.expressions)
+            yield from self._several(item.this, [name.name for name in item.expressions], scope, flows)
         else:
             yield Column(_name(item), flows, self._type(item, scope))
 
@@ -175,9 +176,10 @@ class Columns:
         if isinstance(node, exp.Subquery) and _holds_tables(node) and not node.alias:
             return self._items(node.this, scope) + self._joined(node, scope)
         relation = renamed(self._relation(node, scope), _listed(node))
-        if node.args.get("pivots"):
-            relation = Relation(blind=True, whole=relation.whole)
-        scope.items.append(Item(_called(node), relation))
+        for pivot in node.args.get("pivots") or ():
+            alone = Scope(self.reads, scope.outer, [Item(_called(node), relation)])
+            relation = turned(pivot, relation, alone, self._expressions)
+        scope.items.append(Item(_called(node) | _called_by_pivots(node), relation))
         return [relation.whole, *self._joined(node, scope)]
 
     def _relation(self, node: exp.Expr, scope: Scope) -> Relation:
@@ -203,10 +205,20 @@ class Columns:
         return self._generated(node.this, node, scope)
 
     def _generated(self, function: exp.Expr, node: exp.Expr, scope: Scope) -> Relation:
-        """LATERAL VIEW and table functions: each named column comes from all arguments."""
+        """LATERAL VIEW and table functions."""
         flows = self._expressions.flows(function, scope, How.TRANSFORMATION)
-        columns = tuple(Column(name, flows) for name in _listed(node))
+        columns = self._several(function, _listed(node), scope, flows)
         return Relation(columns, blind=not columns)
+
+    def _several(self, function: exp.Expr, names: Sequence[str], scope: Scope, flows: Flows) -> tuple[Column, ...]:
+        """Columns that one function makes: each comes from all arguments, but for `stack`, whose shape is known."""
+        parts = spread(bare(function), len(names))
+        if parts is None:
+            return tuple(Column(name, flows) for name in names)
+        return tuple(
+            Column(name, together(self._all(part, scope, How.TRANSFORMATION), self.reads))
+            for name, part in zip(names, parts, strict=True)
+        )
 
     def _joined(self, node: exp.Expr, scope: Scope) -> list[Flows]:
         """Everything that JOIN and LATERAL VIEW add, then the conditions, which may refer to all of it."""
@@ -314,6 +326,10 @@ def _called(node: exp.Expr) -> frozenset[tuple[str, ...]]:
         return frozenset({(node.this.name.casefold(),)})
     parts = tuple(part.name.casefold() for part in node.parts)
     return frozenset(parts[at:] for at in range(len(parts)))
+
+
+def _called_by_pivots(node: exp.Expr) -> frozenset[tuple[str, ...]]:
+    return frozenset((pivot.alias.casefold(),) for pivot in node.args.get("pivots") or () if pivot.alias)
 
 
 def _name(item: exp.Expr) -> str | None:

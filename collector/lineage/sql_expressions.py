@@ -107,7 +107,9 @@ def bare(node: exp.Expr) -> exp.Expr:
 
 
 def is_aggregate(node: exp.Expr) -> bool:
-    return isinstance(node, exp.AggFunc) or (isinstance(node, exp.Anonymous) and node.name.lower() in _AGGREGATES)
+    return isinstance(node, exp.AggFunc | exp.Any) or (
+        isinstance(node, exp.Anonymous) and node.name.lower() in _AGGREGATES
+    )
 
 
 def _all_of(relation: Relation, how: How, text: str | None) -> list[Flows]:

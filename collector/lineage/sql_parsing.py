@@ -25,6 +25,15 @@ TEXT = "text"
 
 _WORD = re.compile(r"[^\W\d]\w*")
 _NOT_WORDS = frozenset({TokenType.STRING, TokenType.NUMBER, TokenType.IDENTIFIER, TokenType.VAR, TokenType.RAW_STRING})
+_BEFORE_COLUMN = frozenset({TokenType.SELECT, TokenType.COMMA})
+_BEHIND_COLUMN = frozenset({TokenType.FROM, TokenType.COMMA, TokenType.ALIAS})
+_VALUES = frozenset(
+    {
+        *("NULL", "TRUE", "FALSE", "ALL", "DISTINCT"),
+        *("CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "CURRENT_USER", "SESSION_USER", "LOCALTIMESTAMP"),
+    }
+)
+"""Words that are something else than a name where a column may stand."""
 _STUMBLES = (AttributeError, IndexError, KeyError, TypeError, UnicodeError, ValueError)
 """What sqlglot raises besides its own errors, over some malformed texts."""
 
@@ -101,15 +110,26 @@ def parse(text: str, budget: Budget) -> exp.Query:
 
 
 def _with_names(tokens: list[Token]) -> list[Token]:
-    """Words of SQL beside a dot are names to Spark (`sap.drop`), but not to sqlglot."""
+    """Words of SQL beside a dot (`sap.drop`) or alone between commas are names to Spark, but not to sqlglot."""
+    for left, token, right in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if left.token_type in _BEFORE_COLUMN and right.token_type in _BEHIND_COLUMN and _may_name(token):
+            token.token_type = TokenType.VAR
     for at, token in enumerate(tokens):
         if token.token_type is TokenType.DOT:
             after, before = tokens[at + 1 : at + 2], tokens[max(0, at - 1) : at]
             is_number = bool(after) and after[0].token_type is TokenType.NUMBER
             for word in after if is_number else (*before, *after):  # `then .5` has no name
-                if word.token_type not in _NOT_WORDS and _WORD.fullmatch(word.text):
+                if _is_word(word):
                     word.token_type = TokenType.VAR
     return tokens
+
+
+def _is_word(token: Token) -> bool:
+    return token.token_type not in _NOT_WORDS and _WORD.fullmatch(token.text) is not None
+
+
+def _may_name(token: Token) -> bool:
+    return _is_word(token) and token.text.upper() not in _VALUES
 
 
 def _only(trees: list[exp.Expr | None]) -> exp.Query:

@@ -214,15 +214,21 @@ def _table(found: Sequence[Word], at: int, catalog: Catalog) -> tuple[Source | s
 
 def _name(found: Sequence[Word], at: int) -> tuple[str, int]:
     """The name that begins here, and where it ends. Spark refuses `a-b` without backticks, and says that it is a name."""
-    named, end = found[at].named or "", at + 1
-    while (
-        all(one.sort is Sort.NAME for one in found[end - 1 : end + 2 : 2])
-        and [one.text for one in found[end : end + 1]] == ["-"]
-        and _touches(found, end)
-        and _touches(found, end + 1)
-    ):
-        named, end = f"{named}-{found[end + 1].text}", end + 2
-    return named, end
+    parts, end = [found[at].named or ""], at + 1
+    while len(parts) < LONGEST_ARGUMENTS and _hyphen_and_name(found, end):
+        parts.append(found[end + 1].text)
+        end += 2
+    return "-".join(parts), end
+
+
+def _hyphen_and_name(found: Sequence[Word], at: int) -> bool:
+    return (
+        at + 1 < len(found)
+        and found[at].text == "-"
+        and all(found[side].sort is Sort.NAME for side in (at - 1, at + 1))
+        and _touches(found, at)
+        and _touches(found, at + 1)
+    )
 
 
 def _touches(found: Sequence[Word], at: int) -> bool:
