@@ -16,6 +16,8 @@ WAIT = 5.0
 """Seconds that a page of runs waits for its queries. A usual query takes some milliseconds."""
 MOST_WAITING = 1000
 """Queries that may stand in line; those beyond are read when their runs are seen again."""
+MOST_CHARACTERS = 32 * 1024 * 1024
+"""Of all queries in line together."""
 KEPT = 200_000
 """Sources, columns and edges in the cache: some 50 MB at the most, of usual queries about 5,000."""
 
@@ -28,6 +30,7 @@ class SqlWorker:
         self._thread: ThreadPoolExecutor | None = None
         self._kept: OrderedDict[bytes, SqlLineage] = OrderedDict()
         self._weight = 0
+        self._characters = 0
         self._running: dict[bytes, asyncio.Future[SqlLineage]] = {}
         self._stopped = False
 
@@ -58,13 +61,15 @@ class SqlWorker:
     def _begin(self, key: bytes, text: str) -> asyncio.Future[SqlLineage] | None:
         if key in self._running:
             return self._running[key]
-        if len(self._running) >= MOST_WAITING or self._stopped:
+        if len(self._running) >= MOST_WAITING or self._characters >= MOST_CHARACTERS or self._stopped:
             return None
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"sql:{self._source}")
         begun = asyncio.wrap_future(self._thread.submit(self._read, text))
         self._running[key] = begun
-        begun.add_done_callback(lambda done: self._keep(key, done))
+        size = len(text)
+        self._characters += size
+        begun.add_done_callback(lambda done: self._keep(key, done, size))
         return begun
 
     def _read(self, text: str) -> SqlLineage:
@@ -77,8 +82,9 @@ class SqlWorker:
                 None, problems=("the query could not be read because of a fault in this program; see its log",)
             )
 
-    def _keep(self, key: bytes, done: asyncio.Future[SqlLineage]) -> None:
+    def _keep(self, key: bytes, done: asyncio.Future[SqlLineage], size: int) -> None:
         del self._running[key]
+        self._characters -= size
         if done.cancelled():
             return
         self._kept[key] = done.result()

@@ -90,11 +90,26 @@ async def test_a_fault_of_ours_is_told_and_stays_with_its_query(
 async def test_the_line_of_waiting_queries_has_an_end(catalog: SlowCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sql_worker, "MOST_WAITING", 2)
     worker = SqlWorker("plant", catalog, wait=0.01)
-    await worker.lineage(["select a from slow.one", "select 1", "select 2"])
+    await worker.lineage(["select a from slow.one", "select 1", "select a from too.late"])
     catalog.may_go_on.set()
-    while len(found := await worker.lineage(["select a from slow.one", "select 1"])) < 2:
+    while len(await worker.lineage(["select a from slow.one", "select 1"])) < 2:
         pass
-    assert "select 2" not in found
+    assert catalog.asked == ["slow.one"]
+    worker.close()
+
+
+async def test_the_line_has_an_end_for_long_queries_too(catalog: SlowCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql_worker, "MOST_CHARACTERS", 40)
+    worker = SqlWorker("plant", catalog, wait=0.01)
+    long = f"select '{'x' * 40}' as x"
+    await worker.lineage(["select a from slow.one", long, "select a from too.late"])
+    catalog.may_go_on.set()
+    while len(await worker.lineage(["select a from slow.one", long])) < 2:
+        pass
+    assert catalog.asked == ["slow.one"]
+    while not await worker.lineage(["select a from too.late"]):
+        pass
+    assert catalog.asked == ["slow.one", "too.late"], "there is room again"
     worker.close()
 
 
