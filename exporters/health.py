@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from collector.clock import Clock
+from collector.errors import LedgerError
 from collector.logs import fields
 from collector.redaction import redacted
 from exporters import circuit as circuits
@@ -73,10 +74,14 @@ class Health:
         return cause
 
     def stuck(self, part: str, error: Exception) -> None:
-        """One of our own loops failed and will try again. The traceback comes with the first failure in a row."""
+        """One of our own loops failed and will try again. Told at the first failure in a row, with a traceback unless the
+        ledger says what is wrong.
+        """
+        cause = redacted(str(error))
         if part not in self._troubles:
-            _log.error("delivery.stuck", exc_info=error, extra=fields(sink=self._sink, part=part, then="tries again"))
-        self._troubles[part] = f"{part}: {type(error).__name__}: {redacted(str(error))}"
+            told = fields(sink=self._sink, part=part, cause=cause, then="tries again")
+            _log.error("delivery.stuck", exc_info=None if isinstance(error, LedgerError) else error, extra=told)
+        self._troubles[part] = f"{part}: {type(error).__name__}: {cause}"
 
     def unstuck(self, part: str) -> None:
         if self._troubles.pop(part, None) is not None:
