@@ -10,7 +10,8 @@ from collector import names
 from collector.lineage.own import resolved_names
 from collector.model import Dataset
 from collector.platforms.dataprep.connects import Place, kind_of, place
-from collector.platforms.dataprep.rows import FileOut, OutputDefinition, Source, TableOut, data, text, texts
+from collector.platforms.dataprep.rows import FileOut, OutputDefinition, Source, TableOut, address, data, text, texts
+from collector.redaction import redacted_name
 
 MANY_FILES = 20
 """A source that is read from more files than this is named by the folder that holds them."""
@@ -21,6 +22,15 @@ _CHANGES = {
     "truncateandload": "TRUNCATE",
     "dropandload": "OVERWRITE",
 }
+_LEVELS = {
+    **dict.fromkeys(("mysql", "hive", "teradata", "awsathena"), 1),
+    **dict.fromkeys(("postgres", "redshift", "mssql", "sqlserver", "oracle", "snowflake", "db2", "trino"), 2),
+}
+"""How many levels are above a table in OpenLineage's name of it; of other stores the relational path is all there is."""
+_BUCKETS = {"gs": "gs", "s3": "s3", "s3a": "s3", "s3n": "s3"}
+_CONTAINERS = {"wasb": "wasbs", "wasbs": "wasbs", "abfs": "abfss", "abfss": "abfss"}
+_WITHOUT_HOST = re.compile(r"(dbfs|file|hdfs):/(?!/)", re.IGNORECASE)
+_CLUSTER = re.compile(r"([^.]+)\.[^.]+\.([^.]+)\.redshift(?:-serverless)?\.amazonaws\.com(?:\.cn)?")
 _UNFIT = re.compile(r"[^A-Za-z0-9:/_\-.@+]")
 
 
@@ -33,26 +43,34 @@ class Found:
 
 
 def file(uri: str) -> Dataset | None:
-    """A file or folder by its URI; None where it is none. Query, fragment and user are cut off: they may sign."""
+    """A file or folder by its URI as it is; None where it is none. Query and user are cut off: they may sign."""
     cleaned = names.clean(uri)
+    if (short := _WITHOUT_HOST.match(cleaned)) is not None:
+        cleaned = f"{short[1]}://{cleaned[short.end() - 1 :]}"
     if "://" not in cleaned:
-        return _dataset("file", cleaned.partition("?")[0]) if cleaned.startswith("/") else None
+        return _file("file", cleaned.partition("?")[0]) if cleaned.startswith("/") else None
+    scheme, _, rest = cleaned.partition("://")
+    scheme = scheme.lower()
+    authority, _, path = rest.partition("?")[0].partition("/")
     try:
-        parts = urlsplit(cleaned)
+        parts = urlsplit(f"{scheme}://{authority}")
         host, port = parts.hostname or "", f":{parts.port}" if parts.port else ""
     except ValueError:
         return None
-    scheme = parts.scheme.lower()
-    path = parts.path.rstrip("/")
-    authority = parts.netloc.rpartition("@")[2]
-    if scheme in {"gs", "s3", "s3a", "s3n"}:
-        key = cleaned.partition("://")[2].partition("/")[2].partition("?")[0]
-        return _dataset(f"{'gs' if scheme == 'gs' else 's3'}://{authority}", key.strip("/") or "/")
-    if scheme in {"wasb", "wasbs", "abfs", "abfss"}:
-        container = parts.username or ""
-        kind = "wasbs" if scheme.startswith("wasb") else "abfss"
-        return _dataset(f"{kind}://{container}@{host}", path.lstrip("/") or "/")
-    return _dataset(f"{scheme}://{host}{port}" if host else scheme, path or "/")
+    if scheme in _BUCKETS:
+        bucket = authority.rpartition("@")[2]
+        return _file(f"{_BUCKETS[scheme]}://{bucket}", path.strip("/") or "/") if bucket and ":" not in bucket else None
+    path = path.rstrip("/")
+    if scheme in _CONTAINERS:
+        container = parts.username
+        return _file(f"{_CONTAINERS[scheme]}://{container}@{host}", path.lstrip("/") or "/") if container else None
+    if scheme in {"http", "https"}:
+        path = path.partition("#")[0]
+    return _file(f"{scheme}://{host}{port}" if host else scheme, f"/{path}")
+
+
+def _file(namespace: str, path: str) -> Dataset:
+    return _dataset(namespace, redacted_name(path))
 
 
 def table(row: Mapping[str, Any], job_namespace: str) -> Dataset | None:
@@ -61,7 +79,7 @@ def table(row: Mapping[str, Any], job_namespace: str) -> Dataset | None:
     if name is None:
         return None
     kind = kind_of(text(row.get("vendor")) or "")
-    where = place(kind, text(row.get("databaseConnectString")))
+    where = place(kind, address(row.get("databaseConnectString")))
     return store_table(kind, where, texts(row.get("relationalPath")), name, job_namespace)
 
 
@@ -71,11 +89,12 @@ def store_table(kind: str, where: Place, path: Sequence[str], name: str, job_nam
     """
     above = [part for part in path if part]
     if kind == "bigquery":
-        return _dataset("bigquery", ".".join([*above, name]))
+        project = [where.database] if where.database and len(above) == 1 else []
+        return _dataset("bigquery", ".".join([*project, *above, name]))
     if not where.host:
         return Dataset(job_namespace, names.dataset("tables", kind, ".".join([*above, name])))
     database = [where.database] if where.database and where.database not in above else []
-    levels = 1 if kind in {"mysql", "hive", "teradata"} else 2
+    levels = _LEVELS.get(kind, 0)
     full = [*(database if len(above) < levels else []), *above, name]
     if kind == "sqlserver":
         full = full[-2:]  # Azure Synapse is named by schema and table alone
@@ -84,10 +103,9 @@ def store_table(kind: str, where: Place, path: Sequence[str], name: str, job_nam
 
 def _store(kind: str, where: Place) -> str:
     if kind == "snowflake":
-        return f"snowflake://{where.host.partition('.snowflakecomputing')[0]}"
-    if kind == "redshift" and where.host.endswith(".redshift.amazonaws.com"):
-        parts = where.host.split(".")
-        return f"redshift://{parts[0]}.{parts[2]}:{where.port}"
+        return f"snowflake://{where.host.partition('.snowflakecomputing')[0].removesuffix('.privatelink')}"
+    if kind == "redshift" and (cluster := _CLUSTER.fullmatch(where.host)) is not None:
+        return f"redshift://{cluster[1]}.{cluster[2]}:{where.port}"
     return f"{kind}://{where.authority}"
 
 
@@ -107,7 +125,7 @@ def inputs(body: Any, sources: Sequence[Source], job_namespace: str) -> Found:
         called = text(part.get("name")) or "an input without a name"
         known = next((source for source in sources if source.name == called), None)
         rows = [row for row in data(part.get("inputs")) if isinstance(row, dict)]
-        read = _files([uri for row in rows if (uri := text(row.get("uri")))], known)
+        read = _files([uri for row in rows if (uri := address(row.get("uri")))], known)
         tables = [row for row in rows if text(row.get("vendor"))]
         named = [found for row in tables if (found := table(row, job_namespace)) is not None]
         if len(named) < len(tables):
@@ -133,7 +151,7 @@ def _files(uris: Sequence[str], known: Source | None) -> list[Dataset]:
 
 def _pattern(pattern: str, example: Dataset) -> Dataset:
     named = file(pattern) if "://" in pattern else None
-    return named or Dataset(example.namespace, names.cut(names.clean(pattern).lstrip("/")))
+    return named or Dataset(example.namespace, names.cut(redacted_name(names.clean(pattern).lstrip("/"))))
 
 
 def _folder(paths: Sequence[str]) -> str:
@@ -154,7 +172,7 @@ def outputs(body: Any, definition: OutputDefinition | None, job_namespace: str) 
     """The outputs of a run: `{"files": [...], "tables": [...]}`. What got a time stamp in its name is named as defined."""
     if not isinstance(body, dict) or not any(isinstance(body.get(kind), list) for kind in ("files", "tables")):
         return Found(problems=("the answer about the outputs cannot be read",))
-    uris = [uri for row in data(body.get("files")) if isinstance(row, dict) and (uri := text(row.get("uri")))]
+    uris = [uri for row in data(body.get("files")) if isinstance(row, dict) and (uri := address(row.get("uri")))]
     tables = [row for row in data(body.get("tables")) if isinstance(row, dict)]
     found = [_written_file(uri, definition.files if definition else ()) for uri in uris]
     found += [_written_table(row, definition.tables if definition else (), job_namespace) for row in tables]

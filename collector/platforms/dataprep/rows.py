@@ -121,7 +121,7 @@ def _message(value: Any) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An imported dataset behind an output. `pattern` is the parameterised path, where it has one."""
+    """An imported dataset behind an output. `pattern` is the parameterised path as it is, where it has one."""
 
     key: str
     name: str
@@ -138,7 +138,7 @@ def source(row: Any) -> Source | None:
     return Source(
         key=key,
         name=text(known.get("name")) or f"importedDatasets/{key}",
-        pattern=text(known.get("dynamicPath")) if known.get("isDynamic") is not False else None,
+        pattern=address(known.get("dynamicPath")) if known.get("isDynamic") is not False else None,
         vendor_path=texts(known.get("jdbcPath")),
         table=text(known.get("jdbcTable")),
     )
@@ -146,7 +146,7 @@ def source(row: Any) -> Source | None:
 
 @dataclass(frozen=True, slots=True)
 class FileOut:
-    """A write setting: where and how a file is written."""
+    """A write setting: where (the address as it is) and how a file is written."""
 
     path: str
     action: str | None = None
@@ -188,7 +188,7 @@ def output_definition(row: Any) -> OutputDefinition | None:
         files=tuple(
             FileOut(path, text(item.get("action")), text(item.get("format")))
             for item in settings
-            if (path := text(item.get("path")))
+            if (path := address(item.get("path")))
         ),
         tables=tuple(
             TableOut(table, texts(item.get("path")), text(item.get("targetType")), text(item.get("action")))
@@ -221,6 +221,13 @@ def number(value: Any) -> str | None:
 def text(value: Any) -> str | None:
     """A text that says something, without control characters and without what looks like a credential."""
     return redacted(clean(value)) or None if isinstance(value, str) else None
+
+
+def address(value: Any) -> str | None:
+    """A URI or connect string as it is, to be taken apart: in `abfss://container@account` the container looks like a
+    credential. Whoever takes it apart leaves out what may be one.
+    """
+    return clean(value) or None if isinstance(value, str) else None
 
 
 def word(value: Any) -> str | None:

@@ -94,7 +94,7 @@ class TestTables:
                 "postgres",
                 "jdbc:postgresql://[2001:db8::1]:5432/x",
                 ["x", "s"],
-                ("postgres://_2001:db8::1_:5432", "x.s.t"),
+                ("postgres://2001-db8--1:5432", "x.s.t"),
             ),
         ],
     )
