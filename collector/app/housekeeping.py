@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,6 +27,9 @@ STUCK_AFTER = 60.0
 FURTHEST = timedelta(hours=2)
 """No back-off and no schedule of ours reaches further; what is due later comes from a clock that ran ahead."""
 
+SET_BACK = timedelta(seconds=2)
+"""A wall clock that falls behind the monotonic one by more since the last look was set back, not just adjusted."""
+
 
 class Housekeeper:
     """`full` is why polling pauses, None while there is room; `trouble` why the ledger could not be kept, None while it
@@ -44,7 +47,7 @@ class Housekeeper:
         self.expected_by = clock.monotonic() + STUCK_AFTER
         self._swept = self._swept_early = float("-inf")
         self._owed = 0
-        self._pulled_in = False
+        self._clock_ran: tuple[datetime, float] | None = None
 
     async def run(self) -> None:
         """Until cancelled. What the ledger cannot do now is tried again. Raises `LedgerCorrupt`: only a new start can set
@@ -80,8 +83,9 @@ class Housekeeper:
         (log.warning if parked else log.info)("ledger.swept", extra=told)
 
     async def _round(self) -> None:
-        if not self._pulled_in:
+        if self._clock_may_have_run_ahead():
             await self._pull_in()
+        self._clock_ran = self._clock.now(), self._clock.monotonic()
         await self.look()
         if self._clock.monotonic() - self._swept >= SWEEP_EVERY:
             await self.sweep(self._settings.retention)
@@ -90,11 +94,18 @@ class Housekeeper:
             log.info("ledger.recovered", extra=fields(former=self.trouble))
             self.trouble = None
 
+    def _clock_may_have_run_ahead(self) -> bool:
+        """In a former process, or until it was set back since the last round."""
+        if self._clock_ran is None:
+            return True
+        then, at = self._clock_ran
+        passed = timedelta(seconds=self._clock.monotonic() - at)
+        return self._clock.now() - then < passed - SET_BACK
+
     async def _pull_in(self) -> None:
         now_ms = to_ms(self._clock.now())
         if moved := await self._store.write(upkeep.pull_in, now_ms, now_ms + int(FURTHEST.total_seconds() * 1000)):
             log.warning("ledger.clock", extra=fields(moved=moved, cause="due times lay further ahead than can be"))
-        self._pulled_in = True
 
     def _failed(self, error: Exception) -> None:
         self.trouble = str(error)

@@ -53,7 +53,7 @@ def put(
 
 def _update(conn: Connection, runs: Sequence[tuple[int, Run]], now_ms: int) -> None:
     if runs:
-        conn.execute(_CHANGE, [{"of_id": run_id, **detail.columns(run), "updated_at": now_ms} for run_id, run in runs])
+        conn.execute(_CHANGE, [{"of_id": run_id, **_columns(run, now_ms)} for run_id, run in runs])
 
 
 _CHANGE = update(schema.run).where(schema.run.c.id == bindparam("of_id"))
@@ -82,7 +82,15 @@ _OWN_STRAND = (
 
 def _row(source_id: int, run: Run, parent: Place | None, now_ms: int) -> dict[str, Any]:
     place = {"strand_id": parent.strand_id, "parent_id": parent.id, "depth": parent.depth + 1} if parent else _ROOT
-    return {**detail.columns(run), **place, "source_id": source_id, "last_seq": 0, "updated_at": now_ms}
+    return {**_columns(run, now_ms), **place, "source_id": source_id, "last_seq": 0}
+
+
+def _columns(run: Run, now_ms: int) -> dict[str, Any]:
+    """A run that was last seen by a clock that ran ahead is due all the same, unless it asked for a later time."""
+    columns = {**detail.columns(run), "updated_at": now_ms}
+    if run.due_at is None and columns["poll_due_at"] is not None:
+        columns["poll_due_at"] = min(columns["poll_due_at"], now_ms)
+    return columns
 
 
 _ROOT = {"strand_id": 0, "parent_id": None, "depth": 0}

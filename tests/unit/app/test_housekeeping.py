@@ -12,7 +12,7 @@ from sqlalchemy import Connection, update
 
 from collector.app.housekeeping import EARLY_SWEEP_EVERY, LOOK, STUCK_AFTER, SWEEP_EVERY, Housekeeper
 from collector.errors import LedgerCorrupt, LedgerError
-from collector.ledger import schema, upkeep
+from collector.ledger import runs, schema, upkeep
 from collector.ledger.lanes import Refused, Settlement
 from collector.ledger.runs import NewEvent, RunChange
 from collector.ledger.store import Store
@@ -32,10 +32,11 @@ class SteppedClock:
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.ahead = timedelta()
         self._asleep, self._awake = asyncio.Event(), asyncio.Event()
 
     def now(self) -> datetime:
-        return T0 + timedelta(seconds=self.seconds)
+        return T0 + timedelta(seconds=self.seconds) + self.ahead
 
     def monotonic(self) -> float:
         return self.seconds
@@ -256,6 +257,25 @@ async def test_due_times_of_a_clock_that_ran_ahead_are_pulled_in(
         await house.clock.step()
     assert await house.do(lambda ledger: ledger.heads()) == ["1 START"]
     assert told(caplog, "ledger.clock") == 1
+
+
+async def test_a_clock_that_is_set_back_holds_up_no_open_run(house: House) -> None:
+    """Nor does the run's last look, which then lies ahead for good, once it is looked at again."""
+
+    def due(ledger: Ledger) -> list[str]:
+        return [run.key for run in runs.tracked(ledger.conn, ledger.source, ledger.now, 10)]
+
+    house.clock.ahead = timedelta(hours=1)
+    async with Running(await house.keep(1000 * KIB)):
+        await house.clock.step()
+        seen = house.clock.now()
+        await house.do(lambda ledger: ledger.happen("1", START, seen_at=seen))
+        house.clock.ahead = timedelta()
+        assert await house.do(due) == []
+        await house.clock.step()
+        assert await house.do(due) == ["1"]
+        await house.do(lambda ledger: ledger.happen("1", seen_at=seen))
+        assert await house.do(due) == ["1"]
 
 
 class Failing(Store):

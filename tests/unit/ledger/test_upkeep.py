@@ -189,6 +189,19 @@ def test_a_clock_that_ran_ahead_does_not_hold_events_up(ledger: Ledger) -> None:
     assert "due" in [run.key for run in runs.tracked(ledger.conn, ledger.source, NOW, 10)]
 
 
+def test_nor_does_one_that_ran_ahead_a_little(ledger: Ledger) -> None:
+    """What was never tried was due when it was committed, and a run is not seen in the future."""
+    ledger.now += HOUR // 2
+    ledger.happen("r", START, COMPLETE)
+    ledger.happen("open", START)
+    ledger.now = NOW
+    assert (ledger.heads(), runs.tracked(ledger.conn, ledger.source, NOW, 10)) == ([], [])
+    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR) == 3
+    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR) == 0
+    assert ledger.drain() == ["r START", "open START", "r COMPLETE"]
+    assert [run.key for run in runs.tracked(ledger.conn, ledger.source, NOW, 10)] == ["open"]
+
+
 def test_back_offs_are_left_alone_by_that(ledger: Ledger) -> None:
     ledger.happen("r", START)
     ledger.postpone()
