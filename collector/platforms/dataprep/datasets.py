@@ -186,11 +186,12 @@ def _written_file(uri: str, defined: Sequence[FileOut]) -> Dataset | None:
     physical = file(uri)
     if physical is None:
         return None
-    for setting in defined:
-        logical = file(setting.path)
-        if logical is not None and _is_stamped(physical, logical):
-            return _as_defined(physical, logical, setting.action, setting.format)
-    return physical
+    named = [(logical, setting) for setting in defined if (logical := file(setting.path)) is not None]
+    stamped = [one for one in named if _is_stamped(physical, one[0], re.sub(r"\.[A-Za-z0-9]{1,8}$", "", one[0].name))]
+    if not stamped:
+        return physical
+    logical, setting = min(stamped, key=lambda one: _distance(physical, one[0]))
+    return _as_defined(physical, logical, setting.action, setting.format)
 
 
 def _written_table(row: Mapping[str, Any], defined: Sequence[TableOut], job_namespace: str) -> Dataset | None:
@@ -198,22 +199,30 @@ def _written_table(row: Mapping[str, Any], defined: Sequence[TableOut], job_name
     action = text(row.get("action"))
     if physical is None:
         return None
-    for publication in defined:
-        logical = replace(physical, name=physical.name.rpartition(".")[0] + "." + publication.table)
-        if _is_stamped(physical, logical):
-            return _as_defined(physical, logical, action or publication.action, None)
-    return replace(physical, change=_CHANGES.get((action or "").lower()))
+    above = physical.name.rpartition(".")[0]
+    named = [(replace(physical, name=f"{above}.{publication.table}"), publication) for publication in defined]
+    stamped = [one for one in named if _is_stamped(physical, one[0], one[0].name)]
+    if not stamped:
+        return replace(physical, change=_CHANGES.get((action or "").lower()))
+    logical, publication = min(stamped, key=lambda one: _distance(physical, one[0]))
+    return _as_defined(physical, logical, action or publication.action, None)
 
 
-def _is_stamped(physical: Dataset, logical: Dataset) -> bool:
+def _is_stamped(physical: Dataset, logical: Dataset, stem: str) -> bool:
     """Whether the one is the other, or the other with something (a time stamp, a part number) after its stem."""
     if physical.namespace != logical.namespace:
         return False
-    if physical.name.startswith(logical.name + "/"):
+    if physical.name == logical.name or physical.name.startswith(logical.name + "/"):
         return True
-    stem = re.sub(r"\.[A-Za-z0-9]{1,8}$", "", logical.name) if "/" in logical.name else logical.name
     tail = physical.name.removeprefix(stem)
-    return physical.name == logical.name or (tail != physical.name and re.match(r"[-_./]?\d", tail) is not None)
+    if tail == physical.name or (stem[-1:].isdigit() and tail[:1].isdigit()):
+        return False  # `t_2026` is no `t_2` with a stamp
+    return re.match(r"[-_./]?\d", tail) is not None
+
+
+def _distance(physical: Dataset, logical: Dataset) -> tuple[bool, int]:
+    """For the one that is meant to be the smallest: of `daily` and `daily_eu`, `daily_eu_1` is the latter."""
+    return physical.name != logical.name, -len(logical.name)
 
 
 def _as_defined(physical: Dataset, logical: Dataset, action: str | None, form: str | None) -> Dataset:

@@ -219,3 +219,24 @@ def test_secrets_and_people_in_paths_are_hidden() -> None:
 
 def _named(found: Dataset | None) -> tuple[str, str] | None:
     return None if found is None else (found.namespace, found.name)
+
+
+def test_what_is_written_under_its_defined_name_is_no_stamped_other() -> None:
+    settings = [{"path": f"gs://b/out/{name}.csv", "action": "overwrite"} for name in ("daily", "daily2", "daily2_eu")]
+    tables = [{"tableName": name, "path": ["p", "d"], "targetType": "bigquery"} for name in ("t", "t_2")]
+    definition = rows.output_definition({"id": 1, "writeSettings": settings, "publications": tables})
+    written = {
+        "files": [{"uri": f"gs://b/out/{name}.csv"} for name in ("daily2", "daily2_eu_20261121", "daily_20261121")],
+        "tables": [
+            {
+                "vendor": "bigquery",
+                "databaseConnectString": "",
+                "relationalPath": ["p", "d"],
+                "table": name,
+                "action": "load",
+            }
+            for name in ("t_2", "t_20261121_060441")
+        ],
+    }
+    found = datasets.outputs(written, definition, HERE).datasets or ()
+    assert [one.name for one in found] == ["out/daily2.csv", "out/daily2_eu.csv", "out/daily.csv", "p.d.t_2", "p.d.t"]
