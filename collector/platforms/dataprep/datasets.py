@@ -144,9 +144,12 @@ def _files(uris: Sequence[str], known: Source | None) -> list[Dataset]:
         return []
     if known is not None and known.pattern is not None:
         return [_gathered(_pattern(known.pattern, found[0]), found)]
-    if len(found) > MANY_FILES:
-        return [_gathered(Dataset(found[0].namespace, _folder([one.name for one in found])), found)]
-    return found
+    if len(found) <= MANY_FILES:
+        return found
+    by_store: dict[str, list[Dataset]] = {}
+    for one in found:
+        by_store.setdefault(one.namespace, []).append(one)
+    return [_gathered(Dataset(store, _folder([one.name for one in files])), files) for store, files in by_store.items()]
 
 
 def _pattern(pattern: str, example: Dataset) -> Dataset:

@@ -240,3 +240,11 @@ def test_what_is_written_under_its_defined_name_is_no_stamped_other() -> None:
     }
     found = datasets.outputs(written, definition, HERE).datasets or ()
     assert [one.name for one in found] == ["out/daily2.csv", "out/daily2_eu.csv", "out/daily.csv", "p.d.t_2", "p.d.t"]
+
+
+def test_many_files_of_two_buckets_are_two_folders() -> None:
+    uris = [f"gs://{bucket}/in/{day}/x.csv" for bucket in ("one", "two") for day in range(15)]
+    found = (
+        datasets.inputs({"data": [{"name": "x", "inputs": [{"uri": uri} for uri in uris]}]}, (), HERE).datasets or ()
+    )
+    assert [(_named(one), one.files) for one in found] == [(("gs://one", "in"), 15), (("gs://two", "in"), 15)]
