@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -90,7 +91,7 @@ async def scraped_demo(start_prometheus: StartPrometheus, folder: Path) -> Watch
         assert process.stdout is not None
         told = (await process.stdout.readline()).decode()
         address = re.search(r"pages on http://(127\.0\.0\.1:\d+)", told)
-        assert address is not None, told
+        assert address is not None, told + (await process.communicate())[1].decode()
         prometheus = start_prometheus(address[1], labels={"namespace": "lineage", "pod": "lineage-collector-0"})
         out, err = await process.communicate()
     assert process.returncode == 0, out.decode()[-2000:] + err.decode()
@@ -102,11 +103,14 @@ async def scraped_demo(start_prometheus: StartPrometheus, folder: Path) -> Watch
 @asynccontextmanager
 async def demo(folder: Path) -> AsyncIterator[Process]:
     words = ("-m", "collector", "demo", "--events", str(folder / "events.ndjson"))
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": str(folder)}
-    process = await asyncio.create_subprocess_exec(sys.executable, *words, env=environment, stdout=PIPE, stderr=PIPE)
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    with TemporaryDirectory(prefix="demo-") as short:  # its control socket's name must fit into 100 bytes
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": short}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *words, env=environment, stdout=PIPE, stderr=PIPE
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
