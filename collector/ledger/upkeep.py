@@ -91,7 +91,8 @@ def _upto(conn: Connection, table: Table, after: int) -> int | None:
 
 def expire_runs(conn: Connection, after: int, older_than_ms: Mapping[int, int]) -> Swept:
     """Remove ended runs without events, last touched before their source's time, among the next 1,000. The time must
-    lie before the look-back: the run is what makes a repeated observation silent.
+    lie before the look-back: the run is what makes a repeated observation silent. One that ended after it stays, too:
+    our clock may have been far behind when it was told.
 
     A source that is not named keeps its runs. A root stays as long as its children.
     """
@@ -107,7 +108,8 @@ def expire_runs(conn: Connection, after: int, older_than_ms: Mapping[int, int]) 
     over = or_(run.c.ended_at.is_not(None), run.c.abandoned_at.is_not(None))
     removed = 0
     for source_id, before in sorted(older_than_ms.items()):
-        old = run.c.id > after, run.c.id <= upto, run.c.source_id == source_id, run.c.updated_at < before, over
+        ended = func.coalesce(run.c.ended_at, 0) < before
+        old = run.c.id > after, run.c.id <= upto, run.c.source_id == source_id, run.c.updated_at < before, over, ended
         removed += conn.execute(delete(run).where(*old, *(~reason for reason in keep))).rowcount
     return Swept(upto, removed)
 

@@ -19,6 +19,7 @@ from tests.unit.ledger.ledgers import (
     RUNNING,
     SECOND,
     START,
+    T0,
     Ledger,
     a_job,
     a_run,
@@ -126,6 +127,16 @@ def test_ended_runs_go_after_their_events_and_after_the_look_back(ledger: Ledger
     assert expire_runs(ledger) == 1
     assert set(runs.by_keys(ledger.conn, ledger.source, ["r", "open"])) == {"open"}
     assert sweep(ledger, lambda after: upkeep.expire_runs(ledger.conn, after, {})) == 0
+
+
+def test_a_run_that_ended_lately_stays_whatever_the_clock_said_when_it_was_told(ledger: Ledger) -> None:
+    """The clock of a machine that has just booted may be years behind; the look-back would find the run again."""
+    ledger.now -= 1000 * HOUR
+    ledger.happen("r", START, COMPLETE, ended_at=T0)
+    ledger.drain()
+    expire_events(ledger)
+    assert expire_runs(ledger, NOW) == 0
+    assert expire_runs(ledger) == 1
 
 
 def test_a_root_stays_as_long_as_its_children(ledger: Ledger) -> None:
