@@ -191,6 +191,10 @@ class CdfPlatform:
             told = fields(source=self._context.source, cause="the stored place in the list cannot be read")
             log.warning("cdf.cursor", extra=told)
         first, mark = mark is None, mark or first_mark(self._config.first_look(self._clock.now()))
+        if mark.since > to_ms(self._clock.now()):
+            told = fields(source=self._context.source, cause="the look-back began in the future: it begins again")
+            log.warning("cdf.cursor", extra=told)
+            first, mark = True, replace(first_mark(self._config.first_look(self._clock.now())), names=mark.names)
         quiet = mark.newest == self._quiet_at
         return Walk(
             mark,

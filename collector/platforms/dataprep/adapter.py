@@ -1,11 +1,13 @@
 """Google Cloud Dataprep by Trifacta as a platform."""
 
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 
 from collector.clock import to_ms
 from collector.errors import NotFound, SourceError
+from collector.logs import fields
 from collector.model import Enrichment, Observation, Poll, Run, RunState
 from collector.platforms.answers import Forbidden
 from collector.platforms.base import Context, Finding, Load
@@ -25,6 +27,8 @@ from collector.platforms.dataprep.rows import Group
 from collector.platforms.dataprep.triggering import Starter
 from collector.platforms.pacing import shared
 from config.sources import DataprepSource
+
+log = logging.getLogger("lineage.dataprep")
 
 OVERLAP_MS = 120_000
 """What changed so shortly before the last change is read again: clocks differ and commits come late."""
@@ -75,6 +79,10 @@ class DataprepPlatform:
 
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
         known, now = cursors.read(cursor), self._clock.now()
+        if known is not None and known.first > to_ms(now):
+            told = fields(source=self._context.source, cause="the look-back began in the future: it begins again")
+            log.warning("dataprep.cursor", extra=told)
+            known = None
         begin = to_ms(self._settings.first_look(now))
         mark = known or Cursor(begin, reached=to_ms(now), first=begin)
         level = await self._deployment.level()

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from collector.clock import to_ms
 from collector.errors import AuthFailed, BadAnswer, Throttled, Unavailable
 from collector.model import EventKind, RunState, SkipKind
+from collector.platforms.cdf.walk import first_mark, read_mark
 from collector.simulators.cdf import Ending, Modes, Order, Story
 from collector.simulators.faults import Fault, FaultKind
 from tests.cdf_rig import CdfRig, cdf_rig
@@ -289,6 +291,17 @@ async def test_a_cursor_of_another_kind_is_a_first_start(rig: CdfRig, cursor: st
     rig.lives.cursor = cursor
     await rig.lives.cycle()
     assert str(job.id) in rig.lives.runs
+
+
+async def test_a_first_start_by_a_clock_that_ran_ahead_leaves_nobody_blind(rig: CdfRig) -> None:
+    rig.lives.cursor = replace(first_mark(rig.clock.now() + timedelta(days=1)), names={"7": "called so"}).text()
+    job = rig.simulator.start_run("pumps", Story(0.1, 0.1))
+    await rig.lives.follow(30)
+    assert rig.lives.kinds(str(job.id))[-2:] == [START, COMPLETE]
+    mark = read_mark(rig.lives.cursor)
+    assert mark is not None
+    assert mark.since <= to_ms(rig.clock.now())
+    assert mark.names["7"] == "called so"
 
 
 @pytest.mark.parametrize("body", [{}, {"items": {}}, [], "text", None, {"items": [], "nextCursor": 7}])
