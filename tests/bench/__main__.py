@@ -134,7 +134,7 @@ def show_ledger(rows: list[dict[str, Any]]) -> None:
         print(f"| {row['events']:,} | {row['claim_ms']:.1f} | {row['settle_ms']:.1f} | {row['commit_ms']:.1f} |")
 
 
-def idle(seconds: float = 20.0) -> dict[str, float]:
+def idle(seconds: float = 60.0) -> dict[str, float]:
     """CPU share and memory of the program with three sources at 30 s and a file sink, where nothing happens."""
     command = [sys.executable, "-m", "tests.bench.idle", str(seconds)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

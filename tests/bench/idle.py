@@ -24,7 +24,7 @@ async def main(seconds: float) -> dict[str, float]:
                 source["poll_interval"] = "30s"
             await scene.start()
             await scene.until_ready()
-            await asyncio.sleep(3)
+            await asyncio.sleep(15)
             assert scene.pid is not None
             before, _ = used(scene.pid)
             await asyncio.sleep(seconds)
