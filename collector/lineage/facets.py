@@ -112,7 +112,8 @@ def run_facets(facts: Facts, run: Run, *, error_limit: int, ended: bool, failed:
             version=said(facts.engine_version or UNKNOWN),
             openlineageAdapterVersion=__version__,
         )
-    if facts.external_id is not None and (ended or facts.external_id == run.key):
+    known_from_the_first_look = run.key.rpartition("/")[2] == facts.external_id
+    if facts.external_id is not None and (ended or known_from_the_first_look):
         facets["externalQuery"] = facet(
             external_query_run.ExternalQueryRunFacet,
             externalQueryId=said(facts.external_id),

@@ -89,6 +89,11 @@ def test_an_id_that_the_run_got_from_somebody_else_is_told_at_the_end() -> None:
     assert facets(run(), START)["externalQuery"]["externalQueryId"] == run().key
 
 
+def test_an_id_that_the_key_is_made_of_is_told_from_the_beginning() -> None:
+    of = run(key="workflow/8c1f", facts=Facts(external_id="8c1f"))
+    assert facets(of, START)["externalQuery"]["externalQueryId"] == "8c1f"
+
+
 def told(state: RunState, second: int) -> Observation:
     """The same run at some moment: what it reads and writes is known all along, how it went at the end."""
     facts = replace(FACTS, stages=(), error=None, outputs=(replace(ASSETS, rows=None, bytes=None, files=None),))
