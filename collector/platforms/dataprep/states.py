@@ -59,13 +59,13 @@ def beginning(rows: Iterable[StageRow]) -> datetime | None:
 
 
 def ending(rows: Sequence[StageRow], updated_at: datetime | None, seen_at: datetime) -> datetime | None:
-    """When an ended run ended: the latest end of its stages, whatever our clock says, else the group's last change, not
-    after it was seen, for the group's `updatedAt` moves with every later edit.
+    """When an ended run ended: the latest end of its stages, else the group's last change, never after it was seen.
+
+    The group's `updatedAt` alone would move with every later edit.
     """
     ends = [end for row in rows if state_of(row.status).terminal and (end := _end(row)) is not None]
-    if ends:
-        return max(ends)
-    return min(updated_at, seen_at) if updated_at is not None else None
+    end = max(ends, default=updated_at)
+    return min(end, seen_at) if end is not None else None
 
 
 def first_life(rows: Sequence[StageRow], updated_at: datetime | None) -> tuple[StageRow, ...]:
