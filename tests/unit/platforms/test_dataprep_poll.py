@@ -101,7 +101,8 @@ async def test_a_later_edit_does_not_move_the_end() -> None:
         assert rig.lives.at(key, EventKind.COMPLETE).at == max(stage.timeline.changes[-1].at for stage in run.stages)
 
 
-async def test_the_platforms_clock_tells_the_end_also_where_it_runs_ahead_of_ours() -> None:
+async def test_the_end_is_never_after_the_poll() -> None:
+    """The platform's clock may run ahead of ours."""
     async with dataprep_rig() as rig:
         rig.simulator.workspace.now = lambda: rig.clock.now() + timedelta(seconds=30)
         rig.simulator.now = rig.simulator.workspace.now
@@ -109,7 +110,7 @@ async def test_the_platforms_clock_tells_the_end_also_where_it_runs_ahead_of_our
         await rig.lives.follow(300, every=2)
         assert rig.lives.at(key, EventKind.START).at < rig.lives.at(key, EventKind.COMPLETE).at
         end = max(stage.timeline.changes[-1].at for stage in rig.simulator.workspace.runs[int(key)].stages)
-        assert rig.lives.at(key, EventKind.COMPLETE).at == end
+        assert rig.lives.at(key, EventKind.COMPLETE).at < end - timedelta(seconds=20)
 
 
 @pytest.mark.parametrize("level", [Level.L1, Level.L2])
