@@ -24,9 +24,9 @@ EARLY_SWEEP_EVERY = 60.0
 ROOM = 0.95
 """Share of the limit below which a full ledger has room again, so that polling does not stop and go."""
 STUCK_AFTER = 60.0
-FURTHEST = timedelta(hours=2)
-"""No back-off and no schedule of ours reaches further; what is due later comes from a clock that ran ahead."""
-
+FURTHEST_POLL = timedelta(hours=2)
+FURTHEST_SEND = timedelta(minutes=16)
+"""No schedule and no back-off of ours reaches further; what is due later comes from a clock that ran ahead."""
 SET_BACK = timedelta(seconds=2)
 """A wall clock that falls behind the monotonic one by more since the last look was set back, not just adjusted."""
 
@@ -103,8 +103,9 @@ class Housekeeper:
         return self._clock.now() - then < passed - SET_BACK
 
     async def _pull_in(self) -> None:
-        now_ms = to_ms(self._clock.now())
-        if moved := await self._store.write(upkeep.pull_in, now_ms, now_ms + int(FURTHEST.total_seconds() * 1000)):
+        now = self._clock.now()
+        furthest = to_ms(now + FURTHEST_POLL), to_ms(now + FURTHEST_SEND)
+        if moved := await self._store.write(upkeep.pull_in, to_ms(now), *furthest):
             log.warning("ledger.clock", extra=fields(moved=moved, cause="due times lay further ahead than can be"))
 
     def _failed(self, error: Exception) -> None:

@@ -112,7 +112,7 @@ ROUND: dict[str, Callable[[Ledger], object]] = {
     "watched": lambda ledger: reading.watched(ledger.conn, ledger.source),
     "expire events": lambda ledger: upkeep.expire_events(ledger.conn, 0, NOW + HOUR),
     "expire runs": lambda ledger: upkeep.expire_runs(ledger.conn, 0, {ledger.source: NOW + HOUR}),
-    "pull in": lambda ledger: upkeep.pull_in(ledger.conn, NOW, NOW + HOUR),
+    "pull in": lambda ledger: upkeep.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + HOUR),
 }
 
 

@@ -193,8 +193,8 @@ def test_a_clock_that_ran_ahead_does_not_hold_events_up(ledger: Ledger) -> None:
     ledger.commit(RunChange(a_run("due", due_at=a_run("x").seen_at.replace(year=2030))))
     ledger.now = NOW
     assert ledger.heads() == []
-    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR) == 2
-    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR) == 0
+    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 2
+    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 0
     assert reading.sinks(ledger.conn)[0].oldest == NOW
     assert ledger.drain() == ["r START", "r COMPLETE"]
     assert "due" in [run.key for run in runs.tracked(ledger.conn, ledger.source, NOW, 10)]
@@ -207,8 +207,8 @@ def test_nor_does_one_that_ran_ahead_a_little(ledger: Ledger) -> None:
     ledger.happen("open", START)
     ledger.now = NOW
     assert (ledger.heads(), runs.tracked(ledger.conn, ledger.source, NOW, 10)) == ([], [])
-    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR) == 3
-    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR) == 0
+    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 3
+    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 0
     assert ledger.drain() == ["r START", "open START", "r COMPLETE"]
     assert [run.key for run in runs.tracked(ledger.conn, ledger.source, NOW, 10)] == ["open"]
 
@@ -216,8 +216,16 @@ def test_nor_does_one_that_ran_ahead_a_little(ledger: Ledger) -> None:
 def test_back_offs_are_left_alone_by_that(ledger: Ledger) -> None:
     ledger.happen("r", START)
     ledger.postpone()
-    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR) == 0
+    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 0
     assert lanes.next_due(ledger.conn, ledger.sinks["a"]) == NOW + SECOND
+
+
+def test_a_back_off_by_a_clock_that_ran_ahead_a_little_ends_with_it(ledger: Ledger) -> None:
+    ledger.happen("r", START)
+    ledger.now += HOUR // 2
+    ledger.postpone()
+    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 1
+    assert lanes.next_due(ledger.conn, ledger.sinks["a"]) == NOW
 
 
 def test_free_pages_do_not_count_against_the_limit(ledger: Ledger) -> None:
