@@ -9,7 +9,7 @@
 {{- $_ := set $own "prometheus.io/path" "/metrics" -}}
 {{- $_ := set $own "prometheus.io/scheme" (include "lineage-collector.scheme" .) -}}
 {{- end -}}
-{{- toYaml (merge $own .Values.podAnnotations) -}}
+{{- toYaml (merge $own (.Values.podAnnotations | default dict)) -}}
 {{- end -}}
 
 {{/* The versions of the secrets that come as environment variables, which only a new pod sees: where the cluster can be

@@ -19,18 +19,18 @@
     {{- else }}
     ca:
       secret:
-        name: {{ $secret }}
+        name: {{ $secret | quote }}
         key: ca.crt
-    serverName: {{ include "lineage-collector.host" $ }}
+    serverName: {{ include "lineage-collector.host" $ | quote }}
     {{- end }}
   {{- end }}
   {{- with $.Values.web.credentialsSecret }}
   basicAuth:
     username:
-      name: {{ . }}
+      name: {{ . | quote }}
       key: username
     password:
-      name: {{ . }}
+      name: {{ . | quote }}
       key: password
   {{- end }}
   {{- with .monitor.relabelings }}
@@ -48,9 +48,9 @@
 
 {{- define "lineage-collector.monitorMetadata" -}}
 {{- $ := .root -}}
-name: {{ include "lineage-collector.fullname" $ }}
-namespace: {{ .monitor.namespace | default (include "lineage-collector.namespace" $) }}
-labels: {{- merge (include "lineage-collector.labels" $ | fromYaml) .monitor.labels | toYaml | nindent 2 }}
+name: {{ include "lineage-collector.fullname" $ | quote }}
+namespace: {{ .monitor.namespace | default (include "lineage-collector.namespace" $) | quote }}
+labels: {{- merge (include "lineage-collector.labels" $ | fromYaml) (.monitor.labels | default dict) | toYaml | nindent 2 }}
 {{- with .monitor.annotations }}
 annotations: {{- toYaml . | nindent 2 }}
 {{- end }}

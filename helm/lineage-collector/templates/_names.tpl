@@ -1,7 +1,7 @@
 {{/* Names, labels and the image. */}}
 
 {{- define "lineage-collector.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 52 | trimSuffix "-" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 52 | include "lineage-collector.labelValue" -}}
 {{- end -}}
 
 {{/* Up to 52 characters: the StatefulSet's controller appends 11 more for a label of 63. */}}
@@ -24,8 +24,8 @@
 
 {{/* What never changes while the release lives. */}}
 {{- define "lineage-collector.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "lineage-collector.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "lineage-collector.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: collector
 {{- end -}}
 
@@ -40,13 +40,18 @@ app.kubernetes.io/component: collector
 {{- toYaml (set $labels "app.kubernetes.io/component" "hook") -}}
 {{- end -}}
 
+{{/* A label is up to 63 characters long and ends with a letter or digit. */}}
+{{- define "lineage-collector.labelValue" -}}
+{{- regexReplaceAll "[^A-Za-z0-9]+$" (replace "+" "_" . | trunc 63) "" -}}
+{{- end -}}
+
 {{- define "lineage-collector.labels" -}}
 {{- $own := dict
-  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
-  "app.kubernetes.io/version" (.Values.image.tag | default .Chart.AppVersion | replace "+" "_" | trunc 63 | trimSuffix "-")
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | include "lineage-collector.labelValue")
+  "app.kubernetes.io/version" (.Values.image.tag | default .Chart.AppVersion | include "lineage-collector.labelValue")
   "app.kubernetes.io/part-of" "lineage-collector"
   "app.kubernetes.io/managed-by" .Release.Service -}}
-{{- toYaml (merge (include "lineage-collector.selectorLabels" . | fromYaml) $own .Values.commonLabels) -}}
+{{- toYaml (merge (include "lineage-collector.selectorLabels" . | fromYaml) $own (.Values.commonLabels | default dict)) -}}
 {{- end -}}
 
 {{- define "lineage-collector.serviceAccountName" -}}

@@ -15,11 +15,11 @@ env:
   - name: LINEAGE_COLLECTOR_CONFIG
     value: /etc/lineage-collector/config.yaml
   {{- range $name, $from := .Values.secrets.env }}
-  - name: {{ $name }}
+  - name: {{ $name | quote }}
     valueFrom:
       secretKeyRef:
-        name: {{ $from.existingSecret }}
-        key: {{ $from.key }}
+        name: {{ $from.existingSecret | quote }}
+        key: {{ $from.key | quote }}
   {{- end }}
   {{- with .Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
@@ -72,14 +72,14 @@ volumeMounts:
 {{- $ := .root -}}
 - name: config
   configMap:
-    name: {{ .configMap }}
+    name: {{ .configMap | quote }}
 - name: tmp
   emptyDir:
     sizeLimit: 128Mi
 {{- range $.Values.secrets.files }}
 - name: {{ include "lineage-collector.secretVolume" . }}
   secret:
-    secretName: {{ .existingSecret }}
+    secretName: {{ .existingSecret | quote }}
     defaultMode: 0440
     {{- with .items }}
     items: {{- toYaml . | nindent 6 }}
@@ -91,29 +91,29 @@ volumeMounts:
 {{- with include "lineage-collector.tlsSecret" $ }}
 - name: web-tls
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     defaultMode: 0440
 {{- end }}
 {{- with $.Values.web.configSecret }}
 - name: web
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     defaultMode: 0440
 {{- end }}
 {{- if $.Values.caBundle.existingConfigMap }}
 - name: ca
   configMap:
-    name: {{ $.Values.caBundle.existingConfigMap }}
+    name: {{ $.Values.caBundle.existingConfigMap | quote }}
     items:
-      - key: {{ $.Values.caBundle.key }}
+      - key: {{ $.Values.caBundle.key | quote }}
         path: {{ $.Values.caBundle.key }}
 {{- else if $.Values.caBundle.existingSecret }}
 - name: ca
   secret:
-    secretName: {{ $.Values.caBundle.existingSecret }}
+    secretName: {{ $.Values.caBundle.existingSecret | quote }}
     defaultMode: 0440
     items:
-      - key: {{ $.Values.caBundle.key }}
+      - key: {{ $.Values.caBundle.key | quote }}
         path: {{ $.Values.caBundle.key }}
 {{- end }}
 {{- with $.Values.extraVolumes }}
@@ -131,10 +131,10 @@ securityContext: {{- toYaml . | nindent 2 }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}

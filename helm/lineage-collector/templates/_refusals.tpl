@@ -109,7 +109,7 @@ secrets.files: the folder {{ $folder }} is taken: give {{ .existingSecret }} ano
 {{/* Each reference to a secret leads somewhere. */}}
 {{- define "lineage-collector.referenceRefusals" -}}
 {{- $config := toJson (dict "config" .Values.config "proxy" .Values.proxy.url) -}}
-{{- $variables := concat (keys .Values.secrets.env) (include "lineage-collector.envNames" . | fromYamlArray) -}}
+{{- $variables := concat (keys (.Values.secrets.env | default dict)) (include "lineage-collector.envNames" . | fromYamlArray) -}}
 {{- range $reference := regexFindAll "\\$\\{env:[A-Za-z_][A-Za-z0-9_]*\\}" $config -1 | uniq }}
 {{- $name := $reference | trimPrefix "${env:" | trimSuffix "}" }}
 {{- if not (or (has $name $variables) $.Values.extraEnvFrom) }}
@@ -160,10 +160,14 @@ the ledger may grow to {{ dig "ledger" "max_size" "1GiB" .Values.config }} (conf
 {{- end -}}
 
 {{- define "lineage-collector.otherRefusals" -}}
+{{- $name := include "lineage-collector.fullname" . }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) }}
+{{ $name }} cannot be the name of a Service, which is of small letters, digits and hyphens and begins with a letter: set fullnameOverride
+{{- end }}
 {{- if and .Values.caBundle.existingConfigMap .Values.caBundle.existingSecret }}
 caBundle: give either existingConfigMap or existingSecret
 {{- end }}
-{{- if and .Values.web.certificate.enabled (not .Values.web.certificate.issuerRef.name) }}
+{{- if and .Values.web.certificate.enabled (not (.Values.web.certificate.issuerRef).name) }}
 web.certificate.issuerRef.name is missing: who issues the certificate?
 {{- end }}
 {{- $http := list }}

@@ -50,7 +50,7 @@
 {{- end -}}
 {{- end -}}
 {{- $expr := include "lineage-collector.rules.filled" (dict "text" .expr "words" $words) | replace "{, " "{" | replace "{}" "" -}}
-{{- $labels := merge (dict "severity" $alert.severity) ($alert.labels | default dict) $settings.ruleLabels (dict "service" (include "lineage-collector.fullname" $)) -}}
+{{- $labels := merge (dict "severity" $alert.severity) ($alert.labels | default dict) ($settings.ruleLabels | default dict) (dict "service" (include "lineage-collector.fullname" $)) -}}
 {{- $told := dict
   "summary" .summary
   "description" (include "lineage-collector.rules.filled" (dict "text" .description "words" $words))
@@ -60,7 +60,7 @@
   "expr" $expr
   "for" $alert.for
   "labels" $labels
-  "annotations" (merge (deepCopy ($alert.annotations | default dict)) $told $settings.ruleAnnotations)) -}}
+  "annotations" (merge (deepCopy ($alert.annotations | default dict)) $told ($settings.ruleAnnotations | default dict))) -}}
 {{- end -}}
 {{- end -}}
 {{- if $rules }}

@@ -29,7 +29,7 @@
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.ingress.namespaces) (not .Values.networkPolicy.ingress.from) }}
   - The network policy lets nobody in: name Prometheus' namespace in networkPolicy.ingress.namespaces.
 {{- end }}
-{{- if and .Values.networkPolicy.enabled (hasPrefix "${env:" .Values.proxy.url) (not .Values.networkPolicy.egress.ports) }}
+{{- if and .Values.networkPolicy.enabled (hasPrefix "${env:" (.Values.proxy.url | default "")) (not .Values.networkPolicy.egress.ports) }}
   - The network policy cannot know the proxy's port: add it to networkPolicy.egress.ports.
 {{- end }}
 {{- if and .Values.web.configSecret (not .Values.web.credentialsSecret) (or .Values.serviceMonitor.enabled .Values.podMonitor.enabled) }}
@@ -38,7 +38,7 @@
 {{- if and (or .Values.ingress.enabled .Values.httpRoute.enabled) (not (contains "webhook_secret" (toJson .Values.config.sources))) }}
   - /hints/ is open to the outside, and no source has a webhook_secret: every message is answered 404.
 {{- end }}
-{{- if and (not .Values.resources.limits) (not .Values.resources.requests) }}
+{{- if and (not (.Values.resources).limits) (not (.Values.resources).requests) }}
   - No resources are set: a good start is in values.yaml.
 {{- end }}
 {{- end -}}

@@ -1,0 +1,186 @@
+"""Values that are allowed and that nobody thinks of: names that YAML reads as something else, defaults taken away."""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.manifests import Object, collector, laid_over, only
+from tests.servers.helm import CHART, Helm, HelmRefusedError, parsed
+
+pytestmark = pytest.mark.xdist_group("chart")
+
+Values = dict[str, Any]
+_DEFAULTS: Values = yaml.safe_load((CHART / "values.yaml").read_text())
+_ALL_KINDS: Values = {
+    "serviceMonitor": {"enabled": True},
+    "prometheusRule": {"enabled": True},
+    "dashboards": {"enabled": True},
+    "networkPolicy": {"enabled": True},
+    "podDisruptionBudget": {"enabled": True},
+    "ingress": {"enabled": True, "hosts": ["hints.example"]},
+    "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]},
+    "web": {"certificate": {"enabled": True, "issuerRef": {"name": "ours"}}},
+}
+_NO_NAMES = "0123", "456", "1e5", "0x1f", "on", "null", "2026-11-22"
+"""Names for Kubernetes; numbers, truths, nothing and a day for YAML."""
+
+
+def _of_these(name: str) -> Values:
+    """Each value that is a name is this one."""
+    return {
+        "namespaceOverride": name,
+        "nameOverride": name,
+        "fullnameOverride": "collector",
+        "secrets": {
+            "files": [{"existingSecret": name, "name": "cdf"}],
+            "env": {"NO": {"existingSecret": name, "key": name}},
+        },
+        "caBundle": {"existingConfigMap": name, "key": name},
+        "web": {"tlsSecret": name, "configSecret": name, "credentialsSecret": name},
+        "persistence": {"storageClass": name},
+        "serviceAccount": {"create": True, "name": name},
+        "priorityClassName": name,
+        "runtimeClassName": name,
+        "ingress": {"enabled": True, "hosts": [name], "className": name},
+        "networkPolicy": {"enabled": True, "ingress": {"namespaces": [name]}},
+        "serviceMonitor": {"enabled": True, "namespace": name},
+        "prometheusRule": {"enabled": True, "namespace": name},
+        "dashboards": {"enabled": True, "namespace": name, "folder": name},
+        "commonLabels": {"team": name},
+    }
+
+
+def _no_texts(node: Any, path: str = "") -> list[str]:
+    """Places of names and labels that are no text."""
+    found = []
+    if isinstance(node, dict):
+        for key, value in node.items():
+            here = f"{path}.{key}"
+            named = key.endswith(("name", "Name", "namespace", "key")) or path.endswith(
+                ("abels", "annotations", "elector")
+            )
+            if named and not isinstance(value, str | dict | list):
+                found.append(f"{here}: {value!r}")
+            found += _no_texts(value, here)
+    elif isinstance(node, list):
+        for item in node:
+            found += [f"{path}[]: {item!r}"] if item is None else _no_texts(item, f"{path}[]")
+    return found
+
+
+def _faults(objects: list[Object]) -> list[str]:
+    return [f"{each['kind']} {place}" for each in objects for place in _no_texts(each)]
+
+
+@pytest.mark.parametrize("name", _NO_NAMES)
+def test_a_name_stays_a_name(helm: Helm, minimal: Values, name: str) -> None:
+    objects = helm.objects(laid_over(minimal, _of_these(name)), "--namespace", name, release=name)
+
+    assert _faults(objects) == []
+    assert {each["metadata"]["labels"]["app.kubernetes.io/instance"] for each in objects} == {name}
+    assert only(objects, "StatefulSet")["metadata"]["namespace"] == name
+    own = laid_over(
+        minimal, {"persistence": {"existingClaim": name}, "serviceAccount": {"create": False, "name": name}}
+    )
+    assert _faults(helm.objects(own)) == []
+
+
+@pytest.mark.parametrize(
+    ("release", "values"),
+    [
+        ("123", {}),
+        ("my.release", {}),
+        ("lineage", {"fullnameOverride": "Lineage"}),
+        ("lineage", {"fullnameOverride": "a.b"}),
+        ("lineage", {"nameOverride": "line_age"}),
+    ],
+)
+def test_a_name_that_no_service_can_have_is_refused(helm: Helm, minimal: Values, release: str, values: Values) -> None:
+    with pytest.raises(HelmRefusedError, match=r"cannot be the name of a Service.*fullnameOverride"):
+        helm.template(laid_over(minimal, values), release=release)
+
+
+@pytest.mark.parametrize("tag", ["v1_", "a" * 62 + ".b", "1.2+x"])
+def test_any_tag_makes_a_label(helm: Helm, minimal: Values, tag: str) -> None:
+    objects = helm.objects(laid_over(minimal, {"image": {"tag": tag}}))
+
+    label = only(objects, "StatefulSet")["metadata"]["labels"]["app.kubernetes.io/version"]
+    assert label[-1].isalnum()
+    assert len(label) <= 63
+
+
+def _without(values: Values, path: str) -> Values:
+    changed = deepcopy(values)
+    *parents, last = path.split(".")
+    place = changed
+    for parent in parents:
+        place = place.setdefault(parent, {})
+    place[last] = None
+    return changed
+
+
+def _paths(values: Values, prefix: str = "") -> list[str]:
+    found = []
+    for key, value in values.items():
+        path = prefix + key
+        found.append(path)
+        if isinstance(value, dict) and path != "config" and not path.startswith("prometheusRule.rules.LineageR"):
+            found += _paths(value, f"{path}.")
+    return found
+
+
+_TAKEN_AWAY = [
+    "commonLabels",
+    "extraArgs",
+    "livenessProbe",
+    "persistence.labels",
+    "podAnnotations",
+    "podLabels",
+    "podSecurityContext.fsGroup",
+    "podSecurityContext.runAsUser",
+    "prometheusRule.labels",
+    "prometheusRule.ruleAnnotations",
+    "prometheusRule.ruleLabels",
+    "proxy.url",
+    "readinessProbe",
+    "resources",
+    "secrets.env",
+    "service.labels",
+    "serviceMonitor.labels",
+    "startupProbe",
+]
+
+
+@pytest.mark.parametrize("path", _TAKEN_AWAY)
+def test_null_takes_a_default_away(helm: Helm, minimal: Values, path: str) -> None:
+    text = helm.template(_without(laid_over(minimal, _ALL_KINDS), path))
+
+    assert _faults(parsed(text)) == []
+
+
+def test_null_for_a_probe_is_no_probe(helm: Helm, minimal: Values) -> None:
+    objects = helm.objects({**minimal, "livenessProbe": None})
+
+    assert "livenessProbe" not in collector(objects)
+    assert "readinessProbe" in collector(objects)
+
+
+@pytest.mark.timeout(300)
+def test_null_is_never_answered_by_a_fault_of_a_template(helm: Helm, minimal: Values) -> None:
+    """Refused by the schema, or in words, or it does no harm."""
+    base = laid_over(minimal, _ALL_KINDS)
+    del base["dashboards"]
+    wrong = {}
+    for path in _paths(_DEFAULTS):
+        try:
+            text = helm.template(_without(base, path))
+        except HelmRefusedError as error:
+            if not any(words in str(error) for words in ("missing property", "These values cannot work", "got null")):
+                wrong[path] = str(error)[-300:]
+        else:
+            if "nil>" in text or "<no value>" in text:
+                wrong[path] = next(line for line in text.splitlines() if "nil>" in line or "<no value>" in line)
+
+    assert wrong == {}
