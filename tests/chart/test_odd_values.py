@@ -184,3 +184,14 @@ def test_null_is_never_answered_by_a_fault_of_a_template(helm: Helm, minimal: Va
                 wrong[path] = next(line for line in text.splitlines() if "nil>" in line or "<no value>" in line)
 
     assert wrong == {}
+
+
+def test_a_source_can_do_without_the_proxy_of_the_others(helm: Helm, minimal: Values) -> None:
+    values = laid_over(minimal, {"proxy": {"url": "http://proxy.example.com:3128"}})
+    first = values["config"]["sources"][0]
+    values["config"]["sources"].append({**first, "name": "inside", "network": {"proxy": None}})
+
+    objects = helm.objects(values)
+
+    sources = yaml.safe_load(only(objects, "ConfigMap")["data"]["config.yaml"])["sources"]
+    assert [source["network"]["proxy"] for source in sources] == ["http://proxy.example.com:3128", None]

@@ -74,14 +74,13 @@ web.yaml: |
 {{- toYaml $config -}}
 {{- end -}}
 
-{{/* Changes `target`: its own network settings win. */}}
+{{/* Changes `target`: its own network settings win, and a null of its own too. */}}
 {{- define "lineage-collector.reach" -}}
-{{- $defaults := dict -}}
-{{- if .ca -}}{{- $_ := set $defaults "ca_file" .ca -}}{{- end -}}
-{{- if .proxy -}}{{- $_ := set $defaults "proxy" .proxy -}}{{- end -}}
-{{- if $defaults -}}
-{{- $_ := set .target "network" (merge (.target.network | default dict) $defaults) -}}
+{{- $network := .target.network | default dict -}}
+{{- range $key, $value := dict "ca_file" .ca "proxy" .proxy -}}
+{{- if and $value (not (hasKey $network $key)) -}}{{- $_ := set $network $key $value -}}{{- end -}}
 {{- end -}}
+{{- if $network -}}{{- $_ := set .target "network" $network -}}{{- end -}}
 {{- end -}}
 
 {{/* Seconds, rounded up, of a duration such as 1m30s. */}}
