@@ -1,13 +1,16 @@
 """The HTTP server under the pages: TLS, passwords, and limits that no client can go beyond."""
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
+from collector.logs import fields
 from config.web import Access
 from exporters.access import Gate, Handler, RotatingContext
 
@@ -19,6 +22,22 @@ _HEADERS = {
     "X-Frame-Options": "deny",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
 }
+
+
+def _in_few_words(record: logging.LogRecord) -> bool:
+    """The tracebacks that aiohttp logs of what is no request repeat the beginning of it, be it a password."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        client = record.args[0] if isinstance(record.args, tuple) and record.args else None
+        told = fields(client=client, status=error.code, cause=type(error).__name__)
+        record.msg, record.args, record.exc_info = "request.malformed", (), None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        vars(record).update(told)
+    return True
+
+
+_log = logging.getLogger("lineage.http")
+_log.addFilter(_in_few_words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +91,7 @@ async def listen(
     app.add_routes(routes)
     app.on_response_prepare.append(_headers(access))
     runner = web.AppRunner(
-        app, access_log=None, shutdown_timeout=2.0, keepalive_timeout=limits.idle, lingering_time=2.0
+        app, access_log=None, logger=_log, shutdown_timeout=2.0, keepalive_timeout=limits.idle, lingering_time=2.0
     )
     await runner.setup()
     try:

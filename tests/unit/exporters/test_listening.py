@@ -162,3 +162,23 @@ async def test_every_answer_carries_the_headers_that_protect_people(path: str) -
         "Strict-Transport-Security: max-age=60",
     } <= set(lines)
     assert any(line.startswith("Content-Security-Policy: default-src 'none';") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /metrics HTTP/1.1\r\nAuthorization: Basic cGxhbnRlZA" + b"A" * 9000 + b"\r\n\r\n",
+        b"GET /metrics?cGxhbnRlZA" + b"A" * 9000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nAuthorization cGxhbnRlZA\r\n\r\n",
+    ],
+)
+async def test_what_is_no_request_is_logged_in_few_words_and_not_repeated(
+    sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served(LIMITS) as listener:
+        assert b" 400 " in await answered(listener, sent)
+
+    [told] = [record for record in caplog.records if record.name == "lineage.http"]
+    assert (told.getMessage(), told.levelname, told.exc_info) == ("request.malformed", "WARNING", None)
+    assert "cGxhbnRlZA" not in caplog.text + str(vars(told))
+    assert "127.0.0.1" in str(vars(told))
