@@ -195,3 +195,45 @@ def test_a_source_can_do_without_the_proxy_of_the_others(helm: Helm, minimal: Va
 
     sources = yaml.safe_load(only(objects, "ConfigMap")["data"]["config.yaml"])["sources"]
     assert [source["network"]["proxy"] for source in sources] == ["http://proxy.example.com:3128", None]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {"extraEnv": [{"name": "LINEAGE_COLLECTOR_CONFIG", "value": "/x"}]},
+            "extraEnv: LINEAGE_COLLECTOR_CONFIG is set",
+        ),
+        ({"extraEnv": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}, "extraEnv: A is set"),
+        ({"extraVolumes": [{"name": "data", "emptyDir": {}}]}, "extraVolumes: the name data is taken"),
+        ({"extraContainers": [{"name": "lineage-collector", "image": "x"}]}, "the name lineage-collector is taken"),
+        ({"initContainers": [{"name": "check-config", "image": "x"}]}, "the name check-config is taken"),
+        (
+            {"serviceMonitor": {"enabled": True, "interval": "10s", "scrapeTimeout": "1m"}},
+            "serviceMonitor.scrapeTimeout",
+        ),
+        ({"podMonitor": {"enabled": True, "scrapeTimeout": "31s"}}, "podMonitor.scrapeTimeout"),
+    ],
+)
+def test_what_kubernetes_or_the_operator_would_refuse_is_refused(
+    helm: Helm, minimal: Values, values: Values, words: str
+) -> None:
+    with pytest.raises(HelmRefusedError, match=words):
+        helm.template(laid_over(minimal, values))
+
+
+def test_a_secret_in_a_variable_of_the_configuration_is_refused_and_not_repeated(helm: Helm, minimal: Values) -> None:
+    name = "LINEAGE_COLLECTOR__SOURCES__0__AUTH__CLIENT_SECRET"
+    with pytest.raises(HelmRefusedError, match=rf"extraEnv: {name} holds the secret itself") as refused:
+        helm.template(minimal | {"extraEnv": [{"name": name, "value": "hunter2"}]})
+    assert "hunter2" not in str(refused.value)
+
+    source = {"secretKeyRef": {"name": "cdf", "key": "secret"}}
+    helm.template(minimal | {"extraEnv": [{"name": name, "valueFrom": source}]})
+    helm.template(minimal | {"extraEnv": [{"name": name + "_FILE", "value": "/run/secrets/cdf/other"}]})
+
+
+def test_a_scrape_may_take_as_long_as_the_interval(helm: Helm, minimal: Values) -> None:
+    monitor = {"enabled": True, "interval": "1m", "scrapeTimeout": "60s"}
+    helm.template(minimal | {"serviceMonitor": monitor})
+    helm.template(minimal | {"serviceMonitor": {**monitor, "interval": ""}})

@@ -3,7 +3,7 @@ and would show a secret that somebody wrote into the values. */}}
 
 {{- define "lineage-collector.refusals" -}}
 {{- $found := list -}}
-{{- range $part := list "configRefusals" "secretRefusals" "referenceRefusals" "volumeRefusals" "otherRefusals" -}}
+{{- range $part := list "configRefusals" "secretRefusals" "referenceRefusals" "volumeRefusals" "clashRefusals" "otherRefusals" -}}
 {{- range $line := include (printf "lineage-collector.%s" $part) $ | splitList "\n" -}}
 {{- with trim $line -}}{{- $found = append $found (printf "  - %s" .) -}}{{- end -}}
 {{- end -}}
@@ -156,6 +156,42 @@ config refers to {{ $path }}, and no secret is mounted there: add to secrets.fil
 {{- $size := ternary .Values.persistence.size .Values.persistence.emptyDirSize .Values.persistence.enabled -}}
 {{- if and (not (and .Values.persistence.enabled .Values.persistence.existingClaim)) (lt (include "lineage-collector.bytes" $size | int64) $limit) }}
 the ledger may grow to {{ dig "ledger" "max_size" "1GiB" .Values.config }} (config.ledger.max_size), and its volume has {{ $size }} (persistence.{{ ternary "size" "emptyDirSize" .Values.persistence.enabled }}): a full volume stops everything
+{{- end }}
+{{- end -}}
+
+{{/* What Kubernetes, or the Prometheus operator, would refuse only later or without a word. */}}
+{{- define "lineage-collector.clashRefusals" -}}
+{{- $variables := list "LINEAGE_COLLECTOR_CONFIG" -}}
+{{- $secret := printf "__(%s)$" (include "lineage-collector.secretKeys" . | upper | replace " " "|") -}}
+{{- range .Values.extraEnv }}
+{{- if has .name $variables }}
+extraEnv: {{ .name }} is set already
+{{- end }}
+{{- $variables = append $variables .name }}
+{{- if and .value (regexMatch (printf "^LINEAGE_COLLECTOR__.*%s" $secret) (upper .name)) (not (hasPrefix "${env:" .value)) }}
+extraEnv: {{ .name }} holds the secret itself, which everybody could read in the StatefulSet: put it into a Secret, and use valueFrom.secretKeyRef
+{{- end }}
+{{- end }}
+{{- $volumes := list "config" "data" "tmp" "web" "web-tls" "ca" }}
+{{- range .Values.extraVolumes }}
+{{- if has .name $volumes }}
+extraVolumes: the name {{ .name }} is taken
+{{- end }}
+{{- $volumes = append $volumes .name }}
+{{- end }}
+{{- $containers := list "lineage-collector" "check-config" }}
+{{- range concat (.Values.initContainers | default list) (.Values.extraContainers | default list) }}
+{{- if has .name $containers }}
+initContainers or extraContainers: the name {{ .name }} is taken
+{{- end }}
+{{- $containers = append $containers .name }}
+{{- end }}
+{{- range $kind := list "serviceMonitor" "podMonitor" }}
+{{- with get $.Values $kind }}
+{{- if and .enabled .interval .scrapeTimeout (gt (include "lineage-collector.config.seconds" .scrapeTimeout | int64) (include "lineage-collector.config.seconds" .interval | int64)) }}
+{{ $kind }}.scrapeTimeout, {{ .scrapeTimeout }}, is longer than its interval, {{ .interval }}: the operator would scrape nothing
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
