@@ -71,8 +71,12 @@ class ServerProcess:
             self._process.wait(30)
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and the port accepts, but nothing answers."""
+        """SIGSTOP: connections stay open and the port accepts, but nothing answers once this returns: the signal alone
+        lets threads on another core finish an answer.
+        """
         self._signal(signal.SIGSTOP)
+        if (pid := self.pid) is not None:
+            os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
