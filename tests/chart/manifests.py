@@ -11,9 +11,17 @@ def of_kind(objects: Sequence[Object], kind: str, name: str | None = None) -> li
 
 
 def only(objects: Sequence[Object], kind: str) -> Object:
-    """The one of its kind that is no hook."""
-    [found] = [each for each in of_kind(objects, kind) if "helm.sh/hook" not in each["metadata"].get("annotations", {})]
+    """The one of its kind that is no hook and no headless service."""
+    [found] = [
+        each
+        for each in of_kind(objects, kind)
+        if "helm.sh/hook" not in each["metadata"].get("annotations", {}) and not is_headless(each)
+    ]
     return found
+
+
+def is_headless(service: Object) -> bool:
+    return service["kind"] == "Service" and service["spec"].get("clusterIP") == "None"
 
 
 def pods(objects: Sequence[Object]) -> Iterator[tuple[str, Object]]:

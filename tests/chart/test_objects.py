@@ -10,7 +10,7 @@ import yaml
 
 from tests.chart.conftest import Rendered
 from tests.chart.generating import CASES, values_of
-from tests.chart.manifests import collector, containers, laid_over, of_kind, only, pods
+from tests.chart.manifests import collector, containers, is_headless, laid_over, of_kind, only, pods
 from tests.servers.helm import CHART, Helm, HelmRefusedError
 
 pytestmark = pytest.mark.xdist_group("chart")
@@ -89,6 +89,17 @@ def test_names_fit(helm: Helm, minimal: Values) -> None:
     name = only(objects, "StatefulSet")["metadata"]["name"]
     assert len(f"{name}-7c9d8f6b5d") <= 63
     assert not name.endswith("-")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_stateful_set_has_its_headless_service_which_nobody_scrapes(rendered: Rendered, case: str) -> None:
+    objects = rendered(case)
+    [headless] = [each for each in of_kind(objects, "Service") if is_headless(each)]
+    name, labels = headless["metadata"]["name"], headless["metadata"]["labels"]
+    assert only(objects, "StatefulSet")["spec"]["serviceName"] == name
+    assert len(name) <= 63
+    for monitor in of_kind(objects, "ServiceMonitor"):
+        assert not monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
 
 
 def test_a_release_named_after_the_chart_says_it_once(helm: Helm, minimal: Values) -> None:
@@ -261,7 +272,7 @@ def test_a_webhook_comes_in_by_its_path_alone(rendered: Rendered) -> None:
     assert (path["path"], path["pathType"]) == ("/hints/", "Prefix")
     [route] = only(rendered("webhook-gateway"), "HTTPRoute")["spec"]["rules"]
     assert route["matches"] == [{"path": {"type": "PathPrefix", "value": "/hints/"}, "method": "POST"}]
-    [service] = of_kind(rendered("webhook-gateway"), "Service")
+    service = only(rendered("webhook-gateway"), "Service")
     assert {"name": service["metadata"]["name"], "port": service["spec"]["ports"][0]["port"]} in route["backendRefs"]
 
 

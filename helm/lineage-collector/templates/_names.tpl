@@ -18,6 +18,11 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The service that gives the pod its name in DNS. No monitor selects it: the port would be scraped twice. */}}
+{{- define "lineage-collector.headlessName" -}}
+{{- include "lineage-collector.fullname" . }}-headless
+{{- end -}}
+
 {{- define "lineage-collector.namespace" -}}
 {{- default .Release.Namespace .Values.namespaceOverride -}}
 {{- end -}}
