@@ -21,7 +21,7 @@ def only(objects: Sequence[Object], kind: str) -> Object:
 
 
 def is_headless(service: Object) -> bool:
-    return service["kind"] == "Service" and service["spec"].get("clusterIP") == "None"
+    return service["kind"] == "Service" and bool(service["spec"].get("clusterIP") == "None")
 
 
 def pods(objects: Sequence[Object]) -> Iterator[tuple[str, Object]]:
