@@ -29,12 +29,16 @@ install: $(STAMP) ## make .venv with what the program needs
 demo: $(STAMP) ## watch simulated runs become events, about 20 s
 	$(BIN)/lineage-collector demo $(ARGS)
 
+# unit tests that start servers or processes, or read megabytes: `make test` has them
+SLOWER := platforms simulators app/test_control.py app/test_hints.py exporters/test_listening.py exporters/test_marquez.py \
+          ledger/test_schema.py lineage/test_sql_reading.py lineage/test_aliases.py test_http.py
+
 check: $(DEV) ## the quick part of the tests: format, lint, types, imports, unit tests (under 60 s)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest -q -n 2 tests/unit --ignore tests/unit/platforms
+	$(BIN)/python -m pytest -q -n 2 tests/unit $(SLOWER:%=--ignore tests/unit/%)
 
 test: $(DEV) ## everything: the quick part, then property, contract, real-server, crash and end-to-end tests
 	$(BIN)/ruff format --check .
