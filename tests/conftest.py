@@ -1,5 +1,7 @@
 """What every test may ask for: the real servers, started when the first test needs one."""
 
+import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -20,3 +22,14 @@ def _no_secrets_of_other_tests() -> Iterator[None]:
     """The registry is one for the process."""
     yield
     own_secrets.forget_all()
+
+
+@pytest.fixture
+def logging_as_it_was() -> Iterator[None]:
+    """What `collector.logs.set_up` changes in the process."""
+    root = logging.getLogger()
+    handlers, level, hook = root.handlers[:], root.level, sys.excepthook
+    yield
+    sys.excepthook = hook
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -3,9 +3,10 @@
 import asyncio
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -72,16 +73,21 @@ class Family:
 
 def catalogue() -> list[Family]:
     """Every family of ours with all its labels, in the order of the page."""
-    found = asyncio.run(_families())
+    of_ledger = {family.name for family in families(asyncio.run(_snapshot()))}
+    found = [_family(metric, metric.name in of_ledger) for metric in shown() if metric.name.startswith("lineage_")]
     return [family for prefixes in GROUPS.values() for family in found if family.name.startswith(prefixes)]
 
 
-async def _families() -> list[Family]:
+@cache
+def shown() -> Sequence[Metric]:
+    """A scrape, the process's own metrics too, in which every family has a series for each fixed word of its labels."""
+    return tuple(asyncio.run(_scraped()))
+
+
+async def _scraped() -> Iterable[Metric]:
     metrics = Metrics({"plant-a": 1}, ["marquez"], _snapshot)
     _report_everything(metrics)
-    of_ledger = {family.name for family in families(await _snapshot())}
-    shown: Iterable[Metric] = (await metrics.scrape()).collect()
-    return [_family(metric, metric.name in of_ledger) for metric in shown if metric.name.startswith("lineage_")]
+    return (await metrics.scrape()).collect()
 
 
 def _family(metric: Metric, of_ledger: bool) -> Family:

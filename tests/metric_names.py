@@ -5,12 +5,9 @@ from collections.abc import Iterator
 from functools import cache
 from types import MappingProxyType
 
-from prometheus_client.core import Metric
-from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.samples import Sample
 
-from collector.model import RunState
-from exporters.metrics import Metrics
-from exporters.snapshot import JobState, Snapshot, families
+from tests.metric_families import shown
 
 OF_PROMETHEUS = MappingProxyType(
     {
@@ -20,7 +17,6 @@ OF_PROMETHEUS = MappingProxyType(
 )
 OF_TARGETS = frozenset({"job", "exported_job", "instance", "namespace", "pod", "container", "service", "endpoint"})
 """Labels that Prometheus or its operator puts on every series it scrapes."""
-_SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
 _NAME = re.compile(r"(?<![\w$])(?:(?:lineage|process|python)_\w+|up|ALERTS)(?![\w(])")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _MATCHERS = re.compile(r"(?<![\w$])(?P<name>\w+)\{(?P<matchers>[^{}]*)\}")
@@ -30,7 +26,7 @@ _GROUPED = re.compile(r"\b(?:by|on|ignoring|without|group_left|group_right)\s*\(
 @cache
 def exported() -> dict[str, frozenset[str]]:
     """The labels of every series that a scrape can show, by name."""
-    return {name: labels | ({"le"} if name.endswith("_bucket") else set()) for name, labels in _series()}
+    return {sample.name: frozenset(sample.labels) for sample in _samples()}
 
 
 def unknown(expr: str) -> list[str]:
@@ -52,34 +48,13 @@ def unknown(expr: str) -> list[str]:
 
 @cache
 def label_values() -> dict[str, dict[str, frozenset[str]]]:
-    """The values that labels have before anything happened, by series and label: the fixed words, such as results."""
+    """The values that labels can have, by series and label: the fixed words, such as results."""
     found: dict[str, dict[str, set[str]]] = {}
-    job = JobState("a", "b", "c", RunState.FAILED, None, None, {})
-    snapshot = Snapshot(at=0, jobs=[job], sources=(), sinks=(), ledger_bytes=0, ledger_limit=0)
-    for family in (*Metrics({"a": 1}, ["b"], _nothing)._registry.collect(), *families(snapshot)):
-        for sample in family.samples:
-            for label, value in sample.labels.items():
-                found.setdefault(sample.name, {}).setdefault(label, set()).add(value)
+    for sample in _samples():
+        for label, value in sample.labels.items():
+            found.setdefault(sample.name, {}).setdefault(label, set()).add(value)
     return {name: {label: frozenset(values) for label, values in labels.items()} for name, labels in found.items()}
 
 
-def _series() -> Iterator[tuple[str, frozenset[str]]]:
-    for collector in Metrics({}, [], _nothing)._registry._collector_to_names:
-        if isinstance(collector, MetricWrapperBase):
-            for suffix in _SUFFIXES.get(str(collector._type), ("",)):
-                yield f"{collector._name}{suffix}", frozenset(collector._labelnames)
-        else:
-            samples = (sample for family in collector.collect() for sample in family.samples)
-            yield from ((sample.name, frozenset(sample.labels)) for sample in samples)
-    empty = Snapshot(at=0, jobs=(), sources=(), sinks=(), ledger_bytes=0, ledger_limit=0)
-    for family in families(empty):
-        yield from _of_family(family)
-
-
-async def _nothing() -> Snapshot:
-    raise AssertionError("nobody scrapes here")
-
-
-def _of_family(family: Metric) -> Iterator[tuple[str, frozenset[str]]]:
-    for suffix in _SUFFIXES.get(family.type, ("",)):
-        yield f"{family.name}{suffix}", frozenset(vars(family)["_labelnames"])
+def _samples() -> Iterator[Sample]:
+    return (sample for family in shown() for sample in family.samples)

@@ -2,9 +2,7 @@
 
 import asyncio
 import io
-import logging
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -37,14 +35,7 @@ OURS = ('a "client/secret" + é & 1', "wetransform-token", DEFAULT_TOKEN, "the s
 REFUSALS = (400, 401, 403, 404, 409, 422, 429, 500)
 
 
-@pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level, hook = root.handlers[:], root.level, sys.excepthook
-    yield
-    sys.excepthook = hook
-    root.handlers[:] = handlers
-    root.setLevel(level)
+pytestmark = pytest.mark.usefixtures("logging_as_it_was")
 
 
 @dataclass

@@ -21,6 +21,7 @@ from tests.scene import CDF, WETRANSFORM, Scene
 from tests.servers.alertmanager import StartAlertmanager
 from tests.servers.helm import Helm
 from tests.servers.ports import LOOPBACK, free_port
+from tests.servers.processes import unavailable
 from tests.servers.prometheus import Promtool
 
 ROOT = Path(__file__).parents[2]
@@ -137,7 +138,7 @@ def test_commands_for_kubernetes_name_what_the_chart_makes(helm: Helm) -> None:
 def test_kubectl_understands(line: str, tmp_path: Path) -> None:
     """Its verbs and options; it finds no cluster here."""
     if (kubectl := shutil.which("kubectl")) is None:
-        pytest.skip("no kubectl command")
+        unavailable("no kubectl command")
     nowhere = [kubectl, f"--server=http://{LOOPBACK}:{free_port()}", "--request-timeout=2s"]
     environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "KUBECONFIG": str(tmp_path / "none")}
     words = [*nowhere, *shlex.split(line)[1:]]

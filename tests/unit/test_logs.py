@@ -2,21 +2,12 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Iterator
 
 import pytest
 
 from collector.logs import JsonFormatter, RepeatFilter, TextFormatter, fields, set_up
 
-
-@pytest.fixture(autouse=True)
-def _root_as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level, hook = root.handlers[:], root.level, sys.excepthook
-    yield
-    sys.excepthook = hook
-    root.handlers[:] = handlers
-    root.setLevel(level)
+pytestmark = pytest.mark.usefixtures("logging_as_it_was")
 
 
 def record(event: str = "poll.failed", level: int = logging.WARNING, **told: object) -> logging.LogRecord:
