@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
+from collector.errors import LeaseLost
 from collector.ledger import doubts
 from collector.logs import fields
 from collector.model import Outgoing
@@ -32,9 +34,18 @@ class Rechecks:
         while not (most := self._allowed()):
             await self.bell.wait(_LOOK_EVERY)
         due = await self._feed.store.read(doubts.due, self._feed.sink_id, self._feed.time.now_ms(), most)
-        await asyncio.gather(*(self._recheck(terminal) for terminal in due))
+        await self._recheck_all(due)
         if not due:
             await self.bell.wait(_LOOK_EVERY)
+
+    async def _recheck_all(self, due: Sequence[Outgoing]) -> None:
+        """When one fails the others are cancelled: none may send anything once the lease is lost."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for terminal in due:
+                    group.create_task(self._recheck(terminal), name=f"recheck:{self._feed.name}")
+        except ExceptionGroup as failed:
+            raise (failed.subgroup(LeaseLost) or failed).exceptions[0] from None
 
     def _allowed(self) -> int:
         if not self._tenure.covers(self._feed.attempt_seconds):

@@ -29,6 +29,7 @@ class Requested:
     def __init__(self, sink_id: int, delivery: Delivery, store: Store, clock: Clock) -> None:
         self._sink_id, self._delivery, self._store, self._clock = sink_id, delivery, store, clock
         self._taken_over: Lease | None = None
+        self._failure: str | None = None
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -47,6 +48,7 @@ class Requested:
             forget()
 
     async def _serve_new(self) -> bool:
+        """Whether there may be more to do at once."""
         lease = self._delivery.lease
         if lease is None:
             return False
@@ -62,10 +64,14 @@ class Requested:
                 await self._store.write(requests.finish, lease, request.id, state, body, now_ms)
                 log.info("request.done", extra=fields(kind=request.kind.value, target=request.target, **told))
         except LedgerError as error:
-            # what was claimed is taken over by whoever holds the lease next
-            log.warning("request.failed", extra=fields(sink=self._sink_id, cause=str(error)))
+            # what was claimed is taken over again, here or by whoever holds the lease next
+            self._taken_over = None
+            if str(error) != self._failure:
+                log.warning("request.failed", extra=fields(sink=self._sink_id, cause=str(error), then="tries again"))
+            self._failure = str(error)
             await self._clock.sleep(LOOK)
-            return False
+            return True
+        self._failure = None
         return bool(claimed)
 
     async def _done(self, request: Request) -> tuple[RequestState, dict[str, str | int]]:

@@ -36,6 +36,7 @@ class Session:
         self._group = asyncio.TaskGroup()
         self._stopping, self._calm = Bell(feed.clock), Bell(feed.clock)
         self._stop_at: float | None = None
+        self._over = False
         self._settling = Settling(Bell(feed.clock), self._commit)
         to_send = Bell(feed.clock)
         self._claiming = Claiming(feed, self.flight, health, tenure, claimed=to_send.ring)
@@ -64,8 +65,11 @@ class Session:
 
     @asynccontextmanager
     async def reserved(self, strand: int) -> AsyncIterator[None]:
-        """Meanwhile no event of that strand is sent, so that its lane can be changed. Waits for one that is out."""
+        """Meanwhile no event of that strand is sent, so that its lane can be changed. Waits for one that is out; raises
+        `LeaseLost` when the session ends before.
+        """
         while not self.flight.reserve(strand):
+            self._raise_if_over()
             await self._feed.clock.sleep(_MOMENT)
         try:
             yield
@@ -96,8 +100,14 @@ class Session:
                 _cancel(working)
             return clean
         finally:
+            self._over = True
             unsubscribe()
             await self._sending.cancel()
+
+    def _raise_if_over(self) -> None:
+        """Once the session is over nothing that is out comes back to this process."""
+        if self._over:
+            raise LeaseLost(f"the lease of sink {self._feed.name} is no longer held here; nothing was done")
 
     def _keep(self, part: str, step: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         return self._group.create_task(self._forever(part, step), name=f"{part}:{self._feed.name}")

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from collector.errors import LeaseLost
-from collector.ledger import leases, parked, reading
+from collector.ledger import leases, parked, reading, requests
 from collector.ledger.parked import RetryAnswer
+from collector.ledger.requests import RequestKind, RequestState
 from collector.model import EventKind, Outgoing
 from exporters.claiming import LOOK_EVERY
 from exporters.reports import SendResult, SinkState
+from exporters.requested import Requested
 from exporters.sink import Delivered, Outcome, Park, Retry
 from tests.unit.exporters.delivering import ScriptedSink, SimulatedClock, World, delivers, name_of, open_store, world
 
@@ -172,10 +174,11 @@ async def test_a_parked_event_is_kept_told_and_holds_up_nothing(here: World, cap
     assert (told["sink"], told["cause"], told["run_id"]) == ("sink", "answer 422: no such job", event.run_uuid)
 
 
-async def test_a_parked_event_is_sent_again_before_what_follows(here: World) -> None:
-    def parks_start(item: Outgoing) -> Outcome | Awaitable[Outcome]:
-        return Park("no") if item.kind is START else never(item)
+def parks_start(item: Outgoing) -> Outcome | Awaitable[Outcome]:
+    return Park("no") if item.kind is START else never(item)
 
+
+async def test_a_parked_event_is_sent_again_before_what_follows(here: World) -> None:
     sink = ScriptedSink(parks_start)
     delivery = here.deliver(sink)
     await here.happen(START, COMPLETE)
@@ -209,6 +212,39 @@ async def test_without_the_lease_parked_events_are_left_alone(here: World) -> No
     await here.within(5, delivery.stop(1))
     with pytest.raises(LeaseLost, match="lease of sink sink is not held here"):
         await delivery.retry_parked(1, 1)
+
+
+async def test_who_waits_to_retry_a_parked_event_hears_that_the_lease_is_lost(here: World) -> None:
+    """The event of its strand that is out never comes back to this process."""
+    delivery = here.deliver(ScriptedSink(parks_start), seize=False)
+    await here.happen(START, COMPLETE)
+    await here.advance(0)
+    [event] = await parked_events(here)
+    asked = asyncio.ensure_future(delivery.retry_parked(event.strand_id, event.seq))
+    await here.advance(1)
+    await here.store.write(leases.take, "sink:sink", "second", 60_000, seize=True)
+    await here.advance(15)
+    assert asked.done()
+    with pytest.raises(LeaseLost, match="lease of sink sink is no longer held here"):
+        await asked
+
+
+async def test_a_request_that_met_a_lost_lease_is_done_under_the_next(here: World) -> None:
+    sink = ScriptedSink(parks_start)
+    delivery = here.deliver(sink)
+    await here.happen(START, COMPLETE)
+    await here.advance(0)
+    number = await here.store.write(requests.add, RequestKind.RETRY, "sink:sink", "{}", here.now_ms)
+    requested = Requested(here.sinks["sink"], delivery, here.store, here.clock)  # type: ignore[arg-type] # a watched one
+    serving = asyncio.create_task(requested.run())
+    await here.advance(1)
+    await here.store.write(leases.take, "sink:sink", "second", 60_000, seize=True)
+    sink.script = delivers
+    await here.advance(30)
+    request = await here.store.read(requests.get, number)
+    serving.cancel()
+    assert request.state is RequestState.DONE
+    assert await pending(here) == 0
 
 
 # In flight at the sink
@@ -459,6 +495,30 @@ async def test_a_recheck_that_breaks_is_tried_again(here: World) -> None:
     sink.recheck_script = delivers
     await here.advance(90)
     assert (await here.store.read(reading.sinks))[0].doubts == 0
+
+
+async def test_no_run_is_looked_at_any_more_once_the_lease_is_lost(here: World) -> None:
+    answers = iter([Retry("no answer in time", unanswered=True)] * 2)
+    sink = ScriptedSink(lambda _: next(answers, Delivered()), rechecks=True)
+    gate, mended = asyncio.Event(), []
+
+    async def looks(terminal: Outgoing) -> Outcome:
+        if name_of(terminal) == "quick":
+            await here.store.write(leases.take, "sink:sink", "second", 60_000, seize=True)
+            return Delivered()
+        await gate.wait()
+        mended.append(name_of(terminal))
+        return Delivered()
+
+    sink.recheck_script = looks
+    here.deliver(sink, seize=False)
+    await here.happen(START, COMPLETE, runs=["quick", "slow"])
+    await here.advance(30)
+    assert sorted(sink.rechecked) == ["quick", "slow"]
+    assert [report.held for report in here.reports.leases] == [True, False]
+    gate.set()
+    await here.advance(1)
+    assert mended == []
 
 
 # Lease
