@@ -322,6 +322,7 @@ class Poll:
 
     `missing` are keys of tracked runs that the platform says it does not have; `unread` those that could not be read
     this time: they stay due, and their number is told. `cursor` is None where it stays as it is: only the last page of a walk moves it.
+    `memory` is what the source keeps by key, see `collector.platforms.base.Remembering`.
     """
 
     observations: tuple[Observation, ...] = ()
@@ -329,6 +330,7 @@ class Poll:
     missing: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     skips: tuple[Skip, ...] = ()
+    memory: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

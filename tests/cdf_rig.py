@@ -37,7 +37,7 @@ class CdfRig:
         """The adapter of a new process: it has forgotten all that is not in the ledger."""
         await self.platform.close()
         made, self.heard = _platform(self.served.url, self.clock, changed)
-        self.lives.platform = made
+        self.lives.restart(made)
         return made
 
 

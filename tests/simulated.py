@@ -9,7 +9,7 @@ from collector.ledger.strands import in_order
 from collector.lifecycle import Step, VanishedPolicy, finish
 from collector.lineage.events import EventMaker
 from collector.model import EventKind, Observation, Poll, Run, Skip, Transition
-from collector.platforms.base import Platform
+from collector.platforms.base import Platform, Remembering
 from collector.polling.decide import Policy, decide
 
 START = datetime(2026, 11, 21, 9, 15, 0, tzinfo=UTC)
@@ -53,6 +53,7 @@ class Lives:
     clock: SimulatedClock
     policy: Policy = POLICY
     cursor: str | None = None
+    memory: dict[str, str] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     transitions: list[tuple[str, Transition]] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
@@ -63,6 +64,12 @@ class Lives:
     def adopt(self, seen: Observation) -> None:
         """What a trigger or a watch brought."""
         self._take(Poll((seen,)))
+
+    def restart(self, platform: Platform) -> None:
+        """Go on with the adapter of a new process, which knows what is kept and nothing else."""
+        self.platform = platform
+        if isinstance(platform, Remembering):
+            platform.remember(self.memory)
 
     def due(self) -> list[Run]:
         now = self.clock.now()
@@ -100,6 +107,7 @@ class Lives:
         self._apply(decided.steps)
         self.skips += decided.skips
         self.cursor = self.cursor if page.cursor is None else page.cursor
+        self.memory |= page.memory
 
     def _apply(self, steps: Iterable[Step]) -> None:
         made: list[_Made] = []

@@ -2,14 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, FromClause, Select, bindparam, exists, insert, or_, select, update
 
 from collector.clock import from_ms
 from collector.errors import LedgerError
-from collector.ledger import detail, jobs, news, owing, schema, skips
+from collector.ledger import detail, jobs, memory, news, owing, schema, skips
 from collector.ledger.leases import Lease, fence
 from collector.ledger.news import News
 from collector.ledger.owing import Entry
@@ -51,6 +51,7 @@ class PollCommit:
     cursor: str | None = None
     polled_at_ms: int | None = None
     skips: tuple[Skip, ...] = ()
+    memory: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> None:
         news.tell(conn, News.EVENTS)
     jobs.note(conn, commit.source_id, [(change.run, _terminal(change)) for change in changes], now_ms)
     skips.note(conn, commit.source_id, commit.skips, now_ms)
+    memory.note(conn, commit.source_id, commit.memory, now_ms)
     _note_poll(conn, commit)
 
 

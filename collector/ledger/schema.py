@@ -23,7 +23,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every migration, oldest first."""
 
 APPLICATION_ID = 0x4C6E6721
@@ -60,6 +60,16 @@ sink = Table(
     Column("until_event", BigInteger),  # the first event it was not there for, while retired
     Column("unclean_at", BigInteger),  # its lease was taken over from a holder that had not given it back
     Column("retired_at", BigInteger),  # it left the configuration
+)
+
+memory = Table(
+    "memory",
+    metadata,
+    Column("source_id", Integer, primary_key=True, autoincrement=False),
+    Column("key", Text, primary_key=True),  # the platform's adapter makes it
+    Column("value", Text, nullable=False),
+    Column("noted_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 lease = Table(

@@ -86,7 +86,8 @@ class Load:
 class Platform(Protocol):
     """One source. All methods raise `SourceError` and its kinds; none sleeps longer than its caller's deadline.
 
-    An adapter keeps no state that it cannot lose: what must survive is in the cursor and in each run's `handle`.
+    An adapter keeps no state that it cannot lose: what must survive is in the cursor (small: it is written whenever it
+    moves), in each run's `handle`, and in the source's memory (`Poll.memory`, `Remembering`).
     """
 
     def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
@@ -128,6 +129,19 @@ class Planning(Protocol):
 
     def load(self, watched: Mapping[RunState, int]) -> Load | None:
         """For so many open runs by state; None while it is not known yet what they cost. Asks nobody."""
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """What a platform has that keeps small facts by key, such as the name by which each job was first known.
+
+    A page's `Poll.memory` holds what is to be kept. It is committed with the page, and only what is new or changed is
+    written, so a page may repeat what is known. The ledger keeps the latest 20,000 keys of a source.
+    """
+
+    def remember(self, memory: Mapping[str, str]) -> None:
+        """All that was kept, once before the first poll, trigger or watch. Asks nobody."""
         ...
 
 

@@ -3,7 +3,7 @@
 Deciding inside the transaction keeps a poll and an enrichment of the same run from overwriting each other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -50,7 +50,9 @@ class Writer:
         ending = {seen.key for seen in page.observations if seen.state.terminal} | set(page.missing)
         known = runs.open_children(conn, self.source_id, ending) | runs.by_keys(conn, self.source_id, keys)
         decided = decide(known, page, at, self.policy)
-        return self._commit(conn, decided.steps, decided.skips, at, cursor=page.cursor, polled=polled)
+        return self._commit(
+            conn, decided.steps, decided.skips, at, cursor=page.cursor, polled=polled, memory=page.memory
+        )
 
     def end(self, conn: Connection, key: str, found: Enrichment | None, problem: str | None, at: datetime) -> Committed:
         """Make the terminal event of a run that waited for its enrichment; nothing when it has one already, nor while it
@@ -78,6 +80,7 @@ class Writer:
         *,
         cursor: str | None = None,
         polled: bool = False,
+        memory: Mapping[str, str] | None = None,
     ) -> Committed:
         changes = tuple(RunChange(step.run, self._events(step)) for step in steps)
         skips = (*skips, *(skip for change in changes for skip in _invalid(change)))
@@ -89,6 +92,7 @@ class Writer:
             cursor=cursor,
             polled_at_ms=to_ms(at) if polled else None,
             skips=skips,
+            memory=memory or {},
         )
         runs.commit_poll(conn, commit, to_ms(at))
         return Committed(tuple(report for step in steps for report in self._reports(step)), skips)

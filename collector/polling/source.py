@@ -9,14 +9,14 @@ from datetime import timedelta
 from collector.clock import Clock, to_ms
 from collector.errors import LeaseLost, LedgerCorrupt, LedgerError, SourceError, Throttled
 from collector.faultpoints import Point, passing
-from collector.ledger import leases, runs
+from collector.ledger import leases, memory, runs
 from collector.ledger.leases import Lease
 from collector.ledger.outages import outlasting
 from collector.ledger.store import Store
 from collector.lineage.events import EventMaker
 from collector.logs import fields
 from collector.model import Observation, Poll
-from collector.platforms.base import Platform
+from collector.platforms.base import Platform, Remembering
 from collector.polling.asked import Asked
 from collector.polling.boundary import is_stopping
 from collector.polling.commits import Committed, Writer
@@ -79,6 +79,7 @@ class SourcePoller:
     async def run(self) -> None:
         """Until cancelled; gives its lease back then."""
         await outlasting(self._take_lease, f"lease:{self._name}", self._clock)
+        await outlasting(self._remember, f"memory:{self._name}", self._clock)
         try:
             async with asyncio.TaskGroup() as group:
                 loops = {
@@ -95,6 +96,10 @@ class SourcePoller:
             if self._lease is not None:
                 await self._store.write(leases.give_back, self._lease)
                 self._observer.lease(LeaseReport(self._lease.name, held=False))
+
+    async def _remember(self) -> None:
+        if isinstance(self._platform, Remembering):
+            self._platform.remember(await self._store.read(memory.read, self._source_id))
 
     async def _poll_for_ever(self) -> None:
         await self._wait(self._random() * min(1.0, self._rhythm.interval.total_seconds()))

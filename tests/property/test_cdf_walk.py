@@ -53,21 +53,16 @@ def test_every_job_is_taken_once(batches: list[list[int]], page_size: int, order
         taken += walk.taken
         if order != "shuffled" or walk.ordered is False or len(jobs) <= 5:
             assert set(taken) == {job.id for job in jobs}
-        mark = walk.moved({})
+        mark = walk.moved()
         known = {one: at for one, at in (known | walk.taken).items() if at >= mark.floor}
     assert len(taken) == len(set(taken))
 
 
 def test_a_mark_comes_back_as_it_went() -> None:
-    mark = Mark(5, 3, 7, 9, {"12": "a\n\u00e9"})
+    mark = Mark(5, 3, 7, 9)
     assert read_mark(mark.text()) == mark
     assert mark.floor == 3
     assert Mark(BASE, 3).floor == BASE - OVERLAP.total_seconds() * 1000
-
-
-def test_the_names_in_a_mark_are_bounded() -> None:
-    many = {str(number): "x" for number in range(30_000)}
-    assert len(Mark(5, 3).moved(9, many, 0, brought=True).names) == 20_000
 
 
 def test_a_rename_hides_no_gap() -> None:

@@ -78,8 +78,6 @@ class CdfPlatform:
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
         if cursor is None or cursor != self._left_at:
             self._known.clear()  # the last walk did not reach the ledger
-        if (mark := read_mark(cursor)) is not None:
-            self._names.learn(mark.names)
         jobs = [run for run in tracked if not is_workflow(run)]
         open_jobs: set[int] = set()
         for start in range(0, len(jobs), MOST_IDS):
@@ -90,6 +88,10 @@ class CdfPlatform:
         executions = [run for run in tracked if is_workflow(run)]
         async for page in self._news(cursor, executions, open_jobs):
             yield page
+
+    def remember(self, memory: Mapping[str, str]) -> None:
+        """The external ids by which transformations were first known."""
+        self._names.learn(memory)
 
     async def enrich(self, run: Run) -> Enrichment:
         job_id = integer(run.key)
@@ -194,7 +196,7 @@ class CdfPlatform:
         if mark.since > to_ms(self._clock.now()):
             told = fields(source=self._context.source, cause="the look-back began in the future: it begins again")
             log.warning("cdf.cursor", extra=told)
-            first, mark = True, replace(first_mark(self._config.first_look(self._clock.now())), names=mark.names)
+            first, mark = True, first_mark(self._config.first_look(self._clock.now()))
         quiet = mark.newest == self._quiet_at
         return Walk(
             mark,
@@ -222,7 +224,7 @@ class CdfPlatform:
     def _last(self, walk: Walk, found: Poll, cursor: str | None) -> Poll:
         """The walk is over: remember what saves requests, move the cursor, tell what was lost."""
         now = self._clock.monotonic()
-        mark = walk.moved(self._names.known)
+        mark = walk.moved()
         self._known = {one: at for one, at in (self._known | walk.taken).items() if at >= mark.floor}
         if mark.newest != walk.mark.newest or walk.first:
             self._moved_at = now
@@ -249,7 +251,8 @@ class CdfPlatform:
         history = self._clock.now() - max(OVERLAP, 2 * self._config.poll_interval)
         seen = [self._observed(row, sql, back_fill=row.ended is not None and row.ended < history) for row in fresh]
         skips = (*skips, *(skip for row in fresh for skip in sql_skips(row, sql.get(row.query or ""))))
-        return replace(above, observations=(*above.observations, *seen), skips=skips)
+        observations = (*above.observations, *seen)
+        return replace(above, observations=observations, skips=skips, memory=self._names.memory(fresh))
 
     async def _executions_only(self, executions: Sequence[Run], open_jobs: Collection[int]) -> Poll:
         return await self._executions(executions, [], open_jobs, self._clock.now())

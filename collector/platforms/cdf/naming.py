@@ -5,22 +5,29 @@ from collections.abc import Callable, Iterable, Mapping
 from collector import names
 from collector.platforms.cdf.reading import JobRow
 
+_KEPT = "name/"
+"""How the keys of names begin in the memory of a source."""
+
 
 class JobNames:
-    """External ids by transformation id; kept in the cursor, so that a rename never makes a new job."""
+    """External ids by transformation id; the ledger remembers them, so that a rename never makes a new job."""
 
     def __init__(self) -> None:
         self._first: dict[str, str] = {}
         self._owner: dict[str, str] = {}
 
-    @property
-    def known(self) -> Mapping[str, str]:
-        return self._first
+    def learn(self, memory: Mapping[str, str]) -> None:
+        """What `memory` gave to be kept."""
+        for key, name in memory.items():
+            if key.startswith(_KEPT):
+                one = key.removeprefix(_KEPT)
+                self._first.setdefault(one, name)
+                self._owner.setdefault(name, one)
 
-    def learn(self, known: Mapping[str, str]) -> None:
-        for one, name in known.items():
-            self._first.setdefault(one, name)
-            self._owner.setdefault(name, one)
+    def memory(self, rows: Iterable[JobRow]) -> dict[str, str]:
+        """To be kept of the transformations of these rows, as far as they have a name by now."""
+        keys = {str(row.transformation_id) for row in rows}
+        return {_KEPT + key: self._first[key] for key in sorted(keys & self._first.keys())}
 
     def contested(self, rows: Iterable[JobRow]) -> set[int]:
         """Transformations that were known first by the external id of another one in `rows`."""

@@ -1,7 +1,7 @@
 """Walking the list of jobs, newest first: where to stop, whether the order can be trusted, what was lost. Pure."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,7 +21,6 @@ SHORTEST_RISE = 5
 KEPT_JOBS = 1000
 KEPT_FOR = timedelta(days=90)
 """What CDF keeps: so many jobs per transformation, none older."""
-MOST_NAMES = 20_000
 _DAY = 86_400_000
 
 
@@ -31,29 +30,26 @@ class Mark:
 
     `since` is where the first start began: ended jobs before it are none of our business. `walks` counts those that
     brought something, so that one that did not reach the ledger shows. `looked` is when a walk last came to its end, by
-    our clock and to the day, for it is not worth a commit each time. `names` are the external ids by which transformations
-    (by id) were first known: their job names, whatever they are called later.
+    our clock and to the day, for it is not worth a commit each time.
     """
 
     newest: int
     since: int
     walks: int = 0
     looked: int = 0
-    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def floor(self) -> int:
         return max(self.since, self.newest - int(OVERLAP.total_seconds() * 1000))
 
-    def moved(self, newest: int, names: Mapping[str, str], now: int, *, brought: bool) -> "Mark":
+    def moved(self, newest: int, now: int, *, brought: bool) -> "Mark":
         """Never backwards."""
-        kept = dict(list(names.items())[-MOST_NAMES:])
         looked = now if now - self.looked >= _DAY else self.looked
-        return Mark(max(self.newest, newest), self.since, self.walks + brought, looked, kept)
+        return Mark(max(self.newest, newest), self.since, self.walks + brought, looked)
 
     def text(self) -> str:
         numbers = {"newest": self.newest, "since": self.since, "walks": self.walks, "looked": self.looked}
-        return orjson.dumps({"v": 1, **numbers, "names": dict(self.names)}).decode()
+        return orjson.dumps({"v": 1, **numbers}).decode()
 
 
 def read_mark(cursor: str | None) -> Mark | None:
@@ -64,11 +60,10 @@ def read_mark(cursor: str | None) -> Mark | None:
         return None
     if not isinstance(data, dict) or data.get("v") != 1:
         return None
-    newest, since, names = integer(data.get("newest")), integer(data.get("since")), data.get("names")
-    if newest is None or since is None or not isinstance(names, dict):
+    newest, since = integer(data.get("newest")), integer(data.get("since"))
+    if newest is None or since is None:
         return None
-    walks, looked = integer(data.get("walks")) or 0, integer(data.get("looked")) or 0
-    return Mark(newest, since, walks, looked, {str(key): str(name) for key, name in names.items()})
+    return Mark(newest, since, integer(data.get("walks")) or 0, integer(data.get("looked")) or 0)
 
 
 def first_mark(first_look: datetime) -> Mark:
@@ -131,10 +126,10 @@ class Walk:
         """The list is read again from its beginning, with other pages."""
         self._lowest = None
 
-    def moved(self, names: Mapping[str, str]) -> Mark:
+    def moved(self) -> Mark:
         """The mark after the walk. A time in the future is no reason to be blind until then."""
         hour = 3_600_000
-        return self.mark.moved(min(self.newest, self.now_ms + hour), names, self.now_ms, brought=bool(self.taken))
+        return self.mark.moved(min(self.newest, self.now_ms + hour), self.now_ms, brought=bool(self.taken))
 
     def lost(self) -> list[Skip]:
         """Where the retention of CDF has outrun us, so that runs were lost for good."""

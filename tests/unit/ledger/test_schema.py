@@ -22,6 +22,7 @@ from collector.ledger import (
     jobs,
     lanes,
     leases,
+    memory,
     migrating,
     owing,
     placing,
@@ -32,6 +33,7 @@ from collector.ledger import (
     tallies,
 )
 from collector.ledger.schema import REVISIONS, db_now, metadata
+from collector.platforms.cdf.walk import Mark, read_mark
 
 
 @pytest.fixture
@@ -63,9 +65,7 @@ def test_the_migrations_make_the_tables_of_the_program(empty: Engine, tmp_path: 
 
 def test_a_ledger_of_the_first_version_keeps_what_it_holds(empty: Engine) -> None:
     with empty.begin() as conn:
-        config = Config(attributes={"connection": conn})
-        config.set_main_option("script_location", str(Path(migrating.__file__).parent / "migrations"))
-        command.upgrade(config, "0001")
+        upgraded_to(conn, "0001")
         conn.exec_driver_sql("INSERT INTO source (name) VALUES ('source')")
         conn.exec_driver_sql(
             "INSERT INTO job VALUES (1, 'load', 'key', 'uuid', 1, 'succeeded', 1, 2, 3, 4, 5, 6, 'Loads', 7)"
@@ -74,6 +74,26 @@ def test_a_ledger_of_the_first_version_keeps_what_it_holds(empty: Engine) -> Non
         assert compare_metadata(MigrationContext.configure(conn), metadata) == []
         [job] = reading.jobs(conn, 10)
     assert (job.name, job.succeeded, job.failed, job.description, job.schedule) == ("load", 3, 4, "Loads", None)
+
+
+def upgraded_to(conn: Connection, revision: str) -> None:
+    config = Config(attributes={"connection": conn})
+    config.set_main_option("script_location", str(Path(migrating.__file__).parent / "migrations"))
+    command.upgrade(config, revision)
+
+
+def test_the_names_in_a_cursor_move_to_the_memory_of_their_source(empty: Engine) -> None:
+    with empty.begin() as conn:
+        upgraded_to(conn, "0002")
+        cursors = ['{"v":1,"newest":7,"since":3,"names":{"12":"pumps \u00e9"}}', '{"v":1,"since":5}', "nonsense", None]
+        for number, cursor in enumerate(cursors):
+            conn.exec_driver_sql("INSERT INTO source (name, cursor) VALUES (?, ?)", (f"s{number}", cursor))
+        migrating.migrate(conn, "ledger")
+        assert memory.read(conn, 1) == {"name/12": "pumps \u00e9"}
+        kept = conn.exec_driver_sql("SELECT cursor FROM source ORDER BY id").scalars().all()
+        assert conn.exec_driver_sql("SELECT count(*) FROM memory").scalar_one() == 1
+    assert read_mark(kept[0]) == Mark(newest=7, since=3)
+    assert kept[1:] == cursors[1:]
 
 
 def test_every_migration_is_named_in_the_schema() -> None:

@@ -281,7 +281,8 @@ def test_the_first_name_stays() -> None:
     assert names.name(named(1, "a/b"), lambda _: None) == "transformation/a%2Fb"
     assert names.name(named(1, "other"), lambda _: None) == "transformation/a%2Fb"
     again = JobNames()
-    again.learn(names.known)
+    assert names.memory([named(1, "other"), named(2, "b")]) == {"name/1": "a/b"}
+    again.learn(names.memory([named(1, "other")]))
     assert again.name(named(1, "other"), lambda _: None) == "transformation/a%2Fb"
 
 

@@ -1,0 +1,58 @@
+"""What a source keeps by key beside its cursor: small facts that no poll brings again, such as the first name of a job."""
+
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import Connection, delete, func, select
+
+from collector.ledger import schema
+from collector.ledger.rows import chunks
+from collector.ledger.schema import clean
+
+KEPT = 20_000
+"""Keys per source; beyond that the ones noted first are forgotten."""
+
+
+def read(conn: Connection, source_id: int) -> dict[str, str]:
+    """All that is kept, oldest first."""
+    table = schema.memory
+    rows = select(table.c.key, table.c.value).where(table.c.source_id == source_id)
+    return dict(conn.execute(rows.order_by(table.c.noted_at, table.c.key)).all())
+
+
+def note(conn: Connection, source_id: int, kept: Mapping[str, str], now_ms: int) -> None:
+    """Keep these too; only what is new or changed is written."""
+    wanted = {clean(key, 500): clean(value) for key, value in kept.items()}
+    known = _known(conn, source_id, wanted)
+    changed = {key: value for key, value in wanted.items() if known.get(key) != value}
+    if not changed:
+        return
+    statement = schema.upsert(conn.dialect.name, schema.memory)
+    put = statement.on_conflict_do_update(
+        index_elements=["source_id", "key"],
+        set_={"value": statement.excluded.value, "noted_at": statement.excluded.noted_at},
+    )
+    rows = [
+        {"source_id": source_id, "key": key, "value": value, "noted_at": now_ms}
+        for key, value in sorted(changed.items())
+    ]
+    conn.execute(put, rows)
+    if changed.keys() - known.keys():
+        _forget_oldest(conn, source_id)
+
+
+def _known(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, str]:
+    table = schema.memory
+    found: dict[str, str] = {}
+    for some in chunks(sorted(keys)):
+        rows = select(table.c.key, table.c.value).where(table.c.source_id == source_id, table.c.key.in_(some))
+        found.update(dict(conn.execute(rows).all()))
+    return found
+
+
+def _forget_oldest(conn: Connection, source_id: int) -> None:
+    table = schema.memory
+    of_source = table.c.source_id == source_id
+    count = conn.scalar(select(func.count()).where(of_source)) or 0
+    if count > KEPT:
+        oldest = select(table.c.key).where(of_source).order_by(table.c.noted_at, table.c.key).limit(count - KEPT)
+        conn.execute(delete(table).where(of_source, table.c.key.in_(oldest)))
