@@ -110,9 +110,10 @@ class Lives:
         self.memory |= page.memory
 
     def _apply(self, steps: Iterable[Step]) -> None:
-        made: list[_Made] = []
+        """As the ledger does it: the runs are placed in their families first, then their events in order."""
+        steps, made = tuple(steps), list[_Made]()
+        self.runs |= {step.run.key: step.run for step in steps}
         for step in steps:
-            self.runs[step.run.key] = step.run
             self.transitions += [(step.run.key, transition) for transition in step.transitions]
             for transition in step.transitions:
                 event = self.maker.event(step.run, transition)

@@ -34,7 +34,7 @@ def decide(known: Mapping[str, Run], page: Poll, at: datetime, policy: Policy) -
     current = dict(known)
     steps: list[Step] = []
     parents = _parents_of_open(known.values()) | {key for seen in page.observations if (key := _above(seen.parent))}
-    for seen in _parents_first(page.observations):
+    for seen in _parents_first(page.observations, known):
         for above in _not_begun(current, seen.parent):
             step = begin(above)
             steps.append(step)
@@ -67,19 +67,31 @@ def _parents_of_open(runs: Iterable[Run]) -> set[str]:
 
 
 def _not_begun(runs: Mapping[str, Run], parent: Parent | None) -> list[Run]:
-    """The ancestors that were seen to have ended and have no START yet."""
+    """The ancestors that were seen to have ended and have no START yet, the highest first."""
     found: list[Run] = []
     while parent is not None and (run := runs.get(parent.key or "")) is not None and run not in found:
         found.append(run)
         parent = run.parent
-    return [run for run in found if begin(run).transitions]
+    return [run for run in reversed(found) if begin(run).transitions]
 
 
 def _above(parent: Parent | None) -> str | None:
     return parent.key if parent is not None else None
 
 
-def _parents_first(observations: Iterable[Observation]) -> list[Observation]:
+def _parents_first(observations: Iterable[Observation], known: Mapping[str, Run]) -> list[Observation]:
+    """By the number of ancestors, as far as they are seen or known; of one run, and of one generation, as given. A
+    circle of parents has an end like any other family: whoever is in it has the others as ancestors.
+    """
     observations = list(observations)
-    parents = {_above(seen.parent) for seen in observations}
-    return sorted(observations, key=lambda seen: seen.key not in parents)
+    above = {seen.key: _above(seen.parent) for seen in observations}
+    above |= {run.key: _above(run.parent) for run in known.values()}
+    return sorted(observations, key=lambda seen: _ancestors(seen.key, above))
+
+
+def _ancestors(key: str, above: Mapping[str, str | None]) -> int:
+    passed = {key}
+    while (parent := above.get(key)) is not None and parent not in passed:
+        passed.add(parent)
+        key = parent
+    return len(passed)

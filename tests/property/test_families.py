@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import permutations
 from typing import Any, cast
 from uuid import NAMESPACE_URL, uuid5
 
@@ -123,6 +124,19 @@ def test_a_parent_begins_first_and_ends_last(family: list[Truth], data: st.DataO
     lives._take(_shuffled(page(family, keys, int(clock.monotonic()), lives.runs), data))
     asyncio.run(lives._enrich())
     assert openlineage.all_faults(lives.events) == []
+
+
+def test_three_generations_in_one_page_begin_from_the_top() -> None:
+    """What seeds 1 and 3 found: both generations of parents went first, but the lower one before the higher."""
+    root = Truth("r", None, 0, 9, RunState.SUCCEEDED, settled=False, tells_times=False)
+    child = Truth("r0", root, 0, 9, RunState.SUCCEEDED, settled=False, tells_times=False)
+    grandchild = Truth("r00", child, 0, 9, RunState.SUCCEEDED, settled=True, tells_times=False)
+    for told in permutations((root, child, grandchild)):
+        lives = Lives(cast("Platform", Prompt()), SimulatedClock())
+        lives._take(Poll(tuple(one.seen(5) for one in told)))
+        lives._take(Poll(tuple(one.seen(10) for one in told)))
+        asyncio.run(lives._enrich())
+        assert openlineage.all_faults(lives.events) == []
 
 
 def _shuffled(poll: Poll, data: Any) -> Poll:

@@ -1,5 +1,9 @@
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from uuid import UUID, uuid5
+
+import pytest
 
 from collector.lifecycle import VanishedPolicy
 from collector.model import EventKind, Job, Observation, Parent, Poll, Run, RunState, Skip, SkipKind
@@ -28,6 +32,39 @@ def runs(result: Decided) -> dict[str, Run]:
 def test_parents_come_before_their_children() -> None:
     page = Poll((seen("child", RunState.RUNNING, parent="flow"), seen("flow", RunState.RUNNING)))
     assert [step.run.key for step in decided({}, page).steps] == ["flow", "child"]
+
+
+GENERATIONS = (
+    seen("flow", RunState.RUNNING),
+    seen("child", RunState.RUNNING, parent="flow"),
+    seen("grandchild", RunState.SUCCEEDED, parent="child"),
+)
+
+
+@pytest.mark.parametrize("page", list(permutations(GENERATIONS)))
+def test_a_grandparent_comes_before_its_children_and_theirs(page: Sequence[Observation]) -> None:
+    assert [step.run.key for step in decided({}, Poll(tuple(page))).steps] == ["flow", "child", "grandchild"]
+
+
+def test_a_generation_that_the_page_leaves_out_is_counted() -> None:
+    known = runs(decided({}, Poll((seen("child", RunState.QUEUED, parent="flow"),))))
+    page = Poll((seen("grandchild", RunState.RUNNING, parent="child"), seen("flow", RunState.RUNNING)))
+    assert [step.run.key for step in decided(known, page).steps] == ["flow", "grandchild"]
+
+
+def test_ancestors_that_ended_without_a_start_begin_from_the_top() -> None:
+    known = runs(decided({}, Poll((seen("child", RunState.SUCCEEDED, parent="flow"),))))
+    known |= runs(decided(known, Poll((seen("flow", RunState.SUCCEEDED),))))
+    steps = decided(known, Poll((seen("grandchild", RunState.RUNNING, parent="child"),))).steps
+    assert [step.run.key for step in steps] == ["flow", "child", "grandchild"]
+    assert [transition.kind for step in steps for transition in step.transitions] == [EventKind.START] * 3
+
+
+def test_parents_in_a_circle_are_all_taken_in() -> None:
+    circle = tuple(seen(key, RunState.RUNNING, parent=of) for key, of in (("a", "b"), ("b", "c"), ("c", "a")))
+    below, itself = seen("d", RunState.RUNNING, parent="a"), seen("e", RunState.RUNNING, parent="e")
+    keys = [step.run.key for step in decided({}, Poll((below, *circle, itself))).steps]
+    assert keys == ["e", "a", "b", "c", "d"]
 
 
 def test_a_run_that_ended_and_did_not_change_is_no_step() -> None:
