@@ -13,6 +13,7 @@ LineageError
     ├── LeaseLost          somebody else holds the lease: nothing was committed
     ├── LedgerLocked       another process writes this ledger
     ├── LedgerCorrupt      the file is no usable ledger
+    ├── LedgerLost         the file was deleted or replaced while it was open
     └── LedgerTooNew       a newer version of this program wrote it
 
 Every message says what was tried, on what and what came back; none holds a secret of the program's own. Whoever repeats
@@ -91,6 +92,10 @@ class LedgerLocked(LedgerError):
 
 class LedgerCorrupt(LedgerError):
     """The ledger's file cannot be used."""
+
+
+class LedgerLost(LedgerError):
+    """The ledger's file, its log or its lock was deleted or replaced while it was open: nothing is acknowledged any more."""
 
 
 class LedgerTooNew(LedgerError):

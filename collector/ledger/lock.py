@@ -22,6 +22,8 @@ class Condition(StrEnum):
     CLOSED = "closed"
     SUSPECT = "suspect"
     """SQLite called it malformed."""
+    RESCUED = "rescued"
+    """Its file was deleted or replaced while it was open, and written anew."""
 
 
 @dataclass(frozen=True, slots=True)

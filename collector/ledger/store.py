@@ -6,11 +6,13 @@ its own work.
 
 import asyncio
 import logging
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -19,11 +21,12 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from collector.clock import Clock
-from collector.errors import LedgerCorrupt, LedgerError
-from collector.ledger import lock, migrating, sqlite_file
+from collector.errors import LedgerCorrupt, LedgerError, LedgerLocked, LedgerLost
+from collector.ledger import lock, migrating, presence, sqlite_file
 from collector.ledger import news as newsboard
 from collector.ledger.lock import Condition, FileLock
 from collector.ledger.news import News
+from collector.ledger.presence import Presence
 from collector.ledger.worker import Task, Worker
 from collector.logs import fields
 
@@ -31,6 +34,8 @@ log = logging.getLogger("lineage.ledger")
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_STOPPED = "nothing is committed any more; what was committed is written anew, and the process ends"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +54,18 @@ class _Result:
 
 class Store:
     """An open ledger. `set_aside` is where an unusable file went that was found at this start, if one was: the
-    look-back of the sources fills the new one.
+    look-back of the sources fills the new one. `rescued` says that the file was deleted under the process before, which
+    wrote it anew. `lost` is why nothing is committed any more: the file is not where it was opened.
     """
 
     def __init__(self, path: Path, reader: Engine, writer: Engine | None, held: FileLock | None) -> None:
         self.path = path
         self.set_aside: Path | None = None
+        self.rescued = held is not None and held.former is Condition.RESCUED
+        self.lost: str | None = None
         self._lock, self._condition = held, Condition.CLOSED
+        self._present = Presence.of(path)
+        self._new_lock: FileLock | None = None
         self._listeners: list[_Listener] = []
         self._read_engine, self._write_engine = reader, writer
         self._reader = Worker("ledger-reader", self._answer)
@@ -135,6 +145,12 @@ class Store:
         script = f"PRAGMA incremental_vacuum({int(pages)})"
         await asyncio.wrap_future(self._writing().submit(lambda raw: raw.executescript(script), alone=True))
 
+    async def rescue(self) -> Path:
+        """Once `lost`: write down all that was committed, where the ledger belongs if nobody took its place meanwhile.
+        Where it is now; a new start can use it. Raises `LedgerError` when it cannot be done now.
+        """
+        return await asyncio.wrap_future(self._writing().submit(self._rescued, alone=True))  # type: ignore[no-any-return]
+
     async def close(self) -> None:
         """Do what waits, then let go of the file. No harm in a second call."""
         await asyncio.to_thread(self._close)
@@ -147,8 +163,10 @@ class Store:
         held, self._lock = self._lock, None
         if self._write_engine is not None and held is not None:
             self._write_engine.dispose()
-            self._note(held, self._condition)
-            held.release()
+            for each in (held, self._new_lock):
+                if each is not None:
+                    self._note(each, self._condition)
+                    each.release()
 
     def _writing(self) -> Worker:
         if self._writer is None:
@@ -166,23 +184,64 @@ class Store:
     def _commit(self, batch: Sequence[Task]) -> None:
         assert self._write_engine is not None
         try:
+            if self.lost is not None:
+                raise self._loss()
             with self._write_engine.begin() as conn:
                 results = [_attempt(conn, task) for task in batch]
         except Exception as error:  # noqa: BLE001 - the thread's boundary: the callers hear of it
             results = [_Result(error=error) for _ in batch]
+        if self._is_lost():
+            results = [_Result(error=self._loss()) for _ in batch]
         self._announce(frozenset().union(*(result.news for result in results)))
         for task, result in zip(batch, results, strict=True):
             self._settle(task, result)
+
+    def _is_lost(self) -> bool:
+        """What was committed into a file that is gone by now is not acknowledged."""
+        if self.lost is None and (missing := self._present.missing()) is not None:
+            self.lost = missing
+            log.critical("ledger.lost", extra=fields(path=str(self.path), cause=missing, then=_STOPPED))
+        return self.lost is not None
+
+    def _loss(self) -> LedgerLost:
+        return LedgerLost(f"ledger {self.path}: {self.lost}; nothing is committed any more")
+
+    def _rescued(self, raw: sqlite3.Connection) -> Path:
+        assert self._lock is not None
+        now = datetime.now(UTC)
+        try:
+            ours = self._lock_again(self._lock, now)
+            if self._present.file_is_there and ours:
+                where = presence.checkpointed(raw, self._present, now)
+            else:
+                where = presence.copied(raw, self.path, now)
+                where = presence.put_in_place(where, self._present) if ours else where
+        except (OSError, sqlite3.Error, LedgerError) as error:
+            raise LedgerError(
+                f"ledger {self.path}: {self.lost}, and it cannot be written anew: {error}. What was committed is only in this "
+                f"process: do not end it, make room in {self.path.parent} or copy the files under /proc/{os.getpid()}/fd"
+            ) from error
+        self._condition = Condition.RESCUED
+        return where
+
+    def _lock_again(self, held: FileLock, now: datetime) -> bool:
+        """Whether nobody else may write here: also where the lock was deleted and nobody took it since."""
+        if self._present.lock_is_there or self._new_lock is not None:
+            return True
+        try:
+            self._new_lock = lock.take(self.path, str(held.holder["holder"]), now)
+        except LedgerLocked:
+            return False
+        return True
 
     def _do_alone(self, task: Task) -> None:
         assert self._write_engine is not None
         try:
             with self._write_engine.connect() as conn:
-                task.work(conn.connection.dbapi_connection)
+                result = _Result(task.work(conn.connection.dbapi_connection))
         except Exception as error:  # noqa: BLE001 - as above
-            self._settle(task, _Result(error=error))
-        else:
-            self._settle(task, _Result())
+            result = _Result(error=error)
+        self._settle(task, result)
 
     def _answer(self, batch: Sequence[Task]) -> None:
         for task in batch:
