@@ -148,6 +148,16 @@ class Metrics:
         self._resets = Counter(
             "lineage_ledger_resets", "Ledgers that could not be used and were set aside.", registry=registry
         )
+        self._rescues = Counter(
+            "lineage_ledger_rescues",
+            "Ledgers that were deleted or replaced while they were open, and written anew before this start.",
+            registry=registry,
+        )
+        self._lost = Gauge(
+            "lineage_ledger_lost",
+            "1 while the ledger's file is not where it was opened, so that nothing is committed.",
+            registry=registry,
+        )
         self._unread = Counter(
             "lineage_ledger_read_failures", "Scrapes that show nothing of the ledger.", registry=registry
         )
@@ -248,6 +258,12 @@ class Metrics:
 
     def ledger_reset(self) -> None:
         self._resets.inc()
+
+    def ledger_rescued(self) -> None:
+        self._rescues.inc()
+
+    def ledger_lost(self) -> None:
+        self._lost.set(1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from collector.app.audience import Audience
 from collector.app.control import ANSWERS_WITHIN, Control, Told
 from collector.app.hints import Hinted, Hints
 from collector.app.housekeeping import Housekeeper
+from collector.app.ledger_file import guard
 from collector.app.looking import status, status_of_loops
 from collector.app.scraping import snapshot
 from collector.clock import Clock, SystemClock, to_ms
@@ -185,7 +186,8 @@ class Service:
         loops = {f"source {name}": poller.expected_by for name, poller in self._pollers.items()}
         loops |= {f"sink {name}": delivery.expected_by for name, delivery in self._deliveries.items()}
         loops["the ledger"] = self._housekeeper.expected_by
-        return dead + [f"{name} is stuck" for name, expected_by in loops.items() if now > expected_by]
+        lost = [f"the ledger is lost: {self.store.lost}"] if self.store.lost is not None else []
+        return lost + dead + [f"{name} is stuck" for name, expected_by in loops.items() if now > expected_by]
 
     def unready(self) -> list[str]:
         untried = [name for name, poller in self._pollers.items() if poller.status.result is None]
@@ -199,7 +201,7 @@ class Service:
             "path": str(self.settings.ledger.path),
             "bytes": size.used,
             "limit_bytes": self._housekeeper.limit,
-            "wrong": self._housekeeper.trouble or self._housekeeper.full,
+            "wrong": self.store.lost or self._housekeeper.trouble or self._housekeeper.full,
         }
         try:
             async with asyncio.timeout(LEDGER_WITHIN):
@@ -224,6 +226,8 @@ class Service:
         if self.store.set_aside is not None:
             self.metrics.ledger_reset()
             log.critical("ledger.set_aside", extra=fields(file=str(self.store.set_aside)))
+        if self.store.rescued:
+            self.metrics.ledger_rescued()
         self._platforms = {
             source.name: building.platform(source, self._clock, self.metrics.requested)
             for source in self.settings.sources
@@ -288,6 +292,7 @@ class Service:
         self._control = Control(self.settings.control_path, self.ask, self.status)
         await self._control.start()
         self._spawn("housekeeping", self._housekeeper.run())
+        self._spawn("ledger file", guard(self.store, self._clock, self.metrics.ledger_lost))
         for name, poller in self._pollers.items():
             self._spawn(f"source:{name}", poller.run())
         for name, delivery in self._deliveries.items():

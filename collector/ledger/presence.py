@@ -82,17 +82,15 @@ def checkpointed(connection: sqlite3.Connection, presence: Presence, now: dateti
 
 
 def copied(connection: sqlite3.Connection, path: Path, now: datetime) -> Path:
-    """A whole copy of what is open, on the disk, beside the place of the ledger. Raises `OSError` and `sqlite3.Error`,
-    and leaves nothing then.
+    """A whole copy of what is open, on the disk, beside the place of the ledger. Raises `OSError`, `sqlite3.Error`
+    and `LedgerError`, and leaves nothing then.
     """
     target = _free(path, ".rescued", now)
     os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         with closing(sqlite3.connect(target, isolation_level=None)) as copy:
             connection.backup(copy)
-            (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise LedgerError(f"ledger {path}: its copy is damaged: {verdict}")
+            _refuse_damaged(copy)
         _remove(beside(target, suffix) for suffix in ("-wal", "-shm"))
         _sync(target)
     except BaseException:
@@ -100,6 +98,12 @@ def copied(connection: sqlite3.Connection, path: Path, now: datetime) -> Path:
         raise
     _sync(path.parent)
     return target
+
+
+def _refuse_damaged(copy: sqlite3.Connection) -> None:
+    (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise LedgerError(f"the copy is damaged: {verdict}")
 
 
 def put_in_place(copy: Path, presence: Presence) -> Path:

@@ -149,7 +149,7 @@ class Store:
         """Once `lost`: write down all that was committed, where the ledger belongs if nobody took its place meanwhile.
         Where it is now; a new start can use it. Raises `LedgerError` when it cannot be done now.
         """
-        return await asyncio.wrap_future(self._writing().submit(self._rescued, alone=True))  # type: ignore[no-any-return]
+        return await asyncio.wrap_future(self._writing().submit(self._rescued, alone=True))
 
     async def close(self) -> None:
         """Do what waits, then let go of the file. No harm in a second call."""
@@ -183,9 +183,11 @@ class Store:
 
     def _commit(self, batch: Sequence[Task]) -> None:
         assert self._write_engine is not None
+        if self.lost is not None:
+            for task in batch:
+                task.answer.set_exception(self._loss())
+            return
         try:
-            if self.lost is not None:
-                raise self._loss()
             with self._write_engine.begin() as conn:
                 results = [_attempt(conn, task) for task in batch]
         except Exception as error:  # noqa: BLE001 - the thread's boundary: the callers hear of it

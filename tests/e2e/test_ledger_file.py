@@ -1,5 +1,7 @@
 """Whose the ledger is, and what happens when it is none any more."""
 
+import json
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -9,6 +11,7 @@ import aiohttp
 import pytest
 
 from collector.simulators.cdf import Ending, Story
+from collector.simulators.faults import Fault, FaultKind
 from tests.scene import Scene
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
@@ -62,6 +65,60 @@ async def test_a_ledger_that_was_damaged_is_set_aside_and_filled_again(scene: Sc
     await scene.settle()
     await scene.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
     assert set(scene.events.read_bytes().splitlines()) == before, "the look-back made the same events"
+    await stop(scene)
+
+
+async def test_a_ledger_that_is_deleted_under_the_service_is_written_anew_and_nothing_is_lost(scene: Scene) -> None:
+    await scene.start()
+    await scene.until_ready()
+    scene.marquez.faults.plan(Fault(FaultKind.STATUS, times=-1, status=503))
+    for job in list(scene.cdf.transformations)[:2]:
+        scene.cdf.start_run(job, Story(0.1, 0.2, Ending.COMPLETED))
+    await scene.until(lambda status: any(row["sink"] == "marquez" and row["pending"] for row in status["sinks"]))
+    for file in scene.folder.glob("lineage.db*"):
+        file.unlink()
+    assert await scene.ended(30) == 1
+    assert [line["cause"] for line in scene.told("ledger.lost")] == ["its file is gone"]
+    assert [line["path"] for line in scene.told("ledger.rescued")] == [str(scene.folder / "lineage.db")]
+    assert {line["level"] for line in scene.told("ledger.lost") + scene.told("ledger.rescued")} == {"critical"}
+    scene.marquez.faults.clear()
+    await scene.start()
+    await scene.settle()
+    assert not scene.told("ledger.set_aside")
+    async with aiohttp.ClientSession() as client, client.get(f"{await scene.pages()}/metrics") as answer:
+        shown = await answer.text()
+    assert "lineage_ledger_rescues_total 1.0" in shown
+    assert "lineage_ledger_lost 0.0" in shown
+    starts = [json.loads(line) for line in scene.events.read_bytes().splitlines()]
+    told = [(event["run"]["runId"], event["eventType"]) for event in starts]
+    assert len(told) - len(set(told)) <= 3, "what was acknowledged before is not sent again"
+    await stop(scene)
+
+
+async def test_while_a_lost_ledger_cannot_be_written_anew_the_service_says_so_and_keeps_it(scene: Scene) -> None:
+    folder = scene.folder / "ledger"
+    scene.settings["ledger"]["path"] = str(folder / "lineage.db")
+    scene.settings["control_socket"] = str(scene.folder / "lineage.db.sock")
+    await scene.start()
+    await scene.until_ready()
+    pages = await scene.pages()
+    shutil.rmtree(folder)
+    folder.touch()
+    await scene.until_told("ledger.unrescued")
+    status = await scene.status()
+    assert status is not None
+    assert status["ledger"]["wrong"] == "its file is gone"
+    async with aiohttp.ClientSession() as client:
+        for page in ("healthz", "readyz"):
+            async with client.get(f"{pages}/{page}") as answer:
+                assert answer.status == 503
+                assert "the ledger is lost: its file is gone" in await answer.text()
+        async with client.get(f"{pages}/metrics") as answer:
+            assert "lineage_ledger_lost 1.0" in await answer.text()
+    folder.unlink()
+    assert await scene.ended(30) == 1
+    await scene.start()
+    await scene.settle()
     await stop(scene)
 
 

@@ -1,0 +1,45 @@
+"""Looks each second whether the ledger is still where it belongs, and has it written anew where it is not."""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from collector.clock import Clock
+from collector.errors import LedgerError, LedgerLost
+from collector.ledger.store import Store
+from collector.logs import fields
+
+log = logging.getLogger("lineage.ledger")
+
+LOOK = 1.0
+AGAIN = 10.0
+
+
+async def guard(store: Store, clock: Clock, tell_lost: Callable[[], None]) -> None:
+    """Until the ledger is lost and was written anew; raises `LedgerLost` then, as only a new start can use it."""
+    while store.lost is None:
+        with suppress(LedgerError, SQLAlchemyError):  # the housekeeper logs what else is wrong
+            await store.write(_nothing)
+        await clock.sleep(LOOK)
+    tell_lost()
+    while True:
+        try:
+            where = await store.rescue()
+        except LedgerError as error:
+            log.critical("ledger.unrescued", extra=fields(cause=str(error), then=f"tried again in {AGAIN:.0f} s"))
+            await clock.sleep(AGAIN)
+        else:
+            break
+    then = "the next start goes on with it" if where == store.path else _ASIDE.format(path=store.path)
+    log.critical("ledger.rescued", extra=fields(path=str(where), cause=store.lost, then=then))
+    raise LedgerLost(f"ledger {store.path}: {store.lost}; all that was committed is in {where}: {then}")
+
+
+_ASIDE = "another ledger is at {path}. To go on with what this process had, stop the service and rename the copy to that name"
+
+
+def _nothing(_: Connection) -> None:
+    """A commit looks at the file."""
