@@ -24,8 +24,15 @@ from collector.errors import ConfigurationError
 from collector.redaction import redacted
 
 USER_AGENT = f"lineage-collector/{__version__}"
-LARGEST_ANSWER = 256 * 1024 * 1024
-"""Bytes, decompressed. A server that never stops sending must not fill the memory."""
+_MIB = 1024 * 1024
+LARGEST_PAGE = 32 * _MIB
+"""Bytes, decompressed, as with all of these: a page of a list. No server may fill the memory."""
+LARGEST_DETAILS = 16 * _MIB
+"""The answer about one thing."""
+LARGEST_TOKEN = 1 * _MIB
+"""An identity provider's answer."""
+LARGEST_RECEIPT = 4 * _MIB
+"""What a sink says to an event. Marquez answers a run with all of its facets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,18 @@ class HttpOptions:
     connections: int = 8
 
 
+class AnswerTooLarge(httpx.RemoteProtocolError):
+    """An answer that was not read to its end."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], largest: int, *, request: httpx.Request) -> None:
+        super().__init__(f"status {status}, and an answer of more than {_bytes(largest)}", request=request)
+        self.status, self.headers = status, headers
+
+
+def _bytes(number: int) -> str:
+    return f"{number // _MIB} MiB" if number % _MIB == 0 else f"{number} bytes"
+
+
 Heard = Callable[[str, int | None, float, Mapping[str, str]], None]
 """Told of every request: URL, status or None, seconds, answer headers."""
 
@@ -50,6 +69,7 @@ class HttpClient:
     """Sends requests and lets httpx's errors through: what they mean is the caller's to decide.
 
     `httpx.ConnectError`: nothing was sent. Any other `httpx.TransportError`: the request may have had an effect.
+    One of them, `AnswerTooLarge`, still has the status and the headers of the answer.
     """
 
     def __init__(self, options: HttpOptions, heard: Heard | None = None) -> None:
@@ -70,9 +90,10 @@ class HttpClient:
         json: Any = None,
         data: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        largest: int = LARGEST_PAGE,
     ) -> httpx.Response:
-        """One request, redirects not followed, the whole answer read. `url` is sent as it is written: percent-encode
-        path parts yourself with nothing left safe.
+        """One request, redirects not followed, the whole answer read, or `AnswerTooLarge` raised at `largest` bytes.
+        `url` is sent as it is written: percent-encode path parts yourself with nothing left safe.
         """
         transport = self._opened()
         limits = {"read": timeout or self._options.timeout, "connect": self._options.connect_timeout}
@@ -87,11 +108,14 @@ class HttpClient:
             content=content,
             json=json,
             data=data,
-            extensions={"timeout": limits},
+            extensions={"timeout": limits, "largest": largest},
         )
         started = monotonic()
         try:
             answer = await transport.handle_async_request(request)
+        except AnswerTooLarge as error:
+            self._tell(url, error.status, started, error.headers)
+            raise
         except httpx.TransportError:
             self._tell(url, None, started, {})
             raise
@@ -196,10 +220,12 @@ class _AiohttpTransport(httpx.AsyncBaseTransport):
                 proxy=self._proxy,
                 timeout=aiohttp.ClientTimeout(total=limits["read"], sock_connect=limits["connect"]),
             ) as answer:
-                body = _decoded(await _read(answer), answer.headers.get("Content-Encoding", ""))
+                kept = _kept(answer)
+                body = await _read(answer, request.extensions["largest"])
+        except _TooLarge:
+            raise AnswerTooLarge(answer.status, kept, request.extensions["largest"], request=request) from None
         except (aiohttp.ClientError, TimeoutError, OSError, _Unreadable) as error:
             raise _translated(error, request) from error
-        kept = [(name, value) for name, value in answer.raw_headers if name.lower() not in _HEADERS_OF_THE_WIRE]
         return httpx.Response(answer.status, headers=kept, content=body, request=request)
 
     async def aclose(self) -> None:
@@ -210,42 +236,62 @@ class _AiohttpTransport(httpx.AsyncBaseTransport):
 _HEADERS_OF_THE_WIRE = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 
 
+def _kept(answer: aiohttp.ClientResponse) -> httpx.Headers:
+    return httpx.Headers(
+        [(name, value) for name, value in answer.raw_headers if name.lower() not in _HEADERS_OF_THE_WIRE]
+    )
+
+
 class _Unreadable(Exception):
     """An answer came whose body is of no use."""
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
+class _TooLarge(Exception):
+    """The body goes on beyond what is read of it."""
+
+
+async def _read(answer: aiohttp.ClientResponse, largest: int) -> bytes:
+    """The body, unpacked as it comes, so that a small answer cannot become a large one unseen."""
+    unpacked = _Unpacked(answer.headers.get("Content-Encoding", ""), largest)
     parts: list[bytes] = []
-    size = 0
-    async for part in answer.content.iter_any():
-        size += len(part)
-        if size > LARGEST_ANSWER:
+    async for packed in answer.content.iter_any():
+        try:
+            parts.append(unpacked.next(packed))
+        except _TooLarge:
             answer.close()
-            raise _Unreadable(_too_large())
-        parts.append(part)
+            raise
+    unpacked.end()
     return b"".join(parts)
 
 
-def _decoded(body: bytes, encoding: str) -> bytes:
-    encoding = encoding.strip().lower()
-    if not body or encoding in {"", "identity"}:
-        return body
-    if encoding not in {"gzip", "x-gzip", "deflate"}:
-        raise _Unreadable(f"the answer is compressed by {encoding!r}, which was not asked for")
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # either header, gzip's or zlib's
-    try:
-        plain = inflater.decompress(body, LARGEST_ANSWER + 1)
-    except zlib.error as error:
-        raise _Unreadable(f"the answer cannot be decompressed: {error}") from error
-    if len(plain) > LARGEST_ANSWER:
-        raise _Unreadable(_too_large())
-    if not inflater.eof:
-        raise _Unreadable("the compressed answer is cut off")
-    return plain
+class _Unpacked:
+    """A body part by part. Raises `_Unreadable`, and `_TooLarge` once more than `largest` bytes came out."""
 
+    def __init__(self, encoding: str, largest: int) -> None:
+        self._encoding, self._left = encoding.strip().lower(), largest
+        self._inflater = None
+        self._begun = False
+        if self._encoding in {"gzip", "x-gzip", "deflate"}:
+            self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # either header, gzip's or zlib's
 
-def _too_large() -> str:
-    return f"the answer is larger than {LARGEST_ANSWER} bytes"
+    def next(self, packed: bytes) -> bytes:
+        plain = packed
+        if self._inflater is not None and not self._inflater.eof:
+            try:
+                plain = self._inflater.decompress(packed, self._left + 1)
+            except zlib.error as error:
+                raise _Unreadable(f"the answer cannot be decompressed: {error}") from error
+        elif self._inflater is None and self._encoding not in {"", "identity"}:
+            raise _Unreadable(f"the answer is compressed by {self._encoding!r}, which was not asked for")
+        self._begun = True
+        self._left -= len(plain)
+        if self._left < 0:
+            raise _TooLarge
+        return plain
+
+    def end(self) -> None:
+        if self._inflater is not None and self._begun and not self._inflater.eof:
+            raise _Unreadable("the compressed answer is cut off")
 
 
 def _translated(error: Exception, request: httpx.Request) -> httpx.TransportError:

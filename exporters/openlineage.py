@@ -3,91 +3,15 @@
 import asyncio
 import gzip
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
-from urllib.parse import urlencode
 
-from collector.clock import Clock
+from collector.errors import SourceError, Throttled, Unavailable
 from collector.http import HttpClient
 from collector.model import EventKind, Outgoing
-from collector.own_secrets import own_secrets
-from collector.redaction import capped, redacted
+from collector.oauth import Grant, Tokens
 from config.sinks import OpenLineageSink as Settings
-from exporters.posting import SHOWN, Answer, ask, each, trouble
+from exporters.posting import Answer, ask, each, trouble
 from exporters.sink import Context, Delivered, Finding, Outcome, Park, Retry
-
-TOKEN_MARGIN = 30.0
-"""Seconds before its end at which a token is replaced."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """OAuth2 client credentials."""
-
-    url: str
-    client_id: str
-    secret: Callable[[], str]
-    scope: str | None
-    audience: str | None
-
-
-class Tokens:
-    """Bearer tokens by client credentials, asked for anew before they end and after a 401, once for all who need one."""
-
-    def __init__(self, grant: Grant, http: HttpClient, clock: Clock) -> None:
-        self._grant, self._http, self._clock = grant, http, clock
-        self._token: str | None = None
-        self._until = 0.0
-        self._asking = asyncio.Lock()
-
-    def forget(self, header: str) -> None:
-        """The backend refused this value. Another that came since then stays."""
-        if header == f"Bearer {self._token}":
-            self._token = None
-
-    async def header(self) -> str | Retry:
-        """The value of Authorization, or why there is none."""
-        async with self._asking:
-            if self._token is None or self._clock.monotonic() >= self._until:
-                answer = await self._asked()
-                told = answer.json
-                if answer.status != 200 or not isinstance(told, dict) or not isinstance(told.get("access_token"), str):
-                    return _refused(answer, told)
-                self._token = told["access_token"]
-                own_secrets.learn(f"token of {self._grant.client_id} from {self._grant.url}", self._token)
-                self._until = self._clock.monotonic() + _seconds(told.get("expires_in")) - TOKEN_MARGIN
-            return f"Bearer {self._token}"
-
-    async def _asked(self) -> Answer:
-        grant = self._grant
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": grant.client_id,
-            "client_secret": grant.secret(),
-            "scope": grant.scope,
-            "audience": grant.audience,
-        }
-        body = urlencode({key: value for key, value in form.items() if value}).encode()
-        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-        return await ask(self._http, "POST", grant.url, headers=headers, content=body)
-
-
-def _seconds(told: Any) -> float:
-    try:
-        return float(told)
-    except (TypeError, ValueError):
-        return 300.0
-
-
-def _refused(answer: Answer, told: Any) -> Retry:
-    """The provider's own words and nothing else of its answer. No event was sent."""
-    words = [str(told[key]) for key in ("error", "error_description") if key in told] if isinstance(told, dict) else []
-    said = capped(redacted(", ".join(words)), SHOWN)
-    came = f"answered {answer.status}" if answer.status is not None else "gave no answer"
-    passing = answer.status is None or answer.status in {408, 429} or answer.status >= 500
-    cause = f"{answer.what} for a token {came}{': ' if said else ''}{said}"
-    return Retry(cause, answer.after, slow=not passing)
 
 
 def verdict(answer: Answer) -> Outcome:
@@ -99,6 +23,13 @@ def verdict(answer: Answer) -> Outcome:
     if answer.status is not None and answer.status >= 500:
         return Retry(answer.cause)
     return Park(answer.cause)
+
+
+def _without_token(error: SourceError) -> Retry:
+    """Why there is no token. The event was not sent, or refused."""
+    after = error.after if isinstance(error, Throttled) else None
+    passing = isinstance(error, Throttled | Unavailable)
+    return Retry(str(error), None if after is None else timedelta(seconds=after), slow=not passing)
 
 
 class OpenLineageSink:
@@ -137,22 +68,22 @@ class OpenLineageSink:
         return answer if isinstance(answer, Retry) else verdict(answer)
 
     async def _post(self, body: bytes, headers: dict[str, str], *, timeout: float | None = None) -> Answer | Retry:
-        """One request, with a second try under a new token where the first was refused for the old one."""
+        """One request, with a second one under a new token where the backend refused the old one."""
         if self._tokens is None:
-            authorization = {"Authorization": f"Bearer {self._key()}"} if self._key is not None else {}
-            return await ask(
-                self._http, "POST", self._url, headers=headers | authorization, content=body, timeout=timeout
-            )
-        for _ in range(2):
-            token = await self._tokens.header()
-            if isinstance(token, Retry):
-                return token
-            told = {**headers, "Authorization": token}
-            answer = await ask(self._http, "POST", self._url, headers=told, content=body, timeout=timeout)
-            if answer.status != 401:
-                break
-            self._tokens.forget(token)
+            return await self._asked(body, headers, self._key() if self._key is not None else None, timeout)
+        try:
+            token = await self._tokens.current()
+            answer = await self._asked(body, headers, token, timeout)
+            if answer.status == 401:
+                token = await self._tokens.current(refused=token)
+                answer = await self._asked(body, headers, token, timeout)
+        except SourceError as error:
+            return _without_token(error)
         return answer
+
+    async def _asked(self, body: bytes, headers: dict[str, str], bearer: str | None, timeout: float | None) -> Answer:
+        authorization = {"Authorization": f"Bearer {bearer}"} if bearer is not None else {}
+        return await ask(self._http, "POST", self._url, headers=headers | authorization, content=body, timeout=timeout)
 
     async def recheck(self, terminal: Outgoing) -> Outcome:
         return Delivered()
@@ -178,7 +109,7 @@ def create(settings: Settings, context: Context) -> OpenLineageSink:
     if oauth2 is not None:
         scope = " ".join(oauth2.scopes) or None
         grant = Grant(oauth2.token_url, oauth2.client_id, oauth2.credential.get, scope, oauth2.audience)
-        tokens = Tokens(grant, context.http, context.clock)
+        tokens = Tokens(context.http, context.clock, grant)
     return OpenLineageSink(
         f"{settings.url}/{settings.endpoint.lstrip('/')}",
         context.http,

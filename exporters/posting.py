@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import orjson
 
-from collector.http import HttpClient, retry_after
+from collector.http import LARGEST_RECEIPT, AnswerTooLarge, HttpClient, retry_after
 from collector.model import Outgoing
 from collector.redaction import redacted
 from exporters.sink import Outcome, Retry
@@ -71,13 +71,17 @@ async def ask(
     content: bytes | None = None,
     timeout: float | None = None,
 ) -> Answer:
-    """One request; errors of the network become answers without a status."""
+    """One request; errors of the network become answers without a status. Of an answer that is too large the status
+    counts all the same, else an event that was taken would be sent again and again.
+    """
     what = f"{method} {url}"
     told = {"Content-Type": "application/json", **(headers or {})} if content is not None else dict(headers or {})
     try:
-        got = await http.request(method, url, headers=told, content=content, timeout=timeout)
+        got = await http.request(method, url, headers=told, content=content, timeout=timeout, largest=LARGEST_RECEIPT)
     except httpx.ConnectError as error:
         return Answer(what, None, sent=False, body=str(error).encode())
+    except AnswerTooLarge as error:
+        return Answer(what, error.status, headers=error.headers, body=str(error).encode())
     except httpx.TransportError as error:
         return Answer(what, None, body=(str(error) or type(error).__name__).encode())
     return Answer(what, got.status_code, headers=got.headers, body=got.content)

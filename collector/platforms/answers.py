@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import orjson
 
-from collector.errors import AuthFailed, NotFound, SourceError, Throttled, Unavailable
+from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, Unavailable
+from collector.http import AnswerTooLarge
 from collector.names import clean
 from collector.redaction import capped, redacted
 
@@ -22,10 +23,12 @@ class Forbidden(AuthFailed):
 @contextmanager
 def asking(tried: str) -> Iterator[None]:
     """Around one request: raises `Unavailable` where no answer came, whose `sent` says whether it may have had an
-    effect.
+    effect, and `BadAnswer` for one that is too large to be read.
     """
     try:
         yield
+    except AnswerTooLarge as error:
+        raise BadAnswer(f"{tried}: {error}, so it was not read; check base_url, or what is behind it") from error
     except httpx.ConnectError as error:
         raise Unavailable(f"{tried}: no connection: {_named(error)}") from error
     except httpx.TransportError as error:

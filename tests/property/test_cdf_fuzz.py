@@ -206,10 +206,10 @@ async def test_answers_about_tokens() -> None:
         genuine = server.genuine("token")
         for mutant in mutants(genuine, seed=6, count=COUNT):
             server.put = {"token": mutant}
-            platform._tokens._good_until, platform._tokens._refusal = 0.0, None
+            platform._tokens._good_until, platform._tokens._failure = 0.0, None
             await cycle(fresh(platform, clock))
         server.put = {}
-        platform._tokens._good_until, platform._tokens._refusal = 0.0, None
+        platform._tokens._good_until, platform._tokens._failure = 0.0, None
         assert await cycle(fresh(platform, clock)) is None
 
 

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import ssl
 import subprocess
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import pytest
 
 from collector import http as module
 from collector.errors import ConfigurationError
-from collector.http import HttpClient, HttpOptions, tls_context
+from collector.http import LARGEST_PAGE, AnswerTooLarge, HttpClient, HttpOptions, tls_context
 from tests.servers.certificates import Certificates, make_certificates
 from tests.servers.ports import free_port
 
@@ -195,21 +196,49 @@ def gzipped(body: bytes, name: str = "gzip") -> bytes:
         (gzipped(b"no gzip at all"), "cannot be decompressed"),
         (gzipped(gzip.compress(b"x" * 1000)[:-9]), "is cut off"),
         (gzipped(b"x", "br"), "compressed by 'br', which was not asked for"),
-        (gzipped(gzip.compress(bytes(2000))), "larger than 1000 bytes"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" + bytes(2000), "larger than 1000 bytes"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n" + bytes(2000), "larger than 1000 bytes"),
+        (gzipped(gzip.compress(bytes(2000))), "more than 1000 bytes"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" + bytes(2000), "more than 1000 bytes"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n" + bytes(2000), "more than 1000 bytes"),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "no HTTP"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", "no HTTP"),
     ],
     ids=["no gzip", "cut off", "brotli", "bomb", "large", "large in chunks", "no HTTP", "long header"],
 )
-async def test_an_answer_of_no_use_is_a_transport_error(
-    answer: bytes, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "LARGEST_ANSWER", 1000)
+async def test_an_answer_of_no_use_is_a_transport_error(answer: bytes, words: str) -> None:
     async with serving(answering(answer)) as server, client() as http:
         with pytest.raises(httpx.RemoteProtocolError, match=words):
-            await http.request("GET", server.url)
+            await http.request("GET", server.url, largest=1000)
+
+
+async def test_of_an_answer_that_is_too_large_the_head_is_known() -> None:
+    heard: list[int | None] = []
+    body = gzip.compress(bytes(3 * 1024 * 1024))
+    head = f"HTTP/1.1 201 Created\r\nContent-Encoding: gzip\r\nX-A: b\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+
+    def hear(url: str, status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
+        heard.append(status)
+
+    async with serving(answering(head + body)) as server, client(heard=hear) as http:
+        with pytest.raises(AnswerTooLarge, match="status 201, and an answer of more than 2 MiB") as caught:
+            await http.request("GET", server.url, largest=2 * 1024 * 1024)
+        assert (await http.request("GET", server.url, largest=3 * 1024 * 1024)).content == bytes(3 * 1024 * 1024)
+    assert (caught.value.status, caught.value.headers["x-a"]) == (201, "b")
+    assert heard == [201, 201]
+
+
+@pytest.mark.parametrize("size", [LARGEST_PAGE, 20 * LARGEST_PAGE])
+async def test_a_small_answer_that_becomes_a_large_one_fills_no_memory(size: int) -> None:
+    packer = zlib.compressobj(1)
+    packed = b"".join(packer.compress(bytes(2**20)) for _ in range(size // 2**20)) + packer.flush()
+    async with serving(answering(gzipped(packed, "deflate"))) as server, client() as http:
+        tracemalloc.start()
+        try:
+            with contextlib.suppress(AnswerTooLarge):
+                await http.request("GET", server.url)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 2.5 * LARGEST_PAGE
 
 
 async def test_nobody_listening_means_that_nothing_was_sent() -> None:
@@ -290,8 +319,9 @@ async def test_redirects_are_answers() -> None:
 async def test_cookies_are_not_kept() -> None:
     answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: session=1; Path=/\r\nContent-Length: 0\r\n\r\n"
     async with serving(answering(answer)) as server, client() as http:
-        await http.request("GET", server.url)
-        await http.request("GET", server.url)
+        url = f"http://localhost:{server.port}"  # of a server with no more than an address no jar keeps any
+        await http.request("GET", url)
+        await http.request("GET", url)
     assert "cookie" not in server.seen[1].headers
 
 

@@ -12,9 +12,9 @@ from collector.lineage.sql import SqlLineage
 from collector.lineage.sql_worker import SqlWorker
 from collector.logs import fields
 from collector.model import Enrichment, Facts, Observation, Poll, Run, RunState, Skip, SkipKind
+from collector.oauth import Grant, Tokens
 from collector.platforms.base import Context, Finding, Load
 from collector.platforms.cdf.api import MOST_IDS, Api, Garbled, Page, Refused
-from collector.platforms.cdf.auth import Tokens
 from collector.platforms.cdf.checking import findings
 from collector.platforms.cdf.definitions import Definitions
 from collector.platforms.cdf.lineage import read_late, sql_skips
@@ -344,15 +344,8 @@ def _pace(config: CdfSource, context: Context) -> Pace:
 
 def _tokens(config: CdfSource, context: Context) -> Tokens:
     asked = config.auth.token_request(config.base_url, config.project)
-    return Tokens(
-        context.http,
-        context.clock,
-        url=asked.url,
-        client_id=config.auth.client_id,
-        secret=config.auth.credential.get,
-        scope=asked.scope,
-        audience=asked.audience,
-    )
+    credential, client_id = config.auth.credential, config.auth.client_id
+    return Tokens(context.http, context.clock, Grant(asked.url, client_id, credential.get, asked.scope, asked.audience))
 
 
 def _read(rows: Iterable[object]) -> tuple[list[JobRow], tuple[Skip, ...]]:

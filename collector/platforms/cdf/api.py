@@ -10,9 +10,9 @@ import httpx
 
 from collector.clock import Clock
 from collector.errors import BadAnswer, NotFound, SourceError, Throttled, Unavailable
-from collector.http import HttpClient, retry_after
+from collector.http import LARGEST_DETAILS, LARGEST_PAGE, HttpClient, retry_after
+from collector.oauth import Tokens
 from collector.platforms.answers import asking, parsed, refusal, words
-from collector.platforms.cdf.auth import Tokens
 from collector.platforms.pacing import Pace
 
 MOST_IDS = 1000
@@ -181,8 +181,9 @@ class Api:
     ) -> httpx.Response:
         await self._pace.turn()
         headers = HEADERS | {"Authorization": f"Bearer {token}"}
+        largest = LARGEST_PAGE if params or body else LARGEST_DETAILS  # lists have a limit, a filter or ids
         with asking(f"{method} {url}"):
-            return await self._http.request(method, url, params=params, json=body, headers=headers)
+            return await self._http.request(method, url, params=params, json=body, headers=headers, largest=largest)
 
     def _error(self, answer: httpx.Response, tried: str) -> SourceError:
         status, body = answer.status_code, _envelope(answer.content)

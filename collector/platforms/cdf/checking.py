@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from collector.errors import AuthFailed, SourceError, Throttled, Unavailable
+from collector.oauth import Tokens
 from collector.platforms.base import Finding, tried
 from collector.platforms.cdf.api import Api
-from collector.platforms.cdf.auth import Tokens
 from config.sources import CdfSource
 
 READ = ("transformationsAcl", "READ")

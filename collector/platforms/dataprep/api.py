@@ -10,7 +10,7 @@ import orjson
 
 from collector.clock import Clock
 from collector.errors import BadAnswer, NotFound, SourceError
-from collector.http import HttpClient
+from collector.http import LARGEST_DETAILS, LARGEST_PAGE, HttpClient
 from collector.names import clean
 from collector.platforms.answers import Forbidden, asking, parsed, refusal, words
 from collector.platforms.dataprep.quota import asked_wait
@@ -113,6 +113,7 @@ class Api:
                 headers={**self._headers(body is not None), **headers},
                 content=None if body is None else orjson.dumps(body),
                 timeout=self._timeout,
+                largest=LARGEST_PAGE if query and "limit" in query else LARGEST_DETAILS,
             )
         return self._understood(answer, tried)
 

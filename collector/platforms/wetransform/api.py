@@ -5,13 +5,11 @@ from collections.abc import Callable, Mapping
 import httpx
 
 from collector.clock import Clock
-from collector.errors import BadAnswer, Throttled
-from collector.http import HttpClient
+from collector.errors import Throttled
+from collector.http import LARGEST_DETAILS, HttpClient
 from collector.platforms.answers import asking
 from collector.platforms.pacing import Pace
 from collector.platforms.wetransform.envelope import Envelope, Rejected, read
-
-LARGEST_ANSWER = 16 * 1024 * 1024
 
 
 class Api:
@@ -44,12 +42,12 @@ class Api:
             headers["Content-Type"] = "application/json"
         url, tried = self.base_url + path, f"{method} {path}"
         with asking(tried):
-            answer = await self._http.request(method, url, headers=headers, params=params, content=content)
+            answer = await self._http.request(
+                method, url, headers=headers, params=params, content=content, largest=LARGEST_DETAILS
+            )
         return self._read(answer, tried)
 
     def _read(self, answer: httpx.Response, tried: str) -> Envelope:
-        if len(answer.content) > LARGEST_ANSWER:
-            raise BadAnswer(f"{tried}: an answer of {len(answer.content)} bytes, which is too large to be read")
         try:
             return read(answer.status_code, answer.headers, answer.content, tried=tried, now=self._clock.now())
         except Throttled as throttled:

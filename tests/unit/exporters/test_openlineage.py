@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 import pytest
 from aiohttp import web
 
+from collector.http import LARGEST_RECEIPT
 from exporters.openlineage import verdict
 from exporters.posting import Answer
 from exporters.sink import Delivered, Outcome, Park, Retry, Sink
@@ -194,12 +195,24 @@ async def test_a_token_that_is_refused_is_replaced_at_once(backend: Backend, ope
     assert backend.tokens == 3
 
 
-async def test_a_token_is_replaced_before_it_ends(backend: Backend, opened: Opened) -> None:
-    backend.token_body = {"access_token": "short", "expires_in": 20}
+@pytest.mark.parametrize("expires_in", [20, "nan"])
+async def test_a_token_of_any_life_serves_more_than_one_event(
+    backend: Backend, opened: Opened, expires_in: int | str
+) -> None:
+    backend.token_body = {"access_token": "short", "expires_in": expires_in}
     sink = opened(backend.sink(**backend.oauth2()))
     for _ in range(3):
         assert await one(sink) == Delivered()
-    assert len(backend.forms) == 3
+    assert len(backend.forms) == 1
+
+
+async def test_a_refused_grant_is_not_asked_for_again_for_each_event(backend: Backend, opened: Opened) -> None:
+    backend.token_status, backend.token_body = 401, {"error": "invalid_client"}
+    sink = opened(backend.sink(**backend.oauth2()))
+    outcomes = await send(sink, [event(strand, 1) for strand in range(20)])
+    assert all(isinstance(outcome, Retry) and outcome.slow for outcome in outcomes.values())
+    await one(sink)
+    assert len(backend.forms) == 1
 
 
 async def test_a_backend_that_refuses_every_token_waits_for_a_person(backend: Backend, opened: Opened) -> None:
@@ -220,7 +233,7 @@ async def test_a_refused_grant_in_the_providers_words(
     outcome = await one(sink)
     assert isinstance(outcome, Retry)
     assert (outcome.slow, outcome.unanswered) == (slow, False)
-    assert "invalid_client, no such client" in outcome.cause
+    assert "invalid_client: no such client" in outcome.cause
     assert SECRET not in outcome.cause
     assert backend.front.taken == []
     [finding] = await sink.check()
@@ -232,6 +245,15 @@ async def test_a_refused_grant_in_the_providers_words(
 async def test_an_answer_without_a_token(backend: Backend, opened: Opened, told: dict[str, Any]) -> None:
     backend.token_body = told
     assert isinstance(await one(opened(backend.sink(**backend.oauth2()))), Retry)
+
+
+async def test_an_event_that_was_taken_is_not_sent_again_for_a_large_answer(backend: Backend, opened: Opened) -> None:
+    backend.text = "x" * (LARGEST_RECEIPT + 1)
+    assert await one(opened(backend.sink())) == Delivered()
+    backend.status = 422
+    outcome = await one(opened(backend.sink()))
+    assert isinstance(outcome, Park)
+    assert "more than 4 MiB" in outcome.cause
 
 
 async def test_check_sends_nothing_that_could_be_kept(backend: Backend, opened: Opened) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from collector.errors import AuthFailed, NotFound, SourceError, Throttled, Unavailable
+from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, Unavailable
+from collector.http import LARGEST_PAGE, AnswerTooLarge
 from collector.platforms.answers import Forbidden, asking, moment, parsed, refusal, words
 from collector.platforms.choosing import Choice
 
@@ -23,6 +24,12 @@ def test_no_answer_tells_whether_the_request_may_have_had_an_effect(error: Excep
     with pytest.raises(Unavailable) as caught, asking("GET /x"):
         raise error
     assert (caught.value.sent, str(caught.value)) == (sent, said)
+
+
+def test_an_answer_that_is_too_large_is_bad_whatever_was_asked() -> None:
+    words = "GET /x: status 200, and an answer of more than 32 MiB, so it was not read"
+    with pytest.raises(BadAnswer, match=words), asking("GET /x"):
+        raise AnswerTooLarge(200, {}, LARGEST_PAGE, request=httpx.Request("GET", "http://h/x"))
 
 
 @pytest.mark.parametrize(

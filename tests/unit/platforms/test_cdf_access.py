@@ -12,9 +12,9 @@ from aiohttp.test_utils import TestServer
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, TriggerError, Unavailable
 from collector.http import HttpClient, HttpOptions
 from collector.model import RunState
+from collector.oauth import Grant, Tokens
 from collector.own_secrets import own_secrets
 from collector.platforms.base import Finding
-from collector.platforms.cdf.auth import Tokens
 from collector.simulators.cdf import READ, WORKFLOWS, WRITE, OverLimit, Story
 from collector.simulators.faults import Fault, FaultKind
 from tests.cdf_rig import CdfRig, cdf_rig, source
@@ -188,15 +188,9 @@ async def test_what_each_provider_is_sent(auth: dict[str, Any], wanted: dict[str
         )
         request = settings.auth.token_request(settings.base_url, settings.project)
         http, clock = HttpClient(HttpOptions()), SimulatedClock()
-        tokens = Tokens(
-            http,
-            clock,
-            url=request.url,
-            client_id=settings.auth.client_id,
-            secret=settings.auth.credential.get,
-            scope=request.scope,
-            audience=request.audience,
-        )
+        secret = settings.auth.credential.get
+        grant = Grant(request.url, settings.auth.client_id, secret, request.scope, request.audience)
+        tokens = Tokens(http, clock, grant)
         assert await tokens.current() == "t"
         clock.advance(3599 - 31)
         await tokens.current()

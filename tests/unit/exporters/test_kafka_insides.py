@@ -1,0 +1,107 @@
+"""What `exporters.kafka_connection` needs of the insides of aiokafka and FastStream, which no version promises to keep."""
+
+import asyncio
+import inspect
+import tomllib
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+from operator import attrgetter
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
+from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
+
+from exporters.kafka_cluster import BATCH_BYTES, Cluster, Login
+from exporters.kafka_connection import Connection, _end_tasks_of
+from exporters.kafka_trouble import ClientLog
+
+NOWHERE = "127.0.0.1:1"
+
+
+@pytest.fixture
+async def producer() -> AsyncIterator[AIOKafkaProducer]:
+    made = AIOKafkaProducer(bootstrap_servers=NOWHERE, enable_idempotence=True, acks="all")
+    yield made
+    made._closed = True
+
+
+def connection_of(producer: AIOKafkaProducer, password: str = "") -> Connection:
+    login = Login("PLAIN", "me", lambda: password) if password else None
+    made = Connection(Cluster((NOWHERE,), "events", "tests", login=login), ClientLog("events"), BATCH_BYTES)
+    made._producer.raw = producer
+    return made
+
+
+@pytest.mark.parametrize(
+    "needed",
+    [
+        "_closed",
+        "_sender._sender_task",
+        "_message_accumulator.fail_all",
+        "client.close",
+        "client._sasl_plain_password",
+        "partitions_for",
+    ],
+)
+async def test_the_producer_still_has(producer: AIOKafkaProducer, needed: str) -> None:
+    try:
+        attrgetter(needed)(producer)
+    except AttributeError:
+        pytest.fail(
+            f"aiokafka {version('aiokafka')} has no AIOKafkaProducer.{needed}: mend exporters/kafka_connection.py"
+        )
+
+
+async def test_the_admin_client_still_has_its_client() -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=NOWHERE)
+    assert hasattr(getattr(admin, "_client", None), "_sasl_plain_password"), (
+        f"aiokafka {version('aiokafka')} keeps the admin's password elsewhere: mend exporters/kafka_connection.py"
+    )
+
+
+def test_a_client_reads_its_password_at_each_connection() -> None:
+    source = inspect.getsource(AIOKafkaClient._get_conn)
+    assert "sasl_plain_password=self._sasl_plain_password" in source, (
+        "a password that rotates no longer reaches new connections: mend exporters/kafka_connection.py"
+    )
+
+
+def test_faststream_still_connects_by_a_producer_of_ours() -> None:
+    taken = list(inspect.signature(AioKafkaFastProducerImpl.connect).parameters)
+    assert taken == ["self", "producer", "serializer", "codec"], (
+        f"FastStream {version('faststream')} calls the producer's connect in another way: mend exporters/kafka_connection.py"
+    )
+
+
+async def test_a_producer_with_events_in_flight_can_be_ended(producer: AIOKafkaProducer) -> None:
+    """No public way does that: `stop()` waits for the broker without end."""
+    sender = asyncio.create_task(producer._sender._sender_routine())
+    await asyncio.sleep(0)
+    assert not sender.done()
+    async with asyncio.timeout(10):
+        await connection_of(producer).abandon()
+    assert sender.done()
+    assert isinstance(producer._message_accumulator._exception, KafkaError)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_the_tasks_of_a_client_are_found(producer: AIOKafkaProducer) -> None:
+    task = asyncio.create_task(producer.client._md_synchronizer())
+    await asyncio.sleep(0)
+    await _end_tasks_of(producer.client)
+    assert task.done()
+
+
+async def test_a_living_client_gets_the_password_of_today(producer: AIOKafkaProducer) -> None:
+    connection_of(producer, "todays-password")._renew_secrets()
+    assert producer.client._sasl_plain_password == "todays-password"
+
+
+def test_the_next_minor_version_is_kept_out() -> None:
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    [pin] = [each for each in project["dependencies"] if each.startswith("aiokafka")]
+    assert "<0.15" in pin, "look at each of the tests here before another minor version is let in"
