@@ -29,6 +29,18 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+async def until_set(event: asyncio.Event, clock: Clock, seconds: float | None = None) -> None:
+    """Until `event` is set or `seconds` passed, None for as long as it takes; the event stays as it is."""
+    if seconds is None or event.is_set():
+        await event.wait()
+        return
+    async with asyncio.TaskGroup() as group:
+        waits = group.create_task(event.wait()), group.create_task(clock.sleep(seconds))
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+
 def to_ms(moment: datetime) -> int:
     """Epoch milliseconds, rounded down; the ledger's form of a time."""
     return int(moment.timestamp() * 1000 // 1)

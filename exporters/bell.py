@@ -2,7 +2,7 @@
 
 import asyncio
 
-from collector.clock import Clock
+from collector.clock import Clock, until_set
 
 
 class Bell:
@@ -17,17 +17,5 @@ class Bell:
 
     async def wait(self, seconds: float | None = None) -> None:
         """Until it rings, or `seconds` passed."""
-        if seconds is None:
-            await self._rung.wait()
-        elif not self._rung.is_set():
-            await self._first_of_ring_and(seconds)
+        await until_set(self._rung, self._clock, seconds)
         self._rung.clear()
-
-    async def _first_of_ring_and(self, seconds: float) -> None:
-        timer = asyncio.ensure_future(self._clock.sleep(seconds))
-        ringing = asyncio.ensure_future(self._rung.wait())
-        try:
-            await asyncio.wait((timer, ringing), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            timer.cancel()
-            ringing.cancel()

@@ -167,7 +167,7 @@ class Service:
     async def owed(self) -> int:
         """Events that have yet to reach a configured sink, and runs whose end waits for its details."""
         rows = await self.store.read(reading.sinks)
-        waiting = [await self.store.read(runs.enriching, number, 100) for number in self._source_ids.values()]
+        waiting = [await self.store.read(runs.ended, number, 100) for number in self._source_ids.values()]
         return sum(row.pending for row in rows if row.retired_at is None) + sum(map(len, waiting))
 
     async def drained(self, patience: float = 30.0) -> bool:

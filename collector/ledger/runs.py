@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, bindparam, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, bindparam, insert, select, update
 
 from collector.clock import from_ms
 from collector.errors import LedgerError
@@ -217,29 +217,22 @@ _HASTENED = update(schema.run).where(
 """Sets what the values name."""
 
 
-def enriching(conn: Connection, source_id: int, limit: int) -> list[Run]:
-    """Runs that ended and have no terminal event yet, the nearest deadline first."""
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run that ended and has no terminal event yet; `until_ms` is when that must go out at the latest."""
+
+    key: str
+    until_ms: int
+
+
+def ended(conn: Connection, source_id: int, limit: int) -> list[Ended]:
+    """The nearest deadline first."""
     table = schema.run
-    return _runs(conn, _ended(source_id).order_by(table.c.enrich_until, table.c.id).limit(limit))
-
-
-def _ended(source_id: int) -> Select[str, str]:
-    table = schema.run
-    return _stored().where(table.c.source_id == source_id, table.c.state.in_(_TERMINAL), *_is_open(table))
-
-
-def enrichable(conn: Connection, source_id: int, now_ms: int, limit: int) -> list[Run]:
-    """Of the runs that ended and have no terminal event yet those whose turn has come, the nearest deadline first.
-
-    The end of a parent must go out after those of its children: it waits for the ones that ended and have no terminal
-    event either, and until its deadline for those that go on.
-    """
-    table, child = schema.run, schema.run.alias("child")
-    has_open_child = exists().where(child.c.parent_id == table.c.id, *_is_open(child))
-    has_ended_child = has_open_child.where(child.c.state.in_(_TERMINAL))
-    out_of_time = or_(table.c.enrich_until.is_(None), table.c.enrich_until <= now_ms)
-    turn = _ended(source_id).where(~has_ended_child, or_(out_of_time, ~has_open_child))
-    return _runs(conn, turn.order_by(table.c.enrich_until, table.c.id).limit(limit))
+    columns = select(table.c.key, table.c.enrich_until).where(
+        table.c.source_id == source_id, table.c.state.in_(_TERMINAL), *_is_open(table)
+    )
+    rows = conn.execute(columns.order_by(table.c.enrich_until, table.c.id).limit(limit))
+    return [Ended(key, until_ms or 0) for key, until_ms in rows]
 
 
 def open_children(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, Run]:

@@ -18,7 +18,7 @@ from collector.lifecycle import Step, finish
 from collector.lineage.events import EventMaker
 from collector.model import Enrichment, Poll, Run, RunState, Skip, SkipKind
 from collector.polling import discreet
-from collector.polling.decide import Policy, decide
+from collector.polling.decide import Policy, decide, turns
 from collector.reports import EventReport
 
 
@@ -28,6 +28,14 @@ class Committed:
 
     events: tuple[EventReport, ...] = ()
     skips: tuple[Skip, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What came of asking for the details of a run that ended; without them, the `problem` says why."""
+
+    details: Enrichment | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +62,17 @@ class Writer:
             conn, decided.steps, decided.skips, at, cursor=page.cursor, polled=polled, memory=page.memory
         )
 
-    def end(self, conn: Connection, key: str, found: Enrichment | None, problem: str | None, at: datetime) -> Committed:
-        """Make the terminal event of a run that waited for its enrichment; nothing when it has one already, nor while it
-        must wait for its children, see `runs.enrichable`.
-        """
-        run = runs.by_keys(conn, self.source_id, [key]).get(key)
-        if run is None or self._must_wait(conn, run, at):
+    def ends(self, conn: Connection, found: Mapping[str, Found], at: datetime) -> Committed:
+        """Make the terminal events of those of these runs that ended, have none yet, and whose turn has come, see `turns`."""
+        known = runs.by_keys(conn, self.source_id, found)
+        ended = {key: run for key, run in known.items() if run.open and run.state.terminal}
+        turn = turns(ended, runs.open_children(conn, self.source_id, ended).values(), at)
+        if not turn:
             return Committed()
-        step = finish(run, discreet.enrichment(found) if found is not None else None, problem=problem)
-        skips = (discreet.skip(Skip(SkipKind.ENRICHMENT, key, problem)),) if problem and step.transitions else ()
-        return self._commit(conn, (step,) if step.transitions else (), skips, at)
-
-    def _must_wait(self, conn: Connection, run: Run, at: datetime) -> bool:
-        """A child may have shown up while the run was looked into."""
-        children = runs.open_children(conn, self.source_id, [run.key]).values()
-        in_time = run.enrich_until is not None and at < run.enrich_until
-        return any(in_time or child.state.terminal for child in children)
+        steps = tuple(_finished(run, found[key]) for key, run in turn.items())
+        problems = {key: problem for key in turn if (problem := found[key].problem) is not None}
+        skips = tuple(discreet.skip(Skip(SkipKind.ENRICHMENT, key, cause)) for key, cause in problems.items())
+        return self._commit(conn, steps, skips, at)
 
     def _commit(
         self,
@@ -116,6 +119,11 @@ class Writer:
             )
             for transition in step.transitions
         ]
+
+
+def _finished(run: Run, found: Found) -> Step:
+    details = discreet.enrichment(found.details) if found.details is not None else None
+    return finish(run, details, problem=found.problem)
 
 
 def _invalid(change: RunChange) -> list[Skip]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from collector.clock import to_ms
 from collector.lifecycle import Step, VanishedPolicy, begin, missed, observe
 from collector.model import Observation, Parent, Poll, Run, Skip, SkipKind
 
@@ -52,6 +53,27 @@ def decide(known: Mapping[str, Run], page: Poll, at: datetime, policy: Policy) -
     skips = (*page.skips, *_unread(page.unread), *(skip for step in steps for skip in step.skips))
     changed = tuple(step for step in steps if step.transitions or step.run != known.get(step.run.key))
     return Decided(changed, skips)
+
+
+def turns(ended: Mapping[str, Run], children: Iterable[Run], at: datetime) -> dict[str, Run]:
+    """Those of the runs that ended which may have their terminal events now, all at once.
+
+    The end of a parent goes out with those of its children or after them: it waits for children that ended and are not
+    among these, and until its deadline for the ones that go on. `children` are all that have no terminal event yet.
+    """
+    turn, children = dict(ended), list(children)
+    while early := {
+        above for child in children if (above := _above(child.parent)) and _holds_back(child, above, turn, at)
+    }:
+        turn = {key: run for key, run in turn.items() if key not in early}
+    return turn
+
+
+def _holds_back(child: Run, above: str, turn: Mapping[str, Run], at: datetime) -> bool:
+    if above not in turn or child.key in turn:
+        return False
+    until = turn[above].enrich_until
+    return child.state.terminal or (until is not None and to_ms(at) < to_ms(until))
 
 
 def _unread(keys: Sequence[str]) -> tuple[Skip, ...]:

@@ -2,31 +2,44 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
-from collector.clock import Clock, to_ms
-from collector.errors import LedgerError, SourceError, Throttled
+from collector.clock import Clock, from_ms, to_ms, until_set
+from collector.errors import LedgerCorrupt, LedgerError, SourceError, Throttled
 from collector.ledger import runs
+from collector.ledger.rows import chunks
+from collector.ledger.runs import Ended
 from collector.ledger.store import Store
 from collector.logs import fields
-from collector.model import Enrichment, Run
+from collector.model import Run
 from collector.platforms.base import Platform
 from collector.polling.boundary import is_stopping
-from collector.polling.commits import Committed, Writer
+from collector.polling.commits import Committed, Found, Writer
 from collector.redaction import redacted
 
 log = logging.getLogger("lineage.enrich")
 
 AT_ONCE = 4
 LAST_CHANCE = 10.0
-"""Seconds for one try after a restart that came later than the deadline."""
-LONGEST_PAUSE = 15.0
-SHORTEST_LOOK, LONGEST_LOOK = 1.0, 8.0
-"""Seconds between looks at the ledger: what ends nudges, so that only deadlines are met this way."""
+"""Seconds after a restart for those runs whose deadline had passed by then."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
+"""Seconds between two tries, of the platform and of the ledger."""
+MOST_LOOKED_AT = 10_000
+
+
+@dataclass(slots=True)
+class _Look:
+    """A run that the platform is asked about now; `cause` is why the last try failed."""
+
+    until: datetime
+    task: asyncio.Task[None] | None = None
+    cause: str | None = None
 
 
 class Enricher:
-    """Enriches the runs of one source, `AT_ONCE` side by side."""
+    """Enriches the runs of one source, `AT_ONCE` side by side. At its deadline a run's end goes out with what is known."""
 
     def __init__(
         self,
@@ -38,91 +51,116 @@ class Enricher:
     ) -> None:
         self._platform, self._writer, self._store, self._clock = platform, writer, store, clock
         self._committed = committed
-        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._looks: dict[str, _Look] = {}
+        self._found: dict[str, Found] = {}
         self._wake = asyncio.Event()
+        self._began: datetime | None = None
+        self._pause = SHORTEST_PAUSE
 
     def nudge(self) -> None:
+        """Something was committed: a run may have ended, or its turn have come."""
         self._wake.set()
 
     async def run(self) -> None:
         """Until cancelled. A run whose enrichment is cancelled by a stop is found again at the next start."""
-        look = SHORTEST_LOOK
+        self._began = self._began or self._clock.now()
         try:
-            while True:
-                self._wake.clear()
-                await self._start_more()
-                await _either(self._wake.wait(), self._clock.sleep(look))
-                look = SHORTEST_LOOK if self._busy or self._wake.is_set() else min(2 * look, LONGEST_LOOK)
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    self._wake.clear()
+                    await until_set(self._wake, self._clock, await self._seconds_after_a_round(group))
         finally:
-            await self._stop()
+            self._looks.clear()
 
-    async def _start_more(self) -> None:
-        room = AT_ONCE - len(self._busy)
-        if room <= 0:
-            return
-        now_ms, most = to_ms(self._clock.now()), AT_ONCE + len(self._busy)
-        waiting = await self._store.read(runs.enrichable, self._writer.source_id, now_ms, most)
-        for run in [run for run in waiting if run.key not in self._busy][:room]:
-            task = asyncio.create_task(self._enrich(run), name=f"enrich:{self._writer.source}:{run.key}")
-            self._busy[run.key] = task
-            task.add_done_callback(lambda done, key=run.key: self._done(key, done))  # type: ignore[misc]
-
-    def _done(self, key: str, task: asyncio.Task[None]) -> None:
-        del self._busy[key]
-        self._wake.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("enrich.broken", extra=fields(source=self._writer.source, run=key), exc_info=error)
-
-    async def _enrich(self, run: Run) -> None:
-        found, problem = await self._found(run)
+    async def _seconds_after_a_round(self, group: asyncio.TaskGroup) -> float | None:
+        """Until the next one, unless somebody nudges before; None: nothing has a deadline."""
         try:
-            done = await self._store.write(self._writer.end, run.key, found, problem, self._clock.now())
+            deadline = await self._round(group)
+        except LedgerCorrupt:
+            raise
         except LedgerError as error:
-            told = fields(source=self._writer.source, run=run.key, cause=str(error))
+            pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
+            told = fields(source=self._writer.source, cause=str(error), then=f"tries again in {pause:.1f} s")
             log.error("enrich.unwritten", extra=told)  # noqa: TRY400 - the cause says it all
-            await self._clock.sleep(LONGEST_PAUSE)  # the run is found again then, and the platform asked again
+            return pause
+        self._pause = SHORTEST_PAUSE
+        return None if deadline is None else max((deadline - self._clock.now()).total_seconds(), 0.001)
+
+    async def _round(self, group: asyncio.TaskGroup) -> datetime | None:
+        """Ask about more, end what can or must end; the nearest deadline to come."""
+        ended = await self._store.read(runs.ended, self._writer.source_id, MOST_LOOKED_AT)
+        deadlines = {one.key: self._deadline(one) for one in ended}
+        self._found = {key: found for key, found in self._found.items() if key in deadlines}
+        now = self._clock.now()
+        for key, until in deadlines.items():
+            if until <= now and key not in self._found:
+                self._cut(key)
+        await self._ask_more(group, deadlines)
+        for some in chunks(list(self._found)):
+            await self._end(some)
+        return min((until for until in deadlines.values() if until > now), default=None)
+
+    def _deadline(self, run: Ended) -> datetime:
+        until, began = from_ms(run.until_ms), self._began
+        assert began is not None  # set by `run`
+        return until if until > began else from_ms(to_ms(began) + int(LAST_CHANCE * 1000))
+
+    def _cut(self, key: str) -> None:
+        """There is no more time to ask about this run."""
+        look = self._looks.pop(key, None)
+        if look is None:
+            cause = f"{AT_ONCE} runs are asked about at once, and its turn did not come"
         else:
+            cause = look.cause or "no answer in time"
+            if look.task is not None:
+                look.task.cancel()
+        self._found[key] = Found(problem=self._problem(key, cause))
+
+    async def _end(self, keys: Sequence[str]) -> None:
+        found = {key: self._found[key] for key in keys}
+        done = await self._store.write(self._writer.ends, found, self._clock.now())
+        if done.events:
             self._committed(done)
 
-    async def _found(self, run: Run) -> tuple[Enrichment | None, str | None]:
-        """The enrichment, or why there is none."""
-        until = run.enrich_until or self._clock.now()
-        left = max((until - self._clock.now()).total_seconds(), LAST_CHANCE)
-        end, pause = self._clock.monotonic() + left, 0.5
+    async def _ask_more(self, group: asyncio.TaskGroup, deadlines: dict[str, datetime]) -> None:
+        room = AT_ONCE - len(self._looks)
+        unasked = [key for key in deadlines if key not in self._looks and key not in self._found]
+        if room <= 0 or not unasked:
+            return
+        chosen = unasked[:room]
+        for run in (await self._store.read(runs.by_keys, self._writer.source_id, chosen)).values():
+            self._looks[run.key] = look = _Look(deadlines[run.key])
+            look.task = group.create_task(self._look(run, look), name=f"enrich:{self._writer.source}:{run.key}")
+
+    async def _look(self, run: Run, look: _Look) -> None:
+        found = await self._asked(run, look)
+        if self._looks.get(run.key) is look:
+            del self._looks[run.key]
+            self._found[run.key] = found
+            self._wake.set()
+
+    async def _asked(self, run: Run, look: _Look) -> Found:
+        pause = SHORTEST_PAUSE
         while True:
             try:
-                async with asyncio.timeout(max(end - self._clock.monotonic(), 0.1)):
-                    return await self._platform.enrich(run), None
+                return Found(await self._platform.enrich(run))
             except (SourceError, TimeoutError) as error:
-                cause = str(error) or "no answer in time"
+                look.cause = str(error) or "no answer in time"
                 wait = max(pause, error.after or 0) if isinstance(error, Throttled) else pause
             except (Exception, asyncio.CancelledError) as error:
                 # the boundary of the adapter: a bug there must not keep the run's end back, nor pass unseen
                 if is_stopping():
                     raise
                 log.exception("enrich.broken", extra=fields(source=self._writer.source, run=run.key))
-                return (
-                    None,
-                    f"details of run {run.key} could not be read: {type(error).__name__}: {redacted(str(error))}",
-                )
-            pause = min(pause * 2, LONGEST_PAUSE)
-            if self._clock.monotonic() + wait >= end:
-                return None, f"details of run {run.key} could not be read within {left:.0f} s: {cause}"
-            log.warning("enrich.retry", extra=fields(source=self._writer.source, run_id=str(run.run_id), cause=cause))
+                cause = f"{type(error).__name__}: {redacted(str(error))}"
+                return Found(problem=f"details of run {run.key} could not be read: {cause}")
+            if wait >= (look.until - self._clock.now()).total_seconds():
+                return Found(problem=self._problem(run.key, look.cause))
+            told = fields(source=self._writer.source, run_id=str(run.run_id), cause=look.cause)
+            log.warning("enrich.retry", extra=told)
             await self._clock.sleep(wait)
+            pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _stop(self) -> None:
-        tasks = list(self._busy.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _either(*waits: Awaitable[object]) -> None:
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def _problem(self, key: str, cause: str) -> str:
+        within = self._writer.policy.enrich_within.total_seconds()
+        return f"details of run {key} could not be read within {within:g} s: {cause}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from collector.clock import Clock, to_ms
+from collector.clock import Clock, to_ms, until_set
 from collector.errors import LeaseLost, LedgerCorrupt, LedgerError, SourceError, Throttled
 from collector.faultpoints import Point, passing
 from collector.ledger import leases, memory, runs
@@ -102,7 +102,7 @@ class SourcePoller:
             self._platform.remember(await self._store.read(memory.read, self._source_id))
 
     async def _poll_for_ever(self) -> None:
-        await self._wait(self._random() * min(1.0, self._rhythm.interval.total_seconds()))
+        await until_set(self._wake, self._clock, self._random() * min(1.0, self._rhythm.interval.total_seconds()))
         while True:
             self._wake.clear()
             self._expect(self._rhythm.deadline.total_seconds())
@@ -111,7 +111,7 @@ class SourcePoller:
             wait = next_wait(self._rhythm, self.status.failures, asked, self._random())
             wait = await self._until_due(wait, began_ms)
             self._expect(wait)
-            await self._wait(wait)
+            await until_set(self._wake, self._clock, wait)
 
     async def _until_due(self, wait: float, began_ms: int) -> float:
         """Sooner than the interval when a run that was read asked to be read sooner, and the source is well."""
@@ -231,14 +231,3 @@ class SourcePoller:
             if self._lease is None or not await self._store.write(leases.renew, self._lease, ttl):
                 log.warning("lease.lost", extra=fields(source=self._name))
                 await self._take_lease()
-
-    async def _wait(self, seconds: float) -> None:
-        """Until the time is over or somebody nudges."""
-        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
-        waking = asyncio.ensure_future(self._wake.wait())
-        try:
-            await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sleeping, waking):
-                task.cancel()
-            await asyncio.gather(sleeping, waking, return_exceptions=True)

@@ -1,5 +1,6 @@
 """Real pollers over a real ledger in simulated time, of scripted platforms or of real adapters with their simulators."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -122,6 +123,7 @@ class Pollers:
         self.pollers: dict[str, SourcePoller] = {}
         self.simulators: dict[str, Any] = {}
         self._start = self.clock.now()
+        self._running: dict[str, asyncio.Task[None]] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -150,7 +152,12 @@ class Pollers:
             observer=self.reports,
             paused=lambda: None,
         )
-        self.clock.start(self.pollers[name].run())
+        self._running[name] = self.clock.start(self.pollers[name].run())
+
+    async def stop(self, name: str) -> None:
+        """As a service that stops does it."""
+        self._running[name].cancel()
+        await asyncio.wait([self._running[name]])
 
     async def scripted(self, name: str) -> Scripted:
         made = Scripted(name, self.clock)

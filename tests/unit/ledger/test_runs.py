@@ -8,7 +8,7 @@ from sqlalchemy import select
 from collector.clock import to_ms
 from collector.errors import LeaseLost, LedgerError
 from collector.ledger import leases, reading, runs, schema
-from collector.ledger.runs import NewEvent, PollCommit, RunChange, SourceState
+from collector.ledger.runs import Ended, NewEvent, PollCommit, RunChange, SourceState
 from collector.model import RunState, Skip, SkipKind
 from tests.unit.ledger.ledgers import (
     ABORT,
@@ -153,7 +153,7 @@ def test_open_runs_are_tracked_when_due_and_oldest_first(ledger: Ledger) -> None
     assert tracked[1].due_at is None, "as the platform said"
     assert [run.key for run in runs.tracked(ledger.conn, ledger.source, NOW, 1)] == ["overdue"]
     assert [run.key for run in runs.tracked(ledger.conn, ledger.source, NOW + 2 * HOUR, 10)][-1] == "later"
-    assert [run.key for run in runs.enriching(ledger.conn, ledger.source, 10)] == ["to enrich"]
+    assert runs.ended(ledger.conn, ledger.source, 10) == [Ended("to enrich", to_ms(later(seconds=60)))]
 
 
 def test_the_next_due_time_is_of_runs_that_asked_for_one(ledger: Ledger) -> None:

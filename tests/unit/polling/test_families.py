@@ -17,7 +17,7 @@ from collector.ledger.store import Store
 from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
 from collector.model import Dataset, Enrichment, EventKind, Facts, Job, Observation, Outgoing, Parent, Poll, RunState
-from collector.polling.commits import Committed, Writer
+from collector.polling.commits import Committed, Found, Writer
 from collector.polling.decide import Policy
 from tests import openlineage
 from tests.simulated import START as ZERO
@@ -49,18 +49,18 @@ class Source:
     async def see(self, *seen: Observation, missing: tuple[str, ...] = ()) -> None:
         self._note(await self.store.write(self.writer.page, Poll(seen, missing=missing), self.clock.now(), polled=True))
 
-    async def end(self, key: str, found: Enrichment | None = None) -> None:
-        found = found or Enrichment()
-        self._note(await self.store.write(self.writer.end, key, found, None, self.clock.now()))
+    async def end(self, *keys: str) -> int:
+        """Details of these runs are there; how many of them ended by that."""
+        details = dict.fromkeys(keys, Found(Enrichment()))
+        done = await self.store.write(self.writer.ends, details, self.clock.now())
+        self._note(done)
+        return sum(event.kind.terminal for event in done.events)
 
-    async def enrichable(self) -> list[str]:
-        now_ms = to_ms(self.clock.now())
-        return [run.key for run in await self.store.read(runs.enrichable, self.source_id, now_ms, 10)]
+    async def ended(self) -> list[str]:
+        return [run.key for run in await self.store.read(runs.ended, self.source_id, 10)]
 
     async def enrich_all(self) -> None:
-        while turn := await self.enrichable():
-            for key in turn:
-                await self.end(key)
+        await self.end(*await self.ended())
 
     async def delivered(self) -> list[bytes]:
         """All that the sink gets now, in order."""
@@ -124,7 +124,7 @@ async def test_a_settled_parent_waits_for_a_child_that_waits_for_its_details(sou
     source.clock.advance(10)
     await source.see(source.seen("a", RunState.SUCCEEDED, "flow/1"))
     await source.see(source.seen("flow/1", RunState.SUCCEEDED, settled=True))
-    assert await source.enrichable() == ["a"]
+    assert await source.end("flow/1") == 0
     await source.enrich_all()
     lines = await source.delivered()
     assert told(lines) == [("flow/1", "START"), ("a", "START"), ("a", "COMPLETE"), ("flow/1", "COMPLETE")]
@@ -162,12 +162,10 @@ async def test_a_parent_waits_no_longer_than_its_own_deadline(source: Source) ->
     )
     await source.see(source.seen("flow/1", RunState.CANCELED, settled=True))
     source.clock.advance(59)
-    assert await source.enrichable() == []
-    await source.end("flow/1")
-    assert told(await source.delivered())[-1] == ("a", "START"), "nor does it end when somebody asks too early"
+    assert await source.end("flow/1") == 0
+    assert told(await source.delivered())[-1] == ("a", "START")
     source.clock.advance(1)
-    assert await source.enrichable() == ["flow/1"]
-    await source.enrich_all()
+    assert await source.end("flow/1") == 1
     assert told(await source.delivered()) == [("flow/1", "ABORT")]
 
 
@@ -175,19 +173,18 @@ async def test_after_a_long_stop_a_family_still_ends_in_order(source: Source) ->
     """All deadlines have passed; what ended will be told of soon, so it is waited for."""
     await source.see(source.seen("flow/1", RunState.SUCCEEDED), source.seen("a", RunState.SUCCEEDED, "flow/1"))
     source.clock.advance(86_400)
-    assert await source.enrichable() == ["a"]
-    await source.end("flow/1")
-    await source.enrich_all()
+    assert await source.ended() == ["flow/1", "a"]
+    assert await source.end("flow/1") == 0
+    assert await source.end("a") == 1
+    assert await source.end("flow/1") == 1
     assert told(await source.delivered())[-2:] == [("a", "COMPLETE"), ("flow/1", "COMPLETE")]
 
 
 async def test_a_child_that_shows_up_while_its_parent_is_looked_into_is_waited_for(source: Source) -> None:
     await source.see(source.seen("flow/1", RunState.RUNNING, settled=True))
     await source.see(source.seen("flow/1", RunState.SUCCEEDED))
-    assert await source.enrichable() == ["flow/1"]
     await source.see(source.seen("a", RunState.RUNNING, "flow/1"))
-    await source.end("flow/1")
-    assert await source.enrichable() == []
+    assert await source.end("flow/1") == 0
     await source.see(source.seen("a", RunState.SUCCEEDED, "flow/1", settled=True))
     await source.enrich_all()
     assert told(await source.delivered())[-1] == ("flow/1", "COMPLETE")

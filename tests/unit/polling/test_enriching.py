@@ -1,0 +1,277 @@
+"""The ends of runs: asked about a few at a time, and never later than their deadline, on a real ledger in simulated time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from sqlalchemy import Connection, select
+
+from collector.errors import LedgerError, Throttled, Unavailable
+from collector.ledger import reading, schema
+from collector.model import Enrichment, EventKind, Facts, Observation, Parent, Poll, Run, RunState
+from collector.polling.enriching import AT_ONCE, LAST_CHANCE, LONGEST_PAUSE
+from collector.reports import EventReport, SkipReport
+from tests.e2e.pollers import INTERVAL, Pollers, Reports, Scripted
+from tests.unit.exporters.delivering import JOB
+
+FIRST_POLL = 0.5
+WITHIN = 60.0
+DUE = FIRST_POLL + WITHIN
+POLLS = 10
+
+
+class Timed(Reports):
+    """`ends` are the seconds at which terminal events were committed, `problems` those without details."""
+
+    def __init__(self, plant: Pollers) -> None:
+        super().__init__()
+        self._plant = plant
+        self.ends: list[float] = []
+        self.problems: list[float] = []
+
+    def committed(self, report: EventReport) -> None:
+        super().committed(report)
+        if report.kind.terminal:
+            self.ends.append(self._plant.clock.monotonic())
+
+    def skipped(self, report: SkipReport) -> None:
+        super().skipped(report)
+        if report.kind.value == "enrichment":
+            self.problems.append(self._plant.clock.monotonic())
+
+
+@dataclass
+class Plant:
+    """One source whose polls bring what `seen` has, by number, and whose details come as `enriches` says."""
+
+    pollers: Pollers
+    source: Scripted
+    reports: Timed
+    seen: dict[int, Sequence[Observation]] = field(default_factory=dict)
+
+    async def advance(self, until: float) -> None:
+        await self.pollers.advance(until - self.pollers.clock.monotonic())
+
+    def written(self, name: str, error: LedgerError | None = None) -> list[float]:
+        """When this is written from now on; with `error` it is not, but that is raised."""
+        store, times = self.pollers.store, list[float]()
+
+        async def write(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            if fn.__name__ == name:
+                times.append(self.pollers.clock.monotonic())
+                if error is not None:
+                    raise error
+            return await type(store).write(store, fn, *args, **kwargs)
+
+        store.write = write  # type: ignore[method-assign]
+        return times
+
+    def run(self, key: str, state: RunState = RunState.SUCCEEDED, parent: str | None = None) -> Observation:
+        made = self.source.run(key, state)
+        of = self.source.run(parent, state) if parent is not None else None
+        above = Parent(of.run_id, JOB.namespace, JOB.name, key=parent) if of is not None else None
+        return replace(made, parent=above, facts=Facts(inputs=(), outputs=()))
+
+
+@pytest.fixture
+async def plant(tmp_path: Path) -> AsyncIterator[Plant]:
+    async with Pollers(tmp_path) as pollers:
+        reports = pollers.reports = Timed(pollers)
+        made = Plant(pollers, await pollers.scripted("plant"), reports)
+
+        async def poll(number: int) -> AsyncIterator[Poll]:
+            now = pollers.clock.now()
+            yield Poll(tuple(replace(seen, seen_at=now) for seen in made.seen.get(number, ())))
+
+        made.source.script = poll
+        yield made
+
+
+async def never(run: Run) -> Enrichment:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def test_all_that_is_over_time_ends_at_its_deadline_though_no_details_come(plant: Plant) -> None:
+    plant.source.enriches = never
+    plant.seen[1] = [plant.run(str(number)) for number in range(60)]
+    await plant.advance(DUE - 0.001)
+    assert plant.reports.ends == []
+    written = plant.written("ends")
+    await plant.advance(DUE)
+    assert plant.reports.ends == plant.reports.problems == [DUE] * 60
+    assert len(written) == 1
+
+
+async def test_more_ends_than_can_be_asked_about_make_no_backlog(plant: Plant) -> None:
+    """Forty a minute with a platform that takes ten seconds for each, for some minutes."""
+
+    async def slow(run: Run) -> Enrichment:
+        await plant.pollers.clock.sleep(10)
+        return Enrichment()
+
+    plant.source.enriches = slow
+    plant.seen = {poll: [plant.run(f"{poll}/{number}") for number in range(20)] for poll in range(1, POLLS + 1)}
+    await plant.advance(INTERVAL * POLLS + DUE)
+    assert len(plant.reports.ends) == POLLS * 20
+    polled = [at for at, _ in plant.pollers.polls("plant")][:POLLS]
+    for number, at in enumerate(sorted(plant.reports.ends)):
+        assert at <= polled[number // 20] + WITHIN
+    assert len(plant.reports.problems) < len(plant.reports.ends)
+
+
+async def test_an_end_waits_for_its_details_and_no_longer(plant: Plant) -> None:
+    asked: list[float] = []
+
+    async def slow(run: Run) -> Enrichment:
+        asked.append(plant.pollers.clock.monotonic())
+        await plant.pollers.clock.sleep(7)
+        return Enrichment()
+
+    plant.source.enriches = slow
+    plant.seen[1] = [plant.run(str(number)) for number in range(AT_ONCE + 1)]
+    await plant.advance(DUE)
+    assert asked == [FIRST_POLL] * AT_ONCE + [FIRST_POLL + 7]
+    assert plant.reports.ends == [FIRST_POLL + 7] * AT_ONCE + [FIRST_POLL + 14]
+    assert plant.reports.problems == []
+
+
+async def test_what_is_asked_about_at_the_deadline_is_cut_and_its_slot_is_free(plant: Plant) -> None:
+    cut: list[str] = []
+
+    async def hanging(run: Run) -> Enrichment:
+        if not run.key.startswith("hangs"):
+            return Enrichment()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cut.append(run.key)
+        raise AssertionError
+
+    plant.source.enriches = hanging
+    plant.seen = {1: [plant.run(f"hangs {number}") for number in range(AT_ONCE)], 3: [plant.run("later")]}
+    await plant.advance(DUE)
+    assert len(cut) == AT_ONCE
+    assert plant.reports.ends == [DUE] * (AT_ONCE + 1)
+    assert plant.reports.problems == [DUE] * AT_ONCE
+
+
+async def test_a_family_over_time_ends_whole_and_in_order(plant: Plant) -> None:
+    plant.source.enriches = never
+    plant.seen[1] = [plant.run("flow"), plant.run("a", parent="flow"), plant.run("stage", parent="a")]
+    await plant.advance(DUE)
+    assert plant.reports.ends == [DUE] * 3
+    assert await delivered(plant) == ["stage", "a", "flow"]
+
+
+async def test_a_parent_with_an_open_child_ends_at_its_deadline_with_the_details_that_came_before(plant: Plant) -> None:
+    plant.seen[1] = [plant.run("flow"), plant.run("a", RunState.RUNNING, parent="flow")]
+    await plant.advance(DUE - 0.001)
+    assert plant.reports.ends == []
+    await plant.advance(DUE)
+    assert (plant.reports.ends, plant.reports.problems) == ([DUE], [])
+
+
+async def test_a_parent_ends_with_its_last_child(plant: Plant) -> None:
+    plant.seen[1] = [plant.run("flow"), plant.run("a", RunState.RUNNING, parent="flow")]
+    plant.seen[2] = [plant.run("a", parent="flow")]
+    await plant.advance(FIRST_POLL + INTERVAL)
+    assert plant.reports.ends == [FIRST_POLL + INTERVAL] * 2
+    assert await delivered(plant) == ["a", "flow"]
+
+
+async def delivered(plant: Plant) -> list[str]:
+    """The runs of the terminal events, as strands have them."""
+
+    def read(conn: Connection) -> list[bytes]:
+        table = schema.event
+        ends = select(table.c.body).where(table.c.kind == EventKind.COMPLETE)
+        return list(conn.scalars(ends.order_by(table.c.strand_id, table.c.seq)))
+
+    bodies: list[bytes] = await plant.pollers.store.read(read)
+    return [orjson.loads(body)["run"]["facets"]["lineageCollector_platformRun"]["runKey"] for body in bodies]
+
+
+async def test_a_failure_is_tried_again_with_growing_pauses(plant: Plant) -> None:
+    asked: list[float] = []
+
+    async def failing(run: Run) -> Enrichment:
+        asked.append(plant.pollers.clock.monotonic() - FIRST_POLL)
+        if len(asked) < 5:
+            raise Unavailable("no connection")
+        return Enrichment()
+
+    plant.source.enriches = failing
+    plant.seen[1] = [plant.run("a")]
+    await plant.advance(DUE)
+    assert asked == [0, 0.5, 1.5, 3.5, 7.5]
+    assert (plant.reports.ends, plant.reports.problems) == ([FIRST_POLL + 7.5], [])
+
+
+async def test_the_platform_is_not_asked_sooner_than_it_said(plant: Plant) -> None:
+    asked: list[float] = []
+
+    async def throttled(run: Run) -> Enrichment:
+        asked.append(plant.pollers.clock.monotonic() - FIRST_POLL)
+        raise Throttled("429", after=25)
+
+    plant.source.enriches = throttled
+    plant.seen[1] = [plant.run("a")]
+    await plant.advance(DUE)
+    assert asked == [0, 25, 50]
+    assert plant.reports.ends == [FIRST_POLL + 50], (
+        "the next try would come too late, so that nothing is left to wait for"
+    )
+    assert plant.reports.problems == plant.reports.ends
+    [skip] = await plant.pollers.store.read(reading.skips, 10)
+    assert skip.cause == "details of run a could not be read within 60 s: 429"
+
+
+async def test_after_a_restart_what_is_over_time_gets_one_last_chance(plant: Plant) -> None:
+    """A run that was over time already is asked about for ten seconds; one that comes to its deadline later is not."""
+    plant.source.enriches = never
+    plant.seen = {1: [plant.run("old")], 2: [plant.run("young")]}
+    await plant.advance(FIRST_POLL + INTERVAL)
+    asked: dict[str, float] = {}
+
+    async def noting(run: Run) -> Enrichment:
+        asked.setdefault(run.key, plant.pollers.clock.monotonic())
+        return await never(run)
+
+    await plant.pollers.stop("plant")
+    plant.pollers.clock.wall += timedelta(seconds=WITHIN - INTERVAL + 5)
+    restarted = plant.pollers.clock.monotonic()
+    plant.source.enriches = noting
+    await plant.pollers.add("plant", plant.source)
+    await plant.advance(restarted + LAST_CHANCE - 0.001)
+    assert asked == {"old": restarted, "young": restarted}
+    assert plant.reports.ends == []
+    await plant.advance(restarted + LAST_CHANCE)
+    assert plant.reports.ends == [restarted + LAST_CHANCE]
+    await plant.advance(restarted + INTERVAL - 5)
+    assert plant.reports.ends == [restarted + LAST_CHANCE, restarted + INTERVAL - 5]
+
+
+async def test_details_outlast_a_ledger_that_takes_nothing(plant: Plant) -> None:
+    """They were asked for once and in time, so that they are written when that can be, with no problem and at once."""
+    asked: list[str] = []
+
+    async def quick(run: Run) -> Enrichment:
+        asked.append(run.key)
+        return Enrichment()
+
+    plant.source.enriches = quick
+    plant.seen[1] = [plant.run("a")]
+    written = plant.written("ends", error=LedgerError("disk full"))
+    await plant.advance(FIRST_POLL + 2 * WITHIN)
+    assert plant.reports.ends == []
+    assert 5 <= len(written) < 20
+    plant.written("ends")
+    await plant.advance(FIRST_POLL + 2 * WITHIN + LONGEST_PAUSE)
+    assert asked == ["a"]
+    assert (len(plant.reports.ends), plant.reports.problems) == (1, [])
