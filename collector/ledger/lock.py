@@ -54,12 +54,13 @@ def take(ledger: Path, holder: str, now: datetime) -> FileLock:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise LedgerError(f"cannot make {path}, which guards the ledger: {error.strerror}") from error
-    written = _read(descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
+        who = _who(_read(descriptor))
         os.close(descriptor)
-        raise LedgerLocked(f"ledger {ledger} is in use by {_who(written)}: stop that one first") from error
+        raise LedgerLocked(f"ledger {ledger} is in use by {who}: stop that one first") from error
+    written = _read(descriptor)  # not before: the former holder writes until it lets go
     me = {"pid": os.getpid(), "host": socket.gethostname(), "holder": holder, "since": now.isoformat()}
     return FileLock(path, descriptor, me, _condition(written))
 
