@@ -8,6 +8,8 @@ then (`circuit`, `health`), runs in doubt are looked at again (`rechecks`).
 
 import asyncio
 import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection
 
@@ -15,7 +17,7 @@ from collector.clock import Clock
 from collector.errors import LeaseLost
 from collector.ledger import leases, parked, registry
 from collector.ledger.leases import Lease
-from collector.ledger.parked import RetryAnswer
+from collector.ledger.parked import Named, RetryAnswer
 from collector.ledger.store import Store
 from collector.logs import fields
 from collector.reports import LeaseReport
@@ -33,6 +35,8 @@ _log = logging.getLogger("lineage.delivery")
 _STANDBY_LOOK = 2.0
 _STUCK_AFTER = 60.0
 _GIVE_BACK_WITHIN = 1.0
+_STRANDS_AT_ONCE = 1000
+"""Strands whose parked events are put back or dropped in one commit."""
 
 
 class Delivery:
@@ -118,20 +122,30 @@ class Delivery:
         if self._begun:
             await self._ended.wait()
 
-    async def retry_parked(self, strand_id: int, seq: int) -> RetryAnswer:
-        """Send a parked event again. Waits while another event of its strand is at the sink; raises `LeaseLost` when
-        this process does not feed the sink.
+    async def retry_parked(self, events: Iterable[Named]) -> dict[Named, RetryAnswer]:
+        """Send parked events again, many in one commit; what became of each. Waits while another event of their strand
+        is at the sink; raises `LeaseLost` when this process does not feed the sink.
         """
-        session = self._present_session()
-        async with session.reserved(strand_id):
-            now_ms = self._feed.time.now_ms()
-            write = self._feed.store.write(parked.retry, session.lease, self._feed.sink_id, strand_id, seq, now_ms)
-            return await write
+        left: defaultdict[int, list[Named]] = defaultdict(list)
+        for event in events:
+            left[event[0]].append(event)
+        answers: dict[Named, RetryAnswer] = {}
+        while left:
+            session = self._present_session()
+            async with session.reserved(left, _STRANDS_AT_ONCE) as strands:
+                some, now_ms = [event for strand in strands for event in left[strand]], self._feed.time.now_ms()
+                answers |= await self._feed.store.write(parked.retry, session.lease, self._feed.sink_id, some, now_ms)
+            for strand in strands:
+                del left[strand]
+        return answers
 
-    async def drop_parked(self, strand_id: int, seq: int) -> bool:
-        """Forget a parked event for good; False when it is not parked. Raises `LeaseLost` as above."""
-        lease = self._present_session().lease
-        return await self._feed.store.write(parked.drop, lease, self._feed.sink_id, strand_id, seq)
+    async def drop_parked(self, events: Sequence[Named]) -> set[Named]:
+        """Forget parked events for good; those that were parked. Raises `LeaseLost` as above."""
+        dropped: set[Named] = set()
+        for start in range(0, len(events), _STRANDS_AT_ONCE):
+            some, lease = events[start : start + _STRANDS_AT_ONCE], self._present_session().lease
+            dropped |= await self._feed.store.write(parked.drop, lease, self._feed.sink_id, some)
+        return dropped
 
     def _present_session(self) -> Session:
         if self._session is None:

@@ -4,13 +4,14 @@ import asyncio
 import json
 import logging
 from collections import Counter
+from collections.abc import Sequence
 
 from collector.clock import Clock, to_ms
 from collector.errors import LedgerError
 from collector.ledger import parked, requests
 from collector.ledger.leases import Lease
 from collector.ledger.news import News
-from collector.ledger.parked import ParkedEvent
+from collector.ledger.parked import Named
 from collector.ledger.requests import Request, RequestKind, RequestState
 from collector.ledger.store import Store
 from collector.logs import fields
@@ -77,14 +78,19 @@ class Requested:
     async def _done(self, request: Request) -> tuple[RequestState, dict[str, str | int]]:
         """How many events became what."""
         wanted = json.loads(request.body).get("run_id")
-        listed = await self._store.read(parked.listing, PARKED_AT_ONCE, sink_id=self._sink_id)
-        chosen = [event for event in reversed(listed) if wanted is None or event.run_uuid == wanted]
+        listed = await self._store.read_shown(parked.listing, PARKED_AT_ONCE, sink_id=self._sink_id)
+        chosen = [
+            (event.strand_id, event.seq) for event in reversed(listed) if wanted is None or event.run_uuid == wanted
+        ]
         if not chosen:
             return RequestState.FAILED, {"error": "nothing is parked there" + (f" of run {wanted}" if wanted else "")}
-        became = Counter([await self._one(request.kind, event) for event in chosen])
+        became = await (self._retried(chosen) if request.kind is RequestKind.RETRY else self._dropped(chosen))
         return RequestState.DONE, dict(sorted(became.items()))
 
-    async def _one(self, kind: RequestKind, event: ParkedEvent) -> str:
-        if kind is RequestKind.RETRY:
-            return str((await self._delivery.retry_parked(event.strand_id, event.seq)).value).replace(" ", "_")
-        return "dropped" if await self._delivery.drop_parked(event.strand_id, event.seq) else "not_parked"
+    async def _retried(self, events: Sequence[Named]) -> Counter[str]:
+        answers = await self._delivery.retry_parked(events)
+        return Counter(answer.value.replace(" ", "_") for answer in answers.values())
+
+    async def _dropped(self, events: Sequence[Named]) -> Counter[str]:
+        dropped = await self._delivery.drop_parked(events)
+        return Counter("dropped" if event in dropped else "not_parked" for event in events)

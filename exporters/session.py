@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from itertools import islice
 
 from collector.errors import LeaseLost
 from collector.ledger import lanes
@@ -64,19 +65,24 @@ class Session:
         self._claiming.hint()
 
     @asynccontextmanager
-    async def reserved(self, strand: int) -> AsyncIterator[None]:
-        """Meanwhile no event of that strand is sent, so that its lane can be changed. Waits for one that is out; raises
-        `LeaseLost` when the session ends before.
+    async def reserved(self, strands: Iterable[int], most: int) -> AsyncIterator[list[int]]:
+        """Up to `most` of these strands: meanwhile no event of theirs is sent, so that their lanes can be changed. Waits
+        until one of them has no event that is out; raises `LeaseLost` when the session ends before.
         """
-        while not self.flight.reserve(strand):
+        wanted = list(strands)
+        while not (reserved := self._reserved(wanted, most)):
             self._raise_if_over()
             await self._feed.clock.sleep(_MOMENT)
         try:
-            yield
+            yield reserved
         finally:
-            self.flight.release(strand)
+            for strand in reserved:
+                self.flight.release(strand)
             self.hint()
             self._calm.ring()
+
+    def _reserved(self, wanted: Iterable[int], most: int) -> list[int]:
+        return list(islice((strand for strand in wanted if self.flight.reserve(strand)), most))
 
     async def run(self) -> bool:
         """Until told to stop; True when nothing is in flight then, so that the lease may be given back. Raises

@@ -185,14 +185,22 @@ def _to_next_retry(conn: Connection, sink_id: int, lanes: Sequence[Lane], now_ms
         )
         rows = conn.execute(queued)
         heads.update({strand: (seq, at) for strand, seq, at in rows if seq > after[strand]})
-    for strand, (seq, at) in heads.items():
-        set_head(conn, sink_id, strand, seq, at, now_ms)
+    set_heads(conn, sink_id, [(strand, seq, at) for strand, (seq, at) in heads.items()], now_ms)
     return set(heads)
 
 
-def set_head(conn: Connection, sink_id: int, strand_id: int, seq: int, created_at: int, now_ms: int) -> None:
-    """What the lane goes on with after this head stays as it is."""
-    table = schema.lane
-    of_lane = table.c.sink_id == sink_id, table.c.strand_id == strand_id
-    head = {"next_seq": seq, "due_at": min(created_at, now_ms), "since": created_at, "attempts": 0, "cause": None}
-    conn.execute(update(table).where(*of_lane).values(head))
+def set_heads(conn: Connection, sink_id: int, heads: Iterable[tuple[int, int, int]], now_ms: int) -> None:
+    """Strand, sequence number and commit time of each new head. What a lane goes on with after it stays as it is."""
+    rows = [
+        {"of_sink": sink_id, "of_strand": strand, "seq": seq, "due": min(created_at, now_ms), "committed": created_at}
+        for strand, seq, created_at in sorted(heads)
+    ]
+    if rows:
+        conn.execute(_NEW_HEAD, rows)
+
+
+_NEW_HEAD = (
+    update(schema.lane)
+    .where(schema.lane.c.sink_id == bindparam("of_sink"), schema.lane.c.strand_id == bindparam("of_strand"))
+    .values(next_seq=bindparam("seq"), due_at=bindparam("due"), since=bindparam("committed"), attempts=0, cause=None)
+)

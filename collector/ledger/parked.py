@@ -1,15 +1,18 @@
 """Events that a sink refused for good: listed, sent again or dropped by people."""
 
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, insert, select, update
+from sqlalchemy import BindParameter, Connection, and_, bindparam, delete, insert, select, tuple_, update
 
 from collector.ledger import doubts, news, owing, schema, tallies
 from collector.ledger.leases import Lease, fence
 from collector.ledger.news import News
 from collector.ledger.owing import Lane
+from collector.ledger.rows import chunks
 from collector.model import EventKind
 
 
@@ -32,6 +35,10 @@ class ParkedEvent:
     cause: str
     superseded_at: int | None
     retry_at: int | None
+
+
+Named = tuple[int, int]
+"""Strand and sequence number: an event at its sink."""
 
 
 class RetryAnswer(StrEnum):
@@ -77,74 +84,155 @@ def listing(
     return [ParkedEvent(**{**row, "kind": EventKind(row["kind"])}) for row in conn.execute(rows).mappings()]
 
 
-def retry(conn: Connection, lease: Lease, sink_id: int, strand_id: int, seq: int, now_ms: int) -> RetryAnswer:
-    """Put it back at the head of its lane. For the holder of the sink's lease, while no event of that strand is in
-    flight or waits for its settle.
+def retry(
+    conn: Connection, lease: Lease, sink_id: int, events: Iterable[Named], now_ms: int
+) -> dict[Named, RetryAnswer]:
+    """Put these back at the heads of their lanes; what became of each. For the holder of the sink's lease, while no
+    event of their strands is in flight or waits for its settle. As many statements for one as for a thousand.
 
     Several of one strand are sent in their order; then the lane goes on where it was, so that nothing that was
     acknowledged meanwhile is sent again.
     """
     fence(conn, lease)
-    lane = owing.locked(conn, sink_id, [strand_id]).get(strand_id)
-    row = _row(conn, sink_id, strand_id, seq)
-    if row is None:
+    events = list(dict.fromkeys(events))
+    lanes = owing.locked(conn, sink_id, (strand for strand, _ in events))
+    rows = _rows(conn, sink_id, events)
+    again = sorted((row for row in rows.values() if _answer(row) is None), key=lambda row: row.seq)
+    if again:
+        first = {row.strand_id: row for row in reversed(again)}
+        more = _into_lanes(conn, sink_id, lanes, first, now_ms)
+        asked = [{"of_sink": sink_id, "of_strand": row.strand_id, "of_seq": row.seq, "now": now_ms} for row in again]
+        conn.execute(_ASKED, asked)
+        pending, kept = Counter(row.source_id for row in again), Counter[int]()
+        pending.subtract(first[strand].source_id for strand in first.keys() - more)
+        kept.subtract(row.source_id for row in again)
+        tallies.add(conn, sink_id, pending, kept)
+        news.tell(conn, News.EVENTS)
+    return {event: _answer(rows.get(event)) or RetryAnswer.QUEUED for event in events}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """`created_at` is None where retention took the event."""
+
+    strand_id: int
+    seq: int
+    source_id: int
+    superseded_at: int | None
+    retry_at: int | None
+    created_at: int | None
+
+
+def _answer(row: _Row | None) -> RetryAnswer | None:
+    """None for one that is to be sent again."""
+    if row is None or row.created_at is None:
         return RetryAnswer.NOT_PARKED
-    if row["superseded_at"] is not None:
+    if row.superseded_at is not None:
         return RetryAnswer.SUPERSEDED
-    if row["retry_at"] is not None:
-        return RetryAnswer.QUEUED
-    created_at = _committed_at(conn, strand_id, seq)
-    if created_at is None:
-        return RetryAnswer.NOT_PARKED
-    more = _into_lane(conn, sink_id, lane, row, created_at, now_ms)
-    conn.execute(update(schema.parked).where(*_of(sink_id, strand_id, seq)).values(retry_at=now_ms))
-    tallies.add(conn, sink_id, Counter({row["source_id"]: more}), Counter({row["source_id"]: -1}))
-    news.tell(conn, News.EVENTS)
-    return RetryAnswer.QUEUED
+    return None if row.retry_at is None else RetryAnswer.QUEUED
 
 
-def _into_lane(conn: Connection, sink_id: int, lane: Lane | None, row: RowMapping, created_at: int, now_ms: int) -> int:
-    """How many more events the lane owes now: none where this one takes the place of a head that is wanted no longer."""
-    table, strand_id, seq = schema.lane, row["strand_id"], row["seq"]
-    if lane is None:
-        last = conn.scalar(select(schema.run.c.last_seq).where(schema.run.c.id == strand_id)) or seq
-        place = {"sink_id": sink_id, "strand_id": strand_id, "source_id": row["source_id"]}
-        when = {"due_at": min(created_at, now_ms), "since": created_at}
-        conn.execute(insert(table), {**place, **when, "next_seq": seq, "last_seq": seq, "resume_seq": last + 1})
-        return 1
-    if seq > lane.next_seq:
-        return 1
-    owing.set_head(conn, sink_id, strand_id, seq, created_at, now_ms)
-    if lane.resume_seq is not None:
-        return 1
-    of_lane = table.c.sink_id == sink_id, table.c.strand_id == strand_id
-    conn.execute(update(table).where(*of_lane).values(resume_seq=lane.next_seq))
-    event = schema.event
-    head = select(event.c.kind).where(event.c.strand_id == strand_id, event.c.seq == lane.next_seq)
-    return int(conn.scalar(head) in owing.filters(conn).get(sink_id, ()))
+def _into_lanes(
+    conn: Connection, sink_id: int, lanes: Mapping[int, Lane], first: Mapping[int, _Row], now_ms: int
+) -> set[int]:
+    """Make the first event of each strand the head of its lane, where it comes before that. Returns the strands whose
+    lanes owe one more by it: all but those in which it takes the place of a head that is wanted no longer.
+    """
+    _begin_lanes(conn, sink_id, [row for strand, row in first.items() if strand not in lanes], now_ms)
+    before = {strand: row for strand, row in first.items() if strand in lanes and row.seq <= lanes[strand].next_seq}
+    owing.set_heads(conn, sink_id, [(strand, row.seq, row.created_at or 0) for strand, row in before.items()], now_ms)
+    left = {strand: lanes[strand].next_seq for strand in before if lanes[strand].resume_seq is None}
+    if left:
+        rows = [{"of_sink": sink_id, "of_strand": strand, "seq": seq} for strand, seq in sorted(left.items())]
+        conn.execute(_GO_ON, rows)
+    return first.keys() - _unwanted(conn, sink_id, left)
 
 
-def drop(conn: Connection, lease: Lease, sink_id: int, strand_id: int, seq: int) -> bool:
-    """Forget it for good. False when it is not parked or on its way again."""
+def _begin_lanes(conn: Connection, sink_id: int, rows: Sequence[_Row], now_ms: int) -> None:
+    last: dict[int, int] = {}
+    for some in chunks(sorted(row.strand_id for row in rows)):
+        last.update(conn.execute(_LAST_SEQS, {"strands": some}).all())
+    lanes = [
+        {
+            "sink_id": sink_id,
+            "strand_id": row.strand_id,
+            "source_id": row.source_id,
+            "due_at": min(row.created_at or 0, now_ms),
+            "since": row.created_at,
+            "next_seq": row.seq,
+            "last_seq": row.seq,
+            "resume_seq": last.get(row.strand_id, row.seq) + 1,
+        }
+        for row in rows
+    ]
+    if lanes:
+        conn.execute(insert(schema.lane), lanes)
+
+
+def _unwanted(conn: Connection, sink_id: int, heads: Mapping[int, int]) -> set[int]:
+    """The strands whose head, which was not parked, is of a kind that the sink wants no longer."""
+    wanted, found = owing.filters(conn).get(sink_id, frozenset()), set[int]()
+    for some in chunks(sorted(heads.items())):
+        kinds = conn.execute(_KINDS, {"events": some})
+        found |= {strand for strand, kind in kinds if EventKind(kind) not in wanted}
+    return found
+
+
+def drop(conn: Connection, lease: Lease, sink_id: int, events: Iterable[Named]) -> set[Named]:
+    """Forget these for good; those that were parked and not on their way again."""
     fence(conn, lease)
-    row = _row(conn, sink_id, strand_id, seq)
-    if row is None or row["retry_at"] is not None:
-        return False
-    conn.execute(delete(schema.parked).where(*_of(sink_id, strand_id, seq)))
-    doubts.forget_dropped_ends(conn, sink_id, [(strand_id, seq)])
-    tallies.add(conn, sink_id, Counter(), Counter({row["source_id"]: -1}))
-    return True
+    rows = [row for row in _rows(conn, sink_id, events).values() if row.retry_at is None]
+    dropped = [(row.strand_id, row.seq) for row in rows]
+    for some in chunks(dropped):
+        conn.execute(_DROPPED, {"of_sink": sink_id, "events": some})
+    if dropped:
+        doubts.forget_dropped_ends(conn, sink_id, dropped)
+        fewer = Counter[int]()
+        fewer.subtract(row.source_id for row in rows)
+        tallies.add(conn, sink_id, Counter(), fewer)
+    return set(dropped)
 
 
-def _row(conn: Connection, sink_id: int, strand_id: int, seq: int) -> RowMapping | None:
-    return conn.execute(select(schema.parked).where(*_of(sink_id, strand_id, seq))).mappings().one_or_none()
+def _rows(conn: Connection, sink_id: int, events: Iterable[Named]) -> dict[Named, _Row]:
+    found: dict[Named, _Row] = {}
+    for some in chunks(dict.fromkeys(events)):
+        rows = conn.execute(_OF_EVENTS, {"of_sink": sink_id, "events": some}).mappings()
+        found.update({(row["strand_id"], row["seq"]): _Row(**row) for row in rows})
+    return found
 
 
-def _committed_at(conn: Connection, strand_id: int, seq: int) -> int | None:
-    event = schema.event
-    return conn.scalar(select(event.c.created_at).where(event.c.strand_id == strand_id, event.c.seq == seq))
-
-
-def _of(sink_id: int, strand_id: int, seq: int) -> tuple[ColumnElement[bool], ...]:
-    table = schema.parked
-    return table.c.sink_id == sink_id, table.c.strand_id == strand_id, table.c.seq == seq
+_EVENTS: BindParameter[Any] = bindparam("events", expanding=True)
+_NAMED = schema.parked.c.sink_id == bindparam("of_sink"), tuple_(schema.parked.c.strand_id, schema.parked.c.seq)
+_OF_EVENTS = (
+    select(
+        *(schema.parked.c[name] for name in ("strand_id", "seq", "source_id", "superseded_at", "retry_at")),
+        schema.event.c.created_at,
+    )
+    .join(
+        schema.event,
+        and_(schema.event.c.strand_id == schema.parked.c.strand_id, schema.event.c.seq == schema.parked.c.seq),
+        isouter=True,
+    )
+    .where(_NAMED[0], _NAMED[1].in_(_EVENTS))
+)
+_DROPPED = delete(schema.parked).where(_NAMED[0], _NAMED[1].in_(_EVENTS))
+_KINDS = select(schema.event.c.strand_id, schema.event.c.kind).where(
+    tuple_(schema.event.c.strand_id, schema.event.c.seq).in_(_EVENTS)
+)
+_LAST_SEQS = select(schema.run.c.id, schema.run.c.last_seq).where(
+    schema.run.c.id.in_(bindparam("strands", expanding=True))
+)
+_ASKED = (
+    update(schema.parked)
+    .where(
+        schema.parked.c.sink_id == bindparam("of_sink"),
+        schema.parked.c.strand_id == bindparam("of_strand"),
+        schema.parked.c.seq == bindparam("of_seq"),
+    )
+    .values(retry_at=bindparam("now"))
+)
+_GO_ON = (
+    update(schema.lane)
+    .where(schema.lane.c.sink_id == bindparam("of_sink"), schema.lane.c.strand_id == bindparam("of_strand"))
+    .values(resume_seq=bindparam("seq"))
+)

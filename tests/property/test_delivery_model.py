@@ -327,7 +327,7 @@ class Deliveries(RuleBasedStateMachine):
             delivery = self.deliveries[list(self.kinds).index(row.sink)]
 
             async def happens() -> None:
-                asking = asyncio.ensure_future(delivery.retry_parked(row.strand_id, row.seq))
+                asking = asyncio.ensure_future(delivery.retry_parked([(row.strand_id, row.seq)]))
                 await self.world.advance(0.2)
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)

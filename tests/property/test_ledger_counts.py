@@ -60,15 +60,17 @@ class Story:
 
     def retry(self, sink: str) -> None:
         ledger = self.ledger
-        for event in parked.listing(ledger.conn, 3, sink_id=ledger.sinks[sink])[1:]:
-            lease, number = ledger.held[sink], ledger.sinks[sink]
-            answer = parked.retry(ledger.conn, lease, number, event.strand_id, event.seq, ledger.now)
-            assert (answer is RetryAnswer.SUPERSEDED) == (event.superseded_at is not None)
+        events = {
+            (row.strand_id, row.seq): row for row in parked.listing(ledger.conn, 4, sink_id=ledger.sinks[sink])[1:]
+        }
+        answers = parked.retry(ledger.conn, ledger.held[sink], ledger.sinks[sink], events, ledger.now)
+        for event, answer in answers.items():
+            assert (answer is RetryAnswer.SUPERSEDED) == (events[event].superseded_at is not None)
 
     def drop(self, sink: str) -> None:
         ledger = self.ledger
         for event in parked.listing(ledger.conn, 1, sink_id=ledger.sinks[sink]):
-            gone = parked.drop(ledger.conn, ledger.held[sink], ledger.sinks[sink], event.strand_id, event.seq)
+            gone = parked.drop(ledger.conn, ledger.held[sink], ledger.sinks[sink], [(event.strand_id, event.seq)])
             if gone and sink == "b":
                 self.dropped.add(f"{event.run_key} {event.kind}")
 

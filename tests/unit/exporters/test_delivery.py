@@ -184,12 +184,12 @@ async def test_a_parked_event_is_sent_again_before_what_follows(here: World) -> 
     await here.happen(START, COMPLETE)
     await here.advance(0)
     [event] = await parked_events(here)
-    asked = asyncio.ensure_future(delivery.retry_parked(event.strand_id, event.seq))
+    asked = asyncio.ensure_future(delivery.retry_parked([(event.strand_id, event.seq)]))
     await here.advance(1)
     assert not asked.done(), "the event that is out comes first"
     sink.script = down
     await here.advance(50)
-    assert await asked is RetryAnswer.QUEUED
+    assert set((await asked).values()) == {RetryAnswer.QUEUED}
     before = len(sink.sent)
     sink.script = delivers
     await here.advance(60)
@@ -197,12 +197,52 @@ async def test_a_parked_event_is_sent_again_before_what_follows(here: World) -> 
     assert (await pending(here), await parked_events(here)) == (0, [])
 
 
+async def test_many_parked_events_are_sent_again_in_a_few_commits(here: World) -> None:
+    refusing, sink = True, ScriptedSink(lambda item: Park("no") if refusing else delivers(item))
+    delivery = here.deliver(sink)
+    await here.happen(START, runs=[f"{number}" for number in range(3000)])
+    await here.advance(30)
+    events = [(event.strand_id, event.seq) for event in await here.store.read(parked.listing, 5000)]
+    assert len(events) == 3000
+    refusing, before, sent = False, here.store.writes, len(sink.sent)
+    answers = await here.within(10, delivery.retry_parked(events))
+    commits = here.store.writes - before
+    assert set(answers.values()) == {RetryAnswer.QUEUED}
+    assert answers.keys() == set(events)
+    await here.advance(30)
+    assert len(sink.sent) - sent == 3000
+    assert (await pending(here), await parked_events(here)) == (0, [])
+    assert commits < 100, "three to put them back, and the settles of those that arrived meanwhile"
+
+
+async def test_of_many_parked_events_only_those_wait_whose_strand_is_out(here: World) -> None:
+    def parks_start(item: Outgoing) -> Outcome | Awaitable[Outcome]:
+        return Park("no") if item.kind is START else never(item)
+
+    sink = ScriptedSink(parks_start)
+    delivery = here.deliver(sink)
+    await here.happen(START, runs=["free"])
+    await here.happen(START, COMPLETE, runs=["out"])
+    await here.advance(0)
+    events = [(event.strand_id, event.seq) for event in await parked_events(here)]
+    assert len(events) == 2
+    sink.script = lambda item: delivers(item) if item.kind is START else never(item)
+    asked = asyncio.ensure_future(delivery.retry_parked(events))
+    await here.advance(1)
+    assert not asked.done()
+    assert sink.kinds("free") == [START, START]
+    assert sink.kinds("out") == [START, COMPLETE], "its end is out: the START comes after that"
+    sink.script = down
+    await here.advance(50)
+    assert set((await asked).values()) == {RetryAnswer.QUEUED}
+
+
 async def test_a_parked_event_can_be_dropped(here: World) -> None:
     delivery = here.deliver(ScriptedSink(lambda _: Park("no")))
     await here.happen(START)
     await here.advance(0)
     [event] = await parked_events(here)
-    assert await here.within(1, delivery.drop_parked(event.strand_id, event.seq))
+    assert await here.within(1, delivery.drop_parked([(event.strand_id, event.seq)]))
     assert await parked_events(here) == []
 
 
@@ -211,7 +251,7 @@ async def test_without_the_lease_parked_events_are_left_alone(here: World) -> No
     await here.advance(0)
     await here.within(5, delivery.stop(1))
     with pytest.raises(LeaseLost, match="lease of sink sink is not held here"):
-        await delivery.retry_parked(1, 1)
+        await delivery.retry_parked([(1, 1)])
 
 
 async def test_who_waits_to_retry_a_parked_event_hears_that_the_lease_is_lost(here: World) -> None:

@@ -14,11 +14,12 @@ def listed(ledger: Ledger) -> list[ParkedEvent]:
 
 
 def retry(ledger: Ledger, event: ParkedEvent) -> RetryAnswer:
-    return parked.retry(ledger.conn, ledger.held["a"], ledger.sinks["a"], event.strand_id, event.seq, ledger.now)
+    named = event.strand_id, event.seq
+    return parked.retry(ledger.conn, ledger.held["a"], ledger.sinks["a"], [named], ledger.now)[named]
 
 
 def drop(ledger: Ledger, event: ParkedEvent) -> bool:
-    return parked.drop(ledger.conn, ledger.held["a"], ledger.sinks["a"], event.strand_id, event.seq)
+    return bool(parked.drop(ledger.conn, ledger.held["a"], ledger.sinks["a"], [(event.strand_id, event.seq)]))
 
 
 def recounted(ledger: Ledger) -> tuple[int, int]:

@@ -88,7 +88,7 @@ def settle(ledger: Ledger) -> None:
 
 def retry(ledger: Ledger) -> None:
     event = parked.listing(ledger.conn, 100)[0]
-    parked.retry(ledger.conn, ledger.held["a"], ledger.sinks["a"], event.strand_id, event.seq, ledger.now)
+    parked.retry(ledger.conn, ledger.held["a"], ledger.sinks["a"], [(event.strand_id, event.seq)], ledger.now)
     ledger.deliver(*ledger.claim()[:1])
 
 

@@ -187,7 +187,7 @@ def test_a_retry_under_way_survives_a_sink_that_left(ledger: Ledger) -> None:
     ledger.happen("r", START, COMPLETE)
     ledger.park()
     [event] = parked.listing(ledger.conn, 10)
-    parked.retry(ledger.conn, ledger.held["a"], ledger.sinks["a"], event.strand_id, event.seq, NOW)
+    parked.retry(ledger.conn, ledger.held["a"], ledger.sinks["a"], [(event.strand_id, event.seq)], NOW)
     configure(ledger)
     configure(ledger, a=ALL)
     assert ledger.tally() == (2, 0)

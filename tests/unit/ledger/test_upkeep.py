@@ -160,7 +160,7 @@ def test_parked_events_expire_and_are_counted(ledger: Ledger) -> None:
         ledger.park(sink=sink)
     ledger.now += HOUR
     [*_, start] = [event for event in parked.listing(ledger.conn, 10) if event.sink == "a"]
-    parked.retry(ledger.conn, ledger.held["a"], ledger.sinks["a"], start.strand_id, start.seq, ledger.now)
+    parked.retry(ledger.conn, ledger.held["a"], ledger.sinks["a"], [(start.strand_id, start.seq)], ledger.now)
     assert upkeep.expire_parked(ledger.conn, NOW) == {}
     assert upkeep.expire_parked(ledger.conn, LATER) == {ledger.sinks["a"]: 1, ledger.sinks["b"]: 1}
     assert (ledger.tally("a"), ledger.tally("b")) == ((1, 0), (1, 0))

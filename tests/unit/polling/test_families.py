@@ -246,8 +246,9 @@ async def test_an_event_that_is_not_valid_is_parked_with_the_reason_and_counted(
     assert (row.run_key, row.kind) == ("a", EventKind.START)
     assert [head.fault for head in await source.claim()] == [None]
     now_ms = to_ms(source.clock.now())
-    retry = source.store.write(parked.retry, source.sink_lease, source.sink_id, row.strand_id, row.seq, now_ms)
-    assert await retry == parked.RetryAnswer.QUEUED
+    named = row.strand_id, row.seq
+    retry = source.store.write(parked.retry, source.sink_lease, source.sink_id, [named], now_ms)
+    assert await retry == {named: parked.RetryAnswer.QUEUED}
     again = next(head for head in await source.claim() if head.strand_id == row.strand_id)
     assert again.fault is None, "somebody wants it sent as it is"
     [skipped] = [skip for skip in await source.store.read(reading.skips, 10) if skip.kind == "invalid"]
