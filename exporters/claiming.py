@@ -77,7 +77,7 @@ class Claiming:
 
     async def _look(self) -> None:
         self._look_at = self._feed.clock.monotonic() + LOOK_EVERY
-        self._due_ms = await self._feed.store.read(lanes.next_due, self._feed.sink_id)
+        self._due_ms = await self._feed.store.read_claim(lanes.next_due, self._feed.sink_id)
 
     async def _claim(self, wanted: int) -> None:
         now = self._feed.clock.monotonic()
@@ -85,7 +85,7 @@ class Claiming:
         if self._is_due():
             self._due_ms = None
         limit = wanted + self._flight.begin_claim()
-        heads = await self._feed.store.read(
+        heads = await self._feed.store.read_claim(
             lanes.claim, self._feed.sink_id, self._feed.time.now_ms(), limit, self._floor_at(now)
         )
         full = len(heads) >= limit

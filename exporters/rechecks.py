@@ -33,7 +33,7 @@ class Rechecks:
     async def step(self) -> None:
         while not (most := self._allowed()):
             await self.bell.wait(_LOOK_EVERY)
-        due = await self._feed.store.read(doubts.due, self._feed.sink_id, self._feed.time.now_ms(), most)
+        due = await self._feed.store.read_claim(doubts.due, self._feed.sink_id, self._feed.time.now_ms(), most)
         await self._recheck_all(due)
         if not due:
             await self.bell.wait(_LOOK_EVERY)

@@ -69,8 +69,8 @@ class View:
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
-        latest = await self._service.store.read(reading.runs, ROWS)
-        everything = await self._service.store.read(reading.runs, 10_000)
+        latest = await self._service.store.read_shown(reading.runs, ROWS)
+        everything = await self._service.store.read_shown(reading.runs, 10_000)
         status = await self._service.status()
         table = Table("source", "run", "job", "state", "seconds", box=None, header_style="bold")
         for row in latest:

@@ -117,7 +117,7 @@ class Housekeeper:
 
     async def _measure(self) -> None:
         """An empty write goes along: it needs the writer's thread and the file's lock, and no sync of the disk."""
-        self.size = await self._store.read(upkeep.size)
+        self.size = await self._store.read_shown(upkeep.size)
         await self._store.write(_nothing)
         self._came_round()
 
@@ -127,7 +127,7 @@ class Housekeeper:
 
     async def _is_worth_a_sweep(self) -> bool:
         """Not while nothing was delivered since the last one, or every ten seconds of a catching up."""
-        owed = await self._store.read(_owed)
+        owed = await self._store.read_shown(_owed)
         early = self._clock.monotonic() - self._swept_early < EARLY_SWEEP_EVERY
         if self.full is not None and (early or owed >= self._owed):
             return False

@@ -152,7 +152,7 @@ class Service:
         now_ms = to_ms(self._clock.now())
         number = await self.store.write(requests.add, kind, target, orjson.dumps(body).decode(), now_ms)
         end = self._clock.monotonic() + ANSWERS_WITHIN
-        while (request := await self.store.read(requests.get, number)) is not None and request.done_at is None:
+        while (request := await self.store.read_shown(requests.get, number)) is not None and request.done_at is None:
             if self._clock.monotonic() > end:
                 error = f"not done within {ANSWERS_WITHIN:.0f} s; the ledger keeps it, and it may be done yet"
                 return Told(request.state, {"error": error})
@@ -166,8 +166,8 @@ class Service:
 
     async def owed(self) -> int:
         """Events that have yet to reach a configured sink, and runs whose end waits for its details."""
-        rows = await self.store.read(reading.sinks)
-        waiting = [await self.store.read(runs.ended, number, 100) for number in self._source_ids.values()]
+        rows = await self.store.read_shown(reading.sinks)
+        waiting = [await self.store.read_shown(runs.ended, number, 100) for number in self._source_ids.values()]
         return sum(row.pending for row in rows if row.retired_at is None) + sum(map(len, waiting))
 
     async def drained(self, patience: float = 30.0) -> bool:
@@ -205,7 +205,7 @@ class Service:
         }
         try:
             async with asyncio.timeout(LEDGER_WITHIN):
-                told = await self.store.read(status, self._clock, self._source_ids, polled, delivered, ledger)
+                told = await self.store.read_shown(status, self._clock, self._source_ids, polled, delivered, ledger)
         except (LedgerError, SQLAlchemyError, TimeoutError) as error:
             unread = str(error) or f"it did not answer within {LEDGER_WITHIN:.0f} s"
             told = status_of_loops(polled, delivered, {**ledger, "wrong": unread})
@@ -343,7 +343,7 @@ class Service:
     async def _snapshot(self) -> Snapshot:
         size, limit = self._housekeeper.size.used, self._housekeeper.limit
         stale_after = {source.name: source.stale_after for source in self.settings.sources}
-        return await self.store.read(snapshot, self._clock, stale_after, size, limit)
+        return await self.store.read_shown(snapshot, self._clock, stale_after, size, limit)
 
     def _lookbacks(self) -> dict[int, timedelta]:
         now = self._clock.now()

@@ -1,4 +1,4 @@
-"""The ledger's file and the two threads that work on it: one writes, one reads.
+"""The ledger's file and the threads that work on it: one writes, three read, so that no claim and no scrape waits for a poll.
 
 Commits that wait together share one transaction and one sync: a savepoint each, so that what one raises undoes only
 its own work.
@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -36,6 +36,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _STOPPED = "nothing is committed any more; what was committed is written anew, and the process ends"
+_Readers = Mapping[str, Engine]
+_READERS = ("polls", "claims", "shown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Store:
     wrote it anew. `lost` is why nothing is committed any more: the file is not where it was opened.
     """
 
-    def __init__(self, path: Path, reader: Engine, writer: Engine | None, held: FileLock | None) -> None:
+    def __init__(self, path: Path, readers: _Readers, writer: Engine | None, held: FileLock | None) -> None:
         self.path = path
         self.set_aside: Path | None = None
         self.rescued = held is not None and held.former is Condition.RESCUED
@@ -67,8 +69,10 @@ class Store:
         self._present = Presence.of(path)
         self._new_lock: FileLock | None = None
         self._listeners: list[_Listener] = []
-        self._read_engine, self._write_engine = reader, writer
-        self._reader = Worker("ledger-reader", self._answer)
+        self._read_engines, self._write_engine = readers, writer
+        self._workers = [Worker(f"ledger-{name}", partial(self._answer, engine)) for name, engine in readers.items()]
+        # a file that is only read has one reader for all
+        self._polls, self._claims, self._shown = self._workers * (len(_READERS) // len(self._workers))
         self._writer = Worker("ledger-writer", self._serve) if writer is not None else None
 
     @classmethod
@@ -81,14 +85,14 @@ class Store:
             undo.callback(held.release)
             try:
                 aside = _cleared(path, held, clock)
-                reader, writer = _connected(path, undo)
+                readers, writer = _connected(path, undo)
                 held.note(Condition.OPEN)
             except (OSError, sqlite3.Error, SQLAlchemyError) as error:
                 if sqlite_file.is_damage(error):
                     held.note(Condition.SUSPECT)
                 raise LedgerError(f"cannot open ledger {path}: {error}") from error
             undo.pop_all()
-        store = cls(path, reader, writer, held)
+        store = cls(path, readers, writer, held)
         store.set_aside = aside
         size = path.stat().st_size
         log.info("ledger.opened", extra=fields(path=str(path), bytes=size, sqlite=sqlite3.sqlite_version))
@@ -109,7 +113,7 @@ class Store:
         except BaseException:
             reader.dispose()
             raise
-        return cls(path, reader, None, None)
+        return cls(path, {"reader": reader}, None, None)
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(conn, ...)` in a transaction of the writer's thread. Once called it happens, whether or not the
@@ -123,13 +127,19 @@ class Store:
             raise
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `fn(conn, ...)` in the reader's thread, beside writes. Keep it short: it holds up the other reads."""
-        answer = self._reader.submit(lambda conn: fn(conn, *args, **kwargs))
+        """Run `fn(conn, ...)` in the thread that reads for polls, beside writes. It holds up the other reads of polls."""
+        answer = self._polls.submit(lambda conn: fn(conn, *args, **kwargs))
         return await asyncio.wrap_future(answer)
 
-    def read_now(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`read` for other threads, never the event loop's: waits for the answer."""
-        return self._reader.submit(lambda conn: fn(conn, *args, **kwargs)).result()  # type: ignore[no-any-return]
+    async def read_claim(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`read` for deliveries alone, in a thread of their own: a few index steps at the most."""
+        answer = self._claims.submit(lambda conn: fn(conn, *args, **kwargs))
+        return await asyncio.wrap_future(answer)
+
+    async def read_shown(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`read` for what is shown (scrapes, status, pages, answers), in a thread of its own."""
+        answer = self._shown.submit(lambda conn: fn(conn, *args, **kwargs))
+        return await asyncio.wrap_future(answer)
 
     def on_commit(self, callback: Callable[[], None], news: News | None = None) -> Callable[[], None]:
         """Call `callback` on the running event loop after commits that bring `news`, None for every commit. Returns
@@ -156,10 +166,12 @@ class Store:
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
-        self._reader.stop()
+        for reader in self._workers:
+            reader.stop()
         if self._writer is not None:
             self._writer.stop()
-        self._read_engine.dispose()
+        for engine in self._read_engines.values():
+            engine.dispose()
         held, self._lock = self._lock, None
         if self._write_engine is not None and held is not None:
             self._write_engine.dispose()
@@ -245,10 +257,10 @@ class Store:
             result = _Result(error=error)
         self._settle(task, result)
 
-    def _answer(self, batch: Sequence[Task]) -> None:
+    def _answer(self, engine: Engine, batch: Sequence[Task]) -> None:
         for task in batch:
             try:
-                with self._read_engine.connect() as conn:
+                with engine.connect() as conn:
                     result = _Result(task.work(conn))
             except Exception as error:  # noqa: BLE001 - as above
                 result = _Result(error=error)
@@ -296,17 +308,19 @@ def _cleared(path: Path, held: FileLock, clock: Clock) -> Path | None:
     return aside
 
 
-def _connected(path: Path, undo: ExitStack) -> tuple[Engine, Engine]:
-    """The reader's and the writer's engine on a migrated file; `undo` closes both."""
+def _connected(path: Path, undo: ExitStack) -> tuple[_Readers, Engine]:
+    """The readers' and the writer's engines on a migrated file; `undo` closes all."""
     writer = sqlite_file.engine(sqlite_file.connect_writer(path), writes=True)
     undo.callback(writer.dispose)
     with writer.begin() as conn:
         migrated = migrating.migrate(conn, str(path))
     if migrated:
         log.info("ledger.migrated", extra=fields(path=str(path)))
-    reader = sqlite_file.engine(sqlite_file.connect_reader(path), writes=False)
-    undo.callback(reader.dispose)
-    return reader, writer
+    readers: dict[str, Engine] = {}
+    for name in _READERS:
+        readers[name] = sqlite_file.engine(sqlite_file.connect_reader(path), writes=False)
+        undo.callback(readers[name].dispose)
+    return readers, writer
 
 
 def _attempt(conn: Connection, task: Task) -> _Result:

@@ -100,6 +100,8 @@ class WatchedStore:
         self.reads += 1
         return await self._watched(lambda: self._store.read(fn, *args, **kwargs))
 
+    read_claim = read_shown = read
+
     async def _watched(self, call: Callable[[], Awaitable[Any]]) -> Any:
         self.busy += 1
         try:
@@ -371,7 +373,7 @@ def open_store(folder: Path, *, threads: bool = False) -> Store:
     if not path.exists():
         shutil.copy(_migrated(), path)
     store = Store.open(path, holder="test", clock=SystemClock())
-    for worker in () if threads else (store._reader, store._writer):
+    for worker in () if threads else (*store._workers, store._writer):
         assert worker is not None
         worker.submit = partial(_at_once, worker)  # type: ignore[method-assign]
     return store

@@ -60,7 +60,30 @@ class Gate:
 async def test_what_is_written_is_read(store: Store) -> None:
     assert await store.write(add, "one") == "one"
     assert await store.read(names) == ["one"]
-    assert await asyncio.to_thread(store.read_now, names) == ["one"]
+    assert await store.read_claim(names) == ["one"]
+    assert await store.read_shown(names) == ["one"]
+
+
+async def test_claims_and_scrapes_wait_for_no_poll(store: Store) -> None:
+    gate = Gate()
+    poll = asyncio.create_task(store.read(gate.wait))
+    await asyncio.to_thread(gate.reached.wait, 10)
+    async with asyncio.timeout(10):
+        assert await store.read_claim(names) == []
+        assert await store.read_shown(names) == []
+    assert not poll.done()
+    gate.open.set()
+    await poll
+
+
+async def test_no_claim_waits_for_a_scrape(store: Store) -> None:
+    gate = Gate()
+    scrape = asyncio.create_task(store.read_shown(gate.wait))
+    await asyncio.to_thread(gate.reached.wait, 10)
+    async with asyncio.timeout(10):
+        assert await store.read_claim(names) == []
+    gate.open.set()
+    await scrape
 
 
 async def test_it_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -76,8 +99,9 @@ async def test_it_is_there_after_a_restart(tmp_path: Path) -> None:
 
 
 async def test_readers_cannot_write(store: Store) -> None:
-    with pytest.raises(LedgerError, match="readonly database"):
-        await store.read(add, "one")
+    for read in (store.read, store.read_claim, store.read_shown):
+        with pytest.raises(LedgerError, match="readonly database"):
+            await read(add, "one")
 
 
 async def test_what_one_function_raises_undoes_its_own_work_only(store: Store) -> None:
