@@ -260,7 +260,7 @@ async def test_who_waits_to_retry_a_parked_event_hears_that_the_lease_is_lost(he
     await here.happen(START, COMPLETE)
     await here.advance(0)
     [event] = await parked_events(here)
-    asked = asyncio.ensure_future(delivery.retry_parked(event.strand_id, event.seq))
+    asked = asyncio.ensure_future(delivery.retry_parked([(event.strand_id, event.seq)]))
     await here.advance(1)
     await here.store.write(leases.take, "sink:sink", "second", 60_000, seize=True)
     await here.advance(15)
