@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from exporters.access import Gate, Handler, RotatingContext
 
 LARGEST_BODY = 64 * 1024
 """Bytes of a request; a larger one is answered 413. Request lines and headers end at aiohttp's 8 KiB each, 128 of them."""
+PassOn = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 _HEADERS = {
     "Server": "lineage-collector",
     "X-Content-Type-Options": "nosniff",
@@ -50,7 +51,11 @@ class Limits:
     """Between two requests of a connection, and for the headers of one. Longer than scrapes are apart by default."""
     handshake: float = 10.0
     connections: int = 256
-    """At the same time; those beyond are closed at once."""
+    """At the same time; those beyond get nothing but health."""
+    extra: int = 32
+    """Connections beyond those, so that a prober always gets its answer; a new one ends the oldest of them."""
+    extra_life: float = 5.0
+    """How long one of those lives. A prober asks at once."""
 
 
 LIMITS = Limits()
@@ -80,14 +85,18 @@ async def listen(
     port: int,
     access: Callable[[], Access] = Access,
     limits: Limits = LIMITS,
+    health: Collection[str] = (),
 ) -> Listener:
-    """Serve `routes`, those of `open_to` (as they are written in the routes) without a password; port 0 takes a free one.
+    """Serve `routes`, those of `open_to` (as they are written in the routes) without a password, the paths of `health`
+    also when there are too many connections; port 0 takes a free one.
 
     `access` is asked at each request and each connection; whether there is TLS is asked now. Raises OSError when the
     port is taken.
     """
     gate = Gate(access, frozenset(open_to))
-    app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_within(limits.request, gate.pass_on)])
+    extras = _Extras(limits, frozenset(health))
+    pass_on = extras.guarding(gate.pass_on)
+    app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_within(limits.request, pass_on)])
     app.add_routes(routes)
     app.on_response_prepare.append(_headers(access))
     runner = web.AppRunner(
@@ -95,7 +104,7 @@ async def listen(
     )
     await runner.setup()
     try:
-        server = await _listening(runner, host, port, _tls(access), limits)
+        server = await _listening(runner, host, port, _tls(access), limits, extras)
     except OSError:
         await runner.cleanup()
         raise
@@ -103,13 +112,16 @@ async def listen(
 
 
 async def _listening(
-    runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext | None, limits: Limits
+    runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext | None, limits: Limits, extras: "_Extras"
 ) -> asyncio.Server:
     make = runner.server
     assert make is not None  # the runner was set up
 
     def accepted() -> asyncio.BaseProtocol:
-        return make() if _connected(runner) < limits.connections else _Closing()
+        connection = make()
+        if sum(each not in extras for each in make.connections) >= limits.connections:
+            extras.add(connection)
+        return connection
 
     timed: dict[str, Any] = {"ssl_handshake_timeout": limits.handshake, "ssl_shutdown_timeout": 2.0} if tls else {}
     loop = asyncio.get_running_loop()
@@ -129,12 +141,45 @@ def _tls(access: Callable[[], Access]) -> ssl.SSLContext | None:
     return RotatingContext(current) if access().tls is not None else None
 
 
-class _Closing(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
+class _Extras:
+    """The connections beyond the limit: few, short, and for health alone, so that nobody can have a prober turned away by
+    keeping connections open.
+    """
+
+    def __init__(self, limits: Limits, health: Collection[str]) -> None:
+        self._limits, self._health = limits, health
+        self._ends: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+
+    def __contains__(self, connection: object) -> bool:
+        return connection in self._ends
+
+    def add(self, connection: web.RequestHandler) -> None:
+        if len(self._ends) >= self._limits.extra:
+            self._end(next(iter(self._ends)))
+        loop = asyncio.get_running_loop()
+        self._ends[connection] = loop.call_later(self._limits.extra_life, self._end, connection)
+
+    def _end(self, connection: web.RequestHandler) -> None:
+        self._ends.pop(connection).cancel()
+        if connection.transport is not None:
+            connection.transport.abort()
+
+    def guarding(self, pass_on: PassOn) -> PassOn:
+        async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if request.protocol not in self:
+                return await pass_on(request, handler)
+            answer: web.StreamResponse = web.Response(
+                status=503, text="too many connections\n", headers={"Retry-After": "5"}
+            )
+            if request.path in self._health:
+                answer = await pass_on(request, handler)
+            answer.force_close()
+            return answer
+
+        return guarded
 
 
-def _within(seconds: float, pass_on: Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]) -> Any:
+def _within(seconds: float, pass_on: PassOn) -> Any:
     """The answer is sent here, as aiohttp would wait for ever for a client that does not read it."""
 
     @web.middleware

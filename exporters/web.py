@@ -49,7 +49,7 @@ async def serve(
     Health and readiness take no password, as a prober of Kubernetes has none: they tell no more than what is stuck.
     """
     open_to = [*HEALTH, *(route.path for route in more)]
-    return await listen([*_Site(pages).routes(), *more], open_to, host, port, access, limits)
+    return await listen([*_Site(pages).routes(), *more], open_to, host, port, access, limits, HEALTH)
 
 
 class _Site:

@@ -2,8 +2,9 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from prometheus_client.registry import Collector
 from config.web import Access
 from exporters.listening import LIMITS, Limits, Listener
 from exporters.web import Pages, serve
+from tests.servers.certificates import Certificates, make_certificates
 from tests.unit.exporters.test_web import GOOD
 
 SOON = 0.3
@@ -121,16 +123,74 @@ async def test_who_does_not_read_the_answer_is_cut_off(size: int) -> None:
             await gone(listener)
 
 
-async def test_connections_beyond_the_limit_are_closed_at_once() -> None:
+HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+METRICS = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@asynccontextmanager
+async def crowded(listener: Listener, clients: int) -> AsyncIterator[list[Client]]:
+    """So many clients that say nothing."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(connected(listener, b"")) for _ in range(clients)]
+
+
+async def test_connections_beyond_the_limit_get_nothing_but_health() -> None:
     async with served(replace(LIMITS, connections=2)) as listener:
-        async with connected(listener, b""), connected(listener, b"") as (reader, writer):
+        async with crowded(listener, 2) as [_, (reader, writer)]:
             await came(listener, 2)
-            assert await answered(listener, b"") == b""
-            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            said = await answered(listener, HEALTHZ)
+            assert said.startswith(b"HTTP/1.1 200 ")
+            assert b"\r\nConnection: close\r\n" in said
+            assert (await answered(listener, b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            assert (await answered(listener, METRICS)).startswith(b"HTTP/1.1 503 ")
+            writer.write(METRICS.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
             assert (await reader.read()).startswith(b"HTTP/1.1 200 "), "those that are in stay in"
         await gone(listener)
-        said = await answered(listener, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        said = await answered(listener, METRICS.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         assert said.startswith(b"HTTP/1.1 200 "), "there is room again"
+
+
+async def test_no_crowd_keeps_a_prober_out() -> None:
+    """However many there are and however long they stay: a new connection ends the oldest of those beyond the limit."""
+    limits = replace(LIMITS, connections=3, extra=4, extra_life=3600.0)
+    async with served(limits) as listener, crowded(listener, 60):
+        for _ in range(5):
+            assert (await answered(listener, HEALTHZ)).startswith(b"HTTP/1.1 200 ")
+        async with asyncio.timeout(10):
+            while listener.connections > 3 + 4:
+                await asyncio.sleep(0.01)
+
+
+async def test_who_is_beyond_the_limit_and_says_nothing_is_soon_ended() -> None:
+    async with (
+        served(replace(LIMITS, connections=1, extra_life=SOON)) as listener,
+        crowded(listener, 1),
+        connected(listener, b"") as (reader, _),
+    ):
+        with suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert (await answered(listener, HEALTHZ)).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+async def test_health_is_answered_under_a_crowd_over_tls_and_without_a_password(certificates: Certificates) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.server)
+    trust = ssl.create_default_context(cafile=certificates.ca)
+    access = Access(tls=context, users={"me": "$2b$04$nobody"})
+    limits = replace(LIMITS, connections=2, extra=4)
+    async with served(limits, access=access) as listener, AsyncExitStack() as stack:
+        for _ in range(20):
+            _, idle = await asyncio.open_connection("127.0.0.1", listener.port, ssl=trust)
+            stack.callback(idle.close)
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, ssl=trust)
+        stack.callback(writer.close)
+        writer.write(HEALTHZ)
+        assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(
