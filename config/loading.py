@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from config.environment import Variables, overlay
 from config.explaining import explain
 from config.mistakes import ConfigurationMistakes, Mistake, Path, dotted
+from config.plugins import PLATFORM_PLUGINS, SINK_PLUGINS, options_model
 from config.reading import Document, read
 from config.settings import Settings
 
@@ -29,12 +30,28 @@ def checked(document: Document, environ: Mapping[str, str]) -> Settings:
     try:
         settings = Settings.model_validate(document.values)
     except ValidationError as error:
-        found = (_mistake(document, variables, *explain(each)) for each in error.errors() if not _idle(each))
+        found = (
+            _mistake(document, variables, *_explained(document, each)) for each in error.errors() if not _idle(each)
+        )
         told = {(mistake.key, mistake.line) for mistake in document.mistakes}
         mistakes += [mistake for mistake in found if (mistake.key, mistake.line) not in told]
     if mistakes or settings is None:
         raise ConfigurationMistakes(mistakes)
     return settings
+
+
+def _explained(document: Document, error: Mapping[str, Any]) -> tuple[Path, str, str | None]:
+    """The keys of a plug-in's options are those of its own model."""
+    loc: Path = error["loc"]
+    if loc[2:4] != ("plugin", "options") or len(loc) == 4:
+        return explain(error)
+    section, index = str(loc[0]), loc[1]
+    part = document.values[section][index]
+    group, kind = (PLATFORM_PLUGINS, "platform") if section == "sources" else (SINK_PLUGINS, "type")
+    model = options_model(group, part[kind])
+    assert model is not None  # without a model nothing is checked
+    path, problem, suggestion = explain({**error, "loc": loc[4:]}, model)
+    return (section, index, "options", *path), problem, suggestion
 
 
 def _idle(error: Mapping[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal
 
@@ -11,6 +11,7 @@ from pydantic.config import JsonDict
 
 from config.base import Count, FilePath, Model, Name, Text, Url, no_switch
 from config.network import OverHttp, Tls
+from config.plugins import SINK_PLUGINS, checked_options
 from config.quantities import Duration, Size
 from config.secret import ApiKeyFile, ClientSecretFile, FileSecret, PasswordFile, Secret, SecretText
 
@@ -198,14 +199,18 @@ class PluginSink(Sink):
     """A sink that another package brings (entry point group `lineage_collector.sinks`)."""
 
     type: Annotated[str, WithJsonSchema({"type": "string", "not": {"enum": list(SINKS)}})]
-    options: dict[str, Any] = Field(default_factory=dict)
-    """What the sink's package asks for; it checks this part itself."""
+    options: Annotated[
+        Any,
+        AfterValidator(partial(checked_options, group=SINK_PLUGINS, kind="type")),
+        WithJsonSchema({"type": "object", "additionalProperties": True}),
+    ] = Field(default={}, validate_default=True)
+    """What the sink's package asks for, as its `Options` model says (`config.plugins`)."""
 
 
 @cache
 def known_sinks() -> tuple[str, ...]:
     """Built in and installed."""
-    installed = (point.name for point in entry_points(group="lineage_collector.sinks"))
+    installed = (point.name for point in entry_points(group=SINK_PLUGINS))
     return (*SINKS, *sorted(set(installed) - set(SINKS)))
 
 

@@ -1,7 +1,7 @@
 """The sources: one configured account on a platform each."""
 
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal
 
@@ -30,6 +30,7 @@ from config.base import (
     no_switch,
 )
 from config.network import OverHttp
+from config.plugins import PLATFORM_PLUGINS, checked_options
 from config.quantities import Duration, Lookback
 from config.secret import ClientSecretFile, FileSecret, Secret, SecretText, TokenFile, WebhookSecretFile
 
@@ -282,8 +283,12 @@ class PluginSource(Source):
     platform: Annotated[str, WithJsonSchema({"type": "string", "not": {"enum": list(PLATFORMS)}})]
     namespace: Namespace
     """Namespace of its jobs and datasets."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """What the platform's package asks for; it checks this part itself."""
+    options: Annotated[
+        Any,
+        AfterValidator(partial(checked_options, group=PLATFORM_PLUGINS, kind="platform")),
+        WithJsonSchema({"type": "object", "additionalProperties": True}),
+    ] = Field(default={}, validate_default=True)
+    """What the platform's package asks for, as its `Options` model says (`config.plugins`)."""
 
     @property
     def job_namespace(self) -> str:
@@ -293,7 +298,7 @@ class PluginSource(Source):
 @cache
 def known_platforms() -> tuple[str, ...]:
     """Built in and installed."""
-    installed = (point.name for point in entry_points(group="lineage_collector.platforms"))
+    installed = (point.name for point in entry_points(group=PLATFORM_PLUGINS))
     return (*PLATFORMS, *sorted(set(installed) - set(PLATFORMS)))
 
 

@@ -61,6 +61,11 @@ def failed(circuit: Circuit, strand: int, retry: Retry, now: float, random: Rand
     return replace(counted, probe_at=max(circuit.probe_at, probe_at)) if retry.after else counted
 
 
+def opened(retry: Retry, now: float, random: Random) -> Circuit:
+    """For a sink of which it is known from the beginning that it does not work."""
+    return Circuit(failures=1, cause=retry.cause, opened_at=now, probe_at=now + _probe_delay(retry, 0, random))
+
+
 def undecided(circuit: Circuit, strand: int) -> Circuit:
     """After an outcome that says nothing about the sink: another probe may start at once."""
     return replace(circuit, probe=None) if circuit.probe == strand else circuit

@@ -27,7 +27,7 @@ from exporters.feed import Feed
 from exporters.health import Health
 from exporters.reports import DeliveryObserver, SinkState, SinkStatus
 from exporters.session import Session
-from exporters.sink import Sink
+from exporters.sink import BrokenSink, Sink
 from exporters.tenure import MARGIN, Tenure
 
 _log = logging.getLogger("lineage.delivery")
@@ -95,6 +95,8 @@ class Delivery:
     async def run(self) -> None:
         """Until `stop`. Raises nothing but for a cancelled task, which leaves the lease to run out."""
         self._begun, failures = True, 0
+        if isinstance(self._feed.sink, BrokenSink):
+            self._health.begins_broken(self._feed.sink.outcome)
         try:
             while self._stop_at is None:
                 self._health.came_round()

@@ -60,6 +60,11 @@ class Health:
         if self.circuit.open and not before.open:
             self._tell_opened(self.circuit)
 
+    def begins_broken(self, retry: Retry) -> None:
+        """The sink could not be made: that shows before there is anything to send."""
+        self.circuit = circuits.opened(retry, self._clock.monotonic(), self._random)
+        self._tell_opened(self.circuit)
+
     def undecided(self, strand: int) -> None:
         self.circuit = circuits.undecided(self.circuit, strand)
 

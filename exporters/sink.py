@@ -97,4 +97,35 @@ class Sink(Protocol):
 
 
 Create = Callable[[Any, Context], Sink]
-"""The entry point: (this sink's part of the configuration, context) -> sink. Opens no connection."""
+"""The entry point: (this sink's part of the configuration, context) -> sink. Opens no connection.
+
+A class `Options` beside it (a `config.base.Model`) says which `options:` it takes: they arrive checked, as an instance of it, and
+their secrets are hidden wherever they turn up. `ConfigurationError` is the user's mistake and ends the program at its start;
+whatever else `create` raises makes a `BrokenSink`.
+"""
+
+
+class BrokenSink:
+    """In place of a sink that could not be made: it takes nothing, says why, and keeps no other part from running."""
+
+    wants = frozenset(EventKind)
+    capacity = 1
+    rechecks = False
+    longest_attempt = timedelta(seconds=1)
+
+    def __init__(self, cause: str) -> None:
+        self.outcome = Retry(cause, slow=True)
+
+    async def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[tuple[Outgoing, Outcome]]:
+        for item in batch:
+            yield item, self.outcome
+
+    async def recheck(self, terminal: Outgoing) -> Outcome:
+        return self.outcome
+
+    async def check(self) -> list[Finding]:
+        remedy = "mend or update the package that brings it, then start again"
+        return [Finding("plug-in", ok=False, detail=self.outcome.cause, remedy=remedy)]
+
+    async def close(self, deadline: float) -> None:
+        pass

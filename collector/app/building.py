@@ -1,32 +1,43 @@
 """From the configuration to living parts: adapters and sinks by entry point, each with its own HTTP client."""
 
+import logging
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import entry_points
-from typing import Any
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
 
 from collector.clock import Clock
 from collector.errors import ConfigurationError
 from collector.http import Heard, HttpClient, HttpOptions, clock_ahead, tls_context
 from collector.lineage.aliases import Alias, Aliases
+from collector.logs import fields
 from collector.own_secrets import own_secrets
 from collector.platforms import base as platforms
+from collector.redaction import redacted
 from collector.reports import RequestReport
 from config.confidential import secrets
 from config.mistakes import dotted
+from config.plugins import PLATFORM_PLUGINS, SINK_PLUGINS
 from config.settings import DatasetAlias
 from config.settings import Sink as SinkSettings
 from config.settings import Source as SourceSettings
 from exporters import sink as sinks
 
+log = logging.getLogger("lineage.service")
+
+T = TypeVar("T")
 Requested = Callable[[RequestReport], None]
+
+_PLATFORM = ("poll", "enrich", "trigger", "watch", "check", "close")
+_SINK = ("wants", "capacity", "rechecks", "longest_attempt", "send", "recheck", "check", "close")
 
 
 def platform(settings: SourceSettings, clock: Clock, requested: Requested) -> platforms.Platform:
-    """The adapter of one source. Raises `ConfigurationError` for TLS files that cannot be used."""
+    """The adapter of one source, a `BrokenPlatform` where it cannot be made. Raises `ConfigurationError` for TLS files that
+    cannot be used.
+    """
     _hide_secrets(f"source {settings.name}", settings)
-    create: platforms.Create = _loaded("lineage_collector.platforms", settings.platform)
     context = platforms.Context(
         source=settings.name,
         namespace=settings.job_namespace,
@@ -34,7 +45,10 @@ def platform(settings: SourceSettings, clock: Clock, requested: Requested) -> pl
         clock=clock,
         random=random.random,
     )
-    return create(settings, context)
+    made: platforms.Platform = _made(
+        (PLATFORM_PLUGINS, settings.platform), settings, context, _PLATFORM, platforms.BrokenPlatform
+    )
+    return made
 
 
 def aliases(settings: Iterable[DatasetAlias]) -> Aliases:
@@ -47,13 +61,38 @@ def aliases(settings: Iterable[DatasetAlias]) -> Aliases:
 
 
 def sink(settings: SinkSettings, clock: Clock) -> sinks.Sink:
-    """The sink of one target. Raises `ConfigurationError` for TLS files that cannot be used."""
+    """The sink of one target, a `BrokenSink` where it cannot be made. Raises `ConfigurationError` for TLS files that cannot
+    be used.
+    """
     _hide_secrets(f"sink {settings.name}", settings)
-    create: sinks.Create = _loaded("lineage_collector.sinks", settings.type)
     options: dict[str, Any] = getattr(settings, "http_options", dict)()
     concurrency = getattr(settings, "concurrency", 8)
     http = HttpClient(_options({**options, "connections": concurrency}))
-    return create(settings, sinks.Context(sink=settings.name, http=http, clock=clock, random=random.random))
+    context = sinks.Context(sink=settings.name, http=http, clock=clock, random=random.random)
+    made: sinks.Sink = _made((SINK_PLUGINS, settings.type), settings, context, _SINK, sinks.BrokenSink)
+    return made
+
+
+def _made(
+    which: tuple[str, str],
+    settings: SourceSettings | SinkSettings,
+    context: Any,
+    needed: Sequence[str],
+    broken: Callable[[str], T],
+) -> T:
+    """What the entry point makes; `broken` of the cause where that fails, so that one package takes nothing else down."""
+    point = _point(*which)
+    try:
+        made: T = point.load()(settings, context)
+        if missing := [name for name in needed if not hasattr(made, name)]:
+            raise TypeError(f"what it made has no {', '.join(missing)}")  # noqa: TRY301
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        cause = f"{point.value} could not make {settings.name}: {type(error).__name__}: {redacted(str(error))}"
+        log.exception("plugin.broken", extra=fields(part=settings.name, cause=cause, then="all else runs"))
+        return broken(own_secrets.hidden(cause))
+    return made
 
 
 def _hide_secrets(whose: str, settings: SourceSettings | SinkSettings) -> None:
@@ -81,10 +120,10 @@ def _counting(settings: SourceSettings, clock: Clock, requested: Requested) -> H
     return heard
 
 
-def _loaded(group: str, name: str) -> Any:
+def _point(group: str, name: str) -> EntryPoint:
     points = entry_points(group=group)
     try:
-        return points[name].load()
+        return points[name]
     except KeyError:
         known = ", ".join(sorted(points.names))
         raise ConfigurationError([f"nothing named {name!r} is installed for {group}; there is {known}"]) from None

@@ -43,7 +43,7 @@ from exporters.delivery import Delivery
 from exporters.listening import Listener
 from exporters.metrics import Metrics
 from exporters.requested import Requested
-from exporters.sink import Sink
+from exporters.sink import BrokenSink, Sink
 from exporters.snapshot import Snapshot
 from exporters.web import Pages, serve
 
@@ -215,7 +215,8 @@ class Service:
     async def _build(self) -> None:
         now_ms = to_ms(self._clock.now())
         sinks = {sink.name: (sink, building.sink(sink, self._clock)) for sink in self.settings.sinks}
-        wanted = {name: _wanted(settings.events, sink) for name, (settings, sink) in sinks.items()}
+        before = await self.store.read(registry.wanted)
+        wanted = {name: _wanted(settings.events, sink, before.get(name)) for name, (settings, sink) in sinks.items()}
         names = [source.name for source in self.settings.sources]
         self._source_ids = await self.store.write(registry.sync_sources, names, now_ms)
         self._sink_ids = await self.store.write(registry.sync_sinks, wanted, now_ms)
@@ -350,5 +351,8 @@ class Service:
         return {self._source_ids[source.name]: now - source.first_look(now) for source in self.settings.sources}
 
 
-def _wanted(events: Sequence[str] | None, sink: Sink) -> frozenset[EventKind]:
-    return frozenset(EventKind(word) for word in events) if events is not None else sink.wants
+def _wanted(events: Sequence[str] | None, sink: Sink, before: frozenset[EventKind] | None) -> frozenset[EventKind]:
+    """Nobody knows what a broken sink wants, so it goes on being owed what it was owed `before`."""
+    if events is not None:
+        return frozenset(EventKind(word) for word in events)
+    return before if isinstance(sink, BrokenSink) and before else sink.wants

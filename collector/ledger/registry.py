@@ -55,6 +55,12 @@ def sync_sinks(conn: Connection, wanted: Mapping[str, frozenset[EventKind]], now
     return numbers
 
 
+def wanted(conn: Connection) -> dict[str, frozenset[EventKind]]:
+    """What each sink that was ever configured wants, by name."""
+    table = schema.sink
+    return {name: owing.read(kinds) for name, kinds in conn.execute(select(table.c.name, table.c.filter))}
+
+
 def mark_unclean(conn: Connection, sink_id: int, now_ms: int) -> None:
     """The sink's lease was taken over from a holder that had not given it back (`Lease.clean` is False).
 

@@ -6,10 +6,10 @@ Adding a platform is one module with a `create` function and one entry point in 
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Never, Protocol, runtime_checkable
 
 from collector.clock import Clock
-from collector.errors import SourceError
+from collector.errors import SourceError, TriggerError
 from collector.http import HttpClient
 from collector.model import Enrichment, Observation, Poll, Run, RunState
 
@@ -159,4 +159,40 @@ class Hinting(Protocol):
 
 
 Create = Callable[[Any, Context], Platform]
-"""The entry point: (this source's part of the configuration, context) -> adapter. Reads no network."""
+"""The entry point: (this source's part of the configuration, context) -> adapter. Reads no network.
+
+A class `Options` beside it (a `config.base.Model`) says which `options:` it takes: they arrive checked, as an instance of it, and
+their secrets are hidden wherever they turn up. `ConfigurationError` is the user's mistake and ends the program at its start;
+whatever else `create` raises makes a `BrokenPlatform`.
+"""
+
+
+class BrokenPlatform:
+    """In place of an adapter that could not be made: every poll fails and says why, and no other part is kept from running."""
+
+    def __init__(self, cause: str) -> None:
+        self._cause = cause
+
+    async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
+        if self._cause:
+            self._fail()
+        yield Poll()  # what makes this a generator
+
+    async def enrich(self, run: Run) -> Enrichment:
+        self._fail()
+
+    async def trigger(self, job: str, parameters: Mapping[str, str], token: str) -> Observation:
+        raise TriggerError(self._cause)
+
+    async def watch(self, key: str, options: Mapping[str, str]) -> Observation:
+        self._fail()
+
+    async def check(self) -> list[Finding]:
+        remedy = "mend or update the package that brings it, then start again"
+        return [Finding("plug-in", ok=False, detail=self._cause, remedy=remedy)]
+
+    async def close(self) -> None:
+        pass
+
+    def _fail(self) -> Never:
+        raise SourceError(self._cause)
