@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from collector.model import (
+    Dataset,
     Enrichment,
     EventKind,
     Facts,
@@ -227,7 +228,10 @@ def _end_noted(run: Run, known: Run | None, seen: Observation, enrich_within: ti
 
 
 def _enriched(run: Run, found: Enrichment, problem: str | None) -> Run:
-    facts = run.facts.merged(found.facts)
+    """A run that did not succeed may have read and written nothing: its job's datasets are those named before."""
+    facts, before = run.facts.merged(found.facts), run.facts
+    if run.state is not RunState.SUCCEEDED:
+        facts = replace(facts, inputs=named(facts.inputs, before.inputs), outputs=named(facts.outputs, before.outputs))
     if problem is not None:
         facts = facts.merged(Facts(problems=(*facts.problems, problem)))
     return replace(
@@ -237,6 +241,11 @@ def _enriched(run: Run, found: Enrichment, problem: str | None) -> Run:
         began_at=found.started_at or run.began_at,
         finished_at=found.ended_at or run.finished_at,
     )
+
+
+def named(found: tuple[Dataset, ...] | None, before: tuple[Dataset, ...] | None) -> tuple[Dataset, ...] | None:
+    """The datasets that were found, where there are any; else those of `before`, where these are known."""
+    return found if found or before is None else before
 
 
 def _late_start(run: Run) -> tuple[Run, Transition]:

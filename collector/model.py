@@ -95,6 +95,21 @@ class Dataset:
     facets: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """Inputs and outputs of a job without what is about one run of it; None where they are not known."""
+
+    inputs: tuple[Dataset, ...] | None = None
+    outputs: tuple[Dataset, ...] | None = None
+
+    def followed_by(self, later: "Definition") -> "Definition":
+        """What `later` says, and what it does not know from before."""
+        return Definition(
+            self.inputs if later.inputs is None else later.inputs,
+            self.outputs if later.outputs is None else later.outputs,
+        )
+
+
 class StageState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"

@@ -16,6 +16,8 @@ from tests.openlineage_schemas import validator
 Event = Mapping[str, Any]
 
 TERMINAL = frozenset({"COMPLETE", "FAIL", "ABORT"})
+UNSUCCESSFUL = frozenset({"FAIL", "ABORT"})
+CHANGE = "lifecycleStateChange"
 _SIDES = ("inputs", "outputs")
 
 
@@ -50,6 +52,8 @@ def _meaning(event: Event) -> Iterator[str]:
         yield "the terminal event does not tell the state"
     for side in _SIDES:
         yield from _datasets(event.get(side, []), side, ended=ended)
+        if event["eventType"] in UNSUCCESSFUL:
+            yield from _done(event.get(side, []))
     yield from _columns(event)
 
 
@@ -64,6 +68,13 @@ def _datasets(found: Sequence[Mapping[str, Any]], side: str, *, ended: bool) -> 
         for link in each["facets"].get("symlinks", {}).get("identifiers", []):
             if [link["namespace"], link["name"]] == own_name:
                 yield f"{each['name']} is a symlink to itself"
+
+
+def _done(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A run that did not succeed names what its job defines, and says nothing of how much of it got done."""
+    for each in found:
+        if each.keys() & {"inputFacets", "outputFacets"} or CHANGE in each["facets"]:
+            yield f"{each['name']} has counts or a change of its life, though the run did not succeed"
 
 
 _SUBTYPES = {
@@ -153,7 +164,7 @@ def _lost(event: Event, end: Event) -> Iterator[str]:
             name = each["namespace"], each["name"]
             if name not in kept:
                 yield f"{side} {name}"
-            elif lost := each["facets"].keys() - kept[name]:
+            elif lost := each["facets"].keys() - kept[name] - ({CHANGE} if end["eventType"] in UNSUCCESSFUL else set()):
                 yield f"{sorted(lost)} of {name}"
 
 

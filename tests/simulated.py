@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from collector.ledger.strands import in_order
 from collector.lifecycle import Step, VanishedPolicy, finish
 from collector.lineage.events import EventMaker
-from collector.model import EventKind, Observation, Poll, Run, Skip, Transition
+from collector.model import Definition, EventKind, Observation, Poll, Run, Skip, Transition
 from collector.platforms.base import Platform, Remembering
 from collector.polling.decide import Policy, decide
+from collector.polling.definitions import completed
 
 START = datetime(2026, 11, 21, 9, 15, 0, tzinfo=UTC)
 POLICY = Policy(timedelta(seconds=60), VanishedPolicy.LEAVE_OPEN)
@@ -60,6 +61,9 @@ class Lives:
     pages: list[Poll] = field(default_factory=list)
     events: list[bytes] = field(default_factory=list)
     maker: EventMaker = field(default_factory=lambda: EventMaker("source"))
+    definitions: dict[str, Definition] = field(default_factory=dict)
+    is_unread: bool = False
+    """Nothing can be found out about runs that ended."""
 
     def adopt(self, seen: Observation) -> None:
         """What a trigger or a watch brought."""
@@ -111,7 +115,7 @@ class Lives:
 
     def _apply(self, steps: Iterable[Step]) -> None:
         """As the ledger does it: the runs are placed in their families first, then their events in order."""
-        steps, made = tuple(steps), list[_Made]()
+        steps, made = self._with_definitions(tuple(steps)), list[_Made]()
         self.runs |= {step.run.key: step.run for step in steps}
         for step in steps:
             self.transitions += [(step.run.key, transition) for transition in step.transitions]
@@ -119,6 +123,12 @@ class Lives:
                 event = self.maker.event(step.run, transition)
                 made.append(_Made(transition.kind, self._depth(step.run), event))
         self.events += [one.event for one in in_order(made)]
+
+    def _with_definitions(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        unread = {step.run.key for step in steps} if self.is_unread else set()
+        done = completed(steps, self.definitions, unread=unread)
+        self.definitions |= done.definitions
+        return done.steps
 
     def _depth(self, run: Run) -> int:
         parent = self.runs.get(run.parent.key or "") if run.parent is not None else None
@@ -128,7 +138,12 @@ class Lives:
         """Children before their parents, as `ledger.runs.enrichable` has it."""
         while turn := [run for run in self.runs.values() if self._is_its_turn(run)]:
             for run in turn:
-                self._apply([finish(run, await self.platform.enrich(run))])
+                self._apply([await self._finished(run)])
+
+    async def _finished(self, run: Run) -> Step:
+        if self.is_unread:
+            return finish(run, None, problem="details could not be read in time")
+        return finish(run, await self.platform.enrich(run))
 
     def _is_its_turn(self, run: Run) -> bool:
         if not run.state.terminal or run.ended_at is not None or run.abandoned_at is not None:

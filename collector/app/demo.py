@@ -6,7 +6,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +99,9 @@ async def _compared(cast: Cast, service: Service, file: Path, marquez: str) -> l
         await asyncio.sleep(0.2)
     told = truth.stories(truth.read_lines(file))
     states = await _marquez_states(marquez, {story.run_id for story in told.values()})
-    return truth.faults(told, cast.truth(), states)
+    wanted = truth.flows(truth.read_lines(file))
+    drawn = await _marquez_flows(marquez, wanted)
+    return [*truth.faults(told, cast.truth(), states), *truth.flow_faults(wanted, drawn)]
 
 
 def _faults(cast: Cast, file: Path) -> list[str]:
@@ -191,6 +193,20 @@ async def _marquez_states(url: str, run_ids: set[str]) -> dict[str, str | None]:
     return states
 
 
+async def _marquez_flows(url: str, jobs: Iterable[truth.JobName]) -> dict[truth.JobName, truth.Flow | None]:
+    http = HttpClient(HttpOptions(timeout=60.0))
+    found: dict[truth.JobName, truth.Flow | None] = {}
+    try:
+        for space, job in jobs:
+            path = f"namespaces/{quote(space, safe='')}/jobs/{quote(job, safe='')}"
+            answer = await http.request("GET", f"{url.rstrip('/')}/api/v1/{path}")
+            body = answer.json() if answer.status_code == 200 else None
+            found[space, job] = body and truth.Flow(truth.names(body["inputs"]), truth.names(body["outputs"]))
+    finally:
+        await http.close()
+    return found
+
+
 async def _chain(url: str, project: str) -> list[str]:
     """The way from the supplier's file to the data model, as Marquez draws it: node ids, none where there is no way."""
     end = f"dataset:{project}:{LAST}"
@@ -232,5 +248,5 @@ def _tell(summary: Mapping[str, Any]) -> None:
     for fault in summary["wrong"]:
         print(f"wrong: {fault}", file=sys.stderr)
     ended = "every run that ended has its START and its terminal event, in order, and the right state in Marquez,"
-    ended += " which draws the chain above"
+    ended += " which draws each job as its runs that succeeded said, and the chain above"
     print("ok: " + ended if summary["ok"] else f"not ok: {len(summary['wrong'])} faults")

@@ -39,6 +39,48 @@ def stories(lines: Iterable[bytes]) -> dict[tuple[str, str], Story]:
     return found
 
 
+JobName = tuple[str, str]
+Names = frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What a job reads and writes."""
+
+    inputs: Names
+    outputs: Names
+
+
+def flows(lines: Iterable[bytes]) -> dict[JobName, Flow]:
+    """By namespace and name of the job, as its last run that succeeded named it."""
+    events = [event for event in map(orjson.loads, lines) if event["eventType"] == "COMPLETE"]
+    return {
+        (event["job"]["namespace"], event["job"]["name"]): Flow(names(event.get("inputs")), names(event.get("outputs")))
+        for event in sorted(events, key=lambda event: str(event["eventTime"]))
+    }
+
+
+def names(datasets: Iterable[Mapping[str, Any]] | None) -> Names:
+    return frozenset((each["namespace"], each["name"]) for each in datasets or ())
+
+
+def flow_faults(wanted: Mapping[JobName, Flow], marquez: Mapping[JobName, Flow | None]) -> list[str]:
+    """Which jobs lost something in Marquez, as to a later run that did not succeed. It may draw more, for it lists a
+    dataset under each of its names.
+    """
+    return [
+        f"job {job} of {space}: Marquez does not draw {', '.join(lost)}, which its runs named"
+        for (space, job), flow in wanted.items()
+        if (lost := _lost(flow, marquez.get((space, job))))
+    ]
+
+
+def _lost(flow: Flow, drawn: Flow | None) -> list[str]:
+    drawn = drawn or Flow(frozenset(), frozenset())
+    missing = {"input": flow.inputs - drawn.inputs, "output": flow.outputs - drawn.outputs}
+    return [f"{side} {name} of {space}" for side, found in missing.items() for space, name in sorted(found)]
+
+
 def read_lines(path: Path) -> list[bytes]:
     return path.read_bytes().splitlines() if path.exists() else []
 

@@ -44,17 +44,17 @@ def columns(run: Run) -> dict[str, Any]:
         "misses": run.misses,
         "enrich_until": ms(run.enrich_until),
         "abandoned_at": ms(run.abandoned_at),
-        "detail": _written(run),
+        "detail": written(_adapter(), _Detail(VERSION, run)),
     }
 
 
-def _written(run: Run) -> str:
-    detail = _Detail(VERSION, run)
+def written(adapter: "TypeAdapter[Any]", value: Any) -> str:
+    """The value as JSON."""
     try:
-        return _adapter().dump_json(detail).decode()
+        return adapter.dump_json(value).decode()
     except ValueError:
         # text with half a surrogate pair, as broken JSON escapes make it: kept with a question mark in its place
-        values = _adapter().dump_python(detail, mode="json")
+        values = adapter.dump_python(value, mode="json")
         return json.dumps(values, ensure_ascii=False).encode("utf-8", "replace").decode()
 
 

@@ -1,16 +1,17 @@
-"""The last run and the outcomes of each job, kept up to date with its runs: right after a restart, cheap to scrape."""
+"""The last run, the outcomes and the datasets of each job, kept up to date with its runs: right after a restart, cheap to scrape."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 
-from sqlalchemy import Connection, Insert, bindparam, select
+from pydantic import TypeAdapter
+from sqlalchemy import ColumnElement, Connection, Insert, bindparam, func, or_, select, update
 
 from collector.clock import to_ms
 from collector.ledger import schema
-from collector.ledger.detail import ms
+from collector.ledger.detail import ms, written
 from collector.ledger.rows import chunks
-from collector.model import EventKind, Run
+from collector.model import Dataset, Definition, EventKind, Run
 
 _COUNTED = {EventKind.COMPLETE: "succeeded", EventKind.FAIL: "failed", EventKind.ABORT: "canceled"}
 
@@ -52,7 +53,7 @@ def note(conn: Connection, source_id: int, runs: Sequence[tuple[Run, EventKind |
 @cache
 def _put(dialect: str) -> Insert:
     statement = schema.upsert(dialect, schema.job)
-    new = {column.name: statement.excluded[column.name] for column in schema.job.c if not column.primary_key}
+    new = {name: statement.excluded[name] for name in (*JobState.__slots__, "updated_at") if name != "name"}
     return statement.on_conflict_do_update(index_elements=["source_id", "name"], set_=new)
 
 
@@ -96,3 +97,54 @@ def _states(conn: Connection, source_id: int, names: Iterable[str]) -> Mapping[s
 _STATES = select(*(schema.job.c[name] for name in JobState.__slots__)).where(
     schema.job.c.source_id == bindparam("of_source"), schema.job.c.name.in_(bindparam("names", expanding=True))
 )
+
+
+def definitions(conn: Connection, source_id: int, names: Iterable[str]) -> dict[str, Definition]:
+    """What is known of these jobs' datasets, by job name."""
+    found: dict[str, Definition] = {}
+    for some in chunks(sorted(names)):
+        rows = conn.execute(_DEFINITIONS, {"of_source": source_id, "names": some})
+        found.update({name: Definition(_read(inputs), _read(outputs)) for name, inputs, outputs in rows})
+    return found
+
+
+_DEFINITIONS = select(schema.job.c.name, schema.job.c.inputs, schema.job.c.outputs).where(
+    schema.job.c.source_id == bindparam("of_source"), schema.job.c.name.in_(bindparam("names", expanding=True))
+)
+
+
+def define(conn: Connection, source_id: int, known: Mapping[str, Definition]) -> None:
+    """Keep what jobs that are noted already read and write; what is not known leaves what was."""
+    rows = [
+        {"of_source": source_id, "of_name": name, "new_inputs": _text(one.inputs), "new_outputs": _text(one.outputs)}
+        for name, one in sorted(known.items())
+    ]
+    if rows:
+        conn.execute(_DEFINE, rows)
+
+
+_NEW_INPUTS: ColumnElement[str] = func.coalesce(bindparam("new_inputs"), schema.job.c.inputs)
+_NEW_OUTPUTS: ColumnElement[str] = func.coalesce(bindparam("new_outputs"), schema.job.c.outputs)
+_DEFINE = (
+    update(schema.job)
+    .where(
+        schema.job.c.source_id == bindparam("of_source"),
+        schema.job.c.name == bindparam("of_name"),
+        or_(schema.job.c.inputs.is_distinct_from(_NEW_INPUTS), schema.job.c.outputs.is_distinct_from(_NEW_OUTPUTS)),
+    )
+    .values(inputs=_NEW_INPUTS, outputs=_NEW_OUTPUTS)
+)
+"""Writes nothing where nothing changed, which is nearly always."""
+
+
+@cache
+def _datasets() -> "TypeAdapter[tuple[Dataset, ...]]":
+    return TypeAdapter(tuple[Dataset, ...])
+
+
+def _text(found: tuple[Dataset, ...] | None) -> str | None:
+    return None if found is None else written(_datasets(), found)
+
+
+def _read(text: str | None) -> tuple[Dataset, ...] | None:
+    return None if text is None else _datasets().validate_json(text)

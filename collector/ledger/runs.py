@@ -16,7 +16,7 @@ from collector.ledger.owing import Entry
 from collector.ledger.placing import Place, places, put
 from collector.ledger.rows import chunks
 from collector.ledger.strands import in_order, parent_key
-from collector.model import EventKind, Run, RunState, Skip
+from collector.model import Definition, EventKind, Run, RunState, Skip
 
 _TERMINAL = sorted(state.value for state in RunState if state.terminal)
 
@@ -43,7 +43,9 @@ class RunChange:
 
 @dataclass(frozen=True, slots=True)
 class PollCommit:
-    """What one page of a poll, one enrichment or one request changes. `cursor` and `polled_at_ms`: None leaves them."""
+    """What one page of a poll, one enrichment or one request changes. `cursor` and `polled_at_ms`: None leaves them.
+    `definitions` are what jobs read and write, by job name.
+    """
 
     lease: Lease
     source_id: int
@@ -52,6 +54,7 @@ class PollCommit:
     polled_at_ms: int | None = None
     skips: tuple[Skip, ...] = ()
     memory: Mapping[str, str] = field(default_factory=dict)
+    definitions: Mapping[str, Definition] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> None:
         owing.owe(conn, commit.source_id, entries, now_ms)
         news.tell(conn, News.EVENTS)
     jobs.note(conn, commit.source_id, [(change.run, _terminal(change)) for change in changes], now_ms)
+    jobs.define(conn, commit.source_id, commit.definitions)
     skips.note(conn, commit.source_id, commit.skips, now_ms)
     memory.note(conn, commit.source_id, commit.memory, now_ms)
     _note_poll(conn, commit)

@@ -23,7 +23,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """Every migration, oldest first."""
 
 APPLICATION_ID = 0x4C6E6721
@@ -232,6 +232,8 @@ job = Table(
     Column("description", Text),
     Column("updated_at", BigInteger, nullable=False),
     Column("schedule", Text),
+    Column("inputs", Text),  # datasets of its last run that succeeded, as JSON, for those that do not name them
+    Column("outputs", Text),
     sqlite_with_rowid=False,
 )
 

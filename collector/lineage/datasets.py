@@ -37,21 +37,28 @@ _ADDRESSES = {"bigquery": "https://bigquery.googleapis.com", "pubsub": "https://
 """Where the stores are whose namespace is a bare word."""
 
 
-def shown(found: Iterable[Dataset], side: str, *, ended: bool) -> list[Any]:
+def shown(found: Iterable[Dataset], side: str, *, ended: bool, failed: bool = False) -> list[Any]:
     """Datasets as JSON values; `side` is "input" or "output". What only the end can tell (counts, versions) is there
-    when the run `ended`.
+    when the run `ended`; where it `failed` no counts and no change of life, for nobody knows what got done.
     """
-    return [_shown(dataset, side, ended=ended) for dataset in found]
+    return [_shown(dataset, side, ended=ended, failed=failed) for dataset in found]
 
 
-def _shown(dataset: Dataset, side: str, *, ended: bool) -> dict[str, Any]:
-    lasting = replace(dataset, rows=None, bytes=None, files=None, version=dataset.version if ended else None)
+def _shown(dataset: Dataset, side: str, *, ended: bool, failed: bool) -> dict[str, Any]:
+    lasting = replace(
+        dataset,
+        rows=None,
+        bytes=None,
+        files=None,
+        version=dataset.version if ended else None,
+        change=None if failed else dataset.change,
+    )
     body: dict[str, Any] = {
         "namespace": names.clean(dataset.namespace),
         "name": names.clean(dataset.name),
         "facets": orjson.Fragment(_facets(lasting)),
     }
-    if ended and (counts := _statistics(dataset, side)) is not None:
+    if ended and not failed and (counts := _statistics(dataset, side)) is not None:
         body[f"{side}Facets"] = {f"{side}Statistics": counts}
     return body
 

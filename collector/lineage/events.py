@@ -28,12 +28,11 @@ class EventMaker:
         """The event as canonical JSON (sorted keys).
 
         The terminal event is cumulative: it holds all that is known. START holds what was known when the run began,
-        without row counts, versions, stages and the error, and so does not depend on when it was made.
+        without row counts, versions, stages and the error, and so does not depend on when it was made. The datasets of a
+        run that did not succeed are what its job defines: nothing says how much of them was read and written.
         """
-        ended, known = transition.kind.terminal, transition.facts or run.facts
-        run_facets = facets.run_facets(
-            known, run, error_limit=self.error_limit, ended=ended, failed=_failed(transition.kind)
-        )
+        ended, failed, known = transition.kind.terminal, _failed(transition.kind), transition.facts or run.facts
+        run_facets = facets.run_facets(known, run, error_limit=self.error_limit, ended=ended, failed=failed)
         if run.parent is not None:
             run_facets["parent"] = facets.parent_facet(run.parent, _parent_name(run.parent))
         run_facets[own.PLATFORM] = own.platform(run, known, self.source, ended=ended)
@@ -53,9 +52,9 @@ class EventMaker:
             "job": job,
         }
         if known.inputs is not None:
-            body["inputs"] = datasets.shown(self.aliases.applied(known.inputs), "input", ended=ended)
+            body["inputs"] = datasets.shown(self.aliases.applied(known.inputs), "input", ended=ended, failed=failed)
         if known.outputs is not None:
-            body["outputs"] = datasets.shown(self.aliases.applied(known.outputs), "output", ended=ended)
+            body["outputs"] = datasets.shown(self.aliases.applied(known.outputs), "output", ended=ended, failed=failed)
         return facets.written(body)
 
     def fault(self, event: bytes) -> str | None:

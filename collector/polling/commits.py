@@ -3,7 +3,7 @@
 Deciding inside the transaction keeps a poll and an enrichment of the same run from overwriting each other.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from collector.clock import to_ms
 from collector.faultpoints import Point, passing
-from collector.ledger import runs
+from collector.ledger import jobs, runs
 from collector.ledger.leases import Lease
 from collector.ledger.runs import NewEvent, PollCommit, RunChange
 from collector.lifecycle import Step, finish
@@ -19,6 +19,7 @@ from collector.lineage.events import EventMaker
 from collector.model import Enrichment, Poll, Run, RunState, Skip, SkipKind
 from collector.polling import discreet
 from collector.polling.decide import Policy, decide, turns
+from collector.polling.definitions import completed, jobs_to_know
 from collector.reports import EventReport
 
 
@@ -72,7 +73,7 @@ class Writer:
         steps = tuple(_finished(run, found[key]) for key, run in turn.items())
         problems = {key: problem for key in turn if (problem := found[key].problem) is not None}
         skips = tuple(discreet.skip(Skip(SkipKind.ENRICHMENT, key, cause)) for key, cause in problems.items())
-        return self._commit(conn, steps, skips, at)
+        return self._commit(conn, steps, skips, at, unread=problems.keys())
 
     def _commit(
         self,
@@ -84,7 +85,11 @@ class Writer:
         cursor: str | None = None,
         polled: bool = False,
         memory: Mapping[str, str] | None = None,
+        unread: Collection[str] = (),
     ) -> Committed:
+        known = jobs.definitions(conn, self.source_id, jobs_to_know(steps))
+        made = completed(steps, known, unread=unread)
+        steps = made.steps
         changes = tuple(RunChange(step.run, self._events(step)) for step in steps)
         skips = (*skips, *(skip for change in changes for skip in _invalid(change)))
         passing(Point.BEFORE_COMMIT)
@@ -92,6 +97,7 @@ class Writer:
             lease=self.lease(),
             source_id=self.source_id,
             changes=changes,
+            definitions=made.definitions,
             cursor=cursor,
             polled_at_ms=to_ms(at) if polled else None,
             skips=skips,

@@ -38,7 +38,8 @@ class Rig:
     def start(self, ending: str, seconds: float) -> str:
         """In a transformation of its own, as CDF runs each only once at a time."""
         self._made += 1
-        found = self._rig.simulator.add_transformation(f"job{self._made}", {"type": "events"})
+        query = "select key as externalId from landing.events"
+        found = self._rig.simulator.add_transformation(f"job{self._made}", {"type": "events"}, query)
         ends = _ENDINGS.get(ending, Ending.COMPLETED)
         return str(self._rig.simulator.start_run(found.id, Story(0.0, None if ending == "never" else seconds, ends)).id)
 

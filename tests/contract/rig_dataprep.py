@@ -43,7 +43,7 @@ class Rig:
     def start(self, ending: str, seconds: float) -> str:
         """A stage that reads or transforms and one that writes follow each other."""
         story = Story(queued=(0, 0), stage=(seconds / 2, seconds / 2), **_STORIES[ending])
-        return str(self._rig.simulator.start_run(story).id)
+        return str(self._rig.simulator.start_run(story, recipe=int(self.job)).id)
 
     def forget(self, key: str) -> None:
         workspace = self._rig.simulator.workspace

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from random import Random
+from typing import Any
 
+import orjson
 import pytest
 
 from collector.errors import NotFound, SourceError, TriggerError
@@ -110,6 +112,45 @@ async def test_a_run_that_is_gone_becomes_unknown_not_failed(rig: Rig, policy: V
     assert rig.lives.runs[other].open
     told = [kind for kind in ends(rig, key) if kind.terminal]
     assert told == ([EventKind.ABORT] if policy is VanishedPolicy.ABORT else [])
+
+
+def datasets_of(event: Any) -> dict[str, set[tuple[str, str]]]:
+    return {side: {(one["namespace"], one["name"]) for one in event.get(side, [])} for side in ("inputs", "outputs")}
+
+
+def end_of(rig: Rig, key: str) -> Any:
+    run_id = str(rig.lives.runs[key].run_id)
+    events = [orjson.loads(event) for event in rig.lives.events]
+    [end] = [
+        event for event in events if event["run"]["runId"] == run_id and event["eventType"] in openlineage.TERMINAL
+    ]
+    return end
+
+
+@pytest.mark.parametrize("is_unread", [False, True], ids=["read", "details unread"])
+async def test_a_run_that_did_not_succeed_names_what_its_job_defines(rig: Rig, is_unread: bool) -> None:
+    """Marquez takes the datasets of any terminal event for those of the job."""
+    good = await begun(rig, "succeeded")
+    await rig.lives.follow(180)
+    defined = datasets_of(end_of(rig, good))
+    assert all(defined.values())
+    rig.lives.is_unread = is_unread
+    for ending in rig.endings:
+        key = await begun(rig, ending)
+        await rig.lives.follow(180)
+        assert datasets_of(end_of(rig, key)) == defined, ending
+
+
+async def test_nor_does_one_that_vanished_take_the_datasets_of_its_job_away(rig: Rig) -> None:
+    rig.lives.policy = replace(rig.lives.policy, on_vanished=VanishedPolicy.ABORT)
+    good = await begun(rig, "succeeded")
+    await rig.lives.follow(180)
+    lost = await begun(rig, "never")
+    rig.forget(lost)
+    await rig.lives.follow(600, every=60)
+    end = end_of(rig, lost)
+    assert end["eventType"] == "ABORT"
+    assert datasets_of(end) == datasets_of(end_of(rig, good))
 
 
 async def test_a_new_process_repeats_nothing_and_loses_nothing(rig: Rig) -> None:

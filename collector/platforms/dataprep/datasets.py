@@ -255,6 +255,23 @@ def defined_outputs(definition: OutputDefinition, job_namespace: str) -> Found:
     return Found(_unique([*files, *tables]))
 
 
+def planned_outputs(
+    found: Found, body: Mapping[str, Any], definition: OutputDefinition | None, job_namespace: str
+) -> Found:
+    """The outputs of a run that did not succeed: what the platform says of it, and by definition the kind of which it says
+    nothing, but for tables of which the definition does not say where they are: another name would make another dataset.
+    """
+    if definition is None:
+        return found
+    silent = replace(
+        definition,
+        files=() if data(body.get("files")) else definition.files,
+        tables=() if data(body.get("tables")) else definition.tables,
+    )
+    placed = [one for one in defined_outputs(silent, job_namespace).datasets or () if one.namespace != job_namespace]
+    return replace(found, datasets=_unique([*(found.datasets or ()), *placed]))
+
+
 def defined_inputs(sources: Sequence[Source], job_namespace: str) -> Found:
     """Inputs by definition, where the deployment does not tell what was read: ids of imported datasets, patterns."""
     found = [_defined_input(source, job_namespace) for source in sources]

@@ -1,7 +1,7 @@
 """What is found out about a run once, when it ended: stages, inputs, outputs, error text."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from collector.errors import NotFound
@@ -12,16 +12,7 @@ from collector.platforms.dataprep.api import Api, NoSuchPath, Refused
 from collector.platforms.dataprep.datasets import Found
 from collector.platforms.dataprep.definitions import Definitions
 from collector.platforms.dataprep.levels import Deployment, Optional
-from collector.platforms.dataprep.rows import Group, OutputDefinition, StageRow
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """Which kinds of output a run wrote, judged by its stages."""
-
-    files: bool = True
-    tables: bool = True
-    problems: tuple[str, ...] = ()
+from collector.platforms.dataprep.rows import Group, StageRow
 
 
 class Enricher:
@@ -41,8 +32,7 @@ class Enricher:
             return Enrichment(Facts(problems=(f"the run ended, but can no longer be read: {error}",)))
         stages = states.first_life(group.stages or (), group.updated_at)
         inputs = await self._inputs(group)
-        written = written_by(stages, run.state)
-        outputs = await self._outputs(group, written)
+        outputs = await self._outputs(group, run.state)
         return Enrichment(
             facts=replace(
                 observing.facts(group),
@@ -50,7 +40,7 @@ class Enricher:
                 outputs=outputs.datasets,
                 error=states.why_failed(group.error, stages) if run.state is RunState.FAILED else None,
                 error_language=observing.ERROR_LANGUAGE if run.state is RunState.FAILED else None,
-                problems=(*inputs.problems, *outputs.problems, *written.problems),
+                problems=(*inputs.problems, *outputs.problems, *partly_written(stages, run.state)),
             ),
             started_at=states.beginning(stages),
             ended_at=observing.end(group, run.seen_at),
@@ -66,16 +56,20 @@ class Enricher:
         found = datasets.defined_inputs(sources, self._namespace)
         return replace(found, problems=(*found.problems, *refused))
 
-    async def _outputs(self, group: Group, written: Written) -> Found:
+    async def _outputs(self, group: Group, state: RunState) -> Found:
+        """What the run wrote; of one that did not succeed, what it was to write."""
         definition = await self._definitions.output(group.recipe, group.ranfrom) if group.recipe else None
         body, refused = await self._optional(Optional.OUTPUTS, group.key, "outputs")
         if isinstance(body, dict):
-            lost = {"files": not written.files, "tables": not written.tables}
-            kept = {kind: [] if lost.get(kind) else found for kind, found in body.items()}
-            return datasets.outputs(kept, definition, self._namespace)
+            found = datasets.outputs(body, definition, self._namespace)
+            return (
+                found
+                if state is RunState.SUCCEEDED
+                else datasets.planned_outputs(found, body, definition, self._namespace)
+            )
         if definition is None:
             return Found(problems=refused or ("this deployment does not tell the outputs of the run",))
-        found = datasets.defined_outputs(_kept(definition, written), self._namespace)
+        found = datasets.defined_outputs(definition, self._namespace)
         return replace(found, problems=(*found.problems, *refused))
 
     async def _optional(self, endpoint: Optional, *path: str) -> tuple[Any, tuple[str, ...]]:
@@ -91,28 +85,19 @@ class Enricher:
             return None, (str(error),)
 
 
-def _kept(definition: OutputDefinition, written: Written) -> OutputDefinition:
-    return replace(
-        definition,
-        files=definition.files if written.files else (),
-        tables=definition.tables if written.tables else (),
-    )
-
-
-def written_by(stages: Sequence[StageRow], state: RunState) -> Written:
-    """Everything for a run that succeeded. Else what the stages that write had completed: a group that failed in
-    publishing has written its files all the same.
+def partly_written(stages: Sequence[StageRow], state: RunState) -> tuple[str, ...]:
+    """Where only some of the stages that write had completed: a group that failed in publishing has written its files all
+    the same.
     """
     if state is RunState.SUCCEEDED:
-        return Written()
+        return ()
     writers = [row for row in stages if row.kind == "filewriter"] or [row for row in stages if row.kind == "wrangle"]
     publishers = [row for row in stages if row.kind == "publish"]
-    problems = tuple(
+    return tuple(
         f"{sum(map(_complete, rows))} of {len(rows)} {rows[0].kind} stages completed; which outputs they wrote is not told"
         for rows in (writers, publishers)
         if any(map(_complete, rows)) and not all(map(_complete, rows))
     )
-    return Written(any(map(_complete, writers)), any(map(_complete, publishers)), problems)
 
 
 def _complete(row: StageRow) -> bool:

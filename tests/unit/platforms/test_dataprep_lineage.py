@@ -11,7 +11,7 @@ from collector.lineage.own import RESOLVED
 from collector.model import Dataset, EventKind, Run, RunState
 from collector.platforms.dataprep import datasets, states
 from collector.platforms.dataprep.connects import kind_of, place
-from collector.platforms.dataprep.enriching import written_by
+from collector.platforms.dataprep.enriching import partly_written
 from collector.platforms.dataprep.rows import FileOut, OutputDefinition, Source, StageRow, TableOut
 from collector.simulators.dataprep import Feature, Level, Switches
 from collector.simulators.faults import Fault, FaultKind
@@ -210,16 +210,14 @@ def stage(kind: str, status: str, begin: float = 0, end: float = 60, **more: Any
 
 
 class TestStages:
-    def test_what_a_failed_group_has_written(self) -> None:
+    def test_a_kind_of_output_that_was_written_or_not_as_a_whole_is_no_problem(self) -> None:
         rows = [stage("wrangle", "Complete"), stage("filewriter", "Complete"), stage("publish", "Failed")]
-        found = written_by(rows, RunState.FAILED)
-        assert (found.files, found.tables, found.problems) == (True, False, ())
+        assert partly_written(rows, RunState.FAILED) == ()
 
     def test_a_writer_among_several_that_failed_is_a_problem(self) -> None:
         rows = [stage("publish", "Failed"), stage("publish", "Complete", 1), stage("filewriter", "Canceled")]
-        found = written_by(rows, RunState.FAILED)
-        assert (found.files, found.tables) == (False, True)
-        assert "1 of 2 publish stages" in found.problems[0]
+        [problem] = partly_written(rows, RunState.FAILED)
+        assert "1 of 2 publish stages" in problem
 
     def test_a_publication_long_after_the_end_is_another_life(self) -> None:
         rows = [
@@ -305,12 +303,25 @@ class TestEnrichment:
 
     @pytest.mark.parametrize("level", [Level.L0, Level.L2])
     @pytest.mark.parametrize("outputs", ["written", "planned"])
-    async def test_a_partial_failure_names_only_what_was_written(self, level: Level, outputs: str) -> None:
+    @pytest.mark.parametrize("story", ["partial", "failed", "canceled", "canceled_queued", "validation_failed"])
+    async def test_a_run_that_did_not_succeed_names_what_its_recipe_defines(
+        self, level: Level, outputs: str, story: str
+    ) -> None:
         async with dataprep_rig(level, Switches(outputs=outputs)) as rig:
-            run = await ended(rig, "partial", recipe=busy_recipe(rig, "orders.csv"))
-            assert [named(one) for one in run.facts.outputs or ()] == [("gs://b", "x.csv")]
-            assert run.facts.error is not None
-            assert run.facts.error.startswith("stage publish")
+            run = await ended(rig, story, recipe=busy_recipe(rig, "orders.csv"))
+            assert [named(one) for one in run.facts.outputs or ()] == [
+                ("gs://b", "x.csv"),
+                ("bigquery", "project.sales.daily"),
+            ]
+            assert (run.facts.error is None) == story.startswith("canceled")
+
+    async def test_a_table_of_which_only_the_run_would_tell_the_place_gets_no_other_name(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            recipe = busy_recipe(rig, "orders.csv")
+            publication = {"path": ["public"], "tableName": "t", "targetType": "postgres", "action": "load"}
+            rig.simulator.workspace.add_output(recipe, write_settings=[], publications=[publication], adhoc=False)
+            run = await ended(rig, "failed", recipe=recipe, ranfrom="schedule")
+            assert run.facts.outputs == ()
 
     @pytest.mark.parametrize(
         ("switch", "words"),
