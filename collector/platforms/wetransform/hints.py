@@ -4,10 +4,9 @@ import hmac
 from dataclasses import dataclass
 from hashlib import sha256
 
-import orjson
-
 from collector.errors import BadAnswer
 from collector.model import Run
+from collector.platforms.answers import parsed
 from collector.platforms.wetransform.envelope import text
 
 EVENT = "file:ready-for-download"
@@ -30,10 +29,9 @@ def signature_fits(secret: str, body: bytes, signature: str | None) -> bool:
 
 def read_hint(body: bytes) -> Hint | None:
     """None for an event of another kind. Raises `BadAnswer` for a body that is no event."""
-    try:
-        data = orjson.loads(body)
-    except ValueError as error:
-        raise BadAnswer(f"webhook: the body is no JSON: {error}") from error
+    data = parsed(body)
+    if data is None:
+        raise BadAnswer("webhook: the body is not valid JSON")
     if not isinstance(data, dict) or text(data, "event") is None:
         raise BadAnswer("webhook: the body is no event")
     if data["event"] != EVENT:

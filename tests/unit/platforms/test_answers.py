@@ -65,6 +65,28 @@ def test_what_is_no_json_is_none(content: bytes, value: Any) -> None:
     assert parsed(content) == value
 
 
+@pytest.mark.parametrize(
+    ("odd", "value"),
+    [
+        (r'"a\ud800b"', "a\ufffdb"),
+        (r'"\ud83d\ude00"', "\U0001f600"),
+        ("NaN", None),
+        ("Infinity", None),
+        ("-Infinity", None),
+        ("1e400", None),
+        ("-1e400", None),
+        ("9" * 400, None),
+        ("9" * 5000, None),
+        ("1" + "0" * 19, 10**19),
+        ("1" + "0" * 20, None),
+        ("1.5", 1.5),
+    ],
+)
+def test_one_odd_value_costs_no_more_than_itself(odd: str, value: Any) -> None:
+    beside = r'"x": "\udc00", "y": [1, {"\ud800": NaN}]'
+    assert parsed(f'{{"a": {odd}, {beside}}}'.encode()) == {"a": value, "x": "\ufffd", "y": [1, {"\ufffd": None}]}
+
+
 def test_words_are_short_and_tell_no_secret() -> None:
     assert words("refused\x00 for password=hunter2") == "refused for password=***"
     assert len(words("x" * 1000)) == 300

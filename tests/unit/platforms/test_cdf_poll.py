@@ -31,6 +31,17 @@ async def rig() -> AsyncIterator[CdfRig]:
         yield made
 
 
+@pytest.mark.parametrize("odd", ["\ud800", float("nan"), float("inf"), 10**400], ids=["half", "nan", "inf", "endless"])
+async def test_an_odd_value_in_one_row_costs_no_other_run(rig: CdfRig, odd: Any) -> None:
+    rig.simulator.add_transformation("valves", {"type": "events"})
+    await rig.lives.cycle()
+    bad = rig.simulator.start_run("pumps", Story(1, 5, Ending.FAILED, error=odd))
+    good = rig.simulator.start_run("valves", Story(1, 5))
+    await rig.lives.follow(30)
+    assert [rig.lives.kinds(str(job.id))[-1] for job in (bad, good)] == [FAIL, COMPLETE]
+    assert rig.lives.skips == []
+
+
 async def test_a_run_is_followed_from_start_to_end(rig: CdfRig) -> None:
     await rig.lives.cycle()
     begun = rig.clock.now()

@@ -8,7 +8,7 @@ import pytest
 
 from collector.errors import TriggerError
 from collector.lineage.own import RESOLVED
-from collector.model import Dataset, EventKind, Run, RunState
+from collector.model import Dataset, EventKind, Run, RunState, SkipKind
 from collector.platforms.dataprep import datasets, states
 from collector.platforms.dataprep.connects import kind_of, place
 from collector.platforms.dataprep.enriching import partly_written
@@ -379,6 +379,32 @@ class TestEnrichment:
             before = rig.requests()
             await ended(rig, "complete", recipe=1)
             assert rig.requests() - before <= 6
+
+
+class TestOddValues:
+    @pytest.mark.parametrize("level", [Level.L1, Level.L2])
+    @pytest.mark.parametrize("field", ["name", "ranfrom", "workloadError", "status", "updatedAt", "id"])
+    @pytest.mark.parametrize(
+        "odd", ["\ud800", float("nan"), float("inf"), 10**400], ids=["half", "nan", "inf", "endless"]
+    )
+    async def test_one_in_one_row_costs_no_other_run(self, level: Level, field: str, odd: Any) -> None:
+        async with dataprep_rig(level) as rig:
+            when = rig.clock.now().isoformat()
+            row = {"status": "InProgress", "createdAt": when, "updatedAt": when, "wrangledDataset": {"id": 1}}
+            stages = {"data": [{"id": 21, "status": "InProgress", "createdAt": when}]}
+            rows = [{**row, "id": 9, "jobs": stages, field: odd}, {**row, "id": 10, "jobs": stages}]
+            listed = {"data": rows, "count": 2}
+            for path, body in (
+                ("jobLibrary$|jobGroups$", listed),
+                ("jobGroups/9$", rows[0]),
+                ("jobGroups/10$", rows[1]),
+            ):
+                rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, status=200, body=body, times=-1))
+            await rig.lives.cycle()
+            assert rig.lives.kinds("10") == [EventKind.START]
+            told = {skip.kind for skip in rig.lives.skips}
+            assert ("9" in rig.lives.runs) == (field != "id")
+            assert told == {"id": {SkipKind.ROW}, "status": {SkipKind.STATUS}}.get(field, set())
 
 
 class TestSecrets:

@@ -20,6 +20,7 @@ from collector.simulators.faults import Fault, FaultKind
 from collector.simulators.wetransform import Plan, Story
 from collector.simulators.wetransform.stories import STEPS
 from collector.simulators.wetransform.world import Run as SimulatedRun
+from tests import openlineage
 from tests.simulated import POLICY, Lives, SimulatedClock
 from tests.wetransform_stage import NAMESPACE, TOKEN, Stage, on_stage, watched
 
@@ -35,7 +36,20 @@ async def stage(clock: SimulatedClock) -> AsyncIterator[Stage]:
         yield stage
 
 
+ODD = ["\ud800", float("nan"), float("inf"), 10**400]
+"""What Python writes as JSON and strict readers refuse."""
+
+
 class TestFollowing:
+    @pytest.mark.parametrize("odd", ODD, ids=["surrogate", "nan", "infinite", "endless"])
+    async def test_an_odd_value_holds_up_no_end(self, stage: Stage, odd: Any) -> None:
+        run, lives = stage.start(Story.FAILING, 5), stage.lives()
+        run.failure = odd
+        await watched(lives, run)
+        await lives.follow(30)
+        assert lives.kinds(run.key)[-1] is EventKind.FAIL
+        assert openlineage.all_faults(lives.events) == []
+
     async def test_a_run_from_its_start_to_its_end(self, stage: Stage) -> None:
         run, lives = stage.start(seconds=60), stage.lives()
         await watched(lives, run)

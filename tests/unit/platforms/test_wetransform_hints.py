@@ -24,6 +24,11 @@ BODY = json.dumps(
 ).encode()
 
 
+def test_half_a_surrogate_pair_in_a_hint_costs_no_more_than_itself() -> None:
+    found = read_hint(BODY.replace(b"new-hires", rb"new\ud800hires"))
+    assert found == Hint(frozenset({"cust-1", "ann@acme.example"}), "new\ufffdhires")
+
+
 class TestSignature:
     def test_the_right_one(self) -> None:
         right = hmac.new(b"s3cret", BODY, hashlib.sha256).hexdigest()
