@@ -107,6 +107,8 @@ class Service:
         self._sink_ids: dict[str, int] = {}
         self._asking = 0
         self._stopping = False
+        self._told: set[str] = set()
+        """Tasks whose death was logged."""
         self.port = 0
         """Where the pages are, once started."""
 
@@ -131,6 +133,7 @@ class Service:
         stopping.cancel()
         for task in done - {stopping}:
             error = None if task.cancelled() else task.exception()
+            self._told.add(task.get_name())
             log.critical("task.died", extra=fields(task=task.get_name()), exc_info=error)
             return task.get_name()
         return None
@@ -317,29 +320,33 @@ class Service:
         while self._asking and self._clock.monotonic() < deadline - grace / 2:
             await self._clock.sleep(0.05)
         if self._control is not None:
-            await self._control.stop()
+            await self._quietly([self._control.stop()])
         await self._cancel([name for name in self._tasks if not name.startswith("sink:")])
         left = max(1.0, deadline - self._clock.monotonic() - 1.0)
         await self._quietly(delivery.stop(left) for delivery in self._deliveries.values())
         left = max(1.0, deadline - self._clock.monotonic())
-        await self._quietly(sink.close(left) for sink in self._sinks.values())
+        await self._quietly(_within(left + 1, sink.close(left)) for sink in self._sinks.values())
         await self._cancel(list(self._tasks))
         if self._listener is not None:
-            await self._listener.close()
-        await self.store.close()
+            await self._quietly([self._listener.close()])
+        await self._quietly([self.store.close()])
         log.info("service.stopped")
 
     async def _quietly(self, endings: Iterable[Coroutine[Any, Any, None]]) -> None:
         """One part that stops badly keeps no other from stopping well."""
         for outcome in await asyncio.gather(*endings, return_exceptions=True):
-            if isinstance(outcome, Exception):
-                log.error("service.stop", extra=fields(cause=str(outcome)), exc_info=outcome)
+            if outcome is not None:
+                _log_bad_end(outcome)
 
     async def _cancel(self, names: list[str]) -> None:
         tasks = [self._tasks[name] for name in names]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()) is not None and task.get_name() not in self._told:
+                self._told.add(task.get_name())
+                _log_bad_end(error, task=task.get_name())
 
     async def _snapshot(self) -> Snapshot:
         size, limit = self._housekeeper.size.used, self._housekeeper.limit
@@ -356,3 +363,13 @@ def _wanted(events: Sequence[str] | None, sink: Sink, before: frozenset[EventKin
     if events is not None:
         return frozenset(EventKind(word) for word in events)
     return before if isinstance(sink, BrokenSink) and before else sink.wants
+
+
+async def _within(seconds: float, ending: Coroutine[Any, Any, None]) -> None:
+    async with asyncio.timeout(seconds):
+        await ending
+
+
+def _log_bad_end(error: BaseException, **what: str) -> None:
+    cause = str(error) or type(error).__name__
+    log.error("service.stop", extra=fields(**what, cause=cause), exc_info=error)

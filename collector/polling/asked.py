@@ -5,13 +5,15 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import NAMESPACE_URL, uuid5
 
 from collector.clock import Clock, to_ms
-from collector.errors import SourceError, TriggerError
+from collector.errors import LedgerCorrupt, SourceError, TriggerError
 from collector.ledger import requests
 from collector.ledger.leases import Lease
 from collector.ledger.news import News
+from collector.ledger.outages import outlasting
 from collector.ledger.requests import Request, RequestKind, RequestState
 from collector.ledger.store import Store
 from collector.logs import fields
@@ -62,52 +64,67 @@ class Asked:
             while True:
                 rung.clear()
                 claimed = await self._store.write(requests.claim, self._lease(), AT_ONCE)
-                await asyncio.gather(*(self._serve(request) for request in claimed))
+                async with asyncio.TaskGroup() as group:
+                    for request in claimed:
+                        group.create_task(self._serve(request), name=f"request:{request.id}")
                 if not claimed:
                     await rung.wait()
         finally:
             forget()
 
     async def _serve(self, request: Request) -> None:
+        """Whatever comes of it is written, when the ledger takes it: what was done must not be called doubtful."""
         answer = await self._answer(request)
         told = fields(request=request.id, kind=request.kind.value, target=request.target, state=answer.state.value)
         log.info("request.done", extra=told)
+        await self._outlasting(partial(self._finish, request, answer))
+
+    async def _finish(self, request: Request, answer: Answer) -> None:
+        """Nothing when that was done already: an earlier try may have been committed though its answer was lost."""
+        stored = await self._store.read(requests.get, request.id)
+        if stored is None or stored.done_at is not None:
+            return
         body = json.dumps(answer.body, ensure_ascii=False)
         await self._store.write(
             requests.finish, self._lease(), request.id, answer.state, body, to_ms(self._clock.now())
         )
 
     async def _answer(self, request: Request) -> Answer:
+        unknown = RequestState.DOUBTFUL if request.kind is RequestKind.TRIGGER else RequestState.FAILED
         try:
-            async with asyncio.timeout(PATIENCE):
-                return await self._done(request, json.loads(request.body))
+            return await self._done(request, json.loads(request.body))
         except TriggerError as error:
             state = RequestState.DOUBTFUL if error.doubtful else RequestState.FAILED
             return Answer(state, {"error": str(error)})
         except TimeoutError:
-            state = RequestState.DOUBTFUL if request.kind is RequestKind.TRIGGER else RequestState.FAILED
-            return Answer(state, {"error": f"no answer from the platform within {PATIENCE:.0f} s"})
+            return Answer(unknown, {"error": f"no answer from the platform within {PATIENCE:.0f} s"})
         except SourceError as error:
             return Answer(RequestState.FAILED, {"error": str(error)})
+        except LedgerCorrupt:
+            raise
         except (Exception, asyncio.CancelledError) as error:
             # the boundary of this request: whoever asked is told, and the next request is served
             if is_stopping():
                 raise
             log.exception("request.broken", extra=fields(request=request.id, kind=request.kind.value))
-            return Answer(RequestState.FAILED, {"error": f"{type(error).__name__}: {redacted(str(error))}"})
+            return Answer(unknown, {"error": f"{type(error).__name__}: {redacted(str(error))}"})
 
     async def _done(self, request: Request, body: dict[str, object]) -> Answer:
         if request.kind is RequestKind.POLL:
             keys = body.get("keys") or []
             assert isinstance(keys, list)  # whoever takes hints makes nothing else
-            await self._hasten(keys)
+            await self._outlasting(partial(self._hasten, keys))
             return Answer(RequestState.DONE, {})
-        seen = await self._seen(request, body)
-        await self._take(seen)
+        async with asyncio.timeout(PATIENCE):
+            seen = await self._seen(request, body)
+        await self._outlasting(partial(self._take, seen))
         return Answer(
             RequestState.DONE,
             {"key": seen.key, "run_id": str(seen.run_id), "job": seen.job.name, "state": seen.state.value},
         )
+
+    async def _outlasting(self, work: Callable[[], Awaitable[None]]) -> None:
+        await outlasting(work, "requests", self._clock)
 
     async def _seen(self, request: Request, body: dict[str, object]) -> Observation:
         options = body.get("options") or {}

@@ -35,6 +35,10 @@ SOONEST = 0.2
 """Seconds between two cycles of a source at the least, however soon its runs want to be read."""
 STUCK_AFTER = 60.0
 """Seconds over its time after which a loop counts as stuck."""
+CLOSED_WITHIN = 5.0
+"""Seconds for an adapter to close what it has open."""
+LEDGER_LOOK = 1.0
+"""Seconds between two looks whether a ledger that failed takes writes again."""
 LEASE = timedelta(seconds=90)
 """The longest single request (60 s) plus 30 s."""
 
@@ -64,6 +68,8 @@ class SourcePoller:
         self._holder, self._rhythm, self._observer, self._paused = holder, rhythm, observer, paused
         self._lease: Lease | None = None
         self._wake = asyncio.Event()
+        self._unwritten = False
+        """Whether the last cycle failed for the ledger and not for the source."""
         self._writer = Writer(name, source_id, self._held, maker, policy)
         self._enricher = Enricher(platform, self._writer, store, clock, self._tell)
         self._planner = Planner(name, source_id, platform, store, clock, observer)
@@ -77,10 +83,10 @@ class SourcePoller:
         self._wake.set()
 
     async def run(self) -> None:
-        """Until cancelled; gives its lease back then."""
-        await outlasting(self._take_lease, f"lease:{self._name}", self._clock)
-        await outlasting(self._remember, f"memory:{self._name}", self._clock)
+        """Until cancelled; closes the platform and gives its lease back then."""
         try:
+            await outlasting(self._take_lease, f"lease:{self._name}", self._clock)
+            await outlasting(self._remember, f"memory:{self._name}", self._clock)
             async with asyncio.TaskGroup() as group:
                 loops = {
                     "lease": self._keep_lease,
@@ -92,10 +98,29 @@ class SourcePoller:
                     name = f"{what}:{self._name}"
                     group.create_task(outlasting(loop, name, self._clock), name=name)
         finally:
-            await self._platform.close()
-            if self._lease is not None:
-                await self._store.write(leases.give_back, self._lease)
-                self._observer.lease(LeaseReport(self._lease.name, held=False))
+            try:
+                await self._close_platform()
+            finally:
+                await self._give_lease_back()
+
+    async def _close_platform(self) -> None:
+        try:
+            async with asyncio.timeout(CLOSED_WITHIN):
+                await self._platform.close()
+        except Exception as error:
+            cause = str(error) or f"not closed within {CLOSED_WITHIN:.0f} s"
+            log.exception("source.unclosed", extra=fields(source=self._name, cause=redacted(cause)))
+
+    async def _give_lease_back(self) -> None:
+        if self._lease is None:
+            return
+        try:
+            await self._store.write(leases.give_back, self._lease)
+        except LedgerError as error:
+            then = "the next process takes it over"
+            told = fields(source=self._name, cause=str(error), then=then)
+            log.error("lease.kept", extra=told)  # noqa: TRY400 - the cause says it all
+        self._observer.lease(LeaseReport(self._lease.name, held=False))
 
     async def _remember(self) -> None:
         if isinstance(self._platform, Remembering):
@@ -108,10 +133,33 @@ class SourcePoller:
             self._expect(self._rhythm.deadline.total_seconds())
             began_ms = to_ms(self._clock.now())
             asked = await self._cycle()
+            if self._unwritten and await self._ledger_recovered():
+                continue
             wait = next_wait(self._rhythm, self.status.failures, asked, self._random())
             wait = await self._until_due(wait, began_ms)
             self._expect(wait)
             await until_set(self._wake, self._clock, wait)
+
+    async def _ledger_recovered(self) -> bool:
+        """Wait until the ledger takes writes; False when it takes them already, so that there was nothing to wait for."""
+        waited = False
+        while not await self._can_write():
+            waited = True
+            self._expect(LEDGER_LOOK)
+            await self._clock.sleep(LEDGER_LOOK)
+        self._unwritten = False
+        if waited:
+            log.info("poll.ledger_recovered", extra=fields(source=self._name, former=self.status.wrong))
+            self.status = replace(self.status, wrong=None)
+        return waited
+
+    async def _can_write(self) -> bool:
+        try:
+            return await self._renewed()
+        except LedgerCorrupt:
+            raise
+        except LedgerError:
+            return False
 
     async def _until_due(self, wait: float, began_ms: int) -> float:
         """Sooner than the interval when a run that was read asked to be read sooner, and the source is well."""
@@ -127,6 +175,7 @@ class SourcePoller:
         """One poll; seconds that the platform asked us to wait, if it did. Any failure ends only this cycle."""
         started = self._clock.monotonic()
         asked, result, cause = None, PollResult.OK, None
+        self._unwritten = False
         if (why := self._paused()) is not None:
             result, cause = PollResult.PAUSED, why
         else:
@@ -141,6 +190,7 @@ class SourcePoller:
                 result = result_of(error)
                 cause = str(error) or f"the cycle took longer than its deadline of {self._rhythm.deadline}"
                 asked = error.after if isinstance(error, Throttled) else None
+                self._unwritten = isinstance(error, LedgerError)
             except (Exception, asyncio.CancelledError) as error:
                 # the boundary of this task: a bug in one adapter must not stop the others, nor pass unseen
                 if is_stopping():
@@ -201,7 +251,7 @@ class SourcePoller:
             result=result,
             polled_at=now,
             succeeded_at=now if good else before.succeeded_at,
-            failures=0 if good or result is PollResult.PAUSED else before.failures + 1,
+            failures=self._failures_after(result),
             wrong=cause,
         )
         self._observer.polled(
@@ -211,6 +261,11 @@ class SourcePoller:
             log.warning("poll.failed", extra=fields(source=self._name, result=result.value, cause=cause))
         elif before.wrong is not None:
             log.info("poll.recovered", extra=fields(source=self._name, after_failures=before.failures))
+
+    def _failures_after(self, result: PollResult) -> int:
+        if result in {PollResult.OK, PollResult.PAUSED}:
+            return 0
+        return self.status.failures if self._unwritten else self.status.failures + 1
 
     def _held(self) -> Lease:
         if self._lease is None:
@@ -224,10 +279,13 @@ class SourcePoller:
         self._lease = await self._store.write(leases.take, name, self._holder, ttl, seize=True)
         self._observer.lease(LeaseReport(name, held=self._lease is not None))
 
+    async def _renewed(self) -> bool:
+        ttl = int(LEASE.total_seconds() * 1000)
+        return self._lease is not None and await self._store.write(leases.renew, self._lease, ttl)
+
     async def _keep_lease(self) -> None:
         while True:
             await self._clock.sleep(10.0)
-            ttl = int(LEASE.total_seconds() * 1000)
-            if self._lease is None or not await self._store.write(leases.renew, self._lease, ttl):
+            if not await self._renewed():
                 log.warning("lease.lost", extra=fields(source=self._name))
                 await self._take_lease()

@@ -67,10 +67,15 @@ class Scripted:
         self.source, self.clock = source, clock
         self.script: Callable[[int], AsyncIterator[Poll]] | None = None
         self.enriches: Callable[[Run], Awaitable[Enrichment]] | None = None
-        self.polls = 0
+        self.triggers: Callable[[str], Awaitable[Observation]] | None = None
+        self.closes: Callable[[], Awaitable[None]] | None = None
+        self.polls = self.closed = 0
+        self.cursors: list[str | None] = []
+        """As they were handed in."""
 
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
         self.polls += 1
+        self.cursors.append(cursor)
         if self.script is None:
             yield Poll()
             return
@@ -81,7 +86,8 @@ class Scripted:
         return Enrichment() if self.enriches is None else await self.enriches(run)
 
     async def trigger(self, job: str, parameters: Mapping[str, str], token: str) -> Observation:
-        raise AssertionError
+        assert self.triggers is not None
+        return await self.triggers(job)
 
     async def watch(self, key: str, options: Mapping[str, str]) -> Observation:
         raise AssertionError
@@ -89,7 +95,10 @@ class Scripted:
     async def check(self) -> list[Finding]:
         return []
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        self.closed += 1
+        if self.closes is not None:
+            await self.closes()
 
     def run(self, key: str, state: RunState) -> Observation:
         now = self.clock.now()
@@ -123,6 +132,7 @@ class Pollers:
         self.pollers: dict[str, SourcePoller] = {}
         self.simulators: dict[str, Any] = {}
         self._start = self.clock.now()
+        self.full: str | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
         self._stack = AsyncExitStack()
 
@@ -150,7 +160,7 @@ class Pollers:
             clock=self.clock,
             random=lambda: 0.5,
             observer=self.reports,
-            paused=lambda: None,
+            paused=lambda: self.full,
         )
         self._running[name] = self.clock.start(self.pollers[name].run())
 

@@ -1,95 +1,21 @@
 """The ends of runs: asked about a few at a time, and never later than their deadline, on a real ledger in simulated time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import orjson
-import pytest
 from sqlalchemy import Connection, select
 
 from collector.errors import LedgerError, Throttled, Unavailable
 from collector.ledger import reading, schema
-from collector.model import Enrichment, EventKind, Facts, Observation, Parent, Poll, Run, RunState
+from collector.model import Enrichment, EventKind, Run, RunState
 from collector.polling.enriching import AT_ONCE, LAST_CHANCE, LONGEST_PAUSE
-from collector.reports import EventReport, SkipReport
-from tests.e2e.pollers import INTERVAL, Pollers, Reports, Scripted
-from tests.unit.exporters.delivering import JOB
+from tests.e2e.pollers import INTERVAL
+from tests.unit.polling.plant import FIRST_POLL, Plant
 
-FIRST_POLL = 0.5
 WITHIN = 60.0
 DUE = FIRST_POLL + WITHIN
 POLLS = 10
-
-
-class Timed(Reports):
-    """`ends` are the seconds at which terminal events were committed, `problems` those without details."""
-
-    def __init__(self, plant: Pollers) -> None:
-        super().__init__()
-        self._plant = plant
-        self.ends: list[float] = []
-        self.problems: list[float] = []
-
-    def committed(self, report: EventReport) -> None:
-        super().committed(report)
-        if report.kind.terminal:
-            self.ends.append(self._plant.clock.monotonic())
-
-    def skipped(self, report: SkipReport) -> None:
-        super().skipped(report)
-        if report.kind.value == "enrichment":
-            self.problems.append(self._plant.clock.monotonic())
-
-
-@dataclass
-class Plant:
-    """One source whose polls bring what `seen` has, by number, and whose details come as `enriches` says."""
-
-    pollers: Pollers
-    source: Scripted
-    reports: Timed
-    seen: dict[int, Sequence[Observation]] = field(default_factory=dict)
-
-    async def advance(self, until: float) -> None:
-        await self.pollers.advance(until - self.pollers.clock.monotonic())
-
-    def written(self, name: str, error: LedgerError | None = None) -> list[float]:
-        """When this is written from now on; with `error` it is not, but that is raised."""
-        store, times = self.pollers.store, list[float]()
-
-        async def write(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            if fn.__name__ == name:
-                times.append(self.pollers.clock.monotonic())
-                if error is not None:
-                    raise error
-            return await type(store).write(store, fn, *args, **kwargs)
-
-        store.write = write  # type: ignore[method-assign]
-        return times
-
-    def run(self, key: str, state: RunState = RunState.SUCCEEDED, parent: str | None = None) -> Observation:
-        made = self.source.run(key, state)
-        of = self.source.run(parent, state) if parent is not None else None
-        above = Parent(of.run_id, JOB.namespace, JOB.name, key=parent) if of is not None else None
-        return replace(made, parent=above, facts=Facts(inputs=(), outputs=()))
-
-
-@pytest.fixture
-async def plant(tmp_path: Path) -> AsyncIterator[Plant]:
-    async with Pollers(tmp_path) as pollers:
-        reports = pollers.reports = Timed(pollers)
-        made = Plant(pollers, await pollers.scripted("plant"), reports)
-
-        async def poll(number: int) -> AsyncIterator[Poll]:
-            now = pollers.clock.now()
-            yield Poll(tuple(replace(seen, seen_at=now) for seen in made.seen.get(number, ())))
-
-        made.source.script = poll
-        yield made
 
 
 async def never(run: Run) -> Enrichment:

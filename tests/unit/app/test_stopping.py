@@ -1,0 +1,69 @@
+"""The end of the service: what stops badly is logged, and keeps nothing else from stopping well."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from collector.app.service import Service
+from collector.clock import SystemClock
+from collector.ledger import leases
+from collector.ledger.store import Store
+from collector.simulators.server import Served
+from collector.simulators.wetransform import WetransformSimulator
+from config.settings import Settings
+from tests.scene import now
+
+
+def settings(folder: Path, url: str) -> Settings:
+    source = {"platform": "wetransform", "name": "customers", "base_url": url, "tenant": "acme", "token": "a-token"}
+    return Settings.model_validate(
+        {
+            "ledger": {"path": folder / "lineage.db"},
+            "http": {"listen": "127.0.0.1:0"},
+            "sources": [source],
+            "sinks": [{"name": "file", "type": "file", "path": folder / "events"}],
+            "stop_within": "5s",
+        }
+    )
+
+
+async def broken(*_: object) -> None:
+    raise ZeroDivisionError("division by zero")
+
+
+async def ends_badly() -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        raise OSError("not flushed")
+
+
+async def given_back(folder: Path, name: str) -> bool:
+    """Whether the next process finds nothing left in flight."""
+    store = Store.open(folder / "lineage.db", holder="the next", clock=SystemClock())
+    try:
+        taken = await store.write(leases.take, name, "the next", 1000, seize=False)
+    finally:
+        await store.close()
+    return taken is not None and taken.clean
+
+
+async def test_all_parts_that_stop_badly_are_logged_and_all_leases_given_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Served(WetransformSimulator(seed=5, now=now)) as served:
+        service = Service(settings(tmp_path, served.url))
+        await service.__aenter__()
+        service._platforms["customers"].close = broken  # type: ignore[method-assign]
+        service._sinks["file"].close = broken  # type: ignore[method-assign, assignment]
+        service._spawn("odd", ends_badly())
+        async with asyncio.timeout(20):
+            while service.unready():
+                await asyncio.sleep(0)
+        await service.__aexit__()
+    logged = [record for record in caplog.records if record.message in {"service.stop", "source.unclosed"}]
+    causes = sorted(record.fields["cause"] for record in logged)  # type: ignore[attr-defined]
+    assert causes == ["division by zero"] * 2 + ["not flushed"]
+    assert await given_back(tmp_path, "source:customers")
+    assert await given_back(tmp_path, "sink:file")

@@ -1,0 +1,102 @@
+"""What people ask of a source: each request is done to its end, whatever becomes of the others and of the ledger."""
+
+import json
+
+import pytest
+
+from collector.clock import to_ms
+from collector.errors import LedgerError, TriggerError
+from collector.ledger import requests, runs
+from collector.ledger.requests import Request, RequestKind, RequestState
+from collector.model import Observation, RunState
+from tests.unit.polling.plant import FIRST_POLL, Plant
+
+NO_SPACE = LedgerError("no space left on its disk")
+
+
+async def asked(plant: Plant, job: str) -> int:
+    """The number of a request to start a run of this job."""
+    body = json.dumps({"job": job, "options": {}})
+    now_ms = to_ms(plant.pollers.clock.now())
+    number: int = await plant.pollers.store.write(requests.add, RequestKind.TRIGGER, "source:plant", body, now_ms)
+    return number
+
+
+async def told(plant: Plant, number: int) -> Request:
+    found: Request = await plant.pollers.store.read(requests.get, number)
+    return found
+
+
+async def test_one_that_fails_leaves_the_others_alone(plant: Plant) -> None:
+    """The answer of the quick one cannot be written while the slow one is under way."""
+
+    async def trigger(job: str) -> Observation:
+        await plant.pollers.clock.sleep(20 if job == "slow" else 1)
+        return plant.run(job, RunState.QUEUED)
+
+    plant.source.triggers = trigger
+    quick, slow = await asked(plant, "quick"), await asked(plant, "slow")
+    written = plant.written("finish", error=NO_SPACE)
+    await plant.advance(15)
+    assert len(written) > 1
+    plant.written()
+    await plant.advance(60)
+    assert (await told(plant, quick)).state is RequestState.DONE
+    assert (await told(plant, slow)).state is RequestState.DONE
+    assert set(await plant.pollers.store.read(runs.by_keys, 1, ["quick", "slow"])) == {"quick", "slow"}
+
+
+async def test_a_run_that_was_started_is_noted_when_the_ledger_takes_it(plant: Plant) -> None:
+    started: list[str] = []
+
+    async def trigger(job: str) -> Observation:
+        started.append(job)
+        return plant.run(job, RunState.QUEUED)
+
+    plant.source.triggers = trigger
+    await plant.advance(FIRST_POLL)
+    number = await asked(plant, "job")
+    plant.written("page", error=NO_SPACE)
+    await plant.advance(200)
+    assert (await told(plant, number)).state is RequestState.CLAIMED
+    plant.written()
+    await plant.advance(240)
+    assert (await told(plant, number)).state is RequestState.DONE
+    assert started == ["job"]
+    assert await plant.pollers.store.read(runs.by_keys, 1, ["job"])
+
+
+async def test_an_answer_that_was_committed_unheard_is_not_written_for_ever(plant: Plant) -> None:
+    async def trigger(job: str) -> Observation:
+        return plant.run(job, RunState.QUEUED)
+
+    plant.source.triggers = trigger
+    number = await asked(plant, "first")
+    written = plant.written("finish", error=LedgerError("the answer was lost"), lost=True)
+    await plant.advance(100)
+    assert len(written) == 1
+    assert (await told(plant, number)).state is RequestState.DONE
+    plant.written()
+    second = await asked(plant, "second")
+    await plant.advance(101)
+    assert (await told(plant, second)).state is RequestState.DONE
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (TriggerError("403"), RequestState.FAILED),
+        (TriggerError("no answer", doubtful=True), RequestState.DOUBTFUL),
+        (ZeroDivisionError("division by zero"), RequestState.DOUBTFUL),
+    ],
+)
+async def test_whether_a_run_was_started(plant: Plant, error: Exception, state: RequestState) -> None:
+    async def trigger(job: str) -> Observation:
+        raise error
+
+    plant.source.triggers = trigger
+    number = await asked(plant, "job")
+    await plant.advance(FIRST_POLL)
+    request = await told(plant, number)
+    assert request.state is state
+    assert str(error) in json.loads(request.answer or "")["error"]
