@@ -320,6 +320,7 @@ class SkipKind(StrEnum):
     ENRICHMENT = "enrichment"
     SQL = "sql"
     INVALID = "invalid"
+    UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from collector.clock import Clock, to_ms
 from collector.errors import AuthFailed, BadAnswer, LedgerError, NotFound
-from collector.ledger import requests, runs
+from collector.ledger import requests, stored
 from collector.ledger.requests import RequestKind
 from collector.ledger.store import Store
 from collector.logs import fields
@@ -92,8 +92,8 @@ class Hints:
     async def _asked(self, name: str, source_id: int, may_mean: Callable[[Run], bool]) -> int:
         """Have the runs looked at that may be meant; how many they are. Those that are due are looked at anyway."""
         now = self._clock.now()
-        watched = await self._store.read(runs.tracked, source_id, NEVER, LOOKED_AT)
-        meant = [run for run in watched if run.due_at is not None and run.due_at > now and may_mean(run)]
+        watched = await self._store.read(stored.tracked, source_id, NEVER, LOOKED_AT)
+        meant = [run for run in watched.runs if run.due_at is not None and run.due_at > now and may_mean(run)]
         likely = sorted(meant, key=lambda run: (run.state is RunState.WAITING, run.seen_at))[:MOST_MEANT]
         if likely:
             await self._store.write(_ask, name, source_id, [run.key for run in likely], to_ms(now))

@@ -1,17 +1,18 @@
 """A run as a row: versioned JSON of all that is known, and columns for what is asked for."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from typing import Any
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from collector.clock import to_ms
+from collector.clock import from_ms, to_ms
 from collector.errors import LedgerError
 from collector.ledger.schema import clean
-from collector.model import Run
+from collector.model import Job, Run
 
 VERSION = 1
 """Fields with a default come and go without a new one."""
@@ -40,12 +41,42 @@ def columns(run: Run) -> dict[str, Any]:
         "ended_at": ms(run.ended_at),
         "last_event_time": ms(run.last_event_at),
         "seen_at": to_ms(run.seen_at),
-        "poll_due_at": to_ms(run.due_at or run.seen_at) if run.open and not run.state.terminal else None,
         "misses": run.misses,
         "enrich_until": ms(run.enrich_until),
         "abandoned_at": ms(run.abandoned_at),
         "detail": written(_adapter(), _Detail(VERSION, run)),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A row of `schema.watch` but for the run's number: when an open run was last seen, and is to be looked at again."""
+
+    seen_at: int
+    due_at: int | None
+    misses: int
+
+
+def look(run: Run, now_ms: int) -> Look:
+    """A run that was last seen by a clock that ran ahead is due all the same, unless it asked for a later time."""
+    seen_at = to_ms(run.seen_at)
+    due_at = min(seen_at, now_ms) if run.due_at is None else to_ms(run.due_at)
+    return Look(seen_at, None if run.state.terminal else due_at, run.misses)
+
+
+def seen(run: Run, last: Look) -> Run:
+    """The run as it was last seen: the row wins over what was written with the whole run."""
+    due_at = run.due_at if last.due_at is None else _due(run, last)
+    if (to_ms(run.seen_at), due_at, run.misses) == (last.seen_at, run.due_at, last.misses):
+        return run
+    seen_at = run.seen_at if to_ms(run.seen_at) == last.seen_at else from_ms(last.seen_at)
+    return replace(run, seen_at=seen_at, due_at=due_at, misses=last.misses)
+
+
+def _due(run: Run, last: Look) -> datetime | None:
+    if last.due_at is None or last.due_at <= last.seen_at:
+        return None
+    return run.due_at if ms(run.due_at) == last.due_at else from_ms(last.due_at)
 
 
 def written(adapter: "TypeAdapter[Any]", value: Any) -> str:
@@ -58,6 +89,24 @@ def written(adapter: "TypeAdapter[Any]", value: Any) -> str:
         return json.dumps(values, ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
+COLUMNS = (
+    "key",
+    "run_uuid",
+    "job",
+    "state",
+    "raw_state",
+    "started_at",
+    "ended_at",
+    "last_event_time",
+    "seen_at",
+    "misses",
+    "enrich_until",
+    "abandoned_at",
+    "detail",
+)
+"""What `columns` gives."""
+
+
 def ms(moment: datetime | None) -> int | None:
     return None if moment is None else to_ms(moment)
 
@@ -67,7 +116,30 @@ def read(key: str, text: str) -> Run:
     try:
         found = _adapter().validate_json(text)
     except ValidationError as error:
-        raise LedgerError(f"what is stored of run {key} cannot be read: {error.errors()[0]['msg']}") from error
+        raise _unreadable(key, error.errors()[0]["msg"]) from error
+    return _present(key, found)
+
+
+def read_short(key: str, text: str, jobs: dict[Job, Job]) -> Run:
+    """The run without its facts but for the ids, with the equal job of `jobs` where there is one: for many runs at
+    once. Raises as `read` does.
+    """
+    try:
+        data = orjson.loads(text)
+        data["run"]["facts"] = {"ids": data["run"]["facts"].get("ids", {})}
+        run = _present(key, _adapter().validate_python(data))
+    except ValidationError as error:
+        raise _unreadable(key, error.errors()[0]["msg"]) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _unreadable(key, str(error)) from error
+    return replace(run, job=jobs.setdefault(run.job, run.job))
+
+
+def _present(key: str, found: _Detail) -> Run:
     if found.version != VERSION:
         raise LedgerError(f"run {key} is stored in form {found.version}, which this version does not know")
     return found.run
+
+
+def _unreadable(key: str, cause: str) -> LedgerError:
+    return LedgerError(f"what is stored of run {key} cannot be read: {cause}")

@@ -1,10 +1,11 @@
 """Writing runs down: new ones get their number and their strand, known ones are updated."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import BigInteger, Connection, Insert, Update, bindparam, case, delete, insert, select, update
 
 from collector.ledger import detail, schema
 from collector.ledger.rows import chunks
@@ -48,16 +49,67 @@ def put(
     for generation in generations(new):
         some = [new[key] for key in generation]
         placed |= _insert(conn, source_id, some, [placed.get(parent_key(run) or "") for run in some], now_ms)
+    _watch(conn, source_id, [(placed[run.key].id, run) for run in runs], now_ms)
     return placed
+
+
+def put_looks(conn: Connection, runs: Sequence[tuple[int, Run]], now_ms: int) -> None:
+    """Of these open runs, by number, nothing changed but when they were seen, missed and are due."""
+    rows = [{"of_id": run_id, **asdict(detail.look(run, now_ms))} for run_id, run in runs]
+    if rows:
+        conn.execute(_LOOKED, rows)
+
+
+_LOOKED = update(schema.watch).where(schema.watch.c.run_id == bindparam("of_id"))
+
+
+def set_aside(conn: Connection, source_id: int, keys: Iterable[str], now_ms: int) -> None:
+    """These runs are watched no longer, but stay in the table."""
+    run, watch = schema.run, schema.watch
+    for some in chunks(keys):
+        named = run.c.source_id == source_id, run.c.key.in_(some)
+        conn.execute(delete(watch).where(watch.c.run_id.in_(select(run.c.id).where(*named))))
+        left = update(run).where(*named, run.c.ended_at.is_(None), run.c.abandoned_at.is_(None))
+        conn.execute(left.values(abandoned_at=now_ms, updated_at=run.c.updated_at + 1))
+
+
+def _watch(conn: Connection, source_id: int, runs: Sequence[tuple[int, Run]], now_ms: int) -> None:
+    """Open runs have a row; those that ended or were given up have none."""
+    for some in chunks([run_id for run_id, run in runs if not run.open]):
+        conn.execute(_OVER, {"numbers": some})
+    rows = [
+        {"run_id": run_id, "source_id": source_id, **asdict(detail.look(run, now_ms))}
+        for run_id, run in runs
+        if run.open
+    ]
+    if rows:
+        conn.execute(_watched(conn.dialect.name), rows)
+
+
+_OVER = delete(schema.watch).where(schema.watch.c.run_id.in_(bindparam("numbers", expanding=True)))
+
+
+@cache
+def _watched(dialect: str) -> Insert:
+    statement = schema.upsert(dialect, schema.watch)
+    new = {name: statement.excluded[name] for name in ("seen_at", "due_at", "misses")}
+    return statement.on_conflict_do_update(index_elements=["run_id"], set_=new)
 
 
 def _update(conn: Connection, runs: Sequence[tuple[int, Run]], now_ms: int) -> None:
     if runs:
-        conn.execute(_CHANGE, [{"of_id": run_id, **_columns(run, now_ms)} for run_id, run in runs])
+        conn.execute(_CHANGE, [{"of_id": run_id, "now": now_ms, **detail.columns(run)} for run_id, run in runs])
 
 
-_CHANGE = update(schema.run).where(schema.run.c.id == bindparam("of_id"))
-"""Sets the columns that the rows name."""
+def _change() -> Update:
+    """`updated_at` rises although the clock went back: it says whether a row is still as it was read."""
+    table, now = schema.run, bindparam("now", type_=BigInteger)
+    rises = case((table.c.updated_at < now, now), else_=table.c.updated_at + 1)
+    values: dict[str, Any] = {name: bindparam(name) for name in detail.COLUMNS}
+    return update(table).where(table.c.id == bindparam("of_id")).values(**values, updated_at=rises)
+
+
+_CHANGE = _change()
 
 
 def _insert(
@@ -82,15 +134,7 @@ _OWN_STRAND = (
 
 def _row(source_id: int, run: Run, parent: Place | None, now_ms: int) -> dict[str, Any]:
     place = {"strand_id": parent.strand_id, "parent_id": parent.id, "depth": parent.depth + 1} if parent else _ROOT
-    return {**_columns(run, now_ms), **place, "source_id": source_id, "last_seq": 0}
-
-
-def _columns(run: Run, now_ms: int) -> dict[str, Any]:
-    """A run that was last seen by a clock that ran ahead is due all the same, unless it asked for a later time."""
-    columns = {**detail.columns(run), "updated_at": now_ms}
-    if run.due_at is None and columns["poll_due_at"] is not None:
-        columns["poll_due_at"] = min(columns["poll_due_at"], now_ms)
-    return columns
+    return {**detail.columns(run), **place, "source_id": source_id, "last_seq": 0, "updated_at": now_ms}
 
 
 _ROOT = {"strand_id": 0, "parent_id": None, "depth": 0}

@@ -5,16 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
-from collector.clock import from_ms
 from collector.errors import LedgerError
-from collector.ledger import detail, jobs, memory, news, owing, schema, skips
+from collector.ledger import jobs, memory, news, owing, schema, skips, stored
 from collector.ledger.leases import Lease, fence
 from collector.ledger.news import News
 from collector.ledger.owing import Entry
-from collector.ledger.placing import Place, places, put
+from collector.ledger.placing import Place, places, put, put_looks, set_aside
 from collector.ledger.rows import chunks
+from collector.ledger.stored import is_open
 from collector.ledger.strands import in_order, parent_key
 from collector.model import Definition, EventKind, Run, RunState, Skip
 
@@ -35,16 +35,20 @@ class NewEvent:
 
 @dataclass(frozen=True, slots=True)
 class RunChange:
-    """A run as known now, and the events of its transitions, in order."""
+    """A run as known now, and the events of its transitions, in order. `only_seen`: nothing else changed of what is
+    stored than when it was seen, missed and is due.
+    """
 
     run: Run
     events: tuple[NewEvent, ...] = ()
+    only_seen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PollCommit:
     """What one page of a poll, one enrichment or one request changes. `cursor` and `polled_at_ms`: None leaves them.
     `definitions` are what jobs read and write, by job name.
+    `unreadable` are keys of runs whose row cannot be read: they are watched no longer.
     """
 
     lease: Lease
@@ -55,6 +59,7 @@ class PollCommit:
     skips: tuple[Skip, ...] = ()
     memory: Mapping[str, str] = field(default_factory=dict)
     definitions: Mapping[str, Definition] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,9 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> None:
     keys = {key for change in changes for key in (change.run.key, parent_key(change.run)) if key is not None}
     known = places(conn, commit.source_id, keys)
     _refuse_repeats(changes, known)
+    looks = [change.run for change in changes if change.only_seen and not change.events]
+    put_looks(conn, [(known[run.key].id, run) for run in looks], now_ms)
+    changes = [change for change in changes if change.events or not change.only_seen]
     placed = put(conn, commit.source_id, [change.run for change in changes], known, now_ms)
     entries = _append(
         conn, [_Happened(placed[change.run.key], new) for change in changes for new in change.events], now_ms
@@ -88,6 +96,7 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> None:
     jobs.note(conn, commit.source_id, [(change.run, _terminal(change)) for change in changes], now_ms)
     jobs.define(conn, commit.source_id, commit.definitions)
     skips.note(conn, commit.source_id, commit.skips, now_ms)
+    set_aside(conn, commit.source_id, commit.unreadable, now_ms)
     memory.note(conn, commit.source_id, commit.memory, now_ms)
     _note_poll(conn, commit)
 
@@ -185,40 +194,22 @@ _POLLED = update(schema.source).where(schema.source.c.id == bindparam("of_id"))
 
 
 def by_keys(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, Run]:
-    """Those of the runs that are known."""
-    table = schema.run
-    found: dict[str, Run] = {}
-    for some in chunks(sorted(set(keys))):
-        rows = conn.execute(_stored().where(table.c.source_id == source_id, table.c.key.in_(some)))
-        found.update({key: detail.read(key, text) for key, text in rows})
-    return found
-
-
-def tracked(conn: Connection, source_id: int, now_ms: int, limit: int) -> list[Run]:
-    """Open runs that are due, oldest due first; one without `due_at` is due since it was last seen. Runs that ended
-    and wait for their enrichment are not among them.
-    """
-    table = schema.run
-    due = _stored().where(table.c.source_id == source_id, table.c.poll_due_at <= now_ms)
-    return _runs(conn, due.order_by(table.c.poll_due_at, table.c.id).limit(limit))
+    """Those of the runs that are known and can be read."""
+    return stored.known(conn, source_id, keys).runs
 
 
 def hasten(conn: Connection, lease: Lease, source_id: int, keys: Iterable[str], now_ms: int) -> int:
     """Make those of these open runs due now that would be due later; how many that are."""
     fence(conn, lease)
-    now = from_ms(now_ms)
-    found = [run for run in by_keys(conn, source_id, keys).values() if run.due_at is not None and run.due_at > now]
-    hastened = [detail.columns(replace(run, due_at=now)) for run in found if run.open and not run.state.terminal]
-    rows = [{"of_key": row["key"], "poll_due_at": row["poll_due_at"], "detail": row["detail"]} for row in hastened]
-    if rows:
-        conn.execute(_HASTENED, [{"of_source": source_id, **row} for row in rows])
-    return len(rows)
-
-
-_HASTENED = update(schema.run).where(
-    schema.run.c.source_id == bindparam("of_source"), schema.run.c.key == bindparam("of_key")
-)
-"""Sets what the values name."""
+    run, watch = schema.run, schema.watch
+    hastened = 0
+    for some in chunks(sorted(set(keys))):
+        named = select(run.c.id).where(run.c.source_id == source_id, run.c.key.in_(some))
+        later = update(watch).where(
+            watch.c.run_id.in_(named), watch.c.due_at > now_ms, watch.c.due_at > watch.c.seen_at
+        )
+        hastened += conn.execute(later.values(due_at=now_ms)).rowcount
+    return hastened
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,39 +224,21 @@ def ended(conn: Connection, source_id: int, limit: int) -> list[Ended]:
     """The nearest deadline first."""
     table = schema.run
     columns = select(table.c.key, table.c.enrich_until).where(
-        table.c.source_id == source_id, table.c.state.in_(_TERMINAL), *_is_open(table)
+        table.c.source_id == source_id, table.c.state.in_(_TERMINAL), *is_open(table)
     )
     rows = conn.execute(columns.order_by(table.c.enrich_until, table.c.id).limit(limit))
     return [Ended(key, until_ms or 0) for key, until_ms in rows]
-
-
-def open_children(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, Run]:
-    """The runs, by key, that belong to one of these and have not ended."""
-    table, parent = schema.run, schema.run.alias("parent")
-    found: dict[str, Run] = {}
-    for some in chunks(sorted(set(keys))):
-        of_parents = (
-            _stored()
-            .join(parent, parent.c.id == table.c.parent_id)
-            .where(parent.c.source_id == source_id, parent.c.key.in_(some), *_is_open(table))
-        )
-        found.update({key: detail.read(key, text) for key, text in conn.execute(of_parents)})
-    return found
-
-
-def _is_open(table: FromClause) -> tuple[ColumnElement[bool], ...]:
-    return table.c.ended_at.is_(None), table.c.abandoned_at.is_(None)
 
 
 def next_due(conn: Connection, source_id: int, after_ms: int = 0) -> int | None:
     """The earliest `due_at` behind `after_ms` of an open run that asked for one. With the start of the last poll as
     `after_ms`, runs that it could not read do not count: they wait for the next poll.
     """
-    table = schema.run
-    asked = select(table.c.poll_due_at).where(
-        table.c.source_id == source_id, table.c.poll_due_at > after_ms, table.c.poll_due_at > table.c.seen_at
+    table = schema.watch
+    asked = select(table.c.due_at).where(
+        table.c.source_id == source_id, table.c.due_at > after_ms, table.c.due_at > table.c.seen_at
     )
-    return conn.scalar(asked.order_by(table.c.poll_due_at).limit(1))
+    return conn.scalar(asked.order_by(table.c.due_at).limit(1))
 
 
 def source_state(conn: Connection, source_id: int) -> SourceState:
@@ -274,11 +247,3 @@ def source_state(conn: Connection, source_id: int) -> SourceState:
         select(table.c.cursor, table.c.polled_at, table.c.hinted_at).where(table.c.id == source_id)
     ).one()
     return SourceState(*row)
-
-
-def _stored() -> Select[str, str]:
-    return select(schema.run.c.key, schema.run.c.detail)
-
-
-def _runs(conn: Connection, chosen: Select[str, str]) -> list[Run]:
-    return [detail.read(key, text) for key, text in conn.execute(chosen)]

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -23,7 +24,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """Every migration, oldest first."""
 
 APPLICATION_ID = 0x4C6E6721
@@ -98,10 +99,10 @@ run = Table(
     Column("started_at", BigInteger),  # eventTime of the START that was made
     Column("ended_at", BigInteger),  # eventTime of the terminal event that was made
     Column("last_event_time", BigInteger),
-    Column("seen_at", BigInteger, nullable=False),
-    Column("updated_at", BigInteger, nullable=False),
-    Column("poll_due_at", BigInteger),  # when to look again; when last seen, if it wants every cycle
-    Column("misses", Integer, nullable=False, server_default=text("0")),
+    Column("seen_at", BigInteger, nullable=False),  # at the last writing of this row; for open runs see `watch`
+    Column("updated_at", BigInteger, nullable=False),  # rises with every writing of this row
+    Column("poll_due_at", BigInteger),  # unused since `watch`
+    Column("misses", Integer, nullable=False, server_default=text("0")),  # as `seen_at`
     Column("enrich_until", BigInteger),
     Column("abandoned_at", BigInteger),
     Column("detail", Text, nullable=False),  # versioned JSON of the whole run
@@ -118,10 +119,20 @@ Index(
     sqlite_where=_open,
     postgresql_where=_open,
 )
-_due = text("poll_due_at IS NOT NULL")
-Index("run_due", run.c.source_id, run.c.poll_due_at, sqlite_where=_due, postgresql_where=_due)
 _child = text("parent_id IS NOT NULL")
 Index("run_child", run.c.parent_id, sqlite_where=_child, postgresql_where=_child)
+
+watch = Table(  # what each look at an open run moves, in rows so short that hundreds of them are one page
+    "watch",
+    metadata,
+    Column("run_id", _Id, ForeignKey("run.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("source_id", Integer, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger),  # when to look again; when last seen, if it wants every cycle; null once it ended
+    Column("misses", Integer, nullable=False),
+)
+_due = text("due_at IS NOT NULL")
+Index("watch_due", watch.c.source_id, watch.c.due_at, sqlite_where=_due, postgresql_where=_due)
 
 event = Table(
     "event",

@@ -158,16 +158,16 @@ def pull_in(conn: Connection, now_ms: int, furthest_poll_ms: int, furthest_send_
     """After a clock that ran ahead: make due now what is due after these two, which no schedule and no back-off can mean,
     what is due later though it was never tried, and runs that were seen later than now; how much that was.
     """
-    lane, doubt, run = schema.lane, schema.doubt, schema.run
+    lane, doubt, watch = schema.lane, schema.doubt, schema.watch
     sinks = conn.scalars(select(schema.sink.c.id)).all()
     sources = conn.scalars(select(schema.source.c.id)).all()
     since = case((lane.c.since > now_ms, literal(now_ms, BigInteger)), else_=lane.c.since)
     of_lane = lane.c.due_at > now_ms, or_(lane.c.due_at > furthest_send_ms, lane.c.attempts == 0)
-    of_run = run.c.poll_due_at > now_ms, or_(run.c.poll_due_at > furthest_poll_ms, run.c.seen_at > now_ms)
+    of_run = watch.c.due_at > now_ms, or_(watch.c.due_at > furthest_poll_ms, watch.c.seen_at > now_ms)
     late = (
         update(lane).where(lane.c.sink_id.in_(sinks), *of_lane).values(due_at=now_ms, since=since),
         update(doubt).where(doubt.c.sink_id.in_(sinks), doubt.c.check_at > furthest_send_ms).values(check_at=now_ms),
-        update(run).where(run.c.source_id.in_(sources), *of_run).values(poll_due_at=now_ms),
+        update(watch).where(watch.c.source_id.in_(sources), *of_run).values(due_at=now_ms),
     )
     return sum(conn.execute(statement).rowcount for statement in late)
 

@@ -4,16 +4,18 @@ Deciding inside the transaction keeps a poll and an enrichment of the same run f
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from collector.clock import to_ms
 from collector.faultpoints import Point, passing
-from collector.ledger import jobs, runs
+from collector.ledger import jobs, runs, stored
 from collector.ledger.leases import Lease
 from collector.ledger.runs import NewEvent, PollCommit, RunChange
+from collector.ledger.stored import Known
+from collector.ledger.strands import parent_key
 from collector.lifecycle import Step, finish
 from collector.lineage.events import EventMaker
 from collector.model import Enrichment, Poll, Run, RunState, Skip, SkipKind
@@ -57,27 +59,29 @@ class Writer:
             seen.parent.key for seen in page.observations if seen.parent is not None and seen.parent.key is not None
         }
         ending = {seen.key for seen in page.observations if seen.state.terminal} | set(page.missing)
-        known = runs.open_children(conn, self.source_id, ending) | runs.by_keys(conn, self.source_id, keys)
-        decided = decide(known, page, at, self.policy)
+        known = stored.known(conn, self.source_id, keys, ending)
+        decided = decide(known.runs, _readable(page, known.unreadable), at, self.policy)
         return self._commit(
-            conn, decided.steps, decided.skips, at, cursor=page.cursor, polled=polled, memory=page.memory
+            conn, known, decided.steps, decided.skips, at, cursor=page.cursor, polled=polled, memory=page.memory
         )
 
     def ends(self, conn: Connection, found: Mapping[str, Found], at: datetime) -> Committed:
         """Make the terminal events of those of these runs that ended, have none yet, and whose turn has come, see `turns`."""
-        known = runs.by_keys(conn, self.source_id, found)
-        ended = {key: run for key, run in known.items() if run.open and run.state.terminal}
-        turn = turns(ended, runs.open_children(conn, self.source_id, ended).values(), at)
-        if not turn:
+        known = stored.known(conn, self.source_id, found, found)
+        ended = {key: run for key in found if (run := known.runs.get(key)) and run.open and run.state.terminal}
+        children = [run for run in known.runs.values() if run.open and parent_key(run) in found]
+        turn = turns(ended, children, at)
+        if not turn and not known.unreadable:
             return Committed()
         steps = tuple(_finished(run, found[key]) for key, run in turn.items())
         problems = {key: problem for key in turn if (problem := found[key].problem) is not None}
         skips = tuple(discreet.skip(Skip(SkipKind.ENRICHMENT, key, cause)) for key, cause in problems.items())
-        return self._commit(conn, steps, skips, at, unread=problems.keys())
+        return self._commit(conn, known, steps, skips, at, unread=problems.keys())
 
     def _commit(
         self,
         conn: Connection,
+        known: Known,
         steps: tuple[Step, ...],
         skips: tuple[Skip, ...],
         at: datetime,
@@ -87,11 +91,14 @@ class Writer:
         memory: Mapping[str, str] | None = None,
         unread: Collection[str] = (),
     ) -> Committed:
-        known = jobs.definitions(conn, self.source_id, jobs_to_know(steps))
-        made = completed(steps, known, unread=unread)
+        defined = jobs.definitions(conn, self.source_id, jobs_to_know(steps))
+        made = completed(steps, defined, unread=unread)
         steps = made.steps
-        changes = tuple(RunChange(step.run, self._events(step)) for step in steps)
-        skips = (*skips, *(skip for change in changes for skip in _invalid(change)))
+        changes = tuple(
+            RunChange(step.run, self._events(step), _only_seen(known.runs.get(step.run.key), step)) for step in steps
+        )
+        aside = [discreet.skip(Skip(SkipKind.UNREADABLE, key, cause)) for key, cause in known.unreadable.items()]
+        skips = (*skips, *aside, *(skip for change in changes for skip in _invalid(change)))
         passing(Point.BEFORE_COMMIT)
         commit = PollCommit(
             lease=self.lease(),
@@ -102,6 +109,7 @@ class Writer:
             polled_at_ms=to_ms(at) if polled else None,
             skips=skips,
             memory=memory or {},
+            unreadable=tuple(known.unreadable),
         )
         runs.commit_poll(conn, commit, to_ms(at))
         return Committed(tuple(report for step in steps for report in self._reports(step)), skips)
@@ -125,6 +133,20 @@ class Writer:
             )
             for transition in step.transitions
         ]
+
+
+def _readable(page: Poll, unreadable: Collection[str]) -> Poll:
+    """The page without the runs whose row cannot be read: what was made of them is not known."""
+    if not unreadable:
+        return page
+    seen = tuple(one for one in page.observations if one.key not in unreadable)
+    return replace(page, observations=seen, missing=tuple(key for key in page.missing if key not in unreadable))
+
+
+def _only_seen(before: Run | None, step: Step) -> bool:
+    if before is None or step.transitions or not before.open:
+        return False
+    return replace(step.run, seen_at=before.seen_at, due_at=before.due_at, misses=before.misses) == before
 
 
 def _finished(run: Run, found: Found) -> Step:

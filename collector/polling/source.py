@@ -9,7 +9,7 @@ from datetime import timedelta
 from collector.clock import Clock, to_ms, until_set
 from collector.errors import LeaseLost, LedgerCorrupt, LedgerError, SourceError, Throttled
 from collector.faultpoints import Point, passing
-from collector.ledger import leases, memory, runs
+from collector.ledger import leases, memory, runs, stored
 from collector.ledger.leases import Lease
 from collector.ledger.outages import outlasting
 from collector.ledger.store import Store
@@ -203,11 +203,13 @@ class SourcePoller:
     async def _poll(self) -> None:
         """Each page is committed when the next one is there or the walk ends, the last with the cursor moved."""
         now_ms = to_ms(self._clock.now())
-        tracked = await self._store.read(runs.tracked, self._source_id, now_ms, TRACKED_AT_ONCE)
+        tracked = await self._store.read(stored.tracked, self._source_id, now_ms, TRACKED_AT_ONCE)
         state = await self._store.read(runs.source_state, self._source_id)
+        if tracked.unreadable:
+            await self._take(Poll(missing=tracked.unreadable), polled=False)
         held: Poll | None = None
         try:
-            async for page in self._platform.poll([run for run in tracked if not run.state.terminal], state.cursor):
+            async for page in self._platform.poll(tracked.runs, state.cursor):
                 passing(Point.AFTER_FETCH)
                 if held is not None:
                     await self._take(held, polled=False)

@@ -20,7 +20,7 @@ from collector.app.hints import MOST_MEANT, Hinted, Hints
 from collector.app.service import Service
 from collector.clock import to_ms
 from collector.errors import AuthFailed, BadAnswer, LedgerError, NotFound
-from collector.ledger import leases, reading, registry, requests, runs
+from collector.ledger import leases, reading, registry, requests, runs, stored
 from collector.ledger.leases import Lease
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.runs import PollCommit, RunChange
@@ -216,15 +216,15 @@ async def test_hastened_runs_are_due_now_and_stay_so_until_they_are_seen(door: D
     now_ms = to_ms(door.clock.now())
 
     def due(conn: Connection) -> list[str]:
-        return [found.key for found in runs.tracked(conn, door.source_id, now_ms, 10)]
+        return [found.key for found in stored.tracked(conn, door.source_id, now_ms, 10).runs]
 
     assert await door.store.read(due) == []
     hasten = runs.hasten, door.lease, door.source_id, ["a", "ended", "unknown"], now_ms
     assert await door.store.write(*hasten) == 1
     assert await door.store.read(due) == ["a"]
     assert await door.store.write(*hasten) == 0
-    stored = (await door.store.read(runs.by_keys, door.source_id, ["a"]))["a"]
-    assert stored == replace(run, due_at=door.clock.now())
+    known = (await door.store.read(runs.by_keys, door.source_id, ["a"]))["a"]
+    assert known == replace(run, due_at=door.clock.now())
     stale = replace(door.lease, token=door.lease.token + 1)
     with pytest.raises(LedgerError):
         await door.store.write(runs.hasten, stale, door.source_id, ["a"], now_ms)

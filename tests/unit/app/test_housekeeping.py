@@ -12,7 +12,7 @@ from sqlalchemy import Connection, update
 
 from collector.app.housekeeping import EARLY_SWEEP_EVERY, LOOK, STUCK_AFTER, SWEEP_EVERY, Housekeeper
 from collector.errors import LedgerCorrupt, LedgerError
-from collector.ledger import runs, schema, upkeep
+from collector.ledger import schema, stored, upkeep
 from collector.ledger.lanes import Refused, Settlement
 from collector.ledger.runs import NewEvent, RunChange
 from collector.ledger.store import Store
@@ -263,7 +263,7 @@ async def test_a_clock_that_is_set_back_holds_up_no_open_run(house: House) -> No
     """Nor does the run's last look, which then lies ahead for good, once it is looked at again."""
 
     def due(ledger: Ledger) -> list[str]:
-        return [run.key for run in runs.tracked(ledger.conn, ledger.source, ledger.now, 10)]
+        return [run.key for run in stored.tracked(ledger.conn, ledger.source, ledger.now, 10).runs]
 
     house.clock.ahead = timedelta(hours=1)
     async with Running(await house.keep(1000 * KIB)):

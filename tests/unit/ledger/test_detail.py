@@ -1,6 +1,7 @@
 """A run goes into the ledger and comes back as it was."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from collector.clock import to_ms
 from collector.errors import LedgerError
 from collector.ledger import detail
 from collector.model import Dataset, Facts, Field, Interval, Job, Parent, Run, RunState, Stage, StageState
-from tests.unit.ledger.ledgers import a_run
+from tests.unit.ledger.ledgers import NOW, T0, a_run, child_of
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 moments = st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
@@ -84,8 +85,36 @@ def test_a_run_comes_back_as_it_was(run: Run) -> None:
 def test_columns_say_what_is_asked_for(run: Run) -> None:
     columns = detail.columns(run)
     assert (columns["ended_at"] is None) == (run.ended_at is None)
-    watched = run.ended_at is None and run.abandoned_at is None and not run.state.terminal
-    assert columns["poll_due_at"] == (to_ms(run.due_at or run.seen_at) if watched else None)
+    assert tuple(columns) == detail.COLUMNS
+
+
+@settings(max_examples=100, deadline=None)
+@given(run_values, run_values)
+def test_the_last_look_wins_over_what_was_written_before(run: Run, later: Run) -> None:
+    """To the millisecond; that a run is due since it was seen is as good as no time of its own."""
+    looked = replace(run, seen_at=later.seen_at, due_at=later.due_at, misses=later.misses)
+    now_ms = to_ms(later.seen_at)
+    found = detail.seen(run, detail.look(looked, now_ms))
+    assert (to_ms(found.seen_at), found.misses) == (to_ms(later.seen_at), later.misses)
+    assert replace(found, seen_at=run.seen_at, due_at=run.due_at, misses=run.misses) == run
+    if not run.state.terminal:
+        due_ms = None if later.due_at is None else to_ms(later.due_at)
+        expected = due_ms if due_ms is not None and due_ms > to_ms(later.seen_at) else None
+        assert (None if found.due_at is None else to_ms(found.due_at)) == expected
+
+
+def test_a_look_that_says_what_is_known_changes_nothing() -> None:
+    run = a_run("r", seen_at=T0 + timedelta(microseconds=7), due_at=T0 + timedelta(seconds=9, microseconds=3), misses=2)
+    assert detail.seen(run, detail.look(run, NOW)) is run
+
+
+def test_a_run_in_short_has_the_ids_of_its_facts_alone() -> None:
+    facts = Facts(ids={"template_handle": "t"}, error="wrong", inputs=(Dataset("ns", "d"),))
+    run, jobs = a_run("r", facts=facts, handle={"customer": "c"}, parent=child_of("p")), dict[Job, Job]()
+    short = detail.read_short("r", detail.columns(run)["detail"], jobs)
+    assert short == replace(run, facts=Facts(ids={"template_handle": "t"}))
+    again = detail.read_short("r", detail.columns(run)["detail"], jobs)
+    assert again.job is short.job, "thousands of runs of one job hold it once"
 
 
 @pytest.mark.parametrize(
@@ -97,6 +126,8 @@ def test_columns_say_what_is_asked_for(run: Run) -> None:
     ],
 )
 def test_a_row_that_cannot_be_read_is_named(text: str, complaint: str) -> None:
+    with pytest.raises(LedgerError, match=complaint.partition(" of run")[0]):
+        detail.read_short("r", text, {})
     with pytest.raises(LedgerError, match=complaint):
         detail.read("r", text)
 

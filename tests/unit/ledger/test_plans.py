@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event as sa_event
 
-from collector.ledger import doubts, lanes, leases, parked, reading, requests, runs, upkeep
+from collector.ledger import doubts, lanes, leases, parked, reading, requests, runs, stored, upkeep
 from collector.ledger.lanes import Settlement
 from collector.model import RunState
 from tests.unit.ledger.ledgers import (
@@ -23,7 +23,7 @@ from tests.unit.ledger.ledgers import (
     child_of,
 )
 
-GROWING = ("run", "event", "lane", "parked", "doubt", "request", "old", "ahead", "child", "parent")
+GROWING = ("run", "event", "lane", "parked", "doubt", "request", "old", "ahead", "child", "parent", "watch")
 
 
 @contextmanager
@@ -97,9 +97,9 @@ ROUND: dict[str, Callable[[Ledger], object]] = {
     "settle": settle,
     "claim": lambda ledger: ledger.claim(),
     "next due": lambda ledger: lanes.next_due(ledger.conn, ledger.sinks["a"]),
-    "tracked": lambda ledger: runs.tracked(ledger.conn, ledger.source, ledger.now, 10),
+    "tracked": lambda ledger: stored.tracked(ledger.conn, ledger.source, ledger.now, 10),
     "ended": lambda ledger: runs.ended(ledger.conn, ledger.source, 10),
-    "open children": lambda ledger: runs.open_children(ledger.conn, ledger.source, ["29", "child"]),
+    "open children": lambda ledger: stored.known(ledger.conn, ledger.source, [], ["29", "child"]),
     "next poll": lambda ledger: runs.next_due(ledger.conn, ledger.source),
     "state": lambda ledger: runs.source_state(ledger.conn, ledger.source),
     "doubts": lambda ledger: doubts.due(ledger.conn, ledger.sinks["a"], NOW + HOUR, 10),

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from collector.clock import to_ms
 from collector.errors import LeaseLost, LedgerError
-from collector.ledger import leases, reading, runs, schema
+from collector.ledger import leases, reading, runs, schema, stored
 from collector.ledger.runs import Ended, NewEvent, PollCommit, RunChange, SourceState
 from collector.model import RunState, Skip, SkipKind
 from tests.unit.ledger.ledgers import (
@@ -148,11 +148,11 @@ def test_open_runs_are_tracked_when_due_and_oldest_first(ledger: Ledger) -> None
         RunChange(a_run("to enrich", RunState.FAILED, enrich_until=later(seconds=60))),
         RunChange(a_run("abandoned", RunState.UNKNOWN, abandoned_at=T0)),
     )
-    tracked = runs.tracked(ledger.conn, ledger.source, NOW, 10)
+    tracked = stored.tracked(ledger.conn, ledger.source, NOW, 10).runs
     assert [run.key for run in tracked] == ["overdue", "every cycle"]
     assert tracked[1].due_at is None, "as the platform said"
-    assert [run.key for run in runs.tracked(ledger.conn, ledger.source, NOW, 1)] == ["overdue"]
-    assert [run.key for run in runs.tracked(ledger.conn, ledger.source, NOW + 2 * HOUR, 10)][-1] == "later"
+    assert [run.key for run in stored.tracked(ledger.conn, ledger.source, NOW, 1).runs] == ["overdue"]
+    assert [run.key for run in stored.tracked(ledger.conn, ledger.source, NOW + 2 * HOUR, 10).runs][-1] == "later"
     assert runs.ended(ledger.conn, ledger.source, 10) == [Ended("to enrich", to_ms(later(seconds=60)))]
 
 
@@ -167,9 +167,9 @@ def test_the_next_due_time_is_of_runs_that_asked_for_one(ledger: Ledger) -> None
 
 def test_an_abandoned_run_that_is_seen_again_is_tracked_again(ledger: Ledger) -> None:
     ledger.commit(RunChange(a_run("r", RunState.UNKNOWN, abandoned_at=T0)))
-    assert runs.tracked(ledger.conn, ledger.source, NOW, 10) == []
+    assert stored.tracked(ledger.conn, ledger.source, NOW, 10).runs == []
     ledger.commit(RunChange(a_run("r")))
-    assert [run.key for run in runs.tracked(ledger.conn, ledger.source, NOW, 10)] == ["r"]
+    assert [run.key for run in stored.tracked(ledger.conn, ledger.source, NOW, 10).runs] == ["r"]
 
 
 def test_more_runs_than_one_statement_asks_for(ledger: Ledger) -> None:

@@ -12,12 +12,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import ClauseElement, Connection, Engine
+from sqlalchemy import ClauseElement, Connection, Engine, insert
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from collector.clock import to_ms
 from collector.errors import LedgerError, LedgerTooNew
 from collector.ledger import (
+    detail,
     doubts,
     jobs,
     lanes,
@@ -30,10 +32,13 @@ from collector.ledger import (
     runs,
     schema,
     sqlite_file,
+    stored,
     tallies,
 )
 from collector.ledger.schema import REVISIONS, db_now, metadata
+from collector.model import RunState
 from collector.platforms.cdf.walk import Mark, read_mark
+from tests.unit.ledger.ledgers import NOW, T0, a_run, later
 
 
 @pytest.fixture
@@ -74,6 +79,23 @@ def test_a_ledger_of_the_first_version_keeps_what_it_holds(empty: Engine) -> Non
         assert compare_metadata(MigrationContext.configure(conn), metadata) == []
         [job] = reading.jobs(conn, 10)
     assert (job.name, job.succeeded, job.failed, job.description, job.schedule) == ("load", 3, 4, "Loads", None)
+
+
+def test_open_runs_of_an_older_ledger_are_watched(empty: Engine) -> None:
+    """What the look-back and the schedule of a run were before holds on."""
+    open_run, over = a_run("open", due_at=later(seconds=30)), a_run("over", RunState.SUCCEEDED, ended_at=T0)
+    waits = a_run("waits", RunState.FAILED, enrich_until=later(seconds=60))
+    with empty.begin() as conn:
+        upgraded_to(conn, "0003")
+        conn.exec_driver_sql("INSERT INTO source (name) VALUES ('source')")
+        for run, due_at in ((open_run, to_ms(later(seconds=30))), (over, None), (waits, None)):
+            row = {**detail.columns(run), "poll_due_at": due_at, "source_id": 1, "updated_at": 1}
+            conn.execute(insert(schema.run), {**row, "strand_id": 1, "depth": 0, "last_seq": 0})
+        migrating.migrate(conn, "ledger")
+        assert stored.tracked(conn, 1, NOW, 10).runs == []
+        assert stored.tracked(conn, 1, NOW + 30_000, 10).runs == [open_run]
+        assert stored.known(conn, 1, ["waits", "over"]).runs == {"waits": waits, "over": over}
+        assert conn.exec_driver_sql("SELECT count(*) FROM watch").scalar_one() == 2
 
 
 def upgraded_to(conn: Connection, revision: str) -> None:

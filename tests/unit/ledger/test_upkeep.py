@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select, update
 
-from collector.ledger import lanes, parked, reading, runs, schema, tallies, upkeep
+from collector.ledger import lanes, parked, reading, runs, schema, stored, tallies, upkeep
 from collector.ledger.runs import RunChange
 from collector.ledger.upkeep import Swept
 from collector.model import RunState, Skip, SkipKind
@@ -197,7 +197,7 @@ def test_a_clock_that_ran_ahead_does_not_hold_events_up(ledger: Ledger) -> None:
     assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 0
     assert reading.sinks(ledger.conn)[0].oldest == NOW
     assert ledger.drain() == ["r START", "r COMPLETE"]
-    assert "due" in [run.key for run in runs.tracked(ledger.conn, ledger.source, NOW, 10)]
+    assert "due" in [run.key for run in stored.tracked(ledger.conn, ledger.source, NOW, 10).runs]
 
 
 def test_nor_does_one_that_ran_ahead_a_little(ledger: Ledger) -> None:
@@ -206,11 +206,11 @@ def test_nor_does_one_that_ran_ahead_a_little(ledger: Ledger) -> None:
     ledger.happen("r", START, COMPLETE)
     ledger.happen("open", START)
     ledger.now = NOW
-    assert (ledger.heads(), runs.tracked(ledger.conn, ledger.source, NOW, 10)) == ([], [])
+    assert (ledger.heads(), stored.tracked(ledger.conn, ledger.source, NOW, 10).runs) == ([], [])
     assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 3
     assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 0
     assert ledger.drain() == ["r START", "open START", "r COMPLETE"]
-    assert [run.key for run in runs.tracked(ledger.conn, ledger.source, NOW, 10)] == ["open"]
+    assert [run.key for run in stored.tracked(ledger.conn, ledger.source, NOW, 10).runs] == ["open"]
 
 
 def test_back_offs_are_left_alone_by_that(ledger: Ledger) -> None:

@@ -9,9 +9,10 @@ from uuid import NAMESPACE_URL, uuid5
 
 import orjson
 import pytest
+from sqlalchemy import update
 
 from collector.clock import to_ms
-from collector.ledger import lanes, leases, parked, reading, registry, runs
+from collector.ledger import lanes, leases, parked, reading, registry, runs, schema, stored
 from collector.ledger.lanes import Refused, Settlement
 from collector.ledger.store import Store
 from collector.lifecycle import VanishedPolicy
@@ -254,3 +255,25 @@ async def test_an_event_that_is_not_valid_is_parked_with_the_reason_and_counted(
     [skipped] = [skip for skip in await source.store.read(reading.skips, 10) if skip.kind == "invalid"]
     assert "parked for every sink" in skipped.cause
     await source.store.close()
+
+
+async def test_a_run_whose_row_cannot_be_read_is_set_aside_and_the_others_go_on(source: Source) -> None:
+    await source.see(*(source.seen(key, RunState.RUNNING) for key in ("good", "bad", "ended")))
+    await source.see(source.seen("ended", RunState.SUCCEEDED))
+    damaged = update(schema.run).where(schema.run.c.key.in_(["bad", "ended"])).values(detail="{")
+    await source.store.write(lambda conn: conn.execute(damaged).rowcount)
+    tracked = await source.store.read(stored.tracked, source.source_id, 2**60, 10)
+    assert ([run.key for run in tracked.runs], tracked.unreadable) == (["good"], ("bad",))
+    await source.see(source.seen("good", RunState.SUCCEEDED, settled=True), source.seen("bad", RunState.SUCCEEDED))
+    assert await source.end("ended") == 0
+    assert await source.ended() == []
+    assert {(skip.kind.value, skip.subject) for skip in source.skips} == {
+        ("unreadable", "bad"),
+        ("unreadable", "ended"),
+    }
+    assert all("cannot be read" in skip.cause for skip in source.skips)
+    listed = await source.store.read(reading.skips, 10)
+    assert {row.subject for row in listed} == {"bad", "ended"}
+    kinds = [event for event in told(await source.delivered()) if event[0] == "good"]
+    assert kinds == [("good", "START"), ("good", "COMPLETE")]
+    assert (await source.store.read(stored.tracked, source.source_id, 2**60, 10)).unreadable == ()

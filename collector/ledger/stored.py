@@ -1,0 +1,156 @@
+"""Runs as they are stored, read back: whole for who decides, in short for who only watches.
+
+A row that cannot be read keeps no other from being read: it is named, and set aside by whoever writes next.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, select
+
+from collector.errors import LedgerError
+from collector.ledger import detail, schema
+from collector.ledger.detail import Look
+from collector.ledger.rows import chunks
+from collector.model import Job, Run
+
+KEPT = 10_000
+"""Runs that a connection remembers in short: some 2 kB each."""
+
+_KEY = "runs in short"
+
+Basis = Mapping[str, tuple[int | None, ...]]
+"""By key what a row was like when it was read: it is the same as long as nobody wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Runs by key. `unreadable` says why of those whose row cannot be read."""
+
+    runs: dict[str, Run] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    basis: Basis = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """Runs in short: of their facts only the ids. `unreadable` are the keys of those whose row cannot be read."""
+
+    runs: list[Run]
+    unreadable: tuple[str, ...] = ()
+
+
+def known(conn: Connection, source_id: int, keys: Iterable[str], parents: Iterable[str] = ()) -> Known:
+    """These runs and the open children of these parents."""
+    runs: dict[str, Run] = {}
+    unreadable: dict[str, str] = {}
+    state: dict[str, tuple[int | None, ...]] = {}
+    for row in _rows(conn, _WHOLE, source_id, keys, parents):
+        key, text, *moved = row
+        state[key] = tuple(moved)
+        try:
+            runs[key] = _as_last_seen(detail.read(key, text), *moved[1:])
+        except LedgerError as error:
+            unreadable[key] = str(error)
+    return Known(runs, unreadable, state)
+
+
+def basis(conn: Connection, source_id: int, keys: Iterable[str], parents: Iterable[str] = ()) -> Basis:
+    """What `known` would have as its basis now."""
+    rows = _rows(conn, _MOVED, source_id, keys, parents)
+    return {key: tuple(moved) for key, *moved in rows}
+
+
+def _rows(
+    conn: Connection, columns: Select[Any], source_id: int, keys: Iterable[str], parents: Iterable[str]
+) -> Iterable[Sequence[Any]]:
+    table, parent = schema.run, schema.run.alias("parent")
+    for some in chunks(sorted(set(keys))):
+        yield from conn.execute(columns.where(table.c.source_id == source_id, table.c.key.in_(some)))
+    for some in chunks(sorted(set(parents))):
+        of_parents = columns.join(parent, parent.c.id == table.c.parent_id)
+        named = parent.c.source_id == source_id, parent.c.key.in_(some)
+        yield from conn.execute(of_parents.where(*named, *is_open(table)))
+
+
+def is_open(table: FromClause) -> tuple[ColumnElement[bool], ...]:
+    return table.c.ended_at.is_(None), table.c.abandoned_at.is_(None)
+
+
+_LOOK = [schema.watch.c[name] for name in Look.__slots__]
+_WITH_LOOK = schema.run.outerjoin(schema.watch, schema.watch.c.run_id == schema.run.c.id)
+_MOVED: Select[Any] = select(schema.run.c.key, schema.run.c.updated_at, *_LOOK).select_from(_WITH_LOOK)
+_WHOLE: Select[Any] = select(schema.run.c.key, schema.run.c.detail, schema.run.c.updated_at, *_LOOK).select_from(
+    _WITH_LOOK
+)
+
+
+def _as_last_seen(run: Run, seen_at: int | None, due_at: int | None, misses: int | None) -> Run:
+    """Closed runs are watched no longer: all is in the run."""
+    return run if seen_at is None else detail.seen(run, Look(seen_at, due_at, misses or 0))
+
+
+def tracked(conn: Connection, source_id: int, now_ms: int, limit: int) -> Tracked:
+    """Open runs that are due, oldest due first; one without `due_at` is due since it was last seen. Runs that ended
+    and wait for their enrichment are not among them.
+    """
+    run, watch = schema.run, schema.watch
+    due = (
+        select(run.c.id, run.c.updated_at, *_LOOK)
+        .join_from(watch, run, run.c.id == watch.c.run_id)
+        .where(watch.c.source_id == source_id, watch.c.due_at <= now_ms)
+    )
+    rows = conn.execute(due.order_by(watch.c.due_at, watch.c.run_id).limit(limit)).all()
+    found = _short(conn).of(conn, {row[0]: row[1] for row in rows})
+    read = [(found[number].run, look) for number, _, *look in rows if number in found]
+    unreadable = tuple(one.key for one in found.values() if one.run is None)
+    return Tracked([_as_last_seen(run, *look) for run, look in read if run is not None], unreadable)
+
+
+@dataclass(frozen=True, slots=True)
+class _Short:
+    """`run` is None where the row cannot be read."""
+
+    updated_at: int
+    key: str
+    run: Run | None
+
+
+class _Memory:
+    """Runs in short by number, those asked for last, and one object for all runs of a job: belongs to a connection."""
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[int, _Short] = OrderedDict()
+        self._jobs: dict[Job, Job] = {}
+
+    def of(self, conn: Connection, wanted: Mapping[int, int]) -> dict[int, _Short]:
+        """The runs with these numbers as they are since these times of writing; rows that changed are read anew."""
+        here = {number: one for number in wanted if (one := self._runs.get(number)) is not None}
+        found = {number: one for number, one in here.items() if one.updated_at == wanted[number]}
+        for some in chunks(sorted(wanted.keys() - found.keys())):
+            for number, updated_at, key, text in conn.execute(_DETAILS.where(schema.run.c.id.in_(some))):
+                found[number] = _Short(updated_at, key, self._read(key, text))
+        for number, one in found.items():
+            self._runs[number] = one
+            self._runs.move_to_end(number)
+        while len(self._runs) > KEPT:
+            self._runs.popitem(last=False)
+        return found
+
+    def _read(self, key: str, text: str) -> Run | None:
+        if len(self._jobs) > KEPT:
+            self._jobs.clear()
+        try:
+            return detail.read_short(key, text, self._jobs)
+        except LedgerError:
+            return None
+
+
+_DETAILS = select(schema.run.c.id, schema.run.c.updated_at, schema.run.c.key, schema.run.c.detail)
+
+
+def _short(conn: Connection) -> _Memory:
+    memory: _Memory = conn.info.setdefault(_KEY, _Memory())
+    return memory

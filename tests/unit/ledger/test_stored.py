@@ -1,0 +1,155 @@
+"""Runs read back: as they were last seen, in short, and around rows that cannot be read."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from collector.clock import to_ms
+from collector.errors import LeaseLost
+from collector.ledger import detail, runs, schema, stored
+from collector.ledger.runs import RunChange
+from collector.model import Dataset, Facts, Field, Job, Run, RunState
+from tests.unit.ledger.ledgers import ALL, HOUR, NOW, SECOND, T0, Ledger, a_run, child_of, engine, later
+
+WIDE = Facts(
+    inputs=tuple(Dataset("ns", name, fields=tuple(Field(f"{name}_{n}", "string") for n in range(40))) for name in "ab"),
+    ids={"template_handle": "t"},
+)
+
+
+def known(ledger: Ledger, *keys: str) -> dict[str, Run]:
+    return stored.known(ledger.conn, ledger.source, keys).runs
+
+
+def tracked(ledger: Ledger, now_ms: int = NOW + HOUR) -> list[Run]:
+    return stored.tracked(ledger.conn, ledger.source, now_ms, 10_000).runs
+
+
+def seen_again(ledger: Ledger, found: Sequence[Run], seconds: int) -> None:
+    moved = [replace(run, seen_at=later(seconds=seconds), due_at=None, misses=0) for run in found]
+    ledger.commit(*(RunChange(run, only_seen=True) for run in moved))
+
+
+def test_a_look_moves_nothing_but_the_look(ledger: Ledger) -> None:
+    run = a_run("r", facts=WIDE)
+    ledger.commit(RunChange(run))
+    before = stored.basis(ledger.conn, ledger.source, ["r"])["r"]
+    looked = replace(run, seen_at=later(seconds=30), due_at=later(seconds=90), misses=1)
+    ledger.commit(RunChange(looked, only_seen=True))
+    assert known(ledger, "r") == {"r": looked}
+    assert tracked(ledger) == [replace(looked, facts=Facts(ids=WIDE.ids))]
+    after = stored.basis(ledger.conn, ledger.source, ["r"])["r"]
+    assert after == (before[0], to_ms(looked.seen_at), to_ms(looked.seen_at) + 60 * SECOND, 1)
+    whole = replace(looked, raw_state="other")
+    ledger.commit(RunChange(whole))
+    assert known(ledger, "r") == {"r": whole}
+    assert (stored.basis(ledger.conn, ledger.source, ["r"])["r"][0] or 0) > (before[0] or 0), "although no time passed"
+
+
+def test_a_run_that_is_over_is_watched_no_longer_and_one_that_comes_back_is(ledger: Ledger) -> None:
+    ledger.commit(RunChange(a_run("r")), RunChange(a_run("s")))
+    ledger.commit(
+        RunChange(a_run("r", RunState.SUCCEEDED, started_at=T0, ended_at=T0)),
+        RunChange(a_run("s", RunState.UNKNOWN, abandoned_at=T0)),
+    )
+    assert (ledger.rows("watch"), tracked(ledger)) == (0, [])
+    ledger.commit(RunChange(a_run("s")))
+    assert [run.key for run in tracked(ledger)] == ["s"]
+
+
+def test_500_runs_seen_again_write_a_few_pages(tmp_path: Path) -> None:
+    """Each of them holds some kilobytes, of which nothing changed."""
+    made, log = engine(tmp_path / "ledger.db"), tmp_path / "ledger.db-wal"
+    with made.begin() as conn:
+        ledger = Ledger(conn)
+        ledger.configure(a=ALL)
+        ledger.commit(*(RunChange(a_run(f"{number}", facts=WIDE)) for number in range(500)))
+        found = tracked(ledger)
+    with made.connect() as conn:
+        raw: Any = conn.connection.dbapi_connection
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert log.stat().st_size == 0
+    with made.begin() as conn:
+        ledger.conn = conn
+        seen_again(ledger, found, 30)
+    written = log.stat().st_size
+    made.dispose()
+    assert len(found) == 500
+    assert 0 < written < 300_000
+
+
+def test_what_is_remembered_in_short_follows_what_is_written(ledger: Ledger) -> None:
+    ledger.commit(RunChange(a_run("a")), RunChange(a_run("b")))
+    assert [run.raw_state for run in tracked(ledger)] == ["running", "running"]
+    ledger.commit(RunChange(a_run("a", raw_state="Stopping")))
+    assert {run.key: run.raw_state for run in tracked(ledger)} == {"a": "Stopping", "b": "running"}
+
+
+def test_only_rows_that_changed_are_read_again(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, asked = detail.read_short, list[str]()
+
+    def counting(key: str, text: str, jobs: dict[Job, Job]) -> Run:
+        asked.append(key)
+        return read(key, text, jobs)
+
+    monkeypatch.setattr(detail, "read_short", counting)
+    ledger.commit(*(RunChange(a_run(f"{number}")) for number in range(20)))
+    tracked(ledger)
+    seen_again(ledger, tracked(ledger), 30)
+    ledger.commit(RunChange(a_run("7", raw_state="Stopping")))
+    assert [to_ms(run.seen_at) - NOW for run in tracked(ledger) if run.key != "7"] == [30 * SECOND] * 19
+    assert sorted(asked[:20]) == sorted(f"{number}" for number in range(20))
+    assert asked[20:] == ["7"]
+
+
+def test_memory_of_runs_in_short_is_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "KEPT", 5)
+    ledger.commit(*(RunChange(a_run(f"{number}")) for number in range(20)))
+    assert len(tracked(ledger)) == 20 == len(tracked(ledger))
+    assert len(stored._short(ledger.conn)._runs) == 5
+
+
+def test_a_row_that_cannot_be_read_keeps_no_other_from_being_read(ledger: Ledger) -> None:
+    ledger.commit(RunChange(a_run("good")), RunChange(a_run("bad")), RunChange(a_run("child", parent=child_of("bad"))))
+    ledger.conn.execute(update(schema.run).where(schema.run.c.key == "bad").values(detail="{"))
+    found = stored.tracked(ledger.conn, ledger.source, NOW + HOUR, 10)
+    assert ([run.key for run in found.runs], found.unreadable) == (["good", "child"], ("bad",))
+    both = stored.known(ledger.conn, ledger.source, ["good", "bad"], ["bad"])
+    assert (set(both.runs), set(both.unreadable)) == ({"good", "child"}, {"bad"})
+    assert "what is stored of run bad cannot be read" in both.unreadable["bad"]
+
+
+def test_a_row_that_is_set_aside_stays_and_is_watched_no_longer(ledger: Ledger) -> None:
+    ledger.commit(RunChange(a_run("good")), RunChange(a_run("bad", RunState.FAILED, enrich_until=T0)))
+    ledger.conn.execute(update(schema.run).where(schema.run.c.key == "bad").values(detail="{"))
+    assert [run.key for run in runs.ended(ledger.conn, ledger.source, 10)] == ["bad"]
+    ledger.commit(unreadable=("bad",))
+    assert runs.ended(ledger.conn, ledger.source, 10) == []
+    assert stored.tracked(ledger.conn, ledger.source, NOW + HOUR, 10).unreadable == ()
+    assert (ledger.rows("run"), ledger.rows("watch")) == (2, 1)
+
+
+def test_only_the_holder_of_the_lease_makes_runs_due(ledger: Ledger) -> None:
+    ledger.commit(RunChange(a_run("r", due_at=later(hours=1))))
+    stale = replace(ledger.lease, token=ledger.lease.token - 1)
+    with pytest.raises(LeaseLost):
+        runs.hasten(ledger.conn, stale, ledger.source, ["r"], NOW + SECOND)
+    assert tracked(ledger, NOW + SECOND) == []
+    assert runs.hasten(ledger.conn, ledger.lease, ledger.source, ["r"], NOW + SECOND) == 1
+    assert [run.due_at for run in tracked(ledger, NOW + SECOND)] == [later(seconds=1)]
+
+
+def test_hastening_leaves_alone_what_is_due_anyway_or_over(ledger: Ledger) -> None:
+    ledger.commit(
+        RunChange(a_run("due", due_at=later(seconds=-5), seen_at=later(seconds=-9))),
+        RunChange(a_run("every cycle")),
+        RunChange(a_run("ended", RunState.SUCCEEDED, due_at=later(hours=1), started_at=T0, ended_at=T0)),
+        RunChange(a_run("waits", RunState.FAILED, due_at=later(hours=1), enrich_until=T0)),
+    )
+    before = known(ledger, "due", "every cycle", "ended", "waits")
+    assert runs.hasten(ledger.conn, ledger.lease, ledger.source, list(before), NOW + SECOND) == 0
+    assert known(ledger, *before) == before
