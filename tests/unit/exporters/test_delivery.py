@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -376,6 +377,43 @@ async def test_wrong_credentials_are_tried_slowly(here: World) -> None:
     assert len(sink.sent) < 5 + 60
 
 
+@pytest.mark.parametrize("outcome", [DOWN, replace(DOWN, in_flight=True)], ids=["new", "in flight"])
+async def test_nothing_is_sent_before_the_time_of_the_probe(here: World, outcome: Retry) -> None:
+    """Whatever is committed meanwhile, and whoever rings."""
+    sink = ScriptedSink(lambda _: outcome, capacity=20)
+    delivery = here.deliver(sink)
+    await here.happen(START, runs=[f"run {number}" for number in range(20)])
+    await here.advance(0)
+    for number in range(4):
+        before, probe_at = len(sink.sent), delivery._health.circuit.probe_at
+        assert delivery._health.circuit.open
+        await here.happen(START, runs=[f"more {number}"])
+        await here.advance(probe_at - here.clock.seconds - 0.01)
+        assert len(sink.sent) == before
+        await here.advance(0.02)
+        assert len(sink.sent) == before + 1
+
+
+async def test_no_run_in_doubt_is_looked_at_before_the_time_of_the_probe(here: World) -> None:
+    answers = iter([Retry("no answer in time", unanswered=True)] * 10)
+    sink = ScriptedSink(lambda _: next(answers, Delivered()), rechecks=True)
+    sink.recheck_script = down
+    delivery = here.deliver(sink)
+    await here.happen(START, COMPLETE, runs=[f"run {number}" for number in range(10)])
+    while not (sink.rechecked and delivery._health.circuit.open):
+        await here.advance(1)
+    looks: list[tuple[float, float]] = []
+
+    def looked(item: Outgoing) -> Outcome:
+        looks.append((here.clock.seconds, delivery._health.circuit.probe_at))
+        return DOWN
+
+    sink.recheck_script = looked
+    await here.advance(120)
+    assert len(looks) > 5
+    assert all(at >= probe_at for at, probe_at in looks)
+
+
 async def test_events_of_their_own_trouble_do_not_open_the_circuit(here: World) -> None:
     ill = {f"ill {number}" for number in range(20)}
     sink = ScriptedSink(lambda item: Retry("odd", sink_wide=False) if name_of(item) in ill else Delivered())
@@ -410,15 +448,38 @@ class BuggySink(ScriptedSink):
             yield item, outcome
 
 
+class Steady:
+    """In place of chance: all events that fail together come due together."""
+
+    def random(self) -> float:
+        return 0.5
+
+
 async def test_one_event_that_breaks_the_sink_holds_up_no_other(here: World, caplog: pytest.LogCaptureFixture) -> None:
+    """After the batch that broke each of its events goes alone, so that the ill one breaks nothing but itself."""
+    here.random = Steady()  # type: ignore[assignment] # by chance alone they would part company, too
     sink = BuggySink()
     delivery = here.deliver(sink)
     runs = [f"run {number}" for number in range(20)]
     await here.happen(START, COMPLETE, runs=["ill", *runs])
-    await here.advance(30)
+    await here.advance(0)
+    assert sink.batches == [21]
+    await here.advance(1)
+    assert sink.batches[1:22] == [1] * 21
+    await here.advance(1)
+    assert all(sink.kinds(run) == [START, START, COMPLETE] for run in runs)
     assert await pending(here) == 2
     assert not here.tasks[delivery].done()
     assert "sink.bug" in {record.getMessage() for record in caplog.records}
+
+
+async def test_a_batch_that_breaks_counts_as_one_failure_however_many_were_in_it(here: World) -> None:
+    sink = BuggySink()
+    delivery = here.deliver(sink)
+    await here.happen(START, runs=["ill", *(f"run {number}" for number in range(20))])
+    await here.advance(0)
+    assert delivery._health.circuit.failures == 1
+    assert here.reports.circuits == []
 
 
 async def test_a_sink_that_always_breaks_is_left_alone_and_logged_once(
@@ -519,6 +580,29 @@ async def test_doubts_are_looked_at_as_probes_when_nothing_else_is_to_send(here:
     assert len(sink.rechecked) < 200
     sink.recheck_script = delivers
     await here.advance(30)
+    assert (await here.store.read(reading.sinks))[0].doubts == 0
+
+
+async def test_a_run_that_stays_in_doubt_is_looked_at_less_and_less_often(here: World) -> None:
+    answers = iter([Retry("no answer in time", unanswered=True)])
+    sink = ScriptedSink(lambda _: next(answers, Delivered()), rechecks=True)
+    sink.recheck_script = lambda _: Retry("another state", sink_wide=False)
+    here.deliver(sink)
+    await here.happen(START, COMPLETE)
+    await here.advance(200)
+    early = len(sink.rechecked)
+    await here.advance(300)
+    assert 5 < len(sink.rechecked) - early < 20, "about every half minute"
+
+
+async def test_a_refused_look_settles_the_doubt(here: World) -> None:
+    answers = iter([Retry("no answer in time", unanswered=True)])
+    sink = ScriptedSink(lambda _: next(answers, Delivered()), rechecks=True)
+    sink.recheck_script = lambda _: Park("422")
+    here.deliver(sink)
+    await here.happen(START, COMPLETE)
+    await here.advance(90)
+    assert len(sink.rechecked) == 1
     assert (await here.store.read(reading.sinks))[0].doubts == 0
 
 

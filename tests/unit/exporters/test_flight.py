@@ -102,3 +102,16 @@ def test_a_claim_under_way_brings_nothing_of_a_strand_reserved_meanwhile() -> No
     assert flight.reserve(1)
     flight.release(1)
     assert not flight.claimed([head(1, seq=2)], 10)
+
+
+def test_asks_are_counted_until_there_is_an_answer() -> None:
+    flight = Flight()
+    claim(flight, head(1))
+    for _ in range(3):
+        flight.send(1)
+        flight.hold(head(1), 1.0)
+    assert flight.asks(head(1)) == 3
+    flight.answered(head(1))
+    flight.landed([head(1)])
+    claim(flight, head(1, seq=2))
+    assert flight.asks(head(1, seq=2)) == 0, "the next event of the strand is asked for soon"

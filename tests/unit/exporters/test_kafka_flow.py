@@ -183,20 +183,44 @@ async def test_a_strand_that_goes_on_leaves_its_earlier_event_in_flight(
     assert producer.ended == "abandoned"
 
 
+async def test_an_event_that_was_left_in_flight_is_forgotten_once_it_is_answered(
+    sink: KafkaSink, opened: list[Producer]
+) -> None:
+    """Else the producer could never be replaced again: it would wait for that answer for ever."""
+    producer = await first_producer(sink, opened)
+    producer.silent = True
+    await send(sink, [event(1, 1)])
+    await send(sink, [event(1, 2)])
+    producer.flush()
+    producer.silent = False
+    assert await send(sink, [event(1, 2)]) == {(1, 2): Delivered()}
+    producer.taking = BROKEN
+    assert isinstance((await send(sink, [event(2, 1)]))[2, 1], Retry)
+    assert await send(sink, [event(2, 1)]) == {(2, 1): Delivered()}
+    assert (len(opened), producer.ended) == (2, "stopped")
+
+
 async def test_calls_that_wait_while_another_fails_to_connect_share_its_failure(
     sink: KafkaSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = 0
+    go = asyncio.Event()
 
     async def fail(*_: object) -> Trouble:
         nonlocal tries
         tries += 1
-        await asyncio.sleep(0.05)
+        await go.wait()
         return Trouble("nobody there")
 
     monkeypatch.setattr(exporters.kafka, "_open", fail)
     for expected in (1, 2):
-        outcomes = await asyncio.gather(*(send(sink, [event(number, 1)]) for number in range(20)))
+        go.clear()
+        calls = [asyncio.ensure_future(send(sink, [event(number, 1)])) for number in range(20)]
+        async with asyncio.timeout(10):
+            while tries < expected:
+                await asyncio.sleep(0)
+        go.set()
+        outcomes = await asyncio.gather(*calls)
         assert outcomes == [{(number, 1): Retry("nobody there")} for number in range(20)]
         assert tries == expected
 
@@ -215,12 +239,19 @@ def slow_open(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, list[Prod
     return go, begun
 
 
+async def begins(begun: list[Producer]) -> None:
+    """Until a connect is under way."""
+    async with asyncio.timeout(10):
+        while not begun:
+            await asyncio.sleep(0)
+
+
 async def test_a_connect_outlives_the_caller_that_began_it(
     sink: KafkaSink, slow_open: tuple[asyncio.Event, list[Producer]]
 ) -> None:
     go, begun = slow_open
     caller = asyncio.create_task(send(sink, [event(1, 1)]))
-    await asyncio.sleep(0.01)
+    await begins(begun)
     caller.cancel()
     await asyncio.wait([caller])
     go.set()
@@ -234,10 +265,13 @@ async def test_a_connect_under_way_is_ended_by_closing(
 ) -> None:
     go, begun = slow_open
     caller = asyncio.create_task(send(sink, [event(1, 1)]))
-    await asyncio.sleep(0.01)
-    if ended:
-        asyncio.get_running_loop().call_later(0.05, go.set)
+    await begins(begun)
     closing = asyncio.create_task(sink.close(seconds))
+    if ended:
+        async with asyncio.timeout(10):
+            while not sink._closed:
+                await asyncio.sleep(0)
+        go.set()
     await asyncio.wait([caller, closing])
     assert begun[0].ended == ended
     assert asyncio.all_tasks() == {asyncio.current_task()}

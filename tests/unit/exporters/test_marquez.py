@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -464,6 +464,37 @@ async def test_a_run_that_cannot_be_created_is_still_started(scene: Scene) -> No
     assert isinstance(queued, Park)
     assert await scene.one(scene.outgoing("START", run)) == Delivered()
     assert (await scene.marquez.run(run))["state"] == "RUNNING"
+
+
+async def test_a_run_that_marquez_no_longer_has_is_created_again() -> None:
+    """Its database was set back. Over the runs API alone, a state of a run that is not there is a 404."""
+    lost, asked = False, list[str]()
+
+    async def answering(request: web.Request, body: bytes) -> web.Response:
+        nonlocal lost
+        asked.append(f"{request.method} {request.path.rpartition('/')[2]}")
+        if request.path.endswith("/complete") and not lost:
+            lost = True
+            return web.json_response({"code": 404, "message": "Run not found."}, status=404)
+        return web.json_response({}, status=201 if request.path.endswith("/runs") else 200)
+
+    async with front(answering) as served:
+        sink = MarquezSink(
+            served.url,
+            HttpClient(HttpOptions()),
+            SimulatedClock(),
+            runs_api=True,
+            lineage_api=False,
+            concurrency=4,
+            timeout=timedelta(seconds=5),
+        )
+        try:
+            assert set((await send(sink, [event(1, 0)])).values()) == {Delivered()}
+            end = replace(event(1, 1), kind=EventKind.COMPLETE)
+            assert set((await send(sink, [end])).values()) == {Delivered()}
+        finally:
+            await sink.close(1)
+    assert asked == ["POST runs", "POST start", "POST complete", "POST runs", "POST complete"]
 
 
 async def test_no_event_takes_longer_than_the_longest_attempt(scene: Scene) -> None:

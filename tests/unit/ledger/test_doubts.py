@@ -6,6 +6,7 @@ import pytest
 
 from collector.errors import LeaseLost
 from collector.ledger import doubts, leases, registry, runs, upkeep
+from collector.ledger.lanes import Refused, Settlement
 from collector.ledger.runs import RunChange
 from collector.model import RunState
 from tests.unit.ledger.ledgers import COMPLETE, FAIL, HOUR, NOW, RUNNING, SECOND, START, Ledger, a_run
@@ -106,6 +107,30 @@ def test_a_new_attempt_in_doubt_starts_the_looking_over(ledger: Ledger) -> None:
     ledger.deliver(recheck_at=CHECK)
     assert due(ledger) == ["r FAIL"]
     assert ledger.rows("doubt") == 1
+
+
+def test_an_end_that_was_refused_is_not_looked_up(ledger: Ledger) -> None:
+    """The sink does not have it, so there is no end to find there."""
+    ledger.happen("r", FAIL)
+    ledger.postpone(unanswered=True, recheck_at=CHECK)
+    ledger.now += SECOND
+    refused = Settlement(parked=tuple(Refused(item, "422") for item in ledger.claim()))
+    assert ledger.settle(refused, recheck_at=CHECK).doubted == 0
+    assert due(ledger) == []
+    assert doubts.next_due(ledger.conn, ledger.sinks["a"]) is None
+
+
+def test_an_end_that_is_acknowledged_again_is_looked_at_soon_however_often_it_was_before(ledger: Ledger) -> None:
+    ledger.happen("r", FAIL)
+    ledger.postpone(unanswered=True, recheck_at=CHECK)
+    ledger.now += SECOND
+    [end] = ledger.claim()
+    ledger.deliver(end, recheck_at=CHECK)
+    for _ in range(3):
+        doubts.postpone(ledger.conn, ledger.held["a"], ledger.sinks["a"], end.run_id, CHECK)
+    assert [item.attempts for item in doubts.due(ledger.conn, ledger.sinks["a"], CHECK, 10)] == [3]
+    assert doubts.schedule(ledger.conn, ledger.sinks["a"], [end.run_id], CHECK) == 1
+    assert [item.attempts for item in doubts.due(ledger.conn, ledger.sinks["a"], CHECK, 10)] == [0]
 
 
 def test_doubts_about_runs_that_never_end_do_not_stay_for_ever(ledger: Ledger) -> None:

@@ -1,9 +1,10 @@
 """Events that a sink refused, and what people do about them."""
 
 import pytest
+from sqlalchemy import select
 
 from collector.errors import LeaseLost
-from collector.ledger import doubts, leases, parked, tallies
+from collector.ledger import doubts, leases, parked, registry, schema, tallies
 from collector.ledger.parked import ParkedEvent, RetryAnswer
 from collector.model import EventKind
 from tests.unit.ledger.ledgers import ALL, COMPLETE, ENDS, HOUR, NOW, RUNNING, SECOND, START, Ledger, child_of
@@ -67,6 +68,23 @@ def test_it_goes_alone_when_all_else_of_its_strand_was_delivered(ledger: Ledger)
     assert ledger.tally() == (2, 0) == recounted(ledger)
     assert ledger.drain() == ["p START", "p COMPLETE"], "the child's events were acknowledged before"
     assert ledger.tally() == (0, 0) == recounted(ledger)
+
+
+@pytest.mark.parametrize("goes_on", [True, False], ids=["with more to send", "alone"])
+def test_it_is_as_old_as_when_it_was_committed(ledger: Ledger, goes_on: bool) -> None:
+    """The age of what is owed counts from there, and after a kill it says which runs are in doubt."""
+    ledger.happen("r", START)
+    [start] = ledger.claim()
+    ledger.park(start)
+    ledger.now += HOUR
+    if goes_on:
+        ledger.happen("r", COMPLETE)
+    registry.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now - SECOND)
+    retry(ledger, listed(ledger)[0])
+    [since] = ledger.conn.scalars(select(schema.lane.c.since))
+    assert since == start.committed_at == NOW
+    ledger.deliver(*ledger.claim(), recheck_at=ledger.now)
+    assert ledger.rows("doubt") == 1
 
 
 def test_nothing_acknowledged_meanwhile_is_sent_again(ledger: Ledger) -> None:
