@@ -87,7 +87,11 @@ class LeaseLost(LedgerError):
 
 
 class LedgerLocked(LedgerError):
-    """Another process has the ledger open for writing."""
+    """Another process has the ledger open for writing: a service, or a command that will end."""
+
+    def __init__(self, message: str, *, by_command: bool = False) -> None:
+        super().__init__(message)
+        self.by_command = by_command
 
 
 class LedgerCorrupt(LedgerError):

@@ -2,9 +2,10 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
@@ -12,8 +13,8 @@ from collector.app import control, loading
 from collector.app.control import Told
 from collector.app.looking import source_id
 from collector.app.showing import printable
-from collector.errors import ConfigurationError, LineageError
-from collector.ledger import runs
+from collector.errors import ConfigurationError, LedgerLocked, LineageError
+from collector.ledger import lock, runs
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.store import Store
 from collector.logs import set_up
@@ -24,6 +25,17 @@ if TYPE_CHECKING:
     from collector.app.service import Service
 
 LOOK = 1.0
+TURN_LOOK = 0.2
+TURN_WITHIN = 30.0
+"""Seconds that a service, or another command, may take until it listens or has ended."""
+DRAINED_WITHIN = 30
+"""Seconds that the events of a run that was followed may take to their sinks."""
+
+Followed = TypeVar("Followed")
+
+
+class _Left(Exception):
+    """Nobody is there any more who follows this run."""
 
 
 def trigger(config: Path, source: str, job: str, options: Mapping[str, str], *, wait: bool, as_json: bool) -> int:
@@ -54,16 +66,13 @@ async def _of_source(
     settings = loading.load(config)
     if settings.source(source) is None:
         raise ConfigurationError([_unknown("source", source, [each.name for each in settings.sources])])
-    target = f"source:{source}"
-    told = await control.ask(settings.control_path, target, kind, body)
-    if told is not None:
-        run = await _followed_beside(settings, source, told) if wait else None
-    else:
-        async with _alone(settings) as service:
-            told = await service.ask(target, kind, body)
-            run = await _followed(service.store, source, told, lambda: True) if wait else None
-            if wait and not await service.drained():
-                print("some events wait in the ledger: they are sent when the service runs", file=sys.stderr)
+
+    async def follow(service: "Service", told: Told) -> Run | None:
+        return await _followed_alone(service, source, told) if wait else None
+
+    told, run = await _done(settings, f"source:{source}", kind, body, follow)
+    if wait and run is None:
+        run = await _followed_beside(settings, source, told)
     state = run.state.value if run is not None else told.answer.get("state")
     words = "run {key} ({run_id}) of {job}: {state}".format_map({**_NO_RUN, **told.answer, "state": state})
     failed = _report(told, words, {"state": state}, as_json=as_json)
@@ -74,11 +83,36 @@ _NO_RUN = dict.fromkeys(("key", "run_id", "job"), "-")
 
 
 async def _asked(settings: Settings, target: str, kind: RequestKind, body: Mapping[str, Any]) -> Told:
-    told = await control.ask(settings.control_path, target, kind, body)
-    if told is not None:
-        return told
-    async with _alone(settings) as service:
-        return await service.ask(target, kind, body)
+    async def nothing(_: "Service", __: Told) -> None: ...
+
+    told, _ = await _done(settings, target, kind, body, nothing)
+    return told
+
+
+async def _done(
+    settings: Settings,
+    target: str,
+    kind: RequestKind,
+    body: Mapping[str, Any],
+    follow: Callable[["Service", Told], Awaitable[Followed]],
+) -> tuple[Told, Followed | None]:
+    """Done by the running service; without one by ourselves, and `follow` with it while the ledger is ours. A service that
+    starts goes first.
+    """
+    path, end = settings.ledger.path, time.monotonic() + TURN_WITHIN
+    while True:
+        if (told := await control.ask(settings.control_path, target, kind, body)) is not None:
+            return told, None
+        late = time.monotonic() > end
+        if late or not lock.is_claimed(path):
+            try:
+                async with _alone(settings) as service:
+                    told = await service.ask(target, kind, body)
+                    return told, await follow(service, told)
+            except LedgerLocked:
+                if late:
+                    raise
+        await asyncio.sleep(TURN_LOOK)
 
 
 def _alone(settings: Settings) -> "Service":
@@ -87,19 +121,45 @@ def _alone(settings: Settings) -> "Service":
 
     set_up("error", "auto")
     http = settings.http.model_copy(update={"listen": "127.0.0.1:0"})
-    return Service(settings.model_copy(update={"http": http}))
+    return Service(settings.model_copy(update={"http": http}), command=True)
+
+
+async def _followed_alone(service: "Service", source: str, told: Told) -> Run | None:
+    """The run once it ended and its events are delivered; None when there is no run, or a service that starts follows it."""
+    path = service.settings.ledger.path
+    try:
+        run = await _followed(service.store, source, told, lambda: not lock.is_claimed(path))
+    except _Left:
+        print("a service starts: it follows the run from here on", file=sys.stderr)
+        return None
+    for _ in range(DRAINED_WITHIN):
+        if lock.is_claimed(path) or await service.drained(1.0):
+            return run
+    print("some events wait in the ledger: they are sent when the service runs", file=sys.stderr)
+    return run
 
 
 async def _followed_beside(settings: Settings, source: str, told: Told) -> Run | None:
+    await _until_alive(settings)
     store = await asyncio.to_thread(Store.open_readonly, settings.ledger.path)
     try:
         return await _followed(store, source, told, lambda: control.is_alive(settings.control_path))
+    except _Left as left:
+        words = f"the service stopped while {left} was followed; it goes on when the service runs"
+        raise LineageError(words) from left
     finally:
         await store.close()
 
 
+async def _until_alive(settings: Settings) -> None:
+    """A service that has just got the ledger needs a moment until it listens."""
+    end = time.monotonic() + TURN_WITHIN
+    while not control.is_alive(settings.control_path) and time.monotonic() < end:
+        await asyncio.sleep(TURN_LOOK)
+
+
 async def _followed(store: Store, source: str, told: Told, alive: Callable[[], bool]) -> Run | None:
-    """The run once it ended or was given up; None when there is no run to follow. Raises `LineageError` when nobody is
+    """The run once it ended or was given up; None when there is no run to follow. Raises `_Left` when nobody is
     `alive` who could see it end.
     """
     if told.state is not RequestState.DONE:
@@ -115,7 +175,7 @@ async def _followed(store: Store, source: str, told: Told, alive: Callable[[], b
         if run is not None and not run.open:
             return run
         if not alive():
-            raise LineageError(f"the service stopped while run {key} was followed; it goes on when the service runs")
+            raise _Left(f"run {key}")
         await asyncio.sleep(LOOK)
 
 

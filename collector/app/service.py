@@ -14,7 +14,7 @@ from typing import Any, Self
 import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
-from collector.app import building, loading
+from collector.app import building, loading, turn
 from collector.app.audience import Audience
 from collector.app.control import ANSWERS_WITHIN, Control, Told
 from collector.app.hints import Hinted, Hints
@@ -76,7 +76,11 @@ async def _until_signal(settings: Settings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked, number)
-    async with Service(settings) as service:
+    clock = SystemClock()
+    store = await turn.opened(settings.ledger.path, holder(), clock, stop)
+    if store is None:
+        return 0
+    async with Service(settings, clock=clock, store=store) as service:
         dead = await service.until(stop)
     return 1 if dead else 0
 
@@ -89,11 +93,21 @@ def holder() -> str:
 class Service:
     """The program as an async context: built and started on entering, stopped within `stop_within` on leaving.
 
-    `listeners` hear the reports of polling and delivery beside the metrics.
+    `listeners` hear the reports of polling and delivery beside the metrics. `store` is the ledger where it is open already,
+    `command` says that it soon ends by itself.
     """
 
-    def __init__(self, settings: Settings, *, clock: Clock | None = None, listeners: Sequence[object] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        listeners: Sequence[object] = (),
+        store: Store | None = None,
+        command: bool = False,
+    ) -> None:
         self.settings = settings
+        self._given_store, self._command = store, command
         self._clock = clock or SystemClock()
         self._listeners = listeners
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -113,9 +127,9 @@ class Service:
         """Where the pages are, once started."""
 
     async def __aenter__(self) -> Self:
-        self._access = loading.access(self.settings)
-        self.store = await asyncio.to_thread(Store.open, self.settings.ledger.path, holder=holder(), clock=self._clock)
+        self.store = self._given_store or await self._opened()
         try:
+            self._access = loading.access(self.settings)
             await self._build()
             await self._start()
         except BaseException:
@@ -125,6 +139,10 @@ class Service:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stop()
+
+    async def _opened(self) -> Store:
+        path, clock = self.settings.ledger.path, self._clock
+        return await asyncio.to_thread(Store.open, path, holder=holder(), clock=clock, command=self._command)
 
     async def until(self, stop: asyncio.Event) -> str | None:
         """Wait for `stop`; the name of a task that died before, with its error logged, None for none."""

@@ -46,8 +46,10 @@ class FileLock:
         os.close(self.descriptor)
 
 
-def take(ledger: Path, holder: str, now: datetime) -> FileLock:
-    """Raises `LedgerLocked`, naming the holder, and `LedgerError` where no file can be made."""
+def take(ledger: Path, holder: str, now: datetime, *, command: bool = False) -> FileLock:
+    """`command` says that the holder soon ends by itself. Raises `LedgerLocked`, naming the holder, and `LedgerError`
+    where no file can be made.
+    """
     path = ledger.with_name(f"{ledger.name}.lock")
     try:
         ledger.parent.mkdir(parents=True, exist_ok=True)
@@ -57,12 +59,26 @@ def take(ledger: Path, holder: str, now: datetime) -> FileLock:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        who = _who(_read(descriptor))
+        written = _read(descriptor)
         os.close(descriptor)
-        raise LedgerLocked(f"ledger {ledger} is in use by {who}: stop that one first") from error
-    written = _read(descriptor)  # not before: the former holder writes until it lets go
-    me = {"pid": os.getpid(), "host": socket.gethostname(), "holder": holder, "since": now.isoformat()}
-    return FileLock(path, descriptor, me, _condition(written))
+        by_command = written.get("command") is True
+        then = "it ends by itself" if by_command else "stop that one first"
+        raise LedgerLocked(f"ledger {ledger} is in use by {_who(written)}: {then}", by_command=by_command) from error
+    me = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "holder": holder,
+        "since": now.isoformat(),
+        "command": command,
+    }
+    former = _condition(_read(descriptor))  # not before: the former holder writes until it lets go
+    held = FileLock(path, descriptor, me, former)
+    try:
+        held.note(former)  # who finds it taken from now on must not read of the former holder
+    except OSError as error:
+        held.release()
+        raise LedgerError(f"cannot write {path}, which guards the ledger: {error.strerror}") from error
+    return held
 
 
 def _read(descriptor: int) -> dict[str, Any]:
@@ -83,6 +99,53 @@ def _condition(written: Mapping[str, Any]) -> Condition:
 def _who(written: Mapping[str, Any]) -> str:
     if "pid" not in written:
         return "another process"
-    return "process {pid} on {host} ({holder}, since {since})".format(
-        **{"host": "?", "holder": "?", "since": "?", **written}
+    kind = "the command of process" if written.get("command") is True else "process"
+    return "{kind} {pid} on {host} ({holder}, since {since})".format(
+        **{"host": "?", "holder": "?", "since": "?", **written, "kind": kind}
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A service waits for the ledger: commands that work on it step aside. Until `withdraw`, or until this process ends."""
+
+    path: Path
+    descriptor: int
+
+    def withdraw(self) -> None:
+        self.path.unlink(missing_ok=True)
+        os.close(self.descriptor)
+
+
+def claim(ledger: Path) -> Claim | None:
+    """None when another service waits already. Raises `LedgerError` where no file can be made."""
+    path = _claimed_at(ledger)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LedgerError(f"cannot make {path}, by which a service asks for the ledger: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return Claim(path, descriptor)
+
+
+def is_claimed(ledger: Path) -> bool:
+    """Whether a living service waits for the ledger."""
+    try:
+        descriptor = os.open(_claimed_at(ledger), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _claimed_at(ledger: Path) -> Path:
+    return ledger.with_name(f"{ledger.name}.claim")

@@ -76,11 +76,12 @@ class Store:
         self._writer = Worker("ledger-writer", self._serve) if writer is not None else None
 
     @classmethod
-    def open(cls, path: Path, *, holder: str, clock: Clock) -> "Store":
-        """Take the file for this process; a damaged one is set aside first. `holder` is for people who find it taken.
+    def open(cls, path: Path, *, holder: str, clock: Clock, command: bool = False) -> "Store":
+        """Take the file for this process; a damaged one is set aside first. `holder` is for people who find it taken,
+        `command` says that this process soon ends by itself.
         Raises `LedgerLocked`, `LedgerTooNew` and `LedgerError`.
         """
-        held = lock.take(path, holder, clock.now())
+        held = lock.take(path, holder, clock.now(), command=command)
         with ExitStack() as undo:
             undo.callback(held.release)
             try:

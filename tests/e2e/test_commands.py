@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from collector.ledger import lock
 from collector.simulators.cdf import Ending, Story
 from collector.simulators.faults import Fault, FaultKind
 from collector.simulators.wetransform import Plan
 from collector.simulators.wetransform import Story as Walk
-from tests.scene import CDF, DATAPREP, WETRANSFORM, Scene
+from tests.scene import CDF, DATAPREP, WETRANSFORM, Scene, now
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
 
@@ -221,3 +222,57 @@ async def test_a_source_that_the_service_does_not_know_yet_is_refused(scene: Sce
     scene.configure()
     refused = await told(scene, "trigger", "plant-b", "1", code=1)
     assert "the service that runs knows no source plant-b; restart it" in refused["error"]
+
+
+async def test_a_command_steps_aside_for_a_service_and_follows_its_run_beside_it(scene: Scene) -> None:
+    job = told_next(scene, Story(0.2, None))
+    following = asyncio.create_task(scene.command("trigger", CDF, job, "--wait"))
+    await until_there(scene.folder / "lineage.db.sock")
+    while not any(run["state"] == "running" for run in scene.cdf.truth()):
+        await asyncio.sleep(0.1)
+    await scene.start()
+    await scene.until(lambda _: bool(scene.told("service.started")))
+    assert not following.done(), "it went on while the run did"
+    [awaited] = scene.told("ledger.awaited")
+    assert "is in use by the command of process" in awaited["cause"]
+    scene.cdf.cancel(job)
+    code, out, err = await following
+    assert code == 1, err
+    assert "a service starts: it follows the run from here on" in err
+    assert out.endswith(": canceled\n")
+    await scene.settle()
+    assert not (scene.folder / "lineage.db.claim").exists()
+    await stop(scene)
+
+
+async def test_a_service_waits_for_the_ledger_and_stops_cleanly_while_it_waits(scene: Scene) -> None:
+    held = lock.take(scene.folder / "lineage.db", "test", now(), command=True)
+    try:
+        await scene.start()
+        await scene.until_told("ledger.awaited")
+        await stop(scene)
+    finally:
+        held.release()
+    assert not lock.is_claimed(scene.folder / "lineage.db")
+    assert not scene.told("service.started")
+
+
+async def test_a_service_that_waits_goes_before_the_next_command(scene: Scene) -> None:
+    job = told_next(scene, Story(0.1, 0.2))
+    held = lock.take(scene.folder / "lineage.db", "test", now(), command=True)
+    await scene.start()
+    await scene.until_told("ledger.awaited")
+    asked = asyncio.create_task(scene.command("trigger", CDF, job, "--wait"))
+    await asyncio.sleep(3)
+    held.release()
+    await scene.until_ready()
+    code, out, err = await asked
+    assert code == 0, err
+    assert out.endswith(": succeeded\n")
+    assert "a service starts" not in err, "the service did it all"
+    await stop(scene)
+
+
+async def until_there(path: Path) -> None:
+    while not path.exists():
+        await asyncio.sleep(0.05)
