@@ -132,6 +132,35 @@ Size = Annotated[
 ]
 """Bytes, written `10MiB` or as a plain number."""
 
+
+def parse_share(text: str) -> float:
+    """`40%` as 0.4; `ValueError` says what is wrong in words for people."""
+    match = _SHARE.fullmatch(text)
+    if match is None or not 0 < float(match[1]) <= 100:
+        raise ValueError(f"{text!r} is not a valid share: write a percentage above 0% and up to 100%, for example 40%")
+    return float(match[1]) / 100
+
+
+_SHARE = re.compile(r"^([0-9]{1,3}(?:\.[0-9]{1,3})?) ?%$")
+
+
+def _as_share(value: Any) -> Any:
+    return value if isinstance(value, float) else parse_share(str(value))
+
+
+def format_share(value: float) -> str:
+    return f"{value * 100:g}%"
+
+
+Share = Annotated[
+    float,
+    BeforeValidator(_as_share),
+    Field(gt=0, le=1),
+    PlainSerializer(format_share, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": _SHARE.pattern, "examples": ["40%", "100%"]}),
+]
+"""A part of a whole, written `40%`, which is 0.4."""
+
 Lookback = Annotated[
     timedelta | datetime | None,
     PlainValidator(_as_lookback),

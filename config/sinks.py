@@ -12,7 +12,7 @@ from pydantic.config import JsonDict
 from config.base import Count, FilePath, Model, Name, Text, Url, no_switch
 from config.network import OverHttp, Tls
 from config.plugins import SINK_PLUGINS, checked_options
-from config.quantities import Duration, Size
+from config.quantities import Duration, Share, Size
 from config.secret import ApiKeyFile, ClientSecretFile, FileSecret, PasswordFile, Secret, SecretText
 
 EventWord = Literal["OTHER", "START", "RUNNING", "COMPLETE", "FAIL", "ABORT"]
@@ -20,6 +20,14 @@ EventWord = Literal["OTHER", "START", "RUNNING", "COMPLETE", "FAIL", "ABORT"]
 _TOPIC = r"[A-Za-z0-9._-]{1,249}"
 
 SINKS = ("file", "marquez", "openlineage", "kafka")
+
+
+def _bounded(value: str, info: ValidationInfo) -> str:
+    if value == "park" and info.data.get("ledger_share") == 1.0:
+        raise ValueError(
+            "park needs a ledger_share below 100%: without it the ledger is full first, and polling pauses"
+        )
+    return value
 
 
 class Sink(Model):
@@ -30,6 +38,10 @@ class Sink(Model):
     """Your name for this sink: in metrics, logs and commands. Unique; renaming it makes a new sink."""
     events: tuple[EventWord, ...] | None = Field(default=None, min_length=1)
     """Event types that it gets. Without this: all; for Marquez all but RUNNING."""
+    ledger_share: Share = Field(default=1.0, json_schema_extra={"default": "100%"})
+    """How much of `ledger.max_size` the events that this sink has not got yet may take."""
+    on_full: Annotated[Literal["pause", "park"], AfterValidator(_bounded)] = "pause"
+    """Beyond its share: `pause` stops polling, as when the ledger is full; `park` parks its oldest events, and polling goes on."""
 
 
 class FileSink(Sink):

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from collector.clock import Clock
 from collector.errors import LeaseLost
-from collector.ledger import leases, parked, registry
+from collector.ledger import leases, overflow, parked, registry
 from collector.ledger.leases import Lease
 from collector.ledger.parked import Named, RetryAnswer
 from collector.ledger.store import Store
@@ -148,6 +148,24 @@ class Delivery:
             some, lease = events[start : start + _STRANDS_AT_ONCE], self._present_session().lease
             dropped |= await self._feed.store.write(parked.drop, lease, self._feed.sink_id, some)
         return dropped
+
+    async def park_oldest(self, room: int, cause: str) -> None:
+        """Park what this sink is owed, the oldest strands first and whole, until that was `room` bytes. Strands whose event
+        is at the sink are left alone. Raises `LeaseLost` as above.
+        """
+        session = self._present_session()
+        parked, size, after = 0, 0, 0
+        while size < room and (
+            strands := await self._feed.store.read_shown(overflow.oldest, self._feed.sink_id, after)
+        ):
+            after = strands[-1]
+            async with session.reserved_of(strands) as free:
+                now_ms, rechecks = self._feed.time.now_ms(), self._feed.sink.rechecks
+                of_these = session.lease, self._feed.sink_id, free, room - size, cause, now_ms
+                done = await self._feed.store.write(overflow.park, *of_these, rechecks=rechecks)
+            parked, size = parked + done.events, size + done.room
+        if parked:
+            _log.error("sink.overflow", extra=fields(sink=self._feed.name, parked=parked, bytes=size, cause=cause))
 
     def _present_session(self) -> Session:
         if self._session is None:

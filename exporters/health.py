@@ -6,6 +6,7 @@ from datetime import datetime
 
 from collector.clock import Clock
 from collector.errors import LedgerError
+from collector.ledger.reading import REFUSES_AFTER
 from collector.logs import fields
 from collector.redaction import redacted
 from exporters import circuit as circuits
@@ -64,6 +65,15 @@ class Health:
         """The sink could not be made: that shows before there is anything to send."""
         self.circuit = circuits.opened(retry, self._clock.monotonic(), self._random)
         self._tell_opened(self.circuit)
+
+    def refusals(self, before: int, now: int) -> None:
+        """How many events the sink had refused since it last took one, and has now."""
+        if before < REFUSES_AFTER <= now:
+            _log.error(
+                "sink.refuses", extra=fields(sink=self._sink, refused=now, then="see `lineage-collector parked`")
+            )
+        elif now < REFUSES_AFTER <= before:
+            _log.warning("sink.takes_again", extra=fields(sink=self._sink, refused=before))
 
     def undecided(self, strand: int) -> None:
         self.circuit = circuits.undecided(self.circuit, strand)

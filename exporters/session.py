@@ -84,6 +84,18 @@ class Session:
     def _reserved(self, wanted: Iterable[int], most: int) -> list[int]:
         return list(islice((strand for strand in wanted if self.flight.reserve(strand)), most))
 
+    @asynccontextmanager
+    async def reserved_of(self, strands: Iterable[int]) -> AsyncIterator[list[int]]:
+        """As `reserved`, for those of the strands of which no event is out."""
+        free = [strand for strand in strands if self.flight.reserve(strand)]
+        try:
+            yield free
+        finally:
+            for strand in free:
+                self.flight.release(strand)
+            self.hint()
+            self._calm.ring()
+
     async def run(self) -> bool:
         """Until told to stop; True when nothing is in flight then, so that the lease may be given back. Raises
         `LeaseLost` in an exception group.
@@ -146,9 +158,11 @@ class Session:
     async def _commit(self, settlement: Settlement) -> SettleResult:
         now_ms = self._feed.time.now_ms()
         recheck_at = now_ms + int(RECHECK_AFTER * 1000) if self._feed.sink.rechecks else None
-        return await self._feed.store.write(
+        result = await self._feed.store.write(
             lanes.settle, self._tenure.lease, self._feed.sink_id, settlement, now_ms, recheck_at
         )
+        self._health.refusals(result.refused_before, result.refused_now)
+        return result
 
     def _wake_all(self) -> None:
         for part in (self._claiming, self._sending, self._rechecks):

@@ -48,12 +48,17 @@ class SourceState:
 
 @dataclass(frozen=True, slots=True)
 class SinkBacklog:
-    """`oldest_since` is the commit of the oldest event that waits, in epoch seconds, None when none waits."""
+    """`oldest_since` is the commit of the oldest event that waits, in epoch seconds, None when none waits. `refused` counts
+    the events that it has refused since it last took one.
+    """
 
     sink: str
     pending: int
     parked: int
     oldest_since: float | None
+    owed_bytes: int = 0
+    share_bytes: int = 0
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +136,17 @@ def _of_sinks(backlog: Sequence[SinkBacklog], at: float) -> Iterable[Metric]:
     pending = _gauge("lineage_deliveries_pending", "Events that a sink has not got yet.", "sink")
     parked = _gauge("lineage_events_parked", "Events that a sink refused for good.", "sink")
     oldest = _gauge("lineage_delivery_oldest_seconds", "How long the oldest event has waited for a sink.", "sink")
+    owed = _gauge("lineage_sink_owed_bytes", "Bytes of the events that a sink has not got yet.", "sink")
+    share = _gauge("lineage_sink_share_bytes", "Bytes of the ledger that a sink's events may take.", "sink")
+    refused = _gauge("lineage_sink_refused", "Events that a sink has refused since it last took one.", "sink")
     for each in backlog:
+        owed.add_metric([each.sink], each.owed_bytes)
+        share.add_metric([each.sink], each.share_bytes)
+        refused.add_metric([each.sink], each.refused)
         pending.add_metric([each.sink], each.pending)
         parked.add_metric([each.sink], each.parked)
         oldest.add_metric([each.sink], _seconds_since(each.oldest_since, at))
-    return pending, parked, oldest
+    return pending, parked, oldest, owed, share, refused
 
 
 def _seconds_since(begun: float | None, at: float) -> float:

@@ -1,14 +1,15 @@
 """Keeps the ledger inside its limits: says when it is full, forgets what is old, notices when it does not answer."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from collector.clock import Clock, to_ms
-from collector.errors import LedgerCorrupt, LedgerError
+from collector.errors import LeaseLost, LedgerCorrupt, LedgerError
 from collector.ledger import reading, upkeep
 from collector.ledger.store import Store
 from collector.ledger.upkeep import Size
@@ -31,15 +32,36 @@ SET_BACK = timedelta(seconds=2)
 """A wall clock that falls behind the monotonic one by more since the last look was set back, not just adjusted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The `limit` bytes of events that a sink may be owed; beyond it its oldest events are parked, or polling pauses."""
+
+    limit: int
+    parks: bool
+
+
+Park = Callable[[str, int, str], Awaitable[None]]
+"""Park what a sink is owed, the oldest first, until that was so many bytes, with a cause. Raises `LedgerError`."""
+
+
 class Housekeeper:
     """`full` is why polling pauses, None while there is room; `trouble` why the ledger could not be kept, None while it
     can. `expected_by` is when, by the monotonic clock, the ledger should have answered again: liveness looks at it.
     """
 
     def __init__(
-        self, settings: Ledger, store: Store, clock: Clock, lookbacks: Callable[[], Mapping[int, timedelta]]
+        self,
+        settings: Ledger,
+        store: Store,
+        clock: Clock,
+        lookbacks: Callable[[], Mapping[int, timedelta]],
+        shares: Mapping[str, Share],
+        park: Park,
     ) -> None:
         self._settings, self._store, self._clock, self._lookbacks = settings, store, clock, lookbacks
+        self._shares, self._park = shares, park
+        self._owed_bytes: Mapping[str, int] = {}
+        self._is_full, self._beyond = False, frozenset[str]()
         self.full: str | None = None
         self.trouble: str | None = None
         self.size = Size(0, 0)
@@ -68,7 +90,10 @@ class Housekeeper:
         if self._over and await self._is_worth_a_sweep():
             await self.sweep(timedelta())
             await self._measure()
-        self._say(self._reason() if self._over else None)
+        self._is_full = self._over
+        await self._park_beyond_shares()
+        self._beyond = beyond(self._owed_bytes, self._pausing, self._beyond)
+        self._say(self._reason())
 
     async def sweep(self, retention: timedelta) -> None:
         """Forget what is older than `retention`, in short steps so that polls and settles come between."""
@@ -118,24 +143,54 @@ class Housekeeper:
     async def _measure(self) -> None:
         """An empty write goes along: it needs the writer's thread and the file's lock, and no sync of the disk."""
         self.size = await self._store.read_shown(upkeep.size)
+        rows = await self._store.read_shown(reading.sinks)
+        self._owed_bytes = {row.name: row.owed_bytes for row in rows if row.retired_at is None}
         await self._store.write(_nothing)
         self._came_round()
 
     @property
     def _over(self) -> bool:
-        return self.size.used >= (self.limit if self.full is None else self.limit * ROOM)
+        return self.size.used >= (self.limit * ROOM if self._is_full else self.limit)
+
+    @property
+    def _pausing(self) -> dict[str, int]:
+        return {name: share.limit for name, share in self._shares.items() if not share.parks}
+
+    async def _park_beyond_shares(self) -> None:
+        for name, share in self._shares.items():
+            owed = self._owed_bytes.get(name, 0)
+            if share.parks and owed >= share.limit:
+                cause = (
+                    f"the sink was owed {owed:,} bytes of events, more than its share of the ledger ({share.limit:,})"
+                )
+                try:
+                    await self._park(name, owed - int(share.limit * ROOM), f"{cause}: parked without being sent")
+                except LeaseLost:
+                    continue  # whoever feeds the sink now does it
 
     async def _is_worth_a_sweep(self) -> bool:
         """Not while nothing was delivered since the last one, or every ten seconds of a catching up."""
         owed = await self._store.read_shown(_owed)
         early = self._clock.monotonic() - self._swept_early < EARLY_SWEEP_EVERY
-        if self.full is not None and (early or owed >= self._owed):
+        if self._is_full and (early or owed >= self._owed):
             return False
         self._swept_early, self._owed = self._clock.monotonic(), owed
         return True
 
-    def _reason(self) -> str:
-        return f"the ledger is full ({self.size.used:,} of {self.limit:,} bytes are owed to sinks); polling pauses"
+    def _reason(self) -> str | None:
+        """Why polling pauses, with the sink that is the cause; None while it does not."""
+        if self._is_full:
+            full = f"the ledger is full ({self.size.used:,} of {self.limit:,} bytes are owed to sinks); polling pauses"
+            most = max(self._owed_bytes, key=self._owed_bytes.__getitem__, default=None)
+            owed = self._owed_bytes[most] if most is not None else 0
+            return f"{full}; sink {most} is owed most, {owed:,} bytes of events" if owed else full
+        for name in sorted(self._beyond):
+            owed, limit = self._owed_bytes.get(name, 0), self._shares[name].limit
+            return (
+                f"sink {name} is owed {owed:,} bytes of events, and {limit:,} is its share of the ledger (ledger_share); "
+                "polling pauses until it has caught up"
+            )
+        return None
 
     def _say(self, full: str | None) -> None:
         if full and not self.full:
@@ -176,6 +231,13 @@ class Housekeeper:
             self._came_round()
             removed += gone
         return removed
+
+
+def beyond(owed: Mapping[str, int], limits: Mapping[str, int], before: frozenset[str]) -> frozenset[str]:
+    """The sinks that are owed more than their limit; those that were before stay until there is some room again."""
+    return frozenset(
+        name for name, limit in limits.items() if owed.get(name, 0) >= (limit * ROOM if name in before else limit)
+    )
 
 
 def _nothing(_: Connection) -> None:

@@ -11,7 +11,7 @@ from collector.errors import ConfigurationError
 from collector.ledger import reading
 from collector.ledger.reading import SinkRow, SourceRow
 from collector.reports import SourceStatus
-from exporters.reports import SinkStatus
+from exporters.reports import SinkState, SinkStatus
 
 
 def source_id(conn: Connection, name: str) -> int:
@@ -73,10 +73,11 @@ def _source(row: SourceRow, polled: SourceStatus | None, configured: bool, now_m
 
 
 def _sink(row: SinkRow, delivered: SinkStatus | None, now_ms: int) -> dict[str, Any]:
+    state: str | None = delivered.state.value if delivered else None
     if row.retired_at is not None:
-        state: str | None = "retired"
-    else:
-        state = delivered.state.value if delivered else None
+        state = "retired"
+    elif row.refusing and state == SinkState.DELIVERING:
+        state = "refusing"
     success = delivered.last_success_at if delivered else None
     return {
         "sink": row.name,
@@ -84,10 +85,11 @@ def _sink(row: SinkRow, delivered: SinkStatus | None, now_ms: int) -> dict[str, 
         "last_success": success.isoformat(timespec="milliseconds") if success else None,
         "lag_seconds": _age(row.oldest, now_ms),
         "pending": row.pending,
+        "owed_bytes": row.owed_bytes,
         "parked": row.parked,
         "doubts": row.doubts,
         "in_flight": delivered.in_flight if delivered else None,
-        "wrong": (delivered.problem if delivered else None) or row.cause,
+        "wrong": (delivered.problem if delivered else None) or row.refusing or row.cause,
     }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from types import MappingProxyType
 
 from sqlalchemy import Connection
 
@@ -11,11 +12,20 @@ from collector.ledger.reading import SourceRow
 from collector.model import RunState
 from exporters.snapshot import JOBS_AT_MOST, JobState, SinkBacklog, Snapshot, SourceState
 
+_NO_SHARES: Mapping[str, int] = MappingProxyType({})
+
 
 def snapshot(
-    conn: Connection, clock: Clock, sources: Mapping[str, timedelta], ledger_bytes: int, ledger_limit: int
+    conn: Connection,
+    clock: Clock,
+    sources: Mapping[str, timedelta],
+    ledger_bytes: int,
+    ledger_limit: int,
+    sink_shares: Mapping[str, int] = _NO_SHARES,
 ) -> Snapshot:
-    """For these sources, each with the time after which its runs are stale, and the sinks that are configured."""
+    """For these sources, each with the time after which its runs are stale, and the sinks that are configured, each with
+    the bytes of its share of the ledger, all of it unless named.
+    """
     now = clock.now()
     rows = [row for row in reading.sources(conn) if row.name in sources]
     all_counts = reading.job_counts(conn)
@@ -31,7 +41,15 @@ def snapshot(
         ],
         sources=[_of_source(row, counts.get(row.id, 0) - shown.get(row.id, 0)) for row in rows],
         sinks=[
-            SinkBacklog(row.name, row.pending, row.parked, _seconds(row.oldest))
+            SinkBacklog(
+                row.name,
+                row.pending,
+                row.parked,
+                _seconds(row.oldest),
+                owed_bytes=row.owed_bytes,
+                share_bytes=sink_shares.get(row.name, ledger_limit),
+                refused=row.refused,
+            )
             for row in reading.sinks(conn)
             if row.retired_at is None
         ],

@@ -18,7 +18,7 @@ from collector.app import building, loading, turn
 from collector.app.audience import Audience
 from collector.app.control import ANSWERS_WITHIN, Control, Told
 from collector.app.hints import Hinted, Hints
-from collector.app.housekeeping import Housekeeper
+from collector.app.housekeeping import Housekeeper, Share
 from collector.app.ledger_file import guard
 from collector.app.looking import status, status_of_loops
 from collector.app.scraping import snapshot
@@ -241,7 +241,9 @@ class Service:
         names = [source.name for source in self.settings.sources]
         self._source_ids = await self.store.write(registry.sync_sources, names, now_ms)
         self._sink_ids = await self.store.write(registry.sync_sinks, wanted, now_ms)
-        self._housekeeper = Housekeeper(self.settings.ledger, self.store, self._clock, self._lookbacks)
+        self._housekeeper = Housekeeper(
+            self.settings.ledger, self.store, self._clock, self._lookbacks, self._shares(), self._park_oldest
+        )
         self.metrics = Metrics(self._source_ids, self._sink_ids, self._snapshot)
         self.metrics.configured(self._clock.now())
         self._audience = Audience([self.metrics, *self._listeners])
@@ -369,7 +371,17 @@ class Service:
     async def _snapshot(self) -> Snapshot:
         size, limit = self._housekeeper.size.used, self._housekeeper.limit
         stale_after = {source.name: source.stale_after for source in self.settings.sources}
-        return await self.store.read_shown(snapshot, self._clock, stale_after, size, limit)
+        shares = {name: share.limit for name, share in self._shares().items()}
+        return await self.store.read_shown(snapshot, self._clock, stale_after, size, limit, shares)
+
+    def _shares(self) -> dict[str, Share]:
+        whole = int(self.settings.ledger.max_size)
+        return {
+            sink.name: Share(int(whole * sink.ledger_share), sink.on_full == "park") for sink in self.settings.sinks
+        }
+
+    async def _park_oldest(self, sink: str, room: int, cause: str) -> None:
+        await self._deliveries[sink].park_oldest(room, cause)
 
     def _lookbacks(self) -> dict[int, timedelta]:
         now = self._clock.now()

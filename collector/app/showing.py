@@ -41,6 +41,7 @@ _STYLES = {
     "outage": "red",
     "auth": "red",
     "stuck": "red",
+    "refusing": "red",
     "error": "red",
     "unavailable": "red",
     "False": "red",

@@ -44,7 +44,8 @@ class Settlement:
 @dataclass(frozen=True, slots=True)
 class SettleResult:
     """What was written. `stale` are events that were no longer the head of their lane: an earlier settle had them.
-    `superseded` counts parked events that can never be sent again now, `doubted` the runs to look at later.
+    `superseded` counts parked events that can never be sent again now, `doubted` the runs to look at later. `refused_before`
+    and `refused_now` are events that the sink has refused since it last took one.
     """
 
     delivered: int = 0
@@ -53,6 +54,8 @@ class SettleResult:
     superseded: int = 0
     doubted: int = 0
     stale: tuple[Outgoing, ...] = ()
+    refused_before: int = 0
+    refused_now: int = 0
 
 
 def claim(conn: Connection, sink_id: int, now_ms: int, limit: int, floor: int = 0) -> list[Outgoing]:
@@ -113,7 +116,7 @@ def settle(
     What is no longer the head of its lane is left alone, so that a settle whose answer was lost can be repeated.
     """
     fence(conn, lease)
-    kinds, unclean_at = _sink(conn, sink_id)
+    kinds, unclean_at, refused_before = _sink(conn, sink_id)
     heads = _Heads(owing.locked(conn, sink_id, _strands(settlement)))
     delivered = [item for item in settlement.delivered if heads.take(item)]
     refused = [one for one in settlement.parked if heads.take(one.item)]
@@ -125,7 +128,10 @@ def settle(
     superseded = _supersede(conn, sink_id, delivered, now_ms)
     owing.move_on(conn, sink_id, kinds, heads.lanes(done), now_ms)
     _postpone(conn, sink_id, retried)
-    _count(conn, sink_id, heads.lanes(done), heads.lanes([one.item for one in refused]))
+    _count(conn, sink_id, done, heads.lanes(done), heads.lanes([one.item for one in refused]))
+    in_a_row = _note_refusals(
+        conn, sink_id, refused_before, len(delivered), [one for one in refused if not one.item.fault]
+    )
     doubted = 0
     if recheck_at_ms is not None:
         before_kill = [item for item in done if heads.lane(item).since <= unclean_at]
@@ -133,7 +139,9 @@ def settle(
         doubts.note(conn, sink_id, {item.run_id for item in (*before_kill, *unanswered)}, now_ms)
         ended = [item.run_id for item in delivered if item.kind.terminal]
         doubted = doubts.schedule(conn, sink_id, ended, recheck_at_ms)
-    return SettleResult(len(delivered), len(retried), len(refused), superseded, doubted, tuple(heads.stale))
+    return SettleResult(
+        len(delivered), len(retried), len(refused), superseded, doubted, tuple(heads.stale), refused_before, in_a_row
+    )
 
 
 class _Heads:
@@ -165,13 +173,33 @@ def _strands(settlement: Settlement) -> list[int]:
     return [item.strand_id for item in (*settlement.delivered, *retried, *parked)]
 
 
-def _sink(conn: Connection, sink_id: int) -> tuple[frozenset[EventKind], int]:
-    """What it wants, and when its lease was last taken over from a killed holder: -1 for never."""
-    kinds, unclean_at = conn.execute(_SINK, {"of_id": sink_id}).one()
-    return owing.read(kinds), -1 if unclean_at is None else unclean_at
+def _sink(conn: Connection, sink_id: int) -> tuple[frozenset[EventKind], int, int]:
+    """What it wants, when its lease was last taken over from a killed holder (-1 for never), and how many events it has
+    refused since it last took one.
+    """
+    kinds, unclean_at, refused = conn.execute(_SINK, {"of_id": sink_id}).one()
+    return owing.read(kinds), -1 if unclean_at is None else unclean_at, refused
 
 
-_SINK = select(schema.sink.c.filter, schema.sink.c.unclean_at).where(schema.sink.c.id == bindparam("of_id"))
+_SINK = select(*(schema.sink.c[name] for name in ("filter", "unclean_at", "refused"))).where(
+    schema.sink.c.id == bindparam("of_id")
+)
+
+
+def _note_refusals(conn: Connection, sink_id: int, before: int, delivered: int, refused: Sequence[Refused]) -> int:
+    """How many events in a row the sink has refused now; one that it takes ends the row."""
+    now = 0 if delivered else before + len(refused)
+    if now != before:
+        cause = schema.clean(refused[-1].cause) if now else None
+        conn.execute(_REFUSED, {"of_id": sink_id, "refused": now, "refused_cause": cause})
+    return now
+
+
+_REFUSED = (
+    update(schema.sink)
+    .where(schema.sink.c.id == bindparam("of_id"))
+    .values(refused=bindparam("refused"), refused_cause=bindparam("refused_cause"))
+)
 
 
 def _forget_sent_again(conn: Connection, sink_id: int, lanes: Sequence[Lane]) -> None:
@@ -249,7 +277,11 @@ _LATER = (
 )
 
 
-def _count(conn: Connection, sink_id: int, done: Sequence[Lane], parked: Sequence[Lane]) -> None:
-    pending = Counter[int]()
-    pending.subtract(lane.source_id for lane in done)
-    tallies.add(conn, sink_id, pending, Counter(lane.source_id for lane in parked))
+def _count(
+    conn: Connection, sink_id: int, items: Sequence[Outgoing], done: Sequence[Lane], parked: Sequence[Lane]
+) -> None:
+    pending, size = Counter[int](), Counter[int]()
+    for item, lane in zip(items, done, strict=True):
+        pending[lane.source_id] -= 1
+        size[lane.source_id] -= len(item.body)
+    tallies.add(conn, sink_id, pending, Counter(lane.source_id for lane in parked), size)

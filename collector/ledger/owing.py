@@ -19,6 +19,7 @@ class Entry:
     strand_id: int
     seq: int
     kind: EventKind
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,13 @@ def owe(conn: Connection, source_id: int, entries: Sequence[Entry], now_ms: int)
     """New events: each configured sink is owed those it wants, behind what it is owed already."""
     for sink_id, wanted in sorted(filters(conn).items()):
         strands: defaultdict[int, list[int]] = defaultdict(list)
-        for entry in entries:
-            if entry.kind in wanted:
-                strands[entry.strand_id].append(entry.seq)
+        owed = [entry for entry in entries if entry.kind in wanted]
+        for entry in owed:
+            strands[entry.strand_id].append(entry.seq)
         if strands:
             _lengthen(conn, sink_id, source_id, strands, now_ms)
-            tallies.add(conn, sink_id, Counter({source_id: sum(map(len, strands.values()))}))
+            size = Counter({source_id: sum(entry.size for entry in owed)})
+            tallies.add(conn, sink_id, Counter({source_id: len(owed)}), pending_bytes=size)
 
 
 def _lengthen(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, and_, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import BindParameter, Connection, and_, bindparam, delete, func, insert, select, tuple_, update
 
 from collector.ledger import doubts, news, owing, schema, tallies
 from collector.ledger.leases import Lease, fence
@@ -100,20 +100,24 @@ def retry(
     again = sorted((row for row in rows.values() if _answer(row) is None), key=lambda row: row.seq)
     if again:
         first = {row.strand_id: row for row in reversed(again)}
-        more = _into_lanes(conn, sink_id, lanes, first, now_ms)
+        replaced = _into_lanes(conn, sink_id, lanes, first, now_ms)
         asked = [{"of_sink": sink_id, "of_strand": row.strand_id, "of_seq": row.seq, "now": now_ms} for row in again]
         conn.execute(_ASKED, asked)
-        pending, kept = Counter(row.source_id for row in again), Counter[int]()
-        pending.subtract(first[strand].source_id for strand in first.keys() - more)
+        pending, kept, size = Counter(row.source_id for row in again), Counter[int](), Counter[int]()
+        for row in again:
+            size[row.source_id] += row.size or 0
+        for strand, head_size in replaced.items():
+            pending[first[strand].source_id] -= 1
+            size[first[strand].source_id] -= head_size
         kept.subtract(row.source_id for row in again)
-        tallies.add(conn, sink_id, pending, kept)
+        tallies.add(conn, sink_id, pending, kept, size)
         news.tell(conn, News.EVENTS)
     return {event: _answer(rows.get(event)) or RetryAnswer.QUEUED for event in events}
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """`created_at` is None where retention took the event."""
+    """`created_at` and `size` are None where retention took the event."""
 
     strand_id: int
     seq: int
@@ -121,6 +125,7 @@ class _Row:
     superseded_at: int | None
     retry_at: int | None
     created_at: int | None
+    size: int | None
 
 
 def _answer(row: _Row | None) -> RetryAnswer | None:
@@ -134,9 +139,9 @@ def _answer(row: _Row | None) -> RetryAnswer | None:
 
 def _into_lanes(
     conn: Connection, sink_id: int, lanes: Mapping[int, Lane], first: Mapping[int, _Row], now_ms: int
-) -> set[int]:
-    """Make the first event of each strand the head of its lane, where it comes before that. Returns the strands whose
-    lanes owe one more by it: all but those in which it takes the place of a head that is wanted no longer.
+) -> dict[int, int]:
+    """Make the first event of each strand the head of its lane, where it comes before that. Returns the strands in which
+    it takes the place of a head that is wanted no longer, each with the bytes of that.
     """
     _begin_lanes(conn, sink_id, [row for strand, row in first.items() if strand not in lanes], now_ms)
     before = {strand: row for strand, row in first.items() if strand in lanes and row.seq <= lanes[strand].next_seq}
@@ -145,7 +150,7 @@ def _into_lanes(
     if left:
         rows = [{"of_sink": sink_id, "of_strand": strand, "seq": seq} for strand, seq in sorted(left.items())]
         conn.execute(_GO_ON, rows)
-    return first.keys() - _unwanted(conn, sink_id, left)
+    return _unwanted(conn, sink_id, left)
 
 
 def _begin_lanes(conn: Connection, sink_id: int, rows: Sequence[_Row], now_ms: int) -> None:
@@ -169,12 +174,12 @@ def _begin_lanes(conn: Connection, sink_id: int, rows: Sequence[_Row], now_ms: i
         conn.execute(insert(schema.lane), lanes)
 
 
-def _unwanted(conn: Connection, sink_id: int, heads: Mapping[int, int]) -> set[int]:
-    """The strands whose head, which was not parked, is of a kind that the sink wants no longer."""
-    wanted, found = owing.filters(conn).get(sink_id, frozenset()), set[int]()
+def _unwanted(conn: Connection, sink_id: int, heads: Mapping[int, int]) -> dict[int, int]:
+    """The strands whose head, which was not parked, is of a kind that the sink wants no longer, each with its bytes."""
+    wanted, found = owing.filters(conn).get(sink_id, frozenset()), dict[int, int]()
     for some in chunks(sorted(heads.items())):
         kinds = conn.execute(_KINDS, {"events": some})
-        found |= {strand for strand, kind in kinds if EventKind(kind) not in wanted}
+        found |= {strand: size for strand, kind, size in kinds if EventKind(kind) not in wanted}
     return found
 
 
@@ -207,6 +212,7 @@ _OF_EVENTS = (
     select(
         *(schema.parked.c[name] for name in ("strand_id", "seq", "source_id", "superseded_at", "retry_at")),
         schema.event.c.created_at,
+        func.length(schema.event.c.body).label("size"),
     )
     .join(
         schema.event,
@@ -216,7 +222,8 @@ _OF_EVENTS = (
     .where(_NAMED[0], _NAMED[1].in_(_EVENTS))
 )
 _DROPPED = delete(schema.parked).where(_NAMED[0], _NAMED[1].in_(_EVENTS))
-_KINDS = select(schema.event.c.strand_id, schema.event.c.kind).where(
+_SIZE = func.length(schema.event.c.body).label("size")
+_KINDS = select(schema.event.c.strand_id, schema.event.c.kind, _SIZE).where(
     tuple_(schema.event.c.strand_id, schema.event.c.seq).in_(_EVENTS)
 )
 _LAST_SEQS = select(schema.run.c.id, schema.run.c.last_seq).where(

@@ -11,12 +11,15 @@ from collector.ledger.schema import db_now
 from collector.model import RunState
 
 MANY = 10_000
+REFUSES_AFTER = 10
+"""Events in a row that a sink refused, from which on the sink is wrong and not the events."""
 
 
 @dataclass(frozen=True, slots=True)
 class SinkRow:
     """`doubts` counts up to `MANY`. `oldest` is the commit time of the event that waits longest; `cause` why the oldest retry failed. A sink that
-    left the configuration has `retired_at`.
+    left the configuration has `retired_at`. `owed_bytes` are those of the pending events. `refused` events in a row it has
+    refused since it last took one, the last of them for `refused_cause`.
     """
 
     id: int
@@ -28,6 +31,16 @@ class SinkRow:
     cause: str | None
     unclean_at: int | None
     retired_at: int | None
+    owed_bytes: int = 0
+    refused: int = 0
+    refused_cause: str | None = None
+
+    @property
+    def refusing(self) -> str | None:
+        """That it takes nothing, in words; None while it takes events."""
+        if self.refused < REFUSES_AFTER:
+            return None
+        return f"it refused the last {self.refused:,} events, which are parked: {self.refused_cause}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +125,8 @@ class LeaseRow:
 def sinks(conn: Connection) -> list[SinkRow]:
     """By name, those that left the configuration too."""
     table = schema.sink
-    columns = select(table.c.id, table.c.name, table.c.unclean_at, table.c.retired_at).order_by(table.c.name)
+    names = ("id", "name", "unclean_at", "retired_at", "refused", "refused_cause")
+    columns = select(*(table.c[name] for name in names)).order_by(table.c.name)
     counts = _sums(conn, schema.tally.c.sink_id)
     return [
         SinkRow(
@@ -125,8 +139,11 @@ def sinks(conn: Connection) -> list[SinkRow]:
             cause=_cause(conn, number),
             unclean_at=unclean_at,
             retired_at=retired_at,
+            owed_bytes=counts.get(number, _NOTHING)[2],
+            refused=refused,
+            refused_cause=refused_cause,
         )
-        for number, name, unclean_at, retired_at in conn.execute(columns)
+        for number, name, unclean_at, retired_at, refused, refused_cause in conn.execute(columns)
     ]
 
 
@@ -151,14 +168,14 @@ def sources(conn: Connection) -> list[SourceRow]:
     ]
 
 
-_NOTHING = (0, 0)
+_NOTHING = (0, 0, 0)
 
 
-def _sums(conn: Connection, by: Column[int]) -> dict[int, tuple[int, int]]:
-    """Pending and parked events, by sink or by source."""
-    tally = schema.tally
-    sums = select(by, func.sum(tally.c.pending), func.sum(tally.c.parked)).group_by(by)
-    return {key: (int(pending), int(parked)) for key, pending, parked in conn.execute(sums)}
+def _sums(conn: Connection, by: Column[int]) -> dict[int, tuple[int, int, int]]:
+    """Pending and parked events and the bytes of the pending ones, by sink or by source."""
+    counts = (func.sum(schema.tally.c[name]) for name in ("pending", "parked", "pending_bytes"))
+    sums = select(by, *counts).group_by(by)
+    return {key: (int(pending), int(parked), int(size)) for key, pending, parked, size in conn.execute(sums)}
 
 
 def _doubts(conn: Connection, sink_id: int) -> int:

@@ -50,7 +50,7 @@ def sync_sinks(conn: Connection, wanted: Mapping[str, frozenset[EventKind]], now
             owing.reach_out(conn, before["id"], kinds)
         if before["retired_at"] is not None:
             returning.come_back(conn, before, kinds, now_ms)
-        elif changed or _has_few_lanes(conn, before["id"]):
+        elif changed or _has_few_lanes(conn, before["id"]) or _has_no_bytes(conn, before["id"]):
             tallies.recount(conn, before["id"], kinds)
     return numbers
 
@@ -89,6 +89,14 @@ def _retire(conn: Connection, sinks: list[int], now_ms: int) -> None:
         log.warning(
             "sink.retired", extra=fields(sinks=len(sinks), cause="no longer configured; what it is owed is kept")
         )
+
+
+def _has_no_bytes(conn: Connection, sink_id: int) -> bool:
+    """Its tallies come from a version that did not count bytes."""
+    table = schema.tally
+    counts = select(func.sum(table.c.pending), func.sum(table.c.pending_bytes)).where(table.c.sink_id == sink_id)
+    pending, size = conn.execute(counts).one()
+    return bool(pending) and not size
 
 
 def _has_few_lanes(conn: Connection, sink_id: int) -> bool:

@@ -149,7 +149,7 @@ def _append(conn: Connection, happened: Sequence[_Happened], now_ms: int) -> lis
         conn.execute(_NEW_EVENT, [_event_row(strand, seq, one, now_ms) for strand, seq, one in placed])
         rows = [{"of_id": strand, "last_seq": last[strand] + len(strands[strand])} for strand in sorted(strands)]
         conn.execute(_LONGER, rows)
-    return [Entry(strand, seq, one.kind) for strand, seq, one in placed]
+    return [Entry(strand, seq, one.kind, len(one.new.body)) for strand, seq, one in placed]
 
 
 def _last_seqs(conn: Connection, strands: Iterable[int]) -> dict[int, int]:

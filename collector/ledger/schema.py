@@ -24,7 +24,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 """Every migration, oldest first."""
 
 APPLICATION_ID = 0x4C6E6721
@@ -61,6 +61,8 @@ sink = Table(
     Column("until_event", BigInteger),  # the first event it was not there for, while retired
     Column("unclean_at", BigInteger),  # its lease was taken over from a holder that had not given it back
     Column("retired_at", BigInteger),  # it left the configuration
+    Column("refused", Integer, nullable=False, server_default=text("0")),  # events since it last took one
+    Column("refused_cause", Text),  # of the last of them
 )
 
 memory = Table(
@@ -222,6 +224,7 @@ tally = Table(
     Column("sink_id", Integer, primary_key=True, autoincrement=False),
     Column("pending", BigInteger, nullable=False),
     Column("parked", BigInteger, nullable=False),
+    Column("pending_bytes", BigInteger, nullable=False, server_default=text("0")),  # of the events that are pending
     sqlite_with_rowid=False,
 )
 

@@ -8,24 +8,34 @@ from sqlalchemy import Connection, Insert, Select, case, delete, func, insert, s
 from collector.ledger import schema
 from collector.model import EventKind
 
+_COUNTS = ("pending", "parked", "pending_bytes")
 
-def add(conn: Connection, sink_id: int, pending: Counter[int], parked: Counter[int] | None = None) -> None:
+
+def add(
+    conn: Connection,
+    sink_id: int,
+    pending: Counter[int],
+    parked: Counter[int] | None = None,
+    pending_bytes: Counter[int] | None = None,
+) -> None:
     """Add to the counts of a sink, by source; negative numbers take away."""
-    rows = [row for row in _rows(sink_id, pending, parked or Counter()) if row["pending"] or row["parked"]]
-    if rows:
-        conn.execute(_more(conn.dialect.name), rows)
+    rows = _rows(sink_id, pending, parked or Counter(), pending_bytes or Counter())
+    if changed := [row for row in rows if any(row[name] for name in _COUNTS)]:
+        conn.execute(_more(conn.dialect.name), changed)
 
 
 def recount(conn: Connection, sink_id: int, wanted: frozenset[EventKind]) -> None:
     """Count a sink's rows afresh: takes as long as it has lanes."""
-    pending, parked = Counter[int](), Counter[int]()
-    for source, owed in conn.execute(_owed(sink_id, wanted)):
+    pending, parked, size = Counter[int](), Counter[int](), Counter[int]()
+    for source, owed, owed_bytes in conn.execute(_owed(sink_id, wanted)):
         pending[source] += owed
-    for source, waiting, kept in conn.execute(_kept(sink_id)):
+        size[source] += owed_bytes
+    for source, waiting, kept, waiting_bytes in conn.execute(_kept(sink_id)):
         pending[source] += waiting
         parked[source] += kept - waiting
+        size[source] += waiting_bytes
     conn.execute(delete(schema.tally).where(schema.tally.c.sink_id == sink_id))
-    if rows := _rows(sink_id, pending, parked):
+    if rows := _rows(sink_id, pending, parked, size):
         conn.execute(insert(schema.tally), rows)
 
 
@@ -33,41 +43,51 @@ def recount(conn: Connection, sink_id: int, wanted: frozenset[EventKind]) -> Non
 def _more(dialect: str) -> Insert:
     table = schema.tally
     statement = schema.upsert(dialect, table)
-    more = {name: table.c[name] + statement.excluded[name] for name in ("pending", "parked")}
+    more = {name: table.c[name] + statement.excluded[name] for name in _COUNTS}
     return statement.on_conflict_do_update(index_elements=["source_id", "sink_id"], set_=more)
 
 
-def _rows(sink_id: int, pending: Counter[int], parked: Counter[int]) -> list[dict[str, int]]:
+def _rows(sink_id: int, pending: Counter[int], parked: Counter[int], size: Counter[int]) -> list[dict[str, int]]:
     """In a fixed order, against deadlocks."""
     return [
-        {"source_id": source, "sink_id": sink_id, "pending": pending[source], "parked": parked[source]}
-        for source in sorted(pending.keys() | parked.keys())
+        {
+            "source_id": source,
+            "sink_id": sink_id,
+            "pending": pending[source],
+            "parked": parked[source],
+            "pending_bytes": size[source],
+        }
+        for source in sorted(pending.keys() | parked.keys() | size.keys())
     ]
 
 
-def _owed(sink_id: int, wanted: frozenset[EventKind]) -> Select[int, int]:
+def _owed(sink_id: int, wanted: frozenset[EventKind]) -> Select[int, int, int]:
     """A lane owes its head, whatever kind it is, and the wanted events behind it; where the head is a parked event,
     that one is counted with the parked.
     """
-    lane, event = schema.lane, schema.event
-    behind = (
-        select(func.count())
-        .where(
-            event.c.strand_id == lane.c.strand_id,
-            event.c.seq > func.coalesce(lane.c.resume_seq - 1, lane.c.next_seq),
-            event.c.seq <= lane.c.last_seq,
-            event.c.kind.in_(sorted(wanted)),
-        )
-        .scalar_subquery()
+    lane, event, first = schema.lane, schema.event, schema.event.alias("first")
+    is_behind = (
+        event.c.strand_id == lane.c.strand_id,
+        event.c.seq > func.coalesce(lane.c.resume_seq - 1, lane.c.next_seq),
+        event.c.seq <= lane.c.last_seq,
+        event.c.kind.in_(sorted(wanted)),
     )
-    head = case((lane.c.resume_seq.is_(None), 1), else_=0)
-    owed = select(lane.c.source_id, func.sum(head + behind)).where(lane.c.sink_id == sink_id)
-    return owed.group_by(lane.c.source_id)
+    behind = select(func.count()).where(*is_behind).scalar_subquery()
+    behind_bytes = select(func.coalesce(func.sum(func.length(event.c.body)), 0)).where(*is_behind).scalar_subquery()
+    is_head = first.c.strand_id == lane.c.strand_id, first.c.seq == lane.c.next_seq
+    head_bytes = func.coalesce(select(func.length(first.c.body)).where(*is_head).scalar_subquery(), 0)
+    of_its_own = lane.c.resume_seq.is_(None)
+    owed = func.sum(case((of_its_own, 1), else_=0) + behind)
+    size = func.sum(case((of_its_own, head_bytes), else_=0) + behind_bytes)
+    return select(lane.c.source_id, owed, size).where(lane.c.sink_id == sink_id).group_by(lane.c.source_id)
 
 
-def _kept(sink_id: int) -> Select[int, int, int]:
-    """By source: parked events on their way again, and all."""
-    parked = schema.parked
-    waiting = func.sum(case((parked.c.retry_at.is_not(None), 1), else_=0))
-    kept = select(parked.c.source_id, waiting, func.count()).where(parked.c.sink_id == sink_id)
+def _kept(sink_id: int) -> Select[int, int, int, int]:
+    """By source: parked events on their way again, all, and the bytes of the former."""
+    parked, event = schema.parked, schema.event
+    again = parked.c.retry_at.is_not(None)
+    is_it = event.c.strand_id == parked.c.strand_id, event.c.seq == parked.c.seq
+    its_bytes = func.coalesce(select(func.length(event.c.body)).where(*is_it).scalar_subquery(), 0)
+    waiting, size = func.sum(case((again, 1), else_=0)), func.sum(case((again, its_bytes), else_=0))
+    kept = select(parked.c.source_id, waiting, func.count(), size).where(parked.c.sink_id == sink_id)
     return kept.group_by(parked.c.source_id)

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.ledger import parked, runs, tallies
+from collector.ledger import overflow, parked, runs, tallies
 from collector.ledger.parked import RetryAnswer
 from collector.model import EventKind, RunState
 from tests.unit.ledger.ledgers import ALL, COMPLETE, ENDS, RUNNING, SECOND, START, Ledger, child_of, opened
@@ -19,7 +19,9 @@ KEYS = ("p", "c1", "c2", "x", "y")
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("happen"), st.sampled_from(KEYS)),
-        st.tuples(st.sampled_from(["deliver", "park", "postpone", "retry", "drop"]), st.sampled_from(SINKS)),
+        st.tuples(
+            st.sampled_from(["deliver", "park", "postpone", "retry", "drop", "overflow"]), st.sampled_from(SINKS)
+        ),
         st.tuples(st.just("narrow"), st.booleans()),
     ),
     max_size=40,
@@ -74,15 +76,21 @@ class Story:
             if gone and sink == "b":
                 self.dropped.add(f"{event.run_key} {event.kind}")
 
+    def overflow(self, sink: str) -> None:
+        ledger = self.ledger
+        lease, number = ledger.held[sink], ledger.sinks[sink]
+        strands = overflow.oldest(ledger.conn, number, 0)
+        overflow.park(ledger.conn, lease, number, strands, 1, "no room", ledger.now, rechecks=False)
+
     def narrow(self, narrow: bool) -> None:
         self.wanted = ENDS if narrow else ALL
         self.ledger.configure(a=self.wanted, b=ALL)
 
     def check(self) -> None:
         for sink in SINKS:
-            counted = self.ledger.tally(sink)
+            counted, size = self.ledger.tally(sink), self.ledger.owed_bytes(sink)
             tallies.recount(self.ledger.conn, self.ledger.sinks[sink], ALL if sink == "b" else self.wanted)
-            assert self.ledger.tally(sink) == counted
+            assert (self.ledger.tally(sink), self.ledger.owed_bytes(sink)) == (counted, size)
 
     def finish(self) -> None:
         self.ledger.now += 10 * SECOND

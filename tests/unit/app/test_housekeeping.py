@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import Connection, update
 
-from collector.app.housekeeping import EARLY_SWEEP_EVERY, LOOK, STUCK_AFTER, SWEEP_EVERY, Housekeeper
+from collector.app.housekeeping import EARLY_SWEEP_EVERY, LOOK, STUCK_AFTER, SWEEP_EVERY, Housekeeper, Share
 from collector.errors import LedgerCorrupt, LedgerError
-from collector.ledger import schema, stored, upkeep
+from collector.ledger import overflow, reading, schema, stored, upkeep
 from collector.ledger.lanes import Refused, Settlement
 from collector.ledger.runs import NewEvent, RunChange
 from collector.ledger.store import Store
@@ -61,6 +61,7 @@ class House:
         self.store, self.clock = store, SteppedClock()
         self.books = Ledger(None)  # type: ignore[arg-type] # it gets a connection in each transaction
         self.count = 0
+        self.shares: dict[str, Share] = {}
 
     async def do(self, fn: Callable[[Ledger], T]) -> T:
         def work(conn: Connection) -> T:
@@ -73,7 +74,19 @@ class House:
         """With room for so many bytes more than the ledger has now."""
         size = await self.store.read(upkeep.size)
         wanted = Settings(max_size=size.used + room, **{**PATIENT, **settings})
-        return Housekeeper(wanted, self.store, self.clock, lambda: {self.books.source: LOOKBACK})
+        return Housekeeper(
+            wanted, self.store, self.clock, lambda: {self.books.source: LOOKBACK}, self.shares, self.park
+        )
+
+    async def park(self, sink: str, room: int, cause: str) -> None:
+        """As delivery does it, with nothing at the sink."""
+
+        def parked(ledger: Ledger) -> None:
+            lease, number = ledger.held[sink], ledger.sinks[sink]
+            strands = overflow.oldest(ledger.conn, number, 0)
+            overflow.park(ledger.conn, lease, number, strands, room, cause, ledger.now, rechecks=True)
+
+        await self.do(parked)
 
     async def fill(self, runs: int, size: int = 10 * KIB) -> None:
         """Runs that began and ended, with two events of this size each."""
@@ -351,3 +364,49 @@ async def test_a_long_sweep_is_no_stuck_ledger(house: House, monkeypatch: pytest
     await house.fill(1)
     await keeper.sweep(timedelta(days=7))
     assert house.clock.monotonic() < keeper.expected_by
+
+
+async def test_a_sink_beyond_its_share_pauses_polling_and_is_named(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await house.do(lambda ledger: ledger.configure(a=ALL, b=ALL))
+    keeper = await house.keep(100_000 * KIB)
+    house.shares |= {"a": Share(200 * KIB, parks=False), "b": Share(1000 * KIB, parks=False)}
+    await house.fill(9)
+    await keeper.look()
+    assert not keeper.full
+    await house.fill(1)
+    await keeper.look()
+    assert str(keeper.full) == (
+        "sink a is owed 204,800 bytes of events, and 204,800 is its share of the ledger (ledger_share); polling pauses until "
+        "it has caught up"
+    )
+    await house.do(lambda ledger: ledger.deliver(*ledger.claim(limit=1)))
+    await keeper.look()
+    assert str(keeper.full).startswith("sink a is owed"), "a little room is no room"
+    await house.do(lambda ledger: ledger.deliver(*ledger.claim(limit=1)))
+    await keeper.look()
+    assert not keeper.full
+    assert (told(caplog, "ledger.full"), told(caplog, "ledger.room")) == (1, 1)
+
+
+async def test_a_full_ledger_names_the_sink_that_is_owed_most(house: House) -> None:
+    await house.do(lambda ledger: ledger.configure(a=ALL, b=ALL))
+    keeper = await house.keep(100 * KIB)
+    await house.fill(20)
+    await house.do(lambda ledger: ledger.drain("b"))
+    await keeper.look()
+    assert str(keeper.full).endswith("polling pauses; sink a is owed most, 409,600 bytes of events")
+
+
+async def test_beyond_its_share_a_sinks_oldest_strands_are_parked_and_polling_goes_on(house: House) -> None:
+    await house.do(lambda ledger: ledger.configure(a=ALL, b=ALL))
+    keeper = await house.keep(100_000 * KIB)
+    house.shares |= {"a": Share(200 * KIB, parks=True)}
+    await house.fill(20)
+    await keeper.look()
+    assert keeper.full is None
+    a, b = await house.do(lambda ledger: reading.sinks(ledger.conn))
+    assert (a.pending, a.parked, a.owed_bytes) == (18, 22, 180 * KIB)
+    assert (b.pending, b.parked, b.owed_bytes) == (40, 0, 400 * KIB)

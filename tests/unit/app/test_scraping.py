@@ -39,7 +39,7 @@ def test_jobs_sources_and_sinks_as_the_ledger_has_them(ledger: Ledger) -> None:
     ledger.drain("file")
     ledger.commit(RunChange(a_run("gone", RunState.UNKNOWN, abandoned_at=T0, job=pumps)), polled_at_ms=NOW)
     ledger.commit(RunChange(a_run("waits", RunState.WAITING, job=a_job("other"), started_at=T0, last_event_at=T0)))
-    shown = snapshot(ledger.conn, CLOCK, SOURCES, 10, 20)
+    shown = snapshot(ledger.conn, CLOCK, SOURCES, 10, 20, {"file": 8})
     began = NOW / 1000
     assert shown.at == T0.timestamp()
     assert list(shown.jobs) == [
@@ -65,7 +65,11 @@ def test_jobs_sources_and_sinks_as_the_ledger_has_them(ledger: Ledger) -> None:
     assert list(shown.sources) == [
         SourceState("source", active=2, waiting=1, abandoned=1, succeeded_at=began, waiting_since=began)
     ]
-    assert list(shown.sinks) == [SinkBacklog("file", 0, 0, None), SinkBacklog("marquez", 2, 1, began)]
+    assert list(shown.sinks) == [
+        SinkBacklog("file", 0, 0, None, owed_bytes=0, share_bytes=8),
+        SinkBacklog("marquez", 2, 1, began, owed_bytes=ledger.owed_bytes("marquez"), share_bytes=20, refused=1),
+    ]
+    assert ledger.owed_bytes("marquez") > 0
     assert (shown.ledger_bytes, shown.ledger_limit) == (10, 20)
 
 

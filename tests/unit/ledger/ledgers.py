@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, func, select
 
 from collector.clock import to_ms
 from collector.ledger import lanes, leases, registry, runs, schema, sqlite_file
@@ -145,6 +145,11 @@ class Ledger:
         rows = select(table.c.pending, table.c.parked).where(table.c.sink_id == self.sinks[sink])
         found = self.conn.execute(rows).one_or_none()
         return (0, 0) if found is None else (found[0], found[1])
+
+    def owed_bytes(self, sink: str = "a") -> int:
+        table = schema.tally
+        sizes = select(func.sum(table.c.pending_bytes)).where(table.c.sink_id == self.sinks[sink])
+        return int(self.conn.scalar(sizes) or 0)
 
     def rows(self, table: str) -> int:
         return int(self.conn.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one())

@@ -1,0 +1,116 @@
+"""Parking what a sink is owed beyond its share of the ledger: whole strands, the oldest first, so that the order stays."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, bindparam, delete, func, insert, or_, select
+
+from collector.ledger import doubts, owing, schema, tallies
+from collector.ledger.leases import Lease, fence
+from collector.ledger.owing import Lane
+
+STEP = 200
+"""Strands parked in one commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """What was parked: events, and the bytes of them."""
+
+    events: int
+    room: int
+
+
+def oldest(conn: Connection, sink_id: int, after: int, limit: int = STEP) -> list[int]:
+    """The strands that this sink is owed, in the order in which their runs came, behind strand `after`. Those with a
+    parked event on its way again are not among them.
+    """
+    lane = schema.lane
+    owed = lane.c.sink_id == sink_id, lane.c.strand_id > after, lane.c.resume_seq.is_(None)
+    return list(conn.scalars(select(lane.c.strand_id).where(*owed).order_by(lane.c.strand_id).limit(limit)))
+
+
+def park(
+    conn: Connection,
+    lease: Lease,
+    sink_id: int,
+    strands: Sequence[int],
+    room: int,
+    cause: str,
+    now_ms: int,
+    *,
+    rechecks: bool,
+) -> Overflow:
+    """Park all that the sink is owed of these strands, oldest first, until that was `room` bytes. For the holder of the
+    sink's lease, while no event of them is in flight. With `rechecks`, runs that a killed holder may have sent are in doubt.
+    """
+    fence(conn, lease)
+    table = schema.sink
+    kinds, unclean_at = conn.execute(select(table.c.filter, table.c.unclean_at).where(table.c.id == sink_id)).one()
+    lanes = owing.locked(conn, sink_id, strands)
+    events = _events(conn, sink_id, list(lanes), sorted(owing.read(kinds)))
+    chosen: list[Lane] = []
+    parked, size = Counter[int](), Counter[int]()
+    for lane in (lanes[strand] for strand in sorted(lanes)):
+        if lane.resume_seq is None and size.total() < room:
+            chosen.append(lane)
+            parked[lane.source_id] += len(events[lane.strand_id])
+            size[lane.source_id] += sum(each.size for each in events[lane.strand_id])
+    rows = [_row(sink_id, lane, each, cause, now_ms) for lane in chosen for each in events[lane.strand_id]]
+    if not rows:
+        return Overflow(0, 0)
+    conn.execute(insert(schema.parked), rows)
+    gone = [lane.strand_id for lane in chosen]
+    conn.execute(delete(schema.lane).where(schema.lane.c.sink_id == sink_id, schema.lane.c.strand_id.in_(gone)))
+    tallies.add(conn, sink_id, _less(parked), parked, _less(size))
+    if rechecks and unclean_at is not None:
+        heads = {events[lane.strand_id][0].run_id for lane in chosen if lane.since <= unclean_at}
+        doubts.note(conn, sink_id, heads, now_ms)
+    return Overflow(parked.total(), size.total())
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    seq: int
+    run_id: int
+    size: int
+
+
+def _events(conn: Connection, sink_id: int, strands: list[int], wanted: list[str]) -> dict[int, list[_Event]]:
+    found: defaultdict[int, list[_Event]] = defaultdict(list)
+    for strand, *event in conn.execute(_OWED, {"of_sink": sink_id, "strands": strands, "wanted": wanted}):
+        found[strand].append(_Event(*event))
+    return found
+
+
+def _owed() -> Select[*tuple[Any, ...]]:
+    lane, event = schema.lane, schema.event
+    ahead = and_(event.c.strand_id == lane.c.strand_id, event.c.seq.between(lane.c.next_seq, lane.c.last_seq))
+    of_kind = or_(event.c.seq == lane.c.next_seq, event.c.kind.in_(bindparam("wanted", expanding=True)))
+    of_lane = lane.c.sink_id == bindparam("of_sink"), lane.c.strand_id.in_(bindparam("strands", expanding=True))
+    columns = select(lane.c.strand_id, event.c.seq, event.c.run_id, func.length(event.c.body))
+    return columns.join_from(lane, event, ahead).where(*of_lane, of_kind).order_by(lane.c.strand_id, event.c.seq)
+
+
+_OWED = _owed()
+
+
+def _row(sink_id: int, lane: Lane, event: _Event, cause: str, now_ms: int) -> dict[str, Any]:
+    return {
+        "sink_id": sink_id,
+        "strand_id": lane.strand_id,
+        "seq": event.seq,
+        "run_id": event.run_id,
+        "source_id": lane.source_id,
+        "parked_at": now_ms,
+        "attempts": lane.attempts if event.seq == lane.next_seq else 0,
+        "cause": schema.clean(cause),
+    }
+
+
+def _less(counts: Counter[int]) -> Counter[int]:
+    less = Counter[int]()
+    less.subtract(counts)
+    return less

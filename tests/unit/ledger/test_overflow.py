@@ -1,0 +1,95 @@
+"""What a sink is owed beyond its share: parked in whole strands, the oldest first, listed, and sent again in order."""
+
+from collector.ledger import overflow, parked, tallies
+from collector.ledger.overflow import Overflow
+from tests.unit.ledger.ledgers import ALL, COMPLETE, ENDS, RUNNING, START, Ledger, child_of
+
+
+def park(ledger: Ledger, room: int, sink: str = "a", *, rechecks: bool = False) -> Overflow:
+    strands = overflow.oldest(ledger.conn, ledger.sinks[sink], 0)
+    cause = "more than its share"
+    return overflow.park(
+        ledger.conn, ledger.held[sink], ledger.sinks[sink], strands, room, cause, ledger.now, rechecks=rechecks
+    )
+
+
+def retry_all(ledger: Ledger, sink: str = "a") -> None:
+    listed = parked.listing(ledger.conn, 100, sink_id=ledger.sinks[sink])
+    events = [(event.strand_id, event.seq) for event in listed]
+    parked.retry(ledger.conn, ledger.held[sink], ledger.sinks[sink], events, ledger.now)
+
+
+def counted_afresh(ledger: Ledger, sink: str = "a") -> int:
+    tallies.recount(ledger.conn, ledger.sinks[sink], ALL)
+    return ledger.owed_bytes(sink)
+
+
+def test_the_oldest_strands_are_parked_whole_until_there_is_room(ledger: Ledger) -> None:
+    for key in ("x", "y", "z"):
+        ledger.happen(key, START, COMPLETE)
+    size = len("x START") + len("x COMPLETE")
+    assert ledger.owed_bytes() == 3 * size
+    assert park(ledger, 1) == Overflow(2, size)
+    assert ledger.tally() == (4, 2)
+    assert ledger.owed_bytes() == counted_afresh(ledger) == 2 * size
+    listed = parked.listing(ledger.conn, 10)
+    assert sorted((event.run_key, event.kind, event.cause) for event in listed) == [
+        ("x", COMPLETE, "more than its share"),
+        ("x", START, "more than its share"),
+    ]
+    assert ledger.drain() == ["y START", "z START", "y COMPLETE", "z COMPLETE"]
+
+
+def test_what_was_parked_for_room_is_sent_again_in_order(ledger: Ledger) -> None:
+    ledger.happen("p", START)
+    ledger.happen("c", START, COMPLETE, parent=child_of("p"))
+    ledger.happen("p", COMPLETE)
+    assert park(ledger, 1000).events == 4
+    assert ledger.drain() == []
+    retry_all(ledger)
+    assert ledger.owed_bytes() == counted_afresh(ledger)
+    assert ledger.drain() == ["p START", "c START", "c COMPLETE", "p COMPLETE"]
+    assert ledger.tally() == (0, 0)
+    assert ledger.owed_bytes() == 0
+
+
+def test_what_follows_goes_on_and_supersedes_what_was_parked(ledger: Ledger) -> None:
+    ledger.happen("x", START)
+    park(ledger, 1000)
+    ledger.happen("x", COMPLETE)
+    assert ledger.drain() == ["x COMPLETE"]
+    [start] = parked.listing(ledger.conn, 10)
+    assert start.superseded_at is not None
+    retry_all(ledger)
+    assert ledger.drain() == []
+
+
+def test_other_sinks_are_owed_as_before(ledger: Ledger) -> None:
+    ledger.configure(a=ALL, b=ENDS)
+    ledger.happen("x", START, RUNNING, COMPLETE)
+    assert park(ledger, 1000).events == 3
+    assert ledger.drain("b") == ["x START", "x COMPLETE"]
+
+
+def test_only_what_a_sink_wants_is_parked_for_it(ledger: Ledger) -> None:
+    ledger.configure(a=ENDS)
+    ledger.happen("x", START, RUNNING, COMPLETE)
+    assert park(ledger, 1000).events == 2
+    assert ledger.tally() == (0, 2)
+
+
+def test_a_parked_event_on_its_way_again_is_not_parked_for_room(ledger: Ledger) -> None:
+    ledger.happen("x", START)
+    ledger.park()
+    retry_all(ledger)
+    assert park(ledger, 1000) == Overflow(0, 0)
+    assert ledger.drain() == ["x START"]
+
+
+def test_what_a_killed_process_may_have_sent_is_in_doubt(ledger: Ledger) -> None:
+    from collector.ledger import registry
+
+    ledger.happen("x", START)
+    registry.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now)
+    park(ledger, 1000, rechecks=True)
+    assert ledger.rows("doubt") == 1
