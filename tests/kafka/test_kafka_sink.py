@@ -106,6 +106,13 @@ def assert_complete(found: dict[int, list[int]], *, strands: int, seqs: int) -> 
     assert found == {strand: list(range(seqs)) for strand in range(strands)}
 
 
+async def noticed(sink: KafkaSink, since: float) -> None:
+    """Until the client has met a failure while something was in flight."""
+    async with asyncio.timeout(30):
+        while sink._log.since(since) is None or not sink._in_flight():
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize("how", ["killed", "paused"])
 async def test_nothing_is_lost_doubled_or_reordered_when_the_broker_is(
     kafka: Kafka, kafka_process: ServerProcess, topic_name: str, how: str
@@ -119,13 +126,14 @@ async def test_nothing_is_lost_doubled_or_reordered_when_the_broker_is(
 
     async def break_it() -> None:
         await some_delivered.wait()
+        began = time.monotonic()
         if how == "killed":
             await asyncio.to_thread(kafka_process.kill)
-            await asyncio.sleep(2)
+            await noticed(sink, began)
             await asyncio.to_thread(kafka_process.start)
         else:
             kafka_process.pause()
-            await asyncio.sleep(7)
+            await noticed(sink, began)
             kafka_process.resume()
 
     async with sink_for(cluster(kafka.bootstrap, topic), answer_seconds=1) as sink:
@@ -324,8 +332,9 @@ async def test_closing_with_a_dead_broker_keeps_to_the_deadline_and_ends_everyth
     assert time.monotonic() - began < 4
     assert asyncio.all_tasks() == {asyncio.current_task()}
     await asyncio.to_thread(kafka_process.start)
-    await asyncio.sleep(1)
-    assert seen([record.value for record in await kafka.read(topic)]) == [(1, 1)]
+    async with sink_for(cluster(kafka.bootstrap, topic)) as later:
+        assert await send(later, [event(1, 3)]) == {(1, 3): Delivered()}
+    assert seen([record.value for record in await kafka.read(topic)]) == [(1, 1), (1, 3)]
 
 
 async def test_closing_waits_for_what_the_broker_still_answers(
@@ -358,7 +367,7 @@ async def test_an_answer_that_comes_while_nobody_asks_is_kept(
         kafka_process.pause()
         assert (await only_retry(sink, 2)).in_flight
         kafka_process.resume()
-        await asyncio.sleep(1.5)
+        await asyncio.wait([flight.delivery for flight in sink._flights.values()], timeout=30)
         assert await send(sink, [event(1, 2)]) == {(1, 2): Delivered()}
     assert seen([record.value for record in await kafka.read(topic)]) == [(1, 1), (1, 2)]
 
