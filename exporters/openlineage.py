@@ -98,10 +98,17 @@ class OpenLineageSink:
             return [Finding("endpoint", ok=False, detail=answer.cause, remedy=remedy)]
         if (known := trouble(answer)) is not None:
             return [Finding("endpoint", ok=False, detail=known.cause, remedy="check url, endpoint and network")]
-        return [Finding("endpoint", ok=True, detail=f"{self._url} answers ({answer.status} to an empty body)")]
+        return [Finding("endpoint", ok=True, detail=_answered(self._url, answer.status))]
 
     async def close(self, deadline: float) -> None:
         await self._http.close()
+
+
+def _answered(url: str, status: int | None) -> str:
+    """What the answer to an empty body says, and what it does not."""
+    if status is not None and 200 <= status < 300:
+        return f"{url} answers {status} to an empty body, which is no event: is it an OpenLineage endpoint?"
+    return f"{url} answers {status} to an empty body, as it should; whether it takes events shows with the first one"
 
 
 def create(settings: Settings, context: Context) -> OpenLineageSink:
