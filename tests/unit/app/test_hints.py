@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,19 @@ import aiohttp
 import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from collector.app import hints
 from collector.app.hints import MOST_MEANT, Hinted, Hints
 from collector.app.service import Service
 from collector.clock import to_ms
 from collector.errors import AuthFailed, BadAnswer, LedgerError, NotFound
-from collector.ledger import leases, reading, registry, requests, runs, stored
+from collector.ledger import leases, reading, registry, requests, runs, schema, stored
 from collector.ledger.leases import Lease
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.runs import PollCommit, RunChange
 from collector.model import Run, RunState
-from collector.reports import HintReport, HintResult
+from collector.reports import HintReport, HintResult, PollReport
 from collector.simulators.server import Served
 from collector.simulators.wetransform import Plan, Story, Webhook, WetransformSimulator, sign
 from collector.simulators.wetransform.world import Run as SimulatedRun
@@ -235,11 +235,31 @@ async def test_hastened_runs_are_due_now_and_stay_so_until_they_are_seen(door: D
 SECRET = "the webhook's secret"
 
 
+class Polls:
+    """Hears of each poll that ended."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    def polled(self, report: PollReport) -> None:
+        self.ended.set()
+
+
+class Ahead:
+    """The clock of the simulated platform, which a test sets ahead."""
+
+    def __init__(self) -> None:
+        self.by = timedelta()
+
+    def __call__(self) -> datetime:
+        return now() + self.by
+
+
 class Account:
     """A running service that reads its runs once an hour, so that only hints bring news."""
 
-    def __init__(self, service: Service, simulator: WetransformSimulator) -> None:
-        self.service, self.simulator = service, simulator
+    def __init__(self, service: Service, simulator: WetransformSimulator, polls: Polls) -> None:
+        self.service, self.simulator, self.polls = service, simulator, polls
         self.url = f"http://127.0.0.1:{service.port}/hints/wetransform/customers"
 
     async def started(self) -> SimulatedRun:
@@ -256,9 +276,22 @@ class Account:
         return found[run.key].state
 
     async def seen_to_end(self, run: SimulatedRun) -> None:
+        committed = asyncio.Event()
+        forget = self.service.store.on_commit(committed.set)
         async with asyncio.timeout(20):
             while await self.state(run) is not RunState.SUCCEEDED:
-                await asyncio.sleep(0.02)
+                await committed.wait()
+                committed.clear()
+        forget()
+
+    async def asked_to_poll(self) -> int:
+        """How often the source was, by what was taken in until now."""
+
+        def read(conn: Connection) -> int:
+            asked = select(func.count()).select_from(schema.request).where(schema.request.c.kind == RequestKind.POLL)
+            return conn.scalar(asked) or 0
+
+        return await self.service.store.read(read)
 
     async def hints(self) -> dict[str, float]:
         """The counts of the metrics page."""
@@ -273,8 +306,8 @@ class Account:
 
 
 @asynccontextmanager
-async def account(folder: Path, **changed: Any) -> AsyncIterator[Account]:
-    simulator = WetransformSimulator(seed=5, now=now)
+async def account(folder: Path, *, clock: Callable[[], datetime] = now, **changed: Any) -> AsyncIterator[Account]:
+    simulator, polls = WetransformSimulator(seed=5, now=clock), Polls()
     async with Served(simulator) as served:
         source = {
             "platform": "wetransform",
@@ -295,8 +328,8 @@ async def account(folder: Path, **changed: Any) -> AsyncIterator[Account]:
                 "stop_within": "5s",
             }
         )
-        async with Service(settings) as service:
-            yield Account(service, simulator)
+        async with Service(settings, listeners=[polls]) as service:
+            yield Account(service, simulator, polls)
 
 
 async def test_a_right_message_brings_the_end_of_the_run(tmp_path: Path) -> None:
@@ -315,7 +348,7 @@ async def test_a_wrong_signature_does_nothing(tmp_path: Path, signature: str, ca
         run = await acme.started()
         acme.simulator.webhooks.append(Webhook(acme.url, SECRET, signature=signature))
         assert await acme.simulator.deliver_webhooks() == [401]
-        await asyncio.sleep(0.2)
+        assert await acme.asked_to_poll() == 0
         assert await acme.state(run) is RunState.RUNNING
         assert await acme.hints() == {"refused": 1}
     logged = repr([vars(record) for record in caplog.records])
@@ -337,7 +370,8 @@ async def test_what_a_message_says_is_never_believed(tmp_path: Path, caplog: pyt
             assert answer.status == 202
         async with asyncio.timeout(20):
             while "GET" not in await requests_for(acme, run):
-                await asyncio.sleep(0.02)
+                await acme.polls.ended.wait()
+                acme.polls.ended.clear()
         assert await acme.state(run) is RunState.RUNNING
 
 
@@ -361,12 +395,13 @@ async def test_a_duplicate_does_no_harm(tmp_path: Path) -> None:
 
 
 async def test_a_delayed_one_comes_when_it_comes(tmp_path: Path) -> None:
-    async with account(tmp_path) as acme:
+    clock = Ahead()
+    async with account(tmp_path, clock=clock) as acme:
         run = await acme.started()
-        acme.simulator.webhooks.append(Webhook(acme.url, SECRET, delay_seconds=0.3))
+        acme.simulator.webhooks.append(Webhook(acme.url, SECRET, delay_seconds=60))
         assert await acme.simulator.deliver_webhooks() == []
         assert await acme.state(run) is RunState.RUNNING
-        await asyncio.sleep(0.35)
+        clock.by = timedelta(seconds=60)
         assert await acme.simulator.deliver_webhooks() == [202]
         await acme.seen_to_end(run)
 
