@@ -63,7 +63,7 @@ class Enricher:
 
     async def run(self) -> None:
         """Until cancelled. A run whose enrichment is cancelled by a stop is found again at the next start."""
-        self._began = self._began or self._clock.now()
+        self._began = self._clock.now()
         try:
             async with asyncio.TaskGroup() as group:
                 while True:
@@ -119,7 +119,7 @@ class Enricher:
     async def _end(self, keys: Sequence[str]) -> None:
         found = {key: self._found[key] for key in keys}
         done = await self._store.write(self._writer.ends, found, self._clock.now())
-        if done.events:
+        if done.events or done.skips:
             self._committed(done)
 
     async def _ask_more(self, group: asyncio.TaskGroup, deadlines: dict[str, datetime]) -> None:

@@ -170,17 +170,17 @@ async def test_after_a_restart_what_is_over_time_gets_one_last_chance(plant: Pla
         return await never(run)
 
     await plant.pollers.stop("plant")
-    plant.pollers.clock.wall += timedelta(seconds=WITHIN - INTERVAL + 5)
+    plant.pollers.clock.wall += timedelta(seconds=WITHIN - 5)
     restarted = plant.pollers.clock.monotonic()
     plant.source.enriches = noting
     await plant.pollers.add("plant", plant.source)
-    await plant.advance(restarted + LAST_CHANCE - 0.001)
+    await plant.advance(restarted + 5 - 0.001)
     assert asked == {"old": restarted, "young": restarted}
     assert plant.reports.ends == []
+    await plant.advance(restarted + LAST_CHANCE - 0.001)
+    assert plant.reports.ends == [restarted + 5]
     await plant.advance(restarted + LAST_CHANCE)
-    assert plant.reports.ends == [restarted + LAST_CHANCE]
-    await plant.advance(restarted + INTERVAL - 5)
-    assert plant.reports.ends == [restarted + LAST_CHANCE, restarted + INTERVAL - 5]
+    assert plant.reports.ends == [restarted + 5, restarted + LAST_CHANCE]
 
 
 async def test_details_outlast_a_ledger_that_takes_nothing(plant: Plant) -> None:
