@@ -85,7 +85,7 @@ _THE_OTHER_WAY = {
     "parallel_starts": "same",
     "foreign_status": 404,
     "wrong_customer_status": 404,
-    "missing_status": 403,
+    "missing_status": 410,
     "malformed_id_status": 400,
     "customer_header_needed": False,
     "record_lifetime_seconds": 3600.0,

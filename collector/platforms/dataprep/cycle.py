@@ -217,9 +217,10 @@ class Cycle:
 
     async def alone(self, runs: Sequence[Run]) -> AsyncIterator[Poll]:
         """Tracked runs, read by a request each, the first ones first, until the time for it is over. Raises, after what
-        was read, when the deployment seems to be down: several failures in a row, or nothing but failures.
+        was read, when the deployment seems to be down: several failures in a row, or nothing but failures. Runs that the
+        token may not see hold up no others.
         """
-        failures, until = 0, self.parts.clock.monotonic() + self.parts.patience
+        failures, refused, until = 0, 0, self.parts.clock.monotonic() + self.parts.patience
         last: SourceError | None = None
         for start in range(0, len(runs), AT_ONCE):
             if start and self.parts.clock.monotonic() >= until:
@@ -228,12 +229,15 @@ class Cycle:
             results = await asyncio.gather(*map(self._read_alone, batch))
             yield _page(batch, results)
             for result in results:
+                if isinstance(result, Forbidden):
+                    refused, last = refused + 1, result
+                    continue
                 failed = result if isinstance(result, SourceError) else None
                 failures = failures + 1 if failed else 0
                 if failed and (failures >= FAILURES or isinstance(failed, Throttled | AuthFailed)):
                     raise failed
                 last = failed
-        if last is not None and failures == len(runs):
+        if last is not None and failures + refused == len(runs):
             raise last
 
     async def _read_alone(self, run: Run) -> list[Observation] | SourceError | None:
@@ -247,7 +251,8 @@ class Cycle:
         except NotFound:
             return None
         except Forbidden as error:
-            return None if await token_works(self.parts.api) else error
+            # a matter of rights, not of existence: the owner of the token may have lost the run's flow
+            return error if await token_works(self.parts.api) else AuthFailed(str(error))
         except SourceError as error:
             return error
 

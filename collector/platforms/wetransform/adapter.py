@@ -94,9 +94,12 @@ class Wetransform:
         customer = options.get("customer") or self._customer
         try:
             seen = await self._runs.read(automation_id, customer)
-        except (NotFound, Forbidden) as error:
+        except NotFound as error:
             hint = "there is no such run, or not for this customer; the id of its transformation is not meant"
             raise NotFound(f"{error}; {hint}") from error
+        except Forbidden as error:
+            hint = "the token may not see this run: give the customer for whom it runs, or have the token's user allowed to"
+            raise Forbidden(f"{error}; {hint}") from error
         known = await self._transformation(seen, options.get("transformation"), customer)
         if known is not None:
             # a START without the columns that the end has makes two versions of one output in Marquez

@@ -50,7 +50,7 @@ class Runs:
         self._clock, self._meaning, self._intervals = clock, meaning, intervals
 
     async def read(self, key: str, customer: str | None) -> Automation:
-        """Raises `SourceError`s; `NotFound` and `Forbidden` both may mean that there is no such run."""
+        """Raises `SourceError`s; `NotFound` where there is no such run."""
         envelope = await self._api.get(f"/transformation/automation/{key}", customer=customer)
         return automation(envelope, asked=key)
 

@@ -49,6 +49,7 @@ class _Verdict:
 class _Held:
     failures: int
     until: datetime
+    error: SourceError
 
 
 class Tracker:
@@ -90,6 +91,15 @@ class Tracker:
                 return
             if verdict.wrong is not None:
                 raise verdict.wrong
+        if (refused := self._refused(tracked)) is not None:
+            raise refused
+
+    def _refused(self, tracked: Sequence[Run]) -> SourceError | None:
+        """The refusal, where the token may see none of the tracked runs: then it lacks a right that the source needs."""
+        held = [self._held.get(run.key) for run in tracked]
+        errors = [it.error for it in held if it is not None and isinstance(it.error, Forbidden)]
+        is_own = any(Whose.of(run.handle).customer == self._customer for run in tracked)
+        return errors[0] if tracked and is_own and len(errors) == len(tracked) else None
 
     async def _read(self, runs: Sequence[Run]) -> list[Look]:
         wanted = {whose for run in runs if (whose := Whose.of(run.handle)).transformation is not None}
@@ -145,7 +155,8 @@ class Tracker:
         failures = 1 + (held.failures if held else 0)
         if len(self._held) >= _MOST_HELD:
             self._held = {key: it for key, it in self._held.items() if it.until > now}
-        self._held[look.run.key] = _Held(failures, now + retry_after_failures(self._intervals, failures))
+        until = now + retry_after_failures(self._intervals, failures)
+        self._held[look.run.key] = _Held(failures, until, look.error)
 
     def _is_held(self, key: str, now: datetime) -> bool:
         held = self._held.get(key)
@@ -158,4 +169,5 @@ class Tracker:
 
 
 def _is_gone(look: Look, verdict: _Verdict) -> bool:
-    return isinstance(look.error, NotFound | Forbidden) and look.customer not in verdict.refused
+    """404 and 410 say that there is no such run; 403 says only that we may not see it."""
+    return isinstance(look.error, NotFound) and look.customer not in verdict.refused

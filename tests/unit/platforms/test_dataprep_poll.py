@@ -9,6 +9,7 @@ import pytest
 from collector.clock import to_ms
 from collector.errors import AuthFailed, BadAnswer, SourceError, Throttled, Unavailable
 from collector.model import EventKind, RunState, SkipKind
+from collector.platforms.answers import Forbidden
 from collector.platforms.dataprep import cursor as cursors
 from collector.platforms.dataprep.levels import Level as Found
 from collector.simulators.dataprep import STORIES, Feature, Level, Story, Switches
@@ -239,13 +240,24 @@ async def test_a_deleted_run_is_missed_and_given_up_never_failed(level: Level, s
         assert [skip.subject for skip in rig.lives.skips if skip.kind is SkipKind.VANISHED] == [key]
 
 
-@pytest.mark.parametrize("status", [403, 404])
-async def test_a_hidden_run_is_missed_too(status: int) -> None:
-    async with dataprep_rig(Level.L0, Switches(hidden_status=status)) as rig:
+async def test_a_run_that_is_not_found_any_more_is_missed_too() -> None:
+    async with dataprep_rig(Level.L0, Switches(hidden_status=404)) as rig:
         [key] = await start(rig, "stuck")
         rig.simulator.workspace.runs[int(key)].hidden = True
         await rig.lives.follow(60)
         assert rig.lives.runs[key].abandoned_at is not None
+
+
+async def test_runs_that_the_token_may_not_see_are_not_gone_and_hold_up_no_others() -> None:
+    async with dataprep_rig(Level.L0, Switches(hidden_status=403)) as rig:
+        hidden = [key for _ in range(5) for key in await start(rig, "stuck")]
+        [own] = await start(rig, "quick")
+        for key in hidden:
+            rig.simulator.workspace.runs[int(key)].hidden = True
+        with pytest.raises(Forbidden):  # once nothing is left that may be seen
+            await rig.lives.follow(900)
+        assert rig.lives.kinds(own)[-1] is EventKind.COMPLETE
+        assert {(rig.lives.runs[key].open, rig.lives.runs[key].misses) for key in hidden} == {(True, 0)}
 
 
 @pytest.mark.parametrize("status", [401, 403])

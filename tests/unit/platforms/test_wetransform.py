@@ -12,6 +12,7 @@ from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throt
 from collector.lifecycle import VanishedPolicy
 from collector.model import EventKind, Observation, RunState, SkipKind
 from collector.names import namespace_fault
+from collector.platforms.answers import Forbidden
 from collector.platforms.wetransform import Wetransform
 from collector.platforms.wetransform.envelope import Envelope
 from collector.platforms.wetransform.reading import automation
@@ -174,7 +175,7 @@ class TestFollowing:
 
 
 class TestVanishing:
-    @pytest.mark.parametrize("status", [404, 403, 410])
+    @pytest.mark.parametrize("status", [404, 410])
     async def test_three_misses_and_then_unknown(self, stage: Stage, status: int) -> None:
         stage.simulator.world.behaviour.missing_status = status
         run, lives = stage.start(Story.VANISHING, 10), stage.lives()
@@ -186,6 +187,39 @@ class TestVanishing:
         assert not lives.runs[run.key].open
         assert not any(kind.terminal for kind in lives.kinds(run.key))
         assert lives.skips[-1].kind is SkipKind.VANISHED
+
+    @pytest.mark.parametrize("policy", list(VanishedPolicy))
+    async def test_a_run_that_the_token_may_not_see_is_not_gone(self, stage: Stage, policy: VanishedPolicy) -> None:
+        run, lives = stage.start(seconds=3000), stage.lives()
+        lives.policy = replace(POLICY, on_vanished=policy)
+        await watched(lives, run)
+        stage.simulator.faults.plan(Fault(FaultKind.STATUS, path="/transformation/automation", status=403, times=-1))
+        errors = []
+        for _ in range(20):
+            stage.clock.advance(60)
+            try:
+                await lives.cycle()
+            except SourceError as error:
+                errors.append(error)
+        assert len(errors) == 20, "a matter of rights, and said so each time"
+        assert {type(error) for error in errors} == {Forbidden}
+        assert (lives.runs[run.key].open, lives.runs[run.key].misses) == (True, 0)
+        stage.simulator.faults.clear()
+        stage.clock.advance(600)
+        await lives.follow(3600, every=60)
+        assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
+
+    async def test_nor_does_it_hold_up_others(self, stage: Stage) -> None:
+        hidden, own, lives = stage.start(Story.STUCK), stage.start(seconds=20), stage.lives()
+        await watched(lives, hidden)
+        await watched(lives, own)
+        path = f"/transformation/automation/{hidden.key}"
+        stage.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, status=403, times=-1))
+        with pytest.raises(Forbidden):  # once nothing is left that may be seen
+            await lives.follow(60)
+        assert lives.kinds(own.key)[-1] is EventKind.COMPLETE
+        assert lives.runs[hidden.key].misses == 0
+        assert (SkipKind.ROW, hidden.key) in {(skip.kind, skip.subject) for skip in lives.skips}
 
     async def test_three_misses_take_a_while(self, stage: Stage) -> None:
         run, lives = stage.start(Story.VANISHING, 1), stage.lives()
