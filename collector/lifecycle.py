@@ -110,7 +110,7 @@ def missed(run: Run, at: datetime, policy: VanishedPolicy) -> Step:
     run = replace(run, state=RunState.UNKNOWN, abandoned_at=at, due_at=None)
     if policy is VanishedPolicy.LEAVE_OPEN:
         return Step(run, skips=(skip,))
-    run, transitions = _aborted(run, Interval(run.seen_at, at))
+    run, transitions = _aborted(run, Interval(run.seen_at, max(at, run.seen_at)))
     return Step(run, transitions, (skip,))
 
 
@@ -201,7 +201,7 @@ def _queued(run: Run) -> Step:
 
 def _under_way(run: Run, known: Run | None, seen: Observation) -> Step:
     transitions: list[Transition] = []
-    within = Interval(_last_seen_before(known, seen), seen.seen_at)
+    within = _since_the_last_look(known, seen)
     if run.started_at is None:
         run, start = _tell(run, EventKind.START, _beginning(run), within)
         run = replace(run, started_at=start.at, started_within=start.within)
@@ -216,7 +216,7 @@ def _under_way(run: Run, known: Run | None, seen: Observation) -> Step:
 
 
 def _end_noted(run: Run, known: Run | None, seen: Observation, enrich_within: timedelta) -> Run:
-    within = Interval(_last_seen_before(known, seen), seen.seen_at)
+    within = _since_the_last_look(known, seen)
     return replace(
         run,
         state=seen.state,
@@ -250,15 +250,26 @@ def named(found: tuple[Dataset, ...] | None, before: tuple[Dataset, ...] | None)
 
 def _late_start(run: Run) -> tuple[Run, Transition]:
     """START of a run that was never seen under way: at its beginning; at its end where it never began; where the
-    platform gives neither, at the time it was asked for.
+    platform gives neither, at the earliest time that it can have begun: when it was last seen before, or asked for.
     """
-    at = _beginning(run) or run.finished_at or run.queued_at
-    exact = run.began_at is not None or run.finished_at is not None
-    within = None if exact else run.started_within
-    if at is not None and run.began_at is None and run.queued_at is not None:
-        at = max(at, run.queued_at)
+    told = _beginning(run) or _never_began(run)
+    within = None if told is not None else run.started_within
+    at = told or _earliest(run)
     run, start = _tell(run, EventKind.START, at, run.started_within)
     return replace(run, started_at=start.at, started_within=within), replace(start, within=within)
+
+
+def _never_began(run: Run) -> datetime | None:
+    """Its end, but not before it was asked for."""
+    return max(run.finished_at, run.queued_at) if run.finished_at and run.queued_at else run.finished_at
+
+
+def _earliest(run: Run) -> datetime | None:
+    """Within the bounds, whatever the platform's clock says."""
+    within, asked = run.started_within, run.queued_at
+    if within is None or within.after is None:
+        return asked if within is None or asked is None else min(asked, within.until)
+    return within.after if asked is None else min(max(asked, within.after), within.until)
 
 
 def _beginning(run: Run) -> datetime | None:
@@ -267,8 +278,10 @@ def _beginning(run: Run) -> datetime | None:
     return max(run.began_at, run.queued_at)
 
 
-def _last_seen_before(known: Run | None, seen: Observation) -> datetime | None:
-    return known.seen_at if known is not None else seen.queued_at
+def _since_the_last_look(known: Run | None, seen: Observation) -> Interval:
+    """Its beginning does not lie behind its end, though clocks differ and go back."""
+    after = known.seen_at if known is not None else seen.queued_at
+    return Interval(after and min(after, seen.seen_at), seen.seen_at)
 
 
 def _tell(run: Run, kind: EventKind, platform_time: datetime | None, within: Interval | None) -> tuple[Run, Transition]:

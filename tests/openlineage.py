@@ -46,8 +46,12 @@ def _meaning(event: Event) -> Iterator[str]:
         yield f"the job's namespace {fault}"
     if "errorMessage" in facets and event["eventType"] not in {"FAIL", "ABORT"}:
         yield f"a {event['eventType']} tells an error"
-    if (told := platform.keys() & {"state", "platformState", "stages", "stageCount"}) and not ended:
+    moved = event["eventType"] == "RUNNING"
+    later = {"stages", "stageCount"} | (set() if moved else {"state", "platformState"})
+    if (told := platform.keys() & later) and not ended:
         yield f"a {event['eventType']} tells what only the end can tell: {', '.join(sorted(told))}"
+    if moved and platform.get("state") not in {"running", "waiting"}:
+        yield "a RUNNING does not tell whether the run waits or runs"
     if ended and "state" not in platform:
         yield "the terminal event does not tell the state"
     for side in _SIDES:

@@ -35,7 +35,7 @@ class EventMaker:
         run_facets = facets.run_facets(known, run, error_limit=self.error_limit, ended=ended, failed=failed)
         if run.parent is not None:
             run_facets["parent"] = facets.parent_facet(run.parent, _parent_name(run.parent))
-        run_facets[own.PLATFORM] = own.platform(run, known, self.source, ended=ended)
+        run_facets[own.PLATFORM] = own.platform(run, known, self.source, transition.kind)
         if (observed := own.observed(run, transition)) is not None:
             run_facets[own.OBSERVED] = observed
         job = {

@@ -44,20 +44,22 @@ def observed(run: Run, transition: Transition) -> dict[str, Any] | None:
     return _facet("LineageCollectorObservedIntervalRunFacet", known) if known else None
 
 
-def platform(run: Run, facts: Facts, source: str, *, ended: bool) -> dict[str, Any]:
-    """Where the run lives: source, the platform's ids, a link to its own page; and at the end its last words."""
+def platform(run: Run, facts: Facts, source: str, kind: EventKind) -> dict[str, Any]:
+    """Where the run lives: source, the platform's ids, a link to its own page; where it moved or ended its state, and at
+    the end its stages.
+    """
     body: dict[str, Any] = {"source": source, "runKey": said(run.key), "jobKey": said(run.job.key)}
     if facts.ids:
         body["ids"] = {said(name): said(value) for name, value in sorted(facts.ids.items())}
     if facts.link is not None:
         body["link"] = said(facts.link)
-    if ended:
+    if kind.terminal or kind is EventKind.RUNNING:
         body["state"] = run.state.value
         if run.raw_state is not None:
             body["platformState"] = said(run.raw_state)
-        if facts.stages:
-            body["stageCount"] = len(facts.stages)
-            body["stages"] = [_stage(stage) for stage in facts.stages[:MANY]]
+    if kind.terminal and facts.stages:
+        body["stageCount"] = len(facts.stages)
+        body["stages"] = [_stage(stage) for stage in facts.stages[:MANY]]
     return _facet("LineageCollectorPlatformRunRunFacet", body)
 
 

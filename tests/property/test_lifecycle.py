@@ -91,6 +91,31 @@ def test_whatever_is_seen_a_run_has_one_legal_life(story: list[object]) -> None:
         assert kinds.index("START") < kinds.index("RUNNING")
     times = [event.at for event in life.events]
     assert times == sorted(times)
+    assert [event for event in life.events if is_out_of_bounds(event)] == []
+
+
+def is_out_of_bounds(event: Transition) -> bool:
+    """But for what had to be moved to keep the order, which the event says."""
+    if event.within is None or event.clamped_from is not None:
+        return False
+    return event.at > event.within.until or (event.within.after is not None and event.at < event.within.after)
+
+
+@given(st.lists(st.integers(0, 600), min_size=1, max_size=12), st.integers(0, 600), st.sampled_from(ENDS))
+def test_a_run_that_was_queued_until_its_end_begins_within_the_bounds(
+    polls: list[int], asked: int, end: RunState
+) -> None:
+    """The platform gives the time of the request alone."""
+    life, queued = Life(), ZERO + timedelta(seconds=asked)
+    for second in sorted(polls):
+        life.see(observation(RunState.QUEUED, ZERO + timedelta(seconds=second), queued_at=queued))
+    last = ZERO + timedelta(seconds=max(polls))
+    life.see(observation(end, last + timedelta(seconds=30), queued_at=queued))
+    life.end(Enrichment())
+    [start] = [event for event in life.events if event.kind is EventKind.START]
+    assert start.within is not None
+    assert start.within.after == last
+    assert start.at == max(last, min(queued, last + timedelta(seconds=30))) or start.clamped_from is not None
 
 
 @st.composite

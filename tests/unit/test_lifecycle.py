@@ -70,11 +70,40 @@ def test_without_times_the_poll_gives_them_and_the_interval() -> None:
     assert ended.transitions[0].within == Interval(at(15), at(25))
 
 
-def test_a_run_without_times_that_was_never_seen_running_starts_when_it_was_asked_for() -> None:
+def test_a_run_without_times_that_was_never_seen_running_starts_when_it_was_last_seen_queued() -> None:
     run = take(None, seen(RunState.QUEUED, 5, queued_at=at(1))).run
     ended = finish(take(run, seen(RunState.SUCCEEDED, 25)).run, Enrichment())
-    assert told(ended) == [(EventKind.START, at(1)), (EventKind.COMPLETE, at(25))]
+    assert told(ended) == [(EventKind.START, at(5)), (EventKind.COMPLETE, at(25))]
+    assert ended.run.started_within == Interval(at(5), at(25))
     assert ended.transitions[0].within == Interval(at(5), at(25))
+
+
+def test_a_run_without_times_that_was_first_seen_when_it_had_ended_starts_when_it_was_asked_for() -> None:
+    ended = finish(take(None, seen(RunState.SUCCEEDED, 25, queued_at=at(1))).run, Enrichment())
+    assert told(ended) == [(EventKind.START, at(1)), (EventKind.COMPLETE, at(25))]
+
+
+def test_a_run_that_is_found_again_is_missed_anew() -> None:
+    """Only misses in a row count."""
+    run = take(None, seen(RunState.RUNNING, 5)).run
+    for second in (10, 20):
+        run = missed(run, at(second), VanishedPolicy.ABORT).run
+    run = take(run, seen(RunState.RUNNING, 30)).run
+    assert run.misses == 0
+    for second in (40, 50):
+        step = missed(run, at(second), VanishedPolicy.ABORT)
+        run = step.run
+        assert (run.open, step.transitions) == (True, ())
+
+
+def test_a_beginning_before_the_request_is_no_beginning() -> None:
+    """A start never lies before the run was asked for, whichever way it is made."""
+    early = {"queued_at": at(10), "started_at": at(4)}
+    assert told(take(None, seen(RunState.RUNNING, 20, **early)))[0] == (EventKind.START, at(10))
+    late = finish(take(None, seen(RunState.SUCCEEDED, 20, **early, ended_at=at(15))).run, Enrichment())
+    assert told(late)[0] == (EventKind.START, at(10))
+    never = finish(take(None, seen(RunState.CANCELED, 20, queued_at=at(10), ended_at=at(4))).run, Enrichment())
+    assert told(never) == [(EventKind.START, at(10)), (EventKind.ABORT, at(10))]
 
 
 def test_waiting_is_a_running_event_both_ways() -> None:

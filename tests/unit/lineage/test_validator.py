@@ -14,7 +14,7 @@ from openlineage.client import facet_v2
 
 from collector.lineage import own, shape
 from collector.lineage.events import EventMaker
-from collector.model import EventKind, Run, Transition
+from collector.model import EventKind, Run, RunState, Transition
 from tests import openlineage
 from tests.openlineage_schemas import own_facets, standard_facets, validator
 from tests.unit.lineage import models
@@ -218,9 +218,25 @@ def test_a_start_that_knows_the_end_is_found(change: Change) -> None:
 def told(*kinds: str, parent: bool = False, **changed: Any) -> list[Event]:
     """Events of one run, a minute apart."""
     of = run(parent=PARENT if parent else None, **changed)
+    waiting = replace(of, state=RunState.WAITING)
     return [
-        orjson.loads(MAKER.event(of, transition(EventKind(kind), minute))) for minute, kind in enumerate(kinds, start=1)
+        orjson.loads(MAKER.event(waiting if kind == "RUNNING" else of, transition(EventKind(kind), minute)))
+        for minute, kind in enumerate(kinds, start=1)
     ]
+
+
+def test_a_running_that_does_not_say_whether_the_run_waits_is_found() -> None:
+    [event] = told("RUNNING")
+    del event["run"]["facets"][own.PLATFORM]["state"]
+    assert "does not tell whether" in openlineage.faults(event)[0]
+
+
+@pytest.mark.parametrize("kind", ["FAIL", "ABORT"])
+def test_a_run_that_did_not_succeed_and_counts_is_found(kind: str) -> None:
+    [event] = told(kind)
+    assert openlineage.faults(event) == []
+    event["outputs"][0]["facets"]["lifecycleStateChange"] = good()["outputs"][0]["facets"]["lifecycleStateChange"]
+    assert "change of its life" in openlineage.faults(event)[0]
 
 
 def dumped(events: list[Event]) -> list[bytes]:
