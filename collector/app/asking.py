@@ -38,9 +38,21 @@ class _Left(Exception):
     """Nobody is there any more who follows this run."""
 
 
-def trigger(config: Path, source: str, job: str, options: Mapping[str, str], *, wait: bool, as_json: bool) -> int:
-    """0 done (with `wait`: the run succeeded), 1 not done, ended otherwise, or nobody knows."""
-    body = {"job": job, "options": dict(options)}
+def trigger(
+    config: Path,
+    source: str,
+    job: str,
+    options: Mapping[str, str],
+    *,
+    execution: str | None = None,
+    wait: bool,
+    as_json: bool,
+) -> int:
+    """0 done (with `wait`: the run succeeded), 1 not done, ended otherwise, or nobody knows. `execution` is the id of an
+    earlier trigger that is made again.
+    """
+    body: dict[str, Any] = {"job": job, "options": dict(options)}
+    body |= {"execution": execution} if execution else {}
     return asyncio.run(_of_source(config, source, RequestKind.TRIGGER, body, wait=wait, as_json=as_json))
 
 

@@ -101,13 +101,18 @@ def trigger(
     config: Config = DEFAULT_CONFIG,
     param: Annotated[list[str] | None, typer.Option("--param", help="A run parameter, key=value; repeatable.")] = None,
     *,
+    execution_id: Annotated[
+        str | None,
+        typer.Option("--execution-id", help="Of an earlier try whose answer was lost: no second run (Dataprep)."),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end; exit 0 only on success.")] = False,
     as_json: Json = False,
 ) -> None:
     """Start a run of JOB (id or external id) with the platform's own endpoint."""
     from collector.app import asking
 
-    sys.exit(asking.trigger(config, source, job, _pairs(param or []), wait=wait, as_json=as_json))
+    options = _pairs(param or [])
+    sys.exit(asking.trigger(config, source, job, options, execution=execution_id, wait=wait, as_json=as_json))
 
 
 @app.command(epilog="Example: lineage-collector watch customers 08990d78-fede-4139-b88a-4d11ca7fbf28")

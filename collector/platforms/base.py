@@ -124,6 +124,13 @@ class Platform(Protocol):
 
 
 @runtime_checkable
+class Repeatable(Protocol):
+    """What a platform has whose vendor keeps the token of a trigger: the same one again starts no second run."""
+
+    takes_execution_ids: bool
+
+
+@runtime_checkable
 class Planning(Protocol):
     """What a platform has that can tell its load: it is logged, exported and part of `check`."""
 

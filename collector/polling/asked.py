@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from uuid import NAMESPACE_URL, uuid5
@@ -18,7 +18,7 @@ from collector.ledger.requests import Request, RequestKind, RequestState
 from collector.ledger.store import Store
 from collector.logs import fields
 from collector.model import Observation
-from collector.platforms.base import Platform
+from collector.platforms.base import Platform, Repeatable
 from collector.polling.boundary import is_stopping
 from collector.redaction import redacted
 
@@ -95,9 +95,11 @@ class Asked:
             return await self._done(request, json.loads(request.body))
         except TriggerError as error:
             state = RequestState.DOUBTFUL if error.doubtful else RequestState.FAILED
-            return Answer(state, {"error": str(error)})
+            return Answer(state, {"error": str(error), **self._to_repeat(request)})
         except TimeoutError:
-            return Answer(unknown, {"error": f"no answer from the platform within {PATIENCE:.0f} s"})
+            again = self._to_repeat(request)
+            hint = "".join(f"; to ask again without a second run: --execution-id {each}" for each in again.values())
+            return Answer(unknown, {"error": f"no answer from the platform within {PATIENCE:.0f} s{hint}", **again})
         except SourceError as error:
             return Answer(RequestState.FAILED, {"error": str(error)})
         except LedgerCorrupt:
@@ -108,6 +110,12 @@ class Asked:
                 raise
             log.exception("request.broken", extra=fields(request=request.id, kind=request.kind.value))
             return Answer(unknown, {"error": f"{type(error).__name__}: {redacted(str(error))}"})
+
+    def _to_repeat(self, request: Request) -> dict[str, str | None]:
+        """The id under which a trigger can be made again, where the platform keeps it."""
+        if request.kind is not RequestKind.TRIGGER or not isinstance(self._platform, Repeatable):
+            return {}
+        return {"execution_id": _execution(request, json.loads(request.body))}
 
     async def _done(self, request: Request, body: dict[str, object]) -> Answer:
         if request.kind is RequestKind.POLL:
@@ -131,5 +139,12 @@ class Asked:
         assert isinstance(options, dict)  # the command line and the control socket make nothing else
         if request.kind is RequestKind.WATCH:
             return await self._platform.watch(str(body["key"]), options)
-        token = uuid5(NAMESPACE_URL, f"{request.target}/{request.id}/{request.created_at}")
-        return await self._platform.trigger(str(body["job"]), options, str(token))
+        if "execution" in body and not isinstance(self._platform, Repeatable):
+            raise TriggerError("this platform keeps no execution ids, so none can be given; nothing was started")
+        return await self._platform.trigger(str(body["job"]), options, _execution(request, body))
+
+
+def _execution(request: Request, body: Mapping[str, object]) -> str:
+    """The id that was given, of a request that is made again, else one of this very request."""
+    given = body.get("execution")
+    return str(given or uuid5(NAMESPACE_URL, f"{request.target}/{request.id}/{request.created_at}"))

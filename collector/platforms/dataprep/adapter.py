@@ -54,6 +54,8 @@ def create(settings: DataprepSource, context: Context) -> "DataprepPlatform":
 class DataprepPlatform:
     """One workspace. See `levels` for what the deployment lets us see."""
 
+    takes_execution_ids = True
+
     def __init__(self, settings: DataprepSource, context: Context) -> None:
         self._settings, self._context, self._clock = settings, context, context.clock
         credential, url = settings.credential, settings.base_url

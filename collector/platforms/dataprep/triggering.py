@@ -20,6 +20,7 @@ SKEW = timedelta(minutes=2)
 OVERRIDE = "overrides."
 """Parameters whose names begin so change the settings of the run; all others are run parameters."""
 MOST_REMEMBERED = 1000
+LONGEST_EXECUTION = 200
 
 
 class Starter:
@@ -31,6 +32,8 @@ class Starter:
 
     async def start(self, recipe: str, parameters: Mapping[str, str], execution: str) -> str:
         """The id of the job group. Repeats of one `execution` start nothing. Raises TriggerError."""
+        if not execution.isascii() or not execution.isprintable() or not 0 < len(execution) <= LONGEST_EXECUTION:
+            raise TriggerError("an execution id is a short word of printable ASCII characters; nothing was started")
         body = request_body(recipe, parameters)
         began = self._clock.now()
         answer = await self._sent(body, execution)
@@ -65,7 +68,8 @@ class Starter:
                 lost = error
                 doubtful = doubtful or not isinstance(error, Unavailable) or error.sent
         cause = "nobody knows whether the run was started" if doubtful else "nothing was started"
-        raise TriggerError(f"{cause}: {lost}; the same request can be repeated without harm", doubtful=doubtful)
+        again = f"to ask again without a second run, repeat the command with --execution-id {execution}"
+        raise TriggerError(f"{cause}: {lost}; {again}", doubtful=doubtful)
 
     async def _find(self, recipe: str, began: datetime) -> str:
         """The run that exists already: the platform does not say which it is, so only a single candidate counts."""
@@ -117,7 +121,7 @@ def request_body(recipe: str, parameters: Mapping[str, str]) -> dict[str, Any]:
     """
     body: dict[str, Any] = {"wrangledDataset": {"id": int(recipe)}}
     run = {key: value for key, value in parameters.items() if not key.startswith(OVERRIDE)}
-    overrides = {key.removeprefix(OVERRIDE): _value(value) for key, value in parameters.items() if key not in run}
+    overrides = {key.removeprefix(OVERRIDE): _value(key, value) for key, value in parameters.items() if key not in run}
     if run:
         body["runParameters"] = {"overrides": {"data": [{"key": key, "value": value} for key, value in run.items()]}}
     if overrides:
@@ -125,8 +129,11 @@ def request_body(recipe: str, parameters: Mapping[str, str]) -> dict[str, Any]:
     return body
 
 
-def _value(text: str) -> Any:
+def _value(name: str, text: str) -> Any:
+    """Raises TriggerError for what begins as JSON and is none: the platform would take it for a text and start."""
     try:
         return orjson.loads(text)
-    except ValueError:
+    except ValueError as error:
+        if text.lstrip()[:1] in {"{", "["}:
+            raise TriggerError(f"the parameter {name} is not valid JSON ({error}); nothing was started") from error
         return text

@@ -120,6 +120,30 @@ class TestTrigger:
             assert seen.key == "1"
             assert len(rig.simulator.workspace.runs) == 1
 
+    async def test_one_lost_three_times_names_the_id_with_which_it_can_be_made_again(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            rig.simulator.faults.plan(Fault(FaultKind.LOST, path=START_PATH, times=3))
+            with pytest.raises(TriggerError, match=r"--execution-id id-7$") as lost:
+                await rig.platform.trigger("1", {}, "id-7")
+            assert lost.value.doubtful
+            again = await rig.adapter().trigger("1", {}, "id-7")
+            assert again.key == "1"
+            assert len(rig.simulator.workspace.runs) == 1
+
+    @pytest.mark.parametrize("execution", ["", "a\r\nb: c", "é", "x" * 201])
+    async def test_an_id_that_no_header_can_carry_starts_nothing(self, execution: str) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            with pytest.raises(TriggerError, match="execution id"):
+                await rig.platform.trigger("1", {}, execution)
+            assert rig.requests() == 0
+
+    @pytest.mark.parametrize("value", ['[{"path": "gs://b/o.csv"', '{"a": ', " [1,]"])
+    async def test_a_parameter_that_begins_as_json_and_is_none_starts_nothing(self, value: str) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            with pytest.raises(TriggerError, match=r"overrides\.writesettings is not valid JSON"):
+                await rig.platform.trigger("1", {"overrides.writesettings": value}, "t")
+            assert rig.requests() == 0
+
     @pytest.mark.parametrize("level", [Level.L1, Level.L2])
     async def test_304_means_that_it_runs_and_it_is_found(self, level: Level) -> None:
         async with dataprep_rig(level) as rig:

@@ -1,0 +1,56 @@
+"""Under which id a trigger is made, and made again."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pytest
+
+from collector.errors import TriggerError
+from collector.ledger.requests import Request, RequestKind, RequestState
+from collector.ledger.store import Store
+from collector.model import Observation
+from collector.platforms.base import Platform
+from collector.polling.asked import Answer, Asked
+from tests.simulated import SimulatedClock
+
+
+class Vendor:
+    """Loses every answer and notes the ids that it was given."""
+
+    def __init__(self) -> None:
+        self.given: list[str] = []
+
+    async def trigger(self, job: str, parameters: Mapping[str, str], token: str) -> Observation:
+        self.given.append(token)
+        raise TriggerError("no answer", doubtful=True)
+
+
+class Keeping(Vendor):
+    takes_execution_ids = True
+
+
+async def answer(vendor: Vendor, number: int, **body: Any) -> Answer:
+    never: Any = None
+    asked = Asked(cast(Platform, vendor), cast(Store, never), SimulatedClock(), never, never, never)
+    text = json.dumps({"job": "7", "options": {}, **body})
+    return await asked._answer(Request(number, RequestKind.TRIGGER, "source:prep", text, 5, RequestState.CLAIMED))
+
+
+async def test_a_lost_trigger_names_its_id_and_is_made_again_under_it() -> None:
+    vendor = Keeping()
+    lost = await answer(vendor, 1)
+    assert lost == Answer(RequestState.DOUBTFUL, {"error": "no answer", "execution_id": vendor.given[0]})
+    assert (await answer(vendor, 2, execution=lost.body["execution_id"])).body == lost.body
+    assert (await answer(vendor, 3)).body != lost.body
+    first, second, third = vendor.given
+    assert first == second != third
+
+
+@pytest.mark.parametrize("vendor", [Vendor()])
+async def test_a_platform_that_keeps_no_ids_is_given_none(vendor: Vendor) -> None:
+    assert (await answer(vendor, 1)).body == {"error": "no answer"}
+    refused = await answer(vendor, 2, execution="an-id")
+    assert refused.state is RequestState.FAILED
+    assert "nothing was started" in (refused.body["error"] or "")
+    assert len(vendor.given) == 1
