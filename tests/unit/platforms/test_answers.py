@@ -1,13 +1,17 @@
 """What the adapters share in reading answers and in choosing jobs."""
 
-from datetime import UTC, datetime
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from collector.clock import from_ms, to_ms
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, Unavailable
 from collector.http import LARGEST_PAGE, AnswerTooLarge
+from collector.lineage.own import instant
 from collector.platforms.answers import Forbidden, asking, moment, parsed, refusal, words
 from collector.platforms.choosing import Choice
 
@@ -109,6 +113,26 @@ def test_words_are_short_and_tell_no_secret() -> None:
 )
 def test_times(told: Any, expected: datetime | None) -> None:
     assert moment(told) == expected
+
+
+@pytest.fixture
+def far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose own time is not UTC."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_from_utc")
+def test_times_do_not_depend_on_where_the_program_runs() -> None:
+    told = datetime(2026, 7, 5, 18, 52, 49, tzinfo=UTC)
+    for text in ("2026-07-05T18:52:49", "2026-07-05T18:52:49Z", "2026-07-05T20:52:49+02:00"):
+        assert moment(text) == told
+    assert instant(told.astimezone()) == "2026-07-05T18:52:49.000Z"
+    assert from_ms(to_ms(told)) == told
+    assert from_ms(to_ms(told)).utcoffset() == timedelta()
 
 
 @pytest.mark.parametrize(

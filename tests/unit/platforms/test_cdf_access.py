@@ -75,7 +75,7 @@ async def test_a_token_that_is_refused_early_is_replaced_once_for_all(rig: CdfRi
 async def test_a_refused_client_is_told_in_the_providers_words_and_not_hammered(rig: CdfRig) -> None:
     rig.simulator.identity.client_secret = "another"
     failures = await asyncio.gather(*(rig.platform._api.jobs(10) for _ in range(5)), return_exceptions=True)
-    assert all(isinstance(failure, AuthFailed) for failure in failures)
+    assert [type(failure) for failure in failures] == [AuthFailed] * 5
     assert "invalid_client: AADSTS7000215: Invalid client secret provided." in str(failures[0])
     assert SECRET not in str(failures[0])
     assert rig.heard[401] == 1
@@ -430,7 +430,8 @@ async def test_check_of_another_project() -> None:
 async def test_check_without_token_inspection(rig: CdfRig) -> None:
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="inspect", times=-1, status=404))
     found = await rig.platform.check()
-    assert all(finding.ok for finding in found)
+    assert found
+    assert [finding for finding in found if not finding.ok] == []
 
 
 @pytest.mark.parametrize("told", [{}, {"projects": 5}, {"projects": [5, {}]}, {"projects": [], "capabilities": 7}])

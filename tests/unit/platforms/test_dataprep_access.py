@@ -34,6 +34,20 @@ class TestWaits:
             ({"x-rate-limit-user-reset": str(int(NOW.timestamp()) - 30)}, 0.0),
             ({"x-rate-limit-workspace-reset": str(int(NOW.timestamp() * 1000) + 9_000_000)}, 120.0),
             ({"x-retry-after": "5", "x-rate-limit-user-reset": str(int(NOW.timestamp()) + 30)}, 5.0),
+            (
+                {
+                    f"x-rate-limit-{scope}-reset": str(int(NOW.timestamp()) + wait)
+                    for scope, wait in (("user", 10), ("workspace", 40))
+                },
+                40.0,
+            ),
+            (
+                {
+                    f"x-rate-limit-{scope}-reset": str(int(NOW.timestamp()) + wait)
+                    for scope, wait in (("user", 40), ("workspace", 10))
+                },
+                40.0,
+            ),
             ({"x-rate-limit-user-reset": "9" * 30}, None),
             ({"x-rate-limit-user-reset": "-1"}, None),
             ({}, None),

@@ -219,6 +219,10 @@ class TestStages:
         [problem] = partly_written(rows, RunState.FAILED)
         assert "1 of 2 publish stages" in problem
 
+    def test_a_run_that_succeeded_wrote_all_whatever_its_stages_say(self) -> None:
+        rows = [stage("filewriter", "Complete"), stage("filewriter", "InProgress"), stage("publish", "Created")]
+        assert partly_written(rows, RunState.SUCCEEDED) == ()
+
     def test_a_publication_long_after_the_end_is_another_life(self) -> None:
         rows = [
             stage("wrangle", "Complete"),

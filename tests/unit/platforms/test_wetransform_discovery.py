@@ -45,6 +45,15 @@ class TestChanges:
     def test_the_first_reading_tells_nothing(self) -> None:
         assert Reader().read(entry(0, "r1"), 1) is None
 
+    @pytest.mark.parametrize(("imported", "is_told"), [(1, True), (0.5, True), (0, True), (-0.1, False), (-60, False)])
+    def test_an_entry_that_was_not_there_before_is_a_run_if_its_import_is_as_late(
+        self, imported: float, is_told: bool
+    ) -> None:
+        """But for a minute, as clocks differ: it may have come back from the trash."""
+        memory = walked(Memory(), {}, START + minutes(1), shows_results=True)
+        _, change = compare(memory, entry(imported, "r1"), START + minutes(2))
+        assert (change is not None) == is_told
+
     def test_a_new_result_is_told_once(self) -> None:
         reader = Reader()
         reader.read(entry(0, "r1"), 1)

@@ -112,6 +112,10 @@ class TestSchedule:
         assert seconds_to_next_look(known, RunState.WAITING, "to_review", after=100 + 24 * 3600) == 3600
         assert seconds_to_next_look(known, RunState.WAITING, "to_review", after=100 + 90 * 3600) == 3600
 
+    def test_a_wait_at_another_step_does_not_count(self) -> None:
+        known = run("to_review", RunState.WAITING, progressed=100)
+        assert seconds_to_next_look(known, RunState.WAITING, "to_select", after=100 + 24 * 3600) == 600
+
     def test_a_run_that_leaves_waiting_is_read_often_again(self) -> None:
         known = run("to_review", RunState.WAITING, seen=3000, due=3600)
         assert seconds_to_next_look(known, RunState.RUNNING, "reviewed", after=3600) == 5
