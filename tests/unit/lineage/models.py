@@ -213,8 +213,9 @@ parents = st.builds(
 def runs(draw: st.DrawFn) -> tuple[Run, Transition]:
     """Any run, and any of its transitions."""
     kind = draw(st.sampled_from(EventKind))
+    moving = (RunState.RUNNING, RunState.WAITING)
     made = run(
-        draw(st.sampled_from(RunState)),
+        draw(st.sampled_from(moving if kind is EventKind.RUNNING else tuple(RunState))),
         key=draw(something),
         run_id=draw(st.uuids()),
         job=draw(jobs),
