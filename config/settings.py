@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from config.aliases import DatasetAlias
 from config.base import FilePath, Model, no_switch
-from config.quantities import Duration, Size
+from config.quantities import Duration, Size, format_size
 from config.sinks import AnySink, FileSink, KafkaSink, MarquezSink, OpenLineageSink, PluginSink, Sink
 from config.sources import AnySource, CdfSource, DataprepSource, PluginSource, Source, WetransformSource
 
@@ -35,13 +35,24 @@ __all__ = [
 ]
 
 
+SMALLEST_LEDGER = 4 * 1024**2
+
+
+def _large_enough(value: int) -> int:
+    if value < SMALLEST_LEDGER:
+        raise ValueError(
+            f"{format_size(value)} is too small: a ledger of less than 4MiB is full before it holds an hour of events"
+        )
+    return value
+
+
 class Ledger(Model):
     """The durable store: what was seen, and what each sink still gets."""
 
     path: FilePath = Path("lineage.db")
     """The file; beside it lie its lock and the control socket. On a disk of this machine, never on NFS."""
-    max_size: Size = 1024**3
-    """At this size polling pauses until the sinks have caught up."""
+    max_size: Annotated[Size, AfterValidator(_large_enough)] = 1024**3
+    """At this size polling pauses until the sinks have caught up; 4MiB at least."""
     retention: Duration = timedelta(days=7)
     """How long delivered events and ended runs are kept."""
     parked_retention: Duration = timedelta(days=30)

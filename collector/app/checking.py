@@ -10,7 +10,7 @@ from typing import Any
 from collector.app import building, loading
 from collector.app.showing import show
 from collector.clock import Clock, SystemClock
-from collector.errors import LedgerError
+from collector.errors import LedgerError, LedgerTooNew
 from collector.ledger import reading
 from collector.ledger.store import Store
 from collector.logs import set_up
@@ -37,6 +37,7 @@ def run(config: Path, *, offline: bool, as_json: bool) -> int:
     access = loading.access(settings)
     set_up("critical", "auto")
     rows = _of_configuration(config, settings, access.get() if access else None)
+    rows += asyncio.run(_of_ledger(settings))
     if not offline:
         rows += asyncio.run(_all(settings, SystemClock()))
     show(rows, COLUMNS, as_json=as_json, nothing="nothing to check")
@@ -54,6 +55,29 @@ def _of_configuration(config: Path, settings: Settings, access: Access | None) -
         counted = f"valid; TLS: {'on' if access.tls else 'off'}, users: {len(access.users)}"
         rows.append(_row("configuration", str(settings.http.web_config_file), True, counted))
     return [*rows, *(_row("configuration", "advice", True, words) for words in advice(settings, access))]
+
+
+async def _of_ledger(settings: Settings) -> list[Row]:
+    """Whether this version can use the ledger that is there, and which sinks refuse all; nothing before the first start."""
+    path = settings.ledger.path
+    if not path.is_file():
+        return []
+    try:
+        store = await asyncio.to_thread(Store.open_readonly, path)
+    except LedgerTooNew as error:
+        return [_row("ledger", str(path), False, str(error), "install the newer version, or restore a backup")]
+    except LedgerError as error:
+        return [_row("ledger", str(path), True, str(error))]
+    try:
+        sinks = await store.read(reading.sinks)
+    finally:
+        await store.close()
+    refusing = [(row.name, row.refusing) for row in sinks if row.refusing and row.retired_at is None]
+    remedy = "mend the sink, then `lineage-collector parked retry` sends them again"
+    return [
+        _row("ledger", str(path), True, "its schema is known to this version"),
+        *(_row(f"sink {name}", "refusals", False, words, remedy) for name, words in refusing),
+    ]
 
 
 async def _all(settings: Settings, clock: Clock) -> list[Row]:

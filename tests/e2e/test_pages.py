@@ -11,6 +11,7 @@ import pytest
 
 from collector.app.service import Service
 from collector.errors import LedgerError
+from collector.ledger import upkeep
 from collector.simulators.cdf import Ending, Story
 from collector.simulators.faults import Fault, FaultKind
 from config.settings import Settings
@@ -98,7 +99,7 @@ async def test_a_ledger_that_cannot_be_read_breaks_no_page(scene: Scene, monkeyp
     async with running(scene) as (service, client):
         await until_ready(client)
         with monkeypatch.context() as patched:
-            patched.setattr(service.store, "read", refuse)
+            patched.setattr(service.store, "read_shown", refuse)
             answers = {path: await fetched(client, path) for path in PAGES}
         assert {code for code, _ in answers.values()} == {200}
         assert "lineage_ledger_read_failures_total 1.0" in answers["/metrics"][1]
@@ -108,8 +109,11 @@ async def test_a_ledger_that_cannot_be_read_breaks_no_page(scene: Scene, monkeyp
         assert "lineage_ledger_bytes" in (await fetched(client, "/metrics"))[1], "it is there again at the next scrape"
 
 
-async def test_a_full_ledger_pauses_polling_and_says_so_everywhere(scene: Scene) -> None:
-    scene.settings["ledger"]["max_size"] = "100kB"
+async def test_a_full_ledger_pauses_polling_and_says_so_everywhere(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.settings["ledger"]["max_size"] = "4MiB"
+    monkeypatch.setattr(upkeep, "size", lambda _: upkeep.Size(5_000_000, 5_000_000))
     scene.cdf.start_run(next(iter(scene.cdf.transformations)), Story(0.0, 0.0))
     async with running(scene) as (_, client):
         await until_ready(client)

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
-from collector.app.checking import Row, _all
+from collector.app.checking import Row, _all, _of_ledger
 from collector.clock import SystemClock
 from collector.ledger.store import Store
 from collector.simulators.server import Served
 from collector.simulators.wetransform import WetransformSimulator
 from config.settings import Settings
 from tests.scene import now
-from tests.unit.ledger.ledgers import START, Ledger
+from tests.unit.ledger.ledgers import ALL, START, Ledger
 
 
 async def loads(settings: Settings) -> list[Row]:
@@ -46,3 +46,43 @@ async def test_the_load_is_that_of_the_runs_in_the_ledger(tmp_path: Path) -> Non
         assert not row["ok"]
         assert row["detail"].startswith("3 open runs: 3 single reads every 60 s, 3.0 requests a minute; the limit is 2")
         assert "intervals.active_most to 90s" in row["remedy"]
+
+
+def on(ledger: Path) -> Settings:
+    source = {"platform": "wetransform", "name": "source", "tenant": "acme", "token": "wetransform-token"}
+    return Settings.model_validate({"ledger": {"path": ledger}, "sources": [source]})
+
+
+def made_newer(conn: Connection) -> None:
+    conn.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+
+async def test_a_ledger_of_a_newer_version_is_found_without_asking_anybody(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.db"
+    assert await _of_ledger(on(ledger)) == []
+    store = Store.open(ledger, holder="test", clock=SystemClock())
+    [row] = await _of_ledger(on(ledger))
+    assert (row["part"], row["ok"]) == ("ledger", True)
+    await store.write(made_newer)
+    await store.close()
+    [row] = await _of_ledger(on(ledger))
+    assert not row["ok"]
+    assert "has schema 9999, made by a newer version" in row["detail"]
+
+
+async def test_a_sink_that_refuses_all_is_found_without_asking_anybody(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.db"
+
+    def refused(conn: Connection) -> None:
+        books = Ledger(conn)
+        books.configure(a=ALL)
+        for key in range(10):
+            books.happen(str(key), START)
+        books.park(cause="POST answered 400")
+
+    store = Store.open(ledger, holder="test", clock=SystemClock())
+    await store.write(refused)
+    await store.close()
+    _, row = await _of_ledger(on(ledger))
+    assert (row["part"], row["ok"]) == ("sink a", False)
+    assert row["detail"] == "it refused the last 10 events, which are parked: POST answered 400"

@@ -73,10 +73,12 @@ class House:
     async def keep(self, room: int, **settings: Any) -> Housekeeper:
         """With room for so many bytes more than the ledger has now."""
         size = await self.store.read(upkeep.size)
-        wanted = Settings(max_size=size.used + room, **{**PATIENT, **settings})
-        return Housekeeper(
+        wanted = Settings(**{**PATIENT, **settings})
+        keeper = Housekeeper(
             wanted, self.store, self.clock, lambda: {self.books.source: LOOKBACK}, self.shares, self.park
         )
+        keeper.limit = size.used + room
+        return keeper
 
     async def park(self, sink: str, room: int, cause: str) -> None:
         """As delivery does it, with nothing at the sink."""

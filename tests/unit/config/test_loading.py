@@ -130,6 +130,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("stop_within: 30", "7: stop_within: '30' is no duration: write for example 30s, 1h30m or 7d (a unit is missing)"),
         ("stop_within: 0s", "7: stop_within: it must be longer than nothing"),
         ("ledger: {max_size: 10Mi}", "7: ledger.max_size: '10Mi' is no size: write for example 512KiB, 10MiB or 1GB"),
+        (
+            "ledger: {max_size: 1KiB}",
+            "7: ledger.max_size: 1KiB is too small: a ledger of less than 4MiB is full before it holds an hour of events",
+        ),
         ("ledger: {max_size: 0}", "7: ledger.max_size: must be at least 1, not 0"),
         ("http: {listen: 17817}", "7: http.listen: must be text, not 17817: put it in quotes"),
         ("http: {listen: '::1:80'}", "7: http.listen: '::1:80' is no address: write host:port, such as 127.0.0.1:17817 or 0.0.0.0:17817"),
