@@ -14,7 +14,7 @@ from collector.ledger.news import News
 from collector.ledger.owing import Entry
 from collector.ledger.placing import Place, places, put, put_looks, set_aside
 from collector.ledger.rows import chunks
-from collector.ledger.stored import is_open
+from collector.ledger.stored import Known, is_open
 from collector.ledger.strands import in_order, parent_key
 from collector.model import Definition, EventKind, Run, RunState, Skip
 
@@ -48,7 +48,7 @@ class RunChange:
 class PollCommit:
     """What one page of a poll, one enrichment or one request changes. `cursor` and `polled_at_ms`: None leaves them.
     `definitions` are what jobs read and write, by job name.
-    `unreadable` are keys of runs whose row cannot be read: they are watched no longer.
+    `unreadable` are keys of runs whose row cannot be read: they are watched no longer. `known` is what it was decided on, which must still be so.
     """
 
     lease: Lease
@@ -60,6 +60,11 @@ class PollCommit:
     memory: Mapping[str, str] = field(default_factory=dict)
     definitions: Mapping[str, Definition] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
+    known: Known | None = None
+
+
+class RunsChanged(LedgerError):
+    """A commit was decided on runs that somebody wrote meanwhile: it is to be decided again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +80,12 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> None:
     """Runs, events, lanes, counts, skips and cursor, all or nothing.
 
     A run is the one with its key at its source; it comes several times where a page saw it several times. Its strand
-    is its parent's, if that is known by then, and never changes. Raises `LeaseLost`, and `LedgerError` when a START or
-    a terminal event is there already: then the change was decided on what is no longer so, and is decided again.
+    is its parent's, if that is known by then, and never changes. Raises `LeaseLost`, `RunsChanged`, and `LedgerError`
+    when a START or a terminal event is there already.
     """
     fence(conn, commit.lease)
+    if commit.known is not None and not stored.is_current(conn, commit.source_id, commit.known):
+        raise RunsChanged("runs were written while it was decided what becomes of them; nothing was committed")
     changes = _folded(commit.changes)
     keys = {key for change in changes for key in (change.run.key, parent_key(change.run)) if key is not None}
     known = places(conn, commit.source_id, keys)

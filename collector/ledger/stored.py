@@ -27,11 +27,13 @@ Basis = Mapping[str, tuple[int | None, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Runs by key. `unreadable` says why of those whose row cannot be read."""
+    """Runs by key. `unreadable` says why of those whose row cannot be read; `keys` and `parents` were asked for."""
 
     runs: dict[str, Run] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     basis: Basis = field(default_factory=dict)
+    keys: frozenset[str] = frozenset()
+    parents: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Tracked:
 
 def known(conn: Connection, source_id: int, keys: Iterable[str], parents: Iterable[str] = ()) -> Known:
     """These runs and the open children of these parents."""
+    keys, parents = frozenset(keys), frozenset(parents)
     runs: dict[str, Run] = {}
     unreadable: dict[str, str] = {}
     state: dict[str, tuple[int | None, ...]] = {}
@@ -54,13 +57,18 @@ def known(conn: Connection, source_id: int, keys: Iterable[str], parents: Iterab
             runs[key] = _as_last_seen(detail.read(key, text), *moved[1:])
         except LedgerError as error:
             unreadable[key] = str(error)
-    return Known(runs, unreadable, state)
+    return Known(runs, unreadable, state, keys, parents)
 
 
 def basis(conn: Connection, source_id: int, keys: Iterable[str], parents: Iterable[str] = ()) -> Basis:
     """What `known` would have as its basis now."""
     rows = _rows(conn, _MOVED, source_id, keys, parents)
     return {key: tuple(moved) for key, *moved in rows}
+
+
+def is_current(conn: Connection, source_id: int, known: Known) -> bool:
+    """Whether nobody wrote one of these runs since, and none has come."""
+    return basis(conn, source_id, known.keys, known.parents) == known.basis
 
 
 def _rows(

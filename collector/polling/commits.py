@@ -1,11 +1,13 @@
-"""What a poll, an enrichment or a request commits, each one transaction that reads the runs as they are, decides and writes.
+"""What a poll, an enrichment or a request commits: the runs are read, what becomes of them is decided and made into events
+beside the writes, and written if the runs are still as they were read.
 
-Deciding inside the transaction keeps a poll and an enrichment of the same run from overwriting each other.
+That keeps a poll and an enrichment of the same run from overwriting each other, and long pages from holding up others.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -13,12 +15,13 @@ from collector.clock import to_ms
 from collector.faultpoints import Point, passing
 from collector.ledger import jobs, runs, stored
 from collector.ledger.leases import Lease
-from collector.ledger.runs import NewEvent, PollCommit, RunChange
+from collector.ledger.runs import NewEvent, PollCommit, RunChange, RunsChanged
+from collector.ledger.store import Store
 from collector.ledger.stored import Known
 from collector.ledger.strands import parent_key
 from collector.lifecycle import Step, finish
 from collector.lineage.events import EventMaker
-from collector.model import Enrichment, Poll, Run, RunState, Skip, SkipKind
+from collector.model import Enrichment, Observation, Poll, Run, RunState, Skip, SkipKind
 from collector.polling import discreet
 from collector.polling.decide import Policy, decide, turns
 from collector.polling.definitions import completed, jobs_to_know
@@ -42,6 +45,20 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class _Ready:
+    """All that a commit writes, made of the runs as they were read; None for nothing."""
+
+    commit: PollCommit | None = None
+    committed: Committed = Committed()
+
+
+TRIES = 3
+"""Times that something is decided anew because its runs changed meanwhile, before that is done inside the write."""
+PART = 50
+"""Observations in one commit: what waits for the writer waits some tens of milliseconds at the most."""
+
+
+@dataclass(frozen=True, slots=True)
 class Writer:
     """Commits for one source, under its lease."""
 
@@ -51,8 +68,32 @@ class Writer:
     maker: EventMaker
     policy: Policy
 
-    def page(self, conn: Connection, page: Poll, at: datetime, *, polled: bool) -> Committed:
-        """Take one page of a poll in; `polled` marks the end of a walk."""
+    async def page(self, store: Store, page: Poll, at: datetime, *, polled: bool) -> AsyncIterator[Committed]:
+        """Take one page of a poll in, part by part; `polled` marks the end of a walk. Yields each part once it is
+        committed, the last with the cursor moved.
+        """
+        some = parts(page, PART)
+        for part in some:
+            yield await self._written(
+                store, write_page, partial(self._page, page=part, at=at, polled=polled and part is some[-1]), at
+            )
+
+    async def ends(self, store: Store, found: Mapping[str, Found], at: datetime) -> Committed:
+        """Make the terminal events of those of these runs that ended, have none yet, and whose turn has come, see `turns`."""
+        return await self._written(store, write_ends, partial(self._ends, found=found, at=at), at)
+
+    async def _written(
+        self, store: Store, write: "_Write", decide: Callable[[Connection], _Ready], at: datetime
+    ) -> Committed:
+        for _ in range(TRIES):
+            ready = await store.read(decide)
+            try:
+                return await store.write(write, ready, at) if ready.commit is not None else ready.committed
+            except RunsChanged:
+                continue
+        return await store.write(lambda conn: write(conn, decide(conn), at))
+
+    def _page(self, conn: Connection, page: Poll, at: datetime, *, polled: bool) -> _Ready:
         page = discreet.poll(page)
         keys = {seen.key for seen in page.observations} | set(page.missing)
         keys |= {
@@ -61,24 +102,23 @@ class Writer:
         ending = {seen.key for seen in page.observations if seen.state.terminal} | set(page.missing)
         known = stored.known(conn, self.source_id, keys, ending)
         decided = decide(known.runs, _readable(page, known.unreadable), at, self.policy)
-        return self._commit(
+        return self._ready(
             conn, known, decided.steps, decided.skips, at, cursor=page.cursor, polled=polled, memory=page.memory
         )
 
-    def ends(self, conn: Connection, found: Mapping[str, Found], at: datetime) -> Committed:
-        """Make the terminal events of those of these runs that ended, have none yet, and whose turn has come, see `turns`."""
+    def _ends(self, conn: Connection, found: Mapping[str, Found], at: datetime) -> _Ready:
         known = stored.known(conn, self.source_id, found, found)
         ended = {key: run for key in found if (run := known.runs.get(key)) and run.open and run.state.terminal}
         children = [run for run in known.runs.values() if run.open and parent_key(run) in found]
         turn = turns(ended, children, at)
         if not turn and not known.unreadable:
-            return Committed()
+            return _Ready()
         steps = tuple(_finished(run, found[key]) for key, run in turn.items())
         problems = {key: problem for key in turn if (problem := found[key].problem) is not None}
         skips = tuple(discreet.skip(Skip(SkipKind.ENRICHMENT, key, cause)) for key, cause in problems.items())
-        return self._commit(conn, known, steps, skips, at, unread=problems.keys())
+        return self._ready(conn, known, steps, skips, at, unread=problems.keys())
 
-    def _commit(
+    def _ready(
         self,
         conn: Connection,
         known: Known,
@@ -90,7 +130,7 @@ class Writer:
         polled: bool = False,
         memory: Mapping[str, str] | None = None,
         unread: Collection[str] = (),
-    ) -> Committed:
+    ) -> _Ready:
         defined = jobs.definitions(conn, self.source_id, jobs_to_know(steps))
         made = completed(steps, defined, unread=unread)
         steps = made.steps
@@ -99,7 +139,6 @@ class Writer:
         )
         aside = [discreet.skip(Skip(SkipKind.UNREADABLE, key, cause)) for key, cause in known.unreadable.items()]
         skips = (*skips, *aside, *(skip for change in changes for skip in _invalid(change)))
-        passing(Point.BEFORE_COMMIT)
         commit = PollCommit(
             lease=self.lease(),
             source_id=self.source_id,
@@ -110,9 +149,9 @@ class Writer:
             skips=skips,
             memory=memory or {},
             unreadable=tuple(known.unreadable),
+            known=known,
         )
-        runs.commit_poll(conn, commit, to_ms(at))
-        return Committed(tuple(report for step in steps for report in self._reports(step)), skips)
+        return _Ready(commit, Committed(tuple(report for step in steps for report in self._reports(step)), skips))
 
     def _events(self, step: Step) -> tuple[NewEvent, ...]:
         made = [(transition, self.maker.event(step.run, transition)) for transition in step.transitions]
@@ -133,6 +172,46 @@ class Writer:
             )
             for transition in step.transitions
         ]
+
+
+_Write = Callable[[Connection, _Ready, datetime], Committed]
+
+
+def write_page(conn: Connection, ready: _Ready, at: datetime) -> Committed:
+    if ready.commit is not None:
+        passing(Point.BEFORE_COMMIT)
+        runs.commit_poll(conn, ready.commit, to_ms(at))
+    return ready.committed
+
+
+def write_ends(conn: Connection, ready: _Ready, at: datetime) -> Committed:
+    return write_page(conn, ready, at)
+
+
+def parts(page: Poll, most: int) -> list[Poll]:
+    """The page in parts of some `most` observations, those of one family together, as they are decided on together;
+    all else of the page is in the last one.
+    """
+    above = {seen.key: seen.parent.key for seen in page.observations if seen.parent is not None and seen.parent.key}
+    families: dict[str, list[Observation]] = {}
+    for seen in page.observations:
+        families.setdefault(_eldest(seen.key, above), []).append(seen)
+    found: list[list[Observation]] = [[]]
+    for family in families.values():
+        if found[-1] and len(found[-1]) + len(family) > most:
+            found.append([])
+        found[-1] += family
+    *first, last = map(tuple, found)
+    return [*(Poll(part) for part in first), replace(page, observations=last)]
+
+
+def _eldest(key: str, above: Mapping[str, str]) -> str:
+    """The outermost run that the page names; of runs that name each other in a circle the same one for all."""
+    passed: list[str] = []
+    while key in above and key not in passed:
+        passed.append(key)
+        key = above[key]
+    return min(passed[passed.index(key) :]) if key in passed else key
 
 
 def _readable(page: Poll, unreadable: Collection[str]) -> Poll:

@@ -118,7 +118,7 @@ class Enricher:
 
     async def _end(self, keys: Sequence[str]) -> None:
         found = {key: self._found[key] for key in keys}
-        done = await self._store.write(self._writer.ends, found, self._clock.now())
+        done = await self._writer.ends(self._store, found, self._clock.now())
         if done.events or done.skips:
             self._committed(done)
 

@@ -230,9 +230,9 @@ class SourcePoller:
         self.nudge()
 
     async def _take(self, page: Poll, *, polled: bool) -> None:
-        write = self._store.write(self._writer.page, page, self._clock.now(), polled=polled)
-        self._tell(await write)
-        passing(Point.AFTER_COMMIT)
+        async for done in self._writer.page(self._store, page, self._clock.now(), polled=polled):
+            self._tell(done)
+            passing(Point.AFTER_COMMIT)
 
     def _tell(self, done: Committed) -> None:
         for report in done.events:

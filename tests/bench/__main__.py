@@ -46,6 +46,7 @@ def main() -> None:
                 add(results, "ours_kafka", told.events * 2, bootstrap, topic)
     show_delivery(results)
     show_ledger([run("claim_and_settle", backlog) for backlog in told.backlogs])
+    show_beside(beside())
     show_idle(idle())
     print(
         f"\nPython {platform.python_version()}, {os.cpu_count()} cores, openlineage-python"
@@ -132,6 +133,25 @@ def show_ledger(rows: list[dict[str, Any]]) -> None:
     print("|---|---|---|---|")
     for row in rows:
         print(f"| {row['events']:,} | {row['claim_ms']:.1f} | {row['settle_ms']:.1f} | {row['commit_ms']:.1f} |")
+
+
+def beside() -> dict[str, Any]:
+    """Claims and settles while long pages are committed and 10,000 open runs are polled."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.beside"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def show_beside(told: dict[str, Any]) -> None:
+    print("\n| beside | claim p50, ms | claim p99, ms | settle p50, ms | settle p99, ms |")
+    print("|---|---|---|---|---|")
+    for what, name in (("page", "pages of 1,000 runs, 40 columns"), ("again", "polls of 10,000 open runs")):
+        row = told[what]
+        times = (row[f"{part}_{quantile}_ms"] for part in ("claim", "settle") for quantile in ("p50", "p99"))
+        print(f"| {name} | " + " | ".join(f"{each:.1f}" for each in times) + " |")
+    print(f"\na poll of 500 unchanged open runs writes {told['wal_bytes_500'] / 1000:,.0f} kB of log")
 
 
 def idle(seconds: float = 60.0) -> dict[str, float]:

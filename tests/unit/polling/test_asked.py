@@ -56,7 +56,7 @@ async def test_a_run_that_was_started_is_noted_when_the_ledger_takes_it(plant: P
     plant.source.triggers = trigger
     await plant.advance(FIRST_POLL)
     number = await asked(plant, "job")
-    plant.written("page", error=NO_SPACE)
+    plant.written("write_page", error=NO_SPACE)
     await plant.advance(200)
     assert (await told(plant, number)).state is RequestState.CLAIMED
     plant.written()

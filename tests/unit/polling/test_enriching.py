@@ -28,7 +28,7 @@ async def test_all_that_is_over_time_ends_at_its_deadline_though_no_details_come
     plant.seen[1] = [plant.run(str(number)) for number in range(60)]
     await plant.advance(DUE - 0.001)
     assert plant.reports.ends == []
-    written = plant.written("ends")
+    written = plant.written("write_ends")
     await plant.advance(DUE)
     assert plant.reports.ends == plant.reports.problems == [DUE] * 60
     assert len(written) == 1
@@ -193,11 +193,11 @@ async def test_details_outlast_a_ledger_that_takes_nothing(plant: Plant) -> None
 
     plant.source.enriches = quick
     plant.seen[1] = [plant.run("a")]
-    written = plant.written("ends", error=LedgerError("disk full"))
+    written = plant.written("write_ends", error=LedgerError("disk full"))
     await plant.advance(FIRST_POLL + 2 * WITHIN)
     assert plant.reports.ends == []
     assert 5 <= len(written) < 20
-    plant.written("ends")
+    plant.written("write_ends")
     await plant.advance(FIRST_POLL + 2 * WITHIN + LONGEST_PAUSE)
     assert asked == ["a"]
     assert (len(plant.reports.ends), plant.reports.problems) == (1, [])

@@ -48,12 +48,13 @@ class Source:
     skips: list[Any] = field(default_factory=list)
 
     async def see(self, *seen: Observation, missing: tuple[str, ...] = ()) -> None:
-        self._note(await self.store.write(self.writer.page, Poll(seen, missing=missing), self.clock.now(), polled=True))
+        async for done in self.writer.page(self.store, Poll(seen, missing=missing), self.clock.now(), polled=True):
+            self._note(done)
 
     async def end(self, *keys: str) -> int:
         """Details of these runs are there; how many of them ended by that."""
         details = dict.fromkeys(keys, Found(Enrichment()))
-        done = await self.store.write(self.writer.ends, details, self.clock.now())
+        done = await self.writer.ends(self.store, details, self.clock.now())
         self._note(done)
         return sum(event.kind.terminal for event in done.events)
 

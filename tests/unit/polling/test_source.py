@@ -135,7 +135,7 @@ async def test_the_cause_goes_away_when_the_ledger_takes_writes_again(plant: Pla
 
 async def test_a_page_that_the_ledger_does_not_take_is_asked_for_once_an_interval(plant: Plant) -> None:
     """Small writes go through meanwhile, so that nothing says when to come again."""
-    plant.written("page", error=NO_SPACE)
+    plant.written("write_page", error=NO_SPACE)
     await plant.advance(FIRST_POLL + 3 * INTERVAL)
     assert plant.polled() == [FIRST_POLL + number * INTERVAL for number in range(4)]
 
