@@ -80,6 +80,7 @@ async def test_a_child_that_shows_up_meanwhile_keeps_its_parent_waiting(source: 
 async def test_a_hint_that_comes_meanwhile_is_not_lost(source: Source) -> None:
     due_at = source.clock.now() + timedelta(hours=1)
     await source.see(source.seen("a", RunState.RUNNING, due_at=due_at))
+    source.clock.advance(1)
     looked = source.seen("a", RunState.RUNNING, due_at=due_at)
     source.clock.advance(5)
     now_ms = to_ms(source.clock.now())
