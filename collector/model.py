@@ -321,6 +321,7 @@ class SkipKind(StrEnum):
     SQL = "sql"
     INVALID = "invalid"
     UNREADABLE = "unreadable"
+    DUPLICATE = "duplicate"
 
 
 @dataclass(frozen=True, slots=True)

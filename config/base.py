@@ -62,6 +62,13 @@ def authority(url: str) -> str:
     return f"{host}:{parts.port}" if parts.port is not None else host
 
 
+def address(url: str) -> str:
+    """A checked URL as it is compared: host in lower case, without the port that its scheme has anyway."""
+    parts = urlsplit(url)
+    port = {"http": ":80", "https": ":443"}[parts.scheme]
+    return f"{parts.scheme}://{authority(url).removesuffix(port)}{parts.path.rstrip('/')}"
+
+
 def is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback

@@ -1,7 +1,7 @@
 """The way from a file and the environment to `Settings`, or to a list of everything that is wrong."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -12,7 +12,7 @@ from config.explaining import explain
 from config.mistakes import ConfigurationMistakes, Mistake, Path, dotted
 from config.plugins import PLATFORM_PLUGINS, SINK_PLUGINS, options_model
 from config.reading import Document, read
-from config.settings import Settings
+from config.settings import Settings, Source, WetransformSource
 
 __all__ = ["ConfigurationMistakes", "Mistake", "load"]
 
@@ -35,6 +35,8 @@ def checked(document: Document, environ: Mapping[str, str]) -> Settings:
         )
         told = {(mistake.key, mistake.line) for mistake in document.mistakes}
         mistakes += [mistake for mistake in found if (mistake.key, mistake.line) not in told]
+    if settings is not None and not mistakes:
+        mistakes = _one_past_for_two(document, variables, settings)
     if mistakes or settings is None:
         raise ConfigurationMistakes(mistakes)
     return settings
@@ -75,6 +77,50 @@ def _same_names(document: Document, variables: Variables) -> list[Mistake]:
                 problem = f"{section}[{first[name]}] has the name {name!r} too; names are unique"
                 mistakes.append(_mistake(document, variables, path, problem, None))
             first.setdefault(name, index)
+    return mistakes
+
+
+def _one_past_for_two(document: Document, variables: Variables, settings: Settings) -> list[Mistake]:
+    """Sources that would watch the same runs, or go on with the same past."""
+    found = _same_accounts(settings.sources) + _same_former_names(settings.sources)
+    return [_mistake(document, variables, ("sources", index, key), problem, None) for index, key, problem in found]
+
+
+def _same_accounts(sources: Sequence[Source]) -> list[tuple[int, str, str]]:
+    """Every run of theirs would be reported twice. A wetransform `tenant` is a word of the user's, the token is not."""
+    mistakes = []
+    first: dict[Hashable, int] = {}
+    for index, source in enumerate(sources):
+        told: list[Hashable] = [source.account]
+        if isinstance(source, WetransformSource):
+            told.append((source.address, source.credential.get(), source.customer))
+        same = next((first[each] for each in told if each in first), None)
+        if same is not None:
+            names = f"{sources[same].name!r} (sources[{same}]) and {source.name!r} watch the same account"
+            problem = (
+                f"{names} of {source.platform}, so each run would be reported twice: keep one of the two sources, "
+                "and choose its jobs with include and exclude"
+            )
+            mistakes.append((index, "name", problem))
+        for each in told:
+            first.setdefault(each, index)
+    return mistakes
+
+
+def _same_former_names(sources: Sequence[Source]) -> list[tuple[int, str, str]]:
+    mistakes = []
+    names, first = {source.name for source in sources}, dict[str, str]()
+    for index, source in enumerate(sources):
+        former = source.former_name
+        if former is None:
+            continue
+        if former != source.name and former in names:
+            mistakes.append(
+                (index, "former_name", f"there is a source {former!r} still; a former name is nobody's now")
+            )
+        elif former in first:
+            mistakes.append((index, "former_name", f"source {first[former]!r} has the former name {former!r} too"))
+        first.setdefault(former, source.name)
     return mistakes
 
 

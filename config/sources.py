@@ -25,6 +25,7 @@ from config.base import (
     Share,
     Text,
     Url,
+    address,
     authority,
     checked_namespace,
     no_switch,
@@ -44,7 +45,9 @@ class Source(OverHttp):
 
     platform: str
     name: Name
-    """Your name for this source: in metrics, logs and commands. Unique; renaming it makes a new source."""
+    """Your name for this source: in metrics, logs and commands. Unique. A renamed source keeps its past, by its account."""
+    former_name: Name | None = None
+    """The name that it had, when the ledger cannot know: its account (platform, address, project) got another name, too."""
     namespace: Namespace | None = None
     """Namespace of its jobs and datasets, when `{platform}://{host}/{project}` is not what you want."""
     poll_interval: Duration = timedelta(seconds=30)
@@ -75,6 +78,11 @@ class Source(OverHttp):
         """The namespace of this source's jobs, valid for Marquez."""
         raise NotImplementedError
 
+    @property
+    def account(self) -> str:
+        """Which account on which platform this is, whatever the source is called. No two sources have the same."""
+        raise NotImplementedError
+
     def first_look(self, now: datetime) -> datetime:
         """From which moment on the first start wants to see runs."""
         if isinstance(self.initial_lookback, datetime):
@@ -93,6 +101,15 @@ class BuiltInSource(Source):
     @property
     def job_namespace(self) -> str:
         return self.namespace or f"{self.platform}://{authority(self.base_url)}/{self.project_part}"
+
+    @property
+    def address(self) -> str:
+        """`base_url` however it is spelled: what run ids are derived from."""
+        return address(self.base_url)
+
+    @property
+    def account(self) -> str:
+        return f"{self.platform} {self.address.partition('://')[2]} {self.project_part}"
 
     @model_validator(mode="after")
     def _namespace_is_good(self) -> "BuiltInSource":
@@ -252,6 +269,11 @@ class WetransformSource(TokenSource):
     """Limit that this source sets itself: the platform publishes none."""
 
     @property
+    def account(self) -> str:
+        """A token sees other runs for each customer that it acts for."""
+        return f"{super().account} {self.customer}" if self.customer else super().account
+
+    @property
     def webhook_credential(self) -> Secret | None:
         return self.webhook_secret or self.webhook_secret_file
 
@@ -282,7 +304,7 @@ class PluginSource(Source):
 
     platform: Annotated[str, WithJsonSchema({"type": "string", "not": {"enum": list(PLATFORMS)}})]
     namespace: Namespace
-    """Namespace of its jobs and datasets."""
+    """Namespace of its jobs and datasets. It stands for the account: no other source of the platform has the same."""
     options: Annotated[
         Any,
         AfterValidator(partial(checked_options, group=PLATFORM_PLUGINS, kind="platform")),
@@ -293,6 +315,10 @@ class PluginSource(Source):
     @property
     def job_namespace(self) -> str:
         return self.namespace
+
+    @property
+    def account(self) -> str:
+        return f"{self.platform} {self.namespace}"
 
 
 @cache

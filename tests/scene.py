@@ -52,6 +52,8 @@ class Scene:
         self._stack = AsyncExitStack()
         self._process: asyncio.subprocess.Process | None = None
         self.settings: dict[str, Any] = {}
+        self.renamed: dict[str, str] = {}
+        """New names of sources by their former ones: events tell the name of their time, and nothing else may differ."""
 
     async def __aenter__(self) -> Self:
         urls = {}
@@ -73,7 +75,7 @@ class Scene:
             await self._process.wait()
         await self._stack.aclose()
         if error is None:
-            assert self.invalid() == []
+            assert (found := self.invalid()) == [], found
 
     def configure(self) -> None:
         """Write `settings` down, for processes that start from now on."""
@@ -148,6 +150,8 @@ class Scene:
     def invalid(self) -> list[str]:
         """What OpenLineage has against the events in the file. A kill may have torn the last line."""
         whole = [line for line in truth.read_lines(self.events) if line.endswith(b"}")]
+        for former, name in self.renamed.items():
+            whole = [line.replace(f'"source":"{name}"'.encode(), f'"source":"{former}"'.encode()) for line in whole]
         return openlineage.all_faults(whole, may_be_open=True)
 
     async def settle(self, patience: float = PATIENCE) -> None:
@@ -199,6 +203,20 @@ class Scene:
     async def until_ready(self) -> None:
         """Every source was polled once."""
         await self.until(lambda status: all(row["state"] is not None for row in status["sources"]))
+
+    async def until_arrived(self, *, starts: int, ends: int, patience: float = PATIENCE) -> None:
+        """So many runs have their START, and so many their terminal event, in the file."""
+        end = asyncio.get_running_loop().time() + patience
+        while True:
+            whole = [line for line in truth.read_lines(self.events) if line.endswith(b"}")]
+            kinds = [event["eventType"] for event in events(whole)]
+            ended = sum(kind in {"COMPLETE", "FAIL", "ABORT"} for kind in kinds)
+            if kinds.count("START") >= starts and ended >= ends:
+                return
+            if asyncio.get_running_loop().time() > end:
+                raise AssertionError(f"{kinds}\n{self.tail()}")
+            self._must_run()
+            await asyncio.sleep(0.1)
 
     async def until_parked(self, count: int, sink: str = "marquez") -> None:
         await self.until(lambda status: [row["parked"] for row in status["sinks"] if row["sink"] == sink] == [count])

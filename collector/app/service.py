@@ -24,7 +24,8 @@ from collector.app.looking import status, status_of_loops
 from collector.app.scraping import snapshot
 from collector.clock import Clock, SystemClock, to_ms
 from collector.errors import ConfigurationError, LedgerError
-from collector.ledger import reading, registry, requests, runs
+from collector.ledger import accounts, reading, registry, requests, runs
+from collector.ledger.accounts import Configured
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.store import Store
 from collector.lifecycle import VanishedPolicy
@@ -238,8 +239,7 @@ class Service:
         sinks = {sink.name: (sink, building.sink(sink, self._clock)) for sink in self.settings.sinks}
         before = await self.store.read(registry.wanted)
         wanted = {name: _wanted(settings.events, sink, before.get(name)) for name, (settings, sink) in sinks.items()}
-        names = [source.name for source in self.settings.sources]
-        self._source_ids = await self.store.write(registry.sync_sources, names, now_ms)
+        self._source_ids = await self.store.write(accounts.sync_sources, self._configured(), now_ms)
         self._sink_ids = await self.store.write(registry.sync_sinks, wanted, now_ms)
         self._housekeeper = Housekeeper(
             self.settings.ledger, self.store, self._clock, self._lookbacks, self._shares(), self._park_oldest
@@ -382,6 +382,18 @@ class Service:
 
     async def _park_oldest(self, sink: str, room: int, cause: str) -> None:
         await self._deliveries[sink].park_oldest(room, cause)
+
+    def _configured(self) -> list[Configured]:
+        now = self._clock.now()
+        return [
+            Configured(
+                source.name,
+                source.account,
+                source.former_name,
+                lookback_ms=int((now - source.first_look(now)).total_seconds() * 1000),
+            )
+            for source in self.settings.sources
+        ]
 
     def _lookbacks(self) -> dict[int, timedelta]:
         now = self._clock.now()

@@ -1,7 +1,7 @@
-"""Sources and sinks as configured, and what becomes of sinks that come and go."""
+"""Sinks as configured, and what becomes of those that come and go. For sources see `accounts`."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from sqlalchemy import Connection, func, insert, select, update
 
@@ -13,16 +13,6 @@ log = logging.getLogger("lineage.ledger")
 
 FEW = 10_000
 """With no more lanes than that a sink's counts are made afresh at every start: 20 ms."""
-
-
-def sync_sources(conn: Connection, names: Iterable[str], now_ms: int) -> dict[str, int]:
-    """Numbers of the configured sources; new ones are added, those that left are kept with all they have."""
-    table, names = schema.source, sorted(set(names))
-    if names:
-        rows = [{"name": name} for name in names]
-        conn.execute(schema.upsert(conn.dialect.name, table).on_conflict_do_nothing(index_elements=["name"]), rows)
-    found = conn.execute(select(table.c.name, table.c.id).where(table.c.name.in_(names)))
-    return dict(found.all())
 
 
 def sync_sinks(conn: Connection, wanted: Mapping[str, frozenset[EventKind]], now_ms: int) -> dict[str, int]:

@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from collector.errors import LedgerError
-from collector.ledger import jobs, memory, news, owing, schema, skips, stored
+from collector.ledger import jobs, lives, memory, news, owing, schema, skips, stored
 from collector.ledger.leases import Lease, fence
+from collector.ledger.lives import NotTaken
 from collector.ledger.news import News
 from collector.ledger.owing import Entry
 from collector.ledger.placing import Place, places, put, put_looks, set_aside
@@ -76,8 +77,8 @@ class SourceState:
     hinted_at: int | None
 
 
-def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> None:
-    """Runs, events, lanes, counts, skips and cursor, all or nothing.
+def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> NotTaken:
+    """Runs, events, lanes, counts, skips and cursor, all or nothing but for runs that another source has already.
 
     A run is the one with its key at its source; it comes several times where a page saw it several times. Its strand
     is its parent's, if that is known by then, and never changes. Raises `LeaseLost`, `RunsChanged`, and `LedgerError`
@@ -89,6 +90,10 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> None:
     changes = _folded(commit.changes)
     keys = {key for change in changes for key in (change.run.key, parent_key(change.run)) if key is not None}
     known = places(conn, commit.source_id, keys)
+    left_out = lives.second_lives(
+        conn, commit.source_id, [change.run for change in changes if change.run.key not in known]
+    )
+    changes = [change for change in changes if change.run.key not in left_out.keys]
     _refuse_repeats(changes, known)
     looks = [change.run for change in changes if change.only_seen and not change.events]
     put_looks(conn, [(known[run.key].id, run) for run in looks], now_ms)
@@ -102,10 +107,11 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> None:
         news.tell(conn, News.EVENTS)
     jobs.note(conn, commit.source_id, [(change.run, _terminal(change)) for change in changes], now_ms)
     jobs.define(conn, commit.source_id, commit.definitions)
-    skips.note(conn, commit.source_id, commit.skips, now_ms)
+    skips.note(conn, commit.source_id, (*commit.skips, *left_out.skips), now_ms)
     set_aside(conn, commit.source_id, commit.unreadable, now_ms)
     memory.note(conn, commit.source_id, commit.memory, now_ms)
     _note_poll(conn, commit)
+    return left_out
 
 
 def _folded(changes: Iterable[RunChange]) -> list[RunChange]:

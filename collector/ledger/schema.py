@@ -24,7 +24,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Every migration, oldest first."""
 
 APPLICATION_ID = 0x4C6E6721
@@ -49,6 +49,9 @@ source = Table(
     Column("cursor", Text),
     Column("polled_at", BigInteger),
     Column("hinted_at", BigInteger),
+    Column("account", Text),  # fingerprint of the account on its platform; NULL until a start that knows it
+    Column("lookback_ms", BigInteger),  # how far it looked back when it was last configured
+    Column("retired_at", BigInteger),  # it left the configuration
 )
 
 sink = Table(
@@ -122,6 +125,7 @@ Index(
     postgresql_where=_open,
 )
 _child = text("parent_id IS NOT NULL")
+Index("run_id", run.c.run_uuid, unique=True)
 Index("run_child", run.c.parent_id, sqlite_where=_child, postgresql_where=_child)
 
 watch = Table(  # what each look at an open run moves, in rows so short that hundreds of them are one page

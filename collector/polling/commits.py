@@ -15,6 +15,7 @@ from collector.clock import to_ms
 from collector.faultpoints import Point, passing
 from collector.ledger import jobs, runs, stored
 from collector.ledger.leases import Lease
+from collector.ledger.lives import NotTaken
 from collector.ledger.runs import NewEvent, PollCommit, RunChange, RunsChanged
 from collector.ledger.store import Store
 from collector.ledger.stored import Known
@@ -50,6 +51,14 @@ class _Ready:
 
     commit: PollCommit | None = None
     committed: Committed = Committed()
+    keys: tuple[str, ...] = ()
+    """Of each event in `committed` the key of its run."""
+
+    def without(self, left_out: NotTaken) -> Committed:
+        """What was committed when these runs were not."""
+        events = zip(self.keys, self.committed.events, strict=True)
+        taken = tuple(report for key, report in events if key not in left_out.keys)
+        return Committed(taken, (*self.committed.skips, *left_out.skips))
 
 
 TRIES = 3
@@ -151,7 +160,9 @@ class Writer:
             unreadable=tuple(known.unreadable),
             known=known,
         )
-        return _Ready(commit, Committed(tuple(report for step in steps for report in self._reports(step)), skips))
+        made_of = [(step.run.key, report) for step in steps for report in self._reports(step)]
+        committed = Committed(tuple(report for _, report in made_of), skips)
+        return _Ready(commit, committed, tuple(key for key, _ in made_of))
 
     def _events(self, step: Step) -> tuple[NewEvent, ...]:
         made = [(transition, self.maker.event(step.run, transition)) for transition in step.transitions]
@@ -180,7 +191,7 @@ _Write = Callable[[Connection, _Ready, datetime], Committed]
 def write_page(conn: Connection, ready: _Ready, at: datetime) -> Committed:
     if ready.commit is not None:
         passing(Point.BEFORE_COMMIT)
-        runs.commit_poll(conn, ready.commit, to_ms(at))
+        return ready.without(runs.commit_poll(conn, ready.commit, to_ms(at)))
     return ready.committed
 
 

@@ -9,6 +9,8 @@ from collector.lifecycle import Step, VanishedPolicy, begin, missed, observe
 from collector.model import Observation, Parent, Poll, Run, Skip, SkipKind
 
 TOLD_BY_KEY = 5
+_DERIVED = 5
+"""The version of UUIDs that adapters derive where the platform gives none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ def decide(known: Mapping[str, Run], page: Poll, at: datetime, policy: Policy) -
     current = dict(known)
     steps: list[Step] = []
     parents = _parents_of_open(known.values()) | {key for seen in page.observations if (key := _above(seen.parent))}
-    for seen in _parents_first(page.observations, known):
+    for observed in _parents_first(page.observations, known):
+        seen = _by_known_ids(observed, current)
         for above in _not_begun(current, seen.parent):
             step = begin(above)
             steps.append(step)
@@ -74,6 +77,16 @@ def _holds_back(child: Run, above: str, turn: Mapping[str, Run], at: datetime) -
         return False
     until = turn[above].enrich_until
     return child.state.terminal or (until is not None and to_ms(at) < to_ms(until))
+
+
+def _by_known_ids(seen: Observation, known: Mapping[str, Run]) -> Observation:
+    """A run and its parent keep the ids that they have, where ids are derived and are now derived from another address."""
+    run, above = known.get(seen.key), known.get(_above(seen.parent) or "")
+    if run is not None and run.run_id.version == seen.run_id.version == _DERIVED:
+        seen = replace(seen, run_id=run.run_id)
+    if above is not None and seen.parent is not None and seen.parent.run_id.version == _DERIVED:
+        seen = replace(seen, parent=replace(seen.parent, run_id=above.run_id))
+    return seen
 
 
 def _unread(keys: Sequence[str]) -> tuple[Skip, ...]:

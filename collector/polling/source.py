@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from collector.clock import Clock, to_ms, until_set
-from collector.errors import LeaseLost, LedgerCorrupt, LedgerError, SourceError, Throttled
+from collector.errors import LeaseLost, LedgerCorrupt, LedgerError, NotFound, SourceError, Throttled
 from collector.faultpoints import Point, passing
 from collector.ledger import leases, memory, runs, stored
 from collector.ledger.leases import Lease
@@ -15,7 +15,7 @@ from collector.ledger.outages import outlasting
 from collector.ledger.store import Store
 from collector.lineage.events import EventMaker
 from collector.logs import fields
-from collector.model import Observation, Poll
+from collector.model import Observation, Poll, Skip, SkipKind
 from collector.platforms.base import Platform, Remembering
 from collector.polling.asked import Asked
 from collector.polling.boundary import is_stopping
@@ -221,7 +221,9 @@ class SourcePoller:
         await self._take(held or Poll(), polled=True)
 
     async def _watch(self, seen: Observation) -> None:
-        await self._take(Poll((seen,)), polled=False)
+        skips = await self._take(Poll((seen,)), polled=False)
+        if twice := [skip.cause for skip in skips if skip.kind is SkipKind.DUPLICATE]:
+            raise NotFound(f"run {seen.key} is not watched here: {twice[0]}")
         self.nudge()
 
     async def _hasten(self, keys: Sequence[str]) -> None:
@@ -229,10 +231,14 @@ class SourcePoller:
         await self._store.write(runs.hasten, self._held(), self._source_id, keys, now_ms)
         self.nudge()
 
-    async def _take(self, page: Poll, *, polled: bool) -> None:
+    async def _take(self, page: Poll, *, polled: bool) -> tuple[Skip, ...]:
+        """Commit it; what was left out of it."""
+        skips: tuple[Skip, ...] = ()
         async for done in self._writer.page(self._store, page, self._clock.now(), polled=polled):
             self._tell(done)
+            skips += done.skips
             passing(Point.AFTER_COMMIT)
+        return skips
 
     def _tell(self, done: Committed) -> None:
         for report in done.events:

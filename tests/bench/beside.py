@@ -17,7 +17,8 @@ from typing import Any
 from uuid import UUID
 
 from collector.clock import SystemClock, to_ms
-from collector.ledger import lanes, leases, registry, runs, stored
+from collector.ledger import accounts, lanes, leases, registry, runs, stored
+from collector.ledger.accounts import Configured
 from collector.ledger.lanes import Settlement
 from collector.ledger.leases import Lease
 from collector.ledger.store import Store
@@ -110,7 +111,7 @@ async def measured(open_runs: int, polls: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.db"
         store = Store.open(path, holder="bench", clock=SystemClock())
-        [source] = (await store.write(registry.sync_sources, ["plant-a"], 0)).values()
+        [source] = (await store.write(accounts.sync_sources, [Configured("plant-a")], 0)).values()
         [sink] = (await store.write(registry.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
         lease = await store.write(leases.take, "source:plant-a", "bench", 10**9, seize=True)
         feed = await store.write(leases.take, "sink:bench", "bench", 10**9, seize=True)

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from collector.ledger import accounts
+from collector.ledger.accounts import Configured
 from collector.model import Facts
 from tests.bench import payload
 
@@ -166,7 +168,7 @@ async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[st
     made = building.sink(settings, clock)
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open(Path(folder) / "ledger.db", holder="bench", clock=clock)
-        [source] = (await store.write(registry.sync_sources, ["plant-a"], 0)).values()
+        [source] = (await store.write(accounts.sync_sources, [Configured("plant-a")], 0)).values()
         [number] = (await store.write(registry.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
         lease = await store.write(leases.take, "source:plant-a", "bench", 10**9, seize=True)
         assert lease is not None
@@ -233,7 +235,7 @@ def claim_and_settle(backlog: int) -> dict[str, Any]:
     async def work() -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             store = Store.open(Path(folder) / "ledger.db", holder="bench", clock=SystemClock())
-            [source] = (await store.write(registry.sync_sources, ["plant-a"], 0)).values()
+            [source] = (await store.write(accounts.sync_sources, [Configured("plant-a")], 0)).values()
             [sink] = (await store.write(registry.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
             lease = await store.write(leases.take, "source:plant-a", "bench", 10**9, seize=True)
             feed = await store.write(leases.take, "sink:bench", "bench", 10**9, seize=True)

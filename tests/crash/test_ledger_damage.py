@@ -17,7 +17,8 @@ import pytest
 
 from collector.clock import SystemClock
 from collector.errors import LedgerCorrupt, LedgerError
-from collector.ledger import leases, reading, registry, runs, sqlite_file
+from collector.ledger import accounts, leases, reading, registry, runs, sqlite_file
+from collector.ledger.accounts import Configured
 from collector.ledger.lock import Condition
 from collector.ledger.runs import PollCommit
 from collector.ledger.store import Store
@@ -31,7 +32,7 @@ def open_store(path: Path) -> Store:
 
 
 async def fill(store: Store, *, first: int = 0, count: int = 60) -> None:
-    source = (await store.write(registry.sync_sources, ["source"], NOW))["source"]
+    source = (await store.write(accounts.sync_sources, [Configured("source")], NOW))["source"]
     await store.write(registry.sync_sinks, {"a": ALL}, NOW)
     lease = await store.write(leases.take, "source:source", "test", 1000, seize=True)
     assert lease is not None

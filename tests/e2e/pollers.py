@@ -12,7 +12,8 @@ import httpx
 
 from collector.clock import to_ms
 from collector.http import HttpClient, HttpOptions
-from collector.ledger import registry
+from collector.ledger import accounts
+from collector.ledger.accounts import Configured
 from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
 from collector.model import Enrichment, Observation, Poll, Run, RunState
@@ -146,7 +147,9 @@ class Pollers:
 
     async def add(self, name: str, platform: Platform) -> None:
         names = [*self.pollers, name]
-        ids = await self.store.write(registry.sync_sources, names, to_ms(self.clock.now()))
+        ids = await self.store.write(
+            accounts.sync_sources, [Configured(each) for each in names], to_ms(self.clock.now())
+        )
         self.pollers[name] = SourcePoller(
             name=name,
             kind="test",

@@ -63,7 +63,7 @@ class CdfPlatform:
         )
         self._place = Place(config.base_url, config.project, context.namespace, config.canceled_errors)
         self._definitions = Definitions(self._api, context.clock, context.source)
-        self._workflows = Workflows(self._api, context.clock, context.source, context.namespace)
+        self._workflows = Workflows(self._api, context.clock, context.source, context.namespace, self._place.account)
         self._names, self._choice = JobNames(), Choice(config.include, config.exclude)
         self._sql = SqlWorker(context.source, CdfCatalog())
         # Fewer rows could not show that they are not newest first.

@@ -14,6 +14,7 @@ from collector.model import Dataset, Facts, Job, Observation, Parent, Run, RunSt
 from collector.platforms.cdf.datasets import read_counter, rows_read, rows_written, written
 from collector.platforms.cdf.lineage import data_flow
 from collector.platforms.cdf.reading import Definition, JobRow
+from config.base import address
 
 COUNTER = "counter"
 """In a run's handle: how the names of the metrics of its output begin."""
@@ -27,6 +28,11 @@ class Place:
     project: str
     namespace: str
     canceled_errors: tuple[str, ...]
+
+    @property
+    def account(self) -> str:
+        """What run ids are derived from where CDF gives no UUID, whatever namespace the jobs have."""
+        return names.namespace("cdf", address(self.base_url), self.project)
 
     def dataset_namespace(self, project: str | None) -> str:
         """Source and destination project of a job may differ from the project that was asked."""
@@ -71,7 +77,7 @@ def observe(
     if row.query is None and known is not None:
         data = replace(data, problems=())
     state = row.state(place.canceled_errors)
-    run_id = row.uuid or (known.run_id if known else uuid5(NAMESPACE_URL, f"{place.namespace}/job/{row.id}"))
+    run_id = row.uuid or (known.run_id if known else uuid5(NAMESPACE_URL, f"{place.account}/job/{row.id}"))
     return Observation(
         key=str(row.id),
         run_id=run_id,

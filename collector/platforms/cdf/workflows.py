@@ -51,6 +51,7 @@ class Workflows:
     clock: Clock
     source: str
     namespace: str
+    account: str
     _watched: dict[str, _Watched] = field(default_factory=dict)
     _settled: dict[int, datetime] = field(default_factory=dict)
     _looked: bool = False
@@ -75,7 +76,7 @@ class Workflows:
         for watched in self._watched.values():
             if job_id in watched.jobs:
                 execution = watched.execution
-                run_id = _run_id(self.namespace, execution.id)
+                run_id = _run_id(self.account, execution.id)
                 return Parent(run_id, self.namespace, _name(execution), key=PREFIX + execution.id)
         return None
 
@@ -160,7 +161,7 @@ class Workflows:
         failed = execution.state in {RunState.FAILED, RunState.CANCELED}
         return Observation(
             key=PREFIX + execution.id,
-            run_id=_run_id(self.namespace, execution.id),
+            run_id=_run_id(self.account, execution.id),
             job=Job(execution.workflow, self.namespace, _name(execution), kind="DAG", integration="CDF"),
             state=state,
             raw_state=execution.status,
@@ -190,9 +191,9 @@ def _name(execution: Execution) -> str:
     return names.dataset("workflow", execution.workflow)
 
 
-def _run_id(namespace: str, execution_id: str) -> UUID:
+def _run_id(account: str, execution_id: str) -> UUID:
     """The platform's own UUID where it is one."""
     try:
         return UUID(execution_id)
     except ValueError:
-        return uuid5(NAMESPACE_URL, f"{namespace}/workflow/{execution_id}")
+        return uuid5(NAMESPACE_URL, f"{account}/workflow/{execution_id}")

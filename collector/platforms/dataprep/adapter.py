@@ -64,7 +64,7 @@ class DataprepPlatform:
         self._api = Api(context.http, url, credential.get, context.clock, pace, settings.timeout.total_seconds())
         self._deployment = Deployment(self._api, context.source, context.clock.monotonic)
         self._definitions = Definitions(self._api, self._deployment, context.clock.monotonic)
-        place = Place(url, settings.workspace, context.namespace)
+        place = Place(settings.address, settings.workspace, context.namespace)
         self._parts = Parts(
             api=self._api,
             deployment=self._deployment,

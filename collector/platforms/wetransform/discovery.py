@@ -18,6 +18,7 @@ from collector.platforms.wetransform.envelope import text
 from collector.platforms.wetransform.lineage import Definition, Place, facts, job, stripped
 from collector.platforms.wetransform.listing import Page, entry_definition, pages
 from collector.platforms.wetransform.reading import Automation
+from config.base import address
 
 log = logging.getLogger("lineage.wetransform")
 
@@ -145,7 +146,7 @@ class Discovery:
 
     def _synthesised(self, change: Change, known: Definition, now: datetime) -> Observation:
         """A run that ended somewhere between two walks. Its id follows from what changed, so it is made only once."""
-        run_id = synthesised_id(self._api.base_url, self._customer, change)
+        run_id = synthesised_id(address(self._api.base_url), self._customer, change)
         entry = change.entry
         is_new = entry.imported_at is not None and entry.imported_at >= change.after
         told = Automation(
@@ -178,5 +179,5 @@ class Discovery:
 
 
 def synthesised_id(base_url: str, customer: str | None, change: Change) -> UUID:
-    """UUIDv5 over the base URL, the customer, the transformation and what changed."""
+    """UUIDv5 over the address, the customer, the transformation and what changed."""
     return uuid5(NAMESPACE_URL, "|".join((base_url, customer or "", change.entry.key, change.content)))

@@ -20,7 +20,8 @@ from collector.app.hints import MOST_MEANT, Hinted, Hints
 from collector.app.service import Service
 from collector.clock import to_ms
 from collector.errors import AuthFailed, BadAnswer, LedgerError, NotFound
-from collector.ledger import leases, reading, registry, requests, runs, schema, stored
+from collector.ledger import accounts, leases, reading, requests, runs, schema, stored
+from collector.ledger.accounts import Configured
 from collector.ledger.leases import Lease
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.runs import PollCommit, RunChange
@@ -89,7 +90,7 @@ class Door:
 @pytest.fixture
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     clock, store = SimulatedClock(), WatchedStore(open_store(tmp_path))
-    ids = await store.write(registry.sync_sources, ["files"], to_ms(clock.now()))
+    ids = await store.write(accounts.sync_sources, [Configured("files")], to_ms(clock.now()))
     lease = await store.write(leases.take, "source:files", "test", 60_000, seize=True)
     made = Door(None, store, clock, lease, ids["files"])  # type: ignore[arg-type]
     taken = {"files": Hinted("simple", ids["files"], Believing())}

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from collector.app import scraping
 from collector.app.scraping import shares, snapshot
-from collector.ledger import jobs, registry, upkeep
+from collector.ledger import accounts, jobs, registry, upkeep
+from collector.ledger.accounts import Configured
 from collector.ledger.runs import RunChange
 from collector.model import EventKind, RunState
 from exporters.snapshot import JobState, SinkBacklog, SourceState
@@ -86,7 +87,7 @@ def test_too_many_jobs_are_cut_and_what_was_left_out_is_counted(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scraping, "JOBS_AT_MOST", 5)
-    small = registry.sync_sources(ledger.conn, ["small"], NOW)["small"]
+    small = accounts.sync_sources(ledger.conn, [Configured("small")], NOW)["small"]
     many = [a_run(f"run {n}", RunState.FAILED, job=a_job(f"transformation/{n}")) for n in range(9)]
     jobs.note(ledger.conn, ledger.source, [(run, EventKind.FAIL) for run in many], NOW)
     jobs.note(ledger.conn, small, [(run, EventKind.FAIL) for run in many[:2]], NOW)

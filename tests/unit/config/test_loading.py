@@ -57,6 +57,55 @@ def said(mistakes: list[Mistake]) -> list[str]:
     return [str(mistake).partition("c.yaml")[2].lstrip(":") for mistake in mistakes]
 
 
+TWO = """
+sources:
+  - {platform: dataprep, name: a, workspace: 12345, token: geheim-1}
+  - {platform: cdf, name: c, base_url: "https://Az.cognitedata.com", project: p, auth: {provider: cognite, client_id: i, client_secret: geheim-2}}
+  - {platform: wetransform, name: w, tenant: acme, token: geheim-3}
+"""
+
+
+@pytest.mark.parametrize(
+    ("other", "first"),
+    [
+        ("{platform: dataprep, name: b, base_url: 'https://API.clouddataprep.com:443/', workspace: 12345, token: geheim-9}", "'a' (sources[0])"),
+        ("{platform: cdf, name: b, base_url: https://az.cognitedata.com, project: p, namespace: 'x://y', include: [z], auth: {provider: cognite, client_id: j, client_secret: geheim-9}}", "'c' (sources[1])"),
+        ("{platform: wetransform, name: b, tenant: acme, token: geheim-9}", "'w' (sources[2])"),
+        ("{platform: wetransform, name: b, tenant: other, token: geheim-3}", "'w' (sources[2])"),
+    ],
+)  # fmt: skip
+def test_two_sources_of_one_account_are_refused(mistakes: Mistakes, other: str, first: str) -> None:
+    kind = other.split(":")[1].split(",", maxsplit=1)[0].strip()
+    [problem] = said(mistakes(f"{TWO}  - {other}\n"))
+    assert problem == (
+        f"6: sources[3].name: {first} and 'b' watch the same account of {kind}, so each run would be reported twice: "
+        "keep one of the two sources, and choose its jobs with include and exclude"
+    )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "{platform: dataprep, name: b, workspace: 54321, token: geheim-1}",
+        "{platform: dataprep, name: b, base_url: https://dataprep.example.com, workspace: 12345, token: geheim-1}",
+        "{platform: cdf, name: b, base_url: https://az.cognitedata.com, project: q, auth: {provider: cognite, client_id: i, client_secret: geheim-2}}",
+        "{platform: wetransform, name: b, tenant: other, token: geheim-9}",
+        "{platform: wetransform, name: b, tenant: acme, customer: c-17, token: geheim-3}",
+    ],
+)  # fmt: skip
+def test_several_accounts_on_one_host_are_good(load_text: Load, other: str) -> None:
+    assert len(load_text(f"{TWO}  - {other}\n").sources) == 4
+
+
+def test_a_former_name_is_nobodys_present_name_and_only_one_sources_former_one(mistakes: Mistakes) -> None:
+    more = "  - {platform: dataprep, name: %s, workspace: %s, token: geheim-1, former_name: %s}\n"
+    text = TWO + more % ("d", 1, "a") + more % ("e", 2, "x") + more % ("f", 3, "x") + more % ("g", 4, "g")
+    assert said(mistakes(text)) == [
+        "6: sources[3].former_name: there is a source 'a' still; a former name is nobody's now",
+        "8: sources[5].former_name: source 'e' has the former name 'x' too",
+    ]
+
+
 def test_a_small_file_is_enough(load_text: Load) -> None:
     settings = load_text(SOURCE)
     source = settings.sources[0]

@@ -20,8 +20,9 @@ from uuid import UUID, uuid5
 
 from collector.clock import SystemClock, to_ms
 from collector.errors import LedgerError
-from collector.ledger import leases, registry
+from collector.ledger import accounts, leases, registry
 from collector.ledger import runs as ledger_runs
+from collector.ledger.accounts import Configured
 from collector.ledger.leases import Lease
 from collector.ledger.runs import NewEvent, PollCommit, RunChange
 from collector.ledger.store import Store
@@ -253,7 +254,7 @@ class World:
 
     async def configure(self, sinks: dict[str, frozenset[EventKind]]) -> None:
         """The configuration names these sinks, and one source."""
-        sources = await self.store.write(registry.sync_sources, ["source"], self.now_ms)
+        sources = await self.store.write(accounts.sync_sources, [Configured("source")], self.now_ms)
         self.source_id = sources["source"]
         self.sinks = await self.store.write(registry.sync_sinks, sinks, self.now_ms)
         self._source_lease = await self.store.write(leases.take, "source:source", "test", 60_000, seize=True)

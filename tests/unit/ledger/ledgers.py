@@ -11,7 +11,8 @@ from uuid import UUID, uuid5
 from sqlalchemy import Connection, Engine, func, select
 
 from collector.clock import to_ms
-from collector.ledger import lanes, leases, registry, runs, schema, sqlite_file
+from collector.ledger import accounts, lanes, leases, registry, runs, schema, sqlite_file
+from collector.ledger.accounts import Configured
 from collector.ledger.lanes import Refused, Retried, Settlement, SettleResult
 from collector.ledger.leases import Lease
 from collector.ledger.runs import NewEvent, PollCommit, RunChange
@@ -86,7 +87,7 @@ class Ledger:
     now: int = NOW
 
     def configure(self, **sinks: frozenset[EventKind]) -> Mapping[str, int]:
-        self.source = registry.sync_sources(self.conn, ["source"], self.now)["source"]
+        self.source = accounts.sync_sources(self.conn, [Configured("source")], self.now)["source"]
         self.lease = self._take("source:source")
         self.sinks = registry.sync_sinks(self.conn, sinks, self.now)
         self.held = {name: self._take(f"sink:{name}") for name in sinks}

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from sqlalchemy import select
 
-from collector.ledger import owing, reading, registry, runs, schema
+from collector.ledger import accounts, owing, reading, registry, runs, schema
+from collector.ledger.accounts import Configured
 from collector.ledger.runs import RunChange
 from collector.model import RunState
 from tests.unit.ledger.ledgers import (
@@ -47,7 +48,7 @@ def test_the_oldest_event_is_found_whether_or_not_it_was_tried(ledger: Ledger) -
 
 
 def test_a_source_shows_its_open_runs(ledger: Ledger) -> None:
-    registry.sync_sources(ledger.conn, ["idle"], NOW)
+    accounts.sync_sources(ledger.conn, [Configured("idle")], NOW)
     ledger.happen("q", OTHER)
     ledger.happen("r", START)
     ledger.happen("s", START)
@@ -60,7 +61,7 @@ def test_a_source_shows_its_open_runs(ledger: Ledger) -> None:
 
 
 def test_what_is_watched_is_counted_by_state(ledger: Ledger) -> None:
-    other = registry.sync_sources(ledger.conn, ["another"], NOW)["another"]
+    other = accounts.sync_sources(ledger.conn, [Configured("another")], NOW)["another"]
     ledger.happen("q", OTHER)
     ledger.happen("r", START)
     ledger.happen("s", START)
@@ -95,7 +96,7 @@ def test_the_run_that_waits_longest_for_a_person(ledger: Ledger) -> None:
 
 
 def test_runs_are_listed_newest_first_and_by_choice(ledger: Ledger) -> None:
-    other = registry.sync_sources(ledger.conn, ["other"], NOW)["other"]
+    other = accounts.sync_sources(ledger.conn, [Configured("other")], NOW)["other"]
     ledger.happen("1", START, COMPLETE)
     ledger.happen("2", START, FAIL)
     ledger.happen("3", START)

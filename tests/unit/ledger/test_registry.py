@@ -2,7 +2,8 @@
 
 from sqlalchemy import delete, select, update
 
-from collector.ledger import parked, reading, registry, schema, upkeep
+from collector.ledger import accounts, parked, reading, schema, upkeep
+from collector.ledger.accounts import Configured
 from collector.ledger.runs import RunChange
 from collector.model import EventKind, RunState
 from tests.unit.ledger.ledgers import (
@@ -33,10 +34,10 @@ def expire(ledger: Ledger) -> None:
 
 
 def test_sources_keep_their_numbers(ledger: Ledger) -> None:
-    first = registry.sync_sources(ledger.conn, ["source", "b"], NOW)
-    assert registry.sync_sources(ledger.conn, ["c", "b"], NOW)["b"] == first["b"]
-    assert registry.sync_sources(ledger.conn, ["source"], NOW) == {"source": ledger.source}
-    assert registry.sync_sources(ledger.conn, [], NOW) == {}
+    first = accounts.sync_sources(ledger.conn, [Configured("source"), Configured("b")], NOW)
+    assert accounts.sync_sources(ledger.conn, [Configured("c"), Configured("b")], NOW)["b"] == first["b"]
+    assert accounts.sync_sources(ledger.conn, [Configured("source")], NOW) == {"source": ledger.source}
+    assert accounts.sync_sources(ledger.conn, [], NOW) == {}
     assert [row.name for row in reading.sources(ledger.conn)] == ["b", "c", "source"]
 
 

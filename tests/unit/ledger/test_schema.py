@@ -14,6 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import ClauseElement, Connection, Engine, insert
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from collector.clock import to_ms
@@ -52,7 +53,7 @@ def statements(conn: Connection) -> dict[str, str]:
     rows = conn.exec_driver_sql(
         "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite%' AND name NOT LIKE 'alembic%'"
     )
-    return {name: "".join(sql.split()) for name, sql in rows}
+    return {name: "".join(sql.replace('"', "").split()) for name, sql in rows}
 
 
 def test_the_migrations_make_the_tables_of_the_program(empty: Engine, tmp_path: Path) -> None:
@@ -116,6 +117,51 @@ def test_the_names_in_a_cursor_move_to_the_memory_of_their_source(empty: Engine)
         assert conn.exec_driver_sql("SELECT count(*) FROM memory").scalar_one() == 1
     assert read_mark(kept[0]) == Mark(newest=7, since=3)
     assert kept[1:] == cursors[1:]
+
+
+def test_a_second_life_that_is_there_already_is_closed_and_the_first_one_goes_on(
+    empty: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two sources on one account: r is open in both, e ended in both, and only the second one has s."""
+    column_names = (
+        "source_id",
+        "key",
+        "run_uuid",
+        "job",
+        "strand_id",
+        "depth",
+        "last_seq",
+        "state",
+        "ended_at",
+        "seen_at",
+        "updated_at",
+        "poll_due_at",
+        "detail",
+    )
+    places = ", ".join("?" * len(column_names))
+    insert = f"INSERT INTO run ({', '.join(column_names)}) VALUES ({places})"
+    with empty.begin() as conn:
+        upgraded_to(conn, "0002")
+        conn.exec_driver_sql("INSERT INTO source (name) VALUES ('a'), ('b')")
+        runs_there = [(1, "r", None), (1, "e", T0), (2, "r", None), (2, "e", T0), (2, "s", None)]
+        for number, (source, key, ended_at) in enumerate(runs_there, start=1):
+            row = detail.columns(a_run(key, ended_at=ended_at)) | {"strand_id": number, "depth": 0, "last_seq": 1}
+            row |= {"source_id": source, "updated_at": NOW, "poll_due_at": None if row["ended_at"] else NOW}
+            conn.exec_driver_sql(insert, tuple(row[name] for name in column_names))
+        migrating.migrate(conn, "ledger")
+        kept = conn.exec_driver_sql("SELECT source_id, key, poll_due_at IS NULL, ended_at IS NULL FROM run ORDER BY id")
+        assert [tuple(row) for row in kept] == [
+            (1, "r", 0, 1), (1, "e", 1, 0), (2, "r~3", 1, 0), (2, "e~4", 1, 0), (2, "s", 0, 1),
+        ]  # fmt: skip
+        closed = stored.known(conn, 2, ["r~3"]).runs["r~3"]
+        assert not closed.open
+        assert closed.run_id != a_run("r").run_id
+        assert stored.known(conn, 1, ["r"]).runs["r"] == a_run("r")
+        row = detail.columns(a_run("r")) | {"strand_id": 9, "depth": 0, "last_seq": 1, "source_id": 2}
+        row |= {"updated_at": NOW, "key": "another", "poll_due_at": None}
+        with pytest.raises(IntegrityError):
+            conn.exec_driver_sql(insert, tuple(row[name] for name in column_names))
+    assert [record.getMessage() for record in caplog.records].count("run.second_life") == 2
 
 
 def test_every_migration_is_named_in_the_schema() -> None:

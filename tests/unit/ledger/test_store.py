@@ -15,7 +15,8 @@ from sqlalchemy import Connection, insert, select
 
 from collector.clock import SystemClock
 from collector.errors import LedgerError, LedgerLocked
-from collector.ledger import news, registry, requests, schema
+from collector.ledger import accounts, news, registry, requests, schema
+from collector.ledger.accounts import Configured
 from collector.ledger.news import News
 from collector.ledger.store import Store
 from tests.unit.ledger.ledgers import ALL, NOW
@@ -188,7 +189,7 @@ async def test_an_error_that_nobody_waits_for_any_more_is_logged(
 
 async def test_news_reach_those_whom_they_concern(store: Store) -> None:
     rung: list[str] = []
-    await store.write(registry.sync_sources, ["source"], NOW)
+    await store.write(accounts.sync_sources, [Configured("source")], NOW)
     store.on_commit(lambda: rung.append("any"))
     stop = store.on_commit(lambda: rung.append("asked"), News.REQUESTS)
     await store.write(add, "one")

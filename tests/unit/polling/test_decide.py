@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from uuid import UUID, uuid5
@@ -86,6 +87,30 @@ def test_runs_that_are_missing_count_their_misses() -> None:
         assert known["1"].misses == misses
     assert known["1"].abandoned_at == ZERO
     assert [skip.kind for skip in result.skips] == [SkipKind.VANISHED]
+
+
+def test_a_known_run_and_its_parent_keep_ids_that_are_derived_anew() -> None:
+    known = runs(decided({}, Poll((seen("flow", RunState.RUNNING), seen("child", RunState.RUNNING, parent="flow")))))
+    moved = UUID(int=2)
+
+    def elsewhere(key: str, state: RunState) -> Observation:
+        parent = Parent(uuid5(moved, "flow"), "cdf://h/p", "flow", key="flow") if key != "flow" else None
+        return replace(seen(key, state, 60), run_id=uuid5(moved, key), parent=parent)
+
+    page = Poll((elsewhere("new", RunState.RUNNING), elsewhere("child", RunState.SUCCEEDED)))
+    result = decided(known, page)
+    after = runs(result)
+    assert (after["child"].run_id, after["child"].state) == (known["child"].run_id, RunState.SUCCEEDED)
+    assert after["new"].run_id == uuid5(moved, "new")
+    assert after["new"].parent is not None
+    assert after["new"].parent.run_id == known["flow"].run_id
+    assert result.skips == ()
+
+
+def test_another_run_under_a_known_key_is_left_out() -> None:
+    known = runs(decided({}, Poll((seen("1", RunState.SUCCEEDED),))))
+    result = decided(known, Poll((replace(seen("1", RunState.FAILED, 9), run_id=UUID(int=7)),)))
+    assert [skip.kind for skip in result.skips] == [SkipKind.LATE]
 
 
 def test_what_the_adapter_skipped_is_kept() -> None:

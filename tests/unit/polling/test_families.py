@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import update
 
 from collector.clock import to_ms
-from collector.ledger import lanes, leases, parked, reading, registry, runs, schema, stored
+from collector.ledger import accounts, lanes, leases, parked, reading, registry, runs, schema, stored
+from collector.ledger.accounts import Configured
 from collector.ledger.lanes import Refused, Settlement
 from collector.ledger.store import Store
 from collector.lifecycle import VanishedPolicy
@@ -95,7 +96,7 @@ async def opened(path: Path, policy: VanishedPolicy, *, validates: bool = False)
     clock = SimulatedClock()
     store = Store.open(path / "lineage.db", holder="test", clock=clock)
     now_ms = to_ms(clock.now())
-    source_id = (await store.write(registry.sync_sources, ["plant"], now_ms))["plant"]
+    source_id = (await store.write(accounts.sync_sources, [Configured("plant")], now_ms))["plant"]
     sink_id = (await store.write(registry.sync_sinks, {"file": frozenset(EventKind)}, now_ms))["file"]
     source_lease = await store.write(leases.take, "source:plant", "test", 10**9, seize=True)
     sink_lease = await store.write(leases.take, "sink:file", "test", 10**9, seize=True)

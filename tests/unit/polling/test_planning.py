@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from collector.ledger import reading, registry
+from collector.ledger import accounts, reading
+from collector.ledger.accounts import Configured
 from collector.ledger.store import Store
 from collector.model import RunState
 from collector.platforms.base import Load
@@ -43,7 +44,7 @@ class Counting:
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     made = open_store(tmp_path)
-    await made.write(registry.sync_sources, ["plant"], NOW)
+    await made.write(accounts.sync_sources, [Configured("plant")], NOW)
     yield made
     await made.close()
 

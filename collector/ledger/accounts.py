@@ -1,0 +1,132 @@
+"""Sources as configured, each with its past: a source is the account that it watches, whatever it is called.
+
+One platform run has one life. So a source that was renamed goes on with the cursor and the runs of its account, and a
+name that stands for another account now is not given the runs of the former one.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from sqlalchemy import Connection, insert, select, update
+
+from collector.errors import ConfigurationError
+from collector.ledger import schema
+from collector.logs import fields
+
+log = logging.getLogger("lineage.ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """A source of the configuration. `account` names the account on its platform, None where it is not known.
+    `former_name` is what the source was called when the account cannot say so. `lookback_ms` is how far a first start
+    looks back.
+    """
+
+    name: str
+    account: str | None = None
+    former_name: str | None = None
+    lookback_ms: int = 0
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The account as the ledger keeps it: it may hold a customer's e-mail address."""
+        return None if self.account is None else sha256(self.account.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A source as the ledger knows it; `account` is its fingerprint."""
+
+    id: int
+    name: str
+    account: str | None
+    polled_at: int | None
+
+
+def sync_sources(conn: Connection, sources: Iterable[Configured], now_ms: int) -> dict[str, int]:
+    """Numbers of the configured sources. New ones are added, renamed ones go on under their number, those that left are
+    kept with all they have until retention removes them. Raises `ConfigurationError`, see `matched`.
+    """
+    sources = sorted(sources, key=lambda source: source.name)
+    table = schema.source
+    known = [Past(*row) for row in conn.execute(select(table.c.id, table.c.name, table.c.account, table.c.polled_at))]
+    past = matched(sources, known)
+    _rename(conn, past, known)
+    numbers = {source.name: _written(conn, source, past.get(source.name)) for source in sources}
+    left = table.c.id.not_in(numbers.values()), table.c.retired_at.is_(None)
+    gone = conn.scalars(update(table).where(*left).values(retired_at=now_ms).returning(table.c.name)).all()
+    for name in gone:
+        log.warning("source.retired", extra=fields(source=name, cause="no longer configured; its runs are kept"))
+    return numbers
+
+
+def matched(sources: Sequence[Configured], known: Sequence[Past]) -> dict[str, Past]:
+    """The past of each source that has one: by its name and account, else by its former name, else by its account.
+
+    Raises `ConfigurationError` for a name that the ledger knows with another account: its runs are not those of the
+    new account, unless `former_name` says so.
+    """
+    found = {source.name: own for source in sources if (own := _own(source, known)) is not None}
+    taken = {past.id for past in found.values()}
+    for source in sources:
+        if source.name not in found and (past := _former(source, known, taken)) is not None:
+            found[source.name] = past
+            taken.add(past.id)
+    names = {past.name for past in known if past.id not in taken}
+    if mistakes := [_moved(source.name) for source in sources if source.name not in found and source.name in names]:
+        raise ConfigurationError(mistakes)
+    return found
+
+
+def _own(source: Configured, known: Sequence[Past]) -> Past | None:
+    """What has its name, if it can be of its account."""
+    own = next((past for past in known if past.name == source.name), None)
+    if own is None or source.former_name == source.name:
+        return own
+    return own if None in {own.account, source.account} or own.account == source.fingerprint else None
+
+
+def _former(source: Configured, known: Sequence[Past], taken: set[int]) -> Past | None:
+    free = [past for past in known if past.id not in taken]
+    named = next((past for past in free if past.name == source.former_name), None)
+    same = [past for past in free if past.account is not None and past.account == source.fingerprint]
+    return named or max(same, key=lambda past: (past.polled_at or 0, past.id), default=None)
+
+
+def _moved(name: str) -> str:
+    return (
+        f"source {name!r} watches another account than the ledger knows under this name, whose runs are not this "
+        "account's: give it a new name; or, where it is the same account with another address or spelling, "
+        f"set `former_name: {name}`"
+    )
+
+
+def _rename(conn: Connection, past: Mapping[str, Past], known: Sequence[Past]) -> None:
+    """First away from all names, as two may have changed places."""
+    table = schema.source
+    renamed = {name: one for name, one in past.items() if one.name != name}
+    kept = {one.id for one in past.values()}
+    away = [one for one in known if one.name in past and one.id not in kept]
+    for one in (*renamed.values(), *away):
+        conn.execute(update(table).where(table.c.id == one.id).values(name=f"{one.name}~{one.id}"))
+    for name, one in renamed.items():
+        conn.execute(update(table).where(table.c.id == one.id).values(name=name))
+        log.warning("source.renamed", extra=fields(source=name, former_name=one.name, cause="goes on with its past"))
+    request = schema.request
+    for name, one in renamed.items():
+        asked = request.c.target == f"source:{one.name}", request.c.done_at.is_(None)
+        conn.execute(update(request).where(*asked).values(target=f"source:{name}"))
+
+
+def _written(conn: Connection, source: Configured, past: Past | None) -> int:
+    table = schema.source
+    account = source.fingerprint or (past.account if past is not None else None)
+    row = {"name": source.name, "account": account, "lookback_ms": source.lookback_ms, "retired_at": None}
+    if past is None:
+        number: int = conn.execute(insert(table).returning(table.c.id), row).scalar_one()
+        return number
+    conn.execute(update(table).where(table.c.id == past.id).values(row))
+    return past.id

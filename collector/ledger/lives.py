@@ -1,0 +1,99 @@
+"""A platform run has one life, whichever source sees it: what a page brings of a run that the ledger knows elsewhere."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select, update
+
+from collector.ledger import owing, schema, tallies
+from collector.ledger.rows import chunks
+from collector.logs import fields
+from collector.model import Run, Skip, SkipKind
+
+log = logging.getLogger("lineage.ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class NotTaken:
+    """Runs (by key) of which nothing was committed, and what is to be listed of it."""
+
+    keys: frozenset[str] = frozenset()
+    skips: tuple[Skip, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """Who has the run with this UUID."""
+
+    run_uuid: str
+    id: int
+    key: str
+    strand_id: int
+    source_id: int
+    source: str
+    retired_at: int | None
+
+
+def second_lives(conn: Connection, source_id: int, new: Sequence[Run]) -> NotTaken:
+    """Which of these runs, whose keys the source does not have, must not begin here.
+
+    A run of a source that left the configuration comes over with all it has: nothing is taken of it this time, and the
+    next poll tracks it. One of another source stays there.
+    """
+    owners = _owners(conn, {str(run.run_id) for run in new})
+    seen: dict[str, str] = {}
+    skips: dict[str, Skip] = {}
+    come: dict[str, _Owner] = {}
+    for run in new:
+        run_uuid = str(run.run_id)
+        owner = owners.get(run_uuid)
+        if owner is not None and owner.retired_at is not None and owner.key == run.key and run_uuid not in seen:
+            come[run.key] = owner
+        elif owner is not None:
+            skips[run.key] = _skip(run, f"as run {owner.key} of source {owner.source}")
+        elif run_uuid in seen:
+            skips[run.key] = _skip(run, f"as run {seen[run_uuid]} of this source")
+        seen.setdefault(run_uuid, run.key)
+    if come:
+        _take_over(conn, source_id, come.values())
+    return NotTaken(frozenset(skips.keys() | come.keys()), tuple(skips.values()))
+
+
+def _skip(run: Run, known: str) -> Skip:
+    cause = f"the ledger has {run.run_id} already, {known}; it is not reported a second time"
+    return Skip(SkipKind.DUPLICATE, f"run {run.key}", cause)
+
+
+def _owners(conn: Connection, run_uuids: Iterable[str]) -> Mapping[str, _Owner]:
+    run, source = schema.run, schema.source
+    columns = (
+        run.c.run_uuid,
+        run.c.id,
+        run.c.key,
+        run.c.strand_id,
+        run.c.source_id,
+        source.c.name,
+        source.c.retired_at,
+    )
+    found: dict[str, _Owner] = {}
+    for some in chunks(sorted(run_uuids)):
+        rows = select(*columns).join(source, source.c.id == run.c.source_id).where(run.c.run_uuid.in_(some))
+        found.update({row[0]: _Owner(*row) for row in conn.execute(rows)})
+    return found
+
+
+def _take_over(conn: Connection, source_id: int, owners: Iterable[_Owner]) -> None:
+    """With what its strand still owes, and the counts of that."""
+    owners = list(owners)
+    for some in chunks(owners):
+        strands = {owner.strand_id for owner in some}
+        conn.execute(update(schema.run).where(schema.run.c.id.in_([o.id for o in some])).values(source_id=source_id))
+        looks = schema.watch.c.run_id.in_([o.id for o in some])
+        conn.execute(update(schema.watch).where(looks).values(source_id=source_id))
+        for table in (schema.lane, schema.parked):
+            conn.execute(update(table).where(table.c.strand_id.in_(strands)).values(source_id=source_id))
+    for sink_id, wanted in conn.execute(select(schema.sink.c.id, schema.sink.c.filter)).all():
+        tallies.recount(conn, sink_id, owing.read(wanted))
+    told = fields(runs=len(owners), former_source=owners[0].source, cause="that source is no longer configured")
+    log.warning("run.taken_over", extra=told)

@@ -1,0 +1,104 @@
+"""One platform run has one life, whatever its source is called, and however often that changes."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.app import truth
+from collector.simulators.cdf import Story
+from tests.scene import CDF, Scene, events
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
+
+TERMINAL = {"COMPLETE", "FAIL", "ABORT"}
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    """Only CDF."""
+    async with Scene(tmp_path) as made:
+        made.settings["sources"] = [each for each in made.settings["sources"] if each["name"] == CDF]
+        made.renamed[CDF] = "plant-new"
+        # what a run is called must not change with its address
+        made.settings["sources"][0]["namespace"] = "cdf://plant.example.com/plant-a"
+        yield made
+
+
+@pytest.fixture
+async def told(scene: Scene) -> Scene:
+    """One run that ended and one that goes on, both told under the source's first name."""
+    short, long = list(scene.cdf.transformations)[:2]
+    scene.cdf.start_run(short, Story(0.1, 0.2))
+    scene.cdf.start_run(long, Story(0.1, None))
+    await scene.start()
+    await scene.until_arrived(starts=2, ends=1)
+    return scene
+
+
+def source(scene: Scene) -> dict[str, Any]:
+    found: dict[str, Any] = scene.settings["sources"][0]
+    return found
+
+
+async def restarted(scene: Scene) -> None:
+    scene.terminate()
+    assert await scene.ended(30) == 0, scene.tail()
+    await scene.start()
+
+
+def lives(scene: Scene) -> dict[str, Counter[str]]:
+    """By run id, how many events of each kind the sink got; repeats of the same bytes count once."""
+    found: dict[str, Counter[str]] = {}
+    for event in events(list(dict.fromkeys(truth.read_lines(scene.events)))):
+        kind = "END" if event["eventType"] in TERMINAL else event["eventType"]
+        found.setdefault(event["run"]["runId"], Counter())[kind] += 1
+    return found
+
+
+async def each_has_one_life(scene: Scene) -> None:
+    """Once the long run ends, too."""
+    await scene.until_ready()
+    scene.cdf.cancel(list(scene.cdf.transformations)[1])
+    await scene.until_arrived(starts=2, ends=2)
+    await scene.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
+    found = lives(scene)
+    assert [(kinds["START"], kinds["END"]) for kinds in found.values()] == [(1, 1), (1, 1)]
+    assert sorted(scene.marquez_states()) == sorted(found)
+
+
+async def test_a_renamed_source_goes_on_where_it_was(told: Scene) -> None:
+    source(told)["name"] = "plant-new"
+    await restarted(told)
+    await each_has_one_life(told)
+    assert [row["source"] for row in (await told.until(lambda _: True))["sources"]] == ["plant-new"]
+    [said] = told.told("source.renamed")
+    assert (said["former_name"], said["source"]) == (CDF, "plant-new")
+
+
+async def test_a_moved_source_that_does_not_say_so_has_no_second_lives(told: Scene) -> None:
+    """Its former self left, so that what it sees again comes over from there."""
+    source(told).update(name="plant-new", base_url=told.urls[CDF].replace("127.0.0.1", "localhost"))
+    await restarted(told)
+    await each_has_one_life(told)
+    assert told.told("run.taken_over")
+
+
+async def test_a_name_for_another_account_is_refused_until_it_says_what_it_was(told: Scene) -> None:
+    source(told)["base_url"] = told.urls[CDF].replace("127.0.0.1", "localhost")
+    await restarted(told)
+    assert await told.ended(60) == 2
+    assert f"`former_name: {CDF}`" in told.tail()
+    source(told).update(name="plant-new", former_name=CDF)
+    await told.start()
+    await each_has_one_life(told)
+
+
+async def test_two_sources_of_one_account_are_refused_by_check(scene: Scene) -> None:
+    scene.settings["sources"].append({**source(scene), "name": "twin"})
+    scene.configure()
+    code, _, err = await scene.command("check", "--offline")
+    assert code == 2
+    assert f"'{CDF}' (sources[0]) and 'twin' watch the same account of cdf" in err
