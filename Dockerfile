@@ -32,7 +32,7 @@ RUN groupadd --gid 10001 lineage \
 COPY --from=build /opt/lineage-collector /opt/lineage-collector
 
 # The official Python comes without its own bytecode, which would cost each start 0.8 s: this makes what is needed of it.
-RUN ["/opt/lineage-collector/bin/python3", "-c", "import collector.app.service, collector.app.checking, exporters.kafka, exporters.marquez"]
+RUN ["/opt/lineage-collector/bin/python3", "-c", "import collector.app.service, collector.app.check, exporters.sinks.kafka.sink, exporters.sinks.marquez.sink"]
 
 ENV PATH=/opt/lineage-collector/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -1,7 +1,7 @@
 """The program's own secrets, so that they can be taken out of whatever comes back or goes out, see `collector.redaction`.
 
 One registry for the process, like its logging: error texts are made in too many places to hand it to each. Whoever holds
-a secret teaches it (`learn`) before it is first sent; those of the configuration do so in `collector.app.building`.
+a secret teaches it (`learn`) before it is first sent; those of the configuration do so in `collector.app.factory`.
 
 A secret is found as it is and in the ways in which others repeat it: in upper or lower case, percent-encoded (also twice),
 escaped as in JSON, Python or HTML, inside Base64 (a Basic header), or cut off after its first 16 characters.

@@ -5,9 +5,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from config.base import is_loopback
-from config.confidential import secrets, values
 from config.mistakes import Path, dotted
 from config.secret import SHORTEST, Secret
+from config.secret_fields import secrets, values
 from config.settings import Http, Settings
 from config.sinks import KafkaSink, MarquezSink
 from config.web import Access

@@ -1,4 +1,4 @@
-"""The configuration as a whole. `config.loading.load` makes one from a file and the environment."""
+"""The configuration as a whole. `config.loader.load` makes one from a file and the environment."""
 
 from datetime import timedelta
 from pathlib import Path

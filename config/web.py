@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
 from config.base import Model, ReadableFile
-from config.explaining import explain
+from config.explanations import explain
 from config.mistakes import ConfigurationMistakes, Mistake, dotted
-from config.reading import read
 from config.secret import Stamp, stamp
+from config.yaml_document import read
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from collector.http import HttpClient, HttpOptions
 from collector.lifecycle import VanishedPolicy
 from collector.platforms.base import Context
 from collector.platforms.cdf import CdfPlatform, create
-from collector.simulators.cdf import CdfSimulator, Modes
-from collector.simulators.server import Served
 from config.sources import CdfSource
+from simulators.cdf import CdfSimulator, Modes
+from simulators.server import Served
 from tests.simulated import POLICY, Lives, SimulatedClock
 
 

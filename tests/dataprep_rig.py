@@ -11,10 +11,10 @@ from collector.model import EventKind
 from collector.platforms.base import Context
 from collector.platforms.dataprep import create
 from collector.platforms.dataprep.adapter import DataprepPlatform
-from collector.simulators.dataprep import DataprepSimulator, Level, Switches
-from collector.simulators.dataprep.world import Run as SimulatedRun
-from collector.simulators.server import Served
 from config.sources import DataprepSource
+from simulators.dataprep import DataprepSimulator, Level, Switches
+from simulators.dataprep.world import Run as SimulatedRun
+from simulators.server import Served
 from tests.simulated import Lives, SimulatedClock
 
 TOKEN = "dataprep-token"

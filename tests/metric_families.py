@@ -25,9 +25,9 @@ from collector.reports import (
     RequestReport,
     SkipReport,
 )
-from exporters.metrics import Metrics
-from exporters.reports import RecheckReport, SendReport, SendResult
-from exporters.snapshot import OUTCOMES, JobState, SinkBacklog, Snapshot, SourceState, families
+from exporters.delivery.reports import RecheckReport, SendReport, SendResult
+from exporters.metrics.families import Metrics
+from exporters.metrics.snapshot import OUTCOMES, JobState, SinkBacklog, Snapshot, SourceState, families
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "metrics.md"

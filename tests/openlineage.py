@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from collector.lineage import own
+from collector.lineage import custom_facets
 from collector.names import namespace_fault
 from tests.openlineage_schemas import validator
 
@@ -39,7 +39,7 @@ def _meaning(event: Event) -> Iterator[str]:
     """What no schema says."""
     ended = event["eventType"] in TERMINAL
     facets = event["run"]["facets"]
-    platform = facets[own.PLATFORM]
+    platform = facets[custom_facets.PLATFORM]
     if not event["eventTime"].endswith("Z"):
         yield "eventTime is not in UTC"
     if (fault := namespace_fault(event["job"]["namespace"])) is not None:
@@ -150,7 +150,7 @@ def _life(events: Sequence[Event], kinds: Sequence[str], *, may_be_open: bool) -
 
 def _identity(event: Event) -> tuple[Any, ...]:
     facets = event["run"]["facets"]
-    parent, platform = facets.get("parent", {}), facets[own.PLATFORM]
+    parent, platform = facets.get("parent", {}), facets[custom_facets.PLATFORM]
     of = orjson.dumps([parent.get("run"), parent.get("job"), parent.get("root")], option=orjson.OPT_SORT_KEYS)
     return event["job"]["namespace"], event["job"]["name"], of, platform["source"], platform["runKey"]
 
@@ -158,7 +158,7 @@ def _identity(event: Event) -> tuple[Any, ...]:
 def _lost(event: Event, end: Event) -> Iterator[str]:
     """What an earlier event told and the terminal one does not. Our observed interval speaks of one event's time."""
     for part in ("run", "job"):
-        lost = event[part]["facets"].keys() - end[part]["facets"].keys() - {own.OBSERVED}
+        lost = event[part]["facets"].keys() - end[part]["facets"].keys() - {custom_facets.OBSERVED}
         yield from (f"{part} facet {key}" for key in sorted(lost))
     for side in _SIDES:
         if side in event and side not in end:
@@ -226,7 +226,7 @@ def all_faults(lines: Iterable[bytes], *, may_be_open: bool = False) -> list[str
     lives: defaultdict[str, list[Event]] = defaultdict(list)
     keys: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for event in events:
-        run, platform = event["run"]["runId"], event["run"]["facets"][own.PLATFORM]
+        run, platform = event["run"]["runId"], event["run"]["facets"][custom_facets.PLATFORM]
         lives[run].append(event)
         keys[platform["source"], platform["runKey"]].add(run)
     wrong = [fault for life in lives.values() for fault in life_faults(life, may_be_open=may_be_open)]

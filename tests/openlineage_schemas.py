@@ -19,7 +19,7 @@ from openlineage.client import event_v2, facet_v2
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from collector.lineage import own
+from collector.lineage import custom_facets
 
 FACETS = Path(__file__).parents[1] / "docs" / "facets"
 _HOME = urldefrag(facet_v2.RunFacet._get_schema()).url
@@ -145,7 +145,7 @@ def _map(schemas: _Schemas, entity: str) -> dict[str, Any]:
     properties = {key: schemas.of_class(made) for key, made in standard_facets(entity).items()}
     for key, (name, _) in own_facets().items():
         if name.endswith({"run": "RunFacet", "job": "JobFacet", "dataset": "DatasetFacet"}.get(entity, "-")):
-            properties[key] = {"$ref": f"{own.SCHEMAS}/{name}.json#/$defs/{name}"}
+            properties[key] = {"$ref": f"{custom_facets.SCHEMAS}/{name}.json#/$defs/{name}"}
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
@@ -171,7 +171,7 @@ def validator() -> Draft202012Validator:
     event["properties"]["schemaURL"] = {"const": event_v2.RunEvent._get_schema()}
     event["required"] = ["eventTime", "eventType", "job", "producer", "run", "schemaURL"]
     run = schemas._object(event_v2.Run)
-    run["properties"]["facets"] = {**_map(schemas, "run"), "required": [own.PLATFORM]}
+    run["properties"]["facets"] = {**_map(schemas, "run"), "required": [custom_facets.PLATFORM]}
     job = schemas._object(event_v2.Job)
     job["properties"]["facets"] = {**_map(schemas, "job"), "required": ["jobType"]}
     job["properties"]["name"] = {"type": "string", "pattern": "^[A-Za-z]", "maxLength": 255}
@@ -196,7 +196,7 @@ def _registry() -> "Registry[Any]":
         for base in _ENTITIES.values()
     }
     resources = {_HOME: {"$defs": bases}}
-    resources |= {f"{own.SCHEMAS}/{name}.json": content for name, content in own_facets().values()}
+    resources |= {f"{custom_facets.SCHEMAS}/{name}.json": content for name, content in own_facets().values()}
     return Registry().with_resources(
         (url, Resource.from_contents(content, default_specification=DRAFT202012)) for url, content in resources.items()
     )

@@ -13,7 +13,7 @@ from zlib import crc32
 import orjson
 from aiohttp import web
 
-from collector.simulators.server import Simulator
+from simulators.server import Simulator
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -15,12 +15,12 @@ import aiohttp
 import orjson
 import yaml
 
-from collector.app import truth
-from collector.simulators.cdf import CdfSimulator, populate
-from collector.simulators.dataprep import DEFAULT_TOKEN, DataprepSimulator
-from collector.simulators.marquez import MarquezSimulator
-from collector.simulators.server import Served, Simulator
-from collector.simulators.wetransform import WetransformSimulator
+from simulators.cdf import CdfSimulator, populate
+from simulators.dataprep import DEFAULT_TOKEN, DataprepSimulator
+from simulators.demo import expected
+from simulators.marquez import MarquezSimulator
+from simulators.server import Served, Simulator
+from simulators.wetransform import WetransformSimulator
 from tests import openlineage
 
 PATIENCE = 60.0
@@ -145,11 +145,11 @@ class Scene:
 
     def faults(self) -> list[str]:
         """What the file and Marquez have against the simulators' truth."""
-        return truth.faults(truth.stories(truth.read_lines(self.events)), self.truth(), self.marquez_states())
+        return expected.faults(expected.stories(expected.read_lines(self.events)), self.truth(), self.marquez_states())
 
     def invalid(self) -> list[str]:
         """What OpenLineage has against the events in the file. A kill may have torn the last line."""
-        whole = [line for line in truth.read_lines(self.events) if line.endswith(b"}")]
+        whole = [line for line in expected.read_lines(self.events) if line.endswith(b"}")]
         for former, name in self.renamed.items():
             whole = [line.replace(f'"source":"{name}"'.encode(), f'"source":"{former}"'.encode()) for line in whole]
         return openlineage.all_faults(whole, may_be_open=True)
@@ -208,7 +208,7 @@ class Scene:
         """So many runs have their START, and so many their terminal event, in the file."""
         end = asyncio.get_running_loop().time() + patience
         while True:
-            whole = [line for line in truth.read_lines(self.events) if line.endswith(b"}")]
+            whole = [line for line in expected.read_lines(self.events) if line.endswith(b"}")]
             kinds = [event["eventType"] for event in events(whole)]
             ended = sum(kind in {"COMPLETE", "FAIL", "ABORT"} for kind in kinds)
             if kinds.count("START") >= starts and ended >= ends:

@@ -10,7 +10,7 @@ from collector.lifecycle import Step, VanishedPolicy, finish
 from collector.lineage.events import EventMaker
 from collector.model import Definition, EventKind, Observation, Poll, Run, Skip, Transition
 from collector.platforms.base import Platform, Remembering
-from collector.polling.decide import Policy, decide
+from collector.polling.decision import Policy, decide
 from collector.polling.definitions import completed
 
 START = datetime(2026, 11, 21, 9, 15, 0, tzinfo=UTC)

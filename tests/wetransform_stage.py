@@ -9,10 +9,10 @@ from collector.http import HttpClient, HttpOptions
 from collector.model import Observation
 from collector.platforms.base import Context
 from collector.platforms.wetransform import Wetransform, create
-from collector.simulators.server import Served
-from collector.simulators.wetransform import Plan, Story, WetransformSimulator
-from collector.simulators.wetransform.world import Run as SimulatedRun
 from config.sources import WetransformSource
+from simulators.server import Served
+from simulators.wetransform import Plan, Story, WetransformSimulator
+from simulators.wetransform.world import Run as SimulatedRun
 from tests.simulated import Lives, SimulatedClock
 
 TOKEN = "wetransform-token"

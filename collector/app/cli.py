@@ -89,9 +89,9 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Try the configuration, each source and each sink once. Exit 0: all works, 1: something does not, 2: bad file."""
-    from collector.app import checking
+    from collector.app import check as app_check
 
-    sys.exit(checking.run(config, offline=offline, as_json=as_json))
+    sys.exit(app_check.run(config, offline=offline, as_json=as_json))
 
 
 @app.command(epilog="Example: lineage-collector trigger plant-a tr_pump_to_asset --param country=DE --wait")
@@ -109,10 +109,10 @@ def trigger(
     as_json: Json = False,
 ) -> None:
     """Start a run of JOB (id or external id) with the platform's own endpoint."""
-    from collector.app import asking
+    from collector.app import requests
 
     options = _pairs(param or [])
-    sys.exit(asking.trigger(config, source, job, options, execution=execution_id, wait=wait, as_json=as_json))
+    sys.exit(requests.trigger(config, source, job, options, execution=execution_id, wait=wait, as_json=as_json))
 
 
 @app.command(epilog="Example: lineage-collector watch customers 08990d78-fede-4139-b88a-4d11ca7fbf28")
@@ -128,9 +128,9 @@ def watch(
     as_json: Json = False,
 ) -> None:
     """Put a run under watch that the platform cannot list (wetransform, Dataprep Standard)."""
-    from collector.app import asking
+    from collector.app import requests
 
-    sys.exit(asking.watch(config, source, run_id, _pairs(param or []), wait=wait, as_json=as_json))
+    sys.exit(requests.watch(config, source, run_id, _pairs(param or []), wait=wait, as_json=as_json))
 
 
 @app.command(epilog="Example: lineage-collector status --json")
@@ -138,9 +138,9 @@ def status(config: Config = DEFAULT_CONFIG, *, as_json: Json = False) -> None:
     """Say how each source and sink is: state, last success, lag, pending, parked, and what is wrong. Exit 0: all is well,
     1: something is wrong or no service runs.
     """
-    from collector.app import reading
+    from collector.app import listings
 
-    sys.exit(reading.status(config, as_json=as_json))
+    sys.exit(listings.status(config, as_json=as_json))
 
 
 @app.command(epilog="Example: lineage-collector runs --source plant-a --state failed")
@@ -153,25 +153,25 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """List the latest runs."""
-    from collector.app import reading
+    from collector.app import listings
 
-    sys.exit(reading.runs(config, source=source, state=state, limit=limit, as_json=as_json))
+    sys.exit(listings.runs(config, source=source, state=state, limit=limit, as_json=as_json))
 
 
 @app.command(epilog="Example: lineage-collector skipped --limit 200")
 def skipped(config: Config = DEFAULT_CONFIG, limit: Limit = 100, *, as_json: Json = False) -> None:
     """List all that was left out or not understood, with counts and causes."""
-    from collector.app import reading
+    from collector.app import listings
 
-    sys.exit(reading.skipped(config, limit=limit, as_json=as_json))
+    sys.exit(listings.skipped(config, limit=limit, as_json=as_json))
 
 
 @parked_app.command("list", epilog="Example: lineage-collector parked list --json")
 def parked_list(config: Config = DEFAULT_CONFIG, limit: Limit = 100, *, as_json: Json = False) -> None:
     """List parked events with cause and attempts."""
-    from collector.app import reading
+    from collector.app import listings
 
-    sys.exit(reading.parked(config, limit=limit, as_json=as_json))
+    sys.exit(listings.parked(config, limit=limit, as_json=as_json))
 
 
 @parked_app.command("retry", epilog="Example: lineage-collector parked retry marquez --run 5f0f1e9e-...")
@@ -183,10 +183,10 @@ def parked_retry(
     as_json: Json = False,
 ) -> None:
     """Send the parked events of SINK again, but for those that a later event of their run has superseded."""
-    from collector.app import asking
+    from collector.app import requests
     from collector.ledger.requests import RequestKind
 
-    sys.exit(asking.parked(config, RequestKind.RETRY, sink, run_id, as_json=as_json))
+    sys.exit(requests.parked(config, RequestKind.RETRY, sink, run_id, as_json=as_json))
 
 
 @parked_app.command("drop", epilog="Example: lineage-collector parked drop marquez --run 5f0f1e9e-...")
@@ -198,10 +198,10 @@ def parked_drop(
     as_json: Json = False,
 ) -> None:
     """Forget the parked events of SINK."""
-    from collector.app import asking
+    from collector.app import requests
     from collector.ledger.requests import RequestKind
 
-    sys.exit(asking.parked(config, RequestKind.DROP, sink, run_id, as_json=as_json))
+    sys.exit(requests.parked(config, RequestKind.DROP, sink, run_id, as_json=as_json))
 
 
 @app.command(epilog="Example: lineage-collector simulate marquez --port 5000")
@@ -214,9 +214,9 @@ def simulate(
     """Serve one simulator until interrupted; with "all" the three platforms, on PORT and the next two, with runs that go
     on and on.
     """
-    from collector.app import simulating
+    from simulators import serve
 
-    sys.exit(simulating.run(platform.value, host, port, seed))
+    sys.exit(serve.run(platform.value, host, port, seed))
 
 
 @app.command(epilog="Example: lineage-collector demo --marquez http://localhost:5000 --forever")
@@ -231,7 +231,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Three simulated platforms, a collector, a file and a Marquez: watch runs become events, about 20 s."""
-    from collector.app import demo as demonstration
+    from simulators.demo import demo as demonstration
 
     sys.exit(demonstration.run(marquez=marquez, kafka=kafka, events=events, forever=forever, as_json=as_json))
 

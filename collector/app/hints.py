@@ -16,7 +16,7 @@ from collector.clock import Clock, to_ms
 from collector.errors import AuthFailed, BadAnswer, LedgerError, NotFound
 from collector.ledger import requests, stored
 from collector.ledger.requests import RequestKind
-from collector.ledger.store import Store
+from collector.ledger.sqlite.store import Store
 from collector.logs import fields
 from collector.model import Run, RunState
 from collector.platforms.base import Hinting

@@ -10,9 +10,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from collector.clock import Clock, to_ms
 from collector.errors import LeaseLost, LedgerCorrupt, LedgerError
-from collector.ledger import reading, upkeep
-from collector.ledger.store import Store
-from collector.ledger.upkeep import Size
+from collector.ledger import queries
+from collector.ledger import retention as ledger_retention
+from collector.ledger.retention import Size
+from collector.ledger.sqlite.store import Store
 from collector.logs import fields
 from config.settings import Ledger
 
@@ -102,7 +103,7 @@ class Housekeeper:
         events = await self._sweep_events(to_ms(now - retention))
         runs = await self._sweep_runs(retention)
         parked = await self._sweep_parked(kept_since)
-        await self._store.write(upkeep.prune, kept_since)
+        await self._store.write(ledger_retention.prune, kept_since)
         await self._store.compact(256)
         told = fields(events=events, runs=runs, parked=parked or None)
         (log.warning if parked else log.info)("ledger.swept", extra=told)
@@ -130,7 +131,7 @@ class Housekeeper:
     async def _pull_in(self) -> None:
         now = self._clock.now()
         furthest = to_ms(now + FURTHEST_POLL), to_ms(now + FURTHEST_SEND)
-        if moved := await self._store.write(upkeep.pull_in, to_ms(now), *furthest):
+        if moved := await self._store.write(ledger_retention.pull_in, to_ms(now), *furthest):
             log.warning("ledger.clock", extra=fields(moved=moved, cause="due times lay further ahead than can be"))
 
     def _failed(self, error: Exception) -> None:
@@ -142,8 +143,8 @@ class Housekeeper:
 
     async def _measure(self) -> None:
         """An empty write goes along: it needs the writer's thread and the file's lock, and no sync of the disk."""
-        self.size = await self._store.read_shown(upkeep.size)
-        rows = await self._store.read_shown(reading.sinks)
+        self.size = await self._store.read_shown(ledger_retention.size)
+        rows = await self._store.read_shown(queries.sinks)
         self._owed_bytes = {row.name: row.owed_bytes for row in rows if row.retired_at is None}
         await self._store.write(_nothing)
         self._came_round()
@@ -202,7 +203,7 @@ class Housekeeper:
     async def _sweep_events(self, before: int) -> int:
         removed, after = 0, 0
         while True:
-            swept = await self._store.write(upkeep.expire_events, after, before)
+            swept = await self._store.write(ledger_retention.expire_events, after, before)
             self._came_round()
             removed += swept.removed
             if swept.after is None:
@@ -218,7 +219,7 @@ class Housekeeper:
         }
         removed, after = 0, 0
         while True:
-            swept = await self._store.write(upkeep.expire_runs, after, before)
+            swept = await self._store.write(ledger_retention.expire_runs, after, before)
             self._came_round()
             removed += swept.removed
             if swept.after is None:
@@ -227,7 +228,7 @@ class Housekeeper:
 
     async def _sweep_parked(self, before: int) -> int:
         removed = 0
-        while gone := sum((await self._store.write(upkeep.expire_parked, before)).values()):
+        while gone := sum((await self._store.write(ledger_retention.expire_parked, before)).values()):
             self._came_round()
             removed += gone
         return removed
@@ -246,4 +247,4 @@ def _nothing(_: Connection) -> None:
 
 def _owed(conn: Connection) -> int:
     """Events that keep their room, as sinks have not got them."""
-    return sum(row.pending + row.parked for row in reading.sinks(conn))
+    return sum(row.pending + row.parked for row in queries.sinks(conn))

@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from collector.clock import Clock
 from collector.errors import LedgerError, LedgerLost
-from collector.ledger.store import Store
+from collector.ledger.sqlite.store import Store
 from collector.logs import fields
 
 log = logging.getLogger("lineage.ledger")

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from collector.errors import ConfigurationError
-from config.loading import ConfigurationMistakes
-from config.loading import load as read
+from config.loader import ConfigurationMistakes
+from config.loader import load as read
 from config.settings import Settings
 from config.web import AccessFile
 

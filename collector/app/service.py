@@ -14,39 +14,39 @@ from typing import Any, Self
 import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
-from collector.app import building, loading, turn
-from collector.app.audience import Audience
+from collector.app import factory, loading, turn
 from collector.app.control import ANSWERS_WITHIN, Control, Told
 from collector.app.hints import Hinted, Hints
 from collector.app.housekeeping import Housekeeper, Share
 from collector.app.ledger_file import guard
-from collector.app.looking import status, status_of_loops
-from collector.app.scraping import snapshot
+from collector.app.observers import Audience
+from collector.app.scrape import snapshot
+from collector.app.status import status, status_of_loops
 from collector.clock import Clock, SystemClock, to_ms
 from collector.errors import ConfigurationError, LedgerError
-from collector.ledger import accounts, reading, registry, requests, runs
+from collector.ledger import accounts, queries, registry, requests, runs
 from collector.ledger.accounts import Configured
 from collector.ledger.requests import RequestKind, RequestState
-from collector.ledger.store import Store
+from collector.ledger.sqlite.store import Store
 from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
 from collector.logs import fields, set_up
 from collector.model import EventKind
 from collector.own_secrets import own_secrets
 from collector.platforms.base import Hinting, Platform
-from collector.polling.decide import Policy
+from collector.polling.decision import Policy
 from collector.polling.schedule import Rhythm
 from collector.polling.source import SourcePoller
 from config.advice import advice
 from config.settings import Settings, Source
 from config.web import Access
-from exporters.delivery import Delivery
-from exporters.listening import Listener
-from exporters.metrics import Metrics
-from exporters.requested import Requested
-from exporters.sink import BrokenSink, Sink
-from exporters.snapshot import Snapshot
-from exporters.web import Pages, serve
+from exporters.delivery.delivery import Delivery
+from exporters.delivery.requests import Requested
+from exporters.metrics.families import Metrics
+from exporters.metrics.snapshot import Snapshot
+from exporters.sinks.base import BrokenSink, Sink
+from exporters.web.listener import Listener
+from exporters.web.pages import Pages, serve
 
 log = logging.getLogger("lineage.service")
 
@@ -188,7 +188,7 @@ class Service:
 
     async def owed(self) -> int:
         """Events that have yet to reach a configured sink, and runs whose end waits for its details."""
-        rows = await self.store.read_shown(reading.sinks)
+        rows = await self.store.read_shown(queries.sinks)
         waiting = [await self.store.read_shown(runs.ended, number, 100) for number in self._source_ids.values()]
         return sum(row.pending for row in rows if row.retired_at is None) + sum(map(len, waiting))
 
@@ -236,7 +236,7 @@ class Service:
 
     async def _build(self) -> None:
         now_ms = to_ms(self._clock.now())
-        sinks = {sink.name: (sink, building.sink(sink, self._clock)) for sink in self.settings.sinks}
+        sinks = {sink.name: (sink, factory.sink(sink, self._clock)) for sink in self.settings.sinks}
         before = await self.store.read(registry.wanted)
         wanted = {name: _wanted(settings.events, sink, before.get(name)) for name, (settings, sink) in sinks.items()}
         self._source_ids = await self.store.write(accounts.sync_sources, self._configured(), now_ms)
@@ -253,7 +253,7 @@ class Service:
         if self.store.rescued:
             self.metrics.ledger_rescued()
         self._platforms = {
-            source.name: building.platform(source, self._clock, self.metrics.requested)
+            source.name: factory.platform(source, self._clock, self.metrics.requested)
             for source in self.settings.sources
         }
         self._pollers = {source.name: self._poller(source) for source in self.settings.sources}
@@ -271,7 +271,7 @@ class Service:
             maker=EventMaker(
                 source.name,
                 error_limit=self.settings.lineage.longest_error,
-                aliases=building.aliases(self.settings.datasets),
+                aliases=factory.aliases(self.settings.datasets),
                 validates=self.settings.lineage.validate_events,
             ),
             policy=Policy(source.enrich_within, VanishedPolicy(source.on_vanished)),

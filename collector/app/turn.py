@@ -7,8 +7,8 @@ from pathlib import Path
 
 from collector.clock import Clock
 from collector.errors import LedgerLocked
-from collector.ledger import lock
-from collector.ledger.store import Store
+from collector.ledger.sqlite import lock
+from collector.ledger.sqlite.store import Store
 from collector.logs import fields
 
 log = logging.getLogger("lineage.service")

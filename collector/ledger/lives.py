@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, update
 
-from collector.ledger import owing, schema, tallies
+from collector.ledger import lanes, schema, tallies
 from collector.ledger.rows import chunks
 from collector.logs import fields
 from collector.model import Run, Skip, SkipKind
@@ -94,6 +94,6 @@ def _take_over(conn: Connection, source_id: int, owners: Iterable[_Owner]) -> No
         for table in (schema.lane, schema.parked):
             conn.execute(update(table).where(table.c.strand_id.in_(strands)).values(source_id=source_id))
     for sink_id, wanted in conn.execute(select(schema.sink.c.id, schema.sink.c.filter)).all():
-        tallies.recount(conn, sink_id, owing.read(wanted))
+        tallies.recount(conn, sink_id, lanes.read(wanted))
     told = fields(runs=len(owners), former_source=owners[0].source, cause="that source is no longer configured")
     log.warning("run.taken_over", extra=told)

@@ -7,9 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, bindparam, delete, func, insert, or_, select
 
-from collector.ledger import doubts, owing, schema, tallies
+from collector.ledger import doubts, schema, tallies
+from collector.ledger import lanes as ledger_lanes
+from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
-from collector.ledger.owing import Lane
 
 STEP = 200
 """Strands parked in one commit."""
@@ -49,8 +50,8 @@ def park(
     fence(conn, lease)
     table = schema.sink
     kinds, unclean_at = conn.execute(select(table.c.filter, table.c.unclean_at).where(table.c.id == sink_id)).one()
-    lanes = owing.locked(conn, sink_id, strands)
-    events = _events(conn, sink_id, list(lanes), sorted(owing.read(kinds)))
+    lanes = ledger_lanes.locked(conn, sink_id, strands)
+    events = _events(conn, sink_id, list(lanes), sorted(ledger_lanes.read(kinds)))
     chosen: list[Lane] = []
     parked, size = Counter[int](), Counter[int]()
     for lane in (lanes[strand] for strand in sorted(lanes)):

@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, and_, bindparam, delete, func, insert, select, tuple_, update
 
-from collector.ledger import doubts, news, owing, schema, tallies
+from collector.ledger import doubts, news, schema, tallies
+from collector.ledger import lanes as ledger_lanes
+from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
 from collector.ledger.news import News
-from collector.ledger.owing import Lane
 from collector.ledger.rows import chunks
 from collector.model import EventKind
 
@@ -95,7 +96,7 @@ def retry(
     """
     fence(conn, lease)
     events = list(dict.fromkeys(events))
-    lanes = owing.locked(conn, sink_id, (strand for strand, _ in events))
+    lanes = ledger_lanes.locked(conn, sink_id, (strand for strand, _ in events))
     rows = _rows(conn, sink_id, events)
     again = sorted((row for row in rows.values() if _answer(row) is None), key=lambda row: row.seq)
     if again:
@@ -145,7 +146,9 @@ def _into_lanes(
     """
     _begin_lanes(conn, sink_id, [row for strand, row in first.items() if strand not in lanes], now_ms)
     before = {strand: row for strand, row in first.items() if strand in lanes and row.seq <= lanes[strand].next_seq}
-    owing.set_heads(conn, sink_id, [(strand, row.seq, row.created_at or 0) for strand, row in before.items()], now_ms)
+    ledger_lanes.set_heads(
+        conn, sink_id, [(strand, row.seq, row.created_at or 0) for strand, row in before.items()], now_ms
+    )
     left = {strand: lanes[strand].next_seq for strand in before if lanes[strand].resume_seq is None}
     if left:
         rows = [{"of_sink": sink_id, "of_strand": strand, "seq": seq} for strand, seq in sorted(left.items())]
@@ -176,7 +179,7 @@ def _begin_lanes(conn: Connection, sink_id: int, rows: Sequence[_Row], now_ms: i
 
 def _unwanted(conn: Connection, sink_id: int, heads: Mapping[int, int]) -> dict[int, int]:
     """The strands whose head, which was not parked, is of a kind that the sink wants no longer, each with its bytes."""
-    wanted, found = owing.filters(conn).get(sink_id, frozenset()), dict[int, int]()
+    wanted, found = ledger_lanes.filters(conn).get(sink_id, frozenset()), dict[int, int]()
     for some in chunks(sorted(heads.items())):
         kinds = conn.execute(_KINDS, {"events": some})
         found |= {strand: size for strand, kind, size in kinds if EventKind(kind) not in wanted}

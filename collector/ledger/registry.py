@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from collector.ledger import doubts, owing, returning, schema, tallies
+from collector.ledger import backfill, doubts, lanes, schema, tallies
 from collector.logs import fields
 from collector.model import EventKind
 
@@ -34,12 +34,12 @@ def sync_sinks(conn: Connection, wanted: Mapping[str, frozenset[EventKind]], now
             continue
         before = known[name]
         numbers[name] = before["id"]
-        changed = before["filter"] != owing.written(kinds)
+        changed = before["filter"] != lanes.written(kinds)
         if changed:
-            conn.execute(update(table).where(table.c.id == before["id"]).values(filter=owing.written(kinds)))
-            owing.reach_out(conn, before["id"], kinds)
+            conn.execute(update(table).where(table.c.id == before["id"]).values(filter=lanes.written(kinds)))
+            lanes.reach_out(conn, before["id"], kinds)
         if before["retired_at"] is not None:
-            returning.come_back(conn, before, kinds, now_ms)
+            backfill.come_back(conn, before, kinds, now_ms)
         elif changed or _has_few_lanes(conn, before["id"]) or _has_no_bytes(conn, before["id"]):
             tallies.recount(conn, before["id"], kinds)
     return numbers
@@ -48,7 +48,7 @@ def sync_sinks(conn: Connection, wanted: Mapping[str, frozenset[EventKind]], now
 def wanted(conn: Connection) -> dict[str, frozenset[EventKind]]:
     """What each sink that was ever configured wants, by name."""
     table = schema.sink
-    return {name: owing.read(kinds) for name, kinds in conn.execute(select(table.c.name, table.c.filter))}
+    return {name: lanes.read(kinds) for name, kinds in conn.execute(select(table.c.name, table.c.filter))}
 
 
 def mark_unclean(conn: Connection, sink_id: int, now_ms: int) -> None:
@@ -62,10 +62,10 @@ def mark_unclean(conn: Connection, sink_id: int, now_ms: int) -> None:
 
 
 def _add(conn: Connection, name: str, kinds: frozenset[EventKind], now_ms: int) -> int:
-    row = {"name": name, "filter": owing.written(kinds), "since_event": returning.next_event(conn)}
+    row = {"name": name, "filter": lanes.written(kinds), "since_event": backfill.next_event(conn)}
     sink_id: int = conn.execute(insert(schema.sink).returning(schema.sink.c.id), row).scalar_one()
-    starts = returning.starts_of_open_runs(conn)
-    returning.owe_from(conn, sink_id, kinds, starts)
+    starts = backfill.starts_of_open_runs(conn)
+    backfill.owe_from(conn, sink_id, kinds, starts)
     tallies.recount(conn, sink_id, kinds)
     log.info("sink.new", extra=fields(sink=name, open_runs=len(starts)))
     return sink_id
@@ -74,7 +74,7 @@ def _add(conn: Connection, name: str, kinds: frozenset[EventKind], now_ms: int) 
 def _retire(conn: Connection, sinks: list[int], now_ms: int) -> None:
     if sinks:
         table = schema.sink
-        gone = {"retired_at": now_ms, "until_event": returning.next_event(conn)}
+        gone = {"retired_at": now_ms, "until_event": backfill.next_event(conn)}
         conn.execute(update(table).where(table.c.id.in_(sinks)).values(gone))
         log.warning(
             "sink.retired", extra=fields(sinks=len(sinks), cause="no longer configured; what it is owed is kept")

@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from collector.errors import LedgerError
-from collector.ledger import jobs, lives, memory, news, owing, schema, skips, stored
+from collector.ledger import jobs, lanes, lives, memory, news, schema, skips, stored
+from collector.ledger.lanes import Entry
 from collector.ledger.leases import Lease, fence
 from collector.ledger.lives import NotTaken
 from collector.ledger.news import News
-from collector.ledger.owing import Entry
 from collector.ledger.placing import Place, places, put, put_looks, set_aside
 from collector.ledger.rows import chunks
 from collector.ledger.stored import Known, is_open
@@ -103,7 +103,7 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> NotTaken:
         conn, [_Happened(placed[change.run.key], new) for change in changes for new in change.events], now_ms
     )
     if entries:
-        owing.owe(conn, commit.source_id, entries, now_ms)
+        lanes.owe(conn, commit.source_id, entries, now_ms)
         news.tell(conn, News.EVENTS)
     jobs.note(conn, commit.source_id, [(change.run, _terminal(change)) for change in changes], now_ms)
     jobs.define(conn, commit.source_id, commit.definitions)

@@ -21,9 +21,9 @@ from openlineage.client.facet_v2 import (
 )
 
 from collector import names
+from collector.lineage.cache import Kept
+from collector.lineage.custom_facets import said
 from collector.lineage.facets import BIGGEST, Facet, facet, prose, storable, written
-from collector.lineage.kept import Kept
-from collector.lineage.own import said
 from collector.model import ColumnEdge, Dataset, Field
 from collector.redaction import redacted
 

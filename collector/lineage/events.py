@@ -6,7 +6,7 @@ from typing import Any
 from openlineage.client.event_v2 import RunEvent
 
 from collector import names
-from collector.lineage import datasets, facets, own, shape
+from collector.lineage import custom_facets, datasets, facets, validation
 from collector.lineage.aliases import Aliases
 from collector.model import EventKind, Parent, Run, Transition
 
@@ -35,9 +35,9 @@ class EventMaker:
         run_facets = facets.run_facets(known, run, error_limit=self.error_limit, ended=ended, failed=failed)
         if run.parent is not None:
             run_facets["parent"] = facets.parent_facet(run.parent, _parent_name(run.parent))
-        run_facets[own.PLATFORM] = own.platform(run, known, self.source, transition.kind)
-        if (observed := own.observed(run, transition)) is not None:
-            run_facets[own.OBSERVED] = observed
+        run_facets[custom_facets.PLATFORM] = custom_facets.platform(run, known, self.source, transition.kind)
+        if (observed := custom_facets.observed(run, transition)) is not None:
+            run_facets[custom_facets.OBSERVED] = observed
         job = {
             "namespace": names.clean(run.job.namespace),
             "name": job_name(run),
@@ -45,8 +45,8 @@ class EventMaker:
         }
         body: dict[str, Any] = {
             "eventType": transition.kind.value,
-            "eventTime": own.instant(transition.at),
-            "producer": own.PRODUCER,
+            "eventTime": custom_facets.instant(transition.at),
+            "producer": custom_facets.PRODUCER,
             "schemaURL": SCHEMA_URL,
             "run": {"runId": str(run.run_id), "facets": run_facets},
             "job": job,
@@ -59,7 +59,7 @@ class EventMaker:
 
     def fault(self, event: bytes) -> str | None:
         """Why this event must not be sent, None where it may."""
-        return shape.fault(event) if self.validates else None
+        return validation.fault(event) if self.validates else None
 
 
 def job_name(run: Run) -> str:

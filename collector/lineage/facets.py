@@ -25,8 +25,8 @@ from openlineage.client.facet_v2 import (
 )
 
 from collector import __version__, names
-from collector.lineage.kept import Kept
-from collector.lineage.own import MANY, PRODUCER, instant, said
+from collector.lineage.cache import Kept
+from collector.lineage.custom_facets import MANY, PRODUCER, instant, said
 from collector.model import Facts, Job, Parent, Run
 from collector.redaction import capped, redacted, redacted_sql
 

@@ -17,14 +17,14 @@ from collector.ledger import jobs, runs, stored
 from collector.ledger.leases import Lease
 from collector.ledger.lives import NotTaken
 from collector.ledger.runs import NewEvent, PollCommit, RunChange, RunsChanged
-from collector.ledger.store import Store
+from collector.ledger.sqlite.store import Store
 from collector.ledger.stored import Known
 from collector.ledger.strands import parent_key
 from collector.lifecycle import Step, finish
 from collector.lineage.events import EventMaker
 from collector.model import Enrichment, Observation, Poll, Run, RunState, Skip, SkipKind
-from collector.polling import discreet
-from collector.polling.decide import Policy, decide, turns
+from collector.polling import redaction
+from collector.polling.decision import Policy, decide, turns
 from collector.polling.definitions import completed, jobs_to_know
 from collector.reports import EventReport
 
@@ -103,7 +103,7 @@ class Writer:
         return await store.write(lambda conn: write(conn, decide(conn), at))
 
     def _page(self, conn: Connection, page: Poll, at: datetime, *, polled: bool) -> _Ready:
-        page = discreet.poll(page)
+        page = redaction.poll(page)
         keys = {seen.key for seen in page.observations} | set(page.missing)
         keys |= {
             seen.parent.key for seen in page.observations if seen.parent is not None and seen.parent.key is not None
@@ -124,7 +124,7 @@ class Writer:
             return _Ready()
         steps = tuple(_finished(run, found[key]) for key, run in turn.items())
         problems = {key: problem for key in turn if (problem := found[key].problem) is not None}
-        skips = tuple(discreet.skip(Skip(SkipKind.ENRICHMENT, key, cause)) for key, cause in problems.items())
+        skips = tuple(redaction.skip(Skip(SkipKind.ENRICHMENT, key, cause)) for key, cause in problems.items())
         return self._ready(conn, known, steps, skips, at, unread=problems.keys())
 
     def _ready(
@@ -146,7 +146,7 @@ class Writer:
         changes = tuple(
             RunChange(step.run, self._events(step), _only_seen(known.runs.get(step.run.key), step)) for step in steps
         )
-        aside = [discreet.skip(Skip(SkipKind.UNREADABLE, key, cause)) for key, cause in known.unreadable.items()]
+        aside = [redaction.skip(Skip(SkipKind.UNREADABLE, key, cause)) for key, cause in known.unreadable.items()]
         skips = (*skips, *aside, *(skip for change in changes for skip in _invalid(change)))
         commit = PollCommit(
             lease=self.lease(),
@@ -240,7 +240,7 @@ def _only_seen(before: Run | None, step: Step) -> bool:
 
 
 def _finished(run: Run, found: Found) -> Step:
-    details = discreet.enrichment(found.details) if found.details is not None else None
+    details = redaction.enrichment(found.details) if found.details is not None else None
     return finish(run, details, problem=found.problem)
 
 

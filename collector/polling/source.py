@@ -11,18 +11,18 @@ from collector.errors import LeaseLost, LedgerCorrupt, LedgerError, NotFound, So
 from collector.faultpoints import Point, passing
 from collector.ledger import leases, memory, runs, stored
 from collector.ledger.leases import Lease
-from collector.ledger.outages import outlasting
-from collector.ledger.store import Store
+from collector.ledger.sqlite.store import Store
 from collector.lineage.events import EventMaker
 from collector.logs import fields
 from collector.model import Observation, Poll, Skip, SkipKind
 from collector.platforms.base import Platform, Remembering
-from collector.polling.asked import Asked
 from collector.polling.boundary import is_stopping
 from collector.polling.commits import Committed, Writer
-from collector.polling.decide import Policy
-from collector.polling.enriching import Enricher
-from collector.polling.planning import Planner
+from collector.polling.decision import Policy
+from collector.polling.enrichment import Enricher
+from collector.polling.load import Planner
+from collector.polling.outages import outlasting
+from collector.polling.requests import Asked
 from collector.polling.schedule import Rhythm, next_wait, result_of
 from collector.redaction import redacted
 from collector.reports import LeaseReport, Observer, PollReport, PollResult, SkipReport, SourceStatus

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from collector.lineage.own import REPOSITORY
+from collector.lineage.custom_facets import REPOSITORY
 
 Json = dict[str, Any]
 

@@ -17,16 +17,16 @@ from typing import Any
 from uuid import UUID
 
 from collector.clock import SystemClock, to_ms
-from collector.ledger import accounts, lanes, leases, registry, runs, stored
+from collector.ledger import accounts, claims, leases, registry, runs, stored
 from collector.ledger.accounts import Configured
-from collector.ledger.lanes import Settlement
+from collector.ledger.claims import Settlement
 from collector.ledger.leases import Lease
-from collector.ledger.store import Store
+from collector.ledger.sqlite.store import Store
 from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
 from collector.model import Dataset, EventKind, Facts, Field, Job, Observation, Poll, RunState
 from collector.polling.commits import Writer
-from collector.polling.decide import Policy
+from collector.polling.decision import Policy
 
 HERE = "cdf://westeurope-1.cognitedata.com/plant-a"
 COLUMNS = tuple(Field(f"column_{number}", "string", f"What column {number} of the table holds") for number in range(40))
@@ -80,12 +80,14 @@ class Beside:
         """Claim and settle until cancelled, as a sink that answers at once."""
         while True:
             start = time.perf_counter()
-            heads = await self.store.read_claim(lanes.claim, self._sink, 2**50, AT_ONCE)
+            heads = await self.store.read_claim(claims.claim, self._sink, 2**50, AT_ONCE)
             self.claims.append(time.perf_counter() - start)
             if heads:
                 start = time.perf_counter()
                 settlement = Settlement(delivered=tuple(heads))
-                await self.store.write(lanes.settle, self._feed, self._sink, settlement, to_ms(datetime.now(UTC)), None)
+                await self.store.write(
+                    claims.settle, self._feed, self._sink, settlement, to_ms(datetime.now(UTC)), None
+                )
                 self.settles.append(time.perf_counter() - start)
             await asyncio.sleep(PAUSE)
 

@@ -154,18 +154,18 @@ def _ours(count: int, sink: dict[str, Any], *, live: bool = False) -> dict[str, 
 async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
-    from collector.app import building
+    from collector.app import factory
     from collector.clock import SystemClock
-    from collector.ledger import leases, reading, registry
+    from collector.ledger import leases, queries, registry
     from collector.ledger.runs import NewEvent, PollCommit, RunChange, commit_poll
-    from collector.ledger.store import Store
+    from collector.ledger.sqlite.store import Store
     from collector.model import EventKind
     from config.sinks import AnySink
-    from exporters.delivery import Delivery
+    from exporters.delivery.delivery import Delivery
 
     clock = SystemClock()
     settings: Any = TypeAdapter(AnySink).validate_python({"name": "bench", **sink})
-    made = building.sink(settings, clock)
+    made = factory.sink(settings, clock)
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open(Path(folder) / "ledger.db", holder="bench", clock=clock)
         [source] = (await store.write(accounts.sync_sources, [Configured("plant-a")], 0)).values()
@@ -198,7 +198,7 @@ async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[st
             await store.write(commit_poll, PollCommit(lease, source, changes), now_ms)
 
         async def drained() -> None:
-            while any(row.pending for row in await store.read(reading.sinks)):
+            while any(row.pending for row in await store.read(queries.sinks)):
                 await asyncio.sleep(0.005)
 
         if not live:
@@ -225,9 +225,10 @@ async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[st
 def claim_and_settle(backlog: int) -> dict[str, Any]:
     """Milliseconds to claim 500 heads with their bodies and to settle them, behind a backlog."""
     from collector.clock import SystemClock
-    from collector.ledger import lanes, leases, registry
+    from collector.ledger import claims as ledger_claims
+    from collector.ledger import leases, registry
     from collector.ledger.runs import NewEvent, PollCommit, RunChange, commit_poll
-    from collector.ledger.store import Store
+    from collector.ledger.sqlite.store import Store
     from collector.model import EventKind
 
     body, happened = payload.bodies(1)[0], int(payload.AT.timestamp() * 1000)
@@ -254,10 +255,12 @@ def claim_and_settle(backlog: int) -> dict[str, Any]:
             claims, settles, commits = [], [], []
             for _ in range(min(10, backlog // 500)):
                 start = time.perf_counter()
-                heads = await store.read(lanes.claim, sink, 2**50, 500)
+                heads = await store.read(ledger_claims.claim, sink, 2**50, 500)
                 claims.append(time.perf_counter() - start)
                 start = time.perf_counter()
-                await store.write(lanes.settle, feed, sink, lanes.Settlement(delivered=tuple(heads)), 2**50, None)
+                await store.write(
+                    ledger_claims.settle, feed, sink, ledger_claims.Settlement(delivered=tuple(heads)), 2**50, None
+                )
                 settles.append(time.perf_counter() - start)
             for n in range(10):
                 new = replace(small, key=f"new-{n}", run_id=UUID(int=10**9 + n))

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from config import reading
-from config.loading import load
+from config import yaml_document
+from config.loader import load
 from config.settings import Settings
 from config.sinks import AnySink
 from config.sources import AnySource
@@ -130,7 +130,7 @@ def test_every_text_arrives_as_it_was_written(helm: Helm, tmp_path: Path, minima
     values["config"]["sources"][0]["include"] = [*_TRAPS, *texts]
     file = tmp_path / "config.yaml"
     file.write_text(_config(helm.objects(values)), encoding="utf-8")
-    document = reading.read(file)
+    document = yaml_document.read(file)
     assert document.mistakes == []
     assert document.values["sources"][0]["include"] == [*_TRAPS, *texts]
 

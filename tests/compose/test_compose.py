@@ -20,11 +20,11 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from collector.app.demo_story import ALIASES
-from collector.simulators.marquez import MarquezSimulator
-from collector.simulators.server import Served
-from config import loading
+from config import loader
 from config.settings import Settings
+from simulators.demo.story import ALIASES
+from simulators.marquez import MarquezSimulator
+from simulators.server import Served
 from tests.scene import now
 from tests.servers import gotools
 from tests.servers.ports import free_port
@@ -55,7 +55,7 @@ def model() -> Model:
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    return loading.load(CONFIG)
+    return loader.load(CONFIG)
 
 
 def test_every_image_is_pinned_or_built_here(model: Model) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from collector.model import EventKind, Outgoing
-from exporters.sink import Delivered, Outcome, Park, Retry, Sink
+from exporters.sinks.base import Delivered, Outcome, Park, Retry, Sink
 
 
 def event(strand: int, seq: int, *, job: str = "transformation/a", padding: int = 0) -> Outgoing:

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import httpx
 
-from collector.simulators.marquez import MarquezSimulator
-from collector.simulators.server import Served
+from simulators.marquez import MarquezSimulator
+from simulators.server import Served
 
 JSON = {"Content-Type": "application/json"}
 BASE = {"_producer": "https://example.com/producer", "_schemaURL": "https://example.com/facet.json"}

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from collector.platforms.base import Platform
-from collector.simulators.server import Served
+from simulators.server import Served
 from tests.contract.rig_cdf import RIGS as CDF
 from tests.contract.rig_dataprep import RIGS as DATAPREP
 from tests.contract.rig_wetransform import RIGS as WETRANSFORM
@@ -56,7 +56,7 @@ class Rig(Protocol):
         ...
 
     def truth(self) -> dict[str, dict[str, Any]]:
-        """The simulator's runs by key, see `collector.simulators.server.Simulator.truth`."""
+        """The simulator's runs by key, see `simulators.server.Simulator.truth`."""
         ...
 
 

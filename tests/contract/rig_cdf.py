@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from collector.platforms.base import Platform
-from collector.simulators.cdf import Ending, Modes, Order, OverLimit, Story
+from simulators.cdf import Ending, Modes, Order, OverLimit, Story
 from tests.cdf_rig import CdfRig, cdf_rig
 from tests.simulated import Lives, SimulatedClock
 

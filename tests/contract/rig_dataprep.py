@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from collector.platforms.base import Platform
-from collector.simulators.dataprep import Feature, Level, Story, Switches, Token
-from collector.simulators.server import Served
+from simulators.dataprep import Feature, Level, Story, Switches, Token
+from simulators.server import Served
 from tests.dataprep_rig import TOKEN, DataprepRig, dataprep_rig
 from tests.simulated import Lives, SimulatedClock
 

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from collector.platforms.base import Platform
-from collector.simulators.wetransform import Plan, Story
-from collector.simulators.wetransform.stories import GONE
+from simulators.wetransform import Plan, Story
+from simulators.wetransform.stories import GONE
 from tests.simulated import Lives, SimulatedClock
 from tests.wetransform_stage import TOKEN, Stage, on_stage
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from collector.clock import SystemClock
 from collector.http import HttpClient, HttpOptions
 from config.sinks import AnySink
-from exporters.sink import Context, Sink
+from exporters.sinks.base import Context, Sink
 from tests.contract.http_front import forwarding, front
 from tests.contract.marquez_client import marquez_url
 from tests.servers.kafka import Kafka
@@ -53,12 +53,12 @@ class FileTarget:
         pass
 
     def sink(self) -> Sink:
-        from exporters.file import create
+        from exporters.sinks.file import create
 
         return make(create, type="file", path=str(self._path))
 
     def dead(self) -> Sink:
-        from exporters.file import create
+        from exporters.sinks.file import create
 
         return make(create, type="file", path=str(self._path / "below" / "a-file-that-is-no-folder"))
 
@@ -78,12 +78,12 @@ class KafkaTarget:
         await self._kafka.create_topic(self._topic, partitions=3)
 
     def sink(self) -> Sink:
-        from exporters.kafka import create
+        from exporters.sinks.kafka.sink import create
 
         return make(create, type="kafka", bootstrap_servers=self._kafka.bootstrap, topic=self._topic)
 
     def dead(self) -> Sink:
-        from exporters.kafka import create
+        from exporters.sinks.kafka.sink import create
 
         sasl = {"mechanism": "PLAIN", "username": "me", "password": SECRET}
         return make(create, type="kafka", bootstrap_servers="127.0.0.1:1", sasl=sasl, connect_within="2s")
@@ -105,12 +105,12 @@ class HttpTarget:
         self._front = await self._stack.enter_async_context(front())
 
     def sink(self) -> Sink:
-        from exporters.openlineage import create
+        from exporters.sinks.openlineage import create
 
         return make(create, type="openlineage", url=self._front.url, api_key=SECRET, compression="gzip")
 
     def dead(self) -> Sink:
-        from exporters.openlineage import create
+        from exporters.sinks.openlineage import create
 
         return make(create, type="openlineage", url="http://127.0.0.1:1", api_key=SECRET)
 
@@ -129,12 +129,12 @@ class MarquezTarget(HttpTarget):
         self._front = await self._stack.enter_async_context(forwarding(behind))
 
     def sink(self) -> Sink:
-        from exporters.marquez import create
+        from exporters.sinks.marquez.sink import create
 
         return make(create, type="marquez", url=self._front.url, api_key=SECRET)
 
     def dead(self) -> Sink:
-        from exporters.marquez import create
+        from exporters.sinks.marquez.sink import create
 
         return make(create, type="marquez", url="http://127.0.0.1:1", api_key=SECRET)
 

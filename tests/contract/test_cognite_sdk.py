@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from collector.simulators.cdf import CdfSimulator, Ending, Story
-from collector.simulators.faults import Fault, FaultKind
-from collector.simulators.server import Served
+from simulators.cdf import CdfSimulator, Ending, Story
+from simulators.faults import Fault, FaultKind
+from simulators.server import Served
 
 cognite = pytest.importorskip("cognite.client", reason="cognite-sdk is not installed")
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from collector.model import EventKind, Outgoing
-from exporters.sink import Delivered, Outcome, Park, Retry, Sink
+from exporters.sinks.base import Delivered, Outcome, Park, Retry, Sink
 from tests.contract.driving import send
 from tests.contract.http_front import Front, forwarding
 from tests.contract.marquez_client import END, LATE, START, Marquez, dataset, facet, marquez_url, new_run
@@ -27,7 +27,7 @@ class Scene:
     front: Front
 
     def sink(self, **settings: Any) -> Sink:
-        from exporters.marquez import create
+        from exporters.sinks.marquez.sink import create
 
         return make(create, type="marquez", url=self.front.url, **settings)
 

@@ -13,7 +13,7 @@ from collector.errors import NotFound, SourceError, TriggerError
 from collector.lifecycle import VanishedPolicy
 from collector.model import EventKind, Observation, RunState
 from collector.names import namespace_fault
-from collector.simulators.faults import Fault, FaultKind
+from simulators.faults import Fault, FaultKind
 from tests import openlineage
 from tests.contract.platform_rigs import RIGS, Rig
 

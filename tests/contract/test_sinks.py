@@ -1,4 +1,4 @@
-"""What every sink must do, on its own target. See `exporters.sink` for the port."""
+"""What every sink must do, on its own target. See `exporters.sinks.base` for the port."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from collector.model import EventKind
-from exporters.sink import Delivered, Retry, Sink
+from exporters.sinks.base import Delivered, Retry, Sink
 from tests.contract.driving import drive, event, seen, send
 from tests.contract.sink_targets import SECRET, TARGETS, MakeTarget, Target
 

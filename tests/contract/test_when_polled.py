@@ -5,9 +5,9 @@ platforms that tell the times of runs.
 import orjson
 import pytest
 
-from collector.lineage.own import PLATFORM
-from collector.simulators.cdf import Ending, Story
-from collector.simulators.dataprep import Level, Switches
+from collector.lineage.custom_facets import PLATFORM
+from simulators.cdf import Ending, Story
+from simulators.dataprep import Level, Switches
 from tests import openlineage
 from tests.cdf_rig import _platform, cdf_rig
 from tests.dataprep_rig import dataprep_rig

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.simulators.cdf import Story
+from simulators.cdf import Story
 from tests.scene import CDF, Scene
 
 

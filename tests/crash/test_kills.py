@@ -7,11 +7,11 @@ from uuid import uuid4
 
 import pytest
 
-from collector.app import truth
 from collector.faultpoints import Point
-from collector.simulators.cdf import Ending, Story
-from collector.simulators.faults import Fault, FaultKind
-from collector.simulators.wetransform import Plan
+from simulators.cdf import Ending, Story
+from simulators.demo import expected
+from simulators.faults import Fault, FaultKind
+from simulators.wetransform import Plan
 from tests.scene import DATAPREP, WETRANSFORM, Scene
 from tests.servers.kafka import Kafka
 
@@ -43,8 +43,8 @@ async def test_a_kill_loses_nothing_and_keeps_the_order(
         await scene.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
         scene.terminate()
         assert await scene.ended() == 0
-        told = truth.stories(record.value for record in await kafka.read(topic))
-        assert truth.faults(told, scene.truth()) == []
+        told = expected.stories(record.value for record in await kafka.read(topic))
+        assert expected.faults(told, scene.truth()) == []
 
 
 async def test_a_kill_while_an_event_is_parked_parks_it_again_and_goes_on(tmp_path: Path) -> None:

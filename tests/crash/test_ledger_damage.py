@@ -17,11 +17,12 @@ import pytest
 
 from collector.clock import SystemClock
 from collector.errors import LedgerCorrupt, LedgerError
-from collector.ledger import accounts, leases, reading, registry, runs, sqlite_file
+from collector.ledger import accounts, leases, queries, registry, runs
 from collector.ledger.accounts import Configured
-from collector.ledger.lock import Condition
 from collector.ledger.runs import PollCommit
-from collector.ledger.store import Store
+from collector.ledger.sqlite import file as sqlite_file
+from collector.ledger.sqlite.lock import Condition
+from collector.ledger.sqlite.store import Store
 from tests.unit.ledger.ledgers import ALL, COMPLETE, NOW, START, change
 
 PAGE = 8192
@@ -42,7 +43,7 @@ async def fill(store: Store, *, first: int = 0, count: int = 60) -> None:
 
 
 async def known_runs(store: Store) -> int:
-    return len(await store.read(reading.runs, 10_000))
+    return len(await store.read(queries.runs, 10_000))
 
 
 @pytest.fixture(scope="module")

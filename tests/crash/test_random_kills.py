@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.app import truth
-from collector.simulators.cdf import Ending, Story
+from simulators.cdf import Ending, Story
+from simulators.demo import expected
 from tests.scene import Scene
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
@@ -100,7 +100,7 @@ async def test_kills_at_random_moments(tmp_path: Path) -> None:
         scene.terminate()
         assert await scene.ended() == 0
         places = committed(tmp_path / "lineage.db")
-        lines = truth.read_lines(scene.events)
+        lines = expected.read_lines(scene.events)
         whole = [line for line in lines if line in places]
         torn = [line for line in lines if line not in places]
         assert all(any(body.startswith(line) for body in places) for line in torn)

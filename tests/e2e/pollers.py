@@ -19,15 +19,15 @@ from collector.lineage.events import EventMaker
 from collector.model import Enrichment, Observation, Poll, Run, RunState
 from collector.platforms import cdf, dataprep, wetransform
 from collector.platforms.base import Context, Finding, Platform
-from collector.polling.decide import Policy
+from collector.polling.decision import Policy
 from collector.polling.schedule import Rhythm
 from collector.polling.source import SourcePoller
 from collector.reports import EventReport, HintReport, LeaseReport, LoadReport, PollReport, PollResult, SkipReport
-from collector.simulators.cdf import CdfSimulator
-from collector.simulators.dataprep import DataprepSimulator
-from collector.simulators.server import Served, Simulator
-from collector.simulators.wetransform import WetransformSimulator
 from config.sources import WetransformSource
+from simulators.cdf import CdfSimulator
+from simulators.dataprep import DataprepSimulator
+from simulators.server import Served, Simulator
+from simulators.wetransform import WetransformSimulator
 from tests import cdf_rig, dataprep_rig
 from tests.unit.exporters.delivering import JOB, OUR_RUNS, WatchedStore, open_store
 from tests.waking import WakingClock

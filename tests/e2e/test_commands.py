@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from collector.ledger import lock
-from collector.simulators.cdf import Ending, Story
-from collector.simulators.faults import Fault, FaultKind
-from collector.simulators.wetransform import Plan
-from collector.simulators.wetransform import Story as Walk
+from collector.ledger.sqlite import lock
+from simulators.cdf import Ending, Story
+from simulators.faults import Fault, FaultKind
+from simulators.wetransform import Plan
+from simulators.wetransform import Story as Walk
 from tests.scene import CDF, DATAPREP, WETRANSFORM, Scene, now
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from collector.app import truth
+from simulators.demo import expected
 from tests import openlineage
 from tests.plant import CHAIN, FLOWS
 
@@ -36,7 +36,7 @@ async def test_the_demo_ends_well_and_its_events_tell_the_plants_story(tmp_path:
     ]
     states = {state for states in summary["runs"].values() for state in states}
     assert states == {"succeeded", "failed", "canceled"}
-    lines = truth.read_lines(file)
+    lines = expected.read_lines(file)
     assert openlineage.all_faults(lines) == []
     events = list(map(orjson.loads, lines))
     assert {(event["job"]["namespace"].partition("://")[0], event["job"]["name"]) for event in events} == set(FLOWS)

@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import pytest
 
-from collector.app import truth
-from collector.simulators.cdf import Ending, Story
-from collector.simulators.wetransform import Plan
-from collector.simulators.wetransform import Story as Walk
+from simulators.cdf import Ending, Story
+from simulators.demo import expected
+from simulators.wetransform import Plan
+from simulators.wetransform import Story as Walk
 from tests.scene import WETRANSFORM, Scene
 from tests.servers.kafka import Kafka
 
@@ -59,10 +59,10 @@ async def test_every_runs_story_arrives_everywhere(tmp_path: Path, kafka: Kafka)
         scene.terminate()
         assert await scene.ended() == 0
         assert sum(len(runs) for runs in scene.truth().values()) == 300
-        in_file = truth.read_lines(scene.events)
+        in_file = expected.read_lines(scene.events)
         records = await kafka.read(topic)
-        told = truth.stories(record.value for record in records)
-        assert truth.faults(told, scene.truth(), scene.marquez_states()) == []
+        told = expected.stories(record.value for record in records)
+        assert expected.faults(told, scene.truth(), scene.marquez_states()) == []
         assert Counter(in_file) == Counter(record.value for record in records), "the same bytes, each once"
 
 
@@ -71,7 +71,7 @@ async def test_an_outage_of_a_sink_holds_up_no_other(tmp_path: Path) -> None:
         scene.marquez.database.stop()
         start_cdf(scene, 12)
         await scene.start()
-        while scene.unfinished() or truth.faults(truth.stories(truth.read_lines(scene.events)), scene.truth()):
+        while scene.unfinished() or expected.faults(expected.stories(expected.read_lines(scene.events)), scene.truth()):
             await asyncio.sleep(0.2)
         status = await scene.until(lambda status: status["sinks"][1]["pending"] > 0)
         assert status["sinks"][1]["wrong"]

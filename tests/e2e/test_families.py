@@ -9,8 +9,8 @@ import aiohttp
 import orjson
 import pytest
 
-from collector.app import truth
-from collector.simulators.cdf import Ending, Story
+from simulators.cdf import Ending, Story
+from simulators.demo import expected
 from tests import openlineage
 from tests.scene import Scene
 
@@ -20,7 +20,7 @@ STATES = {"COMPLETE": "COMPLETED", "FAIL": "FAILED", "ABORT": "ABORTED"}
 async def all_told(scene: Scene, patience: float = 90) -> list[bytes]:
     """The events in the file, once all runs in it have ended."""
     async with asyncio.timeout(patience):
-        while not (lines := truth.read_lines(scene.events)) or openlineage.all_faults(lines):
+        while not (lines := expected.read_lines(scene.events)) or openlineage.all_faults(lines):
             await asyncio.sleep(0.3)
     return lines
 

@@ -15,13 +15,13 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from collector.app import truth
-from collector.app.demo_chain import path
-from collector.app.demo_story import ALIASES, Cast
-from collector.simulators.cdf import Ending, Story
-from collector.simulators.wetransform import Plan
-from collector.simulators.wetransform import Story as Walk
 from config.settings import Settings
+from simulators.cdf import Ending, Story
+from simulators.demo import expected
+from simulators.demo.chain import path
+from simulators.demo.story import ALIASES, Cast
+from simulators.wetransform import Plan
+from simulators.wetransform import Story as Walk
 from tests.contract.marquez_client import Marquez
 from tests.plant import CHAIN, COLUMNS, FIELDS, FLOWS, SAMPLES_FILE, TOLD, Name
 from tests.scene import CDF, DATAPREP, PATIENCE, WETRANSFORM, Scene
@@ -77,12 +77,12 @@ class Plant(Scene):
     async def arrived(self) -> None:
         """Wait until all runs have ended and every sink has everything."""
         async with asyncio.timeout(PATIENCE):
-            while self.unfinished() or truth.faults(self.told_runs(), self.truth()):
+            while self.unfinished() or expected.faults(self.told_runs(), self.truth()):
                 await asyncio.sleep(0.2)
         await self.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
 
-    def told_runs(self) -> dict[tuple[str, str], truth.Story]:
-        return truth.stories(truth.read_lines(self.events))
+    def told_runs(self) -> dict[tuple[str, str], expected.Story]:
+        return expected.stories(expected.read_lines(self.events))
 
     def run_of(self, source: str, job: str, state: str = "succeeded") -> str:
         """The id of a run by its job in the platform's words."""
@@ -331,7 +331,7 @@ async def test_every_job_shows_its_last_run(plant: Plant, seen: Seen) -> None:
 
 async def test_events_are_there_as_they_were_sent(plant: Plant, seen: Seen) -> None:
     """START and the end of each run, as far as Marquez keeps what it was told."""
-    lines = [orjson.loads(line) for line in truth.read_lines(plant.events)]
+    lines = [orjson.loads(line) for line in expected.read_lines(plant.events)]
     sent = {(e["run"]["runId"], e["eventType"]) for e in lines if e["eventType"] not in {"OTHER", "RUNNING"}}
     after, before = min(e["eventTime"] for e in lines), max(e["eventTime"] for e in lines)
     found = await seen.api.get(f"events/lineage?limit=1000&after={after[:-5]}Z&before={before[:17]}59.999Z")

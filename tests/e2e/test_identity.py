@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from collector.app import truth
-from collector.simulators.cdf import Story
+from simulators.cdf import Story
+from simulators.demo import expected
 from tests.scene import CDF, Scene, events
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
@@ -52,7 +52,7 @@ async def restarted(scene: Scene) -> None:
 def lives(scene: Scene) -> dict[str, Counter[str]]:
     """By run id, how many events of each kind the sink got; repeats of the same bytes count once."""
     found: dict[str, Counter[str]] = {}
-    for event in events(list(dict.fromkeys(truth.read_lines(scene.events)))):
+    for event in events(list(dict.fromkeys(expected.read_lines(scene.events)))):
         kind = "END" if event["eventType"] in TERMINAL else event["eventType"]
         found.setdefault(event["run"]["runId"], Counter())[kind] += 1
     return found

@@ -20,7 +20,7 @@ import yaml
 
 from collector.app.cli import app
 from collector.ledger.schema import REVISIONS
-from collector.simulators.cdf import Ending, Story
+from simulators.cdf import Ending, Story
 from tests.scene import Scene
 from tests.servers.helm import Helm
 

@@ -11,10 +11,10 @@ import pytest
 
 from collector.app.service import Service
 from collector.errors import LedgerError
-from collector.ledger import upkeep
-from collector.simulators.cdf import Ending, Story
-from collector.simulators.faults import Fault, FaultKind
+from collector.ledger import retention
 from config.settings import Settings
+from simulators.cdf import Ending, Story
+from simulators.faults import Fault, FaultKind
 from tests.scene import CDF, DATAPREP, WETRANSFORM, Scene
 
 PAGES = ("/", "/metrics", "/status.json", "/healthz", "/readyz")
@@ -113,7 +113,7 @@ async def test_a_full_ledger_pauses_polling_and_says_so_everywhere(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene.settings["ledger"]["max_size"] = "4MiB"
-    monkeypatch.setattr(upkeep, "size", lambda _: upkeep.Size(5_000_000, 5_000_000))
+    monkeypatch.setattr(retention, "size", lambda _: retention.Size(5_000_000, 5_000_000))
     scene.cdf.start_run(next(iter(scene.cdf.transformations)), Story(0.0, 0.0))
     async with running(scene) as (_, client):
         await until_ready(client)

@@ -15,18 +15,18 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from collector.app import checking
+from collector.app import check
 from collector.app.service import Service
 from collector.clock import SystemClock
 from collector.ledger.requests import RequestKind
 from collector.logs import set_up
-from collector.simulators.cdf import CdfSimulator, Ending, populate
-from collector.simulators.cdf import Story as CdfStory
-from collector.simulators.dataprep import DEFAULT_TOKEN, DataprepSimulator, Level, Switches
-from collector.simulators.faults import Fault, FaultKind
-from collector.simulators.server import Served
-from collector.simulators.wetransform import Plan, Story, WetransformSimulator
 from config.settings import Settings
+from simulators.cdf import CdfSimulator, Ending, populate
+from simulators.cdf import Story as CdfStory
+from simulators.dataprep import DEFAULT_TOKEN, DataprepSimulator, Level, Switches
+from simulators.faults import Fault, FaultKind
+from simulators.server import Served
+from simulators.wetransform import Plan, Story, WetransformSimulator
 from tests.planting import SHAPES, Garden, Planted
 from tests.scene import now
 
@@ -146,7 +146,7 @@ async def commands(service: Service, out: Out) -> None:
         out.add(f"answers to {kind}", repr(await service.ask(f"source:{name}", kind, body | {"options": {}})))
 
     async def checked() -> None:
-        out.add("check", repr(await checking._all(service.settings, SystemClock())))
+        out.add("check", repr(await check._all(service.settings, SystemClock())))
 
     jobs = {"cdf": "12345", "wetransform": "5f0f1e9e-6a3c-4d0e-9d67-1f2c8a0f3b11", "dataprep": "1"}
     triggers = [asked(name, RequestKind.TRIGGER, {"job": job}) for name, job in jobs.items()]
@@ -190,7 +190,7 @@ def test_there_are_enough_shapes() -> None:
 @pytest.mark.parametrize("season", [0, 29])
 async def test_no_secret_comes_out(tmp_path: Path, season: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collector.platforms.cdf.api.TRIES", 1)
-    monkeypatch.setattr("collector.platforms.dataprep.triggering.PAUSE", 0.1)
+    monkeypatch.setattr("collector.platforms.dataprep.trigger.PAUSE", 0.1)
     garden = Garden(season, OURS)
     out = await everything(tmp_path, garden)
     events = [orjson.loads(line) for line in out.texts["events"].splitlines()]

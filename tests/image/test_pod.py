@@ -13,9 +13,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from collector import __version__
-from collector.simulators.cdf import Ending, Story
-from collector.simulators.dataprep import DEFAULT_TOKEN
-from collector.simulators.wetransform import Plan
+from simulators.cdf import Ending, Story
+from simulators.dataprep import DEFAULT_TOKEN
+from simulators.wetransform import Plan
 from tests.image.pod import Pod
 from tests.scene import CDF, DATAPREP, WETRANSFORM, Scene
 from tests.servers.helm import Helm

@@ -12,9 +12,9 @@ from uuid import uuid4
 
 import pytest
 
-from exporters.kafka import KafkaSink
-from exporters.kafka_cluster import Cluster, Login, Trust
-from exporters.sink import Delivered, Park, Retry
+from exporters.sinks.base import Delivered, Park, Retry
+from exporters.sinks.kafka.cluster import Cluster, Login, Trust
+from exporters.sinks.kafka.sink import KafkaSink
 from tests.contract.driving import drive, event, seen, send
 from tests.servers.kafka import GUEST, GUEST_PASSWORD, PASSWORD, USER, Kafka
 from tests.servers.ports import LOOPBACK, free_port

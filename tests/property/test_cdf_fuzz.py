@@ -14,7 +14,7 @@ from collector.http import HttpClient, HttpOptions
 from collector.model import Observation, RunState
 from collector.platforms.base import Context
 from collector.platforms.cdf import CdfPlatform, create
-from collector.platforms.pacing import Pace
+from collector.platforms.rate_limit import Pace
 from tests.cdf_rig import source
 from tests.mutations import Mutant, mutants
 from tests.simulated import START, Lives, SimulatedClock

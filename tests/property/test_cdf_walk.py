@@ -6,8 +6,8 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.platforms.cdf.reading import JobRow, read_job
-from collector.platforms.cdf.walk import OVERLAP, Mark, Walk, read_mark
+from collector.platforms.cdf.job_list import OVERLAP, Mark, Walk, read_mark
+from collector.platforms.cdf.rows import JobRow, read_job
 
 BASE = 1_795_300_000_000
 MINUTE = 60_000

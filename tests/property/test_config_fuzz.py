@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 import config
 from config.advice import advice
-from config.loading import ConfigurationMistakes, checked, load
-from config.reading import Document
+from config.loader import ConfigurationMistakes, checked, load
 from config.settings import Settings
+from config.yaml_document import Document
 
 SECRET = "geheim-4711"
 EXAMPLE = yaml.safe_load(Path(config.__file__).with_name("example.yaml").read_text(encoding="utf-8"))

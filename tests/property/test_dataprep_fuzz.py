@@ -14,9 +14,9 @@ from aiohttp import web
 from collector.errors import SourceError, TriggerError
 from collector.model import Observation, RunState
 from collector.platforms.dataprep.definitions import Kept
-from collector.simulators.dataprep import DataprepSimulator, Level
-from collector.simulators.dataprep.world import Run as SimulatedRun
-from collector.simulators.server import Served
+from simulators.dataprep import DataprepSimulator, Level
+from simulators.dataprep.world import Run as SimulatedRun
+from simulators.server import Served
 from tests.dataprep_rig import DataprepRig
 from tests.mutations import Mutant, mutants
 from tests.simulated import Lives, SimulatedClock

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, text
 
 from collector.ledger import parked
 from collector.model import EventKind, Outgoing
-from exporters.sink import Delivered, Outcome, Park, Retry
+from exporters.sinks.base import Delivered, Outcome, Park, Retry
 from tests.unit.exporters.delivering import (
     ScriptedSink,
     SimulatedClock,

@@ -10,7 +10,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from collector.lineage.sql import Limits, SqlLineage, read
-from collector.lineage.sql_words import Sort, without_comments, words
+from collector.lineage.sql.tokens import Sort, without_comments, words
 from collector.platforms.cdf.sources import CdfCatalog
 
 FOLDER = Path(__file__).parents[1] / "corpus" / "cdf_sql"

@@ -14,8 +14,8 @@ from collector.http import LONGEST_PATIENCE, HttpClient, HttpOptions
 from collector.model import Observation, RunState
 from collector.platforms.base import Context
 from collector.platforms.wetransform import Wetransform, create
-from collector.simulators.wetransform.answers import envelope
 from config.sources import WetransformSource
+from simulators.wetransform.answers import envelope
 from tests.mutations import Mutant, mutants
 from tests.simulated import Lives, SimulatedClock
 

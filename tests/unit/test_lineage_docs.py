@@ -6,7 +6,7 @@ import orjson
 import pytest
 import yaml
 
-from collector.lineage.own import OBSERVED, PLATFORM, RESOLVED
+from collector.lineage.custom_facets import OBSERVED, PLATFORM, RESOLVED
 from config.settings import Settings
 from tests import openlineage
 from tests.lineage_examples import EXAMPLES, PAGE, block, shown

@@ -11,7 +11,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from collector.app import building
+from collector.app import factory
 from collector.clock import SystemClock
 from collector.errors import Unavailable
 from collector.logs import JsonFormatter, TextFormatter, fields
@@ -178,8 +178,8 @@ def test_what_the_configuration_holds_is_known_once_its_parts_are_built(tmp_path
             "sinks": [{"name": "b", "type": "openlineage", "url": "http://127.0.0.1:1", "api_key": "sink-key-22"}],
         }
     )
-    building.platform(settings.sources[0], SystemClock(), lambda _: None)
-    building.sink(settings.sinks[0], SystemClock())
+    factory.platform(settings.sources[0], SystemClock(), lambda _: None)
+    factory.sink(settings.sinks[0], SystemClock())
     text = "first-token-1 header-key-1 sink-key-22 second-token-2 en-US-posix proxy.example.test"
     assert own_secrets.hidden(text) == "*** *** *** second-token-2 en-US-posix proxy.example.test"
     file.write_text("second-token-2")

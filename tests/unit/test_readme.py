@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from collector.model import RunState
-from collector.platforms.cdf.reading import STATES as CDF
+from collector.platforms.cdf.rows import STATES as CDF
 from collector.platforms.dataprep.states import STATES as DATAPREP
 from collector.platforms.wetransform.steps import STATES as WETRANSFORM
 from config.sources import CdfSource

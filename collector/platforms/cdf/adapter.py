@@ -15,17 +15,17 @@ from collector.model import Enrichment, Facts, Observation, Poll, Run, RunState,
 from collector.oauth import Grant, Tokens
 from collector.platforms.base import Context, Finding, Load
 from collector.platforms.cdf.api import MOST_IDS, Api, Garbled, Page, Refused
-from collector.platforms.cdf.checking import findings
+from collector.platforms.cdf.check import findings
 from collector.platforms.cdf.definitions import Definitions
+from collector.platforms.cdf.job_list import OVERLAP, SHORTEST_RISE, Walk, first_mark, read_mark
+from collector.platforms.cdf.job_names import JobNames
 from collector.platforms.cdf.lineage import read_late, sql_skips
-from collector.platforms.cdf.naming import JobNames
-from collector.platforms.cdf.observing import Place, candidates, counted, observe
-from collector.platforms.cdf.reading import JobRow, integer, read_job
+from collector.platforms.cdf.observations import Place, candidates, counted, observe
+from collector.platforms.cdf.rows import JobRow, integer, read_job
 from collector.platforms.cdf.sources import CdfCatalog
-from collector.platforms.cdf.walk import OVERLAP, SHORTEST_RISE, Walk, first_mark, read_mark
 from collector.platforms.cdf.workflows import Workflows, is_workflow
 from collector.platforms.choosing import Choice
-from collector.platforms.pacing import Pace, shared
+from collector.platforms.rate_limit import Pace, shared
 from config.sources import CdfSource
 
 log = logging.getLogger("lineage.cdf")

@@ -13,7 +13,7 @@ from collector.errors import BadAnswer, NotFound, SourceError, Throttled, Unavai
 from collector.http import LARGEST_DETAILS, LARGEST_PAGE, HttpClient, retry_after
 from collector.oauth import Tokens
 from collector.platforms.answers import asking, parsed, refusal, words
-from collector.platforms.pacing import Pace
+from collector.platforms.rate_limit import Pace
 
 MOST_IDS = 1000
 """Ids in one by-ids request, the vendor's limit."""

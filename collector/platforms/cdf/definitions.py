@@ -7,7 +7,7 @@ from collector.clock import Clock, to_ms
 from collector.errors import SourceError
 from collector.logs import fields
 from collector.platforms.cdf.api import MOST_IDS, Api
-from collector.platforms.cdf.reading import Definition, read_definition
+from collector.platforms.cdf.rows import Definition, read_definition
 
 log = logging.getLogger("lineage.cdf")
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from collector.lineage.sql import SqlLineage
 from collector.model import ColumnEdge, Dataset, Facts, Field, Run, Skip, SkipKind
-from collector.platforms.cdf.reading import JobRow
+from collector.platforms.cdf.rows import JobRow
 
 LONGEST_CAUSE = 500
 _NO_SQL = "the job does not hold its SQL, so its inputs are not known"

@@ -16,7 +16,7 @@ from collector.errors import NotFound
 from collector.logs import fields
 from collector.model import Facts, Job, Observation, Parent, Run, RunState
 from collector.platforms.cdf.api import Api
-from collector.platforms.cdf.reading import Execution, integer, read_execution, read_task_jobs
+from collector.platforms.cdf.rows import Execution, integer, read_execution, read_task_jobs
 
 log = logging.getLogger("lineage.cdf")
 

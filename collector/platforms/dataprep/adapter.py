@@ -13,19 +13,20 @@ from collector.platforms.answers import Forbidden
 from collector.platforms.base import Context, Finding, Load
 from collector.platforms.choosing import Choice
 from collector.platforms.dataprep import cursor as cursors
-from collector.platforms.dataprep import groups, observing, states, triggering, walking
+from collector.platforms.dataprep import groups, observations, run_lists, states
+from collector.platforms.dataprep import trigger as dataprep_trigger
 from collector.platforms.dataprep.api import Api, Refused
-from collector.platforms.dataprep.checking import findings
+from collector.platforms.dataprep.check import findings
 from collector.platforms.dataprep.cursor import Cursor
 from collector.platforms.dataprep.cycle import Cycle, Parts
 from collector.platforms.dataprep.definitions import Definitions
-from collector.platforms.dataprep.enriching import Enricher
+from collector.platforms.dataprep.enrichment import Enricher
 from collector.platforms.dataprep.flow_runs import FlowRuns
 from collector.platforms.dataprep.levels import Deployment, Level
-from collector.platforms.dataprep.observing import Place
+from collector.platforms.dataprep.observations import Place
 from collector.platforms.dataprep.rows import Group
-from collector.platforms.dataprep.triggering import Starter
-from collector.platforms.pacing import shared
+from collector.platforms.dataprep.trigger import Starter
+from collector.platforms.rate_limit import shared
 from config.sources import DataprepSource
 
 log = logging.getLogger("lineage.dataprep")
@@ -118,15 +119,15 @@ class DataprepPlatform:
         since = mark.back(SETTLED_OVERLAP_MS if mark.settled else OVERLAP_MS)
         highest, now_ms, whole = mark.since, to_ms(self._clock.now()), True
         try:
-            async for page in walking.changed(self._api, since):
+            async for page in run_lists.changed(self._api, since):
                 highest = max(highest, self._latest(page))
                 seen = await cycle.page(page.groups, page.skips)
                 if not page.last:
                     yield replace(seen, cursor=mark.moved(min(page.safe_ms or since, highest), now_ms).text())
                 elif seen != Poll():
                     yield seen
-        except (walking.Unordered, Refused):
-            async for page in walking.changed_in_any_order(self._api, since):
+        except (run_lists.Unordered, Refused):
+            async for page in run_lists.changed_in_any_order(self._api, since):
                 highest, whole = max(highest, self._latest(page)), page.whole
                 yield await cycle.page(page.groups, page.skips)
         if whole:
@@ -139,7 +140,7 @@ class DataprepPlatform:
         async for beside in _beside(cycle, every=False):
             yield beside
 
-    def _latest(self, page: walking.Page) -> int:
+    def _latest(self, page: run_lists.Page) -> int:
         """The newest change on the page, by the platform's clock."""
         limit = to_ms(self._clock.now()) + FAR_MS
         times = [to_ms(group.updated_at) for group in page.groups if group.updated_at is not None]
@@ -149,7 +150,7 @@ class DataprepPlatform:
         """Runs in flight that the changes did not show, and tracked ones that are in flight no more."""
         present: set[str] = set()
         for status in states.IN_FLIGHT:
-            async for page in walking.in_status(self._api, status):
+            async for page in run_lists.in_status(self._api, status):
                 if any(group.status != status for group in page.groups):
                     break
                 present |= {group.key for group in page.groups}
@@ -157,7 +158,7 @@ class DataprepPlatform:
                 if unknown or page.skips:
                     yield await cycle.page(unknown, page.skips)
         lost = [run for run in cycle.tracked if self._is_lost(cycle, run, present)]
-        marked = [replace(run, handle={**run.handle, observing.ALONE: "yes"}) for run in lost[:SWEPT_ONE_BY_ONE]]
+        marked = [replace(run, handle={**run.handle, observations.ALONE: "yes"}) for run in lost[:SWEPT_ONE_BY_ONE]]
         async for seen in cycle.alone(marked):
             yield seen
 
@@ -173,7 +174,7 @@ class DataprepPlatform:
         since = mark.since - FIRST_MARGIN_MS if first else mark.back(OVERLAP_MS)
         highest, whole = mark.since, True
         wanted = {run.key for run in cycle.tracked if "/" not in run.key}
-        async for page in walking.newest(self._api, self._deployment):
+        async for page in run_lists.newest(self._api, self._deployment):
             created = [to_ms(group.created_at) for group in page.groups if group.created_at is not None]
             limit = to_ms(self._clock.now()) + FAR_MS
             highest, whole = max(highest, *(time for time in created if time < limit), 0), page.whole
@@ -204,7 +205,7 @@ class DataprepPlatform:
 
     async def trigger(self, job: str, parameters: Mapping[str, str], token: str) -> Observation:
         """Start the recipe `job` (`7` or `recipe/7`). Parameters that begin with `overrides.` change settings of the run."""
-        recipe = triggering.recipe_id(job)
+        recipe = dataprep_trigger.recipe_id(job)
         key = await self._starter.start(recipe, parameters, token)
         told = tuple(parameters.items())
         try:
@@ -217,7 +218,7 @@ class DataprepPlatform:
         now = self._clock.now()
         group = Group(key, "Created", recipe, None, None)
         job = self._parts.place.recipe_job(recipe, self._definitions.known_names(recipe))
-        return observing.observation(self._parts.place, group, job, now, parameters=parameters, alone=True)
+        return observations.observation(self._parts.place, group, job, now, parameters=parameters, alone=True)
 
     async def watch(self, key: str, options: Mapping[str, str]) -> Observation:
         if not key.isascii() or not key.isdigit():
@@ -231,7 +232,7 @@ class DataprepPlatform:
         job = self._parts.place.recipe_job(group.recipe or "unknown", names)
         found = await self._parts.flow_runs.of(group, job)
         parent = self._parts.flow_runs.parent(found) if found else None
-        return observing.observation(
+        return observations.observation(
             self._parts.place, group, job, self._clock.now(), parent=parent, parameters=parameters, alone=True
         )
 
@@ -246,11 +247,11 @@ class DataprepPlatform:
             return None
         limit, interval = settings.requests_per_minute, settings.poll_interval.total_seconds()
         if level is Level.L0:
-            every = observing.GROWN_EVERY.total_seconds()
+            every = observations.GROWN_EVERY.total_seconds()
             note = "this edition lists no runs, so each is read by itself, young ones more often"
             return Load(runs, 0, runs, every, limit, setting=None, each_end=PER_END, note=note)
         swept = len(states.IN_FLIGHT) * interval / (SWEEP_MS / 1000) if level is Level.L2 else 0.0
-        pages = swept + max(1, ceil(runs / walking.PAGE) if level is Level.L1 else 1)
+        pages = swept + max(1, ceil(runs / run_lists.PAGE) if level is Level.L1 else 1)
         reads = 2 * watched.get(RunState.RUNNING, 0) if settings.stages == "runs" else 0
         return Load(runs, pages, reads, interval, limit, each_end=PER_END, note=f"level {level.value}")
 

@@ -14,7 +14,7 @@ from collector.http import LARGEST_DETAILS, LARGEST_PAGE, HttpClient
 from collector.names import clean
 from collector.platforms.answers import Forbidden, asking, parsed, refusal, words
 from collector.platforms.dataprep.quota import asked_wait
-from collector.platforms.pacing import Pace
+from collector.platforms.rate_limit import Pace
 
 Query = Mapping[str, str | int]
 

@@ -10,12 +10,12 @@ from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throt
 from collector.model import Job, Observation, Parent, Poll, Run, RunState, Skip, SkipKind
 from collector.platforms.answers import Forbidden
 from collector.platforms.choosing import Choice
-from collector.platforms.dataprep import groups, observing, states, walking
+from collector.platforms.dataprep import groups, observations, run_lists, states
 from collector.platforms.dataprep.api import Api, NoSuchPath
 from collector.platforms.dataprep.definitions import Definitions
 from collector.platforms.dataprep.flow_runs import FlowRuns, has_open_runs
 from collector.platforms.dataprep.levels import Deployment, Optional, token_works
-from collector.platforms.dataprep.observing import FLOW_RUN, STAGE, Place
+from collector.platforms.dataprep.observations import FLOW_RUN, STAGE, Place
 from collector.platforms.dataprep.rows import Group
 
 ONE_BY_ONE = 20
@@ -58,7 +58,7 @@ class Cycle:
     parents: set[str] = field(default_factory=set)
     wanted: int = 0
     listed: dict[str, Group] = field(default_factory=dict)
-    list_walk: AsyncGenerator[walking.Page, None] | None = None
+    list_walk: AsyncGenerator[run_lists.Page, None] | None = None
     list_pages: int = 0
     list_passed: int | None = None
 
@@ -118,7 +118,7 @@ class Cycle:
             return [], skip if self._is_new(group) else None
         now = parts.clock.now()
         parent, before = (run.parent, []) if run is not None else await self._parent(group, job, now)
-        seen = observing.observation(parts.place, group, job, now, parent=parent, alone=alone)
+        seen = observations.observation(parts.place, group, job, now, parent=parent, alone=alone)
         self.told.add(group.key)
         return [*before, *self._with_stages(group, seen)], None
 
@@ -127,7 +127,7 @@ class Cycle:
         if not self.parts.stage_runs or group.stages is None or not self._is_followed(group):
             return [seen]
         rows = states.first_life(group.stages, group.updated_at)
-        stages = observing.stage_observations(self.parts.place, group, seen, rows)
+        stages = observations.stage_observations(self.parts.place, group, seen, rows)
         self.told |= {stage.key for stage in stages}
         if not seen.state.terminal or not stages:
             return [seen, *stages]
@@ -183,7 +183,7 @@ class Cycle:
     async def _list_until(self, wanted: Mapping[str, Group]) -> None:
         """Read on in the list of the newest runs, as long as that is cheaper than to read the wanted ones singly."""
         if self.list_walk is None:
-            self.list_walk = walking.newest(self.parts.api, self.parts.deployment)
+            self.list_walk = run_lists.newest(self.parts.api, self.parts.deployment)
         lowest = min(map(int, wanted))
         while not wanted.keys() <= self.listed.keys() and self.list_pages * WORTH_A_LIST < self.wanted:
             if self.list_passed is not None and self.list_passed <= lowest:
@@ -264,11 +264,11 @@ class Cycle:
         state = states.state_of(status)
         if (state is RunState.RUNNING and run.began_at is None) or (state.began and parts.stage_runs):
             group = await groups.read(parts.api, parts.deployment, run.key)
-            seen = observing.observation(
-                parts.place, group, run.job, parts.clock.now(), parent=run.parent, alone=observing.is_alone(run)
+            seen = observations.observation(
+                parts.place, group, run.job, parts.clock.now(), parent=run.parent, alone=observations.is_alone(run)
             )
             return self._with_stages(group, seen)
-        return [observing.unchanged(run, status, parts.clock.now())]
+        return [observations.unchanged(run, status, parts.clock.now())]
 
     def due_alone(self, *, every: bool) -> list[Run]:
         """Tracked runs that this poll must still read one by one: `every` of them where there is no list."""
@@ -279,7 +279,7 @@ class Cycle:
             return False
         if run.key.startswith(FLOW_RUN):
             return self.parts.deployment.has(Optional.FLOW_RUNS) and not has_open_runs(run, self.tracked)
-        asked = every or run.misses > 0 or observing.is_alone(run) or observing.is_waiting_for_details(run)
+        asked = every or run.misses > 0 or observations.is_alone(run) or observations.is_waiting_for_details(run)
         return asked or (self.parts.stage_runs and run.state is RunState.RUNNING)
 
     def orphans(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from collector import names
-from collector.lineage.own import resolved_names
+from collector.lineage.custom_facets import resolved_names
 from collector.model import Dataset
 from collector.platforms.dataprep.connects import Place, kind_of, place
 from collector.platforms.dataprep.rows import FileOut, OutputDefinition, Source, TableOut, address, data, text, texts

@@ -13,7 +13,7 @@ from collector.platforms.dataprep import rows, states
 from collector.platforms.dataprep.api import Api, NoSuchPath, Refused
 from collector.platforms.dataprep.definitions import Definitions, Kept
 from collector.platforms.dataprep.levels import Deployment, Optional
-from collector.platforms.dataprep.observing import FLOW_RUN, Place
+from collector.platforms.dataprep.observations import FLOW_RUN, Place
 from collector.platforms.dataprep.rows import Group
 
 LOOKED_AT_EVERY = timedelta(seconds=60)

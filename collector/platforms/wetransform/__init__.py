@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from collector.model import RunState
 from collector.platforms.base import Context
 from collector.platforms.choosing import Choice
-from collector.platforms.pacing import shared
+from collector.platforms.rate_limit import shared
 from collector.platforms.wetransform.adapter import Wetransform
 from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.definitions import Definitions
@@ -14,7 +14,7 @@ from collector.platforms.wetransform.lineage import Definition, Place, job
 from collector.platforms.wetransform.runs import Meaning, Runs
 from collector.platforms.wetransform.schedule import Intervals
 from collector.platforms.wetransform.steps import STATES, table
-from collector.platforms.wetransform.tracking import Tracker
+from collector.platforms.wetransform.tracker import Tracker
 
 if TYPE_CHECKING:
     from config.sources import WetransformSource

@@ -9,16 +9,16 @@ from collector.model import Enrichment, Facts, Observation, Poll, Run, RunState
 from collector.platforms.answers import Forbidden
 from collector.platforms.base import Finding, Load, tried
 from collector.platforms.wetransform.api import Api
+from collector.platforms.wetransform.automations import Automation
 from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.discovery import Discovery
 from collector.platforms.wetransform.envelope import uuid
 from collector.platforms.wetransform.hints import may_mean, read_hint, signature_fits
 from collector.platforms.wetransform.lineage import Definition, Place, described, job
-from collector.platforms.wetransform.reading import Automation
 from collector.platforms.wetransform.runs import Runs, Whose
 from collector.platforms.wetransform.schedule import Intervals
-from collector.platforms.wetransform.starting import customer_of, start, transformation_key
-from collector.platforms.wetransform.tracking import Tracker
+from collector.platforms.wetransform.tracker import Tracker
+from collector.platforms.wetransform.trigger import customer_of, start, transformation_key
 
 log = logging.getLogger("lineage.wetransform")
 

@@ -8,7 +8,7 @@ from collector.clock import Clock
 from collector.errors import Throttled
 from collector.http import LARGEST_DETAILS, HttpClient
 from collector.platforms.answers import asking
-from collector.platforms.pacing import Pace
+from collector.platforms.rate_limit import Pace
 from collector.platforms.wetransform.envelope import Envelope, Rejected, read
 
 

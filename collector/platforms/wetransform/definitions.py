@@ -7,9 +7,9 @@ from collector.clock import Clock
 from collector.errors import SourceError
 from collector.logs import fields
 from collector.platforms.wetransform.api import Api
+from collector.platforms.wetransform.automations import Automation
 from collector.platforms.wetransform.lineage import Definition, definition
-from collector.platforms.wetransform.listing import entry_definition, pages
-from collector.platforms.wetransform.reading import Automation
+from collector.platforms.wetransform.transformation_list import entry_definition, pages
 
 log = logging.getLogger("lineage.wetransform")
 

@@ -12,12 +12,12 @@ from collector.logs import fields
 from collector.model import Observation, Poll, RunState, Skip, SkipKind
 from collector.platforms.answers import moment
 from collector.platforms.wetransform.api import Api
+from collector.platforms.wetransform.automations import Automation
 from collector.platforms.wetransform.changes import Change, Entry, Memory, Own, Print, compare, walked
 from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.envelope import text
 from collector.platforms.wetransform.lineage import Definition, Place, facts, job, stripped
-from collector.platforms.wetransform.listing import Page, entry_definition, pages
-from collector.platforms.wetransform.reading import Automation
+from collector.platforms.wetransform.transformation_list import Page, entry_definition, pages
 from config.base import address
 
 log = logging.getLogger("lineage.wetransform")

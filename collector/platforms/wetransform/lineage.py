@@ -8,8 +8,8 @@ from typing import Any
 from collector import names
 from collector.model import Dataset, Facts, Field, Job
 from collector.platforms.answers import words
+from collector.platforms.wetransform.automations import Automation
 from collector.platforms.wetransform.envelope import text, uuid
-from collector.platforms.wetransform.reading import Automation
 from collector.redaction import bare_url, redacted
 
 _LONGEST_ID = 200

@@ -9,9 +9,9 @@ from collector.clock import Clock
 from collector.errors import BadAnswer
 from collector.model import Observation, Run, RunState
 from collector.platforms.wetransform.api import Api
+from collector.platforms.wetransform.automations import Automation, automation
 from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.lineage import Place, facts, job
-from collector.platforms.wetransform.reading import Automation, automation
 from collector.platforms.wetransform.schedule import Intervals, next_look
 from collector.platforms.wetransform.steps import Table, state_of
 

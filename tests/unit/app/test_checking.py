@@ -4,12 +4,12 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
-from collector.app.checking import Row, _all, _of_ledger
+from collector.app.check import Row, _all, _of_ledger
 from collector.clock import SystemClock
-from collector.ledger.store import Store
-from collector.simulators.server import Served
-from collector.simulators.wetransform import WetransformSimulator
+from collector.ledger.sqlite.store import Store
 from config.settings import Settings
+from simulators.server import Served
+from simulators.wetransform import WetransformSimulator
 from tests.scene import now
 from tests.unit.ledger.ledgers import ALL, START, Ledger
 

@@ -2,12 +2,13 @@
 
 from pydantic import TypeAdapter
 
-from collector.app import demo_story, simulating
-from collector.app.demo_chain import path, shown
-from collector.app.demo_story import ALIASES, Cast
 from collector.lineage.sql import read
 from collector.platforms.cdf.sources import CdfCatalog
 from config.aliases import DatasetAlias
+from simulators import serve
+from simulators.demo import story as demo_story
+from simulators.demo.chain import path, shown
+from simulators.demo.story import ALIASES, Cast
 
 
 def graph(*edges: tuple[str, str]) -> list[dict[str, object]]:
@@ -56,13 +57,13 @@ def test_everything_runs_and_the_last_run_of_each_succeeds_so_that_the_graph_is_
 
 def test_a_simulator_alone_has_the_same_definitions() -> None:
     cast = Cast.made()
-    project = simulating.make("cdf", 1)
+    project = serve.make("cdf", 1)
     assert [each.external_id for each in project.transformations.values()] == [  # type: ignore[attr-defined]
         each.external_id for each in cast.cdf.transformations.values()
     ]
-    account = simulating.make("wetransform", 1)
+    account = serve.make("wetransform", 1)
     assert [each.key for each in account.transformations] == [  # type: ignore[attr-defined]
         each.key for each in cast.wetransform.transformations
     ]
-    deployment = simulating.make("dataprep", 1)
+    deployment = serve.make("dataprep", 1)
     assert deployment.workspace.recipes == cast.dataprep.workspace.recipes  # type: ignore[attr-defined]

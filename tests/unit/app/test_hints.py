@@ -20,19 +20,19 @@ from collector.app.hints import MOST_MEANT, Hinted, Hints
 from collector.app.service import Service
 from collector.clock import to_ms
 from collector.errors import AuthFailed, BadAnswer, LedgerError, NotFound
-from collector.ledger import accounts, leases, reading, requests, runs, schema, stored
+from collector.ledger import accounts, leases, queries, requests, runs, schema, stored
 from collector.ledger.accounts import Configured
 from collector.ledger.leases import Lease
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.runs import PollCommit, RunChange
 from collector.model import Run, RunState
 from collector.reports import HintReport, HintResult, PollReport
-from collector.simulators.server import Served
-from collector.simulators.wetransform import Plan, Story, Webhook, WetransformSimulator, sign
-from collector.simulators.wetransform.world import Run as SimulatedRun
 from config.settings import Settings
-from exporters.listening import LARGEST_BODY
-from exporters.web import serve
+from exporters.web.listener import LARGEST_BODY
+from exporters.web.pages import serve
+from simulators.server import Served
+from simulators.wetransform import Plan, Story, Webhook, WetransformSimulator, sign
+from simulators.wetransform.world import Run as SimulatedRun
 from tests.scene import now
 from tests.simulated import SimulatedClock
 from tests.unit.exporters.delivering import WatchedStore, open_store
@@ -111,7 +111,7 @@ async def test_the_runs_that_are_meant_are_looked_at_now(door: Door) -> None:
     assert await door.post(b'["a", "c", "z"]') == 202
     assert await door.asked() == [["a", "c"]]
     assert door.results() == [HintResult.TAKEN]
-    [row] = await door.store.read(reading.sources)
+    [row] = await door.store.read(queries.sources)
     assert row.hinted_at == to_ms(door.clock.now())
 
 

@@ -12,10 +12,10 @@ from sqlalchemy import Connection, update
 
 from collector.app.housekeeping import EARLY_SWEEP_EVERY, LOOK, STUCK_AFTER, SWEEP_EVERY, Housekeeper, Share
 from collector.errors import LedgerCorrupt, LedgerError
-from collector.ledger import overflow, reading, schema, stored, upkeep
-from collector.ledger.lanes import Refused, Settlement
+from collector.ledger import overflow, queries, retention, schema, stored
+from collector.ledger.claims import Refused, Settlement
 from collector.ledger.runs import NewEvent, RunChange
-from collector.ledger.store import Store
+from collector.ledger.sqlite.store import Store
 from config.settings import Ledger as Settings
 from tests.unit.exporters.delivering import open_store
 from tests.unit.ledger.ledgers import ALL, COMPLETE, START, T0, Ledger, a_run
@@ -72,7 +72,7 @@ class House:
 
     async def keep(self, room: int, **settings: Any) -> Housekeeper:
         """With room for so many bytes more than the ledger has now."""
-        size = await self.store.read(upkeep.size)
+        size = await self.store.read(retention.size)
         wanted = Settings(**{**PATIENT, **settings})
         keeper = Housekeeper(
             wanted, self.store, self.clock, lambda: {self.books.source: LOOKBACK}, self.shares, self.park
@@ -355,14 +355,14 @@ async def test_liveness_notices_a_ledger_that_cannot_be_written(house: House, fa
 
 async def test_a_long_sweep_is_no_stuck_ledger(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     keeper = await house.keep(100_000 * KIB)
-    real = upkeep.expire_events
+    real = retention.expire_events
     house.clock.seconds += 30 * 86_400
 
-    def slow(conn: Connection, after: int, older_than_ms: int) -> upkeep.Swept:
+    def slow(conn: Connection, after: int, older_than_ms: int) -> retention.Swept:
         house.clock.seconds += STUCK_AFTER
         return real(conn, after, older_than_ms)
 
-    monkeypatch.setattr(upkeep, "expire_events", slow)
+    monkeypatch.setattr(retention, "expire_events", slow)
     await house.fill(1)
     await keeper.sweep(timedelta(days=7))
     assert house.clock.monotonic() < keeper.expected_by
@@ -409,6 +409,6 @@ async def test_beyond_its_share_a_sinks_oldest_strands_are_parked_and_polling_go
     await house.fill(20)
     await keeper.look()
     assert keeper.full is None
-    a, b = await house.do(lambda ledger: reading.sinks(ledger.conn))
+    a, b = await house.do(lambda ledger: queries.sinks(ledger.conn))
     assert (a.pending, a.parked, a.owed_bytes) == (18, 22, 180 * KIB)
     assert (b.pending, b.parked, b.owed_bytes) == (40, 0, 400 * KIB)

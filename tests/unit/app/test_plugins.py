@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
-from collector.app import building, checking
+from collector.app import check, factory
 from collector.app.service import Service
 from collector.clock import SystemClock
 from collector.errors import ConfigurationError, SourceError, TriggerError
 from collector.own_secrets import HIDDEN, own_secrets
 from collector.platforms.base import BrokenPlatform
-from collector.simulators.server import Served
-from collector.simulators.wetransform import WetransformSimulator
-from config import loading, sinks, sources
-from config.loading import ConfigurationMistakes
-from exporters.sink import BrokenSink
+from config import loader, sinks, sources
+from config.loader import ConfigurationMistakes
+from exporters.sinks.base import BrokenSink
+from simulators.server import Served
+from simulators.wetransform import WetransformSimulator
 from tests.scene import now
 
 SECRET = "planted-plug-in-secret"
@@ -93,7 +93,7 @@ def load(tmp_path: Path) -> Load:
         path.write_text(
             json.dumps({"ledger": {"path": str(tmp_path / "ledger.db")}, "sources": [source], **given}, indent=1)
         )
-        return loading.load(path)
+        return loader.load(path)
 
     return act
 
@@ -145,11 +145,11 @@ def test_secrets_of_options_are_resolved_and_hidden(
     settings = load(sink(queue="x", token="${env:QUEUE_TOKEN}"))
     assert settings.sinks[0].options.token.get() == SECRET
     assert SECRET not in str(settings.public()) + repr(settings)
-    made = building.sink(settings.sinks[0], SystemClock())
+    made = factory.sink(settings.sinks[0], SystemClock())
     assert isinstance(made, BrokenSink)
     assert made.outcome.cause == f"queues:create could not make queue: RuntimeError: no such queue: {HIDDEN}"
     (tmp_path / "token").write_text("another-planted-secret")
-    building.sink(load(sink(queue="x", token_file=str(tmp_path / "token"))).sinks[0], SystemClock())
+    factory.sink(load(sink(queue="x", token_file=str(tmp_path / "token"))).sinks[0], SystemClock())
     assert own_secrets.hidden("the token another-planted-secret") == f"the token {HIDDEN}"
     assert "sinks[0].options.token_file: give either token or token_file, not both (None)" in mistakes(
         load, sink(queue="x", token=SECRET, token_file=str(tmp_path / "token"))
@@ -159,7 +159,7 @@ def test_secrets_of_options_are_resolved_and_hidden(
 def test_a_mistake_that_the_package_finds_is_the_users(install: Install, load: Load) -> None:
     install("queues", PLUGIN)
     with pytest.raises(ConfigurationError, match="the queue is mistaken"):
-        building.sink(load(sink(queue="mistaken")).sinks[0], SystemClock())
+        factory.sink(load(sink(queue="mistaken")).sinks[0], SystemClock())
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ async def test_a_sink_that_cannot_be_made_says_why_and_takes_nothing(
     install: Install, load: Load, source: str, queue: str, cause: str
 ) -> None:
     install("queues", source)
-    made = building.sink(load(sink(queue=queue)).sinks[0], SystemClock())
+    made = factory.sink(load(sink(queue=queue)).sinks[0], SystemClock())
     [finding] = await made.check()
     assert not finding.ok
     assert f"queues:create could not make queue: {cause}" in finding.detail
@@ -185,7 +185,7 @@ async def test_a_sink_that_cannot_be_made_says_why_and_takes_nothing(
 async def test_a_platform_that_cannot_be_made_says_why(install: Install, load: Load) -> None:
     install("queues", PLUGIN)
     source = {"platform": "queues", "name": "queue", "namespace": "queues", "options": {"queue": "x"}}
-    made = building.platform(load({"sources": [source]}).sources[0], SystemClock(), lambda _: None)
+    made = factory.platform(load({"sources": [source]}).sources[0], SystemClock(), lambda _: None)
     assert isinstance(made, BrokenPlatform)
     with pytest.raises(SourceError, match="queues:create could not make queue: RuntimeError: no such queue"):
         await anext(aiter(made.poll([], None)))
@@ -221,7 +221,7 @@ async def test_what_a_package_breaks_is_shown_and_all_else_runs(
                     await asyncio.sleep(0.05)
             families = generate_latest(await service.metrics.scrape()).decode()
             rows = {row["source"]: row for row in (await service.status())["sources"]}
-        checks = await checking._all(settings, SystemClock())
+        checks = await check._all(settings, SystemClock())
     assert all("RuntimeError: no such queue" in str(why) for why in wrong.values())
     assert rows["well"]["state"] == "ok"
     assert 'lineage_sink_circuit_open{sink="broken"} 1.0' in families

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.app import scraping
-from collector.app.scraping import shares, snapshot
-from collector.ledger import accounts, jobs, registry, upkeep
+from collector.app import scrape
+from collector.app.scrape import shares, snapshot
+from collector.ledger import accounts, jobs, registry, retention
 from collector.ledger.accounts import Configured
 from collector.ledger.runs import RunChange
 from collector.model import EventKind, RunState
-from exporters.snapshot import JobState, SinkBacklog, SourceState
+from exporters.metrics.snapshot import JobState, SinkBacklog, SourceState
 from tests.simulated import SimulatedClock
 from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, NOW, SECOND, START, T0, Ledger, a_job, a_run, opened
 
@@ -86,7 +86,7 @@ def test_what_left_the_configuration_is_not_shown(ledger: Ledger) -> None:
 def test_too_many_jobs_are_cut_and_what_was_left_out_is_counted(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scraping, "JOBS_AT_MOST", 5)
+    monkeypatch.setattr(scrape, "JOBS_AT_MOST", 5)
     small = accounts.sync_sources(ledger.conn, [Configured("small")], NOW)["small"]
     many = [a_run(f"run {n}", RunState.FAILED, job=a_job(f"transformation/{n}")) for n in range(9)]
     jobs.note(ledger.conn, ledger.source, [(run, EventKind.FAIL) for run in many], NOW)
@@ -140,13 +140,13 @@ def test_counts_outlive_the_runs_that_they_count(ledger: Ledger) -> None:
         ledger.drain(sink)
     before = snapshot(ledger.conn, CLOCK, SOURCES, 10, 20).jobs
     later = ledger.now + SECOND
-    upkeep.expire_events(ledger.conn, 0, later)
-    assert upkeep.expire_runs(ledger.conn, 0, {ledger.source: later}).removed == 3
-    upkeep.prune(ledger.conn, NOW)
+    retention.expire_events(ledger.conn, 0, later)
+    assert retention.expire_runs(ledger.conn, 0, {ledger.source: later}).removed == 3
+    retention.prune(ledger.conn, NOW)
     after = snapshot(ledger.conn, CLOCK, SOURCES, 10, 20).jobs
     assert after == before
     assert [job.outcomes for job in after] == [{RunState.SUCCEEDED: 2, RunState.FAILED: 1, RunState.CANCELED: 0}]
-    upkeep.prune(ledger.conn, later)
+    retention.prune(ledger.conn, later)
     assert not snapshot(ledger.conn, CLOCK, SOURCES, 10, 20).jobs
 
 

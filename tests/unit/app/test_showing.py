@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from collector.app.showing import moment, show
+from collector.app.tables import moment, show
 
 ROWS: list[dict[str, Any]] = [
     {"source": "plant-a", "state": "failed", "since": datetime(2026, 11, 22, tzinfo=UTC), "ok": False, "cause": None},

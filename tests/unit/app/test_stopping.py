@@ -8,10 +8,10 @@ import pytest
 from collector.app.service import Service
 from collector.clock import SystemClock
 from collector.ledger import leases
-from collector.ledger.store import Store
-from collector.simulators.server import Served
-from collector.simulators.wetransform import WetransformSimulator
+from collector.ledger.sqlite.store import Store
 from config.settings import Settings
+from simulators.server import Served
+from simulators.wetransform import WetransformSimulator
 from tests.scene import now
 
 

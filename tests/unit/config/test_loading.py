@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from config.loading import ConfigurationMistakes, Mistake, load
+from config.loader import ConfigurationMistakes, Mistake, load
 from config.settings import CdfSource, Settings
 
 Load = Callable[[str | bytes], Settings]

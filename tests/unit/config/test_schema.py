@@ -11,7 +11,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 import config
-from config.loading import load
+from config.loader import load
 from config.schema import FILE, text
 
 EXAMPLE = Path(config.__file__).with_name("example.yaml")

@@ -25,13 +25,13 @@ from collector.ledger import runs as ledger_runs
 from collector.ledger.accounts import Configured
 from collector.ledger.leases import Lease
 from collector.ledger.runs import NewEvent, PollCommit, RunChange
-from collector.ledger.store import Store
-from collector.ledger.worker import Task, Worker
+from collector.ledger.sqlite.store import Store
+from collector.ledger.sqlite.worker import Task, Worker
 from collector.model import EventKind, Job, Outgoing, Parent, Run, RunState
 from collector.reports import LeaseReport
-from exporters.delivery import Delivery
-from exporters.reports import CircuitReport, RecheckReport, SendReport
-from exporters.sink import Delivered, Finding, Outcome
+from exporters.delivery.delivery import Delivery
+from exporters.delivery.reports import CircuitReport, RecheckReport, SendReport
+from exporters.sinks.base import Delivered, Finding, Outcome
 
 OUR_RUNS = UUID("a8a4c7a4-5d0e-4a55-b1b7-5e2a3ad0c3f1")
 JOB = Job(key="1", namespace="cdf://host/project", name="transformation/1", kind="QUERY", integration="CDF")

@@ -15,10 +15,10 @@ from aiohttp import web
 from yarl import URL
 
 from config.web import Access, AccessFile
-from exporters import access
-from exporters.access import Passwords, TooMany
-from exporters.listening import LIMITS, Listener
-from exporters.web import serve
+from exporters.web import access
+from exporters.web.access import Passwords, TooMany
+from exporters.web.listener import LIMITS, Listener
+from exporters.web.pages import serve
 from tests.servers.certificates import Certificates, make_certificates
 from tests.unit.exporters.test_web import GOOD
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.circuit import (
+from exporters.delivery.circuit import (
     OPENS_AFTER,
     Circuit,
     ask_delay,
@@ -17,7 +17,7 @@ from exporters.circuit import (
     retry_delay,
     undecided,
 )
-from exporters.sink import Retry
+from exporters.sinks.base import Retry
 
 DOWN = Retry("connection refused")
 SLOW = Retry("wrong password", slow=True)

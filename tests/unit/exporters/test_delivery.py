@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from collector.errors import LeaseLost
-from collector.ledger import leases, parked, reading, requests
+from collector.ledger import leases, parked, queries, requests
 from collector.ledger.parked import RetryAnswer
 from collector.ledger.requests import RequestKind, RequestState
 from collector.model import EventKind, Outgoing
-from exporters.claiming import LOOK_EVERY
-from exporters.reports import SendResult, SinkState
-from exporters.requested import Requested
-from exporters.sink import Delivered, Outcome, Park, Retry
+from exporters.delivery.claimer import LOOK_EVERY
+from exporters.delivery.reports import SendResult, SinkState
+from exporters.delivery.requests import Requested
+from exporters.sinks.base import Delivered, Outcome, Park, Retry
 from tests.unit.exporters.delivering import ScriptedSink, SimulatedClock, World, delivers, name_of, open_store, world
 
 START, RUNNING, COMPLETE, FAIL = EventKind.START, EventKind.RUNNING, EventKind.COMPLETE, EventKind.FAIL
@@ -42,7 +42,7 @@ def down(item: Outgoing) -> Outcome:
 
 
 async def pending(here: World) -> int:
-    rows = await here.store.read(reading.sinks)
+    rows = await here.store.read(queries.sinks)
     return sum(row.pending for row in rows)
 
 
@@ -524,7 +524,7 @@ async def test_a_sink_that_hangs_is_given_up_after_a_while(here: World) -> None:
     sink.script = delivers
     await here.advance(3)
     assert len(sink.sent) == 2
-    assert (await here.store.read(reading.sinks))[0].doubts == 1
+    assert (await here.store.read(queries.sinks))[0].doubts == 1
 
 
 # Doubt
@@ -545,7 +545,7 @@ async def test_a_run_in_doubt_is_looked_at_after_its_end(here: World) -> None:
     await here.advance(20)
     assert sink.rechecked == ["doubtful", "doubtful"]
     assert [report.settled for report in here.reports.rechecks] == [False, True]
-    assert (await here.store.read(reading.sinks))[0].doubts == 0
+    assert (await here.store.read(queries.sinks))[0].doubts == 0
 
 
 async def test_sinks_where_nothing_is_applied_late_leave_no_doubt(here: World) -> None:
@@ -580,7 +580,7 @@ async def test_doubts_are_looked_at_as_probes_when_nothing_else_is_to_send(here:
     assert len(sink.rechecked) < 200
     sink.recheck_script = delivers
     await here.advance(30)
-    assert (await here.store.read(reading.sinks))[0].doubts == 0
+    assert (await here.store.read(queries.sinks))[0].doubts == 0
 
 
 async def test_a_run_that_stays_in_doubt_is_looked_at_less_and_less_often(here: World) -> None:
@@ -603,7 +603,7 @@ async def test_a_refused_look_settles_the_doubt(here: World) -> None:
     await here.happen(START, COMPLETE)
     await here.advance(90)
     assert len(sink.rechecked) == 1
-    assert (await here.store.read(reading.sinks))[0].doubts == 0
+    assert (await here.store.read(queries.sinks))[0].doubts == 0
 
 
 async def test_a_recheck_that_breaks_is_tried_again(here: World) -> None:
@@ -618,7 +618,7 @@ async def test_a_recheck_that_breaks_is_tried_again(here: World) -> None:
     await here.advance(20)
     sink.recheck_script = delivers
     await here.advance(90)
-    assert (await here.store.read(reading.sinks))[0].doubts == 0
+    assert (await here.store.read(queries.sinks))[0].doubts == 0
 
 
 async def test_no_run_is_looked_at_any_more_once_the_lease_is_lost(here: World) -> None:
@@ -696,7 +696,7 @@ async def test_an_outage_goes_on_under_another_lease(here: World) -> None:
     sink.recheck_script = delivers
     await here.advance(31)
     assert [report.open for report in here.reports.circuits[-2:]] == [True, False]
-    assert (await here.store.read(reading.sinks))[0].doubts == 0
+    assert (await here.store.read(queries.sinks))[0].doubts == 0
 
 
 async def test_no_attempt_starts_that_could_outlive_the_lease(here: World) -> None:
@@ -830,7 +830,7 @@ async def test_stop_gives_up_on_what_does_not_come_in_time(here: World) -> None:
     await here.advance(0)
     await here.within(10, delivery.stop(10))
     assert await taken_cleanly(here), "the one run is in doubt, no need to doubt the others"
-    assert (await here.store.read(reading.sinks))[0].doubts == 1
+    assert (await here.store.read(queries.sinks))[0].doubts == 1
     assert await pending(here) == 1
 
 
@@ -841,7 +841,7 @@ async def test_what_stays_in_flight_keeps_the_lease_from_being_given_back(here: 
     await here.advance(0)
     await here.within(10, delivery.stop(10))
     assert not await taken_cleanly(here)
-    assert "this process stopped" in (await here.store.read(reading.sinks))[0].cause
+    assert "this process stopped" in (await here.store.read(queries.sinks))[0].cause
 
 
 async def test_stop_in_an_outage_is_quick(here: World) -> None:

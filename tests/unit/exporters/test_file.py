@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from collector.model import EventKind, Outgoing
-from exporters.file import FileSink
-from exporters.journal import Journal
-from exporters.sink import Delivered, Outcome, Park, Retry
+from exporters.sinks.base import Delivered, Outcome, Park, Retry
+from exporters.sinks.file import FileSink
+from exporters.sinks.journal import Journal
 
 
 def event(number: int, size: int = 0) -> Outgoing:
@@ -237,7 +237,7 @@ async def test_standard_output_gets_the_lines(capfd: pytest.CaptureFixture[str])
 
 def test_a_reader_that_is_gone_is_retried_with_what_to_do() -> None:
     program = (
-        "import asyncio\nfrom pathlib import Path\nfrom exporters.file import FileSink\n"
+        "import asyncio\nfrom pathlib import Path\nfrom exporters.sinks.file import FileSink\n"
         "from tests.unit.exporters.test_file import event, sent\nimport sys\n"
         "print(asyncio.run(sent(FileSink(Path('-')), [event(1)])), file=sys.stderr)"
     )

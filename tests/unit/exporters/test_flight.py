@@ -1,7 +1,7 @@
 """What is held in memory: never two events of a strand, and no head older than what landed."""
 
 from collector.model import EventKind, Outgoing
-from exporters.flight import Flight
+from exporters.delivery.in_flight import Flight
 
 
 def head(strand: int, seq: int = 1) -> Outgoing:

@@ -9,8 +9,8 @@ import pytest
 from collector.ledger import parked
 from collector.ledger.parked import ParkedEvent, RetryAnswer
 from collector.model import EventKind, Outgoing
-from exporters.reports import SendResult
-from exporters.sink import Delivered, Outcome, Retry
+from exporters.delivery.reports import SendResult
+from exporters.sinks.base import Delivered, Outcome, Retry
 from tests.unit.exporters.delivering import ScriptedSink, World, world
 
 START, COMPLETE = EventKind.START, EventKind.COMPLETE

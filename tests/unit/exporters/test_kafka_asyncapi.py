@@ -10,7 +10,7 @@ from openlineage.client.event_v2 import InputDataset, Job, Run, RunEvent, RunSta
 from openlineage.client.facet_v2 import job_type_job
 from openlineage.client.serde import Serde
 
-from exporters.kafka_asyncapi import rendered
+from exporters.sinks.kafka.asyncapi import rendered
 
 FILE = Path(__file__).parents[3] / "docs" / "asyncapi.json"
 
@@ -26,7 +26,9 @@ def payload(document: Any) -> Any:
 
 
 def test_the_file_is_fresh() -> None:
-    assert FILE.read_text(encoding="utf-8") == rendered(), "run: python -m exporters.kafka_asyncapi docs/asyncapi.json"
+    assert FILE.read_text(encoding="utf-8") == rendered(), (
+        "run: python -m exporters.sinks.kafka.asyncapi docs/asyncapi.json"
+    )
 
 
 def test_every_reference_leads_somewhere(document: Any) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-import exporters.kafka
-from exporters.kafka import KafkaSink
-from exporters.kafka_cluster import Cluster
-from exporters.kafka_trouble import Trouble
-from exporters.sink import Delivered, Park, Retry
+import exporters.sinks.kafka.sink
+from exporters.sinks.base import Delivered, Park, Retry
+from exporters.sinks.kafka.cluster import Cluster
+from exporters.sinks.kafka.errors import Trouble
+from exporters.sinks.kafka.sink import KafkaSink
 from tests.contract.driving import drive, event, send
 
 REFUSED = Trouble("too large", refused=True, poisoned=True)
@@ -86,7 +86,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Producer]:
             made[-1].answer = made[0].answer
         return made[-1]
 
-    monkeypatch.setattr(exporters.kafka, "_open", open_one)
+    monkeypatch.setattr(exporters.sinks.kafka.sink, "_open", open_one)
     return made
 
 
@@ -212,7 +212,7 @@ async def test_calls_that_wait_while_another_fails_to_connect_share_its_failure(
         await go.wait()
         return Trouble("nobody there")
 
-    monkeypatch.setattr(exporters.kafka, "_open", fail)
+    monkeypatch.setattr(exporters.sinks.kafka.sink, "_open", fail)
     for expected in (1, 2):
         go.clear()
         calls = [asyncio.ensure_future(send(sink, [event(number, 1)])) for number in range(20)]
@@ -235,7 +235,7 @@ def slow_open(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, list[Prod
         await go.wait()
         return begun[-1]
 
-    monkeypatch.setattr(exporters.kafka, "_open", open_slowly)
+    monkeypatch.setattr(exporters.sinks.kafka.sink, "_open", open_slowly)
     return go, begun
 
 

@@ -1,4 +1,4 @@
-"""What `exporters.kafka_connection` needs of the insides of aiokafka and FastStream, which no version promises to keep."""
+"""What `exporters.sinks.kafka.connection` needs of the insides of aiokafka and FastStream, which no version promises to keep."""
 
 import asyncio
 import inspect
@@ -15,9 +15,9 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
 
-from exporters.kafka_cluster import BATCH_BYTES, Cluster, Login
-from exporters.kafka_connection import Connection, _end_tasks_of
-from exporters.kafka_trouble import ClientLog
+from exporters.sinks.kafka.cluster import BATCH_BYTES, Cluster, Login
+from exporters.sinks.kafka.connection import Connection, _end_tasks_of
+from exporters.sinks.kafka.errors import ClientLog
 
 NOWHERE = "127.0.0.1:1"
 
@@ -52,28 +52,28 @@ async def test_the_producer_still_has(producer: AIOKafkaProducer, needed: str) -
         attrgetter(needed)(producer)
     except AttributeError:
         pytest.fail(
-            f"aiokafka {version('aiokafka')} has no AIOKafkaProducer.{needed}: mend exporters/kafka_connection.py"
+            f"aiokafka {version('aiokafka')} has no AIOKafkaProducer.{needed}: mend exporters/sinks/kafka/connection.py"
         )
 
 
 async def test_the_admin_client_still_has_its_client() -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=NOWHERE)
     assert hasattr(getattr(admin, "_client", None), "_sasl_plain_password"), (
-        f"aiokafka {version('aiokafka')} keeps the admin's password elsewhere: mend exporters/kafka_connection.py"
+        f"aiokafka {version('aiokafka')} keeps the admin's password elsewhere: mend exporters/sinks/kafka/connection.py"
     )
 
 
 def test_a_client_reads_its_password_at_each_connection() -> None:
     source = inspect.getsource(AIOKafkaClient._get_conn)
     assert "sasl_plain_password=self._sasl_plain_password" in source, (
-        "a password that rotates no longer reaches new connections: mend exporters/kafka_connection.py"
+        "a password that rotates no longer reaches new connections: mend exporters/sinks/kafka/connection.py"
     )
 
 
 def test_faststream_still_connects_by_a_producer_of_ours() -> None:
     taken = list(inspect.signature(AioKafkaFastProducerImpl.connect).parameters)
     assert taken == ["self", "producer", "serializer", "codec"], (
-        f"FastStream {version('faststream')} calls the producer's connect in another way: mend exporters/kafka_connection.py"
+        f"FastStream {version('faststream')} calls the producer's connect in another way: mend exporters/sinks/kafka/connection.py"
     )
 
 

@@ -9,7 +9,7 @@ from openlineage.client.facet_v2 import parent_run
 from openlineage.client.serde import Serde
 from openlineage.client.transport.kafka import KafkaTransport
 
-from exporters.kafka import message_key
+from exporters.sinks.kafka.sink import message_key
 
 RUN_ID = "0197f5a0-0000-7000-8000-000000000001"
 RUN = parent_run.Run(runId=RUN_ID)

@@ -12,9 +12,9 @@ from collector.clock import SystemClock
 from collector.http import HttpClient, HttpOptions
 from config.sinks import AnySink
 from config.sinks import KafkaSink as Settings
-from exporters.kafka import KafkaSink, create
-from exporters.kafka_cluster import Trust
-from exporters.sink import Context, Sink
+from exporters.sinks.base import Context, Sink
+from exporters.sinks.kafka.cluster import Trust
+from exporters.sinks.kafka.sink import KafkaSink, create
 
 
 def made(**settings: object) -> KafkaSink:
@@ -75,6 +75,6 @@ def test_plain_tls_trusts_the_system() -> None:
 
 
 def test_importing_the_sink_loads_no_kafka_library() -> None:
-    script = "import sys, exporters.kafka; print([name for name in ('faststream', 'aiokafka') if name in sys.modules])"
+    script = "import sys, exporters.sinks.kafka.sink; print([name for name in ('faststream', 'aiokafka') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path.cwd())
     assert done.stdout.strip() == "[]"

@@ -8,8 +8,8 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed, TopicAuthorizationFailedError
 
 from collector.own_secrets import own_secrets
-from exporters.kafka_cluster import fitting_batch_bytes
-from exporters.kafka_trouble import ClientLog, Trouble, current, listen, remedy_for
+from exporters.sinks.kafka.cluster import fitting_batch_bytes
+from exporters.sinks.kafka.errors import ClientLog, Trouble, current, listen, remedy_for
 
 
 def record(message: str, *arguments: object) -> logging.LogRecord:

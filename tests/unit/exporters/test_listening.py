@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, Info
 from prometheus_client.registry import Collector
 
 from config.web import Access
-from exporters.listening import LIMITS, Limits, Listener
-from exporters.web import Pages, serve
+from exporters.web.listener import LIMITS, Limits, Listener
+from exporters.web.pages import Pages, serve
 from tests.servers.certificates import Certificates, make_certificates
 from tests.unit.exporters.test_web import GOOD
 

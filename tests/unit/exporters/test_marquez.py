@@ -14,10 +14,10 @@ from aiohttp import web
 from collector.clock import Clock
 from collector.http import HttpClient, HttpOptions
 from collector.model import EventKind, Outgoing
-from collector.simulators.faults import Fault, FaultKind
-from collector.simulators.marquez import MarquezSimulator
-from collector.simulators.server import Served
-from exporters.marquez import (
+from exporters.sinks.base import Delivered, Outcome, Park, Retry
+from exporters.sinks.http import Answer
+from exporters.sinks.marquez.event import Event, read
+from exporters.sinks.marquez.sink import (
     KNOWN_RUNS,
     PATIENCE_WITH_A_500,
     TRIES_OF_A_500,
@@ -28,9 +28,9 @@ from exporters.marquez import (
     verdict,
     verdict_on_500,
 )
-from exporters.marquez_event import Event, read
-from exporters.posting import Answer
-from exporters.sink import Delivered, Outcome, Park, Retry
+from simulators.faults import Fault, FaultKind
+from simulators.marquez import MarquezSimulator
+from simulators.server import Served
 from tests.contract.driving import drive, event, send
 from tests.contract.http_front import front
 from tests.contract.marquez_client import END, START, Marquez, dataset, facet, new_run

@@ -15,10 +15,10 @@ from prometheus_client.registry import Collector
 from collector.errors import LedgerError
 from collector.model import EventKind, RunState, SkipKind
 from collector.reports import EventReport, LeaseReport, LoadReport, PollReport, PollResult, RequestReport, SkipReport
-from exporters import metrics
-from exporters.metrics import Metrics
-from exporters.reports import CircuitReport, RecheckReport, SendReport, SendResult
-from exporters.snapshot import JobState, SinkBacklog, Snapshot, SourceState
+from exporters.delivery.reports import CircuitReport, RecheckReport, SendReport, SendResult
+from exporters.metrics import families
+from exporters.metrics.families import Metrics
+from exporters.metrics.snapshot import JobState, SinkBacklog, Snapshot, SourceState
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 RUN_ID = "0b5be8bb-1c6e-4d1c-9d0c-3a5f0f7a2f11"
@@ -293,7 +293,7 @@ async def test_a_ledger_that_cannot_be_read_costs_its_series_alone(caplog: pytes
 
 
 async def test_a_ledger_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "LEDGER_WITHIN", 0.01)
+    monkeypatch.setattr(families, "LEDGER_WITHIN", 0.01)
 
     async def read() -> Snapshot:
         await asyncio.Event().wait()

@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 
 from collector.http import LARGEST_RECEIPT
-from exporters.openlineage import verdict
-from exporters.posting import Answer
-from exporters.sink import Delivered, Outcome, Park, Retry, Sink
+from exporters.sinks.base import Delivered, Outcome, Park, Retry, Sink
+from exporters.sinks.http import Answer
+from exporters.sinks.openlineage import verdict
 from tests.contract.driving import event, send
 from tests.contract.http_front import Front, front
 from tests.contract.sink_targets import make
@@ -66,7 +66,7 @@ class Backend:
         return web.json_response(self.token_body or told, status=self.token_status)
 
     def sink(self, **settings: Any) -> Sink:
-        from exporters.openlineage import create
+        from exporters.sinks.openlineage import create
 
         return make(create, type="openlineage", url=self.front.url, timeout="2s", **settings)
 
@@ -120,7 +120,7 @@ async def test_an_event_goes_to_the_endpoint_with_the_key(backend: Backend, open
 
 
 async def test_the_endpoint_can_be_another_and_the_url_may_have_a_path(backend: Backend, opened: Opened) -> None:
-    from exporters.openlineage import create
+    from exporters.sinks.openlineage import create
 
     sink = opened(make(create, type="openlineage", url=f"{backend.front.url}/base", endpoint="/v2/lineage"))
     assert await one(sink) == Delivered()
@@ -159,7 +159,7 @@ async def test_wrong_credentials_or_route_wait_for_a_person(backend: Backend, op
 
 
 async def test_nobody_answers(backend: Backend, opened: Opened) -> None:
-    from exporters.openlineage import create
+    from exporters.sinks.openlineage import create
 
     dead = opened(make(create, type="openlineage", url="http://127.0.0.1:1", **backend.oauth2()))
     live = opened(make(create, type="openlineage", url="http://127.0.0.1:1"))

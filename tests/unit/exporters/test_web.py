@@ -16,7 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parsed_text
 from prometheus_client.registry import Collector
 
-from exporters.web import Pages, serve
+from exporters.web.pages import Pages, serve
 
 LEDGER = {"path": "lineage.db", "bytes": 10, "limit_bytes": 20, "wrong": None}
 STATUS: dict[str, Any] = {"running": True, "sources": [], "sinks": [], "ledger": LEDGER}

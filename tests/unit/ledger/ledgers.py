@@ -11,11 +11,12 @@ from uuid import UUID, uuid5
 from sqlalchemy import Connection, Engine, func, select
 
 from collector.clock import to_ms
-from collector.ledger import accounts, lanes, leases, registry, runs, schema, sqlite_file
+from collector.ledger import accounts, claims, leases, registry, runs, schema
 from collector.ledger.accounts import Configured
-from collector.ledger.lanes import Refused, Retried, Settlement, SettleResult
+from collector.ledger.claims import Refused, Retried, Settlement, SettleResult
 from collector.ledger.leases import Lease
 from collector.ledger.runs import NewEvent, PollCommit, RunChange
+from collector.ledger.sqlite import file
 from collector.model import EventKind, Job, Outgoing, Parent, Run, RunState, Skip
 
 OTHER, START, RUNNING = EventKind.OTHER, EventKind.START, EventKind.RUNNING
@@ -111,13 +112,13 @@ class Ledger:
         runs.commit_poll(self.conn, PollCommit(self.lease, self.source, changes, **more), self.now)
 
     def claim(self, sink: str = "a", limit: int = 100) -> list[Outgoing]:
-        return lanes.claim(self.conn, self.sinks[sink], self.now, limit)
+        return claims.claim(self.conn, self.sinks[sink], self.now, limit)
 
     def heads(self, sink: str = "a") -> list[str]:
         return [item.body.decode() for item in self.claim(sink)]
 
     def settle(self, settlement: Settlement, sink: str = "a", recheck_at: int | None = None) -> SettleResult:
-        return lanes.settle(self.conn, self.held[sink], self.sinks[sink], settlement, self.now, recheck_at)
+        return claims.settle(self.conn, self.held[sink], self.sinks[sink], settlement, self.now, recheck_at)
 
     def deliver(self, *items: Outgoing, sink: str = "a", recheck_at: int | None = None) -> SettleResult:
         return self.settle(Settlement(delivered=items or tuple(self.claim(sink))), sink, recheck_at)
@@ -158,9 +159,9 @@ class Ledger:
 
 def engine(path: Path) -> Engine:
     """A ledger without its store: the schema made from the tables and no syncs, which is quicker."""
-    connection = sqlite_file.connect_writer(path)
+    connection = file.connect_writer(path)
     connection.execute("PRAGMA synchronous=OFF")
-    made = sqlite_file.engine(connection, writes=True)
+    made = file.engine(connection, writes=True)
     with made.begin() as conn:
         schema.metadata.create_all(conn)
     return made

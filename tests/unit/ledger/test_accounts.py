@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from collector.errors import ConfigurationError
-from collector.ledger import accounts, memory, reading, requests, runs, schema, stored
+from collector.ledger import accounts, memory, queries, requests, runs, schema, stored
 from collector.ledger.accounts import Configured
 from collector.ledger.requests import RequestKind
 from tests.unit.ledger.ledgers import NOW, START, Ledger
@@ -26,7 +26,7 @@ def sync(ledger: Ledger, *sources: Configured) -> dict[str, int]:
 
 
 def names(ledger: Ledger) -> dict[int, str]:
-    return {row.id: row.name for row in reading.sources(ledger.conn)}
+    return {row.id: row.name for row in queries.sources(ledger.conn)}
 
 
 def test_a_renamed_source_goes_on_with_its_past(plant: Ledger, caplog: pytest.LogCaptureFixture) -> None:

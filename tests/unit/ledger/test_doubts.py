@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from collector.errors import LeaseLost
-from collector.ledger import doubts, leases, registry, runs, upkeep
-from collector.ledger.lanes import Refused, Settlement
+from collector.ledger import doubts, leases, registry, retention, runs
+from collector.ledger.claims import Refused, Settlement
 from collector.ledger.runs import RunChange
 from collector.model import RunState
 from tests.unit.ledger.ledgers import COMPLETE, FAIL, HOUR, NOW, RUNNING, SECOND, START, Ledger, a_run
@@ -136,8 +136,8 @@ def test_an_end_that_is_acknowledged_again_is_looked_at_soon_however_often_it_wa
 def test_doubts_about_runs_that_never_end_do_not_stay_for_ever(ledger: Ledger) -> None:
     ledger.happen("r", START)
     ledger.postpone(unanswered=True, recheck_at=CHECK)
-    assert upkeep.prune(ledger.conn, NOW + HOUR)["doubt"] == 0
+    assert retention.prune(ledger.conn, NOW + HOUR)["doubt"] == 0
     run = runs.by_keys(ledger.conn, ledger.source, ["r"])["r"]
     ledger.commit(RunChange(replace(run, state=RunState.UNKNOWN, abandoned_at=run.seen_at)))
-    assert upkeep.prune(ledger.conn, NOW + HOUR)["doubt"] == 1
+    assert retention.prune(ledger.conn, NOW + HOUR)["doubt"] == 1
     assert a_run("r").open

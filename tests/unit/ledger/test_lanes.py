@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import update
 
 from collector.errors import LeaseLost
-from collector.ledger import lanes, leases, reading, schema
-from collector.ledger.lanes import Refused, Retried, Settlement
+from collector.ledger import claims, leases, queries, schema
+from collector.ledger.claims import Refused, Retried, Settlement
 from tests.unit.ledger.ledgers import (
     ALL,
     COMPLETE,
@@ -38,20 +38,20 @@ def test_what_is_due_later_is_not_claimed(ledger: Ledger) -> None:
     ledger.postpone()
     ledger.happen("2", START)
     assert ledger.heads() == ["2 START"]
-    assert lanes.next_due(ledger.conn, ledger.sinks["a"]) == NOW
+    assert claims.next_due(ledger.conn, ledger.sinks["a"]) == NOW
     ledger.deliver()
-    assert lanes.next_due(ledger.conn, ledger.sinks["a"]) == NOW + SECOND
+    assert claims.next_due(ledger.conn, ledger.sinks["a"]) == NOW + SECOND
     ledger.now += SECOND
     assert [(item.body, item.attempts) for item in ledger.claim()] == [(b"1 START", 1)]
     ledger.deliver()
-    assert lanes.next_due(ledger.conn, ledger.sinks["a"]) is None
+    assert claims.next_due(ledger.conn, ledger.sinks["a"]) is None
 
 
 def test_a_floor_leaves_out_what_was_due_before(ledger: Ledger) -> None:
     ledger.happen("1", START)
     ledger.now += SECOND
     ledger.happen("2", START)
-    found = lanes.claim(ledger.conn, ledger.sinks["a"], ledger.now, 10, floor=ledger.now)
+    found = claims.claim(ledger.conn, ledger.sinks["a"], ledger.now, 10, floor=ledger.now)
     assert [item.body for item in found] == [b"2 START"]
 
 
@@ -105,13 +105,13 @@ def test_a_retry_keeps_the_attempts_and_the_cause_until_it_gets_through(ledger: 
     ledger.postpone()
     ledger.now += SECOND
     ledger.postpone()
-    [sink] = reading.sinks(ledger.conn)
+    [sink] = queries.sinks(ledger.conn)
     assert (sink.cause, sink.oldest, sink.pending) == ("no connection", NOW, 2)
     ledger.now += SECOND
     assert [item.attempts for item in ledger.claim()] == [2]
     ledger.deliver()
     assert [item.attempts for item in ledger.claim()] == [0]
-    assert reading.sinks(ledger.conn)[0].cause is None
+    assert queries.sinks(ledger.conn)[0].cause is None
 
 
 def test_sinks_go_their_own_pace(ledger: Ledger) -> None:

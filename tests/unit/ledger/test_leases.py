@@ -2,7 +2,7 @@ import pytest
 from sqlalchemy import update
 
 from collector.errors import LeaseLost
-from collector.ledger import leases, reading, schema
+from collector.ledger import leases, queries, schema
 from collector.ledger.leases import Lease
 from tests.unit.ledger.ledgers import Ledger
 
@@ -60,9 +60,9 @@ def test_a_seized_lease_needs_no_waiting_and_is_not_clean(ledger: Ledger) -> Non
 
 def test_a_lease_lasts_as_long_as_it_was_taken_for(ledger: Ledger) -> None:
     take(ledger, "one")
-    [row] = [row for row in reading.leases(ledger.conn) if row.name == "sink:x"]
+    [row] = [row for row in queries.leases(ledger.conn) if row.name == "sink:x"]
     assert row.holder == "one"
     assert TTL - 5_000 < row.left_ms <= TTL
     leases.give_back(ledger.conn, Lease("sink:x", "one", row.token, clean=True))
-    [row] = [row for row in reading.leases(ledger.conn) if row.name == "sink:x"]
+    [row] = [row for row in queries.leases(ledger.conn) if row.name == "sink:x"]
     assert row.left_ms == 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from collector.ledger import accounts, leases, reading, runs, stored
+from collector.ledger import accounts, leases, queries, runs, stored
 from collector.ledger.accounts import Configured
 from collector.ledger.leases import Lease
 from collector.ledger.lives import NotTaken
@@ -20,7 +20,7 @@ def both(ledger: Ledger) -> Ledger:
 
 
 def other(ledger: Ledger) -> tuple[int, Lease]:
-    number = {row.name: row.id for row in reading.sources(ledger.conn)}["other"]
+    number = {row.name: row.id for row in queries.sources(ledger.conn)}["other"]
     lease = leases.take(ledger.conn, "source:other", "test", 60_000, seize=True)
     assert lease is not None
     return number, lease
@@ -35,7 +35,7 @@ def seen_by_other(ledger: Ledger, *keys: str, **more: object) -> NotTaken:
 def test_a_run_of_another_source_is_left_out_and_listed(both: Ledger) -> None:
     left_out = seen_by_other(both, "r", "mine")
     assert left_out.keys == {"r"}
-    [row] = reading.skips(both.conn, 10)
+    [row] = queries.skips(both.conn, 10)
     assert (row.source, row.kind, row.subject, row.count) == ("other", "duplicate", "run r", 1)
     assert "as run r of source source" in row.cause
     assert both.drain() == ["r START", "mine START", "mine COMPLETE"]
@@ -62,11 +62,11 @@ def test_a_run_of_a_source_that_left_comes_over_and_goes_on(both: Ledger) -> Non
     runs.commit_poll(both.conn, PollCommit(lease, number, (end,)), both.now + SECOND)
     both.now += SECOND
     assert both.tally() == (2, 0)
-    pending = {row.name: row.pending for row in reading.sources(both.conn)}
+    pending = {row.name: row.pending for row in queries.sources(both.conn)}
     assert pending == {"source": 0, "other": 2}
     assert both.drain() == ["r START", "r COMPLETE"]
-    assert {row.name: row.pending for row in reading.sources(both.conn)} == {"source": 0, "other": 0}
-    assert reading.skips(both.conn, 10) == []
+    assert {row.name: row.pending for row in queries.sources(both.conn)} == {"source": 0, "other": 0}
+    assert queries.skips(both.conn, 10) == []
 
 
 def test_a_run_that_ended_elsewhere_stays_silent(both: Ledger) -> None:

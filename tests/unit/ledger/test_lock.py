@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from collector.ledger import lock
-from collector.ledger.lock import Condition
+from collector.ledger.sqlite import lock
+from collector.ledger.sqlite.lock import Condition
 from tests.unit.ledger.ledgers import T0
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from collector.errors import LeaseLost, LedgerCorrupt, LedgerError
-from collector.ledger.outages import LONGEST_PAUSE, outlasting
+from collector.polling.outages import LONGEST_PAUSE, outlasting
 from tests.simulated import SimulatedClock
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event as sa_event
 
-from collector.ledger import doubts, lanes, leases, parked, reading, requests, runs, stored, upkeep
-from collector.ledger.lanes import Settlement
+from collector.ledger import claims, doubts, leases, parked, queries, requests, retention, runs, stored
+from collector.ledger.claims import Settlement
 from collector.model import RunState
 from tests.unit.ledger.ledgers import (
     COMPLETE,
@@ -96,7 +96,7 @@ ROUND: dict[str, Callable[[Ledger], object]] = {
     "commit": commit,
     "settle": settle,
     "claim": lambda ledger: ledger.claim(),
-    "next due": lambda ledger: lanes.next_due(ledger.conn, ledger.sinks["a"]),
+    "next due": lambda ledger: claims.next_due(ledger.conn, ledger.sinks["a"]),
     "tracked": lambda ledger: stored.tracked(ledger.conn, ledger.source, ledger.now, 10),
     "ended": lambda ledger: runs.ended(ledger.conn, ledger.source, 10),
     "open children": lambda ledger: stored.known(ledger.conn, ledger.source, [], ["29", "child"]),
@@ -107,11 +107,11 @@ ROUND: dict[str, Callable[[Ledger], object]] = {
     "resolve": lambda ledger: doubts.resolve(ledger.conn, ledger.held["a"], ledger.sinks["a"], [1, 2]),
     "requests": lambda ledger: requests.claim(ledger.conn, ledger.lease, 10),
     "lease": lambda ledger: leases.renew(ledger.conn, ledger.lease, 1000),
-    "sinks": lambda ledger: reading.sinks(ledger.conn),
-    "watched": lambda ledger: reading.watched(ledger.conn, ledger.source),
-    "expire events": lambda ledger: upkeep.expire_events(ledger.conn, 0, NOW + HOUR),
-    "expire runs": lambda ledger: upkeep.expire_runs(ledger.conn, 0, {ledger.source: NOW + HOUR}),
-    "pull in": lambda ledger: upkeep.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + HOUR),
+    "sinks": lambda ledger: queries.sinks(ledger.conn),
+    "watched": lambda ledger: queries.watched(ledger.conn, ledger.source),
+    "expire events": lambda ledger: retention.expire_events(ledger.conn, 0, NOW + HOUR),
+    "expire runs": lambda ledger: retention.expire_runs(ledger.conn, 0, {ledger.source: NOW + HOUR}),
+    "pull in": lambda ledger: retention.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + HOUR),
 }
 
 
@@ -135,7 +135,7 @@ def test_a_claim_takes_the_head_of_the_index(busy: Ledger) -> None:
 
 def test_open_runs_are_counted_from_their_index_alone(busy: Ledger) -> None:
     with watched(busy) as plans:
-        reading.sources(busy.conn)
+        queries.sources(busy.conn)
     steps = [step(plan) for plan in plans]
     assert sum("USING COVERING INDEX run_open" in step for step in steps) == 2
     assert walks(plans) == [plan for plan in plans if "USING COVERING INDEX run_open" in plan]
@@ -144,7 +144,7 @@ def test_open_runs_are_counted_from_their_index_alone(busy: Ledger) -> None:
 def test_the_run_that_waits_longest_is_looked_for_among_those_that_wait(busy: Ledger) -> None:
     busy.happen("waits", START, RUNNING)
     with watched(busy) as plans:
-        assert reading.sources(busy.conn)[0].waiting_since == busy.now
+        assert queries.sources(busy.conn)[0].waiting_since == busy.now
     searches = [step(plan) for plan in plans if "min(run.last_event_time)" in plan]
     assert [search.partition(" (")[0] for search in searches] == ["SEARCH run USING INDEX run_open"]
     assert "state=?" in searches[0]
@@ -153,8 +153,8 @@ def test_the_run_that_waits_longest_is_looked_for_among_those_that_wait(busy: Le
 @pytest.mark.parametrize("source", [None, 1])
 def test_runs_are_listed_from_the_end(busy: Ledger, source: int | None) -> None:
     with watched(busy) as plans:
-        reading.runs(busy.conn, 10, source_id=source)
-        reading.runs(busy.conn, 10, source_id=source, state=RunState.FAILED)
+        queries.runs(busy.conn, 10, source_id=source)
+        queries.runs(busy.conn, 10, source_id=source, state=RunState.FAILED)
     assert not any("TEMP B-TREE" in step(plan) for plan in plans)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select
 from collector.clock import SystemClock
 from collector.errors import LedgerError, LedgerLost
 from collector.ledger import schema
-from collector.ledger.store import Store
+from collector.ledger.sqlite.store import Store
 
 
 def open_store(path: Path) -> Store:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from sqlalchemy import select
 
-from collector.ledger import accounts, owing, reading, registry, runs, schema
+from collector.ledger import accounts, lanes, queries, registry, runs, schema
 from collector.ledger.accounts import Configured
 from collector.ledger.runs import RunChange
 from collector.model import RunState
@@ -25,8 +25,8 @@ from tests.unit.ledger.ledgers import (
 
 
 def test_a_sink_shows_what_waits_and_for_how_long(ledger: Ledger) -> None:
-    assert reading.sinks(ledger.conn) == [
-        reading.SinkRow(ledger.sinks["a"], "a", 0, 0, 0, None, None, None, None),
+    assert queries.sinks(ledger.conn) == [
+        queries.SinkRow(ledger.sinks["a"], "a", 0, 0, 0, None, None, None, None),
     ]
     ledger.happen("1", START)
     ledger.postpone(unanswered=True, recheck_at=NOW)
@@ -34,7 +34,7 @@ def test_a_sink_shows_what_waits_and_for_how_long(ledger: Ledger) -> None:
     ledger.happen("2", START, COMPLETE)
     ledger.park(ledger.claim()[-1])
     registry.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now + 7)
-    [row] = reading.sinks(ledger.conn)
+    [row] = queries.sinks(ledger.conn)
     assert (row.pending, row.parked, row.doubts, row.oldest) == (2, 1, 1, NOW)
     assert (row.cause, row.unclean_at) == ("no connection", ledger.now + 7)
 
@@ -44,7 +44,7 @@ def test_the_oldest_event_is_found_whether_or_not_it_was_tried(ledger: Ledger) -
     ledger.now += SECOND
     ledger.happen("tried", START)
     ledger.postpone(ledger.claim()[1])
-    assert reading.sinks(ledger.conn)[0].oldest == NOW
+    assert queries.sinks(ledger.conn)[0].oldest == NOW
 
 
 def test_a_source_shows_its_open_runs(ledger: Ledger) -> None:
@@ -54,7 +54,7 @@ def test_a_source_shows_its_open_runs(ledger: Ledger) -> None:
     ledger.happen("s", START)
     ledger.happen("ended", START, COMPLETE)
     ledger.commit(RunChange(a_run("gone", RunState.UNKNOWN, abandoned_at=T0)), polled_at_ms=NOW)
-    idle, source = reading.sources(ledger.conn)
+    idle, source = queries.sources(ledger.conn)
     assert (idle.name, idle.open, idle.pending, idle.polled_at) == ("idle", {}, 0, None)
     assert source.open == {RunState.QUEUED: 1, RunState.RUNNING: 2, RunState.UNKNOWN: 1}
     assert (source.abandoned, source.pending, source.polled_at) == (1, 5, NOW)
@@ -70,13 +70,13 @@ def test_what_is_watched_is_counted_by_state(ledger: Ledger) -> None:
     ledger.commit(RunChange(a_run("gone", RunState.UNKNOWN, abandoned_at=T0)))
     ledger.commit(RunChange(a_run("enriched", RunState.FAILED, started_at=T0)))
     expected = {RunState.QUEUED: 1, RunState.RUNNING: 2, RunState.WAITING: 1}
-    assert reading.watched(ledger.conn, ledger.source) == expected
-    assert reading.watched(ledger.conn, other) == {}
+    assert queries.watched(ledger.conn, ledger.source) == expected
+    assert queries.watched(ledger.conn, other) == {}
 
 
 def test_the_run_that_waits_longest_for_a_person(ledger: Ledger) -> None:
     def since() -> int | None:
-        [row] = reading.sources(ledger.conn)
+        [row] = queries.sources(ledger.conn)
         return row.waiting_since
 
     ledger.happen("runs", START)
@@ -100,29 +100,29 @@ def test_runs_are_listed_newest_first_and_by_choice(ledger: Ledger) -> None:
     ledger.happen("1", START, COMPLETE)
     ledger.happen("2", START, FAIL)
     ledger.happen("3", START)
-    listed = reading.runs(ledger.conn, 10)
+    listed = queries.runs(ledger.conn, 10)
     assert [(run.key, run.state) for run in listed] == [
         ("3", RunState.RUNNING),
         ("2", RunState.FAILED),
         ("1", RunState.SUCCEEDED),
     ]
     assert (listed[2].source, listed[2].job, listed[2].ended_at) == ("source", "transformation/1", NOW)
-    assert [run.key for run in reading.runs(ledger.conn, 1)] == ["3"]
-    assert [run.key for run in reading.runs(ledger.conn, 10, state=RunState.FAILED)] == ["2"]
-    assert reading.runs(ledger.conn, 10, source_id=other) == []
-    assert len(reading.runs(ledger.conn, 10, source_id=ledger.source)) == 3
+    assert [run.key for run in queries.runs(ledger.conn, 1)] == ["3"]
+    assert [run.key for run in queries.runs(ledger.conn, 10, state=RunState.FAILED)] == ["2"]
+    assert queries.runs(ledger.conn, 10, source_id=other) == []
+    assert len(queries.runs(ledger.conn, 10, source_id=ledger.source)) == 3
 
 
 def test_jobs_are_limited_and_by_source(ledger: Ledger) -> None:
     ledger.poll(*((str(n), (START,), {"job": replace(a_run("x").job, name=f"transformation/{n}")}) for n in range(5)))
-    assert [job.name for job in reading.jobs(ledger.conn, 2)] == ["transformation/0", "transformation/1"]
-    assert len(reading.jobs(ledger.conn, 10, source_id=ledger.source)) == 5
-    assert reading.jobs(ledger.conn, 10, source_id=ledger.source + 1) == []
+    assert [job.name for job in queries.jobs(ledger.conn, 2)] == ["transformation/0", "transformation/1"]
+    assert len(queries.jobs(ledger.conn, 10, source_id=ledger.source)) == 5
+    assert queries.jobs(ledger.conn, 10, source_id=ledger.source + 1) == []
 
 
 def test_filters_read_as_they_were_written(ledger: Ledger) -> None:
     ledger.configure(a=ALL, none=frozenset())
-    assert owing.filters(ledger.conn) == {ledger.sinks["a"]: ALL, ledger.sinks["none"]: frozenset()}
+    assert lanes.filters(ledger.conn) == {ledger.sinks["a"]: ALL, ledger.sinks["none"]: frozenset()}
     ledger.happen("r", START)
     assert ledger.heads("none") == []
     assert ledger.conn.scalars(select(schema.lane.c.sink_id)).all() == [ledger.sinks["a"]]

@@ -1,13 +1,13 @@
 """A sink that refuses everything: counted over restarts, and ended by the first event that it takes."""
 
-from collector.ledger import reading
-from collector.ledger.lanes import Refused, Settlement
-from collector.ledger.reading import REFUSES_AFTER, SinkRow
+from collector.ledger import queries
+from collector.ledger.claims import Refused, Settlement
+from collector.ledger.queries import REFUSES_AFTER, SinkRow
 from tests.unit.ledger.ledgers import START, Ledger
 
 
 def row(ledger: Ledger) -> SinkRow:
-    [found] = reading.sinks(ledger.conn)
+    [found] = queries.sinks(ledger.conn)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy import delete, select, update
 
-from collector.ledger import accounts, parked, reading, schema, upkeep
+from collector.ledger import accounts, parked, queries, retention, schema
 from collector.ledger.accounts import Configured
 from collector.ledger.runs import RunChange
 from collector.model import EventKind, RunState
@@ -30,7 +30,7 @@ def configure(ledger: Ledger, **sinks: frozenset[EventKind]) -> None:
 def expire(ledger: Ledger) -> None:
     after: int | None = 0
     while after is not None:
-        after = upkeep.expire_events(ledger.conn, after, ledger.now + 1).after
+        after = retention.expire_events(ledger.conn, after, ledger.now + 1).after
 
 
 def test_sources_keep_their_numbers(ledger: Ledger) -> None:
@@ -38,7 +38,7 @@ def test_sources_keep_their_numbers(ledger: Ledger) -> None:
     assert accounts.sync_sources(ledger.conn, [Configured("c"), Configured("b")], NOW)["b"] == first["b"]
     assert accounts.sync_sources(ledger.conn, [Configured("source")], NOW) == {"source": ledger.source}
     assert accounts.sync_sources(ledger.conn, [], NOW) == {}
-    assert [row.name for row in reading.sources(ledger.conn)] == ["b", "c", "source"]
+    assert [row.name for row in queries.sources(ledger.conn)] == ["b", "c", "source"]
 
 
 def test_sinks_keep_their_numbers_and_what_they_are_owed(ledger: Ledger) -> None:
@@ -85,7 +85,7 @@ def test_a_sink_that_left_is_owed_nothing_new_and_keeps_the_old(ledger: Ledger) 
     ledger.happen("r", START)
     configure(ledger, b=ALL)
     ledger.happen("r", COMPLETE)
-    row = next(row for row in reading.sinks(ledger.conn) if row.name == "a")
+    row = next(row for row in queries.sinks(ledger.conn) if row.name == "a")
     assert (row.pending, row.retired_at) == (1, NOW)
 
 
@@ -126,7 +126,7 @@ def test_lanes_whose_head_is_gone_move_on_to_what_is_left_and_that_is_listed(led
     configure(ledger, a=ALL)
     assert ledger.drain() == ["half COMPLETE"]
     assert (ledger.tally(), ledger.rows("lane"), ledger.rows("parked")) == ((0, 0), 0, 0)
-    [gap] = reading.skips(ledger.conn, 10)
+    [gap] = queries.skips(ledger.conn, 10)
     assert (gap.kind, gap.subject) == ("gap", "sink a")
     assert gap.cause.startswith("5 events")
 

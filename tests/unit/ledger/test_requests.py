@@ -3,7 +3,7 @@
 import pytest
 
 from collector.errors import LeaseLost, LedgerError
-from collector.ledger import leases, news, requests, runs, upkeep
+from collector.ledger import leases, news, requests, retention, runs
 from collector.ledger.news import News
 from collector.ledger.requests import Request, RequestKind, RequestState
 from tests.unit.ledger.ledgers import HOUR, NOW, Ledger
@@ -85,8 +85,8 @@ def test_requests_and_hints_wake_whoever_waits_for_them(ledger: Ledger) -> None:
 def test_answers_are_forgotten_after_a_while_and_open_requests_are_not(ledger: Ledger) -> None:
     done, waiting = add(ledger), add(ledger)
     requests.finish(ledger.conn, ledger.lease, done, RequestState.DONE, "{}", NOW)
-    assert upkeep.prune(ledger.conn, NOW)["request"] == 0
-    assert upkeep.prune(ledger.conn, NOW + HOUR)["request"] == 1
+    assert retention.prune(ledger.conn, NOW)["request"] == 0
+    assert retention.prune(ledger.conn, NOW + HOUR)["request"] == 1
     assert requests.get(ledger.conn, done) is None
     assert get(ledger, waiting).state is RequestState.NEW
     assert add(ledger) > waiting

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from collector.clock import to_ms
 from collector.errors import LeaseLost, LedgerError
-from collector.ledger import leases, reading, runs, schema, stored
+from collector.ledger import leases, queries, runs, schema, stored
 from collector.ledger.runs import Ended, NewEvent, PollCommit, RunChange, SourceState
 from collector.model import RunState, Skip, SkipKind
 from tests.unit.ledger.ledgers import (
@@ -192,7 +192,7 @@ def test_a_job_shows_its_last_run_and_counts_every_end_once(ledger: Ledger) -> N
     ledger.happen("2", START, FAIL)
     ledger.happen("3", START, ABORT)
     ledger.commit(RunChange(runs.by_keys(ledger.conn, ledger.source, ["1"])["1"]))
-    [job] = reading.jobs(ledger.conn, 10)
+    [job] = queries.jobs(ledger.conn, 10)
     assert (job.succeeded, job.failed, job.canceled, job.duration_ms_sum) == (1, 1, 1, 5 * SECOND)
     assert (job.run_key, job.state, job.started_at, job.ended_at) == ("3", RunState.CANCELED, ledger.now, ledger.now)
 
@@ -200,17 +200,17 @@ def test_a_job_shows_its_last_run_and_counts_every_end_once(ledger: Ledger) -> N
 def test_the_last_run_of_a_job_is_the_one_that_began_last(ledger: Ledger) -> None:
     ledger.happen("new", START, began_at=later(hours=1))
     ledger.happen("old", START, FAIL, began_at=T0)
-    [job] = reading.jobs(ledger.conn, 10)
+    [job] = queries.jobs(ledger.conn, 10)
     assert (job.run_key, job.state, job.failed) == ("new", RunState.RUNNING, 1)
     ledger.happen("new", COMPLETE)
-    [job] = reading.jobs(ledger.conn, 10)
+    [job] = queries.jobs(ledger.conn, 10)
     assert (job.run_key, job.state, job.succeeded, job.failed) == ("new", RunState.SUCCEEDED, 1, 1)
 
 
 def test_jobs_are_told_apart_by_name_and_described(ledger: Ledger) -> None:
     described = replace(a_job("transformation/b"), description="Loads b")
     ledger.poll(("1", [START], {"job": a_job("transformation/a")}), ("2", [START], {"job": described}))
-    assert [(job.name, job.description, job.run_key) for job in reading.jobs(ledger.conn, 10)] == [
+    assert [(job.name, job.description, job.run_key) for job in queries.jobs(ledger.conn, 10)] == [
         ("transformation/a", None, "1"),
         ("transformation/b", "Loads b", "2"),
     ]
@@ -221,7 +221,7 @@ def test_a_job_whose_run_was_only_seen_again_is_not_written(ledger: Ledger) -> N
     run = runs.by_keys(ledger.conn, ledger.source, ["r"])["r"]
     ledger.now += HOUR
     ledger.commit(RunChange(replace(run, seen_at=at(ledger.now))))
-    [job] = reading.jobs(ledger.conn, 10)
+    [job] = queries.jobs(ledger.conn, 10)
     assert job.updated_at == NOW
 
 
@@ -233,7 +233,7 @@ def test_skips_are_counted_by_subject_with_their_last_cause(ledger: Ledger) -> N
     ledger.commit(skips=(odd, odd, Skip(SkipKind.ROW, "row 5", "no id")))
     ledger.now += SECOND
     ledger.commit(skips=(replace(odd, cause="still not known"),))
-    status, row = reading.skips(ledger.conn, 10)
+    status, row = queries.skips(ledger.conn, 10)
     assert (status.kind, status.subject, status.count, status.cause) == ("status", "Paused", 3, "still not known")
     assert (status.first_at, status.last_at) == (NOW, NOW + SECOND)
     assert (row.kind, row.count) == ("row", 1)
@@ -245,7 +245,7 @@ def test_endless_subjects_end_in_one_row(ledger: Ledger, monkeypatch: pytest.Mon
     ledger.commit(skips=skips[:3])
     ledger.commit(skips=skips)
     ledger.commit(skips=skips[5:])
-    rows = {row.subject: row for row in reading.skips(ledger.conn, 100)}
+    rows = {row.subject: row for row in queries.skips(ledger.conn, 100)}
     assert len(rows) == 6
     assert rows["row 0"].count == 2
     assert (rows["*"].kind, rows["*"].count) == ("overflow", 4)
@@ -257,7 +257,7 @@ def test_words_of_others_do_no_harm(ledger: Ledger) -> None:
     ledger.commit(RunChange(run), skips=(Skip(SkipKind.ROW, broken, broken),))
     stored = runs.by_keys(ledger.conn, ledger.source, ["r"])["r"]
     assert stored.facts.error == broken.replace("\ud83d", "?")
-    [skip] = reading.skips(ledger.conn, 10)
+    [skip] = queries.skips(ledger.conn, 10)
     assert len(skip.subject) <= 500
     assert "\0" not in skip.cause
 

@@ -20,31 +20,31 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from collector.clock import to_ms
 from collector.errors import LedgerError, LedgerTooNew
 from collector.ledger import (
+    claims,
     detail,
     doubts,
     jobs,
     lanes,
     leases,
     memory,
-    migrating,
-    owing,
+    migration,
     placing,
-    reading,
+    queries,
     runs,
     schema,
-    sqlite_file,
     stored,
     tallies,
 )
 from collector.ledger.schema import REVISIONS, db_now, metadata
+from collector.ledger.sqlite import file
 from collector.model import RunState
-from collector.platforms.cdf.walk import Mark, read_mark
+from collector.platforms.cdf.job_list import Mark, read_mark
 from tests.unit.ledger.ledgers import NOW, T0, a_run, later
 
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[Engine]:
-    made = sqlite_file.engine(sqlite_file.connect_writer(tmp_path / "ledger.db"), writes=True)
+    made = file.engine(file.connect_writer(tmp_path / "ledger.db"), writes=True)
     yield made
     made.dispose()
 
@@ -58,11 +58,11 @@ def statements(conn: Connection) -> dict[str, str]:
 
 def test_the_migrations_make_the_tables_of_the_program(empty: Engine, tmp_path: Path) -> None:
     with empty.begin() as conn:
-        assert migrating.migrate(conn, "ledger")
-        assert not migrating.migrate(conn, "ledger"), "nothing is left to do"
+        assert migration.migrate(conn, "ledger")
+        assert not migration.migrate(conn, "ledger"), "nothing is left to do"
         migrated = statements(conn)
         assert compare_metadata(MigrationContext.configure(conn), metadata) == []
-    other = sqlite_file.engine(sqlite_file.connect_writer(tmp_path / "other.db"), writes=True)
+    other = file.engine(file.connect_writer(tmp_path / "other.db"), writes=True)
     with other.begin() as conn:
         metadata.create_all(conn)
         assert statements(conn) == migrated
@@ -76,9 +76,9 @@ def test_a_ledger_of_the_first_version_keeps_what_it_holds(empty: Engine) -> Non
         conn.exec_driver_sql(
             "INSERT INTO job VALUES (1, 'load', 'key', 'uuid', 1, 'succeeded', 1, 2, 3, 4, 5, 6, 'Loads', 7)"
         )
-        assert migrating.migrate(conn, "ledger")
+        assert migration.migrate(conn, "ledger")
         assert compare_metadata(MigrationContext.configure(conn), metadata) == []
-        [job] = reading.jobs(conn, 10)
+        [job] = queries.jobs(conn, 10)
     assert (job.name, job.succeeded, job.failed, job.description, job.schedule) == ("load", 3, 4, "Loads", None)
 
 
@@ -92,7 +92,7 @@ def test_open_runs_of_an_older_ledger_are_watched(empty: Engine) -> None:
         for run, due_at in ((open_run, to_ms(later(seconds=30))), (over, None), (waits, None)):
             row = {**detail.columns(run), "poll_due_at": due_at, "source_id": 1, "updated_at": 1}
             conn.execute(insert(schema.run), {**row, "strand_id": 1, "depth": 0, "last_seq": 0})
-        migrating.migrate(conn, "ledger")
+        migration.migrate(conn, "ledger")
         assert stored.tracked(conn, 1, NOW, 10).runs == []
         assert stored.tracked(conn, 1, NOW + 30_000, 10).runs == [open_run]
         assert stored.known(conn, 1, ["waits", "over"]).runs == {"waits": waits, "over": over}
@@ -101,7 +101,7 @@ def test_open_runs_of_an_older_ledger_are_watched(empty: Engine) -> None:
 
 def upgraded_to(conn: Connection, revision: str) -> None:
     config = Config(attributes={"connection": conn})
-    config.set_main_option("script_location", str(Path(migrating.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(migration.__file__).parent / "migrations"))
     command.upgrade(config, revision)
 
 
@@ -111,7 +111,7 @@ def test_the_names_in_a_cursor_move_to_the_memory_of_their_source(empty: Engine)
         cursors = ['{"v":1,"newest":7,"since":3,"names":{"12":"pumps \u00e9"}}', '{"v":1,"since":5}', "nonsense", None]
         for number, cursor in enumerate(cursors):
             conn.exec_driver_sql("INSERT INTO source (name, cursor) VALUES (?, ?)", (f"s{number}", cursor))
-        migrating.migrate(conn, "ledger")
+        migration.migrate(conn, "ledger")
         assert memory.read(conn, 1) == {"name/12": "pumps \u00e9"}
         kept = conn.exec_driver_sql("SELECT cursor FROM source ORDER BY id").scalars().all()
         assert conn.exec_driver_sql("SELECT count(*) FROM memory").scalar_one() == 1
@@ -148,7 +148,7 @@ def test_a_second_life_that_is_there_already_is_closed_and_the_first_one_goes_on
             row = detail.columns(a_run(key, ended_at=ended_at)) | {"strand_id": number, "depth": 0, "last_seq": 1}
             row |= {"source_id": source, "updated_at": NOW, "poll_due_at": None if row["ended_at"] else NOW}
             conn.exec_driver_sql(insert, tuple(row[name] for name in column_names))
-        migrating.migrate(conn, "ledger")
+        migration.migrate(conn, "ledger")
         kept = conn.exec_driver_sql("SELECT source_id, key, poll_due_at IS NULL, ended_at IS NULL FROM run ORDER BY id")
         assert [tuple(row) for row in kept] == [
             (1, "r", 0, 1), (1, "e", 1, 0), (2, "r~3", 1, 0), (2, "e~4", 1, 0), (2, "s", 0, 1),
@@ -166,7 +166,7 @@ def test_a_second_life_that_is_there_already_is_closed_and_the_first_one_goes_on
 
 def test_every_migration_is_named_in_the_schema() -> None:
     config = Config()
-    config.set_main_option("script_location", str(Path(migrating.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(migration.__file__).parent / "migrations"))
     script = ScriptDirectory.from_config(config)
     assert tuple(reversed([found.revision for found in script.walk_revisions()])) == REVISIONS
     assert script.get_heads() == [REVISIONS[-1]]
@@ -174,33 +174,33 @@ def test_every_migration_is_named_in_the_schema() -> None:
 
 def test_a_migration_that_does_not_end_leaves_the_ledger_as_it_was(empty: Engine) -> None:
     def stopped(conn: Connection) -> None:
-        migrating.migrate(conn, "ledger")
+        migration.migrate(conn, "ledger")
         raise RuntimeError
 
     with pytest.raises(RuntimeError), empty.begin() as conn:
         stopped(conn)
     with empty.begin() as conn:
-        assert migrating.revision(conn) is None
+        assert migration.revision(conn) is None
         assert statements(conn) == {}
 
 
 def test_a_newer_ledger_is_refused_with_what_to_do(empty: Engine) -> None:
     with empty.begin() as conn:
-        migrating.migrate(conn, "ledger")
+        migration.migrate(conn, "ledger")
         conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-        for attempt in (migrating.migrate, migrating.check):
+        for attempt in (migration.migrate, migration.check):
             with pytest.raises(LedgerTooNew, match=r"schema 9999, made by a newer version.*install the newer version"):
                 attempt(conn, "ledger")
 
 
 def test_a_reader_wants_the_present_schema(empty: Engine) -> None:
     with empty.begin() as conn, pytest.raises(LedgerError, match="start the service, it migrates"):
-        migrating.check(conn, "ledger")
+        migration.check(conn, "ledger")
 
 
 def test_an_ordinary_start_loads_no_alembic(tmp_path: Path) -> None:
     opening = (
-        "import sys, pathlib; from collector.clock import SystemClock; from collector.ledger.store import Store;"
+        "import sys, pathlib; from collector.clock import SystemClock; from collector.ledger.sqlite.store import Store;"
         "s = Store.open(pathlib.Path(sys.argv[1]), holder='test', clock=SystemClock());"
         "print('alembic' in sys.modules); s._close()"
     )
@@ -236,9 +236,9 @@ def test_postgresql_takes_the_same_tables_and_statements() -> None:
     assert "fillfactor = 80" in str(CreateTable(schema.lane).compile(dialect=dialect))
     assert "GENERATED BY DEFAULT AS IDENTITY" in str(CreateTable(schema.event).compile(dialect=dialect))
     hot: list[ClauseElement] = [
-        *(part for module in (doubts, jobs, lanes, leases, owing, placing, runs) for part in prepared(module)),
+        *(part for module in (doubts, jobs, claims, leases, lanes, placing, runs) for part in prepared(module)),
         tallies._more("postgresql"),
-        owing._longer("postgresql"),
+        lanes._longer("postgresql"),
         jobs._put("postgresql"),
         db_now(),
     ]

@@ -18,7 +18,7 @@ from collector.errors import LedgerError, LedgerLocked
 from collector.ledger import accounts, news, registry, requests, schema
 from collector.ledger.accounts import Configured
 from collector.ledger.news import News
-from collector.ledger.store import Store
+from collector.ledger.sqlite.store import Store
 from tests.unit.ledger.ledgers import ALL, NOW
 
 
@@ -280,7 +280,7 @@ async def test_free_pages_go_back_to_the_disk(store: Store) -> None:
 async def test_the_second_process_is_told_who_has_it(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     holding = (
-        "import sys, pathlib; from collector.clock import SystemClock; from collector.ledger.store import Store;"
+        "import sys, pathlib; from collector.clock import SystemClock; from collector.ledger.sqlite.store import Store;"
         "s = Store.open(pathlib.Path(sys.argv[1]), holder='the other', clock=SystemClock());"
         "print('open', flush=True); sys.stdin.read()"
     )

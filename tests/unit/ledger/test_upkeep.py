@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select, update
 
-from collector.ledger import lanes, parked, reading, runs, schema, stored, tallies, upkeep
+from collector.ledger import claims, parked, queries, retention, runs, schema, stored, tallies
+from collector.ledger.retention import Swept
 from collector.ledger.runs import RunChange
-from collector.ledger.upkeep import Swept
 from collector.model import RunState, Skip, SkipKind
 from tests.unit.ledger.ledgers import (
     ALL,
@@ -39,11 +39,11 @@ def sweep(ledger: Ledger, step: Callable[[int], Swept]) -> int:
 
 
 def expire_events(ledger: Ledger, older_than_ms: int = LATER) -> int:
-    return sweep(ledger, lambda after: upkeep.expire_events(ledger.conn, after, older_than_ms))
+    return sweep(ledger, lambda after: retention.expire_events(ledger.conn, after, older_than_ms))
 
 
 def expire_runs(ledger: Ledger, older_than_ms: int = LATER) -> int:
-    return sweep(ledger, lambda after: upkeep.expire_runs(ledger.conn, after, {ledger.source: older_than_ms}))
+    return sweep(ledger, lambda after: retention.expire_runs(ledger.conn, after, {ledger.source: older_than_ms}))
 
 
 def left(ledger: Ledger) -> list[str]:
@@ -103,7 +103,7 @@ def test_many_events_go_in_short_steps(ledger: Ledger) -> None:
     ledger.deliver(*ledger.claim(limit=5000))
     ledger.deliver(*ledger.claim(limit=5000))
     ledger.happen("pending", START, FAIL)
-    swept = upkeep.expire_events(ledger.conn, 0, LATER)
+    swept = retention.expire_events(ledger.conn, 0, LATER)
     assert (swept.removed, swept.after) == (1000, 1000)
     assert expire_events(ledger) == 1400
     assert left(ledger) == ["pending START", "pending FAIL"]
@@ -126,7 +126,7 @@ def test_ended_runs_go_after_their_events_and_after_the_look_back(ledger: Ledger
     assert expire_runs(ledger, NOW) == 0, "the look-back would find it again"
     assert expire_runs(ledger) == 1
     assert set(runs.by_keys(ledger.conn, ledger.source, ["r", "open"])) == {"open"}
-    assert sweep(ledger, lambda after: upkeep.expire_runs(ledger.conn, after, {})) == 0
+    assert sweep(ledger, lambda after: retention.expire_runs(ledger.conn, after, {})) == 0
 
 
 def test_a_run_that_ended_lately_stays_whatever_the_clock_said_when_it_was_told(ledger: Ledger) -> None:
@@ -161,8 +161,8 @@ def test_parked_events_expire_and_are_counted(ledger: Ledger) -> None:
     ledger.now += HOUR
     [*_, start] = [event for event in parked.listing(ledger.conn, 10) if event.sink == "a"]
     parked.retry(ledger.conn, ledger.held["a"], ledger.sinks["a"], [(start.strand_id, start.seq)], ledger.now)
-    assert upkeep.expire_parked(ledger.conn, NOW) == {}
-    assert upkeep.expire_parked(ledger.conn, LATER) == {ledger.sinks["a"]: 1, ledger.sinks["b"]: 1}
+    assert retention.expire_parked(ledger.conn, NOW) == {}
+    assert retention.expire_parked(ledger.conn, LATER) == {ledger.sinks["a"]: 1, ledger.sinks["b"]: 1}
     assert (ledger.tally("a"), ledger.tally("b")) == ((1, 0), (1, 0))
     for sink in ("a", "b"):
         before = ledger.tally(sink)
@@ -175,16 +175,16 @@ def test_only_so_many_parked_events_expire_at_once(ledger: Ledger) -> None:
     ledger.happen("r", START, RUNNING, COMPLETE)
     for _ in range(3):
         ledger.park()
-    assert upkeep.expire_parked(ledger.conn, LATER, limit=2) == {ledger.sinks["a"]: 2}
+    assert retention.expire_parked(ledger.conn, LATER, limit=2) == {ledger.sinks["a"]: 2}
     assert ledger.tally() == (0, 1)
 
 
 def test_old_skips_and_idle_jobs_are_forgotten(ledger: Ledger) -> None:
     ledger.poll(("r", (START, COMPLETE), {}), ("s", (START,), {"job": a_job("transformation/2")}))
     ledger.commit(skips=(Skip(SkipKind.ROW, "row 1", "no id"),))
-    assert upkeep.prune(ledger.conn, NOW) == {"request": 0, "skip": 0, "job": 0, "doubt": 0}
-    assert upkeep.prune(ledger.conn, LATER) == {"request": 0, "skip": 1, "job": 1, "doubt": 0}
-    assert [job.name for job in reading.jobs(ledger.conn, 10)] == ["transformation/2"], "its run is open"
+    assert retention.prune(ledger.conn, NOW) == {"request": 0, "skip": 0, "job": 0, "doubt": 0}
+    assert retention.prune(ledger.conn, LATER) == {"request": 0, "skip": 1, "job": 1, "doubt": 0}
+    assert [job.name for job in queries.jobs(ledger.conn, 10)] == ["transformation/2"], "its run is open"
 
 
 def test_a_clock_that_ran_ahead_does_not_hold_events_up(ledger: Ledger) -> None:
@@ -193,9 +193,9 @@ def test_a_clock_that_ran_ahead_does_not_hold_events_up(ledger: Ledger) -> None:
     ledger.commit(RunChange(a_run("due", due_at=a_run("x").seen_at.replace(year=2030))))
     ledger.now = NOW
     assert ledger.heads() == []
-    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 2
-    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 0
-    assert reading.sinks(ledger.conn)[0].oldest == NOW
+    assert retention.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 2
+    assert retention.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 0
+    assert queries.sinks(ledger.conn)[0].oldest == NOW
     assert ledger.drain() == ["r START", "r COMPLETE"]
     assert "due" in [run.key for run in stored.tracked(ledger.conn, ledger.source, NOW, 10).runs]
 
@@ -207,8 +207,8 @@ def test_nor_does_one_that_ran_ahead_a_little(ledger: Ledger) -> None:
     ledger.happen("open", START)
     ledger.now = NOW
     assert (ledger.heads(), stored.tracked(ledger.conn, ledger.source, NOW, 10).runs) == ([], [])
-    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 3
-    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 0
+    assert retention.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 3
+    assert retention.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 0
     assert ledger.drain() == ["r START", "open START", "r COMPLETE"]
     assert [run.key for run in stored.tracked(ledger.conn, ledger.source, NOW, 10).runs] == ["open"]
 
@@ -216,27 +216,27 @@ def test_nor_does_one_that_ran_ahead_a_little(ledger: Ledger) -> None:
 def test_back_offs_are_left_alone_by_that(ledger: Ledger) -> None:
     ledger.happen("r", START)
     ledger.postpone()
-    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 0
-    assert lanes.next_due(ledger.conn, ledger.sinks["a"]) == NOW + SECOND
+    assert retention.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 0
+    assert claims.next_due(ledger.conn, ledger.sinks["a"]) == NOW + SECOND
 
 
 def test_a_back_off_by_a_clock_that_ran_ahead_a_little_ends_with_it(ledger: Ledger) -> None:
     ledger.happen("r", START)
     ledger.now += HOUR // 2
     ledger.postpone()
-    assert upkeep.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 1
-    assert lanes.next_due(ledger.conn, ledger.sinks["a"]) == NOW
+    assert retention.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 1
+    assert claims.next_due(ledger.conn, ledger.sinks["a"]) == NOW
 
 
 def test_free_pages_do_not_count_against_the_limit(ledger: Ledger) -> None:
     ledger.poll(*((str(number), (START, COMPLETE), {}) for number in range(300)))
-    full = upkeep.size(ledger.conn)
-    assert upkeep.over_limit(ledger.conn, full.used)
-    assert not upkeep.over_limit(ledger.conn, full.used + 1)
+    full = retention.size(ledger.conn)
+    assert retention.over_limit(ledger.conn, full.used)
+    assert not retention.over_limit(ledger.conn, full.used + 1)
     ledger.drain()
     expire_events(ledger)
-    assert not upkeep.over_limit(ledger.conn, full.used)
-    assert upkeep.size(ledger.conn).file >= full.used
+    assert not retention.over_limit(ledger.conn, full.used)
+    assert retention.size(ledger.conn).file >= full.used
 
 
 @pytest.mark.parametrize("table", ["lane", "parked", "doubt"])
@@ -247,6 +247,6 @@ def test_an_empty_ledger_has_nothing_to_sweep(ledger: Ledger, table: str) -> Non
 def test_a_young_event_ends_the_walk(ledger: Ledger) -> None:
     ledger.happen("r", START, COMPLETE)
     ledger.drain()
-    assert upkeep.expire_events(ledger.conn, 0, NOW) == Swept(None, 0)
+    assert retention.expire_events(ledger.conn, 0, NOW) == Swept(None, 0)
     ledger.conn.execute(update(schema.event).values(created_at=NOW - 1))
     assert expire_events(ledger, NOW) == 2

@@ -7,7 +7,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 
 from collector import names
-from collector.lineage.own import resolved_names
+from collector.lineage.custom_facets import resolved_names
 from collector.model import (
     ColumnEdge,
     Dataset,

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.lifecycle import Step, VanishedPolicy, finish, missed, observe
-from collector.lineage import own
+from collector.lineage import custom_facets
+from collector.lineage.cache import Kept
 from collector.lineage.events import EventMaker, job_name
-from collector.lineage.kept import Kept
 from collector.model import (
     Dataset,
     Enrichment,
@@ -76,7 +76,7 @@ def test_a_start_says_nothing_that_only_the_end_can_tell() -> None:
     made = event(run(), START)
     text = orjson.dumps(made).decode()
     assert "errorMessage" not in made["run"]["facets"]
-    assert made["run"]["facets"][own.PLATFORM].keys().isdisjoint({"state", "platformState", "stages"})
+    assert made["run"]["facets"][custom_facets.PLATFORM].keys().isdisjoint({"state", "platformState", "stages"})
     assert "outputFacets" not in made["outputs"][0]
     assert "version" not in made["outputs"][0]["facets"]
     assert "1200" not in text
@@ -174,7 +174,7 @@ def test_whatever_is_seen_the_events_of_a_run_are_one_legal_life(story: list[Any
 def test_what_is_unknown_is_not_there_and_what_is_empty_is_empty() -> None:
     unknown = event(run(facts=Facts()))
     assert not {"inputs", "outputs"} & unknown.keys()
-    assert unknown["run"]["facets"].keys() == {own.PLATFORM}
+    assert unknown["run"]["facets"].keys() == {custom_facets.PLATFORM}
     assert event(run(facts=Facts(inputs=(), outputs=())))["inputs"] == []
 
 
@@ -311,20 +311,20 @@ SHOWN = {"after": "2026-11-22T06:00:00.000Z", "until": "2026-11-22T06:00:30.000Z
     ],
 )
 def test_what_is_a_bound_and_no_fact_says_so(kind: EventKind, word: str | None) -> None:
-    shown = facets(run(), Transition(kind, ZERO, WITHIN)).get(own.OBSERVED)
+    shown = facets(run(), Transition(kind, ZERO, WITHIN)).get(custom_facets.OBSERVED)
     assert (shown or {}).get(word or "started") == (SHOWN if word else None)
 
 
 def test_a_beginning_that_is_a_bound_stays_one_to_the_end() -> None:
     of = run(started_within=WITHIN)
-    assert {event(of, at)["run"]["facets"][own.OBSERVED]["started"]["until"] for at in (START, COMPLETE)} == {
+    assert {event(of, at)["run"]["facets"][custom_facets.OBSERVED]["started"]["until"] for at in (START, COMPLETE)} == {
         SHOWN["until"]
     }
-    assert own.OBSERVED not in facets(run(started_at=None, started_within=WITHIN), START)
+    assert custom_facets.OBSERVED not in facets(run(started_at=None, started_within=WITHIN), START)
 
 
 def test_an_end_tells_what_the_platform_said_of_the_run() -> None:
-    shown = facets(run(RunState.FAILED, raw_state="Failed"), FAIL)[own.PLATFORM]
+    shown = facets(run(RunState.FAILED, raw_state="Failed"), FAIL)[custom_facets.PLATFORM]
     assert (shown["source"], shown["runKey"], shown["jobKey"]) == ("plant", "4711", "12")
     assert (shown["state"], shown["platformState"], shown["ids"]) == ("failed", "Failed", {"jobId": "4711"})
     assert shown["link"] == FACTS.link
@@ -333,8 +333,8 @@ def test_an_end_tells_what_the_platform_said_of_the_run() -> None:
 
 def test_of_very_many_stages_only_the_first_are_listed() -> None:
     stages = tuple(Stage(str(number), "wrangle", StageState.SUCCEEDED) for number in range(500))
-    shown = facets(run(facts=Facts(stages=stages)))[own.PLATFORM]
-    assert (shown["stageCount"], len(shown["stages"])) == (500, own.MANY)
+    shown = facets(run(facts=Facts(stages=stages)))[custom_facets.PLATFORM]
+    assert (shown["stageCount"], len(shown["stages"])) == (500, custom_facets.MANY)
     assert openlineage.faults(MAKER.event(run(facts=Facts(stages=stages)), COMPLETE)) == []
 
 

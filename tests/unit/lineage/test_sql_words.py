@@ -2,7 +2,7 @@
 
 import pytest
 
-from collector.lineage.sql_words import Sort, scan, without_comments, words
+from collector.lineage.sql.tokens import Sort, scan, without_comments, words
 from tests.unit.lineage.sql_catalog import PlainCatalog
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 from openlineage.client import facet_v2
 
-from collector.lineage import own, shape
+from collector.lineage import custom_facets, validation
 from collector.lineage.events import EventMaker
 from collector.model import EventKind, Run, RunState, Transition
 from tests import openlineage
@@ -123,23 +123,23 @@ SHAPE: list[Change] = [
 """What is looked at while the program runs, too."""
 
 MEANING: list[Change] = [
-    without(*RUN, own.PLATFORM),
+    without(*RUN, custom_facets.PLATFORM),
     setting("eventTime", to="2026-11-22T06:00:00+01:00"),
     setting("job", "namespace", to="prod:eu"),
     setting(*RUN, "unheardOf", to=STRAY),
     setting(*RUN, "sql", to=STRAY),
     setting(*JOB, "nominalTime", to=STRAY),
-    setting(*RUN, own.PLATFORM, "state", to="done"),
-    setting(*RUN, own.PLATFORM, "link", to="no address"),
-    setting(*RUN, own.PLATFORM, "unheardOf", to=1),
-    setting(*RUN, own.PLATFORM, "stages", 0, "startedAt", to="soon"),
-    without(*RUN, own.PLATFORM, "state"),
-    without(*RUN, own.PLATFORM, "source"),
-    setting(*RUN, own.OBSERVED, to=STRAY | {"ended": {"after": "2026-11-22T06:00:00Z"}}),
+    setting(*RUN, custom_facets.PLATFORM, "state", to="done"),
+    setting(*RUN, custom_facets.PLATFORM, "link", to="no address"),
+    setting(*RUN, custom_facets.PLATFORM, "unheardOf", to=1),
+    setting(*RUN, custom_facets.PLATFORM, "stages", 0, "startedAt", to="soon"),
+    without(*RUN, custom_facets.PLATFORM, "state"),
+    without(*RUN, custom_facets.PLATFORM, "source"),
+    setting(*RUN, custom_facets.OBSERVED, to=STRAY | {"ended": {"after": "2026-11-22T06:00:00Z"}}),
     setting(*IN, "inputFacets", to={}),
     setting(*OUT, "outputFacets", "inputStatistics", to=STRAY),
-    setting(*OUT, "facets", own.RESOLVED, "count", to=0),
-    setting(*OUT, "facets", own.RESOLVED, "names", to=["x"] * 101),
+    setting(*OUT, "facets", custom_facets.RESOLVED, "count", to=0),
+    setting(*OUT, "facets", custom_facets.RESOLVED, "names", to=["x"] * 101),
     setting(*SOURCE, "name", to="raw/other"),
     setting(*SOURCE, "field", to="not a column"),
     setting(*SOURCE, "transformations", 0, "type", to="MAYBE"),
@@ -165,16 +165,16 @@ def test_a_broken_event_is_found(change: Change) -> None:
 def test_a_broken_shape_is_found_at_run_time(change: Change) -> None:
     event = good()
     change(event)
-    assert (shape.fault(orjson.dumps(event)) or "").startswith("not a valid OpenLineage event: ")
+    assert (validation.fault(orjson.dumps(event)) or "").startswith("not a valid OpenLineage event: ")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"null", b"[]", b'"x"', b"{}"])
 def test_what_is_no_event_at_all_is_found_at_run_time(body: bytes) -> None:
-    assert shape.fault(body)
+    assert validation.fault(body)
 
 
 def test_many_faults_are_told_shortly() -> None:
-    told = shape.fault(b'{"run":{"a":1},"job":{},"inputs":[{}],"outputs":[{}]}') or ""
+    told = validation.fault(b'{"run":{"a":1},"job":{},"inputs":[{}],"outputs":[{}]}') or ""
     assert "eventTime: Field required" in told
     assert told.endswith(" more")
     assert len(told) < 300
@@ -183,22 +183,22 @@ def test_many_faults_are_told_shortly() -> None:
 @settings(deadline=None)
 @given(models.runs())
 def test_what_the_tests_let_pass_the_program_lets_pass(given_: tuple[Run, Transition]) -> None:
-    assert shape.fault(MAKER.event(*given_)) is None
+    assert validation.fault(MAKER.event(*given_)) is None
 
 
 def test_facets_of_others_are_let_pass() -> None:
     event = good()
     event["run"]["facets"]["acme_unheardOf"] = {**STRAY, "anything": [1, None]}
-    assert shape.fault(orjson.dumps(event)) is None
+    assert validation.fault(orjson.dumps(event)) is None
     event["run"]["facets"]["acme_unheardOf"] = {"anything": 1}
-    assert "acme_unheardOf" in (shape.fault(orjson.dumps(event)) or "")
+    assert "acme_unheardOf" in (validation.fault(orjson.dumps(event)) or "")
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        setting(*RUN, own.PLATFORM, "state", to="succeeded"),
-        setting(*RUN, own.PLATFORM, "stageCount", to=1),
+        setting(*RUN, custom_facets.PLATFORM, "state", to="succeeded"),
+        setting(*RUN, custom_facets.PLATFORM, "stageCount", to=1),
         setting(
             *OUT, "outputFacets", to={"outputStatistics": good()["outputs"][0]["outputFacets"]["outputStatistics"]}
         ),
@@ -227,7 +227,7 @@ def told(*kinds: str, parent: bool = False, **changed: Any) -> list[Event]:
 
 def test_a_running_that_does_not_say_whether_the_run_waits_is_found() -> None:
     [event] = told("RUNNING")
-    del event["run"]["facets"][own.PLATFORM]["state"]
+    del event["run"]["facets"][custom_facets.PLATFORM]["state"]
     assert "does not tell whether" in openlineage.faults(event)[0]
 
 
@@ -288,7 +288,7 @@ def test_repeats_after_a_crash_do_not_count() -> None:
     [
         setting(0, "eventTime", to="2026-11-22T07:00:00.000Z"),
         setting(0, "job", "name", to="transformation/another"),
-        setting(0, "run", "facets", own.PLATFORM, "runKey", to="4712"),
+        setting(0, "run", "facets", custom_facets.PLATFORM, "runKey", to="4712"),
         without(1, "inputs"),
         setting(1, "outputs", to=[]),
         without(1, "run", "facets", "nominalTime"),
@@ -374,9 +374,9 @@ def test_the_schema_of_our_own_facet_is_valid_and_builds_on_the_installed_specif
 
 
 def test_our_own_facets_point_to_a_tag() -> None:
-    assert {own.OBSERVED, own.PLATFORM, own.RESOLVED} == own_facets().keys()
-    url = good()["run"]["facets"][own.PLATFORM]["_schemaURL"]
-    name = own_facets()[own.PLATFORM][0]
-    assert url == f"{own.SCHEMAS}/{name}.json#/$defs/{name}"
-    assert "/v" in own.SCHEMAS
-    assert "/main/" not in own.SCHEMAS
+    assert {custom_facets.OBSERVED, custom_facets.PLATFORM, custom_facets.RESOLVED} == own_facets().keys()
+    url = good()["run"]["facets"][custom_facets.PLATFORM]["_schemaURL"]
+    name = own_facets()[custom_facets.PLATFORM][0]
+    assert url == f"{custom_facets.SCHEMAS}/{name}.json#/$defs/{name}"
+    assert "/v" in custom_facets.SCHEMAS
+    assert "/main/" not in custom_facets.SCHEMAS

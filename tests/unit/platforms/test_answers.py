@@ -11,7 +11,7 @@ import pytest
 from collector.clock import from_ms, to_ms
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, Unavailable
 from collector.http import LARGEST_PAGE, AnswerTooLarge
-from collector.lineage.own import instant
+from collector.lineage.custom_facets import instant
 from collector.platforms.answers import Forbidden, asking, moment, parsed, refusal, words
 from collector.platforms.choosing import Choice
 

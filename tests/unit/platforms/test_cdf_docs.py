@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from collector.lineage.sql import read
-from collector.platforms.cdf.reading import STATES, WORKFLOW_STATES
+from collector.platforms.cdf.rows import STATES, WORKFLOW_STATES
 from collector.platforms.cdf.sources import CdfCatalog
 from config.sources import CdfSource
 

@@ -8,9 +8,9 @@ import pytest
 
 from collector.model import RunState
 from collector.platforms.cdf.datasets import Written, rows_written, written
-from collector.platforms.cdf.naming import JobNames
-from collector.platforms.cdf.observing import Place, observe
-from collector.platforms.cdf.reading import (
+from collector.platforms.cdf.job_names import JobNames
+from collector.platforms.cdf.observations import Place, observe
+from collector.platforms.cdf.rows import (
     JobRow,
     integer,
     moment,

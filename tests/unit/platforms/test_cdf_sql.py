@@ -14,9 +14,9 @@ from collector.lineage.sql import Edge, How, Read, SqlLineage, read
 from collector.model import ColumnEdge, Dataset, EventKind, Field, Run, SkipKind
 from collector.platforms.cdf.datasets import written
 from collector.platforms.cdf.lineage import data_flow, sql_skips
-from collector.platforms.cdf.reading import JobRow, read_job
+from collector.platforms.cdf.rows import JobRow, read_job
 from collector.platforms.cdf.sources import CdfCatalog
-from collector.simulators.cdf import Ending, Story
+from simulators.cdf import Ending, Story
 from tests.cdf_rig import CdfRig, cdf_rig
 from tests.openlineage import faults
 

@@ -8,10 +8,10 @@ import pytest
 
 from collector.errors import AuthFailed, BadAnswer, NotFound, Throttled, TriggerError, Unavailable
 from collector.model import EventKind, RunState
-from collector.platforms.dataprep import triggering
+from collector.platforms.dataprep import trigger
 from collector.platforms.dataprep.quota import asked_wait
-from collector.simulators.dataprep import Feature, Level, Switches, Token
-from collector.simulators.faults import Fault, FaultKind
+from simulators.dataprep import Feature, Level, Switches, Token
+from simulators.faults import Fault, FaultKind
 from tests.dataprep_rig import DataprepRig, dataprep_rig
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -218,7 +218,7 @@ class TestTrigger:
             assert not refused.value.doubtful
 
     def test_the_request_body(self) -> None:
-        assert triggering.request_body("7", {}) == {"wrangledDataset": {"id": 7}}
+        assert trigger.request_body("7", {}) == {"wrangledDataset": {"id": 7}}
 
 
 class TestWatch:

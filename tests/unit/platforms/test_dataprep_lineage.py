@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from collector.errors import TriggerError
-from collector.lineage.own import RESOLVED
+from collector.lineage.custom_facets import RESOLVED
 from collector.model import Dataset, EventKind, Run, RunState, SkipKind
 from collector.platforms.dataprep import datasets, states
 from collector.platforms.dataprep.connects import kind_of, place
-from collector.platforms.dataprep.enriching import partly_written
+from collector.platforms.dataprep.enrichment import partly_written
 from collector.platforms.dataprep.rows import FileOut, OutputDefinition, Source, StageRow, TableOut
-from collector.simulators.dataprep import Feature, Level, Switches
-from collector.simulators.faults import Fault, FaultKind
+from simulators.dataprep import Feature, Level, Switches
+from simulators.faults import Fault, FaultKind
 from tests.dataprep_rig import DataprepRig, dataprep_rig
 
 HERE = "dataprep://api.clouddataprep.com/1"

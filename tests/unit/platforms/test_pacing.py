@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.errors import Throttled
-from collector.platforms.pacing import LONGEST_TURN, NoTurn, Pace, shared
+from collector.platforms.rate_limit import LONGEST_TURN, NoTurn, Pace, shared
 from tests.simulated import SimulatedClock
 from tests.waking import WakingClock
 

@@ -8,9 +8,9 @@ import pytest
 from collector.model import RunState
 from collector.platforms.base import Load, Planning
 from collector.platforms.planning import finding, words
-from collector.simulators.cdf import Story as CdfStory
-from collector.simulators.dataprep import Level
-from collector.simulators.wetransform import Story
+from simulators.cdf import Story as CdfStory
+from simulators.dataprep import Level
+from simulators.wetransform import Story
 from tests.cdf_rig import cdf_rig
 from tests.dataprep_rig import dataprep_rig
 from tests.simulated import SimulatedClock

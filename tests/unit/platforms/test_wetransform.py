@@ -14,13 +14,13 @@ from collector.model import EventKind, Observation, RunState, SkipKind
 from collector.names import namespace_fault
 from collector.platforms.answers import Forbidden
 from collector.platforms.wetransform import Wetransform
+from collector.platforms.wetransform.automations import automation
 from collector.platforms.wetransform.envelope import Envelope
-from collector.platforms.wetransform.reading import automation
 from collector.platforms.wetransform.runs import Whose
-from collector.simulators.faults import Fault, FaultKind
-from collector.simulators.wetransform import Plan, Story
-from collector.simulators.wetransform.stories import STEPS
-from collector.simulators.wetransform.world import Run as SimulatedRun
+from simulators.faults import Fault, FaultKind
+from simulators.wetransform import Plan, Story
+from simulators.wetransform.stories import STEPS
+from simulators.wetransform.world import Run as SimulatedRun
 from tests import openlineage
 from tests.simulated import POLICY, Lives, SimulatedClock
 from tests.wetransform_stage import NAMESPACE, TOKEN, Stage, on_stage, watched

@@ -6,8 +6,8 @@ import pytest
 
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, Unavailable
 from collector.platforms.answers import Forbidden
+from collector.platforms.wetransform.automations import automation
 from collector.platforms.wetransform.envelope import Envelope, Rejected, read
-from collector.platforms.wetransform.reading import automation
 from tests.simulated import START
 
 GOOD: dict[str, Any] = {

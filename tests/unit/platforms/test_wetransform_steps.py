@@ -6,7 +6,7 @@ import pytest
 from collector.model import Job, Run, RunState
 from collector.platforms.wetransform.schedule import Intervals, next_look, retry_after_failures
 from collector.platforms.wetransform.steps import STATES, state_of, table
-from collector.simulators.wetransform.stories import STEPS
+from simulators.wetransform.stories import STEPS
 from tests.simulated import START
 
 PATIENCE = timedelta(minutes=10)

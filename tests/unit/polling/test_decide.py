@@ -8,7 +8,7 @@ import pytest
 
 from collector.lifecycle import VanishedPolicy
 from collector.model import EventKind, Job, Observation, Parent, Poll, Run, RunState, Skip, SkipKind
-from collector.polling.decide import Decided, Policy, decide
+from collector.polling.decision import Decided, Policy, decide
 
 ZERO = datetime(2026, 11, 22, 6, tzinfo=UTC)
 POLICY = Policy(timedelta(seconds=60), VanishedPolicy.LEAVE_OPEN)

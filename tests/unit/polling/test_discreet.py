@@ -22,10 +22,10 @@ from collector.model import (
     Stage,
     StageState,
 )
-from collector.polling import discreet
+from collector.polling import redaction
 
 PLANTED = "see password=hunter2secret of ann@acme.example"
-SHOWN = discreet.skip(Skip(SkipKind.ROW, PLANTED, "")).subject
+SHOWN = redaction.skip(Skip(SkipKind.ROW, PLANTED, "")).subject
 KEPT = {
     *("key", "run_id", "state", "seen_at", "namespace", "name", "kind", "integration", "external_id", "change", "type"),
     *("field", "source_field", "subtype", "dialect", "handle"),
@@ -76,15 +76,15 @@ def texts(value: Any, place: str = "") -> dict[str, str]:
 def test_no_field_keeps_a_secret_or_a_person() -> None:
     seen = planted()
     page = Poll((seen,), skips=(Skip(SkipKind.ROW, PLANTED, PLANTED),))
-    enriched = discreet.enrichment(Enrichment(seen.facts, seen.job))
-    found = texts(discreet.poll(page)) | texts(enriched, "enriched")
+    enriched = redaction.enrichment(Enrichment(seen.facts, seen.job))
+    found = texts(redaction.poll(page)) | texts(enriched, "enriched")
     assert len(found) > 40
     assert not {place: text for place, text in found.items() if "hunter2" in text or "acme" in text}
 
 
 def test_what_is_asked_by_stays() -> None:
     seen = planted()
-    (shown,) = discreet.poll(Poll((seen,))).observations
+    (shown,) = redaction.poll(Poll((seen,))).observations
     assert (shown.key, shown.handle, shown.job.key) == (seen.key, seen.handle, seen.job.key)
 
 
@@ -94,4 +94,4 @@ def test_what_holds_no_secret_is_equal(word: str) -> None:
     seen = planted()
     job = replace(seen.job, description=word, owners=(), tags=((word, "true"),), sql=f"select {word}", schedule=None)
     plain = replace(seen, job=job, raw_state=word, facts=Facts(ids={"word": word}, problems=(word,)))
-    assert discreet.poll(Poll((plain,))).observations == (plain,)
+    assert redaction.poll(Poll((plain,))).observations == (plain,)

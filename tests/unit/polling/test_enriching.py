@@ -7,9 +7,9 @@ import orjson
 from sqlalchemy import Connection, select
 
 from collector.errors import LedgerError, Throttled, Unavailable
-from collector.ledger import reading, schema
+from collector.ledger import queries, schema
 from collector.model import Enrichment, EventKind, Run, RunState
-from collector.polling.enriching import AT_ONCE, LAST_CHANCE, LONGEST_PAUSE
+from collector.polling.enrichment import AT_ONCE, LAST_CHANCE, LONGEST_PAUSE
 from tests.e2e.pollers import INTERVAL
 from tests.unit.polling.plant import FIRST_POLL, Plant
 
@@ -154,7 +154,7 @@ async def test_the_platform_is_not_asked_sooner_than_it_said(plant: Plant) -> No
         "the next try would come too late, so that nothing is left to wait for"
     )
     assert plant.reports.problems == plant.reports.ends
-    [skip] = await plant.pollers.store.read(reading.skips, 10)
+    [skip] = await plant.pollers.store.read(queries.skips, 10)
     assert skip.cause == "details of run a could not be read within 60 s: 429"
 
 

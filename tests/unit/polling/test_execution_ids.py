@@ -8,10 +8,10 @@ import pytest
 
 from collector.errors import TriggerError
 from collector.ledger.requests import Request, RequestKind, RequestState
-from collector.ledger.store import Store
+from collector.ledger.sqlite.store import Store
 from collector.model import Observation
 from collector.platforms.base import Platform
-from collector.polling.asked import Answer, Asked
+from collector.polling.requests import Answer, Asked
 from tests.simulated import SimulatedClock
 
 

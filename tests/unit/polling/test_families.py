@@ -12,15 +12,15 @@ import pytest
 from sqlalchemy import update
 
 from collector.clock import to_ms
-from collector.ledger import accounts, lanes, leases, parked, reading, registry, runs, schema, stored
+from collector.ledger import accounts, claims, leases, parked, queries, registry, runs, schema, stored
 from collector.ledger.accounts import Configured
-from collector.ledger.lanes import Refused, Settlement
-from collector.ledger.store import Store
+from collector.ledger.claims import Refused, Settlement
+from collector.ledger.sqlite.store import Store
 from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
 from collector.model import Dataset, Enrichment, EventKind, Facts, Job, Observation, Outgoing, Parent, Poll, RunState
 from collector.polling.commits import Committed, Found, Writer
-from collector.polling.decide import Policy
+from collector.polling.decision import Policy
 from tests import openlineage
 from tests.simulated import START as ZERO
 from tests.simulated import SimulatedClock
@@ -74,12 +74,12 @@ class Source:
         return got
 
     async def claim(self) -> list[Outgoing]:
-        claimed: list[Outgoing] = await self.store.read(lanes.claim, self.sink_id, to_ms(self.clock.now()), 100)
+        claimed: list[Outgoing] = await self.store.read(claims.claim, self.sink_id, to_ms(self.clock.now()), 100)
         return claimed
 
     async def settle(self, settlement: Settlement) -> None:
         at = to_ms(self.clock.now())
-        await self.store.write(lanes.settle, self.sink_lease, self.sink_id, settlement, at, None)
+        await self.store.write(claims.settle, self.sink_lease, self.sink_id, settlement, at, None)
 
     def seen(self, key: str, state: RunState, parent: str | None = None, **more: Any) -> Observation:
         of = Parent(run_id(parent), SPACE, named(parent).name, key=parent) if parent else None
@@ -254,7 +254,7 @@ async def test_an_event_that_is_not_valid_is_parked_with_the_reason_and_counted(
     assert await retry == {named: parked.RetryAnswer.QUEUED}
     again = next(head for head in await source.claim() if head.strand_id == row.strand_id)
     assert again.fault is None, "somebody wants it sent as it is"
-    [skipped] = [skip for skip in await source.store.read(reading.skips, 10) if skip.kind == "invalid"]
+    [skipped] = [skip for skip in await source.store.read(queries.skips, 10) if skip.kind == "invalid"]
     assert "parked for every sink" in skipped.cause
     await source.store.close()
 
@@ -274,7 +274,7 @@ async def test_a_run_whose_row_cannot_be_read_is_set_aside_and_the_others_go_on(
         ("unreadable", "ended"),
     }
     assert all("cannot be read" in skip.cause for skip in source.skips)
-    listed = await source.store.read(reading.skips, 10)
+    listed = await source.store.read(queries.skips, 10)
     assert {row.subject for row in listed} == {"bad", "ended"}
     kinds = [event for event in told(await source.delivered()) if event[0] == "good"]
     assert kinds == [("good", "START"), ("good", "COMPLETE")]

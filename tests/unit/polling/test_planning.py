@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from collector.ledger import accounts, reading
+from collector.ledger import accounts, queries
 from collector.ledger.accounts import Configured
-from collector.ledger.store import Store
+from collector.ledger.sqlite.store import Store
 from collector.model import RunState
 from collector.platforms.base import Load
-from collector.polling.planning import EVERY, Planner
+from collector.polling.load import EVERY, Planner
 from collector.reports import LoadReport
 from tests.simulated import SimulatedClock
 from tests.unit.exporters.delivering import open_store
@@ -71,7 +71,7 @@ async def test_what_is_not_known_at_the_start_is_asked_for_again(store: Store) -
     platform.cost = 30.0
     await made.tell()
     assert told.loads == [LoadReport("plant", 9, 30.0, 10, 180)]
-    assert platform.watched == [await store.read(reading.watched, 1)] * 2
+    assert platform.watched == [await store.read(queries.watched, 1)] * 2
 
 
 async def test_the_log_hears_of_the_start_and_of_changes(store: Store, caplog: pytest.LogCaptureFixture) -> None:

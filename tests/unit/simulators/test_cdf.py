@@ -10,18 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from collector.simulators.cdf import (
-    CANCELLED_TEXT,
-    READ,
-    CdfSimulator,
-    Ending,
-    Order,
-    OverLimit,
-    Story,
-    populate,
-)
-from collector.simulators.faults import Fault, FaultKind
-from collector.simulators.server import Served
+from simulators.cdf import CANCELLED_TEXT, READ, CdfSimulator, Ending, Order, OverLimit, Story, populate
+from simulators.faults import Fault, FaultKind
+from simulators.server import Served
 
 T0 = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
 CREDENTIALS = {"grant_type": "client_credentials", "client_id": "collector", "client_secret": "simulated-secret"}

@@ -7,9 +7,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from collector.simulators.dataprep import STORIES, DataprepSimulator, Feature, Level, Story, Switches, Token
-from collector.simulators.faults import Fault, FaultKind
-from collector.simulators.server import Served
+from simulators.dataprep import STORIES, DataprepSimulator, Feature, Level, Story, Switches, Token
+from simulators.faults import Fault, FaultKind
+from simulators.server import Served
 
 
 class Clock:

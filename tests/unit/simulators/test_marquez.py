@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from collector.simulators.faults import Fault, FaultKind
-from collector.simulators.marquez import MarquezSimulator
-from collector.simulators.server import Served
+from simulators.faults import Fault, FaultKind
+from simulators.marquez import MarquezSimulator
+from simulators.server import Served
 from tests.contract.marquez_client import END, LATE, START, Marquez, dataset, facet, new_run
 
 

@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from collector.simulators.faults import Fault, FaultKind
-from collector.simulators.server import Served
-from collector.simulators.wetransform import Plan, Story, Webhook, WetransformSimulator, sign
-from collector.simulators.wetransform.stories import STEPS, UNATTENDED
+from simulators.faults import Fault, FaultKind
+from simulators.server import Served
+from simulators.wetransform import Plan, Story, Webhook, WetransformSimulator, sign
+from simulators.wetransform.stories import STEPS, UNATTENDED
 
 EXAMPLE: dict[str, Any] = {
     "success": True,

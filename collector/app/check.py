@@ -1,0 +1,133 @@
+"""`check`: the configuration, then each source and sink once; a table of what works and what to do."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from collector.app import factory, loading
+from collector.app.tables import show
+from collector.clock import Clock, SystemClock
+from collector.errors import LedgerError, LedgerTooNew
+from collector.ledger import queries
+from collector.ledger.sqlite.store import Store
+from collector.logs import set_up
+from collector.model import RunState
+from collector.own_secrets import own_secrets
+from collector.platforms.base import Finding, Planning, Platform
+from collector.platforms.planning import finding
+from collector.redaction import redacted
+from config.advice import advice
+from config.settings import Settings
+from config.web import Access
+
+PATIENCE = 90.0
+COLUMNS = ("part", "subject", "ok", "detail", "remedy")
+
+Row = dict[str, Any]
+Check = Callable[[], Awaitable[Sequence[Any]]]
+Close = Callable[[], Awaitable[None]]
+
+
+def run(config: Path, *, offline: bool, as_json: bool) -> int:
+    """0: all works, 1: something does not, 2: the configuration is wrong (raised)."""
+    settings = loading.load(config)
+    access = loading.access(settings)
+    set_up("critical", "auto")
+    rows = _of_configuration(config, settings, access.get() if access else None)
+    rows += asyncio.run(_of_ledger(settings))
+    if not offline:
+        rows += asyncio.run(_all(settings, SystemClock()))
+    show(rows, COLUMNS, as_json=as_json, nothing="nothing to check")
+    bad = sum(not row["ok"] for row in rows)
+    if bad and not as_json:
+        print(f"{bad} of {len(rows)} checks failed", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _of_configuration(config: Path, settings: Settings, access: Access | None) -> list[Row]:
+    """It is valid, or it would not be here; what is risky about it is told."""
+    counted = f"valid; sources: {len(settings.sources)}, sinks: {len(settings.sinks)}"
+    rows = [_row("configuration", str(config), True, counted)]
+    if access is not None:
+        counted = f"valid; TLS: {'on' if access.tls else 'off'}, users: {len(access.users)}"
+        rows.append(_row("configuration", str(settings.http.web_config_file), True, counted))
+    return [*rows, *(_row("configuration", "advice", True, words) for words in advice(settings, access))]
+
+
+async def _of_ledger(settings: Settings) -> list[Row]:
+    """Whether this version can use the ledger that is there, and which sinks refuse all; nothing before the first start."""
+    path = settings.ledger.path
+    if not path.is_file():
+        return []
+    try:
+        store = await asyncio.to_thread(Store.open_readonly, path)
+    except LedgerTooNew as error:
+        return [_row("ledger", str(path), False, str(error), "install the newer version, or restore a backup")]
+    except LedgerError as error:
+        return [_row("ledger", str(path), True, str(error))]
+    try:
+        sinks = await store.read(queries.sinks)
+    finally:
+        await store.close()
+    refusing = [(row.name, row.refusing) for row in sinks if row.refusing and row.retired_at is None]
+    remedy = "mend the sink, then `lineage-collector parked retry` sends them again"
+    return [
+        _row("ledger", str(path), True, "its schema is known to this version"),
+        *(_row(f"sink {name}", "refusals", False, words, remedy) for name, words in refusing),
+    ]
+
+
+async def _all(settings: Settings, clock: Clock) -> list[Row]:
+    parts: list[tuple[str, Check, Close]] = []
+    watched = await _watched(settings)
+    for source in settings.sources:
+        platform = factory.platform(source, clock, lambda _: None)
+        check = partial(_of_source, platform, watched.get(source.name, {}))
+        parts.append((f"source {source.name}", check, platform.close))
+    for each in settings.sinks:
+        sink = factory.sink(each, clock)
+        parts.append((f"sink {each.name}", sink.check, partial(sink.close, 5.0)))
+    return [row for rows in await asyncio.gather(*(_one(*part) for part in parts)) for row in rows]
+
+
+async def _watched(settings: Settings) -> dict[str, Mapping[RunState, int]]:
+    """Open runs of each source, as the ledger has them; nothing where it cannot be read, as before the first start."""
+    try:
+        store = await asyncio.to_thread(Store.open_readonly, settings.ledger.path)
+    except LedgerError:
+        return {}
+    try:
+        return {row.name: await store.read(queries.watched, row.id) for row in await store.read(queries.sources)}
+    finally:
+        await store.close()
+
+
+async def _of_source(platform: Platform, watched: Mapping[RunState, int]) -> list[Finding]:
+    """What the platform finds, and whether its limit allows to watch what there is."""
+    found = await platform.check()
+    load = platform.load(watched) if isinstance(platform, Planning) else None
+    return [*found, finding(load)] if load is not None else found
+
+
+async def _one(part: str, check: Check, close: Close) -> list[Row]:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            found = [_row(part, each.subject, each.ok, each.detail, each.remedy) for each in await check()]
+    except TimeoutError:
+        found = [_row(part, "check", False, f"no verdict within {PATIENCE:.0f} s", "look at the network")]
+    except Exception as error:  # noqa: BLE001 - the boundary of one part: the others are told all the same
+        found = [
+            _row(
+                part, "check", False, f"{type(error).__name__}: {redacted(str(error))}", "this is a bug of this program"
+            )
+        ]
+    finally:
+        await close()
+    return found
+
+
+def _row(part: str, subject: str, ok: bool, detail: str, remedy: str | None = None) -> Row:
+    return {"part": part, "subject": subject, "ok": ok, "detail": own_secrets.hidden(detail), "remedy": remedy}

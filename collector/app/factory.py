@@ -1,0 +1,129 @@
+"""From the configuration to living parts: adapters and sinks by entry point, each with its own HTTP client."""
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+from collector.clock import Clock
+from collector.errors import ConfigurationError
+from collector.http import Heard, HttpClient, HttpOptions, clock_ahead, tls_context
+from collector.lineage.aliases import Alias, Aliases
+from collector.logs import fields
+from collector.own_secrets import own_secrets
+from collector.platforms import base as platforms
+from collector.redaction import redacted
+from collector.reports import RequestReport
+from config.mistakes import dotted
+from config.plugins import PLATFORM_PLUGINS, SINK_PLUGINS
+from config.secret_fields import secrets
+from config.settings import DatasetAlias
+from config.settings import Sink as SinkSettings
+from config.settings import Source as SourceSettings
+from exporters.sinks import base as sinks
+
+log = logging.getLogger("lineage.service")
+
+T = TypeVar("T")
+Requested = Callable[[RequestReport], None]
+
+_PLATFORM = ("poll", "enrich", "trigger", "watch", "check", "close")
+_SINK = ("wants", "capacity", "rechecks", "longest_attempt", "send", "recheck", "check", "close")
+
+
+def platform(settings: SourceSettings, clock: Clock, requested: Requested) -> platforms.Platform:
+    """The adapter of one source, a `BrokenPlatform` where it cannot be made. Raises `ConfigurationError` for TLS files that
+    cannot be used.
+    """
+    _hide_secrets(f"source {settings.name}", settings)
+    context = platforms.Context(
+        source=settings.name,
+        namespace=settings.job_namespace,
+        http=HttpClient(_options(settings.http_options()), _counting(settings, clock, requested)),
+        clock=clock,
+        random=random.random,
+    )
+    made: platforms.Platform = _made(
+        (PLATFORM_PLUGINS, settings.platform), settings, context, _PLATFORM, platforms.BrokenPlatform
+    )
+    return made
+
+
+def aliases(settings: Iterable[DatasetAlias]) -> Aliases:
+    """The other names for datasets that the configuration gives."""
+    return Aliases(
+        tuple(
+            Alias(each.match.namespace, each.match.name, each.replace.namespace, each.replace.name) for each in settings
+        )
+    )
+
+
+def sink(settings: SinkSettings, clock: Clock) -> sinks.Sink:
+    """The sink of one target, a `BrokenSink` where it cannot be made. Raises `ConfigurationError` for TLS files that cannot
+    be used.
+    """
+    _hide_secrets(f"sink {settings.name}", settings)
+    options: dict[str, Any] = getattr(settings, "http_options", dict)()
+    concurrency = getattr(settings, "concurrency", 8)
+    http = HttpClient(_options({**options, "connections": concurrency}))
+    context = sinks.Context(sink=settings.name, http=http, clock=clock, random=random.random)
+    made: sinks.Sink = _made((SINK_PLUGINS, settings.type), settings, context, _SINK, sinks.BrokenSink)
+    return made
+
+
+def _made(
+    which: tuple[str, str],
+    settings: SourceSettings | SinkSettings,
+    context: Any,
+    needed: Sequence[str],
+    broken: Callable[[str], T],
+) -> T:
+    """What the entry point makes; `broken` of the cause where that fails, so that one package takes nothing else down."""
+    point = _point(*which)
+    try:
+        made: T = point.load()(settings, context)
+        if missing := [name for name in needed if not hasattr(made, name)]:
+            raise TypeError(f"what it made has no {', '.join(missing)}")  # noqa: TRY301
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        cause = f"{point.value} could not make {settings.name}: {type(error).__name__}: {redacted(str(error))}"
+        log.exception("plugin.broken", extra=fields(part=settings.name, cause=cause, then="all else runs"))
+        return broken(own_secrets.hidden(cause))
+    return made
+
+
+def _hide_secrets(whose: str, settings: SourceSettings | SinkSettings) -> None:
+    """From now on no text shows them, nor what they change to."""
+    for path, secret in secrets(settings):
+        secret.tell(partial(own_secrets.learn, f"{whose} {dotted(path)}"))
+
+
+def _options(plain: Mapping[str, Any]) -> HttpOptions:
+    options = HttpOptions(**plain)
+    tls_context(options)
+    return options
+
+
+def _counting(settings: SourceSettings, clock: Clock, requested: Requested) -> Heard:
+    base_url: str = getattr(settings, "base_url", "")
+
+    def heard(url: str, status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
+        told = headers.get("x-rate-limit-user-remaining", "")
+        remaining = int(told) if told.isdecimal() else None
+        # tokens come from somebody else, whose clock does not matter
+        ahead = clock_ahead(headers, clock.now(), seconds) if url.startswith(base_url) else None
+        requested(RequestReport(settings.name, status, seconds, remaining, ahead))
+
+    return heard
+
+
+def _point(group: str, name: str) -> EntryPoint:
+    points = entry_points(group=group)
+    try:
+        return points[name]
+    except KeyError:
+        known = ", ".join(sorted(points.names))
+        raise ConfigurationError([f"nothing named {name!r} is installed for {group}; there is {known}"]) from None

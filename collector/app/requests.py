@@ -1,0 +1,209 @@
+"""`trigger`, `watch` and `parked retry|drop`: asked of the running service, or done here when none runs."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+
+from collector.app import control, loading
+from collector.app.control import Told
+from collector.app.status import source_id
+from collector.app.tables import printable
+from collector.errors import ConfigurationError, LedgerLocked, LineageError
+from collector.ledger import runs
+from collector.ledger.requests import RequestKind, RequestState
+from collector.ledger.sqlite import lock
+from collector.ledger.sqlite.store import Store
+from collector.logs import set_up
+from collector.model import Run, RunState
+from config.settings import Settings
+
+if TYPE_CHECKING:
+    from collector.app.service import Service
+
+LOOK = 1.0
+TURN_LOOK = 0.2
+TURN_WITHIN = 30.0
+"""Seconds that a service, or another command, may take until it listens or has ended."""
+DRAINED_WITHIN = 30
+"""Seconds that the events of a run that was followed may take to their sinks."""
+
+Followed = TypeVar("Followed")
+
+
+class _Left(Exception):
+    """Nobody is there any more who follows this run."""
+
+
+def trigger(
+    config: Path,
+    source: str,
+    job: str,
+    options: Mapping[str, str],
+    *,
+    execution: str | None = None,
+    wait: bool,
+    as_json: bool,
+) -> int:
+    """0 done (with `wait`: the run succeeded), 1 not done, ended otherwise, or nobody knows. `execution` is the id of an
+    earlier trigger that is made again.
+    """
+    body: dict[str, Any] = {"job": job, "options": dict(options)}
+    body |= {"execution": execution} if execution else {}
+    return asyncio.run(_of_source(config, source, RequestKind.TRIGGER, body, wait=wait, as_json=as_json))
+
+
+def watch(config: Path, source: str, key: str, options: Mapping[str, str], *, wait: bool, as_json: bool) -> int:
+    """As `trigger`, for a run that exists already."""
+    body = {"key": key, "options": dict(options)}
+    return asyncio.run(_of_source(config, source, RequestKind.WATCH, body, wait=wait, as_json=as_json))
+
+
+def parked(config: Path, kind: RequestKind, sink: str, run_id: str | None, *, as_json: bool) -> int:
+    """0 done, 1 when nothing is parked there or it could not be done."""
+    settings = loading.load(config)
+    if settings.sink(sink) is None:
+        raise ConfigurationError([_unknown("sink", sink, [each.name for each in settings.sinks])])
+    told = asyncio.run(_asked(settings, f"sink:{sink}", kind, {"run_id": run_id}))
+    words = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in told.answer.items())
+    return _report(told, words, {}, as_json=as_json)
+
+
+async def _of_source(
+    config: Path, source: str, kind: RequestKind, body: Mapping[str, Any], *, wait: bool, as_json: bool
+) -> int:
+    settings = loading.load(config)
+    if settings.source(source) is None:
+        raise ConfigurationError([_unknown("source", source, [each.name for each in settings.sources])])
+
+    async def follow(service: "Service", told: Told) -> Run | None:
+        return await _followed_alone(service, source, told) if wait else None
+
+    told, run = await _done(settings, f"source:{source}", kind, body, follow)
+    if wait and run is None:
+        run = await _followed_beside(settings, source, told)
+    state = run.state.value if run is not None else told.answer.get("state")
+    words = "run {key} ({run_id}) of {job}: {state}".format_map({**_NO_RUN, **told.answer, "state": state})
+    failed = _report(told, words, {"state": state}, as_json=as_json)
+    return failed or int(run is not None and run.state is not RunState.SUCCEEDED)
+
+
+_NO_RUN = dict.fromkeys(("key", "run_id", "job"), "-")
+
+
+async def _asked(settings: Settings, target: str, kind: RequestKind, body: Mapping[str, Any]) -> Told:
+    async def nothing(_: "Service", __: Told) -> None: ...
+
+    told, _ = await _done(settings, target, kind, body, nothing)
+    return told
+
+
+async def _done(
+    settings: Settings,
+    target: str,
+    kind: RequestKind,
+    body: Mapping[str, Any],
+    follow: Callable[["Service", Told], Awaitable[Followed]],
+) -> tuple[Told, Followed | None]:
+    """Done by the running service; without one by ourselves, and `follow` with it while the ledger is ours. A service that
+    starts goes first.
+    """
+    path, end = settings.ledger.path, time.monotonic() + TURN_WITHIN
+    while True:
+        if (told := await control.ask(settings.control_path, target, kind, body)) is not None:
+            return told, None
+        late = time.monotonic() > end
+        if late or not lock.is_claimed(path):
+            try:
+                async with _alone(settings) as service:
+                    told = await service.ask(target, kind, body)
+                    return told, await follow(service, told)
+            except LedgerLocked:
+                if late:
+                    raise
+        await asyncio.sleep(TURN_LOOK)
+
+
+def _alone(settings: Settings) -> "Service":
+    """The whole service for a moment, on a free port, with only its errors told."""
+    from collector.app.service import Service  # noqa: PLC0415 - most of a second that asking another needs not
+
+    set_up("error", "auto")
+    http = settings.http.model_copy(update={"listen": "127.0.0.1:0"})
+    return Service(settings.model_copy(update={"http": http}), command=True)
+
+
+async def _followed_alone(service: "Service", source: str, told: Told) -> Run | None:
+    """The run once it ended and its events are delivered; None when there is no run, or a service that starts follows it."""
+    path = service.settings.ledger.path
+    try:
+        run = await _followed(service.store, source, told, lambda: not lock.is_claimed(path))
+    except _Left:
+        print("a service starts: it follows the run from here on", file=sys.stderr)
+        return None
+    for _ in range(DRAINED_WITHIN):
+        if lock.is_claimed(path) or await service.drained(1.0):
+            return run
+    print("some events wait in the ledger: they are sent when the service runs", file=sys.stderr)
+    return run
+
+
+async def _followed_beside(settings: Settings, source: str, told: Told) -> Run | None:
+    await _until_alive(settings)
+    store = await asyncio.to_thread(Store.open_readonly, settings.ledger.path)
+    try:
+        return await _followed(store, source, told, lambda: control.is_alive(settings.control_path))
+    except _Left as left:
+        words = f"the service stopped while {left} was followed; it goes on when the service runs"
+        raise LineageError(words) from left
+    finally:
+        await store.close()
+
+
+async def _until_alive(settings: Settings) -> None:
+    """A service that has just got the ledger needs a moment until it listens."""
+    end = time.monotonic() + TURN_WITHIN
+    while not control.is_alive(settings.control_path) and time.monotonic() < end:
+        await asyncio.sleep(TURN_LOOK)
+
+
+async def _followed(store: Store, source: str, told: Told, alive: Callable[[], bool]) -> Run | None:
+    """The run once it ended or was given up; None when there is no run to follow. Raises `_Left` when nobody is
+    `alive` who could see it end.
+    """
+    if told.state is not RequestState.DONE:
+        return None
+    key, number = told.answer["key"], await store.read(source_id, source)
+    shown = None
+    while True:
+        run = (await store.read(runs.by_keys, number, [key])).get(key)
+        if run is not None and run.raw_state != shown:
+            shown = run.raw_state
+            words = f"{run.seen_at.strftime('%H:%M:%S')} {run.state.value} ({shown})"
+            print(printable(words), file=sys.stderr)
+        if run is not None and not run.open:
+            return run
+        if not alive():
+            raise _Left(f"run {key}")
+        await asyncio.sleep(LOOK)
+
+
+def _report(told: Told, words: str, more: Mapping[str, Any], *, as_json: bool) -> int:
+    """Say what became of the request; the exit code."""
+    done = told.state is RequestState.DONE
+    if as_json:
+        body = {"request": told.state.value, **told.answer, **more}
+        print(orjson.dumps(body, option=orjson.OPT_INDENT_2).decode())
+    elif done:
+        print(printable(words))
+    else:
+        print(f"error: {printable(str(told.answer.get('error') or told.state.value))}", file=sys.stderr)
+    return 0 if done else 1
+
+
+def _unknown(kind: str, name: str, known: list[str]) -> str:
+    return f"there is no {kind} named {name!r} in the configuration; there is {', '.join(known) or 'none'}"

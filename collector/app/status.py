@@ -1,0 +1,97 @@
+"""How sources and sinks are, for pages and the command line: read from the ledger and from the loops that run."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+
+from collector.app.tables import moment
+from collector.clock import Clock, to_ms
+from collector.errors import ConfigurationError
+from collector.ledger import queries
+from collector.ledger.queries import SinkRow, SourceRow
+from collector.reports import SourceStatus
+from exporters.delivery.reports import SinkState, SinkStatus
+
+
+def source_id(conn: Connection, name: str) -> int:
+    """The ledger's number of a source. Raises `ConfigurationError` for one that it has never heard of."""
+    known = {row.name: row.id for row in queries.sources(conn)}
+    if name not in known:
+        raise ConfigurationError([f"the ledger knows no source {name!r}; it knows {', '.join(known) or 'none'}"])
+    return known[name]
+
+
+def status(
+    conn: Connection,
+    clock: Clock,
+    sources: Collection[str],
+    polled: Mapping[str, SourceStatus],
+    delivered: Mapping[str, SinkStatus],
+    ledger: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Sources and sinks as rows for people. `sources` are configured; `polled` and `delivered` come from the running
+    loops and are empty without them.
+    """
+    now_ms = to_ms(clock.now())
+    return {
+        "running": bool(polled),
+        "sources": [_source(row, polled.get(row.name), row.name in sources, now_ms) for row in queries.sources(conn)],
+        "sinks": [_sink(row, delivered.get(row.name), now_ms) for row in queries.sinks(conn)],
+        "ledger": dict(ledger),
+    }
+
+
+def status_of_loops(
+    polled: Mapping[str, SourceStatus], delivered: Mapping[str, SinkStatus], ledger: Mapping[str, Any]
+) -> dict[str, Any]:
+    """As `status`, with the little that is known while the ledger cannot be read."""
+    sources = [
+        {"source": each.name, "state": each.result and each.result.value, "wrong": each.wrong}
+        for each in polled.values()
+    ]
+    sinks = [
+        {"sink": each.sink, "state": each.state.value, "in_flight": each.in_flight, "wrong": each.problem}
+        for each in delivered.values()
+    ]
+    return {"running": True, "sources": sources, "sinks": sinks, "ledger": dict(ledger)}
+
+
+def _source(row: SourceRow, polled: SourceStatus | None, configured: bool, now_ms: int) -> dict[str, Any]:
+    state = polled.result.value if polled and polled.result else None
+    return {
+        "source": row.name,
+        "state": state if configured else "retired",
+        "last_success": moment(row.polled_at),
+        "lag_seconds": _age(row.polled_at, now_ms) if configured else None,
+        "active": row.active,
+        "abandoned": row.abandoned,
+        "pending": row.pending,
+        "parked": row.parked,
+        "wrong": polled.wrong if polled else None,
+    }
+
+
+def _sink(row: SinkRow, delivered: SinkStatus | None, now_ms: int) -> dict[str, Any]:
+    state: str | None = delivered.state.value if delivered else None
+    if row.retired_at is not None:
+        state = "retired"
+    elif row.refusing and state == SinkState.DELIVERING:
+        state = "refusing"
+    success = delivered.last_success_at if delivered else None
+    return {
+        "sink": row.name,
+        "state": state,
+        "last_success": success.isoformat(timespec="milliseconds") if success else None,
+        "lag_seconds": _age(row.oldest, now_ms),
+        "pending": row.pending,
+        "owed_bytes": row.owed_bytes,
+        "parked": row.parked,
+        "doubts": row.doubts,
+        "in_flight": delivered.in_flight if delivered else None,
+        "wrong": (delivered.problem if delivered else None) or row.refusing or row.cause,
+    }
+
+
+def _age(since_ms: int | None, now_ms: int) -> float | None:
+    return None if since_ms is None else round(max(0, now_ms - since_ms) / 1000, 1)

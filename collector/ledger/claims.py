@@ -1,0 +1,288 @@
+"""Lanes: what one strand still owes one sink, in order."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, bindparam, case, delete, func, select, update
+
+from collector.ledger import doubts, outgoing, schema, tallies
+from collector.ledger import lanes as ledger_lanes
+from collector.ledger.lanes import Lane
+from collector.ledger.leases import Lease, fence
+from collector.ledger.rows import chunks
+from collector.model import EventKind, Outgoing
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """Not delivered. `unanswered`: the attempt may still be applied later."""
+
+    item: Outgoing
+    due_at_ms: int
+    cause: str
+    unanswered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """To be parked: the sink will never take it."""
+
+    item: Outgoing
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Outcomes of heads that were claimed, at most one per strand."""
+
+    delivered: tuple[Outgoing, ...] = ()
+    retried: tuple[Retried, ...] = ()
+    parked: tuple[Refused, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SettleResult:
+    """What was written. `stale` are events that were no longer the head of their lane: an earlier settle had them.
+    `superseded` counts parked events that can never be sent again now, `doubted` the runs to look at later. `refused_before`
+    and `refused_now` are events that the sink has refused since it last took one.
+    """
+
+    delivered: int = 0
+    retried: int = 0
+    parked: int = 0
+    superseded: int = 0
+    doubted: int = 0
+    stale: tuple[Outgoing, ...] = ()
+    refused_before: int = 0
+    refused_now: int = 0
+
+
+def claim(conn: Connection, sink_id: int, now_ms: int, limit: int, floor: int = 0) -> list[Outgoing]:
+    """The heads that are due, oldest first; reads only. Ask for `limit` plus the number in flight and leave those out.
+
+    `floor` spares PostgreSQL dead index entries: pass the `committed_at` of the first event of the last claim, and 0
+    every 5 s and after a claim that came back short.
+    """
+    values = {"of_sink": sink_id, "now": now_ms, "floor": floor, "most": limit}
+    return [outgoing.made(row) for row in conn.execute(_CLAIM, values)]
+
+
+def _claim() -> Select[*tuple[Any, ...]]:
+    lane, event = schema.lane, schema.event
+    due = (
+        select(lane)
+        .where(
+            lane.c.sink_id == bindparam("of_sink"),
+            lane.c.due_at <= bindparam("now"),
+            lane.c.due_at >= bindparam("floor"),
+        )
+        .order_by(lane.c.due_at, lane.c.strand_id)
+        .limit(bindparam("most"))
+        .subquery("head")
+    )
+    # a parked event that somebody asked for again is sent, valid or not
+    fault = case((due.c.resume_seq.is_(None), event.c.fault))
+    return (
+        select(*outgoing.columns(due.c.source_id, due.c.attempts, fault))
+        .join_from(due, event, and_(event.c.strand_id == due.c.strand_id, event.c.seq == due.c.next_seq))
+        .order_by(due.c.due_at, due.c.strand_id)
+    )
+
+
+_CLAIM = _claim()
+
+
+def next_due(conn: Connection, sink_id: int) -> int | None:
+    """When the next head is or was due, None when all is delivered."""
+    due: int | None = conn.scalar(_NEXT_DUE, {"of_sink": sink_id})
+    return due
+
+
+_NEXT_DUE = select(func.min(schema.lane.c.due_at)).where(schema.lane.c.sink_id == bindparam("of_sink"))
+
+
+def settle(
+    conn: Connection,
+    lease: Lease,
+    sink_id: int,
+    settlement: Settlement,
+    now_ms: int,
+    recheck_at_ms: int | None,
+) -> SettleResult:
+    """Move lanes on. With `recheck_at_ms`, unanswered attempts leave a doubt, and the settled terminal event of a run
+    in doubt is looked at then; None for sinks where nothing is applied late.
+
+    What is no longer the head of its lane is left alone, so that a settle whose answer was lost can be repeated.
+    """
+    fence(conn, lease)
+    kinds, unclean_at, refused_before = _sink(conn, sink_id)
+    heads = _Heads(ledger_lanes.locked(conn, sink_id, _strands(settlement)))
+    delivered = [item for item in settlement.delivered if heads.take(item)]
+    refused = [one for one in settlement.parked if heads.take(one.item)]
+    retried = [one for one in settlement.retried if heads.take(one.item)]
+    done = [*delivered, *(one.item for one in refused)]
+
+    _forget_sent_again(conn, sink_id, heads.lanes(delivered))
+    _park(conn, sink_id, [(heads.lane(one.item), one) for one in refused], now_ms)
+    superseded = _supersede(conn, sink_id, delivered, now_ms)
+    ledger_lanes.move_on(conn, sink_id, kinds, heads.lanes(done), now_ms)
+    _postpone(conn, sink_id, retried)
+    _count(conn, sink_id, done, heads.lanes(done), heads.lanes([one.item for one in refused]))
+    in_a_row = _note_refusals(
+        conn, sink_id, refused_before, len(delivered), [one for one in refused if not one.item.fault]
+    )
+    doubted = 0
+    if recheck_at_ms is not None:
+        before_kill = [item for item in done if heads.lane(item).since <= unclean_at]
+        unanswered = [one.item for one in retried if one.unanswered]
+        doubts.note(conn, sink_id, {item.run_id for item in (*before_kill, *unanswered)}, now_ms)
+        ended = [item.run_id for item in delivered if item.kind.terminal]
+        doubted = doubts.schedule(conn, sink_id, ended, recheck_at_ms)
+    return SettleResult(
+        len(delivered), len(retried), len(refused), superseded, doubted, tuple(heads.stale), refused_before, in_a_row
+    )
+
+
+class _Heads:
+    """The lanes of a settlement, each of which takes one outcome, for its head."""
+
+    def __init__(self, lanes: Mapping[int, Lane]) -> None:
+        self._lanes = lanes
+        self._taken: set[int] = set()
+        self.stale: list[Outgoing] = []
+
+    def take(self, item: Outgoing) -> bool:
+        lane = self._lanes.get(item.strand_id)
+        good = lane is not None and lane.next_seq == item.seq and item.strand_id not in self._taken
+        if good:
+            self._taken.add(item.strand_id)
+        else:
+            self.stale.append(item)
+        return good
+
+    def lane(self, item: Outgoing) -> Lane:
+        return self._lanes[item.strand_id]
+
+    def lanes(self, items: Iterable[Outgoing]) -> list[Lane]:
+        return [self.lane(item) for item in items]
+
+
+def _strands(settlement: Settlement) -> list[int]:
+    retried, parked = (one.item for one in settlement.retried), (one.item for one in settlement.parked)
+    return [item.strand_id for item in (*settlement.delivered, *retried, *parked)]
+
+
+def _sink(conn: Connection, sink_id: int) -> tuple[frozenset[EventKind], int, int]:
+    """What it wants, when its lease was last taken over from a killed holder (-1 for never), and how many events it has
+    refused since it last took one.
+    """
+    kinds, unclean_at, refused = conn.execute(_SINK, {"of_id": sink_id}).one()
+    return ledger_lanes.read(kinds), -1 if unclean_at is None else unclean_at, refused
+
+
+_SINK = select(*(schema.sink.c[name] for name in ("filter", "unclean_at", "refused"))).where(
+    schema.sink.c.id == bindparam("of_id")
+)
+
+
+def _note_refusals(conn: Connection, sink_id: int, before: int, delivered: int, refused: Sequence[Refused]) -> int:
+    """How many events in a row the sink has refused now; one that it takes ends the row."""
+    now = 0 if delivered else before + len(refused)
+    if now != before:
+        cause = schema.clean(refused[-1].cause) if now else None
+        conn.execute(_REFUSED, {"of_id": sink_id, "refused": now, "refused_cause": cause})
+    return now
+
+
+_REFUSED = (
+    update(schema.sink)
+    .where(schema.sink.c.id == bindparam("of_id"))
+    .values(refused=bindparam("refused"), refused_cause=bindparam("refused_cause"))
+)
+
+
+def _forget_sent_again(conn: Connection, sink_id: int, lanes: Sequence[Lane]) -> None:
+    """Parked events that were sent again and acknowledged are parked no longer."""
+    table = schema.parked
+    for lane in lanes:
+        if lane.resume_seq is not None:
+            of_head = table.c.sink_id == sink_id, table.c.strand_id == lane.strand_id, table.c.seq == lane.next_seq
+            conn.execute(delete(table).where(*of_head))
+
+
+def _park(conn: Connection, sink_id: int, refused: Sequence[tuple[Lane, Refused]], now_ms: int) -> None:
+    """An event that is refused again keeps its row and all its attempts."""
+    rows = [
+        {
+            "sink_id": sink_id,
+            "strand_id": lane.strand_id,
+            "seq": lane.next_seq,
+            "run_id": one.item.run_id,
+            "source_id": lane.source_id,
+            "parked_at": now_ms,
+            "attempts": lane.attempts + 1,
+            "cause": schema.clean(one.cause),
+        }
+        for lane, one in refused
+    ]
+    if rows:
+        table = schema.parked
+        statement = schema.upsert(conn.dialect.name, table)
+        again = {name: statement.excluded[name] for name in ("parked_at", "cause")}
+        attempts = table.c.attempts + statement.excluded.attempts
+        conn.execute(
+            statement.on_conflict_do_update(
+                index_elements=["sink_id", "strand_id", "seq"], set_={**again, "attempts": attempts, "retry_at": None}
+            ),
+            rows,
+        )
+
+
+def _supersede(conn: Connection, sink_id: int, delivered: Sequence[Outgoing], now_ms: int) -> int:
+    """Parked events whose run told more by now; how many."""
+    table = schema.parked
+    latest = {item.run_id: item.seq for item in delivered}
+    found: list[dict[str, int]] = []
+    for some in chunks({item.strand_id for item in delivered}):
+        for strand, seq, run_id in conn.execute(_PARKED, {"of_sink": sink_id, "strands": some}):
+            if seq < latest.get(run_id, 0):
+                found.append({"of_strand": strand, "of_seq": seq})
+    if found:
+        of_row = table.c.strand_id == bindparam("of_strand"), table.c.seq == bindparam("of_seq")
+        conn.execute(update(table).where(table.c.sink_id == sink_id, *of_row).values(superseded_at=now_ms), found)
+    return len(found)
+
+
+_PARKED = select(schema.parked.c.strand_id, schema.parked.c.seq, schema.parked.c.run_id).where(
+    schema.parked.c.sink_id == bindparam("of_sink"),
+    schema.parked.c.strand_id.in_(bindparam("strands", expanding=True)),
+    schema.parked.c.superseded_at.is_(None),
+)
+
+
+def _postpone(conn: Connection, sink_id: int, retried: Sequence[Retried]) -> None:
+    rows = [
+        {"of_sink": sink_id, "of_strand": one.item.strand_id, "to": one.due_at_ms, "why": schema.clean(one.cause)}
+        for one in sorted(retried, key=lambda one: one.item.strand_id)
+    ]
+    if rows:
+        conn.execute(_LATER, rows)
+
+
+_LATER = (
+    update(schema.lane)
+    .where(schema.lane.c.sink_id == bindparam("of_sink"), schema.lane.c.strand_id == bindparam("of_strand"))
+    .values(due_at=bindparam("to"), cause=bindparam("why"), attempts=schema.lane.c.attempts + 1)
+)
+
+
+def _count(
+    conn: Connection, sink_id: int, items: Sequence[Outgoing], done: Sequence[Lane], parked: Sequence[Lane]
+) -> None:
+    pending, size = Counter[int](), Counter[int]()
+    for item, lane in zip(items, done, strict=True):
+        pending[lane.source_id] -= 1
+        size[lane.source_id] -= len(item.body)
+    tallies.add(conn, sink_id, pending, Counter(lane.source_id for lane in parked), size)

@@ -1,0 +1,188 @@
+"""What keeps the ledger small: retention in short steps, each a write of its own so that others come between."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Table,
+    case,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
+
+from collector.ledger import doubts, lanes, schema, tallies
+from collector.ledger.rows import chunks
+from collector.model import RunState
+
+STEP = 1000
+"""Rows looked at in one step: 17 ms."""
+
+_OVER = sorted(state.value for state in RunState if state.terminal or state is RunState.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """One step: go on with `after`, None at the end."""
+
+    after: int | None
+    removed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """`used` leaves out free pages, which new events use again; `file` is what the disk holds."""
+
+    file: int
+    used: int
+
+
+def expire_events(conn: Connection, after: int, older_than_ms: int) -> Swept:
+    """Remove delivered events that were committed before, among the next 1,000. Start with `after=0`. What is
+    pending, parked or in doubt for a configured sink stays, and so do the events of open runs.
+    """
+    event, run = schema.event, schema.run
+    upto = _upto(conn, event, after)
+    if upto is None:
+        return Swept(None, 0)
+    among = event.c.id > after, event.c.id <= upto
+    sinks = sorted(lanes.filters(conn))
+    still_open = exists().where(run.c.id == event.c.run_id, run.c.ended_at.is_(None), run.c.abandoned_at.is_(None))
+    old = delete(event).where(*among, event.c.created_at < older_than_ms, ~still_open)
+    for wanted in _wanted(sinks):
+        old = old.where(~wanted)
+    removed = conn.execute(old).rowcount
+    return Swept(upto if _has_old(conn, upto, older_than_ms) else None, removed)
+
+
+def _wanted(sinks: Sequence[int]) -> Sequence[ColumnElement[bool]]:
+    """Reasons to keep an event, by index steps as each key begins with the sink."""
+    event, lane, parked, doubt = schema.event, schema.lane, schema.parked, schema.doubt
+    of_lane = lane.c.sink_id.in_(sinks), lane.c.strand_id == event.c.strand_id, lane.c.next_seq <= event.c.seq
+    of_parked = parked.c.sink_id.in_(sinks), parked.c.strand_id == event.c.strand_id, parked.c.seq == event.c.seq
+    of_doubt = doubt.c.sink_id.in_(sinks), doubt.c.run_id == event.c.run_id
+    return exists().where(*of_lane), exists().where(*of_parked), exists().where(*of_doubt)
+
+
+def _has_old(conn: Connection, after: int, older_than_ms: int) -> bool:
+    """Whether going on is worth it: numbers and commit times rise together."""
+    event = schema.event
+    following = select(event.c.created_at).where(event.c.id > after).order_by(event.c.id).limit(1)
+    at: int | None = conn.scalar(following)
+    return at is not None and at < older_than_ms
+
+
+def _upto(conn: Connection, table: Table, after: int) -> int | None:
+    """The last of the next 1,000 numbers of a table, None at its end."""
+    some = select(table.c.id).where(table.c.id > after).order_by(table.c.id).limit(STEP).subquery()
+    upto: int | None = conn.scalar(select(func.max(some.c.id)))
+    return upto
+
+
+def expire_runs(conn: Connection, after: int, older_than_ms: Mapping[int, int]) -> Swept:
+    """Remove ended runs without events, last touched before their source's time, among the next 1,000. The time must
+    lie before the look-back: the run is what makes a repeated observation silent. One that ended after it stays, too:
+    our clock may have been far behind when it was told.
+
+    A source that is not named keeps its runs. A root stays as long as its children.
+    """
+    run, event = schema.run, schema.event
+    upto = _upto(conn, run, after)
+    if upto is None:
+        return Swept(None, 0)
+    child = run.alias("child")
+    keep = (
+        exists().where(event.c.strand_id == run.c.strand_id, event.c.run_id == run.c.id),
+        exists().where(child.c.parent_id == run.c.id),
+    )
+    over = or_(run.c.ended_at.is_not(None), run.c.abandoned_at.is_not(None))
+    removed = 0
+    for source_id, before in sorted(older_than_ms.items()):
+        ended = func.coalesce(run.c.ended_at, 0) < before
+        old = run.c.id > after, run.c.id <= upto, run.c.source_id == source_id, run.c.updated_at < before, over, ended
+        removed += conn.execute(delete(run).where(*old, *(~reason for reason in keep))).rowcount
+    return Swept(upto, removed)
+
+
+def expire_parked(conn: Connection, older_than_ms: int, limit: int = 1000) -> dict[int, int]:
+    """Forget events that were parked before, except those on their way again; how many per sink."""
+    table = schema.parked
+    old = (
+        select(table.c.sink_id, table.c.strand_id, table.c.seq, table.c.source_id)
+        .where(table.c.parked_at < older_than_ms, table.c.retry_at.is_(None))
+        .limit(limit)
+    )
+    gone: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
+    for sink_id, strand_id, seq, source_id in conn.execute(old):
+        gone[sink_id].append((strand_id, seq, source_id))
+    for sink_id, rows in sorted(gone.items()):
+        events = [(strand_id, seq) for strand_id, seq, _ in rows]
+        doubts.forget_dropped_ends(conn, sink_id, events)
+        for some in chunks(events):
+            of_events = tuple_(table.c.strand_id, table.c.seq).in_(some)
+            conn.execute(delete(table).where(table.c.sink_id == sink_id, of_events))
+        fewer = Counter[int]()
+        fewer.subtract(source_id for _, _, source_id in rows)
+        tallies.add(conn, sink_id, Counter(), fewer)
+    return {sink_id: len(rows) for sink_id, rows in gone.items()}
+
+
+def prune(conn: Connection, older_than_ms: int) -> dict[str, int]:
+    """Remove requests done, skips last seen, idle jobs last changed and doubts raised before about runs that will
+    never end; how many of each, by table.
+    """
+    request, skip, job, doubt, run = schema.request, schema.skip, schema.job, schema.doubt, schema.run
+    will_end = exists().where(
+        run.c.id == doubt.c.run_id, or_(run.c.abandoned_at.is_(None), run.c.ended_at.is_not(None))
+    )
+    old = {
+        "request": delete(request).where(request.c.done_at < older_than_ms),
+        "skip": delete(skip).where(skip.c.last_at < older_than_ms),
+        "job": delete(job).where(job.c.updated_at < older_than_ms, job.c.state.in_(_OVER)),
+        "doubt": delete(doubt).where(doubt.c.since < older_than_ms, doubt.c.check_at.is_(None), ~will_end),
+    }
+    return {name: conn.execute(statement).rowcount for name, statement in old.items()}
+
+
+def pull_in(conn: Connection, now_ms: int, furthest_poll_ms: int, furthest_send_ms: int) -> int:
+    """After a clock that ran ahead: make due now what is due after these two, which no schedule and no back-off can mean,
+    what is due later though it was never tried, and runs that were seen later than now; how much that was.
+    """
+    lane, doubt, watch = schema.lane, schema.doubt, schema.watch
+    sinks = conn.scalars(select(schema.sink.c.id)).all()
+    sources = conn.scalars(select(schema.source.c.id)).all()
+    since = case((lane.c.since > now_ms, literal(now_ms, BigInteger)), else_=lane.c.since)
+    of_lane = lane.c.due_at > now_ms, or_(lane.c.due_at > furthest_send_ms, lane.c.attempts == 0)
+    of_run = watch.c.due_at > now_ms, or_(watch.c.due_at > furthest_poll_ms, watch.c.seen_at > now_ms)
+    late = (
+        update(lane).where(lane.c.sink_id.in_(sinks), *of_lane).values(due_at=now_ms, since=since),
+        update(doubt).where(doubt.c.sink_id.in_(sinks), doubt.c.check_at > furthest_send_ms).values(check_at=now_ms),
+        update(watch).where(watch.c.source_id.in_(sources), *of_run).values(due_at=now_ms),
+    )
+    return sum(conn.execute(statement).rowcount for statement in late)
+
+
+def size(conn: Connection) -> Size:
+    """How much room the ledger takes."""
+    if conn.dialect.name == "postgresql":
+        taken: int = conn.execute(text("SELECT pg_database_size(current_database())")).scalar_one()
+        return Size(taken, taken)
+    page, pages, free = (
+        conn.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_size", "page_count", "freelist_count")
+    )
+    return Size(page * pages, page * (pages - free))
+
+
+def over_limit(conn: Connection, limit_bytes: int) -> bool:
+    """Time to pause polling; first try `expire_events` with the present time, which keeps only what is owed."""
+    return size(conn).used >= limit_bytes

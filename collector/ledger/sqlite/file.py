@@ -1,0 +1,200 @@
+"""A ledger in an SQLite file: how it is opened, looked through for damage, and set aside."""
+
+import os
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.pool import StaticPool
+
+from collector.errors import LedgerCorrupt, LedgerError
+from collector.ledger.schema import APPLICATION_ID
+from collector.ledger.sqlite.lock import Condition
+
+READ_WHOLE_BELOW = 64 * 1024 * 1024
+"""Files up to this size are checked page by page at every start (40 ms); larger ones after an unclean end only."""
+
+_HEADER = b"SQLite format 3\0"
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_PRAGMAS = (
+    "page_size=8192",
+    "auto_vacuum=INCREMENTAL",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "secure_delete=OFF",
+    "foreign_keys=ON",
+    "cache_size=-32000",
+    "journal_size_limit=67108864",
+)
+
+
+def connect_writer(path: Path) -> sqlite3.Connection:
+    """The one connection that writes and checkpoints."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
+    _prepare(connection, _PRAGMAS)
+    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        connection.close()
+        raise LedgerError(f"ledger {path}: no write-ahead log can be had there (a network file system?)")
+    return connection
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """Never writes nor checkpoints, in this process or beside it."""
+    address = f"file:{quote(str(path.absolute()))}?mode=ro"
+    connection = sqlite3.connect(address, uri=True, timeout=5, isolation_level=None, check_same_thread=False)
+    _prepare(connection, ("query_only=1", "wal_autocheckpoint=0", "cache_size=-8000"))
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, pragmas: Iterable[str]) -> None:
+    """A first look makes a damaged file complain here, where the connection is closed."""
+    try:
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+
+
+def engine(connection: sqlite3.Connection, *, writes: bool) -> Engine:
+    """SQLAlchemy over this one connection. A writer's transactions lock at once, so that none fails half way. Errors do not
+    repeat what was to be written.
+    """
+    made = create_engine("sqlite+pysqlite://", creator=lambda: connection, poolclass=StaticPool, hide_parameters=True)
+    if writes:
+
+        @event.listens_for(made, "begin")
+        def _begin(conn: Connection) -> None:
+            conn.exec_driver_sql("BEGIN IMMEDIATE")
+
+    made.connect().close()  # so that disposing of the engine closes the connection
+    return made
+
+
+def damage(path: Path, former: Condition) -> str | None:
+    """Why this file cannot be used as a ledger, None if it can. Raises `LedgerError` for a file that is none of ours.
+
+    Lost pages at the end and a lost write-ahead log show at once. What lies deeper shows by reading every page, which
+    is done for small files and after an unclean end; in a large one it may show at run time, and then at the next start.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    length = path.stat().st_size if path.exists() else 0
+    if length == 0:
+        lost = log.exists() or (path.exists() and former is not Condition.NEW)
+        return "the file is empty" if lost else None
+    with path.open("rb") as file:
+        header = file.read(100)
+    if not header.startswith(_HEADER):
+        return "it does not begin as an SQLite file does"
+    try:
+        with closing(connect_reader(path)) as connection:
+            _refuse_foreign(path, connection)
+            if cut := _cut(path, log, connection):
+                return cut
+        with closing(connect_writer(path)) as connection:
+            return _damage_within(connection, thorough=former in {Condition.OPEN, Condition.SUSPECT})
+    except sqlite3.DatabaseError as error:
+        if is_damage(error):
+            return str(error)
+        raise
+
+
+def _refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
+    (made_by,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if made_by != APPLICATION_ID and (made_by or tables):
+        raise LedgerError(f"{path} is the SQLite file of another program: give the ledger a file of its own")
+
+
+def _cut(path: Path, log: Path, connection: sqlite3.Connection) -> str | None:
+    """With something in its log, a file may lack its end: SQLite adds it from there, and pads it with zeros if need be."""
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+    size, logged = path.stat().st_size, log.stat().st_size if log.exists() else 0
+    return None if logged or size >= pages * page_size else f"it has {size} bytes of {pages * page_size}"
+
+
+def _damage_within(connection: sqlite3.Connection, *, thorough: bool) -> str | None:
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+    if thorough:
+        return _complaint(connection, "PRAGMA integrity_check(1)") or _contradiction(connection)
+    if pages * page_size <= READ_WHOLE_BELOW:
+        return _complaint(connection, "PRAGMA quick_check(1)")
+    return None
+
+
+def _complaint(connection: sqlite3.Connection, check: str) -> str | None:
+    (answer,) = connection.execute(check).fetchone()
+    return None if answer == "ok" else " ".join(str(answer).split())
+
+
+_CONTRADICTIONS = {
+    "an event that a sink is owed is gone": """
+        SELECT 1 FROM sink s JOIN lane l ON l.sink_id = s.id WHERE s.retired_at IS NULL AND NOT EXISTS
+        (SELECT 1 FROM event e WHERE e.strand_id = l.strand_id AND e.seq = l.next_seq) LIMIT 1""",
+    "an event has no run, or one that does not know of it": """
+        SELECT 1 FROM event e LEFT JOIN run r ON r.id = e.strand_id
+        WHERE r.id IS NULL OR e.seq > r.last_seq LIMIT 1""",
+}
+"""What a write-ahead log that was lost half way into the file leaves behind: sound pages of different moments."""
+
+
+def _contradiction(connection: sqlite3.Connection) -> str | None:
+    if connection.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('run', 'event', 'lane')").fetchone() != (
+        3,
+    ):
+        return None
+    return next((words for words, query in _CONTRADICTIONS.items() if connection.execute(query).fetchone()), None)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether SQLite said, itself or through SQLAlchemy, that the file is malformed."""
+    cause = _of_sqlite(error)
+    return cause is not None and cause.sqlite_errorcode & 0xFF in _DAMAGED
+
+
+def set_aside(path: Path, now: datetime) -> Path:
+    """Rename the file and its companions; where it is now."""
+    stem = f"{path.name}.damaged-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    target = next(free for n in range(1, 1000) if not (free := path.with_name(_nth(stem, n))).exists())
+    for suffix in ("", "-wal", "-shm"):
+        companion = path.with_name(path.name + suffix)
+        if companion.exists():
+            companion.rename(target.with_name(target.name + suffix))
+    return target
+
+
+def _nth(stem: str, n: int) -> str:
+    return stem if n == 1 else f"{stem}-{n}"
+
+
+def explained(path: Path, error: Exception) -> Exception:
+    """What SQLite complained about, in words for people; any other error as it is."""
+    cause = _of_sqlite(error)
+    if cause is None:
+        return error
+    words = LedgerError(f"ledger {path}: {cause}; nothing was committed")
+    if is_damage(cause):
+        words = LedgerCorrupt(f"ledger {path}: {cause}; at the next start it is checked and set aside")
+    elif cause.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+        words = LedgerError(f"ledger {path}: no space left on its disk; nothing was committed, it goes on with space")
+    words.__cause__ = error
+    return words
+
+
+def _of_sqlite(error: BaseException | None) -> sqlite3.Error | None:
+    """SQLite's first complaint: what follows it (a savepoint that is gone) only comes of it."""
+    found = None
+    while error is not None:
+        for one in (getattr(error, "orig", None), error):
+            if isinstance(one, sqlite3.Error) and hasattr(one, "sqlite_errorcode"):
+                found = one
+        error = error.__cause__ or error.__context__
+    return found

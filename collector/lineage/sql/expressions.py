@@ -1,0 +1,162 @@
+"""Which columns an expression depends on, and how."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from collector.lineage.sql import How
+from collector.lineage.sql.parser import TEXT
+from collector.lineage.sql.relations import Flows, Reads, Relation, done, together
+from collector.lineage.sql.scopes import Scope
+from collector.redaction import capped, redacted_sql
+
+LONGEST_TEXT = 120
+
+_PICKING = (exp.Lag, exp.Lead, exp.First, exp.Last, exp.FirstValue, exp.LastValue, exp.NthValue)
+"""Aggregates that over a window only pick a row."""
+_AGGREGATES = frozenset(
+    {
+        *("count_min_sketch", "every", "histogram_numeric", "hll_sketch_agg", "hll_union_agg", "mean", "some", "std"),
+        *("try_avg", "try_sum"),
+    }
+)
+"""Aggregates of Spark that are plain functions to sqlglot."""
+_LEAVES = (exp.Literal, exp.Identifier, exp.DataType, exp.Null, exp.Boolean, exp.Var)
+
+
+@dataclass(slots=True)
+class Expressions:
+    """`query` evaluates a sub-query in a scope; `table_arguments` as in the catalog."""
+
+    text: str
+    reads: Reads
+    table_arguments: frozenset[str]
+    query: Callable[[exp.Expr, Scope | None], Relation]
+
+    def flows(
+        self, node: exp.Expr, scope: Scope, how: How = How.IDENTITY, windows: Mapping[str, exp.Expr] | None = None
+    ) -> Flows:
+        """How the columns of the sources reach the value of `node`; `windows` are those that WINDOW names."""
+        text = None if isinstance(bare(node), exp.Column) or not how.direct else self.written(node)
+        found: list[Flows] = []
+        waiting: list[tuple[exp.Expr, How]] = [(node, how)]
+        while waiting:
+            here, role = waiting.pop()
+            self.reads.budget.spend()
+            if isinstance(here, exp.Column):
+                found += self._column(here, scope, role, text)
+            elif isinstance(here, exp.Star):
+                found += _all_of(scope.star(()), role, text)
+            elif isinstance(here, exp.Query):
+                found += self._sub_query(here, scope, role, text)
+            elif isinstance(here, exp.Exists) and isinstance(here.this, exp.Query):
+                found += self._existence(here.this, scope, role)
+            else:
+                below = [*_operands(here, role), *_window(here, role, windows or {})]
+                waiting += reversed([one for one in below if not self._is_table(one[0], here, scope)])
+        return found[0] if len(found) == 1 else together(found, self.reads)
+
+    def written(self, node: exp.Expr) -> str | None:
+        """The expression as in the query, on one line and not endlessly long."""
+        if TEXT not in node.meta:
+            return None
+        start, end = node.meta[TEXT]
+        if isinstance(node, exp.Alias):
+            end = node.args["alias"].meta.get("start", end)
+        said = " ".join(self.text[start : min(end, start + 4 * LONGEST_TEXT)].split())
+        if isinstance(node, exp.Alias) and said[-3:].lower() == " as":
+            said = said[:-3]
+        return capped(redacted_sql(said), LONGEST_TEXT)
+
+    def _column(self, node: exp.Column, scope: Scope, how: How, text: str | None) -> list[Flows]:
+        parts = [part.name for part in node.parts]
+        if isinstance(node.this, exp.Star):
+            return _all_of(scope.star(parts[:-1]), how, text)
+        meant = scope.meaning(parts)
+        if meant.column is None:
+            return []
+        self.reads.use(meant.column.flows)
+        return [done(how.after(How.TRANSFORMATION) if meant.nested else how, text, meant.column.flows)]
+
+    def _sub_query(self, node: exp.Query, scope: Scope, how: How, text: str | None) -> list[Flows]:
+        """What it yields, and what it depends on: of one value, not of the whole result."""
+        relation = self.query(node, scope)
+        value = how.after(How.TRANSFORMATION) if how.direct else how
+        return [*(done(value, text, column.flows) for column in relation.columns), done(how, None, relation.whole)]
+
+    def _existence(self, node: exp.Query, scope: Scope, how: How) -> list[Flows]:
+        return [done(how if not how.direct else How.CONDITIONAL, None, self.query(node, scope).whole)]
+
+    def _is_table(self, node: exp.Expr, function: exp.Expr, scope: Scope) -> bool:
+        """`is_new('name', a)` may name a table where others name a column."""
+        return (
+            isinstance(function, exp.Anonymous)
+            and function.name.lower() in self.table_arguments
+            and isinstance(node, exp.Column)
+            and len(node.parts) == 1
+            and scope.is_table(node.name)
+        )
+
+
+def bare(node: exp.Expr) -> exp.Expr:
+    """The expression without alias and parentheses."""
+    while isinstance(node, exp.Alias | exp.Aliases | exp.Paren):
+        node = node.this
+    return node
+
+
+def is_aggregate(node: exp.Expr) -> bool:
+    return isinstance(node, exp.AggFunc | exp.Any) or (
+        isinstance(node, exp.Anonymous) and node.name.lower() in _AGGREGATES
+    )
+
+
+def _all_of(relation: Relation, how: How, text: str | None) -> list[Flows]:
+    """A star in the place of an argument: all columns that are known."""
+    return [done(how.after(How.TRANSFORMATION), text, column.flows) for column in relation.columns]
+
+
+def _operands(node: exp.Expr, how: How) -> Iterator[tuple[exp.Expr, How]]:
+    """What an expression is made of, and what each part does to the value if this is done with it (`how`)."""
+    value = how.after(How.TRANSFORMATION)
+    choice = how if not how.direct else How.CONDITIONAL
+    if isinstance(node, exp.Alias | exp.Aliases | exp.Paren):
+        yield node.this, how
+    elif isinstance(node, exp.Case):
+        yield from _some(node, choice, "this")
+        for branch in node.args.get("ifs") or ():
+            yield from _some(branch, choice, "this")
+            yield from _some(branch, value, "true")
+        yield from _some(node, value, "default")
+    elif isinstance(node, exp.If | exp.Nvl2):
+        yield from _some(node, choice, "this")
+        yield from _some(node, value, "true", "false")
+    elif isinstance(node, exp.Filter):
+        yield from _some(node, how, "this")
+        yield from _some(node, choice, "expression")
+    elif isinstance(node, exp.Window):
+        function = node.this.this if isinstance(node.this, exp.IgnoreNulls | exp.RespectNulls) else node.this
+        if isinstance(function, _PICKING):
+            yield from ((child, value) for child in function.iter_expressions())
+        else:
+            yield function, how
+    elif isinstance(node, exp.Count) and isinstance(node.this, exp.Star):
+        return
+    elif not isinstance(node, _LEAVES):
+        role = how.after(How.AGGREGATION) if is_aggregate(node) or isinstance(node, exp.WithinGroup) else value
+        yield from ((child, role) for child in node.iter_expressions())
+
+
+def _window(node: exp.Expr, how: How, windows: Mapping[str, exp.Expr]) -> Iterator[tuple[exp.Expr, How]]:
+    """What decides on the rows that a window function sees."""
+    role = how if not how.direct else How.WINDOW
+    while isinstance(node, exp.Window):
+        yield from ((child, role) for child in node.args.get("partition_by") or ())
+        yield from _some(node, role, "order", "spec")
+        named = windows.get(node.alias.casefold()) if node.alias else None
+        node, windows = named or exp.Null(), {}
+
+
+def _some(node: exp.Expr, how: How, *keys: str) -> Iterator[tuple[exp.Expr, How]]:
+    yield from ((child, how) for key in keys if isinstance(child := node.args.get(key), exp.Expr))

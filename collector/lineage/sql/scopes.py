@@ -1,0 +1,131 @@
+"""What a name means at some place of a query."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import NamedTuple
+
+from collector.lineage.sql import How
+from collector.lineage.sql.relations import Certainty, Column, Passed, Reads, Relation, done, together
+
+
+class Aliases(Enum):
+    """Where the names that a SELECT gives to its columns rank against those of its tables."""
+
+    LAST = auto()
+    OVER_UNCERTAIN = auto()
+    FIRST = auto()
+
+
+@dataclass(slots=True)
+class Item:
+    """One entry of FROM. `called` are the qualifiers it answers to, in lower case; `hidden` after a semi join."""
+
+    called: frozenset[tuple[str, ...]]
+    relation: Relation
+    hidden: bool = False
+
+
+class Meant(NamedTuple):
+    column: Column | None
+    certainty: Certainty
+    nested: bool = False
+    """The name goes on into a field of the column."""
+
+
+_NOT_HERE = Meant(None, Certainty.NO)
+_UNCLEAR = Meant(None, Certainty.SURE)
+
+
+@dataclass(slots=True)
+class Scope:
+    """`merged` are columns that USING made one, `outer` the scope around a correlated sub-query."""
+
+    reads: Reads
+    outer: "Scope | None" = None
+    items: list[Item] = field(default_factory=list)
+    merged: dict[str, Column] = field(default_factory=dict)
+    aliases: dict[str, Column] = field(default_factory=dict)
+    seen: Aliases = Aliases.LAST
+    natural: bool = False
+    """A NATURAL JOIN joined columns that are not all known."""
+
+    def meaning(self, parts: Sequence[str]) -> Meant:
+        """What `a.b.c` refers to: from here outwards, and nothing where several things are possible."""
+        here = self._here(parts)
+        if here.certainty is Certainty.SURE or self.outer is None:
+            return here
+        outside = self.outer.meaning(parts)
+        if here.certainty is Certainty.NO or (len(parts) > 1 and outside.certainty is Certainty.SURE):
+            return outside
+        return Meant(None, Certainty.MAYBE) if outside.certainty is Certainty.SURE else here
+
+    def is_table(self, name: str) -> bool:
+        return any((name.casefold(),) in item.called for item in self.items)
+
+    def _here(self, parts: Sequence[str]) -> Meant:
+        keys = tuple(part.casefold() for part in parts)
+        for length in range(min(3, len(parts) - 1), 0, -1):
+            called = [item for item in self.items if keys[:length] in item.called and not item.hidden]
+            if called:
+                return self._in(called, parts[length], nested=len(parts) > length + 1)
+        return self._unqualified(parts[0], nested=len(parts) > 1)
+
+    def _in(self, items: Sequence[Item], name: str, *, nested: bool) -> Meant:
+        if len(items) > 1:
+            return _UNCLEAR
+        return Meant(items[0].relation.column(name, self.reads), Certainty.SURE, nested)
+
+    def _unqualified(self, name: str, *, nested: bool) -> Meant:
+        key = name.casefold()
+        alias = self.aliases.get(key)
+        if alias is not None and self.seen is Aliases.FIRST:
+            return Meant(alias, Certainty.SURE, nested)
+        if key in self.merged:
+            return Meant(self.merged[key], Certainty.SURE, nested)
+        self.reads.budget.spend(len(self.items))
+        certain = {at: item.relation.has(key) for at, item in enumerate(self.items) if not item.hidden}
+        best = max(certain.values(), default=Certainty.NO)
+        likely = [self.items[at] for at, certainty in certain.items() if certainty is best]
+        if alias is not None and (
+            best is Certainty.NO or (self.seen is Aliases.OVER_UNCERTAIN and best < Certainty.SURE)
+        ):
+            return Meant(alias, Certainty.SURE, nested)
+        if best is Certainty.NO:
+            return _NOT_HERE
+        if len(likely) > 1:
+            return Meant(None, best)
+        return Meant(likely[0].relation.column(name, self.reads), best, nested)
+
+    def star(self, qualifier: Sequence[str]) -> Relation:
+        """`*` or `a.b.*`: all columns of all entries, those of USING once and first."""
+        keys = tuple(part.casefold() for part in qualifier)
+        items = [item for item in self.items if not item.hidden and (not keys or keys in item.called)]
+        if (keys and len(items) != 1) or (not items and not self.items):
+            return Relation(blind=True)
+        once = {} if keys else self.merged
+        columns = [column for item in items for column in item.relation.columns if not _in_merged(column, once)]
+        passed = [Passed(one.source, one.hidden | once.keys()) for item in items for one in item.relation.passed]
+        self.reads.budget.spend(len(columns))
+        blind = any(item.relation.blind for item in items) or (self.natural and not keys)
+        return Relation((*once.values(), *columns), tuple(passed), blind)
+
+
+def _in_merged(column: Column, merged: dict[str, Column]) -> bool:
+    return column.name is not None and column.name.casefold() in merged
+
+
+def merge(scope: Scope, name: str, right: Item, side: str) -> None:
+    """A column of USING: the left one, the right one, or (FULL) whichever is there."""
+    left_items = [item for item in scope.items if item is not right]
+    before = Scope(scope.reads, items=left_items, merged=scope.merged)
+    left = before.meaning([name]).column
+    other = right.relation.column(name, scope.reads)
+    if side == "FULL":
+        flows = together(
+            [done(How.TRANSFORMATION, None, one.flows) for one in (left, other) if one is not None], scope.reads
+        )
+        chosen: Column | None = Column(name, flows)
+    else:
+        chosen = other if side == "RIGHT" else left
+    scope.merged[name.casefold()] = Column(name, chosen.flows if chosen else {}, chosen.type if chosen else None)

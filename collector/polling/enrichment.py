@@ -1,0 +1,166 @@
+"""Finds out, once and in time, what the terminal event of an ended run needs; a slow run holds up no other."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from collector.clock import Clock, from_ms, to_ms, until_set
+from collector.errors import LedgerCorrupt, LedgerError, SourceError, Throttled
+from collector.ledger import runs
+from collector.ledger.rows import chunks
+from collector.ledger.runs import Ended
+from collector.ledger.sqlite.store import Store
+from collector.logs import fields
+from collector.model import Run
+from collector.platforms.base import Platform
+from collector.polling.boundary import is_stopping
+from collector.polling.commits import Committed, Found, Writer
+from collector.redaction import redacted
+
+log = logging.getLogger("lineage.enrich")
+
+AT_ONCE = 4
+LAST_CHANCE = 10.0
+"""Seconds after a restart for those runs whose deadline had passed by then."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
+"""Seconds between two tries, of the platform and of the ledger."""
+MOST_LOOKED_AT = 10_000
+
+
+@dataclass(slots=True)
+class _Look:
+    """A run that the platform is asked about now; `cause` is why the last try failed."""
+
+    until: datetime
+    task: asyncio.Task[None] | None = None
+    cause: str | None = None
+
+
+class Enricher:
+    """Enriches the runs of one source, `AT_ONCE` side by side. At its deadline a run's end goes out with what is known."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        writer: Writer,
+        store: Store,
+        clock: Clock,
+        committed: Callable[[Committed], None],
+    ) -> None:
+        self._platform, self._writer, self._store, self._clock = platform, writer, store, clock
+        self._committed = committed
+        self._looks: dict[str, _Look] = {}
+        self._found: dict[str, Found] = {}
+        self._wake = asyncio.Event()
+        self._began: datetime | None = None
+        self._pause = SHORTEST_PAUSE
+
+    def nudge(self) -> None:
+        """Something was committed: a run may have ended, or its turn have come."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled. A run whose enrichment is cancelled by a stop is found again at the next start."""
+        self._began = self._clock.now()
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    self._wake.clear()
+                    await until_set(self._wake, self._clock, await self._seconds_after_a_round(group))
+        finally:
+            self._looks.clear()
+
+    async def _seconds_after_a_round(self, group: asyncio.TaskGroup) -> float | None:
+        """Until the next one, unless somebody nudges before; None: nothing has a deadline."""
+        try:
+            deadline = await self._round(group)
+        except LedgerCorrupt:
+            raise
+        except LedgerError as error:
+            pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
+            told = fields(source=self._writer.source, cause=str(error), then=f"tries again in {pause:.1f} s")
+            log.error("enrich.unwritten", extra=told)  # noqa: TRY400 - the cause says it all
+            return pause
+        self._pause = SHORTEST_PAUSE
+        return None if deadline is None else max((deadline - self._clock.now()).total_seconds(), 0.001)
+
+    async def _round(self, group: asyncio.TaskGroup) -> datetime | None:
+        """Ask about more, end what can or must end; the nearest deadline to come."""
+        ended = await self._store.read(runs.ended, self._writer.source_id, MOST_LOOKED_AT)
+        deadlines = {one.key: self._deadline(one) for one in ended}
+        self._found = {key: found for key, found in self._found.items() if key in deadlines}
+        now = self._clock.now()
+        for key, until in deadlines.items():
+            if until <= now and key not in self._found:
+                self._cut(key)
+        await self._ask_more(group, deadlines)
+        for some in chunks(list(self._found)):
+            await self._end(some)
+        return min((until for until in deadlines.values() if until > now), default=None)
+
+    def _deadline(self, run: Ended) -> datetime:
+        until, began = from_ms(run.until_ms), self._began
+        assert began is not None  # set by `run`
+        return until if until > began else from_ms(to_ms(began) + int(LAST_CHANCE * 1000))
+
+    def _cut(self, key: str) -> None:
+        """There is no more time to ask about this run."""
+        look = self._looks.pop(key, None)
+        if look is None:
+            cause = f"{AT_ONCE} runs are asked about at once, and its turn did not come"
+        else:
+            cause = look.cause or "no answer in time"
+            if look.task is not None:
+                look.task.cancel()
+        self._found[key] = Found(problem=self._problem(key, cause))
+
+    async def _end(self, keys: Sequence[str]) -> None:
+        found = {key: self._found[key] for key in keys}
+        done = await self._writer.ends(self._store, found, self._clock.now())
+        if done.events or done.skips:
+            self._committed(done)
+
+    async def _ask_more(self, group: asyncio.TaskGroup, deadlines: dict[str, datetime]) -> None:
+        room = AT_ONCE - len(self._looks)
+        unasked = [key for key in deadlines if key not in self._looks and key not in self._found]
+        if room <= 0 or not unasked:
+            return
+        chosen = unasked[:room]
+        for run in (await self._store.read(runs.by_keys, self._writer.source_id, chosen)).values():
+            self._looks[run.key] = look = _Look(deadlines[run.key])
+            look.task = group.create_task(self._look(run, look), name=f"enrich:{self._writer.source}:{run.key}")
+
+    async def _look(self, run: Run, look: _Look) -> None:
+        found = await self._asked(run, look)
+        if self._looks.get(run.key) is look:
+            del self._looks[run.key]
+            self._found[run.key] = found
+            self._wake.set()
+
+    async def _asked(self, run: Run, look: _Look) -> Found:
+        pause = SHORTEST_PAUSE
+        while True:
+            try:
+                return Found(await self._platform.enrich(run))
+            except (SourceError, TimeoutError) as error:
+                look.cause = str(error) or "no answer in time"
+                wait = max(pause, error.after or 0) if isinstance(error, Throttled) else pause
+            except (Exception, asyncio.CancelledError) as error:
+                # the boundary of the adapter: a bug there must not keep the run's end back, nor pass unseen
+                if is_stopping():
+                    raise
+                log.exception("enrich.broken", extra=fields(source=self._writer.source, run=run.key))
+                cause = f"{type(error).__name__}: {redacted(str(error))}"
+                return Found(problem=f"details of run {run.key} could not be read: {cause}")
+            if wait >= (look.until - self._clock.now()).total_seconds():
+                return Found(problem=self._problem(run.key, look.cause))
+            told = fields(source=self._writer.source, run_id=str(run.run_id), cause=look.cause)
+            log.warning("enrich.retry", extra=told)
+            await self._clock.sleep(wait)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _problem(self, key: str, cause: str) -> str:
+        within = self._writer.policy.enrich_within.total_seconds()
+        return f"details of run {key} could not be read within {within:g} s: {cause}"

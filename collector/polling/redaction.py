@@ -1,0 +1,102 @@
+"""What an adapter tells, without secrets and people: before it is decided on, kept, logged or made an event of.
+
+Keys, handles and ids stay, for the platform is asked by them; what things are called by is made in `collector.names`.
+"""
+
+from dataclasses import replace
+from functools import lru_cache
+
+from collector.lineage.cache import Kept
+from collector.model import ColumnEdge, Dataset, Enrichment, Facts, Field, Job, Observation, Poll, Skip, Stage
+from collector.redaction import redacted, redacted_sql
+
+_SHORT = 300
+_KEPT_SQL = 16 * 1024 * 1024
+
+_remembered = lru_cache(maxsize=8192)(redacted)
+_sql: Kept[str] = Kept(lambda sql: redacted_sql(sql).encode(errors="surrogatepass"), _KEPT_SQL)
+"""A query is read with every poll of every run."""
+
+
+def poll(page: Poll) -> Poll:
+    return replace(page, observations=tuple(map(_observation, page.observations)), skips=tuple(map(skip, page.skips)))
+
+
+def enrichment(found: Enrichment) -> Enrichment:
+    return replace(found, facts=_facts(found.facts), job=_job(found.job) if found.job is not None else None)
+
+
+def skip(left_out: Skip) -> Skip:
+    return replace(left_out, subject=redacted(left_out.subject), cause=redacted(left_out.cause))
+
+
+def _observation(seen: Observation) -> Observation:
+    return replace(seen, job=_job(seen.job), raw_state=_text(seen.raw_state), facts=_facts(seen.facts))
+
+
+def _job(job: Job) -> Job:
+    return replace(
+        job,
+        description=_text(job.description),
+        owners=tuple(map(_said, job.owners)),
+        tags=_pairs(job.tags),
+        sql=_sql(job.sql).decode(errors="surrogatepass") if job.sql is not None else None,
+        schedule=_text(job.schedule),
+    )
+
+
+def _facts(facts: Facts) -> Facts:
+    return replace(
+        facts,
+        inputs=tuple(map(_dataset, facts.inputs)) if facts.inputs is not None else None,
+        outputs=tuple(map(_dataset, facts.outputs)) if facts.outputs is not None else None,
+        error=_text(facts.error),
+        parameters=tuple(map(_parameter, facts.parameters)),
+        stages=tuple(map(_stage, facts.stages)),
+        tags=_pairs(facts.tags),
+        ids={name: _said(value) for name, value in facts.ids.items()},
+        link=_text(facts.link),
+        problems=tuple(map(_said, facts.problems)),
+    )
+
+
+def _dataset(dataset: Dataset) -> Dataset:
+    return replace(
+        dataset,
+        uri=_text(dataset.uri),
+        description=_text(dataset.description),
+        fields=tuple(map(_field, dataset.fields)),
+        columns=tuple(map(_edge, dataset.columns)),
+    )
+
+
+def _field(field: Field) -> Field:
+    return field if field.description is None else replace(field, description=_said(field.description))
+
+
+def _edge(edge: ColumnEdge) -> ColumnEdge:
+    return edge if edge.description is None else replace(edge, description=_said(edge.description))
+
+
+def _stage(stage: Stage) -> Stage:
+    return replace(stage, message=_text(stage.message), raw_state=_text(stage.raw_state), engine=_text(stage.engine))
+
+
+def _parameter(pair: tuple[str, str]) -> tuple[str, str]:
+    """The key is part of what is looked at: `password` makes any value a secret."""
+    key, value = pair
+    return _said(key), redacted(f"{key}={value}").partition("=")[2]
+
+
+def _pairs(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((_said(key), _said(value)) for key, value in pairs)
+
+
+def _text(text: str | None) -> str | None:
+    return _said(text) if text is not None else None
+
+
+def _said(text: str) -> str:
+    if len(text) < _SHORT:
+        return text if len(text) < 16 and text.isalnum() else _remembered(text)
+    return redacted(text)

@@ -1,0 +1,150 @@
+"""Does what people and hints ask of a source: start a run, watch one, poll now."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from uuid import NAMESPACE_URL, uuid5
+
+from collector.clock import Clock, to_ms
+from collector.errors import LedgerCorrupt, SourceError, TriggerError
+from collector.ledger import requests
+from collector.ledger.leases import Lease
+from collector.ledger.news import News
+from collector.ledger.requests import Request, RequestKind, RequestState
+from collector.ledger.sqlite.store import Store
+from collector.logs import fields
+from collector.model import Observation
+from collector.platforms.base import Platform, Repeatable
+from collector.polling.boundary import is_stopping
+from collector.polling.outages import outlasting
+from collector.redaction import redacted
+
+log = logging.getLogger("lineage.request")
+
+PATIENCE = 90.0
+"""Seconds for one request to the platform, the waiting of its rate limit included."""
+AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a request ended; `body` is shown to whoever asked."""
+
+    state: RequestState
+    body: dict[str, str | None]
+
+
+class Asked:
+    """Serves the requests to one source while its lease is held."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        store: Store,
+        clock: Clock,
+        lease: Callable[[], Lease],
+        take: Callable[[Observation], Awaitable[None]],
+        hasten: Callable[[Sequence[str]], Awaitable[None]],
+    ) -> None:
+        """`hasten` polls now, with these runs being due."""
+        self._platform, self._store, self._clock = platform, store, clock
+        self._lease, self._take, self._hasten = lease, take, hasten
+
+    async def run(self) -> None:
+        """Until cancelled. A trigger that an earlier process had begun is called doubtful and never repeated."""
+        rung = asyncio.Event()
+        forget = self._store.on_commit(rung.set, News.REQUESTS)
+        try:
+            for left in await self._store.write(requests.take_over, self._lease(), to_ms(self._clock.now())):
+                told = fields(request=left.id, kind=left.kind.value, body=redacted(left.body))
+                log.error("request.doubtful", extra=told)
+            while True:
+                rung.clear()
+                claimed = await self._store.write(requests.claim, self._lease(), AT_ONCE)
+                async with asyncio.TaskGroup() as group:
+                    for request in claimed:
+                        group.create_task(self._serve(request), name=f"request:{request.id}")
+                if not claimed:
+                    await rung.wait()
+        finally:
+            forget()
+
+    async def _serve(self, request: Request) -> None:
+        """Whatever comes of it is written, when the ledger takes it: what was done must not be called doubtful."""
+        answer = await self._answer(request)
+        told = fields(request=request.id, kind=request.kind.value, target=request.target, state=answer.state.value)
+        log.info("request.done", extra=told)
+        await self._outlasting(partial(self._finish, request, answer))
+
+    async def _finish(self, request: Request, answer: Answer) -> None:
+        """Nothing when that was done already: an earlier try may have been committed though its answer was lost."""
+        stored = await self._store.read(requests.get, request.id)
+        if stored is None or stored.done_at is not None:
+            return
+        body = json.dumps(answer.body, ensure_ascii=False)
+        await self._store.write(
+            requests.finish, self._lease(), request.id, answer.state, body, to_ms(self._clock.now())
+        )
+
+    async def _answer(self, request: Request) -> Answer:
+        unknown = RequestState.DOUBTFUL if request.kind is RequestKind.TRIGGER else RequestState.FAILED
+        try:
+            return await self._done(request, json.loads(request.body))
+        except TriggerError as error:
+            state = RequestState.DOUBTFUL if error.doubtful else RequestState.FAILED
+            return Answer(state, {"error": str(error), **self._to_repeat(request)})
+        except TimeoutError:
+            again = self._to_repeat(request)
+            hint = "".join(f"; to ask again without a second run: --execution-id {each}" for each in again.values())
+            return Answer(unknown, {"error": f"no answer from the platform within {PATIENCE:.0f} s{hint}", **again})
+        except SourceError as error:
+            return Answer(RequestState.FAILED, {"error": str(error)})
+        except LedgerCorrupt:
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            # the boundary of this request: whoever asked is told, and the next request is served
+            if is_stopping():
+                raise
+            log.exception("request.broken", extra=fields(request=request.id, kind=request.kind.value))
+            return Answer(unknown, {"error": f"{type(error).__name__}: {redacted(str(error))}"})
+
+    def _to_repeat(self, request: Request) -> dict[str, str | None]:
+        """The id under which a trigger can be made again, where the platform keeps it."""
+        if request.kind is not RequestKind.TRIGGER or not isinstance(self._platform, Repeatable):
+            return {}
+        return {"execution_id": _execution(request, json.loads(request.body))}
+
+    async def _done(self, request: Request, body: dict[str, object]) -> Answer:
+        if request.kind is RequestKind.POLL:
+            keys = body.get("keys") or []
+            assert isinstance(keys, list)  # whoever takes hints makes nothing else
+            await self._outlasting(partial(self._hasten, keys))
+            return Answer(RequestState.DONE, {})
+        async with asyncio.timeout(PATIENCE):
+            seen = await self._seen(request, body)
+        await self._outlasting(partial(self._take, seen))
+        return Answer(
+            RequestState.DONE,
+            {"key": seen.key, "run_id": str(seen.run_id), "job": seen.job.name, "state": seen.state.value},
+        )
+
+    async def _outlasting(self, work: Callable[[], Awaitable[None]]) -> None:
+        await outlasting(work, "requests", self._clock)
+
+    async def _seen(self, request: Request, body: dict[str, object]) -> Observation:
+        options = body.get("options") or {}
+        assert isinstance(options, dict)  # the command line and the control socket make nothing else
+        if request.kind is RequestKind.WATCH:
+            return await self._platform.watch(str(body["key"]), options)
+        if "execution" in body and not isinstance(self._platform, Repeatable):
+            raise TriggerError("this platform keeps no execution ids, so none can be given; nothing was started")
+        return await self._platform.trigger(str(body["job"]), options, _execution(request, body))
+
+
+def _execution(request: Request, body: Mapping[str, object]) -> str:
+    """The id that was given, of a request that is made again, else one of this very request."""
+    given = body.get("execution")
+    return str(given or uuid5(NAMESPACE_URL, f"{request.target}/{request.id}/{request.created_at}"))

@@ -1,0 +1,133 @@
+"""The way from a file and the environment to `Settings`, or to a list of everything that is wrong."""
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path as FilePath
+from typing import Any
+
+from pydantic import ValidationError
+
+from config.environment import Variables, overlay
+from config.explanations import explain
+from config.mistakes import ConfigurationMistakes, Mistake, Path, dotted
+from config.plugins import PLATFORM_PLUGINS, SINK_PLUGINS, options_model
+from config.settings import Settings, Source, WetransformSource
+from config.yaml_document import Document, read
+
+__all__ = ["ConfigurationMistakes", "Mistake", "load"]
+
+
+def load(path: FilePath) -> Settings:
+    """The configuration in `path` with the environment on top; raises `ConfigurationMistakes` with all mistakes."""
+    return checked(read(path), os.environ)
+
+
+def checked(document: Document, environ: Mapping[str, str]) -> Settings:
+    """What `load` makes of a file that was read. Changes the document's values to what the environment says."""
+    variables, mistakes = overlay(document.values, environ)
+    mistakes = [*document.mistakes, *mistakes, *_same_names(document, variables)]
+    settings = None
+    try:
+        settings = Settings.model_validate(document.values)
+    except ValidationError as error:
+        found = (
+            _mistake(document, variables, *_explained(document, each)) for each in error.errors() if not _idle(each)
+        )
+        told = {(mistake.key, mistake.line) for mistake in document.mistakes}
+        mistakes += [mistake for mistake in found if (mistake.key, mistake.line) not in told]
+    if settings is not None and not mistakes:
+        mistakes = _one_past_for_two(document, variables, settings)
+    if mistakes or settings is None:
+        raise ConfigurationMistakes(mistakes)
+    return settings
+
+
+def _explained(document: Document, error: Mapping[str, Any]) -> tuple[Path, str, str | None]:
+    """The keys of a plug-in's options are those of its own model."""
+    loc: Path = error["loc"]
+    if loc[2:4] != ("plugin", "options") or len(loc) == 4:
+        return explain(error)
+    section, index = str(loc[0]), loc[1]
+    part = document.values[section][index]
+    group, kind = (PLATFORM_PLUGINS, "platform") if section == "sources" else (SINK_PLUGINS, "type")
+    model = options_model(group, part[kind])
+    assert model is not None  # without a model nothing is checked
+    path, problem, suggestion = explain({**error, "loc": loc[4:]}, model)
+    return (section, index, "options", *path), problem, suggestion
+
+
+def _idle(error: Mapping[str, Any]) -> bool:
+    """Pydantic says that a list is too short when its only items are wrong."""
+    return error["type"] == "too_short" and bool(error["input"])
+
+
+def _mistake(document: Document, variables: Variables, path: Path, problem: str, suggestion: str | None) -> Mistake:
+    if path in variables:
+        return Mistake(f"environment variable {variables[path]}", dotted(path), problem, suggestion)
+    return Mistake(document.file, dotted(path), problem, suggestion, document.line(path))
+
+
+def _same_names(document: Document, variables: Variables) -> list[Mistake]:
+    mistakes = []
+    for section in ("sources", "sinks"):
+        first: dict[str, int] = {}
+        for index, name in _names(document.values.get(section)):
+            if name in first:
+                path = (section, index, "name")
+                problem = f"{section}[{first[name]}] has the name {name!r} too; names are unique"
+                mistakes.append(_mistake(document, variables, path, problem, None))
+            first.setdefault(name, index)
+    return mistakes
+
+
+def _one_past_for_two(document: Document, variables: Variables, settings: Settings) -> list[Mistake]:
+    """Sources that would watch the same runs, or go on with the same past."""
+    found = _same_accounts(settings.sources) + _same_former_names(settings.sources)
+    return [_mistake(document, variables, ("sources", index, key), problem, None) for index, key, problem in found]
+
+
+def _same_accounts(sources: Sequence[Source]) -> list[tuple[int, str, str]]:
+    """Every run of theirs would be reported twice. A wetransform `tenant` is a word of the user's, the token is not."""
+    mistakes = []
+    first: dict[Hashable, int] = {}
+    for index, source in enumerate(sources):
+        told: list[Hashable] = [source.account]
+        if isinstance(source, WetransformSource):
+            told.append((source.address, source.credential.get(), source.customer))
+        same = next((first[each] for each in told if each in first), None)
+        if same is not None:
+            names = f"{sources[same].name!r} (sources[{same}]) and {source.name!r} watch the same account"
+            problem = (
+                f"{names} of {source.platform}, so each run would be reported twice: keep one of the two sources, "
+                "and choose its jobs with include and exclude"
+            )
+            mistakes.append((index, "name", problem))
+        for each in told:
+            first.setdefault(each, index)
+    return mistakes
+
+
+def _same_former_names(sources: Sequence[Source]) -> list[tuple[int, str, str]]:
+    mistakes = []
+    names, first = {source.name for source in sources}, dict[str, str]()
+    for index, source in enumerate(sources):
+        former = source.former_name
+        if former is None:
+            continue
+        if former != source.name and former in names:
+            mistakes.append(
+                (index, "former_name", f"there is a source {former!r} still; a former name is nobody's now")
+            )
+        elif former in first:
+            mistakes.append((index, "former_name", f"source {first[former]!r} has the former name {former!r} too"))
+        first.setdefault(former, source.name)
+    return mistakes
+
+
+def _names(items: Any) -> list[tuple[int, str]]:
+    entries = items if isinstance(items, list) else []
+    return [
+        (index, str(entry["name"]))
+        for index, entry in enumerate(entries)
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str)
+    ]

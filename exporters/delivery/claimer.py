@@ -1,0 +1,101 @@
+"""Reading the heads of a sink's lanes ahead of the sending, so that free places at the sink never wait for the ledger."""
+
+from collector.ledger import claims
+from exporters.delivery.context import Feed, Notify
+from exporters.delivery.health import Health
+from exporters.delivery.held_lease import Tenure
+from exporters.delivery.in_flight import Flight
+from exporters.delivery.wakeup import Bell
+
+AHEAD = 64
+"""So many heads are kept ready at least, more for sinks that take more at once."""
+LOOK_EVERY = 2.5
+"""Seconds between looks at the ledger when nobody says that there is work: a notification may be lost."""
+_FLOOR_LASTS = 5.0
+
+
+class Claiming:
+    def __init__(self, feed: Feed, flight: Flight, health: Health, tenure: Tenure, claimed: Notify) -> None:
+        """`claimed` is called when there is something new to send."""
+        self._feed, self._flight, self._health, self._tenure, self._claimed = feed, flight, health, tenure, claimed
+        self.bell = Bell(feed.clock)
+        self._ahead = max(AHEAD, feed.sink.capacity)
+        self._hinted = True
+        self._due_ms: int | None = None
+        self._look_at = feed.clock.monotonic()
+        self._floor, self._floor_until = 0, 0.0
+
+    def hint(self) -> None:
+        """Heads may be due: something was committed or settled."""
+        self._hinted = True
+        self.bell.ring()
+
+    def expect(self, due_ms: int) -> None:
+        """A lane comes due then."""
+        if self._due_ms is None or due_ms < self._due_ms:
+            self._due_ms = due_ms
+            self.bell.ring()
+
+    async def step(self) -> None:
+        """Wait until there is reason to read the ledger, then read it once."""
+        while not (wanted := self._wanted()) or not (self._hinted or self._is_due() or self._may_look()):
+            self._health.came_round()
+            await self.bell.wait(self._until_due() if wanted else self._until_probe())
+        if self._hinted or self._is_due():
+            await self._claim(wanted)
+        else:
+            await self._look()
+
+    def _wanted(self) -> int:
+        """How many heads to claim now. Never just a few of many: each claim reads what is in flight as well."""
+        clock, circuit, waiting = self._feed.clock, self._health.circuit, self._flight.waiting
+        if not self._tenure.covers(self._feed.attempt_seconds):
+            return 0
+        if circuit.open:
+            return int(circuit.admits_probe(clock.monotonic()) and not waiting and self._flight.next_ask() is None)
+        if 2 * waiting > self._ahead or self._flight.unsettled > self._ahead:
+            return 0
+        return self._ahead - waiting
+
+    def _until_probe(self) -> float:
+        """Seconds. Whatever else makes claims possible again rings; this bounds a ring that was forgotten."""
+        circuit, now = self._health.circuit, self._feed.clock.monotonic()
+        longest = 2 * LOOK_EVERY
+        return min(longest, circuit.probe_at - now) if circuit.open and circuit.probe_at > now else longest
+
+    def _is_due(self) -> bool:
+        return self._due_ms is not None and self._feed.time.now_ms() >= self._due_ms
+
+    def _may_look(self) -> bool:
+        return self._feed.clock.monotonic() >= self._look_at
+
+    def _until_due(self) -> float:
+        look = self._look_at - self._feed.clock.monotonic()
+        if self._due_ms is None:
+            return look
+        return min(look, max(0.001, (self._due_ms - self._feed.time.now_ms()) / 1000))
+
+    async def _look(self) -> None:
+        self._look_at = self._feed.clock.monotonic() + LOOK_EVERY
+        self._due_ms = await self._feed.store.read_claim(claims.next_due, self._feed.sink_id)
+
+    async def _claim(self, wanted: int) -> None:
+        now = self._feed.clock.monotonic()
+        self._hinted, self._look_at = False, now + LOOK_EVERY
+        if self._is_due():
+            self._due_ms = None
+        limit = wanted + self._flight.begin_claim()
+        heads = await self._feed.store.read_claim(
+            claims.claim, self._feed.sink_id, self._feed.time.now_ms(), limit, self._floor_at(now)
+        )
+        full = len(heads) >= limit
+        self._floor = heads[0].committed_at if full else 0
+        self._hinted |= full
+        if self._flight.claimed(heads, wanted):
+            self._claimed()
+
+    def _floor_at(self, now: float) -> int:
+        """Where the claim starts to read; now and then from the very beginning, for what came in below."""
+        if now >= self._floor_until:
+            self._floor, self._floor_until = 0, now + _FLOOR_LASTS
+        return self._floor

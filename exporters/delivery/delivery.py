@@ -1,0 +1,215 @@
+"""Delivery to one sink: everything the ledger owes it, in order per strand, as long as it takes.
+
+One `Delivery` per sink, in a task of its own. It takes the sink's lease and then runs a `Session`: heads of lanes are
+claimed ahead of the sending (`claiming`), several batches are at the sink at once and each outcome is taken in as it
+comes (`sending`), outcomes are committed in groups (`settling`), a failing sink is left alone but for a probe now and
+then (`circuit`, `health`), runs in doubt are looked at again (`rechecks`).
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection
+
+from collector.clock import Clock
+from collector.errors import LeaseLost
+from collector.ledger import leases, overflow, parked, registry
+from collector.ledger.leases import Lease
+from collector.ledger.parked import Named, RetryAnswer
+from collector.ledger.sqlite.store import Store
+from collector.logs import fields
+from collector.reports import LeaseReport
+from exporters.delivery.circuit import Random, pause_after
+from exporters.delivery.context import Feed
+from exporters.delivery.health import Health
+from exporters.delivery.held_lease import MARGIN, Tenure
+from exporters.delivery.reports import DeliveryObserver, SinkState, SinkStatus
+from exporters.delivery.session import Session
+from exporters.delivery.wakeup import Bell
+from exporters.sinks.base import BrokenSink, Sink
+
+_log = logging.getLogger("lineage.delivery")
+
+_STANDBY_LOOK = 2.0
+_STUCK_AFTER = 60.0
+_GIVE_BACK_WITHIN = 1.0
+_STRANDS_AT_ONCE = 1000
+"""Strands whose parked events are put back or dropped in one commit."""
+
+
+class Delivery:
+    """Feeds one sink until stopped. Does not close the sink: that is for whoever made it, after `stop`."""
+
+    def __init__(
+        self,
+        sink_name: str,
+        sink_id: int,
+        sink: Sink,
+        *,
+        store: Store,
+        holder: str,
+        seize: bool,
+        clock: Clock,
+        random: Random,
+        observer: DeliveryObserver,
+    ) -> None:
+        """`holder` names this process in the lease; `seize` as in `leases.take`."""
+        self._feed = Feed(sink_name, sink_id, sink, store, clock, random, observer)
+        self._holder, self._seize = holder, seize
+        self._health = Health(sink_name, clock, random, observer)
+        self._bell = Bell(clock)
+        self._begun, self._ended = False, asyncio.Event()
+        self._stop_at: float | None = None
+        self._state = SinkState.STARTING
+        self._session: Session | None = None
+
+    @property
+    def lease(self) -> Lease | None:
+        """The sink's lease while it is held here: for what only its holder may do."""
+        return self._session.lease if self._session else None
+
+    @property
+    def expected_by(self) -> float:
+        """By the monotonic clock, when the loop should have come round at the latest: liveness looks at it."""
+        return self._health.came_round_at + _STUCK_AFTER
+
+    def status(self) -> SinkStatus:
+        health = self._health
+        return SinkStatus(
+            sink=self._feed.name,
+            state=self._present_state(),
+            last_success_at=health.last_success_at,
+            problem=health.trouble or health.circuit.cause,
+            in_flight=self._session.flight.at_sink if self._session else 0,
+        )
+
+    def _present_state(self) -> SinkState:
+        if self._health.trouble:
+            return SinkState.STUCK
+        if self._session and self._health.circuit.open:
+            return SinkState.OUTAGE
+        return self._state
+
+    async def run(self) -> None:
+        """Until `stop`. Raises nothing but for a cancelled task, which leaves the lease to run out."""
+        self._begun, failures = True, 0
+        if isinstance(self._feed.sink, BrokenSink):
+            self._health.begins_broken(self._feed.sink.outcome)
+        try:
+            while self._stop_at is None:
+                self._health.came_round()
+                try:
+                    await self._round()
+                except Exception as error:  # noqa: BLE001 - the boundary of this task: one sink must not end the others
+                    self._health.stuck("delivery", error)
+                    await self._bell.wait(pause_after(failures, self._feed.random))
+                    failures += 1
+                else:
+                    self._health.unstuck("delivery")
+                    failures = 0
+        finally:
+            self._state = SinkState.STOPPED
+            self._ended.set()
+
+    async def stop(self, deadline: float) -> None:
+        """Within `deadline` seconds: claim nothing more, let what is in flight come in, write the rest down as
+        unanswered, give the lease back if nothing is left in flight. Returns when `run` has ended.
+        """
+        self._stop_at = self._feed.clock.monotonic() + deadline
+        self._bell.ring()
+        if self._session:
+            self._session.stop(self._stop_at)
+        if self._begun:
+            await self._ended.wait()
+
+    async def retry_parked(self, events: Iterable[Named]) -> dict[Named, RetryAnswer]:
+        """Send parked events again, many in one commit; what became of each. Waits while another event of their strand
+        is at the sink; raises `LeaseLost` when this process does not feed the sink.
+        """
+        left: defaultdict[int, list[Named]] = defaultdict(list)
+        for event in events:
+            left[event[0]].append(event)
+        answers: dict[Named, RetryAnswer] = {}
+        while left:
+            session = self._present_session()
+            async with session.reserved(left, _STRANDS_AT_ONCE) as strands:
+                some, now_ms = [event for strand in strands for event in left[strand]], self._feed.time.now_ms()
+                answers |= await self._feed.store.write(parked.retry, session.lease, self._feed.sink_id, some, now_ms)
+            for strand in strands:
+                del left[strand]
+        return answers
+
+    async def drop_parked(self, events: Sequence[Named]) -> set[Named]:
+        """Forget parked events for good; those that were parked. Raises `LeaseLost` as above."""
+        dropped: set[Named] = set()
+        for start in range(0, len(events), _STRANDS_AT_ONCE):
+            some, lease = events[start : start + _STRANDS_AT_ONCE], self._present_session().lease
+            dropped |= await self._feed.store.write(parked.drop, lease, self._feed.sink_id, some)
+        return dropped
+
+    async def park_oldest(self, room: int, cause: str) -> None:
+        """Park what this sink is owed, the oldest strands first and whole, until that was `room` bytes. Strands whose event
+        is at the sink are left alone. Raises `LeaseLost` as above.
+        """
+        session = self._present_session()
+        parked, size, after = 0, 0, 0
+        while size < room and (
+            strands := await self._feed.store.read_shown(overflow.oldest, self._feed.sink_id, after)
+        ):
+            after = strands[-1]
+            async with session.reserved_of(strands) as free:
+                now_ms, rechecks = self._feed.time.now_ms(), self._feed.sink.rechecks
+                of_these = session.lease, self._feed.sink_id, free, room - size, cause, now_ms
+                done = await self._feed.store.write(overflow.park, *of_these, rechecks=rechecks)
+            parked, size = parked + done.events, size + done.room
+        if parked:
+            _log.error("sink.overflow", extra=fields(sink=self._feed.name, parked=parked, bytes=size, cause=cause))
+
+    def _present_session(self) -> Session:
+        if self._session is None:
+            raise LeaseLost(f"the lease of sink {self._feed.name} is not held here; nothing was done")
+        return self._session
+
+    async def _round(self) -> None:
+        """Take the lease and work under it until stopped, or wait a little if somebody else has it."""
+        if (tenure := await self._take()) is not None:
+            await self._serve(tenure)
+            return
+        if self._state is not SinkState.STANDBY:
+            _log.info("lease.elsewhere", extra=fields(sink=self._feed.name, then="stands by and asks again"))
+        self._state = SinkState.STANDBY
+        await self._bell.wait(_STANDBY_LOOK)
+
+    async def _take(self) -> Tenure | None:
+        ttl = self._feed.attempt_seconds + MARGIN
+        asked_at = self._feed.clock.monotonic()
+        lease = await self._feed.store.write(self._taken, int(ttl * 1000), self._feed.time.now_ms())
+        if lease is None:
+            return None
+        return Tenure(self._feed.store, self._feed.clock, lease, ttl, asked_at)
+
+    def _taken(self, conn: Connection, ttl_ms: int, now_ms: int) -> Lease | None:
+        """In one commit, so that no kill comes between taking over and noting that runs are in doubt."""
+        lease = leases.take(conn, f"sink:{self._feed.name}", self._holder, ttl_ms, seize=self._seize)
+        if lease is not None and not lease.clean and self._feed.sink.rechecks:
+            registry.mark_unclean(conn, self._feed.sink_id, now_ms)
+        return lease
+
+    async def _serve(self, tenure: Tenure) -> None:
+        self._health.forget_probe()
+        self._session = session = Session(self._feed, self._health, tenure)
+        self._state = SinkState.DELIVERING
+        self._feed.observer.lease(LeaseReport(tenure.lease.name, held=True))
+        if self._stop_at is not None:
+            session.stop(self._stop_at)
+        try:
+            if await session.run():
+                async with asyncio.timeout(_GIVE_BACK_WITHIN):
+                    await tenure.give_back()
+        except* LeaseLost as lost:
+            _log.warning("lease.lost", extra=fields(sink=self._feed.name, cause=str(lost.exceptions[0])))
+        finally:
+            self._session = None
+            self._feed.observer.lease(LeaseReport(tenure.lease.name, held=False))

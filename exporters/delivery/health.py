@@ -1,0 +1,121 @@
+"""How one sink is doing: its circuit, what is wrong, when it last worked. Each change is logged and reported once."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from collector.clock import Clock
+from collector.errors import LedgerError
+from collector.ledger.queries import REFUSES_AFTER
+from collector.logs import fields
+from collector.redaction import redacted
+from exporters.delivery import circuit as circuits
+from exporters.delivery.circuit import Circuit, Random
+from exporters.delivery.reports import CircuitReport, DeliveryObserver
+from exporters.sinks.base import Retry
+
+_log = logging.getLogger("lineage.delivery")
+
+
+class Health:
+    """Outlives leases, so that an outage stays one outage. `changed` is called when the circuit opens or closes."""
+
+    def __init__(self, sink: str, clock: Clock, random: Random, observer: DeliveryObserver) -> None:
+        self._sink, self._clock, self._random, self._observer = sink, clock, random, observer
+        self.circuit = Circuit()
+        self.last_success_at: datetime | None = None
+        self.came_round_at = clock.monotonic()
+        self.changed: Callable[[], None] = lambda: None
+        self._troubles: dict[str, str] = {}
+        self._bug: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong on our own side, None when nothing is."""
+        return next(iter(self._troubles.values()), None)
+
+    def came_round(self) -> None:
+        """The loop that must never stop is alive."""
+        self.came_round_at = self._clock.monotonic()
+
+    def forget_probe(self) -> None:
+        """A new lease begins: a probe of the old one will never have an outcome."""
+        if self.circuit.probe is not None:
+            self.circuit = circuits.undecided(self.circuit, self.circuit.probe)
+
+    def probing(self, strand: int) -> None:
+        self.circuit = circuits.probing(self.circuit, strand)
+
+    def succeeded(self) -> None:
+        self.last_success_at = self._clock.now()
+        before, self.circuit = self.circuit, Circuit()
+        if before.opened_at is not None:
+            self._tell_closed(before, self._clock.monotonic() - before.opened_at)
+
+    def failed(self, strand: int, retry: Retry) -> None:
+        if not retry.sink_wide:
+            self.undecided(strand)
+            return
+        before = self.circuit
+        self.circuit = circuits.failed(before, strand, retry, self._clock.monotonic(), self._random)
+        if self.circuit.open and not before.open:
+            self._tell_opened(self.circuit)
+
+    def begins_broken(self, retry: Retry) -> None:
+        """The sink could not be made: that shows before there is anything to send."""
+        self.circuit = circuits.opened(retry, self._clock.monotonic(), self._random)
+        self._tell_opened(self.circuit)
+
+    def refusals(self, before: int, now: int) -> None:
+        """How many events the sink had refused since it last took one, and has now."""
+        if before < REFUSES_AFTER <= now:
+            _log.error(
+                "sink.refuses", extra=fields(sink=self._sink, refused=now, then="see `lineage-collector parked`")
+            )
+        elif now < REFUSES_AFTER <= before:
+            _log.warning("sink.takes_again", extra=fields(sink=self._sink, refused=before))
+
+    def undecided(self, strand: int) -> None:
+        self.circuit = circuits.undecided(self.circuit, strand)
+
+    def bug(self, error: Exception) -> str:
+        """Log an error that no sink should raise, with its traceback unless it is the last one again. Returns it in
+        words.
+        """
+        cause = f"the sink failed unexpectedly: {type(error).__name__}: {redacted(str(error))}"
+        if cause != self._bug:
+            _log.error("sink.bug", exc_info=error, extra=fields(sink=self._sink, cause=cause))
+            self._bug = cause
+        return cause
+
+    def stuck(self, part: str, error: Exception) -> None:
+        """One of our own loops failed and will try again. Told at the first failure in a row, with a traceback unless the
+        ledger says what is wrong.
+        """
+        cause = redacted(str(error))
+        if part not in self._troubles:
+            told = fields(sink=self._sink, part=part, cause=cause, then="tries again")
+            _log.error("delivery.stuck", exc_info=None if isinstance(error, LedgerError) else error, extra=told)
+        self._troubles[part] = f"{part}: {type(error).__name__}: {cause}"
+
+    def unstuck(self, part: str) -> None:
+        if self._troubles.pop(part, None) is not None:
+            _log.info("delivery.unstuck", extra=fields(sink=self._sink, part=part))
+
+    def _tell_opened(self, circuit: Circuit) -> None:
+        probe_in = round(circuit.probe_at - self._clock.monotonic(), 1)
+        _log.warning(
+            "sink.outage",
+            extra=fields(sink=self._sink, cause=circuit.cause, failures=circuit.failures, next_probe_seconds=probe_in),
+        )
+        self._observer.circuit(CircuitReport(self._sink, open=True, cause=circuit.cause, failures=circuit.failures))
+        self.changed()
+
+    def _tell_closed(self, before: Circuit, seconds: float) -> None:
+        _log.warning(
+            "sink.back", extra=fields(sink=self._sink, outage_seconds=round(seconds, 1), failures=before.failures)
+        )
+        self._observer.circuit(
+            CircuitReport(self._sink, open=False, cause=before.cause, failures=before.failures, seconds=seconds)
+        )
+        self.changed()

@@ -1,0 +1,96 @@
+"""Does what people ask of a sink: send its parked events again, or forget them."""
+
+import asyncio
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from collector.clock import Clock, to_ms
+from collector.errors import LedgerError
+from collector.ledger import parked, requests
+from collector.ledger.leases import Lease
+from collector.ledger.news import News
+from collector.ledger.parked import Named
+from collector.ledger.requests import Request, RequestKind, RequestState
+from collector.ledger.sqlite.store import Store
+from collector.logs import fields
+from exporters.delivery.delivery import Delivery
+
+log = logging.getLogger("lineage.request")
+
+AT_ONCE = 4
+PARKED_AT_ONCE = 100_000
+LOOK = 1.0
+
+
+class Requested:
+    """Serves the requests to one sink while its delivery holds the lease."""
+
+    def __init__(self, sink_id: int, delivery: Delivery, store: Store, clock: Clock) -> None:
+        self._sink_id, self._delivery, self._store, self._clock = sink_id, delivery, store, clock
+        self._taken_over: Lease | None = None
+        self._failure: str | None = None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        rung = asyncio.Event()
+        forget = self._store.on_commit(rung.set, News.REQUESTS)
+        try:
+            while True:
+                rung.clear()
+                if await self._serve_new():
+                    continue
+                if self._delivery.lease is None:
+                    await self._clock.sleep(LOOK)
+                else:
+                    await rung.wait()
+        finally:
+            forget()
+
+    async def _serve_new(self) -> bool:
+        """Whether there may be more to do at once."""
+        lease = self._delivery.lease
+        if lease is None:
+            return False
+        try:
+            if lease != self._taken_over:
+                # what a former holder had begun is new again: retrying and dropping twice does no harm
+                await self._store.write(requests.take_over, lease, to_ms(self._clock.now()))
+                self._taken_over = lease
+            claimed = await self._store.write(requests.claim, lease, AT_ONCE)
+            for request in claimed:
+                state, told = await self._done(request)
+                body, now_ms = json.dumps(told), to_ms(self._clock.now())
+                await self._store.write(requests.finish, lease, request.id, state, body, now_ms)
+                log.info("request.done", extra=fields(kind=request.kind.value, target=request.target, **told))
+        except LedgerError as error:
+            # what was claimed is taken over again, here or by whoever holds the lease next
+            self._taken_over = None
+            if str(error) != self._failure:
+                log.warning("request.failed", extra=fields(sink=self._sink_id, cause=str(error), then="tries again"))
+            self._failure = str(error)
+            await self._clock.sleep(LOOK)
+            return True
+        self._failure = None
+        return bool(claimed)
+
+    async def _done(self, request: Request) -> tuple[RequestState, dict[str, str | int]]:
+        """How many events became what."""
+        wanted = json.loads(request.body).get("run_id")
+        listed = await self._store.read_shown(parked.listing, PARKED_AT_ONCE, sink_id=self._sink_id)
+        chosen = [
+            (event.strand_id, event.seq) for event in reversed(listed) if wanted is None or event.run_uuid == wanted
+        ]
+        if not chosen:
+            return RequestState.FAILED, {"error": "nothing is parked there" + (f" of run {wanted}" if wanted else "")}
+        became = await (self._retried(chosen) if request.kind is RequestKind.RETRY else self._dropped(chosen))
+        return RequestState.DONE, dict(sorted(became.items()))
+
+    async def _retried(self, events: Sequence[Named]) -> Counter[str]:
+        answers = await self._delivery.retry_parked(events)
+        return Counter(answer.value.replace(" ", "_") for answer in answers.values())
+
+    async def _dropped(self, events: Sequence[Named]) -> Counter[str]:
+        dropped = await self._delivery.drop_parked(events)
+        return Counter("dropped" if event in dropped else "not_parked" for event in events)

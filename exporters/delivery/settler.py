@@ -1,0 +1,56 @@
+"""Writing outcomes down in the ledger: those that come while a commit is under way share the next one."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from collector.faultpoints import Point, passing
+from collector.ledger.claims import Refused, Retried, Settlement
+from collector.model import Outgoing
+from exporters.delivery.wakeup import Bell
+from exporters.sinks.base import Delivered, Outcome, Park, Retry
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of an attempt. `due_at_ms` is when a `Retry` comes up again, of no use otherwise."""
+
+    item: Outgoing
+    outcome: Outcome
+    due_at_ms: int
+
+
+def settlement(verdicts: Sequence[Verdict]) -> Settlement:
+    return Settlement(
+        delivered=tuple(v.item for v in verdicts if isinstance(v.outcome, Delivered)),
+        retried=tuple(
+            Retried(v.item, v.due_at_ms, v.outcome.cause, v.outcome.unanswered)
+            for v in verdicts
+            if isinstance(v.outcome, Retry)
+        ),
+        parked=tuple(Refused(v.item, v.outcome.cause) for v in verdicts if isinstance(v.outcome, Park)),
+    )
+
+
+class Settling:
+    """Keeps verdicts until they are committed, also over failed commits: an acknowledged event is not sent again."""
+
+    def __init__(self, bell: Bell, commit: Callable[[Settlement], Awaitable[object]]) -> None:
+        self._bell, self._commit = bell, commit
+        self._verdicts: list[Verdict] = []
+
+    def add(self, verdict: Verdict) -> None:
+        self._verdicts.append(verdict)
+        self._bell.ring()
+
+    async def step(self) -> list[Outgoing]:
+        """Wait for verdicts and commit them all. Returns their events; raises what the commit raises and keeps them."""
+        while not self._verdicts:
+            await self._bell.wait()
+        batch = list(self._verdicts)
+        agreed = settlement(batch)
+        passing(Point.AFTER_SEND)
+        if agreed.parked:
+            passing(Point.DURING_PARK)
+        await self._commit(agreed)
+        del self._verdicts[: len(batch)]
+        return [verdict.item for verdict in batch]

@@ -1,0 +1,305 @@
+"""The metrics. What happens is counted here as it happens; what is, is read from the ledger at each scrape (`snapshot`)."""
+
+import asyncio
+import json
+import logging
+import os
+import platform
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, distribution
+
+from prometheus_client import (
+    GC_COLLECTOR,
+    PLATFORM_COLLECTOR,
+    PROCESS_COLLECTOR,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from collector import __version__
+from collector.logs import fields
+from collector.model import EventKind, SkipKind
+from collector.reports import (
+    EventReport,
+    HintReport,
+    HintResult,
+    LeaseReport,
+    LoadReport,
+    PollReport,
+    PollResult,
+    RequestReport,
+    SkipReport,
+)
+from exporters.delivery.reports import CircuitReport, RecheckReport, SendReport, SendResult
+from exporters.metrics.snapshot import OUTCOMES, Snapshot, families
+
+log = logging.getLogger("lineage.metrics")
+
+LEDGER_WITHIN = 5.0
+"""Seconds that the ledger may take for a scrape: Prometheus gives up after ten."""
+_POLL_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_SEND_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+_RUN_SECONDS = (1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+_FRESH_SECONDS = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600, 21600, 86400)
+_CODE_CLASSES = ("2xx", "3xx", "4xx", "401", "403", "429", "5xx", "other", "none")
+
+
+class Metrics:
+    """Counts what polling and delivery report. `scrape` is what a page shows."""
+
+    def __init__(
+        self, sources: Mapping[str, int], sinks: Iterable[str], snapshot: Callable[[], Awaitable[Snapshot]]
+    ) -> None:
+        """`sources` maps names to the ledger's numbers. `snapshot` reads the ledger and may raise anything."""
+        disable_created_metrics()  # type: ignore[no-untyped-call] # else each counter has one more series, of no use
+        self._snapshot = snapshot
+        self._registry = registry = CollectorRegistry()
+        for standard in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+            registry.register(standard)
+        self._source_names = {number: name for name, number in sources.items()}
+        self._polls = Counter("lineage_poll", "Polls ended, by result.", ["source", "result"], registry=registry)
+        self._poll_seconds = Histogram(
+            "lineage_poll_duration_seconds", "Time a poll took.", ["source"], buckets=_POLL_SECONDS, registry=registry
+        )
+        self._poll_interval = Gauge(
+            "lineage_poll_interval_seconds", "From one poll to the next.", ["source"], registry=registry
+        )
+        self._requests = Counter(
+            "lineage_source_requests",
+            "Requests to a platform, by class of the answer's status.",
+            ["source", "code_class"],
+            registry=registry,
+        )
+        self._remaining = Gauge(
+            "lineage_source_rate_limit_remaining",
+            "Requests left in the platform's quota, as it last said.",
+            ["source"],
+            registry=registry,
+        )
+        self._ahead = Gauge(
+            "lineage_clock_skew_seconds",
+            "How far the platform's clock is ahead of ours, by the Date of its last answer.",
+            ["source"],
+            registry=registry,
+        )
+        self._needed = Gauge(
+            "lineage_source_requests_needed_per_minute",
+            "Requests that it takes to watch the open runs at the wished interval.",
+            ["source"],
+            registry=registry,
+        )
+        self._allowed = Gauge(
+            "lineage_source_requests_allowed_per_minute",
+            "The limit of requests that was set for a source.",
+            ["source"],
+            registry=registry,
+        )
+        self._reachable = Gauge(
+            "lineage_source_interval_reachable_seconds",
+            "From one look at a run to the next, as the limit of requests allows it.",
+            ["source"],
+            registry=registry,
+        )
+        self._hints = Counter(
+            "lineage_hints",
+            "Messages from outside that something changed, by what became of them.",
+            ["source", "result"],
+            registry=registry,
+        )
+        self._unknown = Counter(
+            "lineage_source_unknown_status", "Statuses that are not known here.", ["source"], registry=registry
+        )
+        self._skips = Counter(
+            "lineage_skipped", "What was left out or not understood.", ["source", "kind"], registry=registry
+        )
+        self._events = Counter("lineage_events", "Events committed.", ["source", "type"], registry=registry)
+        self._run_seconds = Histogram(
+            "lineage_run_duration_seconds",
+            "Time runs took, from START to the end.",
+            ["source", "outcome"],
+            buckets=_RUN_SECONDS,
+            registry=registry,
+        )
+        self._sends = Counter("lineage_sends", "Attempts to deliver, by result.", ["sink", "result"], registry=registry)
+        self._send_seconds = Histogram(
+            "lineage_send_duration_seconds", "Time an attempt took.", ["sink"], buckets=_SEND_SECONDS, registry=registry
+        )
+        self._fresh = Histogram(
+            "lineage_freshness_seconds",
+            "From the moment an event speaks of to its acknowledgement by the sink.",
+            ["source", "sink"],
+            buckets=_FRESH_SECONDS,
+            registry=registry,
+        )
+        self._circuit = Gauge(
+            "lineage_sink_circuit_open", "1 while a sink is left alone after failures.", ["sink"], registry=registry
+        )
+        self._rechecks = Counter(
+            "lineage_rechecks", "Looks at runs in doubt, by result.", ["sink", "result"], registry=registry
+        )
+        self._leases = Gauge("lineage_lease_held", "1 while this process holds it.", ["lease"], registry=registry)
+        self._resets = Counter(
+            "lineage_ledger_resets", "Ledgers that could not be used and were set aside.", registry=registry
+        )
+        self._rescues = Counter(
+            "lineage_ledger_rescues",
+            "Ledgers that were deleted or replaced while they were open, and written anew before this start.",
+            registry=registry,
+        )
+        self._lost = Gauge(
+            "lineage_ledger_lost",
+            "1 while the ledger's file is not where it was opened, so that nothing is committed.",
+            registry=registry,
+        )
+        self._unread = Counter(
+            "lineage_ledger_read_failures", "Scrapes that show nothing of the ledger.", registry=registry
+        )
+        self._configured = Gauge(
+            "lineage_config_last_reload_success_timestamp_seconds",
+            "When the configuration was last read with success, which is at the start.",
+            registry=registry,
+        )
+        build = Gauge(
+            "lineage_build_info", "The version that runs.", ["version", "revision", "python"], registry=registry
+        )
+        build.labels(__version__, _revision(), platform.python_version()).set(1)
+        self._start_at_zero(list(sources), list(sinks))
+
+    def _start_at_zero(self, sources: list[str], sinks: list[str]) -> None:
+        """Counters exist before they count, so that their rates work from the first time on."""
+        for source in sources:
+            self._unknown.labels(source)
+            self._poll_seconds.labels(source)
+            self._leases.labels(f"source:{source}").set(0)
+            _touch(self._polls, source, PollResult)
+            _touch(self._skips, source, SkipKind)
+            _touch(self._hints, source, HintResult)
+            _touch(self._events, source, EventKind)
+            _touch(self._requests, source, _CODE_CLASSES)
+            _touch(self._run_seconds, source, OUTCOMES)
+            _touch(self._fresh, source, sinks)
+        for sink in sinks:
+            self._send_seconds.labels(sink)
+            self._circuit.labels(sink).set(0)
+            self._leases.labels(f"sink:{sink}").set(0)
+            _touch(self._sends, sink, SendResult)
+            _touch(self._rechecks, sink, ("settled", "again"))
+
+    async def scrape(self) -> Collector:
+        """All series of this moment, for an encoder in any thread. Those of the ledger are left out, and that is
+        counted, when it cannot be read: none are better than old ones.
+        """
+        try:
+            async with asyncio.timeout(LEDGER_WITHIN):
+                return _Page(self._registry, await self._snapshot())
+        except Exception as error:  # noqa: BLE001 - the boundary of a scrape: what was counted is shown all the same
+            cause = str(error) or f"no answer within {LEDGER_WITHIN:.0f} s"
+            log.warning("scrape.partial", extra=fields(cause=cause, kind=type(error).__name__))
+            self._unread.inc()
+            return self._registry
+
+    def polled(self, report: PollReport) -> None:
+        self._polls.labels(report.source, report.result.value).inc()
+        self._poll_interval.labels(report.source).set(report.interval)
+        if report.result is not PollResult.PAUSED:
+            self._poll_seconds.labels(report.source).observe(report.seconds)
+
+    def requested(self, report: RequestReport) -> None:
+        self._requests.labels(report.source, _code_class(report.status)).inc()
+        if report.remaining is not None:
+            self._remaining.labels(report.source).set(report.remaining)
+        if report.ahead is not None:
+            self._ahead.labels(report.source).set(report.ahead)
+
+    def planned(self, report: LoadReport) -> None:
+        self._needed.labels(report.source).set(report.needed)
+        self._reachable.labels(report.source).set(report.interval)
+        if report.allowed is not None:
+            self._allowed.labels(report.source).set(report.allowed)
+
+    def hinted(self, report: HintReport) -> None:
+        self._hints.labels(report.source, report.result.value).inc()
+
+    def committed(self, report: EventReport) -> None:
+        self._events.labels(report.source, report.kind.value).inc()
+        if report.seconds is not None and report.outcome in OUTCOMES:
+            duration = self._run_seconds.labels(report.source, report.outcome.value)
+            duration.observe(report.seconds, _exemplar(report.run_id))
+
+    def skipped(self, report: SkipReport) -> None:
+        self._skips.labels(report.source, report.kind.value).inc(report.count)
+        if report.kind is SkipKind.STATUS:
+            self._unknown.labels(report.source).inc(report.count)
+
+    def sent(self, report: SendReport) -> None:
+        self._sends.labels(report.sink, report.result.value).inc()
+        self._send_seconds.labels(report.sink).observe(report.seconds)
+        if report.freshness is not None and (source := self._source_names.get(report.source_id)) is not None:
+            self._fresh.labels(source, report.sink).observe(report.freshness, _exemplar(report.run_id))
+
+    def circuit(self, report: CircuitReport) -> None:
+        self._circuit.labels(report.sink).set(report.open)
+
+    def rechecked(self, report: RecheckReport) -> None:
+        self._rechecks.labels(report.sink, "settled" if report.settled else "again").inc()
+
+    def lease(self, report: LeaseReport) -> None:
+        self._leases.labels(report.lease).set(report.held)
+
+    def configured(self, at: datetime) -> None:
+        self._configured.set(at.timestamp())
+
+    def ledger_reset(self) -> None:
+        self._resets.inc()
+
+    def ledger_rescued(self) -> None:
+        self._rescues.inc()
+
+    def ledger_lost(self) -> None:
+        self._lost.set(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Page(Collector):
+    counted: CollectorRegistry
+    snapshot: Snapshot
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self.counted.collect()
+        yield from families(self.snapshot)
+
+
+def _touch(metric: Counter | Histogram, first: str, others: Iterable[str]) -> None:
+    for other in others:
+        metric.labels(first, str(other))
+
+
+def _exemplar(run_id: str | None) -> dict[str, str] | None:
+    return {"run_id": run_id} if run_id else None
+
+
+def _code_class(status: int | None) -> str:
+    """A class, but for the three answers that people are woken for."""
+    if status is None:
+        return "none"
+    if status in {401, 403, 429}:
+        return str(status)
+    return f"{status // 100}xx" if 200 <= status < 600 else "other"
+
+
+def _revision() -> str:
+    """The commit that runs: what the image says of itself, or what the installer wrote down (PEP 610); else empty."""
+    if told_by_image := os.environ.get("LINEAGE_COLLECTOR_REVISION"):
+        return told_by_image
+    try:
+        told = json.loads(distribution("lineage-collector").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        return ""
+    return str(told.get("vcs_info", {}).get("commit_id", ""))

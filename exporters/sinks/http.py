@@ -1,0 +1,119 @@
+"""What the HTTP sinks share: one request with an answer for every ending, and a batch with its outcomes as they come."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import orjson
+
+from collector.http import LARGEST_RECEIPT, AnswerTooLarge, HttpClient, retry_after
+from collector.model import Outgoing
+from collector.redaction import redacted
+from exporters.sinks.base import Outcome, Retry
+
+SHOWN = 300
+"""Characters of an answer's text that go into a cause."""
+_LOOKED_AT = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a request ended. `status` is None where no answer came; `sent` is False where the server was never reached."""
+
+    what: str
+    status: int | None
+    sent: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON, None where it is none (Marquez answers Jetty's HTML pages, too)."""
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError:
+            return None
+
+    @property
+    def cause(self) -> str:
+        """What was tried and what came back, for people."""
+        text = " ".join(redacted(_shown(self.body)).split())[:SHOWN]
+        came = (
+            f"answered {self.status}" if self.status is not None else "got no answer" if self.sent else "was not sent"
+        )
+        return f"{self.what} {came}{': ' if text else ''}{text}"
+
+    @property
+    def after(self) -> timedelta | None:
+        seconds = retry_after(self.headers, datetime.now(UTC))
+        return None if seconds is None else timedelta(seconds=seconds)
+
+
+def _shown(body: bytes) -> str:
+    """The beginning of an answer's text; of an HTML page only the title, which is where Jetty and gateways put what they
+    have to say.
+    """
+    text = body[:_LOOKED_AT].decode(errors="replace")
+    title = re.search(r"<title>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+    return title[1] if title is not None else text
+
+
+async def ask(
+    http: HttpClient,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    content: bytes | None = None,
+    timeout: float | None = None,
+) -> Answer:
+    """One request; errors of the network become answers without a status. Of an answer that is too large the status
+    counts all the same, else an event that was taken would be sent again and again.
+    """
+    what = f"{method} {url}"
+    told = {"Content-Type": "application/json", **(headers or {})} if content is not None else dict(headers or {})
+    try:
+        got = await http.request(method, url, headers=told, content=content, timeout=timeout, largest=LARGEST_RECEIPT)
+    except httpx.ConnectError as error:
+        return Answer(what, None, sent=False, body=str(error).encode())
+    except AnswerTooLarge as error:
+        return Answer(what, error.status, headers=error.headers, body=str(error).encode())
+    except httpx.TransportError as error:
+        return Answer(what, None, body=(str(error) or type(error).__name__).encode())
+    return Answer(what, got.status_code, headers=got.headers, body=got.content)
+
+
+def trouble(answer: Answer) -> Retry | None:
+    """What holds for every backend: no answer, a gateway's answer, patience asked for, wrong credentials or route.
+
+    None where the backend itself judged the event. A gateway that gave up (502, 504) may have passed the request on.
+    """
+    if answer.status is None:
+        return Retry(answer.cause, unanswered=answer.sent)
+    if answer.status in {502, 504}:
+        return Retry(answer.cause, answer.after, unanswered=True)
+    if answer.status in {408, 429, 503}:
+        return Retry(answer.cause, answer.after)
+    if answer.status in {401, 403, 404, 405, 407} or 300 <= answer.status < 400:
+        return Retry(answer.cause, slow=True)
+    return None
+
+
+async def each(
+    batch: Sequence[Outgoing], send: Callable[[Outgoing], Awaitable[Outcome]]
+) -> AsyncIterator[tuple[Outgoing, Outcome]]:
+    """The events side by side, each outcome as it comes. Closed early, it cancels what is under way."""
+    tasks = {asyncio.ensure_future(send(item)): item for item in batch}
+    try:
+        while tasks:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield tasks.pop(task), task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

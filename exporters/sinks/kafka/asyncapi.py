@@ -1,0 +1,111 @@
+"""The AsyncAPI document of the Kafka topic, made by FastStream from the broker and a model of the payload.
+
+`python -m exporters.sinks.kafka.asyncapi docs/asyncapi.json` writes it anew. It is never served: FastStream's page for it
+brings a route that lets anybody publish.
+"""
+
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from faststream.kafka import KafkaBroker
+from faststream.specification import AsyncAPI
+from pydantic import BaseModel, ConfigDict, Field
+
+from collector import __version__
+from collector.model import EventKind
+from config.sinks import KafkaSink
+
+_Facets = dict[str, dict[str, Any]]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class Run(_Part):
+    run_id: UUID = Field(alias="runId", description="Stable for ever: the same after a restart and on another machine.")
+    facets: _Facets = {}
+
+
+class Job(_Part):
+    namespace: str = Field(examples=["cdf://api.cognitedata.com/my-project"])
+    name: str = Field(examples=["transformation/load-assets"])
+    facets: _Facets = {}
+
+
+class Dataset(_Part):
+    namespace: str
+    name: str
+    facets: _Facets = {}
+
+
+class InputDataset(Dataset):
+    input_facets: _Facets = Field(default={}, alias="inputFacets")
+
+
+class OutputDataset(Dataset):
+    output_facets: _Facets = Field(default={}, alias="outputFacets")
+
+
+class RunEvent(_Part):
+    """An OpenLineage run event. Consumers remove repeats by (run.runId, eventType, eventTime)."""
+
+    event_type: EventKind = Field(alias="eventType")
+    event_time: datetime = Field(alias="eventTime", description="When the change of state happened on the platform.")
+    producer: str = Field(json_schema_extra={"format": "uri"})
+    schema_url: str = Field(alias="schemaURL", json_schema_extra={"format": "uri"})
+    run: Run
+    job: Job
+    inputs: list[InputDataset] = []
+    outputs: list[OutputDataset] = []
+
+
+_KEY = {
+    "type": "string",
+    "description": "The rule of the OpenLineage clients, run:{namespace}/{name} of the root parent's job, else the "
+    "parent's, else the event's own: all runs of a job, and a parent with all its children, are in one partition.",
+    "examples": ["run:cdf://api.cognitedata.com/my-project/transformation/load-assets"],
+}
+_HEADERS = {
+    "type": "object",
+    "properties": {"content-type": {"type": "string", "const": "application/json"}},
+    "required": ["content-type"],
+}
+
+
+def asyncapi_document() -> dict[str, Any]:
+    """AsyncAPI 3.0, for the default topic. Needs no Kafka."""
+    topic = KafkaSink.model_fields["topic"].default
+    broker = KafkaBroker("localhost:9092", description="Any broker of your cluster.", logger=None)
+    broker.publisher(
+        topic,
+        schema=RunEvent,
+        title="RunEvents",
+        description="Every change of state of every watched run, in order per run, at least once.",
+    )
+    made = AsyncAPI(
+        broker,
+        title="Lineage collector",
+        version=__version__,
+        schema_version="3.0.0",
+        description="OpenLineage run events of transformations on managed platforms.",
+    )
+    document: dict[str, Any] = made.to_specification().to_jsonable()
+    for message in document["components"]["messages"].values():
+        del message["correlationId"]  # FastStream's own header, which this sink does not send
+        message["headers"] = _HEADERS
+        message["bindings"] = {"kafka": {"key": _KEY, "bindingVersion": "0.5.0"}}
+    return document
+
+
+def rendered() -> str:
+    text = json.dumps(asyncapi_document(), indent=2, ensure_ascii=False) + "\n"
+    return text.replace("RunEvents:Message", "RunEvents.Message")  # AsyncAPI allows no colon in the name of a component
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(rendered(), encoding="utf-8")

@@ -1,0 +1,269 @@
+"""One connection to a Kafka cluster: FastStream's KafkaBroker around one idempotent aiokafka producer.
+
+Importing this costs 0.8 s and 36 MiB, so the sink does it when it connects for the first time. Facts on aiokafka 0.14:
+
+- An idempotent producer retries for ever, in order and without duplicates; it must never be cancelled or given up
+  while something is in flight, or what it held goes out late, after newer events.
+- A send that the broker refused leaves a gap in the sequence numbers, and everything later on that partition fails with
+  OutOfOrderSequenceNumber: only a new producer helps (aiokafka issue 1017).
+- `stop()` waits for everything in flight, without end when the broker is dead, and a time limit around it leaves a
+  sender behind that delivers when the broker is back. `abandon` is the way out, and needs aiokafka's insides.
+"""
+
+import asyncio
+import ssl
+import time
+from contextlib import suppress
+from typing import Any
+
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, RecordListTooLargeError
+from faststream.kafka import KafkaBroker
+from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+
+from collector.redaction import redacted
+from exporters.sinks.kafka.cluster import BATCH_BYTES, Cluster, Trust, fitting_batch_bytes
+from exporters.sinks.kafka.errors import ClientLog, Trouble, current, listen, remedy_for
+
+_REQUEST_BYTES = 64 * 1024 * 1024  # the sink compares with the topic's limit itself; a broker's default is 100 MiB
+
+_TROUBLES = (KafkaError, OSError, TimeoutError)
+_REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError)
+_LOGINS: dict[str, type[SASLPlaintext | SASLScram256 | SASLScram512]] = {
+    "PLAIN": SASLPlaintext,
+    "SCRAM-SHA-256": SASLScram256,
+    "SCRAM-SHA-512": SASLScram512,
+}
+
+Delivery = asyncio.Future[Any]
+"""Of what was handed over: ends with aiokafka's RecordMetadata. Never cancel it, the event would go out all the same."""
+
+
+class _JsonCodec:
+    """Sends bytes as they are, as JSON."""
+
+    async def encode(self, msg: Any, serializer: Any = None) -> tuple[bytes, str]:
+        return msg, "application/json"
+
+    async def decode(self, msg: Any) -> Any:
+        return msg.body
+
+
+class _Producer(AioKafkaFastProducerImpl):
+    """Keeps hold of aiokafka's producer also when its start fails, so that its connections can be closed."""
+
+    __slots__ = ("raw",)
+
+    def __init__(self) -> None:
+        super().__init__(parser=None, decoder=None)
+        self.raw: Any = None
+
+    async def connect(self, producer: Any, serializer: Any, codec: Any = None) -> None:
+        self.raw = producer
+        await super().connect(producer, serializer, codec)
+
+
+class Connection:
+    """Open and usable for as long as no verdict says `poisoned`. `limit` is the topic's max.message.bytes, if readable."""
+
+    def __init__(self, cluster: Cluster, client_log: ClientLog, batch_bytes: int) -> None:
+        self.cluster = cluster
+        self.batch_bytes = batch_bytes
+        self.limit: int | None = None
+        self._log = client_log
+        self._tls = _tls_context(cluster.trust)
+        self._producer = _Producer()
+        self._broker = KafkaBroker(
+            cluster.bootstrap,
+            client_id=cluster.client_id,
+            security=_security(cluster, self._tls),
+            enable_idempotence=True,
+            acks="all",
+            linger_ms=0,
+            max_batch_size=batch_bytes,
+            max_request_size=_REQUEST_BYTES,
+            compression_type=cluster.compression,
+            request_timeout_ms=int(cluster.request_seconds * 1000),
+            retry_backoff_ms=1000,  # with the default of 100 aiokafka logs 39 lines a second while a broker is down
+            codec=_JsonCodec(),
+            id_generator=lambda: "",  # an empty correlation id adds no header
+            logger=None,
+        )
+        self._broker.config.broker_config.producer = self._producer
+
+    async def start(self) -> Trouble | None:
+        """Connects, and waits for the topic. After a trouble the connection is closed."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self.cluster.connect_seconds):
+                await self._broker.connect()
+                await self._producer.raw.partitions_for(self.cluster.topic)
+                self.limit = await self.read_limit()
+        except _TROUBLES as error:
+            await self.abandon()
+            return self._trouble(error, since=began)
+        except BaseException:
+            await self.abandon()
+            raise
+        return None
+
+    async def partitions(self) -> int | Trouble:
+        """How many the topic has. Known at once, but for a topic that was taken away."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(2 * self.cluster.request_seconds):
+                return len(await self._producer.raw.partitions_for(self.cluster.topic))
+        except _TROUBLES as error:
+            return self._trouble(error, since=began)
+
+    async def read_limit(self) -> int | None:
+        """The topic's max.message.bytes now. None where this user may not read it."""
+        resource = ConfigResource(ConfigResourceType.TOPIC, self.cluster.topic, {"max.message.bytes": None})
+        with suppress(*_TROUBLES):
+            for answer in await self._broker.config.broker_config.admin_client.describe_configs([resource]):
+                for found in answer.to_object()["resources"]:
+                    for entry in found["config_entries"]:
+                        return int(entry["config_value"])
+        return None
+
+    async def publish(self, key: bytes, body: bytes, *, patience: float) -> Delivery | Trouble:
+        """Hands one event over within `patience` seconds; after a trouble nothing was handed over."""
+        try:
+            async with asyncio.timeout(patience):
+                taken = await self._broker.publish(body, self.cluster.topic, key=key, no_confirm=True)
+        except (KafkaTimeoutError, TimeoutError):
+            return Trouble(f"{self.cluster}: the queue of this event's partition is full", full=True)
+        except _TROUBLES as error:
+            retriable = isinstance(error, KafkaError) and error.retriable
+            return self._trouble(error, poisoned=not retriable)
+        if not isinstance(taken, asyncio.Future):
+            raise TypeError(f"{self.cluster}: the producer answered {taken!r} instead of a future")
+        return taken
+
+    def verdict(self, delivery: Delivery) -> Trouble | None:
+        """Of a delivery that is done; None when the broker has the event for good."""
+        error = delivery.exception()
+        if error is None and delivery.result() is not None:
+            return None
+        return self._trouble(error or KafkaError("no record metadata"), poisoned=True)
+
+    def waiting(self) -> Trouble:
+        """Why there is no answer, as far as the client library tells; and it gets today's secrets, should they be why."""
+        failure = self._log.since(time.monotonic() - 2 * self.cluster.request_seconds)
+        if failure is None:
+            return Trouble(f"{self.cluster}: no answer yet")
+        self._renew_secrets()
+        remedy, slow = remedy_for(failure.error)
+        return Trouble(f"{self.cluster}: no answer yet; {failure.text}", remedy if slow else None, slow=slow)
+
+    async def stop(self, seconds: float) -> None:
+        """Close, waiting for what is in flight for `seconds` and giving it up then."""
+        stopping = asyncio.ensure_future(self._broker.stop())
+        await asyncio.wait([stopping], timeout=seconds)
+        if stopping.done():
+            stopping.exception()
+        else:
+            stopping.cancel()
+            await self.abandon()
+            await asyncio.wait([stopping])
+
+    async def abandon(self) -> None:
+        """End at once; what is in flight never goes out, unless it is on the wire already."""
+        producer, admin = self._producer.raw, self._broker.config.broker_config.admin.admin_client
+        if producer is not None:
+            producer._closed = True  # noqa: SLF001 - else it warns that nobody closed it
+            await _end_tasks_of(producer._sender)  # noqa: SLF001 - no public way ends a producer with events in flight
+            await _end_tasks_of(producer.client)
+            producer._message_accumulator.fail_all(KafkaError("given up"))  # noqa: SLF001 - ends all who wait for it
+            await producer.client.close()
+        if admin is not None:
+            await admin.close()
+
+    def _renew_secrets(self) -> None:
+        """A living client connects again and again with the secrets that it was made with: give it today's."""
+        admin = self._broker.config.broker_config.admin.admin_client
+        clients = [self._producer.raw.client, *([admin._client] if admin else [])]  # noqa: SLF001 - no public way
+        with suppress(OSError):
+            if self.cluster.login is not None:
+                password = self.cluster.login.password()
+                for client in clients:
+                    client._sasl_plain_password = password  # noqa: SLF001 - as above
+            if self._tls is not None and self.cluster.trust is not None:
+                _load_files(self._tls, self.cluster.trust)
+
+    def _trouble(self, error: BaseException, *, since: float | None = None, poisoned: bool = False) -> Trouble:
+        heard = self._log.since(since) if since is not None else None
+        # a failed connect says no more than that it failed
+        cause = heard.error if heard and type(error).__name__ == "KafkaConnectionError" else error
+        text = heard.text if heard and cause is heard.error else _describe(error)
+        remedy, slow = remedy_for(cause)
+        return Trouble(
+            f"{self.cluster}: {text}", remedy, slow=slow, refused=isinstance(error, _REFUSALS), poisoned=poisoned
+        )
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    name, words = type(error).__name__, redacted(str(error))
+    return f"{name}: {words}" if words and name not in words else words or name
+
+
+def _security(cluster: Cluster, tls: ssl.SSLContext | None) -> BaseSecurity:
+    if cluster.login is None:
+        return BaseSecurity(ssl_context=tls, use_ssl=tls is not None)
+    login, password = _LOGINS[cluster.login.mechanism], cluster.login.password()
+    return login(cluster.login.username, password, ssl_context=tls, use_ssl=tls is not None)
+
+
+def _tls_context(trust: Trust | None) -> ssl.SSLContext | None:
+    if trust is None:
+        return None
+    context = ssl.create_default_context()
+    _load_files(context, trust)
+    return context
+
+
+def _load_files(context: ssl.SSLContext, trust: Trust) -> None:
+    if trust.ca_file is not None:
+        context.load_verify_locations(trust.ca_file)
+    if trust.client_cert_file is not None:
+        context.load_cert_chain(trust.client_cert_file, trust.client_key_file)
+
+
+async def _end_tasks_of(owner: object) -> None:
+    """Cancels every task that runs a method of `owner`, and waits for them."""
+    tasks = [task for task in asyncio.all_tasks() if _runs_for(task, owner)]
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+def _runs_for(task: asyncio.Task[Any], owner: object) -> bool:
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    return frame is not None and frame.f_locals.get("self") is owner
+
+
+async def open_connection(
+    cluster: Cluster, client_log: ClientLog, batch_bytes: int = BATCH_BYTES
+) -> Connection | Trouble:
+    """A connection whose requests fit the topic's limit."""
+    listen()
+    token = current.set(client_log)
+    try:
+        connection = Connection(cluster, client_log, batch_bytes)
+        if (trouble := await connection.start()) is not None:
+            return trouble
+        if (fitting := fitting_batch_bytes(connection.limit, batch_bytes)) == batch_bytes:
+            return connection
+        await connection.stop(cluster.request_seconds)
+        connection = Connection(cluster, client_log, fitting)
+        return await connection.start() or connection
+    except (OSError, ValueError) as error:  # a file of the TLS settings or a secret that cannot be read
+        return Trouble(
+            f"{cluster}: {_describe(error)}", "check the files of the TLS settings and the password", slow=True
+        )
+    finally:
+        current.reset(token)

@@ -1,0 +1,375 @@
+"""The Kafka sink: every event acknowledged by all in-sync replicas, in order per strand, through outages of any length.
+
+One idempotent producer for life. An event that was handed over stays in flight until the broker answers, however long
+that takes: delivery asks again, nothing is sent again. See `exporters.sinks.kafka.connection` for why.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import orjson
+
+from collector.logs import fields
+from collector.model import EventKind, Outgoing
+from config.sinks import KafkaSink as Settings
+from exporters.sinks.base import Context, Delivered, Finding, Outcome, Park, Retry
+from exporters.sinks.kafka.cluster import BATCH_BYTES, Cluster, Login, Trust
+from exporters.sinks.kafka.errors import ClientLog, Trouble, log
+
+if TYPE_CHECKING:
+    from exporters.sinks.kafka.connection import Connection, Delivery
+
+_PATIENCE = 1.0  # for a partition whose queue is full
+_FULL_QUEUES = 2  # so many in one batch, and the rest is not even tried
+_SMALLEST_BATCH = 16_384
+_BREATH = 64  # events handed over before others get their turn on the event loop
+
+_Answered = tuple[Outgoing, Outcome]
+
+
+def message_key(body: bytes) -> bytes | None:
+    """The key that the OpenLineage clients use: all runs of a job and a whole chain of parents in one partition.
+
+    `run:{namespace}/{name}` of the root parent's job, else the parent's, else the event's own. None when `body` is no
+    run event.
+    """
+    try:
+        event = orjson.loads(body)
+        parent = (event["run"].get("facets") or {}).get("parent") or {}
+        for job in ((parent.get("root") or {}).get("job"), parent.get("job"), event["job"]):
+            if job and job["namespace"] and job["name"]:
+                return f"run:{job['namespace']}/{job['name']}".encode()
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return None
+    return None
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """An event between handing over and answer. `asking` hears of the answer; nobody may be asking for a while."""
+
+    seq: int
+    delivery: "Delivery"
+    connection: "Connection"
+    asking: "asyncio.Queue[_Flight] | None" = None
+    landed: bool = False
+
+    def land(self, delivery: "Delivery") -> None:
+        self.landed = True
+        if not delivery.cancelled():
+            delivery.exception()  # else asyncio complains when nobody ever asks
+        if self.asking is not None:
+            self.asking.put_nowait(self)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What became of a batch while it was handed over: outcomes that are known, and flights to wait for.
+
+    `trouble` is why the rest of the batch need not be tried, `full` how often the queue of a partition was full.
+    """
+
+    known: list[_Answered] = field(default_factory=list)
+    flying: list[tuple[Outgoing, _Flight]] = field(default_factory=list)
+    trouble: Trouble | None = None
+    full: int = 0
+
+
+class KafkaSink:
+    wants = frozenset(EventKind)
+    capacity = 500
+    rechecks = False
+
+    def __init__(self, cluster: Cluster, sink: str, *, answer_seconds: float = 5.0, key: bytes | None = None) -> None:
+        """`answer_seconds` is how long one attempt waits for acknowledgements; `key` replaces the clients' rule."""
+        self._cluster = cluster
+        self._answer_seconds = answer_seconds
+        self._hand_over_seconds = cluster.connect_seconds + 2 * answer_seconds  # nothing is handed over after that
+        self.longest_attempt = timedelta(seconds=self._hand_over_seconds + _PATIENCE + answer_seconds)
+        self._key = key
+        self._log = ClientLog(sink)
+        self._gate = asyncio.Lock()  # one at a time connects and hands over
+        self._connection: Connection | None = None
+        self._opening: asyncio.Task[Connection | Trouble] | None = None
+        self._batch_bytes = BATCH_BYTES
+        self._poisoned = False
+        self._closed = False
+        self._flights: dict[int, _Flight] = {}  # by strand
+        self._strays: set[Delivery] = set()  # in flight though delivery went on to a later event of the strand
+        self._suspects: set[tuple[int, int]] = set()  # refused together with others, so that they go alone next time
+        self._failed: tuple[float, Trouble] | None = None  # the last attempt to connect: when, why
+
+    async def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[_Answered]:
+        asked_at = time.monotonic()
+        async with self._gate:
+            attempt = await self._hand_over(batch, asked_at, asked_at + self._hand_over_seconds)
+        for answered in attempt.known:
+            yield answered
+        async for answered in self._answers(attempt.flying):
+            yield answered
+
+    async def recheck(self, terminal: Outgoing) -> Outcome:
+        return Delivered()  # an acknowledged record stays what it is
+
+    async def check(self) -> list[Finding]:
+        subject = str(self._cluster)
+        opened = await _open(self._cluster, ClientLog(self._log.sink), BATCH_BYTES)
+        if isinstance(opened, Trouble):
+            return [Finding(subject, ok=False, detail=opened.cause, remedy=opened.remedy)]
+        partitions = await opened.partitions()
+        await opened.stop(self._cluster.request_seconds)
+        if isinstance(partitions, Trouble):
+            return [Finding(subject, ok=False, detail=partitions.cause, remedy=partitions.remedy)]
+        limit = f"events up to {opened.limit} bytes" if opened.limit else "this user may not read its size limit"
+        return [Finding(subject, ok=True, detail=f"connected; partitions: {partitions}, {limit}")]
+
+    async def close(self, deadline: float) -> None:
+        """Waits for what is in flight as long as it may; what is left then stays with the ledger."""
+        end = time.monotonic() + deadline
+        self._closed = True
+        await self._settled(deadline / 2)
+        connection, self._connection = self._connection or await self._half_open(deadline / 2), None
+        if connection is None:
+            return
+        if count := len(self._in_flight()):
+            then = "the ledger keeps them; they are sent again"
+            log.warning("kafka.closed_in_flight", extra=fields(sink=self._log.sink, events=count, then=then))
+            await connection.abandon()
+        else:
+            await connection.stop(max(0.0, end - time.monotonic()))
+
+    async def _half_open(self, seconds: float) -> "Connection | None":
+        """What comes of a connect that is under way while the sink is closed."""
+        opening, self._opening = self._opening, None
+        if opening is None:
+            return None
+        await asyncio.wait([opening], timeout=seconds)
+        if not opening.done():
+            opening.cancel()
+            await asyncio.wait([opening])
+        opened = None if opening.cancelled() or opening.exception() else opening.result()
+        return None if isinstance(opened, Trouble) else opened
+
+    async def _hand_over(self, batch: Sequence[Outgoing], asked_at: float, until: float) -> _Attempt:
+        late = time.monotonic() > until
+        attempt = _Attempt(trouble=_LATE if late else await self._ready(asked_at))
+        alone: list[Outgoing] = []
+        together: list[Outgoing] = []
+        for event in batch:
+            if (flight := self._flight_of(event)) is not None:
+                attempt.flying.append((event, flight))
+            else:
+                (alone if _id(event) in self._suspects else together).append(event)
+        for event in alone:
+            attempt.known.append((event, await self._alone(event, until)))
+        for count, event in enumerate(together, 1):
+            if time.monotonic() > until:
+                attempt.trouble = attempt.trouble or _LATE
+            await self._one(event, attempt)
+            if not count % _BREATH:
+                await asyncio.sleep(0)
+        return attempt
+
+    async def _one(self, event: Outgoing, attempt: _Attempt) -> None:
+        """Hands one event over, or adds what became of it to the known outcomes."""
+        if attempt.trouble is not None or self._connection is None:
+            attempt.known.append((event, _retry(attempt.trouble or _CLOSED)))
+            return
+        if self._poisoned:
+            attempt.known.append((event, _SOON))
+            return
+        taken = await self._publish(event, self._connection)
+        if isinstance(taken, _Flight):
+            attempt.flying.append((event, taken))
+        elif isinstance(taken, Park):
+            attempt.known.append((event, taken))
+        else:
+            self._poisoned |= taken.poisoned
+            attempt.full += taken.full
+            if not taken.full or attempt.full >= _FULL_QUEUES:
+                attempt.trouble = taken
+            attempt.known.append((event, _retry(taken)))
+
+    async def _alone(self, event: Outgoing, until: float) -> Outcome:
+        """Sends an event that was refused with others in a request of its own, to know whether it is the culprit."""
+        await self._settled(self._answer_seconds)
+        if self._in_flight() or time.monotonic() > until:
+            return _SOON
+        trouble = await self._ready(time.monotonic())
+        if trouble is not None or self._connection is None:
+            return _retry(trouble or _CLOSED)
+        taken = await self._publish(event, self._connection)
+        if not isinstance(taken, _Flight):
+            return taken if isinstance(taken, Park) else _retry(taken)
+        await asyncio.wait([taken.delivery], timeout=self._answer_seconds)
+        if not taken.delivery.done():
+            return _retry(self._connection.waiting(), in_flight=True)
+        trouble = taken.connection.verdict(taken.delivery)
+        outcome = self._settle(event, taken)
+        if trouble is None or not trouble.refused:
+            return outcome
+        self._suspects.discard(_id(event))
+        return Park(f"{trouble.cause}; the event has {len(event.body)} bytes")
+
+    async def _publish(self, event: Outgoing, connection: "Connection") -> _Flight | Park | Trouble:
+        key = self._key or message_key(event.body)
+        if key is None:
+            return Park("no OpenLineage run event: it names no job")
+        if (park := await self._too_large(len(key) + len(event.body), connection)) is not None:
+            return park
+        taken = await connection.publish(key, event.body, patience=_PATIENCE)
+        if isinstance(taken, Trouble):
+            return Park(taken.cause) if taken.refused else taken
+        flight = self._flights[event.strand_id] = _Flight(event.seq, taken, connection)
+        taken.add_done_callback(flight.land)
+        return flight
+
+    async def _too_large(self, size: int, connection: "Connection") -> Park | None:
+        """Only what surely does not fit; the rest is the broker's to judge, also everything that is compressed."""
+        if self._cluster.compression is not None or connection.limit is None or size <= connection.limit:
+            return None
+        connection.limit = await connection.read_limit()  # somebody may have raised it
+        if connection.limit is None or size <= connection.limit:
+            return None
+        return Park(f"{self._cluster}: an event of {size} bytes, and max.message.bytes is {connection.limit}")
+
+    async def _answers(self, flying: Sequence[tuple[Outgoing, _Flight]]) -> AsyncIterator[_Answered]:
+        """Outcomes as they come. Whatever has none in time stays in flight."""
+        answers: asyncio.Queue[_Flight] = asyncio.Queue()
+        events = {flight: event for event, flight in flying}
+        for flight in events:
+            flight.asking = answers
+            if flight.landed:
+                answers.put_nowait(flight)
+        async for flight in _until(answers, asyncio.get_running_loop().time() + self._answer_seconds, len(events)):
+            event = events.pop(flight)
+            yield event, self._settle(event, flight)
+        if events:
+            waiting = _retry(next(iter(events)).connection.waiting(), in_flight=True)
+            for event in events.values():
+                yield event, waiting
+
+    def _settle(self, event: Outgoing, flight: _Flight) -> Outcome:
+        """The outcome of a flight that ended."""
+        if self._flights.get(event.strand_id) is flight:
+            del self._flights[event.strand_id]
+        trouble = flight.connection.verdict(flight.delivery)
+        if trouble is None:
+            self._suspects.discard(_id(event))
+            return Delivered()
+        self._poisoned |= flight.connection is self._connection
+        if trouble.refused:
+            self._suspects.add(_id(event))
+            if flight.connection.limit is None:
+                self._batch_bytes = max(_SMALLEST_BATCH, flight.connection.batch_bytes // 2)
+            return replace(_SOON, cause=f"{trouble}; it goes alone next time")
+        return _retry(trouble)
+
+    async def _ready(self, asked_at: float) -> Trouble | None:
+        """Sees to a connection with a healthy producer."""
+        if self._poisoned and self._connection is not None:
+            await self._settled(self._answer_seconds)
+            if self._in_flight():
+                return self._connection.waiting()
+            await self._connection.stop(self._cluster.request_seconds)
+            self._connection = None
+        if self._closed:
+            return _CLOSED
+        if self._connection is None:
+            return await self._connect(asked_at)
+        partitions = await self._connection.partitions()
+        return partitions if isinstance(partitions, Trouble) else None
+
+    async def _connect(self, asked_at: float) -> Trouble | None:
+        """Who waited at the gate while another failed shares the failure."""
+        if self._failed is not None and self._failed[0] > asked_at:
+            return self._failed[1]
+        if self._opening is None:
+            self._opening = asyncio.create_task(_open(self._cluster, self._log, self._batch_bytes))
+        opening = self._opening
+        try:
+            opened = await asyncio.shield(opening)  # goes on when this caller is cancelled, for the next one
+        finally:
+            if opening.done():
+                self._opening = None
+        if self._closed:
+            return _CLOSED
+        if isinstance(opened, Trouble):
+            self._failed = (time.monotonic(), opened)
+            return opened
+        self._connection, self._poisoned = opened, False
+        return None
+
+    def _flight_of(self, event: Outgoing) -> _Flight | None:
+        flight = self._flights.get(event.strand_id)
+        if flight is None or flight.seq == event.seq:
+            return flight
+        del self._flights[event.strand_id]
+        if not flight.delivery.done():
+            self._strays.add(flight.delivery)
+            flight.delivery.add_done_callback(self._strays.discard)
+        return None
+
+    def _in_flight(self) -> list["Delivery"]:
+        return [flight.delivery for flight in self._flights.values() if not flight.delivery.done()] + list(self._strays)
+
+    async def _settled(self, seconds: float) -> None:
+        """Waits for all that is in flight, `seconds` at most."""
+        if in_flight := self._in_flight():
+            await asyncio.wait(in_flight, timeout=seconds)
+
+
+def create(settings: Settings, context: Context) -> KafkaSink:
+    sasl, tls = settings.sasl, settings.tls
+    cluster = Cluster(
+        bootstrap=settings.bootstrap_servers,
+        topic=settings.topic,
+        client_id=f"lineage-collector-{settings.name}",
+        trust=Trust(tls.ca_file, tls.client_cert_file, tls.client_key_file) if tls else None,
+        login=Login(sasl.mechanism, sasl.username, sasl.credential.get) if sasl else None,
+        compression="gzip" if settings.compression == "gzip" else None,
+        connect_seconds=settings.connect_within.total_seconds(),
+    )
+    if cluster.login is not None and cluster.trust is None:
+        advice = "set tls, unless the network is your own"
+        log.warning(
+            "kafka.without_tls", extra=fields(sink=settings.name, cause="the login goes unencrypted", then=advice)
+        )
+    key = settings.key.encode() if settings.key else None
+    return KafkaSink(cluster, context.sink, answer_seconds=settings.send_within.total_seconds(), key=key)
+
+
+async def _open(cluster: Cluster, client_log: ClientLog, batch_bytes: int) -> "Connection | Trouble":
+    from exporters.sinks.kafka.connection import open_connection  # noqa: PLC0415 - 0.8 s and 36 MiB, only when needed
+
+    return await open_connection(cluster, client_log, batch_bytes)
+
+
+_CLOSED = Trouble("this sink is closed")
+_LATE = Trouble("no time was left in this attempt", full=True)
+_SOON = Retry("waiting for a fresh Kafka producer", after=timedelta(seconds=1), sink_wide=False)
+
+
+def _id(event: Outgoing) -> tuple[int, int]:
+    return event.strand_id, event.seq
+
+
+def _retry(trouble: Trouble, *, in_flight: bool = False) -> Retry:
+    # one full queue, or a producer that is replaced now, says nothing about the cluster; the next connect does
+    passing = (trouble.full or trouble.poisoned) and not trouble.slow
+    return Retry(str(trouble), in_flight=in_flight, slow=trouble.slow, sink_wide=not passing)
+
+
+async def _until(answers: asyncio.Queue[_Flight], end: float, count: int) -> AsyncIterator[_Flight]:
+    """The next `count` answers, or fewer when `end` (of the event loop's clock) comes first."""
+    for _ in range(count):
+        try:
+            async with asyncio.timeout_at(end):
+                flight = await answers.get()
+        except TimeoutError:
+            return
+        yield flight

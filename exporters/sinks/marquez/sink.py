@@ -1,0 +1,284 @@
+"""The Marquez sink: runs are created over the namespaces API, their events posted to the lineage API.
+
+Facts of Marquez 0.51 that shape it: whoever speaks last decides a run's state, only a 201 proves that an event was
+applied, a request that timed out may be applied later, and a database fault and a bad event are both an HTML 500.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import quote
+from weakref import WeakValueDictionary
+
+import orjson
+
+from collector.clock import Clock
+from collector.http import HttpClient
+from collector.model import EventKind, Outgoing
+from config.sinks import MarquezSink as Settings
+from exporters.sinks.base import Context, Delivered, Finding, Outcome, Park, Retry
+from exporters.sinks.http import Answer, ask, each, trouble
+from exporters.sinks.marquez.event import Event, read
+
+TRIES_OF_A_500 = 5
+PATIENCE_WITH_A_500 = timedelta(seconds=60)
+"""An event that is answered 500 so often and for so long while Marquez is well is parked. Marquez may go on answering
+500 to some requests and not to others for 20 s after its database is back.
+"""
+LOOK_AGAIN = timedelta(seconds=5)
+KNOWN_RUNS = 10_000
+"""Created runs remembered, to save a call; what is forgotten is answered 400 "already exists"."""
+
+_STATES = {EventKind.COMPLETE: "COMPLETED", EventKind.FAIL: "FAILED", EventKind.ABORT: "ABORTED"}
+_CALLS = {
+    EventKind.START: "start",
+    EventKind.COMPLETE: "complete",
+    EventKind.FAIL: "fail",
+    EventKind.ABORT: "abort",
+}
+
+
+def verdict(answer: Answer, proof: int = 201) -> Outcome | None:
+    """What the answer to a request means; `proof` is the status that says it was done. None for a 500 that says nothing
+    of its cause: Marquez must be probed first.
+    """
+    if answer.status == proof:
+        return Delivered()
+    if (known := trouble(answer)) is not None:
+        return known
+    assert answer.status is not None
+    if 200 <= answer.status < 300:
+        return Retry(f"{answer.cause}; only a {proof} would prove it, so this may be no Marquez", slow=True)
+    if answer.status == 500 and _code(answer) != 400:
+        return None
+    return Retry(answer.cause) if answer.status > 500 else Park(answer.cause)
+
+
+def verdict_on_500(answer: Answer, stumbles: "Stumbles", *, well: bool) -> Outcome:
+    """What a 500 without a cause means, once it is known how Marquez does. `stumbles` are those of this event so far."""
+    if not well:
+        return Retry(f"{answer.cause}; Marquez is not well")
+    if stumbles.count >= TRIES_OF_A_500 and stumbles.seconds >= PATIENCE_WITH_A_500.total_seconds():
+        return Park(f"{answer.cause}; {stumbles.count} times in {stumbles.seconds:.0f} s, while Marquez is well")
+    return Retry(answer.cause, sink_wide=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Stumbles:
+    """How often an event was answered 500 while Marquez was well, and the seconds from the first to the last time."""
+
+    count: int
+    seconds: float
+
+
+class StumbleLog:
+    """The stumbles of the events under way. What is forgotten is only counted anew."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since: OrderedDict[tuple[int, int], tuple[int, float]] = OrderedDict()
+
+    def again(self, item: Outgoing) -> Stumbles:
+        key, now = (item.strand_id, item.seq), self._clock.monotonic()
+        count, first = self._since.pop(key, (0, now))
+        self._since[key] = (count + 1, first)
+        while len(self._since) > KNOWN_RUNS:
+            self._since.popitem(last=False)
+        return Stumbles(count + 1, now - first)
+
+    def forget(self, item: Outgoing) -> None:
+        self._since.pop((item.strand_id, item.seq), None)
+
+
+def _code(answer: Answer) -> int | None:
+    told = answer.json
+    return told.get("code") if isinstance(told, dict) else None
+
+
+def _message(answer: Answer) -> str:
+    told = answer.json
+    return str(told.get("message")) if isinstance(told, dict) else ""
+
+
+def exists_already(answer: Answer) -> bool:
+    """Marquez answers 400, never 409, to a run that is there."""
+    return answer.status == 400 and "already exists" in _message(answer)
+
+
+def _path(*parts: str) -> str:
+    """Path parts with nothing left safe; dots too, for `..` would be folded away."""
+    return "/".join(
+        quote(part, safe="").replace(".", "%2E") if part in {".", ".."} else quote(part, safe="") for part in parts
+    )
+
+
+class MarquezSink:
+    """One Marquez. `capacity` requests at a time: 2 fill a Marquez on 2 cores, more only lengthen its queue."""
+
+    rechecks = True
+
+    def __init__(
+        self,
+        url: str,
+        http: HttpClient,
+        clock: Clock,
+        *,
+        runs_api: bool,
+        lineage_api: bool,
+        concurrency: int,
+        timeout: timedelta,
+        key: Callable[[], str] | None = None,
+    ) -> None:
+        self._api, self._http, self._key = f"{url}/api/v1", http, key
+        self._runs_api, self._lineage_api = runs_api, lineage_api
+        self._created: OrderedDict[str, None] = OrderedDict()
+        self._stumbles = StumbleLog(clock)
+        self._jobs_in_making: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self.capacity = concurrency
+        self.longest_attempt = 2 * timeout
+        ends = {EventKind.START, EventKind.COMPLETE, EventKind.FAIL, EventKind.ABORT}
+        self.wants = frozenset(ends | {EventKind.OTHER} if runs_api else ends)
+
+    def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[tuple[Outgoing, Outcome]]:
+        return each(batch, self._one)
+
+    async def _one(self, item: Outgoing) -> Outcome:
+        """All requests of one event within `longest_attempt`: no attempt may outlive the sink's lease."""
+        event = read(item.body)
+        if isinstance(event, str):
+            return Park(f"not sent to Marquez: {event}")
+        try:
+            async with asyncio.timeout(self.longest_attempt.total_seconds()):
+                outcome = await self._delivered(item, event)
+        except TimeoutError:
+            return Retry(f"{self._api} took longer than {self.longest_attempt} for one event", unanswered=True)
+        if not isinstance(outcome, Retry):
+            self._stumbles.forget(item)
+        return outcome
+
+    async def _delivered(self, item: Outgoing, event: Event) -> Outcome:
+        begins = item.kind in {EventKind.OTHER, EventKind.START}
+        problem = await self._create(item, event) if begins and self._runs_api and not event.child else None
+        # a run that cannot be created is still made by its START, only without args and nominal times
+        optional = item.kind is EventKind.START and self._lineage_api
+        if isinstance(problem, Retry) or (problem is not None and not optional):
+            return problem
+        if item.kind is EventKind.OTHER:
+            return Delivered()  # posted, it would start the run
+        if not self._lineage_api:
+            return await self._state_call(item, event) if item.kind in _CALLS else Delivered()
+        return await self._judged(await self._ask("POST", "lineage", item.body), item)
+
+    async def _judged(self, answer: Answer, item: Outgoing, proof: int = 201) -> Outcome:
+        outcome = verdict(answer, proof)
+        if outcome is not None:
+            return outcome
+        well = (await self._ask("GET", "namespaces/default", timeout=10.0)).status == 200
+        if not well:
+            self._stumbles.forget(item)
+        return verdict_on_500(answer, self._stumbles.again(item) if well else Stumbles(0, 0.0), well=well)
+
+    async def _create(self, item: Outgoing, event: Event) -> Retry | Park | None:
+        """Create the run before its first event, which alone sets args and nominal times; None when it is there."""
+        if event.run_id in self._created:
+            return None
+        answer = await self._post_run(event)
+        if answer.status == 404:
+            answer = await self._post_run_with_job(event)
+        if not exists_already(answer):
+            outcome = await self._judged(answer, item)
+            if not isinstance(outcome, Delivered):
+                return outcome
+        self._created[event.run_id] = None
+        while len(self._created) > KNOWN_RUNS:
+            self._created.popitem(last=False)
+        return None
+
+    async def _post_run(self, event: Event) -> Answer:
+        start, end = event.nominal
+        body = {"id": event.run_id, "nominalStartTime": start, "nominalEndTime": end, "args": dict(event.args)}
+        told = orjson.dumps({key: value for key, value in body.items() if value})
+        return await self._ask("POST", f"{_path('namespaces', event.namespace, 'jobs', event.job)}/runs", told)
+
+    async def _post_run_with_job(self, event: Event) -> Answer:
+        """Make what is missing, one strand at a time: a PUT of a job that is there takes its current run, location and
+        inputs away, a PUT of a namespace changes its owner.
+        """
+        async with self._jobs_in_making.setdefault((event.namespace, event.job), asyncio.Lock()):
+            answer = await self._post_run(event)
+            if answer.status == 404 and "Namespace" in _message(answer):
+                answer = await self._put_namespace(event)
+                answer = await self._post_run(event) if answer.status == 200 else answer
+            if answer.status == 404:
+                answer = await self._put_job(event)
+                answer = await self._post_run(event) if answer.status == 200 else answer
+            return answer
+
+    async def _put_namespace(self, event: Event) -> Answer:
+        body = {"ownerName": "lineage-collector"}
+        return await self._ask("PUT", _path("namespaces", event.namespace), orjson.dumps(body))
+
+    async def _put_job(self, event: Event) -> Answer:
+        body: dict[str, object] = {"type": "BATCH", "inputs": [], "outputs": [], "description": event.description}
+        return await self._ask("PUT", _path("namespaces", event.namespace, "jobs", event.job), orjson.dumps(body))
+
+    async def _state_call(self, item: Outgoing, event: Event) -> Outcome:
+        where = f"{_path('jobs', 'runs', event.run_id)}/{_CALLS[item.kind]}?at={quote(event.at, safe='')}"
+        answer = await self._ask("POST", where)
+        if answer.status == 404:
+            self._created.pop(event.run_id, None)
+            if (problem := await self._create(item, event)) is not None:
+                return problem
+            answer = await self._ask("POST", where)
+        return await self._judged(answer, item, proof=200)
+
+    async def recheck(self, terminal: Outgoing) -> Outcome:
+        """Believe the run's state only when it is this event's; otherwise send the event again and look once more."""
+        event = read(terminal.body)
+        if isinstance(event, str):
+            return Park(f"not sent to Marquez: {event}")
+        answer = await self._ask("GET", _path("jobs", "runs", event.run_id))
+        told = answer.json
+        if answer.status == 200 and isinstance(told, dict):
+            if told.get("state") == _STATES[terminal.kind]:
+                return Delivered()
+        elif answer.status != 404:
+            return trouble(answer) or Retry(answer.cause)
+        outcome = await self._one(terminal)
+        if isinstance(outcome, Delivered):
+            return Retry("the run's state was not its own; its end was sent again", after=LOOK_AGAIN, sink_wide=False)
+        return outcome
+
+    async def check(self) -> list[Finding]:
+        answer = await self._ask("GET", "namespaces/default", timeout=15.0)
+        told = answer.json
+        if answer.status == 200 and isinstance(told, dict) and told.get("name") == "default":
+            return [Finding("Marquez", ok=True, detail=f"{self._api} answers")]
+        remedy = "check that Marquez runs, and the url of this sink (without /api/v1)"
+        if answer.status in {401, 403}:
+            remedy = "check the API key of this sink"
+        if answer.status == 500:
+            remedy = "look at Marquez's database: /healthcheck on its admin port says more"
+        return [Finding("Marquez", ok=False, detail=answer.cause, remedy=remedy)]
+
+    async def close(self, deadline: float) -> None:
+        await self._http.close()
+
+    async def _ask(self, method: str, where: str, body: bytes | None = None, *, timeout: float | None = None) -> Answer:
+        headers = {"Authorization": f"Bearer {self._key()}"} if self._key is not None else {}
+        return await ask(self._http, method, f"{self._api}/{where}", headers=headers, content=body, timeout=timeout)
+
+
+def create(settings: Settings, context: Context) -> MarquezSink:
+    return MarquezSink(
+        settings.url,
+        context.http,
+        context.clock,
+        runs_api=settings.runs_api,
+        lineage_api=settings.lineage_api,
+        concurrency=settings.concurrency,
+        timeout=settings.timeout,
+        key=settings.credential.get if settings.credential is not None else None,
+    )

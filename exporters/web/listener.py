@@ -1,0 +1,212 @@
+"""The HTTP server under the pages: TLS, passwords, and limits that no client can go beyond."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from collector.logs import fields
+from config.web import Access
+from exporters.web.access import Gate, Handler, RotatingContext
+
+LARGEST_BODY = 64 * 1024
+"""Bytes of a request; a larger one is answered 413. Request lines and headers end at aiohttp's 8 KiB each, 128 of them."""
+PassOn = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
+_HEADERS = {
+    "Server": "lineage-collector",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "deny",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+}
+
+
+def _in_few_words(record: logging.LogRecord) -> bool:
+    """The tracebacks that aiohttp logs of what is no request repeat the beginning of it, be it a password."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        client = record.args[0] if isinstance(record.args, tuple) and record.args else None
+        told = fields(client=client, status=error.code, cause=type(error).__name__)
+        record.msg, record.args, record.exc_info = "request.malformed", (), None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        vars(record).update(told)
+    return True
+
+
+_log = logging.getLogger("lineage.http")
+_log.addFilter(_in_few_words)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may take of the server. Times in seconds."""
+
+    request: float = 30.0
+    """From the end of a request's headers to the last byte of its answer taken by the client."""
+    idle: float = 75.0
+    """Between two requests of a connection, and for the headers of one. Longer than scrapes are apart by default."""
+    handshake: float = 10.0
+    connections: int = 256
+    """At the same time; those beyond get nothing but health."""
+    extra: int = 32
+    """Connections beyond those, so that a prober always gets its answer; a new one ends the oldest of them."""
+    extra_life: float = 5.0
+    """How long one of those lives. A prober asks at once."""
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A server that runs, on the `port` that was really taken."""
+
+    port: int
+    runner: web.AppRunner
+    server: asyncio.Server
+
+    async def close(self) -> None:
+        self.server.close()
+        await self.runner.cleanup()
+
+    @property
+    def connections(self) -> int:
+        return _connected(self.runner)
+
+
+async def listen(
+    routes: Iterable[web.AbstractRouteDef],
+    open_to: Iterable[str],
+    host: str,
+    port: int,
+    access: Callable[[], Access] = Access,
+    limits: Limits = LIMITS,
+    health: Collection[str] = (),
+) -> Listener:
+    """Serve `routes`, those of `open_to` (as they are written in the routes) without a password, the paths of `health`
+    also when there are too many connections; port 0 takes a free one.
+
+    `access` is asked at each request and each connection; whether there is TLS is asked now. Raises OSError when the
+    port is taken.
+    """
+    gate = Gate(access, frozenset(open_to))
+    extras = _Extras(limits, frozenset(health))
+    pass_on = extras.guarding(gate.pass_on)
+    app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_within(limits.request, pass_on)])
+    app.add_routes(routes)
+    app.on_response_prepare.append(_headers(access))
+    runner = web.AppRunner(
+        app, access_log=None, logger=_log, shutdown_timeout=2.0, keepalive_timeout=limits.idle, lingering_time=2.0
+    )
+    await runner.setup()
+    try:
+        server = await _listening(runner, host, port, _tls(access), limits, extras)
+    except OSError:
+        await runner.cleanup()
+        raise
+    return Listener(server.sockets[0].getsockname()[1], runner, server)
+
+
+async def _listening(
+    runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext | None, limits: Limits, extras: "_Extras"
+) -> asyncio.Server:
+    make = runner.server
+    assert make is not None  # the runner was set up
+
+    def accepted() -> asyncio.BaseProtocol:
+        connection = make()
+        if sum(each not in extras for each in make.connections) >= limits.connections:
+            extras.add(connection)
+        return connection
+
+    timed: dict[str, Any] = {"ssl_handshake_timeout": limits.handshake, "ssl_shutdown_timeout": 2.0} if tls else {}
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(accepted, host, port, ssl=tls, backlog=128, **timed)
+
+
+def _connected(runner: web.AppRunner) -> int:
+    return len(runner.server.connections) if runner.server is not None else 0
+
+
+def _tls(access: Callable[[], Access]) -> ssl.SSLContext | None:
+    def current() -> ssl.SSLContext:
+        context = access().tls
+        assert context is not None  # it is neither added nor taken out while the server runs
+        return context
+
+    return RotatingContext(current) if access().tls is not None else None
+
+
+class _Extras:
+    """The connections beyond the limit: few, short, and for health alone, so that nobody can have a prober turned away by
+    keeping connections open.
+    """
+
+    def __init__(self, limits: Limits, health: Collection[str]) -> None:
+        self._limits, self._health = limits, health
+        self._ends: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+
+    def __contains__(self, connection: object) -> bool:
+        return connection in self._ends
+
+    def add(self, connection: web.RequestHandler) -> None:
+        if len(self._ends) >= self._limits.extra:
+            self._end(next(iter(self._ends)))
+        loop = asyncio.get_running_loop()
+        self._ends[connection] = loop.call_later(self._limits.extra_life, self._end, connection)
+
+    def _end(self, connection: web.RequestHandler) -> None:
+        self._ends.pop(connection).cancel()
+        if connection.transport is not None:
+            connection.transport.abort()
+
+    def guarding(self, pass_on: PassOn) -> PassOn:
+        async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if request.protocol not in self:
+                return await pass_on(request, handler)
+            answer: web.StreamResponse = web.Response(
+                status=503, text="too many connections\n", headers={"Retry-After": "5"}
+            )
+            if request.path in self._health:
+                answer = await pass_on(request, handler)
+            answer.force_close()
+            return answer
+
+        return guarded
+
+
+def _within(seconds: float, pass_on: PassOn) -> Any:
+    """The answer is sent here, as aiohttp would wait for ever for a client that does not read it."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        transport = request.transport
+        if transport is not None and isinstance(transport, asyncio.WriteTransport):
+            transport.set_write_buffer_limits(high=0)  # else up to 64 KiB count as sent that nobody has read
+        answer: web.StreamResponse = web.Response(status=503, text=f"this took longer than {seconds:.0f} s\n")
+        try:
+            async with asyncio.timeout(seconds):
+                try:
+                    answer = await pass_on(request, handler)
+                except web.HTTPException as told:  # such as 405 and 413; aiohttp takes it only while it is raised
+                    answer = web.Response(status=told.status, text=told.text, headers=told.headers.copy())
+                await answer.prepare(request)
+                await answer.write_eof()
+        except TimeoutError:
+            if answer.prepared and transport is not None:
+                transport.abort()
+        return answer
+
+    return middleware
+
+
+def _headers(access: Callable[[], Access]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    async def add(_: web.Request, answer: web.StreamResponse) -> None:
+        for name, text in (_HEADERS | dict(access().headers)).items():
+            answer.headers[name] = text
+
+    return add

@@ -1,0 +1,27 @@
+"""A simulated CDF project: transformations, jobs, schedules, workflow executions and its identity provider."""
+
+from simulators.cdf.entities import Job, Transformation, WorkflowExecution
+from simulators.cdf.examples import populate
+from simulators.cdf.identity import READ, WORKFLOWS, WRITE, Identity
+from simulators.cdf.modes import Modes, Order, OverLimit
+from simulators.cdf.simulator import CdfSimulator
+from simulators.cdf.stories import CANCELLED_TEXT, Ending, Story, varied_story
+
+__all__ = [
+    "CANCELLED_TEXT",
+    "READ",
+    "WORKFLOWS",
+    "WRITE",
+    "CdfSimulator",
+    "Ending",
+    "Identity",
+    "Job",
+    "Modes",
+    "Order",
+    "OverLimit",
+    "Story",
+    "Transformation",
+    "WorkflowExecution",
+    "populate",
+    "varied_story",
+]

@@ -1,0 +1,1 @@
+"""The demo: simulated platforms and a simulated Marquez around a real collector."""

@@ -1,0 +1,252 @@
+"""`demo`: three simulated platforms, a collector, a file and a Marquez; what arrives is compared with the truth."""
+
+import asyncio
+import logging
+import signal
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from collector.app.service import Service
+from collector.clock import SystemClock
+from collector.http import HttpClient, HttpOptions
+from collector.ledger.requests import RequestKind
+from collector.logs import set_up
+from config.settings import Settings
+from exporters.delivery.reports import SendReport, SendResult
+from simulators.demo import expected
+from simulators.demo.chain import FIRST, LAST, path, shown
+from simulators.demo.story import ALIASES, Cast, play
+from simulators.demo.view import View
+from simulators.marquez import MarquezSimulator
+from simulators.server import Served
+
+RUNS = 42
+PATIENCE = 45.0
+"""Seconds after which the demo gives up on runs that should have ended."""
+
+
+@dataclass
+class Heard:
+    """What the demo counts for its summary."""
+
+    freshness: list[float] = field(default_factory=list)
+    events: Counter[str] = field(default_factory=Counter)
+
+    def sent(self, report: SendReport) -> None:
+        if report.result is SendResult.OK:
+            self.events[report.sink] += 1
+        if report.freshness is not None:
+            self.freshness.append(report.freshness)
+
+    def quantile(self, share: float) -> float | None:
+        ordered = sorted(self.freshness)
+        return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3) if ordered else None
+
+
+def run(*, marquez: str | None, kafka: str | None, events: Path | None, forever: bool, as_json: bool) -> int:
+    """0 when every run that ended has its events in the file, in order, and its state in Marquez; else 1."""
+    set_up("error", "auto")
+    logging.getLogger("lineage").setLevel(logging.CRITICAL)
+    folder = Path(tempfile.mkdtemp(prefix="lineage-demo-"))
+    file = (events or folder / "events.ndjson").absolute()
+    file.unlink(missing_ok=True)
+    summary = asyncio.run(_demo(folder, file, marquez, kafka, forever=forever, quiet=as_json))
+    if as_json:
+        print(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
+    else:
+        _tell(summary)
+    return 0 if summary["ok"] else 1
+
+
+async def _demo(
+    folder: Path, file: Path, marquez: str | None, kafka: str | None, *, forever: bool, quiet: bool
+) -> dict[str, Any]:
+    cast, heard = Cast.made(), Heard()
+    async with AsyncExitStack() as stack:
+        served = {
+            name: await stack.enter_async_context(Served(simulator))
+            for name, simulator in (("plant-a", cast.cdf), ("customers", cast.wetransform), ("prep", cast.dataprep))
+        }
+        if marquez is None:
+            marquez = (await stack.enter_async_context(Served(MarquezSimulator(now=SystemClock().now, seed=7)))).url
+        settings = _settings(folder, file, {name: each.url for name, each in served.items()}, marquez, kafka)
+        service = await stack.enter_async_context(Service(settings, listeners=(heard,)))
+        async with View(service, file, marquez=marquez, quiet=quiet):
+            await _perform(cast, service, forever=forever)
+            wrong = await _compared(cast, service, file, marquez)
+            chain = await _chain(marquez, settings.sources[0].job_namespace)
+        known = cast.truth()
+    if not chain:
+        wrong.append("Marquez draws no way from the supplier's file to the data model")
+    return _summary(file, known, heard, chain, wrong)
+
+
+async def _compared(cast: Cast, service: Service, file: Path, marquez: str) -> list[str]:
+    """What is still wrong once everything that ended had the time to arrive."""
+    end = asyncio.get_running_loop().time() + PATIENCE
+    while cast.unfinished() or await service.owed() or _faults(cast, file):
+        if asyncio.get_running_loop().time() > end:
+            break
+        await asyncio.sleep(0.2)
+    told = expected.stories(expected.read_lines(file))
+    states = await _marquez_states(marquez, {story.run_id for story in told.values()})
+    wanted = expected.flows(expected.read_lines(file))
+    drawn = await _marquez_flows(marquez, wanted)
+    return [*expected.faults(told, cast.truth(), states), *expected.flow_faults(wanted, drawn)]
+
+
+def _faults(cast: Cast, file: Path) -> list[str]:
+    return expected.faults(expected.stories(expected.read_lines(file)), cast.truth())
+
+
+async def _perform(cast: Cast, service: Service, *, forever: bool) -> None:
+    """Start the runs until all are started, or somebody interrupts."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    async def watch(key: str) -> None:
+        await service.ask("source:customers", RequestKind.WATCH, {"key": key, "options": {}})
+
+    async def trigger(recipe: str) -> None:
+        await service.ask("source:prep", RequestKind.TRIGGER, {"job": recipe, "options": {}})
+
+    runs = None if forever else RUNS
+    playing = asyncio.create_task(play(cast, watch, trigger, runs=runs), name="demo:play")
+    stopping = asyncio.create_task(stop.wait(), name="demo:stop")
+    await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if playing.done():
+        await playing
+    playing.cancel()
+    stopping.cancel()
+
+
+def _settings(folder: Path, file: Path, urls: Mapping[str, str], marquez: str, kafka: str | None) -> Settings:
+    usual = {"poll_interval": "1s", "jitter": 0.05, "initial_lookback": "1h"}
+    cdf = urls["plant-a"]
+    auth = {
+        "provider": "oidc",
+        "token_url": f"{cdf}/oauth2/token",
+        "client_id": "collector",
+        "client_secret": "simulated-secret",
+    }
+    quick = {"active": "500ms", "active_most": "1s", "waiting": "1s", "waiting_most": "1s"}
+    sources = [
+        {**usual, "name": "plant-a", "platform": "cdf", "base_url": cdf, "project": "plant-a", "auth": auth},
+        {
+            **usual,
+            "name": "customers",
+            "platform": "wetransform",
+            "base_url": urls["customers"],
+            "tenant": "acme",
+            "token": "wetransform-token",
+            "intervals": quick,
+            "requests_per_minute": 6000,
+        },
+        {
+            **usual,
+            "name": "prep",
+            "platform": "dataprep",
+            "base_url": urls["prep"],
+            "workspace": "1",
+            "token": "dataprep-token",
+            "requests_per_minute": 6000,
+        },
+    ]
+    sinks: list[dict[str, Any]] = [
+        {"name": "file", "type": "file", "path": str(file)},
+        {"name": "marquez", "type": "marquez", "url": marquez},
+    ]
+    if kafka is not None:
+        sinks.append({"name": "kafka", "type": "kafka", "bootstrap_servers": [kafka]})
+    ledger = {"path": str(folder / "lineage.db")}
+    return Settings.model_validate(
+        {
+            "ledger": ledger,
+            "http": {"listen": "127.0.0.1:0"},
+            "stop_within": "5s",
+            "datasets": ALIASES,
+            "sources": sources,
+            "sinks": sinks,
+        }
+    )
+
+
+async def _marquez_states(url: str, run_ids: set[str]) -> dict[str, str | None]:
+    http = HttpClient(HttpOptions(timeout=10.0))
+    states: dict[str, str | None] = {}
+    try:
+        for run_id in sorted(run_ids):
+            answer = await http.request("GET", f"{url.rstrip('/')}/api/v1/jobs/runs/{quote(run_id, safe='')}")
+            states[run_id] = answer.json().get("state") if answer.status_code == 200 else None
+    finally:
+        await http.close()
+    return states
+
+
+async def _marquez_flows(url: str, jobs: Iterable[expected.JobName]) -> dict[expected.JobName, expected.Flow | None]:
+    http = HttpClient(HttpOptions(timeout=60.0))
+    found: dict[expected.JobName, expected.Flow | None] = {}
+    try:
+        for space, job in jobs:
+            path = f"namespaces/{quote(space, safe='')}/jobs/{quote(job, safe='')}"
+            answer = await http.request("GET", f"{url.rstrip('/')}/api/v1/{path}")
+            body = answer.json() if answer.status_code == 200 else None
+            found[space, job] = body and expected.Flow(expected.names(body["inputs"]), expected.names(body["outputs"]))
+    finally:
+        await http.close()
+    return found
+
+
+async def _chain(url: str, project: str) -> list[str]:
+    """The way from the supplier's file to the data model, as Marquez draws it: node ids, none where there is no way."""
+    end = f"dataset:{project}:{LAST}"
+    http = HttpClient(HttpOptions(timeout=60.0))
+    try:
+        answer = await http.request("GET", f"{url.rstrip('/')}/api/v1/lineage?nodeId={quote(end, safe='')}&depth=20")
+        return path(answer.json()["graph"], FIRST, end) if answer.status_code == 200 else []
+    finally:
+        await http.close()
+
+
+def _summary(
+    file: Path, known: Mapping[str, list[dict[str, Any]]], heard: Heard, chain: list[str], wrong: list[str]
+) -> dict[str, Any]:
+    return {
+        "ok": not wrong,
+        "runs": {source: dict(sorted(Counter(run["state"] for run in runs).items())) for source, runs in known.items()},
+        "events": dict(sorted(heard.events.items())),
+        "freshness_seconds": {"p50": heard.quantile(0.5), "p99": heard.quantile(0.99)},
+        "chain": chain,
+        "events_file": str(file),
+        "wrong": wrong,
+    }
+
+
+def _tell(summary: Mapping[str, Any]) -> None:
+    print()
+    for source, states in summary["runs"].items():
+        print(f"{source:<10} {', '.join(f'{count} {state}' for state, count in states.items())}")
+    for sink, count in summary["events"].items():
+        print(f"{count:>5} events acknowledged by {sink}")
+    fresh = summary["freshness_seconds"]
+    print(
+        f"freshness  p50 {fresh['p50']} s, p99 {fresh['p99']} s (from the platform's own time to the acknowledgement)"
+    )
+    if summary["chain"]:
+        print(f"lineage    {shown(summary['chain'])}")
+    print(f"events in  {summary['events_file']}")
+    for fault in summary["wrong"]:
+        print(f"wrong: {fault}", file=sys.stderr)
+    ended = "every run that ended has its START and its terminal event, in order, and the right state in Marquez,"
+    ended += " which draws each job as its runs that succeeded said, and the chain above"
+    print("ok: " + ended if summary["ok"] else f"not ok: {len(summary['wrong'])} faults")

@@ -1,0 +1,8 @@
+"""A server that answers as wetransform's public API does."""
+
+from simulators.wetransform.examples import populate
+from simulators.wetransform.simulator import WetransformSimulator
+from simulators.wetransform.stories import Plan, Story
+from simulators.wetransform.webhooks import Webhook, sign
+
+__all__ = ["Plan", "Story", "Webhook", "WetransformSimulator", "populate", "sign"]
