@@ -21,7 +21,15 @@ RUN /opt/build/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /tmp/whe
  && /opt/lineage-collector/bin/python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/lineage-collector/lib
 
 
-FROM ${BASE}
+# The simulated platforms and the demo come on top, for the image target `simulators` alone.
+FROM build AS build-simulators
+COPY simulators simulators
+RUN /opt/build/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /tmp/simulators ./simulators \
+ && /opt/build/bin/pip --python /opt/lineage-collector/bin/python3 install --no-index --no-deps /tmp/simulators/*.whl \
+ && /opt/lineage-collector/bin/python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/lineage-collector/lib
+
+
+FROM ${BASE} AS base
 # What installs packages goes, but for dpkg's list of them, which scanners for vulnerabilities read.
 RUN groupadd --gid 10001 lineage \
  && useradd --no-log-init --uid 10001 --gid lineage --no-create-home --home-dir /var/lib/lineage-collector --shell /usr/sbin/nologin lineage \
@@ -29,11 +37,6 @@ RUN groupadd --gid 10001 lineage \
  && find /usr -depth \( -path '*/python3*/pip' -o -path '*/python3*/pip-*' -o -path '*/python3*/setuptools*' -o -path '*/python3*/wheel*' \
       -o -path '*/python3*/ensurepip' -o -path '*/bin/pip*' -o -path '*/share/python-wheels' \) -exec rm -rf {} + \
  && rm -rf /var/lib/apt /var/cache/apt /var/cache/debconf /var/log/apt /var/log/dpkg.log
-COPY --from=build /opt/lineage-collector /opt/lineage-collector
-
-# The official Python comes without its own bytecode, which would cost each start 0.8 s: this makes what is needed of it.
-RUN ["/opt/lineage-collector/bin/python3", "-c", "import collector.app.service, collector.app.check, exporters.sinks.kafka.sink, exporters.sinks.marquez.sink"]
-
 ENV PATH=/opt/lineage-collector/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
@@ -57,3 +60,17 @@ LABEL org.opencontainers.image.title="lineage-collector" \
 # No shell between the kernel and the program: SIGTERM reaches it. Health is asked over HTTP, by whoever runs this.
 ENTRYPOINT ["lineage-collector"]
 CMD ["run"]
+
+
+# With `simulate` and `demo`: `docker build --target simulators .`; compose.yaml uses it.
+FROM base AS simulators
+COPY --from=build-simulators /opt/lineage-collector /opt/lineage-collector
+
+
+# The image of production, the default target.
+FROM base
+USER root
+COPY --from=build /opt/lineage-collector /opt/lineage-collector
+# The official Python comes without its own bytecode, which would cost each start 0.8 s: this makes what is needed of it.
+RUN ["/opt/lineage-collector/bin/python3", "-c", "import collector.app.service, collector.app.check, exporters.sinks.kafka.sink, exporters.sinks.marquez.sink"]
+USER 10001:10001

@@ -14,14 +14,14 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(STAMP): requirements.txt pyproject.toml | $(VENV)/bin/python
+$(STAMP): requirements.txt pyproject.toml simulators/pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . --editable simulators
 	@touch $@
 
-$(DEV): requirements-dev.txt pyproject.toml | $(VENV)/bin/python
+$(DEV): requirements-dev.txt pyproject.toml simulators/pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . --editable simulators
 	@touch $@ $(STAMP)
 
 install: $(STAMP) ## make .venv with what the program needs
@@ -46,6 +46,7 @@ test: $(DEV) ## everything: the quick part, then property, contract, real-server
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry .
+	$(BIN)/deptry --config simulators/pyproject.toml simulators
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests --ignore tests/bench
 
 bench: $(DEV) ## measure against the peers; prints a table of ratios

@@ -2,7 +2,9 @@
 
 import signal
 import sys
-from enum import StrEnum
+from functools import cache
+from importlib.metadata import entry_points
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated
 
@@ -30,18 +32,12 @@ Config = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="JSON for scripts instead of a table.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="How many rows at the most.")]
 DEFAULT_CONFIG = Path("lineage-collector.yaml")
-
-
-class PlatformName(StrEnum):
-    CDF = "cdf"
-    WETRANSFORM = "wetransform"
-    DATAPREP = "dataprep"
-    MARQUEZ = "marquez"
-    ALL = "all"
+SIMULATED = frozenset({"demo", "simulate"})
 
 
 def main() -> None:
     """Entry point: people get a message, never a traceback, for what is theirs to mend."""
+    _add_commands()
     try:
         app()
     except ConfigurationError as error:
@@ -53,6 +49,33 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+@cache
+def _add_commands() -> None:
+    """The commands of installed packages, by entry point in the group `lineage_collector.commands`: a function that takes
+    `app` and adds one. A package that cannot be loaded costs its own command only.
+    """
+    points = entry_points(group="lineage_collector.commands")
+    for point in sorted(points, key=attrgetter("name")):
+        try:
+            point.load()(app)
+        except Exception as error:  # noqa: BLE001 - the boundary of another package
+            cause = f"{type(error).__name__}: {error}"
+            typer.echo(f"warning: cannot load the command {point.name!r} from {point.value}: {cause}", err=True)
+    for name in SIMULATED - points.names:
+        app.command(name, hidden=True, context_settings={"ignore_unknown_options": True})(_simulators_missing)
+
+
+def _simulators_missing(words: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    raise ConfigurationError(
+        [
+            (
+                "`demo` and `simulate` come with the package lineage-collector-simulators, which is not installed; "
+                "try: pip install lineage-collector-simulators (in a checkout: pip install ./simulators)"
+            )
+        ]
+    )
 
 
 def _version(*, value: bool) -> None:
@@ -202,38 +225,6 @@ def parked_drop(
     from collector.ledger.requests import RequestKind
 
     sys.exit(requests.parked(config, RequestKind.DROP, sink, run_id, as_json=as_json))
-
-
-@app.command(epilog="Example: lineage-collector simulate marquez --port 5000")
-def simulate(
-    platform: PlatformName,
-    port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 0,
-    host: Annotated[str, typer.Option("--host", help="Where to listen; 0.0.0.0 in a container.")] = "127.0.0.1",
-    seed: Annotated[int, typer.Option("--seed", help="The same seed tells the same stories (not for all).")] = 1,
-) -> None:
-    """Serve one simulator until interrupted; with "all" the three platforms, on PORT and the next two, with runs that go
-    on and on.
-    """
-    from simulators import serve
-
-    sys.exit(serve.run(platform.value, host, port, seed))
-
-
-@app.command(epilog="Example: lineage-collector demo --marquez http://localhost:5000 --forever")
-def demo(
-    marquez: Annotated[
-        str | None, typer.Option("--marquez", help="A real Marquez instead of the simulated one.")
-    ] = None,
-    kafka: Annotated[str | None, typer.Option("--kafka", help="HOST:PORT of a Kafka to deliver to as well.")] = None,
-    events: Annotated[Path | None, typer.Option("--events", help="Where to write the NDJSON file.")] = None,
-    *,
-    forever: Annotated[bool, typer.Option("--forever", help="Keep starting runs until interrupted.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Three simulated platforms, a collector, a file and a Marquez: watch runs become events, about 20 s."""
-    from simulators.demo import demo as demonstration
-
-    sys.exit(demonstration.run(marquez=marquez, kafka=kafka, events=events, forever=forever, as_json=as_json))
 
 
 def _pairs(params: list[str]) -> dict[str, str]:

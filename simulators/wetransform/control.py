@@ -1,16 +1,27 @@
 """The control routes of the wetransform simulator: what a test in the same process does, over HTTP."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
+from simulators.wetransform.stories import Plan
 from simulators.wetransform.webhooks import Webhook
-from simulators.wetransform.world import Run, Transformation, plan_from_json, truth
+from simulators.wetransform.world import Account, Run, Transformation, World, plan_from_json, truth
 
-if TYPE_CHECKING:
-    from simulators.wetransform.simulator import WetransformSimulator
+
+class Controlled(Protocol):
+    """What the control routes need of a simulator."""
+
+    world: World
+    account: Account
+    webhooks: list[Webhook]
+
+    def set_step(self, run: Run, step: str | None, *, details: str | None = None) -> None: ...
+    def next_starts(self, plans: Sequence[Plan]) -> None: ...
+    async def deliver_webhooks(self) -> list[int]: ...
 
 
 class Control:
@@ -25,7 +36,7 @@ class Control:
     - `PUT /_control/webhook`: the fields of `Webhook`. `POST /_control/webhook` sends what is due.
     """
 
-    def __init__(self, simulator: "WetransformSimulator") -> None:
+    def __init__(self, simulator: Controlled) -> None:
         self._simulator = simulator
         self._world = simulator.world
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
-from collector.lineage.sql import How, Source
 from collector.lineage.sql.expressions import Expressions, bare, is_aggregate
+from collector.lineage.sql.model import How, Source
 from collector.lineage.sql.parser import Budget
 from collector.lineage.sql.pivots import spread, turned
 from collector.lineage.sql.relations import (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from collector.lineage.sql import How
+from collector.lineage.sql.model import How
 from collector.lineage.sql.parser import TEXT
 from collector.lineage.sql.relations import Flows, Reads, Relation, done, together
 from collector.lineage.sql.scopes import Scope

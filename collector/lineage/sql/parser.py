@@ -13,7 +13,6 @@ from sqlglot.parsers.spark import SparkParser
 from sqlglot.tokenizer_core import Token, TokenType
 
 from collector import names
-from collector.lineage.sql import never
 
 # It repeats the SQL in its warnings, which may hold secrets.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL + 1)
@@ -52,7 +51,7 @@ class Budget:
 
     steps: int
     seconds: float
-    stopped: Callable[[], bool] = never
+    stopped: Callable[[], bool] = lambda: False
     _until: float = field(init=False)
 
     def __post_init__(self) -> None:

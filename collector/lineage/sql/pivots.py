@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from sqlglot import exp
 
-from collector.lineage.sql import How
 from collector.lineage.sql.expressions import Expressions, bare
+from collector.lineage.sql.model import How
 from collector.lineage.sql.relations import Column, Passed, Relation, done, together
 from collector.lineage.sql.scopes import Scope
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 from itertools import islice
 
 from collector import names
-from collector.lineage.sql import Catalog, Edge, Limits, Read, Source, SqlLineage
 from collector.lineage.sql.columns import Columns
+from collector.lineage.sql.model import Catalog, Edge, Limits, Read, Source, SqlLineage
 from collector.lineage.sql.parser import Budget, TooMuch, Unparsed, parse, place_at
 from collector.lineage.sql.relations import Column, Relation
 from collector.lineage.sql.sources import bind

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import NamedTuple
 
-from collector.lineage.sql import How, Source
+from collector.lineage.sql.model import How, Source
 from collector.lineage.sql.parser import Budget
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple
 
-from collector.lineage.sql import How
+from collector.lineage.sql.model import How
 from collector.lineage.sql.relations import Certainty, Column, Passed, Reads, Relation, done, together
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sqlglot import exp
 
-from collector.lineage.sql import Catalog, Source
+from collector.lineage.sql.model import Catalog, Source
 from collector.lineage.sql.parser import place_of
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from collector.lineage.sql import Catalog, Source
+from collector.lineage.sql.model import Catalog, Source
 
 LONGEST_ARGUMENTS = 200
 """Words; the arguments of a function that go on beyond are not literals."""

@@ -1,0 +1,54 @@
+"""The commands `demo` and `simulate`. Imports only typer, so that `--help` answers at once."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class SimulatorName(StrEnum):
+    CDF = "cdf"
+    WETRANSFORM = "wetransform"
+    DATAPREP = "dataprep"
+    MARQUEZ = "marquez"
+    ALL = "all"
+
+
+def add_demo(app: typer.Typer) -> None:
+    app.command(epilog="Example: lineage-collector demo --marquez http://localhost:5000 --forever")(demo)
+
+
+def add_simulate(app: typer.Typer) -> None:
+    app.command(epilog="Example: lineage-collector simulate marquez --port 5000")(simulate)
+
+
+def simulate(
+    platform: SimulatorName,
+    port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 0,
+    host: Annotated[str, typer.Option("--host", help="Where to listen; 0.0.0.0 in a container.")] = "127.0.0.1",
+    seed: Annotated[int, typer.Option("--seed", help="The same seed tells the same stories (not for all).")] = 1,
+) -> None:
+    """Serve one simulator until interrupted; with "all" the three platforms, on PORT and the next two, with runs that go
+    on and on.
+    """
+    from simulators import serve  # noqa: PLC0415 - only when it runs
+
+    sys.exit(serve.run(platform.value, host, port, seed))
+
+
+def demo(
+    marquez: Annotated[
+        str | None, typer.Option("--marquez", help="A real Marquez instead of the simulated one.")
+    ] = None,
+    kafka: Annotated[str | None, typer.Option("--kafka", help="HOST:PORT of a Kafka to deliver to as well.")] = None,
+    events: Annotated[Path | None, typer.Option("--events", help="Where to write the NDJSON file.")] = None,
+    *,
+    forever: Annotated[bool, typer.Option("--forever", help="Keep starting runs until interrupted.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for scripts instead of a table.")] = False,
+) -> None:
+    """Three simulated platforms, a collector, a file and a Marquez: watch runs become events, about 20 s."""
+    from simulators.demo import demo as demonstration  # noqa: PLC0415 - only when it runs
+
+    sys.exit(demonstration.run(marquez=marquez, kafka=kafka, events=events, forever=forever, as_json=as_json))
