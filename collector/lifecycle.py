@@ -85,7 +85,8 @@ def finish(run: Run, found: Enrichment | None, *, problem: str | None = None) ->
         transitions.append(replace(start, facts=before))
     run, end = _tell(run, _TERMINAL_EVENT[run.state], run.finished_at, run.ended_within)
     transitions.append(end)
-    return Step(replace(run, ended_at=end.at, enrich_until=None, due_at=None), tuple(transitions))
+    run = replace(run, ended_at=end.at, ended_within=end.within, enrich_until=None, due_at=None)
+    return Step(run, tuple(transitions))
 
 
 def begin(run: Run) -> Step:
@@ -123,7 +124,7 @@ def _aborted(run: Run, within: Interval) -> tuple[Run, tuple[Transition, ...]]:
         run = replace(run, started_at=start.at, started_within=started_within)
         transitions.append(replace(start, within=started_within))
     run, end = _tell(run, EventKind.ABORT, run.seen_at, within)
-    return replace(run, ended_at=end.at), (*transitions, replace(end, within=within))
+    return replace(run, ended_at=end.at, ended_within=within), (*transitions, replace(end, within=within))
 
 
 _WHAT_NOW = {

@@ -292,6 +292,12 @@ class Run:
     def open(self) -> bool:
         return self.ended_at is None and self.abandoned_at is None
 
+    @property
+    def duration_bounded(self) -> bool:
+        """Whether the START or the end that was made is only a bound, so that the time between them is none of the platform's."""
+        started = self.started_at is not None and self.started_within is not None
+        return started or (self.ended_at is not None and self.ended_within is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class Transition:

@@ -78,7 +78,9 @@ class HintReport:
 
 @dataclass(frozen=True, slots=True)
 class EventReport:
-    """One event was committed. `seconds` is the run's duration, on terminal events only."""
+    """One event was committed. `seconds` is the run's duration, on terminal events only, and `bounded` says that the
+    platform did not tell its start or its end.
+    """
 
     source: str
     kind: EventKind
@@ -86,6 +88,7 @@ class EventReport:
     outcome: RunState | None = None
     seconds: float | None = None
     run_id: str | None = None
+    bounded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from collector.app import factory, loading
-from collector.app.tables import show
+from collector.app.tables import Column, Kind, show
 from collector.clock import Clock, SystemClock
 from collector.errors import LedgerError, LedgerTooNew
 from collector.ledger import queries
@@ -24,7 +24,13 @@ from config.settings import Settings
 from config.web import Access
 
 PATIENCE = 90.0
-COLUMNS = ("part", "subject", "ok", "detail", "remedy")
+COLUMNS = (
+    Column("part", Kind.NAME, 90),
+    Column("subject", Kind.NAME, 95),
+    Column("ok", weight=99),
+    Column("detail", Kind.NOTE),
+    Column("remedy", Kind.NOTE),
+)
 
 Row = dict[str, Any]
 Check = Callable[[], Awaitable[Sequence[Any]]]

@@ -22,6 +22,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Try it without any platform: lineage-collector demo",
 )
+runs_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(
+    runs_app, name="runs", epilog="Example: lineage-collector runs --source plant-a --state failed --since 2h"
+)
 parked_app = typer.Typer(help="Events that a sink refused for good.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(parked_app, name="parked")
 
@@ -166,19 +170,41 @@ def status(config: Config = DEFAULT_CONFIG, *, as_json: Json = False) -> None:
     sys.exit(listings.status(config, as_json=as_json))
 
 
-@app.command(epilog="Example: lineage-collector runs --source plant-a --state failed")
+@runs_app.callback()
 def runs(
+    context: typer.Context,
     config: Config = DEFAULT_CONFIG,
     source: Annotated[str | None, typer.Option("--source", help="Only this source.")] = None,
     state: Annotated[str | None, typer.Option("--state", help="Only this state: queued, running, failed, ...")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Only what began or changed since: 2h, 7d, 2026-01-31.")
+    ] = None,
+    job: Annotated[str | None, typer.Option("--job", help="Only this job: its name, with or without its kind.")] = None,
     limit: Limit = 50,
     *,
     as_json: Json = False,
 ) -> None:
-    """List the latest runs."""
-    from collector.app import listings
+    """List the latest runs; `runs show ID` says all of one."""
+    if context.invoked_subcommand is not None:
+        return
+    from collector.app import run_listing
 
-    sys.exit(listings.runs(config, source=source, state=state, limit=limit, as_json=as_json))
+    told = run_listing.runs(config, source=source, state=state, since=since, job=job, limit=limit, as_json=as_json)
+    sys.exit(told)
+
+
+@runs_app.command("show", epilog="Example: lineage-collector runs show 5f0f1e9e-7c5d-4a55-a1d5-2f30c2f0e6a1")
+def runs_show(
+    run: Annotated[str, typer.Argument(metavar="ID", help="The run id, or the platform's own id of the run.")],
+    config: Config = DEFAULT_CONFIG,
+    source: Annotated[str | None, typer.Option("--source", help="Whose, where several have that id.")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Say all that is known of one run: times, error, datasets, its events and which of them are parked."""
+    from collector.app import run_listing
+
+    sys.exit(run_listing.one(config, run, source=source, as_json=as_json))
 
 
 @app.command(epilog="Example: lineage-collector skipped --limit 200")

@@ -1,4 +1,4 @@
-"""`status`, `runs`, `skipped`, `parked list`: what the ledger says, read beside a running service or without one."""
+"""`status`, `skipped`, `parked list`: what the ledger says, read beside a running service or without one."""
 
 import asyncio
 import json
@@ -11,18 +11,66 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from collector.app import loading
-from collector.app.status import source_id
 from collector.app.status import status as looked
-from collector.app.tables import moment, show
+from collector.app.tables import Column, Kind, moment, show
 from collector.clock import SystemClock
-from collector.errors import ConfigurationError
 from collector.ledger import parked as parking
 from collector.ledger import queries, retention
 from collector.ledger.sqlite.store import Store
-from collector.model import RunState
 from config.settings import Settings
 
 T = TypeVar("T")
+
+COLUMNS = {
+    "sources": (
+        Column("source", Kind.NAME, 99),
+        Column("state", weight=95),
+        Column("last_success", Kind.MOMENT, 80),
+        Column("lag_seconds", Kind.SECONDS, 60),
+        Column("active", weight=50),
+        Column("abandoned", weight=20),
+        Column("pending", weight=40),
+        Column("parked", weight=70),
+        Column("wrong", Kind.NOTE),
+    ),
+    "sinks": (
+        Column("sink", Kind.NAME, 99),
+        Column("state", weight=95),
+        Column("last_success", Kind.MOMENT, 60),
+        Column("lag_seconds", Kind.SECONDS, 80),
+        Column("pending", weight=85),
+        Column("owed_bytes", Kind.BYTES, 40),
+        Column("parked", weight=90),
+        Column("doubts", weight=30),
+        Column("in_flight", weight=20),
+        Column("wrong", Kind.NOTE),
+    ),
+    "ledger": (
+        Column("path", Kind.NAME, 80),
+        Column("bytes", Kind.BYTES, 99),
+        Column("limit_bytes", Kind.BYTES, 90),
+        Column("wrong", Kind.NOTE),
+    ),
+    "skipped": (
+        Column("source", Kind.NAME, 90),
+        Column("kind", weight=95),
+        Column("subject", Kind.NAME, 99),
+        Column("count", weight=80),
+        Column("first", Kind.MOMENT, 20),
+        Column("last", Kind.MOMENT, 60),
+        Column("cause", Kind.NOTE),
+    ),
+    "parked": (
+        Column("sink", Kind.NAME, 90),
+        Column("source", Kind.NAME, 40),
+        Column("run_id", weight=99),
+        Column("type", weight=95),
+        Column("parked", Kind.MOMENT, 60),
+        Column("attempts", weight=30),
+        Column("superseded", Kind.MOMENT, 20),
+        Column("cause", Kind.NOTE),
+    ),
+}
 
 
 def status(config: Path, *, as_json: bool) -> int:
@@ -30,7 +78,7 @@ def status(config: Path, *, as_json: bool) -> int:
     from collector.app import control  # noqa: PLC0415 - the other commands ask no service
 
     settings = loading.load(config)
-    told = asyncio.run(control.status(settings.control_path)) or _read(settings, partial(_status, settings))
+    told = asyncio.run(control.status(settings.control_path)) or read(settings, partial(_status, settings))
     if as_json:
         print(json.dumps(told, indent=2, ensure_ascii=False))
     else:
@@ -51,38 +99,13 @@ def _show_status(told: Mapping[str, Any]) -> None:
     if not told["running"]:
         print("no service is running; this is what the ledger says", file=sys.stderr)
     for kind in ("sources", "sinks"):
-        show(told[kind], _columns(told[kind]), as_json=False, nothing=f"no {kind}")
+        show(told[kind], COLUMNS[kind], as_json=False, nothing=f"no {kind}")
         print()
-    show([told["ledger"]], _columns([told["ledger"]]), as_json=False, nothing="")
-
-
-def runs(config: Path, *, source: str | None, state: str | None, limit: int, as_json: bool) -> int:
-    settings = loading.load(config)
-    wanted = _state(state)
-
-    def read(conn: Connection) -> list[queries.RunRow]:
-        number = source_id(conn, source) if source is not None else None
-        return queries.runs(conn, limit, source_id=number, state=wanted)
-
-    rows = [
-        {
-            "source": row.source,
-            "run": row.key,
-            "state": row.state.value,
-            "platform_state": row.raw_state,
-            "job": row.job,
-            "started": moment(row.started_at),
-            "ended": moment(row.ended_at),
-            "run_id": row.run_uuid,
-        }
-        for row in _read(settings, read)
-    ]
-    show(rows, _columns(rows), as_json=as_json, nothing="no runs")
-    return 0
+    show([told["ledger"]], COLUMNS["ledger"], as_json=False, nothing="")
 
 
 def skipped(config: Path, *, limit: int, as_json: bool) -> int:
-    found = _read(loading.load(config), lambda conn: queries.skips(conn, limit))
+    found = read(loading.load(config), lambda conn: queries.skips(conn, limit))
     rows = [
         {
             "source": row.source,
@@ -95,12 +118,12 @@ def skipped(config: Path, *, limit: int, as_json: bool) -> int:
         }
         for row in found
     ]
-    show(rows, _columns(rows), as_json=as_json, nothing="nothing was skipped")
+    show(rows, COLUMNS["skipped"], as_json=as_json, nothing="nothing was skipped")
     return 0
 
 
 def parked(config: Path, *, limit: int, as_json: bool) -> int:
-    found = _read(loading.load(config), lambda conn: parking.listing(conn, limit))
+    found = read(loading.load(config), lambda conn: parking.listing(conn, limit))
     rows = [
         {
             "sink": row.sink,
@@ -114,29 +137,16 @@ def parked(config: Path, *, limit: int, as_json: bool) -> int:
         }
         for row in found
     ]
-    show(rows, _columns(rows), as_json=as_json, nothing="nothing is parked")
+    show(rows, COLUMNS["parked"], as_json=as_json, nothing="nothing is parked")
     return 0
 
 
-def _read(settings: Settings, fn: Callable[[Connection], T]) -> T:
-    async def read() -> T:
+def read(settings: Settings, fn: Callable[[Connection], T]) -> T:
+    async def found() -> T:
         store = await asyncio.to_thread(Store.open_readonly, settings.ledger.path)
         try:
             return await store.read(fn)
         finally:
             await store.close()
 
-    return asyncio.run(read())
-
-
-def _columns(rows: list[dict[str, Any]]) -> list[str]:
-    return list(rows[0]) if rows else []
-
-
-def _state(word: str | None) -> RunState | None:
-    if word is None:
-        return None
-    try:
-        return RunState(word)
-    except ValueError:
-        raise ConfigurationError([f"--state {word!r} is none of {', '.join(RunState)}"]) from None
+    return asyncio.run(found())

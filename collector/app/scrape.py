@@ -90,6 +90,7 @@ def _job(row: queries.JobRow, stale: int) -> JobState:
         outcomes={RunState.SUCCEEDED: row.succeeded, RunState.FAILED: row.failed, RunState.CANCELED: row.canceled},
         stale=stale,
         schedule=row.schedule or "",
+        duration_bounded=row.duration_bounded,
     )
 
 

@@ -2,15 +2,52 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Row = Mapping[str, Any]
 
+SHORTEST = 12
+"""Letters that are left of a name at the least."""
+_GAP = 2
 
-def show(rows: Sequence[Row], columns: Sequence[str], *, as_json: bool, nothing: str) -> None:
-    """Print rows: a JSON array, a table on a terminal, or tab-separated lines with a head when piped."""
+
+class Kind(Enum):
+    """How a column is shown to people; pipes and JSON have the values as they are."""
+
+    WORD = "word"
+    """Never cut: ids, states, counts."""
+    NAME = "name"
+    """Shortened in the middle where room is scarce."""
+    MOMENT = "moment"
+    SECONDS = "seconds"
+    BYTES = "bytes"
+    NOTE = "note"
+    """Below its row, where there is something to say."""
+    ASIDE = "aside"
+    """In pipes and JSON only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`weight` says what is left out first where a terminal is too narrow: the lightest. `bounded_by` names the column
+    that says of a number of seconds whether it is a bound, which `~` marks.
+    """
+
+    name: str
+    kind: Kind = Kind.WORD
+    weight: int = 50
+    bounded_by: str | None = None
+
+
+def show(rows: Sequence[Row], columns: Sequence[Column], *, as_json: bool, nothing: str) -> None:
+    """Print rows: a JSON array, a table on a terminal that fits its width, or tab-separated lines with a head when piped."""
     if as_json:
         print(json.dumps([dict(row) for row in rows], default=str, indent=2, ensure_ascii=False))
     elif not rows:
@@ -18,22 +55,117 @@ def show(rows: Sequence[Row], columns: Sequence[str], *, as_json: bool, nothing:
     elif sys.stdout.isatty():
         _table(rows, columns)
     else:
-        print("\t".join(columns))
+        print("\t".join(column.name for column in columns))
         for row in rows:
-            print("\t".join(_cell(row.get(column)) for column in columns))
+            print("\t".join(_cell(row.get(column.name)) for column in columns))
 
 
-def _table(rows: Sequence[Row], columns: Sequence[str]) -> None:
+def show_one(row: Row, columns: Sequence[Column]) -> None:
+    """Print one row, a line for each column that says something."""
+    human = sys.stdout.isatty()
+    shown = {column.name: (_human(row, column) if human else _cell(row.get(column.name))) for column in columns}
+    widest = max(map(len, shown))
+    for name, cell in shown.items():
+        if row.get(name) is not None:
+            print(f"{name.replace('_', ' '):<{widest}}  {cell}")
+
+
+def _table(rows: Sequence[Row], columns: Sequence[Column]) -> None:
     from rich.console import Console  # noqa: PLC0415 - only where a person looks
-    from rich.table import Table  # noqa: PLC0415
+
+    console = Console(highlight=False)
+    beside = [column for column in columns if column.kind not in {Kind.NOTE, Kind.ASIDE}]
+    notes = [column for column in columns if column.kind is Kind.NOTE]
+    cells = {column.name: [_human(row, column) for row in rows] for column in beside}
+    widths = fitted({column: _widest(column, cells[column.name]) for column in beside}, console.width)
+    _line(console, [(_title(column).ljust(width), "bold") for column, width in widths.items()])
+    for number, row in enumerate(rows):
+        line = [(column, _padded(column, cells[column.name][number], width)) for column, width in widths.items()]
+        _line(console, [(cell, _style(column.name, row.get(column.name))) for column, cell in line])
+        for note in notes:
+            if row.get(note.name) is not None:
+                _note(console, _human(row, note))
+    if missing := [_title(column) for column in beside if column not in widths]:
+        print(f"no room for: {', '.join(missing)} (a wider terminal or --json shows them)", file=sys.stderr)
+    if any(_is_bound(row, column) for row in rows for column in widths):
+        print("~ the platform did not say when it started, or ended: the time is a bound", file=sys.stderr)
+
+
+def fitted(widths: Mapping[Column, int], room: int) -> dict[Column, int]:
+    """The columns that fit into the room, with their widths: names are shortened first, then the lightest are left out."""
+    kept = dict(widths)
+    while True:
+        least = {column: _least(column, width) for column, width in kept.items()}
+        if _total(least) <= room or len(kept) == 1:
+            return _shared_out(kept, least, room)
+        del kept[min(kept, key=lambda column: column.weight)]
+
+
+def _least(column: Column, width: int) -> int:
+    return min(width, max(SHORTEST, len(_title(column)))) if column.kind is Kind.NAME else width
+
+
+def _shared_out(wished: Mapping[Column, int], least: dict[Column, int], room: int) -> dict[Column, int]:
+    """What is left of the room goes to the names that lack most."""
+    spare = room - _total(least)
+    while spare > 0 and (short := [column for column, width in least.items() if width < wished[column]]):
+        least[max(short, key=lambda column: wished[column] - least[column])] += 1
+        spare -= 1
+    return least
+
+
+def _total(widths: Mapping[Column, int]) -> int:
+    return sum(widths.values()) + _GAP * (len(widths) - 1)
+
+
+def _widest(column: Column, cells: Iterable[str]) -> int:
+    return max(len(_title(column)), *map(_length, cells))
+
+
+def _title(column: Column) -> str:
+    if column.kind is Kind.SECONDS:
+        return column.name.removesuffix("_seconds").replace("_", " ")
+    if column.kind is Kind.BYTES and column.name != "bytes":
+        return column.name.removesuffix("_bytes").replace("_", " ")
+    return column.name.replace("_", " ")
+
+
+def _length(words: str) -> int:
+    from rich.cells import cell_len  # noqa: PLC0415
+
+    return cell_len(words)
+
+
+def _padded(column: Column, cell: str, width: int) -> str:
+    cell = shortened(cell, width) if column.kind is Kind.NAME else cell
+    return cell + " " * (width - _length(cell))
+
+
+def shortened(words: str, width: int) -> str:
+    """Without the middle, as names differ at their ends."""
+    if _length(words) <= width:
+        return words
+    head = (width - 1) // 2
+    tail = width - 1 - head
+    cut = f"{words[:head]}…{words[-tail:]}"
+    return cut if _length(cut) <= width else shortened(words[1:], width)
+
+
+def _line(console: "Console", parts: Sequence[tuple[str, str]]) -> None:
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(header_style="bold", box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(row.get(column)), style=_style(column, row.get(column))) for column in columns))
-    Console().print(table)
+    line = Text((" " * _GAP).join(""))
+    for number, (cell, style) in enumerate(parts):
+        line.append(" " * _GAP if number else "").append(cell, style=style)
+    line.rstrip()
+    console.print(line, no_wrap=True, overflow="ignore", crop=False)
+
+
+def _note(console: "Console", words: str) -> None:
+    from rich.padding import Padding  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console.print(Padding(Text(words, style="red"), (0, 0, 0, 4)))
 
 
 _STYLES = {
@@ -59,6 +191,45 @@ _STYLES = {
 
 def _style(column: str, value: Any) -> str:
     return _STYLES.get(str(value), "") if column in {"state", "ok"} else ""
+
+
+def _human(row: Row, column: Column) -> str:
+    value = row.get(column.name)
+    if value is None:
+        return "-"
+    if column.kind is Kind.MOMENT:
+        return str(value)[:19].replace("T", " ")
+    if column.kind is Kind.SECONDS:
+        return ("~" if _is_bound(row, column) else "") + duration(float(value))
+    if column.kind is Kind.BYTES:
+        return size(int(value))
+    return _cell(value)
+
+
+def _is_bound(row: Row, column: Column) -> bool:
+    return column.bounded_by is not None and bool(row.get(column.bounded_by))
+
+
+def duration(seconds: float) -> str:
+    """Its two largest units, such as `2h 5m`."""
+    if seconds < 60:
+        return f"{seconds:.0f}s" if seconds >= 10 or seconds == int(seconds) else f"{seconds:.1f}s"
+    whole = round(seconds)
+    for unit, length, below, smaller in (("d", 86400, 3600, "h"), ("h", 3600, 60, "m"), ("m", 60, 1, "s")):
+        if whole >= length:
+            rest = whole % length // below
+            return f"{whole // length}{unit}" + (f" {rest}{smaller}" if rest else "")
+    return f"{whole}s"
+
+
+def size(count: int) -> str:
+    """Such as `1.5 MiB`."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
 
 
 def _cell(value: Any) -> str:

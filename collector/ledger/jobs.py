@@ -33,6 +33,7 @@ class JobState:
     duration_ms_sum: int = 0
     description: str | None = None
     schedule: str | None = None
+    duration_bounded: bool = False
 
 
 def note(conn: Connection, source_id: int, runs: Sequence[tuple[Run, EventKind | None]], now_ms: int) -> None:
@@ -84,6 +85,7 @@ def _last(run: Run) -> JobState:
         ended_at=ms(run.ended_at),
         description=run.job.description and schema.clean(run.job.description),
         schedule=run.job.schedule and schema.clean(run.job.schedule),
+        duration_bounded=run.duration_bounded,
     )
 
 

@@ -1,12 +1,14 @@
 """What people and metrics are shown; each answer costs a few index steps, but for the lists, which are limited."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
-from sqlalchemy import Column, Connection, func, select
+from sqlalchemy import Column, Connection, Select, and_, func, or_, select
 
 from collector.ledger import schema
+from collector.ledger.rows import chunks
 from collector.ledger.schema import db_now
 from collector.model import RunState
 
@@ -80,6 +82,15 @@ class RunRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RunDetail:
+    """`text` is what `collector.ledger.detail` reads, `id` the run's number in the ledger."""
+
+    id: int
+    key: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobRow:
     """A job's last run (the one that began last), and the outcomes of all its runs."""
 
@@ -97,6 +108,7 @@ class JobRow:
     duration_ms_sum: int
     updated_at: int
     schedule: str | None
+    duration_bounded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,17 +243,82 @@ def _abandoned(conn: Connection) -> dict[int, int]:
     return dict(conn.execute(counts.group_by(run.c.source_id)).all())
 
 
-def runs(conn: Connection, limit: int, *, source_id: int | None = None, state: RunState | None = None) -> list[RunRow]:
-    """Newest first."""
-    run, source = schema.run, schema.source
-    columns = [run.c[field.name] for field in fields(RunRow) if field.name != "source"]
-    rows = select(source.c.name.label("source"), *columns).join(source, source.c.id == run.c.source_id)
+def runs(
+    conn: Connection,
+    limit: int,
+    *,
+    source_id: int | None = None,
+    state: RunState | None = None,
+    since_ms: int | None = None,
+    job: str | None = None,
+) -> list[RunRow]:
+    """Newest first. `since_ms` leaves out those whose last event is older; `job` is the job's name, or what follows its
+    first slash.
+    """
+    run = schema.run
+    rows = _run_rows()
+    if since_ms is not None:
+        rows = rows.where(run.c.last_event_time >= since_ms)
+    if job is not None:
+        rows = rows.where(or_(run.c.job == job, run.c.job.endswith(f"/{job}", autoescape=True)))
     if source_id is not None:
         rows = rows.where(run.c.source_id + 0 == source_id)  # not by the index of keys, which would read and sort all
     if state is not None:
         rows = rows.where(run.c.state == state)
-    found = conn.execute(rows.order_by(run.c.id.desc()).limit(limit)).mappings()
-    return [RunRow(**{**row, "state": RunState(row["state"])}) for row in found]
+    return _as_runs(conn, rows.order_by(run.c.id.desc()).limit(limit))
+
+
+def runs_called(conn: Connection, name: str, *, source_id: int | None = None) -> list[RunRow]:
+    """Those with this UUID or this id on their platform, at most one of each source."""
+    run = schema.run
+    known = schema.source.c.id if source_id is None else source_id
+    by_key = _run_rows().where(run.c.source_id == known, run.c.key == name)
+    by_uuid = _run_rows().where(run.c.run_uuid == name)
+    if source_id is not None:
+        by_uuid = by_uuid.where(run.c.source_id == source_id)
+    return list({row.run_uuid: row for row in (*_as_runs(conn, by_uuid), *_as_runs(conn, by_key))}.values())
+
+
+def _run_rows() -> Select[Any]:
+    run, source = schema.run, schema.source
+    columns = [run.c[field.name] for field in fields(RunRow) if field.name != "source"]
+    return select(source.c.name.label("source"), *columns).join(source, source.c.id == run.c.source_id)
+
+
+def _as_runs(conn: Connection, rows: Select[Any]) -> list[RunRow]:
+    return [RunRow(**{**row, "state": RunState(row["state"])}) for row in conn.execute(rows).mappings()]
+
+
+def details(conn: Connection, run_uuids: Iterable[str]) -> dict[str, RunDetail]:
+    """All that is stored of these runs, by UUID."""
+    run, found = schema.run, dict[str, RunDetail]()
+    for some in chunks(run_uuids):
+        rows = conn.execute(select(run.c.run_uuid, run.c.id, run.c.key, run.c.detail).where(run.c.run_uuid.in_(some)))
+        found.update({run_uuid: RunDetail(number, key, text) for run_uuid, number, key, text in rows})
+    return found
+
+
+def events_of(conn: Connection, run_ids: Iterable[int]) -> list[tuple[str, int, int, str | None]]:
+    """Kind, eventTime, time of commit and fault of the events of these runs that are kept, in their order."""
+    event, strands = schema.event, select(schema.run.c.strand_id).where(schema.run.c.id.in_(run_ids := [*run_ids]))
+    rows = select(event.c.kind, event.c.happened_at, event.c.created_at, event.c.fault)
+    of_runs = rows.where(event.c.strand_id.in_(strands), event.c.run_id.in_(run_ids))
+    found = conn.execute(of_runs.order_by(event.c.strand_id, event.c.seq))
+    return [(kind, at, committed, fault) for kind, at, committed, fault in found]
+
+
+def parked_of(conn: Connection, run_ids: Iterable[int]) -> list[tuple[str, str, int, int, str]]:
+    """Sink, kind, time, attempts and cause of the parked events of these runs."""
+    parked, event, sink = schema.parked, schema.event, schema.sink
+    strands = select(schema.run.c.strand_id).where(schema.run.c.id.in_(run_ids := [*run_ids]))
+    rows = (
+        select(sink.c.name, event.c.kind, parked.c.parked_at, parked.c.attempts, parked.c.cause)
+        .join(sink, sink.c.id == parked.c.sink_id)
+        .join(event, and_(event.c.strand_id == parked.c.strand_id, event.c.seq == parked.c.seq))
+        .where(parked.c.strand_id.in_(strands), parked.c.run_id.in_(run_ids))
+    )
+    found = conn.execute(rows.order_by(sink.c.name, parked.c.strand_id, parked.c.seq))
+    return [(name, kind, at, attempts, cause) for name, kind, at, attempts, cause in found]
 
 
 def jobs(conn: Connection, limit: int, *, source_id: int | None = None) -> list[JobRow]:

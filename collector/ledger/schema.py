@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ForeignKey,
     Identity,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -24,7 +26,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """Every migration, oldest first."""
 
 APPLICATION_ID = 0x4C6E6721
@@ -252,6 +254,7 @@ job = Table(
     Column("schedule", Text),
     Column("inputs", Text),  # datasets of its last run that succeeded, as JSON, for those that do not name them
     Column("outputs", Text),
+    Column("duration_bounded", Boolean, nullable=False, server_default=false()),  # of its last run
     sqlite_with_rowid=False,
 )
 

@@ -180,6 +180,7 @@ class Writer:
                 outcome=(run.state if run.state.terminal else RunState.UNKNOWN) if transition.kind.terminal else None,
                 seconds=_duration(step) if transition.kind.terminal else None,
                 run_id=str(run.run_id),
+                bounded=transition.kind.terminal and run.duration_bounded,
             )
             for transition in step.transitions
         ]

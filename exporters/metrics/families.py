@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, distribution
+from itertools import product
 
 from prometheus_client import (
     GC_COLLECTOR,
@@ -122,8 +123,8 @@ class Metrics:
         self._events = Counter("lineage_events", "Events committed.", ["source", "type"], registry=registry)
         self._run_seconds = Histogram(
             "lineage_run_duration_seconds",
-            "Time runs took, from START to the end.",
-            ["source", "outcome"],
+            "Time runs took, from START to the end; bounded where the platform did not say when either was.",
+            ["source", "outcome", "bounded"],
             buckets=_RUN_SECONDS,
             registry=registry,
         )
@@ -183,7 +184,8 @@ class Metrics:
             _touch(self._hints, source, HintResult)
             _touch(self._events, source, EventKind)
             _touch(self._requests, source, _CODE_CLASSES)
-            _touch(self._run_seconds, source, OUTCOMES)
+            for outcome, bounded in product(OUTCOMES, (False, True)):
+                self._run_seconds.labels(source, outcome.value, _flag(on=bounded))
             _touch(self._fresh, source, sinks)
         for sink in sinks:
             self._send_seconds.labels(sink)
@@ -230,7 +232,7 @@ class Metrics:
     def committed(self, report: EventReport) -> None:
         self._events.labels(report.source, report.kind.value).inc()
         if report.seconds is not None and report.outcome in OUTCOMES:
-            duration = self._run_seconds.labels(report.source, report.outcome.value)
+            duration = self._run_seconds.labels(report.source, report.outcome.value, _flag(on=report.bounded))
             duration.observe(report.seconds, _exemplar(report.run_id))
 
     def skipped(self, report: SkipReport) -> None:
@@ -279,6 +281,10 @@ class _Page(Collector):
 def _touch(metric: Counter | Histogram, first: str, others: Iterable[str]) -> None:
     for other in others:
         metric.labels(first, str(other))
+
+
+def _flag(*, on: bool) -> str:
+    return "true" if on else "false"
 
 
 def _exemplar(run_id: str | None) -> dict[str, str] | None:

@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from collector.model import RunState
 
 JOBS_AT_MOST = 5_000
-"""Jobs with series of their own, nine each; what is beyond is counted in `lineage_jobs_left_out`."""
+"""Jobs with series of their own, ten each; what is beyond is counted in `lineage_jobs_left_out`."""
 OUTCOMES = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED)
 _LONGEST_NAME = 120
 
@@ -17,6 +17,7 @@ _LONGEST_NAME = 120
 class JobState:
     """The last run of a job and what became of all of them; times in epoch seconds. `name` is what people call it, `stale`
     counts its open runs that take too long, `schedule` is a cron expression, empty where there is none that we know.
+    `duration_bounded` says that the platform did not tell when the run started, or ended.
     """
 
     source: str
@@ -28,6 +29,7 @@ class JobState:
     outcomes: Mapping[RunState, int]
     stale: int = 0
     schedule: str = ""
+    duration_bounded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,11 @@ def _of_jobs(jobs: Sequence[JobState]) -> Iterable[Metric]:
     labels = ["source", "job"]
     state = _gauge("lineage_run_last_state", "1 for the state of a job's last run.", *labels, "state")
     duration = _gauge("lineage_run_last_duration_seconds", "Time a job's last run took.", *labels)
+    bounded = _gauge(
+        "lineage_run_last_duration_bounded",
+        "1 where the platform did not say when that run started, or ended.",
+        *labels,
+    )
     start = _gauge("lineage_run_last_start_timestamp_seconds", "When a job's last run started.", *labels)
     end = _gauge("lineage_run_last_end_timestamp_seconds", "When a job's last run ended.", *labels)
     stale = _gauge("lineage_run_stale", "Runs that run for longer than stale_after of their source.", *labels)
@@ -107,9 +114,10 @@ def _of_jobs(jobs: Sequence[JobState]) -> Iterable[Metric]:
             end.add_metric(key, job.ended_at)
         if job.started_at is not None and job.ended_at is not None:
             duration.add_metric(key, job.ended_at - job.started_at)
+            bounded.add_metric(key, job.duration_bounded)
         for outcome in OUTCOMES:
             runs.add_metric([*key, outcome.value], job.outcomes.get(outcome, 0))
-    return state, duration, start, end, stale, info, runs
+    return state, duration, bounded, start, end, stale, info, runs
 
 
 def _of_sources(sources: Sequence[SourceState], at: float) -> Iterable[Metric]:

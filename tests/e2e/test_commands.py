@@ -20,6 +20,7 @@ from tests.scene import CDF, DATAPREP, WETRANSFORM, Scene, now
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
 
+HEAD_END = ["duration_seconds", "duration_bounded", "run_id", "error"]
 REFUSES = Fault(FaultKind.STATUS, "POST /api/v1/lineage", times=-1, status=422, body={"errors": ["no"]})
 
 
@@ -82,7 +83,7 @@ async def test_reading_beside_a_service_and_without_one(scene: Scene) -> None:
         (CDF, "unknown"),
     ]
     assert [(row["state"], row["platform_state"]) for row in failed] == [("failed", "Failed")]
-    assert head[0] == ["source", "run", "state", "platform_state", "job", "started", "ended", "run_id"]
+    assert head[0] == ["source", "run", "state", "platform_state", "job", "started", "ended", *HEAD_END]
     assert len(head) == 2
     [odd] = [row for row in skipped if row["kind"] == "status"]
     assert (odd["source"], "Hibernating" in odd["cause"] + odd["subject"]) == (CDF, True)

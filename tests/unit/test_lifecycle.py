@@ -83,6 +83,29 @@ def test_a_run_without_times_that_was_first_seen_when_it_had_ended_starts_when_i
     assert told(ended) == [(EventKind.START, at(1)), (EventKind.COMPLETE, at(25))]
 
 
+def test_a_duration_is_bounded_where_the_platform_did_not_tell_an_end_of_it() -> None:
+    """What the platform says late, with the details of the end, is as good."""
+    times = {"started_at": at(3), "ended_at": at(9)}
+    for given, found, bounded in [
+        (times, Enrichment(), False),
+        ({"started_at": at(3)}, Enrichment(), True),
+        ({"ended_at": at(9)}, Enrichment(), False),  # it never began: no time passed, and both are its end
+        ({}, Enrichment(), True),
+        ({}, Enrichment(started_at=at(3), ended_at=at(9)), False),
+        ({"started_at": at(3)}, Enrichment(ended_at=at(9)), False),
+    ]:
+        run = take(None, seen(RunState.SUCCEEDED, 25, queued_at=at(1), **given)).run
+        assert not run.duration_bounded, "no end was made yet"
+        assert finish(run, found).run.duration_bounded is bounded, (given, found)
+    seen_running = take(None, seen(RunState.RUNNING, 5)).run
+    ended = take(seen_running, seen(RunState.SUCCEEDED, 25, ended_at=at(20))).run
+    assert finish(ended, Enrichment()).run.duration_bounded, "nobody told when it started"
+    told_start = take(None, seen(RunState.RUNNING, 5, started_at=at(3))).run
+    for second in (10, 20, 30):
+        told_start = missed(told_start, at(second), VanishedPolicy.ABORT).run
+    assert told_start.duration_bounded, "aborted when it was last seen"
+
+
 def test_a_run_that_is_found_again_is_missed_anew() -> None:
     """Only misses in a row count."""
     run = take(None, seen(RunState.RUNNING, 5)).run

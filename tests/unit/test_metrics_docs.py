@@ -21,7 +21,9 @@ def test_every_family_has_a_group_a_help_and_a_name_that_prometheus_likes() -> N
     assert len(names) >= 40
     for family in known:
         assert family.text.endswith("."), family.name
-        assert set(family.values) <= {"state", "outcome", "result", "code_class", "kind", "type"}, family.name
+        assert set(family.values) <= {"state", "outcome", "result", "code_class", "kind", "type", "bounded"}, (
+            family.name
+        )
         assert (family.type == "counter") is family.name.endswith("_total")
 
 

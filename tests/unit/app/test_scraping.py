@@ -15,7 +15,7 @@ from collector.app.scrape import shares, snapshot
 from collector.ledger import accounts, jobs, registry, retention
 from collector.ledger.accounts import Configured
 from collector.ledger.runs import RunChange
-from collector.model import EventKind, RunState
+from collector.model import EventKind, Interval, RunState
 from exporters.metrics.snapshot import JobState, SinkBacklog, SourceState
 from tests.simulated import SimulatedClock
 from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, NOW, SECOND, START, T0, Ledger, a_job, a_run, opened
@@ -129,6 +129,17 @@ def test_the_schedule_is_that_of_the_last_run(ledger: Ledger) -> None:
     ledger.now += SECOND
     ledger.happen("2", START)
     assert [job.schedule for job in snapshot(ledger.conn, CLOCK, SOURCES, 10, 20).jobs] == [""]
+
+
+def test_the_last_duration_says_whether_it_is_the_platforms(ledger: Ledger) -> None:
+    def shown() -> list[bool]:
+        return [job.duration_bounded for job in snapshot(ledger.conn, CLOCK, SOURCES, 10, 20).jobs]
+
+    ledger.happen("1", START, COMPLETE, ended_within=Interval(T0, T0))
+    assert shown() == [True]
+    ledger.now += SECOND
+    ledger.happen("2", START, COMPLETE)
+    assert shown() == [False]
 
 
 def test_counts_outlive_the_runs_that_they_count(ledger: Ledger) -> None:

@@ -212,6 +212,21 @@ async def test_a_run_that_ended_unknown_is_no_outcome() -> None:
     assert set((await series(shown, "lineage_run_duration_seconds_count", "outcome")).values()) == {0}
 
 
+async def test_durations_of_which_an_end_is_a_bound_are_told_from_exact_ones() -> None:
+    """An alert on long runs can leave out what is only as exact as the polls."""
+    shown = made()
+    labels = "source", "outcome", "bounded"
+    every = {
+        ("plant-a", outcome, flag) for outcome in ("succeeded", "failed", "canceled") for flag in ("true", "false")
+    }
+    assert every <= (await series(shown, "lineage_run_duration_seconds_count", *labels)).keys(), "from the start on"
+    shown.committed(EventReport("plant-a", EventKind.FAIL, "job", RunState.FAILED, 61.0, RUN_ID, bounded=True))
+    shown.committed(EventReport("plant-a", EventKind.FAIL, "job", RunState.FAILED, 7.0, RUN_ID))
+    sums = await series(shown, "lineage_run_duration_seconds_sum", *labels)
+    assert sums["plant-a", "failed", "true"] == 61
+    assert sums["plant-a", "failed", "false"] == 7
+
+
 def a_snapshot(jobs: int = 1, name: str = "Pumps", state: RunState = RunState.FAILED) -> Snapshot:
     began = NOW.timestamp()
     return Snapshot(
@@ -236,6 +251,7 @@ async def test_the_ledgers_families() -> None:
     expected: dict[str, tuple[tuple[str, ...], Series]] = {
         "lineage_run_last_state": (("source", "job", "state"), {(*job, "failed"): 1}),
         "lineage_run_last_duration_seconds": (("source", "job"), {job: 30}),
+        "lineage_run_last_duration_bounded": (("source", "job"), {job: 0}),
         "lineage_run_last_start_timestamp_seconds": (("source", "job"), {job: began}),
         "lineage_run_last_end_timestamp_seconds": (("source", "job"), {job: began + 30}),
         "lineage_job_info": (("source", "job", "name"), {(*job, "Pumps"): 1}),
@@ -264,6 +280,14 @@ async def test_a_run_that_has_not_ended_has_no_end_and_no_duration() -> None:
     shown = made(Snapshot(NOW.timestamp(), [job], (), (), 1, 2))
     assert await series(shown, "lineage_run_last_end_timestamp_seconds") == {}
     assert await series(shown, "lineage_run_last_duration_seconds") == {}
+    assert await series(shown, "lineage_run_last_duration_bounded") == {}
+
+
+async def test_a_last_duration_that_is_bounded_says_so() -> None:
+    began = NOW.timestamp()
+    job = JobState("plant-a", "j", "J", RunState.SUCCEEDED, began, began + 9, {}, duration_bounded=True)
+    shown = made(Snapshot(began, [job], (), (), 1, 2))
+    assert await series(shown, "lineage_run_last_duration_bounded", "source", "job") == {("plant-a", "j"): 1}
 
 
 async def test_series_vanish_with_their_job() -> None:

@@ -158,6 +158,16 @@ def test_runs_are_listed_from_the_end(busy: Ledger, source: int | None) -> None:
     assert not any("TEMP B-TREE" in step(plan) for plan in plans)
 
 
+def test_one_run_is_found_by_its_ids(busy: Ledger) -> None:
+    with watched(busy) as plans:
+        queries.runs_called(busy.conn, "1")
+        queries.runs_called(busy.conn, "1", source_id=1)
+        queries.details(busy.conn, ["1", "2"])
+        queries.events_of(busy.conn, [1])
+        queries.parked_of(busy.conn, [1])
+    assert not [plan for plan in plans if step(plan).startswith(("SCAN run", "SCAN event", "SCAN parked"))]
+
+
 def test_a_settle_writes_the_same_statements_for_one_and_for_many(busy: Ledger) -> None:
     counts = []
     for size in (1, 20):

@@ -1,0 +1,193 @@
+"""`runs` and `runs show`: what the ledger knows of runs, read beside a running service or without one."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from collector.app import loading
+from collector.app.listings import read
+from collector.app.status import source_id
+from collector.app.tables import Column, Kind, moment, show, show_one
+from collector.clock import to_ms
+from collector.errors import ConfigurationError, LedgerError, LineageError
+from collector.ledger import detail, queries
+from collector.ledger.queries import RunDetail, RunRow
+from collector.model import Dataset, Run, RunState
+from config.quantities import parse_lookback
+
+COLUMNS = (
+    Column("source", Kind.NAME, 60),
+    Column("run", weight=90),
+    Column("state", weight=99),
+    Column("platform_state", Kind.NAME, 10),
+    Column("job", Kind.NAME, 95),
+    Column("started", Kind.MOMENT, 80),
+    Column("ended", Kind.MOMENT, 20),
+    Column("duration_seconds", Kind.SECONDS, 85, bounded_by="duration_bounded"),
+    Column("duration_bounded", Kind.ASIDE),
+    Column("run_id", weight=30),
+    Column("error", Kind.NOTE),
+)
+_OF_ONE = (
+    *COLUMNS,
+    *(Column(name) for name in ("last_seen", "not_watched_since", "parent", "link", "inputs", "outputs", "problems")),
+)
+_EVENTS = (Column("type"), Column("time", Kind.MOMENT), Column("committed", Kind.MOMENT), Column("fault", Kind.NOTE))
+_PARKED = (
+    Column("sink", Kind.NAME),
+    Column("type"),
+    Column("parked", Kind.MOMENT),
+    Column("attempts"),
+    Column("cause", Kind.NOTE),
+)
+
+
+_LISTS = {"events", "parked_events"}
+
+
+def runs(
+    config: Path,
+    *,
+    source: str | None,
+    state: str | None,
+    since: str | None,
+    job: str | None,
+    limit: int,
+    as_json: bool,
+) -> int:
+    settings = loading.load(config)
+    wanted, after = _state(state), _since(since)
+
+    def found(conn: Connection) -> tuple[list[RunRow], Mapping[str, RunDetail]]:
+        number = source_id(conn, source) if source is not None else None
+        rows = queries.runs(conn, limit, source_id=number, state=wanted, since_ms=after, job=job)
+        return rows, queries.details(conn, [row.run_uuid for row in rows])
+
+    listed, details = read(settings, found)
+    rows = [_row(row, _known(details.get(row.run_uuid))) for row in listed]
+    show(rows, COLUMNS, as_json=as_json, nothing="no such runs" if source or state or since or job else "no runs")
+    return 0
+
+
+def one(config: Path, run: str, *, source: str | None, as_json: bool) -> int:
+    """`run` is the run's UUID or the platform's own id. Raises `LineageError` where there is none, or more than one."""
+
+    def found(conn: Connection) -> tuple[list[RunRow], Mapping[str, RunDetail], Sequence[Any], Sequence[Any]]:
+        number = source_id(conn, source) if source is not None else None
+        rows = queries.runs_called(conn, run, source_id=number)
+        details = queries.details(conn, [row.run_uuid for row in rows])
+        ids = [each.id for each in details.values()]
+        return rows, details, queries.events_of(conn, ids), queries.parked_of(conn, ids)
+
+    rows, details, events, parked = read(loading.load(config), found)
+    if len(rows) != 1:
+        raise LineageError(_not_one(run, rows))
+    told = {
+        **_row(rows[0], known := _known(details.get(rows[0].run_uuid))),
+        **_more(rows[0], known),
+        "events": [
+            {"type": kind, "time": moment(at), "committed": moment(committed), "fault": fault}
+            for kind, at, committed, fault in events
+        ],
+        "parked_events": [
+            {"sink": sink, "type": kind, "parked": moment(at), "attempts": attempts, "cause": cause}
+            for sink, kind, at, attempts, cause in parked
+        ],
+    }
+    if as_json:
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+    else:
+        _show(told)
+    return 0
+
+
+def _show(told: Mapping[str, Any]) -> None:
+    flat = {
+        name: ", ".join(value) or None if isinstance(value, list) else value
+        for name, value in told.items()
+        if name not in _LISTS
+    }
+    show_one(flat, _OF_ONE)
+    print()
+    show(told["events"], _EVENTS, as_json=False, nothing="the ledger keeps no events of it")
+    if told["parked_events"]:
+        print()
+        show(told["parked_events"], _PARKED, as_json=False, nothing="")
+
+
+def _row(row: RunRow, run: Run | None) -> dict[str, Any]:
+    ended = row.started_at is not None and row.ended_at is not None
+    return {
+        "source": row.source,
+        "run": row.key,
+        "state": row.state.value,
+        "platform_state": row.raw_state,
+        "job": row.job,
+        "started": moment(row.started_at),
+        "ended": moment(row.ended_at),
+        "duration_seconds": ((row.ended_at or 0) - (row.started_at or 0)) / 1000 if ended else None,
+        "duration_bounded": run.duration_bounded if run is not None and ended else None,
+        "run_id": row.run_uuid,
+        "error": run.facts.error if run is not None else None,
+    }
+
+
+def _more(row: RunRow, run: Run | None) -> dict[str, Any]:
+    told: dict[str, Any] = {"not_watched_since": moment(row.abandoned_at)}
+    if run is None:
+        return told | {"problems": ["what else is stored of it cannot be read"]}
+    facts = run.facts
+    return told | {
+        "last_seen": moment(to_ms(run.seen_at)),
+        "parent": f"{run.parent.job} ({run.parent.run_id})" if run.parent is not None else None,
+        "link": facts.link,
+        "inputs": _names(facts.inputs),
+        "outputs": _names(facts.outputs),
+        "problems": list(facts.problems),
+    }
+
+
+def _names(datasets: tuple[Dataset, ...] | None) -> list[str] | None:
+    return None if datasets is None else [f"{each.namespace} {each.name}" for each in datasets]
+
+
+def _known(stored: RunDetail | None) -> Run | None:
+    """None for one that cannot be read: its row says what is known."""
+    if stored is None:
+        return None
+    try:
+        return detail.read(stored.key, stored.text)
+    except LedgerError:
+        return None
+
+
+def _not_one(run: str, rows: Sequence[RunRow]) -> str:
+    if not rows:
+        return f"the ledger has no run {run!r}; `lineage-collector runs` lists those that it has"
+    sources = ", ".join(row.source for row in rows)
+    return f"several sources have a run {run!r} ({sources}): say which with --source, or give its run id"
+
+
+def _state(word: str | None) -> RunState | None:
+    if word is None:
+        return None
+    try:
+        return RunState(word)
+    except ValueError:
+        raise ConfigurationError([f"--state {word!r} is none of {', '.join(RunState)}"]) from None
+
+
+def _since(words: str | None) -> int | None:
+    if words is None:
+        return None
+    try:
+        given = parse_lookback(words)
+    except ValueError as error:
+        raise ConfigurationError([f"--since {error}"]) from None
+    if given is None:
+        raise ConfigurationError(["--since 'none' is not a time: write for example 2h, 7d or 2026-01-31"])
+    return to_ms(datetime.now(UTC) - given if isinstance(given, timedelta) else given)
