@@ -190,7 +190,7 @@ async def test_a_folder_in_place_of_the_file_is_retried_with_what_to_do(tmp_path
 _LIMITED = """
 import resource, sys
 from pathlib import Path
-from exporters.journal import Journal, explained
+from exporters.sinks.journal import Journal, explained
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 journal = Journal(Path(sys.argv[1]))
 for line in (b"a" * 600, b"b" * 600, b"c" * 300):
