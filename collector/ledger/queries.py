@@ -271,11 +271,10 @@ def runs(
 def runs_called(conn: Connection, name: str, *, source_id: int | None = None) -> list[RunRow]:
     """Those with this UUID or this id on their platform, at most one of each source."""
     run = schema.run
-    known = schema.source.c.id if source_id is None else source_id
-    by_key = _run_rows().where(run.c.source_id == known, run.c.key == name)
-    by_uuid = _run_rows().where(run.c.run_uuid == name)
-    if source_id is not None:
-        by_uuid = by_uuid.where(run.c.source_id == source_id)
+    # named, so that the rows are found by their key
+    sources = conn.scalars(select(schema.source.c.id)).all() if source_id is None else [source_id]
+    by_key = _run_rows().where(run.c.source_id.in_(sources), run.c.key == name)
+    by_uuid = _run_rows().where(run.c.source_id.in_(sources), run.c.run_uuid == name)
     return list({row.run_uuid: row for row in (*_as_runs(conn, by_uuid), *_as_runs(conn, by_key))}.values())
 
 
@@ -310,12 +309,14 @@ def events_of(conn: Connection, run_ids: Iterable[int]) -> list[tuple[str, int, 
 def parked_of(conn: Connection, run_ids: Iterable[int]) -> list[tuple[str, str, int, int, str]]:
     """Sink, kind, time, attempts and cause of the parked events of these runs."""
     parked, event, sink = schema.parked, schema.event, schema.sink
-    strands = select(schema.run.c.strand_id).where(schema.run.c.id.in_(run_ids := [*run_ids]))
+    # both are named, so that the rows are found by their key
+    sinks = conn.scalars(select(sink.c.id)).all()
+    strands = conn.scalars(select(schema.run.c.strand_id).where(schema.run.c.id.in_(run_ids := [*run_ids]))).all()
     rows = (
         select(sink.c.name, event.c.kind, parked.c.parked_at, parked.c.attempts, parked.c.cause)
         .join(sink, sink.c.id == parked.c.sink_id)
         .join(event, and_(event.c.strand_id == parked.c.strand_id, event.c.seq == parked.c.seq))
-        .where(parked.c.strand_id.in_(strands), parked.c.run_id.in_(run_ids))
+        .where(parked.c.sink_id.in_(sinks), parked.c.strand_id.in_(strands), parked.c.run_id.in_(run_ids))
     )
     found = conn.execute(rows.order_by(sink.c.name, parked.c.strand_id, parked.c.seq))
     return [(name, kind, at, attempts, cause) for name, kind, at, attempts, cause in found]
