@@ -15,8 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from collector.clock import Clock, to_ms
 from collector.errors import AuthFailed, BadAnswer, LedgerError, NotFound
 from collector.ledger import requests, stored
+from collector.ledger.port import Ledger
 from collector.ledger.requests import RequestKind
-from collector.ledger.sqlite.store import Store
 from collector.logs import fields
 from collector.model import Run, RunState
 from collector.platforms.base import Hinting
@@ -50,7 +50,7 @@ class Hints:
     where the ledger does not answer, and else 202, whatever comes of it.
     """
 
-    def __init__(self, sources: Mapping[str, Hinted], store: Store, clock: Clock, observer: Observer) -> None:
+    def __init__(self, sources: Mapping[str, Hinted], store: Ledger, clock: Clock, observer: Observer) -> None:
         self._sources, self._store, self._clock, self._observer = sources, store, clock, observer
 
     def routes(self) -> list[web.RouteDef]:

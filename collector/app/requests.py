@@ -15,6 +15,7 @@ from collector.app.status import source_id
 from collector.app.tables import printable
 from collector.errors import ConfigurationError, LedgerLocked, LineageError
 from collector.ledger import runs
+from collector.ledger.port import Ledger
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.sqlite import lock
 from collector.ledger.sqlite.store import Store
@@ -171,7 +172,7 @@ async def _until_alive(settings: Settings) -> None:
         await asyncio.sleep(TURN_LOOK)
 
 
-async def _followed(store: Store, source: str, told: Told, alive: Callable[[], bool]) -> Run | None:
+async def _followed(store: Ledger, source: str, told: Told, alive: Callable[[], bool]) -> Run | None:
     """The run once it ended or was given up; None when there is no run to follow. Raises `_Left` when nobody is
     `alive` who could see it end.
     """

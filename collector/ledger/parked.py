@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, and_, bindparam, delete, func, insert, select, tuple_, update
 
-from collector.ledger import doubts, news, schema, tallies
+from collector.ledger import doubts, schema, tallies
 from collector.ledger import lanes as ledger_lanes
 from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
-from collector.ledger.news import News
+from collector.ledger.port import News, announce
 from collector.ledger.rows import chunks
 from collector.model import EventKind
 
@@ -112,7 +112,7 @@ def retry(
             size[first[strand].source_id] -= head_size
         kept.subtract(row.source_id for row in again)
         tallies.add(conn, sink_id, pending, kept, size)
-        news.tell(conn, News.EVENTS)
+        announce(conn, News.EVENTS)
     return {event: _answer(rows.get(event)) or RetryAnswer.QUEUED for event in events}
 
 

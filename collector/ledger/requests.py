@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from collector.errors import LedgerError
-from collector.ledger import news, schema
+from collector.ledger import schema
 from collector.ledger.leases import Lease, fence
-from collector.ledger.news import News
+from collector.ledger.port import News, announce
 
 
 class RequestKind(StrEnum):
@@ -51,7 +51,7 @@ def add(conn: Connection, kind: RequestKind, target: str, body: str, now_ms: int
     """The request's number, to ask for its answer."""
     row = {"kind": kind, "target": target, "body": body, "created_at": now_ms, "state": RequestState.NEW}
     number: int = conn.execute(insert(schema.request).returning(schema.request.c.id), row).scalar_one()
-    news.tell(conn, News.REQUESTS)
+    announce(conn, News.REQUESTS)
     return number
 
 
@@ -103,7 +103,7 @@ def hint(conn: Connection, source_id: int, now_ms: int) -> None:
     """Something outside said that this source changed: see `runs.source_state`."""
     table = schema.source
     conn.execute(update(table).where(table.c.id == source_id).values(hinted_at=now_ms))
-    news.tell(conn, News.REQUESTS)
+    announce(conn, News.REQUESTS)
 
 
 def _request(row: Mapping[Any, Any]) -> Request:

@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from collector.errors import LedgerError
-from collector.ledger import jobs, lanes, lives, memory, news, schema, skips, stored
+from collector.ledger import jobs, lanes, lives, memory, schema, skips, stored
 from collector.ledger.lanes import Entry
 from collector.ledger.leases import Lease, fence
 from collector.ledger.lives import NotTaken
-from collector.ledger.news import News
 from collector.ledger.placing import Place, places, put, put_looks, set_aside
+from collector.ledger.port import News, announce
 from collector.ledger.rows import chunks
 from collector.ledger.stored import Known, is_open
 from collector.ledger.strands import in_order, parent_key
@@ -104,7 +104,7 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> NotTaken:
     )
     if entries:
         lanes.owe(conn, commit.source_id, entries, now_ms)
-        news.tell(conn, News.EVENTS)
+        announce(conn, News.EVENTS)
     jobs.note(conn, commit.source_id, [(change.run, _terminal(change)) for change in changes], now_ms)
     jobs.define(conn, commit.source_id, commit.definitions)
     skips.note(conn, commit.source_id, (*commit.skips, *left_out.skips), now_ms)

@@ -16,8 +16,8 @@ from collector.faultpoints import Point, passing
 from collector.ledger import jobs, runs, stored
 from collector.ledger.leases import Lease
 from collector.ledger.lives import NotTaken
+from collector.ledger.port import Ledger
 from collector.ledger.runs import NewEvent, PollCommit, RunChange, RunsChanged
-from collector.ledger.sqlite.store import Store
 from collector.ledger.stored import Known
 from collector.ledger.strands import parent_key
 from collector.lifecycle import Step, finish
@@ -77,7 +77,7 @@ class Writer:
     maker: EventMaker
     policy: Policy
 
-    async def page(self, store: Store, page: Poll, at: datetime, *, polled: bool) -> AsyncIterator[Committed]:
+    async def page(self, store: Ledger, page: Poll, at: datetime, *, polled: bool) -> AsyncIterator[Committed]:
         """Take one page of a poll in, part by part; `polled` marks the end of a walk. Yields each part once it is
         committed, the last with the cursor moved.
         """
@@ -87,12 +87,12 @@ class Writer:
                 store, write_page, partial(self._page, page=part, at=at, polled=polled and part is some[-1]), at
             )
 
-    async def ends(self, store: Store, found: Mapping[str, Found], at: datetime) -> Committed:
+    async def ends(self, store: Ledger, found: Mapping[str, Found], at: datetime) -> Committed:
         """Make the terminal events of those of these runs that ended, have none yet, and whose turn has come, see `turns`."""
         return await self._written(store, write_ends, partial(self._ends, found=found, at=at), at)
 
     async def _written(
-        self, store: Store, write: "_Write", decide: Callable[[Connection], _Ready], at: datetime
+        self, store: Ledger, write: "_Write", decide: Callable[[Connection], _Ready], at: datetime
     ) -> Committed:
         for _ in range(TRIES):
             ready = await store.read(decide)

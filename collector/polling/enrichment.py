@@ -9,9 +9,9 @@ from datetime import datetime
 from collector.clock import Clock, from_ms, to_ms, until_set
 from collector.errors import LedgerCorrupt, LedgerError, SourceError, Throttled
 from collector.ledger import runs
+from collector.ledger.port import Ledger
 from collector.ledger.rows import chunks
 from collector.ledger.runs import Ended
-from collector.ledger.sqlite.store import Store
 from collector.logs import fields
 from collector.model import Run
 from collector.platforms.base import Platform
@@ -45,7 +45,7 @@ class Enricher:
         self,
         platform: Platform,
         writer: Writer,
-        store: Store,
+        store: Ledger,
         clock: Clock,
         committed: Callable[[Committed], None],
     ) -> None:

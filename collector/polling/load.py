@@ -4,7 +4,7 @@ import logging
 
 from collector.clock import Clock
 from collector.ledger import queries
-from collector.ledger.sqlite.store import Store
+from collector.ledger.port import Ledger
 from collector.logs import fields
 from collector.platforms.base import Load, Planning, Platform
 from collector.reports import LoadReport, Observer
@@ -19,7 +19,7 @@ class Planner:
     """For one source."""
 
     def __init__(
-        self, source: str, source_id: int, platform: Platform, store: Store, clock: Clock, observer: Observer
+        self, source: str, source_id: int, platform: Platform, store: Ledger, clock: Clock, observer: Observer
     ) -> None:
         self._source, self._source_id, self._store, self._clock = source, source_id, store, clock
         self._platform, self._observer = platform, observer

@@ -12,9 +12,8 @@ from collector.clock import Clock, to_ms
 from collector.errors import LedgerCorrupt, SourceError, TriggerError
 from collector.ledger import requests
 from collector.ledger.leases import Lease
-from collector.ledger.news import News
+from collector.ledger.port import Ledger, News
 from collector.ledger.requests import Request, RequestKind, RequestState
-from collector.ledger.sqlite.store import Store
 from collector.logs import fields
 from collector.model import Observation
 from collector.platforms.base import Platform, Repeatable
@@ -43,7 +42,7 @@ class Asked:
     def __init__(
         self,
         platform: Platform,
-        store: Store,
+        store: Ledger,
         clock: Clock,
         lease: Callable[[], Lease],
         take: Callable[[Observation], Awaitable[None]],

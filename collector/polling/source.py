@@ -11,7 +11,7 @@ from collector.errors import LeaseLost, LedgerCorrupt, LedgerError, NotFound, So
 from collector.faultpoints import Point, passing
 from collector.ledger import leases, memory, runs, stored
 from collector.ledger.leases import Lease
-from collector.ledger.sqlite.store import Store
+from collector.ledger.port import Ledger
 from collector.lineage.events import EventMaker
 from collector.logs import fields
 from collector.model import Observation, Poll, Skip, SkipKind
@@ -53,7 +53,7 @@ class SourcePoller:
         kind: str,
         source_id: int,
         platform: Platform,
-        store: Store,
+        store: Ledger,
         holder: str,
         maker: EventMaker,
         policy: Policy,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from collector.clock import Clock
-from collector.ledger.sqlite.store import Store
+from collector.ledger.port import Ledger
 from exporters.delivery.circuit import Random
 from exporters.delivery.reports import DeliveryObserver
 from exporters.sinks.base import Sink
@@ -33,7 +33,7 @@ class Feed:
     name: str
     sink_id: int
     sink: Sink
-    store: Store
+    store: Ledger
     clock: Clock
     random: Random
     observer: DeliveryObserver

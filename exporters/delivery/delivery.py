@@ -18,7 +18,7 @@ from collector.errors import LeaseLost
 from collector.ledger import leases, overflow, parked, registry
 from collector.ledger.leases import Lease
 from collector.ledger.parked import Named, RetryAnswer
-from collector.ledger.sqlite.store import Store
+from collector.ledger.port import Ledger
 from collector.logs import fields
 from collector.reports import LeaseReport
 from exporters.delivery.circuit import Random, pause_after
@@ -48,7 +48,7 @@ class Delivery:
         sink_id: int,
         sink: Sink,
         *,
-        store: Store,
+        store: Ledger,
         holder: str,
         seize: bool,
         clock: Clock,

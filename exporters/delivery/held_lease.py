@@ -6,7 +6,7 @@ from collector.clock import Clock
 from collector.errors import LeaseLost
 from collector.ledger import leases
 from collector.ledger.leases import Lease
-from collector.ledger.sqlite.store import Store
+from collector.ledger.port import Ledger
 from collector.logs import fields
 
 _log = logging.getLogger("lineage.delivery")
@@ -21,7 +21,7 @@ class Tenure:
     so that no attempt starts that could still run when somebody else holds it.
     """
 
-    def __init__(self, store: Store, clock: Clock, lease: Lease, ttl: float, asked_at: float) -> None:
+    def __init__(self, store: Ledger, clock: Clock, lease: Lease, ttl: float, asked_at: float) -> None:
         self._store, self._clock, self._ttl = store, clock, ttl
         self.lease = lease
         self._ends_at = asked_at + ttl

@@ -10,10 +10,9 @@ from collector.clock import Clock, to_ms
 from collector.errors import LedgerError
 from collector.ledger import parked, requests
 from collector.ledger.leases import Lease
-from collector.ledger.news import News
 from collector.ledger.parked import Named
+from collector.ledger.port import Ledger, News
 from collector.ledger.requests import Request, RequestKind, RequestState
-from collector.ledger.sqlite.store import Store
 from collector.logs import fields
 from exporters.delivery.delivery import Delivery
 
@@ -27,7 +26,7 @@ LOOK = 1.0
 class Requested:
     """Serves the requests to one sink while its delivery holds the lease."""
 
-    def __init__(self, sink_id: int, delivery: Delivery, store: Store, clock: Clock) -> None:
+    def __init__(self, sink_id: int, delivery: Delivery, store: Ledger, clock: Clock) -> None:
         self._sink_id, self._delivery, self._store, self._clock = sink_id, delivery, store, clock
         self._taken_over: Lease | None = None
         self._failure: str | None = None

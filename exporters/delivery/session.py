@@ -9,7 +9,7 @@ from collector.errors import LeaseLost
 from collector.ledger import claims
 from collector.ledger.claims import Settlement, SettleResult
 from collector.ledger.leases import Lease
-from collector.ledger.news import News
+from collector.ledger.port import News
 from exporters.delivery.circuit import pause_after
 from exporters.delivery.claimer import Claiming
 from exporters.delivery.context import Feed

@@ -155,7 +155,7 @@ class Pollers:
             kind="test",
             source_id=ids[name],
             platform=platform,
-            store=self.store,  # type: ignore[arg-type] # a watched one is one for polling
+            store=self.store,  # a watched one is one for polling
             holder="test",
             maker=EventMaker(name),
             policy=Policy(timedelta(seconds=60), VanishedPolicy.LEAVE_OPEN),

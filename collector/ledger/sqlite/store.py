@@ -23,8 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from collector.clock import Clock
 from collector.errors import LedgerCorrupt, LedgerError, LedgerLocked, LedgerLost
 from collector.ledger import migration
-from collector.ledger import news as newsboard
-from collector.ledger.news import News
+from collector.ledger.port import News, take_announced
 from collector.ledger.sqlite import file, lock, presence
 from collector.ledger.sqlite.lock import Condition, FileLock
 from collector.ledger.sqlite.presence import Presence
@@ -326,7 +325,7 @@ def _connected(path: Path, undo: ExitStack) -> tuple[_Readers, Engine]:
 
 
 def _attempt(conn: Connection, task: Task) -> _Result:
-    newsboard.take(conn)
+    take_announced(conn)
     try:
         with conn.begin_nested():
             value = task.work(conn)
@@ -334,7 +333,7 @@ def _attempt(conn: Connection, task: Task) -> _Result:
         if not conn.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
             raise  # SQLite undid the whole transaction, so nobody's work is there
         return _Result(error=error)
-    return _Result(value, news=newsboard.take(conn))
+    return _Result(value, news=take_announced(conn))
 
 
 def _tell_unheard(answer: "Future[Any]") -> None:

@@ -266,7 +266,7 @@ class World:
             name,
             self.sinks[name],
             sink,
-            store=self.store,  # type: ignore[arg-type] # a watched one is one for delivery
+            store=self.store,  # a watched one is one for delivery
             holder=holder,
             seize=seize,
             clock=self.clock,

@@ -276,7 +276,7 @@ async def test_a_request_that_met_a_lost_lease_is_done_under_the_next(here: Worl
     await here.happen(START, COMPLETE)
     await here.advance(0)
     number = await here.store.write(requests.add, RequestKind.RETRY, "sink:sink", "{}", here.now_ms)
-    requested = Requested(here.sinks["sink"], delivery, here.store, here.clock)  # type: ignore[arg-type] # a watched one
+    requested = Requested(here.sinks["sink"], delivery, here.store, here.clock)  # a watched one
     serving = asyncio.create_task(requested.run())
     await here.advance(1)
     await here.store.write(leases.take, "sink:sink", "second", 60_000, seize=True)

@@ -3,8 +3,8 @@
 import pytest
 
 from collector.errors import LeaseLost, LedgerError
-from collector.ledger import leases, news, requests, retention, runs
-from collector.ledger.news import News
+from collector.ledger import leases, requests, retention, runs
+from collector.ledger.port import News, take_announced
 from collector.ledger.requests import Request, RequestKind, RequestState
 from tests.unit.ledger.ledgers import HOUR, NOW, Ledger
 
@@ -74,11 +74,11 @@ def test_without_the_lease_nothing_is_claimed(ledger: Ledger) -> None:
 
 
 def test_requests_and_hints_wake_whoever_waits_for_them(ledger: Ledger) -> None:
-    news.take(ledger.conn)
+    take_announced(ledger.conn)
     add(ledger)
-    assert news.take(ledger.conn) == {News.REQUESTS}
+    assert take_announced(ledger.conn) == {News.REQUESTS}
     requests.hint(ledger.conn, ledger.source, NOW)
-    assert news.take(ledger.conn) == {News.REQUESTS}
+    assert take_announced(ledger.conn) == {News.REQUESTS}
     assert runs.source_state(ledger.conn, ledger.source).hinted_at == NOW
 
 

@@ -15,9 +15,9 @@ from sqlalchemy import Connection, insert, select
 
 from collector.clock import SystemClock
 from collector.errors import LedgerError, LedgerLocked
-from collector.ledger import accounts, news, registry, requests, schema
+from collector.ledger import accounts, registry, requests, schema
 from collector.ledger.accounts import Configured
-from collector.ledger.news import News
+from collector.ledger.port import News, announce
 from collector.ledger.sqlite.store import Store
 from tests.unit.ledger.ledgers import ALL, NOW
 
@@ -203,7 +203,7 @@ async def test_news_reach_those_whom_they_concern(store: Store) -> None:
 
 async def test_what_did_not_commit_is_no_news(store: Store) -> None:
     def tells_and_breaks(conn: Connection) -> None:
-        news.tell(conn, News.EVENTS)
+        announce(conn, News.EVENTS)
         raise ValueError("no")
 
     rung: list[int] = []

@@ -1,0 +1,69 @@
+"""The port of the ledger: what everyone outside its stores uses to work on it.
+
+A store runs plain functions, those of this package's other modules, which take a SQLAlchemy connection first:
+`await ledger.write(runs.commit_poll, commit, now_ms)`. Only the composition root (`collector.app`) knows which store it is.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_KEY = "news"
+
+
+class News(StrEnum):
+    """What a commit brings for others, so that they wake up for what concerns them and sleep through the rest."""
+
+    EVENTS = "events"
+    """There is something new to send."""
+    REQUESTS = "requests"
+    """Somebody asked for something."""
+
+
+def announce(conn: Connection, news: News) -> None:
+    """For the functions of the ledger: the listeners to `news` are called when this transaction commits."""
+    conn.info.setdefault(_KEY, set()).add(news)
+
+
+def take_announced(conn: Connection) -> frozenset[News]:
+    """For stores: what was announced on this connection since the last call."""
+    return frozenset(conn.info.pop(_KEY, ()))
+
+
+class Ledger(Protocol):
+    """An open ledger. What `fn` raises comes back to its caller and undoes its own work and no other's; what is wrong with the
+    ledger itself is `LedgerError` and its kinds.
+    """
+
+    async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `fn(conn, ...)` in a transaction and return what it returned, once that is durable. Once called it happens, whether
+        or not the caller is cancelled meanwhile.
+        """
+        ...
+
+    async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `fn(conn, ...)` for a poll, beside writes. It holds up the other reads of polls."""
+        ...
+
+    async def read_claim(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`read` for deliveries alone: a few index steps at the most, so that no claim waits for a poll."""
+        ...
+
+    async def read_shown(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`read` for what is shown: scrapes, status, pages, answers."""
+        ...
+
+    def on_commit(self, callback: Callable[[], None], news: News | None = None) -> Callable[[], None]:
+        """Call `callback` on the running event loop after commits that bring `news`, None for every commit. Returns
+        what ends that.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Do what waits, then let go of the ledger. No harm in a second call."""
+        ...
