@@ -321,6 +321,7 @@ class SkipKind(StrEnum):
     STATUS = "status"
     FILTERED = "filtered"
     LATE = "late"
+    FUTURE = "future"
     GAP = "gap"
     VANISHED = "vanished"
     ENRICHMENT = "enrichment"

@@ -1,6 +1,8 @@
 """One simulator on a loopback port, with the control routes that every simulator has."""
 
 from collections.abc import Callable
+from datetime import datetime
+from email.utils import format_datetime
 from typing import Any, Protocol, Self
 
 from aiohttp import web
@@ -13,7 +15,8 @@ class Simulator(Protocol):
 
     `routes` are the vendor's; `control_routes` steer it and live under `/_control`. `truth` lists every run as the
     simulator knows it, whatever a client was told: dicts with at least `key`, `job`, `state` (our seven words),
-    `raw_state`, `created_at`, `started_at`, `ended_at` (ISO 8601 or None).
+    `raw_state`, `created_at`, `started_at`, `ended_at` (ISO 8601 or None). `now` is its clock, in UTC, which every
+    answer names in `Date`.
     """
 
     faults: Faults
@@ -22,6 +25,7 @@ class Simulator(Protocol):
     def control_routes(self) -> list[web.RouteDef]: ...
     def error_body(self, status: int) -> Any: ...
     def truth(self) -> list[dict[str, Any]]: ...
+    def now(self) -> datetime: ...
 
 
 def application(simulator: Simulator) -> web.Application:
@@ -50,9 +54,13 @@ def application(simulator: Simulator) -> web.Application:
     async def requests(_: web.Request) -> web.Response:
         return web.json_response({"requests": seen, "total": sum(seen.values())})
 
+    async def dated(_: web.Request, answer: web.StreamResponse) -> None:
+        answer.headers["Date"] = format_datetime(simulator.now(), usegmt=True)
+
     app = web.Application(
         middlewares=[count, simulator.faults.middleware(simulator.error_body)], client_max_size=64 * 1024 * 1024
     )
+    app.on_response_prepare.append(dated)
     app.add_routes(simulator.routes())
     app.add_routes(simulator.control_routes())
     app.add_routes(

@@ -13,7 +13,7 @@ from collector.platforms.cdf import CdfPlatform, create
 from config.sources import CdfSource
 from simulators.cdf import CdfSimulator, Modes
 from simulators.server import Served
-from tests.simulated import POLICY, Lives, SimulatedClock
+from tests.simulated import POLICY, Lives, ServerClock, SimulatedClock
 
 
 @dataclass
@@ -22,6 +22,7 @@ class CdfRig:
     served: Served
     clock: SimulatedClock
     lives: Lives
+    server: ServerClock
     heard: Counter[int | None] = field(default_factory=Counter)
     """Answers by status; None for requests without one."""
 
@@ -56,13 +57,14 @@ def source(url: str, **changed: Any) -> CdfSource:
 async def cdf_rig(modes: Modes | None = None, **changed: Any) -> AsyncIterator[CdfRig]:
     """`changed` are keys of the source's configuration."""
     clock = SimulatedClock()
-    simulator = CdfSimulator(seed=5, now=clock.now, modes=modes)
+    server = ServerClock(clock)
+    simulator = CdfSimulator(seed=5, now=server.now, modes=modes)
     async with Served(simulator) as served:
         made, heard = _platform(served.url, clock, changed)
         lives = Lives(made, clock)
         if changed.get("on_vanished") == "abort":
             lives.policy = type(POLICY)(POLICY.enrich_within, VanishedPolicy.ABORT)
-        rig = CdfRig(simulator, served, clock, lives, heard)
+        rig = CdfRig(simulator, served, clock, lives, server, heard)
         try:
             yield rig
         finally:

@@ -15,7 +15,7 @@ from config.sources import DataprepSource
 from simulators.dataprep import DataprepSimulator, Level, Switches
 from simulators.dataprep.world import Run as SimulatedRun
 from simulators.server import Served
-from tests.simulated import Lives, SimulatedClock
+from tests.simulated import Lives, ServerClock, SimulatedClock
 
 TOKEN = "dataprep-token"
 ENDS = {"succeeded": EventKind.COMPLETE, "failed": EventKind.FAIL, "canceled": EventKind.ABORT}
@@ -29,6 +29,7 @@ class DataprepRig:
     served: Served
     clock: SimulatedClock
     lives: Lives
+    server: ServerClock
     heard: Counter[int | None] = field(default_factory=Counter)
     clients: list[HttpClient] = field(default_factory=list)
     seconds_each: float = 0.0
@@ -85,9 +86,10 @@ async def dataprep_rig(
 ) -> AsyncIterator[DataprepRig]:
     """`changed` are keys of the source's configuration."""
     clock = SimulatedClock()
-    simulator = DataprepSimulator(seed=seed, now=clock.now, level=level, switches=switches)
+    server = ServerClock(clock)
+    simulator = DataprepSimulator(seed=seed, now=server.now, level=level, switches=switches)
     async with Served(simulator) as served:
-        rig = DataprepRig(simulator, served, clock, None)  # type: ignore[arg-type]
+        rig = DataprepRig(simulator, served, clock, None, server)  # type: ignore[arg-type]
         rig.lives = Lives(rig.adapter(**changed), clock)
         try:
             yield rig

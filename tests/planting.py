@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
@@ -222,6 +223,9 @@ class Planted:
 
     def error_body(self, status: int) -> Any:
         return self._garden.repeating(self._simulator.error_body(status), f"{self._name} {status}")
+
+    def now(self) -> datetime:
+        return self._simulator.now()
 
     def truth(self) -> list[dict[str, Any]]:
         return self._simulator.truth()

@@ -39,6 +39,17 @@ class SimulatedClock:
         self._passed += seconds
 
 
+@dataclass
+class ServerClock:
+    """A server's wall clock, which may be so many seconds ahead of the simulated one; it moves with it."""
+
+    clock: SimulatedClock
+    ahead: float = 0.0
+
+    def now(self) -> datetime:
+        return self.clock.now() + timedelta(seconds=self.ahead)
+
+
 @dataclass(frozen=True, slots=True)
 class _Made:
     kind: EventKind

@@ -45,6 +45,9 @@ class Project:
         self._kept_by_transformation: dict[int, list[Job]] = {}
         self._next_id = self.random.randrange(1_000, 5_000)
 
+    def now(self) -> datetime:
+        return self._now()
+
     def now_ms(self) -> int:
         return int(self._now().timestamp() * 1000)
 

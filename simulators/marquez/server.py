@@ -38,6 +38,9 @@ class MarquezSimulator:
         self._routes = _routes(Reads(self.tables, self.database), self._writes)
         self._tasks: set[asyncio.Task[Answer]] = set()
 
+    def now(self) -> datetime:
+        return self._now()
+
     def error_body(self, status: int) -> Any:
         return {"code": status, "message": f"HTTP {status}"}
 

@@ -84,6 +84,9 @@ class WetransformSimulator:
                 self.account, name=f"{name} upload", template_handle=handle, template_name=name
             )
 
+    def now(self) -> datetime:
+        return self.world.now()
+
     # What a test in the same process steers by.
 
     @property

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from collector.platforms.cdf.job_list import OVERLAP, Mark, Walk, read_mark
 from collector.platforms.cdf.rows import JobRow, read_job
+from collector.platforms.watermark import Clocks
 
 BASE = 1_795_300_000_000
 MINUTE = 60_000
@@ -21,7 +22,7 @@ def row(number: int, minute: int) -> JobRow:
 
 
 def walked(jobs: list[JobRow], mark: Mark, page_size: int, before: frozenset[int], *, thorough: bool) -> Walk:
-    now = BASE + 10_000 * MINUTE
+    now = Clocks(BASE + 10_000 * MINUTE, BASE + 10_000 * MINUTE)
     walk = Walk(mark, mark.floor, now, thorough=thorough, first=False, full=False, before=before)
     for start in range(0, max(len(jobs), 1), page_size):
         page = jobs[start : start + page_size]
@@ -59,7 +60,7 @@ def test_every_job_is_taken_once(batches: list[list[int]], page_size: int, order
 
 
 def test_a_mark_comes_back_as_it_went() -> None:
-    mark = Mark(5, 3, 7, 9)
+    mark = Mark(5, 3, 7, 9, 4)
     assert read_mark(mark.text()) == mark
     assert mark.floor == 3
     assert Mark(BASE, 3).floor == BASE - OVERLAP.total_seconds() * 1000
@@ -67,6 +68,7 @@ def test_a_mark_comes_back_as_it_went() -> None:
 
 def test_a_rename_hides_no_gap() -> None:
     jobs = [replace(row(number, 1), external_id="old" if number < 600 else "new") for number in range(1200)]
-    walk = Walk(Mark(BASE, BASE), BASE, BASE + 10 * MINUTE, thorough=True, first=False, full=False, before=frozenset())
+    clocks = Clocks(BASE + 10 * MINUTE, BASE + 10 * MINUTE)
+    walk = Walk(Mark(BASE, BASE), BASE, clocks, thorough=True, first=False, full=False, before=frozenset())
     walk.count(walk.take(jobs[::-1]))
     assert [skip.subject for skip in walk.lost()] == ["transformation new"]

@@ -19,7 +19,7 @@ from simulators.dataprep.world import Run as SimulatedRun
 from simulators.server import Served
 from tests.dataprep_rig import DataprepRig
 from tests.mutations import Mutant, mutants
-from tests.simulated import Lives, SimulatedClock
+from tests.simulated import Lives, ServerClock, SimulatedClock
 
 COUNT = 250
 """Examples of each kind; there are eleven."""
@@ -45,7 +45,7 @@ async def mutating(level: Level) -> AsyncIterator[tuple[Mutating, DataprepRig]]:
     simulator = Mutating(seed=3, now=clock.now, level=level)
     simulator.workspace._ids["run"] = count(FIRST_ID)
     async with Served(simulator) as served:
-        rig = DataprepRig(simulator, served, clock, None)  # type: ignore[arg-type]
+        rig = DataprepRig(simulator, served, clock, None, ServerClock(clock))  # type: ignore[arg-type]
         rig.lives = Lives(rig.adapter(), clock)
         await rig.lives.cycle()
         try:

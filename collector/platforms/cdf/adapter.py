@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from collector.clock import from_ms, to_ms
-from collector.errors import BadAnswer, NotFound, SourceError, TriggerError, Unavailable
+from collector.errors import NotFound, SourceError, TriggerError, Unavailable
 from collector.lineage.sql import SqlLineage
 from collector.lineage.sql_worker import SqlWorker
 from collector.logs import fields
@@ -26,6 +26,7 @@ from collector.platforms.cdf.sources import CdfCatalog
 from collector.platforms.cdf.workflows import Workflows, is_workflow
 from collector.platforms.choosing import Choice
 from collector.platforms.rate_limit import Pace, shared
+from collector.platforms.watermark import SLACK_MS, Clocks, Early
 from config.sources import CdfSource
 
 log = logging.getLogger("lineage.cdf")
@@ -74,19 +75,21 @@ class CdfPlatform:
         self._quiet_at: int | None = None
         self._ordered = True
         self._silent: set[int] = set()
+        self._early = Early()
 
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
         if cursor is None or cursor != self._left_at:
             self._known.clear()  # the last walk did not reach the ledger
         jobs = [run for run in tracked if not is_workflow(run)]
         open_jobs: set[int] = set()
+        absent: dict[int, Run] = {}
         for start in range(0, len(jobs), MOST_IDS):
-            page, still_open = await self._track(jobs[start : start + MOST_IDS])
+            page, still_open = await self._track(jobs[start : start + MOST_IDS], absent)
             open_jobs |= still_open
             yield page
         await self._definitions.refresh()
         executions = [run for run in tracked if is_workflow(run)]
-        async for page in self._news(cursor, executions, open_jobs):
+        async for page in self._news(cursor, executions, open_jobs, absent):
             yield page
 
     def remember(self, memory: Mapping[str, str]) -> None:
@@ -148,8 +151,8 @@ class CdfPlatform:
         self._sql.close()
         await self._context.http.close()
 
-    async def _track(self, runs: Sequence[Run]) -> tuple[Poll, set[int]]:
-        """One page of the open runs, and which of them are still open."""
+    async def _track(self, runs: Sequence[Run], absent: dict[int, Run]) -> tuple[Poll, set[int]]:
+        """One page of the open runs, and which of them are still open. Those that CDF leaves out become `absent`."""
         by_id = {job_id: run for run in runs if (job_id := integer(run.key)) is not None}
         answered = await self._api.jobs_by_ids(list(by_id))
         rows, skips = _read(answered)
@@ -158,55 +161,70 @@ class CdfPlatform:
         sql = await self._sql.lineage(row.query for row in rows)
         seen = [self._observed(row, sql, known=by_id[row.id]) for row in rows]
         self._flag_stuck(rows)
-        absent = tuple(str(job_id) for job_id in by_id.keys() - {row.id for row in rows})
-        # Where a row could not be read it may be one of the absent: absence proves nothing then.
-        missing, unread = ((), absent) if skips else (absent, ())
+        answered_ids = {row.id for row in rows}
+        left_out = {job_id: run for job_id, run in by_id.items() if job_id not in answered_ids}
         still_open = {row.id for row in rows if not row.state(self._config.canceled_errors).terminal}
-        return Poll(tuple(seen), missing=missing, unread=unread, skips=skips), still_open | set(map(int, absent))
+        if skips:  # a row that could not be read may be one of those left out: that proves nothing then
+            page = Poll(tuple(seen), unread=tuple(map(str, left_out)), skips=skips)
+        else:
+            absent |= left_out
+            page = Poll(tuple(seen))
+        return page, still_open | left_out.keys()
 
-    async def _news(self, cursor: str | None, executions: Sequence[Run], open_jobs: set[int]) -> AsyncIterator[Poll]:
-        """What the list of jobs holds that is new, page by page; the last page moves the cursor."""
-        walk = self._walk(cursor)
-        if walk is None:
-            yield await self._executions_only(executions, open_jobs)
+    async def _news(
+        self, cursor: str | None, executions: Sequence[Run], open_jobs: set[int], absent: dict[int, Run]
+    ) -> AsyncIterator[Poll]:
+        """What the list of jobs holds that is new, page by page; the last page moves the cursor. Of the `absent` runs,
+        which were asked for by id and not answered, those that the list shows are seen, and the others are missing.
+        """
+        if not self._ordered and self._clock.monotonic() < self._full_walk_at:
+            yield _without(absent, await self._executions_only(executions, open_jobs))
             return
+        walk: Walk | None = None
         limit, after = self._page_size, None
         while True:
             page = await self._api.jobs(limit, after)
             rows, unreadable = _read(page.rows)
-            found = await self._found(walk, rows, executions, open_jobs)
-            found = replace(found, skips=(*unreadable, *found.skips))
+            walk = walk or self._walk(cursor, page.clocks)
+            found = await self._found(walk, rows, executions, open_jobs, absent)
+            early = self._early.count(
+                ((f"job {row.id}", to_ms(row.created)) for row in rows if row.created), page.clocks
+            )
+            found = replace(found, skips=(*unreadable, *early, *found.skips))
             if walk.ends(rows, more=page.next is not None):
-                yield self._last(walk, found, cursor)
+                yield _without(absent, self._last(walk, found, cursor))
                 return
             yield found
             executions = ()
             limit, after = self._next_page(walk, page, limit, after)
 
-    def _walk(self, cursor: str | None) -> Walk | None:
-        """The walk of this cycle; None while a list that is in no order rests."""
+    def _walk(self, cursor: str | None, clocks: Clocks) -> Walk:
         now = self._clock.monotonic()
-        if not self._ordered and now < self._full_walk_at:
-            return None
-        mark = read_mark(cursor)
-        if mark is None and cursor is not None:
-            told = fields(source=self._context.source, cause="the stored place in the list cannot be read")
-            log.warning("cdf.cursor", extra=told)
-        first, mark = mark is None, mark or first_mark(self._config.first_look(self._clock.now()))
-        if mark.since > to_ms(self._clock.now()):
-            told = fields(source=self._context.source, cause="the look-back began in the future: it begins again")
-            log.warning("cdf.cursor", extra=told)
-            first, mark = True, first_mark(self._config.first_look(self._clock.now()))
+        stored = read_mark(cursor)
+        if stored is None and cursor is not None:
+            self._tell_of_cursor("the stored place in the list cannot be read")
+        begin = first_mark(self._config.first_look(from_ms(min(clocks.server, clocks.ours))))
+        mark = stored.as_of(clocks) if stored is not None else begin
+        first = stored is None
+        if stored is not None and stored.since > clocks.latest + SLACK_MS:
+            self._tell_of_cursor("the look-back began in the future: it begins again")
+            first, mark = True, min(begin, mark, key=lambda one: one.newest)
+        elif stored is not None and mark != stored:
+            said = from_ms(mark.newest).isoformat(timespec="seconds")
+            self._tell_of_cursor(f"the last job read is dated beyond the server's clock: it is read on from {said}")
         quiet = mark.newest == self._quiet_at
         return Walk(
             mark,
             floor=mark.newest if quiet else mark.floor,
-            now_ms=to_ms(self._clock.now()),
+            clocks=clocks,
             first=first,
-            thorough=not quiet and (not self._known or now >= self._thorough_at),
+            thorough=not quiet and (not self._known or now >= self._thorough_at or mark != stored),
             full=not self._ordered,
             before=frozenset(self._known),
         )
+
+    def _tell_of_cursor(self, cause: str) -> None:
+        log.warning("cdf.cursor", extra=fields(source=self._context.source, cause=cause))
 
     def _next_page(self, walk: Walk, page: Page, limit: int, after: str | None) -> tuple[int, str | None]:
         """Size and cursor of the next page. A walk longer than one page begins again with pages as long as they may be,
@@ -217,8 +235,6 @@ class CdfPlatform:
             if longer > limit:
                 walk.from_the_top()
                 return longer, None
-        if page.next == after:
-            raise BadAnswer("GET /transformations/jobs: the next page has the cursor of this one")
         return limit, page.next
 
     def _last(self, walk: Walk, found: Poll, cursor: str | None) -> Poll:
@@ -241,17 +257,27 @@ class CdfPlatform:
         moved = self._left_at if self._left_at != cursor else None
         return replace(found, cursor=moved, skips=(*found.skips, *walk.lost()))
 
-    async def _found(self, walk: Walk, rows: Sequence[JobRow], executions: Sequence[Run], open_jobs: set[int]) -> Poll:
-        """The new jobs of one page, with the executions that started them."""
-        fresh, skips = await self._chosen(walk.take(rows))
+    async def _found(
+        self,
+        walk: Walk,
+        rows: Sequence[JobRow],
+        executions: Sequence[Run],
+        open_jobs: set[int],
+        absent: dict[int, Run],
+    ) -> Poll:
+        """The new jobs of one page, with the executions that started them, and those that were `absent` by id."""
+        shown = {row.id: absent.pop(row.id) for row in rows if row.id in absent}
+        fresh, skips = await self._chosen([row for row in walk.take(rows) if row.id not in shown])
         walk.count(fresh)
         open_jobs |= {row.id for row in fresh if not row.state(self._config.canceled_errors).terminal}
         above = await self._executions(executions, [row.id for row in fresh], open_jobs, from_ms(walk.floor))
-        sql = await self._sql.lineage(row.query for row in fresh)
+        again = [row for row in rows if row.id in shown]
+        sql = await self._sql.lineage(row.query for row in (*again, *fresh))
         history = self._clock.now() - max(OVERLAP, 2 * self._config.poll_interval)
         seen = [self._observed(row, sql, back_fill=row.ended is not None and row.ended < history) for row in fresh]
         skips = (*skips, *(skip for row in fresh for skip in sql_skips(row, sql.get(row.query or ""))))
-        observations = (*above.observations, *seen)
+        known = [self._observed(row, sql, known=shown[row.id]) for row in again]
+        observations = (*above.observations, *known, *seen)
         return replace(above, observations=observations, skips=skips, memory=self._names.memory(fresh))
 
     async def _executions_only(self, executions: Sequence[Run], open_jobs: Collection[int]) -> Poll:
@@ -346,6 +372,11 @@ def _tokens(config: CdfSource, context: Context) -> Tokens:
     asked = config.auth.token_request(config.base_url, config.project)
     credential, client_id = config.auth.credential, config.auth.client_id
     return Tokens(context.http, context.clock, Grant(asked.url, client_id, credential.get, asked.scope, asked.audience))
+
+
+def _without(absent: Mapping[int, Run], last: Poll) -> Poll:
+    """The last page of a poll, which says what nobody showed."""
+    return replace(last, missing=(*last.missing, *(run.key for run in absent.values())))
 
 
 def _read(rows: Iterable[object]) -> tuple[list[JobRow], tuple[Skip, ...]]:

@@ -14,6 +14,7 @@ from collector.http import LARGEST_DETAILS, LARGEST_PAGE, HttpClient, retry_afte
 from collector.oauth import Tokens
 from collector.platforms.answers import asking, parsed, refusal, words
 from collector.platforms.rate_limit import Pace
+from collector.platforms.watermark import Clocks, read_clocks
 
 MOST_IDS = 1000
 """Ids in one by-ids request, the vendor's limit."""
@@ -24,11 +25,12 @@ HEADERS = {"Accept": "application/json", "cdf-version": "20230101", "x-cdp-app":
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows as they came, the cursor of the next page, and the size of the answer in bytes."""
+    """Rows as they came, the cursor of the next page, the size of the answer in bytes, and the clocks at it."""
 
     rows: list[Any]
     next: str | None
     size: int
+    clocks: Clocks
 
 
 class Refused(BadAnswer):
@@ -69,7 +71,7 @@ class Api:
 
     async def jobs_by_ids(self, ids: Sequence[int]) -> list[Any]:
         """At most `MOST_IDS`; those that CDF does not have are left out."""
-        return (await self._by_ids("/transformations/jobs/byids", ids, {})).rows
+        return await self._by_ids("/transformations/jobs/byids", ids, {})
 
     async def metrics(self, job_id: int) -> list[Any]:
         """Raises `NotFound` for a job that CDF does not have."""
@@ -79,7 +81,7 @@ class Api:
             raise NotFound(str(error)) from error
 
     async def definitions_by_ids(self, ids: Sequence[int]) -> list[Any]:
-        return (await self._by_ids("/transformations/byids", ids, {"withJobDetails": False})).rows
+        return await self._by_ids("/transformations/byids", ids, {"withJobDetails": False})
 
     async def definitions(self, limit: int) -> list[Any]:
         params: dict[str, str | int] = {"limit": limit, "withJobDetails": "false"}
@@ -110,18 +112,18 @@ class Api:
         answer = await self._again((Throttled,), "POST", url, None, which)
         return self._object(answer, "/transformations/run")
 
-    async def _by_ids(self, path: str, ids: Sequence[int], more: Mapping[str, Any]) -> Page:
+    async def _by_ids(self, path: str, ids: Sequence[int], more: Mapping[str, Any]) -> list[Any]:
         """Asked again without the ids that are refused, should CDF not leave them out as it was told to."""
         while True:
             body = {"items": [{"id": one} for one in ids], "ignoreUnknownIds": True, **more}
             try:
-                return await self._page("POST", path, body=body)
+                return (await self._page("POST", path, body=body)).rows
             except Refused as error:
                 known = [one for one in ids if {"id": one} not in error.missing]
                 if len(known) == len(ids):
                     raise
                 if not known:
-                    return Page([], None, 0)
+                    return []
                 ids = known
 
     async def _page(
@@ -132,7 +134,7 @@ class Api:
         rows, cursor = data.get("items"), data.get("nextCursor")
         if not isinstance(rows, list) or not isinstance(cursor, str | None):
             raise Garbled(f"{method} {path}: status 200 without a list of items")
-        return Page(rows, cursor or None, len(answer.content))
+        return Page(rows, cursor or None, len(answer.content), read_clocks(answer.headers, self._clock.now()))
 
     @staticmethod
     def _object(answer: httpx.Response, path: str) -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 
 from collector.clock import from_ms, to_ms
+from collector.errors import BadAnswer
 from collector.model import Skip, SkipKind
 from collector.platforms.cdf.rows import JobRow, integer
+from collector.platforms.watermark import SLACK_MS, Clocks, newest, taken_back
 
 OVERLAP = timedelta(minutes=5)
 """How far a walk goes back behind the newest job known: jobs may become visible late."""
@@ -30,13 +32,15 @@ class Mark:
 
     `since` is where the first start began: ended jobs before it are none of our business. `walks` counts those that
     brought something, so that one that did not reach the ledger shows. `looked` is when a walk last came to its end, by
-    our clock and to the day, for it is not worth a commit each time.
+    our clock and to the day, for it is not worth a commit each time. `read` is when `newest` was reached, by our clock;
+    0 where an older version did not say.
     """
 
     newest: int
     since: int
     walks: int = 0
     looked: int = 0
+    read: int = 0
 
     @property
     def floor(self) -> int:
@@ -45,11 +49,22 @@ class Mark:
     def moved(self, newest: int, now: int, *, brought: bool) -> "Mark":
         """Never backwards."""
         looked = now if now - self.looked >= _DAY else self.looked
-        return Mark(max(self.newest, newest), self.since, self.walks + brought, looked)
+        read = now if newest > self.newest else self.read
+        return Mark(max(self.newest, newest), self.since, self.walks + brought, looked, read)
+
+    def as_of(self, clocks: Clocks) -> "Mark":
+        """Taken back where the server's clock was set back since. An older version let its mark run ahead of that clock;
+        what it missed since its last look of the day is read then.
+        """
+        is_ahead = self.newest > clocks.latest + SLACK_MS
+        read = self.read or ((self.looked or clocks.ours) if is_ahead else self.newest)
+        newest = taken_back(self.newest, read, clocks)
+        if newest == self.newest:
+            return self
+        return replace(self, newest=newest, since=min(self.since, newest), read=read)
 
     def text(self) -> str:
-        numbers = {"newest": self.newest, "since": self.since, "walks": self.walks, "looked": self.looked}
-        return orjson.dumps({"v": 1, **numbers}).decode()
+        return orjson.dumps({"v": 1, **{name: getattr(self, name) for name in self.__slots__}}).decode()
 
 
 def read_mark(cursor: str | None) -> Mark | None:
@@ -63,7 +78,8 @@ def read_mark(cursor: str | None) -> Mark | None:
     newest, since = integer(data.get("newest")), integer(data.get("since"))
     if newest is None or since is None:
         return None
-    return Mark(newest, since, integer(data.get("walks")) or 0, integer(data.get("looked")) or 0)
+    walks, looked, read = (integer(data.get(name)) or 0 for name in ("walks", "looked", "read"))
+    return Mark(newest, since, walks, looked, read)
 
 
 def first_mark(first_look: datetime) -> Mark:
@@ -72,7 +88,7 @@ def first_mark(first_look: datetime) -> Mark:
 
 @dataclass(slots=True)
 class Walk:
-    """One walk over the list, page by page, back to `floor` (epoch milliseconds).
+    """One walk over the list, page by page, back to `floor` (epoch milliseconds); `clocks` are those of its first page.
 
     `before` are jobs that earlier walks brought here; a walk that is not `thorough` stops at the first page that holds
     nothing else. A `full` walk and one whose list turns out not to be newest first go to the end. `first` is the very
@@ -81,7 +97,7 @@ class Walk:
 
     mark: Mark
     floor: int
-    now_ms: int
+    clocks: Clocks
     thorough: bool
     first: bool
     full: bool
@@ -92,12 +108,16 @@ class Walk:
     taken: dict[int, int] = field(default_factory=dict)
     """The jobs that this walk brought, with the times of their creation."""
     _lowest: int | None = None
+    _shown: set[int] = field(default_factory=set)
     _fresh: Counter[str] = field(default_factory=Counter)
     _called: dict[str, str] = field(default_factory=dict)
 
     def take(self, rows: Sequence[JobRow]) -> list[JobRow]:
-        """The jobs of a page that are news. At the very first start also open jobs from before its look-back."""
+        """The jobs of a page that are news. At the very first start also open jobs from before its look-back. Raises
+        `BadAnswer` for a page that repeats what this walk has seen: such a list has no end.
+        """
         self.pages += 1
+        self._check_new(rows)
         self._check_order([to_ms(row.created) for row in rows if row.created is not None])
         fresh = [row for row in rows if row.id not in self.before and row.id not in self.taken and self._wanted(row)]
         for row in fresh:
@@ -120,22 +140,23 @@ class Walk:
             return False
         if any(self._is_old(row) for row in rows):
             return True
-        return bool(rows) and not self.thorough and all(row.id in self.before for row in rows)
+        due = [row for row in rows if not self._is_early(row)]
+        return bool(due) and not self.thorough and all(row.id in self.before for row in due)
 
     def from_the_top(self) -> None:
         """The list is read again from its beginning, with other pages."""
         self._lowest = None
+        self._shown.clear()
 
     def moved(self) -> Mark:
-        """The mark after the walk. A time in the future is no reason to be blind until then."""
-        hour = 3_600_000
-        return self.mark.moved(min(self.newest, self.now_ms + hour), self.now_ms, brought=bool(self.taken))
+        """The mark after the walk."""
+        return self.mark.moved(self.newest, self.clocks.ours, brought=bool(self.taken))
 
     def lost(self) -> list[Skip]:
         """Where the retention of CDF has outrun us, so that runs were lost for good."""
         if self.first:
             return []
-        oldest = self.now_ms - int(KEPT_FOR.total_seconds() * 1000)
+        oldest = self.clocks.server - int(KEPT_FOR.total_seconds() * 1000)
         since = _said(self.mark.newest)
         lost = [
             Skip(
@@ -153,7 +174,7 @@ class Walk:
         return lost
 
     def _created(self, row: JobRow) -> int:
-        return to_ms(row.created) if row.created is not None else self.now_ms
+        return to_ms(row.created) if row.created is not None else self.clocks.server
 
     def _wanted(self, row: JobRow) -> bool:
         if row.created is None:
@@ -165,6 +186,16 @@ class Walk:
     def _is_old(self, row: JobRow) -> bool:
         return row.created is not None and to_ms(row.created) < self.floor
 
+    def _is_early(self, row: JobRow) -> bool:
+        return row.created is not None and to_ms(row.created) > self.clocks.latest
+
+    def _check_new(self, rows: Sequence[JobRow]) -> None:
+        known = len(self._shown)
+        self._shown.update(row.id for row in rows)
+        if self.pages > 1 and len(self._shown) == known:
+            said = "the list of jobs has a next page without a job that the pages before it did not show"
+            raise BadAnswer(f"GET /transformations/jobs: {said}")
+
     def _check_order(self, times: Sequence[int]) -> None:
         """Newest first: nothing may be newer than the oldest before it, and a page must not rise from end to end."""
         if len(times) >= SHORTEST_RISE and list(times) == sorted(times) and times[0] < times[-1]:
@@ -173,7 +204,7 @@ class Walk:
             if self._lowest is not None and time > self._lowest + DISORDER:
                 self.ordered = False
             self._lowest = time if self._lowest is None else min(self._lowest, time)
-            self.newest = max(self.newest, time)
+        self.newest = max(self.newest, newest(times, self.clocks))
 
 
 def _said(ms: int) -> str:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 
-from collector.clock import to_ms
+from collector.clock import from_ms, to_ms
 from collector.errors import NotFound, SourceError
 from collector.logs import fields
 from collector.model import Enrichment, Observation, Poll, Run, RunState
@@ -27,6 +27,7 @@ from collector.platforms.dataprep.observations import Place
 from collector.platforms.dataprep.rows import Group
 from collector.platforms.dataprep.trigger import Starter
 from collector.platforms.rate_limit import shared
+from collector.platforms.watermark import SLACK_MS, Clocks, newest
 from config.sources import DataprepSource
 
 log = logging.getLogger("lineage.dataprep")
@@ -44,8 +45,6 @@ PER_END = 4
 """Requests per run: its stages when it begins; group, inputs and outputs when it ended."""
 KNOWN_MS = 7 * 86_400_000
 """A run that ended, and was made so long before the last look, was told then and may be forgotten since."""
-FAR_MS = 86_400_000
-"""A change so far in the future is no time to go by."""
 
 
 def create(settings: DataprepSource, context: Context) -> "DataprepPlatform":
@@ -81,23 +80,38 @@ class DataprepPlatform:
         self._starter = Starter(self._api, self._deployment, context.clock)
 
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
-        known, now = cursors.read(cursor), self._clock.now()
-        if known is not None and known.first > to_ms(now):
-            told = fields(source=self._context.source, cause="the look-back began in the future: it begins again")
-            log.warning("dataprep.cursor", extra=told)
-            known = None
-        begin = to_ms(self._settings.first_look(now))
-        mark = known or Cursor(begin, reached=to_ms(now), first=begin)
         level = await self._deployment.level()
+        mark, first = self._mark(cursor, self._api.clocks)
         try:
-            async for page in self._walked(level, tracked, mark, first=known is None):
+            async for page in self._walked(level, tracked, mark, first=first):
                 yield page
         except (NotFound, Forbidden):
             self._deployment.suspect()
             if await self._deployment.level() is level:
                 raise
-            async for page in self._walked(await self._deployment.level(), tracked, mark, first=known is None):
+            async for page in self._walked(await self._deployment.level(), tracked, mark, first=first):
                 yield page
+
+    def _mark(self, cursor: str | None, clocks: Clocks) -> tuple[Cursor, bool]:
+        """Where to read on, and whether that is a first look."""
+        begin = to_ms(self._settings.first_look(from_ms(min(clocks.server, clocks.ours))))
+        stored = cursors.read(cursor)
+        if stored is None:
+            return Cursor(begin, reached=clocks.ours, first=begin), True
+        mark = stored.as_of(clocks)
+        if stored.first > clocks.latest + SLACK_MS:
+            self._tell_of_cursor("the look-back began in the future: it begins again")
+            begin = min(begin, mark.since)
+            return replace(mark, since=begin, first=begin, settled=False), True
+        if mark.since < stored.since:
+            said = from_ms(mark.since).isoformat(timespec="seconds")
+            self._tell_of_cursor(
+                f"the last change read is dated beyond the platform's clock: it is read on from {said}"
+            )
+        return mark, False
+
+    def _tell_of_cursor(self, cause: str) -> None:
+        log.warning("dataprep.cursor", extra=fields(source=self._context.source, cause=cause))
 
     async def _walked(self, level: Level, tracked: Sequence[Run], mark: Cursor, *, first: bool) -> AsyncIterator[Poll]:
         oldest = max(mark.first - FIRST_MARGIN_MS, max(mark.since, mark.swept) - KNOWN_MS)
@@ -123,7 +137,8 @@ class DataprepPlatform:
                 highest = max(highest, self._latest(page))
                 seen = await cycle.page(page.groups, page.skips)
                 if not page.last:
-                    yield replace(seen, cursor=mark.moved(min(page.safe_ms or since, highest), now_ms).text())
+                    reached = mark.moved(min(page.safe_ms or since, highest), now_ms, self._api.clocks)
+                    yield replace(seen, cursor=reached.text())
                 elif seen != Poll():
                     yield seen
         except (run_lists.Unordered, Refused):
@@ -131,7 +146,8 @@ class DataprepPlatform:
                 highest, whole = max(highest, self._latest(page)), page.whole
                 yield await cycle.page(page.groups, page.skips)
         if whole:
-            mark = mark.moved(highest, now_ms).looked_back(OVERLAP_MS, now_ms)
+            after = mark.moved(highest, now_ms, self._api.clocks)
+            mark = after.looked_back(OVERLAP_MS, now_ms) if after.since >= mark.since else after
         if now_ms - mark.swept >= SWEEP_MS:
             async for seen in self._sweep(cycle):
                 yield seen
@@ -142,9 +158,8 @@ class DataprepPlatform:
 
     def _latest(self, page: run_lists.Page) -> int:
         """The newest change on the page, by the platform's clock."""
-        limit = to_ms(self._clock.now()) + FAR_MS
         times = [to_ms(group.updated_at) for group in page.groups if group.updated_at is not None]
-        return max((time for time in times if time < limit), default=0)
+        return newest(times, self._api.clocks)
 
     async def _sweep(self, cycle: Cycle) -> AsyncIterator[Poll]:
         """Runs in flight that the changes did not show, and tracked ones that are in flight no more."""
@@ -172,12 +187,11 @@ class DataprepPlatform:
     async def _list(self, cycle: Cycle, mark: Cursor, *, first: bool) -> AsyncIterator[Poll]:
         """The newest runs back to those that were known, and further while open runs are among them."""
         since = mark.since - FIRST_MARGIN_MS if first else mark.back(OVERLAP_MS)
-        highest, whole = mark.since, True
+        highest, whole, now_ms = mark.since, True, to_ms(self._clock.now())
         wanted = {run.key for run in cycle.tracked if "/" not in run.key}
         async for page in run_lists.newest(self._api, self._deployment):
             created = [to_ms(group.created_at) for group in page.groups if group.created_at is not None]
-            limit = to_ms(self._clock.now()) + FAR_MS
-            highest, whole = max(highest, *(time for time in created if time < limit), 0), page.whole
+            highest, whole = max(highest, newest(created, self._api.clocks)), page.whole
             concerned = [g for g in page.groups if _concerns(cycle, g, since, mark.since if first else 0)]
             seen = await cycle.page(concerned, page.skips)
             if seen != Poll():
@@ -188,7 +202,7 @@ class DataprepPlatform:
             wanted -= {group.key for group in page.groups}
             if page.ordered and reached and not wanted:
                 break
-        mark = mark.moved(highest, to_ms(self._clock.now())) if whole else mark
+        mark = mark.moved(highest, now_ms, self._api.clocks) if whole else mark
         yield Poll(cursor=mark.text(), missing=cycle.orphans())
         async for beside in _beside(cycle, every=True):
             yield beside

@@ -8,13 +8,14 @@ from urllib.parse import quote, urlencode
 import httpx
 import orjson
 
-from collector.clock import Clock
+from collector.clock import Clock, to_ms
 from collector.errors import BadAnswer, NotFound, SourceError
 from collector.http import LARGEST_DETAILS, LARGEST_PAGE, HttpClient
 from collector.names import clean
 from collector.platforms.answers import Forbidden, asking, parsed, refusal, words
 from collector.platforms.dataprep.quota import asked_wait
 from collector.platforms.rate_limit import Pace
+from collector.platforms.watermark import Clocks, read_clocks
 
 Query = Mapping[str, str | int]
 
@@ -63,6 +64,13 @@ class Api:
         self._http, self._base, self._token = http, base_url, token
         self._clock, self._pace = clock, pace
         self._timeout = max(timeout, SLOW_ANSWER)
+        self._ahead = 0
+
+    @property
+    def clocks(self) -> Clocks:
+        """The platform's clock and ours as they go now, by the last answer; ours alone before the first."""
+        ours = to_ms(self._clock.now())
+        return Clocks(ours + self._ahead, ours)
 
     async def get(self, *path: str, query: Query | None = None) -> Any:
         """The JSON at this path below /v4."""
@@ -115,7 +123,10 @@ class Api:
                 timeout=self._timeout,
                 largest=LARGEST_PAGE if query and "limit" in query else LARGEST_DETAILS,
             )
-        return self._understood(answer, tried)
+        understood = self._understood(answer, tried)
+        clocks = read_clocks(answer.headers, self._clock.now())
+        self._ahead = clocks.server - clocks.ours
+        return understood
 
     def _headers(self, has_body: bool) -> dict[str, str]:
         kind = {"Content-Type": "application/json"} if has_body else {}

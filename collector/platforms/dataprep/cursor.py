@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 import orjson
 
+from collector.platforms.watermark import Clocks, taken_back
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
@@ -20,10 +22,21 @@ class Cursor:
     def text(self) -> str:
         return orjson.dumps({"v": 1, **{name: getattr(self, name) for name in self.__slots__}}).decode()
 
-    def moved(self, since: int, now: int) -> "Cursor":
+    def as_of(self, clocks: Clocks) -> "Cursor":
+        """Taken back where the platform's clock was set back since, or where an older version let it run ahead."""
+        kept = replace(self, swept=min(self.swept, clocks.ours))
+        since = taken_back(self.since, self.reached or clocks.ours, clocks)
+        return kept if since == self.since else replace(kept, since=since, first=min(self.first, since), settled=False)
+
+    def moved(self, since: int, began: int, clocks: Clocks) -> "Cursor":
+        """After a walk that began at `began` and read all up to `since`. It began too late where its answers show that the
+        platform's clock was set back: what it left out comes next.
+        """
+        if (back := self.as_of(clocks)).since < self.since:
+            return back
         if since <= self.since:
-            return replace(self, reached=min(self.reached, now))
-        return replace(self, since=since, reached=now, settled=False)
+            return replace(self, reached=min(self.reached, began))
+        return replace(self, since=since, reached=began, settled=False)
 
     def back(self, far: int) -> int:
         """So far before the last change, but not before the first look."""

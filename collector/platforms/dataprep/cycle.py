@@ -17,6 +17,7 @@ from collector.platforms.dataprep.flow_runs import FlowRuns, has_open_runs
 from collector.platforms.dataprep.levels import Deployment, Optional, token_works
 from collector.platforms.dataprep.observations import FLOW_RUN, STAGE, Place
 from collector.platforms.dataprep.rows import Group
+from collector.platforms.watermark import Early
 
 ONE_BY_ONE = 20
 """Groups whose stages are read by a request each in one poll; beyond, a run counts as queued until the next."""
@@ -40,6 +41,7 @@ class Parts:
     choice: Choice
     stage_runs: bool
     patience: float
+    early: Early = field(default_factory=Early)
 
 
 @dataclass(slots=True)
@@ -68,6 +70,7 @@ class Cycle:
 
     async def page(self, found: Iterable[Group], skips: Sequence[Skip] = (), *, alone: bool = False) -> Poll:
         """The observations of some groups; reads what they lack."""
+        found = list(found)
         kept, left_out = self._lineage(found)
         kept = await self._completed(kept)
         seen: list[Observation] = []
@@ -75,7 +78,8 @@ class Cycle:
             told, skip = await self._told(group, alone=alone)
             seen += told
             left_out += [skip] if skip else []
-        return Poll(tuple(seen), skips=(*skips, *left_out))
+        early = self.parts.early.count(((_named(group), _dated(group)) for group in found), self.parts.api.clocks)
+        return Poll(tuple(seen), skips=(*skips, *early, *left_out))
 
     def _lineage(self, found: Iterable[Group]) -> tuple[list[Group], list[Skip]]:
         """Without previews, samples and rows without a recipe; those are told once, when they are new."""
@@ -84,14 +88,12 @@ class Cycle:
         for group in found:
             if group.ranfor in states.NOT_LINEAGE:
                 cause = f"a run for {group.ranfor} is no run of a job"
-                skips += [Skip(SkipKind.FILTERED, f"job group {group.key}", cause)] if self._is_new(group) else []
+                skips += [Skip(SkipKind.FILTERED, _named(group), cause)] if self._is_new(group) else []
             elif group.recipe is None and group.key not in self.known:
-                skips += (
-                    [Skip(SkipKind.ROW, f"job group {group.key}", "names no recipe")] if self._is_new(group) else []
-                )
+                skips += [Skip(SkipKind.ROW, _named(group), "names no recipe")] if self._is_new(group) else []
             elif self._is_history(group):
                 cause = "changed, but it had ended before the time that is watched"
-                skips += [Skip(SkipKind.FILTERED, f"job group {group.key}", cause)] if self._is_new(group) else []
+                skips += [Skip(SkipKind.FILTERED, _named(group), cause)] if self._is_new(group) else []
             else:
                 kept.append(group)
         return kept, skips
@@ -102,7 +104,8 @@ class Cycle:
         return states.state_of(group.status).terminal and to_ms(group.created_at) < self.oldest_ms
 
     def _is_new(self, group: Group) -> bool:
-        return group.updated_at is None or to_ms(group.updated_at) > self.since_ms
+        is_later = group.updated_at is None or to_ms(group.updated_at) > self.since_ms
+        return is_later and not self.parts.early.knows(_named(group), _dated(group))
 
     async def _told(self, group: Group, *, alone: bool) -> tuple[list[Observation], Skip | None]:
         parts, run = self.parts, self.known.get(group.key)
@@ -112,9 +115,7 @@ class Cycle:
             else parts.place.recipe_job(group.recipe or "unknown", await parts.definitions.names(group))
         )
         if run is None and not parts.choice.takes(job.name, job.name.removeprefix("recipe/"), job.key):
-            skip = Skip(
-                SkipKind.FILTERED, f"job group {group.key}", f"job {job.name} is not chosen by include and exclude"
-            )
+            skip = Skip(SkipKind.FILTERED, _named(group), f"job {job.name} is not chosen by include and exclude")
             return [], skip if self._is_new(group) else None
         now = parts.clock.now()
         parent, before = (run.parent, []) if run is not None else await self._parent(group, job, now)
@@ -289,6 +290,14 @@ class Cycle:
             for run in self.tracked
             if run.key.startswith(STAGE) and run.key not in self.told and run.handle.get("group") not in self.known
         )
+
+
+def _named(group: Group) -> str:
+    return f"job group {group.key}"
+
+
+def _dated(group: Group) -> int:
+    return max((to_ms(at) for at in (group.created_at, group.updated_at) if at is not None), default=0)
 
 
 def _page(runs: Sequence[Run], results: Sequence[list[Observation] | SourceError | None]) -> Poll:

@@ -1,6 +1,7 @@
 """Requests to wetransform: the token, the customer, the self-limit, and answers read as envelopes."""
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 import httpx
 
@@ -9,6 +10,7 @@ from collector.errors import Throttled
 from collector.http import LARGEST_DETAILS, HttpClient
 from collector.platforms.answers import asking
 from collector.platforms.rate_limit import Pace
+from collector.platforms.watermark import SLACK_MS, Clocks, read_clocks
 from collector.platforms.wetransform.envelope import Envelope, Rejected, read
 
 
@@ -17,6 +19,7 @@ class Api:
 
     def __init__(self, http: HttpClient, base_url: str, token: Callable[[], str], pace: Pace, clock: Clock) -> None:
         self._http, self.base_url, self._token, self._pace, self._clock = http, base_url, token, pace, clock
+        self._clocks: Clocks | None = None
 
     async def get(self, path: str, *, customer: str | None, params: Mapping[str, str | int] | None = None) -> Envelope:
         return await self._ask("GET", path, customer, params)
@@ -45,7 +48,14 @@ class Api:
             answer = await self._http.request(
                 method, url, headers=headers, params=params, content=content, largest=LARGEST_DETAILS
             )
+        self._clocks = read_clocks(answer.headers, self._clock.now())
         return self._read(answer, tried)
+
+    @property
+    def behind(self) -> timedelta:
+        """How far the service's clock is behind ours, by the last answer; never below zero."""
+        far = self._clocks.ours - self._clocks.server if self._clocks is not None else 0
+        return timedelta(milliseconds=far if far > SLACK_MS else 0)
 
     def _read(self, answer: httpx.Response, tried: str) -> Envelope:
         try:

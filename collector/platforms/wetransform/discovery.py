@@ -111,7 +111,7 @@ class Discovery:
         every = max(_SHORTEST_INTERVAL, timedelta(seconds=progress.pages * _SHARE / self._rate))
         self._next_at, self.requests_per_minute = began + every, progress.pages * 60 / every.total_seconds()
         after = walked(memory, progress.prints, began, shows_results=progress.shows_results)
-        yield Poll(cursor=after.dump())
+        yield Poll(cursor=replace(after, walked_at=began - self._api.behind).dump())
 
     def _compared(self, page: Page, progress: _Progress) -> Poll:
         found: list[Observation] = []

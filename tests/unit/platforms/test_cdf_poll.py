@@ -341,11 +341,35 @@ async def test_a_cursor_that_turns_in_circles_ends_the_walk(rig: CdfRig) -> None
     rows = [job.json(rig.simulator.now_ms(), rig.simulator.modes)]
     circle = {"items": rows, "nextCursor": "again"}
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET .*/jobs", times=-1, status=200, body=circle))
-    with pytest.raises(BadAnswer, match="cursor of this one"):
+    with pytest.raises(BadAnswer, match="a next page without a job"):
         await rig.lives.cycle()
 
 
+async def test_fresh_cursors_for_ever_over_known_jobs_end_the_walk(rig: CdfRig) -> None:
+    jobs = [rig.simulator.start_run("pumps", Story(runs_for=None)) for _ in range(3)]
+    rows = [job.json(rig.simulator.now_ms(), rig.simulator.modes) for job in jobs]
+    for number in range(50):
+        endless = {"items": rows, "nextCursor": f"fresh-{number}"}
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET .*/jobs$", status=200, body=endless))
+    with pytest.raises(BadAnswer, match="a next page without a job"):
+        await rig.lives.cycle()
+    answered = [fault for fault in rig.simulator.faults.planned if fault.times == 0]
+    assert len(answered) == 3, "a page, the same in a longer one, and the one that repeats it"
+    assert len(rig.lives.runs) == 3
+
+
 # What goes missing
+
+
+async def test_an_open_run_that_the_list_shows_is_no_miss(rig: CdfRig) -> None:
+    job = rig.simulator.start_run("pumps", Story(1, 40))
+    await rig.lives.cycle()
+    rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="jobs/byids", times=-1, status=200, body={"items": []}))
+    await rig.lives.follow(30)
+    run = rig.lives.runs[str(job.id)]
+    assert (run.misses, run.state) == (0, RunState.RUNNING)
+    await rig.lives.follow(30)
+    assert rig.lives.kinds(str(job.id)) == [OTHER, START, COMPLETE]
 
 
 @pytest.mark.parametrize("policy", ["leave_open", "abort"])
@@ -390,7 +414,8 @@ async def test_where_a_row_cannot_be_read_nothing_counts_as_missing(rig: CdfRig)
     await rig.lives.cycle()
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="byids", status=200, body={"items": [{"id": None}]}))
     pages = await rig.lives.cycle()
-    assert (pages[0].missing, pages[0].unread) == ((), (str(job.id),))
+    assert pages[0].unread == (str(job.id),)
+    assert not any(page.missing for page in pages)
 
 
 async def test_retention_that_outran_us_is_told_by_transformation(rig: CdfRig) -> None:
