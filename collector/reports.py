@@ -106,6 +106,17 @@ class LeaseReport:
     held: bool
 
 
+class WriteFailure(StrEnum):
+    """Why the ledger's file could not be written."""
+
+    FULL = "full"
+    IO = "io"
+    READ_ONLY = "read_only"
+    LOCKED = "locked"
+    DAMAGED = "damaged"
+    OTHER = "other"
+
+
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
     """For `status` and the pages: how the last cycles of a source went."""

@@ -85,7 +85,7 @@ def shown() -> Sequence[Metric]:
 
 
 async def _scraped() -> Iterable[Metric]:
-    metrics = Metrics({"plant-a": 1}, ["marquez"], _snapshot)
+    metrics = Metrics({"plant-a": 1}, ["marquez"], _snapshot, lambda: 1.0)
     _report_everything(metrics)
     return (await metrics.scrape()).collect()
 

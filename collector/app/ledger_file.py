@@ -1,8 +1,11 @@
 """Looks each second whether the ledger is still where it belongs, and has it written anew where it is not."""
 
 import logging
+import math
+import os
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,6 +19,15 @@ log = logging.getLogger("lineage.ledger")
 
 LOOK = 1.0
 AGAIN = 10.0
+
+
+def free_bytes(path: Path) -> float:
+    """What a user without rights of its own may still write to the file system of the ledger; NaN where nobody can say."""
+    try:
+        room = os.statvfs(path.parent)
+    except OSError:
+        return math.nan
+    return float(room.f_bavail * room.f_frsize)
 
 
 async def guard(store: Store, clock: Clock, tell_lost: Callable[[], None]) -> None:

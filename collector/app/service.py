@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +19,7 @@ from collector.app import factory, loading, turn
 from collector.app.control import ANSWERS_WITHIN, Control, Told
 from collector.app.hints import Hinted, Hints
 from collector.app.housekeeping import Housekeeper, Share
-from collector.app.ledger_file import guard
+from collector.app.ledger_file import free_bytes, guard
 from collector.app.observers import Audience
 from collector.app.scrape import snapshot
 from collector.app.status import status, status_of_loops
@@ -244,7 +245,10 @@ class Service:
         self._housekeeper = Housekeeper(
             self.settings.ledger, self.store, self._clock, self._lookbacks, self._shares(), self._park_oldest
         )
-        self.metrics = Metrics(self._source_ids, self._sink_ids, self._snapshot)
+        self.metrics = Metrics(
+            self._source_ids, self._sink_ids, self._snapshot, partial(free_bytes, self.settings.ledger.path)
+        )
+        self.store.on_failure(self.metrics.ledger_unwritten)
         self.metrics.configured(self._clock.now())
         self._audience = Audience([self.metrics, *self._listeners])
         if self.store.set_aside is not None:

@@ -37,6 +37,7 @@ from collector.reports import (
     PollResult,
     RequestReport,
     SkipReport,
+    WriteFailure,
 )
 from exporters.delivery.reports import CircuitReport, RecheckReport, SendReport, SendResult
 from exporters.metrics.snapshot import OUTCOMES, Snapshot, families
@@ -56,9 +57,15 @@ class Metrics:
     """Counts what polling and delivery report. `scrape` is what a page shows."""
 
     def __init__(
-        self, sources: Mapping[str, int], sinks: Iterable[str], snapshot: Callable[[], Awaitable[Snapshot]]
+        self,
+        sources: Mapping[str, int],
+        sinks: Iterable[str],
+        snapshot: Callable[[], Awaitable[Snapshot]],
+        disk_free: Callable[[], float],
     ) -> None:
-        """`sources` maps names to the ledger's numbers. `snapshot` reads the ledger and may raise anything."""
+        """`sources` maps names to the ledger's numbers. `snapshot` reads the ledger and may raise anything. `disk_free` is
+        asked at each scrape, in its thread.
+        """
         disable_created_metrics()  # type: ignore[no-untyped-call] # else each counter has one more series, of no use
         self._snapshot = snapshot
         self._registry = registry = CollectorRegistry()
@@ -159,6 +166,17 @@ class Metrics:
             "1 while the ledger's file is not where it was opened, so that nothing is committed.",
             registry=registry,
         )
+        self._unwritten = Counter(
+            "lineage_ledger_write_failures",
+            "Writes that the ledger's file did not take, by cause.",
+            ["cause"],
+            registry=registry,
+        )
+        Gauge(
+            "lineage_ledger_disk_free_bytes",
+            "Bytes that are free for us on the ledger's file system.",
+            registry=registry,
+        ).set_function(disk_free)
         self._unread = Counter(
             "lineage_ledger_read_failures", "Scrapes that show nothing of the ledger.", registry=registry
         )
@@ -187,6 +205,8 @@ class Metrics:
             for outcome, bounded in product(OUTCOMES, (False, True)):
                 self._run_seconds.labels(source, outcome.value, _flag(on=bounded))
             _touch(self._fresh, source, sinks)
+        for cause in WriteFailure:
+            self._unwritten.labels(cause.value)
         for sink in sinks:
             self._send_seconds.labels(sink)
             self._circuit.labels(sink).set(0)
@@ -260,6 +280,10 @@ class Metrics:
 
     def ledger_reset(self) -> None:
         self._resets.inc()
+
+    def ledger_unwritten(self, cause: WriteFailure) -> None:
+        """From any thread."""
+        self._unwritten.labels(cause.value).inc()
 
     def ledger_rescued(self) -> None:
         self._rescues.inc()

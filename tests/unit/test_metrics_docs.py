@@ -21,7 +21,7 @@ def test_every_family_has_a_group_a_help_and_a_name_that_prometheus_likes() -> N
     assert len(names) >= 40
     for family in known:
         assert family.text.endswith("."), family.name
-        assert set(family.values) <= {"state", "outcome", "result", "code_class", "kind", "type", "bounded"}, (
+        assert set(family.values) <= {"state", "outcome", "result", "code_class", "kind", "type", "bounded", "cause"}, (
             family.name
         )
         assert (family.type == "counter") is family.name.endswith("_total")

@@ -14,6 +14,7 @@ from sqlalchemy.pool import StaticPool
 from collector.errors import LedgerCorrupt, LedgerError
 from collector.ledger.schema import APPLICATION_ID
 from collector.ledger.sqlite.lock import Condition
+from collector.reports import WriteFailure
 
 READ_WHOLE_BELOW = 64 * 1024 * 1024
 """Files up to this size are checked page by page at every start (40 ms); larger ones after an unclean end only."""
@@ -173,6 +174,24 @@ def set_aside(path: Path, now: datetime) -> Path:
 
 def _nth(stem: str, n: int) -> str:
     return stem if n == 1 else f"{stem}-{n}"
+
+
+_FAILURES = {
+    sqlite3.SQLITE_FULL: WriteFailure.FULL,
+    sqlite3.SQLITE_IOERR: WriteFailure.IO,
+    sqlite3.SQLITE_READONLY: WriteFailure.READ_ONLY,
+    sqlite3.SQLITE_BUSY: WriteFailure.LOCKED,
+    sqlite3.SQLITE_LOCKED: WriteFailure.LOCKED,
+    **dict.fromkeys(_DAMAGED, WriteFailure.DAMAGED),
+}
+
+
+def failure(error: Exception) -> WriteFailure | None:
+    """Why the file could not be written; None for what SQLite did not say, or said of the values that were to be written."""
+    cause = _of_sqlite(error)
+    if cause is None or cause.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CONSTRAINT:
+        return None
+    return _FAILURES.get(cause.sqlite_errorcode & 0xFF, WriteFailure.OTHER)
 
 
 def explained(path: Path, error: Exception) -> Exception:

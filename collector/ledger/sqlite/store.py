@@ -29,6 +29,7 @@ from collector.ledger.sqlite.lock import Condition, FileLock
 from collector.ledger.sqlite.presence import Presence
 from collector.ledger.sqlite.worker import Task, Worker
 from collector.logs import fields
+from collector.reports import WriteFailure
 
 log = logging.getLogger("lineage.ledger")
 
@@ -69,6 +70,7 @@ class Store:
         self._present = Presence.of(path)
         self._new_lock: FileLock | None = None
         self._listeners: list[_Listener] = []
+        self._tell_failure: Callable[[WriteFailure], None] = lambda _: None
         self._read_engines, self._write_engine = readers, writer
         self._workers = [Worker(f"ledger-{name}", partial(self._answer, engine)) for name, engine in readers.items()]
         # a file that is only read has one reader for all
@@ -150,6 +152,10 @@ class Store:
         self._listeners = [*self._listeners, listener]
         return partial(self._forget, listener)
 
+    def on_failure(self, callback: Callable[[WriteFailure], None]) -> None:
+        """Call `callback` in the writer's thread for each write that the file did not take."""
+        self._tell_failure = callback
+
     async def compact(self, pages: int) -> None:
         """Give up to `pages` free pages back to the file system; 256 take about 18 ms, in which nothing is written."""
         # execute() would free one page only
@@ -209,7 +215,12 @@ class Store:
             results = [_Result(error=self._loss()) for _ in batch]
         self._announce(frozenset().union(*(result.news for result in results)))
         for task, result in zip(batch, results, strict=True):
-            self._settle(task, result)
+            self._settle_write(task, result)
+
+    def _settle_write(self, task: Task, result: _Result) -> None:
+        if result.error is not None and (cause := file.failure(result.error)) is not None:
+            self._tell_failure(cause)
+        self._settle(task, result)
 
     def _is_lost(self) -> bool:
         """What was committed into a file that is gone by now is not acknowledged."""
@@ -256,7 +267,7 @@ class Store:
                 result = _Result(task.work(conn.connection.dbapi_connection))
         except Exception as error:  # noqa: BLE001 - as above
             result = _Result(error=error)
-        self._settle(task, result)
+        self._settle_write(task, result)
 
     def _answer(self, engine: Engine, batch: Sequence[Task]) -> None:
         for task in batch:

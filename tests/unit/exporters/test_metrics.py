@@ -14,7 +14,16 @@ from prometheus_client.registry import Collector
 
 from collector.errors import LedgerError
 from collector.model import EventKind, RunState, SkipKind
-from collector.reports import EventReport, LeaseReport, LoadReport, PollReport, PollResult, RequestReport, SkipReport
+from collector.reports import (
+    EventReport,
+    LeaseReport,
+    LoadReport,
+    PollReport,
+    PollResult,
+    RequestReport,
+    SkipReport,
+    WriteFailure,
+)
 from exporters.delivery.reports import CircuitReport, RecheckReport, SendReport, SendResult
 from exporters.metrics import families
 from exporters.metrics.families import Metrics
@@ -35,14 +44,14 @@ def made(snapshot: Snapshot = NOTHING) -> Metrics:
     async def read() -> Snapshot:
         return snapshot
 
-    return Metrics({"plant-a": 7, "prep": 8}, ["marquez", "file"], read)
+    return Metrics({"plant-a": 7, "prep": 8}, ["marquez", "file"], read, lambda: 4096.0)
 
 
 def broken(error: Exception) -> Metrics:
     async def read() -> Snapshot:
         raise error
 
-    return Metrics({"plant-a": 7}, ["marquez"], read)
+    return Metrics({"plant-a": 7}, ["marquez"], read, lambda: 4096.0)
 
 
 async def text(shown: Metrics) -> str:
@@ -275,6 +284,18 @@ async def test_the_ledgers_families() -> None:
         assert await series(shown, name, *labels) == values, name
 
 
+async def test_writes_that_failed_are_counted_by_cause_and_the_room_is_shown() -> None:
+    shown = made(a_snapshot())
+    counted = await series(shown, "lineage_ledger_write_failures_total", "cause")
+    assert counted == {(cause.value,): 0 for cause in WriteFailure}, (
+        "from the start on, so that the first shows in a rate"
+    )
+    shown.ledger_unwritten(WriteFailure.FULL)
+    shown.ledger_unwritten(WriteFailure.FULL)
+    assert (await series(shown, "lineage_ledger_write_failures_total", "cause"))["full",] == 2
+    assert await series(shown, "lineage_ledger_disk_free_bytes") == {(): 4096}
+
+
 async def test_a_run_that_has_not_ended_has_no_end_and_no_duration() -> None:
     job = JobState("plant-a", "transformation/1", "Pumps", RunState.RUNNING, NOW.timestamp(), None, {})
     shown = made(Snapshot(NOW.timestamp(), [job], (), (), 1, 2))
@@ -296,7 +317,7 @@ async def test_series_vanish_with_their_job() -> None:
     async def read() -> Snapshot:
         return snapshots.pop(0)
 
-    shown = Metrics({"plant-a": 7}, ["marquez"], read)
+    shown = Metrics({"plant-a": 7}, ["marquez"], read, lambda: 4096.0)
     assert len(await series(shown, "lineage_run_last_state", "job")) == 2
     assert len(await series(shown, "lineage_run_last_state", "job")) == 1
 
@@ -323,7 +344,7 @@ async def test_a_ledger_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyP
         await asyncio.Event().wait()
         raise AssertionError
 
-    shown = Metrics({"plant-a": 7}, [], read)
+    shown = Metrics({"plant-a": 7}, [], read, lambda: 4096.0)
     assert await series(shown, "lineage_ledger_read_failures_total") == {(): 1}
 
 

@@ -4,10 +4,12 @@ import asyncio
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from collector.ledger import accounts, registry, requests, schema
 from collector.ledger.accounts import Configured
 from collector.ledger.port import News, announce
 from collector.ledger.sqlite.store import Store
+from collector.reports import WriteFailure
 from tests.unit.ledger.ledgers import ALL, NOW
 
 
@@ -242,7 +245,10 @@ async def test_a_full_disk_is_an_error_and_passes(store: Store) -> None:
         for number in range(200):
             add(conn, f"{number} " + "x" * 4000)
 
+    failures: list[WriteFailure] = []
+    store.on_failure(failures.append)
     await store.write(limit, 1)
+    assert failures == []
     gate = Gate()
     held = await gate.closed(store)
     both = asyncio.gather(store.write(add, "little"), store.write(much), return_exceptions=True)
@@ -252,6 +258,8 @@ async def test_a_full_disk_is_an_error_and_passes(store: Store) -> None:
     await held
     assert isinstance(failed, LedgerError)
     assert "no space left on its disk; nothing was committed" in str(failed)
+    assert set(failures) == {WriteFailure.FULL}, "each write that failed, and none that did not"
+    assert len(failures) == sum(isinstance(each, LedgerError) for each in (little, failed))
     kept = await store.read(names)
     assert kept == (["little"] if little == "little" else []), "whoever was told that it worked has it"
     await store.write(limit, 1_000_000)
@@ -365,3 +373,30 @@ async def test_a_listener_of_a_loop_that_is_gone_does_no_harm(tmp_path: Path) ->
     await store.write(registry.sync_sinks, {"a": ALL}, NOW)
     assert await store.read(names) == ["one"]
     await store.close()
+
+
+async def test_a_write_that_no_disk_refused_is_no_failure_of_the_disk(store: Store) -> None:
+    failures: list[WriteFailure] = []
+    store.on_failure(failures.append)
+
+    def twice(conn: Connection) -> None:
+        add(conn, "same")
+        add(conn, "same")
+
+    with pytest.raises(LedgerError, match="UNIQUE"):
+        await store.write(twice)
+    with pytest.raises(ZeroDivisionError):
+        await store.write(lambda _: 1 / 0)
+    assert failures == []
+
+
+async def test_a_ledger_that_another_process_holds_is_counted_as_locked(store: Store) -> None:
+    failures: list[WriteFailure] = []
+    store.on_failure(failures.append)
+    await store.write(lambda conn: conn.exec_driver_sql("PRAGMA busy_timeout=1").close())
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerError):
+            await store.write(add, "late")
+        other.execute("ROLLBACK")
+    assert failures == [WriteFailure.LOCKED]
