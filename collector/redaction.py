@@ -1,204 +1,220 @@
 """Takes secrets and people out of text that others wrote (error messages, SQL, parameters) before it is shown or kept.
 
-First what is known to be secret (`collector.own_secrets`), then what looks like it. All of it is linear in the length of the
-text, for a query may have a megabyte; possessive quantifiers (`++`) keep it so.
+First what is known to be secret (`collector.own_secrets`), then what looks like it (`collector.credentials`).
 """
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from hashlib import sha256
+import sys
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
+from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 from zlib import crc32
 
+from collector import credentials
 from collector.own_secrets import HIDDEN, own_secrets
-
-_Replacement = str | Callable[[re.Match[str]], str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """`signs`: one of them is in every text, in lower case, that the pattern fits; looking for them is much cheaper."""
-
-    signs: tuple[str, ...]
-    pattern: re.Pattern[str]
-    replacement: _Replacement
-
-
-def _rule(signs: str, pattern: str, replacement: _Replacement = HIDDEN, flags: re.RegexFlag = re.IGNORECASE) -> _Rule:
-    return _Rule(tuple(signs.split()), re.compile(pattern, flags), replacement)
-
-
-def _person(found: re.Match[str]) -> str:
-    """A word that stays the same, so that two people are not taken for one."""
-    return f"user-{sha256(found[0].lower().encode()).hexdigest()[:8]}"
-
-
-_SPELLINGS = r"pass(?:word|wd|phrase|code)|secret"
-_QUOTED = (
-    r"(?:\\{1,4}\"[^\"]*+(?:\"|\Z)|\\{1,4}'[^']*+(?:'|\Z)"
-    r"|\"(?:[^\"\\]++|\\.)*+(?:\"|\Z)|'(?:[^'\\]++|\\.|'')*+(?:'|\Z))"
-)
-_FILES = "avro|csv|gz|html?|jar|json|log|orc|parquet|py|sql|tsv|txt|xlsx?|xml|ya?ml|zip"
-_PAIR = r"[^\s;,\"'\\]*+"
-_KNOWN_FORMS: tuple[_Rule, ...] = (
-    _rule(
-        "-----begin",
-        r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\Z)",
-        flags=re.DOTALL,
-    ),
-    _rule(
-        "authorization",
-        r"(authorization\\{0,4}[\"']?\s*+[=:,]\s*+\\{0,4}[\"']?)"
-        r"(?:digest\s[^\r\n]*|(?:[A-Za-z][\w-]{2,40}\s++)?[^\s,;\"'\\)}\]]++)",
-        rf"\1{HIDDEN}",
-    ),
-    _rule(
-        "cookie",
-        rf"(cookie\\{{0,4}}[\"']?\s*+[=:]\s*+\\{{0,4}}[\"']?)[\w.-]++={_PAIR}(?:;\s*+[\w.-]++={_PAIR})*",
-        rf"\1{HIDDEN}",
-    ),
-    # of words such as "bearer bonds" and "basic settings" only those that look like a token
-    _rule(
-        "bearer",
-        r"\b(bearer)(?:\s|%20|\+)++(?:(?=[\w.~+/=-]*[\d.~+/=-])[\w.~+/=-]{6,}|\w{20,})",
-        rf"\1 {HIDDEN}",
-    ),
-    _rule(
-        "basic",
-        r"\b((?i:basic))\s++(?=[A-Za-z0-9+/]*(?:[0-9+/=]|[a-z][A-Z]))[A-Za-z0-9+/]{6,}={0,2}",
-        rf"\1 {HIDDEN}",
-        re.NOFLAG,
-    ),
-    _rule("eyj", r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)*", flags=re.NOFLAG),
-    _rule(
-        "akia asia aiza ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ glpat- npm_ hf_ xox hooks.slack sk_ rk_ sk- dapi ya29. "
-        "gocspx sg. 8q~",
-        r"(?<![A-Za-z0-9])(?:"
-        r"(?:AKIA|ASIA)[A-Z0-9]{16}\b"
-        r"|AIza[\w-]{35}"
-        r"|gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_\w{22,255}|glpat-[\w-]{16,}|npm_[A-Za-z0-9]{36}\b|hf_[A-Za-z0-9]{30,}"
-        r"|xox[a-z]-[\w-]{10,}|(?i:hooks\.slack\.com)/[^\s\"'<>]++"
-        r"|[sr]k_(?:live|test)_\w{10,}|sk-[\w-]{20,}"
-        r"|dapi[0-9a-f]{32,}(?:-\d+)?"
-        r"|ya29\.[\w-]{12,}|GOCSPX-[\w-]{20,}|SG\.[\w-]{16,}\.[\w-]{16,}"
-        r"|\w{3}8Q~[\w.~-]{30,}"
-        r")",
-        flags=re.NOFLAG,
-    ),
-    # the second half: a password that was not percent-encoded may hold a slash, while host:port/path@x is none
-    _rule(
-        "://",
-        r"((?<![a-z0-9+.-])[a-z][a-z0-9+.-]*+://)"
-        r"(?:[^\s/@:\"'<>]*+(?::[^\s/@\"'<>]*+)?@|[^\s/@:\"'<>]*+:(?!\d{1,5}[/?#])[^\s@\"'<>?]{1,256}@)",
-        rf"\1{HIDDEN}@",
-    ),
-    _rule(
-        "code= key= k= auth= sid= otp= ticket= nonce= jwt= x-amz- x-goog-",
-        r"([?&](?:amp;)?(?:code|key|k|auth|sid|otp|ticket|nonce|jwt|x-amz-[\w-]+|x-goog-[\w-]+)=)[^\s&\"'<>)#]++",
-        rf"\1{HIDDEN}",
-    ),
-    _rule("oracle:", r"(oracle:(?:thin|oci8?):)[^\s@]{0,256}+@", rf"\1{HIDDEN}@"),
-    _rule("-u -user", r"((?<![\w-])(?:-u|--(?:proxy-)?user)[\s=]\s*+[\"']?[^\s:\"']++:)[^\s\"']++", rf"\1{HIDDEN}"),
-    _rule(
-        "pass secret token key",
-        rf"((?<![\w-])--?[\w-]*(?:{_SPELLINGS}|token|api[-_]?key|access[-_]?key)(?:\s++|=))(?!-)(?:{_QUOTED}|[^\s\"']++)",
-        rf"\1{HIDDEN}",
-    ),
-    _rule(
-        "password> passwd> secret> token> key>",
-        r"(<[\w:.-]*(?:password|passwd|secret|token|key)>)[^<]++(?=</|\Z)",
-        rf"\1{HIDDEN}",
-    ),
-    _rule(
-        "@",
-        # of `bucket/a@b.csv` nobody knows whether it is an address
-        rf"(?<![\w.%+*'-])[\w.%+'-]++@(?![\w-]++\.(?:{_FILES})\b)[a-z0-9-]++(?:\.[a-z0-9-]+)*\.[a-z]{{2,24}}\b",
-        _person,
-        re.IGNORECASE | re.ASCII,
-    ),
-)
-"""What is known by how it looks."""
-
-_KEYS = "access|account|api|encryption|functions|license|master|private|secret|shared|signing|ssh|storage|subscription"
-_NAME = re.compile(
-    rf"(?:(?i:{_SPELLINGS}|token|(?:{_KEYS})[-_. ]?key(?:\.[\w.-]+)?|credential|authorization|signature|assertion"
-    r"|session[-_]?id|cookie)"
-    # short ones only as words of their own: Kansas and compass hold no secret
-    r"|(?<![A-Za-z])(?i:pass|pwd|sas|sig)|(?<=[a-z])(?:Pass|Pwd|Sas|Sig))\Z"
-)
-"""How the name of a secret value ends."""
-_NAME_SIGNS = (
-    *("pass", "pwd", "secret", "token", "key", "credential", "authorization", "sig", "assertion", "session", "cookie"),
-    *("sas", "identified"),
-)
-_LONGEST_NAME = 256
-_ASSIGNED = re.compile(r"(?<![\w.-])([\w.-]++(?: key\b)?)\\{0,4}[\"'\]]{0,2}\s*+(?:=>|[=:]|%3[AaDd]|\\u003[AaDd])\s*+")
-_SAID = re.compile(rf"(?:identified\s++by|pass(?:word|wd|phrase)|\bpwd)\s++(?={_QUOTED})", re.IGNORECASE)
-_PARSERS_WORDS = ("unexpected ", "extraneous ", "missing ", "illegal ", "near ")
-"""`unexpected token: FROM` is said of SQL."""
-_BARE = r"[^\s,;&\"')}\]]"
-_SAME_COLUMN = r"(?![\w`]{1,64}\.[\w`]{0,64}(?i:password|secret|token|key|credential|signature|sig|pwd|pass)\b)"
-_VALUE = re.compile(rf"{_QUOTED}|{_SAME_COLUMN}{_BARE}++", re.DOTALL)
-_SQL_VALUE = re.compile(
-    # a join or a call is none; what stands in a comment or inside a literal looks made up
-    rf"{_QUOTED}|(?!\d+\b|[A-Za-z_]\w{{0,128}}(?:\(|\.[A-Za-z_`]))(?=[^\s,;&\"')}}\]`]{{0,64}}\d){_BARE}{{8,}}+",
-    re.DOTALL,
-)
-_QUERY_VALUE = re.compile(rf"{_BARE}++")
 
 
 def redacted(text: str) -> str:
     """The text without the program's own secrets, and with `***` for what looks like a credential: in URLs, tokens, keys
     and values such as `password=...`. E-mail addresses become `user-` and a digest.
     """
-    return _without_values(_without_known_forms(own_secrets.hidden(text)), _VALUE, HIDDEN)
+    return _without_values(_without_known_forms(own_secrets.hidden(text)))
 
 
 def redacted_sql(sql: str) -> str:
-    """As `redacted`, but of `password = ...` only values that are quoted or look made up: `a.token = b.token` stays."""
-    return _without_values(_without_known_forms(own_secrets.hidden(sql)), _SQL_VALUE, f"'{HIDDEN}'")
+    """As `redacted`, but of `password = ...` only values that are quoted or look made up: `a.token = b.token` stays. In its
+    comments it is as in `redacted`.
+    """
+    return _without_sql_values(_without_known_forms(own_secrets.hidden(sql)))
 
 
 def redacted_name(text: str) -> str:
     """As `redacted`, for what things are called by: ordinary words stay, and names that differ only in what is hidden still
     do, by a checksum too short to tell anything.
     """
-    shown = _without_values(_without_known_forms(own_secrets.hidden(text, words=False)), _VALUE, HIDDEN)
+    shown = _without_values(_without_known_forms(own_secrets.hidden(text, words=False)))
     return shown if shown == text or HIDDEN not in shown else f"{shown}~{crc32(text.encode()) & 0xFFFF:04x}"
 
 
 def _without_known_forms(text: str) -> str:
+    if len(text) < credentials.LONG_WORD and text.isalnum():
+        return text
     lowered = text.lower()
-    for rule in _KNOWN_FORMS:
-        if any(sign in lowered for sign in rule.signs):
+    words = " ".join([word for word in lowered.split() if len(word) >= credentials.LONG_WORD])
+    for rule in credentials.KNOWN_FORMS:
+        if _has(lowered, rule.needs) and _has(words if rule.in_words else lowered, rule.signs):
             text = rule.pattern.sub(rule.replacement, text)
     return text
 
 
-def _without_values(text: str, value: re.Pattern[str], quoted: str) -> str:
-    """Without the values of what is named like a secret, inside of other values, too. A quoted one becomes `quoted`."""
+def _has(lowered: str, signs: tuple[str, ...]) -> bool:
+    return any(map(lowered.__contains__, signs))
+
+
+class _Place(NamedTuple):
+    """Where the value of a secret name begins, what it can look like there, and where it ends at the latest."""
+
+    begin: int
+    pattern: re.Pattern[str]
+    end: int = sys.maxsize
+
+
+def _without_values(text: str) -> str:
+    """Without the values of what is named like a secret, inside of other values, too."""
+    lowered = text.lower()
+    places = list(_keys_of_ciphers(text, lowered))
+    if _has(_unescaped(lowered), credentials.NAME_SIGNS):
+        places += [*_assigned(text, lowered, credentials.VALUE), *_paired(text, lowered), *_said(text, lowered)]
+    return _without(text, places, HIDDEN)
+
+
+def _without_sql_values(sql: str) -> str:
+    lowered = sql.lower()
+    if not (_has(_unescaped(lowered), credentials.NAME_SIGNS) or _has(lowered, credentials.CIPHER_SIGNS)):
+        return sql
+    shown: list[str] = []
+    at, literals = 0, list[tuple[int, int]]()
+    for token in credentials.SQL_TOKENS.finditer(sql):
+        if token[0][0] in "-/":
+            shown += [_without_values_of_code(sql[at : token.start()], literals), _without_values(token[0])]
+            at, literals = token.end(), []
+        elif token[0][0] != "`":
+            literals.append((token.start() - at, token.end() - at))
+    return "".join((*shown, _without_values_of_code(sql[at:], literals)))
+
+
+def _without_values_of_code(sql: str, literals: list[tuple[int, int]]) -> str:
+    """`literals` are where literals begin and end. What is named in one ends with it."""
+    lowered, starts = sql.lower(), [start for start, _ in literals]
+    places = [
+        *_assigned(sql, lowered, credentials.SQL_VALUE),
+        *(place for place in _paired(sql, lowered) if _is_made_up(place, sql)),
+        *_said_in_sql(sql, lowered),
+        *_keys_of_ciphers(sql, lowered),
+    ]
+    return _without(sql, [_inside(place, sql, literals, starts) for place in places], f"'{HIDDEN}'")
+
+
+def _inside(place: _Place, sql: str, literals: list[tuple[int, int]], starts: list[int]) -> _Place:
+    start, end = literals[at] if (at := bisect_left(starts, place.begin) - 1) >= 0 else (0, 0)
+    if place.begin >= end or start == place.begin:
+        return place
+    is_closed = sql[end - 1] == sql[start] and end - start > 1
+    pattern = credentials.LITERALS_VALUE if place.pattern is credentials.SQL_VALUE else place.pattern
+    return _Place(place.begin, pattern, end - is_closed)
+
+
+def _without(text: str, places: Iterable[_Place], quoted: str) -> str:
+    """Without what fits at the places. What stands in quotes becomes `quoted`."""
     shown, at = [], 0
-    for begin, in_query in _named(text):
-        found = (_QUERY_VALUE if in_query else value).match(text, begin)
-        if found is not None and begin >= at:
-            shown += [text[at:begin], quoted if found[0][:1] in "\"'" else HIDDEN]
+    for begin, pattern, end in sorted(places, key=itemgetter(0)):
+        found = pattern.match(text, begin, end) if begin >= at else None
+        if found is not None and found.end() > begin:
+            shown += [text[at:begin], quoted if found[0][0] in "\"'" else HIDDEN]
             at = found.end()
     return "".join((*shown, text[at:])) if shown else text
 
 
-def _named(text: str) -> Iterator[tuple[int, bool]]:
-    """Where the values of `password=` and `password '` begin, and whether they stand in the query of a URL or the like."""
-    lowered = text.lower()
-    if not any(sign in lowered for sign in _NAME_SIGNS):
+def _assigned(text: str, lowered: str, pattern: re.Pattern[str]) -> Iterator[_Place]:
+    """`password=`; in the query of a URL and the like any value is one."""
+    is_escaped = "\\u" in lowered
+    for found in (credentials.ASSIGNED_ESCAPED if is_escaped else credentials.ASSIGNED).finditer(text):
+        start, end = found.span(1)
+        if _is_secret_name(text, start, end) and not lowered.endswith(credentials.PARSERS_WORDS, 0, start):
+            in_query = text[start - 1 : start] in {"?", "&", ";"}
+            yield _Place(found.end(), credentials.QUERY_VALUE if in_query else pattern)
+
+
+def _is_secret_name(text: str, start: int, end: int) -> bool:
+    begin = max(start - credentials.BEFORE_NAME, end - credentials.LONGEST_NAME, 0)
+    name = _unescaped(text[begin:end])
+    lowered = name.lower()
+    is_one = lowered.endswith(credentials.LAST_LETTERS) or "key." in lowered
+    return is_one and credentials.NAME.search(name) is not None
+
+
+def _unescaped(text: str) -> str:
+    """With letters for their escapes in JSON."""
+    if "\\u" not in text:
+        return text
+    return credentials.ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
+
+
+def _paired(text: str, lowered: str) -> Iterator[_Place]:
+    """`"name": "password", "value": "..."` in either order, and `("password", "...")`."""
+    if "," in text:
+        for found in credentials.TUPLED.finditer(text):
+            yield _Place(found.end(), credentials.VALUE)
+    if not _has(lowered, credentials.PAIR_SIGNS):
         return
-    said = {found.end(): False for found in _SAID.finditer(text)}
-    assigned = {
-        found.end(): text[found.start() - 1 : found.start()] in {"?", "&", ";"}
-        for found in _ASSIGNED.finditer(text)
-        if _NAME.search(found[1][-_LONGEST_NAME:]) and not lowered.endswith(_PARSERS_WORDS, 0, found.start())
-    }
-    yield from sorted({**said, **assigned}.items())
+    for found in credentials.PAIRED.finditer(text):
+        in_tag = found[0].endswith(">")
+        yield _Place(found.end(), credentials.CONTENT if in_tag else credentials.VALUE)
+    for found in credentials.PAIRED_BACKWARDS.finditer(text):
+        yield _Place(found.start("value"), credentials.VALUE, found.end("value"))
+
+
+def _said(text: str, lowered: str) -> Iterator[_Place]:
+    """`the password is ...`, `token '...' expired`."""
+    for at in _beginnings(text, lowered):
+        if lowered.endswith(credentials.PARSERS_WORDS, 0, at):
+            continue
+        for pattern, value in _SAID:
+            if (found := pattern.match(text, at)) is not None:
+                yield _Place(found.end(), value)
+
+
+_SAID = (
+    (credentials.SAID, credentials.VALUE),
+    (credentials.TOKEN_SAID, credentials.VALUE),
+    (credentials.PROSE, credentials.PROSE_VALUE),
+)
+
+
+def _said_in_sql(sql: str, lowered: str) -> Iterator[_Place]:
+    for at in _beginnings(sql, lowered):
+        if lowered.endswith(credentials.PARSERS_WORDS, 0, at):
+            continue
+        if (found := credentials.SAID.match(sql, at)) is not None:
+            yield _Place(found.end(), credentials.VALUE)
+        elif (found := credentials.TOKEN_SAID.match(sql, at)) is not None:
+            place = _Place(found.end(), credentials.VALUE)
+            if found["single"] is not None or _is_made_up(place, sql):
+                yield place
+
+
+def _beginnings(text: str, lowered: str) -> Iterator[int]:
+    """Where something can be said of a secret: at words for one."""
+    if len(lowered) != len(text):
+        lowered = "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in text)
+    has_keys = _has(lowered, credentials.KEY_SIGNS)
+    for sign in (*credentials.SAID_SIGNS, *(credentials.SAID_KEY_SIGNS if has_keys else ())):
+        at = lowered.find(sign)
+        while at >= 0:
+            yield at
+            at = lowered.find(sign, at + 1)
+
+
+def _is_made_up(place: _Place, sql: str) -> bool:
+    found = place.pattern.match(sql, place.begin, place.end)
+    return found is not None and len(found[0]) > 7 and any(map(str.isdigit, found[0]))
+
+
+def _keys_of_ciphers(sql: str, lowered: str) -> Iterator[_Place]:
+    """The literals in a call of `aes_decrypt` and the like, but the names of modes."""
+    if not _has(lowered, credentials.CIPHER_SIGNS):
+        return
+    at = 0
+    while (found := credentials.CIPHERS.search(sql, at)) is not None:
+        at, depth = found.end(), 1
+        for token in credentials.CALLS_TOKENS.finditer(sql, at, at + credentials.LONGEST_CALL):
+            at, depth = token.end(), depth + {"(": 1, ")": -1}.get(token[0], 0)
+            if depth == 0:
+                break
+            if token[0] not in "()" and credentials.MODES.fullmatch(token[0]) is None:
+                yield _Place(token.start(), credentials.VALUE)
 
 
 def capped(text: str, limit: int, *, of: int | None = None) -> str:

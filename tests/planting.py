@@ -78,6 +78,132 @@ SHAPES = (
     "dapi{}",
     "ya29.{}",
     "AIza{}",
+    # names in other languages
+    "Passwort={}",
+    "Das Kennwort: {}",
+    "contraseña: {}",
+    "contrasena = '{}'",
+    "mot de passe : {}",
+    "MotDePasse={}",
+    "mdp={}",
+    "clé d'API : {}",
+    "jeton={}",
+    "parola: {}",
+    "chiave segreta: {}",
+    "senha={}",
+    "palavra-passe: {}",
+    "chave de acesso: {}",
+    "hasło: {}",
+    "haslo={}",
+    "klucz API: {}",
+    "wachtwoord={}",
+    "toegangssleutel: {}",
+    "passord={}",
+    "adgangskode: {}",
+    "lösenord={}",
+    "salasana={}",
+    "heslo: {}",
+    "şifre={}",
+    "пароль: {}",
+    "パスワード\uff1a{}",
+    "密码={}",
+    "API-Schlüssel: {}",
+    "Zugriffsschlüssel={}",
+    "clave: {}",
+    # names in short, values in braces, brackets, other quotes and calls
+    "pw={}",
+    "db_pw: {}",
+    "password={{a;{}}}",
+    'Server=h;Password="a;{}";Database=d',
+    "`token` = '{}'",
+    "password <> '{}'",
+    "{{b'password': b'{}'}}",
+    "password=SecretStr('{}')",
+    "[password=&quot;{}&quot;]",
+    "password&#61;{}",
+    "password\\u003d{}",
+    '$env:DB_PASSWORD = "{}"',
+    # names and values apart
+    '{{"name":"password","value":"{}"}}',
+    '{{"value": "{}", "name": "db.password"}}',
+    '{{"key": "client_secret", "sensitive": true, "value": "{}"}}',
+    "{{'name': 'apiToken', 'value': '{}'}}",
+    '<add key="password" value="{}"/>',
+    '<add value="{}" key="password"/>',
+    "<property><name>fs.s3a.secret.key</name><value>{}</value></property>",
+    '<entry key="password">{}</entry>',
+    '<Password type="text">{}</Password>',
+    "<password><![CDATA[{}]]></password>",
+    "&lt;password&gt;{}&lt;/password&gt;",
+    "('password', '{}')",
+    '.option("password", "{}")',
+    '["api_key", "{}"]',
+    # connect strings and addresses of drivers
+    "scott/{}@ORCL",
+    "scott/{}@db.example.test:1521/S",
+    "sqlplus -s scott/{}",
+    "u:{}@tcp(h:3306)/db",
+    "u:a@{}@tcp(h:3306)/db",
+    "admin:{}@10.0.0.5:5432/x",
+    "sftp://u:a@{}@h",
+    "sftp://u:{}@x@files.example.test/out",
+    "postgres:\\/\\/me:{}@h\\/x",
+    "postgres%3A%2F%2Fme%3A{}%40h%2Fx",
+    "host=h port=5432 user=me password='{}' dbname=x",
+    # command lines
+    "mysql -u root -p{} shop",
+    "mysqldump -h h --password={} shop",
+    "sshpass -p {} ssh h",
+    "sshpass -p{} ssh h",
+    "sqlcmd -S h -U sa -P {}",
+    "redis-cli -h h -a {}",
+    "docker login -u me -p {} example.test",
+    "echo {} | docker login --password-stdin",
+    "ldapsearch -D cn=me -w {}",
+    "['mysql', '-u', 'root', '-p{}']",
+    "['psql', '--password', '{}']",
+    "MYSQL_PWD={} mysql",
+    "keytool -storepass {} -list",
+    "openssl rsa -passin pass:{}",
+    "plink -pw {} h",
+    "wget --user=me --passwort={} h",
+    # SQL
+    "create secret (type s3, key_id 'a', secret '{}')",
+    "select aes_decrypt(c, '{}') from t",
+    "select aes_encrypt(upper(concat(a, b)), '{}', 'GCM') from t",
+    "select pgp_sym_decrypt(c, '{}') from t",
+    'create table t using jdbc options(pass "{}")',
+    "select 1 -- pw: {}",
+    "select 1 /* Kennwort: {} */ from t",
+    "set password for me = password('{}')",
+    "create user me identified by {}",
+    "select * from openrowset('SQLNCLI', 'h'; 'sa'; '{}', 'select 1')",
+    "credentials=(aws_key_id='a' aws_secret_key='{}')",
+    # webhooks and keys that are known by how they begin
+    "https://acme.webhook.office.com/webhookb2/1-2@3-4/IncomingWebhook/{}/5-6",
+    "https://outlook.office.com/webhook/{}",
+    "https://discord.com/api/webhooks/123/{}",
+    "https://hooks.slack.com/services/T0/B0/{}",
+    "https://hooks.slack.com/workflows/T0/A0/1/{}",
+    "https://chat.example.test/hooks/{}",
+    "https://api.telegram.org/bot123:{}/sendMessage",
+    "https://prod-1.westeurope.logic.azure.com:443/workflows/a/triggers/manual/paths/invoke?sp=x&sig={}",
+    "SG.{}",
+    "SG.{}.abcdefghijkl",
+    "shpat_{}",
+    "shpss_{}",
+    "whsec_{}",
+    "sk_test_{}",
+    "github_pat_11AAAAAAA0{}",
+    "gldt-{}",
+    "xapp-1-{}",
+    "npm_{}",
+    "pypi-AgEIcHlwaS5vcmc{}",
+    "hvs.{}",
+    "dop_v1_{}",
+    "glsa_{}",
+    "ATATT3{}",
+    "1//0{}abcd",
     # people
     "{}@acme.example",
     "mailto:{}@acme.example?subject=x",
@@ -85,6 +211,29 @@ SHAPES = (
     "started by user {}.smith@acme.example at noon",
 )
 """Each with a place for a secret."""
+
+SENTENCES = (
+    "Invalid API key provided: {}",
+    "Incorrect API key provided: {}. You can find your key elsewhere",
+    "token {} expired",
+    "the access token {} has expired",
+    "invalid token '{}'",
+    "password is {}",
+    "The password was {} until yesterday",
+    "using password {}",
+    "wrong password {} for user me",
+    "password [{}] is wrong",
+    "Das Passwort ist {}",
+    "das Kennwort lautet {}",
+    "la contraseña es {}",
+    "le mot de passe est {}",
+    "a senha é {}",
+    "access key {} is not known",
+    "client secret is {}",
+    "mot de passe «{}»",
+    "Passwort „{}“",
+)
+"""Of texts for people and comments in SQL; in SQL itself `token t1` renames a column."""
 
 _ADDRESSES = tuple(number for number, shape in enumerate(SHAPES) if re.match(r"[a-z+]+://", shape))
 _KEPT = frozenset(
@@ -142,19 +291,25 @@ class Garden:
     ours: tuple[str, ...] = ()
     planted: dict[tuple[int, bool], set[str]] = field(default_factory=lambda: defaultdict(set))
     repeated: set[str] = field(default_factory=set)
+    turns: dict[tuple[int, ...], dict[str, int]] = field(default_factory=dict)
 
     def text(self, genuine: str | None, place: str) -> str:
         """A text with a secret; an address stays one."""
         among: tuple[int, ...] = tuple(range(len(SHAPES)))
         if genuine is not None and _IS_ADDRESS.match(genuine):
             among = _ADDRESSES
-        number = among[(crc32(place.encode()) + self.season) % len(among)]
+        number = among[(self._turn(place, among) + self.season) % len(among)]
         in_id = place.endswith(_NAMED_BY_PEOPLE)
         self.planted[number, in_id].add(place)
         grown = SHAPES[number].replace("{}", secret(number, in_id=in_id)).replace("{{", "{").replace("}}", "}")
         if genuine is None or among is _ADDRESSES:
             return grown
         return f"{genuine} {grown}"
+
+    def _turn(self, place: str, among: tuple[int, ...]) -> int:
+        """Each new place gets the next shape, so that every shape is planted, and keeps it."""
+        turns = self.turns.setdefault(among, {})
+        return turns.setdefault(place, len(turns))
 
     def grown(self, value: Any, place: str) -> Any:
         """The JSON value with a secret in each text, and in place of each null."""

@@ -66,7 +66,11 @@ def file(uri: str) -> Dataset | None:
         return _file(f"{_CONTAINERS[scheme]}://{container}@{host}", path.lstrip("/") or "/") if container else None
     if scheme in {"http", "https"}:
         path = path.partition("#")[0]
-    return _file(f"{scheme}://{host}{port}" if host else scheme, f"/{path}")
+    if not host:
+        return _file(scheme, f"/{path}")
+    server = f"{scheme}://{host}{port}"
+    # as a whole, for the paths of webhooks are known by their hosts
+    return _dataset(server, redacted_name(f"{server}/{path}").removeprefix(server))
 
 
 def _file(namespace: str, path: str) -> Dataset:

@@ -1,0 +1,125 @@
+"""Redaction is linear in the length of the text: a query may have a megabyte, and whoever writes it may be hostile."""
+
+import pytest
+
+from collector.redaction import redacted, redacted_sql
+
+_MUCH = [
+    *(
+        "a.",
+        "a-",
+        "eyJ-",
+        "eyJaaaaaaaaa.",
+        "password",
+        "password ",
+        "https",
+        "password='x ",
+        "x@",
+        "b:",
+        "a://b:",
+        "://",
+    ),
+    *(
+        "-u a:",
+        "--password ",
+        "--a-",
+        "<a:",
+        "<",
+        '"name":"',
+        '\\"',
+        "\\",
+        "'",
+        'password=\\"',
+        "x.y@",
+        "a@b.",
+        "a b@c-",
+    ),
+    *("authorization: ", "bearer ", "basic ", "cookie=", "cookie: a=b; ", "-----BEGIN PRIVATE KEY-----", "sk-", "8Q~"),
+    *("account.key.", "a key", "token = ", "&code=", "?k", "identified by ", "identified by '", 'password = "\\'),
+    *("oracle:thin:", "[", "aaaaaaaa", "SG.aaaaaaaaaaaaaaaaaaaa", "hooks.slack.com", "\r\n", "\t=", "password\\\\\\"),
+    *(
+        "\\u0041",
+        "\\u00fc=",
+        "a@",
+        "a:b@c",
+        "a/b@",
+        "a/",
+        "u:p@tcp(",
+        "name=",
+        '"name": "password',
+        'value="',
+        "value='x' ",
+        "('password', ",
+    ),
+    *(
+        "[",
+        "(",
+        "mysql ",
+        "mysql -p",
+        "login ",
+        "sshpass -p ",
+        "sqlplus a/",
+        "echo a | ",
+        "htpasswd -b ",
+        "token is ",
+        "the password is ",
+    ),
+    *(
+        "aes_decrypt(",
+        "aes_decrypt('a",
+        "hmac((",
+        "--",
+        "/*",
+        "'--",
+        "`",
+        "„",
+        "«",
+        "&quot;",
+        "password=&quot;",
+        "<a ",
+        "<password x",
+    ),
+    *(
+        "<entry k='",
+        "&lt;password&gt;",
+        "<key>",
+        "<![CDATA[",
+        "{",
+        "password={",
+        "password: |\n",
+        "user a identified by ",
+    ),
+    *(
+        "%3A%2F%2Fa",
+        ":\\/\\/",
+        "/hooks/",
+        "://a/hooks/",
+        "a/b/hooks/",
+        "sk_live_",
+        "eyJhbGciOi",
+        "1//0",
+        "==",
+        "secret 'a",
+        "pw ",
+    ),
+    *(
+        "clé d'",
+        "mot de ",
+        "contrase",
+        "api key ",
+        "account.key.a.",
+        "in ('",
+        "<>",
+        "SG.",
+        "a.webhook.office.com/",
+        "İpassword",
+    ),
+]
+
+
+@pytest.mark.parametrize("piece", _MUCH)
+def test_much_of_anything_takes_no_time(piece: str) -> None:
+    """Quadratic patterns take minutes, and end in the time-out of all tests."""
+    text = piece * (60_000 // len(piece))
+    assert redacted(text)
+    assert redacted_sql(text)
