@@ -1,12 +1,13 @@
 """Every job is found and none twice, however the list is paged and ordered and whenever jobs come."""
 
 from dataclasses import replace
+from datetime import timedelta
 from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.platforms.cdf.job_list import OVERLAP, Mark, Walk, read_mark
+from collector.platforms.cdf.job_list import DISORDER, OVERLAP, Mark, Walk, read_mark
 from collector.platforms.cdf.rows import JobRow, read_job
 from collector.platforms.watermark import Clocks
 
@@ -72,3 +73,11 @@ def test_a_rename_hides_no_gap() -> None:
     walk = Walk(Mark(BASE, BASE), BASE, clocks, thorough=True, first=False, full=False, before=frozenset())
     walk.count(walk.take(jobs[::-1]))
     assert [skip.subject for skip in walk.lost()] == ["transformation new"]
+
+
+def test_a_little_disorder_is_that_of_several_clocks_and_more_ends_the_trust() -> None:
+    first = row(1, 5)
+    assert first.created is not None
+    for ms, ordered in ((DISORDER, True), (DISORDER + 1, False)):
+        later = replace(row(2, 5), created=first.created + timedelta(milliseconds=ms))
+        assert walked([first, later], Mark(BASE, BASE), 5, frozenset(), thorough=True).ordered is ordered

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from sqlglot import exp
 
 from collector.lineage.sql.expressions import Expressions, bare, is_aggregate
-from collector.lineage.sql.model import How, Source
+from collector.lineage.sql.model import Catalog, How, Source
 from collector.lineage.sql.parser import Budget
 from collector.lineage.sql.pivots import spread, turned
 from collector.lineage.sql.relations import (
@@ -41,14 +41,14 @@ class Columns:
     text: str
     bound: Bound
     budget: Budget
-    table_arguments: frozenset[str]
+    catalog: Catalog
     reads: Reads = field(init=False)
     _expressions: Expressions = field(init=False)
     _defined: dict[int, Relation] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.reads = Reads(self.budget)
-        self._expressions = Expressions(self.text, self.reads, self.table_arguments, self.query)
+        self._expressions = Expressions(self.text, self.reads, self.catalog, self.query)
 
     def query(self, node: exp.Expr, outer: Scope | None = None) -> Relation:
         """Any query as a relation. Raises `TooMuch`, and RecursionError for very deep ones."""

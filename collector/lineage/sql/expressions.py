@@ -1,11 +1,11 @@
 """Which columns an expression depends on, and how."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
-from collector.lineage.sql.model import How
+from collector.lineage.sql.model import Catalog, How
 from collector.lineage.sql.parser import TEXT
 from collector.lineage.sql.relations import Flows, Reads, Relation, done, together
 from collector.lineage.sql.scopes import Scope
@@ -27,11 +27,11 @@ _LEAVES = (exp.Literal, exp.Identifier, exp.DataType, exp.Null, exp.Boolean, exp
 
 @dataclass(slots=True)
 class Expressions:
-    """`query` evaluates a sub-query in a scope; `table_arguments` as in the catalog."""
+    """`query` evaluates a sub-query in a scope; `catalog` says what some functions do."""
 
     text: str
     reads: Reads
-    table_arguments: frozenset[str]
+    catalog: Catalog
     query: Callable[[exp.Expr, Scope | None], Relation]
 
     def flows(
@@ -52,6 +52,8 @@ class Expressions:
                 found += self._sub_query(here, scope, role, text)
             elif isinstance(here, exp.Exists) and isinstance(here.this, exp.Query):
                 found += self._existence(here.this, scope, role)
+            elif (hidden := self._left_out(here)) and any(isinstance(one, exp.Star) for one in here.expressions):
+                found += _all_of(_without(scope.star(()), hidden), role, text)
             else:
                 below = [*_operands(here, role), *_window(here, role, windows or {})]
                 waiting += reversed([one for one in below if not self._is_table(one[0], here, scope)])
@@ -92,11 +94,19 @@ class Expressions:
         """`is_new('name', a)` may name a table where others name a column."""
         return (
             isinstance(function, exp.Anonymous)
-            and function.name.lower() in self.table_arguments
+            and function.name.lower() in self.catalog.table_arguments
             and isinstance(node, exp.Column)
             and len(node.parts) == 1
             and scope.is_table(node.name)
         )
+
+    def _left_out(self, function: exp.Expr) -> frozenset[str]:
+        """The columns, in lower case, that `to_metadata_except(array('a', 'b'), *)` leaves out of its star."""
+        if not (isinstance(function, exp.Anonymous) and function.name.lower() in self.catalog.excluding_functions):
+            return frozenset()
+        names = function.expressions[0] if function.expressions else None
+        written = names.expressions if isinstance(names, exp.Array) else ()
+        return frozenset(one.name.casefold() for one in written if isinstance(one, exp.Literal))
 
 
 def bare(node: exp.Expr) -> exp.Expr:
@@ -110,6 +120,11 @@ def is_aggregate(node: exp.Expr) -> bool:
     return isinstance(node, exp.AggFunc | exp.Any) or (
         isinstance(node, exp.Anonymous) and node.name.lower() in _AGGREGATES
     )
+
+
+def _without(relation: Relation, hidden: frozenset[str]) -> Relation:
+    kept = tuple(one for one in relation.columns if one.name is None or one.name.casefold() not in hidden)
+    return replace(relation, columns=kept)
 
 
 def _all_of(relation: Relation, how: How, text: str | None) -> list[Flows]:

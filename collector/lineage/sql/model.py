@@ -57,6 +57,8 @@ class Catalog(Protocol):
     """Functions inside expressions that read something."""
     table_arguments: frozenset[str]
     """Functions inside expressions whose arguments may be aliases of tables, not only columns."""
+    excluding_functions: frozenset[str]
+    """Functions inside expressions whose first argument is an array of names that a star among the others leaves out."""
 
     def table(self, parts: tuple[str, ...]) -> Source | str | None: ...
 

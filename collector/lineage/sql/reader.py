@@ -37,7 +37,7 @@ def _read(text: str, catalog: Catalog, limits: Limits, stopped: Callable[[], boo
     except Unparsed as error:
         return _scanned(found, catalog, f"the query {error}")
     bound = bind(tree, catalog)
-    columns = Columns(text, bound, budget, catalog.table_arguments)
+    columns = Columns(text, bound, budget, catalog)
     problems, relation = bound.problems, Relation(blind=True)
     try:
         relation = columns.query(tree)

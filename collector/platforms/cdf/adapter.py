@@ -83,6 +83,7 @@ class CdfPlatform:
         jobs = [run for run in tracked if not is_workflow(run)]
         open_jobs: set[int] = set()
         absent: dict[int, Run] = {}
+        self._silent &= {job_id for run in jobs if (job_id := integer(run.key)) is not None}
         for start in range(0, len(jobs), MOST_IDS):
             page, still_open = await self._track(jobs[start : start + MOST_IDS], absent)
             open_jobs |= still_open
@@ -270,7 +271,8 @@ class CdfPlatform:
         fresh, skips = await self._chosen([row for row in walk.take(rows) if row.id not in shown])
         walk.count(fresh)
         open_jobs |= {row.id for row in fresh if not row.state(self._config.canceled_errors).terminal}
-        above = await self._executions(executions, [row.id for row in fresh], open_jobs, from_ms(walk.floor))
+        began = from_ms(walk.floor) if fresh else self._clock.now()
+        above = await self._executions(executions, [row.id for row in fresh], open_jobs, began)
         again = [row for row in rows if row.id in shown]
         sql = await self._sql.lineage(row.query for row in (*again, *fresh))
         history = self._clock.now() - max(OVERLAP, 2 * self._config.poll_interval)
@@ -334,15 +336,19 @@ class CdfPlatform:
         return seen
 
     def _flag_stuck(self, rows: Iterable[JobRow]) -> None:
-        """A running job without a sign of life is a lost worker, or a slow one: it stays under watch."""
-        now = self._clock.now()
-        silent = {
-            row.id: row for row in rows if row.status == "Running" and row.last_seen and now - row.last_seen > SILENT
-        }
-        for row in (row for job_id, row in silent.items() if job_id not in self._silent):
-            cause = f"job {row.id} of transformation {row.external_id} gave no sign of life since {row.last_seen}"
-            log.warning("cdf.silent", extra=fields(source=self._context.source, run=str(row.id), cause=cause))
-        self._silent = set(silent)
+        """A running job without a sign of life is a lost worker, or a slow one: it stays under watch. Told once."""
+        now, read = self._clock.now(), {row.id: row for row in rows}
+        silent = [row for row in read.values() if row.status == "Running" and row.last_seen]
+        silent = [row for row in silent if row.last_seen and now - row.last_seen > SILENT]
+        fresh = [row for row in silent if row.id not in self._silent]
+        self._silent = (self._silent - read.keys()) | {row.id for row in silent}
+        if fresh:
+            some = "; ".join(
+                f"job {row.id} of transformation {row.external_id} since {row.last_seen}" for row in fresh[:5]
+            )
+            cause = f"{len(fresh)} more running jobs give no sign of life: {some}" + ("; …" if len(fresh) > 5 else "")
+            told = fields(source=self._context.source, cause=cause, silent=len(self._silent))
+            log.warning("cdf.silent", extra=told)
 
     async def _one(self, row: JobRow) -> Observation:
         await self._definitions.know([row.transformation_id], needed=False)

@@ -34,6 +34,7 @@ class CdfCatalog:
 
     reading_functions = frozenset({"asset_ids", "dataset_id"})
     table_arguments = frozenset({"is_new"})
+    excluding_functions = frozenset({"to_metadata_except"})
 
     def table(self, parts: tuple[str, ...]) -> Source | str | None:
         if not all(parts):

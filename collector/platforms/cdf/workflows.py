@@ -12,7 +12,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from collector import names
 from collector.clock import Clock, to_ms
-from collector.errors import NotFound
+from collector.errors import BadAnswer, NotFound
 from collector.logs import fields
 from collector.model import Facts, Job, Observation, Parent, Run, RunState
 from collector.platforms.cdf.api import Api
@@ -23,6 +23,7 @@ log = logging.getLogger("lineage.cdf")
 PREFIX = "workflow/"
 """Begins the keys of executions among the runs of a source, which else are the ids of jobs."""
 LOOK_BACK = timedelta(minutes=10)
+LONGEST_LIST = timedelta(hours=6)
 CHILDREN_SETTLE_WITHIN = timedelta(seconds=90)
 """How long an ended execution waits for jobs whose end this process has not seen."""
 
@@ -97,21 +98,26 @@ class Workflows:
         return tuple(run.key for run in tracked if run.key.removeprefix(PREFIX) not in self._watched)
 
     async def _list(self, floor: datetime) -> set[str]:
-        """At the start of a process all that run; then all created since the oldest one that runs."""
+        """At the start of a process all that run; then all created since the oldest one that runs, but no further back than
+        `LONGEST_LIST`: one that never ends would have each poll list all since it began. `look` reads it by its id.
+        """
         if not self._looked:
             await self._take_all({"status": ["RUNNING"]}, floor)
             self._looked = True
-        running = [w.execution.created for w in self._watched.values() if w.execution.created and not w.over]
-        return await self._take_all({"createdTimeStart": to_ms(min([floor, *running]))}, floor)
+        begun = [w.execution.created for w in self._watched.values() if w.execution.created and not w.over]
+        young = [created for created in begun if created >= self.clock.now() - LONGEST_LIST]
+        return await self._take_all({"createdTimeStart": to_ms(min([floor, *young]))}, floor)
 
     async def _take_all(self, wanted: Mapping[str, Any], floor: datetime) -> set[str]:
         cursor: str | None = None
         taken: set[str] = set()
         while True:
-            page = await self.api.executions(wanted, cursor)
+            page, before = await self.api.executions(wanted, cursor), len(taken)
             taken.update(found for row in page.rows if (found := self._take(row, floor)) is not None)
-            if page.next is None or page.next == cursor:
+            if page.next is None:
                 return taken
+            if len(taken) == before:
+                raise BadAnswer("POST /workflows/executions/list: a next page without an execution that is new to it")
             cursor = page.next
 
     def _take(self, row: Any, floor: datetime | None) -> str | None:

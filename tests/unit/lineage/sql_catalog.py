@@ -6,6 +6,7 @@ from collector.lineage.sql import LIMITS, Limits, Source, SqlLineage, read
 class PlainCatalog:
     reading_functions = frozenset({"lookup"})
     table_arguments = frozenset({"changed"})
+    excluding_functions = frozenset({"all_but"})
 
     def table(self, parts: tuple[str, ...]) -> Source | str | None:
         if len(parts) != 2:

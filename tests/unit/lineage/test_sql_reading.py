@@ -203,6 +203,24 @@ def test_star_without_some_columns() -> None:
     assert edges("select b from (select * except (b) from x.t)") == set()
 
 
+def test_what_two_levels_leave_out_stays_out() -> None:
+    inner = "select * except (b) from (select * except (c) from x.t)"
+    assert edges(f"select b, c, d from ({inner})") == {"d <- x.t.d IDENTITY"}
+
+
+def test_a_table_within_the_definition_of_its_own_name_is_the_one_outside() -> None:
+    inner = "with t as (select a from t) select a from t"
+    assert edges(f"with t as (select a from x.full) select a from ({inner})") == {"a <- x.full.a IDENTITY"}
+    assert lineage(inner).problems != ()
+
+
+def test_a_function_that_leaves_columns_out_of_its_star() -> None:
+    rows = "(select a, b, c from x.t)"
+    assert edges(f"select all_but(array('B', 'c'), *) as m from {rows}") == {"m <- x.t.a TRANSFORMATION"}
+    assert len(edges(f"select all_but(array(), *) as m from {rows}")) == 3
+    assert len(edges(f"select other(array('b'), *) as m from {rows}")) == 3
+
+
 def test_a_star_as_an_argument_stands_for_the_columns_that_are_known() -> None:
     assert edges("select to_json(struct(*)) as j from (select a, t.* from x.t)") == {"j <- x.t.a TRANSFORMATION"}
     assert edges("select count(*) as n, count(t.*) as m from x.t") == set()

@@ -358,6 +358,19 @@ async def test_fresh_cursors_for_ever_over_known_jobs_end_the_walk(rig: CdfRig) 
     assert len(rig.lives.runs) == 3
 
 
+async def test_silent_jobs_are_told_once_however_many(caplog: pytest.LogCaptureFixture) -> None:
+    async with cdf_rig(Modes(retention_jobs=None, concurrency_limit=None)) as rig:
+        rig.simulator.add_transformation("pumps")
+        for _ in range(1200):
+            rig.simulator.start_run("pumps", Story(runs_for=None, heartbeat_stops_after=5))
+        await rig.lives.follow(30)
+        rig.clock.advance(1200)
+        await rig.lives.follow(60)
+        told = [record for record in caplog.records if record.message == "cdf.silent"]
+        assert len(told) == 2, "one for each thousand that is read"
+        assert told[-1].fields["silent"] == 1200  # type: ignore[attr-defined]
+
+
 # What goes missing
 
 

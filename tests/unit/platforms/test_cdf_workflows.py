@@ -176,3 +176,25 @@ async def test_executions_that_are_long_over_are_forgotten(rig: CdfRig) -> None:
 
 async def _nothing() -> None:
     pass
+
+
+async def test_an_execution_that_never_ends_costs_one_request_a_poll(rig: CdfRig) -> None:
+    """All executions since it began would be four pages, with each poll."""
+    await rig.lives.cycle()
+    stuck = rig.simulator.start_workflow("nightly", [("pumps", Story(1, None))])
+    await rig.lives.follow(20)
+    rig.clock.advance(3600)
+    for _ in range(3500):
+        rig.simulator.start_workflow("often", [("gone", None)])
+    await rig.lives.follow(86_400, every=43_200)
+    for _ in range(3):
+        rig.clock.advance(30)
+        before = rig.requests()
+        await rig.lives.cycle()
+        assert rig.requests() - before == 4, "jobs by id, list of jobs, list of executions, the one that is stuck"
+    assert rig.lives.runs[f"workflow/{stuck.id}"].state is RunState.RUNNING
+    [job] = [run.key for run in rig.lives.runs.values() if run.parent is not None]
+    rig.simulator.terminate_workflow(stuck.id)
+    rig.simulator.set_state(int(job), "Completed")
+    await rig.lives.follow(120)
+    assert rig.lives.runs[f"workflow/{stuck.id}"].state is RunState.CANCELED

@@ -236,6 +236,17 @@ class TestWalking:
         await lives.cycle()
         assert len(lives.runs) == 2
 
+    async def test_what_is_marked_as_read_goes_no_further_than_the_clock_of_the_service(self, stage: Stage) -> None:
+        """Ours runs an hour fast: a transformation that is new to the list had its run since the last walk all the same."""
+        true = stage.simulator.world.now
+        stage.simulator.world.now = lambda: true() - timedelta(hours=1)
+        lives = await begun(stage)
+        await lives.follow(200, every=10)
+        made = stage.simulator.world.add_transformation(stage.simulator.account)
+        stage.start(seconds=20, transformation=made)
+        await lives.follow(300, every=10)
+        assert len(lives.runs) == 1
+
     async def test_a_walk_that_broke_off_tells_the_same_runs_again(self, stage: Stage) -> None:
         lives = await begun(stage)
         for _ in range(250):
