@@ -232,10 +232,10 @@ def parked_retry(
     as_json: Json = False,
 ) -> None:
     """Send the parked events of SINK again, but for those that a later event of their run has superseded."""
-    from collector.app import requests
-    from collector.ledger.requests import RequestKind
+    from collector.app import parked_events
+    from collector.ledger.parked import Choice
 
-    sys.exit(requests.parked(config, RequestKind.RETRY, sink, run_id, as_json=as_json))
+    sys.exit(parked_events.retry(config, sink, Choice(run_id), as_json=as_json))
 
 
 @parked_app.command("drop", epilog="Example: lineage-collector parked drop marquez --run 5f0f1e9e-...")
@@ -243,14 +243,19 @@ def parked_drop(
     sink: str,
     config: Config = DEFAULT_CONFIG,
     run_id: Annotated[str | None, typer.Option("--run", help="Only the events of this run id.")] = None,
+    event: Annotated[
+        str | None, typer.Option("--event", help="Only this one, as `parked list` names it: 12.3.")
+    ] = None,
     *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be dropped, and drop nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Forget the parked events of SINK."""
-    from collector.app import requests
-    from collector.ledger.requests import RequestKind
+    """Forget the parked events of SINK for good. Says what they are and asks first."""
+    from collector.app import parked_events
+    from collector.ledger.parked import Choice
 
-    sys.exit(requests.parked(config, RequestKind.DROP, sink, run_id, as_json=as_json))
+    sys.exit(parked_events.drop(config, sink, Choice(run_id, event), yes=yes, dry_run=dry_run, as_json=as_json))
 
 
 def _pairs(params: list[str]) -> dict[str, str]:

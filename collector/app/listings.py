@@ -61,6 +61,7 @@ COLUMNS = {
         Column("cause", Kind.NOTE),
     ),
     "parked": (
+        Column("event", weight=97),
         Column("sink", Kind.NAME, 90),
         Column("source", Kind.NAME, 40),
         Column("run_id", weight=99),
@@ -126,6 +127,7 @@ def parked(config: Path, *, limit: int, as_json: bool) -> int:
     found = read(loading.load(config), lambda conn: parking.listing(conn, limit))
     rows = [
         {
+            "event": row.name,
             "sink": row.sink,
             "source": row.source,
             "run_id": row.run_uuid,

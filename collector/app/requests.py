@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +16,7 @@ from collector.app.status import source_id
 from collector.app.tables import printable
 from collector.errors import ConfigurationError, LedgerLocked, LineageError
 from collector.ledger import runs
+from collector.ledger.parked import Choice
 from collector.ledger.port import Ledger
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.sqlite import lock
@@ -64,12 +66,11 @@ def watch(config: Path, source: str, key: str, options: Mapping[str, str], *, wa
     return asyncio.run(_of_source(config, source, RequestKind.WATCH, body, wait=wait, as_json=as_json))
 
 
-def parked(config: Path, kind: RequestKind, sink: str, run_id: str | None, *, as_json: bool) -> int:
-    """0 done, 1 when nothing is parked there or it could not be done."""
-    settings = loading.load(config)
+def parked(settings: Settings, kind: RequestKind, sink: str, choice: Choice, *, as_json: bool) -> int:
+    """Do this with the chosen parked events. 0 done, 1 when nothing is parked there or it could not be done."""
     if settings.sink(sink) is None:
         raise ConfigurationError([_unknown("sink", sink, [each.name for each in settings.sinks])])
-    told = asyncio.run(_asked(settings, f"sink:{sink}", kind, {"run_id": run_id}))
+    told = asyncio.run(_asked(settings, f"sink:{sink}", kind, asdict(choice)))
     words = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in told.answer.items())
     return _report(told, words, {}, as_json=as_json)
 

@@ -37,9 +37,31 @@ class ParkedEvent:
     superseded_at: int | None
     retry_at: int | None
 
+    @property
+    def name(self) -> str:
+        """What people call it by, such as `12.3`."""
+        return f"{self.strand_id}.{self.seq}"
+
 
 Named = tuple[int, int]
 """Strand and sequence number: an event at its sink."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which of the parked events of a sink are meant: those of a run, one by its name, those that were parked by then."""
+
+    run_id: str | None = None
+    event: str | None = None
+    until_ms: int | None = None
+
+    def takes(self, event: ParkedEvent) -> bool:
+        of_run = self.run_id is None or event.run_uuid == self.run_id
+        named = self.event is None or event.name == self.event
+        return of_run and named and (self.until_ms is None or event.parked_at <= self.until_ms)
+
+    def __str__(self) -> str:
+        return (f" of run {self.run_id}" if self.run_id else "") + (f" as event {self.event}" if self.event else "")
 
 
 class RetryAnswer(StrEnum):

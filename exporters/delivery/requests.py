@@ -10,7 +10,7 @@ from collector.clock import Clock, to_ms
 from collector.errors import LedgerError
 from collector.ledger import parked, requests
 from collector.ledger.leases import Lease
-from collector.ledger.parked import Named
+from collector.ledger.parked import Choice, Named
 from collector.ledger.port import Ledger, News
 from collector.ledger.requests import Request, RequestKind, RequestState
 from collector.logs import fields
@@ -76,13 +76,12 @@ class Requested:
 
     async def _done(self, request: Request) -> tuple[RequestState, dict[str, str | int]]:
         """How many events became what."""
-        wanted = json.loads(request.body).get("run_id")
+        body = json.loads(request.body)
+        wanted = Choice(body.get("run_id"), body.get("event"), body.get("until_ms"))
         listed = await self._store.read_shown(parked.listing, PARKED_AT_ONCE, sink_id=self._sink_id)
-        chosen = [
-            (event.strand_id, event.seq) for event in reversed(listed) if wanted is None or event.run_uuid == wanted
-        ]
+        chosen = [(event.strand_id, event.seq) for event in reversed(listed) if wanted.takes(event)]
         if not chosen:
-            return RequestState.FAILED, {"error": "nothing is parked there" + (f" of run {wanted}" if wanted else "")}
+            return RequestState.FAILED, {"error": f"nothing is parked there{wanted}"}
         became = await (self._retried(chosen) if request.kind is RequestKind.RETRY else self._dropped(chosen))
         return RequestState.DONE, dict(sorted(became.items()))
 

@@ -126,8 +126,8 @@ async def test_parked_events_are_listed_retried_and_dropped(scene: Scene) -> Non
     first, second = sorted({row["run_id"] for row in listed})
     rows = await table(scene, "parked", "list", "--limit", "1")
     assert len(rows) == 2
-    assert await told(scene, "parked", "drop", "marquez", "--run", first) == {"request": "done", "dropped": 2}
-    assert await told(scene, "parked", "drop", "marquez", "--run", first, code=1) == {
+    assert await told(scene, "parked", "drop", "marquez", "--run", first, "--yes") == {"request": "done", "dropped": 2}
+    assert await told(scene, "parked", "drop", "marquez", "--run", first, "--yes", code=1) == {
         "request": "failed",
         "error": f"nothing is parked there of run {first}",
     }
@@ -139,6 +139,21 @@ async def test_parked_events_are_listed_retried_and_dropped(scene: Scene) -> Non
     assert scene.marquez_states()[second] == "COMPLETED"
     code, _, err = await scene.command("parked", "retry", "marquez")
     assert (code, err) == (1, "error: nothing is parked there\n")
+
+
+async def test_parked_events_are_dropped_when_somebody_says_so(scene: Scene) -> None:
+    scene.marquez.faults.plan(REFUSES)
+    scene.cdf.start_run(next(iter(scene.cdf.transformations)), Story(0.1, 0.2))
+    await scene.start()
+    await scene.until_parked(2)
+    code, out, err = await scene.command("parked", "drop", "marquez")
+    assert (code, out) == (2, ""), "there is no terminal to ask on"
+    assert "would drop 2 parked events of sink marquez (1 COMPLETE, 1 START; of 1 runs), and asks first" in err
+    shown = await told(scene, "parked", "drop", "marquez", "--dry-run")
+    assert shown["would_drop"] == 2
+    one = shown["events"][0]["event"]
+    assert await told(scene, "parked", "drop", "marquez", "--event", one, "--yes") == {"request": "done", "dropped": 1}
+    await scene.until_parked(1)
 
 
 async def test_parked_events_are_sent_again_without_a_service(scene: Scene) -> None:

@@ -99,21 +99,25 @@ async def test_our_commands_work_beside_a_running_service(tmp_path: Path) -> Non
         for line in sorted(ours - writing):
             await _works(scene, line, SOURCE=CDF)
         first, second, _ = sorted({event["run"]["runId"] for event in await _parked(scene)})
-        await _works(scene, "lineage-collector parked drop SINK --run RUN", SINK="marquez", RUN=first)
+        await _works(scene, "lineage-collector parked drop SINK --run RUN --yes", SINK="marquez", RUN=first)
         await _works(scene, "lineage-collector parked retry SINK --run RUN", SINK="marquez", RUN=second)
         await _works(scene, "lineage-collector parked retry SINK", SINK="marquez")
         await scene.until_parked(0)
         scene.marquez.faults.plan(REFUSES)
         await _works(scene, "lineage-collector trigger SOURCE JOB", SOURCE=CDF, JOB=str(jobs[0]))
         await scene.until_parked(2)
-        await _works(scene, "lineage-collector parked drop SINK", SINK="marquez")
+        await _works(scene, "lineage-collector parked drop SINK --dry-run", SINK="marquez")
+        await scene.until_parked(2)
+        await _works(scene, "lineage-collector parked drop SINK --yes", SINK="marquez")
+        await scene.until_parked(0)
         scene.marquez.faults.clear()
         run = scene.wetransform.start(scene.wetransform.transformations[0])
         await _works(scene, "lineage-collector watch SOURCE RUN", SOURCE=WETRANSFORM, RUN=run.key)
         scene.terminate()
         assert await scene.ended() == 0
     assert writing == {
-        *(f"lineage-collector parked {verb} SINK{run}" for verb in ("drop", "retry") for run in ("", " --run RUN")),
+        *(f"lineage-collector parked retry SINK{run}" for run in ("", " --run RUN")),
+        *(f"lineage-collector parked drop SINK{which}" for which in (" --dry-run", " --yes", " --run RUN --yes")),
         "lineage-collector trigger SOURCE JOB",
         "lineage-collector watch SOURCE RUN",
     }, "each was tried above"

@@ -1,6 +1,7 @@
 """Delivery over a real ledger, to sinks that do as they are told, in simulated time."""
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
@@ -245,6 +246,32 @@ async def test_a_parked_event_can_be_dropped(here: World) -> None:
     [event] = await parked_events(here)
     assert await here.within(1, delivery.drop_parked([(event.strand_id, event.seq)]))
     assert await parked_events(here) == []
+
+
+async def test_a_request_drops_what_was_chosen_and_no_later_one(here: World) -> None:
+    """Somebody agreed to what was shown then; what is parked since was not shown."""
+    delivery = here.deliver(ScriptedSink(lambda _: Park("no")))
+    await here.happen(START)
+    await here.advance(0)
+    [shown] = await parked_events(here)
+    await here.advance(5)
+    await here.happen(START, COMPLETE, runs=["second"])
+    await here.advance(0)
+    later = {event.name for event in await parked_events(here)} - {shown.name}
+    requested = Requested(here.sinks["sink"], delivery, here.store, here.clock)
+
+    async def asked(**choice: object) -> None:
+        body = json.dumps(choice)
+        await here.store.write(requests.add, RequestKind.DROP, "sink:sink", body, here.now_ms)
+        await requested._serve_new()
+
+    await asked(until_ms=shown.parked_at)
+    assert {event.name for event in await parked_events(here)} == later
+    gone = min(later)
+    await asked(event=gone)
+    assert {event.name for event in await parked_events(here)} == later - {gone}
+    await asked(event=gone)
+    assert {event.name for event in await parked_events(here)} == later - {gone}, "nothing else instead"
 
 
 async def test_without_the_lease_parked_events_are_left_alone(here: World) -> None:

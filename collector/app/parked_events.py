@@ -1,0 +1,90 @@
+"""`parked drop`: says what would go, asks, and has it dropped; and no more than was said."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from collector.app import loading, requests
+from collector.app.listings import read
+from collector.app.tables import moment, printable
+from collector.errors import ConfigurationError
+from collector.ledger import parked, queries
+from collector.ledger.parked import Choice, ParkedEvent
+from collector.ledger.requests import RequestKind
+from config.settings import Settings
+
+LISTED = 10
+"""Events that are named one by one."""
+AT_ONCE = 100_000
+
+
+def retry(config: Path, sink: str, choice: Choice, *, as_json: bool) -> int:
+    return requests.parked(loading.load(config), RequestKind.RETRY, sink, choice, as_json=as_json)
+
+
+def drop(config: Path, sink: str, choice: Choice, *, yes: bool, dry_run: bool, as_json: bool) -> int:
+    """0 dropped (or, with `dry_run`, shown), 1 when there is nothing to drop, it was declined or could not be done."""
+    settings = loading.load(config)
+    found = _chosen(settings, sink, choice)
+    if dry_run and found:
+        _say_dry(found, as_json=as_json)
+        return 0
+    if found and not yes and not _agreed(found):
+        print("nothing was dropped", file=sys.stderr)
+        return 1
+    shown = replace(choice, until_ms=max(event.parked_at for event in found)) if found else choice
+    return requests.parked(settings, RequestKind.DROP, sink, shown, as_json=as_json)
+
+
+def _chosen(settings: Settings, sink: str, choice: Choice) -> list[ParkedEvent]:
+    """Newest first; nothing for a sink that the ledger does not know."""
+
+    def listed(conn: Connection) -> list[ParkedEvent]:
+        numbers = [row.id for row in queries.sinks(conn) if row.name == sink]
+        return [event for number in numbers for event in parked.listing(conn, AT_ONCE, sink_id=number)]
+
+    return [event for event in read(settings, listed) if choice.takes(event) and event.retry_at is None]
+
+
+def _agreed(found: Sequence[ParkedEvent]) -> bool:
+    """Raises `ConfigurationError` where there is nobody to ask."""
+    if not sys.stdin.isatty():
+        asks = f"`parked drop` would drop {_summary(found)}, and asks first"
+        raise ConfigurationError([f"{asks}; there is no terminal to ask on: add --yes, or --dry-run to see them"])
+    say = partial(print, file=sys.stderr)
+    for line in _lines(found):
+        say(line)
+    say("They are not sent to this sink any more, and this cannot be undone. Drop them? [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _say_dry(found: Sequence[ParkedEvent], *, as_json: bool) -> None:
+    if as_json:
+        events = [{"event": one.name, "run_id": one.run_uuid, "type": one.kind.value} for one in found]
+        print(json.dumps({"request": "dry run", "would_drop": len(found), "events": events}, indent=2))
+        return
+    for line in _lines(found):
+        print(line)
+
+
+def _lines(found: Sequence[ParkedEvent]) -> list[str]:
+    lines = [f"would drop {_summary(found)}:"]
+    for one in found[:LISTED]:
+        words = f"  {one.name}  {one.kind.value} of {one.job}, run {one.run_uuid}, parked {moment(one.parked_at)}: {one.cause}"
+        lines.append(printable(words))
+    return lines + (
+        [f"  and {len(found) - LISTED:,} more, which were parked before these"] if len(found) > LISTED else []
+    )
+
+
+def _summary(found: Sequence[ParkedEvent]) -> str:
+    kinds = Counter(one.kind.value for one in found)
+    counted = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
+    events = f"{len(found):,} parked event{'s' if len(found) != 1 else ''} of sink {found[0].sink}"
+    return f"{events} ({counted}; of {len({one.run_uuid for one in found}):,} runs)"
