@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from collector.clock import Clock, to_ms
 from collector.errors import LeaseLost, LedgerCorrupt, LedgerError
-from collector.ledger import queries
+from collector.ledger import departures, queries
 from collector.ledger import retention as ledger_retention
 from collector.ledger.retention import Size
 from collector.ledger.sqlite.store import Store
@@ -26,6 +26,8 @@ EARLY_SWEEP_EVERY = 60.0
 ROOM = 0.95
 """Share of the limit below which a full ledger has room again, so that polling does not stop and go."""
 STUCK_AFTER = 60.0
+REQUEST_WITHIN = timedelta(days=1)
+"""A request that nobody took up by then is answered as failed: what was asked for yesterday may be wrong today."""
 FURTHEST_POLL = timedelta(hours=2)
 FURTHEST_SEND = timedelta(minutes=16)
 """No schedule and no back-off of ours reaches further; what is due later comes from a clock that ran ahead."""
@@ -114,6 +116,7 @@ class Housekeeper:
         self._clock_ran = self._clock.now(), self._clock.monotonic()
         await self.look()
         if self._clock.monotonic() - self._swept >= SWEEP_EVERY:
+            await self._sweep_departed()
             await self.sweep(self._settings.retention)
             self._swept = self._clock.monotonic()
         if self.trouble is not None:
@@ -213,7 +216,9 @@ class Housekeeper:
     async def _sweep_runs(self, retention: timedelta) -> int:
         """A run is kept twice as long as its source looks back: it is what makes a repeated observation silent."""
         now = self._clock.now()
-        before = {
+        departed = await self._store.read_shown(departures.departed_sources, to_ms(now - self._settings.retention))
+        before = {source.id: to_ms(now - self._settings.retention) for source in departed}
+        before |= {
             source: to_ms(now - max(retention, self._settings.retention, 2 * lookback))
             for source, lookback in self._lookbacks().items()
         }
@@ -225,6 +230,36 @@ class Housekeeper:
             if swept.after is None:
                 return removed
             after = swept.after
+
+    async def _sweep_departed(self) -> None:
+        """Sinks and sources that left before `retention`, and requests that nobody took up."""
+        now = self._clock.now()
+        before = to_ms(now - self._settings.retention)
+        for sink in await self._store.read_shown(departures.departed_sinks, before):
+            await self._remove_sink(sink)
+        for source in await self._store.read_shown(departures.departed_sources, before):
+            await self._remove_source(source)
+        unanswered = to_ms(now - REQUEST_WITHIN)
+        if expired := await self._store.write(departures.expire_requests, unanswered, to_ms(now)):
+            log.warning("request.expired", extra=fields(requests=expired, cause="nobody took them up in time"))
+
+    async def _remove_sink(self, sink: departures.Departed) -> None:
+        rows = 0
+        while removed := await self._store.write(departures.remove_sink, sink):
+            self._came_round()
+            rows += removed
+        log.warning("sink.removed", extra=fields(sink=sink.name, rows=rows, cause="retired longer than retention"))
+
+    async def _remove_source(self, source: departures.Departed) -> None:
+        runs = 0
+        while closed := await self._store.write(departures.close_runs, source, to_ms(self._clock.now())):
+            self._came_round()
+            runs += closed
+        if runs:
+            cause = "their source left the configuration longer ago than its look-back and retention"
+            log.warning("source.abandoned", extra=fields(source=source.name, runs=runs, cause=cause))
+        if await self._store.write(departures.remove_source, source):
+            log.info("source.removed", extra=fields(source=source.name))
 
     async def _sweep_parked(self, before: int) -> int:
         removed = 0

@@ -54,6 +54,7 @@ def sync_sources(conn: Connection, sources: Iterable[Configured], now_ms: int) -
     table = schema.source
     known = [Past(*row) for row in conn.execute(select(table.c.id, table.c.name, table.c.account, table.c.polled_at))]
     past = matched(sources, known)
+    _say_unmerged(sources, past, known)
     _rename(conn, past, known)
     numbers = {source.name: _written(conn, source, past.get(source.name)) for source in sources}
     left = table.c.id.not_in(numbers.values()), table.c.retired_at.is_(None)
@@ -102,6 +103,17 @@ def _moved(name: str) -> str:
         "account's: give it a new name; or, where it is the same account with another address or spelling, "
         f"set `former_name: {name}`"
     )
+
+
+def _say_unmerged(sources: Sequence[Configured], past: Mapping[str, Past], known: Sequence[Past]) -> None:
+    taken = {one.id for one in past.values()}
+    left = {one.name for one in known if one.id not in taken}
+    for source in sources:
+        if source.former_name in left:
+            cause = "both names have a past in the ledger: they are not merged, the source goes on with its own"
+            log.warning(
+                "source.unmerged", extra=fields(source=source.name, former_name=source.former_name, cause=cause)
+            )
 
 
 def _rename(conn: Connection, past: Mapping[str, Past], known: Sequence[Past]) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, update
 
 from collector.app.housekeeping import EARLY_SWEEP_EVERY, LOOK, STUCK_AFTER, SWEEP_EVERY, Housekeeper, Share
 from collector.errors import LedgerCorrupt, LedgerError
-from collector.ledger import overflow, queries, retention, schema, stored
+from collector.ledger import accounts, overflow, queries, registry, retention, schema, stored
 from collector.ledger.claims import Refused, Settlement
 from collector.ledger.runs import NewEvent, RunChange
 from collector.ledger.sqlite.store import Store
@@ -412,3 +412,17 @@ async def test_beyond_its_share_a_sinks_oldest_strands_are_parked_and_polling_go
     a, b = await house.do(lambda ledger: queries.sinks(ledger.conn))
     assert (a.pending, a.parked, a.owed_bytes) == (18, 22, 180 * KIB)
     assert (b.pending, b.parked, b.owed_bytes) == (40, 0, 400 * KIB)
+
+
+async def test_a_sink_and_a_source_that_left_go_after_retention(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    keeper = await house.keep(10_000 * KIB, retention="2h")
+    await house.do(lambda ledger: ledger.happen("open", START))
+    await house.do(lambda ledger: registry.sync_sinks(ledger.conn, {}, ledger.now))
+    await house.do(lambda ledger: accounts.sync_sources(ledger.conn, [], ledger.now))
+    async with Running(keeper):
+        await house.clock.step(SWEEP_EVERY)
+        assert (await house.rows("sink"), await house.rows("source"), await house.rows("lane")) == (1, 1, 1)
+        for _ in range(2):
+            await house.clock.step(SWEEP_EVERY)
+        assert (await house.rows("sink"), await house.rows("lane")) == (0, 0)
+    assert (told(caplog, "sink.removed"), told(caplog, "source.abandoned")) == (1, 1)

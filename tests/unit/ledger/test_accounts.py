@@ -111,3 +111,11 @@ def test_no_account_is_kept_in_words(plant: Ledger) -> None:
     sync(plant, Configured("source", "cdf host p"), Configured("w", "wetransform host t someone@example.com"))
     kept = plant.conn.exec_driver_sql("SELECT * FROM source").mappings().all()
     assert "example.com" not in json.dumps([dict(row) for row in kept])
+
+
+def test_two_pasts_are_not_merged_and_the_log_says_so(plant: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    sync(plant, Configured("source", "cdf host p"), Configured("new", "cdf other q"))
+    numbers = sync(plant, Configured("new", "cdf other q", former_name="source"))
+    assert numbers["new"] != plant.source
+    [told] = [record for record in caplog.records if record.getMessage() == "source.unmerged"]
+    assert vars(told)["fields"]["former_name"] == "source"

@@ -1,0 +1,101 @@
+"""What is left of sinks and sources that left the configuration, and of requests that nobody took up."""
+
+import json
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, exists, func, or_, select, tuple_, update
+
+from collector.ledger import placing, schema, skips
+from collector.ledger.requests import RequestKind, RequestState
+from collector.ledger.retention import STEP
+from collector.model import Skip, SkipKind
+
+_UNCLAIMED = "nobody took this up in time, so it was not done; ask again"
+_UNANSWERED = "whoever began this is gone and left no answer: nobody knows whether it happened"
+
+
+@dataclass(frozen=True, slots=True)
+class Departed:
+    """A sink or source that left so long ago that its time is over."""
+
+    id: int
+    name: str
+
+
+def departed_sinks(conn: Connection, older_than_ms: int) -> list[Departed]:
+    """Sinks that left before."""
+    sink = schema.sink
+    left = select(sink.c.id, sink.c.name).where(sink.c.retired_at < older_than_ms).order_by(sink.c.id)
+    return [Departed(*row) for row in conn.execute(left)]
+
+
+def departed_sources(conn: Connection, older_than_ms: int) -> list[Departed]:
+    """Sources that left before, their look-back earlier."""
+    source = schema.source
+    over = source.c.retired_at + func.coalesce(source.c.lookback_ms, 0) < older_than_ms
+    left = select(source.c.id, source.c.name).where(over).order_by(source.c.id)
+    return [Departed(*row) for row in conn.execute(left)]
+
+
+def remove_sink(conn: Connection, sink: Departed) -> int:
+    """Remove up to 1,000 rows of each kind of a departed sink, and the sink itself once there are none; how many rows
+    that was, 0 once nothing is left. From the first step on its name is free: who comes back under it is a new sink.
+    """
+    if not conn.scalar(select(schema.sink.c.retired_at).where(schema.sink.c.id == sink.id)):
+        return 0
+    away = f"{sink.name}~{sink.id}" if not sink.name.endswith(f"~{sink.id}") else sink.name
+    conn.execute(update(schema.sink).where(schema.sink.c.id == sink.id).values(name=away))
+    removed = 0
+    for table in (schema.lane, schema.parked, schema.doubt):
+        key = [column for column in table.primary_key.columns if column.name != "sink_id"]
+        some = select(*key).where(table.c.sink_id == sink.id).limit(STEP)
+        rows = delete(table).where(table.c.sink_id == sink.id, tuple_(*key).in_(some))
+        removed += conn.execute(rows).rowcount
+    if removed:
+        return removed
+    conn.execute(delete(schema.tally).where(schema.tally.c.sink_id == sink.id))
+    return conn.execute(delete(schema.sink).where(schema.sink.c.id == sink.id)).rowcount
+
+
+def close_runs(conn: Connection, source: Departed, now_ms: int) -> int:
+    """Abandon up to 1,000 open runs of a departed source, each listed as a skip; how many, 0 once none is left."""
+    run = schema.run
+    still_open = run.c.source_id == source.id, run.c.ended_at.is_(None), run.c.abandoned_at.is_(None)
+    keys = conn.scalars(select(run.c.key).where(*still_open).limit(STEP)).all()
+    placing.set_aside(conn, source.id, keys, now_ms)
+    cause = "its source left the configuration and its end was not seen in time"
+    skips.note(conn, source.id, [Skip(SkipKind.VANISHED, key, cause) for key in keys], now_ms)
+    return len(keys)
+
+
+def remove_source(conn: Connection, source: Departed) -> bool:
+    """Remove a departed source with its memory and jobs once it has no run, lane, parked event or skip; whether it went."""
+    has_more = [
+        exists().where(table.c.source_id == source.id)
+        for table in (schema.run, schema.lane, schema.parked, schema.skip)
+    ]
+    if conn.scalar(select(or_(*has_more))):
+        return False
+    for table in (schema.memory, schema.job, schema.tally):
+        conn.execute(delete(table).where(table.c.source_id == source.id))
+    return bool(conn.execute(delete(schema.source).where(schema.source.c.id == source.id)).rowcount)
+
+
+def expire_requests(conn: Connection, older_than_ms: int, now_ms: int) -> int:
+    """Answer requests made before that nobody took up, or whose holder is gone; how many. A trigger that was begun is
+    doubtful, all else failed.
+    """
+    request, lease = schema.request, schema.lease
+    held = exists().where(lease.c.name == request.c.target, lease.c.expires_at > schema.db_now())
+    old = request.c.done_at.is_(None), request.c.created_at < older_than_ms
+    begun = request.c.state == RequestState.CLAIMED
+    ways = (
+        (request.c.state == RequestState.NEW, RequestState.FAILED, _UNCLAIMED),
+        (begun & ~held & (request.c.kind == RequestKind.TRIGGER), RequestState.DOUBTFUL, _UNANSWERED),
+        (begun & ~held, RequestState.FAILED, _UNANSWERED),
+    )
+    answered = 0
+    for which, state, words in ways:
+        answer = {"state": state, "answer": json.dumps({"error": words}), "done_at": now_ms}
+        answered += conn.execute(update(request).where(*old, which).values(answer)).rowcount
+    return answered
