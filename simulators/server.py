@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 
 from aiohttp import web
 
-from simulators.faults import Fault, Faults
+from collector.testing.faults import Fault, Faults
 
 
 class Simulator(Protocol):

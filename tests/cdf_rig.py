@@ -10,10 +10,11 @@ from collector.http import HttpClient, HttpOptions
 from collector.lifecycle import VanishedPolicy
 from collector.platforms.base import Context
 from collector.platforms.cdf import CdfPlatform, create
+from collector.testing.clock import ServerClock, SimulatedClock
+from collector.testing.lives import POLICY, Lives
 from config.sources import CdfSource
 from simulators.cdf import CdfSimulator, Modes
 from simulators.server import Served
-from tests.simulated import POLICY, Lives, ServerClock, SimulatedClock
 
 
 @dataclass

@@ -8,6 +8,9 @@ import pytest
 
 from collector.own_secrets import own_secrets
 
+collect_ignore = ["plugin"]  # a distribution of its own, see contract/test_plugin.py
+pytest.register_assert_rewrite("collector.testing")
+
 pytest_plugins = [
     "tests.servers.alertmanager",
     "tests.servers.helm",

@@ -11,11 +11,12 @@ from collector.model import EventKind
 from collector.platforms.base import Context
 from collector.platforms.dataprep import create
 from collector.platforms.dataprep.adapter import DataprepPlatform
+from collector.testing.clock import ServerClock, SimulatedClock
+from collector.testing.lives import Lives
 from config.sources import DataprepSource
 from simulators.dataprep import DataprepSimulator, Level, Switches
 from simulators.dataprep.world import Run as SimulatedRun
 from simulators.server import Served
-from tests.simulated import Lives, ServerClock, SimulatedClock
 
 TOKEN = "dataprep-token"
 ENDS = {"succeeded": EventKind.COMPLETE, "failed": EventKind.FAIL, "canceled": EventKind.ABORT}

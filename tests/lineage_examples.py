@@ -19,12 +19,13 @@ from collector.lineage.aliases import Alias, Aliases
 from collector.lineage.events import EventMaker
 from collector.platforms import cdf, dataprep, wetransform
 from collector.platforms.base import Context
+from collector.testing.clock import SimulatedClock
+from collector.testing.lives import Lives
 from config.sources import CdfSource, DataprepSource, WetransformSource
 from simulators.cdf import CdfSimulator, Story
 from simulators.dataprep import DEFAULT_TOKEN, DataprepSimulator
 from simulators.server import Served
 from simulators.wetransform import Plan, WetransformSimulator
-from tests.simulated import Lives, SimulatedClock
 
 PAGE = Path(__file__).parents[1] / "docs" / "lineage.md"
 ALIASES = Aliases((Alias("cdf://*", "raw/sap/*", "postgres://erp.example.com:5432", "erp.public.*"),))

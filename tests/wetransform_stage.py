@@ -9,11 +9,12 @@ from collector.http import HttpClient, HttpOptions
 from collector.model import Observation
 from collector.platforms.base import Context
 from collector.platforms.wetransform import Wetransform, create
+from collector.testing.clock import SimulatedClock
+from collector.testing.lives import Lives
 from config.sources import WetransformSource
 from simulators.server import Served
 from simulators.wetransform import Plan, Story, WetransformSimulator
 from simulators.wetransform.world import Run as SimulatedRun
-from tests.simulated import Lives, SimulatedClock
 
 TOKEN = "wetransform-token"
 NAMESPACE = "wetransform://api.wetransform.com/acme"

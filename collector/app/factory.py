@@ -2,11 +2,13 @@
 
 import logging
 import random
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
+from collector import __version__, api_version, oldest_api_version
 from collector.clock import Clock
 from collector.errors import ConfigurationError
 from collector.http import Heard, HttpClient, HttpOptions, clock_ahead, tls_context
@@ -83,7 +85,11 @@ def _made(
     """What the entry point makes; `broken` of the cause where that fails, so that one package takes nothing else down."""
     point = _point(*which)
     try:
-        made: T = point.load()(settings, context)
+        create = point.load()
+        if (refusal := _refusal(point)) is not None:
+            log.error("plugin.refused", extra=fields(part=settings.name, cause=refusal, then="all else runs"))
+            return broken(refusal)
+        made: T = create(settings, context)
         if missing := [name for name in needed if not hasattr(made, name)]:
             raise TypeError(f"what it made has no {', '.join(missing)}")  # noqa: TRY301
     except ConfigurationError:
@@ -93,6 +99,20 @@ def _made(
         log.exception("plugin.broken", extra=fields(part=settings.name, cause=cause, then="all else runs"))
         return broken(own_secrets.hidden(cause))
     return made
+
+
+def _refusal(point: EntryPoint) -> str | None:
+    """Why this collector cannot use the plug-in, by the version of the API that its module is written for."""
+    version = getattr(sys.modules[point.module], "api_version", oldest_api_version)
+    if type(version) is not int:
+        example = f"an integer such as {api_version}"
+        return f"{point.value} cannot be used: {point.module}.api_version must be {example}, not {version!r}"
+    written = f"{point.value} is written for version {version} of the plug-in API, this collector {__version__}"
+    if version > api_version:
+        return f"{written} has version {api_version}: update the collector, or use an older version of that package"
+    if version < oldest_api_version:
+        return f"{written} takes {oldest_api_version} to {api_version}: update that package"
+    return None
 
 
 def _hide_secrets(whose: str, settings: SourceSettings | SinkSettings) -> None:

@@ -4,6 +4,7 @@ Adding a platform is one module with a `create` function and one entry point in 
 `lineage_collector.platforms`, whose name is the `platform:` of the configuration.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Never, Protocol, runtime_checkable
@@ -123,6 +124,31 @@ class Platform(Protocol):
     async def close(self) -> None: ...
 
 
+class PlatformBase(ABC):
+    """A `Platform` but for `poll` and `check`: one without details of ended runs, that starts no runs and reads none by its id."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    @abstractmethod
+    def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]: ...
+
+    @abstractmethod
+    async def check(self) -> list[Finding]: ...
+
+    async def enrich(self, run: Run) -> Enrichment:
+        return Enrichment()
+
+    async def trigger(self, job: str, parameters: Mapping[str, str], token: str) -> Observation:
+        raise TriggerError(f"source {self.context.source} cannot start runs: start {job} on the platform itself")
+
+    async def watch(self, key: str, options: Mapping[str, str]) -> Observation:
+        raise SourceError(f"source {self.context.source} cannot read a run by its id: its polls find the runs")
+
+    async def close(self) -> None:
+        await self.context.http.close()
+
+
 @runtime_checkable
 class Repeatable(Protocol):
     """What a platform has whose vendor keeps the token of a trigger: the same one again starts no second run."""
@@ -168,7 +194,7 @@ class Hinting(Protocol):
 Create = Callable[[Any, Context], Platform]
 """The entry point: (this source's part of the configuration, context) -> adapter. Reads no network.
 
-A class `Options` beside it (a `config.base.Model`) says which `options:` it takes: they arrive checked, as an instance of it, and
+An integer `api_version` beside it names the `collector.api_version` that it is written for; 1 without it. A class `Options` beside it (a `config.base.Model`) says which `options:` it takes: they arrive checked, as an instance of it, and
 their secrets are hidden wherever they turn up. `ConfigurationError` is the user's mistake and ends the program at its start;
 whatever else `create` raises makes a `BrokenPlatform`.
 """

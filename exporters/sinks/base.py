@@ -1,5 +1,6 @@
 """The port that a sink satisfies. Adding a sink is one module with `create` and an entry point in `lineage_collector.sinks`."""
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -96,10 +97,36 @@ class Sink(Protocol):
         ...
 
 
+class SinkBase(ABC):
+    """A `Sink` but for `send` and `check`: one that takes all kinds, some at once, and whose attempts never apply later than they
+    are answered.
+    """
+
+    wants = frozenset(EventKind)
+    capacity = 8
+    rechecks = False
+    longest_attempt = timedelta(seconds=60)
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    @abstractmethod
+    def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[tuple[Outgoing, Outcome]]: ...
+
+    @abstractmethod
+    async def check(self) -> list[Finding]: ...
+
+    async def recheck(self, terminal: Outgoing) -> Outcome:
+        return Delivered()
+
+    async def close(self, deadline: float) -> None:
+        await self.context.http.close()
+
+
 Create = Callable[[Any, Context], Sink]
 """The entry point: (this sink's part of the configuration, context) -> sink. Opens no connection.
 
-A class `Options` beside it (a `config.base.Model`) says which `options:` it takes: they arrive checked, as an instance of it, and
+An integer `api_version` beside it names the `collector.api_version` that it is written for; 1 without it. A class `Options` beside it (a `config.base.Model`) says which `options:` it takes: they arrive checked, as an instance of it, and
 their secrets are hidden wherever they turn up. `ConfigurationError` is the user's mistake and ends the program at its start;
 whatever else `create` raises makes a `BrokenSink`.
 """

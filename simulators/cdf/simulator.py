@@ -6,12 +6,12 @@ from typing import Any
 
 from aiohttp import web
 
+from collector.testing.faults import Faults
 from simulators.cdf.control import control_routes
 from simulators.cdf.modes import Modes
 from simulators.cdf.project import Project
 from simulators.cdf.routes import vendor_routes
 from simulators.cdf.wire import envelope
-from simulators.faults import Faults
 
 
 def _system_now() -> datetime:

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from collector.testing.faults import Faults
 from simulators.dataprep import control
 from simulators.dataprep.access import Quotas, Token, authenticate, check_media_types
 from simulators.dataprep.answers import Refused, envelope, route_not_found, stringed
@@ -18,7 +19,6 @@ from simulators.dataprep.shapes import Moment
 from simulators.dataprep.stories import Story
 from simulators.dataprep.switches import FEATURES, Feature, Level, Switches
 from simulators.dataprep.world import Run, Workspace
-from simulators.faults import Faults
 
 DEFAULT_TOKEN = "dataprep-token"  # noqa: S105 - a simulator's token, printed for its users
 WORKSPACE_HEADER = "x-alteryx-workspace-gid"

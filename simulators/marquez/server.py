@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from simulators.faults import Faults
+from collector.testing.faults import Faults
 from simulators.marquez import answers, names, wire
 from simulators.marquez.answers import Answer, DatabaseFault, IllegalArgument, Refused, Unparsable, error, not_found
 from simulators.marquez.database import Database, Killed

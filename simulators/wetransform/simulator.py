@@ -10,7 +10,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from simulators.faults import Faults
+from collector.testing.faults import Faults
 from simulators.wetransform.answers import (
     RUN_PRODUCT,
     SAMPLE_PRODUCT,

@@ -6,9 +6,11 @@ from functools import partial
 from typing import Any
 
 from collector.platforms.base import Platform
+from collector.testing.clock import SimulatedClock
+from collector.testing.faults import Faults
+from collector.testing.lives import Lives
 from simulators.cdf import Ending, Modes, Order, OverLimit, Story
 from tests.cdf_rig import CdfRig, cdf_rig
-from tests.simulated import Lives, SimulatedClock
 
 _ENDINGS = {"succeeded": Ending.COMPLETED, "failed": Ending.FAILED, "canceled": Ending.CANCELLED}
 
@@ -24,8 +26,11 @@ class Rig:
         self._made = 0
 
     @property
-    def served(self) -> Any:
-        return self._rig.served
+    def faults(self) -> Faults:
+        return self._rig.simulator.faults
+
+    async def stop_server(self) -> None:
+        await self._rig.served.__aexit__()
 
     @property
     def clock(self) -> SimulatedClock:

@@ -6,10 +6,11 @@ from functools import partial
 from typing import Any
 
 from collector.platforms.base import Platform
+from collector.testing.clock import SimulatedClock
+from collector.testing.faults import Faults
+from collector.testing.lives import Lives
 from simulators.dataprep import Feature, Level, Story, Switches, Token
-from simulators.server import Served
 from tests.dataprep_rig import TOKEN, DataprepRig, dataprep_rig
-from tests.simulated import Lives, SimulatedClock
 
 _STORIES: dict[str, dict[str, Any]] = {
     "succeeded": {},
@@ -29,8 +30,11 @@ class Rig:
         self.lists = Feature.LIST in rig.simulator.features
 
     @property
-    def served(self) -> Served:
-        return self._rig.served
+    def faults(self) -> Faults:
+        return self._rig.simulator.faults
+
+    async def stop_server(self) -> None:
+        await self._rig.served.__aexit__()
 
     @property
     def clock(self) -> SimulatedClock:

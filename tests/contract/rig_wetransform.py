@@ -7,9 +7,11 @@ from functools import partial
 from typing import Any
 
 from collector.platforms.base import Platform
+from collector.testing.clock import SimulatedClock
+from collector.testing.faults import Faults
+from collector.testing.lives import Lives
 from simulators.wetransform import Plan, Story
 from simulators.wetransform.stories import GONE
-from tests.simulated import Lives, SimulatedClock
 from tests.wetransform_stage import TOKEN, Stage, on_stage
 
 _STORIES = {"succeeded": Story.STRAIGHT, "failed": Story.FAILING, "never": Story.STUCK}
@@ -28,8 +30,11 @@ class Rig:
         self._lives = stage.lives(**changed)
 
     @property
-    def served(self) -> Any:
-        return self._stage.served
+    def faults(self) -> Faults:
+        return self._stage.simulator.faults
+
+    async def stop_server(self) -> None:
+        await self._stage.served.__aexit__()
 
     @property
     def clock(self) -> SimulatedClock:

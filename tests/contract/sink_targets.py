@@ -12,25 +12,16 @@ from pydantic import TypeAdapter
 
 from collector.clock import SystemClock
 from collector.http import HttpClient, HttpOptions
+from collector.testing.sinks import SECRET, Target
 from config.sinks import AnySink
 from exporters.sinks.base import Context, Sink
 from tests.contract.http_front import forwarding, front
 from tests.contract.marquez_client import marquez_url
 from tests.servers.kafka import Kafka
 
-SECRET = "a-secret-that-nobody-may-see"
 
-
-class Target(Protocol):
-    """Something to deliver to. `dead` is a configuration that leads nowhere, None where there is no such thing."""
-
+class OpenedTarget(Target, Protocol):
     async def open(self) -> None: ...
-    def sink(self) -> Sink: ...
-    def dead(self) -> Sink | None: ...
-    async def received(self) -> list[bytes]:
-        """The bodies that arrived, each strand's in order."""
-        ...
-
     async def close(self) -> None: ...
 
 
@@ -146,4 +137,4 @@ TARGETS = [
     pytest.param(KafkaTarget, id="kafka", marks=pytest.mark.kafka),
 ]
 
-MakeTarget = Callable[[pytest.FixtureRequest], Target]
+MakeTarget = Callable[[pytest.FixtureRequest], OpenedTarget]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import CdfSimulator, Ending, Story
-from simulators.faults import Fault, FaultKind
 from simulators.server import Served
 
 cognite = pytest.importorskip("cognite.client", reason="cognite-sdk is not installed")

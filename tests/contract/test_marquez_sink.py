@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from collector.model import EventKind, Outgoing
+from collector.testing.sinks import send
 from exporters.sinks.base import Delivered, Outcome, Park, Retry, Sink
-from tests.contract.driving import send
 from tests.contract.http_front import Front, forwarding
 from tests.contract.marquez_client import END, LATE, START, Marquez, dataset, facet, marquez_url, new_run
 from tests.contract.sink_targets import make

@@ -6,12 +6,12 @@ import orjson
 import pytest
 
 from collector.lineage.custom_facets import PLATFORM
+from collector.testing.lives import Lives
 from simulators.cdf import Ending, Story
 from simulators.dataprep import Level, Switches
 from tests import openlineage
 from tests.cdf_rig import _platform, cdf_rig
 from tests.dataprep_rig import dataprep_rig
-from tests.simulated import Lives
 
 _DESTINATION = {"type": "raw", "database": "lake", "table": "pumps"}
 _QUERY = "select p.id as key, o.name from sap.pumps p join erp.orders o on p.id = o.id"

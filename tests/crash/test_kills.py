@@ -8,9 +8,9 @@ from uuid import uuid4
 import pytest
 
 from collector.faultpoints import Point
+from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Ending, Story
 from simulators.demo import expected
-from simulators.faults import Fault, FaultKind
 from simulators.wetransform import Plan
 from tests.scene import DATAPREP, WETRANSFORM, Scene
 from tests.servers.kafka import Kafka

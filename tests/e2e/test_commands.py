@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from collector.ledger.sqlite import lock
+from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Ending, Story
-from simulators.faults import Fault, FaultKind
 from simulators.wetransform import Plan
 from simulators.wetransform import Story as Walk
 from tests.scene import CDF, DATAPREP, WETRANSFORM, Scene, now

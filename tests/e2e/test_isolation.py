@@ -10,7 +10,7 @@ import pytest
 from collector.errors import AuthFailed, BadAnswer, LedgerError, Throttled, Unavailable
 from collector.model import Enrichment, EventKind, Poll, Run, RunState
 from collector.reports import PollResult
-from simulators.faults import Fault, FaultKind
+from collector.testing.faults import Fault, FaultKind
 from tests.e2e.pollers import INTERVAL, Pollers, Scripted
 from tests.unit.exporters.delivering import quick_folder
 

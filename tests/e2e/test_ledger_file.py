@@ -10,8 +10,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Ending, Story
-from simulators.faults import Fault, FaultKind
 from tests.scene import Scene
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]

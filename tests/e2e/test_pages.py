@@ -12,9 +12,9 @@ import pytest
 from collector.app.service import Service
 from collector.errors import LedgerError
 from collector.ledger import retention
+from collector.testing.faults import Fault, FaultKind
 from config.settings import Settings
 from simulators.cdf import Ending, Story
-from simulators.faults import Fault, FaultKind
 from tests.scene import CDF, DATAPREP, WETRANSFORM, Scene
 
 PAGES = ("/", "/metrics", "/status.json", "/healthz", "/readyz")

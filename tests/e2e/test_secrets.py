@@ -20,11 +20,11 @@ from collector.app.service import Service
 from collector.clock import SystemClock
 from collector.ledger.requests import RequestKind
 from collector.logs import set_up
+from collector.testing.faults import Fault, FaultKind
 from config.settings import Settings
 from simulators.cdf import CdfSimulator, Ending, populate
 from simulators.cdf import Story as CdfStory
 from simulators.dataprep import DEFAULT_TOKEN, DataprepSimulator, Level, Switches
-from simulators.faults import Fault, FaultKind
 from simulators.server import Served
 from simulators.wetransform import Plan, Story, WetransformSimulator
 from tests.planting import SHAPES, Garden, Planted

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Ending, Story
-from simulators.faults import Fault, FaultKind
 from tests.scene import CDF, Scene
 from tests.servers.ports import free_port
 

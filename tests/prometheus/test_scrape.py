@@ -5,8 +5,8 @@ from pathlib import Path
 
 import aiohttp
 
+from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Ending, Story
-from simulators.faults import Fault, FaultKind
 from tests.scene import CDF, WETRANSFORM, Scene
 from tests.servers.prometheus import Promtool, StartPrometheus
 

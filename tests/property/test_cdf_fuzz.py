@@ -15,9 +15,10 @@ from collector.model import Observation, RunState
 from collector.platforms.base import Context
 from collector.platforms.cdf import CdfPlatform, create
 from collector.platforms.rate_limit import Pace
+from collector.testing.clock import START, SimulatedClock
+from collector.testing.lives import Lives
 from tests.cdf_rig import source
 from tests.mutations import Mutant, mutants
-from tests.simulated import START, Lives, SimulatedClock
 
 COUNT = 300
 """Examples of each of the nine kinds."""

@@ -14,12 +14,13 @@ from aiohttp import web
 from collector.errors import SourceError, TriggerError
 from collector.model import Observation, RunState
 from collector.platforms.dataprep.definitions import Kept
+from collector.testing.clock import ServerClock, SimulatedClock
+from collector.testing.lives import Lives
 from simulators.dataprep import DataprepSimulator, Level
 from simulators.dataprep.world import Run as SimulatedRun
 from simulators.server import Served
 from tests.dataprep_rig import DataprepRig
 from tests.mutations import Mutant, mutants
-from tests.simulated import Lives, ServerClock, SimulatedClock
 
 COUNT = 250
 """Examples of each kind; there are eleven."""

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from collector.model import Enrichment, Facts, Job, Observation, Parent, Poll, Run, RunState
 from collector.platforms.base import Platform
+from collector.testing.clock import START, SimulatedClock
+from collector.testing.lives import Lives
 from tests import openlineage
-from tests.simulated import START, Lives, SimulatedClock
 
 SPACE = "cdf://h/p"
 ENDS = st.sampled_from([RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED])

@@ -14,10 +14,11 @@ from collector.http import LONGEST_PATIENCE, HttpClient, HttpOptions
 from collector.model import Observation, RunState
 from collector.platforms.base import Context
 from collector.platforms.wetransform import Wetransform, create
+from collector.testing.clock import SimulatedClock
+from collector.testing.lives import Lives
 from config.sources import WetransformSource
 from simulators.wetransform.answers import envelope
 from tests.mutations import Mutant, mutants
-from tests.simulated import Lives, SimulatedClock
 
 RUN, TRANSFORMATION, SOURCE = (str(UUID(int=n)) for n in (1, 2, 3))
 COUNT = 450

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Story
-from simulators.faults import Fault, FaultKind
 from tests.rules.rendering import as_file, everything_on, groups
 from tests.scene import Scene
 from tests.servers.alertmanager import StartAlertmanager

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from collector.model import RunState
+from collector.testing.faults import Fault, FaultKind
 from config.settings import Settings
 from simulators.cdf import Story
-from simulators.faults import Fault, FaultKind
 from tests import metric_names
 from tests.rules.rendering import MINIMAL, RELEASE, settings
 from tests.rules.runbooks import Page, alert_pages, commands, pages

@@ -13,7 +13,7 @@ from collector.errors import AuthFailed, BadAnswer, SourceError, Throttled, Unav
 from collector.http import LARGEST_TOKEN, HttpClient, HttpOptions
 from collector.oauth import REFUSED_FOR, UNSAID_LIFETIME, Grant, Tokens
 from collector.own_secrets import HIDDEN, own_secrets
-from tests.simulated import SimulatedClock
+from collector.testing.clock import SimulatedClock
 
 SECRET = "a-secret-that-nobody-may-see"
 

@@ -27,6 +27,7 @@ from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.runs import PollCommit, RunChange
 from collector.model import Run, RunState
 from collector.reports import HintReport, HintResult, PollReport
+from collector.testing.clock import SimulatedClock
 from config.settings import Settings
 from exporters.web.listener import LARGEST_BODY
 from exporters.web.pages import serve
@@ -34,7 +35,6 @@ from simulators.server import Served
 from simulators.wetransform import Plan, Story, Webhook, WetransformSimulator, sign
 from simulators.wetransform.world import Run as SimulatedRun
 from tests.scene import now
-from tests.simulated import SimulatedClock
 from tests.unit.exporters.delivering import WatchedStore, open_store
 from tests.unit.exporters.test_web import GOOD
 from tests.unit.ledger.ledgers import a_run

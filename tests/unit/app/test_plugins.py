@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
+from collector import api_version, oldest_api_version
 from collector.app import check, factory
 from collector.app.service import Service
 from collector.clock import SystemClock
 from collector.errors import ConfigurationError, SourceError, TriggerError
+from collector.model import Enrichment, EventKind
 from collector.own_secrets import HIDDEN, own_secrets
 from collector.platforms.base import BrokenPlatform
 from config import loader, sinks, sources
@@ -23,6 +26,7 @@ from exporters.sinks.base import BrokenSink
 from simulators.server import Served
 from simulators.wetransform import WetransformSimulator
 from tests.scene import now
+from tests.unit.ledger.ledgers import a_run
 
 SECRET = "planted-plug-in-secret"
 
@@ -236,3 +240,76 @@ async def _wrong(service: Service) -> dict[str, Any]:
     return {
         row[part]: row["wrong"] for part in ("source", "sink") for row in status[f"{part}s"] if row["wrong"] is not None
     }
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        (
+            api_version + 1,
+            f"is written for version {api_version + 1} of the plug-in API, this collector .* update the collector",
+        ),
+        (oldest_api_version - 1, "is written for version 0 of the plug-in API, .* update that package"),
+        ("'1.0'", "api_version must be an integer such as 1, not '1.0'"),
+    ],
+)
+async def test_a_package_for_another_version_of_the_api_is_refused_in_words(
+    install: Install, load: Load, caplog: pytest.LogCaptureFixture, version: object, said: str
+) -> None:
+    install("queues", f"api_version = {version}\ndef create(settings, context): raise AssertionError\n")
+    made = factory.sink(load(sink()).sinks[0], SystemClock())
+    assert isinstance(made, BrokenSink)
+    assert re.search(said, made.outcome.cause)
+    [record] = [record for record in caplog.records if record.getMessage() == "plugin.refused"]
+    assert record.exc_info is None
+    source = {"platform": "queues", "name": "queue", "namespace": "queues"}
+    platform = factory.platform(load({"sources": [source]}).sources[0], SystemClock(), lambda _: None)
+    with pytest.raises(SourceError, match=said):
+        await anext(aiter(platform.poll([], None)))
+
+
+@pytest.mark.parametrize("version", ["", f"api_version = {oldest_api_version}", f"api_version = {api_version}"])
+async def test_a_platform_and_a_sink_need_little(install: Install, load: Load, version: str) -> None:
+    """What the base classes do in place of what is missing."""
+    install("queues", version + dedent(LEAST))
+    settings = load({**sink(), "sources": [{"platform": "queues", "name": "queue", "namespace": "queues"}]})
+    platform = factory.platform(settings.sources[0], SystemClock(), lambda _: None)
+    assert not isinstance(platform, BrokenPlatform)
+    assert await platform.enrich(a_run("1")) == Enrichment()
+    with pytest.raises(
+        TriggerError, match="source queue cannot start runs: start nightly on the platform itself"
+    ) as caught:
+        await platform.trigger("nightly", {}, "token")
+    assert not caught.value.doubtful
+    with pytest.raises(SourceError, match="source queue cannot read a run by its id"):
+        await platform.watch("1", {})
+    await platform.close()
+    made = factory.sink(settings.sinks[0], SystemClock())
+    assert not isinstance(made, BrokenSink)
+    assert (made.wants, made.rechecks) == (frozenset(EventKind), False)
+    await made.close(1)
+
+
+LEAST = """
+    from collector.model import Poll
+    from collector.platforms.base import PlatformBase
+    from exporters.sinks.base import SinkBase
+
+    class Platform(PlatformBase):
+        async def poll(self, tracked, cursor):
+            yield Poll()
+
+        async def check(self):
+            return []
+
+    class Sink(SinkBase):
+        async def send(self, batch):
+            for event in batch:
+                yield event, None
+
+        async def check(self):
+            return []
+
+    def create(settings, context):
+        return Sink(context) if hasattr(context, "sink") else Platform(context)
+"""

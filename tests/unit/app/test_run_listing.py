@@ -16,7 +16,7 @@ from collector.errors import ConfigurationError, LineageError
 from collector.ledger import schema
 from collector.ledger.sqlite.store import Store
 from collector.model import Dataset, Facts, Interval
-from tests.simulated import SimulatedClock
+from collector.testing.clock import SimulatedClock
 from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, SECOND, START, T0, Ledger, a_job, a_run
 
 CONFIG = """

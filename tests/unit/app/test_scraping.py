@@ -16,8 +16,8 @@ from collector.ledger import accounts, jobs, registry, retention
 from collector.ledger.accounts import Configured
 from collector.ledger.runs import RunChange
 from collector.model import EventKind, Interval, RunState
+from collector.testing.clock import SimulatedClock
 from exporters.metrics.snapshot import JobState, SinkBacklog, SourceState
-from tests.simulated import SimulatedClock
 from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, NOW, SECOND, START, T0, Ledger, a_job, a_run, opened
 
 CLOCK = SimulatedClock(T0)

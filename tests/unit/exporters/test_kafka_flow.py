@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import exporters.sinks.kafka.sink
+from collector.testing.sinks import drive, event, send
 from exporters.sinks.base import Delivered, Park, Retry
 from exporters.sinks.kafka.cluster import Cluster
 from exporters.sinks.kafka.errors import Trouble
 from exporters.sinks.kafka.sink import KafkaSink
-from tests.contract.driving import drive, event, send
 
 REFUSED = Trouble("too large", refused=True, poisoned=True)
 BROKEN = Trouble("sender died", poisoned=True)

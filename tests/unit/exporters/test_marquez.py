@@ -14,6 +14,9 @@ from aiohttp import web
 from collector.clock import Clock
 from collector.http import HttpClient, HttpOptions
 from collector.model import EventKind, Outgoing
+from collector.testing.clock import SimulatedClock
+from collector.testing.faults import Fault, FaultKind
+from collector.testing.sinks import drive, event, send
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
 from exporters.sinks.http import Answer
 from exporters.sinks.marquez.event import Event, read
@@ -28,13 +31,10 @@ from exporters.sinks.marquez.sink import (
     verdict,
     verdict_on_500,
 )
-from simulators.faults import Fault, FaultKind
 from simulators.marquez import MarquezSimulator
 from simulators.server import Served
-from tests.contract.driving import drive, event, send
 from tests.contract.http_front import front
 from tests.contract.marquez_client import END, START, Marquez, dataset, facet, new_run
-from tests.simulated import SimulatedClock
 
 SECRET = "a-key-that-nobody-may-see"
 

@@ -11,10 +11,10 @@ import pytest
 from aiohttp import web
 
 from collector.http import LARGEST_RECEIPT
+from collector.testing.sinks import event, send
 from exporters.sinks.base import Delivered, Outcome, Park, Retry, Sink
 from exporters.sinks.http import Answer
 from exporters.sinks.openlineage import verdict
-from tests.contract.driving import event, send
 from tests.contract.http_front import Front, front
 from tests.contract.sink_targets import make
 

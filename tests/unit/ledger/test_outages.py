@@ -2,7 +2,7 @@ import pytest
 
 from collector.errors import LeaseLost, LedgerCorrupt, LedgerError
 from collector.polling.outages import LONGEST_PAUSE, outlasting
-from tests.simulated import SimulatedClock
+from collector.testing.clock import SimulatedClock
 
 
 async def test_a_loop_goes_on_when_the_ledger_is_back() -> None:

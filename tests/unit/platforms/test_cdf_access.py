@@ -15,10 +15,10 @@ from collector.model import RunState
 from collector.oauth import Grant, Tokens
 from collector.own_secrets import own_secrets
 from collector.platforms.base import Finding
+from collector.testing.clock import SimulatedClock
+from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import READ, WORKFLOWS, WRITE, OverLimit, Story
-from simulators.faults import Fault, FaultKind
 from tests.cdf_rig import CdfRig, cdf_rig, source
-from tests.simulated import SimulatedClock
 
 SECRET = "simulated-secret"
 

@@ -11,8 +11,8 @@ from collector.clock import to_ms
 from collector.errors import AuthFailed, BadAnswer, Throttled, Unavailable
 from collector.model import EventKind, RunState, SkipKind
 from collector.platforms.cdf.job_list import first_mark, read_mark
+from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Ending, Modes, Order, Story
-from simulators.faults import Fault, FaultKind
 from tests.cdf_rig import CdfRig, cdf_rig
 
 START, COMPLETE, FAIL, ABORT, OTHER = (

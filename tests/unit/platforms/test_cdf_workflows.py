@@ -7,8 +7,8 @@ import pytest
 
 from collector.lifecycle import finish
 from collector.model import EventKind, RunState
+from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import READ, Ending, Story
-from simulators.faults import Fault, FaultKind
 from tests.cdf_rig import CdfRig, cdf_rig
 
 

@@ -10,8 +10,8 @@ from collector.errors import AuthFailed, BadAnswer, NotFound, Throttled, Trigger
 from collector.model import EventKind, RunState
 from collector.platforms.dataprep import trigger
 from collector.platforms.dataprep.quota import asked_wait
+from collector.testing.faults import Fault, FaultKind
 from simulators.dataprep import Feature, Level, Switches, Token
-from simulators.faults import Fault, FaultKind
 from tests.dataprep_rig import DataprepRig, dataprep_rig
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)

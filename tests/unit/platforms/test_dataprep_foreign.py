@@ -15,8 +15,9 @@ from collector.model import EventKind, RunState, SkipKind
 from collector.platforms.base import Context
 from collector.platforms.dataprep import create
 from collector.platforms.dataprep.levels import Level
+from collector.testing.clock import START, SimulatedClock
+from collector.testing.lives import Lives
 from tests.dataprep_rig import source
-from tests.simulated import START, Lives, SimulatedClock
 
 Answer = Callable[[web.Request], web.Response]
 

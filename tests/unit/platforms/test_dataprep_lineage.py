@@ -13,8 +13,8 @@ from collector.platforms.dataprep import datasets, states
 from collector.platforms.dataprep.connects import kind_of, place
 from collector.platforms.dataprep.enrichment import partly_written
 from collector.platforms.dataprep.rows import FileOut, OutputDefinition, Source, StageRow, TableOut
+from collector.testing.faults import Fault, FaultKind
 from simulators.dataprep import Feature, Level, Switches
-from simulators.faults import Fault, FaultKind
 from tests.dataprep_rig import DataprepRig, dataprep_rig
 
 HERE = "dataprep://api.clouddataprep.com/1"

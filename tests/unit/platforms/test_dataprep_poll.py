@@ -12,8 +12,8 @@ from collector.model import EventKind, RunState, SkipKind
 from collector.platforms.answers import Forbidden
 from collector.platforms.dataprep import cursor as cursors
 from collector.platforms.dataprep.levels import Level as Found
+from collector.testing.faults import Fault, FaultKind
 from simulators.dataprep import STORIES, Feature, Level, Story, Switches
-from simulators.faults import Fault, FaultKind
 from tests.dataprep_rig import DataprepRig, dataprep_rig
 
 LEVELS = list(Level)

@@ -10,12 +10,13 @@ import pytest
 
 from collector.clock import to_ms
 from collector.model import EventKind, SkipKind
+from collector.testing.clock import ServerClock, SimulatedClock
+from collector.testing.lives import Lives
 from simulators.cdf import Modes
 from simulators.cdf import Story as CdfStory
 from simulators.dataprep import Level
 from tests.cdf_rig import cdf_rig
 from tests.dataprep_rig import dataprep_rig
-from tests.simulated import Lives, ServerClock, SimulatedClock
 
 HOUR, DAY = 3600.0, 86_400.0
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from collector.errors import Throttled
 from collector.platforms.rate_limit import LONGEST_TURN, NoTurn, Pace, shared
-from tests.simulated import SimulatedClock
+from collector.testing.clock import SimulatedClock
 from tests.waking import WakingClock
 
 

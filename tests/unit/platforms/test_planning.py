@@ -8,12 +8,12 @@ import pytest
 from collector.model import RunState
 from collector.platforms.base import Load, Planning
 from collector.platforms.planning import finding, words
+from collector.testing.clock import SimulatedClock
 from simulators.cdf import Story as CdfStory
 from simulators.dataprep import Level
 from simulators.wetransform import Story
 from tests.cdf_rig import cdf_rig
 from tests.dataprep_rig import dataprep_rig
-from tests.simulated import SimulatedClock
 from tests.wetransform_stage import on_stage
 
 RUNNING, WAITING = RunState.RUNNING, RunState.WAITING

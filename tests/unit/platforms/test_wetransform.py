@@ -17,12 +17,13 @@ from collector.platforms.wetransform import Wetransform
 from collector.platforms.wetransform.automations import automation
 from collector.platforms.wetransform.envelope import Envelope
 from collector.platforms.wetransform.runs import Whose
-from simulators.faults import Fault, FaultKind
+from collector.testing.clock import SimulatedClock
+from collector.testing.faults import Fault, FaultKind
+from collector.testing.lives import POLICY, Lives
 from simulators.wetransform import Plan, Story
 from simulators.wetransform.stories import STEPS
 from simulators.wetransform.world import Run as SimulatedRun
 from tests import openlineage
-from tests.simulated import POLICY, Lives, SimulatedClock
 from tests.wetransform_stage import NAMESPACE, TOKEN, Stage, on_stage, watched
 
 

@@ -11,9 +11,10 @@ from collector.errors import SourceError
 from collector.model import EventKind, Run, RunState, SkipKind
 from collector.platforms.wetransform.changes import Change, Entry, Evidence, Memory, compare, walked
 from collector.platforms.wetransform.discovery import synthesised_id
-from simulators.faults import Fault, FaultKind
+from collector.testing.clock import START, SimulatedClock
+from collector.testing.faults import Fault, FaultKind
+from collector.testing.lives import Lives
 from simulators.wetransform import Plan, Story
-from tests.simulated import START, Lives, SimulatedClock
 from tests.wetransform_stage import Stage, on_stage, watched
 
 

@@ -8,7 +8,7 @@ from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throt
 from collector.platforms.answers import Forbidden
 from collector.platforms.wetransform.automations import automation
 from collector.platforms.wetransform.envelope import Envelope, Rejected, read
-from tests.simulated import START
+from collector.testing.clock import START
 
 GOOD: dict[str, Any] = {
     "success": True,

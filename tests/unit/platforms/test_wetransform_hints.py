@@ -10,8 +10,8 @@ import pytest
 from collector.errors import BadAnswer
 from collector.model import Facts, Job, Run, RunState
 from collector.platforms.wetransform.hints import Hint, may_mean, read_hint, signature_fits
+from collector.testing.clock import START
 from simulators.wetransform import sign
-from tests.simulated import START
 
 BODY = json.dumps(
     {

@@ -15,7 +15,7 @@ from collector.ledger import runs
 from collector.lifecycle import VanishedPolicy
 from collector.model import Facts, Observation, Parent, Poll, RunState
 from collector.polling.commits import PART, TRIES, parts
-from tests.simulated import START as ZERO
+from collector.testing.clock import START as ZERO
 from tests.unit.polling.test_families import SPACE, Source, named, opened, run_id, told
 
 

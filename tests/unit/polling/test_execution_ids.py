@@ -12,7 +12,7 @@ from collector.ledger.sqlite.store import Store
 from collector.model import Observation
 from collector.platforms.base import Platform
 from collector.polling.requests import Answer, Asked
-from tests.simulated import SimulatedClock
+from collector.testing.clock import SimulatedClock
 
 
 class Vendor:

@@ -21,9 +21,9 @@ from collector.lineage.events import EventMaker
 from collector.model import Dataset, Enrichment, EventKind, Facts, Job, Observation, Outgoing, Parent, Poll, RunState
 from collector.polling.commits import Committed, Found, Writer
 from collector.polling.decision import Policy
+from collector.testing.clock import START as ZERO
+from collector.testing.clock import SimulatedClock
 from tests import openlineage
-from tests.simulated import START as ZERO
-from tests.simulated import SimulatedClock
 
 SPACE = "cdf://h/p"
 

@@ -14,7 +14,7 @@ from collector.model import RunState
 from collector.platforms.base import Load
 from collector.polling.load import EVERY, Planner
 from collector.reports import LoadReport
-from tests.simulated import SimulatedClock
+from collector.testing.clock import SimulatedClock
 from tests.unit.exporters.delivering import open_store
 from tests.unit.ledger.ledgers import NOW
 

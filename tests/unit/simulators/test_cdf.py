@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import CANCELLED_TEXT, READ, CdfSimulator, Ending, Order, OverLimit, Story, populate
-from simulators.faults import Fault, FaultKind
 from simulators.server import Served
 
 T0 = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)

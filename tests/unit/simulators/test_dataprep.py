@@ -7,8 +7,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from collector.testing.faults import Fault, FaultKind
 from simulators.dataprep import STORIES, DataprepSimulator, Feature, Level, Story, Switches, Token
-from simulators.faults import Fault, FaultKind
 from simulators.server import Served
 
 

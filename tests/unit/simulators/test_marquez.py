@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from simulators.faults import Fault, FaultKind
+from collector.testing.faults import Fault, FaultKind
 from simulators.marquez import MarquezSimulator
 from simulators.server import Served
 from tests.contract.marquez_client import END, LATE, START, Marquez, dataset, facet, new_run

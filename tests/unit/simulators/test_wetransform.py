@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from simulators.faults import Fault, FaultKind
+from collector.testing.faults import Fault, FaultKind
 from simulators.server import Served
 from simulators.wetransform import Plan, Story, Webhook, WetransformSimulator, sign
 from simulators.wetransform.stories import STEPS, UNATTENDED

@@ -1,9 +1,8 @@
-"""Time and the polling loop without waiting and without a ledger, for tests of adapters against their simulators."""
+"""The polling loop without waiting and without a ledger, for tests of adapters against their simulators."""
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from collector.ledger.strands import in_order
 from collector.lifecycle import Step, VanishedPolicy, finish
@@ -12,42 +11,9 @@ from collector.model import Definition, EventKind, Observation, Poll, Run, Skip,
 from collector.platforms.base import Platform, Remembering
 from collector.polling.decision import Policy, decide
 from collector.polling.definitions import completed
+from collector.testing.clock import SimulatedClock
 
-START = datetime(2026, 11, 21, 9, 15, 0, tzinfo=UTC)
 POLICY = Policy(timedelta(seconds=60), VanishedPolicy.LEAVE_OPEN)
-
-
-class SimulatedClock:
-    """A `Clock` that moves when it is told to, or when somebody sleeps."""
-
-    def __init__(self, start: datetime = START) -> None:
-        self._start = start
-        self._passed = 0.0
-
-    def now(self) -> datetime:
-        return self._start + timedelta(seconds=self._passed)
-
-    def monotonic(self) -> float:
-        return self._passed
-
-    async def sleep(self, seconds: float) -> None:
-        wake_at = self._passed + seconds
-        await asyncio.sleep(0)
-        self._passed = max(self._passed, wake_at)
-
-    def advance(self, seconds: float) -> None:
-        self._passed += seconds
-
-
-@dataclass
-class ServerClock:
-    """A server's wall clock, which may be so many seconds ahead of the simulated one; it moves with it."""
-
-    clock: SimulatedClock
-    ahead: float = 0.0
-
-    def now(self) -> datetime:
-        return self.clock.now() + timedelta(seconds=self.ahead)
 
 
 @dataclass(frozen=True, slots=True)
