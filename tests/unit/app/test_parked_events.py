@@ -16,7 +16,7 @@ from collector.errors import ConfigurationError
 from collector.ledger.parked import Choice
 from collector.ledger.requests import RequestKind
 from collector.ledger.sqlite.store import Store
-from tests.simulated import SimulatedClock
+from collector.testing.clock import SimulatedClock
 from tests.unit.app.test_run_listing import CONFIG
 from tests.unit.ledger.ledgers import ALL, COMPLETE, NOW, SECOND, START, T0, Ledger, a_run
 
