@@ -119,7 +119,7 @@ class WriteFailure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """For `status` and the pages: how the last cycles of a source went."""
+    """For `status` and the pages: how the last cycles of a source went. `last_error` stays when all is well again."""
 
     name: str
     platform: str
@@ -128,6 +128,8 @@ class SourceStatus:
     succeeded_at: datetime | None = None
     failures: int = 0
     wrong: str | None = None
+    last_error: str | None = None
+    failed_at: datetime | None = None
 
 
 class Observer(Protocol):

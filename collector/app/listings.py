@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from collector.app import loading
 from collector.app.status import status as looked
-from collector.app.tables import Column, Kind, moment, show
+from collector.app.tables import Column, Kind, duration, moment, printable, show
 from collector.clock import SystemClock
 from collector.ledger import parked as parking
 from collector.ledger import queries, retention
@@ -32,6 +32,8 @@ COLUMNS = {
         Column("pending", weight=40),
         Column("parked", weight=70),
         Column("wrong", Kind.NOTE),
+        Column("last_error", Kind.ASIDE),
+        Column("last_error_at", Kind.ASIDE),
     ),
     "sinks": (
         Column("sink", Kind.NAME, 99),
@@ -44,6 +46,8 @@ COLUMNS = {
         Column("doubts", weight=30),
         Column("in_flight", weight=20),
         Column("wrong", Kind.NOTE),
+        Column("last_error", Kind.ASIDE),
+        Column("last_error_at", Kind.ASIDE),
     ),
     "ledger": (
         Column("path", Kind.NAME, 80),
@@ -97,12 +101,22 @@ def _status(settings: Settings, conn: Connection) -> dict[str, Any]:
 
 
 def _show_status(told: Mapping[str, Any]) -> None:
-    if not told["running"]:
+    """Last errors that are still wrong stand below their row; those that are over, each with its time, at the end."""
+    if told["running"] and sys.stdout.isatty() and "version" in told:
+        up = duration(told["uptime_seconds"])
+        print(f"lineage-collector {told['version']}, up {up} (since {told['started'][:19].replace('T', ' ')})\n")
+    elif not told["running"]:
         print("no service is running; this is what the ledger says", file=sys.stderr)
     for kind in ("sources", "sinks"):
         show(told[kind], COLUMNS[kind], as_json=False, nothing=f"no {kind}")
         print()
     show([told["ledger"]], COLUMNS["ledger"], as_json=False, nothing="")
+    over = [row for row in (*told["sources"], *told["sinks"]) if row.get("last_error")]
+    if over and sys.stdout.isatty():
+        print("\nlast errors")
+        for row in over:
+            name = row.get("source") or row["sink"]
+            print(printable(f"  {row['last_error_at'][:19].replace('T', ' ')}  {name}: {row['last_error']}"))
 
 
 def skipped(config: Path, *, limit: int, as_json: bool) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Self
 import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
+from collector import __version__
 from collector.app import factory, loading, turn
 from collector.app.control import ANSWERS_WITHIN, Control, Told
 from collector.app.hints import Hinted, Hints
@@ -111,6 +112,7 @@ class Service:
         self.settings = settings
         self._given_store, self._command = store, command
         self._clock = clock or SystemClock()
+        self._began_at = self._clock.now()
         self._listeners = listeners
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._listener: Listener | None = None
@@ -232,7 +234,13 @@ class Service:
         except (LedgerError, SQLAlchemyError, TimeoutError) as error:
             unread = str(error) or f"it did not answer within {LEDGER_WITHIN:.0f} s"
             told = status_of_loops(polled, delivered, {**ledger, "wrong": unread})
-        shown: Mapping[str, Any] = own_secrets.hidden_in(told)
+        now = self._clock.now()
+        about = {
+            "version": __version__,
+            "started": self._began_at.isoformat(timespec="milliseconds"),
+            "uptime_seconds": round((now - self._began_at).total_seconds(), 1),
+        }
+        shown: Mapping[str, Any] = own_secrets.hidden_in({**about, **told})
         return shown
 
     async def _build(self) -> None:

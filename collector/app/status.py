@@ -1,6 +1,7 @@
 """How sources and sinks are, for pages and the command line: read from the ledger and from the loops that run."""
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -69,6 +70,8 @@ def _source(row: SourceRow, polled: SourceStatus | None, configured: bool, now_m
         "pending": row.pending,
         "parked": row.parked,
         "wrong": polled.wrong if polled else None,
+        "last_error": polled.last_error if polled else None,
+        "last_error_at": _time(polled.failed_at) if polled else None,
     }
 
 
@@ -78,11 +81,10 @@ def _sink(row: SinkRow, delivered: SinkStatus | None, now_ms: int) -> dict[str, 
         state = "retired"
     elif row.refusing and state == SinkState.DELIVERING:
         state = "refusing"
-    success = delivered.last_success_at if delivered else None
     return {
         "sink": row.name,
         "state": state,
-        "last_success": success.isoformat(timespec="milliseconds") if success else None,
+        "last_success": _time(delivered.last_success_at) if delivered else None,
         "lag_seconds": _age(row.oldest, now_ms),
         "pending": row.pending,
         "owed_bytes": row.owed_bytes,
@@ -90,7 +92,13 @@ def _sink(row: SinkRow, delivered: SinkStatus | None, now_ms: int) -> dict[str, 
         "doubts": row.doubts,
         "in_flight": delivered.in_flight if delivered else None,
         "wrong": (delivered.problem if delivered else None) or row.refusing or row.cause,
+        "last_error": delivered.last_error if delivered else None,
+        "last_error_at": _time(delivered.failed_at) if delivered else None,
     }
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat(timespec="milliseconds")
 
 
 def _age(since_ms: int | None, now_ms: int) -> float | None:

@@ -261,6 +261,8 @@ class SourcePoller:
             succeeded_at=now if good else before.succeeded_at,
             failures=self._failures_after(result),
             wrong=cause,
+            last_error=before.last_error if good else cause,
+            failed_at=before.failed_at if good else now,
         )
         self._observer.polled(
             PollReport(self._name, result, seconds, now, self._rhythm.interval.total_seconds(), cause)

@@ -83,6 +83,8 @@ class Delivery:
             last_success_at=health.last_success_at,
             problem=health.trouble or health.circuit.cause,
             in_flight=self._session.flight.at_sink if self._session else 0,
+            last_error=health.last_error,
+            failed_at=health.failed_at,
         )
 
     def _present_state(self) -> SinkState:

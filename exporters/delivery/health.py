@@ -24,6 +24,8 @@ class Health:
         self._sink, self._clock, self._random, self._observer = sink, clock, random, observer
         self.circuit = Circuit()
         self.last_success_at: datetime | None = None
+        self.last_error: str | None = None
+        self.failed_at: datetime | None = None
         self.came_round_at = clock.monotonic()
         self.changed: Callable[[], None] = lambda: None
         self._troubles: dict[str, str] = {}
@@ -53,6 +55,7 @@ class Health:
             self._tell_closed(before, self._clock.monotonic() - before.opened_at)
 
     def failed(self, strand: int, retry: Retry) -> None:
+        self.erred(retry.cause)
         if not retry.sink_wide:
             self.undecided(strand)
             return
@@ -61,8 +64,13 @@ class Health:
         if self.circuit.open and not before.open:
             self._tell_opened(self.circuit)
 
+    def erred(self, cause: str) -> None:
+        """An event was not delivered: this is why."""
+        self.last_error, self.failed_at = cause, self._clock.now()
+
     def begins_broken(self, retry: Retry) -> None:
         """The sink could not be made: that shows before there is anything to send."""
+        self.erred(retry.cause)
         self.circuit = circuits.opened(retry, self._clock.monotonic(), self._random)
         self._tell_opened(self.circuit)
 
@@ -97,6 +105,7 @@ class Health:
             told = fields(sink=self._sink, part=part, cause=cause, then="tries again")
             _log.error("delivery.stuck", exc_info=None if isinstance(error, LedgerError) else error, extra=told)
         self._troubles[part] = f"{part}: {type(error).__name__}: {cause}"
+        self.erred(self._troubles[part])
 
     def unstuck(self, part: str) -> None:
         if self._troubles.pop(part, None) is not None:

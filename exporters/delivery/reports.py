@@ -76,7 +76,7 @@ class SinkState(StrEnum):
 @dataclass(frozen=True, slots=True)
 class SinkStatus:
     """`problem` is what is wrong in words for people, None while all is well. `in_flight` counts the events that were
-    handed to the sink and have no outcome yet.
+    handed to the sink and have no outcome yet. `last_error` stays when all is well again.
     """
 
     sink: str
@@ -84,3 +84,5 @@ class SinkStatus:
     last_success_at: datetime | None
     problem: str | None
     in_flight: int
+    last_error: str | None = None
+    failed_at: datetime | None = None

@@ -366,6 +366,11 @@ async def test_an_outage_is_one_line_and_one_probe_at_a_time(here: World, caplog
     assert await pending(here) == 0
     assert delivery.status().state is SinkState.DELIVERING
     assert delivery.status().problem is None
+    over = delivery.status()
+    assert over.last_error == "connection refused", "it stays, with its time"
+    assert over.failed_at is not None
+    assert over.last_success_at is not None
+    assert over.failed_at < over.last_success_at
     opened, closed = [record for record in caplog.records if record.name == "lineage.delivery"]
     assert (opened.getMessage(), opened.__dict__["fields"]["cause"]) == ("sink.outage", "connection refused")
     assert closed.getMessage() == "sink.back"

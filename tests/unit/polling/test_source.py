@@ -114,6 +114,10 @@ async def test_a_ledger_that_takes_writes_again_is_polled_for_at_once(plant: Pla
     await plant.advance(300 + LEDGER_LOOK)
     assert plant.source.polls == 3
     assert (plant.poller.status.wrong, plant.poller.status.result) == (None, PollResult.OK)
+    assert plant.poller.status.last_error == str(NO_SPACE), "it stays, with its time"
+    assert plant.poller.status.failed_at is not None
+    assert plant.poller.status.succeeded_at is not None
+    assert plant.poller.status.failed_at < plant.poller.status.succeeded_at
     await plant.advance(300 + LEDGER_LOOK + INTERVAL)
     assert plant.source.polls == 4
 

@@ -1,0 +1,65 @@
+"""What `status` says of the service itself, and of errors that are over."""
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector import __version__
+from collector.app import listings
+from collector.app.service import Service
+from simulators.server import Served
+from simulators.wetransform import WetransformSimulator
+from tests.scene import now
+from tests.unit.app.test_stopping import settings
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+async def test_the_service_says_its_version_and_since_when_it_runs(tmp_path: Path) -> None:
+    async with (
+        Served(WetransformSimulator(seed=5, now=now)) as served,
+        Service(settings(tmp_path, served.url)) as service,
+    ):
+        told = await service.status()
+    assert told["version"] == __version__
+    assert told["started"].endswith("+00:00")
+    assert told["uptime_seconds"] >= 0
+    assert {"last_error", "last_error_at"} <= told["sources"][0].keys() & told["sinks"][0].keys()
+
+
+def test_people_see_uptime_and_errors_that_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {
+        "running": True,
+        "version": "1.2.3",
+        "started": "2026-11-22T12:00:00.000+00:00",
+        "uptime_seconds": 7325.0,
+        "sources": [
+            {"source": "plant-a", "state": "ok", "lag_seconds": 61.0, "last_error": None, "last_error_at": None}
+        ],
+        "sinks": [
+            {
+                "sink": "marquez",
+                "state": "delivering",
+                "owed_bytes": 2048,
+                "last_error": "connection\x1b refused",
+                "last_error_at": "2026-11-22T13:00:00.000+00:00",
+            }
+        ],
+        "ledger": {"path": "lineage.db", "bytes": 1024, "limit_bytes": 2048, "wrong": None},
+    }
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "dumb")
+    listings._show_status(told)
+    said = terminal.getvalue()
+    assert said.startswith("lineage-collector 1.2.3, up 2h 2m (since 2026-11-22 12:00:00)\n")
+    assert "1m 1s" in said
+    assert "2.0 KiB" in said
+    assert said.endswith("last errors\n  2026-11-22 13:00:00  marquez: connection  refused\n")
