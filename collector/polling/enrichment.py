@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,11 +55,16 @@ class Enricher:
         self._looks: dict[str, _Look] = {}
         self._found: dict[str, Found] = {}
         self._wake = asyncio.Event()
+        self._deadlines: dict[str, datetime] = {}
+        self._unasked: deque[str] = deque()
+        self._nearest: datetime | None = None
+        self._changed, self._capped = True, False
         self._began: datetime | None = None
         self._pause = SHORTEST_PAUSE
 
     def nudge(self) -> None:
         """Something was committed: a run may have ended, or its turn have come."""
+        self._changed = True
         self._wake.set()
 
     async def run(self) -> None:
@@ -88,17 +94,35 @@ class Enricher:
 
     async def _round(self, group: asyncio.TaskGroup) -> datetime | None:
         """Ask about more, end what can or must end; the nearest deadline to come."""
-        ended = await self._store.read(runs.ended, self._writer.source_id, MOST_LOOKED_AT)
-        deadlines = {one.key: self._deadline(one) for one in ended}
-        self._found = {key: found for key, found in self._found.items() if key in deadlines}
+        if self._changed or (self._capped and not self._deadlines):
+            await self._read_ended()
         now = self._clock.now()
-        for key, until in deadlines.items():
-            if until <= now and key not in self._found:
-                self._cut(key)
-        await self._ask_more(group, deadlines)
+        if self._nearest is not None and self._nearest <= now:
+            self._cut_overdue(now)
+        await self._ask_more(group)
         for some in chunks(list(self._found)):
             await self._end(some)
-        return min((until for until in deadlines.values() if until > now), default=None)
+        return self._nearest
+
+    async def _read_ended(self) -> None:
+        """Only after a commit: the runs of a long list would else be read again for each one that is finished."""
+        self._changed = False
+        try:
+            ended = await self._store.read(runs.ended, self._writer.source_id, MOST_LOOKED_AT)
+        except BaseException:
+            self._changed = True
+            raise
+        self._capped = len(ended) == MOST_LOOKED_AT
+        self._deadlines = {one.key: self._deadline(one) for one in ended}
+        self._found = {key: found for key, found in self._found.items() if key in self._deadlines}
+        self._unasked = deque(key for key in self._deadlines if key not in self._looks and key not in self._found)
+        self._nearest = min(self._deadlines.values(), default=None)
+
+    def _cut_overdue(self, now: datetime) -> None:
+        for key, until in self._deadlines.items():
+            if until <= now and key not in self._found:
+                self._cut(key)
+        self._nearest = min((until for until in self._deadlines.values() if until > now), default=None)
 
     def _deadline(self, run: Ended) -> datetime:
         until, began = from_ms(run.until_ms), self._began
@@ -119,17 +143,31 @@ class Enricher:
     async def _end(self, keys: Sequence[str]) -> None:
         found = {key: self._found[key] for key in keys}
         done = await self._writer.ends(self._store, found, self._clock.now())
+        by_others = self._changed
         if done.events or done.skips:
             self._committed(done)
+        if sum(report.outcome is not None for report in done.events) < len(keys):
+            return  # some wait for their children, or ended otherwise
+        self._changed = by_others
+        for key in keys:
+            self._found.pop(key, None)
+            self._deadlines.pop(key, None)
 
-    async def _ask_more(self, group: asyncio.TaskGroup, deadlines: dict[str, datetime]) -> None:
-        room = AT_ONCE - len(self._looks)
-        unasked = [key for key in deadlines if key not in self._looks and key not in self._found]
-        if room <= 0 or not unasked:
+    async def _ask_more(self, group: asyncio.TaskGroup) -> None:
+        chosen: list[str] = []
+        while self._unasked and len(chosen) < AT_ONCE - len(self._looks):
+            key = self._unasked.popleft()
+            if key in self._deadlines and key not in self._found:
+                chosen.append(key)
+        if not chosen:
             return
-        chosen = unasked[:room]
-        for run in (await self._store.read(runs.by_keys, self._writer.source_id, chosen)).values():
-            self._looks[run.key] = look = _Look(deadlines[run.key])
+        try:
+            asked = await self._store.read(runs.by_keys, self._writer.source_id, chosen)
+        except BaseException:
+            self._unasked.extendleft(reversed(chosen))
+            raise
+        for run in asked.values():
+            self._looks[run.key] = look = _Look(self._deadlines[run.key])
             look.task = group.create_task(self._look(run, look), name=f"enrich:{self._writer.source}:{run.key}")
 
     async def _look(self, run: Run, look: _Look) -> None:

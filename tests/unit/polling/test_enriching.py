@@ -4,10 +4,11 @@ import asyncio
 from datetime import timedelta
 
 import orjson
+import pytest
 from sqlalchemy import Connection, select
 
 from collector.errors import LedgerError, Throttled, Unavailable
-from collector.ledger import queries, schema
+from collector.ledger import queries, runs, schema
 from collector.model import Enrichment, EventKind, Run, RunState
 from collector.polling.enrichment import AT_ONCE, LAST_CHANCE, LONGEST_PAUSE
 from tests.e2e.pollers import INTERVAL
@@ -49,6 +50,29 @@ async def test_more_ends_than_can_be_asked_about_make_no_backlog(plant: Plant) -
     for number, at in enumerate(sorted(plant.reports.ends)):
         assert at <= polled[number // 20] + WITHIN
     assert len(plant.reports.problems) < len(plant.reports.ends)
+
+
+async def test_what_ended_is_read_again_after_commits_only_and_not_for_each_run(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    ended = runs.ended
+
+    def counted(conn: Connection, source_id: int, limit: int) -> list[runs.Ended]:
+        found = ended(conn, source_id, limit)
+        reads.append(len(found))
+        return found
+
+    async def quick(run: Run) -> Enrichment:
+        await plant.pollers.clock.sleep(0.05)
+        return Enrichment()
+
+    monkeypatch.setattr(runs, "ended", counted)
+    plant.source.enriches = quick
+    plant.seen[1] = [plant.run(str(number)) for number in range(100)]
+    await plant.advance(FIRST_POLL + INTERVAL - 1)
+    assert len(plant.reports.ends) == 100
+    assert len([read for read in reads if read]) < 10
 
 
 async def test_an_end_waits_for_its_details_and_no_longer(plant: Plant) -> None:
