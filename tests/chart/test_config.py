@@ -212,6 +212,10 @@ def _models(annotation: Any) -> set[type[BaseModel]]:
     return {model for each in getattr(annotation, "__args__", ()) for model in _models(each)}
 
 
+_CDF = {
+    "name": "a", "platform": "cdf", "project": "a", "base_url": "https://c.example",
+    "auth": {"provider": "entra", "tenant": "t", "client_id": "c", "client_secret_file": "/run/secrets/cdf/client-secret"},
+}  # fmt: skip
 _REFUSED: dict[str, tuple[Values, list[str]]] = {
     "no source": ({"config": {"sources": []}}, ["config.sources is empty"]),
     "where the ledger is": ({"config": {"ledger": {"path": "x.db"}}}, ["config.ledger.path is set by the chart"]),
@@ -246,6 +250,12 @@ _REFUSED: dict[str, tuple[Values, list[str]]] = {
         ["secrets.env.A is in extraEnv too"],
     ),
     "a ledger larger than its volume": ({"config": {"ledger": {"max_size": "5GiB"}}}, ["5GiB", "4Gi (persistence.size)"]),
+    "one as large as its volume": ({"config": {"ledger": {"max_size": "4GiB"}}}, ["4GiB", "a quarter more"]),
+    "two sources of a name": ({"config": {"sources": [_CDF, {**_CDF, "project": "b"}]}}, ["config.sources: two are named a"]),
+    "two sinks of a name": (
+        {"config": {"sinks": [{"name": "f", "type": "file", "path": "a"}, {"name": "f", "type": "file", "path": "b"}]}},
+        ["config.sinks: two are named f"],
+    ),
     "or than the disk lent": (
         {"persistence": {"enabled": False, "emptyDirSize": "512Mi"}}, ["1GiB", "512Mi (persistence.emptyDirSize)"]
     ),

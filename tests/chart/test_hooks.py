@@ -12,8 +12,9 @@ import pytest
 
 from tests.chart.conftest import Rendered
 from tests.chart.generating import values_of
-from tests.chart.manifests import of_kind
+from tests.chart.manifests import of_kind, pods
 from tests.servers.helm import CHART, Helm
+from tests.servers.kubernetes import api
 
 pytestmark = pytest.mark.xdist_group("chart")
 
@@ -98,6 +99,38 @@ def test_helm_test_says_when_nobody_is_there(rendered: Rendered) -> None:
     done = _tested(rendered, "http://127.0.0.1:9")
     assert done.returncode == 1
     assert "cannot be reached" in done.stdout
+
+
+_ACCOUNT = [
+    "--set",
+    "serviceAccount.name=watcher",
+    "--set-json",
+    'podAnnotations={"vault.hashicorp.com/role":"lineage"}',
+]
+
+
+def _accounts(objects: list[dict[str, Any]]) -> dict[str, str]:
+    return {name.partition(" ")[0]: pod["spec"]["serviceAccountName"] for name, pod in pods(objects)}
+
+
+def test_hooks_run_as_the_collector_does(helm: Helm) -> None:
+    """Secrets of Vault or a CSI driver, and the right to pull, hang on the account and on annotations."""
+    objects = helm.objects(values_of("minimal"), *_ACCOUNT, "--set", "serviceAccount.create=false")
+    assert _accounts(objects) == {"StatefulSet": "watcher", "Job": "watcher", "Pod": "watcher"}
+    for _, pod in pods(objects):
+        assert pod["metadata"]["annotations"]["vault.hashicorp.com/role"] == "lineage"
+
+
+@pytest.mark.parametrize(("there", "account"), [("watcher", "watcher"), ("another", "default")])
+def test_a_hook_does_not_wait_for_an_account_that_is_still_to_be_made(helm: Helm, there: str, account: str) -> None:
+    owner = {"meta.helm.sh/release-name": "lineage", "meta.helm.sh/release-namespace": "data"}
+    labels = {"app.kubernetes.io/managed-by": "Helm"}
+    named = {"name": there, "namespace": "data", "labels": labels, "annotations": owner}
+    known = {"kind": "ServiceAccount", "apiVersion": "v1", "metadata": named}
+    with api({f"/api/v1/namespaces/data/serviceaccounts/{there}": known}) as address:
+        asked = ["--dry-run=server", "--disable-openapi-validation", "--kube-apiserver", address]
+        objects = helm.objects(values_of("minimal"), *_ACCOUNT, *asked)
+    assert _accounts(objects) == {"StatefulSet": "watcher", "Job": account, "Pod": "watcher"}
 
 
 def _notes(helm: Helm, case: str, *arguments: str) -> str:

@@ -1,6 +1,9 @@
 """What each object of the chart is there for."""
 
 import json
+import re
+import shutil
+import subprocess
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from tests.chart.conftest import Rendered
 from tests.chart.generating import CASES, values_of
 from tests.chart.manifests import collector, containers, is_headless, laid_over, of_kind, only, pods
 from tests.servers.helm import CHART, Helm, HelmRefusedError
+from tests.servers.processes import unavailable
 
 pytestmark = pytest.mark.xdist_group("chart")
 
@@ -25,8 +29,6 @@ def _pod(objects: list[dict[str, Any]]) -> dict[str, Any]:
 
 def test_what_kubernetes_never_lets_change_stays_over_versions(helm: Helm, minimal: Values, tmp_path: Path) -> None:
     newer = tmp_path / "chart"
-    import shutil
-
     shutil.copytree(CHART, newer)
     about = yaml.safe_load((newer / "Chart.yaml").read_text())
     (newer / "Chart.yaml").write_text(yaml.safe_dump({**about, "version": "7.0.0", "appVersion": "9.9.9"}))
@@ -37,6 +39,34 @@ def test_what_kubernetes_never_lets_change_stays_over_versions(helm: Helm, minim
     assert before["metadata"]["name"] == after["metadata"]["name"]
     for part in ("selector", "serviceName", "volumeClaimTemplates", "podManagementPolicy"):
         assert before["spec"].get(part) == after["spec"].get(part), part
+    assert before["spec"]["podManagementPolicy"] == "Parallel", "else no rollback mends a pod that was never ready"
+
+
+def test_a_larger_volume_changes_what_kubernetes_lets_nobody_change_and_nothing_else(
+    helm: Helm, minimal: Values
+) -> None:
+    """So docs/operations.md has the claim expanded and the StatefulSet deleted, which leaves the pod: its template stays."""
+    before, after = (
+        only(helm.objects(laid_over(minimal, {"persistence": {"size": size}})), "StatefulSet")
+        for size in ("4Gi", "8Gi")
+    )
+    claims = [each["spec"].pop("volumeClaimTemplates") for each in (before, after)]
+    assert before == after
+    assert [claim["spec"]["resources"]["requests"]["storage"] for [claim] in claims] == ["4Gi", "8Gi"]
+
+
+def test_the_documented_patch_makes_the_claim_larger(helm: Helm, minimal: Values, tmp_path: Path) -> None:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        unavailable("kubectl is not installed")
+    page = (CHART.parents[1] / "docs" / "operations.md").read_text()
+    [words] = re.findall(r"patch pvc data-NAME-0 --patch '([^']+)'", page)
+    [template] = only(helm.objects(minimal), "StatefulSet")["spec"]["volumeClaimTemplates"]
+    claim = tmp_path / "claim.json"
+    claim.write_text(json.dumps(template))
+    command = [kubectl, "patch", "--local", "-f", str(claim), "--patch", words, "-o", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(done.stdout)["spec"]["resources"]["requests"]["storage"] == "8Gi"
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -322,7 +352,7 @@ def test_a_new_configuration_is_checked_before_the_old_pod_goes(rendered: Render
     volumes = {each["name"]: each for each in spec["volumes"]}
     assert volumes["config"]["configMap"]["name"] == hooks["ConfigMap"]["metadata"]["name"]
     assert "emptyDir" in volumes["data"], "the ledger's volume is the running pod's"
-    assert "serviceAccountName" not in spec, "ours may not be there yet"
+    assert spec["serviceAccountName"] == "default", "ours may not be there yet"
     assert of_kind(rendered("company-secrets"), "Job") == []
 
 

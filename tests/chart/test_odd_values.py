@@ -197,6 +197,40 @@ def test_a_source_can_do_without_the_proxy_of_the_others(helm: Helm, minimal: Va
     assert [source["network"]["proxy"] for source in sources] == ["http://proxy.example.com:3128", None]
 
 
+def _mounted(*paths: str) -> Values:
+    mounts = [{"name": "mine", "mountPath": path} for path in paths]
+    return {"extraVolumes": [{"name": "mine", "emptyDir": {}}], "extraVolumeMounts": mounts}
+
+
+def test_no_sinks_at_all_is_as_good_as_an_empty_list(helm: Helm, minimal: Values) -> None:
+    objects = helm.objects(laid_over(minimal, {"config": {"sinks": None}}))
+    assert "sinks: []" in only(objects, "ConfigMap")["data"]["config.yaml"]
+    done = helm(
+        "install",
+        "a",
+        CHART,
+        "-f",
+        CHART / "ci" / "minimal-values.yaml",
+        "--set",
+        "config.sinks=null",
+        "--dry-run=client",
+    )
+    assert "feeds 0 sink(s)" in done.stdout, done.stderr
+
+
+def test_a_storage_class_can_be_none(helm: Helm, minimal: Values) -> None:
+    """`-` means in charts: no class, so that the claim waits for a volume made by hand."""
+
+    def spec(storage_class: str) -> Values:
+        objects = helm.objects(laid_over(minimal, {"persistence": {"storageClass": storage_class}}))
+        found: Values = only(objects, "StatefulSet")["spec"]["volumeClaimTemplates"][0]["spec"]
+        return found
+
+    assert spec("-")["storageClassName"] == ""
+    assert spec("fast")["storageClassName"] == "fast"
+    assert "storageClassName" not in spec("")
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -207,6 +241,12 @@ def test_a_source_can_do_without_the_proxy_of_the_others(helm: Helm, minimal: Va
         ({"extraEnv": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}, "extraEnv: A is set"),
         ({"extraVolumes": [{"name": "data", "emptyDir": {}}]}, "extraVolumes: the name data is taken"),
         ({"extraContainers": [{"name": "lineage-collector", "image": "x"}]}, "the name lineage-collector is taken"),
+        (_mounted("/tmp"), "extraVolumeMounts: /tmp is taken"),
+        (_mounted("/run/secrets/cdf/"), "extraVolumeMounts: /run/secrets/cdf/ is taken"),
+        (_mounted("/etc/lineage-collector"), "extraVolumeMounts: /etc/lineage-collector is taken"),
+        (_mounted("/mnt/a", "/mnt/a"), "extraVolumeMounts: /mnt/a is taken"),
+        (_mounted("data"), "extraVolumeMounts: data is no absolute path"),
+        ({"extraVolumeMounts": [{"name": "mine", "mountPath": "/mnt/a"}]}, "no volume is named mine"),
         ({"initContainers": [{"name": "check-config", "image": "x"}]}, "the name check-config is taken"),
         (
             {"serviceMonitor": {"enabled": True, "interval": "10s", "scrapeTimeout": "1m"}},

@@ -151,6 +151,16 @@ _BAD: list[tuple[dict[str, Any], str]] = [
     ({"networkPolicy": {"egress": {"cidrs": ["10.0.0.0"]}}}, "/networkPolicy/egress/cidrs/0"),
     ({"podLabels": {"number": 7}}, "/podLabels/number.*want string"),
     ({"proxy": {"url": "proxy:3128"}}, "/proxy/url"),
+    ({"podLabels": {"team": "data lineage"}}, "/podLabels/team"),
+    ({"commonLabels": {"-team": "data"}}, "invalid propertyName '-team'"),
+    ({"persistence": {"labels": {"team": "x" * 64}}}, "/persistence/labels/team"),
+    ({"nodeSelector": {"disk": "a/b"}}, "/nodeSelector/disk"),
+    ({"persistence": {"storageClass": "Fast SSD"}}, "/persistence/storageClass"),
+    ({"resources": {"limits": {"memmory": "1Gi"}}}, "invalid propertyName 'memmory'"),
+    ({"resources": {"requests": {"cpu": "much"}}}, "/resources/requests/cpu"),
+    ({"ingress": {"hosts": ["https://hints.example"]}}, "/ingress/hosts/0"),
+    ({"httpRoute": {"hostnames": ["hints_example"]}}, "/httpRoute/hostnames/0"),
+    ({"ingress": {"tls": [{"hosts": ["Hints.example"]}]}}, "/ingress/tls/0/hosts/0"),
 ]
 
 

@@ -52,6 +52,7 @@ web.yaml: |
 
 {{- define "lineage-collector.config" -}}
 {{- $config := deepCopy .Values.config -}}
+{{- $_ := set $config "sinks" ($config.sinks | default list) -}}
 {{- $_ := set $config "ledger" (merge (dict "path" (include "lineage-collector.ledgerPath" .)) ($config.ledger | default dict)) -}}
 {{- $http := dict "listen" (include "lineage-collector.listen" .) -}}
 {{- with include "lineage-collector.webConfigFile" . -}}

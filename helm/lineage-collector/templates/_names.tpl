@@ -67,6 +67,14 @@ app.kubernetes.io/component: collector
 {{- end -}}
 {{- end -}}
 
+{{/* Of what runs before an upgrade: an account that this upgrade makes is not there yet, and its pod would never start. So
+one of ours only where the cluster, which `helm template` does not ask, says that it is there. */}}
+{{- define "lineage-collector.hookServiceAccountName" -}}
+{{- $name := include "lineage-collector.serviceAccountName" . -}}
+{{- $isThere := or (not .Values.serviceAccount.create) (lookup "v1" "ServiceAccount" (include "lineage-collector.namespace" .) $name) -}}
+{{- ternary $name "default" (not (empty $isThere)) -}}
+{{- end -}}
+
 {{- define "lineage-collector.image" -}}
 {{- $registry := .Values.global.imageRegistry | default .Values.image.registry -}}
 {{- $name := ternary .Values.image.repository (printf "%s/%s" $registry .Values.image.repository) (empty $registry) -}}

@@ -16,7 +16,16 @@ and would show a secret that somebody wrote into the values. */}}
 {{- define "lineage-collector.configRefusals" -}}
 {{- $config := .Values.config -}}
 {{- if not $config.sources }}
-config.sources is empty: name at least one account whose runs are to be watched, as in ci/minimal-values.yaml
+config.sources is empty: name at least one account whose runs are to be watched, as in {{ .Chart.Home }}/blob/main/docs/quickstart.md
+{{- end }}
+{{- range $kind := list "sources" "sinks" }}
+{{- $names := list }}
+{{- range get $config $kind | default list }}
+{{- if and .name (has .name $names) }}
+config.{{ $kind }}: two are named {{ .name }}
+{{- end }}
+{{- $names = append $names .name }}
+{{- end }}
 {{- end }}
 {{- $path := include "lineage-collector.ledgerPath" . }}
 {{- if ne (dig "ledger" "path" $path $config) $path }}
@@ -154,8 +163,8 @@ config refers to {{ $path }}, and no secret is mounted there: add to secrets.fil
 {{- define "lineage-collector.volumeRefusals" -}}
 {{- $limit := include "lineage-collector.bytes" (dig "ledger" "max_size" "1GiB" .Values.config) | int64 -}}
 {{- $size := ternary .Values.persistence.size .Values.persistence.emptyDirSize .Values.persistence.enabled -}}
-{{- if and (not (and .Values.persistence.enabled .Values.persistence.existingClaim)) (lt (include "lineage-collector.bytes" $size | int64) $limit) }}
-the ledger may grow to {{ dig "ledger" "max_size" "1GiB" .Values.config }} (config.ledger.max_size), and its volume has {{ $size }} (persistence.{{ ternary "size" "emptyDirSize" .Values.persistence.enabled }}): a full volume stops everything
+{{- if and (not (and .Values.persistence.enabled .Values.persistence.existingClaim)) (lt (mul 4 (include "lineage-collector.bytes" $size | int64)) (mul 5 $limit)) }}
+the ledger may grow to {{ dig "ledger" "max_size" "1GiB" .Values.config }} (config.ledger.max_size), and its volume has {{ $size }} (persistence.{{ ternary "size" "emptyDirSize" .Values.persistence.enabled }}): a full volume stops everything, so it needs a quarter more at least; a volume in use is made larger as in {{ .Chart.Home }}/blob/main/docs/operations.md
 {{- end }}
 {{- end -}}
 
@@ -178,6 +187,22 @@ extraEnv: {{ .name }} holds the secret itself, which everybody could read in the
 extraVolumes: the name {{ .name }} is taken
 {{- end }}
 {{- $volumes = append $volumes .name }}
+{{- end }}
+{{- $paths := list "/tmp" "/etc/lineage-collector" "/etc/lineage-collector-ca" "/var/lib/lineage-collector" "/run/secrets/web" "/run/secrets/web-tls" }}
+{{- range .Values.secrets.files }}
+{{- $paths = append $paths (printf "/run/secrets/%s" (.name | default .existingSecret)) }}
+{{- $volumes = append $volumes (include "lineage-collector.secretVolume" .) }}
+{{- end }}
+{{- range .Values.extraVolumeMounts }}
+{{- if not (hasPrefix "/" .mountPath) }}
+extraVolumeMounts: {{ .mountPath }} is no absolute path
+{{- else if has (clean .mountPath) $paths }}
+extraVolumeMounts: {{ .mountPath }} is taken
+{{- end }}
+{{- $paths = append $paths (clean .mountPath) }}
+{{- if not (has .name $volumes) }}
+extraVolumeMounts: no volume is named {{ .name }}; add it to extraVolumes
+{{- end }}
 {{- end }}
 {{- $containers := list "lineage-collector" "check-config" }}
 {{- range concat (.Values.initContainers | default list) (.Values.extraContainers | default list) }}
