@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-SHORTEST = 12
+SHORTEST = 13
 """Letters that are left of a name at the least."""
 _GAP = 2
 

@@ -234,7 +234,7 @@ async def test_a_service_that_dies_ends_the_wait(scene: Scene) -> None:
 async def test_a_source_that_the_service_does_not_know_yet_is_refused(scene: Scene) -> None:
     await scene.start()
     await scene.until_ready()
-    scene.settings["sources"].append({**scene.settings["sources"][0], "name": "plant-b"})
+    scene.settings["sources"].append({**scene.settings["sources"][0], "name": "plant-b", "project": "plant-b"})
     scene.configure()
     refused = await told(scene, "trigger", "plant-b", "1", code=1)
     assert "the service that runs knows no source plant-b; restart it" in refused["error"]
