@@ -242,7 +242,7 @@ def _only_seen(before: Run | None, step: Step) -> bool:
 
 def _finished(run: Run, found: Found) -> Step:
     details = redaction.enrichment(found.details) if found.details is not None else None
-    return finish(run, details, problem=found.problem)
+    return finish(run, details, problem=redaction.problem(found.problem))
 
 
 def _invalid(change: RunChange) -> list[Skip]:

@@ -26,6 +26,10 @@ def enrichment(found: Enrichment) -> Enrichment:
     return replace(found, facts=_facts(found.facts), job=_job(found.job) if found.job is not None else None)
 
 
+def problem(words: str | None) -> str | None:
+    return _text(words)
+
+
 def skip(left_out: Skip) -> Skip:
     return replace(left_out, subject=redacted(left_out.subject), cause=redacted(left_out.cause))
 

@@ -12,7 +12,7 @@ from collector.clock import to_ms
 from collector.faultpoints import Point, passing
 from collector.logs import fields
 from collector.model import Outgoing
-from collector.own_secrets import own_secrets
+from collector.redaction import redacted
 from exporters.delivery.circuit import ask_delay, retry_delay
 from exporters.delivery.context import Feed
 from exporters.delivery.health import Health
@@ -203,8 +203,8 @@ def run_uuid(item: Outgoing) -> str | None:
 
 
 def _tellable(outcome: Outcome) -> Outcome:
-    """The outcome without our own secrets, should the target have repeated one: causes are kept and shown."""
-    return outcome if isinstance(outcome, Delivered) else replace(outcome, cause=own_secrets.hidden(outcome.cause))
+    """The outcome without secrets, should the target have repeated one: causes are kept and shown."""
+    return outcome if isinstance(outcome, Delivered) else replace(outcome, cause=redacted(outcome.cause))
 
 
 def _result(outcome: Outcome) -> SendResult:

@@ -187,5 +187,19 @@ def test_what_the_configuration_holds_is_known_once_its_parts_are_built(tmp_path
     assert own_secrets.hidden(text) == "*** *** *** *** en-US-posix proxy.example.test"
 
 
+def test_a_header_by_reference_is_a_secret_whatever_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEAM_HEADER", "by-reference-9x")
+    source = {
+        "platform": "dataprep",
+        "name": "a",
+        "workspace": "1",
+        "token": "the-token-1",
+        "network": {"headers": {"X-Team": "${env:TEAM_HEADER}", "X-Plain": "plain-text-7z"}},
+    }
+    settings = Settings.model_validate({"sources": [source]})
+    factory.platform(settings.sources[0], SystemClock(), lambda _: None)
+    assert own_secrets.hidden("by-reference-9x plain-text-7z") == "*** plain-text-7z"
+
+
 def test_a_long_text_takes_no_time(known: OwnSecrets) -> None:
     assert known.hidden("s3crets3cre " * 100_000 + "\\" * 100_000)

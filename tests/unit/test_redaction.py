@@ -93,6 +93,23 @@ def test_secrets_are_hidden_however_they_are_quoted(text: str) -> None:
     assert SECRET not in redacted(text)
 
 
+@pytest.mark.parametrize("redact", [redacted, redacted_sql, redacted_name])
+def test_what_stands_between_semicolons_is_hidden_however_it_looks(redact: Callable[[str], str]) -> None:
+    """Of connect strings; in SQL a word alone would be a column."""
+    for text in ("jdbc:x://h:1/d;token=abc", "'jdbc:x://h:1/d;user=me;password=swordfish;ssl=true'"):
+        shown = redact(text)
+        assert "abc" not in shown
+        assert "swordfish" not in shown
+        assert "jdbc:x://h:1/d;" in shown
+
+
+def test_a_value_inside_a_quoted_one_ends_nothing() -> None:
+    for text in (f'password="a token=b {SECRET}" next', f"('password', 'a pwd=b {SECRET}') next"):
+        for redact in (redacted, redacted_sql):
+            assert SECRET not in redact(text)
+            assert redact(text).endswith(" next")
+
+
 def test_people_stay_apart_without_being_named() -> None:
     one, other = redacted("/queryResults/ann.example@acme.example/x.csv"), redacted("no right for bob@acme.example")
     assert one.startswith("/queryResults/user-")
@@ -209,4 +226,6 @@ def test_a_cut_is_marked_and_inside_the_limit() -> None:
 
 
 def test_a_bare_url_has_no_user_query_or_fragment() -> None:
+    assert bare_url("https://u:p@[2001:db8::1]:8443/a?b=c") == "https://[2001:db8::1]:8443/a"
+    assert bare_url("https://[::1]/a") == "https://[::1]/a"
     assert bare_url("https://u:p@files.example.com:8443/a/b.csv?X-Sig=1#x") == "https://files.example.com:8443/a/b.csv"

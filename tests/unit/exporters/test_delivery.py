@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from collector.errors import LeaseLost
 from collector.ledger import leases, parked, queries, requests
 from collector.ledger.parked import RetryAnswer
 from collector.ledger.requests import RequestKind, RequestState
 from collector.model import EventKind, Outgoing
+from collector.own_secrets import own_secrets
 from exporters.delivery.claimer import LOOK_EVERY
 from exporters.delivery.reports import SendResult, SinkState
 from exporters.delivery.requests import Requested
@@ -174,6 +176,24 @@ async def test_a_parked_event_is_kept_told_and_holds_up_nothing(here: World, cap
     [record] = [record for record in caplog.records if record.getMessage() == "event.parked"]
     told: dict[str, Any] = record.__dict__["fields"]
     assert (told["sink"], told["cause"], told["run_id"]) == ("sink", "answer 422: no such job", event.run_uuid)
+
+
+async def test_no_cause_of_a_plug_in_keeps_a_secret(here: World) -> None:
+    """Sinks of others hand on what a target said, which may repeat what it was sent."""
+    own_secrets.learn("sink", "our-own-key-77")
+    said = "denied for our-own-key-77 at https://me:hunter2secret@h/x with token=hunter3secret"
+    sink = ScriptedSink(lambda item: Park(said) if item.kind is START else Retry(said))
+    here.deliver(sink)
+    await here.happen(START, COMPLETE)
+    await here.advance(1)
+    kept = await here.store.read(_causes)
+    assert kept == ["denied for *** at https://***@h/x with token=***"] * 2
+
+
+def _causes(conn: Connection) -> list[str]:
+    """All that the ledger keeps."""
+    query = "SELECT cause FROM parked UNION ALL SELECT cause FROM lane WHERE cause IS NOT NULL"
+    return [cause for (cause,) in conn.exec_driver_sql(query)]
 
 
 def parks_start(item: Outgoing) -> Outcome | Awaitable[Outcome]:

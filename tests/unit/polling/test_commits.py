@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from collector.clock import to_ms
 from collector.ledger import runs
 from collector.lifecycle import VanishedPolicy
-from collector.model import Facts, Observation, Parent, Poll, RunState
-from collector.polling.commits import PART, TRIES, parts
+from collector.model import Enrichment, Facts, Observation, Parent, Poll, RunState
+from collector.polling.commits import PART, TRIES, Found, parts
 from collector.testing.clock import START as ZERO
 from tests.unit.polling.test_families import SPACE, Source, named, opened, run_id, told
 
@@ -75,6 +75,19 @@ async def test_a_child_that_shows_up_meanwhile_keeps_its_parent_waiting(source: 
     await source.enrich_all()
     lines = told(await source.delivered())
     assert lines == [("flow/1", "START"), ("a", "START"), ("a", "COMPLETE"), ("flow/1", "COMPLETE")]
+
+
+async def test_the_ledger_keeps_no_secret_that_details_brought(source: Source) -> None:
+    """Events are made without secrets, whatever the ledger holds; its file must not hold them either."""
+    await source.see(source.seen("a", RunState.FAILED))
+    facts = Facts(error="refused: password=hunter2secret", parameters=(("api_key", "hunter3secret"),))
+    problem = "no details: token=hunter4secret"
+    await source.writer.ends(source.store, {"a": Found(Enrichment(facts), problem)}, source.clock.now())
+    folder = source.store.path.parent
+    kept = b"".join(file.read_bytes() for file in folder.glob("lineage.db*"))
+    assert b"refused: password=***" in kept
+    for number in (2, 3, 4):
+        assert f"hunter{number}secret".encode() not in kept
 
 
 async def test_a_hint_that_comes_meanwhile_is_not_lost(source: Source) -> None:
