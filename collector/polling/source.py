@@ -254,6 +254,7 @@ class SourcePoller:
     def _report(self, result: PollResult, cause: str | None, seconds: float) -> None:
         now, before = self._clock.now(), self.status
         good = result is PollResult.OK
+        failed = not good and result is not PollResult.PAUSED
         self.status = replace(
             before,
             result=result,
@@ -261,8 +262,8 @@ class SourcePoller:
             succeeded_at=now if good else before.succeeded_at,
             failures=self._failures_after(result),
             wrong=cause,
-            last_error=before.last_error if good else cause,
-            failed_at=before.failed_at if good else now,
+            last_error=cause if failed else before.last_error,
+            failed_at=now if failed else before.failed_at,
         )
         self._observer.polled(
             PollReport(self._name, result, seconds, now, self._rhythm.interval.total_seconds(), cause)

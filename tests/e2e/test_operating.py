@@ -175,7 +175,7 @@ def parse(words: list[str]) -> None:
     """Raises what the command line would say about an unknown command or option."""
     command = typer.main.get_command(app)
     context = command.make_context("lineage-collector", list(words))
-    while hasattr(command, "resolve_command"):
+    while hasattr(command, "resolve_command") and words and not words[0].startswith("-"):
         name, command, words = command.resolve_command(context, words)
         context = command.make_context(name, list(words), parent=context)
 
