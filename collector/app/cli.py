@@ -207,6 +207,21 @@ def runs_show(
     sys.exit(run_listing.one(config, run, source=source, as_json=as_json))
 
 
+@app.command(epilog="Example: lineage-collector backup /var/backups/lineage.db")
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="PATH", help="The file to write; a former backup is replaced.")],
+    config: Config = DEFAULT_CONFIG,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Copy the ledger, as it is at one moment, to PATH, beside a running service or without one. The copy is checked before it
+    replaces a former one. Exit 0: the backup is good, 1: there is none and a former one is as it was.
+    """
+    from collector.app import backup as command
+
+    sys.exit(command.backup(config, target, as_json=as_json))
+
+
 @app.command(epilog="Example: lineage-collector skipped --limit 200")
 def skipped(config: Config = DEFAULT_CONFIG, limit: Limit = 100, *, as_json: Json = False) -> None:
     """List all that was left out or not understood, with counts and causes."""

@@ -19,7 +19,7 @@ def revision(conn: Connection) -> str | None:
 def check(conn: Connection, name: str) -> None:
     """For readers, who change nothing. Raises `LedgerTooNew`, and `LedgerError` for one that is not migrated yet."""
     found = revision(conn)
-    _refuse_newer(found, name)
+    refuse_newer(found, name)
     if found != REVISIONS[-1]:
         raise LedgerError(f"ledger {name} has schema {found} and needs {REVISIONS[-1]}: start the service, it migrates")
 
@@ -27,7 +27,7 @@ def check(conn: Connection, name: str) -> None:
 def migrate(conn: Connection, name: str) -> bool:
     """In one transaction; False when nothing was to be done. Raises `LedgerTooNew`."""
     found = revision(conn)
-    _refuse_newer(found, name)
+    refuse_newer(found, name)
     if found == REVISIONS[-1]:
         return False
     from alembic import command  # noqa: PLC0415 - 0.4 s that an ordinary start does not need
@@ -41,7 +41,8 @@ def migrate(conn: Connection, name: str) -> bool:
     return True
 
 
-def _refuse_newer(found: str | None, name: str) -> None:
+def refuse_newer(found: str | None, name: str) -> None:
+    """Raises `LedgerTooNew`."""
     if found is not None and found not in REVISIONS:
         raise LedgerTooNew(
             f"ledger {name} has schema {found}, made by a newer version of this program; this one knows "

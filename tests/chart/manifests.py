@@ -30,6 +30,8 @@ def pods(objects: Sequence[Object]) -> Iterator[tuple[str, Object]]:
         match each["kind"]:
             case "Pod":
                 yield f"Pod {each['metadata']['name']}", each
+            case "CronJob":
+                yield f"CronJob {each['metadata']['name']}", each["spec"]["jobTemplate"]["spec"]["template"]
             case "StatefulSet" | "Job":
                 yield f"{each['kind']} {each['metadata']['name']}", each["spec"]["template"]
 

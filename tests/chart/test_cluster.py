@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xdist_group("chart")
 _KINDS = {
     "/api/v1": ("v1", ["ServiceAccount", "ConfigMap", "Service", "Pod", "Secret"]),
     "/apis/apps/v1": ("apps/v1", ["StatefulSet"]),
-    "/apis/batch/v1": ("batch/v1", ["Job"]),
+    "/apis/batch/v1": ("batch/v1", ["CronJob", "Job"]),
 }
 
 

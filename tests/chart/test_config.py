@@ -259,6 +259,17 @@ _REFUSED: dict[str, tuple[Values, list[str]]] = {
     "or than the disk lent": (
         {"persistence": {"enabled": False, "emptyDirSize": "512Mi"}}, ["1GiB", "512Mi (persistence.emptyDirSize)"]
     ),
+    "a backup to nowhere": ({"backup": {"enabled": True}}, ["backup.existingClaim is empty"]),
+    "a backup beside the ledger": (
+        {"backup": {"enabled": True, "existingClaim": "a"}, "persistence": {"existingClaim": "a"}}, ["the ledger's own"]
+    ),
+    "a backup of no volume": (
+        {"backup": {"enabled": True, "existingClaim": "a"}, "persistence": {"enabled": False}}, ["backup: without a volume"]
+    ),
+    "a backup of what one pod has": (
+        {"backup": {"enabled": True, "existingClaim": "a"}, "persistence": {"accessModes": ["ReadWriteOncePod"]}},
+        ["ReadWriteOncePod lets no second pod"],
+    ),
     "two bundles": ({"caBundle": {"existingConfigMap": "a", "existingSecret": "b"}}, ["caBundle: give either"]),
     "a certificate of nobody": ({"web": {"certificate": {"enabled": True}}}, ["web.certificate.issuerRef.name is missing"]),
     "a proxy for nobody": (

@@ -356,6 +356,24 @@ def test_a_new_configuration_is_checked_before_the_old_pod_goes(rendered: Render
     assert of_kind(rendered("company-secrets"), "Job") == []
 
 
+def test_the_backup_runs_beside_the_pod_and_writes_to_its_own_volume_alone(rendered: Rendered) -> None:
+    objects = rendered("backup")
+    made = only(objects, "CronJob")
+    assert (made["spec"]["schedule"], made["spec"]["timeZone"]) == ("30 2 * * *", "Europe/Oslo")
+    assert made["spec"]["concurrencyPolicy"] == "Forbid"
+    spec = made["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    volumes = {each["name"]: each for each in spec["volumes"]}
+    claims = {name: volumes[name]["persistentVolumeClaim"]["claimName"] for name in ("data", "backups")}
+    stateful = only(objects, "StatefulSet")
+    assert claims == {"data": f"data-{stateful['metadata']['name']}-0", "backups": "lineage-backups"}
+    [beside] = spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert beside["labelSelector"] == stateful["spec"]["selector"]
+    [container] = spec["containers"]
+    assert container["args"] == ["backup", "/var/backups/lineage.db"]
+    assert {"name": "backups", "mountPath": "/var/backups"} in container["volumeMounts"]
+    assert of_kind(rendered("minimal"), "CronJob") == []
+
+
 def test_every_mount_has_its_volume(rendered: Rendered) -> None:
     for case in CASES:
         objects = rendered(case)

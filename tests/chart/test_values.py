@@ -151,6 +151,7 @@ _BAD: list[tuple[dict[str, Any], str]] = [
     ({"networkPolicy": {"egress": {"cidrs": ["10.0.0.0"]}}}, "/networkPolicy/egress/cidrs/0"),
     ({"podLabels": {"number": 7}}, "/podLabels/number.*want string"),
     ({"proxy": {"url": "proxy:3128"}}, "/proxy/url"),
+    ({"backup": {"schedule": "every night"}}, "/backup/schedule"),
     ({"podLabels": {"team": "data lineage"}}, "/podLabels/team"),
     ({"commonLabels": {"-team": "data"}}, "invalid propertyName '-team'"),
     ({"persistence": {"labels": {"team": "x" * 64}}}, "/persistence/labels/team"),

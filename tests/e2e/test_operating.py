@@ -114,7 +114,7 @@ async def machine(folder: Path, tmp_path: Path) -> AsyncIterator[Machine]:
 @pytest.mark.crash
 @pytest.mark.timeout(120)
 async def test_a_backup_of_a_running_ledger_can_be_restored(machine: Machine) -> None:
-    assert (await machine.do(script_of("backup"))).strip() == "ok"
+    assert (await machine.do(script_of("backup"))).strip().endswith("lineage.db and checked")
     before = set(machine.scene.events.read_bytes().splitlines())
     for job in machine.scene.cdf.transformations:
         machine.scene.cdf.start_run(job, Story(0.1, 0.1))
@@ -124,6 +124,25 @@ async def test_a_backup_of_a_running_ledger_can_be_restored(machine: Machine) ->
         machine.scene.cdf.start_run(job, Story(0.1, 0.1))
     await machine.scene.settle()
     assert before < set(machine.scene.events.read_bytes().splitlines())
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(120)
+async def test_the_pod_that_restores_does_so(machine: Machine) -> None:
+    [words] = re.findall(r"<!-- tested: restore.yaml -->\n```yaml\n(.*?)```", OPERATIONS.read_text(), re.DOTALL)
+    [container] = yaml.safe_load(words)["spec"]["containers"]
+    await machine.do(script_of("backup"))
+    before = set(machine.scene.events.read_bytes().splitlines())
+    machine.scene.cdf.start_run(next(iter(machine.scene.cdf.transformations)), Story(0.1, 0.1))
+    await machine.scene.settle()
+    await machine.do("systemctl stop lineage-collector")
+    await machine.do(shlex.join([*container["command"], *container["args"]]))
+    assert (machine.ledger().parent / "before" / "lineage.db").exists()
+    await machine.do("systemctl start lineage-collector")
+    machine.scene.cdf.start_run(next(iter(machine.scene.cdf.transformations)), Story(0.1, 0.1))
+    await machine.scene.settle()
+    assert before < set(machine.scene.events.read_bytes().splitlines())
+    assert machine.scene.told("ledger.set_aside") == []
 
 
 @pytest.mark.crash

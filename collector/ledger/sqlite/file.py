@@ -131,6 +131,11 @@ def _damage_within(connection: sqlite3.Connection, *, thorough: bool) -> str | N
     return None
 
 
+def fault_within(connection: sqlite3.Connection, *, is_newest: bool) -> str | None:
+    """What is wrong with this ledger, every page read; what its rows say of each other only with the newest schema."""
+    return _complaint(connection, "PRAGMA integrity_check(1)") or (_contradiction(connection) if is_newest else None)
+
+
 def _complaint(connection: sqlite3.Connection, check: str) -> str | None:
     (answer,) = connection.execute(check).fetchone()
     return None if answer == "ok" else " ".join(str(answer).split())

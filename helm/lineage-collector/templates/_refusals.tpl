@@ -3,7 +3,7 @@ and would show a secret that somebody wrote into the values. */}}
 
 {{- define "lineage-collector.refusals" -}}
 {{- $found := list -}}
-{{- range $part := list "configRefusals" "secretRefusals" "referenceRefusals" "volumeRefusals" "clashRefusals" "otherRefusals" -}}
+{{- range $part := list "configRefusals" "secretRefusals" "referenceRefusals" "volumeRefusals" "backupRefusals" "clashRefusals" "otherRefusals" -}}
 {{- range $line := include (printf "lineage-collector.%s" $part) $ | splitList "\n" -}}
 {{- with trim $line -}}{{- $found = append $found (printf "  - %s" .) -}}{{- end -}}
 {{- end -}}
@@ -168,6 +168,21 @@ the ledger may grow to {{ dig "ledger" "max_size" "1GiB" .Values.config }} (conf
 {{- end }}
 {{- end -}}
 
+{{- define "lineage-collector.backupRefusals" -}}
+{{- if .Values.backup.enabled }}
+{{- if not .Values.backup.existingClaim }}
+backup.existingClaim is empty: make a claim for the backup and name it
+{{- else if eq .Values.backup.existingClaim .Values.persistence.existingClaim }}
+backup.existingClaim is the ledger's own: a backup on the same volume is lost with it
+{{- end }}
+{{- if not .Values.persistence.enabled }}
+backup: without a volume (persistence.enabled) no other pod can read the ledger
+{{- else if has "ReadWriteOncePod" .Values.persistence.accessModes }}
+backup: ReadWriteOncePod lets no second pod mount the ledger's volume, not even on its node; use ReadWriteOnce
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* What Kubernetes, or the Prometheus operator, would refuse only later or without a word. */}}
 {{- define "lineage-collector.clashRefusals" -}}
 {{- $variables := list "LINEAGE_COLLECTOR_CONFIG" -}}
@@ -181,14 +196,14 @@ extraEnv: {{ .name }} is set already
 extraEnv: {{ .name }} holds the secret itself, which everybody could read in the StatefulSet: put it into a Secret, and use valueFrom.secretKeyRef
 {{- end }}
 {{- end }}
-{{- $volumes := list "config" "data" "tmp" "web" "web-tls" "ca" }}
+{{- $volumes := list "config" "data" "tmp" "web" "web-tls" "ca" "backups" }}
 {{- range .Values.extraVolumes }}
 {{- if has .name $volumes }}
 extraVolumes: the name {{ .name }} is taken
 {{- end }}
 {{- $volumes = append $volumes .name }}
 {{- end }}
-{{- $paths := list "/tmp" "/etc/lineage-collector" "/etc/lineage-collector-ca" "/var/lib/lineage-collector" "/run/secrets/web" "/run/secrets/web-tls" }}
+{{- $paths := list "/tmp" "/etc/lineage-collector" "/etc/lineage-collector-ca" "/var/lib/lineage-collector" "/var/backups" "/run/secrets/web" "/run/secrets/web-tls" }}
 {{- range .Values.secrets.files }}
 {{- $paths = append $paths (printf "/run/secrets/%s" (.name | default .existingSecret)) }}
 {{- $volumes = append $volumes (include "lineage-collector.secretVolume" .) }}

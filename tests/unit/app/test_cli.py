@@ -66,7 +66,7 @@ Write = Callable[[str | bytes], Path]
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "check", "trigger", "watch", "status", "runs", "skipped", "simulate", "demo"]
+    "command", ["run", "check", "trigger", "watch", "status", "runs", "skipped", "backup", "simulate", "demo"]
 )
 def test_every_command_has_help_with_an_example(run: Run, command: str) -> None:
     said = run(command, "--help")
