@@ -1,7 +1,7 @@
 """What credentials in texts of others look like: patterns only, see `collector.redaction` for what is done with them.
 
 detect-secrets was tried instead: it knew none of the vendors' forms below without its entropy detectors, which take most SQL
-for secrets; it reports lines and not what to replace, at 12 ms a kilobyte (these: 0.2 ms), with 20 MiB and `requests`.
+for secrets; it reports lines and not what to replace, at 12 ms a kilobyte (these: 0.5 ms), with 20 MiB and `requests`.
 
 All patterns are linear in the length of the text, for a query may have a megabyte: what is repeated is possessive (`++`) or
 bounded.

@@ -68,7 +68,7 @@ def test_a_violation_would_be_seen(helm: Helm) -> None:
 
 def test_the_pod_is_who_the_image_expects(rendered: Rendered) -> None:
     image = (CHART.parents[1] / "Dockerfile").read_text()
-    [user] = set(re.findall(r"^USER (\d+):(\d+)$", image, re.MULTILINE))
+    *_, user = re.findall(r"^USER (\d+):(\d+)$", image, re.MULTILINE)  # the last one is who runs
     objects = rendered("minimal")
     context = only(objects, "StatefulSet")["spec"]["template"]["spec"]["securityContext"]
     assert (str(context["runAsUser"]), str(context["runAsGroup"])) == user

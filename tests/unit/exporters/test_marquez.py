@@ -280,7 +280,7 @@ async def scene() -> AsyncIterator[Scene]:
     simulator.database.luck = 0.0
     simulator.database.spread = simulator.database.connect_timeout = 0.01
     async with Served(simulator) as served, httpx.AsyncClient(timeout=10, verify=False) as asking:
-        sink = make_sink(served.url, clock, seconds=0.3)
+        sink = make_sink(served.url, clock, seconds=1.5)
         yield Scene(Marquez(served.url, asking), simulator, clock, sink)
         await sink.close(1)
 
