@@ -31,7 +31,10 @@ demo: $(STAMP) ## watch simulated runs become events, about 20 s
 
 # unit tests that start servers or processes, or read megabytes: `make test` has them
 SLOWER := platforms simulators app/test_control.py app/test_hints.py exporters/test_listening.py exporters/test_marquez.py \
-          ledger/test_schema.py lineage/test_sql_reading.py lineage/test_aliases.py test_http.py
+          ledger/test_schema.py lineage/test_sql_reading.py lineage/test_aliases.py lineage/test_events.py lineage/test_validator.py test_http.py \
+          test_logs_docs.py test_redaction.py polling/test_enriching.py polling/test_families.py app/test_housekeeping.py \
+          app/test_run_listing.py exporters/test_delivery.py exporters/test_metrics.py ledger/test_backup.py ledger/test_plans.py \
+          ledger/test_detail.py config/test_loading.py
 
 check: $(DEV) ## the quick part of the tests: format, lint, types, imports, unit tests (under 60 s)
 	$(BIN)/ruff format --check --quiet .
