@@ -22,6 +22,7 @@ from collector.app.hints import Hinted, Hints
 from collector.app.housekeeping import Housekeeper, Share
 from collector.app.ledger_file import free_bytes, guard
 from collector.app.observers import Audience
+from collector.app.pauses import shorten_pauses
 from collector.app.scrape import snapshot
 from collector.app.status import status, status_of_loops
 from collector.clock import Clock, SystemClock, to_ms
@@ -84,6 +85,7 @@ async def _until_signal(settings: Settings) -> int:
     if store is None:
         return 0
     async with Service(settings, clock=clock, store=store) as service:
+        shorten_pauses()
         dead = await service.until(stop)
     return 1 if dead else 0
 

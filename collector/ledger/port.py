@@ -46,6 +46,10 @@ class Ledger(Protocol):
         """
         ...
 
+    async def write_first(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`write` before the other writes that wait: for short ones whose order to others does not matter."""
+        ...
+
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(conn, ...)` for a poll, beside writes. It holds up the other reads of polls."""
         ...

@@ -63,8 +63,8 @@ class _Ready:
 
 TRIES = 3
 """Times that something is decided anew because its runs changed meanwhile, before that is done inside the write."""
-PART = 50
-"""Observations in one commit: what waits for the writer waits some tens of milliseconds at the most."""
+PART = 20
+"""Observations in one commit, which take some 15 ms with 40 columns each: settles wait for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,7 @@ class Session:
     async def _commit(self, settlement: Settlement) -> SettleResult:
         now_ms = self._feed.time.now_ms()
         recheck_at = now_ms + int(RECHECK_AFTER * 1000) if self._feed.sink.rechecks else None
-        result = await self._feed.store.write(
+        result = await self._feed.store.write_first(
             claims.settle, self._tenure.lease, self._feed.sink_id, settlement, now_ms, recheck_at
         )
         self._health.refusals(result.refused_before, result.refused_now)

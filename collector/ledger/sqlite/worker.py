@@ -1,4 +1,4 @@
-"""A thread that does what it is given, in order, taking all that waits at once."""
+"""A thread that does what it is given, taking all that waits at once: what is to be first, then the rest, each in order."""
 
 import queue
 import threading
@@ -12,11 +12,12 @@ from collector.errors import LedgerError
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """`alone`: outside of the transaction that the tasks of a batch share."""
+    """`alone`: outside of the transaction that the tasks of a batch share. `first`: before what waits beside it."""
 
     work: Callable[[Any], Any]
     answer: "Future[Any]"
     alone: bool = False
+    first: bool = False
 
 
 class Worker:
@@ -31,14 +32,14 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[Any], Any], *, alone: bool = False) -> "Future[Any]":
+    def submit(self, work: Callable[[Any], Any], *, alone: bool = False, first: bool = False) -> "Future[Any]":
         """From now on it will be done: the future cannot be cancelled. Raises `LedgerError` once stopped."""
         answer: Future[Any] = Future()
         answer.set_running_or_notify_cancel()
         with self._gate:
             if not self._open:
                 raise LedgerError("the ledger is closed")
-            self._inbox.put(Task(work, answer, alone))
+            self._inbox.put(Task(work, answer, alone, first))
         return answer
 
     def stop(self) -> None:
@@ -55,8 +56,10 @@ class Worker:
             while not self._inbox.empty():
                 batch.append(self._inbox.get())
             tasks = [task for task in batch if task is not None]
-            if tasks:
-                self._do(tasks)
+            # two batches in turn: what is first never waits for the rest, and cannot keep the rest waiting for ever
+            for some in ([task for task in tasks if task.first], [task for task in tasks if not task.first]):
+                if some:
+                    self._do(some)
             if len(tasks) < len(batch):
                 return
 

@@ -97,6 +97,10 @@ class WatchedStore:
         self.writes += 1
         return await self._watched(lambda: self._store.write(fn, *args, **kwargs))
 
+    async def write_first(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.writes += 1
+        return await self._watched(lambda: self._store.write_first(fn, *args, **kwargs))
+
     async def read(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self.reads += 1
         return await self._watched(lambda: self._store.read(fn, *args, **kwargs))
@@ -380,11 +384,11 @@ def open_store(folder: Path, *, threads: bool = False) -> Store:
     return store
 
 
-def _at_once(worker: Worker, work: Callable[[Any], Any], *, alone: bool = False) -> "Future[Any]":
+def _at_once(worker: Worker, work: Callable[[Any], Any], *, alone: bool = False, first: bool = False) -> "Future[Any]":
     """In place of the worker's thread: no waiting for the system's scheduler, and always the same order."""
     answer: Future[Any] = Future()
     answer.set_running_or_notify_cancel()
-    worker._serve([Task(work, answer, alone)])
+    worker._serve([Task(work, answer, alone, first)])
     return answer
 
 

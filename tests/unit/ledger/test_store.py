@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from collector.ledger import accounts, registry, requests, schema
 from collector.ledger.accounts import Configured
 from collector.ledger.port import News, announce
 from collector.ledger.sqlite.store import Store
+from collector.ledger.sqlite.worker import Task, Worker
 from collector.reports import WriteFailure
 from tests.unit.ledger.ledgers import ALL, NOW
 
@@ -88,6 +89,52 @@ async def test_no_claim_waits_for_a_scrape(store: Store) -> None:
         assert await store.read_claim(names) == []
     gate.open.set()
     await scrape
+
+
+async def test_what_is_first_is_committed_before_what_waits_and_in_a_commit_of_its_own(store: Store) -> None:
+    done: list[str] = []
+
+    def noted(conn: Connection, name: str) -> None:
+        done.append(add(conn, name))
+
+    def breaks(conn: Connection) -> None:
+        conn.exec_driver_sql("ROLLBACK")  # as a full disk does: nothing of this commit is there
+        raise ValueError("no")
+
+    gate = Gate()
+    held = await gate.closed(store)
+    long = [asyncio.create_task(store.write(noted, "page")), asyncio.create_task(store.write(breaks))]
+    short = [asyncio.create_task(store.write_first(noted, name)) for name in ("settle", "other settle")]
+    await asyncio.sleep(0)
+    gate.open.set()
+    await asyncio.gather(held, *short)
+    assert all(isinstance(error, Exception) for error in await asyncio.gather(*long, return_exceptions=True))
+    assert done == ["settle", "other settle", "page"]
+    assert await store.read(names) == ["other settle", "settle"]
+
+
+def test_what_is_first_keeps_nothing_waiting_for_ever() -> None:
+    """Each that is first brings the next one, as a busy sink does."""
+    served: list[str] = []
+    gate = threading.Event()
+
+    def serve(batch: Sequence[Task]) -> None:
+        for task in batch:
+            task.answer.set_result(task.work(None))
+
+    def settle(left: int) -> None:
+        served.append("settle")
+        if left:
+            worker.submit(lambda _: settle(left - 1), first=True)
+
+    worker = Worker("test", serve)
+    worker.submit(lambda _: gate.wait(10))
+    worker.submit(lambda _: settle(20), first=True)
+    page = worker.submit(lambda _: served.append("page"))
+    gate.set()
+    page.result(10)
+    worker.stop()
+    assert served.index("page") <= 2
 
 
 async def test_it_is_there_after_a_restart(tmp_path: Path) -> None:
