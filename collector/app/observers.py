@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 
-class Audience:
+class Observers:
     """Satisfies the observer ports of polling and of delivery: a report goes to each listener that has its method."""
 
     def __init__(self, listeners: Sequence[object]) -> None:

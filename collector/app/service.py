@@ -21,7 +21,7 @@ from collector.app.control import ANSWERS_WITHIN, Control, Told
 from collector.app.hints import Hinted, Hints
 from collector.app.housekeeping import Housekeeper, Share
 from collector.app.ledger_file import free_bytes, guard
-from collector.app.observers import Audience
+from collector.app.observers import Observers
 from collector.app.pauses import shorten_pauses
 from collector.app.scrape import snapshot
 from collector.app.status import status, status_of_loops
@@ -260,7 +260,7 @@ class Service:
         )
         self.store.on_failure(self.metrics.ledger_unwritten)
         self.metrics.configured(self._clock.now())
-        self._audience = Audience([self.metrics, *self._listeners])
+        self._observers = Observers([self.metrics, *self._listeners])
         if self.store.set_aside is not None:
             self.metrics.ledger_reset()
             log.critical("ledger.set_aside", extra=fields(file=str(self.store.set_aside)))
@@ -292,7 +292,7 @@ class Service:
             rhythm=Rhythm(source.poll_interval, source.poll_within, source.jitter),
             clock=self._clock,
             random=random.random,
-            observer=self._audience,
+            observer=self._observers,
             paused=lambda: self._housekeeper.full,
         )
 
@@ -302,7 +302,7 @@ class Service:
             for source in self.settings.sources
             if isinstance(platform := self._platforms[source.name], Hinting)
         }
-        return Hints(hinted, self.store, self._clock, self._audience)
+        return Hints(hinted, self.store, self._clock, self._observers)
 
     def _delivery(self, name: str, sink: Sink) -> Delivery:
         return Delivery(
@@ -314,7 +314,7 @@ class Service:
             seize=True,
             clock=self._clock,
             random=random.random,
-            observer=self._audience,
+            observer=self._observers,
         )
 
     async def _start(self) -> None:

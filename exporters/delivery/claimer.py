@@ -1,11 +1,11 @@
 """Reading the heads of a sink's lanes ahead of the sending, so that free places at the sink never wait for the ledger."""
 
 from collector.ledger import claims
-from exporters.delivery.context import Feed, Notify
+from exporters.delivery.context import Notify, SinkContext
 from exporters.delivery.health import Health
-from exporters.delivery.held_lease import Tenure
-from exporters.delivery.in_flight import Flight
-from exporters.delivery.wakeup import Bell
+from exporters.delivery.held_lease import HeldLease
+from exporters.delivery.in_flight import InFlight
+from exporters.delivery.wakeup import Wakeup
 
 AHEAD = 64
 """So many heads are kept ready at least, more for sinks that take more at once."""
@@ -14,33 +14,41 @@ LOOK_EVERY = 2.5
 _FLOOR_LASTS = 5.0
 
 
-class Claiming:
-    def __init__(self, feed: Feed, flight: Flight, health: Health, tenure: Tenure, claimed: Notify) -> None:
+class Claimer:
+    def __init__(
+        self, context: SinkContext, in_flight: InFlight, health: Health, held_lease: HeldLease, claimed: Notify
+    ) -> None:
         """`claimed` is called when there is something new to send."""
-        self._feed, self._flight, self._health, self._tenure, self._claimed = feed, flight, health, tenure, claimed
-        self.bell = Bell(feed.clock)
-        self._ahead = max(AHEAD, feed.sink.capacity)
+        self._context, self._in_flight, self._health, self._held_lease, self._claimed = (
+            context,
+            in_flight,
+            health,
+            held_lease,
+            claimed,
+        )
+        self.wakeup = Wakeup(context.clock)
+        self._ahead = max(AHEAD, context.sink.capacity)
         self._hinted = True
         self._due_ms: int | None = None
-        self._look_at = feed.clock.monotonic()
+        self._look_at = context.clock.monotonic()
         self._floor, self._floor_until = 0, 0.0
 
     def hint(self) -> None:
         """Heads may be due: something was committed or settled."""
         self._hinted = True
-        self.bell.ring()
+        self.wakeup.ring()
 
     def expect(self, due_ms: int) -> None:
         """A lane comes due then."""
         if self._due_ms is None or due_ms < self._due_ms:
             self._due_ms = due_ms
-            self.bell.ring()
+            self.wakeup.ring()
 
     async def step(self) -> None:
         """Wait until there is reason to read the ledger, then read it once."""
         while not (wanted := self._wanted()) or not (self._hinted or self._is_due() or self._may_look()):
             self._health.came_round()
-            await self.bell.wait(self._until_due() if wanted else self._until_probe())
+            await self.wakeup.wait(self._until_due() if wanted else self._until_probe())
         if self._hinted or self._is_due():
             await self._claim(wanted)
         else:
@@ -48,50 +56,50 @@ class Claiming:
 
     def _wanted(self) -> int:
         """How many heads to claim now. Never just a few of many: each claim reads what is in flight as well."""
-        clock, circuit, waiting = self._feed.clock, self._health.circuit, self._flight.waiting
-        if not self._tenure.covers(self._feed.attempt_seconds):
+        clock, circuit, waiting = self._context.clock, self._health.circuit, self._in_flight.waiting
+        if not self._held_lease.covers(self._context.attempt_seconds):
             return 0
         if circuit.open:
-            return int(circuit.admits_probe(clock.monotonic()) and not waiting and self._flight.next_ask() is None)
-        if 2 * waiting > self._ahead or self._flight.unsettled > self._ahead:
+            return int(circuit.admits_probe(clock.monotonic()) and not waiting and self._in_flight.next_ask() is None)
+        if 2 * waiting > self._ahead or self._in_flight.unsettled > self._ahead:
             return 0
         return self._ahead - waiting
 
     def _until_probe(self) -> float:
         """Seconds. Whatever else makes claims possible again rings; this bounds a ring that was forgotten."""
-        circuit, now = self._health.circuit, self._feed.clock.monotonic()
+        circuit, now = self._health.circuit, self._context.clock.monotonic()
         longest = 2 * LOOK_EVERY
         return min(longest, circuit.probe_at - now) if circuit.open and circuit.probe_at > now else longest
 
     def _is_due(self) -> bool:
-        return self._due_ms is not None and self._feed.time.now_ms() >= self._due_ms
+        return self._due_ms is not None and self._context.time.now_ms() >= self._due_ms
 
     def _may_look(self) -> bool:
-        return self._feed.clock.monotonic() >= self._look_at
+        return self._context.clock.monotonic() >= self._look_at
 
     def _until_due(self) -> float:
-        look = self._look_at - self._feed.clock.monotonic()
+        look = self._look_at - self._context.clock.monotonic()
         if self._due_ms is None:
             return look
-        return min(look, max(0.001, (self._due_ms - self._feed.time.now_ms()) / 1000))
+        return min(look, max(0.001, (self._due_ms - self._context.time.now_ms()) / 1000))
 
     async def _look(self) -> None:
-        self._look_at = self._feed.clock.monotonic() + LOOK_EVERY
-        self._due_ms = await self._feed.store.read_claim(claims.next_due, self._feed.sink_id)
+        self._look_at = self._context.clock.monotonic() + LOOK_EVERY
+        self._due_ms = await self._context.store.read_claim(claims.next_due, self._context.sink_id)
 
     async def _claim(self, wanted: int) -> None:
-        now = self._feed.clock.monotonic()
+        now = self._context.clock.monotonic()
         self._hinted, self._look_at = False, now + LOOK_EVERY
         if self._is_due():
             self._due_ms = None
-        limit = wanted + self._flight.begin_claim()
-        heads = await self._feed.store.read_claim(
-            claims.claim, self._feed.sink_id, self._feed.time.now_ms(), limit, self._floor_at(now)
+        limit = wanted + self._in_flight.begin_claim()
+        heads = await self._context.store.read_claim(
+            claims.claim, self._context.sink_id, self._context.time.now_ms(), limit, self._floor_at(now)
         )
         full = len(heads) >= limit
         self._floor = heads[0].committed_at if full else 0
         self._hinted |= full
-        if self._flight.claimed(heads, wanted):
+        if self._in_flight.claimed(heads, wanted):
             self._claimed()
 
     def _floor_at(self, now: float) -> int:

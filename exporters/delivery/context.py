@@ -27,7 +27,7 @@ class LedgerTime:
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
+class SinkContext:
     """One sink as the ledger and the configuration know it, and the surroundings of its delivery."""
 
     name: str

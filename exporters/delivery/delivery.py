@@ -22,12 +22,12 @@ from collector.ledger.port import Ledger
 from collector.logs import fields
 from collector.reports import LeaseReport
 from exporters.delivery.circuit import Random, pause_after
-from exporters.delivery.context import Feed
+from exporters.delivery.context import SinkContext
 from exporters.delivery.health import Health
-from exporters.delivery.held_lease import MARGIN, Tenure
+from exporters.delivery.held_lease import MARGIN, HeldLease
 from exporters.delivery.reports import DeliveryObserver, SinkState, SinkStatus
 from exporters.delivery.session import Session
-from exporters.delivery.wakeup import Bell
+from exporters.delivery.wakeup import Wakeup
 from exporters.sinks.base import BrokenSink, Sink
 
 _log = logging.getLogger("lineage.delivery")
@@ -56,10 +56,10 @@ class Delivery:
         observer: DeliveryObserver,
     ) -> None:
         """`holder` names this process in the lease; `seize` as in `leases.take`."""
-        self._feed = Feed(sink_name, sink_id, sink, store, clock, random, observer)
+        self._context = SinkContext(sink_name, sink_id, sink, store, clock, random, observer)
         self._holder, self._seize = holder, seize
         self._health = Health(sink_name, clock, random, observer)
-        self._bell = Bell(clock)
+        self._wakeup = Wakeup(clock)
         self._begun, self._ended = False, asyncio.Event()
         self._stop_at: float | None = None
         self._state = SinkState.STARTING
@@ -78,11 +78,11 @@ class Delivery:
     def status(self) -> SinkStatus:
         health = self._health
         return SinkStatus(
-            sink=self._feed.name,
+            sink=self._context.name,
             state=self._present_state(),
             last_success_at=health.last_success_at,
             problem=health.trouble or health.circuit.cause,
-            in_flight=self._session.flight.at_sink if self._session else 0,
+            in_flight=self._session.in_flight.at_sink if self._session else 0,
             last_error=health.last_error,
             failed_at=health.failed_at,
         )
@@ -97,8 +97,8 @@ class Delivery:
     async def run(self) -> None:
         """Until `stop`. Raises nothing but for a cancelled task, which leaves the lease to run out."""
         self._begun, failures = True, 0
-        if isinstance(self._feed.sink, BrokenSink):
-            self._health.begins_broken(self._feed.sink.outcome)
+        if isinstance(self._context.sink, BrokenSink):
+            self._health.begins_broken(self._context.sink.outcome)
         try:
             while self._stop_at is None:
                 self._health.came_round()
@@ -106,7 +106,7 @@ class Delivery:
                     await self._round()
                 except Exception as error:  # noqa: BLE001 - the boundary of this task: one sink must not end the others
                     self._health.stuck("delivery", error)
-                    await self._bell.wait(pause_after(failures, self._feed.random))
+                    await self._wakeup.wait(pause_after(failures, self._context.random))
                     failures += 1
                 else:
                     self._health.unstuck("delivery")
@@ -119,8 +119,8 @@ class Delivery:
         """Within `deadline` seconds: claim nothing more, let what is in flight come in, write the rest down as
         unanswered, give the lease back if nothing is left in flight. Returns when `run` has ended.
         """
-        self._stop_at = self._feed.clock.monotonic() + deadline
-        self._bell.ring()
+        self._stop_at = self._context.clock.monotonic() + deadline
+        self._wakeup.ring()
         if self._session:
             self._session.stop(self._stop_at)
         if self._begun:
@@ -137,8 +137,10 @@ class Delivery:
         while left:
             session = self._present_session()
             async with session.reserved(left, _STRANDS_AT_ONCE) as strands:
-                some, now_ms = [event for strand in strands for event in left[strand]], self._feed.time.now_ms()
-                answers |= await self._feed.store.write(parked.retry, session.lease, self._feed.sink_id, some, now_ms)
+                some, now_ms = [event for strand in strands for event in left[strand]], self._context.time.now_ms()
+                answers |= await self._context.store.write(
+                    parked.retry, session.lease, self._context.sink_id, some, now_ms
+                )
             for strand in strands:
                 del left[strand]
         return answers
@@ -148,7 +150,7 @@ class Delivery:
         dropped: set[Named] = set()
         for start in range(0, len(events), _STRANDS_AT_ONCE):
             some, lease = events[start : start + _STRANDS_AT_ONCE], self._present_session().lease
-            dropped |= await self._feed.store.write(parked.drop, lease, self._feed.sink_id, some)
+            dropped |= await self._context.store.write(parked.drop, lease, self._context.sink_id, some)
         return dropped
 
     async def park_oldest(self, room: int, cause: str) -> None:
@@ -158,60 +160,60 @@ class Delivery:
         session = self._present_session()
         parked, size, after = 0, 0, 0
         while size < room and (
-            strands := await self._feed.store.read_shown(overflow.oldest, self._feed.sink_id, after)
+            strands := await self._context.store.read_shown(overflow.oldest, self._context.sink_id, after)
         ):
             after = strands[-1]
             async with session.reserved_of(strands) as free:
-                now_ms, rechecks = self._feed.time.now_ms(), self._feed.sink.rechecks
-                of_these = session.lease, self._feed.sink_id, free, room - size, cause, now_ms
-                done = await self._feed.store.write(overflow.park, *of_these, rechecks=rechecks)
+                now_ms, rechecks = self._context.time.now_ms(), self._context.sink.rechecks
+                of_these = session.lease, self._context.sink_id, free, room - size, cause, now_ms
+                done = await self._context.store.write(overflow.park, *of_these, rechecks=rechecks)
             parked, size = parked + done.events, size + done.room
         if parked:
-            _log.error("sink.overflow", extra=fields(sink=self._feed.name, parked=parked, bytes=size, cause=cause))
+            _log.error("sink.overflow", extra=fields(sink=self._context.name, parked=parked, bytes=size, cause=cause))
 
     def _present_session(self) -> Session:
         if self._session is None:
-            raise LeaseLost(f"the lease of sink {self._feed.name} is not held here; nothing was done")
+            raise LeaseLost(f"the lease of sink {self._context.name} is not held here; nothing was done")
         return self._session
 
     async def _round(self) -> None:
         """Take the lease and work under it until stopped, or wait a little if somebody else has it."""
-        if (tenure := await self._take()) is not None:
-            await self._serve(tenure)
+        if (held_lease := await self._take()) is not None:
+            await self._serve(held_lease)
             return
         if self._state is not SinkState.STANDBY:
-            _log.info("lease.elsewhere", extra=fields(sink=self._feed.name, then="stands by and asks again"))
+            _log.info("lease.elsewhere", extra=fields(sink=self._context.name, then="stands by and asks again"))
         self._state = SinkState.STANDBY
-        await self._bell.wait(_STANDBY_LOOK)
+        await self._wakeup.wait(_STANDBY_LOOK)
 
-    async def _take(self) -> Tenure | None:
-        ttl = self._feed.attempt_seconds + MARGIN
-        asked_at = self._feed.clock.monotonic()
-        lease = await self._feed.store.write(self._taken, int(ttl * 1000), self._feed.time.now_ms())
+    async def _take(self) -> HeldLease | None:
+        ttl = self._context.attempt_seconds + MARGIN
+        asked_at = self._context.clock.monotonic()
+        lease = await self._context.store.write(self._taken, int(ttl * 1000), self._context.time.now_ms())
         if lease is None:
             return None
-        return Tenure(self._feed.store, self._feed.clock, lease, ttl, asked_at)
+        return HeldLease(self._context.store, self._context.clock, lease, ttl, asked_at)
 
     def _taken(self, conn: Connection, ttl_ms: int, now_ms: int) -> Lease | None:
         """In one commit, so that no kill comes between taking over and noting that runs are in doubt."""
-        lease = leases.take(conn, f"sink:{self._feed.name}", self._holder, ttl_ms, seize=self._seize)
-        if lease is not None and not lease.clean and self._feed.sink.rechecks:
-            registry.mark_unclean(conn, self._feed.sink_id, now_ms)
+        lease = leases.take(conn, f"sink:{self._context.name}", self._holder, ttl_ms, seize=self._seize)
+        if lease is not None and not lease.clean and self._context.sink.rechecks:
+            registry.mark_unclean(conn, self._context.sink_id, now_ms)
         return lease
 
-    async def _serve(self, tenure: Tenure) -> None:
+    async def _serve(self, held_lease: HeldLease) -> None:
         self._health.forget_probe()
-        self._session = session = Session(self._feed, self._health, tenure)
+        self._session = session = Session(self._context, self._health, held_lease)
         self._state = SinkState.DELIVERING
-        self._feed.observer.lease(LeaseReport(tenure.lease.name, held=True))
+        self._context.observer.lease(LeaseReport(held_lease.lease.name, held=True))
         if self._stop_at is not None:
             session.stop(self._stop_at)
         try:
             if await session.run():
                 async with asyncio.timeout(_GIVE_BACK_WITHIN):
-                    await tenure.give_back()
+                    await held_lease.give_back()
         except* LeaseLost as lost:
-            _log.warning("lease.lost", extra=fields(sink=self._feed.name, cause=str(lost.exceptions[0])))
+            _log.warning("lease.lost", extra=fields(sink=self._context.name, cause=str(lost.exceptions[0])))
         finally:
             self._session = None
-            self._feed.observer.lease(LeaseReport(tenure.lease.name, held=False))
+            self._context.observer.lease(LeaseReport(held_lease.lease.name, held=False))

@@ -16,7 +16,7 @@ MARGIN = 30.0
 RENEW_EVERY = 10.0
 
 
-class Tenure:
+class HeldLease:
     """A lease that is held here. Its end is reckoned by the monotonic clock as read before each renewal was asked for,
     so that no attempt starts that could still run when somebody else holds it.
     """

@@ -15,7 +15,7 @@ class Held:
     ask_at: float
 
 
-class Flight:
+class InFlight:
     """An event is claimed, then sent, then answered (or held and sent again to ask), then landed once that is in the
     ledger. Until it landed its strand is taken.
     """

@@ -9,12 +9,12 @@ from collector.ledger import doubts
 from collector.logs import fields
 from collector.model import Outgoing
 from exporters.delivery.circuit import retry_delay
-from exporters.delivery.context import Feed
+from exporters.delivery.context import SinkContext
 from exporters.delivery.health import Health
-from exporters.delivery.held_lease import Tenure
+from exporters.delivery.held_lease import HeldLease
 from exporters.delivery.reports import RecheckReport
 from exporters.delivery.sender import run_uuid
-from exporters.delivery.wakeup import Bell
+from exporters.delivery.wakeup import Wakeup
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
 
 _log = logging.getLogger("lineage.delivery")
@@ -26,46 +26,46 @@ _LOOK_EVERY = 5.0
 
 
 class Rechecks:
-    def __init__(self, feed: Feed, health: Health, tenure: Tenure) -> None:
-        self._feed, self._health, self._tenure = feed, health, tenure
-        self.bell = Bell(feed.clock)
+    def __init__(self, context: SinkContext, health: Health, held_lease: HeldLease) -> None:
+        self._context, self._health, self._held_lease = context, health, held_lease
+        self.wakeup = Wakeup(context.clock)
 
     async def step(self) -> None:
         while not (most := self._allowed()):
-            await self.bell.wait(_LOOK_EVERY)
-        due = await self._feed.store.read_claim(doubts.due, self._feed.sink_id, self._feed.time.now_ms(), most)
+            await self.wakeup.wait(_LOOK_EVERY)
+        due = await self._context.store.read_claim(doubts.due, self._context.sink_id, self._context.time.now_ms(), most)
         await self._recheck_all(due)
         if not due:
-            await self.bell.wait(_LOOK_EVERY)
+            await self.wakeup.wait(_LOOK_EVERY)
 
     async def _recheck_all(self, due: Sequence[Outgoing]) -> None:
         """When one fails the others are cancelled: none may send anything once the lease is lost."""
         try:
             async with asyncio.TaskGroup() as group:
                 for terminal in due:
-                    group.create_task(self._recheck(terminal), name=f"recheck:{self._feed.name}")
+                    group.create_task(self._recheck(terminal), name=f"recheck:{self._context.name}")
         except ExceptionGroup as failed:
             raise (failed.subgroup(LeaseLost) or failed).exceptions[0] from None
 
     def _allowed(self) -> int:
-        if not self._tenure.covers(self._feed.attempt_seconds):
+        if not self._held_lease.covers(self._context.attempt_seconds):
             return 0
         circuit = self._health.circuit
-        return _AT_ONCE if not circuit.open else int(circuit.admits_probe(self._feed.clock.monotonic()))
+        return _AT_ONCE if not circuit.open else int(circuit.admits_probe(self._context.clock.monotonic()))
 
     async def _recheck(self, terminal: Outgoing) -> None:
         if self._health.circuit.open:
             self._health.probing(terminal.strand_id)
         try:
-            outcome = await self._feed.sink.recheck(terminal)
+            outcome = await self._context.sink.recheck(terminal)
         except Exception as error:  # noqa: BLE001 - the boundary of the sink: the doubt stays and is looked at again
             outcome = Retry(self._health.bug(error))
         await self._settle(terminal, outcome)
 
     async def _settle(self, terminal: Outgoing, outcome: Outcome) -> None:
-        feed, lease = self._feed, self._tenure.lease
-        feed.observer.rechecked(RecheckReport(feed.name, settled=not isinstance(outcome, Retry)))
-        told = fields(sink=feed.name, run_id=run_uuid(terminal), cause=getattr(outcome, "cause", None))
+        context, lease = self._context, self._held_lease.lease
+        context.observer.rechecked(RecheckReport(context.name, settled=not isinstance(outcome, Retry)))
+        told = fields(sink=context.name, run_id=run_uuid(terminal), cause=getattr(outcome, "cause", None))
         match outcome:
             case Delivered():
                 self._health.succeeded()
@@ -75,13 +75,13 @@ class Rechecks:
                 _log.warning("doubt.refused", extra=told)
             case Retry():
                 self._health.failed(terminal.strand_id, outcome)
-                await feed.store.write(
-                    doubts.postpone, lease, feed.sink_id, terminal.run_id, self._due_ms(terminal, outcome)
+                await context.store.write(
+                    doubts.postpone, lease, context.sink_id, terminal.run_id, self._due_ms(terminal, outcome)
                 )
                 return
-        await feed.store.write(doubts.resolve, lease, feed.sink_id, [terminal.run_id])
+        await context.store.write(doubts.resolve, lease, context.sink_id, [terminal.run_id])
 
     def _due_ms(self, terminal: Outgoing, retry: Retry) -> int:
-        now = self._feed.clock.monotonic()
-        delay = retry_delay(self._health.circuit, retry, terminal.attempts, now, self._feed.random)
-        return self._feed.time.now_ms() + int(delay * 1000)
+        now = self._context.clock.monotonic()
+        delay = retry_delay(self._health.circuit, retry, terminal.attempts, now, self._context.random)
+        return self._context.time.now_ms() + int(delay * 1000)

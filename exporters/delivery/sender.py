@@ -14,13 +14,13 @@ from collector.logs import fields
 from collector.model import Outgoing
 from collector.redaction import redacted
 from exporters.delivery.circuit import ask_delay, retry_delay
-from exporters.delivery.context import Feed
+from exporters.delivery.context import SinkContext
 from exporters.delivery.health import Health
-from exporters.delivery.held_lease import Tenure
-from exporters.delivery.in_flight import Flight
+from exporters.delivery.held_lease import HeldLease
+from exporters.delivery.in_flight import InFlight
 from exporters.delivery.reports import SendReport, SendResult
 from exporters.delivery.settler import Verdict
-from exporters.delivery.wakeup import Bell
+from exporters.delivery.wakeup import Wakeup
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
 
 _log = logging.getLogger("lineage.delivery")
@@ -41,31 +41,31 @@ class _Attempt:
     lost: Retry = _FORGOTTEN
 
 
-class Sending:
+class Sender:
     def __init__(
         self,
-        bell: Bell,
-        feed: Feed,
-        flight: Flight,
+        wakeup: Wakeup,
+        context: SinkContext,
+        in_flight: InFlight,
         health: Health,
-        tenure: Tenure,
+        held_lease: HeldLease,
         *,
         verdict: Callable[[Verdict], None],
         drained: Callable[[], None],
     ) -> None:
         """`verdict` is told each final outcome of an attempt, `drained` that claimed events went out."""
-        self._feed, self._flight, self._health, self._tenure = feed, flight, health, tenure
+        self._context, self._in_flight, self._health, self._held_lease = context, in_flight, health, held_lease
         self._verdict, self._drained = verdict, drained
-        self.bell = bell
+        self.wakeup = wakeup
         self._attempts: dict[asyncio.Task[None], _Attempt] = {}
         self._suspects: set[int] = set()
         """Strands whose event was in a batch that broke the sink: they go alone, so that one cannot fail many."""
 
     async def step(self) -> None:
         self._cancel_overdue()
-        if self._tenure.covers(self._feed.attempt_seconds):
+        if self._held_lease.covers(self._context.attempt_seconds):
             self._dispatch()
-        await self.bell.wait(self._patience())
+        await self.wakeup.wait(self._patience())
 
     async def cancel(self) -> None:
         """Stop waiting for outcomes; the events become unanswered retries. A sink that ignores this is left behind."""
@@ -76,28 +76,28 @@ class Sending:
             await asyncio.wait(tasks, timeout=_CANCEL_WITHIN)
 
     def _dispatch(self) -> None:
-        now, circuit = self._feed.clock.monotonic(), self._health.circuit
+        now, circuit = self._context.clock.monotonic(), self._health.circuit
         if not circuit.open:
-            self._start(self._flight.ask(now))
-            if batch := self._flight.send(self._feed.sink.capacity - self._flight.at_sink):
+            self._start(self._in_flight.ask(now))
+            if batch := self._in_flight.send(self._context.sink.capacity - self._in_flight.at_sink):
                 self._start(batch)
                 self._drained()
-        elif circuit.admits_probe(now) and (probe := self._flight.ask_one() or self._flight.send(1)):
+        elif circuit.admits_probe(now) and (probe := self._in_flight.ask_one() or self._in_flight.send(1)):
             self._health.probing(probe[0].strand_id)
             self._start(probe)
 
     def _start(self, items: Sequence[Outgoing]) -> None:
         for item in items:
             if item.fault is not None:
-                self._landed(item, Park(item.fault), self._feed.clock.monotonic())
+                self._landed(item, Park(item.fault), self._context.clock.monotonic())
         self._send_off([item for item in items if item.fault is None])
 
     def _send_off(self, items: Sequence[Outgoing]) -> None:
         together = [item for item in items if item.strand_id not in self._suspects]
         alone = [[item] for item in items if item.strand_id in self._suspects]
         for batch in [together, *alone] if together else alone:
-            attempt = _Attempt(self._feed.clock.monotonic(), {item.strand_id: item for item in batch})
-            task = asyncio.create_task(self._send(batch, attempt), name=f"send:{self._feed.name}")
+            attempt = _Attempt(self._context.clock.monotonic(), {item.strand_id: item for item in batch})
+            task = asyncio.create_task(self._send(batch, attempt), name=f"send:{self._context.name}")
             self._attempts[task] = attempt
             task.add_done_callback(self._ended)
 
@@ -108,32 +108,32 @@ class Sending:
         attempt = self._attempts.pop(task)
         for number, item in enumerate(attempt.waiting.values()):
             self._landed(item, replace(attempt.lost, sink_wide=attempt.lost.sink_wide and not number), attempt.started)
-        self.bell.ring()
+        self.wakeup.ring()
 
     def _give_up(self, task: asyncio.Task[None], why: Retry) -> None:
         self._attempts[task].lost = why
         task.cancel()
 
     def _cancel_overdue(self) -> None:
-        limit = self._feed.attempt_seconds + _OVERDUE
+        limit = self._context.attempt_seconds + _OVERDUE
         for task, attempt in self._attempts.items():
-            if self._feed.clock.monotonic() - attempt.started >= limit:
+            if self._context.clock.monotonic() - attempt.started >= limit:
                 self._give_up(task, Retry(f"no outcome within {limit:.0f} s", unanswered=True))
 
     def _patience(self) -> float | None:
         """Seconds until there may be something to do without a ring."""
-        now, circuit = self._feed.clock.monotonic(), self._health.circuit
-        times = [attempt.started + self._feed.attempt_seconds + _OVERDUE for attempt in self._attempts.values()][:1]
+        now, circuit = self._context.clock.monotonic(), self._health.circuit
+        times = [attempt.started + self._context.attempt_seconds + _OVERDUE for attempt in self._attempts.values()][:1]
         if circuit.open:
             times += [circuit.probe_at] if circuit.probe is None and circuit.probe_at > now else []
-        elif (ask_at := self._flight.next_ask()) is not None:
+        elif (ask_at := self._in_flight.next_ask()) is not None:
             times.append(ask_at)
         return max(0.001, min(times) - now) if times else None
 
     async def _send(self, batch: Sequence[Outgoing], attempt: _Attempt) -> None:
         passing(Point.BEFORE_SEND)
         try:
-            async for item, outcome in self._feed.sink.send(batch):
+            async for item, outcome in self._context.sink.send(batch):
                 if attempt.waiting.pop(item.strand_id, None) is not None:
                     self._landed(item, _tellable(outcome), attempt.started)
         except Exception as error:  # noqa: BLE001 - the boundary of this task: a bug in a sink loses and wedges nothing
@@ -143,14 +143,14 @@ class Sending:
     def _landed(self, item: Outgoing, outcome: Outcome, started: float) -> None:
         self._judge(item, outcome)
         self._report(item, outcome, started)
-        now = self._feed.clock.monotonic()
+        now = self._context.clock.monotonic()
         if isinstance(outcome, Retry) and outcome.in_flight:
-            delay = ask_delay(outcome, self._flight.asks(item), self._feed.random)
-            self._flight.hold(item, now + delay)
+            delay = ask_delay(outcome, self._in_flight.asks(item), self._context.random)
+            self._in_flight.hold(item, now + delay)
         else:
-            self._flight.answered(item)
+            self._in_flight.answered(item)
             self._verdict(Verdict(item, outcome, self._due_ms(item, outcome, now)))
-        self.bell.ring()
+        self.wakeup.ring()
 
     def _judge(self, item: Outgoing, outcome: Outcome) -> None:
         match outcome:
@@ -167,20 +167,20 @@ class Sending:
     def _due_ms(self, item: Outgoing, outcome: Outcome, now: float) -> int:
         if not isinstance(outcome, Retry):
             return 0
-        delay = retry_delay(self._health.circuit, outcome, item.attempts, now, self._feed.random)
-        return self._feed.time.now_ms() + int(delay * 1000)
+        delay = retry_delay(self._health.circuit, outcome, item.attempts, now, self._context.random)
+        return self._context.time.now_ms() + int(delay * 1000)
 
     def _report(self, item: Outgoing, outcome: Outcome, started: float) -> None:
-        seconds = self._feed.clock.monotonic() - started
+        seconds = self._context.clock.monotonic() - started
         result = _result(outcome)
         if result is SendResult.OK:
-            now_ms = to_ms(self._feed.clock.now())
+            now_ms = to_ms(self._context.clock.now())
             fresh, late = (max(0, now_ms - ms) / 1000 for ms in (item.happened_at, item.committed_at))
             run_id = run_uuid(item)
-            report = SendReport(self._feed.name, item.source_id, item.kind, result, seconds, fresh, late, run_id)
+            report = SendReport(self._context.name, item.source_id, item.kind, result, seconds, fresh, late, run_id)
         else:
-            report = SendReport(self._feed.name, item.source_id, item.kind, result, seconds)
-        self._feed.observer.sent(report)
+            report = SendReport(self._context.name, item.source_id, item.kind, result, seconds)
+        self._context.observer.sent(report)
         if _log.isEnabledFor(logging.DEBUG):
             cause = None if isinstance(outcome, Delivered) else outcome.cause
             _log.debug(f"event.{result.value}", extra=self._about(item, cause=cause))
@@ -190,7 +190,7 @@ class Sending:
 
     def _about(self, item: Outgoing, **more: str | None) -> dict[str, Any]:
         return fields(
-            sink=self._feed.name, run_id=run_uuid(item), type=item.kind.value, attempt=item.attempts + 1, **more
+            sink=self._context.name, run_id=run_uuid(item), type=item.kind.value, attempt=item.attempts + 1, **more
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from collector.faultpoints import Point, passing
 from collector.ledger.claims import Refused, Retried, Settlement
 from collector.model import Outgoing
-from exporters.delivery.wakeup import Bell
+from exporters.delivery.wakeup import Wakeup
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
 
 
@@ -31,21 +31,21 @@ def settlement(verdicts: Sequence[Verdict]) -> Settlement:
     )
 
 
-class Settling:
+class Settler:
     """Keeps verdicts until they are committed, also over failed commits: an acknowledged event is not sent again."""
 
-    def __init__(self, bell: Bell, commit: Callable[[Settlement], Awaitable[object]]) -> None:
-        self._bell, self._commit = bell, commit
+    def __init__(self, wakeup: Wakeup, commit: Callable[[Settlement], Awaitable[object]]) -> None:
+        self._wakeup, self._commit = wakeup, commit
         self._verdicts: list[Verdict] = []
 
     def add(self, verdict: Verdict) -> None:
         self._verdicts.append(verdict)
-        self._bell.ring()
+        self._wakeup.ring()
 
     async def step(self) -> list[Outgoing]:
         """Wait for verdicts and commit them all. Returns their events; raises what the commit raises and keeps them."""
         while not self._verdicts:
-            await self._bell.wait()
+            await self._wakeup.wait()
         batch = list(self._verdicts)
         agreed = settlement(batch)
         passing(Point.AFTER_SEND)

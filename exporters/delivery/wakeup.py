@@ -5,7 +5,7 @@ import asyncio
 from collector.clock import Clock, until_set
 
 
-class Bell:
+class Wakeup:
     """Rung by many, waited for by one loop. A ring while nobody waits is kept, so that no wake-up is lost."""
 
     def __init__(self, clock: Clock) -> None:

@@ -59,8 +59,8 @@ def observed(number: int, at: datetime) -> Observation:
 class Beside:
     """One source that polls and one sink that delivers, on a ledger on disk."""
 
-    def __init__(self, store: Store, writer: Writer, sink: int, feed: Lease) -> None:
-        self.store, self.writer, self._sink, self._feed = store, writer, sink, feed
+    def __init__(self, store: Store, writer: Writer, sink: int, context: Lease) -> None:
+        self.store, self.writer, self._sink, self._context = store, writer, sink, context
         self.claims: list[float] = []
         self.settles: list[float] = []
 
@@ -87,7 +87,7 @@ class Beside:
                 start = time.perf_counter()
                 settlement = Settlement(delivered=tuple(heads))
                 await self.store.write_first(
-                    claims.settle, self._feed, self._sink, settlement, to_ms(datetime.now(UTC)), None
+                    claims.settle, self._context, self._sink, settlement, to_ms(datetime.now(UTC)), None
                 )
                 self.settles.append(time.perf_counter() - start)
             await asyncio.sleep(PAUSE)
@@ -118,11 +118,11 @@ async def measured(open_runs: int, polls: int) -> dict[str, Any]:
         [source] = (await store.write(accounts.sync_sources, [Configured("plant-a")], 0)).values()
         [sink] = (await store.write(registry.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
         lease = await store.write(leases.take, "source:plant-a", "bench", 10**9, seize=True)
-        feed = await store.write(leases.take, "sink:bench", "bench", 10**9, seize=True)
+        context = await store.write(leases.take, "sink:bench", "bench", 10**9, seize=True)
         assert lease is not None
-        assert feed is not None
+        assert context is not None
         policy = Policy(timedelta(seconds=60), VanishedPolicy.LEAVE_OPEN)
-        beside = Beside(store, Writer("plant-a", source, lambda: lease, EventMaker("plant-a"), policy), sink, feed)
+        beside = Beside(store, Writer("plant-a", source, lambda: lease, EventMaker("plant-a"), policy), sink, context)
         shorten_pauses()  # as the service does
         now = datetime.now(UTC)
         await beside.page([observed(number, now) for number in range(500)])

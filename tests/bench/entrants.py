@@ -239,9 +239,9 @@ def claim_and_settle(backlog: int) -> dict[str, Any]:
             [source] = (await store.write(accounts.sync_sources, [Configured("plant-a")], 0)).values()
             [sink] = (await store.write(registry.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
             lease = await store.write(leases.take, "source:plant-a", "bench", 10**9, seize=True)
-            feed = await store.write(leases.take, "sink:bench", "bench", 10**9, seize=True)
+            context = await store.write(leases.take, "sink:bench", "bench", 10**9, seize=True)
             assert lease is not None
-            assert feed is not None
+            assert context is not None
             small = replace(payload.run(0), facts=Facts())
             for first in range(0, backlog, 1000):
                 changes = tuple(
@@ -259,7 +259,7 @@ def claim_and_settle(backlog: int) -> dict[str, Any]:
                 claims.append(time.perf_counter() - start)
                 start = time.perf_counter()
                 await store.write(
-                    ledger_claims.settle, feed, sink, ledger_claims.Settlement(delivered=tuple(heads)), 2**50, None
+                    ledger_claims.settle, context, sink, ledger_claims.Settlement(delivered=tuple(heads)), 2**50, None
                 )
                 settles.append(time.perf_counter() - start)
             for n in range(10):

@@ -49,13 +49,13 @@ def message_key(body: bytes) -> bytes | None:
 
 
 @dataclass(slots=True, eq=False)
-class _Flight:
+class _InFlight:
     """An event between handing over and answer. `asking` hears of the answer; nobody may be asking for a while."""
 
     seq: int
     delivery: "Delivery"
     connection: "Connection"
-    asking: "asyncio.Queue[_Flight] | None" = None
+    asking: "asyncio.Queue[_InFlight] | None" = None
     landed: bool = False
 
     def land(self, delivery: "Delivery") -> None:
@@ -74,7 +74,7 @@ class _Attempt:
     """
 
     known: list[_Answered] = field(default_factory=list)
-    flying: list[tuple[Outgoing, _Flight]] = field(default_factory=list)
+    flying: list[tuple[Outgoing, _InFlight]] = field(default_factory=list)
     trouble: Trouble | None = None
     full: int = 0
 
@@ -98,7 +98,7 @@ class KafkaSink:
         self._batch_bytes = BATCH_BYTES
         self._poisoned = False
         self._closed = False
-        self._flights: dict[int, _Flight] = {}  # by strand
+        self._flights: dict[int, _InFlight] = {}  # by strand
         self._strays: set[Delivery] = set()  # in flight though delivery went on to a later event of the strand
         self._suspects: set[tuple[int, int]] = set()  # refused together with others, so that they go alone next time
         self._failed: tuple[float, Trouble] | None = None  # the last attempt to connect: when, why
@@ -183,7 +183,7 @@ class KafkaSink:
             attempt.known.append((event, _SOON))
             return
         taken = await self._publish(event, self._connection)
-        if isinstance(taken, _Flight):
+        if isinstance(taken, _InFlight):
             attempt.flying.append((event, taken))
         elif isinstance(taken, Park):
             attempt.known.append((event, taken))
@@ -203,7 +203,7 @@ class KafkaSink:
         if trouble is not None or self._connection is None:
             return _retry(trouble or _CLOSED)
         taken = await self._publish(event, self._connection)
-        if not isinstance(taken, _Flight):
+        if not isinstance(taken, _InFlight):
             return taken if isinstance(taken, Park) else _retry(taken)
         await asyncio.wait([taken.delivery], timeout=self._answer_seconds)
         if not taken.delivery.done():
@@ -215,7 +215,7 @@ class KafkaSink:
         self._suspects.discard(_id(event))
         return Park(f"{trouble.cause}; the event has {len(event.body)} bytes")
 
-    async def _publish(self, event: Outgoing, connection: "Connection") -> _Flight | Park | Trouble:
+    async def _publish(self, event: Outgoing, connection: "Connection") -> _InFlight | Park | Trouble:
         key = self._key or message_key(event.body)
         if key is None:
             return Park("no OpenLineage run event: it names no job")
@@ -224,7 +224,7 @@ class KafkaSink:
         taken = await connection.publish(key, event.body, patience=_PATIENCE)
         if isinstance(taken, Trouble):
             return Park(taken.cause) if taken.refused else taken
-        flight = self._flights[event.strand_id] = _Flight(event.seq, taken, connection)
+        flight = self._flights[event.strand_id] = _InFlight(event.seq, taken, connection)
         taken.add_done_callback(flight.land)
         return flight
 
@@ -237,9 +237,9 @@ class KafkaSink:
             return None
         return Park(f"{self._cluster}: an event of {size} bytes, and max.message.bytes is {connection.limit}")
 
-    async def _answers(self, flying: Sequence[tuple[Outgoing, _Flight]]) -> AsyncIterator[_Answered]:
+    async def _answers(self, flying: Sequence[tuple[Outgoing, _InFlight]]) -> AsyncIterator[_Answered]:
         """Outcomes as they come. Whatever has none in time stays in flight."""
-        answers: asyncio.Queue[_Flight] = asyncio.Queue()
+        answers: asyncio.Queue[_InFlight] = asyncio.Queue()
         events = {flight: event for event, flight in flying}
         for flight in events:
             flight.asking = answers
@@ -253,7 +253,7 @@ class KafkaSink:
             for event in events.values():
                 yield event, waiting
 
-    def _settle(self, event: Outgoing, flight: _Flight) -> Outcome:
+    def _settle(self, event: Outgoing, flight: _InFlight) -> Outcome:
         """The outcome of a flight that ended."""
         if self._flights.get(event.strand_id) is flight:
             del self._flights[event.strand_id]
@@ -304,7 +304,7 @@ class KafkaSink:
         self._connection, self._poisoned = opened, False
         return None
 
-    def _flight_of(self, event: Outgoing) -> _Flight | None:
+    def _flight_of(self, event: Outgoing) -> _InFlight | None:
         flight = self._flights.get(event.strand_id)
         if flight is None or flight.seq == event.seq:
             return flight
@@ -364,7 +364,7 @@ def _retry(trouble: Trouble, *, in_flight: bool = False) -> Retry:
     return Retry(str(trouble), in_flight=in_flight, slow=trouble.slow, sink_wide=not passing)
 
 
-async def _until(answers: asyncio.Queue[_Flight], end: float, count: int) -> AsyncIterator[_Flight]:
+async def _until(answers: asyncio.Queue[_InFlight], end: float, count: int) -> AsyncIterator[_InFlight]:
     """The next `count` answers, or fewer when `end` (of the event loop's clock) comes first."""
     for _ in range(count):
         try:
