@@ -1,23 +1,67 @@
-"""Tells each report to everybody who listens: metrics always, the demo when it runs."""
+"""Passing each report of polling and of delivery on to all who listen: the metrics always, the demo when it runs."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Protocol
+
+from collector.reports import (
+    EventReport,
+    HintReport,
+    LeaseReport,
+    LoadReport,
+    Observer,
+    PollReport,
+    RequestReport,
+    SkipReport,
+)
+from exporters.delivery.reports import CircuitReport, DeliveryObserver, RecheckReport, SendReport
+
+
+class ServiceObserver(Observer, DeliveryObserver, Protocol):
+    """Hears of polling and of delivery."""
 
 
 class Observers:
-    """Satisfies the observer ports of polling and of delivery: a report goes to each listener that has its method."""
+    """Passes each report on to all `observers`. A subclass that is given none overrides just the reports that it wants."""
 
-    def __init__(self, listeners: Sequence[object]) -> None:
-        self._listeners = tuple(listeners)
+    def __init__(self, observers: Sequence[ServiceObserver] = ()) -> None:
+        self._observers = tuple(observers)
 
-    def __getattr__(self, name: str) -> Callable[[Any], None]:
-        heard = [getattr(listener, name) for listener in self._listeners if hasattr(listener, name)]
-        if not heard:
-            raise AttributeError(name)
+    def polled(self, report: PollReport) -> None:
+        for observer in self._observers:
+            observer.polled(report)
 
-        def tell(report: Any) -> None:
-            for hear in heard:
-                hear(report)
+    def requested(self, report: RequestReport) -> None:
+        for observer in self._observers:
+            observer.requested(report)
 
-        setattr(self, name, tell)
-        return tell
+    def planned(self, report: LoadReport) -> None:
+        for observer in self._observers:
+            observer.planned(report)
+
+    def hinted(self, report: HintReport) -> None:
+        for observer in self._observers:
+            observer.hinted(report)
+
+    def committed(self, report: EventReport) -> None:
+        for observer in self._observers:
+            observer.committed(report)
+
+    def skipped(self, report: SkipReport) -> None:
+        for observer in self._observers:
+            observer.skipped(report)
+
+    def sent(self, report: SendReport) -> None:
+        for observer in self._observers:
+            observer.sent(report)
+
+    def circuit(self, report: CircuitReport) -> None:
+        for observer in self._observers:
+            observer.circuit(report)
+
+    def rechecked(self, report: RecheckReport) -> None:
+        for observer in self._observers:
+            observer.rechecked(report)
+
+    def lease(self, report: LeaseReport) -> None:
+        for observer in self._observers:
+            observer.lease(report)

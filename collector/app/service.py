@@ -21,7 +21,7 @@ from collector.app.control import ANSWERS_WITHIN, Control, Told
 from collector.app.hints import Hinted, Hints
 from collector.app.housekeeping import Housekeeper, Share
 from collector.app.ledger_file import free_bytes, guard
-from collector.app.observers import Observers
+from collector.app.observers import Observers, ServiceObserver
 from collector.app.pauses import shorten_pauses
 from collector.app.scrape import snapshot
 from collector.app.status import status, status_of_loops
@@ -98,7 +98,7 @@ def holder() -> str:
 class Service:
     """The program as an async context: built and started on entering, stopped within `stop_within` on leaving.
 
-    `listeners` hear the reports of polling and delivery beside the metrics. `store` is the ledger where it is open already,
+    `observers` hear the reports of polling and delivery beside the metrics. `store` is the ledger where it is open already,
     `command` says that it soon ends by itself.
     """
 
@@ -107,7 +107,7 @@ class Service:
         settings: Settings,
         *,
         clock: Clock | None = None,
-        listeners: Sequence[object] = (),
+        observers: Sequence[ServiceObserver] = (),
         store: Store | None = None,
         command: bool = False,
     ) -> None:
@@ -115,7 +115,7 @@ class Service:
         self._given_store, self._command = store, command
         self._clock = clock or SystemClock()
         self._began_at = self._clock.now()
-        self._listeners = listeners
+        self._beside = tuple(observers)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._listener: Listener | None = None
         self._control: Control | None = None
@@ -260,7 +260,7 @@ class Service:
         )
         self.store.on_failure(self.metrics.ledger_unwritten)
         self.metrics.configured(self._clock.now())
-        self._observers = Observers([self.metrics, *self._listeners])
+        self._observers = Observers([self.metrics, *self._beside])
         if self.store.set_aside is not None:
             self.metrics.ledger_reset()
             log.critical("ledger.set_aside", extra=fields(file=str(self.store.set_aside)))

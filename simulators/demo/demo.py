@@ -8,13 +8,13 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import orjson
 
+from collector.app.observers import Observers
 from collector.app.service import Service
 from collector.clock import SystemClock
 from collector.http import HttpClient, HttpOptions
@@ -34,12 +34,13 @@ PATIENCE = 45.0
 """Seconds after which the demo gives up on runs that should have ended."""
 
 
-@dataclass
-class Heard:
+class Heard(Observers):
     """What the demo counts for its summary."""
 
-    freshness: list[float] = field(default_factory=list)
-    events: Counter[str] = field(default_factory=Counter)
+    def __init__(self) -> None:
+        super().__init__()
+        self.freshness: list[float] = []
+        self.events: Counter[str] = Counter()
 
     def sent(self, report: SendReport) -> None:
         if report.result is SendResult.OK:
@@ -79,7 +80,7 @@ async def _demo(
         if marquez is None:
             marquez = (await stack.enter_async_context(Served(MarquezSimulator(now=SystemClock().now, seed=7)))).url
         settings = _settings(folder, file, {name: each.url for name, each in served.items()}, marquez, kafka)
-        service = await stack.enter_async_context(Service(settings, listeners=(heard,)))
+        service = await stack.enter_async_context(Service(settings, observers=(heard,)))
         async with View(service, file, marquez=marquez, quiet=quiet):
             await _perform(cast, service, forever=forever)
             wrong = await _compared(cast, service, file, marquez)

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, func, select
 
 from collector.app import hints
 from collector.app.hints import MOST_MEANT, Hinted, Hints
+from collector.app.observers import Observers
 from collector.app.service import Service
 from collector.clock import to_ms
 from collector.errors import AuthFailed, BadAnswer, LedgerError, NotFound
@@ -236,10 +237,11 @@ async def test_hastened_runs_are_due_now_and_stay_so_until_they_are_seen(door: D
 SECRET = "the webhook's secret"
 
 
-class Polls:
+class Polls(Observers):
     """Hears of each poll that ended."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.ended = asyncio.Event()
 
     def polled(self, report: PollReport) -> None:
@@ -329,7 +331,7 @@ async def account(folder: Path, *, clock: Callable[[], datetime] = now, **change
                 "stop_within": "5s",
             }
         )
-        async with Service(settings, listeners=[polls]) as service:
+        async with Service(settings, observers=[polls]) as service:
             yield Account(service, simulator, polls)
 
 
