@@ -16,8 +16,7 @@ from collector.ledger.sqlite.store import Store
 from collector.logs import set_up
 from collector.model import RunState
 from collector.own_secrets import own_secrets
-from collector.platforms.base import Finding, Planning, Platform
-from collector.platforms.planning import finding
+from collector.platforms.base import Finding, Planning, Platform, load_finding
 from collector.redaction import redacted
 from config.advice import advice
 from config.settings import Settings
@@ -115,7 +114,7 @@ async def _of_source(platform: Platform, watched: Mapping[RunState, int]) -> lis
     """What the platform finds, and whether its limit allows to watch what there is."""
     found = await platform.check()
     load = platform.load(watched) if isinstance(platform, Planning) else None
-    return [*found, finding(load)] if load is not None else found
+    return [*found, load_finding(load)] if load is not None else found
 
 
 async def _one(part: str, check: Check, close: Close) -> list[Row]:

@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, bindparam, case, delete, func, select, update
 
-from collector.ledger import doubts, outgoing, schema, tallies
+from collector.ledger import doubts, lanes, schema, tallies
 from collector.ledger import lanes as ledger_lanes
 from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
-from collector.ledger.rows import chunks
+from collector.ledger.schema import chunks
 from collector.model import EventKind, Outgoing
 
 
@@ -66,7 +66,7 @@ def claim(conn: Connection, sink_id: int, now_ms: int, limit: int, floor: int = 
     every 5 s and after a claim that came back short.
     """
     values = {"of_sink": sink_id, "now": now_ms, "floor": floor, "most": limit}
-    return [outgoing.made(row) for row in conn.execute(_CLAIM, values)]
+    return [lanes.outgoing(row) for row in conn.execute(_CLAIM, values)]
 
 
 def _claim() -> Select[*tuple[Any, ...]]:
@@ -85,7 +85,7 @@ def _claim() -> Select[*tuple[Any, ...]]:
     # a parked event that somebody asked for again is sent, valid or not
     fault = case((due.c.resume_seq.is_(None), event.c.fault))
     return (
-        select(*outgoing.columns(due.c.source_id, due.c.attempts, fault))
+        select(*lanes.outgoing_columns(due.c.source_id, due.c.attempts, fault))
         .join_from(due, event, and_(event.c.strand_id == due.c.strand_id, event.c.seq == due.c.next_seq))
         .order_by(due.c.due_at, due.c.strand_id)
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, exists, func, or_, select, tuple_, update
 
-from collector.ledger import placing, schema, skips
+from collector.ledger import run_rows, schema, skips
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.retention import STEP
 from collector.model import Skip, SkipKind
@@ -62,7 +62,7 @@ def close_runs(conn: Connection, source: Departed, now_ms: int) -> int:
     run = schema.run
     still_open = run.c.source_id == source.id, run.c.ended_at.is_(None), run.c.abandoned_at.is_(None)
     keys = conn.scalars(select(run.c.key).where(*still_open).limit(STEP)).all()
-    placing.set_aside(conn, source.id, keys, now_ms)
+    run_rows.set_aside(conn, source.id, keys, now_ms)
     cause = "its source left the configuration and its end was not seen in time"
     skips.note(conn, source.id, [Skip(SkipKind.VANISHED, key, cause) for key in keys], now_ms)
     return len(keys)

@@ -20,9 +20,9 @@ from sqlalchemy import (
     update,
 )
 
-from collector.ledger import outgoing, schema
+from collector.ledger import lanes, schema
 from collector.ledger.leases import Lease, fence
-from collector.ledger.rows import chunks
+from collector.ledger.schema import chunks
 from collector.model import EventKind, Outgoing
 
 _TERMINAL = sorted(kind.value for kind in EventKind if kind.terminal)
@@ -74,12 +74,12 @@ def due(conn: Connection, sink_id: int, now_ms: int, limit: int) -> list[Outgoin
     )
     its_end = event.c.strand_id == run.c.strand_id, event.c.run_id == run.c.id, event.c.kind.in_(_TERMINAL)
     ends = (
-        select(*outgoing.columns(run.c.source_id, chosen.c.attempts, event.c.fault))
+        select(*lanes.outgoing_columns(run.c.source_id, chosen.c.attempts, event.c.fault))
         .join_from(chosen, run, run.c.id == chosen.c.run_id)
         .join(event, and_(*its_end))
         .order_by(chosen.c.check_at)
     )
-    return [outgoing.made(row) for row in conn.execute(ends)]
+    return [lanes.outgoing(row) for row in conn.execute(ends)]
 
 
 def next_due(conn: Connection, sink_id: int) -> int | None:

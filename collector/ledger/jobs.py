@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Insert, bindparam, func, or_, 
 from collector.clock import to_ms
 from collector.ledger import schema
 from collector.ledger.detail import ms, written
-from collector.ledger.rows import chunks
+from collector.ledger.schema import chunks
 from collector.model import Dataset, Definition, EventKind, Run
 
 _COUNTED = {EventKind.COMPLETE: "succeeded", EventKind.FAIL: "failed", EventKind.ABORT: "canceled"}

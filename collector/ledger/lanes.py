@@ -4,12 +4,27 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Insert, Update, and_, bindparam, case, delete, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Insert,
+    Row,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    select,
+    update,
+)
 
 from collector.ledger import schema, tallies
-from collector.ledger.rows import chunks
-from collector.model import EventKind
+from collector.ledger.schema import chunks
+from collector.model import EventKind, Outgoing
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,3 +221,39 @@ _NEW_HEAD = (
     .where(schema.lane.c.sink_id == bindparam("of_sink"), schema.lane.c.strand_id == bindparam("of_strand"))
     .values(next_seq=bindparam("seq"), due_at=bindparam("due"), since=bindparam("committed"), attempts=0, cause=None)
 )
+
+
+def outgoing_columns(
+    source_id: ColumnElement[int], attempts: ColumnElement[int], fault: ColumnElement[str]
+) -> list[ColumnElement[Any]]:
+    """What `outgoing` needs, from `schema.event` and whatever it is joined with."""
+    event = schema.event
+    return [
+        event.c.strand_id,
+        event.c.seq,
+        event.c.run_id,
+        source_id,
+        event.c.kind,
+        event.c.body,
+        attempts,
+        event.c.created_at,
+        event.c.happened_at,
+        fault,
+    ]
+
+
+def outgoing(row: Row[*tuple[Any, ...]]) -> Outgoing:
+    """An event as delivery gets it, from a row of `outgoing_columns`."""
+    strand_id, seq, run_id, source_id, kind, body, attempts, committed_at, happened_at, fault = row
+    return Outgoing(
+        strand_id=strand_id,
+        seq=seq,
+        run_id=run_id,
+        source_id=source_id,
+        kind=EventKind(kind),
+        body=bytes(body),
+        attempts=attempts,
+        committed_at=committed_at,
+        happened_at=happened_at,
+        fault=fault,
+    )

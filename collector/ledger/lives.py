@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select, update
 
 from collector.ledger import lanes, schema, tallies
-from collector.ledger.rows import chunks
+from collector.ledger.schema import chunks
 from collector.logs import fields
 from collector.model import Run, Skip, SkipKind
 

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping
 from sqlalchemy import Connection, delete, func, select
 
 from collector.ledger import schema
-from collector.ledger.rows import chunks
-from collector.ledger.schema import clean
+from collector.ledger.schema import chunks, clean
 
 KEPT = 20_000
 """Keys per source; beyond that the ones noted first are forgotten."""

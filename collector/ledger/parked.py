@@ -13,7 +13,7 @@ from collector.ledger import lanes as ledger_lanes
 from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
 from collector.ledger.port import News, announce
-from collector.ledger.rows import chunks
+from collector.ledger.schema import chunks
 from collector.model import EventKind
 
 

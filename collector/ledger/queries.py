@@ -8,8 +8,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Select, and_, func, or_, select
 
 from collector.ledger import schema
-from collector.ledger.rows import chunks
-from collector.ledger.schema import db_now
+from collector.ledger.schema import chunks, db_now
 from collector.model import RunState
 
 MANY = 10_000

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from collector.ledger import doubts, lanes, schema, tallies
-from collector.ledger.rows import chunks
+from collector.ledger.schema import chunks
 from collector.model import RunState
 
 STEP = 1000

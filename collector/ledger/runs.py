@@ -12,9 +12,9 @@ from collector.ledger import jobs, lanes, lives, memory, schema, skips, stored
 from collector.ledger.lanes import Entry
 from collector.ledger.leases import Lease, fence
 from collector.ledger.lives import NotTaken
-from collector.ledger.placing import Place, places, put, put_looks, set_aside
 from collector.ledger.port import News, announce
-from collector.ledger.rows import chunks
+from collector.ledger.run_rows import Place, places, put, put_looks, set_aside
+from collector.ledger.schema import chunks
 from collector.ledger.stored import Known, is_open
 from collector.ledger.strands import in_order, parent_key
 from collector.model import Definition, EventKind, Run, RunState, Skip

@@ -3,7 +3,9 @@
 Times are epoch milliseconds. A change here needs a migration in `migrations/versions` and its number in `REVISIONS`.
 """
 
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -31,6 +33,11 @@ REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 
 APPLICATION_ID = 0x4C6E6721
 """In the file's header, so that another program's SQLite file is told from a ledger."""
+
+AT_ONCE = 500
+"""Values in one IN list: the plan stays the same and both databases take it."""
+
+T = TypeVar("T")
 
 metadata = MetaData()
 
@@ -297,3 +304,10 @@ def upsert(dialect: str, table: Table) -> "sqlite.Insert | postgresql.Insert":
 def clean(words: str, limit: int = 2000) -> str:
     """Words of others as both databases can store them: no NUL, no lone surrogates, not endless."""
     return words[:limit].encode("utf-8", "replace").decode().replace("\0", "")
+
+
+def chunks(values: Iterable[T]) -> Iterator[Sequence[T]]:
+    """Asking for many rows, `AT_ONCE` at a time."""
+    rest = iter(values)
+    while chunk := list(islice(rest, AT_ONCE)):
+        yield chunk

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select, tuple_
 
 from collector.ledger import schema
-from collector.ledger.rows import chunks
-from collector.ledger.schema import clean
+from collector.ledger.schema import chunks, clean
 from collector.model import Skip
 
 KEPT = 1000

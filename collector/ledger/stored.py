@@ -3,17 +3,17 @@
 A row that cannot be read keeps no other from being read: it is named, and set aside by whoever writes next.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cachetools import LRUCache
 from sqlalchemy import ColumnElement, Connection, FromClause, Select, select
 
 from collector.errors import LedgerError
 from collector.ledger import detail, schema
 from collector.ledger.detail import Look
-from collector.ledger.rows import chunks
+from collector.ledger.schema import chunks
 from collector.model import Job, Run
 
 KEPT = 10_000
@@ -130,7 +130,7 @@ class _Memory:
     """Runs in short by number, those asked for last, and one object for all runs of a job: belongs to a connection."""
 
     def __init__(self) -> None:
-        self._runs: OrderedDict[int, _Short] = OrderedDict()
+        self._runs: LRUCache[int, _Short] = LRUCache(KEPT)
         self._jobs: dict[Job, Job] = {}
 
     def of(self, conn: Connection, wanted: Mapping[int, int]) -> dict[int, _Short]:
@@ -140,11 +140,7 @@ class _Memory:
         for some in chunks(sorted(wanted.keys() - found.keys())):
             for number, updated_at, key, text in conn.execute(_DETAILS.where(schema.run.c.id.in_(some))):
                 found[number] = _Short(updated_at, key, self._read(key, text))
-        for number, one in found.items():
-            self._runs[number] = one
-            self._runs.move_to_end(number)
-        while len(self._runs) > KEPT:
-            self._runs.popitem(last=False)
+        self._runs.update(found)
         return found
 
     def _read(self, key: str, text: str) -> Run | None:

@@ -21,7 +21,7 @@ from openlineage.client.facet_v2 import (
 )
 
 from collector import names
-from collector.lineage.cache import Kept
+from collector.lineage.cache import bytes_cache
 from collector.lineage.custom_facets import said
 from collector.lineage.facets import BIGGEST, Facet, facet, prose, storable, written
 from collector.model import ColumnEdge, Dataset, Field
@@ -63,12 +63,10 @@ def _shown(dataset: Dataset, side: str, *, ended: bool, failed: bool) -> dict[st
     return body
 
 
-def _made_facets(dataset: Dataset) -> bytes:
+@bytes_cache(_KEPT_DATASETS)
+def _facets(dataset: Dataset) -> bytes:
+    """They do not depend on the counts, so that all runs of a job share one entry."""
     return written({**_standard(dataset), **{key: storable(value) for key, value in dataset.facets.items()}})
-
-
-_facets = Kept(_made_facets, _KEPT_DATASETS)
-"""They do not depend on the counts, so that all runs of a job share one entry."""
 
 
 def _standard(dataset: Dataset) -> Facet:

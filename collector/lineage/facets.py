@@ -25,7 +25,7 @@ from openlineage.client.facet_v2 import (
 )
 
 from collector import __version__, names
-from collector.lineage.cache import Kept
+from collector.lineage.cache import bytes_cache
 from collector.lineage.custom_facets import MANY, PRODUCER, instant, said
 from collector.model import Facts, Job, Parent, Run
 from collector.redaction import capped, redacted, redacted_sql
@@ -70,7 +70,8 @@ def job_facets(job: Job) -> orjson.Fragment:
     return orjson.Fragment(_job_facets(job))
 
 
-def _made_job_facets(job: Job) -> bytes:
+@bytes_cache(_KEPT_JOBS)
+def _job_facets(job: Job) -> bytes:
     kind = facet(job_type_job.JobTypeJobFacet, processingType="BATCH", integration=job.integration, jobType=job.kind)
     facets = {"jobType": kind}
     if job.sql is not None:
@@ -84,9 +85,6 @@ def _made_job_facets(job: Job) -> bytes:
     if job.tags:
         facets["tags"] = facet(tags_job.TagsJobFacet, tags=_tags(job.tags, job.integration))
     return written(facets)
-
-
-_job_facets = Kept(_made_job_facets, _KEPT_JOBS)
 
 
 def prose(text: str) -> str:

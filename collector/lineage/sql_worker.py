@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
+
+from cachetools import LRUCache
 
 from collector.lineage.sql import LIMITS, Catalog, Limits, SqlLineage, read
 from collector.logs import fields
@@ -28,8 +29,7 @@ class SqlWorker:
     def __init__(self, source: str, catalog: Catalog, *, wait: float = WAIT, limits: Limits = LIMITS) -> None:
         self._source, self._catalog, self._wait, self._limits = source, catalog, wait, limits
         self._thread: ThreadPoolExecutor | None = None
-        self._kept: OrderedDict[bytes, SqlLineage] = OrderedDict()
-        self._weight = 0
+        self._cache: LRUCache[bytes, SqlLineage] = LRUCache(KEPT, getsizeof=lambda lineage: min(lineage.size, KEPT))
         self._characters = 0
         self._running: dict[bytes, asyncio.Future[SqlLineage]] = {}
         self._stopped = False
@@ -39,7 +39,7 @@ class SqlWorker:
         for the next time.
         """
         keys = {text: blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts if text}
-        found = {text: known for text, key in keys.items() if (known := self._known(key)) is not None}
+        found = {text: known for text, key in keys.items() if (known := self._cache.get(key)) is not None}
         begun = {text: one for text, key in keys.items() if text not in found and (one := self._begin(key, text))}
         if begun:
             await asyncio.wait(begun.values(), timeout=self._wait)
@@ -52,11 +52,6 @@ class SqlWorker:
             one.cancel()
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _known(self, key: bytes) -> SqlLineage | None:
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
 
     def _begin(self, key: bytes, text: str) -> asyncio.Future[SqlLineage] | None:
         if key in self._running:
@@ -85,9 +80,5 @@ class SqlWorker:
     def _keep(self, key: bytes, done: asyncio.Future[SqlLineage], size: int) -> None:
         del self._running[key]
         self._characters -= size
-        if done.cancelled():
-            return
-        self._kept[key] = done.result()
-        self._weight += self._kept[key].size
-        while self._weight > KEPT and len(self._kept) > 1:
-            self._weight -= self._kept.popitem(last=False)[1].size
+        if not done.cancelled():
+            self._cache[key] = done.result()

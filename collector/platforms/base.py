@@ -7,6 +7,7 @@ Adding a platform is one module with a `create` function and one entry point in 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Never, Protocol, runtime_checkable
 
 from collector.clock import Clock
@@ -49,6 +50,26 @@ class Context:
     http: HttpClient
     clock: Clock
     random: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which jobs of a source are watched: globs over all that a job may be called; `exclude` wins, and without `include` every job is wanted."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    @property
+    def is_any(self) -> bool:
+        """Nothing is left out, whatever it is called."""
+        return not self.include and not self.exclude
+
+    def takes(self, *names: str | None) -> bool:
+        return (not self.include or _any_fits(names, self.include)) and not _any_fits(names, self.exclude)
+
+
+def _any_fits(names: tuple[str | None, ...], globs: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, glob) for name in names if name for glob in globs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,3 +250,35 @@ class BrokenPlatform:
 
     def _fail(self) -> Never:
         raise SourceError(self._cause)
+
+
+def load_finding(load: Load) -> Finding:
+    """For `check`: whether the limit allows what is wished for, and what to do where it does not."""
+    if load.is_reachable:
+        return Finding("load", ok=True, detail=load_words(load))
+    rarer = f"set {load.setting} to {load.reachable:.0f}s or longer, or " if load.setting else ""
+    detail = f"{load_words(load)}; so every {load.reachable:.0f} s is the most that can be had"
+    return Finding(
+        "load", ok=False, detail=detail, remedy=f"{rarer}raise requests_per_minute, if the platform allows it"
+    )
+
+
+def load_words(load: Load) -> str:
+    parts = [_counted(load.pages, "page"), _counted(load.reads, "single read")]
+    cost = " and ".join(part for part in parts if part) or "nothing to ask"
+    told = f"{load.runs} open runs: {cost} every {load.interval:.0f} s, {load.needed:.1f} requests a minute"
+    return "; ".join(part for part in (told, _left(load), load.note) if part)
+
+
+def _counted(number: float, what: str) -> str:
+    return f"{number:.3g} {what}{'' if number == 1 else 's'}" if number else ""
+
+
+def _left(load: Load) -> str:
+    """What the limit leaves for the ends of runs."""
+    if load.allowed is None:
+        return "no limit of our own"
+    limit = f"the limit is {load.allowed}"
+    if not load.each_end or not load.is_reachable:
+        return limit
+    return f"{limit}, which leaves the ends of {(load.allowed - load.needed) * 60 / load.each_end:.0f} runs an hour"

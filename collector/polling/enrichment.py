@@ -11,8 +11,8 @@ from collector.clock import Clock, from_ms, to_ms, until_set
 from collector.errors import LedgerCorrupt, LedgerError, SourceError, Throttled
 from collector.ledger import runs
 from collector.ledger.port import Ledger
-from collector.ledger.rows import chunks
 from collector.ledger.runs import Ended
+from collector.ledger.schema import chunks
 from collector.logs import fields
 from collector.model import Run
 from collector.platforms.base import Platform

@@ -6,7 +6,7 @@ Keys, handles and ids stay, for the platform is asked by them; what things are c
 from dataclasses import replace
 from functools import lru_cache
 
-from collector.lineage.cache import Kept
+from collector.lineage.cache import bytes_cache
 from collector.model import ColumnEdge, Dataset, Enrichment, Facts, Field, Job, Observation, Poll, Skip, Stage
 from collector.redaction import redacted, redacted_sql
 
@@ -14,8 +14,12 @@ _SHORT = 300
 _KEPT_SQL = 16 * 1024 * 1024
 
 _remembered = lru_cache(maxsize=8192)(redacted)
-_sql: Kept[str] = Kept(lambda sql: redacted_sql(sql).encode(errors="surrogatepass"), _KEPT_SQL)
-"""A query is read with every poll of every run."""
+
+
+@bytes_cache(_KEPT_SQL)
+def _sql(sql: str) -> bytes:
+    """Kept, for a query is read with every poll of every run."""
+    return redacted_sql(sql).encode(errors="surrogatepass")
 
 
 def poll(page: Poll) -> Poll:

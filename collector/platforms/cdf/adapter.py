@@ -13,7 +13,7 @@ from collector.lineage.sql_worker import SqlWorker
 from collector.logs import fields
 from collector.model import Enrichment, Facts, Observation, Poll, Run, RunState, Skip, SkipKind
 from collector.oauth import Grant, Tokens
-from collector.platforms.base import Context, Finding, Load
+from collector.platforms.base import Choice, Context, Finding, Load
 from collector.platforms.cdf.api import MOST_IDS, Api, Garbled, Page, Refused
 from collector.platforms.cdf.check import findings
 from collector.platforms.cdf.definitions import Definitions
@@ -24,7 +24,6 @@ from collector.platforms.cdf.observations import Place, candidates, counted, obs
 from collector.platforms.cdf.rows import JobRow, integer, read_job
 from collector.platforms.cdf.sources import CdfCatalog
 from collector.platforms.cdf.workflows import Workflows, is_workflow
-from collector.platforms.choosing import Choice
 from collector.platforms.rate_limit import Pace, shared
 from collector.platforms.watermark import SLACK_MS, Clocks, Early
 from config.sources import CdfSource

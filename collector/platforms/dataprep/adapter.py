@@ -10,8 +10,7 @@ from collector.errors import NotFound, SourceError
 from collector.logs import fields
 from collector.model import Enrichment, Observation, Poll, Run, RunState
 from collector.platforms.answers import Forbidden
-from collector.platforms.base import Context, Finding, Load
-from collector.platforms.choosing import Choice
+from collector.platforms.base import Choice, Context, Finding, Load
 from collector.platforms.dataprep import cursor as cursors
 from collector.platforms.dataprep import groups, observations, run_lists, states
 from collector.platforms.dataprep import trigger as dataprep_trigger

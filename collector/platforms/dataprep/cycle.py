@@ -9,7 +9,7 @@ from collector.clock import Clock, to_ms
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, Unavailable
 from collector.model import Job, Observation, Parent, Poll, Run, RunState, Skip, SkipKind
 from collector.platforms.answers import Forbidden
-from collector.platforms.choosing import Choice
+from collector.platforms.base import Choice
 from collector.platforms.dataprep import groups, observations, run_lists, states
 from collector.platforms.dataprep.api import Api, NoSuchPath
 from collector.platforms.dataprep.definitions import Definitions

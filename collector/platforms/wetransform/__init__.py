@@ -3,8 +3,7 @@
 from typing import TYPE_CHECKING
 
 from collector.model import RunState
-from collector.platforms.base import Context
-from collector.platforms.choosing import Choice
+from collector.platforms.base import Choice, Context
 from collector.platforms.rate_limit import shared
 from collector.platforms.wetransform.adapter import Wetransform
 from collector.platforms.wetransform.api import Api

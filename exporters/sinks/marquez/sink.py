@@ -5,7 +5,6 @@ applied, a request that timed out may be applied later, and a database fault and
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +12,7 @@ from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 import orjson
+from cachetools import LRUCache
 
 from collector.clock import Clock
 from collector.http import HttpClient
@@ -78,14 +78,12 @@ class StumbleLog:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._since: OrderedDict[tuple[int, int], tuple[int, float]] = OrderedDict()
+        self._since: LRUCache[tuple[int, int], tuple[int, float]] = LRUCache(KNOWN_RUNS)
 
     def again(self, item: Outgoing) -> Stumbles:
         key, now = (item.strand_id, item.seq), self._clock.monotonic()
         count, first = self._since.pop(key, (0, now))
         self._since[key] = (count + 1, first)
-        while len(self._since) > KNOWN_RUNS:
-            self._since.popitem(last=False)
         return Stumbles(count + 1, now - first)
 
     def forget(self, item: Outgoing) -> None:
@@ -133,7 +131,7 @@ class MarquezSink:
     ) -> None:
         self._api, self._http, self._key = f"{url}/api/v1", http, key
         self._runs_api, self._lineage_api = runs_api, lineage_api
-        self._created: OrderedDict[str, None] = OrderedDict()
+        self._created: LRUCache[str, None] = LRUCache(KNOWN_RUNS)
         self._stumbles = StumbleLog(clock)
         self._jobs_in_making: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self.capacity = concurrency
@@ -192,8 +190,6 @@ class MarquezSink:
             if not isinstance(outcome, Delivered):
                 return outcome
         self._created[event.run_id] = None
-        while len(self._created) > KNOWN_RUNS:
-            self._created.popitem(last=False)
         return None
 
     async def _post_run(self, event: Event) -> Answer:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from collector.lifecycle import Step, VanishedPolicy, finish, missed, observe
 from collector.lineage import custom_facets
-from collector.lineage.cache import Kept
+from collector.lineage.cache import bytes_cache
 from collector.lineage.events import EventMaker, job_name
 from collector.model import (
     Dataset,
@@ -384,7 +384,7 @@ def counted() -> tuple[list[int], Callable[[int], bytes]]:
 
 def test_what_repeats_is_made_once_and_never_fills_the_memory() -> None:
     made, make = counted()
-    kept = Kept(make, 10_000)
+    kept = bytes_cache(10_000)(make)
     for key in (1, 2, 1, 2, 3, 4, 1, 5):
         kept(key)
     assert made == [1, 2, 3, 4, 5], "the one asked for last stays"
@@ -394,6 +394,6 @@ def test_what_repeats_is_made_once_and_never_fills_the_memory() -> None:
 
 def test_a_value_beyond_the_bound_is_not_kept() -> None:
     made, make = counted()
-    kept = Kept(make, 100)
+    kept = bytes_cache(100)(make)
     assert kept(1) == kept(1)
     assert made == [1, 1]

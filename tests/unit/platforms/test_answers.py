@@ -13,7 +13,7 @@ from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throt
 from collector.http import LARGEST_PAGE, AnswerTooLarge
 from collector.lineage.custom_facets import instant
 from collector.platforms.answers import Forbidden, asking, moment, parsed, refusal, words
-from collector.platforms.choosing import Choice
+from collector.platforms.base import Choice
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ async def test_a_query_that_takes_long_does_not_hold_up_its_run(rig: CdfRig, mon
     assert [skip.kind for skip in rig.lives.skips] == [SkipKind.SQL]
     await asyncio.to_thread(begun.wait, 30)
     may_go_on.set()
-    while not rig.platform._sql._kept:
+    while not rig.platform._sql._cache:
         await asyncio.sleep(0)
     await rig.lives.follow(40)
     assert rig.lives.kinds(key)[-1] is EventKind.COMPLETE
@@ -200,7 +200,7 @@ async def test_a_query_that_is_read_only_after_the_end_is_on_the_terminal_event(
     assert seen.facts.inputs is None
     await asyncio.to_thread(begun.wait, 30)
     may_go_on.set()
-    while not rig.platform._sql._kept:
+    while not rig.platform._sql._cache:
         await asyncio.sleep(0)
     await rig.lives.follow(20)
     run = rig.lives.runs[key]

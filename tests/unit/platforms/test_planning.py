@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from collector.model import RunState
-from collector.platforms.base import Load, Planning
-from collector.platforms.planning import finding, words
+from collector.platforms.base import Load, Planning, load_finding, load_words
 from collector.testing.clock import SimulatedClock
 from simulators.cdf import Story as CdfStory
 from simulators.dataprep import Level
@@ -28,23 +27,28 @@ def test_what_follows_from_the_limit(allowed: int | None, is_reachable: bool, re
 
 
 def test_in_words() -> None:
-    told = words(Load(12, pages=2, reads=0, interval=30, allowed=60, each_end=4, note="one page tells of 1,000 runs"))
+    told = load_words(
+        Load(12, pages=2, reads=0, interval=30, allowed=60, each_end=4, note="one page tells of 1,000 runs")
+    )
     assert told == (
         "12 open runs: 2 pages every 30 s, 4.0 requests a minute; the limit is 60, which leaves the ends of 840 runs an "
         "hour; one page tells of 1,000 runs"
     )
-    assert "1 page and 3 single reads every" in words(Load(3, 1, 3, 30, None))
-    assert "no limit of our own" in words(Load(3, 1, 3, 30, None))
-    assert "nothing to ask" in words(Load(0, 0, 0, 30, 60))
+    assert "1 page and 3 single reads every" in load_words(Load(3, 1, 3, 30, None))
+    assert "no limit of our own" in load_words(Load(3, 1, 3, 30, None))
+    assert "nothing to ask" in load_words(Load(0, 0, 0, 30, 60))
 
 
 def test_what_to_do_about_a_wish_that_cannot_be_met() -> None:
-    good, bad = finding(Load(1000, 0, 1000, 60, 1000)), finding(Load(1000, 0, 1000, 60, 300, setting="active_most"))
+    good, bad = (
+        load_finding(Load(1000, 0, 1000, 60, 1000)),
+        load_finding(Load(1000, 0, 1000, 60, 300, setting="active_most")),
+    )
     assert (good.ok, good.remedy) == (True, None)
     assert not bad.ok
     assert "every 200 s is the most that can be had" in bad.detail
     assert str(bad.remedy).startswith("set active_most to 200s or longer, or raise requests_per_minute")
-    unset = finding(Load(1000, 0, 1000, 60, 300, setting=None))
+    unset = load_finding(Load(1000, 0, 1000, 60, 300, setting=None))
     assert str(unset.remedy).startswith("raise requests_per_minute")
 
 
@@ -93,8 +97,8 @@ async def test_wetransform(active: int, waiting: int, is_reachable: bool, reacha
         load = stage.adapter().load({RUNNING: active, WAITING: waiting})
         assert (load.runs, load.is_reachable) == (active + waiting, is_reachable)
         assert load.reachable == pytest.approx(reachable)
-        assert "300 runs under way or 3000 that wait" in words(load)
-        assert words(stage.adapter(requests_per_minute=None).load({})) == (
+        assert "300 runs under way or 3000 that wait" in load_words(load)
+        assert load_words(stage.adapter(requests_per_minute=None).load({})) == (
             "0 open runs: nothing to ask every 60 s, 0.0 requests a minute; no limit of our own"
         )
 
@@ -144,7 +148,7 @@ async def test_dataprep(level: Level, runs: int, changed: dict[str, Any], needed
         assert load.runs == runs
         assert load.needed == pytest.approx(needed)
         assert load.is_reachable is (needed <= 60)
-        assert level in words(load) or level is Level.L0
+        assert level in load_words(load) or level is Level.L0
 
 
 async def test_an_interval_that_uses_up_a_small_limit_is_no_secret() -> None:
@@ -152,6 +156,6 @@ async def test_an_interval_that_uses_up_a_small_limit_is_no_secret() -> None:
         await rig.platform.check()
         load = rig.platform.load({})
         assert load is not None
-        told = finding(load)
+        told = load_finding(load)
         assert not told.ok
         assert "poll_interval" in str(told.remedy)

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Insert, Update, bindparam, case, delete, insert, select, update
 
 from collector.ledger import detail, schema
-from collector.ledger.rows import chunks
+from collector.ledger.schema import chunks
 from collector.ledger.strands import generations, parent_key
 from collector.model import Run
 
