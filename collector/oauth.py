@@ -40,10 +40,10 @@ class Grant:
     client_id: str
     secret: Callable[[], str]
     scope: str | None = None
-    observers: str | None = None
+    audience: str | None = None
 
     def form(self) -> dict[str, str]:
-        extra = {"scope": self.scope, "observers": self.observers}
+        extra = {"scope": self.scope, "audience": self.audience}
         return {
             "grant_type": "client_credentials",
             "client_id": self.client_id,

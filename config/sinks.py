@@ -99,7 +99,7 @@ class OAuth2(Model):
     client_secret: SecretText | None = None
     client_secret_file: ClientSecretFile = Field(default=None, validate_default=True)
     scopes: tuple[Text, ...] = ()
-    observers: Text | None = None
+    audience: Text | None = None
 
     @property
     def credential(self) -> Secret:

@@ -130,11 +130,11 @@ def _without(suffix: str) -> AfterValidator:
 
 
 class TokenRequest(Model):
-    """How a token is asked for by client credentials; `scope` and `observers` are left out when None."""
+    """How a token is asked for by client credentials; `scope` and `audience` are left out when None."""
 
     url: str
     scope: str | None
-    observers: str | None
+    audience: str | None
 
 
 def _tenant_given(value: str | None, info: ValidationInfo) -> str | None:
@@ -163,7 +163,7 @@ class CdfAuth(Model):
     client_secret_file: ClientSecretFile = Field(default=None, validate_default=True)
     scopes: tuple[Text, ...] | None = None
     """Entra: `{base_url}/.default`. Auth0: `IDENTITY`, `user_impersonation`. Else none."""
-    observers: Text | None = None
+    audience: Text | None = None
     """Auth0: `https://{project}.fusion.cognite.com/{project}`. Else none."""
 
     @property
@@ -172,9 +172,9 @@ class CdfAuth(Model):
 
     def token_request(self, base_url: str, project: str) -> TokenRequest:
         """The preset of the provider with what the configuration says on top."""
-        url, scope, observers = self._preset(base_url, project)
+        url, scope, audience = self._preset(base_url, project)
         scopes = " ".join(self.scopes) if self.scopes is not None else scope
-        return TokenRequest(url=self.token_url or url, scope=scopes or None, observers=self.observers or observers)
+        return TokenRequest(url=self.token_url or url, scope=scopes or None, audience=self.audience or audience)
 
     def _preset(self, base_url: str, project: str) -> tuple[str, str | None, str | None]:
         match self.provider:
@@ -184,8 +184,8 @@ class CdfAuth(Model):
             case "cognite":
                 return "https://auth.cognite.com/oauth2/token", None, None
             case "auth0":
-                observers = f"https://{project}.fusion.cognite.com/{project}"
-                return f"https://{self.tenant}/oauth/token", "IDENTITY user_impersonation", observers
+                audience = f"https://{project}.fusion.cognite.com/{project}"
+                return f"https://{self.tenant}/oauth/token", "IDENTITY user_impersonation", audience
             case "oidc":
                 return "", None, None
 

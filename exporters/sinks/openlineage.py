@@ -115,7 +115,7 @@ def create(settings: Settings, context: Context) -> OpenLineageSink:
     tokens, oauth2 = None, settings.oauth2
     if oauth2 is not None:
         scope = " ".join(oauth2.scopes) or None
-        grant = Grant(oauth2.token_url, oauth2.client_id, oauth2.credential.get, scope, oauth2.observers)
+        grant = Grant(oauth2.token_url, oauth2.client_id, oauth2.credential.get, scope, oauth2.audience)
         tokens = Tokens(context.http, context.clock, grant)
     return OpenLineageSink(
         f"{settings.url}/{settings.endpoint.lstrip('/')}",

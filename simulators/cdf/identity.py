@@ -14,7 +14,7 @@ WORKFLOWS = "workflowOrchestrationAcl:READ"
 class Identity:
     """Hands out and checks tokens. `now` is in epoch milliseconds, lifetimes are seconds.
 
-    `scope` and `observers`, where set, must be asked for exactly. The three paths answer as Entra ID, Cognite's own
+    `scope` and `audience`, where set, must be asked for exactly. The three paths answer as Entra ID, Cognite's own
     provider and Auth0 do: Entra insists on a scope, Auth0 on an audience.
     """
 
@@ -24,7 +24,7 @@ class Identity:
     client_id: str = "collector"
     client_secret: str = "simulated-secret"  # noqa: S105
     scope: str | None = None
-    observers: str | None = None
+    audience: str | None = None
     lifetime: float = 3600.0
     capabilities: set[str] = field(default_factory=lambda: {READ, WRITE, WORKFLOWS})
     issued: dict[str, int] = field(default_factory=dict)
@@ -75,11 +75,11 @@ class Identity:
     def _unwanted(self, form: Mapping[str, Any], provider: str) -> tuple[int, dict[str, Any]] | None:
         if provider == "entra" and not form.get("scope"):
             return _refused(400, "invalid_request", "AADSTS90014: The required field 'scope' is missing.")
-        if provider == "auth0" and not form.get("observers"):
+        if provider == "auth0" and not form.get("audience"):
             return _refused(403, "access_denied", "No audience parameter was provided.")
         if self.scope is not None and form.get("scope") != self.scope:
             return _refused(400, "invalid_scope", f"The scope {form.get('scope')} is not valid.")
-        if self.observers is not None and form.get("observers") != self.observers:
+        if self.audience is not None and form.get("audience") != self.audience:
             return _refused(403, "access_denied", f"Service not enabled within domain: {form.get('audience')}")
         return None
 

@@ -376,9 +376,7 @@ def _pace(config: CdfSource, context: Context) -> Pace:
 def _tokens(config: CdfSource, context: Context) -> Tokens:
     asked = config.auth.token_request(config.base_url, config.project)
     credential, client_id = config.auth.credential, config.auth.client_id
-    return Tokens(
-        context.http, context.clock, Grant(asked.url, client_id, credential.get, asked.scope, asked.observers)
-    )
+    return Tokens(context.http, context.clock, Grant(asked.url, client_id, credential.get, asked.scope, asked.audience))
 
 
 def _without(absent: Mapping[int, Run], last: Poll) -> Poll:

@@ -90,7 +90,7 @@ def test_a_namespace_has_at_most_255_characters() -> None:
         ),
         ({"provider": "oidc", "token_url": "https://i/t"}, ("https://i/t", None, None)),
         (
-            {"provider": "entra", "token_url": "http://127.0.0.1:1/t", "scopes": ["a", "b"], "observers": "c"},
+            {"provider": "entra", "token_url": "http://127.0.0.1:1/t", "scopes": ["a", "b"], "audience": "c"},
             ("http://127.0.0.1:1/t", "a b", "c"),
         ),
         (
@@ -101,9 +101,9 @@ def test_a_namespace_has_at_most_255_characters() -> None:
 )
 def test_a_preset_fills_in_what_is_left_out(auth: dict[str, Any], request_: tuple[str, str | None, str | None]) -> None:
     source = cdf(auth=auth)
-    url, scope, observers = request_
+    url, scope, audience = request_
     assert source.auth.token_request(source.base_url, source.project) == TokenRequest(
-        url=url, scope=scope, observers=observers
+        url=url, scope=scope, audience=audience
     )
 
 

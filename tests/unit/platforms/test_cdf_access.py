@@ -137,7 +137,7 @@ async def test_a_secret_in_a_file_may_rotate(tmp_path: Path) -> None:
         ({"provider": "entra", "tenant": "t"}, "/t/oauth2/v2.0/token"),
         ({"provider": "auth0", "tenant": "example.eu.auth0.com"}, "/oauth/token"),
         ({"provider": "cognite"}, "/oauth2/token"),
-        ({"provider": "oidc", "scopes": ["a", "b"], "observers": "c"}, "/oauth2/token"),
+        ({"provider": "oidc", "scopes": ["a", "b"], "audience": "c"}, "/oauth2/token"),
     ],
 )
 async def test_every_identity_provider(auth: dict[str, Any], path: str) -> None:
@@ -147,10 +147,10 @@ async def test_every_identity_provider(auth: dict[str, Any], path: str) -> None:
         )
         request = asked.auth.token_request(asked.base_url, asked.project)
         rig.simulator.identity.scope = request.scope
-        rig.simulator.identity.observers = request.observers
+        rig.simulator.identity.audience = request.audience
         given: dict[str, Any] = {"client_id": "collector", "client_secret": SECRET, "token_url": rig.served.url + path}
         given |= {"scopes": request.scope.split()} if request.scope else {}
-        await rig.platform_again(auth=auth | given | ({"observers": request.observers} if request.observers else {}))
+        await rig.platform_again(auth=auth | given | ({"audience": request.audience} if request.audience else {}))
         await rig.lives.cycle()
         assert rig.simulator.identity.grants == 1
 
@@ -162,11 +162,11 @@ async def test_every_identity_provider(auth: dict[str, Any], path: str) -> None:
         ({"provider": "cognite"}, {}),
         (
             {"provider": "auth0", "tenant": "acme.eu.auth0.com"},
-            {"scope": "IDENTITY user_impersonation", "observers": "https://plant-a.fusion.cognite.com/plant-a"},
+            {"scope": "IDENTITY user_impersonation", "audience": "https://plant-a.fusion.cognite.com/plant-a"},
         ),
         (
-            {"provider": "oidc", "scopes": ["a", "b"], "observers": "https://az-eastus-1.cognitedata.com"},
-            {"scope": "a b", "observers": "https://az-eastus-1.cognitedata.com"},
+            {"provider": "oidc", "scopes": ["a", "b"], "audience": "https://az-eastus-1.cognitedata.com"},
+            {"scope": "a b", "audience": "https://az-eastus-1.cognitedata.com"},
         ),
         ({"provider": "oidc", "scopes": []}, {}),
     ],
@@ -189,7 +189,7 @@ async def test_what_each_provider_is_sent(auth: dict[str, Any], wanted: dict[str
         request = settings.auth.token_request(settings.base_url, settings.project)
         http, clock = HttpClient(HttpOptions()), SimulatedClock()
         secret = settings.auth.credential.get
-        grant = Grant(request.url, settings.auth.client_id, secret, request.scope, request.observers)
+        grant = Grant(request.url, settings.auth.client_id, secret, request.scope, request.audience)
         tokens = Tokens(http, clock, grant)
         assert await tokens.current() == "t"
         clock.advance(3599 - 31)

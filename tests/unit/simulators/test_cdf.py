@@ -139,14 +139,14 @@ async def test_a_refused_token_says_why(
 
 async def test_each_identity_provider_has_its_path(client: Client) -> None:
     assert (await client.fetch_token("/t1/oauth2/v2.0/token", scope="https://api.cognitedata.com/.default"))[0] == 200
-    assert (await client.fetch_token("/oauth/token", observers="https://plant-a.fusion.cognite.com/plant-a"))[0] == 200
+    assert (await client.fetch_token("/oauth/token", audience="https://plant-a.fusion.cognite.com/plant-a"))[0] == 200
 
 
 async def test_scope_and_audience_can_be_demanded(client: Client, simulator: CdfSimulator) -> None:
-    simulator.identity.scope, simulator.identity.observers = "s", "a"
-    assert (await client.fetch_token(scope="other", observers="a"))[1]["error"] == "invalid_scope"
+    simulator.identity.scope, simulator.identity.audience = "s", "a"
+    assert (await client.fetch_token(scope="other", audience="a"))[1]["error"] == "invalid_scope"
     assert (await client.fetch_token(scope="s"))[1]["error"] == "access_denied"
-    assert (await client.fetch_token(scope="s", observers="a"))[0] == 200
+    assert (await client.fetch_token(scope="s", audience="a"))[0] == 200
 
 
 async def test_expires_in_may_be_text_and_tokens_can_be_revoked(client: Client, simulator: CdfSimulator) -> None:
