@@ -273,6 +273,29 @@ def parked_drop(
     sys.exit(parked_events.drop(config, sink, Choice(run_id, event), yes=yes, dry_run=dry_run, as_json=as_json))
 
 
+@app.command(epilog="Example: lineage-collector forget old-marquez --dry-run")
+def forget(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Of the source or sink; source:NAME or sink:NAME where both have it.")
+    ],
+    config: Config = DEFAULT_CONFIG,
+    *,
+    drop_undelivered: Annotated[
+        bool, typer.Option("--drop-undelivered", help="Also when events are still to be sent: they are lost.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove all that the ledger holds of a source or sink that left the configuration, without waiting for the retention.
+    Says what that is and asks first.
+    """
+    from collector.app import forget as command
+
+    told = command.forget(config, name, drop_undelivered=drop_undelivered, yes=yes, dry_run=dry_run, as_json=as_json)
+    sys.exit(told)
+
+
 def _pairs(params: list[str]) -> dict[str, str]:
     pairs = {}
     for param in params:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from collector.app.removal import Removal
 from collector.clock import Clock, to_ms
 from collector.errors import LeaseLost, LedgerCorrupt, LedgerError
 from collector.ledger import departures, queries
@@ -63,6 +64,7 @@ class Housekeeper:
     ) -> None:
         self._settings, self._store, self._clock, self._lookbacks = settings, store, clock, lookbacks
         self._shares, self._park = shares, park
+        self._removal = Removal(store, clock, self._came_round)
         self._owed_bytes: Mapping[str, int] = {}
         self._is_full, self._beyond = False, frozenset[str]()
         self.full: str | None = None
@@ -232,34 +234,16 @@ class Housekeeper:
             after = swept.after
 
     async def _sweep_departed(self) -> None:
-        """Sinks and sources that left before `retention`, and requests that nobody took up."""
+        """Sinks and sources that left before `retention` or were forgotten, and requests that nobody took up."""
         now = self._clock.now()
         before = to_ms(now - self._settings.retention)
         for sink in await self._store.read_shown(departures.departed_sinks, before):
-            await self._remove_sink(sink)
+            await self._removal.remove_sink(sink)
         for source in await self._store.read_shown(departures.departed_sources, before):
-            await self._remove_source(source)
+            await self._removal.remove_source(source)
         unanswered = to_ms(now - REQUEST_WITHIN)
         if expired := await self._store.write(departures.expire_requests, unanswered, to_ms(now)):
             log.warning("request.expired", extra=fields(requests=expired, cause="nobody took them up in time"))
-
-    async def _remove_sink(self, sink: departures.Departed) -> None:
-        rows = 0
-        while removed := await self._store.write(departures.remove_sink, sink):
-            self._came_round()
-            rows += removed
-        log.warning("sink.removed", extra=fields(sink=sink.name, rows=rows, cause="retired longer than retention"))
-
-    async def _remove_source(self, source: departures.Departed) -> None:
-        runs = 0
-        while closed := await self._store.write(departures.close_runs, source, to_ms(self._clock.now())):
-            self._came_round()
-            runs += closed
-        if runs:
-            cause = "their source left the configuration longer ago than its look-back and retention"
-            log.warning("source.abandoned", extra=fields(source=source.name, runs=runs, cause=cause))
-        if await self._store.write(departures.remove_source, source):
-            log.info("source.removed", extra=fields(source=source.name))
 
     async def _sweep_parked(self, before: int) -> int:
         removed = 0

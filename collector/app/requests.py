@@ -1,4 +1,4 @@
-"""`trigger`, `watch` and `parked retry|drop`: asked of the running service, or done here when none runs."""
+"""`trigger`, `watch`, `parked retry|drop` and `forget`: asked of the running service, or done here when none runs."""
 
 import asyncio
 import sys
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
-from collector.app import control, loading
+from collector.app import control, loading, turn
 from collector.app.control import Told
+from collector.app.removal import Removal
 from collector.app.status import source_id
 from collector.app.tables import printable
+from collector.clock import SystemClock
 from collector.errors import ConfigurationError, LedgerLocked, LineageError
 from collector.ledger import runs
 from collector.ledger.parked import Choice
@@ -75,6 +77,21 @@ def parked(settings: Settings, kind: RequestKind, sink: str, choice: Choice, *, 
     return _report(told, words, {}, as_json=as_json)
 
 
+def forget(settings: Settings, target: str, *, drop_undelivered: bool, as_json: bool) -> int:
+    """Have `source:NAME` or `sink:NAME`, which left the configuration, forgotten. 0 done, 1 when it could not be done."""
+    told = asyncio.run(_forgotten(settings, target, drop_undelivered=drop_undelivered))
+    done = told.state is RequestState.DONE
+    words = _FORGOTTEN.format_map({"target": target.replace(":", " ", 1), **told.answer}) if done else ""
+    rest = "" if told.answer.get("removed") else "; what is left of it goes within the hour"
+    return _report(told, words + rest, {}, as_json=as_json)
+
+
+_FORGOTTEN = (
+    "forgot {target}: {runs} runs ({open_runs} open), {undelivered} undelivered and {parked} parked events, "
+    "{requests} requests"
+)
+
+
 async def _of_source(
     config: Path, source: str, kind: RequestKind, body: Mapping[str, Any], *, wait: bool, as_json: bool
 ) -> int:
@@ -104,6 +121,22 @@ async def _asked(settings: Settings, target: str, kind: RequestKind, body: Mappi
     return told
 
 
+async def _forgotten(settings: Settings, target: str, *, drop_undelivered: bool) -> Told:
+
+    async def alone() -> tuple[Told, None]:
+        clock = SystemClock()
+        set_up("warning", "auto")
+        path, who = settings.ledger.path, turn.holder()
+        store = await asyncio.to_thread(Store.open, path, holder=who, clock=clock, command=True)
+        try:
+            return await Removal(store, clock).forget(target, drop_undelivered=drop_undelivered), None
+        finally:
+            await store.close()
+
+    told, _ = await _in_turn(settings, target, RequestKind.FORGET, {"drop_undelivered": drop_undelivered}, alone)
+    return told
+
+
 async def _done(
     settings: Settings,
     target: str,
@@ -111,9 +144,24 @@ async def _done(
     body: Mapping[str, Any],
     follow: Callable[["Service", Told], Awaitable[Followed]],
 ) -> tuple[Told, Followed | None]:
-    """Done by the running service; without one by ourselves, and `follow` with it while the ledger is ours. A service that
-    starts goes first.
-    """
+    """Done by the running service; without one by ourselves, and `follow` with it while the ledger is ours."""
+
+    async def alone() -> tuple[Told, Followed]:
+        async with _alone(settings) as service:
+            told = await service.ask(target, kind, body)
+            return told, await follow(service, told)
+
+    return await _in_turn(settings, target, kind, body, alone)
+
+
+async def _in_turn(
+    settings: Settings,
+    target: str,
+    kind: RequestKind,
+    body: Mapping[str, Any],
+    alone: Callable[[], Awaitable[tuple[Told, Followed]]],
+) -> tuple[Told, Followed | None]:
+    """Done by the running service; without one `alone`, which takes the ledger's lock. A service that starts goes first."""
     path, end = settings.ledger.path, time.monotonic() + TURN_WITHIN
     while True:
         if (told := await control.ask(settings.control_path, target, kind, body)) is not None:
@@ -121,9 +169,7 @@ async def _done(
         late = time.monotonic() > end
         if late or not lock.is_claimed(path):
             try:
-                async with _alone(settings) as service:
-                    told = await service.ask(target, kind, body)
-                    return told, await follow(service, told)
+                return await alone()
             except LedgerLocked:
                 if late:
                     raise

@@ -5,7 +5,6 @@ import logging
 import os
 import random
 import signal
-import socket
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -23,6 +22,7 @@ from collector.app.housekeeping import Housekeeper, Share
 from collector.app.ledger_file import free_bytes, guard
 from collector.app.observers import Observers, ServiceObserver
 from collector.app.pauses import shorten_pauses
+from collector.app.removal import Removal
 from collector.app.scrape import snapshot
 from collector.app.status import status, status_of_loops
 from collector.clock import Clock, SystemClock, to_ms
@@ -81,18 +81,13 @@ async def _until_signal(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked, number)
     clock = SystemClock()
-    store = await turn.opened(settings.ledger.path, holder(), clock, stop)
+    store = await turn.opened(settings.ledger.path, turn.holder(), clock, stop)
     if store is None:
         return 0
     async with Service(settings, clock=clock, store=store) as service:
         shorten_pauses()
         dead = await service.until(stop)
     return 1 if dead else 0
-
-
-def holder() -> str:
-    """Who we are in locks and leases: host and process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 class Service:
@@ -148,7 +143,7 @@ class Service:
 
     async def _opened(self) -> Store:
         path, clock = self.settings.ledger.path, self._clock
-        return await asyncio.to_thread(Store.open, path, holder=holder(), clock=clock, command=self._command)
+        return await asyncio.to_thread(Store.open, path, holder=turn.holder(), clock=clock, command=self._command)
 
     async def until(self, stop: asyncio.Event) -> str | None:
         """Wait for `stop`; the name of a task that died before, with its error logged, None for none."""
@@ -164,13 +159,19 @@ class Service:
 
     async def ask(self, target: str, kind: RequestKind, body: Mapping[str, Any]) -> Told:
         """Put a request into the ledger and wait for what becomes of it."""
-        if target not in self._targets():
+        if kind is RequestKind.FORGET and target in self._targets():
+            error = f"the service that runs has {target.replace(':', ' ', 1)} in its configuration; restart it without, then forget it"
+            return Told(RequestState.FAILED, {"error": error})
+        if kind is not RequestKind.FORGET and target not in self._targets():
             error = f"the service that runs knows no {target.replace(':', ' ', 1)}; restart it with this configuration"
             return Told(RequestState.FAILED, {"error": error})
         if self._stopping:
             return Told(RequestState.FAILED, {"error": "the service is stopping; ask again when it runs"})
         self._asking += 1
         try:
+            if kind is RequestKind.FORGET:
+                removal = Removal(self.store, self._clock)
+                return await removal.forget(target, drop_undelivered=bool(body.get("drop_undelivered")))
             return await self._answered(target, kind, body)
         finally:
             self._asking -= 1
@@ -281,7 +282,7 @@ class Service:
             source_id=self._source_ids[source.name],
             platform=self._platforms[source.name],
             store=self.store,
-            holder=holder(),
+            holder=turn.holder(),
             maker=EventMaker(
                 source.name,
                 error_limit=self.settings.lineage.longest_error,
@@ -310,7 +311,7 @@ class Service:
             self._sink_ids[name],
             sink,
             store=self.store,
-            holder=holder(),
+            holder=turn.holder(),
             seize=True,
             clock=self._clock,
             random=random.random,

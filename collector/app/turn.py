@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import socket
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -15,6 +17,11 @@ log = logging.getLogger("lineage.service")
 
 LOOK = 0.2
 SAID_EVERY = 60.0
+
+
+def holder() -> str:
+    """Who we are in locks and leases: host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 async def opened(path: Path, holder: str, clock: Clock, stop: asyncio.Event) -> Store | None:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, select, tuple_, update
 
 from collector.ledger import run_rows, schema, skips
 from collector.ledger.requests import RequestKind, RequestState
@@ -11,29 +11,40 @@ from collector.ledger.retention import STEP
 from collector.model import Skip, SkipKind
 
 _UNCLAIMED = "nobody took this up in time, so it was not done; ask again"
+_FORGOTTEN = "the source or sink was forgotten before this was taken up, so it was not done"
 _UNANSWERED = "whoever began this is gone and left no answer: nobody knows whether it happened"
+
+FORGOTTEN = 1
+"""`retired_at` of what somebody had forgotten: its time is over, whatever the retention."""
 
 
 @dataclass(frozen=True, slots=True)
 class Departed:
-    """A sink or source that left so long ago that its time is over."""
+    """A sink or source that left so long ago that its time is over, or was `forgotten`."""
 
     id: int
     name: str
+    retired_at: int
+
+    @property
+    def forgotten(self) -> bool:
+        return self.retired_at == FORGOTTEN
 
 
 def departed_sinks(conn: Connection, older_than_ms: int) -> list[Departed]:
     """Sinks that left before."""
     sink = schema.sink
-    left = select(sink.c.id, sink.c.name).where(sink.c.retired_at < older_than_ms).order_by(sink.c.id)
-    return [Departed(*row) for row in conn.execute(left)]
+    left = select(sink.c.id, sink.c.name, sink.c.retired_at).where(sink.c.retired_at < older_than_ms)
+    return [Departed(*row) for row in conn.execute(left.order_by(sink.c.id))]
 
 
 def departed_sources(conn: Connection, older_than_ms: int) -> list[Departed]:
     """Sources that left before, their look-back earlier."""
     source = schema.source
-    over = source.c.retired_at + func.coalesce(source.c.lookback_ms, 0) < older_than_ms
-    left = select(source.c.id, source.c.name).where(over).order_by(source.c.id)
+    over = or_(
+        source.c.retired_at + func.coalesce(source.c.lookback_ms, 0) < older_than_ms, source.c.retired_at == FORGOTTEN
+    )
+    left = select(source.c.id, source.c.name, source.c.retired_at).where(over).order_by(source.c.id)
     return [Departed(*row) for row in conn.execute(left)]
 
 
@@ -85,17 +96,25 @@ def expire_requests(conn: Connection, older_than_ms: int, now_ms: int) -> int:
     """Answer requests made before that nobody took up, or whose holder is gone; how many. A trigger that was begun is
     doubtful, all else failed.
     """
+    return _answer(conn, schema.request.c.created_at < older_than_ms, _UNCLAIMED, now_ms)
+
+
+def answer_requests(conn: Connection, target: str, now_ms: int) -> int:
+    """`expire_requests` for those to a source or sink that is forgotten, however old."""
+    return _answer(conn, schema.request.c.target == target, _FORGOTTEN, now_ms)
+
+
+def _answer(conn: Connection, which: ColumnElement[bool], unclaimed: str, now_ms: int) -> int:
     request, lease = schema.request, schema.lease
     held = exists().where(lease.c.name == request.c.target, lease.c.expires_at > schema.db_now())
-    old = request.c.done_at.is_(None), request.c.created_at < older_than_ms
     begun = request.c.state == RequestState.CLAIMED
     ways = (
-        (request.c.state == RequestState.NEW, RequestState.FAILED, _UNCLAIMED),
+        (request.c.state == RequestState.NEW, RequestState.FAILED, unclaimed),
         (begun & ~held & (request.c.kind == RequestKind.TRIGGER), RequestState.DOUBTFUL, _UNANSWERED),
         (begun & ~held, RequestState.FAILED, _UNANSWERED),
     )
     answered = 0
-    for which, state, words in ways:
+    for way, state, words in ways:
         answer = {"state": state, "answer": json.dumps({"error": words}), "done_at": now_ms}
-        answered += conn.execute(update(request).where(*old, which).values(answer)).rowcount
+        answered += conn.execute(update(request).where(request.c.done_at.is_(None), which, way).values(answer)).rowcount
     return answered

@@ -19,6 +19,8 @@ class RequestKind(StrEnum):
     POLL = "poll"
     RETRY = "retry"
     DROP = "drop"
+    FORGET = "forget"
+    """Done by the running service itself, as nobody holds the lease of what left; never a row."""
 
 
 class RequestState(StrEnum):

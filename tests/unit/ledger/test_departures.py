@@ -20,7 +20,7 @@ def test_a_sink_goes_with_all_it_was_owed_once_its_time_is_over(ledger: Ledger) 
     registry.sync_sinks(ledger.conn, {"a": ALL}, NOW)
     assert departures.departed_sinks(ledger.conn, NOW) == []
     [gone] = departures.departed_sinks(ledger.conn, NOW + 1)
-    assert gone == Departed(number, "b")
+    assert gone == Departed(number, "b", NOW)
     while departures.remove_sink(ledger.conn, gone):
         pass
     for table in (schema.lane, schema.parked, schema.doubt, schema.tally):

@@ -1,0 +1,88 @@
+"""Removes from the ledger, in short steps, what is left of sources and sinks: of those whose time is over, and of those
+that somebody has forgotten.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from collector.app.control import ANSWERS_WITHIN, Told
+from collector.clock import Clock, to_ms
+from collector.errors import LedgerError
+from collector.ledger import departures, holdings
+from collector.ledger.departures import Departed
+from collector.ledger.holdings import Holder
+from collector.ledger.requests import RequestState
+from collector.ledger.sqlite.store import Store
+from collector.logs import fields
+
+log = logging.getLogger("lineage.ledger")
+
+_RETIRED = "it left the configuration longer ago than the retention"
+_FORGOTTEN = "somebody had it forgotten"
+
+
+class Removal:
+    """`came_round` is called after each step."""
+
+    def __init__(self, store: Store, clock: Clock, came_round: Callable[[], None] = lambda: None) -> None:
+        self._store, self._clock, self._came_round = store, clock, came_round
+
+    async def forget(self, target: str, *, drop_undelivered: bool) -> Told:
+        """Forget `source:NAME` or `sink:NAME` with all that the ledger holds of it. What is left when that takes too long, or
+        the process ends meanwhile, goes with the next sweep. Raises `LedgerError` when nothing can be written.
+        """
+        kind, _, name = target.partition(":")
+        holder, now_ms = Holder(kind), to_ms(self._clock.now())
+        try:
+            held = await self._store.write(holdings.begin, holder, name, now_ms, drop_undelivered=drop_undelivered)
+        except LedgerError as error:
+            return Told(RequestState.FAILED, {"error": str(error)})
+        counts: dict[str, Any] = {
+            "runs": held.runs,
+            "open_runs": held.open,
+            "undelivered": held.pending,
+            "parked": held.parked,
+            "requests": held.requests,
+        }
+        log.warning("ledger.forgotten", extra=fields(target=target, **counts))
+        end = self._clock.monotonic() + ANSWERS_WITHIN
+        source = Departed(held.id, name, departures.FORGOTTEN)
+        remove = self.remove_sink if holder is Holder.SINK else self.remove_source
+        whole = await remove(source, lambda: self._clock.monotonic() < end)
+        return Told(RequestState.DONE, {holder.value: name, **counts, "removed": whole})
+
+    async def remove_sink(self, sink: Departed, may_go_on: Callable[[], bool] = lambda: True) -> bool:
+        """Whether all of it went."""
+        rows = 0
+        while removed := await self._store.write(departures.remove_sink, sink):
+            self._came_round()
+            rows += removed
+            if not may_go_on():
+                return False
+        log.warning("sink.removed", extra=fields(sink=sink.name, rows=rows, cause=_cause(sink)))
+        return True
+
+    async def remove_source(self, source: Departed, may_go_on: Callable[[], bool] = lambda: True) -> bool:
+        """Whether all of it went: of a source that was not forgotten, runs stay while sinks are owed or have parked events of
+        theirs.
+        """
+        while await self._store.write(holdings.remove_runs, source) > 0:
+            self._came_round()
+            if not may_go_on():
+                return False
+        runs = 0
+        while closed := await self._store.write(departures.close_runs, source, to_ms(self._clock.now())):
+            self._came_round()
+            runs += closed
+        if runs:
+            cause = "their source left the configuration longer ago than its look-back and retention"
+            log.warning("source.abandoned", extra=fields(source=source.name, runs=runs, cause=cause))
+        gone = await self._store.write(departures.remove_source, source)
+        if gone:
+            log.info("source.removed", extra=fields(source=source.name, cause=_cause(source)))
+        return gone
+
+
+def _cause(departed: Departed) -> str:
+    return _FORGOTTEN if departed.forgotten else _RETIRED

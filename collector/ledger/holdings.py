@@ -1,0 +1,173 @@
+"""What the ledger holds of one source or sink, and how all of it goes when somebody has it forgotten."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from collector.errors import LedgerError
+from collector.ledger import departures, schema
+from collector.ledger.departures import FORGOTTEN, Departed
+from collector.ledger.schema import chunks
+
+STRANDS = 200
+"""Strands that go in one step."""
+
+
+class Holder(StrEnum):
+    SOURCE = "source"
+    SINK = "sink"
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """Events of one source that one sink has not got: `pending` are to be sent, `parked` were refused."""
+
+    source: str
+    sink: str
+    pending: int
+    parked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """`runs` are those of a source, `open` of them without an end; `requests` are undone ones."""
+
+    holder: Holder
+    id: int
+    name: str
+    runs: int
+    open: int
+    owed: tuple[Owed, ...]
+    requests: int
+
+    @property
+    def pending(self) -> int:
+        return sum(each.pending for each in self.owed)
+
+    @property
+    def parked(self) -> int:
+        return sum(each.parked for each in self.owed)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    key: str
+    run_uuid: str
+    job: str
+    state: str
+
+
+def names(conn: Connection) -> dict[Holder, list[str]]:
+    """All that the ledger knows, those that left the configuration too."""
+    tables = {Holder.SOURCE: schema.source, Holder.SINK: schema.sink}
+    return {
+        holder: list(conn.scalars(select(table.c.name).order_by(table.c.name)).all())
+        for holder, table in tables.items()
+    }
+
+
+def of(conn: Connection, holder: Holder, name: str) -> Holdings | None:
+    """None for a name that the ledger does not know."""
+    table = schema.source if holder is Holder.SOURCE else schema.sink
+    number: int | None = conn.scalar(select(table.c.id).where(table.c.name == name))
+    if number is None:
+        return None
+    runs, still_open = _runs(conn, number) if holder is Holder.SOURCE else (0, 0)
+    request = schema.request
+    undone = request.c.target == f"{holder}:{name}", request.c.done_at.is_(None)
+    requests = conn.scalar(select(func.count()).select_from(request).where(*undone)) or 0
+    return Holdings(holder, number, name, runs, still_open, _owed(conn, holder, number), requests)
+
+
+def open_runs(conn: Connection, source_id: int, limit: int) -> list[OpenRun]:
+    """Runs of a source that have no end, oldest first."""
+    run = schema.run
+    columns = select(*(run.c[name] for name in OpenRun.__slots__))
+    rows = columns.where(run.c.source_id == source_id, run.c.ended_at.is_(None)).order_by(run.c.id).limit(limit)
+    return [OpenRun(*row) for row in conn.execute(rows)]
+
+
+def begin(conn: Connection, holder: Holder, name: str, now_ms: int, *, drop_undelivered: bool) -> Holdings:
+    """From now on this source or sink is one that left, and all that is held of it goes, if need be at the next start;
+    what it holds now. Its undone requests are answered. Raises `LedgerError` for one that is not known, and for one with events
+    to be sent unless they may be dropped.
+    """
+    held = of(conn, holder, name)
+    if held is None:
+        raise LedgerError(f"the ledger knows no {holder} {name!r}; nothing was forgotten")
+    if held.pending and not drop_undelivered:
+        raise LedgerError(f"{undelivered(held)}; nothing was forgotten")
+    table = schema.source if holder is Holder.SOURCE else schema.sink
+    conn.execute(update(table).where(table.c.id == held.id).values(retired_at=FORGOTTEN))
+    departures.answer_requests(conn, f"{holder}:{name}", now_ms)
+    return held
+
+
+def undelivered(held: Holdings) -> str:
+    """That events are still to be sent, in words."""
+    where = ", ".join(
+        f"{each.pending:,} to sink {each.sink}"
+        if held.holder is Holder.SOURCE
+        else f"{each.pending:,} of source {each.source}"
+        for each in held.owed
+        if each.pending
+    )
+    return f"{held.pending:,} events of {held.holder} {held.name} are undelivered ({where})"
+
+
+def remove_runs(conn: Connection, source: Departed) -> int:
+    """Remove up to 200 strands of a forgotten source with their events and all that sinks are owed, have parked or doubt of
+    them; how many runs that were, 0 once none is left. Nothing of a source that came back.
+    """
+    run = schema.run
+    if conn.scalar(select(schema.source.c.retired_at).where(schema.source.c.id == source.id)) != FORGOTTEN:
+        return 0
+    some = conn.execute(select(run.c.id, run.c.strand_id).where(run.c.source_id == source.id).limit(STRANDS)).all()
+    strands = sorted({strand for _, strand in some})
+    members = _members(conn, {number for number, _ in some} | set(strands))
+    sinks = conn.scalars(select(schema.sink.c.id)).all()
+    for table in (schema.lane, schema.parked):
+        conn.execute(delete(table).where(table.c.sink_id.in_(sinks), table.c.strand_id.in_(strands)))
+    conn.execute(delete(schema.event).where(schema.event.c.strand_id.in_(strands)))
+    removed = 0
+    for numbers in chunks(members):
+        doubts = schema.doubt.c.sink_id.in_(sinks), schema.doubt.c.run_id.in_(numbers)
+        conn.execute(delete(schema.doubt).where(*doubts))
+        removed += conn.execute(delete(run).where(run.c.id.in_(numbers))).rowcount
+    if not some:
+        conn.execute(delete(schema.skip).where(schema.skip.c.source_id == source.id))
+    return removed
+
+
+def _members(conn: Connection, numbers: set[int]) -> Sequence[int]:
+    """These runs and all that came of them."""
+    run, found, generation = schema.run, set(numbers), set(numbers)
+    while generation:
+        children: set[int] = set()
+        for some in chunks(sorted(generation)):
+            children |= set(conn.scalars(select(run.c.id).where(run.c.parent_id.in_(some))))
+        generation = children - found
+        found |= generation
+    return sorted(found)
+
+
+def _runs(conn: Connection, source_id: int) -> tuple[int, int]:
+    run = schema.run
+    counts = select(func.count(), func.count().filter(run.c.ended_at.is_(None))).where(run.c.source_id == source_id)
+    total, still_open = conn.execute(counts).one()
+    return total, still_open
+
+
+def _owed(conn: Connection, holder: Holder, number: int) -> tuple[Owed, ...]:
+    tally, source, sink = schema.tally, schema.source, schema.sink
+    mine = tally.c.source_id if holder is Holder.SOURCE else tally.c.sink_id
+    rows = (
+        select(source.c.name, sink.c.name, tally.c.pending, tally.c.parked)
+        .join_from(tally, source, source.c.id == tally.c.source_id)
+        .join(sink, sink.c.id == tally.c.sink_id)
+        .where(mine == number, (tally.c.pending != 0) | (tally.c.parked != 0))
+        .order_by(source.c.name, sink.c.name)
+    )
+    return tuple(Owed(*row) for row in conn.execute(rows))

@@ -1,0 +1,159 @@
+"""What the ledger holds of a source or sink, and that all of it goes, and nothing else, once it is forgotten."""
+
+import pytest
+from sqlalchemy import insert, select
+
+from collector.errors import LedgerError
+from collector.ledger import accounts, departures, holdings, registry, requests, schema
+from collector.ledger.accounts import Configured
+from collector.ledger.holdings import Holder, OpenRun, Owed
+from collector.ledger.requests import RequestKind, RequestState
+from collector.model import Skip, SkipKind
+from tests.unit.ledger.ledgers import ALL, COMPLETE, HOUR, NOW, START, Ledger, child_of
+
+BY_SOURCE = ("run", "watch", "event", "lane", "parked", "doubt", "tally", "job", "memory", "skip")
+
+
+def another(ledger: Ledger) -> Ledger:
+    """A second source beside the first, with a run of its own."""
+    numbers = accounts.sync_sources(ledger.conn, [Configured("source"), Configured("other")], NOW)
+    first, ledger.source = ledger.source, numbers["other"]
+    first_lease, ledger.lease = ledger.lease, ledger._take("source:other")
+    ledger.happen("other", START)
+    ledger.source, ledger.lease = first, first_lease
+    return ledger
+
+
+def leave(ledger: Ledger) -> None:
+    accounts.sync_sources(ledger.conn, [Configured("other")], NOW)
+
+
+def forget(ledger: Ledger, *, drop_undelivered: bool = True) -> int:
+    """Steps that it took."""
+    holdings.begin(ledger.conn, Holder.SOURCE, "source", NOW, drop_undelivered=drop_undelivered)
+    [gone] = departures.departed_sources(ledger.conn, 0)
+    steps = 0
+    while holdings.remove_runs(ledger.conn, gone):
+        steps += 1
+    assert departures.remove_source(ledger.conn, gone)
+    return steps
+
+
+def test_what_is_held_of_a_source_is_counted(ledger: Ledger) -> None:
+    ledger.configure(a=ALL, b=ALL)
+    ledger.happen("r", START, COMPLETE)
+    ledger.happen("s", START)
+    ledger.park(*ledger.claim("b")[:1], sink="b")
+    requests.add(ledger.conn, RequestKind.WATCH, "source:source", "{}", NOW)
+    requests.add(ledger.conn, RequestKind.WATCH, "source:other", "{}", NOW)
+    held = holdings.of(ledger.conn, Holder.SOURCE, "source")
+    assert held is not None
+    assert (held.runs, held.open, held.pending, held.parked, held.requests) == (2, 1, 5, 1, 1)
+    assert held.owed == (Owed("source", "a", 3, 0), Owed("source", "b", 2, 1))
+    [still_open] = holdings.open_runs(ledger.conn, held.id, 10)
+    assert still_open == OpenRun("s", still_open.run_uuid, "transformation/1", "running")
+    sink = holdings.of(ledger.conn, Holder.SINK, "b")
+    assert sink is not None
+    assert (sink.runs, sink.owed) == (0, (Owed("source", "b", 2, 1),))
+    assert holdings.of(ledger.conn, Holder.SINK, "source") is None
+    assert holdings.names(ledger.conn) == {Holder.SOURCE: ["source"], Holder.SINK: ["a", "b"]}
+
+
+def test_a_forgotten_source_goes_with_all_that_is_known_of_it_and_nothing_else(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holdings, "STRANDS", 2)
+    another(ledger)
+    kept = {table: ledger.rows(table) for table in BY_SOURCE}
+    number = ledger.source
+    ledger.happen("p", START)
+    ledger.happen("c", START, parent=child_of("p"))
+    ledger.happen("g", START, COMPLETE, parent=child_of("c"))
+    for n in range(4):
+        ledger.happen(f"{n}", START, COMPLETE)
+    ledger.park(*[item for item in ledger.claim() if item.body == b"0 START"])
+    ledger.postpone(*[item for item in ledger.claim() if item.body == b"1 START"], unanswered=True, recheck_at=NOW)
+    ledger.commit(skips=(Skip(SkipKind.STATUS, "odd", "odd"),), memory={"key": "value"})
+    # a retired sink's lanes go as well
+    registry.sync_sinks(ledger.conn, {}, NOW)
+    leave(ledger)
+    assert forget(ledger) >= 3
+    assert {table: ledger.rows(table) for table in BY_SOURCE} == kept
+    assert number not in ledger.conn.scalars(select(schema.source.c.id)).all()
+    assert [body for (body,) in ledger.conn.execute(select(schema.event.c.body))] == [b"other START"]
+
+
+def test_a_source_with_undelivered_events_is_forgotten_only_when_they_may_be_dropped(ledger: Ledger) -> None:
+    another(ledger)
+    ledger.happen("r", START)
+    leave(ledger)
+    with pytest.raises(LedgerError, match=r"1 events of source source are undelivered \(1 to sink a\)"):
+        forget(ledger, drop_undelivered=False)
+    assert departures.departed_sources(ledger.conn, 0) == [], "nothing was begun"
+    ledger.drain()
+    forget(ledger, drop_undelivered=False)
+    with pytest.raises(LedgerError, match="knows no source 'source'"):
+        forget(ledger)
+
+
+def test_what_is_in_flight_when_its_lane_goes_settles_as_stale(ledger: Ledger) -> None:
+    another(ledger)
+    ledger.happen("r", START)
+    ledger.park(*[item for item in ledger.claim() if item.body == b"r START"])
+    ledger.happen("r", COMPLETE)
+    items = ledger.claim()
+    leave(ledger)
+    forget(ledger)
+    settled = ledger.deliver(*items)
+    assert (settled.delivered, len(settled.stale)) == (1, 1)
+    assert ledger.tally() == (0, 0)
+
+
+def test_a_sink_is_forgotten_before_its_retention_is_over(ledger: Ledger) -> None:
+    ledger.happen("r", START)
+    registry.sync_sinks(ledger.conn, {}, NOW)
+    with pytest.raises(LedgerError, match=r"1 events of sink a are undelivered \(1 of source source\)"):
+        holdings.begin(ledger.conn, Holder.SINK, "a", NOW, drop_undelivered=False)
+    assert departures.departed_sinks(ledger.conn, NOW) == []
+    holdings.begin(ledger.conn, Holder.SINK, "a", NOW, drop_undelivered=True)
+    [gone] = departures.departed_sinks(ledger.conn, NOW - HOUR)
+    assert gone.forgotten
+    while departures.remove_sink(ledger.conn, gone):
+        pass
+    assert (ledger.rows("sink"), ledger.rows("lane"), ledger.rows("run")) == (0, 0, 1)
+
+
+def test_a_source_that_came_back_keeps_its_runs(ledger: Ledger) -> None:
+    another(ledger)
+    ledger.happen("r", START)
+    leave(ledger)
+    holdings.begin(ledger.conn, Holder.SOURCE, "source", NOW, drop_undelivered=True)
+    [gone] = departures.departed_sources(ledger.conn, 0)
+    accounts.sync_sources(ledger.conn, [Configured("source"), Configured("other")], NOW)
+    assert holdings.remove_runs(ledger.conn, gone) == 0
+    assert ledger.rows("run") == 2
+
+
+def test_a_source_that_only_left_keeps_its_runs(ledger: Ledger) -> None:
+    ledger.happen("r", START)
+    accounts.sync_sources(ledger.conn, [], NOW)
+    [gone] = departures.departed_sources(ledger.conn, NOW + HOUR)
+    assert not gone.forgotten
+    assert holdings.remove_runs(ledger.conn, gone) == 0
+    assert ledger.rows("run") == 1
+
+
+def test_its_requests_are_answered(ledger: Ledger) -> None:
+    another(ledger)
+    mine = requests.add(ledger.conn, RequestKind.TRIGGER, "source:source", "{}", NOW)
+    begun = {"kind": "trigger", "body": "{}", "created_at": NOW, "state": "claimed", "target": "source:source"}
+    ledger.conn.execute(schema.lease.delete())
+    ledger.conn.execute(insert(schema.request), begun)
+    other = requests.add(ledger.conn, RequestKind.TRIGGER, "source:other", "{}", NOW)
+    leave(ledger)
+    holdings.begin(ledger.conn, Holder.SOURCE, "source", NOW, drop_undelivered=True)
+    states = [found.state for number in (mine, mine + 1, other) if (found := requests.get(ledger.conn, number))]
+    assert states == [RequestState.FAILED, RequestState.DOUBTFUL, RequestState.NEW]
+    found = requests.get(ledger.conn, mine)
+    assert found is not None
+    assert "was forgotten before this was taken up" in (found.answer or "")
