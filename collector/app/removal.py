@@ -4,7 +4,6 @@ that somebody has forgotten.
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from collector.app.control import ANSWERS_WITHIN, Told
 from collector.clock import Clock, to_ms
@@ -38,7 +37,7 @@ class Removal:
             held = await self._store.write(holdings.begin, holder, name, now_ms, drop_undelivered=drop_undelivered)
         except LedgerError as error:
             return Told(RequestState.FAILED, {"error": str(error)})
-        counts: dict[str, Any] = {
+        counts = {
             "runs": held.runs,
             "open_runs": held.open,
             "undelivered": held.pending,

@@ -292,3 +292,49 @@ async def test_a_service_that_waits_goes_before_the_next_command(scene: Scene) -
 async def until_there(path: Path) -> None:
     while not path.exists():
         await asyncio.sleep(0.05)
+
+
+async def test_a_source_that_left_is_forgotten_beside_a_service_with_what_is_owed_of_it(scene: Scene) -> None:
+    jobs = list(scene.cdf.transformations)
+    scene.marquez.faults.plan(Fault(FaultKind.STATUS, "POST /api/v1/lineage", times=-1, status=503))
+    scene.cdf.start_run(jobs[0], Story(0.1, 0.2))
+    scene.cdf.start_run(jobs[1], Story(0.1, None))
+    await scene.start()
+    await scene.until_arrived(starts=2, ends=1)
+    scene.settings["sources"] = [one for one in scene.settings["sources"] if one["name"] != CDF]
+    scene.configure()
+    code, _, err = await scene.command("forget", CDF, "--yes", "--drop-undelivered")
+    assert code == 1
+    assert f"the service that runs has source {CDF} in its configuration; restart it without" in err
+    await stop(scene)
+    await scene.start()
+    await scene.until_ready()
+    counts = {"runs": 2, "open_runs": 1, "undelivered": 3, "parked": 0, "requests": 0}
+    done = {"request": "done", "source": CDF, **counts, "removed": True}
+    assert await told(scene, "forget", CDF, "--yes", "--drop-undelivered") == done
+    [line] = scene.told("ledger.forgotten")
+    assert {"target": f"source:{CDF}", **counts}.items() <= line.items()
+    await scene.until(lambda status: [row["pending"] for row in status["sinks"]] == [0, 0])
+    assert await told(scene, "runs") == []
+
+
+async def test_what_left_is_forgotten_without_a_service(scene: Scene) -> None:
+    scene.cdf.start_run(next(iter(scene.cdf.transformations)), Story(0.1, 0.2))
+    await scene.start()
+    await scene.settle()
+    await stop(scene)
+    scene.settings["sources"] = [one for one in scene.settings["sources"] if one["name"] != CDF]
+    scene.settings["sinks"] = scene.settings["sinks"][:1]
+    scene.configure()
+    nothing_else = "0 undelivered and 0 parked events, 0 requests"
+    code, out, err = await scene.command("forget", "marquez", "--yes")
+    assert (code, out) == (0, f"forgot sink marquez: 0 runs (0 open), {nothing_else}\n")
+    assert "ledger.forgotten" in err
+    code, out, _ = await scene.command("forget", CDF, "--yes")
+    assert (code, out) == (0, f"forgot source {CDF}: 1 runs (0 open), {nothing_else}\n")
+    assert await told(scene, "runs") == []
+    await scene.start()
+    status = await scene.until(lambda status: all(row["state"] is not None for row in status["sources"]))
+    assert {row["sink"] for row in status["sinks"]} == {"file"}
+    assert {row["source"] for row in status["sources"]} == {WETRANSFORM, DATAPREP}
+    await stop(scene)
