@@ -11,6 +11,7 @@ LineageError
 ├── TriggerError           a run could not be started, or nobody knows whether it was
 └── LedgerError            the store
     ├── LeaseLost          somebody else holds the lease: nothing was committed
+    ├── LeaseLapsed        the lease was not renewed in time: somebody else may hold it
     ├── LedgerLocked       another process writes this ledger
     ├── LedgerCorrupt      the file is no usable ledger
     ├── LedgerLost         the file was deleted or replaced while it was open
@@ -84,6 +85,10 @@ class LedgerError(LineageError):
 
 class LeaseLost(LedgerError):
     """The lease went to another holder; the commit was rolled back."""
+
+
+class LeaseLapsed(LedgerError):
+    """The lease could not be renewed in time. What was going on under it was stopped; it may be renewed yet."""
 
 
 class LedgerLocked(LedgerError):

@@ -130,6 +130,8 @@ class SourceStatus:
     wrong: str | None = None
     last_error: str | None = None
     failed_at: datetime | None = None
+    standby: bool = False
+    """Another process polls this source."""
 
 
 class Observer(Protocol):
@@ -141,4 +143,3 @@ class Observer(Protocol):
     def hinted(self, report: HintReport) -> None: ...
     def committed(self, report: EventReport) -> None: ...
     def skipped(self, report: SkipReport) -> None: ...
-    def lease(self, report: LeaseReport) -> None: ...

@@ -17,7 +17,9 @@ from exporters.delivery.reports import CircuitReport, DeliveryObserver, RecheckR
 
 
 class ServiceObserver(Observer, DeliveryObserver, Protocol):
-    """Hears of polling and of delivery."""
+    """Hears of polling, of delivery and of leases."""
+
+    def lease(self, report: LeaseReport) -> None: ...
 
 
 class Observers:

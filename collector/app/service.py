@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import random
+import secrets
 import signal
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -29,6 +30,7 @@ from collector.clock import Clock, SystemClock, to_ms
 from collector.errors import ConfigurationError, LedgerError
 from collector.ledger import accounts, queries, registry, requests, runs
 from collector.ledger.accounts import Configured
+from collector.ledger.held_lease import Leases
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.sqlite.store import Store
 from collector.lifecycle import VanishedPolicy
@@ -218,7 +220,8 @@ class Service:
         return lost + dead + [f"{name} is stuck" for name, expected_by in loops.items() if now > expected_by]
 
     def unready(self) -> list[str]:
-        untried = [name for name, poller in self._pollers.items() if poller.status.result is None]
+        statuses = {name: poller.status for name, poller in self._pollers.items()}
+        untried = [name for name, status in statuses.items() if status.result is None and not status.standby]
         return [f"source {name} was not tried yet" for name in untried] + self.faults()
 
     async def status(self) -> Mapping[str, Any]:
@@ -262,6 +265,8 @@ class Service:
         self.store.on_failure(self.metrics.ledger_unwritten)
         self.metrics.configured(self._clock.now())
         self._observers = Observers([self.metrics, *self._beside])
+        # no other process has this name or had it, not even the one before in the same container
+        self._leases = Leases(self.store, self._clock, f"{turn.holder()}:{secrets.token_hex(4)}", self._observers.lease)
         if self.store.set_aside is not None:
             self.metrics.ledger_reset()
             log.critical("ledger.set_aside", extra=fields(file=str(self.store.set_aside)))
@@ -281,8 +286,7 @@ class Service:
             kind=source.platform,
             source_id=self._source_ids[source.name],
             platform=self._platforms[source.name],
-            store=self.store,
-            holder=turn.holder(),
+            leases=self._leases,
             maker=EventMaker(
                 source.name,
                 error_limit=self.settings.lineage.longest_error,
@@ -310,9 +314,7 @@ class Service:
             name,
             self._sink_ids[name],
             sink,
-            store=self.store,
-            holder=turn.holder(),
-            seize=True,
+            leases=self._leases,
             clock=self._clock,
             random=random.random,
             observer=self._observers,

@@ -47,10 +47,7 @@ def status_of_loops(
     polled: Mapping[str, SourceStatus], delivered: Mapping[str, SinkStatus], ledger: Mapping[str, Any]
 ) -> dict[str, Any]:
     """As `status`, with the little that is known while the ledger cannot be read."""
-    sources = [
-        {"source": each.name, "state": each.result and each.result.value, "wrong": each.wrong}
-        for each in polled.values()
-    ]
+    sources = [{"source": each.name, "state": _state(each), "wrong": each.wrong} for each in polled.values()]
     sinks = [
         {"sink": each.sink, "state": each.state.value, "in_flight": each.in_flight, "wrong": each.problem}
         for each in delivered.values()
@@ -59,7 +56,7 @@ def status_of_loops(
 
 
 def _source(row: SourceRow, polled: SourceStatus | None, configured: bool, now_ms: int) -> dict[str, Any]:
-    state = polled.result.value if polled and polled.result else None
+    state = _state(polled) if polled is not None else None
     return {
         "source": row.name,
         "state": state if configured else "retired",
@@ -73,6 +70,12 @@ def _source(row: SourceRow, polled: SourceStatus | None, configured: bool, now_m
         "last_error": polled.last_error if polled else None,
         "last_error_at": _time(polled.failed_at) if polled else None,
     }
+
+
+def _state(polled: SourceStatus) -> str | None:
+    if polled.standby:
+        return "standby"
+    return polled.result.value if polled.result is not None else None
 
 
 def _sink(row: SinkRow, delivered: SinkStatus | None, now_ms: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ stopped finds another token. Sending cannot be fenced, so start no attempt that 
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, bindparam, select, true, update
+from sqlalchemy import ColumnElement, Connection, bindparam, or_, select, update
 
 from collector.errors import LeaseLost
 from collector.ledger import schema
@@ -23,13 +23,13 @@ class Lease:
     clean: bool
 
 
-def take(conn: Connection, name: str, holder: str, ttl_ms: int, *, seize: bool = False) -> Lease | None:
-    """The lease, or None while somebody else holds it. `seize` takes it from a living holder: only for whoever holds
-    the file lock of an embedded ledger, for then the holder is gone.
+def take(conn: Connection, name: str, holder: str, ttl_ms: int) -> Lease | None:
+    """The lease, or None while another holder has it. A holder that takes what it has already lost the answer to a
+    former take, or let go of what it did: its new lease is not clean.
     """
     table = schema.lease
     expires_at = conn.scalar(select(table.c.expires_at).where(table.c.name == name).with_for_update())
-    over: ColumnElement[bool] = true() if seize else table.c.expires_at < db_now()
+    free = or_(table.c.expires_at < db_now(), table.c.holder == holder)
     insert = schema.upsert(conn.dialect.name, table).values(
         name=name, holder=holder, token=1, expires_at=db_now() + ttl_ms
     )
@@ -37,7 +37,7 @@ def take(conn: Connection, name: str, holder: str, ttl_ms: int, *, seize: bool =
         insert.on_conflict_do_update(
             index_elements=[table.c.name],
             set_={"holder": holder, "token": table.c.token + 1, "expires_at": insert.excluded.expires_at},
-            where=over,
+            where=free,
         ).returning(table.c.token)
     )
     return None if token is None else Lease(name, holder, token, clean=not expires_at)
@@ -48,6 +48,13 @@ def renew(conn: Connection, lease: Lease, ttl_ms: int) -> bool:
     table = schema.lease
     done = conn.execute(update(table).where(*_ours(lease)).values(expires_at=db_now() + ttl_ms))
     return done.rowcount == 1
+
+
+def end_all(conn: Connection) -> None:
+    """Every holder is gone, as whoever holds the file lock of an embedded ledger knows. What they had not given back is
+    free, and not clean.
+    """
+    conn.execute(update(schema.lease).where(schema.lease.c.expires_at > 0).values(expires_at=1))
 
 
 def give_back(conn: Connection, lease: Lease) -> None:

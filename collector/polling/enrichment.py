@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from collector.clock import Clock, from_ms, to_ms, until_set
-from collector.errors import LedgerCorrupt, LedgerError, SourceError, Throttled
+from collector.errors import LeaseLapsed, LeaseLost, LedgerCorrupt, LedgerError, SourceError, Throttled
 from collector.ledger import runs
+from collector.ledger.held_lease import HeldLease
 from collector.ledger.port import Ledger
 from collector.ledger.runs import Ended
 from collector.ledger.schema import chunks
@@ -49,9 +50,10 @@ class Enricher:
         store: Ledger,
         clock: Clock,
         committed: Callable[[Committed], None],
+        held: HeldLease,
     ) -> None:
         self._platform, self._writer, self._store, self._clock = platform, writer, store, clock
-        self._committed = committed
+        self._committed, self._held = committed, held
         self._looks: dict[str, _Look] = {}
         self._found: dict[str, Found] = {}
         self._wake = asyncio.Event()
@@ -82,7 +84,7 @@ class Enricher:
         """Until the next one, unless somebody nudges before; None: nothing has a deadline."""
         try:
             deadline = await self._round(group)
-        except LedgerCorrupt:
+        except (LeaseLost, LedgerCorrupt):
             raise
         except LedgerError as error:
             pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
@@ -181,8 +183,8 @@ class Enricher:
         pause = SHORTEST_PAUSE
         while True:
             try:
-                return Found(await self._platform.enrich(run))
-            except (SourceError, TimeoutError) as error:
+                return Found(await self._held.guard(self._platform.enrich(run)))
+            except (SourceError, TimeoutError, LeaseLapsed) as error:
                 look.cause = str(error) or "no answer in time"
                 wait = max(pause, error.after or 0) if isinstance(error, Throttled) else pause
             except (Exception, asyncio.CancelledError) as error:

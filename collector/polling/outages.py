@@ -13,18 +13,16 @@ LONGEST_PAUSE = 30.0
 
 
 async def outlasting(work: Callable[[], Awaitable[None]], name: str, clock: Clock) -> None:
-    """Run `work`, which runs until cancelled, again whenever the ledger fails it. A lost lease is taken anew by its
-    keeper meanwhile. Raises `LedgerCorrupt`: the process has to start anew, which sets the ledger aside.
+    """Run `work`, which runs until cancelled, again whenever the ledger fails it. Raises `LeaseLost`, as all work under
+    that lease has to end, and `LedgerCorrupt`: the process has to start anew, which sets the ledger aside.
     """
     pause = 1.0
     while True:
         began = clock.monotonic()
         try:
             await work()
-        except LedgerCorrupt:
-            raise  # only a new start can set the file aside
-        except LeaseLost as error:
-            log.warning("lease.lost", extra=fields(task=name, cause=str(error)))
+        except (LeaseLost, LedgerCorrupt):
+            raise
         except LedgerError as error:
             log.error("ledger.failed", extra=fields(task=name, cause=str(error), then=f"tries again in {pause:.0f} s"))  # noqa: TRY400 - the cause says it all
         else:

@@ -9,9 +9,9 @@ from functools import partial
 from uuid import NAMESPACE_URL, uuid5
 
 from collector.clock import Clock, to_ms
-from collector.errors import LedgerCorrupt, SourceError, TriggerError
+from collector.errors import LeaseLost, LedgerCorrupt, SourceError, TriggerError
 from collector.ledger import requests
-from collector.ledger.leases import Lease
+from collector.ledger.held_lease import HeldLease
 from collector.ledger.port import Ledger, News
 from collector.ledger.requests import Request, RequestKind, RequestState
 from collector.logs import fields
@@ -44,25 +44,25 @@ class Asked:
         platform: Platform,
         store: Ledger,
         clock: Clock,
-        lease: Callable[[], Lease],
+        held: HeldLease,
         take: Callable[[Observation], Awaitable[None]],
         hasten: Callable[[Sequence[str]], Awaitable[None]],
     ) -> None:
         """`hasten` polls now, with these runs being due."""
         self._platform, self._store, self._clock = platform, store, clock
-        self._lease, self._take, self._hasten = lease, take, hasten
+        self._held, self._take, self._hasten = held, take, hasten
 
     async def run(self) -> None:
         """Until cancelled. A trigger that an earlier process had begun is called doubtful and never repeated."""
         rung = asyncio.Event()
         forget = self._store.on_commit(rung.set, News.REQUESTS)
         try:
-            for left in await self._store.write(requests.take_over, self._lease(), to_ms(self._clock.now())):
+            for left in await self._store.write(requests.take_over, self._held.lease, to_ms(self._clock.now())):
                 told = fields(request=left.id, kind=left.kind.value, body=redacted(left.body))
                 log.error("request.doubtful", extra=told)
             while True:
                 rung.clear()
-                claimed = await self._store.write(requests.claim, self._lease(), AT_ONCE)
+                claimed = await self._store.write(requests.claim, self._held.lease, AT_ONCE)
                 async with asyncio.TaskGroup() as group:
                     for request in claimed:
                         group.create_task(self._serve(request), name=f"request:{request.id}")
@@ -85,7 +85,7 @@ class Asked:
             return
         body = json.dumps(answer.body, ensure_ascii=False)
         await self._store.write(
-            requests.finish, self._lease(), request.id, answer.state, body, to_ms(self._clock.now())
+            requests.finish, self._held.lease, request.id, answer.state, body, to_ms(self._clock.now())
         )
 
     async def _answer(self, request: Request) -> Answer:
@@ -101,7 +101,7 @@ class Asked:
             return Answer(unknown, {"error": f"no answer from the platform within {PATIENCE:.0f} s{hint}", **again})
         except SourceError as error:
             return Answer(RequestState.FAILED, {"error": str(error)})
-        except LedgerCorrupt:
+        except (LeaseLost, LedgerCorrupt):
             raise
         except (Exception, asyncio.CancelledError) as error:
             # the boundary of this request: whoever asked is told, and the next request is served
@@ -122,6 +122,7 @@ class Asked:
             assert isinstance(keys, list)  # whoever takes hints makes nothing else
             await self._outlasting(partial(self._hasten, keys))
             return Answer(RequestState.DONE, {})
+        await self._held.until_covers(PATIENCE)
         async with asyncio.timeout(PATIENCE):
             seen = await self._seen(request, body)
         await self._outlasting(partial(self._take, seen))

@@ -4,14 +4,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
 
 from collector.clock import Clock, to_ms, until_set
 from collector.errors import LeaseLost, LedgerCorrupt, LedgerError, NotFound, SourceError, Throttled
 from collector.faultpoints import Point, passing
-from collector.ledger import leases, memory, runs, stored
-from collector.ledger.leases import Lease
-from collector.ledger.port import Ledger
+from collector.ledger import memory, runs, stored
+from collector.ledger.held_lease import STANDBY_LOOK, HeldLease, Leases
 from collector.lineage.events import EventMaker
 from collector.logs import fields
 from collector.model import Observation, Poll, Skip, SkipKind
@@ -22,10 +20,10 @@ from collector.polling.decision import Policy
 from collector.polling.enrichment import Enricher
 from collector.polling.load import Planner
 from collector.polling.outages import outlasting
-from collector.polling.requests import Asked
+from collector.polling.requests import PATIENCE, Asked
 from collector.polling.schedule import Rhythm, next_wait, result_of
 from collector.redaction import redacted
-from collector.reports import LeaseReport, Observer, PollReport, PollResult, SkipReport, SourceStatus
+from collector.reports import Observer, PollReport, PollResult, SkipReport, SourceStatus
 
 log = logging.getLogger("lineage.poll")
 
@@ -39,12 +37,10 @@ CLOSED_WITHIN = 5.0
 """Seconds for an adapter to close what it has open."""
 LEDGER_LOOK = 1.0
 """Seconds between two looks whether a ledger that failed takes writes again."""
-LEASE = timedelta(seconds=90)
-"""The longest single request (60 s) plus 30 s."""
 
 
 class SourcePoller:
-    """Polls one source until cancelled."""
+    """Polls one source while its lease is held here, until cancelled."""
 
     def __init__(
         self,
@@ -53,8 +49,7 @@ class SourcePoller:
         kind: str,
         source_id: int,
         platform: Platform,
-        store: Ledger,
-        holder: str,
+        leases: Leases,
         maker: EventMaker,
         policy: Policy,
         rhythm: Rhythm,
@@ -64,16 +59,16 @@ class SourcePoller:
         paused: Callable[[], str | None],
     ) -> None:
         self._name, self._source_id = name, source_id
-        self._platform, self._store, self._clock, self._random = platform, store, clock, random
-        self._holder, self._rhythm, self._observer, self._paused = holder, rhythm, observer, paused
-        self._lease: Lease | None = None
+        self._platform, self._store, self._clock, self._random = platform, leases.store, clock, random
+        self._leases, self._rhythm, self._observer, self._paused = leases, rhythm, observer, paused
+        self._maker, self._policy = maker, policy
         self._wake = asyncio.Event()
         self._unwritten = False
         """Whether the last cycle failed for the ledger and not for the source."""
-        self._writer = Writer(name, source_id, self._held, maker, policy)
-        self._enricher = Enricher(platform, self._writer, store, clock, self._tell)
-        self._planner = Planner(name, source_id, platform, store, clock, observer)
-        self._asked = Asked(platform, store, clock, self._held, self._watch, self._hasten)
+        self._planner = Planner(name, source_id, platform, leases.store, clock, observer)
+        self._held: HeldLease
+        self._writer: Writer
+        self._enricher: Enricher
         self.status = SourceStatus(name, kind)
         self.expected_by = clock.monotonic() + STUCK_AFTER
         """By the monotonic clock, when the loop should have come round at the latest: liveness looks at it."""
@@ -83,25 +78,28 @@ class SourcePoller:
         self._wake.set()
 
     async def run(self) -> None:
-        """Until cancelled; closes the platform and gives its lease back then."""
+        """Until cancelled; gives the lease back and closes the platform then."""
         try:
-            await outlasting(self._take_lease, f"lease:{self._name}", self._clock)
-            await outlasting(self._remember, f"memory:{self._name}", self._clock)
-            async with asyncio.TaskGroup() as group:
-                loops = {
-                    "lease": self._keep_lease,
-                    "poll": self._poll_for_ever,
-                    "enrich": self._enricher.run,
-                    "requests": self._asked.run,
-                }
-                for what, loop in loops.items():
-                    name = f"{what}:{self._name}"
-                    group.create_task(outlasting(loop, name, self._clock), name=name)
+            await self._leases.work(f"source:{self._name}", PATIENCE, self._work, came_round=self._came_round)
         finally:
-            try:
-                await self._close_platform()
-            finally:
-                await self._give_lease_back()
+            await self._close_platform()
+
+    def _came_round(self, held: bool) -> None:
+        self.status = replace(self.status, standby=not held)
+        self._expect(STANDBY_LOOK)
+
+    async def _work(self, held: HeldLease) -> None:
+        """All that is done for the source while the lease is held. What it has in memory dies with it."""
+        self._held = held
+        self._writer = Writer(self._name, self._source_id, lambda: held.lease, self._maker, self._policy)
+        self._enricher = Enricher(self._platform, self._writer, self._store, self._clock, self._tell, held)
+        asked = Asked(self._platform, self._store, self._clock, held, self._watch, self._hasten)
+        await outlasting(self._remember, f"memory:{self._name}", self._clock)
+        loops = {"poll": self._poll_for_ever, "enrich": self._enricher.run, "requests": asked.run}
+        async with asyncio.TaskGroup() as group:
+            for what, loop in loops.items():
+                name = f"{what}:{self._name}"
+                group.create_task(outlasting(loop, name, self._clock), name=name)
 
     async def _close_platform(self) -> None:
         try:
@@ -110,17 +108,6 @@ class SourcePoller:
         except Exception as error:
             cause = str(error) or f"not closed within {CLOSED_WITHIN:.0f} s"
             log.exception("source.unclosed", extra=fields(source=self._name, cause=redacted(cause)))
-
-    async def _give_lease_back(self) -> None:
-        if self._lease is None:
-            return
-        try:
-            await self._store.write(leases.give_back, self._lease)
-        except LedgerError as error:
-            then = "the next process takes it over"
-            told = fields(source=self._name, cause=str(error), then=then)
-            log.error("lease.kept", extra=told)  # noqa: TRY400 - the cause says it all
-        self._observer.lease(LeaseReport(self._lease.name, held=False))
 
     async def _remember(self) -> None:
         if isinstance(self._platform, Remembering):
@@ -155,11 +142,12 @@ class SourcePoller:
 
     async def _can_write(self) -> bool:
         try:
-            return await self._renewed()
-        except LedgerCorrupt:
+            await self._held.renew()
+        except (LeaseLost, LedgerCorrupt):
             raise
         except LedgerError:
             return False
+        return True
 
     async def _until_due(self, wait: float, began_ms: int) -> float:
         """Sooner than the interval when a run that was read asked to be read sooner, and the source is well."""
@@ -181,10 +169,8 @@ class SourcePoller:
         else:
             try:
                 async with asyncio.timeout(self._rhythm.deadline.total_seconds()):
-                    await self._planner.tell()
-                    await self._poll()
-                    await self._planner.tell()
-            except LedgerCorrupt:
+                    await self._held.guard(self._poll())
+            except (LeaseLost, LedgerCorrupt):
                 raise
             except (SourceError, TimeoutError, LedgerError) as error:
                 result = result_of(error)
@@ -202,6 +188,7 @@ class SourcePoller:
 
     async def _poll(self) -> None:
         """Each page is committed when the next one is there or the walk ends, the last with the cursor moved."""
+        await self._planner.tell()
         now_ms = to_ms(self._clock.now())
         tracked = await self._store.read(stored.tracked, self._source_id, now_ms, TRACKED_AT_ONCE)
         state = await self._store.read(runs.source_state, self._source_id)
@@ -219,6 +206,7 @@ class SourcePoller:
                 await self._take(replace(held, cursor=None), polled=False)
             raise
         await self._take(held or Poll(), polled=True)
+        await self._planner.tell()
 
     async def _watch(self, seen: Observation) -> None:
         skips = await self._take(Poll((seen,)), polled=False)
@@ -228,7 +216,7 @@ class SourcePoller:
 
     async def _hasten(self, keys: Sequence[str]) -> None:
         now_ms = to_ms(self._clock.now())
-        await self._store.write(runs.hasten, self._held(), self._source_id, keys, now_ms)
+        await self._store.write(runs.hasten, self._held.lease, self._source_id, keys, now_ms)
         self.nudge()
 
     async def _take(self, page: Poll, *, polled: bool) -> tuple[Skip, ...]:
@@ -277,26 +265,3 @@ class SourcePoller:
         if result in {PollResult.OK, PollResult.PAUSED}:
             return 0
         return self.status.failures if self._unwritten else self.status.failures + 1
-
-    def _held(self) -> Lease:
-        if self._lease is None:
-            raise LeaseLost(f"the lease of source {self._name} is not held here; nothing was committed")
-        return self._lease
-
-    async def _take_lease(self) -> None:
-        """The ledger's file lock is held, so the lease is ours at once, whoever had it before."""
-        ttl = int(LEASE.total_seconds() * 1000)
-        name = f"source:{self._name}"
-        self._lease = await self._store.write(leases.take, name, self._holder, ttl, seize=True)
-        self._observer.lease(LeaseReport(name, held=self._lease is not None))
-
-    async def _renewed(self) -> bool:
-        ttl = int(LEASE.total_seconds() * 1000)
-        return self._lease is not None and await self._store.write(leases.renew, self._lease, ttl)
-
-    async def _keep_lease(self) -> None:
-        while True:
-            await self._clock.sleep(10.0)
-            if not await self._renewed():
-                log.warning("lease.lost", extra=fields(source=self._name))
-                await self._take_lease()

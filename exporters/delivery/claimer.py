@@ -1,9 +1,9 @@
 """Reading the heads of a sink's lanes ahead of the sending, so that free places at the sink never wait for the ledger."""
 
 from collector.ledger import claims
+from collector.ledger.held_lease import HeldLease
 from exporters.delivery.context import Notify, SinkContext
 from exporters.delivery.health import Health
-from exporters.delivery.held_lease import HeldLease
 from exporters.delivery.in_flight import InFlight
 from exporters.delivery.wakeup import Wakeup
 

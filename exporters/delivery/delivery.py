@@ -10,21 +10,20 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from sqlalchemy import Connection
 
 from collector.clock import Clock
 from collector.errors import LeaseLost
 from collector.ledger import leases, overflow, parked, registry
+from collector.ledger.held_lease import STANDBY_LOOK, HeldLease, Leases
 from collector.ledger.leases import Lease
 from collector.ledger.parked import Named, RetryAnswer
-from collector.ledger.port import Ledger
 from collector.logs import fields
-from collector.reports import LeaseReport
 from exporters.delivery.circuit import Random, pause_after
 from exporters.delivery.context import SinkContext
 from exporters.delivery.health import Health
-from exporters.delivery.held_lease import MARGIN, HeldLease
 from exporters.delivery.reports import DeliveryObserver, SinkState, SinkStatus
 from exporters.delivery.session import Session
 from exporters.delivery.wakeup import Wakeup
@@ -32,7 +31,6 @@ from exporters.sinks.base import BrokenSink, Sink
 
 _log = logging.getLogger("lineage.delivery")
 
-_STANDBY_LOOK = 2.0
 _STUCK_AFTER = 60.0
 _GIVE_BACK_WITHIN = 1.0
 _STRANDS_AT_ONCE = 1000
@@ -48,16 +46,13 @@ class Delivery:
         sink_id: int,
         sink: Sink,
         *,
-        store: Ledger,
-        holder: str,
-        seize: bool,
+        leases: Leases,
         clock: Clock,
         random: Random,
         observer: DeliveryObserver,
     ) -> None:
-        """`holder` names this process in the lease; `seize` as in `leases.take`."""
-        self._context = SinkContext(sink_name, sink_id, sink, store, clock, random, observer)
-        self._holder, self._seize = holder, seize
+        self._context = SinkContext(sink_name, sink_id, sink, leases.store, clock, random, observer)
+        self._leases = leases
         self._health = Health(sink_name, clock, random, observer)
         self._wakeup = Wakeup(clock)
         self._begun, self._ended = False, asyncio.Event()
@@ -178,25 +173,24 @@ class Delivery:
 
     async def _round(self) -> None:
         """Take the lease and work under it until stopped, or wait a little if somebody else has it."""
-        if (held_lease := await self._take()) is not None:
-            await self._serve(held_lease)
+        taking = partial(self._taken, now_ms=self._context.time.now_ms())
+        held = await self._leases.take(self._lease_name, self._context.attempt_seconds, taking)
+        if held is not None:
+            with held:
+                await self._serve(held)
             return
         if self._state is not SinkState.STANDBY:
-            _log.info("lease.elsewhere", extra=fields(sink=self._context.name, then="stands by and asks again"))
+            _log.info("lease.elsewhere", extra=fields(lease=self._lease_name, then="stands by and asks again"))
         self._state = SinkState.STANDBY
-        await self._wakeup.wait(_STANDBY_LOOK)
+        await self._wakeup.wait(STANDBY_LOOK)
 
-    async def _take(self) -> HeldLease | None:
-        ttl = self._context.attempt_seconds + MARGIN
-        asked_at = self._context.clock.monotonic()
-        lease = await self._context.store.write(self._taken, int(ttl * 1000), self._context.time.now_ms())
-        if lease is None:
-            return None
-        return HeldLease(self._context.store, self._context.clock, lease, ttl, asked_at)
+    @property
+    def _lease_name(self) -> str:
+        return f"sink:{self._context.name}"
 
-    def _taken(self, conn: Connection, ttl_ms: int, now_ms: int) -> Lease | None:
+    def _taken(self, conn: Connection, name: str, holder: str, ttl_ms: int, *, now_ms: int) -> Lease | None:
         """In one commit, so that no kill comes between taking over and noting that runs are in doubt."""
-        lease = leases.take(conn, f"sink:{self._context.name}", self._holder, ttl_ms, seize=self._seize)
+        lease = leases.take(conn, name, holder, ttl_ms)
         if lease is not None and not lease.clean and self._context.sink.rechecks:
             registry.mark_unclean(conn, self._context.sink_id, now_ms)
         return lease
@@ -205,7 +199,6 @@ class Delivery:
         self._health.forget_probe()
         self._session = session = Session(self._context, self._health, held_lease)
         self._state = SinkState.DELIVERING
-        self._context.observer.lease(LeaseReport(held_lease.lease.name, held=True))
         if self._stop_at is not None:
             session.stop(self._stop_at)
         try:
@@ -213,7 +206,6 @@ class Delivery:
                 async with asyncio.timeout(_GIVE_BACK_WITHIN):
                     await held_lease.give_back()
         except* LeaseLost as lost:
-            _log.warning("lease.lost", extra=fields(sink=self._context.name, cause=str(lost.exceptions[0])))
+            _log.warning("lease.lost", extra=fields(lease=self._lease_name, cause=str(lost.exceptions[0])))
         finally:
             self._session = None
-            self._context.observer.lease(LeaseReport(held_lease.lease.name, held=False))

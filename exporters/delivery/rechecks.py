@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from collector.errors import LeaseLost
 from collector.ledger import doubts
+from collector.ledger.held_lease import HeldLease
 from collector.logs import fields
 from collector.model import Outgoing
 from exporters.delivery.circuit import retry_delay
 from exporters.delivery.context import SinkContext
 from exporters.delivery.health import Health
-from exporters.delivery.held_lease import HeldLease
 from exporters.delivery.reports import RecheckReport
 from exporters.delivery.sender import run_uuid
 from exporters.delivery.wakeup import Wakeup

@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import Protocol
 
 from collector.model import EventKind
-from collector.reports import LeaseReport
 
 
 class SendResult(StrEnum):
@@ -58,7 +57,6 @@ class DeliveryObserver(Protocol):
     def sent(self, report: SendReport) -> None: ...
     def circuit(self, report: CircuitReport) -> None: ...
     def rechecked(self, report: RecheckReport) -> None: ...
-    def lease(self, report: LeaseReport) -> None: ...
 
 
 class SinkState(StrEnum):

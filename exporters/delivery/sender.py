@@ -10,13 +10,13 @@ import orjson
 
 from collector.clock import to_ms
 from collector.faultpoints import Point, passing
+from collector.ledger.held_lease import HeldLease
 from collector.logs import fields
 from collector.model import Outgoing
 from collector.redaction import redacted
 from exporters.delivery.circuit import ask_delay, retry_delay
 from exporters.delivery.context import SinkContext
 from exporters.delivery.health import Health
-from exporters.delivery.held_lease import HeldLease
 from exporters.delivery.in_flight import InFlight
 from exporters.delivery.reports import SendReport, SendResult
 from exporters.delivery.settler import Verdict

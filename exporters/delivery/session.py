@@ -8,13 +8,13 @@ from itertools import islice
 from collector.errors import LeaseLost
 from collector.ledger import claims
 from collector.ledger.claims import Settlement, SettleResult
+from collector.ledger.held_lease import HeldLease
 from collector.ledger.leases import Lease
 from collector.ledger.port import News
 from exporters.delivery.circuit import pause_after
 from exporters.delivery.claimer import Claimer
 from exporters.delivery.context import SinkContext
 from exporters.delivery.health import Health
-from exporters.delivery.held_lease import HeldLease
 from exporters.delivery.in_flight import InFlight
 from exporters.delivery.rechecks import RECHECK_AFTER, Rechecks
 from exporters.delivery.sender import STOPPED, Sender

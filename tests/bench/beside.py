@@ -117,8 +117,8 @@ async def measured(open_runs: int, polls: int) -> dict[str, Any]:
         store = Store.open(path, holder="bench", clock=SystemClock())
         [source] = (await store.write(accounts.sync_sources, [Configured("plant-a")], 0)).values()
         [sink] = (await store.write(registry.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
-        lease = await store.write(leases.take, "source:plant-a", "bench", 10**9, seize=True)
-        context = await store.write(leases.take, "sink:bench", "bench", 10**9, seize=True)
+        lease = await store.write(leases.take, "source:plant-a", "bench", 10**9)
+        context = await store.write(leases.take, "sink:bench", "bench", 10**9)
         assert lease is not None
         assert context is not None
         policy = Policy(timedelta(seconds=60), VanishedPolicy.LEAVE_OPEN)

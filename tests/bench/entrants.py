@@ -20,6 +20,7 @@ from uuid import UUID
 
 from collector.ledger import accounts
 from collector.ledger.accounts import Configured
+from collector.ledger.held_lease import Leases
 from collector.model import Facts
 from tests.bench import payload
 
@@ -170,7 +171,7 @@ async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[st
         store = Store.open(Path(folder) / "ledger.db", holder="bench", clock=clock)
         [source] = (await store.write(accounts.sync_sources, [Configured("plant-a")], 0)).values()
         [number] = (await store.write(registry.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
-        lease = await store.write(leases.take, "source:plant-a", "bench", 10**9, seize=True)
+        lease = await store.write(leases.take, "source:plant-a", "bench", 10**9)
         assert lease is not None
         bodies, happened = payload.bodies(count), int(payload.AT.timestamp() * 1000)
         deaf = Deaf()
@@ -178,9 +179,7 @@ async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[st
             "bench",
             number,
             made,
-            store=store,
-            holder="bench",
-            seize=True,
+            leases=Leases(store, clock, "bench", lambda _: None),
             clock=clock,
             random=random.random,
             observer=deaf,
@@ -238,8 +237,8 @@ def claim_and_settle(backlog: int) -> dict[str, Any]:
             store = Store.open(Path(folder) / "ledger.db", holder="bench", clock=SystemClock())
             [source] = (await store.write(accounts.sync_sources, [Configured("plant-a")], 0)).values()
             [sink] = (await store.write(registry.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
-            lease = await store.write(leases.take, "source:plant-a", "bench", 10**9, seize=True)
-            context = await store.write(leases.take, "sink:bench", "bench", 10**9, seize=True)
+            lease = await store.write(leases.take, "source:plant-a", "bench", 10**9)
+            context = await store.write(leases.take, "sink:bench", "bench", 10**9)
             assert lease is not None
             assert context is not None
             small = replace(payload.run(0), facts=Facts())

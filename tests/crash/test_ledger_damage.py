@@ -35,7 +35,7 @@ def open_store(path: Path) -> Store:
 async def fill(store: Store, *, first: int = 0, count: int = 60) -> None:
     source = (await store.write(accounts.sync_sources, [Configured("source")], NOW))["source"]
     await store.write(registry.sync_sinks, {"a": ALL}, NOW)
-    lease = await store.write(leases.take, "source:source", "test", 1000, seize=True)
+    lease = await store.write(leases.take, "source:source", "test", 1000)
     assert lease is not None
     for start in range(first, first + count, 20):
         changes = tuple(change(None, str(number), [START, COMPLETE], NOW) for number in range(start, start + 20))

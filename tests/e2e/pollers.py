@@ -14,6 +14,7 @@ from collector.clock import to_ms
 from collector.http import HttpClient, HttpOptions
 from collector.ledger import accounts
 from collector.ledger.accounts import Configured
+from collector.ledger.held_lease import Leases
 from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
 from collector.model import Enrichment, Observation, Poll, Run, RunState
@@ -155,8 +156,7 @@ class Pollers:
             kind="test",
             source_id=ids[name],
             platform=platform,
-            store=self.store,  # a watched one is one for polling
-            holder="test",
+            leases=Leases(self.store, self.clock, "test", self.reports.lease),  # a watched store is one for polling
             maker=EventMaker(name),
             policy=Policy(timedelta(seconds=60), VanishedPolicy.LEAVE_OPEN),
             rhythm=Rhythm(timedelta(seconds=INTERVAL), timedelta(minutes=5)),

@@ -92,7 +92,7 @@ class Door:
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     clock, store = SimulatedClock(), WatchedStore(open_store(tmp_path))
     ids = await store.write(accounts.sync_sources, [Configured("files")], to_ms(clock.now()))
-    lease = await store.write(leases.take, "source:files", "test", 60_000, seize=True)
+    lease = await store.write(leases.take, "source:files", "test", 60_000)
     made = Door(None, store, clock, lease, ids["files"])  # type: ignore[arg-type]
     taken = {"files": Hinted("simple", ids["files"], Believing())}
     routes = Hints(taken, store, clock, made).routes()  # type: ignore[arg-type] # doubles of both

@@ -43,7 +43,7 @@ async def given_back(folder: Path, name: str) -> bool:
     """Whether the next process finds nothing left in flight."""
     store = Store.open(folder / "lineage.db", holder="the next", clock=SystemClock())
     try:
-        taken = await store.write(leases.take, name, "the next", 1000, seize=False)
+        taken = await store.write(leases.take, name, "the next", 1000)
     finally:
         await store.close()
     return taken is not None and taken.clean

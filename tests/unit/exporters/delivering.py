@@ -23,6 +23,7 @@ from collector.errors import LedgerError
 from collector.ledger import accounts, leases, registry
 from collector.ledger import runs as ledger_runs
 from collector.ledger.accounts import Configured
+from collector.ledger.held_lease import Leases
 from collector.ledger.leases import Lease
 from collector.ledger.runs import NewEvent, PollCommit, RunChange
 from collector.ledger.sqlite.store import Store
@@ -261,18 +262,16 @@ class World:
         sources = await self.store.write(accounts.sync_sources, [Configured("source")], self.now_ms)
         self.source_id = sources["source"]
         self.sinks = await self.store.write(registry.sync_sinks, sinks, self.now_ms)
-        self._source_lease = await self.store.write(leases.take, "source:source", "test", 60_000, seize=True)
+        self._source_lease = await self.store.write(leases.take, "source:source", "test", 60_000)
 
-    def deliver(self, sink: ScriptedSink, name: str = "sink", *, seize: bool = True, holder: str = "test") -> Delivery:
+    def deliver(self, sink: ScriptedSink, name: str = "sink", *, holder: str = "test") -> Delivery:
         """Start delivery to this sink."""
         self.violations.append(sink.violations)
         delivery = Delivery(
             name,
             self.sinks[name],
             sink,
-            store=self.store,  # a watched one is one for delivery
-            holder=holder,
-            seize=seize,
+            leases=Leases(self.store, self.clock, holder, self.reports.lease),  # a watched store is one for delivery
             clock=self.clock,
             random=self.random.random,
             observer=self.reports,

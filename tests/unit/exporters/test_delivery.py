@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Connection
 
 from collector.errors import LeaseLost
-from collector.ledger import leases, parked, queries, requests
+from collector.ledger import parked, queries, requests
 from collector.ledger.parked import RetryAnswer
 from collector.ledger.requests import RequestKind, RequestState
 from collector.model import EventKind, Outgoing
@@ -23,6 +23,7 @@ from exporters.delivery.claimer import LOOK_EVERY
 from exporters.delivery.reports import SendResult, SinkState
 from exporters.delivery.requests import Requested
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
+from tests.seizing import seize
 from tests.unit.exporters.delivering import ScriptedSink, SimulatedClock, World, delivers, name_of, open_store, world
 
 START, RUNNING, COMPLETE, FAIL = EventKind.START, EventKind.RUNNING, EventKind.COMPLETE, EventKind.FAIL
@@ -304,13 +305,13 @@ async def test_without_the_lease_parked_events_are_left_alone(here: World) -> No
 
 async def test_who_waits_to_retry_a_parked_event_hears_that_the_lease_is_lost(here: World) -> None:
     """The event of its strand that is out never comes back to this process."""
-    delivery = here.deliver(ScriptedSink(parks_start), seize=False)
+    delivery = here.deliver(ScriptedSink(parks_start))
     await here.happen(START, COMPLETE)
     await here.advance(0)
     [event] = await parked_events(here)
     asked = asyncio.ensure_future(delivery.retry_parked([(event.strand_id, event.seq)]))
     await here.advance(1)
-    await here.store.write(leases.take, "sink:sink", "second", 60_000, seize=True)
+    await here.store.write(seize, "sink:sink", "second", 60_000)
     await here.advance(15)
     assert asked.done()
     with pytest.raises(LeaseLost, match="lease of sink sink is no longer held here"):
@@ -326,7 +327,7 @@ async def test_a_request_that_met_a_lost_lease_is_done_under_the_next(here: Worl
     requested = Requested(here.sinks["sink"], delivery, here.store, here.clock)  # a watched one
     serving = asyncio.create_task(requested.run())
     await here.advance(1)
-    await here.store.write(leases.take, "sink:sink", "second", 60_000, seize=True)
+    await here.store.write(seize, "sink:sink", "second", -1)
     sink.script = delivers
     await here.advance(30)
     request = await here.store.read(requests.get, number)
@@ -680,14 +681,14 @@ async def test_no_run_is_looked_at_any_more_once_the_lease_is_lost(here: World) 
 
     async def looks(terminal: Outgoing) -> Outcome:
         if name_of(terminal) == "quick":
-            await here.store.write(leases.take, "sink:sink", "second", 60_000, seize=True)
+            await here.store.write(seize, "sink:sink", "second", 60_000)
             return Delivered()
         await gate.wait()
         mended.append(name_of(terminal))
         return Delivered()
 
     sink.recheck_script = looks
-    here.deliver(sink, seize=False)
+    here.deliver(sink)
     await here.happen(START, COMPLETE, runs=["quick", "slow"])
     await here.advance(30)
     assert sorted(sink.rechecked) == ["quick", "slow"]
@@ -704,7 +705,7 @@ async def test_who_does_not_hold_the_lease_stands_by_and_takes_over(here: World)
     first, second = ScriptedSink(), ScriptedSink()
     leader = here.deliver(first, holder="first")
     await here.advance(0)
-    follower = here.deliver(second, holder="second", seize=False)
+    follower = here.deliver(second, holder="second")
     await here.happen(START)
     await here.advance(5)
     assert follower.status().state is SinkState.STANDBY
@@ -723,10 +724,10 @@ async def test_who_lost_the_lease_commits_nothing_and_sends_nothing_more(here: W
         return Delivered()
 
     first = ScriptedSink(waits, capacity=1)
-    loser = here.deliver(first, seize=False)
+    loser = here.deliver(first)
     await here.happen(START, COMPLETE)
     await here.advance(0)
-    await here.store.write(leases.take, "sink:sink", "second", 60_000, seize=True)
+    await here.store.write(seize, "sink:sink", "second", 60_000)
     gate.set()
     await here.advance(5)
     assert first.kinds("run") == [START]
@@ -744,7 +745,7 @@ async def test_an_outage_goes_on_under_another_lease(here: World) -> None:
     await here.advance(60)
     sink.recheck_script = never
     await here.advance(20)
-    await here.store.write(leases.take, "sink:sink", "second", 60_000, seize=True)
+    await here.store.write(seize, "sink:sink", "second", -1)
     sink.recheck_script = delivers
     await here.advance(31)
     assert [report.open for report in here.reports.circuits[-2:]] == [True, False]
@@ -907,8 +908,8 @@ async def test_stop_in_an_outage_is_quick(here: World) -> None:
 
 
 async def test_stop_while_standing_by_or_before_the_start(here: World) -> None:
-    await here.store.write(leases.take, "sink:sink", "other", 60_000, seize=True)
-    delivery = here.deliver(ScriptedSink(), seize=False)
+    await here.store.write(seize, "sink:sink", "other", 60_000)
+    delivery = here.deliver(ScriptedSink())
     await here.within(1, delivery.stop(10))
     await here.within(1, here.tasks[delivery])
 
@@ -924,5 +925,5 @@ async def test_stop_under_a_dead_ledger_ends_in_time(here: World) -> None:
 
 
 async def taken_cleanly(here: World) -> bool:
-    lease = await here.store.write(leases.take, "sink:sink", "next", 60_000, seize=True)
+    lease = await here.store.write(seize, "sink:sink", "next", 60_000)
     return bool(lease.clean)

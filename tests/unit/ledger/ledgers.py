@@ -95,7 +95,7 @@ class Ledger:
         return self.sinks
 
     def _take(self, name: str) -> Lease:
-        lease = leases.take(self.conn, name, "test", 60_000, seize=True)
+        lease = leases.take(self.conn, name, "test", 60_000)
         assert lease is not None
         return lease
 

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from collector.errors import LeaseLost
-from collector.ledger import doubts, leases, registry, retention, runs
+from collector.ledger import doubts, registry, retention, runs
 from collector.ledger.claims import Refused, Settlement
 from collector.ledger.runs import RunChange
 from collector.model import RunState
+from tests.seizing import seize
 from tests.unit.ledger.ledgers import COMPLETE, FAIL, HOUR, NOW, RUNNING, SECOND, START, Ledger, a_run
 
 CHECK = NOW + HOUR
@@ -64,7 +65,7 @@ def test_a_look_can_be_postponed_and_settled(ledger: Ledger) -> None:
 
 
 def test_without_the_lease_no_doubt_is_settled(ledger: Ledger) -> None:
-    leases.take(ledger.conn, "sink:a", "another", 1000, seize=True)
+    seize(ledger.conn, "sink:a", "another", 1000)
     with pytest.raises(LeaseLost):
         doubts.resolve(ledger.conn, ledger.held["a"], ledger.sinks["a"], [1])
     with pytest.raises(LeaseLost):

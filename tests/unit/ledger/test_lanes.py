@@ -6,8 +6,9 @@ import pytest
 from sqlalchemy import update
 
 from collector.errors import LeaseLost
-from collector.ledger import claims, leases, queries, schema
+from collector.ledger import claims, queries, schema
 from collector.ledger.claims import Refused, Retried, Settlement
+from tests.seizing import seize
 from tests.unit.ledger.ledgers import (
     ALL,
     COMPLETE,
@@ -94,7 +95,7 @@ def test_a_lane_takes_one_outcome_at_a_time(ledger: Ledger) -> None:
 
 def test_without_the_lease_nothing_is_settled(ledger: Ledger) -> None:
     ledger.happen("r", START)
-    leases.take(ledger.conn, "sink:a", "another", 1000, seize=True)
+    seize(ledger.conn, "sink:a", "another", 1000)
     with pytest.raises(LeaseLost):
         ledger.deliver()
     assert ledger.heads() == ["r START"]

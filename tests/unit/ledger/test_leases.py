@@ -1,20 +1,16 @@
 import pytest
-from sqlalchemy import update
 
 from collector.errors import LeaseLost
-from collector.ledger import leases, queries, schema
+from collector.ledger import leases, queries
 from collector.ledger.leases import Lease
+from tests.seizing import expire
 from tests.unit.ledger.ledgers import Ledger
 
 TTL = 60_000
 
 
-def expire(ledger: Ledger, name: str) -> None:
-    ledger.conn.execute(update(schema.lease).where(schema.lease.c.name == name).values(expires_at=1))
-
-
-def take(ledger: Ledger, holder: str, *, seize: bool = False) -> Lease | None:
-    return leases.take(ledger.conn, "sink:x", holder, TTL, seize=seize)
+def take(ledger: Ledger, holder: str) -> Lease | None:
+    return leases.take(ledger.conn, "sink:x", holder, TTL)
 
 
 def test_the_first_taker_has_it_and_the_second_waits(ledger: Ledger) -> None:
@@ -40,7 +36,7 @@ def test_what_was_given_back_is_clean_for_the_next(ledger: Ledger) -> None:
 def test_an_expired_lease_goes_to_the_next_and_is_not_clean(ledger: Ledger) -> None:
     first = take(ledger, "one")
     assert first is not None
-    expire(ledger, "sink:x")
+    expire(ledger.conn, "sink:x")
     second = take(ledger, "two")
     assert second is not None
     assert not second.clean
@@ -48,14 +44,28 @@ def test_an_expired_lease_goes_to_the_next_and_is_not_clean(ledger: Ledger) -> N
     assert leases.renew(ledger.conn, second, TTL)
 
 
-def test_a_seized_lease_needs_no_waiting_and_is_not_clean(ledger: Ledger) -> None:
-    first = take(ledger, "one")
-    second = take(ledger, "two", seize=True)
+def test_whoever_takes_again_what_it_has_gets_another_token(ledger: Ledger) -> None:
+    """The answer to the first take was lost."""
+    first, second = take(ledger, "one"), take(ledger, "one")
     assert first is not None
     assert second is not None
     assert not second.clean
-    leases.give_back(ledger.conn, first)
+    with pytest.raises(LeaseLost):
+        leases.fence(ledger.conn, first)
     leases.fence(ledger.conn, second)
+
+
+def test_the_leases_of_holders_that_are_gone_are_free_and_not_clean(ledger: Ledger) -> None:
+    take(ledger, "one")
+    given_back = leases.take(ledger.conn, "sink:y", "one", TTL)
+    assert given_back is not None
+    leases.give_back(ledger.conn, given_back)
+    leases.end_all(ledger.conn)
+    second, other = take(ledger, "two"), leases.take(ledger.conn, "sink:y", "two", TTL)
+    assert second is not None
+    assert not second.clean
+    assert other is not None
+    assert other.clean
 
 
 def test_a_lease_lasts_as_long_as_it_was_taken_for(ledger: Ledger) -> None:

@@ -21,7 +21,7 @@ def both(ledger: Ledger) -> Ledger:
 
 def other(ledger: Ledger) -> tuple[int, Lease]:
     number = {row.name: row.id for row in queries.sources(ledger.conn)}["other"]
-    lease = leases.take(ledger.conn, "source:other", "test", 60_000, seize=True)
+    lease = leases.take(ledger.conn, "source:other", "test", 60_000)
     assert lease is not None
     return number, lease
 

@@ -6,7 +6,7 @@ from collector.testing.clock import SimulatedClock
 
 
 async def test_a_loop_goes_on_when_the_ledger_is_back() -> None:
-    clock, failures = SimulatedClock(), [LedgerError("disk full")] * 12 + [LeaseLost("gone")]
+    clock, failures = SimulatedClock(), [LedgerError("disk full")] * 12
 
     async def work() -> None:
         if failures:
@@ -14,7 +14,7 @@ async def test_a_loop_goes_on_when_the_ledger_is_back() -> None:
 
     await outlasting(work, "test", clock)
     assert failures == []
-    assert clock.monotonic() < 14 * LONGEST_PAUSE
+    assert clock.monotonic() < 13 * LONGEST_PAUSE
 
 
 async def test_a_corrupt_ledger_ends_the_loop_so_that_a_new_start_sets_it_aside() -> None:
@@ -22,6 +22,14 @@ async def test_a_corrupt_ledger_ends_the_loop_so_that_a_new_start_sets_it_aside(
         raise LedgerCorrupt("page 3")
 
     with pytest.raises(LedgerCorrupt):
+        await outlasting(work, "test", SimulatedClock())
+
+
+async def test_a_lost_lease_ends_the_loop_as_all_work_under_it_ends() -> None:
+    async def work() -> None:
+        raise LeaseLost("gone")
+
+    with pytest.raises(LeaseLost):
         await outlasting(work, "test", SimulatedClock())
 
 

@@ -7,9 +7,10 @@ from sqlalchemy import select
 
 from collector.clock import to_ms
 from collector.errors import LeaseLost, LedgerError
-from collector.ledger import leases, queries, runs, schema, stored
+from collector.ledger import queries, runs, schema, stored
 from collector.ledger.runs import Ended, NewEvent, PollCommit, RunChange, SourceState
 from collector.model import RunState, Skip, SkipKind
+from tests.seizing import seize
 from tests.unit.ledger.ledgers import (
     ABORT,
     ALL,
@@ -62,7 +63,7 @@ def test_an_event_knows_when_it_was_committed_and_what_time_it_speaks_of(ledger:
 
 
 def test_without_the_lease_nothing_is_committed(ledger: Ledger) -> None:
-    leases.take(ledger.conn, "source:source", "another", 1000, seize=True)
+    seize(ledger.conn, "source:source", "another", 1000)
     with pytest.raises(LeaseLost):
         ledger.happen("r", START)
     assert ledger.rows("run") == 0

@@ -7,6 +7,8 @@ from typing import Any, cast
 import pytest
 
 from collector.errors import TriggerError
+from collector.ledger.held_lease import HeldLease, Leases
+from collector.ledger.leases import Lease
 from collector.ledger.requests import Request, RequestKind, RequestState
 from collector.ledger.sqlite.store import Store
 from collector.model import Observation
@@ -32,7 +34,10 @@ class Keeping(Vendor):
 
 async def answer(vendor: Vendor, number: int, **body: Any) -> Answer:
     never: Any = None
-    asked = Asked(cast(Platform, vendor), cast(Store, never), SimulatedClock(), never, never, never)
+    clock = SimulatedClock()
+    lease = Lease("source:prep", "test", 1, clean=True)
+    held = HeldLease(Leases(never, clock, "test", never), lease, ttl=120.0, asked_at=clock.monotonic())
+    asked = Asked(cast(Platform, vendor), cast(Store, never), clock, held, never, never)
     text = json.dumps({"job": "7", "options": {}, **body})
     return await asked._answer(Request(number, RequestKind.TRIGGER, "source:prep", text, 5, RequestState.CLAIMED))
 

@@ -98,8 +98,8 @@ async def opened(path: Path, policy: VanishedPolicy, *, validates: bool = False)
     now_ms = to_ms(clock.now())
     source_id = (await store.write(accounts.sync_sources, [Configured("plant")], now_ms))["plant"]
     sink_id = (await store.write(registry.sync_sinks, {"file": frozenset(EventKind)}, now_ms))["file"]
-    source_lease = await store.write(leases.take, "source:plant", "test", 10**9, seize=True)
-    sink_lease = await store.write(leases.take, "sink:file", "test", 10**9, seize=True)
+    source_lease = await store.write(leases.take, "source:plant", "test", 10**9)
+    sink_lease = await store.write(leases.take, "sink:file", "test", 10**9)
     assert source_lease is not None
     assert sink_lease is not None
     maker = EventMaker("plant", validates=validates)

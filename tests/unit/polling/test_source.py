@@ -146,7 +146,7 @@ async def test_a_page_that_the_ledger_does_not_take_is_asked_for_once_an_interva
 
 async def free_lease(plant: Plant) -> bool:
     """Whether somebody else can have it at once, as it was given back with nothing in flight."""
-    taken = await plant.pollers.store.write(leases.take, "source:plant", "somebody else", 1000, seize=False)
+    taken = await plant.pollers.store.write(leases.take, "source:plant", "somebody else", 1000)
     return taken is not None and taken.clean
 
 

@@ -1,0 +1,196 @@
+"""Holding leases: one protocol for sources, sinks, housekeeping and metrics.
+
+A lease is taken, renewed in time, and given back when nothing is in flight. Its end is reckoned by the monotonic clock
+as read before each renewal was asked for. When that end comes without a renewal the lease has *lapsed*: nothing starts
+under it and what can be stopped is stopped, until it is renewed after all. When another holder has it, it is *lost*, and
+all work under it ends.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from sqlalchemy import Connection
+
+from collector.clock import Clock
+from collector.errors import LeaseLapsed, LeaseLost, LedgerCorrupt, LedgerError
+from collector.ledger import leases
+from collector.ledger.leases import Lease
+from collector.ledger.port import Ledger
+from collector.logs import fields
+from collector.reports import LeaseReport
+
+_log = logging.getLogger("lineage.lease")
+
+MARGIN = 30.0
+"""A lease outlives the longest request under it by so many seconds."""
+RENEW_EVERY = 10.0
+RENEW_AGAIN = 1.0
+"""Seconds after a renewal that the ledger did not take."""
+STANDBY_LOOK = 2.0
+"""Seconds between two looks whether a lease that somebody else holds is free."""
+_GIVE_BACK_WITHIN = 1.0
+
+T = TypeVar("T")
+Taking = Callable[[Connection, str, str, int], Lease | None]
+"""`leases.take`, or that and what has to be in the same commit."""
+
+
+class HeldLease:
+    """A lease that is held here, from `with` to its end."""
+
+    def __init__(self, of: "Leases", lease: Lease, ttl: float, asked_at: float) -> None:
+        self._of, self._ttl = of, ttl
+        self.lease = lease
+        self._ends_at = asked_at + ttl
+        self._renew_at = asked_at + RENEW_EVERY
+
+    def __enter__(self) -> Self:
+        self._of.report(LeaseReport(self.lease.name, held=True))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._of.report(LeaseReport(self.lease.name, held=False))
+
+    def covers(self, seconds: float) -> bool:
+        """Whether a request of that length may start now."""
+        return self._of.clock.monotonic() + seconds <= self._ends_at
+
+    async def until_covers(self, seconds: float) -> None:
+        """Wait for a renewal where the lease could end before a request of that length does."""
+        while not self.covers(seconds):
+            await self._of.clock.sleep(RENEW_AGAIN)
+
+    async def step(self) -> None:
+        """Wait for the next renewal and do it. Raises `LeaseLost` when another holder has it."""
+        await self._of.clock.sleep(max(0.0, self._renew_at - self._of.clock.monotonic()))
+        await self.renew()
+
+    async def renew(self) -> None:
+        """Raises `LeaseLost` when another holder has it."""
+        asked_at = self._of.clock.monotonic()
+        if not await self._of.store.write(leases.renew, self.lease, int(self._ttl * 1000)):
+            raise LeaseLost(f"lease {self.lease.name} went to another holder")
+        self._ends_at, self._renew_at = asked_at + self._ttl, asked_at + RENEW_EVERY
+
+    async def keep(self) -> None:
+        """Renew it until cancelled, whatever the ledger says. Raises `LeaseLost`, and `LedgerCorrupt`."""
+        failure: str | None = None
+        while True:
+            try:
+                await self.step()
+            except (LeaseLost, LedgerCorrupt):
+                raise
+            except LedgerError as error:
+                if failure is None:
+                    told = fields(lease=self.lease.name, cause=str(error), then="tries again each second")
+                    _log.warning("lease.unrenewed", extra=told)
+                failure = str(error)
+                await self._of.clock.sleep(RENEW_AGAIN)
+            else:
+                failure = None
+
+    async def guard(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do this while the lease lasts. Raises `LeaseLapsed`, with the work cancelled, once it was not renewed in time."""
+        task = asyncio.create_task(work)
+        lapse = asyncio.create_task(self._lapse())
+        try:
+            await asyncio.wait({task, lapse}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise LeaseLapsed(
+                    f"lease {self.lease.name} could not be renewed in time: somebody else may have it by now"
+                )
+        finally:
+            lapse.cancel()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        return task.result()
+
+    async def _lapse(self) -> None:
+        while (left := self._ends_at - self._of.clock.monotonic()) > 0:
+            await self._of.clock.sleep(left)
+
+    async def give_back(self) -> None:
+        """For a clean end: nothing is in flight any more."""
+        await self._of.store.write(leases.give_back, self.lease)
+        _log.debug("lease.given_back", extra=fields(lease=self.lease.name))
+
+
+class Leases:
+    """The leases that this process holds, or stands by for. No other process ever had the name `holder`."""
+
+    def __init__(self, store: Ledger, clock: Clock, holder: str, report: Callable[[LeaseReport], None]) -> None:
+        self.store, self.clock, self.holder, self.report = store, clock, holder, report
+
+    async def take(self, name: str, longest: float, taking: Taking = leases.take) -> HeldLease | None:
+        """None while somebody else holds it. `longest` is how many seconds one request under it takes at most."""
+        asked_at, ttl = self.clock.monotonic(), longest + MARGIN
+        lease = await self.store.write(taking, name, self.holder, int(ttl * 1000))
+        return None if lease is None else HeldLease(self, lease, ttl, asked_at)
+
+    async def work(
+        self,
+        name: str,
+        longest: float,
+        work: Callable[[HeldLease], Awaitable[None]],
+        *,
+        came_round: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        """Until cancelled: `work` whenever the lease can be had. It is cancelled when the lease is lost, and begins anew
+        under the next one. `came_round` is called at each look for the lease, with whether it is held here now.
+
+        Raises what `work` raises, but for `LeaseLost`, in an exception group.
+        """
+        waits, failure = False, None
+        while True:
+            try:
+                held = await self.take(name, longest)
+            except LedgerCorrupt:
+                raise
+            except LedgerError as error:
+                if str(error) != failure:
+                    told = fields(lease=name, cause=str(error), then="tries again")
+                    _log.error("lease.untaken", extra=told)
+                held, failure = None, str(error)
+            else:
+                failure = None
+            came_round(held is not None)
+            if held is not None:
+                waits = False
+                await self._under(held, work)
+                continue
+            if not waits and failure is None:
+                _log.info("lease.elsewhere", extra=fields(lease=name, then="stands by and asks again"))
+                waits = True
+            await self.clock.sleep(STANDBY_LOOK)
+
+    async def _under(self, held: HeldLease, work: Callable[[HeldLease], Awaitable[None]]) -> None:
+        with held:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    keeper = group.create_task(held.keep(), name=f"lease:{held.lease.name}")
+                    await work(held)
+                    keeper.cancel()
+            except* LeaseLost as lost:
+                _log.warning("lease.lost", extra=fields(lease=held.lease.name, cause=str(_first(lost))))
+            finally:
+                await self._give_back(held)
+
+    async def _give_back(self, held: HeldLease) -> None:
+        """Everything under it has ended; of no effect when it is lost."""
+        try:
+            async with asyncio.timeout(_GIVE_BACK_WITHIN):
+                await held.give_back()
+        except (LedgerError, TimeoutError) as error:
+            cause, then = str(error) or "the ledger did not answer", "it runs out by itself"
+            told = fields(lease=held.lease.name, cause=cause, then=then)
+            _log.error("lease.kept", extra=told)
+
+
+def _first(group: BaseExceptionGroup[LeaseLost]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
