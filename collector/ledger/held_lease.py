@@ -94,23 +94,18 @@ class HeldLease:
 
     async def guard(self, work: Coroutine[Any, Any, T]) -> T:
         """Do this while the lease lasts. Raises `LeaseLapsed`, with the work cancelled, once it was not renewed in time."""
-        task = asyncio.create_task(work)
         lapse = asyncio.create_task(self._lapse())
         try:
-            await asyncio.wait({task, lapse}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise LeaseLapsed(
-                    f"lease {self.lease.name} could not be renewed in time: somebody else may have it by now"
-                )
+            done, result = await _apart(work, lapse)
         finally:
             lapse.cancel()
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        return task.result()
+        if not done:
+            raise LeaseLapsed(f"lease {self.lease.name} could not be renewed in time: somebody else may have it by now")
+        return result()
 
     async def _lapse(self) -> None:
         while (left := self._ends_at - self._of.clock.monotonic()) > 0:
-            await self._of.clock.sleep(left)
+            await self._of.clock.sleep(max(left, 0.001))  # less may be nothing beside a large clock
 
     async def give_back(self) -> None:
         """For a clean end: nothing is in flight any more."""
@@ -159,7 +154,8 @@ class Leases:
             came_round(held is not None)
             if held is not None:
                 waits = False
-                await self._under(held, work)
+                _, result = await _apart(self._under(held, work))
+                result()
                 continue
             if not waits and failure is None:
                 _log.info("lease.elsewhere", extra=fields(lease=name, then="stands by and asks again"))
@@ -187,6 +183,19 @@ class Leases:
             cause, then = str(error) or "the ledger did not answer", "it runs out by itself"
             told = fields(lease=held.lease.name, cause=cause, then=then)
             _log.error("lease.kept", extra=told)
+
+
+async def _apart(work: Coroutine[Any, Any, T], *until: asyncio.Task[Any]) -> tuple[bool, Callable[[], T]]:
+    """Do this in a task of its own until it ends or one of the others does, then cancel it: whether it ended by itself,
+    and its result. A task group that fails can neither swallow a cancellation of ours nor leave one behind.
+    """
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task, *until}, return_when=asyncio.FIRST_COMPLETED)
+        return task.done(), task.result
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _first(group: BaseExceptionGroup[LeaseLost]) -> BaseException:

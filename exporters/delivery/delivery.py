@@ -1,7 +1,7 @@
 """Delivery to one sink: everything the ledger owes it, in order per strand, as long as it takes.
 
 One `Delivery` per sink, in a task of its own. It takes the sink's lease and then runs a `Session`: heads of lanes are
-claimed ahead of the sending (`claiming`), several batches are at the sink at once and each outcome is taken in as it
+claimed ahead of the sending (`claimer`), several batches are at the sink at once and each outcome is taken in as it
 comes (`sending`), outcomes are committed in groups (`settling`), a failing sink is left alone but for a probe now and
 then (`circuit`, `health`), runs in doubt are looked at again (`rechecks`).
 """
