@@ -47,7 +47,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "lineage_sink",
         "lineage_rechecks",
     ),
-    "The program": ("lineage_ledger", "lineage_lease", "lineage_build", "lineage_config"),
+    "The program": ("lineage_ledger", "lineage_lease", "lineage_replica", "lineage_build", "lineage_config"),
 }
 _BLOCK = re.compile(r"(<!-- families: .*? -->\n).*?(<!-- /families -->)", re.DOTALL)
 

@@ -11,8 +11,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from collector.app.removal import Removal
 from collector.clock import Clock, to_ms
 from collector.errors import LeaseLost, LedgerCorrupt, LedgerError
-from collector.ledger import departures, queries
+from collector.ledger import departures, queries, replicas
 from collector.ledger import retention as ledger_retention
+from collector.ledger.replicas import Replica
 from collector.ledger.retention import Size
 from collector.ledger.sqlite.store import Store
 from collector.logs import fields
@@ -58,11 +59,12 @@ class Housekeeper:
         settings: Ledger,
         store: Store,
         clock: Clock,
+        me: Replica,
         lookbacks: Callable[[], Mapping[int, timedelta]],
         shares: Mapping[str, Share],
         park: Park,
     ) -> None:
-        self._settings, self._store, self._clock, self._lookbacks = settings, store, clock, lookbacks
+        self._settings, self._store, self._clock, self._lookbacks, self._me = settings, store, clock, lookbacks, me
         self._shares, self._park = shares, park
         self._removal = Removal(store, clock, self._came_round)
         self._owed_bytes: Mapping[str, int] = {}
@@ -117,6 +119,8 @@ class Housekeeper:
             await self._pull_in()
         self._clock_ran = self._clock.now(), self._clock.monotonic()
         await self.look()
+        if await self._store.read_shown(replicas.unconfigured, self._me):
+            await self._store.write(replicas.retire, self._me, to_ms(self._clock.now()))
         if self._clock.monotonic() - self._swept >= SWEEP_EVERY:
             await self._sweep_departed()
             await self.sweep(self._settings.retention)

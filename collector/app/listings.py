@@ -49,6 +49,14 @@ COLUMNS = {
         Column("last_error", Kind.ASIDE),
         Column("last_error_at", Kind.ASIDE),
     ),
+    "replicas": (
+        Column("replica", Kind.NAME, 99),
+        Column("version", weight=90),
+        Column("configuration", weight=85),
+        Column("started", Kind.MOMENT, 60),
+        Column("leases", weight=80),
+        Column("wrong", Kind.NOTE),
+    ),
     "ledger": (
         Column("path", Kind.NAME, 80),
         Column("bytes", Kind.BYTES, 99),
@@ -109,6 +117,9 @@ def _show_status(told: Mapping[str, Any]) -> None:
         print("no service is running; this is what the ledger says", file=sys.stderr)
     for kind in ("sources", "sinks"):
         show(told[kind], COLUMNS[kind], as_json=False, nothing=f"no {kind}")
+        print()
+    if len(told.get("replicas", ())) > 1:
+        show(told["replicas"], COLUMNS["replicas"], as_json=False, nothing="")
         print()
     show([told["ledger"]], COLUMNS["ledger"], as_json=False, nothing="")
     over = [row for row in (*told["sources"], *told["sinks"]) if row.get("last_error")]

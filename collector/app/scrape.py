@@ -7,7 +7,7 @@ from types import MappingProxyType
 from sqlalchemy import Connection
 
 from collector.clock import Clock, to_ms
-from collector.ledger import queries
+from collector.ledger import queries, replicas
 from collector.ledger.queries import SourceRow
 from collector.model import RunState
 from exporters.metrics.snapshot import JOBS_AT_MOST, JobState, SinkBacklog, Snapshot, SourceState
@@ -32,6 +32,7 @@ def snapshot(
     counts = {row.id: all_counts[row.id] for row in rows if row.id in all_counts}
     shown = shares(counts, JOBS_AT_MOST)
     stale = {row.id: queries.overdue(conn, row.id, to_ms(now - sources[row.name])) for row in rows}
+    live = replicas.live(conn)
     return Snapshot(
         at=now.timestamp(),
         jobs=[
@@ -55,6 +56,8 @@ def snapshot(
         ],
         ledger_bytes=ledger_bytes,
         ledger_limit=ledger_limit,
+        replicas=len(live),
+        replica_kinds=len({(each.version, each.fingerprint) for each in live}),
     )
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from collector import __version__
 from collector.app import factory, loading, turn
 from collector.app.control import ANSWERS_WITHIN, Control, Told
+from collector.app.heartbeat import Heartbeat, replica
 from collector.app.hints import Hinted, Hints
 from collector.app.housekeeping import Housekeeper, Share
 from collector.app.ledger_file import free_bytes, guard
@@ -28,7 +29,7 @@ from collector.app.scrape import snapshot
 from collector.app.status import status, status_of_loops
 from collector.clock import Clock, SystemClock, to_ms
 from collector.errors import ConfigurationError, LedgerError
-from collector.ledger import accounts, queries, registry, requests, runs
+from collector.ledger import queries, registry, replicas, requests, runs
 from collector.ledger.accounts import Configured
 from collector.ledger.held_lease import Leases
 from collector.ledger.requests import RequestKind, RequestState
@@ -122,6 +123,7 @@ class Service:
         self._sinks: dict[str, Sink] = {}
         self._source_ids: dict[str, int] = {}
         self._sink_ids: dict[str, int] = {}
+        self._heartbeat: Heartbeat | None = None
         self._asking = 0
         self._stopping = False
         self._told: set[str] = set()
@@ -254,10 +256,13 @@ class Service:
         sinks = {sink.name: (sink, factory.sink(sink, self._clock)) for sink in self.settings.sinks}
         before = await self.store.read(registry.wanted)
         wanted = {name: _wanted(settings.events, sink, before.get(name)) for name, (settings, sink) in sinks.items()}
-        self._source_ids = await self.store.write(accounts.sync_sources, self._configured(), now_ms)
-        self._sink_ids = await self.store.write(registry.sync_sinks, wanted, now_ms)
+        # no other process has this name or had it, not even the one before in the same container
+        me = replica(self.settings, f"{turn.holder()}:{secrets.token_hex(4)}")
+        numbers = await self.store.write(replicas.register, me, self._configured(), wanted, now_ms)
+        self._source_ids, self._sink_ids = dict(numbers.sources), dict(numbers.sinks)
+        self._heartbeat = Heartbeat(me, self.store, self._clock)
         self._housekeeper = Housekeeper(
-            self.settings.ledger, self.store, self._clock, self._lookbacks, self._shares(), self._park_oldest
+            self.settings.ledger, self.store, self._clock, me, self._lookbacks, self._shares(), self._park_oldest
         )
         self.metrics = Metrics(
             self._source_ids, self._sink_ids, self._snapshot, partial(free_bytes, self.settings.ledger.path)
@@ -265,8 +270,7 @@ class Service:
         self.store.on_failure(self.metrics.ledger_unwritten)
         self.metrics.configured(self._clock.now())
         self._observers = Observers([self.metrics, *self._beside])
-        # no other process has this name or had it, not even the one before in the same container
-        self._leases = Leases(self.store, self._clock, f"{turn.holder()}:{secrets.token_hex(4)}", self._observers.lease)
+        self._leases = Leases(self.store, self._clock, me.id, self._observers.lease)
         if self.store.set_aside is not None:
             self.metrics.ledger_reset()
             log.critical("ledger.set_aside", extra=fields(file=str(self.store.set_aside)))
@@ -332,6 +336,8 @@ class Service:
         self.port = self._listener.port
         self._control = Control(self.settings.control_path, self.ask, self.status)
         await self._control.start()
+        assert self._heartbeat is not None  # it was built
+        self._spawn("heartbeat", self._heartbeat.run())
         self._spawn("housekeeping", self._housekeeper.run())
         self._spawn("ledger file", guard(self.store, self._clock, self.metrics.ledger_lost))
         for name, poller in self._pollers.items():
@@ -366,6 +372,8 @@ class Service:
         await self._cancel(list(self._tasks))
         if self._listener is not None:
             await self._quietly([self._listener.close()])
+        if self._heartbeat is not None:
+            await self._quietly([_within(LEDGER_WITHIN, self._heartbeat.leave())])
         await self._quietly([self.store.close()])
         log.info("service.stopped")
 

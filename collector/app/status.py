@@ -1,6 +1,6 @@
 """How sources and sinks are, for pages and the command line: read from the ledger and from the loops that run."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,8 +9,9 @@ from sqlalchemy import Connection
 from collector.app.tables import moment
 from collector.clock import Clock, to_ms
 from collector.errors import ConfigurationError
-from collector.ledger import queries
+from collector.ledger import queries, replicas
 from collector.ledger.queries import SinkRow, SourceRow
+from collector.ledger.replicas import Replica
 from collector.reports import SourceStatus
 from exporters.delivery.reports import SinkState, SinkStatus
 
@@ -35,12 +36,43 @@ def status(
     loops and are empty without them.
     """
     now_ms = to_ms(clock.now())
+    held = {row.name: row.holder for row in queries.leases(conn) if row.left_ms}
+    of_sources = [_source(row, polled.get(row.name), row.name in sources, now_ms) for row in queries.sources(conn)]
+    of_sinks = [_sink(row, delivered.get(row.name), now_ms) for row in queries.sinks(conn)]
     return {
         "running": bool(polled),
-        "sources": [_source(row, polled.get(row.name), row.name in sources, now_ms) for row in queries.sources(conn)],
-        "sinks": [_sink(row, delivered.get(row.name), now_ms) for row in queries.sinks(conn)],
+        "sources": [row | {"holder": held.get(f"source:{row['source']}")} for row in of_sources],
+        "sinks": [row | {"holder": held.get(f"sink:{row['sink']}")} for row in of_sinks],
+        "replicas": _replicas(replicas.live(conn), held),
         "ledger": dict(ledger),
     }
+
+
+def _replicas(live: Sequence[Replica], held: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Each says what it differs in from the one that started first."""
+    return [
+        {
+            "replica": each.id,
+            "version": each.version,
+            "configuration": each.fingerprint,
+            "started": moment(each.started),
+            "leases": sum(holder == each.id for holder in held.values()),
+            "wrong": _difference(live[0], each),
+        }
+        for each in live
+    ]
+
+
+def _difference(first: Replica, other: Replica) -> str | None:
+    parts = [
+        words
+        for words, differs in (
+            ("another version", other.version != first.version),
+            ("another configuration", other.fingerprint != first.fingerprint),
+        )
+        if differs
+    ]
+    return f"{' and '.join(parts)} than replica {first.id}: an upgrade under way, or a mistake" if parts else None
 
 
 def status_of_loops(
@@ -52,7 +84,7 @@ def status_of_loops(
         {"sink": each.sink, "state": each.state.value, "in_flight": each.in_flight, "wrong": each.problem}
         for each in delivered.values()
     ]
-    return {"running": True, "sources": sources, "sinks": sinks, "ledger": dict(ledger)}
+    return {"running": True, "sources": sources, "sinks": sinks, "replicas": [], "ledger": dict(ledger)}
 
 
 def _source(row: SourceRow, polled: SourceStatus | None, configured: bool, now_ms: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ name that stands for another account now is not given the runs of the former one
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -46,9 +46,11 @@ class Past:
     polled_at: int | None
 
 
-def sync_sources(conn: Connection, sources: Iterable[Configured], now_ms: int) -> dict[str, int]:
+def sync_sources(
+    conn: Connection, sources: Iterable[Configured], now_ms: int, *, spared: Collection[str] = ()
+) -> dict[str, int]:
     """Numbers of the configured sources. New ones are added, renamed ones go on under their number, those that left are
-    kept with all they have until retention removes them. Raises `ConfigurationError`, see `matched`.
+    kept with all they have until retention removes them; the `spared` are not even retired. Raises `ConfigurationError`, see `matched`.
     """
     sources = sorted(sources, key=lambda source: source.name)
     table = schema.source
@@ -57,11 +59,16 @@ def sync_sources(conn: Connection, sources: Iterable[Configured], now_ms: int) -
     _say_unmerged(sources, past, known)
     _rename(conn, past, known)
     numbers = {source.name: _written(conn, source, past.get(source.name)) for source in sources}
-    left = table.c.id.not_in(numbers.values()), table.c.retired_at.is_(None)
-    gone = conn.scalars(update(table).where(*left).values(retired_at=now_ms).returning(table.c.name)).all()
-    for name in gone:
-        log.warning("source.retired", extra=fields(source=name, cause="no longer configured; its runs are kept"))
+    retire(conn, set(conn.scalars(select(table.c.name))) - numbers.keys() - set(spared), now_ms)
     return numbers
+
+
+def retire(conn: Connection, names: Collection[str], now_ms: int) -> None:
+    """They are no longer configured; those that are retired already stay as they are."""
+    table = schema.source
+    left = table.c.name.in_(sorted(names)), table.c.retired_at.is_(None)
+    for name in conn.scalars(update(table).where(*left).values(retired_at=now_ms).returning(table.c.name)).all():
+        log.warning("source.retired", extra=fields(source=name, cause="no longer configured; its runs are kept"))
 
 
 def matched(sources: Sequence[Configured], known: Sequence[Past]) -> dict[str, Past]:

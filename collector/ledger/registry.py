@@ -1,7 +1,7 @@
 """Sinks as configured, and what becomes of those that come and go. For sources see `accounts`."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import Connection, func, insert, select, update
 
@@ -15,18 +15,18 @@ FEW = 10_000
 """With no more lanes than that a sink's counts are made afresh at every start: 20 ms."""
 
 
-def sync_sinks(conn: Connection, wanted: Mapping[str, frozenset[EventKind]], now_ms: int) -> dict[str, int]:
+def sync_sinks(
+    conn: Connection, wanted: Mapping[str, frozenset[EventKind]], now_ms: int, *, spared: Collection[str] = ()
+) -> dict[str, int]:
     """Numbers of the configured sinks, each with the kinds of event it wants.
 
     A new sink is owed the open runs from their START on. One that left keeps what it was owed, and retention no longer
-    waits for it; when it comes back it is told how the runs it knew went on. Another choice of kinds holds from each
+    waits for it, unless it is `spared`; when it comes back it is told how the runs it knew went on. Another choice of kinds holds from each
     lane's next event on.
     """
     table = schema.sink
     known = {row["name"]: row for row in conn.execute(select(table)).mappings()}
-    _retire(
-        conn, [row["id"] for name, row in known.items() if name not in wanted and row["retired_at"] is None], now_ms
-    )
+    retire(conn, known.keys() - wanted.keys() - set(spared), now_ms)
     numbers: dict[str, int] = {}
     for name, kinds in sorted(wanted.items()):
         if name not in known:
@@ -71,14 +71,15 @@ def _add(conn: Connection, name: str, kinds: frozenset[EventKind], now_ms: int) 
     return sink_id
 
 
-def _retire(conn: Connection, sinks: list[int], now_ms: int) -> None:
-    if sinks:
-        table = schema.sink
-        gone = {"retired_at": now_ms, "until_event": backfill.next_event(conn)}
-        conn.execute(update(table).where(table.c.id.in_(sinks)).values(gone))
-        log.warning(
-            "sink.retired", extra=fields(sinks=len(sinks), cause="no longer configured; what it is owed is kept")
-        )
+def retire(conn: Connection, names: Collection[str], now_ms: int) -> None:
+    """They are no longer configured; those that are retired already stay as they are."""
+    if not names:
+        return
+    table = schema.sink
+    gone = {"retired_at": now_ms, "until_event": backfill.next_event(conn)}
+    some = update(table).where(table.c.name.in_(sorted(names)), table.c.retired_at.is_(None)).values(gone)
+    if retired := conn.execute(some).rowcount:
+        log.warning("sink.retired", extra=fields(sinks=retired, cause="no longer configured; what it is owed is kept"))
 
 
 def _has_no_bytes(conn: Connection, sink_id: int) -> bool:

@@ -28,7 +28,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 """Every migration, oldest first."""
 
 APPLICATION_ID = 0x4C6E6721
@@ -94,6 +94,18 @@ lease = Table(
     Column("holder", Text, nullable=False),
     Column("token", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),  # 0 once given back
+)
+
+replica = Table(
+    "replica",
+    metadata,
+    Column("id", Text, primary_key=True),  # the holder's name in its leases
+    Column("version", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),  # of its configuration, without secrets
+    Column("leases", Text, nullable=False),  # those it could hold, as JSON: what is in its configuration
+    Column("started", BigInteger, nullable=False),
+    Column("seen", BigInteger, nullable=False),  # by the database's clock
+    sqlite_with_rowid=False,
 )
 
 run = Table(

@@ -73,6 +73,9 @@ class Snapshot:
     sinks: Sequence[SinkBacklog]
     ledger_bytes: int
     ledger_limit: int
+    replicas: int = 1
+    replica_kinds: int = 1
+    """Different versions and configurations among the live replicas."""
 
 
 def families(snapshot: Snapshot) -> Iterable[Metric]:
@@ -81,6 +84,9 @@ def families(snapshot: Snapshot) -> Iterable[Metric]:
     yield from _of_sinks(snapshot.sinks, snapshot.at)
     yield GaugeMetricFamily("lineage_ledger_bytes", "Size of the ledger.", value=snapshot.ledger_bytes)
     yield GaugeMetricFamily("lineage_ledger_limit_bytes", "Size at which polling pauses.", value=snapshot.ledger_limit)
+    yield GaugeMetricFamily("lineage_replicas", "Replicas that live.", value=snapshot.replicas)
+    kinds = "Different versions and configurations among the live replicas."
+    yield GaugeMetricFamily("lineage_replica_kinds", kinds, value=snapshot.replica_kinds)
 
 
 def _of_jobs(jobs: Sequence[JobState]) -> Iterable[Metric]:

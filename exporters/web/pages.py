@@ -26,7 +26,7 @@ class Pages:
     """Where the pages get their facts.
 
     `faults` says why this process should be restarted (a stuck loop, a dead task), `unready` why it should get no
-    traffic yet; both answer at once. `status` is what `/status.json` shows: lists of rows under `sources` and `sinks`,
+    traffic yet; both answer at once. `status` is what `/status.json` shows: lists of rows under `sources`, `sinks` and `replicas`,
     and a mapping under `ledger`. `metrics` are all series of the moment. None of the four raises.
     """
 
@@ -93,6 +93,8 @@ class _Site:
     async def _landing(self, _: web.Request) -> web.Response:
         told = await self._pages.status()
         rows = {"sources": told["sources"], "sinks": told["sinks"], "ledger": [told["ledger"]]}
+        if len(told.get("replicas", ())) > 1:
+            rows["replicas"] = told["replicas"]
         tables = "".join(_table(title, of_it) for title, of_it in rows.items())
         return web.Response(text=_PAGE.format(version=escape(__version__), tables=tables), content_type="text/html")
 

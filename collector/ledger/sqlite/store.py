@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from collector.clock import Clock
 from collector.errors import LedgerCorrupt, LedgerError, LedgerLocked, LedgerLost
-from collector.ledger import leases, migration
+from collector.ledger import leases, migration, replicas
 from collector.ledger.port import News, take_announced
 from collector.ledger.sqlite import file, lock, presence
 from collector.ledger.sqlite.lock import Condition, FileLock
@@ -328,6 +328,7 @@ def _connected(path: Path, undo: ExitStack) -> tuple[_Readers, Engine]:
     with writer.begin() as conn:
         migrated = migration.migrate(conn, str(path))
         leases.end_all(conn)  # the file lock is ours, so whoever held them is gone
+        replicas.end_all(conn)
     if migrated:
         log.info("ledger.migrated", extra=fields(path=str(path)))
     readers: dict[str, Engine] = {}

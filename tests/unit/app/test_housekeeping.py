@@ -12,8 +12,9 @@ from sqlalchemy import Connection, update
 
 from collector.app.housekeeping import EARLY_SWEEP_EVERY, LOOK, STUCK_AFTER, SWEEP_EVERY, Housekeeper, Share
 from collector.errors import LedgerCorrupt, LedgerError
-from collector.ledger import accounts, overflow, queries, registry, retention, schema, stored
+from collector.ledger import accounts, overflow, queries, registry, replicas, retention, schema, stored
 from collector.ledger.claims import Refused, Settlement
+from collector.ledger.replicas import Replica
 from collector.ledger.runs import NewEvent, RunChange
 from collector.ledger.sqlite.store import Store
 from config.settings import Ledger as Settings
@@ -54,6 +55,9 @@ class SteppedClock:
         await self._asleep.wait()
 
 
+ME = Replica("test", "1", "x", frozenset({"source:source", "sink:a", "sink:b"}))
+
+
 class House:
     """A ledger with one source and the sink `a`, and its housekeeper, which runs."""
 
@@ -75,7 +79,7 @@ class House:
         size = await self.store.read(retention.size)
         wanted = Settings(**{**PATIENT, **settings})
         keeper = Housekeeper(
-            wanted, self.store, self.clock, lambda: {self.books.source: LOOKBACK}, self.shares, self.park
+            wanted, self.store, self.clock, ME, lambda: {self.books.source: LOOKBACK}, self.shares, self.park
         )
         keeper.limit = size.used + room
         return keeper
@@ -412,6 +416,20 @@ async def test_beyond_its_share_a_sinks_oldest_strands_are_parked_and_polling_go
     a, b = await house.do(lambda ledger: queries.sinks(ledger.conn))
     assert (a.pending, a.parked, a.owed_bytes) == (18, 22, 180 * KIB)
     assert (b.pending, b.parked, b.owed_bytes) == (40, 0, 400 * KIB)
+
+
+async def test_what_no_live_replica_has_any_more_is_retired(house: House) -> None:
+    keeper = await house.keep(10_000 * KIB)
+    await house.do(lambda ledger: ledger.configure(a=ALL, old=ALL))
+    other = Replica("other", "1", "y", frozenset({"sink:old"}))
+    await house.do(lambda ledger: replicas.beat(ledger.conn, other))
+    async with Running(keeper):
+        await house.clock.step(LOOK)
+        assert [row.retired_at for row in await house.do(lambda ledger: queries.sinks(ledger.conn))] == [None, None]
+        await house.do(lambda ledger: replicas.leave(ledger.conn, other))
+        await house.clock.step(LOOK)
+    a, old = await house.do(lambda ledger: queries.sinks(ledger.conn))
+    assert (a.retired_at is None, old.retired_at is None) == (True, False)
 
 
 async def test_a_sink_and_a_source_that_left_go_after_retention(house: House, caplog: pytest.LogCaptureFixture) -> None:

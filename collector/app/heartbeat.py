@@ -1,0 +1,72 @@
+"""Says that this replica lives, and hears of the others."""
+
+import logging
+from collections.abc import Sequence
+from hashlib import sha256
+
+import orjson
+
+from collector import __version__
+from collector.clock import Clock
+from collector.errors import LedgerCorrupt, LedgerError
+from collector.ledger import replicas
+from collector.ledger.port import Ledger
+from collector.ledger.replicas import BEAT_EVERY, Replica
+from collector.logs import fields
+from config.settings import Settings
+
+log = logging.getLogger("lineage.service")
+
+
+def replica(settings: Settings, name: str) -> Replica:
+    """What the others see of this process. Secrets are no part of the fingerprint, as they rotate."""
+    known = settings.public()
+    written = orjson.dumps(known, option=orjson.OPT_SORT_KEYS)
+    leases = {f"source:{source.name}" for source in settings.sources} | {f"sink:{sink.name}" for sink in settings.sinks}
+    return Replica(name, __version__, sha256(written).hexdigest()[:12], frozenset(leases))
+
+
+class Heartbeat:
+    """`live` are all live replicas as of the last beat, this one among them; empty before the first."""
+
+    def __init__(self, me: Replica, store: Ledger, clock: Clock) -> None:
+        self.me, self._store, self._clock = me, store, clock
+        self.live: Sequence[Replica] = ()
+        self._kinds = 1
+
+    async def run(self) -> None:
+        """Until cancelled. A ledger that does not answer says so elsewhere."""
+        while True:
+            try:
+                await self.beat()
+            except LedgerCorrupt:
+                raise
+            except LedgerError as error:
+                log.debug("replica.unheard", extra=fields(replica=self.me.id, cause=str(error)))
+            await self._clock.sleep(BEAT_EVERY)
+
+    async def beat(self) -> None:
+        before = {each.id for each in self.live}
+        self.live = await self._store.write(replicas.beat, self.me)
+        if self.live and before:
+            self._report_changes(before)
+        self._report_kinds()
+
+    async def leave(self) -> None:
+        await self._store.write(replicas.leave, self.me)
+
+    def _report_changes(self, before: set[str]) -> None:
+        now = {each.id for each in self.live}
+        for name in sorted(now - before):
+            log.info("replica.joined", extra=fields(replica=name, replicas=len(now)))
+        for name in sorted(before - now):
+            log.info("replica.left", extra=fields(replica=name, replicas=len(now)))
+
+    def _report_kinds(self) -> None:
+        kinds = len({(each.version, each.fingerprint) for each in self.live})
+        if kinds > 1 and kinds != self._kinds:
+            cause = "they have different versions or configurations: an upgrade under way, or a mistake"
+            log.warning("replica.differs", extra=fields(replicas=len(self.live), kinds=kinds, cause=cause))
+        elif kinds <= 1 < self._kinds:
+            log.info("replica.agrees", extra=fields(replicas=len(self.live)))
+        self._kinds = kinds

@@ -1,0 +1,114 @@
+"""The processes that share a ledger, each with what it has in its configuration.
+
+Each says every `BEAT_EVERY` seconds that it lives. A source or sink is retired only when no live replica has it, so that
+an upgrade under way, or two configurations by mistake, take nothing away from each other.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, select
+
+from collector.ledger import accounts, registry, schema
+from collector.ledger.accounts import Configured
+from collector.ledger.schema import db_now
+from collector.model import EventKind
+
+BEAT_EVERY = 10.0
+LIVES_FOR_MS = 35_000
+"""After three beats that did not come a replica counts as gone."""
+_FORGOTTEN_AFTER_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """`leases` are the names of those that it could hold: `source:NAME` and `sink:NAME` of all in its configuration, of
+    which `fingerprint` is a digest. Times in epoch milliseconds of the ledger's clock.
+    """
+
+    id: str
+    version: str
+    fingerprint: str
+    leases: frozenset[str]
+    started: int = 0
+    seen: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The ledger's numbers of the configured sources and sinks, by name."""
+
+    sources: Mapping[str, int]
+    sinks: Mapping[str, int]
+
+
+def register(
+    conn: Connection,
+    me: Replica,
+    sources: Iterable[Configured],
+    sinks: Mapping[str, frozenset[EventKind]],
+    now_ms: int,
+) -> Numbers:
+    """At the start of a replica: it lives, and has these. Raises `ConfigurationError`, see `accounts.matched`."""
+    sink_ids = registry.sync_sinks(conn, sinks, now_ms, spared=_names("sink", _others(conn, me)))
+    source_ids = accounts.sync_sources(conn, sources, now_ms, spared=_names("source", _others(conn, me)))
+    beat(conn, me)
+    return Numbers(source_ids, sink_ids)
+
+
+def beat(conn: Connection, me: Replica) -> list[Replica]:
+    """Say that this replica lives; returns all that do, itself among them."""
+    table = schema.replica
+    row = {"id": me.id, "version": me.version, "fingerprint": me.fingerprint, "leases": json.dumps(sorted(me.leases))}
+    insert = schema.upsert(conn.dialect.name, table).values(**row, started=db_now(), seen=db_now())
+    conn.execute(insert.on_conflict_do_update(index_elements=[table.c.id], set_={"seen": insert.excluded.seen}))
+    conn.execute(delete(table).where(table.c.seen < db_now() - _FORGOTTEN_AFTER_MS))
+    return live(conn)
+
+
+def leave(conn: Connection, me: Replica) -> None:
+    """A clean stop."""
+    conn.execute(delete(schema.replica).where(schema.replica.c.id == me.id))
+
+
+def end_all(conn: Connection) -> None:
+    """Every other process is gone, as whoever holds the file lock of an embedded ledger knows."""
+    conn.execute(delete(schema.replica))
+
+
+def live(conn: Connection) -> list[Replica]:
+    """The oldest first."""
+    table = schema.replica
+    rows = select(table).where(table.c.seen >= db_now() - LIVES_FOR_MS).order_by(table.c.started, table.c.id)
+    return [Replica(**{**row, "leases": frozenset(json.loads(row["leases"]))}) for row in conn.execute(rows).mappings()]
+
+
+def unconfigured(conn: Connection, me: Replica) -> frozenset[str]:
+    """Names of sources and sinks, as in `Replica.leases`, that are not retired though no live replica has them."""
+    found = {
+        f"{kind}:{name}"
+        for kind, table in (("source", schema.source), ("sink", schema.sink))
+        for name in conn.scalars(select(table.c.name).where(table.c.retired_at.is_(None)))
+    }
+    return frozenset(found - me.leases - {name for other in _others(conn, me) for name in other.leases})
+
+
+def retire(conn: Connection, me: Replica, now_ms: int) -> frozenset[str]:
+    """What no live replica has any more, as after an upgrade's last old replica has gone; their names."""
+    gone = unconfigured(conn, me)
+    registry.retire(conn, _of_kind("sink", gone), now_ms)
+    accounts.retire(conn, _of_kind("source", gone), now_ms)
+    return gone
+
+
+def _others(conn: Connection, me: Replica) -> list[Replica]:
+    return [replica for replica in live(conn) if replica.id != me.id]
+
+
+def _names(kind: str, replicas: Iterable[Replica]) -> frozenset[str]:
+    return frozenset(name for replica in replicas for name in _of_kind(kind, replica.leases))
+
+
+def _of_kind(kind: str, leases: Collection[str]) -> frozenset[str]:
+    return frozenset(name.removeprefix(f"{kind}:") for name in leases if name.startswith(f"{kind}:"))

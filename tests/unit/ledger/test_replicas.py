@@ -1,0 +1,100 @@
+"""Replicas that come and go, with configurations of their own."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, update
+
+from collector.app.status import status
+from collector.clock import SystemClock
+from collector.errors import ConfigurationError
+from collector.ledger import queries, replicas, schema
+from collector.ledger.accounts import Configured
+from collector.ledger.replicas import LIVES_FOR_MS, Replica
+from collector.ledger.sqlite.store import Store
+from tests.unit.ledger.ledgers import ALL, NOW, Ledger
+
+OLD = Replica("old", "1", "abc", frozenset({"source:source", "source:former", "sink:a", "sink:former"}))
+NEW = Replica("new", "1", "def", frozenset({"source:source", "sink:a"}))
+
+
+def names(replica: Replica, kind: str) -> list[str]:
+    return [name.split(":")[1] for name in sorted(replica.leases) if name.startswith(kind)]
+
+
+def register(conn: Connection, replica: Replica) -> None:
+    sources = [Configured(name) for name in names(replica, "source")]
+    replicas.register(conn, replica, sources, dict.fromkeys(names(replica, "sink"), ALL), NOW)
+
+
+def retired(ledger: Ledger) -> set[str]:
+    return {row.name for row in queries.sinks(ledger.conn) if row.retired_at is not None}
+
+
+def silence(ledger: Ledger, replica: Replica) -> None:
+    """Nobody has heard of it for too long."""
+    table = schema.replica
+    silent = update(table).where(table.c.id == replica.id).values(seen=table.c.seen - LIVES_FOR_MS - 1000)
+    ledger.conn.execute(silent)
+
+
+def test_a_replica_takes_nothing_away_from_another_that_lives(ledger: Ledger) -> None:
+    register(ledger.conn, OLD)
+    register(ledger.conn, NEW)
+    assert retired(ledger) == set()
+    assert replicas.unconfigured(ledger.conn, NEW) == set()
+    assert replicas.retire(ledger.conn, NEW, NOW) == set()
+    assert {each.id for each in replicas.live(ledger.conn)} == {"new", "old"}
+
+
+@pytest.mark.parametrize("gone", ["left", "silent"])
+def test_what_only_a_replica_had_that_is_gone_is_retired(ledger: Ledger, gone: str) -> None:
+    register(ledger.conn, OLD)
+    register(ledger.conn, NEW)
+    if gone == "left":
+        replicas.leave(ledger.conn, OLD)
+    else:
+        silence(ledger, OLD)
+    assert replicas.retire(ledger.conn, NEW, NOW) == {"source:former", "sink:former"}
+    assert retired(ledger) == {"former"}
+    assert replicas.unconfigured(ledger.conn, NEW) == set()
+
+
+def test_a_replica_that_starts_retires_what_nobody_has(ledger: Ledger) -> None:
+    register(ledger.conn, OLD)
+    silence(ledger, OLD)
+    register(ledger.conn, NEW)
+    assert retired(ledger) == {"former"}
+
+
+def test_a_replica_that_cannot_start_leaves_no_trace(ledger: Ledger) -> None:
+    replicas.register(ledger.conn, OLD, [Configured("source", account="one")], {}, NOW)
+    with pytest.raises(ConfigurationError):
+        replicas.register(ledger.conn, NEW, [Configured("source", account="two")], {}, NOW)
+    assert [each.id for each in replicas.live(ledger.conn)] == ["old"]
+
+
+def test_a_beat_keeps_the_start_and_hears_of_the_others(ledger: Ledger) -> None:
+    [alone] = replicas.beat(ledger.conn, OLD)
+    assert alone.started == alone.seen
+    assert {each.id for each in replicas.beat(ledger.conn, NEW)} == {"old", "new"}
+    silence(ledger, OLD)
+    assert [each.id for each in replicas.beat(ledger.conn, NEW)] == ["new"]
+
+
+async def test_replicas_that_are_gone_with_their_process_are_forgotten_when_the_file_is_opened(tmp_path: Path) -> None:
+    for _ in range(2):
+        store = Store.open(tmp_path / "ledger.db", holder="test", clock=SystemClock())
+        assert await store.read(replicas.live) == []
+        await store.write(replicas.beat, OLD)
+        await store.close()
+
+
+def test_status_says_which_replica_differs(ledger: Ledger) -> None:
+    register(ledger.conn, OLD)
+    ledger.conn.execute(update(schema.replica).values(started=schema.replica.c.started - 1000))
+    register(ledger.conn, NEW)
+    told = status(ledger.conn, SystemClock(), {"source"}, {}, {}, {})
+    old, new = told["replicas"]
+    assert (old["replica"], old["wrong"]) == ("old", None)
+    assert "another configuration than replica old" in new["wrong"]
