@@ -12,22 +12,24 @@ help: ## list the targets
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 
 $(STAMP): requirements.txt pyproject.toml simulators/pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . --editable simulators
+	@echo "Installing into $(VENV) what requirements.txt lists. It takes two minutes or so, once."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . --editable simulators
 	@touch $@
 
 $(DEV): requirements-dev.txt pyproject.toml simulators/pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . --editable simulators
+	@echo "Installing into $(VENV) what requirements-dev.txt lists. It takes two minutes or so, once."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . --editable simulators
 	@touch $@ $(STAMP)
 
 install: $(STAMP) ## make .venv with what the program needs
 
 demo: $(STAMP) ## watch simulated runs become events, about 20 s
-	$(BIN)/lineage-collector demo $(ARGS)
+	@$(BIN)/lineage-collector demo $(ARGS)
 
 # unit tests that start servers or processes, or read megabytes: `make test` has them
 SLOWER := platforms simulators app/test_control.py app/test_hints.py exporters/test_listening.py exporters/test_marquez.py \

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 from collector.errors import ConfigurationError
+from simulators.configuration import printed
 from simulators.server import Served, Simulator
 
 PAUSE = 3.0
@@ -54,7 +55,7 @@ def run(platform: str, host: str, port: int, seed: int) -> int:
 
 async def _serve(simulator: Simulator, platform: str, host: str, port: int) -> None:
     async with Served(simulator, host=host, port=port) as served:
-        _tell(platform, served)
+        print(printed({platform: _reachable(served)}), flush=True)
         await asyncio.Event().wait()
 
 
@@ -76,11 +77,14 @@ async def _play(host: str, port: int) -> None:
             "wetransform": cast.wetransform,
             "dataprep": cast.dataprep,
         }
+        urls = {}
         for number, (platform, simulator) in enumerate(simulators.items()):
             served = Served(simulator, host=host, port=port + number if port else 0)
-            _tell(platform, await stack.enter_async_context(served))
+            urls[platform] = _reachable(await stack.enter_async_context(served))
+        print(printed(urls), flush=True)
         await play(cast, watch, trigger, runs=None, pause=PAUSE)
 
 
-def _tell(platform: str, served: Served) -> None:
-    print(f"{platform} simulator on {served.url} (control: {served.url}/_control/truth)", flush=True)
+def _reachable(served: Served) -> str:
+    """Nobody connects to the address that stands for all."""
+    return served.url.replace("//0.0.0.0:", "//127.0.0.1:")

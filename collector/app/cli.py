@@ -34,6 +34,9 @@ Config = Annotated[
     typer.Option("--config", "-c", envvar="LINEAGE_COLLECTOR_CONFIG", help="The YAML file; see config/example.yaml."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON for scripts instead of a table.")]
+Timeout = Annotated[
+    str | None, typer.Option("--timeout", help="How long --wait follows it, such as 10m; the run goes on.")
+]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="How many rows at the most.")]
 DEFAULT_CONFIG = Path("lineage-collector.yaml")
 SIMULATED = frozenset({"demo", "simulate"})
@@ -133,13 +136,14 @@ def trigger(
         typer.Option("--execution-id", help="Of an earlier try whose answer was lost: no second run (Dataprep)."),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end; exit 0 only on success.")] = False,
+    timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
-    """Start a run of JOB (id or external id) with the platform's own endpoint."""
+    """Start a run of JOB (id, external id, or the name that `runs` shows) with the platform's own endpoint."""
     from collector.app import requests
 
-    options = _pairs(param or [])
-    sys.exit(requests.trigger(config, source, job, options, execution=execution_id, wait=wait, as_json=as_json))
+    options, until = _pairs(param or []), requests.Wait.given(wait, timeout)
+    sys.exit(requests.trigger(config, source, job, options, execution=execution_id, wait=until, as_json=as_json))
 
 
 @app.command(epilog="Example: lineage-collector watch customers 08990d78-fede-4139-b88a-4d11ca7fbf28")
@@ -152,12 +156,14 @@ def watch(
     ] = None,
     *,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end; exit 0 only on success.")] = False,
+    timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
     """Put a run under watch that the platform cannot list (wetransform, Dataprep Standard)."""
     from collector.app import requests
 
-    sys.exit(requests.watch(config, source, run_id, _pairs(param or []), wait=wait, as_json=as_json))
+    until = requests.Wait.given(wait, timeout)
+    sys.exit(requests.watch(config, source, run_id, _pairs(param or []), wait=until, as_json=as_json))
 
 
 @app.command(epilog="Example: lineage-collector status --json")

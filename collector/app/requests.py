@@ -4,7 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +25,7 @@ from collector.ledger.sqlite import lock
 from collector.ledger.sqlite.store import Store
 from collector.logs import set_up
 from collector.model import Run, RunState
+from config.quantities import parse_duration
 from config.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,6 +45,25 @@ class _Left(Exception):
     """Nobody is there any more who follows this run."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """To follow the run to its end, for so many seconds at the most (None: without limit)."""
+
+    seconds: float | None
+
+    @classmethod
+    def given(cls, wait: bool, timeout: str | None) -> "Wait | None":
+        """From the command's options. Raises `ConfigurationError`."""
+        if timeout is None:
+            return cls(None) if wait else None
+        if not wait:
+            raise ConfigurationError(["--timeout says how long --wait follows the run: give --wait too"])
+        try:
+            return cls(parse_duration(timeout).total_seconds())
+        except ValueError as error:
+            raise ConfigurationError([f"--timeout: {error}"]) from error
+
+
 def trigger(
     config: Path,
     source: str,
@@ -51,7 +71,7 @@ def trigger(
     options: Mapping[str, str],
     *,
     execution: str | None = None,
-    wait: bool,
+    wait: Wait | None,
     as_json: bool,
 ) -> int:
     """0 done (with `wait`: the run succeeded), 1 not done, ended otherwise, or nobody knows. `execution` is the id of an
@@ -62,7 +82,7 @@ def trigger(
     return asyncio.run(_of_source(config, source, RequestKind.TRIGGER, body, wait=wait, as_json=as_json))
 
 
-def watch(config: Path, source: str, key: str, options: Mapping[str, str], *, wait: bool, as_json: bool) -> int:
+def watch(config: Path, source: str, key: str, options: Mapping[str, str], *, wait: Wait | None, as_json: bool) -> int:
     """As `trigger`, for a run that exists already."""
     body = {"key": key, "options": dict(options)}
     return asyncio.run(_of_source(config, source, RequestKind.WATCH, body, wait=wait, as_json=as_json))
@@ -93,24 +113,32 @@ _FORGOTTEN = (
 
 
 async def _of_source(
-    config: Path, source: str, kind: RequestKind, body: Mapping[str, Any], *, wait: bool, as_json: bool
+    config: Path, source: str, kind: RequestKind, body: Mapping[str, Any], *, wait: Wait | None, as_json: bool
 ) -> int:
     settings = loading.load(config)
     if settings.source(source) is None:
         raise ConfigurationError([_unknown("source", source, [each.name for each in settings.sources])])
+    alone = False
 
     async def follow(service: "Service", told: Told) -> Run | None:
-        return await _followed_alone(service, source, told) if wait else None
+        nonlocal alone
+        alone = True
+        return await _followed_alone(service, source, told, wait) if wait else None
 
     told, run = await _done(settings, f"source:{source}", kind, body, follow)
     if wait and run is None:
-        run = await _followed_beside(settings, source, told)
+        run = await _followed_beside(settings, source, told, wait)
     state = run.state.value if run is not None else told.answer.get("state")
     words = "run {key} ({run_id}) of {job}: {state}".format_map({**_NO_RUN, **told.answer, "state": state})
     failed = _report(told, words, {"state": state}, as_json=as_json)
+    if alone and not wait and not failed:
+        print(_NOBODY, file=sys.stderr)
     return failed or int(run is not None and run.state is not RunState.SUCCEEDED)
 
 
+_NOBODY = (
+    "no service runs, so nobody follows this run: start one with `lineage-collector run`, or give --wait next time"
+)
 _NO_RUN = dict.fromkeys(("key", "run_id", "job"), "-")
 
 
@@ -185,11 +213,11 @@ def _alone(settings: Settings) -> "Service":
     return Service(settings.model_copy(update={"http": http}), command=True)
 
 
-async def _followed_alone(service: "Service", source: str, told: Told) -> Run | None:
+async def _followed_alone(service: "Service", source: str, told: Told, wait: Wait) -> Run | None:
     """The run once it ended and its events are delivered; None when there is no run, or a service that starts follows it."""
     path = service.settings.ledger.path
     try:
-        run = await _followed(service.store, source, told, lambda: not lock.is_claimed(path))
+        run = await _followed(service.store, source, told, lambda: not lock.is_claimed(path), wait, _UNSERVED)
     except _Left:
         print("a service starts: it follows the run from here on", file=sys.stderr)
         return None
@@ -200,16 +228,20 @@ async def _followed_alone(service: "Service", source: str, told: Told) -> Run | 
     return run
 
 
-async def _followed_beside(settings: Settings, source: str, told: Told) -> Run | None:
+async def _followed_beside(settings: Settings, source: str, told: Told, wait: Wait) -> Run | None:
     await _until_alive(settings)
     store = await asyncio.to_thread(Store.open_readonly, settings.ledger.path)
     try:
-        return await _followed(store, source, told, lambda: control.is_alive(settings.control_path))
+        return await _followed(store, source, told, lambda: control.is_alive(settings.control_path), wait, _SERVED)
     except _Left as left:
         words = f"the service stopped while {left} was followed; it goes on when the service runs"
         raise LineageError(words) from left
     finally:
         await store.close()
+
+
+_SERVED = "the service follows it; `lineage-collector runs show {run_id}` says how it is"
+_UNSERVED = "nobody follows it until a service runs: `lineage-collector run`"
 
 
 async def _until_alive(settings: Settings) -> None:
@@ -219,13 +251,27 @@ async def _until_alive(settings: Settings) -> None:
         await asyncio.sleep(TURN_LOOK)
 
 
-async def _followed(store: Ledger, source: str, told: Told, alive: Callable[[], bool]) -> Run | None:
+async def _followed(
+    store: Ledger, source: str, told: Told, alive: Callable[[], bool], wait: Wait, afterwards: str
+) -> Run | None:
     """The run once it ended or was given up; None when there is no run to follow. Raises `_Left` when nobody is
-    `alive` who could see it end.
+    `alive` who could see it end, and `LineageError` when it takes longer than `wait`. Whoever interrupts hears
+    what becomes of the run `afterwards`.
     """
     if told.state is not RequestState.DONE:
         return None
-    key, number = told.answer["key"], await store.read(source_id, source)
+    goes_on = f"run {told.answer['key']} goes on, and {afterwards.format_map(told.answer)}"
+    try:
+        async with asyncio.timeout(wait.seconds):
+            return await _until_closed(store, await store.read(source_id, source), str(told.answer["key"]), alive)
+    except TimeoutError as error:
+        raise LineageError(f"not ended within the {wait.seconds:g} s of --timeout: {goes_on}") from error
+    except asyncio.CancelledError:
+        print(goes_on, file=sys.stderr)
+        raise
+
+
+async def _until_closed(store: Ledger, number: int, key: str, alive: Callable[[], bool]) -> Run:
     shown = None
     while True:
         run = (await store.read(runs.by_keys, number, [key])).get(key)

@@ -1,6 +1,7 @@
 """The last run, the outcomes and the datasets of each job, kept up to date with its runs: right after a restart, cheap to scrape."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 
@@ -8,8 +9,9 @@ from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Connection, Insert, bindparam, func, or_, select, update
 
 from collector.clock import to_ms
+from collector.errors import LedgerError
 from collector.ledger import schema
-from collector.ledger.detail import ms, written
+from collector.ledger.detail import ms, read, written
 from collector.ledger.schema import chunks
 from collector.model import Dataset, Definition, EventKind, Run
 
@@ -99,6 +101,20 @@ def _states(conn: Connection, source_id: int, names: Iterable[str]) -> Mapping[s
 _STATES = select(*(schema.job.c[name] for name in JobState.__slots__)).where(
     schema.job.c.source_id == bindparam("of_source"), schema.job.c.name.in_(bindparam("names", expanding=True))
 )
+
+
+def platform_ids(conn: Connection, source_id: int, name: str) -> list[str]:
+    """The platform's own ids of the jobs that went by this name in the latest runs, the newest first."""
+    run = schema.run
+    rows = select(run.c.key, run.c.detail).where(run.c.source_id == source_id, run.c.job == name)
+    found: dict[str, None] = {}
+    for key, text in conn.execute(rows.order_by(run.c.id.desc()).limit(_LATEST)):
+        with suppress(LedgerError):  # a run that cannot be read is listed as skipped already
+            found.setdefault(read(key, text).job.key)
+    return list(found)
+
+
+_LATEST = 100
 
 
 def definitions(conn: Connection, source_id: int, names: Iterable[str]) -> dict[str, Definition]:

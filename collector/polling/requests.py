@@ -10,7 +10,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from collector.clock import Clock, to_ms
 from collector.errors import LeaseLost, LedgerCorrupt, SourceError, TriggerError
-from collector.ledger import requests
+from collector.ledger import jobs, requests
 from collector.ledger.held_lease import HeldLease
 from collector.ledger.port import Ledger, News
 from collector.ledger.requests import Request, RequestKind, RequestState
@@ -43,13 +43,14 @@ class Asked:
         self,
         platform: Platform,
         store: Ledger,
+        source_id: int,
         clock: Clock,
         held: HeldLease,
         take: Callable[[Observation], Awaitable[None]],
         hasten: Callable[[Sequence[str]], Awaitable[None]],
     ) -> None:
         """`hasten` polls now, with these runs being due."""
-        self._platform, self._store, self._clock = platform, store, clock
+        self._platform, self._store, self._source_id, self._clock = platform, store, source_id, clock
         self._held, self._take, self._hasten = held, take, hasten
 
     async def run(self) -> None:
@@ -141,7 +142,21 @@ class Asked:
             return await self._platform.watch(str(body["key"]), options)
         if "execution" in body and not isinstance(self._platform, Repeatable):
             raise TriggerError("this platform keeps no execution ids, so none can be given; nothing was started")
-        return await self._platform.trigger(str(body["job"]), options, _execution(request, body))
+        job = await self._platform_id(str(body["job"]))
+        return await self._platform.trigger(job, options, _execution(request, body))
+
+    async def _platform_id(self, job: str) -> str:
+        """Of the job that `runs` shows under this name; the text as it is where no run has it. Raises `TriggerError` where
+        several jobs have it.
+        """
+        if "/" not in job:  # each name begins with its kind
+            return job
+        found = await self._store.read(jobs.platform_ids, self._source_id, job)
+        if len(found) > 1:
+            raise TriggerError(
+                f"{job} is the name of several jobs, so nothing was started: give one id of {', '.join(found)}"
+            )
+        return found[0] if found else job
 
 
 def _execution(request: Request, body: Mapping[str, object]) -> str:

@@ -93,7 +93,7 @@ class SourcePoller:
         self._held = held
         self._writer = Writer(self._name, self._source_id, lambda: held.lease, self._maker, self._policy)
         self._enricher = Enricher(self._platform, self._writer, self._store, self._clock, self._tell, held)
-        asked = Asked(self._platform, self._store, self._clock, held, self._watch, self._hasten)
+        asked = Asked(self._platform, self._store, self._source_id, self._clock, held, self._watch, self._hasten)
         await outlasting(self._remember, f"memory:{self._name}", self._clock)
         loops = {"poll": self._poll_for_ever, "enrich": self._enricher.run, "requests": asked.run}
         async with asyncio.TaskGroup() as group:

@@ -36,5 +36,5 @@ def _back(came_from: Mapping[str, str | None], last: str) -> list[str]:
 
 
 def shown(chain: Sequence[str]) -> str:
-    """One line a node, indented as the demo's summary is."""
-    return "\n        -> ".join(f"{node.partition(':')[0]:<8}{node.partition(':')[2]}" for node in chain)
+    """One line a node, indented as the summary of the demo is."""
+    return "\n  -> ".join(f"{node.partition(':')[0]:<8}{node.partition(':')[2]}" for node in chain)

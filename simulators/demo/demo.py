@@ -13,15 +13,19 @@ from typing import Any
 from urllib.parse import quote
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
+from collector.app import factory
 from collector.app.observers import Observers
 from collector.app.service import Service
 from collector.clock import SystemClock
+from collector.errors import ConfigurationError, LineageError
 from collector.http import HttpClient, HttpOptions
 from collector.ledger.requests import RequestKind
 from collector.logs import set_up
-from config.settings import Settings
+from config.settings import AnySink, Settings, Sink
 from exporters.delivery.reports import SendReport, SendResult
+from simulators import configuration
 from simulators.demo import expected
 from simulators.demo.chain import FIRST, LAST, path, shown
 from simulators.demo.story import ALIASES, Cast, play
@@ -57,6 +61,7 @@ def run(*, marquez: str | None, kafka: str | None, events: Path | None, forever:
     """0 when every run that ended has its events in the file, in order, and its state in Marquez; else 1."""
     set_up("error", "auto")
     logging.getLogger("lineage").setLevel(logging.CRITICAL)
+    asyncio.run(reach(marquez, kafka))
     folder = Path(tempfile.mkdtemp(prefix="lineage-demo-"))
     file = (events or folder / "events.ndjson").absolute()
     file.unlink(missing_ok=True)
@@ -81,7 +86,7 @@ async def _demo(
             marquez = (await stack.enter_async_context(Served(MarquezSimulator(now=SystemClock().now, seed=7)))).url
         settings = _settings(folder, file, {name: each.url for name, each in served.items()}, marquez, kafka)
         service = await stack.enter_async_context(Service(settings, observers=(heard,)))
-        async with View(service, file, marquez=marquez, quiet=quiet):
+        async with View(service, file, marquez=marquez, runs=None if forever else RUNS, quiet=quiet):
             await _perform(cast, service, forever=forever)
             wrong = await _compared(cast, service, file, marquez)
             chain = await _chain(marquez, settings.sources[0].job_namespace)
@@ -133,42 +138,14 @@ async def _perform(cast: Cast, service: Service, *, forever: bool) -> None:
 
 def _settings(folder: Path, file: Path, urls: Mapping[str, str], marquez: str, kafka: str | None) -> Settings:
     usual = {"poll_interval": "1s", "jitter": 0.05, "initial_lookback": "1h"}
-    cdf = urls["plant-a"]
-    auth = {
-        "provider": "oidc",
-        "token_url": f"{cdf}/oauth2/token",
-        "client_id": "collector",
-        "client_secret": "simulated-secret",
-    }
     quick = {"active": "500ms", "active_most": "1s", "waiting": "1s", "waiting_most": "1s"}
+    fast = {"requests_per_minute": 6000}
+    more: dict[str, dict[str, Any]] = {"cdf": {}, "wetransform": {**fast, "intervals": quick}, "dataprep": fast}
     sources = [
-        {**usual, "name": "plant-a", "platform": "cdf", "base_url": cdf, "project": "plant-a", "auth": auth},
-        {
-            **usual,
-            "name": "customers",
-            "platform": "wetransform",
-            "base_url": urls["customers"],
-            "tenant": "acme",
-            "token": "wetransform-token",
-            "intervals": quick,
-            "requests_per_minute": 6000,
-        },
-        {
-            **usual,
-            "name": "prep",
-            "platform": "dataprep",
-            "base_url": urls["prep"],
-            "workspace": "1",
-            "token": "dataprep-token",
-            "requests_per_minute": 6000,
-        },
+        {**usual, **configuration.source(platform, urls[configuration.NAMES[platform]]), **given}
+        for platform, given in more.items()
     ]
-    sinks: list[dict[str, Any]] = [
-        {"name": "file", "type": "file", "path": str(file)},
-        {"name": "marquez", "type": "marquez", "url": marquez},
-    ]
-    if kafka is not None:
-        sinks.append({"name": "kafka", "type": "kafka", "bootstrap_servers": [kafka]})
+    file_sink = {"name": "file", "type": "file", "path": str(file)}
     ledger = {"path": str(folder / "lineage.db")}
     return Settings.model_validate(
         {
@@ -177,8 +154,43 @@ def _settings(folder: Path, file: Path, urls: Mapping[str, str], marquez: str, k
             "stop_within": "5s",
             "datasets": ALIASES,
             "sources": sources,
-            "sinks": sinks,
+            "sinks": [file_sink, *_given_sinks(marquez, kafka)],
         }
+    )
+
+
+def _given_sinks(marquez: str | None, kafka: str | None) -> list[dict[str, Any]]:
+    sinks: list[dict[str, Any]] = []
+    if marquez is not None:
+        sinks.append({"name": "marquez", "type": "marquez", "url": marquez})
+    if kafka is not None:
+        sinks.append({"name": "kafka", "type": "kafka", "bootstrap_servers": [kafka]})
+    return sinks
+
+
+async def reach(marquez: str | None, kafka: str | None) -> None:
+    """Try what was given on the command line, before anything starts. Raises `ConfigurationError` for what is not an
+    address, and `LineageError` where nothing of that kind answers.
+    """
+    wrong = [words for sink in _given_sinks(marquez, kafka) if (words := await _unreachable(sink)) is not None]
+    if wrong:
+        raise LineageError("; ".join(wrong))
+
+
+async def _unreachable(given: dict[str, Any]) -> str | None:
+    option, address = f"--{given['name']}", given.get("url") or given["bootstrap_servers"][0]
+    try:
+        settings: Sink = TypeAdapter(AnySink).validate_python(given)
+    except ValidationError as error:
+        wrong = [each["ctx"]["error"] for each in error.errors() if each["type"] == "value_error"]
+        raise ConfigurationError([f"{option} {address}: {words}" for words in wrong]) from error
+    sink = factory.sink(settings, SystemClock())
+    try:
+        found = [each for each in await sink.check() if not each.ok]
+    finally:
+        await sink.close(5.0)
+    return (
+        "; ".join(f"{option} {address}: {each.detail}; {each.remedy}, or leave out {option}" for each in found) or None
     )
 
 
@@ -234,20 +246,25 @@ def _summary(
 
 
 def _tell(summary: Mapping[str, Any]) -> None:
-    print()
+    print("\nruns that ended on each platform:")
     for source, states in summary["runs"].items():
-        print(f"{source:<10} {', '.join(f'{count} {state}' for state, count in states.items())}")
+        print(f"  {source:<10} {', '.join(f'{count} {state}' for state, count in states.items())}")
+    print("events that each sink acknowledged (two or more a run: START, then COMPLETE, FAIL or ABORT):")
     for sink, count in summary["events"].items():
-        print(f"{count:>5} events acknowledged by {sink}")
+        print(f"  {sink:<10} {count}")
     fresh = summary["freshness_seconds"]
-    print(
-        f"freshness  p50 {fresh['p50']} s, p99 {fresh['p99']} s (from the platform's own time to the acknowledgement)"
-    )
+    print("freshness, from the platform's own time of a change to the acknowledgement of its event:")
+    print(f"  half within {fresh['p50']} s, 99 of 100 within {fresh['p99']} s")
     if summary["chain"]:
-        print(f"lineage    {shown(summary['chain'])}")
-    print(f"events in  {summary['events_file']}")
+        print("lineage, from a supplier's file to the data model, as Marquez draws it:")
+        print(f"  {shown(summary['chain'])}")
+    print(f"events are in {summary['events_file']}")
     for fault in summary["wrong"]:
         print(f"wrong: {fault}", file=sys.stderr)
-    ended = "every run that ended has its START and its terminal event, in order, and the right state in Marquez,"
-    ended += " which draws each job as its runs that succeeded said, and the chain above"
-    print("ok: " + ended if summary["ok"] else f"not ok: {len(summary['wrong'])} faults")
+    print("ok: " + _GOOD if summary["ok"] else f"not ok: {len(summary['wrong'])} faults")
+
+
+_GOOD = (
+    "every run that ended has its START and its terminal event, in order, and the right state in Marquez,"
+    " which draws each job as its runs that succeeded said, and the chain above"
+)

@@ -191,4 +191,4 @@ async def _address(platforms: asyncio.subprocess.Process) -> str:
     """Of the next simulator that says where it is."""
     assert platforms.stdout is not None
     line = await asyncio.wait_for(platforms.stdout.readline(), 30)
-    return line.decode().split()[3]
+    return line.decode().split()[4]

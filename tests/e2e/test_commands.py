@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import stat
+import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -215,6 +216,38 @@ async def test_a_run_is_started_and_followed_without_a_service(scene: Scene) -> 
     assert code == 0, err
     await scene.start()
     await scene.settle(45)
+
+
+async def test_whoever_stops_waiting_hears_that_the_run_goes_on(scene: Scene) -> None:
+    job = told_next(scene, Story(0.1, None))
+    code, _, err = await scene.command("trigger", CDF, job, "--wait", "--timeout", "2s")
+    assert code == 1
+    assert "not ended within the 2 s of --timeout: run" in err
+    assert "nobody follows it until a service runs" in err
+    scene.cdf.cancel(job)
+    code, _, err = await scene.command("trigger", CDF, told_next(scene, Story(0.1, None)))
+    assert code == 0, err
+    assert "no service runs, so nobody follows this run: start one with `lineage-collector run`" in err
+    for words in (["--timeout", "2s"], ["--wait", "--timeout", "soon"]):
+        code, _, err = await scene.command("trigger", CDF, job, *words)
+        assert (code, "--timeout" in err) == (2, True)
+
+
+async def test_ctrl_c_ends_the_command_and_not_the_run(scene: Scene) -> None:
+    job = told_next(scene, Story(0.1, None))
+    await scene.start()
+    await scene.until_ready()
+    words = ("-m", "collector", "trigger", CDF, job, "--wait", "--config", str(scene.config))
+    process = await asyncio.create_subprocess_exec(sys.executable, *words, stderr=asyncio.subprocess.PIPE)
+    await scene.until(lambda status: any(row["active"] for row in status["sources"]))
+    assert process.stderr is not None
+    assert b"(" in await process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    assert process.returncode == 130
+    assert "goes on, and the service follows it" in err.decode()
+    assert "Traceback" not in err.decode()
+    await stop(scene)
 
 
 async def test_a_service_that_dies_ends_the_wait(scene: Scene) -> None:

@@ -10,8 +10,10 @@ import orjson
 import pytest
 
 from simulators.demo import expected
+from simulators.demo.view import progress
 from tests import openlineage
 from tests.plant import CHAIN, FLOWS
+from tests.servers.ports import free_port
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -43,3 +45,58 @@ async def test_the_demo_ends_well_and_its_events_tell_the_plants_story(tmp_path:
     causes = {event["run"]["facets"]["errorMessage"]["message"] for event in events if event["eventType"] == "FAIL"}
     for words in ("floc:1010-PUMP-07", "Table or view not found", "Column 'hours'", "dataset does not exist"):
         assert any(words in cause for cause in causes), words
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--marquez", "http://127.0.0.1:{port}"], 1, "check that Marquez runs"),
+        (["--kafka", "127.0.0.1:{port}"], 1, "check that Kafka runs"),
+        (["--marquez", "localhost"], 2, "--marquez localhost: is no URL"),
+        (["--kafka", "localhost"], 2, "--kafka localhost: is no server"),
+    ],
+)
+async def test_an_address_where_nothing_answers_is_one_sentence(words: list[str], code: int, said: str) -> None:
+    given = [word.format(port=free_port()) for word in words]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "collector",
+        "demo",
+        *given,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert (process.returncode, out) == (code, b"")
+    [line] = err.decode().splitlines()
+    assert line.startswith(f"error: {given[0]}")
+    assert given[1].removeprefix("http://") in line
+    assert said in line
+    assert "Traceback" not in line
+
+
+async def test_in_a_pipe_it_says_what_its_lines_mean_and_why_runs_failed(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "collector",
+        "demo",
+        "--events",
+        str(tmp_path / "e.ndjson"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    head, _, rest = out.decode().partition("\n\n")
+    assert process.returncode == 0, out.decode()
+    assert "pages    http://127.0.0.1:" in head
+    assert all(f"  {word}" in head for word in ("OTHER", "START", "RUNNING", "COMPLETE"))
+    assert "\n                         Column 'hours' holds values that are no numbers" in rest
+    assert "\nruns that ended on each platform:\n" in rest
+
+
+def test_progress_says_how_many_runs_are_over() -> None:
+    assert progress({}, 42) == "0 of 42 runs ended · 0 under way"
+    counts = {"succeeded": 9, "failed": 3, "running": 2, "queued": 1}
+    assert progress(counts, 42) == "12 of 42 runs ended: 9 succeeded, 3 failed · 3 under way"
+    assert progress(counts, None) == "12 runs ended: 9 succeeded, 3 failed · 3 under way"

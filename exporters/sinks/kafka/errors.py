@@ -15,22 +15,27 @@ from collector.redaction import redacted
 log = logging.getLogger("lineage.kafka")
 
 _HUNG_UP = "the broker hung up: if it goes on, check TLS, client certificate and SASL against the listener"
+_ABSENT = "check that Kafka runs, and host and port in bootstrap_servers"
 _REMEDIES = {
     "SaslAuthenticationFailed": "check the user name, the password and the SASL mechanism",
     "UnsupportedSaslMechanismError": "the broker does not offer this SASL mechanism on this listener",
     "IllegalSaslStateError": "this listener takes no user name: remove the SASL settings or use another port",
-    "SSLCertVerificationError": "the broker's certificate is not signed by an authority we trust: check ca_file",
+    "SSLCertVerificationError": "the broker's certificate is not signed by an authority we trust: give it in tls.ca_file",
     "SSLError": "the TLS settings and the listener do not fit",
     "KafkaConnectionError": _HUNG_UP,
     "ConnectionResetError": _HUNG_UP,
     "IncompleteReadError": _HUNG_UP,
-    "gaierror": "check the host name in bootstrap",
+    "gaierror": "check the host name in bootstrap_servers",
+    "OSError": _ABSENT,
     "TopicAuthorizationFailedError": "give this user the right to WRITE on the topic",
     "ClusterAuthorizationFailedError": "give this user the right to WRITE on the topic",
     "UnknownTopicOrPartitionError": "make the topic, or correct its name",
     "InvalidTopicError": "correct the topic's name",
 }
-_MENDED_BY_PEOPLE = frozenset(kind for kind, remedy in _REMEDIES.items() if remedy != _HUNG_UP and kind != "gaierror")
+_MENDED_BY_TIME = frozenset(
+    {"KafkaConnectionError", "ConnectionResetError", "IncompleteReadError", "gaierror", "OSError"}
+)
+_MENDED_BY_PEOPLE = frozenset(_REMEDIES) - _MENDED_BY_TIME
 
 
 @dataclass(frozen=True, slots=True)

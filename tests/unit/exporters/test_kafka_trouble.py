@@ -87,7 +87,7 @@ def test_failures_are_for_debugging_and_bugs_are_for_everybody(caplog: pytest.Lo
         (ssl.SSLCertVerificationError("x"), "ca_file", True),
         (ssl.SSLError("x"), "TLS", True),
         (KafkaConnectionError("x"), "hung up", False),
-        (ConnectionRefusedError("x"), None, False),
+        (ConnectionRefusedError("x"), "that Kafka runs", False),
     ],
 )
 def test_remedies(error: Exception, word: str | None, slow: bool) -> None:

@@ -1,6 +1,7 @@
 """What people ask of a source: each request is done to its end, whatever becomes of the others and of the ledger."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -100,3 +101,33 @@ async def test_whether_a_run_was_started(plant: Plant, error: Exception, state: 
     request = await told(plant, number)
     assert request.state is state
     assert str(error) in json.loads(request.answer or "")["error"]
+
+
+async def test_a_job_goes_by_the_name_that_runs_show(plant: Plant) -> None:
+    started: list[str] = []
+
+    async def trigger(job: str) -> Observation:
+        started.append(job)
+        return named(plant, f"run-{len(started)}", key=job)
+
+    plant.source.triggers = trigger
+    for job in ("7", "recipe/daily", "recipe/else"):
+        assert (await told(plant, await done(plant, job))).state is RequestState.DONE
+    assert started == ["7", "7", "recipe/else"]
+    await done(plant, "8")
+    refused = await told(plant, await done(plant, "recipe/daily"))
+    assert refused.state is RequestState.FAILED
+    assert "several jobs" in (refused.answer or "")
+    assert "give one id of 8, recipe/else, 7" in (refused.answer or "")
+    assert started == ["7", "7", "recipe/else", "8"]
+
+
+def named(plant: Plant, run: str, *, key: str) -> Observation:
+    seen = plant.run(run, RunState.QUEUED)
+    return replace(seen, job=replace(seen.job, key=key, name="recipe/daily"))
+
+
+async def done(plant: Plant, job: str) -> int:
+    number = await asked(plant, job)
+    await plant.advance(FIRST_POLL + 10 * number)
+    return number

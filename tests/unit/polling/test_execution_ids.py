@@ -37,7 +37,7 @@ async def answer(vendor: Vendor, number: int, **body: Any) -> Answer:
     clock = SimulatedClock()
     lease = Lease("source:prep", "test", 1, clean=True)
     held = HeldLease(Leases(never, clock, "test", never), lease, ttl=120.0, asked_at=clock.monotonic())
-    asked = Asked(cast(Platform, vendor), cast(Store, never), clock, held, never, never)
+    asked = Asked(cast(Platform, vendor), cast(Store, never), 1, clock, held, never, never)
     text = json.dumps({"job": "7", "options": {}, **body})
     return await asked._answer(Request(number, RequestKind.TRIGGER, "source:prep", text, 5, RequestState.CLAIMED))
 
