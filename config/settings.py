@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from config.aliases import DatasetAlias
-from config.base import FilePath, Model, no_switch
+from config.base import FilePath, Model, is_loopback, no_switch
 from config.quantities import Duration, Size, format_size
 from config.sinks import AnySink, FileSink, KafkaSink, MarquezSink, OpenLineageSink, PluginSink, Sink
 from config.sources import AnySource, CdfSource, DataprepSource, PluginSource, Source, WetransformSource
@@ -74,6 +74,15 @@ class Http(Model):
     """host:port. Without a host, all addresses; port 0 takes a free one."""
     web_config_file: FilePath | None = None
     """TLS and passwords of the pages: a file in the format of Prometheus' exporter toolkit; read again when it changes."""
+
+    host_names: tuple[str, ...] = ()
+    """Names by which others reach the pages while `listen` is a loopback address, as a proxy beside them passes them on."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The host names that are answered; none where all are."""
+        ours = {"localhost", "127.0.0.1", "::1", self.host}
+        return frozenset(name.lower() for name in {*ours, *self.host_names}) if is_loopback(self.host) else frozenset()
 
     @property
     def host(self) -> str:

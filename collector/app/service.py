@@ -330,7 +330,7 @@ class Service:
         http = self.settings.http
         try:
             get = self._access.get if self._access is not None else Access
-            self._listener = await serve(pages, http.host, http.port, self._hints().routes(), get)
+            self._listener = await serve(pages, http.host, http.port, self._hints().routes(), get, names=http.names)
         except OSError as error:
             raise ConfigurationError([f"http.listen: {http.listen} is not to be had: {error.strerror}"]) from error
         self.port = self._listener.port

@@ -54,7 +54,7 @@ class Journal:
 
     def _opened(self) -> int:
         new = not self._path.exists()
-        fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._torn = _torn(fd)
             if new:

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -86,25 +87,25 @@ async def listen(
     access: Callable[[], Access] = Access,
     limits: Limits = LIMITS,
     health: Collection[str] = (),
+    names: Collection[str] = (),
 ) -> Listener:
     """Serve `routes`, those of `open_to` (as they are written in the routes) without a password, the paths of `health`
-    also when there are too many connections; port 0 takes a free one.
+    also when there are too many connections; port 0 takes a free one. Requests to another host name than `names` are
+    answered 421, if there are any.
 
     `access` is asked at each request and each connection; whether there is TLS is asked now. Raises OSError when the
     port is taken.
     """
     gate = Gate(access, frozenset(open_to))
     extras = _Extras(limits, frozenset(health))
-    pass_on = extras.guarding(gate.pass_on)
+    pass_on = extras.guarding(_named(frozenset(names), gate.pass_on))
     app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_within(limits.request, pass_on)])
     app.add_routes(routes)
     app.on_response_prepare.append(_headers(access))
-    runner = web.AppRunner(
-        app, access_log=None, logger=_log, shutdown_timeout=2.0, keepalive_timeout=limits.idle, lingering_time=2.0
-    )
+    runner = web.AppRunner(app, shutdown_timeout=2.0, **_handling(limits))
     await runner.setup()
     try:
-        server = await _listening(runner, host, port, _tls(access), limits, extras)
+        server = await _listening(runner, host, port, access, limits, extras)
     except OSError:
         await runner.cleanup()
         raise
@@ -112,20 +113,38 @@ async def listen(
 
 
 async def _listening(
-    runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext | None, limits: Limits, extras: "_Extras"
+    runner: web.AppRunner, host: str, port: int, access: Callable[[], Access], limits: Limits, extras: "_Extras"
 ) -> asyncio.Server:
-    make = runner.server
+    make, tls, loop = runner.server, _tls(access), asyncio.get_running_loop()
     assert make is not None  # the runner was set up
 
     def accepted() -> asyncio.BaseProtocol:
-        connection = make()
+        connection = _Connection(make, access, loop=loop, **_handling(limits))
         if sum(each not in extras for each in make.connections) >= limits.connections:
             extras.add(connection)
         return connection
 
     timed: dict[str, Any] = {"ssl_handshake_timeout": limits.handshake, "ssl_shutdown_timeout": 2.0} if tls else {}
-    loop = asyncio.get_running_loop()
     return await loop.create_server(accepted, host, port, ssl=tls, backlog=128, **timed)
+
+
+def _handling(limits: Limits) -> dict[str, Any]:
+    return {"access_log": None, "logger": _log, "keepalive_timeout": limits.idle, "lingering_time": 2.0}
+
+
+class _Connection(web.RequestHandler):
+    """Answers to what is no request get the headers of all others: aiohttp would send the version that runs here."""
+
+    __slots__ = ("_access",)
+
+    def __init__(self, server: web.Server, access: Callable[[], Access], **handling: Any) -> None:
+        super().__init__(server, **handling)
+        self._access = access
+
+    def handle_error(self, *args: Any, **about: Any) -> web.StreamResponse:
+        answer = super().handle_error(*args, **about)
+        answer.headers.update(_security(self._access))
+        return answer
 
 
 def _connected(runner: web.AppRunner) -> int:
@@ -206,7 +225,30 @@ def _within(seconds: float, pass_on: PassOn) -> Any:
 
 def _headers(access: Callable[[], Access]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     async def add(_: web.Request, answer: web.StreamResponse) -> None:
-        for name, text in (_HEADERS | dict(access().headers)).items():
-            answer.headers[name] = text
+        answer.headers.update(_security(access))
 
     return add
+
+
+def _security(access: Callable[[], Access]) -> dict[str, str]:
+    return _HEADERS | dict(access().headers)
+
+
+def _named(names: Collection[str], pass_on: PassOn) -> PassOn:
+    """A page of somebody else's, whose name was made to mean this address, must not read from a browser what it may not."""
+
+    async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
+        asked = request.headers.get("Host", "")
+        if names and asked and _host(asked) not in names:
+            return web.Response(status=421, text="this host name is not served here: see http.host_names\n")
+        return await pass_on(request, handler)
+
+    return checked
+
+
+def _host(header: str) -> str:
+    """Without the port and brackets; empty where it cannot be read."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""

@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -43,13 +43,15 @@ async def serve(
     more: Sequence[web.RouteDef] = (),
     access: Callable[[], Access] = Access,
     limits: Limits = LIMITS,
+    names: Collection[str] = (),
 ) -> Listener:
-    """Show the pages, and answer `more` routes, which see for themselves who asks. Raises OSError when the port is taken.
+    """Show the pages, and answer `more` routes, which see for themselves who asks. Requests to
+    another host name than `names` are refused, if there are any. Raises OSError when the port is taken.
 
     Health and readiness take no password, as a prober of Kubernetes has none: they tell no more than what is stuck.
     """
     open_to = [*HEALTH, *(route.path for route in more)]
-    return await listen([*_Site(pages).routes(), *more], open_to, host, port, access, limits, HEALTH)
+    return await listen([*_Site(pages).routes(), *more], open_to, host, port, access, limits, HEALTH, names)
 
 
 class _Site:

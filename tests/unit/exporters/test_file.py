@@ -43,6 +43,7 @@ async def test_events_are_lines_in_the_order_they_came(tmp_path: Path) -> None:
     await sink.close(1)
     assert path.read_bytes().endswith(b"\n")
     assert numbers(path) == [0, 1, 2, 3]
+    assert path.stat().st_mode & 0o777 == 0o600, "it holds SQL and names: for its owner alone"
 
 
 async def test_a_restart_goes_on_where_the_file_ends(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Info
 from prometheus_client.registry import Collector
 
+from config.settings import Http
 from config.web import Access
 from exporters.web.listener import LIMITS, Limits, Listener
 from exporters.web.pages import Pages, serve
@@ -236,9 +237,44 @@ async def test_what_is_no_request_is_logged_in_few_words_and_not_repeated(
     sent: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with served(LIMITS) as listener:
-        assert b" 400 " in await answered(listener, sent)
-
+        said = await answered(listener, sent)
+    assert b" 400 " in said
+    lines = said.partition(b"\r\n\r\n")[0].decode().splitlines()
+    assert {"Server: lineage-collector", "X-Content-Type-Options: nosniff", "X-Frame-Options: deny"} <= set(lines)
+    assert "aiohttp" not in said.decode()
     [told] = [record for record in caplog.records if record.name == "lineage.http"]
     assert (told.getMessage(), told.levelname, told.exc_info) == ("request.malformed", "WARNING", None)
     assert "cGxhbnRlZA" not in caplog.text + str(vars(told))
     assert "127.0.0.1" in str(vars(told))
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:17817", 200),
+        ("LOCALHOST", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:17817", 200),
+        ("collector.example.com", 200),
+        ("", 200),
+        ("rebound.example", 421),
+        ("127.0.0.1.rebound.example:17817", 421),
+        ("[::1", 421),
+    ],
+)
+async def test_on_loopback_only_configured_names_are_answered(host: str, status: int) -> None:
+    names = Http(listen="127.0.0.1:0", host_names=("Collector.example.com",)).names
+    listener = await serve(GOOD, "127.0.0.1", 0, names=names)
+    try:
+        for path in ("/healthz", "/nothing"):
+            said = await answered(
+                listener, f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+            )
+            wanted = 404 if (path, status) == ("/nothing", 200) else status
+            assert said.startswith(f"HTTP/1.1 {wanted} ".encode()), said
+    finally:
+        await listener.close()
+
+
+def test_elsewhere_all_names_are_answered() -> None:
+    assert Http(listen="0.0.0.0:17817").names == frozenset()
