@@ -65,9 +65,9 @@ tools: ## build the Go programs that the tests use (Helm: 4 minutes, once)
 	$(PYTHON) -m tests.servers.gotools
 
 lock: $(DEV) ## compile the locked requirements anew from pyproject.toml
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra postgres pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --group pyproject.toml:build -o requirements-build.txt
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --group dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --group dev --extra postgres -c requirements.txt pyproject.toml -o requirements-dev.txt
 
 IMAGE    := ghcr.io/lineage-collector/lineage-collector
 VERSION   = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' collector/__init__.py)

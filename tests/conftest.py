@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.servers.helm",
     "tests.servers.kafka",
     "tests.servers.podman",
+    "tests.servers.postgres",
     "tests.servers.prometheus",
 ]
 

@@ -24,9 +24,14 @@ def unavailable(reason: str) -> NoReturn:
 
 
 class ServerProcess:
-    def __init__(self, argv: Sequence[str], *, folder: Path, port: int, start_seconds: float = 60) -> None:
-        """`folder` becomes the working directory, and gets the output as `server.log`."""
+    def __init__(
+        self, argv: Sequence[str], *, folder: Path, port: int, start_seconds: float = 60, user: int | None = None
+    ) -> None:
+        """`folder` becomes the working directory, and gets the output as `server.log`. `user` is whose process it is, None
+        for our own.
+        """
         self.port = port
+        self._user = user
         self._argv = list(argv)
         self.folder = folder
         self._start_seconds = start_seconds
@@ -47,7 +52,12 @@ class ServerProcess:
             return
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._argv, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                self._argv,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                user=self._user,
             )
         if not wait_for_port(self.port, seconds=self._start_seconds, alive=lambda: self.pid is not None):
             self.kill()

