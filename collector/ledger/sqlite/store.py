@@ -9,7 +9,6 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,11 +22,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from collector.clock import Clock
 from collector.errors import LedgerCorrupt, LedgerError, LedgerLocked, LedgerLost
 from collector.ledger import leases, migration, replicas
+from collector.ledger.listeners import Listeners
 from collector.ledger.port import News, take_announced
 from collector.ledger.sqlite import file, lock, presence
 from collector.ledger.sqlite.lock import Condition, FileLock
 from collector.ledger.sqlite.presence import Presence
-from collector.ledger.sqlite.worker import Task, Worker
+from collector.ledger.worker import Task, Worker, written
 from collector.logs import fields
 from collector.reports import WriteFailure
 
@@ -39,13 +39,6 @@ T = TypeVar("T")
 _STOPPED = "nothing is committed any more; what was committed is written anew, and the process ends"
 _Readers = Mapping[str, Engine]
 _READERS = ("polls", "claims", "shown")
-
-
-@dataclass(frozen=True, slots=True)
-class _Listener:
-    loop: asyncio.AbstractEventLoop
-    callback: Callable[[], None]
-    news: News | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +62,7 @@ class Store:
         self._lock, self._condition = held, Condition.CLOSED
         self._present = Presence.of(path)
         self._new_lock: FileLock | None = None
-        self._listeners: list[_Listener] = []
+        self._listeners = Listeners()
         self._tell_failure: Callable[[WriteFailure], None] = lambda _: None
         self._read_engines, self._write_engine = readers, writer
         self._workers = [Worker(f"ledger-{name}", partial(self._answer, engine)) for name, engine in readers.items()]
@@ -122,13 +115,13 @@ class Store:
         """Run `fn(conn, ...)` in a transaction of the writer's thread. Once called it happens, whether or not the
         caller is cancelled meanwhile. What `fn` raises undoes its own work and no other's.
         """
-        return await _written(self._writing().submit(lambda conn: fn(conn, *args, **kwargs)))
+        return await written(self._writing().submit(lambda conn: fn(conn, *args, **kwargs)))
 
     async def write_first(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`write`, in a transaction before that of the other writes that wait: for short ones whose order to others does
         not matter.
         """
-        return await _written(self._writing().submit(lambda conn: fn(conn, *args, **kwargs), first=True))
+        return await written(self._writing().submit(lambda conn: fn(conn, *args, **kwargs), first=True))
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(conn, ...)` in the thread that reads for polls, beside writes. It holds up the other reads of polls."""
@@ -149,9 +142,7 @@ class Store:
         """Call `callback` on the running event loop after commits that bring `news`, None for every commit. Returns
         what ends that.
         """
-        listener = _Listener(asyncio.get_running_loop(), callback, news)
-        self._listeners = [*self._listeners, listener]
-        return partial(self._forget, listener)
+        return self._listeners.add(callback, news)
 
     def on_failure(self, callback: Callable[[WriteFailure], None]) -> None:
         """Call `callback` in the writer's thread for each write that the file did not take."""
@@ -214,7 +205,7 @@ class Store:
             results = [_Result(error=error) for _ in batch]
         if self._is_lost():
             results = [_Result(error=self._loss()) for _ in batch]
-        self._announce(frozenset().union(*(result.news for result in results)))
+        self._listeners.announce(frozenset().union(*(result.news for result in results)))
         for task, result in zip(batch, results, strict=True):
             self._settle_write(task, result)
 
@@ -296,17 +287,6 @@ class Store:
         except OSError as error:
             log.warning("ledger.lock_unwritten", extra=fields(path=str(held.path), cause=str(error)))
 
-    def _announce(self, brought: frozenset[News]) -> None:
-        for listener in self._listeners:
-            if listener.news is None or listener.news in brought:
-                try:
-                    listener.loop.call_soon_threadsafe(listener.callback)
-                except RuntimeError:  # its loop is closed
-                    self._forget(listener)
-
-    def _forget(self, listener: _Listener) -> None:
-        self._listeners = [other for other in self._listeners if other is not listener]
-
 
 def _cleared(path: Path, held: FileLock, clock: Clock) -> Path | None:
     """Where the file went if it was damaged."""
@@ -348,16 +328,3 @@ def _attempt(conn: Connection, task: Task) -> _Result:
             raise  # SQLite undid the whole transaction, so nobody's work is there
         return _Result(error=error)
     return _Result(value, news=take_announced(conn))
-
-
-async def _written(answer: "Future[T]") -> T:
-    try:
-        return await asyncio.wrap_future(answer)
-    except asyncio.CancelledError:
-        answer.add_done_callback(_tell_unheard)
-        raise
-
-
-def _tell_unheard(answer: "Future[Any]") -> None:
-    if (error := answer.exception()) is not None:
-        log.warning("ledger.unheard_error", extra=fields(cause=str(error)))

@@ -27,7 +27,7 @@ from collector.ledger.held_lease import Leases
 from collector.ledger.leases import Lease
 from collector.ledger.runs import NewEvent, PollCommit, RunChange
 from collector.ledger.sqlite.store import Store
-from collector.ledger.sqlite.worker import Task, Worker
+from collector.ledger.worker import Task, Worker
 from collector.model import EventKind, Job, Outgoing, Parent, Run, RunState
 from collector.reports import LeaseReport
 from exporters.delivery.delivery import Delivery

@@ -21,7 +21,7 @@ from collector.ledger import accounts, registry, requests, schema
 from collector.ledger.accounts import Configured
 from collector.ledger.port import News, announce
 from collector.ledger.sqlite.store import Store
-from collector.ledger.sqlite.worker import Task, Worker
+from collector.ledger.worker import Task, Worker
 from collector.reports import WriteFailure
 from tests.unit.ledger.ledgers import ALL, NOW
 

@@ -1,13 +1,20 @@
 """A thread that does what it is given, taking all that waits at once: what is to be first, then the rest, each in order."""
 
+import asyncio
+import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from collector.errors import LedgerError
+from collector.logs import fields
+
+log = logging.getLogger("lineage.ledger")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +77,17 @@ class Worker:
             for task in tasks:
                 if not task.answer.done():
                     task.answer.set_exception(error)
+
+
+async def written(answer: "Future[T]") -> T:
+    """What a write came to. A caller that is cancelled meanwhile leaves the write to happen, and its error to the log."""
+    try:
+        return await asyncio.wrap_future(answer)
+    except asyncio.CancelledError:
+        answer.add_done_callback(_log_unheard)
+        raise
+
+
+def _log_unheard(answer: "Future[Any]") -> None:
+    if (error := answer.exception()) is not None:
+        log.warning("ledger.unheard_error", extra=fields(cause=str(error)))
