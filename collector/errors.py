@@ -14,7 +14,8 @@ LineageError
     ├── LeaseLapsed        the lease was not renewed in time: somebody else may hold it
     ├── LedgerLocked       another process writes this ledger
     ├── LedgerCorrupt      the file is no usable ledger
-    ├── LedgerLost         the file was deleted or replaced while it was open
+    ├── LedgerLost         the file was deleted or replaced while it was open, or another service has the ledger now
+    ├── LedgerUnreachable  PostgreSQL does not answer: trying again may help
     └── LedgerTooNew       a newer version of this program wrote it
 
 Every message says what was tried, on what and what came back; none holds a secret of the program's own. Whoever repeats
@@ -105,6 +106,10 @@ class LedgerCorrupt(LedgerError):
 
 class LedgerLost(LedgerError):
     """The ledger's file, its log or its lock was deleted or replaced while it was open: nothing is acknowledged any more."""
+
+
+class LedgerUnreachable(LedgerError):
+    """The database that holds the ledger cannot be reached; it may come back."""
 
 
 class LedgerTooNew(LedgerError):

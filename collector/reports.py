@@ -107,13 +107,15 @@ class LeaseReport:
 
 
 class WriteFailure(StrEnum):
-    """Why the ledger's file could not be written."""
+    """Why the ledger could not be written."""
 
     FULL = "full"
     IO = "io"
     READ_ONLY = "read_only"
     LOCKED = "locked"
     DAMAGED = "damaged"
+    UNREACHABLE = "unreachable"
+    """Its database does not answer."""
     OTHER = "other"
 
 

@@ -182,8 +182,10 @@ def _sink(conn: Connection, sink_id: int) -> tuple[frozenset[EventKind], int, in
     return ledger_lanes.read(kinds), -1 if unclean_at is None else unclean_at, refused
 
 
-_SINK = select(*(schema.sink.c[name] for name in ("filter", "unclean_at", "refused"))).where(
-    schema.sink.c.id == bindparam("of_id")
+_SINK = (
+    select(*(schema.sink.c[name] for name in ("filter", "unclean_at", "refused")))
+    .where(schema.sink.c.id == bindparam("of_id"))
+    .with_for_update(key_share=True)  # before the lanes, as whoever registers sinks does
 )
 
 

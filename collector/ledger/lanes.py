@@ -19,6 +19,7 @@ from sqlalchemy import (
     delete,
     func,
     select,
+    text,
     update,
 )
 
@@ -60,6 +61,20 @@ def filters(conn: Connection) -> dict[int, frozenset[EventKind]]:
     return {sink_id: read(kinds) for sink_id, kinds in conn.execute(_FILTERS)}
 
 
+def _held_filters(conn: Connection) -> dict[int, frozenset[EventKind]]:
+    """As `filters`, and no sink comes or goes until this transaction ends."""
+    held = _FILTERS.with_for_update(read=True, key_share=True)
+    return {sink_id: read(kinds) for sink_id, kinds in conn.execute(held)}
+
+
+def hold_sinks(conn: Connection) -> None:
+    """First in a transaction in which sinks come and go: new events wait for its end, and then see them. Locks of rows
+    would not do: who waits for them goes on with the sinks as they were before.
+    """
+    if conn.dialect.name == "postgresql":
+        conn.execute(text("LOCK TABLE sink IN EXCLUSIVE MODE"))
+
+
 _FILTERS = select(schema.sink.c.id, schema.sink.c.filter).where(schema.sink.c.retired_at.is_(None))
 
 
@@ -69,7 +84,7 @@ def read(kinds: str) -> frozenset[EventKind]:
 
 def owe(conn: Connection, source_id: int, entries: Sequence[Entry], now_ms: int) -> None:
     """New events: each configured sink is owed those it wants, behind what it is owed already."""
-    for sink_id, wanted in sorted(filters(conn).items()):
+    for sink_id, wanted in sorted(_held_filters(conn).items()):
         strands: defaultdict[int, list[int]] = defaultdict(list)
         owed = [entry for entry in entries if entry.kind in wanted]
         for entry in owed:

@@ -1,10 +1,11 @@
 """A platform run has one life, whichever source sees it: what a page brings of a run that the ledger knows elsewhere."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from collector.ledger import lanes, schema, tallies
 from collector.ledger.schema import chunks
@@ -83,9 +84,23 @@ def _owners(conn: Connection, run_uuids: Iterable[str]) -> Mapping[str, _Owner]:
     return found
 
 
+def _move_bytes(conn: Connection, source_id: int, owners: Sequence[_Owner]) -> None:
+    event, moved = schema.event, Counter[int]()
+    for some in chunks(owners):
+        former, strands = {owner.id: owner.source_id for owner in some}, {owner.strand_id for owner in some}
+        sizes = select(event.c.run_id, func.sum(func.length(event.c.body))).where(
+            event.c.strand_id.in_(strands), event.c.run_id.in_(former)
+        )
+        for run_id, size in conn.execute(sizes.group_by(event.c.run_id)):
+            moved[former[run_id]] -= int(size)
+            moved[source_id] += int(size)
+    tallies.grow(conn, moved)
+
+
 def _take_over(conn: Connection, source_id: int, owners: Iterable[_Owner]) -> None:
     """With what its strand still owes, and the counts of that."""
     owners = list(owners)
+    _move_bytes(conn, source_id, owners)
     for some in chunks(owners):
         strands = {owner.strand_id for owner in some}
         conn.execute(update(schema.run).where(schema.run.c.id.in_([o.id for o in some])).values(source_id=source_id))

@@ -24,6 +24,7 @@ def sync_sinks(
     waits for it, unless it is `spared`; when it comes back it is told how the runs it knew went on. Another choice of kinds holds from each
     lane's next event on.
     """
+    lanes.hold_sinks(conn)
     table = schema.sink
     known = {row["name"]: row for row in conn.execute(select(table)).mappings()}
     retire(conn, known.keys() - wanted.keys() - set(spared), now_ms)

@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Row,
     Table,
     case,
     delete,
@@ -41,7 +42,9 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """`used` leaves out free pages, which new events use again; `file` is what the disk holds."""
+    """`used` is what comes back when events are removed: in SQLite without free pages, which new events use again, in
+    PostgreSQL the bytes of the events. `file` is what the disk holds.
+    """
 
     file: int
     used: int
@@ -61,8 +64,21 @@ def expire_events(conn: Connection, after: int, older_than_ms: int) -> Swept:
     old = delete(event).where(*among, event.c.created_at < older_than_ms, ~still_open)
     for wanted in _wanted(sinks):
         old = old.where(~wanted)
-    removed = conn.execute(old).rowcount
+    gone = conn.execute(old.returning(event.c.run_id, func.length(event.c.body))).all()
+    _shrink(conn, gone)
+    removed = len(gone)
     return Swept(upto if _has_old(conn, upto, older_than_ms) else None, removed)
+
+
+def _shrink(conn: Connection, removed: Sequence[Row[int, int]]) -> None:
+    """Take the bytes of these events, by run, from those of their sources."""
+    run, sizes, gone = schema.run, Counter[int](), Counter[int]()
+    for run_id, size in removed:
+        sizes[run_id] += size
+    for some in chunks(sorted(sizes)):
+        for run_id, source_id in conn.execute(select(run.c.id, run.c.source_id).where(run.c.id.in_(some))):
+            gone[source_id] -= sizes[run_id]
+    tallies.grow(conn, gone)
 
 
 def _wanted(sinks: Sequence[int]) -> Sequence[ColumnElement[bool]]:
@@ -175,12 +191,18 @@ def pull_in(conn: Connection, now_ms: int, furthest_poll_ms: int, furthest_send_
 def size(conn: Connection) -> Size:
     """How much room the ledger takes."""
     if conn.dialect.name == "postgresql":
-        taken: int = conn.execute(text("SELECT pg_database_size(current_database())")).scalar_one()
-        return Size(taken, taken)
+        used: int = conn.scalar(select(func.coalesce(func.sum(schema.source.c.event_bytes), 0))) or 0
+        return Size(int(conn.execute(_ON_DISK).scalar_one()), int(used))
     page, pages, free = (
         conn.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_size", "page_count", "freelist_count")
     )
     return Size(page * pages, page * (pages - free))
+
+
+_ON_DISK = text(
+    "SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_class "
+    "WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
+)
 
 
 def over_limit(conn: Connection, limit_bytes: int) -> bool:

@@ -1,6 +1,6 @@
 """Runs: what a poll commits, and what the next one needs to know."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from collector.errors import LedgerError
-from collector.ledger import jobs, lanes, lives, memory, schema, skips, stored
+from collector.ledger import jobs, lanes, lives, memory, schema, skips, stored, tallies
 from collector.ledger.lanes import Entry
 from collector.ledger.leases import Lease, fence
 from collector.ledger.lives import NotTaken
@@ -104,6 +104,7 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> NotTaken:
     )
     if entries:
         lanes.owe(conn, commit.source_id, entries, now_ms)
+        tallies.grow(conn, Counter({commit.source_id: sum(entry.size for entry in entries)}))
         announce(conn, News.EVENTS)
     jobs.note(conn, commit.source_id, [(change.run, _terminal(change)) for change in changes], now_ms)
     jobs.define(conn, commit.source_id, commit.definitions)

@@ -1,4 +1,4 @@
-"""The tables, for SQLite now and PostgreSQL later, and the few expressions that the two spell differently.
+"""The tables, for SQLite and PostgreSQL, and the few expressions that the two spell differently.
 
 Times are epoch milliseconds. A change here needs a migration in `migrations/versions` and its number in `REVISIONS`.
 """
@@ -61,6 +61,7 @@ source = Table(
     Column("account", Text),  # fingerprint of the account on its platform; NULL until a start that knows it
     Column("lookback_ms", BigInteger),  # how far it looked back when it was last configured
     Column("retired_at", BigInteger),  # it left the configuration
+    Column("event_bytes", BigInteger, nullable=False, server_default=text("0")),  # of the events of its runs
 )
 
 sink = Table(

@@ -3,7 +3,7 @@
 from collections import Counter
 from functools import cache
 
-from sqlalchemy import Connection, Insert, Select, case, delete, func, insert, select
+from sqlalchemy import Connection, Insert, Select, bindparam, case, delete, func, insert, select, update
 
 from collector.ledger import schema
 from collector.model import EventKind
@@ -22,6 +22,20 @@ def add(
     rows = _rows(sink_id, pending, parked or Counter(), pending_bytes or Counter())
     if changed := [row for row in rows if any(row[name] for name in _COUNTS)]:
         conn.execute(_more(conn.dialect.name), changed)
+
+
+def grow(conn: Connection, event_bytes: Counter[int]) -> None:
+    """Add to the bytes of events that the ledger holds, by source; negative numbers take away."""
+    rows = [{"of_id": source, "more": size} for source, size in sorted(event_bytes.items()) if size]
+    if rows:
+        conn.execute(_GROWN, rows)
+
+
+_GROWN = (
+    update(schema.source)
+    .where(schema.source.c.id == bindparam("of_id"))
+    .values(event_bytes=schema.source.c.event_bytes + bindparam("more"))
+)
 
 
 def recount(conn: Connection, sink_id: int, wanted: frozenset[EventKind]) -> None:

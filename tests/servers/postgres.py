@@ -17,7 +17,7 @@ from tests.servers.ports import LOOPBACK, free_port
 from tests.servers.processes import ServerProcess, unavailable
 
 USER = "lineage"
-PASSWORD = "sesame-and-poppy"  # noqa: S105 - of a server that lives as long as the tests
+PASSWORD = "sesame-and-poppy"
 _NOBODY = 65534
 """PostgreSQL refuses to run as root: where the tests do, it runs as nobody."""
 _SETTINGS = {
@@ -42,7 +42,9 @@ class PostgresServer(ServerProcess):
         user = _NOBODY if os.geteuid() == 0 else None
         data = folder / "data"
         _initialise(programs, data, user)
-        settings = [word for name, value in {**_SETTINGS, "port": str(port)}.items() for word in ("-c", f"{name}={value}")]
+        settings = [
+            word for name, value in {**_SETTINGS, "port": str(port)}.items() for word in ("-c", f"{name}={value}")
+        ]
         super().__init__([str(programs / "postgres"), "-D", str(data), *settings], folder=folder, port=port, user=user)
 
     def url(self, database: str, user: str = USER) -> str:

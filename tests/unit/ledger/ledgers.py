@@ -4,20 +4,24 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 
 from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy.schema import CreateSchema
 
 from collector.clock import to_ms
 from collector.ledger import accounts, claims, leases, registry, runs, schema
 from collector.ledger.accounts import Configured
 from collector.ledger.claims import Refused, Retried, Settlement, SettleResult
 from collector.ledger.leases import Lease
+from collector.ledger.postgres.database import Database
 from collector.ledger.runs import NewEvent, PollCommit, RunChange
 from collector.ledger.sqlite import file
 from collector.model import EventKind, Job, Outgoing, Parent, Run, RunState, Skip
+from tests.servers.postgres import PASSWORD, PostgresServer
 
 OTHER, START, RUNNING = EventKind.OTHER, EventKind.START, EventKind.RUNNING
 COMPLETE, FAIL, ABORT = EventKind.COMPLETE, EventKind.FAIL, EventKind.ABORT
@@ -153,8 +157,18 @@ class Ledger:
         sizes = select(func.sum(table.c.pending_bytes)).where(table.c.sink_id == self.sinks[sink])
         return int(self.conn.scalar(sizes) or 0)
 
+    def changes(self) -> int:
+        """Rows that were written on this connection."""
+        return int(self.conn.exec_driver_sql(_CHANGES[self.conn.dialect.name]).scalar_one())
+
     def rows(self, table: str) -> int:
         return int(self.conn.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one())
+
+
+_CHANGES = {
+    "sqlite": "SELECT total_changes()",
+    "postgresql": "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_xact_user_tables",
+}
 
 
 def engine(path: Path) -> Engine:
@@ -165,6 +179,28 @@ def engine(path: Path) -> Engine:
     with made.begin() as conn:
         schema.metadata.create_all(conn)
     return made
+
+
+@cache
+def _postgres_engine(server: PostgresServer) -> Engine:
+    database = Database(server.url(server.new_database()), "lineage", lambda: PASSWORD)
+    made = database.engine(5, writes=True)
+    with made.begin() as conn:
+        conn.execute(CreateSchema("lineage"))
+        schema.metadata.create_all(conn)
+    return made
+
+
+@contextmanager
+def opened_in(server: PostgresServer) -> Iterator[Ledger]:
+    """As `opened`, in PostgreSQL: one transaction, which is rolled back."""
+    with _postgres_engine(server).connect() as conn:
+        numbered = [table for table in schema.metadata.tables.values() if "id" in table.c]
+        first = ", ".join(f"setval('{table.name}_id_seq', 1, false)" for table in numbered)
+        conn.exec_driver_sql(f"SELECT {first}")
+        yield Ledger(conn)
+        conn.rollback()
+        conn.info.clear()  # what was remembered of runs that are gone now
 
 
 @contextmanager

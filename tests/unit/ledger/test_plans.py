@@ -55,7 +55,16 @@ def walks(plans: list[str]) -> list[str]:
 
 
 @pytest.fixture
-def busy(ledger: Ledger) -> Ledger:
+def busy(sqlite_ledger: Ledger) -> Ledger:
+    return busied(sqlite_ledger)
+
+
+@pytest.fixture
+def busy_postgres(postgres_ledger: Ledger) -> Ledger:
+    return busied(postgres_ledger)
+
+
+def busied(ledger: Ledger) -> Ledger:
     """Some of everything."""
     for number in range(30):
         ledger.happen(f"{number}", START)
@@ -121,6 +130,52 @@ def test_the_ordinary_round_goes_by_indexes(busy: Ledger, part: str) -> None:
         ROUND[part](busy)
     assert plans
     assert walks(plans) == []
+
+
+@contextmanager
+def watched_in_postgres(ledger: Ledger) -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """What is executed meanwhile, each with the nodes of its plan as it would be with many rows."""
+    engine, nodes = ledger.conn.engine, list[tuple[str, dict[str, Any]]]()
+    raw: Any = ledger.conn.connection.dbapi_connection
+    ledger.conn.exec_driver_sql("SET LOCAL enable_seqscan = off")
+
+    def explain(_conn: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        if statement.split(maxsplit=1)[0] in {"SELECT", "INSERT", "UPDATE", "DELETE"}:
+            rows = raw.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters[0] if many else parameters)
+            nodes.extend((statement, node) for node in within(rows.fetchone()[0][0]["Plan"], limited=False))
+
+    sa_event.listen(engine, "before_cursor_execute", explain)
+    try:
+        yield nodes
+    finally:
+        sa_event.remove(engine, "before_cursor_execute", explain)
+
+
+def within(node: dict[str, Any], *, limited: bool) -> Iterator[dict[str, Any]]:
+    """The node and all below it; `limited` where only the first rows are asked for."""
+    limited = limited or node["Node Type"] == "Limit"
+    yield {**node, "limited": limited}
+    for child in node.get("Plans", ()):
+        yield from within(child, limited=limited)
+
+
+def walks_in_postgres(nodes: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    """Scans of a growing table that neither look for something in an index nor end with the first rows."""
+    return [
+        f"{node['Node Type']} of {node['Relation Name']}: {statement}"
+        for statement, node in nodes
+        if node["Node Type"].endswith("Scan") and node.get("Relation Name") in GROWING
+        if "Index Cond" not in node and "Recheck Cond" not in node
+        if not (node["limited"] and node["Node Type"].startswith("Index"))
+    ]
+
+
+@pytest.mark.parametrize("part", ROUND)
+def test_the_ordinary_round_goes_by_indexes_in_postgresql(busy_postgres: Ledger, part: str) -> None:
+    with watched_in_postgres(busy_postgres) as nodes:
+        ROUND[part](busy_postgres)
+    assert nodes
+    assert walks_in_postgres(nodes) == []
 
 
 def test_a_claim_takes_the_head_of_the_index(busy: Ledger) -> None:

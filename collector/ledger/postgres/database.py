@@ -1,0 +1,92 @@
+"""Where the ledger is in PostgreSQL, and connections to it.
+
+Nothing is set for a session: each transaction begins with what it needs, so that a pooler may give the next one another
+connection (pgbouncer in transaction mode).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.pool import QueuePool
+
+from collector.errors import ConfigurationError
+from collector.ledger.postgres import faults
+
+if TYPE_CHECKING:
+    import psycopg
+
+_DEFAULTS = {
+    "application_name": "lineage-collector",
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+"""Unless the address says otherwise: a peer that is gone is noticed within half a minute."""
+_IDLE_WITHIN = "10s"
+"""A process that was stopped inside a transaction keeps its locks no longer than that."""
+_LONGEST = "60s"
+_BEGIN = text(
+    "SELECT set_config('search_path', :schema, true), set_config('statement_timeout', :longest, true), "
+    "set_config('idle_in_transaction_session_timeout', :idle, true), set_config('transaction_read_only', :only, true)"
+)
+_NO_DRIVER = "ledger.url needs the package psycopg: install lineage-collector[postgres]"
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """`url` is a libpq address without a password. `password` is asked anew for each connection, as it may rotate."""
+
+    url: str
+    schema: str
+    password: Callable[[], str | None] = field(repr=False, default=lambda: None)
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"ledger {self.url.partition('?')[0]}, schema {self.schema}"
+
+    def engine(self, connections: int, *, writes: bool, longest: str = _LONGEST) -> Engine:
+        """For up to so many threads. `longest` is what a statement may take, `0` for any time."""
+        made = create_engine(
+            "postgresql+psycopg://",
+            creator=self._connect,
+            poolclass=QueuePool,
+            pool_size=connections,
+            max_overflow=0,
+            pool_pre_ping=True,
+            pool_use_lifo=True,
+            pool_recycle=1800,
+            hide_parameters=True,
+            use_native_hstore=False,
+        )
+        values = {
+            "schema": f'"{self.schema}"',
+            "longest": longest,
+            "idle": _IDLE_WITHIN,
+            "only": "off" if writes else "on",
+        }
+
+        @event.listens_for(made, "begin")
+        def _begin(conn: Connection) -> None:
+            conn.execute(_BEGIN, values)
+
+        return made
+
+    def _connect(self) -> "psycopg.Connection[Any]":
+        """Raises `LedgerUnreachable`."""
+        try:
+            import psycopg  # noqa: PLC0415 - for a ledger in PostgreSQL alone
+            from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
+        except ImportError as error:
+            raise ConfigurationError([_NO_DRIVER]) from error
+        try:
+            words = {**_DEFAULTS, **conninfo_to_dict(self.url)}
+            if (password := self.password()) is not None:
+                words["password"] = password
+            return psycopg.connect(**words, prepare_threshold=None)  # type: ignore[arg-type]
+        except psycopg.Error as error:
+            raise faults.refused(self.name, error) from error

@@ -1,0 +1,80 @@
+"""What PostgreSQL and libpq say, in words for people: no values of rows, no passwords, and what to do."""
+
+from sqlalchemy.exc import DBAPIError
+
+from collector.errors import LedgerError, LedgerUnreachable
+from collector.reports import WriteFailure
+
+REPEATABLE = frozenset({"40001", "40P01"})
+"""A transaction that PostgreSQL ended for the sake of another one: the same again may well do."""
+
+_REMEDIES = (
+    ("no password supplied", "give the password by ledger.password_file or ledger.password"),
+    ("password authentication failed", "look at the user in ledger.url and at ledger.password or ledger.password_file"),
+    ("role", "look at the user in ledger.url"),
+    ("database", "make the database, or look at its name in ledger.url"),
+    ("certificate", "look at sslmode, sslrootcert, sslcert and sslkey in ledger.url"),
+    ("SSL", "look at sslmode, sslrootcert, sslcert and sslkey in ledger.url"),
+    ("too many clients", "raise max_connections, or put pgbouncer in front of it"),
+    ("remaining connection slots", "raise max_connections, or put pgbouncer in front of it"),
+    ("", "look whether it runs, and at the host and port in ledger.url"),
+)
+_FAILURES = {
+    "53100": WriteFailure.FULL,
+    "25006": WriteFailure.READ_ONLY,
+    "55P03": WriteFailure.LOCKED,
+    "57014": WriteFailure.LOCKED,
+    "58030": WriteFailure.IO,
+}
+_INTEGRITY, _CONNECTION, _SHUTDOWN = "23", "08", "57P"
+
+
+def explained(name: str, error: Exception) -> Exception:
+    """What came of the database, as `LedgerError`; any other error as it is."""
+    if not isinstance(error, DBAPIError) or error.orig is None:
+        return error
+    if is_away(error):
+        words: LedgerError = LedgerUnreachable(f"{name} does not answer: {said(error.orig)}; nothing was committed")
+    else:
+        words = LedgerError(f"{name}: {said(error.orig)}; nothing was committed")
+    words.__cause__ = error
+    return words
+
+
+def refused(name: str, error: BaseException) -> LedgerUnreachable:
+    """A connection could not be made."""
+    words = said(error)
+    remedy = next(remedy for sign, remedy in _REMEDIES if sign in words)
+    made = LedgerUnreachable(f"{name} cannot be reached: {words}; {remedy}")
+    made.__cause__ = error
+    return made
+
+
+def said(error: BaseException) -> str:
+    """The first that it says: details may repeat what was to be written."""
+    diagnosis = getattr(error, "diag", None)
+    primary = getattr(diagnosis, "message_primary", None)
+    if primary:
+        return str(primary)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    causes = [line for line in lines if not line.startswith(("Is the server", "Multiple connection", "HINT", "DETAIL"))]
+    return (causes[0] if causes else type(error).__name__).rstrip(":")
+
+
+def code(error: BaseException) -> str:
+    """The SQLSTATE, empty where there is none."""
+    return str(getattr(getattr(error, "orig", error), "sqlstate", None) or "")
+
+
+def is_away(error: DBAPIError) -> bool:
+    """The server is stopping, or the connection is lost: another try may find it back."""
+    return error.connection_invalidated or code(error).startswith((_CONNECTION, _SHUTDOWN))
+
+
+def failure(error: BaseException) -> WriteFailure | None:
+    """Why it could not be written; None for what is wrong with the values, and for what is no fault of the database."""
+    if isinstance(error, LedgerUnreachable):
+        return WriteFailure.UNREACHABLE
+    if not isinstance(error, DBAPIError) or code(error).startswith(_INTEGRITY):
+        return None
+    return WriteFailure.UNREACHABLE if is_away(error) else _FAILURES.get(code(error), WriteFailure.OTHER)

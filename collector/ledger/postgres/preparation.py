@@ -1,0 +1,77 @@
+"""Before the first use: whether this server, database and schema can hold a ledger, and the schema brought up to date."""
+
+import logging
+from hashlib import blake2b
+
+from sqlalchemy import Connection, Row, text
+from sqlalchemy.schema import CreateSchema
+
+from collector.errors import LedgerError
+from collector.ledger import migration
+from collector.ledger.postgres.database import Database
+
+log = logging.getLogger("lineage.ledger")
+
+OLDEST, NEWEST = 14, 18
+"""Major versions."""
+
+_OF_EACH_VERSION = {"alembic_version", "lease", "lane", "event"}
+
+_FACTS = text(
+    "SELECT current_setting('server_version_num')::int / 10000 AS major, current_setting('server_version') AS version, "
+    "pg_is_in_recovery() AS is_standby, current_setting('default_transaction_read_only') = 'on' AS is_read_only, "
+    "getdatabaseencoding() AS encoding, EXISTS (SELECT FROM pg_namespace WHERE nspname = :schema) AS has_schema, "
+    "ARRAY(SELECT relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE n.nspname = :schema AND c.relkind IN ('r', 'p') AND NOT EXISTS "
+    "(SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e') ORDER BY 1) AS tables"
+)
+
+
+def migrate(conn: Connection, database: Database) -> bool:
+    """One process at a time, the others wait and find it done. False when nothing was to be done. Raises `LedgerTooNew`,
+    and `LedgerError` for what cannot hold a ledger.
+    """
+    conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key(database.schema)})
+    facts = _facts(conn, database)
+    _refuse_unusable(facts, database)
+    if facts.is_standby or facts.is_read_only:
+        raise LedgerError(
+            f"{database.name} can only be read: it is a standby, or read-only by its settings; give the address of the "
+            "primary, or of all hosts with target_session_attrs=read-write"
+        )
+    if not facts.has_schema:
+        conn.execute(CreateSchema(database.schema, if_not_exists=True))
+    return migration.migrate(conn, database.name)
+
+
+def check(conn: Connection, database: Database) -> None:
+    """For readers, who change nothing. Raises as `migrate` does, and `LedgerError` where no ledger is yet."""
+    facts = _facts(conn, database)
+    _refuse_unusable(facts, database)
+    if not facts.tables:
+        raise LedgerError(f"{database.name} is empty: has the service run with this configuration?")
+    migration.check(conn, database.name)
+
+
+def _facts(conn: Connection, database: Database) -> Row[*tuple[object, ...]]:
+    return conn.execute(_FACTS, {"schema": database.schema}).one()
+
+
+def _refuse_unusable(facts: Row[*tuple[object, ...]], database: Database) -> None:
+    major: int = facts.major
+    if not OLDEST <= major <= NEWEST:
+        raise LedgerError(
+            f"{database.name} is in PostgreSQL {facts.version}, and this version works with {OLDEST} to {NEWEST}"
+        )
+    if facts.encoding != "UTF8":
+        raise LedgerError(f"{database.name} is in a database with the encoding {facts.encoding}: make one with UTF8")
+    if facts.tables and not set(facts.tables) >= _OF_EACH_VERSION:
+        raise LedgerError(
+            f"{database.name} holds tables of something else ({', '.join(facts.tables[:5])}): give the ledger a schema of "
+            "its own by ledger.schema"
+        )
+
+
+def _lock_key(schema: str) -> int:
+    """One number for all versions of this program."""
+    return int.from_bytes(blake2b(f"lineage-collector {schema}".encode(), digest_size=8).digest(), signed=True)
