@@ -71,7 +71,7 @@ class HeldLease:
     async def renew(self) -> None:
         """Raises `LeaseLost` when another holder has it."""
         asked_at = self._of.clock.monotonic()
-        if not await self._of.store.write(leases.renew, self.lease, int(self._ttl * 1000)):
+        if not await self._of.store.write_first(leases.renew, self.lease, int(self._ttl * 1000)):
             raise LeaseLost(f"lease {self.lease.name} went to another holder")
         self._ends_at, self._renew_at = asked_at + self._ttl, asked_at + RENEW_EVERY
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from collector.ledger import overflow, parked, runs, tallies
 from collector.ledger.parked import RetryAnswer
 from collector.model import EventKind, RunState
-from tests.unit.ledger.ledgers import ALL, COMPLETE, ENDS, RUNNING, SECOND, START, Ledger, child_of, opened
+from tests.servers.postgres import PostgresServer
+from tests.unit.ledger.ledgers import ALL, COMPLETE, ENDS, RUNNING, SECOND, START, Ledger, child_of, opened, opened_in
 
 SINKS = ("a", "b")
 KEYS = ("p", "c1", "c2", "x", "y")
@@ -112,15 +113,28 @@ def in_order(events: list[str]) -> bool:
 @given(steps)
 def test_counts_order_and_completeness(done: list[tuple[str, str | bool]]) -> None:
     with tempfile.TemporaryDirectory() as folder, opened(Path(folder) / "ledger.db") as ledger:
-        ledger.configure(a=ALL, b=ALL)
-        story = Story(ledger)
-        for name, value in done:
-            getattr(story, name)(value)
-            story.check()
-        story.finish()
-        for events in story.acknowledged.values():
-            assert max(Counter(events).values(), default=1) == 1, "nothing is sent again once it was acknowledged"
-            assert in_order(events)
-        kept = parked.listing(ledger.conn, 1000, sink_id=ledger.sinks["b"])
-        told = {*story.acknowledged["b"], *story.dropped, *(f"{event.run_key} {event.kind}" for event in kept)}
-        assert told == set(story.made)
+        live(ledger, done)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps)
+def test_counts_order_and_completeness_in_postgresql(
+    postgres: PostgresServer, done: list[tuple[str, str | bool]]
+) -> None:
+    with opened_in(postgres) as ledger:
+        live(ledger, done)
+
+
+def live(ledger: Ledger, done: list[tuple[str, str | bool]]) -> None:
+    ledger.configure(a=ALL, b=ALL)
+    story = Story(ledger)
+    for name, value in done:
+        getattr(story, name)(value)
+        story.check()
+    story.finish()
+    for events in story.acknowledged.values():
+        assert max(Counter(events).values(), default=1) == 1, "nothing is sent again once it was acknowledged"
+        assert in_order(events)
+    kept = parked.listing(ledger.conn, 1000, sink_id=ledger.sinks["b"])
+    told = {*story.acknowledged["b"], *story.dropped, *(f"{event.run_key} {event.kind}" for event in kept)}
+    assert told == set(story.made)

@@ -29,10 +29,11 @@ _DEFAULTS = {
 _IDLE_WITHIN = "10s"
 """A process that was stopped inside a transaction keeps its locks no longer than that."""
 _LONGEST = "60s"
-_BEGIN = text(
+_BEGIN = (
     "SELECT set_config('search_path', :schema, true), set_config('statement_timeout', :longest, true), "
-    "set_config('idle_in_transaction_session_timeout', :idle, true), set_config('transaction_read_only', :only, true)"
+    "set_config('idle_in_transaction_session_timeout', :idle, true)"
 )
+_READS = ", set_config('transaction_read_only', 'on', true)"
 _NO_DRIVER = "ledger.url needs the package psycopg: install lineage-collector[postgres]"
 
 
@@ -63,18 +64,17 @@ class Database:
             hide_parameters=True,
             use_native_hstore=False,
         )
-        values = {
-            "schema": f'"{self.schema}"',
-            "longest": longest,
-            "idle": _IDLE_WITHIN,
-            "only": "off" if writes else "on",
-        }
+        begin, values = text(_BEGIN if writes else _BEGIN + _READS), self._settings(longest)
 
         @event.listens_for(made, "begin")
         def _begin(conn: Connection) -> None:
-            conn.execute(_BEGIN, values)
+            conn.execute(begin, values)
 
         return made
+
+    def _settings(self, longest: str) -> dict[str, str]:
+        """Of one transaction."""
+        return {"schema": f'"{self.schema}"', "longest": longest, "idle": _IDLE_WITHIN}
 
     def _connect(self) -> "psycopg.Connection[Any]":
         """Raises `LedgerUnreachable`."""

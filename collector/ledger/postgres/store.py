@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from collector.errors import LedgerError, LedgerLocked, LedgerLost, LedgerUnreachable
-from collector.ledger import leases, schema
+from collector.ledger import leases, replicas, schema
 from collector.ledger.leases import Lease
 from collector.ledger.listeners import Listeners
 from collector.ledger.port import News, take_announced
@@ -293,6 +293,9 @@ def _taken(conn: Connection, database: Database, holder: str) -> Lease:
     """Raises `LedgerLocked`."""
     held = leases.take(conn, SERVICE, holder, int(TTL * 1000))
     if held is not None:
+        leases.end_all(conn)  # only who has the lease of the service holds others
+        replicas.end_all(conn)
+        leases.renew(conn, held, int(TTL * 1000))
         return held
     other = conn.scalar(select(schema.lease.c.holder).where(schema.lease.c.name == SERVICE)) or "another process"
     who, by_command = other.rpartition(":")[0], other.startswith(_COMMAND)

@@ -18,15 +18,29 @@ from collector.ledger.runs import RunChange
 from collector.model import EventKind, Interval, RunState
 from collector.testing.clock import SimulatedClock
 from exporters.metrics.snapshot import JobState, SinkBacklog, SourceState
-from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, NOW, SECOND, START, T0, Ledger, a_job, a_run, opened
+from tests.unit.ledger.ledgers import (
+    ALL,
+    COMPLETE,
+    FAIL,
+    NOW,
+    SECOND,
+    START,
+    T0,
+    Ledger,
+    a_job,
+    a_run,
+    opened,
+    opened_in,
+)
 
 CLOCK = SimulatedClock(T0)
 SOURCES = {"source": timedelta(hours=24)}
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with opened(tmp_path / "ledger.db") as made:
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    is_file = request.param == "sqlite"
+    with opened(tmp_path / "ledger.db") if is_file else opened_in(request.getfixturevalue("postgres")) as made:
         made.configure(marquez=ALL, file=ALL)
         yield made
 

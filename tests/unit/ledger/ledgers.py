@@ -195,7 +195,7 @@ def _postgres_engine(server: PostgresServer) -> Engine:
 def opened_in(server: PostgresServer) -> Iterator[Ledger]:
     """As `opened`, in PostgreSQL: one transaction, which is rolled back."""
     with _postgres_engine(server).connect() as conn:
-        numbered = [table for table in schema.metadata.tables.values() if "id" in table.c]
+        numbered = [table for table in schema.metadata.tables.values() if "id" in table.c and table.c.id.identity]
         first = ", ".join(f"setval('{table.name}_id_seq', 1, false)" for table in numbered)
         conn.exec_driver_sql(f"SELECT {first}")
         yield Ledger(conn)

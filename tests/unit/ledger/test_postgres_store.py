@@ -1,29 +1,369 @@
-"""The store in PostgreSQL: its threads, its lease, and what becomes of callers."""
+"""The store in PostgreSQL: its threads, its lease, what becomes of callers, and what it refuses."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, insert, select, text, update
 
-from collector.ledger import schema
+from collector.errors import LedgerError, LedgerLocked, LedgerLost, LedgerTooNew, LedgerUnreachable
+from collector.ledger import accounts, leases, registry, requests, runs, schema
+from collector.ledger.accounts import Configured
+from collector.ledger.port import News
+from collector.ledger.postgres import preparation
+from collector.ledger.postgres import store as module
 from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.store import Store
+from collector.ledger.runs import PollCommit
+from collector.reports import WriteFailure
+from tests.servers.ports import free_port
 from tests.servers.postgres import PASSWORD, PostgresServer
-
-
-def database(server: PostgresServer, schema: str = "lineage") -> Database:
-    return Database(server.url(server.new_database()), schema, lambda: PASSWORD)
+from tests.unit.ledger.ledgers import ALL, NOW, START, change
 
 
 @pytest.fixture
-async def store(postgres: PostgresServer) -> AsyncIterator[Store]:
-    made = Store.open(database(postgres), holder="test")
+def database(postgres: PostgresServer) -> Database:
+    return Database(postgres.url(postgres.new_database()), "lineage", lambda: PASSWORD)
+
+
+@pytest.fixture
+async def store(database: Database) -> AsyncIterator[Store]:
+    made = await asyncio.to_thread(Store.open, database, holder="test")
     yield made
     await made.close()
 
 
-async def test_a(store: Store) -> None:
-    await store.write(lambda conn: conn.execute(schema.source.insert().values(name="x")))
-    assert (
-        await store.read(lambda conn: conn.scalar(schema.source.select().with_only_columns(schema.source.c.name)))
-        == "x"
+def add(conn: Connection, name: str) -> str:
+    conn.execute(insert(schema.source).values(name=name))
+    return name
+
+
+def names(conn: Connection) -> list[str]:
+    return list(conn.scalars(select(schema.source.c.name).order_by(schema.source.c.name)))
+
+
+async def test_what_is_written_is_read(store: Store) -> None:
+    assert await store.write(add, "one") == "one"
+    assert await store.write_first(add, "two") == "two"
+    for read in (store.read, store.read_claim, store.read_shown):
+        assert await read(names) == ["one", "two"]
+        with pytest.raises(LedgerError, match="read-only transaction"):
+            await read(add, "three")
+
+
+async def test_what_a_function_raises_undoes_its_work_and_its_words_repeat_no_values(store: Store) -> None:
+    def breaks(conn: Connection) -> None:
+        add(conn, "half")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await store.write(breaks)
+    await store.write(add, "customer-4711")
+    with pytest.raises(LedgerError, match='unique constraint "source_name_key"; nothing was committed') as caught:
+        await store.write(add, "customer-4711")
+    assert "4711" not in str(caught.value)
+    assert await store.read(names) == ["customer-4711"]
+
+
+async def test_a_commit_happens_though_its_caller_was_cancelled(store: Store) -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    def slow(conn: Connection) -> None:
+        begun.set()
+        assert gate.wait(10)
+        add(conn, "one")
+
+    task = asyncio.create_task(store.write(slow))
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    gate.set()
+    await store.close()
+    assert task.cancelled()
+    with store._lease_engine.connect() as conn:
+        assert names(conn) == ["one"]
+
+
+async def test_two_that_lock_each_other_out_are_both_done(store: Store) -> None:
+    for name in "ab":
+        await store.write(add, name)
+    both, tries = threading.Barrier(2), list[str]()
+
+    def swap(conn: Connection, first: str, second: str) -> None:
+        tries.append(first)
+        for name in (first, second):
+            conn.execute(update(schema.source).where(schema.source.c.name == name).values(cursor=first))
+            if name == first and len(tries) <= 2:
+                both.wait(10)
+
+    await asyncio.gather(store.write(swap, "a", "b"), store.write(swap, "b", "a"))
+    assert len(tries) == 3
+
+
+async def test_the_second_service_hears_who_has_it_and_gets_it_afterwards(store: Store, database: Database) -> None:
+    with pytest.raises(
+        LedgerLocked, match=r"is in use by test: it is free when that ends, 15 s later where it was kill"
+    ):
+        await asyncio.to_thread(Store.open, database, holder="other")
+    await store.close()
+    second = await asyncio.to_thread(Store.open, database, holder="command", command=True)
+    with pytest.raises(LedgerLocked, match="the command of command") as caught:
+        await asyncio.to_thread(Store.open, database, holder="third")
+    assert caught.value.by_command
+    await second.close()
+
+
+async def test_a_killed_holder_is_followed_once_its_lease_ran_out_and_commits_no_more(
+    store: Store, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = await store.write(leases.take, "sink:a", "test", 60_000)
+    await store.write(lambda conn: conn.execute(update(schema.lease).values(expires_at=1)))
+    monkeypatch.setattr(module, "RENEW_EVERY", 0.0)
+    second = await asyncio.to_thread(Store.open, database, holder="second")
+    try:
+        taken = await second.write(leases.take, "sink:a", "second", 60_000)
+        assert other is not None
+        assert taken is not None
+        assert not taken.clean
+        end = time.monotonic() + 20
+        while store.lost is None and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+        assert store.lost == "another service has it"
+        with pytest.raises(LedgerLost, match="nothing is committed any more"):
+            await store.write(add, "late")
+        assert [r.levelno for r in caplog.records if r.getMessage() == "ledger.lost"] == [logging.CRITICAL]
+    finally:
+        await second.close()
+
+
+async def test_what_another_process_asks_for_is_noticed(store: Store, database: Database) -> None:
+    rung = asyncio.Event()
+    store.on_commit(rung.set, News.REQUESTS)
+    beside = await asyncio.to_thread(Store.open_beside, database)
+    assert beside is not None
+    await beside.write(requests.add, requests.RequestKind.RETRY, "sink:a", "{}", NOW)
+    async with asyncio.timeout(20):
+        await rung.wait()
+    await beside.close()
+    await store.close()
+    assert await asyncio.to_thread(Store.open_beside, database) is None, "nobody is there who would do it"
+
+
+async def test_it_goes_on_by_itself_after_the_server_was_away(own_postgres: PostgresServer) -> None:
+    database = Database(own_postgres.url(own_postgres.new_database()), "lineage", lambda: PASSWORD)
+    store = await asyncio.to_thread(Store.open, database, holder="test")
+    failures: list[WriteFailure] = []
+    store.on_failure(failures.append)
+    await store.write(add, "before")
+    for end in (own_postgres.stop, own_postgres.kill):
+        await asyncio.to_thread(end)
+        for call in (store.write(add, "lost"), store.write_first(add, "lost"), store.read(names)):
+            with pytest.raises(LedgerUnreachable, match=r"cannot be reached|does not answer"):
+                await call
+        await asyncio.to_thread(own_postgres.start)
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await store.write(add, end.__name__)
+                    break
+                except LedgerUnreachable:
+                    await asyncio.sleep(0.1)
+    assert await store.read(names) == ["before", "kill", "stop"]
+    assert set(failures) == {WriteFailure.UNREACHABLE}
+    assert store.lost is None
+    await store.close()
+
+
+def test_a_sink_that_comes_while_a_poll_commits_is_owed_its_start(database: Database) -> None:
+    """The registration waits for the commit, and then sees the run."""
+    engine = database.engine(3, writes=True)
+    with engine.begin() as conn:
+        preparation.migrate(conn, database)
+    with engine.begin() as conn:
+        source = accounts.sync_sources(conn, [Configured("source")], NOW)["source"]
+        lease = leases.take(conn, "source:source", "test", 60_000)
+        assert lease is not None
+        registry.sync_sinks(conn, {"a": ALL}, NOW)
+
+    def added() -> int:
+        with engine.begin() as conn:
+            number = registry.sync_sinks(conn, {"a": ALL, "b": ALL}, NOW)["b"]
+        with engine.connect() as conn:
+            return len(conn.execute(select(schema.lane).where(schema.lane.c.sink_id == number)).all())
+
+    with ThreadPoolExecutor(1) as pool:
+        with engine.begin() as conn:
+            runs.commit_poll(conn, PollCommit(lease, source, (change(None, "r", [START], NOW),)), NOW)
+            waiting = pool.submit(added)
+            _until_blocked(database)
+        assert waiting.result(20) == 1
+    engine.dispose()
+
+
+def test_a_poll_that_waits_for_a_new_sink_owes_it_what_it_brings(database: Database) -> None:
+    engine = database.engine(3, writes=True)
+    with engine.begin() as conn:
+        preparation.migrate(conn, database)
+        source = accounts.sync_sources(conn, [Configured("source")], NOW)["source"]
+        lease = leases.take(conn, "source:source", "test", 60_000)
+        assert lease is not None
+
+    def polled() -> None:
+        with engine.begin() as conn:
+            runs.commit_poll(conn, PollCommit(lease, source, (change(None, "r", [START], NOW),)), NOW)
+
+    with ThreadPoolExecutor(1) as pool:
+        with engine.begin() as conn:
+            number = registry.sync_sinks(conn, {"a": ALL}, NOW)["a"]
+            waiting = pool.submit(polled)
+            _until_blocked(database)
+        waiting.result(20)
+    with engine.connect() as conn:
+        assert len(conn.execute(select(schema.lane).where(schema.lane.c.sink_id == number)).all()) == 1
+    engine.dispose()
+
+
+def _until_blocked(database: Database) -> None:
+    engine = database.engine(1, writes=False)
+    end = time.monotonic() + 20
+    waits = text(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE "
+        "datname = current_database())"
     )
+    while time.monotonic() < end:
+        with engine.connect() as conn:
+            if conn.scalar(waits):
+                break
+        time.sleep(0.02)
+    else:
+        raise AssertionError("nobody waits")
+    engine.dispose()
+
+
+def test_several_processes_migrate_once(database: Database) -> None:
+    together = threading.Barrier(4)
+
+    def migrated(_: int) -> bool:
+        engine = database.engine(1, writes=True)
+        together.wait(10)
+        with engine.begin() as conn:
+            done = preparation.migrate(conn, database)
+        engine.dispose()
+        return done
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(migrated, range(4))) == [False, False, False, True]
+    engine = database.engine(1, writes=False)
+    with engine.connect() as conn:
+        assert compare_metadata(MigrationContext.configure(conn), schema.metadata) == []
+    engine.dispose()
+
+
+def executed(server: PostgresServer, database: Database, *statements: str) -> Database:
+    with server.connect(database.url.rpartition("/")[2]) as conn:
+        for statement in statements:
+            conn.execute(statement.encode())
+    return database
+
+
+Spoil = Callable[[PostgresServer, Database], Database]
+REFUSED: dict[str, tuple[Spoil, str]] = {
+    "password": (
+        lambda _, d: replace(d, password=lambda: "wrong"),
+        "password authentication failed for user.*ledger.pass",
+    ),
+    "no password": (
+        lambda _, d: replace(d, password=lambda: None),
+        "no password supplied; give the password by ledger",
+    ),
+    "database": (lambda s, d: replace(d, url=s.url("absent")), 'database "absent" does not exist; make the database'),
+    "user": (lambda s, d: replace(d, url=s.url("postgres", "nobody")), "password authentication failed for user"),
+    "port": (
+        lambda _, d: replace(d, url=f"postgresql://127.0.0.1:{free_port()}/x"),
+        "cannot be reached: .*Connection refused.*; look whether it runs",
+    ),
+    "parameter": (lambda _, d: replace(d, url=f"{d.url}?sslmod=require"), 'invalid URI query parameter: "sslmod"'),
+    "tls": (lambda _, d: replace(d, url=f"{d.url}?sslmode=require"), "server does not support SSL.*; look at sslmode"),
+    "read-only": (
+        lambda s, d: executed(
+            s, d, f"ALTER DATABASE {d.url.rpartition('/')[2]} SET default_transaction_read_only = on"
+        ),
+        "can only be read: it is a standby, or read-only by its settings; give the address of the primary",
+    ),
+    "foreign": (
+        lambda s, d: executed(s, d, "CREATE SCHEMA lineage", "CREATE TABLE lineage.orders (id int)"),
+        r"holds tables of something else \(orders\): give the ledger a schema of its own by ledger.schema",
+    ),
+    "foreign migrations": (
+        lambda s, d: executed(
+            s,
+            d,
+            "CREATE SCHEMA lineage",
+            "CREATE TABLE lineage.alembic_version (version_num text)",
+            "INSERT INTO lineage.alembic_version VALUES ('ae1027')",
+        ),
+        "holds tables of something else",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", REFUSED)
+def test_what_cannot_hold_a_ledger_is_refused_in_a_sentence_and_left_alone(
+    postgres: PostgresServer, database: Database, mistake: str
+) -> None:
+    spoil, words = REFUSED[mistake]
+    spoiled = spoil(postgres, database)
+    before = _tables(postgres, database)
+    with pytest.raises(LedgerError, match=words) as caught:
+        Store.open(spoiled, holder="test")
+    assert PASSWORD not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert _tables(postgres, database) == before
+
+
+def _tables(server: PostgresServer, database: Database) -> list[tuple[object, ...]]:
+    with server.connect(database.url.rpartition("/")[2]) as conn:
+        return conn.execute("SELECT relname FROM pg_class WHERE relkind = 'r' ORDER BY oid").fetchall()
+
+
+@pytest.mark.parametrize(("oldest", "newest"), [(19, 20), (14, 17)])
+def test_a_server_of_another_time_is_refused(
+    database: Database, monkeypatch: pytest.MonkeyPatch, oldest: int, newest: int
+) -> None:
+    monkeypatch.setattr(preparation, "OLDEST", oldest)
+    monkeypatch.setattr(preparation, "NEWEST", newest)
+    with pytest.raises(LedgerError, match=rf"is in PostgreSQL 18\.\d+.*works with {oldest} to {newest}"):
+        Store.open(database, holder="test")
+
+
+async def test_a_schema_of_a_newer_version_is_refused(store: Store, database: Database) -> None:
+    await store.write(lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    await store.close()
+    for attempt in (lambda: Store.open(database, holder="test"), lambda: Store.open_readonly(database)):
+        with pytest.raises(LedgerTooNew, match="schema 9999, made by a newer version"):
+            await asyncio.to_thread(attempt)
+
+
+def test_a_reader_of_what_is_not_there_yet_hears_so(database: Database) -> None:
+    with pytest.raises(LedgerError, match="is empty: has the service run with this configuration"):
+        Store.open_readonly(database)
+
+
+async def test_no_session_state_is_left_behind(store: Store) -> None:
+    """As a pooler in transaction mode gives the connection to somebody else next."""
+    raw = store._lease_engine.raw_connection()
+    before = raw.cursor().execute("SHOW search_path").fetchone()
+    raw.rollback()
+    raw.close()
+    with store._lease_engine.begin() as conn:
+        assert conn.scalar(text("SHOW search_path")) == '"lineage"'
+    raw = store._lease_engine.raw_connection()
+    assert raw.cursor().execute("SHOW search_path").fetchone() == before
+    raw.close()
