@@ -298,6 +298,8 @@ def _translated(error: Exception, request: httpx.Request) -> httpx.TransportErro
     match error:
         case aiohttp.ClientHttpProxyError():
             return httpx.ConnectError(f"the proxy answered {error.status} to CONNECT", request=request)
+        case aiohttp.ClientConnectorCertificateError():
+            return httpx.ConnectError(f"{_words(error)}; {_UNTRUSTED}", request=request)
         case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
             return httpx.ConnectError(_words(error), request=request)
         case TimeoutError():
@@ -307,6 +309,9 @@ def _translated(error: Exception, request: httpx.Request) -> httpx.TransportErro
         case _Unreadable():
             return httpx.RemoteProtocolError(_words(error), request=request)
     return httpx.ReadError(_words(error), request=request)
+
+
+_UNTRUSTED = "the certificate is not one we trust: give its authority in network.ca_file"
 
 
 def _words(error: Exception) -> str:

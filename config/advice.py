@@ -56,6 +56,11 @@ def _sends_secret(settings: Settings, path: Path) -> bool:
 
 
 def _pages(http: Http, access: Access | None) -> Iterator[tuple[Path, str]]:
+    if not is_loopback(http.host) and (access is None or not (access.users or access.tls)):
+        yield (
+            ("http", "listen"),
+            f"whoever reaches {http.listen} reads the pages: keep it inside (a network policy), or set http.web_config_file",
+        )
     if access is not None and access.users and access.tls is None and not is_loopback(http.host):
         yield ("http", "web_config_file"), f"passwords come to {http.listen} unencrypted; add tls_server_config"
 

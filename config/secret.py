@@ -55,10 +55,25 @@ class Secret:
         if match := REFERENCE.match(value):
             return cls(_from_environment(match[1]), "environment", f"environment variable {match[1]}")
         if value.startswith("${"):
-            raise ValueError("is no reference that can be understood: write ${env:NAME}")
+            raise ValueError("is not a reference that can be understood: write ${env:NAME}")
         if isinstance(value, FromEnvironment):
             return cls(_clean(value), "environment", "the environment")
+        if (fault := _misspelt(value)) is not None:
+            raise ValueError(fault)
         return cls(_clean(value), "literal", "the configuration file")
+
+
+def _misspelt(value: str) -> str | None:
+    """What is wrong with a text that is meant to be a reference; None where it is none."""
+    if _PLAIN.fullmatch(value):
+        return f"is the name of a variable as a shell has it: write ${{env:{value[1:]}}}"
+    if _WITHIN.search(value):
+        return "has a reference within other text, which is not replaced: put the whole value into the variable"
+    return None
+
+
+_PLAIN = re.compile(r"\$[A-Z][A-Z0-9_]{2,}")
+_WITHIN = re.compile(r"\$\{env:[A-Za-z_][A-Za-z0-9_]*\}")
 
 
 class FileSecret(Secret):

@@ -111,8 +111,10 @@ async def _watched(settings: Settings) -> dict[str, Mapping[RunState, int]]:
 
 
 async def _of_source(platform: Platform, watched: Mapping[RunState, int]) -> list[Finding]:
-    """What the platform finds, and whether its limit allows to watch what there is."""
+    """What the platform finds, and, where all works, whether its limit allows to watch what there is."""
     found = await platform.check()
+    if not all(each.ok for each in found):
+        return found
     load = platform.load(watched) if isinstance(platform, Planning) else None
     return [*found, load_finding(load)] if load is not None else found
 

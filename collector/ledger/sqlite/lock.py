@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import socket
 from collections.abc import Mapping
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from collector.errors import LedgerError, LedgerLocked
+from collector.logs import fields
+
+log = logging.getLogger("lineage.ledger")
 
 
 class Condition(StrEnum):
@@ -52,7 +56,7 @@ def take(ledger: Path, holder: str, now: datetime, *, command: bool = False) -> 
     """
     path = ledger.with_name(f"{ledger.name}.lock")
     try:
-        ledger.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(ledger)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise LedgerError(f"cannot make {path}, which guards the ledger: {error.strerror}") from error
@@ -79,6 +83,18 @@ def take(ledger: Path, holder: str, now: datetime, *, command: bool = False) -> 
         held.release()
         raise LedgerError(f"cannot write {path}, which guards the ledger: {error.strerror}") from error
     return held
+
+
+def _make_folder(ledger: Path) -> None:
+    """One folder at the most: a path whose beginning is missing too is rather misspelt, or a volume is not there."""
+    folder = ledger.absolute().parent
+    if folder.is_dir():
+        return
+    if not folder.parent.is_dir():
+        what = f"cannot make the ledger {ledger}: there is neither its folder {folder} nor the one above it"
+        raise LedgerError(f"{what}; correct ledger.path, or make the folder")
+    folder.mkdir(exist_ok=True)
+    log.warning("ledger.folder_made", extra=fields(path=str(folder), then="the ledger is made in it"))
 
 
 def _read(descriptor: int) -> dict[str, Any]:

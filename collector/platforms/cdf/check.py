@@ -32,6 +32,8 @@ async def _granted(api: Api, config: CdfSource) -> list[Finding]:
     try:
         told = await api.inspect()
     except SourceError as error:
+        if isinstance(error, Unavailable) and not error.sent:
+            return [Finding("token inspection", ok=False, detail=str(error), remedy=_remedy(error))]
         return [Finding("token inspection", ok=True, detail=f"not available, so the endpoints tell: {error}")]
     projects = _projects(told)
     if config.project not in projects:

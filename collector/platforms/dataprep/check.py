@@ -28,7 +28,7 @@ async def findings(api: Api, deployment: Deployment, settings: DataprepSource) -
         )
         return [Finding(where, ok=False, detail=str(error), remedy=f"Check {what}: Settings, Access tokens.")]
     except SourceError as error:
-        remedy = "Check base_url, proxy and ca_file of this source, and whether the platform is up."
+        remedy = "Check base_url, network.proxy and network.ca_file of this source, and whether the platform is up."
         return [Finding(where, ok=False, detail=str(error), remedy=remedy)]
     has = [text for endpoint, text in _OPTIONAL.items() if deployment.has(endpoint)]
     lacks = [text for endpoint, text in _OPTIONAL.items() if not deployment.has(endpoint)]

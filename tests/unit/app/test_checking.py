@@ -1,16 +1,21 @@
 """What `check` says of the load, with and without a ledger."""
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 from sqlalchemy import Connection, text
 
 from collector.app.check import Row, _all, _of_ledger
 from collector.clock import SystemClock
 from collector.ledger.sqlite.store import Store
 from config.settings import Settings
+from simulators import configuration
+from simulators.cdf import CdfSimulator
 from simulators.server import Served
 from simulators.wetransform import WetransformSimulator
 from tests.scene import now
+from tests.servers.ports import free_port
 from tests.unit.ledger.ledgers import ALL, START, Ledger
 
 
@@ -46,6 +51,28 @@ async def test_the_load_is_that_of_the_runs_in_the_ledger(tmp_path: Path) -> Non
         assert not row["ok"]
         assert row["detail"].startswith("3 open runs: 3 single reads every 60 s, 3.0 requests a minute; the limit is 2")
         assert "intervals.active_most to 90s" in row["remedy"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"platform": "wetransform", "tenant": "acme", "token": "wetransform-token"},
+        {"platform": "dataprep", "workspace": "1", "token": "dataprep-token"},
+        {"platform": "cdf", "project": "plant-a"},
+    ],
+)
+async def test_of_a_host_that_is_down_nothing_is_called_well(tmp_path: Path, given: dict[str, Any]) -> None:
+    """But for the token of an identity provider elsewhere."""
+    async with Served(CdfSimulator(seed=1, now=now)) as provider:
+        down = f"http://127.0.0.1:{free_port()}"
+        source = {**configuration.source("cdf", provider.url), **given} if given["platform"] == "cdf" else given
+        settings = Settings.model_validate(
+            {"ledger": {"path": tmp_path / "l.db"}, "sources": [{"name": "source", **source, "base_url": down}]}
+        )
+        rows = await _all(settings, SystemClock())
+    assert rows
+    assert [row["subject"] for row in rows if row["ok"]] == (["token"] if given["platform"] == "cdf" else [])
+    assert all(row["remedy"] for row in rows if not row["ok"])
 
 
 def on(ledger: Path) -> Settings:

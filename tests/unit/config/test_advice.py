@@ -75,4 +75,23 @@ def test_passwords_for_the_pages_want_tls(listen: str, access: Access | None, ri
     source = {"platform": "dataprep", "name": "d", "workspace": 1, "token": "${env:A_TOKEN}"}
     settings = Settings.model_validate({"http": {"listen": listen}, "sources": [source], "sinks": [SINK]})
     told = f"http.web_config_file: passwords come to {listen} unencrypted; add tls_server_config"
-    assert advice(settings, access) == ([told] if risky else [])
+    assert [words for words in advice(settings, access) if "encrypted" in words] == ([told] if risky else [])
+
+
+@pytest.mark.parametrize(
+    ("listen", "access", "open_to_all"),
+    [
+        ("0.0.0.0:17817", None, True),
+        (":17817", Access(), True),
+        ("[::]:17817", None, True),
+        ("0.0.0.0:17817", Access(users={"ann": "hash"}), False),
+        ("0.0.0.0:17817", Access(tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)), False),
+        ("127.0.0.1:17817", None, False),
+    ],
+)
+def test_pages_for_everybody_are_named(listen: str, access: Access | None, open_to_all: bool) -> None:
+    source = {"platform": "dataprep", "name": "d", "workspace": 1, "token": "${env:A_TOKEN}"}
+    settings = Settings.model_validate({"http": {"listen": listen}, "sources": [source], "sinks": [SINK]})
+    said = [words for words in advice(settings, access) if words.startswith("http.listen: ")]
+    assert bool(said) is open_to_all
+    assert all(f"whoever reaches {listen} reads the pages" in words for words in said)

@@ -1,12 +1,13 @@
 import logging
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from config.secret import FileSecret, Secret, SecretText, TokenFile
+from config.secret import FileSecret, FromEnvironment, Secret, SecretText, TokenFile
 
 HIDDEN = "geheim-4711"
 
@@ -137,3 +138,26 @@ def test_an_unusable_file_is_named(content: bytes, problem: str, secret_file: Ca
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing-here cannot be read: No such file or directory"):
         FileSecret(tmp_path / "nothing-here")
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("Bearer ${env:TOKEN}", "put the whole value into the variable"),
+        ("http://me:${env:TOKEN}@proxy:3128", "put the whole value into the variable"),
+        ("$MY_TOKEN", "write ${env:MY_TOKEN}"),
+        ("${TOKEN}", "write ${env:NAME}"),
+    ],
+)
+def test_what_is_meant_as_a_reference_is_not_taken_for_the_secret(written: str, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Secret.parse(written)
+
+
+@pytest.mark.parametrize("text", ["pa$$word", "$1", "$lower", "100$NAME"])
+def test_a_dollar_in_a_secret_is_a_dollar(text: str) -> None:
+    assert Secret.parse(text).get() == text
+
+
+def test_what_the_environment_brings_is_no_reference() -> None:
+    assert Secret.parse(FromEnvironment("$MY_TOKEN")).get() == "$MY_TOKEN"

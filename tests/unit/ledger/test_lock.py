@@ -1,11 +1,13 @@
 """The file beside the ledger that says who writes it, and how the one before left."""
 
 import fcntl
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from collector.errors import LedgerError
 from collector.ledger.sqlite import lock
 from collector.ledger.sqlite.lock import Condition
 from tests.unit.ledger.ledgers import T0
@@ -38,3 +40,15 @@ def test_the_next_holder_learns_how_the_one_before_left(tmp_path: Path, conditio
     second = lock.take(path, "second", T0)
     assert second.former is condition
     second.release()
+
+
+def test_a_missing_folder_is_made_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lock.take(tmp_path / "made" / "ledger.db", "first", T0).release()
+    assert [record.getMessage() for record in caplog.records] == ["ledger.folder_made"]
+
+
+def test_a_folder_whose_parent_is_missing_too_is_not_made(tmp_path: Path) -> None:
+    path = tmp_path / "misspelt" / "lineage" / "ledger.db"
+    with pytest.raises(LedgerError, match=re.escape(str(path.parent)) + ".*correct ledger.path"):
+        lock.take(path, "first", T0)
+    assert list(tmp_path.iterdir()) == []
