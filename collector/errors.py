@@ -88,6 +88,10 @@ class LeaseLost(LedgerError):
     """The lease went to another holder; the commit was rolled back."""
 
 
+class LeaseGivenBack(LeaseLost):
+    """The lease is one too many here, and goes back so that another replica takes it."""
+
+
 class LeaseLapsed(LedgerError):
     """The lease could not be renewed in time. What was going on under it was stopped; it may be renewed yet."""
 

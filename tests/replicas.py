@@ -1,4 +1,4 @@
-"""Several processes on one ledger in simulated time: each polls the same source and feeds the same sink when it may.
+"""Several processes on one ledger in simulated time: each polls the same sources and feeds the same sinks when it may.
 
 The ledger's clock is the simulated one. A process can be frozen, killed, cut off from the ledger, stopped and started.
 """
@@ -7,15 +7,18 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from collector.app.heartbeat import Heartbeat
 from collector.clock import to_ms
 from collector.errors import LedgerError
-from collector.ledger import accounts, registry
+from collector.ledger import accounts, registry, replicas
 from collector.ledger.accounts import Configured
 from collector.ledger.held_lease import Leases
+from collector.ledger.replicas import Replica
 from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
 from collector.model import Enrichment, EventKind, Outgoing, Poll, Run, RunState
@@ -108,47 +111,62 @@ class Target:
 class Process:
     """One replica."""
 
-    def __init__(self, name: str, replicas: "Replicas") -> None:
-        self.name, self._replicas = name, replicas
+    def __init__(self, name: str, among: "Replicas") -> None:
+        self.name, self._replicas = name, among
         self._awake = asyncio.Event()
         self._awake.set()
-        self.clock: Any = ProcessClock(replicas.clock, self._awake)
-        self.store: Any = ProcessStore(replicas.store, self._awake)
+        self.clock: Any = ProcessClock(among.clock, self._awake)
+        self.store: Any = ProcessStore(among.store, self._awake)
         self.held: set[str] = set()
-        self.asking = False
-        """Whether a request of it to the platform is under way."""
+        self.asking: set[str] = set()
+        """Sources of which a request to the platform is under way."""
         self.thawed_at = -1.0
         self.killed = False
         self.reports = Reports()
-        leases = Leases(self.store, self.clock, name, self._held)
-        self.platform = Scripted("plant", replicas.clock)
-        self.platform.script = self._poll
-        self.platform.enriches = self._enrich
-        self.sink = Target(self._send)
-        self.poller = SourcePoller(
-            name="plant",
+        self.leases = Leases(self.store, self.clock, name, self._held)
+        names = {f"source:{each}" for each in among.sources} | {f"sink:{each}" for each in among.sinks}
+        self.me = Replica(name, "1", "test", frozenset(names))
+        heartbeat = Heartbeat(self.me, self.store, self.clock, self.leases.hear)
+        self.pollers = {each: self._poller(each) for each in among.sources}
+        self.deliveries = {each: self._delivery(each) for each in among.sinks}
+        loops = [heartbeat.run(), *(each.run() for each in self.pollers.values())]
+        self._cancelled = [among.clock.start(loop) for loop in loops]
+        self._stopped = [among.clock.start(each.run()) for each in self.deliveries.values()]
+
+    def _poller(self, name: str) -> SourcePoller:
+        platform = Scripted(name, self._replicas.clock)
+        platform.script = partial(self._poll, platform)
+        platform.enriches = partial(self._enrich, name)
+        self.platform = platform
+        return SourcePoller(
+            name=name,
             kind="test",
-            source_id=replicas.source_id,
-            platform=self.platform,
-            leases=leases,
-            maker=EventMaker("plant"),
+            source_id=self._replicas.sources[name],
+            platform=platform,
+            leases=self.leases,
+            maker=EventMaker(name),
             policy=Policy(timedelta(seconds=60), VanishedPolicy.LEAVE_OPEN),
             rhythm=Rhythm(timedelta(seconds=30), timedelta(minutes=5)),
             clock=self.clock,
-            random=replicas.random.random,
+            random=self._replicas.random.random,
             observer=self.reports,
             paused=lambda: None,
         )
-        self.delivery = Delivery(
-            "sink",
-            replicas.sink_id,
-            self.sink,
-            leases=leases,
+
+    def _delivery(self, name: str) -> Delivery:
+        return Delivery(
+            name,
+            self._replicas.sinks[name],
+            Target(partial(self._send, name)),
+            leases=self.leases,
             clock=self.clock,
-            random=replicas.random.random,
+            random=self._replicas.random.random,
             observer=SendReports(),
         )
-        self._tasks = [replicas.clock.start(self.poller.run()), replicas.clock.start(self.delivery.run())]
+
+    @property
+    def stands_by(self) -> bool:
+        return all(poller.status.standby for poller in self.pollers.values())
 
     @property
     def frozen(self) -> bool:
@@ -173,55 +191,60 @@ class Process:
 
     async def stop(self) -> None:
         """As by SIGTERM."""
-        self._tasks[0].cancel()
-        stopping = self._replicas.clock.start(self.delivery.stop(5.0))
+        self._cancelled[0].cancel()
+        await self.store.write(replicas.leave, self.me)
+        for task in self._cancelled:
+            task.cancel()
+        for delivery in self.deliveries.values():
+            self._replicas.clock.start(delivery.stop(5.0))
         await self._replicas.clock.advance(6)
-        assert stopping.done()
-        assert all(task.done() for task in self._tasks)
+        assert all(task.done() for task in (*self._cancelled, *self._stopped))
         self.killed = True
 
     def _held(self, report: LeaseReport) -> None:
         (self.held.add if report.held else self.held.discard)(report.lease)
 
-    async def _request(self, longest: float) -> None:
+    async def _request(self, source: str, longest: float) -> None:
         """A request to the platform: whoever asks at the same time is noted."""
-        others = [each for each in self._replicas.processes if each is not self and each.asking and not each.frozen]
+        others = [
+            each for each in self._replicas.processes if each is not self and source in each.asking and not each.frozen
+        ]
         if others and self.thawed_at != self._replicas.clock.monotonic():
             names = ", ".join(each.name for each in others)
             self._replicas.violations.append(f"{self.name} asks the platform at the same time as {names}")
-        self.asking = True
+        self.asking.add(source)
         try:
             await self.clock.sleep(self._replicas.random.uniform(0, longest))
         finally:
-            self.asking = False
+            self.asking.discard(source)
 
-    async def _poll(self, number: int) -> AsyncIterator[Poll]:
+    async def _poll(self, platform: Scripted, number: int) -> AsyncIterator[Poll]:
         for page in range(2):
-            await self._request(40)
+            await self._request(platform.source, 40)
             now = self._replicas.clock.now()
             begun = [run for run in self._replicas.runs if run[1] <= now][page::2]
-            yield Poll(tuple(self._seen(*run) for run in begun), cursor=f"{now}")
+            yield Poll(tuple(self._seen(platform, *run) for run in begun), cursor=f"{now}")
 
-    def _seen(self, key: str, began: datetime, ends: datetime) -> Any:
+    def _seen(self, platform: Scripted, key: str, began: datetime, ends: datetime) -> Any:
         state = RunState.SUCCEEDED if ends <= self._replicas.clock.now() else RunState.RUNNING
         ended = ends if state is RunState.SUCCEEDED else None
-        return replace(self.platform.run(key, state), queued_at=began, started_at=began, ended_at=ended)
+        return replace(platform.run(key, state), queued_at=began, started_at=began, ended_at=ended)
 
-    async def _enrich(self, run: Run) -> Enrichment:
-        await self._request(20)
+    async def _enrich(self, source: str, run: Run) -> Enrichment:
+        await self._request(source, 20)
         return Enrichment()
 
-    async def _send(self, item: Outgoing) -> Outcome:
-        self._replicas.arrived(self.name, item)
+    async def _send(self, sink: str, item: Outgoing) -> Outcome:
+        self._replicas.arrived(self.name, sink, item)
         await self.clock.sleep(self._replicas.random.uniform(0, 2))
-        self._replicas.acknowledged.append((run_uuid(item), item.kind))
+        self._replicas.acknowledged.append((sink, run_uuid(item), item.kind))
         return Delivered()
 
 
 class Replicas:
     """The ledger, the platform's runs, what arrived at the sink, and what must never happen, in `violations`."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, sources: int = 1, sinks: int = 1) -> None:
         self.random = Random(seed)
         self.store = WatchedStore(open_store(folder))
         self.clock = WakingClock(self.store)
@@ -229,24 +252,28 @@ class Replicas:
         self.processes: list[Process] = []
         self.runs: list[tuple[str, datetime, datetime]] = []
         self.violations: list[str] = []
-        self.acknowledged: list[tuple[str | None, EventKind]] = []
-        self.source_id = self.sink_id = 0
+        self.acknowledged: list[tuple[str, str | None, EventKind]] = []
+        self.sources = dict.fromkeys([f"source {number}" for number in range(sources)], 0)
+        self.sinks = dict.fromkeys([f"sink {number}" for number in range(sinks)], 0)
+        """Each with its number in the ledger."""
 
     def _set_ledger_clock(self) -> None:
         def julianday(_: str) -> float:
             return self.clock.now().timestamp() / 86400 + _JULIAN_EPOCH
 
-        writer = self.store._store._write_engine
-        assert writer is not None
-        with writer.connect() as conn:
-            raw: Any = conn.connection.dbapi_connection
-            raw.create_function("julianday", 1, julianday)
+        store = self.store._store
+        assert store._write_engine is not None
+        for engine in (store._write_engine, *store._read_engines.values()):
+            with engine.connect() as conn:
+                raw: Any = conn.connection.dbapi_connection
+                raw.create_function("julianday", 1, julianday)
 
     async def configure(self) -> None:
         now_ms = to_ms(self.clock.now())
-        self.source_id = (await self.store.write(accounts.sync_sources, [Configured("plant")], now_ms))["plant"]
+        configured = [Configured(name) for name in self.sources]
+        self.sources = await self.store.write(accounts.sync_sources, configured, now_ms)
         kinds = frozenset({EventKind.START, EventKind.COMPLETE})
-        self.sink_id = (await self.store.write(registry.sync_sinks, {"sink": kinds}, now_ms))["sink"]
+        self.sinks = await self.store.write(registry.sync_sinks, dict.fromkeys(self.sinks, kinds), now_ms)
 
     def start(self) -> Process:
         process = Process(f"replica {len(self.processes)}", self)
@@ -261,9 +288,9 @@ class Replicas:
         now = self.clock.now()
         self.runs.append((f"run {len(self.runs)}", now, now + timedelta(seconds=seconds)))
 
-    def arrived(self, process: str, item: Outgoing) -> None:
+    def arrived(self, process: str, sink: str, item: Outgoing) -> None:
         run = run_uuid(item)
-        if item.kind is EventKind.START and (run, EventKind.COMPLETE) in self.acknowledged:
+        if item.kind is EventKind.START and (sink, run, EventKind.COMPLETE) in self.acknowledged:
             self.violations.append(f"{process} sent the START of {run} after its end was acknowledged")
 
     async def close(self) -> None:

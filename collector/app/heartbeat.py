@@ -1,7 +1,7 @@
 """Says that this replica lives, and hears of the others."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 import orjson
@@ -17,11 +17,15 @@ from config.settings import Settings
 
 log = logging.getLogger("lineage.service")
 
+_OF_ONE_PROCESS = {"http", "log", "control_socket", "stop_within"}
+
 
 def replica(settings: Settings, name: str) -> Replica:
-    """What the others see of this process. Secrets are no part of the fingerprint, as they rotate."""
-    known = settings.public()
-    written = orjson.dumps(known, option=orjson.OPT_SORT_KEYS)
+    """What the others see of this process. The fingerprint leaves out what concerns this process alone, and secrets, as
+    they rotate.
+    """
+    shared = {name: value for name, value in settings.public().items() if name not in _OF_ONE_PROCESS}
+    written = orjson.dumps(shared, option=orjson.OPT_SORT_KEYS)
     leases = {f"source:{source.name}" for source in settings.sources} | {f"sink:{sink.name}" for sink in settings.sinks}
     return Replica(name, __version__, sha256(written).hexdigest()[:12], frozenset(leases))
 
@@ -29,8 +33,9 @@ def replica(settings: Settings, name: str) -> Replica:
 class Heartbeat:
     """`live` are all live replicas as of the last beat, this one among them; empty before the first."""
 
-    def __init__(self, me: Replica, store: Ledger, clock: Clock) -> None:
-        self.me, self._store, self._clock = me, store, clock
+    def __init__(self, me: Replica, store: Ledger, clock: Clock, heard: Callable[[Sequence[Replica]], None]) -> None:
+        """`heard` is called with the live replicas at each beat."""
+        self.me, self._store, self._clock, self._heard = me, store, clock, heard
         self.live: Sequence[Replica] = ()
         self._kinds = 1
 
@@ -51,6 +56,7 @@ class Heartbeat:
         if self.live and before:
             self._report_changes(before)
         self._report_kinds()
+        self._heard(self.live)
 
     async def leave(self) -> None:
         await self._store.write(replicas.leave, self.me)

@@ -51,7 +51,7 @@ Park = Callable[[str, int, str], Awaitable[None]]
 
 class Housekeeper:
     """`full` is why polling pauses, None while there is room; `trouble` why the ledger could not be kept, None while it
-    can. `expected_by` is when, by the monotonic clock, the ledger should have answered again: liveness looks at it.
+    can. Each replica looks; one of them, the keeper, does for all what is to be done. `expected_by` is when, by the monotonic clock, the ledger should have answered again: liveness looks at it.
     """
 
     def __init__(
@@ -60,12 +60,13 @@ class Housekeeper:
         store: Store,
         clock: Clock,
         me: Replica,
+        is_keeper: Callable[[], bool],
         lookbacks: Callable[[], Mapping[int, timedelta]],
         shares: Mapping[str, Share],
         park: Park,
     ) -> None:
         self._settings, self._store, self._clock, self._lookbacks, self._me = settings, store, clock, lookbacks, me
-        self._shares, self._park = shares, park
+        self._is_keeper, self._shares, self._park = is_keeper, shares, park
         self._removal = Removal(store, clock, self._came_round)
         self._owed_bytes: Mapping[str, int] = {}
         self._is_full, self._beyond = False, frozenset[str]()
@@ -94,7 +95,7 @@ class Housekeeper:
     async def look(self) -> None:
         """Measure, and forget early what every sink has when the limit is reached."""
         await self._measure()
-        if self._over and await self._is_worth_a_sweep():
+        if self._over and self._is_keeper() and await self._is_worth_a_sweep():
             await self.sweep(timedelta())
             await self._measure()
         self._is_full = self._over
@@ -115,19 +116,25 @@ class Housekeeper:
         (log.warning if parked else log.info)("ledger.swept", extra=told)
 
     async def _round(self) -> None:
-        if self._clock_may_have_run_ahead():
-            await self._pull_in()
-        self._clock_ran = self._clock.now(), self._clock.monotonic()
+        if self._is_keeper():
+            if self._clock_may_have_run_ahead():
+                await self._pull_in()
+            self._clock_ran = self._clock.now(), self._clock.monotonic()
         await self.look()
+        if self._is_keeper():
+            await self._keep()
+        if self.trouble is not None:
+            log.info("ledger.recovered", extra=fields(former=self.trouble))
+            self.trouble = None
+
+    async def _keep(self) -> None:
+        """What one replica does for all."""
         if await self._store.read_shown(replicas.unconfigured, self._me):
             await self._store.write(replicas.retire, self._me, to_ms(self._clock.now()))
         if self._clock.monotonic() - self._swept >= SWEEP_EVERY:
             await self._sweep_departed()
             await self.sweep(self._settings.retention)
             self._swept = self._clock.monotonic()
-        if self.trouble is not None:
-            log.info("ledger.recovered", extra=fields(former=self.trouble))
-            self.trouble = None
 
     def _clock_may_have_run_ahead(self) -> bool:
         """In a former process, or until it was set back since the last round."""

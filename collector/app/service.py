@@ -31,7 +31,8 @@ from collector.clock import Clock, SystemClock, to_ms
 from collector.errors import ConfigurationError, LedgerError
 from collector.ledger import queries, registry, replicas, requests, runs
 from collector.ledger.accounts import Configured
-from collector.ledger.held_lease import Leases
+from collector.ledger.held_lease import HeldLease, Leases
+from collector.ledger.leases import HOUSEKEEPING, METRICS
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.sqlite.store import Store
 from collector.lifecycle import VanishedPolicy
@@ -260,9 +261,15 @@ class Service:
         me = replica(self.settings, f"{turn.holder()}:{secrets.token_hex(4)}")
         numbers = await self.store.write(replicas.register, me, self._configured(), wanted, now_ms)
         self._source_ids, self._sink_ids = dict(numbers.sources), dict(numbers.sinks)
-        self._heartbeat = Heartbeat(me, self.store, self._clock)
         self._housekeeper = Housekeeper(
-            self.settings.ledger, self.store, self._clock, me, self._lookbacks, self._shares(), self._park_oldest
+            self.settings.ledger,
+            self.store,
+            self._clock,
+            me,
+            lambda: self._leases.holds(HOUSEKEEPING),
+            self._lookbacks,
+            self._shares(),
+            self._park_oldest,
         )
         self.metrics = Metrics(
             self._source_ids, self._sink_ids, self._snapshot, partial(free_bytes, self.settings.ledger.path)
@@ -271,6 +278,7 @@ class Service:
         self.metrics.configured(self._clock.now())
         self._observers = Observers([self.metrics, *self._beside])
         self._leases = Leases(self.store, self._clock, me.id, self._observers.lease)
+        self._heartbeat = Heartbeat(me, self.store, self._clock, self._leases.hear)
         if self.store.set_aside is not None:
             self.metrics.ledger_reset()
             log.critical("ledger.set_aside", extra=fields(file=str(self.store.set_aside)))
@@ -325,6 +333,7 @@ class Service:
         )
 
     async def _start(self) -> None:
+        await self._stand_for_all()
         await self._housekeeper.look()
         pages = Pages(self.metrics.scrape, self.faults, self.unready, self.status)
         http = self.settings.http
@@ -350,6 +359,29 @@ class Service:
         told = fields(sources=len(self._pollers), sinks=len(self._deliveries), ledger=ledger, port=self.port)
         log.info("service.started", extra=told)
 
+    async def _stand_for_all(self) -> None:
+        """For what one replica does for all; returns once it is known whether that is this one."""
+        known = asyncio.Event()
+        names, looked = (HOUSEKEEPING, METRICS), set[str]()
+
+        async def holds(held: HeldLease) -> None:
+            looks(held.lease.name)
+            await asyncio.Event().wait()
+
+        def looks(name: str) -> None:
+            looked.add(name)
+            if looked.issuperset(names):
+                known.set()
+
+        def came_round(name: str, held: bool) -> None:
+            if not held:
+                looks(name)
+
+        for name in names:
+            work = self._leases.work(name, LEDGER_WITHIN, holds, came_round=partial(came_round, name))
+            self._spawn(f"lease:{name}", work)
+        await known.wait()
+
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks[name] = asyncio.create_task(work, name=name)
 
@@ -364,6 +396,11 @@ class Service:
             await self._clock.sleep(0.05)
         if self._control is not None:
             await self._quietly([self._control.stop()])
+        if "heartbeat" in self._tasks and self._heartbeat is not None:
+            await self._cancel(["heartbeat"])
+            await self._quietly(
+                [_within(LEDGER_WITHIN, self._heartbeat.leave())]
+            )  # others may have its share from now on
         await self._cancel([name for name in self._tasks if not name.startswith("sink:")])
         left = max(1.0, deadline - self._clock.monotonic() - 1.0)
         await self._quietly(delivery.stop(left) for delivery in self._deliveries.values())
@@ -372,8 +409,6 @@ class Service:
         await self._cancel(list(self._tasks))
         if self._listener is not None:
             await self._quietly([self._listener.close()])
-        if self._heartbeat is not None:
-            await self._quietly([_within(LEDGER_WITHIN, self._heartbeat.leave())])
         await self._quietly([self.store.close()])
         log.info("service.stopped")
 
@@ -393,7 +428,10 @@ class Service:
                 self._told.add(task.get_name())
                 _log_bad_end(error, task=task.get_name())
 
-    async def _snapshot(self) -> Snapshot:
+    async def _snapshot(self) -> Snapshot | None:
+        """One replica shows what the ledger says, so that no series is there twice."""
+        if not self._leases.holds(METRICS):
+            return None
         size, limit = self._housekeeper.size.used, self._housekeeper.limit
         stale_after = {source.name: source.stale_after for source in self.settings.sources}
         shares = {name: share.limit for name, share in self._shares().items()}

@@ -8,17 +8,18 @@ all work under it ends.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection
 
 from collector.clock import Clock
-from collector.errors import LeaseLapsed, LeaseLost, LedgerCorrupt, LedgerError
-from collector.ledger import leases
+from collector.errors import LeaseGivenBack, LeaseLapsed, LeaseLost, LedgerCorrupt, LedgerError
+from collector.ledger import fair_share, leases, replicas
 from collector.ledger.leases import Lease
 from collector.ledger.port import Ledger
+from collector.ledger.replicas import Replica
 from collector.logs import fields
 from collector.reports import LeaseReport
 
@@ -48,11 +49,16 @@ class HeldLease:
         self._renew_at = asked_at + RENEW_EVERY
 
     def __enter__(self) -> Self:
-        self._of.report(LeaseReport(self.lease.name, held=True))
+        self._of.enter(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._of.report(LeaseReport(self.lease.name, held=False))
+        self._of.leave(self)
+
+    @property
+    def is_surplus(self) -> bool:
+        """Whether to give it back at a quiet moment, as another replica holds fewer."""
+        return self.lease.name in self._of.surplus()
 
     def covers(self, seconds: float) -> bool:
         """Whether a request of that length may start now."""
@@ -117,10 +123,69 @@ class Leases:
     """The leases that this process holds, or stands by for. No other process ever had the name `holder`."""
 
     def __init__(self, store: Ledger, clock: Clock, holder: str, report: Callable[[LeaseReport], None]) -> None:
-        self.store, self.clock, self.holder, self.report = store, clock, holder, report
+        self.store, self.clock, self.holder, self._report = store, clock, holder, report
+        self._held: dict[str, HeldLease] = {}
+        self._live: Sequence[Replica] = ()
+        self._free_since: dict[str, float] = {}
+        self._unwanted: set[str] = set()
+
+    def hear(self, live: Sequence[Replica]) -> None:
+        """Which replicas live now: the leases of sources and sinks spread over them."""
+        if {each.id for each in live} != {each.id for each in self._live}:
+            self._unwanted.clear()
+        self._live = live
+
+    def enter(self, held: HeldLease) -> None:
+        self._held[held.lease.name] = held
+        self._report(LeaseReport(held.lease.name, held=True))
+
+    def leave(self, held: HeldLease) -> None:
+        self._held.pop(held.lease.name, None)
+        self._report(LeaseReport(held.lease.name, held=False))
+
+    def holds(self, name: str) -> bool:
+        """Whether this process surely holds it now."""
+        held = self._held.get(name)
+        return held is not None and held.covers(0)
+
+    def surplus(self) -> set[str]:
+        """Leases to give back at a quiet moment; not those that nobody else took when they were free."""
+        spread = [each.leases for each in self._live]
+        others = [each.leases for each in self._live if each.id != self.holder]
+        return fair_share.surplus(self._spread_here() - self._unwanted, spread, others)
+
+    def _spread_here(self) -> set[str]:
+        return {name for name in self._held if any(name in each.leases for each in self._live)}
+
+    async def _is_for_others(self, name: str) -> bool:
+        """Whether to leave it to other replicas, as this one has its share already."""
+        if self._may_take(name, 0):
+            self._free_since.pop(name, None)
+            return False
+        is_free, live = await self.store.read_shown(_looked_at, name)
+        self.hear(live)
+        if not is_free:
+            self._free_since.pop(name, None)
+            return True
+        now = self.clock.monotonic()
+        if not self._may_take(name, now - self._free_since.setdefault(name, now)):
+            return True
+        self._free_since.pop(name)
+        if not self._may_take(name, 0):
+            self._unwanted.add(name)
+        return False
+
+    def _may_take(self, name: str, free_for: float) -> bool:
+        spread = [each.leases for each in self._live]
+        is_spread = any(name in leases for leases in spread)
+        return not is_spread or fair_share.may_take(self._spread_here(), spread, free_for)
 
     async def take(self, name: str, longest: float, taking: Taking = leases.take) -> HeldLease | None:
-        """None while somebody else holds it. `longest` is how many seconds one request under it takes at most."""
+        """None while somebody else holds it, or may have it first. `longest` is how many seconds one request under it
+        takes at most.
+        """
+        if await self._is_for_others(name):
+            return None
         asked_at, ttl = self.clock.monotonic(), longest + MARGIN
         lease = await self.store.write(taking, name, self.holder, int(ttl * 1000))
         return None if lease is None else HeldLease(self, lease, ttl, asked_at)
@@ -169,6 +234,8 @@ class Leases:
                     keeper = group.create_task(held.keep(), name=f"lease:{held.lease.name}")
                     await work(held)
                     keeper.cancel()
+            except* LeaseGivenBack:
+                _log.info("lease.shared", extra=fields(lease=held.lease.name, then="another replica takes it"))
             except* LeaseLost as lost:
                 _log.warning("lease.lost", extra=fields(lease=held.lease.name, cause=str(_first(lost))))
             finally:
@@ -196,6 +263,11 @@ async def _apart(work: Coroutine[Any, Any, T], *until: asyncio.Task[Any]) -> tup
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _looked_at(conn: Connection, name: str) -> tuple[bool, list[Replica]]:
+    """Whether nobody holds it, and who lives."""
+    return leases.is_free(conn, name), replicas.live(conn)
 
 
 def _first(group: BaseExceptionGroup[LeaseLost]) -> BaseException:

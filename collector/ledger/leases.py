@@ -1,4 +1,5 @@
-"""The right to poll a source (`source:<name>`) or to feed a sink (`sink:<name>`), fenced by a token.
+"""The right to poll a source (`source:<name>`), to feed a sink (`sink:<name>`) or to do what one does for all, fenced by a
+token.
 
 The locked token row makes it right, not the clock: whoever takes over waits for the commit under way, and whoever was
 stopped finds another token. Sending cannot be fenced, so start no attempt that could outlive the lease.
@@ -11,6 +12,9 @@ from sqlalchemy import ColumnElement, Connection, bindparam, or_, select, update
 from collector.errors import LeaseLost
 from collector.ledger import schema
 from collector.ledger.schema import db_now
+
+HOUSEKEEPING, METRICS = "housekeeping", "metrics"
+"""Names of the leases of what one replica does for all; the others are `source:NAME` and `sink:NAME`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,12 @@ def take(conn: Connection, name: str, holder: str, ttl_ms: int) -> Lease | None:
         ).returning(table.c.token)
     )
     return None if token is None else Lease(name, holder, token, clean=not expires_at)
+
+
+def is_free(conn: Connection, name: str) -> bool:
+    """Whether nobody holds it now."""
+    table = schema.lease
+    return not conn.scalar(select(table.c.name).where(table.c.name == name, table.c.expires_at >= db_now()))
 
 
 def renew(conn: Connection, lease: Lease, ttl_ms: int) -> bool:

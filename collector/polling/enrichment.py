@@ -64,6 +64,11 @@ class Enricher:
         self._began: datetime | None = None
         self._pause = SHORTEST_PAUSE
 
+    @property
+    def busy(self) -> bool:
+        """Whether details of a run are being asked for, or found and not yet committed."""
+        return bool(self._looks or self._found)
+
     def nudge(self) -> None:
         """Something was committed: a run may have ended, or its turn have come."""
         self._changed = True

@@ -52,6 +52,8 @@ class Asked:
         """`hasten` polls now, with these runs being due."""
         self._platform, self._store, self._source_id, self._clock = platform, store, source_id, clock
         self._held, self._take, self._hasten = held, take, hasten
+        self.busy = False
+        """Whether a request is being taken up or done: what is cut off then may be in doubt."""
 
     async def run(self) -> None:
         """Until cancelled. A trigger that an earlier process had begun is called doubtful and never repeated."""
@@ -63,10 +65,12 @@ class Asked:
                 log.error("request.doubtful", extra=told)
             while True:
                 rung.clear()
+                self.busy = True
                 claimed = await self._store.write(requests.claim, self._held.lease, AT_ONCE)
                 async with asyncio.TaskGroup() as group:
                     for request in claimed:
                         group.create_task(self._serve(request), name=f"request:{request.id}")
+                self.busy = bool(claimed)
                 if not claimed:
                     await rung.wait()
         finally:

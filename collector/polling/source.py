@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from collector.clock import Clock, to_ms, until_set
-from collector.errors import LeaseLost, LedgerCorrupt, LedgerError, NotFound, SourceError, Throttled
+from collector.errors import LeaseGivenBack, LeaseLost, LedgerCorrupt, LedgerError, NotFound, SourceError, Throttled
 from collector.faultpoints import Point, passing
 from collector.ledger import memory, runs, stored
 from collector.ledger.held_lease import STANDBY_LOOK, HeldLease, Leases
@@ -69,6 +69,7 @@ class SourcePoller:
         self._held: HeldLease
         self._writer: Writer
         self._enricher: Enricher
+        self._asked: Asked
         self.status = SourceStatus(name, kind)
         self.expected_by = clock.monotonic() + STUCK_AFTER
         """By the monotonic clock, when the loop should have come round at the latest: liveness looks at it."""
@@ -93,9 +94,9 @@ class SourcePoller:
         self._held = held
         self._writer = Writer(self._name, self._source_id, lambda: held.lease, self._maker, self._policy)
         self._enricher = Enricher(self._platform, self._writer, self._store, self._clock, self._tell, held)
-        asked = Asked(self._platform, self._store, self._source_id, self._clock, held, self._watch, self._hasten)
+        self._asked = Asked(self._platform, self._store, self._source_id, self._clock, held, self._watch, self._hasten)
         await outlasting(self._remember, f"memory:{self._name}", self._clock)
-        loops = {"poll": self._poll_for_ever, "enrich": self._enricher.run, "requests": asked.run}
+        loops = {"poll": self._poll_for_ever, "enrich": self._enricher.run, "requests": self._asked.run}
         async with asyncio.TaskGroup() as group:
             for what, loop in loops.items():
                 name = f"{what}:{self._name}"
@@ -122,6 +123,8 @@ class SourcePoller:
             asked = await self._cycle()
             if self._unwritten and await self._ledger_recovered():
                 continue
+            if self._held.is_surplus and not self._enricher.busy and not self._asked.busy:
+                raise LeaseGivenBack(f"the lease of source {self._name} goes to another replica")
             wait = next_wait(self._rhythm, self.status.failures, asked, self._random())
             wait = await self._until_due(wait, began_ms)
             self._expect(wait)

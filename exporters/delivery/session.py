@@ -1,6 +1,7 @@
 """The loops of one sink while this process holds the sink's lease, and their orderly end."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -11,6 +12,7 @@ from collector.ledger.claims import Settlement, SettleResult
 from collector.ledger.held_lease import HeldLease
 from collector.ledger.leases import Lease
 from collector.ledger.port import News
+from collector.logs import fields
 from exporters.delivery.circuit import pause_after
 from exporters.delivery.claimer import Claimer
 from exporters.delivery.context import SinkContext
@@ -21,6 +23,8 @@ from exporters.delivery.sender import STOPPED, Sender
 from exporters.delivery.settler import Settler, Verdict
 from exporters.delivery.wakeup import Wakeup
 from exporters.sinks.base import Retry
+
+_log = logging.getLogger("lineage.delivery")
 
 _RESERVE = 2.0
 """Seconds of the grace period that are kept for writing down what was in flight."""
@@ -105,7 +109,7 @@ class Session:
         try:
             async with self._group:
                 sender = self._keep("send", self._sender.step)
-                working = [self._keep("settle", self._settle), self._keep("lease", self._held_lease.step)]
+                working = [self._keep("settle", self._settle), self._keep("lease", self._keep_lease)]
                 seeking = [self._keep("claim", self._claimer.step)]
                 if self._context.sink.rechecks:
                     seeking.append(self._keep("recheck", self._rechecks.step))
@@ -144,6 +148,12 @@ class Session:
             else:
                 self._health.unstuck(part)
                 failures = 0
+
+    async def _keep_lease(self) -> None:
+        await self._held_lease.step()
+        if self._held_lease.is_surplus and self._stop_at is None:
+            _log.info("lease.shared", extra=fields(lease=self.lease.name, then="another replica takes it"))
+            self.stop(self._context.clock.monotonic() + self._context.attempt_seconds + 2 * _RESERVE)
 
     def _take_in(self, verdict: Verdict) -> None:
         self._settler.add(verdict)

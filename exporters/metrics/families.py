@@ -25,6 +25,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from collector import __version__
+from collector.ledger.leases import HOUSEKEEPING, METRICS
 from collector.logs import fields
 from collector.model import EventKind, SkipKind
 from collector.reports import (
@@ -60,10 +61,11 @@ class Metrics:
         self,
         sources: Mapping[str, int],
         sinks: Iterable[str],
-        snapshot: Callable[[], Awaitable[Snapshot]],
+        snapshot: Callable[[], Awaitable[Snapshot | None]],
         disk_free: Callable[[], float],
     ) -> None:
-        """`sources` maps names to the ledger's numbers. `snapshot` reads the ledger and may raise anything. `disk_free` is
+        """`sources` maps names to the ledger's numbers. `snapshot` reads the ledger, None where another replica shows it, and
+        may raise anything. `disk_free` is
         asked at each scrape, in its thread.
         """
         disable_created_metrics()  # type: ignore[no-untyped-call] # else each counter has one more series, of no use
@@ -205,6 +207,8 @@ class Metrics:
             for outcome, bounded in product(OUTCOMES, (False, True)):
                 self._run_seconds.labels(source, outcome.value, _flag(on=bounded))
             _touch(self._fresh, source, sinks)
+        for lease in (HOUSEKEEPING, METRICS):
+            self._leases.labels(lease).set(0)
         for cause in WriteFailure:
             self._unwritten.labels(cause.value)
         for sink in sinks:
@@ -216,11 +220,13 @@ class Metrics:
 
     async def scrape(self) -> Collector:
         """All series of this moment, for an encoder in any thread. Those of the ledger are left out, and that is
-        counted, when it cannot be read: none are better than old ones.
+        counted, when it cannot be read: none are better than old ones. They are left out, too, while another replica shows
+        them, and the snapshot is None.
         """
         try:
             async with asyncio.timeout(LEDGER_WITHIN):
-                return _Page(self._registry, await self._snapshot())
+                snapshot = await self._snapshot()
+                return _Page(self._registry, snapshot) if snapshot is not None else self._registry
         except Exception as error:  # noqa: BLE001 - the boundary of a scrape: what was counted is shown all the same
             cause = str(error) or f"no answer within {LEDGER_WITHIN:.0f} s"
             log.warning("scrape.partial", extra=fields(cause=cause, kind=type(error).__name__))

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 
 from collector.ledger import schema
 from collector.model import EventKind, RunState
+from tests.e2e.pollers import Scripted
 from tests.replicas import Process, Replicas
 from tests.unit.exporters.delivering import quick_folder
 
@@ -19,11 +20,11 @@ LEASE = 120
 """Seconds that a source's lease lasts without a renewal."""
 
 
-def run_in(seed: int, test: Any) -> None:
+def run_in(seed: int, test: Any, *, sources: int = 1, sinks: int = 1) -> None:
     with quick_folder() as folder, asyncio.Runner() as runner:
 
         async def whole() -> None:
-            replicas = Replicas(Path(folder), seed)
+            replicas = Replicas(Path(folder), seed, sources, sinks)
             try:
                 await replicas.configure()
                 await test(replicas)
@@ -35,7 +36,7 @@ def run_in(seed: int, test: Any) -> None:
 
 
 def stands_by(process: Process) -> bool:
-    return process.poller.status.standby
+    return process.stands_by
 
 
 def events(conn: Connection) -> list[tuple[str, str]]:
@@ -47,15 +48,17 @@ def events(conn: Connection) -> list[tuple[str, str]]:
 async def check_that_all_arrived(replicas: Replicas) -> None:
     """Each run has one START and one end in the ledger, and both were acknowledged."""
     made = Counter(await replicas.store.read(events))
-    platform = replicas.processes[0].platform
     wanted = {
-        (str(platform.run(key, RunState.SUCCEEDED).run_id), kind.value)
+        (str(Scripted(source, replicas.clock).run(key, RunState.SUCCEEDED).run_id), kind.value)
+        for source in replicas.sources
         for key, *_ in replicas.runs
         for kind in (EventKind.START, EventKind.COMPLETE)
     }
     seen = {one: count for one, count in made.items() if one[1] in {"START", "COMPLETE"}}
     assert seen == dict.fromkeys(wanted, 1), (set(seen) ^ wanted, [one for one in seen if seen[one] > 1])
-    assert not wanted - {(run or "", kind.value) for run, kind in replicas.acknowledged}
+    for sink in replicas.sinks:
+        got = {(run or "", kind.value) for name, run, kind in replicas.acknowledged if name == sink}
+        assert not wanted - got, (sink, wanted - got)
 
 
 async def disturb(replicas: Replicas) -> None:
@@ -105,19 +108,18 @@ def test_a_stopped_replica_is_followed_at_once_and_a_killed_one_when_its_lease_i
         await replicas.clock.advance(1)
         second = replicas.start()
         await replicas.clock.advance(100)
-        assert first.held == {"source:plant", "sink:sink"}
-        assert second.held == set()
-        assert stands_by(second)
+        assert sorted(len(process.held) for process in (first, second)) == [1, 1]
+        assert stands_by(first) is not stands_by(second)
         await first.stop()
         await replicas.clock.advance(3)
-        assert second.held == {"source:plant", "sink:sink"}
+        assert second.held == {"source:source 0", "sink:sink 0"}
         assert not stands_by(second)
         third = replicas.start()
         second.kill()
         await replicas.clock.advance(LEASE - 15)
-        assert "source:plant" not in third.held
+        assert "source:source 0" not in third.held
         await replicas.clock.advance(17)
-        assert third.held == {"source:plant", "sink:sink"}
+        assert third.held == {"source:source 0", "sink:sink 0"}
 
     run_in(1, happens)
 
@@ -133,10 +135,12 @@ def test_a_replica_that_was_frozen_goes_on_only_while_it_holds_the_lease(seconds
         await replicas.clock.advance(seconds)
         replicas.begin_run(10)
         first.thaw()
-        await replicas.clock.advance(200)
+        await replicas.clock.advance(0.1)
         holder, other = (first, second) if seconds < LEASE else (second, first)
-        assert holder.held == {"source:plant", "sink:sink"}
-        assert stands_by(other)
+        assert holder.held == {"source:source 0", "sink:sink 0"}
+        assert other.held == set()
+        await replicas.clock.advance(200)
+        assert [len(process.held) for process in (first, second)] == [1, 1]
         await check_that_all_arrived(replicas)
 
     run_in(2, happens)
@@ -161,3 +165,65 @@ def test_a_source_is_left_alone_from_the_end_of_a_lease_that_cannot_be_renewed()
         assert alone.good_polls > polls
 
     run_in(3, happens)
+
+
+def test_three_replicas_share_six_sources_and_three_sinks_and_two_take_over_from_one() -> None:
+    async def happens(replicas: Replicas) -> None:
+        first = replicas.start()
+        await replicas.clock.advance(60)
+        assert len(first.held) == 9
+        replicas.begin_run(300)
+        replicas.start()
+        third = replicas.start()
+        await replicas.clock.advance(240)
+        assert [len(process.held) for process in replicas.living] == [3, 3, 3]
+        held = [set(process.held) for process in replicas.living]
+        replicas.begin_run(100)
+        await replicas.clock.advance(300)
+        assert [process.held for process in replicas.living] == held, "nothing moves any more"
+        third.kill()
+        await replicas.clock.advance(LEASE + 100)
+        assert sorted(len(process.held) for process in replicas.living) == [4, 5]
+        await replicas.clock.advance(300)
+        await check_that_all_arrived(replicas)
+
+    run_in(4, happens, sources=6, sinks=3)
+
+
+def test_a_lease_that_no_other_replica_takes_is_taken_again_and_kept() -> None:
+    """The other one lives, and never gets round to it."""
+
+    async def happens(replicas: Replicas) -> None:
+        first = replicas.start()
+        await replicas.clock.advance(30)
+        second = replicas.start()
+        for task in second._cancelled[1:]:
+            task.cancel()
+        await replicas.clock.advance(120)
+        assert first.held == {"source:source 0", "source:source 1", "sink:sink 0"}
+        asked = first.good_polls
+        await replicas.clock.advance(300)
+        assert first.held == {"source:source 0", "source:source 1", "sink:sink 0"}
+        assert first.good_polls > asked
+
+    run_in(5, happens, sources=2)
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=3, deadline=None)
+def test_leases_that_spread_over_disturbed_replicas_lose_nothing(seed: int) -> None:
+    async def happens(replicas: Replicas) -> None:
+        for _ in range(3):
+            replicas.start()
+        for _ in range(20):
+            if replicas.random.random() < 0.4:
+                replicas.begin_run(replicas.random.uniform(0, 200))
+            await disturb(replicas)
+            await replicas.clock.advance(replicas.random.choice([1, 7, 30, 90, 150]))
+        for process in replicas.living:
+            process.store.cut = False
+            process.thaw()
+        await replicas.clock.advance(LEASE + 600)
+        await check_that_all_arrived(replicas)
+
+    run_in(seed, happens, sources=3, sinks=2)

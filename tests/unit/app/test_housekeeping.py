@@ -66,6 +66,7 @@ class House:
         self.books = Ledger(None)  # type: ignore[arg-type] # it gets a connection in each transaction
         self.count = 0
         self.shares: dict[str, Share] = {}
+        self.keeps = True
 
     async def do(self, fn: Callable[[Ledger], T]) -> T:
         def work(conn: Connection) -> T:
@@ -79,7 +80,14 @@ class House:
         size = await self.store.read(retention.size)
         wanted = Settings(**{**PATIENT, **settings})
         keeper = Housekeeper(
-            wanted, self.store, self.clock, ME, lambda: {self.books.source: LOOKBACK}, self.shares, self.park
+            wanted,
+            self.store,
+            self.clock,
+            ME,
+            lambda: self.keeps,
+            lambda: {self.books.source: LOOKBACK},
+            self.shares,
+            self.park,
         )
         keeper.limit = size.used + room
         return keeper
@@ -430,6 +438,23 @@ async def test_what_no_live_replica_has_any_more_is_retired(house: House) -> Non
         await house.clock.step(LOOK)
     a, old = await house.do(lambda ledger: queries.sinks(ledger.conn))
     assert (a.retired_at is None, old.retired_at is None) == (True, False)
+
+
+async def test_who_is_not_the_keeper_measures_and_removes_nothing(house: House) -> None:
+    house.keeps = False
+    keeper = await house.keep(100 * KIB, retention="2h")
+    await house.fill(20)
+    await house.do(lambda ledger: ledger.drain())
+    async with Running(keeper):
+        for _ in range(3):
+            await house.clock.step(SWEEP_EVERY)
+        assert keeper.full
+        assert await house.rows("event") == 40
+        house.keeps = True
+        for _ in range(2):
+            await house.clock.step(SWEEP_EVERY)
+        assert not keeper.full
+    assert await house.rows("event") == 0
 
 
 async def test_a_sink_and_a_source_that_left_go_after_retention(house: House, caplog: pytest.LogCaptureFixture) -> None:

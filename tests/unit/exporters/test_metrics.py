@@ -64,6 +64,16 @@ async def series(shown: Metrics, name: str, *labels: str) -> Series:
     return {tuple(sample.labels[label] for label in labels): sample.value for sample in found}
 
 
+async def test_what_the_ledger_says_is_left_out_while_another_replica_shows_it() -> None:
+    async def elsewhere() -> None:
+        return None
+
+    page = await text(Metrics({"plant-a": 7}, ["marquez"], elsewhere, lambda: 4096.0))
+    assert "lineage_lease_held" in page
+    assert "lineage_ledger_bytes" not in page
+    assert "lineage_ledger_read_failures_total 0.0" in page
+
+
 async def test_counters_are_zero_before_they_count() -> None:
     shown = made()
     assert await series(shown, "lineage_poll_total", "source", "result") == {
@@ -77,7 +87,8 @@ async def test_counters_are_zero_before_they_count() -> None:
     fresh = await series(shown, "lineage_freshness_seconds_count", "source", "sink")
     assert fresh == {(source, sink): 0 for source in ("plant-a", "prep") for sink in ("marquez", "file")}
     leases = await series(shown, "lineage_lease_held", "lease")
-    assert leases == {("source:plant-a",): 0, ("source:prep",): 0, ("sink:marquez",): 0, ("sink:file",): 0}
+    names = {"source:plant-a", "source:prep", "sink:marquez", "sink:file", "housekeeping", "metrics"}
+    assert leases == {(name,): 0 for name in names}
     for name in ("lineage_ledger_resets_total", "lineage_ledger_read_failures_total"):
         assert await series(shown, name) == {(): 0}
 
