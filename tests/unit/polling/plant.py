@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +55,19 @@ class Plant:
         """
         store, times = self.pollers.store, list[float]()
 
-        async def write(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        async def write(through: Callable[..., Any], fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             is_meant = not names or fn.__name__ in names
             if is_meant:
                 times.append(self.pollers.clock.monotonic())
             if is_meant and error is not None and not lost:
                 raise error
-            answer = await type(store).write(store, fn, *args, **kwargs)
+            answer = await through(store, fn, *args, **kwargs)
             if is_meant and error is not None:
                 raise error
             return answer
 
-        store.write = write  # type: ignore[method-assign]
+        store.write = partial(write, type(store).write)  # type: ignore[method-assign]
+        store.write_first = partial(write, type(store).write_first)  # type: ignore[method-assign]
         return times
 
     @property
