@@ -15,6 +15,7 @@ LineageError
     ├── LedgerLocked       another process writes this ledger
     ├── LedgerCorrupt      the file is no usable ledger
     ├── LedgerLost         the file was deleted or replaced while it was open, or another service has the ledger now
+    ├── LedgerForeign      the file is another program's
     ├── LedgerUnreachable  PostgreSQL does not answer: trying again may help
     └── LedgerTooNew       a newer version of this program wrote it
 
@@ -118,3 +119,7 @@ class LedgerUnreachable(LedgerError):
 
 class LedgerTooNew(LedgerError):
     """The ledger was written by a newer version of this program."""
+
+
+class LedgerForeign(LedgerError):
+    """The file is one of another program."""

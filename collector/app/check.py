@@ -10,8 +10,8 @@ from typing import Any
 from collector.app import factory, loading
 from collector.app.tables import Column, Kind, show
 from collector.clock import Clock, SystemClock
-from collector.errors import LedgerError, LedgerTooNew
-from collector.ledger import queries
+from collector.errors import LedgerError, LedgerForeign, LedgerTooNew
+from collector.ledger import accounts, queries
 from collector.ledger.sqlite.store import Store
 from collector.logs import set_up
 from collector.model import RunState
@@ -63,7 +63,9 @@ def _of_configuration(config: Path, settings: Settings, access: Access | None) -
 
 
 async def _of_ledger(settings: Settings) -> list[Row]:
-    """Whether this version can use the ledger that is there, and which sinks refuse all; nothing before the first start."""
+    """Whether `run` can use the ledger that is there with this configuration, and which sinks refuse all; nothing before the
+    first start.
+    """
     path = settings.ledger.path
     if not path.is_file():
         return []
@@ -71,16 +73,20 @@ async def _of_ledger(settings: Settings) -> list[Row]:
         store = await asyncio.to_thread(Store.open_readonly, path)
     except LedgerTooNew as error:
         return [_row("ledger", str(path), False, str(error), "install the newer version, or restore a backup")]
+    except LedgerForeign as error:
+        return [_row("ledger", str(path), False, str(error), "set ledger.path to another file")]
     except LedgerError as error:
         return [_row("ledger", str(path), True, str(error))]
     try:
         sinks = await store.read(queries.sinks)
+        refused = await store.read(accounts.refusals, factory.configured(settings, SystemClock()))
     finally:
         await store.close()
     refusing = [(row.name, row.refusing) for row in sinks if row.refusing and row.retired_at is None]
     remedy = "mend the sink, then `lineage-collector parked retry` sends them again"
     return [
         _row("ledger", str(path), True, "its schema is known to this version"),
+        *(_row("ledger", "accounts", False, words, "until then `run` refuses to start") for words in refused),
         *(_row(f"sink {name}", "refusals", False, words, remedy) for name, words in refusing),
     ]
 

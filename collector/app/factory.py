@@ -12,6 +12,7 @@ from collector import __version__, api_version, oldest_api_version
 from collector.clock import Clock
 from collector.errors import ConfigurationError
 from collector.http import Heard, HttpClient, HttpOptions, clock_ahead, tls_context
+from collector.ledger.accounts import Configured
 from collector.lineage.aliases import Alias, Aliases
 from collector.logs import fields
 from collector.own_secrets import own_secrets
@@ -21,7 +22,7 @@ from collector.reports import RequestReport
 from config.mistakes import dotted
 from config.plugins import PLATFORM_PLUGINS, SINK_PLUGINS
 from config.secret_fields import secrets
-from config.settings import DatasetAlias
+from config.settings import DatasetAlias, Settings
 from config.settings import Sink as SinkSettings
 from config.settings import Source as SourceSettings
 from exporters.sinks import base as sinks
@@ -51,6 +52,20 @@ def platform(settings: SourceSettings, clock: Clock, requested: Requested) -> pl
         (PLATFORM_PLUGINS, settings.platform), settings, context, _PLATFORM, platforms.BrokenPlatform
     )
     return made
+
+
+def configured(settings: Settings, clock: Clock) -> list[Configured]:
+    """The sources as the ledger compares them with those it knows."""
+    now = clock.now()
+    return [
+        Configured(
+            source.name,
+            source.account,
+            source.former_name,
+            lookback_ms=int((now - source.first_look(now)).total_seconds() * 1000),
+        )
+        for source in settings.sources
+    ]
 
 
 def aliases(settings: Iterable[DatasetAlias]) -> Aliases:

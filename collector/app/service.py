@@ -30,7 +30,6 @@ from collector.app.status import status, status_of_loops
 from collector.clock import Clock, SystemClock, to_ms
 from collector.errors import ConfigurationError, LedgerError
 from collector.ledger import queries, registry, replicas, requests, runs
-from collector.ledger.accounts import Configured
 from collector.ledger.held_lease import HeldLease, Leases
 from collector.ledger.leases import HOUSEKEEPING, METRICS
 from collector.ledger.requests import RequestKind, RequestState
@@ -259,7 +258,9 @@ class Service:
         wanted = {name: _wanted(settings.events, sink, before.get(name)) for name, (settings, sink) in sinks.items()}
         # no other process has this name or had it, not even the one before in the same container
         me = replica(self.settings, f"{turn.holder()}:{secrets.token_hex(4)}")
-        numbers = await self.store.write(replicas.register, me, self._configured(), wanted, now_ms)
+        numbers = await self.store.write(
+            replicas.register, me, factory.configured(self.settings, self._clock), wanted, now_ms
+        )
         self._source_ids, self._sink_ids = dict(numbers.sources), dict(numbers.sinks)
         self._housekeeper = Housekeeper(
             self.settings.ledger,
@@ -445,18 +446,6 @@ class Service:
 
     async def _park_oldest(self, sink: str, room: int, cause: str) -> None:
         await self._deliveries[sink].park_oldest(room, cause)
-
-    def _configured(self) -> list[Configured]:
-        now = self._clock.now()
-        return [
-            Configured(
-                source.name,
-                source.account,
-                source.former_name,
-                lookback_ms=int((now - source.first_look(now)).total_seconds() * 1000),
-            )
-            for source in self.settings.sources
-        ]
 
     def _lookbacks(self) -> dict[int, timedelta]:
         now = self._clock.now()

@@ -53,8 +53,7 @@ def sync_sources(
     kept with all they have until retention removes them; the `spared` are not even retired. Raises `ConfigurationError`, see `matched`.
     """
     sources = sorted(sources, key=lambda source: source.name)
-    table = schema.source
-    known = [Past(*row) for row in conn.execute(select(table.c.id, table.c.name, table.c.account, table.c.polled_at))]
+    table, known = schema.source, _known(conn)
     past = matched(sources, known)
     _say_unmerged(sources, past, known)
     _rename(conn, past, known)
@@ -69,6 +68,15 @@ def retire(conn: Connection, names: Collection[str], now_ms: int) -> None:
     left = table.c.name.in_(sorted(names)), table.c.retired_at.is_(None)
     for name in conn.scalars(update(table).where(*left).values(retired_at=now_ms).returning(table.c.name)).all():
         log.warning("source.retired", extra=fields(source=name, cause="no longer configured; its runs are kept"))
+
+
+def refusals(conn: Connection, sources: Sequence[Configured]) -> list[str]:
+    """Why `sync_sources` would refuse these sources, a message each."""
+    try:
+        matched(sources, _known(conn))
+    except ConfigurationError as error:
+        return error.mistakes
+    return []
 
 
 def matched(sources: Sequence[Configured], known: Sequence[Past]) -> dict[str, Past]:
@@ -87,6 +95,11 @@ def matched(sources: Sequence[Configured], known: Sequence[Past]) -> dict[str, P
     if mistakes := [_moved(source.name) for source in sources if source.name not in found and source.name in names]:
         raise ConfigurationError(mistakes)
     return found
+
+
+def _known(conn: Connection) -> list[Past]:
+    table = schema.source
+    return [Past(*row) for row in conn.execute(select(table.c.id, table.c.name, table.c.account, table.c.polled_at))]
 
 
 def _own(source: Configured, known: Sequence[Past]) -> Past | None:

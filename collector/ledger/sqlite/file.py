@@ -11,7 +11,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import StaticPool
 
-from collector.errors import LedgerCorrupt, LedgerError
+from collector.errors import LedgerCorrupt, LedgerError, LedgerForeign
 from collector.ledger.schema import APPLICATION_ID
 from collector.ledger.sqlite.lock import Condition
 from collector.reports import WriteFailure
@@ -95,7 +95,7 @@ def damage(path: Path, former: Condition) -> str | None:
         return "it does not begin as an SQLite file does"
     try:
         with closing(connect_reader(path)) as connection:
-            _refuse_foreign(path, connection)
+            refuse_foreign(path, connection)
             if cut := _cut(path, log, connection):
                 return cut
         with closing(connect_writer(path)) as connection:
@@ -106,11 +106,12 @@ def damage(path: Path, former: Condition) -> str | None:
         raise
 
 
-def _refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
+def refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
+    """Raises `LedgerForeign`."""
     (made_by,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if made_by != APPLICATION_ID and (made_by or tables):
-        raise LedgerError(f"{path} is the SQLite file of another program: give the ledger a file of its own")
+        raise LedgerForeign(f"{path} is the SQLite file of another program: give the ledger a file of its own")
 
 
 def _cut(path: Path, log: Path, connection: sqlite3.Connection) -> str | None:

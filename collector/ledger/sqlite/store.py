@@ -100,10 +100,12 @@ class Store:
         if not path.is_file():
             raise LedgerError(f"there is no ledger at {path}: has the service run with this configuration?")
         try:
-            reader = file.engine(file.connect_reader(path), writes=False)
+            connection = file.connect_reader(path)
+            reader = file.engine(connection, writes=False)
         except sqlite3.Error as error:
             raise LedgerError(f"cannot read ledger {path}: {error}") from error
         try:
+            file.refuse_foreign(path, connection)
             with reader.connect() as conn:
                 migration.check(conn, str(path))
         except BaseException:

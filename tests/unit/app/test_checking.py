@@ -1,13 +1,18 @@
 """What `check` says of the load, with and without a ledger."""
 
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, text, update
 
 from collector.app.check import Row, _all, _of_ledger
 from collector.clock import SystemClock
+from collector.ledger import accounts, schema
+from collector.ledger.accounts import Configured
 from collector.ledger.sqlite.store import Store
 from config.settings import Settings
 from simulators import configuration
@@ -113,3 +118,35 @@ async def test_a_sink_that_refuses_all_is_found_without_asking_anybody(tmp_path:
     _, row = await _of_ledger(on(ledger))
     assert (row["part"], row["ok"]) == ("sink a", False)
     assert row["detail"] == "it refused the last 10 events, which are parked: POST answered 400"
+
+
+async def test_a_name_that_the_ledger_knows_with_another_account_is_found_without_asking_anybody(
+    tmp_path: Path,
+) -> None:
+    ledger = tmp_path / "ledger.db"
+    settings = on(ledger)
+
+    def of(account: str | None) -> Callable[[Connection], object]:
+        return lambda conn: accounts.sync_sources(conn, [Configured("source", account)], 0)
+
+    store = Store.open(ledger, holder="test", clock=SystemClock())
+    try:
+        await store.write(of(settings.sources[0].account))
+        assert [row["ok"] for row in await _of_ledger(settings)] == [True]
+        await store.write(of(None))
+        await store.write(lambda conn: conn.execute(update(schema.source).values(account="of-another")))
+        _, row = await _of_ledger(settings)
+    finally:
+        await store.close()
+    assert (row["part"], row["ok"]) == ("ledger", False)
+    assert "source 'source' watches another account than the ledger knows" in row["detail"]
+    assert "`run` refuses to start" in row["remedy"]
+
+
+async def test_the_file_of_another_program_is_found_without_asking_anybody(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(ledger)) as other:
+        other.execute("CREATE TABLE songs (name TEXT)")
+    [row] = await _of_ledger(on(ledger))
+    assert not row["ok"]
+    assert "is the SQLite file of another program" in row["detail"]
