@@ -158,8 +158,13 @@ class Housekeeper:
         self.expected_by = self._clock.monotonic() + LOOK + STUCK_AFTER
 
     async def _measure(self) -> None:
-        """An empty write goes along: it needs the writer's thread and the file's lock, and no sync of the disk."""
+        """An empty write goes along: it needs the writer's thread and the file's lock, and no sync of the disk. What of the
+        write-ahead log can be cut off is no reason to pause.
+        """
         self.size = await self._store.read_shown(ledger_retention.size)
+        if self._over and self.size.log:
+            await self._store.truncate_log()
+            self.size = await self._store.read_shown(ledger_retention.size)
         rows = await self._store.read_shown(queries.sinks)
         self._owed_bytes = {row.name: row.owed_bytes for row in rows if row.retired_at is None}
         await self._store.write(_nothing)

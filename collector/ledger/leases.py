@@ -7,7 +7,7 @@ stopped finds another token. Sending cannot be fenced, so start no attempt that 
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, or_, select, update
 
 from collector.errors import LeaseLost
 from collector.ledger import schema
@@ -65,6 +65,16 @@ def end_all(conn: Connection) -> None:
     free, and not clean.
     """
     conn.execute(update(schema.lease).where(schema.lease.c.expires_at > 0).values(expires_at=1))
+
+
+def probe(conn: Connection) -> None:
+    """Show that the ledger takes writes, which neither an empty transaction does nor one that changes nothing; nothing is left."""
+    table = schema.lease
+    conn.execute(insert(table).values(name=_PROBE, holder=_PROBE, token=0, expires_at=0))
+    conn.execute(delete(table).where(table.c.name == _PROBE))
+
+
+_PROBE = "probe"
 
 
 def give_back(conn: Connection, lease: Lease) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import (
     BigInteger,
@@ -43,11 +44,12 @@ class Swept:
 @dataclass(frozen=True, slots=True)
 class Size:
     """`used` is what comes back when events are removed: in SQLite without free pages, which new events use again, in
-    PostgreSQL the bytes of the events. `file` is what the disk holds.
+    PostgreSQL the bytes of the events. `file` is what the disk holds. In SQLite both count the `log` ahead of the file, too.
     """
 
     file: int
     used: int
+    log: int = 0
 
 
 def expire_events(conn: Connection, after: int, older_than_ms: int) -> Swept:
@@ -196,7 +198,16 @@ def size(conn: Connection) -> Size:
     page, pages, free = (
         conn.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_size", "page_count", "freelist_count")
     )
-    return Size(page * pages, page * (pages - free))
+    log = _log_size(conn)
+    return Size(page * pages + log, page * (pages - free) + log, log)
+
+
+def _log_size(conn: Connection) -> int:
+    path = conn.exec_driver_sql("SELECT file FROM pragma_database_list WHERE name = 'main'").scalar_one()
+    try:
+        return Path(f"{path}-wal").stat().st_size
+    except OSError:  # there is none: it was cut off, or the file was lost, which the ledger's guard says
+        return 0
 
 
 _ON_DISK = text(

@@ -5,16 +5,21 @@ from collections.abc import Awaitable, Callable
 
 from collector.clock import Clock
 from collector.errors import LeaseLost, LedgerCorrupt, LedgerError
+from collector.ledger import leases
+from collector.ledger.port import Ledger
 from collector.logs import fields
 
 log = logging.getLogger("lineage.ledger")
 
 LONGEST_PAUSE = 30.0
+LOOK = 1.0
+"""Seconds between two looks whether the ledger takes writes again."""
 
 
-async def outlasting(work: Callable[[], Awaitable[None]], name: str, clock: Clock) -> None:
-    """Run `work`, which runs until cancelled, again whenever the ledger fails it. Raises `LeaseLost`, as all work under
-    that lease has to end, and `LedgerCorrupt`: the process has to start anew, which sets the ledger aside.
+async def outlasting(work: Callable[[], Awaitable[None]], name: str, clock: Clock, store: Ledger) -> None:
+    """Run `work`, which runs until cancelled, again whenever the ledger fails it: as soon as it takes writes, or, where it
+    does and fails this work alone, after a pause. Raises `LeaseLost`, as all work under that lease has to end, and
+    `LedgerCorrupt`: the process has to start anew, which sets the ledger aside.
     """
     pause = 1.0
     while True:
@@ -24,9 +29,32 @@ async def outlasting(work: Callable[[], Awaitable[None]], name: str, clock: Cloc
         except (LeaseLost, LedgerCorrupt):
             raise
         except LedgerError as error:
-            log.error("ledger.failed", extra=fields(task=name, cause=str(error), then=f"tries again in {pause:.0f} s"))  # noqa: TRY400 - the cause says it all
+            then = f"tries again when it takes writes, or in {pause:.0f} s"
+            log.error("ledger.failed", extra=fields(task=name, cause=str(error), then=then))  # noqa: TRY400 - the cause says it all
+            if await _waited_for_writes(store, clock):
+                pause = 1.0
+                continue
         else:
             return
         pause = 1.0 if clock.monotonic() - began > LONGEST_PAUSE else pause
         await clock.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
+
+
+async def _waited_for_writes(store: Ledger, clock: Clock) -> bool:
+    """Until the ledger takes writes; False when it takes them already, so that there was nothing to wait for."""
+    waited = False
+    while not await _takes_writes(store):
+        waited = True
+        await clock.sleep(LOOK)
+    return waited
+
+
+async def _takes_writes(store: Ledger) -> bool:
+    try:
+        await store.write(leases.probe)
+    except LedgerCorrupt:
+        raise
+    except LedgerError:
+        return False
+    return True

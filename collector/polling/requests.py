@@ -137,7 +137,7 @@ class Asked:
         )
 
     async def _outlasting(self, work: Callable[[], Awaitable[None]]) -> None:
-        await outlasting(work, "requests", self._clock)
+        await outlasting(work, "requests", self._clock, self._store)
 
     async def _seen(self, request: Request, body: dict[str, object]) -> Observation:
         options = body.get("options") or {}

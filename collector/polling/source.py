@@ -95,12 +95,12 @@ class SourcePoller:
         self._writer = Writer(self._name, self._source_id, lambda: held.lease, self._maker, self._policy)
         self._enricher = Enricher(self._platform, self._writer, self._store, self._clock, self._tell, held)
         self._asked = Asked(self._platform, self._store, self._source_id, self._clock, held, self._watch, self._hasten)
-        await outlasting(self._remember, f"memory:{self._name}", self._clock)
+        await outlasting(self._remember, f"memory:{self._name}", self._clock, self._store)
         loops = {"poll": self._poll_for_ever, "enrich": self._enricher.run, "requests": self._asked.run}
         async with asyncio.TaskGroup() as group:
             for what, loop in loops.items():
                 name = f"{what}:{self._name}"
-                group.create_task(outlasting(loop, name, self._clock), name=name)
+                group.create_task(outlasting(loop, name, self._clock, self._store), name=name)
 
     async def _close_platform(self) -> None:
         try:

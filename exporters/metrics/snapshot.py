@@ -82,7 +82,11 @@ def families(snapshot: Snapshot) -> Iterable[Metric]:
     yield from _of_jobs(snapshot.jobs)
     yield from _of_sources(snapshot.sources, snapshot.at)
     yield from _of_sinks(snapshot.sinks, snapshot.at)
-    yield GaugeMetricFamily("lineage_ledger_bytes", "Size of the ledger.", value=snapshot.ledger_bytes)
+    yield GaugeMetricFamily(
+        "lineage_ledger_bytes",
+        "Size of the ledger with its write-ahead log, without free pages.",
+        value=snapshot.ledger_bytes,
+    )
     yield GaugeMetricFamily("lineage_ledger_limit_bytes", "Size at which polling pauses.", value=snapshot.ledger_limit)
     yield GaugeMetricFamily("lineage_replicas", "Replicas that live.", value=snapshot.replicas)
     kinds = "Different versions and configurations among the live replicas."

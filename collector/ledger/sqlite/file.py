@@ -78,6 +78,16 @@ def engine(connection: sqlite3.Connection, *, writes: bool) -> Engine:
     return made
 
 
+def truncate_log(connection: sqlite3.Connection) -> bool:
+    """For the connection that writes; nobody else writes meanwhile, and readers get little time to come to an end."""
+    try:
+        connection.execute("PRAGMA busy_timeout=200")
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.execute("PRAGMA busy_timeout=5000")
+    return not busy
+
+
 def damage(path: Path, former: Condition) -> str | None:
     """Why this file cannot be used as a ledger, None if it can. Raises `LedgerError` for a file that is none of ours.
 

@@ -156,6 +156,10 @@ class Store:
         script = f"PRAGMA incremental_vacuum({int(pages)})"
         await asyncio.wrap_future(self._writing().submit(lambda raw: raw.executescript(script), alone=True))
 
+    async def truncate_log(self) -> bool:
+        """Bring the write-ahead log into the file and cut it off; False when a reader of it was still at work."""
+        return await asyncio.wrap_future(self._writing().submit(file.truncate_log, alone=True))
+
     async def rescue(self) -> Path:
         """Once `lost`: write down all that was committed, where the ledger belongs if nobody took its place meanwhile.
         Where it is now; a new start can use it. Raises `LedgerError` when it cannot be done now.

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from collector.ledger import accounts, overflow, queries, registry, replicas, re
 from collector.ledger.claims import Refused, Settlement
 from collector.ledger.replicas import Replica
 from collector.ledger.runs import NewEvent, RunChange
+from collector.ledger.sqlite import file
 from collector.ledger.sqlite.store import Store
 from config.settings import Ledger as Settings
 from tests.unit.exporters.delivering import open_store
@@ -77,6 +79,7 @@ class House:
 
     async def keep(self, room: int, **settings: Any) -> Housekeeper:
         """With room for so many bytes more than the ledger has now."""
+        await self.store.truncate_log()
         size = await self.store.read(retention.size)
         wanted = Settings(**{**PATIENT, **settings})
         keeper = Housekeeper(
@@ -191,6 +194,41 @@ async def test_while_sinks_catch_up_a_full_ledger_is_swept_now_and_then(
         house.clock.seconds += LOOK
     assert keeper.full is not None
     assert told(caplog, "ledger.swept") == 1 + 12 * LOOK // EARLY_SWEEP_EVERY
+
+
+async def rewrite(house: House) -> None:
+    """A commit that makes the write-ahead log longer, and the ledger not."""
+    house.count += 1
+    await house.do(lambda ledger: ledger.conn.execute(update(schema.sink).values(refused=house.count)))
+
+
+async def test_the_write_ahead_log_counts_and_is_cut_off_before_polling_would_pause(house: House) -> None:
+    keeper = await house.keep(100 * KIB)
+    for _ in range(100):
+        await rewrite(house)
+    before = await house.store.read(retention.size)
+    assert before.log > 200 * KIB
+    assert before.log == house.store.path.with_name("ledger.db-wal").stat().st_size
+    await keeper.look()
+    assert keeper.full is None
+    assert keeper.size.log < 100 * KIB
+    keeper.limit = keeper.size.used
+    await keeper.look()
+    assert keeper.full is not None, "cutting it off was not enough"
+
+
+async def test_a_log_that_a_reader_keeps_counts_as_room_that_is_taken(house: House) -> None:
+    keeper = await house.keep(100 * KIB)
+    with closing(file.connect_reader(house.store.path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM sink").fetchall()
+        for _ in range(100):
+            await rewrite(house)
+        await keeper.look()
+        assert keeper.full is not None
+        assert keeper.size.log > 100 * KIB
+    await keeper.look()
+    assert keeper.full is None
 
 
 async def test_what_every_sink_has_is_forgotten_early_before_polling_would_pause(
