@@ -7,7 +7,7 @@ from enum import StrEnum
 from sqlalchemy import Connection, delete, func, select, update
 
 from collector.errors import LedgerError
-from collector.ledger import departures, schema
+from collector.ledger import departures, replicas, schema
 from collector.ledger.departures import FORGOTTEN, Departed
 from collector.ledger.schema import chunks
 
@@ -91,12 +91,14 @@ def open_runs(conn: Connection, source_id: int, limit: int) -> list[OpenRun]:
 
 def begin(conn: Connection, holder: Holder, name: str, now_ms: int, *, drop_undelivered: bool) -> Holdings:
     """From now on this source or sink is one that left, and all that is held of it goes, if need be at the next start;
-    what it holds now. Its undone requests are answered. Raises `LedgerError` for one that is not known, and for one with events
-    to be sent unless they may be dropped.
+    what it holds now. Its undone requests are answered. Raises `LedgerError` for one that is not known or that a live replica has,
+    and for one with events to be sent unless they may be dropped.
     """
     held = of(conn, holder, name)
     if held is None:
         raise LedgerError(f"the ledger knows no {holder} {name!r}; nothing was forgotten")
+    if has_it := [each.id for each in replicas.live(conn) if f"{holder}:{name}" in each.leases]:
+        raise LedgerError(f"{holder} {name} is in the configuration of replica {has_it[0]}; nothing was forgotten")
     if held.pending and not drop_undelivered:
         raise LedgerError(f"{undelivered(held)}; nothing was forgotten")
     table = schema.source if holder is Holder.SOURCE else schema.sink

@@ -4,9 +4,10 @@ import pytest
 from sqlalchemy import insert, select
 
 from collector.errors import LedgerError
-from collector.ledger import accounts, departures, holdings, registry, requests, schema
+from collector.ledger import accounts, departures, holdings, registry, replicas, requests, schema
 from collector.ledger.accounts import Configured
 from collector.ledger.holdings import Holder, OpenRun, Owed
+from collector.ledger.replicas import Replica
 from collector.ledger.requests import RequestKind, RequestState
 from collector.model import Skip, SkipKind
 from tests.unit.ledger.ledgers import ALL, COMPLETE, HOUR, NOW, START, Ledger, child_of
@@ -107,6 +108,13 @@ def test_what_is_in_flight_when_its_lane_goes_settles_as_stale(ledger: Ledger) -
     settled = ledger.deliver(*items)
     assert (settled.delivered, len(settled.stale)) == (1, 1)
     assert ledger.tally() == (0, 0)
+
+
+def test_what_a_live_replica_has_is_not_forgotten(ledger: Ledger) -> None:
+    replicas.beat(ledger.conn, Replica("pod-1", "1", "same", frozenset({"sink:a"})))
+    with pytest.raises(LedgerError, match="sink a is in the configuration of replica pod-1; nothing was forgotten"):
+        holdings.begin(ledger.conn, Holder.SINK, "a", NOW, drop_undelivered=True)
+    holdings.begin(ledger.conn, Holder.SOURCE, "source", NOW, drop_undelivered=True)
 
 
 def test_a_sink_is_forgotten_before_its_retention_is_over(ledger: Ledger) -> None:
