@@ -37,10 +37,19 @@ def namespace_fault(name: str) -> str | None:
 
 
 def part(text: str) -> str:
-    """One part of a dataset or job name: `/`, `:`, `#` and `%` percent-encoded, control characters, secrets and people
-    gone.
+    """One part of a dataset or job name: `/`, `:`, `#`, `%` and control characters percent-encoded, so that two parts stay two;
+    secrets and people gone.
     """
-    return "".join(f"%{ord(c):02X}" if c in "/:#%" else c for c in redacted_name(clean(text)))
+    plain = clean(text)
+    shown = redacted_name(plain)
+    return _SEPARATES.sub(_encoded, text if shown == plain else shown)
+
+
+_SEPARATES = re.compile(f"[/:#%]|{_CONTROL.pattern}")
+
+
+def _encoded(found: re.Match[str]) -> str:
+    return f"%{ord(found[0]):02X}"
 
 
 def dataset(first: str, *rest: str) -> str:
