@@ -60,6 +60,18 @@ def known(conn: Connection, source_id: int, keys: Iterable[str], parents: Iterab
     return Known(runs, unreadable, state, keys, parents)
 
 
+def open_states(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, tuple[str, str | None]]:
+    """State and the platform's own word for it of those of these runs that are watched, without reading what else is stored of
+    them.
+    """
+    table, found = schema.run, dict[str, tuple[str, str | None]]()
+    columns = select(table.c.key, table.c.state, table.c.raw_state)
+    for some in chunks(sorted(set(keys))):
+        rows = columns.where(table.c.source_id == source_id, table.c.key.in_(some), *is_open(table))
+        found |= {key: (state, raw_state) for key, state, raw_state in conn.execute(rows)}
+    return found
+
+
 def basis(conn: Connection, source_id: int, keys: Iterable[str], parents: Iterable[str] = ()) -> Basis:
     """What `known` would have as its basis now."""
     rows = _rows(conn, _MOVED, source_id, keys, parents)

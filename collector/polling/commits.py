@@ -65,6 +65,8 @@ TRIES = 3
 """Times that something is decided anew because its runs changed meanwhile, before that is done inside the write."""
 PART = 20
 """Observations in one commit, which take some 15 ms with 40 columns each: settles wait for it."""
+LOOKS = 300
+"""Observations in one commit that most likely change nothing: they write short rows, hundreds of them in one page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +83,18 @@ class Writer:
         """Take one page of a poll in, part by part; `polled` marks the end of a walk. Yields each part once it is
         committed, the last with the cursor moved.
         """
-        some = parts(page, PART)
+        some = parts(page, LOOKS, await self._weights(store, page))
         for part in some:
             yield await self._written(
                 store, write_page, partial(self._page, page=part, at=at, polled=polled and part is some[-1]), at
             )
+
+    async def _weights(self, store: Ledger, page: Poll) -> Callable[[Observation], int]:
+        """How much of a commit an observation takes, `LOOKS` being the whole."""
+        if len(page.observations) <= PART:
+            return lambda _: 1
+        known = await store.read(stored.open_states, self.source_id, {seen.key for seen in page.observations})
+        return lambda seen: 1 if known.get(seen.key) == (seen.state, seen.raw_state) else LOOKS // PART
 
     async def ends(self, store: Ledger, found: Mapping[str, Found], at: datetime) -> Committed:
         """Make the terminal events of those of these runs that ended, have none yet, and whose turn has come, see `turns`."""
@@ -200,8 +209,8 @@ def write_ends(conn: Connection, ready: _Ready, at: datetime) -> Committed:
     return write_page(conn, ready, at)
 
 
-def parts(page: Poll, most: int) -> list[Poll]:
-    """The page in parts of some `most` observations, those of one family together, as they are decided on together;
+def parts(page: Poll, most: int, weight: Callable[[Observation], int] = lambda _: 1) -> list[Poll]:
+    """The page in parts of some `most` by `weight`, the observations of one family together, as they are decided on together;
     all else of the page is in the last one.
     """
     above = {seen.key: seen.parent.key for seen in page.observations if seen.parent is not None and seen.parent.key}
@@ -209,10 +218,14 @@ def parts(page: Poll, most: int) -> list[Poll]:
     for seen in page.observations:
         families.setdefault(_eldest(seen.key, above), []).append(seen)
     found: list[list[Observation]] = [[]]
+    room = most
     for family in families.values():
-        if found[-1] and len(found[-1]) + len(family) > most:
+        taken = sum(map(weight, family))
+        if found[-1] and taken > room:
             found.append([])
+            room = most
         found[-1] += family
+        room -= taken
     *first, last = map(tuple, found)
     return [*(Poll(part) for part in first), replace(page, observations=last)]
 

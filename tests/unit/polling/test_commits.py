@@ -14,7 +14,7 @@ from collector.clock import to_ms
 from collector.ledger import runs
 from collector.lifecycle import VanishedPolicy
 from collector.model import Enrichment, Facts, Observation, Parent, Poll, RunState
-from collector.polling.commits import PART, TRIES, Found, parts
+from collector.polling.commits import LOOKS, PART, TRIES, Found, parts
 from collector.testing.clock import START as ZERO
 from tests.unit.polling.test_families import SPACE, Source, named, opened, run_id, told
 
@@ -130,6 +130,23 @@ async def test_a_long_page_is_committed_in_parts_and_moves_the_cursor_at_last(so
         events += len(done.events)
     assert cursors == [(None, None), (None, None), ("moved", to_ms(source.clock.now()))]
     assert events == len(seen)
+
+
+async def commits(source: Source, *seen: Observation) -> int:
+    page = Poll(seen)
+    return len([done async for done in source.writer.page(source.store, page, source.clock.now(), polled=True)])
+
+
+async def test_looks_that_change_nothing_are_committed_by_the_hundred(source: Source) -> None:
+    looks = tuple(source.seen(f"{number}", RunState.RUNNING) for number in range(LOOKS))
+    assert await commits(source, *looks) == LOOKS // PART
+    assert await commits(source, *looks) == 1
+    assert await commits(source, *looks, source.seen("new", RunState.RUNNING)) == 2
+    ends = tuple(source.seen(f"{number}", RunState.SUCCEEDED, settled=True) for number in range(2 * PART))
+    assert await commits(source, *ends, *looks[2 * PART : 3 * PART]) == 3
+    assert await commits(source, *looks[: 2 * PART]) == 2, "what ended is not watched"
+    odd = tuple(replace(seen, raw_state="odd") for seen in looks[2 * PART : 4 * PART])
+    assert await commits(source, *odd) == 2, "the platform's word for it changed"
 
 
 def observation(key: str, parent: str | None) -> Observation:
