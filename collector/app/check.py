@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from collector.app import factory, loading
 from collector.app.tables import Column, Kind, show
 from collector.clock import Clock, SystemClock
@@ -14,7 +16,7 @@ from collector.errors import LedgerError, LedgerForeign, LedgerTooNew
 from collector.ledger import accounts, queries
 from collector.ledger.sqlite.store import Store
 from collector.logs import set_up
-from collector.model import RunState
+from collector.model import RunState, SkipKind
 from collector.own_secrets import own_secrets
 from collector.platforms.base import Finding, Planning, Platform, load_finding
 from collector.redaction import redacted
@@ -80,6 +82,8 @@ async def _of_ledger(settings: Settings) -> list[Row]:
     try:
         sinks = await store.read(queries.sinks)
         refused = await store.read(accounts.refusals, factory.configured(settings, SystemClock()))
+        chosen = [source.name for source in settings.sources if source.include]
+        idle = [name for name in chosen if await store.read(_nothing_fits, name)]
     finally:
         await store.close()
     refusing = [(row.name, row.refusing) for row in sinks if row.refusing and row.retired_at is None]
@@ -87,8 +91,26 @@ async def _of_ledger(settings: Settings) -> list[Row]:
     return [
         _row("ledger", str(path), True, "its schema is known to this version"),
         *(_row("ledger", "accounts", False, words, "until then `run` refuses to start") for words in refused),
+        *(
+            _row(f"source {name}", "include", False, _NO_JOB, "correct the globs of include and exclude")
+            for name in idle
+        ),
         *(_row(f"sink {name}", "refusals", False, words, remedy) for name, words in refusing),
     ]
+
+
+_NO_JOB = "all jobs that ran so far were left out by include and exclude: no run is reported"
+
+
+def _nothing_fits(conn: Connection, source: str) -> bool:
+    """Whether jobs of this source were seen, and all of them left out."""
+    number = next((row.id for row in queries.sources(conn) if row.name == source), None)
+    if number is None or queries.jobs(conn, 1, source_id=number):
+        return False
+    return any(skip.kind == SkipKind.FILTERED for skip in queries.skips(conn, _SKIPS, source_id=number))
+
+
+_SKIPS = 1000
 
 
 async def _all(settings: Settings, clock: Clock) -> list[Row]:

@@ -5,12 +5,15 @@ from typing import Any
 
 from collector.errors import AuthFailed, SourceError, Throttled, Unavailable
 from collector.oauth import Tokens
-from collector.platforms.base import Finding, tried
+from collector.platforms.base import Choice, Finding, tried
 from collector.platforms.cdf.api import Api
+from collector.platforms.cdf.observations import called
+from collector.platforms.cdf.rows import read_definition
 from config.sources import CdfSource
 
 READ = ("transformationsAcl", "READ")
 WRITE = ("transformationsAcl", "WRITE")
+_PAGE = 1000
 WORKFLOWS = ("workflowOrchestrationAcl", "READ")
 
 
@@ -21,10 +24,28 @@ async def findings(api: Api, tokens: Tokens, config: CdfSource, now_ms: int) -> 
     found = [token, *await _granted(api, config)]
     found.append(await tried("list of jobs", lambda: api.jobs(1), "can be read", _remedy))
     found.append(await tried("transformations", lambda: api.definitions(1), "can be read", _remedy))
+    if found[-1].ok and config.include:
+        found += await _fitting(api, config)
     if config.workflows:
         day_ago = {"createdTimeStart": now_ms - 86_400_000}
         found.append(await tried("workflow executions", lambda: api.executions(day_ago), "can be read", _remedy))
     return found
+
+
+async def _fitting(api: Api, config: CdfSource) -> list[Finding]:
+    """Whether include and exclude leave anything, where one page shows all transformations."""
+    try:
+        rows = await api.definitions(_PAGE)
+    except SourceError:
+        return []  # the tries beside this one say it
+    choice = Choice(config.include, config.exclude)
+    known = [each for row in rows if (each := read_definition(row)) is not None]
+    fitting = [each for each in known if choice.takes(*called(each.external_id, each.id, each.name))]
+    if fitting or len(rows) >= _PAGE:
+        return []
+    globs = ", ".join(config.include)
+    detail = f"none of the {len(known)} transformations fits include ({globs}), or exclude leaves it out"
+    return [Finding("include", ok=False, detail=detail, remedy="correct the globs of include and exclude")]
 
 
 async def _granted(api: Api, config: CdfSource) -> list[Finding]:

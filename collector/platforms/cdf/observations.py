@@ -137,12 +137,16 @@ def _counted_inputs(
 
 
 def candidates(row: JobRow, definition: Definition | None) -> tuple[str, ...]:
-    """What include and exclude are compared with: job name, external id, id, and the definition's own name."""
+    """What include and exclude are compared with."""
     external_id = row.external_id or (definition.external_id if definition else None)
-    numeric = str(row.transformation_id) if row.transformation_id is not None else None
-    shown = definition.name if definition else None
-    found = [name for name in (external_id, numeric, shown) if name is not None]
-    return (*found, *(names.dataset("transformation", name) for name in found[:1]))
+    return called(external_id, row.transformation_id, definition.name if definition else None)
+
+
+def called(external_id: str | None, number: int | None, name: str | None) -> tuple[str, ...]:
+    """All that a transformation may be chosen by: external id, id, its own name, and the name of its job."""
+    numeric = str(number) if number is not None else None
+    found = [each for each in (external_id, numeric, name) if each is not None]
+    return (*found, *(names.dataset("transformation", each) for each in found[:1]))
 
 
 def _job(row: JobRow, place: Place, name: str, definition: Definition | None, known: Run | None) -> Job:

@@ -11,9 +11,10 @@ from sqlalchemy import Connection, text, update
 
 from collector.app.check import Row, _all, _of_ledger
 from collector.clock import SystemClock
-from collector.ledger import accounts, schema
+from collector.ledger import accounts, schema, skips
 from collector.ledger.accounts import Configured
 from collector.ledger.sqlite.store import Store
+from collector.model import Skip, SkipKind
 from config.settings import Settings
 from simulators import configuration
 from simulators.cdf import CdfSimulator
@@ -150,3 +151,34 @@ async def test_the_file_of_another_program_is_found_without_asking_anybody(tmp_p
     [row] = await _of_ledger(on(ledger))
     assert not row["ok"]
     assert "is the SQLite file of another program" in row["detail"]
+
+
+async def test_include_that_has_left_out_all_jobs_so_far_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    given = {
+        "platform": "wetransform",
+        "name": "source",
+        "tenant": "acme",
+        "token": "wetransform-token",
+        "include": ["a*"],
+    }
+    settings = Settings.model_validate({"ledger": {"path": path}, "sources": [given]})
+
+    def left_out(conn: Connection) -> None:
+        Ledger(conn).configure()
+        skips.note(conn, 1, [Skip(SkipKind.FILTERED, "some job", "left out by include and exclude")], 1)
+
+    def ran(conn: Connection) -> None:
+        books = Ledger(conn)
+        books.configure()
+        books.happen("a", START)
+
+    store = Store.open(path, holder="test", clock=SystemClock())
+    try:
+        await store.write(left_out)
+        [row] = [row for row in await _of_ledger(settings) if row["subject"] == "include"]
+        assert (row["part"], row["ok"], row["remedy"] is None) == ("source source", False, False)
+        await store.write(ran)
+        assert [row for row in await _of_ledger(settings) if row["subject"] == "include"] == []
+    finally:
+        await store.close()

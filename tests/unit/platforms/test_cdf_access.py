@@ -453,3 +453,23 @@ async def _token(rig: CdfRig) -> dict[str, Any]:
     answer = await rig.platform._context.http.request("POST", f"{rig.served.url}/oauth2/token", data=form)
     body: dict[str, Any] = answer.json()
     return body
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "fits"),
+    [
+        (["tr_*"], [], True),
+        (["transformation/*"], [], True),
+        (["nothing-*"], [], False),
+        (["*"], ["*"], False),
+        ([], [], True),
+    ],
+)
+async def test_include_that_fits_nothing_is_said(
+    rig: CdfRig, include: list[str], exclude: list[str], fits: bool
+) -> None:
+    rig.simulator.add_transformation("tr_pumps")
+    await rig.platform_again(include=include, exclude=exclude)
+    found = [each for each in await rig.platform.check() if each.subject == "include"]
+    assert [each.ok for each in found] == ([] if fits else [False])
+    assert all("none of the" in each.detail and each.remedy for each in found)
