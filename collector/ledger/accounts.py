@@ -12,7 +12,8 @@ from hashlib import sha256
 from sqlalchemy import Connection, insert, select, update
 
 from collector.errors import ConfigurationError
-from collector.ledger import schema
+from collector.ledger import leases, schema
+from collector.ledger.leases import Lease
 from collector.logs import fields
 
 log = logging.getLogger("lineage.ledger")
@@ -77,6 +78,14 @@ def refusals(conn: Connection, sources: Sequence[Configured]) -> list[str]:
     except ConfigurationError as error:
         return error.mistakes
     return []
+
+
+def take(conn: Connection, lease: str, holder: str, ttl_ms: int, *, source_id: int) -> Lease | None:
+    """The lease of this source, as `leases.take`; None also where another replica has renamed the source, for then the
+    right to poll its account has another name.
+    """
+    name = conn.scalar(select(schema.source.c.name).where(schema.source.c.id == source_id))
+    return leases.take(conn, lease, holder, ttl_ms) if lease == f"source:{name}" else None
 
 
 def matched(sources: Sequence[Configured], known: Sequence[Past]) -> dict[str, Past]:
@@ -144,8 +153,10 @@ def _rename(conn: Connection, past: Mapping[str, Past], known: Sequence[Past]) -
     away = [one for one in known if one.name in past and one.id not in kept]
     for one in (*renamed.values(), *away):
         conn.execute(update(table).where(table.c.id == one.id).values(name=f"{one.name}~{one.id}"))
+        leases.rename(conn, f"source:{one.name}", f"source:{one.name}~{one.id}")
     for name, one in renamed.items():
         conn.execute(update(table).where(table.c.id == one.id).values(name=name))
+        leases.rename(conn, f"source:{one.name}~{one.id}", f"source:{name}")
         log.warning("source.renamed", extra=fields(source=name, former_name=one.name, cause="goes on with its past"))
     request = schema.request
     for name, one in renamed.items():

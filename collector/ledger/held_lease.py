@@ -197,6 +197,7 @@ class Leases:
         work: Callable[[HeldLease], Awaitable[None]],
         *,
         came_round: Callable[[bool], None] = lambda _: None,
+        taking: Taking = leases.take,
     ) -> None:
         """Until cancelled: `work` whenever the lease can be had. It is cancelled when the lease is lost, and begins anew
         under the next one. `came_round` is called at each look for the lease, with whether it is held here now.
@@ -206,7 +207,7 @@ class Leases:
         waits, failure = False, None
         while True:
             try:
-                held = await self.take(name, longest)
+                held = await self.take(name, longest, taking)
             except LedgerCorrupt:
                 raise
             except LedgerError as error:

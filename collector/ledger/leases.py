@@ -60,6 +60,13 @@ def renew(conn: Connection, lease: Lease, ttl_ms: int) -> bool:
     return done.rowcount == 1
 
 
+def rename(conn: Connection, former: str, name: str) -> None:
+    """Whoever holds it loses it, and its time runs on under the new name."""
+    table = schema.lease
+    conn.execute(delete(table).where(table.c.name == name))
+    conn.execute(update(table).where(table.c.name == former).values(name=name))
+
+
 def end_all(conn: Connection) -> None:
     """Every holder is gone, as whoever holds the file lock of an embedded ledger knows. What they had not given back is
     free, and not clean.

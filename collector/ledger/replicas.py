@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, select
 
-from collector.ledger import accounts, registry, schema
+from collector.ledger import accounts, lanes, registry, schema
 from collector.ledger.accounts import Configured
 from collector.ledger.schema import db_now
 from collector.model import EventKind
@@ -51,6 +51,7 @@ def register(
     now_ms: int,
 ) -> Numbers:
     """At the start of a replica: it lives, and has these. Raises `ConfigurationError`, see `accounts.matched`."""
+    lanes.hold_sinks(conn)  # so that two that start at once see each other
     sink_ids = registry.sync_sinks(conn, sinks, now_ms, spared=_names("sink", _others(conn, me)))
     source_ids = accounts.sync_sources(conn, sources, now_ms, spared=_names("source", _others(conn, me)))
     beat(conn, me)
@@ -96,6 +97,7 @@ def unconfigured(conn: Connection, me: Replica) -> frozenset[str]:
 
 def retire(conn: Connection, me: Replica, now_ms: int) -> frozenset[str]:
     """What no live replica has any more, as after an upgrade's last old replica has gone; their names."""
+    lanes.hold_sinks(conn)
     gone = unconfigured(conn, me)
     registry.retire(conn, _of_kind("sink", gone), now_ms)
     accounts.retire(conn, _of_kind("source", gone), now_ms)

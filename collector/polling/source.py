@@ -4,11 +4,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from collector.clock import Clock, to_ms, until_set
 from collector.errors import LeaseGivenBack, LeaseLost, LedgerCorrupt, LedgerError, NotFound, SourceError, Throttled
 from collector.faultpoints import Point, passing
-from collector.ledger import memory, runs, stored
+from collector.ledger import accounts, memory, runs, stored
 from collector.ledger.held_lease import STANDBY_LOOK, HeldLease, Leases
 from collector.lineage.events import EventMaker
 from collector.logs import fields
@@ -81,7 +82,9 @@ class SourcePoller:
     async def run(self) -> None:
         """Until cancelled; gives the lease back and closes the platform then."""
         try:
-            await self._leases.work(f"source:{self._name}", PATIENCE, self._work, came_round=self._came_round)
+            taking = partial(accounts.take, source_id=self._source_id)
+            lease = f"source:{self._name}"
+            await self._leases.work(lease, PATIENCE, self._work, came_round=self._came_round, taking=taking)
         finally:
             await self._close_platform()
 

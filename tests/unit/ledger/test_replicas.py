@@ -1,17 +1,23 @@
 """Replicas that come and go, with configurations of their own."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 from sqlalchemy import Connection, update
 
 from collector.app.status import status
 from collector.clock import SystemClock
-from collector.errors import ConfigurationError
-from collector.ledger import queries, replicas, schema
+from collector.errors import ConfigurationError, LeaseLost
+from collector.ledger import accounts, leases, queries, replicas, schema
 from collector.ledger.accounts import Configured
+from collector.ledger.postgres import preparation
+from collector.ledger.postgres.database import Database
 from collector.ledger.replicas import LIVES_FOR_MS, Replica
 from collector.ledger.sqlite.store import Store
+from tests.seizing import expire
+from tests.servers.postgres import PASSWORD, PostgresServer
 from tests.unit.ledger.ledgers import ALL, NOW, Ledger
 
 OLD = Replica("old", "1", "abc", frozenset({"source:source", "source:former", "sink:a", "sink:former"}))
@@ -98,3 +104,49 @@ def test_status_says_which_replica_differs(ledger: Ledger) -> None:
     old, new = told["replicas"]
     assert (old["replica"], old["wrong"]) == ("old", None)
     assert "another configuration than replica old" in new["wrong"]
+
+
+def test_a_source_that_another_replica_renamed_is_polled_under_one_name_alone(ledger: Ledger) -> None:
+    """An upgrade under way: the old replica knows it by its former name."""
+    [old] = replicas.register(ledger.conn, OLD, [Configured("former", account="x")], {}, NOW).sources.values()
+    held = accounts.take(ledger.conn, "source:former", "old", 60_000, source_id=old)
+    assert held is not None
+    [new] = replicas.register(ledger.conn, NEW, [Configured("new", account="x")], {}, NOW).sources.values()
+    assert new == old
+    with pytest.raises(LeaseLost):
+        leases.fence(ledger.conn, held)
+    assert accounts.take(ledger.conn, "source:former", "old", 60_000, source_id=old) is None
+    assert accounts.take(ledger.conn, "source:new", "new", 60_000, source_id=old) is None, "the old one's time runs on"
+    expire(ledger.conn, "source:new")
+    taken = accounts.take(ledger.conn, "source:new", "new", 60_000, source_id=old)
+    assert taken is not None
+    assert taken.token == held.token + 1
+
+
+def test_two_replicas_that_start_at_once_see_each_other(postgres: PostgresServer) -> None:
+    """The second one waits for the first, and takes nothing of it away."""
+    database = Database(postgres.url(postgres.new_database()), "lineage", lambda: PASSWORD)
+    engine = database.engine(3, writes=True)
+    try:
+        with engine.begin() as conn:
+            preparation.migrate(conn, database)
+        with engine.connect() as first, ThreadPoolExecutor(1) as pool:
+            started = Event()
+
+            def starts() -> None:
+                with engine.begin() as second:
+                    started.set()
+                    register(second, NEW)
+
+            with first.begin():
+                register(first, OLD)
+                done = pool.submit(starts)
+                assert started.wait(10)
+                with pytest.raises(TimeoutError):
+                    done.result(0.3)
+            done.result(10)
+            with engine.connect() as after:
+                assert all(row.retired_at is None for row in queries.sinks(after))
+                assert {each.id for each in replicas.live(after)} == {"old", "new"}
+    finally:
+        engine.dispose()
