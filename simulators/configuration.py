@@ -33,7 +33,7 @@ def printed(urls: Mapping[str, str]) -> str:
     lines = [f"# {name} simulator on {url} (control: {url}/_control/truth)" for name, url in urls.items()]
     platforms = {name: url for name, url in urls.items() if name in NAMES}
     if platforms:
-        lines += ["# The configuration for it; save it as lineage-collector.yaml, then in another terminal:"]
+        lines += ["# A configuration for it; save it all as lineage-collector.yaml, then in another terminal:"]
         lines += ["#   lineage-collector check", "#   lineage-collector run"]
         lines += [f"#   lineage-collector trigger {NAMES[name]} {JOBS[name]} --wait" for name in platforms]
         sinks = [{"name": "file", "type": "file", "path": "events.ndjson"}]

@@ -266,7 +266,8 @@ def load_finding(load: Load) -> Finding:
 def load_words(load: Load) -> str:
     parts = [_counted(load.pages, "page"), _counted(load.reads, "single read")]
     cost = " and ".join(part for part in parts if part) or "nothing to ask"
-    told = f"{load.runs} open runs: {cost} every {load.interval:.0f} s, {load.needed:.1f} requests a minute"
+    open_runs = f"{load.runs} open {'run' if load.runs == 1 else 'runs'}"
+    told = f"{open_runs}: {cost} every {load.interval:.0f} s, {load.needed:.1f} requests a minute"
     return "; ".join(part for part in (told, _left(load), load.note) if part)
 
 
