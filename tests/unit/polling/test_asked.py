@@ -10,6 +10,7 @@ from collector.errors import LedgerError, TriggerError
 from collector.ledger import requests, runs
 from collector.ledger.requests import Request, RequestKind, RequestState
 from collector.model import Observation, RunState
+from tests.seizing import seize
 from tests.unit.polling.plant import FIRST_POLL, Plant
 
 NO_SPACE = LedgerError("no space left on its disk")
@@ -131,3 +132,29 @@ async def done(plant: Plant, job: str) -> int:
     number = await asked(plant, job)
     await plant.advance(FIRST_POLL + 10 * number)
     return number
+
+
+async def test_a_trigger_under_a_lease_that_is_lost_is_cut_off_and_never_repeated(plant: Plant) -> None:
+    """Whoever has the lease next says that nobody knows what became of it."""
+    begun: list[str] = []
+    ended: list[str] = []
+
+    async def trigger(job: str) -> Observation:
+        begun.append(job)
+        try:
+            await plant.pollers.clock.sleep(60)
+        finally:
+            ended.append(job)
+        return plant.run(job, RunState.QUEUED)
+
+    plant.source.triggers = trigger
+    number = await asked(plant, "job")
+    await plant.advance(5)
+    assert (begun, ended) == (["job"], [])
+    await plant.pollers.store.write(seize, "source:plant", "second", -1)
+    await plant.advance(15)
+    assert ended == ["job"], "nothing of it goes on without the lease"
+    await plant.advance(90)
+    assert (await told(plant, number)).state is RequestState.DOUBTFUL
+    assert begun == ["job"]
+    assert not await plant.pollers.store.read(runs.by_keys, 1, ["job"])
