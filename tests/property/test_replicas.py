@@ -151,18 +151,18 @@ def test_a_source_is_left_alone_from_the_end_of_a_lease_that_cannot_be_renewed()
 
     async def happens(replicas: Replicas) -> None:
         alone = replicas.start()
-        replicas.random.uniform = lambda _, most: most  # type: ignore[assignment, method-assign]
+        replicas.random.uniform = lambda _, most: 6 * most  # type: ignore[assignment, method-assign]
         await replicas.clock.advance(100)
-        polls = alone.good_polls
         alone.store.cut = True
-        await replicas.clock.advance(LEASE)
+        assert alone.asking
+        await replicas.clock.advance(LEASE + 1)
         assert not alone.asking
         asked = alone.platform.polls
         await replicas.clock.advance(300)
         assert alone.platform.polls == asked
         alone.store.cut = False
-        await replicas.clock.advance(200)
-        assert alone.good_polls > polls
+        await replicas.clock.advance(20)
+        assert alone.asking
 
     run_in(3, happens)
 
