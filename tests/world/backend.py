@@ -1,0 +1,113 @@
+"""A backend that takes events, and what it has seen; it fails by a seed, on its side or on the way."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from random import Random
+
+from collector.clock import Clock
+from collector.model import EventKind, Outgoing
+from exporters.sinks.base import Delivered, Finding, Outcome, Park, Retry
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An event as the backend read it from the bytes. `kept` is False where it refused it for good."""
+
+    run_id: str
+    kind: str
+    time: str
+    kept: bool
+
+
+class Backend:
+    """Takes events for as long as the world lasts; it remembers what this program forgets in a crash."""
+
+    wants = frozenset(EventKind)
+
+    def __init__(self, chance: Random, clock: Clock, reached: Counter[str], *, rechecks: bool) -> None:
+        self._chance, self._clock, self._reached = chance, clock, reached
+        self.capacity, self.rechecks = chance.choice((1, 4, 50)), rechecks
+        self.longest_attempt = timedelta(seconds=10)
+        self.arrivals: list[Arrival] = []
+        self.out: Counter[int] = Counter()
+        self.overlaps: list[str] = []
+        self.troubled = True
+        self._down_until = 0.0
+
+    @property
+    def busy(self) -> int:
+        return self.out.total()
+
+    async def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[tuple[Outgoing, Outcome]]:
+        tasks = [asyncio.ensure_future(self._one(item)) for item in batch]
+        try:
+            for task in asyncio.as_completed(tasks):
+                yield await task
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _one(self, item: Outgoing) -> tuple[Outgoing, Outcome]:
+        if self.out[item.strand_id]:
+            self.overlaps.append(f"two events of strand {item.strand_id} under way")
+        self.out[item.strand_id] += 1
+        try:
+            return item, await self._answer(item)
+        finally:
+            self.out[item.strand_id] -= 1
+
+    async def _answer(self, item: Outgoing) -> Outcome:
+        luck, now = self._chance.random(), self._clock.monotonic()
+        if not self.troubled:
+            return self._take(item)
+        if now < self._down_until:
+            return Retry("connection refused")
+        if luck < 0.02:
+            self._down_until = now + self._chance.uniform(5, 300)
+            return Retry("answer 503")
+        if luck < 0.05:
+            return Retry("answer 500", sink_wide=False)
+        if luck < 0.08:
+            await self._clock.sleep(self._chance.uniform(0.1, 9))
+            return self._take(item)
+        if luck < 0.11:
+            self._reached["taken, and the answer lost"] += 1
+            self._take(item)
+            return Retry("no answer in time", unanswered=True)
+        if luck < 0.13:
+            return Retry("no answer in time", unanswered=True)
+        if luck < 0.14 and not self._has(item):
+            self._reached["refused for good"] += 1
+            self._note(item, kept=False)
+            return Park("answer 422")
+        return self._take(item)
+
+    def _take(self, item: Outgoing) -> Outcome:
+        self._note(item, kept=True)
+        return Delivered()
+
+    def _note(self, item: Outgoing, *, kept: bool) -> None:
+        event = json.loads(item.body)
+        self.arrivals.append(Arrival(event["run"]["runId"], event["eventType"], event["eventTime"], kept))
+
+    def _has(self, item: Outgoing) -> bool:
+        event = json.loads(item.body)
+        seen = (event["run"]["runId"], event["eventType"], event["eventTime"])
+        return any((one.run_id, one.kind, one.time) == seen for one in self.arrivals)
+
+    async def recheck(self, terminal: Outgoing) -> Outcome:
+        self._reached["a doubt looked at"] += 1
+        if self.troubled and self._chance.random() < 0.3:
+            return Retry("another state")
+        return Delivered()
+
+    async def check(self) -> list[Finding]:
+        return []
+
+    async def close(self, deadline: float) -> None:
+        await asyncio.sleep(0)
