@@ -1,0 +1,69 @@
+"""Leases between two holders on a real PostgreSQL, each commit a transaction of its own on a connection of its own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from collector.clock import SystemClock
+from collector.errors import LeaseLost
+from collector.ledger import leases
+from collector.ledger.held_lease import HeldLease, Leases
+from collector.ledger.postgres.database import Database
+from collector.ledger.postgres.store import Store
+from collector.reports import LeaseReport
+from tests.seizing import seize
+from tests.servers.postgres import PASSWORD, PostgresServer
+
+
+@pytest.fixture
+async def store(postgres: PostgresServer) -> AsyncIterator[Store]:
+    database = Database(postgres.url(postgres.new_database()), "lineage", lambda: PASSWORD)
+    made = await asyncio.to_thread(Store.open, database, holder="test")
+    yield made
+    await made.close()
+
+
+def ignored(_: LeaseReport) -> None: ...
+
+
+async def test_of_two_that_take_at_once_one_gets_it_and_what_it_gives_back_is_clean(store: Store) -> None:
+    one, two = (Leases(store, SystemClock(), name, ignored) for name in ("one", "two"))
+    tokens = []
+    for _ in range(20):
+        found = await asyncio.gather(one.take("source:x", 10), two.take("source:x", 10))
+        [held] = [each for each in found if each is not None]
+        assert held.lease.clean
+        tokens.append(held.lease.token)
+        await held.renew()
+        await held.give_back()
+    assert tokens == sorted(set(tokens))
+
+
+async def test_work_ends_when_another_holder_has_the_lease_and_begins_under_the_next(store: Store) -> None:
+    mine = Leases(store, SystemClock(), "one", ignored)
+    tokens: list[int] = []
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def works(held: HeldLease) -> None:
+        tokens.append(held.lease.token)
+        begun.set()
+        try:
+            while True:
+                await store.write(leases.fence, held.lease)
+                await asyncio.sleep(0.01)
+        except LeaseLost:
+            ended.set()
+            raise
+
+    task = asyncio.create_task(mine.work("source:x", 10, works))
+    async with asyncio.timeout(20):
+        await begun.wait()
+        begun.clear()
+        await store.write(seize, "source:x", "two", -1)
+        await ended.wait()
+        await begun.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert tokens == [1, 3]
+    assert await store.read(leases.is_free, "source:x"), "given back at the end"
