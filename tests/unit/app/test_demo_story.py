@@ -28,7 +28,7 @@ def test_a_path_follows_the_edges_in_their_direction_and_is_the_shortest() -> No
 def test_a_chain_is_shown_a_node_a_line() -> None:
     assert shown(["dataset:s3://b:k", "job:cdf://h:j"]).splitlines() == [
         "dataset s3://b:k",
-        "        -> job     cdf://h:j",
+        "  -> job     cdf://h:j",
     ]
 
 
