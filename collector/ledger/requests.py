@@ -1,7 +1,8 @@
 """What people and hints ask for, done by whoever holds the lease of the source or sink."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -46,7 +47,7 @@ class Request:
     done_at: int | None = None
 
 
-_INTERRUPTED = '{"error": "the collector was stopped while it did this: nobody knows whether it happened"}'
+INTERRUPTED = "the collector was stopped while it did this: nobody knows whether it happened"
 
 
 def add(conn: Connection, kind: RequestKind, target: str, body: str, now_ms: int) -> int:
@@ -71,16 +72,25 @@ def claim(conn: Connection, lease: Lease, limit: int) -> list[Request]:
     return [_request({**row, "state": RequestState.CLAIMED}) for row in rows]
 
 
-def take_over(conn: Connection, lease: Lease, now_ms: int) -> list[Request]:
-    """Once after taking the lease: what a former holder had begun. Triggers become doubtful and are returned, for what
-    may have started a run is never repeated; all else is new again.
+def _interrupted(_: Request) -> str:
+    return json.dumps({"error": INTERRUPTED})
+
+
+def take_over(
+    conn: Connection, lease: Lease, now_ms: int, answer: Callable[[Request], str] = _interrupted
+) -> list[Request]:
+    """Once after taking the lease: what a former holder had begun. Triggers become doubtful and are returned, each with its
+    `answer`, for what may have started a run is never repeated; all else is new again.
     """
     fence(conn, lease)
     table = schema.request
     begun = table.c.target == lease.name, table.c.done_at.is_(None), table.c.state == RequestState.CLAIMED
-    doubtful = {"state": RequestState.DOUBTFUL, "answer": _INTERRUPTED, "done_at": now_ms}
-    triggers = update(table).where(*begun, table.c.kind == RequestKind.TRIGGER).values(doubtful).returning(table)
-    found = [_request(row) for row in conn.execute(triggers).mappings()]
+    triggers = select(table).where(*begun, table.c.kind == RequestKind.TRIGGER).order_by(table.c.id)
+    cut_off = [_request(row) for row in conn.execute(triggers).mappings()]
+    found = [replace(one, state=RequestState.DOUBTFUL, answer=answer(one), done_at=now_ms) for one in cut_off]
+    for one in found:
+        doubtful = {"state": one.state, "answer": one.answer, "done_at": one.done_at}
+        conn.execute(update(table).where(table.c.id == one.id).values(doubtful))
     conn.execute(update(table).where(*begun).values(state=RequestState.NEW))
     return found
 

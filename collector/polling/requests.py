@@ -60,8 +60,10 @@ class Asked:
         rung = asyncio.Event()
         forget = self._store.on_commit(rung.set, News.REQUESTS)
         try:
-            for left in await self._store.write(requests.take_over, self._held.lease, to_ms(self._clock.now())):
-                told = fields(request=left.id, kind=left.kind.value, body=redacted(left.body))
+            now_ms = to_ms(self._clock.now())
+            for left in await self._store.write(requests.take_over, self._held.lease, now_ms, self._interrupted):
+                cause = json.loads(left.answer or "{}").get("error")
+                told = fields(request=left.id, kind=left.kind.value, body=redacted(left.body), cause=cause)
                 log.error("request.doubtful", extra=told)
             while True:
                 rung.clear()
@@ -101,9 +103,7 @@ class Asked:
             state = RequestState.DOUBTFUL if error.doubtful else RequestState.FAILED
             return Answer(state, {"error": str(error), **self._to_repeat(request)})
         except TimeoutError:
-            again = self._to_repeat(request)
-            hint = "".join(f"; to ask again without a second run: --execution-id {each}" for each in again.values())
-            return Answer(unknown, {"error": f"no answer from the platform within {PATIENCE:.0f} s{hint}", **again})
+            return Answer(unknown, self._doubt(request, f"no answer from the platform within {PATIENCE:.0f} s"))
         except SourceError as error:
             return Answer(RequestState.FAILED, {"error": str(error)})
         except (LeaseLost, LedgerCorrupt):
@@ -114,6 +114,15 @@ class Asked:
                 raise
             log.exception("request.broken", extra=fields(request=request.id, kind=request.kind.value))
             return Answer(unknown, {"error": f"{type(error).__name__}: {redacted(str(error))}"})
+
+    def _interrupted(self, request: Request) -> str:
+        """The answer to a trigger that was begun by a former holder, as JSON."""
+        return json.dumps(self._doubt(request, requests.INTERRUPTED))
+
+    def _doubt(self, request: Request, cause: str) -> dict[str, str | None]:
+        again = self._to_repeat(request)
+        hint = "".join(f"; to ask again without a second run: --execution-id {each}" for each in again.values())
+        return {"error": f"{cause}{hint}", **again}
 
     def _to_repeat(self, request: Request) -> dict[str, str | None]:
         """The id under which a trigger can be made again, where the platform keeps it."""

@@ -9,8 +9,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
+from collector.ledger.queries import REFUSES_AFTER
+from collector.testing.faults import Fault, FaultKind
+from simulators.cdf import Story
 from tests.scene import CDF, DATAPREP, WETRANSFORM, Scene
 from tests.servers.ports import free_port
 
@@ -134,3 +138,28 @@ def read_to_the_end(terminal: int) -> str:
         pass
     os.close(terminal)
     return b"".join(parts).decode()
+
+
+async def test_a_backend_that_answers_400_to_everything_is_told_everywhere(scene: Scene) -> None:
+    scene.marquez.faults.plan(Fault(FaultKind.STATUS, "/api/v1/", times=-1, status=400, body={"message": "no"}))
+    for job in list(scene.cdf.transformations)[:REFUSES_AFTER]:
+        scene.cdf.start_run(job, Story(0.1, 0.2))
+    found = await findings(scene, 1)
+    [row] = bad(found["sink marquez"])
+    assert "400" in row["detail"]
+    assert "check that Marquez runs, and the url of this sink" in row["remedy"]
+    await scene.start()
+    status = await scene.until(lambda told: told["sinks"][1]["state"] == "refusing")
+    row = status["sinks"][1]
+    assert (row["sink"], row["last_success"]) == ("marquez", None)
+    assert "which are parked: " in row["wrong"]
+    assert "400" in row["wrong"]
+    code, out, _ = await scene.command("status")
+    assert code == 1
+    assert "refusing" in out
+    async with aiohttp.ClientSession() as client, client.get(f"{await scene.pages()}/metrics") as answer:
+        page = await answer.text()
+    [refused] = [line for line in page.splitlines() if line.startswith('lineage_sink_refused{sink="marquez"}')]
+    assert float(refused.split()[-1]) >= REFUSES_AFTER
+    found = await findings(scene, 1)
+    assert any(row["subject"] == "refusals" and "parked retry" in row["remedy"] for row in bad(found["sink marquez"]))

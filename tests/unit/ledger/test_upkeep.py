@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select, update
 
-from collector.ledger import claims, parked, queries, retention, runs, schema, stored, tallies
+from collector.ledger import claims, doubts, parked, queries, retention, runs, schema, stored, tallies
 from collector.ledger.retention import Swept
 from collector.ledger.runs import RunChange
 from collector.model import RunState, Skip, SkipKind
@@ -226,6 +226,39 @@ def test_a_back_off_by_a_clock_that_ran_ahead_a_little_ends_with_it(ledger: Ledg
     ledger.postpone()
     assert retention.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 1
     assert claims.next_due(ledger.conn, ledger.sinks["a"]) == NOW
+
+
+def test_a_lane_that_was_never_tried_is_pulled_in_however_near_it_is(ledger: Ledger) -> None:
+    """Its due time is its commit time, and no schedule means a time to come by that."""
+    ledger.now += 10 * SECOND
+    ledger.happen("r", START)
+    ledger.now = NOW
+    assert ledger.heads() == []
+    assert retention.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 2, "its lane and its run"
+    assert ledger.heads() == ["r START"]
+
+
+def test_what_waits_since_a_time_to_come_waits_since_now(ledger: Ledger) -> None:
+    ledger.happen("early", START)
+    ledger.now += HOUR
+    ledger.postpone()
+    ledger.happen("late", START)
+    ledger.postpone(*(item for item in ledger.claim() if item.body == b"late START"))
+    assert retention.pull_in(ledger.conn, NOW + SECOND, NOW + 2 * HOUR, NOW + 60 * SECOND) == 3
+    sinces = ledger.conn.scalars(select(schema.lane.c.since).order_by(schema.lane.c.strand_id)).all()
+    assert sinces == [NOW, NOW + SECOND]
+
+
+def test_a_look_at_a_doubt_that_a_clock_ahead_put_off_is_due_now(ledger: Ledger) -> None:
+    ledger.happen("r", START, COMPLETE)
+    ledger.postpone(unanswered=True, recheck_at=NOW)
+    ledger.now += SECOND
+    while items := ledger.claim():
+        ledger.deliver(*items, recheck_at=NOW + 10 * HOUR)
+    assert doubts.due(ledger.conn, ledger.sinks["a"], NOW, 10) == []
+    assert retention.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 1
+    assert [item.kind for item in doubts.due(ledger.conn, ledger.sinks["a"], NOW, 10)] == [COMPLETE]
+    assert retention.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 0
 
 
 def test_free_pages_do_not_count_against_the_limit(ledger: Ledger) -> None:

@@ -32,14 +32,21 @@ class Keeping(Vendor):
     takes_execution_ids = True
 
 
+def request(number: int, **body: Any) -> Request:
+    text = json.dumps({"job": "7", "options": {}, **body})
+    return Request(number, RequestKind.TRIGGER, "source:prep", text, 5, RequestState.CLAIMED)
+
+
 async def answer(vendor: Vendor, number: int, **body: Any) -> Answer:
+    return await of(vendor)._answer(request(number, **body))
+
+
+def of(vendor: Vendor) -> Asked:
     never: Any = None
     clock = SimulatedClock()
     lease = Lease("source:prep", "test", 1, clean=True)
     held = HeldLease(Leases(never, clock, "test", never), lease, ttl=120.0, asked_at=clock.monotonic())
-    asked = Asked(cast(Platform, vendor), cast(Store, never), 1, clock, held, never, never)
-    text = json.dumps({"job": "7", "options": {}, **body})
-    return await asked._answer(Request(number, RequestKind.TRIGGER, "source:prep", text, 5, RequestState.CLAIMED))
+    return Asked(cast(Platform, vendor), cast(Store, never), 1, clock, held, never, never)
 
 
 async def test_a_lost_trigger_names_its_id_and_is_made_again_under_it() -> None:
@@ -50,6 +57,16 @@ async def test_a_lost_trigger_names_its_id_and_is_made_again_under_it() -> None:
     assert (await answer(vendor, 3)).body != lost.body
     first, second, third = vendor.given
     assert first == second != third
+
+
+async def test_a_trigger_that_a_kill_cut_off_names_its_id() -> None:
+    vendor = Keeping()
+    await answer(vendor, 1)
+    [given] = vendor.given
+    told = json.loads(of(vendor)._interrupted(request(1)))
+    assert told["execution_id"] == given
+    assert told["error"].endswith(f"whether it happened; to ask again without a second run: --execution-id {given}")
+    assert "execution" not in of(Vendor())._interrupted(request(1))
 
 
 @pytest.mark.parametrize("vendor", [Vendor()])
