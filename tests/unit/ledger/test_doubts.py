@@ -86,6 +86,15 @@ def test_after_a_kill_the_runs_that_had_a_lane_are_in_doubt(ledger: Ledger) -> N
     assert due(ledger) == ["before COMPLETE"]
 
 
+def test_what_was_committed_in_the_very_moment_of_the_take_over_is_in_doubt(ledger: Ledger) -> None:
+    ledger.happen("then", START, COMPLETE)
+    registry.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now)
+    ledger.now += SECOND
+    while items := ledger.claim():
+        ledger.deliver(*items, recheck_at=CHECK)
+    assert due(ledger) == ["then COMPLETE"]
+
+
 def test_after_a_kill_a_clock_that_was_set_back_hides_no_doubt(ledger: Ledger) -> None:
     """What is owed was committed later than it is now."""
     ledger.happen("before", START)
