@@ -1,8 +1,10 @@
 """What a sink is owed beyond its share: parked in whole strands, the oldest first, listed, and sent again in order."""
 
-from collector.ledger import overflow, parked, tallies
+from sqlalchemy import select
+
+from collector.ledger import overflow, parked, registry, schema, tallies
 from collector.ledger.overflow import Overflow
-from tests.unit.ledger.ledgers import ALL, COMPLETE, ENDS, RUNNING, START, Ledger, child_of
+from tests.unit.ledger.ledgers import ALL, COMPLETE, ENDS, RUNNING, SECOND, START, Ledger, child_of
 
 
 def park(ledger: Ledger, room: int, sink: str = "a", *, rechecks: bool = False) -> Overflow:
@@ -87,9 +89,34 @@ def test_a_parked_event_on_its_way_again_is_not_parked_for_room(ledger: Ledger) 
 
 
 def test_what_a_killed_process_may_have_sent_is_in_doubt(ledger: Ledger) -> None:
-    from collector.ledger import registry
-
     ledger.happen("x", START)
     registry.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now)
     park(ledger, 1000, rechecks=True)
     assert ledger.rows("doubt") == 1
+
+
+def test_of_a_family_the_run_at_the_head_is_in_doubt(ledger: Ledger) -> None:
+    ledger.happen("p", START)
+    ledger.happen("c", START, COMPLETE, parent=child_of("p"))
+    registry.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now)
+    park(ledger, 1000, rechecks=True)
+    doubted = ledger.conn.scalars(select(schema.doubt.c.run_id)).all()
+    parent = ledger.conn.scalar(select(schema.run.c.id).where(schema.run.c.key == "p"))
+    assert doubted == [parent]
+
+
+def test_no_more_is_parked_once_there_is_room_to_the_byte(ledger: Ledger) -> None:
+    ledger.happen("x", START)
+    ledger.happen("y", START)
+    assert park(ledger, len("x START")) == Overflow(1, len("x START"))
+    assert ledger.drain() == ["y START"]
+
+
+def test_the_attempts_of_the_head_are_kept(ledger: Ledger) -> None:
+    ledger.happen("x", START, COMPLETE)
+    for _ in range(2):
+        ledger.postpone(*ledger.claim())
+        ledger.now += SECOND
+    park(ledger, 1000)
+    attempts = {event.kind: event.attempts for event in parked.listing(ledger.conn, 10)}
+    assert attempts == {START: 2, COMPLETE: 0}
