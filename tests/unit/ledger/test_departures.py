@@ -105,7 +105,8 @@ def test_a_request_that_nobody_answers_is_answered(
     assert ledger.rows("request") == 0
 
 
-def test_what_a_living_holder_began_is_left_to_it(ledger: Ledger) -> None:
-    requests.add(ledger.conn, RequestKind.RETRY, "sink:a", "{}", NOW)
+@pytest.mark.parametrize("kind", [RequestKind.RETRY, RequestKind.TRIGGER])
+def test_what_a_living_holder_began_is_left_to_it(ledger: Ledger, kind: RequestKind) -> None:
+    requests.add(ledger.conn, kind, "sink:a", "{}", NOW)
     requests.claim(ledger.conn, ledger.held["a"], 1)
     assert departures.expire_requests(ledger.conn, LATER, LATER) == 0
