@@ -47,7 +47,7 @@ from config.advice import advice
 from config.settings import Settings, Source
 from config.web import Access
 from exporters.delivery.delivery import Delivery
-from exporters.delivery.requests import Requested
+from exporters.delivery.requests import SinkRequests
 from exporters.metrics.families import Metrics
 from exporters.metrics.snapshot import Snapshot
 from exporters.sinks.base import BrokenSink, Sink
@@ -354,8 +354,8 @@ class Service:
             self._spawn(f"source:{name}", poller.run())
         for name, delivery in self._deliveries.items():
             self._spawn(f"sink:{name}", delivery.run())
-            requested = Requested(self._sink_ids[name], delivery, self.store, self._clock)
-            self._spawn(f"requests:{name}", requested.run())
+            sink_requests = SinkRequests(self._sink_ids[name], delivery, self.store, self._clock)
+            self._spawn(f"requests:{name}", sink_requests.run())
         ledger = str(self.settings.ledger.path)
         told = fields(sources=len(self._pollers), sinks=len(self._deliveries), ledger=ledger, port=self.port)
         log.info("service.started", extra=told)

@@ -224,7 +224,7 @@ class Leases:
                 result()
                 continue
             if not waits and failure is None:
-                _log.info("lease.elsewhere", extra=fields(lease=name, then="stands by and asks again"))
+                _log.info("lease.held_elsewhere", extra=fields(lease=name, then="stands by and asks again"))
                 waits = True
             await self.clock.sleep(STANDBY_LOOK)
 

@@ -1,4 +1,4 @@
-"""What follows from a failure, as pure decisions: when to try an event again, when to leave a whole sink alone."""
+"""What follows from a failure, as pure decisions: when an event is tried again, when the circuit of a sink opens."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -62,7 +62,7 @@ def failed(circuit: Circuit, strand: int, retry: Retry, now: float, random: Rand
 
 
 def opened(retry: Retry, now: float, random: Random) -> Circuit:
-    """For a sink of which it is known from the beginning that it does not work."""
+    """The circuit of a sink that is broken from the start."""
     return Circuit(failures=1, cause=retry.cause, opened_at=now, probe_at=now + _probe_delay(retry, 0, random))
 
 
@@ -72,8 +72,8 @@ def undecided(circuit: Circuit, strand: int) -> Circuit:
 
 
 def retry_delay(circuit: Circuit, retry: Retry, attempts: int, now: float, random: Random) -> float:
-    """Seconds until an event that failed `attempts` times before may be tried again. While the circuit is open the
-    circuit holds it back, so it comes due right behind the next probe and not minutes after the sink is back.
+    """Seconds until an event that failed `attempts` times before may be tried again. While the circuit is open, the event
+    is due right after the next probe, so that it does not wait for minutes once the sink works again.
     """
     if circuit.open and retry.sink_wide:
         return max(0.0, circuit.probe_at - now) + random() * _SPREAD
@@ -85,14 +85,14 @@ def retry_delay(circuit: Circuit, retry: Retry, attempts: int, now: float, rando
 
 
 def ask_delay(retry: Retry, asks: int, random: Random) -> float:
-    """Seconds until a sink is asked again for an event that it has in flight."""
+    """Seconds until a sink is asked again about an event that it has in flight."""
     if retry.after is not None:
         return min(retry.after, _AFTER[1]).total_seconds()
     return _half_to_whole(_grown(_ASK, asks), random)
 
 
 def pause_after(failures: int, random: Random) -> float:
-    """Seconds before one of our own loops that failed so often in a row goes on."""
+    """Seconds that a loop of this process waits after `failures` failures in a row."""
     return _half_to_whole(_grown(_OWN, failures), random)
 
 

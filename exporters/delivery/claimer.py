@@ -1,4 +1,4 @@
-"""Reading the heads of a sink's lanes ahead of the sending, so that free places at the sink never wait for the ledger."""
+"""Claims the heads of a sink's lanes ahead of sending, so that sending never waits for the ledger."""
 
 from collector.ledger import claims
 from collector.ledger.held_lease import HeldLease
@@ -8,9 +8,9 @@ from exporters.delivery.in_flight import InFlight
 from exporters.delivery.wakeup import Wakeup
 
 AHEAD = 64
-"""So many heads are kept ready at least, more for sinks that take more at once."""
+"""The least number of heads that are kept ready; more for sinks with a larger capacity."""
 LOOK_EVERY = 2.5
-"""Seconds between looks at the ledger when nobody says that there is work: a notification may be lost."""
+"""Seconds between reads of the ledger without a notification: one may be lost."""
 _FLOOR_LASTS = 5.0
 
 
@@ -18,7 +18,7 @@ class Claimer:
     def __init__(
         self, context: SinkContext, in_flight: InFlight, health: Health, held_lease: HeldLease, claimed: Notify
     ) -> None:
-        """`claimed` is called when there is something new to send."""
+        """`claimed` is called when there are new events to send."""
         self._context, self._in_flight, self._health, self._held_lease, self._claimed = (
             context,
             in_flight,
@@ -34,18 +34,18 @@ class Claimer:
         self._floor, self._floor_until = 0, 0.0
 
     def hint(self) -> None:
-        """Heads may be due: something was committed or settled."""
+        """New heads may be due: something was committed or settled."""
         self._hinted = True
-        self.wakeup.ring()
+        self.wakeup.set()
 
     def expect(self, due_ms: int) -> None:
-        """A lane comes due then."""
+        """A lane comes due at `due_ms`."""
         if self._due_ms is None or due_ms < self._due_ms:
             self._due_ms = due_ms
-            self.wakeup.ring()
+            self.wakeup.set()
 
     async def step(self) -> None:
-        """Wait until there is reason to read the ledger, then read it once."""
+        """Wait until the ledger should be read, then read it once."""
         while not (wanted := self._wanted()) or not (self._hinted or self._is_due() or self._may_look()):
             self._health.came_round()
             await self.wakeup.wait(self._until_due() if wanted else self._until_probe())
@@ -55,7 +55,7 @@ class Claimer:
             await self._look()
 
     def _wanted(self) -> int:
-        """How many heads to claim now. Never just a few of many: each claim reads what is in flight as well."""
+        """How many heads to claim now. Small claims are avoided: each one also reads what is in flight."""
         clock, circuit, waiting = self._context.clock, self._health.circuit, self._in_flight.waiting
         if not self._held_lease.covers(self._context.attempt_seconds):
             return 0
@@ -66,7 +66,7 @@ class Claimer:
         return self._ahead - waiting
 
     def _until_probe(self) -> float:
-        """Seconds. Whatever else makes claims possible again rings; this bounds a ring that was forgotten."""
+        """Seconds. Anything else that makes claims possible again wakes this loop; the bound is for a lost wake-up."""
         circuit, now = self._health.circuit, self._context.clock.monotonic()
         longest = 2 * LOOK_EVERY
         return min(longest, circuit.probe_at - now) if circuit.open and circuit.probe_at > now else longest
@@ -103,7 +103,7 @@ class Claimer:
             self._claimed()
 
     def _floor_at(self, now: float) -> int:
-        """Where the claim starts to read; now and then from the very beginning, for what came in below."""
+        """The commit time from which the claim reads; every few seconds 0, for events that were committed below it."""
         if now >= self._floor_until:
             self._floor, self._floor_until = 0, now + _FLOOR_LASTS
         return self._floor

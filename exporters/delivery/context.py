@@ -11,8 +11,8 @@ from exporters.sinks.base import Sink
 
 
 class LedgerTime:
-    """Epoch milliseconds that follow the wall clock but never go back: a lane that was due stays due when somebody sets
-    the clock back by an hour.
+    """Epoch milliseconds that follow the wall clock but never go back: a lane that was due stays due when the clock is
+    set back by an hour.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -28,7 +28,7 @@ class LedgerTime:
 
 @dataclass(frozen=True, slots=True)
 class SinkContext:
-    """One sink as the ledger and the configuration know it, and the surroundings of its delivery."""
+    """One sink, as the ledger and the configuration know it, and what its delivery works with."""
 
     name: str
     sink_id: int

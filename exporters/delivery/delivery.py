@@ -34,11 +34,11 @@ _log = logging.getLogger("lineage.delivery")
 _STUCK_AFTER = 60.0
 _GIVE_BACK_WITHIN = 1.0
 _STRANDS_AT_ONCE = 1000
-"""Strands whose parked events are put back or dropped in one commit."""
+"""Strands whose parked events are put back or dropped in one commit, at most."""
 
 
 class Delivery:
-    """Feeds one sink until stopped. Does not close the sink: that is for whoever made it, after `stop`."""
+    """Delivers to one sink until stopped. Does not close the sink: its creator does, after `stop`."""
 
     def __init__(
         self,
@@ -62,12 +62,12 @@ class Delivery:
 
     @property
     def lease(self) -> Lease | None:
-        """The sink's lease while it is held here: for what only its holder may do."""
+        """The sink's lease while this process holds it, else None."""
         return self._session.lease if self._session else None
 
     @property
     def expected_by(self) -> float:
-        """By the monotonic clock, when the loop should have come round at the latest: liveness looks at it."""
+        """When the loop should have made its next round at the latest (monotonic clock), for the liveness probe."""
         return self._health.came_round_at + _STUCK_AFTER
 
     def status(self) -> SinkStatus:
@@ -90,7 +90,7 @@ class Delivery:
         return self._state
 
     async def run(self) -> None:
-        """Until `stop`. Raises nothing but for a cancelled task, which leaves the lease to run out."""
+        """Until `stop`. Raises nothing, unless the task is cancelled; then the lease expires by itself."""
         self._begun, failures = True, 0
         if isinstance(self._context.sink, BrokenSink):
             self._health.begins_broken(self._context.sink.outcome)
@@ -111,19 +111,19 @@ class Delivery:
             self._ended.set()
 
     async def stop(self, deadline: float) -> None:
-        """Within `deadline` seconds: claim nothing more, let what is in flight come in, write the rest down as
-        unanswered, give the lease back if nothing is left in flight. Returns when `run` has ended.
+        """Within `deadline` seconds: claim nothing more, wait for what is in flight, commit the rest as unanswered,
+        give the lease back if nothing is left in flight. Returns when `run` has ended.
         """
         self._stop_at = self._context.clock.monotonic() + deadline
-        self._wakeup.ring()
+        self._wakeup.set()
         if self._session:
             self._session.stop(self._stop_at)
         if self._begun:
             await self._ended.wait()
 
     async def retry_parked(self, events: Iterable[Named]) -> dict[Named, RetryAnswer]:
-        """Send parked events again, many in one commit; what became of each. Waits while another event of their strand
-        is at the sink; raises `LeaseLost` when this process does not feed the sink.
+        """Send parked events again, many in one commit; returns the result for each. Waits while another event of their
+        strand is at the sink; raises `LeaseLost` when this process does not deliver to the sink.
         """
         left: defaultdict[int, list[Named]] = defaultdict(list)
         for event in events:
@@ -141,7 +141,7 @@ class Delivery:
         return answers
 
     async def drop_parked(self, events: Sequence[Named]) -> set[Named]:
-        """Forget parked events for good; those that were parked. Raises `LeaseLost` as above."""
+        """Delete parked events; returns those that were parked. Raises `LeaseLost` as above."""
         dropped: set[Named] = set()
         for start in range(0, len(events), _STRANDS_AT_ONCE):
             some, lease = events[start : start + _STRANDS_AT_ONCE], self._present_session().lease
@@ -149,8 +149,8 @@ class Delivery:
         return dropped
 
     async def park_oldest(self, room: int, cause: str) -> None:
-        """Park what this sink is owed, the oldest strands first and whole, until that was `room` bytes. Strands whose event
-        is at the sink are left alone. Raises `LeaseLost` as above.
+        """Park at least `room` bytes of what this sink is owed: whole strands, oldest first. Strands whose event is at the
+        sink are left out. Raises `LeaseLost` as above.
         """
         session = self._present_session()
         parked, size, after = 0, 0, 0
@@ -180,7 +180,7 @@ class Delivery:
                 await self._serve(held)
             return
         if self._state is not SinkState.STANDBY:
-            _log.info("lease.elsewhere", extra=fields(lease=self._lease_name, then="stands by and asks again"))
+            _log.info("lease.held_elsewhere", extra=fields(lease=self._lease_name, then="stands by and asks again"))
         self._state = SinkState.STANDBY
         await self._wakeup.wait(STANDBY_LOOK)
 

@@ -1,4 +1,4 @@
-"""How one sink is doing: its circuit, what is wrong, when it last worked. Each change is logged and reported once."""
+"""The health of one sink: its circuit, what is wrong, its last success. Each change is logged and reported once."""
 
 import logging
 from collections.abc import Callable
@@ -37,11 +37,11 @@ class Health:
         return next(iter(self._troubles.values()), None)
 
     def came_round(self) -> None:
-        """The loop that must never stop is alive."""
+        """The loop that must never stop made another round."""
         self.came_round_at = self._clock.monotonic()
 
     def forget_probe(self) -> None:
-        """A new lease begins: a probe of the old one will never have an outcome."""
+        """For a new lease: a probe under the old one will never have an outcome."""
         if self.circuit.probe is not None:
             self.circuit = circuits.undecided(self.circuit, self.circuit.probe)
 
@@ -52,7 +52,7 @@ class Health:
         self.last_success_at = self._clock.now()
         before, self.circuit = self.circuit, Circuit()
         if before.opened_at is not None:
-            self._tell_closed(before, self._clock.monotonic() - before.opened_at)
+            self._report_closed(before, self._clock.monotonic() - before.opened_at)
 
     def failed(self, strand: int, retry: Retry) -> None:
         self.erred(retry.cause)
@@ -62,34 +62,32 @@ class Health:
         before = self.circuit
         self.circuit = circuits.failed(before, strand, retry, self._clock.monotonic(), self._random)
         if self.circuit.open and not before.open:
-            self._tell_opened(self.circuit)
+            self._report_opened(self.circuit)
 
     def erred(self, cause: str) -> None:
-        """An event was not delivered: this is why."""
+        """Remember why an event was not delivered."""
         self.last_error, self.failed_at = cause, self._clock.now()
 
     def begins_broken(self, retry: Retry) -> None:
-        """The sink could not be made: that shows before there is anything to send."""
+        """The sink could not be created: its circuit is open before there is anything to send."""
         self.erred(retry.cause)
         self.circuit = circuits.opened(retry, self._clock.monotonic(), self._random)
-        self._tell_opened(self.circuit)
+        self._report_opened(self.circuit)
 
     def refusals(self, before: int, now: int) -> None:
         """How many events the sink had refused since it last took one, and has now."""
         if before < REFUSES_AFTER <= now:
             _log.error(
-                "sink.refuses", extra=fields(sink=self._sink, refused=now, then="see `lineage-collector parked`")
+                "sink.refusals", extra=fields(sink=self._sink, refused=now, then="see `lineage-collector parked`")
             )
         elif now < REFUSES_AFTER <= before:
-            _log.warning("sink.takes_again", extra=fields(sink=self._sink, refused=before))
+            _log.warning("sink.refusals_ended", extra=fields(sink=self._sink, refused=before))
 
     def undecided(self, strand: int) -> None:
         self.circuit = circuits.undecided(self.circuit, strand)
 
     def bug(self, error: Exception) -> str:
-        """Log an error that no sink should raise, with its traceback unless it is the last one again. Returns it in
-        words.
-        """
+        """Log an error that no sink should raise, with its traceback unless it repeats the last one. Returns its text."""
         cause = f"the sink failed unexpectedly: {type(error).__name__}: {redacted(str(error))}"
         if cause != self._bug:
             _log.error("sink.bug", exc_info=error, extra=fields(sink=self._sink, cause=cause))
@@ -97,21 +95,21 @@ class Health:
         return cause
 
     def stuck(self, part: str, error: Exception) -> None:
-        """One of our own loops failed and will try again. Told at the first failure in a row, with a traceback unless the
-        ledger says what is wrong.
+        """A loop of this process failed and will try again. Logged at the first failure in a row, with a traceback unless
+        it is an error of the ledger.
         """
         cause = redacted(str(error))
         if part not in self._troubles:
-            told = fields(sink=self._sink, part=part, cause=cause, then="tries again")
-            _log.error("delivery.stuck", exc_info=None if isinstance(error, LedgerError) else error, extra=told)
+            details = fields(sink=self._sink, part=part, cause=cause, then="tries again")
+            _log.error("delivery.stuck", exc_info=None if isinstance(error, LedgerError) else error, extra=details)
         self._troubles[part] = f"{part}: {type(error).__name__}: {cause}"
         self.erred(self._troubles[part])
 
     def unstuck(self, part: str) -> None:
         if self._troubles.pop(part, None) is not None:
-            _log.info("delivery.unstuck", extra=fields(sink=self._sink, part=part))
+            _log.info("delivery.recovered", extra=fields(sink=self._sink, part=part))
 
-    def _tell_opened(self, circuit: Circuit) -> None:
+    def _report_opened(self, circuit: Circuit) -> None:
         probe_in = round(circuit.probe_at - self._clock.monotonic(), 1)
         _log.warning(
             "sink.outage",
@@ -120,9 +118,9 @@ class Health:
         self._observer.circuit(CircuitReport(self._sink, open=True, cause=circuit.cause, failures=circuit.failures))
         self.changed()
 
-    def _tell_closed(self, before: Circuit, seconds: float) -> None:
+    def _report_closed(self, before: Circuit, seconds: float) -> None:
         _log.warning(
-            "sink.back", extra=fields(sink=self._sink, outage_seconds=round(seconds, 1), failures=before.failures)
+            "sink.recovered", extra=fields(sink=self._sink, outage_seconds=round(seconds, 1), failures=before.failures)
         )
         self._observer.circuit(
             CircuitReport(self._sink, open=False, cause=before.cause, failures=before.failures, seconds=seconds)

@@ -1,4 +1,4 @@
-"""What this process holds of one sink's lanes, in memory: never more than one event of a strand."""
+"""The events of one sink's lanes that this process has in memory: never more than one of a strand."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -9,15 +9,15 @@ from collector.model import Outgoing
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An event that the sink has in flight without an answer, to be asked for again at `ask_at` (monotonic)."""
+    """An event that the sink has in flight without an answer; the sink is asked again at `ask_at` (monotonic)."""
 
     item: Outgoing
     ask_at: float
 
 
 class InFlight:
-    """An event is claimed, then sent, then answered (or held and sent again to ask), then landed once that is in the
-    ledger. Until it landed its strand is taken.
+    """An event is claimed, sent, answered (or held and sent again to ask) and settled once the outcome is in the ledger.
+    Until then its strand is taken.
     """
 
     def __init__(self) -> None:
@@ -39,30 +39,30 @@ class InFlight:
 
     @property
     def at_sink(self) -> int:
-        """Sent or held: what counts for the sink's capacity."""
+        """Sent or held: these count for the sink's capacity."""
         return len(self._sent) + len(self._held)
 
     @property
     def unsettled(self) -> int:
-        """Answered and not landed yet."""
+        """Answered and not settled yet."""
         return len(self._strands) - self.waiting - self.at_sink
 
     def begin_claim(self) -> int:
-        """A claim starts to read. Whatever is taken from now on until `claimed` may be older in its view than here.
-        Returns how many strands are taken: the claim must ask for so many more.
+        """A claim starts to read. What it finds of a strand that is taken now may be out of date by `claimed`.
+        Returns how many strands are taken: the claim must read that many more.
         """
         self._barred = set(self._strands)
         return len(self._barred)
 
     def claimed(self, heads: Iterable[Outgoing], most: int) -> bool:
-        """Take in up to `most` of the heads that the claim found; True if any of them was free."""
+        """Add up to `most` of the heads that the claim found; True if any of their strands was free."""
         free = [item for item in heads if item.strand_id not in self._barred]
         self._claimed.extend(free[:most])
         self._strands.update(item.strand_id for item in free[:most])
         return bool(free)
 
     def reserve(self, strand: int) -> bool:
-        """Keep a strand from being sent, as its lane is about to be changed. False while its event is out."""
+        """Send nothing of a strand, as its lane is about to be changed. False while its event is at the sink."""
         if strand in self._strands:
             unsent = [item for item in self._claimed if item.strand_id == strand]
             if not unsent:
@@ -76,22 +76,22 @@ class InFlight:
         self._strands.discard(strand)
 
     def put_back(self) -> None:
-        """Forget what was claimed and not sent; the ledger still has it."""
+        """Forget what was claimed and not sent; it stays in the ledger."""
         self._strands.difference_update(item.strand_id for item in self._claimed)
         self._claimed.clear()
 
     def send(self, most: int) -> list[Outgoing]:
-        """Up to `most` claimed events, oldest first, which from now on are at the sink."""
+        """Mark up to `most` claimed events, oldest first, as sent and return them."""
         batch = [self._claimed.popleft() for _ in range(min(most, len(self._claimed)))]
         self._sent.update(item.strand_id for item in batch)
         return batch
 
     def ask(self, now: float) -> list[Outgoing]:
-        """The held events whose time to be asked for has come."""
+        """The held events about which the sink is due to be asked."""
         return self._ask([held for held in self._held.values() if held.ask_at <= now])
 
     def ask_one(self) -> list[Outgoing]:
-        """The held event that waits longest for its turn, whether or not its time has come; empty without any."""
+        """The held event that is due first, even before its time; empty without any."""
         return self._ask(sorted(self._held.values(), key=lambda held: held.ask_at)[:1])
 
     def _ask(self, chosen: list[Held]) -> list[Outgoing]:
@@ -104,7 +104,7 @@ class InFlight:
         return min((held.ask_at for held in self._held.values()), default=None)
 
     def asks(self, item: Outgoing) -> int:
-        """How often the sink was asked for this event and still had it in flight."""
+        """How often the sink was asked about this event and still had it in flight."""
         return self._asks.get(item.strand_id, 0)
 
     def hold(self, item: Outgoing, ask_at: float) -> None:
@@ -113,12 +113,12 @@ class InFlight:
         self._held[item.strand_id] = Held(item, ask_at)
 
     def answered(self, item: Outgoing) -> None:
-        """The sink is done with it, or we are with the sink."""
+        """The event has an outcome, or delivery no longer waits for one."""
         self._sent.discard(item.strand_id)
         self._held.pop(item.strand_id, None)
         self._asks.pop(item.strand_id, None)
 
-    def landed(self, items: Iterable[Outgoing]) -> None:
+    def settled(self, items: Iterable[Outgoing]) -> None:
         self._strands.difference_update(item.strand_id for item in items)
 
     def held(self) -> list[Outgoing]:

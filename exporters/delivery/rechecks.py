@@ -1,4 +1,4 @@
-"""Looking again at runs in doubt: an attempt of theirs went unanswered and may be applied after their terminal event."""
+"""Rechecks of runs in doubt: one of their attempts had no answer and may be applied after their terminal event."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ from exporters.sinks.base import Delivered, Outcome, Park, Retry
 _log = logging.getLogger("lineage.delivery")
 
 RECHECK_AFTER = 10.0
-"""Seconds from the acknowledgement of a terminal event to the look at its run, if that is in doubt."""
+"""Seconds from the acknowledgement of a terminal event to the recheck of its run, if that is in doubt."""
 _AT_ONCE = 4
 _LOOK_EVERY = 5.0
 
@@ -39,7 +39,7 @@ class Rechecks:
             await self.wakeup.wait(_LOOK_EVERY)
 
     async def _recheck_all(self, due: Sequence[Outgoing]) -> None:
-        """When one fails the others are cancelled: none may send anything once the lease is lost."""
+        """When one fails, the others are cancelled: none may send once the lease is lost."""
         try:
             async with asyncio.TaskGroup() as group:
                 for terminal in due:
@@ -65,14 +65,14 @@ class Rechecks:
     async def _settle(self, terminal: Outgoing, outcome: Outcome) -> None:
         context, lease = self._context, self._held_lease.lease
         context.observer.rechecked(RecheckReport(context.name, settled=not isinstance(outcome, Retry)))
-        told = fields(sink=context.name, run_id=run_uuid(terminal), cause=getattr(outcome, "cause", None))
+        details = fields(sink=context.name, run_id=run_uuid(terminal), cause=getattr(outcome, "cause", None))
         match outcome:
             case Delivered():
                 self._health.succeeded()
-                _log.info("doubt.settled", extra=told)
+                _log.info("doubt.settled", extra=details)
             case Park():
                 self._health.undecided(terminal.strand_id)
-                _log.warning("doubt.refused", extra=told)
+                _log.warning("doubt.refused", extra=details)
             case Retry():
                 self._health.failed(terminal.strand_id, outcome)
                 await context.store.write(

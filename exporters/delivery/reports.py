@@ -1,4 +1,4 @@
-"""What happened on the way to a sink, as values for whoever counts, and how a sink is doing, for status pages."""
+"""Reports of delivery, for metrics and other observers, and the status of a sink, for status pages."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ class SendResult(StrEnum):
     RETRY = "retry"
     PARKED = "parked"
     IN_FLIGHT = "in_flight"
-    """Handed over, no answer yet; another report follows when it came."""
+    """Handed over, no answer yet; another report follows with the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class SendReport:
 
 @dataclass(frozen=True, slots=True)
 class CircuitReport:
-    """A sink was left alone, or is used again after `seconds` and `failures` failed attempts."""
+    """The circuit of a sink opened, or closed again after `seconds` and `failures` failed attempts."""
 
     sink: str
     open: bool
@@ -45,14 +45,14 @@ class CircuitReport:
 
 @dataclass(frozen=True, slots=True)
 class RecheckReport:
-    """A run in doubt was looked at. `settled` says that the doubt is over."""
+    """A run in doubt was rechecked. `settled`: the doubt is over."""
 
     sink: str
     settled: bool
 
 
 class DeliveryObserver(Protocol):
-    """Hears of each report. Called on the event loop; must be quick and must not raise."""
+    """Gets each report. Called on the event loop; must be quick and must not raise."""
 
     def sent(self, report: SendReport) -> None: ...
     def circuit(self, report: CircuitReport) -> None: ...
@@ -62,19 +62,19 @@ class DeliveryObserver(Protocol):
 class SinkState(StrEnum):
     STARTING = "starting"
     STANDBY = "standby"
-    """Another process feeds this sink."""
+    """Another process delivers to this sink."""
     DELIVERING = "delivering"
     OUTAGE = "outage"
     """The circuit is open: nothing is sent but a probe now and then."""
     STUCK = "stuck"
-    """The ledger does not answer or this program has a bug; it goes on trying."""
+    """The ledger does not answer, or this program has a bug; delivery keeps trying."""
     STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)
 class SinkStatus:
-    """`problem` is what is wrong in words for people, None while all is well. `in_flight` counts the events that were
-    handed to the sink and have no outcome yet. `last_error` stays when all is well again.
+    """`problem` says what is wrong, None while nothing is. `in_flight` counts the events that were handed to the sink and
+    have no outcome yet. `last_error` stays after the problem is over.
     """
 
     sink: str

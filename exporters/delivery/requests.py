@@ -1,4 +1,4 @@
-"""Does what people ask of a sink: send its parked events again, or forget them."""
+"""Requests of people to a sink: send its parked events again, or drop them."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ PARKED_AT_ONCE = 100_000
 LOOK = 1.0
 
 
-class Requested:
+class SinkRequests:
     """Serves the requests to one sink while its delivery holds the lease."""
 
     def __init__(self, sink_id: int, delivery: Delivery, store: Ledger, clock: Clock) -> None:
@@ -33,38 +33,38 @@ class Requested:
 
     async def run(self) -> None:
         """Until cancelled."""
-        rung = asyncio.Event()
-        forget = self._store.on_commit(rung.set, News.REQUESTS)
+        arrived = asyncio.Event()
+        unsubscribe = self._store.on_commit(arrived.set, News.REQUESTS)
         try:
             while True:
-                rung.clear()
+                arrived.clear()
                 if await self._serve_new():
                     continue
                 if self._delivery.lease is None:
                     await self._clock.sleep(LOOK)
                 else:
-                    await rung.wait()
+                    await arrived.wait()
         finally:
-            forget()
+            unsubscribe()
 
     async def _serve_new(self) -> bool:
-        """Whether there may be more to do at once."""
+        """Serve what is new; True when there may be more."""
         lease = self._delivery.lease
         if lease is None:
             return False
         try:
             if lease != self._taken_over:
-                # what a former holder had begun is new again: retrying and dropping twice does no harm
+                # what a former holder began is served again: retrying and dropping twice does no harm
                 await self._store.write(requests.take_over, lease, to_ms(self._clock.now()))
                 self._taken_over = lease
             claimed = await self._store.write(requests.claim, lease, AT_ONCE)
             for request in claimed:
-                state, told = await self._done(request)
-                body, now_ms = json.dumps(told), to_ms(self._clock.now())
+                state, answer = await self._done(request)
+                body, now_ms = json.dumps(answer), to_ms(self._clock.now())
                 await self._store.write(requests.finish, lease, request.id, state, body, now_ms)
-                log.info("request.done", extra=fields(kind=request.kind.value, target=request.target, **told))
+                log.info("request.done", extra=fields(kind=request.kind.value, target=request.target, **answer))
         except LedgerError as error:
-            # what was claimed is taken over again, here or by whoever holds the lease next
+            # what was claimed is taken over again, here or by the next holder of the lease
             self._taken_over = None
             if str(error) != self._failure:
                 log.warning("request.failed", extra=fields(sink=self._sink_id, cause=str(error), then="tries again"))
@@ -75,7 +75,7 @@ class Requested:
         return bool(claimed)
 
     async def _done(self, request: Request) -> tuple[RequestState, dict[str, str | int]]:
-        """How many events became what."""
+        """The answer: number of events by result, or an error."""
         body = json.loads(request.body)
         wanted = Choice(body.get("run_id"), body.get("event"), body.get("until_ms"))
         listed = await self._store.read_shown(parked.listing, PARKED_AT_ONCE, sink_id=self._sink_id)

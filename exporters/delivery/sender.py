@@ -1,4 +1,4 @@
-"""Handing events to a sink, several batches at once, and taking in each outcome as it comes."""
+"""Sends events to a sink, several batches at once, and processes each outcome as it comes."""
 
 import asyncio
 import logging
@@ -28,13 +28,13 @@ _log = logging.getLogger("lineage.delivery")
 STOPPED = Retry("this process stopped before an answer came", unanswered=True, sink_wide=False)
 _FORGOTTEN = Retry("the sink gave no outcome for this event", unanswered=True)
 _OVERDUE = 30.0
-"""Seconds beyond its longest attempt after which a sink is taken to hang."""
+"""Seconds beyond the sink's longest attempt after which a batch is cancelled."""
 _CANCEL_WITHIN = 1.0
 
 
 @dataclass(slots=True, eq=False)
 class _Attempt:
-    """A batch at the sink: what has no outcome yet, and what becomes of that if none comes."""
+    """A batch at the sink: the events without an outcome, and the outcome `lost` that they get if none comes."""
 
     started: float
     waiting: dict[int, Outgoing]
@@ -53,13 +53,13 @@ class Sender:
         verdict: Callable[[Verdict], None],
         drained: Callable[[], None],
     ) -> None:
-        """`verdict` is told each final outcome of an attempt, `drained` that claimed events went out."""
+        """`verdict` is called with each final outcome of an attempt, `drained` when claimed events were sent."""
         self._context, self._in_flight, self._health, self._held_lease = context, in_flight, health, held_lease
         self._verdict, self._drained = verdict, drained
         self.wakeup = wakeup
         self._attempts: dict[asyncio.Task[None], _Attempt] = {}
         self._suspects: set[int] = set()
-        """Strands whose event was in a batch that broke the sink: they go alone, so that one cannot fail many."""
+        """Strands whose event was in a batch that broke the sink: each is sent alone, so that one cannot fail many."""
 
     async def step(self) -> None:
         self._cancel_overdue()
@@ -68,7 +68,7 @@ class Sender:
         await self.wakeup.wait(self._patience())
 
     async def cancel(self) -> None:
-        """Stop waiting for outcomes; the events become unanswered retries. A sink that ignores this is left behind."""
+        """Stop waiting for outcomes; the events become unanswered retries. Does not wait for a sink that ignores this."""
         tasks = list(self._attempts)
         for task in tasks:
             self._give_up(task, STOPPED)
@@ -89,7 +89,7 @@ class Sender:
     def _start(self, items: Sequence[Outgoing]) -> None:
         for item in items:
             if item.fault is not None:
-                self._landed(item, Park(item.fault), self._context.clock.monotonic())
+                self._process(item, Park(item.fault), self._context.clock.monotonic())
         self._send_off([item for item in items if item.fault is None])
 
     def _send_off(self, items: Sequence[Outgoing]) -> None:
@@ -102,13 +102,13 @@ class Sender:
             task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Also for tasks that were cancelled before they began. One broken batch counts as one failure of the sink,
-        however many events were in it.
+        """Also called for tasks that were cancelled before they began. A broken batch counts as one failure of the sink,
+        whatever its size.
         """
         attempt = self._attempts.pop(task)
         for number, item in enumerate(attempt.waiting.values()):
-            self._landed(item, replace(attempt.lost, sink_wide=attempt.lost.sink_wide and not number), attempt.started)
-        self.wakeup.ring()
+            self._process(item, replace(attempt.lost, sink_wide=attempt.lost.sink_wide and not number), attempt.started)
+        self.wakeup.set()
 
     def _give_up(self, task: asyncio.Task[None], why: Retry) -> None:
         self._attempts[task].lost = why
@@ -121,7 +121,7 @@ class Sender:
                 self._give_up(task, Retry(f"no outcome within {limit:.0f} s", unanswered=True))
 
     def _patience(self) -> float | None:
-        """Seconds until there may be something to do without a ring."""
+        """Seconds until there may be something to do without a wake-up."""
         now, circuit = self._context.clock.monotonic(), self._health.circuit
         times = [attempt.started + self._context.attempt_seconds + _OVERDUE for attempt in self._attempts.values()][:1]
         if circuit.open:
@@ -135,12 +135,12 @@ class Sender:
         try:
             async for item, outcome in self._context.sink.send(batch):
                 if attempt.waiting.pop(item.strand_id, None) is not None:
-                    self._landed(item, _tellable(outcome), attempt.started)
-        except Exception as error:  # noqa: BLE001 - the boundary of this task: a bug in a sink loses and wedges nothing
+                    self._process(item, _redacted(outcome), attempt.started)
+        except Exception as error:  # noqa: BLE001 - the boundary of this task: a bug in a sink loses and blocks nothing
             attempt.lost = replace(_FORGOTTEN, cause=self._health.bug(error))
             self._suspects.update(attempt.waiting)
 
-    def _landed(self, item: Outgoing, outcome: Outcome, started: float) -> None:
+    def _process(self, item: Outgoing, outcome: Outcome, started: float) -> None:
         self._judge(item, outcome)
         self._report(item, outcome, started)
         now = self._context.clock.monotonic()
@@ -150,7 +150,7 @@ class Sender:
         else:
             self._in_flight.answered(item)
             self._verdict(Verdict(item, outcome, self._due_ms(item, outcome, now)))
-        self.wakeup.ring()
+        self.wakeup.set()
 
     def _judge(self, item: Outgoing, outcome: Outcome) -> None:
         match outcome:
@@ -162,7 +162,7 @@ class Sender:
             case Park():
                 self._suspects.discard(item.strand_id)
                 self._health.undecided(item.strand_id)
-                self._tell_parked(item, outcome.cause)
+                self._log_parked(item, outcome.cause)
 
     def _due_ms(self, item: Outgoing, outcome: Outcome, now: float) -> int:
         if not isinstance(outcome, Retry):
@@ -185,7 +185,7 @@ class Sender:
             cause = None if isinstance(outcome, Delivered) else outcome.cause
             _log.debug(f"event.{result.value}", extra=self._about(item, cause=cause))
 
-    def _tell_parked(self, item: Outgoing, cause: str) -> None:
+    def _log_parked(self, item: Outgoing, cause: str) -> None:
         _log.warning("event.parked", extra=self._about(item, cause=cause, then="kept; see `lineage-collector parked`"))
 
     def _about(self, item: Outgoing, **more: str | None) -> dict[str, Any]:
@@ -202,8 +202,8 @@ def run_uuid(item: Outgoing) -> str | None:
         return None
 
 
-def _tellable(outcome: Outcome) -> Outcome:
-    """The outcome without secrets, should the target have repeated one: causes are kept and shown."""
+def _redacted(outcome: Outcome) -> Outcome:
+    """The outcome without secrets, which the target may have repeated: causes are stored and shown."""
     return outcome if isinstance(outcome, Delivered) else replace(outcome, cause=redacted(outcome.cause))
 
 

@@ -1,4 +1,4 @@
-"""The loops of one sink while this process holds the sink's lease, and their orderly end."""
+"""The loops of one sink while this process holds the sink's lease, and their orderly stop."""
 
 import asyncio
 import logging
@@ -27,13 +27,13 @@ from exporters.sinks.base import Retry
 _log = logging.getLogger("lineage.delivery")
 
 _RESERVE = 2.0
-"""Seconds of the grace period that are kept for writing down what was in flight."""
+"""Seconds of the grace period that are left to commit what was in flight."""
 
 _MOMENT = 0.05
 
 
 class Session:
-    """From taking the lease to giving it back or losing it. What it has in memory dies with it; the ledger has it all."""
+    """From taking the lease to giving it back or losing it. All that it has in memory is in the ledger, too."""
 
     def __init__(self, context: SinkContext, health: Health, held_lease: HeldLease) -> None:
         self._context, self._health, self._held_lease = context, health, held_lease
@@ -44,7 +44,7 @@ class Session:
         self._over = False
         self._settler = Settler(Wakeup(context.clock), self._commit)
         to_send = Wakeup(context.clock)
-        self._claimer = Claimer(context, self.in_flight, health, held_lease, claimed=to_send.ring)
+        self._claimer = Claimer(context, self.in_flight, health, held_lease, claimed=to_send.set)
         self._sender = Sender(
             to_send,
             context,
@@ -52,7 +52,7 @@ class Session:
             health,
             held_lease,
             verdict=self._take_in,
-            drained=self._claimer.wakeup.ring,
+            drained=self._claimer.wakeup.set,
         )
         self._rechecks = Rechecks(context, health, held_lease)
 
@@ -61,17 +61,17 @@ class Session:
         return self._held_lease.lease
 
     def stop(self, at: float) -> None:
-        """Come to an end until `at` (monotonic)."""
+        """Stop by `at` (monotonic)."""
         self._stop_at = at
-        self._stopping.ring()
+        self._stopping.set()
 
     def hint(self) -> None:
         self._claimer.hint()
 
     @asynccontextmanager
     async def reserved(self, strands: Iterable[int], most: int) -> AsyncIterator[list[int]]:
-        """Up to `most` of these strands: meanwhile no event of theirs is sent, so that their lanes can be changed. Waits
-        until one of them has no event that is out; raises `LeaseLost` when the session ends before.
+        """Up to `most` of these strands: meanwhile none of their events is sent, so that their lanes can be changed. Waits
+        until one of them has no event at the sink; raises `LeaseLost` when the session ends before.
         """
         wanted = list(strands)
         while not (reserved := self._reserved(wanted, most)):
@@ -83,14 +83,14 @@ class Session:
             for strand in reserved:
                 self.in_flight.release(strand)
             self.hint()
-            self._calm.ring()
+            self._calm.set()
 
     def _reserved(self, wanted: Iterable[int], most: int) -> list[int]:
         return list(islice((strand for strand in wanted if self.in_flight.reserve(strand)), most))
 
     @asynccontextmanager
     async def reserved_of(self, strands: Iterable[int]) -> AsyncIterator[list[int]]:
-        """As `reserved`, for those of the strands of which no event is out."""
+        """As `reserved`, for those of the strands that have no event at the sink; does not wait."""
         free = [strand for strand in strands if self.in_flight.reserve(strand)]
         try:
             yield free
@@ -98,11 +98,11 @@ class Session:
             for strand in free:
                 self.in_flight.release(strand)
             self.hint()
-            self._calm.ring()
+            self._calm.set()
 
     async def run(self) -> bool:
-        """Until told to stop; True when nothing is in flight then, so that the lease may be given back. Raises
-        `LeaseLost` in an exception group.
+        """Until `stop`; True when nothing is in flight then, so that the lease may be given back. Raises `LeaseLost` in an
+        exception group.
         """
         self._health.changed = self._wake_all
         unsubscribe = self._context.store.on_commit(self.hint, News.EVENTS)
@@ -116,9 +116,9 @@ class Session:
                 while self._stop_at is None:
                     await self._stopping.wait()
                 _cancel(seeking)
-                await self._let_come_in(self._stop_at)
+                await self._wait_for_outcomes(self._stop_at)
                 _cancel([sender])
-                clean = await self._write_down_the_rest(self._stop_at)
+                clean = await self._commit_rest(self._stop_at)
                 _cancel(working)
             return clean
         finally:
@@ -127,7 +127,7 @@ class Session:
             await self._sender.cancel()
 
     def _raise_if_over(self) -> None:
-        """Once the session is over nothing that is out comes back to this process."""
+        """Once the session is over, no outcome comes back to this process."""
         if self._over:
             raise LeaseLost(f"the lease of sink {self._context.name} is no longer held here; nothing was done")
 
@@ -161,9 +161,9 @@ class Session:
             self._claimer.expect(verdict.due_at_ms)
 
     async def _settle(self) -> None:
-        self.in_flight.landed(await self._settler.step())
+        self.in_flight.settled(await self._settler.step())
         self._claimer.hint()
-        self._calm.ring()
+        self._calm.set()
 
     async def _commit(self, settlement: Settlement) -> SettleResult:
         now_ms = self._context.time.now_ms()
@@ -176,16 +176,16 @@ class Session:
 
     def _wake_all(self) -> None:
         for part in (self._claimer, self._sender, self._rechecks):
-            part.wakeup.ring()
+            part.wakeup.set()
 
-    async def _let_come_in(self, at: float) -> None:
-        """What is in flight has most of the grace period to get its outcome."""
+    async def _wait_for_outcomes(self, at: float) -> None:
+        """Of what is in flight, for most of the grace period."""
         self.in_flight.put_back()
         reserve = min(_RESERVE, (at - self._context.clock.monotonic()) / 4)
         await self._until(lambda: self.in_flight.empty, at - reserve)
 
-    async def _write_down_the_rest(self, at: float) -> bool:
-        """As unanswered; True when nothing of it is in flight at the sink any more."""
+    async def _commit_rest(self, at: float) -> bool:
+        """As unanswered; True when nothing is in flight at the sink any more."""
         await self._sender.cancel()
         left_there = self.in_flight.held()
         for item in left_there:

@@ -1,4 +1,4 @@
-"""Writing outcomes down in the ledger: those that come while a commit is under way share the next one."""
+"""Commits outcomes to the ledger: those that come during a commit share the next one."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from exporters.sinks.base import Delivered, Outcome, Park, Retry
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome of an attempt. `due_at_ms` is when a `Retry` comes up again, of no use otherwise."""
+    """The outcome of an attempt. `due_at_ms` is when a `Retry` is due again, without meaning for other outcomes."""
 
     item: Outgoing
     outcome: Outcome
@@ -32,7 +32,7 @@ def settlement(verdicts: Sequence[Verdict]) -> Settlement:
 
 
 class Settler:
-    """Keeps verdicts until they are committed, also over failed commits: an acknowledged event is not sent again."""
+    """Keeps verdicts until they are committed, also when commits fail: an acknowledged event is not sent again."""
 
     def __init__(self, wakeup: Wakeup, commit: Callable[[Settlement], Awaitable[object]]) -> None:
         self._wakeup, self._commit = wakeup, commit
@@ -40,7 +40,7 @@ class Settler:
 
     def add(self, verdict: Verdict) -> None:
         self._verdicts.append(verdict)
-        self._wakeup.ring()
+        self._wakeup.set()
 
     async def step(self) -> list[Outgoing]:
         """Wait for verdicts and commit them all. Returns their events; raises what the commit raises and keeps them."""

@@ -1,4 +1,4 @@
-"""Waking a loop that waits."""
+"""A wake-up for a loop that waits."""
 
 import asyncio
 
@@ -6,16 +6,16 @@ from collector.clock import Clock, until_set
 
 
 class Wakeup:
-    """Rung by many, waited for by one loop. A ring while nobody waits is kept, so that no wake-up is lost."""
+    """Any task may set it, one loop waits for it. A call while the loop does not wait is kept, so none is lost."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._rung = asyncio.Event()
+        self._event = asyncio.Event()
 
-    def ring(self) -> None:
-        self._rung.set()
+    def set(self) -> None:
+        self._event.set()
 
     async def wait(self, seconds: float | None = None) -> None:
-        """Until it rings, or `seconds` passed."""
-        await until_set(self._rung, self._clock, seconds)
-        self._rung.clear()
+        """Until a call of `set`, or `seconds` have passed."""
+        await until_set(self._event, self._clock, seconds)
+        self._event.clear()

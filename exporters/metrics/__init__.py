@@ -1,1 +1,1 @@
-"""Metrics for Prometheus: what is counted as it happens, and what a scrape reads from the ledger."""
+"""Metrics for Prometheus: counters in memory (`families`) and what a scrape reads from the ledger (`snapshot`)."""

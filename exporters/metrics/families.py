@@ -1,4 +1,6 @@
-"""The metrics. What happens is counted here as it happens; what is, is read from the ledger at each scrape (`snapshot`)."""
+"""The metrics. Reports of polling and delivery are counted here; the present state is read from the ledger at each scrape
+(`snapshot`).
+"""
 
 import asyncio
 import json
@@ -46,7 +48,7 @@ from exporters.metrics.snapshot import OUTCOMES, Snapshot, families
 log = logging.getLogger("lineage.metrics")
 
 LEDGER_WITHIN = 5.0
-"""Seconds that the ledger may take for a scrape: Prometheus gives up after ten."""
+"""Seconds that the ledger may take for a scrape: Prometheus' own default time-out is ten."""
 _POLL_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _SEND_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 _RUN_SECONDS = (1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 43200, 86400)
@@ -55,7 +57,7 @@ _CODE_CLASSES = ("2xx", "3xx", "4xx", "401", "403", "429", "5xx", "other", "none
 
 
 class Metrics:
-    """Counts what polling and delivery report. `scrape` is what a page shows."""
+    """Counts what polling and delivery report. `scrape` returns what the page shows."""
 
     def __init__(
         self,
@@ -68,7 +70,7 @@ class Metrics:
         may raise anything. `disk_free` is
         asked at each scrape, in its thread.
         """
-        disable_created_metrics()  # type: ignore[no-untyped-call] # else each counter has one more series, of no use
+        disable_created_metrics()  # type: ignore[no-untyped-call] # else each counter has a second series that nobody uses
         self._snapshot = snapshot
         self._registry = registry = CollectorRegistry()
         for standard in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
@@ -89,7 +91,7 @@ class Metrics:
         )
         self._remaining = Gauge(
             "lineage_source_rate_limit_remaining",
-            "Requests left in the platform's quota, as it last said.",
+            "Requests left in the platform's quota, by its last answer.",
             ["source"],
             registry=registry,
         )
@@ -101,30 +103,30 @@ class Metrics:
         )
         self._needed = Gauge(
             "lineage_source_requests_needed_per_minute",
-            "Requests that it takes to watch the open runs at the wished interval.",
+            "Requests needed to watch the open runs at the configured interval.",
             ["source"],
             registry=registry,
         )
         self._allowed = Gauge(
             "lineage_source_requests_allowed_per_minute",
-            "The limit of requests that was set for a source.",
+            "The configured limit of requests of a source.",
             ["source"],
             registry=registry,
         )
         self._reachable = Gauge(
             "lineage_source_interval_reachable_seconds",
-            "From one look at a run to the next, as the limit of requests allows it.",
+            "The shortest interval between two reads of a run that the limit of requests allows.",
             ["source"],
             registry=registry,
         )
         self._hints = Counter(
             "lineage_hints",
-            "Messages from outside that something changed, by what became of them.",
+            "Messages from outside that something changed, by result.",
             ["source", "result"],
             registry=registry,
         )
         self._unknown = Counter(
-            "lineage_source_unknown_status", "Statuses that are not known here.", ["source"], registry=registry
+            "lineage_source_unknown_status", "Statuses that the collector does not know.", ["source"], registry=registry
         )
         self._skips = Counter(
             "lineage_skipped", "What was left out or not understood.", ["source", "kind"], registry=registry
@@ -132,7 +134,7 @@ class Metrics:
         self._events = Counter("lineage_events", "Events committed.", ["source", "type"], registry=registry)
         self._run_seconds = Histogram(
             "lineage_run_duration_seconds",
-            "Time runs took, from START to the end; bounded where the platform did not say when either was.",
+            "Time runs took, from START to the end; bounded where the platform did not report one of both times.",
             ["source", "outcome", "bounded"],
             buckets=_RUN_SECONDS,
             registry=registry,
@@ -143,24 +145,29 @@ class Metrics:
         )
         self._fresh = Histogram(
             "lineage_freshness_seconds",
-            "From the moment an event speaks of to its acknowledgement by the sink.",
+            "From the time of an event (eventTime) to its acknowledgement by the sink.",
             ["source", "sink"],
             buckets=_FRESH_SECONDS,
             registry=registry,
         )
         self._circuit = Gauge(
-            "lineage_sink_circuit_open", "1 while a sink is left alone after failures.", ["sink"], registry=registry
+            "lineage_sink_circuit_open",
+            "1 while a sink gets nothing but probes, after failures.",
+            ["sink"],
+            registry=registry,
         )
         self._rechecks = Counter(
-            "lineage_rechecks", "Looks at runs in doubt, by result.", ["sink", "result"], registry=registry
+            "lineage_rechecks", "Rechecks of runs in doubt, by result.", ["sink", "result"], registry=registry
         )
-        self._leases = Gauge("lineage_lease_held", "1 while this process holds it.", ["lease"], registry=registry)
+        self._leases = Gauge(
+            "lineage_lease_held", "1 while this process holds the lease.", ["lease"], registry=registry
+        )
         self._resets = Counter(
             "lineage_ledger_resets", "Ledgers that could not be used and were set aside.", registry=registry
         )
         self._rescues = Counter(
             "lineage_ledger_rescues",
-            "Ledgers that were deleted or replaced while they were open, and written anew before this start.",
+            "Ledgers that were deleted or replaced while they were open, and rewritten before this start.",
             registry=registry,
         )
         self._lost = Gauge(
@@ -170,31 +177,31 @@ class Metrics:
         )
         self._unwritten = Counter(
             "lineage_ledger_write_failures",
-            "Writes that the ledger's file did not take, by cause.",
+            "Failed writes to the ledger's file, by cause.",
             ["cause"],
             registry=registry,
         )
         Gauge(
             "lineage_ledger_disk_free_bytes",
-            "Bytes that are free for us on the ledger's file system.",
+            "Bytes that this process may still use on the ledger's file system.",
             registry=registry,
         ).set_function(disk_free)
         self._unread = Counter(
-            "lineage_ledger_read_failures", "Scrapes that show nothing of the ledger.", registry=registry
+            "lineage_ledger_read_failures", "Scrapes for which the ledger could not be read.", registry=registry
         )
         self._configured = Gauge(
             "lineage_config_last_reload_success_timestamp_seconds",
-            "When the configuration was last read with success, which is at the start.",
+            "When the configuration was last read successfully: at the start.",
             registry=registry,
         )
         build = Gauge(
-            "lineage_build_info", "The version that runs.", ["version", "revision", "python"], registry=registry
+            "lineage_build_info", "The running version.", ["version", "revision", "python"], registry=registry
         )
         build.labels(__version__, _revision(), platform.python_version()).set(1)
         self._start_at_zero(list(sources), list(sinks))
 
     def _start_at_zero(self, sources: list[str], sinks: list[str]) -> None:
-        """Counters exist before they count, so that their rates work from the first time on."""
+        """Counters start with 0, so that their rates include the first increment."""
         for source in sources:
             self._unknown.labels(source)
             self._poll_seconds.labels(source)
@@ -322,7 +329,7 @@ def _exemplar(run_id: str | None) -> dict[str, str] | None:
 
 
 def _code_class(status: int | None) -> str:
-    """A class, but for the three answers that people are woken for."""
+    """The class of a status, except for the three that alerts look at."""
     if status is None:
         return "none"
     if status in {401, 403, 429}:
@@ -331,11 +338,11 @@ def _code_class(status: int | None) -> str:
 
 
 def _revision() -> str:
-    """The commit that runs: what the image says of itself, or what the installer wrote down (PEP 610); else empty."""
-    if told_by_image := os.environ.get("LINEAGE_COLLECTOR_REVISION"):
-        return told_by_image
+    """The commit that runs: from the image's environment, or from the installer (PEP 610); else empty."""
+    if of_image := os.environ.get("LINEAGE_COLLECTOR_REVISION"):
+        return of_image
     try:
-        told = json.loads(distribution("lineage-collector").read_text("direct_url.json") or "{}")
+        origin = json.loads(distribution("lineage-collector").read_text("direct_url.json") or "{}")
     except (PackageNotFoundError, ValueError):
         return ""
-    return str(told.get("vcs_info", {}).get("commit_id", ""))
+    return str(origin.get("vcs_info", {}).get("commit_id", ""))

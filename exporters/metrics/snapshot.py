@@ -1,4 +1,4 @@
-"""What the ledger says at one moment, as series made afresh at each scrape: right after a restart, gone with their job."""
+"""The ledger's state at one moment, as series that are made at each scrape: correct after a restart, gone with their job."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from collector.model import RunState
 
 JOBS_AT_MOST = 5_000
-"""Jobs with series of their own, ten each; what is beyond is counted in `lineage_jobs_left_out`."""
+"""Jobs that have series, ten each; further ones are counted in `lineage_jobs_left_out`."""
 OUTCOMES = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED)
 _LONGEST_NAME = 120
 
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """The last run of a job and what became of all of them; times in epoch seconds. `name` is what people call it, `stale`
-    counts its open runs that take too long, `schedule` is a cron expression, empty where there is none that we know.
-    `duration_bounded` says that the platform did not tell when the run started, or ended.
+    """The last run of a job and the number of runs by outcome; times in epoch seconds. `name` is the display name, `stale`
+    counts its open runs that take too long, `schedule` is a cron expression, empty where none is known.
+    `duration_bounded`: the platform did not report when the run started, or ended.
     """
 
     source: str
@@ -50,8 +50,8 @@ class SourceState:
 
 @dataclass(frozen=True, slots=True)
 class SinkBacklog:
-    """`oldest_since` is the commit of the oldest event that waits, in epoch seconds, None when none waits. `refused` counts
-    the events that it has refused since it last took one.
+    """`oldest_since` is the commit of the oldest waiting event, in epoch seconds, None when none waits. `refused` counts
+    the events that the sink has refused since it last took one.
     """
 
     sink: str
@@ -99,7 +99,7 @@ def _of_jobs(jobs: Sequence[JobState]) -> Iterable[Metric]:
     duration = _gauge("lineage_run_last_duration_seconds", "Time a job's last run took.", *labels)
     bounded = _gauge(
         "lineage_run_last_duration_bounded",
-        "1 where the platform did not say when that run started, or ended.",
+        "1 where the platform did not report when that run started, or ended.",
         *labels,
     )
     start = _gauge("lineage_run_last_start_timestamp_seconds", "When a job's last run started.", *labels)
@@ -107,7 +107,7 @@ def _of_jobs(jobs: Sequence[JobState]) -> Iterable[Metric]:
     stale = _gauge("lineage_run_stale", "Runs that run for longer than stale_after of their source.", *labels)
     info = _gauge(
         "lineage_job_info",
-        "A job, what people call it, and the cron expression it runs by.",
+        "A job with its display name and its schedule (cron expression).",
         *labels,
         "name",
         "schedule",
@@ -131,14 +131,14 @@ def _of_jobs(jobs: Sequence[JobState]) -> Iterable[Metric]:
 
 
 def _of_sources(sources: Sequence[SourceState], at: float) -> Iterable[Metric]:
-    active = _gauge("lineage_runs_active", "Runs under watch that have not ended.", "source")
+    active = _gauge("lineage_runs_active", "Watched runs that have not ended.", "source")
     waiting = _gauge("lineage_runs_waiting", "Runs that wait for a person.", "source")
     oldest = _gauge(
         "lineage_run_waiting_oldest_seconds", "How long the first of them has waited for a person.", "source"
     )
     abandoned = _gauge("lineage_runs_abandoned", "Runs that have not ended and are watched no longer.", "source")
-    success = _gauge("lineage_poll_last_success_timestamp_seconds", "When a poll last went well.", "source")
-    left_out = _gauge("lineage_jobs_left_out", "Jobs without series of their own, as there are too many.", "source")
+    success = _gauge("lineage_poll_last_success_timestamp_seconds", "When a poll last succeeded.", "source")
+    left_out = _gauge("lineage_jobs_left_out", "Jobs without series, as there are too many.", "source")
     for each in sources:
         active.add_metric([each.source], each.active)
         waiting.add_metric([each.source], each.waiting)
@@ -151,10 +151,10 @@ def _of_sources(sources: Sequence[SourceState], at: float) -> Iterable[Metric]:
 
 
 def _of_sinks(backlog: Sequence[SinkBacklog], at: float) -> Iterable[Metric]:
-    pending = _gauge("lineage_deliveries_pending", "Events that a sink has not got yet.", "sink")
+    pending = _gauge("lineage_deliveries_pending", "Events that a sink has not received yet.", "sink")
     parked = _gauge("lineage_events_parked", "Events that a sink refused for good.", "sink")
     oldest = _gauge("lineage_delivery_oldest_seconds", "How long the oldest event has waited for a sink.", "sink")
-    owed = _gauge("lineage_sink_owed_bytes", "Bytes of the events that a sink has not got yet.", "sink")
+    owed = _gauge("lineage_sink_owed_bytes", "Bytes of the events that a sink has not received yet.", "sink")
     share = _gauge("lineage_sink_share_bytes", "Bytes of the ledger that a sink's events may take.", "sink")
     refused = _gauge("lineage_sink_refused", "Events that a sink has refused since it last took one.", "sink")
     for each in backlog:

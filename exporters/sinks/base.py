@@ -1,4 +1,4 @@
-"""The port that a sink satisfies. Adding a sink is one module with `create` and an entry point in `lineage_collector.sinks`."""
+"""The port of sinks. A new sink is one module with `create` and an entry point in the group `lineage_collector.sinks`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -20,10 +20,10 @@ class Delivered:
 class Retry:
     """Not delivered; try again.
 
-    `after` is what the sink asked for, None lets delivery choose. `in_flight`: handed over without an answer yet, ask
-    again with the same event and do not send it twice. `unanswered`: an attempt ended without an answer and may still
-    be applied later. `slow`: a person has to mend something (credentials, a missing topic), so look only now and then.
-    `sink_wide`: it says something about the sink, not about this event, and so counts for the circuit.
+    `after` is the wait that the sink asked for, None lets delivery choose. `in_flight`: handed over without an answer
+    yet; delivery asks again with the same event, which the sink must not send twice. `unanswered`: the attempt ended
+    without an answer and may still be applied later. `slow`: a person has to fix something (credentials, a missing
+    topic), so delivery tries rarely. `sink_wide`: the failure concerns the sink, not this event, and counts for the circuit.
     """
 
     cause: str
@@ -56,7 +56,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a sink gets from its surroundings. `http` is None for sinks that asked for none."""
+    """What a sink gets from the collector."""
 
     sink: str
     http: HttpClient
@@ -72,7 +72,7 @@ class Sink(Protocol):
     capacity: int
     """How many events delivery may have in flight here at once."""
     rechecks: bool
-    """True where an unanswered attempt may be applied later (Marquez), so that doubts are kept."""
+    """True where an unanswered attempt may be applied later (Marquez): delivery then rechecks such runs."""
     longest_attempt: timedelta
     """No single attempt takes longer; the sink's lease is sized by it."""
 
@@ -83,23 +83,23 @@ class Sink(Protocol):
         ...
 
     async def recheck(self, terminal: Outgoing) -> Outcome:
-        """Look whether the run of this acknowledged terminal event still ended as it says, and mend it if not.
-        `Delivered` settles the doubt; `Retry` looks again. Only called where `rechecks`.
+        """Check that the sink still has the run's end as in this acknowledged terminal event, and send it again if not.
+        `Delivered` settles the doubt; after `Retry` there is another recheck. Only called where `rechecks`.
         """
         ...
 
     async def check(self) -> list[Finding]:
-        """Try the target once. Raises nothing but for a cancelled task."""
+        """Try the target once. Raises nothing, unless the task is cancelled."""
         ...
 
     async def close(self, deadline: float) -> None:
-        """Let go within `deadline` seconds."""
+        """Release everything within `deadline` seconds."""
         ...
 
 
 class SinkBase(ABC):
-    """A `Sink` but for `send` and `check`: one that takes all kinds, some at once, and whose attempts never apply later than they
-    are answered.
+    """A `Sink` without `send` and `check`. It takes all kinds of events, 8 at once; an unanswered attempt is never applied
+    later.
     """
 
     wants = frozenset(EventKind)
@@ -126,14 +126,15 @@ class SinkBase(ABC):
 Create = Callable[[Any, Context], Sink]
 """The entry point: (this sink's part of the configuration, context) -> sink. Opens no connection.
 
-An integer `api_version` beside it names the `collector.api_version` that it is written for; 1 without it. A class `Options` beside it (a `config.base.Model`) says which `options:` it takes: they arrive checked, as an instance of it, and
-their secrets are hidden wherever they turn up. `ConfigurationError` is the user's mistake and ends the program at its start;
-whatever else `create` raises makes a `BrokenSink`.
+An integer `api_version` in the same module is the `collector.api_version` that it is written for; 1 without it. A class
+`Options` in the same module (a `config.base.Model`) defines which `options:` it takes: they arrive validated, as an instance
+of it, and their secrets are hidden everywhere. `ConfigurationError` is the user's mistake and ends the program at its start;
+any other error of `create` makes a `BrokenSink`.
 """
 
 
 class BrokenSink:
-    """In place of a sink that could not be made: it takes nothing, says why, and keeps no other part from running."""
+    """In place of a sink that could not be created: it takes nothing and reports why; everything else runs."""
 
     wants = frozenset(EventKind)
     capacity = 1
@@ -151,7 +152,7 @@ class BrokenSink:
         return self.outcome
 
     async def check(self) -> list[Finding]:
-        remedy = "mend or update the package that brings it, then start again"
+        remedy = "fix or update the package that provides it, then start again"
         return [Finding("plug-in", ok=False, detail=self.outcome.cause, remedy=remedy)]
 
     async def close(self, deadline: float) -> None:

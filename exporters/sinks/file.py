@@ -1,4 +1,4 @@
-"""The file sink: events as lines of JSON, appended, and on the disk before they count as delivered."""
+"""The file sink: events are appended as lines of JSON and synced to disk before they count as delivered."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ class _Entry:
 
 
 class FileSink:
-    """Batches that come while one is being written share the next write and its sync."""
+    """Batches that arrive during a write share the next write and its sync."""
 
     wants = frozenset(EventKind)
     capacity = 500
@@ -35,8 +35,8 @@ class FileSink:
     longest_attempt = timedelta(seconds=60)
 
     def __init__(self, path: Path, *, rotate_at: int | None = None, keep: int | None = None) -> None:
-        """`-` is standard output. Before the file would grow beyond `rotate_at` bytes it is set aside with a number;
-        `keep` so many of those, None keeps all.
+        """`-` is standard output. Before the file would grow beyond `rotate_at` bytes it is renamed with a number;
+        `keep` is how many of those are kept, None keeps all.
         """
         self._path = path
         self._target = Pipe(_STANDARD_OUTPUT) if str(path) == "-" else Journal(path, rotate_at, keep)
@@ -72,7 +72,7 @@ class FileSink:
         return await entry.written
 
     async def _write(self) -> None:
-        """In a task of its own: a caller that is cancelled must not leave a thread writing that nobody waits for."""
+        """In a separate task: a cancelled caller must not leave a thread writing for which nobody waits."""
         while self._entries:
             entries = [entry for entry in self._entries if not entry.written.cancelled()]
             self._entries.clear()
@@ -91,7 +91,7 @@ def create(settings: Settings, context: Context) -> FileSink:
 
 
 def _tried(path: Path) -> Finding:
-    """Whether the file can be written, without making it or changing it."""
+    """Whether the file can be written, without creating or changing it."""
     if str(path) == "-":
         return Finding("standard output", ok=True, detail="events go to standard output")
     subject = str(path)

@@ -1,4 +1,4 @@
-"""What the HTTP sinks share: one request with an answer for every ending, and a batch with its outcomes as they come."""
+"""What the HTTP sinks share: a request that always returns an answer, and a batch with its outcomes as they come."""
 
 import asyncio
 import re
@@ -22,7 +22,7 @@ _LOOKED_AT = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a request ended. `status` is None where no answer came; `sent` is False where the server was never reached."""
+    """How a request ended. `status` is None without an answer; `sent` is False where the server was never reached."""
 
     what: str
     status: int | None
@@ -32,7 +32,7 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The body as JSON, None where it is none (Marquez answers Jetty's HTML pages, too)."""
+        """The body as JSON, None where it is not JSON (Marquez also returns Jetty's HTML pages)."""
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError:
@@ -54,9 +54,7 @@ class Answer:
 
 
 def _shown(body: bytes) -> str:
-    """The beginning of an answer's text; of an HTML page only the title, which is where Jetty and gateways put what they
-    have to say.
-    """
+    """The beginning of an answer's text; of an HTML page only the title, where Jetty and gateways put the cause."""
     text = body[:_LOOKED_AT].decode(errors="replace")
     title = re.search(r"<title>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
     return title[1] if title is not None else text
@@ -71,13 +69,13 @@ async def ask(
     content: bytes | None = None,
     timeout: float | None = None,
 ) -> Answer:
-    """One request; errors of the network become answers without a status. Of an answer that is too large the status
-    counts all the same, else an event that was taken would be sent again and again.
+    """One request; network errors become answers without a status. The status counts even when the answer is too large,
+    else an event that was taken would be sent again and again.
     """
     what = f"{method} {url}"
-    told = {"Content-Type": "application/json", **(headers or {})} if content is not None else dict(headers or {})
+    sent = {"Content-Type": "application/json", **(headers or {})} if content is not None else dict(headers or {})
     try:
-        got = await http.request(method, url, headers=told, content=content, timeout=timeout, largest=LARGEST_RECEIPT)
+        got = await http.request(method, url, headers=sent, content=content, timeout=timeout, largest=LARGEST_RECEIPT)
     except httpx.ConnectError as error:
         return Answer(what, None, sent=False, body=str(error).encode())
     except AnswerTooLarge as error:
@@ -88,9 +86,10 @@ async def ask(
 
 
 def trouble(answer: Answer) -> Retry | None:
-    """What holds for every backend: no answer, a gateway's answer, patience asked for, wrong credentials or route.
+    """The failures that mean the same for every backend: no answer, a gateway's error, a request to wait, wrong
+    credentials or route. None where the backend itself judged the event.
 
-    None where the backend itself judged the event. A gateway that gave up (502, 504) may have passed the request on.
+    A gateway that gave up (502, 504) may have passed the request on.
     """
     if answer.status is None:
         return Retry(answer.cause, unanswered=answer.sent)
@@ -106,7 +105,7 @@ def trouble(answer: Answer) -> Retry | None:
 async def each(
     batch: Sequence[Outgoing], send: Callable[[Outgoing], Awaitable[Outcome]]
 ) -> AsyncIterator[tuple[Outgoing, Outcome]]:
-    """The events side by side, each outcome as it comes. Closed early, it cancels what is under way."""
+    """Send the events concurrently and yield each outcome as it comes. Closed early, it cancels the rest."""
     tasks = {asyncio.ensure_future(send(item)): item for item in batch}
     try:
         while tasks:

@@ -1,4 +1,4 @@
-"""Appending lines to a file or to standard output so that they are whole and there to stay, or not there at all."""
+"""Appends lines to a file or to standard output: either all of them, synced to disk, or none."""
 
 import errno
 import logging
@@ -12,8 +12,8 @@ _log = logging.getLogger("lineage.file")
 
 
 class Journal:
-    """A file of lines, for one writer and one thread at a time. The file may be moved away by others at any moment;
-    files set aside here are `name.1` (the oldest), `name.2` and so on.
+    """A file of lines, for one writer and one thread at a time. Others may move the file away at any moment; rotated
+    files are `name.1` (the oldest), `name.2` and so on.
     """
 
     def __init__(self, path: Path, rotate_at: int | None = None, keep: int | None = None) -> None:
@@ -22,7 +22,7 @@ class Journal:
         self._torn = False
 
     def append(self, lines: bytes) -> None:
-        """Write whole lines and see them on the disk. Raises `OSError`, and then none of them is in the file."""
+        """Write whole lines and sync them to disk. Raises `OSError`; then none of them is in the file."""
         fd = self._ready(len(lines))
         start = os.fstat(fd).st_size
         try:
@@ -79,7 +79,7 @@ class Journal:
             _log.info("file.removed", extra=fields(path=str(_numbered(self._path, old)), keep=self._keep))
 
     def _undo(self, fd: int, start: int, most: int) -> None:
-        """Take back what a failed write left, unless somebody else wrote there too; a torn rest is ended later."""
+        """Remove what a failed write left, unless another process wrote there, too; a torn line is ended later."""
         try:
             if _regular(fd) and 0 < os.fstat(fd).st_size - start <= most:
                 os.ftruncate(fd, start)
@@ -89,14 +89,14 @@ class Journal:
 
 
 class Pipe:
-    """An open file descriptor that is not ours to close, such as standard output."""
+    """An open file descriptor that this process must not close, such as standard output."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._torn = False
 
     def append(self, lines: bytes) -> None:
-        """Write whole lines. Raises `OSError`; what was written by then cannot be taken back, so it ends as a line."""
+        """Write whole lines. Raises `OSError`; what was written by then stays, and the next write ends that line."""
         data = b"\n" + lines if self._torn else lines
         self._torn = True
         _write(self._fd, data)
@@ -104,19 +104,19 @@ class Pipe:
         self._torn = False
 
     def close(self) -> None:
-        """Nothing of ours is left behind."""
+        """Nothing to do: the descriptor stays open."""
 
 
 def explained(error: OSError, path: Path) -> str:
-    """For people: what went wrong at `path` and what to do."""
-    said = error.strerror or str(error)
+    """What went wrong at `path` and what to do, for people."""
+    reason = error.strerror or str(error)
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
             advice = "free some space there"
         case errno.EFBIG:
             advice = "raise the limit on file sizes or let the sink rotate its file (`rotate_at`)"
         case errno.ENOENT | errno.ENOTDIR:
-            advice = f"make the folder {path.parent} or change the sink's `path`"
+            advice = f"create the folder {path.parent} or change the sink's `path`"
         case errno.EACCES | errno.EPERM:
             advice = "let this user write the file and its folder"
         case errno.EROFS:
@@ -124,11 +124,11 @@ def explained(error: OSError, path: Path) -> str:
         case errno.EISDIR:
             advice = "`path` must name a file, not a folder"
         case errno.EPIPE:
-            advice = "whoever read it is gone; start this program again with a reader"
+            advice = "the reader has ended; start this program again with a reader"
         case _:
-            advice = "mend it or change the sink's `path`"
+            advice = "fix it or change the sink's `path`"
     where = "standard output" if str(path) == "-" else str(path)
-    return f"cannot write {where}: {said}; {advice}"
+    return f"cannot write {where}: {reason}; {advice}"
 
 
 def _write(fd: int, data: bytes) -> None:
@@ -138,13 +138,13 @@ def _write(fd: int, data: bytes) -> None:
 
 
 def _sync(fd: int) -> None:
-    """To the disk; pipes and devices have none."""
+    """To disk; pipes and devices cannot be synced."""
     if _regular(fd):
         os.fsync(fd)
 
 
 def _sync_folder(path: Path) -> None:
-    """So that a new or a new name survives a power cut."""
+    """So that a new file or a new name survives a power cut."""
     fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

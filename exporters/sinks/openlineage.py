@@ -15,7 +15,7 @@ from exporters.sinks.http import Answer, ask, each, trouble
 
 
 def verdict(answer: Answer) -> Outcome:
-    """What an answer to a posted event means. 2xx: taken. What a backend says of the event itself parks it."""
+    """What the answer to a posted event means. 2xx: taken. An error about the event itself parks it."""
     if answer.status is not None and 200 <= answer.status < 300:
         return Delivered()
     if (known := trouble(answer)) is not None:
@@ -70,18 +70,18 @@ class OpenLineageSink:
     async def _post(self, body: bytes, headers: dict[str, str], *, timeout: float | None = None) -> Answer | Retry:
         """One request, with a second one under a new token where the backend refused the old one."""
         if self._tokens is None:
-            return await self._asked(body, headers, self._key() if self._key is not None else None, timeout)
+            return await self._post_as(self._key() if self._key is not None else None, body, headers, timeout)
         try:
             token = await self._tokens.current()
-            answer = await self._asked(body, headers, token, timeout)
+            answer = await self._post_as(token, body, headers, timeout)
             if answer.status == 401:
                 token = await self._tokens.current(refused=token)
-                answer = await self._asked(body, headers, token, timeout)
+                answer = await self._post_as(token, body, headers, timeout)
         except SourceError as error:
             return _without_token(error)
         return answer
 
-    async def _asked(self, body: bytes, headers: dict[str, str], bearer: str | None, timeout: float | None) -> Answer:
+    async def _post_as(self, bearer: str | None, body: bytes, headers: dict[str, str], timeout: float | None) -> Answer:
         authorization = {"Authorization": f"Bearer {bearer}"} if bearer is not None else {}
         return await ask(self._http, "POST", self._url, headers=headers | authorization, content=body, timeout=timeout)
 
@@ -89,7 +89,7 @@ class OpenLineageSink:
         return Delivered()
 
     async def check(self) -> list[Finding]:
-        """Ask without sending anything: an empty body must be refused as the event's fault, not as ours."""
+        """Post an empty body: the endpoint should refuse it as an invalid event, not for credentials or route."""
         answer = await self._post(b"", {}, timeout=15.0)
         if isinstance(answer, Retry):
             return [Finding("token", ok=False, detail=answer.cause, remedy="check oauth2 of this sink")]
@@ -105,10 +105,10 @@ class OpenLineageSink:
 
 
 def _answered(url: str, status: int | None) -> str:
-    """What the answer to an empty body says, and what it does not."""
+    """What the answer to an empty body means, for people."""
     if status is not None and 200 <= status < 300:
-        return f"{url} answers {status} to an empty body, which is no event: is it an OpenLineage endpoint?"
-    return f"{url} answers {status} to an empty body, as it should; whether it takes events shows with the first one"
+        return f"{url} answers {status} to an empty body, which is not an event: is it an OpenLineage endpoint?"
+    return f"{url} answers {status} to an empty body, as it should; only the first event shows whether it takes events"
 
 
 def create(settings: Settings, context: Context) -> OpenLineageSink:

@@ -1,4 +1,4 @@
-"""Who may read the pages: TLS and passwords, as the web configuration file says at the moment."""
+"""Who may read the pages: TLS and passwords, by the current web configuration file."""
 
 import asyncio
 import base64
@@ -22,13 +22,13 @@ log = logging.getLogger("lineage.access")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MOST_WAITING = 16
-"""Requests that wait for their password to be checked; more are sent away, as each check takes a CPU for a while."""
+"""Requests that wait for a check of their password; more are refused, as each check takes a CPU for a while."""
 LONGEST_PASSWORD = 72
-"""Bytes: bcrypt does not see what comes after them."""
+"""Bytes: bcrypt ignores what comes after them."""
 
 
 class RotatingContext(ssl.SSLContext):
-    """Leaves each new connection to the context of the moment, which is all that asyncio asks a server's context for."""
+    """Gives each new connection the current context; asyncio asks a server's context for nothing else."""
 
     def __new__(cls, _: Callable[[], ssl.SSLContext]) -> Self:
         return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
@@ -45,8 +45,8 @@ class TooMany(Exception):
 
 
 class Passwords:
-    """Checks passwords by bcrypt, one at a time in a thread. Those that fit are remembered as keyed digests, one a user,
-    so that a scrape is cheap; those that do not are checked each time, so that guesses push out nobody.
+    """Checks passwords by bcrypt, one at a time in a thread. Valid ones are remembered as keyed digests, one per user,
+    so that a scrape is cheap; others are checked each time, so that guesses cannot displace a valid one.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Passwords:
         return fits
 
     def _is_known(self, users: Mapping[str, str], name: str, password: bytes) -> bool:
-        """Of the hash too: with another one, a password is no longer known."""
+        """The digest covers the hash, too: once the hash changes, the password is unknown again."""
         digest = self._digest(users.get(name, ""), password)
         return hmac.compare_digest(self._known.get(name, b""), digest) and name in users
 
@@ -88,13 +88,13 @@ def _fits(password: bytes, hashed: str) -> bool:
 
 
 class Gate:
-    """Lets in who may come in, as `access` says at the moment of the request. `open_to` are the routes for everybody."""
+    """Checks each request by the current `access`. `open_to` are the routes without a password."""
 
     def __init__(self, access: Callable[[], Access], open_to: Collection[str]) -> None:
         self._access, self._open_to, self._passwords = access, open_to, Passwords()
 
     async def pass_on(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """A password is asked for even where nothing is found, so that nobody learns what there is."""
+        """Asks for a password on unknown paths, too, so that a client without one cannot learn which paths exist."""
         users = self._access().users
         resource = request.match_info.route.resource
         if not users or (resource is not None and resource.canonical in self._open_to):
@@ -112,7 +112,7 @@ class Gate:
 
 
 def _credentials(header: str) -> tuple[str, bytes] | None:
-    """Name and password, None where there are none that can be read."""
+    """Name and password, None where there are none or they cannot be parsed."""
     scheme, _, encoded = header.partition(" ")
     try:
         name, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")

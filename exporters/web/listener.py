@@ -1,4 +1,4 @@
-"""The HTTP server under the pages: TLS, passwords, and limits that no client can go beyond."""
+"""The HTTP server under the pages: TLS, passwords, and limits on what one client can use."""
 
 import asyncio
 import logging
@@ -26,25 +26,25 @@ _HEADERS = {
 }
 
 
-def _in_few_words(record: logging.LogRecord) -> bool:
-    """The tracebacks that aiohttp logs of what is no request repeat the beginning of it, be it a password."""
+def _without_content(record: logging.LogRecord) -> bool:
+    """Drops aiohttp's tracebacks for malformed requests: they repeat the beginning of it, which may be a password."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError):
         client = record.args[0] if isinstance(record.args, tuple) and record.args else None
-        told = fields(client=client, status=error.code, cause=type(error).__name__)
+        details = fields(client=client, status=error.code, cause=type(error).__name__)
         record.msg, record.args, record.exc_info = "request.malformed", (), None
         record.levelno, record.levelname = logging.WARNING, "WARNING"
-        vars(record).update(told)
+        vars(record).update(details)
     return True
 
 
 _log = logging.getLogger("lineage.http")
-_log.addFilter(_in_few_words)
+_log.addFilter(_without_content)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one client may take of the server. Times in seconds."""
+    """What one client may use of the server. Times in seconds."""
 
     request: float = 30.0
     """From the end of a request's headers to the last byte of its answer taken by the client."""
@@ -52,11 +52,11 @@ class Limits:
     """Between two requests of a connection, and for the headers of one. Longer than scrapes are apart by default."""
     handshake: float = 10.0
     connections: int = 256
-    """At the same time; those beyond get nothing but health."""
+    """At the same time; further ones get only the health pages."""
     extra: int = 32
     """Connections beyond those, so that a prober always gets its answer; a new one ends the oldest of them."""
     extra_life: float = 5.0
-    """How long one of those lives. A prober asks at once."""
+    """How long an extra connection may stay open. A prober sends its request at once."""
 
 
 LIMITS = Limits()
@@ -64,7 +64,7 @@ LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A server that runs, on the `port` that was really taken."""
+    """A running server and the `port` that it listens on."""
 
     port: int
     runner: web.AppRunner
@@ -93,8 +93,8 @@ async def listen(
     also when there are too many connections; port 0 takes a free one. Requests to another host name than `names` are
     answered 421, if there are any.
 
-    `access` is asked at each request and each connection; whether there is TLS is asked now. Raises OSError when the
-    port is taken.
+    `access` is called for each request and each connection; whether there is TLS is decided now. Raises OSError when
+    the port is taken.
     """
     gate = Gate(access, frozenset(open_to))
     extras = _Extras(limits, frozenset(health))
@@ -161,8 +161,8 @@ def _tls(access: Callable[[], Access]) -> ssl.SSLContext | None:
 
 
 class _Extras:
-    """The connections beyond the limit: few, short, and for health alone, so that nobody can have a prober turned away by
-    keeping connections open.
+    """The connections beyond the limit: few, short, and only for health pages, so that open connections of others cannot
+    keep a prober out.
     """
 
     def __init__(self, limits: Limits, health: Collection[str]) -> None:
@@ -199,7 +199,7 @@ class _Extras:
 
 
 def _within(seconds: float, pass_on: PassOn) -> Any:
-    """The answer is sent here, as aiohttp would wait for ever for a client that does not read it."""
+    """Sends the answer, too, as aiohttp would wait for ever for a client that does not read it."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -211,8 +211,8 @@ def _within(seconds: float, pass_on: PassOn) -> Any:
             async with asyncio.timeout(seconds):
                 try:
                     answer = await pass_on(request, handler)
-                except web.HTTPException as told:  # such as 405 and 413; aiohttp takes it only while it is raised
-                    answer = web.Response(status=told.status, text=told.text, headers=told.headers.copy())
+                except web.HTTPException as error:  # such as 405 and 413; aiohttp accepts it only while it is raised
+                    answer = web.Response(status=error.status, text=error.text, headers=error.headers.copy())
                 await answer.prepare(request)
                 await answer.write_eof()
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""What this process shows over HTTP: metrics, health, status and a landing page. No request here asks anybody else."""
+"""What this process shows over HTTP: metrics, health, status and a landing page. No page makes a request to others."""
 
 import asyncio
 import gzip
@@ -23,7 +23,7 @@ HEALTH = ("/healthz", "/-/healthy", "/readyz", "/-/ready")
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """Where the pages get their facts.
+    """Where the pages get their content.
 
     `faults` says why this process should be restarted (a stuck loop, a dead task), `unready` why it should get no
     traffic yet; both answer at once. `status` is what `/status.json` shows: lists of rows under `sources`, `sinks` and `replicas`,
@@ -48,7 +48,7 @@ async def serve(
     """Show the pages, and answer `more` routes, which see for themselves who asks. Requests to
     another host name than `names` are refused, if there are any. Raises OSError when the port is taken.
 
-    Health and readiness take no password, as a prober of Kubernetes has none: they tell no more than what is stuck.
+    Health and readiness need no password, as a prober of Kubernetes has none: they show only what is stuck.
     """
     open_to = [*HEALTH, *(route.path for route in more)]
     return await listen([*_Site(pages).routes(), *more], open_to, host, port, access, limits, HEALTH, names)
@@ -71,8 +71,8 @@ class _Site:
         ]
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        """Rendered in a thread: 10,000 series take 0.1 s, which would hold up polling and sending. One after the other,
-        so that any number of scrapes takes one thread.
+        """Rendered in a thread: 10,000 series take 0.1 s, which would delay polling and sending. One scrape at a time, so
+        that any number of them takes one thread.
         """
         encode, content_type = _encoder(request.headers.get("Accept", ""))
         compress = gzip_accepted(request.headers.get("Accept-Encoding", ""))
@@ -107,7 +107,7 @@ def _verdict(reasons: list[str]) -> web.Response:
 
 
 def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
-    """Plain text for whoever asks in a way that the library cannot read, such as `version=new`."""
+    """Plain text where the library cannot parse the header, as with `version=new`."""
     try:
         return choose_encoder(accept if accept.isascii() else "")
     except (TypeError, ValueError):

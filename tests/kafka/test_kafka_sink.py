@@ -367,7 +367,7 @@ async def test_an_answer_that_comes_while_nobody_asks_is_kept(
         kafka_process.pause()
         assert (await only_retry(sink, 2)).in_flight
         kafka_process.resume()
-        await asyncio.wait([in_flight.delivery for in_flight in sink._flights.values()], timeout=30)
+        await asyncio.wait([sent.delivery for sent in sink._unanswered.values()], timeout=30)
         assert await send(sink, [event(1, 2)]) == {(1, 2): Delivered()}
     assert seen([record.value for record in await kafka.read(topic)]) == [(1, 1), (1, 2)]
 

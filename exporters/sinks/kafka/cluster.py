@@ -1,4 +1,4 @@
-"""How a Kafka topic is reached, as values."""
+"""How to reach a Kafka topic: addresses, TLS, login, sizes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _OVERHEAD = 100  # what a produce request adds to an event
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """`password` is asked for at every connect, so that one that rotates is followed."""
+    """`password` is called at every connect, so that a rotated password is used."""
 
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
     username: str
@@ -21,7 +21,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """TLS: the authorities to trust beside the system's, and the client certificate."""
+    """TLS: the authorities to trust in addition to the system's, and the client certificate."""
 
     ca_file: Path | None = None
     client_cert_file: Path | None = None
@@ -42,7 +42,7 @@ class Cluster:
 
     @property
     def request_seconds(self) -> float:
-        """For one answer of a broker: a connect is three of them, one after the other, when nobody answers."""
+        """For one answer of a broker: a connect to a silent broker makes three such requests."""
         return min(5.0, self.connect_seconds / 3)
 
     def __str__(self) -> str:
@@ -50,5 +50,5 @@ class Cluster:
 
 
 def fitting_batch_bytes(limit: int | None, wanted: int) -> int:
-    """How large a produce request may be: a broker refuses one over the topic's limit, however small its events are."""
+    """The largest produce request: a broker refuses one over the topic's limit, even when each event is small."""
     return wanted if limit is None else max(1, min(wanted, limit - _OVERHEAD))

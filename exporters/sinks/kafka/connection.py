@@ -2,12 +2,12 @@
 
 Importing this costs 0.8 s and 36 MiB, so the sink does it when it connects for the first time. Facts on aiokafka 0.14:
 
-- An idempotent producer retries for ever, in order and without duplicates; it must never be cancelled or given up
-  while something is in flight, or what it held goes out late, after newer events.
+- An idempotent producer retries for ever, in order and without duplicates; it must never be cancelled or abandoned
+  while something is in flight, or what it held is sent late, after newer events.
 - A send that the broker refused leaves a gap in the sequence numbers, and everything later on that partition fails with
   OutOfOrderSequenceNumber: only a new producer helps (aiokafka issue 1017).
-- `stop()` waits for everything in flight, without end when the broker is dead, and a time limit around it leaves a
-  sender behind that delivers when the broker is back. `abandon` is the way out, and needs aiokafka's insides.
+- `stop()` waits for everything in flight, without end when the broker is dead, and after a time limit around it its
+  sender still delivers when the broker is back. `abandon` ends it, and needs private parts of aiokafka.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _LOGINS: dict[str, type[SASLPlaintext | SASLScram256 | SASLScram512]] = {
 }
 
 Delivery = asyncio.Future[Any]
-"""Of what was handed over: ends with aiokafka's RecordMetadata. Never cancel it, the event would go out all the same."""
+"""The acknowledgement of an event that was handed over: aiokafka's RecordMetadata. Never cancel it: the event is sent anyway."""
 
 
 class _JsonCodec:
@@ -51,7 +51,7 @@ class _JsonCodec:
 
 
 class _Producer(AioKafkaFastProducerImpl):
-    """Keeps hold of aiokafka's producer also when its start fails, so that its connections can be closed."""
+    """Keeps aiokafka's producer even when its start fails, so that its connections can be closed."""
 
     __slots__ = ("raw",)
 
@@ -65,7 +65,7 @@ class _Producer(AioKafkaFastProducerImpl):
 
 
 class Connection:
-    """Open and usable for as long as no verdict says `poisoned`. `limit` is the topic's max.message.bytes, if readable."""
+    """Open and usable until a verdict is `poisoned`. `limit` is the topic's max.message.bytes, None if unreadable."""
 
     def __init__(self, cluster: Cluster, client_log: ClientLog, batch_bytes: int) -> None:
         self.cluster = cluster
@@ -93,7 +93,7 @@ class Connection:
         self._broker.config.broker_config.producer = self._producer
 
     async def start(self) -> Trouble | None:
-        """Connects, and waits for the topic. After a trouble the connection is closed."""
+        """Connect and wait for the topic. When it returns a trouble, the connection is closed."""
         began = time.monotonic()
         try:
             async with asyncio.timeout(self.cluster.connect_seconds):
@@ -109,7 +109,7 @@ class Connection:
         return None
 
     async def partitions(self) -> int | Trouble:
-        """How many the topic has. Known at once, but for a topic that was taken away."""
+        """How many the topic has. Takes no request, unless the topic was deleted."""
         began = time.monotonic()
         try:
             async with asyncio.timeout(2 * self.cluster.request_seconds):
@@ -118,7 +118,7 @@ class Connection:
             return self._trouble(error, since=began)
 
     async def read_limit(self) -> int | None:
-        """The topic's max.message.bytes now. None where this user may not read it."""
+        """The topic's current max.message.bytes. None where this user may not read it."""
         resource = ConfigResource(ConfigResourceType.TOPIC, self.cluster.topic, {"max.message.bytes": None})
         with suppress(*_TROUBLES):
             for answer in await self._broker.config.broker_config.admin_client.describe_configs([resource]):
@@ -128,7 +128,7 @@ class Connection:
         return None
 
     async def publish(self, key: bytes, body: bytes, *, patience: float) -> Delivery | Trouble:
-        """Hands one event over within `patience` seconds; after a trouble nothing was handed over."""
+        """Hand one event over within `patience` seconds. When it returns a trouble, nothing was handed over."""
         try:
             async with asyncio.timeout(patience):
                 taken = await self._broker.publish(body, self.cluster.topic, key=key, no_confirm=True)
@@ -138,18 +138,20 @@ class Connection:
             retriable = isinstance(error, KafkaError) and error.retriable
             return self._trouble(error, poisoned=not retriable)
         if not isinstance(taken, asyncio.Future):
-            raise TypeError(f"{self.cluster}: the producer answered {taken!r} instead of a future")
+            raise TypeError(f"{self.cluster}: the producer returned {taken!r} instead of a future")
         return taken
 
     def verdict(self, delivery: Delivery) -> Trouble | None:
-        """Of a delivery that is done; None when the broker has the event for good."""
+        """Of a delivery that is done; None when the event is acknowledged."""
         error = delivery.exception()
         if error is None and delivery.result() is not None:
             return None
         return self._trouble(error or KafkaError("no record metadata"), poisoned=True)
 
     def waiting(self) -> Trouble:
-        """Why there is no answer, as far as the client library tells; and it gets today's secrets, should they be why."""
+        """Why there is no answer, as far as the client library has logged it. Gives it the current secrets, in case they are
+        the cause.
+        """
         failure = self._log.since(time.monotonic() - 2 * self.cluster.request_seconds)
         if failure is None:
             return Trouble(f"{self.cluster}: no answer yet")
@@ -158,7 +160,7 @@ class Connection:
         return Trouble(f"{self.cluster}: no answer yet; {failure.text}", remedy if slow else None, slow=slow)
 
     async def stop(self, seconds: float) -> None:
-        """Close, waiting for what is in flight for `seconds` and giving it up then."""
+        """Wait up to `seconds` for what is in flight, then close; the rest is abandoned."""
         stopping = asyncio.ensure_future(self._broker.stop())
         await asyncio.wait([stopping], timeout=seconds)
         if stopping.done():
@@ -169,7 +171,7 @@ class Connection:
             await asyncio.wait([stopping])
 
     async def abandon(self) -> None:
-        """End at once; what is in flight never goes out, unless it is on the wire already."""
+        """End at once; what is in flight is never sent, unless it is on the wire already."""
         producer, admin = self._producer.raw, self._broker.config.broker_config.admin.admin_client
         if producer is not None:
             producer._closed = True  # noqa: SLF001 - else it warns that nobody closed it
@@ -181,7 +183,7 @@ class Connection:
             await admin.close()
 
     def _renew_secrets(self) -> None:
-        """A living client connects again and again with the secrets that it was made with: give it today's."""
+        """A client reconnects with the secrets that it was created with: give it the current ones."""
         admin = self._broker.config.broker_config.admin.admin_client
         clients = [self._producer.raw.client, *([admin._client] if admin else [])]  # noqa: SLF001 - no public way
         with suppress(OSError):
@@ -193,10 +195,10 @@ class Connection:
                 _load_files(self._tls, self.cluster.trust)
 
     def _trouble(self, error: BaseException, *, since: float | None = None, poisoned: bool = False) -> Trouble:
-        heard = self._log.since(since) if since is not None else None
-        # a failed connect says no more than that it failed
-        cause = heard.error if heard and type(error).__name__ == "KafkaConnectionError" else error
-        text = heard.text if heard and cause is heard.error else _describe(error)
+        logged = self._log.since(since) if since is not None else None
+        # a KafkaConnectionError does not have the cause, the log does
+        cause = logged.error if logged and type(error).__name__ == "KafkaConnectionError" else error
+        text = logged.text if logged and cause is logged.error else _describe(error)
         remedy, slow = remedy_for(cause)
         return Trouble(
             f"{self.cluster}: {text}", remedy, slow=slow, refused=isinstance(error, _REFUSALS), poisoned=poisoned
@@ -233,7 +235,7 @@ def _load_files(context: ssl.SSLContext, trust: Trust) -> None:
 
 
 async def _end_tasks_of(owner: object) -> None:
-    """Cancels every task that runs a method of `owner`, and waits for them."""
+    """Cancel every task that runs a method of `owner`, and wait for them."""
     tasks = [task for task in asyncio.all_tasks() if _runs_for(task, owner)]
     for task in tasks:
         task.cancel()

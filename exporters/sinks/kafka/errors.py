@@ -1,7 +1,7 @@
-"""What is wrong with a Kafka, in words for people.
+"""Errors of Kafka: which are retries, which need a person, and what to do about each.
 
 aiokafka raises the same exception for a wrong password, a wrong authority and a dead broker; the cause is only in its
-log, four lines a second while a broker is away. So its log ends here, and the last failure is kept for whoever asks.
+log, four lines a second while a broker is down. So this module takes its log and keeps the last failure.
 """
 
 import logging
@@ -35,15 +35,15 @@ _REMEDIES = {
 _MENDED_BY_TIME = frozenset(
     {"KafkaConnectionError", "ConnectionResetError", "IncompleteReadError", "gaierror", "OSError"}
 )
-_MENDED_BY_PEOPLE = frozenset(_REMEDIES) - _MENDED_BY_TIME
+_FIXED_BY_PEOPLE = frozenset(_REMEDIES) - _MENDED_BY_TIME
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """Why something did not work.
 
-    `slow`: only a person can mend it. `refused`: the broker took offence at the event or at its neighbours in the same
-    request. `full`: the queue of the partition takes no more right now. `poisoned`: this producer is of no further use.
+    `slow`: only a person can fix it. `refused`: the broker refused the event or another one in the same request.
+    `full`: the queue of the partition is full at the moment. `poisoned`: this producer cannot be used any more.
     """
 
     cause: str
@@ -59,7 +59,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last line of the log that had an exception in it. `at` is in the seconds of `time.monotonic`."""
+    """The last line of aiokafka's log that had an exception in it. `at` is in the seconds of `time.monotonic`."""
 
     text: str
     error: BaseException
@@ -70,19 +70,19 @@ def remedy_for(error: BaseException) -> tuple[str | None, bool]:
     """What to do about an error of the client library, and whether only a person can do it."""
     for kind in type(error).__mro__:
         if kind.__name__ in _REMEDIES:
-            return _REMEDIES[kind.__name__], kind.__name__ in _MENDED_BY_PEOPLE
+            return _REMEDIES[kind.__name__], kind.__name__ in _FIXED_BY_PEOPLE
     return None, False
 
 
 class ClientLog:
-    """Belongs to one sink: hears what the client library logs in tasks that were begun under `current`."""
+    """What the client library logs for one sink, in tasks that were started under `current`."""
 
     def __init__(self, sink: str) -> None:
         self.sink = sink
         self.last_failure: Failure | None = None
 
-    def hear(self, record: logging.LogRecord) -> str:
-        """The line without secrets, remembered if it tells of a failure."""
+    def add(self, record: logging.LogRecord) -> str:
+        """The line without secrets; remembered if it has an exception."""
         text = record.getMessage()
         error = next((part for part in _arguments(record) if isinstance(part, BaseException)), None)
         if error is not None:
@@ -102,21 +102,21 @@ current: ContextVar[ClientLog | None] = ContextVar("kafka_client_log", default=N
 
 
 class _Handler(logging.Handler):
-    """Failures end up in the outcomes of events, so the lines about them are for debugging; a traceback is a bug."""
+    """Failures become outcomes of events, so their lines are logged as debug only; a traceback is a bug."""
 
     def emit(self, record: logging.LogRecord) -> None:
         owner = current.get()
-        said = owner.hear(record) if owner else record.getMessage()
+        line = owner.add(record) if owner else record.getMessage()
         level = record.levelno if record.exc_info else logging.DEBUG
-        about = fields(sink=owner.sink if owner else None, said=said)
-        log.log(level, "kafka.client", exc_info=record.exc_info, extra=about)
+        details = fields(sink=owner.sink if owner else None, line=line)
+        log.log(level, "kafka.client", exc_info=record.exc_info, extra=details)
 
 
 _handler = _Handler()
 
 
 def listen() -> None:
-    """From now on aiokafka's log goes through here. Calling it again changes nothing."""
+    """Take over aiokafka's log. A second call changes nothing."""
     library = logging.getLogger("aiokafka")
     if _handler not in library.handlers:
         library.addHandler(_handler)

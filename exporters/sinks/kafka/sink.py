@@ -1,7 +1,7 @@
 """The Kafka sink: every event acknowledged by all in-sync replicas, in order per strand, through outages of any length.
 
-One idempotent producer for life. An event that was handed over stays in flight until the broker answers, however long
-that takes: delivery asks again, nothing is sent again. See `exporters.sinks.kafka.connection` for why.
+One idempotent producer is used for as long as it works. An event that was handed over stays in flight until the broker
+answers, however long that takes: delivery asks again, nothing is sent again. See `exporters.sinks.kafka.connection`.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ from exporters.sinks.kafka.errors import ClientLog, Trouble, log
 if TYPE_CHECKING:
     from exporters.sinks.kafka.connection import Connection, Delivery
 
-_PATIENCE = 1.0  # for a partition whose queue is full
-_FULL_QUEUES = 2  # so many in one batch, and the rest is not even tried
+_PATIENCE = 1.0  # seconds for a partition whose queue is full
+_FULL_QUEUES = 2  # full queues in one batch, after which the rest is not tried
 _SMALLEST_BATCH = 16_384
-_BREATH = 64  # events handed over before others get their turn on the event loop
+_YIELD_AFTER = 64  # events handed over before other tasks get their turn on the event loop
 
 _Answered = tuple[Outgoing, Outcome]
 
@@ -34,7 +34,7 @@ _Answered = tuple[Outgoing, Outcome]
 def message_key(body: bytes) -> bytes | None:
     """The key that the OpenLineage clients use: all runs of a job and a whole chain of parents in one partition.
 
-    `run:{namespace}/{name}` of the root parent's job, else the parent's, else the event's own. None when `body` is no
+    `run:{namespace}/{name}` of the root parent's job, else the parent's, else the event's own. None when `body` is not a
     run event.
     """
     try:
@@ -50,31 +50,33 @@ def message_key(body: bytes) -> bytes | None:
 
 @dataclass(slots=True, eq=False)
 class _InFlight:
-    """An event between handing over and answer. `asking` hears of the answer; nobody may be asking for a while."""
+    """An event that was handed over and has no outcome yet. `waiter` gets it when the answer comes; None while no attempt
+    waits.
+    """
 
     seq: int
     delivery: "Delivery"
     connection: "Connection"
-    asking: "asyncio.Queue[_InFlight] | None" = None
-    landed: bool = False
+    waiter: "asyncio.Queue[_InFlight] | None" = None
+    answered: bool = False
 
-    def land(self, delivery: "Delivery") -> None:
-        self.landed = True
+    def take_answer(self, delivery: "Delivery") -> None:
+        self.answered = True
         if not delivery.cancelled():
-            delivery.exception()  # else asyncio complains when nobody ever asks
-        if self.asking is not None:
-            self.asking.put_nowait(self)
+            delivery.exception()  # else asyncio logs an exception that was never retrieved
+        if self.waiter is not None:
+            self.waiter.put_nowait(self)
 
 
 @dataclass(slots=True)
 class _Attempt:
-    """What became of a batch while it was handed over: outcomes that are known, and flights to wait for.
+    """The handing over of a batch: outcomes that are known, and events in flight whose answers to wait for.
 
-    `trouble` is why the rest of the batch need not be tried, `full` how often the queue of a partition was full.
+    `trouble` is why the rest of the batch is not tried, `full` how often the queue of a partition was full.
     """
 
     known: list[_Answered] = field(default_factory=list)
-    flying: list[tuple[Outgoing, _InFlight]] = field(default_factory=list)
+    in_flight: list[tuple[Outgoing, _InFlight]] = field(default_factory=list)
     trouble: Trouble | None = None
     full: int = 0
 
@@ -85,22 +87,22 @@ class KafkaSink:
     rechecks = False
 
     def __init__(self, cluster: Cluster, sink: str, *, answer_seconds: float = 5.0, key: bytes | None = None) -> None:
-        """`answer_seconds` is how long one attempt waits for acknowledgements; `key` replaces the clients' rule."""
+        """`answer_seconds` is how long one attempt waits for acknowledgements; `key` replaces the rule of `message_key`."""
         self._cluster = cluster
         self._answer_seconds = answer_seconds
         self._hand_over_seconds = cluster.connect_seconds + 2 * answer_seconds  # nothing is handed over after that
         self.longest_attempt = timedelta(seconds=self._hand_over_seconds + _PATIENCE + answer_seconds)
         self._key = key
         self._log = ClientLog(sink)
-        self._gate = asyncio.Lock()  # one at a time connects and hands over
+        self._gate = asyncio.Lock()  # one attempt at a time connects and hands over
         self._connection: Connection | None = None
         self._opening: asyncio.Task[Connection | Trouble] | None = None
         self._batch_bytes = BATCH_BYTES
         self._poisoned = False
         self._closed = False
-        self._flights: dict[int, _InFlight] = {}  # by strand
-        self._strays: set[Delivery] = set()  # in flight though delivery went on to a later event of the strand
-        self._suspects: set[tuple[int, int]] = set()  # refused together with others, so that they go alone next time
+        self._unanswered: dict[int, _InFlight] = {}  # by strand
+        self._outdated: set[Delivery] = set()  # in flight though delivery went on to a later event of the strand
+        self._suspects: set[tuple[int, int]] = set()  # refused together with others: sent alone next time
         self._failed: tuple[float, Trouble] | None = None  # the last attempt to connect: when, why
 
     async def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[_Answered]:
@@ -109,11 +111,11 @@ class KafkaSink:
             attempt = await self._hand_over(batch, asked_at, asked_at + self._hand_over_seconds)
         for answered in attempt.known:
             yield answered
-        async for answered in self._answers(attempt.flying):
+        async for answered in self._answers(attempt.in_flight):
             yield answered
 
     async def recheck(self, terminal: Outgoing) -> Outcome:
-        return Delivered()  # an acknowledged record stays what it is
+        return Delivered()  # an acknowledged record does not change
 
     async def check(self) -> list[Finding]:
         subject = str(self._cluster)
@@ -128,7 +130,7 @@ class KafkaSink:
         return [Finding(subject, ok=True, detail=f"connected; partitions: {partitions}, {limit}")]
 
     async def close(self, deadline: float) -> None:
-        """Waits for what is in flight as long as it may; what is left then stays with the ledger."""
+        """Wait for what is in flight, then close; what is left stays in the ledger."""
         end = time.monotonic() + deadline
         self._closed = True
         await self._settled(deadline / 2)
@@ -143,7 +145,7 @@ class KafkaSink:
             await connection.stop(max(0.0, end - time.monotonic()))
 
     async def _half_open(self, seconds: float) -> "Connection | None":
-        """What comes of a connect that is under way while the sink is closed."""
+        """The result of a connect that is under way while the sink is closed."""
         opening, self._opening = self._opening, None
         if opening is None:
             return None
@@ -160,8 +162,8 @@ class KafkaSink:
         alone: list[Outgoing] = []
         together: list[Outgoing] = []
         for event in batch:
-            if (flight := self._flight_of(event)) is not None:
-                attempt.flying.append((event, flight))
+            if (sent := self._already_sent(event)) is not None:
+                attempt.in_flight.append((event, sent))
             else:
                 (alone if _id(event) in self._suspects else together).append(event)
         for event in alone:
@@ -170,12 +172,12 @@ class KafkaSink:
             if time.monotonic() > until:
                 attempt.trouble = attempt.trouble or _LATE
             await self._one(event, attempt)
-            if not count % _BREATH:
+            if not count % _YIELD_AFTER:
                 await asyncio.sleep(0)
         return attempt
 
     async def _one(self, event: Outgoing, attempt: _Attempt) -> None:
-        """Hands one event over, or adds what became of it to the known outcomes."""
+        """Hand one event over, or add its outcome to the known ones."""
         if attempt.trouble is not None or self._connection is None:
             attempt.known.append((event, _retry(attempt.trouble or _CLOSED)))
             return
@@ -184,7 +186,7 @@ class KafkaSink:
             return
         taken = await self._publish(event, self._connection)
         if isinstance(taken, _InFlight):
-            attempt.flying.append((event, taken))
+            attempt.in_flight.append((event, taken))
         elif isinstance(taken, Park):
             attempt.known.append((event, taken))
         else:
@@ -195,7 +197,7 @@ class KafkaSink:
             attempt.known.append((event, _retry(taken)))
 
     async def _alone(self, event: Outgoing, until: float) -> Outcome:
-        """Sends an event that was refused with others in a request of its own, to know whether it is the culprit."""
+        """Send an event that was refused with others in a separate request, to find out whether it is the cause."""
         await self._settled(self._answer_seconds)
         if self._in_flight() or time.monotonic() > until:
             return _SOON
@@ -218,59 +220,59 @@ class KafkaSink:
     async def _publish(self, event: Outgoing, connection: "Connection") -> _InFlight | Park | Trouble:
         key = self._key or message_key(event.body)
         if key is None:
-            return Park("no OpenLineage run event: it names no job")
+            return Park("not an OpenLineage run event: it names no job")
         if (park := await self._too_large(len(key) + len(event.body), connection)) is not None:
             return park
         taken = await connection.publish(key, event.body, patience=_PATIENCE)
         if isinstance(taken, Trouble):
             return Park(taken.cause) if taken.refused else taken
-        flight = self._flights[event.strand_id] = _InFlight(event.seq, taken, connection)
-        taken.add_done_callback(flight.land)
-        return flight
+        sent = self._unanswered[event.strand_id] = _InFlight(event.seq, taken, connection)
+        taken.add_done_callback(sent.take_answer)
+        return sent
 
     async def _too_large(self, size: int, connection: "Connection") -> Park | None:
-        """Only what surely does not fit; the rest is the broker's to judge, also everything that is compressed."""
+        """Only where it certainly does not fit; otherwise the broker decides, as for everything that is compressed."""
         if self._cluster.compression is not None or connection.limit is None or size <= connection.limit:
             return None
-        connection.limit = await connection.read_limit()  # somebody may have raised it
+        connection.limit = await connection.read_limit()  # it may have been raised
         if connection.limit is None or size <= connection.limit:
             return None
         return Park(f"{self._cluster}: an event of {size} bytes, and max.message.bytes is {connection.limit}")
 
-    async def _answers(self, flying: Sequence[tuple[Outgoing, _InFlight]]) -> AsyncIterator[_Answered]:
-        """Outcomes as they come. Whatever has none in time stays in flight."""
+    async def _answers(self, in_flight: Sequence[tuple[Outgoing, _InFlight]]) -> AsyncIterator[_Answered]:
+        """Outcomes as they come. An event without one in time stays in flight."""
         answers: asyncio.Queue[_InFlight] = asyncio.Queue()
-        events = {flight: event for event, flight in flying}
-        for flight in events:
-            flight.asking = answers
-            if flight.landed:
-                answers.put_nowait(flight)
-        async for flight in _until(answers, asyncio.get_running_loop().time() + self._answer_seconds, len(events)):
-            event = events.pop(flight)
-            yield event, self._settle(event, flight)
+        events = {sent: event for event, sent in in_flight}
+        for sent in events:
+            sent.waiter = answers
+            if sent.answered:
+                answers.put_nowait(sent)
+        async for sent in _until(answers, asyncio.get_running_loop().time() + self._answer_seconds, len(events)):
+            event = events.pop(sent)
+            yield event, self._settle(event, sent)
         if events:
             waiting = _retry(next(iter(events)).connection.waiting(), in_flight=True)
             for event in events.values():
                 yield event, waiting
 
-    def _settle(self, event: Outgoing, flight: _InFlight) -> Outcome:
-        """The outcome of a flight that ended."""
-        if self._flights.get(event.strand_id) is flight:
-            del self._flights[event.strand_id]
-        trouble = flight.connection.verdict(flight.delivery)
+    def _settle(self, event: Outgoing, sent: _InFlight) -> Outcome:
+        """The outcome of an event that was answered."""
+        if self._unanswered.get(event.strand_id) is sent:
+            del self._unanswered[event.strand_id]
+        trouble = sent.connection.verdict(sent.delivery)
         if trouble is None:
             self._suspects.discard(_id(event))
             return Delivered()
-        self._poisoned |= flight.connection is self._connection
+        self._poisoned |= sent.connection is self._connection
         if trouble.refused:
             self._suspects.add(_id(event))
-            if flight.connection.limit is None:
-                self._batch_bytes = max(_SMALLEST_BATCH, flight.connection.batch_bytes // 2)
-            return replace(_SOON, cause=f"{trouble}; it goes alone next time")
+            if sent.connection.limit is None:
+                self._batch_bytes = max(_SMALLEST_BATCH, sent.connection.batch_bytes // 2)
+            return replace(_SOON, cause=f"{trouble}; it is sent alone next time")
         return _retry(trouble)
 
     async def _ready(self, asked_at: float) -> Trouble | None:
-        """Sees to a connection with a healthy producer."""
+        """Make sure that there is a connection with a producer that works."""
         if self._poisoned and self._connection is not None:
             await self._settled(self._answer_seconds)
             if self._in_flight():
@@ -285,7 +287,7 @@ class KafkaSink:
         return partitions if isinstance(partitions, Trouble) else None
 
     async def _connect(self, asked_at: float) -> Trouble | None:
-        """Who waited at the gate while another failed shares the failure."""
+        """An attempt that waited while another one failed to connect shares that failure."""
         if self._failed is not None and self._failed[0] > asked_at:
             return self._failed[1]
         if self._opening is None:
@@ -304,21 +306,21 @@ class KafkaSink:
         self._connection, self._poisoned = opened, False
         return None
 
-    def _flight_of(self, event: Outgoing) -> _InFlight | None:
-        flight = self._flights.get(event.strand_id)
-        if flight is None or flight.seq == event.seq:
-            return flight
-        del self._flights[event.strand_id]
-        if not flight.delivery.done():
-            self._strays.add(flight.delivery)
-            flight.delivery.add_done_callback(self._strays.discard)
+    def _already_sent(self, event: Outgoing) -> _InFlight | None:
+        sent = self._unanswered.get(event.strand_id)
+        if sent is None or sent.seq == event.seq:
+            return sent
+        del self._unanswered[event.strand_id]
+        if not sent.delivery.done():
+            self._outdated.add(sent.delivery)
+            sent.delivery.add_done_callback(self._outdated.discard)
         return None
 
     def _in_flight(self) -> list["Delivery"]:
-        return [flight.delivery for flight in self._flights.values() if not flight.delivery.done()] + list(self._strays)
+        return [sent.delivery for sent in self._unanswered.values() if not sent.delivery.done()] + list(self._outdated)
 
     async def _settled(self, seconds: float) -> None:
-        """Waits for all that is in flight, `seconds` at most."""
+        """Wait for all that is in flight, `seconds` at most."""
         if in_flight := self._in_flight():
             await asyncio.wait(in_flight, timeout=seconds)
 
@@ -369,7 +371,7 @@ async def _until(answers: asyncio.Queue[_InFlight], end: float, count: int) -> A
     for _ in range(count):
         try:
             async with asyncio.timeout_at(end):
-                flight = await answers.get()
+                sent = await answers.get()
         except TimeoutError:
             return
-        yield flight
+        yield sent

@@ -1,4 +1,4 @@
-"""What the Marquez sink must know of an event, and which events must never reach a Marquez."""
+"""What the Marquez sink reads of an event, and which events it must never send."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -45,11 +45,11 @@ class Event:
 
 
 def read(body: bytes) -> Event | str:
-    """The event, or why it must not be sent: Marquez would rewrite it, answer 500 for ever, or break for everybody.
+    """The event, or why it must not be sent: Marquez would rewrite it, answer 500 for ever, or break for all its users.
 
-    0.51 rewrites namespaces, and then a run's two APIs see two jobs. It stores names that its own lists cannot show: a
-    201 for a blank job name or an empty namespace, and even its 400 for a dataset's odd namespace, leave every list of
-    jobs and namespaces a 500 until somebody mends the database.
+    0.51 rewrites namespaces, and then a run's two APIs see two jobs. It stores names that its lists cannot show: after a
+    201 for a blank job name or an empty namespace, and even after its 400 for a dataset's invalid namespace, every list
+    of jobs and namespaces answers 500 until the database is repaired.
     """
     event = orjson.loads(body)
     for what, namespace, name in _named(event):
@@ -61,7 +61,7 @@ def read(body: bytes) -> Event | str:
 
 
 def _named(event: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Everything that Marquez makes a row of: what it is, its namespace and its name."""
+    """Everything that Marquez stores as a row: what it is, its namespace and its name."""
     yield "job", event["job"]["namespace"], event["job"]["name"]
     parent = (event["run"].get("facets") or {}).get("parent")
     if parent is not None:

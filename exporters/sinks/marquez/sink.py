@@ -1,6 +1,6 @@
 """The Marquez sink: runs are created over the namespaces API, their events posted to the lineage API.
 
-Facts of Marquez 0.51 that shape it: whoever speaks last decides a run's state, only a 201 proves that an event was
+It depends on facts of Marquez 0.51: the last request decides a run's state, only a 201 proves that an event was
 applied, a request that timed out may be applied later, and a database fault and a bad event are both an HTML 500.
 """
 
@@ -22,14 +22,14 @@ from exporters.sinks.base import Context, Delivered, Finding, Outcome, Park, Ret
 from exporters.sinks.http import Answer, ask, each, trouble
 from exporters.sinks.marquez.event import Event, read
 
-TRIES_OF_A_500 = 5
-PATIENCE_WITH_A_500 = timedelta(seconds=60)
-"""An event that is answered 500 so often and for so long while Marquez is well is parked. Marquez may go on answering
-500 to some requests and not to others for 20 s after its database is back.
+PARKED_AFTER_500S = 5
+PARKED_AFTER = timedelta(seconds=60)
+"""An event is parked after this many answers 500 over at least this time while Marquez is healthy. For 20 s after its
+database is back, Marquez may answer 500 to some requests and not to others.
 """
 LOOK_AGAIN = timedelta(seconds=5)
 KNOWN_RUNS = 10_000
-"""Created runs remembered, to save a call; what is forgotten is answered 400 "already exists"."""
+"""Created runs that are remembered, to save a call; for a forgotten one Marquez answers 400 "already exists"."""
 
 _STATES = {EventKind.COMPLETE: "COMPLETED", EventKind.FAIL: "FAILED", EventKind.ABORT: "ABORTED"}
 _CALLS = {
@@ -41,8 +41,8 @@ _CALLS = {
 
 
 def verdict(answer: Answer, proof: int = 201) -> Outcome | None:
-    """What the answer to a request means; `proof` is the status that says it was done. None for a 500 that says nothing
-    of its cause: Marquez must be probed first.
+    """What the answer to a request means; `proof` is the status of success. None for a 500 without a cause: Marquez must
+    be probed first.
     """
     if answer.status == proof:
         return Delivered()
@@ -50,70 +50,70 @@ def verdict(answer: Answer, proof: int = 201) -> Outcome | None:
         return known
     assert answer.status is not None
     if 200 <= answer.status < 300:
-        return Retry(f"{answer.cause}; only a {proof} would prove it, so this may be no Marquez", slow=True)
+        return Retry(f"{answer.cause}; Marquez would answer {proof}, so this may not be a Marquez", slow=True)
     if answer.status == 500 and _code(answer) != 400:
         return None
     return Retry(answer.cause) if answer.status > 500 else Park(answer.cause)
 
 
-def verdict_on_500(answer: Answer, stumbles: "Stumbles", *, well: bool) -> Outcome:
-    """What a 500 without a cause means, once it is known how Marquez does. `stumbles` are those of this event so far."""
-    if not well:
-        return Retry(f"{answer.cause}; Marquez is not well")
-    if stumbles.count >= TRIES_OF_A_500 and stumbles.seconds >= PATIENCE_WITH_A_500.total_seconds():
-        return Park(f"{answer.cause}; {stumbles.count} times in {stumbles.seconds:.0f} s, while Marquez is well")
+def verdict_on_500(answer: Answer, errors: "EventErrors", *, healthy: bool) -> Outcome:
+    """What a 500 without a cause means, once Marquez was probed. `errors` are those of this event so far."""
+    if not healthy:
+        return Retry(f"{answer.cause}; Marquez is not healthy")
+    if errors.count >= PARKED_AFTER_500S and errors.seconds >= PARKED_AFTER.total_seconds():
+        return Park(f"{answer.cause}; {errors.count} times in {errors.seconds:.0f} s, while Marquez is healthy")
     return Retry(answer.cause, sink_wide=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Stumbles:
-    """How often an event was answered 500 while Marquez was well, and the seconds from the first to the last time."""
+class EventErrors:
+    """How often an event was answered 500 while Marquez was healthy, and the seconds from the first to the last time."""
 
     count: int
     seconds: float
 
 
-class StumbleLog:
-    """The stumbles of the events under way. What is forgotten is only counted anew."""
+class ErrorCounts:
+    """The errors of the events under way. A forgotten one is counted from zero again."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._since: LRUCache[tuple[int, int], tuple[int, float]] = LRUCache(KNOWN_RUNS)
 
-    def again(self, item: Outgoing) -> Stumbles:
+    def add(self, item: Outgoing) -> EventErrors:
         key, now = (item.strand_id, item.seq), self._clock.monotonic()
         count, first = self._since.pop(key, (0, now))
         self._since[key] = (count + 1, first)
-        return Stumbles(count + 1, now - first)
+        return EventErrors(count + 1, now - first)
 
     def forget(self, item: Outgoing) -> None:
         self._since.pop((item.strand_id, item.seq), None)
 
 
 def _code(answer: Answer) -> int | None:
-    told = answer.json
-    return told.get("code") if isinstance(told, dict) else None
+    content = answer.json
+    return content.get("code") if isinstance(content, dict) else None
 
 
 def _message(answer: Answer) -> str:
-    told = answer.json
-    return str(told.get("message")) if isinstance(told, dict) else ""
+    content = answer.json
+    return str(content.get("message")) if isinstance(content, dict) else ""
 
 
 def exists_already(answer: Answer) -> bool:
-    """Marquez answers 400, never 409, to a run that is there."""
+    """For a run that exists Marquez answers 400, never 409."""
     return answer.status == 400 and "already exists" in _message(answer)
 
 
 def _path(*parts: str) -> str:
-    """Path parts with nothing left safe; dots too, for `..` would be folded away."""
+    """A path with all special characters of its parts escaped; also `.` and `..`, which clients would resolve."""
     return "/".join(
         quote(part, safe="").replace(".", "%2E") if part in {".", ".."} else quote(part, safe="") for part in parts
     )
 
 
 class MarquezSink:
-    """One Marquez. `capacity` requests at a time: 2 fill a Marquez on 2 cores, more only lengthen its queue."""
+    """One Marquez. `capacity` is the number of concurrent requests: 2 load a Marquez on 2 cores fully."""
 
     rechecks = True
 
@@ -132,8 +132,8 @@ class MarquezSink:
         self._api, self._http, self._key = f"{url}/api/v1", http, key
         self._runs_api, self._lineage_api = runs_api, lineage_api
         self._created: LRUCache[str, None] = LRUCache(KNOWN_RUNS)
-        self._stumbles = StumbleLog(clock)
-        self._jobs_in_making: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._errors = ErrorCounts(clock)
+        self._job_locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self.capacity = concurrency
         self.longest_attempt = 2 * timeout
         ends = {EventKind.START, EventKind.COMPLETE, EventKind.FAIL, EventKind.ABORT}
@@ -153,18 +153,18 @@ class MarquezSink:
         except TimeoutError:
             return Retry(f"{self._api} took longer than {self.longest_attempt} for one event", unanswered=True)
         if not isinstance(outcome, Retry):
-            self._stumbles.forget(item)
+            self._errors.forget(item)
         return outcome
 
     async def _delivered(self, item: Outgoing, event: Event) -> Outcome:
         begins = item.kind in {EventKind.OTHER, EventKind.START}
         problem = await self._create(item, event) if begins and self._runs_api and not event.child else None
-        # a run that cannot be created is still made by its START, only without args and nominal times
+        # when the run cannot be created, its START creates it, without args and nominal times
         optional = item.kind is EventKind.START and self._lineage_api
         if isinstance(problem, Retry) or (problem is not None and not optional):
             return problem
         if item.kind is EventKind.OTHER:
-            return Delivered()  # posted, it would start the run
+            return Delivered()  # posting it would start the run
         if not self._lineage_api:
             return await self._state_call(item, event) if item.kind in _CALLS else Delivered()
         return await self._judged(await self._ask("POST", "lineage", item.body), item)
@@ -173,13 +173,13 @@ class MarquezSink:
         outcome = verdict(answer, proof)
         if outcome is not None:
             return outcome
-        well = (await self._ask("GET", "namespaces/default", timeout=10.0)).status == 200
-        if not well:
-            self._stumbles.forget(item)
-        return verdict_on_500(answer, self._stumbles.again(item) if well else Stumbles(0, 0.0), well=well)
+        healthy = (await self._ask("GET", "namespaces/default", timeout=10.0)).status == 200
+        if not healthy:
+            self._errors.forget(item)
+        return verdict_on_500(answer, self._errors.add(item) if healthy else EventErrors(0, 0.0), healthy=healthy)
 
     async def _create(self, item: Outgoing, event: Event) -> Retry | Park | None:
-        """Create the run before its first event, which alone sets args and nominal times; None when it is there."""
+        """Create the run before its first event: only this sets args and nominal times. None when the run exists."""
         if event.run_id in self._created:
             return None
         answer = await self._post_run(event)
@@ -195,14 +195,14 @@ class MarquezSink:
     async def _post_run(self, event: Event) -> Answer:
         start, end = event.nominal
         body = {"id": event.run_id, "nominalStartTime": start, "nominalEndTime": end, "args": dict(event.args)}
-        told = orjson.dumps({key: value for key, value in body.items() if value})
-        return await self._ask("POST", f"{_path('namespaces', event.namespace, 'jobs', event.job)}/runs", told)
+        content = orjson.dumps({key: value for key, value in body.items() if value})
+        return await self._ask("POST", f"{_path('namespaces', event.namespace, 'jobs', event.job)}/runs", content)
 
     async def _post_run_with_job(self, event: Event) -> Answer:
-        """Make what is missing, one strand at a time: a PUT of a job that is there takes its current run, location and
-        inputs away, a PUT of a namespace changes its owner.
+        """Create a missing namespace or job, one strand at a time: a PUT of an existing job removes its current run,
+        location and inputs, a PUT of an existing namespace changes its owner.
         """
-        async with self._jobs_in_making.setdefault((event.namespace, event.job), asyncio.Lock()):
+        async with self._job_locks.setdefault((event.namespace, event.job), asyncio.Lock()):
             answer = await self._post_run(event)
             if answer.status == 404 and "Namespace" in _message(answer):
                 answer = await self._put_namespace(event)
@@ -231,28 +231,28 @@ class MarquezSink:
         return await self._judged(answer, item, proof=200)
 
     async def recheck(self, terminal: Outgoing) -> Outcome:
-        """Believe the run's state only when it is this event's; otherwise send the event again and look once more."""
+        """The doubt is settled when the run has this event's state; otherwise send the event again and recheck later."""
         event = read(terminal.body)
         if isinstance(event, str):
             return Park(f"not sent to Marquez: {event}")
         answer = await self._ask("GET", _path("jobs", "runs", event.run_id))
-        told = answer.json
-        if answer.status == 200 and isinstance(told, dict):
-            if told.get("state") == _STATES[terminal.kind]:
+        content = answer.json
+        if answer.status == 200 and isinstance(content, dict):
+            if content.get("state") == _STATES[terminal.kind]:
                 return Delivered()
         elif answer.status != 404:
             return trouble(answer) or Retry(answer.cause)
         outcome = await self._one(terminal)
         if isinstance(outcome, Delivered):
-            return Retry("the run's state was not its own; its end was sent again", after=LOOK_AGAIN, sink_wide=False)
+            return Retry("the run had another state; its end was sent again", after=LOOK_AGAIN, sink_wide=False)
         return outcome
 
     async def check(self) -> list[Finding]:
         answer = await self._ask("GET", "namespaces/default", timeout=15.0)
-        told = answer.json
-        if answer.status == 200 and isinstance(told, dict) and told.get("name") == "default":
+        content = answer.json
+        if answer.status == 200 and isinstance(content, dict) and content.get("name") == "default":
             return [Finding("Marquez", ok=True, detail=f"{self._api} answers")]
-        remedy = "check that Marquez runs, and the url of this sink (without /api/v1)"
+        remedy = "check that Marquez is running, and the url of this sink (without /api/v1)"
         if answer.status in {401, 403}:
             remedy = "check the API key of this sink"
         if answer.status == 500:

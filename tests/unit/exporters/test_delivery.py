@@ -21,7 +21,7 @@ from collector.model import EventKind, Outgoing
 from collector.own_secrets import own_secrets
 from exporters.delivery.claimer import LOOK_EVERY
 from exporters.delivery.reports import SendResult, SinkState
-from exporters.delivery.requests import Requested
+from exporters.delivery.requests import SinkRequests
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
 from tests.seizing import seize
 from tests.unit.exporters.delivering import ScriptedSink, SimulatedClock, World, delivers, name_of, open_store, world
@@ -279,12 +279,12 @@ async def test_a_request_drops_what_was_chosen_and_no_later_one(here: World) -> 
     await here.happen(START, COMPLETE, runs=["second"])
     await here.advance(0)
     later = {event.name for event in await parked_events(here)} - {shown.name}
-    requested = Requested(here.sinks["sink"], delivery, here.store, here.clock)
+    sink_requests = SinkRequests(here.sinks["sink"], delivery, here.store, here.clock)
 
     async def asked(**choice: object) -> None:
         body = json.dumps(choice)
         await here.store.write(requests.add, RequestKind.DROP, "sink:sink", body, here.now_ms)
-        await requested._serve_new()
+        await sink_requests._serve_new()
 
     await asked(until_ms=shown.parked_at)
     assert {event.name for event in await parked_events(here)} == later
@@ -324,8 +324,8 @@ async def test_a_request_that_met_a_lost_lease_is_done_under_the_next(here: Worl
     await here.happen(START, COMPLETE)
     await here.advance(0)
     number = await here.store.write(requests.add, RequestKind.RETRY, "sink:sink", "{}", here.now_ms)
-    requested = Requested(here.sinks["sink"], delivery, here.store, here.clock)  # a watched one
-    serving = asyncio.create_task(requested.run())
+    sink_requests = SinkRequests(here.sinks["sink"], delivery, here.store, here.clock)  # a watched one
+    serving = asyncio.create_task(sink_requests.run())
     await here.advance(1)
     await here.store.write(seize, "sink:sink", "second", -1)
     sink.script = delivers
@@ -394,7 +394,7 @@ async def test_an_outage_is_one_line_and_one_probe_at_a_time(here: World, caplog
     assert over.failed_at < over.last_success_at
     opened, closed = [record for record in caplog.records if record.name == "lineage.delivery"]
     assert (opened.getMessage(), opened.__dict__["fields"]["cause"]) == ("sink.outage", "connection refused")
-    assert closed.getMessage() == "sink.back"
+    assert closed.getMessage() == "sink.recovered"
     assert 600 <= closed.__dict__["fields"]["outage_seconds"] <= 620
     assert closed.__dict__["fields"]["failures"] == len(sink.sent) - 100
     assert [report.open for report in here.reports.circuits] == [True, False]

@@ -21,7 +21,7 @@ def test_an_event_passes_through_to_its_landing() -> None:
     assert (in_flight.waiting, in_flight.at_sink, in_flight.unsettled) == (1, 1, 0)
     in_flight.answered(head(1))
     assert (in_flight.waiting, in_flight.at_sink, in_flight.unsettled) == (1, 0, 1)
-    in_flight.landed([head(1)])
+    in_flight.settled([head(1)])
     assert (in_flight.waiting, in_flight.at_sink, in_flight.unsettled) == (1, 0, 0)
     in_flight.put_back()
     assert in_flight.empty
@@ -35,7 +35,7 @@ def test_a_strand_is_taken_until_its_event_landed() -> None:
     assert not claim(in_flight, head(1))
     in_flight.answered(head(1))
     assert not claim(in_flight, head(1))
-    in_flight.landed([head(1)])
+    in_flight.settled([head(1)])
     assert claim(in_flight, head(1, seq=2))
 
 
@@ -45,7 +45,7 @@ def test_a_claim_that_began_before_a_landing_brings_no_old_head() -> None:
     in_flight.send(1)
     assert in_flight.begin_claim() == 1
     in_flight.answered(head(1))
-    in_flight.landed([head(1)])
+    in_flight.settled([head(1)])
     assert not in_flight.claimed([head(1)], 10)
     assert in_flight.empty
 
@@ -112,6 +112,6 @@ def test_asks_are_counted_until_there_is_an_answer() -> None:
         in_flight.hold(head(1), 1.0)
     assert in_flight.asks(head(1)) == 3
     in_flight.answered(head(1))
-    in_flight.landed([head(1)])
+    in_flight.settled([head(1)])
     claim(in_flight, head(1, seq=2))
     assert in_flight.asks(head(1, seq=2)) == 0, "the next event of the strand is asked for soon"

@@ -333,4 +333,4 @@ async def test_what_surely_does_not_fit_is_parked_before_it_is_sent(sink: KafkaS
 async def test_a_body_without_a_job_is_parked(sink: KafkaSink, opened: list[Producer]) -> None:
     await first_producer(sink, opened)
     outcome = (await send(sink, [replace(event(1, 1), body=b"{}")]))[1, 1]
-    assert outcome == Park("no OpenLineage run event: it names no job")
+    assert outcome == Park("not an OpenLineage run event: it names no job")

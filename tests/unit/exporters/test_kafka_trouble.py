@@ -17,15 +17,15 @@ def record(message: str, *arguments: object) -> logging.LogRecord:
 
 
 def test_the_last_line_with_an_error_is_kept() -> None:
-    heard = ClientLog("events")
+    client_log = ClientLog("events")
     error = SaslAuthenticationFailed("Invalid username or password")
-    heard.hear(record('Unable connect to "%s:%s": %s', "h", 9, error))
-    heard.hear(record("Unable to update metadata from %s", [1]))
-    assert heard.last_failure is not None
-    assert heard.last_failure.error is error
-    assert "Invalid username or password" in heard.last_failure.text
-    assert heard.since(heard.last_failure.at) is heard.last_failure
-    assert heard.since(heard.last_failure.at + 0.001) is None
+    client_log.add(record('Unable connect to "%s:%s": %s', "h", 9, error))
+    client_log.add(record("Unable to update metadata from %s", [1]))
+    assert client_log.last_failure is not None
+    assert client_log.last_failure.error is error
+    assert "Invalid username or password" in client_log.last_failure.text
+    assert client_log.since(client_log.last_failure.at) is client_log.last_failure
+    assert client_log.since(client_log.last_failure.at + 0.001) is None
 
 
 @pytest.mark.parametrize(
@@ -33,15 +33,15 @@ def test_the_last_line_with_an_error_is_kept() -> None:
     [("node: %s", "node: ConnectionResetError"), ("node: %r", "node: ConnectionResetError()")],
 )
 def test_an_error_without_words_is_named_once(message: str, text: str) -> None:
-    assert ClientLog("events").hear(record(message, ConnectionResetError())) == text
+    assert ClientLog("events").add(record(message, ConnectionResetError())) == text
 
 
 def test_a_secret_in_a_line_is_hidden() -> None:
-    heard = ClientLog("events")
+    client_log = ClientLog("events")
     own_secrets.learn("the broker", "s3cret")
-    assert heard.hear(record("%s", ValueError("user a, password s3cret"))) == "user a, password ***"
-    assert heard.last_failure is not None
-    assert "s3cret" not in heard.last_failure.text
+    assert client_log.add(record("%s", ValueError("user a, password s3cret"))) == "user a, password ***"
+    assert client_log.last_failure is not None
+    assert "s3cret" not in client_log.last_failure.text
 
 
 async def test_lines_go_to_the_sink_in_whose_tasks_they_arise(caplog: pytest.LogCaptureFixture) -> None:
@@ -63,8 +63,8 @@ async def test_lines_go_to_the_sink_in_whose_tasks_they_arise(caplog: pytest.Log
     assert (str(first.last_failure.error), str(second.last_failure.error)) == ("one", "two")
     ours = [entry for entry in caplog.records if entry.name == "lineage.kafka"]
     assert sorted(str(getattr(entry, "fields", None)) for entry in ours) == [
-        "{'sink': 'first', 'said': 'Got error: one'}",
-        "{'sink': 'second', 'said': 'Got error: two'}",
+        "{'sink': 'first', 'line': 'Got error: one'}",
+        "{'sink': 'second', 'line': 'Got error: two'}",
     ]
 
 

@@ -22,11 +22,11 @@ from exporters.sinks.http import Answer
 from exporters.sinks.marquez.event import Event, read
 from exporters.sinks.marquez.sink import (
     KNOWN_RUNS,
-    PATIENCE_WITH_A_500,
-    TRIES_OF_A_500,
+    PARKED_AFTER,
+    PARKED_AFTER_500S,
+    ErrorCounts,
+    EventErrors,
     MarquezSink,
-    StumbleLog,
-    Stumbles,
     exists_already,
     verdict,
     verdict_on_500,
@@ -100,40 +100,44 @@ def test_patience_that_was_asked_for_is_passed_on() -> None:
 
 
 def test_a_cause_says_what_was_tried_and_what_a_page_had_to_say() -> None:
-    cause = verdict_on_500(answer(500, HTML), Stumbles(1, 0.0), well=True).cause  # type: ignore[union-attr]
+    cause = verdict_on_500(answer(500, HTML), EventErrors(1, 0.0), healthy=True).cause  # type: ignore[union-attr]
     assert cause == "POST http://marquez/api/v1/lineage answered 500: Error 500 Internal Server Error"
 
 
 def test_only_a_500_that_lasts_while_marquez_is_well_is_the_events_fault() -> None:
-    long = PATIENCE_WITH_A_500.total_seconds()
-    gone = verdict_on_500(answer(500, HTML), Stumbles(100, 10 * long), well=False)
+    long = PARKED_AFTER.total_seconds()
+    gone = verdict_on_500(answer(500, HTML), EventErrors(100, 10 * long), healthy=False)
     assert isinstance(gone, Retry)
     assert gone.sink_wide
-    for stumbles in (Stumbles(1, 0.0), Stumbles(TRIES_OF_A_500, long - 1), Stumbles(TRIES_OF_A_500 - 1, 2 * long)):
-        outcome = verdict_on_500(answer(500, HTML), stumbles, well=True)
+    for errors in (
+        EventErrors(1, 0.0),
+        EventErrors(PARKED_AFTER_500S, long - 1),
+        EventErrors(PARKED_AFTER_500S - 1, 2 * long),
+    ):
+        outcome = verdict_on_500(answer(500, HTML), errors, healthy=True)
         assert isinstance(outcome, Retry)
         assert not outcome.sink_wide
-    assert isinstance(verdict_on_500(answer(500, HTML), Stumbles(TRIES_OF_A_500, long), well=True), Park)
+    assert isinstance(verdict_on_500(answer(500, HTML), EventErrors(PARKED_AFTER_500S, long), healthy=True), Park)
 
 
 def test_stumbles_are_counted_by_event_and_forgotten() -> None:
     clock = SimulatedClock()
-    log = StumbleLog(clock)
+    log = ErrorCounts(clock)
     first, other = event(1, 1), event(2, 1)
-    assert log.again(first) == Stumbles(1, 0.0)
+    assert log.add(first) == EventErrors(1, 0.0)
     clock.advance(9)
-    assert log.again(first) == Stumbles(2, 9.0)
-    assert log.again(other) == Stumbles(1, 0.0)
+    assert log.add(first) == EventErrors(2, 9.0)
+    assert log.add(other) == EventErrors(1, 0.0)
     log.forget(first)
-    assert log.again(first) == Stumbles(1, 0.0)
+    assert log.add(first) == EventErrors(1, 0.0)
 
 
 def test_memory_of_stumbles_is_bounded() -> None:
-    log = StumbleLog(SimulatedClock())
+    log = ErrorCounts(SimulatedClock())
     for strand in range(KNOWN_RUNS + 5):
-        log.again(event(strand, 1))
-    assert log.again(event(0, 1)).count == 1
-    assert log.again(event(KNOWN_RUNS, 1)).count == 2
+        log.add(event(strand, 1))
+    assert log.add(event(0, 1)).count == 1
+    assert log.add(event(KNOWN_RUNS, 1)).count == 2
 
 
 def test_a_run_that_exists_is_told_by_words_not_by_409() -> None:
@@ -294,10 +298,10 @@ async def test_an_outage_is_nobodys_fault(scene: Scene) -> None:
     start, end = scene.outgoing("START", run), scene.outgoing("COMPLETE", run, at=END)
     assert await scene.one(start) == Delivered()
     scene.simulator.database.stop()
-    for _ in range(3 * TRIES_OF_A_500):
+    for _ in range(3 * PARKED_AFTER_500S):
         outcome = await scene.retried(end)
         assert (outcome.sink_wide, outcome.unanswered) == (True, False)
-        assert "not well" in outcome.cause
+        assert "not healthy" in outcome.cause
         scene.clock.advance(60)
     await scene.simulator.database.start()
     assert isinstance(await scene.one(end), Retry)
@@ -326,13 +330,13 @@ async def test_an_event_that_is_always_a_500_is_parked_in_the_end(scene: Scene) 
         scene.clock.advance(10)
     assert isinstance(outcome, Park)
     assert tries == 6
-    assert "while Marquez is well" in outcome.cause
+    assert "while Marquez is healthy" in outcome.cause
 
 
 async def test_an_outage_between_two_500s_begins_the_count_anew(scene: Scene) -> None:
     outputs = [dataset(scene.marquez.namespace, "o", dataSource=facet(name="s", uri="http://[bad"))]
     bad = scene.outgoing("START", new_run(), outputs=outputs)
-    for _ in range(TRIES_OF_A_500 - 1):
+    for _ in range(PARKED_AFTER_500S - 1):
         assert isinstance(await scene.one(bad), Retry)
     scene.clock.advance(100)
     scene.simulator.database.stop()
