@@ -16,6 +16,7 @@ LineageError
     ├── LedgerCorrupt      the file is no usable ledger
     ├── LedgerLost         the file was deleted or replaced while it was open, or another service has the ledger now
     ├── LedgerForeign      the file is another program's
+    ├── LedgerMissing      there is no ledger yet
     ├── LedgerUnreachable  PostgreSQL does not answer: trying again may help
     └── LedgerTooNew       a newer version of this program wrote it
 
@@ -111,6 +112,10 @@ class LedgerCorrupt(LedgerError):
 
 class LedgerLost(LedgerError):
     """The ledger's file, its log or its lock was deleted or replaced while it was open: nothing is acknowledged any more."""
+
+
+class LedgerMissing(LedgerError):
+    """There is no ledger yet: it is made at the first start of the service."""
 
 
 class LedgerUnreachable(LedgerError):

@@ -1,14 +1,18 @@
 """The configuration as a whole. `config.loader.load` makes one from a file and the environment."""
 
+import re
+import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from config.aliases import DatasetAlias
-from config.base import FilePath, Model, is_loopback, no_switch
+from config.base import FilePath, Model, is_loopback, no_reference, no_switch
 from config.quantities import Duration, Size, format_size
+from config.secret import SecretFile, SecretText, either
 from config.sinks import AnySink, FileSink, KafkaSink, MarquezSink, OpenLineageSink, PluginSink, Sink
 from config.sources import AnySource, CdfSource, DataprepSource, PluginSource, Source, WetransformSource
 
@@ -46,17 +50,79 @@ def _large_enough(value: int) -> int:
     return value
 
 
-class Ledger(Model):
-    """The durable store: what was seen, and what each sink still gets."""
+def _checked_database(value: str | None) -> str | None:
+    """`ValueError` texts do not repeat the address, since it may hold a password."""
+    if value is None:
+        return value
+    try:
+        parts = urlsplit(no_reference(value))
+        parameters = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+    except ValueError:
+        raise ValueError("cannot be read: write postgresql://user@host:5432/database") from None
+    if parts.scheme not in {"postgresql", "postgres"} or not parts.netloc:
+        raise ValueError("is not the address of a PostgreSQL: write postgresql://user@host:5432/database")
+    if ":" in parts.netloc.rpartition("@")[0] or "password" in parameters:
+        raise ValueError("holds a password: take it out and give ledger.password_file or ledger.password")
+    if len(parts.path) < 2:
+        raise ValueError("names no database: write postgresql://user@host:5432/database")
+    return value
 
-    path: FilePath = Path("lineage.db")
-    """The file; beside it lie its lock and the control socket. On a disk of this machine, never on NFS."""
-    max_size: Annotated[Size, AfterValidator(_large_enough)] = 1024**3
-    """At this size polling pauses until the sinks have caught up; 4MiB at least."""
-    retention: Duration = timedelta(days=7)
-    """How long delivered events and ended runs are kept."""
-    parked_retention: Duration = timedelta(days=30)
-    """How long events are kept that a sink refused for good."""
+
+def _checked_schema(value: str) -> str:
+    if re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", value) is None or value.startswith("pg_"):
+        raise ValueError(
+            f"{value!r} is not a valid name of a schema here: small letters, digits and _, up to 63, and no pg_ in front"
+        )
+    return value
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # a deprecated method of pydantic's has the name `schema`
+
+    class Ledger(Model):
+        """The durable store: what was seen, and what each sink still gets. A file, or a schema in PostgreSQL."""
+
+        path: FilePath = Path("lineage.db")
+        """The file; beside it lie its lock and the control socket. On a disk of this machine, never on NFS."""
+        url: Annotated[str | None, AfterValidator(_checked_database)] = None
+        """Instead of `path`: postgresql://user@host:5432/database, with libpq's parameters (sslmode, sslrootcert, ...)
+        and without a password."""
+        password: SecretText | None = None
+        """Of the user in `url`."""
+        password_file: Annotated[SecretFile | None, either("password", required=False)] = None
+        """Of the user in `url`; read again when it changes."""
+        schema: Annotated[str, AfterValidator(_checked_schema)] = "lineage"  # type: ignore[assignment]
+        """In the database of `url`: for the ledger alone; made at the first start."""
+        max_size: Annotated[Size, AfterValidator(_large_enough)] = 1024**3
+        """At this size polling pauses until the sinks have caught up; 4MiB at least."""
+        retention: Duration = timedelta(days=7)
+        """How long delivered events and ended runs are kept."""
+        parked_retention: Duration = timedelta(days=30)
+        """How long events are kept that a sink refused for good."""
+
+        @model_validator(mode="after")
+        def _in_one_place(self) -> "Ledger":
+            given = self.model_fields_set
+            if self.url is not None and "path" in given:
+                raise ValueError("give either path (a file) or url (PostgreSQL), not both")
+            if self.url is None and (alone := sorted(given & {"password", "password_file", "schema"})):
+                raise ValueError(f"{', '.join(alone)}: of use only with url (PostgreSQL)")
+            return self
+
+        @property
+        def file(self) -> Path | None:
+            """None in PostgreSQL."""
+            return self.path if self.url is None else None
+
+        @property
+        def place(self) -> str:
+            """For people: the file, or the address without its parameters."""
+            return str(self.path) if self.url is None else self.url.partition("?")[0]
+
+        @property
+        def current_password(self) -> str | None:
+            secret = self.password_file or self.password
+            return None if secret is None else secret.get()
 
 
 def _checked_listen(value: str) -> str:

@@ -9,11 +9,17 @@ import orjson
 
 from collector.app import loading
 from collector.app.tables import size
+from collector.errors import LedgerError
 from collector.ledger.sqlite.backup import back_up
 
 
 def backup(config: Path, target: Path, *, as_json: bool) -> int:
-    ledger, began = loading.load(config).ledger.path, time.monotonic()
+    settings, began = loading.load(config).ledger, time.monotonic()
+    if settings.url is not None:
+        raise LedgerError(
+            f"the ledger is in PostgreSQL ({settings.place}): back it up with pg_dump --schema={settings.schema}"
+        )
+    ledger = settings.path
     made = back_up(ledger, target, _shown if sys.stderr.isatty() and not as_json else lambda *_: None)
     seconds = round(time.monotonic() - began, 3)
     if as_json:

@@ -9,12 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from collector.app import factory, loading
+from collector.app import factory, ledgers, loading
 from collector.app.tables import Column, Kind, show
 from collector.clock import Clock, SystemClock
-from collector.errors import LedgerError, LedgerForeign, LedgerTooNew
+from collector.errors import LedgerError, LedgerForeign, LedgerMissing, LedgerTooNew
 from collector.ledger import accounts, queries
-from collector.ledger.sqlite.store import Store
 from collector.logs import set_up
 from collector.model import RunState, SkipKind
 from collector.own_secrets import own_secrets
@@ -68,17 +67,19 @@ async def _of_ledger(settings: Settings) -> list[Row]:
     """Whether `run` can use the ledger that is there with this configuration, and which sinks refuse all; nothing before the
     first start.
     """
-    path = settings.ledger.path
-    if not path.is_file():
+    path = settings.ledger.place
+    if not ledgers.exists(settings.ledger):
         return []
     try:
-        store = await asyncio.to_thread(Store.open_readonly, path)
+        store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
     except LedgerTooNew as error:
-        return [_row("ledger", str(path), False, str(error), "install the newer version, or restore a backup")]
+        return [_row("ledger", path, False, str(error), "install the newer version, or restore a backup")]
     except LedgerForeign as error:
-        return [_row("ledger", str(path), False, str(error), "set ledger.path to another file")]
+        return [_row("ledger", path, False, str(error), "set ledger.path to another file")]
+    except LedgerMissing as error:
+        return [_row("ledger", path, True, str(error))]
     except LedgerError as error:
-        return [_row("ledger", str(path), True, str(error))]
+        return [_row("ledger", path, settings.ledger.url is None, str(error))]
     try:
         sinks = await store.read(queries.sinks)
         refused = await store.read(accounts.refusals, factory.configured(settings, SystemClock()))
@@ -89,7 +90,7 @@ async def _of_ledger(settings: Settings) -> list[Row]:
     refusing = [(row.name, row.refusing) for row in sinks if row.refusing and row.retired_at is None]
     remedy = "mend the sink, then `lineage-collector parked retry` sends them again"
     return [
-        _row("ledger", str(path), True, "its schema is known to this version"),
+        _row("ledger", path, True, "its schema is known to this version"),
         *(_row("ledger", "accounts", False, words, "until then `run` refuses to start") for words in refused),
         *(
             _row(f"source {name}", "include", False, _NO_JOB, "correct the globs of include and exclude")
@@ -129,7 +130,7 @@ async def _all(settings: Settings, clock: Clock) -> list[Row]:
 async def _watched(settings: Settings) -> dict[str, Mapping[RunState, int]]:
     """Open runs of each source, as the ledger has them; nothing where it cannot be read, as before the first start."""
     try:
-        store = await asyncio.to_thread(Store.open_readonly, settings.ledger.path)
+        store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
     except LedgerError:
         return {}
     try:

@@ -10,12 +10,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from collector.app.removal import Removal
 from collector.clock import Clock, to_ms
-from collector.errors import LeaseLost, LedgerCorrupt, LedgerError
+from collector.errors import LeaseLost, LedgerCorrupt, LedgerError, LedgerUnreachable
 from collector.ledger import departures, queries, replicas
 from collector.ledger import retention as ledger_retention
+from collector.ledger.port import OwnedLedger
 from collector.ledger.replicas import Replica
 from collector.ledger.retention import Size
-from collector.ledger.sqlite.store import Store
 from collector.logs import fields
 from config.settings import Ledger
 
@@ -51,13 +51,13 @@ Park = Callable[[str, int, str], Awaitable[None]]
 
 class Housekeeper:
     """`full` is why polling pauses, None while there is room; `trouble` why the ledger could not be kept, None while it
-    can. Each replica looks; one of them, the keeper, does for all what is to be done. `expected_by` is when, by the monotonic clock, the ledger should have answered again: liveness looks at it.
+    can, and `is_away` that its database does not answer. Each replica looks; one of them, the keeper, does for all what is to be done. `expected_by` is when, by the monotonic clock, the ledger should have answered again: liveness looks at it.
     """
 
     def __init__(
         self,
         settings: Ledger,
-        store: Store,
+        store: OwnedLedger,
         clock: Clock,
         me: Replica,
         is_keeper: Callable[[], bool],
@@ -72,6 +72,7 @@ class Housekeeper:
         self._is_full, self._beyond = False, frozenset[str]()
         self.full: str | None = None
         self.trouble: str | None = None
+        self.is_away = False
         self.size = Size(0, 0)
         self.limit = int(settings.max_size)
         self.expected_by = clock.monotonic() + STUCK_AFTER
@@ -125,7 +126,7 @@ class Housekeeper:
             await self._keep()
         if self.trouble is not None:
             log.info("ledger.recovered", extra=fields(former=self.trouble))
-            self.trouble = None
+            self.trouble, self.is_away = None, False
 
     async def _keep(self) -> None:
         """What one replica does for all."""
@@ -152,6 +153,9 @@ class Housekeeper:
 
     def _failed(self, error: Exception) -> None:
         self.trouble = str(error)
+        self.is_away = isinstance(error, LedgerUnreachable)
+        if self.is_away:  # a new start would find it no sooner
+            self._came_round()
         log.error("ledger.trouble", extra=fields(cause=self.trouble, then=f"tried again in {LOOK:.0f} s"))
 
     def _came_round(self) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from collector.clock import Clock
 from collector.errors import LedgerError, LedgerLost
+from collector.ledger.port import OwnedLedger
 from collector.ledger.sqlite.store import Store
 from collector.logs import fields
 
@@ -21,8 +22,12 @@ LOOK = 1.0
 AGAIN = 10.0
 
 
-def free_bytes(path: Path) -> float:
-    """What a user without rights of its own may still write to the file system of the ledger; NaN where nobody can say."""
+def free_bytes(path: Path | None) -> float:
+    """What a user without rights of its own may still write to the file system of the ledger; NaN where nobody can say, as
+    in PostgreSQL, where there is no file.
+    """
+    if path is None:
+        return math.nan
     try:
         room = os.statvfs(path.parent)
     except OSError:
@@ -30,8 +35,13 @@ def free_bytes(path: Path) -> float:
     return float(room.f_bavail * room.f_frsize)
 
 
-async def guard(store: Store, clock: Clock, tell_lost: Callable[[], None]) -> None:
-    """Until the ledger is lost and was written anew; raises `LedgerLost` then, as only a new start can use it."""
+async def guard(store: OwnedLedger, clock: Clock, tell_lost: Callable[[], None]) -> None:
+    """Until the ledger is lost, and a file was written anew; raises `LedgerLost` then, as only a new start can use it."""
+    if not isinstance(store, Store):
+        while store.lost is None:
+            await clock.sleep(LOOK)
+        tell_lost()
+        raise LedgerLost(f"nothing is committed any more: {store.lost}")
     while store.lost is None:
         with suppress(LedgerError, SQLAlchemyError):  # the housekeeper logs what else is wrong
             await store.write(_nothing)

@@ -10,13 +10,12 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from collector.app import loading
+from collector.app import ledgers, loading
 from collector.app.status import status as looked
 from collector.app.tables import Column, Kind, duration, moment, printable, show
 from collector.clock import SystemClock
 from collector.ledger import parked as parking
 from collector.ledger import queries, retention
-from collector.ledger.sqlite.store import Store
 from config.settings import Settings
 
 T = TypeVar("T")
@@ -103,7 +102,7 @@ def status(config: Path, *, as_json: bool) -> int:
 def _status(settings: Settings, conn: Connection) -> dict[str, Any]:
     """Without a service."""
     size, limit = retention.size(conn), int(settings.ledger.max_size)
-    ledger = {"path": str(settings.ledger.path), "bytes": size.used, "limit_bytes": limit, "wrong": None}
+    ledger = {"path": settings.ledger.place, "bytes": size.used, "limit_bytes": limit, "wrong": None}
     names = {source.name for source in settings.sources}
     return looked(conn, SystemClock(), names, {}, {}, ledger)
 
@@ -170,7 +169,7 @@ def parked(config: Path, *, limit: int, as_json: bool) -> int:
 
 def read(settings: Settings, fn: Callable[[Connection], T]) -> T:
     async def found() -> T:
-        store = await asyncio.to_thread(Store.open_readonly, settings.ledger.path)
+        store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
         try:
             return await store.read(fn)
         finally:

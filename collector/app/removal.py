@@ -11,8 +11,8 @@ from collector.errors import LedgerError
 from collector.ledger import departures, holdings
 from collector.ledger.departures import Departed
 from collector.ledger.holdings import Holder
+from collector.ledger.port import OwnedLedger
 from collector.ledger.requests import RequestState
-from collector.ledger.sqlite.store import Store
 from collector.logs import fields
 
 log = logging.getLogger("lineage.ledger")
@@ -24,7 +24,7 @@ _FORGOTTEN = "somebody had it forgotten"
 class Removal:
     """`came_round` is called after each step."""
 
-    def __init__(self, store: Store, clock: Clock, came_round: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, store: OwnedLedger, clock: Clock, came_round: Callable[[], None] = lambda: None) -> None:
         self._store, self._clock, self._came_round = store, clock, came_round
 
     async def forget(self, target: str, *, drop_undelivered: bool) -> Told:

@@ -5,24 +5,23 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
-from collector.app import control, loading, turn
+from collector.app import control, ledgers, loading
 from collector.app.control import Told
 from collector.app.removal import Removal
 from collector.app.status import source_id
 from collector.app.tables import printable
-from collector.clock import SystemClock
+from collector.clock import SystemClock, to_ms
 from collector.errors import ConfigurationError, LedgerLocked, LineageError
-from collector.ledger import runs
+from collector.ledger import requests, runs
 from collector.ledger.parked import Choice
-from collector.ledger.port import Ledger
+from collector.ledger.port import Ledger, OwnedLedger
 from collector.ledger.requests import RequestKind, RequestState
-from collector.ledger.sqlite import lock
-from collector.ledger.sqlite.store import Store
 from collector.logs import set_up
 from collector.model import Run, RunState
 from config.quantities import parse_duration
@@ -154,8 +153,7 @@ async def _forgotten(settings: Settings, target: str, *, drop_undelivered: bool)
     async def alone() -> tuple[Told, None]:
         clock = SystemClock()
         set_up("warning", "auto")
-        path, who = settings.ledger.path, turn.holder()
-        store = await asyncio.to_thread(Store.open, path, holder=who, clock=clock, command=True)
+        store = await asyncio.to_thread(ledgers.opened, settings.ledger, clock, command=True)
         try:
             return await Removal(store, clock).forget(target, drop_undelivered=drop_undelivered), None
         finally:
@@ -190,18 +188,42 @@ async def _in_turn(
     alone: Callable[[], Awaitable[tuple[Told, Followed]]],
 ) -> tuple[Told, Followed | None]:
     """Done by the running service; without one `alone`, which takes the ledger's lock. A service that starts goes first."""
-    path, end = settings.ledger.path, time.monotonic() + TURN_WITHIN
+    end = time.monotonic() + TURN_WITHIN
     while True:
         if (told := await control.ask(settings.control_path, target, kind, body)) is not None:
             return told, None
+        if (store := await asyncio.to_thread(ledgers.opened_beside, settings.ledger)) is not None:
+            return await _left(store, target, kind, body), None
         late = time.monotonic() > end
-        if late or not lock.is_claimed(path):
+        if late or not ledgers.is_claimed(settings.ledger):
             try:
                 return await alone()
             except LedgerLocked:
                 if late:
                     raise
         await asyncio.sleep(TURN_LOOK)
+
+
+async def _left(store: OwnedLedger, target: str, kind: RequestKind, body: Mapping[str, Any]) -> Told:
+    """Left in the ledger for the service that has it, which runs elsewhere, and its answer."""
+    try:
+        if kind is RequestKind.FORGET:
+            raise LineageError(
+                "the service that has the ledger runs elsewhere: have it forgotten there, or stop that service"
+            )
+        now_ms = to_ms(SystemClock().now())
+        number = await store.write(requests.add, kind, target, orjson.dumps(dict(body)).decode(), now_ms)
+        end = time.monotonic() + control.ANSWERS_WITHIN
+        while (request := await store.read_shown(requests.get, number)) is not None and request.done_at is None:
+            if time.monotonic() > end:
+                error = "the service did not take it up in time; the ledger keeps it, and it may be done yet"
+                return Told(request.state, {"error": error})
+            await asyncio.sleep(TURN_LOOK)
+    finally:
+        await store.close()
+    if request is None:
+        return Told(RequestState.FAILED, {"error": "the ledger forgot the request"})
+    return Told(request.state, orjson.loads(request.answer or "{}"))
 
 
 def _alone(settings: Settings) -> "Service":
@@ -215,14 +237,14 @@ def _alone(settings: Settings) -> "Service":
 
 async def _followed_alone(service: "Service", source: str, told: Told, wait: Wait) -> Run | None:
     """The run once it ended and its events are delivered; None when there is no run, or a service that starts follows it."""
-    path = service.settings.ledger.path
+    ledger = service.settings.ledger
     try:
-        run = await _followed(service.store, source, told, lambda: not lock.is_claimed(path), wait, _UNSERVED)
+        run = await _followed(service.store, source, told, lambda: not ledgers.is_claimed(ledger), wait, _UNSERVED)
     except _Left:
         print("a service starts: it follows the run from here on", file=sys.stderr)
         return None
     for _ in range(DRAINED_WITHIN):
-        if lock.is_claimed(path) or await service.drained(1.0):
+        if ledgers.is_claimed(ledger) or await service.drained(1.0):
             return run
     print("some events wait in the ledger: they are sent when the service runs", file=sys.stderr)
     return run
@@ -230,9 +252,9 @@ async def _followed_alone(service: "Service", source: str, told: Told, wait: Wai
 
 async def _followed_beside(settings: Settings, source: str, told: Told, wait: Wait) -> Run | None:
     await _until_alive(settings)
-    store = await asyncio.to_thread(Store.open_readonly, settings.ledger.path)
+    store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
     try:
-        return await _followed(store, source, told, lambda: control.is_alive(settings.control_path), wait, _SERVED)
+        return await _followed(store, source, told, partial(_is_served, settings), wait, _SERVED)
     except _Left as left:
         words = f"the service stopped while {left} was followed; it goes on when the service runs"
         raise LineageError(words) from left
@@ -244,10 +266,15 @@ _SERVED = "the service follows it; `lineage-collector runs show {run_id}` says h
 _UNSERVED = "nobody follows it until a service runs: `lineage-collector run`"
 
 
+def _is_served(settings: Settings) -> bool:
+    """Whether a service follows the run: on this machine, or wherever the database is used."""
+    return settings.ledger.url is not None or control.is_alive(settings.control_path)
+
+
 async def _until_alive(settings: Settings) -> None:
     """A service that has just got the ledger needs a moment until it listens."""
     end = time.monotonic() + TURN_WITHIN
-    while not control.is_alive(settings.control_path) and time.monotonic() < end:
+    while not _is_served(settings) and time.monotonic() < end:
         await asyncio.sleep(TURN_LOOK)
 
 

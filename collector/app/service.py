@@ -16,7 +16,7 @@ import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
 from collector import __version__
-from collector.app import factory, loading, turn
+from collector.app import factory, ledgers, loading, turn
 from collector.app.control import ANSWERS_WITHIN, Control, Told
 from collector.app.heartbeat import Heartbeat, replica
 from collector.app.hints import Hinted, Hints
@@ -32,8 +32,8 @@ from collector.errors import ConfigurationError, LedgerError
 from collector.ledger import queries, registry, replicas, requests, runs
 from collector.ledger.held_lease import HeldLease, Leases
 from collector.ledger.leases import HOUSEKEEPING, METRICS
+from collector.ledger.port import OwnedLedger
 from collector.ledger.requests import RequestKind, RequestState
-from collector.ledger.sqlite.store import Store
 from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
 from collector.logs import fields, set_up
@@ -84,7 +84,7 @@ async def _until_signal(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked, number)
     clock = SystemClock()
-    store = await turn.opened(settings.ledger.path, turn.holder(), clock, stop)
+    store = await turn.taken(partial(ledgers.opened, settings.ledger, clock), settings.ledger.file, clock, stop)
     if store is None:
         return 0
     async with Service(settings, clock=clock, store=store) as service:
@@ -106,7 +106,7 @@ class Service:
         *,
         clock: Clock | None = None,
         observers: Sequence[ServiceObserver] = (),
-        store: Store | None = None,
+        store: OwnedLedger | None = None,
         command: bool = False,
     ) -> None:
         self.settings = settings
@@ -145,9 +145,8 @@ class Service:
     async def __aexit__(self, *_: object) -> None:
         await self._stop()
 
-    async def _opened(self) -> Store:
-        path, clock = self.settings.ledger.path, self._clock
-        return await asyncio.to_thread(Store.open, path, holder=turn.holder(), clock=clock, command=self._command)
+    async def _opened(self) -> OwnedLedger:
+        return await asyncio.to_thread(ledgers.opened, self.settings.ledger, self._clock, command=self._command)
 
     async def until(self, stop: asyncio.Event) -> str | None:
         """Wait for `stop`; the name of a task that died before, with its error logged, None for none."""
@@ -224,14 +223,15 @@ class Service:
     def unready(self) -> list[str]:
         statuses = {name: poller.status for name, poller in self._pollers.items()}
         untried = [name for name, status in statuses.items() if status.result is None and not status.standby]
-        return [f"source {name} was not tried yet" for name in untried] + self.faults()
+        away = [self._housekeeper.trouble] if self._housekeeper.is_away and self._housekeeper.trouble else []
+        return [f"source {name} was not tried yet" for name in untried] + away + self.faults()
 
     async def status(self) -> Mapping[str, Any]:
         polled = {name: poller.status for name, poller in self._pollers.items()}
         delivered = {name: delivery.status() for name, delivery in self._deliveries.items()}
         size = self._housekeeper.size
         ledger = {
-            "path": str(self.settings.ledger.path),
+            "path": self.settings.ledger.place,
             "bytes": size.used,
             "limit_bytes": self._housekeeper.limit,
             "wrong": self.store.lost or self._housekeeper.trouble or self._housekeeper.full,
@@ -273,7 +273,7 @@ class Service:
             self._park_oldest,
         )
         self.metrics = Metrics(
-            self._source_ids, self._sink_ids, self._snapshot, partial(free_bytes, self.settings.ledger.path)
+            self._source_ids, self._sink_ids, self._snapshot, partial(free_bytes, self.settings.ledger.file)
         )
         self.store.on_failure(self.metrics.ledger_unwritten)
         self.metrics.configured(self._clock.now())
@@ -356,7 +356,7 @@ class Service:
             self._spawn(f"sink:{name}", delivery.run())
             sink_requests = SinkRequests(self._sink_ids[name], delivery, self.store, self._clock)
             self._spawn(f"requests:{name}", sink_requests.run())
-        ledger = str(self.settings.ledger.path)
+        ledger = self.settings.ledger.place
         told = fields(sources=len(self._pollers), sinks=len(self._deliveries), ledger=ledger, port=self.port)
         log.info("service.started", extra=told)
 

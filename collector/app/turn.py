@@ -4,19 +4,23 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from collector.clock import Clock
 from collector.errors import LedgerLocked
 from collector.ledger.sqlite import lock
-from collector.ledger.sqlite.store import Store
 from collector.logs import fields
 
 log = logging.getLogger("lineage.service")
 
 LOOK = 0.2
+DATABASE_LOOK = 1.0
 SAID_EVERY = 60.0
+
+T = TypeVar("T")
 
 
 def holder() -> str:
@@ -24,24 +28,26 @@ def holder() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-async def opened(path: Path, holder: str, clock: Clock, stop: asyncio.Event) -> Store | None:
-    """The ledger for a service, as soon as no command works on it; None when `stop` came first. Raises `LedgerLocked`
-    when another service has it, and what else `Store.open` raises.
+async def taken(open_it: Callable[[], T], path: Path | None, clock: Clock, stop: asyncio.Event) -> T | None:
+    """The ledger for a service as `open_it` opens it, as soon as no command works on it; None when `stop` came first.
+    `path` is its file. In PostgreSQL, where there is none, a service also waits for another one to end. Raises
+    `LedgerLocked` when another service has the file, and what else `open_it` raises.
     """
     said_at, refused = float("-inf"), 0
     with ExitStack() as undo:
         while not stop.is_set():
             try:
-                return await asyncio.to_thread(Store.open, path, holder=holder, clock=clock)
+                return await asyncio.to_thread(open_it)
             except LedgerLocked as error:
-                refused = 0 if error.by_command else refused + 1
+                waits = error.by_command or path is None
+                refused = 0 if waits else refused + 1
                 if refused > 1:  # whose it is may not be written yet when the lock has just been taken
                     raise
-                if error.by_command and said_at == float("-inf") and (claim := lock.claim(path)) is not None:
+                if waits and path is not None and said_at == float("-inf") and (claim := lock.claim(path)) is not None:
                     undo.callback(claim.withdraw)
-                if error.by_command and clock.monotonic() - said_at >= SAID_EVERY:
+                if waits and clock.monotonic() - said_at >= SAID_EVERY:
                     log.warning("ledger.awaited", extra=fields(cause=str(error), then="starts when that has ended"))
                     said_at = clock.monotonic()
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK)
+                await asyncio.wait_for(stop.wait(), LOOK if path is not None else DATABASE_LOOK)
     return None

@@ -6,9 +6,12 @@ A store runs plain functions, those of this package's other modules, which take 
 
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection
+
+from collector.reports import WriteFailure
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,4 +73,24 @@ class Ledger(Protocol):
 
     async def close(self) -> None:
         """Do what waits, then let go of the ledger. No harm in a second call."""
+        ...
+
+
+class OwnedLedger(Ledger, Protocol):
+    """A ledger as the composition root has it: opened by this process, for itself alone or for reading.
+
+    `lost` is why nothing is committed any more, None while all is well. `set_aside` is where an unusable file went that was
+    found at this start; `rescued` says that the file was deleted under the process before, which wrote it anew.
+    """
+
+    set_aside: Path | None
+    rescued: bool
+    lost: str | None
+
+    def on_failure(self, callback: Callable[[WriteFailure], None]) -> None:
+        """Call `callback` in a thread of the ledger for each write that it could not take."""
+        ...
+
+    async def compact(self, pages: int) -> None:
+        """Give up to `pages` free pages back to the file system, where that is ours to do."""
         ...

@@ -6,7 +6,7 @@ from hashlib import blake2b
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.schema import CreateSchema
 
-from collector.errors import LedgerError
+from collector.errors import LedgerError, LedgerMissing
 from collector.ledger import migration
 from collector.ledger.postgres.database import Database
 
@@ -49,7 +49,7 @@ def check(conn: Connection, database: Database) -> None:
     facts = _facts(conn, database)
     _refuse_unusable(facts, database)
     if not facts.tables:
-        raise LedgerError(f"{database.name} is empty: has the service run with this configuration?")
+        raise LedgerMissing(f"{database.name} is empty: has the service run with this configuration?")
     migration.check(conn, database.name)
 
 

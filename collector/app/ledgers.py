@@ -1,0 +1,61 @@
+"""The ledger that the configuration means: a file, or a schema in PostgreSQL."""
+
+from functools import partial
+
+from collector.app import turn
+from collector.clock import Clock
+from collector.errors import LedgerMissing
+from collector.ledger.port import OwnedLedger
+from collector.ledger.postgres.database import Database
+from collector.ledger.postgres.store import Store as PostgresStore
+from collector.ledger.sqlite import lock
+from collector.ledger.sqlite.store import Store as FileStore
+from collector.own_secrets import own_secrets
+from config.settings import Ledger
+
+
+def opened(settings: Ledger, clock: Clock, *, command: bool = False) -> OwnedLedger:
+    """For this process alone, migrated. `command` says that it soon ends by itself. Raises `LedgerLocked`, `LedgerTooNew`
+    and `LedgerError`.
+    """
+    found, who = database(settings), turn.holder()
+    if found is not None:
+        return PostgresStore.open(found, holder=who, command=command)
+    return FileStore.open(settings.path, holder=who, clock=clock, command=command)
+
+
+def opened_readonly(settings: Ledger) -> OwnedLedger:
+    """Beside a running service or without one. Raises `LedgerTooNew` and `LedgerError`."""
+    found = database(settings)
+    return FileStore.open_readonly(settings.path) if found is None else PostgresStore.open_readonly(found)
+
+
+def opened_beside(settings: Ledger) -> OwnedLedger | None:
+    """To leave a request for the service that has the ledger, wherever it runs; None where that cannot be, or no service
+    has it. Raises `LedgerError`.
+    """
+    found = database(settings)
+    try:
+        return None if found is None else PostgresStore.open_beside(found)
+    except LedgerMissing:
+        return None
+
+
+def exists(settings: Ledger) -> bool:
+    """Whether there may be one: nothing is said of a file before the first start."""
+    return settings.url is not None or settings.path.is_file()
+
+
+def is_claimed(settings: Ledger) -> bool:
+    """Whether a service waits for the ledger that commands work on. In PostgreSQL it waits until they have ended."""
+    return settings.url is None and lock.is_claimed(settings.path)
+
+
+def database(settings: Ledger) -> Database | None:
+    """None for a ledger in a file. From now on no text shows its password."""
+    if settings.url is None:
+        return None
+    secret = settings.password_file or settings.password
+    if secret is not None:
+        secret.tell(partial(own_secrets.learn, "ledger.password"))
+    return Database(settings.url, settings.schema, lambda: settings.current_password)
