@@ -51,7 +51,8 @@ Park = Callable[[str, int, str], Awaitable[None]]
 
 class Housekeeper:
     """`full` is why polling pauses, None while there is room; `trouble` why the ledger could not be kept, None while it
-    can, and `is_away` that its database does not answer. Each replica looks; one of them, the keeper, does for all what is to be done. `expected_by` is when, by the monotonic clock, the ledger should have answered again: liveness looks at it.
+    can, and `is_away` that its database does not answer. Each replica looks; one of them, the keeper, does for all what is
+    to be done. `expected_by` is when, by the monotonic clock, the ledger should have answered again: liveness looks at it.
     """
 
     def __init__(
