@@ -94,3 +94,7 @@ class OwnedLedger(Ledger, Protocol):
     async def compact(self, pages: int) -> None:
         """Give up to `pages` free pages back to the file system, where that is ours to do."""
         ...
+
+    async def truncate_log(self) -> bool:
+        """Give the room of the write-ahead log back to the file system, where that is ours to do."""
+        ...

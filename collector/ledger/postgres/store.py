@@ -161,6 +161,10 @@ class Store:
     async def compact(self, pages: int) -> None:
         """Autovacuum does that."""
 
+    async def truncate_log(self) -> bool:
+        """PostgreSQL does that by itself."""
+        return True
+
     async def close(self) -> None:
         """Do what waits, then let go of the ledger. No harm in a second call."""
         await asyncio.to_thread(self._close)
