@@ -14,7 +14,7 @@ _NAMESPACE = re.compile(r"[A-Za-z*][A-Za-z0-9:/_\-.@+*]*")
 def _checked_namespace(value: str) -> str:
     if _NAMESPACE.fullmatch(value) is None or len(value) > 255:
         raise ValueError(
-            f"{value!r} is no namespace of a dataset: use letters, digits and :/_-.@+, as in postgres://host:5432"
+            f"{value!r} is not a valid namespace of a dataset; use letters, digits and :/_-.@+, as in postgres://host:5432"
         )
     return value
 

@@ -79,7 +79,7 @@ def is_loopback(host: str) -> bool:
 def _checked_name(value: str) -> str:
     if _NAME.fullmatch(value) is None:
         raise ValueError(
-            f"{value!r} is no name: use up to 63 letters, digits, _, - and ., and begin with a letter or digit"
+            f"{value!r} is not a valid name; use up to 63 letters, digits, _, - and ., and begin with a letter or digit"
         )
     return value
 

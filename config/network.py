@@ -31,7 +31,7 @@ def _checked_proxy(value: Secret | None) -> Secret | None:
 def _checked_headers(value: Mapping[str, Secret]) -> Mapping[str, Secret]:
     for name in value:
         if _HEADER.fullmatch(name) is None:
-            raise ValueError(f"{name!r} is no name of an HTTP header")
+            raise ValueError(f"{name!r} is not a valid name of an HTTP header")
         if name.lower() in _OURS:
             raise ValueError(f"the header {name} is set by the program itself")
     if len({name.lower() for name in value}) < len(value):

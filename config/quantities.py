@@ -23,7 +23,7 @@ def parse_duration(text: str) -> timedelta:
     """`1d2h3m4s5ms` with any parts left out; `ValueError` says what is wrong in words for people."""
     match = _DURATION.fullmatch(text)
     if match is None or not text:
-        raise ValueError(f"{text!r} is no duration: write for example 30s, 1h30m or 7d{_hint(text)}")
+        raise ValueError(f"invalid duration {text!r}; use for example 30s, 1h30m or 7d{_hint(text)}")
     parts = (re.fullmatch(r"([0-9]{1,15})([a-z]+)", part) for part in match.groups() if part)
     milliseconds = sum(int(part[1]) * _UNITS[part[2]] if part else 10**18 for part in parts)
     if milliseconds > _LONGEST.total_seconds() * 1000:
@@ -50,7 +50,7 @@ def parse_size(text: str) -> int:
     """Bytes. `10MiB` is 10 * 1024 * 1024, `10MB` is ten million."""
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no size: write for example 512KiB, 10MiB or 1GB{_hint(text)}")
+        raise ValueError(f"invalid size {text!r}; use for example 512KiB, 10MiB or 1GB{_hint(text)}")
     return int(match[1]) * int(_BYTES[match[2]])
 
 
@@ -70,7 +70,7 @@ def parse_lookback(text: str) -> timedelta | datetime | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no date: write for example 2026-01-31 or 2026-01-31T08:00:00Z") from None
+        raise ValueError(f"invalid date {text!r}; use for example 2026-01-31 or 2026-01-31T08:00:00Z") from None
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -82,7 +82,7 @@ def _as_duration(value: Any) -> Any:
 
 def _as_size(value: Any) -> Any:
     if isinstance(value, bool | float):
-        raise ValueError(f"{value!r} is no size: write for example 10MiB")  # noqa: TRY004 -- pydantic collects ValueError
+        raise ValueError(f"invalid size {value!r}; use for example 10MiB")  # noqa: TRY004 -- pydantic collects ValueError
     return value if isinstance(value, int) else parse_size(str(value))
 
 

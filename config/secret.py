@@ -158,7 +158,7 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     if len(content) > _LARGEST:
-        raise ValueError(f"{path} is larger than 64 KiB, which is no secret")
+        raise ValueError(f"{path} is larger than 64 KiB, which cannot be a secret")
     try:
         return _clean(content.decode("utf-8-sig"))
     except UnicodeDecodeError:

@@ -129,7 +129,7 @@ def _checked_listen(value: str) -> str:
     host, colon, port = value.rpartition(":")
     bare = host.strip("[]")
     if not colon or not port.isdecimal() or int(port) > 65535 or (":" in bare and not host.startswith("[")):
-        raise ValueError(f"{value!r} is no address: write host:port, such as 127.0.0.1:17817 or 0.0.0.0:17817")
+        raise ValueError(f"invalid address {value!r}; use host:port, such as 127.0.0.1:17817 or 0.0.0.0:17817")
     return value
 
 

@@ -172,13 +172,13 @@ def _several(value: Any) -> Any:
 def _checked_server(value: str) -> str:
     host, colon, port = value.rpartition(":")
     if not colon or not host or not port.isdecimal() or "/" in value or "@" in value:
-        raise ValueError("is no server: write host:port")
+        raise ValueError("is not a valid server; use host:port")
     return value
 
 
 def _checked_topic(value: str) -> str:
     if re.fullmatch(_TOPIC, value) is None or value in {".", ".."}:
-        raise ValueError(f"{value!r} is no topic: use up to 249 letters, digits, dots, _ and -")
+        raise ValueError(f"{value!r} is not a valid topic; use up to 249 letters, digits, dots, _ and -")
     return value
 
 

@@ -54,7 +54,7 @@ def _hash(value: Any) -> str:
     """Never shows the value: it may be a password that somebody forgot to hash."""
     found = _HASH.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise ValueError("is no bcrypt hash ($2y$...): make one by htpasswd -nBC 10 USER")
+        raise ValueError("is not a bcrypt hash ($2y$...); make one by htpasswd -nBC 10 USER")
     if not 4 <= int(found[1]) <= _MOST_COST:
         raise ValueError(f"the hash has the cost {found[1]}; it may be from 04 to {_MOST_COST}")
     return str(value)
@@ -63,7 +63,9 @@ def _hash(value: Any) -> str:
 def _user_names(value: Mapping[str, str]) -> Mapping[str, str]:
     for name in value:
         if not name or ":" in name or not name.isprintable():
-            raise ValueError(f"{name!r} is no user name: it must not be empty, nor hold a colon or control characters")
+            raise ValueError(
+                f"{name!r} is not a valid user name: it must not be empty, nor hold a colon or control characters"
+            )
     return value
 
 

@@ -74,9 +74,9 @@ def _text(path: FilePath) -> str:
     except OSError as error:
         raise _hopeless(str(path), f"cannot be read: {error.strerror}") from None
     except ValueError:
-        raise _hopeless(repr(str(path)), "is no path of a file") from None
+        raise _hopeless(repr(str(path)), "is not a valid path of a file") from None
     if len(content) > _LARGEST:
-        raise _hopeless(str(path), "is larger than 1 MiB, which is no configuration")
+        raise _hopeless(str(path), "is larger than 1 MiB, which cannot be a configuration")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

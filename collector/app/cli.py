@@ -103,7 +103,7 @@ def root(
 
 @app.command(epilog="Example: lineage-collector run --config lineage-collector.yaml")
 def run(config: Config = DEFAULT_CONFIG) -> None:
-    """Poll every source and feed every sink until SIGTERM."""
+    """Poll every source and deliver to every sink until SIGTERM."""
     # the first process of a container would not hear of it before the service does: the kernel has no default there
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     from collector.app import service
@@ -115,7 +115,7 @@ def run(config: Config = DEFAULT_CONFIG) -> None:
 def check(
     config: Config = DEFAULT_CONFIG,
     *,
-    offline: Annotated[bool, typer.Option("--offline", help="Only parse; ask nobody.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Only read the files; make no requests.")] = False,
     as_json: Json = False,
 ) -> None:
     """Try the configuration, each source and each sink once. Exit 0: all works, 1: something does not, 2: bad file."""

@@ -94,7 +94,7 @@ def _bound(path: Path) -> socket.socket:
     try:
         if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
             raise ConfigurationError(
-                [f"control_socket: there is a file at {path} that is no socket; give another path"]
+                [f"control_socket: there is a file at {path} that is not a socket; give another path"]
             )
         path.unlink(missing_ok=True)
         made = socket.socket(socket.AF_UNIX)

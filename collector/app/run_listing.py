@@ -189,5 +189,5 @@ def _since(words: str | None) -> int | None:
     except ValueError as error:
         raise ConfigurationError([f"--since {error}"]) from None
     if given is None:
-        raise ConfigurationError(["--since 'none' is not a time: write for example 2h, 7d or 2026-01-31"])
+        raise ConfigurationError(["--since 'none' is not a time; use for example 2h, 7d or 2026-01-31"])
     return to_ms(datetime.now(UTC) - given if isinstance(given, timedelta) else given)

@@ -342,7 +342,7 @@ class Service:
             get = self._access.get if self._access is not None else Access
             self._listener = await serve(pages, http.host, http.port, self._hints().routes(), get, names=http.names)
         except OSError as error:
-            raise ConfigurationError([f"http.listen: {http.listen} is not to be had: {error.strerror}"]) from error
+            raise ConfigurationError([f"http.listen: cannot listen on {http.listen}: {error.strerror}"]) from error
         self.port = self._listener.port
         self._control = Control(self.settings.control_path, self.ask, self.status)
         await self._control.start()

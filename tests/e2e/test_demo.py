@@ -53,7 +53,7 @@ async def test_the_demo_ends_well_and_its_events_tell_the_plants_story(tmp_path:
         (["--marquez", "http://127.0.0.1:{port}"], 1, "check that Marquez runs"),
         (["--kafka", "127.0.0.1:{port}"], 1, "check that Kafka runs"),
         (["--marquez", "localhost"], 2, "--marquez localhost: is no URL"),
-        (["--kafka", "localhost"], 2, "--kafka localhost: is no server"),
+        (["--kafka", "localhost"], 2, "--kafka localhost: is not a valid server"),
     ],
 )
 async def test_an_address_where_nothing_answers_is_one_sentence(words: list[str], code: int, said: str) -> None:

@@ -98,7 +98,7 @@ def source(**changes: str) -> str:
         (source(base_url="https://me:geheim@x.example"), "sources[0].base_url"),
         (
             source(poll_interval="-5s"),
-            "'-5s' is no duration: write for example 30s, 1h30m or 7d (it cannot be negative)",
+            "invalid duration '-5s'; use for example 30s, 1h30m or 7d (it cannot be negative)",
         ),
         (source(namespace="'dataprep://x/a;b'"), "sources[0].namespace"),
         (source(platform="datapreb"), "did you mean dataprep?"),
@@ -162,7 +162,7 @@ def test_check_offline_tells_what_is_risky_as_well(run: Run, config: Write) -> N
     [
         (None, ": cannot be read: No such file or directory"),
         ("basic_auth_user: {}", ":1: basic_auth_user: unknown key; did you mean basic_auth_users?"),
-        ("basic_auth_users: {ann: geheim}", ":1: basic_auth_users.ann: is no bcrypt hash ($2y$...)"),
+        ("basic_auth_users: {ann: geheim}", ":1: basic_auth_users.ann: is not a bcrypt hash ($2y$...)"),
         ("tls_server_config:\n  cert_file: c.crt\n  key_file: c.key", ":2: tls_server_config.cert_file: "),
     ],
 )

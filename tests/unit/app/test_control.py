@@ -95,7 +95,7 @@ async def test_nobody_listens(path: Path) -> None:
 
 async def test_a_file_of_somebody_else_is_left_alone(path: Path) -> None:
     path.write_text("dear diary")
-    with pytest.raises(ConfigurationError, match=r"there is a file at .* that is no socket"):
+    with pytest.raises(ConfigurationError, match=r"there is a file at .* that is not a socket"):
         await Control(path, Service().ask, Service().status).start()
     assert path.read_text() == "dear diary"
 

@@ -86,10 +86,10 @@ def test_clients_are_verified(write: Write, kind: str, mode: ssl.VerifyMode) -> 
             TLS % ", client_ca_file: junk.pem, client_auth_type: RequireAndVerifyClientCert",
             "the certificate authorities in",
         ),
-        ("basic_auth_users: {alice: geheim}", "basic_auth_users.alice: is no bcrypt hash ($2y$...)"),
-        ("basic_auth_users: {alice: 4711}", "basic_auth_users.alice: is no bcrypt hash ($2y$...)"),
+        ("basic_auth_users: {alice: geheim}", "basic_auth_users.alice: is not a bcrypt hash ($2y$...)"),
+        ("basic_auth_users: {alice: 4711}", "basic_auth_users.alice: is not a bcrypt hash ($2y$...)"),
         (USERS.replace("$10$", "$17$"), "the hash has the cost 17; it may be from 04 to 16"),
-        (USERS.replace("alice", "'a:b'"), "'a:b' is no user name"),
+        (USERS.replace("alice", "'a:b'"), "'a:b' is not a valid user name"),
         ("basic_auth_users:", "basic_auth_users: must be a mapping (key: value)"),
         ("http_server_config: {http2: false}", "http_server_config.http2: unknown key; there are headers"),
         (
