@@ -1,6 +1,5 @@
 """What the ledger holds of one source or sink, and how all of it goes when somebody has it forgotten."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -9,10 +8,9 @@ from sqlalchemy import Connection, delete, func, select, update
 from collector.errors import LedgerError
 from collector.ledger import departures, replicas, schema
 from collector.ledger.departures import FORGOTTEN, Departed
-from collector.ledger.schema import chunks
 
-STRANDS = 200
-"""Strands that go in one step."""
+RUNS = 200
+"""Runs that go in one step, with all that is of their strands."""
 
 
 class Holder(StrEnum):
@@ -120,39 +118,23 @@ def undelivered(held: Holdings) -> str:
 
 
 def remove_runs(conn: Connection, source: Departed) -> int:
-    """Remove up to 200 strands of a forgotten source with their events and all that sinks are owed, have parked or doubt of
-    them; how many runs that were, 0 once none is left. Nothing of a source that came back.
+    """Remove up to 200 runs of a forgotten source with the events of their strands and all that sinks are owed, have parked or
+    doubt of them; how many, 0 once none is left. Nothing of a source that came back.
     """
     run = schema.run
     if conn.scalar(select(schema.source.c.retired_at).where(schema.source.c.id == source.id)) != FORGOTTEN:
         return 0
-    some = conn.execute(select(run.c.id, run.c.strand_id).where(run.c.source_id == source.id).limit(STRANDS)).all()
-    strands = sorted({strand for _, strand in some})
-    members = _members(conn, {number for number, _ in some} | set(strands))
+    some = conn.execute(select(run.c.id, run.c.strand_id).where(run.c.source_id == source.id).limit(RUNS)).all()
+    numbers, strands = [number for number, _ in some], sorted({strand for _, strand in some})
     sinks = conn.scalars(select(schema.sink.c.id)).all()
     for table in (schema.lane, schema.parked):
         conn.execute(delete(table).where(table.c.sink_id.in_(sinks), table.c.strand_id.in_(strands)))
     conn.execute(delete(schema.event).where(schema.event.c.strand_id.in_(strands)))
-    removed = 0
-    for numbers in chunks(members):
-        doubts = schema.doubt.c.sink_id.in_(sinks), schema.doubt.c.run_id.in_(numbers)
-        conn.execute(delete(schema.doubt).where(*doubts))
-        removed += conn.execute(delete(run).where(run.c.id.in_(numbers))).rowcount
+    conn.execute(delete(schema.doubt).where(schema.doubt.c.sink_id.in_(sinks), schema.doubt.c.run_id.in_(numbers)))
+    conn.execute(delete(run).where(run.c.id.in_(numbers)))
     if not some:
         conn.execute(delete(schema.skip).where(schema.skip.c.source_id == source.id))
-    return removed
-
-
-def _members(conn: Connection, numbers: set[int]) -> Sequence[int]:
-    """These runs and all that came of them."""
-    run, found, generation = schema.run, set(numbers), set(numbers)
-    while generation:
-        children: set[int] = set()
-        for some in chunks(sorted(generation)):
-            children |= set(conn.scalars(select(run.c.id).where(run.c.parent_id.in_(some))))
-        generation = children - found
-        found |= generation
-    return sorted(found)
+    return len(some)
 
 
 def _runs(conn: Connection, source_id: int) -> tuple[int, int]:

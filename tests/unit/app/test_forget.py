@@ -169,7 +169,7 @@ async def test_what_took_too_long_goes_with_the_next_sweep(tmp_path: Path, monke
     store = await asyncio.to_thread(Store.open, tmp_path / "lineage.db", holder="test", clock=clock)
     try:
         await store.write(happened)
-        monkeypatch.setattr("collector.ledger.holdings.STRANDS", 1)
+        monkeypatch.setattr("collector.ledger.holdings.RUNS", 1)
         monkeypatch.setattr("collector.app.removal.ANSWERS_WITHIN", -1.0)
         told = await Removal(store, clock).forget("source:old-plant", drop_undelivered=True)
         assert (told.state, told.answer["removed"]) == (RequestState.DONE, False)

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from collector.errors import ConfigurationError
 from collector.ledger import accounts, memory, queries, requests, runs, schema, stored
-from collector.ledger.accounts import Configured
+from collector.ledger.accounts import Configured, Past
 from collector.ledger.requests import RequestKind
 from tests.unit.ledger.ledgers import NOW, START, Ledger
 
@@ -119,3 +119,14 @@ def test_two_pasts_are_not_merged_and_the_log_says_so(plant: Ledger, caplog: pyt
     assert numbers["new"] != plant.source
     [told] = [record for record in caplog.records if record.getMessage() == "source.unmerged"]
     assert vars(told)["fields"]["former_name"] == "source"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "goes_on"), [(NOW, NOW - 1, 1), (NOW - 1, NOW, 2), (None, NOW, 2), (NOW, NOW, 2)]
+)
+def test_of_two_pasts_of_one_account_the_one_that_was_polled_last_goes_on(
+    first: int | None, second: int | None, goes_on: int
+) -> None:
+    new = Configured("new", "cdf host p")
+    known = [Past(1, "a", new.fingerprint, first), Past(2, "b", new.fingerprint, second)]
+    assert accounts.matched([new], known)["new"].id == goes_on

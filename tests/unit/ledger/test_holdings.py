@@ -63,7 +63,7 @@ def test_what_is_held_of_a_source_is_counted(ledger: Ledger) -> None:
 def test_a_forgotten_source_goes_with_all_that_is_known_of_it_and_nothing_else(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holdings, "STRANDS", 2)
+    monkeypatch.setattr(holdings, "RUNS", 2)
     another(ledger)
     kept = {table: ledger.rows(table) for table in BY_SOURCE}
     number = ledger.source
