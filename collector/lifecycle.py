@@ -83,7 +83,7 @@ def finish(run: Run, found: Enrichment | None, *, problem: str | None = None) ->
     if run.started_at is None:
         run, start = _late_start(run)
         transitions.append(replace(start, facts=before))
-    run, end = _tell(run, _TERMINAL_EVENT[run.state], run.finished_at, run.ended_within)
+    run, end = _transition(run, _TERMINAL_EVENT[run.state], run.finished_at, run.ended_within)
     transitions.append(end)
     run = replace(run, ended_at=end.at, ended_within=end.within, enrich_until=None, due_at=None)
     return Step(run, tuple(transitions))
@@ -120,10 +120,10 @@ def _aborted(run: Run, within: Interval) -> tuple[Run, tuple[Transition, ...]]:
     transitions: list[Transition] = []
     if run.started_at is None:
         started_within = None if run.began_at is not None else within
-        run, start = _tell(run, EventKind.START, _beginning(run) or run.seen_at, within)
+        run, start = _transition(run, EventKind.START, _beginning(run) or run.seen_at, within)
         run = replace(run, started_at=start.at, started_within=started_within)
         transitions.append(replace(start, within=started_within))
-    run, end = _tell(run, EventKind.ABORT, run.seen_at, within)
+    run, end = _transition(run, EventKind.ABORT, run.seen_at, within)
     return replace(run, ended_at=end.at, ended_within=within), (*transitions, replace(end, within=within))
 
 
@@ -196,7 +196,7 @@ def _queued(run: Run) -> Step:
     run = replace(run, state=RunState.QUEUED)
     if run.last_event_at is not None:
         return Step(run)
-    run, queued = _tell(run, EventKind.OTHER, run.queued_at, Interval(None, run.seen_at))
+    run, queued = _transition(run, EventKind.OTHER, run.queued_at, Interval(None, run.seen_at))
     return Step(run, (queued,))
 
 
@@ -204,12 +204,12 @@ def _under_way(run: Run, known: Run | None, seen: Observation) -> Step:
     transitions: list[Transition] = []
     within = _since_the_last_look(known, seen)
     if run.started_at is None:
-        run, start = _tell(run, EventKind.START, _beginning(run), within)
+        run, start = _transition(run, EventKind.START, _beginning(run), within)
         run = replace(run, started_at=start.at, started_within=start.within)
         transitions.append(start)
     was_waiting = known is not None and known.state is RunState.WAITING
     if was_waiting != (seen.state is RunState.WAITING):
-        run, moved = _tell(run, EventKind.RUNNING, None, within)
+        run, moved = _transition(run, EventKind.RUNNING, None, within)
         transitions.append(moved)
     # a run that began does not go back to the queue: only its raw state tells that the platform said so
     state = RunState.RUNNING if seen.state is RunState.QUEUED else seen.state
@@ -256,7 +256,7 @@ def _late_start(run: Run) -> tuple[Run, Transition]:
     told = _beginning(run) or _never_began(run)
     within = None if told is not None else run.started_within
     at = told or _earliest(run)
-    run, start = _tell(run, EventKind.START, at, run.started_within)
+    run, start = _transition(run, EventKind.START, at, run.started_within)
     return replace(run, started_at=start.at, started_within=within), replace(start, within=within)
 
 
@@ -285,7 +285,9 @@ def _since_the_last_look(known: Run | None, seen: Observation) -> Interval:
     return Interval(after and min(after, seen.seen_at), seen.seen_at)
 
 
-def _tell(run: Run, kind: EventKind, platform_time: datetime | None, within: Interval | None) -> tuple[Run, Transition]:
+def _transition(
+    run: Run, kind: EventKind, platform_time: datetime | None, within: Interval | None
+) -> tuple[Run, Transition]:
     """The transition at the platform's time, else at the end of the interval; never before the run's last event."""
     wanted = platform_time or (within.until if within else run.seen_at)
     at = max(wanted, run.last_event_at) if run.last_event_at else wanted

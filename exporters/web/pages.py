@@ -93,10 +93,10 @@ class _Site:
         return web.Response(body=body, content_type="application/json")
 
     async def _landing(self, _: web.Request) -> web.Response:
-        told = await self._pages.status()
-        rows = {"sources": told["sources"], "sinks": told["sinks"], "ledger": [told["ledger"]]}
-        if len(told.get("replicas", ())) > 1:
-            rows["replicas"] = told["replicas"]
+        status = await self._pages.status()
+        rows = {"sources": status["sources"], "sinks": status["sinks"], "ledger": [status["ledger"]]}
+        if len(status.get("replicas", ())) > 1:
+            rows["replicas"] = status["replicas"]
         tables = "".join(_table(title, of_it) for title, of_it in rows.items())
         return web.Response(text=_PAGE.format(version=escape(__version__), tables=tables), content_type="text/html")
 
