@@ -13,7 +13,10 @@ from tests.planting import SENTENCES, SHAPES, secret
 SECRET = "hunter2secret"
 ROOT = Path(__file__).parents[2]
 CORPUS = ROOT / "tests" / "corpus" / "cdf_sql"
-_SHOWS_A_SECRET = re.compile(r"\$\{env:|ann@acme\.example|existingSecret|--from-file|`password=|identified by|\.\.\.")
+_SHOWS_A_SECRET = re.compile(
+    r"\$\{env:|ann@acme\.example|existingSecret|--from-file|`password=|identified by|\.\.\."
+    r"|simulated-secret|wetransform-token|dataprep-token|postgresql://me@"
+)
 """Lines of the docs that name a secret, or a place for one."""
 
 
