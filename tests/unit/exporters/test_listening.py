@@ -103,7 +103,7 @@ async def test_an_answer_that_takes_too_long_is_given_up() -> None:
         assert cancelled.is_set()
 
 
-@pytest.mark.parametrize("size", [40_000, 20_000_000])
+@pytest.mark.parametrize("size", [40_000, 2_000_000])
 async def test_who_does_not_read_the_answer_is_cut_off(size: int) -> None:
     """A page that fits into the buffers of this program as well as one that does not."""
 
