@@ -283,9 +283,9 @@ async def test_a_large_file_is_not_read_whole_at_every_start(
 ) -> None:
     """Then damage shows at run time: the caller is told, and the next start reads it all."""
     monkeypatch.setattr(sqlite_file, "READ_WHOLE_BELOW", 1000)
-    deep = [page for page in range(5, pages(closed)) if closed.read_bytes()[page * PAGE] == 0x0D]
-    for page in deep:
-        overwrite(closed, page * PAGE, bytes(PAGE))
+    for page in leaves(closed):
+        if b" COMPLETE" in closed.read_bytes()[page * PAGE : (page + 1) * PAGE]:
+            overwrite(closed, page * PAGE, bytes(PAGE))
     store = open_store(closed)
     assert store.set_aside is None
     with pytest.raises(LedgerCorrupt, match="at the next start it is checked and set aside"):
@@ -296,6 +296,24 @@ async def test_a_large_file_is_not_read_whole_at_every_start(
     store = open_store(closed)
     assert store.set_aside is not None
     await store.close()
+
+
+async def test_damage_that_shows_as_a_large_file_is_opened_is_set_aside_at_the_next_start(
+    closed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "READ_WHOLE_BELOW", 1000)
+    for page in leaves(closed):
+        overwrite(closed, page * PAGE, bytes(PAGE))
+    with pytest.raises(LedgerCorrupt, match="at the next start it is checked and set aside"):
+        open_store(closed)
+    store = open_store(closed)
+    assert store.set_aside is not None
+    await store.close()
+
+
+def leaves(path: Path) -> list[int]:
+    """Pages of rows beyond the first ones, which hold the schema."""
+    return [page for page in range(5, pages(path)) if path.read_bytes()[page * PAGE] == 0x0D]
 
 
 async def test_the_file_of_another_program_is_left_alone(tmp_path: Path) -> None:

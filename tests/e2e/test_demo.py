@@ -50,7 +50,7 @@ async def test_the_demo_ends_well_and_its_events_tell_the_plants_story(tmp_path:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--marquez", "http://127.0.0.1:{port}"], 1, "check that Marquez runs"),
+        (["--marquez", "http://127.0.0.1:{port}"], 1, "check that Marquez is running"),
         (["--kafka", "127.0.0.1:{port}"], 1, "check that Kafka runs"),
         (["--marquez", "localhost"], 2, "--marquez localhost: is no URL"),
         (["--kafka", "localhost"], 2, "--kafka localhost: is not a valid server"),

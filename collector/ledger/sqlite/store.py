@@ -74,7 +74,7 @@ class Store:
     def open(cls, path: Path, *, holder: str, clock: Clock, command: bool = False) -> "Store":
         """Take the file for this process; a damaged one is set aside first. `holder` is for people who find it taken,
         `command` says that this process soon ends by itself.
-        Raises `LedgerLocked`, `LedgerTooNew` and `LedgerError`.
+        Raises `LedgerLocked`, `LedgerTooNew`, `LedgerCorrupt` where damage shows only now, and `LedgerError`.
         """
         held = lock.take(path, holder, clock.now(), command=command)
         with ExitStack() as undo:
@@ -86,6 +86,9 @@ class Store:
             except (OSError, sqlite3.Error, SQLAlchemyError) as error:
                 if file.is_damage(error):
                     held.note(Condition.SUSPECT)
+                    raise LedgerCorrupt(
+                        f"ledger {path}: {error}; at the next start it is checked and set aside"
+                    ) from error
                 raise LedgerError(f"cannot open ledger {path}: {error}") from error
             undo.pop_all()
         store = cls(path, readers, writer, held)
