@@ -154,7 +154,7 @@ async def test_a_ledger_that_takes_no_ends_makes_nothing_spin(
     write = pollers.store.write
 
     async def refusing(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if fn.__name__ == "write_ends":
+        if getattr(fn, "__name__", "") == "write_ends":
             refused.append(pollers.clock.monotonic())
             raise LedgerError("disk full")
         return await write(fn, *args, **kwargs)

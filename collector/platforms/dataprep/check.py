@@ -1,9 +1,9 @@
 """What `check` finds out about a Dataprep source."""
 
-from collector.errors import AuthFailed, SourceError
+from collector.errors import AuthFailed, NotFound, SourceError, Throttled
 from collector.platforms.answers import Forbidden
 from collector.platforms.base import Finding
-from collector.platforms.dataprep.api import Api
+from collector.platforms.dataprep.api import Api, NoSuchPath
 from collector.platforms.dataprep.levels import Deployment, Level, Optional
 from config.sources import DataprepSource
 
@@ -20,16 +20,10 @@ async def findings(api: Api, deployment: Deployment, settings: DataprepSource) -
     where = f"{settings.base_url}, workspace {settings.workspace}"
     try:
         level = await deployment.level()
-    except AuthFailed as error:
-        what = (
-            "the project's API is not enabled, or the token may not use it"
-            if isinstance(error, Forbidden)
-            else "the token"
-        )
-        return [Finding(where, ok=False, detail=str(error), remedy=f"Check {what}: Settings, Access tokens.")]
+        if level is Level.L0:
+            await _ask_for_any_run(api)
     except SourceError as error:
-        remedy = "Check base_url, network.proxy and network.ca_file of this source, and whether the platform is up."
-        return [Finding(where, ok=False, detail=str(error), remedy=remedy)]
+        return [Finding(where, ok=False, detail=str(error), remedy=_remedy_for(error))]
     has = [text for endpoint, text in _OPTIONAL.items() if deployment.has(endpoint)]
     lacks = [text for endpoint, text in _OPTIONAL.items() if not deployment.has(endpoint)]
     return [
@@ -37,6 +31,29 @@ async def findings(api: Api, deployment: Deployment, settings: DataprepSource) -
         Finding(f"level {level.value}", ok=True, detail=level.meaning, remedy=_remedy(level)),
         Finding("details", ok=True, detail=f"here: {', '.join(has) or 'none'}; not here: {', '.join(lacks) or 'none'}"),
     ]
+
+
+async def _ask_for_any_run(api: Api) -> None:
+    """Where no list answers, only a run's own path shows whether the token is accepted. Raises `SourceError` if it does not."""
+    try:
+        await api.get("jobGroups", "0")
+    except NoSuchPath:
+        raise
+    except NotFound:
+        return
+
+
+def _remedy_for(error: SourceError) -> str:
+    match error:
+        case Forbidden():
+            return "Enable the API for the project, and let the user of the token use it: Settings, Access tokens."
+        case AuthFailed():
+            return "Make a new token, and give it to this source: Settings, Access tokens."
+        case Throttled():
+            return "Wait a minute and try again; if it stays so, lower requests_per_minute of this source."
+        case NotFound():
+            return "Check base_url of this source: no path of the API answers there."
+    return "Check base_url, network.proxy and network.ca_file of this source, and whether the platform is up."
 
 
 def _remedy(level: Level) -> str | None:

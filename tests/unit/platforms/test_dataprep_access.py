@@ -263,6 +263,30 @@ class TestCheck:
             assert not finding.ok
             assert word in (finding.remedy or "")
 
+    @pytest.mark.parametrize("token", ["right", "wrong"])
+    async def test_an_address_where_every_path_answers_404_accepts_no_token(self, token: str) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="", times=-1, status=404, body={"error": "nginx"}))
+            adapter = rig.platform if token == "right" else rig.adapter(token=token)
+            [finding] = await adapter.check()
+            assert not finding.ok
+            assert "base_url" in (finding.remedy or "")
+
+    async def test_a_wrong_token_shows_where_no_list_answers(self) -> None:
+        async with dataprep_rig(Level.L0) as rig:
+            [finding] = await rig.adapter(token="wrong").check()
+            assert not finding.ok
+            assert "token" in (finding.remedy or "")
+
+    async def test_a_limit_is_no_matter_of_the_address(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            rig.simulator.faults.plan(
+                Fault(FaultKind.STATUS, path="", times=-1, status=429, headers={"x-retry-after": "90"})
+            )
+            [finding] = await rig.platform.check()
+            assert not finding.ok
+            assert "requests_per_minute" in (finding.remedy or "")
+
 
 async def outcome(rig: DataprepRig, status: int, body: Any) -> str:
     fault = Fault(FaultKind.STATUS, path="jobGroups/1/status", status=status, body=body)
