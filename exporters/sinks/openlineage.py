@@ -98,6 +98,9 @@ class OpenLineageSink:
             return [Finding("endpoint", ok=False, detail=answer.cause, remedy=remedy)]
         if (known := trouble(answer)) is not None:
             return [Finding("endpoint", ok=False, detail=known.cause, remedy="check url, endpoint and network")]
+        if answer.status is not None and answer.status >= 500:
+            remedy = "look at the endpoint's own log: it fails where it should refuse an empty body with 400 or 422"
+            return [Finding("endpoint", ok=False, detail=answer.cause, remedy=remedy)]
         return [Finding("endpoint", ok=True, detail=_answered(self._url, answer.status))]
 
     async def close(self, deadline: float) -> None:

@@ -138,7 +138,7 @@ async def test_a_port_that_is_taken_is_a_mistake_of_the_configuration(scene: Sce
     scene.settings["http"]["listen"] = scene.urls["marquez"].removeprefix("http://")
     code, _, err = await scene.command("run")
     assert code == 2
-    assert last_line(err).startswith("error: http.listen: 127.0.0.1:")
+    assert last_line(err).startswith("error: http.listen: cannot listen on 127.0.0.1:")
     assert "Traceback" not in err
 
 

@@ -264,9 +264,12 @@ class TestCheck:
             assert word in (finding.remedy or "")
 
     @pytest.mark.parametrize("token", ["right", "wrong"])
-    async def test_an_address_where_every_path_answers_404_accepts_no_token(self, token: str) -> None:
+    @pytest.mark.parametrize("body", [{"error": "nginx"}, {"exception": {"name": "RouteNotFoundException"}}])
+    async def test_an_address_where_every_path_answers_404_accepts_no_token(
+        self, token: str, body: dict[str, Any]
+    ) -> None:
         async with dataprep_rig(Level.L2) as rig:
-            rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="", times=-1, status=404, body={"error": "nginx"}))
+            rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="", times=-1, status=404, body=body))
             adapter = rig.platform if token == "right" else rig.adapter(token=token)
             [finding] = await adapter.check()
             assert not finding.ok
