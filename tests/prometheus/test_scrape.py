@@ -36,7 +36,9 @@ async def test_prometheus_scrapes_the_running_program(
             "canceled": 0,
         }
         held = await prometheus.query("sum(lineage_lease_held)")
-        assert [sample.value for sample in held] == [7], "three sources, two sinks, the ledger's housekeeping and its metrics"
+        assert [sample.value for sample in held] == [7], (
+            "three sources, two sinks, the ledger's housekeeping and its metrics"
+        )
         linted = promtool("check", "metrics", stdin=await page(url))
         assert (linted.returncode, linted.stdout, linted.stderr) == (0, "", "")
         in_openmetrics = await page(url, {"Accept": "application/openmetrics-text; version=1.0.0"})
