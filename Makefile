@@ -36,14 +36,15 @@ SLOWER := platforms simulators app/test_control.py app/test_hints.py exporters/t
           ledger/test_schema.py lineage/test_sql_reading.py lineage/test_aliases.py lineage/test_events.py lineage/test_validator.py test_http.py \
           test_logs_docs.py test_redaction.py polling/test_enriching.py polling/test_families.py app/test_housekeeping.py \
           app/test_run_listing.py exporters/test_delivery.py exporters/test_metrics.py ledger/test_backup.py ledger/test_plans.py \
-          ledger/test_detail.py config/test_loading.py
+          ledger/test_detail.py config/test_loading.py app/test_checking.py app/test_stopping.py app/test_plugins.py \
+          exporters/test_file.py ledger/test_held_lease.py ledger/test_replicas.py ledger/test_store.py ledger/test_upkeep.py
 
 check: $(DEV) ## the quick part of the tests: format, lint, types, imports, unit tests (under 60 s)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest -q -n 2 tests/unit $(SLOWER:%=--ignore tests/unit/%)
+	$(BIN)/python -m pytest -q -n 2 -k "not postgres" tests/unit $(SLOWER:%=--ignore tests/unit/%)
 
 test: $(DEV) ## everything: the quick part, then property, contract, real-server, crash and end-to-end tests
 	$(BIN)/ruff format --check .
