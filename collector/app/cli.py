@@ -298,8 +298,8 @@ def forget(
     """
     from collector.app import forget as command
 
-    told = command.forget(config, name, drop_undelivered=drop_undelivered, yes=yes, dry_run=dry_run, as_json=as_json)
-    sys.exit(told)
+    how = {"drop_undelivered": drop_undelivered, "yes": yes, "dry_run": dry_run, "as_json": as_json}
+    sys.exit(command.forget(config, name, **how))
 
 
 def _pairs(params: list[str]) -> dict[str, str]:

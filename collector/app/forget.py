@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from collector.app import loading, requests
+from collector.app.confirmation import confirmed
 from collector.app.listings import read
 from collector.app.tables import printable
 from collector.errors import ConfigurationError
@@ -86,26 +87,19 @@ def _undelivered(held: Holdings) -> str:
 
 
 def _agreed(held: Holdings, still_open: list[OpenRun]) -> bool:
-    """Raises `ConfigurationError` where there is nobody to ask."""
-    if not sys.stdin.isatty():
-        asks = f"`forget` would forget {held.holder} {held.name}, and asks first"
-        raise ConfigurationError([f"{asks}; there is no terminal to ask on: add --yes, or --dry-run to see what goes"])
-    say = partial(print, file=sys.stderr)
-    for line in _lines(held, still_open):
-        say(line)
-    say("This cannot be undone. Forget it? [y/N] ", end="", flush=True)
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    effect = f"forget {held.holder} {held.name}"
+    return confirmed("forget", effect, _lines(held, still_open), "This cannot be undone. Forget it?")
 
 
 def _show(held: Holdings, still_open: list[OpenRun], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(_told(held, still_open), indent=2, ensure_ascii=False))
+        print(json.dumps(_as_json(held, still_open), indent=2, ensure_ascii=False))
         return
     for line in _lines(held, still_open):
         print(line)
 
 
-def _told(held: Holdings, still_open: list[OpenRun]) -> dict[str, Any]:
+def _as_json(held: Holdings, still_open: list[OpenRun]) -> dict[str, Any]:
     return {
         "request": "dry run",
         held.holder.value: held.name,

@@ -5,15 +5,14 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection
 
 from collector.app import loading, requests
+from collector.app.confirmation import confirmed
 from collector.app.listings import read
 from collector.app.tables import moment, printable
-from collector.errors import ConfigurationError
 from collector.ledger import parked, queries
 from collector.ledger.parked import Choice, ParkedEvent
 from collector.ledger.requests import RequestKind
@@ -53,15 +52,8 @@ def _chosen(settings: Settings, sink: str, choice: Choice) -> list[ParkedEvent]:
 
 
 def _agreed(found: Sequence[ParkedEvent]) -> bool:
-    """Raises `ConfigurationError` where there is nobody to ask."""
-    if not sys.stdin.isatty():
-        asks = f"`parked drop` would drop {_summary(found)}, and asks first"
-        raise ConfigurationError([f"{asks}; there is no terminal to ask on: add --yes, or --dry-run to see them"])
-    say = partial(print, file=sys.stderr)
-    for line in _lines(found):
-        say(line)
-    say("They are not sent to this sink any more, and this cannot be undone. Drop them? [y/N] ", end="", flush=True)
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    question = "They are not sent to this sink any more, and this cannot be undone. Drop them?"
+    return confirmed("parked drop", f"drop {_summary(found)}", _lines(found), question)
 
 
 def _say_dry(found: Sequence[ParkedEvent], *, as_json: bool) -> None:

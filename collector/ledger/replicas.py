@@ -52,8 +52,9 @@ def register(
 ) -> Numbers:
     """At the start of a replica: it lives, and has these. Raises `ConfigurationError`, see `accounts.matched`."""
     lanes.hold_sinks(conn)  # so that two that start at once see each other
-    sink_ids = registry.sync_sinks(conn, sinks, now_ms, spared=_names("sink", _others(conn, me)))
-    source_ids = accounts.sync_sources(conn, sources, now_ms, spared=_names("source", _others(conn, me)))
+    others = _others(conn, me)
+    sink_ids = registry.sync_sinks(conn, sinks, now_ms, spared=_names("sink", others))
+    source_ids = accounts.sync_sources(conn, sources, now_ms, spared=_names("source", others))
     beat(conn, me)
     return Numbers(source_ids, sink_ids)
 

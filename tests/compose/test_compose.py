@@ -4,14 +4,11 @@ part: the simulated platforms and the collector with its configuration, of which
 
 import asyncio
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from config.settings import Settings
 from simulators.demo.story import ALIASES
 from simulators.marquez import MarquezSimulator
 from simulators.server import Served
+from tests.program import program
 from tests.scene import now
 from tests.servers import gotools
 from tests.servers.ports import free_port
@@ -155,7 +153,7 @@ def test_grafana_finds_prometheus_and_the_dashboards(model: Model) -> None:
 async def test_something_shows_at_once(tmp_path: Path) -> None:
     """Without the seconds in which images are pulled."""
     marquez = MarquezSimulator(now=now, seed=1)
-    async with Served(marquez) as served, _process("simulate", "all") as platforms:
+    async with Served(marquez) as served, program("simulate", "all") as platforms:
         addresses = [await _address(platforms) for _ in range(3)]
         environment = {
             "HTTP__LISTEN": f"127.0.0.1:{free_port()}",
@@ -165,26 +163,11 @@ async def test_something_shows_at_once(tmp_path: Path) -> None:
             "SINKS__0__URL": served.url,
             "SINKS__1__BOOTSTRAP_SERVERS__0": f"127.0.0.1:{free_port()}",
         }
-        async with _process("run", "--config", str(CONFIG), **environment):
+        async with program("run", "--config", str(CONFIG), settings=environment):
             end = time.monotonic() + 60
             while "COMPLETED" not in {str(run["raw_state"]) for run in marquez.truth()}:
                 assert time.monotonic() < end, marquez.truth()
                 await asyncio.sleep(0.2)
-
-
-@asynccontextmanager
-async def _process(*words: str, **settings: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The program, with these keys of its configuration from the environment."""
-    environment = {**os.environ, **{f"LINEAGE_COLLECTOR__{key}": value for key, value in settings.items()}}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "collector", *words, env=environment, stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await asyncio.wait_for(process.wait(), 40)
 
 
 async def _address(platforms: asyncio.subprocess.Process) -> str:

@@ -2,31 +2,16 @@
 
 import asyncio
 import json
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import orjson
 import pytest
 import yaml
 
+from tests.program import program
 from tests.servers.ports import free_port
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@asynccontextmanager
-async def command(folder: Path, *words: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "collector", *words, cwd=folder, stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await asyncio.wait_for(process.wait(), 40)
 
 
 async def printed(process: asyncio.subprocess.Process, last: str) -> str:
@@ -40,19 +25,19 @@ async def printed(process: asyncio.subprocess.Process, last: str) -> str:
 
 
 async def said(folder: Path, *words: str) -> tuple[int, str]:
-    async with command(folder, *words) as process:
+    async with program(*words, folder=folder) as process:
         out, _ = await asyncio.wait_for(process.communicate(), 60)
         return process.returncode or 0, out.decode()
 
 
 async def test_check_and_run_take_what_simulate_prints(tmp_path: Path) -> None:
-    async with command(tmp_path, "simulate", "all") as simulators:
+    async with program("simulate", "all", folder=tmp_path) as simulators:
         text = await printed(simulators, "  path:")
         (tmp_path / "lineage-collector.yaml").write_text(text + f"http: {{listen: '127.0.0.1:{free_port()}'}}\n")
         code, out = await said(tmp_path, "check", "--json")
         assert code == 0, out
         assert {row["part"] for row in json.loads(out)} >= {"source plant-a", "source customers", "source prep"}
-        async with command(tmp_path, "run"):
+        async with program("run", folder=tmp_path):
             await until_complete(tmp_path / "events.ndjson", {"cdf", "dataprep"})
 
 
@@ -68,7 +53,7 @@ async def until_complete(file: Path, platforms: set[str]) -> None:
 
 @pytest.mark.parametrize("platform", ["cdf", "wetransform", "dataprep"])
 async def test_the_commands_that_it_prints_work(tmp_path: Path, platform: str) -> None:
-    async with command(tmp_path, "simulate", platform) as simulator:
+    async with program("simulate", platform, folder=tmp_path) as simulator:
         text = await printed(simulator, "  path:")
         (tmp_path / "lineage-collector.yaml").write_text(text)
         [line] = [line for line in text.splitlines() if "trigger" in line]
@@ -78,6 +63,6 @@ async def test_the_commands_that_it_prints_work(tmp_path: Path, platform: str) -
 
 
 async def test_a_marquez_is_printed_as_a_sink(tmp_path: Path) -> None:
-    async with command(tmp_path, "simulate", "marquez", "--host", "0.0.0.0") as simulator:
+    async with program("simulate", "marquez", "--host", "0.0.0.0", folder=tmp_path) as simulator:
         [sink] = yaml.safe_load(await printed(simulator, "  url:"))["sinks"]
     assert (sink["type"], sink["url"].rpartition(":")[0]) == ("marquez", "http://127.0.0.1")

@@ -82,6 +82,14 @@ async def disturb(replicas: Replicas) -> None:
             replicas.start()
 
 
+async def recover(replicas: Replicas) -> None:
+    """All that live are well again, for long enough."""
+    for process in replicas.living:
+        process.store.cut = False
+        process.thaw()
+    await replicas.clock.advance(LEASE + 600)
+
+
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=6, deadline=None)
 def test_whatever_becomes_of_replicas_nothing_is_lost_and_one_polls_at_a_time(seed: int) -> None:
@@ -93,10 +101,7 @@ def test_whatever_becomes_of_replicas_nothing_is_lost_and_one_polls_at_a_time(se
                 replicas.begin_run(replicas.random.uniform(0, 200))
             await disturb(replicas)
             await replicas.clock.advance(replicas.random.choice([1, 7, 30, 90, 150]))
-        for process in replicas.living:
-            process.store.cut = False
-            process.thaw()
-        await replicas.clock.advance(LEASE + 600)
+        await recover(replicas)
         await check_that_all_arrived(replicas)
 
     run_in(seed, happens)
@@ -220,10 +225,7 @@ def test_leases_that_spread_over_disturbed_replicas_lose_nothing(seed: int) -> N
                 replicas.begin_run(replicas.random.uniform(0, 200))
             await disturb(replicas)
             await replicas.clock.advance(replicas.random.choice([1, 7, 30, 90, 150]))
-        for process in replicas.living:
-            process.store.cut = False
-            process.thaw()
-        await replicas.clock.advance(LEASE + 600)
+        await recover(replicas)
         await check_that_all_arrived(replicas)
 
     run_in(seed, happens, sources=3, sinks=2)

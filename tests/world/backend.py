@@ -15,12 +15,11 @@ from exporters.sinks.base import Delivered, Finding, Outcome, Park, Retry
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """An event as the backend read it from the bytes. `kept` is False where it refused it for good."""
+    """An event as the backend read it from the bytes, also one that it refused for good."""
 
     run_id: str
     kind: str
     time: str
-    kept: bool
 
 
 class Backend:
@@ -83,22 +82,19 @@ class Backend:
             return Retry("no answer in time", unanswered=True)
         if luck < 0.14 and not self._has(item):
             self._reached["refused for good"] += 1
-            self._note(item, kept=False)
+            self._note(item)
             return Park("answer 422")
         return self._take(item)
 
     def _take(self, item: Outgoing) -> Outcome:
-        self._note(item, kept=True)
+        self._note(item)
         return Delivered()
 
-    def _note(self, item: Outgoing, *, kept: bool) -> None:
-        event = json.loads(item.body)
-        self.arrivals.append(Arrival(event["run"]["runId"], event["eventType"], event["eventTime"], kept))
+    def _note(self, item: Outgoing) -> None:
+        self.arrivals.append(_arrival(item))
 
     def _has(self, item: Outgoing) -> bool:
-        event = json.loads(item.body)
-        seen = (event["run"]["runId"], event["eventType"], event["eventTime"])
-        return any((one.run_id, one.kind, one.time) == seen for one in self.arrivals)
+        return _arrival(item) in self.arrivals
 
     async def recheck(self, terminal: Outgoing) -> Outcome:
         self._reached["a doubt looked at"] += 1
@@ -111,3 +107,8 @@ class Backend:
 
     async def close(self, deadline: float) -> None:
         await asyncio.sleep(0)
+
+
+def _arrival(item: Outgoing) -> Arrival:
+    event = json.loads(item.body)
+    return Arrival(event["run"]["runId"], event["eventType"], event["eventTime"])

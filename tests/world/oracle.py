@@ -33,7 +33,7 @@ def _faults(plan: Plan, began: datetime, arrivals: Sequence[Arrival]) -> Iterabl
 
 
 def _repeats(arrivals: Sequence[Arrival]) -> Iterable[str]:
-    """Once a later event was kept, no earlier one comes for the first time; a repeat is what is under way at a crash."""
+    """Once a later event came, no earlier one comes for the first time; a repeat is what is under way at a crash."""
     latest = 0
     known: set[tuple[str, str]] = set()
     for one in arrivals:

@@ -66,7 +66,6 @@ class Vendor:
         self.source, self.chance, self.clock, self.began = source, chance, clock, began
         self.plans = {plan.key: plan for plan in runs}
         self.troubled = True
-        self.seen: set[str] = set()
 
     def seconds(self) -> float:
         return self.clock.monotonic()
@@ -75,7 +74,6 @@ class Vendor:
         state = plan.state(self.seconds())
         if state is None:
             return None
-        self.seen.add(plan.key)
         told = plan.tells_times
 
         def when(seconds: float) -> datetime:

@@ -69,7 +69,6 @@ class World:
         self.folder = quick_folder()
         self.clock = WakingClock()
         self.began = self.clock.now()
-        self._wall = self.clock.wall
         self.full: str | None = None
         self.vendors = {
             name: Vendor(
@@ -155,7 +154,7 @@ class World:
             self.full = None if self.full else "the ledger is full"
             self.reached["a full ledger"] += self.full is not None
         elif luck < 0.55:
-            self.clock.wall = self._wall + timedelta(seconds=self.chance.choice((-1800, -30, 0, 30, 1800)))
+            self.clock.wall = self.began + timedelta(seconds=self.chance.choice((-1800, -30, 0, 30, 1800)))
             self.reached["a clock that jumped"] += 1
 
     async def _kill(self) -> None:

@@ -20,7 +20,7 @@ from collector.ledger.sqlite.store import Store
 from collector.testing.clock import SimulatedClock
 from tests.unit.app.test_parked_events import Terminal
 from tests.unit.app.test_run_listing import CONFIG
-from tests.unit.ledger.ledgers import ALL, COMPLETE, NOW, START, T0, Ledger
+from tests.unit.ledger.ledgers import ALL, COMPLETE, NOW, START, T0, Ledger, in_ledger
 
 Forget = Callable[..., int]
 Asked = list[tuple[str, bool]]
@@ -60,12 +60,7 @@ def act(tmp_path: Path) -> Forget:
     config = tmp_path / "c.yaml"
     config.write_text(CONFIG.format(folder=tmp_path))
 
-    async def fill() -> None:
-        store = await asyncio.to_thread(Store.open, tmp_path / "lineage.db", holder="test", clock=SimulatedClock(T0))
-        await store.write(happened)
-        await store.close()
-
-    asyncio.run(fill())
+    in_ledger(tmp_path / "lineage.db", happened)
 
     def done(name: str, **how: bool) -> int:
         usual = {"drop_undelivered": False, "yes": False, "dry_run": False, "as_json": False}

@@ -1,6 +1,5 @@
 """`parked drop` says what would go and asks before it asks anybody to drop it."""
 
-import asyncio
 import io
 import json
 import sys
@@ -15,10 +14,8 @@ from collector.app import parked_events, requests
 from collector.errors import ConfigurationError
 from collector.ledger.parked import Choice
 from collector.ledger.requests import RequestKind
-from collector.ledger.sqlite.store import Store
-from collector.testing.clock import SimulatedClock
 from tests.unit.app.test_run_listing import CONFIG
-from tests.unit.ledger.ledgers import ALL, COMPLETE, NOW, SECOND, START, T0, Ledger, a_run
+from tests.unit.ledger.ledgers import ALL, COMPLETE, NOW, SECOND, START, Ledger, a_run, in_ledger
 
 Drop = Callable[..., int]
 
@@ -52,12 +49,7 @@ def drop(tmp_path: Path) -> Drop:
     config = tmp_path / "c.yaml"
     config.write_text(CONFIG.format(folder=tmp_path))
 
-    async def fill() -> None:
-        store = await asyncio.to_thread(Store.open, tmp_path / "lineage.db", holder="test", clock=SimulatedClock(T0))
-        await store.write(happened)
-        await store.close()
-
-    asyncio.run(fill())
+    in_ledger(tmp_path / "lineage.db", happened)
 
     def act(choice: Choice = Choice(), **how: Any) -> int:  # noqa: B008
         return parked_events.drop(

@@ -1,6 +1,5 @@
 """`runs` and `runs show`, on a real ledger."""
 
-import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,10 +13,8 @@ from collector.app import run_listing
 from collector.clock import to_ms
 from collector.errors import ConfigurationError, LineageError
 from collector.ledger import schema
-from collector.ledger.sqlite.store import Store
 from collector.model import Dataset, Facts, Interval
-from collector.testing.clock import SimulatedClock
-from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, SECOND, START, T0, Ledger, a_job, a_run
+from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, SECOND, START, T0, Ledger, a_job, a_run, in_ledger
 
 CONFIG = """
 sources:
@@ -51,12 +48,7 @@ def told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Told:
     config = tmp_path / "c.yaml"
     config.write_text(CONFIG.format(folder=tmp_path))
 
-    async def fill() -> None:
-        store = await asyncio.to_thread(Store.open, tmp_path / "lineage.db", holder="test", clock=SimulatedClock(T0))
-        await store.write(happened)
-        await store.close()
-
-    asyncio.run(fill())
+    in_ledger(tmp_path / "lineage.db", happened)
 
     def asked(one: str | None = None, **wanted: Any) -> Any:
         if one is not None:
@@ -121,12 +113,7 @@ def test_a_run_that_is_not_there_is_said_in_a_sentence(told: Told) -> None:
 
 
 def test_a_run_that_cannot_be_read_is_shown_all_the_same(told: Told, tmp_path: Path) -> None:
-    async def spoil() -> None:
-        store = await asyncio.to_thread(Store.open, tmp_path / "lineage.db", holder="test", clock=SimulatedClock(T0))
-        await store.write(lambda conn: conn.execute(update(schema.run).values(detail="{")).rowcount)
-        await store.close()
-
-    asyncio.run(spoil())
+    in_ledger(tmp_path / "lineage.db", lambda conn: conn.execute(update(schema.run).values(detail="{")).rowcount)
     assert {row["duration_bounded"] for row in told()} == {None}
     shown = told("exact")
     assert (shown["state"], shown["problems"]) == ("succeeded", ["what else is stored of it cannot be read"])

@@ -1,6 +1,7 @@
 """What the ledger's tests share: runs to commit, and a ledger on a plain connection with one source and its sinks."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, func, insert, select
 from sqlalchemy.schema import CreateSchema
 
 from collector.clock import to_ms
@@ -20,7 +21,9 @@ from collector.ledger.leases import Lease
 from collector.ledger.postgres.database import Database
 from collector.ledger.runs import NewEvent, PollCommit, RunChange
 from collector.ledger.sqlite import file
+from collector.ledger.sqlite.store import Store
 from collector.model import EventKind, Job, Outgoing, Parent, Run, RunState, Skip
+from collector.testing.clock import SimulatedClock
 from tests.servers.postgres import PASSWORD, PostgresServer
 
 OTHER, START, RUNNING = EventKind.OTHER, EventKind.START, EventKind.RUNNING
@@ -215,3 +218,25 @@ def opened(path: Path) -> Iterator[Ledger]:
 
 def later(**more: float) -> datetime:
     return T0 + timedelta(**more)
+
+
+def add(conn: Connection, name: str) -> str:
+    """A source that a store test writes; its name."""
+    conn.execute(insert(schema.source).values(name=name))
+    return name
+
+
+def names(conn: Connection) -> list[str]:
+    """Of all sources."""
+    return list(conn.scalars(select(schema.source.c.name).order_by(schema.source.c.name)))
+
+
+def in_ledger(path: Path, work: Callable[[Connection], object]) -> None:
+    """Do this in a commit of the ledger in that file, which is made where there is none."""
+
+    async def write() -> None:
+        store = await asyncio.to_thread(Store.open, path, holder="test", clock=SimulatedClock(T0))
+        await store.write(work)
+        await store.close()
+
+    asyncio.run(write())

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, select, text, update
 
 from collector.errors import LedgerError, LedgerLocked, LedgerLost, LedgerTooNew, LedgerUnreachable
 from collector.ledger import accounts, leases, registry, requests, runs, schema
@@ -25,7 +25,7 @@ from collector.ledger.runs import PollCommit
 from collector.reports import WriteFailure
 from tests.servers.ports import free_port
 from tests.servers.postgres import PASSWORD, PostgresServer
-from tests.unit.ledger.ledgers import ALL, NOW, START, change
+from tests.unit.ledger.ledgers import ALL, NOW, START, add, change, names
 
 
 @pytest.fixture
@@ -38,15 +38,6 @@ async def store(database: Database) -> AsyncIterator[Store]:
     made = await asyncio.to_thread(Store.open, database, holder="test")
     yield made
     await made.close()
-
-
-def add(conn: Connection, name: str) -> str:
-    conn.execute(insert(schema.source).values(name=name))
-    return name
-
-
-def names(conn: Connection) -> list[str]:
-    return list(conn.scalars(select(schema.source.c.name).order_by(schema.source.c.name)))
 
 
 async def test_what_is_written_is_read(store: Store) -> None:

@@ -13,17 +13,17 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection
 
 from collector.clock import SystemClock
 from collector.errors import LedgerError, LedgerLocked
-from collector.ledger import accounts, registry, requests, schema
+from collector.ledger import accounts, registry, requests
 from collector.ledger.accounts import Configured
 from collector.ledger.port import News, announce
 from collector.ledger.sqlite.store import Store
 from collector.ledger.worker import Task, Worker
 from collector.reports import WriteFailure
-from tests.unit.ledger.ledgers import ALL, NOW
+from tests.unit.ledger.ledgers import ALL, NOW, add, names
 
 
 def open_store(path: Path, holder: str = "test") -> Store:
@@ -35,15 +35,6 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     made = open_store(tmp_path / "ledger.db")
     yield made
     await made.close()
-
-
-def add(conn: Connection, name: str) -> str:
-    conn.execute(insert(schema.source).values(name=name))
-    return name
-
-
-def names(conn: Connection) -> list[str]:
-    return list(conn.scalars(select(schema.source.c.name).order_by(schema.source.c.name)))
 
 
 class Gate:
