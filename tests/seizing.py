@@ -1,7 +1,13 @@
-"""Another process that takes a lease over, whoever holds it."""
+"""What befalls leases: another process takes one over, whoever holds it, or the ledger takes no renewals."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
 
 from sqlalchemy import Connection, update
 
+from collector.errors import LedgerError
 from collector.ledger import leases, schema
 from collector.ledger.leases import Lease
 
@@ -19,3 +25,17 @@ def seize(conn: Connection, name: str, holder: str, ttl_ms: int) -> Lease:
     lease = leases.take(conn, name, holder, ttl_ms)
     assert lease is not None
     return lease
+
+
+@contextmanager
+def without_renewals(store: Any) -> Iterator[None]:
+    """The ledger takes all but renewals, so that only the time that is left of a lease holds work back."""
+    write_first = store.write_first
+
+    async def refusing(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if fn is leases.renew:
+            raise LedgerError("no connection was free")
+        return await write_first(fn, *args, **kwargs)
+
+    with patch.object(store, "write_first", refusing):
+        yield

@@ -10,7 +10,7 @@ import orjson
 
 from collector.clock import to_ms
 from collector.faultpoints import Point, passing
-from collector.ledger.held_lease import HeldLease
+from collector.ledger.held_lease import RENEW_AGAIN, HeldLease
 from collector.logs import fields
 from collector.model import Outgoing
 from collector.redaction import redacted
@@ -65,7 +65,9 @@ class Sender:
         self._cancel_overdue()
         if self._held_lease.covers(self._context.attempt_seconds):
             self._dispatch()
-        await self.wakeup.wait(self._patience())
+            await self.wakeup.wait(self._patience())
+        else:
+            await self.wakeup.wait(RENEW_AGAIN)  # a renewal wakes nobody
 
     async def cancel(self) -> None:
         """Stop waiting for outcomes; the events become unanswered retries. Does not wait for a sink that ignores this."""

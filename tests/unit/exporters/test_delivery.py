@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from collector.errors import LeaseLost
 from collector.ledger import parked, queries, requests
+from collector.ledger.held_lease import MARGIN
 from collector.ledger.parked import RetryAnswer
 from collector.ledger.requests import RequestKind, RequestState
 from collector.model import EventKind, Outgoing
@@ -23,7 +24,7 @@ from exporters.delivery.claimer import LOOK_EVERY
 from exporters.delivery.reports import SendResult, SinkState
 from exporters.delivery.requests import SinkRequests
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
-from tests.seizing import seize
+from tests.seizing import seize, without_renewals
 from tests.unit.exporters.delivering import ScriptedSink, SimulatedClock, World, delivers, name_of, open_store, world
 
 START, RUNNING, COMPLETE, FAIL = EventKind.START, EventKind.RUNNING, EventKind.COMPLETE, EventKind.FAIL
@@ -767,6 +768,39 @@ async def test_no_attempt_starts_that_could_outlive_the_lease(here: World) -> No
     await here.advance(11)
     assert sink.kinds("run") == [START]
     assert delivery.status().state is SinkState.DELIVERING
+
+
+async def test_nothing_is_claimed_that_the_rest_of_the_lease_does_not_cover(here: World) -> None:
+    sink = ScriptedSink()
+    with without_renewals(here.store):
+        here.deliver(sink)
+        await here.happen(START, runs=["early"])
+        await here.advance(sink.longest_attempt.total_seconds() + MARGIN - 9)
+        assert sink.kinds("early") == [START], "a long lease is left"
+        await here.happen(START, runs=["late"])
+        await here.advance(5)
+        assert sink.kinds("late") == [], "an attempt takes up to 10 s, and the lease ends in 4"
+    await here.advance(5)
+    assert sink.kinds("late") == [START]
+
+
+async def test_what_was_claimed_is_not_sent_when_the_rest_of_the_lease_does_not_cover_it(here: World) -> None:
+    gate = asyncio.Event()
+
+    async def waits(item: Outgoing) -> Outcome:
+        await gate.wait()
+        return Delivered()
+
+    sink = ScriptedSink(waits, capacity=1)
+    with without_renewals(here.store):
+        here.deliver(sink)
+        await here.happen(START, runs=["early", "late"])
+        await here.advance(sink.longest_attempt.total_seconds() + MARGIN - 9)
+        gate.set()
+        await here.advance(5)
+        assert sink.sent == [("early", START)]
+    await here.advance(5)
+    assert sink.sent == [("early", START), ("late", START)]
 
 
 # Ledger trouble

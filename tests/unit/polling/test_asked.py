@@ -8,9 +8,10 @@ import pytest
 from collector.clock import to_ms
 from collector.errors import LedgerError, TriggerError
 from collector.ledger import requests, runs
+from collector.ledger.held_lease import MARGIN
 from collector.ledger.requests import Request, RequestKind, RequestState
 from collector.model import Observation, RunState
-from tests.seizing import seize
+from tests.seizing import seize, without_renewals
 from tests.unit.polling.plant import FIRST_POLL, Plant
 
 NO_SPACE = LedgerError("no space left on its disk")
@@ -132,6 +133,24 @@ async def done(plant: Plant, job: str) -> int:
     number = await asked(plant, job)
     await plant.advance(FIRST_POLL + 10 * number)
     return number
+
+
+async def test_no_trigger_starts_that_the_rest_of_the_lease_does_not_cover(plant: Plant) -> None:
+    begun: list[str] = []
+
+    async def trigger(job: str) -> Observation:
+        begun.append(job)
+        return plant.run(job, RunState.QUEUED)
+
+    plant.source.triggers = trigger
+    await plant.advance(5)
+    with without_renewals(plant.pollers.store):
+        await plant.advance(MARGIN + 10)
+        await asked(plant, "job")
+        await plant.advance(MARGIN + 20)
+        assert begun == [], "a trigger may take longer than the lease lasts"
+    await plant.advance(MARGIN + 25)
+    assert begun == ["job"]
 
 
 async def test_a_trigger_under_a_lease_that_is_lost_is_cut_off_and_never_repeated(plant: Plant) -> None:
