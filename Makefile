@@ -60,7 +60,7 @@ bench: $(DEV) ## measure against the peers; prints a table of ratios
 
 chart: $(DEV) ## make anew what is made from something else in helm/: dashboards, schema, examples, README
 	$(BIN)/python -m helm.dashboards
-	$(BIN)/python -m tests.chart.generating
+	$(BIN)/python -m tests.chart.generated_files
 
 tools: ## build the Go programs that the tests use (Helm: 4 minutes, once)
 	$(PYTHON) -m tests.servers.gotools

@@ -30,9 +30,9 @@ from exporters.delivery.delivery import Delivery
 from exporters.delivery.sender import run_uuid
 from exporters.sinks.base import Delivered, Finding, Outcome
 from tests.e2e.pollers import Reports, Scripted
-from tests.unit.exporters.delivering import Reports as SendReports
-from tests.unit.exporters.delivering import WatchedStore, open_store
-from tests.waking import WakingClock
+from tests.task_clock import WakingClock
+from tests.unit.exporters.delivery_simulation import Reports as SendReports
+from tests.unit.exporters.delivery_simulation import WatchedStore, open_store
 
 _JULIAN_EPOCH = 2440587.5
 

@@ -138,7 +138,7 @@ def show_ledger(rows: list[dict[str, Any]]) -> None:
 def beside() -> dict[str, Any]:
     """Claims and settles while long pages are committed and 10,000 open runs are polled."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.beside"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "tests.bench.mixed_load"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.scene import Scene
+from tests.deployment import Scene
 
 
 def used(pid: int) -> tuple[float, float]:

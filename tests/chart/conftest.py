@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.generating import values_of
+from tests.chart.generated_files import values_of
 from tests.servers.helm import NEWEST, Helm, parsed
 
 Rendered = Callable[..., list[dict[str, Any]]]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.generating import values_of
+from tests.chart.generated_files import values_of
 from tests.chart.manifests import only
 from tests.servers.helm import CHART, Helm, parsed
 

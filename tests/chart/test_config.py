@@ -17,7 +17,7 @@ from config.settings import Settings
 from config.sinks import AnySink
 from config.sources import AnySource
 from tests.chart.conftest import Rendered
-from tests.chart.generating import CASES, values_of
+from tests.chart.generated_files import CASES, values_of
 from tests.chart.manifests import laid_over, of_kind, only
 from tests.servers.helm import CHART, Helm, HelmRefusedError
 

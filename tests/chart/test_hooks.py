@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.chart.conftest import Rendered
-from tests.chart.generating import values_of
+from tests.chart.generated_files import values_of
 from tests.chart.manifests import of_kind, pods
 from tests.servers.helm import CHART, Helm
 from tests.servers.kubernetes import api

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.chart.conftest import Rendered
-from tests.chart.generating import CASES, values_of
+from tests.chart.generated_files import CASES, values_of
 from tests.chart.manifests import collector, containers, is_headless, laid_over, of_kind, only, pods
 from tests.servers.helm import CHART, Helm, HelmRefusedError
 from tests.servers.processes import unavailable

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from collector import __version__
-from tests.chart import custom_kinds, generating
+from tests.chart import custom_kinds, generated_files
 from tests.chart.conftest import Printed, Rendered
-from tests.chart.generating import CASES
+from tests.chart.generated_files import CASES
 from tests.servers.helm import CHART, MIDDLE, NEWEST, OLDEST, Helm, HelmRefusedError
 
 pytestmark = pytest.mark.xdist_group("chart")
@@ -47,7 +47,7 @@ def test_strict_schemas_refuse_what_is_unknown(rendered: Rendered) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_linter_is_silent(helm: Helm, case: str) -> None:
-    done = helm("lint", "--strict", CHART, "--values", generating.values_of(case))
+    done = helm("lint", "--strict", CHART, "--values", generated_files.values_of(case))
     assert done.returncode == 0, done.stdout
     assert "[WARNING]" not in done.stdout
     assert "[INFO]" not in done.stdout
@@ -59,7 +59,7 @@ def test_the_linter_takes_the_defaults(helm: Helm) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_examples_are_fresh(printed: Printed, case: str) -> None:
-    assert generating.example_of(case).read_text() == printed(case, NEWEST), "run: make chart"
+    assert generated_files.example_of(case).read_text() == printed(case, NEWEST), "run: make chart"
 
 
 def test_there_is_no_example_without_its_case() -> None:
@@ -67,12 +67,12 @@ def test_there_is_no_example_without_its_case() -> None:
 
 
 def test_the_schema_has_the_program_s_own() -> None:
-    present = generating.SCHEMA.read_text()
-    assert generating.schema(present) == present, "run: make chart"
+    present = generated_files.SCHEMA.read_text()
+    assert generated_files.schema(present) == present, "run: make chart"
 
 
 def test_the_readme_is_fresh(helm_docs: Path) -> None:
-    assert generating.README.read_text() == generating.readme(helm_docs), "run: make chart"
+    assert generated_files.README.read_text() == generated_files.readme(helm_docs), "run: make chart"
 
 
 def test_no_template_is_defined_twice() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.chart.conftest import Rendered
-from tests.chart.generating import CASES, values_of
+from tests.chart.generated_files import CASES, values_of
 from tests.chart.manifests import collector, containers, of_kind, only, pods
 from tests.servers.helm import CHART, Helm
 

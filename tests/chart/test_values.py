@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.generating import CASES, README, SCHEMA, values_of
+from tests.chart.generated_files import CASES, README, SCHEMA, values_of
 from tests.chart.manifests import laid_over, leaves
 from tests.servers.helm import CHART, Helm, HelmRefusedError
 

@@ -22,8 +22,8 @@ from config.settings import Settings
 from simulators.demo.story import ALIASES
 from simulators.marquez import MarquezSimulator
 from simulators.server import Served
+from tests.deployment import now
 from tests.program import program
-from tests.scene import now
 from tests.servers import gotools
 from tests.servers.ports import free_port
 from tests.servers.processes import unavailable

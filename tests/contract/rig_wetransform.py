@@ -12,7 +12,7 @@ from collector.testing.faults import Faults
 from collector.testing.lives import Lives
 from simulators.wetransform import Plan, Story
 from simulators.wetransform.stories import GONE
-from tests.wetransform_stage import TOKEN, Stage, on_stage
+from tests.wetransform_rig import TOKEN, Stage, on_stage
 
 _STORIES = {"succeeded": Story.STRAIGHT, "failed": Story.FAILING, "never": Story.STUCK}
 

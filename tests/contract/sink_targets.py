@@ -15,7 +15,7 @@ from collector.http import HttpClient, HttpOptions
 from collector.testing.sinks import SECRET, Target
 from config.sinks import AnySink
 from exporters.sinks.base import Context, Sink
-from tests.contract.http_front import forwarding, front
+from tests.contract.http_recorder import forwarding, front
 from tests.contract.marquez_client import marquez_url
 from tests.servers.kafka import Kafka
 

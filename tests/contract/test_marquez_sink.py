@@ -12,7 +12,7 @@ import pytest
 from collector.model import EventKind, Outgoing
 from collector.testing.sinks import send
 from exporters.sinks.base import Delivered, Outcome, Park, Retry, Sink
-from tests.contract.http_front import Front, forwarding
+from tests.contract.http_recorder import Front, forwarding
 from tests.contract.marquez_client import END, LATE, START, Marquez, dataset, facet, marquez_url, new_run
 from tests.contract.sink_targets import make
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from simulators.cdf import Story
-from tests.scene import CDF, Scene
+from tests.deployment import CDF, Scene
 
 
 async def state_of(scene: Scene, run_id: str, wanted: str) -> None:

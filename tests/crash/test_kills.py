@@ -12,7 +12,7 @@ from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Ending, Story
 from simulators.demo import expected
 from simulators.wetransform import Plan
-from tests.scene import DATAPREP, WETRANSFORM, Scene
+from tests.deployment import DATAPREP, WETRANSFORM, Scene
 from tests.servers.kafka import Kafka
 
 pytestmark = pytest.mark.crash

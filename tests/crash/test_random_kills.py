@@ -17,7 +17,7 @@ import pytest
 
 from simulators.cdf import Ending, Story
 from simulators.demo import expected
-from tests.scene import Scene
+from tests.deployment import Scene
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 

@@ -8,7 +8,7 @@ import yaml
 
 from config.quantities import parse_duration
 from helm.dashboards import limits
-from tests.dashboards.reading import FILES, dashboard
+from tests.dashboards.dashboard_files import FILES, dashboard
 from tests.servers.helm import CHART, Helm, HelmRefusedError
 
 MINIMAL = CHART / "ci" / "minimal-values.yaml"

@@ -9,7 +9,7 @@ import pytest
 
 from helm.dashboards.__main__ import FOLDER, made, written
 from helm.dashboards.grafana import SCHEMA_VERSION
-from tests.dashboards.reading import (
+from tests.dashboards.dashboard_files import (
     ALL_OVER_AN_HOUR,
     FILES,
     asked,

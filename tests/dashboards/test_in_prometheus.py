@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.dashboards.reading import FILES, Asked, annotations, asked, variables, with_everything_chosen
+from tests.dashboards.dashboard_files import FILES, Asked, annotations, asked, variables, with_everything_chosen
 from tests.servers.prometheus import Prometheus, Sample, StartPrometheus
 
 NOT_ZERO_IN_THE_DEMO = {

@@ -30,8 +30,8 @@ from simulators.dataprep import DataprepSimulator
 from simulators.server import Served, Simulator
 from simulators.wetransform import WetransformSimulator
 from tests import cdf_rig, dataprep_rig
-from tests.unit.exporters.delivering import JOB, OUR_RUNS, WatchedStore, open_store
-from tests.waking import WakingClock
+from tests.task_clock import WakingClock
+from tests.unit.exporters.delivery_simulation import JOB, OUR_RUNS, WatchedStore, open_store
 
 INTERVAL = 30.0
 

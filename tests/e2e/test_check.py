@@ -15,7 +15,7 @@ import pytest
 from collector.ledger.queries import REFUSES_AFTER
 from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Story
-from tests.scene import CDF, DATAPREP, WETRANSFORM, Scene
+from tests.deployment import CDF, DATAPREP, WETRANSFORM, Scene
 from tests.servers.ports import free_port
 
 

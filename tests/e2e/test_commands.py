@@ -17,7 +17,7 @@ from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Ending, Story
 from simulators.wetransform import Plan
 from simulators.wetransform import Story as Walk
-from tests.scene import CDF, DATAPREP, WETRANSFORM, Scene, now
+from tests.deployment import CDF, DATAPREP, WETRANSFORM, Scene, now
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
 

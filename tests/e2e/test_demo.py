@@ -12,7 +12,7 @@ import pytest
 from simulators.demo import expected
 from simulators.demo.view import progress
 from tests import openlineage
-from tests.plant import CHAIN, FLOWS
+from tests.demo_lineage import CHAIN, FLOWS
 from tests.servers.ports import free_port
 
 pytestmark = pytest.mark.timeout(180)

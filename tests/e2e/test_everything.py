@@ -12,7 +12,7 @@ from simulators.cdf import Ending, Story
 from simulators.demo import expected
 from simulators.wetransform import Plan
 from simulators.wetransform import Story as Walk
-from tests.scene import WETRANSFORM, Scene
+from tests.deployment import WETRANSFORM, Scene
 from tests.servers.kafka import Kafka
 
 _ENDINGS = (Ending.COMPLETED, Ending.FAILED, Ending.CANCELLED, Ending.NEVER_STARTED)

@@ -12,7 +12,7 @@ import pytest
 from simulators.cdf import Ending, Story
 from simulators.demo import expected
 from tests import openlineage
-from tests.scene import Scene
+from tests.deployment import Scene
 
 STATES = {"COMPLETE": "COMPLETED", "FAIL": "FAILED", "ABORT": "ABORTED"}
 

@@ -23,8 +23,8 @@ from simulators.demo.story import ALIASES, Cast
 from simulators.wetransform import Plan
 from simulators.wetransform import Story as Walk
 from tests.contract.marquez_client import Marquez
-from tests.plant import CHAIN, COLUMNS, FIELDS, FLOWS, SAMPLES_FILE, TOLD, Name
-from tests.scene import CDF, DATAPREP, PATIENCE, WETRANSFORM, Scene
+from tests.demo_lineage import CHAIN, COLUMNS, FIELDS, FLOWS, SAMPLES_FILE, TOLD, Name
+from tests.deployment import CDF, DATAPREP, PATIENCE, WETRANSFORM, Scene
 
 pytestmark = [
     pytest.mark.timeout(180),

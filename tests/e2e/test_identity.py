@@ -9,7 +9,7 @@ import pytest
 
 from simulators.cdf import Story
 from simulators.demo import expected
-from tests.scene import CDF, Scene, events
+from tests.deployment import CDF, Scene, events
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 

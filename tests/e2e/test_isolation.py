@@ -12,7 +12,7 @@ from collector.model import Enrichment, EventKind, Poll, Run, RunState
 from collector.reports import PollResult
 from collector.testing.faults import Fault, FaultKind
 from tests.e2e.pollers import INTERVAL, Pollers, Scripted
-from tests.unit.exporters.delivering import quick_folder
+from tests.unit.exporters.delivery_simulation import quick_folder
 
 A_WHILE = 300.0
 ON_TIME = [(0.5 + INTERVAL * n, PollResult.OK) for n in range(int(A_WHILE / INTERVAL))]

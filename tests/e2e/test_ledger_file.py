@@ -12,7 +12,7 @@ import pytest
 
 from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Ending, Story
-from tests.scene import Scene
+from tests.deployment import Scene
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
 

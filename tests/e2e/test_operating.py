@@ -21,7 +21,7 @@ import yaml
 from collector.app.cli import app
 from collector.ledger.schema import REVISIONS
 from simulators.cdf import Ending, Story
-from tests.scene import Scene
+from tests.deployment import Scene
 from tests.servers.helm import Helm
 
 ROOT = Path(__file__).parents[2]

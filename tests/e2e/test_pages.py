@@ -15,7 +15,7 @@ from collector.ledger import retention
 from collector.testing.faults import Fault, FaultKind
 from config.settings import Settings
 from simulators.cdf import Ending, Story
-from tests.scene import CDF, DATAPREP, WETRANSFORM, Scene
+from tests.deployment import CDF, DATAPREP, WETRANSFORM, Scene
 
 PAGES = ("/", "/metrics", "/status.json", "/healthz", "/readyz")
 

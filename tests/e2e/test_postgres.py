@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from simulators.cdf import Ending, Story
-from tests.scene import Scene
+from tests.deployment import Scene
 from tests.servers.postgres import PASSWORD, PostgresServer
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(240)]

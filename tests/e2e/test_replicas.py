@@ -14,7 +14,7 @@ from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.sqlite.store import Store
 from simulators.server import Served
 from simulators.wetransform import WetransformSimulator
-from tests.scene import now
+from tests.deployment import now
 from tests.unit.app.test_stopping import settings
 
 PATIENCE = 30.0

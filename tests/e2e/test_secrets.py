@@ -27,8 +27,8 @@ from simulators.cdf import Story as CdfStory
 from simulators.dataprep import DEFAULT_TOKEN, DataprepSimulator, Level, Switches
 from simulators.server import Served
 from simulators.wetransform import Plan, Story, WetransformSimulator
-from tests.planting import SHAPES, Garden, Planted
-from tests.scene import now
+from tests.deployment import now
+from tests.planted_secrets import SHAPES, Garden, Planted
 
 OURS = ('a "client/secret" + é & 1', "wetransform-token", DEFAULT_TOKEN, "the sink's api key 2")
 """What the program is given itself."""

@@ -9,7 +9,7 @@ import pytest
 
 from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Ending, Story
-from tests.scene import CDF, Scene
+from tests.deployment import CDF, Scene
 from tests.servers.ports import free_port
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]

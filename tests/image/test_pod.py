@@ -16,8 +16,8 @@ from collector import __version__
 from simulators.cdf import Ending, Story
 from simulators.dataprep import DEFAULT_TOKEN
 from simulators.wetransform import Plan
+from tests.deployment import CDF, DATAPREP, WETRANSFORM, Scene
 from tests.image.pod import Pod
-from tests.scene import CDF, DATAPREP, WETRANSFORM, Scene
 from tests.servers.helm import Helm
 from tests.servers.podman import REVISION, Container, Image
 from tests.servers.ports import free_port

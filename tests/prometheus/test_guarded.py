@@ -7,7 +7,7 @@ import bcrypt
 import yaml
 
 from config.web import read_access
-from tests.scene import Scene
+from tests.deployment import Scene
 from tests.servers.certificates import make_certificates
 from tests.servers.prometheus import Promtool, StartPrometheus
 

@@ -7,7 +7,7 @@ import aiohttp
 
 from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Ending, Story
-from tests.scene import CDF, WETRANSFORM, Scene
+from tests.deployment import CDF, WETRANSFORM, Scene
 from tests.servers.prometheus import Promtool, StartPrometheus
 
 

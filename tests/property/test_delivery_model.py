@@ -19,7 +19,7 @@ from sqlalchemy import Connection, text
 from collector.ledger import parked
 from collector.model import EventKind, Outgoing
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
-from tests.unit.exporters.delivering import (
+from tests.unit.exporters.delivery_simulation import (
     ScriptedSink,
     SimulatedClock,
     World,

@@ -14,7 +14,7 @@ from collector.ledger import schema
 from collector.model import EventKind, RunState
 from tests.e2e.pollers import Scripted
 from tests.replicas import Process, Replicas
-from tests.unit.exporters.delivering import quick_folder
+from tests.unit.exporters.delivery_simulation import quick_folder
 
 LEASE = 120
 """Seconds that a source's lease lasts without a renewal."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tests.rules.rendering import RELEASE, Rule
+from tests.rules.alert_rules import RELEASE, Rule
 
 Labels = Mapping[str, str]
 

@@ -7,8 +7,8 @@ import pytest
 
 from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Story
-from tests.rules.rendering import as_file, everything_on, groups
-from tests.scene import Scene
+from tests.deployment import Scene
+from tests.rules.alert_rules import as_file, everything_on, groups
 from tests.servers.alertmanager import StartAlertmanager
 from tests.servers.helm import Helm
 from tests.servers.prometheus import StartPrometheus

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from tests import metric_names
-from tests.rules import rendering
+from tests.rules import alert_rules
+from tests.rules.alert_rules import Groups, Rule, as_file, everything_on, groups, rules_of
 from tests.rules.cases import stories, unit_tests, words_test
-from tests.rules.rendering import Groups, Rule, as_file, everything_on, groups, rules_of
 from tests.servers.helm import Helm
 from tests.servers.prometheus import Promtool
 
-ALERTS = sorted(rendering.settings()["rules"])
+ALERTS = sorted(alert_rules.settings()["rules"])
 
 pytestmark = pytest.mark.xdist_group("helm")
 

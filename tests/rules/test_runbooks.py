@@ -15,9 +15,9 @@ from collector.testing.faults import Fault, FaultKind
 from config.settings import Settings
 from simulators.cdf import Story
 from tests import metric_names
-from tests.rules.rendering import MINIMAL, RELEASE, settings
+from tests.deployment import CDF, WETRANSFORM, Scene
+from tests.rules.alert_rules import MINIMAL, RELEASE, settings
 from tests.rules.runbooks import Page, alert_pages, commands, pages
-from tests.scene import CDF, WETRANSFORM, Scene
 from tests.servers.alertmanager import StartAlertmanager
 from tests.servers.helm import Helm
 from tests.servers.ports import LOOPBACK, free_port

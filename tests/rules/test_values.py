@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests import metric_names
-from tests.rules.rendering import PLAIN, everything_on, groups, plain, rule_object, rules_of, settings
+from tests.rules.alert_rules import PLAIN, everything_on, groups, plain, rule_object, rules_of, settings
 from tests.servers.helm import Helm, HelmRefusedError
 from tests.servers.prometheus import Promtool
 

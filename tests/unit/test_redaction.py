@@ -8,7 +8,7 @@ import yaml
 
 from collector import names
 from collector.redaction import bare_url, capped, redacted, redacted_name, redacted_sql
-from tests.planting import SENTENCES, SHAPES, secret
+from tests.planted_secrets import SENTENCES, SHAPES, secret
 
 SECRET = "hunter2secret"
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ from simulators import configuration
 from simulators.cdf import CdfSimulator
 from simulators.server import Served
 from simulators.wetransform import WetransformSimulator
-from tests.scene import now
+from tests.deployment import now
 from tests.servers.ports import free_port
 from tests.unit.ledger.ledgers import ALL, START, Ledger
 

@@ -14,7 +14,7 @@ from collector.errors import LedgerError
 from collector.ledger import schema
 from simulators.server import Served
 from simulators.wetransform import WetransformSimulator
-from tests.scene import now
+from tests.deployment import now
 from tests.unit.app.test_stopping import settings
 
 

@@ -35,8 +35,8 @@ from exporters.web.pages import serve
 from simulators.server import Served
 from simulators.wetransform import Plan, Story, Webhook, WetransformSimulator, sign
 from simulators.wetransform.world import Run as SimulatedRun
-from tests.scene import now
-from tests.unit.exporters.delivering import WatchedStore, open_store
+from tests.deployment import now
+from tests.unit.exporters.delivery_simulation import WatchedStore, open_store
 from tests.unit.exporters.test_web import GOOD
 from tests.unit.ledger.ledgers import a_run
 

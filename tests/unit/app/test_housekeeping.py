@@ -20,7 +20,7 @@ from collector.ledger.runs import NewEvent, RunChange
 from collector.ledger.sqlite import file
 from collector.ledger.sqlite.store import Store
 from config.settings import Ledger as Settings
-from tests.unit.exporters.delivering import open_store
+from tests.unit.exporters.delivery_simulation import open_store
 from tests.unit.ledger.ledgers import ALL, COMPLETE, START, T0, Ledger, a_run
 
 T = TypeVar("T")

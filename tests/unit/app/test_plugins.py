@@ -25,7 +25,7 @@ from config.loader import ConfigurationMistakes
 from exporters.sinks.base import BrokenSink
 from simulators.server import Served
 from simulators.wetransform import WetransformSimulator
-from tests.scene import now
+from tests.deployment import now
 from tests.unit.ledger.ledgers import a_run
 
 SECRET = "planted-plug-in-secret"

@@ -12,7 +12,7 @@ from collector.app import listings
 from collector.app.service import Service
 from simulators.server import Served
 from simulators.wetransform import WetransformSimulator
-from tests.scene import now
+from tests.deployment import now
 from tests.unit.app.test_stopping import settings
 
 

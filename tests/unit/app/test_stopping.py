@@ -12,7 +12,7 @@ from collector.ledger.sqlite.store import Store
 from config.settings import Settings
 from simulators.server import Served
 from simulators.wetransform import WetransformSimulator
-from tests.scene import now
+from tests.deployment import now
 
 
 def settings(folder: Path, url: str) -> Settings:

@@ -24,8 +24,16 @@ from exporters.delivery.claimer import LOOK_EVERY
 from exporters.delivery.reports import SendResult, SinkState
 from exporters.delivery.requests import SinkRequests
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
-from tests.seizing import seize, without_renewals
-from tests.unit.exporters.delivering import ScriptedSink, SimulatedClock, World, delivers, name_of, open_store, world
+from tests.lease_faults import seize, without_renewals
+from tests.unit.exporters.delivery_simulation import (
+    ScriptedSink,
+    SimulatedClock,
+    World,
+    delivers,
+    name_of,
+    open_store,
+    world,
+)
 
 START, RUNNING, COMPLETE, FAIL = EventKind.START, EventKind.RUNNING, EventKind.COMPLETE, EventKind.FAIL
 DOWN = Retry("connection refused")

@@ -11,7 +11,7 @@ from collector.ledger.parked import ParkedEvent, RetryAnswer
 from collector.model import EventKind, Outgoing
 from exporters.delivery.reports import SendResult
 from exporters.sinks.base import Delivered, Outcome, Retry
-from tests.unit.exporters.delivering import ScriptedSink, World, world
+from tests.unit.exporters.delivery_simulation import ScriptedSink, World, world
 
 START, COMPLETE = EventKind.START, EventKind.COMPLETE
 WHY = "not a valid OpenLineage event: run.runId: Field required"

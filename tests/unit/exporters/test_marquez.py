@@ -33,7 +33,7 @@ from exporters.sinks.marquez.sink import (
 )
 from simulators.marquez import MarquezSimulator
 from simulators.server import Served
-from tests.contract.http_front import front
+from tests.contract.http_recorder import front
 from tests.contract.marquez_client import END, START, Marquez, dataset, facet, new_run
 
 SECRET = "a-key-that-nobody-may-see"

@@ -15,7 +15,7 @@ from collector.testing.sinks import event, send
 from exporters.sinks.base import Delivered, Outcome, Park, Retry, Sink
 from exporters.sinks.http import Answer
 from exporters.sinks.openlineage import verdict
-from tests.contract.http_front import Front, front
+from tests.contract.http_recorder import Front, front
 from tests.contract.sink_targets import make
 
 SECRET = "a-secret-that-nobody-may-see"

@@ -9,7 +9,7 @@ from collector.ledger import doubts, registry, retention, runs
 from collector.ledger.claims import Refused, Settlement
 from collector.ledger.runs import RunChange
 from collector.model import RunState
-from tests.seizing import seize
+from tests.lease_faults import seize
 from tests.unit.ledger.ledgers import COMPLETE, FAIL, HOUR, NOW, RUNNING, SECOND, START, Ledger, a_run
 
 CHECK = NOW + HOUR

@@ -12,7 +12,7 @@ from collector.ledger.held_lease import HeldLease, Leases
 from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.store import Store
 from collector.reports import LeaseReport
-from tests.seizing import seize
+from tests.lease_faults import seize
 from tests.servers.postgres import PASSWORD, PostgresServer
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import update
 from collector.errors import LeaseLost
 from collector.ledger import claims, queries, schema
 from collector.ledger.claims import Refused, Retried, Settlement
-from tests.seizing import seize
+from tests.lease_faults import seize
 from tests.unit.ledger.ledgers import (
     ALL,
     COMPLETE,

@@ -3,7 +3,7 @@ import pytest
 from collector.errors import LeaseLost
 from collector.ledger import leases, queries
 from collector.ledger.leases import Lease
-from tests.seizing import expire
+from tests.lease_faults import expire
 from tests.unit.ledger.ledgers import Ledger
 
 TTL = 60_000

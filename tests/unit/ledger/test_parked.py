@@ -7,7 +7,7 @@ from collector.errors import LeaseLost
 from collector.ledger import doubts, parked, registry, schema, tallies
 from collector.ledger.parked import ParkedEvent, RetryAnswer
 from collector.model import EventKind
-from tests.seizing import seize
+from tests.lease_faults import seize
 from tests.unit.ledger.ledgers import ALL, COMPLETE, ENDS, HOUR, NOW, RUNNING, SECOND, START, Ledger, child_of
 
 

@@ -16,7 +16,7 @@ from collector.ledger.postgres import preparation
 from collector.ledger.postgres.database import Database
 from collector.ledger.replicas import LIVES_FOR_MS, Replica
 from collector.ledger.sqlite.store import Store
-from tests.seizing import expire
+from tests.lease_faults import expire
 from tests.servers.postgres import PASSWORD, PostgresServer
 from tests.unit.ledger.ledgers import ALL, NOW, Ledger
 

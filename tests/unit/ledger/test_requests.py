@@ -6,7 +6,7 @@ from collector.errors import LeaseLost, LedgerError
 from collector.ledger import requests, retention, runs
 from collector.ledger.port import News, take_announced
 from collector.ledger.requests import Request, RequestKind, RequestState
-from tests.seizing import seize
+from tests.lease_faults import seize
 from tests.unit.ledger.ledgers import HOUR, NOW, Ledger
 
 SOURCE = "source:source"

@@ -10,7 +10,7 @@ from collector.errors import LeaseLost, LedgerError
 from collector.ledger import queries, runs, schema, stored
 from collector.ledger.runs import Ended, NewEvent, PollCommit, RunChange, SourceState
 from collector.model import RunState, Skip, SkipKind
-from tests.seizing import seize
+from tests.lease_faults import seize
 from tests.unit.ledger.ledgers import (
     ABORT,
     ALL,

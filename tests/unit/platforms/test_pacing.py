@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from collector.errors import Throttled
 from collector.platforms.rate_limit import LONGEST_TURN, NoTurn, Pace, shared
 from collector.testing.clock import SimulatedClock
-from tests.waking import WakingClock
+from tests.task_clock import WakingClock
 
 
 async def moments(clock: SimulatedClock, pace: Pace, count: int) -> list[float]:

@@ -13,7 +13,7 @@ from simulators.dataprep import Level
 from simulators.wetransform import Story
 from tests.cdf_rig import cdf_rig
 from tests.dataprep_rig import dataprep_rig
-from tests.wetransform_stage import on_stage
+from tests.wetransform_rig import on_stage
 
 RUNNING, WAITING = RunState.RUNNING, RunState.WAITING
 

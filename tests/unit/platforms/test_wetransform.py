@@ -24,7 +24,7 @@ from simulators.wetransform import Plan, Story
 from simulators.wetransform.stories import STEPS
 from simulators.wetransform.world import Run as SimulatedRun
 from tests import openlineage
-from tests.wetransform_stage import NAMESPACE, TOKEN, Stage, on_stage, watched
+from tests.wetransform_rig import NAMESPACE, TOKEN, Stage, on_stage, watched
 
 
 @pytest.fixture

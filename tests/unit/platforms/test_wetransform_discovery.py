@@ -15,7 +15,7 @@ from collector.testing.clock import START, SimulatedClock
 from collector.testing.faults import Fault, FaultKind
 from collector.testing.lives import Lives
 from simulators.wetransform import Plan, Story
-from tests.wetransform_stage import Stage, on_stage, watched
+from tests.wetransform_rig import Stage, on_stage, watched
 
 
 def minutes(count: float) -> timedelta:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.polling.plant import Plant, planted
+from tests.unit.polling.scripted_source import Plant, planted
 
 
 @pytest.fixture

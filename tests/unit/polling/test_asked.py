@@ -11,8 +11,8 @@ from collector.ledger import requests, runs
 from collector.ledger.held_lease import MARGIN
 from collector.ledger.requests import Request, RequestKind, RequestState
 from collector.model import Observation, RunState
-from tests.seizing import seize, without_renewals
-from tests.unit.polling.plant import FIRST_POLL, Plant
+from tests.lease_faults import seize, without_renewals
+from tests.unit.polling.scripted_source import FIRST_POLL, Plant
 
 NO_SPACE = LedgerError("no space left on its disk")
 

@@ -12,7 +12,7 @@ from collector.ledger import queries, runs, schema
 from collector.model import Enrichment, EventKind, Run, RunState
 from collector.polling.enrichment import AT_ONCE, LAST_CHANCE, LONGEST_PAUSE
 from tests.e2e.pollers import INTERVAL
-from tests.unit.polling.plant import FIRST_POLL, Plant
+from tests.unit.polling.scripted_source import FIRST_POLL, Plant
 
 WITHIN = 60.0
 DUE = FIRST_POLL + WITHIN

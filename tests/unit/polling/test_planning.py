@@ -15,7 +15,7 @@ from collector.platforms.base import Load
 from collector.polling.load import EVERY, Planner
 from collector.reports import LoadReport
 from collector.testing.clock import SimulatedClock
-from tests.unit.exporters.delivering import open_store
+from tests.unit.exporters.delivery_simulation import open_store
 from tests.unit.ledger.ledgers import NOW
 
 

@@ -13,7 +13,7 @@ from collector.polling import source as polling
 from collector.polling.source import LEDGER_LOOK
 from collector.reports import PollResult
 from tests.e2e.pollers import INTERVAL
-from tests.unit.polling.plant import FIRST_POLL, Plant
+from tests.unit.polling.scripted_source import FIRST_POLL, Plant
 
 NO_SPACE = LedgerError("no space left on its disk")
 

@@ -1,10 +1,10 @@
-"""`python -m tests.world COUNT [FIRST]`: explores that many worlds, one seed after the other, and prints what broke."""
+"""`python -m tests.simulation COUNT [FIRST]`: explores that many worlds, one seed after the other, and prints what broke."""
 
 import logging
 import sys
 from collections import Counter
 
-from tests.world.world import explore
+from tests.simulation.simulation import explore
 
 
 def main(count: int, first: int) -> int:

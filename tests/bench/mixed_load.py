@@ -1,4 +1,4 @@
-"""Claims and settles beside polls: `python -m tests.bench.beside`, one JSON object.
+"""Claims and settles beside polls: `python -m tests.bench.mixed_load`, one JSON object.
 
 A sink's claims and settles of a few events go on all the time while, in turn, pages of 1,000 new runs with 40 columns
 each are committed, and 10,000 open runs are polled and seen again. What a poll of 500 unchanged runs writes is counted.

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from tests.unit.exporters.delivering import SimulatedClock, WatchedStore
+from tests.unit.exporters.delivery_simulation import SimulatedClock, WatchedStore
 
 T = TypeVar("T")
 

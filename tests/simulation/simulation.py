@@ -22,12 +22,12 @@ from collector.polling.schedule import Rhythm
 from collector.polling.source import SourcePoller
 from exporters.delivery.delivery import Delivery
 from tests.e2e.pollers import Reports as PollReports
-from tests.unit.exporters.delivering import Reports as SendReports
-from tests.unit.exporters.delivering import WatchedStore, open_store, quick_folder
-from tests.waking import WakingClock
-from tests.world import oracle
-from tests.world.backend import Backend
-from tests.world.vendor import Adapter, Vendor, plans, run_id_of
+from tests.simulation import oracle
+from tests.simulation.backend import Backend
+from tests.simulation.vendor import Adapter, Vendor, plans, run_id_of
+from tests.task_clock import WakingClock
+from tests.unit.exporters.delivery_simulation import Reports as SendReports
+from tests.unit.exporters.delivery_simulation import WatchedStore, open_store, quick_folder
 
 TROUBLE = 400.0
 """Seconds in which things fail; all runs end within them."""

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from tests.world.backend import Arrival
-from tests.world.vendor import Plan
+from tests.simulation.backend import Arrival
+from tests.simulation.vendor import Plan
 
 ENDS = {"succeeded": "COMPLETE", "failed": "FAIL", "canceled": "ABORT"}
 RANK = {"OTHER": 0, "START": 1, "RUNNING": 2, "COMPLETE": 3, "FAIL": 3, "ABORT": 3}

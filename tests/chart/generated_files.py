@@ -1,4 +1,4 @@
-"""What is made from something else in the chart: `python -m tests.chart.generating` (or `make chart`) writes all of it.
+"""What is made from something else in the chart: `python -m tests.chart.generated_files` (or `make chart`) writes all of it.
 
 - in values.schema.json the part for `config`, from the program's own schema;
 - examples/{name}/rendered.yaml, from ci/{name}-values.yaml;
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from config.schema import schema as program_schema
-from tests.rules import rendering
+from tests.rules import alert_rules
 from tests.servers import gotools
 from tests.servers.helm import CHART, Helm
 
@@ -90,7 +90,7 @@ def main() -> None:
         for case in CASES:
             example_of(case).parent.mkdir(parents=True, exist_ok=True)
             example_of(case).write_text(rendered(helm, case))
-        rendering.PLAIN.write_text(rendering.plain(helm))
+        alert_rules.PLAIN.write_text(alert_rules.plain(helm))
     README.write_text(readme(gotools.program(gotools.HELM_DOCS)))
 
 

@@ -1,4 +1,4 @@
-"""Worlds by seeds, with an oracle that knows the platforms' side alone. A longer run: `python -m tests.world 10000`."""
+"""Worlds by seeds, with an oracle that knows the platforms' side alone. A longer run: `python -m tests.simulation 10000`."""
 
 import logging
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.world.world import explore
+from tests.simulation.simulation import explore
 
 BLOCKS, SEEDS = 6, 8
 RARE = (

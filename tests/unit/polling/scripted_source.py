@@ -12,7 +12,7 @@ from collector.model import Facts, Observation, Parent, Poll, RunState
 from collector.polling.source import SourcePoller
 from collector.reports import EventReport, SkipReport
 from tests.e2e.pollers import Pollers, Reports, Scripted
-from tests.unit.exporters.delivering import JOB
+from tests.unit.exporters.delivery_simulation import JOB
 
 FIRST_POLL = 0.5
 
