@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from collector.app.removal import Removal
 from collector.clock import Clock, to_ms
 from collector.errors import LeaseLost, LedgerCorrupt, LedgerError, LedgerUnreachable
-from collector.ledger import departures, queries, replicas
+from collector.ledger import queries, replicas, retirement
 from collector.ledger import retention as ledger_retention
 from collector.ledger.port import OwnedLedger
 from collector.ledger.replicas import Replica
@@ -149,7 +149,7 @@ class Housekeeper:
     async def _pull_in(self) -> None:
         now = self._clock.now()
         furthest = to_ms(now + FURTHEST_POLL), to_ms(now + FURTHEST_SEND)
-        if moved := await self._store.write(ledger_retention.pull_in, to_ms(now), *furthest):
+        if moved := await self._store.write(ledger_retention.pull_in_due_times, to_ms(now), *furthest):
             log.warning("ledger.clock", extra=fields(moved=moved, cause="due times lay further ahead than can be"))
 
     def _failed(self, error: Exception) -> None:
@@ -239,7 +239,7 @@ class Housekeeper:
     async def _sweep_runs(self, retention: timedelta) -> int:
         """A run is kept twice as long as its source looks back: it is what makes a repeated observation silent."""
         now = self._clock.now()
-        departed = await self._store.read_shown(departures.departed_sources, to_ms(now - self._settings.retention))
+        departed = await self._store.read_shown(retirement.retired_sources, to_ms(now - self._settings.retention))
         before = {source.id: to_ms(now - self._settings.retention) for source in departed}
         before |= {
             source: to_ms(now - max(retention, self._settings.retention, 2 * lookback))
@@ -258,12 +258,12 @@ class Housekeeper:
         """Sinks and sources that left before `retention` or were forgotten, and requests that nobody took up."""
         now = self._clock.now()
         before = to_ms(now - self._settings.retention)
-        for sink in await self._store.read_shown(departures.departed_sinks, before):
+        for sink in await self._store.read_shown(retirement.retired_sinks, before):
             await self._removal.remove_sink(sink)
-        for source in await self._store.read_shown(departures.departed_sources, before):
+        for source in await self._store.read_shown(retirement.retired_sources, before):
             await self._removal.remove_source(source)
         unanswered = to_ms(now - REQUEST_WITHIN)
-        if expired := await self._store.write(departures.expire_requests, unanswered, to_ms(now)):
+        if expired := await self._store.write(retirement.expire_requests, unanswered, to_ms(now)):
             log.warning("request.expired", extra=fields(requests=expired, cause="nobody took them up in time"))
 
     async def _sweep_parked(self, before: int) -> int:

@@ -46,9 +46,9 @@ def exists(settings: Ledger) -> bool:
     return settings.url is not None or settings.path.is_file()
 
 
-def is_claimed(settings: Ledger) -> bool:
+def is_reserved(settings: Ledger) -> bool:
     """Whether a service waits for the ledger that commands work on. In PostgreSQL it waits until they have ended."""
-    return settings.url is None and lock.is_claimed(settings.path)
+    return settings.url is None and lock.is_reserved(settings.path)
 
 
 def database(settings: Ledger) -> Database | None:

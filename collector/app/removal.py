@@ -8,11 +8,11 @@ from collections.abc import Callable
 from collector.app.control import ANSWERS_WITHIN, Told
 from collector.clock import Clock, to_ms
 from collector.errors import LedgerError
-from collector.ledger import departures, holdings
-from collector.ledger.departures import Departed
-from collector.ledger.holdings import Holder
+from collector.ledger import inventory, retirement
+from collector.ledger.inventory import TargetKind
 from collector.ledger.port import OwnedLedger
 from collector.ledger.requests import RequestState
+from collector.ledger.retirement import Retired
 from collector.logs import fields
 
 log = logging.getLogger("lineage.ledger")
@@ -31,10 +31,10 @@ class Removal:
         """Forget `source:NAME` or `sink:NAME` with all that the ledger holds of it. What is left when that takes too long, or
         the process ends meanwhile, goes with the next sweep. Raises `LedgerError` when nothing can be written.
         """
-        kind, _, name = target.partition(":")
-        holder, now_ms = Holder(kind), to_ms(self._clock.now())
+        prefix, _, name = target.partition(":")
+        kind, now_ms = TargetKind(prefix), to_ms(self._clock.now())
         try:
-            held = await self._store.write(holdings.begin, holder, name, now_ms, drop_undelivered=drop_undelivered)
+            held = await self._store.write(inventory.begin, kind, name, now_ms, drop_undelivered=drop_undelivered)
         except LedgerError as error:
             return Told(RequestState.FAILED, {"error": str(error)})
         counts = {
@@ -46,15 +46,15 @@ class Removal:
         }
         log.warning("ledger.forgotten", extra=fields(target=target, **counts))
         end = self._clock.monotonic() + ANSWERS_WITHIN
-        source = Departed(held.id, name, departures.FORGOTTEN)
-        remove = self.remove_sink if holder is Holder.SINK else self.remove_source
+        source = Retired(held.id, name, retirement.FORGOTTEN)
+        remove = self.remove_sink if kind is TargetKind.SINK else self.remove_source
         whole = await remove(source, lambda: self._clock.monotonic() < end)
-        return Told(RequestState.DONE, {holder.value: name, **counts, "removed": whole})
+        return Told(RequestState.DONE, {kind.value: name, **counts, "removed": whole})
 
-    async def remove_sink(self, sink: Departed, may_go_on: Callable[[], bool] = lambda: True) -> bool:
+    async def remove_sink(self, sink: Retired, may_go_on: Callable[[], bool] = lambda: True) -> bool:
         """Whether all of it went."""
         rows = 0
-        while removed := await self._store.write(departures.remove_sink, sink):
+        while removed := await self._store.write(retirement.remove_sink, sink):
             self._came_round()
             rows += removed
             if not may_go_on():
@@ -62,26 +62,26 @@ class Removal:
         log.warning("sink.removed", extra=fields(sink=sink.name, rows=rows, cause=_cause(sink)))
         return True
 
-    async def remove_source(self, source: Departed, may_go_on: Callable[[], bool] = lambda: True) -> bool:
+    async def remove_source(self, source: Retired, may_go_on: Callable[[], bool] = lambda: True) -> bool:
         """Whether all of it went: of a source that was not forgotten, runs stay while sinks are owed or have parked events of
         theirs.
         """
-        while await self._store.write(holdings.remove_runs, source) > 0:
+        while await self._store.write(inventory.remove_runs, source) > 0:
             self._came_round()
             if not may_go_on():
                 return False
         runs = 0
-        while closed := await self._store.write(departures.close_runs, source, to_ms(self._clock.now())):
+        while closed := await self._store.write(retirement.abandon_runs, source, to_ms(self._clock.now())):
             self._came_round()
             runs += closed
         if runs:
             cause = "their source left the configuration longer ago than its look-back and retention"
             log.warning("source.abandoned", extra=fields(source=source.name, runs=runs, cause=cause))
-        gone = await self._store.write(departures.remove_source, source)
+        gone = await self._store.write(retirement.remove_source, source)
         if gone:
             log.info("source.removed", extra=fields(source=source.name, cause=_cause(source)))
         return gone
 
 
-def _cause(departed: Departed) -> str:
+def _cause(departed: Retired) -> str:
     return _FORGOTTEN if departed.forgotten else _RETIRED

@@ -195,7 +195,7 @@ async def _in_turn(
         if (store := await asyncio.to_thread(ledgers.opened_beside, settings.ledger)) is not None:
             return await _left(store, target, kind, body), None
         late = time.monotonic() > end
-        if late or not ledgers.is_claimed(settings.ledger):
+        if late or not ledgers.is_reserved(settings.ledger):
             try:
                 return await alone()
             except LedgerLocked:
@@ -239,12 +239,12 @@ async def _followed_alone(service: "Service", source: str, told: Told, wait: Wai
     """The run once it ended and its events are delivered; None when there is no run, or a service that starts follows it."""
     ledger = service.settings.ledger
     try:
-        run = await _followed(service.store, source, told, lambda: not ledgers.is_claimed(ledger), wait, _UNSERVED)
+        run = await _followed(service.store, source, told, lambda: not ledgers.is_reserved(ledger), wait, _UNSERVED)
     except _Left:
         print("a service starts: it follows the run from here on", file=sys.stderr)
         return None
     for _ in range(DRAINED_WITHIN):
-        if ledgers.is_claimed(ledger) or await service.drained(1.0):
+        if ledgers.is_reserved(ledger) or await service.drained(1.0):
             return run
     print("some events wait in the ledger: they are sent when the service runs", file=sys.stderr)
     return run

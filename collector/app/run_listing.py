@@ -78,7 +78,7 @@ def one(config: Path, run: str, *, source: str | None, as_json: bool) -> int:
 
     def found(conn: Connection) -> tuple[list[RunRow], Mapping[str, RunDetail], Sequence[Any], Sequence[Any]]:
         number = source_id(conn, source) if source is not None else None
-        rows = queries.runs_called(conn, run, source_id=number)
+        rows = queries.runs_by_id(conn, run, source_id=number)
         details = queries.details(conn, [row.run_uuid for row in rows])
         ids = [each.id for each in details.values()]
         return rows, details, queries.events_of(conn, ids), queries.parked_of(conn, ids)

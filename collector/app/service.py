@@ -279,7 +279,7 @@ class Service:
         self.metrics.configured(self._clock.now())
         self._observers = Observers([self.metrics, *self._beside])
         self._leases = Leases(self.store, self._clock, me.id, self._observers.lease)
-        self._heartbeat = Heartbeat(me, self.store, self._clock, self._leases.hear)
+        self._heartbeat = Heartbeat(me, self.store, self._clock, self._leases.set_live_replicas)
         if self.store.set_aside is not None:
             self.metrics.ledger_reset()
             log.critical("ledger.set_aside", extra=fields(file=str(self.store.set_aside)))

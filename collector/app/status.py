@@ -20,7 +20,7 @@ def source_id(conn: Connection, name: str) -> int:
     """The ledger's number of a source. Raises `ConfigurationError` for one that it has never heard of."""
     known = {row.name: row.id for row in queries.sources(conn)}
     if name not in known:
-        raise ConfigurationError([f"the ledger knows no source {name!r}; it knows {', '.join(known) or 'none'}"])
+        raise ConfigurationError([f"the ledger has no source {name!r}; it has {', '.join(known) or 'none'}"])
     return known[name]
 
 

@@ -43,8 +43,13 @@ async def taken(open_it: Callable[[], T], path: Path | None, clock: Clock, stop:
                 refused = 0 if waits else refused + 1
                 if refused > 1:  # whose it is may not be written yet when the lock has just been taken
                     raise
-                if waits and path is not None and said_at == float("-inf") and (claim := lock.claim(path)) is not None:
-                    undo.callback(claim.withdraw)
+                if (
+                    waits
+                    and path is not None
+                    and said_at == float("-inf")
+                    and (reservation := lock.reserve(path)) is not None
+                ):
+                    undo.callback(reservation.withdraw)
                 if waits and clock.monotonic() - said_at >= SAID_EVERY:
                     log.warning("ledger.awaited", extra=fields(cause=str(error), then="starts when that has ended"))
                     said_at = clock.monotonic()

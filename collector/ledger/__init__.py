@@ -4,5 +4,5 @@
 store behind it, known to the composition root alone.
 Every function takes a SQLAlchemy connection first, in a transaction that the store began. Times are epoch
 milliseconds. Writes that belong to a source or a sink check its lease first and raise `LeaseLost` without it.
-Whoever writes copes with "committed, but the answer was lost": read the ledger again and decide anew.
+A caller of a write must handle "committed, but the answer was lost": read the ledger again and decide again.
 """

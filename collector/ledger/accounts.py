@@ -1,7 +1,7 @@
-"""Sources as configured, each with its past: a source is the account that it watches, whatever it is called.
+"""Sources as configured, each with its past: a source is identified by the account that it watches, not by its name.
 
-One platform run has one life. So a source that was renamed goes on with the cursor and the runs of its account, and a
-name that stands for another account now is not given the runs of the former one.
+Each platform run is tracked once. So a renamed source continues with the cursor and the runs of its account, and a
+name that now belongs to another account does not get the runs of the former one.
 """
 
 import logging
@@ -33,7 +33,7 @@ class Configured:
 
     @property
     def fingerprint(self) -> str | None:
-        """The account as the ledger keeps it: it may hold a customer's e-mail address."""
+        """Digest of the account, as stored in the ledger: the account itself may contain a customer's e-mail address."""
         return None if self.account is None else sha256(self.account.encode()).hexdigest()[:32]
 
 
@@ -112,7 +112,7 @@ def _known(conn: Connection) -> list[Past]:
 
 
 def _own(source: Configured, known: Sequence[Past]) -> Past | None:
-    """What has its name, if it can be of its account."""
+    """The stored source of the same name, if it can belong to the same account."""
     own = next((past for past in known if past.name == source.name), None)
     if own is None or source.former_name == source.name:
         return own
@@ -129,7 +129,7 @@ def _former(source: Configured, known: Sequence[Past], taken: set[int]) -> Past 
 def _moved(name: str) -> str:
     return (
         f"source {name!r} watches another account than the ledger knows under this name, whose runs are not this "
-        "account's: give it a new name; or, where it is the same account with another address or spelling, "
+        "account's: give it a new name; or, if it is the same account with another address or spelling, "
         f"set `former_name: {name}`"
     )
 
@@ -139,14 +139,16 @@ def _say_unmerged(sources: Sequence[Configured], past: Mapping[str, Past], known
     left = {one.name for one in known if one.id not in taken}
     for source in sources:
         if source.former_name in left:
-            cause = "both names have a past in the ledger: they are not merged, the source goes on with its own"
+            cause = (
+                "the ledger has runs under both names: they are not merged, the source continues under its present name"
+            )
             log.warning(
                 "source.unmerged", extra=fields(source=source.name, former_name=source.former_name, cause=cause)
             )
 
 
 def _rename(conn: Connection, past: Mapping[str, Past], known: Sequence[Past]) -> None:
-    """First away from all names, as two may have changed places."""
+    """Two steps, by way of temporary names: two sources may have swapped their names."""
     table = schema.source
     renamed = {name: one for name, one in past.items() if one.name != name}
     kept = {one.id for one in past.values()}
@@ -157,7 +159,10 @@ def _rename(conn: Connection, past: Mapping[str, Past], known: Sequence[Past]) -
     for name, one in renamed.items():
         conn.execute(update(table).where(table.c.id == one.id).values(name=name))
         leases.rename(conn, f"source:{one.name}~{one.id}", f"source:{name}")
-        log.warning("source.renamed", extra=fields(source=name, former_name=one.name, cause="goes on with its past"))
+        log.warning(
+            "source.renamed",
+            extra=fields(source=name, former_name=one.name, cause="continues with its former cursor and runs"),
+        )
     request = schema.request
     for name, one in renamed.items():
         asked = request.c.target == f"source:{one.name}", request.c.done_at.is_(None)

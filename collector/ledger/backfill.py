@@ -1,4 +1,4 @@
-"""Sinks that were not there for a while, or never before: what they are owed from now on."""
+"""What a new sink, or one that is configured again, is owed from now on."""
 
 import logging
 from collections import Counter
@@ -18,7 +18,7 @@ _TERMINAL = sorted(kind.value for kind in EventKind if kind.terminal)
 
 
 def next_event(conn: Connection) -> int:
-    """The number that no event has yet."""
+    """The number of the next event."""
     return (conn.scalar(select(func.max(schema.event.c.id))) or 0) + 1
 
 
@@ -60,14 +60,14 @@ def _span(conn: Connection, strand: int, first: int, wanted: frozenset[EventKind
     return {"source_id": source_id, "next_seq": seq, "last_seq": last, "due_at": created_at, "since": created_at}
 
 
-def come_back(conn: Connection, sink: RowMapping, wanted: frozenset[EventKind], now_ms: int) -> None:
+def restore(conn: Connection, sink: RowMapping, wanted: frozenset[EventKind], now_ms: int) -> None:
     """A sink is configured again: lanes whose head was removed go on with what is left, and the runs that it had been
-    told of, or that are open now, with what happened meanwhile. What is lost for it is counted and listed.
+    sent, or that are open now, with what happened meanwhile. What is lost for it is counted and listed.
     """
     sink_id = sink["id"]
     before = _held(conn, sink_id)
     _forget_what_is_gone(conn, sink_id)
-    lanes.move_on(conn, sink_id, wanted, _headless(conn, sink_id), now_ms)
+    lanes.advance(conn, sink_id, wanted, _headless(conn, sink_id), now_ms)
     tallies.recount(conn, sink_id, wanted)
     lost = before - _held(conn, sink_id)
     owe_from(conn, sink_id, wanted, _missed(conn, sink, wanted))
@@ -75,7 +75,7 @@ def come_back(conn: Connection, sink: RowMapping, wanted: frozenset[EventKind], 
     here = {"retired_at": None, "until_event": None, "since_event": next_event(conn)}
     conn.execute(update(schema.sink).where(schema.sink.c.id == sink_id).values(here))
     for source_id, count in sorted(lost.items()):
-        cause = f"{count} events kept for it were removed by retention while it was not configured"
+        cause = f"{count} events that it was owed were removed by retention while it was not configured"
         skips.note(conn, source_id, [Skip(SkipKind.GAP, f"sink {sink['name']}", cause)], now_ms)
     log.warning("sink.returned", extra=fields(sink=sink["name"], lost=lost.total()))
 

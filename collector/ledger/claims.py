@@ -82,7 +82,7 @@ def _claim() -> Select[*tuple[Any, ...]]:
         .limit(bindparam("most"))
         .subquery("head")
     )
-    # a parked event that somebody asked for again is sent, valid or not
+    # a parked event that a person sends again is sent, valid or not
     fault = case((due.c.resume_seq.is_(None), event.c.fault))
     return (
         select(*lanes.outgoing_columns(due.c.source_id, due.c.attempts, fault))
@@ -95,7 +95,7 @@ _CLAIM = _claim()
 
 
 def next_due(conn: Connection, sink_id: int) -> int | None:
-    """When the next head is or was due, None when all is delivered."""
+    """When the next head is or was due; None if everything is delivered."""
     due: int | None = conn.scalar(_NEXT_DUE, {"of_sink": sink_id})
     return due
 
@@ -127,7 +127,7 @@ def settle(
     _forget_sent_again(conn, sink_id, heads.lanes(delivered))
     _park(conn, sink_id, [(heads.lane(one.item), one) for one in refused], now_ms)
     superseded = _supersede(conn, sink_id, delivered, now_ms)
-    ledger_lanes.move_on(conn, sink_id, kinds, heads.lanes(done), now_ms)
+    ledger_lanes.advance(conn, sink_id, kinds, heads.lanes(done), now_ms)
     _postpone(conn, sink_id, retried)
     _count(conn, sink_id, done, heads.lanes(done), heads.lanes([one.item for one in refused]))
     in_a_row = _note_refusals(
@@ -185,7 +185,7 @@ def _sink(conn: Connection, sink_id: int) -> tuple[frozenset[EventKind], int, in
 _SINK = (
     select(*(schema.sink.c[name] for name in ("filter", "unclean_at", "refused")))
     .where(schema.sink.c.id == bindparam("of_id"))
-    .with_for_update(key_share=True)  # before the lanes, as whoever registers sinks does
+    .with_for_update(key_share=True)  # locked before the lanes, in the same order as the registration of sinks
 )
 
 
@@ -243,7 +243,7 @@ def _park(conn: Connection, sink_id: int, refused: Sequence[tuple[Lane, Refused]
 
 
 def _supersede(conn: Connection, sink_id: int, delivered: Sequence[Outgoing], now_ms: int) -> int:
-    """Parked events whose run told more by now; how many."""
+    """Mark parked events that a later event of their run has replaced; how many."""
     table = schema.parked
     latest = {item.run_id: item.seq for item in delivered}
     found: list[dict[str, int]] = []

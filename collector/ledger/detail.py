@@ -1,4 +1,4 @@
-"""A run as a row: versioned JSON of all that is known, and columns for what is asked for."""
+"""A run as a row: versioned JSON of all that is known, and columns for what queries need."""
 
 import json
 from dataclasses import dataclass, replace
@@ -49,7 +49,7 @@ def columns(run: Run) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class WatchRow:
     """A row of `schema.watch` but for the run's number: when an open run was last seen, and is to be looked at again."""
 
     seen_at: int
@@ -57,14 +57,14 @@ class Look:
     misses: int
 
 
-def look(run: Run, now_ms: int) -> Look:
-    """A run that was last seen by a clock that ran ahead is due all the same, unless it asked for a later time."""
+def watch_row(run: Run, now_ms: int) -> WatchRow:
+    """When the run is due; a `seen_at` in the future (the clock ran ahead) does not delay it, an explicit `due_at` does."""
     seen_at = to_ms(run.seen_at)
     due_at = min(seen_at, now_ms) if run.due_at is None else to_ms(run.due_at)
-    return Look(seen_at, None if run.state.terminal else due_at, run.misses)
+    return WatchRow(seen_at, None if run.state.terminal else due_at, run.misses)
 
 
-def seen(run: Run, last: Look) -> Run:
+def as_last_seen(run: Run, last: WatchRow) -> Run:
     """The run as it was last seen: the row wins over what was written with the whole run."""
     due_at = run.due_at if last.due_at is None else _due(run, last)
     if (to_ms(run.seen_at), due_at, run.misses) == (last.seen_at, run.due_at, last.misses):
@@ -73,7 +73,7 @@ def seen(run: Run, last: Look) -> Run:
     return replace(run, seen_at=seen_at, due_at=due_at, misses=last.misses)
 
 
-def _due(run: Run, last: Look) -> datetime | None:
+def _due(run: Run, last: WatchRow) -> datetime | None:
     if last.due_at is None or last.due_at <= last.seen_at:
         return None
     return run.due_at if ms(run.due_at) == last.due_at else from_ms(last.due_at)
@@ -84,7 +84,7 @@ def written(adapter: "TypeAdapter[Any]", value: Any) -> str:
     try:
         return adapter.dump_json(value).decode()
     except ValueError:
-        # text with half a surrogate pair, as broken JSON escapes make it: kept with a question mark in its place
+        # text with half a surrogate pair, as broken JSON escapes make it: stored with a question mark in its place
         values = adapter.dump_python(value, mode="json")
         return json.dumps(values, ensure_ascii=False).encode("utf-8", "replace").decode()
 
@@ -137,9 +137,11 @@ def read_short(key: str, text: str, jobs: dict[Job, Job]) -> Run:
 
 def _present(key: str, found: _Detail) -> Run:
     if found.version != VERSION:
-        raise LedgerError(f"run {key} is stored in form {found.version}, which this version does not know")
+        raise LedgerError(
+            f"run {key} is stored in format {found.version}, which this version of the collector cannot read"
+        )
     return found.run
 
 
 def _unreadable(key: str, cause: str) -> LedgerError:
-    return LedgerError(f"what is stored of run {key} cannot be read: {cause}")
+    return LedgerError(f"the stored row of run {key} cannot be read: {cause}")

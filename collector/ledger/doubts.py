@@ -1,4 +1,4 @@
-"""Runs of which a sink may know less than it was told: to be looked at after their terminal event.
+"""Runs whose state at a sink may be wrong: the sink is asked for it after their terminal event.
 
 An attempt without an answer may still be applied later, after its successors (Marquez 0.51 does that), and so may one
 that was under way when its process was killed.
@@ -29,7 +29,7 @@ _TERMINAL = sorted(kind.value for kind in EventKind if kind.terminal)
 
 
 def note(conn: Connection, sink_id: int, runs: Iterable[int], now_ms: int) -> None:
-    """These runs are in doubt; those that are already stay so since then."""
+    """Mark these runs as in doubt; one that is in doubt already keeps its time."""
     if rows := [{"sink_id": sink_id, "run_id": run, "since": now_ms} for run in sorted(runs)]:
         conn.execute(schema.upsert(conn.dialect.name, schema.doubt).on_conflict_do_nothing(), rows)
 
@@ -91,14 +91,14 @@ def next_due(conn: Connection, sink_id: int) -> int | None:
 
 
 def resolve(conn: Connection, lease: Lease, sink_id: int, run_ids: Iterable[int]) -> None:
-    """The sink knows these runs as they ended."""
+    """The sink has the right final state of these runs: close their doubts."""
     fence(conn, lease)
     for some in chunks(sorted(run_ids)):
         conn.execute(delete(schema.doubt).where(*_of(sink_id, some)))
 
 
 def postpone(conn: Connection, lease: Lease, sink_id: int, run_id: int, check_at_ms: int) -> None:
-    """Look again then."""
+    """Look again at this time."""
     fence(conn, lease)
     table = schema.doubt
     later = update(table).where(*_of(sink_id, [run_id]))
@@ -106,7 +106,7 @@ def postpone(conn: Connection, lease: Lease, sink_id: int, run_id: int, check_at
 
 
 def forget_dropped_ends(conn: Connection, sink_id: int, events: Sequence[tuple[int, int]]) -> None:
-    """These events, by strand and seq, will never be sent: where one is the end of a run, nothing is left to look at."""
+    """These events, by strand and seq, will never be sent: where one is the end of a run, close the doubt."""
     table, event = schema.doubt, schema.event
     for some in chunks(events):
         ends = select(event.c.run_id).where(

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 UNWANTED_AFTER = 15.0
-"""Seconds that a lease is free until also a replica takes it that has its share: nobody else wants it."""
+"""Seconds after which a free lease is also taken by a replica that has its share: no other replica took it."""
 
 
 def share(replicas: Sequence[Collection[str]]) -> int:
@@ -13,7 +13,7 @@ def share(replicas: Sequence[Collection[str]]) -> int:
 
 
 def may_take(held: Collection[str], replicas: Sequence[Collection[str]], free_for: float) -> bool:
-    """Whether to take one more lease, which has been free for so many seconds. Before the replicas are known anybody may."""
+    """Whether to take one more lease, which has been free for so many seconds. Before the replicas are known, any replica may."""
     return not replicas or len(held) < share(replicas) or free_for >= UNWANTED_AFTER
 
 

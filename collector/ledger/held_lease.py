@@ -31,12 +31,12 @@ RENEW_EVERY = 10.0
 RENEW_AGAIN = 1.0
 """Seconds after a renewal that the ledger did not take."""
 STANDBY_LOOK = 2.0
-"""Seconds between two looks whether a lease that somebody else holds is free."""
+"""Seconds between two checks whether a lease that another process holds is free."""
 _GIVE_BACK_WITHIN = 1.0
 
 T = TypeVar("T")
 Taking = Callable[[Connection, str, str, int], Lease | None]
-"""`leases.take`, or that and what has to be in the same commit."""
+"""`leases.take`, or that and what must be in the same commit."""
 
 
 class HeldLease:
@@ -106,15 +106,19 @@ class HeldLease:
         finally:
             lapse.cancel()
         if not done:
-            raise LeaseLapsed(f"lease {self.lease.name} could not be renewed in time: somebody else may have it by now")
+            raise LeaseLapsed(
+                f"lease {self.lease.name} could not be renewed in time: another process may hold it by now"
+            )
         return result()
 
     async def _lapse(self) -> None:
         while (left := self._ends_at - self._of.clock.monotonic()) > 0:
-            await self._of.clock.sleep(max(left, 0.001))  # less may be nothing beside a large clock
+            await self._of.clock.sleep(
+                max(left, 0.001)
+            )  # a smaller step could vanish in the rounding of a large clock value
 
     async def give_back(self) -> None:
-        """For a clean end: nothing is in flight any more."""
+        """Give it back at a clean end: nothing is in flight any more."""
         await self._of.store.write(leases.give_back, self.lease)
         _log.debug("lease.given_back", extra=fields(lease=self.lease.name))
 
@@ -129,7 +133,7 @@ class Leases:
         self._free_since: dict[str, float] = {}
         self._unwanted: set[str] = set()
 
-    def hear(self, live: Sequence[Replica]) -> None:
+    def set_live_replicas(self, live: Sequence[Replica]) -> None:
         """Which replicas live now: the leases of sources and sinks spread over them."""
         if {each.id for each in live} != {each.id for each in self._live}:
             self._unwanted.clear()
@@ -149,7 +153,7 @@ class Leases:
         return held is not None and held.covers(0)
 
     def surplus(self) -> set[str]:
-        """Leases to give back at a quiet moment; not those that nobody else took when they were free."""
+        """Leases to give back at a quiet moment; not those that no other replica took when they were free."""
         spread = [each.leases for each in self._live]
         others = [each.leases for each in self._live if each.id != self.holder]
         return fair_share.surplus(self._spread_here() - self._unwanted, spread, others)
@@ -163,7 +167,7 @@ class Leases:
             self._free_since.pop(name, None)
             return False
         is_free, live = await self.store.read_shown(_looked_at, name)
-        self.hear(live)
+        self.set_live_replicas(live)
         if not is_free:
             self._free_since.pop(name, None)
             return True
@@ -181,7 +185,7 @@ class Leases:
         return not is_spread or fair_share.may_take(self._spread_here(), spread, free_for)
 
     async def take(self, name: str, longest: float, taking: Taking = leases.take) -> HeldLease | None:
-        """None while somebody else holds it, or may have it first. `longest` is how many seconds one request under it
+        """None while another process holds it, or may have it first. `longest` is how many seconds one request under it
         takes at most.
         """
         if await self._is_for_others(name):
@@ -199,7 +203,7 @@ class Leases:
         came_round: Callable[[bool], None] = lambda _: None,
         taking: Taking = leases.take,
     ) -> None:
-        """Until cancelled: `work` whenever the lease can be had. It is cancelled when the lease is lost, and begins anew
+        """Until cancelled: run `work` whenever the lease can be taken. It is cancelled when the lease is lost, and starts again
         under the next one. `came_round` is called at each look for the lease, with whether it is held here now.
 
         Raises what `work` raises, but for `LeaseLost`, in an exception group.
@@ -224,7 +228,9 @@ class Leases:
                 result()
                 continue
             if not waits and failure is None:
-                _log.info("lease.held_elsewhere", extra=fields(lease=name, then="stands by and asks again"))
+                _log.info(
+                    "lease.held_elsewhere", extra=fields(lease=name, then="this process stands by and tries again")
+                )
                 waits = True
             await self.clock.sleep(STANDBY_LOOK)
 
@@ -248,7 +254,7 @@ class Leases:
             async with asyncio.timeout(_GIVE_BACK_WITHIN):
                 await held.give_back()
         except (LedgerError, TimeoutError) as error:
-            cause, then = str(error) or "the ledger did not answer", "it runs out by itself"
+            cause, then = str(error) or "the ledger did not answer", "it expires by itself"
             told = fields(lease=held.lease.name, cause=cause, then=then)
             _log.error("lease.kept", extra=told)
 
@@ -267,7 +273,7 @@ async def _apart(work: Coroutine[Any, Any, T], *until: asyncio.Task[Any]) -> tup
 
 
 def _looked_at(conn: Connection, name: str) -> tuple[bool, list[Replica]]:
-    """Whether nobody holds it, and who lives."""
+    """Whether the lease is free, and which replicas live."""
     return leases.is_free(conn, name), replicas.live(conn)
 
 

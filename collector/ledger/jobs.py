@@ -1,4 +1,4 @@
-"""The last run, the outcomes and the datasets of each job, kept up to date with its runs: right after a restart, cheap to scrape."""
+"""The last run, the outcomes and the datasets of each job, updated with its runs: correct after a restart, cheap to scrape."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -61,7 +61,7 @@ def _put(dialect: str) -> Insert:
 
 
 def following(known: JobState | None, run: Run, ended_by: EventKind | None) -> JobState:
-    """The job's state once this is known of the run; the last run is the one that began last."""
+    """The job's state after this change of the run; the last run is the one that began last."""
     last = _last(run)
     if known is not None:
         counts = {name: getattr(known, name) for name in ("succeeded", "failed", "canceled", "duration_ms_sum")}
@@ -104,7 +104,7 @@ _STATES = select(*(schema.job.c[name] for name in JobState.__slots__)).where(
 
 
 def platform_ids(conn: Connection, source_id: int, name: str) -> list[str]:
-    """The platform's own ids of the jobs that went by this name in the latest runs, the newest first."""
+    """The platform's ids of the jobs that had this name in the latest runs, the newest first."""
     run = schema.run
     rows = select(run.c.key, run.c.detail).where(run.c.source_id == source_id, run.c.job == name)
     found: dict[str, None] = {}
@@ -132,7 +132,7 @@ _DEFINITIONS = select(schema.job.c.name, schema.job.c.inputs, schema.job.c.outpu
 
 
 def define(conn: Connection, source_id: int, known: Mapping[str, Definition]) -> None:
-    """Keep what jobs that are noted already read and write; what is not known leaves what was."""
+    """Store what known jobs read and write; None leaves the stored value."""
     rows = [
         {"of_source": source_id, "of_name": name, "new_inputs": _text(one.inputs), "new_outputs": _text(one.outputs)}
         for name, one in sorted(known.items())

@@ -68,8 +68,8 @@ def _held_filters(conn: Connection) -> dict[int, frozenset[EventKind]]:
 
 
 def hold_sinks(conn: Connection) -> None:
-    """First in a transaction in which sinks come and go: new events wait for its end, and then see them. Locks of rows
-    would not do: who waits for them goes on with the sinks as they were before.
+    """Call it first in a transaction that adds or removes sinks: new events wait for its end, and then see them. Row locks
+    are not enough: a transaction that waits for one continues with the sinks as they were before.
     """
     if conn.dialect.name == "postgresql":
         conn.execute(text("LOCK TABLE sink IN EXCLUSIVE MODE"))
@@ -128,7 +128,7 @@ def locked(conn: Connection, sink_id: int, strands: Iterable[int]) -> dict[int, 
     return found
 
 
-def reach_out(conn: Connection, sink_id: int, wanted: frozenset[EventKind]) -> None:
+def extend_to_wanted(conn: Connection, sink_id: int, wanted: frozenset[EventKind]) -> None:
     """After another choice of kinds: each lane reaches to the last event of its strand that is wanted now. Otherwise
     the next commit would lengthen it over events that were never counted.
     """
@@ -151,7 +151,7 @@ _LOCKED = (
 _FINISHED = delete(schema.lane).where(*_OF_LANES)
 
 
-def move_on(conn: Connection, sink_id: int, wanted: frozenset[EventKind], lanes: Sequence[Lane], now_ms: int) -> None:
+def advance(conn: Connection, sink_id: int, wanted: frozenset[EventKind], lanes: Sequence[Lane], now_ms: int) -> None:
     """The heads of these lanes are settled: on to the next wanted events; lanes without one are gone."""
     again = _to_next_retry(conn, sink_id, [lane for lane in lanes if lane.resume_seq is not None], now_ms)
     rest = [lane.strand_id for lane in lanes if lane.strand_id not in again]

@@ -1,8 +1,8 @@
-"""The right to poll a source (`source:<name>`), to feed a sink (`sink:<name>`) or to do what one does for all, fenced by a
+"""The right to poll a source (`source:<name>`), to feed a sink (`sink:<name>`) or to do what one replica does for all, fenced by a
 token.
 
-The locked token row makes it right, not the clock: whoever takes over waits for the commit under way, and whoever was
-stopped finds another token. Sending cannot be fenced, so start no attempt that could outlive the lease.
+Safety comes from the locked token row, not from the clock: a new holder waits for the commit under way, and a holder that was
+suspended finds another token. Sending cannot be fenced, so start no attempt that could outlive the lease.
 """
 
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ class Lease:
 
 
 def take(conn: Connection, name: str, holder: str, ttl_ms: int) -> Lease | None:
-    """The lease, or None while another holder has it. A holder that takes what it has already lost the answer to a
-    former take, or let go of what it did: its new lease is not clean.
+    """The lease, or None while another holder has it. A holder that takes a lease that it has already lost the answer to a
+    former take, or dropped its work: its new lease is not clean.
     """
     table = schema.lease
     expires_at = conn.scalar(select(table.c.expires_at).where(table.c.name == name).with_for_update())
@@ -48,34 +48,34 @@ def take(conn: Connection, name: str, holder: str, ttl_ms: int) -> Lease | None:
 
 
 def is_free(conn: Connection, name: str) -> bool:
-    """Whether nobody holds it now."""
+    """Whether it is free now."""
     table = schema.lease
     return not conn.scalar(select(table.c.name).where(table.c.name == name, table.c.expires_at >= db_now()))
 
 
 def renew(conn: Connection, lease: Lease, ttl_ms: int) -> bool:
-    """Hold it for `ttl_ms` from now. False when somebody else has it."""
+    """Hold it for `ttl_ms` from now. False when another holder has it."""
     table = schema.lease
     done = conn.execute(update(table).where(*_ours(lease)).values(expires_at=db_now() + ttl_ms))
     return done.rowcount == 1
 
 
 def rename(conn: Connection, former: str, name: str) -> None:
-    """Whoever holds it loses it, and its time runs on under the new name."""
+    """Its holder loses it, and its time runs on under the new name."""
     table = schema.lease
     conn.execute(delete(table).where(table.c.name == name))
     conn.execute(update(table).where(table.c.name == former).values(name=name))
 
 
 def end_all(conn: Connection) -> None:
-    """Every holder is gone, as whoever holds the file lock of an embedded ledger knows. What they had not given back is
+    """For the process with the file lock of an embedded ledger: every other holder is gone. What they had not given back is
     free, and not clean.
     """
     conn.execute(update(schema.lease).where(schema.lease.c.expires_at > 0).values(expires_at=1))
 
 
 def probe(conn: Connection) -> None:
-    """Show that the ledger takes writes, which neither an empty transaction does nor one that changes nothing; nothing is left."""
+    """A write that proves that the ledger takes writes, which an empty transaction does not; it leaves nothing behind."""
     table = schema.lease
     conn.execute(insert(table).values(name=_PROBE, holder=_PROBE, token=0, expires_at=0))
     conn.execute(delete(table).where(table.c.name == _PROBE))
@@ -85,12 +85,12 @@ _PROBE = "probe"
 
 
 def give_back(conn: Connection, lease: Lease) -> None:
-    """Only when nothing is in flight; of no effect when somebody else has it."""
+    """Give it back; call it only when nothing is in flight. No effect when another holder has it."""
     conn.execute(update(schema.lease).where(*_ours(lease)).values(expires_at=0))
 
 
 def fence(conn: Connection, lease: Lease) -> None:
-    """First in every commit under this lease. Raises `LeaseLost`; the commit must then be rolled back."""
+    """Check the lease; call it first in every commit under it. Raises `LeaseLost`; the commit must then be rolled back."""
     if conn.scalar(_FENCE, {"of_name": lease.name, "of_token": lease.token}) is None:
         raise LeaseLost(f"lease {lease.name} is no longer held by {lease.holder}; nothing was committed")
 

@@ -1,4 +1,4 @@
-"""Who is called after commits, each on the event loop on which it asked."""
+"""Callbacks after commits, each called on the event loop that registered it."""
 
 import asyncio
 from collections.abc import Callable

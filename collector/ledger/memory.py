@@ -1,4 +1,4 @@
-"""What a source keeps by key beside its cursor: small facts that no poll brings again, such as the first name of a job."""
+"""Small values that a source stores by key beside its cursor and that no poll returns again, such as the first name of a job."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,14 +12,14 @@ KEPT = 20_000
 
 
 def read(conn: Connection, source_id: int) -> dict[str, str]:
-    """All that is kept, oldest first."""
+    """All stored values, oldest first."""
     table = schema.memory
     rows = select(table.c.key, table.c.value).where(table.c.source_id == source_id)
     return dict(conn.execute(rows.order_by(table.c.noted_at, table.c.key)).all())
 
 
 def note(conn: Connection, source_id: int, kept: Mapping[str, str], now_ms: int) -> None:
-    """Keep these too; only what is new or changed is written."""
+    """Store these too; only what is new or changed is written."""
     wanted = {clean(key, 500): clean(value) for key, value in kept.items()}
     known = _known(conn, source_id, wanted)
     changed = {key: value for key, value in wanted.items() if known.get(key) != value}

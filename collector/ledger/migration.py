@@ -21,11 +21,13 @@ def check(conn: Connection, name: str) -> None:
     found = revision(conn)
     refuse_newer(found, name)
     if found != REVISIONS[-1]:
-        raise LedgerError(f"ledger {name} has schema {found} and needs {REVISIONS[-1]}: start the service, it migrates")
+        raise LedgerError(
+            f"ledger {name} has schema {found} and needs {REVISIONS[-1]}: start the service, which migrates it"
+        )
 
 
 def migrate(conn: Connection, name: str) -> bool:
-    """In one transaction; False when nothing was to be done. Raises `LedgerTooNew`."""
+    """Migrate in one transaction; False when the schema was up to date. Raises `LedgerTooNew`."""
     found = revision(conn)
     refuse_newer(found, name)
     if found == REVISIONS[-1]:

@@ -1,4 +1,4 @@
-"""Parking what a sink is owed beyond its share of the ledger: whole strands, the oldest first, so that the order stays."""
+"""Parks what a sink is owed beyond its share of the ledger: whole strands, the oldest first, so that the order stays."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence

@@ -39,7 +39,7 @@ class ParkedEvent:
 
     @property
     def name(self) -> str:
-        """What people call it by, such as `12.3`."""
+        """Its name in commands, such as `12.3`."""
         return f"{self.strand_id}.{self.seq}"
 
 
@@ -49,7 +49,7 @@ Named = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which of the parked events of a sink are meant: those of a run, one by its name, those that were parked by then."""
+    """A choice of the parked events of a sink: those of a run, one by its name, those that were parked by a time."""
 
     run_id: str | None = None
     event: str | None = None
@@ -66,9 +66,9 @@ class Choice:
 
 class RetryAnswer(StrEnum):
     QUEUED = "queued"
-    """It is sent again, before what follows in its strand."""
+    """It is sent again, before the events that follow in its strand."""
     SUPERSEDED = "superseded"
-    """A later event of its run was acknowledged, which told more; sending this one would undo that."""
+    """A later event of its run was acknowledged; sending this one would undo that."""
     NOT_PARKED = "not parked"
 
 
@@ -111,7 +111,7 @@ def retry(
     conn: Connection, lease: Lease, sink_id: int, events: Iterable[Named], now_ms: int
 ) -> dict[Named, RetryAnswer]:
     """Put these back at the heads of their lanes; what became of each. For the holder of the sink's lease, while no
-    event of their strands is in flight or waits for its settle. As many statements for one as for a thousand.
+    event of their strands is in flight or waits for its settle. The number of statements does not depend on the number of events.
 
     Several of one strand are sent in their order; then the lane goes on where it was, so that nothing that was
     acknowledged meanwhile is sent again.

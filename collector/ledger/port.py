@@ -20,12 +20,12 @@ _KEY = "news"
 
 
 class News(StrEnum):
-    """What a commit brings for others, so that they wake up for what concerns them and sleep through the rest."""
+    """What a commit brings for other tasks, so that each wakes up only for what concerns it."""
 
     EVENTS = "events"
     """There is something new to send."""
     REQUESTS = "requests"
-    """Somebody asked for something."""
+    """There is a new request."""
 
 
 def announce(conn: Connection, news: News) -> None:
@@ -39,8 +39,8 @@ def take_announced(conn: Connection) -> frozenset[News]:
 
 
 class Ledger(Protocol):
-    """An open ledger. What `fn` raises comes back to its caller and undoes its own work and no other's; what is wrong with the
-    ledger itself is `LedgerError` and its kinds.
+    """An open ledger. What `fn` raises is raised to its caller and rolls back the work of this call alone; faults of the
+    ledger itself are `LedgerError` and its subclasses.
     """
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -72,15 +72,15 @@ class Ledger(Protocol):
         ...
 
     async def close(self) -> None:
-        """Do what waits, then let go of the ledger. No harm in a second call."""
+        """Finish what waits, then release the ledger. A second call does nothing."""
         ...
 
 
 class OwnedLedger(Ledger, Protocol):
-    """A ledger as the composition root has it: opened by this process, for itself alone or for reading.
+    """A ledger as the composition root opened it: for this process alone, or for reading.
 
-    `lost` is why nothing is committed any more, None while all is well. `set_aside` is where an unusable file went that was
-    found at this start; `rescued` says that the file was deleted under the process before, which wrote it anew.
+    `lost` is why nothing is committed any more, None as long as it works. `set_aside` is where an unusable file went that was
+    found at this start; `rescued` is True if the file was deleted under the process before, which wrote it again.
     """
 
     set_aside: Path | None
@@ -92,9 +92,9 @@ class OwnedLedger(Ledger, Protocol):
         ...
 
     async def compact(self, pages: int) -> None:
-        """Give up to `pages` free pages back to the file system, where that is ours to do."""
+        """Give up to `pages` free pages back to the file system, if the store does not do that by itself."""
         ...
 
     async def truncate_log(self) -> bool:
-        """Give the room of the write-ahead log back to the file system, where that is ours to do."""
+        """Give the room of the write-ahead log back to the file system, if the store does not do that by itself."""
         ...

@@ -1,4 +1,4 @@
-"""What people and metrics are shown; each answer costs a few index steps, but for the lists, which are limited."""
+"""Queries for commands, pages and metrics; each costs a few index steps, but for the lists, which are limited."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from collector.model import RunState
 
 MANY = 10_000
 REFUSES_AFTER = 10
-"""Events in a row that a sink refused, from which on the sink is wrong and not the events."""
+"""After so many refused events in a row the fault is taken to be the sink's, not the events'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class SinkRow:
 
     @property
     def refusing(self) -> str | None:
-        """That it takes nothing, in words; None while it takes events."""
+        """A sentence that says that the sink refuses everything; None while it takes events."""
         if self.refused < REFUSES_AFTER:
             return None
         return f"it refused the last {self.refused:,} events, which are parked: {self.refused_cause}"
@@ -219,7 +219,7 @@ def _open_states(conn: Connection) -> dict[int, dict[RunState, int]]:
 
 
 def _waiting_since(conn: Connection, source_id: int) -> int | None:
-    """The last event of a run that waits is the one that said so."""
+    """Since when the runs wait: the last event of a waiting run is the one that reported it."""
     run = schema.run
     waits = run.c.source_id == source_id, run.c.state == RunState.WAITING, run.c.abandoned_at.is_(None)
     since: int | None = conn.scalar(select(func.min(run.c.last_event_time)).where(*waits, run.c.ended_at.is_(None)))
@@ -261,13 +261,13 @@ def runs(
     if job is not None:
         rows = rows.where(or_(run.c.job == job, run.c.job.endswith(f"/{job}", autoescape=True)))
     if source_id is not None:
-        rows = rows.where(run.c.source_id + 0 == source_id)  # not by the index of keys, which would read and sort all
+        rows = rows.where(run.c.source_id + 0 == source_id)  # the index of keys would read and sort all runs
     if state is not None:
         rows = rows.where(run.c.state == state)
     return _as_runs(conn, rows.order_by(run.c.id.desc()).limit(limit))
 
 
-def runs_called(conn: Connection, name: str, *, source_id: int | None = None) -> list[RunRow]:
+def runs_by_id(conn: Connection, name: str, *, source_id: int | None = None) -> list[RunRow]:
     """Those with this UUID or this id on their platform, at most one of each source."""
     run = schema.run
     # named, so that the rows are found by their key

@@ -1,4 +1,4 @@
-"""Sinks as configured, and what becomes of those that come and go. For sources see `accounts`."""
+"""Sinks as configured: new ones are added, those that left are retired, those that return continue. For sources see `accounts`."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -21,7 +21,7 @@ def sync_sinks(
     """Numbers of the configured sinks, each with the kinds of event it wants.
 
     A new sink is owed the open runs from their START on. One that left keeps what it was owed, and retention no longer
-    waits for it, unless it is `spared`; when it comes back it is told how the runs it knew went on. Another choice of kinds holds from each
+    waits for it, unless it is `spared`; when it comes back it is sent how its runs went on. Another choice of kinds holds from each
     lane's next event on.
     """
     lanes.hold_sinks(conn)
@@ -38,9 +38,9 @@ def sync_sinks(
         changed = before["filter"] != lanes.written(kinds)
         if changed:
             conn.execute(update(table).where(table.c.id == before["id"]).values(filter=lanes.written(kinds)))
-            lanes.reach_out(conn, before["id"], kinds)
+            lanes.extend_to_wanted(conn, before["id"], kinds)
         if before["retired_at"] is not None:
-            backfill.come_back(conn, before, kinds, now_ms)
+            backfill.restore(conn, before, kinds, now_ms)
         elif changed or _has_few_lanes(conn, before["id"]) or _has_no_bytes(conn, before["id"]):
             tallies.recount(conn, before["id"], kinds)
     return numbers
@@ -55,7 +55,7 @@ def wanted(conn: Connection) -> dict[str, frozenset[EventKind]]:
 def mark_unclean(conn: Connection, sink_id: int, now_ms: int) -> None:
     """The sink's lease was taken over from a holder that had not given it back (`Lease.clean` is False).
 
-    What is owed from then on is told from what was owed before by its commit time, so where a clock was set back
+    What is owed from then on is distinguished from what was owed before by its commit time, so where a clock was set back
     meanwhile, and the commit lies ahead of now, the doubt is noted at once.
     """
     doubts.note_from_ahead(conn, sink_id, now_ms)
@@ -80,7 +80,10 @@ def retire(conn: Connection, names: Collection[str], now_ms: int) -> None:
     gone = {"retired_at": now_ms, "until_event": backfill.next_event(conn)}
     some = update(table).where(table.c.name.in_(sorted(names)), table.c.retired_at.is_(None)).values(gone)
     if retired := conn.execute(some).rowcount:
-        log.warning("sink.retired", extra=fields(sinks=retired, cause="no longer configured; what it is owed is kept"))
+        log.warning(
+            "sink.retired",
+            extra=fields(sinks=retired, cause="no longer configured; the ledger keeps the events that it is owed"),
+        )
 
 
 def _has_no_bytes(conn: Connection, sink_id: int) -> bool:

@@ -1,6 +1,6 @@
 """The processes that share a ledger, each with what it has in its configuration.
 
-Each says every `BEAT_EVERY` seconds that it lives. A source or sink is retired only when no live replica has it, so that
+Each writes a heartbeat every `BEAT_EVERY` seconds. A source or sink is retired only when no live replica has it, so that
 an upgrade under way, or two configurations by mistake, take nothing away from each other.
 """
 
@@ -17,7 +17,7 @@ from collector.model import EventKind
 
 BEAT_EVERY = 10.0
 LIVES_FOR_MS = 35_000
-"""After three beats that did not come a replica counts as gone."""
+"""After three missed heartbeats a replica counts as gone."""
 _FORGOTTEN_AFTER_MS = 3_600_000
 
 
@@ -50,7 +50,7 @@ def register(
     sinks: Mapping[str, frozenset[EventKind]],
     now_ms: int,
 ) -> Numbers:
-    """At the start of a replica: it lives, and has these. Raises `ConfigurationError`, see `accounts.matched`."""
+    """Register a replica at its start, with its sources and sinks. Raises `ConfigurationError`, see `accounts.matched`."""
     lanes.hold_sinks(conn)  # so that two that start at once see each other
     others = _others(conn, me)
     sink_ids = registry.sync_sinks(conn, sinks, now_ms, spared=_names("sink", others))
@@ -60,7 +60,7 @@ def register(
 
 
 def beat(conn: Connection, me: Replica) -> list[Replica]:
-    """Say that this replica lives; returns all that do, itself among them."""
+    """Write the heartbeat of this replica; returns all live replicas, itself among them."""
     table = schema.replica
     row = {"id": me.id, "version": me.version, "fingerprint": me.fingerprint, "leases": json.dumps(sorted(me.leases))}
     insert = schema.upsert(conn.dialect.name, table).values(**row, started=db_now(), seen=db_now())
@@ -70,12 +70,12 @@ def beat(conn: Connection, me: Replica) -> list[Replica]:
 
 
 def leave(conn: Connection, me: Replica) -> None:
-    """A clean stop."""
+    """Remove this replica at a clean stop."""
     conn.execute(delete(schema.replica).where(schema.replica.c.id == me.id))
 
 
 def end_all(conn: Connection) -> None:
-    """Every other process is gone, as whoever holds the file lock of an embedded ledger knows."""
+    """For the process with the file lock of an embedded ledger: every other process is gone."""
     conn.execute(delete(schema.replica))
 
 
@@ -97,7 +97,7 @@ def unconfigured(conn: Connection, me: Replica) -> frozenset[str]:
 
 
 def retire(conn: Connection, me: Replica, now_ms: int) -> frozenset[str]:
-    """What no live replica has any more, as after an upgrade's last old replica has gone; their names."""
+    """Retire what no live replica has any more, as after an upgrade's last old replica has gone; their names."""
     lanes.hold_sinks(conn)
     gone = unconfigured(conn, me)
     registry.retire(conn, _of_kind("sink", gone), now_ms)

@@ -1,4 +1,4 @@
-"""What people and hints ask for, done by whoever holds the lease of the source or sink."""
+"""Requests of people and hints, done by the process that holds the lease of the source or sink."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ class RequestKind(StrEnum):
     RETRY = "retry"
     DROP = "drop"
     FORGET = "forget"
-    """Done by the running service itself, as nobody holds the lease of what left; never a row."""
+    """Done by the running service itself, as a source or sink that left has no lease; never a row."""
 
 
 class RequestState(StrEnum):
@@ -30,7 +30,7 @@ class RequestState(StrEnum):
     DONE = "done"
     FAILED = "failed"
     DOUBTFUL = "doubtful"
-    """It was begun and nobody knows how far it came; never repeated by itself."""
+    """It was begun and it is unknown how far it came; never repeated automatically."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,11 @@ class Request:
     done_at: int | None = None
 
 
-INTERRUPTED = "the collector was stopped while it did this: nobody knows whether it happened"
+INTERRUPTED = "the collector was stopped while it did this: it is unknown whether it was done"
 
 
 def add(conn: Connection, kind: RequestKind, target: str, body: str, now_ms: int) -> int:
-    """The request's number, to ask for its answer."""
+    """Store a request; returns its number, by which `get` finds its answer."""
     row = {"kind": kind, "target": target, "body": body, "created_at": now_ms, "state": RequestState.NEW}
     number: int = conn.execute(insert(schema.request).returning(schema.request.c.id), row).scalar_one()
     announce(conn, News.REQUESTS)
@@ -106,13 +106,13 @@ def finish(conn: Connection, lease: Lease, request_id: int, state: RequestState,
 
 
 def get(conn: Connection, request_id: int) -> Request | None:
-    """None for one that never was, or was done long ago."""
+    """None for one that never existed, or was done long ago and removed."""
     row = conn.execute(select(schema.request).where(schema.request.c.id == request_id)).mappings().one_or_none()
     return None if row is None else _request(row)
 
 
 def hint(conn: Connection, source_id: int, now_ms: int) -> None:
-    """Something outside said that this source changed: see `runs.source_state`."""
+    """A hint says that something changed at this source: see `runs.source_state`."""
     table = schema.source
     conn.execute(update(table).where(table.c.id == source_id).values(hinted_at=now_ms))
     announce(conn, News.REQUESTS)

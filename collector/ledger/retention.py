@@ -1,4 +1,4 @@
-"""What keeps the ledger small: retention in short steps, each a write of its own so that others come between."""
+"""Retention, in short steps: each is a separate write, so that other writes come between."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -110,7 +110,7 @@ def _upto(conn: Connection, table: Table, after: int) -> int | None:
 def expire_runs(conn: Connection, after: int, older_than_ms: Mapping[int, int]) -> Swept:
     """Remove ended runs without events, last touched before their source's time, among the next 1,000. The time must
     lie before the look-back: the run is what makes a repeated observation silent. One that ended after it stays, too:
-    our clock may have been far behind when it was told.
+    our clock may have been far behind when it was seen.
 
     A source that is not named keeps its runs. A root stays as long as its children.
     """
@@ -172,7 +172,7 @@ def prune(conn: Connection, older_than_ms: int) -> dict[str, int]:
     return {name: conn.execute(statement).rowcount for name, statement in old.items()}
 
 
-def pull_in(conn: Connection, now_ms: int, furthest_poll_ms: int, furthest_send_ms: int) -> int:
+def pull_in_due_times(conn: Connection, now_ms: int, furthest_poll_ms: int, furthest_send_ms: int) -> int:
     """After a clock that ran ahead: make due now what is due after these two, which no schedule and no back-off can mean,
     what is due later though it was never tried, and runs that were seen later than now; how much that was.
     """
@@ -206,7 +206,7 @@ def _log_size(conn: Connection) -> int:
     path = conn.exec_driver_sql("SELECT file FROM pragma_database_list WHERE name = 'main'").scalar_one()
     try:
         return Path(f"{path}-wal").stat().st_size
-    except OSError:  # there is none: it was cut off, or the file was lost, which the ledger's guard says
+    except OSError:  # there is none: it was cut off, or the file was lost, which the ledger's guard reports
         return 0
 
 
@@ -217,5 +217,5 @@ _ON_DISK = text(
 
 
 def over_limit(conn: Connection, limit_bytes: int) -> bool:
-    """Time to pause polling; first try `expire_events` with the present time, which keeps only what is owed."""
+    """Whether polling must pause; first try `expire_events` with the present time, which leaves only what is owed."""
     return size(conn).used >= limit_bytes

@@ -1,4 +1,4 @@
-"""Writing runs down: new ones get their number and their strand, known ones are updated."""
+"""Writes runs: new ones get their number and their strand, known ones are updated."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -55,7 +55,7 @@ def put(
 
 def put_looks(conn: Connection, runs: Sequence[tuple[int, Run]], now_ms: int) -> None:
     """Of these open runs, by number, nothing changed but when they were seen, missed and are due."""
-    rows = [{"of_id": run_id, **asdict(detail.look(run, now_ms))} for run_id, run in runs]
+    rows = [{"of_id": run_id, **asdict(detail.watch_row(run, now_ms))} for run_id, run in runs]
     if rows:
         conn.execute(_LOOKED, rows)
 
@@ -64,7 +64,7 @@ _LOOKED = update(schema.watch).where(schema.watch.c.run_id == bindparam("of_id")
 
 
 def set_aside(conn: Connection, source_id: int, keys: Iterable[str], now_ms: int) -> None:
-    """These runs are watched no longer, but stay in the table."""
+    """Stop watching these runs; they stay in the table."""
     run, watch = schema.run, schema.watch
     for some in chunks(keys):
         named = run.c.source_id == source_id, run.c.key.in_(some)
@@ -78,7 +78,7 @@ def _watch(conn: Connection, source_id: int, runs: Sequence[tuple[int, Run]], no
     for some in chunks([run_id for run_id, run in runs if not run.open]):
         conn.execute(_OVER, {"numbers": some})
     rows = [
-        {"run_id": run_id, "source_id": source_id, **asdict(detail.look(run, now_ms))}
+        {"run_id": run_id, "source_id": source_id, **asdict(detail.watch_row(run, now_ms))}
         for run_id, run in runs
         if run.open
     ]

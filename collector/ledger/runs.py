@@ -1,4 +1,4 @@
-"""Runs: what a poll commits, and what the next one needs to know."""
+"""Runs: the commit of a poll, and what the next poll reads."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from collector.errors import LedgerError
-from collector.ledger import jobs, lanes, lives, memory, schema, skips, stored, tallies
+from collector.ledger import duplicates, jobs, lanes, memory, schema, skips, stored, tallies
+from collector.ledger.duplicates import Duplicates
 from collector.ledger.lanes import Entry
 from collector.ledger.leases import Lease, fence
-from collector.ledger.lives import NotTaken
 from collector.ledger.port import News, announce
 from collector.ledger.run_rows import Place, places, put, put_looks, set_aside
 from collector.ledger.schema import chunks
@@ -65,7 +65,7 @@ class PollCommit:
 
 
 class RunsChanged(LedgerError):
-    """A commit was decided on runs that somebody wrote meanwhile: it is to be decided again."""
+    """A commit was decided on runs that another commit changed meanwhile: decide it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class SourceState:
     hinted_at: int | None
 
 
-def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> NotTaken:
+def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> Duplicates:
     """Runs, events, lanes, counts, skips and cursor, all or nothing but for runs that another source has already.
 
     A run is the one with its key at its source; it comes several times where a page saw it several times. Its strand
@@ -86,11 +86,11 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> NotTaken:
     """
     fence(conn, commit.lease)
     if commit.known is not None and not stored.is_current(conn, commit.source_id, commit.known):
-        raise RunsChanged("runs were written while it was decided what becomes of them; nothing was committed")
+        raise RunsChanged("another commit changed these runs meanwhile; nothing was committed")
     changes = _folded(commit.changes)
     keys = {key for change in changes for key in (change.run.key, parent_key(change.run)) if key is not None}
     known = places(conn, commit.source_id, keys)
-    left_out = lives.second_lives(
+    left_out = duplicates.duplicate_runs(
         conn, commit.source_id, [change.run for change in changes if change.run.key not in known]
     )
     changes = [change for change in changes if change.run.key not in left_out.keys]
@@ -212,7 +212,7 @@ def by_keys(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, 
     return stored.known(conn, source_id, keys).runs
 
 
-def hasten(conn: Connection, lease: Lease, source_id: int, keys: Iterable[str], now_ms: int) -> int:
+def make_due(conn: Connection, lease: Lease, source_id: int, keys: Iterable[str], now_ms: int) -> int:
     """Make those of these open runs due now that would be due later; how many that are."""
     fence(conn, lease)
     run, watch = schema.run, schema.watch

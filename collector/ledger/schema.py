@@ -32,7 +32,7 @@ REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "00
 """Every migration, oldest first."""
 
 APPLICATION_ID = 0x4C6E6721
-"""In the file's header, so that another program's SQLite file is told from a ledger."""
+"""In the file's header, so that a ledger can be distinguished from another program's SQLite file."""
 
 AT_ONCE = 500
 """Values in one IN list: the plan stays the same and both databases take it."""
@@ -172,7 +172,7 @@ event = Table(
     Column("kind", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),  # when it was committed
     Column("happened_at", BigInteger, nullable=False),  # its eventTime
-    Column("fault", Text),  # why it is not valid: it is parked for every sink, and sent only when somebody asks for it
+    Column("fault", Text),  # why it is not valid: it is parked for every sink, and sent only on a person's request
     Column("body", LargeBinary, nullable=False),
     UniqueConstraint("strand_id", "seq"),
     sqlite_autoincrement=True,
@@ -210,7 +210,7 @@ parked = Table(
     Column("attempts", Integer, nullable=False),
     Column("cause", Text, nullable=False),
     Column("superseded_at", BigInteger),  # a later event of its run was acknowledged: never sent again
-    Column("retry_at", BigInteger),  # somebody asked for it to be sent again
+    Column("retry_at", BigInteger),  # a person requested that it be sent again
     sqlite_with_rowid=False,
 )
 
@@ -261,7 +261,7 @@ job = Table(
     Column("name", Text, primary_key=True),
     Column("run_key", Text, nullable=False),  # its last run, the one that began last
     Column("run_uuid", Text, nullable=False),
-    Column("run_at", BigInteger, nullable=False),  # when that one began, or was asked for
+    Column("run_at", BigInteger, nullable=False),  # when that one began, or was queued
     Column("state", Text, nullable=False),
     Column("started_at", BigInteger),
     Column("ended_at", BigInteger),
@@ -310,17 +310,17 @@ def _postgresql_now(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
 
 
 def upsert(dialect: str, table: Table) -> "sqlite.Insert | postgresql.Insert":
-    """INSERT with `on_conflict_do_update` and `on_conflict_do_nothing`. Dear to build, so keep what is made of it."""
+    """INSERT with `on_conflict_do_update` and `on_conflict_do_nothing`. Slow to build, so reuse the result."""
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def clean(words: str, limit: int = 2000) -> str:
-    """Words of others as both databases can store them: no NUL, no lone surrogates, not endless."""
+    """Foreign text as both databases can store it: no NUL, no lone surrogates, cut to a length."""
     return words[:limit].encode("utf-8", "replace").decode().replace("\0", "")
 
 
 def chunks(values: Iterable[T]) -> Iterator[Sequence[T]]:
-    """Asking for many rows, `AT_ONCE` at a time."""
+    """The values in parts of `AT_ONCE`, for queries on many rows."""
     rest = iter(values)
     while chunk := list(islice(rest, AT_ONCE)):
         yield chunk

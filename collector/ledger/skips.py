@@ -1,4 +1,4 @@
-"""What was left out, kept so that it can be listed: one row per source, kind and subject, and not endlessly many."""
+"""What was left out, stored so that it can be listed: one row per source, kind and subject, limited in number."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""Runs as they are stored, read back: whole for who decides, in short for who only watches.
+"""Reads stored runs: whole for decisions, in short for watching.
 
-A row that cannot be read keeps no other from being read: it is named, and set aside by whoever writes next.
+A row that cannot be read does not stop the others: it is named, and set aside by the next write.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Select, select
 
 from collector.errors import LedgerError
 from collector.ledger import detail, schema
-from collector.ledger.detail import Look
+from collector.ledger.detail import WatchRow
 from collector.ledger.schema import chunks
 from collector.model import Job, Run
 
@@ -22,12 +22,12 @@ KEPT = 10_000
 _KEY = "runs in short"
 
 Basis = Mapping[str, tuple[int | None, ...]]
-"""By key what a row was like when it was read: it is the same as long as nobody wrote it."""
+"""By key, the version of a row when it was read: equal as long as nothing wrote the row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Runs by key. `unreadable` says why of those whose row cannot be read; `keys` and `parents` were asked for."""
+    """Runs by key. `unreadable` has the causes for rows that cannot be read; `keys` and `parents` were requested."""
 
     runs: dict[str, Run] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -73,13 +73,13 @@ def open_states(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[s
 
 
 def basis(conn: Connection, source_id: int, keys: Iterable[str], parents: Iterable[str] = ()) -> Basis:
-    """What `known` would have as its basis now."""
+    """The basis that `known` would return now."""
     rows = _rows(conn, _MOVED, source_id, keys, parents)
     return {key: tuple(moved) for key, *moved in rows}
 
 
 def is_current(conn: Connection, source_id: int, known: Known) -> bool:
-    """Whether nobody wrote one of these runs since, and none has come."""
+    """Whether none of these runs was written since, and none was added."""
     return basis(conn, source_id, known.keys, known.parents) == known.basis
 
 
@@ -99,7 +99,7 @@ def is_open(table: FromClause) -> tuple[ColumnElement[bool], ...]:
     return table.c.ended_at.is_(None), table.c.abandoned_at.is_(None)
 
 
-_LOOK = [schema.watch.c[name] for name in Look.__slots__]
+_LOOK = [schema.watch.c[name] for name in WatchRow.__slots__]
 _WITH_LOOK = schema.run.outerjoin(schema.watch, schema.watch.c.run_id == schema.run.c.id)
 _MOVED: Select[Any] = select(schema.run.c.key, schema.run.c.updated_at, *_LOOK).select_from(_WITH_LOOK)
 _WHOLE: Select[Any] = select(schema.run.c.key, schema.run.c.detail, schema.run.c.updated_at, *_LOOK).select_from(
@@ -109,7 +109,7 @@ _WHOLE: Select[Any] = select(schema.run.c.key, schema.run.c.detail, schema.run.c
 
 def _as_last_seen(run: Run, seen_at: int | None, due_at: int | None, misses: int | None) -> Run:
     """Closed runs are watched no longer: all is in the run."""
-    return run if seen_at is None else detail.seen(run, Look(seen_at, due_at, misses or 0))
+    return run if seen_at is None else detail.as_last_seen(run, WatchRow(seen_at, due_at, misses or 0))
 
 
 def tracked(conn: Connection, source_id: int, now_ms: int, limit: int) -> Tracked:
@@ -146,7 +146,7 @@ class _Memory:
         self._jobs: dict[Job, Job] = {}
 
     def of(self, conn: Connection, wanted: Mapping[int, int]) -> dict[int, _Short]:
-        """The runs with these numbers as they are since these times of writing; rows that changed are read anew."""
+        """The runs with these numbers as of these times of writing; rows that changed are read again."""
         here = {number: one for number in wanted if (one := self._runs.get(number)) is not None}
         found = {number: one for number, one in here.items() if one.updated_at == wanted[number]}
         for some in chunks(sorted(wanted.keys() - found.keys())):

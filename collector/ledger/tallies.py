@@ -1,4 +1,4 @@
-"""Counts per source and sink, kept in the same commit as what they count, so that nobody counts rows at scrape time."""
+"""Counts per source and sink, updated in the same commit as what they count, so that a scrape counts no rows."""
 
 from collections import Counter
 from functools import cache

@@ -1,4 +1,4 @@
-"""A thread that does what it is given, taking all that waits at once: what is to be first, then the rest, each in order."""
+"""A thread that works on tasks, all that wait in one batch: the urgent ones first, then the rest, each in order."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ class Worker:
         self._thread.start()
 
     def submit(self, work: Callable[[Any], Any], *, alone: bool = False, first: bool = False) -> "Future[Any]":
-        """From now on it will be done: the future cannot be cancelled. Raises `LedgerError` once stopped."""
+        """Queue a task, which will be done: the future cannot be cancelled. Raises `LedgerError` once stopped."""
         answer: Future[Any] = Future()
         answer.set_running_or_notify_cancel()
         with self._gate:
@@ -50,7 +50,7 @@ class Worker:
         return answer
 
     def stop(self) -> None:
-        """Do what was submitted, then end."""
+        """Finish what was submitted, then end."""
         with self._gate:
             if self._open:
                 self._open = False
@@ -63,7 +63,7 @@ class Worker:
             while not self._inbox.empty():
                 batch.append(self._inbox.get())
             tasks = [task for task in batch if task is not None]
-            # two batches in turn: what is first never waits for the rest, and cannot keep the rest waiting for ever
+            # two batches in turn: urgent tasks never wait for the rest, and cannot make the rest wait endlessly
             for some in ([task for task in tasks if task.first], [task for task in tasks if not task.first]):
                 if some:
                     self._do(some)
@@ -80,14 +80,14 @@ class Worker:
 
 
 async def written(answer: "Future[T]") -> T:
-    """What a write came to. A caller that is cancelled meanwhile leaves the write to happen, and its error to the log."""
+    """The result of a write. If the caller is cancelled meanwhile, the write still happens and its error is logged."""
     try:
         return await asyncio.wrap_future(answer)
     except asyncio.CancelledError:
-        answer.add_done_callback(_log_unheard)
+        answer.add_done_callback(_log_abandoned)
         raise
 
 
-def _log_unheard(answer: "Future[Any]") -> None:
+def _log_abandoned(answer: "Future[Any]") -> None:
     if (error := answer.exception()) is not None:
         log.warning("ledger.unheard_error", extra=fields(cause=str(error)))

@@ -1,4 +1,4 @@
-"""Other names for datasets, by configuration: the same table is one node whoever reports it."""
+"""Other names for datasets, by configuration: the same table is one node, whichever platform reports it."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -47,7 +47,7 @@ class Aliases:
         object.__setattr__(self, "_named", _Named(self.rules))
 
     def applied(self, found: Sequence[Dataset]) -> Sequence[Dataset]:
-        """The datasets under their new names, the old ones kept as symlinks; those that are one by now are one."""
+        """The datasets under their new names, with the old ones as symlinks; datasets that get the same name are merged."""
         if not self.rules:
             return found
         by_name: dict[Name, Dataset] = {}

@@ -10,6 +10,6 @@ K = TypeVar("K", bound=Hashable)
 
 
 def bytes_cache(most: int) -> Callable[[Callable[[K], bytes]], Callable[[K], bytes]]:
-    """Decorates a function: its last answers are kept. `most` is in bytes, a key taken to weigh as much as its value."""
+    """Decorates a function: its last results are cached. `most` is in bytes, a key counts as much as its value."""
     cache: LRUCache[object, bytes] = LRUCache(most, getsizeof=lambda value: 2 * len(value) + 500)
     return cached(cache, lock=Lock())

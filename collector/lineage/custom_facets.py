@@ -28,7 +28,7 @@ def instant(moment: datetime) -> str:
 
 
 def observed(run: Run, transition: Transition) -> dict[str, Any] | None:
-    """The bounds within which things really happened, where the platform did not say; None where it said all.
+    """The bounds of the times that the platform did not report; None if it reported all.
 
     What is known of the run's beginning is on every event from START on.
     """
@@ -45,7 +45,7 @@ def observed(run: Run, transition: Transition) -> dict[str, Any] | None:
 
 
 def platform(run: Run, facts: Facts, source: str, kind: EventKind) -> dict[str, Any]:
-    """Where the run lives: source, the platform's ids, a link to its own page; where it moved or ended its state, and at
+    """Where the run comes from: source, the platform's ids, a link to its page; where it changed its state or ended, its state; and at
     the end its stages.
     """
     body: dict[str, Any] = {"source": source, "runKey": said(run.key), "jobKey": said(run.job.key)}
@@ -64,13 +64,13 @@ def platform(run: Run, facts: Facts, source: str, kind: EventKind) -> dict[str, 
 
 
 def resolved_names(resolved: Sequence[str]) -> dict[str, Any]:
-    """As the only entry of a dataset's facets: the physical files or tables behind a name that stands for many."""
+    """The physical files or tables behind a dataset name that stands for many, as the only entry of its facets."""
     body = {"count": len(resolved), "names": list(resolved[:MANY])}
     return {RESOLVED: _facet("LineageCollectorResolvedNamesDatasetFacet", body)}
 
 
 def said(text: str) -> str:
-    """A short text of the platform's, fit to leave."""
+    """A short text of the platform, without secrets and control characters."""
     if len(text) < 16 and text.isalnum():
         return text
     return _remembered(text) if len(text) < 300 else _fit(text)

@@ -32,14 +32,14 @@ _CHANGES = frozenset(change.value for change in lifecycle_state_change_dataset.L
 _URI = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*:(//([\w.~%*-]*@)?[\w.~%-]*(:\d+)?(/[\w.~%@:+/?&=,-]*)?|[\w.~%:-]+)", re.ASCII
 )
-"""What every reader takes for a URI, Marquez's Java above all."""
+"""What every consumer accepts as a URI, Marquez's Java above all."""
 _ADDRESSES = {"bigquery": "https://bigquery.googleapis.com", "pubsub": "https://pubsub.googleapis.com"}
 """Where the stores are whose namespace is a bare word."""
 
 
 def shown(found: Iterable[Dataset], side: str, *, ended: bool, failed: bool = False) -> list[Any]:
-    """Datasets as JSON values; `side` is "input" or "output". What only the end can tell (counts, versions) is there
-    when the run `ended`; where it `failed` no counts and no change of life, for nobody knows what got done.
+    """Datasets as JSON values; `side` is "input" or "output". What is known only at the end (counts, versions) is there
+    when the run `ended`; where it `failed` no counts and no lifecycle change, for it is unknown what was done.
     """
     return [_shown(dataset, side, ended=ended, failed=failed) for dataset in found]
 
@@ -110,7 +110,7 @@ def _uri(dataset: Dataset) -> str:
 
 
 def _column(field: Field, position: int) -> dict[str, Any]:
-    """Marquez 0.51 piles up a column without a type once more with every event, so there always is one."""
+    """Marquez 0.51 adds a column without a type once more with every event, so there always is a type."""
     kind = names.clean(field.type) if field.type is not None else "unknown"
     column: dict[str, Any] = {"name": names.clean(field.name), "type": kind, "ordinal_position": position}
     if field.description is not None:

@@ -16,7 +16,7 @@ SCHEMA_URL = RunEvent._get_schema()  # noqa: SLF001 - the only place where the l
 @dataclass(frozen=True, slots=True)
 class EventMaker:
     """Makes events for one source. `error_limit` is the longest error text in characters, `validates` whether events
-    are looked at before they are kept.
+    are validated before they are stored.
     """
 
     source: str
@@ -29,7 +29,7 @@ class EventMaker:
 
         The terminal event is cumulative: it holds all that is known. START holds what was known when the run began,
         without row counts, versions, stages and the error, and so does not depend on when it was made. The datasets of a
-        run that did not succeed are what its job defines: nothing says how much of them was read and written.
+        run that did not succeed are what its job defines: it is unknown how much of them was read and written.
         """
         ended, failed, known = transition.kind.terminal, _failed(transition.kind), transition.facts or run.facts
         run_facets = facets.run_facets(known, run, error_limit=self.error_limit, ended=ended, failed=failed)
@@ -58,7 +58,7 @@ class EventMaker:
         return facets.written(body)
 
     def fault(self, event: bytes) -> str | None:
-        """Why this event must not be sent, None where it may."""
+        """Why this event is not valid and must not be sent; None if it is valid."""
         return validation.fault(event) if self.validates else None
 
 

@@ -31,7 +31,7 @@ from collector.model import Facts, Job, Parent, Run
 from collector.redaction import capped, redacted, redacted_sql
 
 UNKNOWN = "unknown"
-"""Where a facet demands a word that the platform does not tell."""
+"""Value of a required field that the platform does not report."""
 BIGGEST = 2**63 - 1
 _KEPT_JOBS = 16 * 1024 * 1024
 
@@ -45,7 +45,7 @@ def facet(of: type[BaseFacet], **values: Any) -> Facet:
 
 
 def written(value: Any) -> bytes:
-    """Canonical JSON: sorted keys, no spaces. What an adapter let through and JSON cannot hold is put into words."""
+    """Canonical JSON: sorted keys, no spaces. A value that JSON cannot represent is written as text."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:
@@ -53,7 +53,7 @@ def written(value: Any) -> bytes:
 
 
 def storable(value: Any) -> Any:
-    """A value as every backend can store it: no control characters, no half of a surrogate pair, no endless number."""
+    """A value as every backend can store it: no control characters, no half of a surrogate pair, no huge number."""
     if isinstance(value, str):
         return names.clean_text(value)
     if isinstance(value, dict):
@@ -93,7 +93,7 @@ def prose(text: str) -> str:
 
 def run_facets(facts: Facts, run: Run, *, error_limit: int, ended: bool, failed: bool) -> Facet:
     """The run's standard facets as JSON values. The error text is there on the terminal event of a failed run only, and
-    so is, on terminal events, an id that the run got from somebody else meanwhile.
+    so is, on terminal events, an id that another system gave the run meanwhile.
     """
     job = run.job
     facets: Facet = {}

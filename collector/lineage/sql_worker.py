@@ -16,9 +16,9 @@ log = logging.getLogger("lineage.sql")
 WAIT = 5.0
 """Seconds that a page of runs waits for its queries. A usual query takes some milliseconds."""
 MOST_WAITING = 1000
-"""Queries that may stand in line; those beyond are read when their runs are seen again."""
+"""Length of the queue; queries beyond are read when their runs are seen again."""
 MOST_CHARACTERS = 32 * 1024 * 1024
-"""Of all queries in line together."""
+"""Characters of all queries in the queue together."""
 KEPT = 200_000
 """Sources, columns and edges in the cache: some 50 MB at the most, of usual queries about 5,000."""
 
@@ -35,7 +35,7 @@ class SqlWorker:
         self._stopped = False
 
     async def lineage(self, texts: Iterable[str | None]) -> dict[str, SqlLineage]:
-        """What these queries do, by their text; those that could not be read in time are missing and go on being read
+        """The lineage of these queries, by their text; those that could not be read in time are missing and are read on
         for the next time.
         """
         keys = {text: blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts if text}
@@ -46,7 +46,7 @@ class SqlWorker:
         return found | {text: one.result() for text, one in begun.items() if one.done() and not one.cancelled()}
 
     def close(self) -> None:
-        """Stop soon, wherever a query is."""
+        """Stop soon, also in the middle of a query."""
         self._stopped = True
         for one in self._running.values():
             one.cancel()
@@ -71,7 +71,7 @@ class SqlWorker:
         try:
             return read(text, self._catalog, self._limits, lambda: self._stopped)
         except Exception:
-            # the boundary of this thread: a fault over one query must not stop the others, nor pass unseen
+            # the boundary of this thread: a bug in one query must not stop the others, and must be logged
             log.exception("sql.broken", extra=fields(source=self._source))
             return SqlLineage(
                 None, problems=("the query could not be read because of a fault in this program; see its log",)

@@ -1,4 +1,4 @@
-"""Holds the shape of an event to the classes of the installed openlineage-python: fields, types, formats, facets by key.
+"""Validates an event against the classes of the installed openlineage-python: fields, types, formats, facets by key.
 
 For run time, where it costs some 60 µs an event. The library itself checks next to nothing when its objects are made.
 """
@@ -43,7 +43,7 @@ _JOB = core_schema.str_schema(pattern="^[A-Za-z]", max_length=255)
 
 
 def fault(body: bytes) -> str | None:
-    """The first things that are wrong with an event, where they are and why; None with nothing wrong."""
+    """The first faults of an event, with place and cause; None if it is valid."""
     try:
         _validator().validate_json(body)
     except ValidationError as error:
@@ -89,7 +89,7 @@ class _Schemas:
 
     def _facets(self, base: type[facet_v2.BaseFacet], *, needed: str | None = None) -> CoreSchema:
         """Known facets by key, as their classes are; any other one with the two fields that every facet has. `needed` is
-        one without which Marquez answers 422, or 500 for ever.
+        one without which Marquez answers 422, or 500 to each attempt.
         """
         known = {
             (key := _key(made.__name__)): core_schema.typed_dict_field(self._of_class(made), required=key == needed)

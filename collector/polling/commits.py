@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 from collector.clock import to_ms
 from collector.faultpoints import Point, passing
 from collector.ledger import jobs, runs, stored
+from collector.ledger.duplicates import Duplicates
 from collector.ledger.leases import Lease
-from collector.ledger.lives import NotTaken
 from collector.ledger.port import Ledger
 from collector.ledger.runs import NewEvent, PollCommit, RunChange, RunsChanged
 from collector.ledger.stored import Known
@@ -54,7 +54,7 @@ class _Ready:
     keys: tuple[str, ...] = ()
     """Of each event in `committed` the key of its run."""
 
-    def without(self, left_out: NotTaken) -> Committed:
+    def without(self, left_out: Duplicates) -> Committed:
         """What was committed when these runs were not."""
         events = zip(self.keys, self.committed.events, strict=True)
         taken = tuple(report for key, report in events if key not in left_out.keys)

@@ -47,11 +47,11 @@ class Asked:
         clock: Clock,
         held: HeldLease,
         take: Callable[[Observation], Awaitable[None]],
-        hasten: Callable[[Sequence[str]], Awaitable[None]],
+        make_due: Callable[[Sequence[str]], Awaitable[None]],
     ) -> None:
-        """`hasten` polls now, with these runs being due."""
+        """`make_due` polls now, with these runs being due."""
         self._platform, self._store, self._source_id, self._clock = platform, store, source_id, clock
-        self._held, self._take, self._hasten = held, take, hasten
+        self._held, self._take, self._make_due = held, take, make_due
         self.busy = False
         """Whether a request is being taken up or done: what is cut off then may be in doubt."""
 
@@ -134,7 +134,7 @@ class Asked:
         if request.kind is RequestKind.POLL:
             keys = body.get("keys") or []
             assert isinstance(keys, list)  # whoever takes hints makes nothing else
-            await self._outlasting(partial(self._hasten, keys))
+            await self._outlasting(partial(self._make_due, keys))
             return Answer(RequestState.DONE, {})
         await self._held.until_covers(PATIENCE)
         async with asyncio.timeout(PATIENCE):

@@ -97,7 +97,9 @@ class SourcePoller:
         self._held = held
         self._writer = Writer(self._name, self._source_id, lambda: held.lease, self._maker, self._policy)
         self._enricher = Enricher(self._platform, self._writer, self._store, self._clock, self._tell, held)
-        self._asked = Asked(self._platform, self._store, self._source_id, self._clock, held, self._watch, self._hasten)
+        self._asked = Asked(
+            self._platform, self._store, self._source_id, self._clock, held, self._watch, self._make_due
+        )
         await outlasting(self._remember, f"memory:{self._name}", self._clock, self._store)
         loops = {"poll": self._poll_for_ever, "enrich": self._enricher.run, "requests": self._asked.run}
         async with asyncio.TaskGroup() as group:
@@ -220,9 +222,9 @@ class SourcePoller:
             raise NotFound(f"run {seen.key} is not watched here: {twice[0]}")
         self.nudge()
 
-    async def _hasten(self, keys: Sequence[str]) -> None:
+    async def _make_due(self, keys: Sequence[str]) -> None:
         now_ms = to_ms(self._clock.now())
-        await self._store.write(runs.hasten, self._held.lease, self._source_id, keys, now_ms)
+        await self._store.write(runs.make_due, self._held.lease, self._source_id, keys, now_ms)
         self.nudge()
 
     async def _take(self, page: Poll, *, polled: bool) -> tuple[Skip, ...]:

@@ -8,7 +8,7 @@ START = datetime(2026, 11, 21, 9, 15, 0, tzinfo=UTC)
 
 
 class SimulatedClock:
-    """A `Clock` that moves when it is told to, or when somebody sleeps."""
+    """A `Clock` that moves when it is advanced, or when a task sleeps."""
 
     def __init__(self, start: datetime = START) -> None:
         self._start = start

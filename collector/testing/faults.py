@@ -1,4 +1,4 @@
-"""Faults that a simulator can be told to make, each a number of times, on the requests that match."""
+"""Planned faults of a simulated server, each a number of times, on the requests that match."""
 
 import asyncio
 import re
@@ -16,7 +16,7 @@ class FaultKind(StrEnum):
     STATUS = "status"
     """Answer with `status`, `headers` and `body` and do nothing."""
     HTML = "html"
-    """Answer a gateway's HTML page with `status` (502 unless told)."""
+    """Answer a gateway's HTML page with `status` (502 by default)."""
     SLOW = "slow"
     """Do the work, answer after `delay` seconds."""
     LOST = "lost"
@@ -67,7 +67,7 @@ class Faults:
         return None
 
     def middleware(self, error_body: Callable[[int], Any]) -> Any:
-        """`error_body` makes the vendor's own error envelope for a status."""
+        """`error_body` makes the vendor's error envelope for a status."""
 
         @web.middleware
         async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:

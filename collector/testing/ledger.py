@@ -12,7 +12,7 @@ from collector.ledger.sqlite.store import Store
 
 @asynccontextmanager
 async def temporary_ledger(clock: Clock | None = None) -> AsyncIterator[Ledger]:
-    """A new, empty one in a temporary file, which goes away with it."""
+    """A new, empty ledger in a temporary file, which is deleted at the end."""
     with TemporaryDirectory(prefix="lineage-ledger-") as folder:
         store = Store.open(Path(folder) / "ledger.db", holder="test", clock=clock or SystemClock())
         try:

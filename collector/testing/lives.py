@@ -40,14 +40,14 @@ class Lives:
     maker: EventMaker = field(default_factory=lambda: EventMaker("source"))
     definitions: dict[str, Definition] = field(default_factory=dict)
     is_unread: bool = False
-    """Nothing can be found out about runs that ended."""
+    """Whether the details of ended runs cannot be read."""
 
     def adopt(self, seen: Observation) -> None:
-        """What a trigger or a watch brought."""
+        """Add a run that a trigger or a watch returned."""
         self._take(Poll((seen,)))
 
     def restart(self, platform: Platform) -> None:
-        """Go on with the adapter of a new process, which knows what is kept and nothing else."""
+        """Continue with the adapter of a new process, which has the stored state and nothing else."""
         self.platform = platform
         if isinstance(platform, Remembering):
             platform.remember(self.memory)
@@ -131,7 +131,7 @@ class Lives:
         ]
         return not any(in_time or child.state.terminal for child in children)
 
-    def hasten(self, keys: Iterable[str]) -> None:
+    def make_due(self, keys: Iterable[str]) -> None:
         """What a hint does: these runs are due now."""
         for key in keys:
             self.runs[key] = replace(self.runs[key], due_at=self.clock.now())

@@ -1,4 +1,4 @@
-"""What every platform adapter must do, against a server that behaves as its vendor's and under simulated time.
+"""The contract of platform adapters, against a server that behaves as its vendor's and under simulated time.
 
 The tests of a platform subclass `PlatformContract`, and the other classes as far as it does what they are about, and give them a
 fixture `rig`: one server on loopback and one adapter.
@@ -37,7 +37,7 @@ class Rig(Protocol):
 
     @property
     def lists(self) -> bool:
-        """Whether the adapter finds runs that nobody named to it."""
+        """Whether the adapter finds runs by itself, without `watch`."""
         ...
 
     @property
@@ -48,7 +48,7 @@ class Rig(Protocol):
 
     @property
     def faults(self) -> Faults:
-        """Those of the server, which each of its requests passes."""
+        """The faults of the server, which apply to each of its requests."""
         ...
 
     def start(self, ending: str, seconds: float) -> str:
@@ -60,11 +60,11 @@ class Rig(Protocol):
         ...
 
     def refuse(self) -> None:
-        """From now on our credentials are refused."""
+        """The server refuses the adapter's credentials from now on."""
         ...
 
     def accept(self) -> None:
-        """The credentials are good again."""
+        """The server accepts the credentials again."""
         ...
 
     async def new_process(self) -> Platform:
@@ -72,10 +72,10 @@ class Rig(Protocol):
         ...
 
     async def stop_server(self) -> None:
-        """Nothing listens there any more."""
+        """The server no longer listens."""
         ...
 
-    def truth(self) -> Mapping[str, Mapping[str, Any]]:
+    def expected(self) -> Mapping[str, Mapping[str, Any]]:
         """All runs by key as the server knows them, each with at least `state` (a value of `RunState`)."""
         ...
 
@@ -83,7 +83,7 @@ class Rig(Protocol):
 class TriggerRig(Rig, Protocol):
     @property
     def job(self) -> str:
-        """A job that can be triggered as often as one likes."""
+        """A job that can be triggered any number of times."""
         ...
 
     @property
@@ -99,13 +99,13 @@ class PlatformContract:
         for ending in rig.endings:
             key = await begun(rig, ending)
             await rig.lives.follow(180)
-            _has_one_life(rig, key, ending)
+            _assert_ended_once(rig, key, ending)
 
     async def test_a_run_that_ended_between_two_polls_gets_both(self, rig: Rig) -> None:
         await rig.lives.cycle()
         key = rig.start("succeeded", 5)
         rig.clock.advance(120)
-        await told_of(rig, key)
+        await watch_if_unlisted(rig, key)
         await rig.lives.follow(60)
         assert ends(rig, key) == [EventKind.START, EventKind.COMPLETE]
 
@@ -124,8 +124,8 @@ class PlatformContract:
         gone = rig.lives.runs[key]
         assert (gone.state, gone.open) == (RunState.UNKNOWN, False)
         assert rig.lives.runs[other].open
-        told = [kind for kind in ends(rig, key) if kind.terminal]
-        assert told == ([EventKind.ABORT] if policy is VanishedPolicy.ABORT else [])
+        terminal = [kind for kind in ends(rig, key) if kind.terminal]
+        assert terminal == ([EventKind.ABORT] if policy is VanishedPolicy.ABORT else [])
 
     async def test_a_new_process_repeats_nothing_and_loses_nothing(self, rig: Rig) -> None:
         key = await begun(rig, "succeeded", 60)
@@ -181,7 +181,7 @@ class PlatformContract:
         await rig.lives.follow(120)
         assert ends(rig, key) == [EventKind.START, EventKind.COMPLETE]
 
-    async def test_refused_credentials_are_told_and_overcome(self, rig: Rig) -> None:
+    async def test_refused_credentials_are_reported_and_overcome(self, rig: Rig) -> None:
         key = await begun(rig, "succeeded", 60)
         rig.refuse()
         rig.clock.advance(120)
@@ -219,7 +219,7 @@ class PlatformContract:
         assert bad
         assert all(finding.remedy for finding in bad)
 
-    async def test_closing_twice_is_no_mistake(self, rig: Rig) -> None:
+    async def test_closing_twice_is_allowed(self, rig: Rig) -> None:
         await rig.lives.cycle()
         await rig.lives.platform.close()
         await rig.lives.platform.close()
@@ -229,14 +229,14 @@ class PlatformContract:
         keys = []
         for _ in range(30):
             key = rig.start(rng.choice(rig.endings), rng.uniform(0, 60))
-            await told_of(rig, key)
+            await watch_if_unlisted(rig, key)
             keys.append(key)
             rig.clock.advance(rng.uniform(0, 10))
             if rng.random() < 0.3:
                 await rig.lives.cycle()
         await rig.lives.follow(300)
-        truth = rig.truth()
-        assert [ends(rig, key) for key in keys] == [[EventKind.START, TERMINAL[truth[key]["state"]]] for key in keys]
+        expected = rig.expected()
+        assert [ends(rig, key) for key in keys] == [[EventKind.START, TERMINAL[expected[key]["state"]]] for key in keys]
 
 
 class LineageContract:
@@ -277,28 +277,28 @@ class TriggerContract:
     """For platforms whose `trigger` starts runs; the rig is a `TriggerRig`."""
 
     async def test_a_trigger_starts_one_run(self, rig: TriggerRig) -> None:
-        before = len(rig.truth())
+        before = len(rig.expected())
         seen = await rig.lives.platform.trigger(rig.job, {}, ONCE)
         rig.lives.adopt(seen)
         await rig.lives.follow(120)
-        assert len(rig.truth()) == before + 1
-        assert seen.key in rig.truth()
+        assert len(rig.expected()) == before + 1
+        assert seen.key in rig.expected()
         assert ends(rig, seen.key)[:1] == [EventKind.START]
 
     async def test_a_trigger_in_doubt_starts_no_second_run(self, rig: TriggerRig) -> None:
-        before = len(rig.truth())
+        before = len(rig.expected())
         rig.faults.plan(Fault(FaultKind.LOST, path=rig.trigger_path))
         answer = await trigger(rig, rig.job)
         assert isinstance(answer, Observation) or answer.doubtful
-        assert len(rig.truth()) == before + 1
+        assert len(rig.expected()) == before + 1
 
     async def test_a_refused_trigger_is_certain(self, rig: TriggerRig) -> None:
-        before = len(rig.truth())
+        before = len(rig.expected())
         rig.faults.plan(Fault(FaultKind.STATUS, path=rig.trigger_path, status=403, times=-1))
         answer = await trigger(rig, rig.job)
         assert isinstance(answer, TriggerError)
         assert not answer.doubtful
-        assert len(rig.truth()) == before
+        assert len(rig.expected()) == before
 
     async def test_a_job_that_does_not_exist_cannot_be_triggered(self, rig: TriggerRig) -> None:
         answer = await trigger(rig, "99999999")
@@ -332,15 +332,15 @@ class WatchContract:
 
 
 async def begun(rig: Rig, ending: str, seconds: float = 10) -> str:
-    """A run that the adapter knows of."""
+    """A run that the adapter follows."""
     await rig.lives.cycle()
     key = rig.start(ending, seconds)
-    await told_of(rig, key)
+    await watch_if_unlisted(rig, key)
     await rig.lives.cycle()
     return key
 
 
-async def told_of(rig: Rig, key: str) -> None:
+async def watch_if_unlisted(rig: Rig, key: str) -> None:
     if not rig.lists:
         rig.lives.adopt(await rig.lives.platform.watch(key, {}))
 
@@ -359,7 +359,7 @@ async def failure(rig: Rig) -> SourceError | None:
 
 
 async def broken_cycle(rig: Rig) -> None:
-    """Either the poll says what is wrong, or it says which runs it could not read."""
+    """Either the poll raises, or it names the runs that it could not read."""
     pages, due = len(rig.lives.pages), {run.key for run in rig.lives.due()}
     error = await failure(rig)
     unread = {key for page in rig.lives.pages[pages:] for key in page.unread}
@@ -373,9 +373,9 @@ async def trigger(rig: Rig, job: str) -> Observation | TriggerError:
         return error
 
 
-def _has_one_life(rig: Rig, key: str, ending: str) -> None:
+def _assert_ended_once(rig: Rig, key: str, ending: str) -> None:
     assert ends(rig, key) == [EventKind.START, TERMINAL[ending]]
-    assert rig.lives.runs[key].state == rig.truth()[key]["state"] == ending
+    assert rig.lives.runs[key].state == rig.expected()[key]["state"] == ending
     times = [transition.at for of, transition in rig.lives.transitions if of == key]
     assert times == sorted(times)
 

@@ -1,7 +1,7 @@
-"""What every sink must do, on its own target; `exporters.sinks.base` is the port.
+"""The contract of sinks, each on its own target; `exporters.sinks.base` is the port.
 
 The tests of a sink subclass `SinkContract` and give it a fixture `target`. `drive` feeds a sink as delivery does: one event of a
-strand at a time, asked for again while in flight, sent again on `Retry`.
+strand at a time, looked up again while in flight, sent again on `Retry`.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ SECRET = "a-secret-that-nobody-may-see"
 
 
 class Target(Protocol):
-    """Something to deliver to, which keeps what arrived."""
+    """A server or file to deliver to, which stores what arrived."""
 
     def sink(self) -> Sink:
         """A new one that delivers here, with `SECRET` for a credential where it takes one."""
@@ -94,7 +94,7 @@ class SinkContract:
         assert len((await drive(sink, batch)).delivered) == 10
         assert set(strands(await target.received())) == set(range(10))
 
-    async def test_a_dead_target_is_a_reason_to_try_again_told_in_words(self, dead: Sink) -> None:
+    async def test_a_dead_target_is_a_retry_with_a_cause(self, dead: Sink) -> None:
         outcomes = await send(dead, [event(strand, 1) for strand in range(3)])
         for outcome in outcomes.values():
             assert isinstance(outcome, Retry)
@@ -133,7 +133,7 @@ class SinkContract:
 
 
 def event(strand: int, seq: int, *, job: str = "transformation/a", padding: int = 0) -> Outgoing:
-    """An event of run number `strand`; `seq` tells them apart in the topic."""
+    """An event of run number `strand`; `seq` distinguishes the events of a strand."""
     body = {
         "eventType": "START",
         "eventTime": "2026-01-01T00:00:00Z",

@@ -61,7 +61,7 @@ class Rig:
     async def new_process(self) -> Platform:
         return await self._rig.platform_again(**self._changed)
 
-    def truth(self) -> dict[str, dict[str, Any]]:
+    def expected(self) -> dict[str, dict[str, Any]]:
         return {run["key"]: run for run in self._rig.simulator.truth()}
 
 

@@ -64,7 +64,7 @@ class Rig:
         self._rig.restart(**self._changed)
         return self.lives.platform
 
-    def truth(self) -> dict[str, dict[str, Any]]:
+    def expected(self) -> dict[str, dict[str, Any]]:
         return {run["key"]: run for run in self._rig.simulator.truth()}
 
 

@@ -63,7 +63,7 @@ class Rig:
         self.lives.platform = self._stage.adapter(**self._changed)
         return self.lives.platform
 
-    def truth(self) -> dict[str, dict[str, Any]]:
+    def expected(self) -> dict[str, dict[str, Any]]:
         return {run["key"]: run for run in self._stage.simulator.truth()}
 
 

@@ -322,7 +322,7 @@ async def test_the_file_of_another_program_is_left_alone(tmp_path: Path) -> None
         connection.execute("CREATE TABLE bookmarks (url TEXT)")
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(LedgerError, match="the SQLite file of another program: give the ledger a file of its own"):
+    with pytest.raises(LedgerError, match=r"the SQLite file of another program: set ledger\.path to another file"):
         open_store(path)
     assert path.read_bytes() == before
     assert not list(tmp_path.glob("*damaged*"))

@@ -100,7 +100,7 @@ async def test_reading_beside_a_service_and_without_one(scene: Scene) -> None:
     assert out.count("\n\n") == 2, "three tables"
     code, _, err = await scene.command("runs", "--source", "nope")
     assert code == 2
-    assert "the ledger knows no source 'nope'; it knows customers, plant-a, prep" in err
+    assert "the ledger has no source 'nope'; it has customers, plant-a, prep" in err
 
 
 async def test_status_says_what_is_wrong(scene: Scene) -> None:
@@ -302,7 +302,7 @@ async def test_a_service_waits_for_the_ledger_and_stops_cleanly_while_it_waits(s
         await stop(scene)
     finally:
         held.release()
-    assert not lock.is_claimed(scene.folder / "lineage.db")
+    assert not lock.is_reserved(scene.folder / "lineage.db")
     assert not scene.told("service.started")
 
 

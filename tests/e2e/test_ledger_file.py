@@ -129,7 +129,7 @@ async def test_what_cannot_be_a_ledger_is_told_and_left_alone(scene: Scene) -> N
     was = ledger.read_bytes()
     code, _, err = await scene.command("run")
     assert code == 1
-    assert "is the SQLite file of another program: give the ledger a file of its own" in last_line(err)
+    assert "is the SQLite file of another program: set ledger.path to another file" in last_line(err)
     assert "Traceback" not in err
     assert ledger.read_bytes() == was
 

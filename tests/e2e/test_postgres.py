@@ -71,7 +71,7 @@ async def test_nothing_is_lost_by_a_kill_and_a_stop(scene: Scene, postgres: Post
 async def test_commands_without_a_service_and_beside_one_elsewhere(scene: Scene, postgres: PostgresServer) -> None:
     use(scene, postgres)
     code, _, err = await scene.command("status")
-    assert (code, "has the service run with this configuration" in err) == (1, True)
+    assert (code, "start the service with this configuration first" in err) == (1, True)
     job = str(next(iter(scene.cdf.transformations)))
     code, out, err = await scene.command("trigger", "plant-a", job, "--json")
     assert code == 0, err

@@ -39,7 +39,7 @@ _NO_DRIVER = "ledger.url needs the package psycopg: install lineage-collector[po
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """`url` is a libpq address without a password. `password` is asked anew for each connection, as it may rotate."""
+    """`url` is a libpq address without a password. `password` is called for each connection, as it may rotate."""
 
     url: str
     schema: str

@@ -1,4 +1,4 @@
-"""What PostgreSQL and libpq say, in words for people: no values of rows, no passwords, and what to do."""
+"""Errors of PostgreSQL and libpq as messages for people: no values of rows, no passwords, and what to do."""
 
 from sqlalchemy.exc import DBAPIError
 
@@ -6,18 +6,18 @@ from collector.errors import LedgerError, LedgerUnreachable
 from collector.reports import WriteFailure
 
 REPEATABLE = frozenset({"40001", "40P01"})
-"""A transaction that PostgreSQL ended for the sake of another one: the same again may well do."""
+"""A transaction that PostgreSQL ended in favour of another one: it may succeed if it is repeated."""
 
 _REMEDIES = (
-    ("no password supplied", "give the password by ledger.password_file or ledger.password"),
-    ("password authentication failed", "look at the user in ledger.url and at ledger.password or ledger.password_file"),
-    ("role", "look at the user in ledger.url"),
-    ("database", "make the database, or look at its name in ledger.url"),
-    ("certificate", "look at sslmode, sslrootcert, sslcert and sslkey in ledger.url"),
-    ("SSL", "look at sslmode, sslrootcert, sslcert and sslkey in ledger.url"),
+    ("no password supplied", "set ledger.password_file or ledger.password"),
+    ("password authentication failed", "check the user in ledger.url and ledger.password or ledger.password_file"),
+    ("role", "check the user in ledger.url"),
+    ("database", "create the database, or check its name in ledger.url"),
+    ("certificate", "check sslmode, sslrootcert, sslcert and sslkey in ledger.url"),
+    ("SSL", "check sslmode, sslrootcert, sslcert and sslkey in ledger.url"),
     ("too many clients", "raise max_connections, or put pgbouncer in front of it"),
     ("remaining connection slots", "raise max_connections, or put pgbouncer in front of it"),
-    ("", "look whether it runs, and at the host and port in ledger.url"),
+    ("", "check that it runs, and the host and port in ledger.url"),
 )
 _FAILURES = {
     "53100": WriteFailure.FULL,
@@ -30,7 +30,7 @@ _INTEGRITY, _CONNECTION, _SHUTDOWN = "23", "08", "57P"
 
 
 def explained(name: str, error: Exception) -> Exception:
-    """What came of the database, as `LedgerError`; any other error as it is."""
+    """An error of the database as `LedgerError`; any other error unchanged."""
     if not isinstance(error, DBAPIError) or error.orig is None:
         return error
     if is_away(error):
@@ -51,7 +51,7 @@ def refused(name: str, error: BaseException) -> LedgerUnreachable:
 
 
 def said(error: BaseException) -> str:
-    """The first that it says: details may repeat what was to be written."""
+    """The first line of the message: the details may repeat the values of rows."""
     diagnosis = getattr(error, "diag", None)
     primary = getattr(diagnosis, "message_primary", None)
     if primary:
@@ -72,7 +72,7 @@ def is_away(error: DBAPIError) -> bool:
 
 
 def failure(error: BaseException) -> WriteFailure | None:
-    """Why it could not be written; None for what is wrong with the values, and for what is no fault of the database."""
+    """Why it could not be written; None for invalid values, and for errors that do not come from the database."""
     if isinstance(error, LedgerUnreachable):
         return WriteFailure.UNREACHABLE
     if not isinstance(error, DBAPIError) or code(error).startswith(_INTEGRITY):

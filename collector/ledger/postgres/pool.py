@@ -1,4 +1,4 @@
-"""Threads that do what they are given, one thing each at a time."""
+"""A pool of threads, each of which works on one task at a time."""
 
 import queue
 import threading
@@ -26,7 +26,7 @@ class Pool:
             thread.start()
 
     def submit(self, work: Work) -> "Future[Any]":
-        """From now on it will be done: the future cannot be cancelled. Raises `LedgerError` once stopped."""
+        """Queue a task, which will be done: the future cannot be cancelled. Raises `LedgerError` once stopped."""
         answer: Future[Any] = Future()
         answer.set_running_or_notify_cancel()
         with self._gate:

@@ -36,7 +36,7 @@ def migrate(conn: Connection, database: Database) -> bool:
     _refuse_unusable(facts, database)
     if facts.is_standby or facts.is_read_only:
         raise LedgerError(
-            f"{database.name} can only be read: it is a standby, or read-only by its settings; give the address of the "
+            f"{database.name} can only be read: it is a standby, or read-only by its settings; in ledger.url give the address of the "
             "primary, or of all hosts with target_session_attrs=read-write"
         )
     if not facts.has_schema:
@@ -49,7 +49,7 @@ def check(conn: Connection, database: Database) -> None:
     facts = _facts(conn, database)
     _refuse_unusable(facts, database)
     if not facts.tables:
-        raise LedgerMissing(f"{database.name} is empty: has the service run with this configuration?")
+        raise LedgerMissing(f"{database.name} has no ledger yet: start the service with this configuration first")
     migration.check(conn, database.name)
 
 
@@ -61,14 +61,14 @@ def _refuse_unusable(facts: Row[*tuple[object, ...]], database: Database) -> Non
     major: int = facts.major
     if not OLDEST <= major <= NEWEST:
         raise LedgerError(
-            f"{database.name} is in PostgreSQL {facts.version}, and this version works with {OLDEST} to {NEWEST}"
+            f"{database.name} is in PostgreSQL {facts.version}, but this version of the collector works with {OLDEST} to {NEWEST}"
         )
     if facts.encoding != "UTF8":
-        raise LedgerError(f"{database.name} is in a database with the encoding {facts.encoding}: make one with UTF8")
+        raise LedgerError(f"{database.name} is in a database with the encoding {facts.encoding}: create one with UTF8")
     if facts.tables and not set(facts.tables) >= _OF_EACH_VERSION:
         raise LedgerError(
-            f"{database.name} holds tables of something else ({', '.join(facts.tables[:5])}): give the ledger a schema of "
-            "its own by ledger.schema"
+            f"{database.name} holds tables of another program ({', '.join(facts.tables[:5])}): give the ledger "
+            "a separate schema with ledger.schema"
         )
 
 

@@ -1,4 +1,4 @@
-"""A ledger in PostgreSQL, and the threads that work on it. Each write is a transaction of its own, up to four at a time.
+"""A ledger in PostgreSQL, and the threads that work on it. Each write is a separate transaction, up to four at a time.
 
 One service has a ledger at a time, by the lease `service`. Whoever finds it taken waits for its end: by being given back,
 or by time when its holder is gone.
@@ -39,10 +39,10 @@ SERVICE = "service"
 TTL = 15.0
 RENEW_EVERY = 3.0
 LOOK = 1.0
-"""Seconds between two looks for what others committed."""
+"""Seconds between two checks for what other processes committed."""
 WRITERS = 4
 TRIES = 6
-"""Of a transaction that PostgreSQL ends for the sake of another one."""
+"""Attempts of a transaction that PostgreSQL ends in favour of another one."""
 CLOSE_WITHIN = 10.0
 _LEASE_WITHIN = "5s"
 _COMMAND = "the command of "
@@ -133,7 +133,7 @@ class Store:
         return await written(self._writing(self._writers).submit(lambda conn: fn(conn, *args, **kwargs)))
 
     async def write_first(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`write` on connections of its own: for short ones whose order to others does not matter."""
+        """`write` on separate connections: for short ones whose order to others does not matter."""
         return await written(self._writing(self._first).submit(lambda conn: fn(conn, *args, **kwargs)))
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -141,11 +141,11 @@ class Store:
         return await asyncio.wrap_future(self._polls.submit(lambda conn: fn(conn, *args, **kwargs)))
 
     async def read_claim(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`read` for deliveries alone, in a thread of their own: a few index steps at the most."""
+        """`read` for deliveries alone, in a separate thread: a few index steps at the most."""
         return await asyncio.wrap_future(self._claims.submit(lambda conn: fn(conn, *args, **kwargs)))
 
     async def read_shown(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`read` for what is shown (scrapes, status, pages, answers), in a thread of its own."""
+        """`read` for what is shown (scrapes, status, pages, answers), in a separate thread."""
         return await asyncio.wrap_future(self._shown.submit(lambda conn: fn(conn, *args, **kwargs)))
 
     def on_commit(self, callback: Callable[[], None], news: News | None = None) -> Callable[[], None]:
@@ -166,7 +166,7 @@ class Store:
         return True
 
     async def close(self) -> None:
-        """Do what waits, then let go of the ledger. No harm in a second call."""
+        """Finish what waits, then release the ledger. A second call does nothing."""
         await asyncio.to_thread(self._close)
 
     def _writing(self, pool: Pool) -> Pool:
@@ -241,15 +241,15 @@ class Store:
                 seen = now
 
     def _newest(self) -> tuple[Any, ...] | None:
-        """What rises with each request and hint, None where it cannot be read now."""
+        """A number that grows with each request and hint; None if it cannot be read now."""
         try:
             with self._lease_engine.connect() as conn:
                 return tuple(conn.execute(_NEWEST).one())
         except (SQLAlchemyError, LedgerUnreachable):
-            return None  # the writes that wait say what is wrong
+            return None  # the writes that wait report the error
 
     def _renewed(self) -> bool:
-        """Whether it is still ours, as far as can be known."""
+        """Renew the lease; whether this process still holds it, as far as can be known."""
         try:
             with self._lease_engine.begin() as conn:
                 ours = leases.renew(conn, self._held, int(TTL * 1000))
@@ -272,7 +272,8 @@ class Store:
         if not all(ended):
             cause = "the database did not answer in time"
             log.error(
-                "ledger.unclosed", extra=fields(path=self.name, cause=cause, then="what was under way may be undone")
+                "ledger.unclosed",
+                extra=fields(path=self.name, cause=cause, then="writes that were under way may be rolled back"),
             )
         for engine in self._engines:
             engine.dispose()
@@ -283,7 +284,7 @@ class Store:
                 leases.give_back(conn, self._held)
         except (SQLAlchemyError, LedgerUnreachable) as error:
             cause = str(faults.explained(self.name, error))
-            log.warning("lease.kept", extra=fields(lease=SERVICE, cause=cause, then="it runs out by itself"))
+            log.warning("lease.kept", extra=fields(lease=SERVICE, cause=cause, then="it expires by itself"))
 
 
 _Nothing = Lease(SERVICE, "", 0, clean=True)

@@ -15,7 +15,7 @@ from collector.ledger.schema import APPLICATION_ID, REVISIONS
 from collector.ledger.sqlite import file
 
 Progress = Callable[[int, int], None]
-"""Called with how many bytes are copied, of how many."""
+"""Called with the number of bytes copied, and of all bytes."""
 
 _PAGES = 1024
 
@@ -50,19 +50,19 @@ def back_up(ledger: Path, target: Path, progress: Progress = lambda *_: None) ->
 
 def _refuse(ledger: Path, target: Path) -> None:
     if not ledger.is_file():
-        raise LedgerError(f"there is no ledger at {ledger}: has the service run with this configuration?")
+        raise LedgerError(f"there is no ledger at {ledger}: start the service with this configuration first")
     if target.is_dir():
         raise LedgerError(f"{target} is a folder: name a file in it, such as {target / 'lineage.db'}")
     if not target.parent.is_dir():
-        raise LedgerError(f"the folder {target.parent} is not there: create it, then try again")
+        raise LedgerError(f"the folder {target.parent} does not exist: create it, then try again")
     where, own = target.resolve(), ledger.resolve()
     is_companion = where.parent == own.parent and where.name.startswith(f"{own.name}-")
     if where == own or is_companion or (target.exists() and target.samefile(ledger)):
-        raise LedgerError(f"{target} belongs to the ledger itself: a backup needs a file of its own")
+        raise LedgerError(f"{target} is a file of the ledger itself: name another file for the backup")
     if target.with_name(f"{target.name}.lock").exists() or where == own.with_name(f"{own.name}.lock"):
-        raise LedgerError(f"{target} is or was the ledger of a service: a backup needs a file of its own")
+        raise LedgerError(f"{target} is or was the ledger of a service: name another file for the backup")
     if target.exists() and target.stat().st_size and not _is_ledger(target):
-        raise LedgerError(f"{target} is there and is not a ledger: it is not overwritten; name another file")
+        raise LedgerError(f"{target} exists and is not a ledger: it is not overwritten; name another file")
 
 
 def _is_ledger(path: Path) -> bool:
@@ -83,7 +83,7 @@ def _part(target: Path) -> Iterator[Path]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise LedgerError(f"another backup to {target} is going on") from error
+            raise LedgerError(f"another backup to {target} is running: wait for its end") from error
         os.ftruncate(descriptor, 0)
         try:
             yield part

@@ -40,7 +40,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     _prepare(connection, _PRAGMAS)
     if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         connection.close()
-        raise LedgerError(f"ledger {path}: no write-ahead log can be had there (a network file system?)")
+        raise LedgerError(f"ledger {path}: SQLite cannot make a write-ahead log there (a network file system?)")
     return connection
 
 
@@ -53,7 +53,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, pragmas: Iterable[str]) -> None:
-    """A first look makes a damaged file complain here, where the connection is closed."""
+    """Read once, so that a damaged file fails here, where the connection is closed."""
     try:
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
@@ -79,7 +79,7 @@ def engine(connection: sqlite3.Connection, *, writes: bool) -> Engine:
 
 
 def truncate_log(connection: sqlite3.Connection) -> bool:
-    """For the connection that writes; nobody else writes meanwhile, and readers get little time to come to an end."""
+    """For the connection that writes; no other connection writes meanwhile, and readers get little time to end."""
     try:
         connection.execute("PRAGMA busy_timeout=200")
         busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -89,7 +89,7 @@ def truncate_log(connection: sqlite3.Connection) -> bool:
 
 
 def damage(path: Path, former: Condition) -> str | None:
-    """Why this file cannot be used as a ledger, None if it can. Raises `LedgerError` for a file that is none of ours.
+    """Why this file cannot be used as a ledger, None if it can. Raises `LedgerError` for a file of another program.
 
     Lost pages at the end and a lost write-ahead log show at once. What lies deeper shows by reading every page, which
     is done for small files and after an unclean end; in a large one it may show at run time, and then at the next start.
@@ -121,7 +121,7 @@ def refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
     (made_by,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if made_by != APPLICATION_ID and (made_by or tables):
-        raise LedgerForeign(f"{path} is the SQLite file of another program: give the ledger a file of its own")
+        raise LedgerForeign(f"{path} is the SQLite file of another program: set ledger.path to another file")
 
 
 def _cut(path: Path, log: Path, connection: sqlite3.Connection) -> str | None:
@@ -143,7 +143,7 @@ def _damage_within(connection: sqlite3.Connection, *, thorough: bool) -> str | N
 
 
 def fault_within(connection: sqlite3.Connection, *, is_newest: bool) -> str | None:
-    """What is wrong with this ledger, every page read; what its rows say of each other only with the newest schema."""
+    """The fault of this ledger, after reading every page; relations between rows are checked only with the newest schema."""
     return _complaint(connection, "PRAGMA integrity_check(1)") or (_contradiction(connection) if is_newest else None)
 
 
@@ -156,7 +156,7 @@ _CONTRADICTIONS = {
     "an event that a sink is owed is gone": """
         SELECT 1 FROM sink s JOIN lane l ON l.sink_id = s.id WHERE s.retired_at IS NULL AND NOT EXISTS
         (SELECT 1 FROM event e WHERE e.strand_id = l.strand_id AND e.seq = l.next_seq) LIMIT 1""",
-    "an event has no run, or one that does not know of it": """
+    "an event has no run, or its run does not count it": """
         SELECT 1 FROM event e LEFT JOIN run r ON r.id = e.strand_id
         WHERE r.id IS NULL OR e.seq > r.last_seq LIMIT 1""",
 }
@@ -203,7 +203,7 @@ _FAILURES = {
 
 
 def failure(error: Exception) -> WriteFailure | None:
-    """Why the file could not be written; None for what SQLite did not say, or said of the values that were to be written."""
+    """Why the file could not be written; None for errors that are not SQLite's, and for invalid values."""
     cause = _of_sqlite(error)
     if cause is None or cause.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CONSTRAINT:
         return None
@@ -211,7 +211,7 @@ def failure(error: Exception) -> WriteFailure | None:
 
 
 def explained(path: Path, error: Exception) -> Exception:
-    """What SQLite complained about, in words for people; any other error as it is."""
+    """An error of SQLite as a message for people; any other error unchanged."""
     cause = _of_sqlite(error)
     if cause is None:
         return error
@@ -219,13 +219,15 @@ def explained(path: Path, error: Exception) -> Exception:
     if is_damage(cause):
         words = LedgerCorrupt(f"ledger {path}: {cause}; at the next start it is checked and set aside")
     elif cause.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
-        words = LedgerError(f"ledger {path}: no space left on its disk; nothing was committed, it goes on with space")
+        words = LedgerError(
+            f"ledger {path}: no space left on its disk; nothing was committed. Writing continues once there is space"
+        )
     words.__cause__ = error
     return words
 
 
 def _of_sqlite(error: BaseException | None) -> sqlite3.Error | None:
-    """SQLite's first complaint: what follows it (a savepoint that is gone) only comes of it."""
+    """SQLite's first error: those that follow (a savepoint that is gone) are its consequences."""
     found = None
     while error is not None:
         for one in (getattr(error, "orig", None), error):

@@ -19,7 +19,7 @@ log = logging.getLogger("lineage.ledger")
 
 
 class Condition(StrEnum):
-    """How a process left the ledger, as far as it could write it down."""
+    """How a process left the ledger, as far as it could write that."""
 
     NEW = "new"
     OPEN = "open"
@@ -27,12 +27,12 @@ class Condition(StrEnum):
     SUSPECT = "suspect"
     """SQLite called it malformed."""
     RESCUED = "rescued"
-    """Its file was deleted or replaced while it was open, and written anew."""
+    """Its file was deleted or replaced while it was open, and written again."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileLock:
-    """Held until `release`, or until this process ends. `former` is how the holder before left the ledger."""
+    """Held until `release`, or until this process ends. `former` is how the previous holder left the ledger."""
 
     path: Path
     descriptor: int
@@ -40,7 +40,7 @@ class FileLock:
     former: Condition
 
     def note(self, condition: Condition) -> None:
-        """Write down who we are and how the ledger is, for the next holder and for whoever finds it locked."""
+        """Write who we are and the condition of the ledger, for the next holder and for processes that find it locked."""
         words = json.dumps({**self.holder, "condition": condition}).encode()
         os.pwrite(self.descriptor, words, 0)
         os.ftruncate(self.descriptor, len(words))
@@ -59,14 +59,14 @@ def take(ledger: Path, holder: str, now: datetime, *, command: bool = False) -> 
         _make_folder(ledger)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise LedgerError(f"cannot make {path}, which guards the ledger: {error.strerror}") from error
+        raise LedgerError(f"cannot create {path}, the lock file of the ledger: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         written = _read(descriptor)
         os.close(descriptor)
         by_command = written.get("command") is True
-        then = "it ends by itself" if by_command else "stop that one first"
+        then = "it ends by itself" if by_command else "stop that process first"
         raise LedgerLocked(f"ledger {ledger} is in use by {_who(written)}: {then}", by_command=by_command) from error
     me = {
         "pid": os.getpid(),
@@ -78,10 +78,10 @@ def take(ledger: Path, holder: str, now: datetime, *, command: bool = False) -> 
     former = _condition(_read(descriptor))  # not before: the former holder writes until it lets go
     held = FileLock(path, descriptor, me, former)
     try:
-        held.note(former)  # who finds it taken from now on must not read of the former holder
+        held.note(former)  # a process that finds it taken from now on must not read the former holder's note
     except OSError as error:
         held.release()
-        raise LedgerError(f"cannot write {path}, which guards the ledger: {error.strerror}") from error
+        raise LedgerError(f"cannot write {path}, the lock file of the ledger: {error.strerror}") from error
     return held
 
 
@@ -91,10 +91,10 @@ def _make_folder(ledger: Path) -> None:
     if folder.is_dir():
         return
     if not folder.parent.is_dir():
-        what = f"cannot make the ledger {ledger}: there is neither its folder {folder} nor the one above it"
-        raise LedgerError(f"{what}; correct ledger.path, or make the folder")
+        what = f"cannot create the ledger {ledger}: neither its folder {folder} exists nor the one above it"
+        raise LedgerError(f"{what}; correct ledger.path, or create the folder")
     folder.mkdir(exist_ok=True)
-    log.warning("ledger.folder_made", extra=fields(path=str(folder), then="the ledger is made in it"))
+    log.warning("ledger.folder_made", extra=fields(path=str(folder), then="the ledger is created in it"))
 
 
 def _read(descriptor: int) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _who(written: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Reservation:
     """A service waits for the ledger: commands that work on it step aside. Until `withdraw`, or until this process ends."""
 
     path: Path
@@ -133,25 +133,25 @@ class Claim:
         os.close(self.descriptor)
 
 
-def claim(ledger: Path) -> Claim | None:
+def reserve(ledger: Path) -> Reservation | None:
     """None when another service waits already. Raises `LedgerError` where no file can be made."""
-    path = _claimed_at(ledger)
+    path = _reservation_path(ledger)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise LedgerError(f"cannot make {path}, by which a service asks for the ledger: {error.strerror}") from error
+        raise LedgerError(f"cannot create {path}, by which a service reserves the ledger: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
         return None
-    return Claim(path, descriptor)
+    return Reservation(path, descriptor)
 
 
-def is_claimed(ledger: Path) -> bool:
+def is_reserved(ledger: Path) -> bool:
     """Whether a living service waits for the ledger."""
     try:
-        descriptor = os.open(_claimed_at(ledger), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(_reservation_path(ledger), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -163,5 +163,5 @@ def is_claimed(ledger: Path) -> bool:
     return False
 
 
-def _claimed_at(ledger: Path) -> Path:
+def _reservation_path(ledger: Path) -> Path:
     return ledger.with_name(f"{ledger.name}.claim")

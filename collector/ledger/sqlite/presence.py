@@ -32,7 +32,7 @@ class Presence:
         return cls(path, *(_identity(beside(path, suffix)) for suffix in ("", "-wal", ".lock")))
 
     def missing(self) -> str | None:
-        """What was taken away or replaced, None while all are there. Three looks at the folder, 5 µs."""
+        """What was deleted or replaced, None if nothing was. Takes three stat calls, 5 µs."""
         now = Presence.of(self.path)
         if now.file != self.file:
             return "its file is gone" if now.file is None else "another file is in its place"
@@ -70,11 +70,13 @@ def _identity(path: Path) -> _Identity | None:
 
 def checkpointed(connection: sqlite3.Connection, presence: Presence, now: datetime) -> Path:
     """The file is ours and its log is not there any more: all of it is written into the file. Returns the file. Raises
-    `LedgerError` while somebody reads an old state of it.
+    `LedgerError` while another process reads an old state of it.
     """
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:
-        raise LedgerError(f"ledger {presence.path}: its log cannot be written into the file while somebody reads it")
+        raise LedgerError(
+            f"ledger {presence.path}: its log cannot be written into the file while another process reads it"
+        )
     log = beside(presence.path, "-wal")
     if not presence.log_is_there and log.exists():
         log.rename(_free(presence.path, "-wal.foreign", now))  # the next start would read it into the ledger
@@ -110,10 +112,10 @@ def put_in_place(copy: Path, presence: Presence) -> Path:
     """Give the copy the ledger's name where no file has it; where the ledger is then. For the holder of the lock."""
     path = presence.path
     if presence.log_is_there or not path.exists():
-        # of the file that is gone: the next start would read it into whatever has its place
+        # the log of the file that is gone: the next start would read it into the file that replaced it
         _remove(beside(path, suffix) for suffix in ("-wal", "-shm"))
     try:
-        os.link(copy, path)  # unlike a rename it takes nobody's place
+        os.link(copy, path)  # unlike a rename, a link replaces no file
     except OSError:
         return copy
     copy.unlink()

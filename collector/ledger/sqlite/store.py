@@ -36,7 +36,7 @@ log = logging.getLogger("lineage.ledger")
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_STOPPED = "nothing is committed any more; what was committed is written anew, and the process ends"
+_STOPPED = "nothing is committed any more; what was committed is written to a new file, and the process ends"
 _Readers = Mapping[str, Engine]
 _READERS = ("polls", "claims", "shown")
 
@@ -50,8 +50,8 @@ class _Result:
 
 class Store:
     """An open ledger. `set_aside` is where an unusable file went that was found at this start, if one was: the
-    look-back of the sources fills the new one. `rescued` says that the file was deleted under the process before, which
-    wrote it anew. `lost` is why nothing is committed any more: the file is not where it was opened.
+    look-back of the sources fills the new one. `rescued` is True if the file was deleted under the process before, which
+    wrote it again. `lost` is why nothing is committed any more: the file is not where it was opened.
     """
 
     def __init__(self, path: Path, readers: _Readers, writer: Engine | None, held: FileLock | None) -> None:
@@ -101,7 +101,7 @@ class Store:
     def open_readonly(cls, path: Path) -> "Store":
         """Beside a running service or without one; `write` raises `LedgerError`."""
         if not path.is_file():
-            raise LedgerError(f"there is no ledger at {path}: has the service run with this configuration?")
+            raise LedgerError(f"there is no ledger at {path}: start the service with this configuration first")
         try:
             connection = file.connect_reader(path)
             reader = file.engine(connection, writes=False)
@@ -118,7 +118,7 @@ class Store:
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(conn, ...)` in a transaction of the writer's thread. Once called it happens, whether or not the
-        caller is cancelled meanwhile. What `fn` raises undoes its own work and no other's.
+        caller is cancelled meanwhile. What `fn` raises rolls back the work of this call alone.
         """
         return await written(self._writing().submit(lambda conn: fn(conn, *args, **kwargs)))
 
@@ -134,12 +134,12 @@ class Store:
         return await asyncio.wrap_future(answer)
 
     async def read_claim(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`read` for deliveries alone, in a thread of their own: a few index steps at the most."""
+        """`read` for deliveries alone, in a separate thread: a few index steps at the most."""
         answer = self._claims.submit(lambda conn: fn(conn, *args, **kwargs))
         return await asyncio.wrap_future(answer)
 
     async def read_shown(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`read` for what is shown (scrapes, status, pages, answers), in a thread of its own."""
+        """`read` for what is shown (scrapes, status, pages, answers), in a separate thread."""
         answer = self._shown.submit(lambda conn: fn(conn, *args, **kwargs))
         return await asyncio.wrap_future(answer)
 
@@ -164,13 +164,13 @@ class Store:
         return await asyncio.wrap_future(self._writing().submit(file.truncate_log, alone=True))
 
     async def rescue(self) -> Path:
-        """Once `lost`: write down all that was committed, where the ledger belongs if nobody took its place meanwhile.
-        Where it is now; a new start can use it. Raises `LedgerError` when it cannot be done now.
+        """Once `lost`: write all that was committed to a new file, at the ledger's path if no other file is there.
+        Returns its path; a new start can use it. Raises `LedgerError` when it cannot be done now.
         """
         return await asyncio.wrap_future(self._writing().submit(self._rescued, alone=True))
 
     async def close(self) -> None:
-        """Do what waits, then let go of the file. No harm in a second call."""
+        """Finish what waits, then release the file. A second call does nothing."""
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
@@ -245,14 +245,14 @@ class Store:
                 where = presence.put_in_place(where, self._present) if ours else where
         except (OSError, sqlite3.Error, LedgerError) as error:
             raise LedgerError(
-                f"ledger {self.path}: {self.lost}, and it cannot be written anew: {error}. What was committed is only in this "
+                f"ledger {self.path}: {self.lost}, and it cannot be written again: {error}. What was committed is only in this "
                 f"process: do not end it, make room in {self.path.parent} or copy the files under /proc/{os.getpid()}/fd"
             ) from error
         self._condition = Condition.RESCUED
         return where
 
     def _lock_again(self, held: FileLock, now: datetime) -> bool:
-        """Whether nobody else may write here: also where the lock was deleted and nobody took it since."""
+        """Whether only this process may write here: also if the lock was deleted and no other process took it since."""
         if self._present.lock_is_there or self._new_lock is not None:
             return True
         try:
@@ -316,7 +316,7 @@ def _connected(path: Path, undo: ExitStack) -> tuple[_Readers, Engine]:
     undo.callback(writer.dispose)
     with writer.begin() as conn:
         migrated = migration.migrate(conn, str(path))
-        leases.end_all(conn)  # the file lock is ours, so whoever held them is gone
+        leases.end_all(conn)  # the file lock is ours, so their former holder is gone
         replicas.end_all(conn)
     if migrated:
         log.info("ledger.migrated", extra=fields(path=str(path)))
@@ -334,6 +334,6 @@ def _attempt(conn: Connection, task: Task) -> _Result:
             value = task.work(conn)
     except Exception as error:
         if not conn.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
-            raise  # SQLite undid the whole transaction, so nobody's work is there
+            raise  # SQLite rolled back the whole transaction, with the work of all
         return _Result(error=error)
     return _Result(value, news=take_announced(conn))

@@ -13,8 +13,8 @@ __all__ = ["LIMITS", "Catalog", "Edge", "How", "Limits", "Read", "Source", "SqlL
 def read(
     text: str, catalog: Catalog, limits: Limits = LIMITS, stopped: Callable[[], bool] = lambda: False
 ) -> SqlLineage:
-    """Never raises over what the text holds. Takes up to `limits.seconds` of processor time, so call it in a thread;
-    `stopped` is asked now and then whether to give up.
+    """Raises nothing, whatever the text holds. Takes up to `limits.seconds` of processor time, so call it in a thread;
+    `stopped` is called now and then; True makes it give up.
     """
     from collector.lineage.sql.reader import read_query  # noqa: PLC0415 - 37 MiB and 0.4 s
 

@@ -162,7 +162,7 @@ class Columns:
             yield Column(_name(item), flows, self._type(item, scope))
 
     def _type(self, item: exp.Expr, scope: Scope) -> str | None:
-        """Only what a cast says, here or in a sub-query below."""
+        """The type that a cast gives, here or in a sub-query below."""
         node = bare(item)
         if isinstance(node, exp.Cast):
             return node.to.sql("spark").lower()

@@ -42,7 +42,7 @@ class TooMuch(Exception):
 
 
 class Unparsed(Exception):
-    """The text is no query that can be read; says why and where, without values from the text."""
+    """The text is not a query that can be parsed; the message has why and where, without values from the text."""
 
 
 @dataclass(slots=True)
@@ -95,8 +95,8 @@ def parse(text: str, budget: Budget) -> exp.Query:
         dialect = Spark()
         trees = _Parser(dialect, budget).parse(_with_names(dialect.tokenize(text)), text)
     except ParseError as error:
-        told = error.errors[0] if error.errors else {}
-        raise Unparsed(f"cannot be parsed{_place(told.get('line'), told.get('col'))}: {_said(told)}") from None
+        first = error.errors[0] if error.errors else {}
+        raise Unparsed(f"cannot be parsed{_place(first.get('line'), first.get('col'))}: {_message(first)}") from None
     except TokenError as error:
         raise Unparsed(f"cannot be parsed{_line_of(text, error.start)}: a quote is never closed") from None
     except RecursionError:
@@ -142,9 +142,9 @@ def _only(trees: list[exp.Expr | None]) -> exp.Query:
     return statements[0]  # type: ignore[return-value] # VALUES is as good as a query
 
 
-def _said(told: dict[str, object]) -> str:
-    """What sqlglot says, without the part that repeats the text."""
-    return names.clean(str(told.get("description") or "unknown syntax").partition(" but got")[0])[:120]
+def _message(error: dict[str, object]) -> str:
+    """The message of sqlglot, without the part that repeats the text."""
+    return names.clean(str(error.get("description") or "unknown syntax").partition(" but got")[0])[:120]
 
 
 def _place(line: object, column: object) -> str:
@@ -161,6 +161,6 @@ def _line_of(text: str, start: int | None) -> str:
 
 
 def place_of(node: exp.Expr) -> str:
-    """As in ` (line 3)`, where the node says so."""
+    """As in ` (line 3)`, if the node has its line."""
     line = node.meta.get("line")
     return f" (line {line})" if line else ""

@@ -11,7 +11,7 @@ from collector.lineage.sql.scopes import Scope
 
 
 def turned(pivot: exp.Pivot, relation: Relation, scope: Scope, expressions: Expressions) -> Relation:
-    """`relation` after a PIVOT or UNPIVOT of it; `scope` is one that holds it alone. Blind where the text does not tell
+    """`relation` after a PIVOT or UNPIVOT of it; `scope` is one that holds it alone. Blind where the text does not give
     the names of the new columns.
     """
     unknown = Relation(blind=True, whole=relation.whole)
@@ -34,7 +34,7 @@ def spread(function: exp.Expr, count: int) -> list[Sequence[exp.Expr]] | None:
 def _widened(
     pivot: exp.Pivot, field: exp.In, relation: Relation, scope: Scope, expressions: Expressions
 ) -> Relation | None:
-    """A value of each aggregate for each of the listed values; rows are grouped by the columns that nobody mentions."""
+    """A value of each aggregate for each of the listed values; rows are grouped by the columns that are not mentioned."""
     aggregates = pivot.expressions
     names = [one.name for one in pivot.args.get("columns") or ()]
     if len(names) != len(aggregates) * len(field.expressions):

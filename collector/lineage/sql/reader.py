@@ -60,8 +60,8 @@ def _read(text: str, catalog: Catalog, limits: Limits, stopped: Callable[[], boo
 def _scanned(found: Iterable[Word], catalog: Catalog, cause: str) -> SqlLineage:
     """Only the tables, by their place in the text."""
     sources, problems = scan(list(found), catalog)
-    told = f"{cause}; its tables are taken from the places behind FROM and JOIN, its columns are not known"
-    return SqlLineage(tuple(map(Read, _names(sources))) or None, problems=(told, *problems))
+    problem = f"{cause}; its tables are taken from the places behind FROM and JOIN, its columns are not known"
+    return SqlLineage(tuple(map(Read, _names(sources))) or None, problems=(problem, *problems))
 
 
 def _names(sources: Sequence[Source]) -> Iterable[str]:
@@ -95,7 +95,7 @@ def _named(relation: Relation) -> list[Column]:
 
 
 def _within(limits: Limits, found: SqlLineage) -> SqlLineage:
-    """No more than is allowed of each kind, and a word about what was cut off. Edges end at columns that are told."""
+    """No more than is allowed of each kind, with a problem for what was cut off. Edges end at columns that are listed."""
     problems = list(found.problems)
     every = found.reads or ()
     if len(every) > limits.reads:

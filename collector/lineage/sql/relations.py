@@ -50,7 +50,7 @@ class Passed:
 
 
 class Reads:
-    """The columns that a query names, by source, each as it was first spelled: Spark does not tell the cases apart."""
+    """The columns that a query names, by source, each as it was first spelled: Spark ignores case."""
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget

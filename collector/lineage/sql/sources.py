@@ -1,7 +1,7 @@
 """Which tables of a parsed query are sources and which are common table expressions, whatever the nesting.
 
 A name in FROM is that of the innermost WITH that holds it and was written before; the names are compared without case,
-as Spark does. What an expression that nobody refers to would read is not read.
+as Spark does. The sources of an expression that is never used are left out.
 """
 
 from collections import Counter, defaultdict
@@ -54,7 +54,7 @@ class _At(NamedTuple):
     owner: int | None
 
 
-class _Told(NamedTuple):
+class _Note(NamedTuple):
     """Where in the text, and what is read or wrong there."""
 
     start: int
@@ -65,7 +65,7 @@ class _Told(NamedTuple):
 class _Found:
     tables: dict[int, Source | exp.CTE] = field(default_factory=dict)
     refers: defaultdict[int | None, list[int]] = field(default_factory=lambda: defaultdict(list))
-    told: defaultdict[int | None, list[_Told]] = field(default_factory=lambda: defaultdict(list))
+    notes: defaultdict[int | None, list[_Note]] = field(default_factory=lambda: defaultdict(list))
 
 
 def bind(tree: exp.Query, catalog: Catalog) -> Bound:
@@ -135,7 +135,7 @@ def _note(at: _At, named: exp.Expr, answer: Source | str | None, found: _Found) 
     elif answer is not None:
         answer += place_of(named)
     if answer is not None:
-        found.told[at.owner].append(_Told(named.meta.get("start", 0), answer))
+        found.notes[at.owner].append(_Note(named.meta.get("start", 0), answer))
 
 
 def _literals(function: exp.Expr) -> tuple[str | None, ...]:
@@ -152,17 +152,17 @@ def _literals(function: exp.Expr) -> tuple[str | None, ...]:
 def _reached(found: _Found) -> Bound:
     """Only what the query itself or an expression in use reads."""
     used = _used(found)
-    told = sorted((one for owner in used for one in found.told[owner]), key=lambda one: one.start)
+    notes = sorted((one for owner in used for one in found.notes[owner]), key=lambda one: one.start)
     times: Counter[str] = Counter()
     for owner, often in used.items():
-        for one in found.told[owner]:
+        for one in found.notes[owner]:
             if isinstance(one.what, Source):
                 times[one.what.name] += often
     return Bound(
         found.tables,
         frozenset(owner for owner in used if owner is not None),
-        tuple(dict.fromkeys(one.what for one in told if isinstance(one.what, Source))),
-        tuple(dict.fromkeys(one.what for one in told if isinstance(one.what, str))),
+        tuple(dict.fromkeys(one.what for one in notes if isinstance(one.what, Source))),
+        tuple(dict.fromkeys(one.what for one in notes if isinstance(one.what, str))),
         frozenset(name for name, often in times.items() if often > 1),
     )
 

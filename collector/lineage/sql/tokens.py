@@ -1,4 +1,4 @@
-"""A tolerant look at SQL text: its words without comments, and the tables among them by their place alone.
+"""A tolerant scanner of SQL text: its words without comments, and the tables among them by their place alone.
 
 For texts that are too long or too broken to be parsed, and to take out comments beforehand: Spark nests `/* */` and
 continues `--` after a backslash at the end of the line.
@@ -82,7 +82,7 @@ def words(text: str) -> Iterator[Word]:
 
 
 def foreign(found: Sequence[Word]) -> Word | None:
-    """The first mark that is no SQL. sqlglot takes it for a part of some other dialect, and what is beside it for a name."""
+    """The first mark that is not SQL. sqlglot takes it for a part of some other dialect, and what is beside it for a name."""
     return next((word for word in found if word.sort is Sort.MARK and word.text in _FOREIGN), None)
 
 
@@ -213,7 +213,7 @@ def _table(found: Sequence[Word], at: int, catalog: Catalog) -> tuple[Source | s
 
 
 def _name(found: Sequence[Word], at: int) -> tuple[str, int]:
-    """The name that begins here, and where it ends. Spark refuses `a-b` without backticks, and says that it is a name."""
+    """The name that begins here, and where it ends. Spark refuses `a-b` without backticks, but reads it as a name."""
     parts, end = [found[at].named or ""], at + 1
     while len(parts) < LONGEST_ARGUMENTS and _hyphen_and_name(found, end):
         parts.append(found[end + 1].text)

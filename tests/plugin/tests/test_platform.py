@@ -74,7 +74,7 @@ class Rig:
     async def stop_server(self) -> None:
         await self.server.close()
 
-    def truth(self) -> dict[str, dict[str, Any]]:
+    def expected(self) -> dict[str, dict[str, Any]]:
         return {key: task() for key, task in self._tasks.items()}
 
 

@@ -117,7 +117,9 @@ async def test_what_is_no_request_is_refused(service: Service, path: Path, body:
 
 
 async def test_a_request_that_the_ledger_does_not_take_is_answered_with_why(service: Service, path: Path) -> None:
-    service.error = LedgerError("ledger x: no space left on its disk; nothing was committed, it goes on with space")
+    service.error = LedgerError(
+        "ledger x: no space left on its disk; nothing was committed. Writing continues once there is space"
+    )
     with pytest.raises(LineageError, match="answered 503: ledger x: no space left on its disk; nothing was committed"):
         await control.ask(path, "source:prep", RequestKind.TRIGGER, {"job": "7"})
 

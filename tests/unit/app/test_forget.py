@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from collector.app import forget, requests
 from collector.app.removal import Removal
 from collector.errors import ConfigurationError
-from collector.ledger import accounts, departures, queries
+from collector.ledger import accounts, queries, retirement
 from collector.ledger.accounts import Configured
 from collector.ledger.requests import RequestState
 from collector.ledger.sqlite.store import Store
@@ -105,7 +105,7 @@ def test_undelivered_events_are_dropped_only_on_demand(
     assert act("old-plant", yes=True) == 1
     said = capsys.readouterr().err
     assert (
-        "5 events of source old-plant are undelivered (2 to sink mirror, 3 to sink twin); nothing was forgotten" in said
+        "5 events of source old-plant are undelivered (2 to sink mirror, 3 to sink twin); nothing was removed" in said
     )
     assert "add --drop-undelivered to lose them" in said
     assert asked == []
@@ -122,20 +122,20 @@ def test_it_says_what_goes_and_asks(
     assert said.out == ""
     for line in (
         "would forget source old-plant, which left the configuration, with\n",
-        "  2 runs and all else that is known of it; 1 of them are open\n",
+        "  2 runs and all else that is stored of it; 1 of the runs are open\n",
         "     [31mb of transformation/1, running (run ",
-        "    no end is made up for them: sinks go on showing them as they are\n",
+        "    they get no terminal event: sinks continue to show them as open\n",
         "  5 undelivered and 1 parked events\n",
         "    source old-plant, sink mirror: 2 undelivered, 1 parked\n",
-        "  0 requests that nobody took up\n",
-        "Who comes back under this name is a new source: what its look-back finds is reported again.\n",
-        "This cannot be undone. Forget it? [y/N] nothing was forgotten\n",
+        "  0 requests that are not done\n",
+        "If you configure this name again, it is a new source: what its look-back finds is reported again.\n",
+        "This cannot be undone. Forget it? [y/N] nothing was removed\n",
     ):
         assert line in said.err
     assert asked == []
     monkeypatch.setattr(sys, "stdin", Terminal("yes\n"))
     assert act("sink:twin", drop_undelivered=True) == 0
-    assert "is a new sink: it gets the runs open then" in capsys.readouterr().err
+    assert "is a new sink: it gets the runs that are open then" in capsys.readouterr().err
     assert asked == [("sink:twin", True)]
 
 
@@ -164,12 +164,12 @@ async def test_what_took_too_long_goes_with_the_next_sweep(tmp_path: Path, monke
     store = await asyncio.to_thread(Store.open, tmp_path / "lineage.db", holder="test", clock=clock)
     try:
         await store.write(happened)
-        monkeypatch.setattr("collector.ledger.holdings.RUNS", 1)
+        monkeypatch.setattr("collector.ledger.inventory.RUNS", 1)
         monkeypatch.setattr("collector.app.removal.ANSWERS_WITHIN", -1.0)
         told = await Removal(store, clock).forget("source:old-plant", drop_undelivered=True)
         assert (told.state, told.answer["removed"]) == (RequestState.DONE, False)
         assert [row.name for row in await store.read(queries.sources)] == ["marquez", "old-plant", "source", "twin"]
-        [left] = await store.read(departures.departed_sources, 0)
+        [left] = await store.read(retirement.retired_sources, 0)
         assert await Removal(store, clock).remove_source(left)
         assert [row.name for row in await store.read(queries.sources)] == ["marquez", "source", "twin"]
     finally:

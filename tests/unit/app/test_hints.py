@@ -221,15 +221,15 @@ async def test_hastened_runs_are_due_now_and_stay_so_until_they_are_seen(door: D
         return [found.key for found in stored.tracked(conn, door.source_id, now_ms, 10).runs]
 
     assert await door.store.read(due) == []
-    hasten = runs.hasten, door.lease, door.source_id, ["a", "ended", "unknown"], now_ms
-    assert await door.store.write(*hasten) == 1
+    make_due = runs.make_due, door.lease, door.source_id, ["a", "ended", "unknown"], now_ms
+    assert await door.store.write(*make_due) == 1
     assert await door.store.read(due) == ["a"]
-    assert await door.store.write(*hasten) == 0
+    assert await door.store.write(*make_due) == 0
     known = (await door.store.read(runs.by_keys, door.source_id, ["a"]))["a"]
     assert known == replace(run, due_at=door.clock.now())
     stale = replace(door.lease, token=door.lease.token + 1)
     with pytest.raises(LedgerError):
-        await door.store.write(runs.hasten, stale, door.source_id, ["a"], now_ms)
+        await door.store.write(runs.make_due, stale, door.source_id, ["a"], now_ms)
 
 
 # The vendor's webhook and the running service

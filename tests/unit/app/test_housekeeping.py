@@ -369,7 +369,9 @@ async def test_a_ledger_in_trouble_is_told_and_tried_again(
 ) -> None:
     caplog.set_level(logging.INFO)
     keeper = await house.keep(1000 * KIB)
-    failing.error = LedgerError("ledger x: no space left on its disk; nothing was committed, it goes on with space")
+    failing.error = LedgerError(
+        "ledger x: no space left on its disk; nothing was committed. Writing continues once there is space"
+    )
     async with Running(keeper):
         await house.clock.step()
         await house.clock.step()

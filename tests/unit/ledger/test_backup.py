@@ -139,16 +139,16 @@ def _in_use(ledger: Path, target: Path) -> Path:
 @pytest.mark.parametrize(
     ("choose", "words"),
     [
-        (lambda ledger, _: ledger, "belongs to the ledger itself"),
-        (lambda ledger, _: ledger.parent / ".." / "own" / ledger.name, "belongs to the ledger itself"),
-        (lambda ledger, _: ledger.with_name("lineage.db-wal"), "belongs to the ledger itself"),
+        (lambda ledger, _: ledger, "is a file of the ledger itself"),
+        (lambda ledger, _: ledger.parent / ".." / "own" / ledger.name, "is a file of the ledger itself"),
+        (lambda ledger, _: ledger.with_name("lineage.db-wal"), "is a file of the ledger itself"),
         (lambda ledger, _: ledger.with_name("lineage.db.lock"), "was the ledger of a service"),
-        (_as_link, "belongs to the ledger itself"),
-        (_as_hard_link, "belongs to the ledger itself"),
+        (_as_link, "is a file of the ledger itself"),
+        (_as_hard_link, "is a file of the ledger itself"),
         (_in_use, "was the ledger of a service"),
         (_as_folder, "is a folder: name a file in it"),
-        (_as_other, "is there and is not a ledger"),
-        (lambda _, target: target.parent / "none" / "x.db", "is not there: create it"),
+        (_as_other, "exists and is not a ledger"),
+        (lambda _, target: target.parent / "none" / "x.db", "does not exist: create it"),
     ],
 )
 async def test_what_must_not_be_overwritten_stays(

@@ -94,7 +94,7 @@ def test_the_last_look_wins_over_what_was_written_before(run: Run, later: Run) -
     """To the millisecond; that a run is due since it was seen is as good as no time of its own."""
     looked = replace(run, seen_at=later.seen_at, due_at=later.due_at, misses=later.misses)
     now_ms = to_ms(later.seen_at)
-    found = detail.seen(run, detail.look(looked, now_ms))
+    found = detail.as_last_seen(run, detail.watch_row(looked, now_ms))
     assert (to_ms(found.seen_at), found.misses) == (to_ms(later.seen_at), later.misses)
     assert replace(found, seen_at=run.seen_at, due_at=run.due_at, misses=run.misses) == run
     if not run.state.terminal:
@@ -105,7 +105,7 @@ def test_the_last_look_wins_over_what_was_written_before(run: Run, later: Run) -
 
 def test_a_look_that_says_what_is_known_changes_nothing() -> None:
     run = a_run("r", seen_at=T0 + timedelta(microseconds=7), due_at=T0 + timedelta(seconds=9, microseconds=3), misses=2)
-    assert detail.seen(run, detail.look(run, NOW)) is run
+    assert detail.as_last_seen(run, detail.watch_row(run, NOW)) is run
 
 
 def test_a_run_in_short_has_the_ids_of_its_facts_alone() -> None:
@@ -120,9 +120,9 @@ def test_a_run_in_short_has_the_ids_of_its_facts_alone() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("{}", "what is stored of run r cannot be read"),
-        ("not json", "what is stored of run r cannot be read"),
-        (detail.columns(a_run("r"))["detail"].replace('"version":1', '"version":2'), "stored in form 2"),
+        ("{}", "the stored row of run r cannot be read"),
+        ("not json", "the stored row of run r cannot be read"),
+        (detail.columns(a_run("r"))["detail"].replace('"version":1', '"version":2'), "stored in format 2"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named(text: str, complaint: str) -> None:

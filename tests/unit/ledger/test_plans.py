@@ -120,7 +120,7 @@ ROUND: dict[str, Callable[[Ledger], object]] = {
     "watched": lambda ledger: queries.watched(ledger.conn, ledger.source),
     "expire events": lambda ledger: retention.expire_events(ledger.conn, 0, NOW + HOUR),
     "expire runs": lambda ledger: retention.expire_runs(ledger.conn, 0, {ledger.source: NOW + HOUR}),
-    "pull in": lambda ledger: retention.pull_in(ledger.conn, NOW, NOW + HOUR, NOW + HOUR),
+    "pull in": lambda ledger: retention.pull_in_due_times(ledger.conn, NOW, NOW + HOUR, NOW + HOUR),
 }
 
 
@@ -215,8 +215,8 @@ def test_runs_are_listed_from_the_end(busy: Ledger, source: int | None) -> None:
 
 def test_one_run_is_found_by_its_ids(busy: Ledger) -> None:
     with watched(busy) as plans:
-        queries.runs_called(busy.conn, "1")
-        queries.runs_called(busy.conn, "1", source_id=1)
+        queries.runs_by_id(busy.conn, "1")
+        queries.runs_by_id(busy.conn, "1", source_id=1)
         queries.details(busy.conn, ["1", "2"])
         queries.events_of(busy.conn, [1])
         queries.parked_of(busy.conn, [1])

@@ -272,25 +272,25 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     ),
     "no password": (
         lambda _, d: replace(d, password=lambda: None),
-        "no password supplied; give the password by ledger",
+        "no password supplied; set ledger",
     ),
-    "database": (lambda s, d: replace(d, url=s.url("absent")), 'database "absent" does not exist; make the database'),
+    "database": (lambda s, d: replace(d, url=s.url("absent")), 'database "absent" does not exist; create the database'),
     "user": (lambda s, d: replace(d, url=s.url("postgres", "nobody")), "password authentication failed for user"),
     "port": (
         lambda _, d: replace(d, url=f"postgresql://127.0.0.1:{free_port()}/x"),
-        "cannot be reached: .*Connection refused.*; look whether it runs",
+        "cannot be reached: .*Connection refused.*; check that it runs",
     ),
     "parameter": (lambda _, d: replace(d, url=f"{d.url}?sslmod=require"), 'invalid URI query parameter: "sslmod"'),
-    "tls": (lambda _, d: replace(d, url=f"{d.url}?sslmode=require"), "server does not support SSL.*; look at sslmode"),
+    "tls": (lambda _, d: replace(d, url=f"{d.url}?sslmode=require"), "server does not support SSL.*; check sslmode"),
     "read-only": (
         lambda s, d: executed(
             s, d, f"ALTER DATABASE {d.url.rpartition('/')[2]} SET default_transaction_read_only = on"
         ),
-        "can only be read: it is a standby, or read-only by its settings; give the address of the primary",
+        "can only be read: it is a standby, or read-only by its settings; in ledger.url give the address of the primary",
     ),
     "foreign": (
         lambda s, d: executed(s, d, "CREATE SCHEMA lineage", "CREATE TABLE lineage.orders (id int)"),
-        r"holds tables of something else \(orders\): give the ledger a schema of its own by ledger.schema",
+        r"holds tables of another program \(orders\): give the ledger a separate schema with ledger.schema",
     ),
     "foreign migrations": (
         lambda s, d: executed(
@@ -300,7 +300,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
             "CREATE TABLE lineage.alembic_version (version_num text)",
             "INSERT INTO lineage.alembic_version VALUES ('ae1027')",
         ),
-        "holds tables of something else",
+        "holds tables of another program",
     ),
 }
 
@@ -343,7 +343,7 @@ async def test_a_schema_of_a_newer_version_is_refused(store: Store, database: Da
 
 
 def test_a_reader_of_what_is_not_there_yet_hears_so(database: Database) -> None:
-    with pytest.raises(LedgerError, match="is empty: has the service run with this configuration"):
+    with pytest.raises(LedgerError, match="has no ledger yet: start the service with this configuration first"):
         Store.open_readonly(database)
 
 

@@ -60,7 +60,7 @@ def test_a_trigger_cut_off_by_a_kill_is_in_doubt_and_never_repeated(ledger: Ledg
     requests.claim(ledger.conn, ledger.lease, 2)
     [doubtful] = restart(ledger)
     assert (doubtful.id, doubtful.state) == (trigger, RequestState.DOUBTFUL)
-    assert "nobody knows" in str(doubtful.answer)
+    assert "it is unknown whether" in str(doubtful.answer)
     assert [request.id for request in requests.claim(ledger.conn, ledger.lease, 10)] == [watch, untouched]
     assert get(ledger, trigger).done_at == NOW
 

@@ -194,7 +194,7 @@ def test_a_newer_ledger_is_refused_with_what_to_do(empty: Engine) -> None:
 
 
 def test_a_reader_wants_the_present_schema(empty: Engine) -> None:
-    with empty.begin() as conn, pytest.raises(LedgerError, match="start the service, it migrates"):
+    with empty.begin() as conn, pytest.raises(LedgerError, match="start the service, which migrates it"):
         migration.check(conn, "ledger")
 
 

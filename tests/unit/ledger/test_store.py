@@ -367,7 +367,7 @@ async def test_reading_beside_a_writer(store: Store) -> None:
 
 
 async def test_reading_where_there_is_nothing(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError, match=r"there is no ledger at .*has the service run"):
+    with pytest.raises(LedgerError, match=r"there is no ledger at .*start the service"):
         Store.open_readonly(tmp_path / "none.db")
     (tmp_path / "text.db").write_text("hello" * 100)
     with pytest.raises(LedgerError, match="cannot read ledger"):
@@ -378,7 +378,7 @@ async def test_reading_where_there_is_nothing(tmp_path: Path) -> None:
     ("make", "complaint"),
     [
         (lambda path: path.mkdir(), "Is a directory"),
-        (lambda path: path.parent.rmdir() or path.parent.write_text(""), "cannot make"),
+        (lambda path: path.parent.rmdir() or path.parent.write_text(""), "cannot create"),
     ],
 )
 def test_a_place_where_no_ledger_can_be(tmp_path: Path, make: Callable[[Path], object], complaint: str) -> None:

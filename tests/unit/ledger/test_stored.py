@@ -120,7 +120,7 @@ def test_a_row_that_cannot_be_read_keeps_no_other_from_being_read(ledger: Ledger
     assert ([run.key for run in found.runs], found.unreadable) == (["good", "child"], ("bad",))
     both = stored.known(ledger.conn, ledger.source, ["good", "bad"], ["bad"])
     assert (set(both.runs), set(both.unreadable)) == ({"good", "child"}, {"bad"})
-    assert "what is stored of run bad cannot be read" in both.unreadable["bad"]
+    assert "the stored row of run bad cannot be read" in both.unreadable["bad"]
 
 
 def test_a_row_that_is_set_aside_stays_and_is_watched_no_longer(ledger: Ledger) -> None:
@@ -137,9 +137,9 @@ def test_only_the_holder_of_the_lease_makes_runs_due(ledger: Ledger) -> None:
     ledger.commit(RunChange(a_run("r", due_at=later(hours=1))))
     stale = replace(ledger.lease, token=ledger.lease.token - 1)
     with pytest.raises(LeaseLost):
-        runs.hasten(ledger.conn, stale, ledger.source, ["r"], NOW + SECOND)
+        runs.make_due(ledger.conn, stale, ledger.source, ["r"], NOW + SECOND)
     assert tracked(ledger, NOW + SECOND) == []
-    assert runs.hasten(ledger.conn, ledger.lease, ledger.source, ["r"], NOW + SECOND) == 1
+    assert runs.make_due(ledger.conn, ledger.lease, ledger.source, ["r"], NOW + SECOND) == 1
     assert [run.due_at for run in tracked(ledger, NOW + SECOND)] == [later(seconds=1)]
 
 
@@ -151,5 +151,5 @@ def test_hastening_leaves_alone_what_is_due_anyway_or_over(ledger: Ledger) -> No
         RunChange(a_run("waits", RunState.FAILED, due_at=later(hours=1), enrich_until=T0)),
     )
     before = known(ledger, "due", "every cycle", "ended", "waits")
-    assert runs.hasten(ledger.conn, ledger.lease, ledger.source, list(before), NOW + SECOND) == 0
+    assert runs.make_due(ledger.conn, ledger.lease, ledger.source, list(before), NOW + SECOND) == 0
     assert known(ledger, *before) == before

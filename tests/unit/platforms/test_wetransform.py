@@ -459,7 +459,7 @@ class TestSchedule:
         began, asked = stage.clock.monotonic(), len(stage.statuses)
         for _ in range(10):
             for lives in (one, two):
-                lives.hasten(lives.runs)
+                lives.make_due(lives.runs)
                 await lives.cycle()
         assert stage.clock.monotonic() - began >= len(stage.statuses) - asked - 1
 
@@ -483,7 +483,7 @@ class TestSchedule:
         stage.simulator.set_step(run, "processed")
         await lives.cycle()
         assert lives.runs[run.key].state is RunState.WAITING
-        lives.hasten([run.key])
+        lives.make_due([run.key])
         await lives.cycle()
         assert lives.runs[run.key].state is RunState.SUCCEEDED
 

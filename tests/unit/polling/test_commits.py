@@ -100,7 +100,7 @@ async def test_a_hint_that_comes_meanwhile_is_not_lost(source: Source) -> None:
 
     async def hint() -> None:
         lease = source.writer.lease()
-        assert await source.store.write(runs.hasten, lease, source.source_id, ["a"], now_ms) == 1
+        assert await source.store.write(runs.make_due, lease, source.source_id, ["a"], now_ms) == 1
 
     await see(source, Interrupted(source.store, hint), looked)
     known = (await source.store.read(runs.by_keys, source.source_id, ["a"]))["a"]

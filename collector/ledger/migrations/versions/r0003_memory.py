@@ -1,4 +1,4 @@
-"""What a source keeps by key has a table of its own; the names in CDF's cursors move there."""
+"""What a source stores by key gets its own table; the names in CDF's cursors move there."""
 
 import json
 import time

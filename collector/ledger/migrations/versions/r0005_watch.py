@@ -1,4 +1,4 @@
-"""What each look at an open run moves gets short rows of its own: a look wrote all that is known of the run."""
+"""What changes at each look at an open run moves to short rows: until now a look wrote the whole run."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""A source is its account, and a run's UUID is there once."""
+"""A source is identified by its account, and a run's UUID is unique."""
 
 import json
 import logging
@@ -50,7 +50,7 @@ def _second_lives(conn: sa.Connection) -> "Iterator[sa.Row[tuple[object, ...]]]"
 
 
 def _close(conn: sa.Connection, life: "sa.Row[tuple[object, ...]]") -> None:
-    """Keep the row for its events and children, as a run that is over, with a key and an id that no platform says."""
+    """Keep the row for its events and children, as an ended run, with a key and an id that no platform uses."""
     now = datetime.now(UTC)
     run_uuid = str(uuid5(NAMESPACE_URL, f"{life.run_uuid}/{life.id}"))
     key = f"{life.key}~{life.id}"
@@ -59,7 +59,7 @@ def _close(conn: sa.Connection, life: "sa.Row[tuple[object, ...]]") -> None:
         values["ended_at"] = int(now.timestamp() * 1000)
     conn.execute(sa.delete(_WATCH).where(_WATCH.c.run_id == life.id))
     conn.execute(sa.update(_RUN).where(_RUN.c.id == life.id).values(values | _detail(life, key, run_uuid, now)))
-    told = fields(run_id=life.run_uuid, key=life.key, cause="two sources had this run; the first one goes on with it")
+    told = fields(run_id=life.run_uuid, key=life.key, cause="two sources had this run; the first one continues with it")
     log.warning("run.second_life", extra=told)
 
 

@@ -1,4 +1,4 @@
-"""How many bytes of events each source has in the ledger: the size of a database that never shrinks says nothing."""
+"""How many bytes of events each source has in the ledger: a database that never shrinks has no other useful size."""
 
 import sqlalchemy as sa
 from alembic import op

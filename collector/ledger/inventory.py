@@ -1,4 +1,4 @@
-"""What the ledger holds of one source or sink, and how all of it goes when somebody has it forgotten."""
+"""What the ledger holds of one source or sink, and how `forget` removes all of it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,14 +6,14 @@ from enum import StrEnum
 from sqlalchemy import Connection, delete, func, select, update
 
 from collector.errors import LedgerError
-from collector.ledger import departures, replicas, schema
-from collector.ledger.departures import FORGOTTEN, Departed
+from collector.ledger import replicas, retirement, schema
+from collector.ledger.retirement import FORGOTTEN, Retired
 
 RUNS = 200
 """Runs that go in one step, with all that is of their strands."""
 
 
-class Holder(StrEnum):
+class TargetKind(StrEnum):
     SOURCE = "source"
     SINK = "sink"
 
@@ -29,10 +29,10 @@ class Owed:
 
 
 @dataclass(frozen=True, slots=True)
-class Holdings:
+class Inventory:
     """`runs` are those of a source, `open` of them without an end; `requests` are undone ones."""
 
-    holder: Holder
+    kind: TargetKind
     id: int
     name: str
     runs: int
@@ -57,26 +57,25 @@ class OpenRun:
     state: str
 
 
-def names(conn: Connection) -> dict[Holder, list[str]]:
-    """All that the ledger knows, those that left the configuration too."""
-    tables = {Holder.SOURCE: schema.source, Holder.SINK: schema.sink}
+def names(conn: Connection) -> dict[TargetKind, list[str]]:
+    """All names in the ledger, also of those that left the configuration."""
+    tables = {TargetKind.SOURCE: schema.source, TargetKind.SINK: schema.sink}
     return {
-        holder: list(conn.scalars(select(table.c.name).order_by(table.c.name)).all())
-        for holder, table in tables.items()
+        kind: list(conn.scalars(select(table.c.name).order_by(table.c.name)).all()) for kind, table in tables.items()
     }
 
 
-def of(conn: Connection, holder: Holder, name: str) -> Holdings | None:
-    """None for a name that the ledger does not know."""
-    table = schema.source if holder is Holder.SOURCE else schema.sink
+def of(conn: Connection, kind: TargetKind, name: str) -> Inventory | None:
+    """None for a name that is not in the ledger."""
+    table = schema.source if kind is TargetKind.SOURCE else schema.sink
     number: int | None = conn.scalar(select(table.c.id).where(table.c.name == name))
     if number is None:
         return None
-    runs, still_open = _runs(conn, number) if holder is Holder.SOURCE else (0, 0)
+    runs, still_open = _runs(conn, number) if kind is TargetKind.SOURCE else (0, 0)
     request = schema.request
-    undone = request.c.target == f"{holder}:{name}", request.c.done_at.is_(None)
+    undone = request.c.target == f"{kind}:{name}", request.c.done_at.is_(None)
     requests = conn.scalar(select(func.count()).select_from(request).where(*undone)) or 0
-    return Holdings(holder, number, name, runs, still_open, _owed(conn, holder, number), requests)
+    return Inventory(kind, number, name, runs, still_open, _owed(conn, kind, number), requests)
 
 
 def open_runs(conn: Connection, source_id: int, limit: int) -> list[OpenRun]:
@@ -87,37 +86,37 @@ def open_runs(conn: Connection, source_id: int, limit: int) -> list[OpenRun]:
     return [OpenRun(*row) for row in conn.execute(rows)]
 
 
-def begin(conn: Connection, holder: Holder, name: str, now_ms: int, *, drop_undelivered: bool) -> Holdings:
-    """From now on this source or sink is one that left, and all that is held of it goes, if need be at the next start;
+def begin(conn: Connection, kind: TargetKind, name: str, now_ms: int, *, drop_undelivered: bool) -> Inventory:
+    """Retire this source or sink, so that all that is held of it is removed, if need be at the next start; returns
     what it holds now. Its undone requests are answered. Raises `LedgerError` for one that is not known or that a live replica has,
     and for one with events to be sent unless they may be dropped.
     """
-    held = of(conn, holder, name)
+    held = of(conn, kind, name)
     if held is None:
-        raise LedgerError(f"the ledger knows no {holder} {name!r}; nothing was forgotten")
-    if has_it := [each.id for each in replicas.live(conn) if f"{holder}:{name}" in each.leases]:
-        raise LedgerError(f"{holder} {name} is in the configuration of replica {has_it[0]}; nothing was forgotten")
+        raise LedgerError(f"the ledger has no {kind} {name!r}; nothing was removed")
+    if has_it := [each.id for each in replicas.live(conn) if f"{kind}:{name}" in each.leases]:
+        raise LedgerError(f"{kind} {name} is in the configuration of replica {has_it[0]}; nothing was removed")
     if held.pending and not drop_undelivered:
-        raise LedgerError(f"{undelivered(held)}; nothing was forgotten")
-    table = schema.source if holder is Holder.SOURCE else schema.sink
+        raise LedgerError(f"{undelivered(held)}; nothing was removed")
+    table = schema.source if kind is TargetKind.SOURCE else schema.sink
     conn.execute(update(table).where(table.c.id == held.id).values(retired_at=FORGOTTEN))
-    departures.answer_requests(conn, f"{holder}:{name}", now_ms)
+    retirement.answer_requests(conn, f"{kind}:{name}", now_ms)
     return held
 
 
-def undelivered(held: Holdings) -> str:
-    """That events are still to be sent, in words."""
+def undelivered(held: Inventory) -> str:
+    """A sentence that says how many events are still to be sent."""
     where = ", ".join(
         f"{each.pending:,} to sink {each.sink}"
-        if held.holder is Holder.SOURCE
+        if held.kind is TargetKind.SOURCE
         else f"{each.pending:,} of source {each.source}"
         for each in held.owed
         if each.pending
     )
-    return f"{held.pending:,} events of {held.holder} {held.name} are undelivered ({where})"
+    return f"{held.pending:,} events of {held.kind} {held.name} are undelivered ({where})"
 
 
-def remove_runs(conn: Connection, source: Departed) -> int:
+def remove_runs(conn: Connection, source: Retired) -> int:
     """Remove up to 200 runs of a forgotten source with the events of their strands and all that sinks are owed, have parked or
     doubt of them; how many, 0 once none is left. Nothing of a source that came back.
     """
@@ -144,9 +143,9 @@ def _runs(conn: Connection, source_id: int) -> tuple[int, int]:
     return total, still_open
 
 
-def _owed(conn: Connection, holder: Holder, number: int) -> tuple[Owed, ...]:
+def _owed(conn: Connection, kind: TargetKind, number: int) -> tuple[Owed, ...]:
     tally, source, sink = schema.tally, schema.source, schema.sink
-    mine = tally.c.source_id if holder is Holder.SOURCE else tally.c.sink_id
+    mine = tally.c.source_id if kind is TargetKind.SOURCE else tally.c.sink_id
     rows = (
         select(source.c.name, sink.c.name, tally.c.pending, tally.c.parked)
         .join_from(tally, source, source.c.id == tally.c.source_id)

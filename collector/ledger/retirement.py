@@ -1,4 +1,4 @@
-"""What is left of sinks and sources that left the configuration, and of requests that nobody took up."""
+"""Sinks and sources that left the configuration, and requests that no holder of a lease claimed."""
 
 import json
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.retention import STEP
 from collector.model import Skip, SkipKind
 
-_UNCLAIMED = "nobody took this up in time, so it was not done; ask again"
-_FORGOTTEN = "the source or sink was forgotten before this was taken up, so it was not done"
-_UNANSWERED = "whoever began this is gone and left no answer: nobody knows whether it happened"
+_UNCLAIMED = "no replica claimed this request in time, so it was not done; repeat the command"
+_FORGOTTEN = "the source or sink was removed by 'forget' before this request was claimed, so it was not done"
+_UNANSWERED = "the process that began this request ended without an answer: it is unknown whether it was done"
 
 FORGOTTEN = 1
-"""`retired_at` of what somebody had forgotten: its time is over, whatever the retention."""
+"""`retired_at` of what `forget` removes: it is removed at once, whatever the retention."""
 
 
 @dataclass(frozen=True, slots=True)
-class Departed:
-    """A sink or source that left so long ago that its time is over, or was `forgotten`."""
+class Retired:
+    """A sink or source that was retired longer ago than the retention, or that `forget` removes."""
 
     id: int
     name: str
@@ -31,26 +31,26 @@ class Departed:
         return self.retired_at == FORGOTTEN
 
 
-def departed_sinks(conn: Connection, older_than_ms: int) -> list[Departed]:
+def retired_sinks(conn: Connection, older_than_ms: int) -> list[Retired]:
     """Sinks that left before."""
     sink = schema.sink
     left = select(sink.c.id, sink.c.name, sink.c.retired_at).where(sink.c.retired_at < older_than_ms)
-    return [Departed(*row) for row in conn.execute(left.order_by(sink.c.id))]
+    return [Retired(*row) for row in conn.execute(left.order_by(sink.c.id))]
 
 
-def departed_sources(conn: Connection, older_than_ms: int) -> list[Departed]:
+def retired_sources(conn: Connection, older_than_ms: int) -> list[Retired]:
     """Sources that left before, their look-back earlier."""
     source = schema.source
     over = or_(
         source.c.retired_at + func.coalesce(source.c.lookback_ms, 0) < older_than_ms, source.c.retired_at == FORGOTTEN
     )
     left = select(source.c.id, source.c.name, source.c.retired_at).where(over).order_by(source.c.id)
-    return [Departed(*row) for row in conn.execute(left)]
+    return [Retired(*row) for row in conn.execute(left)]
 
 
-def remove_sink(conn: Connection, sink: Departed) -> int:
+def remove_sink(conn: Connection, sink: Retired) -> int:
     """Remove up to 1,000 rows of each kind of a departed sink, and the sink itself once there are none; how many rows
-    that was, 0 once nothing is left. From the first step on its name is free: who comes back under it is a new sink.
+    that was, 0 once nothing is left. From the first step on its name is free: a sink of that name is then a new one.
     """
     if not conn.scalar(select(schema.sink.c.retired_at).where(schema.sink.c.id == sink.id)):
         return 0
@@ -68,18 +68,18 @@ def remove_sink(conn: Connection, sink: Departed) -> int:
     return conn.execute(delete(schema.sink).where(schema.sink.c.id == sink.id)).rowcount
 
 
-def close_runs(conn: Connection, source: Departed, now_ms: int) -> int:
+def abandon_runs(conn: Connection, source: Retired, now_ms: int) -> int:
     """Abandon up to 1,000 open runs of a departed source, each listed as a skip; how many, 0 once none is left."""
     run = schema.run
     still_open = run.c.source_id == source.id, run.c.ended_at.is_(None), run.c.abandoned_at.is_(None)
     keys = conn.scalars(select(run.c.key).where(*still_open).limit(STEP)).all()
     run_rows.set_aside(conn, source.id, keys, now_ms)
-    cause = "its source left the configuration and its end was not seen in time"
+    cause = "its source left the configuration before the end of the run was seen"
     skips.note(conn, source.id, [Skip(SkipKind.VANISHED, key, cause) for key in keys], now_ms)
     return len(keys)
 
 
-def remove_source(conn: Connection, source: Departed) -> bool:
+def remove_source(conn: Connection, source: Retired) -> bool:
     """Remove a departed source with its memory and jobs once it has no run, lane, parked event or skip; whether it went."""
     has_more = [
         exists().where(table.c.source_id == source.id)
@@ -93,7 +93,7 @@ def remove_source(conn: Connection, source: Departed) -> bool:
 
 
 def expire_requests(conn: Connection, older_than_ms: int, now_ms: int) -> int:
-    """Answer requests made before that nobody took up, or whose holder is gone; how many. A trigger that was begun is
+    """Answer requests made before that no holder claimed, or whose holder is gone; how many. A trigger that was begun is
     doubtful, all else failed.
     """
     return _answer(conn, schema.request.c.created_at < older_than_ms, _UNCLAIMED, now_ms)

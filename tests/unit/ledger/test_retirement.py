@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import select, update
 
-from collector.ledger import accounts, departures, registry, requests, retention, schema
-from collector.ledger.departures import Departed
+from collector.ledger import accounts, registry, requests, retention, retirement, schema
 from collector.ledger.requests import RequestKind, RequestState
+from collector.ledger.retirement import Retired
 from tests.unit.ledger.ledgers import ALL, COMPLETE, HOUR, NOW, START, Ledger
 
 LATER = NOW + HOUR
@@ -18,10 +18,10 @@ def test_a_sink_goes_with_all_it_was_owed_once_its_time_is_over(ledger: Ledger) 
     ledger.happen("s", START)
     number = ledger.sinks["b"]
     registry.sync_sinks(ledger.conn, {"a": ALL}, NOW)
-    assert departures.departed_sinks(ledger.conn, NOW) == []
-    [gone] = departures.departed_sinks(ledger.conn, NOW + 1)
-    assert gone == Departed(number, "b", NOW)
-    while departures.remove_sink(ledger.conn, gone):
+    assert retirement.retired_sinks(ledger.conn, NOW) == []
+    [gone] = retirement.retired_sinks(ledger.conn, NOW + 1)
+    assert gone == Retired(number, "b", NOW)
+    while retirement.remove_sink(ledger.conn, gone):
         pass
     for table in (schema.lane, schema.parked, schema.doubt, schema.tally):
         assert number not in ledger.conn.scalars(select(table.c.sink_id)).all()
@@ -32,24 +32,24 @@ def test_a_sink_goes_with_all_it_was_owed_once_its_time_is_over(ledger: Ledger) 
 def test_a_sink_is_removed_in_short_steps_and_its_name_is_free_at_once(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(departures, "STEP", 2)
+    monkeypatch.setattr(retirement, "STEP", 2)
     for n in range(5):
         ledger.happen(f"{n}", START)
     registry.sync_sinks(ledger.conn, {}, NOW)
-    [gone] = departures.departed_sinks(ledger.conn, LATER)
-    assert departures.remove_sink(ledger.conn, gone) == 2
+    [gone] = retirement.retired_sinks(ledger.conn, LATER)
+    assert retirement.remove_sink(ledger.conn, gone) == 2
     assert registry.sync_sinks(ledger.conn, {"a": ALL}, LATER)["a"] != gone.id
-    [gone] = departures.departed_sinks(ledger.conn, LATER)
-    assert [departures.remove_sink(ledger.conn, gone) for _ in range(4)] == [2, 1, 1, 0]
+    [gone] = retirement.retired_sinks(ledger.conn, LATER)
+    assert [retirement.remove_sink(ledger.conn, gone) for _ in range(4)] == [2, 1, 1, 0]
     assert ledger.conn.scalars(select(schema.sink.c.name)).all() == ["a"]
 
 
 def test_a_sink_that_came_back_meanwhile_is_left_alone(ledger: Ledger) -> None:
     ledger.happen("r", START)
     registry.sync_sinks(ledger.conn, {}, NOW)
-    [gone] = departures.departed_sinks(ledger.conn, LATER)
+    [gone] = retirement.retired_sinks(ledger.conn, LATER)
     registry.sync_sinks(ledger.conn, {"a": ALL}, NOW)
-    assert departures.remove_sink(ledger.conn, gone) == 0
+    assert retirement.remove_sink(ledger.conn, gone) == 0
     assert ledger.rows("lane") == 1
 
 
@@ -58,27 +58,27 @@ def test_a_source_stays_for_its_look_back_then_its_open_runs_are_listed_and_all_
     ledger.drain()
     ledger.conn.execute(update(schema.source).values(lookback_ms=HOUR))
     accounts.sync_sources(ledger.conn, [], NOW)
-    assert departures.departed_sources(ledger.conn, NOW + HOUR) == []
-    [gone] = departures.departed_sources(ledger.conn, NOW + HOUR + 1)
-    assert departures.close_runs(ledger.conn, gone, LATER) == 1
-    assert departures.close_runs(ledger.conn, gone, LATER) == 0
+    assert retirement.retired_sources(ledger.conn, NOW + HOUR) == []
+    [gone] = retirement.retired_sources(ledger.conn, NOW + HOUR + 1)
+    assert retirement.abandon_runs(ledger.conn, gone, LATER) == 1
+    assert retirement.abandon_runs(ledger.conn, gone, LATER) == 0
     assert ledger.conn.scalars(select(schema.skip.c.subject)).all() == ["r"]
     assert ledger.rows("watch") == 0
     retention.expire_events(ledger.conn, 0, LATER + HOUR)
     retention.expire_runs(ledger.conn, 0, {gone.id: LATER + HOUR})
-    assert not departures.remove_source(ledger.conn, gone), "its skip is still listed"
+    assert not retirement.remove_source(ledger.conn, gone), "its skip is still listed"
     retention.prune(ledger.conn, LATER + HOUR)
-    assert departures.remove_source(ledger.conn, gone)
+    assert retirement.remove_source(ledger.conn, gone)
     assert (ledger.rows("source"), ledger.rows("run")) == (0, 0)
 
 
 def test_a_source_stays_while_a_sink_is_owed_its_events(ledger: Ledger) -> None:
     ledger.happen("r", START, COMPLETE)
     accounts.sync_sources(ledger.conn, [], NOW)
-    [gone] = departures.departed_sources(ledger.conn, LATER)
+    [gone] = retirement.retired_sources(ledger.conn, LATER)
     retention.expire_events(ledger.conn, 0, LATER + HOUR)
     retention.expire_runs(ledger.conn, 0, {gone.id: LATER + HOUR})
-    assert not departures.remove_source(ledger.conn, gone)
+    assert not retirement.remove_source(ledger.conn, gone)
     assert ledger.drain() == ["r START", "r COMPLETE"]
 
 
@@ -96,8 +96,8 @@ def test_a_request_that_nobody_answers_is_answered(
     number = requests.add(ledger.conn, kind, "source:gone", "{}", NOW)
     if begun:
         ledger.conn.execute(update(schema.request).values(state=RequestState.CLAIMED))
-    assert departures.expire_requests(ledger.conn, NOW, LATER) == 0
-    assert departures.expire_requests(ledger.conn, NOW + 1, LATER) == 1
+    assert retirement.expire_requests(ledger.conn, NOW, LATER) == 0
+    assert retirement.expire_requests(ledger.conn, NOW + 1, LATER) == 1
     found = requests.get(ledger.conn, number)
     assert found is not None
     assert (found.state, found.done_at) == (state, LATER)
@@ -109,4 +109,4 @@ def test_a_request_that_nobody_answers_is_answered(
 def test_what_a_living_holder_began_is_left_to_it(ledger: Ledger, kind: RequestKind) -> None:
     requests.add(ledger.conn, kind, "sink:a", "{}", NOW)
     requests.claim(ledger.conn, ledger.held["a"], 1)
-    assert departures.expire_requests(ledger.conn, LATER, LATER) == 0
+    assert retirement.expire_requests(ledger.conn, LATER, LATER) == 0

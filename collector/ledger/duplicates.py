@@ -1,4 +1,4 @@
-"""A platform run has one life, whichever source sees it: what a page brings of a run that the ledger knows elsewhere."""
+"""Runs of a page that the ledger already has, under another key or from another source: each platform run is tracked once."""
 
 import logging
 from collections import Counter
@@ -16,7 +16,7 @@ log = logging.getLogger("lineage.ledger")
 
 
 @dataclass(frozen=True, slots=True)
-class NotTaken:
+class Duplicates:
     """Runs (by key) of which nothing was committed, and what is to be listed of it."""
 
     keys: frozenset[str] = frozenset()
@@ -25,7 +25,7 @@ class NotTaken:
 
 @dataclass(frozen=True, slots=True)
 class _Owner:
-    """Who has the run with this UUID."""
+    """The row that has the run with this UUID."""
 
     run_uuid: str
     id: int
@@ -36,7 +36,7 @@ class _Owner:
     retired_at: int | None
 
 
-def second_lives(conn: Connection, source_id: int, new: Sequence[Run]) -> NotTaken:
+def duplicate_runs(conn: Connection, source_id: int, new: Sequence[Run]) -> Duplicates:
     """Which of these runs, whose keys the source does not have, must not begin here.
 
     A run of a source that left the configuration comes over with all it has: nothing is taken of it this time, and the
@@ -58,7 +58,7 @@ def second_lives(conn: Connection, source_id: int, new: Sequence[Run]) -> NotTak
         seen.setdefault(run_uuid, run.key)
     if come:
         _take_over(conn, source_id, come.values())
-    return NotTaken(frozenset(skips.keys() | come.keys()), tuple(skips.values()))
+    return Duplicates(frozenset(skips.keys() | come.keys()), tuple(skips.values()))
 
 
 def _skip(run: Run, known: str) -> Skip:
@@ -98,7 +98,7 @@ def _move_bytes(conn: Connection, source_id: int, owners: Sequence[_Owner]) -> N
 
 
 def _take_over(conn: Connection, source_id: int, owners: Iterable[_Owner]) -> None:
-    """With what its strand still owes, and the counts of that."""
+    """Move the run with the events that its strand still owes, and their counts."""
     owners = list(owners)
     _move_bytes(conn, source_id, owners)
     for some in chunks(owners):
@@ -110,5 +110,5 @@ def _take_over(conn: Connection, source_id: int, owners: Iterable[_Owner]) -> No
             conn.execute(update(table).where(table.c.strand_id.in_(strands)).values(source_id=source_id))
     for sink_id, wanted in conn.execute(select(schema.sink.c.id, schema.sink.c.filter)).all():
         tallies.recount(conn, sink_id, lanes.read(wanted))
-    told = fields(runs=len(owners), former_source=owners[0].source, cause="that source is no longer configured")
+    told = fields(runs=len(owners), former_source=owners[0].source, cause="its former source is no longer configured")
     log.warning("run.taken_over", extra=told)

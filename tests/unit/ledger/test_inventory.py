@@ -4,9 +4,9 @@ import pytest
 from sqlalchemy import insert, select
 
 from collector.errors import LedgerError
-from collector.ledger import accounts, departures, holdings, registry, replicas, requests, schema
+from collector.ledger import accounts, inventory, registry, replicas, requests, retirement, schema
 from collector.ledger.accounts import Configured
-from collector.ledger.holdings import Holder, OpenRun, Owed
+from collector.ledger.inventory import OpenRun, Owed, TargetKind
 from collector.ledger.replicas import Replica
 from collector.ledger.requests import RequestKind, RequestState
 from collector.model import Skip, SkipKind
@@ -31,12 +31,12 @@ def leave(ledger: Ledger) -> None:
 
 def forget(ledger: Ledger, *, drop_undelivered: bool = True) -> int:
     """Steps that it took."""
-    holdings.begin(ledger.conn, Holder.SOURCE, "source", NOW, drop_undelivered=drop_undelivered)
-    [gone] = departures.departed_sources(ledger.conn, 0)
+    inventory.begin(ledger.conn, TargetKind.SOURCE, "source", NOW, drop_undelivered=drop_undelivered)
+    [gone] = retirement.retired_sources(ledger.conn, 0)
     steps = 0
-    while holdings.remove_runs(ledger.conn, gone):
+    while inventory.remove_runs(ledger.conn, gone):
         steps += 1
-    assert departures.remove_source(ledger.conn, gone)
+    assert retirement.remove_source(ledger.conn, gone)
     return steps
 
 
@@ -47,23 +47,23 @@ def test_what_is_held_of_a_source_is_counted(ledger: Ledger) -> None:
     ledger.park(*ledger.claim("b")[:1], sink="b")
     requests.add(ledger.conn, RequestKind.WATCH, "source:source", "{}", NOW)
     requests.add(ledger.conn, RequestKind.WATCH, "source:other", "{}", NOW)
-    held = holdings.of(ledger.conn, Holder.SOURCE, "source")
+    held = inventory.of(ledger.conn, TargetKind.SOURCE, "source")
     assert held is not None
     assert (held.runs, held.open, held.pending, held.parked, held.requests) == (2, 1, 5, 1, 1)
     assert held.owed == (Owed("source", "a", 3, 0), Owed("source", "b", 2, 1))
-    [still_open] = holdings.open_runs(ledger.conn, held.id, 10)
+    [still_open] = inventory.open_runs(ledger.conn, held.id, 10)
     assert still_open == OpenRun("s", still_open.run_uuid, "transformation/1", "running")
-    sink = holdings.of(ledger.conn, Holder.SINK, "b")
+    sink = inventory.of(ledger.conn, TargetKind.SINK, "b")
     assert sink is not None
     assert (sink.runs, sink.owed) == (0, (Owed("source", "b", 2, 1),))
-    assert holdings.of(ledger.conn, Holder.SINK, "source") is None
-    assert holdings.names(ledger.conn) == {Holder.SOURCE: ["source"], Holder.SINK: ["a", "b"]}
+    assert inventory.of(ledger.conn, TargetKind.SINK, "source") is None
+    assert inventory.names(ledger.conn) == {TargetKind.SOURCE: ["source"], TargetKind.SINK: ["a", "b"]}
 
 
 def test_a_forgotten_source_goes_with_all_that_is_known_of_it_and_nothing_else(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holdings, "RUNS", 2)
+    monkeypatch.setattr(inventory, "RUNS", 2)
     another(ledger)
     kept = {table: ledger.rows(table) for table in BY_SOURCE}
     number = ledger.source
@@ -90,10 +90,10 @@ def test_a_source_with_undelivered_events_is_forgotten_only_when_they_may_be_dro
     leave(ledger)
     with pytest.raises(LedgerError, match=r"1 events of source source are undelivered \(1 to sink a\)"):
         forget(ledger, drop_undelivered=False)
-    assert departures.departed_sources(ledger.conn, 0) == [], "nothing was begun"
+    assert retirement.retired_sources(ledger.conn, 0) == [], "nothing was begun"
     ledger.drain()
     forget(ledger, drop_undelivered=False)
-    with pytest.raises(LedgerError, match="knows no source 'source'"):
+    with pytest.raises(LedgerError, match="has no source 'source'"):
         forget(ledger)
 
 
@@ -112,21 +112,21 @@ def test_what_is_in_flight_when_its_lane_goes_settles_as_stale(ledger: Ledger) -
 
 def test_what_a_live_replica_has_is_not_forgotten(ledger: Ledger) -> None:
     replicas.beat(ledger.conn, Replica("pod-1", "1", "same", frozenset({"sink:a"})))
-    with pytest.raises(LedgerError, match="sink a is in the configuration of replica pod-1; nothing was forgotten"):
-        holdings.begin(ledger.conn, Holder.SINK, "a", NOW, drop_undelivered=True)
-    holdings.begin(ledger.conn, Holder.SOURCE, "source", NOW, drop_undelivered=True)
+    with pytest.raises(LedgerError, match="sink a is in the configuration of replica pod-1; nothing was removed"):
+        inventory.begin(ledger.conn, TargetKind.SINK, "a", NOW, drop_undelivered=True)
+    inventory.begin(ledger.conn, TargetKind.SOURCE, "source", NOW, drop_undelivered=True)
 
 
 def test_a_sink_is_forgotten_before_its_retention_is_over(ledger: Ledger) -> None:
     ledger.happen("r", START)
     registry.sync_sinks(ledger.conn, {}, NOW)
     with pytest.raises(LedgerError, match=r"1 events of sink a are undelivered \(1 of source source\)"):
-        holdings.begin(ledger.conn, Holder.SINK, "a", NOW, drop_undelivered=False)
-    assert departures.departed_sinks(ledger.conn, NOW) == []
-    holdings.begin(ledger.conn, Holder.SINK, "a", NOW, drop_undelivered=True)
-    [gone] = departures.departed_sinks(ledger.conn, NOW - HOUR)
+        inventory.begin(ledger.conn, TargetKind.SINK, "a", NOW, drop_undelivered=False)
+    assert retirement.retired_sinks(ledger.conn, NOW) == []
+    inventory.begin(ledger.conn, TargetKind.SINK, "a", NOW, drop_undelivered=True)
+    [gone] = retirement.retired_sinks(ledger.conn, NOW - HOUR)
     assert gone.forgotten
-    while departures.remove_sink(ledger.conn, gone):
+    while retirement.remove_sink(ledger.conn, gone):
         pass
     assert (ledger.rows("sink"), ledger.rows("lane"), ledger.rows("run")) == (0, 0, 1)
 
@@ -135,19 +135,19 @@ def test_a_source_that_came_back_keeps_its_runs(ledger: Ledger) -> None:
     another(ledger)
     ledger.happen("r", START)
     leave(ledger)
-    holdings.begin(ledger.conn, Holder.SOURCE, "source", NOW, drop_undelivered=True)
-    [gone] = departures.departed_sources(ledger.conn, 0)
+    inventory.begin(ledger.conn, TargetKind.SOURCE, "source", NOW, drop_undelivered=True)
+    [gone] = retirement.retired_sources(ledger.conn, 0)
     accounts.sync_sources(ledger.conn, [Configured("source"), Configured("other")], NOW)
-    assert holdings.remove_runs(ledger.conn, gone) == 0
+    assert inventory.remove_runs(ledger.conn, gone) == 0
     assert ledger.rows("run") == 2
 
 
 def test_a_source_that_only_left_keeps_its_runs(ledger: Ledger) -> None:
     ledger.happen("r", START)
     accounts.sync_sources(ledger.conn, [], NOW)
-    [gone] = departures.departed_sources(ledger.conn, NOW + HOUR)
+    [gone] = retirement.retired_sources(ledger.conn, NOW + HOUR)
     assert not gone.forgotten
-    assert holdings.remove_runs(ledger.conn, gone) == 0
+    assert inventory.remove_runs(ledger.conn, gone) == 0
     assert ledger.rows("run") == 1
 
 
@@ -159,9 +159,9 @@ def test_its_requests_are_answered(ledger: Ledger) -> None:
     ledger.conn.execute(insert(schema.request), begun)
     other = requests.add(ledger.conn, RequestKind.TRIGGER, "source:other", "{}", NOW)
     leave(ledger)
-    holdings.begin(ledger.conn, Holder.SOURCE, "source", NOW, drop_undelivered=True)
+    inventory.begin(ledger.conn, TargetKind.SOURCE, "source", NOW, drop_undelivered=True)
     states = [found.state for number in (mine, mine + 1, other) if (found := requests.get(ledger.conn, number))]
     assert states == [RequestState.FAILED, RequestState.DOUBTFUL, RequestState.NEW]
     found = requests.get(ledger.conn, mine)
     assert found is not None
-    assert "was forgotten before this was taken up" in (found.answer or "")
+    assert "was removed by 'forget' before this request was claimed" in (found.answer or "")

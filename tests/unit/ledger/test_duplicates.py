@@ -4,8 +4,8 @@ import pytest
 
 from collector.ledger import accounts, leases, queries, runs, stored
 from collector.ledger.accounts import Configured
+from collector.ledger.duplicates import Duplicates
 from collector.ledger.leases import Lease
-from collector.ledger.lives import NotTaken
 from collector.ledger.runs import PollCommit
 from tests.unit.ledger.ledgers import ALL, COMPLETE, NOW, SECOND, START, Ledger, a_run, change
 
@@ -26,7 +26,7 @@ def other(ledger: Ledger) -> tuple[int, Lease]:
     return number, lease
 
 
-def seen_by_other(ledger: Ledger, *keys: str, **more: object) -> NotTaken:
+def seen_by_other(ledger: Ledger, *keys: str, **more: object) -> Duplicates:
     number, lease = other(ledger)
     changes = tuple(change(None, key, [START, COMPLETE], ledger.now, **more) for key in keys)
     return runs.commit_poll(ledger.conn, PollCommit(lease, number, changes, cursor="moved"), ledger.now)
@@ -54,7 +54,7 @@ def test_two_keys_of_one_run_in_a_page_are_one_life(both: Ledger) -> None:
 def test_a_run_of_a_source_that_left_comes_over_and_goes_on(both: Ledger) -> None:
     """As after an upgrade of a ledger that does not know yet which account each source has."""
     accounts.sync_sources(both.conn, [Configured("other")], NOW)
-    assert seen_by_other(both, "r") == NotTaken(frozenset({"r"}))
+    assert seen_by_other(both, "r") == Duplicates(frozenset({"r"}))
     number, lease = other(both)
     run = stored.known(both.conn, number, ["r"]).runs["r"]
     assert [each.key for each in stored.tracked(both.conn, number, both.now + SECOND, 10).runs] == ["r"]
