@@ -11,12 +11,13 @@ from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from collector import names
-from collector.clock import Clock, to_ms
+from collector.clock import Clock, from_ms, to_ms
 from collector.errors import BadAnswer, NotFound
 from collector.logs import fields
 from collector.model import Facts, Job, Observation, Parent, Run, RunState
 from collector.platforms.cdf.api import Api
 from collector.platforms.cdf.rows import Execution, integer, read_execution, read_task_jobs
+from collector.platforms.watermark import Clocks
 
 log = logging.getLogger("lineage.cdf")
 
@@ -24,6 +25,7 @@ PREFIX = "workflow/"
 """Begins the keys of executions among the runs of a source, which else are the ids of jobs."""
 LOOK_BACK = timedelta(minutes=10)
 LONGEST_LIST = timedelta(hours=6)
+"""How far back executions are listed by the time of their creation; beyond it only those that run."""
 CHILDREN_SETTLE_WITHIN = timedelta(seconds=90)
 """How long an ended execution waits for jobs whose end this process has not seen."""
 
@@ -55,7 +57,8 @@ class Workflows:
     account: str
     _watched: dict[str, _Watched] = field(default_factory=dict)
     _settled: dict[int, datetime] = field(default_factory=dict)
-    _looked: bool = False
+    _listed: Clocks | None = None
+    """The clocks at the last list that was read to its end."""
 
     async def look(self, tracked: Sequence[Run], new_jobs: Collection[int], floor: datetime) -> None:
         """Read the executions that run or ended after `floor`, all `tracked` ones, and the tasks of those that may
@@ -98,27 +101,35 @@ class Workflows:
         return tuple(run.key for run in tracked if run.key.removeprefix(PREFIX) not in self._watched)
 
     async def _list(self, floor: datetime) -> set[str]:
-        """At the start of a process all that run; then all created since the oldest one that runs, but no further back than
-        `LONGEST_LIST`: one that never ends would have each poll list all since it began. `look` reads it by its id.
+        """All executions created since the last list that was read, since `floor` and since the oldest one that runs, but no
+        further back than `LONGEST_LIST`: one that never ends would have each poll list all since it began. `look` reads
+        it by its id. Where the last list is older than that, as at the start of a process, also all that run.
         """
-        if not self._looked:
+        now = self.clock.now()
+        listed = self._listed
+        if listed is None or now - from_ms(listed.ours) > LONGEST_LIST:
             await self._take_all({"status": ["RUNNING"]}, floor)
-            self._looked = True
+            since = now - LONGEST_LIST
+        else:
+            since = from_ms(listed.server) - LOOK_BACK
         begun = [w.execution.created for w in self._watched.values() if w.execution.created and not w.over]
-        young = [created for created in begun if created >= self.clock.now() - LONGEST_LIST]
-        return await self._take_all({"createdTimeStart": to_ms(min([floor, *young]))}, floor)
+        young = [created for created in begun if created >= now - LONGEST_LIST]
+        taken, self._listed = await self._take_all({"createdTimeStart": to_ms(min([floor, since, *young]))}, floor)
+        return taken
 
-    async def _take_all(self, wanted: Mapping[str, Any], floor: datetime) -> set[str]:
-        cursor: str | None = None
+    async def _take_all(self, wanted: Mapping[str, Any], floor: datetime) -> tuple[set[str], Clocks]:
+        """The ids of all listed executions, and the clocks at the first page."""
         taken: set[str] = set()
+        page = await self.api.executions(wanted)
+        clocks = page.clocks
         while True:
-            page, before = await self.api.executions(wanted, cursor), len(taken)
+            before = len(taken)
             taken.update(found for row in page.rows if (found := self._take(row, floor)) is not None)
             if page.next is None:
-                return taken
+                return taken, clocks
             if len(taken) == before:
                 raise BadAnswer("POST /workflows/executions/list: a next page without an execution that is new to it")
-            cursor = page.next
+            page = await self.api.executions(wanted, page.next)
 
     def _take(self, row: Any, floor: datetime | None) -> str | None:
         """Remember an execution; ended ones only from `floor` on."""

@@ -1,6 +1,7 @@
 """Workflow executions as parents of CDF jobs: first to start, last to end, and never in the way."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from collector.lifecycle import finish
 from collector.model import EventKind, RunState
 from collector.testing.faults import Fault, FaultKind
-from simulators.cdf import READ, Ending, Story
+from simulators.cdf import READ, Ending, Story, WorkflowExecution
 from tests.cdf_rig import CdfRig, cdf_rig
 
 
@@ -198,3 +199,65 @@ async def test_an_execution_that_never_ends_costs_one_request_a_poll(rig: CdfRig
     rig.simulator.set_state(int(job), "Completed")
     await rig.lives.follow(120)
     assert rig.lives.runs[f"workflow/{stuck.id}"].state is RunState.CANCELED
+
+
+@asynccontextmanager
+async def _rig_without(excluded: str) -> AsyncIterator[CdfRig]:
+    async with cdf_rig(workflows=True, exclude=[excluded]) as rig:
+        for external_id in (excluded, "orders"):
+            rig.simulator.add_transformation(external_id)
+        yield rig
+
+
+async def _parent_of_late_job(rig: CdfRig, made: WorkflowExecution, *, after: float) -> str | None:
+    """The execution starts its second job so long after its first one."""
+    await rig.lives.follow(after, every=300)
+    made.tasks[1].job = late = rig.simulator.start_run("orders")
+    await rig.lives.follow(30)
+    parent = rig.lives.runs[str(late.id)].parent
+    return parent.key if parent is not None else None
+
+
+@pytest.mark.parametrize("after", [2400, 36_000])
+async def test_jobs_left_out_hide_no_execution(after: float) -> None:
+    """They move the mark of the list of jobs while nobody looks at the executions."""
+    async with _rig_without("pumps") as rig:
+        rig.simulator.start_run("orders")
+        await rig.lives.follow(60)
+        made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, 90_000)), ("gone", None)])
+        await rig.lives.follow(60)
+        rig.clock.advance(after - 600)
+        rig.simulator.start_run("pumps")
+        assert await _parent_of_late_job(rig, made, after=600) == f"workflow/{made.id}"
+
+
+async def test_a_failed_list_of_executions_hides_none() -> None:
+    async with _rig_without("nobody") as rig:
+        rig.simulator.add_transformation("pumps")
+        rig.simulator.start_run("orders")
+        await rig.lives.follow(60)
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="workflows", times=-1, status=400))
+        made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, 90_000)), ("gone", None)])
+        await rig.lives.follow(2400, every=300)
+        rig.simulator.start_run("pumps")
+        await rig.lives.follow(60)
+        rig.simulator.faults.clear()
+        assert await _parent_of_late_job(rig, made, after=2400) == f"workflow/{made.id}"
+
+
+async def test_a_new_process_finds_the_parent_that_ended_meanwhile() -> None:
+    async with _rig_without("pumps") as rig:
+        rig.simulator.start_run("orders")
+        await rig.lives.follow(60)
+        made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, 90_000)), ("gone", None)])
+        await rig.lives.follow(3600, every=300)
+        rig.simulator.start_run("pumps")
+        await rig.lives.follow(60)
+        made.tasks[1].job = late = rig.simulator.start_run("orders", Story(1, 5))
+        rig.clock.advance(30)
+        rig.simulator.terminate_workflow(made.id)
+        await rig.platform_again(workflows=True, exclude=["pumps"])
+        await rig.lives.follow(30)
+        parent = rig.lives.runs[str(late.id)].parent
+        assert parent is not None
+        assert parent.key == f"workflow/{made.id}"
