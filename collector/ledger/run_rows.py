@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Insert, Update, bindparam, case, delete, insert, select, update
 
 from collector.ledger import detail, schema
+from collector.ledger.detail import WatchRow
 from collector.ledger.schema import chunks
 from collector.ledger.strands import generations, parent_key
 from collector.model import Run
@@ -53,9 +54,11 @@ def put(
     return placed
 
 
-def put_looks(conn: Connection, runs: Sequence[tuple[int, Run]], now_ms: int) -> None:
+def put_looks(conn: Connection, looks: Iterable[tuple[int, WatchRow]]) -> None:
     """Of these open runs, by number, nothing changed but when they were seen, missed and are due."""
-    rows = [{"of_id": run_id, **asdict(detail.watch_row(run, now_ms))} for run_id, run in runs]
+    rows = [
+        {"of_id": run_id, "seen_at": row.seen_at, "due_at": row.due_at, "misses": row.misses} for run_id, row in looks
+    ]
     if rows:
         conn.execute(_LOOKED, rows)
 

@@ -8,14 +8,15 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from collector.errors import LedgerError
-from collector.ledger import duplicates, jobs, lanes, memory, schema, skips, stored, tallies
+from collector.ledger import detail, duplicates, jobs, lanes, memory, schema, skips, stored, tallies
+from collector.ledger.detail import WatchRow
 from collector.ledger.duplicates import Duplicates
 from collector.ledger.lanes import Entry
 from collector.ledger.leases import Lease, fence
 from collector.ledger.port import News, announce
 from collector.ledger.run_rows import Place, places, put, put_looks, set_aside
 from collector.ledger.schema import chunks
-from collector.ledger.stored import Known, is_open
+from collector.ledger.stored import Known, Watched, is_open
 from collector.ledger.strands import in_order, parent_key
 from collector.model import Definition, EventKind, Run, RunState, Skip
 
@@ -96,7 +97,7 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> Duplicates
     changes = [change for change in changes if change.run.key not in left_out.keys]
     _refuse_repeats(changes, known)
     looks = [change.run for change in changes if change.only_seen and not change.events]
-    put_looks(conn, [(known[run.key].id, run) for run in looks], now_ms)
+    put_looks(conn, [(known[run.key].id, detail.watch_row(run, now_ms)) for run in looks])
     changes = [change for change in changes if change.events or not change.only_seen]
     placed = put(conn, commit.source_id, [change.run for change in changes], known, now_ms)
     entries = _append(
@@ -113,6 +114,18 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> Duplicates
     memory.note(conn, commit.source_id, commit.memory, now_ms)
     _note_poll(conn, commit)
     return left_out
+
+
+def commit_looks(
+    conn: Connection, lease: Lease, source_id: int, known: Mapping[str, Watched], looks: Mapping[str, WatchRow]
+) -> None:
+    """Of these open runs nothing changed but these looks, by key. Raises `LeaseLost`, and `RunsChanged` when one is not as it was
+    `known` any more.
+    """
+    fence(conn, lease)
+    if stored.watched(conn, source_id, looks) != {key: known[key] for key in looks}:
+        raise RunsChanged("runs were written while it was decided what becomes of them; nothing was committed")
+    put_looks(conn, [(known[key].run_id, look) for key, look in looks.items()])
 
 
 def _folded(changes: Iterable[RunChange]) -> list[RunChange]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cachetools import LRUCache
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, bindparam, select
 
 from collector.errors import LedgerError
 from collector.ledger import detail, schema
@@ -35,6 +35,11 @@ class Known:
     keys: frozenset[str] = frozenset()
     parents: frozenset[str] = frozenset()
 
+    def written_at(self, key: str) -> int:
+        """When the row of this run was written."""
+        updated_at, *_ = self.basis[key]
+        return updated_at or 0
+
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
@@ -60,15 +65,24 @@ def known(conn: Connection, source_id: int, keys: Iterable[str], parents: Iterab
     return Known(runs, unreadable, state, keys, parents)
 
 
-def open_states(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, tuple[str, str | None]]:
-    """State and the platform's own word for it of those of these runs that are watched, without reading what else is stored of
-    them.
-    """
-    table, found = schema.run, dict[str, tuple[str, str | None]]()
-    columns = select(table.c.key, table.c.state, table.c.raw_state)
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Of an open run what is known without reading all that is stored of it."""
+
+    run_id: int
+    updated_at: int
+    state: str
+    raw_state: str | None
+    look: WatchRow
+
+
+def watched(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, Watched]:
+    """Those of these runs that are open, by key."""
+    found: dict[str, Watched] = {}
     for some in chunks(sorted(set(keys))):
-        rows = columns.where(table.c.source_id == source_id, table.c.key.in_(some), *is_open(table))
-        found |= {key: (state, raw_state) for key, state, raw_state in conn.execute(rows)}
+        rows = conn.execute(_WATCHED, {"of_source": source_id, "keys": some})
+        for key, run_id, updated_at, state, raw_state, *look in rows:
+            found[key] = Watched(run_id, updated_at, state, raw_state, WatchRow(*look))
     return found
 
 
@@ -99,11 +113,18 @@ def is_open(table: FromClause) -> tuple[ColumnElement[bool], ...]:
     return table.c.ended_at.is_(None), table.c.abandoned_at.is_(None)
 
 
-_LOOK = [schema.watch.c[name] for name in WatchRow.__slots__]
-_WITH_LOOK = schema.run.outerjoin(schema.watch, schema.watch.c.run_id == schema.run.c.id)
-_MOVED: Select[Any] = select(schema.run.c.key, schema.run.c.updated_at, *_LOOK).select_from(_WITH_LOOK)
-_WHOLE: Select[Any] = select(schema.run.c.key, schema.run.c.detail, schema.run.c.updated_at, *_LOOK).select_from(
-    _WITH_LOOK
+_WATCH = [schema.watch.c[name] for name in WatchRow.__slots__]
+_WITH_WATCH = schema.run.outerjoin(schema.watch, schema.watch.c.run_id == schema.run.c.id)
+_MOVED: Select[Any] = select(schema.run.c.key, schema.run.c.updated_at, *_WATCH).select_from(_WITH_WATCH)
+_WHOLE: Select[Any] = select(schema.run.c.key, schema.run.c.detail, schema.run.c.updated_at, *_WATCH).select_from(
+    _WITH_WATCH
+)
+
+
+_WATCHED = (
+    select(*(schema.run.c[name] for name in ("key", "id", "updated_at", "state", "raw_state")), *_WATCH)
+    .join_from(schema.watch, schema.run, schema.run.c.id == schema.watch.c.run_id)
+    .where(schema.run.c.source_id == bindparam("of_source"), schema.run.c.key.in_(bindparam("keys", expanding=True)))
 )
 
 
@@ -118,7 +139,7 @@ def tracked(conn: Connection, source_id: int, now_ms: int, limit: int) -> Tracke
     """
     run, watch = schema.run, schema.watch
     due = (
-        select(run.c.id, run.c.updated_at, *_LOOK)
+        select(run.c.id, run.c.updated_at, *_WATCH)
         .join_from(watch, run, run.c.id == watch.c.run_id)
         .where(watch.c.source_id == source_id, watch.c.due_at <= now_ms)
     )

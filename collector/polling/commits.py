@@ -4,8 +4,9 @@ beside the writes, and written if the runs are still as they were read.
 That keeps a poll and an enrichment of the same run from overwriting each other, and long pages from holding up others.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
@@ -13,12 +14,14 @@ from sqlalchemy import Connection
 
 from collector.clock import to_ms
 from collector.faultpoints import Point, passing
-from collector.ledger import jobs, runs, stored
+from collector.ledger import detail, jobs, runs, stored
+from collector.ledger.detail import WatchRow
 from collector.ledger.duplicates import Duplicates
 from collector.ledger.leases import Lease
 from collector.ledger.port import Ledger
 from collector.ledger.runs import NewEvent, PollCommit, RunChange, RunsChanged
-from collector.ledger.stored import Known
+from collector.ledger.schema import chunks
+from collector.ledger.stored import Known, Watched
 from collector.ledger.strands import parent_key
 from collector.lifecycle import Step, finish
 from collector.lineage.events import EventMaker
@@ -26,15 +29,17 @@ from collector.model import Enrichment, Observation, Poll, Run, RunState, Skip, 
 from collector.polling import redaction
 from collector.polling.decision import Policy, decide, turns
 from collector.polling.definitions import completed, jobs_to_know
+from collector.polling.repeats import Repeat, Repeats, fingerprint
 from collector.reports import EventReport
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What one commit held, for logs and metrics."""
+    """What one commit held, for logs and metrics. `unchanged` are the runs that were only seen again, for `Repeats`."""
 
     events: tuple[EventReport, ...] = ()
     skips: tuple[Skip, ...] = ()
+    unchanged: Mapping[str, Repeat] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class _Ready:
         """What was committed when these runs were not."""
         events = zip(self.keys, self.committed.events, strict=True)
         taken = tuple(report for key, report in events if key not in left_out.keys)
-        return Committed(taken, (*self.committed.skips, *left_out.skips))
+        return replace(self.committed, events=taken, skips=(*self.committed.skips, *left_out.skips))
 
 
 TRIES = 3
@@ -78,23 +83,40 @@ class Writer:
     lease: Callable[[], Lease]
     maker: EventMaker
     policy: Policy
+    repeats: Repeats = field(default_factory=Repeats)
 
     async def page(self, store: Ledger, page: Poll, at: datetime, *, polled: bool) -> AsyncIterator[Committed]:
         """Take one page of a poll in, part by part; `polled` marks the end of a walk. Yields each part once it is
         committed, the last with the cursor moved.
         """
-        some = parts(page, LOOKS, await self._weights(store, page))
+        many = len(page.observations) > PART
+        is_to_read = many or any(seen.key in self.repeats for seen in page.observations)
+        known, repeats = await store.read(self._known_and_repeats, page) if is_to_read else ({}, {})
+        if repeats and await self._seen_again(store, known, repeats, at):
+            page = replace(page, observations=tuple(seen for seen in page.observations if seen.key not in repeats))
+        some = parts(page, LOOKS, partial(_weight, known=known) if many else lambda _: 1)
         for part in some:
-            yield await self._written(
-                store, write_page, partial(self._page, page=part, at=at, polled=polled and part is some[-1]), at
-            )
+            decide = partial(self._page, page=part, at=at, polled=polled and part is some[-1])
+            committed = await self._written(store, write_page, decide, at)
+            self.repeats.remember(committed.unchanged)
+            yield committed
 
-    async def _weights(self, store: Ledger, page: Poll) -> Callable[[Observation], int]:
-        """How much of a commit an observation takes, `LOOKS` being the whole."""
-        if len(page.observations) <= PART:
-            return lambda _: 1
-        known = await store.read(stored.open_states, self.source_id, {seen.key for seen in page.observations})
-        return lambda seen: 1 if known.get(seen.key) == (seen.state, seen.raw_state) else LOOKS // PART
+    def _known_and_repeats(self, conn: Connection, page: Poll) -> tuple[dict[str, Watched], dict[str, Observation]]:
+        known = stored.watched(conn, self.source_id, {seen.key for seen in page.observations})
+        repeats = self.repeats.among(page.observations, known)
+        return known, {seen.key: seen for seen in repeats}
+
+    async def _seen_again(
+        self, store: Ledger, known: Mapping[str, Watched], repeats: Mapping[str, Observation], at: datetime
+    ) -> bool:
+        """Whether that is all that is to be committed of these runs, and was."""
+        looks = {key: _look_again(known[key], seen, at) for key, seen in repeats.items()}
+        try:
+            for some in chunks(looks.items()):
+                await store.write(runs.commit_looks, self.lease(), self.source_id, known, dict(some))
+        except RunsChanged:
+            return False
+        return True
 
     async def ends(self, store: Ledger, found: Mapping[str, Found], at: datetime) -> Committed:
         """Make the terminal events of those of these runs that ended, have none yet, and whose turn has come, see `turns`."""
@@ -112,6 +134,7 @@ class Writer:
         return await store.write(lambda conn: write(conn, decide(conn), at))
 
     def _page(self, conn: Connection, page: Poll, at: datetime, *, polled: bool) -> _Ready:
+        said = page.observations
         page = redaction.poll(page)
         keys = {seen.key for seen in page.observations} | set(page.missing)
         keys |= {
@@ -120,9 +143,10 @@ class Writer:
         ending = {seen.key for seen in page.observations if seen.state.terminal} | set(page.missing)
         known = stored.known(conn, self.source_id, keys, ending)
         decided = decide(known.runs, _readable(page, known.unreadable), at, self.policy)
-        return self._ready(
+        ready = self._ready(
             conn, known, decided.steps, decided.skips, at, cursor=page.cursor, polled=polled, memory=page.memory
         )
+        return replace(ready, committed=replace(ready.committed, unchanged=_unchanged(ready.commit, said, known)))
 
     def _ends(self, conn: Connection, found: Mapping[str, Found], at: datetime) -> _Ready:
         known = stored.known(conn, self.source_id, found, found)
@@ -237,6 +261,27 @@ def _eldest(key: str, above: Mapping[str, str]) -> str:
         passed.append(key)
         key = above[key]
     return min(passed[passed.index(key) :]) if key in passed else key
+
+
+def _unchanged(commit: PollCommit | None, said: Sequence[Observation], known: Known) -> dict[str, Repeat]:
+    """Of the runs that were only seen again, and once in this page, what was said."""
+    times = Counter(seen.key for seen in said)
+    same = {change.run.key for change in commit.changes if change.only_seen} if commit is not None else set[str]()
+    found: dict[str, Repeat] = {}
+    for seen in said:
+        if seen.key in same and times[seen.key] == 1 and (of_all := fingerprint(seen)) is not None:
+            found[seen.key] = Repeat(known.written_at(seen.key), of_all)
+    return found
+
+
+def _weight(seen: Observation, known: Mapping[str, Watched]) -> int:
+    """How much of a commit an observation takes, `LOOKS` being the whole."""
+    run = known.get(seen.key)
+    return 1 if run is not None and (run.state, run.raw_state) == (seen.state, seen.raw_state) else LOOKS // PART
+
+
+def _look_again(known: Watched, seen: Observation, at: datetime) -> WatchRow:
+    return detail.seen_again(known.look, to_ms(seen.seen_at), detail.ms(seen.due_at), to_ms(at))
 
 
 def _readable(page: Poll, unreadable: Collection[str]) -> Poll:

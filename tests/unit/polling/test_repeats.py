@@ -1,0 +1,236 @@
+"""Observations that say nothing new take a short way, and leave the ledger as the long way does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, Row, select, update
+
+from collector.clock import to_ms
+from collector.ledger import detail, runs, schema
+from collector.lifecycle import VanishedPolicy, observe
+from collector.model import Dataset, Facts, Observation, Poll, RunState
+from collector.polling.repeats import fingerprint
+from collector.testing.clock import START as ZERO
+from tests.unit.polling.test_families import SPACE, Source, named, opened, run_id
+
+FACTS = Facts(inputs=(Dataset(SPACE, "raw/sap/pumps"),), ids={"jobId": "7"})
+
+
+@pytest.fixture
+async def source(tmp_path: Path) -> AsyncIterator[Source]:
+    made = await opened(tmp_path, VanishedPolicy.ABORT)
+    yield made
+    await made.store.close()
+
+
+class Counted:
+    """A ledger that counts how often runs are read whole."""
+
+    def __init__(self, store: Any) -> None:
+        self._store, self.pages, self.looks = store, 0, 0
+
+    async def read(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        return await self._store.read(fn, *args, **kwargs)
+
+    async def write(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        self.looks += fn is runs.commit_looks
+        if fn is not runs.commit_looks:
+            self.pages += any(change.run for change in args[0].commit.changes)
+        return await self._store.write(fn, *args, **kwargs)
+
+
+async def ways(source: Source, *seen: Observation, missing: tuple[str, ...] = ()) -> tuple[int, int]:
+    """How many commits took these in as a whole, and how many as looks alone."""
+    store = Counted(source.store)
+    async for _ in source.writer.page(store, Poll(seen, missing=missing), source.clock.now(), polled=True):  # type: ignore[arg-type]
+        pass
+    return store.pages, store.looks
+
+
+WHOLE, LOOK = (1, 0), (0, 1)
+
+
+async def known(source: Source, key: str) -> Any:
+    return (await source.store.read(runs.by_keys, source.source_id, [key]))[key]
+
+
+def running(source: Source, key: str = "a", **more: Any) -> Observation:
+    source.clock.advance(10)
+    return source.seen(key, RunState.RUNNING, **{"facts": FACTS, **more})
+
+
+async def repeated(source: Source) -> None:
+    """A run of which the next observation says nothing new."""
+    assert await ways(source, running(source)) == WHOLE
+    assert await ways(source, running(source)) == WHOLE, "it is seen for the first time that nothing changed"
+    assert await ways(source, running(source)) == LOOK
+
+
+async def test_a_repeat_notes_when_it_was_seen_and_nothing_else(source: Source) -> None:
+    await repeated(source)
+    before = await known(source, "a")
+    source.clock.advance(5)
+    assert await ways(source, running(source, due_at=source.clock.now() + timedelta(hours=1))) == LOOK
+    after = await known(source, "a")
+    assert after == replace(before, seen_at=source.clock.now(), due_at=after.due_at)
+    assert after.due_at == source.clock.now() + timedelta(hours=1) - timedelta(seconds=10)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"facts": replace(FACTS, error="it waits")},
+        {"facts": replace(FACTS, inputs=())},
+        {"started_at": ZERO + timedelta(seconds=1)},
+        {"queued_at": ZERO},
+        {"handle": {"id": "8"}},
+        {"ended_at": ZERO + timedelta(seconds=2)},
+    ],
+)
+async def test_whatever_else_is_said_takes_the_long_way(source: Source, change: dict[str, Any]) -> None:
+    await repeated(source)
+    assert await ways(source, running(source, **change)) == WHOLE
+
+
+async def test_an_end_takes_the_long_way(source: Source) -> None:
+    await repeated(source)
+    await source.see(source.seen("a", RunState.SUCCEEDED, settled=True))
+    assert (await known(source, "a")).ended_at == source.clock.now()
+    assert await ways(source, running(source)) == WHOLE, "the platform changed its mind: that is counted"
+
+
+async def test_a_run_that_was_written_meanwhile_takes_the_long_way(source: Source) -> None:
+    await repeated(source)
+    await source.store.write(touched)
+    assert await ways(source, running(source)) == WHOLE
+
+
+def touched(conn: Connection) -> None:
+    conn.execute(update(schema.run).values(updated_at=schema.run.c.updated_at + 1))
+
+
+async def test_a_run_that_was_missed_between_is_missed_no_more(source: Source) -> None:
+    await repeated(source)
+    await source.see(missing=("a",))
+    assert (await known(source, "a")).misses == 1
+    assert await ways(source, running(source)) == LOOK
+    assert (await known(source, "a")).misses == 0
+
+
+async def test_a_run_that_is_missing_and_seen_in_one_page_counts_as_missed(source: Source) -> None:
+    await repeated(source)
+    await ways(source, running(source), missing=("a",))
+    assert (await known(source, "a")).misses == 1
+
+
+async def test_a_look_that_was_asked_for_meanwhile_stays_due(source: Source) -> None:
+    later = source.clock.now() + timedelta(hours=1)
+    for _ in range(2):
+        await ways(source, running(source, due_at=later))
+    seen = running(source, due_at=later)
+    source.clock.advance(5)
+    now_ms = to_ms(source.clock.now())
+    await source.store.write(runs.make_due, source.writer.lease(), source.source_id, ["a"], now_ms)
+    assert await ways(source, seen) == LOOK
+    assert to_ms((await known(source, "a")).due_at) == now_ms
+
+
+async def test_what_changes_between_reading_and_writing_is_decided_anew(source: Source) -> None:
+    await repeated(source)
+
+    class Hasty(Counted):
+        async def write(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+            if fn is runs.commit_looks:
+                await source.see(replace(seen, seen_at=before, facts=replace(FACTS, error="it waits")))
+            return await super().write(fn, *args, **kwargs)
+
+    store = Hasty(source.store)
+    before = source.clock.now()
+    seen = running(source)
+    async for _ in source.writer.page(store, Poll((seen,)), source.clock.now(), polled=True):  # type: ignore[arg-type]
+        pass
+    assert (store.looks, store.pages) == (1, 1)
+    assert (await known(source, "a")).seen_at == source.clock.now()
+
+
+async def test_two_observations_of_one_run_in_a_page_take_the_long_way(source: Source) -> None:
+    await repeated(source)
+    assert await ways(source, running(source), running(source)) == WHOLE
+
+
+def test_an_observation_that_has_to_do_with_others_has_no_fingerprint() -> None:
+    seen = observation("a", RunState.RUNNING)
+    assert fingerprint(seen) is not None
+    assert fingerprint(replace(seen, state=RunState.FAILED)) is None
+    assert fingerprint(replace(seen, raw_state="\ud800")) is None
+
+
+def observation(key: str, state: RunState) -> Observation:
+    return Observation(key, run_id(key), named(key), state, state.value, ZERO)
+
+
+MOMENTS = st.integers(0, 40).map(lambda seconds: ZERO + timedelta(seconds=seconds))
+
+
+@settings(max_examples=200, deadline=None)
+@given(MOMENTS, st.none() | MOMENTS, MOMENTS, st.none() | MOMENTS, st.integers(0, 2))
+def test_looking_again_is_what_the_lifecycle_makes_of_it(
+    first_at: datetime, first_due: datetime | None, at: datetime, due: datetime | None, misses: int
+) -> None:
+    now_ms = to_ms(ZERO + timedelta(seconds=20))
+    seen = observation("a", RunState.RUNNING)
+    run = observe(None, replace(seen, seen_at=first_at, due_at=first_due), enrich_within=timedelta(seconds=60)).run
+    last = detail.watch_row(replace(run, misses=misses), now_ms)
+    run = detail.as_last_seen(run, last)
+    again = observe(run, replace(seen, seen_at=at, due_at=due), enrich_within=timedelta(seconds=60)).run
+    expected = detail.watch_row(again, now_ms)
+    assert detail.seen_again(last, to_ms(at), None if due is None else to_ms(due), now_ms) == expected
+
+
+SAID = st.tuples(
+    st.sampled_from("ab"),
+    st.sampled_from([RunState.QUEUED, RunState.RUNNING, RunState.RUNNING, RunState.WAITING, RunState.FAILED]),
+    st.sampled_from([None, None, None, "it waits"]),
+    st.sampled_from([None, None, 3, 60]),
+)
+POLLS = st.lists(st.lists(SAID, max_size=3) | st.just("missing"), min_size=4, max_size=14)
+
+
+@settings(max_examples=8, deadline=None)
+@given(POLLS)
+def test_the_short_way_leaves_the_ledger_as_the_long_way_does(polls: list[Any]) -> None:
+    assert asyncio.run(rows_after(polls, short=True)) == asyncio.run(rows_after(polls, short=False))
+
+
+async def rows_after(polls: list[Any], *, short: bool) -> list[Row[Any]]:
+    with TemporaryDirectory() as folder:
+        source = await opened(Path(folder), VanishedPolicy.ABORT)
+        for said in polls:
+            source.clock.advance(10)
+            if not short:
+                source.writer.repeats._last.clear()
+            if said == "missing":
+                await source.see(missing=("a",))
+            else:
+                await source.see(*(of(source, *one) for one in said))
+        rows = await source.store.read(all_rows)
+        await source.store.close()
+    return rows
+
+
+def of(source: Source, key: str, state: RunState, error: str | None, due: int | None) -> Observation:
+    due_at = None if due is None else source.clock.now() + timedelta(seconds=due)
+    return source.seen(key, state, facts=replace(FACTS, error=error), due_at=due_at)
+
+
+def all_rows(conn: Connection) -> list[Row[Any]]:
+    """Runs by what is stored of them, what is watched, and the events."""
+    return [*conn.execute(select(schema.run)), *conn.execute(select(schema.watch)), *conn.execute(select(schema.event))]
