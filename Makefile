@@ -32,12 +32,12 @@ demo: $(STAMP) ## watch simulated runs become events, about 20 s
 	@$(BIN)/lineage-collector demo $(ARGS)
 
 # unit tests that start servers or processes, or read megabytes: `make test` has them
-SLOWER := platforms simulators app/test_control.py app/test_hints.py exporters/test_listening.py exporters/test_marquez.py \
+SLOWER := platforms simulators app/test_control.py app/test_hints.py exporters/test_client_limits.py exporters/test_marquez.py \
           ledger/test_schema.py lineage/test_sql_reading.py lineage/test_aliases.py lineage/test_events.py lineage/test_validator.py test_http.py \
-          test_logs_docs.py test_redaction.py polling/test_enriching.py polling/test_families.py app/test_housekeeping.py \
+          test_logs_docs.py test_redaction.py polling/test_enrichment.py polling/test_families.py app/test_housekeeping.py \
           app/test_run_listing.py exporters/test_delivery.py exporters/test_metrics.py ledger/test_backup.py ledger/test_plans.py \
-          ledger/test_detail.py config/test_loading.py app/test_checking.py app/test_stopping.py app/test_plugins.py \
-          exporters/test_file.py ledger/test_held_lease.py ledger/test_replicas.py ledger/test_store.py ledger/test_upkeep.py
+          ledger/test_detail.py config/test_loading.py app/test_check_load.py app/test_service_end.py app/test_plugins.py \
+          exporters/test_file.py ledger/test_held_lease.py ledger/test_replicas.py ledger/test_store.py ledger/test_retention.py
 
 check: $(DEV) ## the quick part of the tests: format, lint, types, imports, unit tests (under 60 s)
 	$(BIN)/ruff format --check --quiet .

@@ -60,7 +60,7 @@ async def _serve(simulator: Simulator, platform: str, host: str, port: int) -> N
 
 
 async def _play(host: str, port: int) -> None:
-    from simulators.demo.story import Cast, play  # noqa: PLC0415 - all simulators
+    from simulators.demo.scenario import Cast, play  # noqa: PLC0415 - all simulators
 
     cast = Cast.made()
 

@@ -15,7 +15,7 @@ from collector.testing.clock import ServerClock, SimulatedClock
 from collector.testing.lives import Lives
 from config.sources import DataprepSource
 from simulators.dataprep import DataprepSimulator, Level, Switches
-from simulators.dataprep.world import Run as SimulatedRun
+from simulators.dataprep.workspace import Run as SimulatedRun
 from simulators.server import Served
 
 TOKEN = "dataprep-token"

@@ -14,7 +14,7 @@ from collector.testing.lives import Lives
 from config.sources import WetransformSource
 from simulators.server import Served
 from simulators.wetransform import Plan, Story, WetransformSimulator
-from simulators.wetransform.world import Run as SimulatedRun
+from simulators.wetransform.state import Run as SimulatedRun
 
 TOKEN = "wetransform-token"
 NAMESPACE = "wetransform://api.wetransform.com/acme"

@@ -5,7 +5,7 @@ from simulators.cdf.examples import populate
 from simulators.cdf.identity import READ, WORKFLOWS, WRITE, Identity
 from simulators.cdf.modes import Modes, Order, OverLimit
 from simulators.cdf.simulator import CdfSimulator
-from simulators.cdf.stories import CANCELLED_TEXT, Ending, Story, varied_story
+from simulators.cdf.scenarios import CANCELLED_TEXT, Ending, Story, varied_story
 
 __all__ = [
     "CANCELLED_TEXT",

@@ -23,7 +23,7 @@ from aiohttp import web
 
 from simulators.cdf.entities import Transformation
 from simulators.cdf.project import Project, Which
-from simulators.cdf.stories import Story, varied_story
+from simulators.cdf.scenarios import Story, varied_story
 
 Steer = Callable[[Project, web.Request], Awaitable[Any]]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simulators.cdf.modes import Modes
-from simulators.cdf.stories import Snapshot, Story, has_vanished, snapshot
+from simulators.cdf.scenarios import Snapshot, Story, has_vanished, snapshot
 
 Destination = dict[str, Any] | str
 

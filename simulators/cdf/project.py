@@ -10,7 +10,7 @@ from uuid import UUID
 from simulators.cdf.entities import Destination, Job, Transformation, WorkflowExecution, WorkflowTask
 from simulators.cdf.identity import Identity
 from simulators.cdf.modes import Modes, OverLimit
-from simulators.cdf.stories import Ending, Snapshot, Story, canonical
+from simulators.cdf.scenarios import Ending, Snapshot, Story, canonical
 from simulators.cdf.wire import ApiError
 
 Which = int | str

@@ -3,7 +3,7 @@
 from simulators.dataprep.access import Token
 from simulators.dataprep.examples import populate
 from simulators.dataprep.simulator import DEFAULT_TOKEN, DataprepSimulator
-from simulators.dataprep.stories import STORIES, Story
+from simulators.dataprep.scenarios import STORIES, Story
 from simulators.dataprep.switches import Feature, Level, Switches
 
 __all__ = [

@@ -6,10 +6,10 @@ from typing import Any
 
 from simulators.dataprep.access import Token
 from simulators.dataprep.answers import Refused, deleted, not_found
-from simulators.dataprep.selecting import Embed, check_embed, parse_embed, truth
+from simulators.dataprep.read_parameters import Embed, check_embed, parse_embed, truth
 from simulators.dataprep.shapes import MANY, Moment, associations
 from simulators.dataprep.switches import Feature
-from simulators.dataprep.world import Output, Recipe, Run
+from simulators.dataprep.workspace import Output, Recipe, Run
 
 
 @dataclass(frozen=True, slots=True)

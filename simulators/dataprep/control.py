@@ -8,9 +8,9 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from simulators.dataprep.access import Token
-from simulators.dataprep.stories import STORIES
+from simulators.dataprep.scenarios import STORIES
 from simulators.dataprep.switches import FEATURES, Feature, Level, Switches
-from simulators.dataprep.world import Run, Workspace
+from simulators.dataprep.workspace import Run, Workspace
 
 RUN_WORDS = frozenset(
     {

@@ -3,9 +3,9 @@
 from typing import Any
 
 from simulators.dataprep.answers import Refused, not_found, when
-from simulators.dataprep.selecting import Embed, Row, limited
+from simulators.dataprep.read_parameters import Embed, Row, limited
 from simulators.dataprep.shapes import Moment, person
-from simulators.dataprep.world import Flow, Output, Recipe, Run, Source
+from simulators.dataprep.workspace import Flow, Output, Recipe, Run, Source
 
 
 def inputs(moment: Moment, run: Run) -> Row:

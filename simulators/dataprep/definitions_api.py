@@ -5,9 +5,9 @@ from typing import Any
 from simulators.dataprep import definitions
 from simulators.dataprep.answers import Refused, not_found, when
 from simulators.dataprep.calls import Answer, Call
-from simulators.dataprep.selecting import Row, filtered, listing, page, pick, sorted_rows, truth, whole
+from simulators.dataprep.read_parameters import Row, filtered, listing, page, pick, sorted_rows, truth, whole
 from simulators.dataprep.shapes import person
-from simulators.dataprep.world import Output, Workspace
+from simulators.dataprep.workspace import Output, Workspace
 
 EXECUTIONS = frozenset({"photon", "dataflow"})
 SIMPLE = {

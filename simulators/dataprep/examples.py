@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from simulators.dataprep.world import Recipe, Source, Workspace
+from simulators.dataprep.workspace import Recipe, Source, Workspace
 
 LANDING = "gs://plant-landing"
 CURATED = "gs://plant-curated"

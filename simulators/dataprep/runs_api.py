@@ -5,9 +5,9 @@ from typing import Any
 from simulators.dataprep import definitions
 from simulators.dataprep.answers import Refused, not_found
 from simulators.dataprep.calls import Answer, Call
-from simulators.dataprep.selecting import Row, filtered, listing, page, pick, sorted_rows, truth, whole
+from simulators.dataprep.read_parameters import Row, filtered, listing, page, pick, sorted_rows, truth, whole
 from simulators.dataprep.shapes import embedded_jobs, group_row, person, stage_row, started
-from simulators.dataprep.world import Recipe, Run, Workspace
+from simulators.dataprep.workspace import Recipe, Run, Workspace
 
 RANFROM = frozenset({"ui", "schedule", "api"})
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from simulators.dataprep.answers import when
-from simulators.dataprep.selecting import Embed, Row, limited
-from simulators.dataprep.stories import TERMINAL, Change, Stage
+from simulators.dataprep.read_parameters import Embed, Row, limited
+from simulators.dataprep.scenarios import TERMINAL, Change, Stage
 from simulators.dataprep.switches import Switches
-from simulators.dataprep.world import Run, Workspace
+from simulators.dataprep.workspace import Run, Workspace
 
 ERRORS = {
     "publish": "Table not found: the target dataset does not exist",

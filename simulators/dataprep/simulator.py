@@ -14,11 +14,11 @@ from simulators.dataprep.access import Quotas, Token, authenticate, check_media_
 from simulators.dataprep.answers import Refused, envelope, route_not_found, stringed
 from simulators.dataprep.calls import Answer, Call
 from simulators.dataprep.endpoints import find
-from simulators.dataprep.furniture import furnish
+from simulators.dataprep.seed_data import furnish
 from simulators.dataprep.shapes import Moment
-from simulators.dataprep.stories import Story
+from simulators.dataprep.scenarios import Story
 from simulators.dataprep.switches import FEATURES, Feature, Level, Switches
-from simulators.dataprep.world import Run, Workspace
+from simulators.dataprep.workspace import Run, Workspace
 
 DEFAULT_TOKEN = "dataprep-token"  # noqa: S105 - a simulator's token, printed for its users
 WORKSPACE_HEADER = "x-alteryx-workspace-gid"

@@ -28,7 +28,7 @@ from exporters.delivery.reports import SendReport, SendResult
 from simulators import configuration
 from simulators.demo import expected
 from simulators.demo.chain import FIRST, LAST, path, shown
-from simulators.demo.story import ALIASES, Cast, play
+from simulators.demo.scenario import ALIASES, Cast, play
 from simulators.demo.view import View
 from simulators.marquez import MarquezSimulator
 from simulators.server import Served

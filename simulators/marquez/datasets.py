@@ -7,7 +7,7 @@ from uuid import UUID
 
 from simulators.marquez import names
 from simulators.marquez.answers import DatabaseFault
-from simulators.marquez.reading import is_uri, pruned
+from simulators.marquez.request_bodies import is_uri, pruned
 from simulators.marquez.tables import Column, ColumnEdge, Dataset, DatasetVersion, Facet, Io, Symlink, Tables
 
 _KINDS = {

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from simulators.marquez import datasets, names, runs
 from simulators.marquez.answers import DatabaseFault
-from simulators.marquez.reading import Event, EventClass
+from simulators.marquez.request_bodies import Event, EventClass
 from simulators.marquez.tables import DONE, DatasetVersion, Facet, Io, Job, RawEvent, Run, Tables
 
 _STATES = {"complete": "COMPLETED", "abort": "ABORTED", "fail": "FAILED"}

@@ -14,10 +14,10 @@ from collector.testing.faults import Faults
 from simulators.marquez import answers, names, wire
 from simulators.marquez.answers import Answer, DatabaseFault, IllegalArgument, Refused, Unparsable, error, not_found
 from simulators.marquez.database import Database, Killed
-from simulators.marquez.reads import Reads
+from simulators.marquez.read_calls import Reads
 from simulators.marquez.tables import Run, Tables
 from simulators.marquez.wire import Call
-from simulators.marquez.writes import Writes
+from simulators.marquez.write_calls import Writes
 
 Handle = Callable[[Call], Awaitable[Answer]]
 Route = tuple[str, list[str], Handle]

@@ -2,7 +2,7 @@
 
 from simulators.wetransform.examples import populate
 from simulators.wetransform.simulator import WetransformSimulator
-from simulators.wetransform.stories import Plan, Story
+from simulators.wetransform.scenarios import Plan, Story
 from simulators.wetransform.webhooks import Webhook, sign
 
 __all__ = ["Plan", "Story", "Webhook", "WetransformSimulator", "populate", "sign"]

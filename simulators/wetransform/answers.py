@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from simulators.wetransform.stories import SUBMITTED, TERMINAL
-from simulators.wetransform.world import Run, Transformation, World
+from simulators.wetransform.scenarios import SUBMITTED, TERMINAL
+from simulators.wetransform.state import Run, Transformation, World
 
 _FILE_SECRET = b"the simulator's file host"
 _DOWNLOADED = frozenset({"downloaded"})

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from simulators.wetransform.stories import Plan
+from simulators.wetransform.scenarios import Plan
 from simulators.wetransform.webhooks import Webhook
-from simulators.wetransform.world import Account, Run, Transformation, World, plan_from_json, truth
+from simulators.wetransform.state import Account, Run, Transformation, World, plan_from_json, truth
 
 
 class Controlled(Protocol):

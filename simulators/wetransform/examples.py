@@ -3,7 +3,7 @@
 from typing import Any
 
 from simulators.wetransform.simulator import WetransformSimulator
-from simulators.wetransform.world import Transformation
+from simulators.wetransform.state import Transformation
 
 _DEFINITIONS: list[dict[str, Any]] = [
     {

@@ -22,9 +22,9 @@ from simulators.wetransform.answers import (
     template,
 )
 from simulators.wetransform.control import Control
-from simulators.wetransform.stories import Plan, Story
+from simulators.wetransform.scenarios import Plan, Story
 from simulators.wetransform.webhooks import Webhook, message, send
-from simulators.wetransform.world import Account, Run, Transformation, World
+from simulators.wetransform.state import Account, Run, Transformation, World
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from simulators.wetransform.answers import Answers
-from simulators.wetransform.world import Run
+from simulators.wetransform.state import Run
 
 EVENT = "file:ready-for-download"
 

@@ -19,7 +19,7 @@ import yaml
 
 from config import loader
 from config.settings import Settings
-from simulators.demo.story import ALIASES
+from simulators.demo.scenario import ALIASES
 from simulators.marquez import MarquezSimulator
 from simulators.server import Served
 from tests.deployment import now

@@ -11,7 +11,7 @@ from collector.testing.clock import SimulatedClock
 from collector.testing.faults import Faults
 from collector.testing.lives import Lives
 from simulators.wetransform import Plan, Story
-from simulators.wetransform.stories import GONE
+from simulators.wetransform.scenarios import GONE
 from tests.wetransform_rig import TOKEN, Stage, on_stage
 
 _STORIES = {"succeeded": Story.STRAIGHT, "failed": Story.FAILING, "never": Story.STUCK}

@@ -19,7 +19,7 @@ from config.settings import Settings
 from simulators.cdf import Ending, Story
 from simulators.demo import expected
 from simulators.demo.chain import path
-from simulators.demo.story import ALIASES, Cast
+from simulators.demo.scenario import ALIASES, Cast
 from simulators.wetransform import Plan
 from simulators.wetransform import Story as Walk
 from tests.contract.marquez_client import Marquez

@@ -15,7 +15,7 @@ from collector.ledger.sqlite.store import Store
 from simulators.server import Served
 from simulators.wetransform import WetransformSimulator
 from tests.deployment import now
-from tests.unit.app.test_stopping import settings
+from tests.unit.app.test_service_end import settings
 
 PATIENCE = 30.0
 

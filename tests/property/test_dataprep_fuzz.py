@@ -17,7 +17,7 @@ from collector.platforms.dataprep.definitions import Kept
 from collector.testing.clock import ServerClock, SimulatedClock
 from collector.testing.lives import Lives
 from simulators.dataprep import DataprepSimulator, Level
-from simulators.dataprep.world import Run as SimulatedRun
+from simulators.dataprep.workspace import Run as SimulatedRun
 from simulators.server import Served
 from tests.dataprep_rig import DataprepRig
 from tests.mutations import Mutant, mutants

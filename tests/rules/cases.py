@@ -1,4 +1,4 @@
-"""What each alert does, as the files in `stories/` tell it, and as promtool reads it."""
+"""What each alert does, as the files in `scenarios/` tell it, and as promtool reads it."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,7 +49,7 @@ class Story:
 def stories() -> dict[str, Story]:
     """By name of the alert."""
     told = {}
-    for file in sorted((Path(__file__).parent / "stories").glob("*.yaml")):
+    for file in sorted((Path(__file__).parent / "scenarios").glob("*.yaml")):
         for alert, body in yaml.safe_load(file.read_text()).items():
             told[alert] = Story(alert, body["description"], tuple(Case(**case) for case in body["cases"]))
     return told

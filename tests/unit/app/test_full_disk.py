@@ -15,7 +15,7 @@ from collector.ledger import schema
 from simulators.server import Served
 from simulators.wetransform import WetransformSimulator
 from tests.deployment import now
-from tests.unit.app.test_stopping import settings
+from tests.unit.app.test_service_end import settings
 
 
 def test_the_room_is_that_of_the_ledgers_file_system(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from exporters.web.listener import LARGEST_BODY
 from exporters.web.pages import serve
 from simulators.server import Served
 from simulators.wetransform import Plan, Story, Webhook, WetransformSimulator, sign
-from simulators.wetransform.world import Run as SimulatedRun
+from simulators.wetransform.state import Run as SimulatedRun
 from tests.deployment import now
 from tests.unit.exporters.delivery_simulation import WatchedStore, open_store
 from tests.unit.exporters.test_web import GOOD

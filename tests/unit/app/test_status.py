@@ -13,7 +13,7 @@ from collector.app.service import Service
 from simulators.server import Served
 from simulators.wetransform import WetransformSimulator
 from tests.deployment import now
-from tests.unit.app.test_stopping import settings
+from tests.unit.app.test_service_end import settings
 
 
 class Terminal(io.StringIO):

@@ -21,8 +21,8 @@ from collector.testing.clock import SimulatedClock
 from collector.testing.faults import Fault, FaultKind
 from collector.testing.lives import POLICY, Lives
 from simulators.wetransform import Plan, Story
-from simulators.wetransform.stories import STEPS
-from simulators.wetransform.world import Run as SimulatedRun
+from simulators.wetransform.scenarios import STEPS
+from simulators.wetransform.state import Run as SimulatedRun
 from tests import openlineage
 from tests.wetransform_rig import NAMESPACE, TOKEN, Stage, on_stage, watched
 

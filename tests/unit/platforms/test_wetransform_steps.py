@@ -7,7 +7,7 @@ from collector.model import Job, Run, RunState
 from collector.platforms.wetransform.schedule import Intervals, next_look, retry_after_failures
 from collector.platforms.wetransform.steps import STATES, state_of, table
 from collector.testing.clock import START
-from simulators.wetransform.stories import STEPS
+from simulators.wetransform.scenarios import STEPS
 
 PATIENCE = timedelta(minutes=10)
 WISHED = Intervals()

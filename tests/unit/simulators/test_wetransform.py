@@ -15,7 +15,7 @@ from aiohttp import web
 from collector.testing.faults import Fault, FaultKind
 from simulators.server import Served
 from simulators.wetransform import Plan, Story, Webhook, WetransformSimulator, sign
-from simulators.wetransform.stories import STEPS, UNATTENDED
+from simulators.wetransform.scenarios import STEPS, UNATTENDED
 
 EXAMPLE: dict[str, Any] = {
     "success": True,

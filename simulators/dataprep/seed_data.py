@@ -3,7 +3,7 @@
 from random import Random
 from typing import Any
 
-from simulators.dataprep.world import Flow, Source, Workspace
+from simulators.dataprep.workspace import Flow, Source, Workspace
 
 THINGS = ("orders", "customers", "sensors", "invoices", "shipments", "returns", "tariffs", "stations")
 STEPS = ("clean", "join", "enrich", "aggregate", "deduplicate", "publish")

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from simulators.marquez import graph, lookups, names, reading, views
+from simulators.marquez import graph, lookups, names, request_bodies, views
 from simulators.marquez.answers import Answer, DatabaseFault, Refused, Unparsable, error, errors, missing, not_found, ok
 from simulators.marquez.database import Database
 from simulators.marquez.tables import Job, Tables
@@ -162,7 +162,7 @@ class Reads:
         after = _moment(call.one("after") or "1970-01-01T00:00:00Z")
         await self.database.connected()
         within = [event for event in self.tables.events if after <= event.at < before]
-        of_runs = [event for event in within if event.kind == reading.EventClass.RUN]
+        of_runs = [event for event in within if event.kind == request_bodies.EventClass.RUN]
         of_runs.sort(key=lambda event: event.at, reverse=direction == "DESC")
         return ok({"totalCount": len(within), "events": [event.data for event in of_runs[page]]})
 

@@ -4,7 +4,7 @@ import asyncio
 from random import Random
 from uuid import UUID
 
-from simulators.marquez import ingest, lookups, names, reading, runs, views
+from simulators.marquez import ingest, lookups, names, request_bodies, runs, views
 from simulators.marquez.answers import Answer, DatabaseFault, Refused, error, missing, ok
 from simulators.marquez.database import CONNECTIONS_PER_EVENT, Database, Killed
 from simulators.marquez.tables import DONE, Run, Tables
@@ -22,7 +22,7 @@ class Writes:
 
     async def put_namespace(self, call: Call) -> Answer:
         space = call.namespace()
-        meta = reading.namespace_meta(call.body)
+        meta = request_bodies.namespace_meta(call.body)
         await self.database.connected()
         known = self.tables.namespaces.get(space)
         row = known or self.tables.upsert_namespace(space, self._now(), meta.owner)
@@ -40,7 +40,7 @@ class Writes:
 
     async def put_job(self, call: Call) -> Answer:
         space, name = call.namespace(), lookups.job_name(self.tables, call)
-        meta = reading.job_meta(call.body)
+        meta = request_bodies.job_meta(call.body)
         await self.database.connected()
         lookups.namespace(self.tables, space)
         run = self._run_of_job(meta.run_id, space, name)
@@ -77,7 +77,7 @@ class Writes:
     async def create_run(self, call: Call) -> Answer:
         """The check for the id and the insert are two steps: of several at once more than one may get its 201."""
         space, name = call.namespace(), lookups.job_name(self.tables, call)
-        meta = reading.run_meta(call.body)
+        meta = request_bodies.run_meta(call.body)
         await self.database.connected()
         job = lookups.job(self.tables, space, name)
         run_id = UUID(meta.id) if meta.id else self.tables.new_id()
@@ -104,7 +104,7 @@ class Writes:
 
     async def post_lineage(self, call: Call) -> Answer:
         """Two tasks: the raw event and the model. Both end before the answer, whatever becomes of the other."""
-        event = reading.event(call.body)
+        event = request_bodies.event(call.body)
         await self.database.connected(CONNECTIONS_PER_EVENT)
         raw: DatabaseFault | None = None
         try:
@@ -116,7 +116,7 @@ class Writes:
             raise raw
         return Answer(201)
 
-    async def _apply(self, event: reading.Event) -> None:
+    async def _apply(self, event: request_bodies.Event) -> None:
         life = self.database.life
         creating: list[str] = []
         try:
@@ -129,7 +129,7 @@ class Writes:
             for step in creating:
                 self._creating[step] -= 1
 
-    async def _between(self, step: str, event: reading.Event, life: int) -> None:
+    async def _between(self, step: str, event: request_bodies.Event, life: int) -> None:
         """Other requests go on between two statements, and the process may die there."""
         await asyncio.sleep(0)
         if (

@@ -6,9 +6,9 @@ from collector.lineage.sql import read
 from collector.platforms.cdf.sources import CdfCatalog
 from config.aliases import DatasetAlias
 from simulators import serve
-from simulators.demo import story as demo_story
+from simulators.demo import scenario as demo_story
 from simulators.demo.chain import path, shown
-from simulators.demo.story import ALIASES, Cast
+from simulators.demo.scenario import ALIASES, Cast
 
 
 def graph(*edges: tuple[str, str]) -> list[dict[str, object]]:

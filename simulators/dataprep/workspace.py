@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from simulators.dataprep.stories import (
+from simulators.dataprep.scenarios import (
     STORIES,
     TERMINAL,
     Change,

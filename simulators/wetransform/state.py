@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from simulators.wetransform.stories import (
+from simulators.wetransform.scenarios import (
     BY_A_PERSON,
     GONE,
     QUEUED,
