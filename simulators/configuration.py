@@ -30,7 +30,7 @@ def source(platform: str, url: str) -> dict[str, Any]:
 
 def printed(urls: Mapping[str, str]) -> str:
     """A configuration for the simulators at these addresses, by platform (or `marquez`), as YAML with comments."""
-    lines = [f"# {name} simulator on {url} (control: {url}/_control/truth)" for name, url in urls.items()]
+    lines = [f"# {name} simulator on {url} (control: {url}/_control/expected)" for name, url in urls.items()]
     platforms = {name: url for name, url in urls.items() if name in NAMES}
     if platforms:
         lines += ["# A configuration for it; save it all as lineage-collector.yaml, then in another terminal:"]

@@ -13,7 +13,7 @@ from collector.testing.faults import Fault, Faults
 class Simulator(Protocol):
     """What the server needs of a simulator.
 
-    `routes` are the vendor's; `control_routes` steer it and live under `/_control`. `truth` lists every run as the
+    `routes` are the vendor's; `control_routes` steer it and live under `/_control`. `expected_runs` lists every run as the
     simulator knows it, whatever a client was told: dicts with at least `key`, `job`, `state` (our seven words),
     `raw_state`, `created_at`, `started_at`, `ended_at` (ISO 8601 or None). `now` is its clock, in UTC, which every
     answer names in `Date`.
@@ -24,12 +24,12 @@ class Simulator(Protocol):
     def routes(self) -> list[web.RouteDef]: ...
     def control_routes(self) -> list[web.RouteDef]: ...
     def error_body(self, status: int) -> Any: ...
-    def truth(self) -> list[dict[str, Any]]: ...
+    def expected_runs(self) -> list[dict[str, Any]]: ...
     def now(self) -> datetime: ...
 
 
 def application(simulator: Simulator) -> web.Application:
-    """The vendor's routes, plus `/_control/{faults,truth,requests}` and the simulator's own control routes."""
+    """The vendor's routes, plus `/_control/{faults,expected,requests}` and the simulator's own control routes."""
     seen: dict[str, int] = {}
 
     @web.middleware
@@ -48,8 +48,8 @@ def application(simulator: Simulator) -> web.Application:
         simulator.faults.clear()
         return web.Response(status=204)
 
-    async def truth(_: web.Request) -> web.Response:
-        return web.json_response({"runs": simulator.truth()})
+    async def expected(_: web.Request) -> web.Response:
+        return web.json_response({"runs": simulator.expected_runs()})
 
     async def requests(_: web.Request) -> web.Response:
         return web.json_response({"requests": seen, "total": sum(seen.values())})
@@ -67,7 +67,7 @@ def application(simulator: Simulator) -> web.Application:
         [
             web.post("/_control/faults", plan),
             web.delete("/_control/faults", clear),
-            web.get("/_control/truth", truth),
+            web.get("/_control/expected", expected),
             web.get("/_control/requests", requests),
         ]
     )

@@ -65,9 +65,9 @@ class DataprepRig:
         self.lives.adopt(await self.platform.watch(str(run.id), {}))
 
     def wrong(self) -> list[str]:
-        """What the events have against the simulator's truth, for runs that ended."""
+        """What the events have against the simulator's runs, for runs that ended."""
         told = []
-        for row in self.simulator.truth():
+        for row in self.simulator.expected_runs():
             if row["state"] not in ENDS or row["ranfor"] not in {"recipe", "plan"}:
                 continue
             kinds = [kind for kind in self.lives.kinds(row["key"]) if kind is not EventKind.OTHER]

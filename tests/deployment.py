@@ -1,4 +1,4 @@
-"""A whole scene for end-to-end and crash tests: simulators on loopback, the program as a process, what its sinks got."""
+"""A whole deployment for end-to-end and crash tests: simulators on loopback, the program as a process, what its sinks got."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-class Scene:
+class Deployment:
     """Three simulated platforms and a simulated Marquez that outlive the program's processes.
 
     `settings` is the configuration as plain values; change it before `start`.
@@ -130,22 +130,26 @@ class Scene:
         out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
         return process.returncode or 0, out.decode(), err.decode()
 
-    def truth(self) -> dict[str, list[dict[str, Any]]]:
+    def expected_runs(self) -> dict[str, list[dict[str, Any]]]:
         return {
-            CDF: self.cdf.truth(),
-            WETRANSFORM: self.wetransform.truth(),
-            DATAPREP: self.dataprep.truth(),
+            CDF: self.cdf.expected_runs(),
+            WETRANSFORM: self.wetransform.expected_runs(),
+            DATAPREP: self.dataprep.expected_runs(),
         }
 
     def unfinished(self) -> int:
-        return sum(run["state"] in {"queued", "running", "waiting"} for runs in self.truth().values() for run in runs)
+        return sum(
+            run["state"] in {"queued", "running", "waiting"} for runs in self.expected_runs().values() for run in runs
+        )
 
     def marquez_states(self) -> dict[str, str | None]:
-        return {str(run["key"]): run["raw_state"] for run in self.marquez.truth()}
+        return {str(run["key"]): run["raw_state"] for run in self.marquez.expected_runs()}
 
     def faults(self) -> list[str]:
-        """What the file and Marquez have against the simulators' truth."""
-        return expected.faults(expected.stories(expected.read_lines(self.events)), self.truth(), self.marquez_states())
+        """What the file and Marquez have against the simulators' runs."""
+        return expected.faults(
+            expected.events_by_run(expected.read_lines(self.events)), self.expected_runs(), self.marquez_states()
+        )
 
     def invalid(self) -> list[str]:
         """What OpenLineage has against the events in the file. A kill may have torn the last line."""

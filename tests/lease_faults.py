@@ -19,7 +19,7 @@ def expire(conn: Connection, name: str) -> None:
     )
 
 
-def seize(conn: Connection, name: str, holder: str, ttl_ms: int) -> Lease:
+def take_over(conn: Connection, name: str, holder: str, ttl_ms: int) -> Lease:
     """As if its time had been over."""
     expire(conn, name)
     lease = leases.take(conn, name, holder, ttl_ms)

@@ -22,7 +22,7 @@ from collector.platforms.base import Context
 from collector.testing.clock import SimulatedClock
 from collector.testing.lives import Lives
 from config.sources import CdfSource, DataprepSource, WetransformSource
-from simulators.cdf import CdfSimulator, Story
+from simulators.cdf import CdfSimulator, Scenario
 from simulators.dataprep import DEFAULT_TOKEN, DataprepSimulator
 from simulators.server import Served
 from simulators.wetransform import Plan, WetransformSimulator
@@ -76,7 +76,7 @@ async def of_cdf() -> dict[str, Any]:
         platform = cdf.create(config, _context("plant", config, served, clock))
         lives = Lives(platform, clock, maker=EventMaker("plant", aliases=ALIASES))
         await lives.cycle()
-        simulator.start_workflow("nightly", [("pump_assets", Story(1, 20))])
+        simulator.start_workflow("nightly", [("pump_assets", Scenario(1, 20))])
         await lives.follow(60)
         await platform.close()
     return _last(lives, "COMPLETE", child=True)

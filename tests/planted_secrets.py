@@ -282,12 +282,12 @@ def secret(number: int, *, in_id: bool = False) -> str:
 
 
 @dataclass
-class Garden:
-    """Which secret grows where follows from the field and `season`, so that a field says the same at each poll. `ours` are
+class PlantedSecrets:
+    """Which secret grows where follows from the field and `variant`, so that a field says the same at each poll. `ours` are
     the program's own: error messages repeat them in all their `ways`.
     """
 
-    season: int
+    variant: int
     ours: tuple[str, ...] = ()
     planted: dict[tuple[int, bool], set[str]] = field(default_factory=lambda: defaultdict(set))
     repeated: set[str] = field(default_factory=set)
@@ -298,37 +298,38 @@ class Garden:
         among: tuple[int, ...] = tuple(range(len(SHAPES)))
         if genuine is not None and _IS_ADDRESS.match(genuine):
             among = _ADDRESSES
-        number = among[(self._turn(place, among) + self.season) % len(among)]
+        number = among[(self._turn(place, among) + self.variant) % len(among)]
         in_id = place.endswith(_NAMED_BY_PEOPLE)
         self.planted[number, in_id].add(place)
-        grown = SHAPES[number].replace("{}", secret(number, in_id=in_id)).replace("{{", "{").replace("}}", "}")
+        with_secrets = SHAPES[number].replace("{}", secret(number, in_id=in_id)).replace("{{", "{").replace("}}", "}")
         if genuine is None or among is _ADDRESSES:
-            return grown
-        return f"{genuine} {grown}"
+            return with_secrets
+        return f"{genuine} {with_secrets}"
 
     def _turn(self, place: str, among: tuple[int, ...]) -> int:
         """Each new place gets the next shape, so that every shape is planted, and keeps it."""
         turns = self.turns.setdefault(among, {})
         return turns.setdefault(place, len(turns))
 
-    def grown(self, value: Any, place: str) -> Any:
+    def with_secrets(self, value: Any, place: str) -> Any:
         """The JSON value with a secret in each text, and in place of each null."""
         if isinstance(value, dict):
             kept = {
-                key: each if _is_kept(key, each) else self.grown(each, f"{place}.{key}") for key, each in value.items()
+                key: each if _is_kept(key, each) else self.with_secrets(each, f"{place}.{key}")
+                for key, each in value.items()
             }
             return kept | {"remark": self.text(None, f"{place}.remark")} if value else value
         if isinstance(value, list):
-            return [self.grown(each, f"{place}[]") for each in value]
+            return [self.with_secrets(each, f"{place}[]") for each in value]
         return self.text(value, place) if value is None or isinstance(value, str) else value
 
     def repeating(self, value: Any, place: str) -> Any:
-        """`grown`, with one of our own secrets in each text."""
+        """`with_secrets`, with one of our own secrets in each text."""
         if isinstance(value, dict):
             return {key: self.repeating(each, f"{place}.{key}") for key, each in value.items()}
         if not isinstance(value, str):
             return value
-        turn = crc32(place.encode()) + self.season
+        turn = crc32(place.encode()) + self.variant
         written = ways(self.ours[turn % len(self.ours)])
         self.repeated.add(way := written[turn // len(self.ours) % len(written)])
         return self.text(f"{value} got {way} and", place)
@@ -360,12 +361,12 @@ def _is_kept(key: str, value: Any) -> bool:
     return key in _KEPT and not isinstance(value, dict | list)
 
 
-class Planted:
-    """A simulator in whose answers the secrets of a garden stand; `barren` are paths whose answers stay as they are."""
+class LeakySimulator:
+    """A simulator in whose answers the secrets of a secrets stand; `untouched` are paths whose answers stay as they are."""
 
-    def __init__(self, name: str, simulator: Simulator, garden: Garden, barren: str = r"$^") -> None:
+    def __init__(self, name: str, simulator: Simulator, secrets: PlantedSecrets, untouched: str = r"$^") -> None:
         self.faults = simulator.faults
-        self._name, self._simulator, self._garden, self._barren = name, simulator, garden, re.compile(barren)
+        self._name, self._simulator, self._garden, self._barren = name, simulator, secrets, re.compile(untouched)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -382,8 +383,8 @@ class Planted:
     def now(self) -> datetime:
         return self._simulator.now()
 
-    def truth(self) -> list[dict[str, Any]]:
-        return self._simulator.truth()
+    def expected_runs(self) -> list[dict[str, Any]]:
+        return self._simulator.expected_runs()
 
     def _planting(self, handler: Any) -> Handler:
         async def planted(request: web.Request) -> web.StreamResponse:
@@ -395,7 +396,7 @@ class Planted:
                 value = orjson.loads(answer.body)  # type: ignore[arg-type] # bytes, as simulators answer
             except ValueError:
                 return answer
-            body = orjson.dumps(self._garden.grown(value, f"{self._name} {path}"))
+            body = orjson.dumps(self._garden.with_secrets(value, f"{self._name} {path}"))
             kept = {key: text for key, text in answer.headers.items() if key.lower() != "content-length"}
             return web.Response(status=answer.status, body=body, headers=kept)
 

@@ -30,7 +30,7 @@ from exporters.delivery.delivery import Delivery
 from exporters.delivery.sender import run_uuid
 from exporters.sinks.base import Delivered, Finding, Outcome
 from tests.e2e.pollers import Reports, Scripted
-from tests.task_clock import WakingClock
+from tests.task_clock import TaskClock
 from tests.unit.exporters.delivery_simulation import Reports as SendReports
 from tests.unit.exporters.delivery_simulation import WatchedStore, open_store
 
@@ -40,7 +40,7 @@ _JULIAN_EPOCH = 2440587.5
 class ProcessClock:
     """Time as a process sees it that may be frozen: it wakes up late."""
 
-    def __init__(self, clock: WakingClock, awake: asyncio.Event) -> None:
+    def __init__(self, clock: TaskClock, awake: asyncio.Event) -> None:
         self._clock, self._awake = clock, awake
 
     def now(self) -> datetime:
@@ -247,7 +247,7 @@ class Replicas:
     def __init__(self, folder: Path, seed: int, sources: int = 1, sinks: int = 1) -> None:
         self.random = Random(seed)
         self.store = WatchedStore(open_store(folder))
-        self.clock = WakingClock(self.store)
+        self.clock = TaskClock(self.store)
         self._set_ledger_clock()
         self.processes: list[Process] = []
         self.runs: list[tuple[str, datetime, datetime]] = []

@@ -9,7 +9,7 @@ from tests.unit.exporters.delivery_simulation import SimulatedClock, WatchedStor
 T = TypeVar("T")
 
 
-class WakingClock(SimulatedClock):
+class TaskClock(SimulatedClock):
     """A `Clock` that goes on only in `advance`. With a `store`, its threads are waited for at every moment."""
 
     def __init__(self, store: WatchedStore | None = None) -> None:

@@ -13,14 +13,14 @@ from collector.testing.clock import SimulatedClock
 from collector.testing.lives import Lives
 from config.sources import WetransformSource
 from simulators.server import Served
-from simulators.wetransform import Plan, Story, WetransformSimulator
+from simulators.wetransform import Plan, Scenario, WetransformSimulator
 from simulators.wetransform.state import Run as SimulatedRun
 
 TOKEN = "wetransform-token"
 NAMESPACE = "wetransform://api.wetransform.com/acme"
 
 
-class Stage:
+class WetransformRig:
     """`statuses` are those of all requests that its adapters made, None where no answer came."""
 
     def __init__(self, simulator: WetransformSimulator, clock: SimulatedClock, served: Served) -> None:
@@ -39,9 +39,9 @@ class Stage:
     def lives(self, **settings: Any) -> Lives:
         return Lives(self.adapter(**settings), self.clock)
 
-    def start(self, story: Story = Story.STRAIGHT, seconds: float = 20, **more: Any) -> SimulatedRun:
+    def start(self, scenario: Scenario = Scenario.STRAIGHT, seconds: float = 20, **more: Any) -> SimulatedRun:
         it = more.pop("transformation", None) or self.simulator.transformations[0]
-        return self.simulator.start(it, Plan(story, timedelta(seconds=seconds), **more))
+        return self.simulator.start(it, Plan(scenario, timedelta(seconds=seconds), **more))
 
     async def requests(self) -> dict[str, int]:
         """How often each "METHOD /path" was asked for, as the simulator saw it."""
@@ -57,12 +57,12 @@ class Stage:
 
 
 @asynccontextmanager
-async def on_stage(clock: SimulatedClock, *, seed: int = 11) -> AsyncIterator[Stage]:
+async def wetransform_rig(clock: SimulatedClock, *, seed: int = 11) -> AsyncIterator[WetransformRig]:
     simulator = WetransformSimulator(seed=seed, now=clock.now)
     async with Served(simulator) as served:
-        stage = Stage(simulator, clock, served)
-        yield stage
-        await stage.close()
+        rig = WetransformRig(simulator, clock, served)
+        yield rig
+        await rig.close()
 
 
 async def watched(lives: Lives, run: SimulatedRun, **options: str) -> Observation:

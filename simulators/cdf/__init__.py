@@ -4,8 +4,8 @@ from simulators.cdf.entities import Job, Transformation, WorkflowExecution
 from simulators.cdf.examples import populate
 from simulators.cdf.identity import READ, WORKFLOWS, WRITE, Identity
 from simulators.cdf.modes import Modes, Order, OverLimit
+from simulators.cdf.scenarios import CANCELLED_TEXT, Ending, Scenario, varied_scenario
 from simulators.cdf.simulator import CdfSimulator
-from simulators.cdf.scenarios import CANCELLED_TEXT, Ending, Story, varied_story
 
 __all__ = [
     "CANCELLED_TEXT",
@@ -19,9 +19,9 @@ __all__ = [
     "Modes",
     "Order",
     "OverLimit",
-    "Story",
+    "Scenario",
     "Transformation",
     "WorkflowExecution",
     "populate",
-    "varied_story",
+    "varied_scenario",
 ]

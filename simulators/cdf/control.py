@@ -1,12 +1,12 @@
 """Steering a simulated CDF project over HTTP, under `/_control`.
 
     POST   /_control/transformations              {"external_id": ..., "destination": {...}, "query": ..., ...}
-    PATCH  /_control/transformations/{which}      fields to change; "story" is told to all its next runs
+    PATCH  /_control/transformations/{which}      fields to change; "scenario" is how all its next runs go
     DELETE /_control/transformations/{which}
-    POST   /_control/runs                         {"transformation": which, "story": {...}, "seconds_ago": 0}
+    POST   /_control/runs                         {"transformation": which, "scenario": {...}, "seconds_ago": 0}
     PUT    /_control/runs/{id}/state              {"status": "Running", "error": null, "extra": {...}}
     DELETE /_control/runs/{id}
-    POST   /_control/workflows                    {"external_id": ..., "tasks": [{"transformation": ..., "story": {}}]}
+    POST   /_control/workflows                    {"external_id": ..., "tasks": [{"transformation": ..., "scenario": {}}]}
     DELETE /_control/workflows/{id}               terminates the execution
     PATCH  /_control/modes                        switches of `Modes`
     PATCH  /_control/identity                     client_secret, scope, audience, lifetime, capabilities
@@ -23,7 +23,7 @@ from aiohttp import web
 
 from simulators.cdf.entities import Transformation
 from simulators.cdf.project import Project, Which
-from simulators.cdf.scenarios import Story, varied_story
+from simulators.cdf.scenarios import Scenario, varied_scenario
 
 Steer = Callable[[Project, web.Request], Awaitable[Any]]
 
@@ -56,11 +56,11 @@ def _handler(project: Project, status: int, do: Steer) -> Callable[[web.Request]
 
 
 async def _add_transformation(project: Project, request: web.Request) -> Any:
-    return _definition(project, project.add_transformation(**_with_story(await request.json())))
+    return _definition(project, project.add_transformation(**_with_scenario(await request.json())))
 
 
 async def _change_transformation(project: Project, request: web.Request) -> Any:
-    which, changes = _which(request), _with_story(await request.json())
+    which, changes = _which(request), _with_scenario(await request.json())
     return _definition(project, project.change_transformation(which, **changes))
 
 
@@ -71,7 +71,7 @@ async def _remove_transformation(project: Project, request: web.Request) -> Any:
 async def _start_run(project: Project, request: web.Request) -> Any:
     body = await request.json()
     at = datetime.fromtimestamp(project.now_ms() / 1000, UTC) - timedelta(seconds=body.get("seconds_ago", 0))
-    job = project.start_run(body["transformation"], _story(project, body.get("story")), at=at)
+    job = project.start_run(body["transformation"], _scenario(project, body.get("scenario")), at=at)
     return job.json(project.now_ms(), project.modes)
 
 
@@ -86,7 +86,7 @@ async def _remove_run(project: Project, request: web.Request) -> Any:
 
 async def _start_workflow(project: Project, request: web.Request) -> Any:
     body = await request.json()
-    tasks = [(task["transformation"], _story(project, task.get("story"))) for task in body["tasks"]]
+    tasks = [(task["transformation"], _scenario(project, task.get("scenario"))) for task in body["tasks"]]
     return project.start_workflow(body["external_id"], tasks).detailed_json(project.now_ms())
 
 
@@ -116,12 +116,12 @@ def _which(request: web.Request) -> Which:
     return int(text) if text.isdecimal() else text
 
 
-def _story(project: Project, given: Any) -> Story | None:
-    """A story as JSON; "varied" picks one at random from the seed."""
+def _scenario(project: Project, given: Any) -> Scenario | None:
+    """A scenario as JSON; "varied" picks one at random from the seed."""
     if given == "varied":
-        return varied_story(project.random)
-    return None if given is None else Story.from_json(given)
+        return varied_scenario(project.random)
+    return None if given is None else Scenario.from_json(given)
 
 
-def _with_story(fields: dict[str, Any]) -> dict[str, Any]:
-    return fields | {"story": Story.from_json(fields["story"])} if "story" in fields else fields
+def _with_scenario(fields: dict[str, Any]) -> dict[str, Any]:
+    return fields | {"scenario": Scenario.from_json(fields["scenario"])} if "scenario" in fields else fields

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simulators.cdf.modes import Modes
-from simulators.cdf.scenarios import Snapshot, Story, has_vanished, snapshot
+from simulators.cdf.scenarios import Scenario, Snapshot, has_vanished, snapshot
 
 Destination = dict[str, Any] | str
 
@@ -23,7 +23,7 @@ _RELATIONS = {
 
 @dataclass(slots=True)
 class Transformation:
-    """A definition. Times are epoch milliseconds; `stories` are told to the next jobs, then `story` to all others."""
+    """A definition. Times are epoch milliseconds; `scenarios` are for the next jobs, `scenario` for all later ones."""
 
     id: int
     external_id: str
@@ -43,8 +43,8 @@ class Transformation:
     schedule_paused: bool = False
     data_set_id: int | None = None
     tags: list[str] = field(default_factory=list)
-    story: Story = field(default_factory=Story)
-    stories: deque[Story] = field(default_factory=deque)
+    scenario: Scenario = field(default_factory=Scenario)
+    scenarios: deque[Scenario] = field(default_factory=deque)
 
     @property
     def destination_type(self) -> str:
@@ -96,23 +96,23 @@ class Job:
     uuid: str
     transformation: Transformation
     created: int
-    story: Story
+    scenario: Scenario
     query: str
     destination: Destination
     conflict_mode: str
     cancelled: int | None = None
     pinned: Snapshot | None = None
-    """What a test has set by hand; the story is over then."""
+    """What a test has set by hand; the scenario is over then."""
 
     @property
     def order(self) -> tuple[int, int]:
         return self.created, self.id
 
     def view(self, now: int) -> Snapshot:
-        return self.pinned or snapshot(self.story, self.created, now, self.cancelled)
+        return self.pinned or snapshot(self.scenario, self.created, now, self.cancelled)
 
     def vanished(self, now: int) -> bool:
-        return self.pinned is None and has_vanished(self.story, self.created, now)
+        return self.pinned is None and has_vanished(self.scenario, self.created, now)
 
     def json(self, now: int, modes: Modes) -> dict[str, Any]:
         """`JobRead`; the transformation's external id is today's, since an update of the definition changes it."""
@@ -146,7 +146,7 @@ class Job:
         if view.started is None or view.progress <= 0:
             return []
         at = view.last_seen or now
-        totals = self.story.metrics if self.story.metrics is not None else self._usual_totals()
+        totals = self.scenario.metrics if self.scenario.metrics is not None else self._usual_totals()
         rows = [{"timestamp": at, "name": name, "count": int(count * view.progress)} for name, count in totals.items()]
         earlier = [{**row, "timestamp": at - 1000, "count": int(str(row["count"])) // 2} for row in rows]
         return rows + earlier if modes.metrics_history else rows

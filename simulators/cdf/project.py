@@ -10,7 +10,7 @@ from uuid import UUID
 from simulators.cdf.entities import Destination, Job, Transformation, WorkflowExecution, WorkflowTask
 from simulators.cdf.identity import Identity
 from simulators.cdf.modes import Modes, OverLimit
-from simulators.cdf.scenarios import Ending, Snapshot, Story, canonical
+from simulators.cdf.scenarios import Ending, Scenario, Snapshot, canonical
 from simulators.cdf.wire import ApiError
 
 Which = int | str
@@ -51,7 +51,7 @@ class Project:
     def now_ms(self) -> int:
         return int(self._now().timestamp() * 1000)
 
-    def truth(self) -> list[dict[str, Any]]:
+    def expected_runs(self) -> list[dict[str, Any]]:
         now = self.now_ms()
         return [self._true_run(job, now) for job in self._history.values()]
 
@@ -97,7 +97,7 @@ class Project:
                 return known
         raise LookupError(f"there is no transformation {which}")
 
-    def start_run(self, which: Which, story: Story | None = None, *, at: datetime | None = None) -> Job:
+    def start_run(self, which: Which, scenario: Scenario | None = None, *, at: datetime | None = None) -> Job:
         """Creates a job whatever limits there are. `at` back-dates it."""
         found = self.transformation(which)
         job = Job(
@@ -105,7 +105,7 @@ class Project:
             uuid=str(UUID(int=self.random.getrandbits(128), version=4)),
             transformation=found,
             created=self.now_ms() if at is None else int(at.timestamp() * 1000),
-            story=story or (found.stories.popleft() if found.stories else found.story),
+            scenario=scenario or (found.scenarios.popleft() if found.scenarios else found.scenario),
             query=found.query,
             destination=found.destination,
             conflict_mode=found.conflict_mode,
@@ -124,7 +124,7 @@ class Project:
             return self.start_run(which)
         if self.modes.over_limit is OverLimit.REFUSE:
             raise ApiError(400, OVER_LIMIT)
-        return self.start_run(which, Story(starts_after=0.0, ends=Ending.NEVER_STARTED, error=OVER_LIMIT))
+        return self.start_run(which, Scenario(starts_after=0.0, ends=Ending.NEVER_STARTED, error=OVER_LIMIT))
 
     def cancel(self, which: Which) -> None:
         """Cancels the open jobs of a transformation."""
@@ -135,7 +135,7 @@ class Project:
                 job.cancelled = now
 
     def set_state(self, job_id: int, status: str | None, *, error: str | None = None, **more: Any) -> Job:
-        """Ends the job's story and fixes its status by hand; `more` are fields of `Snapshot`, `extra` any JSON field.
+        """Ends the job's scenario and fixes its status by hand; `more` are fields of `Snapshot`, `extra` any JSON field.
 
         A start and an end are filled in with the present where the status implies them.
         """
@@ -151,14 +151,14 @@ class Project:
         """The vendor forgets this job."""
         self._drop(self._history[job_id])
 
-    def start_workflow(self, external_id: str, tasks: Sequence[tuple[Which, Story | None]]) -> WorkflowExecution:
+    def start_workflow(self, external_id: str, tasks: Sequence[tuple[Which, Scenario | None]]) -> WorkflowExecution:
         """Starts all the tasks' jobs at once. A task whose transformation does not exist fails without a job."""
         made = WorkflowExecution(
             id=str(UUID(int=self.random.getrandbits(128), version=4)),
             external_id=external_id,
             version="1",
             created=self.now_ms(),
-            tasks=[self._start_task(number, which, story) for number, (which, story) in enumerate(tasks, 1)],
+            tasks=[self._start_task(number, which, scenario) for number, (which, scenario) in enumerate(tasks, 1)],
         )
         self.executions.append(made)
         return made
@@ -225,11 +225,11 @@ class Project:
         place = bisect_left(self._kept, job.order, key=_order)
         return place < len(self._kept) and self._kept[place] is job
 
-    def _start_task(self, number: int, which: Which, story: Story | None) -> WorkflowTask:
+    def _start_task(self, number: int, which: Which, scenario: Scenario | None) -> WorkflowTask:
         known = {found.id for found in self.transformations.values()} | {
             found.external_id for found in self.transformations.values()
         }
-        job = self.start_run(which, story) if which in known else None
+        job = self.start_run(which, scenario) if which in known else None
         made = f"{self.random.getrandbits(64):016x}"
         return WorkflowTask(made, f"task-{number}", "transformation", job)
 

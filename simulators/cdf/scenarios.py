@@ -1,4 +1,4 @@
-"""How a simulated job goes, told beforehand and looked up lazily: nothing runs, the time of the question decides."""
+"""How a simulated job goes, set beforehand and looked up lazily: nothing runs, the time of the question decides."""
 
 import random
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class Scenario:
     """One job's life; all times are seconds.
 
     `starts_after` counts from the job's creation (None: it stays Created), `runs_for` from its start (None: it runs
@@ -40,10 +40,10 @@ class Story:
     metrics: Mapping[str, int] | None = None
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Story":
-        """Raises ValueError for a key that a story does not have."""
+    def from_json(cls, data: Mapping[str, Any]) -> "Scenario":
+        """Raises ValueError for a key that a scenario does not have."""
         if unknown := set(data) - {known.name for known in fields(cls)}:
-            raise ValueError(f"a story has no {', '.join(sorted(unknown))}")
+            raise ValueError(f"a scenario has no {', '.join(sorted(unknown))}")
         return cls(**{**data, "ends": Ending(data.get("ends", Ending.COMPLETED))})
 
 
@@ -64,25 +64,25 @@ class Snapshot:
         return self.status not in {"Completed", "Failed"}
 
 
-def has_vanished(story: Story, created: int, now: int) -> bool:
-    return story.vanishes_after is not None and now >= created + _ms(story.vanishes_after)
+def has_vanished(scenario: Scenario, created: int, now: int) -> bool:
+    return scenario.vanishes_after is not None and now >= created + _ms(scenario.vanishes_after)
 
 
-def snapshot(story: Story, created: int, now: int, cancelled: int | None = None) -> Snapshot:
+def snapshot(scenario: Scenario, created: int, now: int, cancelled: int | None = None) -> Snapshot:
     """The job at `now`; `cancelled` is the time somebody cancelled it, if anybody did."""
     if cancelled is not None and cancelled <= now:
-        return _cancelled(snapshot(story, created, cancelled - 1), cancelled)
-    if story.starts_after is None:
+        return _cancelled(snapshot(scenario, created, cancelled - 1), cancelled)
+    if scenario.starts_after is None:
         return Snapshot("Created")
-    started = created + _ms(story.starts_after)
+    started = created + _ms(scenario.starts_after)
     if now < started:
         return Snapshot("Created")
-    if story.ends is Ending.NEVER_STARTED:
-        return Snapshot(story.ends_as or "Failed", finished=started, error=story.error)
-    ended = None if story.runs_for is None else started + _ms(story.runs_for)
+    if scenario.ends is Ending.NEVER_STARTED:
+        return Snapshot(scenario.ends_as or "Failed", finished=started, error=scenario.error)
+    ended = None if scenario.runs_for is None else started + _ms(scenario.runs_for)
     if ended is None or now < ended:
-        return _running(story, started, now)
-    return _ended(story, started, ended)
+        return _running(scenario, started, now)
+    return _ended(scenario, started, ended)
 
 
 def canonical(view: Snapshot) -> str:
@@ -92,12 +92,12 @@ def canonical(view: Snapshot) -> str:
     return {"Created": "queued", "Running": "running", "Completed": "succeeded"}.get(view.status or "", "unknown")
 
 
-def varied_story(rng: random.Random) -> Story:
-    """A story of any kind that ends within some seconds, for demonstrations and end-to-end tests."""
+def varied_scenario(rng: random.Random) -> Scenario:
+    """A scenario of any kind that ends within some seconds, for demonstrations and end-to-end tests."""
     kind = rng.choices(
         ["plain", "failed", "cancelled", "brief", "never_started", "early"], weights=[50, 15, 10, 15, 6, 4]
     )[0]
-    usual = Story(starts_after=rng.uniform(0.2, 1.5), runs_for=rng.uniform(1.0, 6.0))
+    usual = Scenario(starts_after=rng.uniform(0.2, 1.5), runs_for=rng.uniform(1.0, 6.0))
     return {
         "plain": usual,
         "failed": replace(usual, ends=Ending.FAILED, error="cannot resolve '`key`' given input columns: [id, name]"),
@@ -108,17 +108,17 @@ def varied_story(rng: random.Random) -> Story:
     }[kind]
 
 
-def _running(story: Story, started: int, now: int) -> Snapshot:
-    seen = now if story.heartbeat_stops_after is None else min(now, started + _ms(story.heartbeat_stops_after))
-    length = _ms(story.runs_for) if story.runs_for else 60_000
-    return Snapshot(story.shown_as or "Running", started, None, seen, progress=min(1.0, (now - started) / length))
+def _running(scenario: Scenario, started: int, now: int) -> Snapshot:
+    seen = now if scenario.heartbeat_stops_after is None else min(now, started + _ms(scenario.heartbeat_stops_after))
+    length = _ms(scenario.runs_for) if scenario.runs_for else 60_000
+    return Snapshot(scenario.shown_as or "Running", started, None, seen, progress=min(1.0, (now - started) / length))
 
 
-def _ended(story: Story, started: int, ended: int) -> Snapshot:
-    finished = started - _ms(story.finished_early) if story.finished_early else ended
-    usual = "Completed" if story.ends is Ending.COMPLETED else "Failed"
+def _ended(scenario: Scenario, started: int, ended: int) -> Snapshot:
+    finished = started - _ms(scenario.finished_early) if scenario.finished_early else ended
+    usual = "Completed" if scenario.ends is Ending.COMPLETED else "Failed"
     errors = {Ending.COMPLETED: None, Ending.CANCELLED: CANCELLED_TEXT}
-    return Snapshot(story.ends_as or usual, started, finished, ended, errors.get(story.ends, story.error), 1.0)
+    return Snapshot(scenario.ends_as or usual, started, finished, ended, errors.get(scenario.ends, scenario.error), 1.0)
 
 
 def _cancelled(before: Snapshot, at: int) -> Snapshot:

@@ -6,7 +6,7 @@ from typing import Any
 
 from simulators.dataprep.access import Token
 from simulators.dataprep.answers import Refused, deleted, not_found
-from simulators.dataprep.read_parameters import Embed, check_embed, parse_embed, truth
+from simulators.dataprep.read_parameters import Embed, check_embed, is_true, parse_embed
 from simulators.dataprep.shapes import MANY, Moment, associations
 from simulators.dataprep.switches import Feature
 from simulators.dataprep.workspace import Output, Recipe, Run
@@ -54,7 +54,7 @@ class Call:
             raise not_found(moment.switches, "Job group", number)
         if run.hidden:
             raise Refused(moment.switches.hidden_status, f"You may not see job group {number}")
-        if run.is_deleted(moment.seen_at(run)) and not truth(self.query.get("includeDeleted")):
+        if run.is_deleted(moment.seen_at(run)) and not is_true(self.query.get("includeDeleted")):
             raise deleted(moment.switches, "Job group", number)
         return run
 
@@ -68,7 +68,7 @@ class Call:
         output = self.moment.workspace.outputs.get(self.number())
         if output is None:
             raise not_found(self.moment.switches, "Output object", self.number())
-        if output.deleted and not truth(self.query.get("includeDeleted")):
+        if output.deleted and not is_true(self.query.get("includeDeleted")):
             raise deleted(self.moment.switches, "Output object", self.number())
         return output
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from simulators.dataprep.access import Token
-from simulators.dataprep.scenarios import STORIES
+from simulators.dataprep.scenarios import SCENARIOS
 from simulators.dataprep.switches import FEATURES, Feature, Level, Switches
 from simulators.dataprep.workspace import Run, Workspace
 
@@ -42,13 +42,13 @@ class Steered(Protocol):
 
 
 def routes(simulator: Steered) -> list[web.RouteDef]:
-    """POST /_control/runs {story, recipe, count, workspace, at, ...}; PUT /_control/runs/{id}/state {status};
+    """POST /_control/runs {scenario, recipe, count, workspace, at, ...}; PUT /_control/runs/{id}/state {status};
     POST /_control/runs/{id}/{cancel|delete|hide|rename}; GET and PATCH /_control/switches; PUT /_control/level {level};
-    PUT /_control/tokens/{token} {user, expires_at}; DELETE /_control/tokens/{token}; GET /_control/stories.
+    PUT /_control/tokens/{token} {user, expires_at}; DELETE /_control/tokens/{token}; GET /_control/scenarios.
     """
     steering = _Steering(simulator)
     return [
-        web.get("/_control/stories", _answered(steering.stories)),
+        web.get("/_control/scenarios", _answered(steering.scenarios)),
         web.post("/_control/runs", _answered(steering.start)),
         web.put("/_control/runs/{id}/state", _answered(steering.set_state)),
         web.post("/_control/runs/{id}/{what:cancel|delete|hide|rename}", _answered(steering.steer)),
@@ -77,15 +77,17 @@ class _Steering:
     def __init__(self, simulator: Steered) -> None:
         self.simulator = simulator
 
-    def stories(self, _: web.Request, __: dict[str, Any]) -> Any:
-        return {"stories": sorted(STORIES)}
+    def scenarios(self, _: web.Request, __: dict[str, Any]) -> Any:
+        return {"scenarios": sorted(SCENARIOS)}
 
     def start(self, _: web.Request, body: dict[str, Any]) -> Any:
         workspace = self.simulator.workspaces[body["workspace"]] if "workspace" in body else self.simulator.workspace
         how: dict[str, Any] = {key: value for key, value in body.items() if key in RUN_WORDS}
         if "at" in body:
             how["at"] = datetime.fromisoformat(body["at"])
-        runs = [workspace.start(body.get("recipe"), body.get("story"), **how) for _ in range(int(body.get("count", 1)))]
+        runs = [
+            workspace.start(body.get("recipe"), body.get("scenario"), **how) for _ in range(int(body.get("count", 1)))
+        ]
         return {"runs": [{"id": run.id, "recipe": run.recipe} for run in runs]}
 
     def set_state(self, request: web.Request, body: dict[str, Any]) -> Any:

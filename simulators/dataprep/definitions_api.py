@@ -5,7 +5,7 @@ from typing import Any
 from simulators.dataprep import definitions
 from simulators.dataprep.answers import Refused, not_found, when
 from simulators.dataprep.calls import Answer, Call
-from simulators.dataprep.read_parameters import Row, filtered, listing, page, pick, sorted_rows, truth, whole
+from simulators.dataprep.read_parameters import Row, filtered, is_true, listing, page, pick, sorted_rows, whole
 from simulators.dataprep.shapes import person
 from simulators.dataprep.workspace import Output, Workspace
 
@@ -38,7 +38,7 @@ def _outputs(call: Call) -> list[Row]:
 
 
 def _with_deleted(call: Call) -> bool:
-    return truth(call.query.get("includeDeleted"))
+    return is_true(call.query.get("includeDeleted"))
 
 
 def get_output(call: Call) -> Answer:

@@ -42,7 +42,7 @@ def populate(workspace: Workspace) -> list[Recipe]:
 def _recipe(
     workspace: Workspace, flow: str, name: str, description: str, sources: list[Source], publication: dict[str, Any]
 ) -> Recipe:
-    recipe = workspace.add_recipe(workspace.add_flow(flow), name, sources, description=description, story="quick")
+    recipe = workspace.add_recipe(workspace.add_flow(flow), name, sources, description=description, scenario="quick")
     about = {"action": "overwrite", "format": "csv", "compression": "none", "header": True, "asSingleFile": True}
     workspace.add_output(
         recipe.id,

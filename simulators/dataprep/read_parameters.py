@@ -92,7 +92,7 @@ def whole(name: str, text: str) -> int:
     return int(text)
 
 
-def truth(text: str | None) -> bool:
+def is_true(text: str | None) -> bool:
     return (text or "").lower() == "true"
 
 
@@ -136,11 +136,11 @@ def page(rows: list[Row], query: Mapping[str, str], switches: Switches) -> list[
     """One page: 25 rows unless told otherwise, silently cut, with no word about the rest."""
     limit = whole("limit", query.get("limit", str(DEFAULT_LIMIT)))
     offset = whole("offset", query.get("offset", "0"))
-    if truth(query.get("noLimit")):
+    if is_true(query.get("noLimit")):
         return rows[offset:]
     return rows[offset : offset + min(limit, switches.max_limit)]
 
 
 def listing(shown: list[Row], total: int, query: Mapping[str, str]) -> dict[str, Any]:
-    counted = {"count": total} if truth(query.get("includeCount")) else {}
+    counted = {"count": total} if is_true(query.get("includeCount")) else {}
     return {"data": shown, **counted}

@@ -5,7 +5,7 @@ from typing import Any
 from simulators.dataprep import definitions
 from simulators.dataprep.answers import Refused, not_found
 from simulators.dataprep.calls import Answer, Call
-from simulators.dataprep.read_parameters import Row, filtered, listing, page, pick, sorted_rows, truth, whole
+from simulators.dataprep.read_parameters import Row, filtered, is_true, listing, page, pick, sorted_rows, whole
 from simulators.dataprep.shapes import embedded_jobs, group_row, person, stage_row, started
 from simulators.dataprep.workspace import Recipe, Run, Workspace
 
@@ -147,7 +147,7 @@ def _library(call: Call) -> list[Row]:
 
 
 def _visible(call: Call, whose: int | None) -> list[Run]:
-    moment, with_deleted = call.moment, truth(call.query.get("includeDeleted"))
+    moment, with_deleted = call.moment, is_true(call.query.get("includeDeleted"))
     return [
         run
         for run in moment.workspace.runs.values()

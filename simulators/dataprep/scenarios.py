@@ -1,4 +1,4 @@
-"""What happens to a run from its creation on: named stories, and the timelines that they unfold to."""
+"""What happens to a run from its creation on: named scenarios, and the timelines that they unfold to."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -59,7 +59,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class Scenario:
     """Times are seconds, drawn between two bounds and stretched by the run's pace."""
 
     queued: tuple[float, float] = (1.0, 6.0)
@@ -77,28 +77,28 @@ class Story:
     stuck: bool = False
 
 
-STORIES: dict[str, Story] = {
-    "complete": Story(),
-    "quick": Story(queued=(0.2, 0.6), stage=(0.3, 0.9)),
-    "long": Story(stage=(900.0, 1800.0)),
-    "pending": Story(begins_as="Pending"),
-    "failed": Story(fails="wrangle"),
-    "failed_at_once": Story(queued=(0.2, 0.6), stage=(0.3, 0.9), fails="first"),
-    "partial": Story(fails="writing"),
-    "validation_failed": Story(fails="validation"),
-    "canceled": Story(canceled="running"),
-    "canceled_queued": Story(canceled="queued"),
-    "undefined": Story(odd=("undefined", None)),
-    "deleted": Story(deleted="running"),
-    "deleted_later": Story(deleted="ended"),
-    "late_publish": Story(late_publish=True),
-    "stuck": Story(stuck=True),
+SCENARIOS: dict[str, Scenario] = {
+    "complete": Scenario(),
+    "quick": Scenario(queued=(0.2, 0.6), stage=(0.3, 0.9)),
+    "long": Scenario(stage=(900.0, 1800.0)),
+    "pending": Scenario(begins_as="Pending"),
+    "failed": Scenario(fails="wrangle"),
+    "failed_at_once": Scenario(queued=(0.2, 0.6), stage=(0.3, 0.9), fails="first"),
+    "partial": Scenario(fails="writing"),
+    "validation_failed": Scenario(fails="validation"),
+    "canceled": Scenario(canceled="running"),
+    "canceled_queued": Scenario(canceled="queued"),
+    "undefined": Scenario(odd=("undefined", None)),
+    "deleted": Scenario(deleted="running"),
+    "deleted_later": Scenario(deleted="ended"),
+    "late_publish": Scenario(late_publish=True),
+    "stuck": Scenario(stuck=True),
 }
 
 
 @dataclass(slots=True)
 class Unfolded:
-    """A story with its times."""
+    """A scenario with its times."""
 
     group: Timeline
     stages: list[Timeline] = field(default_factory=list)
@@ -106,27 +106,27 @@ class Unfolded:
     deleted_at: datetime | None = None
 
 
-def unfold(story: Story, plans: list[StagePlan], begin: datetime, pace: float, random: Random) -> Unfolded:
+def unfold(scenario: Scenario, plans: list[StagePlan], begin: datetime, pace: float, random: Random) -> Unfolded:
     """The timelines of the group and of each planned stage, in order. `plans` of a validation failure stay at Created."""
 
     def drawn(bounds: tuple[float, float]) -> timedelta:
         return timedelta(milliseconds=round(random.uniform(*bounds) * pace * 1000))
 
-    group = Timeline([Change(begin, story.begins_as)])
+    group = Timeline([Change(begin, scenario.begins_as)])
     created = begin + drawn((0.1, 0.15))
-    started = begin + drawn(story.queued) + drawn((0.2, 0.3))
-    if story.fails == "validation":
+    started = begin + drawn(scenario.queued) + drawn((0.2, 0.3))
+    if scenario.fails == "validation":
         group.set("Failed", started)
         return Unfolded(group, [Timeline([Change(created, "Failed")]) for _ in plans])
-    stages = _stages(story, plans, created, started, [drawn(story.stage) for _ in plans])
+    stages = _stages(scenario, plans, created, started, [drawn(scenario.stage) for _ in plans])
     end = max(stage.changes[-1].at for stage in stages) + drawn((0.2, 1.0))
     group.changes.append(Change(started, "InProgress"))
-    group.changes += _odd(story, started, end)
-    if not story.stuck:
+    group.changes += _odd(scenario, started, end)
+    if not scenario.stuck:
         group.changes.append(Change(end, "Failed" if _failed(stages) else "Complete"))
     told = Unfolded(group, stages)
-    _interrupt(told, story, started, end)
-    if story.late_publish:
+    _interrupt(told, scenario, started, end)
+    if scenario.late_publish:
         told.late = Timeline(
             [Change(end + drawn((30.0, 60.0)), "InProgress"), Change(end + drawn((90.0, 120.0)), "Complete")]
         )
@@ -134,9 +134,9 @@ def unfold(story: Story, plans: list[StagePlan], begin: datetime, pace: float, r
 
 
 def _stages(
-    story: Story, plans: list[StagePlan], created: datetime, started: datetime, lasts: list[timedelta]
+    scenario: Scenario, plans: list[StagePlan], created: datetime, started: datetime, lasts: list[timedelta]
 ) -> list[Timeline]:
-    doomed = _doomed(story, plans)
+    doomed = _doomed(scenario, plans)
     done: list[Timeline] = []
     for position, plan in enumerate(plans):
         before = [done[index].changes[-1] for index in plan.after]
@@ -146,17 +146,17 @@ def _stages(
             continue
         ends = "Failed" if position == doomed else "Complete"
         changes = [Change(created, "Created"), Change(begins, "InProgress"), Change(begins + lasts[position], ends)]
-        done.append(Timeline(changes[:2] if story.stuck else changes))
+        done.append(Timeline(changes[:2] if scenario.stuck else changes))
     return done
 
 
-def _doomed(story: Story, plans: list[StagePlan]) -> int | None:
-    if story.fails == "first":
+def _doomed(scenario: Scenario, plans: list[StagePlan]) -> int | None:
+    if scenario.fails == "first":
         return 0
     wrangle = next(position for position, plan in enumerate(plans) if plan.job_type == "wrangle")
-    if story.fails == "wrangle":
+    if scenario.fails == "wrangle":
         return wrangle
-    if story.fails == "writing":
+    if scenario.fails == "writing":
         return max((position for position, plan in enumerate(plans) if plan.writes is not None), default=wrangle)
     return None
 
@@ -165,23 +165,23 @@ def _failed(stages: list[Timeline]) -> bool:
     return any(stage.changes[-1].status == "Failed" for stage in stages)
 
 
-def _odd(story: Story, started: datetime, end: datetime) -> list[Change]:
-    if not story.odd:
+def _odd(scenario: Scenario, started: datetime, end: datetime) -> list[Change]:
+    if not scenario.odd:
         return []
-    step = (end - started) / (len(story.odd) + 2)
-    odd = [Change(started + step * (place + 1), status) for place, status in enumerate(story.odd)]
-    return [*odd, Change(started + step * (len(story.odd) + 1), "InProgress")]
+    step = (end - started) / (len(scenario.odd) + 2)
+    odd = [Change(started + step * (place + 1), status) for place, status in enumerate(scenario.odd)]
+    return [*odd, Change(started + step * (len(scenario.odd) + 1), "InProgress")]
 
 
-def _interrupt(told: Unfolded, story: Story, started: datetime, end: datetime) -> None:
+def _interrupt(told: Unfolded, scenario: Scenario, started: datetime, end: datetime) -> None:
     begin = told.group.changes[0].at
-    if story.canceled == "queued":
+    if scenario.canceled == "queued":
         cancel(told.group, told.stages, begin + (started - begin) / 2)
-    if story.canceled == "running":
+    if scenario.canceled == "running":
         cancel(told.group, told.stages, started + (end - started) / 2)
-    if story.deleted == "running":
+    if scenario.deleted == "running":
         told.deleted_at = started + (end - started) / 2
-    if story.deleted == "ended":
+    if scenario.deleted == "ended":
         told.deleted_at = end + (end - started)
 
 

@@ -14,9 +14,9 @@ from simulators.dataprep.access import Quotas, Token, authenticate, check_media_
 from simulators.dataprep.answers import Refused, envelope, route_not_found, stringed
 from simulators.dataprep.calls import Answer, Call
 from simulators.dataprep.endpoints import find
+from simulators.dataprep.scenarios import Scenario
 from simulators.dataprep.seed_data import furnish
 from simulators.dataprep.shapes import Moment
-from simulators.dataprep.scenarios import Story
 from simulators.dataprep.switches import FEATURES, Feature, Level, Switches
 from simulators.dataprep.workspace import Run, Workspace
 
@@ -37,7 +37,7 @@ def utc_now() -> datetime:
 
 
 class DataprepSimulator:
-    """The v4 API of one deployment. Stories unfold against `now`, so a test moves time by moving `now`.
+    """The v4 API of one deployment. Scenarios unfold against `now`, so a test moves time by moving `now`.
 
     `workspaces` are told apart by the header x-alteryx-workspace-gid, the first is the default; ids repeat across
     them. `features` wins over what `level` has. Change `switches`, `tokens` and `features` at any time.
@@ -70,9 +70,9 @@ class DataprepSimulator:
         """The default workspace."""
         return next(iter(self.workspaces.values()))
 
-    def start_run(self, story: str | Story | None = None, recipe: int | None = None, **how: Any) -> Run:
+    def start_run(self, scenario: str | Scenario | None = None, recipe: int | None = None, **how: Any) -> Run:
         """A run in the default workspace; see Workspace.start."""
-        return self.workspace.start(recipe, story, **how)
+        return self.workspace.start(recipe, scenario, **how)
 
     def set_level(self, level: Level) -> None:
         self.features = FEATURES[level]
@@ -80,12 +80,14 @@ class DataprepSimulator:
     def error_body(self, status: int) -> Any:
         return envelope(status, "An error made on purpose", form=self.switches.details)
 
-    def truth(self) -> list[dict[str, Any]]:
+    def expected_runs(self) -> list[dict[str, Any]]:
         return [
-            self._truth(workspace, run) for workspace in self.workspaces.values() for run in workspace.runs.values()
+            self._expected_run(workspace, run)
+            for workspace in self.workspaces.values()
+            for run in workspace.runs.values()
         ]
 
-    def _truth(self, workspace: Workspace, run: Run) -> dict[str, Any]:
+    def _expected_run(self, workspace: Workspace, run: Run) -> dict[str, Any]:
         """`state` is `unknown` for a run that was deleted before its end."""
         now = min(self.now(), run.deleted_at or self.now())
         recipe = workspace.recipes[run.recipe]

@@ -9,12 +9,12 @@ from typing import Any
 from uuid import UUID
 
 from simulators.dataprep.scenarios import (
-    STORIES,
+    SCENARIOS,
     TERMINAL,
     Change,
+    Scenario,
     Stage,
     StagePlan,
-    Story,
     Timeline,
     cancel,
     finish,
@@ -69,7 +69,7 @@ class Recipe:
     sources: tuple[int, ...]
     broken: bool = False
     description: str | None = None
-    story: str = "complete"
+    scenario: str = "complete"
     """What becomes of a run that the API starts."""
 
 
@@ -113,7 +113,7 @@ class Workspace:
     def __init__(self, gid: str, seed: int, now: Callable[[], datetime]) -> None:
         self.gid = gid
         self.now = now
-        self.random = Random(f"{seed}/{gid}")  # noqa: S311 - repeatable stories, no secret
+        self.random = Random(f"{seed}/{gid}")  # noqa: S311 - repeatable scenarios, no secret
         self.flows: dict[int, Flow] = {}
         self.recipes: dict[int, Recipe] = {}
         self.sources: dict[int, Source] = {}
@@ -160,20 +160,20 @@ class Workspace:
     def start(
         self,
         recipe: int | None = None,
-        story: str | Story | None = None,
+        scenario: str | Scenario | None = None,
         *,
         pace: float = 1.0,
         at: datetime | None = None,
         overrides: dict[str, Any] | None = None,
         **about: Any,
     ) -> Run:
-        """A run from now on, or from `at`. `about` is whatever else Run has. Raises KeyError for an unknown recipe or story."""
+        """A run from now on, or from `at`. `about` is whatever else Run has. Raises KeyError for an unknown recipe or scenario."""
         chosen = self.recipes[recipe if recipe is not None else self.random.choice(sorted(self.recipes))]
-        told = story if isinstance(story, Story) else STORIES[story or chosen.story]
+        told = scenario if isinstance(scenario, Scenario) else SCENARIOS[scenario or chosen.scenario]
         output = self.output_of(chosen.id, about.get("ranfrom", "api"))
         writes, profiling, engine, valid = _settings(output, overrides or {})
         if not valid and told.fails is None:
-            told = STORIES["partial"]
+            told = SCENARIOS["partial"]
         plans = self._plans(chosen, writes, profiling=profiling)
         begin = at or self.now()
         unfolded = unfold(told, plans, begin, pace, self.random)

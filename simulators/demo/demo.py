@@ -1,4 +1,4 @@
-"""`demo`: three simulated platforms, a collector, a file and a Marquez; what arrives is compared with the truth."""
+"""`demo`: three simulated platforms, a collector, a file and a Marquez; what arrives is compared with what the platforms know."""
 
 import asyncio
 import logging
@@ -90,7 +90,7 @@ async def _demo(
             await _perform(cast, service, forever=forever)
             wrong = await _compared(cast, service, file, marquez)
             chain = await _chain(marquez, settings.sources[0].job_namespace)
-        known = cast.truth()
+        known = cast.expected_runs()
     if not chain:
         wrong.append("Marquez draws no way from the supplier's file to the data model")
     return _summary(file, known, heard, chain, wrong)
@@ -103,15 +103,15 @@ async def _compared(cast: Cast, service: Service, file: Path, marquez: str) -> l
         if asyncio.get_running_loop().time() > end:
             break
         await asyncio.sleep(0.2)
-    told = expected.stories(expected.read_lines(file))
-    states = await _marquez_states(marquez, {story.run_id for story in told.values()})
+    told = expected.events_by_run(expected.read_lines(file))
+    states = await _marquez_states(marquez, {scenario.run_id for scenario in told.values()})
     wanted = expected.flows(expected.read_lines(file))
     drawn = await _marquez_flows(marquez, wanted)
-    return [*expected.faults(told, cast.truth(), states), *expected.flow_faults(wanted, drawn)]
+    return [*expected.faults(told, cast.expected_runs(), states), *expected.flow_faults(wanted, drawn)]
 
 
 def _faults(cast: Cast, file: Path) -> list[str]:
-    return expected.faults(expected.stories(expected.read_lines(file)), cast.truth())
+    return expected.faults(expected.events_by_run(expected.read_lines(file)), cast.expected_runs())
 
 
 async def _perform(cast: Cast, service: Service, *, forever: bool) -> None:

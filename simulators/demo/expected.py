@@ -14,7 +14,7 @@ _MARQUEZ = {"succeeded": "COMPLETED", "failed": "FAILED", "canceled": "ABORTED"}
 
 
 @dataclass(slots=True)
-class Story:
+class RunEvents:
     """The events of one run as a sink got them."""
 
     run_id: str
@@ -22,9 +22,9 @@ class Story:
     times: list[str] = field(default_factory=list)
 
 
-def stories(lines: Iterable[bytes]) -> dict[tuple[str, str], Story]:
+def events_by_run(lines: Iterable[bytes]) -> dict[tuple[str, str], RunEvents]:
     """Events by (source, platform's run key), repeats of the same bytes taken out."""
-    found: dict[tuple[str, str], Story] = {}
+    found: dict[tuple[str, str], RunEvents] = {}
     seen: set[tuple[str, str, str]] = set()
     for line in lines:
         event = orjson.loads(line)
@@ -33,9 +33,9 @@ def stories(lines: Iterable[bytes]) -> dict[tuple[str, str], Story]:
             continue
         seen.add(same)
         place = event["run"]["facets"][PLATFORM]
-        story = found.setdefault((place["source"], place["runKey"]), Story(same[0]))
-        story.kinds.append(same[1])
-        story.times.append(same[2])
+        events = found.setdefault((place["source"], place["runKey"]), RunEvents(same[0]))
+        events.kinds.append(same[1])
+        events.times.append(same[2])
     return found
 
 
@@ -86,31 +86,31 @@ def read_lines(path: Path) -> list[bytes]:
 
 
 def faults(
-    told: Mapping[tuple[str, str], Story],
-    truth: Mapping[str, Sequence[Mapping[str, Any]]],
+    told: Mapping[tuple[str, str], RunEvents],
+    actual: Mapping[str, Sequence[Mapping[str, Any]]],
     marquez: Mapping[str, str | None] | None = None,
 ) -> list[str]:
-    """What is wrong, a sentence each. `truth` holds each source's runs; `marquez` the final state by run id."""
+    """What is wrong, a sentence each. `actual` holds each source's runs; `marquez` the final state by run id."""
     wrong: list[str] = []
-    for source, runs in truth.items():
+    for source, runs in actual.items():
         for run in runs:
             if run["state"] in _TERMINAL:
-                story = told.get((source, str(run["key"])))
-                wrong += [f"run {run['key']} of {source}: {fault}" for fault in _faults(story, run["state"], marquez)]
+                events = told.get((source, str(run["key"])))
+                wrong += [f"run {run['key']} of {source}: {fault}" for fault in _faults(events, run["state"], marquez)]
     return wrong
 
 
-def _faults(story: Story | None, state: str, marquez: Mapping[str, str | None] | None) -> list[str]:
-    if story is None:
+def _faults(events: RunEvents | None, state: str, marquez: Mapping[str, str | None] | None) -> list[str]:
+    if events is None:
         return [f"ended as {state}, but no event came"]
     wrong = []
-    terminal = [kind for kind in story.kinds if kind in _TERMINAL.values()]
-    if story.kinds.count("START") != 1 or len(terminal) != 1:
-        wrong.append(f"has not one START and one terminal event but {', '.join(story.kinds)}")
-    elif terminal[0] != _TERMINAL[state] or story.kinds[-1] != terminal[0]:
-        wrong.append(f"ended as {state}, but its events are {', '.join(story.kinds)}")
-    if story.times != sorted(story.times):
-        wrong.append(f"has times that go back: {', '.join(story.times)}")
-    if marquez is not None and marquez.get(story.run_id) != _MARQUEZ[state]:
-        wrong.append(f"ended as {state}, but Marquez says {marquez.get(story.run_id)}")
+    terminal = [kind for kind in events.kinds if kind in _TERMINAL.values()]
+    if events.kinds.count("START") != 1 or len(terminal) != 1:
+        wrong.append(f"has not one START and one terminal event but {', '.join(events.kinds)}")
+    elif terminal[0] != _TERMINAL[state] or events.kinds[-1] != terminal[0]:
+        wrong.append(f"ended as {state}, but its events are {', '.join(events.kinds)}")
+    if events.times != sorted(events.times):
+        wrong.append(f"has times that go back: {', '.join(events.times)}")
+    if marquez is not None and marquez.get(events.run_id) != _MARQUEZ[state]:
+        wrong.append(f"ended as {state}, but Marquez says {marquez.get(events.run_id)}")
     return wrong

@@ -12,9 +12,9 @@ from simulators import cdf as cdf_simulator
 from simulators import dataprep as dataprep_simulator
 from simulators import wetransform as wetransform_simulator
 from simulators.cdf import CdfSimulator, Ending
-from simulators.cdf import Story as Job
+from simulators.cdf import Scenario as Job
 from simulators.dataprep import DataprepSimulator, Switches
-from simulators.wetransform import Plan, Story, WetransformSimulator
+from simulators.wetransform import Plan, Scenario, WetransformSimulator
 
 Watch = Callable[[str], Awaitable[None]]
 """Puts a wetransform run under watch: that platform cannot list its runs."""
@@ -62,13 +62,17 @@ class Cast:
         dataprep_simulator.populate(dataprep.workspace)
         return cls(cdf, wetransform, dataprep)
 
-    def truth(self) -> dict[str, list[dict[str, Any]]]:
+    def expected_runs(self) -> dict[str, list[dict[str, Any]]]:
         """Every run by source, as the simulators know it."""
-        return {"plant-a": self.cdf.truth(), "customers": self.wetransform.truth(), "prep": self.dataprep.truth()}
+        return {
+            "plant-a": self.cdf.expected_runs(),
+            "customers": self.wetransform.expected_runs(),
+            "prep": self.dataprep.expected_runs(),
+        }
 
     def unfinished(self) -> int:
         """Runs that have yet to end."""
-        states = [run["state"] for runs in self.truth().values() for run in runs]
+        states = [run["state"] for runs in self.expected_runs().values() for run in runs]
         return sum(state in {"queued", "running", "waiting"} for state in states)
 
 
@@ -107,12 +111,12 @@ _JOBS = (
     ("historian_hourly_to_datapoints", Job(0.1, 0.2)),
 )
 _FILES = (
-    (0, Plan(Story.STRAIGHT, timedelta(seconds=4))),
-    (1, Plan(Story.INSTANT, timedelta(milliseconds=300))),
-    (2, Plan(Story.REVIEW, timedelta(seconds=6))),
-    (1, Plan(Story.FAILING, timedelta(seconds=3))),
-    (0, Plan(Story.SELECT, timedelta(seconds=5))),
-    (2, Plan(Story.SKIPPING, timedelta(seconds=2))),
+    (0, Plan(Scenario.STRAIGHT, timedelta(seconds=4))),
+    (1, Plan(Scenario.INSTANT, timedelta(milliseconds=300))),
+    (2, Plan(Scenario.REVIEW, timedelta(seconds=6))),
+    (1, Plan(Scenario.FAILING, timedelta(seconds=3))),
+    (0, Plan(Scenario.SELECT, timedelta(seconds=5))),
+    (2, Plan(Scenario.SKIPPING, timedelta(seconds=2))),
 )
 _UNREADABLE = "Column 'hours' holds values that are no numbers: '7,5h' (row 214), 'n/a' (row 388) and 11 more."
 """Why the files of the second transformation fail."""
@@ -136,9 +140,9 @@ _GROUPS: tuple[tuple[int, str, float | None], ...] = (
 
 async def play(cast: Cast, watch: Watch, trigger: Trigger, *, runs: int | None, pause: float = 0.22) -> None:
     """Start `runs` runs (without end for None), one platform after the other, `pause` seconds apart."""
-    stories = zip(cycle(_JOBS), cycle(_FILES), cycle(_GROUPS), strict=False)
+    scenarios = zip(cycle(_JOBS), cycle(_FILES), cycle(_GROUPS), strict=False)
     started = 0
-    for job, file, group in stories:
+    for job, file, group in scenarios:
         for start in _round(cast, watch, trigger, job, file, group):
             await start()
             started += 1
@@ -164,12 +168,12 @@ def _round(
         await watch(run.key)
 
     async def prepare() -> None:
-        number, story, pace = group
+        number, scenario, pace = group
         recipe = sorted(cast.dataprep.workspace.recipes)[number]
         if pace is not None:
-            cast.dataprep.start_run(story, recipe, pace=pace)
+            cast.dataprep.start_run(scenario, recipe, pace=pace)
             return
-        cast.dataprep.workspace.recipes[recipe].story = story
+        cast.dataprep.workspace.recipes[recipe].scenario = scenario
         await trigger(str(recipe))
 
     return iter((transform, convert, prepare))

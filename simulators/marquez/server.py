@@ -44,11 +44,11 @@ class MarquezSimulator:
     def error_body(self, status: int) -> Any:
         return {"code": status, "message": f"HTTP {status}"}
 
-    def truth(self) -> list[dict[str, Any]]:
+    def expected_runs(self) -> list[dict[str, Any]]:
         """Every run; `key` is its id, `namespace` and `job` the job that it is tied to."""
-        return [self._truth_of(run) for run in self.tables.runs.values()]
+        return [self._expected_run(run) for run in self.tables.runs.values()]
 
-    def _truth_of(self, run: Run) -> dict[str, Any]:
+    def _expected_run(self, run: Run) -> dict[str, Any]:
         job = self.tables.jobs[run.job]
         return {
             "key": str(run.uuid),

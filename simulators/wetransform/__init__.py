@@ -1,8 +1,8 @@
 """A server that answers as wetransform's public API does."""
 
 from simulators.wetransform.examples import populate
+from simulators.wetransform.scenarios import Plan, Scenario
 from simulators.wetransform.simulator import WetransformSimulator
-from simulators.wetransform.scenarios import Plan, Story
 from simulators.wetransform.webhooks import Webhook, sign
 
-__all__ = ["Plan", "Story", "Webhook", "WetransformSimulator", "populate", "sign"]
+__all__ = ["Plan", "Scenario", "Webhook", "WetransformSimulator", "populate", "sign"]

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from simulators.wetransform.scenarios import SUBMITTED, TERMINAL
-from simulators.wetransform.state import Run, Transformation, World
+from simulators.wetransform.state import Run, State, Transformation
 
 _FILE_SECRET = b"the simulator's file host"
 _DOWNLOADED = frozenset({"downloaded"})
@@ -76,14 +76,14 @@ def moment(at: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Bodies as `world` stands now, in one language, with file addresses at `file_host`."""
+    """Bodies as `state` stands now, in one language, with file addresses at `file_host`."""
 
-    world: World
+    state: State
     file_host: str
     language: str = "en"
 
     def automation(self, run: Run) -> dict[str, Any]:
-        now = self.world.now()
+        now = self.state.now()
         step = run.step(now)
         return {
             "automation_id": run.key,
@@ -108,7 +108,7 @@ class Answers:
             "original_file": None,
             "transformed_file": None,
             "error_report_file": None,
-            "created_at": moment(self.world.now()),
+            "created_at": moment(self.state.now()),
         }
 
     def step_for_humans(self, step: str) -> dict[str, str]:
@@ -122,8 +122,8 @@ class Answers:
         return None if step is None else _DETAILS.get(self.language, _DETAILS["en"]).format(step=step)
 
     def transformed_file(self, run: Run) -> str | None:
-        is_done = run.first(_PROCESSED, self.world.now()) is not None
-        return self.file_url("transformed", run) if is_done or self.world.behaviour.transformed_file_early else None
+        is_done = run.first(_PROCESSED, self.state.now()) is not None
+        return self.file_url("transformed", run) if is_done or self.state.behaviour.transformed_file_early else None
 
     def file_url(self, kind: str, run: Run) -> str:
         path = f"/files/{run.key}/{kind}-file.csv"
@@ -131,7 +131,7 @@ class Answers:
 
     @property
     def is_signed(self) -> bool:
-        return self.world.behaviour.signed_files
+        return self.state.behaviour.signed_files
 
     def transformation(self, it: Transformation) -> dict[str, Any]:
         template = f"{self.file_host}/pictures/{it.template_handle}.png" if it.template_handle else None
@@ -153,28 +153,28 @@ class Answers:
 
     def list_entry(self, it: Transformation) -> dict[str, Any]:
         whole = self.transformation(it)
-        if self.world.behaviour.full_list_entries:
+        if self.state.behaviour.full_list_entries:
             return whole
         return {name: whole[name] for name in ("transformation_id", "source_id", "source_name", "imported_at")}
 
     def _imported_at(self, it: Transformation) -> datetime:
-        latest = self.world.latest(it, _DOWNLOADED | SUBMITTED)
-        return latest[1] if latest and self.world.behaviour.changes_imported_at else it.imported_at
+        latest = self.state.latest(it, _DOWNLOADED | SUBMITTED)
+        return latest[1] if latest and self.state.behaviour.changes_imported_at else it.imported_at
 
     def _download_url(self, it: Transformation) -> str | None:
-        latest = self.world.latest(it, _PROCESSED)
-        return self.file_url("transformed", latest[0]) if latest and self.world.behaviour.changes_download_url else None
+        latest = self.state.latest(it, _PROCESSED)
+        return self.file_url("transformed", latest[0]) if latest and self.state.behaviour.changes_download_url else None
 
     def _source_file(self, it: Transformation) -> str | None:
-        latest = self.world.latest(it, _DOWNLOADED | SUBMITTED)
-        if latest is None or not self.world.behaviour.changes_source_file_url:
+        latest = self.state.latest(it, _DOWNLOADED | SUBMITTED)
+        if latest is None or not self.state.behaviour.changes_source_file_url:
             return None
-        return self.file_url("original", latest[0]) if is_file_alive(self.world, latest[0]) else None
+        return self.file_url("original", latest[0]) if is_file_alive(self.state, latest[0]) else None
 
 
-def is_file_alive(world: World, run: Run) -> bool:
-    ended = run.first(TERMINAL, world.now())
-    return ended is None or world.now() - ended <= timedelta(seconds=world.behaviour.file_lifetime_seconds)
+def is_file_alive(state: State, run: Run) -> bool:
+    ended = run.first(TERMINAL, state.now())
+    return ended is None or state.now() - ended <= timedelta(seconds=state.behaviour.file_lifetime_seconds)
 
 
 def file_signature(path: str) -> str:

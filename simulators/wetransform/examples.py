@@ -40,4 +40,4 @@ _DEFINITIONS: list[dict[str, Any]] = [
 
 def populate(simulator: WetransformSimulator) -> list[Transformation]:
     """Adds three transformations with ids that are always the same."""
-    return [simulator.world.add_transformation(simulator.account, **definition) for definition in _DEFINITIONS]
+    return [simulator.state.add_transformation(simulator.account, **definition) for definition in _DEFINITIONS]

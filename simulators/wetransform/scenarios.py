@@ -22,7 +22,7 @@ UNATTENDED = tuple(s for s in STEPS if s not in {"to_review", "reviewed", "to_se
 """The walk of a run that needs nobody: an earlier mapping is used again."""
 
 
-class Story(StrEnum):
+class Scenario(StrEnum):
     STRAIGHT = "straight"
     """Every step that needs nobody."""
     FULL = "full"
@@ -62,20 +62,20 @@ GONE = "(gone)"
 
 NOVEL_STEP = "recalibrating"
 
-_DETOURS: dict[Story, tuple[str, list[str | None]]] = {
-    Story.REVIEW: ("to_parse", ["to_review", "reviewed"]),
-    Story.SELECT: ("reusing", ["to_select", "selected"]),
-    Story.BLINKING: ("to_import", [GONE]),
-    Story.UNKNOWN_STEP: ("to_import", [NOVEL_STEP]),
-    Story.NULL_STEP: ("to_import", [None]),
+_DETOURS: dict[Scenario, tuple[str, list[str | None]]] = {
+    Scenario.REVIEW: ("to_parse", ["to_review", "reviewed"]),
+    Scenario.SELECT: ("reusing", ["to_select", "selected"]),
+    Scenario.BLINKING: ("to_import", [GONE]),
+    Scenario.UNKNOWN_STEP: ("to_import", [NOVEL_STEP]),
+    Scenario.NULL_STEP: ("to_import", [None]),
 }
 """What is walked before a step of the straight walk."""
-_ENDS: dict[Story, list[str]] = {Story.STUCK: [], Story.FAILING: ["failed"], Story.VANISHING: [GONE]}
+_ENDS: dict[Scenario, list[str]] = {Scenario.STUCK: [], Scenario.FAILING: ["failed"], Scenario.VANISHING: [GONE]}
 _LINGERS_AT = {
-    Story.REVIEW: "to_review",
-    Story.SELECT: "to_select",
-    Story.MATCH: "to_match",
-    Story.REOPENED: "processed",
+    Scenario.REVIEW: "to_review",
+    Scenario.SELECT: "to_select",
+    Scenario.MATCH: "to_match",
+    Scenario.REOPENED: "processed",
 }
 _WAITING_SHARE = 8
 """How many times an ordinary step's share such a step takes."""
@@ -83,9 +83,9 @@ _WAITING_SHARE = 8
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a run shall go. `duration` is the time from its creation to its last move; `at_step` is for the stories that name it."""
+    """How a run shall go. `duration` is the time from its creation to its last move; `at_step` is for the scenarios that name it."""
 
-    story: Story = Story.STRAIGHT
+    scenario: Scenario = Scenario.STRAIGHT
     duration: timedelta = timedelta(seconds=20)
     at_step: str = "matching"
 
@@ -101,7 +101,7 @@ class Move:
 def moves(plan: Plan, created_at: datetime, rng: Random) -> list[Move]:
     """The moves of a run made at `created_at`, in order of time, the first at `created_at` itself."""
     walk = _walk(plan, rng)
-    lingers_at = _LINGERS_AT.get(plan.story)
+    lingers_at = _LINGERS_AT.get(plan.scenario)
     shares = [_WAITING_SHARE if step == lingers_at else rng.uniform(0.5, 1.5) for step in walk[:-1]]
     whole, passed, made = sum(shares), 0.0, [Move(created_at, walk[0])]
     for step, share in zip(walk[1:], shares, strict=True):
@@ -120,21 +120,21 @@ def rest_of_walk(step: str | None) -> tuple[str, ...]:
 
 def _walk(plan: Plan, rng: Random) -> list[str | None]:
     straight: list[str | None] = list(UNATTENDED)
-    match plan.story:
-        case Story.FULL:
+    match plan.scenario:
+        case Scenario.FULL:
             return [s for s in STEPS if s != "failed"]
-        case Story.SKIPPING:
+        case Scenario.SKIPPING:
             return ["pending", *(s for s in straight[1:-1] if rng.random() < 0.2), "processed"]
-        case Story.INSTANT:
+        case Scenario.INSTANT:
             return ["pending", "processed"]
-        case Story.BACKWARDS:
+        case Scenario.BACKWARDS:
             return [*_up_to("matching"), "to_select", "selected", *straight[straight.index("to_import") :]]
-        case Story.REOPENED:
+        case Scenario.REOPENED:
             return [*straight, "to_select"]
-        case Story.STUCK | Story.FAILING | Story.VANISHING:
-            return [*_up_to(plan.at_step), *_ENDS[plan.story]]
-        case _ if plan.story in _DETOURS:
-            place, detour = _DETOURS[plan.story]
+        case Scenario.STUCK | Scenario.FAILING | Scenario.VANISHING:
+            return [*_up_to(plan.at_step), *_ENDS[plan.scenario]]
+        case _ if plan.scenario in _DETOURS:
+            place, detour = _DETOURS[plan.scenario]
             return [*straight[: straight.index(place)], *detour, *straight[straight.index(place) :]]
         case _:
             return straight

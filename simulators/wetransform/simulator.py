@@ -22,9 +22,9 @@ from simulators.wetransform.answers import (
     template,
 )
 from simulators.wetransform.control import Control
-from simulators.wetransform.scenarios import Plan, Story
+from simulators.wetransform.scenarios import Plan, Scenario
+from simulators.wetransform.state import Account, Run, State, Transformation
 from simulators.wetransform.webhooks import Webhook, message, send
-from simulators.wetransform.state import Account, Run, Transformation, World
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class WetransformSimulator:
     """`now` is the clock that every run lives by; the same `seed` and calls give the same ids and walks.
 
     One company stands ready: its token is `token`, its customers are `CUSTOMERS`, and it has `transformations`
-    transformations of its own. More is made by `world` (in one process) or by the control routes.
+    transformations of its own. More is made by `state` (in one process) or by the control routes.
     """
 
     CUSTOMERS = {"cust-1": "ann@acme.example", "cust-2": "bob@blue.example"}  # noqa: RUF012 - never changed
@@ -70,9 +70,9 @@ class WetransformSimulator:
         transformations: int = 3,
     ) -> None:
         self.faults = Faults()
-        self.world = World(seed=seed, now=now)
+        self.state = State(seed=seed, now=now)
         self.account = Account("company", {token}, dict(self.CUSTOMERS))
-        self.world.accounts.append(self.account)
+        self.state.accounts.append(self.account)
         self.webhooks: list[Webhook] = []
         self.file_host = ""
         self._told: set[str] = set()
@@ -80,49 +80,49 @@ class WetransformSimulator:
         self._allowed: dict[str, tuple[float, datetime]] = {}
         for number in range(transformations):
             handle, name = _TEMPLATES[number % len(_TEMPLATES)]
-            self.world.add_transformation(
+            self.state.add_transformation(
                 self.account, name=f"{name} upload", template_handle=handle, template_name=name
             )
 
     def now(self) -> datetime:
-        return self.world.now()
+        return self.state.now()
 
     # What a test in the same process steers by.
 
     @property
     def transformations(self) -> list[Transformation]:
-        return list(self.world.transformations.values())
+        return list(self.state.transformations.values())
 
     def start(self, transformation: Transformation, plan: Plan | None = None, *, started_by: str = "api") -> Run:
         """A run that nobody asked for over HTTP; `started_by` is `api`, `schedule` or `manual`."""
-        return self.world.start(transformation, plan or Plan(), started_by=started_by)
+        return self.state.start(transformation, plan or Plan(), started_by=started_by)
 
     def next_starts(self, plans: Sequence[Plan]) -> None:
         """What the next starts over the vendor's endpoint become."""
-        self.world.next_plans.extend(plans)
+        self.state.next_plans.extend(plans)
 
     def set_step(self, run: Run, step: str | None, *, details: str | None = None) -> None:
         """The run shows `step` from now on, and stays there."""
-        run.put(step, self.world.now(), [])
+        run.put(step, self.state.now(), [])
         run.details = details
 
-    def truth(self) -> list[dict[str, Any]]:
-        return self.world.truth()
+    def expected_runs(self) -> list[dict[str, Any]]:
+        return self.state.expected_runs()
 
     async def deliver_webhooks(self) -> list[int]:
         """Tell every webhook of the runs that were processed since the last call; the statuses that came back."""
-        now, statuses = self.world.now(), []
+        now, statuses = self.state.now(), []
         for webhook in self.webhooks:
             for run in self._untold(webhook, now):
                 self._told.add(run.key + webhook.url)
                 self._messages += 1
                 if not (webhook.lose_every and self._messages % webhook.lose_every == 0):
-                    statuses += await send(webhook, message(run, Answers(self.world, self.file_host)))
+                    statuses += await send(webhook, message(run, Answers(self.state, self.file_host)))
         return statuses
 
     def _untold(self, webhook: Webhook, now: datetime) -> list[Run]:
         delay = timedelta(seconds=webhook.delay_seconds)
-        done = [(run, run.first(frozenset({"processed"}), now)) for run in self.world.runs.values()]
+        done = [(run, run.first(frozenset({"processed"}), now)) for run in self.state.runs.values()]
         return [
             run for run, at in done if at is not None and at + delay <= now and run.key + webhook.url not in self._told
         ]
@@ -170,19 +170,19 @@ class WetransformSimulator:
         if header := request.headers.get("X-Customer"):
             customer = account.customer(header)
             if customer is None:
-                raise Refused(self.world.behaviour.wrong_customer_status)
+                raise Refused(self.state.behaviour.wrong_customer_status)
         language = request.match_info.get("language", "en")
-        return Call(request, account, customer, Answers(self.world, self.file_host, language))
+        return Call(request, account, customer, Answers(self.state, self.file_host, language))
 
     def _account(self, request: web.Request) -> Account:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        account = self.world.account_of(token) if scheme.lower() == "bearer" else None
+        account = self.state.account_of(token) if scheme.lower() == "bearer" else None
         if account is None:
             raise Refused(401)
         return account
 
     def _limit_rate(self, account: Account) -> None:
-        rate, now = self.world.behaviour.requests_per_second, self.world.now()
+        rate, now = self.state.behaviour.requests_per_second, self.state.now()
         if rate is None:
             return
         left, since = self._allowed.get(account.name, (rate, now))
@@ -194,7 +194,7 @@ class WetransformSimulator:
     def _refuse(self, request: web.Request, refused: Refused) -> web.Response:
         headers = self._retry_after() if refused.status == 429 else {}
         is_for_machines = "application/json" in request.headers.get("Accept", "")
-        if self.world.behaviour.html_without_accept and not is_for_machines:
+        if self.state.behaviour.html_without_accept and not is_for_machines:
             page = f"<!doctype html><title>{refused.status}</title><h1>An error occurred</h1>"
             return web.Response(text=page, status=refused.status, content_type="text/html", headers=headers)
         about = refused.about
@@ -208,11 +208,11 @@ class WetransformSimulator:
         return _json(body, status=refused.status, headers=headers)
 
     def _retry_after(self) -> dict[str, str]:
-        match self.world.behaviour.retry_after:
+        match self.state.behaviour.retry_after:
             case "seconds":
                 return {"Retry-After": "2"}
             case "date":
-                return {"Retry-After": format_datetime(self.world.now() + timedelta(seconds=2), usegmt=True)}
+                return {"Retry-After": format_datetime(self.state.now() + timedelta(seconds=2), usegmt=True)}
             case _:
                 return {}
 
@@ -220,7 +220,7 @@ class WetransformSimulator:
 
     async def _hello(self, request: web.Request) -> web.Response:
         try:
-            if self.world.behaviour.hello_needs_token:
+            if self.state.behaviour.hello_needs_token:
                 self._account(request)
         except Refused as refused:
             return self._refuse(request, refused)
@@ -230,37 +230,37 @@ class WetransformSimulator:
         await _refuse_bad_json(call.request)
         it = self._owned_transformation(call)
         self._check_preconditions(it)
-        plan = self.world.take_plan()
-        status = self.world.behaviour.start_status
-        if plan.story is Story.UNTRACKED:
+        plan = self.state.take_plan()
+        status = self.state.behaviour.start_status
+        if plan.scenario is Scenario.UNTRACKED:
             return self._ok(call.answers.untracked(), it, status=status)
-        under_way = self.world.running(it) if self.world.behaviour.parallel_starts == "same" else None
-        run = under_way or self.world.start(it, plan)
+        under_way = self.state.running(it) if self.state.behaviour.parallel_starts == "same" else None
+        run = under_way or self.state.start(it, plan)
         return self._ok(call.answers.automation(run), it, status=status)
 
     def _check_preconditions(self, it: Transformation) -> None:
-        behaviour = self.world.behaviour
+        behaviour = self.state.behaviour
         if not behaviour.may_run:
             raise Refused(403, product=RUN_PRODUCT, about=it)
         is_source_ready = it.is_dynamic or behaviour.manual_sources_may_run
-        is_free = behaviour.parallel_starts != "refuse" or self.world.running(it) is None
+        is_free = behaviour.parallel_starts != "refuse" or self.state.running(it) is None
         if not (is_source_ready and it.template_handle and is_free):
             raise Refused(behaviour.refusal_status, about=it)
 
     async def _status(self, call: Call) -> web.Response:
-        run = self.world.runs.get(self._uuid(call, "automation"))
+        run = self.state.runs.get(self._uuid(call, "automation"))
         if run is None:
-            raise Refused(self.world.behaviour.missing_status)
+            raise Refused(self.state.behaviour.missing_status)
         self._check_owner(call, run.transformation)
-        if not self.world.is_readable(run):
-            raise Refused(self.world.behaviour.missing_status)
+        if not self.state.is_readable(run):
+            raise Refused(self.state.behaviour.missing_status)
         return self._ok(call.answers.automation(run), run.transformation)
 
     async def _list(self, call: Call) -> web.Response:
         page, _ = _paging(call.request)
-        if page > 1 and self.world.behaviour.insertions_during_walk > 0:
-            self.world.behaviour.insertions_during_walk -= 1
-            self.world.add_transformation(call.account, customer=call.customer)
+        if page > 1 and self.state.behaviour.insertions_during_walk > 0:
+            self.state.behaviour.insertions_during_walk -= 1
+            self.state.add_transformation(call.account, customer=call.customer)
         return self._page_of(call, [it for it in self._visible(call) if it.deleted_at is None])
 
     async def _trash(self, call: Call) -> web.Response:
@@ -269,7 +269,7 @@ class WetransformSimulator:
     def _page_of(self, call: Call, chosen: list[Transformation]) -> web.Response:
         if handles := call.request.query.getall("template_handles[]", []):
             chosen = [it for it in chosen if it.template_handle in handles]
-        if self.world.behaviour.newest_first:
+        if self.state.behaviour.newest_first:
             chosen = chosen[::-1]
         return self._paged(call, "entries", chosen, call.answers.list_entry)
 
@@ -279,8 +279,8 @@ class WetransformSimulator:
 
     async def _data(self, call: Call) -> web.Response:
         it = self._owned_transformation(call)
-        if self.world.is_submitted(it):
-            raise Refused(self.world.behaviour.missing_status, about=it)
+        if self.state.is_submitted(it):
+            raise Refused(self.state.behaviour.missing_status, about=it)
         return self._paged(
             call, "rows", range(1, it.row_count + 1), lambda n: {"row": n, "data": {c: f"{c} {n}" for c in it.columns}}
         )
@@ -290,49 +290,49 @@ class WetransformSimulator:
         return self._paged(call, "entries", list(by_handle.values()), template)
 
     async def _file(self, request: web.Request) -> web.Response:
-        run = self.world.runs.get(request.match_info["automation"])
-        if run is None or not is_file_alive(self.world, run):
-            return web.Response(status=self.world.behaviour.dead_file_status)
-        if self.world.behaviour.signed_files and request.query.get("signature") != file_signature(request.path):
+        run = self.state.runs.get(request.match_info["automation"])
+        if run is None or not is_file_alive(self.state, run):
+            return web.Response(status=self.state.behaviour.dead_file_status)
+        if self.state.behaviour.signed_files and request.query.get("signature") != file_signature(request.path):
             return web.Response(status=403)
         return web.Response(text=",".join(run.transformation.columns) + "\n", content_type="text/csv")
 
     # Who sees what.
 
     def _visible(self, call: Call) -> list[Transformation]:
-        return [it for it in self.world.transformations.values() if self._may_see(call, it)]
+        return [it for it in self.state.transformations.values() if self._may_see(call, it)]
 
     def _may_see(self, call: Call, it: Transformation) -> bool:
         if it.account is not call.account:
             return False
-        sees_all = call.customer is None and not self.world.behaviour.customer_header_needed
+        sees_all = call.customer is None and not self.state.behaviour.customer_header_needed
         return sees_all or it.customer == call.customer
 
     def _check_owner(self, call: Call, it: Transformation) -> None:
         if not self._may_see(call, it):
-            raise Refused(self.world.behaviour.foreign_status)
+            raise Refused(self.state.behaviour.foreign_status)
 
     def _owned_transformation(self, call: Call) -> Transformation:
-        it = self.world.transformations.get(self._uuid(call, "transformation"))
+        it = self.state.transformations.get(self._uuid(call, "transformation"))
         if it is None:
-            raise Refused(self.world.behaviour.missing_status)
+            raise Refused(self.state.behaviour.missing_status)
         self._check_owner(call, it)
         if it.deleted_at is not None and call.request.method == "POST":
-            raise Refused(self.world.behaviour.missing_status)
+            raise Refused(self.state.behaviour.missing_status)
         return it
 
     def _uuid(self, call: Call, name: str) -> str:
         try:
             return str(UUID(call.request.match_info[name]))
         except ValueError:
-            raise Refused(self.world.behaviour.malformed_id_status) from None
+            raise Refused(self.state.behaviour.malformed_id_status) from None
 
     # Shapes.
 
     def _ok(self, payload: dict[str, Any], about: Transformation | None, *, status: int = 200) -> web.Response:
         body = envelope(
             payload,
-            product=SAMPLE_PRODUCT if self.world.behaviour.product_on_success else None,
+            product=SAMPLE_PRODUCT if self.state.behaviour.product_on_success else None,
             template_handle=about.template_handle if about else None,
             source_id=about.source_id if about else None,
         )

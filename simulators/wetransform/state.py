@@ -17,7 +17,7 @@ from simulators.wetransform.scenarios import (
     TERMINAL,
     Move,
     Plan,
-    Story,
+    Scenario,
     moves,
     rest_of_walk,
 )
@@ -149,10 +149,10 @@ class Run:
         self.moves = [*self.past(now), Move(now, step), *then]
 
 
-class World:
+class State:
     def __init__(self, *, seed: int, now: Callable[[], datetime]) -> None:
         self.now = now
-        self.rng = Random(seed)  # noqa: S311 - a story to repeat, not a secret
+        self.rng = Random(seed)  # noqa: S311 - a scenario to repeat, not a secret
         self.behaviour = Behaviour()
         self.accounts: list[Account] = []
         self.transformations: dict[str, Transformation] = {}
@@ -232,12 +232,12 @@ class World:
         now = self.now()
         return any(run.step(now) in SUBMITTED for run in transformation.runs[-1:])
 
-    def truth(self) -> list[dict[str, Any]]:
+    def expected_runs(self) -> list[dict[str, Any]]:
         now = self.now()
-        return [truth(run, now) for run in self.runs.values()]
+        return [expected_run(run, now) for run in self.runs.values()]
 
 
-def truth(run: Run, now: datetime) -> dict[str, Any]:
+def expected_run(run: Run, now: datetime) -> dict[str, Any]:
     """A run as it is, whatever a client was told. A run that cannot be read is `unknown`."""
     step, ended = run.step(now), run.ended_at(now)
     return {
@@ -271,11 +271,11 @@ def _iso(moment: datetime | None) -> str | None:
 
 
 def plan_from_json(data: dict[str, Any]) -> Plan:
-    """`{"story": ..., "duration_seconds": ..., "at_step": ...}`, each optional. Raises ValueError for an unknown story."""
+    """`{"scenario": ..., "duration_seconds": ..., "at_step": ...}`, each optional. Raises ValueError for an unknown scenario."""
     usual = Plan()
     seconds = data.get("duration_seconds")
     return Plan(
-        story=Story(data.get("story", usual.story)),
+        scenario=Scenario(data.get("scenario", usual.scenario)),
         duration=usual.duration if seconds is None else timedelta(seconds=float(seconds)),
         at_step=data.get("at_step", usual.at_step),
     )

@@ -37,7 +37,7 @@ def sign(secret: str, body: bytes) -> str:
 def message(run: Run, answers: Answers) -> bytes:
     """The vendor's body. It names neither the run nor the transformation nor a time."""
     it = run.transformation
-    tells_file = answers.world.behaviour.webhook_tells_transformed_file
+    tells_file = answers.state.behaviour.webhook_tells_transformed_file
     url = answers.file_url("transformed", run)
     body: dict[str, Any] = {
         "event": EVENT,

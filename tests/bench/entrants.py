@@ -174,7 +174,7 @@ async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[st
         lease = await store.write(leases.take, "source:plant-a", "bench", 10**9)
         assert lease is not None
         bodies, happened = payload.bodies(count), int(payload.AT.timestamp() * 1000)
-        deaf = Deaf()
+        unannounced = Deaf()
         delivery = Delivery(
             "bench",
             number,
@@ -182,7 +182,7 @@ async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[st
             leases=Leases(store, clock, "bench", lambda _: None),
             clock=clock,
             random=random.random,
-            observer=deaf,
+            observer=unannounced,
         )
 
         async def commit(first: int, last: int) -> None:
@@ -216,7 +216,7 @@ async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[st
         await made.close(5)
         await store.close()
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    ordered = sorted(deaf.latency)
+    ordered = sorted(unannounced.latency)
     quantiles = {"p50": ordered[len(ordered) // 2], "p99": ordered[int(len(ordered) * 0.99)]} if ordered else {}
     return {"events": count, "seconds": seconds, "cpu": cpu, "rss": after.ru_maxrss / 1024, **quantiles}
 

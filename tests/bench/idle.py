@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.deployment import Scene
+from tests.deployment import Deployment
 
 
 def used(pid: int) -> tuple[float, float]:
@@ -19,18 +19,18 @@ def used(pid: int) -> tuple[float, float]:
 
 async def main(seconds: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
-        async with Scene(Path(folder)) as scene:
-            for source in scene.settings["sources"]:
+        async with Deployment(Path(folder)) as deployment:
+            for source in deployment.settings["sources"]:
                 source["poll_interval"] = "30s"
-            await scene.start()
-            await scene.until_ready()
+            await deployment.start()
+            await deployment.until_ready()
             await asyncio.sleep(15)
-            assert scene.pid is not None
-            before, _ = used(scene.pid)
+            assert deployment.pid is not None
+            before, _ = used(deployment.pid)
             await asyncio.sleep(seconds)
-            after, rss = used(scene.pid)
-            scene.terminate()
-            await scene.ended()
+            after, rss = used(deployment.pid)
+            deployment.terminate()
+            await deployment.ended()
     return {"cpu_percent": (after - before) / seconds * 100, "rss": rss}
 
 

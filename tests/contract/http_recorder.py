@@ -13,13 +13,13 @@ Answering = Callable[[web.Request, bytes], Awaitable[web.Response]]
 
 
 @dataclass
-class Front:
-    """`requests` are "METHOD path" with the path decoded, `taken` the inflated bodies of events that got a 200 or 201."""
+class HttpRecorder:
+    """`requests` are "METHOD path" with the path decoded, `accepted` the inflated bodies of events that got a 200 or 201."""
 
     url: str
     requests: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
-    taken: list[bytes] = field(default_factory=list)
+    accepted: list[bytes] = field(default_factory=list)
 
     def count(self, start: str) -> int:
         return sum(request.startswith(start) for request in self.requests)
@@ -31,8 +31,8 @@ async def nothing_but_a_body(request: web.Request, body: bytes) -> web.Response:
 
 
 @asynccontextmanager
-async def front(answering: Answering = nothing_but_a_body) -> AsyncIterator[Front]:
-    kept = Front("")
+async def recorder(answering: Answering = nothing_but_a_body) -> AsyncIterator[HttpRecorder]:
+    kept = HttpRecorder("")
 
     async def asked(request: web.Request) -> web.Response:
         body = await request.read()
@@ -41,7 +41,7 @@ async def front(answering: Answering = nothing_but_a_body) -> AsyncIterator[Fron
         kept.headers.append(dict(request.headers))
         answer = await answering(request, body)
         if request.path.endswith("/lineage") and answer.status in {200, 201}:
-            kept.taken.append(body)
+            kept.accepted.append(body)
         return answer
 
     app = web.Application(client_max_size=64 * 1024 * 1024)
@@ -57,7 +57,7 @@ async def front(answering: Answering = nothing_but_a_body) -> AsyncIterator[Fron
 
 
 @asynccontextmanager
-async def forwarding(behind: str) -> AsyncIterator[Front]:
+async def forwarding(behind: str) -> AsyncIterator[HttpRecorder]:
     async with ClientSession(auto_decompress=False) as session:
 
         async def passed_on(request: web.Request, body: bytes) -> web.Response:
@@ -69,5 +69,5 @@ async def forwarding(behind: str) -> AsyncIterator[Front]:
                 }
                 return web.Response(status=answer.status, body=await answer.read(), headers=kept)
 
-        async with front(passed_on) as made:
+        async with recorder(passed_on) as made:
             yield made

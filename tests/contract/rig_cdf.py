@@ -9,7 +9,7 @@ from collector.platforms.base import Platform
 from collector.testing.clock import SimulatedClock
 from collector.testing.faults import Faults
 from collector.testing.lives import Lives
-from simulators.cdf import Ending, Modes, Order, OverLimit, Story
+from simulators.cdf import Ending, Modes, Order, OverLimit, Scenario
 from tests.cdf_rig import CdfRig, cdf_rig
 
 _ENDINGS = {"succeeded": Ending.COMPLETED, "failed": Ending.FAILED, "canceled": Ending.CANCELLED}
@@ -46,7 +46,9 @@ class Rig:
         query = "select key as externalId from landing.events"
         found = self._rig.simulator.add_transformation(f"job{self._made}", {"type": "events"}, query)
         ends = _ENDINGS.get(ending, Ending.COMPLETED)
-        return str(self._rig.simulator.start_run(found.id, Story(0.0, None if ending == "never" else seconds, ends)).id)
+        return str(
+            self._rig.simulator.start_run(found.id, Scenario(0.0, None if ending == "never" else seconds, ends)).id
+        )
 
     def forget(self, key: str) -> None:
         self._rig.simulator.remove(int(key))
@@ -62,14 +64,14 @@ class Rig:
         return await self._rig.platform_again(**self._changed)
 
     def expected(self) -> dict[str, dict[str, Any]]:
-        return {run["key"]: run for run in self._rig.simulator.truth()}
+        return {run["key"]: run for run in self._rig.simulator.expected_runs()}
 
 
 @asynccontextmanager
 async def _rig(modes: dict[str, Any], *, lifetime: float = 3600.0, **changed: Any) -> AsyncIterator[Rig]:
     async with cdf_rig(Modes(**modes), **changed) as rig:
         rig.simulator.identity.lifetime = lifetime
-        rig.simulator.add_transformation("pumps", story=Story(0.0, 5.0))
+        rig.simulator.add_transformation("pumps", scenario=Scenario(0.0, 5.0))
         yield Rig(rig, changed)
 
 

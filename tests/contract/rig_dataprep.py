@@ -9,10 +9,10 @@ from collector.platforms.base import Platform
 from collector.testing.clock import SimulatedClock
 from collector.testing.faults import Faults
 from collector.testing.lives import Lives
-from simulators.dataprep import Feature, Level, Story, Switches, Token
+from simulators.dataprep import Feature, Level, Scenario, Switches, Token
 from tests.dataprep_rig import TOKEN, DataprepRig, dataprep_rig
 
-_STORIES: dict[str, dict[str, Any]] = {
+_SCENARIOS: dict[str, dict[str, Any]] = {
     "succeeded": {},
     "failed": {"fails": "writing"},
     "canceled": {"canceled": "running"},
@@ -46,8 +46,8 @@ class Rig:
 
     def start(self, ending: str, seconds: float) -> str:
         """A stage that reads or transforms and one that writes follow each other."""
-        story = Story(queued=(0, 0), stage=(seconds / 2, seconds / 2), **_STORIES[ending])
-        return str(self._rig.simulator.start_run(story, recipe=int(self.job)).id)
+        scenario = Scenario(queued=(0, 0), stage=(seconds / 2, seconds / 2), **_SCENARIOS[ending])
+        return str(self._rig.simulator.start_run(scenario, recipe=int(self.job)).id)
 
     def forget(self, key: str) -> None:
         workspace = self._rig.simulator.workspace
@@ -65,7 +65,7 @@ class Rig:
         return self.lives.platform
 
     def expected(self) -> dict[str, dict[str, Any]]:
-        return {run["key"]: run for run in self._rig.simulator.truth()}
+        return {run["key"]: run for run in self._rig.simulator.expected_runs()}
 
 
 @asynccontextmanager

@@ -10,11 +10,11 @@ from collector.platforms.base import Platform
 from collector.testing.clock import SimulatedClock
 from collector.testing.faults import Faults
 from collector.testing.lives import Lives
-from simulators.wetransform import Plan, Story
+from simulators.wetransform import Plan, Scenario
 from simulators.wetransform.scenarios import GONE
-from tests.wetransform_rig import TOKEN, Stage, on_stage
+from tests.wetransform_rig import TOKEN, WetransformRig, wetransform_rig
 
-_STORIES = {"succeeded": Story.STRAIGHT, "failed": Story.FAILING, "never": Story.STUCK}
+_SCENARIOS = {"succeeded": Scenario.STRAIGHT, "failed": Scenario.FAILING, "never": Scenario.STUCK}
 
 
 class Rig:
@@ -22,23 +22,23 @@ class Rig:
     lists = False
     trigger_path = "POST .*/transformation/automation/"
 
-    def __init__(self, stage: Stage, changed: dict[str, Any]) -> None:
-        self._stage, self._changed = stage, changed
+    def __init__(self, rig: WetransformRig, changed: dict[str, Any]) -> None:
+        self._rig, self._changed = rig, changed
         customer = "cust-1" if "customer" in changed else None
-        self._transformation = stage.simulator.world.add_transformation(stage.simulator.account, customer=customer)
+        self._transformation = rig.simulator.state.add_transformation(rig.simulator.account, customer=customer)
         self.job = self._transformation.key
-        self._lives = stage.lives(**changed)
+        self._lives = rig.lives(**changed)
 
     @property
     def faults(self) -> Faults:
-        return self._stage.simulator.faults
+        return self._rig.simulator.faults
 
     async def stop_server(self) -> None:
-        await self._stage.served.__aexit__()
+        await self._rig.served.__aexit__()
 
     @property
     def clock(self) -> SimulatedClock:
-        return self._stage.clock
+        return self._rig.clock
 
     @property
     def lives(self) -> Lives:
@@ -46,34 +46,34 @@ class Rig:
 
     def start(self, ending: str, seconds: float) -> str:
         """A run that never ends is past its queue at once."""
-        plan = Plan(_STORIES[ending], timedelta(seconds=0 if ending == "never" else seconds))
-        return self._stage.simulator.start(self._transformation, plan).key
+        plan = Plan(_SCENARIOS[ending], timedelta(seconds=0 if ending == "never" else seconds))
+        return self._rig.simulator.start(self._transformation, plan).key
 
     def forget(self, key: str) -> None:
-        self._stage.simulator.set_step(self._stage.simulator.world.runs[key], GONE)
+        self._rig.simulator.set_step(self._rig.simulator.state.runs[key], GONE)
 
     def refuse(self) -> None:
-        self._stage.simulator.account.tokens = {"another"}
+        self._rig.simulator.account.tokens = {"another"}
 
     def accept(self) -> None:
-        self._stage.simulator.account.tokens = {TOKEN}
+        self._rig.simulator.account.tokens = {TOKEN}
 
     async def new_process(self) -> Platform:
         await self.lives.platform.close()
-        self.lives.platform = self._stage.adapter(**self._changed)
+        self.lives.platform = self._rig.adapter(**self._changed)
         return self.lives.platform
 
     def expected(self) -> dict[str, dict[str, Any]]:
-        return {run["key"]: run for run in self._stage.simulator.truth()}
+        return {run["key"]: run for run in self._rig.simulator.expected_runs()}
 
 
 @asynccontextmanager
 async def _rig(behaviour: dict[str, Any], *, path: str = "", **changed: Any) -> AsyncIterator[Rig]:
     """`behaviour` are switches of the simulator, `path` is added to its address, `changed` is configuration."""
-    async with on_stage(SimulatedClock()) as stage:
-        stage.simulator.world.behaviour.change(behaviour)
-        stage.url += path
-        yield Rig(stage, changed)
+    async with wetransform_rig(SimulatedClock()) as rig:
+        rig.simulator.state.behaviour.change(behaviour)
+        rig.url += path
+        yield Rig(rig, changed)
 
 
 _AS_IN_THE_EXAMPLES = {

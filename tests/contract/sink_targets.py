@@ -15,7 +15,7 @@ from collector.http import HttpClient, HttpOptions
 from collector.testing.sinks import SECRET, Target
 from config.sinks import AnySink
 from exporters.sinks.base import Context, Sink
-from tests.contract.http_recorder import forwarding, front
+from tests.contract.http_recorder import forwarding, recorder
 from tests.contract.marquez_client import marquez_url
 from tests.servers.kafka import Kafka
 
@@ -93,7 +93,7 @@ class HttpTarget:
         self._stack = AsyncExitStack()
 
     async def open(self) -> None:
-        self._front = await self._stack.enter_async_context(front())
+        self._front = await self._stack.enter_async_context(recorder())
 
     def sink(self) -> Sink:
         from exporters.sinks.openlineage import create
@@ -106,7 +106,7 @@ class HttpTarget:
         return make(create, type="openlineage", url="http://127.0.0.1:1", api_key=SECRET)
 
     async def received(self) -> list[bytes]:
-        return self._front.taken
+        return self._front.accepted
 
     async def close(self) -> None:
         await self._stack.aclose()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from collector.testing.faults import Fault, FaultKind
-from simulators.cdf import CdfSimulator, Ending, Story
+from simulators.cdf import CdfSimulator, Ending, Scenario
 from simulators.server import Served
 
 cognite = pytest.importorskip("cognite.client", reason="cognite-sdk is not installed")
@@ -54,7 +54,7 @@ async def test_it_lists_and_reads_definitions(sdk: Any) -> None:
 
 
 async def test_it_starts_lists_and_cancels_jobs(sdk: Any, simulator: CdfSimulator) -> None:
-    simulator.transformation("pumps").story = Story(runs_for=None)
+    simulator.transformation("pumps").scenario = Scenario(runs_for=None)
     job = await sdk.transformations.run(transformation_external_id="pumps", wait=False)
     assert job.status.value == "Created"
     await sdk.transformations.cancel(transformation_external_id="pumps")
@@ -65,7 +65,7 @@ async def test_it_starts_lists_and_cancels_jobs(sdk: Any, simulator: CdfSimulato
 
 
 async def test_it_reads_the_end_and_the_metrics(sdk: Any, simulator: CdfSimulator) -> None:
-    simulator.transformation("raw").story = Story(0.0, 0.0, Ending.COMPLETED, metrics={"requests": 7})
+    simulator.transformation("raw").scenario = Scenario(0.0, 0.0, Ending.COMPLETED, metrics={"requests": 7})
     job = await sdk.transformations.run(transformation_external_id="raw", wait=False)
     await job.update_async()
     assert job.status.value == "Completed"
@@ -78,10 +78,10 @@ async def test_it_retries_what_it_is_told_to(sdk: Any, simulator: CdfSimulator) 
 
 
 async def test_it_reads_workflow_executions_and_its_token(sdk: Any, simulator: CdfSimulator) -> None:
-    made = simulator.start_workflow("nightly", [("pumps", Story()), ("gone", None)])
+    made = simulator.start_workflow("nightly", [("pumps", Scenario()), ("gone", None)])
     detail = await sdk.workflows.executions.retrieve_detailed(made.id)
     started, never = detail.executed_tasks
-    assert str(started.output.job_id) == simulator.truth()[0]["key"]
+    assert str(started.output.job_id) == simulator.expected_runs()[0]["key"]
     assert never.output.job_id is None
     listed = await sdk.workflows.executions.list(created_time_start=0)
     assert [found.id for found in listed] == [made.id]

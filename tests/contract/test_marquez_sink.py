@@ -12,7 +12,7 @@ import pytest
 from collector.model import EventKind, Outgoing
 from collector.testing.sinks import send
 from exporters.sinks.base import Delivered, Outcome, Park, Retry, Sink
-from tests.contract.http_recorder import Front, forwarding
+from tests.contract.http_recorder import HttpRecorder, forwarding
 from tests.contract.marquez_client import END, LATE, START, Marquez, dataset, facet, marquez_url, new_run
 from tests.contract.sink_targets import make
 
@@ -20,16 +20,16 @@ QUEUED = "2026-03-01T09:59:00Z"
 
 
 @dataclass
-class Scene:
-    """`marquez` asks the server itself, `front` kept what the sink asked."""
+class MarquezTarget:
+    """`marquez` asks the server itself, `recorder` kept what the sink asked."""
 
     marquez: Marquez
-    front: Front
+    recorder: HttpRecorder
 
     def sink(self, **settings: Any) -> Sink:
         from exporters.sinks.marquez.sink import create
 
-        return make(create, type="marquez", url=self.front.url, **settings)
+        return make(create, type="marquez", url=self.recorder.url, **settings)
 
     def outgoing(self, kind: str, run: str, job: str = "transformation/1", at: str = START, **given: Any) -> Outgoing:
         body = json.dumps(self.marquez.event(kind, run, job, at, **given)).encode()
@@ -48,14 +48,14 @@ class Scene:
 
 
 @pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
-    async with marquez_url() as url, forwarding(url) as front, httpx.AsyncClient(timeout=60, verify=False) as http:
-        yield Scene(Marquez(url, http), front)
+async def target() -> AsyncIterator[MarquezTarget]:
+    async with marquez_url() as url, forwarding(url) as recorder, httpx.AsyncClient(timeout=60, verify=False) as http:
+        yield MarquezTarget(Marquez(url, http), recorder)
 
 
 @pytest.fixture
-async def sink(scene: Scene) -> AsyncIterator[Sink]:
-    made = scene.sink()
+async def sink(target: MarquezTarget) -> AsyncIterator[Sink]:
+    made = target.sink()
     yield made
     await made.close(5)
 
@@ -75,135 +75,141 @@ def parameters(**values: str) -> dict[str, Any]:
     return {"executionParameters": facet(parameters=rows), "nominalTime": facet(nominalStartTime=QUEUED)}
 
 
-async def test_the_life_of_a_run(scene: Scene, sink: Sink) -> None:
+async def test_the_life_of_a_run(target: MarquezTarget, sink: Sink) -> None:
     run = new_run()
     facets = parameters(day="monday")
-    await deliver(sink, scene.outgoing("OTHER", run, at=QUEUED, run_facets=facets))
-    queued = await scene.marquez.run(run)
+    await deliver(sink, target.outgoing("OTHER", run, at=QUEUED, run_facets=facets))
+    queued = await target.marquez.run(run)
     assert (queued["state"], queued["args"], queued["nominalStartTime"]) == ("NEW", {"day": "monday"}, QUEUED)
     assert queued["startedAt"] is None
-    outputs = [dataset(scene.marquez.namespace, "out", "a")]
+    outputs = [dataset(target.marquez.namespace, "out", "a")]
     await deliver(
         sink,
-        scene.outgoing("START", run, run_facets=facets),
-        scene.outgoing("COMPLETE", run, at=END, run_facets=facets, outputs=outputs),
+        target.outgoing("START", run, run_facets=facets),
+        target.outgoing("COMPLETE", run, at=END, run_facets=facets, outputs=outputs),
     )
-    ended = await scene.marquez.run(run)
+    ended = await target.marquez.run(run)
     assert [ended[key] for key in ("state", "startedAt", "endedAt")] == ["COMPLETED", START, END]
     assert (ended["args"], ended["nominalStartTime"]) == ({"day": "monday"}, QUEUED)
     assert ended["outputDatasetVersions"][0]["datasetVersionId"]["name"] == "out"
-    assert (await scene.marquez.get(scene.marquez.at_job()))["latestRun"]["id"] == run
-    assert len(scene.front.taken) == 2
+    assert (await target.marquez.get(target.marquez.at_job()))["latestRun"]["id"] == run
+    assert len(target.recorder.accepted) == 2
 
 
 @pytest.mark.parametrize(("kind", "state"), [("COMPLETE", "COMPLETED"), ("FAIL", "FAILED"), ("ABORT", "ABORTED")])
 async def test_a_run_that_was_never_seen_queued_is_created_before_its_start(
-    scene: Scene, sink: Sink, kind: str, state: str
+    target: MarquezTarget, sink: Sink, kind: str, state: str
 ) -> None:
     run = new_run()
     facets = parameters(day="monday")
-    await deliver(sink, scene.outgoing("START", run, run_facets=facets), scene.outgoing(kind, run, at=END))
-    found = await scene.marquez.run(run)
+    await deliver(sink, target.outgoing("START", run, run_facets=facets), target.outgoing(kind, run, at=END))
+    found = await target.marquez.run(run)
     assert [found[key] for key in ("state", "startedAt", "endedAt")] == [state, START, END]
     assert found["args"] == {"day": "monday"}
 
 
-async def test_namespace_and_job_are_made_once_and_only_where_they_are_missing(scene: Scene, sink: Sink) -> None:
-    await deliver(sink, scene.outgoing("START", new_run()))
-    assert scene.front.count("PUT") == 2
-    await deliver(sink, scene.outgoing("START", new_run()), scene.outgoing("START", new_run()))
-    assert scene.front.count("PUT") == 2
-    await deliver(sink, scene.outgoing("START", new_run(), "transformation/2"))
-    assert scene.front.count("PUT") == 3
+async def test_namespace_and_job_are_made_once_and_only_where_they_are_missing(
+    target: MarquezTarget, sink: Sink
+) -> None:
+    await deliver(sink, target.outgoing("START", new_run()))
+    assert target.recorder.count("PUT") == 2
+    await deliver(sink, target.outgoing("START", new_run()), target.outgoing("START", new_run()))
+    assert target.recorder.count("PUT") == 2
+    await deliver(sink, target.outgoing("START", new_run(), "transformation/2"))
+    assert target.recorder.count("PUT") == 3
 
 
-async def test_a_namespace_keeps_its_owner(scene: Scene, sink: Sink) -> None:
-    await scene.marquez.make_job("transformation/other")
-    await deliver(sink, scene.outgoing("START", new_run()))
-    namespace = await scene.marquez.get(scene.marquez.at_job().rpartition("/jobs/")[0])
+async def test_a_namespace_keeps_its_owner(target: MarquezTarget, sink: Sink) -> None:
+    await target.marquez.make_job("transformation/other")
+    await deliver(sink, target.outgoing("START", new_run()))
+    namespace = await target.marquez.get(target.marquez.at_job().rpartition("/jobs/")[0])
     assert namespace["ownerName"] == "tests"
 
 
-async def test_a_job_in_making_is_made_once(scene: Scene, sink: Sink) -> None:
-    items = [scene.outgoing("START", new_run()) for _ in range(4)]
+async def test_a_job_in_making_is_made_once(target: MarquezTarget, sink: Sink) -> None:
+    items = [target.outgoing("START", new_run()) for _ in range(4)]
     assert set((await send(sink, items)).values()) == {Delivered()}
-    assert scene.front.count("PUT") == 2
-    assert (await scene.marquez.get(f"{scene.marquez.at_job()}/runs"))["totalCount"] == 4
+    assert target.recorder.count("PUT") == 2
+    assert (await target.marquez.get(f"{target.marquez.at_job()}/runs"))["totalCount"] == 4
 
 
-async def test_a_run_that_is_created_already_is_no_trouble(scene: Scene, sink: Sink) -> None:
+async def test_a_run_that_is_created_already_is_no_trouble(target: MarquezTarget, sink: Sink) -> None:
     run = new_run()
-    await scene.marquez.posted(scene.marquez.event("START", run))
-    await deliver(sink, scene.outgoing("OTHER", run), scene.outgoing("START", run), scene.outgoing("FAIL", run, at=END))
-    assert (await scene.marquez.run(run))["state"] == "FAILED"
+    await target.marquez.posted(target.marquez.event("START", run))
+    await deliver(
+        sink, target.outgoing("OTHER", run), target.outgoing("START", run), target.outgoing("FAIL", run, at=END)
+    )
+    assert (await target.marquez.run(run))["state"] == "FAILED"
 
 
-async def test_everything_again_after_a_crash_changes_nothing(scene: Scene, sink: Sink) -> None:
+async def test_everything_again_after_a_crash_changes_nothing(target: MarquezTarget, sink: Sink) -> None:
     run = new_run()
-    life = [scene.outgoing(kind, run, at=at) for kind, at in (("OTHER", QUEUED), ("START", START), ("COMPLETE", END))]
+    life = [target.outgoing(kind, run, at=at) for kind, at in (("OTHER", QUEUED), ("START", START), ("COMPLETE", END))]
     await deliver(sink, *life)
-    once = await scene.marquez.run(run)
-    again = scene.sink()
+    once = await target.marquez.run(run)
+    again = target.sink()
     await deliver(again, *life)
     await again.close(5)
-    assert await scene.marquez.run(run) == once
+    assert await target.marquez.run(run) == once
 
 
 @pytest.mark.parametrize(
     "name", ["a/b", "a:b c", "100%", "a%2Fb", "a#b?c&d+e;f", 'a"b\\c{d}', "é 日本", "..", "x" * 1000]
 )
-async def test_every_job_name_goes_through_as_one_job(scene: Scene, sink: Sink, name: str) -> None:
+async def test_every_job_name_goes_through_as_one_job(target: MarquezTarget, sink: Sink, name: str) -> None:
     run = new_run()
-    await deliver(sink, scene.outgoing("OTHER", run, name), scene.outgoing("START", run, name))
-    await deliver(sink, scene.outgoing("COMPLETE", run, name, at=END))
-    runs = await scene.marquez.get(f"{scene.marquez.at_job(name)}/runs")
+    await deliver(sink, target.outgoing("OTHER", run, name), target.outgoing("START", run, name))
+    await deliver(sink, target.outgoing("COMPLETE", run, name, at=END))
+    runs = await target.marquez.get(f"{target.marquez.at_job(name)}/runs")
     assert [(row["id"], row["state"]) for row in runs["runs"]] == [(run, "COMPLETED")]
-    assert len((await scene.marquez.get(f"{scene.marquez.at_job(name).rpartition('/')[0]}"))["jobs"]) == 1
+    assert len((await target.marquez.get(f"{target.marquez.at_job(name).rpartition('/')[0]}"))["jobs"]) == 1
 
 
-async def test_a_child_is_left_to_its_events(scene: Scene, sink: Sink) -> None:
+async def test_a_child_is_left_to_its_events(target: MarquezTarget, sink: Sink) -> None:
     parent, child = new_run(), new_run()
-    link = facet(run={"runId": parent}, job={"namespace": scene.marquez.namespace, "name": "flow"})
-    await deliver(sink, scene.outgoing("START", parent, "flow"))
-    before = scene.front.count("POST /api/v1/namespaces")
+    link = facet(run={"runId": parent}, job={"namespace": target.marquez.namespace, "name": "flow"})
+    await deliver(sink, target.outgoing("START", parent, "flow"))
+    before = target.recorder.count("POST /api/v1/namespaces")
     for kind, at in (("OTHER", QUEUED), ("START", START), ("COMPLETE", END)):
-        await deliver(sink, scene.outgoing(kind, child, "flow.step", at, run_facets={"parent": link}))
-    await deliver(sink, scene.outgoing("COMPLETE", parent, "flow", END))
-    assert scene.front.count("POST /api/v1/namespaces") == before
-    runs = await scene.marquez.get(f"{scene.marquez.at_job('flow.step')}/runs")
+        await deliver(sink, target.outgoing(kind, child, "flow.step", at, run_facets={"parent": link}))
+    await deliver(sink, target.outgoing("COMPLETE", parent, "flow", END))
+    assert target.recorder.count("POST /api/v1/namespaces") == before
+    runs = await target.marquez.get(f"{target.marquez.at_job('flow.step')}/runs")
     assert [(row["id"], row["state"]) for row in runs["runs"]] == [(child, "COMPLETED")]
-    assert (await scene.marquez.get(scene.marquez.at_job("flow.step")))["parentJobName"] == "flow"
+    assert (await target.marquez.get(target.marquez.at_job("flow.step")))["parentJobName"] == "flow"
 
 
-async def test_without_the_lineage_api_the_states_go_by_calls(scene: Scene) -> None:
-    sink = scene.sink(lineage_api=False)
+async def test_without_the_lineage_api_the_states_go_by_calls(target: MarquezTarget) -> None:
+    sink = target.sink(lineage_api=False)
     run = new_run()
     facets = {"documentation": facet(description="what it does")}
     for kind, at in (("OTHER", QUEUED), ("START", START), ("RUNNING", LATE), ("ABORT", LATE)):
-        await deliver(sink, scene.outgoing(kind, run, at=at, job_facets=facets))
-    found = await scene.marquez.run(run)
+        await deliver(sink, target.outgoing(kind, run, at=at, job_facets=facets))
+    found = await target.marquez.run(run)
     assert [found[key] for key in ("state", "startedAt", "endedAt")] == ["ABORTED", START, LATE]
-    assert (await scene.marquez.get(scene.marquez.at_job()))["description"] == "what it does"
-    assert scene.front.count("POST /api/v1/lineage") == 0
+    assert (await target.marquez.get(target.marquez.at_job()))["description"] == "what it does"
+    assert target.recorder.count("POST /api/v1/lineage") == 0
     await sink.close(5)
 
 
-async def test_a_state_of_a_run_that_is_not_there_makes_it_first(scene: Scene) -> None:
-    sink = scene.sink(lineage_api=False)
+async def test_a_state_of_a_run_that_is_not_there_makes_it_first(target: MarquezTarget) -> None:
+    sink = target.sink(lineage_api=False)
     run = new_run()
-    link = facet(run={"runId": new_run()}, job={"namespace": scene.marquez.namespace, "name": "flow"})
-    await deliver(sink, scene.outgoing("COMPLETE", run, "flow.step", END, run_facets={"parent": link}))
-    assert (await scene.marquez.run(run))["state"] == "COMPLETED"
+    link = facet(run={"runId": new_run()}, job={"namespace": target.marquez.namespace, "name": "flow"})
+    await deliver(sink, target.outgoing("COMPLETE", run, "flow.step", END, run_facets={"parent": link}))
+    assert (await target.marquez.run(run))["state"] == "COMPLETED"
     await sink.close(5)
 
 
-async def test_without_the_runs_api_there_are_only_events(scene: Scene) -> None:
-    sink = scene.sink(runs_api=False)
+async def test_without_the_runs_api_there_are_only_events(target: MarquezTarget) -> None:
+    sink = target.sink(runs_api=False)
     run = new_run()
     assert EventKind.OTHER not in sink.wants
-    await deliver(sink, scene.outgoing("OTHER", run), scene.outgoing("START", run), scene.outgoing("FAIL", run, at=END))
-    assert scene.front.requests == ["POST /api/v1/lineage"] * 2
-    assert (await scene.marquez.run(run))["startedAt"] == START
+    await deliver(
+        sink, target.outgoing("OTHER", run), target.outgoing("START", run), target.outgoing("FAIL", run, at=END)
+    )
+    assert target.recorder.requests == ["POST /api/v1/lineage"] * 2
+    assert (await target.marquez.run(run))["startedAt"] == START
     await sink.close(5)
 
 
@@ -215,54 +221,54 @@ async def test_without_the_runs_api_there_are_only_events(scene: Scene) -> None:
     ],
 )
 async def test_what_is_wrong_with_an_event_parks_it_with_marquezs_words(
-    scene: Scene, sink: Sink, given: dict[str, Any], words: str
+    target: MarquezTarget, sink: Sink, given: dict[str, Any], words: str
 ) -> None:
-    outcome = await one(sink, scene.outgoing("COMPLETE", new_run(), **given))
+    outcome = await one(sink, target.outgoing("COMPLETE", new_run(), **given))
     assert isinstance(outcome, Park)
     assert words in outcome.cause
     assert "POST" in outcome.cause
 
 
-async def test_a_doubt_about_a_run_that_ended_right_is_settled_by_a_look(scene: Scene, sink: Sink) -> None:
+async def test_a_doubt_about_a_run_that_ended_right_is_settled_by_a_look(target: MarquezTarget, sink: Sink) -> None:
     run = new_run()
-    end = scene.outgoing("COMPLETE", run, at=END)
-    await deliver(sink, scene.outgoing("START", run), end)
-    before = len(scene.front.taken)
+    end = target.outgoing("COMPLETE", run, at=END)
+    await deliver(sink, target.outgoing("START", run), end)
+    before = len(target.recorder.accepted)
     assert await sink.recheck(end) == Delivered()
-    assert len(scene.front.taken) == before
+    assert len(target.recorder.accepted) == before
 
 
-async def test_a_start_that_came_last_is_mended(scene: Scene, sink: Sink) -> None:
+async def test_a_start_that_came_last_is_mended(target: MarquezTarget, sink: Sink) -> None:
     run = new_run()
-    end = scene.outgoing("FAIL", run, at=END)
-    await deliver(sink, scene.outgoing("START", run), end)
-    await scene.marquez.posted(scene.marquez.event("START", run))
-    assert (await scene.marquez.run(run))["state"] == "RUNNING"
+    end = target.outgoing("FAIL", run, at=END)
+    await deliver(sink, target.outgoing("START", run), end)
+    await target.marquez.posted(target.marquez.event("START", run))
+    assert (await target.marquez.run(run))["state"] == "RUNNING"
     outcome = await sink.recheck(end)
     assert isinstance(outcome, Retry)
     assert not outcome.sink_wide
     assert await sink.recheck(end) == Delivered()
-    found = await scene.marquez.run(run)
+    found = await target.marquez.run(run)
     assert [found[key] for key in ("state", "startedAt", "endedAt")] == ["FAILED", START, END]
 
 
-async def test_a_doubt_about_a_run_that_marquez_lost_brings_its_end_again(scene: Scene, sink: Sink) -> None:
+async def test_a_doubt_about_a_run_that_marquez_lost_brings_its_end_again(target: MarquezTarget, sink: Sink) -> None:
     run = new_run()
-    end = scene.outgoing("ABORT", run, at=END)
+    end = target.outgoing("ABORT", run, at=END)
     assert isinstance(await sink.recheck(end), Retry)
     assert await sink.recheck(end) == Delivered()
-    assert (await scene.marquez.run(run))["state"] == "ABORTED"
+    assert (await target.marquez.run(run))["state"] == "ABORTED"
 
 
-async def test_runs_side_by_side_end_as_they_said(scene: Scene, sink: Sink) -> None:
+async def test_runs_side_by_side_end_as_they_said(target: MarquezTarget, sink: Sink) -> None:
     runs = [new_run() for _ in range(8)]
     for kind, at in (("OTHER", QUEUED), ("START", START), ("COMPLETE", END)):
-        items = [scene.outgoing(kind, run, f"transformation/{number % 3}", at) for number, run in enumerate(runs)]
+        items = [target.outgoing(kind, run, f"transformation/{number % 3}", at) for number, run in enumerate(runs)]
         assert set((await send(sink, items)).values()) == {Delivered()}
-    states = await asyncio.gather(*(scene.marquez.run(run) for run in runs))
+    states = await asyncio.gather(*(target.marquez.run(run) for run in runs))
     assert {state["state"] for state in states} == {"COMPLETED"}
 
 
-async def test_check_finds_a_marquez(scene: Scene, sink: Sink) -> None:
+async def test_check_finds_a_marquez(target: MarquezTarget, sink: Sink) -> None:
     [finding] = await sink.check()
     assert finding.ok

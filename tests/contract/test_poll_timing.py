@@ -7,7 +7,7 @@ import pytest
 
 from collector.lineage.custom_facets import PLATFORM
 from collector.testing.lives import Lives
-from simulators.cdf import Ending, Story
+from simulators.cdf import Ending, Scenario
 from simulators.dataprep import Level, Switches
 from tests import openlineage
 from tests.cdf_rig import _platform, cdf_rig
@@ -43,12 +43,12 @@ async def test_cdf(workflows: bool) -> None:
             rig.simulator.add_transformation(name, _DESTINATION, query=_QUERY)
         await late.cycle()
         await rig.lives.cycle()
-        stories = [Story(1, 20), Story(2, 40, Ending.FAILED), Story(3, 30, Ending.CANCELLED)]
+        scenarios = [Scenario(1, 20), Scenario(2, 40, Ending.FAILED), Scenario(3, 30, Ending.CANCELLED)]
         if workflows:
-            rig.simulator.start_workflow("nightly", list(zip(("pumps", "orders", "sites"), stories, strict=True)))
+            rig.simulator.start_workflow("nightly", list(zip(("pumps", "orders", "sites"), scenarios, strict=True)))
         else:
-            for name, story in zip(("pumps", "orders", "sites"), stories, strict=True):
-                rig.simulator.start_run(name, story)
+            for name, scenario in zip(("pumps", "orders", "sites"), scenarios, strict=True):
+                rig.simulator.start_run(name, scenario)
         await rig.lives.follow(300)
         await late.follow(200)
         compare(rig.lives, late, 4 if workflows else 3)
@@ -65,8 +65,8 @@ async def test_dataprep(level: Level, stages: str, switches: Switches) -> None:
         late = Lives(rig.adapter(stages=stages), rig.clock)
         await late.cycle()
         await rig.lives.cycle()
-        for story in ("complete", "failed", "quick", "partial", "canceled"):
-            rig.simulator.start_run(story, pace=0.05)
+        for scenario in ("complete", "failed", "quick", "partial", "canceled"):
+            rig.simulator.start_run(scenario, pace=0.05)
         rig.simulator.workspace.run_flow(1)
         await rig.lives.follow(1800, every=4)
         await late.follow(600, every=60)

@@ -1,6 +1,6 @@
-"""SIGKILL at random moments, run families and a busy world: every sink gets each event, in the strand's order.
+"""SIGKILL at random moments, run families and a busy deployment: every sink gets each event, in the strand's order.
 
-`RANDOM_KILLS_SEED` repeats the world and the moments of a test run as far as the machine lets it, `RANDOM_KILLS` is how
+`RANDOM_KILLS_SEED` repeats the runs and the moments of a test run as far as the machine lets it, `RANDOM_KILLS` is how
 often to kill.
 """
 
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from simulators.cdf import Ending, Story
+from simulators.cdf import Ending, Scenario
 from simulators.demo import expected
-from tests.deployment import Scene
+from tests.deployment import Deployment
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 
@@ -26,37 +26,37 @@ SEED = int(os.environ.get("RANDOM_KILLS_SEED", "0")) or random.SystemRandom().ra
 GROUPS = ("complete", "quick", "failed_at_once", "partial", "validation_failed", "canceled", "canceled_queued")
 
 
-def start_something(scene: Scene, rng: random.Random) -> None:
-    jobs = [each.external_id for each in scene.cdf.transformations.values()]
+def start_something(deployment: Deployment, rng: random.Random) -> None:
+    jobs = [each.external_id for each in deployment.cdf.transformations.values()]
 
-    def story() -> Story:
-        return Story(rng.choice([0, 0.3, 1]), rng.choice([0, 0.5, 2]), rng.choice(list(Ending)))
+    def scenario() -> Scenario:
+        return Scenario(rng.choice([0, 0.3, 1]), rng.choice([0, 0.5, 2]), rng.choice(list(Ending)))
 
-    scene.cdf.start_run(rng.choice(jobs), story())
-    scene.cdf.start_workflow("nightly", [(rng.choice(jobs), story()) for _ in range(2)])
-    scene.dataprep.start_run(rng.choice(GROUPS), pace=0.03)
-    scene.dataprep.workspace.run_flow(rng.choice(list(scene.dataprep.workspace.flows)), pace=0.03)
+    deployment.cdf.start_run(rng.choice(jobs), scenario())
+    deployment.cdf.start_workflow("nightly", [(rng.choice(jobs), scenario()) for _ in range(2)])
+    deployment.dataprep.start_run(rng.choice(GROUPS), pace=0.03)
+    deployment.dataprep.workspace.run_flow(rng.choice(list(deployment.dataprep.workspace.flows)), pace=0.03)
 
 
-async def play(scene: Scene, rng: random.Random) -> None:
+async def play(deployment: Deployment, rng: random.Random) -> None:
     while True:
-        start_something(scene, rng)
+        start_something(deployment, rng)
         await asyncio.sleep(rng.uniform(1, 3))
 
 
-async def one_life(scene: Scene, rng: random.Random) -> None:
+async def one_life(deployment: Deployment, rng: random.Random) -> None:
     """From the start of a process to its kill."""
     kind = rng.choice(["starts", "works", "works", "stops"])
-    begun = len(scene.told("service.started"))
-    await scene.start()
-    while kind != "starts" and len(scene.told("service.started")) == begun:
+    begun = len(deployment.told("service.started"))
+    await deployment.start()
+    while kind != "starts" and len(deployment.told("service.started")) == begun:
         await asyncio.sleep(0.02)
     await asyncio.sleep(rng.uniform(0, 1.5))
     if kind == "stops":
-        scene.terminate()
+        deployment.terminate()
         await asyncio.sleep(rng.uniform(0, 0.3))
-    scene.send(signal.SIGKILL)
-    assert await scene.ended() in {-signal.SIGKILL, 0}
+    deployment.send(signal.SIGKILL)
+    assert await deployment.ended() in {-signal.SIGKILL, 0}
 
 
 def committed(ledger: Path) -> dict[bytes, tuple[int, int]]:
@@ -85,22 +85,22 @@ def out_of_order(got: list[bytes], places: dict[bytes, tuple[int, int]]) -> list
 async def test_kills_at_random_moments(tmp_path: Path) -> None:
     print(f"RANDOM_KILLS_SEED={SEED} RANDOM_KILLS={KILLS}")
     rng = random.Random(SEED)
-    async with Scene(tmp_path, seed=SEED) as scene:
-        scene.settings["sources"][0]["workflows"] = True
-        scene.settings["sources"][2]["stages"] = "runs"
-        world = asyncio.create_task(play(scene, random.Random(SEED)))
+    async with Deployment(tmp_path, seed=SEED) as deployment:
+        deployment.settings["sources"][0]["workflows"] = True
+        deployment.settings["sources"][2]["stages"] = "runs"
+        runs = asyncio.create_task(play(deployment, random.Random(SEED)))
         try:
             for _ in range(KILLS):
-                await one_life(scene, rng)
+                await one_life(deployment, rng)
         finally:
-            world.cancel()
-        await scene.start()
-        await scene.settle(120)
-        await scene.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
-        scene.terminate()
-        assert await scene.ended() == 0
+            runs.cancel()
+        await deployment.start()
+        await deployment.settle(120)
+        await deployment.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
+        deployment.terminate()
+        assert await deployment.ended() == 0
         places = committed(tmp_path / "lineage.db")
-        lines = expected.read_lines(scene.events)
+        lines = expected.read_lines(deployment.events)
         whole = [line for line in lines if line in places]
         torn = [line for line in lines if line not in places]
         assert all(any(body.startswith(line) for body in places) for line in torn)

@@ -30,7 +30,7 @@ from simulators.dataprep import DataprepSimulator
 from simulators.server import Served, Simulator
 from simulators.wetransform import WetransformSimulator
 from tests import cdf_rig, dataprep_rig
-from tests.task_clock import WakingClock
+from tests.task_clock import TaskClock
 from tests.unit.exporters.delivery_simulation import JOB, OUR_RUNS, WatchedStore, open_store
 
 INTERVAL = 30.0
@@ -65,7 +65,7 @@ class Reports:
 class Scripted:
     """A platform that does at each poll what it is told, and has nothing new else."""
 
-    def __init__(self, source: str, clock: WakingClock) -> None:
+    def __init__(self, source: str, clock: TaskClock) -> None:
         self.source, self.clock = source, clock
         self.script: Callable[[int], AsyncIterator[Poll]] | None = None
         self.enriches: Callable[[Run], Awaitable[Enrichment]] | None = None
@@ -129,7 +129,7 @@ class Pollers:
 
     def __init__(self, folder: Path) -> None:
         self.store = WatchedStore(open_store(folder))
-        self.clock = WakingClock(self.store)
+        self.clock = TaskClock(self.store)
         self.reports = Reports()
         self.pollers: dict[str, SourcePoller] = {}
         self.simulators: dict[str, Any] = {}

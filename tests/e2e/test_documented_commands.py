@@ -20,8 +20,8 @@ import yaml
 
 from collector.app.cli import app
 from collector.ledger.schema import REVISIONS
-from simulators.cdf import Ending, Story
-from tests.deployment import Scene
+from simulators.cdf import Ending, Scenario
+from tests.deployment import Deployment
 from tests.servers.helm import Helm
 
 ROOT = Path(__file__).parents[2]
@@ -62,16 +62,16 @@ def script_of(name: str) -> str:
 class Machine:
     """A folder with the places that the page names, and a service."""
 
-    def __init__(self, folder: Path, scene: Scene) -> None:
-        self.folder, self.scene = folder, scene
+    def __init__(self, folder: Path, deployment: Deployment) -> None:
+        self.folder, self.deployment = folder, deployment
         for place in (LEDGERS, CONFIGS, BACKUPS, "/srv", "/bin"):
             (folder / place[1:]).mkdir(parents=True)
         (folder / "bin" / "systemctl").write_text(SYSTEMCTL)
         (folder / "bin" / "systemctl").chmod(0o755)
-        scene.config = folder / CONFIGS[1:] / "config.yaml"
-        scene.settings["ledger"]["path"] = f"{folder}{LEDGERS}/lineage.db"
-        scene.log = folder / "collector.log"
-        scene.configure()
+        deployment.config = folder / CONFIGS[1:] / "config.yaml"
+        deployment.settings["ledger"]["path"] = f"{folder}{LEDGERS}/lineage.db"
+        deployment.log = folder / "collector.log"
+        deployment.configure()
 
     def ledger(self, place: str = LEDGERS) -> Path:
         return self.folder / place[1:] / "lineage.db"
@@ -101,12 +101,12 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 async def machine(folder: Path, tmp_path: Path) -> AsyncIterator[Machine]:
-    async with Scene(tmp_path) as scene:
-        made = Machine(folder, scene)
-        for job, ending in zip(scene.cdf.transformations, (Ending.COMPLETED, Ending.FAILED), strict=False):
-            scene.cdf.start_run(job, Story(0.1, 0.2, ending))
+    async with Deployment(tmp_path) as deployment:
+        made = Machine(folder, deployment)
+        for job, ending in zip(deployment.cdf.transformations, (Ending.COMPLETED, Ending.FAILED), strict=False):
+            deployment.cdf.start_run(job, Scenario(0.1, 0.2, ending))
         await made.do("systemctl start lineage-collector")
-        await scene.settle()
+        await deployment.settle()
         yield made
         await made.do("systemctl stop lineage-collector")
 
@@ -115,15 +115,15 @@ async def machine(folder: Path, tmp_path: Path) -> AsyncIterator[Machine]:
 @pytest.mark.timeout(120)
 async def test_a_backup_of_a_running_ledger_can_be_restored(machine: Machine) -> None:
     assert (await machine.do(script_of("backup"))).strip().endswith("lineage.db and checked")
-    before = set(machine.scene.events.read_bytes().splitlines())
-    for job in machine.scene.cdf.transformations:
-        machine.scene.cdf.start_run(job, Story(0.1, 0.1))
-    await machine.scene.settle()
+    before = set(machine.deployment.events.read_bytes().splitlines())
+    for job in machine.deployment.cdf.transformations:
+        machine.deployment.cdf.start_run(job, Scenario(0.1, 0.1))
+    await machine.deployment.settle()
     await machine.do(script_of("restore"))
-    for job in machine.scene.cdf.transformations:
-        machine.scene.cdf.start_run(job, Story(0.1, 0.1))
-    await machine.scene.settle()
-    assert before < set(machine.scene.events.read_bytes().splitlines())
+    for job in machine.deployment.cdf.transformations:
+        machine.deployment.cdf.start_run(job, Scenario(0.1, 0.1))
+    await machine.deployment.settle()
+    assert before < set(machine.deployment.events.read_bytes().splitlines())
 
 
 @pytest.mark.crash
@@ -132,17 +132,17 @@ async def test_the_pod_that_restores_does_so(machine: Machine) -> None:
     [words] = re.findall(r"<!-- tested: restore.yaml -->\n```yaml\n(.*?)```", OPERATIONS.read_text(), re.DOTALL)
     [container] = yaml.safe_load(words)["spec"]["containers"]
     await machine.do(script_of("backup"))
-    before = set(machine.scene.events.read_bytes().splitlines())
-    machine.scene.cdf.start_run(next(iter(machine.scene.cdf.transformations)), Story(0.1, 0.1))
-    await machine.scene.settle()
+    before = set(machine.deployment.events.read_bytes().splitlines())
+    machine.deployment.cdf.start_run(next(iter(machine.deployment.cdf.transformations)), Scenario(0.1, 0.1))
+    await machine.deployment.settle()
     await machine.do("systemctl stop lineage-collector")
     await machine.do(shlex.join([*container["command"], *container["args"]]))
     assert (machine.ledger().parent / "before" / "lineage.db").exists()
     await machine.do("systemctl start lineage-collector")
-    machine.scene.cdf.start_run(next(iter(machine.scene.cdf.transformations)), Story(0.1, 0.1))
-    await machine.scene.settle()
-    assert before < set(machine.scene.events.read_bytes().splitlines())
-    assert machine.scene.told("ledger.set_aside") == []
+    machine.deployment.cdf.start_run(next(iter(machine.deployment.cdf.transformations)), Scenario(0.1, 0.1))
+    await machine.deployment.settle()
+    assert before < set(machine.deployment.events.read_bytes().splitlines())
+    assert machine.deployment.told("ledger.set_aside") == []
 
 
 @pytest.mark.crash
@@ -150,12 +150,12 @@ async def test_the_pod_that_restores_does_so(machine: Machine) -> None:
 async def test_a_ledger_can_move(machine: Machine) -> None:
     moving, _, status = script_of("move").rpartition("\n")
     await machine.do(moving)
-    while len(machine.scene.told("service.started")) < 2:  # the test's own time limit ends this
+    while len(machine.deployment.told("service.started")) < 2:  # the test's own time limit ends this
         await asyncio.sleep(0.1)
     assert "plant-a" in await machine.do(status)
     assert sorted(path.name for path in machine.ledger().parent.iterdir()) == ["lineage.db", "lineage.db.lock"]
-    machine.scene.cdf.start_run(next(iter(machine.scene.cdf.transformations)), Story(0.1, 0.1))
-    await machine.scene.settle()
+    machine.deployment.cdf.start_run(next(iter(machine.deployment.cdf.transformations)), Scenario(0.1, 0.1))
+    await machine.deployment.settle()
     assert machine.ledger(ELSEWHERE).exists()
 
 
@@ -166,7 +166,7 @@ async def test_an_older_version_refuses_the_ledger_in_the_words_of_the_page(mach
     with closing(sqlite3.connect(machine.ledger())) as ledger, ledger:
         ledger.execute("UPDATE alembic_version SET version_num = '9999'")
     was = content(machine.ledger())
-    code, _, err = await machine.scene.command("run")
+    code, _, err = await machine.deployment.command("run")
     [words] = re.findall(r"^    (ledger .* has schema .*)$", OPERATIONS.read_text(), re.MULTILINE)
     words = re.sub(r"schema \d+", "schema 9999", words).replace(f"{LEDGERS}/lineage.db", str(machine.ledger()))
     assert re.sub(r"knows \d+", f"knows {REVISIONS[-1]}", words) in err

@@ -9,36 +9,38 @@ import aiohttp
 import orjson
 import pytest
 
-from simulators.cdf import Ending, Story
+from simulators.cdf import Ending, Scenario
 from simulators.demo import expected
 from tests import openlineage
-from tests.deployment import Scene
+from tests.deployment import Deployment
 
 STATES = {"COMPLETE": "COMPLETED", "FAIL": "FAILED", "ABORT": "ABORTED"}
 
 
-async def all_told(scene: Scene, patience: float = 90) -> list[bytes]:
+async def all_told(deployment: Deployment, patience: float = 90) -> list[bytes]:
     """The events in the file, once all runs in it have ended."""
     async with asyncio.timeout(patience):
-        while not (lines := expected.read_lines(scene.events)) or openlineage.all_faults(lines):
+        while not (lines := expected.read_lines(deployment.events)) or openlineage.all_faults(lines):
             await asyncio.sleep(0.3)
     return lines
 
 
 @pytest.mark.timeout(180)
 async def test_families_arrive_in_order_and_are_one_job_each_in_marquez(tmp_path: Path) -> None:
-    async with Scene(tmp_path) as scene:
-        scene.settings["sources"][0]["workflows"] = True
-        scene.settings["sources"][2]["stages"] = "runs"
-        await scene.start()
-        await scene.until_ready()
-        jobs = [job.external_id for job in scene.cdf.transformations.values()]
-        scene.cdf.start_workflow("nightly", [(jobs[0], Story(0.3, 1.5)), (jobs[1], Story(0.5, 3, Ending.FAILED))])
-        scene.dataprep.workspace.run_flow(1, pace=0.05)
-        scene.dataprep.start_run("complete", pace=0.05)
-        await scene.settle()
-        lines = await all_told(scene)
-        await scene.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
+    async with Deployment(tmp_path) as deployment:
+        deployment.settings["sources"][0]["workflows"] = True
+        deployment.settings["sources"][2]["stages"] = "runs"
+        await deployment.start()
+        await deployment.until_ready()
+        jobs = [job.external_id for job in deployment.cdf.transformations.values()]
+        deployment.cdf.start_workflow(
+            "nightly", [(jobs[0], Scenario(0.3, 1.5)), (jobs[1], Scenario(0.5, 3, Ending.FAILED))]
+        )
+        deployment.dataprep.workspace.run_flow(1, pace=0.05)
+        deployment.dataprep.start_run("complete", pace=0.05)
+        await deployment.settle()
+        lines = await all_told(deployment)
+        await deployment.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
         named: defaultdict[str, set[str]] = defaultdict(set)
         ends: dict[str, str] = {}
         for event in map(orjson.loads, lines):
@@ -49,10 +51,10 @@ async def test_families_arrive_in_order_and_are_one_job_each_in_marquez(tmp_path
         assert "workflow/nightly" in {name for names in named.values() for name in names}
         async with aiohttp.ClientSession() as session:
             for namespace, names in named.items():
-                url = f"{scene.urls['marquez']}/api/v1/namespaces/{quote(namespace, safe='')}/jobs?limit=1000"
+                url = f"{deployment.urls['marquez']}/api/v1/namespaces/{quote(namespace, safe='')}/jobs?limit=1000"
                 async with session.get(url) as answer:
                     known = {job["name"] for job in (await answer.json())["jobs"]}
                 assert known == names
-        assert {run: scene.marquez_states()[run] for run in ends} == ends
-        scene.terminate()
-        assert await scene.ended() == 0
+        assert {run: deployment.marquez_states()[run] for run in ends} == ends
+        deployment.terminate()
+        assert await deployment.ended() == 0

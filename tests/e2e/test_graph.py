@@ -16,15 +16,15 @@ import pytest
 import pytest_asyncio
 
 from config.settings import Settings
-from simulators.cdf import Ending, Story
+from simulators.cdf import Ending, Scenario
 from simulators.demo import expected
 from simulators.demo.chain import path
 from simulators.demo.scenario import ALIASES, Cast
 from simulators.wetransform import Plan
-from simulators.wetransform import Story as Walk
+from simulators.wetransform import Scenario as Walk
 from tests.contract.marquez_client import Marquez
 from tests.demo_lineage import CHAIN, COLUMNS, FIELDS, FLOWS, SAMPLES_FILE, TOLD, Name
-from tests.deployment import CDF, DATAPREP, PATIENCE, WETRANSFORM, Scene
+from tests.deployment import CDF, DATAPREP, PATIENCE, WETRANSFORM, Deployment
 
 pytestmark = [
     pytest.mark.timeout(180),
@@ -38,7 +38,7 @@ NOT_WELL = ("failed", "canceled")
 FAILURE = "Cannot auto-create a direct relation to sp_plant:floc:1010-PUMP-07, token=planted-in-an-error"
 
 
-class Plant(Scene):
+class Plant(Deployment):
     """The demo's three platforms, each job run once, some of them a second time without success."""
 
     def __init__(self, folder: Path) -> None:
@@ -62,31 +62,33 @@ class Plant(Scene):
             },
         }
         for each in list(self.cdf.transformations.values()):
-            self.cdf.start_run(each.id, Story(0.2, 1.0, metrics=metrics.get(each.external_id)))
+            self.cdf.start_run(each.id, Scenario(0.2, 1.0, metrics=metrics.get(each.external_id)))
         for file in self.wetransform.transformations:
             run = self.wetransform.start(file, Plan(Walk.STRAIGHT, timedelta(seconds=2)))
             await self.ask(f"source:{WETRANSFORM}", "watch", {"key": run.key, "options": {}})
         for recipe in sorted(self.dataprep.workspace.recipes):
             self.dataprep.start_run("quick", recipe, pace=0.2)
         await self.arrived()
-        self.cdf.start_run("sap_equipment_to_model", Story(0.2, 0.5, Ending.FAILED, error=FAILURE))
-        for recipe, story in zip(sorted(self.dataprep.workspace.recipes), NOT_WELL, strict=False):
-            self.dataprep.start_run(story, recipe, pace=0.2)
+        self.cdf.start_run("sap_equipment_to_model", Scenario(0.2, 0.5, Ending.FAILED, error=FAILURE))
+        for recipe, scenario in zip(sorted(self.dataprep.workspace.recipes), NOT_WELL, strict=False):
+            self.dataprep.start_run(scenario, recipe, pace=0.2)
         await self.arrived()
 
     async def arrived(self) -> None:
         """Wait until all runs have ended and every sink has everything."""
         async with asyncio.timeout(PATIENCE):
-            while self.unfinished() or expected.faults(self.told_runs(), self.truth()):
+            while self.unfinished() or expected.faults(self.told_runs(), self.expected_runs()):
                 await asyncio.sleep(0.2)
         await self.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
 
-    def told_runs(self) -> dict[tuple[str, str], expected.Story]:
-        return expected.stories(expected.read_lines(self.events))
+    def told_runs(self) -> dict[tuple[str, str], expected.RunEvents]:
+        return expected.events_by_run(expected.read_lines(self.events))
 
     def run_of(self, source: str, job: str, state: str = "succeeded") -> str:
         """The id of a run by its job in the platform's words."""
-        keys = [str(run["key"]) for run in self.truth()[source] if (str(run["job"]), run["state"]) == (job, state)]
+        keys = [
+            str(run["key"]) for run in self.expected_runs()[source] if (str(run["job"]), run["state"]) == (job, state)
+        ]
         assert len(keys) == 1, (job, keys)
         return self.told_runs()[source, keys[0]].run_id
 
@@ -96,7 +98,7 @@ class Plant(Scene):
 
 
 class Seen:
-    """What Marquez shows, in the words of the truth."""
+    """What Marquez shows, with the names of tests/demo_lineage.py."""
 
     def __init__(self, marquez: Marquez, spaces: dict[str, str]) -> None:
         self.api = marquez
@@ -160,7 +162,7 @@ async def seen(plant: Plant) -> AsyncIterator[Seen]:
         yield Seen(Marquez(plant.marquez_url, http), plant.namespaces())
 
 
-async def test_the_graph_is_the_truth_from_wherever_it_is_looked_at(seen: Seen) -> None:
+async def test_the_graph_is_the_expected_one_from_each_of_its_nodes(seen: Seen) -> None:
     """Both halves of the plant that nothing joins, each from a job and from a dataset."""
     maintenance = seen.flows(await seen.graph("job", ("cdf", "transformation/sap_equipment_to_model")))
     from_the_end = seen.flows(await seen.graph("dataset", ("cdf", "views/sp_maintenance/SparePart/v1")))
@@ -248,7 +250,7 @@ async def test_schemas_hold_each_column_once(seen: Seen, name: Name) -> None:
 
 async def test_a_run_makes_one_version_of_what_it_writes(plant: Plant, seen: Seen) -> None:
     """Two of them, where START and the end tell other columns, leave it to chance which one is shown."""
-    mine = {story.run_id for story in plant.told_runs().values()}
+    mine = {scenario.run_id for scenario in plant.told_runs().values()}
     for name in {output for _, outputs in FLOWS.values() for output in outputs}:
         path = seen.api.at_dataset(name[1], seen.spaces.get(name[0], name[0]))
         rows = (await seen.api.get(f"{path}/versions?limit=1000"))["versions"]

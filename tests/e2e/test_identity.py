@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from simulators.cdf import Story
+from simulators.cdf import Scenario
 from simulators.demo import expected
-from tests.deployment import CDF, Scene, events
+from tests.deployment import CDF, Deployment, events
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 
@@ -17,9 +17,9 @@ TERMINAL = {"COMPLETE", "FAIL", "ABORT"}
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+async def deployment(tmp_path: Path) -> AsyncIterator[Deployment]:
     """Only CDF."""
-    async with Scene(tmp_path) as made:
+    async with Deployment(tmp_path) as made:
         made.settings["sources"] = [each for each in made.settings["sources"] if each["name"] == CDF]
         made.renamed[CDF] = "plant-new"
         # what a run is called must not change with its address
@@ -28,48 +28,48 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 @pytest.fixture
-async def told(scene: Scene) -> Scene:
+async def told(deployment: Deployment) -> Deployment:
     """One run that ended and one that goes on, both told under the source's first name."""
-    short, long = list(scene.cdf.transformations)[:2]
-    scene.cdf.start_run(short, Story(0.1, 0.2))
-    scene.cdf.start_run(long, Story(0.1, None))
-    await scene.start()
-    await scene.until_arrived(starts=2, ends=1)
-    return scene
+    short, long = list(deployment.cdf.transformations)[:2]
+    deployment.cdf.start_run(short, Scenario(0.1, 0.2))
+    deployment.cdf.start_run(long, Scenario(0.1, None))
+    await deployment.start()
+    await deployment.until_arrived(starts=2, ends=1)
+    return deployment
 
 
-def source(scene: Scene) -> dict[str, Any]:
-    found: dict[str, Any] = scene.settings["sources"][0]
+def source(deployment: Deployment) -> dict[str, Any]:
+    found: dict[str, Any] = deployment.settings["sources"][0]
     return found
 
 
-async def restarted(scene: Scene) -> None:
-    scene.terminate()
-    assert await scene.ended(30) == 0, scene.tail()
-    await scene.start()
+async def restarted(deployment: Deployment) -> None:
+    deployment.terminate()
+    assert await deployment.ended(30) == 0, deployment.tail()
+    await deployment.start()
 
 
-def lives(scene: Scene) -> dict[str, Counter[str]]:
+def lives(deployment: Deployment) -> dict[str, Counter[str]]:
     """By run id, how many events of each kind the sink got; repeats of the same bytes count once."""
     found: dict[str, Counter[str]] = {}
-    for event in events(list(dict.fromkeys(expected.read_lines(scene.events)))):
+    for event in events(list(dict.fromkeys(expected.read_lines(deployment.events)))):
         kind = "END" if event["eventType"] in TERMINAL else event["eventType"]
         found.setdefault(event["run"]["runId"], Counter())[kind] += 1
     return found
 
 
-async def each_has_one_life(scene: Scene) -> None:
+async def each_has_one_life(deployment: Deployment) -> None:
     """Once the long run ends, too."""
-    await scene.until_ready()
-    scene.cdf.cancel(list(scene.cdf.transformations)[1])
-    await scene.until_arrived(starts=2, ends=2)
-    await scene.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
-    found = lives(scene)
+    await deployment.until_ready()
+    deployment.cdf.cancel(list(deployment.cdf.transformations)[1])
+    await deployment.until_arrived(starts=2, ends=2)
+    await deployment.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
+    found = lives(deployment)
     assert [(kinds["START"], kinds["END"]) for kinds in found.values()] == [(1, 1), (1, 1)]
-    assert sorted(scene.marquez_states()) == sorted(found)
+    assert sorted(deployment.marquez_states()) == sorted(found)
 
 
-async def test_a_renamed_source_goes_on_where_it_was(told: Scene) -> None:
+async def test_a_renamed_source_goes_on_where_it_was(told: Deployment) -> None:
     source(told)["name"] = "plant-new"
     await restarted(told)
     await each_has_one_life(told)
@@ -78,7 +78,7 @@ async def test_a_renamed_source_goes_on_where_it_was(told: Scene) -> None:
     assert (said["former_name"], said["source"]) == (CDF, "plant-new")
 
 
-async def test_a_moved_source_that_does_not_say_so_has_no_second_lives(told: Scene) -> None:
+async def test_a_moved_source_that_does_not_say_so_has_no_second_lives(told: Deployment) -> None:
     """Its former self left, so that what it sees again comes over from there."""
     source(told).update(name="plant-new", base_url=told.urls[CDF].replace("127.0.0.1", "localhost"))
     await restarted(told)
@@ -86,7 +86,7 @@ async def test_a_moved_source_that_does_not_say_so_has_no_second_lives(told: Sce
     assert told.told("run.taken_over")
 
 
-async def test_a_name_for_another_account_is_refused_until_it_says_what_it_was(told: Scene) -> None:
+async def test_a_name_for_another_account_is_refused_until_it_says_what_it_was(told: Deployment) -> None:
     source(told)["base_url"] = told.urls[CDF].replace("127.0.0.1", "localhost")
     await restarted(told)
     assert await told.ended(60) == 2
@@ -96,9 +96,9 @@ async def test_a_name_for_another_account_is_refused_until_it_says_what_it_was(t
     await each_has_one_life(told)
 
 
-async def test_two_sources_of_one_account_are_refused_by_check(scene: Scene) -> None:
-    scene.settings["sources"].append({**source(scene), "name": "twin"})
-    scene.configure()
-    code, _, err = await scene.command("check", "--offline")
+async def test_two_sources_of_one_account_are_refused_by_check(deployment: Deployment) -> None:
+    deployment.settings["sources"].append({**source(deployment), "name": "twin"})
+    deployment.configure()
+    code, _, err = await deployment.command("check", "--offline")
     assert code == 2
     assert f"'{CDF}' (sources[0]) and 'twin' watch the same account of cdf" in err

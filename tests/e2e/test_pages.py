@@ -14,24 +14,24 @@ from collector.errors import LedgerError
 from collector.ledger import retention
 from collector.testing.faults import Fault, FaultKind
 from config.settings import Settings
-from simulators.cdf import Ending, Story
-from tests.deployment import CDF, DATAPREP, WETRANSFORM, Scene
+from simulators.cdf import Ending, Scenario
+from tests.deployment import CDF, DATAPREP, WETRANSFORM, Deployment
 
 PAGES = ("/", "/metrics", "/status.json", "/healthz", "/readyz")
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    async with Scene(tmp_path) as made:
+async def deployment(tmp_path: Path) -> AsyncIterator[Deployment]:
+    async with Deployment(tmp_path) as made:
         made.settings["stop_within"] = "2s"
         yield made
 
 
 @asynccontextmanager
-async def running(scene: Scene) -> AsyncIterator[tuple[Service, aiohttp.ClientSession]]:
+async def running(deployment: Deployment) -> AsyncIterator[tuple[Service, aiohttp.ClientSession]]:
     """The program within this process."""
     async with (
-        Service(Settings.model_validate(scene.settings)) as service,
+        Service(Settings.model_validate(deployment.settings)) as service,
         aiohttp.ClientSession(f"http://127.0.0.1:{service.port}") as client,
     ):
         yield service, client
@@ -47,10 +47,10 @@ async def until_ready(client: aiohttp.ClientSession) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_readiness_waits_for_the_first_try_of_every_source(scene: Scene) -> None:
+async def test_readiness_waits_for_the_first_try_of_every_source(deployment: Deployment) -> None:
     slow = Fault(FaultKind.SLOW, "transformations/jobs", times=-1, delay=300)
-    scene.cdf.faults.plan(slow)
-    async with running(scene) as (service, client):
+    deployment.cdf.faults.plan(slow)
+    async with running(deployment) as (service, client):
         wanted = f"source {CDF} was not tried yet\n"
         while (answer := await fetched(client, "/readyz")) != (503, wanted):
             assert answer[0] == 503
@@ -59,19 +59,19 @@ async def test_readiness_waits_for_the_first_try_of_every_source(scene: Scene) -
         assert service.unready() == [wanted.strip()]
 
 
-async def test_a_source_that_fails_is_ready_all_the_same(scene: Scene) -> None:
+async def test_a_source_that_fails_is_ready_all_the_same(deployment: Deployment) -> None:
     """An outage of somebody else must not take this process out of service."""
-    for simulator in (scene.cdf, scene.wetransform, scene.dataprep, scene.marquez):
+    for simulator in (deployment.cdf, deployment.wetransform, deployment.dataprep, deployment.marquez):
         simulator.faults.plan(Fault(FaultKind.HTML, times=-1))
-    async with running(scene) as (_, client):
+    async with running(deployment) as (_, client):
         await until_ready(client)
         assert await fetched(client, "/healthz") == (200, "ok\n")
         _, page = await fetched(client, "/")
     assert "502" in page, "but it is told"
 
 
-async def test_a_dead_task_is_noticed(scene: Scene) -> None:
-    async with running(scene) as (service, client):
+async def test_a_dead_task_is_noticed(deployment: Deployment) -> None:
+    async with running(deployment) as (service, client):
         await until_ready(client)
         service._tasks[f"source:{DATAPREP}"].cancel()
         while (await fetched(client, "/healthz"))[0] == 200:
@@ -81,8 +81,8 @@ async def test_a_dead_task_is_noticed(scene: Scene) -> None:
         assert await service.until(asyncio.Event()) == f"source:{DATAPREP}"
 
 
-async def test_loops_that_do_not_come_round_are_noticed(scene: Scene) -> None:
-    async with running(scene) as (service, client):
+async def test_loops_that_do_not_come_round_are_noticed(deployment: Deployment) -> None:
+    async with running(deployment) as (service, client):
         await until_ready(client)
         service._pollers[CDF].expected_by = 0.0
         service._deliveries["marquez"]._health.came_round_at = -1000.0
@@ -92,11 +92,13 @@ async def test_loops_that_do_not_come_round_are_noticed(scene: Scene) -> None:
     assert said.splitlines() == [f"source {CDF} is stuck", "sink marquez is stuck", "the ledger is stuck"]
 
 
-async def test_a_ledger_that_cannot_be_read_breaks_no_page(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_ledger_that_cannot_be_read_breaks_no_page(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def refuse(*_: Any, **__: Any) -> Any:
         raise LedgerError("ledger lineage.db: disk I/O error; nothing was committed")
 
-    async with running(scene) as (service, client):
+    async with running(deployment) as (service, client):
         await until_ready(client)
         with monkeypatch.context() as patched:
             patched.setattr(service.store, "read_shown", refuse)
@@ -110,12 +112,12 @@ async def test_a_ledger_that_cannot_be_read_breaks_no_page(scene: Scene, monkeyp
 
 
 async def test_a_full_ledger_pauses_polling_and_says_so_everywhere(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene.settings["ledger"]["max_size"] = "4MiB"
+    deployment.settings["ledger"]["max_size"] = "4MiB"
     monkeypatch.setattr(retention, "size", lambda _: retention.Size(5_000_000, 5_000_000))
-    scene.cdf.start_run(next(iter(scene.cdf.transformations)), Story(0.0, 0.0))
-    async with running(scene) as (_, client):
+    deployment.cdf.start_run(next(iter(deployment.cdf.transformations)), Scenario(0.0, 0.0))
+    async with running(deployment) as (_, client):
         await until_ready(client)
         status = (await fetched(client, "/status.json"))[1]
         metrics = (await fetched(client, "/metrics"))[1]
@@ -123,7 +125,7 @@ async def test_a_full_ledger_pauses_polling_and_says_so_everywhere(
     for name in (CDF, WETRANSFORM, DATAPREP):
         assert f'lineage_poll_total{{result="paused",source="{name}"}}' in metrics
         assert f'lineage_poll_total{{result="ok",source="{name}"}} 0.0' in metrics
-        assert await scene.asked(name, ".") == 0
+        assert await deployment.asked(name, ".") == 0
     assert status.count("polling pauses") == 4, "each source, and the ledger"
     assert "polling pauses" in landing
 
@@ -139,25 +141,30 @@ SECRETS = {
 
 
 async def test_no_page_shows_a_secret_whatever_goes_wrong(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cdf, wetransform, dataprep = scene.settings["sources"]
+    cdf, wetransform, dataprep = deployment.settings["sources"]
     cdf["auth"]["client_secret"] = SECRETS["client"]
     wetransform["token"], dataprep["token"] = SECRETS["wetransform"], SECRETS["dataprep"]
-    marquez = scene.settings["sinks"][1]
+    marquez = deployment.settings["sinks"][1]
     marquez["network"] = {"headers": {"X-Auth": SECRETS["header"]}}
-    other = {"name": "other", "type": "openlineage", "url": scene.urls["marquez"], "api_key": SECRETS["api_key"]}
+    other = {"name": "other", "type": "openlineage", "url": deployment.urls["marquez"], "api_key": SECRETS["api_key"]}
     monkeypatch.setenv("PROXY", f"http://me:{SECRETS['proxy']}@127.0.0.1:9")
-    proxied = {"name": "proxied", "type": "marquez", "url": scene.urls["marquez"], "network": {"proxy": "${env:PROXY}"}}
-    scene.settings["sinks"] += [other, proxied]
+    proxied = {
+        "name": "proxied",
+        "type": "marquez",
+        "url": deployment.urls["marquez"],
+        "network": {"proxy": "${env:PROXY}"},
+    }
+    deployment.settings["sinks"] += [other, proxied]
     everything = " ".join(SECRETS.values())
     echo = Fault(FaultKind.STATUS, times=-1, status=401, body={"error": {"code": 401, "message": everything}})
-    async with running(scene) as (service, client):
+    async with running(deployment) as (service, client):
         await until_ready(client)
         pages = [await fetched(client, path) for path in PAGES]
-        for simulator in (scene.cdf, scene.wetransform, scene.dataprep, scene.marquez):
+        for simulator in (deployment.cdf, deployment.wetransform, deployment.dataprep, deployment.marquez):
             simulator.faults.plan(echo)
-        scene.wetransform.start(scene.wetransform.transformations[0])
+        deployment.wetransform.start(deployment.wetransform.transformations[0])
         while sum(bool(row["wrong"]) for row in (await service.status())["sources"]) < 2:
             await asyncio.sleep(0.05)
         pages += [await fetched(client, path) for path in PAGES]
@@ -166,9 +173,9 @@ async def test_no_page_shows_a_secret_whatever_goes_wrong(
     assert [name for name, secret in SECRETS.items() if secret in told] == []
 
 
-async def test_the_landing_page_shows_sources_and_sinks(scene: Scene) -> None:
-    scene.cdf.start_run(next(iter(scene.cdf.transformations)), Story(0.0, 0.1, Ending.FAILED))
-    async with running(scene) as (service, client):
+async def test_the_landing_page_shows_sources_and_sinks(deployment: Deployment) -> None:
+    deployment.cdf.start_run(next(iter(deployment.cdf.transformations)), Scenario(0.0, 0.1, Ending.FAILED))
+    async with running(deployment) as (service, client):
         await until_ready(client)
         assert await service.drained()
         _, page = await fetched(client, "/")

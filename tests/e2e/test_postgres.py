@@ -9,112 +9,114 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from simulators.cdf import Ending, Story
-from tests.deployment import Scene
+from simulators.cdf import Ending, Scenario
+from tests.deployment import Deployment
 from tests.servers.postgres import PASSWORD, PostgresServer
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(240)]
 
 
-def use(scene: Scene, server: PostgresServer, **more: str) -> None:
-    secret = scene.folder / "password"
+def use(deployment: Deployment, server: PostgresServer, **more: str) -> None:
+    secret = deployment.folder / "password"
     secret.write_text(PASSWORD)
     url = server.url(server.new_database())
-    scene.settings["ledger"] = {"url": url, "password_file": str(secret), **more}
-    scene.settings["control_socket"] = str(scene.folder / "lineage.db.sock")
+    deployment.settings["ledger"] = {"url": url, "password_file": str(secret), **more}
+    deployment.settings["control_socket"] = str(deployment.folder / "lineage.db.sock")
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    async with Scene(tmp_path) as made:
+async def deployment(tmp_path: Path) -> AsyncIterator[Deployment]:
+    async with Deployment(tmp_path) as made:
         yield made
 
 
-def start_runs(scene: Scene, *stories: Story) -> None:
-    for job, story in zip(scene.cdf.transformations, stories, strict=False):
-        scene.cdf.start_run(job, story)
+def start_runs(deployment: Deployment, *scenarios: Scenario) -> None:
+    for job, scenario in zip(deployment.cdf.transformations, scenarios, strict=False):
+        deployment.cdf.start_run(job, scenario)
 
 
-async def test_nothing_is_lost_by_a_kill_and_a_stop(scene: Scene, postgres: PostgresServer) -> None:
-    use(scene, postgres)
-    start_runs(scene, Story(0.1, 0.3), Story(0.1, 6.0))
-    await scene.start()
-    await scene.until_arrived(starts=2, ends=1)
-    scene.send(signal.SIGKILL)
-    assert await scene.ended() == -signal.SIGKILL
-    start_runs(scene, Story(0.1, 0.2, Ending.FAILED), Story(0.1, 0.2))
-    await scene.start()
-    await scene.until_told("ledger.awaited")  # the lease of the killed process runs out by itself
-    await scene.settle(90)
-    code, out, err = await scene.command("status", "--json")
+async def test_nothing_is_lost_by_a_kill_and_a_stop(deployment: Deployment, postgres: PostgresServer) -> None:
+    use(deployment, postgres)
+    start_runs(deployment, Scenario(0.1, 0.3), Scenario(0.1, 6.0))
+    await deployment.start()
+    await deployment.until_arrived(starts=2, ends=1)
+    deployment.send(signal.SIGKILL)
+    assert await deployment.ended() == -signal.SIGKILL
+    start_runs(deployment, Scenario(0.1, 0.2, Ending.FAILED), Scenario(0.1, 0.2))
+    await deployment.start()
+    await deployment.until_told("ledger.awaited")  # the lease of the killed process runs out by itself
+    await deployment.settle(90)
+    code, out, err = await deployment.command("status", "--json")
     assert (code, err) == (0, "")
     told = json.loads(out)
     assert told["running"]
-    assert told["ledger"]["path"] == scene.settings["ledger"]["url"]
+    assert told["ledger"]["path"] == deployment.settings["ledger"]["url"]
     assert told["ledger"]["bytes"] > 1000
-    code, out, _ = await scene.command("runs", "--json")
-    assert (code, len(json.loads(out))) == (0, len(scene.cdf.truth()))
-    code, _, err = await scene.command("backup", str(scene.folder / "copy.db"))
+    code, out, _ = await deployment.command("runs", "--json")
+    assert (code, len(json.loads(out))) == (0, len(deployment.cdf.expected_runs()))
+    code, _, err = await deployment.command("backup", str(deployment.folder / "copy.db"))
     assert (code, "back it up with pg_dump --schema=lineage" in err) == (1, True)
-    scene.terminate()
-    assert await scene.ended(60) == 0
-    begun = len(scene.told("ledger.awaited"))
-    await scene.start()
-    await scene.until_ready()
-    assert len(scene.told("ledger.awaited")) == begun, "what was given back is free at once"
-    scene.terminate()
-    assert await scene.ended(60) == 0
-    assert PASSWORD not in scene.log.read_text()
-    assert not scene.told("task.died")
+    deployment.terminate()
+    assert await deployment.ended(60) == 0
+    begun = len(deployment.told("ledger.awaited"))
+    await deployment.start()
+    await deployment.until_ready()
+    assert len(deployment.told("ledger.awaited")) == begun, "what was given back is free at once"
+    deployment.terminate()
+    assert await deployment.ended(60) == 0
+    assert PASSWORD not in deployment.log.read_text()
+    assert not deployment.told("task.died")
 
 
-async def test_commands_without_a_service_and_beside_one_elsewhere(scene: Scene, postgres: PostgresServer) -> None:
-    use(scene, postgres)
-    code, _, err = await scene.command("status")
+async def test_commands_without_a_service_and_beside_one_elsewhere(
+    deployment: Deployment, postgres: PostgresServer
+) -> None:
+    use(deployment, postgres)
+    code, _, err = await deployment.command("status")
     assert (code, "start the service with this configuration first" in err) == (1, True)
-    job = str(next(iter(scene.cdf.transformations)))
-    code, out, err = await scene.command("trigger", "plant-a", job, "--json")
+    job = str(next(iter(deployment.cdf.transformations)))
+    code, out, err = await deployment.command("trigger", "plant-a", job, "--json")
     assert code == 0, err
     assert json.loads(out)["request"] == "done"
-    await scene.start()
-    await scene.until_ready()
-    scene.settings["control_socket"] = str(scene.folder / "elsewhere.sock")
-    scene.configure()  # as on another machine: nobody listens there
-    code, out, err = await scene.command("trigger", "plant-a", job, "--json")
+    await deployment.start()
+    await deployment.until_ready()
+    deployment.settings["control_socket"] = str(deployment.folder / "elsewhere.sock")
+    deployment.configure()  # as on another machine: nobody listens there
+    code, out, err = await deployment.command("trigger", "plant-a", job, "--json")
     assert code == 0, err
     assert json.loads(out)["request"] == "done"
-    await scene.settle(90)
-    scene.terminate()
-    assert await scene.ended(60) == 0
+    await deployment.settle(90)
+    deployment.terminate()
+    assert await deployment.ended(60) == 0
 
 
 async def test_it_waits_for_a_database_that_is_away_and_goes_on_by_itself(
-    scene: Scene, own_postgres: PostgresServer
+    deployment: Deployment, own_postgres: PostgresServer
 ) -> None:
-    use(scene, own_postgres)
-    start_runs(scene, Story(0.1, 0.3), Story(0.1, 4.0))
-    await scene.start()
-    await scene.until_arrived(starts=2, ends=1)
+    use(deployment, own_postgres)
+    start_runs(deployment, Scenario(0.1, 0.3), Scenario(0.1, 4.0))
+    await deployment.start()
+    await deployment.until_arrived(starts=2, ends=1)
     for end in (own_postgres.stop, own_postgres.kill):
         await asyncio.to_thread(end)
-        told = len(scene.told("ledger.trouble"))
-        start_runs(scene, Story(0.1, 0.2))
-        await scene.until(lambda status: "cannot be reached" in str(status["ledger"]["wrong"]))
-        while len(scene.told("ledger.trouble")) == told:
+        told = len(deployment.told("ledger.trouble"))
+        start_runs(deployment, Scenario(0.1, 0.2))
+        await deployment.until(lambda status: "cannot be reached" in str(status["ledger"]["wrong"]))
+        while len(deployment.told("ledger.trouble")) == told:
             await asyncio.sleep(0.2)
-        url = await scene.pages()
+        url = await deployment.pages()
         async with aiohttp.ClientSession() as session:
             async with session.get(f"{url}/readyz") as answer:
                 assert (answer.status, "cannot be reached" in await answer.text()) == (503, True)
             async with session.get(f"{url}/healthz") as answer:
                 assert answer.status == 200, "a new start would find it no sooner"
         await asyncio.to_thread(own_postgres.start)
-        await scene.settle(90)
-        await scene.until(lambda status: status["ledger"]["wrong"] is None)
-    assert len(scene.told("service.started")) == 1
-    assert len(scene.told("ledger.recovered")) == 2
-    scene.terminate()
-    assert await scene.ended(60) == 0
+        await deployment.settle(90)
+        await deployment.until(lambda status: status["ledger"]["wrong"] is None)
+    assert len(deployment.told("service.started")) == 1
+    assert len(deployment.told("ledger.recovered")) == 2
+    deployment.terminate()
+    assert await deployment.ended(60) == 0
 
 
 @pytest.mark.parametrize(
@@ -126,15 +128,15 @@ async def test_it_waits_for_a_database_that_is_away_and_goes_on_by_itself(
     ],
 )
 async def test_what_cannot_be_used_is_said_in_one_sentence(
-    scene: Scene, postgres: PostgresServer, ledger: dict[str, str], words: str
+    deployment: Deployment, postgres: PostgresServer, ledger: dict[str, str], words: str
 ) -> None:
-    scene.settings["ledger"] = {"url": postgres.url("postgres"), **ledger}
-    code, out, err = await scene.command("run")
+    deployment.settings["ledger"] = {"url": postgres.url("postgres"), **ledger}
+    code, out, err = await deployment.command("run")
     assert (code, out) == (1, "")
     [line] = [line for line in err.splitlines() if line.startswith("error: ")]
     assert words in line
     assert "Traceback" not in err
-    code, out, err = await scene.command("check", "--offline", "--json")
+    code, out, err = await deployment.command("check", "--offline", "--json")
     assert code == 1
     [row] = [row for row in json.loads(out) if row["part"] == "ledger"]
     assert not row["ok"]

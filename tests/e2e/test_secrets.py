@@ -23,12 +23,12 @@ from collector.logs import set_up
 from collector.testing.faults import Fault, FaultKind
 from config.settings import Settings
 from simulators.cdf import CdfSimulator, Ending, populate
-from simulators.cdf import Story as CdfStory
+from simulators.cdf import Scenario as CdfScenario
 from simulators.dataprep import DEFAULT_TOKEN, DataprepSimulator, Level, Switches
 from simulators.server import Served
-from simulators.wetransform import Plan, Story, WetransformSimulator
+from simulators.wetransform import Plan, Scenario, WetransformSimulator
 from tests.deployment import now
-from tests.planted_secrets import SHAPES, Garden, Planted
+from tests.planted_secrets import SHAPES, LeakySimulator, PlantedSecrets
 
 OURS = ('a "client/secret" + é & 1', "wetransform-token", DEFAULT_TOKEN, "the sink's api key 2")
 """What the program is given itself."""
@@ -48,11 +48,11 @@ class Out:
         self.texts[where] = self.texts.get(where, "") + text
 
 
-class World:
-    """The three simulators with a garden in each, and the program's configuration for them."""
+class Simulators:
+    """The three simulators with planted secrets in each, and the program's configuration for them."""
 
-    def __init__(self, folder: Path, garden: Garden) -> None:
-        self.folder, self.garden = folder, garden
+    def __init__(self, folder: Path, secrets: PlantedSecrets) -> None:
+        self.folder, self.secrets = folder, secrets
         self.cdf = CdfSimulator(seed=1, now=now)
         self.cdf.identity.client_secret = OURS[0]
         self.posts = 0
@@ -61,33 +61,33 @@ class World:
         switches = Switches(error_text="workloadError", creator_bytes=300)
         self.dataprep = DataprepSimulator(seed=3, now=now, level=Level.L2, switches=switches)
         self.planted = {
-            "cdf": Planted("cdf", self.cdf, garden),
-            "wetransform": Planted("wetransform", self.wetransform, garden),
-            "dataprep": Planted("dataprep", self.dataprep, garden, barren="open-api-spec"),
+            "cdf": LeakySimulator("cdf", self.cdf, secrets),
+            "wetransform": LeakySimulator("wetransform", self.wetransform, secrets),
+            "dataprep": LeakySimulator("dataprep", self.dataprep, secrets, untouched="open-api-spec"),
         }
 
     def begin(self) -> None:
         """Runs that are there before the program looks."""
-        tasks: list[tuple[Any, CdfStory | None]] = []
+        tasks: list[tuple[Any, CdfScenario | None]] = []
         for number, found in enumerate(list(self.cdf.transformations)[:5]):
             ending = Ending.FAILED if number % 2 else Ending.COMPLETED
-            tasks.append((found, CdfStory(0.1, 0.5, ending)))
+            tasks.append((found, CdfScenario(0.1, 0.5, ending)))
         self.cdf.start_workflow("nightly", tasks[:2])
-        for found, story in tasks[2:]:
-            self.cdf.start_run(found, story)
+        for found, scenario in tasks[2:]:
+            self.cdf.start_run(found, scenario)
         for ended in ("complete", "failed", "partial", "canceled", "complete", "complete"):
             self.dataprep.start_run(ended, pace=0.02)
 
     async def backend(self, request: web.Request) -> web.Response:
         """A sink that is away once, then refuses each event, and repeats the header that it was sent."""
         self.posts += 1
-        told = self.garden.repeating({"error": request.headers["Authorization"]}, f"sink {self.posts % 40}")
+        told = self.secrets.repeating({"error": request.headers["Authorization"]}, f"sink {self.posts % 40}")
         return web.json_response(told, status=400 if self.posts > 1 else 503)
 
     async def watch(self, service: Service) -> list[Any]:
         told = []
-        for story in (Story.STRAIGHT, Story.FAILING, Story.REVIEW):
-            run = self.wetransform.start(self.wetransform.transformations[0], Plan(story, timedelta(seconds=0.6)))
+        for scenario in (Scenario.STRAIGHT, Scenario.FAILING, Scenario.REVIEW):
+            run = self.wetransform.start(self.wetransform.transformations[0], Plan(scenario, timedelta(seconds=0.6)))
             told.append(await service.ask("source:wetransform", RequestKind.WATCH, {"key": run.key, "options": {}}))
         return told
 
@@ -115,20 +115,20 @@ class World:
         )
 
     def unfinished(self) -> int:
-        rows = [row for simulator in self.planted.values() for row in simulator.truth()]
+        rows = [row for simulator in self.planted.values() for row in simulator.expected_runs()]
         return sum(row["state"] in {"queued", "running", "waiting"} for row in rows)
 
 
 @asynccontextmanager
-async def running(world: World) -> AsyncIterator[Service]:
+async def running(simulators: Simulators) -> AsyncIterator[Service]:
     async with AsyncExitStack() as stack:
         urls = {}
-        for name, planted in world.planted.items():
+        for name, planted in simulators.planted.items():
             urls[name] = (await stack.enter_async_context(Served(planted))).url
         app = web.Application()
-        app.router.add_post("/api/v1/lineage", world.backend)
+        app.router.add_post("/api/v1/lineage", simulators.backend)
         urls["backend"] = str((await stack.enter_async_context(TestServer(app))).make_url("")).rstrip("/")
-        yield await stack.enter_async_context(Service(world.settings(urls)))
+        yield await stack.enter_async_context(Service(simulators.settings(urls)))
 
 
 async def pages(service: Service, out: Out) -> None:
@@ -153,22 +153,22 @@ async def commands(service: Service, out: Out) -> None:
     await asyncio.gather(checked(), *triggers, *(asked(name, RequestKind.WATCH, {"key": "1"}) for name in jobs))
 
 
-async def everything(folder: Path, garden: Garden) -> Out:
+async def everything(folder: Path, secrets: PlantedSecrets) -> Out:
     """A good time for all runs, then every refusal that the platforms have."""
-    out, log, world = Out(), io.StringIO(), World(folder, garden)
+    out, log, simulators = Out(), io.StringIO(), Simulators(folder, secrets)
     # the vendor's clients are patient with these
     patience = {429: {"Retry-After": "0", "x-retry-after": "0"}}
     set_up("debug", "json", log)
-    world.begin()
-    async with running(world) as service:
-        out.add("answers to watch", repr(await world.watch(service)))
+    simulators.begin()
+    async with running(simulators) as service:
+        out.add("answers to watch", repr(await simulators.watch(service)))
         async with asyncio.timeout(60):
-            while world.unfinished() or await service.owed():
+            while simulators.unfinished() or await service.owed():
                 await asyncio.sleep(0.1)
         await pages(service, out)
         await commands(service, out)
         for status in REFUSALS:
-            for planted in world.planted.values():
+            for planted in simulators.planted.values():
                 planted.faults.clear()
                 planted.faults.plan(Fault(FaultKind.STATUS, status=status, times=-1, headers=patience.get(status, {})))
             await asyncio.sleep(0.2)
@@ -177,7 +177,7 @@ async def everything(folder: Path, garden: Garden) -> Out:
         await service.drained()
     out.add("log", log.getvalue())
     out.add("events", (folder / "events.ndjson").read_text())
-    assert world.posts > 20
+    assert simulators.posts > 20
     out.add("ledger", "".join(path.read_bytes().decode(errors="replace") for path in folder.glob("lineage.db*")))
     return out
 
@@ -187,19 +187,19 @@ def test_there_are_enough_shapes() -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("season", [0, 29])
-async def test_no_secret_comes_out(tmp_path: Path, season: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("variant", [0, 29])
+async def test_no_secret_comes_out(tmp_path: Path, variant: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collector.platforms.cdf.api.TRIES", 1)
     monkeypatch.setattr("collector.platforms.dataprep.trigger.PAUSE", 0.1)
-    garden = Garden(season, OURS)
-    out = await everything(tmp_path, garden)
+    secrets = PlantedSecrets(variant, OURS)
+    out = await everything(tmp_path, secrets)
     events = [orjson.loads(line) for line in out.texts["events"].splitlines()]
     ends = {event["run"]["runId"] for event in events if event["eventType"] in {"COMPLETE", "FAIL", "ABORT"}}
     assert len(ends) >= 14, "the runs were told all the same"
-    assert {number for number, _ in garden.planted} == set(range(len(SHAPES)))
-    assert len(set.union(*garden.planted.values())) > 300
-    assert len(garden.repeated) > 10
+    assert {number for number, _ in secrets.planted} == set(range(len(SHAPES)))
+    assert len(set.union(*secrets.planted.values())) > 300
+    assert len(secrets.repeated) > 10
     assert "***" in out.texts["log"]
     texts = {where: (text, where != "ledger") for where, text in out.texts.items()}
-    leaks = {where: found for where, (text, ids) in texts.items() if (found := garden.found(text, in_ids=ids))}
+    leaks = {where: found for where, (text, ids) in texts.items() if (found := secrets.found(text, in_ids=ids))}
     assert not leaks

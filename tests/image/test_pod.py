@@ -13,10 +13,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from collector import __version__
-from simulators.cdf import Ending, Story
+from simulators.cdf import Ending, Scenario
 from simulators.dataprep import DEFAULT_TOKEN
 from simulators.wetransform import Plan
-from tests.deployment import CDF, DATAPREP, WETRANSFORM, Scene
+from tests.deployment import CDF, DATAPREP, WETRANSFORM, Deployment
 from tests.image.pod import Pod
 from tests.servers.helm import Helm
 from tests.servers.podman import REVISION, Container, Image
@@ -29,7 +29,7 @@ SECRETS = {
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+async def deployment(tmp_path: Path) -> AsyncIterator[Deployment]:
     """Platforms, Marquez and an OpenLineage backend outside the container; the backend writes what it gets to `events`."""
 
     async def take(request: web.Request) -> web.Response:
@@ -37,7 +37,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             file.write(orjson.dumps(await request.json()) + b"\n")
         return web.Response(status=201)
 
-    async with Scene(tmp_path) as made:
+    async with Deployment(tmp_path) as made:
         app = web.Application()
         app.router.add_post("/api/v1/lineage", take)
         async with TestServer(app, host="127.0.0.1") as backend:
@@ -48,21 +48,21 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 @pytest.fixture
-def pod(helm: Helm, image: Image, scene: Scene, tmp_path: Path) -> Pod:
+def pod(helm: Helm, image: Image, deployment: Deployment, tmp_path: Path) -> Pod:
     """Of the chart, with its values."""
-    return Pod(helm.objects(values(scene)), tmp_path / "node", secrets=SECRETS, image=image.name)
+    return Pod(helm.objects(values(deployment)), tmp_path / "node", secrets=SECRETS, image=image.name)
 
 
-def values(scene: Scene) -> dict[str, Any]:
-    """The scene's configuration with references in the place of its secrets."""
-    sources = {source["name"]: dict(source) for source in scene.settings["sources"]}
+def values(deployment: Deployment) -> dict[str, Any]:
+    """The deployment's configuration with references in the place of its secrets."""
+    sources = {source["name"]: dict(source) for source in deployment.settings["sources"]}
     auth = {key: value for key, value in sources[CDF]["auth"].items() if key != "client_secret"}
     sources[CDF]["auth"] = {**auth, "client_secret_file": "/run/secrets/cdf/client-secret"}
     sources[WETRANSFORM]["token"] = "${env:WETRANSFORM_TOKEN}"
     del sources[DATAPREP]["token"]
     sources[DATAPREP]["token_file"] = "/run/secrets/tokens/dataprep"
     return {
-        "config": {"stop_within": "10s", "sources": list(sources.values()), "sinks": scene.settings["sinks"]},
+        "config": {"stop_within": "10s", "sources": list(sources.values()), "sinks": deployment.settings["sinks"]},
         "secrets": {
             "files": [
                 {"existingSecret": "cdf-credentials", "name": "cdf"},
@@ -82,10 +82,10 @@ async def until(holds: Callable[[], bool], container: Container, seconds: float 
         await asyncio.sleep(0.2)
 
 
-def start_runs(scene: Scene, seconds: float) -> None:
-    for job, ending in zip(scene.cdf.transformations, Ending, strict=False):
-        scene.cdf.start_run(job, Story(0.1, seconds, ending))
-    scene.dataprep.start_run("quick", pace=0.1)
+def start_runs(deployment: Deployment, seconds: float) -> None:
+    for job, ending in zip(deployment.cdf.transformations, Ending, strict=False):
+        deployment.cdf.start_run(job, Scenario(0.1, seconds, ending))
+    deployment.dataprep.start_run("quick", pace=0.1)
 
 
 async def started(pod: Pod, containers: list[Container]) -> Container:
@@ -98,26 +98,30 @@ async def started(pod: Pod, containers: list[Container]) -> Container:
     return container
 
 
-async def test_a_pod_from_its_first_start_to_its_end(pod: Pod, scene: Scene, containers: list[Container]) -> None:
+async def test_a_pod_from_its_first_start_to_its_end(
+    pod: Pod, deployment: Deployment, containers: list[Container]
+) -> None:
     for checking in pod.init_containers():
         containers.append(checking)
         await asyncio.to_thread(checking.start)
         assert await asyncio.to_thread(checking.ended, 60) == 0, checking.log()
 
     first = await started(pod, containers)
-    start_runs(scene, 6.0)
-    start_runs(scene, 0.2)
-    watched = scene.wetransform.start(scene.wetransform.transformations[0], Plan(duration=timedelta(seconds=3)))
+    start_runs(deployment, 6.0)
+    start_runs(deployment, 0.2)
+    watched = deployment.wetransform.start(
+        deployment.wetransform.transformations[0], Plan(duration=timedelta(seconds=3))
+    )
     told = await asyncio.to_thread(first.command, "lineage-collector", "watch", WETRANSFORM, watched.key)
     assert told.returncode == 0, told.stderr
-    await until(lambda: scene.events.exists() and b'"COMPLETE"' in scene.events.read_bytes(), first)
+    await until(lambda: deployment.events.exists() and b'"COMPLETE"' in deployment.events.read_bytes(), first)
     first.send("KILL")
     assert await asyncio.to_thread(first.ended, 30) == 137
-    assert scene.unfinished(), "it was killed in the midst of runs"
-    start_runs(scene, 0.1)
+    assert deployment.unfinished(), "it was killed in the midst of runs"
+    start_runs(deployment, 0.1)
 
     second = await started(pod, containers)
-    await settled(scene, second)
+    await settled(deployment, second)
     samples = pod.scrape()
     assert f'revision="{REVISION}",version="{__version__}"' in samples
     assert 'lineage_deliveries_pending{sink="backend"} 0.0' in samples
@@ -125,11 +129,11 @@ async def test_a_pod_from_its_first_start_to_its_end(pod: Pod, scene: Scene, con
     ledger = pod.volume("data") / "lineage.db"
     assert (ledger.stat().st_uid, ledger.stat().st_mode & 0o777) == (10001, 0o600)
 
-    scene.cdf.identity.client_secret = "rotated"
-    scene.cdf.identity.revoke()
+    deployment.cdf.identity.client_secret = "rotated"
+    deployment.cdf.identity.revoke()
     pod.rotate(pod.volume_of_secret("cdf-credentials"), {"client-secret": "rotated"})
-    start_runs(scene, 0.1)
-    await settled(scene, second)
+    start_runs(deployment, 0.1)
+    await settled(deployment, second)
 
     began = time.monotonic()
     second.send("TERM")
@@ -138,11 +142,11 @@ async def test_a_pod_from_its_first_start_to_its_end(pod: Pod, scene: Scene, con
     assert '"service.stopped"' in second.log()
 
 
-async def settled(scene: Scene, container: Container) -> None:
+async def settled(deployment: Deployment, container: Container) -> None:
     """Every run ended, and told once from START to its end, both to Marquez and to the other backend."""
     end = time.monotonic() + 60
-    while scene.unfinished() or scene.faults():
-        assert time.monotonic() < end, "\n".join([*scene.faults(), await asyncio.to_thread(container.log)])
+    while deployment.unfinished() or deployment.faults():
+        assert time.monotonic() < end, "\n".join([*deployment.faults(), await asyncio.to_thread(container.log)])
         await asyncio.sleep(0.2)
 
 

@@ -7,7 +7,7 @@ import bcrypt
 import yaml
 
 from config.web import read_access
-from tests.deployment import Scene
+from tests.deployment import Deployment
 from tests.servers.certificates import make_certificates
 from tests.servers.prometheus import Promtool, StartPrometheus
 
@@ -23,17 +23,17 @@ async def test_prometheus_comes_in_by_tls_and_password(tmp_path: Path, start_pro
     }
     (tmp_path / "web.yaml").write_text(yaml.safe_dump(web))
     tls = f"scheme: https\n    tls_config: {{ca_file: {certificates.ca}}}\n    basic_auth: "
-    async with Scene(tmp_path) as scene:
-        scene.settings["http"]["web_config_file"] = str(tmp_path / "web.yaml")
-        await scene.start()
-        target = (await scene.pages()).partition("//")[2]
+    async with Deployment(tmp_path) as deployment:
+        deployment.settings["http"]["web_config_file"] = str(tmp_path / "web.yaml")
+        await deployment.start()
+        target = (await deployment.pages()).partition("//")[2]
         known = start_prometheus(target, more=tls + "{username: prometheus, password: wonderland}")
         stranger = start_prometheus(target, more=tls + "{username: prometheus, password: guess}")
         await known.wait_for("up == 1 and on (instance) lineage_build_info")
         await stranger.wait_for("up == 0")
         assert ["401" in target["lastError"] for target in await stranger.targets()] == [True]
-        scene.terminate()
-        assert await scene.ended() == 0
+        deployment.terminate()
+        assert await deployment.ended() == 0
 
 
 def test_the_example_in_the_documentation_is_one_for_prometheus_too(tmp_path: Path, promtool: Promtool) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import aiohttp
 
 from collector.testing.faults import Fault, FaultKind
-from simulators.cdf import Ending, Story
-from tests.deployment import CDF, WETRANSFORM, Scene
+from simulators.cdf import Ending, Scenario
+from tests.deployment import CDF, WETRANSFORM, Deployment
 from tests.servers.prometheus import Promtool, StartPrometheus
 
 
@@ -19,12 +19,12 @@ async def page(url: str, headers: Mapping[str, str] | None = None) -> str:
 async def test_prometheus_scrapes_the_running_program(
     tmp_path: Path, start_prometheus: StartPrometheus, promtool: Promtool
 ) -> None:
-    async with Scene(tmp_path) as scene:
-        for job, ending in zip(scene.cdf.transformations, (Ending.COMPLETED, Ending.FAILED), strict=False):
-            scene.cdf.start_run(job, Story(0.1, 0.2, ending))
-        await scene.start()
-        await scene.settle(45)
-        url = await scene.pages()
+    async with Deployment(tmp_path) as deployment:
+        for job, ending in zip(deployment.cdf.transformations, (Ending.COMPLETED, Ending.FAILED), strict=False):
+            deployment.cdf.start_run(job, Scenario(0.1, 0.2, ending))
+        await deployment.start()
+        await deployment.settle(45)
+        url = await deployment.pages()
         prometheus = start_prometheus(url.removeprefix("http://"))
         events = await prometheus.wait_for("lineage_events_total > 0")
         assert {sample.labels["type"] for sample in events} == {"START", "COMPLETE", "FAIL"}
@@ -43,24 +43,24 @@ async def test_prometheus_scrapes_the_running_program(
         assert (linted.returncode, linted.stdout, linted.stderr) == (0, "", "")
         in_openmetrics = await page(url, {"Accept": "application/openmetrics-text; version=1.0.0"})
         assert "# {run_id=" in in_openmetrics
-        scene.terminate()
-        assert await scene.ended() == 0
+        deployment.terminate()
+        assert await deployment.ended() == 0
 
 
 async def test_run_metrics_are_right_after_a_restart(tmp_path: Path) -> None:
-    async with Scene(tmp_path) as scene:
-        scene.cdf.start_run(next(iter(scene.cdf.transformations)), Story(0.1, 0.2, Ending.FAILED))
-        await scene.start()
-        await scene.settle(45)
-        for simulator in (scene.cdf, scene.dataprep):
+    async with Deployment(tmp_path) as deployment:
+        deployment.cdf.start_run(next(iter(deployment.cdf.transformations)), Scenario(0.1, 0.2, Ending.FAILED))
+        await deployment.start()
+        await deployment.settle(45)
+        for simulator in (deployment.cdf, deployment.dataprep):
             simulator.faults.plan(Fault(FaultKind.HTML, times=-1))
-        await scene.until(lambda status: sum(bool(row["wrong"]) for row in status["sources"]) == 2)
-        before = of_the_ledger(await page(await scene.pages()))
-        scene.terminate()
-        assert await scene.ended() == 0
-        await scene.start()
-        await scene.until_ready()
-        after = of_the_ledger(await page(await scene.pages()))
+        await deployment.until(lambda status: sum(bool(row["wrong"]) for row in status["sources"]) == 2)
+        before = of_the_ledger(await page(await deployment.pages()))
+        deployment.terminate()
+        assert await deployment.ended() == 0
+        await deployment.start()
+        await deployment.until_ready()
+        after = of_the_ledger(await page(await deployment.pages()))
     assert before == after
     assert [line for line in before if 'outcome="failed"' in line and line.endswith(" 1.0")]
 

@@ -90,11 +90,13 @@ READ = [
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize(("level", "path", "where", "story"), READ, ids=[f"{row[0]} {row[1]} {row[3]}" for row in READ])
-async def test_answers_about_runs(level: Level, path: str, where: tuple[str, ...], story: str) -> None:
+@pytest.mark.parametrize(
+    ("level", "path", "where", "scenario"), READ, ids=[f"{row[0]} {row[1]} {row[3]}" for row in READ]
+)
+async def test_answers_about_runs(level: Level, path: str, where: tuple[str, ...], scenario: str) -> None:
     outcomes: Counter[str] = Counter()
     async with mutating(level) as (simulator, rig):
-        run = simulator.start_run("stuck" if story == "stuck" else story)
+        run = simulator.start_run("stuck" if scenario == "stuck" else scenario)
         rig.clock.advance(30)
         assert (await known(rig, run)).runs[str(run.id)].state is not RunState.UNKNOWN
         before = await known(rig, run)
@@ -105,14 +107,14 @@ async def test_answers_about_runs(level: Level, path: str, where: tuple[str, ...
         query = {"runBy": "all"} if where == ("jobLibrary",) else {}
         embed = {"embed": "jobs,wrangledDataset"} if where[0] == "jobGroups" and where[-1] != "status" else {}
         genuine = await rig.platform._api.get(*where, query={**query, **embed})
-        for mutant in mutants(genuine, seed=len(path + story), count=COUNT):
+        for mutant in mutants(genuine, seed=len(path + scenario), count=COUNT):
             lives = Lives(rig.platform, rig.clock, cursor=rig.lives.cursor, runs=dict(before.runs))
             await at_level(rig, level)
             simulator.path, simulator.mutant = path, mutant
             error = await cycle(lives)
             simulator.mutant = None
             seen = lives.runs[str(run.id)]
-            assert not seen.state.terminal or seen.state is ENDS[story], mutant
+            assert not seen.state.terminal or seen.state is ENDS[scenario], mutant
             assert "planted" not in repr((lives.runs, lives.skips, lives.cursor, str(error))).lower(), mutant
             outcomes[type(error).__name__ if error else "told" if lives.skips else "read"] += 1
             assert len(lives.runs) < 5, mutant

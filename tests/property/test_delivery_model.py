@@ -20,9 +20,9 @@ from collector.ledger import parked
 from collector.model import EventKind, Outgoing
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
 from tests.unit.exporters.delivery_simulation import (
+    DeliverySimulation,
     ScriptedSink,
     SimulatedClock,
-    World,
     name_of,
     number_of,
     open_store,
@@ -147,11 +147,11 @@ class Deliveries(RuleBasedStateMachine):
 
     async def _start(self, kinds: dict[str, frozenset[EventKind]]) -> None:
         store = open_store(Path(self.folder.name))
-        self.world = World(store, self.clock, made=self.made, started=self.started, hops=self._hops)
+        self.simulation = DeliverySimulation(store, self.clock, made=self.made, started=self.started, hops=self._hops)
         self._reckon(kinds)
-        await self.world.configure(kinds)
-        self.deliveries = [self.world.deliver(self.targets[name], name) for name in kinds]
-        await self.world.quiet()
+        await self.simulation.configure(kinds)
+        self.deliveries = [self.simulation.deliver(self.targets[name], name) for name in kinds]
+        await self.simulation.quiet()
 
     def _hops(self) -> int:
         return self.chance.choice((0, 0, 1, 3, 8))
@@ -188,13 +188,13 @@ class Deliveries(RuleBasedStateMachine):
         }
 
     async def _crash(self) -> None:
-        await self.world.crash()
-        await self.world.store.close()
+        await self.simulation.crash()
+        await self.simulation.store.close()
 
     async def _stop(self) -> None:
         for delivery in self.deliveries:
-            await self.world.within(1.1, delivery.stop(1.0))
-        await self.world.close()
+            await self.simulation.within(1.1, delivery.stop(1.0))
+        await self.simulation.close()
 
     @rule(spins=st.integers(0, 40), outcome=outcomes, later=st.integers(0, 5))
     def crash(self, spins: int, outcome: Outcome, later: int) -> None:
@@ -236,14 +236,14 @@ class Deliveries(RuleBasedStateMachine):
             if kinds[-1].terminal:
                 self.ended.add(run)
         first = len(self.made)
-        changes = [self.world.change(run, *kinds, parent=self.parents[run]) for run, kinds in happened]
+        changes = [self.simulation.change(run, *kinds, parent=self.parents[run]) for run, kinds in happened]
         self.committed_at += [self.clock.seconds] * (len(self.made) - first)
         for name, wanted in self.kinds.items():
             self.owed[name] |= {number for number in range(first, len(self.made)) if self.made[number][1] in wanted}
 
         async def happens() -> None:
-            await self.world.commit(*changes)
-            await self.world.quiet()
+            await self.simulation.commit(*changes)
+            await self.simulation.quiet()
 
         self.do(happens())
 
@@ -297,7 +297,7 @@ class Deliveries(RuleBasedStateMachine):
     def all_are_answered(self, outcome: Outcome) -> None:
         async def happens() -> None:
             self._answer_all(outcome)
-            await self.world.quiet()
+            await self.simulation.quiet()
 
         self.do(happens())
 
@@ -309,7 +309,7 @@ class Deliveries(RuleBasedStateMachine):
 
         async def happens() -> None:
             self.targets[name].answer(strand, outcome)
-            await self.world.quiet()
+            await self.simulation.quiet()
 
         self.do(happens())
 
@@ -317,18 +317,18 @@ class Deliveries(RuleBasedStateMachine):
     def time_passes(self, seconds: float, settle_doubts: bool) -> None:
         for target in self.targets.values():
             target.settle_doubts = settle_doubts
-        self.do(self.world.advance(seconds))
+        self.do(self.simulation.advance(seconds))
 
     @rule(data=st.data())
     def a_parked_event_is_sent_again(self, data: st.DataObject) -> None:
-        rows = [row for row in self.do(self.world.store.read(parked.listing, 50)) if row.sink in self.kinds]
+        rows = [row for row in self.do(self.simulation.store.read(parked.listing, 50)) if row.sink in self.kinds]
         if rows:
             row = data.draw(st.sampled_from(rows))
             delivery = self.deliveries[list(self.kinds).index(row.sink)]
 
             async def happens() -> None:
                 asking = asyncio.ensure_future(delivery.retry_parked([(row.strand_id, row.seq)]))
-                await self.world.advance(0.2)
+                await self.simulation.advance(0.2)
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
 
@@ -339,7 +339,7 @@ class Deliveries(RuleBasedStateMachine):
     @invariant()
     def counts_are_right(self) -> None:
         if self.kinds:
-            counted, kept = self.do(self.world.store.read(_counts))
+            counted, kept = self.do(self.simulation.store.read(_counts))
             assert counted == kept
 
     @invariant()
@@ -354,7 +354,7 @@ class Deliveries(RuleBasedStateMachine):
                 self.order_was_kept()
         finally:
             if self.kinds:
-                self.do(self.world.close())
+                self.do(self.simulation.close())
             self.runner.close()
             self.folder.cleanup()
 
@@ -364,10 +364,10 @@ class Deliveries(RuleBasedStateMachine):
             target.obliging = True
         self._answer_all(Delivered())
         for _ in range(0, SURELY, 5):
-            await self.world.advance(5)
-            if not await self.world.store.read(_unfinished):
+            await self.simulation.advance(5)
+            if not await self.simulation.store.read(_unfinished):
                 break
-        assert not await self.world.store.read(_unfinished)
+        assert not await self.simulation.store.read(_unfinished)
         for name in self.kinds:
             target = self.targets[name]
             missing = self.owed[name] - target.acknowledged - target.parked

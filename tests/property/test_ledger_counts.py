@@ -30,7 +30,7 @@ steps = st.lists(
 
 
 @dataclass
-class Story:
+class Scenario:
     """Does steps and notes what each sink acknowledged. Sink `b` wants everything, always."""
 
     ledger: Ledger
@@ -127,14 +127,14 @@ def test_counts_order_and_completeness_in_postgresql(
 
 def live(ledger: Ledger, done: list[tuple[str, str | bool]]) -> None:
     ledger.configure(a=ALL, b=ALL)
-    story = Story(ledger)
+    scenario = Scenario(ledger)
     for name, value in done:
-        getattr(story, name)(value)
-        story.check()
-    story.finish()
-    for events in story.acknowledged.values():
+        getattr(scenario, name)(value)
+        scenario.check()
+    scenario.finish()
+    for events in scenario.acknowledged.values():
         assert max(Counter(events).values(), default=1) == 1, "nothing is sent again once it was acknowledged"
         assert in_order(events)
     kept = parked.listing(ledger.conn, 1000, sink_id=ledger.sinks["b"])
-    told = {*story.acknowledged["b"], *story.dropped, *(f"{event.run_key} {event.kind}" for event in kept)}
-    assert told == set(story.made)
+    told = {*scenario.acknowledged["b"], *scenario.dropped, *(f"{event.run_key} {event.kind}" for event in kept)}
+    assert told == set(scenario.made)

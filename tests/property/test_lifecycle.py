@@ -68,9 +68,9 @@ anything = st.one_of(
 
 
 @given(st.lists(anything, max_size=25))
-def test_whatever_is_seen_a_run_has_one_legal_life(story: list[object]) -> None:
+def test_whatever_is_seen_a_run_has_one_legal_life(scenario: list[object]) -> None:
     life = Life()
-    for happening in story:
+    for happening in scenario:
         if isinstance(happening, Observation):
             life.see(happening)
         elif isinstance(happening, tuple):
@@ -119,7 +119,7 @@ def test_a_run_that_was_queued_until_its_end_begins_within_the_bounds(
 
 
 @st.composite
-def truths(draw: st.DrawFn) -> tuple[datetime, datetime | None, datetime, RunState]:
+def actual_runs(draw: st.DrawFn) -> tuple[datetime, datetime | None, datetime, RunState]:
     queued = ZERO + timedelta(seconds=draw(st.integers(0, 100)))
     began = draw(st.none() | st.integers(-5, 100))
     ended = draw(st.integers(-5, 300))
@@ -127,8 +127,8 @@ def truths(draw: st.DrawFn) -> tuple[datetime, datetime | None, datetime, RunSta
     return queued, start, (start or queued) + timedelta(seconds=ended), draw(st.sampled_from(ENDS))
 
 
-def as_seen(truth: tuple[datetime, datetime | None, datetime, RunState], at: datetime) -> Observation:
-    queued, start, end, outcome = truth
+def as_seen(actual: tuple[datetime, datetime | None, datetime, RunState], at: datetime) -> Observation:
+    queued, start, end, outcome = actual
     if at >= max(end, start or end):
         return observation(outcome, at, queued_at=queued, started_at=start, ended_at=end)
     if start is not None and at >= start:
@@ -136,36 +136,36 @@ def as_seen(truth: tuple[datetime, datetime | None, datetime, RunState], at: dat
     return observation(RunState.QUEUED, at, queued_at=queued)
 
 
-@given(truths(), st.lists(st.integers(0, 600), max_size=12), st.lists(st.integers(0, 600), max_size=12))
+@given(actual_runs(), st.lists(st.integers(0, 600), max_size=12), st.lists(st.integers(0, 600), max_size=12))
 def test_start_and_end_do_not_depend_on_the_polls_where_the_platform_gives_times(
-    truth: tuple[datetime, datetime | None, datetime, RunState], some: list[int], others: list[int]
+    actual: tuple[datetime, datetime | None, datetime, RunState], some: list[int], others: list[int]
 ) -> None:
     lives = []
     for polls in (some, others):
         life = Life()
         for second in [*sorted(polls), 1000]:
-            life.see(as_seen(truth, truth[0] + timedelta(seconds=second)))
+            life.see(as_seen(actual, actual[0] + timedelta(seconds=second)))
         life.end(Enrichment())
         lives.append(life.told())
     assert lives[0] == lives[1]
     assert len(lives[0]) == 2
 
 
-@given(truths(), st.lists(st.integers(0, 600), max_size=12))
+@given(actual_runs(), st.lists(st.integers(0, 600), max_size=12))
 def test_repeats_and_reordering_after_the_end_are_silent(
-    truth: tuple[datetime, datetime | None, datetime, RunState], polls: list[int]
+    actual: tuple[datetime, datetime | None, datetime, RunState], polls: list[int]
 ) -> None:
     life = Life()
-    life.see(as_seen(truth, ZERO + timedelta(seconds=2000)))
+    life.see(as_seen(actual, ZERO + timedelta(seconds=2000)))
     life.end(Enrichment())
     before = life.told()
     for second in polls:
-        life.see(as_seen(truth, truth[0] + timedelta(seconds=second)))
+        life.see(as_seen(actual, actual[0] + timedelta(seconds=second)))
     assert life.told() == before
 
 
 @given(st.lists(st.sampled_from([s for s in RunState if s is not RunState.WAITING]), min_size=1, max_size=10))
-def test_without_times_the_interval_bounds_the_truth(states: list[RunState]) -> None:
+def test_without_times_the_interval_bounds_the_real_times(states: list[RunState]) -> None:
     """Each START and end lies between the poll before and the poll that saw it."""
     life, polls = Life(), [ZERO + timedelta(seconds=10 * n) for n in range(1, len(states) + 1)]
     for at, state in zip(polls, states, strict=True):

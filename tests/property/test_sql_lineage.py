@@ -1,4 +1,4 @@
-"""Queries made at random together with the truth about them: tables and the columns that flow must come out exactly."""
+"""Queries made at random together with their expected lineage: tables and the columns that flow must come out exactly."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

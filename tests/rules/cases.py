@@ -37,7 +37,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class Scenario:
     """The cases of one alert; `description` is what a person reads when it fires first."""
 
     alert: str
@@ -46,25 +46,25 @@ class Story:
 
 
 @cache
-def stories() -> dict[str, Story]:
+def scenarios() -> dict[str, Scenario]:
     """By name of the alert."""
     told = {}
     for file in sorted((Path(__file__).parent / "scenarios").glob("*.yaml")):
         for alert, body in yaml.safe_load(file.read_text()).items():
-            told[alert] = Story(alert, body["description"], tuple(Case(**case) for case in body["cases"]))
+            told[alert] = Scenario(alert, body["description"], tuple(Case(**case) for case in body["cases"]))
     return told
 
 
-def unit_tests(rule: Rule, story: Story, file: str) -> str:
+def unit_tests(rule: Rule, scenario: Scenario, file: str) -> str:
     """A test file of promtool for the rule in `file`, which has no annotations."""
-    return _file(file, [_test(rule, case, case.expect) for case in story.cases])
+    return _file(file, [_test(rule, case, case.expect) for case in scenario.cases])
 
 
-def words_test(rule: Rule, story: Story, file: str) -> str:
+def words_test(rule: Rule, scenario: Scenario, file: str) -> str:
     """The same for the first time that it fires, with all annotations."""
-    case = next(case for case in story.cases if case.fires)
+    case = next(case for case in scenario.cases if case.fires)
     moment = next(moment for moment, alerts in case.expect.items() if alerts)
-    words = {**rule["annotations"], "description": story.description}
+    words = {**rule["annotations"], "description": scenario.description}
     return _file(file, [_test(rule, case, {moment: case.expect[moment]}, words)])
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from collector.testing.faults import Fault, FaultKind
-from simulators.cdf import Story
-from tests.deployment import Scene
+from simulators.cdf import Scenario
+from tests.deployment import Deployment
 from tests.rules.alert_rules import as_file, everything_on, groups
 from tests.servers.alertmanager import StartAlertmanager
 from tests.servers.helm import Helm
@@ -29,12 +29,12 @@ async def test_people_hear_of_a_sink_that_is_down_and_that_it_is_back(
     rules = tmp_path / "rules.yml"
     rules.write_text(as_file(groups(helm, {**everything_on(**SOON), **HERE})))
     alertmanager = start_alertmanager()
-    async with Scene(tmp_path) as scene:
-        scene.marquez.faults.plan(Fault(FaultKind.STATUS, "POST /api/v1/", times=-1, status=503))
-        for job in list(scene.cdf.transformations)[:3]:
-            scene.cdf.start_run(job, Story(0.1, 0.2))
-        await scene.start()
-        url = await scene.pages()
+    async with Deployment(tmp_path) as deployment:
+        deployment.marquez.faults.plan(Fault(FaultKind.STATUS, "POST /api/v1/", times=-1, status=503))
+        for job in list(deployment.cdf.transformations)[:3]:
+            deployment.cdf.start_run(job, Scenario(0.1, 0.2))
+        await deployment.start()
+        url = await deployment.pages()
         prometheus = start_prometheus(
             url.removeprefix("http://"),
             rules=[rules],
@@ -52,13 +52,13 @@ async def test_people_hear_of_a_sink_that_is_down_and_that_it_is_back(
         assert told.annotations["summary"] == "A sink does not get its events."
         assert told.annotations["description"].startswith("The oldest event for sink marquez has waited for ")
         assert told.annotations["runbook_url"].endswith("/docs/runbooks/LineageDeliveryBehind.md")
-        scene.marquez.faults.clear()
+        deployment.marquez.faults.clear()
         back = await alertmanager.wait_for("resolved", "LineageDeliveryBehind")
         assert back.labels == told.labels
         assert {notice.name for notice in alertmanager.notices} == {"LineageDeliveryBehind"}, "nothing else is wrong"
         assert await prometheus.query("lineage_lease_held == 0") == []
-        scene.terminate()
-        assert await scene.ended() == 0
+        deployment.terminate()
+        assert await deployment.ended() == 0
     down = await alertmanager.wait_for("firing", "LineageCollectorDown")
     assert down.labels["severity"] == "critical"
     assert down.labels["instance"] in down.annotations["description"]

@@ -8,7 +8,7 @@ import pytest
 from tests import metric_names
 from tests.rules import alert_rules
 from tests.rules.alert_rules import Groups, Rule, as_file, everything_on, groups, rules_of
-from tests.rules.cases import stories, unit_tests, words_test
+from tests.rules.cases import scenarios, unit_tests, words_test
 from tests.servers.helm import Helm
 from tests.servers.prometheus import Promtool
 
@@ -37,23 +37,23 @@ def test_promtool_has_nothing_against_them(rendered: Groups, promtool: Promtool,
 
 def test_every_alert_of_the_values_is_written_and_tested(rules: dict[str, Rule]) -> None:
     assert sorted(rules) == ALERTS
-    assert sorted(stories()) == ALERTS
+    assert sorted(scenarios()) == ALERTS
 
 
 @pytest.mark.parametrize("alert", ALERTS)
 def test_alert(alert: str, rules: dict[str, Rule], promtool: Promtool, tmp_path: Path) -> None:
-    rule, story = rules[alert], stories()[alert]
+    rule, scenario = rules[alert], scenarios()[alert]
     bare = {key: value for key, value in rule.items() if key != "annotations"}
     for name, written, tests in (("bare", bare, unit_tests), ("whole", rule, words_test)):
         (tmp_path / f"{name}.yml").write_text(as_file([{"name": name, "rules": [written]}]))
-        (tmp_path / f"{name}.test.yml").write_text(tests(rule, story, f"{name}.yml"))
+        (tmp_path / f"{name}.test.yml").write_text(tests(rule, scenario, f"{name}.yml"))
         done = promtool("test", "rules", str(tmp_path / f"{name}.test.yml"))
         assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("alert", ALERTS)
 def test_the_cases_of_an_alert_are_complete(alert: str) -> None:
-    cases = stories()[alert].cases
+    cases = scenarios()[alert].cases
     assert any(case.fires for case in cases)
     assert any(not case.fires for case in cases)
     assert any(case.resolves for case in cases)
@@ -61,12 +61,12 @@ def test_the_cases_of_an_alert_are_complete(alert: str) -> None:
 
 @pytest.mark.parametrize("alert", ALERTS)
 def test_an_alert_says_what_a_person_needs(alert: str, rules: dict[str, Rule]) -> None:
-    rule, told = rules[alert], stories()[alert].description
+    rule, told = rules[alert], scenarios()[alert].description
     summary = rule["annotations"]["summary"]
     assert summary.endswith(".")
     assert "{{" not in summary, "one summary for all alerts of a group"
     assert rule["annotations"]["runbook_url"].endswith(f"/docs/runbooks/{alert}.md")
-    for case in stories()[alert].cases:
+    for case in scenarios()[alert].cases:
         for label in {"source", "sink", "lease"}.intersection(*(_labels(case.expect) or [set()])):
             assert f"$labels.{label}" in rule["annotations"]["description"], f"the {label} is not named"
     assert told.endswith((".", "`."))

@@ -13,9 +13,9 @@ import yaml
 from collector.model import RunState
 from collector.testing.faults import Fault, FaultKind
 from config.settings import Settings
-from simulators.cdf import Story
+from simulators.cdf import Scenario
 from tests import metric_names
-from tests.deployment import CDF, WETRANSFORM, Scene
+from tests.deployment import CDF, WETRANSFORM, Deployment
 from tests.rules.alert_rules import MINIMAL, RELEASE, settings
 from tests.rules.runbooks import Page, alert_pages, commands, pages
 from tests.servers.alertmanager import StartAlertmanager
@@ -88,33 +88,33 @@ async def test_our_commands_work_beside_a_running_service(tmp_path: Path) -> Non
     assert states <= set(RunState)
     ours = {re.sub(r"--state \w+", "--state failed", line) for line in told if line.startswith("lineage-collector ")}
     writing = {line for line in ours if re.search(r" (retry|drop|trigger|watch) ", line)}
-    async with Scene(tmp_path) as scene:
-        jobs = list(scene.cdf.transformations)
-        scene.marquez.faults.plan(REFUSES)
+    async with Deployment(tmp_path) as deployment:
+        jobs = list(deployment.cdf.transformations)
+        deployment.marquez.faults.plan(REFUSES)
         for job in jobs[:3]:
-            scene.cdf.start_run(job, Story(0.1, 0.2))
-        await scene.start()
-        await scene.until_parked(6)
-        scene.marquez.faults.clear()
+            deployment.cdf.start_run(job, Scenario(0.1, 0.2))
+        await deployment.start()
+        await deployment.until_parked(6)
+        deployment.marquez.faults.clear()
         for line in sorted(ours - writing):
-            await _works(scene, line, SOURCE=CDF)
-        first, second, _ = sorted({event["run"]["runId"] for event in await _parked(scene)})
-        await _works(scene, "lineage-collector parked drop SINK --run RUN --yes", SINK="marquez", RUN=first)
-        await _works(scene, "lineage-collector parked retry SINK --run RUN", SINK="marquez", RUN=second)
-        await _works(scene, "lineage-collector parked retry SINK", SINK="marquez")
-        await scene.until_parked(0)
-        scene.marquez.faults.plan(REFUSES)
-        await _works(scene, "lineage-collector trigger SOURCE JOB", SOURCE=CDF, JOB=str(jobs[0]))
-        await scene.until_parked(2)
-        await _works(scene, "lineage-collector parked drop SINK --dry-run", SINK="marquez")
-        await scene.until_parked(2)
-        await _works(scene, "lineage-collector parked drop SINK --yes", SINK="marquez")
-        await scene.until_parked(0)
-        scene.marquez.faults.clear()
-        run = scene.wetransform.start(scene.wetransform.transformations[0])
-        await _works(scene, "lineage-collector watch SOURCE RUN", SOURCE=WETRANSFORM, RUN=run.key)
-        scene.terminate()
-        assert await scene.ended() == 0
+            await _works(deployment, line, SOURCE=CDF)
+        first, second, _ = sorted({event["run"]["runId"] for event in await _parked(deployment)})
+        await _works(deployment, "lineage-collector parked drop SINK --run RUN --yes", SINK="marquez", RUN=first)
+        await _works(deployment, "lineage-collector parked retry SINK --run RUN", SINK="marquez", RUN=second)
+        await _works(deployment, "lineage-collector parked retry SINK", SINK="marquez")
+        await deployment.until_parked(0)
+        deployment.marquez.faults.plan(REFUSES)
+        await _works(deployment, "lineage-collector trigger SOURCE JOB", SOURCE=CDF, JOB=str(jobs[0]))
+        await deployment.until_parked(2)
+        await _works(deployment, "lineage-collector parked drop SINK --dry-run", SINK="marquez")
+        await deployment.until_parked(2)
+        await _works(deployment, "lineage-collector parked drop SINK --yes", SINK="marquez")
+        await deployment.until_parked(0)
+        deployment.marquez.faults.clear()
+        run = deployment.wetransform.start(deployment.wetransform.transformations[0])
+        await _works(deployment, "lineage-collector watch SOURCE RUN", SOURCE=WETRANSFORM, RUN=run.key)
+        deployment.terminate()
+        assert await deployment.ended() == 0
     assert writing == {
         *(f"lineage-collector parked retry SINK{run}" for run in ("", " --run RUN")),
         *(f"lineage-collector parked drop SINK{which}" for which in (" --dry-run", " --yes", " --run RUN --yes")),
@@ -183,16 +183,16 @@ def test_nothing_else_is_to_be_typed() -> None:
     assert programs == {"lineage-collector", "kubectl", "amtool", "docker"}
 
 
-async def _works(scene: Scene, line: str, **words: str) -> None:
+async def _works(deployment: Deployment, line: str, **words: str) -> None:
     for name, word in words.items():
         line = re.sub(rf"\b{name}\b", word, line)
     assert not re.search(r"\b(SOURCE|SINK|RUN|JOB)\b", line), f"{line} was not filled in"
-    code, out, err = await scene.command(*shlex.split(line)[1:])
+    code, out, err = await deployment.command(*shlex.split(line)[1:])
     assert code == 0, f"{line}: {out}{err}"
 
 
-async def _parked(scene: Scene) -> list[dict[str, dict[str, str]]]:
-    code, out, err = await scene.command("parked", "list", "--json")
+async def _parked(deployment: Deployment) -> list[dict[str, dict[str, str]]]:
+    code, out, err = await deployment.command("parked", "list", "--json")
     assert code == 0, err
     return [{"run": {"runId": row["run_id"]}} for row in yaml.safe_load(out)]
 

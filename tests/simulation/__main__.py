@@ -1,4 +1,4 @@
-"""`python -m tests.simulation COUNT [FIRST]`: explores that many worlds, one seed after the other, and prints what broke."""
+"""`python -m tests.simulation COUNT [FIRST]`: runs that many, one seed after the other, and prints what broke."""
 
 import logging
 import sys
@@ -18,7 +18,7 @@ def main(count: int, first: int) -> int:
         broken += bool(faults)
         for fault in faults:
             print(f"seed {seed}: {fault}")
-    print(f"{count} worlds from seed {first}, {broken} of them broke a promise")
+    print(f"{count} simulations from seed {first}, {broken} of them broke a promise")
     for state, times in reached.most_common():
         print(f"{times:8} {state}")
     return 1 if broken else 0

@@ -23,7 +23,7 @@ class Arrival:
 
 
 class Backend:
-    """Takes events for as long as the world lasts; it remembers what this program forgets in a crash."""
+    """Takes events for as long as the simulation lasts; it remembers what this program forgets in a crash."""
 
     wants = frozenset(EventKind)
 

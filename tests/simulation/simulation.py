@@ -1,4 +1,4 @@
-"""One world by one seed: the production loops of sources and sinks over a real ledger, in simulated time, while platforms,
+"""The production loops of sources and sinks over a real ledger, in simulated time, while platforms,
 backends, network, disk, clock and process fail.
 """
 
@@ -25,7 +25,7 @@ from tests.e2e.pollers import Reports as PollReports
 from tests.simulation import oracle
 from tests.simulation.backend import Backend
 from tests.simulation.vendor import Adapter, Vendor, plans, run_id_of
-from tests.task_clock import WakingClock
+from tests.task_clock import TaskClock
 from tests.unit.exporters.delivery_simulation import Reports as SendReports
 from tests.unit.exporters.delivery_simulation import WatchedStore, open_store, quick_folder
 
@@ -60,14 +60,14 @@ class Disk(WatchedStore):
         return answer
 
 
-class World:
+class Simulation:
     """`run` it once. `faults` says in words what broke a promise; `reached` counts the rare states that came up."""
 
     def __init__(self, seed: int) -> None:
         self.chance = Random(seed)
         self.reached: Counter[str] = Counter()
         self.folder = quick_folder()
-        self.clock = WakingClock()
+        self.clock = TaskClock()
         self.began = self.clock.now()
         self.full: str | None = None
         self.vendors = {
@@ -186,6 +186,6 @@ class World:
 
 
 def explore(seed: int) -> tuple[list[str], Counter[str]]:
-    """What is wrong in the world of this seed, and which rare states it reached."""
-    world = World(seed)
-    return asyncio.run(world.run()), world.reached
+    """What is wrong in the simulation with this seed, and which rare states it reached."""
+    simulation = Simulation(seed)
+    return asyncio.run(simulation.run()), simulation.reached

@@ -1,4 +1,4 @@
-"""Worlds by seeds, with an oracle that knows the platforms' side alone. A longer run: `python -m tests.simulation 10000`."""
+"""Simulations by seeds, with an oracle that knows the platforms' side alone. A longer run: `python -m tests.simulation 10000`."""
 
 import logging
 from collections import Counter
@@ -23,14 +23,14 @@ RARE = (
 
 @pytest.fixture(autouse=True)
 def quiet_logs() -> Iterator[None]:
-    """The faults of these worlds would be thousands of lines."""
+    """The faults of these simulations would be thousands of lines."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
-def test_every_promise_holds_in_each_world(block: int) -> None:
+def test_every_promise_holds_in_each_simulation(block: int) -> None:
     reached: Counter[str] = Counter()
     for seed in range(block * SEEDS, (block + 1) * SEEDS):
         faults, states = explore(seed)
@@ -39,5 +39,5 @@ def test_every_promise_holds_in_each_world(block: int) -> None:
     assert len(reached.keys() & set(RARE)) >= len(RARE) - 2, f"too few rare states: {reached}"
 
 
-def test_a_world_is_the_same_again_by_its_seed() -> None:
+def test_a_simulation_is_the_same_again_by_its_seed() -> None:
     assert explore(3) == explore(3)

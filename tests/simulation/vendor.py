@@ -18,7 +18,7 @@ ENDS = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What really happens to a run, in seconds since the world began."""
+    """What really happens to a run, in seconds since the simulation began."""
 
     key: str
     queued: float

@@ -46,7 +46,7 @@ class Provider:
 
 
 @dataclass
-class Scene:
+class Deployment:
     provider: Provider
     clock: SimulatedClock
     tokens: Tokens
@@ -54,133 +54,135 @@ class Scene:
 
 
 @pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
+async def deployment() -> AsyncIterator[Deployment]:
     provider, clock, http = Provider(), SimulatedClock(), HttpClient(HttpOptions(timeout=5.0))
     provider.gate.set()
     app = web.Application(client_max_size=2**24)
     app.router.add_post("/token", provider.token)
     async with TestServer(app) as server:
         grant = Grant(str(server.make_url("/token")), "me", lambda: made.secret)
-        made = Scene(provider, clock, Tokens(http, clock, grant))
+        made = Deployment(provider, clock, Tokens(http, clock, grant))
         yield made
         await http.close()
 
 
 @pytest.mark.parametrize("lifetime", [0.001, 1, 20, 30, 31, 60, 3600, "3600", 10**9])
-async def test_a_token_serves_for_half_of_its_life_and_not_beyond_it(scene: Scene, lifetime: float | str) -> None:
-    scene.provider.lifetime = lifetime
+async def test_a_token_serves_for_half_of_its_life_and_not_beyond_it(
+    deployment: Deployment, lifetime: float | str
+) -> None:
+    deployment.provider.lifetime = lifetime
     for _ in range(10):
-        await scene.tokens.current()
-    assert len(scene.provider.secrets) == 1, "not one for each event"
-    scene.clock.advance(float(lifetime) * 0.49)
-    await scene.tokens.current()
-    assert len(scene.provider.secrets) == 1
-    scene.clock.advance(max(1.0, float(lifetime) * 0.51))
-    await scene.tokens.current()
-    assert len(scene.provider.secrets) == 2
+        await deployment.tokens.current()
+    assert len(deployment.provider.secrets) == 1, "not one for each event"
+    deployment.clock.advance(float(lifetime) * 0.49)
+    await deployment.tokens.current()
+    assert len(deployment.provider.secrets) == 1
+    deployment.clock.advance(max(1.0, float(lifetime) * 0.51))
+    await deployment.tokens.current()
+    assert len(deployment.provider.secrets) == 2
 
 
 @pytest.mark.parametrize("lifetime", ["nan", "inf", "soon", 0, -5, [], {}, "", None])
-async def test_a_lifetime_that_says_nothing_is_taken_for_short(scene: Scene, lifetime: Any) -> None:
-    scene.provider.lifetime = lifetime
-    await scene.tokens.current()
-    scene.clock.advance(UNSAID_LIFETIME / 2)
-    await scene.tokens.current()
-    assert len(scene.provider.secrets) == 1
-    scene.clock.advance(UNSAID_LIFETIME / 2)
-    await scene.tokens.current()
-    assert len(scene.provider.secrets) == 2, "it is renewed"
+async def test_a_lifetime_that_says_nothing_is_taken_for_short(deployment: Deployment, lifetime: Any) -> None:
+    deployment.provider.lifetime = lifetime
+    await deployment.tokens.current()
+    deployment.clock.advance(UNSAID_LIFETIME / 2)
+    await deployment.tokens.current()
+    assert len(deployment.provider.secrets) == 1
+    deployment.clock.advance(UNSAID_LIFETIME / 2)
+    await deployment.tokens.current()
+    assert len(deployment.provider.secrets) == 2, "it is renewed"
 
 
-async def test_all_who_need_a_token_wait_for_one_request(scene: Scene) -> None:
-    tokens = await asyncio.gather(*(scene.tokens.current() for _ in range(20)))
+async def test_all_who_need_a_token_wait_for_one_request(deployment: Deployment) -> None:
+    tokens = await asyncio.gather(*(deployment.tokens.current() for _ in range(20)))
     assert set(tokens) == {"granted-token-number-1"}
-    assert (len(scene.provider.secrets), scene.provider.most_at_once) == (1, 1)
+    assert (len(deployment.provider.secrets), deployment.provider.most_at_once) == (1, 1)
 
 
-async def test_a_token_that_is_refused_is_replaced_once_and_a_fresh_one_is_kept(scene: Scene) -> None:
-    old = await scene.tokens.current()
-    fresh = await asyncio.gather(*(scene.tokens.current(refused=old) for _ in range(5)))
+async def test_a_token_that_is_refused_is_replaced_once_and_a_fresh_one_is_kept(deployment: Deployment) -> None:
+    old = await deployment.tokens.current()
+    fresh = await asyncio.gather(*(deployment.tokens.current(refused=old) for _ in range(5)))
     assert set(fresh) == {"granted-token-number-2"}
-    assert await scene.tokens.current(refused=old) == fresh[0], "it was the old one that was refused"
-    assert await scene.tokens.current() == fresh[0]
-    assert len(scene.provider.secrets) == 2
+    assert await deployment.tokens.current(refused=old) == fresh[0], "it was the old one that was refused"
+    assert await deployment.tokens.current() == fresh[0]
+    assert len(deployment.provider.secrets) == 2
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, AuthFailed), (503, Unavailable), (429, Throttled)])
-async def test_all_who_waited_share_a_failure(scene: Scene, status: int, error: type[SourceError]) -> None:
-    scene.provider.status, scene.provider.refusal = status, {"error": "invalid_client"}
-    failures = await asyncio.gather(*(scene.tokens.current() for _ in range(20)), return_exceptions=True)
+async def test_all_who_waited_share_a_failure(deployment: Deployment, status: int, error: type[SourceError]) -> None:
+    deployment.provider.status, deployment.provider.refusal = status, {"error": "invalid_client"}
+    failures = await asyncio.gather(*(deployment.tokens.current() for _ in range(20)), return_exceptions=True)
     assert {type(failure) for failure in failures} == {error}
-    assert len(scene.provider.secrets) == 1
+    assert len(deployment.provider.secrets) == 1
 
 
-async def test_a_refusal_is_believed_for_a_while(scene: Scene) -> None:
-    scene.provider.status = 401
-    scene.provider.refusal = {"error": "invalid_client", "error_description": "no such client"}
+async def test_a_refusal_is_believed_for_a_while(deployment: Deployment) -> None:
+    deployment.provider.status = 401
+    deployment.provider.refusal = {"error": "invalid_client", "error_description": "no such client"}
     for _ in range(10):
         with pytest.raises(AuthFailed, match="401, invalid_client: no such client; check client_id"):
-            await scene.tokens.current()
-    assert len(scene.provider.secrets) == 1
-    scene.provider.status, scene.provider.refusal = 200, None
-    scene.clock.advance(REFUSED_FOR)
-    assert await scene.tokens.current() == "granted-token-number-2"
+            await deployment.tokens.current()
+    assert len(deployment.provider.secrets) == 1
+    deployment.provider.status, deployment.provider.refusal = 200, None
+    deployment.clock.advance(REFUSED_FOR)
+    assert await deployment.tokens.current() == "granted-token-number-2"
 
 
-async def test_patience_that_the_provider_asks_for_is_obeyed(scene: Scene) -> None:
-    scene.provider.status, scene.provider.headers = 429, {"Retry-After": "30"}
+async def test_patience_that_the_provider_asks_for_is_obeyed(deployment: Deployment) -> None:
+    deployment.provider.status, deployment.provider.headers = 429, {"Retry-After": "30"}
     with pytest.raises(Throttled):
-        await scene.tokens.current()
-    scene.provider.status = 200
-    scene.clock.advance(20)
+        await deployment.tokens.current()
+    deployment.provider.status = 200
+    deployment.clock.advance(20)
     with pytest.raises(Throttled) as caught:
-        await scene.tokens.current()
+        await deployment.tokens.current()
     assert caught.value.after == 10
-    scene.clock.advance(10)
-    await scene.tokens.current()
-    assert len(scene.provider.secrets) == 2
+    deployment.clock.advance(10)
+    await deployment.tokens.current()
+    assert len(deployment.provider.secrets) == 2
 
 
-async def test_an_outage_of_the_provider_is_not_believed_any_longer_than_it_lasts(scene: Scene) -> None:
-    scene.provider.status = 503
+async def test_an_outage_of_the_provider_is_not_believed_any_longer_than_it_lasts(deployment: Deployment) -> None:
+    deployment.provider.status = 503
     with pytest.raises(Unavailable):
-        await scene.tokens.current()
-    scene.provider.status = 200
-    assert await scene.tokens.current()
+        await deployment.tokens.current()
+    deployment.provider.status = 200
+    assert await deployment.tokens.current()
 
 
-async def test_while_a_token_holds_a_failure_to_replace_it_disturbs_nobody_else(scene: Scene) -> None:
-    token = await scene.tokens.current()
-    scene.provider.status, scene.provider.refusal = 401, {"error": "invalid_client"}
+async def test_while_a_token_holds_a_failure_to_replace_it_disturbs_nobody_else(deployment: Deployment) -> None:
+    token = await deployment.tokens.current()
+    deployment.provider.status, deployment.provider.refusal = 401, {"error": "invalid_client"}
     with pytest.raises(AuthFailed):
-        await scene.tokens.current(refused=token)
-    assert await scene.tokens.current() == token
+        await deployment.tokens.current(refused=token)
+    assert await deployment.tokens.current() == token
 
 
-async def test_a_secret_that_rotates_is_asked_for_at_each_request(scene: Scene) -> None:
-    token = await scene.tokens.current()
-    scene.secret = "another-secret"
-    await scene.tokens.current(refused=token)
-    assert scene.provider.secrets == [SECRET, "another-secret"]
+async def test_a_secret_that_rotates_is_asked_for_at_each_request(deployment: Deployment) -> None:
+    token = await deployment.tokens.current()
+    deployment.secret = "another-secret"
+    await deployment.tokens.current(refused=token)
+    assert deployment.provider.secrets == [SECRET, "another-secret"]
 
 
-async def test_a_token_is_learnt_as_a_secret_before_anybody_has_it(scene: Scene) -> None:
-    token = await scene.tokens.current()
+async def test_a_token_is_learnt_as_a_secret_before_anybody_has_it(deployment: Deployment) -> None:
+    token = await deployment.tokens.current()
     assert own_secrets.hidden(f"the token {token} expired") == f"the token {HIDDEN} expired"
 
 
-async def test_who_gives_up_waiting_takes_nobody_elses_request_away(scene: Scene) -> None:
-    scene.provider.gate.clear()
-    first, second = (asyncio.create_task(scene.tokens.current()) for _ in range(2))
+async def test_who_gives_up_waiting_takes_nobody_elses_request_away(deployment: Deployment) -> None:
+    deployment.provider.gate.clear()
+    first, second = (asyncio.create_task(deployment.tokens.current()) for _ in range(2))
     async with asyncio.timeout(10):
-        while not scene.provider.secrets:
+        while not deployment.provider.secrets:
             await asyncio.sleep(0)
     first.cancel()
-    scene.provider.gate.set()
+    deployment.provider.gate.set()
     assert await second
 
 
-async def test_an_answer_that_is_no_token_by_its_size_is_not_read(scene: Scene) -> None:
-    scene.provider.refusal = {"access_token": "x" * LARGEST_TOKEN}
+async def test_an_answer_that_is_no_token_by_its_size_is_not_read(deployment: Deployment) -> None:
+    deployment.provider.refusal = {"access_token": "x" * LARGEST_TOKEN}
     with pytest.raises(BadAnswer, match="status 200, and an answer of more than 1 MiB"):
-        await scene.tokens.current()
+        await deployment.tokens.current()

@@ -51,9 +51,9 @@ def test_secrets_in_text_are_hidden(text: str) -> None:
 @pytest.mark.parametrize("number", range(len(SHAPES)))
 @pytest.mark.parametrize("redact", [redacted, redacted_sql, redacted_name])
 def test_every_planted_shape_is_hidden_wherever_it_stands(redact: Callable[[str], str], number: int) -> None:
-    grown = SHAPES[number].replace("{}", secret(number)).replace("{{", "{").replace("}}", "}")
-    for text in (grown, f"Row 7 is bad: {grown} and so on", f"select 1\n-- {grown}\nfrom a", json.dumps({"x": grown})):
-        shown = redact(text)
+    text = SHAPES[number].replace("{}", secret(number)).replace("{{", "{").replace("}}", "}")
+    for sentence in (text, f"Row 7 is bad: {text} and so on", f"select 1\n-- {text}\nfrom a", json.dumps({"x": text})):
+        shown = redact(sentence)
         assert secret(number).lower() not in shown.lower()
         assert redact is redacted_name or redact(shown) == shown, "what goes through twice is the same"
 

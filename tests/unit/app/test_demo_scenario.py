@@ -1,4 +1,4 @@
-"""The demo's story, without running it: what leads where, and that every job ends well at last."""
+"""The demo's scenario, without running it: what leads where, and that every job ends well at last."""
 
 from pydantic import TypeAdapter
 
@@ -6,7 +6,7 @@ from collector.lineage.sql import read
 from collector.platforms.cdf.sources import CdfCatalog
 from config.aliases import DatasetAlias
 from simulators import serve
-from simulators.demo import scenario as demo_story
+from simulators.demo import scenario
 from simulators.demo.chain import path, shown
 from simulators.demo.scenario import ALIASES, Cast
 
@@ -36,7 +36,7 @@ def test_the_aliases_are_a_valid_configuration() -> None:
     assert len(TypeAdapter(list[DatasetAlias]).validate_python(ALIASES)) == len(ALIASES)
 
 
-def test_every_query_of_the_story_is_understood_to_its_columns() -> None:
+def test_every_query_of_the_scenario_is_understood_to_its_columns() -> None:
     for transformation in Cast.made().cdf.transformations.values():
         found = read(transformation.query, CdfCatalog())
         assert (transformation.external_id, found.problems) == (transformation.external_id, ())
@@ -47,12 +47,12 @@ def test_every_query_of_the_story_is_understood_to_its_columns() -> None:
 def test_everything_runs_and_the_last_run_of_each_succeeds_so_that_the_graph_is_whole() -> None:
     """Marquez hides the edges of a Dataprep recipe whose last run wrote nothing."""
     cast = Cast.made()
-    last_job = {name: job.ends for name, job in demo_story._JOBS}
+    last_job = {name: job.ends for name, job in scenario._JOBS}
     assert set(last_job) == {each.external_id for each in cast.cdf.transformations.values()}
-    last_group = {number: story for number, story, _ in demo_story._GROUPS}
+    last_group = {number: name for number, name, _ in scenario._GROUPS}
     assert set(last_group) == set(range(len(cast.dataprep.workspace.recipes)))
     assert set(last_group.values()) <= {"complete", "quick"}
-    assert {number for number, _ in demo_story._FILES} == set(range(len(cast.wetransform.transformations)))
+    assert {number for number, _ in scenario._FILES} == set(range(len(cast.wetransform.transformations)))
 
 
 def test_a_simulator_alone_has_the_same_definitions() -> None:

@@ -33,7 +33,7 @@ from config.settings import Settings
 from exporters.web.listener import LARGEST_BODY
 from exporters.web.pages import serve
 from simulators.server import Served
-from simulators.wetransform import Plan, Story, Webhook, WetransformSimulator, sign
+from simulators.wetransform import Plan, Scenario, Webhook, WetransformSimulator, sign
 from simulators.wetransform.state import Run as SimulatedRun
 from tests.deployment import now
 from tests.unit.exporters.delivery_simulation import WatchedStore, open_store
@@ -267,7 +267,7 @@ class Account:
 
     async def started(self) -> SimulatedRun:
         """A run that is watched and that ends at once, which nobody sees."""
-        run = self.simulator.start(self.simulator.transformations[0], Plan(Story.STUCK, timedelta(seconds=0)))
+        run = self.simulator.start(self.simulator.transformations[0], Plan(Scenario.STUCK, timedelta(seconds=0)))
         body = {"key": run.key, "options": {"transformation": run.transformation.key}}
         told = await self.service.ask("source:customers", RequestKind.WATCH, body)
         assert told.state is RequestState.DONE, told

@@ -47,7 +47,7 @@ STATES = {
 
 
 class SimulatedClock:
-    """Time that passes only in `World.advance`. The wall clock can be set apart from it."""
+    """Time that passes only in `DeliverySimulation.advance`. The wall clock can be set apart from it."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -82,7 +82,7 @@ class SimulatedClock:
 
 
 class WatchedStore:
-    """A ledger that tells how busy it is. With `error` it does its work and then loses the answer; `deaf`, nobody hears
+    """A ledger that tells how busy it is. With `error` it does its work and then loses the answer; `unannounced`, nobody hears
     of its commits.
     """
 
@@ -92,7 +92,7 @@ class WatchedStore:
         self.busy = self.reads = self.writes = 0
         self.idle = asyncio.Event()
         self.error: str | None = None
-        self.deaf = False
+        self.unannounced = False
 
     async def write(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self.writes += 1
@@ -127,7 +127,7 @@ class WatchedStore:
             await asyncio.sleep(0)
 
     def on_commit(self, callback: Callable[[], None], news: Any = None) -> Callable[[], None]:
-        return self._store.on_commit(lambda: None if self.deaf else callback(), news)
+        return self._store.on_commit(lambda: None if self.unannounced else callback(), news)
 
     async def close(self) -> None:
         await self._store.close()
@@ -204,7 +204,7 @@ def name_of(item: Outgoing) -> str:
 
 
 def number_of(item: Outgoing) -> int:
-    """Its place in `World.made`."""
+    """Its place in `DeliverySimulation.made`."""
     return int(json.loads(item.body)["run"]["number"])
 
 
@@ -230,7 +230,7 @@ class Reports:
         self.leases.append(report)
 
 
-class World:
+class DeliverySimulation:
     """A ledger with one source, simulated time, and the deliveries that a test starts."""
 
     def __init__(
@@ -392,10 +392,10 @@ def _at_once(worker: Worker, work: Callable[[Any], Any], *, alone: bool = False,
 
 
 @asynccontextmanager
-async def world(**sinks: frozenset[EventKind]) -> AsyncIterator[World]:
+async def delivery_simulation(**sinks: frozenset[EventKind]) -> AsyncIterator[DeliverySimulation]:
     """A ledger with these sinks, one called `sink` if none is named."""
     folder = quick_folder()
-    made = World(open_store(Path(folder.name)), SimulatedClock())
+    made = DeliverySimulation(open_store(Path(folder.name)), SimulatedClock())
     try:
         await made.configure(sinks or {"sink": frozenset(EventKind)})
         yield made

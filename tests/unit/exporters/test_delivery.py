@@ -24,15 +24,15 @@ from exporters.delivery.claimer import LOOK_EVERY
 from exporters.delivery.reports import SendResult, SinkState
 from exporters.delivery.requests import SinkRequests
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
-from tests.lease_faults import seize, without_renewals
+from tests.lease_faults import take_over, without_renewals
 from tests.unit.exporters.delivery_simulation import (
+    DeliverySimulation,
     ScriptedSink,
     SimulatedClock,
-    World,
     delivers,
+    delivery_simulation,
     name_of,
     open_store,
-    world,
 )
 
 START, RUNNING, COMPLETE, FAIL = EventKind.START, EventKind.RUNNING, EventKind.COMPLETE, EventKind.FAIL
@@ -40,8 +40,8 @@ DOWN = Retry("connection refused")
 
 
 @pytest.fixture
-async def here() -> AsyncIterator[World]:
-    async with world() as made:
+async def simulation() -> AsyncIterator[DeliverySimulation]:
+    async with delivery_simulation() as made:
         yield made
 
 
@@ -54,149 +54,156 @@ def down(item: Outgoing) -> Outcome:
     return DOWN
 
 
-async def pending(here: World) -> int:
-    rows = await here.store.read(queries.sinks)
+async def pending(simulation: DeliverySimulation) -> int:
+    rows = await simulation.store.read(queries.sinks)
     return sum(row.pending for row in rows)
 
 
-async def parked_events(here: World) -> list[parked.ParkedEvent]:
-    found: list[parked.ParkedEvent] = await here.store.read(parked.listing, 100)
+async def parked_events(simulation: DeliverySimulation) -> list[parked.ParkedEvent]:
+    found: list[parked.ParkedEvent] = await simulation.store.read(parked.listing, 100)
     return found
 
 
 # What arrives, and in which order
 
 
-async def test_what_is_committed_arrives_in_order_and_nothing_stays_behind(here: World) -> None:
+async def test_what_is_committed_arrives_in_order_and_nothing_stays_behind(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink()
-    here.deliver(sink)
+    simulation.deliver(sink)
     runs = [f"run {number}" for number in range(30)]
-    await here.happen(START, runs=runs)
-    await here.happen(COMPLETE, runs=runs)
-    await here.advance(1)
+    await simulation.happen(START, runs=runs)
+    await simulation.happen(COMPLETE, runs=runs)
+    await simulation.advance(1)
     assert all(sink.kinds(run) == [START, COMPLETE] for run in runs)
-    assert await pending(here) == 0
+    assert await pending(simulation) == 0
 
 
-async def test_a_commit_wakes_delivery_at_once(here: World) -> None:
+async def test_a_commit_wakes_delivery_at_once(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink()
-    here.deliver(sink)
-    await here.advance(0.5)
-    await here.happen(START)
-    await here.advance(0)
+    simulation.deliver(sink)
+    await simulation.advance(0.5)
+    await simulation.happen(START)
+    await simulation.advance(0)
     assert sink.kinds("run") == [START]
 
 
-async def test_a_lost_notification_costs_one_look(here: World) -> None:
+async def test_a_lost_notification_costs_one_look(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink()
-    here.deliver(sink)
-    await here.advance(5)
-    here.store.deaf = True
-    await here.happen(START)
-    await here.advance(LOOK_EVERY)
+    simulation.deliver(sink)
+    await simulation.advance(5)
+    simulation.store.unannounced = True
+    await simulation.happen(START)
+    await simulation.advance(LOOK_EVERY)
     assert sink.kinds("run") == [START]
 
 
-async def test_a_slow_event_holds_up_no_other(here: World) -> None:
+async def test_a_slow_event_holds_up_no_other(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink(lambda item: never(item) if name_of(item) == "slow" else Delivered(), capacity=2)
-    here.deliver(sink)
+    simulation.deliver(sink)
     others = [f"run {number}" for number in range(20)]
-    await here.happen(START, COMPLETE, runs=["slow", *others])
-    await here.advance(1)
+    await simulation.happen(START, COMPLETE, runs=["slow", *others])
+    await simulation.advance(1)
     assert sink.kinds("slow") == [START]
     assert all(sink.kinds(run) == [START, COMPLETE] for run in others)
 
 
-async def test_no_more_is_at_the_sink_than_it_takes(here: World) -> None:
+async def test_no_more_is_at_the_sink_than_it_takes(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink(never, capacity=3)
-    delivery = here.deliver(sink)
-    await here.happen(START, COMPLETE, runs=[f"run {number}" for number in range(200)])
-    await here.advance(2)
+    delivery = simulation.deliver(sink)
+    await simulation.happen(START, COMPLETE, runs=[f"run {number}" for number in range(200)])
+    await simulation.advance(2)
     assert (sink.most_out, len(sink.sent)) == (3, 3)
     assert delivery.status().in_flight == 3
 
 
-async def test_children_wait_for_their_parents_start_and_it_for_their_end(here: World) -> None:
+async def test_children_wait_for_their_parents_start_and_it_for_their_end(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink()
-    await here.happen(START, runs=["parent"])
-    await here.happen(START, COMPLETE, runs=["child 1", "child 2"], parent="parent")
-    await here.happen(COMPLETE, runs=["parent"])
-    here.deliver(sink)
-    await here.advance(1)
+    await simulation.happen(START, runs=["parent"])
+    await simulation.happen(START, COMPLETE, runs=["child 1", "child 2"], parent="parent")
+    await simulation.happen(COMPLETE, runs=["parent"])
+    simulation.deliver(sink)
+    await simulation.advance(1)
     assert sink.sent[0] == ("parent", START)
     assert sink.sent[-1] == ("parent", COMPLETE)
     assert len(sink.sent) == 6
 
 
-async def test_reports_say_how_fresh_and_how_late(here: World) -> None:
-    await here.happen(START)
-    here.clock.seconds += 3
-    here.deliver(ScriptedSink())
-    await here.advance(0)
-    [report] = here.reports.sends
-    assert (report.sink, report.source_id, report.kind, report.result) == ("sink", here.source_id, START, SendResult.OK)
+async def test_reports_say_how_fresh_and_how_late(simulation: DeliverySimulation) -> None:
+    await simulation.happen(START)
+    simulation.clock.seconds += 3
+    simulation.deliver(ScriptedSink())
+    await simulation.advance(0)
+    [report] = simulation.reports.sends
+    assert (report.sink, report.source_id, report.kind, report.result) == (
+        "sink",
+        simulation.source_id,
+        START,
+        SendResult.OK,
+    )
     assert (report.freshness, report.latency) == (3.0, 3.0)
 
 
 # Failures of single events
 
 
-async def test_a_retry_comes_again_after_a_pause_and_keeps_the_order(here: World) -> None:
+async def test_a_retry_comes_again_after_a_pause_and_keeps_the_order(simulation: DeliverySimulation) -> None:
     failures = iter([DOWN] * 3)
     sink = ScriptedSink(lambda _: next(failures, Delivered()))
-    here.deliver(sink)
-    await here.happen(START, COMPLETE)
-    await here.advance(0)
+    simulation.deliver(sink)
+    await simulation.happen(START, COMPLETE)
+    await simulation.advance(0)
     assert sink.kinds("run") == [START]
-    await here.advance(1 + 2 + 4)
+    await simulation.advance(1 + 2 + 4)
     assert sink.kinds("run") == [START, START, START, START, COMPLETE]
-    assert [report.result.value for report in here.reports.sends] == ["retry", "retry", "retry", "ok", "ok"]
+    assert [report.result.value for report in simulation.reports.sends] == ["retry", "retry", "retry", "ok", "ok"]
 
 
-async def test_there_is_no_last_attempt(here: World) -> None:
+async def test_there_is_no_last_attempt(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink(lambda _: Retry("odd", sink_wide=False))
-    here.deliver(sink)
-    await here.happen(START)
-    await here.advance(1200)
+    simulation.deliver(sink)
+    await simulation.happen(START)
+    await simulation.advance(1200)
     assert len(sink.sent) > 20
     sink.script = delivers
-    await here.advance(60)
-    assert await pending(here) == 0
+    await simulation.advance(60)
+    assert await pending(simulation) == 0
 
 
-async def test_what_the_sink_asks_for_is_obeyed(here: World) -> None:
+async def test_what_the_sink_asks_for_is_obeyed(simulation: DeliverySimulation) -> None:
     answers = iter([Retry("busy", after=timedelta(seconds=90))])
     sink = ScriptedSink(lambda _: next(answers, Delivered()))
-    here.deliver(sink)
-    await here.happen(START)
-    await here.advance(89)
+    simulation.deliver(sink)
+    await simulation.happen(START)
+    await simulation.advance(89)
     assert len(sink.sent) == 1
-    await here.advance(11)
+    await simulation.advance(11)
     assert len(sink.sent) == 2
 
 
-async def test_a_parked_event_is_kept_told_and_holds_up_nothing(here: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_parked_event_is_kept_told_and_holds_up_nothing(
+    simulation: DeliverySimulation, caplog: pytest.LogCaptureFixture
+) -> None:
     sink = ScriptedSink(lambda item: Park("answer 422: no such job") if item.kind is START else Delivered())
-    here.deliver(sink)
-    await here.happen(START, COMPLETE)
-    await here.advance(1)
+    simulation.deliver(sink)
+    await simulation.happen(START, COMPLETE)
+    await simulation.advance(1)
     assert sink.kinds("run") == [START, COMPLETE]
-    [event] = await parked_events(here)
+    [event] = await parked_events(simulation)
     assert (event.kind, event.cause, event.attempts) == (START, "answer 422: no such job", 1)
     [record] = [record for record in caplog.records if record.getMessage() == "event.parked"]
     told: dict[str, Any] = record.__dict__["fields"]
     assert (told["sink"], told["cause"], told["run_id"]) == ("sink", "answer 422: no such job", event.run_uuid)
 
 
-async def test_no_cause_of_a_plug_in_keeps_a_secret(here: World) -> None:
+async def test_no_cause_of_a_plug_in_keeps_a_secret(simulation: DeliverySimulation) -> None:
     """Sinks of others hand on what a target said, which may repeat what it was sent."""
     own_secrets.learn("sink", "our-own-key-77")
     said = "denied for our-own-key-77 at https://me:hunter2secret@h/x with token=hunter3secret"
     sink = ScriptedSink(lambda item: Park(said) if item.kind is START else Retry(said))
-    here.deliver(sink)
-    await here.happen(START, COMPLETE)
-    await here.advance(1)
-    kept = await here.store.read(_causes)
+    simulation.deliver(sink)
+    await simulation.happen(START, COMPLETE)
+    await simulation.advance(1)
+    kept = await simulation.store.read(_causes)
     assert kept == ["denied for *** at https://***@h/x with token=***"] * 2
 
 
@@ -210,190 +217,194 @@ def parks_start(item: Outgoing) -> Outcome | Awaitable[Outcome]:
     return Park("no") if item.kind is START else never(item)
 
 
-async def test_a_parked_event_is_sent_again_before_what_follows(here: World) -> None:
+async def test_a_parked_event_is_sent_again_before_what_follows(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink(parks_start)
-    delivery = here.deliver(sink)
-    await here.happen(START, COMPLETE)
-    await here.advance(0)
-    [event] = await parked_events(here)
+    delivery = simulation.deliver(sink)
+    await simulation.happen(START, COMPLETE)
+    await simulation.advance(0)
+    [event] = await parked_events(simulation)
     asked = asyncio.ensure_future(delivery.retry_parked([(event.strand_id, event.seq)]))
-    await here.advance(1)
+    await simulation.advance(1)
     assert not asked.done(), "the event that is out comes first"
     sink.script = down
-    await here.advance(50)
+    await simulation.advance(50)
     assert set((await asked).values()) == {RetryAnswer.QUEUED}
     before = len(sink.sent)
     sink.script = delivers
-    await here.advance(60)
+    await simulation.advance(60)
     assert sink.kinds("run")[before:] == [START, COMPLETE]
-    assert (await pending(here), await parked_events(here)) == (0, [])
+    assert (await pending(simulation), await parked_events(simulation)) == (0, [])
 
 
-async def test_many_parked_events_are_sent_again_in_a_few_commits(here: World) -> None:
+async def test_many_parked_events_are_sent_again_in_a_few_commits(simulation: DeliverySimulation) -> None:
     refusing, sink = True, ScriptedSink(lambda item: Park("no") if refusing else delivers(item))
-    delivery = here.deliver(sink)
-    await here.happen(START, runs=[f"{number}" for number in range(3000)])
-    await here.advance(30)
-    events = [(event.strand_id, event.seq) for event in await here.store.read(parked.listing, 5000)]
+    delivery = simulation.deliver(sink)
+    await simulation.happen(START, runs=[f"{number}" for number in range(3000)])
+    await simulation.advance(30)
+    events = [(event.strand_id, event.seq) for event in await simulation.store.read(parked.listing, 5000)]
     assert len(events) == 3000
-    refusing, before, sent = False, here.store.writes, len(sink.sent)
-    answers = await here.within(10, delivery.retry_parked(events))
-    commits = here.store.writes - before
+    refusing, before, sent = False, simulation.store.writes, len(sink.sent)
+    answers = await simulation.within(10, delivery.retry_parked(events))
+    commits = simulation.store.writes - before
     assert set(answers.values()) == {RetryAnswer.QUEUED}
     assert answers.keys() == set(events)
-    await here.advance(30)
+    await simulation.advance(30)
     assert len(sink.sent) - sent == 3000
-    assert (await pending(here), await parked_events(here)) == (0, [])
+    assert (await pending(simulation), await parked_events(simulation)) == (0, [])
     assert commits < 100, "three to put them back, and the settles of those that arrived meanwhile"
 
 
-async def test_of_many_parked_events_only_those_wait_whose_strand_is_out(here: World) -> None:
+async def test_of_many_parked_events_only_those_wait_whose_strand_is_out(simulation: DeliverySimulation) -> None:
     def parks_start(item: Outgoing) -> Outcome | Awaitable[Outcome]:
         return Park("no") if item.kind is START else never(item)
 
     sink = ScriptedSink(parks_start)
-    delivery = here.deliver(sink)
-    await here.happen(START, runs=["free"])
-    await here.happen(START, COMPLETE, runs=["out"])
-    await here.advance(0)
-    events = [(event.strand_id, event.seq) for event in await parked_events(here)]
+    delivery = simulation.deliver(sink)
+    await simulation.happen(START, runs=["free"])
+    await simulation.happen(START, COMPLETE, runs=["out"])
+    await simulation.advance(0)
+    events = [(event.strand_id, event.seq) for event in await parked_events(simulation)]
     assert len(events) == 2
     sink.script = lambda item: delivers(item) if item.kind is START else never(item)
     asked = asyncio.ensure_future(delivery.retry_parked(events))
-    await here.advance(1)
+    await simulation.advance(1)
     assert not asked.done()
     assert sink.kinds("free") == [START, START]
     assert sink.kinds("out") == [START, COMPLETE], "its end is out: the START comes after that"
     sink.script = down
-    await here.advance(50)
+    await simulation.advance(50)
     assert set((await asked).values()) == {RetryAnswer.QUEUED}
 
 
-async def test_a_parked_event_can_be_dropped(here: World) -> None:
-    delivery = here.deliver(ScriptedSink(lambda _: Park("no")))
-    await here.happen(START)
-    await here.advance(0)
-    [event] = await parked_events(here)
-    assert await here.within(1, delivery.drop_parked([(event.strand_id, event.seq)]))
-    assert await parked_events(here) == []
+async def test_a_parked_event_can_be_dropped(simulation: DeliverySimulation) -> None:
+    delivery = simulation.deliver(ScriptedSink(lambda _: Park("no")))
+    await simulation.happen(START)
+    await simulation.advance(0)
+    [event] = await parked_events(simulation)
+    assert await simulation.within(1, delivery.drop_parked([(event.strand_id, event.seq)]))
+    assert await parked_events(simulation) == []
 
 
-async def test_a_request_drops_what_was_chosen_and_no_later_one(here: World) -> None:
+async def test_a_request_drops_what_was_chosen_and_no_later_one(simulation: DeliverySimulation) -> None:
     """Somebody agreed to what was shown then; what is parked since was not shown."""
-    delivery = here.deliver(ScriptedSink(lambda _: Park("no")))
-    await here.happen(START)
-    await here.advance(0)
-    [shown] = await parked_events(here)
-    await here.advance(5)
-    await here.happen(START, COMPLETE, runs=["second"])
-    await here.advance(0)
-    later = {event.name for event in await parked_events(here)} - {shown.name}
-    sink_requests = SinkRequests(here.sinks["sink"], delivery, here.store, here.clock)
+    delivery = simulation.deliver(ScriptedSink(lambda _: Park("no")))
+    await simulation.happen(START)
+    await simulation.advance(0)
+    [shown] = await parked_events(simulation)
+    await simulation.advance(5)
+    await simulation.happen(START, COMPLETE, runs=["second"])
+    await simulation.advance(0)
+    later = {event.name for event in await parked_events(simulation)} - {shown.name}
+    sink_requests = SinkRequests(simulation.sinks["sink"], delivery, simulation.store, simulation.clock)
 
     async def asked(**choice: object) -> None:
         body = json.dumps(choice)
-        await here.store.write(requests.add, RequestKind.DROP, "sink:sink", body, here.now_ms)
+        await simulation.store.write(requests.add, RequestKind.DROP, "sink:sink", body, simulation.now_ms)
         await sink_requests._serve_new()
 
     await asked(until_ms=shown.parked_at)
-    assert {event.name for event in await parked_events(here)} == later
+    assert {event.name for event in await parked_events(simulation)} == later
     gone = min(later)
     await asked(event=gone)
-    assert {event.name for event in await parked_events(here)} == later - {gone}
+    assert {event.name for event in await parked_events(simulation)} == later - {gone}
     await asked(event=gone)
-    assert {event.name for event in await parked_events(here)} == later - {gone}, "nothing else instead"
+    assert {event.name for event in await parked_events(simulation)} == later - {gone}, "nothing else instead"
 
 
-async def test_without_the_lease_parked_events_are_left_alone(here: World) -> None:
-    delivery = here.deliver(ScriptedSink())
-    await here.advance(0)
-    await here.within(5, delivery.stop(1))
+async def test_without_the_lease_parked_events_are_left_alone(simulation: DeliverySimulation) -> None:
+    delivery = simulation.deliver(ScriptedSink())
+    await simulation.advance(0)
+    await simulation.within(5, delivery.stop(1))
     with pytest.raises(LeaseLost, match="lease of sink sink is not held here"):
         await delivery.retry_parked([(1, 1)])
 
 
-async def test_who_waits_to_retry_a_parked_event_hears_that_the_lease_is_lost(here: World) -> None:
+async def test_who_waits_to_retry_a_parked_event_hears_that_the_lease_is_lost(simulation: DeliverySimulation) -> None:
     """The event of its strand that is out never comes back to this process."""
-    delivery = here.deliver(ScriptedSink(parks_start))
-    await here.happen(START, COMPLETE)
-    await here.advance(0)
-    [event] = await parked_events(here)
+    delivery = simulation.deliver(ScriptedSink(parks_start))
+    await simulation.happen(START, COMPLETE)
+    await simulation.advance(0)
+    [event] = await parked_events(simulation)
     asked = asyncio.ensure_future(delivery.retry_parked([(event.strand_id, event.seq)]))
-    await here.advance(1)
-    await here.store.write(seize, "sink:sink", "second", 60_000)
-    await here.advance(15)
+    await simulation.advance(1)
+    await simulation.store.write(take_over, "sink:sink", "second", 60_000)
+    await simulation.advance(15)
     assert asked.done()
     with pytest.raises(LeaseLost, match="lease of sink sink is no longer held here"):
         await asked
 
 
-async def test_a_request_that_met_a_lost_lease_is_done_under_the_next(here: World) -> None:
+async def test_a_request_that_met_a_lost_lease_is_done_under_the_next(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink(parks_start)
-    delivery = here.deliver(sink)
-    await here.happen(START, COMPLETE)
-    await here.advance(0)
-    number = await here.store.write(requests.add, RequestKind.RETRY, "sink:sink", "{}", here.now_ms)
-    sink_requests = SinkRequests(here.sinks["sink"], delivery, here.store, here.clock)  # a watched one
+    delivery = simulation.deliver(sink)
+    await simulation.happen(START, COMPLETE)
+    await simulation.advance(0)
+    number = await simulation.store.write(requests.add, RequestKind.RETRY, "sink:sink", "{}", simulation.now_ms)
+    sink_requests = SinkRequests(
+        simulation.sinks["sink"], delivery, simulation.store, simulation.clock
+    )  # a watched one
     serving = asyncio.create_task(sink_requests.run())
-    await here.advance(1)
-    await here.store.write(seize, "sink:sink", "second", -1)
+    await simulation.advance(1)
+    await simulation.store.write(take_over, "sink:sink", "second", -1)
     sink.script = delivers
-    await here.advance(30)
-    request = await here.store.read(requests.get, number)
+    await simulation.advance(30)
+    request = await simulation.store.read(requests.get, number)
     serving.cancel()
     assert request.state is RequestState.DONE
-    assert await pending(here) == 0
+    assert await pending(simulation) == 0
 
 
 # In flight at the sink
 
 
-async def test_an_event_in_flight_is_asked_for_and_takes_its_place(here: World) -> None:
+async def test_an_event_in_flight_is_asked_for_and_takes_its_place(simulation: DeliverySimulation) -> None:
     answers = {"first": iter([Retry("no answer yet", in_flight=True, sink_wide=False)] * 5)}
     sink = ScriptedSink(lambda item: next(answers.get(name_of(item), iter(())), Delivered()), capacity=1)
-    delivery = here.deliver(sink)
-    await here.happen(START, COMPLETE, runs=["first"])
-    await here.happen(START, runs=["second"])
-    await here.advance(0)
+    delivery = simulation.deliver(sink)
+    await simulation.happen(START, COMPLETE, runs=["first"])
+    await simulation.happen(START, runs=["second"])
+    await simulation.advance(0)
     assert delivery.status().in_flight == 1
-    await here.advance(30)
+    await simulation.advance(30)
     assert sink.sent == [("first", START)] * 6 + [("second", START), ("first", COMPLETE)]
-    results = [report.result for report in here.reports.sends]
+    results = [report.result for report in simulation.reports.sends]
     assert results == [SendResult.IN_FLIGHT] * 5 + [SendResult.OK] * 3
-    assert await pending(here) == 0
+    assert await pending(simulation) == 0
 
 
-async def test_events_in_flight_are_probed_in_turn_when_the_sink_is_away(here: World) -> None:
+async def test_events_in_flight_are_probed_in_turn_when_the_sink_is_away(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink(lambda _: Retry("no answer yet", in_flight=True), capacity=10)
-    delivery = here.deliver(sink)
+    delivery = simulation.deliver(sink)
     runs = [f"run {number}" for number in range(30)]
-    await here.happen(START, runs=runs)
-    await here.advance(600)
+    await simulation.happen(START, runs=runs)
+    await simulation.advance(600)
     assert delivery.status().state is SinkState.OUTAGE
     assert len(sink.sent) < 10 + 600 / 7
     assert {name for name, _ in sink.sent} == set(runs[:10])
     sink.script = delivers
-    await here.advance(20)
-    assert await pending(here) == 0
+    await simulation.advance(20)
+    assert await pending(simulation) == 0
 
 
 # A sink in trouble
 
 
-async def test_an_outage_is_one_line_and_one_probe_at_a_time(here: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_outage_is_one_line_and_one_probe_at_a_time(
+    simulation: DeliverySimulation, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     sink = ScriptedSink(down, capacity=10)
-    delivery = here.deliver(sink)
+    delivery = simulation.deliver(sink)
     runs = [f"run {number}" for number in range(50)]
-    await here.happen(START, COMPLETE, runs=runs)
-    await here.advance(600)
+    await simulation.happen(START, COMPLETE, runs=runs)
+    await simulation.advance(600)
     assert len(sink.sent) < 10 + 600 / 7
     assert sink.batches[-1] == 1
     assert delivery.status().state is SinkState.OUTAGE
     assert delivery.status().problem == "connection refused"
     sink.script = delivers
-    await here.advance(20)
-    assert await pending(here) == 0
+    await simulation.advance(20)
+    assert await pending(simulation) == 0
     assert delivery.status().state is SinkState.DELIVERING
     assert delivery.status().problem is None
     over = delivery.status()
@@ -406,94 +417,94 @@ async def test_an_outage_is_one_line_and_one_probe_at_a_time(here: World, caplog
     assert closed.getMessage() == "sink.recovered"
     assert 600 <= closed.__dict__["fields"]["outage_seconds"] <= 620
     assert closed.__dict__["fields"]["failures"] == len(sink.sent) - 100
-    assert [report.open for report in here.reports.circuits] == [True, False]
+    assert [report.open for report in simulation.reports.circuits] == [True, False]
 
 
-async def test_an_outage_leaves_the_ledger_in_peace(here: World) -> None:
-    here.deliver(ScriptedSink(down, capacity=10))
-    await here.happen(START, runs=[f"run {number}" for number in range(50)])
-    await here.advance(120)
-    before = here.store.reads + here.store.writes
-    await here.advance(600)
+async def test_an_outage_leaves_the_ledger_in_peace(simulation: DeliverySimulation) -> None:
+    simulation.deliver(ScriptedSink(down, capacity=10))
+    await simulation.happen(START, runs=[f"run {number}" for number in range(50)])
+    await simulation.advance(120)
+    before = simulation.store.reads + simulation.store.writes
+    await simulation.advance(600)
     probes, renewals = 600 / 7.5, 60
-    assert here.store.reads + here.store.writes - before < 3 * probes + renewals
+    assert simulation.store.reads + simulation.store.writes - before < 3 * probes + renewals
 
 
-async def test_what_failed_before_the_outage_was_known_comes_soon_after_it(here: World) -> None:
+async def test_what_failed_before_the_outage_was_known_comes_soon_after_it(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink(lambda _: Retry("wrong password", slow=True), capacity=2)
-    here.deliver(sink)
-    await here.happen(START, runs=[f"run {number}" for number in range(20)])
-    await here.advance(1200)
+    simulation.deliver(sink)
+    await simulation.happen(START, runs=[f"run {number}" for number in range(20)])
+    await simulation.advance(1200)
     sink.script = delivers
-    while here.reports.circuits[-1].open:
-        await here.advance(1)
-    await here.advance(5)
-    assert await pending(here) == 0
+    while simulation.reports.circuits[-1].open:
+        await simulation.advance(1)
+    await simulation.advance(5)
+    assert await pending(simulation) == 0
 
 
-async def test_wrong_credentials_are_tried_slowly(here: World) -> None:
+async def test_wrong_credentials_are_tried_slowly(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink(lambda _: Retry("wrong password", slow=True), capacity=2)
-    here.deliver(sink)
-    await here.happen(START, runs=[f"run {number}" for number in range(20)])
-    await here.advance(3600)
+    simulation.deliver(sink)
+    await simulation.happen(START, runs=[f"run {number}" for number in range(20)])
+    await simulation.advance(3600)
     assert len(sink.sent) < 5 + 60
 
 
 @pytest.mark.parametrize("outcome", [DOWN, replace(DOWN, in_flight=True)], ids=["new", "in flight"])
-async def test_nothing_is_sent_before_the_time_of_the_probe(here: World, outcome: Retry) -> None:
+async def test_nothing_is_sent_before_the_time_of_the_probe(simulation: DeliverySimulation, outcome: Retry) -> None:
     """Whatever is committed meanwhile, and whoever rings."""
     sink = ScriptedSink(lambda _: outcome, capacity=20)
-    delivery = here.deliver(sink)
-    await here.happen(START, runs=[f"run {number}" for number in range(20)])
-    await here.advance(0)
+    delivery = simulation.deliver(sink)
+    await simulation.happen(START, runs=[f"run {number}" for number in range(20)])
+    await simulation.advance(0)
     for number in range(4):
         before, probe_at = len(sink.sent), delivery._health.circuit.probe_at
         assert delivery._health.circuit.open
-        await here.happen(START, runs=[f"more {number}"])
-        await here.advance(probe_at - here.clock.seconds - 0.01)
+        await simulation.happen(START, runs=[f"more {number}"])
+        await simulation.advance(probe_at - simulation.clock.seconds - 0.01)
         assert len(sink.sent) == before
-        await here.advance(0.02)
+        await simulation.advance(0.02)
         assert len(sink.sent) == before + 1
 
 
-async def test_no_run_in_doubt_is_looked_at_before_the_time_of_the_probe(here: World) -> None:
+async def test_no_run_in_doubt_is_looked_at_before_the_time_of_the_probe(simulation: DeliverySimulation) -> None:
     answers = iter([Retry("no answer in time", unanswered=True)] * 10)
     sink = ScriptedSink(lambda _: next(answers, Delivered()), rechecks=True)
     sink.recheck_script = down
-    delivery = here.deliver(sink)
-    await here.happen(START, COMPLETE, runs=[f"run {number}" for number in range(10)])
+    delivery = simulation.deliver(sink)
+    await simulation.happen(START, COMPLETE, runs=[f"run {number}" for number in range(10)])
     while not (sink.rechecked and delivery._health.circuit.open):
-        await here.advance(1)
+        await simulation.advance(1)
     looks: list[tuple[float, float]] = []
 
     def looked(item: Outgoing) -> Outcome:
-        looks.append((here.clock.seconds, delivery._health.circuit.probe_at))
+        looks.append((simulation.clock.seconds, delivery._health.circuit.probe_at))
         return DOWN
 
     sink.recheck_script = looked
-    await here.advance(120)
+    await simulation.advance(120)
     assert len(looks) > 5
     assert all(at >= probe_at for at, probe_at in looks)
 
 
-async def test_events_of_their_own_trouble_do_not_open_the_circuit(here: World) -> None:
+async def test_events_of_their_own_trouble_do_not_open_the_circuit(simulation: DeliverySimulation) -> None:
     ill = {f"ill {number}" for number in range(20)}
     sink = ScriptedSink(lambda item: Retry("odd", sink_wide=False) if name_of(item) in ill else Delivered())
-    here.deliver(sink)
-    await here.happen(START, runs=[*ill, "well"])
-    await here.advance(100)
-    assert here.reports.circuits == []
+    simulation.deliver(sink)
+    await simulation.happen(START, runs=[*ill, "well"])
+    await simulation.advance(100)
+    assert simulation.reports.circuits == []
     assert sink.kinds("well") == [START]
 
 
 async def test_one_of_two_sinks_down_delays_the_other_by_nothing() -> None:
-    async with world(good=frozenset(EventKind), bad=frozenset(EventKind)) as here:
+    async with delivery_simulation(good=frozenset(EventKind), bad=frozenset(EventKind)) as simulation:
         good, bad = ScriptedSink(), ScriptedSink(down)
-        here.deliver(good, "good")
-        here.deliver(bad, "bad")
+        simulation.deliver(good, "good")
+        simulation.deliver(bad, "bad")
         for number in range(10):
-            await here.happen(START, COMPLETE, runs=[f"run {number}"])
-            await here.advance(0)
+            await simulation.happen(START, COMPLETE, runs=[f"run {number}"])
+            await simulation.advance(0)
             assert good.kinds(f"run {number}") == [START, COMPLETE]
 
 
@@ -517,51 +528,55 @@ class Steady:
         return 0.5
 
 
-async def test_one_event_that_breaks_the_sink_holds_up_no_other(here: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_one_event_that_breaks_the_sink_holds_up_no_other(
+    simulation: DeliverySimulation, caplog: pytest.LogCaptureFixture
+) -> None:
     """After the batch that broke each of its events goes alone, so that the ill one breaks nothing but itself."""
-    here.random = Steady()  # type: ignore[assignment] # by chance alone they would part company, too
+    simulation.random = Steady()  # type: ignore[assignment] # by chance alone they would part company, too
     sink = BuggySink()
-    delivery = here.deliver(sink)
+    delivery = simulation.deliver(sink)
     runs = [f"run {number}" for number in range(20)]
-    await here.happen(START, COMPLETE, runs=["ill", *runs])
-    await here.advance(0)
+    await simulation.happen(START, COMPLETE, runs=["ill", *runs])
+    await simulation.advance(0)
     assert sink.batches == [21]
-    await here.advance(1)
+    await simulation.advance(1)
     assert sink.batches[1:22] == [1] * 21
-    await here.advance(1)
+    await simulation.advance(1)
     assert all(sink.kinds(run) == [START, START, COMPLETE] for run in runs)
-    assert await pending(here) == 2
-    assert not here.tasks[delivery].done()
+    assert await pending(simulation) == 2
+    assert not simulation.tasks[delivery].done()
     assert "sink.bug" in {record.getMessage() for record in caplog.records}
 
 
-async def test_a_batch_that_breaks_counts_as_one_failure_however_many_were_in_it(here: World) -> None:
+async def test_a_batch_that_breaks_counts_as_one_failure_however_many_were_in_it(
+    simulation: DeliverySimulation,
+) -> None:
     sink = BuggySink()
-    delivery = here.deliver(sink)
-    await here.happen(START, runs=["ill", *(f"run {number}" for number in range(20))])
-    await here.advance(0)
+    delivery = simulation.deliver(sink)
+    await simulation.happen(START, runs=["ill", *(f"run {number}" for number in range(20))])
+    await simulation.advance(0)
     assert delivery._health.circuit.failures == 1
-    assert here.reports.circuits == []
+    assert simulation.reports.circuits == []
 
 
 async def test_a_sink_that_always_breaks_is_left_alone_and_logged_once(
-    here: World, caplog: pytest.LogCaptureFixture
+    simulation: DeliverySimulation, caplog: pytest.LogCaptureFixture
 ) -> None:
     def breaks(item: Outgoing) -> Outcome:
         raise ValueError("a bug")
 
     sink = ScriptedSink(breaks)
-    here.deliver(sink)
-    await here.happen(START, runs=[f"run {number}" for number in range(20)])
-    await here.advance(600)
+    simulation.deliver(sink)
+    await simulation.happen(START, runs=[f"run {number}" for number in range(20)])
+    await simulation.advance(600)
     assert len(caplog.records) == 2, "the bug and the outage"
     assert len(sink.sent) < 200
     sink.script = delivers
-    await here.advance(80)
-    assert await pending(here) == 0
+    await simulation.advance(80)
+    assert await pending(simulation) == 0
 
 
-async def test_an_event_without_outcome_comes_again(here: World) -> None:
+async def test_an_event_without_outcome_comes_again(simulation: DeliverySimulation) -> None:
     class Forgetful(ScriptedSink):
         async def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[tuple[Outgoing, Outcome]]:
             known = [pair async for pair in super().send(batch)]
@@ -569,163 +584,163 @@ async def test_an_event_without_outcome_comes_again(here: World) -> None:
                 yield pair
                 yield pair
 
-    here.deliver(Forgetful())
-    await here.happen(START, runs=["a", "b", "c"])
-    await here.advance(0)
-    assert await pending(here) == 1
-    await here.advance(5)
-    assert await pending(here) == 0
+    simulation.deliver(Forgetful())
+    await simulation.happen(START, runs=["a", "b", "c"])
+    await simulation.advance(0)
+    assert await pending(simulation) == 1
+    await simulation.advance(5)
+    assert await pending(simulation) == 0
 
 
-async def test_a_sink_that_hangs_is_given_up_after_a_while(here: World) -> None:
+async def test_a_sink_that_hangs_is_given_up_after_a_while(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink(never, capacity=1, rechecks=True)
-    here.deliver(sink)
-    await here.happen(START)
-    await here.advance(39)
+    simulation.deliver(sink)
+    await simulation.happen(START)
+    await simulation.advance(39)
     assert len(sink.sent) == 1
     sink.script = delivers
-    await here.advance(3)
+    await simulation.advance(3)
     assert len(sink.sent) == 2
-    assert (await here.store.read(queries.sinks))[0].doubts == 1
+    assert (await simulation.store.read(queries.sinks))[0].doubts == 1
 
 
 # Doubt
 
 
-async def test_a_run_in_doubt_is_looked_at_after_its_end(here: World) -> None:
+async def test_a_run_in_doubt_is_looked_at_after_its_end(simulation: DeliverySimulation) -> None:
     answers = iter([Retry("no answer in time", unanswered=True)])
     sink = ScriptedSink(lambda _: next(answers, Delivered()), rechecks=True)
     looks: Iterator[Outcome] = iter((Retry("another state, sent again, no answer"), Delivered()))
     sink.recheck_script = lambda _: next(looks)
-    here.deliver(sink)
-    await here.happen(START, COMPLETE, runs=["doubtful"])
-    await here.happen(START, COMPLETE, runs=["sure"])
-    await here.advance(9)
+    simulation.deliver(sink)
+    await simulation.happen(START, COMPLETE, runs=["doubtful"])
+    await simulation.happen(START, COMPLETE, runs=["sure"])
+    await simulation.advance(9)
     assert sink.rechecked == []
-    await here.advance(10)
+    await simulation.advance(10)
     assert sink.rechecked[0] == "doubtful"
-    await here.advance(20)
+    await simulation.advance(20)
     assert sink.rechecked == ["doubtful", "doubtful"]
-    assert [report.settled for report in here.reports.rechecks] == [False, True]
-    assert (await here.store.read(queries.sinks))[0].doubts == 0
+    assert [report.settled for report in simulation.reports.rechecks] == [False, True]
+    assert (await simulation.store.read(queries.sinks))[0].doubts == 0
 
 
-async def test_sinks_where_nothing_is_applied_late_leave_no_doubt(here: World) -> None:
+async def test_sinks_where_nothing_is_applied_late_leave_no_doubt(simulation: DeliverySimulation) -> None:
     answers = iter([Retry("no answer in time", unanswered=True)])
     sink = ScriptedSink(lambda _: next(answers, Delivered()))
-    here.deliver(sink)
-    await here.happen(START, COMPLETE)
-    await here.advance(60)
-    assert (await pending(here), sink.rechecked) == (0, [])
+    simulation.deliver(sink)
+    await simulation.happen(START, COMPLETE)
+    await simulation.advance(60)
+    assert (await pending(simulation), sink.rechecked) == (0, [])
 
 
-async def test_after_a_kill_the_runs_under_way_are_in_doubt(here: World) -> None:
-    here.deliver(ScriptedSink(never, rechecks=True))
-    await here.happen(START, COMPLETE)
-    await here.advance(0)
-    await here.crash()
+async def test_after_a_kill_the_runs_under_way_are_in_doubt(simulation: DeliverySimulation) -> None:
+    simulation.deliver(ScriptedSink(never, rechecks=True))
+    await simulation.happen(START, COMPLETE)
+    await simulation.advance(0)
+    await simulation.crash()
     sink = ScriptedSink(rechecks=True)
-    here.deliver(sink)
-    await here.advance(20)
+    simulation.deliver(sink)
+    await simulation.advance(20)
     assert sink.rechecked == ["run"]
 
 
-async def test_doubts_are_looked_at_as_probes_when_nothing_else_is_to_send(here: World) -> None:
+async def test_doubts_are_looked_at_as_probes_when_nothing_else_is_to_send(simulation: DeliverySimulation) -> None:
     answers = iter([Retry("no answer in time", unanswered=True)] * 10)
     sink = ScriptedSink(lambda _: next(answers, Delivered()), rechecks=True)
     sink.recheck_script = down
-    delivery = here.deliver(sink)
-    await here.happen(START, COMPLETE, runs=[f"run {number}" for number in range(10)])
-    await here.advance(600)
-    assert await pending(here) == 0
+    delivery = simulation.deliver(sink)
+    await simulation.happen(START, COMPLETE, runs=[f"run {number}" for number in range(10)])
+    await simulation.advance(600)
+    assert await pending(simulation) == 0
     assert delivery.status().state is SinkState.OUTAGE
     assert len(sink.rechecked) < 200
     sink.recheck_script = delivers
-    await here.advance(30)
-    assert (await here.store.read(queries.sinks))[0].doubts == 0
+    await simulation.advance(30)
+    assert (await simulation.store.read(queries.sinks))[0].doubts == 0
 
 
-async def test_a_run_that_stays_in_doubt_is_looked_at_less_and_less_often(here: World) -> None:
+async def test_a_run_that_stays_in_doubt_is_looked_at_less_and_less_often(simulation: DeliverySimulation) -> None:
     answers = iter([Retry("no answer in time", unanswered=True)])
     sink = ScriptedSink(lambda _: next(answers, Delivered()), rechecks=True)
     sink.recheck_script = lambda _: Retry("another state", sink_wide=False)
-    here.deliver(sink)
-    await here.happen(START, COMPLETE)
-    await here.advance(200)
+    simulation.deliver(sink)
+    await simulation.happen(START, COMPLETE)
+    await simulation.advance(200)
     early = len(sink.rechecked)
-    await here.advance(300)
+    await simulation.advance(300)
     assert 5 < len(sink.rechecked) - early < 20, "about every half minute"
 
 
-async def test_a_refused_look_settles_the_doubt(here: World) -> None:
+async def test_a_refused_look_settles_the_doubt(simulation: DeliverySimulation) -> None:
     answers = iter([Retry("no answer in time", unanswered=True)])
     sink = ScriptedSink(lambda _: next(answers, Delivered()), rechecks=True)
     sink.recheck_script = lambda _: Park("422")
-    here.deliver(sink)
-    await here.happen(START, COMPLETE)
-    await here.advance(90)
+    simulation.deliver(sink)
+    await simulation.happen(START, COMPLETE)
+    await simulation.advance(90)
     assert len(sink.rechecked) == 1
-    assert (await here.store.read(queries.sinks))[0].doubts == 0
+    assert (await simulation.store.read(queries.sinks))[0].doubts == 0
 
 
-async def test_a_recheck_that_breaks_is_tried_again(here: World) -> None:
+async def test_a_recheck_that_breaks_is_tried_again(simulation: DeliverySimulation) -> None:
     def breaks(item: Outgoing) -> Outcome:
         raise ValueError("a bug")
 
     answers = iter([Retry("no answer in time", unanswered=True)])
     sink = ScriptedSink(lambda _: next(answers, Delivered()), rechecks=True)
     sink.recheck_script = breaks
-    here.deliver(sink)
-    await here.happen(START, COMPLETE)
-    await here.advance(20)
+    simulation.deliver(sink)
+    await simulation.happen(START, COMPLETE)
+    await simulation.advance(20)
     sink.recheck_script = delivers
-    await here.advance(90)
-    assert (await here.store.read(queries.sinks))[0].doubts == 0
+    await simulation.advance(90)
+    assert (await simulation.store.read(queries.sinks))[0].doubts == 0
 
 
-async def test_no_run_is_looked_at_any_more_once_the_lease_is_lost(here: World) -> None:
+async def test_no_run_is_looked_at_any_more_once_the_lease_is_lost(simulation: DeliverySimulation) -> None:
     answers = iter([Retry("no answer in time", unanswered=True)] * 2)
     sink = ScriptedSink(lambda _: next(answers, Delivered()), rechecks=True)
     gate, mended = asyncio.Event(), []
 
     async def looks(terminal: Outgoing) -> Outcome:
         if name_of(terminal) == "quick":
-            await here.store.write(seize, "sink:sink", "second", 60_000)
+            await simulation.store.write(take_over, "sink:sink", "second", 60_000)
             return Delivered()
         await gate.wait()
         mended.append(name_of(terminal))
         return Delivered()
 
     sink.recheck_script = looks
-    here.deliver(sink)
-    await here.happen(START, COMPLETE, runs=["quick", "slow"])
-    await here.advance(30)
+    simulation.deliver(sink)
+    await simulation.happen(START, COMPLETE, runs=["quick", "slow"])
+    await simulation.advance(30)
     assert sorted(sink.rechecked) == ["quick", "slow"]
-    assert [report.held for report in here.reports.leases] == [True, False]
+    assert [report.held for report in simulation.reports.leases] == [True, False]
     gate.set()
-    await here.advance(1)
+    await simulation.advance(1)
     assert mended == []
 
 
 # Lease
 
 
-async def test_who_does_not_hold_the_lease_stands_by_and_takes_over(here: World) -> None:
+async def test_who_does_not_hold_the_lease_stands_by_and_takes_over(simulation: DeliverySimulation) -> None:
     first, second = ScriptedSink(), ScriptedSink()
-    leader = here.deliver(first, holder="first")
-    await here.advance(0)
-    follower = here.deliver(second, holder="second")
-    await here.happen(START)
-    await here.advance(5)
+    leader = simulation.deliver(first, holder="first")
+    await simulation.advance(0)
+    follower = simulation.deliver(second, holder="second")
+    await simulation.happen(START)
+    await simulation.advance(5)
     assert follower.status().state is SinkState.STANDBY
     assert (first.kinds("run"), second.kinds("run")) == ([START], [])
-    await here.within(5, leader.stop(1))
-    await here.happen(COMPLETE)
-    await here.advance(3)
+    await simulation.within(5, leader.stop(1))
+    await simulation.happen(COMPLETE)
+    await simulation.advance(3)
     assert (first.kinds("run"), second.kinds("run")) == ([START], [COMPLETE])
 
 
-async def test_who_lost_the_lease_commits_nothing_and_sends_nothing_more(here: World) -> None:
+async def test_who_lost_the_lease_commits_nothing_and_sends_nothing_more(simulation: DeliverySimulation) -> None:
     gate = asyncio.Event()
 
     async def waits(item: Outgoing) -> Outcome:
@@ -733,66 +748,68 @@ async def test_who_lost_the_lease_commits_nothing_and_sends_nothing_more(here: W
         return Delivered()
 
     first = ScriptedSink(waits, capacity=1)
-    loser = here.deliver(first)
-    await here.happen(START, COMPLETE)
-    await here.advance(0)
-    await here.store.write(seize, "sink:sink", "second", 60_000)
+    loser = simulation.deliver(first)
+    await simulation.happen(START, COMPLETE)
+    await simulation.advance(0)
+    await simulation.store.write(take_over, "sink:sink", "second", 60_000)
     gate.set()
-    await here.advance(5)
+    await simulation.advance(5)
     assert first.kinds("run") == [START]
     assert loser.status().state is SinkState.STANDBY
-    assert await pending(here) == 2
-    assert [report.held for report in here.reports.leases] == [True, False]
+    assert await pending(simulation) == 2
+    assert [report.held for report in simulation.reports.leases] == [True, False]
 
 
-async def test_an_outage_goes_on_under_another_lease(here: World) -> None:
+async def test_an_outage_goes_on_under_another_lease(simulation: DeliverySimulation) -> None:
     answers = iter([Retry("no answer in time", unanswered=True)] * 5)
     sink = ScriptedSink(lambda _: next(answers, Delivered()), rechecks=True)
     sink.recheck_script = down
-    here.deliver(sink)
-    await here.happen(START, COMPLETE, runs=[f"run {number}" for number in range(5)])
-    await here.advance(60)
+    simulation.deliver(sink)
+    await simulation.happen(START, COMPLETE, runs=[f"run {number}" for number in range(5)])
+    await simulation.advance(60)
     sink.recheck_script = never
-    await here.advance(20)
-    await here.store.write(seize, "sink:sink", "second", -1)
+    await simulation.advance(20)
+    await simulation.store.write(take_over, "sink:sink", "second", -1)
     sink.recheck_script = delivers
-    await here.advance(31)
-    assert [report.open for report in here.reports.circuits[-2:]] == [True, False]
-    assert (await here.store.read(queries.sinks))[0].doubts == 0
+    await simulation.advance(31)
+    assert [report.open for report in simulation.reports.circuits[-2:]] == [True, False]
+    assert (await simulation.store.read(queries.sinks))[0].doubts == 0
 
 
-async def test_no_attempt_starts_that_could_outlive_the_lease(here: World) -> None:
+async def test_no_attempt_starts_that_could_outlive_the_lease(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink()
-    delivery = here.deliver(sink)
-    await here.advance(0)
-    here.store.error = "the disk is full"
-    await here.advance(31)
+    delivery = simulation.deliver(sink)
+    await simulation.advance(0)
+    simulation.store.error = "the disk is full"
+    await simulation.advance(31)
     assert delivery.status().state is SinkState.STUCK
     assert "the disk is full" in (delivery.status().problem or "")
-    here.store.error = None
-    await here.happen(START)
-    await here.advance(0)
+    simulation.store.error = None
+    await simulation.happen(START)
+    await simulation.advance(0)
     assert sink.sent == []
-    await here.advance(11)
+    await simulation.advance(11)
     assert sink.kinds("run") == [START]
     assert delivery.status().state is SinkState.DELIVERING
 
 
-async def test_nothing_is_claimed_that_the_rest_of_the_lease_does_not_cover(here: World) -> None:
+async def test_nothing_is_claimed_that_the_rest_of_the_lease_does_not_cover(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink()
-    with without_renewals(here.store):
-        here.deliver(sink)
-        await here.happen(START, runs=["early"])
-        await here.advance(sink.longest_attempt.total_seconds() + MARGIN - 9)
+    with without_renewals(simulation.store):
+        simulation.deliver(sink)
+        await simulation.happen(START, runs=["early"])
+        await simulation.advance(sink.longest_attempt.total_seconds() + MARGIN - 9)
         assert sink.kinds("early") == [START], "a long lease is left"
-        await here.happen(START, runs=["late"])
-        await here.advance(5)
+        await simulation.happen(START, runs=["late"])
+        await simulation.advance(5)
         assert sink.kinds("late") == [], "an attempt takes up to 10 s, and the lease ends in 4"
-    await here.advance(5)
+    await simulation.advance(5)
     assert sink.kinds("late") == [START]
 
 
-async def test_what_was_claimed_is_not_sent_when_the_rest_of_the_lease_does_not_cover_it(here: World) -> None:
+async def test_what_was_claimed_is_not_sent_when_the_rest_of_the_lease_does_not_cover_it(
+    simulation: DeliverySimulation,
+) -> None:
     gate = asyncio.Event()
 
     async def waits(item: Outgoing) -> Outcome:
@@ -800,14 +817,14 @@ async def test_what_was_claimed_is_not_sent_when_the_rest_of_the_lease_does_not_
         return Delivered()
 
     sink = ScriptedSink(waits, capacity=1)
-    with without_renewals(here.store):
-        here.deliver(sink)
-        await here.happen(START, runs=["early", "late"])
-        await here.advance(sink.longest_attempt.total_seconds() + MARGIN - 9)
+    with without_renewals(simulation.store):
+        simulation.deliver(sink)
+        await simulation.happen(START, runs=["early", "late"])
+        await simulation.advance(sink.longest_attempt.total_seconds() + MARGIN - 9)
         gate.set()
-        await here.advance(5)
+        await simulation.advance(5)
         assert sink.sent == [("early", START)]
-    await here.advance(5)
+    await simulation.advance(5)
     assert sink.sent == [("early", START), ("late", START)]
 
 
@@ -815,11 +832,11 @@ async def test_what_was_claimed_is_not_sent_when_the_rest_of_the_lease_does_not_
 
 
 async def test_an_acknowledged_event_is_not_sent_again_while_the_ledger_is_away(
-    here: World, caplog: pytest.LogCaptureFixture
+    simulation: DeliverySimulation, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = ScriptedSink()
-    here.deliver(sink)
-    await here.advance(0)
+    simulation.deliver(sink)
+    await simulation.advance(0)
     gate = asyncio.Event()
 
     async def waits(item: Outgoing) -> Outcome:
@@ -827,40 +844,40 @@ async def test_an_acknowledged_event_is_not_sent_again_while_the_ledger_is_away(
         return Delivered()
 
     sink.script = waits
-    await here.happen(START, COMPLETE)
-    await here.advance(0)
-    here.store.error = "the answer was lost"
+    await simulation.happen(START, COMPLETE)
+    await simulation.advance(0)
+    simulation.store.error = "the answer was lost"
     gate.set()
-    await here.advance(9)
-    here.store.error = None
-    await here.advance(12)
+    await simulation.advance(9)
+    simulation.store.error = None
+    await simulation.advance(12)
     assert sink.kinds("run") == [START, COMPLETE]
-    assert await pending(here) == 0
+    assert await pending(simulation) == 0
     stuck = [record for record in caplog.records if record.getMessage() == "delivery.stuck"]
     assert len(stuck) <= 3, "one for each loop that met it"
     assert not any(record.exc_info for record in stuck), "the ledger's words say it all"
 
 
-async def test_a_clock_set_back_by_an_hour_delays_nothing(here: World) -> None:
+async def test_a_clock_set_back_by_an_hour_delays_nothing(simulation: DeliverySimulation) -> None:
     failures = iter([DOWN] * 2)
     sink = ScriptedSink(lambda _: next(failures, Delivered()))
-    here.deliver(sink)
-    await here.happen(START)
-    await here.advance(0)
-    here.clock.wall -= timedelta(hours=1)
-    await here.happen(COMPLETE)
-    await here.advance(5)
+    simulation.deliver(sink)
+    await simulation.happen(START)
+    await simulation.advance(0)
+    simulation.clock.wall -= timedelta(hours=1)
+    await simulation.happen(COMPLETE)
+    await simulation.advance(5)
     assert sink.kinds("run") == [START, START, START, COMPLETE]
-    assert all((report.freshness or 0) >= 0 for report in here.reports.sends)
+    assert all((report.freshness or 0) >= 0 for report in simulation.reports.sends)
 
 
-async def test_idle_means_idle(here: World) -> None:
-    here.deliver(ScriptedSink(rechecks=True))
-    await here.advance(10)
-    before = (here.store.reads, here.store.writes)
-    await here.advance(60)
-    assert here.store.reads - before[0] <= 60 + 13
-    assert here.store.writes - before[1] <= 6
+async def test_idle_means_idle(simulation: DeliverySimulation) -> None:
+    simulation.deliver(ScriptedSink(rechecks=True))
+    await simulation.advance(10)
+    before = (simulation.store.reads, simulation.store.writes)
+    await simulation.advance(60)
+    assert simulation.store.reads - before[0] <= 60 + 13
+    assert simulation.store.writes - before[1] <= 6
 
 
 class RealTime(SimulatedClock):
@@ -876,19 +893,19 @@ class RealTime(SimulatedClock):
 
 async def test_with_the_ledgers_own_threads_in_real_time_it_is_the_same(tmp_path: Path) -> None:
     store, sink, runs = open_store(tmp_path, threads=True), ScriptedSink(capacity=7), [f"run {n}" for n in range(100)]
-    here = World(store, RealTime())
+    simulation = DeliverySimulation(store, RealTime())
     try:
-        await here.configure({"sink": frozenset(EventKind)})
-        delivery = here.deliver(sink)
+        await simulation.configure({"sink": frozenset(EventKind)})
+        delivery = simulation.deliver(sink)
         for some in (runs[:50], runs[50:]):
-            await here.happen(START, runs=some)
-            await here.happen(COMPLETE, runs=some)
-        while await pending(here):
+            await simulation.happen(START, runs=some)
+            await simulation.happen(COMPLETE, runs=some)
+        while await pending(simulation):
             await asyncio.sleep(0.01)
         await delivery.stop(5)
-        assert await taken_cleanly(here)
+        assert await taken_cleanly(simulation)
     finally:
-        await here.close()
+        await simulation.close()
     assert all(sink.kinds(run) == [START, COMPLETE] for run in runs)
     assert sink.violations == []
 
@@ -896,7 +913,7 @@ async def test_with_the_ledgers_own_threads_in_real_time_it_is_the_same(tmp_path
 # Stopping
 
 
-async def test_stop_waits_for_what_is_in_flight_and_sends_nothing_more(here: World) -> None:
+async def test_stop_waits_for_what_is_in_flight_and_sends_nothing_more(simulation: DeliverySimulation) -> None:
     gate = asyncio.Event()
 
     async def waits(item: Outgoing) -> Outcome:
@@ -904,68 +921,68 @@ async def test_stop_waits_for_what_is_in_flight_and_sends_nothing_more(here: Wor
         return Delivered()
 
     sink = ScriptedSink(waits, capacity=2)
-    delivery = here.deliver(sink)
-    await here.happen(START, COMPLETE, runs=["a", "b", "c"])
-    await here.advance(0)
+    delivery = simulation.deliver(sink)
+    await simulation.happen(START, COMPLETE, runs=["a", "b", "c"])
+    await simulation.advance(0)
     stopping = asyncio.ensure_future(delivery.stop(20))
-    await here.advance(5)
+    await simulation.advance(5)
     assert not stopping.done()
     gate.set()
-    await here.within(1, stopping)
+    await simulation.within(1, stopping)
     assert len(sink.sent) == 2
-    assert await pending(here) == 4
+    assert await pending(simulation) == 4
     assert delivery.status().state is SinkState.STOPPED
-    assert await taken_cleanly(here)
+    assert await taken_cleanly(simulation)
 
 
-async def test_stop_gives_up_on_what_does_not_come_in_time(here: World) -> None:
+async def test_stop_gives_up_on_what_does_not_come_in_time(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink(never, rechecks=True)
-    delivery = here.deliver(sink)
-    await here.happen(START)
-    await here.advance(0)
-    await here.within(10, delivery.stop(10))
-    assert await taken_cleanly(here), "the one run is in doubt, no need to doubt the others"
-    assert (await here.store.read(queries.sinks))[0].doubts == 1
-    assert await pending(here) == 1
+    delivery = simulation.deliver(sink)
+    await simulation.happen(START)
+    await simulation.advance(0)
+    await simulation.within(10, delivery.stop(10))
+    assert await taken_cleanly(simulation), "the one run is in doubt, no need to doubt the others"
+    assert (await simulation.store.read(queries.sinks))[0].doubts == 1
+    assert await pending(simulation) == 1
 
 
-async def test_what_stays_in_flight_keeps_the_lease_from_being_given_back(here: World) -> None:
+async def test_what_stays_in_flight_keeps_the_lease_from_being_given_back(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink(lambda _: Retry("no answer yet", in_flight=True))
-    delivery = here.deliver(sink)
-    await here.happen(START)
-    await here.advance(0)
-    await here.within(10, delivery.stop(10))
-    assert not await taken_cleanly(here)
-    assert "this process stopped" in (await here.store.read(queries.sinks))[0].cause
+    delivery = simulation.deliver(sink)
+    await simulation.happen(START)
+    await simulation.advance(0)
+    await simulation.within(10, delivery.stop(10))
+    assert not await taken_cleanly(simulation)
+    assert "this process stopped" in (await simulation.store.read(queries.sinks))[0].cause
 
 
-async def test_stop_in_an_outage_is_quick(here: World) -> None:
-    delivery = here.deliver(ScriptedSink(down))
-    await here.happen(START, runs=[f"run {number}" for number in range(200)])
-    await here.advance(100)
-    before = here.clock.seconds
-    await here.within(10, delivery.stop(10))
-    assert here.clock.seconds - before < 1
-    assert await taken_cleanly(here)
+async def test_stop_in_an_outage_is_quick(simulation: DeliverySimulation) -> None:
+    delivery = simulation.deliver(ScriptedSink(down))
+    await simulation.happen(START, runs=[f"run {number}" for number in range(200)])
+    await simulation.advance(100)
+    before = simulation.clock.seconds
+    await simulation.within(10, delivery.stop(10))
+    assert simulation.clock.seconds - before < 1
+    assert await taken_cleanly(simulation)
 
 
-async def test_stop_while_standing_by_or_before_the_start(here: World) -> None:
-    await here.store.write(seize, "sink:sink", "other", 60_000)
-    delivery = here.deliver(ScriptedSink())
-    await here.within(1, delivery.stop(10))
-    await here.within(1, here.tasks[delivery])
+async def test_stop_while_standing_by_or_before_the_start(simulation: DeliverySimulation) -> None:
+    await simulation.store.write(take_over, "sink:sink", "other", 60_000)
+    delivery = simulation.deliver(ScriptedSink())
+    await simulation.within(1, delivery.stop(10))
+    await simulation.within(1, simulation.tasks[delivery])
 
 
-async def test_stop_under_a_dead_ledger_ends_in_time(here: World) -> None:
+async def test_stop_under_a_dead_ledger_ends_in_time(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink(never)
-    delivery = here.deliver(sink)
-    await here.happen(START)
-    await here.advance(0)
-    here.store.error = "the disk is full"
-    await here.within(10.5, delivery.stop(10))
-    here.store.error = None
+    delivery = simulation.deliver(sink)
+    await simulation.happen(START)
+    await simulation.advance(0)
+    simulation.store.error = "the disk is full"
+    await simulation.within(10.5, delivery.stop(10))
+    simulation.store.error = None
 
 
-async def taken_cleanly(here: World) -> bool:
-    lease = await here.store.write(seize, "sink:sink", "next", 60_000)
+async def taken_cleanly(simulation: DeliverySimulation) -> bool:
+    lease = await simulation.store.write(take_over, "sink:sink", "next", 60_000)
     return bool(lease.clean)

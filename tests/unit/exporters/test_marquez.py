@@ -33,7 +33,7 @@ from exporters.sinks.marquez.sink import (
 )
 from simulators.marquez import MarquezSimulator
 from simulators.server import Served
-from tests.contract.http_recorder import front
+from tests.contract.http_recorder import recorder
 from tests.contract.marquez_client import END, START, Marquez, dataset, facet, new_run
 
 SECRET = "a-key-that-nobody-may-see"
@@ -233,7 +233,7 @@ class Hand(SimulatedClock):
 
 
 @dataclass
-class Scene:
+class Deployment:
     marquez: Marquez
     simulator: MarquezSimulator
     clock: Hand
@@ -278,196 +278,203 @@ def make_sink(url: str, clock: Clock | None = None, *, seconds: float = 5) -> Ma
 
 
 @pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
+async def deployment() -> AsyncIterator[Deployment]:
     clock = Hand()
     simulator = MarquezSimulator(now=clock)
     simulator.database.luck = 0.0
     simulator.database.spread = simulator.database.connect_timeout = 0.01
     async with Served(simulator) as served, httpx.AsyncClient(timeout=10, verify=False) as asking:
         sink = make_sink(served.url, clock, seconds=1.5)
-        yield Scene(Marquez(served.url, asking), simulator, clock, sink)
+        yield Deployment(Marquez(served.url, asking), simulator, clock, sink)
         await sink.close(1)
 
 
-def plan(scene: Scene, kind: FaultKind, path: str = "POST /api/v1/lineage", **given: Any) -> None:
-    scene.simulator.faults.plan(Fault(kind, path=path, **given))
+def plan(deployment: Deployment, kind: FaultKind, path: str = "POST /api/v1/lineage", **given: Any) -> None:
+    deployment.simulator.faults.plan(Fault(kind, path=path, **given))
 
 
-async def test_an_outage_is_nobodys_fault(scene: Scene) -> None:
+async def test_an_outage_is_nobodys_fault(deployment: Deployment) -> None:
     run = new_run()
-    start, end = scene.outgoing("START", run), scene.outgoing("COMPLETE", run, at=END)
-    assert await scene.one(start) == Delivered()
-    scene.simulator.database.stop()
+    start, end = deployment.outgoing("START", run), deployment.outgoing("COMPLETE", run, at=END)
+    assert await deployment.one(start) == Delivered()
+    deployment.simulator.database.stop()
     for _ in range(3 * PARKED_AFTER_500S):
-        outcome = await scene.retried(end)
+        outcome = await deployment.retried(end)
         assert (outcome.sink_wide, outcome.unanswered) == (True, False)
         assert "not healthy" in outcome.cause
-        scene.clock.advance(60)
-    await scene.simulator.database.start()
-    assert isinstance(await scene.one(end), Retry)
-    scene.clock.advance(21)
-    assert await scene.one(end) == Delivered()
+        deployment.clock.advance(60)
+    await deployment.simulator.database.start()
+    assert isinstance(await deployment.one(end), Retry)
+    deployment.clock.advance(21)
+    assert await deployment.one(end) == Delivered()
 
 
-async def test_dead_connections_after_an_outage_park_nothing(scene: Scene) -> None:
-    scene.simulator.database.luck = 0.5
-    scene.simulator.database.stop()
-    await scene.simulator.database.start()
-    items = [scene.outgoing("START", new_run(), f"job/{number}") for number in range(4)]
+async def test_dead_connections_after_an_outage_park_nothing(deployment: Deployment) -> None:
+    deployment.simulator.database.luck = 0.5
+    deployment.simulator.database.stop()
+    await deployment.simulator.database.start()
+    items = [deployment.outgoing("START", new_run(), f"job/{number}") for number in range(4)]
     for _ in range(19):
-        for outcome in (await send(scene.sink, items)).values():
+        for outcome in (await send(deployment.sink, items)).values():
             assert not isinstance(outcome, Park)
-        scene.clock.advance(1)
+        deployment.clock.advance(1)
 
 
-async def test_an_event_that_is_always_a_500_is_parked_in_the_end(scene: Scene) -> None:
-    outputs = [dataset(scene.marquez.namespace, "o", dataSource=facet(name="s", uri="http://[bad"))]
-    bad = scene.outgoing("START", new_run(), outputs=outputs)
+async def test_an_event_that_is_always_a_500_is_parked_in_the_end(deployment: Deployment) -> None:
+    outputs = [dataset(deployment.marquez.namespace, "o", dataSource=facet(name="s", uri="http://[bad"))]
+    bad = deployment.outgoing("START", new_run(), outputs=outputs)
     tries = 0
-    while isinstance(outcome := await scene.one(bad), Retry):
+    while isinstance(outcome := await deployment.one(bad), Retry):
         assert not outcome.sink_wide
         tries += 1
-        scene.clock.advance(10)
+        deployment.clock.advance(10)
     assert isinstance(outcome, Park)
     assert tries == 6
     assert "while Marquez is healthy" in outcome.cause
 
 
-async def test_an_outage_between_two_500s_begins_the_count_anew(scene: Scene) -> None:
-    outputs = [dataset(scene.marquez.namespace, "o", dataSource=facet(name="s", uri="http://[bad"))]
-    bad = scene.outgoing("START", new_run(), outputs=outputs)
+async def test_an_outage_between_two_500s_begins_the_count_anew(deployment: Deployment) -> None:
+    outputs = [dataset(deployment.marquez.namespace, "o", dataSource=facet(name="s", uri="http://[bad"))]
+    bad = deployment.outgoing("START", new_run(), outputs=outputs)
     for _ in range(PARKED_AFTER_500S - 1):
-        assert isinstance(await scene.one(bad), Retry)
-    scene.clock.advance(100)
-    scene.simulator.database.stop()
-    assert isinstance(await scene.one(bad), Retry)
-    await scene.simulator.database.start()
-    scene.clock.advance(30)
-    assert isinstance(await scene.one(bad), Retry)
+        assert isinstance(await deployment.one(bad), Retry)
+    deployment.clock.advance(100)
+    deployment.simulator.database.stop()
+    assert isinstance(await deployment.one(bad), Retry)
+    await deployment.simulator.database.start()
+    deployment.clock.advance(30)
+    assert isinstance(await deployment.one(bad), Retry)
 
 
-async def test_poison_is_parked_without_a_request(scene: Scene) -> None:
-    outcome = await scene.one(scene.outgoing("START", new_run(), namespace="a b"))
+async def test_poison_is_parked_without_a_request(deployment: Deployment) -> None:
+    outcome = await deployment.one(deployment.outgoing("START", new_run(), namespace="a b"))
     assert isinstance(outcome, Park)
     assert "not sent" in outcome.cause
-    assert scene.simulator.tables.events == []
-    assert len(scene.simulator.tables.namespaces) == 1
+    assert deployment.simulator.tables.events == []
+    assert len(deployment.simulator.tables.namespaces) == 1
 
 
-async def test_a_frozen_marquez_leaves_a_doubt_that_a_look_resolves(scene: Scene) -> None:
+async def test_a_frozen_marquez_leaves_a_doubt_that_a_look_resolves(deployment: Deployment) -> None:
     run = new_run()
-    start, end = scene.outgoing("START", run), scene.outgoing("COMPLETE", run, at=END)
-    assert await scene.one(scene.outgoing("OTHER", run)) == Delivered()
-    scene.simulator.database.freeze()
-    assert (await scene.retried(start)).unanswered
-    await scene.simulator.database.thaw(hold=True)
-    assert await scene.one(start) == Delivered()
-    assert await scene.one(end) == Delivered()
-    await scene.simulator.database.release()
-    while (await scene.marquez.run(run))["state"] != "RUNNING":
+    start, end = deployment.outgoing("START", run), deployment.outgoing("COMPLETE", run, at=END)
+    assert await deployment.one(deployment.outgoing("OTHER", run)) == Delivered()
+    deployment.simulator.database.freeze()
+    assert (await deployment.retried(start)).unanswered
+    await deployment.simulator.database.thaw(hold=True)
+    assert await deployment.one(start) == Delivered()
+    assert await deployment.one(end) == Delivered()
+    await deployment.simulator.database.release()
+    while (await deployment.marquez.run(run))["state"] != "RUNNING":
         await asyncio.sleep(0.005)
-    assert isinstance(await scene.sink.recheck(end), Retry)
-    assert await scene.sink.recheck(end) == Delivered()
-    found = await scene.marquez.run(run)
+    assert isinstance(await deployment.sink.recheck(end), Retry)
+    assert await deployment.sink.recheck(end) == Delivered()
+    found = await deployment.marquez.run(run)
     assert [found[key] for key in ("state", "startedAt", "endedAt")] == ["COMPLETED", START, END]
 
 
-async def test_a_look_at_a_marquez_that_does_not_answer_keeps_the_doubt(scene: Scene) -> None:
+async def test_a_look_at_a_marquez_that_does_not_answer_keeps_the_doubt(deployment: Deployment) -> None:
     run = new_run()
-    end = scene.outgoing("COMPLETE", run, at=END)
-    assert await scene.one(end) == Delivered()
-    for trouble in (scene.simulator.database.stop, scene.simulator.database.freeze):
+    end = deployment.outgoing("COMPLETE", run, at=END)
+    assert await deployment.one(end) == Delivered()
+    for trouble in (deployment.simulator.database.stop, deployment.simulator.database.freeze):
         trouble()
-        assert isinstance(await scene.sink.recheck(end), Retry)
-    assert len(scene.simulator.tables.events) == 1
+        assert isinstance(await deployment.sink.recheck(end), Retry)
+    assert len(deployment.simulator.tables.events) == 1
 
 
-async def test_a_creation_without_an_answer_is_a_doubt_too(scene: Scene) -> None:
-    plan(scene, FaultKind.LOST, "POST /api/v1/namespaces/.*/runs")
-    queued = scene.outgoing("OTHER", new_run())
-    assert (await scene.retried(queued)).unanswered
-    assert await scene.one(queued) == Delivered()
+async def test_a_creation_without_an_answer_is_a_doubt_too(deployment: Deployment) -> None:
+    plan(deployment, FaultKind.LOST, "POST /api/v1/namespaces/.*/runs")
+    queued = deployment.outgoing("OTHER", new_run())
+    assert (await deployment.retried(queued)).unanswered
+    assert await deployment.one(queued) == Delivered()
 
 
 @pytest.mark.parametrize("kind", [FaultKind.LOST, FaultKind.RESET])
-async def test_a_lost_answer_is_unanswered_and_sent_again(scene: Scene, kind: FaultKind) -> None:
+async def test_a_lost_answer_is_unanswered_and_sent_again(deployment: Deployment, kind: FaultKind) -> None:
     run = new_run()
-    plan(scene, kind)
-    start = scene.outgoing("START", run)
-    assert (await scene.retried(start)).unanswered
-    assert await scene.one(start) == Delivered()
-    assert (await scene.marquez.run(run))["state"] == "RUNNING"
+    plan(deployment, kind)
+    start = deployment.outgoing("START", run)
+    assert (await deployment.retried(start)).unanswered
+    assert await deployment.one(start) == Delivered()
+    assert (await deployment.marquez.run(run))["state"] == "RUNNING"
 
 
-async def test_killed_in_the_middle_of_a_complete(scene: Scene) -> None:
+async def test_killed_in_the_middle_of_a_complete(deployment: Deployment) -> None:
     run = new_run()
-    outputs = [dataset(scene.marquez.namespace, "out", "a")]
-    end = scene.outgoing("COMPLETE", run, at=END, outputs=outputs)
-    assert await scene.one(scene.outgoing("START", run)) == Delivered()
-    scene.simulator.database.kill_during = "COMPLETE"
-    assert (await scene.retried(end)).unanswered
-    await scene.simulator.database.restart()
-    assert await scene.one(end) == Delivered()
-    assert (await scene.marquez.run(run))["outputDatasetVersions"] != []
+    outputs = [dataset(deployment.marquez.namespace, "out", "a")]
+    end = deployment.outgoing("COMPLETE", run, at=END, outputs=outputs)
+    assert await deployment.one(deployment.outgoing("START", run)) == Delivered()
+    deployment.simulator.database.kill_during = "COMPLETE"
+    assert (await deployment.retried(end)).unanswered
+    await deployment.simulator.database.restart()
+    assert await deployment.one(end) == Delivered()
+    assert (await deployment.marquez.run(run))["outputDatasetVersions"] != []
 
 
-async def test_a_clash_of_two_first_events_is_over_at_the_next_try(scene: Scene) -> None:
-    scene.simulator.database.clash_chance = 1.0
-    outputs = [dataset(scene.marquez.namespace, "new", "a")]
-    items = [scene.outgoing("COMPLETE", new_run(), f"job/{number}", END, outputs=outputs) for number in range(4)]
-    driven = await drive(scene.sink, items)
+async def test_a_clash_of_two_first_events_is_over_at_the_next_try(deployment: Deployment) -> None:
+    deployment.simulator.database.clash_chance = 1.0
+    outputs = [dataset(deployment.marquez.namespace, "new", "a")]
+    items = [deployment.outgoing("COMPLETE", new_run(), f"job/{number}", END, outputs=outputs) for number in range(4)]
+    driven = await drive(deployment.sink, items)
     assert (len(driven.delivered), driven.parked) == (4, {})
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_wrong_credentials_wait_for_a_person_and_stay_secret(scene: Scene, status: int) -> None:
-    plan(scene, FaultKind.STATUS, ".", times=-1, status=status)
-    outcome = await scene.retried(scene.outgoing("START", new_run()))
+async def test_wrong_credentials_wait_for_a_person_and_stay_secret(deployment: Deployment, status: int) -> None:
+    plan(deployment, FaultKind.STATUS, ".", times=-1, status=status)
+    outcome = await deployment.retried(deployment.outgoing("START", new_run()))
     assert outcome.slow
     assert SECRET not in outcome.cause
-    [finding] = await scene.sink.check()
+    [finding] = await deployment.sink.check()
     assert not finding.ok
     assert "API key" in str(finding.remedy)
 
 
 async def test_the_key_goes_along_with_every_request_and_the_event_as_it_is() -> None:
-    async def taken(request: web.Request, body: bytes) -> web.Response:
+    async def accepted(request: web.Request, body: bytes) -> web.Response:
         return web.Response(status=201)
 
     item = event(1, 1)
-    async with front(taken) as asked:
+    async with recorder(accepted) as asked:
         sink = make_sink(asked.url)
         assert await send(sink, [item]) == {(1, 1): Delivered()}
         await sink.close(1)
     assert len(asked.requests) == 2
     assert {headers["Authorization"] for headers in asked.headers} == {f"Bearer {SECRET}"}
-    assert asked.taken == [item.body]
+    assert asked.accepted == [item.body]
 
 
 @pytest.mark.parametrize(("status", "unanswered"), [(502, True), (503, False), (504, True)])
-async def test_a_gateways_page(scene: Scene, status: int, unanswered: bool) -> None:
-    plan(scene, FaultKind.HTML, status=status)
-    outcome = await scene.retried(scene.outgoing("START", new_run()))
+async def test_a_gateways_page(deployment: Deployment, status: int, unanswered: bool) -> None:
+    plan(deployment, FaultKind.HTML, status=status)
+    outcome = await deployment.retried(deployment.outgoing("START", new_run()))
     assert outcome.unanswered is unanswered
     assert "Bad Gateway" in outcome.cause
     assert "<" not in outcome.cause
 
 
-async def test_outcomes_come_as_they_are_known(scene: Scene) -> None:
-    plan(scene, FaultKind.SLOW, delay=60)
-    items = [scene.outgoing("COMPLETE", new_run(), f"job/{number}", END) for number in range(4)]
-    outcomes = scene.sink.send(items)
+async def test_outcomes_come_as_they_are_known(deployment: Deployment) -> None:
+    plan(deployment, FaultKind.SLOW, delay=60)
+    items = [deployment.outgoing("COMPLETE", new_run(), f"job/{number}", END) for number in range(4)]
+    outcomes = deployment.sink.send(items)
     assert [(await anext(outcomes))[1] for _ in range(3)] == [Delivered()] * 3
     await outcomes.aclose()  # type: ignore[attr-defined] # the port says iterator, sinks are generators
 
 
-async def test_a_run_that_cannot_be_created_is_still_started(scene: Scene) -> None:
-    plan(scene, FaultKind.STATUS, "POST /api/v1/namespaces", times=-1, status=400, body={"code": 400, "message": "no"})
+async def test_a_run_that_cannot_be_created_is_still_started(deployment: Deployment) -> None:
+    plan(
+        deployment,
+        FaultKind.STATUS,
+        "POST /api/v1/namespaces",
+        times=-1,
+        status=400,
+        body={"code": 400, "message": "no"},
+    )
     run = new_run()
-    queued = await scene.one(scene.outgoing("OTHER", run))
+    queued = await deployment.one(deployment.outgoing("OTHER", run))
     assert isinstance(queued, Park)
-    assert await scene.one(scene.outgoing("START", run)) == Delivered()
-    assert (await scene.marquez.run(run))["state"] == "RUNNING"
+    assert await deployment.one(deployment.outgoing("START", run)) == Delivered()
+    assert (await deployment.marquez.run(run))["state"] == "RUNNING"
 
 
 async def test_a_run_that_marquez_no_longer_has_is_created_again() -> None:
@@ -482,7 +489,7 @@ async def test_a_run_that_marquez_no_longer_has_is_created_again() -> None:
             return web.json_response({"code": 404, "message": "Run not found."}, status=404)
         return web.json_response({}, status=201 if request.path.endswith("/runs") else 200)
 
-    async with front(answering) as served:
+    async with recorder(answering) as served:
         sink = MarquezSink(
             served.url,
             HttpClient(HttpOptions()),
@@ -501,32 +508,32 @@ async def test_a_run_that_marquez_no_longer_has_is_created_again() -> None:
     assert asked == ["POST runs", "POST start", "POST complete", "POST runs", "POST complete"]
 
 
-async def test_no_event_takes_longer_than_the_longest_attempt(scene: Scene) -> None:
-    scene.sink.longest_attempt = timedelta(seconds=0.05)
-    scene.simulator.database.freeze()
-    outcome = await scene.retried(scene.outgoing("COMPLETE", new_run()))
+async def test_no_event_takes_longer_than_the_longest_attempt(deployment: Deployment) -> None:
+    deployment.sink.longest_attempt = timedelta(seconds=0.05)
+    deployment.simulator.database.freeze()
+    outcome = await deployment.retried(deployment.outgoing("COMPLETE", new_run()))
     assert outcome.unanswered
     assert "took longer" in outcome.cause
 
 
-async def test_created_runs_are_remembered_but_not_for_ever(scene: Scene) -> None:
-    await scene.marquez.make_job()
-    first = scene.outgoing("OTHER", new_run())
-    assert await scene.one(first) == Delivered()
+async def test_created_runs_are_remembered_but_not_for_ever(deployment: Deployment) -> None:
+    await deployment.marquez.make_job()
+    first = deployment.outgoing("OTHER", new_run())
+    assert await deployment.one(first) == Delivered()
     for number in range(KNOWN_RUNS):
-        scene.sink._created[str(number)] = None
-    assert await scene.one(scene.outgoing("OTHER", new_run())) == Delivered()
-    assert len(scene.sink._created) == KNOWN_RUNS
-    assert await scene.one(first) == Delivered()
+        deployment.sink._created[str(number)] = None
+    assert await deployment.one(deployment.outgoing("OTHER", new_run())) == Delivered()
+    assert len(deployment.sink._created) == KNOWN_RUNS
+    assert await deployment.one(first) == Delivered()
 
 
-async def test_check_tells_an_outage_from_something_else(scene: Scene) -> None:
-    scene.simulator.database.stop()
-    [finding] = await scene.sink.check()
+async def test_check_tells_an_outage_from_something_else(deployment: Deployment) -> None:
+    deployment.simulator.database.stop()
+    [finding] = await deployment.sink.check()
     assert "database" in str(finding.remedy)
-    await scene.simulator.database.start()
-    scene.clock.advance(30)
-    plan(scene, FaultKind.HTML, "namespaces/default", status=200)
-    [finding] = await scene.sink.check()
+    await deployment.simulator.database.start()
+    deployment.clock.advance(30)
+    plan(deployment, FaultKind.HTML, "namespaces/default", status=200)
+    [finding] = await deployment.sink.check()
     assert not finding.ok
     assert "url" in str(finding.remedy)

@@ -15,7 +15,7 @@ from collector.testing.sinks import event, send
 from exporters.sinks.base import Delivered, Outcome, Park, Retry, Sink
 from exporters.sinks.http import Answer
 from exporters.sinks.openlineage import verdict
-from tests.contract.http_recorder import Front, front
+from tests.contract.http_recorder import HttpRecorder, recorder
 from tests.contract.sink_targets import make
 
 SECRET = "a-secret-that-nobody-may-see"
@@ -42,7 +42,7 @@ def test_what_an_answer_means(given: Answer, expected: type[Outcome]) -> None:
 class Backend:
     """Answers by `status`, hands out tokens at `/token`, and takes only the token it handed out last."""
 
-    front: Front = field(default_factory=lambda: Front(""))
+    recorder: HttpRecorder = field(default_factory=lambda: HttpRecorder(""))
     status: int = 201
     headers: dict[str, str] = field(default_factory=dict)
     text: str = ""
@@ -68,11 +68,11 @@ class Backend:
     def sink(self, **settings: Any) -> Sink:
         from exporters.sinks.openlineage import create
 
-        return make(create, type="openlineage", url=self.front.url, timeout="2s", **settings)
+        return make(create, type="openlineage", url=self.recorder.url, timeout="2s", **settings)
 
     def oauth2(self) -> dict[str, Any]:
         grant = {
-            "token_url": f"{self.front.url}/token",
+            "token_url": f"{self.recorder.url}/token",
             "client_id": "me",
             "client_secret": SECRET,
             "scopes": ["a", "b"],
@@ -83,8 +83,8 @@ class Backend:
 @pytest.fixture
 async def backend() -> AsyncIterator[Backend]:
     made = Backend()
-    async with front(made.asked) as asked:
-        made.front = asked
+    async with recorder(made.asked) as asked:
+        made.recorder = asked
         yield made
 
 
@@ -112,26 +112,26 @@ async def one(sink: Sink) -> Outcome:
 async def test_an_event_goes_to_the_endpoint_with_the_key(backend: Backend, opened: Opened) -> None:
     sink = opened(backend.sink(api_key=SECRET))
     assert await one(sink) == Delivered()
-    assert backend.front.requests == ["POST /api/v1/lineage"]
-    [headers] = backend.front.headers
+    assert backend.recorder.requests == ["POST /api/v1/lineage"]
+    [headers] = backend.recorder.headers
     assert (headers["Authorization"], headers["Content-Type"]) == (f"Bearer {SECRET}", "application/json")
     assert "Content-Encoding" not in headers
-    assert backend.front.taken == [event(1, 1).body]
+    assert backend.recorder.accepted == [event(1, 1).body]
 
 
 async def test_the_endpoint_can_be_another_and_the_url_may_have_a_path(backend: Backend, opened: Opened) -> None:
     from exporters.sinks.openlineage import create
 
-    sink = opened(make(create, type="openlineage", url=f"{backend.front.url}/base", endpoint="/v2/lineage"))
+    sink = opened(make(create, type="openlineage", url=f"{backend.recorder.url}/base", endpoint="/v2/lineage"))
     assert await one(sink) == Delivered()
-    assert backend.front.requests == ["POST /base/v2/lineage"]
-    assert "Authorization" not in backend.front.headers[0]
+    assert backend.recorder.requests == ["POST /base/v2/lineage"]
+    assert "Authorization" not in backend.recorder.headers[0]
 
 
 async def test_bodies_can_be_zipped(backend: Backend, opened: Opened) -> None:
     assert await one(opened(backend.sink(compression="gzip"))) == Delivered()
-    assert backend.front.headers[0]["Content-Encoding"] == "gzip"
-    assert backend.front.taken == [event(1, 1).body]
+    assert backend.recorder.headers[0]["Content-Encoding"] == "gzip"
+    assert backend.recorder.accepted == [event(1, 1).body]
 
 
 async def test_patience_that_is_asked_for_is_obeyed(backend: Backend, opened: Opened) -> None:
@@ -220,7 +220,7 @@ async def test_a_backend_that_refuses_every_token_waits_for_a_person(backend: Ba
     outcome = await one(opened(backend.sink(**backend.oauth2())))
     assert isinstance(outcome, Retry)
     assert outcome.slow
-    assert backend.front.count("POST /api/v1/lineage") == 2
+    assert backend.recorder.count("POST /api/v1/lineage") == 2
 
 
 @pytest.mark.parametrize(("status", "slow"), [(400, True), (401, True), (429, False), (500, False), (503, False)])
@@ -235,7 +235,7 @@ async def test_a_refused_grant_in_the_providers_words(
     assert (outcome.slow, outcome.unanswered) == (slow, False)
     assert "invalid_client: no such client" in outcome.cause
     assert SECRET not in outcome.cause
-    assert backend.front.taken == []
+    assert backend.recorder.accepted == []
     [finding] = await sink.check()
     assert (finding.ok, finding.subject) == (False, "token")
     assert SECRET not in finding.detail
@@ -259,7 +259,7 @@ async def test_an_event_that_was_taken_is_not_sent_again_for_a_large_answer(back
 async def test_check_sends_nothing_that_could_be_kept(backend: Backend, opened: Opened) -> None:
     [finding] = await opened(backend.sink()).check()
     assert finding.ok
-    assert backend.front.taken == []
+    assert backend.recorder.accepted == []
 
 
 @pytest.mark.parametrize(("status", "remedy"), [(401, "key"), (404, "endpoint"), (500, "own log"), (503, "network")])
@@ -267,8 +267,8 @@ async def test_check_says_what_to_do(backend: Backend, opened: Opened, status: i
     async def refused(request: web.Request, body: bytes) -> web.Response:
         return web.Response(status=status)
 
-    async with front(refused) as asked:
-        backend.front = asked
+    async with recorder(refused) as asked:
+        backend.recorder = asked
         [finding] = await opened(backend.sink(api_key=SECRET)).check()
     assert not finding.ok
     assert remedy in str(finding.remedy)
@@ -278,4 +278,4 @@ async def test_there_is_nothing_to_look_at_again(backend: Backend, opened: Opene
     sink = opened(backend.sink())
     assert not sink.rechecks
     assert await sink.recheck(event(1, 1)) == Delivered()
-    assert backend.front.requests == []
+    assert backend.recorder.requests == []

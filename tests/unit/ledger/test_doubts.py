@@ -9,7 +9,7 @@ from collector.ledger import doubts, registry, retention, runs
 from collector.ledger.claims import Refused, Settlement
 from collector.ledger.runs import RunChange
 from collector.model import RunState
-from tests.lease_faults import seize
+from tests.lease_faults import take_over
 from tests.unit.ledger.ledgers import COMPLETE, FAIL, HOUR, NOW, RUNNING, SECOND, START, Ledger, a_run
 
 CHECK = NOW + HOUR
@@ -65,7 +65,7 @@ def test_a_look_can_be_postponed_and_settled(ledger: Ledger) -> None:
 
 
 def test_without_the_lease_no_doubt_is_settled(ledger: Ledger) -> None:
-    seize(ledger.conn, "sink:a", "another", 1000)
+    take_over(ledger.conn, "sink:a", "another", 1000)
     with pytest.raises(LeaseLost):
         doubts.resolve(ledger.conn, ledger.held["a"], ledger.sinks["a"], [1])
     with pytest.raises(LeaseLost):

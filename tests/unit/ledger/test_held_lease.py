@@ -12,7 +12,7 @@ from collector.ledger.held_lease import HeldLease, Leases
 from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.store import Store
 from collector.reports import LeaseReport
-from tests.lease_faults import seize
+from tests.lease_faults import take_over
 from tests.servers.postgres import PASSWORD, PostgresServer
 
 
@@ -60,7 +60,7 @@ async def test_work_ends_when_another_holder_has_the_lease_and_begins_under_the_
     async with asyncio.timeout(20):
         await begun.wait()
         begun.clear()
-        await store.write(seize, "source:x", "two", -1)
+        await store.write(take_over, "source:x", "two", -1)
         await ended.wait()
         await begun.wait()
     task.cancel()

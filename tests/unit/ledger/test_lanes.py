@@ -8,7 +8,7 @@ from sqlalchemy import update
 from collector.errors import LeaseLost
 from collector.ledger import claims, queries, schema
 from collector.ledger.claims import Refused, Retried, Settlement
-from tests.lease_faults import seize
+from tests.lease_faults import take_over
 from tests.unit.ledger.ledgers import (
     ALL,
     COMPLETE,
@@ -95,7 +95,7 @@ def test_a_lane_takes_one_outcome_at_a_time(ledger: Ledger) -> None:
 
 def test_without_the_lease_nothing_is_settled(ledger: Ledger) -> None:
     ledger.happen("r", START)
-    seize(ledger.conn, "sink:a", "another", 1000)
+    take_over(ledger.conn, "sink:a", "another", 1000)
     with pytest.raises(LeaseLost):
         ledger.deliver()
     assert ledger.heads() == ["r START"]

@@ -7,7 +7,7 @@ from collector.errors import LeaseLost
 from collector.ledger import doubts, parked, registry, schema, tallies
 from collector.ledger.parked import ParkedEvent, RetryAnswer
 from collector.model import EventKind
-from tests.lease_faults import seize
+from tests.lease_faults import take_over
 from tests.unit.ledger.ledgers import ALL, COMPLETE, ENDS, HOUR, NOW, RUNNING, SECOND, START, Ledger, child_of
 
 
@@ -198,7 +198,7 @@ def test_without_the_lease_nothing_is_done(ledger: Ledger) -> None:
     ledger.happen("r", START)
     ledger.park()
     [event] = listed(ledger)
-    seize(ledger.conn, "sink:a", "another", 1000)
+    take_over(ledger.conn, "sink:a", "another", 1000)
     for act in (retry, drop):
         with pytest.raises(LeaseLost):
             act(ledger, event)

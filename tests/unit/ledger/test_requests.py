@@ -6,7 +6,7 @@ from collector.errors import LeaseLost, LedgerError
 from collector.ledger import requests, retention, runs
 from collector.ledger.port import News, take_announced
 from collector.ledger.requests import Request, RequestKind, RequestState
-from tests.lease_faults import seize
+from tests.lease_faults import take_over
 from tests.unit.ledger.ledgers import HOUR, NOW, Ledger
 
 SOURCE = "source:source"
@@ -67,7 +67,7 @@ def test_a_trigger_cut_off_by_a_kill_is_in_doubt_and_never_repeated(ledger: Ledg
 
 def test_without_the_lease_nothing_is_claimed(ledger: Ledger) -> None:
     add(ledger)
-    seize(ledger.conn, SOURCE, "another", 1000)
+    take_over(ledger.conn, SOURCE, "another", 1000)
     with pytest.raises(LeaseLost):
         requests.claim(ledger.conn, ledger.lease, 10)
     with pytest.raises(LeaseLost):

@@ -10,7 +10,7 @@ from collector.errors import LeaseLost, LedgerError
 from collector.ledger import queries, runs, schema, stored
 from collector.ledger.runs import Ended, NewEvent, PollCommit, RunChange, SourceState
 from collector.model import RunState, Skip, SkipKind
-from tests.lease_faults import seize
+from tests.lease_faults import take_over
 from tests.unit.ledger.ledgers import (
     ABORT,
     ALL,
@@ -63,7 +63,7 @@ def test_an_event_knows_when_it_was_committed_and_what_time_it_speaks_of(ledger:
 
 
 def test_without_the_lease_nothing_is_committed(ledger: Ledger) -> None:
-    seize(ledger.conn, "source:source", "another", 1000)
+    take_over(ledger.conn, "source:source", "another", 1000)
     with pytest.raises(LeaseLost):
         ledger.happen("r", START)
     assert ledger.rows("run") == 0

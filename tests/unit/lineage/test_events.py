@@ -151,10 +151,10 @@ happenings = st.one_of(
 
 @settings(deadline=None)
 @given(st.lists(happenings, max_size=12), st.none() | st.just(PARENT))
-def test_whatever_is_seen_the_events_of_a_run_are_one_legal_life(story: list[Any], parent: Parent | None) -> None:
+def test_whatever_is_seen_the_events_of_a_run_are_one_legal_life(scenario: list[Any], parent: Parent | None) -> None:
     known: Run | None = None
     lines: list[bytes] = []
-    for happening in story:
+    for happening in scenario:
         step: Step | None = None
         if isinstance(happening, Observation):
             step = observe(known, replace(happening, parent=parent), enrich_within=timedelta(seconds=60))

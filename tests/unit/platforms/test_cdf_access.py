@@ -17,7 +17,7 @@ from collector.own_secrets import own_secrets
 from collector.platforms.base import Finding
 from collector.testing.clock import SimulatedClock
 from collector.testing.faults import Fault, FaultKind
-from simulators.cdf import READ, WORKFLOWS, WRITE, OverLimit, Story
+from simulators.cdf import READ, WORKFLOWS, WRITE, OverLimit, Scenario
 from tests.cdf_rig import CdfRig, cdf_rig, source
 
 SECRET = "simulated-secret"
@@ -242,7 +242,7 @@ async def test_what_the_api_may_answer(rig: CdfRig, fault: Fault, error: type[So
 
 @pytest.mark.parametrize("status", [400, 404, 422])
 async def test_an_id_that_is_refused_although_unknown_ones_are_to_be_left_out(rig: CdfRig, status: int) -> None:
-    gone, stays = (rig.simulator.start_run("pumps", Story(runs_for=None)) for _ in range(2))
+    gone, stays = (rig.simulator.start_run("pumps", Scenario(runs_for=None)) for _ in range(2))
     await rig.lives.cycle()
     missing = [{"id": gone.id}]
     body = {"error": {"code": status, "message": "Ids not found", "missing": missing}}
@@ -326,7 +326,7 @@ async def test_a_trigger_whose_answer_was_lost_is_not_repeated(rig: CdfRig, faul
     with pytest.raises(TriggerError, match="is not known") as caught:
         await rig.platform.trigger("pumps", {}, "t")
     assert caught.value.doubtful
-    assert len(rig.simulator.truth()) == runs
+    assert len(rig.simulator.expected_runs()) == runs
     await rig.lives.cycle()
     assert len(rig.lives.runs) == runs
 
@@ -335,7 +335,7 @@ async def test_a_trigger_whose_answer_was_lost_is_not_repeated(rig: CdfRig, faul
 async def test_a_trigger_that_was_refused_for_the_moment_is_tried_again(rig: CdfRig, status: int) -> None:
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="/run", status=status))
     await rig.platform.trigger("pumps", {}, "t")
-    assert len(rig.simulator.truth()) == 1
+    assert len(rig.simulator.expected_runs()) == 1
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ async def test_a_trigger_that_was_refused_for_the_moment_is_tried_again(rig: Cdf
 )
 async def test_a_trigger_that_cannot_be(rig: CdfRig, job: str, parameters: dict[str, str], words: str) -> None:
     rig.simulator.add_transformation("running")
-    rig.simulator.start_run("running", Story(runs_for=None))
+    rig.simulator.start_run("running", Scenario(runs_for=None))
     with pytest.raises(TriggerError, match=words) as caught:
         await rig.platform.trigger(job, parameters, "t")
     assert not caught.value.doubtful

@@ -12,7 +12,7 @@ from collector.errors import AuthFailed, BadAnswer, Throttled, Unavailable
 from collector.model import EventKind, RunState, SkipKind
 from collector.platforms.cdf.job_list import first_mark, read_mark
 from collector.testing.faults import Fault, FaultKind
-from simulators.cdf import Ending, Modes, Order, Story
+from simulators.cdf import Ending, Modes, Order, Scenario
 from tests.cdf_rig import CdfRig, cdf_rig
 
 START, COMPLETE, FAIL, ABORT, OTHER = (
@@ -35,8 +35,8 @@ async def rig() -> AsyncIterator[CdfRig]:
 async def test_an_odd_value_in_one_row_costs_no_other_run(rig: CdfRig, odd: Any) -> None:
     rig.simulator.add_transformation("valves", {"type": "events"})
     await rig.lives.cycle()
-    bad = rig.simulator.start_run("pumps", Story(1, 5, Ending.FAILED, error=odd))
-    good = rig.simulator.start_run("valves", Story(1, 5))
+    bad = rig.simulator.start_run("pumps", Scenario(1, 5, Ending.FAILED, error=odd))
+    good = rig.simulator.start_run("valves", Scenario(1, 5))
     await rig.lives.follow(30)
     assert [rig.lives.kinds(str(job.id))[-1] for job in (bad, good)] == [FAIL, COMPLETE]
     assert rig.lives.skips == []
@@ -45,7 +45,7 @@ async def test_an_odd_value_in_one_row_costs_no_other_run(rig: CdfRig, odd: Any)
 async def test_a_run_is_followed_from_start_to_end(rig: CdfRig) -> None:
     await rig.lives.cycle()
     begun = rig.clock.now()
-    job = rig.simulator.start_run("pumps", Story(starts_after=2, runs_for=20))
+    job = rig.simulator.start_run("pumps", Scenario(starts_after=2, runs_for=20))
     await rig.lives.follow(60)
     key = str(job.id)
     assert rig.lives.kinds(key) == [OTHER, START, COMPLETE]
@@ -59,7 +59,7 @@ async def test_a_run_is_followed_from_start_to_end(rig: CdfRig) -> None:
 
 async def test_a_run_that_began_and_ended_between_two_polls(rig: CdfRig) -> None:
     await rig.lives.cycle()
-    job = rig.simulator.start_run("pumps", Story(starts_after=1, runs_for=2))
+    job = rig.simulator.start_run("pumps", Scenario(starts_after=1, runs_for=2))
     rig.clock.advance(60)
     await rig.lives.cycle()
     assert rig.lives.kinds(str(job.id)) == [START, COMPLETE]
@@ -67,19 +67,19 @@ async def test_a_run_that_began_and_ended_between_two_polls(rig: CdfRig) -> None
 
 
 @pytest.mark.parametrize(
-    ("story", "kinds"),
+    ("scenario", "kinds"),
     [
-        (Story(ends=Ending.FAILED, error="boom"), [OTHER, START, FAIL]),
-        (Story(ends=Ending.CANCELLED), [OTHER, START, ABORT]),
-        (Story(ends=Ending.NEVER_STARTED, error="no table"), [OTHER, START, FAIL]),
-        (Story(starts_after=None), [OTHER]),
-        (Story(runs_for=None), [OTHER, START]),
-        (Story(finished_early=0.4), [OTHER, START, COMPLETE]),
-        (Story(ends=Ending.FAILED, error=""), [OTHER, START, FAIL]),
+        (Scenario(ends=Ending.FAILED, error="boom"), [OTHER, START, FAIL]),
+        (Scenario(ends=Ending.CANCELLED), [OTHER, START, ABORT]),
+        (Scenario(ends=Ending.NEVER_STARTED, error="no table"), [OTHER, START, FAIL]),
+        (Scenario(starts_after=None), [OTHER]),
+        (Scenario(runs_for=None), [OTHER, START]),
+        (Scenario(finished_early=0.4), [OTHER, START, COMPLETE]),
+        (Scenario(ends=Ending.FAILED, error=""), [OTHER, START, FAIL]),
     ],
 )
-async def test_every_ending(rig: CdfRig, story: Story, kinds: list[EventKind]) -> None:
-    job = rig.simulator.start_run("pumps", replace(story, runs_for=story.runs_for and 12))
+async def test_every_ending(rig: CdfRig, scenario: Scenario, kinds: list[EventKind]) -> None:
+    job = rig.simulator.start_run("pumps", replace(scenario, runs_for=scenario.runs_for and 12))
     await rig.lives.follow(40)
     assert rig.lives.kinds(str(job.id)) == kinds
     times = [transition.at for _, transition in rig.lives.transitions]
@@ -90,13 +90,13 @@ async def test_every_ending(rig: CdfRig, story: Story, kinds: list[EventKind]) -
 async def test_the_texts_of_a_cancel_can_be_told(text: str) -> None:
     async with cdf_rig(canceled_errors=["Job cancelled by the user.", "stopped by an operator"]) as rig:
         rig.simulator.add_transformation("pumps")
-        job = rig.simulator.start_run("pumps", Story(ends=Ending.FAILED, error=text))
+        job = rig.simulator.start_run("pumps", Scenario(ends=Ending.FAILED, error=text))
         await rig.lives.follow(20)
         assert rig.lives.runs[str(job.id)].state is RunState.CANCELED
 
 
 async def test_an_end_before_the_start_is_clamped(rig: CdfRig) -> None:
-    job = rig.simulator.start_run("pumps", Story(starts_after=1, runs_for=3, finished_early=0.4))
+    job = rig.simulator.start_run("pumps", Scenario(starts_after=1, runs_for=3, finished_early=0.4))
     await rig.lives.follow(20)
     start, end = rig.lives.at(str(job.id), START), rig.lives.at(str(job.id), COMPLETE)
     assert start.at == end.at
@@ -105,13 +105,13 @@ async def test_an_end_before_the_start_is_clamped(rig: CdfRig) -> None:
 @pytest.mark.parametrize("null", [True, False])
 async def test_optional_fields_may_be_null_or_missing(rig: CdfRig, null: bool) -> None:
     rig.simulator.modes.null_optionals = null
-    job = rig.simulator.start_run("pumps", Story(starts_after=6, runs_for=6))
+    job = rig.simulator.start_run("pumps", Scenario(starts_after=6, runs_for=6))
     await rig.lives.follow(20)
     assert rig.lives.kinds(str(job.id)) == [OTHER, START, COMPLETE]
 
 
 async def test_an_unknown_status_keeps_the_run_open_and_is_told(rig: CdfRig) -> None:
-    job = rig.simulator.start_run("pumps", Story(starts_after=1, runs_for=30, shown_as="Paused"))
+    job = rig.simulator.start_run("pumps", Scenario(starts_after=1, runs_for=30, shown_as="Paused"))
     await rig.lives.follow(20)
     run = rig.lives.runs[str(job.id)]
     assert (run.state, run.raw_state, run.open) == (RunState.QUEUED, "Paused", True)
@@ -130,7 +130,7 @@ async def test_a_null_status_keeps_the_run_open(rig: CdfRig) -> None:
 
 async def test_the_rows_written_come_with_the_end_and_from_one_request(rig: CdfRig) -> None:
     metrics = {"raw.clean.pumps.rows.created": 321, "raw.sap.pumps.rows.read": 999, "requests": 5}
-    job = rig.simulator.start_run("pumps", Story(metrics=metrics))
+    job = rig.simulator.start_run("pumps", Scenario(metrics=metrics))
     await rig.lives.follow(30)
     outputs = rig.lives.runs[str(job.id)].facts.outputs
     assert outputs is not None
@@ -139,7 +139,7 @@ async def test_the_rows_written_come_with_the_end_and_from_one_request(rig: CdfR
 
 
 async def test_a_job_that_never_started_needs_no_metrics(rig: CdfRig) -> None:
-    rig.simulator.start_run("pumps", Story(ends=Ending.NEVER_STARTED))
+    rig.simulator.start_run("pumps", Scenario(ends=Ending.NEVER_STARTED))
     await rig.lives.follow(10)
     assert await _requests(rig, "/metrics") == 0
 
@@ -150,10 +150,10 @@ async def test_back_fill_without_metrics(rig: CdfRig) -> None:
     await rig.lives.cycle()
     assert rig.lives.kinds(str(old.id)) == [START, COMPLETE]
     assert await _requests(rig, "/metrics") == 0
-    rig.simulator.start_run("pumps", Story(runs_for=20))
+    rig.simulator.start_run("pumps", Scenario(runs_for=20))
     await rig.lives.follow(60)
     assert await _requests(rig, "/metrics") == 1
-    rig.simulator.start_run("pumps", Story(0.1, 1))
+    rig.simulator.start_run("pumps", Scenario(0.1, 1))
     await rig.lives.follow(60, every=30)
     assert await _requests(rig, "/metrics") == 2, "a job of seconds is no history"
     rig.clock.advance(3600)
@@ -163,7 +163,7 @@ async def test_back_fill_without_metrics(rig: CdfRig) -> None:
 
 
 async def test_metrics_that_are_gone_are_a_problem_of_the_run(rig: CdfRig) -> None:
-    job = rig.simulator.start_run("pumps", Story(starts_after=1, runs_for=6))
+    job = rig.simulator.start_run("pumps", Scenario(starts_after=1, runs_for=6))
     await rig.lives.cycle()
     rig.clock.advance(10)
     pages = [page async for page in rig.platform.poll(rig.lives.due(), rig.lives.cursor)]
@@ -195,7 +195,7 @@ async def test_the_first_start_looks_back(lookback: str, found: int) -> None:
 
 
 async def test_what_runs_at_the_first_start_is_followed_however_old(rig: CdfRig) -> None:
-    job = rig.simulator.start_run("pumps", Story(runs_for=4 * 3600), at=rig.clock.now() - timedelta(hours=3))
+    job = rig.simulator.start_run("pumps", Scenario(runs_for=4 * 3600), at=rig.clock.now() - timedelta(hours=3))
     await rig.lives.follow(7200, every=600)
     assert rig.lives.kinds(str(job.id)) == [START, COMPLETE]
 
@@ -287,10 +287,10 @@ async def test_a_late_job_that_never_reached_the_ledger_is_found_again(rig: CdfR
 
 
 async def test_a_new_process_goes_on_where_the_old_one_was(rig: CdfRig) -> None:
-    job = rig.simulator.start_run("pumps", Story(runs_for=20))
+    job = rig.simulator.start_run("pumps", Scenario(runs_for=20))
     await rig.lives.follow(10)
     await rig.platform_again()
-    brief = rig.simulator.start_run("pumps", Story(0.1, 0.1))
+    brief = rig.simulator.start_run("pumps", Scenario(0.1, 0.1))
     await rig.lives.follow(60)
     assert rig.lives.kinds(str(job.id)) == [OTHER, START, COMPLETE]
     assert rig.lives.kinds(str(brief.id))[-2:] == [START, COMPLETE]
@@ -306,7 +306,7 @@ async def test_a_cursor_of_another_kind_is_a_first_start(rig: CdfRig, cursor: st
 
 async def test_a_first_start_by_a_clock_that_ran_ahead_leaves_nobody_blind(rig: CdfRig) -> None:
     rig.lives.cursor = first_mark(rig.clock.now() + timedelta(days=1)).text()
-    job = rig.simulator.start_run("pumps", Story(0.1, 0.1))
+    job = rig.simulator.start_run("pumps", Scenario(0.1, 0.1))
     await rig.lives.follow(30)
     assert rig.lives.kinds(str(job.id))[-2:] == [START, COMPLETE]
     mark = read_mark(rig.lives.cursor)
@@ -316,7 +316,7 @@ async def test_a_first_start_by_a_clock_that_ran_ahead_leaves_nobody_blind(rig: 
 
 @pytest.mark.parametrize("body", [{}, {"items": {}}, [], "text", None, {"items": [], "nextCursor": 7}])
 async def test_an_answer_of_another_shape_is_no_empty_list(rig: CdfRig, body: Any) -> None:
-    rig.simulator.start_run("pumps", Story(runs_for=None))
+    rig.simulator.start_run("pumps", Scenario(runs_for=None))
     await rig.lives.cycle()
     for path in ("byids", "GET .*/jobs"):
         rig.simulator.faults.clear()
@@ -346,7 +346,7 @@ async def test_a_cursor_that_turns_in_circles_ends_the_walk(rig: CdfRig) -> None
 
 
 async def test_fresh_cursors_for_ever_over_known_jobs_end_the_walk(rig: CdfRig) -> None:
-    jobs = [rig.simulator.start_run("pumps", Story(runs_for=None)) for _ in range(3)]
+    jobs = [rig.simulator.start_run("pumps", Scenario(runs_for=None)) for _ in range(3)]
     rows = [job.json(rig.simulator.now_ms(), rig.simulator.modes) for job in jobs]
     for number in range(50):
         endless = {"items": rows, "nextCursor": f"fresh-{number}"}
@@ -362,7 +362,7 @@ async def test_silent_jobs_are_told_once_however_many(caplog: pytest.LogCaptureF
     async with cdf_rig(Modes(retention_jobs=None, concurrency_limit=None)) as rig:
         rig.simulator.add_transformation("pumps")
         for _ in range(1200):
-            rig.simulator.start_run("pumps", Story(runs_for=None, heartbeat_stops_after=5))
+            rig.simulator.start_run("pumps", Scenario(runs_for=None, heartbeat_stops_after=5))
         await rig.lives.follow(30)
         rig.clock.advance(1200)
         await rig.lives.follow(60)
@@ -375,7 +375,7 @@ async def test_silent_jobs_are_told_once_however_many(caplog: pytest.LogCaptureF
 
 
 async def test_an_open_run_that_the_list_shows_is_no_miss(rig: CdfRig) -> None:
-    job = rig.simulator.start_run("pumps", Story(1, 40))
+    job = rig.simulator.start_run("pumps", Scenario(1, 40))
     await rig.lives.cycle()
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="jobs/byids", times=-1, status=200, body={"items": []}))
     await rig.lives.follow(30)
@@ -389,7 +389,7 @@ async def test_an_open_run_that_the_list_shows_is_no_miss(rig: CdfRig) -> None:
 async def test_a_run_that_vanishes(policy: str) -> None:
     async with cdf_rig(on_vanished=policy) as rig:
         rig.simulator.add_transformation("pumps")
-        job = rig.simulator.start_run("pumps", Story(runs_for=None, vanishes_after=12))
+        job = rig.simulator.start_run("pumps", Scenario(runs_for=None, vanishes_after=12))
         await rig.lives.follow(20)
         assert rig.lives.runs[str(job.id)].abandoned_at is None
         await rig.lives.follow(20)
@@ -401,8 +401,8 @@ async def test_a_run_that_vanishes(policy: str) -> None:
 
 async def test_runs_of_a_deleted_transformation_vanish_and_others_do_not(rig: CdfRig) -> None:
     rig.simulator.add_transformation("other")
-    gone = rig.simulator.start_run("pumps", Story(runs_for=None))
-    stays = rig.simulator.start_run("other", Story(runs_for=None))
+    gone = rig.simulator.start_run("pumps", Scenario(runs_for=None))
+    stays = rig.simulator.start_run("other", Scenario(runs_for=None))
     await rig.lives.cycle()
     rig.simulator.remove_transformation("pumps")
     await rig.lives.follow(30)
@@ -412,7 +412,7 @@ async def test_runs_of_a_deleted_transformation_vanish_and_others_do_not(rig: Cd
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
 async def test_a_failing_source_never_looks_like_a_removed_job(rig: CdfRig, status: int) -> None:
-    job = rig.simulator.start_run("pumps", Story(runs_for=None))
+    job = rig.simulator.start_run("pumps", Scenario(runs_for=None))
     await rig.lives.cycle()
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="jobs", times=-1, status=status))
     for _ in range(5):
@@ -423,7 +423,7 @@ async def test_a_failing_source_never_looks_like_a_removed_job(rig: CdfRig, stat
 
 
 async def test_where_a_row_cannot_be_read_nothing_counts_as_missing(rig: CdfRig) -> None:
-    job = rig.simulator.start_run("pumps", Story(runs_for=None))
+    job = rig.simulator.start_run("pumps", Scenario(runs_for=None))
     await rig.lives.cycle()
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="byids", status=200, body={"items": [{"id": None}]}))
     pages = await rig.lives.cycle()
@@ -437,7 +437,7 @@ async def test_retention_that_outran_us_is_told_by_transformation(rig: CdfRig) -
     await rig.lives.follow(20)
     rig.clock.advance(86_400)
     for number in range(1005):
-        rig.simulator.start_run("pumps", Story(0.1, 1), at=rig.clock.now() - timedelta(seconds=60 * number))
+        rig.simulator.start_run("pumps", Scenario(0.1, 1), at=rig.clock.now() - timedelta(seconds=60 * number))
     rig.simulator.start_run("rare")
     await rig.lives.cycle()
     gaps = [skip for skip in rig.lives.skips if skip.kind is SkipKind.GAP]
@@ -473,7 +473,7 @@ async def test_what_is_left_out_has_no_gaps() -> None:
         await rig.lives.follow(20)
         rig.clock.advance(86_400)
         for number in range(1005):
-            rig.simulator.start_run("noise", Story(0.1, 1), at=rig.clock.now() - timedelta(seconds=60 * number))
+            rig.simulator.start_run("noise", Scenario(0.1, 1), at=rig.clock.now() - timedelta(seconds=60 * number))
         await rig.lives.cycle()
         assert {skip.kind for skip in rig.lives.skips} == {SkipKind.FILTERED}
 
@@ -482,7 +482,7 @@ async def test_a_first_start_knows_of_no_gap() -> None:
     async with cdf_rig(initial_lookback="2020-01-01") as rig:
         rig.simulator.add_transformation("pumps")
         for number in range(1100):
-            rig.simulator.start_run("pumps", Story(0.1, 1), at=rig.clock.now() - timedelta(minutes=number))
+            rig.simulator.start_run("pumps", Scenario(0.1, 1), at=rig.clock.now() - timedelta(minutes=number))
         await rig.lives.cycle()
         assert len(rig.lives.runs) == 1000
         assert rig.lives.skips == []
@@ -527,7 +527,7 @@ async def test_names_that_cannot_be_read_decide_nothing() -> None:
 
 
 async def test_definitions_that_cannot_be_read_are_not_asked_for_with_every_poll(rig: CdfRig) -> None:
-    rig.simulator.start_run("pumps", Story(runs_for=None))
+    rig.simulator.start_run("pumps", Scenario(runs_for=None))
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="transformations/byids", times=-1, status=503))
     await rig.lives.follow(50)
     assert rig.heard[503] == 4, "one try and its repeats"
@@ -622,7 +622,7 @@ async def test_requests_of_a_steady_cycle(open_jobs: int, expected: int) -> None
     async with cdf_rig(modes) as rig:
         rig.simulator.add_transformation("pumps")
         for _ in range(open_jobs):
-            rig.simulator.start_run("pumps", Story(runs_for=None), at=rig.clock.now() - timedelta(minutes=20))
+            rig.simulator.start_run("pumps", Scenario(runs_for=None), at=rig.clock.now() - timedelta(minutes=20))
         await rig.lives.cycle()
         rig.clock.advance(400)
         await rig.lives.cycle()
@@ -636,11 +636,11 @@ async def test_requests_of_a_steady_cycle(open_jobs: int, expected: int) -> None
 
 async def test_new_jobs_cost_no_request_of_their_own(rig: CdfRig) -> None:
     await rig.lives.cycle()
-    rig.simulator.start_run("pumps", Story(runs_for=None))
+    rig.simulator.start_run("pumps", Scenario(runs_for=None))
     await rig.lives.cycle()
     for _ in range(5):
         before = rig.requests()
-        rig.simulator.start_run("pumps", Story(runs_for=None))
+        rig.simulator.start_run("pumps", Scenario(runs_for=None))
         await rig.lives.cycle()
         assert rig.requests() - before == 2
 

@@ -16,7 +16,7 @@ from collector.platforms.cdf.datasets import written
 from collector.platforms.cdf.lineage import data_flow, sql_skips
 from collector.platforms.cdf.rows import JobRow, read_job
 from collector.platforms.cdf.sources import CdfCatalog
-from simulators.cdf import Ending, Story
+from simulators.cdf import Ending, Scenario
 from tests.cdf_rig import CdfRig, cdf_rig
 from tests.openlineage import faults
 
@@ -34,7 +34,7 @@ async def rig() -> AsyncIterator[CdfRig]:
 async def run_of(rig: CdfRig, query: str, seconds: float = 40, **definition: object) -> Run:
     """A run of a new transformation with this query, followed to its end."""
     found = rig.simulator.add_transformation("one", {"type": "events"}, query=query, **definition)
-    job = rig.simulator.start_run(found.id, Story(runs_for=10))
+    job = rig.simulator.start_run(found.id, Scenario(runs_for=10))
     await rig.lives.follow(seconds)
     return rig.lives.runs[str(job.id)]
 
@@ -44,7 +44,7 @@ def names(datasets: tuple[Dataset, ...] | None) -> list[str] | None:
 
 
 async def test_inputs_and_columns_are_on_start_and_on_the_end(rig: CdfRig) -> None:
-    job = rig.simulator.start_run("pumps", Story(starts_after=1, runs_for=20))
+    job = rig.simulator.start_run("pumps", Scenario(starts_after=1, runs_for=20))
     maker = EventMaker("plant")
     events: dict[EventKind, Any] = {}
     for _ in range(8):
@@ -78,16 +78,16 @@ async def test_inputs_and_columns_are_on_start_and_on_the_end(rig: CdfRig) -> No
 
 @pytest.mark.parametrize("ends", [Ending.FAILED, Ending.CANCELLED])
 async def test_runs_that_fail_or_are_cancelled_keep_their_inputs(rig: CdfRig, ends: Ending) -> None:
-    job = rig.simulator.start_run("pumps", Story(runs_for=10, ends=ends))
+    job = rig.simulator.start_run("pumps", Scenario(runs_for=10, ends=ends))
     await rig.lives.follow(40)
     assert names(rig.lives.runs[str(job.id)].facts.inputs) == ["raw/SAP/pumps"]
 
 
 async def test_inputs_are_those_of_the_job_not_of_the_definition(rig: CdfRig) -> None:
-    job = rig.simulator.start_run("pumps", Story(runs_for=20))
+    job = rig.simulator.start_run("pumps", Scenario(runs_for=20))
     rig.simulator.change_transformation("pumps", query="select 1 as x from other.one")
     later = rig.simulator.add_transformation("late", {"type": "events"}, query="select 1 as x from other.one")
-    other = rig.simulator.start_run(later.id, Story(runs_for=20))
+    other = rig.simulator.start_run(later.id, Scenario(runs_for=20))
     await rig.lives.follow(60)
     assert names(rig.lives.runs[str(job.id)].facts.inputs) == ["raw/SAP/pumps"]
     assert names(rig.lives.runs[str(other.id)].facts.inputs) == ["raw/other/one"]
@@ -134,7 +134,7 @@ async def test_inputs_belong_to_the_project_that_is_read(rig: CdfRig) -> None:
 
 
 async def test_row_counts_come_on_top_of_the_columns(rig: CdfRig) -> None:
-    job = rig.simulator.start_run("pumps", Story(runs_for=10, metrics={"assets.created": 7}))
+    job = rig.simulator.start_run("pumps", Scenario(runs_for=10, metrics={"assets.created": 7}))
     await rig.lives.follow(40)
     [output] = rig.lives.runs[str(job.id)].facts.outputs or ()
     assert output.rows == 7
@@ -158,7 +158,7 @@ async def test_a_query_that_takes_long_does_not_hold_up_its_run(rig: CdfRig, mon
 
     monkeypatch.setattr("collector.lineage.sql_worker.read", slow)
     monkeypatch.setattr(rig.platform._sql, "_wait", 0.01)
-    job = rig.simulator.start_run("pumps", Story(runs_for=30))
+    job = rig.simulator.start_run("pumps", Scenario(runs_for=30))
     await rig.lives.follow(10)
     key = str(job.id)
     assert EventKind.START in rig.lives.kinds(key)
@@ -176,11 +176,11 @@ async def test_a_query_that_takes_long_does_not_hold_up_its_run(rig: CdfRig, mon
 
 
 @pytest.mark.parametrize(
-    "story", [Story(0.1, 0.1), Story(0.1, 0.1, Ending.FAILED), Story(0.1, 0.0, Ending.NEVER_STARTED)]
+    "scenario", [Scenario(0.1, 0.1), Scenario(0.1, 0.1, Ending.FAILED), Scenario(0.1, 0.0, Ending.NEVER_STARTED)]
 )
 @pytest.mark.parametrize("mode", ["upsert", "delete"])
 async def test_a_query_that_is_read_only_after_the_end_is_on_the_terminal_event(
-    rig: CdfRig, monkeypatch: pytest.MonkeyPatch, story: Story, mode: str
+    rig: CdfRig, monkeypatch: pytest.MonkeyPatch, scenario: Scenario, mode: str
 ) -> None:
     begun, may_go_on = threading.Event(), threading.Event()
     usual = read
@@ -193,7 +193,7 @@ async def test_a_query_that_is_read_only_after_the_end_is_on_the_terminal_event(
     monkeypatch.setattr("collector.lineage.sql_worker.read", slow)
     monkeypatch.setattr(rig.platform._sql, "_wait", 0.01)
     rig.simulator.change_transformation("pumps", conflict_mode=mode)
-    key = str(rig.simulator.start_run("pumps", story).id)
+    key = str(rig.simulator.start_run("pumps", scenario).id)
     rig.clock.advance(5)
     [seen] = [seen async for page in rig.platform.poll((), None) for seen in page.observations if seen.key == key]
     assert (seen.state.terminal, seen.settled) == (True, False)
@@ -214,7 +214,7 @@ async def test_a_query_that_is_never_read_is_told_of_at_the_end(rig: CdfRig, mon
     may_go_on = threading.Event()
     monkeypatch.setattr("collector.lineage.sql_worker.read", lambda *_: may_go_on.wait(30))
     monkeypatch.setattr(rig.platform._sql, "_wait", 0.01)
-    key = str(rig.simulator.start_run("pumps", Story(0.1, 5)).id)
+    key = str(rig.simulator.start_run("pumps", Scenario(0.1, 5)).id)
     await rig.lives.follow(20)
     may_go_on.set()
     assert rig.lives.kinds(key)[-1] is EventKind.COMPLETE
@@ -262,7 +262,7 @@ async def test_rows_read_are_told_where_they_are_those_of_one_input(
 ) -> None:
     found = rig.simulator.add_transformation("one", {"type": "assets"}, query=query)
     rig.simulator.modes.metrics_history = True
-    job = rig.simulator.start_run(found.id, Story(0.1, 1, metrics=COUNTS))
+    job = rig.simulator.start_run(found.id, Scenario(0.1, 1, metrics=COUNTS))
     await rig.lives.follow(20)
     run = rig.lives.runs[str(job.id)]
     assert {each.name: each.rows for each in run.facts.inputs or ()} == read
@@ -270,7 +270,7 @@ async def test_rows_read_are_told_where_they_are_those_of_one_input(
 
 
 async def test_rows_read_are_on_the_terminal_event_only(rig: CdfRig) -> None:
-    job = rig.simulator.start_run("pumps", Story(1, 10, metrics=COUNTS))
+    job = rig.simulator.start_run("pumps", Scenario(1, 10, metrics=COUNTS))
     await rig.lives.follow(40)
     maker, run = EventMaker("plant"), rig.lives.runs[str(job.id)]
     events = [orjson.loads(maker.event(run, transition)) for _, transition in rig.lives.transitions]

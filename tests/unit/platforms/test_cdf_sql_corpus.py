@@ -85,7 +85,7 @@ class Score:
         )
 
 
-def truths(case: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+def expected_edges(case: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for edge in (*case["edges"], *case.get("beyond", [])):
         yield tuple(edge)
 
@@ -95,7 +95,7 @@ def test_precision_and_recall(capsys: pytest.CaptureFixture[str]) -> None:
     for case in CASES:
         found, true = tables(lineage(case)), expected_tables(case)
         by_table.add({found} if isinstance(found, str) else found, {true} if isinstance(true, str) else true)
-        by_edge.add(edges(lineage(case)), set(truths(case)))
+        by_edge.add(edges(lineage(case)), set(expected_edges(case)))
     with capsys.disabled():
         print(f"\n{len(CASES)} queries of CDF\n  tables:  {by_table}\n  columns: {by_edge}")
     assert (by_table.precision, by_table.recall) == (1.0, 1.0)

@@ -9,7 +9,7 @@ import pytest
 from collector.lifecycle import finish
 from collector.model import EventKind, RunState
 from collector.testing.faults import Fault, FaultKind
-from simulators.cdf import READ, Ending, Story, WorkflowExecution
+from simulators.cdf import READ, Ending, Scenario, WorkflowExecution
 from tests.cdf_rig import CdfRig, cdf_rig
 
 
@@ -28,7 +28,7 @@ def order(rig: CdfRig) -> list[tuple[str, EventKind]]:
 
 async def test_a_parent_starts_before_its_children_and_ends_after_them(rig: CdfRig) -> None:
     await rig.lives.cycle()
-    tasks = [("pumps", Story(1, 10)), ("orders", Story(1, 20))]
+    tasks = [("pumps", Scenario(1, 10)), ("orders", Scenario(1, 20))]
     made = rig.simulator.start_workflow("nightly", tasks)
     await rig.lives.follow(120)
     said = order(rig)
@@ -45,11 +45,11 @@ async def test_a_parent_starts_before_its_children_and_ends_after_them(rig: CdfR
 
 
 @pytest.mark.parametrize(
-    ("story", "state"),
-    [(Story(ends=Ending.FAILED), RunState.FAILED), (Story(ends=Ending.NEVER_STARTED), RunState.FAILED)],
+    ("scenario", "state"),
+    [(Scenario(ends=Ending.FAILED), RunState.FAILED), (Scenario(ends=Ending.NEVER_STARTED), RunState.FAILED)],
 )
-async def test_a_workflow_fails_with_its_task(rig: CdfRig, story: Story, state: RunState) -> None:
-    made = rig.simulator.start_workflow("nightly", [("pumps", story), ("gone", None)])
+async def test_a_workflow_fails_with_its_task(rig: CdfRig, scenario: Scenario, state: RunState) -> None:
+    made = rig.simulator.start_workflow("nightly", [("pumps", scenario), ("gone", None)])
     await rig.lives.follow(60)
     assert rig.lives.runs[f"workflow/{made.id}"].state is state
     assert order(rig)[-1] == ("w", EventKind.FAIL)
@@ -57,14 +57,14 @@ async def test_a_workflow_fails_with_its_task(rig: CdfRig, story: Story, state: 
 
 async def test_a_workflow_that_ran_between_two_polls(rig: CdfRig) -> None:
     await rig.lives.cycle()
-    rig.simulator.start_workflow("nightly", [("pumps", Story(0.5, 1))])
+    rig.simulator.start_workflow("nightly", [("pumps", Scenario(0.5, 1))])
     rig.clock.advance(60)
     await rig.lives.follow(30)
     assert [who for who, _ in order(rig)] == ["w", "j", "j", "w"]
 
 
 async def test_a_terminated_workflow_waits_for_the_job_that_goes_on(rig: CdfRig) -> None:
-    made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, 300))])
+    made = rig.simulator.start_workflow("nightly", [("pumps", Scenario(1, 300))])
     await rig.lives.follow(20)
     rig.simulator.terminate_workflow(made.id)
     terminated = rig.clock.now()
@@ -84,11 +84,11 @@ async def test_a_workflow_without_transformations_is_none_of_our_business(rig: C
 
 
 async def test_a_new_process_finds_the_parent_of_a_later_task(rig: CdfRig) -> None:
-    made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, 7200)), ("orders", None)])
+    made = rig.simulator.start_workflow("nightly", [("pumps", Scenario(1, 7200)), ("orders", None)])
     await rig.lives.follow(20)
     rig.clock.advance(3000)
     await rig.platform_again(workflows=True)
-    late = rig.simulator.start_run("orders", Story(1, 4000))
+    late = rig.simulator.start_run("orders", Scenario(1, 4000))
     made.tasks[1].job = late
     await rig.lives.follow(30)
     parent = rig.lives.runs[str(late.id)].parent
@@ -102,7 +102,7 @@ async def test_a_new_process_finds_a_parent_that_nobody_tracks() -> None:
     async with cdf_rig(workflows=True, exclude=["pumps"]) as rig:
         for external_id in ("pumps", "orders"):
             rig.simulator.add_transformation(external_id)
-        made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, 90_000)), ("gone", None)])
+        made = rig.simulator.start_workflow("nightly", [("pumps", Scenario(1, 90_000)), ("gone", None)])
         rig.clock.advance(7200)
         made.tasks[1].job = late = rig.simulator.start_run("orders")
         await rig.lives.follow(30)
@@ -112,7 +112,7 @@ async def test_a_new_process_finds_a_parent_that_nobody_tracks() -> None:
 
 
 async def test_an_end_waits_for_children_whose_enrichment_takes_its_time(rig: CdfRig) -> None:
-    made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, 5))])
+    made = rig.simulator.start_workflow("nightly", [("pumps", Scenario(1, 5))])
     await rig.lives.cycle()
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="metrics", times=-1, status=400))
     rig.clock.advance(20)
@@ -135,7 +135,7 @@ async def test_jobs_go_on_alone_where_the_capability_is_missing(rig: CdfRig) -> 
 
 
 async def test_an_execution_that_is_gone_is_missing(rig: CdfRig) -> None:
-    made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, None))])
+    made = rig.simulator.start_workflow("nightly", [("pumps", Scenario(1, None))])
     await rig.lives.follow(20)
     rig.simulator.executions.clear()
     await rig.platform_again(workflows=True)
@@ -144,7 +144,7 @@ async def test_an_execution_that_is_gone_is_missing(rig: CdfRig) -> None:
 
 
 async def test_an_outage_of_workflows_is_no_vanishing(rig: CdfRig) -> None:
-    made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, None))])
+    made = rig.simulator.start_workflow("nightly", [("pumps", Scenario(1, None))])
     await rig.lives.follow(20)
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="workflows", times=-1, status=500))
     await rig.lives.follow(60)
@@ -160,7 +160,7 @@ async def test_the_switch_is_off_unless_it_is_set() -> None:
 
 
 async def test_a_steady_cycle_costs_one_request_more(rig: CdfRig) -> None:
-    rig.simulator.start_workflow("nightly", [("pumps", Story(1, None))])
+    rig.simulator.start_workflow("nightly", [("pumps", Scenario(1, None))])
     await rig.lives.follow(30)
     before = rig.requests()
     await rig.lives.cycle()
@@ -169,7 +169,7 @@ async def test_a_steady_cycle_costs_one_request_more(rig: CdfRig) -> None:
 
 async def test_executions_that_are_long_over_are_forgotten(rig: CdfRig) -> None:
     for _ in range(5):
-        rig.simulator.start_workflow("nightly", [("pumps", Story(1, 5))])
+        rig.simulator.start_workflow("nightly", [("pumps", Scenario(1, 5))])
         await rig.lives.follow(1800, every=60)
     assert len(rig.platform._workflows._watched) < 3
     assert timedelta(seconds=len(rig.platform._workflows._settled)) < timedelta(seconds=5)
@@ -182,7 +182,7 @@ async def _nothing() -> None:
 async def test_an_execution_that_never_ends_costs_one_request_a_poll(rig: CdfRig) -> None:
     """All executions since it began would be four pages, with each poll."""
     await rig.lives.cycle()
-    stuck = rig.simulator.start_workflow("nightly", [("pumps", Story(1, None))])
+    stuck = rig.simulator.start_workflow("nightly", [("pumps", Scenario(1, None))])
     await rig.lives.follow(20)
     rig.clock.advance(3600)
     for _ in range(3500):
@@ -224,7 +224,7 @@ async def test_jobs_left_out_hide_no_execution(after: float) -> None:
     async with _rig_without("pumps") as rig:
         rig.simulator.start_run("orders")
         await rig.lives.follow(60)
-        made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, 90_000)), ("gone", None)])
+        made = rig.simulator.start_workflow("nightly", [("pumps", Scenario(1, 90_000)), ("gone", None)])
         await rig.lives.follow(60)
         rig.clock.advance(after - 600)
         rig.simulator.start_run("pumps")
@@ -237,7 +237,7 @@ async def test_a_failed_list_of_executions_hides_none() -> None:
         rig.simulator.start_run("orders")
         await rig.lives.follow(60)
         rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="workflows", times=-1, status=400))
-        made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, 90_000)), ("gone", None)])
+        made = rig.simulator.start_workflow("nightly", [("pumps", Scenario(1, 90_000)), ("gone", None)])
         await rig.lives.follow(2400, every=300)
         rig.simulator.start_run("pumps")
         await rig.lives.follow(60)
@@ -249,11 +249,11 @@ async def test_a_new_process_finds_the_parent_that_ended_meanwhile() -> None:
     async with _rig_without("pumps") as rig:
         rig.simulator.start_run("orders")
         await rig.lives.follow(60)
-        made = rig.simulator.start_workflow("nightly", [("pumps", Story(1, 90_000)), ("gone", None)])
+        made = rig.simulator.start_workflow("nightly", [("pumps", Scenario(1, 90_000)), ("gone", None)])
         await rig.lives.follow(3600, every=300)
         rig.simulator.start_run("pumps")
         await rig.lives.follow(60)
-        made.tasks[1].job = late = rig.simulator.start_run("orders", Story(1, 5))
+        made.tasks[1].job = late = rig.simulator.start_run("orders", Scenario(1, 5))
         rig.clock.advance(30)
         rig.simulator.terminate_workflow(made.id)
         await rig.platform_again(workflows=True, exclude=["pumps"])

@@ -255,8 +255,8 @@ class TestStages:
         assert "validation" in states.why_failed(None, [])
 
 
-async def ended(rig: DataprepRig, story: str, **how: Any) -> Run:
-    simulated = rig.simulator.start_run(story, **how)
+async def ended(rig: DataprepRig, scenario: str, **how: Any) -> Run:
+    simulated = rig.simulator.start_run(scenario, **how)
     if Feature.LIST not in rig.simulator.features:
         await rig.watch(simulated)
     rig.clock.advance(900)
@@ -307,17 +307,17 @@ class TestEnrichment:
 
     @pytest.mark.parametrize("level", [Level.L0, Level.L2])
     @pytest.mark.parametrize("outputs", ["written", "planned"])
-    @pytest.mark.parametrize("story", ["partial", "failed", "canceled", "canceled_queued", "validation_failed"])
+    @pytest.mark.parametrize("scenario", ["partial", "failed", "canceled", "canceled_queued", "validation_failed"])
     async def test_a_run_that_did_not_succeed_names_what_its_recipe_defines(
-        self, level: Level, outputs: str, story: str
+        self, level: Level, outputs: str, scenario: str
     ) -> None:
         async with dataprep_rig(level, Switches(outputs=outputs)) as rig:
-            run = await ended(rig, story, recipe=busy_recipe(rig, "orders.csv"))
+            run = await ended(rig, scenario, recipe=busy_recipe(rig, "orders.csv"))
             assert [named(one) for one in run.facts.outputs or ()] == [
                 ("gs://b", "x.csv"),
                 ("bigquery", "project.sales.daily"),
             ]
-            assert (run.facts.error is None) == story.startswith("canceled")
+            assert (run.facts.error is None) == scenario.startswith("canceled")
 
     async def test_a_table_of_which_only_the_run_would_tell_the_place_gets_no_other_name(self) -> None:
         async with dataprep_rig(Level.L2) as rig:

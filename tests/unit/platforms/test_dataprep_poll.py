@@ -13,16 +13,16 @@ from collector.platforms.answers import Forbidden
 from collector.platforms.dataprep import cursor as cursors
 from collector.platforms.dataprep.levels import Level as Found
 from collector.testing.faults import Fault, FaultKind
-from simulators.dataprep import STORIES, Feature, Level, Story, Switches
+from simulators.dataprep import SCENARIOS, Feature, Level, Scenario, Switches
 from tests.dataprep_rig import DataprepRig, dataprep_rig
 
 LEVELS = list(Level)
-OUTCOMES = [name for name in STORIES if name not in {"stuck", "long"}]
+OUTCOMES = [name for name in SCENARIOS if name not in {"stuck", "long"}]
 
 
-async def start(rig: DataprepRig, *stories: str | Story, **how: Any) -> list[str]:
-    """Runs of these stories, under watch where no list shows them."""
-    runs = [rig.simulator.start_run(story, **how) for story in stories]
+async def start(rig: DataprepRig, *scenarios: str | Scenario, **how: Any) -> list[str]:
+    """Runs of these scenarios, under watch where no list shows them."""
+    runs = [rig.simulator.start_run(scenario, **how) for scenario in scenarios]
     if Feature.LIST not in rig.simulator.features:
         for run in runs:
             await rig.watch(run)
@@ -45,9 +45,9 @@ def told(rig: DataprepRig) -> dict[str, list[tuple[EventKind, datetime, bool]]]:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-async def test_every_story_comes_out_right(level: Level) -> None:
+async def test_every_scenario_comes_out_right(level: Level) -> None:
     async with dataprep_rig(level) as rig:
-        await start(rig, *STORIES)
+        await start(rig, *SCENARIOS)
         await rig.lives.follow(1500, every=20)
         assert rig.wrong() == []
         deleted = [run for run in rig.lives.runs.values() if run.abandoned_at is not None]
@@ -66,11 +66,11 @@ async def test_every_story_comes_out_right(level: Level) -> None:
         Switches(spec="missing", absent_status=403, sort="none", order="shuffled", strict_query=False),
     ],
 )
-async def test_the_story_does_not_depend_on_when_the_polls_came(level: Level, switches: Switches) -> None:
+async def test_the_scenario_does_not_depend_on_when_the_polls_came(level: Level, switches: Switches) -> None:
     seen = []
     for every in (7.0, 60.0, 700.0):
         async with dataprep_rig(level, switches) as rig:
-            await start(rig, *[story for story in OUTCOMES if story not in {"deleted", "deleted_later"}])
+            await start(rig, *[scenario for scenario in OUTCOMES if scenario not in {"deleted", "deleted_later"}])
             rig.clock.advance(every / 7)
             await rig.lives.follow(800, every=every)
             assert rig.wrong() == []

@@ -13,7 +13,7 @@ from collector.model import EventKind, SkipKind
 from collector.testing.clock import ServerClock, SimulatedClock
 from collector.testing.lives import Lives
 from simulators.cdf import Modes
-from simulators.cdf import Story as CdfStory
+from simulators.cdf import Scenario as CdfScenario
 from simulators.dataprep import Level
 from tests.cdf_rig import cdf_rig
 from tests.dataprep_rig import dataprep_rig
@@ -57,7 +57,7 @@ async def cdf() -> AsyncIterator[Stand]:
 
         def start(ahead: float) -> str:
             at = rig.server.now() + timedelta(seconds=ahead)
-            return str(rig.simulator.start_run("pumps", CdfStory(1, 4), at=at).id)
+            return str(rig.simulator.start_run("pumps", CdfScenario(1, 4), at=at).id)
 
         def mend() -> None:
             rig.server.ahead = 0.0
@@ -149,7 +149,7 @@ async def test_many_running_jobs_are_seen_beside_one_from_the_future() -> None:
         rig.simulator.start_run("pumps", at=rig.clock.now() + timedelta(hours=5))
         await rig.lives.follow(600, every=30)
         for _ in range(1000):
-            rig.simulator.start_run("pumps", CdfStory(runs_for=None))
+            rig.simulator.start_run("pumps", CdfScenario(runs_for=None))
         await rig.lives.follow(60, every=30)
         assert len([run for run in rig.lives.runs.values() if run.started_at is not None]) == 1000
 

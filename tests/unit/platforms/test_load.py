@@ -8,12 +8,12 @@ import pytest
 from collector.model import RunState
 from collector.platforms.base import Load, Planning, load_finding, load_words
 from collector.testing.clock import SimulatedClock
-from simulators.cdf import Story as CdfStory
+from simulators.cdf import Scenario as CdfScenario
 from simulators.dataprep import Level
-from simulators.wetransform import Story
+from simulators.wetransform import Scenario
 from tests.cdf_rig import cdf_rig
 from tests.dataprep_rig import dataprep_rig
-from tests.wetransform_rig import on_stage
+from tests.wetransform_rig import wetransform_rig
 
 RUNNING, WAITING = RunState.RUNNING, RunState.WAITING
 
@@ -72,7 +72,7 @@ async def test_cdf_keeps_to_what_it_told() -> None:
     async with cdf_rig() as rig:
         rig.simulator.add_transformation("pumps")
         await rig.lives.cycle()
-        rig.simulator.start_run("pumps", CdfStory(runs_for=None))
+        rig.simulator.start_run("pumps", CdfScenario(runs_for=None))
         rig.clock.advance(400)
         await rig.lives.cycle()
         before, load = rig.requests(), rig.platform.load({RUNNING: 1})
@@ -93,20 +93,20 @@ async def test_cdf_keeps_to_what_it_told() -> None:
     ],
 )
 async def test_wetransform(active: int, waiting: int, is_reachable: bool, reachable: float) -> None:
-    async with on_stage(SimulatedClock()) as stage:
-        load = stage.adapter().load({RUNNING: active, WAITING: waiting})
+    async with wetransform_rig(SimulatedClock()) as rig:
+        load = rig.adapter().load({RUNNING: active, WAITING: waiting})
         assert (load.runs, load.is_reachable) == (active + waiting, is_reachable)
         assert load.reachable == pytest.approx(reachable)
         assert "300 runs under way or 3000 that wait" in load_words(load)
-        assert load_words(stage.adapter(requests_per_minute=None).load({})) == (
+        assert load_words(rig.adapter(requests_per_minute=None).load({})) == (
             "0 open runs: nothing to ask every 60 s, 0.0 requests a minute; no limit of our own"
         )
 
 
 async def test_wetransform_counts_its_walks_of_the_list() -> None:
-    async with on_stage(SimulatedClock()) as stage:
-        lives = stage.lives(discover=True)
-        platform = stage.adapter(discover=True)
+    async with wetransform_rig(SimulatedClock()) as rig:
+        lives = rig.lives(discover=True)
+        platform = rig.adapter(discover=True)
         assert platform.load({}).needed == 0
         await lives.cycle()
         assert isinstance(lives.platform, Planning)
@@ -116,17 +116,17 @@ async def test_wetransform_counts_its_walks_of_the_list() -> None:
 
 
 async def test_wetransform_keeps_to_what_it_told() -> None:
-    async with on_stage(SimulatedClock()) as stage:
-        lives = stage.lives()
+    async with wetransform_rig(SimulatedClock()) as rig:
+        lives = rig.lives()
         for _ in range(20):
-            lives.adopt(await lives.platform.watch(stage.start(Story.STUCK, 10).key, {}))
+            lives.adopt(await lives.platform.watch(rig.start(Scenario.STUCK, 10).key, {}))
         await lives.follow(600, every=5)
-        before = len(stage.statuses)
+        before = len(rig.statuses)
         await lives.follow(600, every=5)
         assert isinstance(lives.platform, Planning)
         load = lives.platform.load({RUNNING: 20})
         assert load is not None
-        assert len(stage.statuses) - before == pytest.approx(load.needed * 10, rel=0.1)
+        assert len(rig.statuses) - before == pytest.approx(load.needed * 10, rel=0.1)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from collector.errors import Throttled
 from collector.platforms.rate_limit import LONGEST_TURN, NoTurn, Pace, shared
 from collector.testing.clock import SimulatedClock
-from tests.task_clock import WakingClock
+from tests.task_clock import TaskClock
 
 
 async def moments(clock: SimulatedClock, pace: Pace, count: int) -> list[float]:
@@ -41,7 +41,7 @@ async def test_without_a_limit_nobody_waits() -> None:
 
 
 async def test_those_who_wait_side_by_side_go_one_after_the_other() -> None:
-    clock = WakingClock()
+    clock = TaskClock()
     gone: list[float] = []
     pace = Pace(clock, 30, 1)
     for _ in range(4):
@@ -50,13 +50,13 @@ async def test_those_who_wait_side_by_side_go_one_after_the_other() -> None:
     assert gone == [0, 2, 4, 6]
 
 
-async def _noted(call: Callable[[], Awaitable[None]], gone: list[float], clock: WakingClock) -> None:
+async def _noted(call: Callable[[], Awaitable[None]], gone: list[float], clock: TaskClock) -> None:
     await call()
     gone.append(clock.monotonic())
 
 
 async def test_a_wish_of_the_platform_holds_for_all_and_for_those_who_wait_already() -> None:
-    clock = WakingClock()
+    clock = TaskClock()
     gone: list[float] = []
     pace = Pace(clock, 60, 1)
     for _ in range(4):
@@ -98,7 +98,7 @@ async def test_a_long_wish_is_told_instead_of_waited_for() -> None:
 
 
 async def test_a_full_queue_is_told_instead_of_waited_for() -> None:
-    clock = WakingClock()
+    clock = TaskClock()
     pace = Pace(clock, 60, 1)
     gone: list[float] = []
     for _ in range(int(LONGEST_TURN) + 1):
@@ -117,7 +117,7 @@ async def test_a_small_limit_lets_one_wait_for_its_turn() -> None:
 
 
 async def test_who_gives_up_waiting_gives_the_turn_back() -> None:
-    clock = WakingClock()
+    clock = TaskClock()
     pace = Pace(clock, 60, 1)
     gone: list[float] = []
     clock.start(_noted(pace.turn, gone, clock))
@@ -155,7 +155,7 @@ def test_never_more_than_the_limit_nor_during_a_hold(
 
 
 async def _tried(per_minute: int, burst: int, waits: list[float], holds: list[tuple[float, float]]) -> None:
-    clock = WakingClock()
+    clock = TaskClock()
     pace = Pace(clock, per_minute, burst)
     gone: list[float] = []
     held: list[tuple[float, float]] = []

@@ -20,11 +20,11 @@ from collector.platforms.wetransform.runs import Whose
 from collector.testing.clock import SimulatedClock
 from collector.testing.faults import Fault, FaultKind
 from collector.testing.lives import POLICY, Lives
-from simulators.wetransform import Plan, Story
+from simulators.wetransform import Plan, Scenario
 from simulators.wetransform.scenarios import STEPS
 from simulators.wetransform.state import Run as SimulatedRun
 from tests import openlineage
-from tests.wetransform_rig import NAMESPACE, TOKEN, Stage, on_stage, watched
+from tests.wetransform_rig import NAMESPACE, TOKEN, WetransformRig, watched, wetransform_rig
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def clock() -> SimulatedClock:
 
 
 @pytest.fixture
-async def stage(clock: SimulatedClock) -> AsyncIterator[Stage]:
-    async with on_stage(clock) as stage:
-        yield stage
+async def rig(clock: SimulatedClock) -> AsyncIterator[WetransformRig]:
+    async with wetransform_rig(clock) as rig:
+        yield rig
 
 
 ODD = ["\ud800", float("nan"), float("inf"), 10**400]
@@ -44,16 +44,16 @@ ODD = ["\ud800", float("nan"), float("inf"), 10**400]
 
 class TestFollowing:
     @pytest.mark.parametrize("odd", ODD, ids=["surrogate", "nan", "infinite", "endless"])
-    async def test_an_odd_value_holds_up_no_end(self, stage: Stage, odd: Any) -> None:
-        run, lives = stage.start(Story.FAILING, 5), stage.lives()
+    async def test_an_odd_value_holds_up_no_end(self, rig: WetransformRig, odd: Any) -> None:
+        run, lives = rig.start(Scenario.FAILING, 5), rig.lives()
         run.failure = odd
         await watched(lives, run)
         await lives.follow(30)
         assert lives.kinds(run.key)[-1] is EventKind.FAIL
         assert openlineage.all_faults(lives.events) == []
 
-    async def test_a_run_from_its_start_to_its_end(self, stage: Stage) -> None:
-        run, lives = stage.start(seconds=60), stage.lives()
+    async def test_a_run_from_its_start_to_its_end(self, rig: WetransformRig) -> None:
+        run, lives = rig.start(seconds=60), rig.lives()
         await watched(lives, run)
         await lives.follow(90)
 
@@ -62,38 +62,38 @@ class TestFollowing:
         assert known.run_id == UUID(run.key)
         assert known.state is RunState.SUCCEEDED
         assert known.queued_at == run.created_at
-        assert [it["state"] for it in stage.simulator.truth()] == ["succeeded"]
+        assert [it["state"] for it in rig.simulator.expected_runs()] == ["succeeded"]
 
-    async def test_the_end_lies_within_the_interval_that_is_told(self, stage: Stage) -> None:
-        run, lives = stage.start(seconds=60), stage.lives()
+    async def test_the_end_lies_within_the_interval_that_is_told(self, rig: WetransformRig) -> None:
+        run, lives = rig.start(seconds=60), rig.lives()
         await watched(lives, run)
         await lives.follow(90)
 
         for kind, really in ((EventKind.START, run.started_at), (EventKind.COMPLETE, run.ended_at)):
-            told, moment = lives.at(run.key, kind), really(stage.clock.now())
+            told, moment = lives.at(run.key, kind), really(rig.clock.now())
             assert told.within is not None
             assert told.within.after is not None
             assert moment is not None
             assert told.within.after <= moment <= told.within.until == told.at
 
-    async def test_begun_and_ended_between_two_polls(self, stage: Stage) -> None:
-        run, lives = stage.start(Story.INSTANT, 2), stage.lives()
+    async def test_begun_and_ended_between_two_polls(self, rig: WetransformRig) -> None:
+        run, lives = rig.start(Scenario.INSTANT, 2), rig.lives()
         await watched(lives, run)
-        stage.clock.advance(5)
+        rig.clock.advance(5)
         await lives.cycle()
         assert lives.kinds(run.key) == [EventKind.OTHER, EventKind.START, EventKind.COMPLETE]
         assert lives.at(run.key, EventKind.START).at == run.created_at
 
-    async def test_a_run_that_had_ended_when_it_was_handed_in(self, stage: Stage) -> None:
-        run, lives = stage.start(seconds=5), stage.lives()
-        stage.clock.advance(100)
+    async def test_a_run_that_had_ended_when_it_was_handed_in(self, rig: WetransformRig) -> None:
+        run, lives = rig.start(seconds=5), rig.lives()
+        rig.clock.advance(100)
         await watched(lives, run)
         await lives.cycle()
         assert lives.kinds(run.key) == [EventKind.START, EventKind.COMPLETE]
 
     @pytest.mark.parametrize("step", [step for step in STEPS if step not in {"processed", "failed"}])
-    async def test_failing_at_each_step(self, stage: Stage, step: str) -> None:
-        run, lives = stage.start(Story.FAILING, 30, at_step=step), stage.lives()
+    async def test_failing_at_each_step(self, rig: WetransformRig, step: str) -> None:
+        run, lives = rig.start(Scenario.FAILING, 30, at_step=step), rig.lives()
         await watched(lives, run)
         await lives.follow(700, every=30)
         assert lives.kinds(run.key)[-1] is EventKind.FAIL
@@ -102,15 +102,17 @@ class TestFollowing:
         assert facts.ids["step_code"] == "source.event.failed"
         assert facts.ids["step_before"] in STEPS[: STEPS.index(step) + 1]
 
-    async def test_a_failure_tells_the_step_that_was_seen_before_it(self, stage: Stage) -> None:
-        run, lives = stage.start(Story.FAILING, 60, at_step="matching"), stage.lives(intervals={"active": "1s"})
+    async def test_a_failure_tells_the_step_that_was_seen_before_it(self, rig: WetransformRig) -> None:
+        run, lives = rig.start(Scenario.FAILING, 60, at_step="matching"), rig.lives(intervals={"active": "1s"})
         await watched(lives, run)
         await lives.follow(120, every=1)
         assert lives.runs[run.key].facts.ids["step_before"] == "matching"
 
-    @pytest.mark.parametrize("story", [Story.REVIEW, Story.SELECT])
-    async def test_waiting_for_a_person_is_an_event_and_so_is_its_end(self, stage: Stage, story: Story) -> None:
-        run, lives = stage.start(story, 3600), stage.lives()
+    @pytest.mark.parametrize("scenario", [Scenario.REVIEW, Scenario.SELECT])
+    async def test_waiting_for_a_person_is_an_event_and_so_is_its_end(
+        self, rig: WetransformRig, scenario: Scenario
+    ) -> None:
+        run, lives = rig.start(scenario, 3600), rig.lives()
         await watched(lives, run)
         await lives.follow(5400, every=20)
         kinds = lives.kinds(run.key)
@@ -122,71 +124,83 @@ class TestFollowing:
             EventKind.COMPLETE,
         ]
 
-    async def test_a_step_that_does_not_move_becomes_waiting(self, stage: Stage) -> None:
-        run, lives = stage.start(Story.STUCK, 10, at_step="to_match"), stage.lives(waiting_after="3m")
+    async def test_a_step_that_does_not_move_becomes_waiting(self, rig: WetransformRig) -> None:
+        run, lives = rig.start(Scenario.STUCK, 10, at_step="to_match"), rig.lives(waiting_after="3m")
         await watched(lives, run)
         await lives.follow(120)
         assert lives.runs[run.key].state is RunState.RUNNING
         await lives.follow(120)
         assert lives.runs[run.key].state is RunState.WAITING
 
-    async def test_steps_can_be_told_otherwise(self, stage: Stage) -> None:
-        run = stage.start(Story.STUCK, 10, at_step="to_match")
-        lives = stage.lives(steps={"to_match": "waiting", "recalibrating": "running"})
+    async def test_steps_can_be_told_otherwise(self, rig: WetransformRig) -> None:
+        run = rig.start(Scenario.STUCK, 10, at_step="to_match")
+        lives = rig.lives(steps={"to_match": "waiting", "recalibrating": "running"})
         await watched(lives, run)
         await lives.follow(30)
         assert lives.runs[run.key].state is RunState.WAITING
 
     @pytest.mark.parametrize(
-        "story", [Story.BACKWARDS, Story.NULL_STEP, Story.UNKNOWN_STEP, Story.BLINKING, Story.FULL, Story.SKIPPING]
+        "scenario",
+        [
+            Scenario.BACKWARDS,
+            Scenario.NULL_STEP,
+            Scenario.UNKNOWN_STEP,
+            Scenario.BLINKING,
+            Scenario.FULL,
+            Scenario.SKIPPING,
+        ],
     )
-    async def test_odd_walks_end_well(self, stage: Stage, story: Story) -> None:
-        run, lives = stage.start(story, 60), stage.lives()
+    async def test_odd_walks_end_well(self, rig: WetransformRig, scenario: Scenario) -> None:
+        run, lives = rig.start(scenario, 60), rig.lives()
         await watched(lives, run)
         await lives.follow(120)
         kinds = lives.kinds(run.key)
         assert kinds[-1] is EventKind.COMPLETE
         assert kinds.count(EventKind.START) == kinds.count(EventKind.COMPLETE) == 1
 
-    @pytest.mark.parametrize(("story", "step"), [(Story.NULL_STEP, "None"), (Story.UNKNOWN_STEP, "recalibrating")])
-    async def test_an_unknown_step_is_told_and_the_run_stays_open(self, stage: Stage, story: Story, step: str) -> None:
-        run, lives = stage.start(story, 60), stage.lives()
+    @pytest.mark.parametrize(
+        ("scenario", "step"), [(Scenario.NULL_STEP, "None"), (Scenario.UNKNOWN_STEP, "recalibrating")]
+    )
+    async def test_an_unknown_step_is_told_and_the_run_stays_open(
+        self, rig: WetransformRig, scenario: Scenario, step: str
+    ) -> None:
+        run, lives = rig.start(scenario, 60), rig.lives()
         await watched(lives, run)
         await lives.follow(120, every=1)
         assert (SkipKind.STATUS, step) in {(skip.kind, skip.subject) for skip in lives.skips}
 
-    async def test_after_its_end_nothing_of_a_run_is_believed(self, stage: Stage) -> None:
-        run, lives = stage.start(Story.REOPENED, 60), stage.lives()
+    async def test_after_its_end_nothing_of_a_run_is_believed(self, rig: WetransformRig) -> None:
+        run, lives = rig.start(Scenario.REOPENED, 60), rig.lives()
         await watched(lives, run)
         while not lives.kinds(run.key)[-1].terminal:
-            stage.clock.advance(1)
+            rig.clock.advance(1)
             await lives.cycle()
-        stage.clock.advance(60)
+        rig.clock.advance(60)
         await watched(lives, run)
         assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
         assert lives.skips[-1].kind is SkipKind.LATE
 
-    async def test_the_language_changes_nothing_but_words(self, stage: Stage) -> None:
-        run = stage.start(Story.FAILING, 10)
-        stage.url += "/fr"
-        lives = stage.lives()
+    async def test_the_language_changes_nothing_but_words(self, rig: WetransformRig) -> None:
+        run = rig.start(Scenario.FAILING, 10)
+        rig.url += "/fr"
+        lives = rig.lives()
         await watched(lives, run)
         await lives.follow(60)
         assert lives.kinds(run.key)[-1] is EventKind.FAIL
 
 
 class TestBackOff:
-    async def test_a_run_that_cannot_be_read_is_left_alone_ever_longer(self, stage: Stage) -> None:
-        bad, good, lives = stage.start(seconds=3000), stage.start(seconds=3000), stage.lives()
+    async def test_a_run_that_cannot_be_read_is_left_alone_ever_longer(self, rig: WetransformRig) -> None:
+        bad, good, lives = rig.start(seconds=3000), rig.start(seconds=3000), rig.lives()
         await watched(lives, bad)
         await watched(lives, good)
         path = f"/transformation/automation/{bad.key}"
-        stage.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, status=400, times=-1))
-        before = (await stage.requests())[f"GET {path}"]
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, status=400, times=-1))
+        before = (await rig.requests())[f"GET {path}"]
         looks = []
         for _ in range(5):
             await lives.follow(60, every=1)
-            now = (await stage.requests())[f"GET {path}"]
+            now = (await rig.requests())[f"GET {path}"]
             looks.append(now - before)
             before = now
         assert sum(looks) == 5, "after 10, 20, 40, 80 and 160 seconds"
@@ -195,9 +209,9 @@ class TestBackOff:
 
 class TestVanishing:
     @pytest.mark.parametrize("status", [404, 410])
-    async def test_three_misses_and_then_unknown(self, stage: Stage, status: int) -> None:
-        stage.simulator.world.behaviour.missing_status = status
-        run, lives = stage.start(Story.VANISHING, 10), stage.lives()
+    async def test_three_misses_and_then_unknown(self, rig: WetransformRig, status: int) -> None:
+        rig.simulator.state.behaviour.missing_status = status
+        run, lives = rig.start(Scenario.VANISHING, 10), rig.lives()
         await watched(lives, run)
         await lives.follow(15)
         assert lives.runs[run.key].misses in {1, 2}
@@ -208,14 +222,16 @@ class TestVanishing:
         assert lives.skips[-1].kind is SkipKind.VANISHED
 
     @pytest.mark.parametrize("policy", list(VanishedPolicy))
-    async def test_a_run_that_the_token_may_not_see_is_not_gone(self, stage: Stage, policy: VanishedPolicy) -> None:
-        run, lives = stage.start(seconds=3000), stage.lives()
+    async def test_a_run_that_the_token_may_not_see_is_not_gone(
+        self, rig: WetransformRig, policy: VanishedPolicy
+    ) -> None:
+        run, lives = rig.start(seconds=3000), rig.lives()
         lives.policy = replace(POLICY, on_vanished=policy)
         await watched(lives, run)
-        stage.simulator.faults.plan(Fault(FaultKind.STATUS, path="/transformation/automation", status=403, times=-1))
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="/transformation/automation", status=403, times=-1))
         errors = []
         for _ in range(20):
-            stage.clock.advance(60)
+            rig.clock.advance(60)
             try:
                 await lives.cycle()
             except SourceError as error:
@@ -223,94 +239,94 @@ class TestVanishing:
         assert len(errors) == 20, "a matter of rights, and said so each time"
         assert {type(error) for error in errors} == {Forbidden}
         assert (lives.runs[run.key].open, lives.runs[run.key].misses) == (True, 0)
-        stage.simulator.faults.clear()
-        stage.clock.advance(600)
+        rig.simulator.faults.clear()
+        rig.clock.advance(600)
         await lives.follow(3600, every=60)
         assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
 
-    async def test_nor_does_it_hold_up_others(self, stage: Stage) -> None:
-        hidden, own, lives = stage.start(Story.STUCK), stage.start(seconds=20), stage.lives()
+    async def test_nor_does_it_hold_up_others(self, rig: WetransformRig) -> None:
+        hidden, own, lives = rig.start(Scenario.STUCK), rig.start(seconds=20), rig.lives()
         await watched(lives, hidden)
         await watched(lives, own)
         path = f"/transformation/automation/{hidden.key}"
-        stage.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, status=403, times=-1))
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, status=403, times=-1))
         with pytest.raises(Forbidden):  # once nothing is left that may be seen
             await lives.follow(60)
         assert lives.kinds(own.key)[-1] is EventKind.COMPLETE
         assert lives.runs[hidden.key].misses == 0
         assert (SkipKind.ROW, hidden.key) in {(skip.kind, skip.subject) for skip in lives.skips}
 
-    async def test_three_misses_take_a_while(self, stage: Stage) -> None:
-        run, lives = stage.start(Story.VANISHING, 1), stage.lives()
+    async def test_three_misses_take_a_while(self, rig: WetransformRig) -> None:
+        run, lives = rig.start(Scenario.VANISHING, 1), rig.lives()
         await watched(lives, run)
         await lives.follow(20, every=1)
         assert lives.runs[run.key].open
 
-    async def test_or_an_abort_where_configuration_says_so(self, stage: Stage) -> None:
-        run, lives = stage.start(Story.VANISHING, 10), stage.lives()
+    async def test_or_an_abort_where_configuration_says_so(self, rig: WetransformRig) -> None:
+        run, lives = rig.start(Scenario.VANISHING, 10), rig.lives()
         lives.policy = replace(POLICY, on_vanished=VanishedPolicy.ABORT)
         await watched(lives, run)
         await lives.follow(90)
         assert lives.kinds(run.key)[-1] is EventKind.ABORT
 
-    async def test_the_trash_may_hide_runs(self, stage: Stage) -> None:
-        stage.simulator.world.behaviour.trashed_runs_stay = False
-        run, lives = stage.start(Story.STUCK, 10), stage.lives()
+    async def test_the_trash_may_hide_runs(self, rig: WetransformRig) -> None:
+        rig.simulator.state.behaviour.trashed_runs_stay = False
+        run, lives = rig.start(Scenario.STUCK, 10), rig.lives()
         await watched(lives, run)
-        run.transformation.deleted_at = stage.clock.now()
+        run.transformation.deleted_at = rig.clock.now()
         await lives.follow(90)
         assert lives.runs[run.key].state is RunState.UNKNOWN
 
     @pytest.mark.parametrize("status", [404, 403, 410])
-    async def test_a_service_that_is_broken_is_no_run_that_is_gone(self, stage: Stage, status: int) -> None:
-        run, lives = stage.start(Story.STUCK, 10), stage.lives()
+    async def test_a_service_that_is_broken_is_no_run_that_is_gone(self, rig: WetransformRig, status: int) -> None:
+        run, lives = rig.start(Scenario.STUCK, 10), rig.lives()
         await watched(lives, run)
-        stage.simulator.faults.plan(Fault(FaultKind.STATUS, times=-1, status=status))
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, times=-1, status=status))
         for _ in range(5):
-            stage.clock.advance(60)
+            rig.clock.advance(60)
             with pytest.raises(SourceError):
                 await lives.cycle()
         assert lives.runs[run.key].misses == 0
-        stage.simulator.faults.clear()
+        rig.simulator.faults.clear()
         await lives.follow(60)
         assert lives.runs[run.key].raw_state == "matching"
 
 
 class TestCustomers:
     @pytest.mark.parametrize("who", ["cust-1", "ann@acme.example"])
-    async def test_of_the_source(self, stage: Stage, who: str) -> None:
-        it = stage.simulator.world.add_transformation(stage.simulator.account, customer="cust-1")
-        run, lives = stage.start(seconds=20, transformation=it), stage.lives(customer=who)
+    async def test_of_the_source(self, rig: WetransformRig, who: str) -> None:
+        it = rig.simulator.state.add_transformation(rig.simulator.account, customer="cust-1")
+        run, lives = rig.start(seconds=20, transformation=it), rig.lives(customer=who)
         await watched(lives, run)
         await lives.follow(60)
         assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
 
-    async def test_of_each_watched_run(self, stage: Stage) -> None:
-        account = stage.simulator.account
-        whose = {who: stage.simulator.world.add_transformation(account, customer=who) for who in account.customers}
-        runs = {who: stage.start(seconds=20, transformation=it) for who, it in whose.items()}
-        own, lives = stage.start(seconds=20), stage.lives()
+    async def test_of_each_watched_run(self, rig: WetransformRig) -> None:
+        account = rig.simulator.account
+        whose = {who: rig.simulator.state.add_transformation(account, customer=who) for who in account.customers}
+        runs = {who: rig.start(seconds=20, transformation=it) for who, it in whose.items()}
+        own, lives = rig.start(seconds=20), rig.lives()
         for who, run in runs.items():
             await watched(lives, run, customer=who)
         await watched(lives, own)
         await lives.follow(60)
         assert {lives.kinds(run.key)[-1] for run in (*runs.values(), own)} == {EventKind.COMPLETE}
 
-    async def test_one_customer_who_is_refused_stops_no_other(self, stage: Stage) -> None:
-        it = stage.simulator.world.add_transformation(stage.simulator.account, customer="cust-1")
-        theirs, own, lives = stage.start(seconds=20, transformation=it), stage.start(seconds=20), stage.lives()
+    async def test_one_customer_who_is_refused_stops_no_other(self, rig: WetransformRig) -> None:
+        it = rig.simulator.state.add_transformation(rig.simulator.account, customer="cust-1")
+        theirs, own, lives = rig.start(seconds=20, transformation=it), rig.start(seconds=20), rig.lives()
         await watched(lives, theirs, customer="cust-1")
         await watched(lives, own)
-        del stage.simulator.account.customers["cust-1"]
+        del rig.simulator.account.customers["cust-1"]
         await lives.follow(60)
         assert lives.kinds(own.key)[-1] is EventKind.COMPLETE
         assert lives.runs[theirs.key].open
         assert lives.runs[theirs.key].misses == 0
         assert (SkipKind.ROW, theirs.key) in {(skip.kind, skip.subject) for skip in lives.skips}
 
-    async def test_no_customer_is_named_in_what_leaves(self, stage: Stage) -> None:
-        it = stage.simulator.world.add_transformation(stage.simulator.account, customer="cust-1")
-        run, lives = stage.start(Story.FAILING, 20, transformation=it), stage.lives(customer="ann@acme.example")
+    async def test_no_customer_is_named_in_what_leaves(self, rig: WetransformRig) -> None:
+        it = rig.simulator.state.add_transformation(rig.simulator.account, customer="cust-1")
+        run, lives = rig.start(Scenario.FAILING, 20, transformation=it), rig.lives(customer="ann@acme.example")
         await watched(lives, run)
         await lives.follow(60)
         known = lives.runs[run.key]
@@ -321,8 +337,8 @@ class TestCustomers:
 
 
 class TestLineage:
-    async def test_names_ids_and_columns(self, stage: Stage) -> None:
-        run, lives = stage.start(seconds=20), stage.lives()
+    async def test_names_ids_and_columns(self, rig: WetransformRig) -> None:
+        run, lives = rig.start(seconds=20), rig.lives()
         await watched(lives, run)
         await lives.follow(60)
         known, it = lives.runs[run.key], run.transformation
@@ -340,19 +356,19 @@ class TestLineage:
 
     @pytest.mark.parametrize("full", [True, False])
     @pytest.mark.parametrize("told", [True, False])
-    async def test_columns_are_known_from_the_first_look_on(self, stage: Stage, told: bool, full: bool) -> None:
+    async def test_columns_are_known_from_the_first_look_on(self, rig: WetransformRig, told: bool, full: bool) -> None:
         """Or START would have an output without columns, the end one with them: two versions of it in Marquez."""
-        stage.simulator.world.behaviour.full_list_entries = full
-        it = stage.simulator.transformations[0]
-        run = stage.start(seconds=20, transformation=it)
-        stage.clock.advance(10)
-        seen = await stage.adapter().watch(run.key, {"transformation": it.key} if told else {})
+        rig.simulator.state.behaviour.full_list_entries = full
+        it = rig.simulator.transformations[0]
+        run = rig.start(seconds=20, transformation=it)
+        rig.clock.advance(10)
+        seen = await rig.adapter().watch(run.key, {"transformation": it.key} if told else {})
         assert seen.state is RunState.RUNNING
         [output] = seen.facts.outputs or ()
         assert [column.name for column in output.fields] == [*it.columns, *it.custom_fields]
 
-    async def test_addresses_of_files_only_as_hashes(self, stage: Stage) -> None:
-        run, lives = stage.start(seconds=20), stage.lives()
+    async def test_addresses_of_files_only_as_hashes(self, rig: WetransformRig) -> None:
+        run, lives = rig.start(seconds=20), rig.lives()
         await watched(lives, run)
         await lives.follow(60)
         known = lives.runs[run.key]
@@ -365,19 +381,19 @@ class TestLineage:
         assert known.facts.outputs[0].version
         assert known.facts.inputs[0].version != known.facts.outputs[0].version
 
-    async def test_a_definition_is_read_once(self, stage: Stage) -> None:
-        lives, it = stage.lives(), stage.simulator.transformations[0]
+    async def test_a_definition_is_read_once(self, rig: WetransformRig) -> None:
+        lives, it = rig.lives(), rig.simulator.transformations[0]
         for _ in range(5):
-            await watched(lives, stage.start(seconds=20))
+            await watched(lives, rig.start(seconds=20))
         await lives.follow(60)
-        seen = await stage.requests()
+        seen = await rig.requests()
         assert seen[f"GET /transformation/{it.key}"] == 1
         assert len(lives.runs) == 5
 
-    async def test_names_and_columns_are_found_once_more_at_the_end(self, stage: Stage) -> None:
-        run, platform = stage.start(seconds=5), stage.adapter()
-        lives = Lives(platform, stage.clock)
-        stage.simulator.faults.plan(Fault(FaultKind.HTML, path=r"GET /transformation/[^/]+$", times=1))
+    async def test_names_and_columns_are_found_once_more_at_the_end(self, rig: WetransformRig) -> None:
+        run, platform = rig.start(seconds=5), rig.adapter()
+        lives = Lives(platform, rig.clock)
+        rig.simulator.faults.plan(Fault(FaultKind.HTML, path=r"GET /transformation/[^/]+$", times=1))
         seen = await platform.trigger(run.transformation.key, {}, "t")
         lives.adopt(seen)
         await lives.follow(60)
@@ -386,17 +402,17 @@ class TestLineage:
         assert known.facts.outputs is not None
         assert known.facts.outputs[0].fields
 
-    async def test_a_transformation_that_is_gone_is_a_problem_of_the_event_alone(self, stage: Stage) -> None:
-        run, lives = stage.start(seconds=20), stage.lives()
+    async def test_a_transformation_that_is_gone_is_a_problem_of_the_event_alone(self, rig: WetransformRig) -> None:
+        run, lives = rig.start(seconds=20), rig.lives()
         await watched(lives, run)
-        lives.platform = stage.adapter()
-        stage.simulator.faults.plan(Fault(FaultKind.STATUS, path=r"GET /transformation/[^/]+$", times=-1, status=404))
+        lives.platform = rig.adapter()
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=r"GET /transformation/[^/]+$", times=-1, status=404))
         await lives.follow(60)
         assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
         assert "names and columns are not known" in lives.runs[run.key].facts.problems[0]
 
-    async def test_null_handle_and_source_are_filled_in_from_the_definition(self, stage: Stage) -> None:
-        run, lives = stage.start(seconds=20), stage.lives()
+    async def test_null_handle_and_source_are_filled_in_from_the_definition(self, rig: WetransformRig) -> None:
+        run, lives = rig.start(seconds=20), rig.lives()
         await watched(lives, run)
         it = run.transformation
         body = {
@@ -405,10 +421,8 @@ class TestLineage:
             "template_handle": None,
             "source_id": None,
         }
-        stage.simulator.faults.plan(
-            Fault(FaultKind.STATUS, path="GET /transformation/automation", status=200, body=body)
-        )
-        stage.clock.advance(10)
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET /transformation/automation", status=200, body=body))
+        rig.clock.advance(10)
         await lives.cycle()
         known = lives.runs[run.key]
         assert known.facts.inputs is not None
@@ -417,70 +431,70 @@ class TestLineage:
 
 
 class TestSchedule:
-    async def test_a_run_is_read_when_it_is_due_and_not_before(self, stage: Stage) -> None:
-        run, lives = stage.start(Story.STUCK, 10, at_step="to_review"), stage.lives()
+    async def test_a_run_is_read_when_it_is_due_and_not_before(self, rig: WetransformRig) -> None:
+        run, lives = rig.start(Scenario.STUCK, 10, at_step="to_review"), rig.lives()
         await watched(lives, run)
         await lives.follow(3600, every=5)
-        reads = (await stage.requests())[f"GET /transformation/automation/{run.key}"]
+        reads = (await rig.requests())[f"GET /transformation/automation/{run.key}"]
         assert reads < 12
 
-    async def test_a_thousand_runs_under_a_limit_each_get_their_turn(self, stage: Stage) -> None:
-        lives = stage.lives(requests_per_minute=300)
-        runs = [stage.start(Story.STUCK, 10) for _ in range(1000)]
+    async def test_a_thousand_runs_under_a_limit_each_get_their_turn(self, rig: WetransformRig) -> None:
+        lives = rig.lives(requests_per_minute=300)
+        runs = [rig.start(Scenario.STUCK, 10) for _ in range(1000)]
         platform = lives.platform
         assert isinstance(platform, Wetransform)
         for run in runs:
-            lives.adopt(seen_at_start(platform, run, stage.clock))
-        stage.clock.advance(10)
-        began = stage.clock.monotonic()
+            lives.adopt(seen_at_start(platform, run, rig.clock))
+        rig.clock.advance(10)
+        began = rig.clock.monotonic()
         for _ in range(7):
             await lives.cycle()
         assert [run.raw_state for run in lives.runs.values()] == ["matching"] * len(runs)
-        assert len(stage.statuses) / (stage.clock.monotonic() - began) < 5.5
+        assert len(rig.statuses) / (rig.clock.monotonic() - began) < 5.5
 
-    async def test_oldest_due_first_and_the_rest_is_told(self, stage: Stage) -> None:
-        lives = stage.lives(requests_per_minute=60, burst=1)
+    async def test_oldest_due_first_and_the_rest_is_told(self, rig: WetransformRig) -> None:
+        lives = rig.lives(requests_per_minute=60, burst=1)
         platform = lives.platform
         assert isinstance(platform, Wetransform)
-        runs = [stage.start(Story.STUCK, 10) for _ in range(60)]
+        runs = [rig.start(Scenario.STUCK, 10) for _ in range(60)]
         for run in runs:
-            lives.adopt(seen_at_start(platform, run, stage.clock))
-        stage.clock.advance(10)
+            lives.adopt(seen_at_start(platform, run, rig.clock))
+        rig.clock.advance(10)
         pages = await lives.cycle()
         read = [seen.key for page in pages for seen in page.observations]
         assert read == [run.key for run in runs[: len(read)]]
         assert 20 < len(read) < 40
         assert set(pages[-1].unread) == {run.key for run in runs} - set(read)
 
-    async def test_two_sources_of_one_token_share_its_limit(self, stage: Stage) -> None:
-        one, two = stage.lives(requests_per_minute=60, burst=1), stage.lives(requests_per_minute=60, burst=1)
+    async def test_two_sources_of_one_token_share_its_limit(self, rig: WetransformRig) -> None:
+        one, two = rig.lives(requests_per_minute=60, burst=1), rig.lives(requests_per_minute=60, burst=1)
         for lives in (one, two):
-            await watched(lives, stage.start(Story.STUCK, 10))
-        began, asked = stage.clock.monotonic(), len(stage.statuses)
+            await watched(lives, rig.start(Scenario.STUCK, 10))
+        began, asked = rig.clock.monotonic(), len(rig.statuses)
         for _ in range(10):
             for lives in (one, two):
                 lives.make_due(lives.runs)
                 await lives.cycle()
-        assert stage.clock.monotonic() - began >= len(stage.statuses) - asked - 1
+        assert rig.clock.monotonic() - began >= len(rig.statuses) - asked - 1
 
     @pytest.mark.parametrize("per_minute", [1, 6, 20])
-    async def test_a_small_budget_is_no_failure(self, stage: Stage, per_minute: int) -> None:
-        lives = stage.lives(requests_per_minute=per_minute, burst=1)
+    async def test_a_small_budget_is_no_failure(self, rig: WetransformRig, per_minute: int) -> None:
+        lives = rig.lives(requests_per_minute=per_minute, burst=1)
         platform = lives.platform
         assert isinstance(platform, Wetransform)
-        runs = [stage.start(seconds=20) for _ in range(4)]
+        runs = [rig.start(seconds=20) for _ in range(4)]
         for run in runs:
-            lives.adopt(seen_at_start(platform, run, stage.clock))
-        began = stage.clock.monotonic()
+            lives.adopt(seen_at_start(platform, run, rig.clock))
+        began = rig.clock.monotonic()
         await lives.follow(700, every=30)
         assert {lives.kinds(run.key)[-1] for run in runs} == {EventKind.COMPLETE}
-        assert len(stage.statuses) <= 1 + (stage.clock.monotonic() - began) * per_minute / 60
+        assert len(rig.statuses) <= 1 + (rig.clock.monotonic() - began) * per_minute / 60
 
-    async def test_a_hint_makes_the_next_look_sooner(self, stage: Stage) -> None:
-        run, lives = stage.start(Story.STUCK, 10, at_step="to_review"), stage.lives()
+    async def test_a_hint_makes_the_next_look_sooner(self, rig: WetransformRig) -> None:
+        run, lives = rig.start(Scenario.STUCK, 10, at_step="to_review"), rig.lives()
         await watched(lives, run)
         await lives.follow(60)
-        stage.simulator.set_step(run, "processed")
+        rig.simulator.set_step(run, "processed")
         await lives.cycle()
         assert lives.runs[run.key].state is RunState.WAITING
         lives.make_due([run.key])
@@ -511,82 +525,82 @@ class TestTrouble:
         ],
     )
     async def test_what_is_wrong_with_the_source_is_told_and_passes(
-        self, stage: Stage, fault: Fault, error: type[SourceError]
+        self, rig: WetransformRig, fault: Fault, error: type[SourceError]
     ) -> None:
-        run, lives = stage.start(seconds=20), stage.lives()
+        run, lives = rig.start(seconds=20), rig.lives()
         await watched(lives, run)
-        stage.simulator.faults.plan(replace(fault, times=-1))
-        stage.clock.advance(10)
+        rig.simulator.faults.plan(replace(fault, times=-1))
+        rig.clock.advance(10)
         with pytest.raises(error) as caught:
             await lives.cycle()
         assert TOKEN not in str(caught.value)
         if isinstance(caught.value, Throttled):
             assert caught.value.after == 7
-        stage.simulator.faults.clear()
+        rig.simulator.faults.clear()
         await lives.follow(60)
         assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
 
-    async def test_one_run_that_cannot_be_read_stops_no_other(self, stage: Stage) -> None:
-        bad, good, lives = stage.start(seconds=20), stage.start(seconds=20), stage.lives()
+    async def test_one_run_that_cannot_be_read_stops_no_other(self, rig: WetransformRig) -> None:
+        bad, good, lives = rig.start(seconds=20), rig.start(seconds=20), rig.lives()
         await watched(lives, bad)
         await watched(lives, good)
-        stage.simulator.faults.plan(Fault(FaultKind.HTML, path=f"automation/{bad.key}", times=-1))
+        rig.simulator.faults.plan(Fault(FaultKind.HTML, path=f"automation/{bad.key}", times=-1))
         await lives.follow(60)
         assert lives.kinds(good.key)[-1] is EventKind.COMPLETE
         assert lives.runs[bad.key].open
         cause = next(skip.cause for skip in lives.skips if skip.subject == bad.key)
         assert "status 502" in cause
         assert "tried again from" in cause
-        stage.simulator.faults.clear()
+        rig.simulator.faults.clear()
         await lives.follow(700, every=60)
         assert lives.kinds(bad.key)[-1] is EventKind.COMPLETE
 
-    async def test_while_patience_is_asked_for_nothing_is_asked(self, stage: Stage) -> None:
-        run, lives = stage.start(seconds=20), stage.lives()
+    async def test_while_patience_is_asked_for_nothing_is_asked(self, rig: WetransformRig) -> None:
+        run, lives = rig.start(seconds=20), rig.lives()
         await watched(lives, run)
-        stage.simulator.faults.plan(Fault(FaultKind.STATUS, status=429, headers={"Retry-After": "120"}))
-        stage.clock.advance(10)
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, status=429, headers={"Retry-After": "120"}))
+        rig.clock.advance(10)
         for _ in range(3):
             with pytest.raises(Throttled):
                 await lives.cycle()
-        assert stage.statuses.count(429) == 1
-        stage.clock.advance(121)
+        assert rig.statuses.count(429) == 1
+        rig.clock.advance(121)
         await lives.cycle()
         assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
 
-    async def test_a_token_that_rotates(self, stage: Stage, tmp_path: Any) -> None:
+    async def test_a_token_that_rotates(self, rig: WetransformRig, tmp_path: Any) -> None:
         file = tmp_path / "token"
         file.write_text(TOKEN)
-        run, lives = stage.start(seconds=20), stage.lives(token=None, token_file=str(file))
+        run, lives = rig.start(seconds=20), rig.lives(token=None, token_file=str(file))
         await watched(lives, run)
-        stage.simulator.account.tokens = {"a-newer-token"}
-        stage.clock.advance(10)
+        rig.simulator.account.tokens = {"a-newer-token"}
+        rig.clock.advance(10)
         with pytest.raises(AuthFailed):
             await lives.cycle()
         file.write_text("a-newer-token")
         await lives.follow(60)
         assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
 
-    async def test_nothing_watched_is_one_page_and_no_request(self, stage: Stage) -> None:
-        assert len(await stage.lives().cycle()) == 1
-        assert stage.statuses == []
+    async def test_nothing_watched_is_one_page_and_no_request(self, rig: WetransformRig) -> None:
+        assert len(await rig.lives().cycle()) == 1
+        assert rig.statuses == []
 
 
 class TestTrigger:
-    async def test_a_run_is_started_and_followed(self, stage: Stage) -> None:
-        it, lives = stage.simulator.transformations[0], stage.lives()
+    async def test_a_run_is_started_and_followed(self, rig: WetransformRig) -> None:
+        it, lives = rig.simulator.transformations[0], rig.lives()
         lives.adopt(await lives.platform.trigger(f"transformation/{it.key}", {}, "t"))
         await lives.follow(60)
-        [row] = stage.simulator.truth()
+        [row] = rig.simulator.expected_runs()
         assert row["job"] == it.key
         assert lives.kinds(row["key"])[-1] is EventKind.COMPLETE
 
-    async def test_for_a_customer(self, stage: Stage) -> None:
-        it = stage.simulator.world.add_transformation(stage.simulator.account, customer="cust-1")
-        lives = stage.lives()
+    async def test_for_a_customer(self, rig: WetransformRig) -> None:
+        it = rig.simulator.state.add_transformation(rig.simulator.account, customer="cust-1")
+        lives = rig.lives()
         lives.adopt(await lives.platform.trigger(it.key, {"customer": "cust-1"}, "t"))
         await lives.follow(60)
-        assert lives.kinds(stage.simulator.truth()[0]["key"])[-1] is EventKind.COMPLETE
+        assert lives.kinds(rig.simulator.expected_runs()[0]["key"])[-1] is EventKind.COMPLETE
 
     @pytest.mark.parametrize(
         "fault",
@@ -598,14 +612,14 @@ class TestTrigger:
             Fault(FaultKind.STATUS, path="POST", status=503),
         ],
     )
-    async def test_a_lost_answer_is_doubtful_and_never_asked_for_again(self, stage: Stage, fault: Fault) -> None:
-        stage.simulator.faults.plan(replace(fault))
+    async def test_a_lost_answer_is_doubtful_and_never_asked_for_again(self, rig: WetransformRig, fault: Fault) -> None:
+        rig.simulator.faults.plan(replace(fault))
         with pytest.raises(TriggerError) as caught:
-            await stage.adapter().trigger(stage.simulator.transformations[0].key, {}, "t")
+            await rig.adapter().trigger(rig.simulator.transformations[0].key, {}, "t")
         assert caught.value.doubtful
         assert "not started again" in str(caught.value)
         assert "have it watched" in str(caught.value)
-        assert sum((await stage.requests()).values()) == 1
+        assert sum((await rig.requests()).values()) == 1
 
     @pytest.mark.parametrize(
         "fault",
@@ -617,33 +631,33 @@ class TestTrigger:
             Fault(FaultKind.STATUS, path="POST", status=429),
         ],
     )
-    async def test_a_refusal_is_certain(self, stage: Stage, fault: Fault) -> None:
-        stage.simulator.faults.plan(replace(fault))
+    async def test_a_refusal_is_certain(self, rig: WetransformRig, fault: Fault) -> None:
+        rig.simulator.faults.plan(replace(fault))
         with pytest.raises(TriggerError, match="Nothing was started") as caught:
-            await stage.adapter().trigger(stage.simulator.transformations[0].key, {}, "t")
+            await rig.adapter().trigger(rig.simulator.transformations[0].key, {}, "t")
         assert not caught.value.doubtful
 
-    async def test_what_the_account_lacks_is_told(self, stage: Stage) -> None:
-        stage.simulator.world.behaviour.may_run = False
+    async def test_what_the_account_lacks_is_told(self, rig: WetransformRig) -> None:
+        rig.simulator.state.behaviour.may_run = False
         with pytest.raises(TriggerError, match="missing permission X_API_RUN"):
-            await stage.adapter().trigger(stage.simulator.transformations[0].key, {}, "t")
+            await rig.adapter().trigger(rig.simulator.transformations[0].key, {}, "t")
 
-    async def test_nobody_there_means_that_nothing_was_started(self, stage: Stage) -> None:
-        platform = stage.adapter(base_url="http://127.0.0.1:9")
+    async def test_nobody_there_means_that_nothing_was_started(self, rig: WetransformRig) -> None:
+        platform = rig.adapter(base_url="http://127.0.0.1:9")
         with pytest.raises(TriggerError, match="Nothing was started") as caught:
-            await platform.trigger(stage.simulator.transformations[0].key, {}, "t")
+            await platform.trigger(rig.simulator.transformations[0].key, {}, "t")
         assert not caught.value.doubtful
 
-    async def test_no_id_is_an_error_with_the_vendors_words(self, stage: Stage) -> None:
-        stage.simulator.next_starts([Plan(Story.UNTRACKED)])
+    async def test_no_id_is_an_error_with_the_vendors_words(self, rig: WetransformRig) -> None:
+        rig.simulator.next_starts([Plan(Scenario.UNTRACKED)])
         with pytest.raises(TriggerError, match="the remote server closed the connection") as caught:
-            await stage.adapter().trigger(stage.simulator.transformations[0].key, {}, "t")
+            await rig.adapter().trigger(rig.simulator.transformations[0].key, {}, "t")
         assert "without an id" in str(caught.value)
 
-    async def test_product_on_a_success_is_no_refusal(self, stage: Stage) -> None:
-        stage.simulator.world.behaviour.product_on_success = True
-        stage.simulator.world.behaviour.start_status = 201
-        seen = await stage.adapter().trigger(stage.simulator.transformations[0].key, {}, "t")
+    async def test_product_on_a_success_is_no_refusal(self, rig: WetransformRig) -> None:
+        rig.simulator.state.behaviour.product_on_success = True
+        rig.simulator.state.behaviour.start_status = 201
+        seen = await rig.adapter().trigger(rig.simulator.transformations[0].key, {}, "t")
         assert seen.state is RunState.QUEUED
 
     @pytest.mark.parametrize(
@@ -654,37 +668,39 @@ class TestTrigger:
             (str(UUID(int=3)), {"customer": "ann\r\nX-Evil: 1"}, "holds a control character"),
         ],
     )
-    async def test_mistakes_of_the_caller(self, stage: Stage, job: str, parameters: dict[str, str], words: str) -> None:
+    async def test_mistakes_of_the_caller(
+        self, rig: WetransformRig, job: str, parameters: dict[str, str], words: str
+    ) -> None:
         with pytest.raises(TriggerError, match=words):
-            await stage.adapter().trigger(job, parameters, "t")
-        assert stage.statuses == []
+            await rig.adapter().trigger(job, parameters, "t")
+        assert rig.statuses == []
 
 
 class TestWatch:
-    async def test_the_transformation_is_found_by_source_and_template(self, stage: Stage) -> None:
-        run = stage.start(seconds=20, transformation=stage.simulator.transformations[1])
-        seen = await stage.adapter().watch(run.key, {})
+    async def test_the_transformation_is_found_by_source_and_template(self, rig: WetransformRig) -> None:
+        run = rig.start(seconds=20, transformation=rig.simulator.transformations[1])
+        seen = await rig.adapter().watch(run.key, {})
         assert seen.job.name == f"transformation/{run.transformation.key}"
 
-    async def test_many_runs_of_one_transformation_search_once(self, stage: Stage) -> None:
-        platform = stage.adapter()
+    async def test_many_runs_of_one_transformation_search_once(self, rig: WetransformRig) -> None:
+        platform = rig.adapter()
         for _ in range(5):
-            await platform.watch(stage.start(seconds=20).key, {})
-        assert (await stage.requests())["GET /transformations"] == 1
+            await platform.watch(rig.start(seconds=20).key, {})
+        assert (await rig.requests())["GET /transformations"] == 1
 
-    async def test_where_it_cannot_be_told_the_source_names_the_job(self, stage: Stage) -> None:
-        first = stage.simulator.transformations[0]
-        stage.simulator.world.add_transformation(stage.simulator.account, source_id=first.source_id)
-        run, lives = stage.start(seconds=20), stage.lives()
+    async def test_where_it_cannot_be_told_the_source_names_the_job(self, rig: WetransformRig) -> None:
+        first = rig.simulator.transformations[0]
+        rig.simulator.state.add_transformation(rig.simulator.account, source_id=first.source_id)
+        run, lives = rig.start(seconds=20), rig.lives()
         lives.adopt(await lives.platform.watch(run.key, {}))
         await lives.follow(60)
         assert lives.runs[run.key].job.name == f"transformation/source-{first.source_id}"
         assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
 
-    async def test_the_wrong_transformation_is_noticed(self, stage: Stage) -> None:
-        run, other = stage.start(seconds=20), stage.simulator.transformations[1]
+    async def test_the_wrong_transformation_is_noticed(self, rig: WetransformRig) -> None:
+        run, other = rig.start(seconds=20), rig.simulator.transformations[1]
         with pytest.raises(NotFound, match="on another"):
-            await stage.adapter().watch(run.key, {"transformation": other.key})
+            await rig.adapter().watch(run.key, {"transformation": other.key})
 
     @pytest.mark.parametrize(
         ("key", "options", "words"),
@@ -694,26 +710,26 @@ class TestWatch:
             (str(UUID(int=3)), {"colour": "red"}, "no option colour"),
         ],
     )
-    async def test_what_is_not_there(self, stage: Stage, key: str, options: dict[str, str], words: str) -> None:
+    async def test_what_is_not_there(self, rig: WetransformRig, key: str, options: dict[str, str], words: str) -> None:
         with pytest.raises(NotFound, match=words):
-            await stage.adapter().watch(key, options)
+            await rig.adapter().watch(key, options)
 
-    async def test_the_id_of_a_transformation_is_not_that_of_a_run(self, stage: Stage) -> None:
+    async def test_the_id_of_a_transformation_is_not_that_of_a_run(self, rig: WetransformRig) -> None:
         with pytest.raises(NotFound, match="id of its transformation is not meant"):
-            await stage.adapter().watch(stage.simulator.transformations[0].key, {})
+            await rig.adapter().watch(rig.simulator.transformations[0].key, {})
 
 
 class TestCheck:
-    async def test_all_is_well(self, stage: Stage) -> None:
-        found = await stage.adapter().check()
+    async def test_all_is_well(self, rig: WetransformRig) -> None:
+        found = await rig.adapter().check()
         assert [finding.ok for finding in found] == [True, True]
 
     @pytest.mark.parametrize("body", ["Hello!", {"success": True, "payload": "hello"}, {"message": "gone"}])
     @pytest.mark.parametrize("status", [200, 404])
-    async def test_a_greeting_of_another_shape_is_no_trouble(self, stage: Stage, status: int, body: Any) -> None:
+    async def test_a_greeting_of_another_shape_is_no_trouble(self, rig: WetransformRig, status: int, body: Any) -> None:
         """It is a demonstration endpoint, and no page says what it answers."""
-        stage.simulator.faults.plan(Fault(FaultKind.STATUS, path="/hello", times=-1, status=status, body=body))
-        assert [finding.ok for finding in await stage.adapter().check()] == [True, True]
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="/hello", times=-1, status=status, body=body))
+        assert [finding.ok for finding in await rig.adapter().check()] == [True, True]
 
     @pytest.mark.parametrize(
         ("settings", "remedy"),
@@ -723,13 +739,13 @@ class TestCheck:
             ({"base_url": "http://127.0.0.1:9"}, "reached from here"),
         ],
     )
-    async def test_what_to_do(self, stage: Stage, settings: dict[str, Any], remedy: str) -> None:
-        found = await stage.adapter(**settings).check()
+    async def test_what_to_do(self, rig: WetransformRig, settings: dict[str, Any], remedy: str) -> None:
+        found = await rig.adapter(**settings).check()
         assert any(not finding.ok and remedy in str(finding.remedy) for finding in found)
         assert "wrong" not in repr(found)
 
-    async def test_a_wrong_address(self, stage: Stage) -> None:
-        found = await stage.adapter(base_url=f"{stage.url}/no/such/place").check()
+    async def test_a_wrong_address(self, rig: WetransformRig) -> None:
+        found = await rig.adapter(base_url=f"{rig.url}/no/such/place").check()
         assert [(finding.ok, "base_url" in str(finding.remedy)) for finding in found] == [(False, True)] * 2
 
 
@@ -745,14 +761,14 @@ class TestSecrets:
     @pytest.mark.parametrize("shape", SHAPES)
     @pytest.mark.parametrize("step", ["matching", "failed", "processed", "planted"])
     async def test_whatever_field_they_are_planted_in(
-        self, stage: Stage, caplog: pytest.LogCaptureFixture, shape: str, step: str
+        self, rig: WetransformRig, caplog: pytest.LogCaptureFixture, shape: str, step: str
     ) -> None:
         caplog.set_level(logging.DEBUG, "lineage")
         secret = "s3cr3t-th4t-n0b0dy-m4y-s33"
         planted = shape.format(secret)
-        run, lives = stage.start(Story.STUCK, 20), stage.lives()
+        run, lives = rig.start(Scenario.STUCK, 20), rig.lives()
         await watched(lives, run)
-        lives.platform = stage.adapter()
+        lives.platform = rig.adapter()
         payload = dict.fromkeys(("type", "details", "original_file", "transformed_file", "error_report_file"), planted)
         human = {"code": planted, "message": planted}
         shown = planted if step == "planted" else step
@@ -765,8 +781,8 @@ class TestSecrets:
         outside = {"success": True, "template_handle": planted, "source_id": run.transformation.source_id}
         for path, body in (("automation", payload), (r"GET /transformation/[^/]+$", definition)):
             answer = outside | {"payload": body}
-            stage.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, status=200, body=answer, times=-1))
-        stage.clock.advance(10)
+            rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, status=200, body=answer, times=-1))
+        rig.clock.advance(10)
         await lives.cycle()
         known = lives.runs[run.key]
         assert known.raw_state is not None
@@ -774,15 +790,15 @@ class TestSecrets:
         assert secret not in repr((known.raw_state, known.facts, known.job, known.handle, lives.skips, logged))
 
     @pytest.mark.parametrize("shape", SHAPES)
-    async def test_or_in_refusals(self, stage: Stage, shape: str) -> None:
+    async def test_or_in_refusals(self, rig: WetransformRig, shape: str) -> None:
         planted = shape.format("s3cr3t-th4t-n0b0dy-m4y-s33")
         body = {
             "success": False,
             "payload": {"why": planted},
             "product": {"permission": {"name": planted, "description": planted}, "limitation_type": planted},
         }
-        stage.simulator.faults.plan(Fault(FaultKind.STATUS, status=403, body=body, times=-1))
-        platform = stage.adapter()
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, status=403, body=body, times=-1))
+        platform = rig.adapter()
         with pytest.raises(TriggerError) as caught:
-            await platform.trigger(stage.simulator.transformations[0].key, {}, "t")
+            await platform.trigger(rig.simulator.transformations[0].key, {}, "t")
         assert "s3cr3t" not in str(caught.value) + repr(await platform.check())

@@ -14,8 +14,8 @@ from collector.platforms.wetransform.discovery import synthesised_id
 from collector.testing.clock import START, SimulatedClock
 from collector.testing.faults import Fault, FaultKind
 from collector.testing.lives import Lives
-from simulators.wetransform import Plan, Story
-from tests.wetransform_rig import Stage, on_stage, watched
+from simulators.wetransform import Plan, Scenario
+from tests.wetransform_rig import WetransformRig, watched, wetransform_rig
 
 
 def minutes(count: float) -> timedelta:
@@ -146,16 +146,16 @@ def clock() -> SimulatedClock:
 
 
 @pytest.fixture
-async def stage(clock: SimulatedClock) -> AsyncIterator[Stage]:
-    async with on_stage(clock) as stage:
-        yield stage
+async def rig(clock: SimulatedClock) -> AsyncIterator[WetransformRig]:
+    async with wetransform_rig(clock) as rig:
+        yield rig
 
 
-async def begun(stage: Stage, **settings: Any) -> Lives:
+async def begun(rig: WetransformRig, **settings: Any) -> Lives:
     """After the first walk, which only learns what is there."""
-    lives = stage.lives(discover=True, **settings)
+    lives = rig.lives(discover=True, **settings)
     await lives.cycle()
-    stage.clock.advance(60)
+    rig.clock.advance(60)
     await lives.cycle()
     assert lives.runs == {}
     return lives
@@ -167,10 +167,10 @@ def only(lives: Lives) -> Run:
 
 
 class TestWalking:
-    async def test_a_scheduled_run_is_made_up_once_and_marked(self, stage: Stage) -> None:
-        lives = await begun(stage)
-        real = stage.start(seconds=20)
-        began = stage.clock.now()
+    async def test_a_scheduled_run_is_made_up_once_and_marked(self, rig: WetransformRig) -> None:
+        lives = await begun(rig)
+        real = rig.start(seconds=20)
+        began = rig.clock.now()
         await lives.follow(300, every=10)
         run = only(lives)
         assert run.state is RunState.SUCCEEDED
@@ -185,117 +185,119 @@ class TestWalking:
         assert run.facts.outputs[0].fields
         assert began <= lives.at(run.key, EventKind.START).at <= lives.at(run.key, EventKind.COMPLETE).at
 
-    async def test_each_change_is_one_run(self, stage: Stage) -> None:
-        lives = await begun(stage)
+    async def test_each_change_is_one_run(self, rig: WetransformRig) -> None:
+        lives = await begun(rig)
         for _ in range(3):
-            stage.start(seconds=20)
+            rig.start(seconds=20)
             await lives.follow(200, every=10)
         assert len(lives.runs) == 3
 
     @pytest.mark.parametrize("silent", ["changes_imported_at", "changes_source_file_url"])
-    async def test_whichever_field_the_vendor_changes(self, stage: Stage, silent: str) -> None:
-        stage.simulator.world.behaviour.change({silent: False})
-        lives = await begun(stage)
-        stage.start(seconds=20)
+    async def test_whichever_field_the_vendor_changes(self, rig: WetransformRig, silent: str) -> None:
+        rig.simulator.state.behaviour.change({silent: False})
+        lives = await begun(rig)
+        rig.start(seconds=20)
         await lives.follow(200, every=10)
         assert only(lives).state is RunState.SUCCEEDED
 
-    async def test_where_the_list_shows_no_results_it_takes_longer(self, stage: Stage) -> None:
-        stage.simulator.world.behaviour.full_list_entries = False
-        lives = await begun(stage)
-        stage.start(seconds=20)
+    async def test_where_the_list_shows_no_results_it_takes_longer(self, rig: WetransformRig) -> None:
+        rig.simulator.state.behaviour.full_list_entries = False
+        lives = await begun(rig)
+        rig.start(seconds=20)
         await lives.follow(600, every=60)
         assert lives.runs == {}
         await lives.follow(4000, every=60)
         assert only(lives).facts.ids["synthesised_from"] == "imported_at"
         assert only(lives).ended_at is not None
 
-    async def test_a_run_that_failed_is_not_taken_for_a_success(self, stage: Stage) -> None:
-        lives = await begun(stage)
-        stage.start(seconds=20)
+    async def test_a_run_that_failed_is_not_taken_for_a_success(self, rig: WetransformRig) -> None:
+        lives = await begun(rig)
+        rig.start(seconds=20)
         await lives.follow(200, every=10)
-        stage.start(Story.FAILING, 20)
+        rig.start(Scenario.FAILING, 20)
         await lives.follow(5000, every=60)
         assert len(lives.runs) == 1
 
-    async def test_signed_addresses_that_change_are_no_change(self, stage: Stage) -> None:
-        lives = await begun(stage)
-        stage.start(seconds=20)
+    async def test_signed_addresses_that_change_are_no_change(self, rig: WetransformRig) -> None:
+        lives = await begun(rig)
+        rig.start(seconds=20)
         await lives.follow(200, every=10)
-        stage.simulator.world.behaviour.signed_files = False
+        rig.simulator.state.behaviour.signed_files = False
         await lives.follow(200, every=10)
         assert len(lives.runs) == 1
         assert "signature" not in repr(lives.runs) + str(lives.cursor)
 
-    async def test_after_a_restart_nothing_is_told_twice_and_nothing_is_missed(self, stage: Stage) -> None:
-        lives = await begun(stage)
-        stage.start(seconds=20)
+    async def test_after_a_restart_nothing_is_told_twice_and_nothing_is_missed(self, rig: WetransformRig) -> None:
+        lives = await begun(rig)
+        rig.start(seconds=20)
         await lives.follow(200, every=10)
-        stage.start(seconds=20)
-        stage.clock.advance(500)
-        lives.platform = stage.adapter(discover=True)
+        rig.start(seconds=20)
+        rig.clock.advance(500)
+        lives.platform = rig.adapter(discover=True)
         await lives.cycle()
         assert len(lives.runs) == 2
 
-    async def test_what_is_marked_as_read_goes_no_further_than_the_clock_of_the_service(self, stage: Stage) -> None:
+    async def test_what_is_marked_as_read_goes_no_further_than_the_clock_of_the_service(
+        self, rig: WetransformRig
+    ) -> None:
         """Ours runs an hour fast: a transformation that is new to the list had its run since the last walk all the same."""
-        true = stage.simulator.world.now
-        stage.simulator.world.now = lambda: true() - timedelta(hours=1)
-        lives = await begun(stage)
+        true = rig.simulator.state.now
+        rig.simulator.state.now = lambda: true() - timedelta(hours=1)
+        lives = await begun(rig)
         await lives.follow(200, every=10)
-        made = stage.simulator.world.add_transformation(stage.simulator.account)
-        stage.start(seconds=20, transformation=made)
+        made = rig.simulator.state.add_transformation(rig.simulator.account)
+        rig.start(seconds=20, transformation=made)
         await lives.follow(300, every=10)
         assert len(lives.runs) == 1
 
-    async def test_a_walk_that_broke_off_tells_the_same_runs_again(self, stage: Stage) -> None:
-        lives = await begun(stage)
+    async def test_a_walk_that_broke_off_tells_the_same_runs_again(self, rig: WetransformRig) -> None:
+        lives = await begun(rig)
         for _ in range(250):
-            stage.simulator.world.add_transformation(stage.simulator.account)
-        stage.start(seconds=5, transformation=stage.simulator.transformations[-1])
-        stage.clock.advance(100)
+            rig.simulator.state.add_transformation(rig.simulator.account)
+        rig.start(seconds=5, transformation=rig.simulator.transformations[-1])
+        rig.clock.advance(100)
         found: list[str] = []
 
         async def walk_until_it_breaks() -> None:
             async for page in lives.platform.poll([], lives.cursor):
                 found.extend(seen.key for seen in page.observations)
-                stage.simulator.faults.plan(Fault(FaultKind.HTML, path="GET /transformations"))
+                rig.simulator.faults.plan(Fault(FaultKind.HTML, path="GET /transformations"))
 
         with pytest.raises(SourceError):
             await walk_until_it_breaks()
-        stage.simulator.faults.clear()
+        rig.simulator.faults.clear()
         await lives.cycle()
         assert found
         assert set(lives.runs) == set(found)
 
-    async def test_runs_that_are_watched_are_not_made_up_too(self, stage: Stage) -> None:
-        lives = await begun(stage)
-        run = stage.start(seconds=200)
+    async def test_runs_that_are_watched_are_not_made_up_too(self, rig: WetransformRig) -> None:
+        lives = await begun(rig)
+        run = rig.start(seconds=200)
         await watched(lives, run)
         await lives.follow(600, every=10)
         assert set(lives.runs) == {run.key}
 
-    async def test_nor_those_that_waited_for_long(self, stage: Stage) -> None:
-        lives = await begun(stage)
-        run = stage.start(Story.REVIEW, 40_000)
+    async def test_nor_those_that_waited_for_long(self, rig: WetransformRig) -> None:
+        lives = await begun(rig)
+        run = rig.start(Scenario.REVIEW, 40_000)
         await watched(lives, run)
         await lives.follow(50_000, every=120)
         assert set(lives.runs) == {run.key}
         assert lives.runs[run.key].state is RunState.SUCCEEDED
 
-    async def test_nor_those_that_were_watched_before_a_restart(self, stage: Stage) -> None:
-        lives = await begun(stage)
-        run = stage.start(Story.REVIEW, 2_000)
+    async def test_nor_those_that_were_watched_before_a_restart(self, rig: WetransformRig) -> None:
+        lives = await begun(rig)
+        run = rig.start(Scenario.REVIEW, 2_000)
         await watched(lives, run)
         await lives.follow(300, every=10)
-        stage.clock.advance(3_000)
-        lives.platform = stage.adapter(discover=True)
+        rig.clock.advance(3_000)
+        lives.platform = rig.adapter(discover=True)
         await lives.follow(300, every=10)
         assert set(lives.runs) == {run.key}
 
-    async def test_the_cursor_is_stored_when_there_is_something_to_store(self, stage: Stage) -> None:
-        lives = await begun(stage)
-        gone, ends = stage.start(Story.VANISHING, 30), stage.start(seconds=30)
+    async def test_the_cursor_is_stored_when_there_is_something_to_store(self, rig: WetransformRig) -> None:
+        lives = await begun(rig)
+        gone, ends = rig.start(Scenario.VANISHING, 30), rig.start(seconds=30)
         await watched(lives, gone)
         await watched(lives, ends)
         await lives.follow(300, every=5)
@@ -304,23 +306,23 @@ class TestWalking:
         cursors = [page.cursor for page in lives.pages[before:] if page.cursor is not None]
         assert len(cursors) <= 30_000 / 60 + 2
 
-    async def test_pages_that_shift_while_they_are_walked(self, stage: Stage) -> None:
+    async def test_pages_that_shift_while_they_are_walked(self, rig: WetransformRig) -> None:
         for _ in range(450):
-            stage.simulator.world.add_transformation(stage.simulator.account)
-        lives = await begun(stage)
-        before = len(stage.simulator.transformations)
-        for it in stage.simulator.transformations[:5]:
-            stage.start(seconds=5, transformation=it)
-        stage.clock.advance(100)
-        stage.simulator.world.behaviour.insertions_during_walk = 2
+            rig.simulator.state.add_transformation(rig.simulator.account)
+        lives = await begun(rig)
+        before = len(rig.simulator.transformations)
+        for it in rig.simulator.transformations[:5]:
+            rig.start(seconds=5, transformation=it)
+        rig.clock.advance(100)
+        rig.simulator.state.behaviour.insertions_during_walk = 2
         await lives.follow(400, every=10)
-        assert len(stage.simulator.transformations) == before + 2
+        assert len(rig.simulator.transformations) == before + 2
         assert len(lives.runs) == 5
 
-    async def test_only_the_sources_own_customer_is_looked_at(self, stage: Stage) -> None:
-        it = stage.simulator.world.add_transformation(stage.simulator.account, customer="cust-1")
-        mine, theirs = await begun(stage), await begun(stage, customer="cust-1")
-        stage.start(seconds=20, transformation=it)
+    async def test_only_the_sources_own_customer_is_looked_at(self, rig: WetransformRig) -> None:
+        it = rig.simulator.state.add_transformation(rig.simulator.account, customer="cust-1")
+        mine, theirs = await begun(rig), await begun(rig, customer="cust-1")
+        rig.start(seconds=20, transformation=it)
         for lives in (mine, theirs):
             await lives.follow(200, every=10)
         assert (len(mine.runs), len(theirs.runs)) == (0, 1)
@@ -335,41 +337,41 @@ class TestWalking:
             ({"exclude": ["New hires*"]}, 0),
         ],
     )
-    async def test_include_and_exclude(self, stage: Stage, settings: dict[str, Any], seen: int) -> None:
-        lives = await begun(stage, **settings)
-        stage.start(seconds=20)
+    async def test_include_and_exclude(self, rig: WetransformRig, settings: dict[str, Any], seen: int) -> None:
+        lives = await begun(rig, **settings)
+        rig.start(seconds=20)
         await lives.follow(200, every=10)
         assert len(lives.runs) == seen
         filtered = [skip for skip in lives.skips if skip.kind is SkipKind.FILTERED]
         assert len(filtered) == 1 - seen
 
-    async def test_a_walk_takes_a_tenth_of_the_requests_at_most(self, stage: Stage) -> None:
+    async def test_a_walk_takes_a_tenth_of_the_requests_at_most(self, rig: WetransformRig) -> None:
         for _ in range(800):
-            stage.simulator.world.add_transformation(stage.simulator.account)
-        lives = stage.lives(discover=True, requests_per_minute=30)
+            rig.simulator.state.add_transformation(rig.simulator.account)
+        lives = rig.lives(discover=True, requests_per_minute=30)
         await lives.follow(995, every=5)
-        lists = (await stage.requests())["GET /transformations"]
+        lists = (await rig.requests())["GET /transformations"]
         assert lists == 10 * 5
 
-    async def test_an_entry_that_cannot_be_read_is_told(self, stage: Stage) -> None:
+    async def test_an_entry_that_cannot_be_read_is_told(self, rig: WetransformRig) -> None:
         body = {
             "success": True,
             "payload": {"total_pages": 1, "entries": [None, {"transformation_id": "17"}]},
         }
-        stage.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET /transformations", status=200, body=body))
-        lives = stage.lives(discover=True)
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET /transformations", status=200, body=body))
+        lives = rig.lives(discover=True)
         await lives.cycle()
         assert [skip.kind for skip in lives.skips] == [SkipKind.ROW, SkipKind.ROW]
 
-    async def test_a_cursor_that_cannot_be_read_begins_anew(self, stage: Stage) -> None:
-        lives = stage.lives(discover=True)
+    async def test_a_cursor_that_cannot_be_read_begins_anew(self, rig: WetransformRig) -> None:
+        lives = rig.lives(discover=True)
         lives.cursor = "of another adapter"
         await lives.cycle()
         assert Memory.load(lives.cursor).walked_at is not None
 
-    async def test_without_the_wish_nothing_is_listed(self, stage: Stage) -> None:
-        lives = stage.lives()
-        stage.simulator.start(stage.simulator.transformations[0], Plan(Story.INSTANT))
+    async def test_without_the_wish_nothing_is_listed(self, rig: WetransformRig) -> None:
+        lives = rig.lives()
+        rig.simulator.start(rig.simulator.transformations[0], Plan(Scenario.INSTANT))
         await lives.follow(200, every=10)
         assert lives.runs == {}
-        assert stage.statuses == []
+        assert rig.statuses == []

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.polling.scripted_source import Plant, planted
+from tests.unit.polling.scripted_source import ScriptedSource, scripted_source
 
 
 @pytest.fixture
-async def plant(tmp_path: Path) -> AsyncIterator[Plant]:
-    async with planted(tmp_path) as made:
+async def scripted(tmp_path: Path) -> AsyncIterator[ScriptedSource]:
+    async with scripted_source(tmp_path) as made:
         yield made

@@ -20,29 +20,29 @@ FIRST_POLL = 0.5
 class Timed(Reports):
     """`ends` are the seconds at which terminal events were committed, `problems` those without details."""
 
-    def __init__(self, plant: Pollers) -> None:
+    def __init__(self, pollers: Pollers) -> None:
         super().__init__()
-        self._plant = plant
+        self._pollers = pollers
         self.ends: list[float] = []
         self.problems: list[float] = []
 
     def committed(self, report: EventReport) -> None:
         super().committed(report)
         if report.kind.terminal:
-            self.ends.append(self._plant.clock.monotonic())
+            self.ends.append(self._pollers.clock.monotonic())
 
     def skipped(self, report: SkipReport) -> None:
         super().skipped(report)
         if report.kind.value == "enrichment":
-            self.problems.append(self._plant.clock.monotonic())
+            self.problems.append(self._pollers.clock.monotonic())
 
 
 @dataclass
-class Plant:
+class ScriptedSource:
     """One source whose polls bring what `seen` has, by number, and whose details come as `enriches` says."""
 
     pollers: Pollers
-    source: Scripted
+    platform: Scripted
     reports: Timed
     seen: dict[int, Sequence[Observation]] = field(default_factory=dict)
 
@@ -72,28 +72,28 @@ class Plant:
 
     @property
     def poller(self) -> SourcePoller:
-        return self.pollers.pollers["plant"]
+        return self.pollers.pollers["scripted"]
 
     def polled(self) -> list[float]:
         """When the platform was asked or a poll was left out."""
-        return [at for at, _ in self.pollers.polls("plant")]
+        return [at for at, _ in self.pollers.polls("scripted")]
 
     def run(self, key: str, state: RunState = RunState.SUCCEEDED, parent: str | None = None) -> Observation:
-        made = self.source.run(key, state)
-        of = self.source.run(parent, state) if parent is not None else None
+        made = self.platform.run(key, state)
+        of = self.platform.run(parent, state) if parent is not None else None
         above = Parent(of.run_id, JOB.namespace, JOB.name, key=parent) if of is not None else None
         return replace(made, parent=above, facts=Facts(inputs=(), outputs=()))
 
 
 @asynccontextmanager
-async def planted(folder: Path) -> AsyncIterator[Plant]:
+async def scripted_source(folder: Path) -> AsyncIterator[ScriptedSource]:
     async with Pollers(folder) as pollers:
         reports = pollers.reports = Timed(pollers)
-        made = Plant(pollers, await pollers.scripted("plant"), reports)
+        made = ScriptedSource(pollers, await pollers.scripted("scripted"), reports)
 
         async def poll(number: int) -> AsyncIterator[Poll]:
             now = pollers.clock.now()
             yield Poll(tuple(replace(seen, seen_at=now) for seen in made.seen.get(number, ())))
 
-        made.source.script = poll
+        made.platform.script = poll
         yield made

@@ -12,7 +12,7 @@ from collector.ledger import queries, runs, schema
 from collector.model import Enrichment, EventKind, Run, RunState
 from collector.polling.enrichment import AT_ONCE, LAST_CHANCE, LONGEST_PAUSE
 from tests.e2e.pollers import INTERVAL
-from tests.unit.polling.scripted_source import FIRST_POLL, Plant
+from tests.unit.polling.scripted_source import FIRST_POLL, ScriptedSource
 
 WITHIN = 60.0
 DUE = FIRST_POLL + WITHIN
@@ -24,36 +24,36 @@ async def never(run: Run) -> Enrichment:
     raise AssertionError
 
 
-async def test_all_that_is_over_time_ends_at_its_deadline_though_no_details_come(plant: Plant) -> None:
-    plant.source.enriches = never
-    plant.seen[1] = [plant.run(str(number)) for number in range(60)]
-    await plant.advance(DUE - 0.001)
-    assert plant.reports.ends == []
-    written = plant.written("write_ends")
-    await plant.advance(DUE)
-    assert plant.reports.ends == plant.reports.problems == [DUE] * 60
+async def test_all_that_is_over_time_ends_at_its_deadline_though_no_details_come(scripted: ScriptedSource) -> None:
+    scripted.platform.enriches = never
+    scripted.seen[1] = [scripted.run(str(number)) for number in range(60)]
+    await scripted.advance(DUE - 0.001)
+    assert scripted.reports.ends == []
+    written = scripted.written("write_ends")
+    await scripted.advance(DUE)
+    assert scripted.reports.ends == scripted.reports.problems == [DUE] * 60
     assert len(written) == 1
 
 
-async def test_more_ends_than_can_be_asked_about_make_no_backlog(plant: Plant) -> None:
+async def test_more_ends_than_can_be_asked_about_make_no_backlog(scripted: ScriptedSource) -> None:
     """Forty a minute with a platform that takes ten seconds for each, for some minutes."""
 
     async def slow(run: Run) -> Enrichment:
-        await plant.pollers.clock.sleep(10)
+        await scripted.pollers.clock.sleep(10)
         return Enrichment()
 
-    plant.source.enriches = slow
-    plant.seen = {poll: [plant.run(f"{poll}/{number}") for number in range(20)] for poll in range(1, POLLS + 1)}
-    await plant.advance(INTERVAL * POLLS + DUE)
-    assert len(plant.reports.ends) == POLLS * 20
-    polled = [at for at, _ in plant.pollers.polls("plant")][:POLLS]
-    for number, at in enumerate(sorted(plant.reports.ends)):
+    scripted.platform.enriches = slow
+    scripted.seen = {poll: [scripted.run(f"{poll}/{number}") for number in range(20)] for poll in range(1, POLLS + 1)}
+    await scripted.advance(INTERVAL * POLLS + DUE)
+    assert len(scripted.reports.ends) == POLLS * 20
+    polled = [at for at, _ in scripted.pollers.polls("scripted")][:POLLS]
+    for number, at in enumerate(sorted(scripted.reports.ends)):
         assert at <= polled[number // 20] + WITHIN
-    assert len(plant.reports.problems) < len(plant.reports.ends)
+    assert len(scripted.reports.problems) < len(scripted.reports.ends)
 
 
 async def test_what_ended_is_read_again_after_commits_only_and_not_for_each_run(
-    plant: Plant, monkeypatch: pytest.MonkeyPatch
+    scripted: ScriptedSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[int] = []
     ended = runs.ended
@@ -64,34 +64,34 @@ async def test_what_ended_is_read_again_after_commits_only_and_not_for_each_run(
         return found
 
     async def quick(run: Run) -> Enrichment:
-        await plant.pollers.clock.sleep(0.05)
+        await scripted.pollers.clock.sleep(0.05)
         return Enrichment()
 
     monkeypatch.setattr(runs, "ended", counted)
-    plant.source.enriches = quick
-    plant.seen[1] = [plant.run(str(number)) for number in range(100)]
-    await plant.advance(FIRST_POLL + INTERVAL - 1)
-    assert len(plant.reports.ends) == 100
+    scripted.platform.enriches = quick
+    scripted.seen[1] = [scripted.run(str(number)) for number in range(100)]
+    await scripted.advance(FIRST_POLL + INTERVAL - 1)
+    assert len(scripted.reports.ends) == 100
     assert len([read for read in reads if read]) < 10
 
 
-async def test_an_end_waits_for_its_details_and_no_longer(plant: Plant) -> None:
+async def test_an_end_waits_for_its_details_and_no_longer(scripted: ScriptedSource) -> None:
     asked: list[float] = []
 
     async def slow(run: Run) -> Enrichment:
-        asked.append(plant.pollers.clock.monotonic())
-        await plant.pollers.clock.sleep(7)
+        asked.append(scripted.pollers.clock.monotonic())
+        await scripted.pollers.clock.sleep(7)
         return Enrichment()
 
-    plant.source.enriches = slow
-    plant.seen[1] = [plant.run(str(number)) for number in range(AT_ONCE + 1)]
-    await plant.advance(DUE)
+    scripted.platform.enriches = slow
+    scripted.seen[1] = [scripted.run(str(number)) for number in range(AT_ONCE + 1)]
+    await scripted.advance(DUE)
     assert asked == [FIRST_POLL] * AT_ONCE + [FIRST_POLL + 7]
-    assert plant.reports.ends == [FIRST_POLL + 7] * AT_ONCE + [FIRST_POLL + 14]
-    assert plant.reports.problems == []
+    assert scripted.reports.ends == [FIRST_POLL + 7] * AT_ONCE + [FIRST_POLL + 14]
+    assert scripted.reports.problems == []
 
 
-async def test_what_is_asked_about_at_the_deadline_is_cut_and_its_slot_is_free(plant: Plant) -> None:
+async def test_what_is_asked_about_at_the_deadline_is_cut_and_its_slot_is_free(scripted: ScriptedSource) -> None:
     cut: list[str] = []
 
     async def hanging(run: Run) -> Enrichment:
@@ -103,39 +103,41 @@ async def test_what_is_asked_about_at_the_deadline_is_cut_and_its_slot_is_free(p
             cut.append(run.key)
         raise AssertionError
 
-    plant.source.enriches = hanging
-    plant.seen = {1: [plant.run(f"hangs {number}") for number in range(AT_ONCE)], 3: [plant.run("later")]}
-    await plant.advance(DUE)
+    scripted.platform.enriches = hanging
+    scripted.seen = {1: [scripted.run(f"hangs {number}") for number in range(AT_ONCE)], 3: [scripted.run("later")]}
+    await scripted.advance(DUE)
     assert len(cut) == AT_ONCE
-    assert plant.reports.ends == [DUE] * (AT_ONCE + 1)
-    assert plant.reports.problems == [DUE] * AT_ONCE
+    assert scripted.reports.ends == [DUE] * (AT_ONCE + 1)
+    assert scripted.reports.problems == [DUE] * AT_ONCE
 
 
-async def test_a_family_over_time_ends_whole_and_in_order(plant: Plant) -> None:
-    plant.source.enriches = never
-    plant.seen[1] = [plant.run("flow"), plant.run("a", parent="flow"), plant.run("stage", parent="a")]
-    await plant.advance(DUE)
-    assert plant.reports.ends == [DUE] * 3
-    assert await delivered(plant) == ["stage", "a", "flow"]
+async def test_a_family_over_time_ends_whole_and_in_order(scripted: ScriptedSource) -> None:
+    scripted.platform.enriches = never
+    scripted.seen[1] = [scripted.run("flow"), scripted.run("a", parent="flow"), scripted.run("stage", parent="a")]
+    await scripted.advance(DUE)
+    assert scripted.reports.ends == [DUE] * 3
+    assert await delivered(scripted) == ["stage", "a", "flow"]
 
 
-async def test_a_parent_with_an_open_child_ends_at_its_deadline_with_the_details_that_came_before(plant: Plant) -> None:
-    plant.seen[1] = [plant.run("flow"), plant.run("a", RunState.RUNNING, parent="flow")]
-    await plant.advance(DUE - 0.001)
-    assert plant.reports.ends == []
-    await plant.advance(DUE)
-    assert (plant.reports.ends, plant.reports.problems) == ([DUE], [])
+async def test_a_parent_with_an_open_child_ends_at_its_deadline_with_the_details_that_came_before(
+    scripted: ScriptedSource,
+) -> None:
+    scripted.seen[1] = [scripted.run("flow"), scripted.run("a", RunState.RUNNING, parent="flow")]
+    await scripted.advance(DUE - 0.001)
+    assert scripted.reports.ends == []
+    await scripted.advance(DUE)
+    assert (scripted.reports.ends, scripted.reports.problems) == ([DUE], [])
 
 
-async def test_a_parent_ends_with_its_last_child(plant: Plant) -> None:
-    plant.seen[1] = [plant.run("flow"), plant.run("a", RunState.RUNNING, parent="flow")]
-    plant.seen[2] = [plant.run("a", parent="flow")]
-    await plant.advance(FIRST_POLL + INTERVAL)
-    assert plant.reports.ends == [FIRST_POLL + INTERVAL] * 2
-    assert await delivered(plant) == ["a", "flow"]
+async def test_a_parent_ends_with_its_last_child(scripted: ScriptedSource) -> None:
+    scripted.seen[1] = [scripted.run("flow"), scripted.run("a", RunState.RUNNING, parent="flow")]
+    scripted.seen[2] = [scripted.run("a", parent="flow")]
+    await scripted.advance(FIRST_POLL + INTERVAL)
+    assert scripted.reports.ends == [FIRST_POLL + INTERVAL] * 2
+    assert await delivered(scripted) == ["a", "flow"]
 
 
-async def delivered(plant: Plant) -> list[str]:
+async def delivered(scripted: ScriptedSource) -> list[str]:
     """The runs of the terminal events, as strands have them."""
 
     def read(conn: Connection) -> list[bytes]:
@@ -143,71 +145,71 @@ async def delivered(plant: Plant) -> list[str]:
         ends = select(table.c.body).where(table.c.kind == EventKind.COMPLETE)
         return list(conn.scalars(ends.order_by(table.c.strand_id, table.c.seq)))
 
-    bodies: list[bytes] = await plant.pollers.store.read(read)
+    bodies: list[bytes] = await scripted.pollers.store.read(read)
     return [orjson.loads(body)["run"]["facets"]["lineageCollector_platformRun"]["runKey"] for body in bodies]
 
 
-async def test_a_failure_is_tried_again_with_growing_pauses(plant: Plant) -> None:
+async def test_a_failure_is_tried_again_with_growing_pauses(scripted: ScriptedSource) -> None:
     asked: list[float] = []
 
     async def failing(run: Run) -> Enrichment:
-        asked.append(plant.pollers.clock.monotonic() - FIRST_POLL)
+        asked.append(scripted.pollers.clock.monotonic() - FIRST_POLL)
         if len(asked) < 5:
             raise Unavailable("no connection")
         return Enrichment()
 
-    plant.source.enriches = failing
-    plant.seen[1] = [plant.run("a")]
-    await plant.advance(DUE)
+    scripted.platform.enriches = failing
+    scripted.seen[1] = [scripted.run("a")]
+    await scripted.advance(DUE)
     assert asked == [0, 0.5, 1.5, 3.5, 7.5]
-    assert (plant.reports.ends, plant.reports.problems) == ([FIRST_POLL + 7.5], [])
+    assert (scripted.reports.ends, scripted.reports.problems) == ([FIRST_POLL + 7.5], [])
 
 
-async def test_the_platform_is_not_asked_sooner_than_it_said(plant: Plant) -> None:
+async def test_the_platform_is_not_asked_sooner_than_it_said(scripted: ScriptedSource) -> None:
     asked: list[float] = []
 
     async def throttled(run: Run) -> Enrichment:
-        asked.append(plant.pollers.clock.monotonic() - FIRST_POLL)
+        asked.append(scripted.pollers.clock.monotonic() - FIRST_POLL)
         raise Throttled("429", after=25)
 
-    plant.source.enriches = throttled
-    plant.seen[1] = [plant.run("a")]
-    await plant.advance(DUE)
+    scripted.platform.enriches = throttled
+    scripted.seen[1] = [scripted.run("a")]
+    await scripted.advance(DUE)
     assert asked == [0, 25, 50]
-    assert plant.reports.ends == [FIRST_POLL + 50], (
+    assert scripted.reports.ends == [FIRST_POLL + 50], (
         "the next try would come too late, so that nothing is left to wait for"
     )
-    assert plant.reports.problems == plant.reports.ends
-    [skip] = await plant.pollers.store.read(queries.skips, 10)
+    assert scripted.reports.problems == scripted.reports.ends
+    [skip] = await scripted.pollers.store.read(queries.skips, 10)
     assert skip.cause == "details of run a could not be read within 60 s: 429"
 
 
-async def test_after_a_restart_what_is_over_time_gets_one_last_chance(plant: Plant) -> None:
+async def test_after_a_restart_what_is_over_time_gets_one_last_chance(scripted: ScriptedSource) -> None:
     """A run that was over time already is asked about for ten seconds; one that comes to its deadline later is not."""
-    plant.source.enriches = never
-    plant.seen = {1: [plant.run("old")], 2: [plant.run("young")]}
-    await plant.advance(FIRST_POLL + INTERVAL)
+    scripted.platform.enriches = never
+    scripted.seen = {1: [scripted.run("old")], 2: [scripted.run("young")]}
+    await scripted.advance(FIRST_POLL + INTERVAL)
     asked: dict[str, float] = {}
 
     async def noting(run: Run) -> Enrichment:
-        asked.setdefault(run.key, plant.pollers.clock.monotonic())
+        asked.setdefault(run.key, scripted.pollers.clock.monotonic())
         return await never(run)
 
-    await plant.pollers.stop("plant")
-    plant.pollers.clock.wall += timedelta(seconds=WITHIN - 5)
-    restarted = plant.pollers.clock.monotonic()
-    plant.source.enriches = noting
-    await plant.pollers.add("plant", plant.source)
-    await plant.advance(restarted + 5 - 0.001)
+    await scripted.pollers.stop("scripted")
+    scripted.pollers.clock.wall += timedelta(seconds=WITHIN - 5)
+    restarted = scripted.pollers.clock.monotonic()
+    scripted.platform.enriches = noting
+    await scripted.pollers.add("scripted", scripted.platform)
+    await scripted.advance(restarted + 5 - 0.001)
     assert asked == {"old": restarted, "young": restarted}
-    assert plant.reports.ends == []
-    await plant.advance(restarted + LAST_CHANCE - 0.001)
-    assert plant.reports.ends == [restarted + 5]
-    await plant.advance(restarted + LAST_CHANCE)
-    assert plant.reports.ends == [restarted + 5, restarted + LAST_CHANCE]
+    assert scripted.reports.ends == []
+    await scripted.advance(restarted + LAST_CHANCE - 0.001)
+    assert scripted.reports.ends == [restarted + 5]
+    await scripted.advance(restarted + LAST_CHANCE)
+    assert scripted.reports.ends == [restarted + 5, restarted + LAST_CHANCE]
 
 
-async def test_details_outlast_a_ledger_that_takes_nothing(plant: Plant) -> None:
+async def test_details_outlast_a_ledger_that_takes_nothing(scripted: ScriptedSource) -> None:
     """They were asked for once and in time, so that they are written when that can be, with no problem and at once."""
     asked: list[str] = []
 
@@ -215,13 +217,13 @@ async def test_details_outlast_a_ledger_that_takes_nothing(plant: Plant) -> None
         asked.append(run.key)
         return Enrichment()
 
-    plant.source.enriches = quick
-    plant.seen[1] = [plant.run("a")]
-    written = plant.written("write_ends", error=LedgerError("disk full"))
-    await plant.advance(FIRST_POLL + 2 * WITHIN)
-    assert plant.reports.ends == []
+    scripted.platform.enriches = quick
+    scripted.seen[1] = [scripted.run("a")]
+    written = scripted.written("write_ends", error=LedgerError("disk full"))
+    await scripted.advance(FIRST_POLL + 2 * WITHIN)
+    assert scripted.reports.ends == []
     assert 5 <= len(written) < 20
-    plant.written("write_ends")
-    await plant.advance(FIRST_POLL + 2 * WITHIN + LONGEST_PAUSE)
+    scripted.written("write_ends")
+    await scripted.advance(FIRST_POLL + 2 * WITHIN + LONGEST_PAUSE)
     assert asked == ["a"]
-    assert (len(plant.reports.ends), plant.reports.problems) == (1, [])
+    assert (len(scripted.reports.ends), scripted.reports.problems) == (1, [])

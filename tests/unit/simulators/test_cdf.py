@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from collector.testing.faults import Fault, FaultKind
-from simulators.cdf import CANCELLED_TEXT, READ, CdfSimulator, Ending, Order, OverLimit, Story, populate
+from simulators.cdf import CANCELLED_TEXT, READ, CdfSimulator, Ending, Order, OverLimit, Scenario, populate
 from simulators.server import Served
 
 T0 = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
@@ -222,11 +222,11 @@ async def test_a_run_takes_an_id_a_nonce_and_a_null(client: Client, simulator: C
 async def test_a_wrong_run_is_refused(client: Client, simulator: CdfSimulator, body: Any) -> None:
     status, answer = await client.call("POST", "/transformations/run", body)
     assert (status, answer["error"]["code"]) == (400, 400)
-    assert simulator.truth() == []
+    assert simulator.expected_runs() == []
 
 
 async def test_a_job_goes_from_created_to_completed(client: Client, simulator: CdfSimulator, now: Moving) -> None:
-    job = simulator.start_run("pumps", Story(starts_after=2, runs_for=10))
+    job = simulator.start_run("pumps", Scenario(starts_after=2, runs_for=10))
     assert (await client.job(job.id))["status"] == "Created"
     now.forward(seconds=5)
     running = await client.job(job.id)
@@ -239,46 +239,46 @@ async def test_a_job_goes_from_created_to_completed(client: Client, simulator: C
 
 
 @pytest.mark.parametrize(
-    ("story", "status", "error", "started", "state"),
+    ("scenario", "status", "error", "started", "state"),
     [
-        (Story(ends=Ending.FAILED, error="boom"), "Failed", "boom", True, "failed"),
-        (Story(ends=Ending.CANCELLED), "Failed", CANCELLED_TEXT, True, "canceled"),
-        (Story(ends=Ending.NEVER_STARTED, error="no"), "Failed", "no", False, "failed"),
-        (Story(starts_after=None), "Created", None, False, "queued"),
-        (Story(runs_for=None), "Running", None, True, "running"),
-        (Story(runs_for=None, shown_as="Paused"), "Paused", None, True, "unknown"),
-        (Story(ends_as="Archived"), "Archived", None, True, "unknown"),
+        (Scenario(ends=Ending.FAILED, error="boom"), "Failed", "boom", True, "failed"),
+        (Scenario(ends=Ending.CANCELLED), "Failed", CANCELLED_TEXT, True, "canceled"),
+        (Scenario(ends=Ending.NEVER_STARTED, error="no"), "Failed", "no", False, "failed"),
+        (Scenario(starts_after=None), "Created", None, False, "queued"),
+        (Scenario(runs_for=None), "Running", None, True, "running"),
+        (Scenario(runs_for=None, shown_as="Paused"), "Paused", None, True, "unknown"),
+        (Scenario(ends_as="Archived"), "Archived", None, True, "unknown"),
     ],
 )
-async def test_stories_end_as_told(
-    client: Client, simulator: CdfSimulator, now: Moving, story: Story, status: str, error: str | None,
+async def test_scenarios_end_as_told(
+    client: Client, simulator: CdfSimulator, now: Moving, scenario: Scenario, status: str, error: str | None,
     started: bool, state: str,
 ) -> None:  # fmt: skip
-    job = simulator.start_run("pumps", story)
+    job = simulator.start_run("pumps", scenario)
     now.forward(hours=1)
     row = await client.job(job.id)
     assert (row["status"], row.get("error"), "startedTime" in row) == (status, error, started)
-    assert simulator.truth()[0]["state"] == state
+    assert simulator.expected_runs()[0]["state"] == state
 
 
 async def test_a_lost_worker_stops_its_heartbeat(client: Client, simulator: CdfSimulator, now: Moving) -> None:
-    job = simulator.start_run("pumps", Story(runs_for=None, heartbeat_stops_after=30))
+    job = simulator.start_run("pumps", Scenario(runs_for=None, heartbeat_stops_after=30))
     now.forward(hours=2)
     assert (await client.job(job.id))["lastSeenTime"] == job.created + 31_000
 
 
 async def test_an_end_can_lie_before_the_start(client: Client, simulator: CdfSimulator, now: Moving) -> None:
-    job = simulator.start_run("pumps", Story(starts_after=1, runs_for=3, finished_early=0.4))
+    job = simulator.start_run("pumps", Scenario(starts_after=1, runs_for=3, finished_early=0.4))
     now.forward(minutes=1)
     row = await client.job(job.id)
     assert row["finishedTime"] == row["startedTime"] - 400
-    assert simulator.truth()[0]["ended_at"] == (T0 + timedelta(seconds=1)).isoformat()
+    assert simulator.expected_runs()[0]["ended_at"] == (T0 + timedelta(seconds=1)).isoformat()
 
 
 async def test_cancel_takes_the_transformation_and_looks_like_failure(
     client: Client, simulator: CdfSimulator, now: Moving
 ) -> None:
-    job = simulator.start_run("pumps", Story(runs_for=None))
+    job = simulator.start_run("pumps", Scenario(runs_for=None))
     now.forward(seconds=10)
     assert await client.call("POST", "/transformations/cancel", {"externalId": "pumps"}) == (200, {})
     now.forward(seconds=10)
@@ -311,11 +311,11 @@ async def test_one_transformation_runs_once_at_a_time(
 async def test_the_eleventh_parallel_job(client: Client, simulator: CdfSimulator, now: Moving, over: OverLimit) -> None:
     simulator.modes.over_limit = over
     for number in range(10):
-        simulator.add_transformation(f"t{number}", story=Story(runs_for=None))
+        simulator.add_transformation(f"t{number}", scenario=Scenario(runs_for=None))
         assert (await client.call("POST", "/transformations/run", {"externalId": f"t{number}"}))[0] == 200
     status, body = await client.call("POST", "/transformations/run", {"externalId": "pumps"})
     if over is OverLimit.REFUSE:
-        assert (status, len(simulator.truth())) == (400, 10)
+        assert (status, len(simulator.expected_runs())) == (400, 10)
         return
     assert (status, body["status"]) == (200, "Created")
     row = await client.job(body["id"])
@@ -323,7 +323,7 @@ async def test_the_eleventh_parallel_job(client: Client, simulator: CdfSimulator
     assert "startedTime" not in row
 
 
-async def test_a_state_set_by_hand_ends_the_story(client: Client, simulator: CdfSimulator, now: Moving) -> None:
+async def test_a_state_set_by_hand_ends_the_scenario(client: Client, simulator: CdfSimulator, now: Moving) -> None:
     job = simulator.start_run("pumps")
     simulator.set_state(job.id, None, extra={"lastSeenTime": "soon", "surprise": [1]})
     now.forward(hours=1)
@@ -431,7 +431,7 @@ async def test_retention_by_number_and_by_age(client: Client, simulator: CdfSimu
     assert [row["id"] for row in await client.jobs()] == jobs[:2:-1]
     now.forward(days=88)
     assert len(await client.jobs()) == 2
-    assert [run["readable"] for run in simulator.truth()].count(True) == 2
+    assert [run["readable"] for run in simulator.expected_runs()].count(True) == 2
 
 
 async def test_a_removed_transformation_takes_its_jobs_along_or_not(client: Client, simulator: CdfSimulator) -> None:
@@ -446,7 +446,7 @@ async def test_a_removed_transformation_takes_its_jobs_along_or_not(client: Clie
 
 
 async def test_a_job_can_vanish(client: Client, simulator: CdfSimulator, now: Moving) -> None:
-    told = simulator.start_run("pumps", Story(vanishes_after=60)).id
+    told = simulator.start_run("pumps", Scenario(vanishes_after=60)).id
     removed = simulator.start_run("pumps").id
     simulator.remove(removed)
     assert [row["id"] for row in await client.jobs()] == [told]
@@ -497,7 +497,7 @@ async def test_a_thousand_ids_in_any_order(client: Client, simulator: CdfSimulat
 
 async def test_metrics_grow_while_a_job_runs(client: Client, simulator: CdfSimulator, now: Moving) -> None:
     totals = {"raw.clean.pumps.rows.created": 100}
-    job = simulator.start_run("pumps", Story(starts_after=0, runs_for=10, metrics=totals))
+    job = simulator.start_run("pumps", Scenario(starts_after=0, runs_for=10, metrics=totals))
     path = f"/transformations/jobs/{job.id}/metrics"
     assert await client.call("GET", path) == (200, {"items": []})
     now.forward(seconds=5)
@@ -642,7 +642,7 @@ async def test_schedules(client: Client, simulator: CdfSimulator) -> None:
 
 
 async def test_a_workflow_follows_its_jobs(client: Client, simulator: CdfSimulator, now: Moving) -> None:
-    made = simulator.start_workflow("nightly", [("pumps", Story(runs_for=30)), ("gone", None)])
+    made = simulator.start_workflow("nightly", [("pumps", Scenario(runs_for=30)), ("gone", None)])
     job_id = next(task.job.id for task in made.tasks if task.job)
     _, body = await client.call("POST", "/workflows/executions/list", {"filter": {"status": ["RUNNING"]}})
     assert [row["id"] for row in body["items"]] == [made.id]
@@ -659,7 +659,7 @@ async def test_a_workflow_follows_its_jobs(client: Client, simulator: CdfSimulat
 async def test_terminating_a_workflow_leaves_its_job_running(
     client: Client, simulator: CdfSimulator, now: Moving
 ) -> None:
-    made = simulator.start_workflow("nightly", [("pumps", Story(runs_for=None))])
+    made = simulator.start_workflow("nightly", [("pumps", Scenario(runs_for=None))])
     now.forward(seconds=10)
     simulator.terminate_workflow(made.id)
     _, detail = await client.call("GET", f"/workflows/executions/{made.id}")
@@ -696,14 +696,14 @@ async def test_everything_can_be_steered_over_http(client: Client, simulator: Cd
     async def steer(method: str, path: str, body: Any = None) -> tuple[int, Any]:
         return await client.raw(method, "/_control" + path, body)
 
-    assert (await steer("POST", "/transformations", {"external_id": "b", "story": {"runs_for": None}}))[0] == 201
+    assert (await steer("POST", "/transformations", {"external_id": "b", "scenario": {"runs_for": None}}))[0] == 201
     assert (await steer("PATCH", "/transformations/b", {"external_id": "c"}))[1]["externalId"] == "c"
     _, job = await steer("POST", "/runs", {"transformation": "c", "seconds_ago": 60})
     assert job["status"] == "Running"
     state = {"status": "Failed", "error": "by hand"}
     assert (await steer("PUT", f"/runs/{job['id']}/state", state))[1]["error"] == "by hand"
     assert (await steer("DELETE", f"/runs/{job['id']}"))[0] == 200
-    assert (await steer("POST", "/runs", {"transformation": "c", "story": "varied"}))[0] == 201
+    assert (await steer("POST", "/runs", {"transformation": "c", "scenario": "varied"}))[0] == 201
     _, execution = await steer("POST", "/workflows", {"external_id": "w", "tasks": [{"transformation": "pumps"}]})
     assert (await steer("DELETE", f"/workflows/{execution['id']}"))[0] == 200
     assert (await steer("PATCH", "/modes", {"list_order": "oldest"}))[0] == 200
@@ -719,8 +719,8 @@ async def test_everything_can_be_steered_over_http(client: Client, simulator: Cd
     ("method", "path", "body"),
     [
         ("POST", "/runs", {"transformation": "nobody"}),
-        ("POST", "/runs", {"transformation": "pumps", "story": {"ends": "well"}}),
-        ("POST", "/runs", {"transformation": "pumps", "story": {"begins": 1}}),
+        ("POST", "/runs", {"transformation": "pumps", "scenario": {"ends": "well"}}),
+        ("POST", "/runs", {"transformation": "pumps", "scenario": {"begins": 1}}),
         ("PATCH", "/modes", {"colour": "red"}),
         ("PUT", "/runs/1/state", {"status": "Failed"}),
         ("DELETE", "/workflows/none", None),
@@ -738,7 +738,7 @@ def test_the_same_seed_gives_the_same_project(now: Moving) -> None:
         populate(made)
         for external_id in [found.external_id for found in made.transformations.values()]:
             made.start_run(external_id)
-        return made.truth()
+        return made.expected_runs()
 
     assert told(3) == told(3)
     assert told(3) != told(4)

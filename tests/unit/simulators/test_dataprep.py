@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from collector.testing.faults import Fault, FaultKind
-from simulators.dataprep import STORIES, DataprepSimulator, Feature, Level, Story, Switches, Token
+from simulators.dataprep import SCENARIOS, DataprepSimulator, Feature, Level, Scenario, Switches, Token
 from simulators.server import Served
 
 
@@ -379,7 +379,7 @@ class TestLevels:
         assert (await client.ask(f"/v4/jobgroups/{run.id}"))[0] == 404
 
 
-class TestStories:
+class TestScenarios:
     EXPECTED = (
         ("complete", ["Created", "InProgress", "Complete"]),
         ("quick", ["Created", "InProgress", "Complete"]),
@@ -393,23 +393,23 @@ class TestStories:
         ("stuck", ["Created", "InProgress"]),
     )
 
-    @pytest.mark.parametrize(("story", "expected"), EXPECTED)
-    def test_walk(self, simulator: DataprepSimulator, clock: Clock, story: str, expected: list[Any]) -> None:
-        run = simulator.start_run(story)
-        assert statuses(simulator, clock, run.id, step=0.1 if story == "quick" else 0.5) == expected
+    @pytest.mark.parametrize(("scenario", "expected"), EXPECTED)
+    def test_walk(self, simulator: DataprepSimulator, clock: Clock, scenario: str, expected: list[Any]) -> None:
+        run = simulator.start_run(scenario)
+        assert statuses(simulator, clock, run.id, step=0.1 if scenario == "quick" else 0.5) == expected
 
-    def test_every_story_can_be_told(self, simulator: DataprepSimulator, clock: Clock) -> None:
-        runs = [simulator.start_run(story) for story in STORIES]
+    def test_every_scenario_can_be_told(self, simulator: DataprepSimulator, clock: Clock) -> None:
+        runs = [simulator.start_run(scenario) for scenario in SCENARIOS]
         clock.pass_by(10_000)
-        assert {row["key"] for row in simulator.truth()} == {str(run.id) for run in runs}
+        assert {row["key"] for row in simulator.expected_runs()} == {str(run.id) for run in runs}
 
-    def test_a_seed_tells_the_same_stories(self, clock: Clock) -> None:
+    def test_a_seed_tells_the_same_scenarios(self, clock: Clock) -> None:
         first, second = (DataprepSimulator(seed=3, now=clock) for _ in range(2))
         for simulator in (first, second):
-            for story in STORIES:
-                simulator.start_run(story)
+            for scenario in SCENARIOS:
+                simulator.start_run(scenario)
         clock.pass_by(600)
-        assert first.truth() == second.truth()
+        assert first.expected_runs() == second.expected_runs()
 
     async def test_stages_follow_their_graph(self, client: Client, simulator: DataprepSimulator, clock: Clock) -> None:
         recipe = self._busy_recipe(simulator)
@@ -596,7 +596,7 @@ class TestLists:
         self, client: Client, simulator: DataprepSimulator, clock: Clock
     ) -> None:
         for _ in range(6):
-            simulator.start_run(Story(queued=(50, 60)))
+            simulator.start_run(Scenario(queued=(50, 60)))
             clock.pass_by(1)
         query = {"runBy": "all", "sort": "updatedAt", "limit": 3}
         first = [row["id"] for row in (await client.get("/v4/jobLibrary", **query))["data"]]
@@ -701,13 +701,13 @@ class TestSteering:
             assert (await client.ask("/v4/jobLibrary"))[0] == 404
 
     async def test_control_over_http(self, client: Client, simulator: DataprepSimulator, clock: Clock) -> None:
-        made = await client.control("POST", "/_control/runs", {"story": "long", "count": 3, "pace": 0.5})
+        made = await client.control("POST", "/_control/runs", {"scenario": "long", "count": 3, "pace": 0.5})
         first, second, third = (run["id"] for run in made["runs"])
         await client.control("PUT", f"/_control/runs/{first}/state", {"status": "Failed"})
         await client.control("PUT", f"/_control/runs/{second}/state", {"status": "undefined"})
         await client.control("POST", f"/_control/runs/{third}/cancel")
-        truth = (await client.control("GET", "/_control/truth"))["runs"]
-        assert [row["state"] for row in truth] == ["failed", "unknown", "canceled"]
+        expected = (await client.control("GET", "/_control/expected"))["runs"]
+        assert [row["state"] for row in expected] == ["failed", "unknown", "canceled"]
         await client.control("POST", f"/_control/runs/{third}/delete")
         assert (await client.ask(f"/v4/jobGroups/{third}"))[0] == 410
         await client.control("POST", f"/_control/runs/{second}/rename", {"name": "n"})
@@ -721,11 +721,14 @@ class TestSteering:
         assert (await client.ask("/v4/open-api-spec", headers={"Authorization": "Bearer other"}))[0] == 200
         await client.control("DELETE", "/_control/tokens/other")
         assert (await client.ask("/v4/open-api-spec", headers={"Authorization": "Bearer other"}))[0] == 401
-        assert "deleted" in (await client.control("GET", "/_control/stories"))["stories"]
-        assert "error" in await client.control("POST", "/_control/runs", {"story": "no such story"})
+        assert "deleted" in (await client.control("GET", "/_control/scenarios"))["scenarios"]
+        assert "error" in await client.control("POST", "/_control/runs", {"scenario": "no such scenario"})
 
-    def test_truth_of_a_run_deleted_under_way_is_unknown(self, simulator: DataprepSimulator, clock: Clock) -> None:
+    def test_expected_run_a_run_deleted_under_way_is_unknown(self, simulator: DataprepSimulator, clock: Clock) -> None:
         simulator.start_run("deleted")
         simulator.start_run("deleted_later")
         clock.pass_by(7200)
-        assert [(row["state"], row["deleted"]) for row in simulator.truth()] == [("unknown", True), ("succeeded", True)]
+        assert [(row["state"], row["deleted"]) for row in simulator.expected_runs()] == [
+            ("unknown", True),
+            ("succeeded", True),
+        ]

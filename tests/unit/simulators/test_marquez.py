@@ -63,7 +63,7 @@ async def test_a_stopped_database_is_a_500_at_once_in_both_forms(marquez: Marque
     for answer in (await marquez.api("GET", "namespaces/default"), await marquez.create(new_run())):
         assert (answer.status_code, answer.json()["code"]) == (500, 500)
         assert "PSQLException" in answer.json()["message"]
-    assert simulator.truth() == []
+    assert simulator.expected_runs() == []
     assert simulator.tables.events == []
 
 
@@ -108,9 +108,9 @@ async def test_a_request_that_timed_out_is_applied_later(marquez: Marquez, simul
     async with httpx.AsyncClient(timeout=0.2, verify=False) as hasty:
         with pytest.raises(httpx.ReadTimeout):
             await Marquez(marquez.url, hasty).post(marquez.event("START", run))
-    assert simulator.truth() == []
+    assert simulator.expected_runs() == []
     await order(marquez, "thaw")
-    await until(simulator.truth)
+    await until(simulator.expected_runs)
     assert (await marquez.run(run))["state"] == "RUNNING"
 
 
@@ -140,7 +140,7 @@ async def test_what_hung_is_applied_in_no_fixed_order(marquez: Marquez, simulato
     await until(lambda: simulator.database.hanging == 80)
     await order(marquez, "thaw")
     assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {201}
-    assert {found["raw_state"] for found in simulator.truth()} == {"RUNNING", "COMPLETED"}
+    assert {found["raw_state"] for found in simulator.expected_runs()} == {"RUNNING", "COMPLETED"}
 
 
 async def test_beyond_the_pool_calls_fail_while_frozen(marquez: Marquez, simulator: MarquezSimulator) -> None:
@@ -183,7 +183,7 @@ async def test_what_hung_when_it_was_killed_is_never_applied(marquez: Marquez, s
     await order(marquez, "restart")
     await order(marquez, "thaw")
     assert (await marquez.api("GET", "namespaces/default")).status_code == 200
-    assert simulator.truth() == []
+    assert simulator.expected_runs() == []
 
 
 async def test_a_lost_answer_was_work_all_the_same(marquez: Marquez, simulator: MarquezSimulator) -> None:
@@ -258,10 +258,10 @@ async def test_the_sources_are_broken_by_a_dataset_without_one(marquez: Marquez)
     assert (await marquez.api("GET", "sources")).status_code == 500
 
 
-async def test_truth_tells_every_run_and_its_history(marquez: Marquez, simulator: MarquezSimulator) -> None:
+async def test_expected_runs_list_every_run_and_its_history(marquez: Marquez, simulator: MarquezSimulator) -> None:
     run = new_run()
     await marquez.posted(marquez.event("START", run), marquez.event("FAIL", run, at=LATE))
-    [found] = (await marquez.call("GET", "/_control/truth")).json()["runs"]
+    [found] = (await marquez.call("GET", "/_control/expected")).json()["runs"]
     assert (found["key"], found["job"], found["namespace"]) == (run, "transformation/1", marquez.namespace)
     assert (found["state"], found["raw_state"]) == ("failed", "FAILED")
     assert (found["started_at"], found["ended_at"]) == (START, LATE)

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from collector.testing.faults import Fault, FaultKind
 from simulators.server import Served
-from simulators.wetransform import Plan, Story, Webhook, WetransformSimulator, sign
+from simulators.wetransform import Plan, Scenario, Webhook, WetransformSimulator, sign
 from simulators.wetransform.scenarios import STEPS, UNATTENDED
 
 EXAMPLE: dict[str, Any] = {
@@ -103,9 +103,9 @@ class TestTheVendorsPage:
     async def test_a_start_answers_the_example_in_every_key_and_type(
         self, client: Client, simulator: WetransformSimulator
     ) -> None:
-        behaviour = simulator.world.behaviour
+        behaviour = simulator.state.behaviour
         behaviour.product_on_success = behaviour.transformed_file_early = True
-        it = simulator.world.add_transformation(simulator.account, source_id=EXAMPLE["source_id"])
+        it = simulator.state.add_transformation(simulator.account, source_id=EXAMPLE["source_id"])
 
         status, body = await client.ask(f"/transformation/automation/{it.key}", method="POST")
 
@@ -133,7 +133,7 @@ class TestTheVendorsPage:
     async def test_a_refusal_has_an_empty_array_for_a_payload_and_names_the_product(
         self, client: Client, simulator: WetransformSimulator
     ) -> None:
-        simulator.world.behaviour.may_run = False
+        simulator.state.behaviour.may_run = False
         it = simulator.transformations[0]
 
         status, body = await client.ask(f"/transformation/automation/{it.key}", method="POST", json={})
@@ -147,7 +147,7 @@ class TestTheVendorsPage:
     async def test_every_step_of_the_enumeration_is_walked(
         self, client: Client, simulator: WetransformSimulator, clock: Clock
     ) -> None:
-        run = simulator.start(simulator.transformations[0], Plan(Story.FULL, timedelta(seconds=100)))
+        run = simulator.start(simulator.transformations[0], Plan(Scenario.FULL, timedelta(seconds=100)))
         seen = []
         for move in run.moves:
             clock.time = move.at
@@ -161,15 +161,15 @@ class TestStarting:
         path = f"/transformation/automation/{simulator.transformations[0].key}"
         ids = {(await client.ask(path, method="POST"))[1]["payload"]["automation_id"] for _ in range(3)}
         assert len(ids) == 3
-        assert {row["key"] for row in simulator.truth()} == ids
+        assert {row["key"] for row in simulator.expected_runs()} == ids
 
     @pytest.mark.parametrize("status", [403, 400])
     @pytest.mark.parametrize("lack", [{"is_dynamic": False}, {"template_handle": None}])
     async def test_a_start_needs_a_dynamic_source_and_a_template(
         self, client: Client, simulator: WetransformSimulator, lack: dict[str, Any], status: int
     ) -> None:
-        simulator.world.behaviour.refusal_status = status
-        it = simulator.world.add_transformation(simulator.account)
+        simulator.state.behaviour.refusal_status = status
+        it = simulator.state.add_transformation(simulator.account)
         for name, value in lack.items():
             setattr(it, name, value)
 
@@ -182,28 +182,28 @@ class TestStarting:
     async def test_manual_sources_may_run_where_the_switch_says_so(
         self, client: Client, simulator: WetransformSimulator
     ) -> None:
-        it = simulator.world.add_transformation(simulator.account, is_dynamic=False)
-        simulator.world.behaviour.manual_sources_may_run = True
-        simulator.world.behaviour.start_status = 201
+        it = simulator.state.add_transformation(simulator.account, is_dynamic=False)
+        simulator.state.behaviour.manual_sources_may_run = True
+        simulator.state.behaviour.start_status = 201
         assert (await client.ask(f"/transformation/automation/{it.key}", method="POST"))[0] == 201
 
     @pytest.mark.parametrize(("rule", "status", "runs"), [("new", 200, 2), ("refuse", 403, 1), ("same", 200, 1)])
     async def test_a_start_during_a_run(
         self, client: Client, simulator: WetransformSimulator, rule: str, status: int, runs: int
     ) -> None:
-        simulator.world.behaviour.parallel_starts = rule
+        simulator.state.behaviour.parallel_starts = rule
         path = f"/transformation/automation/{simulator.transformations[0].key}"
         await client.ask(path, method="POST")
         assert (await client.ask(path, method="POST"))[0] == status
-        assert len(simulator.truth()) == runs
+        assert len(simulator.expected_runs()) == runs
 
     async def test_a_start_may_come_without_an_id(self, client: Client, simulator: WetransformSimulator) -> None:
-        simulator.next_starts([Plan(Story.UNTRACKED)])
+        simulator.next_starts([Plan(Scenario.UNTRACKED)])
         _, body = await client.ask(f"/transformation/automation/{simulator.transformations[0].key}", method="POST")
         assert body["success"] is True
         assert body["payload"]["automation_id"] is None
         assert body["payload"]["details"]
-        assert simulator.truth() == []
+        assert simulator.expected_runs() == []
 
     async def test_the_answer_of_a_start_can_be_lost_after_the_run_was_made(
         self, client: Client, simulator: WetransformSimulator
@@ -211,7 +211,7 @@ class TestStarting:
         simulator.faults.plan(Fault(FaultKind.LOST, path="POST"))
         with pytest.raises(aiohttp.ClientError):
             await client.ask(f"/transformation/automation/{simulator.transformations[0].key}", method="POST")
-        assert len(simulator.truth()) == 1
+        assert len(simulator.expected_runs()) == 1
 
     async def test_a_body_that_is_no_json_is_refused(self, client: Client, simulator: WetransformSimulator) -> None:
         path = f"/transformation/automation/{simulator.transformations[0].key}"
@@ -225,39 +225,39 @@ class TestStarting:
         assert (await client.ask("/transformation/automation/17"))[0] == 404
 
 
-class TestStories:
+class TestScenarios:
     @pytest.mark.parametrize(
-        ("story", "final", "state"),
+        ("scenario", "final", "state"),
         [
-            (Story.STRAIGHT, "processed", "succeeded"),
-            (Story.SKIPPING, "processed", "succeeded"),
-            (Story.INSTANT, "processed", "succeeded"),
-            (Story.REVIEW, "processed", "succeeded"),
-            (Story.SELECT, "processed", "succeeded"),
-            (Story.MATCH, "processed", "succeeded"),
-            (Story.BACKWARDS, "processed", "succeeded"),
-            (Story.BLINKING, "processed", "succeeded"),
-            (Story.UNKNOWN_STEP, "processed", "succeeded"),
-            (Story.NULL_STEP, "processed", "succeeded"),
-            (Story.REOPENED, "to_select", "succeeded"),
-            (Story.STUCK, "matching", "running"),
-            (Story.FAILING, "failed", "failed"),
+            (Scenario.STRAIGHT, "processed", "succeeded"),
+            (Scenario.SKIPPING, "processed", "succeeded"),
+            (Scenario.INSTANT, "processed", "succeeded"),
+            (Scenario.REVIEW, "processed", "succeeded"),
+            (Scenario.SELECT, "processed", "succeeded"),
+            (Scenario.MATCH, "processed", "succeeded"),
+            (Scenario.BACKWARDS, "processed", "succeeded"),
+            (Scenario.BLINKING, "processed", "succeeded"),
+            (Scenario.UNKNOWN_STEP, "processed", "succeeded"),
+            (Scenario.NULL_STEP, "processed", "succeeded"),
+            (Scenario.REOPENED, "to_select", "succeeded"),
+            (Scenario.STUCK, "matching", "running"),
+            (Scenario.FAILING, "failed", "failed"),
         ],
     )
-    async def test_how_each_story_ends(
+    async def test_how_each_scenario_ends(
         self,
         client: Client,
         simulator: WetransformSimulator,
         clock: Clock,
-        story: Story,
+        scenario: Scenario,
         final: str,
         state: str,
     ) -> None:
-        run = simulator.start(simulator.transformations[0], Plan(story, timedelta(seconds=30)))
+        run = simulator.start(simulator.transformations[0], Plan(scenario, timedelta(seconds=30)))
         assert await client.step(run.key) == "pending"
         clock.pass_by(60)
         assert await client.step(run.key) == final
-        [row] = simulator.truth()
+        [row] = simulator.expected_runs()
         assert row["state"] == state
         assert (row["ended_at"] is not None) == (state in {"succeeded", "failed"})
 
@@ -265,7 +265,7 @@ class TestStories:
     async def test_a_run_can_fail_after_each_step(
         self, client: Client, simulator: WetransformSimulator, clock: Clock, step: str
     ) -> None:
-        run = simulator.start(simulator.transformations[0], Plan(Story.FAILING, timedelta(seconds=9), at_step=step))
+        run = simulator.start(simulator.transformations[0], Plan(Scenario.FAILING, timedelta(seconds=9), at_step=step))
         assert run.moves[-2].step == step
         clock.pass_by(10)
         _, body = await client.ask(f"/transformation/automation/{run.key}")
@@ -274,25 +274,25 @@ class TestStories:
         assert body["payload"]["error_report_file"]
         assert body["payload"]["transformed_file"] is None
 
-    @pytest.mark.parametrize("story", [Story.REVIEW, Story.SELECT, Story.MATCH])
+    @pytest.mark.parametrize("scenario", [Scenario.REVIEW, Scenario.SELECT, Scenario.MATCH])
     async def test_a_person_takes_a_good_part_of_the_time(
-        self, client: Client, simulator: WetransformSimulator, clock: Clock, story: Story
+        self, client: Client, simulator: WetransformSimulator, clock: Clock, scenario: Scenario
     ) -> None:
-        run = simulator.start(simulator.transformations[0], Plan(story, timedelta(seconds=100)))
-        held = {Story.REVIEW: "to_review", Story.SELECT: "to_select", Story.MATCH: "to_match"}[story]
+        run = simulator.start(simulator.transformations[0], Plan(scenario, timedelta(seconds=100)))
+        held = {Scenario.REVIEW: "to_review", Scenario.SELECT: "to_select", Scenario.MATCH: "to_match"}[scenario]
         waits = [(a, b) for a, b in zip(run.moves, run.moves[1:], strict=False) if a.step == held]
         assert sum((b.at - a.at).total_seconds() for a, b in waits) > 15
         clock.time = waits[0][0].at
         assert await client.step(run.key) == held
 
     async def test_backwards_is_backwards(self, simulator: WetransformSimulator) -> None:
-        run = simulator.start(simulator.transformations[0], Plan(Story.BACKWARDS))
+        run = simulator.start(simulator.transformations[0], Plan(Scenario.BACKWARDS))
         walked = [STEPS.index(str(move.step)) for move in run.moves]
         assert walked != sorted(walked)
 
     async def test_odd_steps_are_shown(self, client: Client, simulator: WetransformSimulator, clock: Clock) -> None:
-        null = simulator.start(simulator.transformations[0], Plan(Story.NULL_STEP))
-        novel = simulator.start(simulator.transformations[0], Plan(Story.UNKNOWN_STEP))
+        null = simulator.start(simulator.transformations[0], Plan(Scenario.NULL_STEP))
+        novel = simulator.start(simulator.transformations[0], Plan(Scenario.UNKNOWN_STEP))
         clock.time = next(m.at for m in null.moves if m.step is None)
         assert await client.step(null.key) is None
         clock.time = next(m.at for m in novel.moves if m.step not in STEPS)
@@ -301,32 +301,34 @@ class TestStories:
     async def test_a_run_can_vanish_and_a_run_can_blink(
         self, client: Client, simulator: WetransformSimulator, clock: Clock
     ) -> None:
-        gone = simulator.start(simulator.transformations[0], Plan(Story.VANISHING, timedelta(seconds=5)))
-        blinks = simulator.start(simulator.transformations[0], Plan(Story.BLINKING, timedelta(seconds=5)))
+        gone = simulator.start(simulator.transformations[0], Plan(Scenario.VANISHING, timedelta(seconds=5)))
+        blinks = simulator.start(simulator.transformations[0], Plan(Scenario.BLINKING, timedelta(seconds=5)))
         clock.time = next(m.at for m in blinks.moves if m.step not in STEPS)
         assert (await client.ask(f"/transformation/automation/{blinks.key}"))[0] == 404
         clock.pass_by(10)
         assert await client.step(blinks.key) == "processed"
         assert (await client.ask(f"/transformation/automation/{gone.key}"))[0] == 404
-        assert simulator.truth()[0]["state"] == "unknown"
+        assert simulator.expected_runs()[0]["state"] == "unknown"
 
-    async def test_the_same_seed_tells_the_same_story(self, clock: Clock) -> None:
+    async def test_the_same_seed_tells_the_same_scenario(self, clock: Clock) -> None:
         def tell(seed: int) -> list[dict[str, Any]]:
             simulator = WetransformSimulator(seed=seed, now=clock)
-            simulator.start(simulator.transformations[0], Plan(Story.SKIPPING))
+            simulator.start(simulator.transformations[0], Plan(Scenario.SKIPPING))
             return [
                 row | {"moves": run.moves}
-                for row, run in zip(simulator.truth(), simulator.world.runs.values(), strict=True)
+                for row, run in zip(simulator.expected_runs(), simulator.state.runs.values(), strict=True)
             ]
 
         assert tell(3) == tell(3)
         assert tell(3) != tell(4)
 
-    async def test_truth_knows_when_a_run_began_and_ended(self, simulator: WetransformSimulator, clock: Clock) -> None:
-        run = simulator.start(simulator.transformations[0], Plan(Story.STRAIGHT, timedelta(seconds=26)))
-        assert simulator.truth()[0]["state"] == "queued"
+    async def test_expected_runs_say_when_a_run_began_and_ended(
+        self, simulator: WetransformSimulator, clock: Clock
+    ) -> None:
+        run = simulator.start(simulator.transformations[0], Plan(Scenario.STRAIGHT, timedelta(seconds=26)))
+        assert simulator.expected_runs()[0]["state"] == "queued"
         clock.pass_by(27)
-        [row] = simulator.truth()
+        [row] = simulator.expected_runs()
         assert row["created_at"] == "2026-07-05T18:52:49+00:00"
         assert row["started_at"] == next(m.at for m in run.moves if m.step == "downloading").isoformat()
         assert row["ended_at"] == run.moves[-1].at.isoformat()
@@ -349,14 +351,14 @@ class TestLettingIn:
         nobody = {"Authorization": ""}
         assert (await client.ask("/hello"))[0] == 200
         assert (await client.ask("/hello", headers=nobody))[0] == 401
-        simulator.world.behaviour.hello_needs_token = False
+        simulator.state.behaviour.hello_needs_token = False
         assert (await client.ask("/hello", headers=nobody))[0] == 200
 
     @pytest.mark.parametrize("who", ["cust-1", "ann@acme.example"])
     async def test_a_customers_runs_are_read_as_that_customer(
         self, client: Client, simulator: WetransformSimulator, who: str
     ) -> None:
-        it = simulator.world.add_transformation(simulator.account, customer="cust-1")
+        it = simulator.state.add_transformation(simulator.account, customer="cust-1")
         run = simulator.start(it)
         path = f"/transformation/automation/{run.key}"
 
@@ -364,11 +366,11 @@ class TestLettingIn:
         assert (await client.ask(path, headers={"X-Customer": "cust-2"}))[0] == 403
         assert (await client.ask(path, headers={"X-Customer": "nobody@no.example"}))[0] == 403
         assert (await client.ask(path))[0] == 403
-        simulator.world.behaviour.customer_header_needed = False
+        simulator.state.behaviour.customer_header_needed = False
         assert (await client.ask(path))[0] == 200
 
     async def test_lists_show_the_customers_part_alone(self, client: Client, simulator: WetransformSimulator) -> None:
-        it = simulator.world.add_transformation(simulator.account, customer="cust-1")
+        it = simulator.state.add_transformation(simulator.account, customer="cust-1")
         _, body = await client.ask("/transformations", headers={"X-Customer": "cust-1"})
         assert [e["transformation_id"] for e in body["payload"]["entries"]] == [it.key]
         _, body = await client.ask("/transformations")
@@ -378,8 +380,8 @@ class TestLettingIn:
     async def test_foreign_and_missing_runs_answer_either_way(
         self, client: Client, simulator: WetransformSimulator, status: int, missing: int
     ) -> None:
-        simulator.world.behaviour.foreign_status, simulator.world.behaviour.missing_status = status, missing
-        foreign = simulator.start(simulator.world.add_transformation(simulator.account, customer="cust-1"))
+        simulator.state.behaviour.foreign_status, simulator.state.behaviour.missing_status = status, missing
+        foreign = simulator.start(simulator.state.add_transformation(simulator.account, customer="cust-1"))
         assert (await client.ask(f"/transformation/automation/{foreign.key}"))[0] == status
         assert (await client.ask(f"/transformation/automation/{UUID(int=5)}"))[0] == missing
 
@@ -399,7 +401,7 @@ class TestLettingIn:
     ) -> None:
         _, body = await client.ask(f"/transformation/automation/{UUID(int=5)}", headers={"Accept": "*/*"})
         assert body.startswith("<!doctype html>")
-        simulator.world.behaviour.html_without_accept = False
+        simulator.state.behaviour.html_without_accept = False
         _, body = await client.ask(f"/transformation/automation/{UUID(int=5)}", headers={"Accept": "*/*"})
         assert body["payload"] == []
 
@@ -407,7 +409,7 @@ class TestLettingIn:
     async def test_a_rate_limit(
         self, client: Client, simulator: WetransformSimulator, clock: Clock, form: str | None
     ) -> None:
-        simulator.world.behaviour.requests_per_second, simulator.world.behaviour.retry_after = 2.0, form
+        simulator.state.behaviour.requests_per_second, simulator.state.behaviour.retry_after = 2.0, form
         statuses = [(await client.ask("/transformations"))[0] for _ in range(3)]
         async with (
             aiohttp.ClientSession() as session,
@@ -431,7 +433,7 @@ class TestLettingIn:
 class TestLists:
     async def test_pages(self, client: Client, simulator: WetransformSimulator) -> None:
         for _ in range(9):
-            simulator.world.add_transformation(simulator.account)
+            simulator.state.add_transformation(simulator.account)
         seen = []
         for page in (1, 2, 3):
             _, body = await client.ask(f"/transformations?page={page}&per_page=5")
@@ -464,7 +466,7 @@ class TestLists:
             "deleted_at",
             "download_url",
         ]
-        simulator.world.behaviour.full_list_entries = False
+        simulator.state.behaviour.full_list_entries = False
         _, body = await client.ask("/transformations")
         assert "column_names" not in body["payload"]["entries"][0]
 
@@ -473,7 +475,7 @@ class TestLists:
         assert {e["template_handle"] for e in body["payload"]["entries"]} == {"new-hires", "price-list"}
 
     async def test_a_list_that_grows_while_it_is_walked(self, client: Client, simulator: WetransformSimulator) -> None:
-        simulator.world.behaviour.insertions_during_walk = 1
+        simulator.state.behaviour.insertions_during_walk = 1
         _, first = await client.ask("/transformations?per_page=2")
         _, second = await client.ask("/transformations?per_page=2&page=2")
         ids = [e["transformation_id"] for body in (first, second) for e in body["payload"]["entries"]]
@@ -490,7 +492,7 @@ class TestLists:
         assert [e["deleted_at"] for e in trashed["payload"]["entries"]] == ["2026-07-05T18:52:49+00:00"]
         assert (await client.ask(f"/transformation/automation/{it.key}", method="POST"))[0] == 404
         assert await client.step(run.key) == "pending"
-        simulator.world.behaviour.trashed_runs_stay = False
+        simulator.state.behaviour.trashed_runs_stay = False
         assert (await client.ask(f"/transformation/automation/{run.key}"))[0] == 404
 
     async def test_a_run_shows_in_its_transformation(
@@ -504,7 +506,7 @@ class TestLists:
         changed = {k for k in after["payload"] if after["payload"][k] != before["payload"][k]}
         assert changed == {"imported_at", "download_url", "source_file_url"}
         assert run.key in after["payload"]["download_url"]
-        simulator.world.behaviour.changes_download_url = False
+        simulator.state.behaviour.changes_download_url = False
         _, after = await client.ask(f"/transformation/{it.key}")
         assert after["payload"]["download_url"] is None
 
@@ -537,14 +539,14 @@ class TestFiles:
         assert (await client.ask(url.partition("?")[0]))[0] == 403
         clock.pass_by(90_000)
         assert (await client.ask(url))[0] == 410
-        simulator.world.behaviour.dead_file_status = 404
+        simulator.state.behaviour.dead_file_status = 404
         assert (await client.ask(url))[0] == 404
 
     async def test_records_may_have_a_lifetime(
         self, client: Client, simulator: WetransformSimulator, clock: Clock
     ) -> None:
         run = simulator.start(simulator.transformations[0], Plan(duration=timedelta(seconds=1)))
-        simulator.world.behaviour.record_lifetime_seconds = 60
+        simulator.state.behaviour.record_lifetime_seconds = 60
         clock.pass_by(30)
         assert await client.step(run.key) == "processed"
         clock.pass_by(60)
@@ -579,9 +581,9 @@ class TestWebhooks:
         self, client: Client, simulator: WetransformSimulator, clock: Clock, listener: tuple[Listener, str]
     ) -> None:
         heard, url = listener
-        it = simulator.world.add_transformation(simulator.account, customer="cust-1")
+        it = simulator.state.add_transformation(simulator.account, customer="cust-1")
         simulator.start(it, Plan(duration=timedelta(seconds=1)))
-        simulator.start(it, Plan(Story.FAILING, timedelta(seconds=1)))
+        simulator.start(it, Plan(Scenario.FAILING, timedelta(seconds=1)))
         await client.control("PUT", "webhook", {"url": url, "secret": "s3cret"})
 
         assert (await client.control("POST", "webhook"))["statuses"] == []
@@ -615,7 +617,7 @@ class TestWebhooks:
     ) -> None:
         heard, url = listener
         for _ in range(2):
-            simulator.start(simulator.transformations[0], Plan(Story.INSTANT, timedelta(seconds=1)))
+            simulator.start(simulator.transformations[0], Plan(Scenario.INSTANT, timedelta(seconds=1)))
         simulator.webhooks.append(Webhook(url, "s3cret", **wrong))
         clock.pass_by(2)
         await simulator.deliver_webhooks()
@@ -630,7 +632,7 @@ class TestWebhooks:
 class TestControl:
     async def test_a_run_is_started_held_and_let_go(self, client: Client, clock: Clock) -> None:
         made = await client.control("POST", "transformations", {"customer": "cust-2", "name": "Prices"})
-        wish = {"transformation_id": made["transformation_id"], "story": "review", "duration_seconds": 60}
+        wish = {"transformation_id": made["transformation_id"], "scenario": "review", "duration_seconds": 60}
         run = await client.control("POST", "runs", wish)
         who = {"X-Customer": "cust-2"}
         assert run["started_by"] == "schedule"
@@ -645,15 +647,15 @@ class TestControl:
         assert await client.step(run["key"], headers=who) == "processed"
 
     async def test_the_next_starts_are_planned(self, client: Client, clock: Clock) -> None:
-        plans = {"next": [{"story": "failing", "duration_seconds": 1}], "default": {"story": "stuck"}}
-        await client.control("PUT", "stories", plans)
+        plans = {"next": [{"scenario": "failing", "duration_seconds": 1}], "default": {"scenario": "stuck"}}
+        await client.control("PUT", "scenarios", plans)
         listed = await client.control("GET", "transformations")
         path = f"/transformation/automation/{listed['transformations'][0]['transformation_id']}"
         runs = [(await client.ask(path, method="POST"))[1]["payload"]["automation_id"] for _ in range(2)]
         clock.pass_by(100)
         assert [await client.step(run) for run in runs] == ["failed", "matching"]
-        truth = await client.control("GET", "truth")
-        assert [row["state"] for row in truth["runs"]] == ["failed", "running"]
+        expected = await client.control("GET", "expected")
+        assert [row["state"] for row in expected["runs"]] == ["failed", "running"]
 
     async def test_switches(self, client: Client) -> None:
         after = await client.control("PATCH", "behaviour", {"product_on_success": True})
@@ -667,7 +669,7 @@ class TestControl:
         [
             ("PATCH", "behaviour", {"no_such": 1}, 400),
             ("POST", "runs", {"transformation_id": "x"}, 404),
-            ("PUT", "stories", {"next": [{"story": "odd"}]}, 400),
+            ("PUT", "scenarios", {"next": [{"scenario": "odd"}]}, 400),
             ("PUT", "runs/x/step", {"step": "pending"}, 404),
             ("POST", "transformations", {"no_such": 1}, 400),
         ],
