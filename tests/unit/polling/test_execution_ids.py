@@ -65,7 +65,7 @@ async def test_a_trigger_that_a_kill_cut_off_names_its_id() -> None:
     [given] = vendor.given
     told = json.loads(of(vendor)._interrupted(request(1)))
     assert told["execution_id"] == given
-    assert told["error"].endswith(f"whether it happened; to ask again without a second run: --execution-id {given}")
+    assert told["error"].endswith(f"whether it was done; to ask again without a second run: --execution-id {given}")
     assert "execution" not in of(Vendor())._interrupted(request(1))
 
 
