@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
+import sqlalchemy
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Dialect,
     ForeignKey,
     Identity,
     Index,
@@ -18,7 +20,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Table,
-    Text,
+    TypeDecorator,
     UniqueConstraint,
     false,
     text,
@@ -43,6 +45,23 @@ metadata = MetaData()
 
 _Id = BigInteger().with_variant(Integer(), "sqlite")
 """SQLite makes only an INTEGER PRIMARY KEY the row id."""
+
+
+class Text(TypeDecorator[str]):
+    """Any text, as both databases can store it, and in what is compared with it."""
+
+    impl = sqlalchemy.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else storable(value)
+
+
+def storable(words: str) -> str:
+    """Without NUL, which PostgreSQL refuses, and with a question mark for half a surrogate pair, which both refuse."""
+    if "\0" not in words and words.isascii():
+        return words
+    return words.encode("utf-8", "replace").decode().replace("\0", "")
 
 
 def _numbered() -> Column[int]:
@@ -315,8 +334,8 @@ def upsert(dialect: str, table: Table) -> "sqlite.Insert | postgresql.Insert":
 
 
 def clean(words: str, limit: int = 2000) -> str:
-    """Foreign text as both databases can store it: no NUL, no lone surrogates, cut to a length."""
-    return words[:limit].encode("utf-8", "replace").decode().replace("\0", "")
+    """Foreign text, `storable` and cut to a length."""
+    return storable(words[:limit])
 
 
 def chunks(values: Iterable[T]) -> Iterator[Sequence[T]]:

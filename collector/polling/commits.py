@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from collector.clock import to_ms
 from collector.faultpoints import Point, passing
-from collector.ledger import detail, jobs, runs, stored
+from collector.ledger import detail, jobs, runs, schema, stored
 from collector.ledger.detail import WatchRow
 from collector.ledger.duplicates import Duplicates
 from collector.ledger.leases import Lease
@@ -89,6 +89,7 @@ class Writer:
         """Take one page of a poll in, part by part; `polled` marks the end of a walk. Yields each part once it is
         committed, the last with the cursor moved.
         """
+        page = _under_stored_keys(page)
         many = len(page.observations) > PART
         is_to_read = many or any(seen.key in self.repeats for seen in page.observations)
         known, repeats = await store.read(self._known_and_repeats, page) if is_to_read else ({}, {})
@@ -282,6 +283,20 @@ def _weight(seen: Observation, known: Mapping[str, Watched]) -> int:
 
 def _look_again(known: Watched, seen: Observation, at: datetime) -> WatchRow:
     return detail.seen_again(known.look, to_ms(seen.seen_at), detail.ms(seen.due_at), to_ms(at))
+
+
+def _under_stored_keys(page: Poll) -> Poll:
+    """The page with the keys under which the ledger stores its runs: nearly always those of the platform."""
+    return replace(
+        page, observations=tuple(map(_keyed, page.observations)), missing=tuple(map(schema.storable, page.missing))
+    )
+
+
+def _keyed(seen: Observation) -> Observation:
+    key, above = schema.storable(seen.key), seen.parent
+    if above is not None and above.key is not None and (parent := schema.storable(above.key)) != above.key:
+        above = replace(above, key=parent)
+    return seen if key == seen.key and above is seen.parent else replace(seen, key=key, parent=above)
 
 
 def _readable(page: Poll, unreadable: Collection[str]) -> Poll:

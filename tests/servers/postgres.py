@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import count
@@ -18,6 +19,7 @@ from tests.servers.processes import ServerProcess, unavailable
 
 USER = "lineage"
 PASSWORD = "sesame-and-poppy"
+_ANSWERS_WITHIN = 60.0
 _NOBODY = 65534
 """PostgreSQL refuses to run as root: where the tests do, it runs as nobody."""
 _SETTINGS = {
@@ -45,6 +47,20 @@ class PostgresServer(ServerProcess):
             word for name, value in {**_SETTINGS, "port": str(port)}.items() for word in ("-c", f"{name}={value}")
         ]
         super().__init__([str(programs / "postgres"), "-D", str(data), *settings], folder=folder, port=port, user=user)
+
+    def start(self) -> None:
+        """Returns when it answers: its port is open before it takes clients."""
+        super().start()
+        end = time.monotonic() + _ANSWERS_WITHIN
+        while self.pid is not None and not self._answers() and time.monotonic() < end:
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        try:
+            self.connect().close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def url(self, database: str, user: str = USER) -> str:
         return f"postgresql://{user}@{LOOPBACK}:{self.port}/{database}"

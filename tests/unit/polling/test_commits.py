@@ -178,3 +178,23 @@ def test_parts_keep_families_together_and_lose_nothing(pairs: list[tuple[str, st
             order == [seen for seen in part.observations if seen.key == key]
             for order, key in zip(orders, place, strict=True)
         )
+
+
+async def test_a_key_that_the_ledger_cannot_store_as_it_is_has_one_life(source: Source) -> None:
+    """NUL and half a surrogate pair, in a run that is there again with each poll, and in its child."""
+    odd = "flow/\0\ud8001"
+    for state in (RunState.RUNNING, RunState.RUNNING, RunState.SUCCEEDED, RunState.SUCCEEDED):
+        flow, child = source.seen("flow/1", state, settled=True), source.seen("a\0", state, "flow/1", settled=True)
+        assert child.parent is not None
+        await source.see(replace(flow, key=odd), replace(child, parent=replace(child.parent, key=odd)))
+    await source.enrich_all()
+    lines = told(await source.delivered())
+    assert lines == [("flow/?1", "START"), ("a", "START"), ("a", "COMPLETE"), ("flow/?1", "COMPLETE")]
+    assert set(await source.store.read(runs.by_keys, source.source_id, ["flow/?1", "a"])) == {"flow/?1", "a"}
+
+
+async def test_a_run_under_an_odd_key_that_is_gone_is_missed(source: Source) -> None:
+    for _ in range(2):
+        await source.see(source.seen("a\0", RunState.RUNNING))
+    await source.see(missing=("a\0",))
+    assert (await source.store.read(runs.by_keys, source.source_id, ["a"]))["a"].misses == 1
