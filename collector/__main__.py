@@ -1,5 +1,20 @@
 """`python -m collector` is `lineage-collector`."""
 
-from collector.app.cli import main
+import os
+import signal
+import sys
 
-main()
+
+def main() -> None:
+    """Entry point. A service that is asked to end before it has begun ends with 0: nothing is open yet. The first process of
+    a container would not get that signal at all: the kernel has no default there.
+    """
+    if sys.argv[1:2] == ["run"]:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    from collector.app import cli  # noqa: PLC0415 - it takes long enough for a signal to come
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

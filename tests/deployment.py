@@ -51,6 +51,8 @@ class Deployment:
         self._kafka = kafka
         self._stack = AsyncExitStack()
         self._process: asyncio.subprocess.Process | None = None
+        self._starts = 0
+        """How often "service.started" was in the log before this process began."""
         self.settings: dict[str, Any] = {}
         self.renamed: dict[str, str] = {}
         """New names of sources by their former ones: events tell the name of their time, and nothing else may differ."""
@@ -70,7 +72,7 @@ class Deployment:
         return self
 
     async def __aexit__(self, error: type[BaseException] | None, *_: object) -> None:
-        if self._process is not None and self._process.returncode is None:
+        if self._process is not None and self.runs:
             self._process.kill()
             await self._process.wait()
         await self._stack.aclose()
@@ -84,6 +86,7 @@ class Deployment:
     async def start(self, **environment: str) -> None:
         """The program as its own process, with its output in `log`."""
         self.configure()
+        self._starts = len(self.told("service.started"))
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -101,6 +104,10 @@ class Deployment:
         """The exit code of the process, negative for a signal."""
         assert self._process is not None
         return await asyncio.wait_for(self._process.wait(), patience)
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.returncode is None
 
     @property
     def pid(self) -> int | None:
@@ -159,16 +166,20 @@ class Deployment:
         return openlineage.all_faults(whole, may_be_open=True)
 
     async def settle(self, patience: float = PATIENCE) -> None:
-        """Wait until every run ended and arrived; raises with what is missing."""
+        """Wait until every run ended and arrived, and the process has started; raises with what is missing."""
         end = asyncio.get_running_loop().time() + patience
-        while self.unfinished() or self.faults():
+        while self.unfinished() or self.faults() or not self.has_started():
             if asyncio.get_running_loop().time() > end:
                 raise AssertionError("\n".join([f"{self.unfinished()} unfinished", *self.faults(), self.tail()]))
             self._must_run()
             await asyncio.sleep(0.2)
 
+    def has_started(self) -> bool:
+        """Whether this process, and no former one, has logged that it did."""
+        return len(self.told("service.started")) > self._starts
+
     def _must_run(self) -> None:
-        if self._process is not None and self._process.returncode is not None:
+        if self._process is not None and not self.runs:
             raise AssertionError(f"the program ended with {self._process.returncode}: {self.tail()}")
 
     async def status(self) -> dict[str, Any] | None:
@@ -205,7 +216,8 @@ class Deployment:
         return status
 
     async def until_ready(self) -> None:
-        """Every source was polled once."""
+        """The process has started and every source was polled once."""
+        await self.until(lambda _: self.has_started())
         await self.until(lambda status: all(row["state"] is not None for row in status["sources"]))
 
     async def until_arrived(self, *, starts: int, ends: int, patience: float = PATIENCE) -> None:
@@ -241,7 +253,8 @@ class Deployment:
 
     def told(self, event: str) -> list[dict[str, Any]]:
         """The lines of this event in the log, of all processes so far."""
-        lines = self.log.read_bytes().splitlines() if self.log.exists() else []
+        written = self.log.read_bytes() if self.log.exists() else b""
+        lines = written[: written.rfind(b"\n") + 1].splitlines()  # the last one may be half written
         found = (orjson.loads(line) for line in lines if line.startswith(b"{"))
         return [line for line in found if line["event"] == event]
 
@@ -256,7 +269,7 @@ class Deployment:
 
     async def pages(self) -> str:
         """Where the running program shows its pages: a URL."""
-        await self.until(lambda _: bool(self.told("service.started")))
+        await self.until(lambda _: self.has_started())
         return f"http://127.0.0.1:{self.told('service.started')[-1]['port']}"
 
     def tail(self, size: int = 4000) -> str:

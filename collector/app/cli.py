@@ -1,6 +1,5 @@
 """The command line. Imports only typer, so that `--help` answers at once; each command imports what it needs."""
 
-import signal
 import sys
 from functools import cache
 from importlib.metadata import entry_points
@@ -43,7 +42,7 @@ SIMULATED = frozenset({"demo", "simulate"})
 
 
 def main() -> None:
-    """Entry point: people get a message, never a traceback, for what is theirs to mend."""
+    """People get a message, never a traceback, for what is theirs to mend."""
     _add_commands()
     try:
         app()
@@ -104,8 +103,6 @@ def root(
 @app.command(epilog="Example: lineage-collector run --config lineage-collector.yaml")
 def run(config: Config = DEFAULT_CONFIG) -> None:
     """Poll every source and deliver to every sink until SIGTERM."""
-    # the first process of a container would not hear of it before the service does: the kernel has no default there
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     from collector.app import service
 
     sys.exit(service.run(config))

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,16 @@ def test_the_installed_command_answers() -> None:
     command = Path(sys.executable).with_name("lineage-collector")
     done = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == f"lineage-collector {__version__}\n"
+
+
+@pytest.mark.parametrize(("words", "code"), [(["run"], 0), (["check"], -signal.SIGTERM)])
+def test_a_service_that_is_asked_to_end_while_it_loads_ends_well(tmp_path: Path, words: list[str], code: int) -> None:
+    """The signal comes with the first import that takes long."""
+    (tmp_path / "typer.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "collector", *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
 
 
 def test_a_mistake_ends_the_process_with_code_2_and_no_traceback(tmp_path: Path) -> None:
