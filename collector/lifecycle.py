@@ -183,7 +183,7 @@ def _after_the_end(known: Run, seen: Observation) -> Step:
             f"run {known.run_id} had the key {known.key} that is now said to be run {seen.run_id}, which is left out"
         )
         return Step(known, skips=(Skip(SkipKind.LATE, known.key, cause),))
-    if is_made and seen.raw_state == known.raw_state and not known.misses:
+    if seen.raw_state == known.raw_state and not (is_made and known.misses):
         return Step(known)
     noted = replace(known, raw_state=seen.raw_state, misses=0) if is_made else known
     if seen.state in {known.state, RunState.UNKNOWN}:

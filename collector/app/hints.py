@@ -46,8 +46,8 @@ class Hinted:
 class Hints:
     """The routes `POST /hints/{platform}/{source}`.
 
-    Answers 401 to a message that is not signed as agreed, 404 where none is expected, 413 to one that is too large, 503
-    where the ledger does not answer, and else 202, whatever comes of it.
+    Answers 400 to a message that cannot be read, 401 to one that is not signed as agreed, 404 where none is expected, 413
+    to one that is too large, 503 where the ledger does not answer, and else 202, whatever comes of it.
     """
 
     def __init__(self, sources: Mapping[str, Hinted], store: Ledger, clock: Clock, observer: Observer) -> None:
@@ -78,7 +78,7 @@ class Hints:
             return _answer(401, "the signature does not fit")
         except BadAnswer as error:
             self._tell(name, HintResult.UNREADABLE, str(error))
-            return _answer(202, "taken")
+            return _answer(400, str(error))
         try:
             async with asyncio.timeout(LEDGER_WITHIN):
                 found = await self._asked(name, hinted.source_id, may_mean) if may_mean is not None else 0

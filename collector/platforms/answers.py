@@ -96,6 +96,37 @@ def _whole(value: Any) -> Any:
     return [_whole(each) for each in value] if isinstance(value, list) else value
 
 
+def kind_of_body(content: bytes) -> str:
+    """What an answer holds that should have been other JSON, in words for people."""
+    body = content.removeprefix(b"\xef\xbb\xbf").strip()
+    if not body:
+        return "an empty body"
+    if body.startswith(b"<"):
+        return "XML" if body.startswith(b"<?xml") else "an HTML page"
+    value = parsed(content)
+    if value is not None or body == b"null":
+        return _JSON_KINDS.get(type(value), f"JSON {body.decode(errors='replace')}")
+    if body[:1] in {b"{", b"["}:
+        return "JSON that is cut off or broken"
+    return "text that is not JSON" if _is_text(body) else "bytes that are not text"
+
+
+_JSON_KINDS = {
+    dict: "a JSON object",
+    list: "a JSON list",
+    str: "a JSON text",
+    int: "a JSON number",
+    float: "a JSON number",
+}
+
+
+def _is_text(body: bytes) -> bool:
+    try:
+        return "\0" not in body.decode()
+    except UnicodeDecodeError:
+        return False
+
+
 def words(text: str, limit: int = LONGEST_WORDS) -> str:
     """A text of the vendor's that is fit for an error message or a facet."""
     return capped(redacted(clean(text)), limit)

@@ -10,7 +10,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from collector.clock import Clock, to_ms
 from collector.errors import LeaseLost, LedgerCorrupt, SourceError, TriggerError
-from collector.ledger import jobs, requests
+from collector.ledger import jobs, requests, runs
 from collector.ledger.held_lease import HeldLease
 from collector.ledger.port import Ledger, News
 from collector.ledger.requests import Request, RequestKind, RequestState
@@ -140,9 +140,10 @@ class Asked:
         async with asyncio.timeout(PATIENCE):
             seen = await self._seen(request, body)
         await self._outlasting(partial(self._take, seen))
+        run = (await self._store.read(runs.by_keys, self._source_id, [seen.key])).get(seen.key, seen)
         return Answer(
             RequestState.DONE,
-            {"key": seen.key, "run_id": str(seen.run_id), "job": seen.job.name, "state": seen.state.value},
+            {"key": run.key, "run_id": str(run.run_id), "job": run.job.name, "state": run.state.value},
         )
 
     async def _outlasting(self, work: Callable[[], Awaitable[None]]) -> None:

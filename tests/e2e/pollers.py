@@ -70,6 +70,7 @@ class Scripted:
         self.script: Callable[[int], AsyncIterator[Poll]] | None = None
         self.enriches: Callable[[Run], Awaitable[Enrichment]] | None = None
         self.triggers: Callable[[str], Awaitable[Observation]] | None = None
+        self.watches: Callable[[str], Awaitable[Observation]] | None = None
         self.closes: Callable[[], Awaitable[None]] | None = None
         self.polls = self.closed = 0
         self.cursors: list[str | None] = []
@@ -92,7 +93,8 @@ class Scripted:
         return await self.triggers(job)
 
     async def watch(self, key: str, options: Mapping[str, str]) -> Observation:
-        raise AssertionError
+        assert self.watches is not None
+        return await self.watches(key)
 
     async def check(self) -> list[Finding]:
         return []

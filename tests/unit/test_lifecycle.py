@@ -190,6 +190,13 @@ def test_a_contradiction_that_stays_is_counted_once() -> None:
     assert [skip.kind for skip in take(settled.run, seen(RunState.RUNNING, 25)).skips] == [SkipKind.LATE]
 
 
+def test_the_same_raw_state_again_is_no_contradiction() -> None:
+    """Before its terminal event is made, too: a poll may bring the same row twice, with the steps that led to its end."""
+    run = take(None, replace(seen(RunState.SUCCEEDED, 5), raw_state="Complete")).run
+    assert take(run, replace(seen(RunState.RUNNING, 5), raw_state="Complete")).skips == ()
+    assert [skip.kind for skip in take(run, seen(RunState.RUNNING, 10)).skips] == [SkipKind.LATE]
+
+
 def test_going_back_to_the_queue_changes_nothing() -> None:
     run = take(None, seen(RunState.RUNNING, 5)).run
     step = take(run, seen(RunState.QUEUED, 10))

@@ -12,7 +12,7 @@ from collector.clock import Clock
 from collector.errors import BadAnswer, NotFound, SourceError, Throttled, Unavailable
 from collector.http import LARGEST_DETAILS, LARGEST_PAGE, HttpClient, retry_after
 from collector.oauth import Tokens
-from collector.platforms.answers import asking, parsed, refusal, words
+from collector.platforms.answers import asking, kind_of_body, parsed, refusal, words
 from collector.platforms.rate_limit import Pace
 from collector.platforms.watermark import Clocks, read_clocks
 
@@ -140,8 +140,8 @@ class Api:
     def _object(answer: httpx.Response, path: str) -> dict[str, Any]:
         data = parsed(answer.content)
         if not isinstance(data, dict):
-            kind = answer.headers.get("content-type", "no type")
-            raise Garbled(f"{path}: status {answer.status_code} with no JSON object but {words(kind, 60)}")
+            came = kind_of_body(answer.content)
+            raise Garbled(f"{path}: status {answer.status_code} with {came} in place of a JSON object")
         return data
 
     async def _read(

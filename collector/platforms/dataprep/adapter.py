@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import ceil
 
 from collector.clock import from_ms, to_ms
-from collector.errors import NotFound, SourceError
+from collector.errors import BadAnswer, NotFound, SourceError
 from collector.logs import fields
 from collector.model import Enrichment, Observation, Poll, Run, RunState
 from collector.platforms.answers import Forbidden
@@ -222,7 +222,7 @@ class DataprepPlatform:
         key = await self._starter.start(recipe, parameters, token)
         told = tuple(parameters.items())
         try:
-            return await self._watched(key, told)
+            return await self._watched(key, told, recipe=recipe)
         except SourceError:
             return self._just_started(key, recipe, told)
 
@@ -238,11 +238,19 @@ class DataprepPlatform:
             raise NotFound(f"{key!r} is no number of a job group: take it from the left column of the Jobs page")
         return await self._watched(str(int(key)), ())
 
-    async def _watched(self, key: str, parameters: tuple[tuple[str, str], ...]) -> Observation:
+    async def _watched(
+        self, key: str, parameters: tuple[tuple[str, str], ...], *, recipe: str | None = None
+    ) -> Observation:
+        """`recipe` is the one that was started; without it the platform has to name it."""
         await self._deployment.level()
         group = await groups.read(self._api, self._deployment, key)
+        if (named := group.recipe or recipe) is None:
+            raise BadAnswer(
+                f"job group {key} names no recipe, so its job is not known; try again when the run has begun"
+            )
+        group = replace(group, recipe=named)
         names = await self._definitions.names(group)
-        job = self._parts.place.recipe_job(group.recipe or "unknown", names)
+        job = self._parts.place.recipe_job(named, names)
         found = await self._parts.flow_runs.of(group, job)
         parent = self._parts.flow_runs.parent(found) if found else None
         return observations.observation(

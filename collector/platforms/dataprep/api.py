@@ -8,12 +8,12 @@ from urllib.parse import quote, urlencode
 import httpx
 import orjson
 
-from collector.clock import Clock, to_ms
+from collector.clock import Clock, from_ms, to_ms
 from collector.errors import BadAnswer, NotFound, SourceError
 from collector.http import LARGEST_DETAILS, LARGEST_PAGE, HttpClient
 from collector.names import clean
-from collector.platforms.answers import Forbidden, asking, parsed, refusal, words
-from collector.platforms.dataprep.quota import asked_wait
+from collector.platforms.answers import Forbidden, asking, kind_of_body, parsed, refusal, words
+from collector.platforms.dataprep.quota import asked_wait, used_up
 from collector.platforms.rate_limit import Pace
 from collector.platforms.watermark import Clocks, read_clocks
 
@@ -123,8 +123,9 @@ class Api:
                 timeout=self._timeout,
                 largest=LARGEST_PAGE if query and "limit" in query else LARGEST_DETAILS,
             )
-        understood = self._understood(answer, tried)
         clocks = read_clocks(answer.headers, self._clock.now())
+        self._pace.hold(used_up(answer.headers, from_ms(clocks.server)))
+        understood = self._understood(answer, tried)
         self._ahead = clocks.server - clocks.ours
         return understood
 
@@ -139,7 +140,8 @@ class Api:
         if not 200 <= answer.status_code < 300:
             raise self._error(answer, _told(body), tried)
         if body is None and answer.content.strip() != b"null":
-            raise BadAnswer(f"{tried}: status {answer.status_code}, but the body is no JSON{_request_id(answer)}")
+            came = kind_of_body(answer.content)
+            raise BadAnswer(f"{tried}: status {answer.status_code} with {came} in place of JSON{_request_id(answer)}")
         return Answer(answer.status_code, body, answer.headers)
 
     def _error(self, answer: httpx.Response, told: "_Told", tried: str) -> SourceError:

@@ -1,7 +1,7 @@
 """The waits that the platform asks for when a quota is used up."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 LONGEST_ASKED = 120.0
@@ -9,6 +9,7 @@ LONGEST_ASKED = 120.0
 MILLISECONDS_FROM = 10**11
 """A reset time from here on is in milliseconds; the vendor's table says seconds, its examples milliseconds."""
 
+_SCOPES = ("user", "workspace")
 _NUMBER = re.compile(r"[0-9]{1,19}(\.[0-9]{1,9})?")
 
 
@@ -18,10 +19,19 @@ def asked_wait(headers: Mapping[str, str], now: datetime) -> float | None:
     if told is None:
         told = _float(headers.get("retry-after"))
     if told is None:
-        resets = [_reset(headers.get(f"x-rate-limit-{scope}-reset")) for scope in ("user", "workspace")]
-        known = [reset - now.timestamp() for reset in resets if reset is not None]
-        told = max(known, default=None)
+        told = _until_reset(headers, _SCOPES, now)
     return None if told is None else min(max(told, 0.0), LONGEST_ASKED)
+
+
+def used_up(headers: Mapping[str, str], now: datetime) -> float:
+    """Seconds for which an answer of any status leaves nothing of a quota; 0 where something remains."""
+    scopes = [scope for scope in _SCOPES if _float(headers.get(f"x-rate-limit-{scope}-remaining")) == 0]
+    return min(max(_until_reset(headers, scopes, now) or 0.0, 0.0), LONGEST_ASKED)
+
+
+def _until_reset(headers: Mapping[str, str], scopes: Iterable[str], now: datetime) -> float | None:
+    resets = [_reset(headers.get(f"x-rate-limit-{scope}-reset")) for scope in scopes]
+    return max((reset - now.timestamp() for reset in resets if reset is not None), default=None)
 
 
 def _reset(text: str | None) -> float | None:

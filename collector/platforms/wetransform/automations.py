@@ -7,7 +7,7 @@ from typing import Any
 
 from collector.errors import BadAnswer
 from collector.platforms.answers import moment, words
-from collector.platforms.wetransform.envelope import Envelope, missing_product, text, uuid
+from collector.platforms.wetransform.envelope import Envelope, text, uuid
 from collector.platforms.wetransform.steps import STATES
 
 _CODE = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
@@ -64,5 +64,5 @@ def _step(value: Any) -> str | None:
 
 def _words(envelope: Envelope, human: Any) -> str:
     message = text(human, "message") if isinstance(human, dict) else None
-    said = [text(envelope.payload, "details"), message, *missing_product(envelope.product)]
+    said = (text(envelope.payload, "details"), message)
     return words("; ".join(word for word in said if word))

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from collector.errors import BadAnswer, SourceError
 from collector.http import retry_after
-from collector.platforms.answers import parsed, refusal, words
+from collector.platforms.answers import kind_of_body, parsed, refusal, words
 
 
 class Rejected(BadAnswer):
@@ -17,24 +17,24 @@ class Rejected(BadAnswer):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A success. `product` on a success says nothing: the vendor's own example carries one."""
+    """A success. Its `product` is left out, for it says nothing: the vendor's own example carries one."""
 
     payload: Mapping[str, Any]
     template_handle: str | None
     source_id: str | None
-    product: Any
 
 
 def read(status: int, headers: Mapping[str, str], body: bytes, *, tried: str, now: datetime) -> Envelope:
     """The envelope of a success. Raises the `SourceError` that any other answer means; `tried` says what was asked."""
     if not 200 <= status < 300:
         raise _refusal(status, headers, body, tried=tried, now=now)
-    return _success(parsed(body), tried, status)
+    return _success(body, tried, status)
 
 
-def _success(data: Any, tried: str, status: int) -> Envelope:
+def _success(body: bytes, tried: str, status: int) -> Envelope:
+    data = parsed(body)
     if not isinstance(data, dict):
-        raise BadAnswer(f"{tried}: status {status} with a body that is no JSON object")
+        raise BadAnswer(f"{tried}: status {status} with {kind_of_body(body)} in place of a JSON object")
     if data.get("success") is False:
         raise Rejected(f"{tried}: status {status}, but success is false{_because(data)}")
     if data.get("success") is not True:
@@ -42,7 +42,7 @@ def _success(data: Any, tried: str, status: int) -> Envelope:
     payload = data.get("payload")
     if not isinstance(payload, dict):
         raise BadAnswer(f"{tried}: status {status} with a payload that is no object")
-    return Envelope(payload, text(data, "template_handle"), text(data, "source_id"), data.get("product"))
+    return Envelope(payload, text(data, "template_handle"), text(data, "source_id"))
 
 
 def _refusal(status: int, headers: Mapping[str, str], body: bytes, *, tried: str, now: datetime) -> SourceError:
@@ -55,11 +55,11 @@ def _because(data: Any) -> str:
     """What an error answer says in words: what is missing, for there is no message in the envelope."""
     if not isinstance(data, dict):
         return ""
-    said = [*missing_product(data.get("product")), *_strings(data.get("payload"))]
+    said = [*_missing_product(data.get("product")), *_strings(data.get("payload"))]
     return f" ({words('; '.join(said))})" if said else ""
 
 
-def missing_product(product: Any) -> list[str]:
+def _missing_product(product: Any) -> list[str]:
     """A permission or a limit that the account would need, in words."""
     if not isinstance(product, dict):
         return []

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from collector.errors import BadAnswer
 from collector.model import Run
-from collector.platforms.answers import parsed
+from collector.platforms.answers import kind_of_body, parsed
 from collector.platforms.wetransform.envelope import text
 
 EVENT = "file:ready-for-download"
@@ -18,7 +18,7 @@ class Hint:
 
     customers: frozenset[str]
     """The customer's internal id and e-mail, as far as told, in the letters of `casefold`."""
-    template: str | None
+    template: str
 
 
 def signature_fits(secret: str, body: bytes, signature: str | None) -> bool:
@@ -30,22 +30,24 @@ def signature_fits(secret: str, body: bytes, signature: str | None) -> bool:
 def read_hint(body: bytes) -> Hint | None:
     """None for an event of another kind. Raises `BadAnswer` for a body that is no event."""
     data = parsed(body)
-    if data is None:
-        raise BadAnswer("webhook: the body is not valid JSON")
-    if not isinstance(data, dict) or text(data, "event") is None:
-        raise BadAnswer("webhook: the body is no event")
+    if not isinstance(data, dict):
+        raise BadAnswer(f"webhook: the body is {kind_of_body(body)} in place of a JSON object")
+    if text(data, "event") is None:
+        raise BadAnswer("webhook: the body names no event")
     if data["event"] != EVENT:
         return None
+    template = _word(data, "template")
+    if template is None:
+        raise BadAnswer("webhook: the event names no template, so it could be about any run")
     told = (_word(data, "customer_id"), _word(data, "customer_email"))
-    return Hint(frozenset(word.casefold() for word in told if word), _word(data, "template"))
+    return Hint(frozenset(word.casefold() for word in told if word), template)
 
 
 def may_mean(hint: Hint, run: Run) -> bool:
     """Whether the hint may be about this open run: same target format, and not another customer's."""
     customer, template = run.handle.get("customer"), run.facts.ids.get("template_handle")
     fits_customer = customer is None or not hint.customers or customer.casefold() in hint.customers
-    fits_template = template is None or hint.template is None or template == hint.template
-    return fits_customer and fits_template
+    return fits_customer and template in {None, hint.template}
 
 
 def _word(data: dict[str, object], key: str) -> str | None:

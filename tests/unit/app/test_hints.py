@@ -136,8 +136,8 @@ async def test_a_message_about_no_run_asks_for_nothing(door: Door, body: bytes) 
         ("wrong", b'["a"]', 401, [HintResult.REFUSED]),
         ("\udcff", b'["a"]', 401, [HintResult.REFUSED]),
         (None, b'["a"]', 404, []),
-        ("please", b"{", 202, [HintResult.UNREADABLE]),
-        ("please", b"", 202, [HintResult.UNREADABLE]),
+        ("please", b"{", 400, [HintResult.UNREADABLE]),
+        ("please", b"", 400, [HintResult.UNREADABLE]),
     ],
 )
 async def test_what_is_not_taken(

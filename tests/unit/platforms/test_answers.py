@@ -12,7 +12,7 @@ from collector.clock import from_ms, to_ms
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, Unavailable
 from collector.http import LARGEST_PAGE, AnswerTooLarge
 from collector.lineage.custom_facets import instant
-from collector.platforms.answers import Forbidden, asking, moment, parsed, refusal, words
+from collector.platforms.answers import Forbidden, asking, kind_of_body, moment, parsed, refusal, words
 from collector.platforms.base import Choice
 
 
@@ -67,6 +67,29 @@ def test_what_a_status_means(status: int, expected: type[SourceError] | None) ->
 )
 def test_what_is_no_json_is_none(content: bytes, value: Any) -> None:
     assert parsed(content) == value
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "an empty body"),
+        (b" \r\n", "an empty body"),
+        (b"\xef\xbb\xbf <!DOCTYPE html><title>Sign in</title>", "an HTML page"),
+        (b"<?xml version='1.0'?>", "XML"),
+        (b'{"items": [{"id": 1', "JSON that is cut off or broken"),
+        (b'[{"id": 1}, ', "JSON that is cut off or broken"),
+        (b"null", "JSON null"),
+        (b"[1]", "a JSON list"),
+        (b'"Complete"', "a JSON text"),
+        (b"17", "a JSON number"),
+        (b"true", "JSON true"),
+        (b'{"items": []}', "a JSON object"),
+        (b"Bad Gateway", "text that is not JSON"),
+        (b"\x1f\x8b\x08\x00", "bytes that are not text"),
+    ],
+)
+def test_what_came_in_place_of_what_was_due(content: bytes, said: str) -> None:
+    assert kind_of_body(content) == said
 
 
 @pytest.mark.parametrize(

@@ -224,10 +224,10 @@ async def test_what_each_provider_is_sent(auth: dict[str, Any], wanted: dict[str
             r"\[request 8b3f6c1e-0a7d-9b1c-a3d2-5f0f1e9e6a3c\]",
         ),
         (Fault(FaultKind.HTML), Unavailable, "502"),
-        (Fault(FaultKind.HTML, status=200), BadAnswer, "text/html"),
+        (Fault(FaultKind.HTML, status=200), BadAnswer, "an HTML page in place"),
         (Fault(FaultKind.LOST), Unavailable, "no answer"),
         (Fault(FaultKind.RESET), Unavailable, "no answer"),
-        (Fault(FaultKind.TRUNCATED), BadAnswer, "no JSON object"),
+        (Fault(FaultKind.TRUNCATED), BadAnswer, "JSON that is cut off or broken in place of a JSON object"),
     ],
 )
 async def test_what_the_api_may_answer(rig: CdfRig, fault: Fault, error: type[SourceError], words: str) -> None:

@@ -9,13 +9,14 @@ import pytest
 from collector.errors import AuthFailed, BadAnswer, NotFound, Throttled, TriggerError, Unavailable
 from collector.model import EventKind, RunState
 from collector.platforms.dataprep import trigger
-from collector.platforms.dataprep.quota import asked_wait
+from collector.platforms.dataprep.quota import asked_wait, used_up
 from collector.testing.faults import Fault, FaultKind
 from simulators.dataprep import Feature, Level, Switches, Token
 from tests.dataprep_rig import DataprepRig, dataprep_rig
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 START_PATH = "POST /v4/jobGroups$"
+NO_RECIPE = {"id": 1, "status": "Created", "jobs": {"data": []}}
 
 
 class TestWaits:
@@ -55,6 +56,18 @@ class TestWaits:
     )
     def test_what_a_429_asks_for(self, headers: dict[str, str], expected: float | None) -> None:
         assert asked_wait(headers, NOW) == expected
+
+    @pytest.mark.parametrize(
+        ("user", "workspace", "expected"), [("0", "7", 10.0), ("0", "0", 40.0), ("1", "0", 40.0), ("1", "1", 0.0)]
+    )
+    def test_a_quota_of_which_nothing_remains(self, user: str, workspace: str, expected: float) -> None:
+        left = {"x-rate-limit-user-remaining": user, "x-rate-limit-workspace-remaining": workspace}
+        resets = {
+            "x-rate-limit-user-reset": str(int(NOW.timestamp()) + 10),
+            "x-rate-limit-workspace-reset": str((int(NOW.timestamp()) + 40) * 1000),
+        }
+        assert used_up(left | resets, NOW) == expected
+        assert used_up(left, NOW) == 0.0
 
     async def test_the_default_limit_holds_over_polls_and_enrichments(self) -> None:
         async with dataprep_rig(Level.L2, requests_per_minute=60, burst=10) as rig:
@@ -203,8 +216,20 @@ class TestTrigger:
         async with dataprep_rig(Level.L2) as rig:
             for number in range(30):
                 await rig.platform._starter.start("1", {}, f"t{number}")
-            with pytest.raises(TriggerError, match="Wait 60 seconds"):
+            with pytest.raises(TriggerError, match="nothing is sent for 60 s"):
                 await rig.platform.trigger("1", {}, "t")
+            assert rig.heard[429] == 0, "the answer to the last one said that nothing remains"
+            rig.simulator.tokens["other"] = Token()
+            with pytest.raises(TriggerError, match="Wait 60 seconds"):
+                await rig.adapter(token="other").trigger("1", {}, "t")
+
+    async def test_an_answer_that_names_no_recipe(self) -> None:
+        """The recipe is the one that was asked for."""
+        async with dataprep_rig(Level.L2) as rig:
+            rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET /v4/jobGroups/1$", status=200, body=NO_RECIPE))
+            seen = await rig.platform.trigger("1", {}, "t")
+            whole = await rig.platform.watch(seen.key, {})
+            assert (seen.job, seen.run_id) == (whole.job, whole.run_id)
 
     async def test_a_dead_platform(self) -> None:
         async with dataprep_rig(Level.L2) as rig:
@@ -222,6 +247,12 @@ class TestTrigger:
 
 
 class TestWatch:
+    async def test_a_run_that_names_no_recipe_is_not_named_otherwise(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET /v4/jobGroups/1$", status=200, body=NO_RECIPE))
+            with pytest.raises(BadAnswer, match="names no recipe"):
+                await rig.platform.watch("1", {})
+
     @pytest.mark.parametrize("level", list(Level))
     async def test_a_run_by_its_number(self, level: Level) -> None:
         async with dataprep_rig(level) as rig:

@@ -653,3 +653,14 @@ class TestStagesAsRuns:
             stages = [run for run in rig.lives.runs.values() if run.handle.get("group") == key]
             assert len(stages) == len(rig.simulator.workspace.runs[int(key)].stages)
             assert rig.wrong() == []
+
+    @pytest.mark.parametrize("sort", ["both", "descending", "none"])
+    async def test_short_pages_bring_no_contradictions(self, sort: str) -> None:
+        """A walk that begins again shows runs twice."""
+        async with dataprep_rig(Level.L2, Switches(max_limit=25, sort=sort), stages="runs") as rig:
+            await rig.lives.cycle()
+            await start(rig, *["complete", "partial", "quick"] * 12)
+            rig.clock.advance(900)
+            await rig.lives.follow(90, every=30)
+            assert rig.lives.skips == []
+            assert rig.wrong() == []

@@ -506,7 +506,7 @@ def seen_at_start(platform: Wetransform, run: SimulatedRun, clock: SimulatedCloc
     """As the answer of the start put it, without the request."""
     payload = {"automation_id": run.key, "step": "pending", "created_at": run.created_at.isoformat()}
     it = run.transformation
-    seen = automation(Envelope(payload, it.template_handle, it.source_id, None))
+    seen = automation(Envelope(payload, it.template_handle, it.source_id))
     return platform._runs.observation(seen, Whose(it.key, it.customer))
 
 

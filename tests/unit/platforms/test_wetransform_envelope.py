@@ -39,6 +39,11 @@ class TestSuccess:
         assert envelope.payload["step"] == "pending"
         assert (envelope.template_handle, envelope.source_id) == ("new-hires", str(UUID(int=9)))
 
+    def test_a_product_on_a_success_is_no_reason_of_a_failed_run(self) -> None:
+        """The vendor's sample carries one; a failed run whose `details` are null says nothing more."""
+        payload = GOOD["payload"] | {"step": "failed", "details": None, "step_for_humans": None}
+        assert automation(answer(200, GOOD | {"payload": payload, "product": PRODUCT})).words == ""
+
     def test_escaped_slashes_are_plain_json(self) -> None:
         raw = json.dumps(GOOD | {"payload": {"original_file": "https://h/f"}}).replace("/", "\\/").encode()
         assert answer(200, raw).payload["original_file"] == "https://h/f"

@@ -49,8 +49,13 @@ class TestReading:
         assert read_hint(BODY) == Hint(frozenset({"cust-1", "ann@acme.example"}), "new-hires")
 
     def test_ids_may_be_numbers(self) -> None:
-        hint = read_hint(b'{"event": "file:ready-for-download", "customer_id": 17}')
-        assert hint == Hint(frozenset({"17"}), None)
+        hint = read_hint(b'{"event": "file:ready-for-download", "customer_id": 17, "template": 4}')
+        assert hint == Hint(frozenset({"17"}), "4")
+
+    @pytest.mark.parametrize("template", [b"", b', "template": null', b', "template": ""', b', "template": []'])
+    def test_without_a_template_it_could_be_about_any_run(self, template: bytes) -> None:
+        with pytest.raises(BadAnswer, match="names no template"):
+            read_hint(b'{"event": "file:ready-for-download", "customer_id": 17' + template + b"}")
 
     def test_other_events_are_none_of_ours(self) -> None:
         assert read_hint(b'{"event": "file:received"}') is None
@@ -82,5 +87,6 @@ class TestMatching:
         meant = [run.key for run in runs if may_mean(hint, run)]
         assert meant == ["by-mail", "by-id", "nobody-in-particular", "template-not-told"]
 
-    def test_a_hint_that_tells_nothing_may_mean_any(self) -> None:
-        assert all(may_mean(Hint(frozenset(), None), one) for one in (run("a", "cust-1", "x"), run("b", None, "y")))
+    def test_without_a_customer_the_template_decides(self) -> None:
+        runs = [run("a", "cust-1", "x"), run("b", None, "y"), run("c", None, "x")]
+        assert [one.key for one in runs if may_mean(Hint(frozenset(), "x"), one)] == ["a", "c"]

@@ -177,3 +177,20 @@ async def test_a_trigger_under_a_lease_that_is_lost_is_cut_off_and_never_repeate
     assert (await told(scripted, number)).state is RequestState.DOUBTFUL
     assert begun == ["job"]
     assert not await scripted.pollers.store.read(runs.by_keys, 1, ["job"])
+
+
+async def test_watch_answers_with_the_state_that_stands(scripted: ScriptedSource) -> None:
+    """The first end stands, whatever the platform says later."""
+    scripted.seen[1] = [scripted.run("7")]
+    await scripted.advance(FIRST_POLL + 5)
+
+    async def watch(key: str) -> Observation:
+        return scripted.run(key, RunState.FAILED)
+
+    scripted.platform.watches = watch
+    body = json.dumps({"key": "7", "options": {}})
+    now_ms = to_ms(scripted.pollers.clock.now())
+    number = await scripted.pollers.store.write(requests.add, RequestKind.WATCH, "source:scripted", body, now_ms)
+    await scripted.advance(20)
+    request = await told(scripted, number)
+    assert json.loads(request.answer or "")["state"] == "succeeded"
