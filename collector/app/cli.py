@@ -210,6 +210,27 @@ def runs_show(
     sys.exit(run_listing.one(config, run, source=source, as_json=as_json))
 
 
+@app.command(epilog="Example: lineage-collector explain transformation/load-pumps")
+def explain(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A run id, the platform's own id of a run, the number of an event, a job or a dataset."
+        ),
+    ],
+    config: Config = DEFAULT_CONFIG,
+    source: Annotated[str | None, typer.Option("--source", help="Only of this source.")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Explain why a run, a job or a dataset is collected or not, where each of its events is at each sink, and what happens
+    next. Exit 0: explained, 1: the ledger knows nothing of that name.
+    """
+    from collector.app import explain as command
+
+    sys.exit(command.explain(config, name, source=source, as_json=as_json))
+
+
 @app.command(epilog="Example: lineage-collector backup /var/backups/lineage.db")
 def backup(
     target: Annotated[Path, typer.Argument(metavar="PATH", help="The file to write; a former backup is replaced.")],

@@ -1,11 +1,12 @@
 """Queries for commands, pages and metrics; each costs a few index steps, but for the lists, which are limited."""
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Column, Connection, Select, and_, func, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, or_, select
 
 from collector.ledger import schema
 from collector.ledger.schema import chunks, db_now
@@ -108,6 +109,17 @@ class JobRow:
     updated_at: int
     schedule: str | None
     duration_bounded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetUse:
+    """A job that reads or writes a dataset."""
+
+    source: str
+    job: str
+    namespace: str
+    name: str
+    is_output: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +289,15 @@ def runs_by_id(conn: Connection, name: str, *, source_id: int | None = None) -> 
     return list({row.run_uuid: row for row in (*_as_runs(conn, by_uuid), *_as_runs(conn, by_key))}.values())
 
 
+def runs_by_event(conn: Connection, number: str, *, source_id: int | None = None) -> list[RunRow]:
+    """The run of the event with this number."""
+    if not (number.isascii() and number.isdigit()) or len(number) > 18:
+        return []
+    run, event = schema.run, schema.event
+    rows = _run_rows().where(run.c.id == select(event.c.run_id).where(event.c.id == int(number)).scalar_subquery())
+    return _as_runs(conn, rows if source_id is None else rows.where(run.c.source_id == source_id))
+
+
 def _run_rows() -> Select[Any]:
     run, source = schema.run, schema.source
     columns = [run.c[field.name] for field in fields(RunRow) if field.name != "source"]
@@ -323,13 +344,42 @@ def parked_of(conn: Connection, run_ids: Iterable[int]) -> list[tuple[str, str, 
 
 def jobs(conn: Connection, limit: int, *, source_id: int | None = None) -> list[JobRow]:
     """By source and name."""
+    return _jobs(conn, [] if source_id is None else [schema.job.c.source_id == source_id], limit)
+
+
+def _jobs(conn: Connection, wanted: Sequence[ColumnElement[bool]], limit: int) -> list[JobRow]:
     job, source = schema.job, schema.source
     columns = [job.c[field.name] for field in fields(JobRow) if field.name != "source"]
-    rows = select(source.c.name.label("source"), *columns).join(source, source.c.id == job.c.source_id)
-    if source_id is not None:
-        rows = rows.where(job.c.source_id == source_id)
+    rows = select(source.c.name.label("source"), *columns).join(source, source.c.id == job.c.source_id).where(*wanted)
     found = conn.execute(rows.order_by(job.c.source_id, job.c.name).limit(limit)).mappings()
     return [JobRow(**{**row, "state": RunState(row["state"])}) for row in found]
+
+
+def jobs_named(conn: Connection, name: str, limit: int, *, source_id: int | None = None) -> list[JobRow]:
+    """Those with this name, or for which it is what follows the first slash."""
+    job = schema.job
+    named = or_(job.c.name == name, job.c.name.endswith(f"/{name}", autoescape=True))
+    return _jobs(conn, [named] if source_id is None else [named, job.c.source_id == source_id], limit)
+
+
+def job_names(conn: Connection) -> list[str]:
+    return list(conn.scalars(select(schema.job.c.name).limit(MANY)))
+
+
+def dataset_uses(conn: Connection, name: str, limit: int, *, source_id: int | None = None) -> list[DatasetUse]:
+    """Jobs that read or write datasets with this name (or `NAMESPACE NAME`), as far as their last success says."""
+    job, source = schema.job, schema.source
+    spelled = json.dumps(name.rpartition(" ")[2], ensure_ascii=False)
+    found: list[DatasetUse] = []
+    for column, is_output in ((job.c.inputs, False), (job.c.outputs, True)):
+        rows = select(source.c.name, job.c.name, column).join(source, source.c.id == job.c.source_id)
+        rows = rows.where(column.contains(spelled, autoescape=True))
+        for of_source, of_job, text in conn.execute(
+            rows if source_id is None else rows.where(job.c.source_id == source_id)
+        ):
+            named = [one for one in json.loads(text) if name in {one["name"], f"{one['namespace']} {one['name']}"}]
+            found += [DatasetUse(of_source, of_job, one["namespace"], one["name"], is_output) for one in named]
+    return found[:limit]
 
 
 def job_counts(conn: Connection) -> dict[int, int]:
@@ -348,11 +398,19 @@ def overdue(conn: Connection, source_id: int, started_before_ms: int) -> dict[st
 
 def skips(conn: Connection, limit: int, *, source_id: int | None = None) -> list[SkipRow]:
     """Latest first."""
+    return _skips(conn, [] if source_id is None else [schema.skip.c.source_id == source_id], limit)
+
+
+def skips_of(conn: Connection, subject: str, limit: int, *, source_id: int | None = None) -> list[SkipRow]:
+    """What was left out of what goes by this name."""
+    named = schema.skip.c.subject == subject
+    return _skips(conn, [named] if source_id is None else [named, schema.skip.c.source_id == source_id], limit)
+
+
+def _skips(conn: Connection, wanted: Sequence[ColumnElement[bool]], limit: int) -> list[SkipRow]:
     skip, source = schema.skip, schema.source
     columns = [skip.c[field.name] for field in fields(SkipRow) if field.name != "source"]
-    rows = select(source.c.name.label("source"), *columns).join(source, source.c.id == skip.c.source_id)
-    if source_id is not None:
-        rows = rows.where(skip.c.source_id == source_id)
+    rows = select(source.c.name.label("source"), *columns).join(source, source.c.id == skip.c.source_id).where(*wanted)
     latest = rows.order_by(skip.c.last_at.desc(), skip.c.source_id, skip.c.kind, skip.c.subject)
     return [SkipRow(**row) for row in conn.execute(latest.limit(limit)).mappings()]
 

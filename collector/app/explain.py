@@ -1,0 +1,175 @@
+"""`explain`: why a run, a job or a dataset is there or not, where its events are, and what happens next."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from collector import explanation
+from collector.app import loading
+from collector.app.listings import read
+from collector.app.status import source_id
+from collector.app.tables import Column, Kind, duration, moment, printable, show
+from collector.errors import LedgerError, LineageError
+from collector.ledger import detail, history, queries
+from collector.ledger.history import RunHistory
+from collector.ledger.queries import DatasetUse, JobRow, RunDetail, RunRow, SkipRow
+
+_EVENTS = (
+    Column("number", weight=40),
+    Column("type", weight=99),
+    Column("time", Kind.MOMENT, 90),
+    Column("committed", Kind.MOMENT, 50),
+    Column("sinks", Kind.NAME, 95),
+)
+FEW = 20
+"""Things of one kind that are explained; a name that fits more should be longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """All that goes by the name that was asked for."""
+
+    runs: Sequence[RunRow]
+    details: Mapping[str, RunDetail]
+    histories: Mapping[str, RunHistory]
+    jobs: Sequence[JobRow]
+    uses: Sequence[DatasetUse]
+    skips: Sequence[SkipRow]
+    names: Sequence[str]
+    """Of jobs, for who misspelt one."""
+
+
+def explain(config: Path, name: str, *, source: str | None, as_json: bool) -> int:
+    """`name` is a run's UUID, the platform's own id of a run, the number of an event, or the name of a job or a dataset. Raises
+    `LineageError` where the ledger knows nothing of that name.
+    """
+    found = read(loading.load(config), lambda conn: _found(conn, name, source))
+    if not (found.runs or found.jobs or found.uses or found.skips):
+        raise LineageError(_nothing(name, found.names))
+    parts = [
+        *(_run(row, found) for row in found.runs),
+        *(_job(row) for row in found.jobs),
+        *_dataset(found.uses),
+        *_left_out(found.skips),
+    ]
+    if as_json:
+        print(json.dumps(parts, indent=2, ensure_ascii=False))
+        return 0
+    for number, part in enumerate(parts):
+        _show(part, first=not number)
+    return 0
+
+
+def _found(conn: Connection, name: str, source: str | None) -> _Found:
+    number = source_id(conn, source) if source is not None else None
+    runs = queries.runs_by_id(conn, name, source_id=number) or queries.runs_by_event(conn, name, source_id=number)
+    details = queries.details(conn, [row.run_uuid for row in runs])
+    histories = {run_uuid: history.of_run(conn, stored.id) for run_uuid, stored in details.items()}
+    jobs = queries.jobs_named(conn, name, FEW, source_id=number)
+    uses = queries.dataset_uses(conn, name, FEW, source_id=number)
+    skips = queries.skips_of(conn, name, FEW, source_id=number)
+    nothing = not (runs or jobs or uses or skips)
+    return _Found(runs, details, histories, jobs, uses, skips, queries.job_names(conn) if nothing else ())
+
+
+def _nothing(name: str, names: Sequence[str]) -> str:
+    close = get_close_matches(name, [*names, *(word.partition("/")[2] for word in names)], n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "; `lineage-collector runs` and `skipped` list what it knows"
+    return f"the ledger knows no run, event, job or dataset {name!r}{hint}"
+
+
+def _run(row: RunRow, found: _Found) -> dict[str, Any]:
+    told = found.histories.get(row.run_uuid, RunHistory((), ()))
+    events = [
+        {
+            "number": event.number,
+            "type": event.kind.value,
+            "time": moment(event.happened_at),
+            "committed": moment(event.created_at),
+            "sinks": [
+                {"sink": each.sink, "standing": each.standing.value, "attempts": each.attempts, "cause": each.cause}
+                for each in event.deliveries
+            ],
+        }
+        for event in told.events
+    ]
+    return {
+        "run": row.key,
+        "run_id": row.run_uuid,
+        "source": row.source,
+        "job": row.job,
+        "state": row.state.value,
+        "explanation": _sentences(found.details.get(row.run_uuid), told),
+        "events": events,
+    }
+
+
+def _sentences(stored: RunDetail | None, told: RunHistory) -> list[str]:
+    try:
+        run = detail.read(stored.key, stored.text) if stored is not None else None
+    except LedgerError as error:
+        return [f"It is not watched: {error}.", *explanation.of_sinks(told)]
+    sentences = explanation.of_run(run, told) if run is not None else []
+    return (
+        sentences
+        if told.events
+        else [*sentences, "The ledger keeps no events of it: none were made, or retention removed them."]
+    )
+
+
+def _job(row: JobRow) -> dict[str, Any]:
+    ended = row.succeeded + row.failed + row.canceled
+    mean = f", {duration(row.duration_ms_sum / ended / 1000)} on average" if ended else ""
+    outcomes = f"{row.succeeded} succeeded, {row.failed} failed, {row.canceled} were canceled{mean}"
+    schedule = f"the platform runs it by {row.schedule!r}" if row.schedule else "no schedule is known"
+    return {
+        "job": row.name,
+        "source": row.source,
+        "state": row.state.value,
+        "explanation": [
+            f"Source {row.source} collects it; {schedule}.",
+            f"Of its runs {outcomes}.",
+            f"Its last run is {row.run_key} ({row.run_uuid}), {row.state.value}.",
+        ],
+    }
+
+
+def _dataset(uses: Sequence[DatasetUse]) -> list[dict[str, Any]]:
+    """By dataset, who writes and who reads it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for use in uses:
+        verb = "writes" if use.is_output else "reads"
+        found.setdefault((use.namespace, use.name), []).append(f"{use.job} of source {use.source} {verb} it.")
+    return [{"dataset": f"{space} {name}", "explanation": sorted(lines)} for (space, name), lines in found.items()]
+
+
+def _left_out(skips: Sequence[SkipRow]) -> list[dict[str, Any]]:
+    return [
+        {
+            "left_out": skip.subject,
+            "source": skip.source,
+            "explanation": [f"{skip.kind}: {skip.cause} ({skip.count} times, last {moment(skip.last_at)})"],
+        }
+        for skip in skips
+    ]
+
+
+def _show(part: Mapping[str, Any], *, first: bool) -> None:
+    what = next(iter(part))
+    about = [f"{name} {part[name]}" for name in ("source", "job", "state") if name in part and name != what]
+    if not first:
+        print()
+    print(printable(f"{what.replace('_', ' ')} {part[what]}" + (f" ({', '.join(about)})" if about else "")))
+    for sentence in part["explanation"]:
+        print(printable(f"  {sentence}"))
+    if part.get("events"):
+        rows = [
+            {**event, "sinks": ", ".join(f"{each['sink']}: {each['standing']}" for each in event["sinks"])}
+            for event in part["events"]
+        ]
+        show(rows, _EVENTS, as_json=False, nothing="")

@@ -1,0 +1,202 @@
+"""The life of one run as the ledger has it: its events, and where each of them is at each sink."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection, select
+
+from collector.ledger import lanes, schema
+from collector.model import EventKind
+
+
+class Standing(StrEnum):
+    """Where an event is at a sink."""
+
+    DELIVERED = "delivered"
+    WAITING = "waiting"
+    RETRIED = "retried"
+    PARKED = "parked"
+    SUPERSEDED = "superseded"
+    """Parked, and a later event of its run was acknowledged: it is never sent again."""
+    UNWANTED = "unwanted"
+    """The sink takes no events of its kind (`events` in its configuration)."""
+    EARLIER = "earlier"
+    """The run ended before the sink was configured, or configured again: the sink is owed nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An event at a sink. `attempts` failed, the last of them for `cause`; `due_at` is the next one. Times in epoch milliseconds."""
+
+    sink: str
+    standing: Standing
+    attempts: int = 0
+    cause: str | None = None
+    due_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventHistory:
+    """`number` is the event's in the ledger, `happened_at` its eventTime, `created_at` when it was committed. Times in epoch milliseconds."""
+
+    number: int
+    kind: EventKind
+    happened_at: int
+    created_at: int
+    fault: str | None
+    body: bytes
+    deliveries: tuple[Delivery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunHistory:
+    """`doubts` are the sinks that did not answer an attempt, so that the run is looked up there once it ended."""
+
+    events: tuple[EventHistory, ...]
+    doubts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sink:
+    number: int
+    name: str
+    wanted: frozenset[EventKind]
+    since_event: int
+    is_retired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    number: int
+    seq: int
+    kind: EventKind
+    happened_at: int
+    created_at: int
+    fault: str | None
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    next_seq: int
+    last_seq: int
+    resume_seq: int | None
+    due_at: int
+    attempts: int
+    cause: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Parked:
+    attempts: int
+    cause: str
+    superseded_at: int | None
+    retry_at: int | None
+
+
+def of_run(conn: Connection, run_id: int) -> RunHistory:
+    """The history of the run with this number, as far as retention has kept it. Sinks that left the configuration are shown
+    while they are owed events of it.
+    """
+    strand_id = conn.scalar(select(schema.run.c.strand_id).where(schema.run.c.id == run_id))
+    if strand_id is None:
+        return RunHistory((), ())
+    events, sinks = _events(conn, run_id, strand_id), _sinks(conn)
+    owed, parked = _lanes(conn, strand_id, sinks), _parked(conn, strand_id, sinks)
+    told = [
+        EventHistory(
+            event.number,
+            event.kind,
+            event.happened_at,
+            event.created_at,
+            event.fault,
+            event.body,
+            tuple(_deliveries(event, events, sinks, owed, parked)),
+        )
+        for event in events
+    ]
+    return RunHistory(tuple(told), tuple(sink.name for sink in sinks if sink.number in _doubted(conn, run_id, sinks)))
+
+
+def _deliveries(
+    event: _Event,
+    events: Sequence[_Event],
+    sinks: Sequence[_Sink],
+    owed: Mapping[int, _Lane],
+    parked: Mapping[tuple[int, int], _Parked],
+) -> Iterable[Delivery]:
+    for sink in sinks:
+        delivery = _delivery(event, events, sink, owed.get(sink.number), parked.get((sink.number, event.seq)))
+        if not sink.is_retired or delivery.standing in {Standing.WAITING, Standing.RETRIED, Standing.PARKED}:
+            yield delivery
+
+
+def _delivery(
+    event: _Event, events: Sequence[_Event], sink: _Sink, lane: _Lane | None, parked: _Parked | None
+) -> Delivery:
+    """`events` are all of the run, `lane` is what the sink is owed of its strand."""
+    if parked is not None:
+        return _of_parked(sink, parked)
+    if event.kind not in sink.wanted:
+        return Delivery(sink.name, Standing.UNWANTED)
+    if lane is not None and event.seq == lane.next_seq:
+        standing = Standing.RETRIED if lane.attempts else Standing.WAITING
+        return Delivery(sink.name, standing, lane.attempts, lane.cause, lane.due_at)
+    if lane is not None and (lane.resume_seq or lane.next_seq) <= event.seq <= lane.last_seq:
+        return Delivery(sink.name, Standing.WAITING)
+    return Delivery(sink.name, Standing.EARLIER if _is_earlier(event, events, sink) else Standing.DELIVERED)
+
+
+def _of_parked(sink: _Sink, parked: _Parked) -> Delivery:
+    if parked.superseded_at is not None:
+        return Delivery(sink.name, Standing.SUPERSEDED, parked.attempts, parked.cause)
+    return Delivery(sink.name, Standing.PARKED, parked.attempts, parked.cause, parked.retry_at)
+
+
+def _is_earlier(event: _Event, events: Sequence[_Event], sink: _Sink) -> bool:
+    """A sink that is new, or back, is owed the runs that are open then, from their START on."""
+    if event.number >= sink.since_event:
+        return False
+    had_ended = any(one.kind.terminal and one.number < sink.since_event for one in events)
+    starts = [one.seq for one in events if one.kind is EventKind.START]
+    return had_ended or event.seq < min(starts, default=event.seq)
+
+
+def _events(conn: Connection, run_id: int, strand_id: int) -> list[_Event]:
+    table = schema.event
+    columns = select(*(table.c[name] for name in ("id", "seq", "kind", "happened_at", "created_at", "fault", "body")))
+    rows = conn.execute(columns.where(table.c.strand_id == strand_id, table.c.run_id == run_id).order_by(table.c.seq))
+    return [_Event(number, seq, EventKind(kind), *more) for number, seq, kind, *more in rows]
+
+
+def _sinks(conn: Connection) -> list[_Sink]:
+    table = schema.sink
+    columns = select(*(table.c[name] for name in ("id", "name", "filter", "since_event", "retired_at")))
+    rows = conn.execute(columns.order_by(table.c.name))
+    return [
+        _Sink(number, name, lanes.read(kinds), since, retired is not None)
+        for number, name, kinds, since, retired in rows
+    ]
+
+
+def _lanes(conn: Connection, strand_id: int, sinks: Sequence[_Sink]) -> dict[int, _Lane]:
+    table = schema.lane
+    names = ("sink_id", "next_seq", "last_seq", "resume_seq", "due_at", "attempts", "cause")
+    of_strand = table.c.sink_id.in_([sink.number for sink in sinks]), table.c.strand_id == strand_id
+    rows = conn.execute(select(*(table.c[name] for name in names)).where(*of_strand))
+    return {sink_id: _Lane(*lane) for sink_id, *lane in rows}
+
+
+def _parked(conn: Connection, strand_id: int, sinks: Sequence[_Sink]) -> dict[tuple[int, int], _Parked]:
+    table = schema.parked
+    names = ("sink_id", "seq", "attempts", "cause", "superseded_at", "retry_at")
+    of_strand = table.c.sink_id.in_([sink.number for sink in sinks]), table.c.strand_id == strand_id
+    rows = conn.execute(select(*(table.c[name] for name in names)).where(*of_strand))
+    return {(sink_id, seq): _Parked(*parked) for sink_id, seq, *parked in rows}
+
+
+def _doubted(conn: Connection, run_id: int, sinks: Sequence[_Sink]) -> set[int]:
+    table = schema.doubt
+    of_run = table.c.sink_id.in_([sink.number for sink in sinks]), table.c.run_id == run_id
+    return set(conn.scalars(select(table.c.sink_id).where(*of_run)))
