@@ -28,7 +28,7 @@ def simulate(
     platform: SimulatorName,
     port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 0,
     host: Annotated[str, typer.Option("--host", help="Where to listen; 0.0.0.0 in a container.")] = "127.0.0.1",
-    seed: Annotated[int, typer.Option("--seed", help="The same seed tells the same scenarios (not for all).")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same scenarios (not for all).")] = 1,
 ) -> None:
     """Serve one simulator until interrupted; with "all" the three platforms, on PORT and the next two, with runs that go
     on and on.

@@ -14,7 +14,7 @@ class Simulator(Protocol):
     """What the server needs of a simulator.
 
     `routes` are the vendor's; `control_routes` steer it and live under `/_control`. `expected_runs` lists every run as the
-    simulator knows it, whatever a client was told: dicts with at least `key`, `job`, `state` (our seven words),
+    simulator knows it, whatever a client saw: dicts with at least `key`, `job`, `state` (our seven words),
     `raw_state`, `created_at`, `started_at`, `ended_at` (ISO 8601 or None). `now` is its clock, in UTC, which every
     answer names in `Date`.
     """

@@ -66,14 +66,14 @@ class DataprepRig:
 
     def wrong(self) -> list[str]:
         """What the events have against the simulator's runs, for runs that ended."""
-        told = []
+        faults = []
         for row in self.simulator.expected_runs():
             if row["state"] not in ENDS or row["ranfor"] not in {"recipe", "plan"}:
                 continue
             kinds = [kind for kind in self.lives.kinds(row["key"]) if kind is not EventKind.OTHER]
             if kinds != [EventKind.START, ENDS[row["state"]]]:
-                told.append(f"run {row['key']} was {row['state']}, told as {kinds}")
-        return told
+                faults.append(f"run {row['key']} was {row['state']}, faults as {kinds}")
+        return faults
 
 
 def source(url: str, **changed: Any) -> DataprepSource:

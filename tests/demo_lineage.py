@@ -173,4 +173,4 @@ FIELDS: dict[Name, set[str]] = {
         *("sample_id", "sampling_point", "taken_at", "analyte", "result", "unit"),
     },
 }
-"""The columns that somebody told, each once. `externalId` of the view Equipment is both written and read."""
+"""The columns that some event named, each once. `externalId` of the view Equipment is both written and read."""

@@ -55,7 +55,7 @@ class Deployment:
         """How often "service.started" was in the log before this process began."""
         self.settings: dict[str, Any] = {}
         self.renamed: dict[str, str] = {}
-        """New names of sources by their former ones: events tell the name of their time, and nothing else may differ."""
+        """New names of sources by their former ones: events have the name of their time, and nothing else may differ."""
 
     async def __aenter__(self) -> Self:
         urls = {}
@@ -86,7 +86,7 @@ class Deployment:
     async def start(self, **environment: str) -> None:
         """The program as its own process, with its output in `log`."""
         self.configure()
-        self._starts = len(self.told("service.started"))
+        self._starts = len(self.logged("service.started"))
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -176,7 +176,7 @@ class Deployment:
 
     def has_started(self) -> bool:
         """Whether this process, and no former one, has logged that it did."""
-        return len(self.told("service.started")) > self._starts
+        return len(self.logged("service.started")) > self._starts
 
     def _must_run(self) -> None:
         if self._process is not None and not self.runs:
@@ -189,8 +189,8 @@ class Deployment:
                 aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.folder / "lineage.db.sock"))) as session,
                 session.get("http://service/status.json") as answer,
             ):
-                told: dict[str, Any] = await answer.json()
-                return told
+                answered: dict[str, Any] = await answer.json()
+                return answered
         except (OSError, aiohttp.ClientError):
             return None
 
@@ -202,8 +202,8 @@ class Deployment:
             aiohttp.ClientSession(connector=connector) as session,
             session.post("http://service/requests", json=asked) as answer,
         ):
-            told: dict[str, Any] = await answer.json()
-            return told
+            answered: dict[str, Any] = await answer.json()
+            return answered
 
     async def until(self, what: Callable[[dict[str, Any]], bool], patience: float = PATIENCE) -> dict[str, Any]:
         """Wait until the program's status is so; returns it."""
@@ -251,17 +251,17 @@ class Deployment:
             self._must_run()
             await asyncio.sleep(0.05)
 
-    def told(self, event: str) -> list[dict[str, Any]]:
+    def logged(self, event: str) -> list[dict[str, Any]]:
         """The lines of this event in the log, of all processes so far."""
         written = self.log.read_bytes() if self.log.exists() else b""
         lines = written[: written.rfind(b"\n") + 1].splitlines()  # the last one may be half written
         found = (orjson.loads(line) for line in lines if line.startswith(b"{"))
         return [line for line in found if line["event"] == event]
 
-    async def until_told(self, event: str, patience: float = PATIENCE) -> None:
+    async def until_logged(self, event: str, patience: float = PATIENCE) -> None:
         """Wait for this event in the log."""
         end = asyncio.get_running_loop().time() + patience
-        while not self.told(event):
+        while not self.logged(event):
             if asyncio.get_running_loop().time() > end:
                 raise AssertionError(f"no {event} in the log: {self.tail()}")
             self._must_run()
@@ -270,7 +270,7 @@ class Deployment:
     async def pages(self) -> str:
         """Where the running program shows its pages: a URL."""
         await self.until(lambda _: self.has_started())
-        return f"http://127.0.0.1:{self.told('service.started')[-1]['port']}"
+        return f"http://127.0.0.1:{self.logged('service.started')[-1]['port']}"
 
     def tail(self, size: int = 4000) -> str:
         return self.log.read_text(errors="replace")[-size:] if self.log.exists() else "(no log)"

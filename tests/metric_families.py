@@ -116,7 +116,7 @@ async def _snapshot() -> Snapshot:
 
 
 def _report_everything(metrics: Metrics) -> None:
-    """What has no value before it is first told."""
+    """What has no value before it is first counted."""
     run_id = str(UUID(int=1))
     metrics.polled(PollReport("plant-a", PollResult.OK, 1.0, NOW, 30.0))
     metrics.requested(RequestReport("plant-a", 200, 0.1, remaining=1, ahead=0.0))
@@ -164,8 +164,8 @@ def tables() -> str:
 def _row(family: Family, read_by: Iterable[str]) -> str:
     kind = ", ".join(word for word in (family.type, family.unit) if word)
     labels = ", ".join(f"`{label}`" for label in family.labels) or "—"
-    told = f"{family.text}{' †' if family.of_ledger else ''}{' ‡' if family.exemplars else ''}"
-    return f"| `{family.name}` | {kind} | {labels} | {told} | {', '.join(read_by) or '—'} |"
+    text = f"{family.text}{' †' if family.of_ledger else ''}{' ‡' if family.exemplars else ''}"
+    return f"| `{family.name}` | {kind} | {labels} | {text} | {', '.join(read_by) or '—'} |"
 
 
 def _values(known: Iterable[Family]) -> str:

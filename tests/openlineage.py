@@ -45,15 +45,15 @@ def _meaning(event: Event) -> Iterator[str]:
     if (fault := namespace_fault(event["job"]["namespace"])) is not None:
         yield f"the job's namespace {fault}"
     if "errorMessage" in facets and event["eventType"] not in {"FAIL", "ABORT"}:
-        yield f"a {event['eventType']} tells an error"
+        yield f"a {event['eventType']} has an error"
     moved = event["eventType"] == "RUNNING"
     later = {"stages", "stageCount"} | (set() if moved else {"state", "platformState"})
-    if (told := platform.keys() & later) and not ended:
-        yield f"a {event['eventType']} tells what only the end can tell: {', '.join(sorted(told))}"
+    if (early := platform.keys() & later) and not ended:
+        yield f"a {event['eventType']} has what only the end can know: {', '.join(sorted(early))}"
     if moved and platform.get("state") not in {"running", "waiting"}:
-        yield "a RUNNING does not tell whether the run waits or runs"
+        yield "a RUNNING does not say whether the run waits or runs"
     if ended and "state" not in platform:
-        yield "the terminal event does not tell the state"
+        yield "the terminal event does not say the state"
     for side in _SIDES:
         yield from _datasets(event.get(side, []), side, ended=ended)
         if event["eventType"] in UNSUCCESSFUL:
@@ -116,7 +116,7 @@ def _schema(dataset: Mapping[str, Any]) -> set[str] | None:
 
 
 def life_faults(events: Sequence[Event], *, may_be_open: bool = False) -> list[str]:
-    """What is wrong with the life of one run, told by its events in the order in which they came."""
+    """What is wrong with the life of one run, as its events show it in the order in which they came."""
     run = events[0]["run"]["runId"]
     kinds = [event["eventType"] for event in events]
     return [f"run {run} ({', '.join(kinds)}): {fault}" for fault in _life(events, kinds, may_be_open=may_be_open)]
@@ -156,7 +156,7 @@ def _identity(event: Event) -> tuple[Any, ...]:
 
 
 def _lost(event: Event, end: Event) -> Iterator[str]:
-    """What an earlier event told and the terminal one does not. Our observed interval speaks of one event's time."""
+    """What an earlier event had and the terminal one does not. Our observed interval speaks of one event's time."""
     for part in ("run", "job"):
         lost = event[part]["facets"].keys() - end[part]["facets"].keys() - {custom_facets.OBSERVED}
         yield from (f"{part} facet {key}" for key in sorted(lost))
@@ -201,7 +201,7 @@ def _family(
     if jobs.get(above, named) != named:
         yield f"run {run} names its parent's job {named}, whose events say {jobs[above]}"
     if not event["job"]["name"].startswith(f"{named[1]}."):
-        yield f"run {run} of job {event['job']['name']} is a child of {named[1]}, of which its name tells nothing"
+        yield f"run {run} of job {event['job']['name']} is a child of {named[1]}, which its name does not show"
     if event["job"]["namespace"] != named[0]:
         yield f"run {run} is in another namespace than its parent"
     if "root" not in parent:

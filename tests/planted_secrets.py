@@ -342,9 +342,9 @@ class PlantedSecrets:
             for number, in_id in self.planted
             if (in_ids or not in_id) and secret(number, in_id=in_id).lower() in lowered
         ]
-        told = {SHAPES[number]: sorted(self.planted[number, in_id])[:12] for number, in_id in leaks}
+        places = {SHAPES[number]: sorted(self.planted[number, in_id])[:12] for number, in_id in leaks}
         of_us = [way for ours in self.ours for way in ways(ours) if way.lower() in lowered]
-        return told | ({"ours": of_us} if of_us else {})
+        return places | ({"ours": of_us} if of_us else {})
 
 
 def ways(ours: str) -> tuple[str, ...]:

@@ -56,8 +56,10 @@ class Quotas:
                 raise _refusal(operation, scope, window, now, switches)
         for _, window in both:
             window.used += 1
-        told = {name: text for scope, window in both for name, text in _headers(scope, window, switches).items()}
-        return {**told, "x-retry-after": _seconds(both[0][1], now)}
+        answer_headers = {
+            name: text for scope, window in both for name, text in _headers(scope, window, switches).items()
+        }
+        return {**answer_headers, "x-retry-after": _seconds(both[0][1], now)}
 
     def take_read(self, user: str, now: datetime, switches: Switches) -> None:
         if not switches.read_quota:

@@ -29,8 +29,8 @@ class Refused(Exception):
 
 def envelope(status: int, details: str, *, form: str = "text", name: str | None = None) -> dict[str, Any]:
     known, message = NAMES.get(status, ("ServiceException", "Service unavailable"))
-    told: Any = {"text": details, "code": status} if form == "object" else details
-    return {"exception": {"name": name or known, "message": message, "details": told}}
+    described: Any = {"text": details, "code": status} if form == "object" else details
+    return {"exception": {"name": name or known, "message": message, "details": described}}
 
 
 def route_not_found(switches: Switches, path: str) -> Refused:

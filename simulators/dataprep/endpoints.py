@@ -1,4 +1,4 @@
-"""The paths of a deployment, and the OpenAPI document that tells them."""
+"""The paths of a deployment, and the OpenAPI document that lists them."""
 
 import re
 from typing import Any

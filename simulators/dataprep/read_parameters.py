@@ -133,7 +133,7 @@ def _matches(value: str, wanted: str, kind: str) -> bool:
 
 
 def page(rows: list[Row], query: Mapping[str, str], switches: Switches) -> list[Row]:
-    """One page: 25 rows unless told otherwise, silently cut, with no word about the rest."""
+    """One page: 25 rows unless asked otherwise, silently cut, with no word about the rest."""
     limit = whole("limit", query.get("limit", str(DEFAULT_LIMIT)))
     offset = whole("offset", query.get("offset", "0"))
     if is_true(query.get("noLimit")):

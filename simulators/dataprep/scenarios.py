@@ -124,13 +124,13 @@ def unfold(scenario: Scenario, plans: list[StagePlan], begin: datetime, pace: fl
     group.changes += _odd(scenario, started, end)
     if not scenario.stuck:
         group.changes.append(Change(end, "Failed" if _failed(stages) else "Complete"))
-    told = Unfolded(group, stages)
-    _interrupt(told, scenario, started, end)
+    unfolded = Unfolded(group, stages)
+    _interrupt(unfolded, scenario, started, end)
     if scenario.late_publish:
-        told.late = Timeline(
+        unfolded.late = Timeline(
             [Change(end + drawn((30.0, 60.0)), "InProgress"), Change(end + drawn((90.0, 120.0)), "Complete")]
         )
-    return told
+    return unfolded
 
 
 def _stages(
@@ -173,16 +173,16 @@ def _odd(scenario: Scenario, started: datetime, end: datetime) -> list[Change]:
     return [*odd, Change(started + step * (len(scenario.odd) + 1), "InProgress")]
 
 
-def _interrupt(told: Unfolded, scenario: Scenario, started: datetime, end: datetime) -> None:
-    begin = told.group.changes[0].at
+def _interrupt(unfolded: Unfolded, scenario: Scenario, started: datetime, end: datetime) -> None:
+    begin = unfolded.group.changes[0].at
     if scenario.canceled == "queued":
-        cancel(told.group, told.stages, begin + (started - begin) / 2)
+        cancel(unfolded.group, unfolded.stages, begin + (started - begin) / 2)
     if scenario.canceled == "running":
-        cancel(told.group, told.stages, started + (end - started) / 2)
+        cancel(unfolded.group, unfolded.stages, started + (end - started) / 2)
     if scenario.deleted == "running":
-        told.deleted_at = started + (end - started) / 2
+        unfolded.deleted_at = started + (end - started) / 2
     if scenario.deleted == "ended":
-        told.deleted_at = end + (end - started)
+        unfolded.deleted_at = end + (end - started)
 
 
 def cancel(group: Timeline, stages: list[Timeline], at: datetime) -> bool:

@@ -40,7 +40,7 @@ def associations(switches: Switches) -> dict[str, frozenset[str]]:
 
 
 def person(number: int, size: int = 0) -> Row:
-    """A user with everything that the platform likes to tell about him."""
+    """A user with everything that the platform publishes about them."""
     about = {
         "id": number,
         "email": f"person{number}@planted-personal-data.example",

@@ -39,7 +39,7 @@ def utc_now() -> datetime:
 class DataprepSimulator:
     """The v4 API of one deployment. Scenarios unfold against `now`, so a test moves time by moving `now`.
 
-    `workspaces` are told apart by the header x-alteryx-workspace-gid, the first is the default; ids repeat across
+    The header x-alteryx-workspace-gid chooses one of `workspaces`, by default the first; ids repeat across
     them. `features` wins over what `level` has. Change `switches`, `tokens` and `features` at any time.
     """
 

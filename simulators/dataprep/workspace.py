@@ -169,14 +169,14 @@ class Workspace:
     ) -> Run:
         """A run from now on, or from `at`. `about` is whatever else Run has. Raises KeyError for an unknown recipe or scenario."""
         chosen = self.recipes[recipe if recipe is not None else self.random.choice(sorted(self.recipes))]
-        told = scenario if isinstance(scenario, Scenario) else SCENARIOS[scenario or chosen.scenario]
+        chosen_scenario = scenario if isinstance(scenario, Scenario) else SCENARIOS[scenario or chosen.scenario]
         output = self.output_of(chosen.id, about.get("ranfrom", "api"))
         writes, profiling, engine, valid = _settings(output, overrides or {})
-        if not valid and told.fails is None:
-            told = SCENARIOS["partial"]
+        if not valid and chosen_scenario.fails is None:
+            chosen_scenario = SCENARIOS["partial"]
         plans = self._plans(chosen, writes, profiling=profiling)
         begin = at or self.now()
-        unfolded = unfold(told, plans, begin, pace, self.random)
+        unfolded = unfold(chosen_scenario, plans, begin, pace, self.random)
         run = Run(
             self.new_id("run"),
             chosen.id,
@@ -187,7 +187,7 @@ class Workspace:
             profiling=profiling,
             **about,
         )
-        run.writes, run.deleted_at, run.invalid = writes, unfolded.deleted_at, told.fails == "validation"
+        run.writes, run.deleted_at, run.invalid = writes, unfolded.deleted_at, chosen_scenario.fails == "validation"
         for plan, timeline in zip(plans, unfolded.stages, strict=True):
             self._add_stage(run, plan, timeline, None if run.invalid else engine)
         if unfolded.late is not None:

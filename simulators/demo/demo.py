@@ -69,7 +69,7 @@ def run(*, marquez: str | None, kafka: str | None, events: Path | None, forever:
     if as_json:
         print(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
     else:
-        _tell(summary)
+        _print_summary(summary)
     return 0 if summary["ok"] else 1
 
 
@@ -103,11 +103,11 @@ async def _compared(cast: Cast, service: Service, file: Path, marquez: str) -> l
         if asyncio.get_running_loop().time() > end:
             break
         await asyncio.sleep(0.2)
-    told = expected.events_by_run(expected.read_lines(file))
-    states = await _marquez_states(marquez, {scenario.run_id for scenario in told.values()})
+    events = expected.events_by_run(expected.read_lines(file))
+    states = await _marquez_states(marquez, {scenario.run_id for scenario in events.values()})
     wanted = expected.flows(expected.read_lines(file))
     drawn = await _marquez_flows(marquez, wanted)
-    return [*expected.faults(told, cast.expected_runs(), states), *expected.flow_faults(wanted, drawn)]
+    return [*expected.faults(events, cast.expected_runs(), states), *expected.flow_faults(wanted, drawn)]
 
 
 def _faults(cast: Cast, file: Path) -> list[str]:
@@ -245,7 +245,7 @@ def _summary(
     }
 
 
-def _tell(summary: Mapping[str, Any]) -> None:
+def _print_summary(summary: Mapping[str, Any]) -> None:
     print("\nruns that ended on each platform:")
     for source, states in summary["runs"].items():
         print(f"  {source:<10} {', '.join(f'{count} {state}' for state, count in states.items())}")

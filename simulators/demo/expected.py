@@ -86,7 +86,7 @@ def read_lines(path: Path) -> list[bytes]:
 
 
 def faults(
-    told: Mapping[tuple[str, str], RunEvents],
+    by_run: Mapping[tuple[str, str], RunEvents],
     actual: Mapping[str, Sequence[Mapping[str, Any]]],
     marquez: Mapping[str, str | None] | None = None,
 ) -> list[str]:
@@ -95,7 +95,7 @@ def faults(
     for source, runs in actual.items():
         for run in runs:
             if run["state"] in _TERMINAL:
-                events = told.get((source, str(run["key"])))
+                events = by_run.get((source, str(run["key"])))
                 wrong += [f"run {run['key']} of {source}: {fault}" for fault in _faults(events, run["state"], marquez)]
     return wrong
 

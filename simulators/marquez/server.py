@@ -71,7 +71,7 @@ class MarquezSimulator:
 
     def control_routes(self) -> list[web.RouteDef]:
         """`POST /_control/marquez` with `{"do": ...}`: stop, start, freeze, thaw, release, kill, restart; `kill` takes
-        `during` (an eventType), `thaw` takes `hold`. `GET` tells the condition.
+        `during` (an eventType), `thaw` takes `hold`. `GET` returns the condition.
         """
         return [web.post("/_control/marquez", self._control), web.get("/_control/marquez", self._condition)]
 

@@ -113,14 +113,14 @@ class WetransformSimulator:
         """Tell every webhook of the runs that were processed since the last call; the statuses that came back."""
         now, statuses = self.state.now(), []
         for webhook in self.webhooks:
-            for run in self._untold(webhook, now):
+            for run in self._unsent(webhook, now):
                 self._told.add(run.key + webhook.url)
                 self._messages += 1
                 if not (webhook.lose_every and self._messages % webhook.lose_every == 0):
                     statuses += await send(webhook, message(run, Answers(self.state, self.file_host)))
         return statuses
 
-    def _untold(self, webhook: Webhook, now: datetime) -> list[Run]:
+    def _unsent(self, webhook: Webhook, now: datetime) -> list[Run]:
         delay = timedelta(seconds=webhook.delay_seconds)
         done = [(run, run.first(frozenset({"processed"}), now)) for run in self.state.runs.values()]
         return [

@@ -50,7 +50,7 @@ class Behaviour:
     product_on_success: bool = False
     """Whether a success carries a `product`, as the vendor's example does."""
     transformed_file_early: bool = False
-    """Whether `transformed_file` is told before the run is processed, as in the vendor's example."""
+    """Whether `transformed_file` is sent before the run is processed, as in the vendor's example."""
     signed_files: bool = True
     file_lifetime_seconds: float = 86_400.0
     dead_file_status: int = 410
@@ -63,13 +63,13 @@ class Behaviour:
     changes_imported_at: bool = True
     changes_download_url: bool = True
     changes_source_file_url: bool = True
-    """Which fields of a transformation tell that a run of it happened."""
+    """Which fields of a transformation show that a run of it happened."""
     insertions_during_walk: int = 0
     """How many times a new transformation appears while a client goes from one page of a list to the next."""
     requests_per_second: float | None = None
     retry_after: str | None = "seconds"
     """What a 429 carries: "seconds", "date" or None."""
-    webhook_tells_transformed_file: bool = True
+    webhook_has_transformed_file: bool = True
 
     def change(self, changes: dict[str, Any]) -> None:
         """Raises KeyError when there is no such switch."""
@@ -186,7 +186,7 @@ class State:
         return made
 
     def start(self, transformation: Transformation, plan: Plan, *, started_by: str = "api") -> Run:
-        """Make a run. Its `created_at` is the present second, as the vendor tells no fractions."""
+        """Make a run. Its `created_at` is the present second, as the vendor gives no fractions."""
         created_at = self.now().replace(microsecond=0)
         run = Run(self.uuid(), transformation, created_at, moves(plan, created_at, self.rng), started_by)
         self.runs[run.key] = run
@@ -238,7 +238,7 @@ class State:
 
 
 def expected_run(run: Run, now: datetime) -> dict[str, Any]:
-    """A run as it is, whatever a client was told. A run that cannot be read is `unknown`."""
+    """A run as it is, whatever a client saw. A run that cannot be read is `unknown`."""
     step, ended = run.step(now), run.ended_at(now)
     return {
         "key": run.key,

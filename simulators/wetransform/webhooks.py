@@ -37,11 +37,11 @@ def sign(secret: str, body: bytes) -> str:
 def message(run: Run, answers: Answers) -> bytes:
     """The vendor's body. It names neither the run nor the transformation nor a time."""
     it = run.transformation
-    tells_file = answers.state.behaviour.webhook_tells_transformed_file
+    has_file = answers.state.behaviour.webhook_has_transformed_file
     url = answers.file_url("transformed", run)
     body: dict[str, Any] = {
         "event": EVENT,
-        "download_url": url if tells_file else f"{answers.file_host}/download/{it.source_id}",
+        "download_url": url if has_file else f"{answers.file_host}/download/{it.source_id}",
         "customer_id": it.customer,
         "customer_email": it.account.customers.get(it.customer) if it.customer else None,
         "template": it.template_handle,

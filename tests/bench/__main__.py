@@ -29,28 +29,28 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=5000)
     parser.add_argument("--backlogs", type=int, nargs="*", default=[1_000, 100_000])
     parser.add_argument("--kafka", help="HOST:PORT of a Kafka; without it one is started where Java and Maven are")
-    told = parser.parse_args()
+    options = parser.parse_args()
     results: Results = {}
-    with responder() as url, kafka(told.kafka) as bootstrap:
-        for number in range(told.rounds):
-            print(f"round {number + 1} of {told.rounds}", file=sys.stderr)
-            for name, count in (("peer_http", told.events // 5), ("peer_async_http", told.events // 5)):
+    with responder() as url, kafka(options.kafka) as bootstrap:
+        for number in range(options.rounds):
+            print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
+            for name, count in (("peer_http", options.events // 5), ("peer_async_http", options.events // 5)):
                 add(results, name, count, url)
-            add(results, "ours_http", told.events, url)
+            add(results, "ours_http", options.events, url)
             add(results, "live_http", 500, url)
             if bootstrap:
                 topic = f"bench-{time.time_ns()}"
                 make_topic(bootstrap, topic)
-                add(results, "peer_kafka", told.events // 5, bootstrap, topic)
-                add(results, "raw_aiokafka", told.events * 4, bootstrap, topic)
-                add(results, "ours_kafka", told.events * 2, bootstrap, topic)
+                add(results, "peer_kafka", options.events // 5, bootstrap, topic)
+                add(results, "raw_aiokafka", options.events * 4, bootstrap, topic)
+                add(results, "ours_kafka", options.events * 2, bootstrap, topic)
     show_delivery(results)
-    show_ledger([run("claim_and_settle", backlog) for backlog in told.backlogs])
+    show_ledger([run("claim_and_settle", backlog) for backlog in options.backlogs])
     show_beside(beside())
     show_idle(idle())
     print(
         f"\nPython {platform.python_version()}, {os.cpu_count()} cores, openlineage-python"
-        f" {version('openlineage-python')}, {told.rounds} rounds, {time.strftime('%Y-%m-%d')}"
+        f" {version('openlineage-python')}, {options.rounds} rounds, {time.strftime('%Y-%m-%d')}"
     )
 
 
@@ -144,14 +144,14 @@ def beside() -> dict[str, Any]:
     return result
 
 
-def show_beside(told: dict[str, Any]) -> None:
+def show_beside(result: dict[str, Any]) -> None:
     print("\n| beside | claim p50, ms | claim p99, ms | settle p50, ms | settle p99, ms |")
     print("|---|---|---|---|---|")
     for what, name in (("page", "pages of 1,000 runs, 40 columns"), ("again", "polls of 10,000 open runs")):
-        row = told[what]
+        row = result[what]
         times = (row[f"{part}_{quantile}_ms"] for part in ("claim", "settle") for quantile in ("p50", "p99"))
         print(f"| {name} | " + " | ".join(f"{each:.1f}" for each in times) + " |")
-    print(f"\na poll of 500 unchanged open runs writes {told['wal_bytes_500'] / 1000:,.0f} kB of log")
+    print(f"\na poll of 500 unchanged open runs writes {result['wal_bytes_500'] / 1000:,.0f} kB of log")
 
 
 def idle(seconds: float = 60.0) -> dict[str, float]:
@@ -162,8 +162,8 @@ def idle(seconds: float = 60.0) -> dict[str, float]:
     return result
 
 
-def show_idle(told: dict[str, float]) -> None:
-    print(f"\nidle: {told['cpu_percent']:.2f} % of a core, {told['rss']:.0f} MiB without Kafka")
+def show_idle(result: dict[str, float]) -> None:
+    print(f"\nidle: {result['cpu_percent']:.2f} % of a core, {result['rss']:.0f} MiB without Kafka")
 
 
 if __name__ == "__main__":

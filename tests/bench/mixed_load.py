@@ -162,5 +162,5 @@ async def _log_of(path: Path, store: Store, work: Callable[[], Awaitable[object]
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    told = [int(word) for word in sys.argv[1:]]
-    print(json.dumps(asyncio.run(measured(*(told or [10_000, 2])))))
+    arguments = [int(word) for word in sys.argv[1:]]
+    print(json.dumps(asyncio.run(measured(*(arguments or [10_000, 2])))))

@@ -297,7 +297,7 @@ def test_what_cannot_work_is_refused_in_words(helm: Helm, minimal: Values, case:
         assert part in str(refused.value)
 
 
-def test_all_that_cannot_work_is_told_at_once(helm: Helm, minimal: Values) -> None:
+def test_all_that_cannot_work_is_reported_at_once(helm: Helm, minimal: Values) -> None:
     several = ("where it listens", "two bundles", "two monitors")
     for name in several:
         minimal = laid_over(minimal, _REFUSED[name][0])

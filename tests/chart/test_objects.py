@@ -279,7 +279,7 @@ def test_the_way_out_is_by_the_ports_of_what_is_configured(helm: Helm, minimal: 
     assert _egress(helm.objects(values)) == [7, 80, 443, 8080, 19092, 29092, 65535]
 
 
-def test_the_network_policy_lets_in_whom_it_is_told(rendered: Rendered) -> None:
+def test_the_network_policy_lets_in_what_is_configured(rendered: Rendered) -> None:
     spec = only(rendered("network-policy"), "NetworkPolicy")["spec"]
     [rule] = spec["ingress"]
     assert rule["ports"] == [{"port": "metrics", "protocol": "TCP"}]

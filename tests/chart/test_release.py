@@ -72,11 +72,11 @@ def test_the_image_is_signed_and_has_its_bill_of_materials() -> None:
 
 
 def test_a_tag_that_is_not_the_version_publishes_nothing(tmp_path: Path) -> None:
-    told = tmp_path / "output"
-    given = {"GITHUB_REPOSITORY": "Some-Org/Collector", "GITHUB_OUTPUT": str(told)}
+    step_output = tmp_path / "output"
+    given = {"GITHUB_REPOSITORY": "Some-Org/Collector", "GITHUB_OUTPUT": str(step_output)}
     done = run(script("versions"), ROOT, GITHUB_REF_NAME=f"v{__version__}", **given)
     assert (done.returncode, done.stderr) == (0, "")
-    about = dict(line.split("=", 1) for line in told.read_text().splitlines())
+    about = dict(line.split("=", 1) for line in step_output.read_text().splitlines())
     values = yaml.safe_load((ROOT / "helm" / "lineage-collector" / "values.yaml").read_text())
     assert about["registry"] == values["image"]["registry"]
     assert about["image"] == f"{about['registry']}/some-org/collector"

@@ -47,8 +47,8 @@ def model() -> Model:
     command = [str(program), "-format", "json", str(FILE)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    told: Model = json.loads(done.stdout)
-    return told
+    rendered: Model = json.loads(done.stdout)
+    return rendered
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +84,11 @@ def test_every_address_in_the_configuration_is_one_of_a_service(model: Model, se
     assert model["services"]["platforms"]["command"] == ["simulate", "all", "--host", "0.0.0.0", "--port", str(first)]
     known = {("platforms", first + number) for number in range(3)} | {("marquez", 5000), ("kafka", 19092)}
     document = CONFIG.read_text()
-    told = {urlsplit(url) for url in re.findall(r"https?://\w+:\d+", document)}
-    told |= {urlsplit(f"kafka://{address}") for address in yaml.safe_load(document)["sinks"][1]["bootstrap_servers"]}
-    assert {(url.hostname, url.port) for url in told} == known
+    addresses = {urlsplit(url) for url in re.findall(r"https?://\w+:\d+", document)}
+    addresses |= {
+        urlsplit(f"kafka://{address}") for address in yaml.safe_load(document)["sinks"][1]["bootstrap_servers"]
+    }
+    assert {(url.hostname, url.port) for url in addresses} == known
     assert all(host in model["services"] for host, _ in known)
     assert [source.platform for source in settings.sources] == ["cdf", "wetransform", "dataprep"]
 
@@ -100,14 +102,14 @@ def test_marquez_has_its_database_and_its_pages(model: Model) -> None:
 
 
 def test_kafka_listens_where_it_says(model: Model) -> None:
-    told = model["services"]["kafka"]["environment"]
-    listeners = dict(each.split("://:") for each in told["KAFKA_LISTENERS"].split(","))
-    advertised = dict(each.split("://") for each in told["KAFKA_ADVERTISED_LISTENERS"].split(","))
-    protocols = dict(each.split(":") for each in told["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(","))
-    assert protocols.keys() == listeners.keys() == {*advertised, told["KAFKA_CONTROLLER_LISTENER_NAMES"]}
+    variables = model["services"]["kafka"]["environment"]
+    listeners = dict(each.split("://:") for each in variables["KAFKA_LISTENERS"].split(","))
+    advertised = dict(each.split("://") for each in variables["KAFKA_ADVERTISED_LISTENERS"].split(","))
+    protocols = dict(each.split(":") for each in variables["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(","))
+    assert protocols.keys() == listeners.keys() == {*advertised, variables["KAFKA_CONTROLLER_LISTENER_NAMES"]}
     assert all(address.split(":")[1] == listeners[name] for name, address in advertised.items())
-    voter = told["KAFKA_CONTROLLER_QUORUM_VOTERS"]
-    assert voter == f"{told['KAFKA_NODE_ID']}@kafka:{listeners['CONTROLLER']}"
+    voter = variables["KAFKA_CONTROLLER_QUORUM_VOTERS"]
+    assert voter == f"{variables['KAFKA_NODE_ID']}@kafka:{listeners['CONTROLLER']}"
 
 
 def test_the_collector_has_the_rights_that_it_has_in_the_chart(model: Model, settings: Settings) -> None:

@@ -62,8 +62,10 @@ async def forwarding(behind: str) -> AsyncIterator[HttpRecorder]:
 
         async def passed_on(request: web.Request, body: bytes) -> web.Response:
             url = URL(f"{behind}{request.raw_path}", encoded=True)
-            told = {key: request.headers[key] for key in ("Content-Type", "Accept-Encoding") if key in request.headers}
-            async with session.request(request.method, url, data=body or None, headers=told) as answer:
+            headers = {
+                key: request.headers[key] for key in ("Content-Type", "Accept-Encoding") if key in request.headers
+            }
+            async with session.request(request.method, url, data=body or None, headers=headers) as answer:
                 kept = {
                     key: answer.headers[key] for key in ("Content-Type", "Content-Encoding") if key in answer.headers
                 }

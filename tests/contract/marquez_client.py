@@ -60,8 +60,8 @@ class Marquez:
     ) -> httpx.Response:
         """`body` is sent as it is where it is bytes, else as JSON."""
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        told = (JSON if content is not None else {}) if headers is None else headers
-        return await self._http.request(method, f"{self.url}{path}", content=content, headers=told)
+        sent_headers = (JSON if content is not None else {}) if headers is None else headers
+        return await self._http.request(method, f"{self.url}{path}", content=content, headers=sent_headers)
 
     async def api(self, method: str, path: str, body: Any = None) -> httpx.Response:
         return await self.call(method, f"/api/v1/{path}", body)

@@ -72,7 +72,7 @@ async def test_it_reads_the_end_and_the_metrics(sdk: Any, simulator: CdfSimulato
     assert [(row.name, row.count) for row in await job.metrics_async()] == [("requests", 7)]
 
 
-async def test_it_retries_what_it_is_told_to(sdk: Any, simulator: CdfSimulator) -> None:
+async def test_it_retries_what_it_should(sdk: Any, simulator: CdfSimulator) -> None:
     simulator.faults.plan(Fault(FaultKind.STATUS, path="jobs", status=429))
     assert await sdk.transformations.jobs.list() == []
 
@@ -89,7 +89,7 @@ async def test_it_reads_workflow_executions_and_its_token(sdk: Any, simulator: C
     assert [project.url_name for project in inspected.projects] == ["plant-a"]
 
 
-async def test_unknown_ids_are_told_by_name(sdk: Any) -> None:
+async def test_unknown_ids_are_named(sdk: Any) -> None:
     from cognite.client.exceptions import CogniteNotFoundError
 
     with pytest.raises(CogniteNotFoundError) as caught:

@@ -37,8 +37,8 @@ async def marquez() -> AsyncIterator[Marquez]:
 
 
 def code_and_message(answer: httpx.Response) -> tuple[int, int, str]:
-    told = answer.json()
-    return answer.status_code, told["code"], told["message"]
+    error = answer.json()
+    return answer.status_code, error["code"], error["message"]
 
 
 class TestNamespacesAndJobs:
@@ -63,9 +63,9 @@ class TestNamespacesAndJobs:
         for missing in body:
             rest = {key: value for key, value in body.items() if key != missing}
             assert code_and_message(await marquez.api("PUT", marquez.at_job(), rest))[:2] == (500, 400)
-        told = (await marquez.api("PUT", marquez.at_job(), {**body, "location": "https://a/b"})).json()
-        assert told["id"] == {"namespace": marquez.namespace, "name": "transformation/1"}
-        assert (told["location"], told["latestRun"], told["latestRuns"]) == ("https://a/b", None, None)
+        job = (await marquez.api("PUT", marquez.at_job(), {**body, "location": "https://a/b"})).json()
+        assert job["id"] == {"namespace": marquez.namespace, "name": "transformation/1"}
+        assert (job["location"], job["latestRun"], job["latestRuns"]) == ("https://a/b", None, None)
 
     @pytest.mark.parametrize("location", ["no url", "gopherx://a"])
     async def test_a_location_must_be_a_url(self, marquez: Marquez, location: str) -> None:
@@ -139,11 +139,11 @@ class TestRunsApi:
         )
         assert answer.status_code == 201
         assert run not in answer.headers["location"]
-        told = answer.json()
-        assert told["args"] == {"text": "a", "number": "1.5", "yes": "true"}
-        assert (told["id"], told["state"], told["nominalStartTime"]) == (run, "NEW", "2026-03-01T10:00:00Z")
-        assert [told[key] for key in ("startedAt", "endedAt", "durationMs", "jobVersion")] == [None] * 4
-        assert "context" not in told
+        body = answer.json()
+        assert body["args"] == {"text": "a", "number": "1.5", "yes": "true"}
+        assert (body["id"], body["state"], body["nominalStartTime"]) == (run, "NEW", "2026-03-01T10:00:00Z")
+        assert [body[key] for key in ("startedAt", "endedAt", "durationMs", "jobVersion")] == [None] * 4
+        assert "context" not in body
 
     async def test_an_id_is_taken_once_whatever_the_job(self, marquez: Marquez) -> None:
         await marquez.make_job()
@@ -175,7 +175,7 @@ class TestRunsApi:
             (b'{"nominalStartTime": "soon"}', 400),
         ],
     )
-    async def test_a_bad_body_is_a_500_whose_code_tells_why(self, marquez: Marquez, body: bytes, code: int) -> None:
+    async def test_a_bad_body_is_a_500_whose_code_says_why(self, marquez: Marquez, body: bytes, code: int) -> None:
         await marquez.make_job()
         assert code_and_message(await marquez.api("POST", f"{marquez.at_job()}/runs", body))[:2] == (500, code)
 

@@ -11,7 +11,7 @@ from tests.contract.platform_rigs import RIGS
 
 @pytest.fixture(params=[pytest.param(made, id=name) for name, made in RIGS.items()])
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[TriggerRig]:
-    """Whatever a test does, the events that come of it are valid and tell whole lives in order."""
+    """Whatever a test does, the events that come of it are valid and cover whole runs in order."""
     async with request.param() as made:
         yield made
         assert openlineage.all_faults(made.lives.events, may_be_open=True) == []

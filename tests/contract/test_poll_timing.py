@@ -1,5 +1,5 @@
 """START and terminal events are the same bytes whether a run was watched closely or seen only when it was over, on the
-platforms that tell the times of runs.
+platforms that report the times of runs.
 """
 
 import orjson
@@ -17,7 +17,7 @@ _DESTINATION = {"type": "raw", "database": "lake", "table": "pumps"}
 _QUERY = "select p.id as key, o.name from sap.pumps p join erp.orders o on p.id = o.id"
 
 
-def told(lives: Lives) -> dict[tuple[str, bool], str]:
+def events_by_kind(lives: Lives) -> dict[tuple[str, bool], str]:
     """The START and the terminal event of each run."""
     found = {}
     for line in lives.events:
@@ -30,8 +30,8 @@ def told(lives: Lives) -> dict[tuple[str, bool], str]:
 
 def compare(close: Lives, late: Lives, runs: int) -> None:
     assert openlineage.all_faults(close.events) == openlineage.all_faults(late.events) == []
-    assert len(told(close)) == 2 * runs
-    assert told(late) == told(close)
+    assert len(events_by_kind(close)) == 2 * runs
+    assert events_by_kind(late) == events_by_kind(close)
 
 
 @pytest.mark.parametrize("workflows", [False, True])
@@ -70,7 +70,7 @@ async def test_dataprep(level: Level, stages: str, switches: Switches) -> None:
         rig.simulator.workspace.run_flow(1)
         await rig.lives.follow(1800, every=4)
         await late.follow(600, every=60)
-        found = {key for key, _ in told(rig.lives)}
+        found = {key for key, _ in events_by_kind(rig.lives)}
         compare(rig.lives, late, len(found))
         assert bool({key for key in found if key.startswith("jobs/")}) == (stages == "runs")
         assert any(key.startswith("flowRuns/") for key in found) == (level is Level.L2)

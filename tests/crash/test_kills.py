@@ -43,8 +43,8 @@ async def test_a_kill_loses_nothing_and_keeps_the_order(
         await deployment.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
         deployment.terminate()
         assert await deployment.ended() == 0
-        told = expected.events_by_run(record.value for record in await kafka.read(topic))
-        assert expected.faults(told, deployment.expected_runs()) == []
+        events = expected.events_by_run(record.value for record in await kafka.read(topic))
+        assert expected.faults(events, deployment.expected_runs()) == []
 
 
 async def test_a_kill_while_an_event_is_parked_parks_it_again_and_goes_on(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ async def test_reading_what_a_kill_left_changes_nothing(killed: Path) -> None:
     assert wal(killed).stat().st_size > 0
 
 
-async def test_a_log_that_was_removed_is_told_of(killed: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_log_that_was_removed_is_logged(killed: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Its commits are gone; what is left is an earlier moment, whole, and the platforms still have the rest."""
     wal(killed).unlink()
     store = open_store(killed)
@@ -281,7 +281,7 @@ async def test_contradictions_are_found_after_an_unclean_end(closed: Path) -> No
 async def test_a_large_file_is_not_read_whole_at_every_start(
     closed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Then damage shows at run time: the caller is told, and the next start reads it all."""
+    """Then damage shows at run time: the caller gets an error, and the next start reads it all."""
     monkeypatch.setattr(sqlite_file, "READ_WHOLE_BELOW", 1000)
     for page in leaves(closed):
         if b" COMPLETE" in closed.read_bytes()[page * PAGE : (page + 1) * PAGE]:

@@ -47,9 +47,9 @@ async def play(deployment: Deployment, rng: random.Random) -> None:
 async def one_life(deployment: Deployment, rng: random.Random) -> None:
     """From the start of a process to its kill."""
     kind = rng.choice(["starts", "works", "works", "stops"])
-    begun = len(deployment.told("service.started"))
+    begun = len(deployment.logged("service.started"))
     await deployment.start()
-    while kind != "starts" and len(deployment.told("service.started")) == begun:
+    while kind != "starts" and len(deployment.logged("service.started")) == begun:
         await asyncio.sleep(0.02)
     await asyncio.sleep(rng.uniform(0, 1.5))
     if kind == "stops":

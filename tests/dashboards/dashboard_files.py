@@ -31,8 +31,8 @@ class Asked:
 
 
 def dashboard(file: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return told
+    parsed: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return parsed
 
 
 def panels(file: Path) -> list[dict[str, Any]]:

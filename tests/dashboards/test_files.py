@@ -33,12 +33,12 @@ def test_the_files_are_those_that_the_source_makes() -> None:
     }, "run make chart"
 
 
-def test_the_dashboards_can_be_told_apart_and_lead_to_each_other() -> None:
-    told = [dashboard(file) for file in FILES]
-    uids = {each["uid"] for each in told}
-    assert len(uids) == len(told) == 2
-    assert len({each["title"] for each in told}) == 2
-    for each in told:
+def test_the_dashboards_can_be_distinguished_and_lead_to_each_other() -> None:
+    dashboards = [dashboard(file) for file in FILES]
+    uids = {each["uid"] for each in dashboards}
+    assert len(uids) == len(dashboards) == 2
+    assert len({each["title"] for each in dashboards}) == 2
+    for each in dashboards:
         linked = {link["url"].removeprefix("/d/") for link in each["links"] if link["url"].startswith("/d/")}
         assert linked == uids - {each["uid"]}
         assert all(len(uid) <= 40 for uid in uids), "Grafana takes no longer ones"
@@ -74,14 +74,14 @@ def test_no_panel_lies_over_another_or_out_of_sight(file: Path) -> None:
 
 @each_dashboard
 def test_every_query_goes_to_the_chosen_data_source(file: Path) -> None:
-    told = dashboard(file)
+    parsed = dashboard(file)
     assert (
-        told["templating"]["list"][0] | {"name": "datasource", "type": "datasource", "query": "prometheus"}
-        == (told["templating"]["list"][0])
+        parsed["templating"]["list"][0] | {"name": "datasource", "type": "datasource", "query": "prometheus"}
+        == (parsed["templating"]["list"][0])
     )
     chosen = {"type": "prometheus", "uid": "${datasource}"}
     grafana = {"type": "grafana", "uid": "-- Grafana --"}
-    assert [each for each in values_of(told, "datasource") if each not in (chosen, grafana)] == []
+    assert [each for each in values_of(parsed, "datasource") if each not in (chosen, grafana)] == []
     asking = [*panels(file), *(target for panel in panels(file) for target in panel["targets"])]
     assert all("datasource" in part for part in asking)
 
@@ -129,7 +129,7 @@ def test_the_links_lead_to_runbooks(file: Path) -> None:
         assert (RUNBOOKS / name).is_file(), name
 
 
-def test_the_page_tells_of_both_and_leads_somewhere() -> None:
+def test_the_page_names_both_and_leads_somewhere() -> None:
     page = (DOCS / "dashboards.md").read_text(encoding="utf-8")
     links = re.findall(r"\]\((?!https)([^)#]+)", page)
     assert {Path(link).name for link in links} >= {file.name for file in FILES}

@@ -89,10 +89,10 @@ async def scraped_demo(start_prometheus: StartPrometheus, folder: Path) -> Watch
     """The demo from its beginning to its end, scraped each second as in a cluster."""
     async with demo(folder) as process:
         assert process.stdout is not None
-        told = ""
-        while (address := re.search(r"http://(127\.0\.0\.1:\d+)", told)) is None and not process.stdout.at_eof():
-            told += (await process.stdout.readline()).decode()
-        assert address is not None, told + (await process.communicate())[1].decode()
+        output = ""
+        while (address := re.search(r"http://(127\.0\.0\.1:\d+)", output)) is None and not process.stdout.at_eof():
+            output += (await process.stdout.readline()).decode()
+        assert address is not None, output + (await process.communicate())[1].decode()
         prometheus = start_prometheus(address[1], labels={"namespace": "lineage", "pod": "lineage-collector-0"})
         out, err = await process.communicate()
     assert process.returncode == 0, out.decode()[-2000:] + err.decode()

@@ -63,7 +63,7 @@ class Reports:
 
 
 class Scripted:
-    """A platform that does at each poll what it is told, and has nothing new else."""
+    """A platform that does at each poll what its script says, and has nothing new else."""
 
     def __init__(self, source: str, clock: TaskClock) -> None:
         self.source, self.clock = source, clock

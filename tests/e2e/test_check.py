@@ -65,7 +65,7 @@ async def test_all_is_well(deployment: Deployment) -> None:
     assert all(line.count("\t") == 4 and line.split("\t")[2] == "yes" for line in lines)
 
 
-async def test_what_is_dead_is_told_and_the_rest_is_tried_all_the_same(deployment: Deployment) -> None:
+async def test_what_is_dead_is_shown_and_the_rest_is_tried_all_the_same(deployment: Deployment) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     of(deployment, WETRANSFORM)["base_url"] = of(deployment, "marquez")["url"] = nobody
     found = await findings(deployment, 1)
@@ -76,7 +76,7 @@ async def test_what_is_dead_is_told_and_the_rest_is_tried_all_the_same(deploymen
     assert not bad(found[f"source {CDF}"] + found[f"source {DATAPREP}"] + found["sink file"])
 
 
-async def test_a_wrong_token_is_told_with_what_to_do(deployment: Deployment) -> None:
+async def test_a_wrong_token_is_shown_with_what_to_do(deployment: Deployment) -> None:
     of(deployment, CDF)["auth"]["client_secret"] = "wrong-simulated-secret"
     of(deployment, WETRANSFORM)["token"] = of(deployment, DATAPREP)["token"] = "another-wetransform-token"
     found = await findings(deployment, 1)
@@ -98,7 +98,7 @@ async def test_a_wrong_port_is_something_else_that_answers(deployment: Deploymen
         assert row["remedy"], row
 
 
-async def test_people_are_told_how_many_failed(deployment: Deployment) -> None:
+async def test_people_see_how_many_failed(deployment: Deployment) -> None:
     deployment.settings["sources"] = deployment.settings["sources"][:1]
     of(deployment, CDF)["auth"]["client_secret"] = "wrong"
     deployment.configure()
@@ -141,12 +141,12 @@ def read_to_the_end(terminal: int) -> str:
 
 
 @pytest.mark.timeout(180)
-async def test_a_backend_that_answers_400_to_everything_is_told_everywhere(deployment: Deployment) -> None:
+async def test_a_backend_that_answers_400_to_everything_is_shown_everywhere(deployment: Deployment) -> None:
     deployment.marquez.faults.plan(Fault(FaultKind.STATUS, "/api/v1/", times=-1, status=400, body={"message": "no"}))
     for job in list(deployment.cdf.transformations)[:REFUSES_AFTER]:
         deployment.cdf.start_run(job, Scenario(0.1, 0.2))
     await deployment.start()
-    status = await deployment.until(lambda told: told["sinks"][1]["state"] == "refusing")
+    status = await deployment.until(lambda shown: shown["sinks"][1]["state"] == "refusing")
     row = status["sinks"][1]
     assert (row["sink"], row["last_success"]) == ("marquez", None)
     assert "which are parked: " in row["wrong"]

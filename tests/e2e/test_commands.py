@@ -32,7 +32,7 @@ async def deployment(tmp_path: Path) -> AsyncIterator[Deployment]:
         yield made
 
 
-async def told(deployment: Deployment, *words: str, code: int = 0) -> Any:
+async def shown_by(deployment: Deployment, *words: str, code: int = 0) -> Any:
     """What a command answers as JSON."""
     ended, out, err = await deployment.command(*words, "--json")
     assert ended == code, f"{words}: {out}{err}"
@@ -46,7 +46,7 @@ async def table(deployment: Deployment, *words: str, code: int = 0) -> list[list
     return [line.split("\t") for line in out.splitlines()]
 
 
-def told_next(deployment: Deployment, scenario: Scenario) -> str:
+def next_run(deployment: Deployment, scenario: Scenario) -> str:
     """A transformation whose next run goes so."""
     first = next(iter(deployment.cdf.transformations.values()))
     first.scenarios.append(scenario)
@@ -64,15 +64,15 @@ async def test_reading_beside_a_service_and_without_one(deployment: Deployment) 
     deployment.cdf.start_run(jobs[1], Scenario(0.1, 0.2, Ending.FAILED))
     deployment.cdf.start_run(jobs[2], Scenario(0.1, None, shown_as="Hibernating"))
     await deployment.start()
-    await deployment.until_told("run.skipped")
+    await deployment.until_logged("run.skipped")
     while deployment.faults():
         await asyncio.sleep(0.1)
     status, rows, failed, head, skipped = await asyncio.gather(
-        told(deployment, "status"),
-        told(deployment, "runs"),
-        told(deployment, "runs", "--source", CDF, "--state", "failed"),
+        shown_by(deployment, "status"),
+        shown_by(deployment, "runs"),
+        shown_by(deployment, "runs", "--source", CDF, "--state", "failed"),
         table(deployment, "runs", "--limit", "1"),
-        told(deployment, "skipped"),
+        shown_by(deployment, "skipped"),
     )
     assert status["running"] is True
     assert {row["source"]: row["state"] for row in status["sources"]} == {CDF: "ok", WETRANSFORM: "ok", DATAPREP: "ok"}
@@ -90,9 +90,9 @@ async def test_reading_beside_a_service_and_without_one(deployment: Deployment) 
     assert (odd["source"], "Hibernating" in odd["cause"] + odd["subject"]) == (CDF, True)
     await stop(deployment)
     alone, same_rows, same_skipped, (code, out, err) = await asyncio.gather(
-        told(deployment, "status", code=1),
-        told(deployment, "runs"),
-        told(deployment, "skipped"),
+        shown_by(deployment, "status", code=1),
+        shown_by(deployment, "runs"),
+        shown_by(deployment, "skipped"),
         deployment.command("status"),
     )
     assert alone["running"] is False
@@ -110,7 +110,7 @@ async def test_status_says_what_is_wrong(deployment: Deployment) -> None:
     deployment.cdf.faults.plan(Fault(FaultKind.STATUS, "transformations", times=-1, status=401))
     await deployment.start()
     await deployment.until(lambda status: any(row["wrong"] for row in status["sources"]))
-    status = await told(deployment, "status", code=1)
+    status = await shown_by(deployment, "status", code=1)
     [row] = [row for row in status["sources"] if row["source"] == CDF]
     assert row["state"] == "auth"
     assert "401" in row["wrong"]
@@ -123,18 +123,18 @@ async def test_parked_events_are_listed_retried_and_dropped(deployment: Deployme
         deployment.cdf.start_run(job, Scenario(0.1, 0.2))
     await deployment.start()
     await deployment.until_parked(4)
-    listed = await told(deployment, "parked", "list")
+    listed = await shown_by(deployment, "parked", "list")
     assert {(row["sink"], row["source"]) for row in listed} == {("marquez", CDF)}
     assert sorted(row["type"] for row in listed) == ["COMPLETE", "COMPLETE", "START", "START"]
     assert all("422" in row["cause"] and row["attempts"] == 1 for row in listed)
     first, second = sorted({row["run_id"] for row in listed})
     rows = await table(deployment, "parked", "list", "--limit", "1")
     assert len(rows) == 2
-    assert await told(deployment, "parked", "drop", "marquez", "--run", first, "--yes") == {
+    assert await shown_by(deployment, "parked", "drop", "marquez", "--run", first, "--yes") == {
         "request": "done",
         "dropped": 2,
     }
-    assert await told(deployment, "parked", "drop", "marquez", "--run", first, "--yes", code=1) == {
+    assert await shown_by(deployment, "parked", "drop", "marquez", "--run", first, "--yes", code=1) == {
         "request": "failed",
         "error": f"nothing is parked there of run {first}",
     }
@@ -156,10 +156,10 @@ async def test_parked_events_are_dropped_when_somebody_says_so(deployment: Deplo
     code, out, err = await deployment.command("parked", "drop", "marquez")
     assert (code, out) == (2, ""), "there is no terminal to ask on"
     assert "would drop 2 parked events of sink marquez (1 COMPLETE, 1 START; of 1 runs), and asks first" in err
-    shown = await told(deployment, "parked", "drop", "marquez", "--dry-run")
+    shown = await shown_by(deployment, "parked", "drop", "marquez", "--dry-run")
     assert shown["would_drop"] == 2
     one = shown["events"][0]["event"]
-    assert await told(deployment, "parked", "drop", "marquez", "--event", one, "--yes") == {
+    assert await shown_by(deployment, "parked", "drop", "marquez", "--event", one, "--yes") == {
         "request": "done",
         "dropped": 1,
     }
@@ -172,12 +172,12 @@ async def test_parked_events_are_sent_again_without_a_service(deployment: Deploy
     await deployment.start()
     await deployment.until_parked(2)
     await stop(deployment)
-    assert len(await told(deployment, "parked", "list")) == 2
+    assert len(await shown_by(deployment, "parked", "list")) == 2
     deployment.marquez.faults.clear()
-    assert await told(deployment, "parked", "retry", "marquez") == {"request": "done", "queued": 2}
+    assert await shown_by(deployment, "parked", "retry", "marquez") == {"request": "done", "queued": 2}
     await deployment.start()
     await deployment.settle(45)
-    assert await told(deployment, "parked", "list") == []
+    assert await shown_by(deployment, "parked", "list") == []
 
 
 async def test_a_run_is_started_and_followed_beside_a_service(deployment: Deployment) -> None:
@@ -185,17 +185,17 @@ async def test_a_run_is_started_and_followed_beside_a_service(deployment: Deploy
     await deployment.until_ready()
     socket = deployment.folder / "lineage.db.sock"
     assert stat.S_IMODE(socket.stat().st_mode) == 0o600
-    job = told_next(deployment, Scenario(0.2, 0.5))
+    job = next_run(deployment, Scenario(0.2, 0.5))
     code, out, err = await deployment.command("trigger", CDF, job, "--wait")
     assert code == 0, err
     assert out.endswith(": succeeded\n")
     assert "succeeded (Completed)" in err
-    answer = await told(deployment, "trigger", CDF, job)
+    answer = await shown_by(deployment, "trigger", CDF, job)
     assert answer["request"] == "done"
     assert answer["state"] == "queued"
     assert {"key", "run_id", "job"} <= answer.keys()
     await deployment.settle()
-    refused = await told(deployment, "trigger", CDF, "nope", code=1)
+    refused = await shown_by(deployment, "trigger", CDF, "nope", code=1)
     assert refused["request"] == "failed"
     assert "nope was not started" in refused["error"]
 
@@ -214,7 +214,7 @@ async def test_a_run_that_fails_ends_the_wait_with_code_1(deployment: Deployment
 
 
 async def test_a_run_is_started_and_followed_without_a_service(deployment: Deployment) -> None:
-    job = told_next(deployment, Scenario(0.2, 0.5))
+    job = next_run(deployment, Scenario(0.2, 0.5))
     code, out, err = await deployment.command("trigger", CDF, job, "--wait")
     assert code == 0, err
     assert out.endswith(": succeeded\n")
@@ -228,13 +228,13 @@ async def test_a_run_is_started_and_followed_without_a_service(deployment: Deplo
 
 
 async def test_whoever_stops_waiting_hears_that_the_run_goes_on(deployment: Deployment) -> None:
-    job = told_next(deployment, Scenario(0.1, None))
+    job = next_run(deployment, Scenario(0.1, None))
     code, _, err = await deployment.command("trigger", CDF, job, "--wait", "--timeout", "2s")
     assert code == 1
     assert "not ended within the 2 s of --timeout: run" in err
     assert "nobody follows it until a service runs" in err
     deployment.cdf.cancel(job)
-    code, _, err = await deployment.command("trigger", CDF, told_next(deployment, Scenario(0.1, None)))
+    code, _, err = await deployment.command("trigger", CDF, next_run(deployment, Scenario(0.1, None)))
     assert code == 0, err
     assert "no service runs, so nobody follows this run: start one with `lineage-collector run`" in err
     for words in (["--timeout", "2s"], ["--wait", "--timeout", "soon"]):
@@ -243,7 +243,7 @@ async def test_whoever_stops_waiting_hears_that_the_run_goes_on(deployment: Depl
 
 
 async def test_ctrl_c_ends_the_command_and_not_the_run(deployment: Deployment) -> None:
-    job = told_next(deployment, Scenario(0.1, None))
+    job = next_run(deployment, Scenario(0.1, None))
     await deployment.start()
     await deployment.until_ready()
     words = ("-m", "collector", "trigger", CDF, job, "--wait", "--config", str(deployment.config))
@@ -260,7 +260,7 @@ async def test_ctrl_c_ends_the_command_and_not_the_run(deployment: Deployment) -
 
 
 async def test_a_service_that_dies_ends_the_wait(deployment: Deployment) -> None:
-    job = told_next(deployment, Scenario(0.1, None))
+    job = next_run(deployment, Scenario(0.1, None))
     await deployment.start()
     await deployment.until_ready()
     waiting = asyncio.create_task(deployment.command("trigger", CDF, job, "--wait"))
@@ -280,20 +280,20 @@ async def test_a_source_that_the_service_does_not_know_yet_is_refused(deployment
         {**deployment.settings["sources"][0], "name": "plant-b", "project": "plant-b"}
     )
     deployment.configure()
-    refused = await told(deployment, "trigger", "plant-b", "1", code=1)
+    refused = await shown_by(deployment, "trigger", "plant-b", "1", code=1)
     assert "the service that runs knows no source plant-b; restart it" in refused["error"]
 
 
 async def test_a_command_steps_aside_for_a_service_and_follows_its_run_beside_it(deployment: Deployment) -> None:
-    job = told_next(deployment, Scenario(0.2, None))
+    job = next_run(deployment, Scenario(0.2, None))
     following = asyncio.create_task(deployment.command("trigger", CDF, job, "--wait"))
     await until_there(deployment.folder / "lineage.db.sock")
     while not any(run["state"] == "running" for run in deployment.cdf.expected_runs()):
         await asyncio.sleep(0.1)
     await deployment.start()
-    await deployment.until(lambda _: bool(deployment.told("service.started")))
+    await deployment.until(lambda _: bool(deployment.logged("service.started")))
     assert not following.done(), "it went on while the run did"
-    [awaited] = deployment.told("ledger.awaited")
+    [awaited] = deployment.logged("ledger.awaited")
     assert "is in use by the command of process" in awaited["cause"]
     deployment.cdf.cancel(job)
     code, out, err = await following
@@ -309,19 +309,19 @@ async def test_a_service_waits_for_the_ledger_and_stops_cleanly_while_it_waits(d
     held = lock.take(deployment.folder / "lineage.db", "test", now(), command=True)
     try:
         await deployment.start()
-        await deployment.until_told("ledger.awaited")
+        await deployment.until_logged("ledger.awaited")
         await stop(deployment)
     finally:
         held.release()
     assert not lock.is_reserved(deployment.folder / "lineage.db")
-    assert not deployment.told("service.started")
+    assert not deployment.logged("service.started")
 
 
 async def test_a_service_that_waits_goes_before_the_next_command(deployment: Deployment) -> None:
-    job = told_next(deployment, Scenario(0.1, 0.2))
+    job = next_run(deployment, Scenario(0.1, 0.2))
     held = lock.take(deployment.folder / "lineage.db", "test", now(), command=True)
     await deployment.start()
-    await deployment.until_told("ledger.awaited")
+    await deployment.until_logged("ledger.awaited")
     asked = asyncio.create_task(deployment.command("trigger", CDF, job, "--wait"))
     await asyncio.sleep(3)
     held.release()
@@ -355,11 +355,11 @@ async def test_a_source_that_left_is_forgotten_beside_a_service_with_what_is_owe
     await deployment.until_ready()
     counts = {"runs": 2, "open_runs": 1, "undelivered": 3, "parked": 0, "requests": 0}
     done = {"request": "done", "source": CDF, **counts, "removed": True}
-    assert await told(deployment, "forget", CDF, "--yes", "--drop-undelivered") == done
-    [line] = deployment.told("ledger.forgotten")
+    assert await shown_by(deployment, "forget", CDF, "--yes", "--drop-undelivered") == done
+    [line] = deployment.logged("ledger.forgotten")
     assert {"target": f"source:{CDF}", **counts}.items() <= line.items()
     await deployment.until(lambda status: [row["pending"] for row in status["sinks"]] == [0, 0])
-    assert await told(deployment, "runs") == []
+    assert await shown_by(deployment, "runs") == []
 
 
 async def test_what_left_is_forgotten_without_a_service(deployment: Deployment) -> None:
@@ -376,7 +376,7 @@ async def test_what_left_is_forgotten_without_a_service(deployment: Deployment) 
     assert "ledger.forgotten" in err
     code, out, _ = await deployment.command("forget", CDF, "--yes")
     assert (code, out) == (0, f"forgot source {CDF}: 1 runs (0 open), {nothing_else}\n")
-    assert await told(deployment, "runs") == []
+    assert await shown_by(deployment, "runs") == []
     await deployment.start()
     status = await deployment.until(lambda status: all(row["state"] is not None for row in status["sources"]))
     assert {row["sink"] for row in status["sinks"]} == {"file"}

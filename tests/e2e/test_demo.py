@@ -29,7 +29,7 @@ async def demo(*words: str) -> tuple[int, dict[str, Any]]:
     return process.returncode or 0, orjson.loads(out)
 
 
-async def test_the_demo_ends_well_and_its_events_tell_the_plants_scenario(tmp_path: Path) -> None:
+async def test_the_demo_ends_well_and_its_events_match_its_scenario(tmp_path: Path) -> None:
     file = tmp_path / "events.ndjson"
     code, summary = await demo("--events", str(file))
     assert (code, summary["ok"], summary["wrong"]) == (0, True, [])

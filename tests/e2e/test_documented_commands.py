@@ -1,4 +1,4 @@
-"""What docs/operations.md and docs/quickstart.md tell people to type: the commands exist, and those for the ledger are run
+"""What docs/operations.md and docs/quickstart.md have people type: the commands exist, and those for the ledger are run
 as they are written, beside a service that works.
 """
 
@@ -142,7 +142,7 @@ async def test_the_pod_that_restores_does_so(machine: Machine) -> None:
     machine.deployment.cdf.start_run(next(iter(machine.deployment.cdf.transformations)), Scenario(0.1, 0.1))
     await machine.deployment.settle()
     assert before < set(machine.deployment.events.read_bytes().splitlines())
-    assert machine.deployment.told("ledger.set_aside") == []
+    assert machine.deployment.logged("ledger.set_aside") == []
 
 
 @pytest.mark.crash
@@ -150,7 +150,7 @@ async def test_the_pod_that_restores_does_so(machine: Machine) -> None:
 async def test_a_ledger_can_move(machine: Machine) -> None:
     moving, _, status = script_of("move").rpartition("\n")
     await machine.do(moving)
-    while len(machine.deployment.told("service.started")) < 2:  # the test's own time limit ends this
+    while len(machine.deployment.logged("service.started")) < 2:  # the test's own time limit ends this
         await asyncio.sleep(0.1)
     assert "plant-a" in await machine.do(status)
     assert sorted(path.name for path in machine.ledger().parent.iterdir()) == ["lineage.db", "lineage.db.lock"]
@@ -184,9 +184,11 @@ def content(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", [OPERATIONS, QUICKSTART], ids=lambda page: page.stem)
 def test_every_command_of_the_program_is_one(page: Path) -> None:
-    told = [found[1] for line in console(page) if (found := re.search(r"(?:^|collector )lineage-collector (.+)", line))]
-    assert told
-    for words in told:
+    documented = [
+        found[1] for line in console(page) if (found := re.search(r"(?:^|collector )lineage-collector (.+)", line))
+    ]
+    assert documented
+    for words in documented:
         parse(shlex.split(words))
 
 

@@ -40,8 +40,8 @@ async def start_wetransform(deployment: Deployment, count: int) -> None:
     for number in range(count):
         plan = Plan(_WALKS[number % len(_WALKS)], timedelta(seconds=1 + number % 5))
         run = deployment.wetransform.start(transformations[number % len(transformations)], plan)
-        told = await deployment.ask(f"source:{WETRANSFORM}", "watch", {"key": run.key, "options": {}})
-        assert told["state"] == "done", told
+        answer = await deployment.ask(f"source:{WETRANSFORM}", "watch", {"key": run.key, "options": {}})
+        assert answer["state"] == "done", answer
 
 
 @pytest.mark.kafka
@@ -61,8 +61,8 @@ async def test_every_runs_scenario_arrives_everywhere(tmp_path: Path, kafka: Kaf
         assert sum(len(runs) for runs in deployment.expected_runs().values()) == 300
         in_file = expected.read_lines(deployment.events)
         records = await kafka.read(topic)
-        told = expected.events_by_run(record.value for record in records)
-        assert expected.faults(told, deployment.expected_runs(), deployment.marquez_states()) == []
+        events = expected.events_by_run(record.value for record in records)
+        assert expected.faults(events, deployment.expected_runs(), deployment.marquez_states()) == []
         assert Counter(in_file) == Counter(record.value for record in records), "the same bytes, each once"
 
 

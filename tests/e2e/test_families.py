@@ -17,7 +17,7 @@ from tests.deployment import Deployment
 STATES = {"COMPLETE": "COMPLETED", "FAIL": "FAILED", "ABORT": "ABORTED"}
 
 
-async def all_told(deployment: Deployment, patience: float = 90) -> list[bytes]:
+async def all_delivered(deployment: Deployment, patience: float = 90) -> list[bytes]:
     """The events in the file, once all runs in it have ended."""
     async with asyncio.timeout(patience):
         while not (lines := expected.read_lines(deployment.events)) or openlineage.all_faults(lines):
@@ -39,7 +39,7 @@ async def test_families_arrive_in_order_and_are_one_job_each_in_marquez(tmp_path
         deployment.dataprep.workspace.run_flow(1, pace=0.05)
         deployment.dataprep.start_run("complete", pace=0.05)
         await deployment.settle()
-        lines = await all_told(deployment)
+        lines = await all_delivered(deployment)
         await deployment.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
         named: defaultdict[str, set[str]] = defaultdict(set)
         ends: dict[str, str] = {}

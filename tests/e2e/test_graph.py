@@ -77,11 +77,11 @@ class Plant(Deployment):
     async def arrived(self) -> None:
         """Wait until all runs have ended and every sink has everything."""
         async with asyncio.timeout(PATIENCE):
-            while self.unfinished() or expected.faults(self.told_runs(), self.expected_runs()):
+            while self.unfinished() or expected.faults(self.events_by_run(), self.expected_runs()):
                 await asyncio.sleep(0.2)
         await self.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
 
-    def told_runs(self) -> dict[tuple[str, str], expected.RunEvents]:
+    def events_by_run(self) -> dict[tuple[str, str], expected.RunEvents]:
         return expected.events_by_run(expected.read_lines(self.events))
 
     def run_of(self, source: str, job: str, state: str = "succeeded") -> str:
@@ -90,7 +90,7 @@ class Plant(Deployment):
             str(run["key"]) for run in self.expected_runs()[source] if (str(run["job"]), run["state"]) == (job, state)
         ]
         assert len(keys) == 1, (job, keys)
-        return self.told_runs()[source, keys[0]].run_id
+        return self.events_by_run()[source, keys[0]].run_id
 
     def namespaces(self) -> dict[str, str]:
         """The namespace that each platform's word stands for."""
@@ -233,7 +233,7 @@ async def test_each_single_column_has_its_graph(seen: Seen) -> None:
             assert seen.id("datasetField", name, column) in {each["id"] for each in graph}
 
 
-async def test_how_columns_come_about_is_told_in_words(seen: Seen) -> None:
+async def test_how_columns_come_about_is_said_in_words(seen: Seen) -> None:
     rows = {
         row["name"]: row for row in (await seen.dataset(("cdf", "views/sp_maintenance/Equipment/v1")))["columnLineage"]
     }
@@ -249,8 +249,8 @@ async def test_schemas_hold_each_column_once(seen: Seen, name: Name) -> None:
 
 
 async def test_a_run_makes_one_version_of_what_it_writes(plant: Plant, seen: Seen) -> None:
-    """Two of them, where START and the end tell other columns, leave it to chance which one is shown."""
-    mine = {scenario.run_id for scenario in plant.told_runs().values()}
+    """Two of them, where START and the end name different columns, leave it to chance which one is shown."""
+    mine = {events.run_id for events in plant.events_by_run().values()}
     for name in {output for _, outputs in FLOWS.values() for output in outputs}:
         path = seen.api.at_dataset(name[1], seen.spaces.get(name[0], name[0]))
         rows = (await seen.api.get(f"{path}/versions?limit=1000"))["versions"]
@@ -272,13 +272,13 @@ async def test_datasets_say_what_they_are(seen: Seen) -> None:
 
 async def test_run_facets_of_each_platform(plant: Plant, seen: Seen) -> None:
     orders = await seen.facets(plant.run_of(CDF, "sap_work_orders_clean"), "run")
-    told = orders["lineageCollector_platformRun"]
-    assert (told["source"], told["state"], told["platformState"]) == (CDF, "succeeded", "Completed")
-    assert told["ids"]["transformationExternalId"] == "sap_work_orders_clean"
+    facet = orders["lineageCollector_platformRun"]
+    assert (facet["source"], facet["state"], facet["platformState"]) == (CDF, "succeeded", "Completed")
+    assert facet["ids"]["transformationExternalId"] == "sap_work_orders_clean"
     assert orders["processing_engine"]["name"] == "Spark"
     assert orders["externalQuery"] == {
         **{key: orders["externalQuery"][key] for key in ("_producer", "_schemaURL")},
-        "externalQueryId": told["runKey"],
+        "externalQueryId": facet["runKey"],
         "source": "cdf",
     }
     assert "errorMessage" not in orders
@@ -286,7 +286,7 @@ async def test_run_facets_of_each_platform(plant: Plant, seen: Seen) -> None:
     samples = await seen.facets(plant.run_of(WETRANSFORM, SAMPLES_FILE), "run")
     assert samples["lineageCollector_platformRun"]["platformState"] == "processed"
     assert samples["lineageCollector_observedInterval"]["ended"]["until"]
-    recipe = await seen.facets(plant.told_runs()[DATAPREP, "1"].run_id, "run")
+    recipe = await seen.facets(plant.events_by_run()[DATAPREP, "1"].run_id, "run")
     stages = [stage["kind"] for stage in recipe["lineageCollector_platformRun"]["stages"]]
     assert stages == ["ingest", "wrangle", "filewriter", "publish"]
     assert recipe["nominalTime"]["nominalStartTime"]
@@ -332,7 +332,7 @@ async def test_every_job_shows_its_last_run(plant: Plant, seen: Seen) -> None:
 
 
 async def test_events_are_there_as_they_were_sent(plant: Plant, seen: Seen) -> None:
-    """START and the end of each run, as far as Marquez keeps what it was told."""
+    """START and the end of each run, as far as Marquez keeps what it got."""
     lines = [orjson.loads(line) for line in expected.read_lines(plant.events)]
     sent = {(e["run"]["runId"], e["eventType"]) for e in lines if e["eventType"] not in {"OTHER", "RUNNING"}}
     after, before = min(e["eventTime"] for e in lines), max(e["eventTime"] for e in lines)

@@ -28,8 +28,8 @@ async def deployment(tmp_path: Path) -> AsyncIterator[Deployment]:
 
 
 @pytest.fixture
-async def told(deployment: Deployment) -> Deployment:
-    """One run that ended and one that goes on, both told under the source's first name."""
+async def delivered(deployment: Deployment) -> Deployment:
+    """One run that ended and one that goes on, both delivered under the source's first name."""
     short, long = list(deployment.cdf.transformations)[:2]
     deployment.cdf.start_run(short, Scenario(0.1, 0.2))
     deployment.cdf.start_run(long, Scenario(0.1, None))
@@ -69,31 +69,31 @@ async def each_has_one_life(deployment: Deployment) -> None:
     assert sorted(deployment.marquez_states()) == sorted(found)
 
 
-async def test_a_renamed_source_goes_on_where_it_was(told: Deployment) -> None:
-    source(told)["name"] = "plant-new"
-    await restarted(told)
-    await each_has_one_life(told)
-    assert [row["source"] for row in (await told.until(lambda _: True))["sources"]] == ["plant-new"]
-    [said] = told.told("source.renamed")
+async def test_a_renamed_source_goes_on_where_it_was(delivered: Deployment) -> None:
+    source(delivered)["name"] = "plant-new"
+    await restarted(delivered)
+    await each_has_one_life(delivered)
+    assert [row["source"] for row in (await delivered.until(lambda _: True))["sources"]] == ["plant-new"]
+    [said] = delivered.logged("source.renamed")
     assert (said["former_name"], said["source"]) == (CDF, "plant-new")
 
 
-async def test_a_moved_source_that_does_not_say_so_has_no_second_lives(told: Deployment) -> None:
+async def test_a_moved_source_that_does_not_say_so_has_no_second_lives(delivered: Deployment) -> None:
     """Its former self left, so that what it sees again comes over from there."""
-    source(told).update(name="plant-new", base_url=told.urls[CDF].replace("127.0.0.1", "localhost"))
-    await restarted(told)
-    await each_has_one_life(told)
-    assert told.told("run.taken_over")
+    source(delivered).update(name="plant-new", base_url=delivered.urls[CDF].replace("127.0.0.1", "localhost"))
+    await restarted(delivered)
+    await each_has_one_life(delivered)
+    assert delivered.logged("run.taken_over")
 
 
-async def test_a_name_for_another_account_is_refused_until_it_says_what_it_was(told: Deployment) -> None:
-    source(told)["base_url"] = told.urls[CDF].replace("127.0.0.1", "localhost")
-    await restarted(told)
-    assert await told.ended(60) == 2
-    assert f"`former_name: {CDF}`" in told.tail()
-    source(told).update(name="plant-new", former_name=CDF)
-    await told.start()
-    await each_has_one_life(told)
+async def test_a_name_for_another_account_is_refused_until_it_says_what_it_was(delivered: Deployment) -> None:
+    source(delivered)["base_url"] = delivered.urls[CDF].replace("127.0.0.1", "localhost")
+    await restarted(delivered)
+    assert await delivered.ended(60) == 2
+    assert f"`former_name: {CDF}`" in delivered.tail()
+    source(delivered).update(name="plant-new", former_name=CDF)
+    await delivered.start()
+    await each_has_one_life(delivered)
 
 
 async def test_two_sources_of_one_account_are_refused_by_check(deployment: Deployment) -> None:

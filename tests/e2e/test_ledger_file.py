@@ -58,8 +58,8 @@ async def test_a_ledger_that_was_damaged_is_set_aside_and_filled_again(deploymen
     await deployment.start()
     await deployment.until_ready()
     aside = [path for path in deployment.folder.iterdir() if ".damaged-" in path.name]
-    assert [line["file"] for line in deployment.told("ledger.set_aside") if "file" in line] == [str(aside[0])]
-    assert {line["level"] for line in deployment.told("ledger.set_aside")} <= {"error", "critical"}
+    assert [line["file"] for line in deployment.logged("ledger.set_aside") if "file" in line] == [str(aside[0])]
+    assert {line["level"] for line in deployment.logged("ledger.set_aside")} <= {"error", "critical"}
     async with aiohttp.ClientSession() as client, client.get(f"{await deployment.pages()}/metrics") as answer:
         assert "lineage_ledger_resets_total 1.0" in await answer.text()
     await deployment.settle()
@@ -80,22 +80,22 @@ async def test_a_ledger_that_is_deleted_under_the_service_is_written_anew_and_no
     for file in deployment.folder.glob("lineage.db*"):
         file.unlink()
     assert await deployment.ended(30) == 1
-    assert [line["cause"] for line in deployment.told("ledger.lost")] == ["its file is gone"]
-    assert [line["path"] for line in deployment.told("ledger.rescued")] == [str(deployment.folder / "lineage.db")]
-    assert {line["level"] for line in deployment.told("ledger.lost") + deployment.told("ledger.rescued")} == {
+    assert [line["cause"] for line in deployment.logged("ledger.lost")] == ["its file is gone"]
+    assert [line["path"] for line in deployment.logged("ledger.rescued")] == [str(deployment.folder / "lineage.db")]
+    assert {line["level"] for line in deployment.logged("ledger.lost") + deployment.logged("ledger.rescued")} == {
         "critical"
     }
     deployment.marquez.faults.clear()
     await deployment.start()
     await deployment.settle()
-    assert not deployment.told("ledger.set_aside")
+    assert not deployment.logged("ledger.set_aside")
     async with aiohttp.ClientSession() as client, client.get(f"{await deployment.pages()}/metrics") as answer:
         shown = await answer.text()
     assert "lineage_ledger_rescues_total 1.0" in shown
     assert "lineage_ledger_lost 0.0" in shown
     starts = [json.loads(line) for line in deployment.events.read_bytes().splitlines()]
-    told = [(event["run"]["runId"], event["eventType"]) for event in starts]
-    assert len(told) - len(set(told)) <= 3, "what was acknowledged before is not sent again"
+    delivered = [(event["run"]["runId"], event["eventType"]) for event in starts]
+    assert len(delivered) - len(set(delivered)) <= 3, "what was acknowledged before is not sent again"
     await stop(deployment)
 
 
@@ -110,7 +110,7 @@ async def test_while_a_lost_ledger_cannot_be_written_anew_the_service_says_so_an
     pages = await deployment.pages()
     shutil.rmtree(folder)
     folder.touch()
-    await deployment.until_told("ledger.unrescued")
+    await deployment.until_logged("ledger.unrescued")
     status = await deployment.status()
     assert status is not None
     assert status["ledger"]["wrong"] == "its file is gone"
@@ -128,7 +128,7 @@ async def test_while_a_lost_ledger_cannot_be_written_anew_the_service_says_so_an
     await stop(deployment)
 
 
-async def test_what_cannot_be_a_ledger_is_told_and_left_alone(deployment: Deployment) -> None:
+async def test_what_cannot_be_a_ledger_is_reported_and_left_alone(deployment: Deployment) -> None:
     ledger = deployment.folder / "lineage.db"
     with closing(sqlite3.connect(ledger)) as other:
         other.execute("CREATE TABLE recipes (name TEXT)")
@@ -150,8 +150,8 @@ async def test_a_port_that_is_taken_is_a_mistake_of_the_configuration(deployment
 
 async def test_what_is_risky_is_said_at_the_start(deployment: Deployment) -> None:
     await deployment.start()
-    await deployment.until_told("service.started")
-    told = [line["cause"] for line in deployment.told("config.advice")]
-    assert len(told) == 3
-    assert all(words.startswith("sources[") and "a secret is written into the file" in words for words in told)
+    await deployment.until_logged("service.started")
+    causes = [line["cause"] for line in deployment.logged("config.advice")]
+    assert len(causes) == 3
+    assert all(words.startswith("sources[") and "a secret is written into the file" in words for words in causes)
     await stop(deployment)

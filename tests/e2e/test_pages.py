@@ -67,7 +67,7 @@ async def test_a_source_that_fails_is_ready_all_the_same(deployment: Deployment)
         await until_ready(client)
         assert await fetched(client, "/healthz") == (200, "ok\n")
         _, page = await fetched(client, "/")
-    assert "502" in page, "but it is told"
+    assert "502" in page, "but it is shown"
 
 
 async def test_a_dead_task_is_noticed(deployment: Deployment) -> None:
@@ -169,8 +169,8 @@ async def test_no_page_shows_a_secret_whatever_goes_wrong(
             await asyncio.sleep(0.05)
         pages += [await fetched(client, path) for path in PAGES]
         pages.append(await fetched(client, "/metrics", Accept="application/openmetrics-text"))
-    told = "".join(text for _, text in pages) + caplog.text
-    assert [name for name, secret in SECRETS.items() if secret in told] == []
+    shown = "".join(text for _, text in pages) + caplog.text
+    assert [name for name, secret in SECRETS.items() if secret in shown] == []
 
 
 async def test_the_landing_page_shows_sources_and_sinks(deployment: Deployment) -> None:

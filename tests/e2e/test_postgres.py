@@ -44,28 +44,28 @@ async def test_nothing_is_lost_by_a_kill_and_a_stop(deployment: Deployment, post
     assert await deployment.ended() == -signal.SIGKILL
     start_runs(deployment, Scenario(0.1, 0.2, Ending.FAILED), Scenario(0.1, 0.2))
     await deployment.start()
-    await deployment.until_told("ledger.awaited")  # the lease of the killed process runs out by itself
+    await deployment.until_logged("ledger.awaited")  # the lease of the killed process runs out by itself
     await deployment.settle(90)
     code, out, err = await deployment.command("status", "--json")
     assert (code, err) == (0, "")
-    told = json.loads(out)
-    assert told["running"]
-    assert told["ledger"]["path"] == deployment.settings["ledger"]["url"]
-    assert told["ledger"]["bytes"] > 1000
+    shown = json.loads(out)
+    assert shown["running"]
+    assert shown["ledger"]["path"] == deployment.settings["ledger"]["url"]
+    assert shown["ledger"]["bytes"] > 1000
     code, out, _ = await deployment.command("runs", "--json")
     assert (code, len(json.loads(out))) == (0, len(deployment.cdf.expected_runs()))
     code, _, err = await deployment.command("backup", str(deployment.folder / "copy.db"))
     assert (code, "back it up with pg_dump --schema=lineage" in err) == (1, True)
     deployment.terminate()
     assert await deployment.ended(60) == 0
-    begun = len(deployment.told("ledger.awaited"))
+    begun = len(deployment.logged("ledger.awaited"))
     await deployment.start()
     await deployment.until_ready()
-    assert len(deployment.told("ledger.awaited")) == begun, "what was given back is free at once"
+    assert len(deployment.logged("ledger.awaited")) == begun, "what was given back is free at once"
     deployment.terminate()
     assert await deployment.ended(60) == 0
     assert PASSWORD not in deployment.log.read_text()
-    assert not deployment.told("task.died")
+    assert not deployment.logged("task.died")
 
 
 async def test_commands_without_a_service_and_beside_one_elsewhere(
@@ -99,10 +99,10 @@ async def test_it_waits_for_a_database_that_is_away_and_goes_on_by_itself(
     await deployment.until_arrived(starts=2, ends=1)
     for end in (own_postgres.stop, own_postgres.kill):
         await asyncio.to_thread(end)
-        told = len(deployment.told("ledger.trouble"))
+        logged = len(deployment.logged("ledger.trouble"))
         start_runs(deployment, Scenario(0.1, 0.2))
         await deployment.until(lambda status: "cannot be reached" in str(status["ledger"]["wrong"]))
-        while len(deployment.told("ledger.trouble")) == told:
+        while len(deployment.logged("ledger.trouble")) == logged:
             await asyncio.sleep(0.2)
         url = await deployment.pages()
         async with aiohttp.ClientSession() as session:
@@ -113,8 +113,8 @@ async def test_it_waits_for_a_database_that_is_away_and_goes_on_by_itself(
         await asyncio.to_thread(own_postgres.start)
         await deployment.settle(90)
         await deployment.until(lambda status: status["ledger"]["wrong"] is None)
-    assert len(deployment.told("service.started")) == 1
-    assert len(deployment.told("ledger.recovered")) == 2
+    assert len(deployment.logged("service.started")) == 1
+    assert len(deployment.logged("ledger.recovered")) == 2
     deployment.terminate()
     assert await deployment.ended(60) == 0
 

@@ -81,11 +81,11 @@ async def test_one_replica_shows_the_ledgers_series_and_all_are_ready(tmp_path: 
 async def test_each_replica_says_who_does_what(tmp_path: Path) -> None:
     async with replicas(tmp_path) as (first, second):
         for service in (first, second):
-            told = await service.status()
-            names = {row["replica"] for row in told["replicas"]}
+            status = await service.status()
+            names = {row["replica"] for row in status["replicas"]}
             assert len(names) == 2
-            assert {row["holder"] for row in (*told["sources"], *told["sinks"])} <= names
-            assert not any(row["wrong"] for row in told["replicas"])
+            assert {row["holder"] for row in (*status["sources"], *status["sinks"])} <= names
+            assert not any(row["wrong"] for row in status["replicas"])
             assert "replica" in (await get(service, "/"))[1]
 
 

@@ -81,15 +81,15 @@ class Simulators:
     async def backend(self, request: web.Request) -> web.Response:
         """A sink that is away once, then refuses each event, and repeats the header that it was sent."""
         self.posts += 1
-        told = self.secrets.repeating({"error": request.headers["Authorization"]}, f"sink {self.posts % 40}")
-        return web.json_response(told, status=400 if self.posts > 1 else 503)
+        refusal = self.secrets.repeating({"error": request.headers["Authorization"]}, f"sink {self.posts % 40}")
+        return web.json_response(refusal, status=400 if self.posts > 1 else 503)
 
     async def watch(self, service: Service) -> list[Any]:
-        told = []
+        answers = []
         for scenario in (Scenario.STRAIGHT, Scenario.FAILING, Scenario.REVIEW):
             run = self.wetransform.start(self.wetransform.transformations[0], Plan(scenario, timedelta(seconds=0.6)))
-            told.append(await service.ask("source:wetransform", RequestKind.WATCH, {"key": run.key, "options": {}}))
-        return told
+            answers.append(await service.ask("source:wetransform", RequestKind.WATCH, {"key": run.key, "options": {}}))
+        return answers
 
     def settings(self, urls: dict[str, str]) -> Settings:
         auth = {"token_url": f"{urls['cdf']}/oauth2/token", "client_id": "collector", "client_secret": OURS[0]}
@@ -140,7 +140,7 @@ async def pages(service: Service, out: Out) -> None:
 
 
 async def commands(service: Service, out: Out) -> None:
-    """What people are told who start or watch a run, or have everything checked."""
+    """The answers to people who start or watch a run, or have everything checked."""
 
     async def asked(name: str, kind: RequestKind, body: dict[str, Any]) -> None:
         out.add(f"answers to {kind}", repr(await service.ask(f"source:{name}", kind, body | {"options": {}})))
@@ -195,7 +195,7 @@ async def test_no_secret_comes_out(tmp_path: Path, variant: int, monkeypatch: py
     out = await everything(tmp_path, secrets)
     events = [orjson.loads(line) for line in out.texts["events"].splitlines()]
     ends = {event["run"]["runId"] for event in events if event["eventType"] in {"COMPLETE", "FAIL", "ABORT"}}
-    assert len(ends) >= 14, "the runs were told all the same"
+    assert len(ends) >= 14, "the runs were delivered all the same"
     assert {number for number, _ in secrets.planted} == set(range(len(SHAPES)))
     assert len(set.union(*secrets.planted.values())) > 300
     assert len(secrets.repeated) > 10

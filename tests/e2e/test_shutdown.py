@@ -34,8 +34,8 @@ async def stopped_well(deployment: Deployment) -> None:
     """More patience than the grace period, as the machine may be busy, but far less than what was planned to hang."""
     deployment.terminate()
     assert await deployment.ended(30) == 0, deployment.tail()
-    assert len(deployment.told("service.stopped")) == 1
-    assert not deployment.told("service.stop"), "no part stopped badly"
+    assert len(deployment.logged("service.stopped")) == 1
+    assert not deployment.logged("service.stop"), "no part stopped badly"
 
 
 async def nothing_was_lost(deployment: Deployment) -> None:
@@ -55,7 +55,7 @@ async def test_idle(deployment: Deployment, number: signal.Signals) -> None:
     await deployment.settle()
     deployment.send(number)
     assert await deployment.ended(30) == 0
-    assert deployment.told("service.stopping")[0]["signal"] == number.name
+    assert deployment.logged("service.stopping")[0]["signal"] == number.name
     assert not (deployment.folder / "lineage.db.sock").exists()
     assert deployment.faults() == []
 
@@ -104,9 +104,9 @@ async def test_while_details_of_an_ended_run_are_read(deployment: Deployment) ->
     await deployment.until_asked(CDF, r"jobs/\d+/metrics")
     await stopped_well(deployment)
     await nothing_was_lost(deployment)
-    [told] = [event for event in deployment.told("run.transition") if event["type"] == "COMPLETE"]
-    assert told["source"] == CDF
-    assert not deployment.told("run.skipped"), "the details were there at the second try"
+    [end] = [event for event in deployment.logged("run.transition") if event["type"] == "COMPLETE"]
+    assert end["source"] == CDF
+    assert not deployment.logged("run.skipped"), "the details were there at the second try"
 
 
 async def test_with_a_dead_sink(deployment: Deployment) -> None:
@@ -127,11 +127,11 @@ async def test_a_second_signal_ends_it_at_once(deployment: Deployment) -> None:
     await deployment.start()
     await deployment.until_asked("marquez", "POST /api/v1/lineage")
     deployment.terminate()
-    await deployment.until_told("service.stopping")
+    await deployment.until_logged("service.stopping")
     deployment.terminate()
     assert await deployment.ended(30) == 1
-    assert deployment.told("service.killed")
-    assert not deployment.told("service.stopped")
+    assert deployment.logged("service.killed")
+    assert not deployment.logged("service.stopped")
     deployment.settings["stop_within"] = "4s"
     await nothing_was_lost(deployment)
 
@@ -162,6 +162,6 @@ async def test_a_start_that_is_never_answered_is_in_doubt_and_not_repeated(deplo
     assert code == 1
     assert "ended before it answered" in err
     await nothing_was_lost(deployment)
-    assert len(deployment.told("request.doubtful")) == 1
+    assert len(deployment.logged("request.doubtful")) == 1
     assert len(deployment.cdf.expected_runs()) == 1
     assert await deployment.asked(CDF, "transformations/run") == 1

@@ -44,11 +44,11 @@ def test_it_is_valid_and_every_time_the_same(bill: str) -> None:
 
 
 def test_it_names_the_licence_and_a_hash_for_each(bill: str) -> None:
-    told = json.loads(bill)
-    component = told["metadata"]["component"]
+    document = json.loads(bill)
+    component = document["metadata"]["component"]
     assert component["name"] == "lineage-collector"
     assert component["licenses"][0]["license"]["id"] == "Apache-2.0"
-    unhashed = [each["name"] for each in told["components"] if not each["externalReferences"][0]["hashes"]]
+    unhashed = [each["name"] for each in document["components"] if not each["externalReferences"][0]["hashes"]]
     assert unhashed == []
 
 

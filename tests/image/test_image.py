@@ -50,8 +50,8 @@ def test_nobody_s_rights_and_nothing_that_installs(image: Image) -> None:
 def test_size(image: Image, capsys: pytest.CaptureFixture[str]) -> None:
     added = image.size - image.base_size
     with capsys.disabled():
-        told = f"\nimage: {image.size / 1e6:.0f} MB, of which the base {image.base_size / 1e6:.0f} MB"
-        print(told, file=sys.stderr)  # which pytest-xdist lets through
+        size = f"\nimage: {image.size / 1e6:.0f} MB, of which the base {image.base_size / 1e6:.0f} MB"
+        print(size, file=sys.stderr)  # which pytest-xdist lets through
     assert added < MOST_ADDED
 
 
@@ -68,12 +68,12 @@ def test_how_it_starts_and_ends(image: Image) -> None:
 
 
 def test_labels(image: Image) -> None:
-    told = {key.removeprefix("org.opencontainers.image."): value for key, value in image.labels.items()}
-    assert told["version"] == __version__, "ARG VERSION of the Dockerfile is not the program's version"
-    assert told["revision"] == REVISION
-    assert told["licenses"] == "Apache-2.0"
-    assert told["source"] == "https://github.com/lineage-collector/lineage-collector"
-    assert {"title", "description", "documentation"} <= told.keys()
+    labels = {key.removeprefix("org.opencontainers.image."): value for key, value in image.labels.items()}
+    assert labels["version"] == __version__, "ARG VERSION of the Dockerfile is not the program's version"
+    assert labels["revision"] == REVISION
+    assert labels["licenses"] == "Apache-2.0"
+    assert labels["source"] == "https://github.com/lineage-collector/lineage-collector"
+    assert {"title", "description", "documentation"} <= labels.keys()
 
 
 def test_help_and_version(image: Image) -> None:

@@ -112,8 +112,8 @@ async def test_a_pod_from_its_first_start_to_its_end(
     watched = deployment.wetransform.start(
         deployment.wetransform.transformations[0], Plan(duration=timedelta(seconds=3))
     )
-    told = await asyncio.to_thread(first.command, "lineage-collector", "watch", WETRANSFORM, watched.key)
-    assert told.returncode == 0, told.stderr
+    done = await asyncio.to_thread(first.command, "lineage-collector", "watch", WETRANSFORM, watched.key)
+    assert done.returncode == 0, done.stderr
     await until(lambda: deployment.events.exists() and b'"COMPLETE"' in deployment.events.read_bytes(), first)
     first.send("KILL")
     assert await asyncio.to_thread(first.ended, 30) == 137
@@ -143,7 +143,7 @@ async def test_a_pod_from_its_first_start_to_its_end(
 
 
 async def settled(deployment: Deployment, container: Container) -> None:
-    """Every run ended, and told once from START to its end, both to Marquez and to the other backend."""
+    """Every run ended, and delivered once from START to its end, both to Marquez and to the other backend."""
     end = time.monotonic() + 60
     while deployment.unfinished() or deployment.faults():
         assert time.monotonic() < end, "\n".join([*deployment.faults(), await asyncio.to_thread(container.log)])

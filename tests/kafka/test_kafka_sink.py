@@ -279,7 +279,7 @@ async def test_an_unreadable_certificate_is_named(kafka: Kafka, tmp_path: Path) 
     assert "No such file" in retry.cause
 
 
-async def test_a_user_without_rights_is_told_which_are_missing(kafka: Kafka, topic_name: str) -> None:
+async def test_a_user_without_rights_gets_the_names_of_the_missing_ones(kafka: Kafka, topic_name: str) -> None:
     mine = await kafka.create_topic(f"{topic_name}-mine")
     other = await kafka.create_topic(f"{topic_name}-other")
     guest = login(GUEST_PASSWORD, user=GUEST)
@@ -384,7 +384,7 @@ async def test_an_iterator_closed_early_leaves_its_events_in_flight(kafka: Kafka
     assert len(await kafka.read(topic)) == 10
 
 
-async def test_check_tells_what_works(kafka: Kafka, topic_name: str) -> None:
+async def test_check_reports_what_works(kafka: Kafka, topic_name: str) -> None:
     topic = await kafka.create_topic(topic_name, partitions=3, max_message_bytes="7000")
     async with sink_for(cluster(kafka.bootstrap, topic)) as sink:
         [finding] = await sink.check()
@@ -394,7 +394,7 @@ async def test_check_tells_what_works(kafka: Kafka, topic_name: str) -> None:
     assert await kafka.read(topic) == []
 
 
-async def test_check_tells_what_does_not_work_and_what_to_do(kafka: Kafka, topic_name: str) -> None:
+async def test_check_reports_what_does_not_work_and_what_to_do(kafka: Kafka, topic_name: str) -> None:
     async with sink_for(cluster(kafka.bootstrap, topic_name, connect_seconds=3)) as sink:
         [finding] = await sink.check()
     assert not finding.ok

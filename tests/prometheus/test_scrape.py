@@ -67,5 +67,5 @@ async def test_run_metrics_are_right_after_a_restart(tmp_path: Path) -> None:
 
 def of_the_ledger(text: str) -> list[str]:
     names = ("run_last", "runs_total", "job_info", "deliveries_pending", "poll_last_success")
-    told = (line for line in text.splitlines() if line.startswith(tuple(f"lineage_{name}" for name in names)))
-    return [line for line in told if WETRANSFORM not in line]  # which has nothing to ask for, and so no failures
+    samples = (line for line in text.splitlines() if line.startswith(tuple(f"lineage_{name}" for name in names)))
+    return [line for line in samples if WETRANSFORM not in line]  # which has nothing to ask for, and so no failures

@@ -116,9 +116,9 @@ async def test_answers_about_runs(level: Level, path: str, where: tuple[str, ...
             seen = lives.runs[str(run.id)]
             assert not seen.state.terminal or seen.state is ENDS[scenario], mutant
             assert "planted" not in repr((lives.runs, lives.skips, lives.cursor, str(error))).lower(), mutant
-            outcomes[type(error).__name__ if error else "told" if lives.skips else "read"] += 1
+            outcomes[type(error).__name__ if error else "skipped" if lives.skips else "read"] += 1
             assert len(lives.runs) < 5, mutant
-    assert min(outcomes["BadAnswer"], outcomes["read"] + outcomes["told"]) > COUNT / 20
+    assert min(outcomes["BadAnswer"], outcomes["read"] + outcomes["skipped"]) > COUNT / 20
 
 
 DETAILS = [
@@ -132,7 +132,7 @@ DETAILS = [
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(("path", "where"), DETAILS, ids=[row[0] for row in DETAILS])
 async def test_answers_about_what_is_behind_a_run(path: str, where: tuple[str, ...]) -> None:
-    """Whatever comes back, an end is told, or an error says why it cannot be told yet."""
+    """Whatever comes back, an end is reported, or an error says why it cannot be reported yet."""
     async with mutating(Level.L2) as (simulator, rig):
         [run, *_] = simulator.workspace.run_flow(1)[1]
         rig.clock.advance(900)
@@ -145,13 +145,13 @@ async def test_answers_about_what_is_behind_a_run(path: str, where: tuple[str, .
             simulator.path, simulator.mutant = path, mutant
             try:
                 seen = await rig.platform.watch(str(run.id), {})
-                told = repr((seen, await rig.platform.enrich(lives.runs[str(run.id)])))
+                shown = repr((seen, await rig.platform.enrich(lives.runs[str(run.id)])))
                 assert seen.state is RunState.SUCCEEDED
                 assert seen.job.name.startswith("recipe/")
             except SourceError as error:
-                told = str(error)
+                shown = str(error)
             simulator.mutant = None
-            assert "planted" not in told.lower(), mutant
+            assert "planted" not in shown.lower(), mutant
 
 
 def forget_all(rig: DataprepRig) -> None:

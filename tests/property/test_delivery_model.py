@@ -51,7 +51,7 @@ outcomes = st.sampled_from(
 
 
 class Target(ScriptedSink):
-    """A sink that waits to be told its answers, and checks what arrives."""
+    """A sink that waits to be given its answers, and checks what arrives."""
 
     def __init__(self, *, rechecks: bool) -> None:
         super().__init__(self._asked, capacity=4, rechecks=rechecks)

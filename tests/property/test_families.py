@@ -30,7 +30,7 @@ class Truth:
     ends: int
     outcome: RunState
     settled: bool
-    tells_times: bool
+    reports_times: bool
 
     @property
     def job(self) -> Job:
@@ -39,8 +39,8 @@ class Truth:
     def seen(self, second: int) -> Observation:
         at = START + timedelta(seconds=second)
         state = RunState.QUEUED if second < self.begins else RunState.RUNNING if second < self.ends else self.outcome
-        began = START + timedelta(seconds=self.begins) if self.tells_times and state.began else None
-        ended = START + timedelta(seconds=self.ends) if self.tells_times and state.terminal else None
+        began = START + timedelta(seconds=self.begins) if self.reports_times and state.began else None
+        ended = START + timedelta(seconds=self.ends) if self.reports_times and state.terminal else None
         return Observation(
             self.key,
             uuid5(NAMESPACE_URL, self.key),
@@ -88,15 +88,15 @@ def families(draw: st.DrawFn) -> list[Truth]:
 
 
 class Prompt:
-    """A platform that has no more details to tell."""
+    """A platform that has no more details to report."""
 
     async def enrich(self, run: Run) -> Enrichment:
         return Enrichment()
 
 
 def page(family: list[Truth], chosen: set[str], second: int, known: dict[str, Run]) -> Poll:
-    """Some of the runs as they are. What the adapters see to: nothing is told of a run below one that was never told of,
-    nor of the end of a run before all below it was told of.
+    """Some of the runs as they are. What the adapters see to: nothing is reported of a run below one that was never reported,
+    nor of the end of a run before all below it was reported.
     """
     wanted = {one.key for one in family if one.key in chosen and second >= one.begins}
     while True:
@@ -129,13 +129,13 @@ def test_a_parent_begins_first_and_ends_last(family: list[Truth], data: st.DataO
 
 def test_three_generations_in_one_page_begin_from_the_top() -> None:
     """What seeds 1 and 3 found: both generations of parents went first, but the lower one before the higher."""
-    root = Truth("r", None, 0, 9, RunState.SUCCEEDED, settled=False, tells_times=False)
-    child = Truth("r0", root, 0, 9, RunState.SUCCEEDED, settled=False, tells_times=False)
-    grandchild = Truth("r00", child, 0, 9, RunState.SUCCEEDED, settled=True, tells_times=False)
-    for told in permutations((root, child, grandchild)):
+    root = Truth("r", None, 0, 9, RunState.SUCCEEDED, settled=False, reports_times=False)
+    child = Truth("r0", root, 0, 9, RunState.SUCCEEDED, settled=False, reports_times=False)
+    grandchild = Truth("r00", child, 0, 9, RunState.SUCCEEDED, settled=True, reports_times=False)
+    for order in permutations((root, child, grandchild)):
         lives = Lives(cast("Platform", Prompt()), SimulatedClock())
-        lives._take(Poll(tuple(one.seen(5) for one in told)))
-        lives._take(Poll(tuple(one.seen(10) for one in told)))
+        lives._take(Poll(tuple(one.seen(5) for one in order)))
+        lives._take(Poll(tuple(one.seen(10) for one in order)))
         asyncio.run(lives._enrich())
         assert openlineage.all_faults(lives.events) == []
 

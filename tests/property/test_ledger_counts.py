@@ -136,5 +136,5 @@ def live(ledger: Ledger, done: list[tuple[str, str | bool]]) -> None:
         assert max(Counter(events).values(), default=1) == 1, "nothing is sent again once it was acknowledged"
         assert in_order(events)
     kept = parked.listing(ledger.conn, 1000, sink_id=ledger.sinks["b"])
-    told = {*scenario.acknowledged["b"], *scenario.dropped, *(f"{event.run_key} {event.kind}" for event in kept)}
-    assert told == set(scenario.made)
+    accounted = {*scenario.acknowledged["b"], *scenario.dropped, *(f"{event.run_key} {event.kind}" for event in kept)}
+    assert accounted == set(scenario.made)

@@ -45,7 +45,7 @@ class Life:
             step = finish(self.run, found, problem=None if found else "too slow")
             self.run, self.events = step.run, self.events + step.transitions
 
-    def told(self) -> list[tuple[str, datetime]]:
+    def kinds_and_times(self) -> list[tuple[str, datetime]]:
         return [
             (event.kind.value, event.at)
             for event in self.events
@@ -146,7 +146,7 @@ def test_start_and_end_do_not_depend_on_the_polls_where_the_platform_gives_times
         for second in [*sorted(polls), 1000]:
             life.see(as_seen(actual, actual[0] + timedelta(seconds=second)))
         life.end(Enrichment())
-        lives.append(life.told())
+        lives.append(life.kinds_and_times())
     assert lives[0] == lives[1]
     assert len(lives[0]) == 2
 
@@ -158,10 +158,10 @@ def test_repeats_and_reordering_after_the_end_are_silent(
     life = Life()
     life.see(as_seen(actual, ZERO + timedelta(seconds=2000)))
     life.end(Enrichment())
-    before = life.told()
+    before = life.kinds_and_times()
     for second in polls:
         life.see(as_seen(actual, actual[0] + timedelta(seconds=second)))
-    assert life.told() == before
+    assert life.kinds_and_times() == before
 
 
 @given(st.lists(st.sampled_from([s for s in RunState if s is not RunState.WAITING]), min_size=1, max_size=10))

@@ -1,4 +1,4 @@
-"""SQL of any kind: reading it never raises, never takes more than its share of steps, and never tells what is not there."""
+"""SQL of any kind: reading it never raises, never takes more than its share of steps, and never reports what is not there."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -93,7 +93,7 @@ def test_every_beginning_of_every_query() -> None:
 @settings(max_examples=200, deadline=None)
 @given(queries, st.integers(0, 300))
 def test_with_few_steps_the_tables_are_found_all_the_same(query: str, steps: int) -> None:
-    """A scan may find more (what nobody uses) or be told less by a name of one part, but it never finds nothing."""
+    """A scan may find more (what nobody uses) or find less by a name of one part, but it never finds nothing."""
     whole, hurried = looked_at(query), looked_at(query, Limits(steps=steps))
     assert {one.name for one in whole.reads or ()} <= {one.name for one in hurried.reads or ()}
 

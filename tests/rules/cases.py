@@ -1,4 +1,4 @@
-"""What each alert does, as the files in `scenarios/` tell it, and as promtool reads it."""
+"""What each alert does, as the files in `scenarios/` describe it, and as promtool reads it."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,8 +32,8 @@ class Case:
     @property
     def resolves(self) -> bool:
         """Nothing fires after something did."""
-        told = [bool(self.expect[moment]) for moment in sorted(self.expect, key=_minutes)]
-        return any(before and not any(told[number:]) for number, before in enumerate(told[:-1], 1))
+        fired = [bool(self.expect[moment]) for moment in sorted(self.expect, key=_minutes)]
+        return any(before and not any(fired[number:]) for number, before in enumerate(fired[:-1], 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,11 @@ class Scenario:
 @cache
 def scenarios() -> dict[str, Scenario]:
     """By name of the alert."""
-    told = {}
+    by_alert = {}
     for file in sorted((Path(__file__).parent / "scenarios").glob("*.yaml")):
         for alert, body in yaml.safe_load(file.read_text()).items():
-            told[alert] = Scenario(alert, body["description"], tuple(Case(**case) for case in body["cases"]))
-    return told
+            by_alert[alert] = Scenario(alert, body["description"], tuple(Case(**case) for case in body["cases"]))
+    return by_alert
 
 
 def unit_tests(rule: Rule, scenario: Scenario, file: str) -> str:

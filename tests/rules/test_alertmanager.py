@@ -1,4 +1,4 @@
-"""The chart's rules in the real Prometheus, and what the real Alertmanager tells people while a sink is down."""
+"""The chart's rules in the real Prometheus, and what the real Alertmanager sends to people while a sink is down."""
 
 from pathlib import Path
 from typing import Any
@@ -41,20 +41,20 @@ async def test_people_hear_of_a_sink_that_is_down_and_that_it_is_back(
             alertmanagers=[alertmanager.target],
             labels={"namespace": "data"},
         )
-        told = await alertmanager.wait_for("firing", "LineageDeliveryBehind")
-        assert told.labels == {
+        notification = await alertmanager.wait_for("firing", "LineageDeliveryBehind")
+        assert notification.labels == {
             "alertname": "LineageDeliveryBehind",
             "namespace": "data",
             "service": "lineage-collector",
             "severity": "critical",
             "sink": "marquez",
         }
-        assert told.annotations["summary"] == "A sink does not get its events."
-        assert told.annotations["description"].startswith("The oldest event for sink marquez has waited for ")
-        assert told.annotations["runbook_url"].endswith("/docs/runbooks/LineageDeliveryBehind.md")
+        assert notification.annotations["summary"] == "A sink does not get its events."
+        assert notification.annotations["description"].startswith("The oldest event for sink marquez has waited for ")
+        assert notification.annotations["runbook_url"].endswith("/docs/runbooks/LineageDeliveryBehind.md")
         deployment.marquez.faults.clear()
         back = await alertmanager.wait_for("resolved", "LineageDeliveryBehind")
-        assert back.labels == told.labels
+        assert back.labels == notification.labels
         assert {notice.name for notice in alertmanager.notices} == {"LineageDeliveryBehind"}, "nothing else is wrong"
         assert await prometheus.query("lineage_lease_held == 0") == []
         deployment.terminate()

@@ -61,7 +61,7 @@ def test_the_cases_of_an_alert_are_complete(alert: str) -> None:
 
 @pytest.mark.parametrize("alert", ALERTS)
 def test_an_alert_says_what_a_person_needs(alert: str, rules: dict[str, Rule]) -> None:
-    rule, told = rules[alert], scenarios()[alert].description
+    rule, text = rules[alert], scenarios()[alert].description
     summary = rule["annotations"]["summary"]
     assert summary.endswith(".")
     assert "{{" not in summary, "one summary for all alerts of a group"
@@ -69,7 +69,7 @@ def test_an_alert_says_what_a_person_needs(alert: str, rules: dict[str, Rule]) -
     for case in scenarios()[alert].cases:
         for label in {"source", "sink", "lease"}.intersection(*(_labels(case.expect) or [set()])):
             assert f"$labels.{label}" in rule["annotations"]["description"], f"the {label} is not named"
-    assert told.endswith((".", "`."))
+    assert text.endswith((".", "`."))
     assert rule["labels"]["severity"] in {"critical", "warning", "info"}
 
 

@@ -1,4 +1,4 @@
-"""Every alert has its page, and what the pages tell people to type works."""
+"""Every alert has its page, and what the pages have people type works."""
 
 import re
 import shlex
@@ -39,12 +39,12 @@ def test_every_alert_has_a_page_and_is_listed() -> None:
     assert {page.name for page in alert_pages()} == set(alerts)
     [readme] = [page for page in pages() if page.name == "README"]
     listed = re.findall(r"^\| \[(\w+)\]\((\w+)\.md\) \| (on|off) \| (\w+) \|$", readme.text, re.MULTILINE)
-    told = [(name, name, "on" if alert["enabled"] else "off", alert["severity"]) for name, alert in alerts.items()]
-    assert listed == told
+    expected = [(name, name, "on" if alert["enabled"] else "off", alert["severity"]) for name, alert in alerts.items()]
+    assert listed == expected
 
 
 @every_alert
-def test_a_page_tells_all(page: Page) -> None:
+def test_a_page_is_complete(page: Page) -> None:
     assert page.headings == [page.name, *SECTIONS]
     assert "```" in page.section("Check"), "how to look"
     assert page.name in page.section("Silence") or "Do not" in page.section("Silence")
@@ -83,10 +83,10 @@ def test_queries_can_be_asked(page: Page, promtool: Promtool, tmp_path: Path) ->
 @pytest.mark.crash
 @pytest.mark.timeout(300)
 async def test_our_commands_work_beside_a_running_service(tmp_path: Path) -> None:
-    told = set(commands("lineage-collector")) | {_inside(line) for line in commands("kubectl") if " -- " in line}
-    states = {state for line in told for state in re.findall(r"--state (\w+)", line)}
+    lines = set(commands("lineage-collector")) | {_inside(line) for line in commands("kubectl") if " -- " in line}
+    states = {state for line in lines for state in re.findall(r"--state (\w+)", line)}
     assert states <= set(RunState)
-    ours = {re.sub(r"--state \w+", "--state failed", line) for line in told if line.startswith("lineage-collector ")}
+    ours = {re.sub(r"--state \w+", "--state failed", line) for line in lines if line.startswith("lineage-collector ")}
     writing = {line for line in ours if re.search(r" (retry|drop|trigger|watch) ", line)}
     async with Deployment(tmp_path) as deployment:
         jobs = list(deployment.cdf.transformations)

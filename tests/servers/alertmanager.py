@@ -40,7 +40,7 @@ class Notice:
 
 @dataclass
 class Alertmanager:
-    """`notices` are what it told people, in order."""
+    """`notices` are what it sent to people, in order."""
 
     process: ServerProcess
     notices: list[Notice] = field(default_factory=list)

@@ -87,7 +87,7 @@ Promtool = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def start_prometheus(tmp_path: Path) -> Iterator[StartPrometheus]:
     """A function: `start_prometheus("127.0.0.1:9100", path="/metrics", rules=[file], labels={"namespace": "a"})`; `more` goes
-    into the scrape config, `alertmanagers` are told of alerts.
+    into the scrape config, `alertmanagers` get its alerts.
     """
     program = _command("prometheus")
     started: list[ServerProcess] = []

@@ -27,7 +27,7 @@ def _faults(plan: Plan, began: datetime, arrivals: Sequence[Arrival]) -> Iterabl
     times = [datetime.fromisoformat(time) for _, time in first]
     if times != sorted(times):
         yield f"times go back: {first}"
-    if plan.tells_times:
+    if plan.reports_times:
         yield from _false_times(plan, began, list(zip(kinds, times, strict=True)))
     yield from _repeats(arrivals)
 
@@ -44,12 +44,12 @@ def _repeats(arrivals: Sequence[Arrival]) -> Iterable[str]:
 
 
 def _false_times(plan: Plan, began: datetime, events: Sequence[tuple[str, datetime]]) -> Iterable[str]:
-    """The platform's times are told. An event whose time nobody told has ours, which may be ahead after our clock was set:
+    """The platform's times are reported. An event whose time nobody reported has ours, which may be ahead after our clock was set:
     then the next one has that time too, as times never go back.
     """
     for kind, seconds in (("START", plan.started), (ENDS[plan.end.value], plan.ended)):
         meant = began.astimezone(UTC) + timedelta(milliseconds=round(seconds * 1000))
-        for number, (other, told) in enumerate(events):
-            is_pushed = number > 0 and events[number - 1][0] == "RUNNING" and told == events[number - 1][1]
-            if other == kind and abs(told - meant) > timedelta(milliseconds=1) and not is_pushed:
-                yield f"{kind} at {told}, the platform says {meant}"
+        for number, (other, reported) in enumerate(events):
+            is_pushed = number > 0 and events[number - 1][0] == "RUNNING" and reported == events[number - 1][1]
+            if other == kind and abs(reported - meant) > timedelta(milliseconds=1) and not is_pushed:
+                yield f"{kind} at {reported}, the platform says {meant}"

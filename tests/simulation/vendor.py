@@ -26,7 +26,7 @@ class Plan:
     waits: tuple[float, float] | None
     ended: float
     end: RunState
-    tells_times: bool
+    reports_times: bool
 
     def state(self, at: float) -> RunState | None:
         """None before it exists."""
@@ -74,7 +74,7 @@ class Vendor:
         state = plan.state(self.seconds())
         if state is None:
             return None
-        told = plan.tells_times
+        has_times = plan.reports_times
 
         def when(seconds: float) -> datetime:
             return self.began + timedelta(milliseconds=round(seconds * 1000))
@@ -86,9 +86,9 @@ class Vendor:
             state,
             state.value,
             seen_at,
-            queued_at=when(plan.queued) if told else None,
-            started_at=when(plan.started) if told and state.began else None,
-            ended_at=when(plan.ended) if told and state.terminal else None,
+            queued_at=when(plan.queued) if has_times else None,
+            started_at=when(plan.started) if has_times and state.began else None,
+            ended_at=when(plan.ended) if has_times and state.terminal else None,
         )
 
 

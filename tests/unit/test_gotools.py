@@ -1,4 +1,4 @@
-"""A tool that is there is not built; one that cannot be built is told why."""
+"""A tool that is there is not built; one that cannot be built says why."""
 
 import shutil
 import stat

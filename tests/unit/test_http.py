@@ -357,7 +357,7 @@ AT_NOON = datetime(2026, 11, 22, 12, 0, 10, tzinfo=UTC)
         ({}, 0.0, None),
     ],
 )
-def test_the_clock_of_a_server_is_told_by_its_date(
+def test_the_clock_of_a_server_is_read_from_its_date(
     headers: dict[str, str], seconds: float, ahead: float | None
 ) -> None:
     assert module.clock_ahead(httpx.Headers(headers), AT_NOON, seconds) == ahead

@@ -36,7 +36,7 @@ def take(known: Run | None, observation: Observation) -> Step:
     return observe(known, observation, enrich_within=WITHIN)
 
 
-def told(step: Step) -> list[tuple[EventKind, datetime]]:
+def events_of(step: Step) -> list[tuple[EventKind, datetime]]:
     return [(transition.kind, transition.at) for transition in step.transitions]
 
 
@@ -45,13 +45,13 @@ def test_a_run_between_two_polls_gets_both_events_with_the_platforms_times() -> 
     assert step.transitions == ()
     assert step.run.enrich_until == at(150)
     done = finish(step.run, Enrichment())
-    assert told(done) == [(EventKind.START, at(2)), (EventKind.COMPLETE, at(30))]
+    assert events_of(done) == [(EventKind.START, at(2)), (EventKind.COMPLETE, at(30))]
     assert all(transition.within is None for transition in done.transitions)
 
 
 def test_a_run_that_ended_before_it_began_gets_both_at_its_end() -> None:
     step = take(None, seen(RunState.FAILED, 90, queued_at=at(1), ended_at=at(5)))
-    assert told(finish(step.run, Enrichment())) == [(EventKind.START, at(5)), (EventKind.FAIL, at(5))]
+    assert events_of(finish(step.run, Enrichment())) == [(EventKind.START, at(5)), (EventKind.FAIL, at(5))]
 
 
 def test_an_end_before_the_start_is_clamped_and_says_so() -> None:
@@ -63,27 +63,27 @@ def test_an_end_before_the_start_is_clamped_and_says_so() -> None:
 def test_without_times_the_poll_gives_them_and_the_interval() -> None:
     run = take(None, seen(RunState.QUEUED, 5, queued_at=at(1))).run
     started = take(run, seen(RunState.RUNNING, 15, queued_at=at(1)))
-    assert told(started) == [(EventKind.START, at(15))]
+    assert events_of(started) == [(EventKind.START, at(15))]
     assert started.transitions[0].within == Interval(at(5), at(15))
     ended = finish(take(started.run, seen(RunState.SUCCEEDED, 25)).run, Enrichment())
-    assert told(ended) == [(EventKind.COMPLETE, at(25))]
+    assert events_of(ended) == [(EventKind.COMPLETE, at(25))]
     assert ended.transitions[0].within == Interval(at(15), at(25))
 
 
 def test_a_run_without_times_that_was_never_seen_running_starts_when_it_was_last_seen_queued() -> None:
     run = take(None, seen(RunState.QUEUED, 5, queued_at=at(1))).run
     ended = finish(take(run, seen(RunState.SUCCEEDED, 25)).run, Enrichment())
-    assert told(ended) == [(EventKind.START, at(5)), (EventKind.COMPLETE, at(25))]
+    assert events_of(ended) == [(EventKind.START, at(5)), (EventKind.COMPLETE, at(25))]
     assert ended.run.started_within == Interval(at(5), at(25))
     assert ended.transitions[0].within == Interval(at(5), at(25))
 
 
 def test_a_run_without_times_that_was_first_seen_when_it_had_ended_starts_when_it_was_asked_for() -> None:
     ended = finish(take(None, seen(RunState.SUCCEEDED, 25, queued_at=at(1))).run, Enrichment())
-    assert told(ended) == [(EventKind.START, at(1)), (EventKind.COMPLETE, at(25))]
+    assert events_of(ended) == [(EventKind.START, at(1)), (EventKind.COMPLETE, at(25))]
 
 
-def test_a_duration_is_bounded_where_the_platform_did_not_tell_an_end_of_it() -> None:
+def test_a_duration_is_bounded_where_the_platform_did_not_report_an_end_of_it() -> None:
     """What the platform says late, with the details of the end, is as good."""
     times = {"started_at": at(3), "ended_at": at(9)}
     for given, found, bounded in [
@@ -99,11 +99,11 @@ def test_a_duration_is_bounded_where_the_platform_did_not_tell_an_end_of_it() ->
         assert finish(run, found).run.duration_bounded is bounded, (given, found)
     seen_running = take(None, seen(RunState.RUNNING, 5)).run
     ended = take(seen_running, seen(RunState.SUCCEEDED, 25, ended_at=at(20))).run
-    assert finish(ended, Enrichment()).run.duration_bounded, "nobody told when it started"
-    told_start = take(None, seen(RunState.RUNNING, 5, started_at=at(3))).run
+    assert finish(ended, Enrichment()).run.duration_bounded, "nobody events_of when it started"
+    with_start = take(None, seen(RunState.RUNNING, 5, started_at=at(3))).run
     for second in (10, 20, 30):
-        told_start = missed(told_start, at(second), VanishedPolicy.ABORT).run
-    assert told_start.duration_bounded, "aborted when it was last seen"
+        with_start = missed(with_start, at(second), VanishedPolicy.ABORT).run
+    assert with_start.duration_bounded, "aborted when it was last seen"
 
 
 def test_a_run_that_is_found_again_is_missed_anew() -> None:
@@ -122,29 +122,29 @@ def test_a_run_that_is_found_again_is_missed_anew() -> None:
 def test_a_beginning_before_the_request_is_no_beginning() -> None:
     """A start never lies before the run was asked for, whichever way it is made."""
     early = {"queued_at": at(10), "started_at": at(4)}
-    assert told(take(None, seen(RunState.RUNNING, 20, **early)))[0] == (EventKind.START, at(10))
+    assert events_of(take(None, seen(RunState.RUNNING, 20, **early)))[0] == (EventKind.START, at(10))
     late = finish(take(None, seen(RunState.SUCCEEDED, 20, **early, ended_at=at(15))).run, Enrichment())
-    assert told(late)[0] == (EventKind.START, at(10))
+    assert events_of(late)[0] == (EventKind.START, at(10))
     never = finish(take(None, seen(RunState.CANCELED, 20, queued_at=at(10), ended_at=at(4))).run, Enrichment())
-    assert told(never) == [(EventKind.START, at(10)), (EventKind.ABORT, at(10))]
+    assert events_of(never) == [(EventKind.START, at(10)), (EventKind.ABORT, at(10))]
 
 
 def test_waiting_is_a_running_event_both_ways() -> None:
     run = take(None, seen(RunState.RUNNING, 5)).run
     waiting = take(run, seen(RunState.WAITING, 10))
-    assert told(waiting) == [(EventKind.RUNNING, at(10))]
-    assert told(take(waiting.run, seen(RunState.WAITING, 15))) == []
-    assert told(take(waiting.run, seen(RunState.RUNNING, 20))) == [(EventKind.RUNNING, at(20))]
+    assert events_of(waiting) == [(EventKind.RUNNING, at(10))]
+    assert events_of(take(waiting.run, seen(RunState.WAITING, 15))) == []
+    assert events_of(take(waiting.run, seen(RunState.RUNNING, 20))) == [(EventKind.RUNNING, at(20))]
 
 
-def test_a_key_that_is_given_again_is_told() -> None:
+def test_a_key_that_is_given_again_is_reported() -> None:
     run = finish(take(None, seen(RunState.SUCCEEDED, 5)).run, Enrichment()).run
     step = take(run, replace(seen(RunState.SUCCEEDED, 10), run_id=UUID(int=7)))
     assert (step.run, step.transitions) == (run, ())
     assert [skip.kind for skip in step.skips] == [SkipKind.LATE]
 
 
-def test_a_run_that_comes_back_after_its_abort_is_told_once() -> None:
+def test_a_run_that_comes_back_after_its_abort_is_reported_once() -> None:
     run = take(None, seen(RunState.RUNNING, 5)).run
     for second in (10, 20, 30):
         run = missed(run, at(second), VanishedPolicy.ABORT).run
@@ -156,9 +156,9 @@ def test_a_run_that_comes_back_after_its_abort_is_told_once() -> None:
 def test_from_waiting_back_to_the_queue_is_out_of_waiting_too() -> None:
     waiting = take(take(None, seen(RunState.RUNNING, 5)).run, seen(RunState.WAITING, 10)).run
     back = take(waiting, seen(RunState.QUEUED, 20))
-    assert told(back) == [(EventKind.RUNNING, at(20))]
+    assert events_of(back) == [(EventKind.RUNNING, at(20))]
     assert back.run.state is RunState.RUNNING
-    assert told(take(back.run, seen(RunState.RUNNING, 25))) == []
+    assert events_of(take(back.run, seen(RunState.RUNNING, 25))) == []
 
 
 def test_an_unknown_status_keeps_the_run_open_and_is_counted_once() -> None:
@@ -172,7 +172,7 @@ def test_an_unknown_status_keeps_the_run_open_and_is_counted_once() -> None:
     assert take(step.run, replace(strange, seen_at=at(15))).skips == ()
 
 
-def test_a_contradiction_after_the_end_is_counted_and_not_told() -> None:
+def test_a_contradiction_after_the_end_is_counted_and_not_reported() -> None:
     run = finish(take(None, seen(RunState.SUCCEEDED, 5)).run, Enrichment()).run
     step = take(run, seen(RunState.RUNNING, 10))
     assert step.transitions == ()
@@ -215,7 +215,7 @@ def test_the_third_miss_in_a_row_gives_a_run_up(policy: VanishedPolicy) -> None:
     assert step.run.state is RunState.UNKNOWN
     assert [skip.kind for skip in step.skips] == [SkipKind.VANISHED]
     expected = [(EventKind.ABORT, at(5))] if policy is VanishedPolicy.ABORT else []
-    assert told(step) == expected
+    assert events_of(step) == expected
     assert not step.run.open
     assert [one.within for one in step.transitions] == [Interval(at(5), at(30))] * len(expected)
 
@@ -234,7 +234,7 @@ def test_a_run_that_comes_back_goes_on() -> None:
     for second in (10, 20, 30):
         run = missed(run, at(second), VanishedPolicy.LEAVE_OPEN).run
     back = take(run, seen(RunState.SUCCEEDED, 40, started_at=at(3), ended_at=at(35)))
-    assert told(finish(back.run, Enrichment())) == [(EventKind.COMPLETE, at(35))]
+    assert events_of(finish(back.run, Enrichment())) == [(EventKind.COMPLETE, at(35))]
 
 
 def test_a_late_enrichment_leaves_a_problem_and_the_known_facts() -> None:
@@ -258,4 +258,4 @@ def test_a_look_that_was_asked_for_while_the_run_was_read_stays_due() -> None:
 def test_enriched_times_win() -> None:
     run = take(None, seen(RunState.SUCCEEDED, 50, queued_at=at(1))).run
     done = finish(run, Enrichment(started_at=at(4), ended_at=at(44)))
-    assert told(done) == [(EventKind.START, at(4)), (EventKind.COMPLETE, at(44))]
+    assert events_of(done) == [(EventKind.START, at(4)), (EventKind.COMPLETE, at(44))]

@@ -10,9 +10,9 @@ from collector.logs import JsonFormatter, RepeatFilter, TextFormatter, fields, s
 pytestmark = pytest.mark.usefixtures("logging_as_it_was")
 
 
-def record(event: str = "poll.failed", level: int = logging.WARNING, **told: object) -> logging.LogRecord:
+def record(event: str = "poll.failed", level: int = logging.WARNING, **context: object) -> logging.LogRecord:
     made = logging.LogRecord("lineage.poll", level, __file__, 1, event, None, None)
-    made.__dict__.update(fields(**told))
+    made.__dict__.update(fields(**context))
     return made
 
 
@@ -66,7 +66,7 @@ def test_what_is_no_warning_is_never_held_back() -> None:
 
 
 @pytest.mark.parametrize(("form", "as_json"), [("auto", True), ("json", True), ("text", False)])
-def test_a_pipe_gets_json_unless_told(form: str, as_json: bool) -> None:
+def test_a_pipe_gets_json_by_default(form: str, as_json: bool) -> None:
     stream = io.StringIO()
     set_up("info", form, stream)
     logging.getLogger("lineage.x").info("service.started", extra=fields(port=1))

@@ -38,7 +38,7 @@ def test_the_chart_reads_nothing_that_is_not_there() -> None:
     assert set(readers()) <= {family.name for family in catalogue()}
 
 
-def test_the_page_tells_the_price_of_a_job() -> None:
+def test_the_page_names_the_price_of_a_job() -> None:
     per_job = [family for family in catalogue() if "job" in family.labels]
     series = sum(len(family.values.get("outcome", ("one",))) for family in per_job)
     assert f"A job has {series} series, and {JOBS_AT_MOST:,} jobs have them" in TEXT

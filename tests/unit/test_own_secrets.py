@@ -139,13 +139,13 @@ def test_no_line_of_the_log_has_one() -> None:
     except ValueError as error:
         record.exc_info = (type(error), error, error.__traceback__)
     record.__dict__.update(
-        fields(cause="bad tr0ub4dor&3", told={"a": ["tr0ub4dor&3"]}, error_=ValueError("tr0ub4dor&3"), at=Path("x"))
+        fields(cause="bad tr0ub4dor&3", nested={"a": ["tr0ub4dor&3"]}, error_=ValueError("tr0ub4dor&3"), at=Path("x"))
     )
     for formatter in (JsonFormatter(), TextFormatter()):
         line = formatter.format(record)
         assert "tr0ub4dor" not in line
         assert "another1" not in line
-    assert json.loads(JsonFormatter().format(record))["told"] == {"a": ["***"]}
+    assert json.loads(JsonFormatter().format(record))["nested"] == {"a": ["***"]}
 
 
 def test_no_line_of_a_library_has_a_credential() -> None:

@@ -8,7 +8,7 @@ NOW = datetime(2026, 11, 21, 9, 0, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("header", "seconds"),
     [
         ("7", 7.0),
         ("1.5", 1.5),
@@ -25,8 +25,8 @@ NOW = datetime(2026, 11, 21, 9, 0, 0, tzinfo=UTC)
         ("", None),
     ],
 )
-def test_what_the_header_asks_for(told: str, seconds: float | None) -> None:
-    assert retry_after({"Retry-After": told}, NOW) == seconds
+def test_what_the_header_asks_for(header: str, seconds: float | None) -> None:
+    assert retry_after({"Retry-After": header}, NOW) == seconds
 
 
 def test_without_the_header() -> None:

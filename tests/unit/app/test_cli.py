@@ -144,7 +144,7 @@ def test_without_config_the_file_of_that_name_is_taken(
     assert "other.yaml: cannot be read" in run("check", "--offline").err
 
 
-def test_check_offline_tells_what_is_risky_as_well(run: Run, config: Write) -> None:
+def test_check_offline_reports_what_is_risky_as_well(run: Run, config: Write) -> None:
     path = config(GOOD)
     said = run("check", "--offline", "--config", path)
     assert said.code == 0
@@ -180,7 +180,7 @@ def test_so_is_one_in_the_web_configuration(
     assert "geheim" not in said.out + said.err
 
 
-def test_check_tells_what_the_web_configuration_says(run: Run, config: Write, tmp_path: Path) -> None:
+def test_check_reports_what_the_web_configuration_says(run: Run, config: Write, tmp_path: Path) -> None:
     web = tmp_path / "web.yaml"
     web.write_text("basic_auth_users: {ann: $2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG}")
     path = config(GOOD + f"http: {{listen: '0.0.0.0:0', web_config_file: {web}}}\n")
@@ -230,7 +230,7 @@ def test_words_that_no_command_has(run: Run) -> None:
         assert "Traceback" not in said.err
 
 
-def test_what_went_wrong_is_told_in_words(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_went_wrong_is_said_in_words(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
         raise LineageError("ledger x.db is in use by process 7")
 

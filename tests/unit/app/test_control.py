@@ -52,8 +52,8 @@ async def service(path: Path) -> AsyncIterator[Service]:
 
 
 async def test_a_request_and_its_answer(service: Service, path: Path) -> None:
-    told = await control.ask(path, "source:prep", RequestKind.TRIGGER, {"job": "7"})
-    assert told == Told(RequestState.DONE, {"key": "7"})
+    answer = await control.ask(path, "source:prep", RequestKind.TRIGGER, {"job": "7"})
+    assert answer == Told(RequestState.DONE, {"key": "7"})
     assert service.asked == [("source:prep", RequestKind.TRIGGER, {"job": "7"})]
     assert await control.status(path) == {"running": True}
     assert control.is_alive(path)

@@ -139,9 +139,7 @@ def test_it_says_what_goes_and_asks(
     assert asked == [("sink:twin", True)]
 
 
-def test_without_a_terminal_it_refuses_unless_it_is_told_not_to_ask(
-    act: Forget, asked: Asked, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_terminal_it_refuses_without_yes(act: Forget, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     with pytest.raises(ConfigurationError, match=r"no terminal to ask on: add --yes, or --dry-run"):
         act("old-plant", drop_undelivered=True)
@@ -166,8 +164,8 @@ async def test_what_took_too_long_goes_with_the_next_sweep(tmp_path: Path, monke
         await store.write(happened)
         monkeypatch.setattr("collector.ledger.inventory.RUNS", 1)
         monkeypatch.setattr("collector.app.removal.ANSWERS_WITHIN", -1.0)
-        told = await Removal(store, clock).forget("source:old-plant", drop_undelivered=True)
-        assert (told.state, told.answer["removed"]) == (RequestState.DONE, False)
+        answer = await Removal(store, clock).forget("source:old-plant", drop_undelivered=True)
+        assert (answer.state, answer.answer["removed"]) == (RequestState.DONE, False)
         assert [row.name for row in await store.read(queries.sources)] == ["marquez", "old-plant", "source", "twin"]
         [left] = await store.read(retirement.retired_sources, 0)
         assert await Removal(store, clock).remove_source(left)

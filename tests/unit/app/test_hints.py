@@ -190,7 +190,7 @@ async def test_a_message_that_never_ends_is_not_waited_for(door: Door, monkeypat
     assert await raw(door, b"POST /hints/simple/files HTTP/1.1\r\nContent-Length: 5\r\n\r\n[") == 408
 
 
-async def test_a_ledger_that_fails_is_told_to_the_sender(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_ledger_that_fails_is_answered_to_the_sender(door: Door, caplog: pytest.LogCaptureFixture) -> None:
     door.store.error = "disk full"
     assert await door.post(b'["a"]') == 503
     assert "hint.lost" in [record.message for record in caplog.records]
@@ -269,8 +269,8 @@ class Account:
         """A run that is watched and that ends at once, which nobody sees."""
         run = self.simulator.start(self.simulator.transformations[0], Plan(Scenario.STUCK, timedelta(seconds=0)))
         body = {"key": run.key, "options": {"transformation": run.transformation.key}}
-        told = await self.service.ask("source:customers", RequestKind.WATCH, body)
-        assert told.state is RequestState.DONE, told
+        answer = await self.service.ask("source:customers", RequestKind.WATCH, body)
+        assert answer.state is RequestState.DONE, answer
         self.simulator.set_step(run, "processed")
         return run
 
@@ -360,7 +360,7 @@ async def test_a_wrong_signature_does_nothing(tmp_path: Path, signature: str, ca
 
 
 async def test_what_a_message_says_is_never_believed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is signed and tells of a file, but the run goes on: only the platform knows."""
+    """It is signed and names a file, but the run goes on: only the platform knows."""
     caplog.set_level(logging.INFO, "lineage.hint")
     async with account(tmp_path) as acme:
         run = await acme.started()
@@ -409,7 +409,7 @@ async def test_a_delayed_one_comes_when_it_comes(tmp_path: Path) -> None:
         await acme.seen_to_end(run)
 
 
-async def test_what_a_lost_one_would_have_told_the_next_one_brings(tmp_path: Path) -> None:
+async def test_what_a_lost_one_would_have_brought_the_next_one_brings(tmp_path: Path) -> None:
     async with account(tmp_path) as acme:
         lost, heard = await acme.started(), await acme.started()
         acme.simulator.webhooks.append(Webhook(acme.url, SECRET, lose_every=2))

@@ -126,7 +126,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     await made.store.close()
 
 
-def told(caplog: pytest.LogCaptureFixture, event: str) -> int:
+def logged(caplog: pytest.LogCaptureFixture, event: str) -> int:
     return sum(record.getMessage() == event for record in caplog.records)
 
 
@@ -158,12 +158,12 @@ async def test_a_full_ledger_says_so_once_and_has_room_again_when_sinks_caught_u
         said = str(keeper.full)
         assert "bytes are owed to sinks); polling pauses" in said
         assert f"of {keeper.limit:,} bytes" in said
-        assert (told(caplog, "ledger.full"), told(caplog, "ledger.room")) == (1, 0)
+        assert (logged(caplog, "ledger.full"), logged(caplog, "ledger.room")) == (1, 0)
         await house.do(lambda ledger: ledger.drain())
         for _ in range(int(EARLY_SWEEP_EVERY / LOOK) + 1):
             await house.clock.step()
         assert not keeper.full
-    assert (told(caplog, "ledger.full"), told(caplog, "ledger.room")) == (1, 1)
+    assert (logged(caplog, "ledger.full"), logged(caplog, "ledger.room")) == (1, 1)
     assert await house.rows("event") == 0
 
 
@@ -176,7 +176,7 @@ async def test_nothing_is_looked_through_again_while_nothing_is_delivered(
     for _ in range(100):
         await keeper.look()
         house.clock.seconds += LOOK
-    assert told(caplog, "ledger.swept") == 1
+    assert logged(caplog, "ledger.swept") == 1
     assert await house.rows("event") == 40
 
 
@@ -193,7 +193,7 @@ async def test_while_sinks_catch_up_a_full_ledger_is_swept_now_and_then(
         await keeper.look()
         house.clock.seconds += LOOK
     assert keeper.full is not None
-    assert told(caplog, "ledger.swept") == 1 + 12 * LOOK // EARLY_SWEEP_EVERY
+    assert logged(caplog, "ledger.swept") == 1 + 12 * LOOK // EARLY_SWEEP_EVERY
 
 
 async def rewrite(house: House) -> None:
@@ -240,7 +240,7 @@ async def test_what_every_sink_has_is_forgotten_early_before_polling_would_pause
     house.clock.seconds += 1
     await keeper.look()
     assert keeper.full is None
-    assert told(caplog, "ledger.full") == 0
+    assert logged(caplog, "ledger.full") == 0
     assert await house.rows("event") == 0
     assert await house.rows("run") == 20, "they keep a repeated observation silent"
 
@@ -321,7 +321,7 @@ async def test_due_times_of_a_clock_that_ran_ahead_are_pulled_in(
     async with Running(await house.keep(1000 * KIB)):
         await house.clock.step()
     assert await house.do(lambda ledger: ledger.heads()) == ["1 START"]
-    assert told(caplog, "ledger.clock") == 1
+    assert logged(caplog, "ledger.clock") == 1
 
 
 async def test_a_clock_that_is_set_back_holds_up_no_open_run(house: House) -> None:
@@ -344,7 +344,7 @@ async def test_a_clock_that_is_set_back_holds_up_no_open_run(house: House) -> No
 
 
 class Failing(Store):
-    """Raises what it is told to, or hangs."""
+    """Raises the given error, or hangs."""
 
     error: Exception | None = None
     hangs = False
@@ -364,7 +364,7 @@ async def failing(house: House) -> Failing:
     return house.store
 
 
-async def test_a_ledger_in_trouble_is_told_and_tried_again(
+async def test_a_ledger_in_trouble_is_logged_and_tried_again(
     house: House, failing: Failing, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -376,11 +376,11 @@ async def test_a_ledger_in_trouble_is_told_and_tried_again(
         await house.clock.step()
         await house.clock.step()
         assert keeper.trouble == str(failing.error)
-        assert told(caplog, "ledger.trouble") == 3
+        assert logged(caplog, "ledger.trouble") == 3
         failing.error = None
         await house.clock.step()
         assert not keeper.trouble
-        assert told(caplog, "ledger.recovered") == 1
+        assert logged(caplog, "ledger.recovered") == 1
 
 
 async def test_a_corrupt_ledger_ends_the_process_for_a_new_start_to_set_it_aside(
@@ -442,7 +442,7 @@ async def test_a_sink_beyond_its_share_pauses_polling_and_is_named(
     await house.do(lambda ledger: ledger.deliver(*ledger.claim(limit=1)))
     await keeper.look()
     assert not keeper.full
-    assert (told(caplog, "ledger.full"), told(caplog, "ledger.room")) == (1, 1)
+    assert (logged(caplog, "ledger.full"), logged(caplog, "ledger.room")) == (1, 1)
 
 
 async def test_a_full_ledger_names_the_sink_that_is_owed_most(house: House) -> None:
@@ -508,4 +508,4 @@ async def test_a_sink_and_a_source_that_left_go_after_retention(house: House, ca
         for _ in range(2):
             await house.clock.step(SWEEP_EVERY)
         assert (await house.rows("sink"), await house.rows("lane")) == (0, 0)
-    assert (told(caplog, "sink.removed"), told(caplog, "source.abandoned")) == (1, 1)
+    assert (logged(caplog, "sink.removed"), logged(caplog, "source.abandoned")) == (1, 1)

@@ -92,9 +92,7 @@ def test_what_nobody_agreed_to_stays(
     assert asked == []
 
 
-def test_without_a_terminal_it_refuses_unless_it_is_told_not_to_ask(
-    drop: Drop, asked: Asked, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_terminal_it_refuses_without_yes(drop: Drop, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     with pytest.raises(ConfigurationError, match=r"3 parked events.*no terminal to ask on: add --yes"):
         drop()

@@ -23,7 +23,7 @@ sinks:
   - {{type: file, name: marquez, path: {folder}/events.ndjson}}
 ledger: {{path: {folder}/lineage.db}}
 """
-Told = Callable[..., Any]
+Listed = Callable[..., Any]
 
 
 def happened(conn: Connection) -> None:
@@ -43,7 +43,7 @@ def happened(conn: Connection) -> None:
 
 
 @pytest.fixture
-def told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Told:
+def listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Listed:
     """What a listing prints as JSON."""
     config = tmp_path / "c.yaml"
     config.write_text(CONFIG.format(folder=tmp_path))
@@ -62,8 +62,8 @@ def told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Told:
     return asked
 
 
-def test_runs_have_durations_that_say_whether_they_are_bounds_and_errors(told: Told) -> None:
-    shown = {row["run"]: (row["duration_seconds"], row["duration_bounded"], row["error"]) for row in told()}
+def test_runs_have_durations_that_say_whether_they_are_bounds_and_errors(listed: Listed) -> None:
+    shown = {row["run"]: (row["duration_seconds"], row["duration_bounded"], row["error"]) for row in listed()}
     assert shown == {
         "open": (None, None, None),
         "guessed": (61, True, "no rows in the table"),
@@ -71,9 +71,9 @@ def test_runs_have_durations_that_say_whether_they_are_bounds_and_errors(told: T
     }
 
 
-def test_runs_are_chosen_by_time_state_and_job(told: Told) -> None:
+def test_runs_are_chosen_by_time_state_and_job(listed: Listed) -> None:
     def keys(**wanted: str) -> list[str]:
-        return [row["run"] for row in told(**wanted)]
+        return [row["run"] for row in listed(**wanted)]
 
     assert keys(since="2h") == ["open", "guessed"], "newest first"
     assert keys(since="5m") == []
@@ -85,35 +85,35 @@ def test_runs_are_chosen_by_time_state_and_job(told: Told) -> None:
 
 
 @pytest.mark.parametrize("since", ["yesterday", "none", "-2h", "5", ""])
-def test_a_time_that_is_none_is_refused(told: Told, since: str) -> None:
+def test_a_time_that_is_none_is_refused(listed: Listed, since: str) -> None:
     with pytest.raises(ConfigurationError, match="--since"):
-        told(since=since)
+        listed(since=since)
 
 
-def test_lines_in_a_pipe_have_the_mark_too(told: Told) -> None:
-    head, row = told(as_json=False, state="failed").splitlines()
+def test_lines_in_a_pipe_have_the_mark_too(listed: Listed) -> None:
+    head, row = listed(as_json=False, state="failed").splitlines()
     assert dict(zip(head.split("\t"), row.split("\t"), strict=True))["duration_bounded"] == "yes"
 
 
-def test_one_run_by_either_id(told: Told) -> None:
-    shown = told("guessed")
-    assert told(str(a_run("guessed").run_id)) == shown
+def test_one_run_by_either_id(listed: Listed) -> None:
+    shown = listed("guessed")
+    assert listed(str(a_run("guessed").run_id)) == shown
     assert (shown["state"], shown["duration_seconds"], shown["duration_bounded"]) == ("failed", 61, True)
     assert shown["error"] == "no rows in the table"
     assert [each["type"] for each in shown["events"]] == ["START", "FAIL"]
-    [parked] = told("exact")["parked_events"]
+    [parked] = listed("exact")["parked_events"]
     assert (parked["sink"], parked["type"], parked["cause"]) == ("marquez", "START", "422: no such thing")
-    assert told("exact")["inputs"] == ["gs://in a.csv"]
-    assert told("open")["inputs"] is None, "not known"
+    assert listed("exact")["inputs"] == ["gs://in a.csv"]
+    assert listed("open")["inputs"] is None, "not known"
 
 
-def test_a_run_that_is_not_there_is_said_in_a_sentence(told: Told) -> None:
+def test_a_run_that_is_not_there_is_said_in_a_sentence(listed: Listed) -> None:
     with pytest.raises(LineageError, match="the ledger has no run 'nope'; `lineage-collector runs` lists"):
-        told("nope")
+        listed("nope")
 
 
-def test_a_run_that_cannot_be_read_is_shown_all_the_same(told: Told, tmp_path: Path) -> None:
+def test_a_run_that_cannot_be_read_is_shown_all_the_same(listed: Listed, tmp_path: Path) -> None:
     in_ledger(tmp_path / "lineage.db", lambda conn: conn.execute(update(schema.run).values(detail="{")).rowcount)
-    assert {row["duration_bounded"] for row in told()} == {None}
-    shown = told("exact")
+    assert {row["duration_bounded"] for row in listed()} == {None}
+    shown = listed("exact")
     assert (shown["state"], shown["problems"]) == ("succeeded", ["what else is stored of it cannot be read"])

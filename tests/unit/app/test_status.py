@@ -26,15 +26,15 @@ async def test_the_service_says_its_version_and_since_when_it_runs(tmp_path: Pat
         Served(WetransformSimulator(seed=5, now=now)) as served,
         Service(settings(tmp_path, served.url)) as service,
     ):
-        told = await service.status()
-    assert told["version"] == __version__
-    assert told["started"].endswith("+00:00")
-    assert told["uptime_seconds"] >= 0
-    assert {"last_error", "last_error_at"} <= told["sources"][0].keys() & told["sinks"][0].keys()
+        status = await service.status()
+    assert status["version"] == __version__
+    assert status["started"].endswith("+00:00")
+    assert status["uptime_seconds"] >= 0
+    assert {"last_error", "last_error_at"} <= status["sources"][0].keys() & status["sinks"][0].keys()
 
 
 def test_people_see_uptime_and_errors_that_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: dict[str, Any] = {
+    status: dict[str, Any] = {
         "running": True,
         "version": "1.2.3",
         "started": "2026-11-22T12:00:00.000+00:00",
@@ -57,7 +57,7 @@ def test_people_see_uptime_and_errors_that_are_over(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("TERM", "dumb")
-    listings._show_status(told)
+    listings._show_status(status)
     said = terminal.getvalue()
     assert said.startswith("lineage-collector 1.2.3, up 2h 2m (since 2026-11-22 12:00:00)\n")
     assert "1m 1s" in said

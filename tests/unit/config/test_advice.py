@@ -74,8 +74,8 @@ def test_a_configuration_without_sinks_is_named() -> None:
 def test_passwords_for_the_pages_want_tls(listen: str, access: Access | None, risky: bool) -> None:
     source = {"platform": "dataprep", "name": "d", "workspace": 1, "token": "${env:A_TOKEN}"}
     settings = Settings.model_validate({"http": {"listen": listen}, "sources": [source], "sinks": [SINK]})
-    told = f"http.web_config_file: passwords come to {listen} unencrypted; add tls_server_config"
-    assert [words for words in advice(settings, access) if "encrypted" in words] == ([told] if risky else [])
+    expected = f"http.web_config_file: passwords come to {listen} unencrypted; add tls_server_config"
+    assert [words for words in advice(settings, access) if "encrypted" in words] == ([expected] if risky else [])
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,6 @@ def test_an_alias_that_cannot_be_meant_is_refused(match: Any, replace: Any, word
 
 
 @pytest.mark.parametrize("value", [99, 0, True, "many"])
-def test_an_error_text_is_told_at_some_length(value: Any) -> None:
+def test_an_error_text_is_quoted_at_some_length(value: Any) -> None:
     with pytest.raises(ValidationError):
         Lineage.model_validate({"longest_error": value})

@@ -65,6 +65,6 @@ def test_nothing_shows_the_password(load_ledger: Load) -> None:
 def test_mistakes_are_said_without_the_password(load_ledger: Load, ledger: str, words: str) -> None:
     with pytest.raises(ConfigurationMistakes) as caught:
         load_ledger(ledger)
-    told = " ".join(str(mistake) for mistake in caught.value.mistakes)
-    assert words in told
-    assert "geheim" not in told
+    text = " ".join(str(mistake) for mistake in caught.value.mistakes)
+    assert words in text
+    assert "geheim" not in text

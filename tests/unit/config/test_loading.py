@@ -270,7 +270,7 @@ def test_mistakes_in_a_sink(sink: str, message: str, mistakes: Mistakes) -> None
     assert said(mistakes(f"{SOURCE}sinks: [{sink}]\n"))[:1] == [message]
 
 
-def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(mistakes: Mistakes) -> None:
+def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(mistakes: Mistakes) -> None:
     text = """
 log: {level: loud}
 stop_within: -5s

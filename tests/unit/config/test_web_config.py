@@ -107,7 +107,7 @@ def test_what_is_wrong_is_said_with_its_place(write: Write, content: str, words:
     assert not {"geheim", "4711"} & set(str(caught.value).split())
 
 
-def test_all_mistakes_are_told_at_once(write: Write) -> None:
+def test_all_mistakes_are_reported_at_once(write: Write) -> None:
     with pytest.raises(ConfigurationMistakes) as caught:
         read_access(write("tls_server_config:\n  cert_file: none.pem\nbasic_auth_users:\n  alice: x\n"))
     assert [(mistake.line, mistake.key) for mistake in caught.value.mistakes] == [

@@ -1,4 +1,4 @@
-"""What tests of delivery share: simulated time, sinks that do as they are told, and runs committed to a real ledger."""
+"""What tests of delivery share: simulated time, scripted sinks, and runs committed to a real ledger."""
 
 import asyncio
 import atexit
@@ -82,7 +82,7 @@ class SimulatedClock:
 
 
 class WatchedStore:
-    """A ledger that tells how busy it is. With `error` it does its work and then loses the answer; `unannounced`, nobody hears
+    """A ledger that shows how busy it is. With `error` it does its work and then loses the answer; `unannounced`, nobody hears
     of its commits.
     """
 
@@ -312,8 +312,8 @@ class DeliverySimulation:
 
     def _body(self, run: str, kind: EventKind) -> bytes:
         self.made.append((run, kind))
-        told = {"runId": str(uuid5(OUR_RUNS, run)), "key": run, "number": len(self.made) - 1}
-        return json.dumps({"eventType": kind.value, "run": told}).encode()
+        facets = {"runId": str(uuid5(OUR_RUNS, run)), "key": run, "number": len(self.made) - 1}
+        return json.dumps({"eventType": kind.value, "run": facets}).encode()
 
     async def quiet(self) -> None:
         """Until everything that can happen at this moment has happened."""

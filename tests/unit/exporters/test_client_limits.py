@@ -242,10 +242,10 @@ async def test_what_is_no_request_is_logged_in_few_words_and_not_repeated(
     lines = said.partition(b"\r\n\r\n")[0].decode().splitlines()
     assert {"Server: lineage-collector", "X-Content-Type-Options: nosniff", "X-Frame-Options: deny"} <= set(lines)
     assert "aiohttp" not in said.decode()
-    [told] = [record for record in caplog.records if record.name == "lineage.http"]
-    assert (told.getMessage(), told.levelname, told.exc_info) == ("request.malformed", "WARNING", None)
-    assert "cGxhbnRlZA" not in caplog.text + str(vars(told))
-    assert "127.0.0.1" in str(vars(told))
+    [logged] = [record for record in caplog.records if record.name == "lineage.http"]
+    assert (logged.getMessage(), logged.levelname, logged.exc_info) == ("request.malformed", "WARNING", None)
+    assert "cGxhbnRlZA" not in caplog.text + str(vars(logged))
+    assert "127.0.0.1" in str(vars(logged))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Delivery over a real ledger, to sinks that do as they are told, in simulated time."""
+"""Delivery over a real ledger, to scripted sinks, in simulated time."""
 
 import asyncio
 import json
@@ -180,7 +180,7 @@ async def test_what_the_sink_asks_for_is_obeyed(simulation: DeliverySimulation) 
     assert len(sink.sent) == 2
 
 
-async def test_a_parked_event_is_kept_told_and_holds_up_nothing(
+async def test_a_parked_event_is_kept_logged_and_holds_up_nothing(
     simulation: DeliverySimulation, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = ScriptedSink(lambda item: Park("answer 422: no such job") if item.kind is START else Delivered())
@@ -191,8 +191,8 @@ async def test_a_parked_event_is_kept_told_and_holds_up_nothing(
     [event] = await parked_events(simulation)
     assert (event.kind, event.cause, event.attempts) == (START, "answer 422: no such job", 1)
     [record] = [record for record in caplog.records if record.getMessage() == "event.parked"]
-    told: dict[str, Any] = record.__dict__["fields"]
-    assert (told["sink"], told["cause"], told["run_id"]) == ("sink", "answer 422: no such job", event.run_uuid)
+    logged: dict[str, Any] = record.__dict__["fields"]
+    assert (logged["sink"], logged["cause"], logged["run_id"]) == ("sink", "answer 422: no such job", event.run_uuid)
 
 
 async def test_no_cause_of_a_plug_in_keeps_a_secret(simulation: DeliverySimulation) -> None:

@@ -289,7 +289,7 @@ async def test_check_of_standard_output(tmp_path: Path) -> None:
     assert finding.ok
 
 
-def test_what_delivery_is_told() -> None:
+def test_what_delivery_may_expect() -> None:
     sink = FileSink(Path("-"))
     assert sink.wants == frozenset(EventKind)
     assert not sink.rechecks

@@ -23,7 +23,7 @@ Answer = Callable[[bytes], Trouble | None]
 
 
 class Producer:
-    """Stands in for a connection. Unless told otherwise it acknowledges at once; `silent` gives no answers."""
+    """Stands in for a connection. By default it acknowledges at once; `silent` gives no answers."""
 
     def __init__(self) -> None:
         self.published: list[bytes] = []

@@ -140,7 +140,7 @@ def test_memory_of_stumbles_is_bounded() -> None:
     assert log.add(event(KNOWN_RUNS, 1)).count == 2
 
 
-def test_a_run_that_exists_is_told_by_words_not_by_409() -> None:
+def test_a_run_that_exists_is_recognised_by_words_not_by_409() -> None:
     assert exists_already(
         answer(400, b"{\"code\":400,\"message\":\"Run '1' already exists for 'a' under namespace 'b'.\"}")
     )
@@ -241,14 +241,14 @@ class Deployment:
 
     def outgoing(self, kind: str, run: str, job: str = "transformation/1", at: str = START, **given: Any) -> Outgoing:
         made = event(int(run[:6], 16), 0)
-        told = json.dumps(self.marquez.event(kind, run, job, at, **given)).encode()
+        body = json.dumps(self.marquez.event(kind, run, job, at, **given)).encode()
         return Outgoing(
             strand_id=made.strand_id,
             seq=0,
             run_id=made.run_id,
             source_id=1,
             kind=EventKind(kind),
-            body=told,
+            body=body,
             attempts=0,
             committed_at=0,
             happened_at=0,
@@ -527,7 +527,7 @@ async def test_created_runs_are_remembered_but_not_for_ever(deployment: Deployme
     assert await deployment.one(first) == Delivered()
 
 
-async def test_check_tells_an_outage_from_something_else(deployment: Deployment) -> None:
+async def test_check_distinguishes_an_outage_from_something_else(deployment: Deployment) -> None:
     deployment.simulator.database.stop()
     [finding] = await deployment.sink.check()
     assert "database" in str(finding.remedy)

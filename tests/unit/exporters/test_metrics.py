@@ -1,4 +1,4 @@
-"""What is counted and how it is told: names, labels and zeros from the start, exemplars, and a ledger that is not there."""
+"""What is counted and how it is exported: names, labels and zeros from the start, exemplars, and a ledger that is not there."""
 
 import asyncio
 import logging
@@ -232,7 +232,7 @@ async def test_a_run_that_ended_unknown_is_no_outcome() -> None:
     assert set((await series(shown, "lineage_run_duration_seconds_count", "outcome")).values()) == {0}
 
 
-async def test_durations_of_which_an_end_is_a_bound_are_told_from_exact_ones() -> None:
+async def test_durations_of_which_an_end_is_a_bound_are_kept_apart_from_exact_ones() -> None:
     """An alert on long runs can leave out what is only as exact as the polls."""
     shown = made()
     labels = "source", "outcome", "bounded"
@@ -335,8 +335,8 @@ async def test_series_vanish_with_their_job() -> None:
 
 @pytest.mark.parametrize("name", ['a "quoted" \\ name', "two\nlines", "änderung ✓", "x" * 5000, ""])
 async def test_whatever_people_call_a_job_can_be_scraped(name: str) -> None:
-    [told] = await series(made(a_snapshot(name=name)), "lineage_job_info", "name")
-    assert told[0] == name or (told[0].startswith("xxx") and len(told[0]) == 120)
+    [sample] = await series(made(a_snapshot(name=name)), "lineage_job_info", "name")
+    assert sample[0] == name or (sample[0].startswith("xxx") and len(sample[0]) == 120)
 
 
 async def test_a_ledger_that_cannot_be_read_costs_its_series_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -359,7 +359,7 @@ async def test_a_ledger_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyP
     assert await series(shown, "lineage_ledger_read_failures_total") == {(): 1}
 
 
-async def test_the_build_is_told() -> None:
+async def test_the_build_is_exported() -> None:
     [(version, python)] = await series(made(), "lineage_build_info", "version", "python")
     assert version
     assert python.startswith("3.")

@@ -1,4 +1,4 @@
-"""The sink for any OpenLineage endpoint: what answers mean, its credentials, and what a backend is told."""
+"""The sink for any OpenLineage endpoint: what answers mean, its credentials, and what a backend gets."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -62,8 +62,8 @@ class Backend:
     def _token(self, body: bytes) -> web.Response:
         self.forms.append(parse_qs(body.decode()))
         self.tokens += self.token_status == 200
-        told = {"access_token": f"token-{self.tokens}", "expires_in": 3600, "token_type": "Bearer"}
-        return web.json_response(self.token_body or told, status=self.token_status)
+        answer = {"access_token": f"token-{self.tokens}", "expires_in": 3600, "token_type": "Bearer"}
+        return web.json_response(self.token_body or answer, status=self.token_status)
 
     def sink(self, **settings: Any) -> Sink:
         from exporters.sinks.openlineage import create
@@ -241,9 +241,9 @@ async def test_a_refused_grant_in_the_providers_words(
     assert SECRET not in finding.detail
 
 
-@pytest.mark.parametrize("told", [{"token": "x"}, {"access_token": 5}])
-async def test_an_answer_without_a_token(backend: Backend, opened: Opened, told: dict[str, Any]) -> None:
-    backend.token_body = told
+@pytest.mark.parametrize("body", [{"token": "x"}, {"access_token": 5}])
+async def test_an_answer_without_a_token(backend: Backend, opened: Opened, body: dict[str, Any]) -> None:
+    backend.token_body = body
     assert isinstance(await one(opened(backend.sink(**backend.oauth2()))), Retry)
 
 

@@ -159,8 +159,8 @@ async def test_status_is_json() -> None:
         assert await answer.json() == STATUS
 
 
-async def test_the_landing_page_links_and_tells_and_obeys_nobody() -> None:
-    told = {
+async def test_the_landing_page_has_links_and_status_and_obeys_nobody() -> None:
+    shown = {
         **STATUS,
         "sources": [
             {"source": "plant-a", "state": "auth", "wrong": '<script>alert("x")</script> & {0} {tables}'},
@@ -169,7 +169,7 @@ async def test_the_landing_page_links_and_tells_and_obeys_nobody() -> None:
     }
 
     async def hostile() -> dict[str, Any]:
-        return told
+        return shown
 
     async with served(replace(GOOD, status=hostile)) as client, client.get("/") as answer:
         assert answer.content_type == "text/html"
@@ -197,7 +197,7 @@ async def test_an_unknown_page_is_not_found() -> None:
         assert (await fetched(client, "/config"))[0] == 404
 
 
-async def test_a_taken_port_is_told() -> None:
+async def test_a_taken_port_is_an_error() -> None:
     listener = await serve(GOOD, "127.0.0.1", 0)
     try:
         with pytest.raises(OSError, match="address already in use"):

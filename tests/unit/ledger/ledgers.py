@@ -74,11 +74,11 @@ def change(known: Run | None, key: str, kinds: Iterable[EventKind], now_ms: int,
     """What a poll at that time makes of a run that did these things."""
     run, events, moment = known, [], at(now_ms)
     for kind in kinds:
-        told: dict[str, Any] = {"seen_at": moment, "last_event_at": moment, "state": _STATES[kind]}
-        told |= {"started_at": moment} if kind is START else {}
-        told |= {"ended_at": moment} if kind.terminal else {}
+        times: dict[str, Any] = {"seen_at": moment, "last_event_at": moment, "state": _STATES[kind]}
+        times |= {"started_at": moment} if kind is START else {}
+        times |= {"ended_at": moment} if kind.terminal else {}
         fields = {name: getattr(run, name) for name in Run.__slots__} if run else {}
-        run = a_run(key, **{**{k: v for k, v in fields.items() if k != "key"}, **told, **more})
+        run = a_run(key, **{**{k: v for k, v in fields.items() if k != "key"}, **times, **more})
         events.append(NewEvent(kind, f"{key} {kind}".encode(), now_ms))
     return RunChange(run or a_run(key, **more), tuple(events))
 

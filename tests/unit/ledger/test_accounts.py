@@ -39,8 +39,8 @@ def test_a_renamed_source_goes_on_with_its_past(plant: Ledger, caplog: pytest.Lo
     asked = requests.get(plant.conn, number)
     assert asked is not None
     assert asked.target == "source:new"
-    [told] = [record for record in caplog.records if record.getMessage() == "source.renamed"]
-    assert vars(told)["fields"] | {"cause": ""} == {"source": "new", "former_name": "source", "cause": ""}
+    [logged] = [record for record in caplog.records if record.getMessage() == "source.renamed"]
+    assert vars(logged)["fields"] | {"cause": ""} == {"source": "new", "former_name": "source", "cause": ""}
 
 
 def test_a_former_name_says_what_the_account_cannot(plant: Ledger) -> None:
@@ -117,8 +117,8 @@ def test_two_pasts_are_not_merged_and_the_log_says_so(plant: Ledger, caplog: pyt
     sync(plant, Configured("source", "cdf host p"), Configured("new", "cdf other q"))
     numbers = sync(plant, Configured("new", "cdf other q", former_name="source"))
     assert numbers["new"] != plant.source
-    [told] = [record for record in caplog.records if record.getMessage() == "source.unmerged"]
-    assert vars(told)["fields"]["former_name"] == "source"
+    [logged] = [record for record in caplog.records if record.getMessage() == "source.unmerged"]
+    assert vars(logged)["fields"]["former_name"] == "source"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_an_unanswered_attempt_is_looked_at_after_the_end_of_the_run(ledger: Led
     ledger.postpone(unanswered=True, recheck_at=CHECK)
     ledger.now += SECOND
     ledger.deliver(recheck_at=CHECK)
-    assert doubts.next_due(ledger.conn, ledger.sinks["a"]) is None, "only the end can tell"
+    assert doubts.next_due(ledger.conn, ledger.sinks["a"]) is None, "only the end can show it"
     assert ledger.deliver(recheck_at=CHECK).doubted == 1
     assert doubts.next_due(ledger.conn, ledger.sinks["a"]) == CHECK
     assert due(ledger, CHECK - 1) == []

@@ -91,21 +91,21 @@ def test_a_sink_that_left_is_owed_nothing_new_and_keeps_the_old(ledger: Ledger) 
 
 def test_a_sink_that_comes_back_goes_on_where_it_was(ledger: Ledger) -> None:
     ledger.happen("waiting", START)
-    ledger.happen("told", START)
+    ledger.happen("delivered", START)
     ledger.deliver(ledger.claim()[1])
-    ledger.happen("told before", START, FAIL)
+    ledger.happen("delivered before", START, FAIL)
     ledger.drain()
     ledger.happen("waiting", RUNNING)
     ledger.now += HOUR
     configure(ledger)
     ledger.now += HOUR
     ledger.happen("waiting", COMPLETE)
-    ledger.happen("told", COMPLETE)
+    ledger.happen("delivered", COMPLETE)
     ledger.happen("came and went", START, COMPLETE)
     ledger.happen("new", START)
     configure(ledger, a=ALL)
     assert ledger.tally() == (4, 0)
-    assert sorted(ledger.drain()) == ["new START", "told COMPLETE", "waiting COMPLETE", "waiting RUNNING"]
+    assert sorted(ledger.drain()) == ["delivered COMPLETE", "new START", "waiting COMPLETE", "waiting RUNNING"]
     ledger.happen("new", COMPLETE)
     assert ledger.drain() == ["new COMPLETE"]
     assert ledger.tally() == (0, 0)

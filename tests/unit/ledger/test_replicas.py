@@ -100,8 +100,8 @@ def test_status_says_which_replica_differs(ledger: Ledger) -> None:
     register(ledger.conn, OLD)
     ledger.conn.execute(update(schema.replica).values(started=schema.replica.c.started - 1000))
     register(ledger.conn, NEW)
-    told = status(ledger.conn, SystemClock(), {"source"}, {}, {}, {})
-    old, new = told["replicas"]
+    shown = status(ledger.conn, SystemClock(), {"source"}, {}, {}, {})
+    old, new = shown["replicas"]
     assert (old["replica"], old["wrong"]) == ("old", None)
     assert "another configuration than replica old" in new["wrong"]
 

@@ -129,7 +129,7 @@ def test_ended_runs_go_after_their_events_and_after_the_look_back(ledger: Ledger
     assert sweep(ledger, lambda after: retention.expire_runs(ledger.conn, after, {})) == 0
 
 
-def test_a_run_that_ended_lately_stays_whatever_the_clock_said_when_it_was_told(ledger: Ledger) -> None:
+def test_a_run_that_ended_lately_stays_whatever_the_clock_said_when_it_was_reported(ledger: Ledger) -> None:
     """The clock of a machine that has just booted may be years behind; the look-back would find the run again."""
     ledger.now -= 1000 * HOUR
     ledger.happen("r", START, COMPLETE, ended_at=T0)

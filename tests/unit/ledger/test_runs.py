@@ -1,4 +1,4 @@
-"""What a poll commits, and what the next one is told."""
+"""What a poll commits, and what the next one gets."""
 
 from dataclasses import replace
 
@@ -208,7 +208,7 @@ def test_the_last_run_of_a_job_is_the_one_that_began_last(ledger: Ledger) -> Non
     assert (job.run_key, job.state, job.succeeded, job.failed) == ("new", RunState.SUCCEEDED, 1, 1)
 
 
-def test_jobs_are_told_apart_by_name_and_described(ledger: Ledger) -> None:
+def test_jobs_are_distinguished_by_name_and_described(ledger: Ledger) -> None:
     described = replace(a_job("transformation/b"), description="Loads b")
     ledger.poll(("1", [START], {"job": a_job("transformation/a")}), ("2", [START], {"job": described}))
     assert [(job.name, job.description, job.run_key) for job in queries.jobs(ledger.conn, 10)] == [

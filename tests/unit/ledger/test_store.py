@@ -243,14 +243,14 @@ async def test_news_reach_those_whom_they_concern(store: Store) -> None:
 
 
 async def test_what_did_not_commit_is_no_news(store: Store) -> None:
-    def tells_and_breaks(conn: Connection) -> None:
+    def notifies_and_breaks(conn: Connection) -> None:
         announce(conn, News.EVENTS)
         raise ValueError("no")
 
     rung: list[int] = []
     store.on_commit(lambda: rung.append(1), News.EVENTS)
     with pytest.raises(ValueError, match="no"):
-        await store.write(tells_and_breaks)
+        await store.write(notifies_and_breaks)
     await store.write(add, "other")
     assert rung == []
 
@@ -299,7 +299,7 @@ async def test_a_full_disk_is_an_error_and_passes(store: Store) -> None:
     assert set(failures) == {WriteFailure.FULL}, "each write that failed, and none that did not"
     assert len(failures) == sum(isinstance(each, LedgerError) for each in (little, failed))
     kept = await store.read(names)
-    assert kept == (["little"] if little == "little" else []), "whoever was told that it worked has it"
+    assert kept == (["little"] if little == "little" else []), "the caller who got an acknowledgement has it"
     await store.write(limit, 1_000_000)
     await store.write(much)
     assert len(await store.read(names)) == 200 + len(kept)
@@ -323,7 +323,7 @@ async def test_free_pages_go_back_to_the_disk(store: Store) -> None:
     assert await store.read(free) == before - 100, "all at once, not one page"
 
 
-async def test_the_second_process_is_told_who_has_it(tmp_path: Path) -> None:
+async def test_the_second_process_learns_who_has_it(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     holding = (
         "import sys, pathlib; from collector.clock import SystemClock; from collector.ledger.sqlite.store import Store;"

@@ -1,4 +1,4 @@
-"""Events as sinks get them: valid whatever a platform says, and told only what is true by then."""
+"""Events as sinks get them: valid whatever a platform says, and with no more than what is true by then."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -72,7 +72,7 @@ def test_the_same_event_is_the_same_bytes() -> None:
 # ---- what START may say ------------------------------------------------------------------------------------------
 
 
-def test_a_start_says_nothing_that_only_the_end_can_tell() -> None:
+def test_a_start_says_nothing_that_only_the_end_can_know() -> None:
     made = event(run(), START)
     text = orjson.dumps(made).decode()
     assert "errorMessage" not in made["run"]["facets"]
@@ -82,19 +82,19 @@ def test_a_start_says_nothing_that_only_the_end_can_tell() -> None:
     assert "1200" not in text
 
 
-def test_an_id_that_the_run_got_from_somebody_else_is_told_at_the_end() -> None:
+def test_an_id_that_the_run_got_from_somebody_else_is_in_the_last_event() -> None:
     of = run(facts=Facts(external_id="dataflow-1"))
     assert "externalQuery" not in facets(of, START)
     assert facets(of)["externalQuery"]["externalQueryId"] == "dataflow-1"
     assert facets(run(), START)["externalQuery"]["externalQueryId"] == run().key
 
 
-def test_an_id_that_the_key_is_made_of_is_told_from_the_beginning() -> None:
+def test_an_id_that_the_key_is_made_of_is_in_every_event() -> None:
     of = run(key="workflow/8c1f", facts=Facts(external_id="8c1f"))
     assert facets(of, START)["externalQuery"]["externalQueryId"] == "8c1f"
 
 
-def told(state: RunState, second: int) -> Observation:
+def seen_in(state: RunState, second: int) -> Observation:
     """The same run at some moment: what it reads and writes is known all along, how it went at the end."""
     facts = replace(FACTS, stages=(), error=None, outputs=(replace(ASSETS, rows=None, bytes=None, files=None),))
     if state.terminal:
@@ -124,7 +124,7 @@ def life(seconds: list[int], end: RunState) -> list[bytes]:
 
     for second in [*sorted(seconds), 200]:
         state = RunState.QUEUED if second < 10 else RunState.RUNNING if second < 100 else end
-        known = note(observe(known, told(state, second), enrich_within=timedelta(seconds=60)))
+        known = note(observe(known, seen_in(state, second), enrich_within=timedelta(seconds=60)))
     found = Enrichment(Facts(outputs=(ASSETS,), tags=(("late", "true"),), problems=("the row counts are gone",)))
     note(finish(known, found))  # type: ignore[arg-type] # there was a poll
     return lines
@@ -143,7 +143,7 @@ def test_start_and_end_do_not_depend_on_when_the_polls_came(seconds: list[int], 
 
 
 happenings = st.one_of(
-    st.builds(told, st.sampled_from(RunState), st.integers(0, 300)),
+    st.builds(seen_in, st.sampled_from(RunState), st.integers(0, 300)),
     st.sampled_from(VanishedPolicy),
     st.builds(Enrichment, st.sampled_from([Facts(), FACTS])) | st.none(),
 )
@@ -179,7 +179,7 @@ def test_what_is_unknown_is_not_there_and_what_is_empty_is_empty() -> None:
 
 
 @pytest.mark.parametrize("kind", [EventKind.FAIL, EventKind.ABORT, EventKind.COMPLETE])
-def test_an_error_is_told_when_the_run_failed(kind: EventKind) -> None:
+def test_an_error_is_in_the_event_when_the_run_failed(kind: EventKind) -> None:
     found = facets(run(), models.transition(kind)).get("errorMessage")
     assert (found is not None) == (kind is not EventKind.COMPLETE)
     if found is not None:
@@ -260,7 +260,7 @@ def test_a_word_that_the_specification_does_not_have_is_left_out() -> None:
     assert "lifecycleStateChange" not in output(replace(ASSETS, change="upsert"))["facets"]
 
 
-def test_counts_are_told_where_they_are_known() -> None:
+def test_counts_are_reported_where_they_are_known() -> None:
     counts = output(ASSETS)["outputFacets"]["outputStatistics"]
     assert (counts["rowCount"], counts["size"], counts["fileCount"]) == (1200, 34_000, 1)
     assert "outputFacets" not in output(replace(ASSETS, rows=None, bytes=None, files=None))
@@ -290,7 +290,7 @@ def test_an_event_that_json_cannot_hold_is_put_into_words() -> None:
     assert shown == {"_producer": "x", "set": "{1}", "half": "", "big": str(10**40), "nul": "ab"}
 
 
-def test_times_are_told_in_utc() -> None:
+def test_times_are_in_utc() -> None:
     at = COMPLETE.at.astimezone(timezone(timedelta(hours=2)))
     assert event(run(), replace(COMPLETE, at=at))["eventTime"] == "2026-11-22T06:04:00.000Z"
 
@@ -323,7 +323,7 @@ def test_a_beginning_that_is_a_bound_stays_one_to_the_end() -> None:
     assert custom_facets.OBSERVED not in facets(run(started_at=None, started_within=WITHIN), START)
 
 
-def test_an_end_tells_what_the_platform_said_of_the_run() -> None:
+def test_an_end_says_what_the_platform_said_of_the_run() -> None:
     shown = facets(run(RunState.FAILED, raw_state="Failed"), FAIL)[custom_facets.PLATFORM]
     assert (shown["source"], shown["runKey"], shown["jobKey"]) == ("plant", "4711", "12")
     assert (shown["state"], shown["platformState"], shown["ids"]) == ("failed", "Failed", {"jobId": "4711"})

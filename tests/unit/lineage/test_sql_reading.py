@@ -77,17 +77,17 @@ def test_a_chain_of_ten_thousand_conditions_is_read_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "told"),
+    ("limits", "problem"),
     [
         (Limits(tokens=20), "more than 20 words"),
         (Limits(steps=30), "more steps than are allowed to be parsed"),
         (Limits(seconds=-1.0), "s of processor time"),
     ],
 )
-def test_what_asks_for_too_much_is_scanned_for_its_tables(limits: Limits, told: str) -> None:
+def test_what_asks_for_too_much_is_scanned_for_its_tables(limits: Limits, problem: str) -> None:
     found = lineage(chained(300), limits)
     assert found.reads == (Read("a.b"),)
-    assert told in found.problems[0]
+    assert problem in found.problems[0]
 
 
 def test_tables_stay_when_columns_ask_for_too_much() -> None:
@@ -116,7 +116,7 @@ def test_what_comes_out_is_limited_and_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "told"),
+    ("query", "problem"),
     [
         ("", "holds no statement"),
         (";;", "holds no statement"),
@@ -128,8 +128,8 @@ def test_what_comes_out_is_limited_and_says_so() -> None:
         ("select a from x.y\nwhere `b = 1", "a quote is never closed"),
     ],
 )
-def test_what_cannot_be_parsed_is_told_with_its_place(query: str, told: str) -> None:
-    assert told in lineage(query).problems[0]
+def test_what_cannot_be_parsed_is_reported_with_its_place(query: str, problem: str) -> None:
+    assert problem in lineage(query).problems[0]
 
 
 def test_problems_do_not_repeat_what_the_query_holds(caplog: pytest.LogCaptureFixture) -> None:
@@ -231,7 +231,7 @@ def test_a_union_by_name() -> None:
     assert edges(query) == {f"{name} <- x.{table}.{name} IDENTITY" for name in "ab" for table in "tu"}
 
 
-def test_only_casts_tell_types() -> None:
+def test_only_casts_give_types() -> None:
     query = (
         "with c as (select cast(a as decimal(10,2)) as a, b, d + 1 as d from x.t) select a, b, d, date(e) as e from c"
     )
@@ -239,16 +239,16 @@ def test_only_casts_tell_types() -> None:
     assert lineage("select int(a) as a from x.t union select a from x.u").columns == (Field("a"),)
 
 
-def test_equal_names_of_columns_are_told_once() -> None:
+def test_equal_names_of_columns_are_reported_once() -> None:
     found = lineage("select t.a, u.A, 1 + 1 from x.t t, x.u u")
     assert found.columns == (Field("a"),)
     assert {edge.source for edge in found.edges} == {"x.t"}
 
 
-def test_edges_tell_the_expression_as_written() -> None:
+def test_edges_have_the_expression_as_written() -> None:
     query = "select a, concat( b,\n  'x' ) as c, password = 'secret' as p from x.t"
-    told = {edge.column: edge.text for edge in lineage(query).edges}
-    assert told == {"a": None, "c": "concat( b, 'x' )", "p": "password = '***'"}
+    texts = {edge.column: edge.text for edge in lineage(query).edges}
+    assert texts == {"a": None, "c": "concat( b, 'x' )", "p": "password = '***'"}
     through = lineage("with w as (select upper(a) as b from x.t) select b as c from w").edges
     assert [edge.text for edge in through] == ["upper(a)"]
     long = lineage(f"select concat(a, '{'y' * 5000}') as b from x.t").edges[0].text

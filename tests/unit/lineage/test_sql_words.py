@@ -82,7 +82,7 @@ def test_tables_by_their_place(text: str, expected: list[str]) -> None:
     assert scanned(text) == expected
 
 
-def test_what_is_wrong_with_a_table_is_told_once() -> None:
+def test_what_is_wrong_with_a_table_is_reported_once() -> None:
     sources, problems = scan(list(words("select * from odd('x'), odd('y'), a.b.c join a.b")), PlainCatalog())
     assert [source.name for source in sources] == ["a.b"]
     assert problems == ("function odd is not known", "table a.b.c is not known")

@@ -74,7 +74,7 @@ async def test_a_poll_that_is_given_up_leaves_the_query_to_be_read(catalog: Slow
     worker.close()
 
 
-async def test_a_fault_of_ours_is_told_and_stays_with_its_query(
+async def test_a_fault_of_ours_is_logged_and_stays_with_its_query(
     catalog: SlowCatalog, caplog: pytest.LogCaptureFixture
 ) -> None:
     worker = SqlWorker("plant", catalog)

@@ -173,11 +173,11 @@ def test_what_is_no_event_at_all_is_found_at_run_time(body: bytes) -> None:
     assert validation.fault(body)
 
 
-def test_many_faults_are_told_shortly() -> None:
-    told = validation.fault(b'{"run":{"a":1},"job":{},"inputs":[{}],"outputs":[{}]}') or ""
-    assert "eventTime: Field required" in told
-    assert told.endswith(" more")
-    assert len(told) < 300
+def test_many_faults_are_shortened() -> None:
+    fault = validation.fault(b'{"run":{"a":1},"job":{},"inputs":[{}],"outputs":[{}]}') or ""
+    assert "eventTime: Field required" in fault
+    assert fault.endswith(" more")
+    assert len(fault) < 300
 
 
 @settings(deadline=None)
@@ -215,7 +215,7 @@ def test_a_start_that_knows_the_end_is_found(change: Change) -> None:
 # ---- lives -------------------------------------------------------------------------------------------------------
 
 
-def told(*kinds: str, parent: bool = False, **changed: Any) -> list[Event]:
+def events_of(*kinds: str, parent: bool = False, **changed: Any) -> list[Event]:
     """Events of one run, a minute apart."""
     of = run(parent=PARENT if parent else None, **changed)
     waiting = replace(of, state=RunState.WAITING)
@@ -226,14 +226,14 @@ def told(*kinds: str, parent: bool = False, **changed: Any) -> list[Event]:
 
 
 def test_a_running_that_does_not_say_whether_the_run_waits_is_found() -> None:
-    [event] = told("RUNNING")
+    [event] = events_of("RUNNING")
     del event["run"]["facets"][custom_facets.PLATFORM]["state"]
-    assert "does not tell whether" in openlineage.faults(event)[0]
+    assert "does not say whether" in openlineage.faults(event)[0]
 
 
 @pytest.mark.parametrize("kind", ["FAIL", "ABORT"])
 def test_a_run_that_did_not_succeed_and_counts_is_found(kind: str) -> None:
-    [event] = told(kind)
+    [event] = events_of(kind)
     assert openlineage.faults(event) == []
     event["outputs"][0]["facets"]["lifecycleStateChange"] = good()["outputs"][0]["facets"]["lifecycleStateChange"]
     assert "change of its life" in openlineage.faults(event)[0]
@@ -252,7 +252,7 @@ def dumped(events: list[Event]) -> list[bytes]:
     ],
 )
 def test_a_good_life_is_good(kinds: list[str]) -> None:
-    assert openlineage.all_faults(dumped(told(*kinds))) == []
+    assert openlineage.all_faults(dumped(events_of(*kinds))) == []
 
 
 @pytest.mark.parametrize(
@@ -270,16 +270,16 @@ def test_a_good_life_is_good(kinds: list[str]) -> None:
     ],
 )
 def test_a_broken_life_is_found(kinds: list[str]) -> None:
-    assert openlineage.all_faults(dumped(told(*kinds)))
+    assert openlineage.all_faults(dumped(events_of(*kinds)))
 
 
 def test_a_run_may_be_open_if_it_may() -> None:
-    assert openlineage.all_faults(dumped(told("START"))) != []
-    assert openlineage.all_faults(dumped(told("START")), may_be_open=True) == []
+    assert openlineage.all_faults(dumped(events_of("START"))) != []
+    assert openlineage.all_faults(dumped(events_of("START")), may_be_open=True) == []
 
 
 def test_repeats_after_a_crash_do_not_count() -> None:
-    start, end = dumped(told("START", "COMPLETE"))
+    start, end = dumped(events_of("START", "COMPLETE"))
     assert openlineage.all_faults([start, start, end, end]) == []
 
 
@@ -298,15 +298,15 @@ def test_repeats_after_a_crash_do_not_count() -> None:
     ],
 )
 def test_what_does_not_fit_together_is_found(change: Callable[[Any], object]) -> None:
-    events = told("START", "COMPLETE")
+    events = events_of("START", "COMPLETE")
     change(events)
     assert openlineage.all_faults(dumped(events), may_be_open=True)
 
 
 def family() -> tuple[list[Event], list[Event]]:
-    child = told("START", "COMPLETE", parent=True)
+    child = events_of("START", "COMPLETE", parent=True)
     job = replace(run().job, name=PARENT.job)
-    return told("START", "COMPLETE", key="workflow/1", run_id=PARENT.run_id, job=job), child
+    return events_of("START", "COMPLETE", key="workflow/1", run_id=PARENT.run_id, job=job), child
 
 
 def test_a_good_family_is_good() -> None:

@@ -24,7 +24,7 @@ from collector.platforms.base import Choice
         (httpx.RemoteProtocolError("the answer is cut off"), True, "GET /x: no answer: the answer is cut off"),
     ],
 )
-def test_no_answer_tells_whether_the_request_may_have_had_an_effect(error: Exception, sent: bool, said: str) -> None:
+def test_no_answer_says_whether_the_request_may_have_had_an_effect(error: Exception, sent: bool, said: str) -> None:
     with pytest.raises(Unavailable) as caught, asking("GET /x"):
         raise error
     assert (caught.value.sent, str(caught.value)) == (sent, said)
@@ -114,14 +114,14 @@ def test_one_odd_value_costs_no_more_than_itself(odd: str, value: Any) -> None:
     assert parsed(f'{{"a": {odd}, {beside}}}'.encode()) == {"a": value, "x": "\ufffd", "y": [1, {"\ufffd": None}]}
 
 
-def test_words_are_short_and_tell_no_secret() -> None:
+def test_words_are_short_and_show_no_secret() -> None:
     assert words("refused\x00 for password=hunter2") == "refused for password=***"
     assert len(words("x" * 1000)) == 300
     assert len(words("x" * 1000, 40)) == 40
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("value", "expected"),
     [
         ("2026-07-05T18:52:49+00:00", datetime(2026, 7, 5, 18, 52, 49, tzinfo=UTC)),
         ("2026-07-05T18:52:49.250Z", datetime(2026, 7, 5, 18, 52, 49, 250_000, tzinfo=UTC)),
@@ -134,8 +134,8 @@ def test_words_are_short_and_tell_no_secret() -> None:
         ([], None),
     ],
 )
-def test_times(told: Any, expected: datetime | None) -> None:
-    assert moment(told) == expected
+def test_times(value: Any, expected: datetime | None) -> None:
+    assert moment(value) == expected
 
 
 @pytest.fixture
@@ -150,12 +150,12 @@ def far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("far_from_utc")
 def test_times_do_not_depend_on_where_the_program_runs() -> None:
-    told = datetime(2026, 7, 5, 18, 52, 49, tzinfo=UTC)
+    moment_of_answer = datetime(2026, 7, 5, 18, 52, 49, tzinfo=UTC)
     for text in ("2026-07-05T18:52:49", "2026-07-05T18:52:49Z", "2026-07-05T20:52:49+02:00"):
-        assert moment(text) == told
-    assert instant(told.astimezone()) == "2026-07-05T18:52:49.000Z"
-    assert from_ms(to_ms(told)) == told
-    assert from_ms(to_ms(told)).utcoffset() == timedelta()
+        assert moment(text) == moment_of_answer
+    assert instant(moment_of_answer.astimezone()) == "2026-07-05T18:52:49.000Z"
+    assert from_ms(to_ms(moment_of_answer)) == moment_of_answer
+    assert from_ms(to_ms(moment_of_answer)).utcoffset() == timedelta()
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ async def test_a_token_that_is_refused_early_is_replaced_once_for_all(rig: CdfRi
     assert rig.simulator.identity.grants == 2
 
 
-async def test_a_refused_client_is_told_in_the_providers_words_and_not_hammered(rig: CdfRig) -> None:
+async def test_a_refused_client_gets_an_error_in_the_providers_words_and_not_hammered(rig: CdfRig) -> None:
     rig.simulator.identity.client_secret = "another"
     failures = await asyncio.gather(*(rig.platform._api.jobs(10) for _ in range(5)), return_exceptions=True)
     assert [type(failure) for failure in failures] == [AuthFailed] * 5
@@ -436,9 +436,11 @@ async def test_check_without_token_inspection(rig: CdfRig) -> None:
     assert [finding for finding in found if not finding.ok] == []
 
 
-@pytest.mark.parametrize("told", [{}, {"projects": 5}, {"projects": [5, {}]}, {"projects": [], "capabilities": 7}])
-async def test_check_of_an_odd_inspection(rig: CdfRig, told: Any) -> None:
-    rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="inspect", status=200, body=told or {"a": 1}))
+@pytest.mark.parametrize(
+    "inspection", [{}, {"projects": 5}, {"projects": [5, {}]}, {"projects": [], "capabilities": 7}]
+)
+async def test_check_of_an_odd_inspection(rig: CdfRig, inspection: Any) -> None:
+    rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="inspect", status=200, body=inspection or {"a": 1}))
     assert any(finding.subject == "project" and not finding.ok for finding in await rig.platform.check())
 
 

@@ -216,7 +216,7 @@ def test_every_destination_is_a_dataset(destination: dict[str, Any], name: str, 
         ({"type": "sequence_rows"}, "sequence_rows lacks a part"),
     ],
 )
-def test_a_destination_that_is_not_understood_is_unknown_and_told(destination: dict[str, Any], words: str) -> None:
+def test_a_destination_that_is_not_understood_is_unknown_and_reported(destination: dict[str, Any], words: str) -> None:
     found = written(destination, "cdf://h/p", "http://h")
     assert (found.dataset, found.counter) == (None, None)
     assert words in str(found.problem)

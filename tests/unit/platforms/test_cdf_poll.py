@@ -87,7 +87,7 @@ async def test_every_ending(rig: CdfRig, scenario: Scenario, kinds: list[EventKi
 
 
 @pytest.mark.parametrize("text", ["job CANCELLED by the user. ", "Stopped by an operator"])
-async def test_the_texts_of_a_cancel_can_be_told(text: str) -> None:
+async def test_the_texts_of_a_cancel_can_be_configured(text: str) -> None:
     async with cdf_rig(canceled_errors=["Job cancelled by the user.", "stopped by an operator"]) as rig:
         rig.simulator.add_transformation("pumps")
         job = rig.simulator.start_run("pumps", Scenario(ends=Ending.FAILED, error=text))
@@ -110,7 +110,7 @@ async def test_optional_fields_may_be_null_or_missing(rig: CdfRig, null: bool) -
     assert rig.lives.kinds(str(job.id)) == [OTHER, START, COMPLETE]
 
 
-async def test_an_unknown_status_keeps_the_run_open_and_is_told(rig: CdfRig) -> None:
+async def test_an_unknown_status_keeps_the_run_open_and_is_reported(rig: CdfRig) -> None:
     job = rig.simulator.start_run("pumps", Scenario(starts_after=1, runs_for=30, shown_as="Paused"))
     await rig.lives.follow(20)
     run = rig.lives.runs[str(job.id)]
@@ -326,7 +326,7 @@ async def test_an_answer_of_another_shape_is_no_empty_list(rig: CdfRig, body: An
     assert all(run.misses == 0 for run in rig.lives.runs.values())
 
 
-async def test_rows_that_cannot_be_read_are_left_out_and_told(rig: CdfRig) -> None:
+async def test_rows_that_cannot_be_read_are_left_out_and_reported(rig: CdfRig) -> None:
     await rig.lives.cycle()
     job = rig.simulator.start_run("pumps")
     rows = [None, 7, {"id": "x"}, {"id": 99}, job.json(rig.simulator.now_ms(), rig.simulator.modes)]
@@ -358,7 +358,7 @@ async def test_fresh_cursors_for_ever_over_known_jobs_end_the_walk(rig: CdfRig) 
     assert len(rig.lives.runs) == 3
 
 
-async def test_silent_jobs_are_told_once_however_many(caplog: pytest.LogCaptureFixture) -> None:
+async def test_silent_jobs_are_logged_once_however_many(caplog: pytest.LogCaptureFixture) -> None:
     async with cdf_rig(Modes(retention_jobs=None, concurrency_limit=None)) as rig:
         rig.simulator.add_transformation("pumps")
         for _ in range(1200):
@@ -366,9 +366,9 @@ async def test_silent_jobs_are_told_once_however_many(caplog: pytest.LogCaptureF
         await rig.lives.follow(30)
         rig.clock.advance(1200)
         await rig.lives.follow(60)
-        told = [record for record in caplog.records if record.message == "cdf.silent"]
-        assert len(told) == 2, "one for each thousand that is read"
-        assert told[-1].fields["silent"] == 1200  # type: ignore[attr-defined]
+        logged = [record for record in caplog.records if record.message == "cdf.silent"]
+        assert len(logged) == 2, "one for each thousand that is read"
+        assert logged[-1].fields["silent"] == 1200  # type: ignore[attr-defined]
 
 
 # What goes missing
@@ -431,7 +431,7 @@ async def test_where_a_row_cannot_be_read_nothing_counts_as_missing(rig: CdfRig)
     assert not any(page.missing for page in pages)
 
 
-async def test_retention_that_outran_us_is_told_by_transformation(rig: CdfRig) -> None:
+async def test_retention_that_outran_us_is_reported_by_transformation(rig: CdfRig) -> None:
     rig.simulator.add_transformation("rare")
     rig.simulator.start_run("pumps")
     await rig.lives.follow(20)
@@ -447,7 +447,7 @@ async def test_retention_that_outran_us_is_told_by_transformation(rig: CdfRig) -
     assert len([skip for skip in rig.lives.skips if skip.kind is SkipKind.GAP]) == 1
 
 
-async def test_ninety_days_without_us_are_told(rig: CdfRig) -> None:
+async def test_ninety_days_without_us_are_reported(rig: CdfRig) -> None:
     await rig.lives.follow(10)
     rig.clock.advance(95 * 86_400)
     await rig.lives.cycle()

@@ -99,7 +99,7 @@ async def test_a_query_without_source_has_no_inputs_and_no_problem(rig: CdfRig) 
     assert rig.lives.skips == []
 
 
-async def test_what_cannot_be_read_is_told_counted_once_and_the_rest_is_kept(rig: CdfRig) -> None:
+async def test_what_cannot_be_read_is_reported_counted_once_and_the_rest_is_kept(rig: CdfRig) -> None:
     run = await run_of(rig, "select a from db.one join cdf_raw(lower('X'), 'y') on 1 = 1")
     assert names(run.facts.inputs) == ["raw/db/one"]
     assert names(run.facts.outputs) == ["events"]
@@ -118,7 +118,7 @@ async def test_sql_that_does_not_parse_leaves_the_tables_that_can_be_seen(rig: C
     assert [skip.kind for skip in rig.lives.skips] == [SkipKind.SQL]
 
 
-async def test_inputs_that_nobody_can_tell_are_unknown_not_none(rig: CdfRig) -> None:
+async def test_inputs_that_nobody_knows_are_unknown_not_none(rig: CdfRig) -> None:
     run = await run_of(rig, "select a from cdf_raw(x, y)")
     assert run.facts.inputs is None
     assert run.facts.problems
@@ -210,7 +210,7 @@ async def test_a_query_that_is_read_only_after_the_end_is_on_the_terminal_event(
     assert run.facts.problems == ()
 
 
-async def test_a_query_that_is_never_read_is_told_of_at_the_end(rig: CdfRig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_query_that_is_never_read_is_reported_at_the_end(rig: CdfRig, monkeypatch: pytest.MonkeyPatch) -> None:
     may_go_on = threading.Event()
     monkeypatch.setattr("collector.lineage.sql_worker.read", lambda *_: may_go_on.wait(30))
     monkeypatch.setattr(rig.platform._sql, "_wait", 0.01)
@@ -257,7 +257,7 @@ COUNTS = {
         ("select a from SAP.pumps where", {"raw/SAP/pumps": None}),
     ],
 )
-async def test_rows_read_are_told_where_they_are_those_of_one_input(
+async def test_rows_read_are_reported_where_they_are_those_of_one_input(
     rig: CdfRig, query: str, read: dict[str, int | None]
 ) -> None:
     found = rig.simulator.add_transformation("one", {"type": "assets"}, query=query)
@@ -274,9 +274,9 @@ async def test_rows_read_are_on_the_terminal_event_only(rig: CdfRig) -> None:
     await rig.lives.follow(40)
     maker, run = EventMaker("plant"), rig.lives.runs[str(job.id)]
     events = [orjson.loads(maker.event(run, transition)) for _, transition in rig.lives.transitions]
-    told = {event["eventType"]: event["inputs"][0].get("inputFacets") for event in events}
-    assert told["START"] is None
-    assert told["COMPLETE"]["inputStatistics"]["rowCount"] == 40
+    facets = {event["eventType"]: event["inputs"][0].get("inputFacets") for event in events}
+    assert facets["START"] is None
+    assert facets["COMPLETE"]["inputStatistics"]["rowCount"] == 40
     assert [faults(event) for event in events] == [[]] * len(events)
 
 

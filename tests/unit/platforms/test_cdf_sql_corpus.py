@@ -46,8 +46,8 @@ def test_each_query(case: dict[str, Any]) -> None:
     assert tables(found) == expected_tables(case)
     assert [column.name for column in found.columns] == case.get("columns", [])
     assert edges(found) == {tuple(edge) for edge in case["edges"]}
-    told = " | ".join(found.problems)
-    assert case["problem"] in told if "problem" in case else not told
+    problems = " | ".join(found.problems)
+    assert case["problem"] in problems if "problem" in case else not problems
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])

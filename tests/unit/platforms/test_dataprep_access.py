@@ -204,7 +204,7 @@ class TestTrigger:
                 await rig.platform.trigger(job, {}, "t")
             assert rig.requests() == 0
 
-    async def test_a_refusal_is_told_in_the_platforms_words(self) -> None:
+    async def test_a_refusal_is_given_in_the_platforms_words(self) -> None:
         async with dataprep_rig(Level.L2, Switches(overrides_refused=True)) as rig:
             with pytest.raises(TriggerError, match="does not exist") as refused:
                 await rig.platform.trigger("999", {}, "t")

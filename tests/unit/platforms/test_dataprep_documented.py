@@ -310,8 +310,8 @@ async def test_a_run_that_we_started_before_is_not_taken_for_the_one_that_exists
         answers = iter([{"id": "9", "reason": "JobStarted"}, None])
 
         def started(request: web.Request) -> web.Response:
-            told = next(answers)
-            return web.json_response(told, status=201) if told else web.Response(status=304)
+            body = next(answers)
+            return web.json_response(body, status=201) if body else web.Response(status=304)
 
         rig.deployment.answers["POST jobGroups"] = started
         assert (await rig.lives.platform.trigger("7", {}, "one")).key == "9"

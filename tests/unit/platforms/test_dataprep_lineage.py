@@ -1,4 +1,4 @@
-"""What Dataprep runs read and write, how it is named, and what is told when a run ended."""
+"""What Dataprep runs read and write, how it is named, and what is reported when a run ended."""
 
 import logging
 from datetime import UTC, datetime, timedelta
@@ -237,8 +237,8 @@ class TestStages:
         rows = [stage("wrangle", "Created", 5), stage("ingest", "Created", 3)]
         assert states.beginning(rows) == NOON + timedelta(seconds=3)
         assert states.beginning([]) is None
-        told = [stage("wrangle", "InProgress", 5, tells_start=True, started_at=NOON + timedelta(seconds=9))]
-        assert states.beginning(told) == NOON + timedelta(seconds=9)
+        stages = [stage("wrangle", "InProgress", 5, tells_start=True, started_at=NOON + timedelta(seconds=9))]
+        assert states.beginning(stages) == NOON + timedelta(seconds=9)
         assert states.beginning([stage("wrangle", "Canceled", tells_start=True)]) is None
 
     def test_end(self) -> None:
@@ -295,7 +295,7 @@ class TestEnrichment:
             assert facts.ids["recipe"] == str(recipe)
 
     @pytest.mark.parametrize("level", [Level.L0, Level.L1])
-    async def test_by_definition_where_the_run_does_not_tell(self, level: Level) -> None:
+    async def test_by_definition_where_the_run_does_not_say(self, level: Level) -> None:
         async with dataprep_rig(level) as rig:
             run = await ended(rig, "complete", recipe=busy_recipe(rig, "orders.csv", "orders by day"))
             assert [named(one) for one in run.facts.inputs or ()] == [
@@ -319,7 +319,7 @@ class TestEnrichment:
             ]
             assert (run.facts.error is None) == scenario.startswith("canceled")
 
-    async def test_a_table_of_which_only_the_run_would_tell_the_place_gets_no_other_name(self) -> None:
+    async def test_a_table_of_which_only_the_run_would_name_the_place_gets_no_other_name(self) -> None:
         async with dataprep_rig(Level.L2) as rig:
             recipe = busy_recipe(rig, "orders.csv")
             publication = {"path": ["public"], "tableName": "t", "targetType": "postgres", "action": "load"}
@@ -406,9 +406,9 @@ class TestOddValues:
                 rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, status=200, body=body, times=-1))
             await rig.lives.cycle()
             assert rig.lives.kinds("10") == [EventKind.START]
-            told = {skip.kind for skip in rig.lives.skips}
+            kinds = {skip.kind for skip in rig.lives.skips}
             assert ("9" in rig.lives.runs) == (field != "id")
-            assert told == {"id": {SkipKind.ROW}, "status": {SkipKind.STATUS}}.get(field, set())
+            assert kinds == {"id": {SkipKind.ROW}, "status": {SkipKind.STATUS}}.get(field, set())
 
 
 class TestSecrets:
@@ -513,7 +513,7 @@ class TestWhatIsDone:
     @pytest.mark.parametrize(
         ("form", "storage"), [("csv", ("file", "csv")), ("pqt", ("file", "parquet")), (None, None)]
     )
-    def test_the_format_of_a_file_is_told(self, form: str | None, storage: tuple[str, str] | None) -> None:
+    def test_the_format_of_a_file_is_named(self, form: str | None, storage: tuple[str, str] | None) -> None:
         defined = OutputDefinition("1", "2", adhoc=True, files=(FileOut("gs://b/o.csv", "overwrite", form),))
         for found in (
             datasets.defined_outputs(defined, HERE),

@@ -35,7 +35,7 @@ async def poll(rig: DataprepRig) -> None:
         rig.lives._take(page)
 
 
-def told(rig: DataprepRig) -> dict[str, list[tuple[EventKind, datetime, bool]]]:
+def events_of(rig: DataprepRig) -> dict[str, list[tuple[EventKind, datetime, bool]]]:
     """START and terminal event of each run: kind, time, and whether the time is the platform's."""
     events: dict[str, list[tuple[EventKind, datetime, bool]]] = {}
     for key, transition in rig.lives.transitions:
@@ -74,7 +74,7 @@ async def test_the_scenario_does_not_depend_on_when_the_polls_came(level: Level,
             rig.clock.advance(every / 7)
             await rig.lives.follow(800, every=every)
             assert rig.wrong() == []
-            seen.append(told(rig))
+            seen.append(events_of(rig))
     assert seen[0] == seen[1] == seen[2]
     assert all(exact for events in seen[0].values() for _, _, exact in events)
 
@@ -178,7 +178,7 @@ async def test_an_order_that_only_seems_to_be_kept_hides_nothing() -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-async def test_a_start_is_told_as_soon_as_it_is_seen(level: Level) -> None:
+async def test_a_start_is_reported_as_soon_as_it_is_seen(level: Level) -> None:
     async with dataprep_rig(level) as rig:
         keys = await start(rig, *["long"] * 3)
         rig.clock.advance(30)
@@ -317,7 +317,7 @@ async def test_trouble_with_single_requests_holds_nothing_up(level: Level, path:
         assert rig.wrong() == []
 
 
-async def test_throttling_is_told_with_its_time_and_obeyed() -> None:
+async def test_throttling_is_reported_with_its_time_and_obeyed() -> None:
     async with dataprep_rig(Level.L2, Switches(read_quota=5)) as rig:
         await start(rig, "complete")
         with pytest.raises(Throttled) as refused:
@@ -539,7 +539,7 @@ class TestNames:
             assert run.job.key == str(recipe.id)
 
     @pytest.mark.parametrize("level", LEVELS)
-    async def test_by_id_where_the_names_are_not_told(self, level: Level) -> None:
+    async def test_by_id_where_the_names_are_not_given(self, level: Level) -> None:
         async with dataprep_rig(level, Switches(flow_embed=False)) as rig:
             rig.simulator.features -= {Feature.DEFINITIONS, Feature.FLOWS}
             [key] = await start(rig, "quick")

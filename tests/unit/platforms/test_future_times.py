@@ -37,8 +37,8 @@ class Stand:
     async def follow(self, seconds: float, every: float = 15.0) -> None:
         await self.lives.follow(seconds, every=every)
 
-    async def untold(self, *, runs: int, every: float = 15.0) -> list[str]:
-        """Those of so many runs, one every 40 seconds, whose end is not told a minute after the last."""
+    async def unreported(self, *, runs: int, every: float = 15.0) -> list[str]:
+        """Those of so many runs, one every 40 seconds, whose end is not reported a minute after the last."""
         keys = []
         for _ in range(runs):
             keys.append(self.start(0))
@@ -94,7 +94,7 @@ STANDS: dict[str, Callable[[], AbstractAsyncContextManager[Stand]]] = {
 @pytest.fixture(params=STANDS)
 async def stand(request: pytest.FixtureRequest) -> AsyncIterator[Stand]:
     async with STANDS[request.param]() as made:
-        await made.untold(runs=1)
+        await made.unreported(runs=1)
         yield made
 
 
@@ -103,27 +103,27 @@ async def test_a_row_from_the_future_is_taken_in_and_counted_once_and_moves_no_m
     early = stand.start(ahead)
     await stand.follow(30)
     assert early in stand.lives.runs
-    assert await stand.untold(runs=10) == []
+    assert await stand.unreported(runs=10) == []
     [counted] = stand.counted()
     assert early in counted
 
 
 async def test_nothing_is_lost_when_the_time_of_a_row_from_the_future_has_come(stand: Stand) -> None:
     stand.start(300)
-    assert await stand.untold(runs=10) == []
+    assert await stand.unreported(runs=10) == []
 
 
 @pytest.mark.parametrize("every", [15.0, 100.0])
 async def test_a_clock_that_ran_fast_and_was_mended_loses_nothing(stand: Stand, every: float) -> None:
     stand.server.ahead = 600
-    assert await stand.untold(runs=3, every=every) == []
+    assert await stand.unreported(runs=3, every=every) == []
     stand.mend()
-    assert await stand.untold(runs=8, every=every) == []
+    assert await stand.unreported(runs=8, every=every) == []
 
 
 async def test_a_clock_that_was_mended_while_nobody_looked_loses_nothing(stand: Stand) -> None:
     stand.server.ahead = 600
-    assert await stand.untold(runs=3) == []
+    assert await stand.unreported(runs=3) == []
     stand.mend()
     keys = []
     for _ in range(8):
@@ -138,7 +138,7 @@ async def test_a_server_whose_clock_runs_fast_for_good_counts_nothing(stand: Sta
     stand.server.ahead = 600
     await stand.follow(60)
     counted = stand.counted()
-    assert await stand.untold(runs=5) == []
+    assert await stand.unreported(runs=5) == []
     assert stand.counted() == counted
 
 
@@ -166,5 +166,5 @@ async def test_a_mark_of_an_older_version_that_lies_ahead_is_taken_back(stand: S
         old["since"] = later
     stand.lives.cursor = orjson.dumps(old).decode()
     await stand.restart()
-    assert await stand.untold(runs=4) == []
+    assert await stand.unreported(runs=4) == []
     assert stand.lives.kinds(lost)[-1:] == [EventKind.COMPLETE]

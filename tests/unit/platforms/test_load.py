@@ -1,4 +1,4 @@
-"""What it costs to watch runs, as each platform tells it, and in words."""
+"""What it costs to watch runs, as each platform estimates it, and in words."""
 
 from datetime import timedelta
 from typing import Any
@@ -27,12 +27,12 @@ def test_what_follows_from_the_limit(allowed: int | None, is_reachable: bool, re
 
 
 def test_in_words() -> None:
-    told = load_words(
-        Load(12, pages=2, reads=0, interval=30, allowed=60, each_end=4, note="one page tells of 1,000 runs")
+    words = load_words(
+        Load(12, pages=2, reads=0, interval=30, allowed=60, each_end=4, note="one page lists 1,000 runs")
     )
-    assert told == (
+    assert words == (
         "12 open runs: 2 pages every 30 s, 4.0 requests a minute; the limit is 60, which leaves the ends of 840 runs an "
-        "hour; one page tells of 1,000 runs"
+        "hour; one page lists 1,000 runs"
     )
     assert "1 page and 3 single reads every" in load_words(Load(3, 1, 3, 30, None))
     assert "no limit of our own" in load_words(Load(3, 1, 3, 30, None))
@@ -68,7 +68,7 @@ async def test_cdf(runs: int, limit: int | None, workflows: bool, needed: float,
         assert (load.runs, load.needed, load.is_reachable) == (runs, needed, is_reachable)
 
 
-async def test_cdf_keeps_to_what_it_told() -> None:
+async def test_cdf_keeps_to_its_estimate() -> None:
     async with cdf_rig() as rig:
         rig.simulator.add_transformation("pumps")
         await rig.lives.cycle()
@@ -115,7 +115,7 @@ async def test_wetransform_counts_its_walks_of_the_list() -> None:
         assert load.needed == 1
 
 
-async def test_wetransform_keeps_to_what_it_told() -> None:
+async def test_wetransform_keeps_to_its_estimate() -> None:
     async with wetransform_rig(SimulatedClock()) as rig:
         lives = rig.lives()
         for _ in range(20):
@@ -156,6 +156,6 @@ async def test_an_interval_that_uses_up_a_small_limit_is_no_secret() -> None:
         await rig.platform.check()
         load = rig.platform.load({})
         assert load is not None
-        told = load_finding(load)
-        assert not told.ok
-        assert "poll_interval" in str(told.remedy)
+        finding = load_finding(load)
+        assert not finding.ok
+        assert "poll_interval" in str(finding.remedy)

@@ -85,28 +85,28 @@ async def test_a_short_wish_earns_no_turn() -> None:
     assert await moments(clock, pace, 2) == pytest.approx([1, 2])
 
 
-async def test_a_long_wish_is_told_instead_of_waited_for() -> None:
+async def test_a_long_wish_is_raised_instead_of_waited_for() -> None:
     clock = SimulatedClock()
     pace = Pace(clock, 60, 5)
     pace.hold(90)
-    with pytest.raises(Throttled, match="the platform asked for patience") as told:
+    with pytest.raises(Throttled, match="the platform asked for patience") as raised:
         await pace.turn()
-    assert not isinstance(told.value, NoTurn)
-    assert told.value.after == 90
+    assert not isinstance(raised.value, NoTurn)
+    assert raised.value.after == 90
     clock.advance(90)
     assert await moments(clock, pace, 2) == [90, 91], "the refused one took no turn"
 
 
-async def test_a_full_queue_is_told_instead_of_waited_for() -> None:
+async def test_a_full_queue_is_raised_instead_of_waited_for() -> None:
     clock = TaskClock()
     pace = Pace(clock, 60, 1)
     gone: list[float] = []
     for _ in range(int(LONGEST_TURN) + 1):
         clock.start(_noted(pace.turn, gone, clock))
     await clock.advance(0)
-    with pytest.raises(NoTurn, match="60 requests a minute") as told:
+    with pytest.raises(NoTurn, match="60 requests a minute") as raised:
         await pace.turn()
-    assert told.value.after == LONGEST_TURN + 1
+    assert raised.value.after == LONGEST_TURN + 1
     await clock.advance(LONGEST_TURN)
     assert gone == list(range(int(LONGEST_TURN) + 1))
 

@@ -64,17 +64,17 @@ class TestFollowing:
         assert known.queued_at == run.created_at
         assert [it["state"] for it in rig.simulator.expected_runs()] == ["succeeded"]
 
-    async def test_the_end_lies_within_the_interval_that_is_told(self, rig: WetransformRig) -> None:
+    async def test_the_end_lies_within_the_interval_that_is_reported(self, rig: WetransformRig) -> None:
         run, lives = rig.start(seconds=60), rig.lives()
         await watched(lives, run)
         await lives.follow(90)
 
         for kind, really in ((EventKind.START, run.started_at), (EventKind.COMPLETE, run.ended_at)):
-            told, moment = lives.at(run.key, kind), really(rig.clock.now())
-            assert told.within is not None
-            assert told.within.after is not None
+            transition_at, moment = lives.at(run.key, kind), really(rig.clock.now())
+            assert transition_at.within is not None
+            assert transition_at.within.after is not None
             assert moment is not None
-            assert told.within.after <= moment <= told.within.until == told.at
+            assert transition_at.within.after <= moment <= transition_at.within.until == transition_at.at
 
     async def test_begun_and_ended_between_two_polls(self, rig: WetransformRig) -> None:
         run, lives = rig.start(Scenario.INSTANT, 2), rig.lives()
@@ -102,7 +102,7 @@ class TestFollowing:
         assert facts.ids["step_code"] == "source.event.failed"
         assert facts.ids["step_before"] in STEPS[: STEPS.index(step) + 1]
 
-    async def test_a_failure_tells_the_step_that_was_seen_before_it(self, rig: WetransformRig) -> None:
+    async def test_a_failure_names_the_step_that_was_seen_before_it(self, rig: WetransformRig) -> None:
         run, lives = rig.start(Scenario.FAILING, 60, at_step="matching"), rig.lives(intervals={"active": "1s"})
         await watched(lives, run)
         await lives.follow(120, every=1)
@@ -132,7 +132,7 @@ class TestFollowing:
         await lives.follow(120)
         assert lives.runs[run.key].state is RunState.WAITING
 
-    async def test_steps_can_be_told_otherwise(self, rig: WetransformRig) -> None:
+    async def test_steps_can_be_configured_otherwise(self, rig: WetransformRig) -> None:
         run = rig.start(Scenario.STUCK, 10, at_step="to_match")
         lives = rig.lives(steps={"to_match": "waiting", "recalibrating": "running"})
         await watched(lives, run)
@@ -161,7 +161,7 @@ class TestFollowing:
     @pytest.mark.parametrize(
         ("scenario", "step"), [(Scenario.NULL_STEP, "None"), (Scenario.UNKNOWN_STEP, "recalibrating")]
     )
-    async def test_an_unknown_step_is_told_and_the_run_stays_open(
+    async def test_an_unknown_step_is_reported_and_the_run_stays_open(
         self, rig: WetransformRig, scenario: Scenario, step: str
     ) -> None:
         run, lives = rig.start(scenario, 60), rig.lives()
@@ -355,14 +355,16 @@ class TestLineage:
         assert known.facts.external_id == run.key
 
     @pytest.mark.parametrize("full", [True, False])
-    @pytest.mark.parametrize("told", [True, False])
-    async def test_columns_are_known_from_the_first_look_on(self, rig: WetransformRig, told: bool, full: bool) -> None:
+    @pytest.mark.parametrize("names_columns", [True, False])
+    async def test_columns_are_known_from_the_first_look_on(
+        self, rig: WetransformRig, names_columns: bool, full: bool
+    ) -> None:
         """Or START would have an output without columns, the end one with them: two versions of it in Marquez."""
         rig.simulator.state.behaviour.full_list_entries = full
         it = rig.simulator.transformations[0]
         run = rig.start(seconds=20, transformation=it)
         rig.clock.advance(10)
-        seen = await rig.adapter().watch(run.key, {"transformation": it.key} if told else {})
+        seen = await rig.adapter().watch(run.key, {"transformation": it.key} if names_columns else {})
         assert seen.state is RunState.RUNNING
         [output] = seen.facts.outputs or ()
         assert [column.name for column in output.fields] == [*it.columns, *it.custom_fields]
@@ -374,9 +376,9 @@ class TestLineage:
         known = lives.runs[run.key]
         assert known.facts.inputs is not None
         assert known.facts.outputs is not None
-        told = repr(known)
-        assert "signature" not in told
-        assert "/files/" not in told
+        shown = repr(known)
+        assert "signature" not in shown
+        assert "/files/" not in shown
         assert known.facts.inputs[0].version
         assert known.facts.outputs[0].version
         assert known.facts.inputs[0].version != known.facts.outputs[0].version
@@ -452,7 +454,7 @@ class TestSchedule:
         assert [run.raw_state for run in lives.runs.values()] == ["matching"] * len(runs)
         assert len(rig.statuses) / (rig.clock.monotonic() - began) < 5.5
 
-    async def test_oldest_due_first_and_the_rest_is_told(self, rig: WetransformRig) -> None:
+    async def test_oldest_due_first_and_the_rest_is_reported(self, rig: WetransformRig) -> None:
         lives = rig.lives(requests_per_minute=60, burst=1)
         platform = lives.platform
         assert isinstance(platform, Wetransform)
@@ -524,7 +526,7 @@ class TestTrouble:
             (Fault(FaultKind.TRUNCATED), BadAnswer),
         ],
     )
-    async def test_what_is_wrong_with_the_source_is_told_and_passes(
+    async def test_what_is_wrong_with_the_source_is_reported_and_passes(
         self, rig: WetransformRig, fault: Fault, error: type[SourceError]
     ) -> None:
         run, lives = rig.start(seconds=20), rig.lives()
@@ -637,7 +639,7 @@ class TestTrigger:
             await rig.adapter().trigger(rig.simulator.transformations[0].key, {}, "t")
         assert not caught.value.doubtful
 
-    async def test_what_the_account_lacks_is_told(self, rig: WetransformRig) -> None:
+    async def test_what_the_account_lacks_is_reported(self, rig: WetransformRig) -> None:
         rig.simulator.state.behaviour.may_run = False
         with pytest.raises(TriggerError, match="missing permission X_API_RUN"):
             await rig.adapter().trigger(rig.simulator.transformations[0].key, {}, "t")
@@ -688,7 +690,7 @@ class TestWatch:
             await platform.watch(rig.start(seconds=20).key, {})
         assert (await rig.requests())["GET /transformations"] == 1
 
-    async def test_where_it_cannot_be_told_the_source_names_the_job(self, rig: WetransformRig) -> None:
+    async def test_where_it_is_not_known_the_source_names_the_job(self, rig: WetransformRig) -> None:
         first = rig.simulator.transformations[0]
         rig.simulator.state.add_transformation(rig.simulator.account, source_id=first.source_id)
         run, lives = rig.start(seconds=20), rig.lives()

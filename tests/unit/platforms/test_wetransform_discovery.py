@@ -1,4 +1,4 @@
-"""Runs that others started, told from the list of transformations."""
+"""Runs that others started, found in the list of transformations."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -43,19 +43,21 @@ def entry(imported: float, result: str | None = None) -> Entry:
 
 
 class TestChanges:
-    def test_the_first_reading_tells_nothing(self) -> None:
+    def test_the_first_reading_reports_nothing(self) -> None:
         assert Reader().read(entry(0, "r1"), 1) is None
 
-    @pytest.mark.parametrize(("imported", "is_told"), [(1, True), (0.5, True), (0, True), (-0.1, False), (-60, False)])
+    @pytest.mark.parametrize(
+        ("imported", "is_reported"), [(1, True), (0.5, True), (0, True), (-0.1, False), (-60, False)]
+    )
     def test_an_entry_that_was_not_there_before_is_a_run_if_its_import_is_as_late(
-        self, imported: float, is_told: bool
+        self, imported: float, is_reported: bool
     ) -> None:
         """But for a minute, as clocks differ: it may have come back from the trash."""
         memory = walked(Memory(), {}, START + minutes(1), shows_results=True)
         _, change = compare(memory, entry(imported, "r1"), START + minutes(2))
-        assert (change is not None) == is_told
+        assert (change is not None) == is_reported
 
-    def test_a_new_result_is_told_once(self) -> None:
+    def test_a_new_result_is_reported_once(self) -> None:
         reader = Reader()
         reader.read(entry(0, "r1"), 1)
         change = reader.read(entry(2, "r2"), 3)
@@ -76,8 +78,8 @@ class TestChanges:
     def test_where_only_the_result_changes_each_one_counts(self) -> None:
         reader = Reader()
         reader.read(entry(0, "r1"), 1)
-        told = [reader.read(entry(0, result), at) for at, result in ((2, "r2"), (3, "r3"), (4, "r3"))]
-        assert [change.content if change else None for change in told] == ["r2", "r3", None]
+        changes = [reader.read(entry(0, result), at) for at, result in ((2, "r2"), (3, "r3"), (4, "r3"))]
+        assert [change.content if change else None for change in changes] == ["r2", "r3", None]
 
     def test_where_results_are_shown_a_refresh_alone_is_no_run(self) -> None:
         reader = Reader(shows_results=True)
@@ -87,12 +89,12 @@ class TestChanges:
     def test_where_no_results_are_shown_a_refresh_counts_after_a_while(self) -> None:
         reader = Reader()
         reader.read(entry(0), 1)
-        told = [reader.read(entry(2), at) for at in (3, 10, 62, 63, 64, 1000)]
-        assert [change is not None for change in told] == [False, False, False, True, False, False]
-        assert told[3] is not None
-        assert told[3].evidence is Evidence.IMPORT
+        changes = [reader.read(entry(2), at) for at in (3, 10, 62, 63, 64, 1000)]
+        assert [change is not None for change in changes] == [False, False, False, True, False, False]
+        assert changes[3] is not None
+        assert changes[3].evidence is Evidence.IMPORT
 
-    def test_a_result_that_comes_late_is_of_the_run_that_was_told(self) -> None:
+    def test_a_result_that_comes_late_is_of_the_run_that_was_reported(self) -> None:
         reader = Reader()
         reader.read(entry(0), 1)
         reader.read(entry(2), 3)
@@ -227,7 +229,7 @@ class TestWalking:
         assert len(lives.runs) == 1
         assert "signature" not in repr(lives.runs) + str(lives.cursor)
 
-    async def test_after_a_restart_nothing_is_told_twice_and_nothing_is_missed(self, rig: WetransformRig) -> None:
+    async def test_after_a_restart_nothing_is_reported_twice_and_nothing_is_missed(self, rig: WetransformRig) -> None:
         lives = await begun(rig)
         rig.start(seconds=20)
         await lives.follow(200, every=10)
@@ -250,7 +252,7 @@ class TestWalking:
         await lives.follow(300, every=10)
         assert len(lives.runs) == 1
 
-    async def test_a_walk_that_broke_off_tells_the_same_runs_again(self, rig: WetransformRig) -> None:
+    async def test_a_walk_that_broke_off_reports_the_same_runs_again(self, rig: WetransformRig) -> None:
         lives = await begun(rig)
         for _ in range(250):
             rig.simulator.state.add_transformation(rig.simulator.account)
@@ -353,7 +355,7 @@ class TestWalking:
         lists = (await rig.requests())["GET /transformations"]
         assert lists == 10 * 5
 
-    async def test_an_entry_that_cannot_be_read_is_told(self, rig: WetransformRig) -> None:
+    async def test_an_entry_that_cannot_be_read_is_reported(self, rig: WetransformRig) -> None:
         body = {
             "success": True,
             "payload": {"total_pages": 1, "entries": [None, {"transformation_id": "17"}]},

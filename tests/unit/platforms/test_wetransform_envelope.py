@@ -99,7 +99,7 @@ class TestErrors:
         with pytest.raises(kind, match=f"GET /x: status {status}"):
             answer(status, body)
 
-    def test_what_is_missing_is_told_in_words(self) -> None:
+    def test_what_is_missing_is_said_in_words(self) -> None:
         with pytest.raises(Forbidden) as caught:
             answer(403, {"success": False, "payload": [], "product": PRODUCT})
         assert "missing permission X_SOURCE_FORMAT_XML (Can import XML files)" in str(caught.value)
@@ -112,10 +112,10 @@ class TestErrors:
         assert "pw" not in str(caught.value)
         assert "abcdef" not in str(caught.value)
 
-    @pytest.mark.parametrize(("told", "after"), [("7", 7.0), ("Sat, 21 Nov 2026 09:15:30 GMT", 30.0), ("", None)])
-    def test_patience(self, told: str, after: float | None) -> None:
+    @pytest.mark.parametrize(("header", "after"), [("7", 7.0), ("Sat, 21 Nov 2026 09:15:30 GMT", 30.0), ("", None)])
+    def test_patience(self, header: str, after: float | None) -> None:
         with pytest.raises(Throttled) as caught:
-            answer(429, b"", **({"Retry-After": told} if told else {}))
+            answer(429, b"", **({"Retry-After": header} if header else {}))
         assert caught.value.after == after
 
 

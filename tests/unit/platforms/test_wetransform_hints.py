@@ -45,7 +45,7 @@ class TestSignature:
 
 
 class TestReading:
-    def test_what_it_tells(self) -> None:
+    def test_what_it_says(self) -> None:
         assert read_hint(BODY) == Hint(frozenset({"cust-1", "ann@acme.example"}), "new-hires")
 
     def test_ids_may_be_numbers(self) -> None:
@@ -81,11 +81,11 @@ class TestMatching:
             run("other-template", "cust-1", "price-list"),
             run("other-customer", "cust-2", "new-hires"),
             run("nobody-in-particular", None, "new-hires"),
-            run("template-not-told", "cust-1", None),
+            run("template-unknown", "cust-1", None),
         ]
         hint = Hint(frozenset({"cust-1", "ann@acme.example"}), "new-hires")
         meant = [run.key for run in runs if may_mean(hint, run)]
-        assert meant == ["by-mail", "by-id", "nobody-in-particular", "template-not-told"]
+        assert meant == ["by-mail", "by-id", "nobody-in-particular", "template-unknown"]
 
     def test_without_a_customer_the_template_decides(self) -> None:
         runs = [run("a", "cust-1", "x"), run("b", None, "y"), run("c", None, "x")]

@@ -16,7 +16,7 @@ from collector.lifecycle import VanishedPolicy
 from collector.model import Enrichment, Facts, Observation, Parent, Poll, RunState
 from collector.polling.commits import LOOKS, PART, TRIES, Found, parts
 from collector.testing.clock import START as ZERO
-from tests.unit.polling.test_families import SPACE, Source, named, opened, run_id, told
+from tests.unit.polling.test_families import SPACE, Source, events_of, named, opened, run_id
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ async def test_an_end_between_reading_and_writing_is_not_made_twice(source: Sour
     await source.see(source.seen("a", RunState.SUCCEEDED))
     store = Interrupted(source.store, lambda: source.end("a"))
     await see(source, store, replace(source.seen("a", RunState.FAILED), raw_state="odd"))
-    assert told(await source.delivered()) == [("a", "START"), ("a", "COMPLETE")]
+    assert events_of(await source.delivered()) == [("a", "START"), ("a", "COMPLETE")]
     assert store.reads == 2, "decided again"
     assert (await source.store.read(runs.by_keys, source.source_id, ["a"]))["a"].state is RunState.SUCCEEDED
 
@@ -64,7 +64,7 @@ async def test_an_end_between_reading_and_writing_is_not_made_twice(source: Sour
 async def test_a_run_that_another_page_brought_meanwhile_gets_one_start(source: Source) -> None:
     store = Interrupted(source.store, lambda: source.see(source.seen("a", RunState.RUNNING)))
     await see(source, store, source.seen("a", RunState.SUCCEEDED, settled=True))
-    assert told(await source.delivered()) == [("a", "START"), ("a", "COMPLETE")]
+    assert events_of(await source.delivered()) == [("a", "START"), ("a", "COMPLETE")]
 
 
 async def test_a_child_that_shows_up_meanwhile_keeps_its_parent_waiting(source: Source) -> None:
@@ -73,7 +73,7 @@ async def test_a_child_that_shows_up_meanwhile_keeps_its_parent_waiting(source: 
     await see(source, store, source.seen("flow/1", RunState.SUCCEEDED, settled=True))
     await source.see(source.seen("a", RunState.SUCCEEDED, "flow/1", settled=True))
     await source.enrich_all()
-    lines = told(await source.delivered())
+    lines = events_of(await source.delivered())
     assert lines == [("flow/1", "START"), ("a", "START"), ("a", "COMPLETE"), ("flow/1", "COMPLETE")]
 
 
@@ -117,7 +117,7 @@ async def test_what_changes_again_and_again_is_decided_inside_the_write(source: 
     store = Interrupted(source.store, changes, times=100)
     await see(source, store, source.seen("a", RunState.SUCCEEDED, settled=True))
     assert (store.reads, store.writes) == (TRIES, TRIES + 1)
-    assert told(await source.delivered()) == [("a", "START"), ("a", "COMPLETE")]
+    assert events_of(await source.delivered()) == [("a", "START"), ("a", "COMPLETE")]
 
 
 async def test_a_long_page_is_committed_in_parts_and_moves_the_cursor_at_last(source: Source) -> None:
@@ -188,7 +188,7 @@ async def test_a_key_that_the_ledger_cannot_store_as_it_is_has_one_life(source: 
         assert child.parent is not None
         await source.see(replace(flow, key=odd), replace(child, parent=replace(child.parent, key=odd)))
     await source.enrich_all()
-    lines = told(await source.delivered())
+    lines = events_of(await source.delivered())
     assert lines == [("flow/?1", "START"), ("a", "START"), ("a", "COMPLETE"), ("flow/?1", "COMPLETE")]
     assert set(await source.store.read(runs.by_keys, source.source_id, ["flow/?1", "a"])) == {"flow/?1", "a"}
 

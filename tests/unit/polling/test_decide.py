@@ -118,7 +118,7 @@ def test_what_the_adapter_skipped_is_kept() -> None:
     assert decided({}, Poll(skips=(skip,))).skips == (skip,)
 
 
-def test_runs_that_could_not_be_read_are_told_and_count_no_miss() -> None:
+def test_runs_that_could_not_be_read_are_reported_and_count_no_miss() -> None:
     known = runs(decided({}, Poll((seen("1", RunState.RUNNING),))))
     result = decided(known, Poll(unread=tuple(map(str, range(1, 9)))))
     assert result.steps == ()

@@ -63,9 +63,9 @@ async def test_a_trigger_that_a_kill_cut_off_names_its_id() -> None:
     vendor = Keeping()
     await answer(vendor, 1)
     [given] = vendor.given
-    told = json.loads(of(vendor)._interrupted(request(1)))
-    assert told["execution_id"] == given
-    assert told["error"].endswith(f"whether it was done; to ask again without a second run: --execution-id {given}")
+    body = json.loads(of(vendor)._interrupted(request(1)))
+    assert body["execution_id"] == given
+    assert body["error"].endswith(f"whether it was done; to ask again without a second run: --execution-id {given}")
     assert "execution" not in of(Vendor())._interrupted(request(1))
 
 

@@ -85,8 +85,8 @@ class Source:
         of = Parent(run_id(parent), SPACE, named(parent).name, key=parent) if parent else None
         now = self.clock.now()
         times = {"started_at": ZERO, "ended_at": now if state.terminal else None}
-        told = {"facts": Facts(inputs=(), outputs=()), "parent": of, **times, **more}
-        return Observation(key, run_id(key), named(key), state, state.value, now, **told)
+        fields = {"facts": Facts(inputs=(), outputs=()), "parent": of, **times, **more}
+        return Observation(key, run_id(key), named(key), state, state.value, now, **fields)
 
     def _note(self, done: Committed) -> None:
         self.skips += done.skips
@@ -114,7 +114,7 @@ async def source(tmp_path: Path) -> AsyncIterator[Source]:
     await made.store.close()
 
 
-def told(lines: list[bytes]) -> list[tuple[str, str]]:
+def events_of(lines: list[bytes]) -> list[tuple[str, str]]:
     """Who said what, in order."""
     events = [orjson.loads(line) for line in lines]
     return [(event["run"]["facets"]["lineageCollector_platformRun"]["runKey"], event["eventType"]) for event in events]
@@ -130,7 +130,7 @@ async def test_a_settled_parent_waits_for_a_child_that_waits_for_its_details(sou
     assert await source.end("flow/1") == 0
     await source.enrich_all()
     lines = await source.delivered()
-    assert told(lines) == [("flow/1", "START"), ("a", "START"), ("a", "COMPLETE"), ("flow/1", "COMPLETE")]
+    assert events_of(lines) == [("flow/1", "START"), ("a", "START"), ("a", "COMPLETE"), ("flow/1", "COMPLETE")]
     assert openlineage.all_faults(lines) == []
 
 
@@ -144,7 +144,7 @@ async def test_a_whole_family_seen_at_its_end_comes_out_in_order(source: Source)
     await source.see(*page)
     await source.enrich_all()
     lines = await source.delivered()
-    begun, ended = told(lines)[:3], told(lines)[3:]
+    begun, ended = events_of(lines)[:3], events_of(lines)[3:]
     assert ended == [("stage/1", "FAIL"), ("a", "FAIL"), ("flow/1", "FAIL")]
     assert begun == [("flow/1", "START"), ("a", "START"), ("stage/1", "START")]
 
@@ -155,7 +155,7 @@ async def test_children_that_show_up_after_the_end_of_their_parent_come_after_it
     await source.see(source.seen("a", RunState.SUCCEEDED, "flow/1", settled=True))
     await source.enrich_all()
     lines = await source.delivered()
-    assert told(lines) == [("flow/1", "START"), ("a", "START"), ("a", "COMPLETE"), ("flow/1", "COMPLETE")]
+    assert events_of(lines) == [("flow/1", "START"), ("a", "START"), ("a", "COMPLETE"), ("flow/1", "COMPLETE")]
     assert openlineage.all_faults(lines) == []
 
 
@@ -166,21 +166,21 @@ async def test_a_parent_waits_no_longer_than_its_own_deadline(source: Source) ->
     await source.see(source.seen("flow/1", RunState.CANCELED, settled=True))
     source.clock.advance(59)
     assert await source.end("flow/1") == 0
-    assert told(await source.delivered())[-1] == ("a", "START")
+    assert events_of(await source.delivered())[-1] == ("a", "START")
     source.clock.advance(1)
     assert await source.end("flow/1") == 1
-    assert told(await source.delivered()) == [("flow/1", "ABORT")]
+    assert events_of(await source.delivered()) == [("flow/1", "ABORT")]
 
 
 async def test_after_a_long_stop_a_family_still_ends_in_order(source: Source) -> None:
-    """All deadlines have passed; what ended will be told of soon, so it is waited for."""
+    """All deadlines have passed; what ended will be reported soon, so it is waited for."""
     await source.see(source.seen("flow/1", RunState.SUCCEEDED), source.seen("a", RunState.SUCCEEDED, "flow/1"))
     source.clock.advance(86_400)
     assert await source.ended() == ["flow/1", "a"]
     assert await source.end("flow/1") == 0
     assert await source.end("a") == 1
     assert await source.end("flow/1") == 1
-    assert told(await source.delivered())[-2:] == [("a", "COMPLETE"), ("flow/1", "COMPLETE")]
+    assert events_of(await source.delivered())[-2:] == [("a", "COMPLETE"), ("flow/1", "COMPLETE")]
 
 
 async def test_a_child_that_shows_up_while_its_parent_is_looked_into_is_waited_for(source: Source) -> None:
@@ -190,7 +190,7 @@ async def test_a_child_that_shows_up_while_its_parent_is_looked_into_is_waited_f
     assert await source.end("flow/1") == 0
     await source.see(source.seen("a", RunState.SUCCEEDED, "flow/1", settled=True))
     await source.enrich_all()
-    assert told(await source.delivered())[-1] == ("flow/1", "COMPLETE")
+    assert events_of(await source.delivered())[-1] == ("flow/1", "COMPLETE")
 
 
 async def test_a_child_that_is_given_up_is_not_waited_for(source: Source) -> None:
@@ -200,12 +200,12 @@ async def test_a_child_that_is_given_up_is_not_waited_for(source: Source) -> Non
     for _ in range(3):
         await source.see(missing=("a",))
     await source.see(source.seen("flow/1", RunState.SUCCEEDED, settled=True))
-    assert told(await source.delivered())[-1] == ("flow/1", "COMPLETE")
+    assert events_of(await source.delivered())[-1] == ("flow/1", "COMPLETE")
 
 
 async def test_a_parent_without_children_ends_at_once(source: Source) -> None:
     await source.see(source.seen("flow/1", RunState.SUCCEEDED, settled=True))
-    assert told(await source.delivered()) == [("flow/1", "START"), ("flow/1", "COMPLETE")]
+    assert events_of(await source.delivered()) == [("flow/1", "START"), ("flow/1", "COMPLETE")]
 
 
 async def test_a_parent_that_is_found_out_too_late_is_none(source: Source) -> None:
@@ -231,7 +231,7 @@ async def test_a_vanished_parent_is_ended_after_its_children(tmp_path: Path, pol
     for _ in range(3):
         await source.see(missing=("flow/1",))
     end = [("flow/1", "ABORT")] if policy is VanishedPolicy.ABORT else []
-    assert told(await source.delivered()) == [("flow/1", "START"), ("a", "START"), ("a", "COMPLETE"), *end]
+    assert events_of(await source.delivered()) == [("flow/1", "START"), ("a", "START"), ("a", "COMPLETE"), *end]
     await source.store.close()
 
 
@@ -276,6 +276,6 @@ async def test_a_run_whose_row_cannot_be_read_is_set_aside_and_the_others_go_on(
     assert all("cannot be read" in skip.cause for skip in source.skips)
     listed = await source.store.read(queries.skips, 10)
     assert {row.subject for row in listed} == {"bad", "ended"}
-    kinds = [event for event in told(await source.delivered()) if event[0] == "good"]
+    kinds = [event for event in events_of(await source.delivered()) if event[0] == "good"]
     assert kinds == [("good", "START"), ("good", "COMPLETE")]
     assert (await source.store.read(stored.tracked, source.source_id, 2**60, 10)).unreadable == ()

@@ -1,4 +1,4 @@
-"""When the load of a source is told, and to whom."""
+"""When the load of a source is reported, and to which observers."""
 
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -19,7 +19,7 @@ from tests.unit.exporters.delivery_simulation import open_store
 from tests.unit.ledger.ledgers import NOW
 
 
-class Told:
+class LoadReports:
     """An observer of loads."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Told:
 
 
 class Counting:
-    """A platform with a load that is told; `cost` None: not known yet."""
+    """A platform with a load that is reported; `cost` None: not known yet."""
 
     def __init__(self) -> None:
         self.cost: float | None = 4.0
@@ -49,35 +49,35 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     await made.close()
 
 
-def planner(platform: Any, store: Store, clock: SimulatedClock, told: Told) -> Planner:
-    return Planner("plant", 1, platform, store, clock, told)  # type: ignore[arg-type] # it hears of nothing else
+def planner(platform: Any, store: Store, clock: SimulatedClock, reports: LoadReports) -> Planner:
+    return Planner("plant", 1, platform, store, clock, reports)  # type: ignore[arg-type] # it hears of nothing else
 
 
 async def test_once_a_minute(store: Store) -> None:
-    clock, told = SimulatedClock(), Told()
-    made = planner(Counting(), store, clock, told)
+    clock, reports = SimulatedClock(), LoadReports()
+    made = planner(Counting(), store, clock, reports)
     for _ in range(4):
         await made.tell()
         await made.tell()
         clock.advance(EVERY / 2)
-    assert told.loads == [LoadReport("plant", 9, 4.0, 10, 60)] * 2
+    assert reports.loads == [LoadReport("plant", 9, 4.0, 10, 60)] * 2
 
 
 async def test_what_is_not_known_at_the_start_is_asked_for_again(store: Store) -> None:
-    clock, told, platform = SimulatedClock(), Told(), Counting()
-    made = planner(platform, store, clock, told)
+    clock, reports, platform = SimulatedClock(), LoadReports(), Counting()
+    made = planner(platform, store, clock, reports)
     platform.cost = None
     await made.tell()
     platform.cost = 30.0
     await made.tell()
-    assert told.loads == [LoadReport("plant", 9, 30.0, 10, 180)]
+    assert reports.loads == [LoadReport("plant", 9, 30.0, 10, 180)]
     assert platform.watched == [await store.read(queries.watched, 1)] * 2
 
 
 async def test_the_log_hears_of_the_start_and_of_changes(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "lineage.poll")
     clock, platform = SimulatedClock(), Counting()
-    made = planner(platform, store, clock, Told())
+    made = planner(platform, store, clock, LoadReports())
     for cost in (4.0, 5.0, 11.0, 12.0, 3.0):
         platform.cost = cost
         await made.tell()
@@ -90,6 +90,6 @@ async def test_the_log_hears_of_the_start_and_of_changes(store: Store, caplog: p
 
 
 async def test_a_platform_without_a_plan_has_none(store: Store) -> None:
-    told = Told()
-    await planner(object(), store, SimulatedClock(), told).tell()
-    assert told.loads == []
+    reports = LoadReports()
+    await planner(object(), store, SimulatedClock(), reports).tell()
+    assert reports.loads == []

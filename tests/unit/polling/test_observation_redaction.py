@@ -1,4 +1,4 @@
-"""What an adapter tells loses secrets and people in every field, and nothing that is asked by."""
+"""What an adapter reports loses secrets and people in every field, and nothing that is asked by."""
 
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime

@@ -25,7 +25,7 @@ async def asked(scripted: ScriptedSource, job: str) -> int:
     return number
 
 
-async def told(scripted: ScriptedSource, number: int) -> Request:
+async def stored(scripted: ScriptedSource, number: int) -> Request:
     found: Request = await scripted.pollers.store.read(requests.get, number)
     return found
 
@@ -44,8 +44,8 @@ async def test_one_that_fails_leaves_the_others_alone(scripted: ScriptedSource) 
     assert len(written) > 1
     scripted.written()
     await scripted.advance(60)
-    assert (await told(scripted, quick)).state is RequestState.DONE
-    assert (await told(scripted, slow)).state is RequestState.DONE
+    assert (await stored(scripted, quick)).state is RequestState.DONE
+    assert (await stored(scripted, slow)).state is RequestState.DONE
     assert set(await scripted.pollers.store.read(runs.by_keys, 1, ["quick", "slow"])) == {"quick", "slow"}
 
 
@@ -61,10 +61,10 @@ async def test_a_run_that_was_started_is_noted_when_the_ledger_takes_it(scripted
     number = await asked(scripted, "job")
     scripted.written("write_page", error=NO_SPACE)
     await scripted.advance(200)
-    assert (await told(scripted, number)).state is RequestState.CLAIMED
+    assert (await stored(scripted, number)).state is RequestState.CLAIMED
     scripted.written()
     await scripted.advance(240)
-    assert (await told(scripted, number)).state is RequestState.DONE
+    assert (await stored(scripted, number)).state is RequestState.DONE
     assert started == ["job"]
     assert await scripted.pollers.store.read(runs.by_keys, 1, ["job"])
 
@@ -78,11 +78,11 @@ async def test_an_answer_that_was_committed_unheard_is_not_written_for_ever(scri
     written = scripted.written("finish", error=LedgerError("the answer was lost"), lost=True)
     await scripted.advance(100)
     assert len(written) == 1
-    assert (await told(scripted, number)).state is RequestState.DONE
+    assert (await stored(scripted, number)).state is RequestState.DONE
     scripted.written()
     second = await asked(scripted, "second")
     await scripted.advance(101)
-    assert (await told(scripted, second)).state is RequestState.DONE
+    assert (await stored(scripted, second)).state is RequestState.DONE
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ async def test_whether_a_run_was_started(scripted: ScriptedSource, error: Except
     scripted.platform.triggers = trigger
     number = await asked(scripted, "job")
     await scripted.advance(FIRST_POLL)
-    request = await told(scripted, number)
+    request = await stored(scripted, number)
     assert request.state is state
     assert str(error) in json.loads(request.answer or "")["error"]
 
@@ -114,10 +114,10 @@ async def test_a_job_goes_by_the_name_that_runs_show(scripted: ScriptedSource) -
 
     scripted.platform.triggers = trigger
     for job in ("7", "recipe/daily", "recipe/else"):
-        assert (await told(scripted, await done(scripted, job))).state is RequestState.DONE
+        assert (await stored(scripted, await done(scripted, job))).state is RequestState.DONE
     assert started == ["7", "7", "recipe/else"]
     await done(scripted, "8")
-    refused = await told(scripted, await done(scripted, "recipe/daily"))
+    refused = await stored(scripted, await done(scripted, "recipe/daily"))
     assert refused.state is RequestState.FAILED
     assert "several jobs" in (refused.answer or "")
     assert "give one id of 8, recipe/else, 7" in (refused.answer or "")
@@ -174,7 +174,7 @@ async def test_a_trigger_under_a_lease_that_is_lost_is_cut_off_and_never_repeate
     await scripted.advance(15)
     assert ended == ["job"], "nothing of it goes on without the lease"
     await scripted.advance(90)
-    assert (await told(scripted, number)).state is RequestState.DOUBTFUL
+    assert (await stored(scripted, number)).state is RequestState.DOUBTFUL
     assert begun == ["job"]
     assert not await scripted.pollers.store.read(runs.by_keys, 1, ["job"])
 
@@ -192,5 +192,5 @@ async def test_watch_answers_with_the_state_that_stands(scripted: ScriptedSource
     now_ms = to_ms(scripted.pollers.clock.now())
     number = await scripted.pollers.store.write(requests.add, RequestKind.WATCH, "source:scripted", body, now_ms)
     await scripted.advance(20)
-    request = await told(scripted, number)
+    request = await stored(scripted, number)
     assert json.loads(request.answer or "")["state"] == "succeeded"

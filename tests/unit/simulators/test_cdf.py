@@ -250,7 +250,7 @@ async def test_a_job_goes_from_created_to_completed(client: Client, simulator: C
         (Scenario(ends_as="Archived"), "Archived", None, True, "unknown"),
     ],
 )
-async def test_scenarios_end_as_told(
+async def test_scenarios_end_as_planned(
     client: Client, simulator: CdfSimulator, now: Moving, scenario: Scenario, status: str, error: str | None,
     started: bool, state: str,
 ) -> None:  # fmt: skip
@@ -446,10 +446,10 @@ async def test_a_removed_transformation_takes_its_jobs_along_or_not(client: Clie
 
 
 async def test_a_job_can_vanish(client: Client, simulator: CdfSimulator, now: Moving) -> None:
-    told = simulator.start_run("pumps", Scenario(vanishes_after=60)).id
+    key = simulator.start_run("pumps", Scenario(vanishes_after=60)).id
     removed = simulator.start_run("pumps").id
     simulator.remove(removed)
-    assert [row["id"] for row in await client.jobs()] == [told]
+    assert [row["id"] for row in await client.jobs()] == [key]
     now.forward(minutes=1)
     assert await client.jobs() == []
 
@@ -536,7 +536,7 @@ async def test_metrics_are_named_as_the_vendors_code_names_them(
 # Definitions and schedules
 
 
-async def test_definitions_come_with_their_jobs_unless_told_not_to(
+async def test_definitions_come_with_their_jobs_unless_asked_not_to(
     client: Client, simulator: CdfSimulator, now: Moving
 ) -> None:
     finished = simulator.start_run("pumps")
@@ -726,19 +726,19 @@ async def test_everything_can_be_steered_over_http(client: Client, simulator: Cd
         ("DELETE", "/workflows/none", None),
     ],
 )
-async def test_mistakes_in_steering_are_told(client: Client, method: str, path: str, body: Any) -> None:
+async def test_mistakes_in_steering_are_answered(client: Client, method: str, path: str, body: Any) -> None:
     status, answer = await client.raw(method, "/_control" + path, body)
     assert status == 400
     assert answer["error"]
 
 
 def test_the_same_seed_gives_the_same_project(now: Moving) -> None:
-    def told(seed: int) -> list[dict[str, Any]]:
+    def runs_of(seed: int) -> list[dict[str, Any]]:
         made = CdfSimulator(seed=seed, now=now)
         populate(made)
         for external_id in [found.external_id for found in made.transformations.values()]:
             made.start_run(external_id)
         return made.expected_runs()
 
-    assert told(3) == told(3)
-    assert told(3) != told(4)
+    assert runs_of(3) == runs_of(3)
+    assert runs_of(3) != runs_of(4)

@@ -24,7 +24,7 @@ class Clock:
 
 
 class Client:
-    """Speaks to the simulator as the vendor's page tells to."""
+    """Speaks to the simulator as the vendor's page describes."""
 
     def __init__(self, base: str, session: aiohttp.ClientSession) -> None:
         self.base = base
@@ -372,7 +372,7 @@ class TestLevels:
         simulator.switches = Switches(spec="missing")
         assert (await client.refused("/v4/open-api-spec"))[0] == 404
 
-    async def test_paths_ignore_case_unless_told(self, client: Client, simulator: DataprepSimulator) -> None:
+    async def test_paths_ignore_case_by_default(self, client: Client, simulator: DataprepSimulator) -> None:
         run = simulator.start_run()
         assert (await client.ask(f"/v4/jobgroups/{run.id}"))[0] == 200
         simulator.switches = Switches(case_sensitive=True)
@@ -398,12 +398,12 @@ class TestScenarios:
         run = simulator.start_run(scenario)
         assert statuses(simulator, clock, run.id, step=0.1 if scenario == "quick" else 0.5) == expected
 
-    def test_every_scenario_can_be_told(self, simulator: DataprepSimulator, clock: Clock) -> None:
+    def test_every_scenario_can_be_run(self, simulator: DataprepSimulator, clock: Clock) -> None:
         runs = [simulator.start_run(scenario) for scenario in SCENARIOS]
         clock.pass_by(10_000)
         assert {row["key"] for row in simulator.expected_runs()} == {str(run.id) for run in runs}
 
-    def test_a_seed_tells_the_same_scenarios(self, clock: Clock) -> None:
+    def test_a_seed_gives_the_same_scenarios(self, clock: Clock) -> None:
         first, second = (DataprepSimulator(seed=3, now=clock) for _ in range(2))
         for simulator in (first, second):
             for scenario in SCENARIOS:
@@ -542,9 +542,7 @@ class TestScenarios:
 
 
 class TestLists:
-    async def test_the_library_tells_too_much_of_the_creator(
-        self, client: Client, simulator: DataprepSimulator
-    ) -> None:
+    async def test_the_library_says_too_much_of_the_creator(self, client: Client, simulator: DataprepSimulator) -> None:
         simulator.start_run()
         slim = {"fields": "id;status;createdAt;updatedAt;wrangledDataset;flowrun;ranfrom;ranfor", "runBy": "all"}
         row = (await client.get("/v4/jobLibrary", **slim))["data"][0]
@@ -575,7 +573,7 @@ class TestLists:
         assert (await client.refused("/v4/jobLibrary", params={"dateFilter[updatedAt][gte]": "yesterday"}))[0] == 400
         assert (await client.refused("/v4/jobLibrary", params={"embed": "jobs"}))[0] == 400
 
-    async def test_only_the_first_status_counts_unless_told(
+    async def test_only_the_first_status_counts_by_default(
         self, client: Client, simulator: DataprepSimulator, clock: Clock
     ) -> None:
         simulator.start_run("stuck")
@@ -677,7 +675,7 @@ class TestLineage:
         assert {group["flowrun"]["id"] for group in groups} == {body["flowRunId"]}
         assert {group["id"] for group in groups} == {run["id"] for run in body["data"]}
 
-    async def test_run_answers_short_when_told(self, client: Client, simulator: DataprepSimulator) -> None:
+    async def test_run_answers_short_when_configured(self, client: Client, simulator: DataprepSimulator) -> None:
         simulator.switches = Switches(run_answer="short", overrides_refused=True)
         assert set((await client.run())[1]) == {"id", "reason"}
         assert (await client.run({"wrangledDataset": {"id": 1}, "overrides": {"execution": "photon"}}))[0] == 400

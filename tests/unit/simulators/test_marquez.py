@@ -94,7 +94,7 @@ async def test_now_and_then_a_live_connection_is_found_among_the_dead(
     assert codes == {200, 500}
 
 
-async def test_the_admin_port_tells_of_the_database(marquez: Marquez) -> None:
+async def test_the_admin_port_reports_on_the_database(marquez: Marquez) -> None:
     assert (await marquez.call("GET", "/_admin/ping")).text == "pong\n"
     assert (await marquez.call("GET", "/_admin/healthcheck")).status_code == 200
     await order(marquez, "stop")

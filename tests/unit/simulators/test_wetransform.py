@@ -310,8 +310,8 @@ class TestScenarios:
         assert (await client.ask(f"/transformation/automation/{gone.key}"))[0] == 404
         assert simulator.expected_runs()[0]["state"] == "unknown"
 
-    async def test_the_same_seed_tells_the_same_scenario(self, clock: Clock) -> None:
-        def tell(seed: int) -> list[dict[str, Any]]:
+    async def test_the_same_seed_gives_the_same_scenario(self, clock: Clock) -> None:
+        def runs_of(seed: int) -> list[dict[str, Any]]:
             simulator = WetransformSimulator(seed=seed, now=clock)
             simulator.start(simulator.transformations[0], Plan(Scenario.SKIPPING))
             return [
@@ -319,8 +319,8 @@ class TestScenarios:
                 for row, run in zip(simulator.expected_runs(), simulator.state.runs.values(), strict=True)
             ]
 
-        assert tell(3) == tell(3)
-        assert tell(3) != tell(4)
+        assert runs_of(3) == runs_of(3)
+        assert runs_of(3) != runs_of(4)
 
     async def test_expected_runs_say_when_a_run_began_and_ended(
         self, simulator: WetransformSimulator, clock: Clock
@@ -389,12 +389,12 @@ class TestLettingIn:
         self, client: Client, simulator: WetransformSimulator
     ) -> None:
         run = simulator.start(simulator.transformations[0])
-        told = {}
+        texts = {}
         for prefix in ("", "/en", "/fr", "/xx"):
             _, body = await client.ask(f"{prefix}/transformation/automation/{run.key}")
-            told[prefix] = body["payload"]["step_for_humans"]
-        assert {human["code"] for human in told.values()} == {"source.event.pending"}
-        assert told[""] == told["/en"] == told["/xx"] != told["/fr"]
+            texts[prefix] = body["payload"]["step_for_humans"]
+        assert {human["code"] for human in texts.values()} == {"source.event.pending"}
+        assert texts[""] == texts["/en"] == texts["/xx"] != texts["/fr"]
 
     async def test_errors_are_pages_for_whoever_does_not_ask_for_json(
         self, client: Client, simulator: WetransformSimulator
@@ -415,9 +415,9 @@ class TestLettingIn:
             aiohttp.ClientSession() as session,
             session.get(client.base + "/transformations", headers=client.headers) as answer,
         ):
-            told = answer.headers.get("Retry-After")
+            header = answer.headers.get("Retry-After")
         assert statuses == [200, 200, 429]
-        assert told == {"seconds": "2", "date": "Sun, 05 Jul 2026 18:52:51 GMT", None: None}[form]
+        assert header == {"seconds": "2", "date": "Sun, 05 Jul 2026 18:52:51 GMT", None: None}[form]
         clock.pass_by(1)
         assert (await client.ask("/transformations"))[0] == 200
 
@@ -577,7 +577,7 @@ async def listener() -> AsyncIterator[tuple[Listener, str]]:
 
 
 class TestWebhooks:
-    async def test_a_processed_run_is_told_once_and_signed(
+    async def test_a_processed_run_is_sent_once_and_signed(
         self, client: Client, simulator: WetransformSimulator, clock: Clock, listener: tuple[Listener, str]
     ) -> None:
         heard, url = listener
@@ -674,7 +674,7 @@ class TestControl:
             ("POST", "transformations", {"no_such": 1}, 400),
         ],
     )
-    async def test_mistakes_are_told(
+    async def test_mistakes_are_answered(
         self, client: Client, method: str, path: str, body: dict[str, Any], status: int
     ) -> None:
         assert (await client.ask(f"/_control/{path}", method=method, json=body))[0] == status
