@@ -79,5 +79,5 @@ def _platform(url: str, clock: SimulatedClock, changed: Mapping[str, Any]) -> tu
         heard[status] += 1
 
     config = source(url, **changed)
-    http = HttpClient(HttpOptions(timeout=5.0), hear)
+    http = HttpClient(HttpOptions(), hear)
     return create(config, Context("plant", config.job_namespace, http, clock, lambda: 0.5)), heard

@@ -51,7 +51,7 @@ class DataprepRig:
             self.heard[status] += 1
             self.clock.advance(self.seconds_each)
 
-        http = HttpClient(HttpOptions(timeout=5.0), hear)
+        http = HttpClient(HttpOptions(), hear)
         self.clients.append(http)
         made = create(config, Context("prep", config.job_namespace, http, self.clock, lambda: 0.5))
         assert isinstance(made, DataprepPlatform)

@@ -23,7 +23,8 @@ from simulators.server import Served, Simulator
 from simulators.wetransform import WetransformSimulator
 from tests import openlineage
 
-PATIENCE = 60.0
+PATIENCE = 120.0
+"""Seconds for what takes a few on a quiet machine."""
 CDF, WETRANSFORM, DATAPREP = "plant-a", "customers", "prep"
 
 
@@ -100,10 +101,10 @@ class Deployment:
                 stderr=log,
             )
 
-    async def ended(self, patience: float = PATIENCE) -> int:
+    async def ended(self) -> int:
         """The exit code of the process, negative for a signal."""
         assert self._process is not None
-        return await asyncio.wait_for(self._process.wait(), patience)
+        return await asyncio.wait_for(self._process.wait(), PATIENCE)
 
     @property
     def runs(self) -> bool:

@@ -22,4 +22,4 @@ async def program(
     finally:
         if process.returncode is None:
             process.terminate()
-        await asyncio.wait_for(process.wait(), 40)
+        await asyncio.wait_for(process.wait(), 90)

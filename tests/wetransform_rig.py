@@ -32,7 +32,7 @@ class WetransformRig:
         """A fresh one, as after a restart."""
         given = {"platform": "wetransform", "name": "wt", "base_url": self.url, "tenant": "acme", "token": TOKEN}
         config = WetransformSource.model_validate(given | settings)
-        http = HttpClient(HttpOptions(timeout=5.0), lambda _url, status, *_: self.statuses.append(status))
+        http = HttpClient(HttpOptions(), lambda _url, status, *_: self.statuses.append(status))
         self._clients.append(http)
         return create(config, Context("wt", NAMESPACE, http, self.clock, lambda: 0.5))
 

@@ -167,7 +167,6 @@ def test_null_for_a_probe_is_no_probe(helm: Helm, minimal: Values) -> None:
     assert "readinessProbe" in collector(objects)
 
 
-@pytest.mark.timeout(300)
 def test_null_is_never_answered_by_a_fault_of_a_template(helm: Helm, minimal: Values) -> None:
     """Refused by the schema, or in words, or it does no harm."""
     base = laid_over(minimal, _ALL_KINDS)

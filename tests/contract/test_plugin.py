@@ -21,7 +21,6 @@ def installed(tmp_path: Path) -> Path:
     return site
 
 
-@pytest.mark.timeout(300)
 def test_its_own_tests_pass_with_the_installed_collector(installed: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

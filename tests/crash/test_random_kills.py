@@ -96,7 +96,7 @@ async def test_kills_at_random_moments(tmp_path: Path) -> None:
         finally:
             runs.cancel()
         await deployment.start()
-        await deployment.settle(120)
+        await deployment.settle()
         await deployment.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
         deployment.terminate()
         assert await deployment.ended() == 0

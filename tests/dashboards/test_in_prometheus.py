@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pytest
-
 from tests.dashboards.dashboard_files import FILES, Asked, annotations, asked, variables, with_everything_chosen
 from tests.servers.prometheus import Prometheus, Sample, StartPrometheus
 
@@ -64,7 +62,6 @@ class Watched:
         return {"__rate_interval": "4s", "__interval": "1s", "__range": f"{length}s", "__range_s": str(length)}
 
 
-@pytest.mark.timeout(180)
 async def test_no_panel_is_empty_in_the_demo(start_prometheus: StartPrometheus, tmp_path: Path) -> None:
     watched = await scraped_demo(start_prometheus, tmp_path)
     empty, unlabelled, values = [], [], dict.fromkeys(NOT_ZERO_IN_THE_DEMO, 0.0)

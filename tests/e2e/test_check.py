@@ -140,7 +140,6 @@ def read_to_the_end(terminal: int) -> str:
     return b"".join(parts).decode()
 
 
-@pytest.mark.timeout(180)
 async def test_a_backend_that_answers_400_to_everything_is_shown_everywhere(deployment: Deployment) -> None:
     deployment.marquez.faults.plan(Fault(FaultKind.STATUS, "/api/v1/", times=-1, status=400, body={"message": "no"}))
     for job in list(deployment.cdf.transformations)[:REFUSES_AFTER]:

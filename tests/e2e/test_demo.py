@@ -15,8 +15,6 @@ from tests import openlineage
 from tests.demo_lineage import CHAIN, FLOWS
 from tests.servers.ports import free_port
 
-pytestmark = pytest.mark.timeout(180)
-
 
 async def demo(*words: str) -> tuple[int, dict[str, Any]]:
     """Exit code and summary."""

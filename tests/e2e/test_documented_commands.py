@@ -112,7 +112,6 @@ async def machine(folder: Path, tmp_path: Path) -> AsyncIterator[Machine]:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(120)
 async def test_a_backup_of_a_running_ledger_can_be_restored(machine: Machine) -> None:
     assert (await machine.do(script_of("backup"))).strip().endswith("lineage.db and checked")
     before = set(machine.deployment.events.read_bytes().splitlines())
@@ -127,7 +126,6 @@ async def test_a_backup_of_a_running_ledger_can_be_restored(machine: Machine) ->
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(120)
 async def test_the_pod_that_restores_does_so(machine: Machine) -> None:
     [words] = re.findall(r"<!-- tested: restore.yaml -->\n```yaml\n(.*?)```", OPERATIONS.read_text(), re.DOTALL)
     [container] = yaml.safe_load(words)["spec"]["containers"]
@@ -146,7 +144,6 @@ async def test_the_pod_that_restores_does_so(machine: Machine) -> None:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(120)
 async def test_a_ledger_can_move(machine: Machine) -> None:
     moving, _, status = script_of("move").rpartition("\n")
     await machine.do(moving)
@@ -160,7 +157,6 @@ async def test_a_ledger_can_move(machine: Machine) -> None:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(120)
 async def test_an_older_version_refuses_the_ledger_in_the_words_of_the_page(machine: Machine) -> None:
     await machine.do("systemctl stop lineage-collector")
     with closing(sqlite3.connect(machine.ledger())) as ledger, ledger:

@@ -45,7 +45,6 @@ async def start_wetransform(deployment: Deployment, count: int) -> None:
 
 
 @pytest.mark.kafka
-@pytest.mark.timeout(240)
 async def test_every_runs_scenario_arrives_everywhere(tmp_path: Path, kafka: Kafka) -> None:
     topic = await kafka.create_topic(f"e2e-{uuid4()}", partitions=3)
     async with Deployment(tmp_path, kafka=(kafka.bootstrap, topic)) as deployment:

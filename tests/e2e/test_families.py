@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 import aiohttp
 import orjson
-import pytest
 
 from simulators.cdf import Ending, Scenario
 from simulators.demo import expected
@@ -25,7 +24,6 @@ async def all_delivered(deployment: Deployment, patience: float = 90) -> list[by
     return lines
 
 
-@pytest.mark.timeout(180)
 async def test_families_arrive_in_order_and_are_one_job_each_in_marquez(tmp_path: Path) -> None:
     async with Deployment(tmp_path) as deployment:
         deployment.settings["sources"][0]["workflows"] = True

@@ -27,7 +27,6 @@ from tests.demo_lineage import CHAIN, COLUMNS, FIELDS, FLOWS, SAMPLES_FILE, TOLD
 from tests.deployment import CDF, DATAPREP, PATIENCE, WETRANSFORM, Deployment
 
 pytestmark = [
-    pytest.mark.timeout(180),
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.xdist_group("plant"),
 ]

@@ -14,7 +14,7 @@ from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Ending, Scenario
 from tests.deployment import Deployment
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.crash
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ async def deployment(tmp_path: Path) -> AsyncIterator[Deployment]:
 
 async def stop(deployment: Deployment) -> None:
     deployment.terminate()
-    assert await deployment.ended(30) == 0
+    assert await deployment.ended() == 0
 
 
 def last_line(err: str) -> str:
@@ -79,7 +79,7 @@ async def test_a_ledger_that_is_deleted_under_the_service_is_written_anew_and_no
     await deployment.until(lambda status: any(row["sink"] == "marquez" and row["pending"] for row in status["sinks"]))
     for file in deployment.folder.glob("lineage.db*"):
         file.unlink()
-    assert await deployment.ended(30) == 1
+    assert await deployment.ended() == 1
     assert [line["cause"] for line in deployment.logged("ledger.lost")] == ["its file is gone"]
     assert [line["path"] for line in deployment.logged("ledger.rescued")] == [str(deployment.folder / "lineage.db")]
     assert {line["level"] for line in deployment.logged("ledger.lost") + deployment.logged("ledger.rescued")} == {
@@ -122,7 +122,7 @@ async def test_while_a_lost_ledger_cannot_be_written_anew_the_service_says_so_an
         async with client.get(f"{pages}/metrics") as answer:
             assert "lineage_ledger_lost 1.0" in await answer.text()
     folder.unlink()
-    assert await deployment.ended(30) == 1
+    assert await deployment.ended() == 1
     await deployment.start()
     await deployment.settle()
     await stop(deployment)

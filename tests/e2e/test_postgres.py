@@ -13,7 +13,7 @@ from simulators.cdf import Ending, Scenario
 from tests.deployment import Deployment
 from tests.servers.postgres import PASSWORD, PostgresServer
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.crash
 
 
 def use(deployment: Deployment, server: PostgresServer, **more: str) -> None:
@@ -45,7 +45,7 @@ async def test_nothing_is_lost_by_a_kill_and_a_stop(deployment: Deployment, post
     start_runs(deployment, Scenario(0.1, 0.2, Ending.FAILED), Scenario(0.1, 0.2))
     await deployment.start()
     await deployment.until_logged("ledger.awaited")  # the lease of the killed process runs out by itself
-    await deployment.settle(90)
+    await deployment.settle()
     code, out, err = await deployment.command("status", "--json")
     assert (code, err) == (0, "")
     shown = json.loads(out)
@@ -57,13 +57,13 @@ async def test_nothing_is_lost_by_a_kill_and_a_stop(deployment: Deployment, post
     code, _, err = await deployment.command("backup", str(deployment.folder / "copy.db"))
     assert (code, "back it up with pg_dump --schema=lineage" in err) == (1, True)
     deployment.terminate()
-    assert await deployment.ended(60) == 0
+    assert await deployment.ended() == 0
     begun = len(deployment.logged("ledger.awaited"))
     await deployment.start()
     await deployment.until_ready()
     assert len(deployment.logged("ledger.awaited")) == begun, "what was given back is free at once"
     deployment.terminate()
-    assert await deployment.ended(60) == 0
+    assert await deployment.ended() == 0
     assert PASSWORD not in deployment.log.read_text()
     assert not deployment.logged("task.died")
 
@@ -85,9 +85,9 @@ async def test_commands_without_a_service_and_beside_one_elsewhere(
     code, out, err = await deployment.command("trigger", "plant-a", second, "--json")
     assert code == 0, out + err
     assert json.loads(out)["request"] == "done"
-    await deployment.settle(90)
+    await deployment.settle()
     deployment.terminate()
-    assert await deployment.ended(60) == 0
+    assert await deployment.ended() == 0
 
 
 async def test_it_waits_for_a_database_that_is_away_and_goes_on_by_itself(
@@ -111,12 +111,12 @@ async def test_it_waits_for_a_database_that_is_away_and_goes_on_by_itself(
             async with session.get(f"{url}/healthz") as answer:
                 assert answer.status == 200, "a new start would find it no sooner"
         await asyncio.to_thread(own_postgres.start)
-        await deployment.settle(90)
+        await deployment.settle()
         await deployment.until(lambda status: status["ledger"]["wrong"] is None)
     assert len(deployment.logged("service.started")) == 1
     assert len(deployment.logged("ledger.recovered")) == 2
     deployment.terminate()
-    assert await deployment.ended(60) == 0
+    assert await deployment.ended() == 0
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from simulators.wetransform import WetransformSimulator
 from tests.deployment import now
 from tests.unit.app.test_service_end import settings
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 class Shared:

@@ -12,7 +12,7 @@ from simulators.cdf import Ending, Scenario
 from tests.deployment import CDF, Deployment
 from tests.servers.ports import free_port
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.crash
 
 FOR_EVER = 300.0
 
@@ -33,7 +33,7 @@ def start_runs(deployment: Deployment, *scenarios: Scenario) -> None:
 async def stopped_well(deployment: Deployment) -> None:
     """More patience than the grace period, as the machine may be busy, but far less than what was planned to hang."""
     deployment.terminate()
-    assert await deployment.ended(30) == 0, deployment.tail()
+    assert await deployment.ended() == 0, deployment.tail()
     assert len(deployment.logged("service.stopped")) == 1
     assert not deployment.logged("service.stop"), "no part stopped badly"
 
@@ -43,9 +43,9 @@ async def nothing_was_lost(deployment: Deployment) -> None:
     for simulator in (deployment.cdf, deployment.wetransform, deployment.dataprep, deployment.marquez):
         simulator.faults.clear()
     await deployment.start()
-    await deployment.settle(45)
+    await deployment.settle()
     deployment.terminate()
-    assert await deployment.ended(30) == 0
+    assert await deployment.ended() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -54,7 +54,7 @@ async def test_idle(deployment: Deployment, number: signal.Signals) -> None:
     await deployment.start()
     await deployment.settle()
     deployment.send(number)
-    assert await deployment.ended(30) == 0
+    assert await deployment.ended() == 0
     assert deployment.logged("service.stopping")[0]["signal"] == number.name
     assert not (deployment.folder / "lineage.db.sock").exists()
     assert deployment.faults() == []
@@ -129,7 +129,7 @@ async def test_a_second_signal_ends_it_at_once(deployment: Deployment) -> None:
     deployment.terminate()
     await deployment.until_logged("service.stopping")
     deployment.terminate()
-    assert await deployment.ended(30) == 1
+    assert await deployment.ended() == 1
     assert deployment.logged("service.killed")
     assert not deployment.logged("service.stopped")
     deployment.settings["stop_within"] = "4s"

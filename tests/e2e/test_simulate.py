@@ -11,22 +11,20 @@ import yaml
 from tests.program import program
 from tests.servers.ports import free_port
 
-pytestmark = pytest.mark.timeout(120)
-
 
 async def printed(process: asyncio.subprocess.Process, last: str) -> str:
     """What it prints, up to the line that begins so."""
     assert process.stdout is not None
     lines = [""]
     while not lines[-1].startswith(last):
-        lines.append((await asyncio.wait_for(process.stdout.readline(), 30)).decode())
+        lines.append((await asyncio.wait_for(process.stdout.readline(), 90)).decode())
         assert lines[-1], "it ended"
     return "".join(lines)
 
 
 async def said(folder: Path, *words: str) -> tuple[int, str]:
     async with program(*words, folder=folder) as process:
-        out, _ = await asyncio.wait_for(process.communicate(), 60)
+        out, _ = await asyncio.wait_for(process.communicate(), 120)
         return process.returncode or 0, out.decode()
 
 

@@ -108,7 +108,7 @@ def assert_complete(found: dict[int, list[int]], *, strands: int, seqs: int) -> 
 
 async def noticed(sink: KafkaSink, since: float) -> None:
     """Until the client has met a failure while something was in flight."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while sink._log.since(since) is None or not sink._in_flight():
             await asyncio.sleep(0.05)
 

@@ -23,7 +23,7 @@ async def test_prometheus_scrapes_the_running_program(
         for job, ending in zip(deployment.cdf.transformations, (Ending.COMPLETED, Ending.FAILED), strict=False):
             deployment.cdf.start_run(job, Scenario(0.1, 0.2, ending))
         await deployment.start()
-        await deployment.settle(45)
+        await deployment.settle()
         url = await deployment.pages()
         prometheus = start_prometheus(url.removeprefix("http://"))
         events = await prometheus.wait_for("lineage_events_total > 0")
@@ -51,7 +51,7 @@ async def test_run_metrics_are_right_after_a_restart(tmp_path: Path) -> None:
     async with Deployment(tmp_path) as deployment:
         deployment.cdf.start_run(next(iter(deployment.cdf.transformations)), Scenario(0.1, 0.2, Ending.FAILED))
         await deployment.start()
-        await deployment.settle(45)
+        await deployment.settle()
         for simulator in (deployment.cdf, deployment.dataprep):
             simulator.faults.plan(Fault(FaultKind.HTML, times=-1))
         await deployment.until(lambda status: sum(bool(row["wrong"]) for row in status["sources"]) == 2)

@@ -139,7 +139,6 @@ async def cycle(lives: Lives) -> SourceError | None:
     return None
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("status", "ends"),
     [("Running", None), ("Completed", RunState.SUCCEEDED), ("Failed", RunState.FAILED)],
@@ -161,7 +160,6 @@ async def test_answers_about_open_jobs(status: str, ends: RunState | None) -> No
     assert set(outcomes) >= {"skipped", "read", "Garbled"}
 
 
-@pytest.mark.timeout(120)
 async def test_answers_about_the_list() -> None:
     outcomes: Counter[str] = Counter()
     async with serving() as (server, clock, platform):
@@ -182,7 +180,6 @@ async def test_answers_about_the_list() -> None:
     assert set(outcomes) >= {"skipped", "read", "Garbled"}
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("end", ["definitions", "metrics", "list", EXECUTION])
 async def test_answers_beside_the_jobs(end: str) -> None:
     """They may cost names, counts and parents, never the run."""
@@ -201,7 +198,6 @@ async def test_answers_beside_the_jobs(end: str) -> None:
             assert all(dataset.rows is None or dataset.rows >= 0 for dataset in run.facts.outputs or ())
 
 
-@pytest.mark.timeout(120)
 async def test_answers_about_tokens() -> None:
     async with serving() as (server, clock, platform):
         genuine = server.genuine("token")
@@ -214,7 +210,6 @@ async def test_answers_about_tokens() -> None:
         assert await cycle(fresh(platform, clock)) is None
 
 
-@pytest.mark.timeout(120)
 async def test_answers_to_a_start() -> None:
     async with serving() as (server, _, platform):
         for mutant in mutants(job("Created"), seed=7, count=COUNT):
@@ -233,7 +228,6 @@ async def start(platform: CdfPlatform) -> Observation | TriggerError:
         return error
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("end", ["inspect", "jobs", "transformations", "list"])
 async def test_answers_to_a_check(end: str) -> None:
     async with serving() as (server, _, platform):

@@ -89,7 +89,6 @@ READ = [
 ]
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("level", "path", "where", "scenario"), READ, ids=[f"{row[0]} {row[1]} {row[3]}" for row in READ]
 )
@@ -129,7 +128,6 @@ DETAILS = [
 ]
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize(("path", "where"), DETAILS, ids=[row[0] for row in DETAILS])
 async def test_answers_about_what_is_behind_a_run(path: str, where: tuple[str, ...]) -> None:
     """Whatever comes back, an end is reported, or an error says why it cannot be reported yet."""
@@ -162,7 +160,6 @@ def forget_all(rig: DataprepRig) -> None:
     rig.platform._parts.flow_runs._known = Kept(rig.clock.monotonic)
 
 
-@pytest.mark.timeout(180)
 async def test_answers_to_a_start() -> None:
     async with mutating(Level.L2) as (simulator, rig):
         genuine = {
@@ -191,7 +188,6 @@ async def start(rig: DataprepRig, token: str) -> Observation | TriggerError:
         return error
 
 
-@pytest.mark.timeout(180)
 async def test_documents_of_a_deployment() -> None:
     async with mutating(Level.L2) as (simulator, rig):
         genuine = await rig.platform._api.get("open-api-spec")

@@ -114,7 +114,6 @@ async def watched(platform: Wetransform, clock: SimulatedClock) -> Lives:
     return lives
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("step", "ends"), [("matching", None), ("processed", RunState.SUCCEEDED), ("failed", RunState.FAILED)]
 )
@@ -138,7 +137,6 @@ async def test_answers_about_a_run(step: str, ends: RunState | None) -> None:
     assert set(outcomes) >= {"skipped", "read"}
 
 
-@pytest.mark.timeout(120)
 async def test_answers_about_a_transformation_and_the_list() -> None:
     async with serving() as (server, platform, clock):
         pairs = zip(
@@ -179,7 +177,6 @@ async def watched_or_not(platform: Wetransform, clock: SimulatedClock) -> Lives:
         return Lives(platform, clock)
 
 
-@pytest.mark.timeout(120)
 async def test_answers_to_a_start() -> None:
     async with serving() as (server, platform, clock):
         for mutant in mutants(automation("pending"), seed=6, count=COUNT):
@@ -194,7 +191,6 @@ async def test_answers_to_a_start() -> None:
                 assert "planted-secret" not in str(outcome)
 
 
-@pytest.mark.timeout(120)
 async def test_answers_to_a_check() -> None:
     async with serving() as (server, platform, _):
         for server.list in mutants(listed(), seed=7, count=100):

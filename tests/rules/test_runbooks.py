@@ -81,7 +81,6 @@ def test_queries_can_be_asked(page: Page, promtool: Promtool, tmp_path: Path) ->
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 async def test_our_commands_work_beside_a_running_service(tmp_path: Path) -> None:
     lines = set(commands("lineage-collector")) | {_inside(line) for line in commands("kubectl") if " -- " in line}
     states = {state for line in lines for state in re.findall(r"--state (\w+)", line)}

@@ -50,7 +50,7 @@ class Alertmanager:
         """Host and port, as Prometheus' configuration wants it."""
         return f"{LOOPBACK}:{self.process.port}"
 
-    async def wait_for(self, status: str, alert: str, *, seconds: float = 45) -> Notice:
+    async def wait_for(self, status: str, alert: str, *, seconds: float = 120) -> Notice:
         """The first such notice; an AssertionError after `seconds` says what came instead."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

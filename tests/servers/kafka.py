@@ -217,8 +217,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "kafka_server" in getattr(item, "fixturenames", ()) or item.get_closest_marker("kafka"):
             item.add_marker(pytest.mark.kafka)
             item.add_marker(pytest.mark.xdist_group("kafka"))
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(240))  # the first one downloads and starts the broker
 
 
 def _jars() -> Path:

@@ -65,7 +65,7 @@ class Prometheus:
         answer = await asyncio.to_thread(_get, f"{self.url}/api/v1/{way}?{urllib.parse.urlencode(parameters)}")
         return list(answer["data"]["result"])
 
-    async def wait_for(self, expression: str, *, seconds: float = 20) -> list[Sample]:
+    async def wait_for(self, expression: str, *, seconds: float = 120) -> list[Sample]:
         """The first answer that is not empty. An AssertionError after `seconds` shows what the scrapes brought."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -55,7 +55,7 @@ class Deployment:
 
 @pytest.fixture
 async def deployment() -> AsyncIterator[Deployment]:
-    provider, clock, http = Provider(), SimulatedClock(), HttpClient(HttpOptions(timeout=5.0))
+    provider, clock, http = Provider(), SimulatedClock(), HttpClient(HttpOptions())
     provider.gate.set()
     app = web.Application(client_max_size=2**24)
     app.router.add_post("/token", provider.token)

@@ -115,7 +115,7 @@ async def rigged(**changed: Any) -> AsyncIterator[Rig]:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    config, http = source(f"http://127.0.0.1:{runner.addresses[0][1]}", **changed), HttpClient(HttpOptions(timeout=5.0))
+    config, http = source(f"http://127.0.0.1:{runner.addresses[0][1]}", **changed), HttpClient(HttpOptions())
     lives = Lives(create(config, Context("prep", config.job_namespace, http, clock, lambda: 0.5)), clock)
     try:
         yield Rig(deployment, clock, lives)
