@@ -51,11 +51,11 @@ def _person(found: re.Match[str]) -> str:
 
 _PASSWORDS = (
     r"pass(?:word|wd|phrase|code|wort|ord)|kennwort|adgangskode|kodeord|l(?:ö|o\u0308?|oe)senord|wachtwoord|salasana|lozinka"
-    r"|contrase(?:ñ|ny|n|n\u0303|\\{1,4}u00f1|%c3%b1|&ntilde;|Ã±)a|mot[-_ ]?de[-_ ]?passe|palavra[-_ ]passe|has(?:ł|l|\\{1,4}u0142)o"
+    r"|contrase(?:ñ|ny|n|n\u0303|\\{1,16}u00f1|%c3%b1|&ntilde;|Ã±)a|mot[-_ ]?de[-_ ]?passe|palavra[-_ ]passe|has(?:ł|l|\\{1,16}u0142)o"
     r"|jelsz(?:ó|o)|slapta(?:ž|z)odis|парол[ьяі]|密码|密碼|口令|パスワード|비밀번호|mật khẩu|kata sandi"
 )
 _SECRETS = r"secret|geheimnis|secreto|segredo|segreto|hemlighet|hemmelighet|token|jeton|credential"
-_KEY_WORDS = (
+KEY_WORDS = (
     *(
         "access",
         "account",
@@ -84,7 +84,7 @@ _KEY_WORDS = (
     *("service", "session", "shared", "signing", "ssh", "storage", "subscription", "symmetric"),
 )
 _KEYS = (
-    rf"(?:{'|'.join(_KEY_WORDS)})[-_. ]?key"
+    rf"(?:{'|'.join(KEY_WORDS)})[-_. ]?key"
     r"|(?:api-?|zugriffs|zugangs|konto|geheim|geheimer |privater )schl(?:ü|ue|u\u0308)ssel"
     r"|(?:api-?|(?:å|a)tkomst|tilgangs|hemlig |hemmelig )n(?:yckel|(?:ø|o)kkel|(?:ø|o)gle)|(?:toegangs|api-?|geheime )sleutel"
     r"|cl(?:é|e|e\u0301)s? (?:d['’]acc(?:è|e)s|d['’]api|api|secr(?:è|e)te|priv(?:é|e)e)"  # noqa: RUF001 # as French writes
@@ -100,7 +100,7 @@ NAME_ENDS = (
     rf"|(?<![^\W\d_])(?i:{_SHORT}|{_WHOLE_WORDS})|(?<=[a-z])(?:Pass|Pwd|Pw|Sas|Sig))"
 )
 """How the name of a secret value ends."""
-NAME = re.compile(rf"(?:{NAME_ENDS}|(?i:(?:{'|'.join(_KEY_WORDS)})[-_. ]?key\.[\w.-]{{1,200}}))\Z")
+NAME = re.compile(rf"(?:{NAME_ENDS}|(?i:(?:{'|'.join(KEY_WORDS)})[-_. ]?key\.[\w.-]{{1,200}}))\Z")
 LAST_LETTERS = (
     *("password", "passwd", "passphrase", "passcode", "passwort", "passord", "kennwort", "adgangskode", "kodeord"),
     *(
@@ -155,7 +155,6 @@ NAME_SIGNS = (
         "pw",
         "secret",
         "token",
-        "key",
         "credential",
         "authorization",
         "sig",
@@ -197,17 +196,18 @@ NAME_SIGNS = (
         "ifre",
     ),
 )
-"""One of these is in every text with a name."""
+"""One of these is in every text with a name, unless it is the name of a key."""
 LONGEST_NAME = 256
 BEFORE_NAME = 24
 """So much before its last word can belong to a name, such as `mot de passe`."""
 
 # --- values ---
 
-_QUOTE = r"(?:\\{0,4}[\"']|&(?:quot|apos|#0?3[49]|#x2[27]);)"
+_QUOTE = r"(?:\\{0,16}[\"']|&(?:quot|apos|#0?3[49]|#x2[27]);)"
 QUOTED = (
     r"(?:(?:(?-i:[bBuUrRNE@$]{1,2})(?=[\"']))?"
-    r"(?:\\{1,4}\"[^\"]*+(?:\"|\Z)|\\{1,4}'[^']*+(?:'|\Z)"
+    r"(?:\\{1,16}\"[^\"]*+(?:\"|\Z)|\\{1,16}'[^']*+(?:'|\Z)"
+    r"|''[^'\s,;)][^']*+''|\"\"[^\"\s,;)][^\"]*+\"\""
     r"|\"(?:[^\"\\]++|\\.)*+(?:\"|\Z)|'(?:[^'\\]++|\\.|'')*+(?:'|\Z))"
     r"|&(?:quot|apos|#0?3[49]|#x2[27]);[^\"'<>&]*+(?:&(?!quot|apos|#0?3[49]|#x2[27])[^\"'<>&]*+)*+(?:&(?:quot|apos|#\w++);|\Z)"
     r"|[„“”][^“”\"\n]{1,256}[“”\"]|[«»][^«»\n]{1,256}[«»]|[‚‘’][^‘’\n]{1,256}[‘’])"  # noqa: RUF001 # as people quote
@@ -239,27 +239,31 @@ SQL_TOKENS = re.compile(
 
 _SEPARATOR = (
     rf"(?:{_QUOTE}|[\]`]){{0,2}}\s*+"
-    r"(?:=>|<>|[:=：＝]|!=|%3[AaDd]|\\{1,4}u(?:003|ff1)[AaDd]|&#(?:61|58|[xX]3[aAdD]);)\s*+"  # noqa: RUF001 # of texts in CJK
+    r"(?:=>|<>|[:=：＝]|!=|%3[AaDd]|\\{1,16}u(?:003|ff1)[AaDd]|&#(?:61|58|[xX]3[aAdD]);)\s*+"  # noqa: RUF001 # of texts in CJK
     # the call stays, so that SQL does
-    r"(?:\w{0,32}[(\[]\s*+(?=\\{0,4}[\"']|\*\*\*))?"
+    r"(?:\w{0,32}[(\[]\s*+(?=\\{0,16}[\"']|\*\*\*))?"
 )
 ASSIGNED = re.compile(rf"(?<![\w.-])([\w.-]++){_SEPARATOR}")
 ASSIGNED_ESCAPED = re.compile(
-    rf"(?<![\w.-])((?:[\w.-]|\\{{1,4}}u(?!00[0-7]|ff|FF)[0-9A-Fa-f]{{4}}){{1,64}}+){_SEPARATOR}"
+    rf"(?<![\w.-])((?:[\w.-]|\\{{1,16}}u(?!00[0-7]|ff|FF)[0-9A-Fa-f]{{4}}){{1,64}}+){_SEPARATOR}"
 )
-ESCAPE = re.compile(r"\\{1,4}u([0-9A-Fa-f]{4})")
+ESCAPE = re.compile(r"\\{1,16}u([0-9A-Fa-f]{4})")
 """`password=`; the group is the last word of the name."""
 _FIELDS = "name|key|field|property|param(?:eter)?|option|variable|header|attribute|setting|id|k"
 _VALUES = "value|val|default|string|v"
 _SECRET_NAME = rf"[\w .$:/-]{{0,64}}?{NAME_ENDS}"
 PAIRED = re.compile(
-    rf"\b(?i:{_FIELDS}){_QUOTE}?\s*+[=:]\s*+{_QUOTE}?{_SECRET_NAME}(?:{_QUOTE}|(?=\s|\\{{1,4}}[nrt]))"
-    rf"(?:[^{{}}<>]{{0,200}}?(?:[\s,;{{]|\\{{1,4}}[nrt]){_QUOTE}?)?(?i:{_VALUES}){_QUOTE}?\s*+[=:]\s*+"
+    rf"\b(?i:{_FIELDS}){_QUOTE}?\s*+[=:]\s*+{_QUOTE}?{_SECRET_NAME}(?:{_QUOTE}|(?=\s|\\{{1,16}}[nrt]))"
+    rf"(?:[^{{}}<>]{{0,200}}?(?:[\s,;{{]|\\{{1,16}}[nrt]){_QUOTE}?)?(?i:{_VALUES}){_QUOTE}?\s*+[=:]\s*+"
     rf"|<(?i:{_FIELDS})>\s*+{_SECRET_NAME}\s*+</(?i:{_FIELDS})>\s*+<(?i:{_VALUES})>(?=[^<])"
 )
 """`"name": "password", "value": `, also in XML."""
 TUPLED = re.compile(rf"[(\[]\s*+[bu]?{_QUOTE}{_SECRET_NAME}{_QUOTE}\s*+,\s*+(?={QUOTED})")
 """`("password", `."""
+LISTED = re.compile(rf"[(,]\s*+(?:[\"']([\w .$:/-]{{1,64}})[\"']|`([\w .$:/-]{{1,64}})`)\s++(?={QUOTED})")
+"""`("user" "me", "password" "x")`, as SQL lists options."""
+CALLED = re.compile(r"\s++(?:as\s++)?[\"'`]?([\w.-]++)", re.IGNORECASE)
+"""`as password` behind a literal; the group is the last word of the name."""
 PAIRED_BACKWARDS = re.compile(
     rf"\b(?i:{_VALUES}){_QUOTE}?\s*+[=:]\s*+(?P<value>{_QUOTE}[^\"'<>&\n]{{1,256}}{_QUOTE})"
     rf"[^{{}}<>\n]{{0,200}}?[\s,;]{_QUOTE}?(?i:{_FIELDS}){_QUOTE}?\s*+[=:]\s*+{_QUOTE}{_SECRET_NAME}{_QUOTE}"
@@ -284,7 +288,7 @@ PROSE = re.compile(
     rf"(?<![\w-])(?:(?:{_PASSWORDS}|{_KEYS}|token|jeton|clave|senha|heslo|parola)(?:[ \t]++(?:{_JOINTS})\b){{0,3}}"
     rf"|secret(?:[ \t]++(?:{_JOINTS})\b){{1,3}}):?[ \t]++[\[(<`]?"
     # looks made up: letters and digits, but no call, path, file or name of a column
-    r"(?=[^\s]{0,64}\d)(?=[^\s]{0,64}[a-z])(?![a-z0-9_]{1,64}(?:[_(/\\]|[.:][a-z0-9_])|\d{1,4}[-:/.]\d|[/~.]|\w+://)",
+    r"(?=[^\s]{0,64}\d)(?=[^\s]{0,64}[a-z])(?![a-z0-9_]{1,64}(?:[_(/]|\\(?![\\\"'nrt])|[.:][a-z0-9_])|\d{1,4}[-:/.]\d|[/~.]|\w+://)",
     re.IGNORECASE,
 )
 """`the password is x1y2z3`, `token x1y2z3 expired`."""
@@ -319,10 +323,9 @@ SAID_SIGNS = (
     *("zugriffsschl", "zugangsschl", "kontoschl", "geheim", "privater schl", "hemlig", "hemmelig", "toegangssleutel"),
     *("clé", "cle", "llave", "chiave", "chave", "klucz", "tajny"),
 )
-SAID_KEY_SIGNS = _KEY_WORDS
-"""What is said begins with one of these; with those of keys only where `key` or the like is in the text."""
-KEY_SIGNS = ("key", "schl", "nyckel", "kkel", "gle", "sleutel")
-PROSE_VALUE = re.compile(r"[^\s,;\"'<>()\[\]{}`]{6,256}+")
+"""What is said begins with one of these, or with one of `KEY_WORDS` where `key` or one of `KEY_SIGNS` is in the text."""
+KEY_SIGNS = ("schl", "nyckel", "kkel", "gle", "sleutel")
+PROSE_VALUE = re.compile(r"(?:[^\s,;\"'<>()\[\]{}`\\]|\\(?![\\\"'])){6,256}+")
 PARSERS_WORDS = ("unexpected ", "extraneous ", "missing ", "illegal ", "near ", "mismatched ")
 """`unexpected token: FROM` is said of SQL."""
 CIPHERS = re.compile(
@@ -357,13 +360,13 @@ KNOWN_FORMS: tuple[Rule, ...] = (
     _rule("private-lines:", r"(Private-Lines:)[^:]*+(?=Private-|\Z)", rf"\1 {HIDDEN} "),
     _rule(
         "authorization",
-        r"(authorization\\{0,4}[\"']?\s*+[=:,]\s*+\\{0,4}[\"']?)"
+        r"(authorization\\{0,16}[\"']?\s*+[=:,]\s*+\\{0,16}[\"']?)"
         r"(?:digest\s[^\r\n]*|(?:[A-Za-z][\w-]{2,40}\s++)?[^\s,;\"'\\)}\]]++)",
         rf"\1{HIDDEN}",
     ),
     _rule(
         "cookie",
-        rf"(cookie\\{{0,4}}[\"']?\s*+[=:]\s*+\\{{0,4}}[\"']?)[\w.-]++={_PAIR}(?:;\s*+[\w.-]++={_PAIR})*",
+        rf"(cookie\\{{0,16}}[\"']?\s*+[=:]\s*+\\{{0,16}}[\"']?)[\w.-]++={_PAIR}(?:;\s*+[\w.-]++={_PAIR})*",
         rf"\1{HIDDEN}",
     ),
     # of words such as "bearer bonds" and "basic settings" only those that look like a token
@@ -437,7 +440,7 @@ KNOWN_FORMS: tuple[Rule, ...] = (
         r"(?:[^\s/\"'<>]*@|[^\s/@:\"'<>]*+:(?!\d{1,5}[/?#])[^\s\"'<>?]{1,256}@)",
         rf"\1{HIDDEN}@",
     ),
-    _rule(r":\/ :\\/", r"(:\\{1,4}/\\{1,4}/)[^\s/\"'<>]{1,256}@", rf"\1{HIDDEN}@"),
+    _rule(r":\/ :\\/", r"(:\\{1,16}/\\{1,16}/)[^\s/\"'<>]{1,256}@", rf"\1{HIDDEN}@"),
     _rule("%3a%2f%2f", r"(%3A%2F%2F)(?:[^\s%/&\"'<>]|%(?!40|2F)[0-9a-f]{2}){1,256}%40", rf"\1{HIDDEN}%40"),
     # without a scheme: of Go's drivers, and before a host with a port or a path
     _rule(
@@ -447,10 +450,11 @@ KNOWN_FORMS: tuple[Rule, ...] = (
         rf"\1{HIDDEN}@",
     ),
     _rule("oracle:", r"(oracle:(?:thin|oci8?):)[^\s@]{0,256}+@", rf"\1{HIDDEN}@"),
-    # scott/x@ORCL: a name of Oracle's is in capitals, or has a host, or follows one of its programs
+    # scott/x@ORCL: a name of Oracle's is in capitals, or has a host, or follows one of its programs; `host:a/b@X` is none,
+    # but behind the name of an exception
     _rule(
         "@",
-        r"(?<![\w/.:@%$\\-])([A-Za-z][\w$#]{0,29}/)(?!\d{1,5}@)[^\s/@\"'<>]{3,128}@"
+        r"(?<![\w/.@%$\\-])(?<!(?<!ception)(?<!rror):)([A-Za-z][\w$#]{0,29}/)(?!\d{1,5}@)[^\s/@\"'<>]{3,128}@"
         rf"(?=//|\(|[\w.-]{{1,128}}:\d{{1,5}}\b|(?i:orcl|xe|xepdb\d?|orclpdb\d?|\w{{0,24}}pdb\d?)\b"
         rf"|[A-Z][A-Z0-9_]{{1,29}}(?:\.[A-Z]{{2,16}}){{0,3}}(?![\w./-]|\.(?i:{_FILES})\b))",
         rf"\1{HIDDEN}@",

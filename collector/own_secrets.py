@@ -163,7 +163,7 @@ def _letter(letter: str) -> str:
     code, utf16 = ord(letter), letter.encode("utf-16-be", "surrogatepass").hex()
     ways = [
         "".join(f"%(?:25)*{byte:02x}" for byte in letter.encode(errors="surrogatepass")),
-        r"\\{1,4}".join(f"u{utf16[at : at + 4]}" for at in range(0, len(utf16), 4)),
+        r"\\{1,16}".join(f"u{utf16[at : at + 4]}" for at in range(0, len(utf16), 4)),
         f"&#0*{code};",
         f"&#x0*{code:x};",
         *([f"x{code:02x}"] if code < 256 else []),
@@ -171,7 +171,7 @@ def _letter(letter: str) -> str:
         *([r"\+"] if letter == " " else []),
         re.escape(letter),  # the last: of %25 it would take the %
     ]
-    return rf"\\{{0,4}}(?:{'|'.join(ways)})"
+    return rf"\\{{0,16}}(?:{'|'.join(ways)})"
 
 
 def _letter_of_base64(letter: str) -> str:

@@ -43,14 +43,46 @@ def _without_known_forms(text: str) -> str:
         return text
     lowered = text.lower()
     words = " ".join([word for word in lowered.split() if len(word) >= credentials.LONG_WORD])
-    for rule in credentials.KNOWN_FORMS:
-        if _has(lowered, rule.needs) and _has(words if rule.in_words else lowered, rule.signs):
+    numbers = {number for sign, some in _RULES_BY_SIGN.items() if sign in lowered for number in some}
+    if words:
+        numbers |= {number for sign, some in _RULES_BY_SIGN_IN_WORDS.items() if sign in words for number in some}
+    for rule in [credentials.KNOWN_FORMS[number] for number in sorted(numbers)]:
+        if _has(lowered, rule.needs):
             text = rule.pattern.sub(rule.replacement, text)
     return text
 
 
+def _rules_by_sign(*, in_words: bool) -> dict[str, list[int]]:
+    """Each sign once, with the numbers of its rules: to look for all of them is most of the work with short texts."""
+    found: dict[str, list[int]] = {}
+    for number, rule in enumerate(credentials.KNOWN_FORMS):
+        for sign in rule.signs if rule.in_words is in_words else ():
+            found.setdefault(sign, []).append(number)
+    return found
+
+
+_RULES_BY_SIGN = _rules_by_sign(in_words=False)
+_RULES_BY_SIGN_IN_WORDS = _rules_by_sign(in_words=True)
+
+
 def _has(lowered: str, signs: tuple[str, ...]) -> bool:
     return any(map(lowered.__contains__, signs))
+
+
+def _may_name_secrets(lowered: str) -> bool:
+    shown = _unescaped(lowered)
+    return _has(shown, credentials.NAME_SIGNS) or _names_key(shown)
+
+
+def _names_key(lowered: str) -> bool:
+    """`api_key` and the like; a column that is called `key` alone is most common."""
+    at = lowered.find("key")
+    while at >= 0:
+        end = at - (lowered[at - 1 : at] in {"-", "_", ".", " "})
+        if lowered.endswith(credentials.KEY_WORDS, 0, end):
+            return True
+        at = lowered.find("key", at + 1)
+    return False
 
 
 class _Place(NamedTuple):
@@ -65,14 +97,15 @@ def _without_values(text: str) -> str:
     """Without the values of what is named like a secret, inside of other values, too."""
     lowered = text.lower()
     places = list(_keys_of_ciphers(text, lowered))
-    if _has(_unescaped(lowered), credentials.NAME_SIGNS):
+    if _may_name_secrets(lowered):
         places += [*_assigned(text, lowered, credentials.VALUE), *_paired(text, lowered), *_said(text, lowered)]
+        places += _listed(text)
     return _without(text, places, HIDDEN)
 
 
 def _without_sql_values(sql: str) -> str:
     lowered = sql.lower()
-    if not (_has(_unescaped(lowered), credentials.NAME_SIGNS) or _has(lowered, credentials.CIPHER_SIGNS)):
+    if not (_may_name_secrets(lowered) or _has(lowered, credentials.CIPHER_SIGNS)):
         return sql
     shown: list[str] = []
     at, literals = 0, list[tuple[int, int]]()
@@ -93,6 +126,8 @@ def _without_values_of_code(sql: str, literals: list[tuple[int, int]]) -> str:
         *(place for place in _paired(sql, lowered) if _is_made_up(place, sql)),
         *_said_in_sql(sql, lowered),
         *_keys_of_ciphers(sql, lowered),
+        *(place for place in _listed(sql) if sql[place.begin] == "'" or _is_made_up(place, sql)),
+        *_called(sql, literals),
     ]
     return _without(sql, [_inside(place, sql, literals, starts) for place in places], f"'{HIDDEN}'")
 
@@ -111,10 +146,13 @@ def _without(text: str, places: Iterable[_Place], quoted: str) -> str:
     shown, at = [], 0
     for begin, pattern, end in sorted(places, key=itemgetter(0)):
         found = pattern.match(text, begin, end) if begin >= at else None
-        if found is not None and found.end() > begin:
+        if found is not None and found.end() > begin and found[0] not in _EMPTY:
             shown += [text[at:begin], quoted if found[0][0] in "\"'" else HIDDEN]
             at = found.end()
     return "".join((*shown, text[at:])) if shown else text
+
+
+_EMPTY = ("''", '""')
 
 
 def _assigned(text: str, lowered: str, pattern: re.Pattern[str]) -> Iterator[_Place]:
@@ -156,6 +194,21 @@ def _paired(text: str, lowered: str) -> Iterator[_Place]:
         yield _Place(found.start("value"), credentials.VALUE, found.end("value"))
 
 
+def _listed(text: str) -> Iterator[_Place]:
+    """`("user" "me", "password" "x")`."""
+    for found in credentials.LISTED.finditer(text):
+        if _is_secret_name(text, *found.span(1 if found[1] else 2)):
+            yield _Place(found.end(), credentials.VALUE)
+
+
+def _called(sql: str, literals: Iterable[tuple[int, int]]) -> Iterator[_Place]:
+    """`'x' as password`."""
+    for start, end in literals:
+        found = credentials.CALLED.match(sql, end)
+        if found is not None and _is_secret_name(sql, *found.span(1)):
+            yield _Place(start, credentials.VALUE)
+
+
 def _said(text: str, lowered: str) -> Iterator[_Place]:
     """`the password is ...`, `token '...' expired`."""
     for at in _beginnings(text, lowered):
@@ -189,8 +242,8 @@ def _beginnings(text: str, lowered: str) -> Iterator[int]:
     """Where something can be said of a secret: at words for one."""
     if len(lowered) != len(text):
         lowered = "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in text)
-    has_keys = _has(lowered, credentials.KEY_SIGNS)
-    for sign in (*credentials.SAID_SIGNS, *(credentials.SAID_KEY_SIGNS if has_keys else ())):
+    has_keys = _names_key(lowered) or _has(lowered, credentials.KEY_SIGNS)
+    for sign in (*credentials.SAID_SIGNS, *(credentials.KEY_WORDS if has_keys else ())):
         at = lowered.find(sign)
         while at >= 0:
             yield at

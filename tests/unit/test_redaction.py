@@ -11,6 +11,7 @@ from collector.redaction import bare_url, capped, redacted, redacted_name, redac
 from tests.planted_secrets import SENTENCES, SHAPES, secret
 
 SECRET = "hunter2secret"
+MADE_UP = "Zq7xK2vLp9"
 ROOT = Path(__file__).parents[2]
 CORPUS = ROOT / "tests" / "corpus" / "cdf_sql"
 _SHOWS_A_SECRET = re.compile(
@@ -90,10 +91,53 @@ def test_a_secret_in_a_sentence_is_hidden(sentence: str) -> None:
         f"s3://AKIAABCDEFGHIJKLMNOP:{SECRET}@bucket/x",
         f"contrasen\u0303a: {SECRET}",
         f"contrase\\u00f1a: {SECRET}",
+        f"password=''{SECRET}''",
+        f'password=""{SECRET}""',
+        f"java.sql.SQLException:scott/{SECRET}@ORCL",
+        f"token {MADE_UP}\\r\\nCaused by: x",
     ],
 )
 def test_secrets_are_hidden_however_they_are_quoted(text: str) -> None:
     assert SECRET not in redacted(text)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Invalid API key provided: {}",
+        "password is {}",
+        "token {} expired",
+        '{{"name":"password","value":"{}"}}',
+        '<add key="password" value="{}"/>',
+        'options(pass "{}")',
+        "password\\u003d{}",
+        "Kennwort: {}",
+        "contraseña: {}",
+    ],
+)
+def test_secrets_are_hidden_however_deep_they_stand_in_json(said: str) -> None:
+    text = said.format(MADE_UP)
+    for _ in range(4):
+        for shown in (redacted(text), redacted(f"{text}\\nCaused by: x"), redacted_name(text)):
+            assert MADE_UP not in shown
+        text = json.dumps({"message": text})
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "create table a using jdbc options ('password' '{}', 'user' 'me')",
+        "create table a using jdbc options (`user` 'me', `password` '{}')",
+        'create table a using jdbc options ("user" "me", "password" "{}")',
+        "select '{}' as password",
+        "select a, '{}' `api_key` from b",
+        "select named_struct('a', 'b'), '{}' AS \"token\", concat('-', a, ' token ') from b",
+    ],
+)
+def test_literals_that_sql_calls_secrets_are_hidden(sql: str) -> None:
+    shown = redacted_sql(sql.format(MADE_UP))
+    assert MADE_UP not in shown
+    assert shown == sql.replace('"{}"', "'{}'").format("***")
 
 
 @pytest.mark.parametrize("redact", [redacted, redacted_sql, redacted_name])
@@ -197,6 +241,9 @@ def test_ordinary_text_stays(text: str) -> None:
         "select split(url, 'token=')[1] as c, regexp_extract(url, 'sig=(.*)&') as d from t",
         "select * from t where name in ('token', 'name') and url like '%password=%'",
         "select * from cdf_nodes('token', 'PumpView', 'v1')",
+        "select if(token = '', null, token) as token from t where password <> ''",
+        "select concat('a', x, ' token ') as y, 'EUR' as currency from t",
+        "select 'password' as kind, t.key, t.`key`, 'key' key from t where key = 'externalId1'",
     ],
 )
 def test_literals_that_speak_of_secrets_stay(sql: str) -> None:
