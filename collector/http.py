@@ -299,7 +299,10 @@ def _translated(error: Exception, request: httpx.Request) -> httpx.TransportErro
         case aiohttp.ClientHttpProxyError():
             return httpx.ConnectError(f"the proxy answered {error.status} to CONNECT", request=request)
         case aiohttp.ClientConnectorCertificateError():
-            return httpx.ConnectError(f"{_words(error)}; {_UNTRUSTED}", request=request)
+            return httpx.ConnectError(f"{_words(error)}; {_wrong_certificate(error)}", request=request)
+        case aiohttp.ClientConnectorSSLError():
+            said = "TLS could not be agreed on: check that https and the port fit this server"
+            return httpx.ConnectError(f"{_words(error)}; {said}", request=request)
         case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
             return httpx.ConnectError(_words(error), request=request)
         case TimeoutError():
@@ -311,7 +314,19 @@ def _translated(error: Exception, request: httpx.Request) -> httpx.TransportErro
     return httpx.ReadError(_words(error), request=request)
 
 
-_UNTRUSTED = "the certificate is not one we trust: give its authority in network.ca_file"
+_EXPIRED, _OTHER_HOST = 10, {62, 64}
+"""OpenSSL's codes of a certificate that is no longer valid, and of one for another host name or address."""
+
+
+def _wrong_certificate(error: aiohttp.ClientConnectorCertificateError) -> str:
+    code = getattr(error.certificate_error, "verify_code", None)
+    if code == _EXPIRED:
+        return (
+            "the certificate has expired: renew it on that server (or on the proxy whose authority network.ca_file has)"
+        )
+    if code in _OTHER_HOST:
+        return "the certificate is for another host: check the address, and what is behind it"
+    return "the certificate is not one we trust: give its authority in network.ca_file"
 
 
 def _words(error: Exception) -> str:

@@ -16,6 +16,10 @@ from collector.http import AnswerTooLarge
 from collector.names import clean
 from collector.redaction import capped, redacted
 
+WAIT = "wait a minute and try again; if it stays so, lower requests_per_minute of this source"
+"""What to do where the platform, or our own limit, asks for patience."""
+REACH = "check base_url, network.proxy and network.ca_file of this source, and whether the platform is up"
+"""What to do where no answer came, or only an error of the server."""
 LONGEST_WORDS = 300
 _HALF = re.compile("[\ud800-\udfff]")
 _LONGEST_INT = 20

@@ -39,6 +39,11 @@ class Answer:
             return None
 
     @property
+    def is_page(self) -> bool:
+        """Whether it is a page of HTML, as a login, a proxy or a gateway sends it."""
+        return self.body.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
+
+    @property
     def cause(self) -> str:
         """What was tried and what came back, for people."""
         text = " ".join(redacted(_shown(self.body)).split())[:SHOWN]
@@ -100,6 +105,26 @@ def trouble(answer: Answer) -> Retry | None:
     if answer.status in {401, 403, 404, 405, 407} or 300 <= answer.status < 400:
         return Retry(answer.cause, slow=True)
     return None
+
+
+def remedy(answer: Answer) -> str | None:
+    """What to do about an answer that no backend gives when it works, for `check`; None for one that it may give."""
+    match answer.status:
+        case None:
+            return "check url, network.proxy and network.ca_file of this sink, and whether the server is up"
+        case 401 | 403:
+            return "check the API key or oauth2 of this sink, and the url: a proxy may answer so, too"
+        case 407:
+            return "check user and password in network.proxy"
+        case 404 | 405:
+            return "check url and endpoint of this sink: nothing takes such a request there"
+        case 408 | 429:
+            return "wait a minute and try again; if it stays so, lower concurrency of this sink"
+        case status if 300 <= status < 400:
+            return "check the url of this sink: the answer leads to another address, which may be that of a login"
+        case status if status >= 500:
+            return "look at the server's own log, and at that of a gateway before it"
+    return "check the url of this sink: a page of HTML is not what a backend answers" if answer.is_page else None
 
 
 async def each(

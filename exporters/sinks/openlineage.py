@@ -11,7 +11,7 @@ from collector.model import EventKind, Outgoing
 from collector.oauth import Grant, Tokens
 from config.sinks import OpenLineageSink as Settings
 from exporters.sinks.base import Context, Delivered, Finding, Outcome, Park, Retry
-from exporters.sinks.http import Answer, ask, each, trouble
+from exporters.sinks.http import Answer, ask, each, remedy, trouble
 
 
 def verdict(answer: Answer) -> Outcome:
@@ -92,19 +92,16 @@ class OpenLineageSink:
         """Post an empty body: the endpoint should refuse it as an invalid event, not for credentials or route."""
         answer = await self._post(b"", {}, timeout=15.0)
         if isinstance(answer, Retry):
-            return [Finding("token", ok=False, detail=answer.cause, remedy="check oauth2 of this sink")]
-        if answer.status in {401, 403}:
-            remedy = "check the API key or oauth2 of this sink"
-            return [Finding("endpoint", ok=False, detail=answer.cause, remedy=remedy)]
-        if (known := trouble(answer)) is not None:
-            return [Finding("endpoint", ok=False, detail=known.cause, remedy="check url, endpoint and network")]
-        if answer.status is not None and answer.status >= 500:
-            remedy = "look at the endpoint's own log: it fails where it should refuse an empty body with 400 or 422"
-            return [Finding("endpoint", ok=False, detail=answer.cause, remedy=remedy)]
+            return [Finding("token", ok=False, detail=answer.cause, remedy=_NO_GRANT)]
+        if (to_do := remedy(answer)) is not None:
+            return [Finding("endpoint", ok=False, detail=answer.cause, remedy=to_do)]
         return [Finding("endpoint", ok=True, detail=_answered(self._url, answer.status))]
 
     async def close(self, deadline: float) -> None:
         await self._http.close()
+
+
+_NO_GRANT = "check oauth2, network.proxy and network.ca_file of this sink, and whether the identity provider is up"
 
 
 def _answered(url: str, status: int | None) -> str:

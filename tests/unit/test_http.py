@@ -414,6 +414,15 @@ async def test_a_server_of_ones_own_authority_needs_its_file(certificates: Certi
     assert len(server.seen) == 1
 
 
+async def test_a_certificate_for_another_host_is_no_matter_of_trust(certificates: Certificates) -> None:
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.2", 0, ssl=listening_with(certificates))
+    async with server, client(HttpOptions(ca_file=certificates.ca)) as http:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(httpx.ConnectError, match="the certificate is for another host") as caught:
+            await http.request("GET", f"https://127.0.0.2:{port}")
+    assert "network.ca_file" not in str(caught.value)
+
+
 async def test_a_self_signed_server_is_trusted_by_its_own_certificate(tmp_path: Path) -> None:
     made, key = tmp_path / "self.pem", tmp_path / "key.pem"
     openssl(

@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from collector.clock import from_ms, to_ms
-from collector.errors import NotFound, SourceError, TriggerError, Unavailable
+from collector.errors import AuthFailed, NotFound, SourceError, Throttled, TriggerError, Unavailable
 from collector.lineage.sql import SqlLineage
 from collector.lineage.sql_worker import SqlWorker
 from collector.logs import fields
 from collector.model import Enrichment, Facts, Observation, Poll, Run, RunState, Skip, SkipKind
 from collector.oauth import Grant, Tokens
+from collector.platforms.answers import REACH, WAIT
 from collector.platforms.base import Choice, Context, Finding, Load
 from collector.platforms.cdf.api import MOST_IDS, Api, Garbled, Page, Refused
 from collector.platforms.cdf.check import findings
@@ -401,4 +402,19 @@ def _trigger_error(job: str, error: SourceError) -> TriggerError:
         return TriggerError(
             f"{said}. If it was, the next polls bring the run: look before you start it again", doubtful=True
         )
-    return TriggerError(f"{job} was not started: {error}")
+    return TriggerError(f"{job} was not started: {error}; {_next_step(error)}")
+
+
+def _next_step(error: SourceError) -> str:
+    match error:
+        case Refused():
+            return (
+                "give the transformation's external id or its number, and look whether it can be started in CDF itself"
+            )
+        case AuthFailed():
+            return "check client and project, and that the client has transformationsAcl:WRITE"
+        case Throttled():
+            return WAIT
+        case Unavailable():
+            return REACH
+    return "check base_url and project"

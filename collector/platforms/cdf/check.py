@@ -5,6 +5,7 @@ from typing import Any
 
 from collector.errors import AuthFailed, SourceError, Throttled, Unavailable
 from collector.oauth import Tokens
+from collector.platforms.answers import REACH, WAIT
 from collector.platforms.base import Choice, Finding, tried
 from collector.platforms.cdf.api import Api
 from collector.platforms.cdf.observations import called
@@ -14,6 +15,7 @@ from config.sources import CdfSource
 READ = ("transformationsAcl", "READ")
 WRITE = ("transformationsAcl", "WRITE")
 _PAGE = 1000
+_INSPECTION = "token inspection"
 WORKFLOWS = ("workflowOrchestrationAcl", "READ")
 
 
@@ -21,9 +23,11 @@ async def findings(api: Api, tokens: Tokens, config: CdfSource, now_ms: int) -> 
     token = await tried("token", tokens.current, "granted", _remedy_for_token)
     if not token.ok:
         return [token]
-    found = [token, *await _granted(api, config)]
-    found.append(await tried("list of jobs", lambda: api.jobs(1), "can be read", _remedy))
-    found.append(await tried("transformations", lambda: api.definitions(1), "can be read", _remedy))
+    granted = await _granted(api, config)
+    jobs = await tried("list of jobs", lambda: api.jobs(1), "can be read", _remedy)
+    if jobs.ok and granted[0].subject == _INSPECTION:
+        granted = [Finding(_INSPECTION, ok=True, detail=f"not available, so the endpoints count: {granted[0].detail}")]
+    found = [token, *granted, jobs, await tried("transformations", lambda: api.definitions(1), "can be read", _remedy)]
     if found[-1].ok and config.include:
         found += await _fitting(api, config)
     if config.workflows:
@@ -49,13 +53,11 @@ async def _fitting(api: Api, config: CdfSource) -> list[Finding]:
 
 
 async def _granted(api: Api, config: CdfSource) -> list[Finding]:
-    """What token inspection says. Where it does not exist the endpoints themselves have to tell."""
+    """What the inspection of the token says, or one finding that it did not work: it does not exist everywhere."""
     try:
         told = await api.inspect()
     except SourceError as error:
-        if isinstance(error, Unavailable) and not error.sent:
-            return [Finding("token inspection", ok=False, detail=str(error), remedy=_remedy(error))]
-        return [Finding("token inspection", ok=True, detail=f"not available, so the endpoints tell: {error}")]
+        return [Finding(_INSPECTION, ok=False, detail=str(error), remedy=_remedy(error))]
     projects = _projects(told)
     if config.project not in projects:
         named = ", ".join(projects) or "none"
@@ -106,14 +108,16 @@ def _capability(capability: tuple[str, str], why: str, granted: set[tuple[str, s
 def _remedy_for_token(error: SourceError) -> str:
     if isinstance(error, AuthFailed):
         return "check client_id, client_secret and the token endpoint"
-    return _remedy(error)
+    if isinstance(error, Throttled):
+        return "wait a minute and try again: the identity provider limits requests"
+    return "check the token endpoint (auth), network.proxy and network.ca_file, and whether the identity provider is up"
 
 
 def _remedy(error: SourceError) -> str:
     if isinstance(error, AuthFailed):
         return "check the project's name and the capabilities of this client"
     if isinstance(error, Throttled):
-        return "wait a little; CDF limits requests per project and per client"
+        return WAIT
     if isinstance(error, Unavailable):
-        return "check base_url, network.proxy and network.ca_file"
+        return REACH
     return "check base_url and project"

@@ -45,6 +45,8 @@ PER_END = 4
 KNOWN_MS = 7 * 86_400_000
 """A run that ended, and was made so long before the last look, was told then and may be forgotten since."""
 
+_FIND_NUMBER = "take it from the left column of the Jobs page"
+
 
 def create(settings: DataprepSource, context: Context) -> "DataprepPlatform":
     return DataprepPlatform(settings, context)
@@ -235,8 +237,13 @@ class DataprepPlatform:
 
     async def watch(self, key: str, options: Mapping[str, str]) -> Observation:
         if not key.isascii() or not key.isdigit():
-            raise NotFound(f"{key!r} is no number of a job group: take it from the left column of the Jobs page")
-        return await self._watched(str(int(key)), ())
+            raise NotFound(f"{key!r} is not the number of a job group: {_FIND_NUMBER}")
+        try:
+            return await self._watched(str(int(key)), ())
+        except NotFound as error:
+            raise NotFound(f"{error}; there is no such run, or it was deleted: {_FIND_NUMBER}") from error
+        except Forbidden as error:
+            raise Forbidden(f"{error}; have the token's user allowed to see its flow") from error
 
     async def _watched(
         self, key: str, parameters: tuple[tuple[str, str], ...], *, recipe: str | None = None

@@ -1,7 +1,7 @@
 """What `check` finds out about a Dataprep source."""
 
 from collector.errors import AuthFailed, NotFound, SourceError, Throttled
-from collector.platforms.answers import Forbidden
+from collector.platforms.answers import REACH, WAIT, Forbidden
 from collector.platforms.base import Finding
 from collector.platforms.dataprep.api import Api, NoSuchPath
 from collector.platforms.dataprep.levels import Deployment, Level, Optional
@@ -46,17 +46,17 @@ async def _ask_for_any_run(api: Api) -> None:
 def _remedy_for(error: SourceError) -> str:
     match error:
         case Forbidden():
-            return "Enable the API for the project, and let the user of the token use it: Settings, Access tokens."
+            return "enable the API for the project, and let the user of the token use it: Settings, Access tokens"
         case AuthFailed():
-            return "Make a new token, and give it to this source: Settings, Access tokens."
+            return "make a new token, and give it to this source: Settings, Access tokens"
         case Throttled():
-            return "Wait a minute and try again; if it stays so, lower requests_per_minute of this source."
+            return WAIT
         case NotFound():
-            return "Check base_url of this source: no path of the API answers there."
-    return "Check base_url, network.proxy and network.ca_file of this source, and whether the platform is up."
+            return "check base_url of this source: no path of the API answers there"
+    return REACH
 
 
 def _remedy(level: Level) -> str | None:
     if level is not Level.L0:
         return None
-    return "Start runs with `trigger`, or hand in their numbers with `watch`: this edition lists no runs."
+    return "start runs with `trigger`, or hand in their numbers with `watch`: this edition lists no runs"

@@ -8,9 +8,9 @@ import orjson
 
 from collector.clock import Clock
 from collector.errors import AuthFailed, NotFound, SourceError, Throttled, TriggerError, Unavailable
-from collector.platforms.answers import Forbidden
+from collector.platforms.answers import WAIT, Forbidden
 from collector.platforms.dataprep import groups, rows
-from collector.platforms.dataprep.api import Answer, Api, Refused
+from collector.platforms.dataprep.api import Answer, Api, NoSuchPath, Refused
 from collector.platforms.dataprep.levels import Deployment, Level
 from collector.platforms.dataprep.rows import Group
 
@@ -62,7 +62,7 @@ class Starter:
                 return await self._api.send("POST", ("jobGroups",), body=body, headers={"x-execution-id": execution})
             except (Refused, NotFound, AuthFailed, Throttled) as error:
                 if not doubtful:
-                    raise TriggerError(f"the platform did not start the run: {error}") from error
+                    raise TriggerError(f"the platform did not start the run: {error}; {_next_step(error)}") from error
                 break
             except SourceError as error:
                 lost = error
@@ -98,6 +98,21 @@ class Starter:
         except (SourceError, Forbidden):
             return []
         return [groups.understood(row, "list") for row in rows.data(body) if isinstance(row, dict) and "id" in row]
+
+
+def _next_step(error: SourceError) -> str:
+    match error:
+        case NoSuchPath():
+            return "this API starts no runs: start it on the platform itself"
+        case Forbidden():
+            return "have the token's user allowed to run this recipe"
+        case AuthFailed():
+            return "make a new token, and give it to this source"
+        case Throttled():
+            return WAIT
+        case NotFound():
+            return "check the recipe's number: it is in the address of the recipe's page, after `recipe=`"
+    return "check the recipe's number and the parameters, and whether the recipe has an output"
 
 
 def _may_be(group: Group, recipe: str, began: datetime) -> bool:

@@ -4,9 +4,9 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 
-from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError
+from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled
 from collector.model import Enrichment, Facts, Observation, Poll, Run, RunState
-from collector.platforms.answers import Forbidden
+from collector.platforms.answers import REACH, WAIT, Forbidden
 from collector.platforms.base import Finding, Load, tried
 from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.automations import Automation
@@ -171,4 +171,4 @@ def _remedy(error: SourceError, *, has_customer: bool) -> str:
         return "make a new token in wetransform's account settings and put it where `token` or `token_file` points"
     if isinstance(error, NotFound | BadAnswer):
         return "see that `base_url` is the address of the API, https://api.wetransform.com"
-    return "see that the address can be reached from here, through the proxy if there is one; then try again"
+    return WAIT if isinstance(error, Throttled) else REACH

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import NoReturn
 
-from collector.errors import BadAnswer, SourceError, Throttled, TriggerError, Unavailable
-from collector.platforms.answers import Forbidden
+from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, TriggerError, Unavailable
+from collector.platforms.answers import REACH, WAIT, Forbidden
 from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.automations import Automation, automation
 from collector.platforms.wetransform.envelope import Rejected, uuid
@@ -50,11 +50,20 @@ def _explain(error: SourceError, tried: str) -> NoReturn:
         )
     if isinstance(error, BadAnswer) and not isinstance(error, Rejected):
         raise TriggerError(f"{tried}: an answer that cannot be read ({error}). {_FIND_OUT}", doubtful=True)
-    if isinstance(error, Forbidden):
-        raise TriggerError(
-            f"{tried}: refused ({error}). Nothing was started. The source must have been uploaded and be dynamic (FTP, "
-            "SFTP, URL or API), a template must be chosen, and the account must be allowed to start runs."
-        )
-    if isinstance(error, Throttled):
-        raise TriggerError(f"{tried}: too many requests ({error}). Nothing was started; try again later.")
-    raise TriggerError(f"{tried}: {error}. Nothing was started.")
+    raise TriggerError(f"{tried}: {error}. Nothing was started: {_next_step(error)}.")
+
+
+def _next_step(error: SourceError) -> str:
+    match error:
+        case Forbidden() | Rejected():
+            return (
+                "the source must have been uploaded and be dynamic (FTP, SFTP, URL or API), a template must be chosen, and the "
+                "account must be allowed to start runs"
+            )
+        case AuthFailed():
+            return "make a new token in wetransform's account settings"
+        case NotFound():
+            return "check the transformation's UUID, and the customer for whom it runs"
+        case Throttled():
+            return WAIT
+    return REACH

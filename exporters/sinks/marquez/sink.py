@@ -19,7 +19,7 @@ from collector.http import HttpClient
 from collector.model import EventKind, Outgoing
 from config.sinks import MarquezSink as Settings
 from exporters.sinks.base import Context, Delivered, Finding, Outcome, Park, Retry
-from exporters.sinks.http import Answer, ask, each, trouble
+from exporters.sinks.http import Answer, ask, each, remedy, trouble
 from exporters.sinks.marquez.event import Event, read
 
 PARKED_AFTER_500S = 5
@@ -252,12 +252,10 @@ class MarquezSink:
         content = answer.json
         if answer.status == 200 and isinstance(content, dict) and content.get("name") == "default":
             return [Finding("Marquez", ok=True, detail=f"{self._api} answers")]
-        remedy = "check that Marquez is running, and the url of this sink (without /api/v1)"
-        if answer.status in {401, 403}:
-            remedy = "check the API key of this sink"
+        to_do = remedy(answer) or "check the url of this sink (without /api/v1): this is not an answer of Marquez"
         if answer.status == 500:
-            remedy = "look at Marquez's database: /healthcheck on its admin port says more"
-        return [Finding("Marquez", ok=False, detail=answer.cause, remedy=remedy)]
+            to_do = "look at Marquez's log and database: /healthcheck on its admin port says more"
+        return [Finding("Marquez", ok=False, detail=answer.cause, remedy=to_do)]
 
     async def close(self, deadline: float) -> None:
         await self._http.close()

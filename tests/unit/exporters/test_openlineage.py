@@ -262,7 +262,7 @@ async def test_check_sends_nothing_that_could_be_kept(backend: Backend, opened: 
     assert backend.recorder.accepted == []
 
 
-@pytest.mark.parametrize(("status", "remedy"), [(401, "key"), (404, "endpoint"), (500, "own log"), (503, "network")])
+@pytest.mark.parametrize(("status", "remedy"), [(401, "key"), (404, "endpoint"), (500, "own log"), (503, "own log")])
 async def test_check_says_what_to_do(backend: Backend, opened: Opened, status: int, remedy: str) -> None:
     async def refused(request: web.Request, body: bytes) -> web.Response:
         return web.Response(status=status)

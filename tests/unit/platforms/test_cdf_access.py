@@ -393,6 +393,22 @@ async def test_a_run_that_is_not_there(rig: CdfRig, key: str) -> None:
 # Check
 
 
+@pytest.mark.parametrize(
+    ("status", "to_do"),
+    [
+        (400, "give the transformation's external id or its number"),
+        (403, "transformationsAcl:WRITE"),
+        (404, "check base_url and project"),
+        (429, "wait a minute"),
+    ],
+)
+async def test_a_refused_start_says_what_to_do(rig: CdfRig, status: int, to_do: str) -> None:
+    rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="transformations/run", times=-1, status=status))
+    with pytest.raises(TriggerError, match=rf"{status}.*{to_do}") as caught:
+        await rig.platform.trigger("pumps", {}, "t")
+    assert not caught.value.doubtful
+
+
 async def test_check_of_what_works(rig: CdfRig) -> None:
     found = await rig.platform.check()
     assert [finding.ok for finding in found] == [True] * 5

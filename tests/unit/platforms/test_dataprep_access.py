@@ -8,6 +8,7 @@ import pytest
 
 from collector.errors import AuthFailed, BadAnswer, NotFound, Throttled, TriggerError, Unavailable
 from collector.model import EventKind, RunState
+from collector.platforms.answers import Forbidden
 from collector.platforms.dataprep import trigger
 from collector.platforms.dataprep.quota import asked_wait, used_up
 from collector.testing.faults import Fault, FaultKind
@@ -212,6 +213,27 @@ class TestTrigger:
             with pytest.raises(TriggerError, match="not supported"):
                 await rig.platform.trigger("1", {"overrides.profiler": "true"}, "t")
 
+    @pytest.mark.parametrize(
+        ("status", "name", "to_do"),
+        [
+            (400, "ApiValidationFailed", "check the recipe's number and the parameters"),
+            (404, "NotFoundException", "check the recipe's number"),
+            (410, "GoneException", "check the recipe's number"),
+            (404, "RouteNotFoundException", "start it on the platform itself"),
+            (401, "UnauthorizedException", "make a new token"),
+            (403, "AccessControlException", "have the token's user allowed to run this recipe"),
+            (429, "TooManyRequestsException", "wait a minute"),
+        ],
+    )
+    async def test_a_refusal_says_what_to_do(self, status: int, name: str, to_do: str) -> None:
+        body = {"exception": {"name": name, "message": "no", "details": "no"}}
+        async with dataprep_rig(Level.L2) as rig:
+            rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=START_PATH, times=-1, status=status, body=body))
+            with pytest.raises(TriggerError, match=to_do) as refused:
+                await rig.platform.trigger("1", {}, "t")
+            assert str(status) in str(refused.value)
+            assert not refused.value.doubtful
+
     async def test_the_run_quota(self) -> None:
         async with dataprep_rig(Level.L2) as rig:
             for number in range(30):
@@ -264,8 +286,25 @@ class TestWatch:
     @pytest.mark.parametrize("key", ["999", "x", "", "1/2", "٣"])
     async def test_a_run_that_is_not_there(self, key: str) -> None:
         async with dataprep_rig(Level.L2) as rig:
-            with pytest.raises(NotFound):
+            with pytest.raises(NotFound, match="left column of the Jobs page"):
                 await rig.platform.watch(key, {})
+
+    @pytest.mark.parametrize("status", [404, 410])
+    async def test_a_run_that_was_deleted(self, status: int) -> None:
+        async with dataprep_rig(Level.L2, Switches(deleted_status=status)) as rig:
+            run = rig.simulator.start_run()
+            rig.simulator.workspace.delete(run)
+            with pytest.raises(NotFound, match=rf"{status}.*no such run, or it was deleted"):
+                await rig.platform.watch(str(run.id), {})
+
+    async def test_a_run_that_the_token_may_not_see(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            body = {"exception": {"name": "AccessControlException", "message": "no", "details": "no"}}
+            rig.simulator.faults.plan(
+                Fault(FaultKind.STATUS, path="GET /v4/jobGroups/1", times=-1, status=403, body=body)
+            )
+            with pytest.raises(Forbidden, match="have the token's user allowed to see its flow"):
+                await rig.platform.watch("1", {})
 
     async def test_an_answer_about_another_run_is_refused(self) -> None:
         async with dataprep_rig(Level.L2) as rig:

@@ -656,6 +656,23 @@ class TestTrigger:
             await rig.adapter().trigger(rig.simulator.transformations[0].key, {}, "t")
         assert "without an id" in str(caught.value)
 
+    @pytest.mark.parametrize(
+        ("status", "to_do"),
+        [
+            (400, "the source must have been uploaded"),
+            (401, "make a new token"),
+            (404, "check the transformation's UUID"),
+            (410, "check the transformation's UUID"),
+            (422, "the source must have been uploaded"),
+            (429, "wait a minute"),
+        ],
+    )
+    async def test_a_refusal_says_what_to_do(self, rig: WetransformRig, status: int, to_do: str) -> None:
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="POST", times=-1, status=status))
+        with pytest.raises(TriggerError, match=rf"{status}.*Nothing was started.*{to_do}") as caught:
+            await rig.adapter().trigger(rig.simulator.transformations[0].key, {}, "t")
+        assert not caught.value.doubtful
+
     async def test_product_on_a_success_is_no_refusal(self, rig: WetransformRig) -> None:
         rig.simulator.state.behaviour.product_on_success = True
         rig.simulator.state.behaviour.start_status = 201
@@ -738,7 +755,7 @@ class TestCheck:
         [
             ({"token": "wrong"}, "make a new token"),
             ({"customer": "nobody@no.example"}, "one of your customers"),
-            ({"base_url": "http://127.0.0.1:9"}, "reached from here"),
+            ({"base_url": "http://127.0.0.1:9"}, "network.ca_file"),
         ],
     )
     async def test_what_to_do(self, rig: WetransformRig, settings: dict[str, Any], remedy: str) -> None:
