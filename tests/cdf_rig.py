@@ -24,7 +24,7 @@ class CdfRig:
     clock: SimulatedClock
     lives: Lives
     server: ServerClock
-    heard: Counter[int | None] = field(default_factory=Counter)
+    statuses: Counter[int | None] = field(default_factory=Counter)
     """Answers by status; None for requests without one."""
 
     @property
@@ -33,12 +33,12 @@ class CdfRig:
         return self.lives.platform
 
     def requests(self) -> int:
-        return sum(self.heard.values())
+        return sum(self.statuses.values())
 
     async def platform_again(self, **changed: Any) -> CdfPlatform:
         """The adapter of a new process: it has forgotten all that is not in the ledger."""
         await self.platform.close()
-        made, self.heard = _platform(self.served.url, self.clock, changed)
+        made, self.statuses = _platform(self.served.url, self.clock, changed)
         self.lives.restart(made)
         return made
 
@@ -61,11 +61,11 @@ async def cdf_rig(modes: Modes | None = None, **changed: Any) -> AsyncIterator[C
     server = ServerClock(clock)
     simulator = CdfSimulator(seed=5, now=server.now, modes=modes)
     async with Served(simulator) as served:
-        made, heard = _platform(served.url, clock, changed)
+        made, statuses = _platform(served.url, clock, changed)
         lives = Lives(made, clock)
         if changed.get("on_vanished") == "abort":
             lives.policy = type(POLICY)(POLICY.enrich_within, VanishedPolicy.ABORT)
-        rig = CdfRig(simulator, served, clock, lives, server, heard)
+        rig = CdfRig(simulator, served, clock, lives, server, statuses)
         try:
             yield rig
         finally:
@@ -73,11 +73,11 @@ async def cdf_rig(modes: Modes | None = None, **changed: Any) -> AsyncIterator[C
 
 
 def _platform(url: str, clock: SimulatedClock, changed: Mapping[str, Any]) -> tuple[CdfPlatform, Counter[int | None]]:
-    heard: Counter[int | None] = Counter()
+    statuses: Counter[int | None] = Counter()
 
-    def hear(_: str, status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
-        heard[status] += 1
+    def count_status(_: str, status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
+        statuses[status] += 1
 
     config = source(url, **changed)
-    http = HttpClient(HttpOptions(), hear)
-    return create(config, Context("plant", config.job_namespace, http, clock, lambda: 0.5)), heard
+    http = HttpClient(HttpOptions(), count_status)
+    return create(config, Context("plant", config.job_namespace, http, clock, lambda: 0.5)), statuses

@@ -8,7 +8,7 @@ import pytest
 
 from collector.own_secrets import own_secrets
 
-collect_ignore = ["plugin"]  # a distribution of its own, see contract/test_plugin.py
+collect_ignore = ["plugin"]  # a separate distribution, see contract/test_plugin.py
 pytest.register_assert_rewrite("collector.testing")
 
 pytest_plugins = [

@@ -24,14 +24,14 @@ ENDS = {"succeeded": EventKind.COMPLETE, "failed": EventKind.FAIL, "canceled": E
 
 @dataclass
 class DataprepRig:
-    """`heard` counts answers by status, None for requests without one; each takes `seconds_each` of simulated time."""
+    """`statuses` counts answers by status, None for requests without one; each takes `seconds_each` of simulated time."""
 
     simulator: DataprepSimulator
     served: Served
     clock: SimulatedClock
     lives: Lives
     server: ServerClock
-    heard: Counter[int | None] = field(default_factory=Counter)
+    statuses: Counter[int | None] = field(default_factory=Counter)
     clients: list[HttpClient] = field(default_factory=list)
     seconds_each: float = 0.0
 
@@ -41,17 +41,17 @@ class DataprepRig:
         return self.lives.platform
 
     def requests(self) -> int:
-        return sum(self.heard.values())
+        return sum(self.statuses.values())
 
     def adapter(self, **changed: Any) -> DataprepPlatform:
         """One of a new process: it has forgotten all that is not in the ledger."""
         config = source(self.served.url, **changed)
 
-        def hear(_: str, status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
-            self.heard[status] += 1
+        def count_status(_: str, status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
+            self.statuses[status] += 1
             self.clock.advance(self.seconds_each)
 
-        http = HttpClient(HttpOptions(), hear)
+        http = HttpClient(HttpOptions(), count_status)
         self.clients.append(http)
         made = create(config, Context("prep", config.job_namespace, http, self.clock, lambda: 0.5))
         assert isinstance(made, DataprepPlatform)

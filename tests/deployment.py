@@ -198,10 +198,10 @@ class Deployment:
     async def ask(self, target: str, kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """What the command line does beside a running service: `state` and `answer`."""
         connector = aiohttp.UnixConnector(str(self.folder / "lineage.db.sock"))
-        asked = {"target": target, "kind": kind, "body": dict(body)}
+        request = {"target": target, "kind": kind, "body": dict(body)}
         async with (
             aiohttp.ClientSession(connector=connector) as session,
-            session.post("http://service/requests", json=asked) as answer,
+            session.post("http://service/requests", json=request) as answer,
         ):
             answered: dict[str, Any] = await answer.json()
             return answered
@@ -238,15 +238,15 @@ class Deployment:
     async def until_parked(self, count: int, sink: str = "marquez") -> None:
         await self.until(lambda status: [row["parked"] for row in status["sinks"] if row["sink"] == sink] == [count])
 
-    async def asked(self, name: str, path: str) -> int:
+    async def requests(self, name: str, path: str) -> int:
         """How many requests whose "METHOD /path" matches a simulator has seen."""
         async with aiohttp.ClientSession() as session, session.get(f"{self.urls[name]}/_control/requests") as answer:
             seen = (await answer.json())["requests"]
         return sum(count for request, count in seen.items() if re.search(path, request))
 
-    async def until_asked(self, name: str, path: str, patience: float = PATIENCE) -> None:
+    async def until_requested(self, name: str, path: str, patience: float = PATIENCE) -> None:
         end = asyncio.get_running_loop().time() + patience
-        while not await self.asked(name, path):
+        while not await self.requests(name, path):
             if asyncio.get_running_loop().time() > end:
                 raise AssertionError(f"{name} was not asked for {path}: {self.tail()}")
             self._must_run()

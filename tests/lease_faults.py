@@ -1,4 +1,4 @@
-"""What befalls leases: another process takes one over, whoever holds it, or the ledger takes no renewals."""
+"""Faults of leases: another process takes over a lease that is held, or the ledger refuses renewals."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

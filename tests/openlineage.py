@@ -102,12 +102,12 @@ def _columns(event: Event) -> Iterator[str]:
 def _source(source: Mapping[str, Any], known: Mapping[tuple[str, str], set[str] | None]) -> Iterator[str]:
     name = source["namespace"], source["name"]
     if name not in known:
-        yield f"column lineage names {name}, which is no input"
+        yield f"column lineage names {name}, which is not an input"
     elif (columns := known[name]) is not None and source["field"] not in columns:
         yield f"column lineage names {source['field']} of {name}, which its schema lacks"
     for step in source.get("transformations", []):
         if step.get("subtype") not in _SUBTYPES.get(step["type"], set()):
-            yield f"{step['type']} {step.get('subtype')} is no transformation of the specification"
+            yield f"{step['type']} {step.get('subtype')} is not a transformation of the specification"
 
 
 def _schema(dataset: Mapping[str, Any]) -> set[str] | None:

@@ -205,7 +205,7 @@ class Process:
         (self.held.add if report.held else self.held.discard)(report.lease)
 
     async def _request(self, source: str, longest: float) -> None:
-        """A request to the platform: whoever asks at the same time is noted."""
+        """A request to the platform; requests at the same time are noted."""
         others = [
             each for each in self._replicas.processes if each is not self and source in each.asking and not each.frozen
         ]

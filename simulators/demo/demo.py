@@ -38,7 +38,7 @@ PATIENCE = 45.0
 """Seconds after which the demo gives up on runs that should have ended."""
 
 
-class Heard(Observers):
+class EventCounts(Observers):
     """What the demo counts for its summary."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ def run(*, marquez: str | None, kafka: str | None, events: Path | None, forever:
 async def _demo(
     folder: Path, file: Path, marquez: str | None, kafka: str | None, *, forever: bool, quiet: bool
 ) -> dict[str, Any]:
-    cast, heard = Cast.made(), Heard()
+    cast, counts = Cast.made(), EventCounts()
     async with AsyncExitStack() as stack:
         served = {
             name: await stack.enter_async_context(Served(simulator))
@@ -85,7 +85,7 @@ async def _demo(
         if marquez is None:
             marquez = (await stack.enter_async_context(Served(MarquezSimulator(now=SystemClock().now, seed=7)))).url
         settings = _settings(folder, file, {name: each.url for name, each in served.items()}, marquez, kafka)
-        service = await stack.enter_async_context(Service(settings, observers=(heard,)))
+        service = await stack.enter_async_context(Service(settings, observers=(counts,)))
         async with View(service, file, marquez=marquez, runs=None if forever else RUNS, quiet=quiet):
             await _perform(cast, service, forever=forever)
             wrong = await _compared(cast, service, file, marquez)
@@ -93,7 +93,7 @@ async def _demo(
         known = cast.expected_runs()
     if not chain:
         wrong.append("Marquez draws no way from the supplier's file to the data model")
-    return _summary(file, known, heard, chain, wrong)
+    return _summary(file, known, counts, chain, wrong)
 
 
 async def _compared(cast: Cast, service: Service, file: Path, marquez: str) -> list[str]:
@@ -232,13 +232,13 @@ async def _chain(url: str, project: str) -> list[str]:
 
 
 def _summary(
-    file: Path, known: Mapping[str, list[dict[str, Any]]], heard: Heard, chain: list[str], wrong: list[str]
+    file: Path, known: Mapping[str, list[dict[str, Any]]], counts: EventCounts, chain: list[str], wrong: list[str]
 ) -> dict[str, Any]:
     return {
         "ok": not wrong,
         "runs": {source: dict(sorted(Counter(run["state"] for run in runs).items())) for source, runs in known.items()},
-        "events": dict(sorted(heard.events.items())),
-        "freshness_seconds": {"p50": heard.quantile(0.5), "p99": heard.quantile(0.99)},
+        "events": dict(sorted(counts.events.items())),
+        "freshness_seconds": {"p50": counts.quantile(0.5), "p99": counts.quantile(0.99)},
         "chain": chain,
         "events_file": str(file),
         "wrong": wrong,

@@ -51,7 +51,7 @@ class DatabaseFault(Exception):
 
 
 class Unparsable(Exception):
-    """The body is no JSON of the right types: status 500 with `"code": 400`."""
+    """The body is not JSON of the right types: status 500 with `"code": 400`."""
 
 
 def ok(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Answer:

@@ -1,6 +1,6 @@
 """What `POST /lineage` does to the tables, one statement after the other.
 
-It is no transaction: an error in the middle leaves what came before, and two events may interleave. So each kind of
+It is not a transaction: an error in the middle leaves what came before, and two events may interleave. So each kind of
 event is a generator that yields the name of each step that is done.
 """
 

@@ -113,7 +113,7 @@ class MarquezSimulator:
         return web.json_response(body, status=200 if healthy else 500)
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
-        """Work goes on when the client hangs up: a time-out is no cancel."""
+        """Work goes on when the client hangs up: a time-out does not cancel."""
         if not self.database.alive:
             return wire.hang_up(request)
         try:

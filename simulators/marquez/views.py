@@ -148,7 +148,7 @@ def job(tables: Tables, row: Job, *, listed: bool = False) -> View:
 
 
 def url(text: str | None) -> str | None:
-    """A location that is no URL reads as none."""
+    """A location that is not a valid URL reads as none."""
     return text if text and _URL.match(text) else None
 
 
@@ -199,7 +199,7 @@ def job_version(tables: Tables, row: JobVersion) -> View:
 
 
 def _version_run(tables: Tables, version: JobVersion, run_id: UUID) -> View:
-    """Here a run has the job's facets in place of its own, and its datasets have none."""
+    """Here a run has the job's facets in place of the run's facets, and its datasets have none."""
     view = run(tables, tables.runs[run_id])
     for key in ("inputDatasetVersions", "outputDatasetVersions"):
         view[key] = [{**used, "facets": {}} for used in view[key]]

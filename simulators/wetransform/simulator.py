@@ -56,7 +56,7 @@ class WetransformSimulator:
     """`now` is the clock that every run lives by; the same `seed` and calls give the same ids and walks.
 
     One company stands ready: its token is `token`, its customers are `CUSTOMERS`, and it has `transformations`
-    transformations of its own. More is made by `state` (in one process) or by the control routes.
+    separate transformations. More is made by `state` (in one process) or by the control routes.
     """
 
     CUSTOMERS = {"cust-1": "ann@acme.example", "cust-2": "bob@blue.example"}  # noqa: RUF012 - never changed

@@ -67,7 +67,7 @@ def responder() -> Iterator[str]:
 
 @contextmanager
 def kafka(existing: str | None) -> Iterator[str | None]:
-    """The bootstrap servers of a Kafka, None where there is none to be had."""
+    """The bootstrap servers of a Kafka, None where none can be started."""
     if existing is not None:
         yield existing
         return

@@ -11,7 +11,7 @@ def of_kind(objects: Sequence[Object], kind: str, name: str | None = None) -> li
 
 
 def only(objects: Sequence[Object], kind: str) -> Object:
-    """The one of its kind that is no hook and no headless service."""
+    """The one of its kind that is neither a hook nor a headless service."""
     [found] = [
         each
         for each in of_kind(objects, kind)

@@ -128,8 +128,8 @@ def test_a_hook_does_not_wait_for_an_account_that_is_still_to_be_made(helm: Helm
     named = {"name": there, "namespace": "data", "labels": labels, "annotations": owner}
     known = {"kind": "ServiceAccount", "apiVersion": "v1", "metadata": named}
     with api({f"/api/v1/namespaces/data/serviceaccounts/{there}": known}) as address:
-        asked = ["--dry-run=server", "--disable-openapi-validation", "--kube-apiserver", address]
-        objects = helm.objects(values_of("minimal"), *_ACCOUNT, *asked)
+        arguments = ["--dry-run=server", "--disable-openapi-validation", "--kube-apiserver", address]
+        objects = helm.objects(values_of("minimal"), *_ACCOUNT, *arguments)
     assert _accounts(objects) == {"StatefulSet": "watcher", "Job": account, "Pod": "watcher"}
 
 

@@ -34,7 +34,7 @@ async def nothing_but_a_body(request: web.Request, body: bytes) -> web.Response:
 async def recorder(answering: Answering = nothing_but_a_body) -> AsyncIterator[HttpRecorder]:
     kept = HttpRecorder("")
 
-    async def asked(request: web.Request) -> web.Response:
+    async def answer(request: web.Request) -> web.Response:
         body = await request.read()
         body = gzip.decompress(body) if request.headers.get("Content-Encoding") == "gzip" else body
         kept.requests.append(f"{request.method} {unquote(request.raw_path)}")
@@ -45,7 +45,7 @@ async def recorder(answering: Answering = nothing_but_a_body) -> AsyncIterator[H
         return answer
 
     app = web.Application(client_max_size=64 * 1024 * 1024)
-    app.router.add_route("*", "/{path:(?s:.*)}", asked)
+    app.router.add_route("*", "/{path:(?s:.*)}", answer)
     runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=1.0)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

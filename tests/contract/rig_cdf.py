@@ -41,7 +41,7 @@ class Rig:
         return self._rig.lives
 
     def start(self, ending: str, seconds: float) -> str:
-        """In a transformation of its own, as CDF runs each only once at a time."""
+        """In a separate transformation, as CDF runs each only once at a time."""
         self._made += 1
         query = "select key as externalId from landing.events"
         found = self._rig.simulator.add_transformation(f"job{self._made}", {"type": "events"}, query)

@@ -447,7 +447,7 @@ class TestStates:
         assert (found["durationMs"], found["updatedAt"]) == (10_500, END)
 
     @pytest.mark.parametrize("kind", ["START", "RUNNING", "OTHER", "WEIRD"])
-    async def test_whoever_speaks_last_is_believed(self, marquez: Marquez, kind: str) -> None:
+    async def test_the_last_event_wins(self, marquez: Marquez, kind: str) -> None:
         run = new_run()
         await marquez.posted(
             marquez.event("START", run), marquez.event("COMPLETE", run, at=END), marquez.event(kind, run, at=LATE)
@@ -899,7 +899,7 @@ class TestDatasets:
         assert found[f"dataset:{space}:real"] == {f"job:{space}:r"}
 
     async def test_a_chain_of_jobs_that_know_a_dataset_by_different_names(self, marquez: Marquez) -> None:
-        """The name that came first is the node; each of them leads to its graph, whoever used it."""
+        """The name that came first is the node; each of them leads to its graph."""
         space, elsewhere = marquez.namespace, f"{marquez.namespace}/elsewhere"
         alias = facet(identifiers=[{"namespace": elsewhere, "name": "old", "type": "TABLE"}])
         renamed = dataset(space, "new", "a", symlinks=alias)

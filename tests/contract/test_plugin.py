@@ -1,4 +1,4 @@
-"""The plug-in of CONTRIBUTING.md: a distribution of its own, installed, tried by its own tests from outside of the tree."""
+"""The plug-in of CONTRIBUTING.md: a separate distribution, installed, tested by its own tests from outside of the tree."""
 
 import os
 import subprocess

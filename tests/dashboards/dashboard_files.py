@@ -16,7 +16,7 @@ _LABEL_VALUES = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)\)")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PanelQuery:
     """A query of a panel. `instant`: Grafana asks for the end of the shown time alone."""
 
     panel: str
@@ -40,10 +40,10 @@ def panels(file: Path) -> list[dict[str, Any]]:
     return [panel for panel in dashboard(file)["panels"] if panel["type"] != "row"]
 
 
-def asked(file: Path) -> Iterator[Asked]:
+def queries(file: Path) -> Iterator[PanelQuery]:
     for panel in panels(file):
         for target in panel["targets"]:
-            yield Asked(panel["title"], target["expr"], target["legendFormat"], target["instant"])
+            yield PanelQuery(panel["title"], target["expr"], target["legendFormat"], target["instant"])
 
 
 def variables(file: Path) -> dict[str, str]:
@@ -60,7 +60,7 @@ def annotations(file: Path) -> list[str]:
 
 
 def expressions(file: Path) -> list[str]:
-    return [*(query.expr for query in asked(file)), *variables(file).values(), *annotations(file)]
+    return [*(query.expr for query in queries(file)), *variables(file).values(), *annotations(file)]
 
 
 def with_everything_chosen(expr: str, times: Mapping[str, str]) -> str:

@@ -12,10 +12,10 @@ from helm.dashboards.grafana import SCHEMA_VERSION
 from tests.dashboards.dashboard_files import (
     ALL_OVER_AN_HOUR,
     FILES,
-    asked,
     dashboard,
     expressions,
     panels,
+    queries,
     variables,
     with_everything_chosen,
 )
@@ -114,7 +114,7 @@ def test_promtool_accepts_every_expression(file: Path, promtool: Promtool, tmp_p
 @each_dashboard
 def test_rates_fit_the_scrape_interval(file: Path) -> None:
     """A window that somebody wrote down is too short for some scrape interval, but for those that mean a time."""
-    for query in asked(file):
+    for query in queries(file):
         for window in re.findall(r"rate\([^\[\]]*\[([^\]]+)\]", query.expr):
             assert window in {"$__rate_interval", "$__range"}, query
 

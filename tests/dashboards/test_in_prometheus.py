@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.dashboards.dashboard_files import FILES, Asked, annotations, asked, variables, with_everything_chosen
+from tests.dashboards.dashboard_files import FILES, PanelQuery, annotations, queries, variables, with_everything_chosen
 from tests.servers.prometheus import Prometheus, Sample, StartPrometheus
 
 NOT_ZERO_IN_THE_DEMO = {
@@ -44,8 +44,8 @@ class Watched:
     start: float
     end: float
 
-    async def drawn(self, query: Asked) -> list[Sample]:
-        """What the panel gets; what is not a number is no data."""
+    async def drawn(self, query: PanelQuery) -> list[Sample]:
+        """What the panel gets; what is not a number does not count as data."""
         expr = with_everything_chosen(query.expr, self._times())
         if query.instant:
             found = await self.prometheus.query(expr, at=self.end)
@@ -66,7 +66,7 @@ async def test_no_panel_is_empty_in_the_demo(start_prometheus: StartPrometheus, 
     watched = await scraped_demo(start_prometheus, tmp_path)
     empty, unlabelled, values = [], [], dict.fromkeys(NOT_ZERO_IN_THE_DEMO, 0.0)
     for file in FILES:
-        for query in asked(file):
+        for query in queries(file):
             found = await watched.drawn(query)
             if not found:
                 empty.append(f"{query.panel}: {query.expr}")

@@ -37,7 +37,7 @@ INTERVAL = 30.0
 
 
 class Reports:
-    """An observer that keeps what it hears."""
+    """An observer that keeps all reports."""
 
     def __init__(self) -> None:
         self.polls: list[PollReport] = []

@@ -113,7 +113,7 @@ async def test_offline_asks_nobody(deployment: Deployment) -> None:
     assert code == 0
     assert {row["part"] for row in json.loads(out)} == {"configuration"}
     for name in (CDF, WETRANSFORM, DATAPREP, "marquez"):
-        assert await deployment.asked(name, ".") == 0
+        assert await deployment.requests(name, ".") == 0
 
 
 async def test_on_a_terminal_it_is_a_table(deployment: Deployment) -> None:

@@ -227,7 +227,7 @@ async def test_a_run_is_started_and_followed_without_a_service(deployment: Deplo
     await deployment.settle()
 
 
-async def test_whoever_stops_waiting_hears_that_the_run_goes_on(deployment: Deployment) -> None:
+async def test_a_command_that_stops_waiting_says_that_the_run_goes_on(deployment: Deployment) -> None:
     job = next_run(deployment, Scenario(0.1, None))
     code, _, err = await deployment.command("trigger", CDF, job, "--wait", "--timeout", "2s")
     assert code == 1
@@ -322,11 +322,11 @@ async def test_a_service_that_waits_goes_before_the_next_command(deployment: Dep
     held = lock.take(deployment.folder / "lineage.db", "test", now(), command=True)
     await deployment.start()
     await deployment.until_logged("ledger.awaited")
-    asked = asyncio.create_task(deployment.command("trigger", CDF, job, "--wait"))
+    command = asyncio.create_task(deployment.command("trigger", CDF, job, "--wait"))
     await asyncio.sleep(3)
     held.release()
     await deployment.until_ready()
-    code, out, err = await asked
+    code, out, err = await command
     assert code == 0, err
     assert out.endswith(": succeeded\n")
     assert "a service starts" not in err, "the service did it all"

@@ -58,7 +58,7 @@ BROKEN = {
     "throttled": raising(Throttled("429", after=1200)),
     "unreadable": raising(BadAnswer("HTML")),
     "a bug": raising(ZeroDivisionError("division by zero")),
-    "a cancellation of its own": raising(asyncio.CancelledError()),
+    "a cancellation inside": raising(asyncio.CancelledError()),
     "hanging": hanging,
     "slow": slow,
     "endless": endless,
@@ -144,11 +144,11 @@ async def test_a_ledger_that_takes_no_ends_makes_nothing_spin(
     async def ended(number: int) -> AsyncIterator[Poll]:
         yield Poll((scripted.run(str(number), RunState.SUCCEEDED),))
 
-    asked: list[float] = []
+    attempts: list[float] = []
     refused: list[float] = []
 
     async def enrich(run: Run) -> Enrichment:
-        asked.append(pollers.clock.monotonic())
+        attempts.append(pollers.clock.monotonic())
         return Enrichment()
 
     write = pollers.store.write
@@ -163,7 +163,7 @@ async def test_a_ledger_that_takes_no_ends_makes_nothing_spin(
     scripted = await pollers.scripted("source")
     scripted.script, scripted.enriches = ended, enrich
     await pollers.advance(60)
-    assert asked == [0.5, 0.5 + INTERVAL], "once each: what was found is kept"
+    assert attempts == [0.5, 0.5 + INTERVAL], "once each: what was found is kept"
     assert 4 <= len(refused) < 20
     monkeypatch.setattr(pollers.store, "write", write)
     await pollers.advance(60)

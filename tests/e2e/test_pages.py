@@ -125,7 +125,7 @@ async def test_a_full_ledger_pauses_polling_and_says_so_everywhere(
     for name in (CDF, WETRANSFORM, DATAPREP):
         assert f'lineage_poll_total{{result="paused",source="{name}"}}' in metrics
         assert f'lineage_poll_total{{result="ok",source="{name}"}} 0.0' in metrics
-        assert await deployment.asked(name, ".") == 0
+        assert await deployment.requests(name, ".") == 0
     assert status.count("polling pauses") == 4, "each source, and the ledger"
     assert "polling pauses" in landing
 

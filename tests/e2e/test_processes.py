@@ -1,4 +1,4 @@
-"""The command line as a process of its own: what it loads, how it ends, what a shell sees."""
+"""The command line as a separate process: what it loads, how it ends, what a shell sees."""
 
 import json
 import os

@@ -73,7 +73,7 @@ async def test_in_a_poll_of_a_slow_source(deployment: Deployment) -> None:
     start_runs(deployment)
     deployment.cdf.faults.plan(Fault(FaultKind.SLOW, "transformations/jobs", times=-1, delay=FOR_EVER))
     await deployment.start()
-    await deployment.until_asked(CDF, "transformations/jobs")
+    await deployment.until_requested(CDF, "transformations/jobs")
     await stopped_well(deployment)
     await nothing_was_lost(deployment)
 
@@ -82,7 +82,7 @@ async def test_while_a_send_hangs(deployment: Deployment) -> None:
     start_runs(deployment, Scenario(0.1, 0.3), Scenario(0.1, 0.3, Ending.FAILED), Scenario(0.1, 0.3, Ending.CANCELLED))
     deployment.marquez.faults.plan(Fault(FaultKind.SLOW, "POST /api/v1/lineage", times=-1, delay=FOR_EVER))
     await deployment.start()
-    await deployment.until_asked("marquez", "POST /api/v1/lineage")
+    await deployment.until_requested("marquez", "POST /api/v1/lineage")
     await stopped_well(deployment)
     await nothing_was_lost(deployment)
 
@@ -91,7 +91,7 @@ async def test_while_marquez_is_frozen(deployment: Deployment) -> None:
     start_runs(deployment, Scenario(0.1, 0.3), Scenario(0.1, 0.3, Ending.FAILED))
     deployment.marquez.database.freeze()
     await deployment.start()
-    await deployment.until_asked("marquez", "/api/v1/")
+    await deployment.until_requested("marquez", "/api/v1/")
     await stopped_well(deployment)
     await deployment.marquez.database.thaw()
     await nothing_was_lost(deployment)
@@ -101,7 +101,7 @@ async def test_while_details_of_an_ended_run_are_read(deployment: Deployment) ->
     start_runs(deployment)
     deployment.cdf.faults.plan(Fault(FaultKind.SLOW, r"jobs/\d+/metrics", times=-1, delay=FOR_EVER))
     await deployment.start()
-    await deployment.until_asked(CDF, r"jobs/\d+/metrics")
+    await deployment.until_requested(CDF, r"jobs/\d+/metrics")
     await stopped_well(deployment)
     await nothing_was_lost(deployment)
     [end] = [event for event in deployment.logged("run.transition") if event["type"] == "COMPLETE"]
@@ -125,7 +125,7 @@ async def test_a_second_signal_ends_it_at_once(deployment: Deployment) -> None:
     start_runs(deployment)
     deployment.marquez.faults.plan(Fault(FaultKind.SLOW, "POST /api/v1/lineage", times=-1, delay=FOR_EVER))
     await deployment.start()
-    await deployment.until_asked("marquez", "POST /api/v1/lineage")
+    await deployment.until_requested("marquez", "POST /api/v1/lineage")
     deployment.terminate()
     await deployment.until_logged("service.stopping")
     deployment.terminate()
@@ -142,7 +142,7 @@ async def test_while_somebody_waits_for_a_run_to_be_started(deployment: Deployme
     await deployment.start()
     await deployment.until_ready()
     asking = asyncio.create_task(deployment.command("trigger", CDF, "sap_equipment_to_model"))
-    await deployment.until_asked(CDF, "transformations/run")
+    await deployment.until_requested(CDF, "transformations/run")
     await stopped_well(deployment)
     code, out, err = await asking
     assert (code, err) == (0, "")
@@ -156,7 +156,7 @@ async def test_a_start_that_is_never_answered_is_in_doubt_and_not_repeated(deplo
     await deployment.start()
     await deployment.until_ready()
     asking = asyncio.create_task(deployment.command("trigger", CDF, "sap_equipment_to_model"))
-    await deployment.until_asked(CDF, "transformations/run")
+    await deployment.until_requested(CDF, "transformations/run")
     await stopped_well(deployment)
     code, _, err = await asking
     assert code == 1
@@ -164,4 +164,4 @@ async def test_a_start_that_is_never_answered_is_in_doubt_and_not_repeated(deplo
     await nothing_was_lost(deployment)
     assert len(deployment.logged("request.doubtful")) == 1
     assert len(deployment.cdf.expected_runs()) == 1
-    assert await deployment.asked(CDF, "transformations/run") == 1
+    assert await deployment.requests(CDF, "transformations/run") == 1

@@ -103,10 +103,10 @@ def is_out_of_bounds(event: Transition) -> bool:
 
 @given(st.lists(st.integers(0, 600), min_size=1, max_size=12), st.integers(0, 600), st.sampled_from(ENDS))
 def test_a_run_that_was_queued_until_its_end_begins_within_the_bounds(
-    polls: list[int], asked: int, end: RunState
+    polls: list[int], asked_at: int, end: RunState
 ) -> None:
     """The platform gives the time of the request alone."""
-    life, queued = Life(), ZERO + timedelta(seconds=asked)
+    life, queued = Life(), ZERO + timedelta(seconds=asked_at)
     for second in sorted(polls):
         life.see(observation(RunState.QUEUED, ZERO + timedelta(seconds=second), queued_at=queued))
     last = ZERO + timedelta(seconds=max(polls))

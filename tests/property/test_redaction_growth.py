@@ -1,4 +1,4 @@
-"""Redaction is linear in the length of the text: a query may have a megabyte, and whoever writes it may be hostile."""
+"""Redaction is linear in the length of the text: a query may have a megabyte, and its author may be hostile."""
 
 import pytest
 

@@ -162,9 +162,9 @@ def test_a_source_is_left_alone_from_the_end_of_a_lease_that_cannot_be_renewed()
         assert alone.asking
         await replicas.clock.advance(LEASE + 1)
         assert not alone.asking
-        asked = alone.platform.polls
+        polls = alone.platform.polls
         await replicas.clock.advance(300)
-        assert alone.platform.polls == asked
+        assert alone.platform.polls == polls
         alone.store.cut = False
         await replicas.clock.advance(20)
         assert alone.asking
@@ -206,10 +206,10 @@ def test_a_lease_that_no_other_replica_takes_is_taken_again_and_kept() -> None:
             task.cancel()
         await replicas.clock.advance(120)
         assert first.held == {"source:source 0", "source:source 1", "sink:sink 0"}
-        asked = first.good_polls
+        polls = first.good_polls
         await replicas.clock.advance(300)
         assert first.held == {"source:source 0", "source:source 1", "sink:sink 0"}
-        assert first.good_polls > asked
+        assert first.good_polls > polls
 
     run_in(5, happens, sources=2)
 

@@ -34,7 +34,7 @@ class NoToolError(RuntimeError):
 
 
 def program(tool: Tool) -> Path:
-    """The program, built now if it is missing; whoever comes meanwhile waits. Some 4 minutes for Helm."""
+    """The program, built now if it is missing; other callers wait meanwhile. Some 4 minutes for Helm."""
     path = FOLDER / tool.name
     if path.exists():
         return path
@@ -50,7 +50,7 @@ def program(tool: Tool) -> Path:
 
 
 def _build(go: str, tool: Tool) -> None:
-    """Into a folder of its own first: what is in `FOLDER` is whole."""
+    """Into a separate folder first: what is in `FOLDER` is whole."""
     unfinished = FOLDER / f".{tool.name}.building"
     environment = {**os.environ, "GOBIN": str(unfinished), "CGO_ENABLED": "0"}
     command = [go, "install", "-ldflags=-s -w", f"{tool.package}@{tool.version}"]

@@ -4,7 +4,7 @@
 other listeners, then skip. Topics are never made on first use: a test makes its own by `Kafka.create_topic`.
 
 Under pytest-xdist use `--dist loadgroup`, which keeps all tests with a broker in one worker; with any other way to
-distribute them each worker starts a broker of its own.
+distribute them each worker starts a separate broker.
 """
 
 import fcntl
@@ -59,7 +59,7 @@ class Record:
 
 
 class Kafka:
-    """The broker of this test run. What it stores stays until the run ends, so every test uses topics of its own."""
+    """The broker of this test run. What it stores stays until the run ends, so every test uses separate topics."""
 
     def __init__(
         self,

@@ -145,7 +145,7 @@ def _require() -> None:
     if missing:
         unavailable(f"the image is built by {', '.join(_COMMANDS)}; missing (Debian's packages): {', '.join(missing)}")
     if os.geteuid() != 0:
-        unavailable("the image is built and run as root here: user namespaces are not to be had everywhere")
+        unavailable("the image is built and run as root here: user namespaces are not available everywhere")
 
 
 def _found(command: str) -> bool:

@@ -107,7 +107,7 @@ def _programs() -> Path:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """One server for all tests: each takes a database of its own, and leaves the server running."""
+    """One server for all tests: each takes a separate database, and leaves the server running."""
     yield from _running()
 
 

@@ -23,7 +23,7 @@ from tests.unit.app.test_run_listing import CONFIG
 from tests.unit.ledger.ledgers import ALL, COMPLETE, NOW, START, T0, Ledger, in_ledger
 
 Forget = Callable[..., int]
-Asked = list[tuple[str, bool]]
+Requests = list[tuple[str, bool]]
 
 
 def happened(conn: Connection) -> None:
@@ -43,9 +43,9 @@ def happened(conn: Connection) -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
-    """What would be asked of the service, which other tests show to do it."""
-    found: Asked = []
+def sent_requests(monkeypatch: pytest.MonkeyPatch) -> Requests:
+    """Requests that the service would get; other tests show that it does them."""
+    found: Requests = []
 
     def recorded(_: object, target: str, *, drop_undelivered: bool, as_json: bool) -> int:
         found.append((target, drop_undelivered))
@@ -86,21 +86,23 @@ def act(tmp_path: Path) -> Forget:
         ("zzz", r"no sink 'zzz'; it can forget"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(act: Forget, asked: Asked, name: str, words: str) -> None:
+def test_what_cannot_be_meant_is_refused(act: Forget, sent_requests: Requests, name: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         act(name, yes=True, drop_undelivered=True)
-    assert asked == []
+    assert sent_requests == []
 
 
-def test_what_a_configured_source_has_to_do_with_a_sink_of_its_name_is_said(act: Forget, asked: Asked) -> None:
+def test_what_a_configured_source_has_to_do_with_a_sink_of_its_name_is_said(
+    act: Forget, sent_requests: Requests
+) -> None:
     with pytest.raises(ConfigurationError, match="a source and a sink are called marquez"):
         act("marquez", yes=True)
     assert act("source:marquez", yes=True) == 0
-    assert asked == [("source:marquez", False)]
+    assert sent_requests == [("source:marquez", False)]
 
 
 def test_undelivered_events_are_dropped_only_on_demand(
-    act: Forget, asked: Asked, capsys: pytest.CaptureFixture[str]
+    act: Forget, sent_requests: Requests, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert act("old-plant", yes=True) == 1
     said = capsys.readouterr().err
@@ -108,13 +110,13 @@ def test_undelivered_events_are_dropped_only_on_demand(
         "5 events of source old-plant are undelivered (2 to sink mirror, 3 to sink twin); nothing was removed" in said
     )
     assert "add --drop-undelivered to lose them" in said
-    assert asked == []
+    assert sent_requests == []
     assert act("old-plant", yes=True, drop_undelivered=True) == 0
-    assert asked == [("source:old-plant", True)]
+    assert sent_requests == [("source:old-plant", True)]
 
 
 def test_it_says_what_goes_and_asks(
-    act: Forget, asked: Asked, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    act: Forget, sent_requests: Requests, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
     assert act("old-plant", drop_undelivered=True) == 1
@@ -132,21 +134,25 @@ def test_it_says_what_goes_and_asks(
         "This cannot be undone. Forget it? [y/N] nothing was removed\n",
     ):
         assert line in said.err
-    assert asked == []
+    assert sent_requests == []
     monkeypatch.setattr(sys, "stdin", Terminal("yes\n"))
     assert act("sink:twin", drop_undelivered=True) == 0
     assert "is a new sink: it gets the runs that are open then" in capsys.readouterr().err
-    assert asked == [("sink:twin", True)]
+    assert sent_requests == [("sink:twin", True)]
 
 
-def test_without_a_terminal_it_refuses_without_yes(act: Forget, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_it_refuses_without_yes(
+    act: Forget, sent_requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     with pytest.raises(ConfigurationError, match=r"no terminal to ask on: add --yes, or --dry-run"):
         act("old-plant", drop_undelivered=True)
-    assert asked == []
+    assert sent_requests == []
 
 
-def test_a_dry_run_shows_it_and_asks_nobody(act: Forget, asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_shows_it_and_asks_nobody(
+    act: Forget, sent_requests: Requests, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert act("mirror", dry_run=True) == 0
     assert capsys.readouterr().out.startswith("would forget sink mirror, which left the configuration, with\n  2 und")
     assert act("old-plant", dry_run=True, as_json=True) == 0
@@ -154,7 +160,7 @@ def test_a_dry_run_shows_it_and_asks_nobody(act: Forget, asked: Asked, capsys: p
     assert (shown["source"], shown["runs"], shown["open_runs"], shown["undelivered"]) == ("old-plant", 2, 1, 5)
     assert shown["by_sink"][0] == {"source": "old-plant", "sink": "mirror", "undelivered": 2, "parked": 1}
     assert [run["job"] for run in shown["open"]] == ["transformation/1"]
-    assert asked == []
+    assert sent_requests == []
 
 
 async def test_what_took_too_long_goes_with_the_next_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -438,7 +438,7 @@ async def test_a_sink_beyond_its_share_pauses_polling_and_is_named(
     )
     await house.do(lambda ledger: ledger.deliver(*ledger.claim(limit=1)))
     await keeper.look()
-    assert str(keeper.full).startswith("sink a is owed"), "a little room is no room"
+    assert str(keeper.full).startswith("sink a is owed"), "a little room is not enough"
     await house.do(lambda ledger: ledger.deliver(*ledger.claim(limit=1)))
     await keeper.look()
     assert not keeper.full

@@ -32,8 +32,8 @@ def happened(conn: Connection) -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RequestKind, str, Choice]]:
-    """What would be asked of the service, which other tests show to do it."""
+def sent_requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RequestKind, str, Choice]]:
+    """Requests that the service would get; other tests show that it does them."""
     found: list[tuple[RequestKind, str, Choice]] = []
 
     def parked(_: object, kind: RequestKind, sink: str, choice: Choice, *, as_json: bool) -> int:
@@ -64,12 +64,16 @@ class Terminal(io.StringIO):
         return True
 
 
-Asked = list[tuple[RequestKind, str, Choice]]
+Requests = list[tuple[RequestKind, str, Choice]]
 
 
 @pytest.mark.parametrize("answer", ["y\n", "YES\n"])
 def test_what_somebody_agreed_to_is_dropped(
-    drop: Drop, asked: Asked, answer: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    drop: Drop,
+    sent_requests: Requests,
+    answer: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal(answer))
     assert drop() == 0
@@ -79,39 +83,45 @@ def test_what_somebody_agreed_to_is_dropped(
     assert f"START of transformation/1, run {a_run('b').run_id}, parked 2026-11-22T12:00:01" in said.err
     assert "422:  [31mno" in said.err, "nothing that a terminal obeys"
     assert "cannot be undone" in said.err
-    assert asked == [(RequestKind.DROP, "marquez", Choice(until_ms=NOW + SECOND))], "no more than was shown"
+    assert sent_requests == [(RequestKind.DROP, "marquez", Choice(until_ms=NOW + SECOND))], "no more than was shown"
 
 
 @pytest.mark.parametrize("answer", ["", "\n", "n\n", "yesterday\n"])
 def test_what_nobody_agreed_to_stays(
-    drop: Drop, asked: Asked, answer: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    drop: Drop,
+    sent_requests: Requests,
+    answer: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal(answer))
     assert drop() == 1
     assert capsys.readouterr().err.endswith("nothing was dropped\n")
-    assert asked == []
+    assert sent_requests == []
 
 
-def test_without_a_terminal_it_refuses_without_yes(drop: Drop, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_it_refuses_without_yes(
+    drop: Drop, sent_requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     with pytest.raises(ConfigurationError, match=r"3 parked events.*no terminal to ask on: add --yes"):
         drop()
-    assert asked == []
+    assert sent_requests == []
     assert drop(yes=True) == 0
-    assert len(asked) == 1
+    assert len(sent_requests) == 1
 
 
-def test_a_dry_run_asks_nobody(drop: Drop, asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_asks_nobody(drop: Drop, sent_requests: Requests, capsys: pytest.CaptureFixture[str]) -> None:
     assert drop(dry_run=True, yes=True) == 0
     assert capsys.readouterr().out.startswith("would drop 3 parked events of sink marquez")
     assert drop(dry_run=True, as_json=True) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["would_drop"] == len(shown["events"]) == 3
-    assert asked == []
+    assert sent_requests == []
 
 
 def test_one_event_or_those_of_one_run_can_be_chosen(
-    drop: Drop, asked: Asked, capsys: pytest.CaptureFixture[str]
+    drop: Drop, sent_requests: Requests, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def shown(choice: Choice) -> list[tuple[str, str]]:
         assert drop(choice, dry_run=True, as_json=True) == 0
@@ -121,10 +131,12 @@ def test_one_event_or_those_of_one_run_can_be_chosen(
     assert [kind for _, kind in of_run] == ["COMPLETE", "START"]
     assert shown(Choice(event=of_run[0][0])) == of_run[:1]
     drop(Choice(event=of_run[0][0]), yes=True)
-    [(_, _, choice)] = asked
+    [(_, _, choice)] = sent_requests
     assert choice.event == of_run[0][0]
 
 
-def test_nothing_to_drop_needs_no_answer(drop: Drop, asked: Asked) -> None:
+def test_nothing_to_drop_needs_no_answer(drop: Drop, sent_requests: Requests) -> None:
     drop(Choice(run_id="nope"))
-    assert [choice for _, _, choice in asked] == [Choice(run_id="nope")], "the service says that there is nothing"
+    assert [choice for _, _, choice in sent_requests] == [Choice(run_id="nope")], (
+        "the service says that there is nothing"
+    )

@@ -209,7 +209,7 @@ def number_of(item: Outgoing) -> int:
 
 
 class Reports:
-    """An observer that keeps what it hears."""
+    """An observer that keeps all reports."""
 
     def __init__(self) -> None:
         self.sends: list[SendReport] = []

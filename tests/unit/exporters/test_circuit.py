@@ -116,9 +116,9 @@ def test_only_the_probe_or_a_longer_wait_moves_the_next_probe() -> None:
     circuit = probing(opened(now=100.0), 1)
     late = failed(circuit, 2, DOWN, 100.5, lambda: HALF)
     assert (late.probe_at, late.probe, late.failures) == (circuit.probe_at, 1, OPENS_AFTER + 1)
-    asked = failed(circuit, 2, Retry("busy", after=timedelta(seconds=90)), 100.5, lambda: HALF)
-    assert asked.probe_at >= 190.5
-    assert asked.probe == 1
+    wait = failed(circuit, 2, Retry("busy", after=timedelta(seconds=90)), 100.5, lambda: HALF)
+    assert wait.probe_at >= 190.5
+    assert wait.probe == 1
 
 
 def test_a_probe_that_says_nothing_about_the_sink_makes_room_for_another() -> None:

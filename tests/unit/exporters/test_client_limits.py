@@ -1,4 +1,4 @@
-"""What one client may take of the server: time, connections, sizes. Each over a connection of its own."""
+"""What one client may take of the server: time, connections, sizes. Each over a separate connection."""
 
 import asyncio
 import socket

@@ -223,12 +223,12 @@ async def test_a_parked_event_is_sent_again_before_what_follows(simulation: Deli
     await simulation.happen(START, COMPLETE)
     await simulation.advance(0)
     [event] = await parked_events(simulation)
-    asked = asyncio.ensure_future(delivery.retry_parked([(event.strand_id, event.seq)]))
+    retrying = asyncio.ensure_future(delivery.retry_parked([(event.strand_id, event.seq)]))
     await simulation.advance(1)
-    assert not asked.done(), "the event that is out comes first"
+    assert not retrying.done(), "the event that is out comes first"
     sink.script = down
     await simulation.advance(50)
-    assert set((await asked).values()) == {RetryAnswer.QUEUED}
+    assert set((await retrying).values()) == {RetryAnswer.QUEUED}
     before = len(sink.sent)
     sink.script = delivers
     await simulation.advance(60)
@@ -266,14 +266,14 @@ async def test_of_many_parked_events_only_those_wait_whose_strand_is_out(simulat
     events = [(event.strand_id, event.seq) for event in await parked_events(simulation)]
     assert len(events) == 2
     sink.script = lambda item: delivers(item) if item.kind is START else never(item)
-    asked = asyncio.ensure_future(delivery.retry_parked(events))
+    retrying = asyncio.ensure_future(delivery.retry_parked(events))
     await simulation.advance(1)
-    assert not asked.done()
+    assert not retrying.done()
     assert sink.kinds("free") == [START, START]
     assert sink.kinds("out") == [START, COMPLETE], "its end is out: the START comes after that"
     sink.script = down
     await simulation.advance(50)
-    assert set((await asked).values()) == {RetryAnswer.QUEUED}
+    assert set((await retrying).values()) == {RetryAnswer.QUEUED}
 
 
 async def test_a_parked_event_can_be_dropped(simulation: DeliverySimulation) -> None:
@@ -325,13 +325,13 @@ async def test_who_waits_to_retry_a_parked_event_hears_that_the_lease_is_lost(si
     await simulation.happen(START, COMPLETE)
     await simulation.advance(0)
     [event] = await parked_events(simulation)
-    asked = asyncio.ensure_future(delivery.retry_parked([(event.strand_id, event.seq)]))
+    retrying = asyncio.ensure_future(delivery.retry_parked([(event.strand_id, event.seq)]))
     await simulation.advance(1)
     await simulation.store.write(take_over, "sink:sink", "second", 60_000)
     await simulation.advance(15)
-    assert asked.done()
+    assert retrying.done()
     with pytest.raises(LeaseLost, match="lease of sink sink is no longer held here"):
-        await asked
+        await retrying
 
 
 async def test_a_request_that_met_a_lost_lease_is_done_under_the_next(simulation: DeliverySimulation) -> None:
@@ -452,7 +452,7 @@ async def test_wrong_credentials_are_tried_slowly(simulation: DeliverySimulation
 
 @pytest.mark.parametrize("outcome", [DOWN, replace(DOWN, in_flight=True)], ids=["new", "in flight"])
 async def test_nothing_is_sent_before_the_time_of_the_probe(simulation: DeliverySimulation, outcome: Retry) -> None:
-    """Whatever is committed meanwhile, and whoever rings."""
+    """Whatever is committed or notified meanwhile."""
     sink = ScriptedSink(lambda _: outcome, capacity=20)
     delivery = simulation.deliver(sink)
     await simulation.happen(START, runs=[f"run {number}" for number in range(20)])

@@ -435,13 +435,13 @@ async def test_the_key_goes_along_with_every_request_and_the_event_as_it_is() ->
         return web.Response(status=201)
 
     item = event(1, 1)
-    async with recorder(accepted) as asked:
-        sink = make_sink(asked.url)
+    async with recorder(accepted) as requests:
+        sink = make_sink(requests.url)
         assert await send(sink, [item]) == {(1, 1): Delivered()}
         await sink.close(1)
-    assert len(asked.requests) == 2
-    assert {headers["Authorization"] for headers in asked.headers} == {f"Bearer {SECRET}"}
-    assert asked.accepted == [item.body]
+    assert len(requests.requests) == 2
+    assert {headers["Authorization"] for headers in requests.headers} == {f"Bearer {SECRET}"}
+    assert requests.accepted == [item.body]
 
 
 @pytest.mark.parametrize(("status", "unanswered"), [(502, True), (503, False), (504, True)])
@@ -479,11 +479,11 @@ async def test_a_run_that_cannot_be_created_is_still_started(deployment: Deploym
 
 async def test_a_run_that_marquez_no_longer_has_is_created_again() -> None:
     """Its database was set back. Over the runs API alone, a state of a run that is not there is a 404."""
-    lost, asked = False, list[str]()
+    lost, requests = False, list[str]()
 
     async def answering(request: web.Request, body: bytes) -> web.Response:
         nonlocal lost
-        asked.append(f"{request.method} {request.path.rpartition('/')[2]}")
+        requests.append(f"{request.method} {request.path.rpartition('/')[2]}")
         if request.path.endswith("/complete") and not lost:
             lost = True
             return web.json_response({"code": 404, "message": "Run not found."}, status=404)
@@ -505,7 +505,7 @@ async def test_a_run_that_marquez_no_longer_has_is_created_again() -> None:
             assert set((await send(sink, [end])).values()) == {Delivered()}
         finally:
             await sink.close(1)
-    assert asked == ["POST runs", "POST start", "POST complete", "POST runs", "POST complete"]
+    assert requests == ["POST runs", "POST start", "POST complete", "POST runs", "POST complete"]
 
 
 async def test_no_event_takes_longer_than_the_longest_attempt(deployment: Deployment) -> None:

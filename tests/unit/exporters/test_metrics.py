@@ -372,7 +372,7 @@ async def test_process_metrics_are_there_and_no_creation_times() -> None:
 
 
 async def test_scrapes_do_not_register_anew() -> None:
-    """A second program in the same process, such as a test's, has metrics of its own."""
+    """A second program in the same process, such as a test's, has separate metrics."""
     first, second = made(), made()
     first.ledger_reset()
     assert await series(second, "lineage_ledger_resets_total") == {(): 0}

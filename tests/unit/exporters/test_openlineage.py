@@ -83,8 +83,8 @@ class Backend:
 @pytest.fixture
 async def backend() -> AsyncIterator[Backend]:
     made = Backend()
-    async with recorder(made.asked) as asked:
-        made.recorder = asked
+    async with recorder(made.asked) as requests:
+        made.recorder = requests
         yield made
 
 
@@ -267,8 +267,8 @@ async def test_check_says_what_to_do(backend: Backend, opened: Opened, status: i
     async def refused(request: web.Request, body: bytes) -> web.Response:
         return web.Response(status=status)
 
-    async with recorder(refused) as asked:
-        backend.recorder = asked
+    async with recorder(refused) as requests:
+        backend.recorder = requests
         [finding] = await opened(backend.sink(api_key=SECRET)).check()
     assert not finding.ok
     assert remedy in str(finding.remedy)

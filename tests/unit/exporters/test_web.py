@@ -90,8 +90,8 @@ async def test_a_page_of_many_megabytes_is_compressed_without_a_warning() -> Non
             events.labels(f"a source with quite a long name {number}")
         return registry
 
-    asked = {"Accept-Encoding": "gzip"}
-    async with served(replace(GOOD, metrics=many)) as client, client.get("/metrics", headers=asked) as answer:
+    headers = {"Accept-Encoding": "gzip"}
+    async with served(replace(GOOD, metrics=many)) as client, client.get("/metrics", headers=headers) as answer:
         assert len(gzip.decompress(await answer.read())) > 1_000_000
 
 

@@ -36,9 +36,9 @@ def test_a_renamed_source_goes_on_with_its_past(plant: Ledger, caplog: pytest.Lo
     assert runs.source_state(plant.conn, plant.source).cursor == "here"
     assert list(stored.known(plant.conn, plant.source, ["r"]).runs) == ["r"]
     assert memory.read(plant.conn, plant.source) == {"k": "v"}
-    asked = requests.get(plant.conn, number)
-    assert asked is not None
-    assert asked.target == "source:new"
+    request = requests.get(plant.conn, number)
+    assert request is not None
+    assert request.target == "source:new"
     [logged] = [record for record in caplog.records if record.getMessage() == "source.renamed"]
     assert vars(logged)["fields"] | {"cause": ""} == {"source": "new", "former_name": "source", "cause": ""}
 

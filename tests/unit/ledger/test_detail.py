@@ -91,7 +91,7 @@ def test_columns_say_what_is_asked_for(run: Run) -> None:
 @settings(max_examples=100, deadline=None)
 @given(run_values, run_values)
 def test_the_last_look_wins_over_what_was_written_before(run: Run, later: Run) -> None:
-    """To the millisecond; that a run is due since it was seen is as good as no time of its own."""
+    """To the millisecond; that a run is due since it was seen is as good as no separate time."""
     looked = replace(run, seen_at=later.seen_at, due_at=later.due_at, misses=later.misses)
     now_ms = to_ms(later.seen_at)
     found = detail.as_last_seen(run, detail.watch_row(looked, now_ms))

@@ -1,4 +1,4 @@
-"""Leases between two holders on a real PostgreSQL, each commit a transaction of its own on a connection of its own."""
+"""Leases between two holders on a real PostgreSQL, each commit a separate transaction on a separate connection."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -16,7 +16,7 @@ BY_SOURCE = ("run", "watch", "event", "lane", "parked", "doubt", "tally", "job",
 
 
 def another(ledger: Ledger) -> Ledger:
-    """A second source beside the first, with a run of its own."""
+    """A second source beside the first, with a separate run."""
     numbers = accounts.sync_sources(ledger.conn, [Configured("source"), Configured("other")], NOW)
     first, ledger.source = ledger.source, numbers["other"]
     first_lease, ledger.lease = ledger.lease, ledger._take("source:other")

@@ -44,7 +44,7 @@ def test_an_expired_lease_goes_to_the_next_and_is_not_clean(ledger: Ledger) -> N
     assert leases.renew(ledger.conn, second, TTL)
 
 
-def test_whoever_takes_again_what_it_has_gets_another_token(ledger: Ledger) -> None:
+def test_a_holder_that_takes_its_lease_again_gets_another_token(ledger: Ledger) -> None:
     """The answer to the first take was lost."""
     first, second = take(ledger, "one"), take(ledger, "one")
     assert first is not None

@@ -38,7 +38,7 @@ def retired(ledger: Ledger) -> set[str]:
 
 
 def silence(ledger: Ledger, replica: Replica) -> None:
-    """Nobody has heard of it for too long."""
+    """It has been silent for too long."""
     table = schema.replica
     silent = update(table).where(table.c.id == replica.id).values(seen=table.c.seen - LIVES_FOR_MS - 1000)
     ledger.conn.execute(silent)

@@ -74,7 +74,7 @@ def test_without_the_lease_nothing_is_claimed(ledger: Ledger) -> None:
         requests.take_over(ledger.conn, ledger.lease, NOW)
 
 
-def test_requests_and_hints_wake_whoever_waits_for_them(ledger: Ledger) -> None:
+def test_requests_and_hints_wake_those_that_wait_for_them(ledger: Ledger) -> None:
     take_announced(ledger.conn)
     add(ledger)
     assert take_announced(ledger.conn) == {News.REQUESTS}

@@ -90,10 +90,10 @@ def test_what_is_remembered_in_short_follows_what_is_written(ledger: Ledger) -> 
 
 
 def test_only_rows_that_changed_are_read_again(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, asked = detail.read_short, list[str]()
+    read, keys = detail.read_short, list[str]()
 
     def counting(key: str, text: str, jobs: dict[Job, Job]) -> Run:
-        asked.append(key)
+        keys.append(key)
         return read(key, text, jobs)
 
     monkeypatch.setattr(detail, "read_short", counting)
@@ -102,8 +102,8 @@ def test_only_rows_that_changed_are_read_again(ledger: Ledger, monkeypatch: pyte
     seen_again(ledger, tracked(ledger), 30)
     ledger.commit(RunChange(a_run("7", raw_state="Stopping")))
     assert [to_ms(run.seen_at) - NOW for run in tracked(ledger) if run.key != "7"] == [30 * SECOND] * 19
-    assert sorted(asked[:20]) == sorted(f"{number}" for number in range(20))
-    assert asked[20:] == ["7"]
+    assert sorted(keys[:20]) == sorted(f"{number}" for number in range(20))
+    assert keys[20:] == ["7"]
 
 
 def test_memory_of_runs_in_short_is_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Datasets under other names: the same table is one node whoever reports it."""
+"""Datasets under other names: the same table is one node whichever job reports it."""
 
 from dataclasses import replace
 

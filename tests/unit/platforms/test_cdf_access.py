@@ -42,7 +42,7 @@ async def test_one_token_serves_many_requests_and_is_renewed_before_it_ends(rig:
     rig.clock.advance(15)
     await rig.lives.cycle()
     assert rig.simulator.identity.grants == 2
-    assert rig.heard[401] == 0
+    assert rig.statuses[401] == 0
 
 
 @pytest.mark.parametrize("lifetime", [5, 40, 10_000_000])
@@ -50,7 +50,7 @@ async def test_any_lifetime_will_do(rig: CdfRig, lifetime: int) -> None:
     rig.simulator.identity.lifetime = lifetime
     rig.simulator.modes.expires_in_as_text = True
     await rig.lives.follow(60)
-    assert rig.heard[401] == 0
+    assert rig.statuses[401] == 0
 
 
 @pytest.mark.parametrize("expires_in", [None, "soon", -1, "nan", [], "missing"])
@@ -78,7 +78,7 @@ async def test_a_refused_client_gets_an_error_in_the_providers_words_and_not_ham
     assert [type(failure) for failure in failures] == [AuthFailed] * 5
     assert "invalid_client: AADSTS7000215: Invalid client secret provided." in str(failures[0])
     assert SECRET not in str(failures[0])
-    assert rig.heard[401] == 1
+    assert rig.statuses[401] == 1
     rig.simulator.identity.client_secret = SECRET
     rig.clock.advance(6)
     await rig.lives.cycle()
@@ -142,10 +142,10 @@ async def test_a_secret_in_a_file_may_rotate(tmp_path: Path) -> None:
 )
 async def test_every_identity_provider(auth: dict[str, Any], path: str) -> None:
     async with cdf_rig() as rig:
-        asked = source(
+        settings = source(
             "http://example.com", auth={"client_id": "x", "client_secret": "y", "token_url": "http://z/"} | auth
         )
-        request = asked.auth.token_request(asked.base_url, asked.project)
+        request = settings.auth.token_request(settings.base_url, settings.project)
         rig.simulator.identity.scope = request.scope
         rig.simulator.identity.audience = request.audience
         given: dict[str, Any] = {"client_id": "collector", "client_secret": SECRET, "token_url": rig.served.url + path}
@@ -172,11 +172,11 @@ async def test_every_identity_provider(auth: dict[str, Any], path: str) -> None:
     ],
 )
 async def test_what_each_provider_is_sent(auth: dict[str, Any], wanted: dict[str, str]) -> None:
-    """To the byte, by a server of its own: a form, the client in it, and no other header that means anything."""
-    asked: list[tuple[dict[str, Any], dict[str, str]]] = []
+    """To the byte, by a separate server: a form, the client in it, and no other header that means anything."""
+    forms: list[tuple[dict[str, Any], dict[str, str]]] = []
 
     async def token(request: web.Request) -> web.Response:
-        asked.append((dict(await request.post()), dict(request.headers)))
+        forms.append((dict(await request.post()), dict(request.headers)))
         return web.json_response({"access_token": "t", "expires_in": "3599", "ext_expires_in": 3599})
 
     app = web.Application()
@@ -194,9 +194,9 @@ async def test_what_each_provider_is_sent(auth: dict[str, Any], wanted: dict[str
         assert await tokens.current() == "t"
         clock.advance(3599 - 31)
         await tokens.current()
-        assert len(asked) == 1, "the lifetime comes as text"
+        assert len(forms) == 1, "the lifetime comes as text"
         await http.close()
-    [(form, headers)] = asked
+    [(form, headers)] = forms
     client = {"grant_type": "client_credentials", "client_id": "collector", "client_secret": "s+/=&"}
     assert form == client | wanted
     assert headers["Content-Type"] == "application/x-www-form-urlencoded"

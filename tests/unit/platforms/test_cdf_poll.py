@@ -530,7 +530,7 @@ async def test_definitions_that_cannot_be_read_are_not_asked_for_with_every_poll
     rig.simulator.start_run("pumps", Scenario(runs_for=None))
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="transformations/byids", times=-1, status=503))
     await rig.lives.follow(50)
-    assert rig.heard[503] == 4, "one try and its repeats"
+    assert rig.statuses[503] == 4, "one try and its repeats"
     rig.simulator.faults.clear()
     await rig.lives.follow(300)
     [run] = rig.lives.runs.values()

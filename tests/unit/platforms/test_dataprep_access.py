@@ -240,7 +240,7 @@ class TestTrigger:
                 await rig.platform._starter.start("1", {}, f"t{number}")
             with pytest.raises(TriggerError, match="nothing is sent for 60 s"):
                 await rig.platform.trigger("1", {}, "t")
-            assert rig.heard[429] == 0, "the answer to the last one said that nothing remains"
+            assert rig.statuses[429] == 0, "the answer to the last one said that nothing remains"
             rig.simulator.tokens["other"] = Token()
             with pytest.raises(TriggerError, match="Wait 60 seconds"):
                 await rig.adapter(token="other").trigger("1", {}, "t")

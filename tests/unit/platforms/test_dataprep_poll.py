@@ -369,10 +369,10 @@ class TestLevels:
         async with dataprep_rig(Level.L0, Switches(spec="all")) as rig:
             await start(rig, *["quick"] * 5)
             await rig.lives.follow(120)
-            refused = rig.heard[404]
+            refused = rig.statuses[404]
             await start(rig, *["quick"] * 5)
             await rig.lives.follow(120)
-            assert rig.heard[404] <= refused + 4
+            assert rig.statuses[404] <= refused + 4
             assert rig.wrong() == []
 
 

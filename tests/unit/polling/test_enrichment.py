@@ -76,17 +76,17 @@ async def test_what_ended_is_read_again_after_commits_only_and_not_for_each_run(
 
 
 async def test_an_end_waits_for_its_details_and_no_longer(scripted: ScriptedSource) -> None:
-    asked: list[float] = []
+    requests: list[float] = []
 
     async def slow(run: Run) -> Enrichment:
-        asked.append(scripted.pollers.clock.monotonic())
+        requests.append(scripted.pollers.clock.monotonic())
         await scripted.pollers.clock.sleep(7)
         return Enrichment()
 
     scripted.platform.enriches = slow
     scripted.seen[1] = [scripted.run(str(number)) for number in range(AT_ONCE + 1)]
     await scripted.advance(DUE)
-    assert asked == [FIRST_POLL] * AT_ONCE + [FIRST_POLL + 7]
+    assert requests == [FIRST_POLL] * AT_ONCE + [FIRST_POLL + 7]
     assert scripted.reports.ends == [FIRST_POLL + 7] * AT_ONCE + [FIRST_POLL + 14]
     assert scripted.reports.problems == []
 
@@ -150,32 +150,32 @@ async def delivered(scripted: ScriptedSource) -> list[str]:
 
 
 async def test_a_failure_is_tried_again_with_growing_pauses(scripted: ScriptedSource) -> None:
-    asked: list[float] = []
+    requests: list[float] = []
 
     async def failing(run: Run) -> Enrichment:
-        asked.append(scripted.pollers.clock.monotonic() - FIRST_POLL)
-        if len(asked) < 5:
+        requests.append(scripted.pollers.clock.monotonic() - FIRST_POLL)
+        if len(requests) < 5:
             raise Unavailable("no connection")
         return Enrichment()
 
     scripted.platform.enriches = failing
     scripted.seen[1] = [scripted.run("a")]
     await scripted.advance(DUE)
-    assert asked == [0, 0.5, 1.5, 3.5, 7.5]
+    assert requests == [0, 0.5, 1.5, 3.5, 7.5]
     assert (scripted.reports.ends, scripted.reports.problems) == ([FIRST_POLL + 7.5], [])
 
 
 async def test_the_platform_is_not_asked_sooner_than_it_said(scripted: ScriptedSource) -> None:
-    asked: list[float] = []
+    requests: list[float] = []
 
     async def throttled(run: Run) -> Enrichment:
-        asked.append(scripted.pollers.clock.monotonic() - FIRST_POLL)
+        requests.append(scripted.pollers.clock.monotonic() - FIRST_POLL)
         raise Throttled("429", after=25)
 
     scripted.platform.enriches = throttled
     scripted.seen[1] = [scripted.run("a")]
     await scripted.advance(DUE)
-    assert asked == [0, 25, 50]
+    assert requests == [0, 25, 50]
     assert scripted.reports.ends == [FIRST_POLL + 50], (
         "the next try would come too late, so that nothing is left to wait for"
     )
@@ -189,10 +189,10 @@ async def test_after_a_restart_what_is_over_time_gets_one_last_chance(scripted: 
     scripted.platform.enriches = never
     scripted.seen = {1: [scripted.run("old")], 2: [scripted.run("young")]}
     await scripted.advance(FIRST_POLL + INTERVAL)
-    asked: dict[str, float] = {}
+    requests: dict[str, float] = {}
 
     async def noting(run: Run) -> Enrichment:
-        asked.setdefault(run.key, scripted.pollers.clock.monotonic())
+        requests.setdefault(run.key, scripted.pollers.clock.monotonic())
         return await never(run)
 
     await scripted.pollers.stop("scripted")
@@ -201,7 +201,7 @@ async def test_after_a_restart_what_is_over_time_gets_one_last_chance(scripted: 
     scripted.platform.enriches = noting
     await scripted.pollers.add("scripted", scripted.platform)
     await scripted.advance(restarted + 5 - 0.001)
-    assert asked == {"old": restarted, "young": restarted}
+    assert requests == {"old": restarted, "young": restarted}
     assert scripted.reports.ends == []
     await scripted.advance(restarted + LAST_CHANCE - 0.001)
     assert scripted.reports.ends == [restarted + 5]
@@ -211,10 +211,10 @@ async def test_after_a_restart_what_is_over_time_gets_one_last_chance(scripted: 
 
 async def test_details_outlast_a_ledger_that_takes_nothing(scripted: ScriptedSource) -> None:
     """They were asked for once and in time, so that they are written when that can be, with no problem and at once."""
-    asked: list[str] = []
+    requests: list[str] = []
 
     async def quick(run: Run) -> Enrichment:
-        asked.append(run.key)
+        requests.append(run.key)
         return Enrichment()
 
     scripted.platform.enriches = quick
@@ -225,5 +225,5 @@ async def test_details_outlast_a_ledger_that_takes_nothing(scripted: ScriptedSou
     assert 5 <= len(written) < 20
     scripted.written("write_ends")
     await scripted.advance(FIRST_POLL + 2 * WITHIN + LONGEST_PAUSE)
-    assert asked == ["a"]
+    assert requests == ["a"]
     assert (len(scripted.reports.ends), scripted.reports.problems) == (1, [])

@@ -209,7 +209,7 @@ async def test_a_parent_without_children_ends_at_once(source: Source) -> None:
 
 
 async def test_a_parent_that_is_found_out_too_late_is_none(source: Source) -> None:
-    """The START went to a job of its own; the end must go to the same."""
+    """The START went to a separate job; the end must go to the same."""
     await source.see(source.seen("a", RunState.RUNNING))
     await source.see(source.seen("flow/1", RunState.RUNNING, settled=True))
     await source.see(source.seen("a", RunState.SUCCEEDED, "flow/1", settled=True))

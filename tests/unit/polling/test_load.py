@@ -50,7 +50,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 def planner(platform: Any, store: Store, clock: SimulatedClock, reports: LoadReports) -> Planner:
-    return Planner("plant", 1, platform, store, clock, reports)  # type: ignore[arg-type] # it hears of nothing else
+    return Planner("plant", 1, platform, store, clock, reports)  # type: ignore[arg-type] # it gets no other reports
 
 
 async def test_once_a_minute(store: Store) -> None:

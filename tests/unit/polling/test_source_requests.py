@@ -17,7 +17,7 @@ from tests.unit.polling.scripted_source import FIRST_POLL, ScriptedSource
 NO_SPACE = LedgerError("no space left on its disk")
 
 
-async def asked(scripted: ScriptedSource, job: str) -> int:
+async def add_request(scripted: ScriptedSource, job: str) -> int:
     """The number of a request to start a run of this job."""
     body = json.dumps({"job": job, "options": {}})
     now_ms = to_ms(scripted.pollers.clock.now())
@@ -38,7 +38,7 @@ async def test_one_that_fails_leaves_the_others_alone(scripted: ScriptedSource) 
         return scripted.run(job, RunState.QUEUED)
 
     scripted.platform.triggers = trigger
-    quick, slow = await asked(scripted, "quick"), await asked(scripted, "slow")
+    quick, slow = await add_request(scripted, "quick"), await add_request(scripted, "slow")
     written = scripted.written("finish", error=NO_SPACE)
     await scripted.advance(15)
     assert len(written) > 1
@@ -58,7 +58,7 @@ async def test_a_run_that_was_started_is_noted_when_the_ledger_takes_it(scripted
 
     scripted.platform.triggers = trigger
     await scripted.advance(FIRST_POLL)
-    number = await asked(scripted, "job")
+    number = await add_request(scripted, "job")
     scripted.written("write_page", error=NO_SPACE)
     await scripted.advance(200)
     assert (await stored(scripted, number)).state is RequestState.CLAIMED
@@ -74,13 +74,13 @@ async def test_an_answer_that_was_committed_unheard_is_not_written_for_ever(scri
         return scripted.run(job, RunState.QUEUED)
 
     scripted.platform.triggers = trigger
-    number = await asked(scripted, "first")
+    number = await add_request(scripted, "first")
     written = scripted.written("finish", error=LedgerError("the answer was lost"), lost=True)
     await scripted.advance(100)
     assert len(written) == 1
     assert (await stored(scripted, number)).state is RequestState.DONE
     scripted.written()
-    second = await asked(scripted, "second")
+    second = await add_request(scripted, "second")
     await scripted.advance(101)
     assert (await stored(scripted, second)).state is RequestState.DONE
 
@@ -98,7 +98,7 @@ async def test_whether_a_run_was_started(scripted: ScriptedSource, error: Except
         raise error
 
     scripted.platform.triggers = trigger
-    number = await asked(scripted, "job")
+    number = await add_request(scripted, "job")
     await scripted.advance(FIRST_POLL)
     request = await stored(scripted, number)
     assert request.state is state
@@ -130,7 +130,7 @@ def named(scripted: ScriptedSource, run: str, *, key: str) -> Observation:
 
 
 async def done(scripted: ScriptedSource, job: str) -> int:
-    number = await asked(scripted, job)
+    number = await add_request(scripted, job)
     await scripted.advance(FIRST_POLL + 10 * number)
     return number
 
@@ -146,7 +146,7 @@ async def test_no_trigger_starts_that_the_rest_of_the_lease_does_not_cover(scrip
     await scripted.advance(5)
     with without_renewals(scripted.pollers.store):
         await scripted.advance(MARGIN + 10)
-        await asked(scripted, "job")
+        await add_request(scripted, "job")
         await scripted.advance(MARGIN + 20)
         assert begun == [], "a trigger may take longer than the lease lasts"
     await scripted.advance(MARGIN + 25)
@@ -154,7 +154,7 @@ async def test_no_trigger_starts_that_the_rest_of_the_lease_does_not_cover(scrip
 
 
 async def test_a_trigger_under_a_lease_that_is_lost_is_cut_off_and_never_repeated(scripted: ScriptedSource) -> None:
-    """Whoever has the lease next says that nobody knows what became of it."""
+    """The next holder of the lease says that it is not known what became of it."""
     begun: list[str] = []
     ended: list[str] = []
 
@@ -167,7 +167,7 @@ async def test_a_trigger_under_a_lease_that_is_lost_is_cut_off_and_never_repeate
         return scripted.run(job, RunState.QUEUED)
 
     scripted.platform.triggers = trigger
-    number = await asked(scripted, "job")
+    number = await add_request(scripted, "job")
     await scripted.advance(5)
     assert (begun, ended) == (["job"], [])
     await scripted.pollers.store.write(take_over, "source:scripted", "second", -1)

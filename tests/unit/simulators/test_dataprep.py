@@ -286,8 +286,8 @@ class TestAccess:
 
     async def test_wrong_media_types_are_a_415(self, client: Client) -> None:
         assert (await client.refused("/v4/open-api-spec", headers={"Accept": "text/html"}))[0] == 415
-        asked = {"data": '{"wrangledDataset": {"id": 1}}', "headers": {"Content-Type": "text/plain"}}
-        assert (await client.refused("/v4/jobGroups", method="POST", **asked))[0] == 415
+        request = {"data": '{"wrangledDataset": {"id": 1}}', "headers": {"Content-Type": "text/plain"}}
+        assert (await client.refused("/v4/jobGroups", method="POST", **request))[0] == 415
 
     async def test_the_run_quota_of_a_user(self, client: Client, clock: Clock) -> None:
         _, _, headers = await client.run()
@@ -579,8 +579,8 @@ class TestLists:
         simulator.start_run("stuck")
         clock.pass_by(60)
         simulator.start_run()
-        asked = f"{client.base}/v4/jobLibrary?runBy=all&status=Created&status=InProgress"
-        path = asked.removeprefix(client.base)
+        url = f"{client.base}/v4/jobLibrary?runBy=all&status=Created&status=InProgress"
+        path = url.removeprefix(client.base)
         assert len((await client.get(path))["data"]) == 1
         simulator.switches = Switches(several_statuses=True)
         assert len((await client.get(path))["data"]) == 2

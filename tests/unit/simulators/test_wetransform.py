@@ -396,7 +396,7 @@ class TestLettingIn:
         assert {human["code"] for human in texts.values()} == {"source.event.pending"}
         assert texts[""] == texts["/en"] == texts["/xx"] != texts["/fr"]
 
-    async def test_errors_are_pages_for_whoever_does_not_ask_for_json(
+    async def test_errors_are_pages_for_clients_that_do_not_ask_for_json(
         self, client: Client, simulator: WetransformSimulator
     ) -> None:
         _, body = await client.ask(f"/transformation/automation/{UUID(int=5)}", headers={"Accept": "*/*"})
@@ -580,7 +580,7 @@ class TestWebhooks:
     async def test_a_processed_run_is_sent_once_and_signed(
         self, client: Client, simulator: WetransformSimulator, clock: Clock, listener: tuple[Listener, str]
     ) -> None:
-        heard, url = listener
+        received, url = listener
         it = simulator.state.add_transformation(simulator.account, customer="cust-1")
         simulator.start(it, Plan(duration=timedelta(seconds=1)))
         simulator.start(it, Plan(Scenario.FAILING, timedelta(seconds=1)))
@@ -591,14 +591,14 @@ class TestWebhooks:
         assert (await client.control("POST", "webhook"))["statuses"] == [202]
         assert (await client.control("POST", "webhook"))["statuses"] == []
 
-        [(signature, raw)] = heard.taken
+        [(signature, raw)] = received.taken
         assert signature == hmac.new(b"s3cret", raw, hashlib.sha256).hexdigest() == sign("s3cret", raw)
         body = json.loads(raw)
         assert list(body) == ["event", "download_url", "customer_id", "customer_email", "template"]
         assert (body["event"], body["customer_email"]) == ("file:ready-for-download", "ann@acme.example")
 
     @pytest.mark.parametrize(
-        ("wrong", "heard_count"),
+        ("wrong", "received_count"),
         [
             ({"copies": 2}, 4),
             ({"lose_every": 2}, 1),
@@ -613,17 +613,17 @@ class TestWebhooks:
         clock: Clock,
         listener: tuple[Listener, str],
         wrong: dict[str, Any],
-        heard_count: int,
+        received_count: int,
     ) -> None:
-        heard, url = listener
+        received, url = listener
         for _ in range(2):
             simulator.start(simulator.transformations[0], Plan(Scenario.INSTANT, timedelta(seconds=1)))
         simulator.webhooks.append(Webhook(url, "s3cret", **wrong))
         clock.pass_by(2)
         await simulator.deliver_webhooks()
-        assert len(heard.taken) == heard_count
+        assert len(received.taken) == received_count
         if "signature" in wrong:
-            assert all(signature != sign("s3cret", raw) for signature, raw in heard.taken)
+            assert all(signature != sign("s3cret", raw) for signature, raw in received.taken)
         if "delay_seconds" in wrong:
             clock.pass_by(60)
             assert await simulator.deliver_webhooks() == [202, 202]
