@@ -118,7 +118,7 @@ class Definitions:
         if known is not None:
             return known
         body = await self._optional(Optional.FLOWS, "flows", flow, query={"fields": "id;name"})
-        name = rows.text(body.get("name")) if isinstance(body, dict) else None
+        name = rows.name(body.get("name")) if isinstance(body, dict) else None
         return self._flows.put(flow, name) if name else None
 
     async def output(self, recipe: str, ranfrom: str | None) -> OutputDefinition | None:

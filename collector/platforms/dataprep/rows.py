@@ -81,9 +81,9 @@ def group(row: Any) -> Group:
         flow_run=number(_object(row.get("flowrun") or row.get("flowRun")).get("id")),
         snapshot=number(_object(row.get("snapshot")).get("id")),
         reference_date=moment(row.get("runParameterReferenceDate")),
-        recipe_name=text(recipe.get("name")),
+        recipe_name=name(recipe.get("name")),
         flow=number(flow.get("id")),
-        flow_name=text(flow.get("name")),
+        flow_name=name(flow.get("name")),
         error=text(_object(row.get("workloadError")).get("message")),
         stages=stages(jobs) if isinstance(jobs, dict) else None,
         description=text(recipe.get("description")) or text(flow.get("description")),
@@ -221,6 +221,12 @@ def number(value: Any) -> str | None:
 def text(value: Any) -> str | None:
     """A text that says something, without control characters and without what looks like a credential."""
     return redacted(clean(value)) or None if isinstance(value, str) else None
+
+
+def name(value: Any) -> str | None:
+    """The name of a recipe or a flow, with its control characters: `names.part` encodes them, so that two names stay two."""
+    found = text(value)
+    return value if found is not None and found == clean(value) else found
 
 
 def address(value: Any) -> str | None:

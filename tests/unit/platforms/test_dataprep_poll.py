@@ -11,6 +11,7 @@ from collector.errors import AuthFailed, BadAnswer, SourceError, Throttled, Unav
 from collector.model import EventKind, RunState, SkipKind
 from collector.platforms.answers import Forbidden
 from collector.platforms.dataprep import cursor as cursors
+from collector.platforms.dataprep import rows
 from collector.platforms.dataprep.levels import Level as Found
 from collector.testing.faults import Fault, FaultKind
 from simulators.dataprep import SCENARIOS, Feature, Level, Scenario, Switches
@@ -624,6 +625,32 @@ class TestParents:
             await rig.lives.follow(600, every=60)
             assert all(run.parent is None for run in rig.lives.runs.values())
             assert rig.wrong() == []
+
+
+class TestOddNames:
+    @pytest.mark.parametrize("level", [Level.L1, Level.L2])
+    @pytest.mark.parametrize("flow", [False, True])
+    async def test_those_that_differ_in_a_control_character_are_two_jobs(self, level: Level, flow: bool) -> None:
+        """Most often one that a paste left behind."""
+        async with dataprep_rig(level) as rig:
+            workspace = rig.simulator.workspace
+            first, second = workspace.recipes[1], workspace.recipes[2]
+            first.name = "clean"
+            second.name = "clean" if flow else "cl\x07ean"
+            workspace.flows[first.flow].name = "orders"
+            if flow:
+                second.flow = workspace.add_flow("or\x07ders").id
+            else:
+                second.flow = first.flow
+            rig.simulator.start_run("complete", 1)
+            rig.simulator.start_run("complete", 2)
+            await rig.lives.follow(900, every=30)
+            odd = "recipe/or%07ders.clean" if flow else "recipe/orders.cl%07ean"
+            assert {run.job.name for run in rig.lives.runs.values()} == {"recipe/orders.clean", odd}
+
+    def test_a_name_with_a_secret_is_not_kept(self) -> None:
+        row = {"id": 1, "wrangledDataset": {"id": 2, "name": "password=hunter2\x07"}}
+        assert rows.group(row).recipe_name == "password=***"
 
 
 class TestStagesAsRuns:
