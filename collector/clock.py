@@ -48,3 +48,20 @@ def to_ms(moment: datetime) -> int:
 
 def from_ms(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def moment(ms: int | None) -> str | None:
+    """Epoch milliseconds as ISO 8601, for JSON, tables and pages alike."""
+    return None if ms is None else from_ms(ms).isoformat(timespec="milliseconds")
+
+
+def duration(seconds: float) -> str:
+    """Its two largest units, such as `2h 5m`."""
+    if seconds < 60:
+        return f"{seconds:.0f}s" if seconds >= 10 or seconds == int(seconds) else f"{seconds:.1f}s"
+    whole = round(seconds)
+    for unit, length, below, smaller in (("d", 86400, 3600, "h"), ("h", 3600, 60, "m"), ("m", 60, 1, "s")):
+        if whole >= length:
+            rest = whole % length // below
+            return f"{whole // length}{unit}" + (f" {rest}{smaller}" if rest else "")
+    return f"{whole}s"

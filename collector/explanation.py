@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 
 from collector.clock import from_ms
 from collector.ledger.history import Delivery, EventHistory, RunHistory, Standing
-from collector.lifecycle import MISSES_ALLOWED
 from collector.model import Interval, Run, RunState
 
 _ENDS = {RunState.SUCCEEDED: "COMPLETE", RunState.FAILED: "FAIL", RunState.CANCELED: "ABORT"}
@@ -34,7 +33,7 @@ def _life(run: Run) -> Iterator[str]:
         again = f"not before {_moment(run.due_at)}" if run.due_at is not None else "at the next poll"
         yield f"It is {run.state.value}, last seen {_moment(run.seen_at)}; it is looked at again {again}."
     if run.open and run.misses:
-        yield f"The last {run.misses} looks did not find it; after {MISSES_ALLOWED} in a row it is no longer watched."
+        yield f"The last {run.misses} looks did not find it; if the next ones do not either, it is no longer watched."
 
 
 _ENDED = {

@@ -9,13 +9,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from collector import explanation
+from collector import run_reports
 from collector.app import loading
 from collector.app.listings import read
 from collector.app.status import source_id
-from collector.app.tables import Column, Kind, duration, moment, printable, show
-from collector.errors import LedgerError, LineageError
-from collector.ledger import detail, history, queries
+from collector.app.tables import Column, Kind, printable, show
+from collector.clock import duration, moment
+from collector.errors import LineageError
+from collector.ledger import history, queries
 from collector.ledger.history import RunHistory
 from collector.ledger.queries import DatasetUse, JobRow, RunDetail, RunRow, SkipRow
 
@@ -85,41 +86,15 @@ def _nothing(name: str, names: Sequence[str]) -> str:
 
 def _run(row: RunRow, found: _Found) -> dict[str, Any]:
     told = found.histories.get(row.run_uuid, RunHistory((), ()))
-    events = [
-        {
-            "number": event.number,
-            "type": event.kind.value,
-            "time": moment(event.happened_at),
-            "committed": moment(event.created_at),
-            "sinks": [
-                {"sink": each.sink, "standing": each.standing.value, "attempts": each.attempts, "cause": each.cause}
-                for each in event.deliveries
-            ],
-        }
-        for event in told.events
-    ]
     return {
         "run": row.key,
         "run_id": row.run_uuid,
         "source": row.source,
         "job": row.job,
         "state": row.state.value,
-        "explanation": _sentences(found.details.get(row.run_uuid), told),
-        "events": events,
+        "explanation": run_reports.sentences(found.details.get(row.run_uuid), told),
+        "events": run_reports.events(told),
     }
-
-
-def _sentences(stored: RunDetail | None, told: RunHistory) -> list[str]:
-    try:
-        run = detail.read(stored.key, stored.text) if stored is not None else None
-    except LedgerError as error:
-        return [f"It is not watched: {error}.", *explanation.of_sinks(told)]
-    sentences = explanation.of_run(run, told) if run is not None else []
-    return (
-        sentences
-        if told.events
-        else [*sentences, "The ledger keeps no events of it: none were made, or retention removed them."]
-    )
 
 
 def _job(row: JobRow) -> dict[str, Any]:

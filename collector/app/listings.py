@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 
 from collector.app import ledgers, loading
 from collector.app.status import status as looked
-from collector.app.tables import Column, Kind, duration, moment, printable, show
-from collector.clock import SystemClock
+from collector.app.tables import Column, Kind, printable, show
+from collector.clock import SystemClock, duration, moment
 from collector.ledger import parked as parking
 from collector.ledger import queries, retention
 from config.settings import Settings

@@ -12,7 +12,8 @@ from sqlalchemy import Connection
 from collector.app import loading, requests
 from collector.app.confirmation import confirmed
 from collector.app.listings import read
-from collector.app.tables import moment, printable
+from collector.app.tables import printable
+from collector.clock import moment
 from collector.ledger import parked, queries
 from collector.ledger.parked import Choice, ParkedEvent
 from collector.ledger.requests import RequestKind

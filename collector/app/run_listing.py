@@ -11,12 +11,13 @@ from sqlalchemy import Connection
 from collector.app import loading
 from collector.app.listings import read
 from collector.app.status import source_id
-from collector.app.tables import Column, Kind, moment, show, show_one
-from collector.clock import to_ms
-from collector.errors import ConfigurationError, LedgerError, LineageError
-from collector.ledger import detail, queries
+from collector.app.tables import Column, Kind, show, show_one
+from collector.clock import moment, to_ms
+from collector.errors import ConfigurationError, LineageError
+from collector.ledger import queries
 from collector.ledger.queries import RunDetail, RunRow
-from collector.model import Dataset, Run, RunState
+from collector.model import RunState
+from collector.run_reports import known_run, more, summary
 from config.quantities import parse_lookback
 
 COLUMNS = (
@@ -68,7 +69,7 @@ def runs(
         return rows, queries.details(conn, [row.run_uuid for row in rows])
 
     listed, details = read(settings, found)
-    rows = [_row(row, _known(details.get(row.run_uuid))) for row in listed]
+    rows = [summary(row, known_run(details.get(row.run_uuid))) for row in listed]
     show(rows, COLUMNS, as_json=as_json, nothing="no such runs" if source or state or since or job else "no runs")
     return 0
 
@@ -87,8 +88,8 @@ def one(config: Path, run: str, *, source: str | None, as_json: bool) -> int:
     if len(rows) != 1:
         raise LineageError(_not_one(run, rows))
     told = {
-        **_row(rows[0], known := _known(details.get(rows[0].run_uuid))),
-        **_more(rows[0], known),
+        **summary(rows[0], known := known_run(details.get(rows[0].run_uuid))),
+        **more(rows[0], known),
         "events": [
             {"type": kind, "time": moment(at), "committed": moment(committed), "fault": fault}
             for kind, at, committed, fault in events
@@ -117,52 +118,6 @@ def _show(told: Mapping[str, Any]) -> None:
     if told["parked_events"]:
         print()
         show(told["parked_events"], _PARKED, as_json=False, nothing="")
-
-
-def _row(row: RunRow, run: Run | None) -> dict[str, Any]:
-    ended = row.started_at is not None and row.ended_at is not None
-    return {
-        "source": row.source,
-        "run": row.key,
-        "state": row.state.value,
-        "platform_state": row.raw_state,
-        "job": row.job,
-        "started": moment(row.started_at),
-        "ended": moment(row.ended_at),
-        "duration_seconds": ((row.ended_at or 0) - (row.started_at or 0)) / 1000 if ended else None,
-        "duration_bounded": run.duration_bounded if run is not None and ended else None,
-        "run_id": row.run_uuid,
-        "error": run.facts.error if run is not None else None,
-    }
-
-
-def _more(row: RunRow, run: Run | None) -> dict[str, Any]:
-    told: dict[str, Any] = {"not_watched_since": moment(row.abandoned_at)}
-    if run is None:
-        return told | {"problems": ["what else is stored of it cannot be read"]}
-    facts = run.facts
-    return told | {
-        "last_seen": moment(to_ms(run.seen_at)),
-        "parent": f"{run.parent.job} ({run.parent.run_id})" if run.parent is not None else None,
-        "link": facts.link,
-        "inputs": _names(facts.inputs),
-        "outputs": _names(facts.outputs),
-        "problems": list(facts.problems),
-    }
-
-
-def _names(datasets: tuple[Dataset, ...] | None) -> list[str] | None:
-    return None if datasets is None else [f"{each.namespace} {each.name}" for each in datasets]
-
-
-def _known(stored: RunDetail | None) -> Run | None:
-    """None for one that cannot be read: its row says what is known."""
-    if stored is None:
-        return None
-    try:
-        return detail.read(stored.key, stored.text)
-    except LedgerError:
-        return None
 
 
 def _not_one(run: str, rows: Sequence[RunRow]) -> str:

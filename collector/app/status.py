@@ -6,8 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from collector.app.tables import moment
-from collector.clock import Clock, to_ms
+from collector.clock import Clock, moment, to_ms
 from collector.errors import ConfigurationError
 from collector.ledger import queries, replicas
 from collector.ledger.queries import SinkRow, SourceRow

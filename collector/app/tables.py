@@ -4,9 +4,10 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
+
+from collector.clock import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -210,18 +211,6 @@ def _is_bound(row: Row, column: Column) -> bool:
     return column.bounded_by is not None and bool(row.get(column.bounded_by))
 
 
-def duration(seconds: float) -> str:
-    """Its two largest units, such as `2h 5m`."""
-    if seconds < 60:
-        return f"{seconds:.0f}s" if seconds >= 10 or seconds == int(seconds) else f"{seconds:.1f}s"
-    whole = round(seconds)
-    for unit, length, below, smaller in (("d", 86400, 3600, "h"), ("h", 3600, 60, "m"), ("m", 60, 1, "s")):
-        if whole >= length:
-            rest = whole % length // below
-            return f"{whole // length}{unit}" + (f" {rest}{smaller}" if rest else "")
-    return f"{whole}s"
-
-
 def size(count: int) -> str:
     """Such as `1.5 MiB`."""
     amount = float(count)
@@ -243,8 +232,3 @@ def _cell(value: Any) -> str:
 def printable(words: str) -> str:
     """Words of others on one line, with nothing in them that a terminal would obey."""
     return "".join(letter if letter.isprintable() else " " for letter in words)
-
-
-def moment(ms: int | None) -> str | None:
-    """Epoch milliseconds as ISO 8601, for JSON and tables alike."""
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")

@@ -1,12 +1,15 @@
 """The life of one run as the ledger has it: its events, and where each of them is at each sink."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, select
 
 from collector.ledger import lanes, schema
+from collector.ledger.schema import chunks
 from collector.model import EventKind
 
 
@@ -117,6 +120,67 @@ def of_run(conn: Connection, run_id: int) -> RunHistory:
         for event in events
     ]
     return RunHistory(tuple(told), tuple(sink.name for sink in sinks if sink.number in _doubted(conn, run_id, sinks)))
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How many events of a run are not delivered at a sink, and how they stand: the worst of it."""
+
+    sink: str
+    standing: Standing
+    count: int
+
+
+def marks(conn: Connection, run_ids: Sequence[int]) -> dict[int, list[Mark]]:
+    """Of each of these runs, by number, the sinks that lack something, by name; those that lack nothing are not there."""
+    sinks = {sink.number: sink for sink in _sinks(conn)}
+    found: defaultdict[int, dict[int, Mark]] = defaultdict(dict)
+    for some in chunks(run_ids):
+        for run_id, sink_id, kind, attempts, count in conn.execute(_PENDING, {"sinks": [*sinks], "runs": some}):
+            if EventKind(kind) in sinks[sink_id].wanted:
+                before = found[run_id].get(sink_id, Mark(sinks[sink_id].name, Standing.WAITING, 0))
+                standing = Standing.RETRIED if attempts else before.standing
+                found[run_id][sink_id] = Mark(before.sink, standing, before.count + count)
+        for run_id, sink_id, count in conn.execute(_REFUSED, {"sinks": [*sinks], "runs": some}):
+            found[run_id][sink_id] = Mark(sinks[sink_id].name, Standing.PARKED, count)
+    return {run_id: sorted(at.values(), key=lambda mark: mark.sink) for run_id, at in found.items()}
+
+
+def _pending() -> Select[*tuple[Any, ...]]:
+    run, lane, event = schema.run, schema.lane, schema.event
+    strands = select(run.c.strand_id).where(run.c.id.in_(bindparam("runs", expanding=True)))
+    of_lane = (
+        event.c.strand_id == lane.c.strand_id,
+        or_(event.c.seq == lane.c.next_seq, event.c.seq >= func.coalesce(lane.c.resume_seq, lane.c.next_seq)),
+        event.c.seq <= lane.c.last_seq,
+    )
+    return (
+        select(
+            event.c.run_id,
+            lane.c.sink_id,
+            event.c.kind,
+            func.max(case((event.c.seq == lane.c.next_seq, lane.c.attempts), else_=0)),
+            func.count(),
+        )
+        .join_from(lane, event, and_(*of_lane))
+        .where(lane.c.sink_id.in_(bindparam("sinks", expanding=True)), lane.c.strand_id.in_(strands))
+        .where(event.c.run_id.in_(bindparam("runs", expanding=True)))
+        .group_by(event.c.run_id, lane.c.sink_id, event.c.kind)
+    )
+
+
+def _refused() -> Select[*tuple[Any, ...]]:
+    run, parked = schema.run, schema.parked
+    strands = select(run.c.strand_id).where(run.c.id.in_(bindparam("runs", expanding=True)))
+    return (
+        select(parked.c.run_id, parked.c.sink_id, func.count())
+        .where(parked.c.sink_id.in_(bindparam("sinks", expanding=True)), parked.c.strand_id.in_(strands))
+        .where(parked.c.run_id.in_(bindparam("runs", expanding=True)))
+        .group_by(parked.c.run_id, parked.c.sink_id)
+    )
+
+
+_PENDING, _REFUSED = _pending(), _refused()
 
 
 def _deliveries(

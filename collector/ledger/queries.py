@@ -279,6 +279,43 @@ def runs(
     return _as_runs(conn, rows.order_by(run.c.id.desc()).limit(limit))
 
 
+def runs_before(
+    conn: Connection,
+    before: int | None,
+    limit: int,
+    searched: int,
+    *,
+    source_id: int | None = None,
+    state: RunState | None = None,
+    job: str | None = None,
+) -> tuple[list[RunRow], int | None]:
+    """As `runs`, of the `searched` runs before the one with this number (None: the latest), and the number before which to go
+    on; None where there are no more.
+    """
+    run = schema.run
+    top = before if before is not None else (conn.scalar(select(func.max(run.c.id))) or 0) + 1
+    floor = max(top - searched, 1)
+    wanted = [run.c.id < top, run.c.id >= floor]
+    wanted += [run.c.source_id + 0 == source_id] if source_id is not None else []
+    wanted += [run.c.state == state] if state is not None else []
+    wanted += [or_(run.c.job == job, run.c.job.endswith(f"/{job}", autoescape=True))] if job is not None else []
+    numbers = conn.scalars(select(run.c.id).where(*wanted).order_by(run.c.id.desc()).limit(limit)).all()
+    rows = _as_runs(conn, _run_rows().where(run.c.id.in_(numbers)).order_by(run.c.id.desc()))
+    last = numbers[-1] if len(numbers) == limit else floor
+    is_more = conn.scalar(select(run.c.id).where(run.c.id < last).limit(1)) is not None
+    return rows, last if is_more else None
+
+
+def children_of(conn: Connection, run_id: int, limit: int) -> list[RunRow]:
+    """In the order in which they were seen."""
+    return _as_runs(conn, _run_rows().where(schema.run.c.parent_id == run_id).order_by(schema.run.c.id).limit(limit))
+
+
+def source_names(conn: Connection) -> dict[str, int]:
+    """Their numbers, those of sources that left the configuration too."""
+    return dict(conn.execute(select(schema.source.c.name, schema.source.c.id)).all())
+
+
 def runs_by_id(conn: Connection, name: str, *, source_id: int | None = None) -> list[RunRow]:
     """Those with this UUID or this id on their platform, at most one of each source."""
     run = schema.run

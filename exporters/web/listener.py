@@ -22,7 +22,7 @@ _HEADERS = {
     "Server": "lineage-collector",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "deny",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 }
 
 

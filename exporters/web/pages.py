@@ -4,7 +4,6 @@ import asyncio
 import gzip
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import orjson
@@ -13,8 +12,11 @@ from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.registry import Collector
 
 from collector import __version__
+from collector.ledger.port import Ledger
 from config.web import Access
 from exporters.web.listener import LIMITS, Limits, Listener, listen
+from exporters.web.rendering import STYLE, page
+from exporters.web.run_pages import RunPages
 
 Status = Mapping[str, Any]
 
@@ -34,6 +36,8 @@ class Pages:
     faults: Callable[[], list[str]]
     unready: Callable[[], list[str]]
     status: Callable[[], Awaitable[Status]]
+    ledger: Ledger | None = None
+    """Whose runs are shown; None shows none."""
 
 
 async def serve(
@@ -51,7 +55,8 @@ async def serve(
     Health and readiness need no password, as a prober of Kubernetes has none: they show only what is stuck.
     """
     open_to = [*HEALTH, *(route.path for route in more)]
-    return await listen([*_Site(pages).routes(), *more], open_to, host, port, access, limits, HEALTH, names)
+    of_runs = RunPages(pages.ledger).routes() if pages.ledger is not None else []
+    return await listen([*_Site(pages).routes(), *of_runs, *more], open_to, host, port, access, limits, HEALTH, names)
 
 
 class _Site:
@@ -61,7 +66,8 @@ class _Site:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/", self._landing),
+            web.get("/", self._overview),
+            web.get("/static/pages.css", self._style),
             web.get("/metrics", self._metrics),
             web.get("/status.json", self._status),
             web.get("/healthz", self._health),
@@ -92,13 +98,29 @@ class _Site:
         body = orjson.dumps(await self._pages.status(), option=orjson.OPT_INDENT_2)
         return web.Response(body=body, content_type="application/json")
 
-    async def _landing(self, _: web.Request) -> web.Response:
+    async def _overview(self, _: web.Request) -> web.Response:
         status = await self._pages.status()
-        rows = {"sources": status["sources"], "sinks": status["sinks"], "ledger": [status["ledger"]]}
+        found = {"sources": status["sources"], "sinks": status["sinks"], "ledger": [status["ledger"]]}
         if len(status.get("replicas", ())) > 1:
-            rows["replicas"] = status["replicas"]
-        tables = "".join(_table(title, of_it) for title, of_it in rows.items())
-        return web.Response(text=_PAGE.format(version=escape(__version__), tables=tables), content_type="text/html")
+            found["replicas"] = status["replicas"]
+        tables = [(title.capitalize(), _columns(rows), rows) for title, rows in found.items() if rows]
+        return page("overview", "/", version=__version__, tables=tables, troubles=_troubles(found))
+
+    async def _style(self, _: web.Request) -> web.FileResponse:
+        return web.FileResponse(STYLE, headers={"Cache-Control": "max-age=3600"})
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Those that say something."""
+    return [name for name in rows[0] if any(row.get(name) is not None for row in rows)]
+
+
+def _troubles(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """What is wrong, each with whose it is."""
+    named = [
+        (row.get(title.removesuffix("s")) or title, row.get("wrong")) for title, rows in found.items() for row in rows
+    ]
+    return [f"{name}: {wrong}" for name, wrong in named if wrong]
 
 
 def _verdict(reasons: list[str]) -> web.Response:
@@ -117,33 +139,3 @@ def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
 def _rendered(encode: Callable[[Collector], bytes], shown: Collector, *, compress: bool) -> bytes:
     body = encode(shown)
     return gzip.compress(body, compresslevel=4) if compress else body
-
-
-def _table(title: str, rows: list[dict[str, Any]]) -> str:
-    if not rows:
-        return ""
-    columns = list(rows[0])
-    head = "".join(f"<th>{escape(column.replace('_', ' '))}</th>" for column in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{_cell(row.get(column))}</td>" for column in columns) + "</tr>" for row in rows
-    )
-    return f"<h2>{escape(title.capitalize())}</h2><table><tr>{head}</tr>{body}</table>"
-
-
-def _cell(value: object) -> str:
-    return "" if value is None else escape(str(value))
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>lineage-collector</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1b1f24 }}
-table {{ border-collapse: collapse; width: 100% }} th, td {{ text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #d8dee4 }}
-th {{ font-weight: 600 }} nav a {{ margin-right: 1.2rem }}
-@media (prefers-color-scheme: dark) {{ body {{ background: #14171a; color: #e4e7ea }} th, td {{ border-color: #353b41 }} a {{ color: #7db4ff }} }}
-</style></head>
-<body><h1>lineage-collector {version}</h1>
-<p>Watches runs on managed platforms and delivers OpenLineage run events, in order and through crashes.</p>
-<nav><a href="/metrics">Metrics</a><a href="/status.json">Status</a><a href="/healthz">Health</a><a href="/readyz">Readiness</a><a href="https://github.com/lineage-collector/lineage-collector/tree/main/docs">Documentation</a></nav>
-{tables}</body></html>
-"""

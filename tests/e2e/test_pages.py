@@ -17,7 +17,7 @@ from config.settings import Settings
 from simulators.cdf import Ending, Scenario
 from tests.deployment import CDF, DATAPREP, WETRANSFORM, Deployment
 
-PAGES = ("/", "/metrics", "/status.json", "/healthz", "/readyz")
+PAGES = ("/", "/runs", "/api/v1/runs", "/metrics", "/status.json", "/healthz", "/readyz")
 
 
 @pytest.fixture

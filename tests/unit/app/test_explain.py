@@ -65,7 +65,9 @@ def test_a_run_that_is_delivered_says_so(explained: Explained) -> None:
         "marquez: all is delivered.",
     ]
     assert [event["type"] for event in part["events"]] == ["START", "COMPLETE"]
-    assert part["events"][0]["sinks"] == [{"sink": "marquez", "standing": "delivered", "attempts": 0, "cause": None}]
+    assert part["events"][0]["sinks"] == [
+        {"sink": "marquez", "standing": "delivered", "attempts": 0, "cause": None, "next_attempt": None}
+    ]
 
 
 def test_a_run_with_trouble_says_what_where_and_what_to_do(explained: Explained) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from collector.app.tables import Column, Kind, duration, fitted, moment, shortened, show, size
+from collector.app.tables import Column, Kind, fitted, shortened, show, size
+from collector.clock import duration, moment
 
 ROWS: list[dict[str, Any]] = [
     {"source": "plant-a", "state": "failed", "since": datetime(2026, 11, 22, tzinfo=UTC), "ok": False, "cause": None},

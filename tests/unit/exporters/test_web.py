@@ -175,7 +175,7 @@ async def test_the_landing_page_has_links_and_status_and_obeys_nobody() -> None:
         assert answer.content_type == "text/html"
         page = await answer.text()
     assert "<script>" not in page
-    assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; {0} {tables}" in page
+    assert "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt; &amp; {0} {tables}" in page
     for link in ("/metrics", "/status.json", "/healthz", "/readyz"):
         assert f'href="{link}"' in page
     assert "<td>plant-a</td>" in page

@@ -145,6 +145,26 @@ def waiting(ledger: Ledger, keys: Iterable[str], sink: str) -> Iterable[str]:
                 yield event.body.decode()
 
 
+def test_marks_say_the_worst_of_what_a_sink_lacks(ledger: Ledger) -> None:
+    ledger.configure(a=ALL, b=ENDS)
+    ledger.happen("p", START, RUNNING, COMPLETE)
+    ledger.happen("q", START)
+    numbers = dict(ledger.conn.execute(select(schema.run.c.key, schema.run.c.id)).all())
+
+    def marks(key: str) -> list[tuple[str, Standing, int]]:
+        found = history.marks(ledger.conn, [*numbers.values()]).get(numbers[key], [])
+        return [(mark.sink, mark.standing, mark.count) for mark in found]
+
+    assert (marks("p"), marks("q")) == ([("a", WAITING, 3), ("b", WAITING, 2)], [("a", WAITING, 1), ("b", WAITING, 1)])
+    ledger.postpone(ledger.claim("a")[0])
+    assert marks("p") == [("a", RETRIED, 3), ("b", WAITING, 2)]
+    ledger.drain("b")
+    assert (marks("p"), marks("q")) == ([("a", RETRIED, 3)], [("a", WAITING, 1)])
+    ledger.now += SECOND
+    ledger.park(next(head for head in ledger.claim("a") if head.body == b"p START"))
+    assert marks("p") == [("a", PARKED, 1)]
+
+
 def test_a_run_is_found_by_the_number_of_its_event(ledger: Ledger) -> None:
     ledger.configure(a=ALL)
     ledger.happen("p", START)

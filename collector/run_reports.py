@@ -1,0 +1,97 @@
+"""A run as commands, pages and their JSON show it. Times are ISO 8601 in UTC."""
+
+from typing import Any
+
+from collector import explanation
+from collector.clock import moment, to_ms
+from collector.errors import LedgerError
+from collector.ledger import detail
+from collector.ledger.history import RunHistory
+from collector.ledger.queries import RunDetail, RunRow
+from collector.model import Dataset, Run
+
+
+def summary(row: RunRow, run: Run | None) -> dict[str, Any]:
+    """What a list of runs shows. `run` is None where what is stored of it cannot be read."""
+    ended = row.started_at is not None and row.ended_at is not None
+    return {
+        "source": row.source,
+        "run": row.key,
+        "state": row.state.value,
+        "platform_state": row.raw_state,
+        "job": row.job,
+        "started": moment(row.started_at),
+        "ended": moment(row.ended_at),
+        "duration_seconds": ((row.ended_at or 0) - (row.started_at or 0)) / 1000 if ended else None,
+        "duration_bounded": run.duration_bounded if run is not None and ended else None,
+        "run_id": row.run_uuid,
+        "error": run.facts.error if run is not None else None,
+    }
+
+
+def more(row: RunRow, run: Run | None) -> dict[str, Any]:
+    """What one run shows beside that."""
+    told: dict[str, Any] = {"not_watched_since": moment(row.abandoned_at)}
+    if run is None:
+        return told | {"problems": ["what else is stored of it cannot be read"]}
+    facts = run.facts
+    return told | {
+        "last_seen": moment(to_ms(run.seen_at)),
+        "parent": f"{run.parent.job} ({run.parent.run_id})" if run.parent is not None else None,
+        "link": facts.link,
+        "inputs": _names(facts.inputs),
+        "outputs": _names(facts.outputs),
+        "problems": list(facts.problems),
+    }
+
+
+def _names(datasets: tuple[Dataset, ...] | None) -> list[str] | None:
+    return None if datasets is None else [f"{each.namespace} {each.name}" for each in datasets]
+
+
+def known_run(stored: RunDetail | None) -> Run | None:
+    """None for one that cannot be read: its row says what is known."""
+    if stored is None:
+        return None
+    try:
+        return detail.read(stored.key, stored.text)
+    except LedgerError:
+        return None
+
+
+def events(told: RunHistory) -> list[dict[str, Any]]:
+    """The events, each with its delivery to every sink."""
+    return [
+        {
+            "number": event.number,
+            "type": event.kind.value,
+            "time": moment(event.happened_at),
+            "committed": moment(event.created_at),
+            "fault": event.fault,
+            "sinks": [
+                {
+                    "sink": each.sink,
+                    "standing": each.standing.value,
+                    "attempts": each.attempts,
+                    "cause": each.cause,
+                    "next_attempt": moment(each.due_at),
+                }
+                for each in event.deliveries
+            ],
+        }
+        for event in told.events
+    ]
+
+
+def sentences(stored: RunDetail | None, told: RunHistory) -> list[str]:
+    """What there is to say of the run, for people."""
+    try:
+        run = detail.read(stored.key, stored.text) if stored is not None else None
+    except LedgerError as error:
+        return [f"It is not watched: {error}.", *explanation.of_sinks(told)]
+    found = explanation.of_run(run, told) if run is not None else []
+    return (
+        found
+        if told.events
+        else [*found, "The ledger keeps no events of it: none were made, or retention removed them."]
+    )

@@ -1,0 +1,223 @@
+"""`/runs` and `/runs/ID`, and the same as JSON under `/api/v1`: what the ledger knows of runs, and where their events are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import orjson
+from aiohttp import web
+from sqlalchemy import Connection
+
+from collector import run_reports
+from collector.clock import duration
+from collector.ledger import history, queries
+from collector.ledger.history import RunHistory
+from collector.ledger.port import Ledger
+from collector.ledger.queries import RunDetail, RunRow
+from collector.model import Run, RunState
+from exporters.web.rendering import page
+
+LISTED = 100
+"""Runs on a page."""
+SEARCHED = 20_000
+"""Runs that one page looks through for those that were asked for, so that it takes milliseconds in a ledger of any size."""
+_FILTERS = ("source", "state", "job", "run")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a list of runs is to show. `before` is the number of the run that the page before ended with."""
+
+    source: str | None = None
+    state: str | None = None
+    job: str | None = None
+    run: str | None = None
+    before: int | None = None
+
+    def older(self, before: int) -> str:
+        """The query of the next page."""
+        given = {name: value for name in _FILTERS if (value := getattr(self, name)) is not None}
+        return urlencode({**given, "before": before})
+
+
+class RunPages:
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/runs", self._runs),
+            web.get("/runs/{run}", self._run),
+            web.get("/api/v1/runs", self._runs_json),
+            web.get("/api/v1/runs/{run}", self._run_json),
+        ]
+
+    async def _runs(self, request: web.Request) -> web.Response:
+        try:
+            asked = _asked(request.query)
+        except ValueError as error:
+            asked, fault = Asked(), str(error)
+        else:
+            fault = ""
+        rows, older, sources = await self._ledger.read_shown(_listed, asked)
+        states = [state.value for state in RunState]
+        about = {"asked": asked, "sources": sources, "states": states, "fault": fault}
+        link = asked.older(older) if older is not None else ""
+        return page("runs", "/runs", 400 if fault else 200, rows=rows, older=link, **about)
+
+    async def _runs_json(self, request: web.Request) -> web.Response:
+        try:
+            asked = _asked(request.query)
+        except ValueError as error:
+            return _json({"error": str(error)}, 400)
+        rows, older, _ = await self._ledger.read_shown(_listed, asked)
+        return _json({"runs": rows, "next": f"/api/v1/runs?{asked.older(older)}" if older is not None else None})
+
+    async def _run(self, request: web.Request) -> web.Response:
+        found = await self._ledger.read_shown(_one, request.match_info["run"])
+        if found is None:
+            return page("missing", "/runs", 404, words=_missing(request.match_info["run"]))
+        return page("run", "/runs", **found.shown())
+
+    async def _run_json(self, request: web.Request) -> web.Response:
+        found = await self._ledger.read_shown(_one, request.match_info["run"])
+        if found is None:
+            return _json({"error": _missing(request.match_info["run"])}, 404)
+        return _json(found.report())
+
+
+def _missing(run: str) -> str:
+    return f"the ledger has no run {run!r}: it is not known, or retention removed it"
+
+
+def _json(value: Any, status: int = 200) -> web.Response:
+    body = orjson.dumps(value, option=orjson.OPT_INDENT_2)
+    return web.Response(body=body, status=status, content_type="application/json")
+
+
+def _asked(query: Mapping[str, str]) -> Asked:
+    """Raises ValueError with a sentence for people."""
+    given = {name: query.get(name) or None for name in _FILTERS}
+    if (state := given["state"]) is not None and state not in set(RunState):
+        raise ValueError(f"state {state!r} is none of {', '.join(RunState)}")
+    before = query.get("before") or None
+    if before is not None and not (before.isascii() and before.isdigit() and len(before) < 19):
+        raise ValueError(f"before {before!r} is not the number of a run")
+    return Asked(**given, before=int(before) if before is not None else None)
+
+
+def _listed(conn: Connection, asked: Asked) -> tuple[list[dict[str, Any]], int | None, list[str]]:
+    """Rows, where the next page begins, and the names of all sources."""
+    sources = queries.source_names(conn)
+    if asked.run is not None:
+        rows, older = queries.runs_by_id(conn, asked.run), None
+    elif asked.source is not None and asked.source not in sources:
+        rows, older = [], None
+    else:
+        source_id = sources[asked.source] if asked.source is not None else None
+        state = RunState(asked.state) if asked.state is not None else None
+        rows, older = queries.runs_before(
+            conn, asked.before, LISTED, SEARCHED, source_id=source_id, state=state, job=asked.job
+        )
+    details = queries.details(conn, [row.run_uuid for row in rows])
+    marks = history.marks(conn, [stored.id for stored in details.values()])
+    return [_row(row, details.get(row.run_uuid), marks) for row in rows], older, sorted(sources)
+
+
+def _row(row: RunRow, stored: RunDetail | None, marks: Mapping[int, list[history.Mark]]) -> dict[str, Any]:
+    at = marks.get(stored.id, []) if stored is not None else []
+    of_sinks = [{"sink": mark.sink, "standing": mark.standing.value, "count": mark.count} for mark in at]
+    return {**run_reports.summary(row, run_reports.known_run(stored)), "marks": of_sinks}
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    row: RunRow
+    stored: RunDetail | None
+    told: RunHistory
+    children: list[RunRow]
+
+    def report(self) -> dict[str, Any]:
+        known = run_reports.known_run(self.stored)
+        return {
+            **run_reports.summary(self.row, known),
+            **run_reports.more(self.row, known),
+            "explanation": run_reports.sentences(self.stored, self.told),
+            "events": run_reports.events(self.told),
+            "children": [child.run_uuid for child in self.children],
+        }
+
+    def shown(self) -> dict[str, Any]:
+        """The values of the page."""
+        run, known = (
+            {"last_seen": None, "inputs": None, "outputs": None, **self.report()},
+            run_reports.known_run(self.stored),
+        )
+        for event, stored in zip(run["events"], self.told.events, strict=True):
+            event["body"] = _indented(stored.body)
+            event["at"] = {each["sink"]: each for each in event["sinks"]}
+        bars = _bars(known) if known is not None else []
+        parent = known.parent if known is not None else None
+        return {
+            "run": run,
+            "sinks": sorted({sink for event in run["events"] for sink in event["at"]}),
+            "bars": bars,
+            "timeline": "; ".join(bar["words"] for bar in bars),
+            "parent": {"run_id": str(parent.run_id), "job": parent.job} if parent is not None and parent.key else None,
+            "children": [{"run": row.key, "run_id": row.run_uuid, "state": row.state.value} for row in self.children],
+            "link": _web_address(known.facts.link) if known is not None else None,
+        }
+
+
+def _one(conn: Connection, name: str) -> _Run | None:
+    """The run with this id; of several with the same id on their platforms the one that came last."""
+    rows = queries.runs_by_id(conn, name)
+    if not rows:
+        return None
+    row = max(rows, key=lambda row: row.updated_at)
+    stored = queries.details(conn, [row.run_uuid]).get(row.run_uuid)
+    if stored is None:
+        return _Run(row, None, RunHistory((), ()), [])
+    return _Run(row, stored, history.of_run(conn, stored.id), queries.children_of(conn, stored.id, LISTED))
+
+
+def _indented(body: bytes) -> str:
+    """An event as it is sent, for reading."""
+    try:
+        return orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode()
+    except orjson.JSONDecodeError:
+        return body.decode(errors="replace")
+
+
+def _web_address(link: str | None) -> str | None:
+    """What a browser may follow; a platform's word must not become a script."""
+    return link if link is not None and urlsplit(link).scheme in {"http", "https"} else None
+
+
+def _bars(run: Run) -> list[dict[str, Any]]:
+    """Phases of the run in thousandths of its length: the queue, the run, and within which bounds it began and ended."""
+    begin, end = run.queued_at or run.started_at, run.ended_at or run.seen_at
+    if begin is None or run.started_at is None or end <= begin:
+        return []
+    length = (end - begin).total_seconds()
+
+    def bar(kind: str, since: datetime, until: datetime, words: str) -> dict[str, Any]:
+        since, until = max(since, begin), min(max(until, since), end)
+        at, wide = (since - begin).total_seconds() / length, (until - since).total_seconds() / length
+        return {"kind": kind, "begin": round(at * 1000, 1), "width": round(max(wide * 1000, 2), 1), "words": words}
+
+    waited, ran = (run.started_at - begin).total_seconds(), (end - run.started_at).total_seconds()
+    found = [bar("bar", begin, run.started_at, f"queued for {duration(waited)}")] if waited > 0 else []
+    kind = run.state.value if run.ended_at is not None else "bar"
+    found.append(bar(kind, run.started_at, end, f"{'ran' if run.ended_at else 'runs'} for {duration(ran)}"))
+    for what, within in (("started", run.started_within), ("ended", run.ended_within)):
+        if within is not None and within.after is not None:
+            words = f"{what} between {_words(within.after)} and {_words(within.until)}"
+            found.append(bar("bound", within.after, within.until, words))
+    return found
+
+
+def _words(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,180 @@
+"""The pages of runs and their JSON, on a real ledger in memory of this process."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from sqlalchemy import Connection
+
+from collector.ledger.sqlite.store import Store
+from collector.model import Dataset, Facts, Interval
+from collector.testing.clock import SimulatedClock
+from exporters.web.pages import serve
+from tests.unit.exporters.test_web import GOOD
+from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, NOW, SECOND, START, Ledger, a_job, at, child_of
+
+EVIL = '"><script>alert(1)</script>'
+
+
+def happened(conn: Connection) -> None:
+    ledger = Ledger(conn)
+    ledger.configure(marquez=ALL, kafka=ALL)
+    reads = Facts(
+        inputs=(Dataset("gs://in", "a.csv"),), outputs=(Dataset("gs://out", "b.csv"),), link="javascript:alert(1)"
+    )
+    ledger.happen("good/1", START, queued_at=at(NOW - 60 * SECOND))
+    ledger.now += 90 * SECOND
+    ledger.happen("good/1", COMPLETE, facts=reads)
+    ledger.drain("marquez")
+    ledger.drain("kafka")
+    ledger.happen("bad", START, job=a_job(f"recipe/{EVIL}"))
+    ledger.now += 61 * SECOND
+    bounds = Interval(at(ledger.now - 30 * SECOND), at(ledger.now))
+    ledger.happen("bad", FAIL, job=a_job(f"recipe/{EVIL}"), ended_within=bounds, facts=Facts(error=f"no rows {EVIL}"))
+    ledger.park(ledger.claim("marquez")[0], sink="marquez", cause=f"422: {EVIL}")
+    ledger.postpone(sink="marquez")
+    ledger.happen("child", START, parent=child_of("bad"), facts=Facts(link="https://platform.example/runs/7"))
+
+
+@asynccontextmanager
+async def served(path: Path, fill: Callable[[Connection], None] = happened) -> AsyncIterator[aiohttp.ClientSession]:
+    store = Store.open(path / "lineage.db", holder="test", clock=SimulatedClock())
+    await store.write(fill)
+    listener = await serve(replace(GOOD, ledger=store), "127.0.0.1", 0)
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as client:
+            yield client
+    finally:
+        await listener.close()
+        await store.close()
+
+
+async def page(client: aiohttp.ClientSession, path: str, status: int = 200) -> str:
+    async with client.get(path) as answer:
+        assert answer.status == status, await answer.text()
+        assert answer.content_type == "text/html"
+        return await answer.text()
+
+
+async def data(client: aiohttp.ClientSession, path: str, status: int = 200) -> Any:
+    async with client.get(path) as answer:
+        assert answer.status == status, await answer.text()
+        return await answer.json()
+
+
+async def test_a_list_of_runs_says_where_something_is_missing(tmp_path: Path) -> None:
+    async with served(tmp_path) as client:
+        shown = await page(client, "/runs")
+        listed = await data(client, "/api/v1/runs")
+    assert [run["run"] for run in listed["runs"]] == ["child", "bad", "good/1"], "newest first"
+    marks = {
+        run["run"]: [(mark["sink"], mark["standing"], mark["count"]) for mark in run["marks"]] for run in listed["runs"]
+    }
+    assert marks == {
+        "good/1": [],
+        "bad": [("kafka", "waiting", 2), ("marquez", "parked", 1)],
+        "child": [("kafka", "waiting", 1), ("marquez", "waiting", 1)],
+    }
+    assert listed["next"] is None
+    assert "marquez: parked" in shown
+    assert "1m 30s" in shown
+    assert "<script" not in shown
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("state=failed", ["bad"]),
+        ("source=source&state=running", ["child"]),
+        ("source=other", []),
+        ("job=1", ["child", "good/1"]),
+        ("job=transformation/1&state=succeeded", ["good/1"]),
+        ("run=good/1", ["good/1"]),
+        ("run=nobody", []),
+        ("state=", ["child", "bad", "good/1"]),
+    ],
+)
+async def test_runs_are_chosen(tmp_path: Path, query: str, found: list[str]) -> None:
+    async with served(tmp_path) as client:
+        assert [run["run"] for run in (await data(client, f"/api/v1/runs?{query}"))["runs"]] == found
+        await page(client, f"/runs?{query}")
+
+
+@pytest.mark.parametrize("query", ["state=odd", "before=x", "before=-1", "before=²", f"before={'9' * 30}"])
+async def test_what_cannot_be_asked_for_is_said(tmp_path: Path, query: str) -> None:
+    async with served(tmp_path) as client:
+        assert " is " in (await data(client, f"/api/v1/runs?{query}", 400))["error"]
+        assert 'class="failed"' in await page(client, f"/runs?{query}", 400)
+
+
+async def test_pages_go_on_until_all_were_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporters.web.run_pages.LISTED", 4)
+    monkeypatch.setattr("exporters.web.run_pages.SEARCHED", 7)
+
+    def many(conn: Connection) -> None:
+        ledger = Ledger(conn)
+        ledger.configure(a=ALL)
+        for number in range(30):
+            ledger.happen(f"{number}", START, *([FAIL] if number % 5 == 0 else []))
+
+    async with served(tmp_path, many) as client:
+        for query, expected in (("", range(29, -1, -1)), ("state=failed", range(25, -1, -5))):
+            found, at_page = [], f"/api/v1/runs?{query}"
+            while at_page:
+                answer = await data(client, at_page)
+                found += [int(run["run"]) for run in answer["runs"]]
+                at_page = answer["next"]
+            assert found == [*expected]
+        assert "Older runs" in await page(client, "/runs?state=failed")
+
+
+async def test_a_run_shows_its_life_its_events_and_where_they_are(tmp_path: Path) -> None:
+    async with served(tmp_path) as client:
+        runs = {run["run"]: run["run_id"] for run in (await data(client, "/api/v1/runs"))["runs"]}
+        good = await page(client, f"/runs/{runs['good/1']}")
+        bad = await page(client, f"/runs/{runs['bad']}")
+        child = await page(client, f"/runs/{runs['child']}")
+        told = await data(client, f"/api/v1/runs/{runs['bad']}")
+        assert (await data(client, "/api/v1/runs/bad"))["run_id"] == runs["bad"], "by the platform's own id"
+    assert "marquez: all is delivered." in good
+    assert "gs://out b.csv" in good
+    assert 'href="javascript' not in good
+    assert "queued for 1m; ran for 1m 30s" in good
+    assert "ended between" in bad
+    assert "<script" not in bad
+    assert f'href="/runs/{runs["child"]}"' in bad
+    assert f'href="/runs/{runs["bad"]}"' in child
+    assert 'href="https://platform.example/runs/7"' in child
+    assert told["children"] == [runs["child"]]
+    assert [(event["type"], [each["standing"] for each in event["sinks"]]) for event in told["events"]] == [
+        ("START", ["waiting", "parked"]),
+        ("FAIL", ["waiting", "retried"]),
+    ]
+    assert any("START is parked" in sentence for sentence in told["explanation"])
+
+
+async def test_a_run_that_is_not_there_is_said(tmp_path: Path) -> None:
+    async with served(tmp_path) as client:
+        assert "the ledger has no run" in await page(client, "/runs/%3Cscript%3E", 404)
+        assert "the ledger has no run" in (await data(client, "/api/v1/runs/x", 404))["error"]
+
+
+async def test_an_empty_ledger_has_a_page(tmp_path: Path) -> None:
+    async with served(tmp_path, lambda _: None) as client:
+        assert "No such runs" in await page(client, "/runs")
+        assert await data(client, "/api/v1/runs") == {"runs": [], "next": None}
+
+
+async def test_pages_run_nothing_and_load_nothing_from_elsewhere(tmp_path: Path) -> None:
+    async with served(tmp_path) as client, client.get("/runs") as answer:
+        policy = answer.headers["Content-Security-Policy"]
+        shown = await answer.text()
+        async with client.get("/static/pages.css") as style:
+            assert style.content_type == "text/css"
+    assert "default-src 'none'; style-src 'self'" in policy
+    assert "style=" not in shown
+    assert "<style" not in shown
