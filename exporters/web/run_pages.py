@@ -1,5 +1,6 @@
 """`/runs` and `/runs/ID`, and the same as JSON under `/api/v1`: what the ledger knows of runs, and where their events are."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,12 +13,17 @@ from sqlalchemy import Connection
 
 from collector import run_reports
 from collector.clock import duration
+from collector.errors import LedgerError
 from collector.ledger import history, queries
 from collector.ledger.history import RunHistory
 from collector.ledger.port import Ledger
 from collector.ledger.queries import RunDetail, RunRow
+from collector.logs import fields
 from collector.model import Run, RunState
+from exporters.web.access import Handler
 from exporters.web.rendering import page
+
+log = logging.getLogger("lineage.http")
 
 LISTED = 100
 """Runs on a page."""
@@ -48,10 +54,10 @@ class RunPages:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/runs", self._runs),
-            web.get("/runs/{run}", self._run),
-            web.get("/api/v1/runs", self._runs_json),
-            web.get("/api/v1/runs/{run}", self._run_json),
+            web.get("/runs", _readable(self._runs)),
+            web.get("/runs/{run}", _readable(self._run)),
+            web.get("/api/v1/runs", _readable(self._runs_json)),
+            web.get("/api/v1/runs/{run}", _readable(self._run_json)),
         ]
 
     async def _runs(self, request: web.Request) -> web.Response:
@@ -78,7 +84,7 @@ class RunPages:
     async def _run(self, request: web.Request) -> web.Response:
         found = await self._ledger.read_shown(_one, request.match_info["run"])
         if found is None:
-            return page("missing", "/runs", 404, words=_missing(request.match_info["run"]))
+            return page("missing", "/runs", 404, title="Not found", words=_missing(request.match_info["run"]))
         return page("run", "/runs", **found.shown())
 
     async def _run_json(self, request: web.Request) -> web.Response:
@@ -86,6 +92,21 @@ class RunPages:
         if found is None:
             return _json({"error": _missing(request.match_info["run"])}, 404)
         return _json(found.report())
+
+
+def _readable(handler: Handler) -> Handler:
+    """Answers 503 with the cause while the ledger cannot be read."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except LedgerError as error:
+            log.warning("page.failed", extra=fields(path=request.path, cause=str(error)))
+            if request.path.startswith("/api/"):
+                return _json({"error": str(error)}, 503)
+            return page("missing", "/runs", 503, title="Not now", words=str(error))
+
+    return answer
 
 
 def _missing(run: str) -> str:

@@ -103,7 +103,10 @@ async def test_a_ledger_that_cannot_be_read_breaks_no_page(
         with monkeypatch.context() as patched:
             patched.setattr(service.store, "read_shown", refuse)
             answers = {path: await fetched(client, path) for path in PAGES}
-        assert {code for code, _ in answers.values()} == {200}
+        assert {path for path, (code, _) in answers.items() if code != 200} == {"/runs", "/api/v1/runs"}
+        for path in ("/runs", "/api/v1/runs"):
+            assert answers[path][0] == 503
+            assert "disk I/O error" in answers[path][1]
         assert "lineage_ledger_read_failures_total 1.0" in answers["/metrics"][1]
         assert "lineage_ledger_bytes" not in answers["/metrics"][1]
         assert "disk I/O error" in answers["/status.json"][1]
