@@ -5,11 +5,14 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from collector.own_secrets import own_secrets
 
 collect_ignore = ["plugin"]  # a separate distribution, see contract/test_plugin.py
 pytest.register_assert_rewrite("collector.testing")
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 pytest_plugins = [
     "tests.servers.alertmanager",

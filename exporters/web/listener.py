@@ -14,6 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from collector.logs import fields
 from config.web import Access
 from exporters.web.access import Gate, Handler, RotatingContext
+from exporters.web.connections import LIMITS, Connections, Handshake, Handshakes, Limits
 
 LARGEST_BODY = 64 * 1024
 """Bytes of a request; a larger one is answered 413. Request lines and headers end at aiohttp's 8 KiB each, 128 of them."""
@@ -43,40 +44,20 @@ _log.addFilter(_without_content)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What one client may use of the server. Times in seconds."""
-
-    request: float = 30.0
-    """From the end of a request's headers to the last byte of its answer taken by the client."""
-    idle: float = 75.0
-    """Between two requests of a connection, and for the headers of one. Longer than scrapes are apart by default."""
-    handshake: float = 10.0
-    connections: int = 256
-    """At the same time; further ones get only the health pages."""
-    extra: int = 32
-    """Connections beyond those, so that a prober always gets its answer; a new one ends the oldest of them."""
-    extra_life: float = 5.0
-    """How long an extra connection may stay open. A prober sends its request at once."""
-
-
-LIMITS = Limits()
-
-
-@dataclass(frozen=True, slots=True)
 class Listener:
     """A running server and the `port` that it listens on."""
 
     port: int
     runner: web.AppRunner
     server: asyncio.Server
+    connections: Connections
+    handshakes: Handshakes | None
 
     async def close(self) -> None:
         self.server.close()
+        if self.handshakes is not None:
+            await self.handshakes.close()
         await self.runner.cleanup()
-
-    @property
-    def connections(self) -> int:
-        return _connected(self.runner)
 
 
 async def listen(
@@ -97,35 +78,38 @@ async def listen(
     the port is taken.
     """
     gate = Gate(access, frozenset(open_to))
-    extras = _Extras(limits, frozenset(health))
-    pass_on = extras.guarding(_named(frozenset(names), gate.pass_on))
+    connections, context = Connections(limits), _tls(access)
+    handshakes = None if context is None else Handshakes(context, connections, limits.handshake)
+    pass_on = _guarding(connections, frozenset(health), _named(frozenset(names), gate.pass_on))
     app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_within(limits.request, pass_on)])
     app.add_routes(routes)
     app.on_response_prepare.append(_headers(access))
     runner = web.AppRunner(app, shutdown_timeout=2.0, **_handling(limits))
     await runner.setup()
     try:
-        server = await _listening(runner, host, port, access, limits, extras)
+        accepted = _accepting(runner, access, limits, connections, handshakes)
+        server = await asyncio.get_running_loop().create_server(accepted, host, port, backlog=128)
     except OSError:
         await runner.cleanup()
         raise
-    return Listener(server.sockets[0].getsockname()[1], runner, server)
+    return Listener(server.sockets[0].getsockname()[1], runner, server, connections, handshakes)
 
 
-async def _listening(
-    runner: web.AppRunner, host: str, port: int, access: Callable[[], Access], limits: Limits, extras: "_Extras"
-) -> asyncio.Server:
-    make, tls, loop = runner.server, _tls(access), asyncio.get_running_loop()
+def _accepting(
+    runner: web.AppRunner,
+    access: Callable[[], Access],
+    limits: Limits,
+    connections: Connections,
+    handshakes: Handshakes | None,
+) -> Callable[[], asyncio.Protocol]:
+    make, loop = runner.server, asyncio.get_running_loop()
     assert make is not None  # the runner was set up
 
-    def accepted() -> asyncio.BaseProtocol:
-        connection = _Connection(make, access, loop=loop, **_handling(limits))
-        if sum(each not in extras for each in make.connections) >= limits.connections:
-            extras.add(connection)
-        return connection
+    def accepted() -> asyncio.Protocol:
+        connection = _Connection(make, access, connections, loop=loop, **_handling(limits))
+        return connection if handshakes is None else Handshake(connection, handshakes)
 
-    timed: dict[str, Any] = {"ssl_handshake_timeout": limits.handshake, "ssl_shutdown_timeout": 2.0} if tls else {}
-    return await loop.create_server(accepted, host, port, ssl=tls, backlog=128, **timed)
+    return accepted
 
 
 def _handling(limits: Limits) -> dict[str, Any]:
@@ -135,20 +119,27 @@ def _handling(limits: Limits) -> dict[str, Any]:
 class _Connection(web.RequestHandler):
     """Answers to what is no request get the headers of all others: aiohttp would send the version that runs here."""
 
-    __slots__ = ("_access",)
+    __slots__ = ("_access", "_connections")
 
-    def __init__(self, server: web.Server, access: Callable[[], Access], **handling: Any) -> None:
+    def __init__(
+        self, server: web.Server, access: Callable[[], Access], connections: Connections, **handling: Any
+    ) -> None:
         super().__init__(server, **handling)
-        self._access = access
+        self._access, self._connections = access, connections
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._connections.add(self, transport)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._connections.remove(self)
+        super().connection_lost(exc)
 
     def handle_error(self, *args: Any, **about: Any) -> web.StreamResponse:
         answer = super().handle_error(*args, **about)
         answer.headers.update(_security(self._access))
         return answer
-
-
-def _connected(runner: web.AppRunner) -> int:
-    return len(runner.server.connections) if runner.server is not None else 0
 
 
 def _tls(access: Callable[[], Access]) -> ssl.SSLContext | None:
@@ -160,42 +151,19 @@ def _tls(access: Callable[[], Access]) -> ssl.SSLContext | None:
     return RotatingContext(current) if access().tls is not None else None
 
 
-class _Extras:
-    """The connections beyond the limit: few, short, and only for health pages, so that open connections of others cannot
-    keep a prober out.
-    """
+def _guarding(connections: Connections, health: Collection[str], pass_on: PassOn) -> PassOn:
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not connections.is_extra(request.protocol):
+            return await pass_on(request, handler)
+        answer: web.StreamResponse = web.Response(
+            status=503, text="too many connections\n", headers={"Retry-After": "5"}
+        )
+        if request.path in health:
+            answer = await pass_on(request, handler)
+        answer.force_close()
+        return answer
 
-    def __init__(self, limits: Limits, health: Collection[str]) -> None:
-        self._limits, self._health = limits, health
-        self._ends: dict[web.RequestHandler, asyncio.TimerHandle] = {}
-
-    def __contains__(self, connection: object) -> bool:
-        return connection in self._ends
-
-    def add(self, connection: web.RequestHandler) -> None:
-        if len(self._ends) >= self._limits.extra:
-            self._end(next(iter(self._ends)))
-        loop = asyncio.get_running_loop()
-        self._ends[connection] = loop.call_later(self._limits.extra_life, self._end, connection)
-
-    def _end(self, connection: web.RequestHandler) -> None:
-        self._ends.pop(connection).cancel()
-        if connection.transport is not None:
-            connection.transport.abort()
-
-    def guarding(self, pass_on: PassOn) -> PassOn:
-        async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-            if request.protocol not in self:
-                return await pass_on(request, handler)
-            answer: web.StreamResponse = web.Response(
-                status=503, text="too many connections\n", headers={"Retry-After": "5"}
-            )
-            if request.path in self._health:
-                answer = await pass_on(request, handler)
-            answer.force_close()
-            return answer
-
-        return guarded
+    return guarded
 
 
 def _within(seconds: float, pass_on: PassOn) -> Any:

@@ -14,7 +14,8 @@ from prometheus_client.registry import Collector
 from collector import __version__
 from collector.ledger.port import Ledger
 from config.web import Access
-from exporters.web.listener import LIMITS, Limits, Listener, listen
+from exporters.web.connections import LIMITS, Limits
+from exporters.web.listener import Listener, listen
 from exporters.web.rendering import STYLE, page
 from exporters.web.run_pages import RunPages
 

@@ -17,7 +17,8 @@ from yarl import URL
 from config.web import Access, AccessFile
 from exporters.web import access
 from exporters.web.access import Passwords, TooMany
-from exporters.web.listener import LIMITS, Listener
+from exporters.web.connections import LIMITS
+from exporters.web.listener import Listener
 from exporters.web.pages import serve
 from tests.servers.certificates import Certificates, make_certificates
 from tests.unit.exporters.test_web import GOOD

@@ -8,12 +8,13 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
 import pytest
-from prometheus_client import CollectorRegistry, Info
+from aiohttp import web
 from prometheus_client.registry import Collector
 
 from config.settings import Http
 from config.web import Access
-from exporters.web.listener import LIMITS, Limits, Listener
+from exporters.web.connections import LIMITS, Limits
+from exporters.web.listener import Listener, listen
 from exporters.web.pages import Pages, serve
 from tests.servers.certificates import Certificates, make_certificates
 from tests.unit.exporters.test_web import GOOD
@@ -50,7 +51,7 @@ async def answered(listener: Listener, sent: bytes) -> bytes:
 
 async def came(listener: Listener, most: int = 1) -> None:
     async with asyncio.timeout(10):
-        while listener.connections < most:
+        while len(listener.connections) < most:
             await asyncio.sleep(0.01)
 
 
@@ -105,23 +106,25 @@ async def test_an_answer_that_takes_too_long_is_given_up() -> None:
 
 @pytest.mark.parametrize("size", [40_000, 2_000_000])
 async def test_who_does_not_read_the_answer_is_cut_off(size: int) -> None:
-    """A page that fits into the buffers of this program as well as one that does not."""
+    """A page that fits into the buffers of this program as well as one that does not. It is there at once: what takes
+    longer than the limit is answered 503, which the buffers of the system take.
+    """
+    asked = asyncio.Event()
 
-    async def page() -> Collector:
-        registry = CollectorRegistry()
-        info = Info("large", "Too much for the buffers of the connection.", registry=registry)
-        info.info({f"label_{number}": "x" * 1000 for number in range(size // 1000)})
-        return registry
+    async def page(_: web.Request) -> web.Response:
+        asked.set()
+        return web.Response(body=b"x" * size)
 
-    async with served(replace(LIMITS, request=1.0), replace(GOOD, metrics=page)) as listener:
-        listener.server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        with socket.socket() as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", listener.port))
-            client.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-            await came(listener)
-            await gone(listener)
+    listener = await listen([web.get("/large", page)], ["/large"], "127.0.0.1", 0, limits=replace(LIMITS, request=1.0))
+    listener.server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", listener.port))
+        client.send(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.wait_for(asked.wait(), 10)
+        await gone(listener)
+    await listener.close()
 
 
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -158,7 +161,7 @@ async def test_no_crowd_keeps_a_prober_out() -> None:
         for _ in range(5):
             assert (await answered(listener, HEALTHZ)).startswith(b"HTTP/1.1 200 ")
         async with asyncio.timeout(10):
-            while listener.connections > 3 + 4:
+            while len(listener.connections) > 3 + 4:
                 await asyncio.sleep(0.01)
 
 
@@ -178,13 +181,19 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
-async def test_health_is_answered_under_a_crowd_over_tls_and_without_a_password(certificates: Certificates) -> None:
+@pytest.fixture
+def encrypted(certificates: Certificates) -> Access:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.server)
+    return Access(tls=context, users={"me": "$2b$04$nobody"})
+
+
+async def test_health_is_answered_under_a_crowd_over_tls_and_without_a_password(
+    certificates: Certificates, encrypted: Access
+) -> None:
     trust = ssl.create_default_context(cafile=certificates.ca)
-    access = Access(tls=context, users={"me": "$2b$04$nobody"})
     limits = replace(LIMITS, connections=2, extra=4)
-    async with served(limits, access=access) as listener, AsyncExitStack() as stack:
+    async with served(limits, access=encrypted) as listener, AsyncExitStack() as stack:
         for _ in range(20):
             _, idle = await asyncio.open_connection("127.0.0.1", listener.port, ssl=trust)
             stack.callback(idle.close)
@@ -192,6 +201,58 @@ async def test_health_is_answered_under_a_crowd_over_tls_and_without_a_password(
         stack.callback(writer.close)
         writer.write(HEALTHZ)
         assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01\x02\x00\x01\x00"])
+async def test_handshakes_that_do_not_end_count_as_connections(
+    certificates: Certificates, encrypted: Access, begun: bytes
+) -> None:
+    trust = ssl.create_default_context(cafile=certificates.ca)
+    limits = replace(LIMITS, connections=2, extra=4, extra_life=3600.0, handshake=3600.0)
+    async with served(limits, access=encrypted) as listener:
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(connected(listener, begun)) for _ in range(40)]
+            for reader, _ in clients[2:-4]:
+                with suppress(ConnectionResetError):
+                    assert await asyncio.wait_for(reader.read(), 10) == b"", "it was ended in favour of a newer one"
+            assert len(listener.connections) == 2 + 4
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, ssl=trust)
+            stack.callback(writer.close)
+            writer.write(HEALTHZ)
+            assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 200 ")
+            assert len(listener.connections) <= 2 + 4
+        await gone(listener)
+
+
+async def test_a_handshake_that_takes_too_long_is_cut_off(encrypted: Access) -> None:
+    async with served(replace(LIMITS, handshake=SOON), access=encrypted) as listener:
+        assert await answered(listener, b"") == b""
+        await gone(listener)
+
+
+async def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(
+    certificates: Certificates, encrypted: Access
+) -> None:
+    """As one packet, so that HTTP gets it only after TLS has handed the connection over."""
+    trust = ssl.create_default_context(cafile=certificates.ca)
+    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trust.wrap_bio(received, sent, server_hostname="127.0.0.1")
+    async with served(LIMITS, access=encrypted) as listener, connected(listener, b"") as (reader, writer):
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(sent.read())
+                received.write(await asyncio.wait_for(reader.read(65536), 10))
+        client.write(HEALTHZ)
+        writer.write(sent.read())
+        answer = b""
+        while not answer.endswith(b"ok\n"):
+            received.write(await asyncio.wait_for(reader.read(65536), 10))
+            with suppress(ssl.SSLWantReadError):
+                answer += client.read(65536)
+        assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(
