@@ -361,14 +361,15 @@ class Poll:
 class Outgoing:
     """One event on its way to one sink: the head of its lane.
 
-    `strand_id` and `seq` name it within the ledger, `run_id` is the run's number there (not its UUID: that is in
-    `body`, the event's JSON bytes). `attempts` failed before this one. `committed_at` and `happened_at` (the event's
+    `strand_id` and `seq` name it within the ledger, `run_number` is the run's row there and `run_id` its UUID. `body` is the
+    event's JSON bytes. `attempts` failed before this one. `committed_at` and `happened_at` (the event's
     eventTime) are in epoch milliseconds. `fault` says why it is not valid and not to be sent.
     """
 
     strand_id: int
     seq: int
-    run_id: int
+    run_number: int
+    run_id: str
     source_id: int
     kind: EventKind
     body: bytes

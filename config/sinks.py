@@ -55,10 +55,6 @@ class FileSink(Sink):
     keep: Count | None = None
     """How many of the files set aside are kept; the oldest are deleted. All, if left out."""
 
-    @property
-    def standard_output(self) -> bool:
-        return str(self.path) == "-"
-
 
 class _KeyedSink(Sink, OverHttp):
     api_key: SecretText | None = None

@@ -27,7 +27,6 @@ from collector.polling.schedule import Rhythm
 from collector.polling.source import SourcePoller
 from collector.reports import LeaseReport, PollResult
 from exporters.delivery.delivery import Delivery
-from exporters.delivery.sender import run_uuid
 from exporters.sinks.base import Delivered, Finding, Outcome
 from tests.e2e.pollers import Reports, Scripted
 from tests.task_clock import TaskClock
@@ -237,7 +236,7 @@ class Process:
     async def _send(self, sink: str, item: Outgoing) -> Outcome:
         self._replicas.arrived(self.name, sink, item)
         await self.clock.sleep(self._replicas.random.uniform(0, 2))
-        self._replicas.acknowledged.append((sink, run_uuid(item), item.kind))
+        self._replicas.acknowledged.append((sink, item.run_id, item.kind))
         return Delivered()
 
 
@@ -289,7 +288,7 @@ class Replicas:
         self.runs.append((f"run {len(self.runs)}", now, now + timedelta(seconds=seconds)))
 
     def arrived(self, process: str, sink: str, item: Outgoing) -> None:
-        run = run_uuid(item)
+        run = item.run_id
         if item.kind is EventKind.START and (sink, run, EventKind.COMPLETE) in self.acknowledged:
             self.violations.append(f"{process} sent the START of {run} after its end was acknowledged")
 

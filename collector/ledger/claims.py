@@ -87,6 +87,7 @@ def _claim() -> Select[*tuple[Any, ...]]:
     return (
         select(*lanes.outgoing_columns(due.c.source_id, due.c.attempts, fault))
         .join_from(due, event, and_(event.c.strand_id == due.c.strand_id, event.c.seq == due.c.next_seq))
+        .join(schema.run, schema.run.c.id == event.c.run_id)
         .order_by(due.c.due_at, due.c.strand_id)
     )
 
@@ -137,8 +138,8 @@ def settle(
     if recheck_at_ms is not None:
         before_kill = [item for item in done if heads.lane(item).since <= unclean_at]
         unanswered = [one.item for one in retried if one.unanswered]
-        doubts.note(conn, sink_id, {item.run_id for item in (*before_kill, *unanswered)}, now_ms)
-        ended = [item.run_id for item in delivered if item.kind.terminal]
+        doubts.note(conn, sink_id, {item.run_number for item in (*before_kill, *unanswered)}, now_ms)
+        ended = [item.run_number for item in delivered if item.kind.terminal]
         doubted = doubts.schedule(conn, sink_id, ended, recheck_at_ms)
     return SettleResult(
         len(delivered), len(retried), len(refused), superseded, doubted, tuple(heads.stale), refused_before, in_a_row
@@ -221,7 +222,7 @@ def _park(conn: Connection, sink_id: int, refused: Sequence[tuple[Lane, Refused]
             "sink_id": sink_id,
             "strand_id": lane.strand_id,
             "seq": lane.next_seq,
-            "run_id": one.item.run_id,
+            "run_id": one.item.run_number,
             "source_id": lane.source_id,
             "parked_at": now_ms,
             "attempts": lane.attempts + 1,
@@ -245,7 +246,7 @@ def _park(conn: Connection, sink_id: int, refused: Sequence[tuple[Lane, Refused]
 def _supersede(conn: Connection, sink_id: int, delivered: Sequence[Outgoing], now_ms: int) -> int:
     """Mark parked events that a later event of their run has replaced; how many."""
     table = schema.parked
-    latest = {item.run_id: item.seq for item in delivered}
+    latest = {item.run_number: item.seq for item in delivered}
     found: list[dict[str, int]] = []
     for some in chunks({item.strand_id for item in delivered}):
         for strand, seq, run_id in conn.execute(_PARKED, {"of_sink": sink_id, "strands": some}):

@@ -241,12 +241,13 @@ _NEW_HEAD = (
 def outgoing_columns(
     source_id: ColumnElement[int], attempts: ColumnElement[int], fault: ColumnElement[str]
 ) -> list[ColumnElement[Any]]:
-    """What `outgoing` needs, from `schema.event` and whatever it is joined with."""
+    """What `outgoing` needs, from `schema.event`, `schema.run` and whatever they are joined with."""
     event = schema.event
     return [
         event.c.strand_id,
         event.c.seq,
         event.c.run_id,
+        schema.run.c.run_uuid,
         source_id,
         event.c.kind,
         event.c.body,
@@ -259,10 +260,11 @@ def outgoing_columns(
 
 def outgoing(row: Row[*tuple[Any, ...]]) -> Outgoing:
     """An event as delivery gets it, from a row of `outgoing_columns`."""
-    strand_id, seq, run_id, source_id, kind, body, attempts, committed_at, happened_at, fault = row
+    strand_id, seq, run_number, run_id, source_id, kind, body, attempts, committed_at, happened_at, fault = row
     return Outgoing(
         strand_id=strand_id,
         seq=seq,
+        run_number=run_number,
         run_id=run_id,
         source_id=source_id,
         kind=EventKind(kind),

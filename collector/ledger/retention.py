@@ -214,8 +214,3 @@ _ON_DISK = text(
     "SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_class "
     "WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
 )
-
-
-def over_limit(conn: Connection, limit_bytes: int) -> bool:
-    """Whether polling must pause; first try `expire_events` with the present time, which leaves only what is owed."""
-    return size(conn).used >= limit_bytes

@@ -146,7 +146,8 @@ def event(strand: int, seq: int, *, job: str = "transformation/a", padding: int 
     return Outgoing(
         strand_id=strand,
         seq=seq,
-        run_id=strand,
+        run_number=strand,
+        run_id=str(UUID(int=strand)),
         source_id=1,
         kind=EventKind.START,
         body=json.dumps(body).encode(),

@@ -13,7 +13,6 @@ from exporters.delivery.circuit import retry_delay
 from exporters.delivery.context import SinkContext
 from exporters.delivery.health import Health
 from exporters.delivery.reports import RecheckReport
-from exporters.delivery.sender import run_uuid
 from exporters.delivery.wakeup import Wakeup
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
 
@@ -65,7 +64,7 @@ class Rechecks:
     async def _settle(self, terminal: Outgoing, outcome: Outcome) -> None:
         context, lease = self._context, self._held_lease.lease
         context.observer.rechecked(RecheckReport(context.name, settled=not isinstance(outcome, Retry)))
-        details = fields(sink=context.name, run_id=run_uuid(terminal), cause=getattr(outcome, "cause", None))
+        details = fields(sink=context.name, run_id=terminal.run_id, cause=getattr(outcome, "cause", None))
         match outcome:
             case Delivered():
                 self._health.succeeded()
@@ -76,10 +75,10 @@ class Rechecks:
             case Retry():
                 self._health.failed(terminal.strand_id, outcome)
                 await context.store.write(
-                    doubts.postpone, lease, context.sink_id, terminal.run_id, self._due_ms(terminal, outcome)
+                    doubts.postpone, lease, context.sink_id, terminal.run_number, self._due_ms(terminal, outcome)
                 )
                 return
-        await context.store.write(doubts.resolve, lease, context.sink_id, [terminal.run_id])
+        await context.store.write(doubts.resolve, lease, context.sink_id, [terminal.run_number])
 
     def _due_ms(self, terminal: Outgoing, retry: Retry) -> int:
         now = self._context.clock.monotonic()

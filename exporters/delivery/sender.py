@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
-
 from collector.clock import to_ms
 from collector.faultpoints import Point, passing
 from collector.ledger.held_lease import RENEW_AGAIN, HeldLease
@@ -178,8 +176,9 @@ class Sender:
         if result is SendResult.OK:
             now_ms = to_ms(self._context.clock.now())
             fresh, late = (max(0, now_ms - ms) / 1000 for ms in (item.happened_at, item.committed_at))
-            run_id = run_uuid(item)
-            report = SendReport(self._context.name, item.source_id, item.kind, result, seconds, fresh, late, run_id)
+            report = SendReport(
+                self._context.name, item.source_id, item.kind, result, seconds, fresh, late, item.run_id
+            )
         else:
             report = SendReport(self._context.name, item.source_id, item.kind, result, seconds)
         self._context.observer.sent(report)
@@ -192,16 +191,8 @@ class Sender:
 
     def _about(self, item: Outgoing, **more: str | None) -> dict[str, Any]:
         return fields(
-            sink=self._context.name, run_id=run_uuid(item), type=item.kind.value, attempt=item.attempts + 1, **more
+            sink=self._context.name, run_id=item.run_id, type=item.kind.value, attempt=item.attempts + 1, **more
         )
-
-
-def run_uuid(item: Outgoing) -> str | None:
-    """The run's UUID as its event has it, for logs; None where the event cannot be read."""
-    try:
-        return str(orjson.loads(item.body)["run"]["runId"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return None
 
 
 def _redacted(outcome: Outcome) -> Outcome:

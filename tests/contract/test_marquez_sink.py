@@ -37,7 +37,8 @@ class MarquezTarget:
         return Outgoing(
             strand_id=number,
             seq=0,
-            run_id=number,
+            run_number=number,
+            run_id=run,
             source_id=1,
             kind=EventKind(kind),
             body=body,

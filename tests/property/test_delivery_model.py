@@ -84,7 +84,7 @@ class Target(ScriptedSink):
             raise
 
     def _check(self, item: Outgoing) -> None:
-        if self._last_of_run.get(item.run_id, 0) > item.seq:
+        if self._last_of_run.get(item.run_number, 0) > item.seq:
             self.violations.append(f"{name_of(item)} {item.kind} after a later event of its run")
         if self._last_of_strand.get(item.strand_id, 0) > item.seq and number_of(item) not in self.parked:
             self.violations.append(f"{name_of(item)} {item.kind} after a later event of its strand")
@@ -101,7 +101,7 @@ class Target(ScriptedSink):
         match outcome:
             case Delivered():
                 self.acknowledged.add(number_of(item))
-                for last, key in ((self._last_of_run, item.run_id), (self._last_of_strand, item.strand_id)):
+                for last, key in ((self._last_of_run, item.run_number), (self._last_of_strand, item.strand_id)):
                     last[key] = max(last.get(key, 0), item.seq)
             case Park():
                 self.parked.add(number_of(item))

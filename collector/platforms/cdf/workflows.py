@@ -16,7 +16,7 @@ from collector.errors import BadAnswer, NotFound
 from collector.logs import fields
 from collector.model import Facts, Job, Observation, Parent, Run, RunState
 from collector.platforms.cdf.api import Api
-from collector.platforms.cdf.rows import Execution, integer, read_execution, read_task_jobs
+from collector.platforms.cdf.rows import Execution, read_execution, read_task_jobs
 from collector.platforms.watermark import Clocks
 
 log = logging.getLogger("lineage.cdf")
@@ -198,10 +198,6 @@ class Workflows:
 
 def is_workflow(run: Run) -> bool:
     return run.key.startswith(PREFIX)
-
-
-def job_id_of(run: Run) -> int | None:
-    return integer(run.key)
 
 
 def _name(execution: Execution) -> str:

@@ -35,7 +35,7 @@ def message_key(body: bytes) -> bytes | None:
     """The key that the OpenLineage clients use: all runs of a job and a whole chain of parents in one partition.
 
     `run:{namespace}/{name}` of the root parent's job, else the parent's, else the event's own. None when `body` is not a
-    run event.
+    run event. It is read from the bytes: no column of the ledger has the root parent's job.
     """
     try:
         event = orjson.loads(body)

@@ -20,7 +20,7 @@ from exporters.sinks.journal import Journal
 
 def event(number: int, size: int = 0) -> Outgoing:
     body = json.dumps({"number": number, "filler": "x" * size}).encode()
-    return Outgoing(number, 1, number, 1, EventKind.START, body, 0, 0, 0)
+    return Outgoing(number, 1, number, "a run", 1, EventKind.START, body, 0, 0, 0)
 
 
 async def sent(sink: FileSink, events: Iterable[Outgoing]) -> list[Outcome]:
@@ -79,7 +79,7 @@ async def test_a_torn_last_line_is_ended_and_never_merged(tmp_path: Path) -> Non
 
 async def test_an_event_with_line_breaks_is_parked_and_its_neighbours_are_not(tmp_path: Path) -> None:
     path = tmp_path / "events.ndjson"
-    broken = Outgoing(9, 1, 9, 1, EventKind.START, b'{\n"number":9}', 0, 0, 0)
+    broken = Outgoing(9, 1, 9, "a run", 1, EventKind.START, b'{\n"number":9}', 0, 0, 0)
     sink = FileSink(path)
     outcomes = {item.strand_id: outcome async for item, outcome in sink.send([event(1), broken, event(2)])}
     await sink.close(1)

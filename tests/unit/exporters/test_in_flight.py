@@ -5,7 +5,7 @@ from exporters.delivery.in_flight import InFlight
 
 
 def head(strand: int, seq: int = 1) -> Outgoing:
-    return Outgoing(strand, seq, strand, 1, EventKind.START, b"{}", 0, 0, 0)
+    return Outgoing(strand, seq, strand, "a run", 1, EventKind.START, b"{}", 0, 0, 0)
 
 
 def claim(in_flight: InFlight, *heads: Outgoing, most: int = 100) -> bool:

@@ -245,7 +245,8 @@ class Deployment:
         return Outgoing(
             strand_id=made.strand_id,
             seq=0,
-            run_id=made.run_id,
+            run_number=made.run_number,
+            run_id=run,
             source_id=1,
             kind=EventKind(kind),
             body=body,

@@ -56,11 +56,11 @@ def test_a_look_can_be_postponed_and_settled(ledger: Ledger) -> None:
     ledger.deliver(recheck_at=CHECK)
     [item] = doubts.due(ledger.conn, ledger.sinks["a"], CHECK, 10)
     assert item.attempts == 0
-    doubts.postpone(ledger.conn, ledger.held["a"], ledger.sinks["a"], item.run_id, CHECK + HOUR)
+    doubts.postpone(ledger.conn, ledger.held["a"], ledger.sinks["a"], item.run_number, CHECK + HOUR)
     assert due(ledger) == []
     [item] = doubts.due(ledger.conn, ledger.sinks["a"], CHECK + HOUR, 10)
     assert item.attempts == 1
-    doubts.resolve(ledger.conn, ledger.held["a"], ledger.sinks["a"], [item.run_id])
+    doubts.resolve(ledger.conn, ledger.held["a"], ledger.sinks["a"], [item.run_number])
     assert ledger.rows("doubt") == 0
 
 
@@ -137,9 +137,9 @@ def test_an_end_that_is_acknowledged_again_is_looked_at_soon_however_often_it_wa
     [end] = ledger.claim()
     ledger.deliver(end, recheck_at=CHECK)
     for _ in range(3):
-        doubts.postpone(ledger.conn, ledger.held["a"], ledger.sinks["a"], end.run_id, CHECK)
+        doubts.postpone(ledger.conn, ledger.held["a"], ledger.sinks["a"], end.run_number, CHECK)
     assert [item.attempts for item in doubts.due(ledger.conn, ledger.sinks["a"], CHECK, 10)] == [3]
-    assert doubts.schedule(ledger.conn, ledger.sinks["a"], [end.run_id], CHECK) == 1
+    assert doubts.schedule(ledger.conn, ledger.sinks["a"], [end.run_number], CHECK) == 1
     assert [item.attempts for item in doubts.due(ledger.conn, ledger.sinks["a"], CHECK, 10)] == [0]
 
 
