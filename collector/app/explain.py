@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from collector import run_reports
+from collector import views
 from collector.app import loading
 from collector.app.listings import read
 from collector.app.status import source_id
@@ -92,8 +92,8 @@ def _run(row: RunRow, found: _Found) -> dict[str, Any]:
         "source": row.source,
         "job": row.job,
         "state": row.state.value,
-        "explanation": run_reports.sentences(found.details.get(row.run_uuid), told),
-        "events": run_reports.events(told),
+        "explanation": views.sentences(found.details.get(row.run_uuid), told),
+        "events": views.events(told),
     }
 
 

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from collector import views
 from collector.app import ledgers, loading
 from collector.app.status import status as looked
 from collector.app.tables import Column, Kind, printable, show
-from collector.clock import SystemClock, duration, moment
+from collector.clock import SystemClock, duration
 from collector.ledger import parked as parking
 from collector.ledger import queries, retention
 from config.settings import Settings
@@ -131,38 +132,13 @@ def _show_status(told: Mapping[str, Any]) -> None:
 
 def skipped(config: Path, *, limit: int, as_json: bool) -> int:
     found = read(loading.load(config), lambda conn: queries.skips(conn, limit))
-    rows = [
-        {
-            "source": row.source,
-            "kind": row.kind,
-            "subject": row.subject,
-            "count": row.count,
-            "first": moment(row.first_at),
-            "last": moment(row.last_at),
-            "cause": row.cause,
-        }
-        for row in found
-    ]
-    show(rows, COLUMNS["skipped"], as_json=as_json, nothing="nothing was skipped")
+    show([views.skip(row) for row in found], COLUMNS["skipped"], as_json=as_json, nothing="nothing was skipped")
     return 0
 
 
 def parked(config: Path, *, limit: int, as_json: bool) -> int:
     found = read(loading.load(config), lambda conn: parking.listing(conn, limit))
-    rows = [
-        {
-            "event": row.name,
-            "sink": row.sink,
-            "source": row.source,
-            "run_id": row.run_uuid,
-            "type": row.kind.value,
-            "parked": moment(row.parked_at),
-            "attempts": row.attempts,
-            "superseded": moment(row.superseded_at),
-            "cause": row.cause,
-        }
-        for row in found
-    ]
+    rows = [views.parked_event(row) for row in found]
     show(rows, COLUMNS["parked"], as_json=as_json, nothing="nothing is parked")
     return 0
 

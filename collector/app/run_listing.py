@@ -17,7 +17,7 @@ from collector.errors import ConfigurationError, LineageError
 from collector.ledger import queries
 from collector.ledger.queries import RunDetail, RunRow
 from collector.model import RunState
-from collector.run_reports import known_run, more, summary
+from collector.views import known_run, more, summary
 from config.quantities import parse_lookback
 
 COLUMNS = (

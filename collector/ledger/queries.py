@@ -326,12 +326,15 @@ def runs_by_id(conn: Connection, name: str, *, source_id: int | None = None) -> 
     return list({row.run_uuid: row for row in (*_as_runs(conn, by_uuid), *_as_runs(conn, by_key))}.values())
 
 
-def runs_by_event(conn: Connection, number: str, *, source_id: int | None = None) -> list[RunRow]:
-    """The run of the event with this number."""
-    if not (number.isascii() and number.isdigit()) or len(number) > 18:
+def runs_by_event(conn: Connection, name: str, *, source_id: int | None = None) -> list[RunRow]:
+    """The run of the event with this number, or of the one that `parked list` calls so (`12.3`)."""
+    parts = name.split(".")
+    if len(parts) > 2 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
         return []
     run, event = schema.run, schema.event
-    rows = _run_rows().where(run.c.id == select(event.c.run_id).where(event.c.id == int(number)).scalar_subquery())
+    first, *rest = map(int, parts)
+    of_event = (event.c.strand_id == first, event.c.seq == rest[0]) if rest else (event.c.id == first,)
+    rows = _run_rows().where(run.c.id == select(event.c.run_id).where(*of_event).scalar_subquery())
     return _as_runs(conn, rows if source_id is None else rows.where(run.c.source_id == source_id))
 
 

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from collector import __version__
 from collector.ledger.port import Ledger
 from config.web import Access
+from exporters.web import list_pages
 from exporters.web.connections import LIMITS, Limits
 from exporters.web.listener import Listener, listen
 from exporters.web.rendering import STYLE, page
@@ -56,8 +57,8 @@ async def serve(
     Health and readiness need no password, as a prober of Kubernetes has none: they show only what is stuck.
     """
     open_to = [*HEALTH, *(route.path for route in more)]
-    of_runs = RunPages(pages.ledger).routes() if pages.ledger is not None else []
-    return await listen([*_Site(pages).routes(), *of_runs, *more], open_to, host, port, access, limits, HEALTH, names)
+    of_ledger = [*RunPages(pages.ledger).routes(), *list_pages.routes(pages.ledger)] if pages.ledger is not None else []
+    return await listen([*_Site(pages).routes(), *of_ledger, *more], open_to, host, port, access, limits, HEALTH, names)
 
 
 class _Site:

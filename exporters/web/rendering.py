@@ -1,20 +1,29 @@
-"""HTML of the pages, made of the templates beside this module."""
+"""Pages made of the templates beside this module, and JSON."""
 
+import logging
 import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import orjson
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from collector.clock import duration
+from collector.errors import LedgerError
+from collector.logs import fields
+from exporters.web.access import Handler
+
+log = logging.getLogger("lineage.http")
 
 HERE = Path(__file__).parent
 STYLE = HERE / "static" / "pages.css"
 PAGES = (
     ("/", "Overview"),
     ("/runs", "Runs"),
+    ("/parked", "Parked"),
+    ("/skipped", "Skipped"),
     ("/metrics", "Metrics"),
     ("/status.json", "Status"),
     ("/healthz", "Health"),
@@ -41,6 +50,27 @@ def page(name: str, here: str, status: int = 200, **values: Any) -> web.Response
     """The template with these values; `here` is the path of the page in the navigation."""
     text = _environment().get_template(f"{name}.html").render(here=here, **values)
     return web.Response(text=text, status=status, content_type="text/html")
+
+
+def data(value: Any, status: int = 200) -> web.Response:
+    """The value as JSON."""
+    body = orjson.dumps(value, option=orjson.OPT_INDENT_2)
+    return web.Response(body=body, status=status, content_type="application/json")
+
+
+def readable(handler: Handler) -> Handler:
+    """Answers 503 with the cause while the ledger cannot be read."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except LedgerError as error:
+            log.warning("page.failed", extra=fields(path=request.path, cause=str(error)))
+            if request.path.startswith("/api/"):
+                return data({"error": str(error)}, 503)
+            return page("missing", request.path, 503, title="Not now", words=str(error))
+
+    return answer
 
 
 def _clock(moment: str) -> str:

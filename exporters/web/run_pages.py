@@ -1,6 +1,5 @@
 """`/runs` and `/runs/ID`, and the same as JSON under `/api/v1`: what the ledger knows of runs, and where their events are."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,19 +10,14 @@ import orjson
 from aiohttp import web
 from sqlalchemy import Connection
 
-from collector import run_reports
+from collector import views
 from collector.clock import duration
-from collector.errors import LedgerError
 from collector.ledger import history, queries
 from collector.ledger.history import RunHistory
 from collector.ledger.port import Ledger
 from collector.ledger.queries import RunDetail, RunRow
-from collector.logs import fields
 from collector.model import Run, RunState
-from exporters.web.access import Handler
-from exporters.web.rendering import page
-
-log = logging.getLogger("lineage.http")
+from exporters.web.rendering import data, page, readable
 
 LISTED = 100
 """Runs on a page."""
@@ -54,10 +48,10 @@ class RunPages:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/runs", _readable(self._runs)),
-            web.get("/runs/{run}", _readable(self._run)),
-            web.get("/api/v1/runs", _readable(self._runs_json)),
-            web.get("/api/v1/runs/{run}", _readable(self._run_json)),
+            web.get("/runs", readable(self._runs)),
+            web.get("/runs/{run}", readable(self._run)),
+            web.get("/api/v1/runs", readable(self._runs_json)),
+            web.get("/api/v1/runs/{run}", readable(self._run_json)),
         ]
 
     async def _runs(self, request: web.Request) -> web.Response:
@@ -77,9 +71,9 @@ class RunPages:
         try:
             asked = _asked(request.query)
         except ValueError as error:
-            return _json({"error": str(error)}, 400)
+            return data({"error": str(error)}, 400)
         rows, older, _ = await self._ledger.read_shown(_listed, asked)
-        return _json({"runs": rows, "next": f"/api/v1/runs?{asked.older(older)}" if older is not None else None})
+        return data({"runs": rows, "next": f"/api/v1/runs?{asked.older(older)}" if older is not None else None})
 
     async def _run(self, request: web.Request) -> web.Response:
         found = await self._ledger.read_shown(_one, request.match_info["run"])
@@ -90,32 +84,12 @@ class RunPages:
     async def _run_json(self, request: web.Request) -> web.Response:
         found = await self._ledger.read_shown(_one, request.match_info["run"])
         if found is None:
-            return _json({"error": _missing(request.match_info["run"])}, 404)
-        return _json(found.report())
-
-
-def _readable(handler: Handler) -> Handler:
-    """Answers 503 with the cause while the ledger cannot be read."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except LedgerError as error:
-            log.warning("page.failed", extra=fields(path=request.path, cause=str(error)))
-            if request.path.startswith("/api/"):
-                return _json({"error": str(error)}, 503)
-            return page("missing", "/runs", 503, title="Not now", words=str(error))
-
-    return answer
+            return data({"error": _missing(request.match_info["run"])}, 404)
+        return data(found.report())
 
 
 def _missing(run: str) -> str:
     return f"the ledger has no run {run!r}: it is not known, or retention removed it"
-
-
-def _json(value: Any, status: int = 200) -> web.Response:
-    body = orjson.dumps(value, option=orjson.OPT_INDENT_2)
-    return web.Response(body=body, status=status, content_type="application/json")
 
 
 def _asked(query: Mapping[str, str]) -> Asked:
@@ -150,7 +124,7 @@ def _listed(conn: Connection, asked: Asked) -> tuple[list[dict[str, Any]], int |
 def _row(row: RunRow, stored: RunDetail | None, marks: Mapping[int, list[history.Mark]]) -> dict[str, Any]:
     at = marks.get(stored.id, []) if stored is not None else []
     of_sinks = [{"sink": mark.sink, "standing": mark.standing.value, "count": mark.count} for mark in at]
-    return {**run_reports.summary(row, run_reports.known_run(stored)), "marks": of_sinks}
+    return {**views.summary(row, views.known_run(stored)), "marks": of_sinks}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +135,12 @@ class _Run:
     children: list[RunRow]
 
     def report(self) -> dict[str, Any]:
-        known = run_reports.known_run(self.stored)
+        known = views.known_run(self.stored)
         return {
-            **run_reports.summary(self.row, known),
-            **run_reports.more(self.row, known),
-            "explanation": run_reports.sentences(self.stored, self.told),
-            "events": run_reports.events(self.told),
+            **views.summary(self.row, known),
+            **views.more(self.row, known),
+            "explanation": views.sentences(self.stored, self.told),
+            "events": views.events(self.told),
             "children": [child.run_uuid for child in self.children],
         }
 
@@ -174,7 +148,7 @@ class _Run:
         """The values of the page."""
         run, known = (
             {"last_seen": None, "inputs": None, "outputs": None, **self.report()},
-            run_reports.known_run(self.stored),
+            views.known_run(self.stored),
         )
         for event, stored in zip(run["events"], self.told.events, strict=True):
             event["body"] = _indented(stored.body)

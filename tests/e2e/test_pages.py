@@ -17,7 +17,8 @@ from config.settings import Settings
 from simulators.cdf import Ending, Scenario
 from tests.deployment import CDF, DATAPREP, WETRANSFORM, Deployment
 
-PAGES = ("/", "/runs", "/api/v1/runs", "/metrics", "/status.json", "/healthz", "/readyz")
+LISTS = ("/runs", "/parked", "/skipped", "/api/v1/runs", "/api/v1/parked", "/api/v1/skipped")
+PAGES = ("/", *LISTS, "/metrics", "/status.json", "/healthz", "/readyz")
 
 
 @pytest.fixture
@@ -103,8 +104,8 @@ async def test_a_ledger_that_cannot_be_read_breaks_no_page(
         with monkeypatch.context() as patched:
             patched.setattr(service.store, "read_shown", refuse)
             answers = {path: await fetched(client, path) for path in PAGES}
-        assert {path for path, (code, _) in answers.items() if code != 200} == {"/runs", "/api/v1/runs"}
-        for path in ("/runs", "/api/v1/runs"):
+        assert {path for path, (code, _) in answers.items() if code != 200} == set(LISTS)
+        for path in LISTS:
             assert answers[path][0] == 503
             assert "disk I/O error" in answers[path][1]
         assert "lineage_ledger_read_failures_total 1.0" in answers["/metrics"][1]

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection
 
 from collector.ledger.sqlite.store import Store
-from collector.model import Dataset, Facts, Interval
+from collector.model import Dataset, Facts, Interval, Skip, SkipKind
 from collector.testing.clock import SimulatedClock
 from exporters.web.pages import serve
 from tests.unit.exporters.test_web import GOOD
@@ -163,9 +163,29 @@ async def test_a_run_that_is_not_there_is_said(tmp_path: Path) -> None:
         assert "the ledger has no run" in (await data(client, "/api/v1/runs/x", 404))["error"]
 
 
+async def test_parked_events_and_skips_are_listed_with_their_causes(tmp_path: Path) -> None:
+    def filled(conn: Connection) -> None:
+        happened(conn)
+        ledger = Ledger(conn)
+        ledger.configure(marquez=ALL, kafka=ALL)
+        ledger.poll(skips=(Skip(SkipKind.ROW, EVIL, f"no id in {EVIL}"),))
+
+    async with served(tmp_path, filled) as client:
+        shown = await page(client, "/parked") + await page(client, "/skipped")
+        [parked] = (await data(client, "/api/v1/parked"))["parked"]
+        [skipped] = (await data(client, "/api/v1/skipped"))["skipped"]
+    assert (parked["sink"], parked["type"], parked["cause"]) == ("marquez", "START", f"422: {EVIL}")
+    assert f'href="/runs/{parked["run_id"]}"' in shown
+    assert (skipped["kind"], skipped["subject"], skipped["count"]) == ("row", EVIL, 1)
+    assert "<script" not in shown
+    assert shown.count("422: ") == shown.count("no id in ") == 1
+
+
 async def test_an_empty_ledger_has_a_page(tmp_path: Path) -> None:
     async with served(tmp_path, lambda _: None) as client:
         assert "No such runs" in await page(client, "/runs")
+        assert "Nothing is parked." in await page(client, "/parked")
+        assert "Nothing was skipped." in await page(client, "/skipped")
         assert await data(client, "/api/v1/runs") == {"runs": [], "next": None}
 
 

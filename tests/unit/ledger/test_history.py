@@ -171,6 +171,10 @@ def test_a_run_is_found_by_the_number_of_its_event(ledger: Ledger) -> None:
     ledger.happen("q", START)
     [second] = of(ledger, "q").events
     assert [row.key for row in queries.runs_by_event(ledger.conn, str(second.number))] == ["q"]
+    ledger.park()
+    names = {event.run_key: event.name for event in parked.listing(ledger.conn, 10)}
+    assert [row.key for row in queries.runs_by_event(ledger.conn, names["p"])] == ["p"]
+    assert queries.runs_by_event(ledger.conn, "1.2.3") == []
     assert queries.runs_by_event(ledger.conn, "4711") == []
     assert queries.runs_by_event(ledger.conn, "²") == []
     assert queries.runs_by_event(ledger.conn, "9" * 30) == []

@@ -1,4 +1,4 @@
-"""A run as commands, pages and their JSON show it. Times are ISO 8601 in UTC."""
+"""Runs, parked events and skips as commands, pages and their JSON show them. Times are ISO 8601 in UTC."""
 
 from typing import Any
 
@@ -7,7 +7,8 @@ from collector.clock import moment, to_ms
 from collector.errors import LedgerError
 from collector.ledger import detail
 from collector.ledger.history import RunHistory
-from collector.ledger.queries import RunDetail, RunRow
+from collector.ledger.parked import ParkedEvent
+from collector.ledger.queries import RunDetail, RunRow, SkipRow
 from collector.model import Dataset, Run
 
 
@@ -95,3 +96,29 @@ def sentences(stored: RunDetail | None, told: RunHistory) -> list[str]:
         if told.events
         else [*found, "The ledger keeps no events of it: none were made, or retention removed them."]
     )
+
+
+def parked_event(row: ParkedEvent) -> dict[str, Any]:
+    return {
+        "event": row.name,
+        "sink": row.sink,
+        "source": row.source,
+        "run_id": row.run_uuid,
+        "type": row.kind.value,
+        "parked": moment(row.parked_at),
+        "attempts": row.attempts,
+        "superseded": moment(row.superseded_at),
+        "cause": row.cause,
+    }
+
+
+def skip(row: SkipRow) -> dict[str, Any]:
+    return {
+        "source": row.source,
+        "kind": row.kind,
+        "subject": row.subject,
+        "count": row.count,
+        "first": moment(row.first_at),
+        "last": moment(row.last_at),
+        "cause": row.cause,
+    }

@@ -1,0 +1,46 @@
+"""`/parked` and `/skipped`: what sinks refused and what was left out, the latest first, and the same as JSON under `/api/v1`."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy import Connection
+
+from collector import views
+from collector.ledger import parked, queries
+from collector.ledger.port import Ledger
+from exporters.web.rendering import data, page, readable
+
+LISTED = 100
+"""Rows on a page."""
+_Rows = Callable[[Connection], list[dict[str, Any]]]
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def routes(ledger: Ledger) -> list[web.RouteDef]:
+    lists: dict[str, _Rows] = {"parked": _parked, "skipped": _skipped}
+    return [
+        route
+        for name, rows in lists.items()
+        for route in (
+            web.get(f"/{name}", readable(partial(_shown, ledger, name, rows))),
+            web.get(f"/api/v1/{name}", readable(partial(_listed, ledger, name, rows))),
+        )
+    ]
+
+
+async def _shown(ledger: Ledger, name: str, rows: _Rows, _: web.Request) -> web.StreamResponse:
+    return page(name, f"/{name}", rows=await ledger.read_shown(rows), most=LISTED)
+
+
+async def _listed(ledger: Ledger, name: str, rows: _Rows, _: web.Request) -> web.StreamResponse:
+    return data({name: await ledger.read_shown(rows)})
+
+
+def _parked(conn: Connection) -> list[dict[str, Any]]:
+    return [{**views.parked_event(row), "job": row.job} for row in parked.listing(conn, LISTED)]
+
+
+def _skipped(conn: Connection) -> list[dict[str, Any]]:
+    return [views.skip(row) for row in queries.skips(conn, LISTED)]
