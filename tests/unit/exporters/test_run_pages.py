@@ -8,6 +8,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 from sqlalchemy import Connection
 
 from collector.ledger.sqlite.store import Store
@@ -17,6 +19,7 @@ from exporters.web.pages import serve
 from tests.unit.exporters.test_web import GOOD
 from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, NOW, SECOND, START, Ledger, a_job, at, child_of
 
+OPENAPI = Path(__file__).parents[3] / "docs" / "openapi.yaml"
 EVIL = '"><script>alert(1)</script>'
 
 
@@ -179,6 +182,39 @@ async def test_parked_events_and_skips_are_listed_with_their_causes(tmp_path: Pa
     assert (skipped["kind"], skipped["subject"], skipped["count"]) == ("row", EVIL, 1)
     assert "<script" not in shown
     assert shown.count("422: ") == shown.count("no id in ") == 1
+
+
+def complaints(path: str, status: int, answer: Any) -> list[str]:
+    """Where the answer is not what docs/openapi.yaml says of this path."""
+    document = yaml.safe_load(OPENAPI.read_text())
+    described = document["paths"][path]["get"]["responses"][str(status)]
+    if "$ref" in described:
+        described = document["components"]["responses"][described["$ref"].rpartition("/")[2]]
+    schema = {**described["content"]["application/json"]["schema"], "components": document["components"]}
+    checker = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+    return [error.message for error in checker.iter_errors(answer)]
+
+
+async def test_answers_are_as_the_openapi_file_says(tmp_path: Path) -> None:
+    async with served(tmp_path) as client:
+        listed = await data(client, "/api/v1/runs")
+        asked = {
+            "/api/v1/runs": [("/api/v1/runs", 200), ("/api/v1/runs?state=odd", 400)],
+            "/api/v1/runs/{run}": [
+                *((f"/api/v1/runs/{run['run_id']}", 200) for run in listed["runs"]),
+                ("/api/v1/runs/x", 404),
+            ],
+            "/api/v1/parked": [("/api/v1/parked", 200)],
+            "/api/v1/skipped": [("/api/v1/skipped", 200)],
+        }
+        found = [
+            complaints(path, status, await data(client, url, status))
+            for path, urls in asked.items()
+            for url, status in urls
+        ]
+    assert found == [[]] * 8
+    assert complaints("/api/v1/runs", 200, {"runs": [{**listed["runs"][0], "more": 1}], "next": None}) != []
+    assert [*asked] == [*yaml.safe_load(OPENAPI.read_text())["paths"]]
 
 
 async def test_an_empty_ledger_has_a_page(tmp_path: Path) -> None:
