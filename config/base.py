@@ -128,7 +128,6 @@ def _checked_path(value: Any) -> Any:
 
 
 Count = Annotated[int, Field(ge=1), BeforeValidator(no_switch)]
-Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(no_switch)]
 Text = Annotated[str, AfterValidator(_no_empty), WithJsonSchema({"type": "string", "minLength": 1})]
 Url = Annotated[
     str, AfterValidator(checked_url), WithJsonSchema({"type": "string", "pattern": r"^https?://[^@?#\s$]+$"})

@@ -9,7 +9,7 @@ from config.base import Model
 from config.mistakes import Path
 from config.settings import Settings
 from config.sinks import FileSink, KafkaSink, MarquezSink, OpenLineageSink, PluginSink, known_sinks
-from config.sources import CdfSource, DataprepSource, PluginSource, WetransformSource, known_platforms
+from config.sources import CdfSource, DataprepSource, PluginSource, Source, WetransformSource, known_platforms
 
 _TAGGED: dict[tuple[str | int, str | int], type[Model]] = {
     ("sources", "cdf"): CdfSource,
@@ -22,6 +22,13 @@ _TAGGED: dict[tuple[str | int, str | int], type[Model]] = {
     ("sinks", "kafka"): KafkaSink,
     ("sinks", "plugin"): PluginSink,
 }
+_CONSTANTS: Mapping[tuple[type[Model], str], str] = {
+    (Source, "jitter"): "polls are moved at random by a tenth of poll_interval",
+    (CdfSource, "page_size"): "a page of the list has 50 jobs",
+    (KafkaSink, "connect_within"): "connecting to Kafka may take 15 s",
+    (KafkaSink, "send_within"): "an attempt waits 5 s for Kafka's answer, then asks again",
+}
+"""Keys that there were, and what holds now."""
 _WANTED = {
     "string": "must be text",
     "path": "must be the path of a file",
@@ -89,6 +96,9 @@ def _model_in(annotation: Any) -> type[Model] | None:
 
 def _unknown_key(key: str, model: type[Model] | None) -> tuple[str, str | None]:
     known = list(model.model_fields) if model else []
+    for (owner, former), instead in _CONSTANTS.items():
+        if former == key and model is not None and issubclass(model, owner):
+            return f"is no longer a setting ({instead}); remove it", None
     if near := _nearest(key, known):
         return "unknown key", near
     homes = (f"{name}.{key}" for name in known if model and key in _keys_in(model.model_fields[name].annotation))

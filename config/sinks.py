@@ -1,7 +1,6 @@
 """The sinks: one configured target each."""
 
 import re
-from datetime import timedelta
 from functools import cache, partial
 from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal
@@ -12,7 +11,7 @@ from pydantic.config import JsonDict
 from config.base import Count, FilePath, Model, Name, Text, Url, no_switch
 from config.network import OverHttp, Tls
 from config.plugins import SINK_PLUGINS, checked_options
-from config.quantities import Duration, Share, Size
+from config.quantities import Share, Size
 from config.secret import ApiKeyFile, ClientSecretFile, FileSecret, PasswordFile, Secret, SecretText
 
 EventWord = Literal["OTHER", "START", "RUNNING", "COMPLETE", "FAIL", "ABORT"]
@@ -197,10 +196,6 @@ class KafkaSink(Sink):
     tls: Annotated[Tls | None, BeforeValidator(_switch)] = Field(default=None, json_schema_extra=_or_switch)
     """`true` for TLS with the system's trust, or a mapping with files."""
     sasl: Sasl | None = None
-    connect_within: Duration = timedelta(seconds=15)
-    """How long connecting may take."""
-    send_within: Duration = timedelta(seconds=5)
-    """How long one attempt waits for an answer; after it the event is asked for again, not sent again."""
 
 
 class PluginSink(Sink):

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Discriminator,
     Field,
     Tag,
@@ -22,13 +21,11 @@ from config.base import (
     Name,
     Namespace,
     NamespacePart,
-    Share,
     Text,
     Url,
     address,
     authority,
     checked_namespace,
-    no_switch,
 )
 from config.network import OverHttp
 from config.plugins import PLATFORM_PLUGINS, checked_options
@@ -54,8 +51,6 @@ class Source(OverHttp):
     """From the start of one poll to the start of the next."""
     poll_within: Duration = timedelta(minutes=5)
     """Deadline of one poll with all its pages; what is read by then is kept."""
-    jitter: Share = 0.1
-    """Share of the interval by which polls are moved at random, so that many collectors do not ask at once."""
     initial_lookback: Lookback = timedelta(hours=1)
     """How far the first start looks back: a duration, a date, or `none` for runs from now on only."""
     requests_per_minute: Count | None = None
@@ -205,8 +200,6 @@ class CdfSource(BuiltInSource):
     """Error texts by which a failed job is known to have been canceled; case and outer spaces do not count."""
     backfill_metrics: bool = True
     """Read the metrics (row counts) of runs that ended before they were first seen."""
-    page_size: Annotated[int, Field(ge=1, le=1000), BeforeValidator(no_switch)] = 50
-    """Jobs per page of the list. Small, because every row carries its SQL."""
 
     @property
     def project_part(self) -> str:

@@ -307,7 +307,7 @@ class Service:
                 validates=self.settings.lineage.validate_events,
             ),
             policy=Policy(source.enrich_within, VanishedPolicy(source.on_vanished)),
-            rhythm=Rhythm(source.poll_interval, source.poll_within, source.jitter),
+            rhythm=Rhythm(source.poll_interval, source.poll_within),
             clock=self._clock,
             random=random.random,
             observer=self._observers,

@@ -8,15 +8,16 @@ from collector.reports import PollResult
 
 LONGEST_WAIT = 300.0
 """Seconds between two tries of a source that fails, at the most."""
+JITTER = 0.1
+"""Share of the interval by which polls are moved at random, so that many collectors do not ask at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rhythm:
-    """How often a source is polled: every `interval`, spread by `jitter` (a share of it), each cycle within `deadline`."""
+    """How often a source is polled: every `interval`, spread by `JITTER`, each cycle within `deadline`."""
 
     interval: timedelta
     deadline: timedelta
-    jitter: float = 0.1
 
 
 def result_of(error: BaseException) -> PollResult:
@@ -40,5 +41,5 @@ def next_wait(rhythm: Rhythm, failures: int, asked: float | None, chance: float)
     """
     interval = rhythm.interval.total_seconds()
     wait: float = min(interval * 2 ** min(failures, 16), max(LONGEST_WAIT, interval))
-    wait *= 1 + rhythm.jitter * (2 * chance - 1)
-    return max(wait, asked * (1 + rhythm.jitter * chance)) if asked else wait
+    wait *= 1 + JITTER * (2 * chance - 1)
+    return max(wait, asked * (1 + JITTER * chance)) if asked else wait

@@ -137,7 +137,7 @@ async def _perform(cast: Cast, service: Service, *, forever: bool) -> None:
 
 
 def _settings(folder: Path, file: Path, urls: Mapping[str, str], marquez: str, kafka: str | None) -> Settings:
-    usual = {"poll_interval": "1s", "jitter": 0.05, "initial_lookback": "1h"}
+    usual = {"poll_interval": "1s", "initial_lookback": "1h"}
     quick = {"active": "500ms", "active_most": "1s", "waiting": "1s", "waiting_most": "1s"}
     fast = {"requests_per_minute": 6000}
     more: dict[str, dict[str, Any]] = {"cdf": {}, "wetransform": {**fast, "intervals": quick}, "dataprep": fast}

@@ -137,11 +137,11 @@ def test_every_text_arrives_as_it_was_written(helm: Helm, tmp_path: Path, minima
 
 def test_numbers_arrive_as_they_were_written(helm: Helm, minimal: Values) -> None:
     values = laid_over(minimal, {"config": {"ledger": {"max_size": 1_500_000_001}}})
-    values["config"]["sources"][0] |= {"project": 12345678901, "jitter": 0.125, "page_size": 1000}
+    values["config"]["sources"][0] |= {"project": 12345678901, "burst": 1000}
     made = yaml.safe_load(_config(helm.objects(values)))
     assert made["ledger"]["max_size"] == 1_500_000_001
-    assert {key: made["sources"][0][key] for key in ("project", "jitter", "page_size")} == {
-        "project": 12345678901, "jitter": 0.125, "page_size": 1000,
+    assert {key: made["sources"][0][key] for key in ("project", "burst")} == {
+        "project": 12345678901, "burst": 1000,
     }  # fmt: skip
 
 

@@ -94,6 +94,6 @@ _THE_OTHER_WAY = {
 RIGS: dict[str, Callable[[], AbstractAsyncContextManager[Rig]]] = {
     "cdf": partial(_rig, {}),
     "cdf, read the less likely way": partial(_rig, _THE_OTHER_WAY),
-    "cdf, in no order": partial(_rig, {"list_order": Order.SHUFFLED}, page_size=5),
+    "cdf, in no order": partial(_rig, {"list_order": Order.SHUFFLED}),
     "cdf, short tokens and workflows": partial(_rig, {}, lifetime=90.0, workflows=True),
 }

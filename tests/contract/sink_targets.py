@@ -77,7 +77,7 @@ class KafkaTarget:
         from exporters.sinks.kafka.sink import create
 
         sasl = {"mechanism": "PLAIN", "username": "me", "password": SECRET}
-        return make(create, type="kafka", bootstrap_servers="127.0.0.1:1", sasl=sasl, connect_within="2s")
+        return make(create, type="kafka", bootstrap_servers="127.0.0.1:1", sasl=sasl)
 
     async def received(self) -> list[bytes]:
         return [record.value for record in await self._kafka.read(self._topic)]

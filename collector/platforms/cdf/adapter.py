@@ -18,7 +18,7 @@ from collector.platforms.base import Choice, Context, Finding, Load
 from collector.platforms.cdf.api import MOST_IDS, Api, Garbled, Page, Refused
 from collector.platforms.cdf.check import findings
 from collector.platforms.cdf.definitions import Definitions
-from collector.platforms.cdf.job_list import OVERLAP, SHORTEST_RISE, Walk, first_mark, read_mark
+from collector.platforms.cdf.job_list import OVERLAP, Walk, first_mark, read_mark
 from collector.platforms.cdf.job_names import JobNames
 from collector.platforms.cdf.lineage import read_late, sql_skips
 from collector.platforms.cdf.observations import Place, candidates, counted, observe
@@ -34,6 +34,8 @@ log = logging.getLogger("lineage.cdf")
 PAGE_BYTES = 8 * 1024 * 1024
 """What a page of a long walk may weigh: every row carries its SQL."""
 LONGEST_PAGE = 1000
+PAGE_SIZE = 50
+"""Jobs on the first page of a walk; not below `SHORTEST_RISE`, for fewer could not show that they are not newest first."""
 THOROUGH_EVERY = 60.0
 """Seconds between walks that go back over the whole overlap."""
 SILENT = timedelta(minutes=15)
@@ -67,8 +69,6 @@ class CdfPlatform:
         self._workflows = Workflows(self._api, context.clock, context.source, context.namespace, self._place.account)
         self._names, self._choice = JobNames(), Choice(config.include, config.exclude)
         self._sql = SqlWorker(context.source, CdfCatalog())
-        # Fewer rows could not show that they are not newest first.
-        self._page_size = max(config.page_size, SHORTEST_RISE)
         self._known: dict[int, int] = {}
         self._left_at: str | None = None
         self._thorough_at = self._full_walk_at = self._moved_at = context.clock.monotonic()
@@ -182,7 +182,7 @@ class CdfPlatform:
             yield _without(absent, await self._executions_only(executions, open_jobs))
             return
         walk: Walk | None = None
-        limit, after = self._page_size, None
+        limit, after = PAGE_SIZE, None
         while True:
             page = await self._api.jobs(limit, after)
             rows, unreadable = _read(page.rows)
@@ -231,7 +231,7 @@ class CdfPlatform:
         """Size and cursor of the next page. A walk longer than one page begins again with pages as long as they may be,
         for the size cannot change on the way.
         """
-        if after is None and limit == self._page_size:
+        if after is None and limit == PAGE_SIZE:
             longer = min(LONGEST_PAGE, max(limit, PAGE_BYTES * len(page.rows) // max(page.size, 1)))
             if longer > limit:
                 walk.from_the_top()

@@ -334,7 +334,6 @@ def create(settings: Settings, context: Context) -> KafkaSink:
         trust=Trust(tls.ca_file, tls.client_cert_file, tls.client_key_file) if tls else None,
         login=Login(sasl.mechanism, sasl.username, sasl.credential.get) if sasl else None,
         compression="gzip" if settings.compression == "gzip" else None,
-        connect_seconds=settings.connect_within.total_seconds(),
     )
     if cluster.login is not None and cluster.trust is None:
         advice = "set tls, unless the network is your own"
@@ -342,7 +341,7 @@ def create(settings: Settings, context: Context) -> KafkaSink:
             "kafka.without_tls", extra=fields(sink=settings.name, cause="the login goes unencrypted", then=advice)
         )
     key = settings.key.encode() if settings.key else None
-    return KafkaSink(cluster, context.sink, answer_seconds=settings.send_within.total_seconds(), key=key)
+    return KafkaSink(cluster, context.sink, key=key)
 
 
 async def _open(cluster: Cluster, client_log: ClientLog, batch_bytes: int) -> "Connection | Trouble":

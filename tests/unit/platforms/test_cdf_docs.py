@@ -38,7 +38,7 @@ def test_the_configurations_can_be_used(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_every_key_of_its_own_is_shown() -> None:
-    own = {"base_url", "project", "auth", "workflows", "canceled_errors", "backfill_metrics", "page_size"}
+    own = {"base_url", "project", "auth", "workflows", "canceled_errors", "backfill_metrics"}
     assert own <= CdfSource.model_fields.keys()
     assert all(f"{key}:" in PAGE for key in own)
 

@@ -203,10 +203,13 @@ async def test_what_runs_at_the_first_start_is_followed_however_old(rig: CdfRig)
 # The walk
 
 
-@pytest.mark.parametrize("page_size", [1, 7, 50])
+@pytest.mark.parametrize("page_size", [5, 7, 50])
 @pytest.mark.parametrize("order", list(Order))
-async def test_every_page_is_fetched_in_any_order(page_size: int, order: Order) -> None:
-    async with cdf_rig(Modes(list_order=order), page_size=page_size) as rig:
+async def test_every_page_is_fetched_in_any_order(
+    page_size: int, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collector.platforms.cdf.adapter.PAGE_SIZE", page_size)
+    async with cdf_rig(Modes(list_order=order)) as rig:
         rig.simulator.add_transformation("pumps")
         for number in range(60):
             rig.simulator.start_run("pumps", at=rig.clock.now() - timedelta(seconds=10 * number))
