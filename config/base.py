@@ -106,7 +106,7 @@ def _readable_file(value: Path) -> Path:
         with value.open("rb"):
             return value
     except OSError as error:
-        raise ValueError(f"{value} cannot be read: {error.strerror}") from None
+        raise ValueError(f"{value.absolute()} cannot be read: {error.strerror}") from None
 
 
 def no_reference(value: str) -> str:
@@ -124,6 +124,8 @@ def _no_empty(value: str) -> str:
 
 
 def _checked_path(value: Any) -> Any:
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("holds a NUL character, which no path of a file can")
     return _no_empty(value) if isinstance(value, str) else value
 
 

@@ -64,6 +64,8 @@ def explain(error: Mapping[str, Any], root: type[Model] = Settings) -> tuple[Pat
             return path, f"must be at least {error['ctx']['ge']}, not {_shown(error['input'])}", None
         case "less_than_equal":
             return path, f"must be at most {error['ctx']['le']}, not {_shown(error['input'])}", None
+        case "greater_than":
+            return path, f"must be more than {error['ctx']['gt']}, not {_shown(error['input'])}", None
     return path, _wrong_type(error), None
 
 
@@ -82,7 +84,7 @@ def _model_at(loc: Path, root: type[Model]) -> type[Model] | None:
     rest = loc
     if (tagged := _tagged(loc)) is not None:
         model, rest = tagged, loc[3:]
-    for step in rest:
+    for step in (each for each in rest if isinstance(each, str)):  # items of a list have the model of the list
         fields = model.model_fields if model else {}
         model = _model_in(fields[step].annotation) if step in fields else None
     return model
@@ -117,7 +119,9 @@ def _unknown_kind(path: Path, value: Any) -> tuple[Path, str, str | None]:
     if not isinstance(value, dict):
         return path, f"must be a mapping with {key} and name, not {_shown(value)}", None
     if key not in value:
-        return (*path, key), f"is missing: give one of {', '.join(known)}", _nearest(key, list(value))
+        if misspelt := _nearest(key, list(value)):
+            return (*path, misspelt), "unknown key", key
+        return (*path, key), f"is missing: give one of {', '.join(known)}", None
     return (*path, key), *_not_one_of(value[key], known)
 
 
@@ -152,4 +156,5 @@ def _shown(value: Any) -> str:
 
 
 def _nearest(word: str, words: Sequence[str]) -> str | None:
-    return next(iter(get_close_matches(word.lower(), words, n=1, cutoff=0.6)), None)
+    spelt = {each.lower(): each for each in words}
+    return next((spelt[near] for near in get_close_matches(word.lower(), spelt, n=1, cutoff=0.6)), None)

@@ -1,6 +1,7 @@
 """How a server is reached: trust, client certificate, proxy, headers, patience."""
 
 import re
+import ssl
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -16,9 +17,40 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "content-encoding", "accept-encoding"})
 
 
-def _needs_certificate(value: Path | None, info: ValidationInfo) -> Path | None:
-    if value is not None and info.data.get("client_cert_file", value) is None:
-        raise ValueError("a key needs its certificate: give client_cert_file too")
+def unusable(error: Exception) -> str:
+    """Why a file with certificates or a key cannot be used."""
+    if isinstance(error, ssl.SSLError):
+        return "the key belongs to another certificate" if error.reason == "KEY_VALUES_MISMATCH" else "it must be PEM"
+    return str(error)
+
+
+def no_password() -> str:
+    """OpenSSL would ask for it on the terminal, and wait."""
+    raise ValueError("the key is protected by a password")
+
+
+def _usable_authorities(value: Path) -> Path:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=value)
+    except OSError as error:
+        raise ValueError(f"the certificates in {value.absolute()} cannot be used: {unusable(error)}") from None
+    return value
+
+
+def _usable_key(value: Path | None, info: ValidationInfo) -> Path | None:
+    """Of the client certificate, in whose file it is where there is no other."""
+    if "client_cert_file" not in info.data:
+        return value
+    certificate: Path | None = info.data["client_cert_file"]
+    if certificate is None:
+        if value is not None:
+            raise ValueError("a key needs its certificate: give client_cert_file too")
+        return value
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, value, password=no_password)
+    except (OSError, ValueError) as error:
+        what = f"the certificate in {certificate.absolute()} with the key in {(value or certificate).absolute()}"
+        raise ValueError(f"{what} cannot be used: {unusable(error)}") from None
     return value
 
 
@@ -42,11 +74,13 @@ def _checked_headers(value: Mapping[str, Secret]) -> Mapping[str, Secret]:
 class Tls(Model):
     """Trust and client certificate."""
 
-    ca_file: ReadableFile | None = None
+    ca_file: Annotated[ReadableFile, AfterValidator(_usable_authorities)] | None = None
     """PEM file with certificate authorities to trust beside the system's."""
     client_cert_file: ReadableFile | None = None
     """PEM file with the client certificate (and its chain)."""
-    client_key_file: Annotated[ReadableFile | None, AfterValidator(_needs_certificate)] = None
+    client_key_file: Annotated[ReadableFile | None, AfterValidator(_usable_key)] = Field(
+        default=None, validate_default=True
+    )
     """PEM file with the key of the client certificate, when it is not in the same file."""
 
 

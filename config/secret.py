@@ -152,19 +152,20 @@ def _from_environment(name: str) -> str:
 
 def _read(path: Path) -> str:
     """`ValueError` with a text that follows "the file"."""
+    where = path.absolute()
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        raise ValueError(f"{where} cannot be read: {error.strerror}") from None
     if len(content) > _LARGEST:
-        raise ValueError(f"{path} is larger than 64 KiB, which cannot be a secret")
+        raise ValueError(f"{where} is larger than 64 KiB, which cannot be a secret")
     try:
         return _clean(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text") from None
+        raise ValueError(f"{where} is not UTF-8 text") from None
     except ValueError as error:
-        raise ValueError(f"{path} {error}") from None
+        raise ValueError(f"{where} {error}") from None
 
 
 def _clean(text: str) -> str:

@@ -117,7 +117,7 @@ with warnings.catch_warnings():
         @property
         def place(self) -> str:
             """For people: the file, or the address without its parameters."""
-            return str(self.path) if self.url is None else self.url.partition("?")[0]
+            return str(self.path.absolute()) if self.url is None else self.url.partition("?")[0]
 
         @property
         def current_password(self) -> str | None:

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, Va
 from config.base import Model, ReadableFile
 from config.explanations import explain
 from config.mistakes import ConfigurationMistakes, Mistake, dotted
+from config.network import no_password, unusable
 from config.secret import Stamp, stamp
 from config.yaml_document import read
 
@@ -172,7 +173,8 @@ class AccessFile:
 def read_access(path: Path) -> Access:
     """Raises `ConfigurationMistakes` with all that is wrong, certificates that cannot be used included."""
     stamps = {path: stamp(path)}
-    document = read(path, hint="see docs/http.md for what belongs there")
+    hint, named_by = "see docs/http.md for what belongs there", "correct http.web_config_file"
+    document = read(path, hint=hint, named_by=named_by)
     if document.mistakes:
         raise ConfigurationMistakes(document.mistakes)
     try:
@@ -198,26 +200,15 @@ def _context(tls: TlsServerConfig) -> ssl.SSLContext:
     context.minimum_version, context.maximum_version = _VERSIONS[tls.min_version], _VERSIONS[tls.max_version]
     context.set_alpn_protocols(["http/1.1"])
     try:
-        context.load_cert_chain(tls.cert_file, tls.key_file, password=_no_password)
+        context.load_cert_chain(tls.cert_file, tls.key_file, password=no_password)
     except (OSError, ValueError) as error:
         what = f"the certificate in {tls.cert_file} with the key in {tls.key_file}"
-        raise ValueError(f"{what} cannot be used: {_reason(error)}") from None
+        raise ValueError(f"{what} cannot be used: {unusable(error)}") from None
     context.verify_mode = _VERIFY[tls.client_auth_type]
     if tls.client_ca_file is not None:
         try:
             context.load_verify_locations(cafile=tls.client_ca_file)
         except (OSError, ValueError) as error:
             what = f"the certificate authorities in {tls.client_ca_file}"
-            raise ValueError(f"{what} cannot be used: {_reason(error)}") from None
+            raise ValueError(f"{what} cannot be used: {unusable(error)}") from None
     return context
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLError):
-        return "the key belongs to another certificate" if error.reason == "KEY_VALUES_MISMATCH" else "it must be PEM"
-    return str(error)
-
-
-def _no_password() -> str:
-    """OpenSSL would ask for it on the terminal, and wait."""
-    raise ValueError("the key is protected by a password")

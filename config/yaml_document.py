@@ -51,10 +51,17 @@ class Document:
         return 0
 
 
-def read(path: FilePath, *, hint: str = "see config/example.yaml for what belongs there") -> Document:
-    """Raises `ConfigurationMistakes` when nothing can be made of the file; smaller mistakes are in the document."""
+def read(
+    path: FilePath,
+    *,
+    hint: str = "see config/example.yaml for what belongs there",
+    named_by: str = "name it by --config",
+) -> Document:
+    """Raises `ConfigurationMistakes` when nothing can be made of the file; smaller mistakes are in the document.
+    `named_by` is for people whose file is not there.
+    """
     name = str(path)
-    text = _text(path)
+    text = _text(path, named_by)
     node = _composed(name, text)
     if node is None:
         raise _hopeless(name, f"the file is empty; {hint}")
@@ -65,10 +72,12 @@ def read(path: FilePath, *, hint: str = "see config/example.yaml for what belong
     return document
 
 
-def _text(path: FilePath) -> str:
+def _text(path: FilePath, named_by: str) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)
+    except FileNotFoundError:
+        raise _hopeless(str(path.absolute()), f"there is no such file; {named_by}") from None
     except IsADirectoryError:
         raise _hopeless(str(path), "is a directory; name the file in it") from None
     except OSError as error:

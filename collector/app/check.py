@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from collector.app import factory, ledgers, loading
+from collector.app.control import refuse_unusable
 from collector.app.tables import Column, Kind, show
 from collector.clock import Clock, SystemClock
 from collector.errors import LedgerError, LedgerForeign, LedgerMissing, LedgerTooNew
@@ -41,6 +42,7 @@ def run(config: Path, *, offline: bool, as_json: bool) -> int:
     """0: all works, 1: something does not, 2: the configuration is wrong (raised)."""
     settings = loading.load(config)
     access = loading.access(settings)
+    refuse_unusable(settings.control_path)
     set_up("critical", "auto")
     rows = _of_configuration(config, settings, access.get() if access else None)
     rows += asyncio.run(_of_ledger(settings))
@@ -68,8 +70,11 @@ async def _of_ledger(settings: Settings) -> list[Row]:
     first start.
     """
     path = settings.ledger.place
-    if not ledgers.exists(settings.ledger):
-        return []
+    try:
+        if not ledgers.exists(settings.ledger):
+            return []
+    except LedgerError as error:
+        return [_row("ledger", path, False, str(error))]
     try:
         store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
     except LedgerTooNew as error:

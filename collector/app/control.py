@@ -7,7 +7,6 @@ import errno
 import logging
 import os
 import socket
-import stat
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -91,11 +90,8 @@ class Control:
 
 def _bound(path: Path) -> socket.socket:
     """A socket that nobody else can open, as its mode is set before it listens."""
+    refuse_unusable(path)
     try:
-        if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
-            raise ConfigurationError(
-                [f"control_socket: there is a file at {path} that is not a socket; give another path"]
-            )
         path.unlink(missing_ok=True)
         made = socket.socket(socket.AF_UNIX)
         try:
@@ -105,8 +101,23 @@ def _bound(path: Path) -> socket.socket:
             made.close()
             raise
     except OSError as error:
-        raise ConfigurationError([f"control_socket: {path} cannot be made: {error.strerror}"]) from error
+        what = f"control_socket: {path.absolute()} cannot be made: {error.strerror}"
+        raise ConfigurationError([f"{what}; set control_socket to a path where this user may write"]) from error
     return made
+
+
+def refuse_unusable(path: Path) -> None:
+    """Raises `ConfigurationError` where a file that is not a socket has the name, or the folder is far from being there: that
+    of the ledger, where the socket is by default, may be created at the start.
+    """
+    where = path.absolute()
+    if where.exists() and not where.is_socket():
+        problem = f"there is a file at {where} that is not a socket; give another path"
+    elif not where.parent.parent.is_dir():
+        problem = f"{where} cannot be made: neither its folder exists nor the one above it; give another path"
+    else:
+        return
+    raise ConfigurationError([f"control_socket: {problem}"])
 
 
 def is_alive(path: Path) -> bool:

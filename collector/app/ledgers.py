@@ -21,13 +21,13 @@ def opened(settings: Ledger, clock: Clock, *, command: bool = False) -> OwnedLed
     found, who = database(settings), turn.holder()
     if found is not None:
         return PostgresStore.open(found, holder=who, command=command)
-    return FileStore.open(settings.path, holder=who, clock=clock, command=command)
+    return FileStore.open(settings.path.absolute(), holder=who, clock=clock, command=command)
 
 
 def opened_readonly(settings: Ledger) -> OwnedLedger:
     """Beside a running service or without one. Raises `LedgerTooNew` and `LedgerError`."""
     found = database(settings)
-    return FileStore.open_readonly(settings.path) if found is None else PostgresStore.open_readonly(found)
+    return FileStore.open_readonly(settings.path.absolute()) if found is None else PostgresStore.open_readonly(found)
 
 
 def opened_beside(settings: Ledger) -> OwnedLedger | None:
@@ -42,8 +42,11 @@ def opened_beside(settings: Ledger) -> OwnedLedger | None:
 
 
 def exists(settings: Ledger) -> bool:
-    """Whether there may be one: nothing is said of a file before the first start."""
-    return settings.url is not None or settings.path.is_file()
+    """Whether there may be one. Raises `LedgerError` where the first start could not create it."""
+    if settings.url is not None or settings.path.exists():
+        return True
+    lock.refuse_far_folder(settings.path.absolute())
+    return False
 
 
 def is_reserved(settings: Ledger) -> bool:

@@ -1,6 +1,7 @@
 """The running program: everything built from the configuration, each loop a named task, stopped well."""
 
 import asyncio
+import errno
 import logging
 import os
 import random
@@ -91,6 +92,18 @@ async def _until_signal(settings: Settings) -> int:
         shorten_pauses()
         dead = await service.until(stop)
     return 1 if dead else 0
+
+
+def _why_not(error: OSError) -> str:
+    """Why nothing can listen there, and what to do."""
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "another process listens there; stop it, or give another port"
+        case errno.EADDRNOTAVAIL:
+            return "this machine does not have that address; give one that it has, or 0.0.0.0 for all"
+        case errno.EACCES:
+            return "this user may not; give a port above 1023"
+    return f"{error.strerror}; give an address of this machine, or 0.0.0.0 for all"
 
 
 class Service:
@@ -342,7 +355,7 @@ class Service:
             get = self._access.get if self._access is not None else Access
             self._listener = await serve(pages, http.host, http.port, self._hints().routes(), get, names=http.names)
         except OSError as error:
-            raise ConfigurationError([f"http.listen: cannot listen on {http.listen}: {error.strerror}"]) from error
+            raise ConfigurationError([f"http.listen: cannot listen on {http.listen}: {_why_not(error)}"]) from error
         self.port = self._listener.port
         self._control = Control(self.settings.control_path, self.ask, self.status)
         await self._control.start()

@@ -145,6 +145,7 @@ async def test_a_port_that_is_taken_is_a_mistake_of_the_configuration(deployment
     code, _, err = await deployment.command("run")
     assert code == 2
     assert last_line(err).startswith("error: http.listen: cannot listen on 127.0.0.1:")
+    assert last_line(err).endswith(": another process listens there; stop it, or give another port")
     assert "Traceback" not in err
 
 

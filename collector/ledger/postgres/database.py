@@ -6,6 +6,7 @@ connection (pgbouncer in transaction mode).
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -34,7 +35,10 @@ _BEGIN = (
     "set_config('idle_in_transaction_session_timeout', :idle, true)"
 )
 _READS = ", set_config('transaction_read_only', 'on', true)"
-_NO_DRIVER = "ledger.url needs the package psycopg: install lineage-collector[postgres]"
+_NO_DRIVER = (
+    "ledger.url: the package psycopg is not installed, so PostgreSQL cannot be reached; "
+    "install it by: pip install 'psycopg[binary]', or leave the ledger in a file (ledger.path)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,11 @@ class Database:
         return f"ledger {self.url.partition('?')[0]}, schema {self.schema}"
 
     def engine(self, connections: int, *, writes: bool, longest: str = _LONGEST) -> Engine:
-        """For up to so many threads. `longest` is what a statement may take, `0` for any time."""
+        """For up to so many threads. `longest` is what a statement may take, `0` for any time. Raises `ConfigurationError`
+        where the driver is not installed.
+        """
+        if find_spec("psycopg") is None:
+            raise ConfigurationError([_NO_DRIVER])
         made = create_engine(
             "postgresql+psycopg://",
             creator=self._connect,
@@ -78,11 +86,9 @@ class Database:
 
     def _connect(self) -> "psycopg.Connection[Any]":
         """Raises `LedgerUnreachable`."""
-        try:
-            import psycopg  # noqa: PLC0415 - for a ledger in PostgreSQL alone
-            from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
-        except ImportError as error:
-            raise ConfigurationError([_NO_DRIVER]) from error
+        import psycopg  # noqa: PLC0415 - for a ledger in PostgreSQL alone
+        from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
+
         try:
             words = {**_DEFAULTS, **conninfo_to_dict(self.url)}
             if (password := self.password()) is not None:

@@ -94,6 +94,7 @@ def damage(path: Path, former: Condition) -> str | None:
     Lost pages at the end and a lost write-ahead log show at once. What lies deeper shows by reading every page, which
     is done for small files and after an unclean end; in a large one it may show at run time, and then at the next start.
     """
+    refuse_directory(path)
     log = path.with_name(f"{path.name}-wal")
     length = path.stat().st_size if path.exists() else 0
     if length == 0:
@@ -102,6 +103,8 @@ def damage(path: Path, former: Condition) -> str | None:
     with path.open("rb") as file:
         header = file.read(100)
     if not header.startswith(_HEADER):
+        if former is Condition.NEW:
+            raise foreign(path)
         return "it does not begin as an SQLite file does"
     try:
         with closing(connect_reader(path)) as connection:
@@ -114,6 +117,18 @@ def damage(path: Path, former: Condition) -> str | None:
         if is_damage(error):
             return str(error)
         raise
+
+
+def refuse_directory(path: Path) -> None:
+    """Raises `LedgerForeign`."""
+    if path.is_dir():
+        raise LedgerForeign(f"{path} is a directory: set ledger.path to a file in it")
+
+
+def foreign(path: Path) -> LedgerForeign:
+    """For a file that is not SQLite's, where no ledger has been before."""
+    what = f"there is a file at {path} that is not a ledger, and there has not been one before"
+    return LedgerForeign(f"{what}; it was left as it is: set ledger.path to another file")
 
 
 def refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:

@@ -85,16 +85,31 @@ def take(ledger: Path, holder: str, now: datetime, *, command: bool = False) -> 
     return held
 
 
+def former(ledger: Path) -> Condition:
+    """How the last process that had this ledger left it; for those who do not take it."""
+    try:
+        written = json.loads(ledger.with_name(f"{ledger.name}.lock").read_bytes())
+    except (OSError, ValueError):
+        return Condition.NEW
+    return _condition(written if isinstance(written, dict) else {})
+
+
 def _make_folder(ledger: Path) -> None:
-    """One folder at the most: a path whose beginning is missing too is rather misspelt, or a volume is not there."""
+    refuse_far_folder(ledger)
     folder = ledger.absolute().parent
-    if folder.is_dir():
-        return
-    if not folder.parent.is_dir():
+    if not folder.is_dir():
+        folder.mkdir(exist_ok=True)
+        log.warning("ledger.folder_made", extra=fields(path=str(folder), then="the ledger is created in it"))
+
+
+def refuse_far_folder(ledger: Path) -> None:
+    """One folder is created at the most: a path whose beginning is missing too is rather misspelt, or a volume is not there.
+    Raises `LedgerError`.
+    """
+    folder = ledger.absolute().parent
+    if not folder.is_dir() and not folder.parent.is_dir():
         what = f"cannot create the ledger {ledger}: neither its folder {folder} exists nor the one above it"
         raise LedgerError(f"{what}; correct ledger.path, or create the folder")
-    folder.mkdir(exist_ok=True)
-    log.warning("ledger.folder_made", extra=fields(path=str(folder), then="the ledger is created in it"))
 
 
 def _read(descriptor: int) -> dict[str, Any]:

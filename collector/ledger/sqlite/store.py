@@ -100,13 +100,19 @@ class Store:
     @classmethod
     def open_readonly(cls, path: Path) -> "Store":
         """Beside a running service or without one; `write` raises `LedgerError`."""
+        file.refuse_directory(path)
         if not path.is_file():
             raise LedgerError(f"there is no ledger at {path}: start the service with this configuration first")
         try:
             connection = file.connect_reader(path)
             reader = file.engine(connection, writes=False)
         except sqlite3.Error as error:
-            raise LedgerError(f"cannot read ledger {path}: {error}") from error
+            if file.is_damage(error) and lock.former(path) is Condition.NEW:
+                raise file.foreign(path) from error
+            words = f"cannot read ledger {path}: {error}"
+            if file.is_damage(error):
+                raise LedgerCorrupt(f"{words}; the next start of the service checks it and sets it aside") from error
+            raise LedgerError(words) from error
         try:
             file.refuse_foreign(path, connection)
             with reader.connect() as conn:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text, update
 
-from collector.app.check import Row, _all, _of_ledger
+from collector.app.check import Row, _all, _of_ledger, run
 from collector.clock import SystemClock
+from collector.errors import ConfigurationError
 from collector.ledger import accounts, schema, skips
 from collector.ledger.accounts import Configured
 from collector.ledger.sqlite.store import Store
@@ -182,3 +183,39 @@ async def test_include_that_has_left_out_all_jobs_so_far_is_said(tmp_path: Path)
         assert [row for row in await _of_ledger(settings) if row["subject"] == "include"] == []
     finally:
         await store.close()
+
+
+def _with(folder: Path, **keys: Any) -> Settings:
+    source = {"platform": "wetransform", "name": "source", "tenant": "acme", "token": "wetransform-token"}
+    return Settings.model_validate({"ledger": {"path": folder / "l.db"}, "sources": [source], **keys})
+
+
+async def test_a_folder_that_run_would_not_create_fails_the_check(tmp_path: Path) -> None:
+    far = tmp_path / "not" / "there" / "l.db"
+    [row] = await _of_ledger(_with(tmp_path, ledger={"path": far}))
+    assert (row["part"], row["ok"]) == ("ledger", False)
+    assert row["detail"].startswith(f"cannot create the ledger {far}: neither its folder {far.parent} exists")
+    assert await _of_ledger(_with(tmp_path, ledger={"path": tmp_path / "one" / "l.db"})) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [(Path.mkdir, "is a directory: set ledger.path"), (lambda path: path.write_text("notes" * 99), "not a ledger")],
+)
+async def test_what_is_not_a_ledger_fails_the_check(tmp_path: Path, make: Callable[[Path], object], words: str) -> None:
+    make(tmp_path / "l.db")
+    [row] = await _of_ledger(_with(tmp_path))
+    assert (row["ok"], row["subject"]) == (False, str(tmp_path / "l.db"))
+    assert words in row["detail"]
+
+
+@pytest.mark.parametrize("path", ["not/there/x.sock", "a-file"])
+def test_a_control_socket_that_cannot_be_fails_the_check(tmp_path: Path, path: str) -> None:
+    (tmp_path / "a-file").write_text("notes")
+    config = tmp_path / "config.yaml"
+    source = "{platform: wetransform, name: a, tenant: acme, token: wetransform-token}"
+    config.write_text(
+        f"sources: [{source}]\ncontrol_socket: {tmp_path / path}\nledger: {{path: {tmp_path / 'l.db'}}}\n"
+    )
+    with pytest.raises(ConfigurationError, match=f"control_socket: .*{tmp_path / path}"):
+        run(config, offline=True, as_json=True)

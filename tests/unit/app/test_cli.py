@@ -126,7 +126,7 @@ def test_every_mistake_has_its_line(run: Run, config: Write) -> None:
 
 
 def test_a_folder_and_a_file_that_is_not_there(run: Run, tmp_path: Path) -> None:
-    for path, words in ((tmp_path, "is a directory; name the file in it"), (tmp_path / "no.yaml", "cannot be read")):
+    for path, words in ((tmp_path, "is a directory; name the file in it"), (tmp_path / "no.yaml", "there is no such file")):
         said = run("run", "--config", path)
         assert said.code == 2
         assert said.err.count("\n") == 1
@@ -137,11 +137,11 @@ def test_without_config_the_file_of_that_name_is_taken(
     run: Run, config: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "lineage-collector.yaml: cannot be read" in run("check", "--offline").err
+    assert "lineage-collector.yaml: there is no such file; name it by --config" in run("check", "--offline").err
     config(GOOD).rename(tmp_path / "lineage-collector.yaml")
     assert run("check", "--offline").code == 0
     monkeypatch.setenv("LINEAGE_COLLECTOR_CONFIG", "other.yaml")
-    assert "other.yaml: cannot be read" in run("check", "--offline").err
+    assert "other.yaml: there is no such file" in run("check", "--offline").err
 
 
 def test_check_offline_reports_what_is_risky_as_well(run: Run, config: Write) -> None:
@@ -160,7 +160,7 @@ def test_check_offline_reports_what_is_risky_as_well(run: Run, config: Write) ->
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, ": cannot be read: No such file or directory"),
+        (None, ": there is no such file; correct http.web_config_file"),
         ("basic_auth_user: {}", ":1: basic_auth_user: unknown key; did you mean basic_auth_users?"),
         ("basic_auth_users: {ann: geheim}", ":1: basic_auth_users.ann: is not a bcrypt hash ($2y$...)"),
         ("tls_server_config:\n  cert_file: c.crt\n  key_file: c.key", ":2: tls_server_config.cert_file: "),

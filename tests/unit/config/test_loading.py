@@ -148,8 +148,24 @@ def test_a_bomb_of_anchors_is_refused(mistakes: Mistakes) -> None:
 def test_a_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationMistakes, match="is a directory; name the file in it"):
         load(tmp_path)
-    with pytest.raises(ConfigurationMistakes, match=r"none\.yaml: cannot be read: No such file or directory"):
+    with pytest.raises(ConfigurationMistakes) as caught:
         load(tmp_path / "none.yaml")
+    assert str(caught.value) == f"{tmp_path / 'none.yaml'}: there is no such file; name it by --config"
+
+
+def test_files_are_named_by_their_whole_path(
+    tmp_path: Path, mistakes: Mistakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationMistakes, match=f"^{tmp_path / 'none.yaml'}: there is no such file"):
+        load(Path("none.yaml"))
+    found = said(
+        mistakes(SOURCE.replace("token: ${env:PREP_TOKEN}", "token_file: a/token\n    network: {ca_file: ca.crt}"))
+    )
+    assert found == [
+        f"6: sources[0].token_file: {tmp_path / 'a/token'} cannot be read: No such file or directory",
+        f"7: sources[0].network.ca_file: {tmp_path / 'ca.crt'} cannot be read: No such file or directory",
+    ]
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -190,6 +206,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("log: {level: info, level: info}", "7: log.level: is there twice, first in line 7"),
         ("log: !!python/name:os.system x", "7: log: the tag python/name:os.system is not understood here"),
         ("? [a]\n: b", "7: a key must be text"),
+        ("datasets: [{macth: {name: a}, match: {name: a}, replace: {name: b}}]", "7: datasets[0].macth: unknown key; did you mean match?"),
+        ("datasets: [{match: {nmae: b, name: a}, replace: {name: b}}]", "7: datasets[0].match.nmae: unknown key; did you mean name?"),
+        ('ledger: {path: "a\\0b"}', "7: ledger.path: holds a NUL character, which no path of a file can"),
     ],
 )  # fmt: skip
 def test_one_mistake_one_message(text: str, message: str, mistakes: Mistakes) -> None:
@@ -217,6 +236,8 @@ def test_one_mistake_one_message(text: str, message: str, mistakes: Mistakes) ->
         ("include: ['']", "7: sources[0].include[0]: is empty"),
         ("token_file: /x", "7: sources[0].token_file: /x cannot be read: No such file or directory"),
         ("network: {ca_file: /x}", "7: sources[0].network.ca_file: /x cannot be read: No such file or directory"),
+        (f"network: {{ca_file: {__file__}}}", f"7: sources[0].network.ca_file: the certificates in {__file__} cannot be used: it must be PEM"),
+        (f"network: {{client_cert_file: {__file__}}}", f"7: sources[0].network.client_key_file: the certificate in {__file__} with the key in {__file__} cannot be used: it must be PEM"),
         ("network: {proxy: 'http://a:geheim@b'}", "7: sources[0].network.proxy: holds a credential: take it out of the URL and use the key for secrets beside it"),
         ("network: {headers: {'a b': x}}", "7: sources[0].network.headers: 'a b' is not a valid name of an HTTP header"),
         ("network: {headers: {Host: x}}", "7: sources[0].network.headers: the header Host is set by the program itself"),
@@ -233,7 +254,7 @@ def test_mistakes_in_a_source(key: str, message: str, mistakes: Mistakes) -> Non
     [
         ("{platform: cfd, name: a}", "1: sources[0].platform: must be one of cdf, wetransform, dataprep, not 'cfd'; did you mean cdf?"),
         ("{name: a}", "1: sources[0].platform: is missing: give one of cdf, wetransform, dataprep"),
-        ("{plattform: cdf, name: a}", "1: sources[0].platform: is missing: give one of cdf, wetransform, dataprep; did you mean plattform?"),
+        ("{plattform: cdf, name: a}", "1: sources[0].plattform: unknown key; did you mean platform?"),
         ("{platform: dataprep, name: a, workspace: 1}", "1: sources[0].token_file: the secret is missing: give token: ${env:NAME} or token_file: PATH"),
         ("{platform: dataprep, name: a, workspace: 1, token: '${env:NOT_SET}'}", "1: sources[0].token: the environment variable NOT_SET is not set"),
         ("{platform: dataprep, name: a, workspace: 1, token: 1}", "1: sources[0].token: must be text, such as ${env:NAME}, not a number: put it in quotes"),
@@ -256,7 +277,8 @@ def test_mistakes_in_other_sources(source: str, message: str, mistakes: Mistakes
         ("{type: marquez, name: a, url: 'http://m', concurrency: 91}", "7: sinks[0].concurrency: must be at most 90, not 91"),
         ("{type: marquez, name: a, url: 'http://m', runs_api: false, lineage_api: false}", "7: sinks[0].lineage_api: runs_api and lineage_api are both off: nothing would be sent"),
         ("{type: marquez, name: a, url: 'http://m', events: []}", "7: sinks[0].events: needs at least one item"),
-        ("{type: marquez, name: a, url: 'http://m', events: [STRAT]}", "7: sinks[0].events[0]: must be one of OTHER, START, RUNNING, COMPLETE, FAIL, ABORT, not 'STRAT'"),
+        ("{type: marquez, name: a, url: 'http://m', events: [STRAT]}", "7: sinks[0].events[0]: must be one of OTHER, START, RUNNING, COMPLETE, FAIL, ABORT, not 'STRAT'; did you mean START?"),
+        ("{type: marquez, name: a, url: 'http://m', ledger_share: 0.0}", "7: sinks[0].ledger_share: must be more than 0, not 0.0"),
         ("{type: kafka, name: a, bootstrap_servers: ['h:1'], sasl: geheim}", "7: sinks[0].sasl: must be a mapping (key: value), not text"),
         ("{type: file, name: a}", "7: sinks[0].path: is missing"),
         ("{type: kafka, name: a, bootstrap_servers: ['h:1'], connect_within: 30s}", "7: sinks[0].connect_within: is no longer a setting (connecting to Kafka may take 15 s); remove it"),

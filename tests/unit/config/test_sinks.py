@@ -8,6 +8,7 @@ from collector.http import HttpOptions
 from collector.model import EventKind
 from config.settings import AnySink, FileSink, Http, KafkaSink, MarquezSink, OpenLineageSink, Sink
 from config.sinks import EventWord
+from tests.servers.certificates import Certificates
 
 ADAPTER: TypeAdapter[Sink] = TypeAdapter(AnySink)
 
@@ -60,16 +61,16 @@ def test_tls_of_kafka_is_a_switch_or_files(tls: Any, on: bool) -> None:
     assert (made.tls is not None) is on
 
 
-def test_kafka_takes_user_and_password(tmp_path: Path) -> None:
+def test_kafka_takes_user_and_password(tmp_path: Path, certificates: Certificates) -> None:
     path = tmp_path / "password"
     path.write_text("p\n")
     made = sink(
         "kafka",
         bootstrap_servers=["[::1]:9092"],
-        tls={"ca_file": __file__},
+        tls={"ca_file": certificates.ca},
         sasl={"mechanism": "SCRAM-SHA-512", "username": "u", "password_file": path},
     )
-    assert made.tls.ca_file == Path(__file__)
+    assert made.tls.ca_file == certificates.ca
     assert made.sasl.credential.get() == "p"
 
 

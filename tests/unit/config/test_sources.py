@@ -9,6 +9,7 @@ from collector.http import HttpOptions
 from collector.model import RunState
 from config.settings import AnySource, CdfSource, DataprepSource, Settings, Source, WetransformSource
 from config.sources import RunStateWord, TokenRequest
+from tests.servers.certificates import Certificates
 
 ADAPTER: TypeAdapter[Source] = TypeAdapter(AnySource)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -152,21 +153,22 @@ def test_limits_differ_by_platform_and_can_be_switched_off() -> None:
     assert prep(requests_per_minute=None).requests_per_minute is None
 
 
-def test_the_http_options_are_those_of_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_http_options_are_those_of_the_client(monkeypatch: pytest.MonkeyPatch, certificates: Certificates) -> None:
+    authority, certificate, key = certificates.ca, certificates.client, certificates.client_key
     monkeypatch.setenv("A_PROXY", "http://me:geheim@127.0.0.1:3128")
     monkeypatch.setenv("A_KEY", "geheim")
     network = {
-        "ca_file": __file__,
-        "client_cert_file": __file__,
-        "client_key_file": __file__,
+        "ca_file": authority,
+        "client_cert_file": certificate,
+        "client_key_file": key,
         "proxy": "${env:A_PROXY}",
         "headers": {"X-Key": "${env:A_KEY}", "X-Team": "data"},
     }
     source = prep(network=network, timeout="90s")
     assert HttpOptions(**source.http_options()) == HttpOptions(
-        ca_file=Path(__file__),
-        client_cert_file=Path(__file__),
-        client_key_file=Path(__file__),
+        ca_file=authority,
+        client_cert_file=certificate,
+        client_key_file=key,
         proxy="http://me:geheim@127.0.0.1:3128",
         headers={"X-Key": "geheim", "X-Team": "data"},
         timeout=90.0,

@@ -9,17 +9,12 @@ import pytest
 
 from config.mistakes import ConfigurationMistakes
 from config.web import AccessFile, read_access
-from tests.servers.certificates import Certificates, make_certificates
+from tests.servers.certificates import Certificates
 
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 USERS = f"basic_auth_users: {{alice: {HASH}}}\n"
 TLS = "tls_server_config: {cert_file: server.pem, key_file: server.pem%s}\n"
 Write = Callable[[str], Path]
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from config.sinks import KafkaSink as Settings
 from exporters.sinks.base import Context, Sink
 from exporters.sinks.kafka.cluster import Trust
 from exporters.sinks.kafka.sink import KafkaSink, create
+from tests.servers.certificates import make_certificates
 
 
 def made(**settings: object) -> KafkaSink:
@@ -39,9 +40,8 @@ def test_defaults() -> None:
 
 
 def test_everything_set(tmp_path: Path) -> None:
-    secret, authority = tmp_path / "password", tmp_path / "ca.pem"
+    secret, authority = tmp_path / "password", make_certificates(tmp_path).ca
     secret.write_text("first\n")
-    authority.write_text("pem")
     sink = made(
         topic="lineage",
         key="one",

@@ -7,13 +7,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, select, text, update
 
-from collector.errors import LedgerError, LedgerLocked, LedgerLost, LedgerTooNew, LedgerUnreachable
+from collector.errors import ConfigurationError, LedgerError, LedgerLocked, LedgerLost, LedgerTooNew, LedgerUnreachable
 from collector.ledger import accounts, leases, registry, requests, runs, schema
 from collector.ledger.accounts import Configured
 from collector.ledger.port import News
@@ -31,6 +32,16 @@ from tests.unit.ledger.ledgers import ALL, NOW, START, add, change, names
 @pytest.fixture
 def database(postgres: PostgresServer) -> Database:
     return Database(postgres.url(postgres.new_database()), "lineage", lambda: PASSWORD)
+
+
+def test_a_missing_driver_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> None:
+        assert name == "psycopg"
+
+    monkeypatch.setattr("collector.ledger.postgres.database.find_spec", absent)
+    for open_it in (Store.open_readonly, partial(Store.open, holder="test")):
+        with pytest.raises(ConfigurationError, match=r"^ledger\.url: the package psycopg is not installed"):
+            open_it(Database("postgresql://127.0.0.1/x", "lineage"))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Connection
 
 from collector.clock import SystemClock
-from collector.errors import LedgerError, LedgerLocked
+from collector.errors import LedgerCorrupt, LedgerError, LedgerForeign, LedgerLocked
 from collector.ledger import accounts, registry, requests
 from collector.ledger.accounts import Configured
 from collector.ledger.port import News, announce
@@ -370,14 +370,32 @@ async def test_reading_where_there_is_nothing(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match=r"there is no ledger at .*start the service"):
         Store.open_readonly(tmp_path / "none.db")
     (tmp_path / "text.db").write_text("hello" * 100)
-    with pytest.raises(LedgerError, match="cannot read ledger"):
+    with pytest.raises(LedgerForeign, match="that is not a ledger"):
         Store.open_readonly(tmp_path / "text.db")
+
+
+async def test_a_file_that_was_never_a_ledger_stays_where_it_is(tmp_path: Path) -> None:
+    """A `ledger.path` that names the user's own file by mistake."""
+    path = tmp_path / "notes.txt"
+    path.write_text("my only copy\n" * 100)
+    for _ in range(2):  # the lock that the first try leaves does not make it a ledger
+        with pytest.raises(LedgerForeign, match=r"notes\.txt that is not a ledger.*set ledger\.path to another file"):
+            open_store(path)
+    assert path.read_text() == "my only copy\n" * 100
+
+
+async def test_a_ledger_that_became_something_else_is_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    await open_store(path).close()
+    path.write_text("no ledger\n" * 1000)
+    with pytest.raises(LedgerCorrupt, match="the next start of the service checks it and sets it aside"):
+        Store.open_readonly(path)
 
 
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.mkdir(), r"ledger\.db is a directory: set ledger\.path to a file in it$"),
         (lambda path: path.parent.rmdir() or path.parent.write_text(""), "cannot create"),
     ],
 )
