@@ -2,7 +2,9 @@
 
 import re
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from config.sources import AnySource
 from tests.chart.conftest import Rendered
 from tests.chart.generated_files import CASES, values_of
 from tests.chart.manifests import laid_over, of_kind, only
+from tests.servers.certificates import make_certificates
 from tests.servers.helm import CHART, Helm, HelmRefusedError
 
 pytestmark = pytest.mark.xdist_group("chart")
@@ -37,6 +40,12 @@ def _config(objects: list[dict[str, Any]]) -> str:
     return str(found["data"]["config.yaml"])
 
 
+@cache
+def _certificate() -> str:
+    with TemporaryDirectory() as folder:
+        return make_certificates(Path(folder)).ca.read_text()
+
+
 def _loaded(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """By the program, with each file and variable that the text refers to."""
     for name in re.findall(r"\$\{env:(\w+)\}", text):
@@ -45,7 +54,7 @@ def _loaded(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Setting
         for path in re.findall(rf"{place}/[\w./-]+", text):
             file = folder / path.lstrip("/")
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text("s3cret-value")
+            file.write_text(_certificate() if file.suffix in {".crt", ".pem"} else "s3cret-value")
         text = text.replace(place, str(folder / place.lstrip("/")))
     config = folder / "config.yaml"
     config.write_text(text)

@@ -126,7 +126,10 @@ def test_every_mistake_has_its_line(run: Run, config: Write) -> None:
 
 
 def test_a_folder_and_a_file_that_is_not_there(run: Run, tmp_path: Path) -> None:
-    for path, words in ((tmp_path, "is a directory; name the file in it"), (tmp_path / "no.yaml", "there is no such file")):
+    for path, words in (
+        (tmp_path, "is a directory; name the file in it"),
+        (tmp_path / "no.yaml", "there is no such file"),
+    ):
         said = run("run", "--config", path)
         assert said.code == 2
         assert said.err.count("\n") == 1
