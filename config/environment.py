@@ -2,6 +2,8 @@
 
 `LINEAGE_COLLECTOR__SOURCES__0__POLL_INTERVAL=10s` sets `sources[0].poll_interval`: two underscores between the parts,
 list items by index, upper and lower case the same.
+
+Not pydantic-settings: it sets no items of lists, and its errors do not say which variable brought the value.
 """
 
 from collections.abc import Mapping

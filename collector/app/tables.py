@@ -86,6 +86,11 @@ def _table(rows: Sequence[Row], columns: Sequence[Column]) -> None:
         for note in notes:
             if row.get(note.name) is not None:
                 _note(console, _human(row, note))
+    _remark(rows, beside, widths)
+
+
+def _remark(rows: Sequence[Row], beside: Sequence[Column], widths: Mapping[Column, int]) -> None:
+    """Below the table, on standard error: what it leaves out, and what its marks mean."""
     if missing := [_title(column) for column in beside if column not in widths]:
         print(f"no room for: {', '.join(missing)} (a wider terminal or --json shows them)", file=sys.stderr)
     if any(_is_bound(row, column) for row in rows for column in widths):

@@ -96,24 +96,34 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> Duplicates
     )
     changes = [change for change in changes if change.run.key not in left_out.keys]
     _refuse_repeats(changes, known)
-    looks = [change.run for change in changes if change.only_seen and not change.events]
-    put_looks(conn, [(known[run.key].id, detail.watch_row(run, now_ms)) for run in looks])
-    changes = [change for change in changes if change.events or not change.only_seen]
-    placed = put(conn, commit.source_id, [change.run for change in changes], known, now_ms)
-    entries = _append(
-        conn, [_Happened(placed[change.run.key], new) for change in changes for new in change.events], now_ms
-    )
-    if entries:
-        lanes.owe(conn, commit.source_id, entries, now_ms)
-        tallies.grow(conn, Counter({commit.source_id: sum(entry.size for entry in entries)}))
-        announce(conn, News.EVENTS)
-    jobs.note(conn, commit.source_id, [(change.run, _terminal(change)) for change in changes], now_ms)
+    _put_changes(conn, commit.source_id, changes, known, now_ms)
     jobs.define(conn, commit.source_id, commit.definitions)
     skips.note(conn, commit.source_id, (*commit.skips, *left_out.skips), now_ms)
     set_aside(conn, commit.source_id, commit.unreadable, now_ms)
     memory.note(conn, commit.source_id, commit.memory, now_ms)
     _note_poll(conn, commit)
     return left_out
+
+
+def _put_changes(
+    conn: Connection, source_id: int, changes: Sequence[RunChange], known: Mapping[str, Place], now_ms: int
+) -> None:
+    """Runs with their events, which every sink is owed from here on; only a look where nothing else changed."""
+    looks = [change.run for change in changes if change.only_seen and not change.events]
+    put_looks(conn, [(known[run.key].id, detail.watch_row(run, now_ms)) for run in looks])
+    changes = [change for change in changes if change.events or not change.only_seen]
+    placed = put(conn, source_id, [change.run for change in changes], known, now_ms)
+    _put_events(
+        conn, source_id, [_Happened(placed[change.run.key], new) for change in changes for new in change.events], now_ms
+    )
+    jobs.note(conn, source_id, [(change.run, _terminal(change)) for change in changes], now_ms)
+
+
+def _put_events(conn: Connection, source_id: int, happened: Sequence["_Happened"], now_ms: int) -> None:
+    if entries := _append(conn, happened, now_ms):
+        lanes.owe(conn, source_id, entries, now_ms)
+        tallies.grow(conn, Counter({source_id: sum(entry.size for entry in entries)}))
+        announce(conn, News.EVENTS)
 
 
 def commit_looks(

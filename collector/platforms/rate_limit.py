@@ -1,4 +1,7 @@
-"""How often one account is asked: our own limit, shared by all who use it, and the waits that the platform asks for."""
+"""How often one account is asked: our own limit, shared by all who use it, and the waits that the platform asks for.
+
+Not aiolimiter: it knows the event loop's time alone, and no wait that holds up all who queue.
+"""
 
 from hashlib import sha256
 from math import inf

@@ -1,4 +1,7 @@
-"""What follows from a failure, as pure decisions: when an event is tried again, when the circuit of a sink opens."""
+"""What follows from a failure, as pure decisions: when an event is tried again, when the circuit of a sink opens.
+
+Not stamina: it waits inside of one call, and these waits are rows of the ledger, which outlive the process.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,4 +1,8 @@
-"""The file beside the ledger that says who writes it: SQLite up to 3.51.2 can corrupt a file that two processes write."""
+"""The file beside the ledger that says who writes it: SQLite up to 3.51.2 can corrupt a file that two processes write.
+
+Not filelock: it does not hand out the file, where this one notes who holds the ledger and how it was left, and where flock is missing
+it falls back to a file that a kill leaves behind.
+"""
 
 import fcntl
 import json

@@ -197,12 +197,11 @@ class DataprepPlatform:
             seen = await cycle.page(concerned, page.skips)
             if seen != Poll():
                 yield seen
-            reached = bool(created) and min(created) < since
-            if page.ordered and reached and not wanted & {group.key for group in page.groups}:
+            present = {group.key for group in page.groups}
+            reached = page.ordered and bool(created) and min(created) < since
+            if reached and (wanted <= present or wanted.isdisjoint(present)):
                 break
-            wanted -= {group.key for group in page.groups}
-            if page.ordered and reached and not wanted:
-                break
+            wanted -= present
         mark = mark.moved(highest, now_ms, self._api.clocks) if whole else mark
         yield Poll(cursor=mark.text(), missing=cycle.orphans())
         async for beside in _beside(cycle, every=True):

@@ -46,6 +46,7 @@ async def changed(api: Api, since_ms: int) -> AsyncIterator[Page]:
     Each page begins where the last one ended in time, not by offset, so a row that changes during the walk moves to its
     end and shifts nothing. Raises Unordered as soon as a row may have been passed over.
     """
+    # one walk with one state: taken apart, its parts would hand six variables to and fro
     floor, offset, idle = since_ms, 0, 0
     first_total, below = 0, 0
     seen: set[_Mark] = set()
