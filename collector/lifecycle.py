@@ -119,12 +119,13 @@ def _aborted(run: Run, within: Interval) -> tuple[Run, tuple[Transition, ...]]:
     """Ended when it was last seen, for want of a time; it may have gone on for as long as `within`, or begun in it."""
     transitions: list[Transition] = []
     if run.started_at is None:
-        started_within = None if run.began_at is not None else within
-        run, start = _transition(run, EventKind.START, _beginning(run) or run.seen_at, within)
-        run = replace(run, started_at=start.at, started_within=started_within)
-        transitions.append(replace(start, within=started_within))
-    run, end = _transition(run, EventKind.ABORT, run.seen_at, within)
-    return replace(run, ended_at=end.at, ended_within=within), (*transitions, replace(end, within=within))
+        run, start = (
+            _start(run, within) if run.began_at is not None else _bound(run, EventKind.START, run.seen_at, within)
+        )
+        run = replace(run, started_at=start.at, started_within=start.within)
+        transitions.append(start)
+    run, end = _bound(run, EventKind.ABORT, run.seen_at, within)
+    return replace(run, ended_at=end.at, ended_within=end.within), (*transitions, end)
 
 
 _WHAT_NOW = {
@@ -204,7 +205,7 @@ def _under_way(run: Run, known: Run | None, seen: Observation) -> Step:
     transitions: list[Transition] = []
     within = _since_the_last_look(known, seen)
     if run.started_at is None:
-        run, start = _transition(run, EventKind.START, _beginning(run), within)
+        run, start = _start(run, within)
         run = replace(run, started_at=start.at, started_within=start.within)
         transitions.append(start)
     was_waiting = known is not None and known.state is RunState.WAITING
@@ -253,16 +254,12 @@ def _late_start(run: Run) -> tuple[Run, Transition]:
     """START of a run that was never seen under way: at its beginning; at its end where it never began; where the
     platform gives neither, at the earliest time that it can have begun: when it was last seen before, or asked for.
     """
-    told = _beginning(run) or _never_began(run)
-    within = None if told is not None else run.started_within
-    at = told or _earliest(run)
-    run, start = _transition(run, EventKind.START, at, run.started_within)
-    return replace(run, started_at=start.at, started_within=within), replace(start, within=within)
-
-
-def _never_began(run: Run) -> datetime | None:
-    """Its end, but not before it was asked for."""
-    return max(run.finished_at, run.queued_at) if run.finished_at and run.queued_at else run.finished_at
+    within = run.started_within
+    if (earliest := _earliest(run)) is None or within is None or run.began_at or run.finished_at:
+        run, start = _start(run, within)
+    else:
+        run, start = _bound(run, EventKind.START, earliest, within)
+    return replace(run, started_at=start.at, started_within=start.within), start
 
 
 def _earliest(run: Run) -> datetime | None:
@@ -273,28 +270,39 @@ def _earliest(run: Run) -> datetime | None:
     return within.after if asked is None else min(max(asked, within.after), within.until)
 
 
-def _beginning(run: Run) -> datetime | None:
-    if run.began_at is None or run.queued_at is None:
-        return run.began_at
-    return max(run.began_at, run.queued_at)
-
-
 def _since_the_last_look(known: Run | None, seen: Observation) -> Interval:
     """Its beginning does not lie behind its end, though clocks differ and go back."""
     after = known.seen_at if known is not None else seen.queued_at
     return Interval(after and min(after, seen.seen_at), seen.seen_at)
 
 
+def _start(run: Run, within: Interval | None) -> tuple[Run, Transition]:
+    """START at the platform's time, but not before the run was asked for; at its end where it has an end alone."""
+    reported = run.began_at or (run.finished_at if run.state.terminal else None)
+    return _transition(run, EventKind.START, reported, within, not_before=run.queued_at if reported else None)
+
+
+def _bound(run: Run, kind: EventKind, at: datetime, within: Interval) -> tuple[Run, Transition]:
+    """At this bound of the interval, for want of a time."""
+    run, made = _transition(run, kind, at, None)
+    return run, replace(made, within=Interval(within.after, max(within.until, made.at)))
+
+
 def _transition(
-    run: Run, kind: EventKind, platform_time: datetime | None, within: Interval | None
+    run: Run,
+    kind: EventKind,
+    platform_time: datetime | None,
+    within: Interval | None,
+    *,
+    not_before: datetime | None = None,
 ) -> tuple[Run, Transition]:
-    """The transition at the platform's time, else at the end of the interval; never before the run's last event."""
+    """The transition at the platform's time, else at the end of the interval; never before the run's last event. What had
+    to be moved is a bound.
+    """
     wanted = platform_time or (within.until if within else run.seen_at)
-    at = max(wanted, run.last_event_at) if run.last_event_at else wanted
-    transition = Transition(
-        kind,
-        at,
-        within=None if platform_time is not None else within,
-        clamped_from=wanted if at != wanted else None,
-    )
-    return replace(run, last_event_at=at), transition
+    at = max(wanted, run.last_event_at or wanted, not_before or wanted)
+    run = replace(run, last_event_at=at)
+    if at == wanted:
+        return run, Transition(kind, at, within=None if platform_time is not None else within)
+    after = wanted if platform_time is not None or within is None else within.after
+    return run, Transition(kind, at, within=Interval(after, at), clamped_from=wanted)

@@ -248,7 +248,9 @@ class Enrichment:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Bounds of a moment that nobody told us: it lay after `after` (None: unknown) and not after `until`."""
+    """Bounds of a moment that nobody reported, or that was reported out of order: it lay after `after` (None: unknown) and
+    not after `until`.
+    """
 
     after: datetime | None
     until: datetime
@@ -301,8 +303,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A change of run state that becomes one event. `within` is set where the platform gave no time for it;
-    `clamped_from` where its time had to be moved to keep the order. `facts` is what was known then, where the run's
+    """A change of run state that becomes one event. `within` is set where the platform gave no time for it,
+    or one that had to be moved to keep the order: `clamped_from`. `facts` is what was known then, where the run's
     are more by now.
     """
 

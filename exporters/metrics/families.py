@@ -134,7 +134,7 @@ class Metrics:
         self._events = Counter("lineage_events", "Events committed.", ["source", "type"], registry=registry)
         self._run_seconds = Histogram(
             "lineage_run_duration_seconds",
-            "Time runs took, from START to the end; bounded where the platform did not report one of both times.",
+            "Time runs took, from START to the end; bounded where the platform did not report one of both times, or out of order.",
             ["source", "outcome", "bounded"],
             buckets=_RUN_SECONDS,
             registry=registry,

@@ -17,7 +17,7 @@ _LONGEST_NAME = 120
 class JobState:
     """The last run of a job and the number of runs by outcome; times in epoch seconds. `name` is the display name, `stale`
     counts its open runs that take too long, `schedule` is a cron expression, empty where none is known.
-    `duration_bounded`: the platform did not report when the run started, or ended.
+    `duration_bounded`: the platform did not report when the run started, or ended, or did out of order.
     """
 
     source: str
@@ -99,7 +99,7 @@ def _of_jobs(jobs: Sequence[JobState]) -> Iterable[Metric]:
     duration = _gauge("lineage_run_last_duration_seconds", "Time a job's last run took.", *labels)
     bounded = _gauge(
         "lineage_run_last_duration_bounded",
-        "1 where the platform did not report when that run started, or ended.",
+        "1 where the platform did not report when that run started, or ended, or did out of order.",
         *labels,
     )
     start = _gauge("lineage_run_last_start_timestamp_seconds", "When a job's last run started.", *labels)

@@ -95,9 +95,8 @@ def test_whatever_is_seen_a_run_has_one_legal_life(scenario: list[object]) -> No
 
 
 def is_out_of_bounds(event: Transition) -> bool:
-    """But for what had to be moved to keep the order, which the event says."""
-    if event.within is None or event.clamped_from is not None:
-        return False
+    if event.within is None:
+        return event.clamped_from is not None
     return event.at > event.within.until or (event.within.after is not None and event.at < event.within.after)
 
 

@@ -56,8 +56,39 @@ def test_a_run_that_ended_before_it_began_gets_both_at_its_end() -> None:
 
 def test_an_end_before_the_start_is_clamped_and_says_so() -> None:
     step = take(None, seen(RunState.SUCCEEDED, 90, started_at=at(10), ended_at=at(7)))
-    end = finish(step.run, Enrichment()).transitions[-1]
+    done = finish(step.run, Enrichment())
+    start, end = done.transitions
     assert (end.at, end.clamped_from) == (at(10), at(7))
+    assert (start.within, end.within) == (None, Interval(at(7), at(10)))
+    assert done.run.duration_bounded, "the time between them is none of the platform's"
+
+
+@pytest.mark.parametrize("polled_while_queued", [True, False])
+def test_a_start_before_its_request_is_clamped_and_its_duration_says_so(polled_while_queued: bool) -> None:
+    queued = take(None, seen(RunState.QUEUED, 20, queued_at=at(10))).run if polled_while_queued else None
+    step = take(queued, seen(RunState.RUNNING, 30, queued_at=at(10), started_at=at(7)))
+    [start] = step.transitions
+    assert (start.at, start.within, start.clamped_from) == (at(10), Interval(at(7), at(10)), at(7))
+    ended = take(step.run, seen(RunState.SUCCEEDED, 40, ended_at=at(35)))
+    done = finish(ended.run, Enrichment())
+    assert done.transitions[-1].clamped_from is None
+    assert done.run.started_within == Interval(at(7), at(10))
+    assert done.run.duration_bounded
+
+
+def test_a_clamped_start_that_is_made_at_the_end_says_so() -> None:
+    step = take(None, seen(RunState.SUCCEEDED, 90, queued_at=at(10), started_at=at(7), ended_at=at(30)))
+    done = finish(step.run, Enrichment())
+    start, end = done.transitions
+    assert (start.at, start.within, start.clamped_from) == (at(10), Interval(at(7), at(10)), at(7))
+    assert (end.at, end.within, end.clamped_from) == (at(30), None, None)
+    assert done.run.duration_bounded
+
+
+def test_a_time_of_the_poll_that_was_clamped_lies_within_its_bounds() -> None:
+    run = take(None, seen(RunState.QUEUED, 5, queued_at=at(50))).run
+    [start] = take(run, seen(RunState.RUNNING, 15, queued_at=at(50))).transitions
+    assert (start.at, start.within, start.clamped_from) == (at(50), Interval(at(5), at(50)), at(15))
 
 
 def test_without_times_the_poll_gives_them_and_the_interval() -> None:
