@@ -29,19 +29,22 @@ LAST_CHANCE = 10.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 """Seconds between two tries, of the platform and of the ledger."""
 MOST_LOOKED_AT = 10_000
+MOST_TRIED = 1000
+"""Runs in memory: those that are asked about, and those that will be again after a failure."""
 
 
 @dataclass(slots=True)
 class _Look:
-    """A run that the platform is asked about now; `cause` is why the last try failed."""
+    """A run that the platform is asked about now, or again after a pause; `cause` is why the last try failed."""
 
     until: datetime
     task: asyncio.Task[None] | None = None
     cause: str | None = None
+    pauses: bool = False
 
 
 class Enricher:
-    """Enriches the runs of one source, `AT_ONCE` side by side. At its deadline a run's end goes out with what is known."""
+    """Enriches the runs of one source, `AT_ONCE` side by side: others go on while one pauses after a failure. At its deadline a run's end goes out with what is known."""
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class Enricher:
         self._platform, self._writer, self._store, self._clock = platform, writer, store, clock
         self._committed, self._held = committed, held
         self._looks: dict[str, _Look] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._found: dict[str, Found] = {}
         self._wake = asyncio.Event()
         self._deadlines: dict[str, datetime] = {}
@@ -162,7 +166,9 @@ class Enricher:
 
     async def _ask_more(self, group: asyncio.TaskGroup) -> None:
         chosen: list[str] = []
-        while self._unasked and len(chosen) < AT_ONCE - len(self._looks):
+        asked_now = sum(not look.pauses for look in self._looks.values())
+        room = min(AT_ONCE - asked_now, MOST_TRIED - len(self._looks))
+        while self._unasked and len(chosen) < room:
             key = self._unasked.popleft()
             if key in self._deadlines and key not in self._found:
                 chosen.append(key)
@@ -188,7 +194,8 @@ class Enricher:
         pause = SHORTEST_PAUSE
         while True:
             try:
-                return Found(await self._held.guard(self._platform.enrich(run)))
+                async with self._slots:
+                    return Found(await self._held.guard(self._platform.enrich(run)))
             except (SourceError, TimeoutError, LeaseLapsed) as error:
                 look.cause = str(error) or "no answer in time"
                 wait = max(pause, error.after or 0) if isinstance(error, Throttled) else pause
@@ -203,7 +210,10 @@ class Enricher:
                 return Found(problem=self._problem(run.key, look.cause))
             told = fields(source=self._writer.source, run_id=str(run.run_id), cause=look.cause)
             log.warning("enrich.retry", extra=told)
+            look.pauses = True
+            self._wake.set()
             await self._clock.sleep(wait)
+            look.pauses = False
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def _problem(self, key: str, cause: str) -> str:

@@ -165,6 +165,30 @@ async def test_a_failure_is_tried_again_with_growing_pauses(scripted: ScriptedSo
     assert (scripted.reports.ends, scripted.reports.problems) == ([FIRST_POLL + 7.5], [])
 
 
+async def test_runs_whose_details_fail_hold_up_no_others(scripted: ScriptedSource) -> None:
+    asking, most = 0, 0
+
+    async def some_fail(run: Run) -> Enrichment:
+        nonlocal asking, most
+        asking, most = asking + 1, max(most, asking + 1)
+        await scripted.pollers.clock.sleep(0.1)
+        asking -= 1
+        if run.key.startswith("fails"):
+            raise Unavailable("503")
+        return Enrichment()
+
+    scripted.platform.enriches = some_fail
+    failing = [scripted.run(f"fails {number}") for number in range(3 * AT_ONCE)]
+    scripted.seen[1] = [*failing, *(scripted.run(str(number)) for number in range(AT_ONCE))]
+    await scripted.advance(FIRST_POLL + 1.0)
+    assert len(scripted.reports.ends) == AT_ONCE
+    assert scripted.reports.problems == []
+    await scripted.advance(DUE)
+    assert most == AT_ONCE
+    assert scripted.reports.ends[AT_ONCE:] == scripted.reports.problems
+    assert len(scripted.reports.problems) == 3 * AT_ONCE
+
+
 async def test_the_platform_is_not_asked_sooner_than_it_said(scripted: ScriptedSource) -> None:
     requests: list[float] = []
 
