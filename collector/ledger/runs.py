@@ -242,9 +242,7 @@ def make_due(conn: Connection, lease: Lease, source_id: int, keys: Iterable[str]
     hastened = 0
     for some in chunks(sorted(set(keys))):
         named = select(run.c.id).where(run.c.source_id == source_id, run.c.key.in_(some))
-        later = update(watch).where(
-            watch.c.run_id.in_(named), watch.c.due_at > now_ms, watch.c.due_at > watch.c.seen_at
-        )
+        later = update(watch).where(watch.c.run_id.in_(named), watch.c.due_at > now_ms)
         hastened += conn.execute(later.values(due_at=now_ms)).rowcount
     return hastened
 

@@ -15,9 +15,12 @@ from collector.app.removal import Removal
 from collector.errors import ConfigurationError
 from collector.ledger import accounts, queries, retirement
 from collector.ledger.accounts import Configured
+from collector.ledger.postgres.database import Database
+from collector.ledger.postgres.store import Store as PostgresStore
 from collector.ledger.requests import RequestState
 from collector.ledger.sqlite.store import Store
 from collector.testing.clock import SimulatedClock
+from tests.servers.postgres import PASSWORD, PostgresServer
 from tests.unit.app.test_parked_events import Terminal
 from tests.unit.app.test_run_listing import CONFIG
 from tests.unit.ledger.ledgers import ALL, COMPLETE, NOW, START, T0, Ledger, in_ledger
@@ -178,3 +181,35 @@ async def test_what_took_too_long_goes_with_the_next_sweep(tmp_path: Path, monke
         assert [row.name for row in await store.read(queries.sources)] == ["marquez", "source", "twin"]
     finally:
         await store.close()
+
+
+@pytest.mark.parametrize("name", ["source:old-plant", "sink:mirror"])
+def test_without_a_service_it_is_forgotten_in_postgresql(
+    tmp_path: Path, postgres: PostgresServer, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    config, place = tmp_path / "c.yaml", postgres.url(postgres.new_database())
+    database = Database(place, "lineage", lambda: PASSWORD)
+    (tmp_path / "password").write_text(PASSWORD)
+    ledger = f"ledger: {{url: '{place}', password_file: {tmp_path}/password}}\ncontrol_socket: {tmp_path}/socket\n"
+    config.write_text(CONFIG.format(folder=tmp_path).partition("ledger:")[0] + ledger)
+
+    async def written() -> None:
+        store = await asyncio.to_thread(PostgresStore.open, database, holder="test")
+        await store.write(happened)
+        await store.close()
+
+    async def left() -> list[str]:
+        store = await asyncio.to_thread(PostgresStore.open_readonly, database)
+        sources, sinks = await store.read(queries.sources), await store.read(queries.sinks)
+        await store.close()
+        return [f"source:{row.name}" for row in sources] + [f"sink:{row.name}" for row in sinks]
+
+    asyncio.run(written())
+    before = asyncio.run(left())
+    how = {"drop_undelivered": True, "yes": True, "dry_run": False, "as_json": True}
+    assert forget.forget(config, name, **how) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["request"], said["removed"], said["parked"]) == ("done", True, 1)
+    assert asyncio.run(left()) == [one for one in before if one != name]
+    with pytest.raises(ConfigurationError, match="no source"):
+        forget.forget(config, name, **how)

@@ -153,3 +153,11 @@ def test_hastening_leaves_alone_what_is_due_anyway_or_over(ledger: Ledger) -> No
     before = known(ledger, "due", "every cycle", "ended", "waits")
     assert runs.make_due(ledger.conn, ledger.lease, ledger.source, list(before), NOW + SECOND) == 0
     assert known(ledger, *before) == before
+
+
+def test_a_hint_reaches_a_run_that_was_seen_before_the_clock_went_back(ledger: Ledger) -> None:
+    ledger.now = NOW + HOUR
+    ledger.commit(RunChange(a_run("every cycle", seen_at=later(hours=1))))
+    assert tracked(ledger, NOW + SECOND) == []
+    assert runs.make_due(ledger.conn, ledger.lease, ledger.source, ["every cycle"], NOW + SECOND) == 1
+    assert [run.key for run in tracked(ledger, NOW + SECOND)] == ["every cycle"]
