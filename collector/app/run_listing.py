@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -139,10 +140,9 @@ def _state(word: str | None) -> RunState | None:
 def _since(words: str | None) -> int | None:
     if words is None:
         return None
-    try:
+    given = None
+    with suppress(ValueError):
         given = parse_lookback(words)
-    except ValueError as error:
-        raise ConfigurationError([f"--since {error}"]) from None
     if given is None:
-        raise ConfigurationError(["--since 'none' is not a time; use for example 2h, 7d or 2026-01-31"])
+        raise ConfigurationError([f"--since: {words!r} is not a time; use for example 2h, 7d or 2026-01-31"])
     return to_ms(datetime.now(UTC) - given if isinstance(given, timedelta) else given)

@@ -3,6 +3,7 @@ as they are written, beside a service that works.
 """
 
 import asyncio
+import configparser
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -20,11 +22,13 @@ import yaml
 
 from collector.app.cli import app
 from collector.ledger.schema import REVISIONS
+from config.settings import Settings
 from simulators.cdf import Ending, Scenario
 from tests.deployment import Deployment
 from tests.servers.helm import Helm
 
 ROOT = Path(__file__).parents[2]
+UNIT = ROOT / "docs" / "lineage-collector.service"
 OPERATIONS, QUICKSTART = ROOT / "docs" / "operations.md", ROOT / "docs" / "quickstart.md"
 LEDGERS, CONFIGS, BACKUPS, ELSEWHERE = (
     "/var/lib/lineage-collector",
@@ -195,6 +199,20 @@ def parse(words: list[str]) -> None:
     while hasattr(command, "resolve_command") and words and not words[0].startswith("-"):
         name, command, words = command.resolve_command(context, words)
         context = command.make_context(name, list(words), parent=context)
+
+
+def test_the_unit_of_systemd_runs_the_command_and_lets_it_end() -> None:
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read(UNIT)
+    service = unit["Service"]
+    program, *words = shlex.split(service["ExecStart"])
+    assert f"{Path(program).parent}/pip install ." in list(console(OPERATIONS))
+    parse(words)
+    assert f"/var/lib/{service['StateDirectory']}" == LEDGERS
+    stop_within = Settings.model_fields["stop_within"].default
+    assert timedelta(seconds=int(service["TimeoutStopSec"])) >= stop_within + timedelta(seconds=5)
+    assert service["RestartPreventExitStatus"] == "2"
 
 
 def test_every_service_of_compose_that_is_named_is_there() -> None:

@@ -86,7 +86,9 @@ def test_runs_are_chosen_by_time_state_and_job(listed: Listed) -> None:
 
 @pytest.mark.parametrize("since", ["yesterday", "none", "-2h", "5", ""])
 def test_a_time_that_is_none_is_refused(listed: Listed, since: str) -> None:
-    with pytest.raises(ConfigurationError, match="--since"):
+    with pytest.raises(
+        ConfigurationError, match=f"^--since: '{since}' is not a time; use for example 2h, 7d or 2026-01-31$"
+    ):
         listed(since=since)
 
 
