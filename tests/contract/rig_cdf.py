@@ -6,39 +6,22 @@ from functools import partial
 from typing import Any
 
 from collector.platforms.base import Platform
-from collector.testing.clock import SimulatedClock
-from collector.testing.faults import Faults
-from collector.testing.lives import Lives
 from simulators.cdf import Ending, Modes, Order, OverLimit, Scenario
 from tests.cdf_rig import CdfRig, cdf_rig
+from tests.contract.simulator_rig import SimulatorRig
 
 _ENDINGS = {"succeeded": Ending.COMPLETED, "failed": Ending.FAILED, "canceled": Ending.CANCELLED}
 
 
-class Rig:
+class Rig(SimulatorRig[CdfRig]):
     endings = tuple(_ENDINGS)
     lists = True
     job = "pumps"
     trigger_path = "/transformations/run"
 
     def __init__(self, rig: CdfRig, changed: dict[str, Any]) -> None:
-        self._rig, self._changed = rig, changed
+        super().__init__(rig, rig.lives, changed)
         self._made = 0
-
-    @property
-    def faults(self) -> Faults:
-        return self._rig.simulator.faults
-
-    async def stop_server(self) -> None:
-        await self._rig.served.__aexit__()
-
-    @property
-    def clock(self) -> SimulatedClock:
-        return self._rig.clock
-
-    @property
-    def lives(self) -> Lives:
-        return self._rig.lives
 
     def start(self, ending: str, seconds: float) -> str:
         """In a separate transformation, as CDF runs each only once at a time."""
@@ -62,9 +45,6 @@ class Rig:
 
     async def new_process(self) -> Platform:
         return await self._rig.platform_again(**self._changed)
-
-    def expected(self) -> dict[str, dict[str, Any]]:
-        return {run["key"]: run for run in self._rig.simulator.expected_runs()}
 
 
 @asynccontextmanager

@@ -6,10 +6,8 @@ from functools import partial
 from typing import Any
 
 from collector.platforms.base import Platform
-from collector.testing.clock import SimulatedClock
-from collector.testing.faults import Faults
-from collector.testing.lives import Lives
 from simulators.dataprep import Feature, Level, Scenario, Switches, Token
+from tests.contract.simulator_rig import SimulatorRig
 from tests.dataprep_rig import TOKEN, DataprepRig, dataprep_rig
 
 _SCENARIOS: dict[str, dict[str, Any]] = {
@@ -20,29 +18,14 @@ _SCENARIOS: dict[str, dict[str, Any]] = {
 }
 
 
-class Rig:
+class Rig(SimulatorRig[DataprepRig]):
     endings: tuple[str, ...] = ("succeeded", "failed", "canceled")
     job = "1"
     trigger_path = "POST /v4/jobGroups$"
 
     def __init__(self, rig: DataprepRig, changed: dict[str, Any]) -> None:
-        self._rig, self._changed = rig, changed
+        super().__init__(rig, rig.lives, changed)
         self.lists = Feature.LIST in rig.simulator.features
-
-    @property
-    def faults(self) -> Faults:
-        return self._rig.simulator.faults
-
-    async def stop_server(self) -> None:
-        await self._rig.served.__aexit__()
-
-    @property
-    def clock(self) -> SimulatedClock:
-        return self._rig.clock
-
-    @property
-    def lives(self) -> Lives:
-        return self._rig.lives
 
     def start(self, ending: str, seconds: float) -> str:
         """A stage that reads or transforms and one that writes follow each other."""
@@ -63,9 +46,6 @@ class Rig:
         await self.lives.platform.close()
         self._rig.restart(**self._changed)
         return self.lives.platform
-
-    def expected(self) -> dict[str, dict[str, Any]]:
-        return {run["key"]: run for run in self._rig.simulator.expected_runs()}
 
 
 @asynccontextmanager

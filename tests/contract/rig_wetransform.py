@@ -8,41 +8,24 @@ from typing import Any
 
 from collector.platforms.base import Platform
 from collector.testing.clock import SimulatedClock
-from collector.testing.faults import Faults
-from collector.testing.lives import Lives
 from simulators.wetransform import Plan, Scenario
 from simulators.wetransform.scenarios import GONE
+from tests.contract.simulator_rig import SimulatorRig
 from tests.wetransform_rig import TOKEN, WetransformRig, wetransform_rig
 
 _SCENARIOS = {"succeeded": Scenario.STRAIGHT, "failed": Scenario.FAILING, "never": Scenario.STUCK}
 
 
-class Rig:
+class Rig(SimulatorRig[WetransformRig]):
     endings: tuple[str, ...] = ("succeeded", "failed")
     lists = False
     trigger_path = "POST .*/transformation/automation/"
 
     def __init__(self, rig: WetransformRig, changed: dict[str, Any]) -> None:
-        self._rig, self._changed = rig, changed
+        super().__init__(rig, rig.lives(**changed), changed)
         customer = "cust-1" if "customer" in changed else None
         self._transformation = rig.simulator.state.add_transformation(rig.simulator.account, customer=customer)
         self.job = self._transformation.key
-        self._lives = rig.lives(**changed)
-
-    @property
-    def faults(self) -> Faults:
-        return self._rig.simulator.faults
-
-    async def stop_server(self) -> None:
-        await self._rig.served.__aexit__()
-
-    @property
-    def clock(self) -> SimulatedClock:
-        return self._rig.clock
-
-    @property
-    def lives(self) -> Lives:
-        return self._lives
 
     def start(self, ending: str, seconds: float) -> str:
         """A run that never ends is past its queue at once."""
@@ -62,9 +45,6 @@ class Rig:
         await self.lives.platform.close()
         self.lives.platform = self._rig.adapter(**self._changed)
         return self.lives.platform
-
-    def expected(self) -> dict[str, dict[str, Any]]:
-        return {run["key"]: run for run in self._rig.simulator.expected_runs()}
 
 
 @asynccontextmanager
