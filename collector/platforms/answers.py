@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
+from uuid import UUID
 
 import httpx
 import orjson
@@ -136,15 +137,57 @@ def words(text: str, limit: int = LONGEST_WORDS) -> str:
     return capped(redacted(clean(text)), limit)
 
 
-def moment(value: Any) -> datetime | None:
-    """ISO 8601 with or without milliseconds; a time without an offset is taken as UTC. None where it cannot be read."""
-    if not isinstance(value, str):
-        return None
+def text(value: Any) -> str | None:
+    """A text that is not empty, None for anything else."""
+    return value if isinstance(value, str) and value else None
+
+
+def prose(value: Any) -> str | None:
+    """What people want to read whatever it is, such as an error: a text as it is, other JSON as its text."""
+    if value is None or isinstance(value, str):
+        return value or None
     try:
-        read = datetime.fromisoformat(value)
-        return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
-    except (ValueError, OverflowError):
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return f"a value of the wrong kind ({type(value).__name__})"
+
+
+def integer(value: Any) -> int | None:
+    """A whole number of at most 64 bits that is not negative, also where it came as a float or as digits."""
+    if isinstance(value, bool):
         return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+        value = int(value)
+    return value if isinstance(value, int) and 0 <= value < 2**63 else None
+
+
+def uuid(value: Any) -> str | None:
+    """The usual form of a UUID, None for anything else."""
+    try:
+        return str(UUID(value)) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def moment(value: Any) -> datetime | None:
+    """A time between 2001 and 2200, None for anything else: ISO 8601, without an offset in UTC; or epoch seconds or
+    milliseconds, which cannot be mistaken for each other in these years.
+    """
+    number = integer(value)
+    try:
+        if number is not None and number >= _EARLIEST.timestamp():
+            read = datetime.fromtimestamp(number / 1000 if number > _LATEST.timestamp() else number, UTC)
+        else:
+            read = datetime.fromisoformat(value)
+            read = read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+    return read if _EARLIEST <= read < _LATEST else None
+
+
+_EARLIEST, _LATEST = datetime(2001, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 def _named(error: Exception) -> str:

@@ -13,7 +13,7 @@ from collector.lineage.sql_worker import SqlWorker
 from collector.logs import fields
 from collector.model import Enrichment, Facts, Observation, Poll, Run, RunState, Skip, SkipKind
 from collector.oauth import Grant, Tokens
-from collector.platforms.answers import REACH, WAIT
+from collector.platforms.answers import REACH, WAIT, integer
 from collector.platforms.base import Choice, Context, Finding, Load
 from collector.platforms.cdf.api import MOST_IDS, Api, Garbled, Page, Refused
 from collector.platforms.cdf.check import findings
@@ -22,7 +22,7 @@ from collector.platforms.cdf.job_list import OVERLAP, Walk, first_mark, read_mar
 from collector.platforms.cdf.job_names import JobNames
 from collector.platforms.cdf.lineage import read_late, sql_skips
 from collector.platforms.cdf.observations import Place, candidates, counted, observe
-from collector.platforms.cdf.rows import JobRow, integer, read_job
+from collector.platforms.cdf.rows import JobRow, read_job
 from collector.platforms.cdf.sources import CdfCatalog
 from collector.platforms.cdf.workflows import Workflows, is_workflow
 from collector.platforms.rate_limit import Pace, shared

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from collector import names
 from collector.model import Dataset
-from collector.platforms.cdf.rows import integer, text
+from collector.platforms.answers import integer, text
 
 _PLAIN = {
     "assets": "assets",

@@ -11,7 +11,8 @@ import orjson
 from collector.clock import from_ms, to_ms
 from collector.errors import BadAnswer
 from collector.model import Skip, SkipKind
-from collector.platforms.cdf.rows import JobRow, integer
+from collector.platforms.answers import integer
+from collector.platforms.cdf.rows import JobRow
 from collector.platforms.watermark import SLACK_MS, Clocks, newest, taken_back
 
 OVERLAP = timedelta(minutes=5)

@@ -2,16 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import orjson
-
 from collector.model import RunState
-
-_EARLIEST = datetime(2001, 1, 1, tzinfo=UTC).timestamp() * 1000
-_LATEST = datetime(2200, 1, 1, tzinfo=UTC).timestamp() * 1000
+from collector.platforms.answers import integer, moment, prose, text, uuid
 
 STATES = {
     "Created": RunState.QUEUED,
@@ -75,7 +71,7 @@ def read_job(data: Any) -> JobRow | None:
     status = text(data.get("status"))
     return JobRow(
         id=job_id,
-        uuid=_uuid(data.get("uuid")),
+        uuid=UUID(found) if (found := uuid(data.get("uuid"))) else None,
         transformation_id=integer(data.get("transformationId")),
         external_id=text(data.get("transformationExternalId")),
         status=status,
@@ -83,7 +79,7 @@ def read_job(data: Any) -> JobRow | None:
         started=started,
         ended=_end(started, finished) if status in {"Completed", "Failed"} else None,
         last_seen=moment(data.get("lastSeenTime")),
-        error=_error(data.get("error")),
+        error=prose(data.get("error")),
         query=text(data.get("query")),
         destination=_destination(data.get("destination")),
         source_project=text(data.get("sourceProject")),
@@ -166,47 +162,8 @@ def read_task_jobs(data: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(job for job in jobs if job is not None)
 
 
-def text(value: Any) -> str | None:
-    """A string that says something, None for anything else."""
-    return value if isinstance(value, str) and value else None
-
-
-def integer(value: Any) -> int | None:
-    """A whole number of at most 64 bits that is not negative, also where it came as a float or as digits."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
-        value = int(value)
-    return value if isinstance(value, int) and 0 <= value < 2**63 else None
-
-
-def moment(value: Any) -> datetime | None:
-    """Epoch milliseconds between 2001 and 2200."""
-    ms = integer(value)
-    return datetime.fromtimestamp(ms / 1000, UTC) if ms is not None and _EARLIEST <= ms < _LATEST else None
-
-
 def _end(started: datetime | None, finished: datetime | None) -> datetime | None:
     return max(started, finished) if started is not None and finished is not None else finished
-
-
-def _uuid(value: Any) -> UUID | None:
-    try:
-        return UUID(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-
-
-def _error(value: Any) -> str | None:
-    """The vendor says a string; whatever else it is, people want to read it."""
-    if value is None or isinstance(value, str):
-        return value or None
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:
-        return f"an error text of the wrong kind ({type(value).__name__})"
 
 
 def _destination(value: Any) -> Mapping[str, Any]:

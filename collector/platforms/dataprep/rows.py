@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from collector.names import clean
-from collector.platforms.answers import moment
+from collector.platforms.answers import integer, moment
 from collector.redaction import redacted
 
 Json = Mapping[str, Any]
@@ -205,17 +205,13 @@ def data(body: Any) -> list[Any]:
 
 
 def total(body: Any) -> int | None:
-    count = _object(body).get("count")
-    return count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else None
+    return integer(_object(body).get("count"))
 
 
 def number(value: Any) -> str | None:
     """An id: an int, or the same as a string (the later documents allow both)."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return str(value)
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-        return str(int(value))
-    return None
+    found = integer(value)
+    return None if found is None else str(found)
 
 
 def text(value: Any) -> str | None:

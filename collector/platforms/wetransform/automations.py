@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from collector.errors import BadAnswer
-from collector.platforms.answers import moment, words
-from collector.platforms.wetransform.envelope import Envelope, text, uuid
+from collector.platforms.answers import moment, prose, text, uuid, words
+from collector.platforms.wetransform.envelope import Envelope
 from collector.platforms.wetransform.steps import STATES
 
 _CODE = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
@@ -33,22 +33,22 @@ class Automation:
 def automation(envelope: Envelope, *, asked: str | None = None) -> Automation:
     """Raises `BadAnswer` when the answer is about another run than `asked`, or names an id that is none."""
     payload = envelope.payload
-    told = text(payload, "automation_id")
+    told = text(payload.get("automation_id"))
     key = uuid(told)
     if told is not None and key is None:
         raise BadAnswer(f"automation {asked or 'just started'}: the answer names an id that is no UUID")
     if asked is not None and key not in {None, asked}:
         raise BadAnswer(f"automation {asked}: the answer is about {key}")
     human = payload.get("step_for_humans")
-    code = text(human, "code") if isinstance(human, dict) else None
+    code = text(human.get("code")) if isinstance(human, dict) else None
     return Automation(
         key=key or asked,
         step=_step(payload.get("step")),
         code=code if code and _CODE.fullmatch(code) else None,
         words=_words(envelope, human),
-        details=text(payload, "details"),
-        original_file=text(payload, "original_file"),
-        transformed_file=text(payload, "transformed_file"),
+        details=prose(payload.get("details")),
+        original_file=text(payload.get("original_file")),
+        transformed_file=text(payload.get("transformed_file")),
         created_at=moment(payload.get("created_at")),
         source_id=uuid(envelope.source_id),
         template_handle=envelope.template_handle,
@@ -63,6 +63,6 @@ def _step(value: Any) -> str | None:
 
 
 def _words(envelope: Envelope, human: Any) -> str:
-    message = text(human, "message") if isinstance(human, dict) else None
-    said = (text(envelope.payload, "details"), message)
+    message = text(human.get("message")) if isinstance(human, dict) else None
+    said = (prose(envelope.payload.get("details")), message)
     return words("; ".join(word for word in said if word))

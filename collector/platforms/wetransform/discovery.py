@@ -10,12 +10,11 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from collector.clock import Clock, to_ms
 from collector.logs import fields
 from collector.model import Observation, Poll, RunState, Skip, SkipKind
-from collector.platforms.answers import moment
+from collector.platforms.answers import moment, text
 from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.automations import Automation
 from collector.platforms.wetransform.changes import Change, Entry, Memory, Own, Print, compare, walked
 from collector.platforms.wetransform.definitions import Definitions
-from collector.platforms.wetransform.envelope import text
 from collector.platforms.wetransform.lineage import Definition, Place, facts, job, stripped
 from collector.platforms.wetransform.transformation_list import Page, entry_definition, pages
 from config.base import address
@@ -132,7 +131,7 @@ class Discovery:
         found: list[Observation],
         skips: list[Skip],
     ) -> None:
-        entry = Entry(known.key, moment(row.get("imported_at")), stripped(text(row, "download_url")))
+        entry = Entry(known.key, moment(row.get("imported_at")), stripped(text(row.get("download_url"))))
         progress.shows_results |= entry.result is not None
         progress.prints[entry.key], change = compare(progress.memory, entry, progress.began, progress.own)
         if "column_names" in row:

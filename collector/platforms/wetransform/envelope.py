@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from collector.errors import BadAnswer, SourceError
 from collector.http import retry_after
-from collector.platforms.answers import kind_of_body, parsed, refusal, words
+from collector.platforms.answers import kind_of_body, parsed, refusal, text, words
 
 
 class Rejected(BadAnswer):
@@ -42,7 +41,7 @@ def _success(body: bytes, tried: str, status: int) -> Envelope:
     payload = data.get("payload")
     if not isinstance(payload, dict):
         raise BadAnswer(f"{tried}: status {status} with a payload that is no object")
-    return Envelope(payload, text(data, "template_handle"), text(data, "source_id"))
+    return Envelope(payload, text(data.get("template_handle")), text(data.get("source_id")))
 
 
 def _refusal(status: int, headers: Mapping[str, str], body: bytes, *, tried: str, now: datetime) -> SourceError:
@@ -66,9 +65,9 @@ def _missing_product(product: Any) -> list[str]:
     told = []
     permission = product.get("permission")
     if isinstance(permission, dict):
-        name, description = text(permission, "name"), text(permission, "description")
+        name, description = text(permission.get("name")), text(permission.get("description"))
         told.append("missing permission " + " ".join(w for w in (name, description and f"({description})") if w))
-    if limit := text(product, "limitation_type"):
+    if limit := text(product.get("limitation_type")):
         needed, has = product.get("limitation_needed_value"), product.get("limitation_current_value")
         told.append(f"limit {limit}: {needed} needed, {has} allowed")
     return told
@@ -79,22 +78,3 @@ def _strings(payload: Any) -> list[str]:
     if not isinstance(payload, dict):
         return []
     return [f"{key}: {value}" for key, value in payload.items() if isinstance(value, str)][:5]
-
-
-def text(data: Mapping[str, Any], key: str) -> str | None:
-    """A string that says something, None for anything else."""
-    value = data.get(key)
-    return value if isinstance(value, str) and value else None
-
-
-def number(data: Mapping[str, Any], key: str) -> int | None:
-    value = data.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def uuid(value: str | None) -> str | None:
-    """The usual form of a UUID, None for anything else: what is asked for by path must not hold anything else."""
-    try:
-        return str(UUID(value)) if value else None
-    except ValueError:
-        return None

@@ -6,8 +6,7 @@ from hashlib import sha256
 
 from collector.errors import BadAnswer
 from collector.model import Run
-from collector.platforms.answers import kind_of_body, parsed
-from collector.platforms.wetransform.envelope import text
+from collector.platforms.answers import kind_of_body, parsed, text
 
 EVENT = "file:ready-for-download"
 
@@ -32,7 +31,7 @@ def read_hint(body: bytes) -> Hint | None:
     data = parsed(body)
     if not isinstance(data, dict):
         raise BadAnswer(f"webhook: the body is {kind_of_body(body)} in place of a JSON object")
-    if text(data, "event") is None:
+    if text(data.get("event")) is None:
         raise BadAnswer("webhook: the body names no event")
     if data["event"] != EVENT:
         return None
@@ -53,4 +52,4 @@ def may_mean(hint: Hint, run: Run) -> bool:
 def _word(data: dict[str, object], key: str) -> str | None:
     """Ids may come as numbers."""
     value = data.get(key)
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else text(data, key)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else text(data.get(key))

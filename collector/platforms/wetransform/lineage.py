@@ -7,9 +7,8 @@ from typing import Any
 
 from collector import names
 from collector.model import Dataset, Facts, Field, Job
-from collector.platforms.answers import words
+from collector.platforms.answers import text, uuid, words
 from collector.platforms.wetransform.automations import Automation
-from collector.platforms.wetransform.envelope import text, uuid
 from collector.redaction import bare_url, redacted
 
 _LONGEST_ID = 200
@@ -39,10 +38,10 @@ def definition(payload: Mapping[str, Any], key: str) -> Definition:
     """From the answer about one transformation, or from an entry of the list."""
     return Definition(
         key=key,
-        source_id=uuid(text(payload, "source_id")),
-        source_name=_prose(text(payload, "source_name")),
-        template_handle=text(payload, "template_handle"),
-        template_name=_prose(text(payload, "template_name")),
+        source_id=uuid(payload.get("source_id")),
+        source_name=_prose(text(payload.get("source_name"))),
+        template_handle=text(payload.get("template_handle")),
+        template_name=_prose(text(payload.get("template_name"))),
         columns=(*_texts(payload.get("column_names")), *_texts(payload.get("custom_field_names"))),
     )
 

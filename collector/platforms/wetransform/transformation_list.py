@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from collector.errors import BadAnswer
+from collector.platforms.answers import integer, uuid
 from collector.platforms.wetransform.api import Api
-from collector.platforms.wetransform.envelope import number, text, uuid
 from collector.platforms.wetransform.lineage import Definition, definition
 
 PER_PAGE = 200
@@ -30,13 +30,13 @@ async def pages(api: Api, customer: str | None, *, template_handle: str | None =
         entries = envelope.payload.get("entries")
         if not isinstance(entries, list):
             raise BadAnswer(f"GET /transformations: page {page} has no entries")
-        yield Page(entries, number(envelope.payload, "total_items"))
-        total = number(envelope.payload, "total_pages")
+        yield Page(entries, integer(envelope.payload.get("total_items")))
+        total = integer(envelope.payload.get("total_pages"))
         is_last = len(entries) < PER_PAGE if total is None else page >= total
         if is_last or not entries:
             return
 
 
 def entry_definition(row: Any) -> Definition | None:
-    key = uuid(text(row, "transformation_id")) if isinstance(row, dict) else None
+    key = uuid(row.get("transformation_id")) if isinstance(row, dict) else None
     return definition(row, key) if key is not None else None

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, TriggerError, Unavailable
-from collector.platforms.answers import REACH, WAIT, Forbidden
+from collector.platforms.answers import REACH, WAIT, Forbidden, uuid
 from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.automations import Automation, automation
-from collector.platforms.wetransform.envelope import Rejected, uuid
+from collector.platforms.wetransform.envelope import Rejected
 
 _FIND_OUT = (
     "It is not started again. The vendor has no list of runs: see the transformation's page in wetransform whether its "

@@ -7,13 +7,12 @@ from uuid import UUID
 import pytest
 
 from collector.model import RunState
+from collector.platforms.answers import integer, moment
 from collector.platforms.cdf.datasets import Written, rows_written, written
 from collector.platforms.cdf.job_names import JobNames
 from collector.platforms.cdf.observations import Place, observe
 from collector.platforms.cdf.rows import (
     JobRow,
-    integer,
-    moment,
     read_definition,
     read_execution,
     read_job,
@@ -94,7 +93,7 @@ def test_whole_numbers(value: Any, read: int | None) -> None:
     assert integer(value) == read
 
 
-@pytest.mark.parametrize("value", [None, 0, 1795300000, -1, "soon", 10**17, 1e300, [], True])
+@pytest.mark.parametrize("value", [None, 0, 1795300, -1, "soon", 10**17, 1e300, [], True])
 def test_what_is_no_moment(value: Any) -> None:
     assert moment(value) is None
 
