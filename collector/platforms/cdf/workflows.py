@@ -15,7 +15,6 @@ from collector.clock import Clock, from_ms, to_ms
 from collector.errors import BadAnswer, NotFound
 from collector.logs import fields
 from collector.model import Facts, Job, Observation, Parent, Run, RunState
-from collector.platforms.answers import integer
 from collector.platforms.cdf.api import Api
 from collector.platforms.cdf.rows import Execution, read_execution, read_task_jobs
 from collector.platforms.watermark import Clocks
