@@ -264,6 +264,8 @@ def test_a_run_that_comes_back_goes_on() -> None:
     run = take(None, seen(RunState.RUNNING, 5, started_at=at(3))).run
     for second in (10, 20, 30):
         run = missed(run, at(second), VanishedPolicy.LEAVE_OPEN).run
+    assert not run.open
+    assert take(run, seen(RunState.RUNNING, 40)).run.open
     back = take(run, seen(RunState.SUCCEEDED, 40, started_at=at(3), ended_at=at(35)))
     assert events_of(finish(back.run, Enrichment())) == [(EventKind.COMPLETE, at(35))]
 
@@ -284,6 +286,21 @@ def test_a_look_that_was_asked_for_while_the_run_was_read_stays_due() -> None:
     assert take(known, seen(RunState.RUNNING, 10, due_at=at(15))).run.due_at == at(15)
     assert take(known, seen(RunState.RUNNING, 10)).run.due_at is None, "read in every cycle"
     assert take(known, seen(RunState.SUCCEEDED, 10)).run.due_at is None
+
+
+def test_a_clock_that_goes_back_does_not_take_back_when_a_run_was_seen() -> None:
+    run = take(None, seen(RunState.RUNNING, 25)).run
+    run = take(run, seen(RunState.RUNNING, 20)).run
+    assert run.seen_at == at(25)
+    ended = finish(take(run, seen(RunState.SUCCEEDED, 30)).run, Enrichment())
+    assert ended.transitions[-1].within == Interval(at(25), at(30))
+
+
+def test_a_run_progresses_when_its_raw_state_changes() -> None:
+    run = take(None, seen(RunState.RUNNING, 5)).run
+    run = take(run, seen(RunState.RUNNING, 15)).run
+    assert run.progressed_at == at(5)
+    assert take(run, replace(seen(RunState.RUNNING, 25), raw_state="matching")).run.progressed_at == at(25)
 
 
 def test_enriched_times_win() -> None:

@@ -1,12 +1,18 @@
 from datetime import timedelta
+from typing import cast
 from uuid import UUID
 
 import pytest
 
 from collector.model import Job, Run, RunState
+from collector.platforms.wetransform.api import Api
+from collector.platforms.wetransform.automations import Automation
+from collector.platforms.wetransform.definitions import Definitions
+from collector.platforms.wetransform.lineage import Place
+from collector.platforms.wetransform.runs import Meaning, Runs, Whose
 from collector.platforms.wetransform.schedule import Intervals, next_look, retry_after_failures
 from collector.platforms.wetransform.steps import STATES, state_of, table
-from collector.testing.clock import START
+from collector.testing.clock import START, SimulatedClock
 from simulators.wetransform.scenarios import STEPS
 
 PATIENCE = timedelta(minutes=10)
@@ -123,6 +129,15 @@ class TestSchedule:
     def test_a_run_that_a_hint_made_due_is_read_often_again(self) -> None:
         known = run("matching", RunState.RUNNING, seen=3000, due=3001)
         assert seconds_to_next_look(known, RunState.RUNNING, "matching", after=3001) == 5
+
+    def test_a_run_grows_old_though_the_answer_does_not_tell_its_creation(self) -> None:
+        clock = SimulatedClock()
+        place, meaning = Place("wetransform://h/acme", "https://h"), Meaning(table({}), {}, PATIENCE)
+        runs = Runs(cast("Api", None), cast("Definitions", None), place, clock, meaning, WISHED)
+        clock.advance(605)
+        known, nobody = run("matching", RunState.RUNNING, seen=600, due=605), Whose(None, None)
+        read = Automation(str(UUID(int=1)), "matching", None, "", None, None, None, None, None, None)
+        assert runs.observation(read, nobody, known).due_at == clock.now() + timedelta(seconds=7.5)
 
     def test_nobody_looks_at_a_run_that_ended(self) -> None:
         assert next_look(WISHED, None, RunState.FAILED, "failed", now=START, born_at=START) is None

@@ -56,6 +56,15 @@ def test_what_one_that_succeeded_does_not_know_stays_unknown_unless_its_details_
     assert named(completed([end(RunState.SUCCEEDED, Facts())], KNOWN).steps[0]) == ((READ,), (WRITTEN,))
 
 
+def test_of_two_runs_in_one_page_the_second_knows_what_the_first_said() -> None:
+    other = Dataset("gs://out", "c.csv")
+    said = end(RunState.SUCCEEDED, Facts(inputs=(READ,), outputs=(other,)))
+    for second in (end(RunState.SUCCEEDED), end(RunState.FAILED)):
+        done = completed([said, second], KNOWN)
+        assert named(done.steps[1]) == ((READ,), (other,))
+        assert done.definitions == {JOB.name: Definition((READ,), (other,))}
+
+
 def test_what_is_about_one_run_is_no_part_of_the_definition() -> None:
     full = Dataset("gs://out", "b.csv", change="OVERWRITE", version="1", rows=1, bytes=2, files=3, facets={"x": {}})
     done = completed([end(RunState.SUCCEEDED, Facts(outputs=(full,)))], {})

@@ -17,6 +17,11 @@ def test_a_source_that_is_well_keeps_its_interval_within_the_jitter() -> None:
     assert next_wait(RHYTHM, 0, None, 0.5) == pytest.approx(15)
 
 
+def test_failures_never_make_a_long_interval_shorter() -> None:
+    hourly = Rhythm(timedelta(hours=1), timedelta(seconds=60))
+    assert [next_wait(hourly, failures, None, 0.5) for failures in (0, 1, 9)] == [3600, 3600, 3600]
+
+
 @given(st.integers(0, 10_000), chances)
 def test_failures_back_off_and_stay_bounded(failures: int, chance: float) -> None:
     wait = next_wait(RHYTHM, failures, None, chance)
@@ -25,8 +30,8 @@ def test_failures_back_off_and_stay_bounded(failures: int, chance: float) -> Non
 
 
 @given(st.floats(0.1, 3600), st.integers(0, 20), chances)
-def test_what_the_platform_asks_for_is_never_undercut(asked: float, failures: int, chance: float) -> None:
-    assert next_wait(RHYTHM, failures, asked, chance) >= asked
+def test_what_the_platform_asks_for_only_makes_a_wait_longer(asked: float, failures: int, chance: float) -> None:
+    assert next_wait(RHYTHM, failures, asked, chance) >= max(asked, next_wait(RHYTHM, failures, None, chance))
 
 
 @pytest.mark.parametrize(
