@@ -66,6 +66,16 @@ def test_an_event_in_flight_is_asked_for_soon(asks: int, chance: float) -> None:
     assert 0.125 <= ask_delay(Retry("no answer yet", in_flight=True), asks, lambda: chance) <= 5
 
 
+def test_a_sink_that_wants_to_be_asked_much_later_is_asked_within_reason() -> None:
+    assert ask_delay(Retry("sent", after=timedelta(days=1), in_flight=True), 0, lambda: HALF) == 15 * 60
+
+
+def test_a_shorter_wait_does_not_bring_the_next_probe_nearer() -> None:
+    circuit = opened(retry=Retry("busy", after=timedelta(minutes=10)))
+    sooner = failed(circuit, 99, Retry("busy", after=timedelta(seconds=1)), 101.0, lambda: HALF)
+    assert sooner.probe_at == circuit.probe_at
+
+
 def test_a_sink_may_say_when_to_ask() -> None:
     soon = Retry("no answer yet", in_flight=True, after=timedelta(milliseconds=20))
     assert ask_delay(soon, 7, lambda: HALF) == 0.02

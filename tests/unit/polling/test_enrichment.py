@@ -25,7 +25,13 @@ async def never(run: Run) -> Enrichment:
 
 
 async def test_all_that_is_over_time_ends_at_its_deadline_though_no_details_come(scripted: ScriptedSource) -> None:
-    scripted.platform.enriches = never
+    asked: list[str] = []
+
+    async def hanging(run: Run) -> Enrichment:
+        asked.append(run.key)
+        return await never(run)
+
+    scripted.platform.enriches = hanging
     scripted.seen[1] = [scripted.run(str(number)) for number in range(60)]
     await scripted.advance(DUE - 0.001)
     assert scripted.reports.ends == []
@@ -33,6 +39,25 @@ async def test_all_that_is_over_time_ends_at_its_deadline_though_no_details_come
     await scripted.advance(DUE)
     assert scripted.reports.ends == scripted.reports.problems == [DUE] * 60
     assert len(written) == 1
+    assert len(asked) == AT_ONCE, "one that is over time is not asked about"
+
+
+async def test_never_more_than_a_few_are_asked_about_at_once(scripted: ScriptedSource) -> None:
+    under_way: set[str] = set()
+    most: list[int] = []
+
+    async def slow(run: Run) -> Enrichment:
+        under_way.add(run.key)
+        most.append(len(under_way))
+        await scripted.pollers.clock.sleep(float(run.key))
+        under_way.remove(run.key)
+        return Enrichment()
+
+    scripted.platform.enriches = slow
+    scripted.seen[1] = [scripted.run(str(seconds)) for seconds in range(1, 3 * AT_ONCE)]
+    await scripted.advance(DUE)
+    assert max(most) == AT_ONCE
+    assert len(most) == 3 * AT_ONCE - 1
 
 
 async def test_more_ends_than_can_be_asked_about_make_no_backlog(scripted: ScriptedSource) -> None:
