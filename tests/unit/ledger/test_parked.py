@@ -1,6 +1,9 @@
 """Events that a sink refused, and what people do about them."""
 
+from typing import Any
+
 import pytest
+from sqlalchemy import event as sa_event
 from sqlalchemy import select
 
 from collector.errors import LeaseLost
@@ -122,6 +125,25 @@ def test_what_nobody_asked_for_stays_parked(ledger: Ledger) -> None:
     assert ledger.drain() == ["r START", "r COMPLETE"]
     assert [(event.seq, event.superseded_at) for event in listed(ledger)] == [(second.seq, ledger.now)]
     assert ledger.tally() == (0, 1) == recounted(ledger)
+
+
+def test_a_hundred_are_put_back_by_as_many_statements_as_two(ledger: Ledger) -> None:
+    def executed(*_: Any) -> None:
+        statements[-1] += 1
+
+    statements = []
+    for runs in (2, 100):
+        ledger.poll(*((f"{runs}/{number}", (START,), {}) for number in range(runs)))
+        ledger.park()
+        named = [(event.strand_id, event.seq) for event in listed(ledger)]
+        assert len(named) == runs
+        statements.append(0)
+        sa_event.listen(ledger.conn.engine, "before_cursor_execute", executed)
+        answers = parked.retry(ledger.conn, ledger.held["a"], ledger.sinks["a"], named, ledger.now)
+        sa_event.remove(ledger.conn.engine, "before_cursor_execute", executed)
+        assert set(answers.values()) == {RetryAnswer.QUEUED}
+        assert len(ledger.drain()) == runs
+    assert statements[0] == statements[1]
 
 
 def test_a_superseded_event_is_never_sent_again(ledger: Ledger) -> None:
