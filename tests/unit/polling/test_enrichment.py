@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select
 from collector.errors import LedgerError, Throttled, Unavailable
 from collector.ledger import queries, runs, schema
 from collector.model import Enrichment, EventKind, Run, RunState
+from collector.polling import enrichment
 from collector.polling.enrichment import AT_ONCE, LAST_CHANCE, LONGEST_PAUSE
 from tests.e2e.pollers import INTERVAL
 from tests.unit.polling.scripted_source import FIRST_POLL, ScriptedSource
@@ -212,6 +213,58 @@ async def test_runs_whose_details_fail_hold_up_no_others(scripted: ScriptedSourc
     assert most == AT_ONCE
     assert scripted.reports.ends[AT_ONCE:] == scripted.reports.problems
     assert len(scripted.reports.problems) == 3 * AT_ONCE
+
+
+async def test_pauses_between_tries_grow_to_a_quarter_of_a_minute(scripted: ScriptedSource) -> None:
+    asked: list[float] = []
+
+    async def failing(run: Run) -> Enrichment:
+        asked.append(scripted.pollers.clock.monotonic() - FIRST_POLL)
+        raise Unavailable("no connection")
+
+    scripted.platform.enriches = failing
+    scripted.seen[1] = [scripted.run("a")]
+    await scripted.advance(DUE)
+    assert asked == [0, 0.5, 1.5, 3.5, 7.5, 15.5, 30.5, 45.5]
+
+
+async def test_pauses_of_a_ledger_that_fails_again_begin_anew(scripted: ScriptedSource) -> None:
+    scripted.seen = {1: [scripted.run("a")], 3: [scripted.run("b")]}
+    for poll in (1, 3):
+        began = FIRST_POLL + (poll - 1) * INTERVAL
+        await scripted.advance(began - 0.1)
+        written = scripted.written("write_ends", error=LedgerError("disk full"))
+        await scripted.advance(began + 4)
+        assert written == [began, began + 0.5, began + 1.5, began + 3.5]
+        scripted.written("write_ends")
+        await scripted.advance(began + INTERVAL)
+    assert len(scripted.reports.ends) == 2
+
+
+async def test_of_more_ends_than_are_looked_at_in_one_go_the_others_follow_at_once(
+    scripted: ScriptedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enrichment, "MOST_LOOKED_AT", 2)
+    scripted.seen[1] = [scripted.run(str(number)) for number in range(5)]
+    await scripted.advance(FIRST_POLL)
+    assert scripted.reports.ends == [FIRST_POLL] * 5
+
+
+async def test_what_ended_is_read_again_where_the_ledger_could_not_be_read(
+    scripted: ScriptedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, failures = runs.ended, iter([True])
+
+    def failing(conn: Connection, source_id: int, limit: int) -> list[runs.Ended]:
+        found = ended(conn, source_id, limit)
+        if found and next(failures, False):
+            raise LedgerError("disk I/O error")
+        return found
+
+    monkeypatch.setattr(runs, "ended", failing)
+    scripted.seen[1] = [scripted.run("a")]
+    await scripted.advance(FIRST_POLL + 1)
+    assert scripted.reports.ends == [FIRST_POLL + 0.5]
 
 
 async def test_the_platform_is_not_asked_sooner_than_it_said(scripted: ScriptedSource) -> None:

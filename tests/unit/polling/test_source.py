@@ -1,16 +1,24 @@
 """The loop of one source: what it commits when, how long it waits, and what it leaves when it ends."""
 
 import asyncio
+import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
+from collector.clock import to_ms
 from collector.errors import LedgerError, SourceError, Throttled, Unavailable
-from collector.ledger import leases, runs
-from collector.model import EventKind, Poll, RunState
+from collector.ledger import leases, queries, requests, runs, schema
+from collector.ledger.held_lease import HeldLease
+from collector.ledger.requests import RequestKind
+from collector.model import EventKind, Observation, Poll, RunState, SkipKind
+from collector.platforms.base import Load
 from collector.polling import source as polling
-from collector.polling.source import LEDGER_LOOK
+from collector.polling.source import LEDGER_LOOK, SOONEST
 from collector.reports import PollResult
 from tests.e2e.pollers import INTERVAL
 from tests.unit.polling.scripted_source import FIRST_POLL, ScriptedSource
@@ -144,6 +152,92 @@ async def test_a_page_that_the_ledger_does_not_take_is_asked_for_once_an_interva
     scripted.written("write_page", error=NO_SPACE)
     await scripted.advance(FIRST_POLL + 3 * INTERVAL)
     assert scripted.polled() == [FIRST_POLL + number * INTERVAL for number in range(4)]
+
+
+async def test_an_odd_error_is_shown_without_secrets_and_is_no_success(scripted: ScriptedSource) -> None:
+    async def poll(number: int) -> AsyncIterator[Poll]:
+        raise ZeroDivisionError("password=hunter2secret")
+        yield
+
+    scripted.platform.script = poll
+    await scripted.advance(FIRST_POLL)
+    status = scripted.poller.status
+    assert status.wrong == "ZeroDivisionError: password=***"
+    assert (status.result, status.succeeded_at, status.polled_at) == (
+        PollResult.ERROR,
+        None,
+        scripted.pollers.clock.now(),
+    )
+
+
+async def test_a_run_that_wants_to_be_read_soon_hastens_no_source_that_fails(scripted: ScriptedSource) -> None:
+    def due(key: str, seconds: float) -> Observation:
+        now = scripted.pollers.clock.now()
+        return replace(scripted.run(key, RunState.RUNNING), due_at=now + timedelta(seconds=seconds))
+
+    async def poll(number: int) -> AsyncIterator[Poll]:
+        if number == 2:
+            raise Unavailable("no connection")
+        yield Poll((due("soon", 5), due("later", 8))) if number == 1 else Poll()
+
+    scripted.platform.script = poll
+    await scripted.advance(FIRST_POLL + 5 + 2 * INTERVAL)
+    assert scripted.polled() == [FIRST_POLL, FIRST_POLL + 5, FIRST_POLL + 5 + 2 * INTERVAL]
+
+
+async def test_runs_that_are_always_due_do_not_make_the_source_spin(scripted: ScriptedSource) -> None:
+    async def poll(number: int) -> AsyncIterator[Poll]:
+        now = scripted.pollers.clock.now()
+        yield Poll((replace(scripted.run("a", RunState.RUNNING), seen_at=now, due_at=now + timedelta(milliseconds=1)),))
+
+    scripted.platform.script = poll
+    await scripted.advance(FIRST_POLL + 3.5 * SOONEST)
+    assert scripted.polled() == pytest.approx([FIRST_POLL + number * SOONEST for number in range(4)])
+
+
+async def test_an_open_run_that_cannot_be_read_is_set_aside_though_the_platform_does_not_show_it(
+    scripted: ScriptedSource,
+) -> None:
+    scripted.seen[1] = [scripted.run("bad", RunState.RUNNING)]
+    await scripted.advance(FIRST_POLL)
+    damaged = update(schema.run).where(schema.run.c.key == "bad").values(detail="{")
+    await scripted.pollers.store.write(lambda conn: conn.execute(damaged).rowcount)
+    await scripted.advance(FIRST_POLL + 3 * INTERVAL)
+    assert [report.kind for report in scripted.reports.skips] == [SkipKind.UNREADABLE]
+    [skip] = await scripted.pollers.store.read(queries.skips, 10)
+    assert skip.subject == "bad"
+    assert len(scripted.polled()) == 4
+
+
+async def test_what_a_source_costs_is_reported_as_soon_as_the_first_poll_has_shown_it(
+    scripted: ScriptedSource,
+) -> None:
+    def load(watched: Mapping[RunState, int]) -> Load | None:
+        return Load(1, 1, 0, INTERVAL, None) if scripted.platform.polls else None
+
+    scripted.platform.load = load  # type: ignore[attr-defined]
+    await scripted.advance(FIRST_POLL)
+    assert len(scripted.reports.loads) == 1
+    await scripted.advance(FIRST_POLL + INTERVAL)
+    assert len(scripted.reports.loads) == 1
+
+
+async def test_a_lease_goes_to_nobody_while_a_request_is_served(
+    scripted: ScriptedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def trigger(job: str) -> Observation:
+        await scripted.pollers.clock.sleep(INTERVAL)
+        return scripted.run(job, RunState.QUEUED)
+
+    scripted.platform.triggers = trigger
+    body, now_ms = json.dumps({"job": "a", "options": {}}), to_ms(scripted.pollers.clock.now())
+    await scripted.pollers.store.write(requests.add, RequestKind.TRIGGER, "source:scripted", body, now_ms)
+    await scripted.advance(FIRST_POLL - 0.1)
+    monkeypatch.setattr(HeldLease, "is_surplus", True)
+    await scripted.advance(FIRST_POLL)
+    assert not await free_lease(scripted)
+    await scripted.advance(FIRST_POLL + 2 * INTERVAL)
+    assert await scripted.pollers.store.read(runs.by_keys, 1, ["a"])
 
 
 async def free_lease(scripted: ScriptedSource) -> bool:
