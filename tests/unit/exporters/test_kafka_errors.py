@@ -42,6 +42,7 @@ def test_a_secret_in_a_line_is_hidden() -> None:
     assert client_log.add(record("%s", ValueError("user a, password s3cret"))) == "user a, password ***"
     assert client_log.last_failure is not None
     assert "s3cret" not in client_log.last_failure.text
+    assert client_log.add(record("connecting as a with s3cret")) == "connecting as a with ***"
 
 
 async def test_lines_go_to_the_sink_in_whose_tasks_they_arise(caplog: pytest.LogCaptureFixture) -> None:

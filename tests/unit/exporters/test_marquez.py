@@ -205,7 +205,8 @@ def test_poison_never_leaves(given: dict[str, Any], words: str) -> None:
         {},
         {"job": job("arn:aws:glue:eu-west-1:123")},
         {"job": job(name="a/b:c d%e#f;é")},
-        {"job": job(name="x" * 1000)},
+        {"job": job(name="x" * 1024)},
+        {"job": job("x" * 1024)},
         {"run": child("cdf://host/p", "flow")},
         {"outputs": [aliased("bigquery", "p.d.t")]},
         {"outputs": [dataset("bigquery", "p.d.t", dataSource=facet(name="s", uri="https://a"))]},
@@ -215,6 +216,13 @@ def test_poison_never_leaves(given: dict[str, Any], words: str) -> None:
 )
 def test_what_marquez_can_bear_is_read(given: dict[str, Any]) -> None:
     assert isinstance(read(body(**given)), Event)
+
+
+def test_a_run_with_a_parent_is_a_child() -> None:
+    for run, is_child in ((child("cdf://host/p", "flow"), True), ({"runId": "1"}, False)):
+        found = read(body(run=run))
+        assert isinstance(found, Event)
+        assert found.child is is_child
 
 
 def test_what_a_run_is_made_of() -> None:

@@ -253,12 +253,12 @@ async def test_of_more_ends_than_are_looked_at_in_one_go_the_others_follow_at_on
 async def test_what_ended_is_read_again_where_the_ledger_could_not_be_read(
     scripted: ScriptedSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended, failures = runs.ended, iter([True])
+    ended, failures = runs.ended, [LedgerError("disk I/O error")]
 
     def failing(conn: Connection, source_id: int, limit: int) -> list[runs.Ended]:
         found = ended(conn, source_id, limit)
-        if found and next(failures, False):
-            raise LedgerError("disk I/O error")
+        if found and failures:
+            raise failures.pop()
         return found
 
     monkeypatch.setattr(runs, "ended", failing)
