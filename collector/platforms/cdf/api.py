@@ -132,8 +132,11 @@ class Api:
         answer = await self._read(method, self._base + path, params, body)
         data = self._object(answer, path)
         rows, cursor = data.get("items"), data.get("nextCursor")
-        if not isinstance(rows, list) or not isinstance(cursor, str | None):
-            raise Garbled(f"{method} {path}: status 200 without a list of items")
+        if not isinstance(rows, list):
+            because = _because(_envelope(answer.content), answer.headers)
+            raise Garbled(f"{method} {path}: status 200 without a list of items{because}")
+        if not isinstance(cursor, str | None):
+            raise Garbled(f"{method} {path}: status 200 with a nextCursor that is not a text")
         return Page(rows, cursor or None, len(answer.content), read_clocks(answer.headers, self._clock.now()))
 
     @staticmethod

@@ -36,6 +36,10 @@ class NoSuchPath(NotFound):
     """The deployment lacks this endpoint."""
 
 
+class Unreadable(BadAnswer):
+    """A success whose body is not JSON."""
+
+
 class Foreign(BadAnswer):
     """Not the platform's error envelope. `meant` is what the status would mean if the platform said it, None where that is
     nothing.
@@ -141,7 +145,9 @@ class Api:
             raise self._error(answer, _told(body), tried)
         if body is None and answer.content.strip() != b"null":
             came = kind_of_body(answer.content)
-            raise BadAnswer(f"{tried}: status {answer.status_code} with {came} in place of JSON{_request_id(answer)}")
+            raise Unreadable(f"{tried}: status {answer.status_code} with {came} in place of JSON{_request_id(answer)}")
+        if (error := _told(body)).known:
+            raise BadAnswer(f"{tried}: status {answer.status_code} with an error{error.words}{_request_id(answer)}")
         return Answer(answer.status_code, body, answer.headers)
 
     def _error(self, answer: httpx.Response, told: "_Told", tried: str) -> SourceError:

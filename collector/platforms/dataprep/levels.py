@@ -10,7 +10,7 @@ from typing import Any
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError
 from collector.logs import fields
 from collector.platforms.answers import Forbidden
-from collector.platforms.dataprep.api import Api, NoSuchPath, Query, Refused
+from collector.platforms.dataprep.api import Api, NoSuchPath, Query, Refused, Unreadable
 
 log = logging.getLogger("lineage.dataprep")
 
@@ -142,12 +142,14 @@ class Deployment:
         log.info("dataprep.lacks", extra=fields(source=self._source, what=what.value, cause=str(error)))
 
     async def _read_claims(self) -> Claims:
-        """Also the test of the token. The document may be missing, and output objects are in every edition with runs."""
+        """Also the test of the token. The document may be missing, YAML, or a portal's page, so that only trials tell; output
+        objects are in every edition with runs.
+        """
         try:
             return claims(await self._api.get("open-api-spec"))
         except Forbidden:
             await self._api.get("outputObjects", "count")
-        except (NotFound, Refused):
+        except (NotFound, Refused, Unreadable):
             pass
         return Claims(None)
 

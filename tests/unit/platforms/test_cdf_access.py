@@ -227,6 +227,8 @@ async def test_what_each_provider_is_sent(auth: dict[str, Any], wanted: dict[str
         (Fault(FaultKind.HTML, status=200), BadAnswer, "an HTML page in place"),
         (Fault(FaultKind.LOST), Unavailable, "no answer"),
         (Fault(FaultKind.RESET), Unavailable, "no answer"),
+        (Fault(FaultKind.STATUS, status=200, body={"error": {"code": 500, "message": "boom"}}), BadAnswer, "boom"),
+        (Fault(FaultKind.STATUS, status=200, body={"items": [], "nextCursor": 7}), BadAnswer, "nextCursor that is not"),
         (Fault(FaultKind.TRUNCATED), BadAnswer, "JSON that is cut off or broken in place of a JSON object"),
     ],
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from collector.errors import AuthFailed, BadAnswer, NotFound, Throttled, TriggerError, Unavailable
 from collector.model import EventKind, RunState
@@ -13,6 +14,7 @@ from collector.platforms.dataprep import trigger
 from collector.platforms.dataprep.quota import asked_wait, used_up
 from collector.testing.faults import Fault, FaultKind
 from simulators.dataprep import Feature, Level, Switches, Token
+from tests.contract.http_recorder import recorder
 from tests.dataprep_rig import DataprepRig, dataprep_rig
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -405,3 +407,28 @@ async def test_features_that_a_document_claims_falsely_are_left_alone() -> None:
         rig.clock.advance(900)
         await rig.lives.follow(timedelta(minutes=5).total_seconds(), every=60)
         assert rig.wrong() == []
+
+
+@pytest.mark.parametrize("body", ["<html><title>API portal</title></html>", "openapi: 3.0.0\npaths: {}\n"])
+async def test_a_document_that_is_no_json_stops_nothing(body: str) -> None:
+    """A portal's page, or YAML: trials show what the deployment has."""
+
+    async def portal(request: web.Request, _: bytes) -> web.Response:
+        if request.path == "/v4/open-api-spec":
+            return web.Response(text=body)
+        return web.json_response({"data": []})
+
+    async with recorder(portal) as server, dataprep_rig(Level.L2) as rig:
+        found = await rig.adapter(base_url=server.url).check()
+        assert [(finding.ok, finding.subject) for finding in found[:2]] == [
+            (True, f"{server.url}, workspace 1"),
+            (True, "level L2"),
+        ]
+
+
+async def test_an_error_under_status_200_is_told_in_the_platforms_words() -> None:
+    async with dataprep_rig(Level.L2) as rig:
+        body = {"exception": {"name": "Oops", "message": "out of order", "details": None}}
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="jobLibrary", times=-1, status=200, body=body))
+        with pytest.raises(BadAnswer, match=r"status 200 .*Oops: out of order"):
+            await rig.lives.cycle()
