@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import collector.lineage.sql.reader  # noqa: F401 - the first query waits five seconds and not for this
 from collector.http import HttpClient, HttpOptions
 from collector.lifecycle import VanishedPolicy
 from collector.platforms.base import Context

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import orjson
 
+import collector.lineage.sql.reader  # noqa: F401 - the first query waits five seconds and not for this
 from collector.http import HttpClient, HttpOptions
 from collector.lineage.aliases import Alias, Aliases
 from collector.lineage.events import EventMaker
