@@ -14,7 +14,7 @@ LineageError
     ├── LeaseLapsed        the lease was not renewed in time: somebody else may hold it
     ├── LedgerLocked       another process writes this ledger
     ├── LedgerCorrupt      the file is no usable ledger
-    ├── LedgerLost         the file was deleted or replaced while it was open, or another service has the ledger now
+    ├── LedgerLost         the file was deleted or replaced while it was open
     ├── LedgerForeign      the file is another program's
     ├── LedgerMissing      there is no ledger yet
     ├── LedgerUnreachable  PostgreSQL does not answer: trying again may help
@@ -119,7 +119,7 @@ class LedgerMissing(LedgerError):
 
 
 class LedgerUnreachable(LedgerError):
-    """The database that holds the ledger cannot be reached; it may come back."""
+    """The database that holds the ledger cannot be reached, or cannot be used now; it may come back."""
 
 
 class LedgerTooNew(LedgerError):

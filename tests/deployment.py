@@ -80,6 +80,9 @@ class Deployment:
         if error is None:
             assert (found := self.invalid()) == [], found
 
+    program: tuple[str, ...] = ("collector",)
+    """The module that is run as the service."""
+
     def configure(self) -> None:
         """Write `settings` down, for processes that start from now on."""
         self.config.write_text(yaml.safe_dump(self.settings))
@@ -92,7 +95,7 @@ class Deployment:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "collector",
+                *self.program,
                 "run",
                 "--config",
                 str(self.config),

@@ -49,9 +49,7 @@ class Control:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        """A socket that a killed process left is replaced: whoever holds the ledger's lock is the only service. Raises
-        `ConfigurationError` where there can be no socket.
-        """
+        """A socket that a killed process left is replaced. Raises `ConfigurationError` where there can be no socket."""
         app = web.Application()
         app.add_routes([web.post("/requests", self._request), web.get("/status.json", self._told)])
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -118,6 +116,14 @@ def refuse_unusable(path: Path) -> None:
     else:
         return
     raise ConfigurationError([f"control_socket: {problem}"])
+
+
+def refuse_occupied(path: Path) -> None:
+    """Raises `ConfigurationError` where another service listens."""
+    if is_alive(path):
+        raise ConfigurationError(
+            [f"control_socket: another service listens at {path}; give each service on this machine its own path"]
+        )
 
 
 def is_alive(path: Path) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from collector.clock import Clock
-from collector.errors import LedgerError, LedgerLost
+from collector.errors import LedgerError, LedgerLost, LedgerTooNew
 from collector.ledger.port import OwnedLedger
 from collector.ledger.sqlite.store import Store
 from collector.logs import fields
@@ -36,12 +36,13 @@ def free_bytes(path: Path | None) -> float:
 
 
 async def guard(store: OwnedLedger, clock: Clock, tell_lost: Callable[[], None]) -> None:
-    """Until the ledger is lost, and a file was written anew; raises `LedgerLost` then, as only a new start can use it."""
+    """Until the ledger is lost, and a file was written anew; raises `LedgerLost` then, as only a new start can use it, and
+    `LedgerTooNew` where a newer version migrated it.
+    """
     if not isinstance(store, Store):
         while store.lost is None:
             await clock.sleep(LOOK)
-        tell_lost()
-        raise LedgerLost(f"nothing is committed any more: {store.lost}")
+        raise LedgerTooNew(store.lost)
     while store.lost is None:
         with suppress(LedgerError, SQLAlchemyError):  # the housekeeper logs what else is wrong
             await store.write(_nothing)

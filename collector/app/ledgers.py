@@ -5,6 +5,8 @@ from functools import partial
 from collector.app import turn
 from collector.clock import Clock
 from collector.errors import LedgerMissing
+from collector.ledger import replicas
+from collector.ledger.port import Ledger as Port
 from collector.ledger.port import OwnedLedger
 from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.store import Store as PostgresStore
@@ -15,13 +17,13 @@ from config.settings import Ledger
 
 
 def opened(settings: Ledger, clock: Clock, *, command: bool = False) -> OwnedLedger:
-    """For this process alone, migrated. `command` says that it soon ends by itself. Raises `LedgerLocked`, `LedgerTooNew`
-    and `LedgerError`.
+    """To work on, migrated: a file for this process alone. `command` says that it soon ends by itself. Raises `LedgerLocked`,
+    `LedgerTooNew` and `LedgerError`.
     """
-    found, who = database(settings), turn.holder()
+    found = database(settings)
     if found is not None:
-        return PostgresStore.open(found, holder=who, command=command)
-    return FileStore.open(settings.path.absolute(), holder=who, clock=clock, command=command)
+        return PostgresStore.open(found)
+    return FileStore.open(settings.path.absolute(), holder=turn.holder(), clock=clock, command=command)
 
 
 def opened_readonly(settings: Ledger) -> OwnedLedger:
@@ -31,8 +33,8 @@ def opened_readonly(settings: Ledger) -> OwnedLedger:
 
 
 def opened_beside(settings: Ledger) -> OwnedLedger | None:
-    """To leave a request for the service that has the ledger, wherever it runs; None where that cannot be, or no service
-    has it. Raises `LedgerError`.
+    """To leave a request for the services that have the ledger, wherever they run; None where that cannot be, or none has
+    it. Raises `LedgerError`.
     """
     found = database(settings)
     try:
@@ -50,8 +52,15 @@ def exists(settings: Ledger) -> bool:
 
 
 def is_reserved(settings: Ledger) -> bool:
-    """Whether a service waits for the ledger that commands work on. In PostgreSQL it waits until they have ended."""
+    """Whether a service waits for the file that a command works on. In PostgreSQL none has to wait."""
     return settings.url is None and lock.is_reserved(settings.path)
+
+
+async def is_wanted(settings: Ledger, store: Port) -> bool:
+    """Whether a service is there or waits, so that the command that works on `store` may leave the rest to it."""
+    if settings.url is None:
+        return lock.is_reserved(settings.path)
+    return bool(await store.read_shown(replicas.services))
 
 
 def database(settings: Ledger) -> Database | None:

@@ -16,7 +16,7 @@ from collector.app.status import status as looked
 from collector.app.tables import Column, Kind, printable, show
 from collector.clock import SystemClock, duration
 from collector.ledger import parked as parking
-from collector.ledger import queries, retention
+from collector.ledger import queries, replicas, retention
 from config.settings import Settings
 
 T = TypeVar("T")
@@ -105,7 +105,8 @@ def _status(settings: Settings, conn: Connection) -> dict[str, Any]:
     size, limit = retention.size(conn), int(settings.ledger.max_size)
     ledger = {"path": settings.ledger.place, "bytes": size.used, "limit_bytes": limit, "wrong": None}
     names = {source.name for source in settings.sources}
-    return looked(conn, SystemClock(), names, {}, {}, ledger)
+    found = looked(conn, SystemClock(), names, {}, {}, ledger)
+    return found | {"running": settings.ledger.url is not None and bool(replicas.services(conn))}
 
 
 def _show_status(told: Mapping[str, Any]) -> None:

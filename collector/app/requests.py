@@ -18,7 +18,7 @@ from collector.app.status import source_id
 from collector.app.tables import printable
 from collector.clock import SystemClock, to_ms
 from collector.errors import ConfigurationError, LedgerLocked, LineageError
-from collector.ledger import requests, runs
+from collector.ledger import replicas, requests, runs
 from collector.ledger.parked import Choice
 from collector.ledger.port import Ledger, OwnedLedger
 from collector.ledger.requests import RequestKind, RequestState
@@ -192,7 +192,11 @@ async def _in_turn(
     while True:
         if (told := await control.ask(settings.control_path, target, kind, body)) is not None:
             return told, None
-        if (store := await asyncio.to_thread(ledgers.opened_beside, settings.ledger)) is not None:
+        store = await asyncio.to_thread(ledgers.opened_beside, settings.ledger)
+        if store is not None and kind is RequestKind.FORGET:  # nobody's lease is needed for that
+            await store.close()
+            return await alone()
+        if store is not None:
             return await _left(store, target, kind, body), None
         late = time.monotonic() > end
         if late or not ledgers.is_reserved(settings.ledger):
@@ -205,18 +209,14 @@ async def _in_turn(
 
 
 async def _left(store: OwnedLedger, target: str, kind: RequestKind, body: Mapping[str, Any]) -> Told:
-    """Left in the ledger for the service that has it, which runs elsewhere, and its answer."""
+    """Left in the ledger for the services that have it, which run elsewhere, and the answer of one of them."""
     try:
-        if kind is RequestKind.FORGET:
-            raise LineageError(
-                "the service that has the ledger runs elsewhere: have it forgotten there, or stop that service"
-            )
         now_ms = to_ms(SystemClock().now())
         number = await store.write(requests.add, kind, target, orjson.dumps(dict(body)).decode(), now_ms)
         end = time.monotonic() + control.ANSWERS_WITHIN
         while (request := await store.read_shown(requests.get, number)) is not None and request.done_at is None:
             if time.monotonic() > end:
-                error = "the service did not take it up in time; the ledger keeps it, and it may be done yet"
+                error = "no service took it up in time; the ledger keeps it, and it may be done yet"
                 return Told(request.state, {"error": error})
             await asyncio.sleep(TURN_LOOK)
     finally:
@@ -238,23 +238,27 @@ def _alone(settings: Settings) -> "Service":
 async def _followed_alone(service: "Service", source: str, told: Told, wait: Wait) -> Run | None:
     """The run once it ended and its events are delivered; None when there is no run, or a service that starts follows it."""
     ledger = service.settings.ledger
+
+    async def nobody_else() -> bool:
+        return not await ledgers.is_wanted(ledger, service.store)
+
     try:
-        run = await _followed(service.store, source, told, lambda: not ledgers.is_reserved(ledger), wait, _UNSERVED)
+        run = await _followed(service.store, source, told, nobody_else, wait, _UNSERVED)
     except _Left:
         print("a service starts: it follows the run from here on", file=sys.stderr)
         return None
     for _ in range(DRAINED_WITHIN):
-        if ledgers.is_reserved(ledger) or await service.drained(1.0):
+        if await ledgers.is_wanted(ledger, service.store) or await service.drained(1.0):
             return run
     print("some events wait in the ledger: they are sent when the service runs", file=sys.stderr)
     return run
 
 
 async def _followed_beside(settings: Settings, source: str, told: Told, wait: Wait) -> Run | None:
-    await _until_alive(settings)
     store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
     try:
-        return await _followed(store, source, told, partial(_is_served, settings), wait, _SERVED)
+        await _until_alive(settings, store)
+        return await _followed(store, source, told, partial(_is_served, settings, store), wait, _SERVED)
     except _Left as left:
         words = f"the service stopped while {left} was followed; it goes on when the service runs"
         raise LineageError(words) from left
@@ -266,20 +270,22 @@ _SERVED = "the service follows it; `lineage-collector runs show {run_id}` says h
 _UNSERVED = "nobody follows it until a service runs: `lineage-collector run`"
 
 
-def _is_served(settings: Settings) -> bool:
+async def _is_served(settings: Settings, store: Ledger) -> bool:
     """Whether a service follows the run: on this machine, or wherever the database is used."""
-    return settings.ledger.url is not None or control.is_alive(settings.control_path)
+    if settings.ledger.url is not None:
+        return bool(await store.read_shown(replicas.services))
+    return control.is_alive(settings.control_path)
 
 
-async def _until_alive(settings: Settings) -> None:
+async def _until_alive(settings: Settings, store: Ledger) -> None:
     """A service that has just got the ledger needs a moment until it listens."""
     end = time.monotonic() + TURN_WITHIN
-    while not _is_served(settings) and time.monotonic() < end:
+    while not await _is_served(settings, store) and time.monotonic() < end:
         await asyncio.sleep(TURN_LOOK)
 
 
 async def _followed(
-    store: Ledger, source: str, told: Told, alive: Callable[[], bool], wait: Wait, afterwards: str
+    store: Ledger, source: str, told: Told, alive: Callable[[], Awaitable[bool]], wait: Wait, afterwards: str
 ) -> Run | None:
     """The run once it ended or was given up; None when there is no run to follow. Raises `_Left` when nobody is
     `alive` who could see it end, and `LineageError` when it takes longer than `wait`. Whoever interrupts hears
@@ -298,7 +304,7 @@ async def _followed(
         raise
 
 
-async def _until_closed(store: Ledger, number: int, key: str, alive: Callable[[], bool]) -> Run:
+async def _until_closed(store: Ledger, number: int, key: str, alive: Callable[[], Awaitable[bool]]) -> Run:
     shown = None
     while True:
         run = (await store.read(runs.by_keys, number, [key])).get(key)
@@ -308,7 +314,7 @@ async def _until_closed(store: Ledger, number: int, key: str, alive: Callable[[]
             print(printable(words), file=sys.stderr)
         if run is not None and not run.open:
             return run
-        if not alive():
+        if not await alive():
             raise _Left(f"run {key}")
         await asyncio.sleep(LOOK)
 

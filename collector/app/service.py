@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from collector import __version__
 from collector.app import factory, ledgers, loading, turn
-from collector.app.control import ANSWERS_WITHIN, Control, Told
+from collector.app.control import ANSWERS_WITHIN, Control, Told, refuse_occupied
 from collector.app.heartbeat import Heartbeat, replica
 from collector.app.hints import Hinted, Hints
 from collector.app.housekeeping import Housekeeper, Share
@@ -85,9 +85,11 @@ async def _until_signal(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked, number)
     clock = SystemClock()
-    store = await turn.taken(partial(ledgers.opened, settings.ledger, clock), settings.ledger.file, clock, stop)
-    if store is None:
-        return 0
+    store, open_it = None, partial(ledgers.opened, settings.ledger, clock)
+    if settings.ledger.file is not None:
+        store = await turn.taken(open_it, settings.ledger.file, clock, stop)
+        if store is None:
+            return 0
     async with Service(settings, clock=clock, store=store) as service:
         shorten_pauses()
         dead = await service.until(stop)
@@ -178,7 +180,7 @@ class Service:
         if kind is RequestKind.FORGET and target in self._targets():
             error = f"the service that runs has {target.replace(':', ' ', 1)} in its configuration; restart it without, then forget it"
             return Told(RequestState.FAILED, {"error": error})
-        if kind is not RequestKind.FORGET and target not in self._targets():
+        if kind is not RequestKind.FORGET and target not in self._targets() | self._targets_elsewhere():
             error = f"the service that runs knows no {target.replace(':', ' ', 1)}; restart it with this configuration"
             return Told(RequestState.FAILED, {"error": error})
         if self._stopping:
@@ -207,6 +209,11 @@ class Service:
 
     def _targets(self) -> set[str]:
         return {f"source:{name}" for name in self._source_ids} | {f"sink:{name}" for name in self._sink_ids}
+
+    def _targets_elsewhere(self) -> set[str]:
+        """Of the other replicas."""
+        live = self._heartbeat.live if self._heartbeat is not None else ()
+        return {name for each in live for name in each.leases}
 
     async def owed(self) -> int:
         """Events that have yet to reach a configured sink, and runs whose end waits for its details."""
@@ -265,12 +272,15 @@ class Service:
         return shown
 
     async def _build(self) -> None:
+        refuse_occupied(self.settings.control_path)
         now_ms = to_ms(self._clock.now())
         sinks = {sink.name: (sink, factory.sink(sink, self._clock)) for sink in self.settings.sinks}
         before = await self.store.read(registry.wanted)
         wanted = {name: _wanted(settings.events, sink, before.get(name)) for name, (settings, sink) in sinks.items()}
         # no other process has this name or had it, not even the one before in the same container
-        me = replica(self.settings, f"{turn.holder()}:{secrets.token_hex(4)}")
+        me = replica(
+            self.settings, f"{replicas.COMMAND if self._command else ''}{turn.holder()}:{secrets.token_hex(4)}"
+        )
         numbers = await self.store.write(
             replicas.register, me, factory.configured(self.settings, self._clock), wanted, now_ms
         )

@@ -1,4 +1,4 @@
-"""Whose turn it is at the embedded ledger: a service waits for commands, and commands step aside for a service."""
+"""Whose turn it is at a ledger in a file: a service waits for commands, and commands step aside for a service."""
 
 import asyncio
 import logging
@@ -17,7 +17,6 @@ from collector.logs import fields
 log = logging.getLogger("lineage.service")
 
 LOOK = 0.2
-DATABASE_LOOK = 1.0
 SAID_EVERY = 60.0
 
 T = TypeVar("T")
@@ -28,10 +27,9 @@ def holder() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-async def taken(open_it: Callable[[], T], path: Path | None, clock: Clock, stop: asyncio.Event) -> T | None:
-    """The ledger for a service as `open_it` opens it, as soon as no command works on it; None when `stop` came first.
-    `path` is its file. In PostgreSQL, where there is none, a service also waits for another one to end. Raises
-    `LedgerLocked` when another service has the file, and what else `open_it` raises.
+async def taken(open_it: Callable[[], T], path: Path, clock: Clock, stop: asyncio.Event) -> T | None:
+    """The ledger in the file `path` for a service, as `open_it` opens it, as soon as no command works on it; None when
+    `stop` came first. Raises `LedgerLocked` when another service has the file, and what else `open_it` raises.
     """
     said_at, refused = float("-inf"), 0
     with ExitStack() as undo:
@@ -39,20 +37,15 @@ async def taken(open_it: Callable[[], T], path: Path | None, clock: Clock, stop:
             try:
                 return await asyncio.to_thread(open_it)
             except LedgerLocked as error:
-                waits = error.by_command or path is None
+                waits = error.by_command
                 refused = 0 if waits else refused + 1
                 if refused > 1:  # whose it is may not be written yet when the lock has just been taken
                     raise
-                if (
-                    waits
-                    and path is not None
-                    and said_at == float("-inf")
-                    and (reservation := lock.reserve(path)) is not None
-                ):
+                if waits and said_at == float("-inf") and (reservation := lock.reserve(path)) is not None:
                     undo.callback(reservation.withdraw)
                 if waits and clock.monotonic() - said_at >= SAID_EVERY:
                     log.warning("ledger.awaited", extra=fields(cause=str(error), then="starts when that has ended"))
                     said_at = clock.monotonic()
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK if path is not None else DATABASE_LOOK)
+                await asyncio.wait_for(stop.wait(), LOOK)
     return None

@@ -14,11 +14,11 @@ from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection
 
-from collector.clock import Clock
+from collector.clock import Clock, until_set
 from collector.errors import LeaseGivenBack, LeaseLapsed, LeaseLost, LedgerCorrupt, LedgerError
 from collector.ledger import fair_share, leases, replicas
 from collector.ledger.leases import Lease
-from collector.ledger.port import Ledger
+from collector.ledger.port import Ledger, News
 from collector.ledger.replicas import Replica
 from collector.logs import fields
 from collector.reports import LeaseReport
@@ -30,8 +30,10 @@ MARGIN = 30.0
 RENEW_EVERY = 10.0
 RENEW_AGAIN = 1.0
 """Seconds after a renewal that the ledger did not take."""
-STANDBY_LOOK = 2.0
-"""Seconds between two checks whether a lease that another process holds is free."""
+STANDBY_LOOK = 10.0
+"""Seconds between two checks of a lease that another process holds. When it is free by then, the check comes sooner."""
+AGAIN = 2.0
+"""Seconds until a lease is asked for again that is free, and another replica's, or while the ledger does not answer."""
 _GIVE_BACK_WITHIN = 1.0
 
 T = TypeVar("T")
@@ -166,7 +168,7 @@ class Leases:
         if self._may_take(name, 0):
             self._free_since.pop(name, None)
             return False
-        is_free, live = await self.store.read_shown(_looked_at, name)
+        is_free, live = await self.store.read_shown(_checked, name)
         self.set_live_replicas(live)
         if not is_free:
             self._free_since.pop(name, None)
@@ -194,6 +196,16 @@ class Leases:
         lease = await self.store.write(taking, name, self.holder, int(ttl * 1000))
         return None if lease is None else HeldLease(self, lease, ttl, asked_at)
 
+    async def until_asked_again(self, name: str) -> float:
+        """Seconds until it is worth trying to take a lease that could not be taken; sooner after `News.LEASES`."""
+        try:
+            left = await self.store.read_shown(leases.seconds_left, name)
+        except LedgerCorrupt:
+            raise
+        except LedgerError:
+            left = 0.0
+        return min(left, STANDBY_LOOK) or AGAIN
+
     async def work(
         self,
         name: str,
@@ -208,8 +220,25 @@ class Leases:
 
         Raises what `work` raises, but for `LeaseLost`, in an exception group.
         """
+        freed = asyncio.Event()
+        unsubscribe = self.store.on_commit(freed.set, News.LEASES)
+        try:
+            await self._work(name, longest, work, came_round, taking, freed)
+        finally:
+            unsubscribe()
+
+    async def _work(
+        self,
+        name: str,
+        longest: float,
+        work: Callable[[HeldLease], Awaitable[None]],
+        came_round: Callable[[bool], None],
+        taking: Taking,
+        freed: asyncio.Event,
+    ) -> None:
         waits, failure = False, None
         while True:
+            freed.clear()
             try:
                 held = await self.take(name, longest, taking)
             except LedgerCorrupt:
@@ -232,7 +261,7 @@ class Leases:
                     "lease.held_elsewhere", extra=fields(lease=name, then="this process stands by and tries again")
                 )
                 waits = True
-            await self.clock.sleep(STANDBY_LOOK)
+            await until_set(freed, self.clock, await self.until_asked_again(name))
 
     async def _under(self, held: HeldLease, work: Callable[[HeldLease], Awaitable[None]]) -> None:
         with held:
@@ -272,9 +301,9 @@ async def _apart(work: Coroutine[Any, Any, T], *until: asyncio.Task[Any]) -> tup
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _looked_at(conn: Connection, name: str) -> tuple[bool, list[Replica]]:
+def _checked(conn: Connection, name: str) -> tuple[bool, list[Replica]]:
     """Whether the lease is free, and which replicas live."""
-    return leases.is_free(conn, name), replicas.live(conn)
+    return not leases.seconds_left(conn, name), replicas.live(conn)
 
 
 def _first(group: BaseExceptionGroup[LeaseLost]) -> BaseException:

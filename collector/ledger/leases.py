@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, or_
 
 from collector.errors import LeaseLost
 from collector.ledger import schema
+from collector.ledger.port import News, announce
 from collector.ledger.schema import db_now
 
 HOUSEKEEPING, METRICS = "housekeeping", "metrics"
@@ -47,10 +48,11 @@ def take(conn: Connection, name: str, holder: str, ttl_ms: int) -> Lease | None:
     return None if token is None else Lease(name, holder, token, clean=not expires_at)
 
 
-def is_free(conn: Connection, name: str) -> bool:
-    """Whether it is free now."""
+def seconds_left(conn: Connection, name: str) -> float:
+    """Until it is free, if its holder does not renew it; 0 when it is free now."""
     table = schema.lease
-    return not conn.scalar(select(table.c.name).where(table.c.name == name, table.c.expires_at >= db_now()))
+    left = conn.scalar(select(table.c.expires_at - db_now()).where(table.c.name == name))
+    return 0.0 if left is None or left < 0 else (left + 1) / 1000
 
 
 def renew(conn: Connection, lease: Lease, ttl_ms: int) -> bool:
@@ -87,6 +89,7 @@ _PROBE = "probe"
 def give_back(conn: Connection, lease: Lease) -> None:
     """Give it back; call it only when nothing is in flight. No effect when another holder has it."""
     conn.execute(update(schema.lease).where(*_ours(lease)).values(expires_at=0))
+    announce(conn, News.LEASES)
 
 
 def fence(conn: Connection, lease: Lease) -> None:

@@ -26,6 +26,8 @@ class News(StrEnum):
     """There is something new to send."""
     REQUESTS = "requests"
     """There is a new request."""
+    LEASES = "leases"
+    """A lease is free."""
 
 
 def announce(conn: Connection, news: News) -> None:
@@ -79,7 +81,7 @@ class Ledger(Protocol):
 class OwnedLedger(Ledger, Protocol):
     """A ledger as the composition root opened it: for this process alone, or for reading.
 
-    `lost` is why nothing is committed any more, None as long as it works. `set_aside` is where an unusable file went that was
+    `lost` is why this process has to end, None as long as it works: the file is gone, or the schema is too new. `set_aside` is where an unusable file went that was
     found at this start; `rescued` is True if the file was deleted under the process before, which wrote it again.
     """
 

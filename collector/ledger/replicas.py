@@ -19,6 +19,8 @@ BEAT_EVERY = 10.0
 LIVES_FOR_MS = 35_000
 """After three missed heartbeats a replica counts as gone."""
 _FORGOTTEN_AFTER_MS = 3_600_000
+COMMAND = "command of "
+"""The id of a command that does by itself what it was asked for begins so, as no service runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,11 @@ def live(conn: Connection) -> list[Replica]:
     table = schema.replica
     rows = select(table).where(table.c.seen >= db_now() - LIVES_FOR_MS).order_by(table.c.started, table.c.id)
     return [Replica(**{**row, "leases": frozenset(json.loads(row["leases"]))}) for row in conn.execute(rows).mappings()]
+
+
+def services(conn: Connection) -> list[Replica]:
+    """Those of the live replicas that go on, and are no commands."""
+    return [each for each in live(conn) if not each.id.startswith(COMMAND)]
 
 
 def unconfigured(conn: Connection, me: Replica) -> frozenset[str]:

@@ -39,7 +39,10 @@ _GROWN = (
 
 
 def recount(conn: Connection, sink_id: int, wanted: frozenset[EventKind]) -> None:
-    """Count a sink's rows afresh: takes as long as it has lanes."""
+    """Count a sink's rows afresh: takes as long as it has lanes. Another replica may settle meanwhile: its commit is counted,
+    or comes after this one.
+    """
+    conn.execute(_LOCKED, {"of_sink": sink_id})
     pending, parked, size = Counter[int](), Counter[int](), Counter[int]()
     for source, owed, owed_bytes in conn.execute(_owed(sink_id, wanted)):
         pending[source] += owed
@@ -51,6 +54,14 @@ def recount(conn: Connection, sink_id: int, wanted: frozenset[EventKind]) -> Non
     conn.execute(delete(schema.tally).where(schema.tally.c.sink_id == sink_id))
     if rows := _rows(sink_id, pending, parked, size):
         conn.execute(insert(schema.tally), rows)
+
+
+_LOCKED = (
+    select(schema.tally.c.source_id)
+    .where(schema.tally.c.sink_id == bindparam("of_sink"))
+    .order_by(schema.tally.c.source_id)
+    .with_for_update()
+)
 
 
 @cache

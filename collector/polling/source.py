@@ -89,7 +89,8 @@ class SourcePoller:
             await self._close_platform()
 
     def _came_round(self, held: bool) -> None:
-        self.status = replace(self.status, standby=not held)
+        wrong = self.status.wrong if held else None
+        self.status = replace(self.status, standby=not held, wrong=wrong)
         self._expect(STANDBY_LOOK)
 
     async def _work(self, held: HeldLease) -> None:

@@ -17,9 +17,10 @@ from sqlalchemy import Connection
 from collector.clock import Clock
 from collector.errors import LeaseLost
 from collector.ledger import leases, overflow, parked, registry
-from collector.ledger.held_lease import STANDBY_LOOK, HeldLease, Leases
+from collector.ledger.held_lease import HeldLease, Leases
 from collector.ledger.leases import Lease
 from collector.ledger.parked import Named, RetryAnswer
+from collector.ledger.port import News
 from collector.logs import fields
 from exporters.delivery.circuit import Random, pause_after
 from exporters.delivery.context import SinkContext
@@ -94,6 +95,7 @@ class Delivery:
         self._begun, failures = True, 0
         if isinstance(self._context.sink, BrokenSink):
             self._health.begins_broken(self._context.sink.outcome)
+        unsubscribe = self._context.store.on_commit(self._wakeup.set, News.LEASES)
         try:
             while self._stop_at is None:
                 self._health.came_round()
@@ -107,6 +109,7 @@ class Delivery:
                     self._health.unstuck("delivery")
                     failures = 0
         finally:
+            unsubscribe()
             self._state = SinkState.STOPPED
             self._ended.set()
 
@@ -182,7 +185,7 @@ class Delivery:
         if self._state is not SinkState.STANDBY:
             _log.info("lease.held_elsewhere", extra=fields(lease=self._lease_name, then="stands by and asks again"))
         self._state = SinkState.STANDBY
-        await self._wakeup.wait(STANDBY_LOOK)
+        await self._wakeup.wait(await self._leases.until_asked_again(self._lease_name))
 
     @property
     def _lease_name(self) -> str:

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
-from collector.clock import Clock, to_ms
+from collector.clock import Clock, to_ms, until_set
 from collector.errors import LedgerError
 from collector.ledger import parked, requests
 from collector.ledger.leases import Lease
@@ -40,10 +40,11 @@ class SinkRequests:
                 arrived.clear()
                 if await self._serve_new():
                     continue
-                if self._delivery.lease is None:
+                lease = self._delivery.lease
+                if lease is None:
                     await self._clock.sleep(LOOK)
-                else:
-                    await arrived.wait()
+                while lease is not None and lease == self._delivery.lease and not arrived.is_set():
+                    await until_set(arrived, self._clock, LOOK)
         finally:
             unsubscribe()
 

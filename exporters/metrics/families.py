@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, distribution
@@ -119,6 +120,15 @@ class Metrics:
             ["source"],
             registry=registry,
         )
+        self._of_holder = (
+            self._poll_interval,
+            self._remaining,
+            self._ahead,
+            self._needed,
+            self._allowed,
+            self._reachable,
+        )
+        """Gauges of a source at the replica that holds its lease; the others show none."""
         self._hints = Counter(
             "lineage_hints",
             "Messages from outside that something changed, by result.",
@@ -287,6 +297,13 @@ class Metrics:
 
     def lease(self, report: LeaseReport) -> None:
         self._leases.labels(report.lease).set(report.held)
+        kind, _, name = report.lease.partition(":")
+        if not report.held and kind == "source":
+            for gauge in self._of_holder:
+                with suppress(KeyError):  # it was never set
+                    gauge.remove(name)
+        elif not report.held and kind == "sink":
+            self._circuit.labels(name).set(0)
 
     def configured(self, at: datetime) -> None:
         self._configured.set(at.timestamp())

@@ -27,6 +27,8 @@ def use(deployment: Deployment, server: PostgresServer, **more: str) -> None:
 @pytest.fixture
 async def deployment(tmp_path: Path) -> AsyncIterator[Deployment]:
     async with Deployment(tmp_path) as made:
+        made.program = ("tests.short_leases",)
+        made.settings["sinks"][1]["timeout"] = "2s"
         yield made
 
 
@@ -44,8 +46,7 @@ async def test_nothing_is_lost_by_a_kill_and_a_stop(deployment: Deployment, post
     assert await deployment.ended() == -signal.SIGKILL
     start_runs(deployment, Scenario(0.1, 0.2, Ending.FAILED), Scenario(0.1, 0.2))
     await deployment.start()
-    await deployment.until_logged("ledger.awaited")  # the lease of the killed process runs out by itself
-    await deployment.settle()
+    await deployment.settle()  # the leases of the killed process run out by themselves
     code, out, err = await deployment.command("status", "--json")
     assert (code, err) == (0, "")
     shown = json.loads(out)
@@ -58,10 +59,10 @@ async def test_nothing_is_lost_by_a_kill_and_a_stop(deployment: Deployment, post
     assert (code, "back it up with pg_dump --schema=lineage" in err) == (1, True)
     deployment.terminate()
     assert await deployment.ended() == 0
-    begun = len(deployment.logged("ledger.awaited"))
+    begun = len(deployment.logged("lease.held_elsewhere"))
     await deployment.start()
     await deployment.until_ready()
-    assert len(deployment.logged("ledger.awaited")) == begun, "what was given back is free at once"
+    assert len(deployment.logged("lease.held_elsewhere")) == begun, "what was given back is free at once"
     deployment.terminate()
     assert await deployment.ended() == 0
     assert PASSWORD not in deployment.log.read_text()
@@ -80,6 +81,8 @@ async def test_commands_without_a_service_and_beside_one_elsewhere(
     assert json.loads(out)["request"] == "done"
     await deployment.start()
     await deployment.until_ready()
+    code, _, err = await deployment.command("run")
+    assert (code, "another service listens at" in err) == (2, True)
     deployment.settings["control_socket"] = str(deployment.folder / "elsewhere.sock")
     deployment.configure()  # as on another machine: nobody listens there
     code, out, err = await deployment.command("trigger", "plant-a", second, "--json")

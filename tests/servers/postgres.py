@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -22,6 +23,7 @@ PASSWORD = "sesame-and-poppy"
 _ANSWERS_WITHIN = 60.0
 _NOBODY = 65534
 """PostgreSQL refuses to run as root: where the tests do, it runs as nobody."""
+_RECOVERED_WITHIN = 60.0
 _SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
@@ -76,6 +78,40 @@ class PostgresServer(ServerProcess):
         with self.connect() as conn:
             conn.execute(f"CREATE DATABASE {name}{of}".encode())
         return name
+
+    def start(self) -> None:
+        """Returns when it takes connections: its port is open before, while it recovers."""
+        super().start()
+        end = time.monotonic() + _RECOVERED_WITHIN
+        while True:
+            try:
+                self.connect().close()
+                break
+            except psycopg.OperationalError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+
+    def pause(self) -> None:
+        """All of its processes: those of connections go on by themselves."""
+        super().pause()
+        self._signal_children(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal_children(signal.SIGCONT)
+        super().resume()
+
+    def kill(self) -> None:
+        self._signal_children(signal.SIGCONT)  # they end when they find the postmaster gone
+        super().kill()
+
+    def _signal_children(self, number: signal.Signals) -> None:
+        """Of a postmaster that is frozen or about to end, so that no new ones come."""
+        if (pid := self.pid) is None:
+            return
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(child), number)
 
     def stop(self, *, grace_seconds: float = 10) -> None:
         """A fast stop: clients are thrown out, what was committed is kept."""

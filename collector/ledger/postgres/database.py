@@ -18,6 +18,8 @@ from collector.ledger.postgres import faults
 if TYPE_CHECKING:
     import psycopg
 
+    Connected = psycopg.Connection[Any]
+
 _DEFAULTS = {
     "application_name": "lineage-collector",
     "connect_timeout": "10",
@@ -54,15 +56,22 @@ class Database:
         """For people."""
         return f"ledger {self.url.partition('?')[0]}, schema {self.schema}"
 
-    def engine(self, connections: int, *, writes: bool, longest: str = _LONGEST) -> Engine:
-        """For up to so many threads. `longest` is what a statement may take, `0` for any time. Raises `ConfigurationError`
-        where the driver is not installed.
+    def engine(
+        self,
+        connections: int,
+        *,
+        writes: bool,
+        longest: str = _LONGEST,
+        connect: "Callable[[], Connected] | None" = None,
+    ) -> Engine:
+        """For up to so many threads. `longest` is what a statement may take, `0` for any time. `connect` is called in place
+        of ours. Raises `ConfigurationError` where the driver is not installed.
         """
         if find_spec("psycopg") is None:
             raise ConfigurationError([_NO_DRIVER])
         made = create_engine(
             "postgresql+psycopg://",
-            creator=self._connect,
+            creator=connect or self.connect,
             poolclass=QueuePool,
             pool_size=connections,
             max_overflow=0,
@@ -80,11 +89,18 @@ class Database:
 
         return made
 
+    @staticmethod
+    def error() -> type[Exception]:
+        """Of the driver, which is loaded for a ledger in PostgreSQL alone."""
+        import psycopg  # noqa: PLC0415
+
+        return psycopg.Error
+
     def _settings(self, longest: str) -> dict[str, str]:
         """Of one transaction."""
         return {"schema": f'"{self.schema}"', "longest": longest, "idle": _IDLE_WITHIN}
 
-    def _connect(self) -> "psycopg.Connection[Any]":
+    def connect(self) -> "Connected":
         """Raises `LedgerUnreachable`."""
         import psycopg  # noqa: PLC0415 - for a ledger in PostgreSQL alone
         from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415

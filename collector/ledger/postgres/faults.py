@@ -22,11 +22,15 @@ _REMEDIES = (
 _FAILURES = {
     "53100": WriteFailure.FULL,
     "25006": WriteFailure.READ_ONLY,
+    "53300": WriteFailure.UNREACHABLE,
     "55P03": WriteFailure.LOCKED,
     "57014": WriteFailure.LOCKED,
     "58030": WriteFailure.IO,
 }
 _INTEGRITY, _CONNECTION, _SHUTDOWN = "23", "08", "57P"
+READ_ONLY = "25006"
+_UNABLE = (READ_ONLY, "53", "57014", "55P03", "58")
+"""A standby; out of disk, memory or connections; a time-out, a lock; errors of its disk. Only the server can mend these."""
 
 
 def explained(name: str, error: Exception) -> Exception:
@@ -35,6 +39,8 @@ def explained(name: str, error: Exception) -> Exception:
         return error
     if is_away(error):
         words: LedgerError = LedgerUnreachable(f"{name} does not answer: {said(error.orig)}; nothing was committed")
+    elif code(error).startswith(_UNABLE):
+        words = LedgerUnreachable(f"{name} cannot be used now: {said(error.orig)}; nothing was committed")
     else:
         words = LedgerError(f"{name}: {said(error.orig)}; nothing was committed")
     words.__cause__ = error

@@ -1,4 +1,4 @@
-"""The store in PostgreSQL: its threads, its lease, what becomes of callers, and what it refuses."""
+"""The store in PostgreSQL: its threads, other stores beside it, what becomes of callers, and what it refuses."""
 
 import asyncio
 import logging
@@ -6,22 +6,28 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
-from functools import partial
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, select, text, update
+from sqlalchemy.exc import DBAPIError
 
-from collector.errors import ConfigurationError, LedgerError, LedgerLocked, LedgerLost, LedgerTooNew, LedgerUnreachable
-from collector.ledger import accounts, leases, registry, requests, runs, schema
+from collector.app.ledger_file import guard
+from collector.clock import SystemClock
+from collector.errors import ConfigurationError, LeaseLost, LedgerError, LedgerTooNew, LedgerUnreachable
+from collector.ledger import accounts, claims, leases, queries, registry, replicas, requests, runs, schema
 from collector.ledger.accounts import Configured
+from collector.ledger.claims import Settlement
 from collector.ledger.port import News
-from collector.ledger.postgres import preparation
+from collector.ledger.postgres import faults, preparation, watch
 from collector.ledger.postgres import store as module
 from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.store import Store
+from collector.ledger.replicas import Replica
 from collector.ledger.runs import PollCommit
 from collector.reports import WriteFailure
 from tests.servers.ports import free_port
@@ -39,14 +45,14 @@ def test_a_missing_driver_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> N
         assert name == "psycopg"
 
     monkeypatch.setattr("collector.ledger.postgres.database.find_spec", absent)
-    for open_it in (Store.open_readonly, partial(Store.open, holder="test")):
+    for open_it in (Store.open_readonly, Store.open):
         with pytest.raises(ConfigurationError, match=r"^ledger\.url: the package psycopg is not installed"):
             open_it(Database("postgresql://127.0.0.1/x", "lineage"))
 
 
 @pytest.fixture
 async def store(database: Database) -> AsyncIterator[Store]:
-    made = await asyncio.to_thread(Store.open, database, holder="test")
+    made = await asyncio.to_thread(Store.open, database)
     yield made
     await made.close()
 
@@ -89,7 +95,7 @@ async def test_a_commit_happens_though_its_caller_was_cancelled(store: Store) ->
     gate.set()
     await store.close()
     assert task.cancelled()
-    with store._lease_engine.connect() as conn:
+    with store._engines[0].connect() as conn:
         assert names(conn) == ["one"]
 
 
@@ -109,58 +115,211 @@ async def test_two_that_lock_each_other_out_are_both_done(store: Store) -> None:
     assert len(tries) == 3
 
 
-async def test_the_second_service_hears_who_has_it_and_gets_it_afterwards(store: Store, database: Database) -> None:
-    with pytest.raises(
-        LedgerLocked, match=r"is in use by test: it is free when that ends, 15 s later where it was kill"
-    ):
-        await asyncio.to_thread(Store.open, database, holder="other")
-    await store.close()
-    second = await asyncio.to_thread(Store.open, database, holder="command", command=True)
-    with pytest.raises(LedgerLocked, match="the command of command") as caught:
-        await asyncio.to_thread(Store.open, database, holder="third")
-    assert caught.value.by_command
-    await second.close()
+@pytest.fixture
+async def other(store: Store, database: Database) -> AsyncIterator[Store]:
+    """The same ledger as another process has it open."""
+    made = await asyncio.to_thread(Store.open, database)
+    yield made
+    await made.close()
 
 
-async def test_a_killed_holder_is_followed_once_its_lease_ran_out_and_commits_no_more(
-    store: Store, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_a_lease_is_held_by_one_store_at_a_time_and_fences_the_commits_of_its_former_holder(
+    store: Store, other: Store
 ) -> None:
-    other = await store.write(leases.take, "sink:a", "test", 60_000)
+    first = await store.write(leases.take, "source:a", "first", 60_000)
+    assert first is not None
+    assert await other.write(leases.take, "source:a", "second", 60_000) is None
     await store.write(lambda conn: conn.execute(update(schema.lease).values(expires_at=1)))
-    monkeypatch.setattr(module, "RENEW_EVERY", 0.0)
-    second = await asyncio.to_thread(Store.open, database, holder="second")
-    try:
-        taken = await second.write(leases.take, "sink:a", "second", 60_000)
-        assert other is not None
-        assert taken is not None
-        assert not taken.clean
-        end = time.monotonic() + 20
-        while store.lost is None and time.monotonic() < end:
-            await asyncio.sleep(0.05)
-        assert store.lost == "another service has it"
-        with pytest.raises(LedgerLost, match="nothing is committed any more"):
-            await store.write(add, "late")
-        assert [r.levelno for r in caplog.records if r.getMessage() == "ledger.lost"] == [logging.CRITICAL]
-    finally:
-        await second.close()
+    second = await other.write(leases.take, "source:a", "second", 60_000)
+    assert second is not None
+    assert not second.clean
+    with pytest.raises(LeaseLost, match="nothing was committed"):
+        await store.write(leases.fence, first)
+    await other.write(leases.fence, second)
+
+
+async def test_what_another_store_commits_is_noticed(store: Store, other: Store) -> None:
+    rung = {news: asyncio.Event() for news in News}
+    for news, event in rung.items():
+        store.on_commit(event.set, news)
+
+    async def noticed(news: News) -> None:
+        async with asyncio.timeout(20):
+            await rung[news].wait()
+
+    for news in News:  # all is new at the first look
+        await noticed(news)
+    lease = await other.write(leases.take, "source:a", "second", 60_000)
+    assert lease is not None
+    number = (await other.write(accounts.sync_sources, [Configured("source")], NOW))["source"]
+    await asyncio.sleep(3 * watch.LOOK)
+    for event in rung.values():
+        event.clear()
+    held = await other.write(leases.take, "source:source", "second", 60_000)
+    assert held is not None
+    await other.write(runs.commit_poll, PollCommit(held, number, (change(None, "r", [START], NOW),)), NOW)
+    await noticed(News.EVENTS)
+    assert not rung[News.LEASES].is_set()
+    await other.write(requests.add, requests.RequestKind.RETRY, "sink:a", "{}", NOW)
+    await noticed(News.REQUESTS)
+    await other.write(leases.give_back, lease)
+    await noticed(News.LEASES)
+    rung[News.LEASES].clear()
+    await other.write(leases.renew, held, 1)
+    await noticed(News.LEASES)
+
+
+async def test_a_schema_that_a_newer_version_migrated_under_it_ends_the_process(
+    store: Store, other: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    await other.write(lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    with pytest.raises(LedgerTooNew, match="has schema 9999 now, made by a newer version of this program: install"):
+        async with asyncio.timeout(20):
+            await guard(store, SystemClock(), lambda: None)
+    assert [r.levelno for r in caplog.records if r.getMessage() == "ledger.outdated"][:1] == [logging.CRITICAL]
+    assert await store.write(leases.take, "source:a", "test", 1) is not None, "leases can still be given back"
+
+
+def test_a_settle_between_two_reads_of_a_recount_is_counted(database: Database) -> None:
+    """Another replica delivers while one starts, which counts afresh."""
+    engine = database.engine(3, writes=True)
+    with engine.begin() as conn:
+        preparation.migrate(conn, database)
+        source = accounts.sync_sources(conn, [Configured("source")], NOW)["source"]
+        number = registry.sync_sinks(conn, {"a": ALL}, NOW)["a"]
+        held = leases.take(conn, "source:source", "test", 60_000)
+        feeds = leases.take(conn, "sink:a", "test", 60_000)
+        assert held is not None
+        assert feeds is not None
+        runs.commit_poll(conn, PollCommit(held, source, (change(None, "r", [START], NOW),)), NOW)
+        [head] = claims.claim(conn, number, NOW + 1, 10, 0)
+
+    def recounted() -> None:
+        with engine.begin() as conn:
+            registry.sync_sinks(conn, {"a": ALL}, NOW)
+
+    with ThreadPoolExecutor(1) as pool:
+        with engine.begin() as conn:
+            claims.settle(conn, feeds, number, Settlement(delivered=(head,)), NOW, None)
+            waiting = pool.submit(recounted)
+            _until_blocked(database)
+        waiting.result(20)
+    with engine.connect() as conn:
+        assert [row.pending for row in queries.sinks(conn)] == [0]
+    engine.dispose()
+
+
+async def test_a_server_that_only_reads_is_left_for_another_one(
+    postgres: PostgresServer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a fail-over to a standby: connections to the former primary would go on for ever."""
+    store = await asyncio.to_thread(Store.open, database)
+    failures: list[WriteFailure] = []
+    store.on_failure(failures.append)
+    monkeypatch.setattr(module, "CUT_EVERY", 0.0)
+    name = database.url.rpartition("/")[2]
+    await store.write(add, "before")
+    executed(postgres, database, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    store._connections.cut()  # its connections know the setting from now on
+    async with asyncio.timeout(20):
+        while WriteFailure.READ_ONLY not in failures:
+            with pytest.raises(
+                LedgerUnreachable, match=r"read-only transaction; nothing was committed|does not answer"
+            ):
+                await store.write(add, "refused")
+    with postgres.connect() as conn:
+        conn.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await store.write(add, "after")
+                break
+            except LedgerUnreachable:
+                await asyncio.sleep(0.05)
+    assert await store.read(names) == ["after", "before"]
+    await store.close()
+
+
+async def test_a_frozen_server_is_noticed_and_what_waits_for_it_ends(
+    own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watch, "SILENT_AFTER", 2.0)
+    url = own_postgres.url(own_postgres.new_database())
+    database = Database(f"{url}?connect_timeout=3", "lineage", lambda: PASSWORD)
+    store = await asyncio.to_thread(Store.open, database)
+    await store.write(add, "before")
+    own_postgres.pause()
+    for call in (store.write(add, "lost"), store.write_first(add, "lost"), store.read(names)):
+        with pytest.raises(LedgerUnreachable, match=r"cannot be reached|does not answer"):
+            async with asyncio.timeout(60):
+                await call
+    assert [r.levelno for r in caplog.records if r.getMessage() == "ledger.silent"][:1] == [logging.ERROR]
+    own_postgres.resume()
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await store.write(add, "after")
+                break
+            except LedgerUnreachable:
+                await asyncio.sleep(0.1)
+    assert await store.read(names) == ["after", "before"]
+    await store.close()
+
+
+async def test_no_connection_that_is_left_is_waited_for(own_postgres: PostgresServer) -> None:
+    url = own_postgres.url(own_postgres.new_database())
+    store = await asyncio.to_thread(Store.open, Database(url, "lineage", lambda: PASSWORD))
+    with ExitStack() as taken:
+        with suppress(psycopg.OperationalError):
+            while True:
+                taken.enter_context(closing(own_postgres.connect()))
+        with pytest.raises(
+            LedgerUnreachable, match=r"(too many clients|remaining connection slots).*raise max_connect"
+        ):
+            await store.write(add, "lost")
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await store.write(add, "after")
+                break
+            except LedgerUnreachable:
+                await asyncio.sleep(0.1)
+    await store.close()
+
+
+def test_errors_that_only_the_server_can_mend_are_waited_for() -> None:
+    for state, failure in (
+        ("53100", WriteFailure.FULL),
+        ("25006", WriteFailure.READ_ONLY),
+        ("53200", WriteFailure.OTHER),
+    ):
+        cause = psycopg.errors.lookup(state)("could not extend file: No space left on device")
+        error = DBAPIError("INSERT", {}, cause)
+        assert isinstance(faults.explained("ledger x", error), LedgerUnreachable)
+        assert faults.failure(error) is failure
+    refusal = DBAPIError("INSERT", {}, psycopg.errors.UniqueViolation("twice"))
+    assert not isinstance(faults.explained("ledger x", refusal), LedgerUnreachable)
 
 
 async def test_what_another_process_asks_for_is_noticed(store: Store, database: Database) -> None:
     rung = asyncio.Event()
     store.on_commit(rung.set, News.REQUESTS)
+    assert await asyncio.to_thread(Store.open_beside, database) is None, "nobody is there who would do it"
+    command = Replica(f"{replicas.COMMAND}host:1:a", "1", "x", frozenset())
+    await store.write(replicas.beat, command)
+    assert await asyncio.to_thread(Store.open_beside, database) is None, "a command soon ends"
+    await store.write(replicas.beat, replace(command, id="host:1:a"))
     beside = await asyncio.to_thread(Store.open_beside, database)
     assert beside is not None
     await beside.write(requests.add, requests.RequestKind.RETRY, "sink:a", "{}", NOW)
     async with asyncio.timeout(20):
         await rung.wait()
     await beside.close()
-    await store.close()
-    assert await asyncio.to_thread(Store.open_beside, database) is None, "nobody is there who would do it"
 
 
 async def test_it_goes_on_by_itself_after_the_server_was_away(own_postgres: PostgresServer) -> None:
     database = Database(own_postgres.url(own_postgres.new_database()), "lineage", lambda: PASSWORD)
-    store = await asyncio.to_thread(Store.open, database, holder="test")
+    store = await asyncio.to_thread(Store.open, database)
     failures: list[WriteFailure] = []
     store.on_failure(failures.append)
     await store.write(add, "before")
@@ -324,7 +483,7 @@ def test_what_cannot_hold_a_ledger_is_refused_in_a_sentence_and_left_alone(
     spoiled = spoil(postgres, database)
     before = _tables(postgres, database)
     with pytest.raises(LedgerError, match=words) as caught:
-        Store.open(spoiled, holder="test")
+        Store.open(spoiled)
     assert PASSWORD not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert _tables(postgres, database) == before
@@ -342,13 +501,13 @@ def test_a_server_of_another_time_is_refused(
     monkeypatch.setattr(preparation, "OLDEST", oldest)
     monkeypatch.setattr(preparation, "NEWEST", newest)
     with pytest.raises(LedgerError, match=rf"is in PostgreSQL 18\.\d+.*works with {oldest} to {newest}"):
-        Store.open(database, holder="test")
+        Store.open(database)
 
 
 async def test_a_schema_of_a_newer_version_is_refused(store: Store, database: Database) -> None:
     await store.write(lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = '9999'")))
     await store.close()
-    for attempt in (lambda: Store.open(database, holder="test"), lambda: Store.open_readonly(database)):
+    for attempt in (lambda: Store.open(database), lambda: Store.open_readonly(database)):
         with pytest.raises(LedgerTooNew, match="schema 9999, made by a newer version"):
             await asyncio.to_thread(attempt)
 
@@ -360,12 +519,12 @@ def test_a_reader_of_what_is_not_there_yet_hears_so(database: Database) -> None:
 
 async def test_no_session_state_is_left_behind(store: Store) -> None:
     """As a pooler in transaction mode gives the connection to somebody else next."""
-    raw = store._lease_engine.raw_connection()
+    raw = store._engines[-1].raw_connection()
     before = raw.cursor().execute("SHOW search_path").fetchone()
     raw.rollback()
     raw.close()
-    with store._lease_engine.begin() as conn:
+    with store._engines[-1].begin() as conn:
         assert conn.scalar(text("SHOW search_path")) == '"lineage"'
-    raw = store._lease_engine.raw_connection()
+    raw = store._engines[-1].raw_connection()
     assert raw.cursor().execute("SHOW search_path").fetchone() == before
     raw.close()

@@ -1,0 +1,138 @@
+"""Looks twice a second at what other processes did to the ledger, by one statement on a separate connection.
+
+It also notices a server that gives no answer, as when its machine is frozen or the network drops what is sent: TCP alone
+would wait for it for ever.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as NotAnswered
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from collector.errors import LedgerUnreachable
+from collector.ledger.port import News
+from collector.ledger.postgres.connections import Connections
+from collector.ledger.postgres.database import Database
+from collector.ledger.postgres.pool import Pool
+from collector.ledger.schema import REVISIONS
+from collector.logs import fields
+
+if TYPE_CHECKING:
+    from collector.ledger.postgres.database import Connected
+
+log = logging.getLogger("lineage.ledger")
+
+LOOK = 0.5
+"""Seconds between two looks."""
+SILENT_AFTER = 15.0
+"""Seconds without an answer to a look, which takes a millisecond, until all connections are cut."""
+ENDED_WITHIN = 10.0
+_SHOWN = 100
+"""Requests that are looked at; the holders of their leases find the rest behind them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look found: the newest event, the requests that nobody took up yet, the leases that are free."""
+
+    event: int
+    requests: frozenset[int]
+    free: frozenset[str]
+    revision: str
+
+    def news(self, before: "Seen | None") -> frozenset[News]:
+        """What is new since the look before; everything at the first."""
+        if before is None:
+            return frozenset(News)
+        changed = {
+            News.EVENTS: self.event != before.event,
+            News.REQUESTS: not self.requests <= before.requests,
+            News.LEASES: not self.free <= before.free,
+        }
+        return frozenset(news for news, is_new in changed.items() if is_new)
+
+
+class Watch:
+    """`announce` and `outdated` are called in its thread: with what is new, and with a revision of the schema that this
+    program does not know, after which it ends.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        connections: Connections,
+        announce: Callable[[frozenset[News]], None],
+        outdated: Callable[[str], None],
+    ) -> None:
+        self._database, self._connections = database, connections
+        self._announce, self._outdated = announce, outdated
+        self._statement = _statement(database.schema)
+        self._connection: Connected | None = None
+        self._pool = Pool("ledger-look", 1, self._look)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ledger-watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join(ENDED_WITHIN)
+        self._pool.stop(1.0)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _run(self) -> None:
+        before: Seen | None = None
+        while not self._closing.wait(LOOK):
+            seen = self._seen()
+            if seen is None:
+                before = None
+                continue
+            if seen.revision not in REVISIONS:
+                self._outdated(seen.revision)
+                return
+            if news := seen.news(before):
+                self._announce(news)
+            before = seen
+
+    def _seen(self) -> Seen | None:
+        """None when it could not look: the work that waits for the ledger reports that."""
+        answer = self._pool.submit(lambda connection: connection.execute(self._statement).fetchone())
+        try:
+            event, requests, free, revision = answer.result(SILENT_AFTER)
+        except NotAnswered:
+            then = "all connections are cut; what waits for an answer is tried again"
+            cause = f"no answer within {SILENT_AFTER:.0f} s: the server is frozen, or the network drops what is sent"
+            log.error("ledger.silent", extra=fields(path=self._database.name, cause=cause, then=then))  # noqa: TRY400
+            self._connections.cut()
+            return None
+        except (self._database.error(), LedgerUnreachable):
+            return None
+        return Seen(event, frozenset(requests), frozenset(free), revision)
+
+    def _look(self, work: Callable[["Connected"], Any]) -> Any:
+        try:
+            if self._connection is None:
+                self._connection = self._connections.connect()
+                self._connection.autocommit = True
+            return work(self._connection)
+        except BaseException:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            raise
+
+
+def _statement(schema: str) -> bytes:
+    """Of one row. The names are qualified, as nothing may be set for a session."""
+    return (
+        f'SELECT coalesce((SELECT max(id) FROM "{schema}".event), 0), '  # noqa: S608 - the schema's name was checked
+        f"ARRAY(SELECT id FROM \"{schema}\".request WHERE done_at IS NULL AND state = 'new' ORDER BY id LIMIT {_SHOWN}), "
+        f"ARRAY(SELECT name || ' ' || token FROM \"{schema}\".lease "
+        "WHERE expires_at < (extract(epoch from clock_timestamp()) * 1000)::bigint), "
+        f'(SELECT version_num FROM "{schema}".alembic_version)'
+    ).encode()

@@ -1,0 +1,162 @@
+"""Replicas as real processes on one PostgreSQL, each behind a proxy of its own, beside the scene's simulators."""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import orjson
+import yaml
+
+from tests.deployment import Scene
+from tests.servers.postgres import PASSWORD, PostgresServer
+from tests.servers.proxy import Proxy, proxied
+
+PATIENCE = 120.0
+PROGRAM = "tests.short_leases"
+
+
+class Replica:
+    """One process after the other, with the same configuration."""
+
+    def __init__(self, name: str, folder: Path, settings: dict[str, Any], proxy: Proxy) -> None:
+        self.name, self.proxy = name, proxy
+        self.config, self.log, self.socket = (folder / f"{name}.{end}" for end in ("yaml", "log", "sock"))
+        self.settings = {**settings, "control_socket": str(self.socket)}
+        self.process: asyncio.subprocess.Process | None = None
+        self.frozen = False
+
+    @property
+    def lives(self) -> bool:
+        return self.process is not None and self.process.returncode is None
+
+    async def start(self) -> None:
+        self.config.write_text(yaml.safe_dump(self.settings))
+        words = ["-m", PROGRAM, "run", "--config", str(self.config)]
+        with self.log.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=log, stderr=log)
+
+    def send(self, number: signal.Signals) -> None:
+        if self.lives and self.process is not None:
+            self.process.send_signal(number)
+            self.frozen = number == signal.SIGSTOP or (self.frozen and number != signal.SIGCONT)
+
+    async def end(self, number: signal.Signals) -> int:
+        """Its exit code."""
+        assert self.process is not None
+        self.send(signal.SIGCONT)
+        self.send(number)
+        return await asyncio.wait_for(self.process.wait(), PATIENCE)
+
+    async def status(self) -> dict[str, Any] | None:
+        """What it says of itself; None while it does not answer."""
+        connector, limit = aiohttp.UnixConnector(str(self.socket)), aiohttp.ClientTimeout(total=10)
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=limit) as session,
+                session.get("http://service/status.json") as answer,
+            ):
+                told: dict[str, Any] = await answer.json()
+                return told
+        except (OSError, aiohttp.ClientError, TimeoutError):
+            return None
+
+    async def page(self, path: str) -> tuple[int, str]:
+        port = self.told("service.started")[-1]["port"]
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as answer:
+            return answer.status, await answer.text()
+
+    async def held(self) -> set[str]:
+        """Names of the leases that its metrics show as held."""
+        _, text = await self.page("/metrics")
+        lines = [line for line in text.splitlines() if line.startswith("lineage_lease_held{") and line.endswith(" 1.0")]
+        return {line.split('"')[1] for line in lines}
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        """The lines of this event in the log of all its processes."""
+        lines = self.log.read_bytes().splitlines() if self.log.exists() else []
+        found = (orjson.loads(line) for line in lines if line.startswith(b"{") and line.endswith(b"}"))
+        return [line for line in found if line["event"] == event]
+
+    def tail(self, size: int = 3000) -> str:
+        return f"{self.name}: {self.log.read_text(errors='replace')[-size:] if self.log.exists() else '(no log)'}"
+
+
+class Cluster:
+    """`scene` has the platforms, what arrived, and what should have."""
+
+    def __init__(self, folder: Path, server: PostgresServer, *, count: int, seed: int) -> None:
+        self.scene = Scene(folder, seed=seed)
+        self.server, self._folder, self._count = server, folder, count
+        self.database = server.new_database()
+        self.replicas: list[Replica] = []
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self.scene)
+        secret = self._folder / "password"
+        secret.write_text(PASSWORD)
+        self.scene.settings["sinks"][1]["timeout"] = "2s"
+        for number in range(self._count):
+            proxy = await self._stack.enter_async_context(proxied(self.server.port))
+            url = self.server.url(self.database).replace(f":{self.server.port}/", f":{proxy.port}/")
+            ledger = {"url": f"{url}?connect_timeout=3", "password_file": str(secret)}
+            settings = {**self.scene.settings, "ledger": ledger}
+            self.replicas.append(Replica(f"replica-{number}", self._folder, settings, proxy))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        for replica in self.replicas:
+            if replica.lives:
+                await replica.end(signal.SIGKILL)
+        await self._stack.__aexit__(kind, error, at)
+
+    async def start(self) -> None:
+        for replica in self.replicas:
+            await replica.start()
+
+    async def until(self, what: Any, patience: float = PATIENCE) -> None:
+        """Wait for it."""
+        end = asyncio.get_running_loop().time() + patience
+        while not await what():
+            if asyncio.get_running_loop().time() > end:
+                raise AssertionError("\n".join(replica.tail() for replica in self.replicas))
+            await asyncio.sleep(0.1)
+
+    async def spread(self) -> list[set[str]] | None:
+        """The leases of each replica that is awake, None while one does not answer, or a lease is free, or held twice."""
+        try:
+            found = [await replica.held() for replica in self.replicas if replica.lives and not replica.frozen]
+        except (OSError, aiohttp.ClientError, IndexError):
+            return None
+        names = {"housekeeping", "metrics", *(f"source:{each['name']}" for each in self.scene.settings["sources"])}
+        names |= {f"sink:{each['name']}" for each in self.scene.settings["sinks"]}
+        return found if sorted(name for held in found for name in held) == sorted(names) else None
+
+    async def settled(self, patience: float = PATIENCE) -> None:
+        """Every run ended and arrived, and no sink is owed anything."""
+        end = asyncio.get_running_loop().time() + patience
+        while self.scene.unfinished() or self.scene.faults() or self.owed():
+            if asyncio.get_running_loop().time() > end:
+                faults = [f"{self.scene.unfinished()} unfinished, {self.owed()} owed", *self.scene.faults()]
+                raise AssertionError("\n".join([*faults, *(replica.tail() for replica in self.replicas)]))
+            await asyncio.sleep(0.3)
+
+    def owed(self) -> int:
+        [[lanes]] = self.rows("SELECT count(*) FROM lineage.lane")
+        return int(str(lanes))
+
+    def rows(self, statement: str) -> list[tuple[object, ...]]:
+        with self.server.connect(self.database) as conn:
+            return conn.execute(statement.encode()).fetchall()
+
+
+def setting(name: str, usual: int) -> int:
+    return int(os.environ.get(name, "0")) or usual
