@@ -18,8 +18,9 @@ def shorten() -> None:
     held_lease.MARGIN = SECONDS - LONGEST
     held_lease.RENEW_EVERY = 1.0
     held_lease.STANDBY_LOOK = 2.0
-    source.PATIENCE = requests.PATIENCE = LONGEST
-    heartbeat.BEAT_EVERY = 1.0
+    requests.PATIENCE = LONGEST
+    vars(source)["PATIENCE"] = LONGEST  # each module has its own name for it
+    vars(heartbeat)["BEAT_EVERY"] = 1.0
     replicas.LIVES_FOR_MS = 5_000
     watch.SILENT_AFTER = 3.0
     file.FileSink.longest_attempt = timedelta(seconds=LONGEST)

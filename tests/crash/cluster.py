@@ -1,4 +1,4 @@
-"""Replicas as real processes on one PostgreSQL, each behind a proxy of its own, beside the scene's simulators."""
+"""Replicas as real processes on one PostgreSQL, each behind a proxy of its own, beside the deployment's simulators."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ import aiohttp
 import orjson
 import yaml
 
-from tests.deployment import Scene
+from tests.deployment import Deployment
 from tests.servers.postgres import PASSWORD, PostgresServer
 from tests.servers.proxy import Proxy, proxied
 
@@ -67,7 +67,7 @@ class Replica:
             return None
 
     async def page(self, path: str) -> tuple[int, str]:
-        port = self.told("service.started")[-1]["port"]
+        port = self.logged("service.started")[-1]["port"]
         async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as answer:
             return answer.status, await answer.text()
 
@@ -77,7 +77,7 @@ class Replica:
         lines = [line for line in text.splitlines() if line.startswith("lineage_lease_held{") and line.endswith(" 1.0")]
         return {line.split('"')[1] for line in lines}
 
-    def told(self, event: str) -> list[dict[str, Any]]:
+    def logged(self, event: str) -> list[dict[str, Any]]:
         """The lines of this event in the log of all its processes."""
         lines = self.log.read_bytes().splitlines() if self.log.exists() else []
         found = (orjson.loads(line) for line in lines if line.startswith(b"{") and line.endswith(b"}"))
@@ -88,25 +88,25 @@ class Replica:
 
 
 class Cluster:
-    """`scene` has the platforms, what arrived, and what should have."""
+    """`deployment` has the platforms, what arrived, and what should have."""
 
     def __init__(self, folder: Path, server: PostgresServer, *, count: int, seed: int) -> None:
-        self.scene = Scene(folder, seed=seed)
+        self.deployment = Deployment(folder, seed=seed)
         self.server, self._folder, self._count = server, folder, count
         self.database = server.new_database()
         self.replicas: list[Replica] = []
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self.scene)
+        await self._stack.enter_async_context(self.deployment)
         secret = self._folder / "password"
         secret.write_text(PASSWORD)
-        self.scene.settings["sinks"][1]["timeout"] = "2s"
+        self.deployment.settings["sinks"][1]["timeout"] = "2s"
         for number in range(self._count):
             proxy = await self._stack.enter_async_context(proxied(self.server.port))
             url = self.server.url(self.database).replace(f":{self.server.port}/", f":{proxy.port}/")
             ledger = {"url": f"{url}?connect_timeout=3", "password_file": str(secret)}
-            settings = {**self.scene.settings, "ledger": ledger}
+            settings = {**self.deployment.settings, "ledger": ledger}
             self.replicas.append(Replica(f"replica-{number}", self._folder, settings, proxy))
         return self
 
@@ -136,24 +136,24 @@ class Cluster:
             found = [await replica.held() for replica in self.replicas if replica.lives and not replica.frozen]
         except (OSError, aiohttp.ClientError, IndexError):
             return None
-        names = {"housekeeping", "metrics", *(f"source:{each['name']}" for each in self.scene.settings["sources"])}
-        names |= {f"sink:{each['name']}" for each in self.scene.settings["sinks"]}
+        names = {"housekeeping", "metrics", *(f"source:{each['name']}" for each in self.deployment.settings["sources"])}
+        names |= {f"sink:{each['name']}" for each in self.deployment.settings["sinks"]}
         return found if sorted(name for held in found for name in held) == sorted(names) else None
 
     async def settled(self, patience: float = PATIENCE) -> None:
         """Every run ended and arrived, and no sink is owed anything."""
         end = asyncio.get_running_loop().time() + patience
-        while self.scene.unfinished() or self.scene.faults() or self.owed():
+        while self.deployment.unfinished() or self.deployment.faults() or self.owed():
             if asyncio.get_running_loop().time() > end:
-                faults = [f"{self.scene.unfinished()} unfinished, {self.owed()} owed", *self.scene.faults()]
+                faults = [f"{self.deployment.unfinished()} unfinished, {self.owed()} owed", *self.deployment.faults()]
                 raise AssertionError("\n".join([*faults, *(replica.tail() for replica in self.replicas)]))
             await asyncio.sleep(0.3)
 
     def owed(self) -> int:
         [[lanes]] = self.rows("SELECT count(*) FROM lineage.lane")
-        return int(str(lanes))
+        return int(lanes)
 
-    def rows(self, statement: str) -> list[tuple[object, ...]]:
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
         with self.server.connect(self.database) as conn:
             return conn.execute(statement.encode()).fetchall()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from simulators.cdf import Story
+from simulators.cdf import Scenario
 from simulators.demo import expected
 from tests.crash.cluster import Cluster, Replica, setting
 from tests.crash.test_random_kills import start_something
@@ -53,12 +53,12 @@ async def test_leases_spread_over_replicas_and_are_followed_when_one_ends(cluste
         assert {row["holder"] for row in (*status["sources"], *status["sinks"])} <= {
             row["replica"] for row in status["replicas"]
         }
-    job = str(next(iter(cluster.scene.cdf.transformations)))
-    cluster.scene.cdf.start_run(next(iter(cluster.scene.cdf.transformations)), Story(0.1, 0.5))
-    cluster.scene.config = one.config
+    job = str(next(iter(cluster.deployment.cdf.transformations)))
+    cluster.deployment.cdf.start_run(next(iter(cluster.deployment.cdf.transformations)), Scenario(0.1, 0.5))
+    cluster.deployment.config = one.config
     for each in cluster.replicas:  # whoever holds the source does it
-        cluster.scene.config = each.config
-        code, out, err = await cluster.scene.command("trigger", "plant-a", job, "--json")
+        cluster.deployment.config = each.config
+        code, out, err = await cluster.deployment.command("trigger", "plant-a", job, "--json")
         assert (code, '"request": "done"' in out) == (0, True), err
     assert await one.end(signal.SIGTERM) == 0
     await two.end(signal.SIGKILL)
@@ -69,7 +69,7 @@ async def test_leases_spread_over_replicas_and_are_followed_when_one_ends(cluste
     await cluster.until(alone)
     await cluster.settled()
     assert await three.end(signal.SIGTERM) == 0
-    assert all(not replica.told("task.died") for replica in cluster.replicas)
+    assert all(not replica.logged("task.died") for replica in cluster.replicas)
 
 
 async def test_a_replica_that_is_frozen_for_longer_than_its_leases_commits_nothing_under_them(cluster: Cluster) -> None:
@@ -80,19 +80,19 @@ async def test_a_replica_that_is_frozen_for_longer_than_its_leases_commits_nothi
         return await cluster.spread() is not None
 
     await cluster.until(all_held)
-    before = dict(cluster.rows("SELECT name, token FROM lineage.lease WHERE expires_at > 0"))
+    before: dict[str, int] = dict(cluster.rows("SELECT name, token FROM lineage.lease WHERE expires_at > 0"))
     one.send(signal.SIGSTOP)
     await two.start()
     await cluster.until(all_held)
-    after = dict(cluster.rows("SELECT name, token FROM lineage.lease WHERE expires_at > 0"))
-    assert all(int(str(after[name])) > int(str(before[name])) for name in before)
-    for job in list(cluster.scene.cdf.transformations)[:4]:
-        cluster.scene.cdf.start_run(job, Story(0.1, 0.3))
+    after: dict[str, int] = dict(cluster.rows("SELECT name, token FROM lineage.lease WHERE expires_at > 0"))
+    assert all(after[name] > before[name] for name in before)
+    for job in list(cluster.deployment.cdf.transformations)[:4]:
+        cluster.deployment.cdf.start_run(job, Scenario(0.1, 0.3))
     one.send(signal.SIGCONT)
     await cluster.settled()
 
     async def stands_by() -> bool:
-        return bool(one.told("lease.lost"))
+        return bool(one.logged("lease.lost"))
 
     await cluster.until(stands_by)
     assert await one.end(signal.SIGTERM) == 0
@@ -112,7 +112,7 @@ async def test_replicas_that_differ_are_named_and_a_schema_that_is_too_new_ends_
     await cluster.until(differ)
 
     async def logged() -> bool:
-        return bool(one.told("replica.differs") and two.told("replica.differs"))
+        return bool(one.logged("replica.differs") and two.logged("replica.differs"))
 
     await cluster.until(logged)
     pages = [(await each.page("/metrics"))[1] for each in (one, two)]
@@ -121,14 +121,14 @@ async def test_replicas_that_differ_are_named_and_a_schema_that_is_too_new_ends_
     for each in (one, two):
         assert each.process is not None
         assert await asyncio.wait_for(each.process.wait(), 60) == 1
-        [line] = each.told("ledger.outdated")
+        [line] = each.logged("ledger.outdated")
         assert "made by a newer version of this program: install that one here, too" in line["cause"]
     assert cluster.rows("SELECT name FROM lineage.lease WHERE expires_at > 0") == [], "all were given back"
 
 
 async def play(cluster: Cluster, rng: random.Random) -> None:
     while True:
-        start_something(cluster.scene, rng)
+        start_something(cluster.deployment, rng)
         await asyncio.sleep(rng.uniform(1, 3))
 
 
@@ -187,8 +187,8 @@ def out_of_order(lines: list[bytes], places: dict[bytes, tuple[int, int]]) -> li
 async def test_whatever_fails_nothing_is_lost_and_order_is_kept(cluster: Cluster) -> None:
     print(f"REPLICAS_SEED={SEED} REPLICAS_DISTURBANCES={DISTURBANCES}")
     rng = random.Random(SEED)
-    cluster.scene.settings["sources"][0]["workflows"] = True
-    cluster.scene.settings["sources"][2]["stages"] = "runs"
+    cluster.deployment.settings["sources"][0]["workflows"] = True
+    cluster.deployment.settings["sources"][2]["stages"] = "runs"
     await cluster.start()
 
     async def all_held() -> bool:
@@ -210,14 +210,14 @@ async def test_whatever_fails_nothing_is_lost_and_order_is_kept(cluster: Cluster
     places = {
         bytes(body): (strand, seq)
         for body, strand, seq in cluster.rows("SELECT body, strand_id, seq FROM lineage.event")
-    }  # type: ignore[arg-type]
+    }
     assert cluster.rows("SELECT count(*) FROM lineage.parked") == [(0,)]
     twice = cluster.rows(
         "SELECT run_id, count(*) FROM lineage.event WHERE kind IN ('START', 'COMPLETE', 'FAIL', 'ABORT') "
         "GROUP BY run_id, CASE kind WHEN 'START' THEN 1 ELSE 2 END HAVING count(*) > 1"
     )
     assert twice == [], "one START and one end for each run"
-    lines = expected.read_lines(cluster.scene.events)
+    lines = expected.read_lines(cluster.deployment.events)
     whole = [line for line in lines if line in places]
     torn = [line for line in lines if line not in places]
     assert all(any(body.startswith(line) for body in places) for line in torn)
@@ -226,4 +226,4 @@ async def test_whatever_fails_nothing_is_lost_and_order_is_kept(cluster: Cluster
     print(f"{len(places)} events, {len(whole) - len(places)} of them sent again")
     for replica in cluster.replicas:
         assert await replica.end(signal.SIGTERM) == 0
-        assert not replica.told("task.died")
+        assert not replica.logged("task.died")

@@ -23,7 +23,6 @@ PASSWORD = "sesame-and-poppy"
 _ANSWERS_WITHIN = 60.0
 _NOBODY = 65534
 """PostgreSQL refuses to run as root: where the tests do, it runs as nobody."""
-_RECOVERED_WITHIN = 60.0
 _SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
@@ -78,19 +77,6 @@ class PostgresServer(ServerProcess):
         with self.connect() as conn:
             conn.execute(f"CREATE DATABASE {name}{of}".encode())
         return name
-
-    def start(self) -> None:
-        """Returns when it takes connections: its port is open before, while it recovers."""
-        super().start()
-        end = time.monotonic() + _RECOVERED_WITHIN
-        while True:
-            try:
-                self.connect().close()
-                break
-            except psycopg.OperationalError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.05)
 
     def pause(self) -> None:
         """All of its processes: those of connections go on by themselves."""
