@@ -9,6 +9,7 @@ all work under it ends.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -193,8 +194,19 @@ class Leases:
         if await self._is_for_others(name):
             return None
         asked_at, ttl = self.clock.monotonic(), longest + MARGIN
-        lease = await self.store.write(taking, name, self.holder, int(ttl * 1000))
+        lease = await self._taken(asyncio.ensure_future(self.store.write(taking, name, self.holder, int(ttl * 1000))))
         return None if lease is None else HeldLease(self, lease, ttl, asked_at)
+
+    async def _taken(self, taking: asyncio.Future[Lease | None]) -> Lease | None:
+        """Once begun it happens, so that who is cancelled meanwhile gives back what it got."""
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            with suppress(LedgerError, TimeoutError):
+                async with asyncio.timeout(_GIVE_BACK_WITHIN):
+                    if (lease := await asyncio.shield(taking)) is not None:
+                        await self.store.write(leases.give_back, lease)
+            raise
 
     async def until_asked_again(self, name: str) -> float:
         """Seconds until it is worth trying to take a lease that could not be taken; sooner after `News.LEASES`."""

@@ -1,9 +1,11 @@
 """Leases between two holders on a real PostgreSQL, each commit a separate transaction on a separate connection."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
+from sqlalchemy import Connection
 
 from collector.clock import SystemClock
 from collector.errors import LeaseLost
@@ -67,3 +69,23 @@ async def test_work_ends_when_another_holder_has_the_lease_and_begins_under_the_
     await asyncio.gather(task, return_exceptions=True)
     assert tokens == [1, 3]
     assert await store.read(leases.seconds_left, "source:x") == 0, "given back at the end"
+
+
+async def test_who_is_cancelled_while_it_takes_a_lease_gives_it_back(store: Store) -> None:
+    mine, begun, gate = Leases(store, SystemClock(), "one", ignored), threading.Event(), threading.Event()
+
+    def slowly(conn: Connection, name: str, holder: str, ttl_ms: int) -> leases.Lease | None:
+        begun.set()
+        assert gate.wait(20)
+        return leases.take(conn, name, holder, ttl_ms)
+
+    task = asyncio.create_task(mine.take("source:x", 10, slowly))
+    await asyncio.to_thread(begun.wait, 20)
+    task.cancel()
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    lease = await store.write(leases.take, "source:x", "two", 60_000)
+    assert lease is not None
+    assert (lease.token, lease.clean) == (2, True)
