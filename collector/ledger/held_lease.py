@@ -265,7 +265,10 @@ class Leases:
             came_round(held is not None)
             if held is not None:
                 waits = False
-                _, result = await _apart(self._under(held, work))
+                try:
+                    _, result = await _apart(self._under(held, work))
+                finally:  # here, as work that is cancelled before it began does nothing at all
+                    await self._give_back(held)
                 result()
                 continue
             if not waits and failure is None:
@@ -286,8 +289,6 @@ class Leases:
                 _log.info("lease.shared", extra=fields(lease=held.lease.name, then="another replica takes it"))
             except* LeaseLost as lost:
                 _log.warning("lease.lost", extra=fields(lease=held.lease.name, cause=str(_first(lost))))
-            finally:
-                await self._give_back(held)
 
     async def _give_back(self, held: HeldLease) -> None:
         """Everything under it has ended; of no effect when it is lost."""
