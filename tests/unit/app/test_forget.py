@@ -194,7 +194,7 @@ def test_without_a_service_it_is_forgotten_in_postgresql(
     config.write_text(CONFIG.format(folder=tmp_path).partition("ledger:")[0] + ledger)
 
     async def written() -> None:
-        store = await asyncio.to_thread(PostgresStore.open, database, holder="test")
+        store = await asyncio.to_thread(PostgresStore.open, database)
         await store.write(happened)
         await store.close()
 
