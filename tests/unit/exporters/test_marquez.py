@@ -22,6 +22,7 @@ from exporters.sinks.http import Answer
 from exporters.sinks.marquez.event import Event, read
 from exporters.sinks.marquez.sink import (
     KNOWN_RUNS,
+    LOOK_AGAIN,
     PARKED_AFTER,
     PARKED_AFTER_500S,
     ErrorCounts,
@@ -375,7 +376,11 @@ async def test_a_frozen_marquez_leaves_a_doubt_that_a_look_resolves(deployment: 
     await deployment.simulator.database.release()
     while (await deployment.marquez.run(run))["state"] != "RUNNING":
         await asyncio.sleep(0.005)
-    assert isinstance(await deployment.sink.recheck(end), Retry)
+    again = await deployment.sink.recheck(end)
+    assert isinstance(again, Retry)
+    assert (again.after, again.sink_wide) == (LOOK_AGAIN, False), (
+        "it is no failure of the sink, and looked at again soon"
+    )
     assert await deployment.sink.recheck(end) == Delivered()
     found = await deployment.marquez.run(run)
     assert [found[key] for key in ("state", "startedAt", "endedAt")] == ["COMPLETED", START, END]
