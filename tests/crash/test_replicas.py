@@ -53,13 +53,12 @@ async def test_leases_spread_over_replicas_and_are_followed_when_one_ends(cluste
         assert {row["holder"] for row in (*status["sources"], *status["sinks"])} <= {
             row["replica"] for row in status["replicas"]
         }
-    job = str(next(iter(cluster.deployment.cdf.transformations)))
-    cluster.deployment.cdf.start_run(next(iter(cluster.deployment.cdf.transformations)), Scenario(0.1, 0.5))
-    cluster.deployment.config = one.config
-    for each in cluster.replicas:  # whoever holds the source does it
+    first, *jobs = cluster.deployment.cdf.transformations  # a job that runs still cannot be run again
+    cluster.deployment.cdf.start_run(first, Scenario(0.1, 0.5))
+    for each, job in zip(cluster.replicas, jobs, strict=False):  # whoever holds the source does it
         cluster.deployment.config = each.config
-        code, out, err = await cluster.deployment.command("trigger", "plant-a", job, "--json")
-        assert (code, '"request": "done"' in out) == (0, True), err
+        code, out, err = await cluster.deployment.command("trigger", "plant-a", str(job), "--json")
+        assert (code, '"request": "done"' in out) == (0, True), out + err
     assert await one.end(signal.SIGTERM) == 0
     await two.end(signal.SIGKILL)
 
