@@ -1,11 +1,22 @@
-"""Is the collector itself well? From asking the platforms to what the sinks acknowledged."""
+"""The dashboard of the collector itself: from the polls of the platforms to what the sinks acknowledged."""
 
 from collections.abc import Mapping, Sequence
 
-from helm.dashboards import answers, delivery, polling
+from helm.dashboards import delivery, polling, responses
 from helm.dashboards.grafana import RUNBOOKS, Column, Dashboard, Panel, Query, Variable, bars, graph, stat, table
 from helm.dashboards.limits import BEHIND_SECONDS, LEDGER_FULL, POLLS_MISSED
-from helm.dashboards.selecting import INSTANCE, NAMESPACE, SINK, SOURCE, chosen, newest, of_us, or_zero, quantile, rate
+from helm.dashboards.promql import (
+    INSTANCE,
+    NAMESPACE,
+    SINK,
+    SOURCE,
+    chosen,
+    newest,
+    of_collectors,
+    or_zero,
+    quantile,
+    rate,
+)
 
 _OURS = 'alertname=~"Lineage.+", namespace=~"$namespace|"'
 _SUCCESS = newest(chosen("lineage_poll_last_success_timestamp_seconds", SOURCE), SOURCE)
@@ -55,7 +66,7 @@ def _overview() -> Sequence[Panel]:
         ),
         stat(
             "Freshness, 95 %",
-            "In the shown time, 95 % of the events were acknowledged within this time of the moment they speak of, by the"
+            "In the shown time, 95 % of the events were acknowledged within this time after their eventTime, by the"
             " platform's clock.",
             "s",
             fresh,
@@ -65,7 +76,7 @@ def _overview() -> Sequence[Panel]:
         ),
         stat(
             "Parked events",
-            "Events that a sink refused for good. They are kept: `lineage-collector parked list` names the causes.",
+            "Events that a sink refused for good. The ledger keeps them: `lineage-collector parked list` shows the causes.",
             "short",
             f"sum({newest(chosen('lineage_events_parked', SINK), SINK)})",
             limits=[(1, "yellow")],
@@ -73,7 +84,7 @@ def _overview() -> Sequence[Panel]:
         ),
         stat(
             "Open circuits",
-            "Sinks that are left alone for a while after failures.",
+            "Sinks that get nothing but probes for a while after failures.",
             "short",
             f"sum({newest(chosen('lineage_sink_circuit_open', SINK), SINK)})",
             limits=[(1, "red")],
@@ -106,7 +117,7 @@ def _process() -> Sequence[Panel]:
             runbooks=["LineageLedgerFilling", "LineagePollingPaused"],
         ),
         graph(
-            "Ledger trouble",
+            "Ledger failures",
             "Ledgers set aside as they could not be used, and scrapes that could not read it, within the hour before.",
             "short",
             Query(f"sum by (namespace) (increase({chosen('lineage_ledger_resets_total')}[1h]))", "set aside"),
@@ -118,31 +129,31 @@ def _process() -> Sequence[Panel]:
             "Processor",
             "Cores in use.",
             "short",
-            Query(of_us(rate("process_cpu_seconds_total")), "{{instance}}"),
+            Query(of_collectors(rate("process_cpu_seconds_total")), "{{instance}}"),
         ),
         graph(
             "Memory",
             "Resident memory of the process.",
             "bytes",
-            Query(of_us("process_resident_memory_bytes"), "{{instance}}"),
+            Query(of_collectors("process_resident_memory_bytes"), "{{instance}}"),
         ),
         graph(
             "Open files",
             "File descriptors, sockets among them, as a share of what the process may open.",
             "percentunit",
-            Query(of_us("process_open_fds / process_max_fds"), "{{instance}}"),
+            Query(of_collectors("process_open_fds / process_max_fds"), "{{instance}}"),
             limits=[(LEDGER_FULL, "red")],
         ),
         bars(
             "Running since",
             "Time since each process started.",
             "s",
-            Query(of_us("time() - process_start_time_seconds"), "{{instance}}", instant=True),
+            Query(of_collectors("time() - process_start_time_seconds"), "{{instance}}", instant=True),
             width=4,
         ),
         bars(
             "Configuration read",
-            "Time since each process last read its configuration well.",
+            "Time since each process last read its configuration successfully.",
             "s",
             Query(
                 f"time() - {chosen('lineage_config_last_reload_success_timestamp_seconds')}",
@@ -179,7 +190,7 @@ def _tables() -> Sequence[Panel]:
         ),
         table(
             "Versions",
-            "What runs where.",
+            "Versions and instances that run.",
             "short",
             [f"max by (namespace, instance, version, revision, python) ({chosen('lineage_build_info')})"],
             [
@@ -201,7 +212,7 @@ def dashboard(siblings: Mapping[str, str]) -> Dashboard:
     return Dashboard(
         uid="lineage-collector",
         title="Lineage collector",
-        description="Whether the collector of lineage is well: polling, delivery, ledger and process.",
+        description="The state of the lineage collector: polling, delivery, ledger and process.",
         span="6h",
         variables=(
             Variable(NAMESPACE, "Namespace", "label_values(lineage_build_info, namespace)"),
@@ -212,11 +223,11 @@ def dashboard(siblings: Mapping[str, str]) -> Dashboard:
         rows={
             "Overview": _overview(),
             "Polling": polling.panels(),
-            "The platforms' answers": answers.panels(),
+            "The platforms' answers": responses.panels(),
             "Delivery": delivery.panels(),
             "Ledger and process": _process(),
             "Alerts and versions": _tables(),
         },
         siblings=siblings,
-        restarts=of_us("1000 * process_start_time_seconds"),
+        restarts=of_collectors("1000 * process_start_time_seconds"),
     )

@@ -1,10 +1,10 @@
-"""The collector's panels about the way of the events to the sinks."""
+"""The collector's panels about the delivery of events to the sinks."""
 
 from collections.abc import Sequence
 
 from helm.dashboards.grafana import Panel, Query, graph, timeline
 from helm.dashboards.limits import BEHIND_SECONDS
-from helm.dashboards.selecting import SINK, SOURCE, chosen, newest, quantile, rate
+from helm.dashboards.promql import SINK, SOURCE, chosen, newest, quantile, rate
 
 
 def panels() -> Sequence[Panel]:
@@ -37,7 +37,7 @@ def panels() -> Sequence[Panel]:
         ),
         graph(
             "Freshness by source and sink",
-            "95 % of the events were acknowledged within this time of the moment they speak of, by the platform's clock.",
+            "95 % of the events were acknowledged within this time after their eventTime, by the platform's clock.",
             "s",
             Query(quantile(0.95, fresh, SOURCE, SINK), "{{source}} → {{sink}}", exemplars=True),
             limits=[(BEHIND_SECONDS, "yellow")],
@@ -52,7 +52,7 @@ def panels() -> Sequence[Panel]:
         ),
         graph(
             "Parked events",
-            "Events that a sink refused for good and that nobody has sent again or dropped yet.",
+            "Events that a sink refused for good and that were neither sent again nor dropped yet.",
             "short",
             Query(newest(chosen("lineage_events_parked", SINK), SINK), "{{sink}}"),
             limits=[(1, "yellow")],
@@ -75,7 +75,7 @@ def panels() -> Sequence[Panel]:
         ),
         graph(
             "Runs in doubt",
-            "Looks at runs one of whose attempts went unanswered: `again` ones needed their last event once more.",
+            "Rechecks of runs one of whose attempts had no answer: `again` ones needed their last event once more.",
             "suffix: /h",
             Query(
                 f"3600 * sum by (sink, result) ({rate(chosen('lineage_rechecks_total', SINK))})", "{{sink}} {{result}}"
@@ -83,7 +83,7 @@ def panels() -> Sequence[Panel]:
         ),
         timeline(
             "Circuits",
-            "Open: the sink is left alone for a while after failures; its events wait in the ledger.",
+            "Open: the sink gets nothing but probes for a while after failures; its events wait in the ledger.",
             Query(newest(chosen("lineage_sink_circuit_open", SINK), SINK), "{{sink}}"),
             {0: ("closed", "green"), 1: ("open", "red")},
             width=12,
@@ -91,7 +91,7 @@ def panels() -> Sequence[Panel]:
         ),
         timeline(
             "Leases",
-            "Who polls a source or feeds a sink holds its lease: one process at a time.",
+            "The process that polls a source or feeds a sink holds its lease: one process at a time.",
             Query(f"sum by (namespace, lease) ({chosen('lineage_lease_held')})", "{{lease}}"),
             {0: ("nobody", "red"), 1: ("held", "green"), 2: ("held twice", "dark-red")},
             width=12,

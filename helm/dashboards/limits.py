@@ -1,4 +1,4 @@
-"""Where panels turn from green: the thresholds at which the chart's alerts fire by default (a test compares them)."""
+"""The values from which panels are no longer green: the thresholds at which the chart's alerts fire by default (a test compares them)."""
 
 BEHIND_SECONDS = 120
 LEDGER_FULL = 0.8

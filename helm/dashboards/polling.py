@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from helm.dashboards.grafana import Panel, Query, graph
 from helm.dashboards.limits import POLLS_MISSED
-from helm.dashboards.selecting import SOURCE, chosen, newest, quantile, rate
+from helm.dashboards.promql import SOURCE, chosen, newest, quantile, rate
 
 _BAD_RESULTS = 'result!~"ok|paused"'
 
@@ -38,7 +38,7 @@ def panels() -> Sequence[Panel]:
             runbooks=["LineagePollFailing"],
         ),
         graph(
-            "Time since the last good poll",
+            "Time since the last successful poll",
             f"Dashed: {POLLS_MISSED} intervals, the limit of the alert.",
             "s",
             Query(f"time() - {success}", "{{source}}"),
@@ -61,14 +61,14 @@ def panels() -> Sequence[Panel]:
         graph(
             "Interval: present and reachable",
             "From one poll to the next, and from one look at a run to the next as the limit of requests allows it. A"
-            " reachable interval above the wished one means that more runs are open than the limit can watch.",
+            " reachable interval above the configured one means that more runs are open than the limit can watch.",
             "s",
             Query(interval, "{{source}} polls"),
             Query(reachable, "{{source}} reachable"),
         ),
         graph(
             "Requests: needed and allowed",
-            "Requests a minute that it takes to watch the open runs at the wished interval, and the limit that was set.",
+            "Requests a minute that it takes to watch the open runs at the configured interval, and the configured limit.",
             "reqpm",
             Query(newest(chosen("lineage_source_requests_needed_per_minute", SOURCE), SOURCE), "{{source}} needed"),
             Query(newest(chosen("lineage_source_requests_allowed_per_minute", SOURCE), SOURCE), "{{source}} allowed"),

@@ -1,17 +1,17 @@
-"""How do the platforms' own runs do? What a data engineer wants to see before anybody calls."""
+"""The dashboard of the platforms' runs, for data engineers."""
 
 from collections.abc import Mapping, Sequence
 
 from helm.dashboards.grafana import Column, Dashboard, Json, Panel, Query, Variable, bars, graph, stat, table
 from helm.dashboards.limits import WAITING_SECONDS
-from helm.dashboards.selecting import (
+from helm.dashboards.promql import (
     INSTANCE,
     JOB,
     NAMESPACE,
     SOURCE,
     chosen,
     newest,
-    of_us,
+    of_collectors,
     or_zero,
     over_range,
     quantile,
@@ -67,7 +67,7 @@ def _now() -> Sequence[Panel]:
         ),
         stat(
             "Waiting for a person",
-            "Runs that go on only when somebody decides something on the platform.",
+            "Runs that go on only when a person decides something on the platform.",
             "short",
             f"sum({newest(chosen('lineage_runs_waiting', SOURCE), SOURCE)})",
             limits=[(1, "yellow")],
@@ -90,7 +90,7 @@ def _now() -> Sequence[Panel]:
         ),
         stat(
             "Given up",
-            "Runs that have not ended as far as is known and are watched no longer.",
+            "Runs that have not ended as far as is known and are no longer watched.",
             "short",
             f"sum({newest(chosen('lineage_runs_abandoned', SOURCE), SOURCE)})",
             limits=[(1, "yellow")],
@@ -170,7 +170,7 @@ def _over_time() -> Sequence[Panel]:
         ),
         graph(
             "Runs that wait for a person",
-            "They go on only when somebody decides something on the platform.",
+            "They go on only when a person decides something on the platform.",
             "short",
             Query(newest(chosen("lineage_runs_waiting", SOURCE), SOURCE), "{{source}}"),
             stacked=True,
@@ -217,7 +217,7 @@ def _jobs() -> Sequence[Panel]:
     return (
         table(
             "Jobs",
-            "The last run of each job, and what became of its runs in the shown time.",
+            "The last run of each job, and the outcomes of its runs in the shown time.",
             "short",
             [
                 f"max by ({_ROW}, state) ({_of_jobs('lineage_run_last_state')} == 1)",
@@ -257,7 +257,7 @@ def _jobs() -> Sequence[Panel]:
         ),
         bars(
             "Longest without success",
-            "Time since a run of the job last succeeded, as far as the shown time tells: a job none of whose runs did in it"
+            "Time since a run of the job last succeeded, within the shown time: a job none of whose runs succeeded in it"
             " has the whole of it.",
             "s",
             Query(f"topk(15, {since} or {never})", "{{source}} {{job}}", instant=True),
@@ -300,5 +300,5 @@ def dashboard(siblings: Mapping[str, str]) -> Dashboard:
         ),
         rows={"Now": _now(), "Over time": _over_time(), "Durations": _durations(), "Jobs": _jobs()},
         siblings=siblings,
-        restarts=of_us("1000 * process_start_time_seconds"),
+        restarts=of_collectors("1000 * process_start_time_seconds"),
     )

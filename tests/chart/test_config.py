@@ -251,19 +251,19 @@ _REFUSED: dict[str, tuple[Values, list[str]]] = {
         ["/run/secrets/cdf/client-secret"],
     ),
     "a folder twice": (
-        {"secrets": {"files": [{"existingSecret": "a", "name": "cdf"}, {"existingSecret": "cdf"}]}}, ["the folder cdf is taken"]
+        {"secrets": {"files": [{"existingSecret": "a", "name": "cdf"}, {"existingSecret": "cdf"}]}}, ["the folder cdf is in use already"]
     ),
-    "our folder": ({"secrets": {"files": [{"existingSecret": "web-tls"}]}}, ["the folder web-tls is taken"]),
+    "our folder": ({"secrets": {"files": [{"existingSecret": "web-tls"}]}}, ["the folder web-tls is in use already"]),
     "a variable twice": (
         {"secrets": {"env": {"A": {"existingSecret": "a", "key": "b"}}}, "extraEnv": [{"name": "A", "value": "b"}]},
         ["secrets.env.A is in extraEnv too"],
     ),
     "a ledger larger than its volume": ({"config": {"ledger": {"max_size": "5GiB"}}}, ["5GiB", "4Gi (persistence.size)"]),
     "one as large as its volume": ({"config": {"ledger": {"max_size": "4GiB"}}}, ["4GiB", "a quarter more"]),
-    "two sources of a name": ({"config": {"sources": [_CDF, {**_CDF, "project": "b"}]}}, ["config.sources: two are named a"]),
+    "two sources of a name": ({"config": {"sources": [_CDF, {**_CDF, "project": "b"}]}}, ["config.sources: two have the name a"]),
     "two sinks of a name": (
         {"config": {"sinks": [{"name": "f", "type": "file", "path": "a"}, {"name": "f", "type": "file", "path": "b"}]}},
-        ["config.sinks: two are named f"],
+        ["config.sinks: two have the name f"],
     ),
     "or than the disk lent": (
         {"persistence": {"enabled": False, "emptyDirSize": "512Mi"}}, ["1GiB", "512Mi (persistence.emptyDirSize)"]
@@ -282,11 +282,11 @@ _REFUSED: dict[str, tuple[Values, list[str]]] = {
     "two bundles": ({"caBundle": {"existingConfigMap": "a", "existingSecret": "b"}}, ["caBundle: give either"]),
     "a certificate of nobody": ({"web": {"certificate": {"enabled": True}}}, ["web.certificate.issuerRef.name is missing"]),
     "a proxy for nobody": (
-        {"proxy": {"url": "http://p:1", "sinks": ["nope"]}}, ["proxy.sinks: nope is no sink that is reached over HTTP"]
+        {"proxy": {"url": "http://p:1", "sinks": ["nope"]}}, ["proxy.sinks: nope is not a sink that is reached over HTTP"]
     ),
     "no proxy for somebody": ({"proxy": {"sinks": ["marquez"]}}, ["proxy.url is empty"]),
     "two monitors": (
-        {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}, ["scraped and counted twice"]
+        {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}, ["scraped and counted twice: disable one"]
     ),
     "an ingress for no host": ({"ingress": {"enabled": True}}, ["ingress.hosts is empty"]),
     "a route from nowhere": ({"httpRoute": {"enabled": True}}, ["httpRoute.parentRefs is empty"]),
@@ -332,7 +332,7 @@ def test_a_credential_in_a_url_is_refused_and_not_repeated(
 ) -> None:
     with pytest.raises(HelmRefusedError) as refused:
         helm.template(laid_over(minimal, change))
-    assert f"{key} holds a credential" in str(refused.value)
+    assert f"{key} contains a credential" in str(refused.value)
     assert "hunter2" not in str(refused.value)
 
 
@@ -350,5 +350,5 @@ def test_a_secret_itself_is_refused_and_not_repeated(
     minimal["config"][place[0]] = [place[1]]
     with pytest.raises(HelmRefusedError) as refused:
         helm.template(minimal)
-    assert f"{key} holds the secret itself" in str(refused.value)
+    assert f"{key} contains the secret itself" in str(refused.value)
     assert "hunter2" not in str(refused.value)

@@ -73,8 +73,8 @@ def test_helm_test_is_content_with_a_collector(rendered: Rendered, served: Serve
     ("pages", "words"),
     [
         ({**_GOOD, "/readyz": (503, "the first tick is not done\n")}, "answered 503: the first tick is not done"),
-        ({**_GOOD, "/metrics": (200, "up 1\n")}, "/metrics is of something else"),
-        ({**_GOOD, "/metrics": (401, "")}, "is web.credentialsSecret right?"),
+        ({**_GOOD, "/metrics": (200, "up 1\n")}, "/metrics belongs to another program"),
+        ({**_GOOD, "/metrics": (401, "")}, "check web.credentialsSecret"),
     ],
 )
 def test_helm_test_says_what_is_wrong(rendered: Rendered, served: Served, pages: Pages, words: str) -> None:
@@ -167,9 +167,9 @@ _RISKS = {
         "config.sources[0].network.headers.X-Api-Key looks like a secret",
     ),
     "variables": ("all-kinds", [], "MARQUEZ_API_KEY, WETRANSFORM_TOKEN, WETRANSFORM_WEBHOOK_SECRET"),
-    "no scrape": ("minimal", [], "Nothing scrapes it"),
-    "no rules": ("pod-monitor", [], "Nobody is told when it fails"),
-    "nobody in": ("company", [], "lets nobody in"),
+    "no scrape": ("minimal", [], "Its metrics are not scraped"),
+    "no rules": ("pod-monitor", [], "There are no alerts when it fails"),
+    "nobody in": ("company", [], "blocks all incoming connections"),
     "proxy's port": ("company-secrets", ["--set", "networkPolicy.enabled=true"], "cannot know the proxy's port"),
     "webhook for nobody": ("minimal", ["--set", "ingress.enabled=true,ingress.hosts={a.b}"], "every message is answered 404"),
     "no password": ("tls-certificate", ["--set", "web.credentialsSecret="], "need web.credentialsSecret"),
@@ -183,6 +183,6 @@ def test_the_notes_warn_of(helm: Helm, risk: str) -> None:
 
 
 def test_the_notes_warn_of_nothing_where_all_is_well(helm: Helm) -> None:
-    assert "Mind:" in _notes(helm, "minimal")
+    assert "Note:" in _notes(helm, "minimal")
     well = ["--set", "resources.requests.memory=192Mi"]
-    assert "Mind:" not in _notes(helm, "prometheus-operator", *well)
+    assert "Note:" not in _notes(helm, "prometheus-operator", *well)

@@ -238,15 +238,27 @@ def test_a_storage_class_can_be_none(helm: Helm, minimal: Values) -> None:
             "extraEnv: LINEAGE_COLLECTOR_CONFIG is set",
         ),
         ({"extraEnv": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}, "extraEnv: A is set"),
-        ({"extraVolumes": [{"name": "data", "emptyDir": {}}]}, "extraVolumes: the name data is taken"),
-        ({"extraContainers": [{"name": "lineage-collector", "image": "x"}]}, "the name lineage-collector is taken"),
-        (_mounted("/tmp"), "extraVolumeMounts: /tmp is taken"),
-        (_mounted("/run/secrets/cdf/"), "extraVolumeMounts: /run/secrets/cdf/ is taken"),
-        (_mounted("/etc/lineage-collector"), "extraVolumeMounts: /etc/lineage-collector is taken"),
-        (_mounted("/mnt/a", "/mnt/a"), "extraVolumeMounts: /mnt/a is taken"),
-        (_mounted("data"), "extraVolumeMounts: data is no absolute path"),
+        (
+            {"extraVolumes": [{"name": "data", "emptyDir": {}}]},
+            "extraVolumes: the name data is in use already: choose another",
+        ),
+        (
+            {"extraContainers": [{"name": "lineage-collector", "image": "x"}]},
+            "the name lineage-collector is in use already: choose another",
+        ),
+        (_mounted("/tmp"), "extraVolumeMounts: /tmp is in use already: choose another"),
+        (_mounted("/run/secrets/cdf/"), "extraVolumeMounts: /run/secrets/cdf/ is in use already: choose another"),
+        (
+            _mounted("/etc/lineage-collector"),
+            "extraVolumeMounts: /etc/lineage-collector is in use already: choose another",
+        ),
+        (_mounted("/mnt/a", "/mnt/a"), "extraVolumeMounts: /mnt/a is in use already: choose another"),
+        (_mounted("data"), "extraVolumeMounts: data is not an absolute path"),
         ({"extraVolumeMounts": [{"name": "mine", "mountPath": "/mnt/a"}]}, "no volume is named mine"),
-        ({"initContainers": [{"name": "check-config", "image": "x"}]}, "the name check-config is taken"),
+        (
+            {"initContainers": [{"name": "check-config", "image": "x"}]},
+            "the name check-config is in use already: choose another",
+        ),
         (
             {"serviceMonitor": {"enabled": True, "interval": "10s", "scrapeTimeout": "1m"}},
             "serviceMonitor.scrapeTimeout",
@@ -263,7 +275,7 @@ def test_what_kubernetes_or_the_operator_would_refuse_is_refused(
 
 def test_a_secret_in_a_variable_of_the_configuration_is_refused_and_not_repeated(helm: Helm, minimal: Values) -> None:
     name = "LINEAGE_COLLECTOR__SOURCES__0__AUTH__CLIENT_SECRET"
-    with pytest.raises(HelmRefusedError, match=rf"extraEnv: {name} holds the secret itself") as refused:
+    with pytest.raises(HelmRefusedError, match=rf"extraEnv: {name} contains the secret itself") as refused:
         helm.template(minimal | {"extraEnv": [{"name": name, "value": "hunter2"}]})
     assert "hunter2" not in str(refused.value)
 

@@ -1,4 +1,4 @@
-"""Asks the collector at argv[1] whether it is ready, then for its metrics. Exit 0: both came."""
+"""Requests readiness and metrics of the collector at argv[1]. Exit 0: both were there."""
 
 import base64
 import os
@@ -13,7 +13,7 @@ TRUST = ssl.create_default_context()
 TRUST.check_hostname, TRUST.verify_mode = (
     False,
     ssl.CERT_NONE,
-)  # whether the certificate is right is Prometheus' business
+)  # verifying the certificate is left to Prometheus
 
 
 def read(url: str) -> str:
@@ -34,13 +34,17 @@ def main(base: str) -> int:
         except urllib.error.HTTPError as error:
             trouble = f"{error.url} answered {error.code}: {error.read(500).decode(errors='replace')}"
             if error.code in {401, 403}:
-                print(f"{trouble}; is web.credentialsSecret right?")
+                print(f"{trouble}; check web.credentialsSecret")
                 return 1
         except OSError as error:
             trouble = f"{base} cannot be reached: {error}"
         else:
             found = any(line.startswith("lineage_build_info") for line in series)
-            print(f"{base} is ready and has {len(series)} series" if found else f"{base}/metrics is of something else")
+            print(
+                f"{base} is ready and has {len(series)} series"
+                if found
+                else f"{base}/metrics belongs to another program"
+            )
             return 0 if found else 1
         if time.monotonic() > deadline:
             print(trouble)

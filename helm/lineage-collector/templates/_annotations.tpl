@@ -1,6 +1,6 @@
 {{- define "lineage-collector.podAnnotations" -}}
 {{- $own := dict "checksum/config" (include "lineage-collector.files" . | sha256sum) "kubectl.kubernetes.io/default-container" "lineage-collector" -}}
-{{- with include "lineage-collector.secretsAsKnown" . -}}
+{{- with include "lineage-collector.secretVersions" . -}}
 {{- $_ := set $own "checksum/secrets" (sha256sum .) -}}
 {{- end -}}
 {{- if .Values.prometheusAnnotations.enabled -}}
@@ -12,9 +12,9 @@
 {{- toYaml (merge $own (.Values.podAnnotations | default dict)) -}}
 {{- end -}}
 
-{{/* The versions of the secrets that come as environment variables, which only a new pod sees: where the cluster can be
-asked, so not in `helm template`. Versions, for a hash of what is in them could be guessed. */}}
-{{- define "lineage-collector.secretsAsKnown" -}}
+{{/* The versions of the secrets that come as environment variables, which only a new pod sees; empty where there is no
+cluster to look them up in, as in `helm template`. Versions, because a hash of a secret could be guessed. */}}
+{{- define "lineage-collector.secretVersions" -}}
 {{- $namespace := include "lineage-collector.namespace" . -}}
 {{- range $name, $from := .Values.secrets.env -}}
 {{- with lookup "v1" "Secret" $namespace $from.existingSecret -}}

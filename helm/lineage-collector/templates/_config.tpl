@@ -1,8 +1,8 @@
-{{/* The program's configuration: what the values say, with what the chart knows better. */}}
+{{/* The program's configuration: that of the values, with what the chart sets itself. */}}
 
 {{- define "lineage-collector.ledgerPath" -}}/var/lib/lineage-collector/lineage.db{{- end -}}
 
-{{/* Not on the volume: some kinds of volumes know no sockets. */}}
+{{/* Not on the volume: some kinds of volumes do not support sockets. */}}
 {{- define "lineage-collector.controlSocket" -}}/tmp/lineage-collector.sock{{- end -}}
 
 {{- define "lineage-collector.listen" -}}{{ .Values.web.address }}:{{ .Values.web.port }}{{- end -}}
@@ -19,7 +19,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Of the pages: a file that somebody made, or the one beside the configuration, when there is TLS. */}}
+{{/* The web configuration file: the one of `web.configSecret`, or the chart's beside the configuration if there is TLS. */}}
 {{- define "lineage-collector.webConfigFile" -}}
 {{- if .Values.web.configSecret -}}
 /run/secrets/web/web.yaml
@@ -75,7 +75,7 @@ web.yaml: |
 {{- toYaml $config -}}
 {{- end -}}
 
-{{/* Changes `target`: its own network settings win, and a null of its own too. */}}
+{{/* Adds network settings to `target`, unless it has them (null counts as set). */}}
 {{- define "lineage-collector.reach" -}}
 {{- $network := .target.network | default dict -}}
 {{- range $key, $value := dict "ca_file" .ca "proxy" .proxy -}}

@@ -34,7 +34,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: collector
 {{- end -}}
 
-{{/* Of a hook's pod, which no selector of ours may match. */}}
+{{/* Labels of a hook's pod, which must not match the selectors of the other objects. */}}
 {{- define "lineage-collector.hookSelectorLabels" -}}
 {{- $labels := include "lineage-collector.selectorLabels" . | fromYaml -}}
 {{- toYaml (set $labels "app.kubernetes.io/component" "hook") -}}
@@ -67,8 +67,8 @@ app.kubernetes.io/component: collector
 {{- end -}}
 {{- end -}}
 
-{{/* Of what runs before an upgrade: an account that this upgrade makes is not there yet, and its pod would never start. So
-one of ours only where the cluster, which `helm template` does not ask, says that it is there. */}}
+{{/* The service account of a hook before an upgrade: an account that this upgrade creates does not exist yet, and the pod would
+never start. So the chart's account is used only if it exists in the cluster (`helm template` does not look). */}}
 {{- define "lineage-collector.hookServiceAccountName" -}}
 {{- $name := include "lineage-collector.serviceAccountName" . -}}
 {{- $isThere := or (not .Values.serviceAccount.create) (lookup "v1" "ServiceAccount" (include "lineage-collector.namespace" .) $name) -}}

@@ -1,5 +1,5 @@
-{{/* What cannot work is refused here, all of it at once, in words. A schema could say no more than that it does not fit,
-and would show a secret that somebody wrote into the values. */}}
+{{/* Values that cannot work are refused here, all of them at once, with what to do. A schema could only report that a value
+does not fit, and would show a secret that was written into the values. */}}
 
 {{- define "lineage-collector.refusals" -}}
 {{- $found := list -}}
@@ -22,7 +22,7 @@ config.sources is empty: name at least one account whose runs are to be watched,
 {{- $names := list }}
 {{- range get $config $kind | default list }}
 {{- if and .name (has .name $names) }}
-config.{{ $kind }}: two are named {{ .name }}
+config.{{ $kind }}: two have the name {{ .name }}: give each its own name
 {{- end }}
 {{- $names = append $names .name }}
 {{- end }}
@@ -44,7 +44,7 @@ config.control_socket is set by the chart, to {{ $socket }}: leave it out
 {{- end }}
 {{- range .Values.extraEnv }}
 {{- if regexMatch "^LINEAGE_COLLECTOR__(LEDGER__PATH|HTTP__.*|CONTROL_SOCKET|STOP_WITHIN)$" (upper .name) }}
-extraEnv: {{ .name }} would have the program do something else than the chart expects: use config or web
+extraEnv: {{ .name }} would override a setting that the chart relies on: use config or web
 {{- end }}
 {{- end }}
 {{- $writable := include "lineage-collector.writable" . | fromYamlArray }}
@@ -55,7 +55,7 @@ extraEnv: {{ .name }} would have the program do something else than the chart ex
 {{- if hasPrefix (printf "%s/" .) (clean $sink.path) }}{{- $good = true }}{{- end }}
 {{- end }}
 {{- if not $good }}
-config.sinks: {{ $sink.path }} of {{ $sink.name }} is in no place that can be written: use a relative path, which lies beside the ledger, or - for the log, or a volume of extraVolumeMounts
+config.sinks: {{ $sink.path }} of {{ $sink.name }} is in a folder that cannot be written: use a relative path, which lies beside the ledger, or - for the log, or a volume of extraVolumeMounts
 {{- end }}
 {{- end }}
 {{- end }}
@@ -84,7 +84,7 @@ secrets.env.{{ $name }} is in extraEnv too
 {{- range .Values.secrets.files }}
 {{- $folder := .name | default .existingSecret }}
 {{- if has $folder $folders }}
-secrets.files: the folder {{ $folder }} is taken: give {{ .existingSecret }} another name
+secrets.files: the folder {{ $folder }} is in use already: give {{ .existingSecret }} another name
 {{- end }}
 {{- $folders = append $folders $folder }}
 {{- end }}
@@ -98,11 +98,11 @@ secrets.files: the folder {{ $folder }} is taken: give {{ .existingSecret }} ano
 {{- range $key, $value := .node }}
 {{- if and (has $key $keys) (kindIs "string" $value) }}
 {{- if not (regexMatch "^\\$\\{env:[A-Za-z_][A-Za-z0-9_]*\\}$" $value) }}
-{{ $path }}.{{ $key }} holds the secret itself, which everybody could read in a ConfigMap: put it into a Secret, and write ${env:NAME} with secrets.env, or use {{ $key }}_file with secrets.files
+{{ $path }}.{{ $key }} contains the secret itself, which everybody could read in a ConfigMap: put it into a Secret, and write ${env:NAME} with secrets.env, or use {{ $key }}_file with secrets.files
 {{- end }}
 {{- else if and (has $key (list "url" "base_url" "token_url" "proxy")) (kindIs "string" $value) }}
 {{- if and (not (hasPrefix "${" $value)) (regexMatch "[@?#]" $value) }}
-{{ $path }}.{{ $key }} holds a credential or a query, which everybody could read in a ConfigMap: take it out{{ if or (eq $key "proxy") (eq $path "proxy") }}, or put the whole URL into a Secret and write ${env:NAME}{{ end }}
+{{ $path }}.{{ $key }} contains a credential or a query, which everybody could read in a ConfigMap: remove it{{ if or (eq $key "proxy") (eq $path "proxy") }}, or put the whole URL into a Secret and write ${env:NAME}{{ end }}
 {{- end }}
 {{- else }}
 {{- include "lineage-collector.literals" (dict "node" $value "path" (printf "%s.%s" $path $key)) }}
@@ -115,20 +115,20 @@ secrets.files: the folder {{ $folder }} is taken: give {{ .existingSecret }} ano
 {{- end }}
 {{- end -}}
 
-{{/* Each reference to a secret leads somewhere. */}}
+{{/* Each reference to a secret has a target. */}}
 {{- define "lineage-collector.referenceRefusals" -}}
 {{- $config := toJson (dict "config" .Values.config "proxy" .Values.proxy.url) -}}
 {{- $variables := concat (keys (.Values.secrets.env | default dict)) (include "lineage-collector.envNames" . | fromYamlArray) -}}
 {{- range $reference := regexFindAll "\\$\\{env:[A-Za-z_][A-Za-z0-9_]*\\}" $config -1 | uniq }}
 {{- $name := $reference | trimPrefix "${env:" | trimSuffix "}" }}
 {{- if not (or (has $name $variables) $.Values.extraEnvFrom) }}
-config refers to {{ $reference }}, and nothing sets that variable: add secrets.env.{{ $name }} with existingSecret and key
+config refers to {{ $reference }}, but that variable is not set: add secrets.env.{{ $name }} with existingSecret and key
 {{- end }}
 {{- end }}
 {{- range $file := regexFindAll "\"[a-z_]+_file\":\"/run/secrets/[^\"]+\"" $config -1 | uniq }}
 {{- $path := regexFind "/run/secrets/[^\"]+" $file }}
 {{- if not (eq (include "lineage-collector.isMounted" (dict "root" $ "path" $path)) "true") }}
-config refers to {{ $path }}, and no secret is mounted there: add to secrets.files its existingSecret with the name {{ index (splitList "/" $path) 3 }}
+config refers to {{ $path }}, but no secret is mounted there: add to secrets.files its existingSecret with the name {{ index (splitList "/" $path) 3 }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -164,14 +164,14 @@ config refers to {{ $path }}, and no secret is mounted there: add to secrets.fil
 {{- $limit := include "lineage-collector.bytes" (dig "ledger" "max_size" "1GiB" .Values.config) | int64 -}}
 {{- $size := ternary .Values.persistence.size .Values.persistence.emptyDirSize .Values.persistence.enabled -}}
 {{- if and (not (and .Values.persistence.enabled .Values.persistence.existingClaim)) (lt (mul 4 (include "lineage-collector.bytes" $size | int64)) (mul 5 $limit)) }}
-the ledger may grow to {{ dig "ledger" "max_size" "1GiB" .Values.config }} (config.ledger.max_size), and its volume has {{ $size }} (persistence.{{ ternary "size" "emptyDirSize" .Values.persistence.enabled }}): a full volume stops everything, so it needs a quarter more at least; a volume in use is made larger as in {{ .Chart.Home }}/blob/main/docs/operations.md
+the ledger may grow to {{ dig "ledger" "max_size" "1GiB" .Values.config }} (config.ledger.max_size), and its volume has {{ $size }} (persistence.{{ ternary "size" "emptyDirSize" .Values.persistence.enabled }}): a full volume stops everything, so it needs at least a quarter more; to enlarge a volume in use, see {{ .Chart.Home }}/blob/main/docs/operations.md
 {{- end }}
 {{- end -}}
 
 {{- define "lineage-collector.backupRefusals" -}}
 {{- if .Values.backup.enabled }}
 {{- if not .Values.backup.existingClaim }}
-backup.existingClaim is empty: make a claim for the backup and name it
+backup.existingClaim is empty: create a claim for the backup and name it
 {{- else if eq .Values.backup.existingClaim .Values.persistence.existingClaim }}
 backup.existingClaim is the ledger's own: a backup on the same volume is lost with it
 {{- end }}
@@ -183,23 +183,23 @@ backup: ReadWriteOncePod lets no second pod mount the ledger's volume, not even 
 {{- end }}
 {{- end -}}
 
-{{/* What Kubernetes, or the Prometheus operator, would refuse only later or without a word. */}}
+{{/* What Kubernetes, or the Prometheus operator, would refuse only later or without a message. */}}
 {{- define "lineage-collector.clashRefusals" -}}
 {{- $variables := list "LINEAGE_COLLECTOR_CONFIG" -}}
 {{- $secret := printf "__(%s)$" (include "lineage-collector.secretKeys" . | upper | replace " " "|") -}}
 {{- range .Values.extraEnv }}
 {{- if has .name $variables }}
-extraEnv: {{ .name }} is set already
+extraEnv: {{ .name }} is set already: remove one of the two
 {{- end }}
 {{- $variables = append $variables .name }}
 {{- if and .value (regexMatch (printf "^LINEAGE_COLLECTOR__.*%s" $secret) (upper .name)) (not (hasPrefix "${env:" .value)) }}
-extraEnv: {{ .name }} holds the secret itself, which everybody could read in the StatefulSet: put it into a Secret, and use valueFrom.secretKeyRef
+extraEnv: {{ .name }} contains the secret itself, which everybody could read in the StatefulSet: put it into a Secret, and use valueFrom.secretKeyRef
 {{- end }}
 {{- end }}
 {{- $volumes := list "config" "data" "tmp" "web" "web-tls" "ca" "backups" }}
 {{- range .Values.extraVolumes }}
 {{- if has .name $volumes }}
-extraVolumes: the name {{ .name }} is taken
+extraVolumes: the name {{ .name }} is in use already: choose another
 {{- end }}
 {{- $volumes = append $volumes .name }}
 {{- end }}
@@ -210,9 +210,9 @@ extraVolumes: the name {{ .name }} is taken
 {{- end }}
 {{- range .Values.extraVolumeMounts }}
 {{- if not (hasPrefix "/" .mountPath) }}
-extraVolumeMounts: {{ .mountPath }} is no absolute path
+extraVolumeMounts: {{ .mountPath }} is not an absolute path
 {{- else if has (clean .mountPath) $paths }}
-extraVolumeMounts: {{ .mountPath }} is taken
+extraVolumeMounts: {{ .mountPath }} is in use already: choose another
 {{- end }}
 {{- $paths = append $paths (clean .mountPath) }}
 {{- if not (has .name $volumes) }}
@@ -222,7 +222,7 @@ extraVolumeMounts: no volume is named {{ .name }}; add it to extraVolumes
 {{- $containers := list "lineage-collector" "check-config" }}
 {{- range concat (.Values.initContainers | default list) (.Values.extraContainers | default list) }}
 {{- if has .name $containers }}
-initContainers or extraContainers: the name {{ .name }} is taken
+initContainers or extraContainers: the name {{ .name }} is in use already: choose another
 {{- end }}
 {{- $containers = append $containers .name }}
 {{- end }}
@@ -244,7 +244,7 @@ initContainers or extraContainers: the name {{ .name }} is taken
 caBundle: give either existingConfigMap or existingSecret
 {{- end }}
 {{- if and .Values.web.certificate.enabled (not (.Values.web.certificate.issuerRef).name) }}
-web.certificate.issuerRef.name is missing: who issues the certificate?
+web.certificate.issuerRef.name is missing: name the issuer of the certificate
 {{- end }}
 {{- $http := list }}
 {{- range .Values.config.sinks }}
@@ -252,14 +252,14 @@ web.certificate.issuerRef.name is missing: who issues the certificate?
 {{- end }}
 {{- range $name := .Values.proxy.sinks }}
 {{- if not (has $name $http) }}
-proxy.sinks: {{ $name }} is no sink that is reached over HTTP
+proxy.sinks: {{ $name }} is not a sink that is reached over HTTP
 {{- end }}
 {{- end }}
 {{- if and .Values.proxy.sinks (not .Values.proxy.url) }}
-proxy.sinks says who uses a proxy, and proxy.url is empty
+proxy.sinks names sinks that use a proxy, but proxy.url is empty: set it
 {{- end }}
 {{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled }}
-serviceMonitor and podMonitor are both enabled: everything would be scraped and counted twice
+serviceMonitor and podMonitor are both enabled: everything would be scraped and counted twice: disable one
 {{- end }}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
 ingress.hosts is empty: name at least one host

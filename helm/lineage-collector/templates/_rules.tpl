@@ -1,4 +1,4 @@
-{{/* The alert rules: rules/alerts.yaml with what the values say in place of each <name>. */}}
+{{/* The alert rules: rules/alerts.yaml with the values in place of each <name>. */}}
 
 {{/* A duration as PromQL writes it, such as 1h30m, in seconds. */}}
 {{- define "lineage-collector.seconds" -}}
@@ -10,12 +10,12 @@
 {{- $sum -}}
 {{- end -}}
 
-{{/* The series of this release alone, whoever scrapes it: both kinds of monitor put these two labels on them. */}}
+{{/* The series of this release alone: both kinds of monitor put these two labels on them. */}}
 {{- define "lineage-collector.rules.selector" -}}
 {{- printf "namespace=%q, pod=~%q" (include "lineage-collector.namespace" .) (printf "%s-[0-9]+" (include "lineage-collector.fullname" .)) -}}
 {{- end -}}
 
-{{/* What stands for what, in all alerts. */}}
+{{/* The replacement of each <name>, for all alerts. */}}
 {{- define "lineage-collector.rules.words" -}}
 {{- $own := include "lineage-collector.rules.selector" . -}}
 {{- $rule := .Values.prometheusRule -}}

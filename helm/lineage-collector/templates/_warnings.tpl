@@ -13,7 +13,7 @@
 {{- $kinds := list }}
 {{- range .Values.config.sinks }}{{ $kinds = append $kinds .type }}{{ end }}
 {{- if not $kinds }}
-  - There are no sinks: runs are counted in the metrics, and their events go nowhere.
+  - There are no sinks: runs are counted in the metrics, and their events are sent nowhere.
 {{- else if eq (uniq $kinds | join ",") "file" }}
   - The only sinks are files. On the ledger's volume they fill it: set rotate_at and keep, or ship them elsewhere.
 {{- end }}
@@ -22,18 +22,18 @@
   - Secrets in environment variables ({{ keys .Values.secrets.env | sortAlpha | join ", " }}) change only with a new pod; those of secrets.files rotate by themselves.
 {{- end }}
 {{- if not (or .Values.serviceMonitor.enabled .Values.podMonitor.enabled .Values.prometheusAnnotations.enabled) }}
-  - Nothing scrapes it: enable serviceMonitor, podMonitor or prometheusAnnotations.
+  - Its metrics are not scraped: enable serviceMonitor, podMonitor or prometheusAnnotations.
 {{- else if not .Values.prometheusRule.enabled }}
-  - Nobody is told when it fails: enable prometheusRule.
+  - There are no alerts when it fails: enable prometheusRule.
 {{- end }}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.ingress.namespaces) (not .Values.networkPolicy.ingress.from) }}
-  - The network policy lets nobody in: name Prometheus' namespace in networkPolicy.ingress.namespaces.
+  - The network policy blocks all incoming connections: name Prometheus' namespace in networkPolicy.ingress.namespaces.
 {{- end }}
 {{- if and .Values.networkPolicy.enabled (hasPrefix "${env:" (.Values.proxy.url | default "")) (not .Values.networkPolicy.egress.ports) }}
   - The network policy cannot know the proxy's port: add it to networkPolicy.egress.ports.
 {{- end }}
 {{- if and .Values.web.configSecret (not .Values.web.credentialsSecret) (or .Values.serviceMonitor.enabled .Values.podMonitor.enabled) }}
-  - If {{ .Values.web.configSecret }} asks for a password, monitors and `helm test` need web.credentialsSecret.
+  - If {{ .Values.web.configSecret }} requires a password, monitors and `helm test` need web.credentialsSecret.
 {{- end }}
 {{- if and (or .Values.ingress.enabled .Values.httpRoute.enabled) (not (contains "webhook_secret" (toJson .Values.config.sources))) }}
   - /hints/ is open to the outside, and no source has a webhook_secret: every message is answered 404.
@@ -43,7 +43,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* Headers may hold anything, so a name that sounds like a secret is only warned of. */}}
+{{/* Headers may contain anything, so a name like that of a secret only gives a warning. */}}
 {{- define "lineage-collector.headerWarnings" -}}
 {{- $path := .path -}}
 {{- if kindIs "map" .node -}}

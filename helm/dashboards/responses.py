@@ -1,10 +1,10 @@
-"""The collector's panels about what the platforms answer."""
+"""The collector's panels about the responses of the platforms."""
 
 from collections.abc import Sequence
 
 from helm.dashboards.grafana import Panel, Query, graph
 from helm.dashboards.limits import SKEW_SECONDS, THROTTLED
-from helm.dashboards.selecting import SOURCE, chosen, newest, rate
+from helm.dashboards.promql import SOURCE, chosen, newest, rate
 
 
 def panels() -> Sequence[Panel]:
@@ -21,7 +21,7 @@ def panels() -> Sequence[Panel]:
         ),
         graph(
             "Refused credentials",
-            "Answers 401 and 403. They stop by themselves once the secret is right: secrets are read anew.",
+            "Answers 401 and 403. They stop by themselves once the secret is valid: secrets are read again.",
             "reqpm",
             Query(f"60 * sum by (source) ({rate(refused)})", "{{source}}"),
             runbooks=["LineageSourceAuthFailing"],
@@ -36,7 +36,7 @@ def panels() -> Sequence[Panel]:
         ),
         graph(
             "Quota left",
-            "Requests left in the platform's quota, as it last said. Platforms that say nothing have no line.",
+            "Requests left in the platform's quota, by its last answer. Platforms that report none have no line.",
             "short",
             Query(
                 f"min by (namespace, source) ({chosen('lineage_source_rate_limit_remaining', SOURCE)})", "{{source}}"
@@ -44,7 +44,7 @@ def panels() -> Sequence[Panel]:
             runbooks=["LineageSourceThrottled"],
         ),
         graph(
-            "Clock of the platform against ours",
+            "Clock of the platform against the collector's",
             "How far the platform's clock is ahead; negative: behind.",
             "s",
             Query(newest(chosen("lineage_clock_skew_seconds", SOURCE), SOURCE), "{{source}}"),
@@ -54,7 +54,7 @@ def panels() -> Sequence[Panel]:
         ),
         graph(
             "Left out or not understood",
-            "Per hour and kind, statuses that are not known here among them; `lineage-collector skipped` lists what it was.",
+            "Per hour and kind, unknown statuses among them; `lineage-collector skipped` lists them.",
             "suffix: /h",
             Query(
                 f"3600 * sum by (source, kind) ({rate(chosen('lineage_skipped_total', SOURCE))})", "{{source}} {{kind}}"
@@ -72,7 +72,7 @@ def panels() -> Sequence[Panel]:
         ),
         graph(
             "Hints",
-            "Messages from outside that something changed, by what became of them: `refused` ones were not signed as agreed.",
+            "Messages from outside that something changed, by result: `refused` ones had no valid signature.",
             "suffix: /h",
             Query(
                 f"3600 * sum by (source, result) ({rate(chosen('lineage_hints_total', SOURCE))})",
@@ -82,8 +82,8 @@ def panels() -> Sequence[Panel]:
             stacked=True,
         ),
         graph(
-            "Jobs without series of their own",
-            "Jobs that the metrics leave out, as there are too many; their runs are delivered all the same.",
+            "Jobs without series",
+            "Jobs that the metrics leave out, as there are too many; their runs are delivered like all others.",
             "short",
             Query(newest(chosen("lineage_jobs_left_out", SOURCE), SOURCE), "{{source}}"),
             limits=[(1, "yellow")],

@@ -27,8 +27,8 @@ def newest(series: str, *by: str) -> str:
     return f"max by ({', '.join((NAMESPACE, *by))}) ({series})"
 
 
-def of_us(expr: str) -> str:
-    """What every process exports, of the chosen collectors alone."""
+def of_collectors(expr: str) -> str:
+    """A metric that every process exports, of the chosen collectors alone."""
     return f"{expr} and on (namespace, instance) {chosen('lineage_build_info')}"
 
 
