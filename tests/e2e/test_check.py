@@ -161,4 +161,4 @@ async def test_a_backend_that_answers_400_to_everything_is_shown_everywhere(depl
     by_subject = {row["subject"]: row for row in bad(found["sink marquez"])}
     assert "parked retry" in by_subject["refusals"]["remedy"]
     assert "400" in by_subject["Marquez"]["detail"]
-    assert "check that Marquez is running, and the url of this sink" in by_subject["Marquez"]["remedy"]
+    assert "check the url of this sink (without /api/v1)" in by_subject["Marquez"]["remedy"]
