@@ -88,16 +88,23 @@ class PostgresServer(ServerProcess):
         super().resume()
 
     def kill(self) -> None:
-        self._signal_children(signal.SIGCONT)  # they end when they find the postmaster gone
+        """Returns when the backends have ended, too: until one finds the postmaster gone it can still answer."""
+        children = self._children()
+        self._signal_children(signal.SIGCONT)
         super().kill()
+        end = time.monotonic() + _ANSWERS_WITHIN
+        while any(_runs(child) for child in children) and time.monotonic() < end:
+            time.sleep(0.01)
+
+    def _children(self) -> list[int]:
+        pid = self.pid
+        return [] if pid is None else [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
     def _signal_children(self, number: signal.Signals) -> None:
         """Of a postmaster that is frozen or about to end, so that no new ones come."""
-        if (pid := self.pid) is None:
-            return
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        for child in self._children():
             with suppress(ProcessLookupError):
-                os.kill(int(child), number)
+                os.kill(child, number)
 
     def stop(self, *, grace_seconds: float = 10) -> None:
         """A fast stop: clients are thrown out, what was committed is kept."""
@@ -105,6 +112,14 @@ class PostgresServer(ServerProcess):
         self._signal(signal.SIGINT)
         if self._process is not None:
             self._process.wait(grace_seconds)
+
+
+def _runs(pid: int) -> bool:
+    """Whether the process is there, and no zombie that nobody waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _initialise(programs: Path, data: Path, user: int | None) -> None:
