@@ -32,11 +32,11 @@ def summary(row: RunRow, run: Run | None) -> dict[str, Any]:
 
 def more(row: RunRow, run: Run | None) -> dict[str, Any]:
     """What one run shows beside that."""
-    told: dict[str, Any] = {"not_watched_since": moment(row.abandoned_at)}
+    watched: dict[str, Any] = {"not_watched_since": moment(row.abandoned_at)}
     if run is None:
-        return told | {"problems": ["what else is stored of it cannot be read"]}
+        return watched | {"problems": ["what else is stored of it cannot be read"]}
     facts = run.facts
-    return told | {
+    return watched | {
         "last_seen": moment(to_ms(run.seen_at)),
         "parent": f"{run.parent.job} ({run.parent.run_id})" if run.parent is not None else None,
         "link": facts.link,
@@ -60,7 +60,7 @@ def known_run(stored: RunDetail | None) -> Run | None:
         return None
 
 
-def events(told: RunHistory) -> list[dict[str, Any]]:
+def events(history: RunHistory) -> list[dict[str, Any]]:
     """The events, each with its delivery to every sink."""
     return [
         {
@@ -80,20 +80,20 @@ def events(told: RunHistory) -> list[dict[str, Any]]:
                 for each in event.deliveries
             ],
         }
-        for event in told.events
+        for event in history.events
     ]
 
 
-def sentences(stored: RunDetail | None, told: RunHistory) -> list[str]:
+def sentences(stored: RunDetail | None, history: RunHistory) -> list[str]:
     """What there is to say of the run, for people."""
     try:
         run = detail.read(stored.key, stored.text) if stored is not None else None
     except LedgerError as error:
-        return [f"It is not watched: {error}.", *explanation.of_sinks(told)]
-    found = explanation.of_run(run, told) if run is not None else []
+        return [f"It is not watched: {error}.", *explanation.of_sinks(history)]
+    found = explanation.of_run(run, history) if run is not None else []
     return (
         found
-        if told.events
+        if history.events
         else [*found, "The ledger keeps no events of it: none were made, or retention removed them."]
     )
 

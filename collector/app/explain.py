@@ -85,15 +85,15 @@ def _nothing(name: str, names: Sequence[str]) -> str:
 
 
 def _run(row: RunRow, found: _Found) -> dict[str, Any]:
-    told = found.histories.get(row.run_uuid, RunHistory((), ()))
+    of_run = found.histories.get(row.run_uuid, RunHistory((), ()))
     return {
         "run": row.key,
         "run_id": row.run_uuid,
         "source": row.source,
         "job": row.job,
         "state": row.state.value,
-        "explanation": views.sentences(found.details.get(row.run_uuid), told),
-        "events": views.events(told),
+        "explanation": views.sentences(found.details.get(row.run_uuid), of_run),
+        "events": views.events(of_run),
     }
 
 

@@ -107,7 +107,7 @@ def of_run(conn: Connection, run_id: int) -> RunHistory:
         return RunHistory((), ())
     events, sinks = _events(conn, run_id, strand_id), _sinks(conn)
     owed, parked = _lanes(conn, strand_id, sinks), _parked(conn, strand_id, sinks)
-    told = [
+    found = [
         EventHistory(
             event.number,
             event.kind,
@@ -119,7 +119,8 @@ def of_run(conn: Connection, run_id: int) -> RunHistory:
         )
         for event in events
     ]
-    return RunHistory(tuple(told), tuple(sink.name for sink in sinks if sink.number in _doubted(conn, run_id, sinks)))
+    doubted = _doubted(conn, run_id, sinks)
+    return RunHistory(tuple(found), tuple(sink.name for sink in sinks if sink.number in doubted))
 
 
 @dataclass(frozen=True, slots=True)

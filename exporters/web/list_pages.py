@@ -1,6 +1,6 @@
 """`/parked` and `/skipped`: what sinks refused and what was left out, the latest first, and the same as JSON under `/api/v1`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,12 +10,11 @@ from sqlalchemy import Connection
 from collector import views
 from collector.ledger import parked, queries
 from collector.ledger.port import Ledger
-from exporters.web.rendering import data, page, readable
+from exporters.web.responses import data, page, readable
 
 LISTED = 100
 """Rows on a page."""
 _Rows = Callable[[Connection], list[dict[str, Any]]]
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def routes(ledger: Ledger) -> list[web.RouteDef]:

@@ -17,7 +17,7 @@ from config.web import Access
 from exporters.web import list_pages
 from exporters.web.connections import LIMITS, Limits
 from exporters.web.listener import Listener, listen
-from exporters.web.rendering import STYLE, page
+from exporters.web.responses import STYLE, page
 from exporters.web.run_pages import RunPages
 
 Status = Mapping[str, Any]

@@ -17,7 +17,7 @@ from collector.ledger.history import RunHistory
 from collector.ledger.port import Ledger
 from collector.ledger.queries import RunDetail, RunRow
 from collector.model import Run, RunState
-from exporters.web.rendering import data, page, readable
+from exporters.web.responses import data, page, readable
 
 LISTED = 100
 """Runs on a page."""
@@ -131,26 +131,24 @@ def _row(row: RunRow, stored: RunDetail | None, marks: Mapping[int, list[history
 class _Run:
     row: RunRow
     stored: RunDetail | None
-    told: RunHistory
+    known: Run | None
+    history: RunHistory
     children: list[RunRow]
 
     def report(self) -> dict[str, Any]:
-        known = views.known_run(self.stored)
         return {
-            **views.summary(self.row, known),
-            **views.more(self.row, known),
-            "explanation": views.sentences(self.stored, self.told),
-            "events": views.events(self.told),
+            **views.summary(self.row, self.known),
+            **views.more(self.row, self.known),
+            "explanation": views.sentences(self.stored, self.history),
+            "events": views.events(self.history),
             "children": [child.run_uuid for child in self.children],
         }
 
     def shown(self) -> dict[str, Any]:
         """The values of the page."""
-        run, known = (
-            {"last_seen": None, "inputs": None, "outputs": None, **self.report()},
-            views.known_run(self.stored),
-        )
-        for event, stored in zip(run["events"], self.told.events, strict=True):
+        run = {"last_seen": None, "inputs": None, "outputs": None, **self.report()}
+        known = self.known
+        for event, stored in zip(run["events"], self.history.events, strict=True):
             event["body"] = _indented(stored.body)
             event["at"] = {each["sink"]: each for each in event["sinks"]}
         bars = _bars(known) if known is not None else []
@@ -174,8 +172,9 @@ def _one(conn: Connection, name: str) -> _Run | None:
     row = max(rows, key=lambda row: row.updated_at)
     stored = queries.details(conn, [row.run_uuid]).get(row.run_uuid)
     if stored is None:
-        return _Run(row, None, RunHistory((), ()), [])
-    return _Run(row, stored, history.of_run(conn, stored.id), queries.children_of(conn, stored.id, LISTED))
+        return _Run(row, None, None, RunHistory((), ()), [])
+    children = queries.children_of(conn, stored.id, LISTED)
+    return _Run(row, stored, views.known_run(stored), history.of_run(conn, stored.id), children)
 
 
 def _indented(body: bytes) -> str:

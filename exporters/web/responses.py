@@ -1,4 +1,4 @@
-"""Pages made of the templates beside this module, and JSON."""
+"""What the pages answer: HTML of the templates beside this module, and JSON."""
 
 import logging
 import re
