@@ -38,7 +38,10 @@ NOT_ZERO_IN_THE_DEMO = {
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What Prometheus kept of the demo, from its first scrape to its last."""
+    """What Prometheus kept of the demo, from its first scrape to the last before it gave a lease back.
+
+    A source's gauges leave with its lease, so a scrape while the demo stops has none of them.
+    """
 
     prometheus: Prometheus
     start: float
@@ -93,9 +96,10 @@ async def scraped_demo(start_prometheus: StartPrometheus, folder: Path) -> Watch
         prometheus = start_prometheus(address[1], labels={"namespace": "lineage", "pod": "lineage-collector-0"})
         out, err = await process.communicate()
     assert process.returncode == 0, out.decode()[-2000:] + err.decode()
-    scrapes = "timestamp(lineage_build_info)[10m:1s]"
-    first, last = [(await prometheus.query(f"{which}_over_time({scrapes})"))[0].value for which in ("min", "max")]
-    return Watched(prometheus, first, last)
+    first = await prometheus.query("min_over_time(timestamp(lineage_build_info)[10m:1s])")
+    held = 'lineage_lease_held{lease=~"source:.*|sink:.*"} == 1'
+    last = await prometheus.query(f"min(max_over_time(timestamp({held})[10m:1s]))")
+    return Watched(prometheus, first[0].value, last[0].value)
 
 
 @asynccontextmanager
