@@ -40,7 +40,7 @@ NOT_ZERO_IN_THE_DEMO = {
 class Watched:
     """What Prometheus kept of the demo, from its first scrape to the last before it gave a lease back.
 
-    A source's gauges leave with its lease, so a scrape while the demo stops has none of them.
+    Gauges leave with the lease of their source or of the metrics, so a scrape while the demo stops has none of them.
     """
 
     prometheus: Prometheus
@@ -97,7 +97,7 @@ async def scraped_demo(start_prometheus: StartPrometheus, folder: Path) -> Watch
         out, err = await process.communicate()
     assert process.returncode == 0, out.decode()[-2000:] + err.decode()
     first = await prometheus.query("min_over_time(timestamp(lineage_build_info)[10m:1s])")
-    held = 'lineage_lease_held{lease=~"source:.*|sink:.*"} == 1'
+    held = 'lineage_lease_held{lease=~"source:.*|sink:.*|metrics"} == 1'
     last = await prometheus.query(f"min(max_over_time(timestamp({held})[10m:1s]))")
     return Watched(prometheus, first[0].value, last[0].value)
 
