@@ -60,17 +60,18 @@ class LoadReport:
 
 class HintResult(StrEnum):
     TAKEN = "taken"
-    """Runs are looked at sooner."""
+    """A poll comes sooner."""
     NOTHING = "nothing"
     """No open run is meant, or none that is not due already."""
     REFUSED = "refused"
     """It is not signed as agreed."""
     UNREADABLE = "unreadable"
+    """It is no such message, or names no source that is configured."""
 
 
 @dataclass(frozen=True, slots=True)
 class HintReport:
-    """A message from outside said that something changed."""
+    """A message from outside said that something changed. `source` is empty where it names none that is configured."""
 
     source: str
     result: HintResult

@@ -138,6 +138,7 @@ TokenFile = Annotated[SecretFile | None, either("token", required=True)]
 PasswordFile = Annotated[SecretFile | None, either("password", required=True)]
 ClientSecretFile = Annotated[SecretFile | None, either("client_secret", required=True)]
 ApiKeyFile = Annotated[SecretFile | None, either("api_key", required=False)]
+HintSecretFile = Annotated[SecretFile | None, either("hint_secret", required=False)]
 WebhookSecretFile = Annotated[SecretFile | None, either("webhook_secret", required=False)]
 
 

@@ -13,7 +13,7 @@ from config.aliases import DatasetAlias
 from config.base import FilePath, Model, is_loopback, no_reference, no_switch
 from config.quantities import Duration, Size, format_size
 from config.secret import SecretFile, SecretText, either
-from config.sinks import AnySink, FileSink, KafkaSink, MarquezSink, OpenLineageSink, PluginSink, Sink
+from config.sinks import AnySink, FileSink, HintTopic, KafkaSink, MarquezSink, OpenLineageSink, PluginSink, Sink
 from config.sources import AnySource, CdfSource, DataprepSource, PluginSource, Source, WetransformSource
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "DataprepSource",
     "DatasetAlias",
     "FileSink",
+    "HintTopic",
     "Http",
     "KafkaSink",
     "Ledger",
@@ -204,6 +205,8 @@ class Settings(Model):
     """After SIGTERM: how long what is in flight may take to settle. Keep it below what kills the process."""
     sources: tuple[AnySource, ...] = Field(min_length=1)
     """The accounts whose runs are watched."""
+    hints: HintTopic | None = None
+    """A Kafka topic whose messages have sources polled at once. Without it there is none."""
     lineage: Lineage = Lineage()
     datasets: tuple[DatasetAlias, ...] = ()
     """Other names for datasets, so that a table is the same node whoever reports it. The first that fits counts."""

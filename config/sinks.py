@@ -181,21 +181,34 @@ Topic = Annotated[str, AfterValidator(_checked_topic), WithJsonSchema({"type": "
 Server = Annotated[str, AfterValidator(_checked_server)]
 
 
-class KafkaSink(Sink):
-    """A Kafka topic."""
+class KafkaServers(Model):
+    """How to reach a Kafka cluster."""
 
-    type: Literal["kafka"]
     bootstrap_servers: Annotated[tuple[Server, ...], BeforeValidator(_several)] = Field(
         min_length=1, json_schema_extra=_or_text
     )
     """`host:port` of some brokers, as a list or separated by commas."""
+    tls: Annotated[Tls | None, BeforeValidator(_switch)] = Field(default=None, json_schema_extra=_or_switch)
+    """`true` for TLS with the system's trust, or a mapping with files."""
+    sasl: Sasl | None = None
+
+
+class KafkaSink(Sink, KafkaServers):
+    """A Kafka topic."""
+
+    type: Literal["kafka"]
     topic: Topic = "openlineage.events"
     key: Text | None = None
     """One key for all messages, in place of the OpenLineage clients' rule (by job, of the root for children)."""
     compression: Literal["none", "gzip"] = "none"
-    tls: Annotated[Tls | None, BeforeValidator(_switch)] = Field(default=None, json_schema_extra=_or_switch)
-    """`true` for TLS with the system's trust, or a mapping with files."""
-    sasl: Sasl | None = None
+
+
+class HintTopic(KafkaServers):
+    """A Kafka topic whose messages say that something changed on a platform, so that a poll comes at once."""
+
+    topic: Topic = "lineage.hints"
+    group: Text = "lineage-collector"
+    """The consumer group: one for all replicas of a ledger, so that each message is taken once."""
 
 
 class PluginSink(Sink):

@@ -30,7 +30,15 @@ from config.base import (
 from config.network import OverHttp
 from config.plugins import PLATFORM_PLUGINS, checked_options
 from config.quantities import Duration, Lookback
-from config.secret import ClientSecretFile, FileSecret, Secret, SecretText, TokenFile, WebhookSecretFile
+from config.secret import (
+    ClientSecretFile,
+    FileSecret,
+    HintSecretFile,
+    Secret,
+    SecretText,
+    TokenFile,
+    WebhookSecretFile,
+)
 
 RunStateWord = Literal["queued", "running", "waiting", "succeeded", "failed", "canceled", "unknown"]
 
@@ -67,6 +75,13 @@ class Source(OverHttp):
     """How long a terminal event waits for inputs, outputs and counts before it goes without them."""
     stale_after: Duration = timedelta(hours=24)
     """A run that runs for longer counts as stale in the metrics; what waits for a person does not run."""
+    hint_secret: SecretText | None = None
+    """Secret by which messages to `POST /hints/{name}` are signed: they say that something changed, and a poll comes at once."""
+    hint_secret_file: HintSecretFile = Field(default=None, validate_default=True)
+
+    @property
+    def hint_credential(self) -> Secret | None:
+        return self.hint_secret or self.hint_secret_file
 
     @property
     def job_namespace(self) -> str:

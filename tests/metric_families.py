@@ -33,11 +33,11 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "metrics.md"
 CHART = ROOT / "helm" / "lineage-collector"
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-NAMES = {"source", "sink", "job", "name", "schedule", "lease", "version", "revision", "python"}
+NAMES = {"source", "sink", "topic", "job", "name", "schedule", "lease", "version", "revision", "python"}
 """Labels whose values come from the configuration or the platform; those of the others are in the code."""
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Runs": ("lineage_run", "lineage_job"),
-    "Polling": ("lineage_poll", "lineage_source", "lineage_clock", "lineage_hints", "lineage_skipped"),
+    "Polling": ("lineage_poll", "lineage_source", "lineage_clock", "lineage_hint", "lineage_skipped"),
     "Delivery": (
         "lineage_events",
         "lineage_sends",
@@ -122,6 +122,7 @@ def _report_everything(metrics: Metrics) -> None:
     metrics.requested(RequestReport("plant-a", 200, 0.1, remaining=1, ahead=0.0))
     metrics.planned(LoadReport("plant-a", runs=1, needed=1.0, allowed=60, interval=30.0))
     metrics.hinted(HintReport("plant-a", HintResult.TAKEN))
+    metrics.hint_topic("lineage.hints", up=True)
     metrics.skipped(SkipReport("plant-a", SkipKind.ROW))
     metrics.committed(EventReport("plant-a", EventKind.COMPLETE, "job", RunState.SUCCEEDED, 1.0, run_id))
     metrics.sent(SendReport("marquez", 1, EventKind.COMPLETE, SendResult.OK, 0.1, 1.0, 0.1, run_id))

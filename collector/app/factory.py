@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 from collector import __version__, api_version, oldest_api_version
+from collector.app.hint_topic import HintSubscriber, Take
 from collector.clock import Clock
 from collector.errors import ConfigurationError
 from collector.http import Heard, HttpClient, HttpOptions, clock_ahead, tls_context
@@ -22,7 +23,7 @@ from collector.reports import RequestReport
 from config.mistakes import dotted
 from config.plugins import PLATFORM_PLUGINS, SINK_PLUGINS
 from config.secret_fields import secrets
-from config.settings import DatasetAlias, Settings
+from config.settings import DatasetAlias, HintTopic, Settings
 from config.settings import Sink as SinkSettings
 from config.settings import Source as SourceSettings
 from exporters.sinks import base as sinks
@@ -52,6 +53,15 @@ def platform(settings: SourceSettings, clock: Clock, requested: Requested) -> pl
         (PLATFORM_PLUGINS, settings.platform), settings, context, _PLATFORM, platforms.BrokenPlatform
     )
     return made
+
+
+def hint_subscriber(settings: HintTopic, take: Take, clock: Clock, reachable: Callable[[bool], None]) -> HintSubscriber:
+    """What reads the topic of hints. Raises `ConfigurationError` for TLS files that cannot be used."""
+    _hide_secrets("hints", settings)
+    try:
+        return HintSubscriber(settings, take, clock, reachable)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError([f"hints.tls: cannot be used: {error}"]) from error
 
 
 def configured(settings: Settings, clock: Clock) -> list[Configured]:
@@ -130,7 +140,7 @@ def _refusal(point: EntryPoint) -> str | None:
     return None
 
 
-def _hide_secrets(whose: str, settings: SourceSettings | SinkSettings) -> None:
+def _hide_secrets(whose: str, settings: SourceSettings | SinkSettings | HintTopic) -> None:
     """From now on no text shows them, nor what they change to."""
     for path, secret in secrets(settings):
         secret.tell(partial(own_secrets.learn, f"{whose} {dotted(path)}"))

@@ -20,7 +20,7 @@ from collector import __version__
 from collector.app import factory, ledgers, loading, turn
 from collector.app.control import ANSWERS_WITHIN, Control, Told, refuse_occupied
 from collector.app.heartbeat import Heartbeat, replica
-from collector.app.hints import Hinted, Hints
+from collector.app.hints import HintedSource, Hints
 from collector.app.housekeeping import Housekeeper, Share
 from collector.app.ledger_file import free_bytes, guard
 from collector.app.observers import Observers, ServiceObserver
@@ -40,7 +40,7 @@ from collector.lineage.events import EventMaker
 from collector.logs import fields, set_up
 from collector.model import EventKind
 from collector.own_secrets import own_secrets
-from collector.platforms.base import Hinting, Platform
+from collector.platforms.base import Platform
 from collector.polling.decision import Policy
 from collector.polling.schedule import Rhythm
 from collector.polling.source import SourcePoller
@@ -339,9 +339,13 @@ class Service:
 
     def _hints(self) -> Hints:
         hinted = {
-            source.name: Hinted(source.platform, self._source_ids[source.name], platform)
+            source.name: HintedSource(
+                source.platform,
+                self._source_ids[source.name],
+                self._platforms[source.name],
+                source.hint_credential.get if source.hint_credential is not None else None,
+            )
             for source in self.settings.sources
-            if isinstance(platform := self._platforms[source.name], Hinting)
         }
         return Hints(hinted, self.store, self._clock, self._observers)
 
@@ -360,10 +364,10 @@ class Service:
         await self._stand_for_all()
         await self._housekeeper.look()
         pages = Pages(self.metrics.scrape, self.faults, self.unready, self.status, self.store)
-        http = self.settings.http
+        http, hints = self.settings.http, self._hints()
         try:
             get = self._access.get if self._access is not None else Access
-            self._listener = await serve(pages, http.host, http.port, self._hints().routes(), get, names=http.names)
+            self._listener = await serve(pages, http.host, http.port, hints.routes(), get, names=http.names)
         except OSError as error:
             raise ConfigurationError([f"http.listen: cannot listen on {http.listen}: {_why_not(error)}"]) from error
         self.port = self._listener.port
@@ -379,6 +383,9 @@ class Service:
             self._spawn(f"sink:{name}", delivery.run())
             sink_requests = SinkRequests(self._sink_ids[name], delivery, self.store, self._clock)
             self._spawn(f"requests:{name}", sink_requests.run())
+        if self.settings.hints is not None:
+            reachable = partial(self.metrics.hint_topic, self.settings.hints.topic)
+            self._spawn("hints", factory.hint_subscriber(self.settings.hints, hints.take, self._clock, reachable).run())
         ledger = self.settings.ledger.place
         told = fields(sources=len(self._pollers), sinks=len(self._deliveries), ledger=ledger, port=self.port)
         log.info("service.started", extra=told)

@@ -1,7 +1,7 @@
 """Requests of people and hints, done by the process that holds the lease of the source or sink."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -58,18 +58,37 @@ def add(conn: Connection, kind: RequestKind, target: str, body: str, now_ms: int
     return number
 
 
+MOST_KEYS = 1_000
+"""Runs that one request to poll names."""
+
+
+def add_poll(conn: Connection, target: str, keys: Sequence[str], now_ms: int) -> int:
+    """Store a request to poll now, with these runs being due, or add them to one that nobody has begun: however many
+    messages come, the holder of the source has one such request to do.
+    """
+    table = schema.request
+    new = table.c.target == target, table.c.kind == RequestKind.POLL, table.c.state == RequestState.NEW
+    waiting = conn.execute(select(table.c.id, table.c.body).where(*new).order_by(table.c.id).limit(1)).one_or_none()
+    if waiting is not None:
+        named = dict.fromkeys([*json.loads(waiting.body).get("keys", ()), *keys])
+        body = json.dumps({"keys": list(named)[:MOST_KEYS]})
+        still_new = table.c.id == waiting.id, table.c.state == RequestState.NEW
+        if conn.execute(update(table).where(*still_new).values(body=body)).rowcount:
+            announce(conn, News.REQUESTS)
+            return int(waiting.id)
+    return add(conn, RequestKind.POLL, target, json.dumps({"keys": list(keys)}), now_ms)
+
+
 def claim(conn: Connection, lease: Lease, limit: int) -> list[Request]:
     """New requests to the lease's name, oldest first, now this holder's to do. Begin only after the commit."""
     fence(conn, lease)
     table = schema.request
-    new = select(table).where(
-        table.c.target == lease.name, table.c.done_at.is_(None), table.c.state == RequestState.NEW
-    )
-    rows = conn.execute(new.order_by(table.c.id).limit(limit)).mappings().all()
-    if rows:
-        ours = update(table).where(table.c.id.in_([row["id"] for row in rows]))
-        conn.execute(ours.values(state=RequestState.CLAIMED))
-    return [_request({**row, "state": RequestState.CLAIMED}) for row in rows]
+    mine = table.c.target == lease.name, table.c.done_at.is_(None), table.c.state == RequestState.NEW
+    oldest = select(table.c.id).where(*mine).order_by(table.c.id).limit(limit)
+    # as they are when they are locked: `add_poll` may have added to one meanwhile
+    claimed = update(table).where(table.c.id.in_(oldest.scalar_subquery()), table.c.state == RequestState.NEW)
+    rows = conn.execute(claimed.values(state=RequestState.CLAIMED).returning(*table.c)).mappings().all()
+    return sorted(map(_request, rows), key=lambda request: request.id)
 
 
 def _interrupted(_: Request) -> str:

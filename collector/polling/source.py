@@ -32,6 +32,8 @@ TRACKED_AT_ONCE = 10_000
 """Open runs given to one cycle, the oldest due first: bounds memory whatever is open."""
 SOONEST = 0.2
 """Seconds between two cycles of a source at the least, however soon its runs want to be read."""
+ASKED_APART = 1.0
+"""Seconds from one poll to the next that was asked for, so that many messages make no storm of requests to the platform."""
 STUCK_AFTER = 60.0
 """Seconds over its time after which a loop counts as stuck."""
 CLOSED_WITHIN = 5.0
@@ -125,7 +127,7 @@ class SourcePoller:
         while True:
             self._wake.clear()
             self._expect(self._rhythm.deadline.total_seconds())
-            began_ms = to_ms(self._clock.now())
+            began, began_ms = self._clock.monotonic(), to_ms(self._clock.now())
             asked = await self._cycle()
             if self._unwritten and await self._ledger_recovered():
                 continue
@@ -134,7 +136,9 @@ class SourcePoller:
             wait = next_wait(self._rhythm, self.status.failures, asked, self._random())
             wait = await self._until_due(wait, began_ms)
             self._expect(wait)
-            await until_set(self._wake, self._clock, wait)
+            apart = min(wait, max(asked or 0.0, began + ASKED_APART - self._clock.monotonic()))
+            await self._clock.sleep(apart)
+            await until_set(self._wake, self._clock, wait - apart)
 
     async def _ledger_recovered(self) -> bool:
         """Wait until the ledger takes writes; False when it takes them already, so that there was nothing to wait for."""

@@ -135,6 +135,12 @@ class Metrics:
             ["source", "result"],
             registry=registry,
         )
+        self._hint_topic = Gauge(
+            "lineage_hint_topic_up",
+            "1 while this replica reads the topic of hints: the cluster answers, the topic is there and may be read.",
+            ["topic"],
+            registry=registry,
+        )
         self._unknown = Counter(
             "lineage_source_unknown_status", "Statuses that the collector does not know.", ["source"], registry=registry
         )
@@ -271,6 +277,9 @@ class Metrics:
 
     def hinted(self, report: HintReport) -> None:
         self._hints.labels(report.source, report.result.value).inc()
+
+    def hint_topic(self, topic: str, up: bool) -> None:
+        self._hint_topic.labels(topic).set(up)
 
     def committed(self, report: EventReport) -> None:
         self._events.labels(report.source, report.kind.value).inc()

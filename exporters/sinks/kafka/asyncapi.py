@@ -1,10 +1,11 @@
-"""The AsyncAPI document of the Kafka topic, made by FastStream from the broker and a model of the payload.
+"""The AsyncAPI document of the Kafka topics, made by FastStream from the broker and a model of the payload.
 
 `python -m exporters.sinks.kafka.asyncapi docs/asyncapi.json` writes it anew. It is never served: FastStream's page for it
 brings a route that lets anybody publish.
 """
 
 import json
+import re
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -16,8 +17,9 @@ from faststream.specification import AsyncAPI
 from pydantic import BaseModel, ConfigDict, Field
 
 from collector import __version__
+from collector.hint import Hint
 from collector.model import EventKind
-from config.sinks import KafkaSink
+from config.sinks import HintTopic, KafkaSink
 
 _Facets = dict[str, dict[str, Any]]
 
@@ -64,6 +66,12 @@ class RunEvent(_Part):
     outputs: list[OutputDataset] = []
 
 
+class HintMessage(Hint):
+    """Something changed at a source: with this run, else with the runs of this job, else with any of them."""
+
+    source: str = Field(description="The source's name in the configuration.", examples=["plant-a"])
+
+
 _KEY = {
     "type": "string",
     "description": "The rule of the OpenLineage clients, run:{namespace}/{name} of the root parent's job, else the "
@@ -87,6 +95,14 @@ def asyncapi_document() -> dict[str, Any]:
         title="RunEvents",
         description="Every change of state of every watched run, in order per run, at least once.",
     )
+    hints = broker.subscriber(
+        HintTopic.model_fields["topic"].default,
+        batch=True,
+        group_id=HintTopic.model_fields["group"].default,
+        title="Hints",
+        description="That something changed on a platform, so that a poll comes at once. What a hint says is never believed.",
+    )
+    hints(_hints)
     made = AsyncAPI(
         broker,
         title="Lineage collector",
@@ -95,16 +111,22 @@ def asyncapi_document() -> dict[str, Any]:
         description="OpenLineage run events of transformations on managed platforms.",
     )
     document: dict[str, Any] = made.to_specification().to_jsonable()
-    for message in document["components"]["messages"].values():
+    for name, message in document["components"]["messages"].items():
         del message["correlationId"]  # FastStream's own header, which this sink does not send
+        if not name.startswith("RunEvents"):
+            continue
         message["headers"] = _HEADERS
         message["bindings"] = {"kafka": {"key": _KEY, "bindingVersion": "0.5.0"}}
     return document
 
 
+async def _hints(message: HintMessage) -> None:
+    """Of this shape; `collector.app.hint_topic` reads them."""
+
+
 def rendered() -> str:
     text = json.dumps(asyncapi_document(), indent=2, ensure_ascii=False) + "\n"
-    return text.replace("RunEvents:Message", "RunEvents.Message")  # AsyncAPI allows no colon in the name of a component
+    return re.sub(r"\b(RunEvents|Hints):(\w+)", r"\1.\2", text)  # AsyncAPI allows no colon in the name of a component
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from config.sinks import KafkaServers
+
 BATCH_BYTES = 131_072
 """The size of produce requests per partition. Larger is no faster, aiokafka's own 16 KiB loses up to a third."""
 _OVERHEAD = 100  # what a produce request adds to an event
@@ -47,6 +49,21 @@ class Cluster:
 
     def __str__(self) -> str:
         return f"Kafka topic {self.topic} at {','.join(self.bootstrap)}"
+
+
+def cluster_of(
+    servers: KafkaServers, topic: str, client_id: str, compression: Literal["gzip"] | None = None
+) -> Cluster:
+    """As it is configured."""
+    sasl, tls = servers.sasl, servers.tls
+    return Cluster(
+        bootstrap=servers.bootstrap_servers,
+        topic=topic,
+        client_id=client_id,
+        trust=Trust(tls.ca_file, tls.client_cert_file, tls.client_key_file) if tls else None,
+        login=Login(sasl.mechanism, sasl.username, sasl.credential.get) if sasl else None,
+        compression=compression,
+    )
 
 
 def fitting_batch_bytes(limit: int | None, wanted: int) -> int:

@@ -11,7 +11,6 @@ Importing this costs 0.8 s and 36 MiB, so the sink does it when it connects for 
 """
 
 import asyncio
-import ssl
 import time
 from contextlib import suppress
 from typing import Any
@@ -20,22 +19,16 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, RecordListTooLargeError
 from faststream.kafka import KafkaBroker
 from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
-from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from collector.redaction import redacted
-from exporters.sinks.kafka.cluster import BATCH_BYTES, Cluster, Trust, fitting_batch_bytes
+from exporters.sinks.kafka.cluster import BATCH_BYTES, Cluster, fitting_batch_bytes
 from exporters.sinks.kafka.errors import ClientLog, Trouble, current, listen, remedy_for
+from exporters.sinks.kafka.security import load_files, security_of, tls_context
 
 _REQUEST_BYTES = 64 * 1024 * 1024  # the sink compares with the topic's limit itself; a broker's default is 100 MiB
 
 _TROUBLES = (KafkaError, OSError, TimeoutError)
 _REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError)
-_LOGINS: dict[str, type[SASLPlaintext | SASLScram256 | SASLScram512]] = {
-    "PLAIN": SASLPlaintext,
-    "SCRAM-SHA-256": SASLScram256,
-    "SCRAM-SHA-512": SASLScram512,
-}
-
 Delivery = asyncio.Future[Any]
 """The acknowledgement of an event that was handed over: aiokafka's RecordMetadata. Never cancel it: the event is sent anyway."""
 
@@ -72,12 +65,12 @@ class Connection:
         self.batch_bytes = batch_bytes
         self.limit: int | None = None
         self._log = client_log
-        self._tls = _tls_context(cluster.trust)
+        self._tls = tls_context(cluster.trust)
         self._producer = _Producer()
         self._broker = KafkaBroker(
             cluster.bootstrap,
             client_id=cluster.client_id,
-            security=_security(cluster, self._tls),
+            security=security_of(cluster, self._tls),
             enable_idempotence=True,
             acks="all",
             linger_ms=0,
@@ -192,7 +185,7 @@ class Connection:
                 for client in clients:
                     client._sasl_plain_password = password  # noqa: SLF001 - as above
             if self._tls is not None and self.cluster.trust is not None:
-                _load_files(self._tls, self.cluster.trust)
+                load_files(self._tls, self.cluster.trust)
 
     def _trouble(self, error: BaseException, *, since: float | None = None, poisoned: bool = False) -> Trouble:
         logged = self._log.since(since) if since is not None else None
@@ -210,28 +203,6 @@ def _describe(error: BaseException) -> str:
         return "no answer in time"
     name, words = type(error).__name__, redacted(str(error))
     return f"{name}: {words}" if words and name not in words else words or name
-
-
-def _security(cluster: Cluster, tls: ssl.SSLContext | None) -> BaseSecurity:
-    if cluster.login is None:
-        return BaseSecurity(ssl_context=tls, use_ssl=tls is not None)
-    login, password = _LOGINS[cluster.login.mechanism], cluster.login.password()
-    return login(cluster.login.username, password, ssl_context=tls, use_ssl=tls is not None)
-
-
-def _tls_context(trust: Trust | None) -> ssl.SSLContext | None:
-    if trust is None:
-        return None
-    context = ssl.create_default_context()
-    _load_files(context, trust)
-    return context
-
-
-def _load_files(context: ssl.SSLContext, trust: Trust) -> None:
-    if trust.ca_file is not None:
-        context.load_verify_locations(trust.ca_file)
-    if trust.client_cert_file is not None:
-        context.load_cert_chain(trust.client_cert_file, trust.client_key_file)
 
 
 async def _end_tasks_of(owner: object) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import orjson
 
@@ -17,7 +17,7 @@ from collector.logs import fields
 from collector.model import EventKind, Outgoing
 from config.sinks import KafkaSink as Settings
 from exporters.sinks.base import Context, Delivered, Finding, Outcome, Park, Retry
-from exporters.sinks.kafka.cluster import BATCH_BYTES, Cluster, Login, Trust
+from exporters.sinks.kafka.cluster import BATCH_BYTES, Cluster, cluster_of
 from exporters.sinks.kafka.errors import ClientLog, Trouble, log
 
 if TYPE_CHECKING:
@@ -326,15 +326,8 @@ class KafkaSink:
 
 
 def create(settings: Settings, context: Context) -> KafkaSink:
-    sasl, tls = settings.sasl, settings.tls
-    cluster = Cluster(
-        bootstrap=settings.bootstrap_servers,
-        topic=settings.topic,
-        client_id=f"lineage-collector-{settings.name}",
-        trust=Trust(tls.ca_file, tls.client_cert_file, tls.client_key_file) if tls else None,
-        login=Login(sasl.mechanism, sasl.username, sasl.credential.get) if sasl else None,
-        compression="gzip" if settings.compression == "gzip" else None,
-    )
+    compression: Literal["gzip"] | None = "gzip" if settings.compression == "gzip" else None
+    cluster = cluster_of(settings, settings.topic, f"lineage-collector-{settings.name}", compression)
     if cluster.login is not None and cluster.trust is None:
         advice = "set tls, unless the network is your own"
         log.warning(

@@ -1,11 +1,14 @@
 """Messages from outside, over loopback: who may send them, what they do, and what they cannot do."""
 
 import asyncio
+import hmac
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +19,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection, func, select
 
 from collector.app import hints
-from collector.app.hints import MOST_MEANT, Hinted, Hints
+from collector.app.hints import MOST_MEANT, HintedSource, Hints
 from collector.app.observers import Observers
 from collector.app.service import Service
 from collector.clock import to_ms
 from collector.errors import AuthFailed, BadAnswer, LedgerError, NotFound
+from collector.hint import LARGEST
 from collector.ledger import accounts, leases, queries, requests, runs, schema, stored
 from collector.ledger.accounts import Configured
 from collector.ledger.leases import Lease
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.runs import PollCommit, RunChange
-from collector.model import Run, RunState
+from collector.model import Job, Run, RunState
 from collector.reports import HintReport, HintResult, PollReport
 from collector.testing.clock import SimulatedClock
 from config.settings import Settings
@@ -64,6 +68,7 @@ class Door:
     clock: SimulatedClock
     lease: Lease
     source_id: int
+    hints: Hints = field(init=False)
     reports: list[HintReport] = field(default_factory=list)
 
     async def post(self, body: bytes, path: str = "/hints/simple/files", word: str | None = "please") -> int:
@@ -94,8 +99,10 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
     ids = await store.write(accounts.sync_sources, [Configured("files")], to_ms(clock.now()))
     lease = await store.write(leases.take, "source:files", "test", 60_000)
     made = Door(None, store, clock, lease, ids["files"])  # type: ignore[arg-type]
-    taken = {"files": Hinted("simple", ids["files"], Believing())}
-    routes = Hints(taken, store, clock, made).routes()  # type: ignore[arg-type] # doubles of both
+    files = HintedSource("simple", ids["files"], Believing(), lambda: SECRET)  # type: ignore[arg-type] # a double
+    taken = {"files": files, "closed": replace(files, secret=None)}
+    made.hints = Hints(taken, store, clock, made)  # type: ignore[arg-type] # doubles of both
+    routes = made.hints.routes()
     listener = await serve(GOOD, "127.0.0.1", 0, routes)
     async with aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as made.client:
         yield made
@@ -152,6 +159,102 @@ async def test_what_is_not_taken(
     assert door.results() == results
 
 
+# Messages of our own form
+
+
+def signed(message: object, secret: str | None = None, header: str = "X-Signature") -> tuple[bytes, dict[str, str]]:
+    """A message and its headers."""
+    body = orjson.dumps(message)
+    return body, {header: hmac.new((secret or SECRET).encode(), body, sha256).hexdigest()}
+
+
+async def send(door: Door, message: object, *, prefix: str = "", **more: Any) -> int:
+    body, headers = signed(message, **more)
+    headers = {name: f"{prefix}{value}" for name, value in headers.items()}
+    async with door.client.post("/hints/files", data=body, headers=headers) as answer:
+        return answer.status
+
+
+def job(key: str, name: str) -> Job:
+    return Job(key, "simple://here/files", name, "JOB", "SIMPLE")
+
+
+@pytest.mark.parametrize(
+    ("message", "keys"),
+    [
+        ({}, ["a1", "a2", "b"]),
+        ({"unknown": 1}, ["a1", "a2", "b"]),
+        ({"run": "a1"}, ["a1"]),
+        ({"run": "new"}, []),
+        ({"job": 7}, ["a1", "a2"]),
+        ({"job": "flow/seven"}, ["a1", "a2"]),
+        ({"job": "seven"}, ["a1", "a2"]),
+        ({"job": "new"}, []),
+        ({"job": "b", "run": "b"}, ["b"]),
+    ],
+)
+async def test_a_signed_message_has_the_source_polled_with_the_runs_it_may_mean(
+    door: Door, message: object, keys: list[str]
+) -> None:
+    seven = job("7", "flow/seven")
+    await door.runs(
+        later("a1", door.clock, job=seven),
+        later("a2", door.clock, job=seven),
+        later("b", door.clock, job=job("b", "flow/b")),
+    )
+    assert await send(door, message) == 202
+    assert await door.asked() == [keys]
+    assert door.results() == [HintResult.TAKEN]
+
+
+@pytest.mark.parametrize("header", ["X-Signature", "X-Hub-Signature-256"])
+@pytest.mark.parametrize("prefix", ["", "sha256=", " SHA256="])
+async def test_a_signature_may_come_in_the_forms_of_the_field(door: Door, header: str, prefix: str) -> None:
+    assert await send(door, {}, header=header, prefix=prefix) == 202
+
+
+@pytest.mark.parametrize("more", [{"secret": "another"}, {"header": "X-Other"}, {"prefix": "sha1="}])
+async def test_a_message_with_another_signature_is_refused(door: Door, more: dict[str, str]) -> None:
+    assert await send(door, {}, **more) == 401
+    assert (await door.asked(), door.results()) == ([], [HintResult.REFUSED])
+
+
+@pytest.mark.parametrize("message", [[], "text", None, 7, {"job": ""}, {"run": {}}, {"job": "x" * 1001}])
+async def test_a_signed_message_that_cannot_be_read_is_refused(door: Door, message: object) -> None:
+    assert await send(door, message) == 400
+    assert (await door.asked(), door.results()) == ([], [HintResult.UNREADABLE])
+
+
+async def test_many_messages_are_one_request_until_it_is_begun(door: Door) -> None:
+    await door.runs(*(later(key, door.clock) for key in "abc"))
+    assert [await send(door, {"run": key}) for key in ("a", "b", "a")] == [202] * 3
+    assert await door.asked() == [["a", "b"]]
+    assert await send(door, {"run": "c"}) == 202
+    assert await door.asked() == [["c"]]
+
+
+async def test_messages_of_a_topic_for_one_source_are_one_request(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    await door.runs(*(later(key, door.clock) for key in "abc"))
+    bodies = [b'{"source": "files", "run": "%c"}' % key for key in b"ab"]
+    await door.hints.take([b"", *bodies, b"\xff", b"[]", b'{"source": "filse"}', b"{}", b" " * (LARGEST + 1)])
+    assert await door.asked() == [["a", "b"]]
+    assert Counter((report.source, report.result) for report in door.reports) == {
+        ("files", HintResult.TAKEN): 2,
+        ("", HintResult.UNREADABLE): 6,
+    }
+    causes = [record.fields["cause"] for record in caplog.records if record.message == "hint.ignored"]  # type: ignore[attr-defined]
+    assert "no source has the name filse; known are files, closed" in causes
+
+
+async def test_messages_of_a_topic_that_the_ledger_does_not_take_are_logged(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    door.store.error = "disk full"
+    await door.hints.take([b'{"source": "files"}'] * 3)
+    [lost] = [record for record in caplog.records if record.message == "hint.lost"]
+    assert lost.fields["messages"] == 3  # type: ignore[attr-defined]
+
+
 async def raw(door: Door, request: bytes, *, patience: float = 5.0) -> int:
     """The status of what comes back to these bytes."""
     url = door.client._base_url
@@ -164,7 +267,7 @@ async def raw(door: Door, request: bytes, *, patience: float = 5.0) -> int:
     return int(line.split()[1])
 
 
-@pytest.mark.parametrize("path", ["/hints/simple/other", "/hints/cdf/files", "/hints/files", "/hints"])
+@pytest.mark.parametrize("path", ["/hints/simple/other", "/hints/cdf/files", "/hints/other", "/hints/closed", "/hints"])
 async def test_there_is_no_other_door(door: Door, path: str) -> None:
     assert await door.post(b"[]", path) == 404
     async with door.client.get("/hints/simple/files") as answer:

@@ -20,8 +20,8 @@ def document() -> Any:
     return json.loads(rendered())
 
 
-def payload(document: Any) -> Any:
-    [message] = document["components"]["messages"].values()
+def payload(document: Any, name: str = "RunEvents.Message") -> Any:
+    message = document["components"]["messages"][name]
     return {**message["payload"], "components": document["components"]}
 
 
@@ -61,7 +61,16 @@ def test_an_event_of_the_openlineage_client_fits(document: Any) -> None:
         jsonschema.validate({**event, "eventType": "DONE"}, payload(document))
 
 
+def test_a_hint_names_its_source(document: Any) -> None:
+    schema = payload(document, "Hints.SubscribeMessage")
+    jsonschema.validate({"source": "plant-a", "job": "7", "more": True}, schema)
+    for wrong in ({}, {"source": 7}, {"source": "plant-a", "run": ""}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
+    assert document["operations"]["Hints"]["action"] == "receive"
+
+
 def test_only_the_header_that_is_sent_is_promised(document: Any) -> None:
-    [message] = document["components"]["messages"].values()
+    message = document["components"]["messages"]["RunEvents.Message"]
     assert list(message["headers"]["properties"]) == ["content-type"]
     assert "correlation" not in json.dumps(document)

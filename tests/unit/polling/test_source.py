@@ -113,6 +113,22 @@ async def test_a_hint_polls_at_once(scripted: ScriptedSource) -> None:
     assert scripted.polled() == [FIRST_POLL, 10, 10 + INTERVAL]
 
 
+async def test_many_hints_poll_once_a_second_at_the_most(scripted: ScriptedSource) -> None:
+    await scripted.advance(10)
+    for tenth in range(1, 31):
+        scripted.poller.nudge()
+        await scripted.advance(10 + tenth / 10)
+    assert scripted.polled() == [FIRST_POLL, 10, 11, 12, 13]
+
+
+async def test_a_hint_does_not_undercut_the_time_that_the_platform_asked_for(scripted: ScriptedSource) -> None:
+    failing(scripted, 1, error=Throttled("429", after=200))
+    await scripted.advance(10)
+    scripted.poller.nudge()
+    await scripted.advance(300)
+    assert scripted.polled()[:2] == [FIRST_POLL, FIRST_POLL + 200]
+
+
 async def test_a_ledger_that_takes_writes_again_is_polled_for_at_once(scripted: ScriptedSource) -> None:
     """The source was well all the time: nobody asks it meanwhile, and no back-off is left over."""
     await scripted.advance(FIRST_POLL)
