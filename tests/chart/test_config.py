@@ -342,12 +342,15 @@ def test_a_credential_in_a_url_is_refused_and_not_repeated(
         (("sources", {"name": "w", "platform": "wetransform", "tenant": "t", "token": "hunter2-hunter2"}), "sources[0].token"),
         (("sources", {"name": "p", "platform": "mine", "namespace": "m", "options": {"deep": [{"password": "hunter2-hunter2"}]}}), "options.deep[0].password"),
         (("sinks", {"name": "m", "type": "marquez", "url": "http://m:1", "api_key": "hunter2-hunter2"}), "sinks[0].api_key"),
+        (("hints", {"bootstrap_servers": ["k:9092"], "sasl": {"mechanism": "PLAIN", "username": "u", "password": "hunter2-hunter2"}}), "hints.sasl.password"),
+        (("ledger", {"url": "postgresql://u@h/d", "password": "hunter2-hunter2"}), "config.ledger.password"),
     ],
 )  # fmt: skip
 def test_a_secret_itself_is_refused_and_not_repeated(
     helm: Helm, minimal: Values, place: tuple[str, Values], key: str
 ) -> None:
-    minimal["config"][place[0]] = [place[1]]
+    many = place[0] in {"sources", "sinks"}
+    minimal["config"][place[0]] = [place[1]] if many else place[1]
     with pytest.raises(HelmRefusedError) as refused:
         helm.template(minimal)
     assert f"{key} contains the secret itself" in str(refused.value)

@@ -275,8 +275,9 @@ def test_the_way_out_is_by_the_ports_of_what_is_configured(helm: Helm, minimal: 
     sources[0]["base_url"] = "http://cdf.example.com"
     sources.append({"platform": "mine", "name": "p", "namespace": "https://x:1", "options": {"url": "https://a:7/b:8"}})
     values["config"]["sinks"] = [{"name": "k", "type": "kafka", "bootstrap_servers": "a:19092, b:29092"}]
+    values["config"]["hints"] = {"bootstrap_servers": ["a:39092"]}
     values["networkPolicy"]["egress"] = {"ports": [65535, 443]}
-    assert _egress(helm.objects(values)) == [7, 80, 443, 8080, 19092, 29092, 65535]
+    assert _egress(helm.objects(values)) == [7, 80, 443, 8080, 19092, 29092, 39092, 65535]
 
 
 def test_the_network_policy_lets_in_what_is_configured(rendered: Rendered) -> None:

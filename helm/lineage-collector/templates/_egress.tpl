@@ -1,10 +1,10 @@
-{{/* The TCP ports that the configured sources and sinks are reached on, in order. Every platform and every preset of a
+{{/* The TCP ports that the configured sources, sinks and the topic of hints are reached on, in order. Every platform and every preset of a
 provider is on 443 unless a URL says otherwise. */}}
 {{- define "lineage-collector.egressPorts" -}}
 {{- $config := include "lineage-collector.config" . | fromYaml -}}
 {{- $ports := list -}}
 {{- if $config.sources -}}{{- $ports = append $ports 443 -}}{{- end -}}
-{{- range $port := include "lineage-collector.portsIn" (list $config.sources $config.sinks) | splitList "\n" -}}
+{{- range $port := include "lineage-collector.portsIn" (list $config.sources $config.sinks $config.hints) | splitList "\n" -}}
 {{- with trim $port -}}{{- $ports = append $ports (int .) -}}{{- end -}}
 {{- end -}}
 {{- range .Values.networkPolicy.egress.ports -}}{{- $ports = append $ports (int .) -}}{{- end -}}

@@ -70,10 +70,11 @@ config.sinks: {{ $sink.path }} of {{ $sink.name }} is in a folder that cannot be
 {{- end -}}
 
 {{/* The keys are those of the program's configuration that have a twin with _file. */}}
-{{- define "lineage-collector.secretKeys" -}}api_key client_secret password token webhook_secret{{- end -}}
+{{- define "lineage-collector.secretKeys" -}}api_key client_secret hint_secret password token webhook_secret{{- end -}}
 
 {{- define "lineage-collector.secretRefusals" -}}
-{{- include "lineage-collector.literals" (dict "node" (dict "sources" .Values.config.sources "sinks" .Values.config.sinks) "path" "config") }}
+{{- include "lineage-collector.literals" (dict "node" (dict "sources" .Values.config.sources "sinks" .Values.config.sinks "hints" .Values.config.hints) "path" "config") }}
+{{- include "lineage-collector.literals" (dict "node" (dict "password" (.Values.config.ledger | default dict).password) "path" "config.ledger") }}
 {{- include "lineage-collector.literals" (dict "node" (dict "url" .Values.proxy.url) "path" "proxy") }}
 {{- range $name, $from := .Values.secrets.env }}
 {{- if has $name (include "lineage-collector.envNames" $ | fromYamlArray) }}

@@ -35,8 +35,8 @@
 {{- if and .Values.web.configSecret (not .Values.web.credentialsSecret) (or .Values.serviceMonitor.enabled .Values.podMonitor.enabled) }}
   - If {{ .Values.web.configSecret }} requires a password, monitors and `helm test` need web.credentialsSecret.
 {{- end }}
-{{- if and (or .Values.ingress.enabled .Values.httpRoute.enabled) (not (contains "webhook_secret" (toJson .Values.config.sources))) }}
-  - /hints/ is open to the outside, and no source has a webhook_secret: every message is answered 404.
+{{- if and (or .Values.ingress.enabled .Values.httpRoute.enabled) (not (regexMatch "(webhook|hint)_secret" (toJson .Values.config.sources))) }}
+  - /hints/ is open to the outside, and no source has a hint_secret or webhook_secret: every message is answered 404.
 {{- end }}
 {{- if and (not (.Values.resources).limits) (not (.Values.resources).requests) }}
   - No resources are set: a good start is in values.yaml.
