@@ -1,4 +1,4 @@
-"""What works but is risky: said once at the start and by `check`."""
+"""Settings that work but are risky: logged once at the start and shown by `check`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ from config.web import Access
 
 
 def advice(settings: Settings, access: Access | None = None) -> list[str]:
-    """One sentence for each thing, with its key; none holds a secret. `access` is what the web configuration file says."""
+    """One sentence for each setting, with its key; none contains a secret. `access` is the content of the web configuration file."""
     found = [
         *_literal_secrets(settings),
         *_short_secrets(settings),
@@ -36,7 +36,7 @@ def _short_secrets(settings: Settings) -> Iterator[tuple[Path, str]]:
         if len(secret.get()) < SHORTEST:
             yield (
                 path,
-                f"too short to be kept out of logs when a server repeats it: use {SHORTEST} characters or more",
+                f"too short to be hidden in logs when a server repeats it: use {SHORTEST} characters or more",
             )
 
 
@@ -59,15 +59,15 @@ def _pages(http: Http, access: Access | None) -> Iterator[tuple[Path, str]]:
     if not is_loopback(http.host) and (access is None or not (access.users or access.tls)):
         yield (
             ("http", "listen"),
-            f"whoever reaches {http.listen} reads the pages: keep it inside (a network policy), or set http.web_config_file",
+            f"everybody who reaches {http.listen} can read the pages: restrict access (a network policy), or set http.web_config_file",
         )
     if access is not None and access.users and access.tls is None and not is_loopback(http.host):
-        yield ("http", "web_config_file"), f"passwords come to {http.listen} unencrypted; add tls_server_config"
+        yield ("http", "web_config_file"), f"passwords are sent to {http.listen} unencrypted; add tls_server_config"
 
 
 def _sinks(settings: Settings) -> Iterator[tuple[Path, str]]:
     if not settings.sinks:
-        yield ("sinks",), "there is none: runs are counted in the metrics, and their events go nowhere"
+        yield ("sinks",), "there is none: runs are counted in the metrics, but their events are not sent"
     for index, sink in enumerate(settings.sinks):
         path: Path = ("sinks", index)
         if isinstance(sink, MarquezSink) and sink.concurrency > 16:

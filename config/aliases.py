@@ -7,7 +7,7 @@ from pydantic import AfterValidator, WithJsonSchema, model_validator
 
 from config.base import Model, Text
 
-# what Marquez 0.51 keeps of a dataset's namespace; it answers 400 to other characters
+# the characters that Marquez 0.51 accepts in a dataset's namespace; it answers 400 to others
 _NAMESPACE = re.compile(r"[A-Za-z*][A-Za-z0-9:/_\-.@+*]*")
 
 
@@ -21,7 +21,7 @@ def _checked_namespace(value: str) -> str:
 
 def _printable(value: str) -> str:
     if not value.isprintable():
-        raise ValueError("holds a character that no name may have")
+        raise ValueError("contains a control character, which a name must not have")
     return value
 
 
@@ -34,19 +34,19 @@ DatasetName = Annotated[Text, AfterValidator(_printable)]
 
 
 class DatasetMatch(Model):
-    """Which datasets are meant; `*` stands for any text."""
+    """The datasets that match; `*` stands for any text."""
 
     namespace: DatasetName = "*"
     name: DatasetName
 
 
 class DatasetReplacement(Model):
-    """What they are called instead. The n-th `*` is what the n-th one of the match stood for."""
+    """Their new name. The n-th `*` is the text of the n-th one of the match."""
 
     namespace: DatasetNamespace | None = None
-    """Left out: as it is."""
+    """Left out: unchanged."""
     name: DatasetName | None = None
-    """Left out: as it is."""
+    """Left out: unchanged."""
 
 
 class DatasetAlias(Model):
@@ -58,9 +58,9 @@ class DatasetAlias(Model):
     @model_validator(mode="after")
     def _can_be_filled(self) -> "DatasetAlias":
         if self.replace.namespace is None and self.replace.name is None:
-            raise ValueError("replace says nothing: give a namespace or a name")
+            raise ValueError("replace is empty: give a namespace or a name")
         for key in ("namespace", "name"):
             pattern, new = getattr(self.match, key), getattr(self.replace, key)
             if new is not None and new.count("*") > pattern.count("*"):
-                raise ValueError(f"replace.{key} has more * than match.{key}, so there is nothing to put there")
+                raise ValueError(f"replace.{key} has more * than match.{key}: use no more than match has")
         return self

@@ -1,4 +1,4 @@
-"""What all models share, and the types of texts that appear in several."""
+"""The base of all models, and the types of texts that appear in several."""
 
 import re
 from ipaddress import ip_address
@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 # Marquez 0.51 allows more in its API, but rewrites `=`, `;`, `,`, `%` and all else to `_` in events, and its graph
-# stumbles over a colon that is not followed by `//` or a digit.
+# fails on a colon that is not followed by `//` or a digit.
 NAMESPACE = re.compile(r"^[A-Za-z][A-Za-z0-9_\-.@+/]*(:(//|\d)[A-Za-z0-9_\-.@+/]*)*$")
 _NAMESPACE_PART = re.compile(r"[A-Za-z0-9_\-.@+/]+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -23,7 +23,7 @@ class Model(BaseModel):
 
 def checked_namespace(value: str) -> str:
     if len(value) > 255:
-        raise ValueError(f"has {len(value)} characters; Marquez finds names of up to 255 only")
+        raise ValueError(f"has {len(value)} characters; Marquez finds only names of up to 255")
     if NAMESPACE.fullmatch(value) is None:
         raise ValueError(
             f"Marquez would rewrite or not find {value!r}: use letters, digits and _-.@+/, begin with a letter, "
@@ -36,9 +36,9 @@ def checked_url(value: str) -> str:
     """An http(s) URL without credentials, query or fragment; a slash at the end is taken off."""
     parts = split_url(no_reference(value))
     if parts.username is not None or parts.password is not None:
-        raise ValueError("holds a credential: take it out of the URL and use the key for secrets beside it")
+        raise ValueError("contains a credential: remove it from the URL and use the key for secrets beside it")
     if parts.query or parts.fragment:
-        raise ValueError("must end with the path: a query or fragment could hold a secret")
+        raise ValueError("must end with the path: a query or fragment could contain a secret")
     return value.rstrip("/")
 
 
@@ -49,9 +49,9 @@ def split_url(value: str) -> SplitResult:
         _ = parts.port
         _ = (parts.hostname or "").encode("idna")  # refuses empty and overlong labels
     except ValueError:
-        raise ValueError("is no URL: the host or port cannot be read") from None
+        raise ValueError("is not a valid URL: the host or port cannot be read") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or re.search(r"[\s\x00-\x20]", value):
-        raise ValueError("is no URL: write http:// or https:// and the host")
+        raise ValueError("is not a valid URL: write http:// or https:// and the host")
     return parts
 
 
@@ -63,7 +63,7 @@ def authority(url: str) -> str:
 
 
 def address(url: str) -> str:
-    """A checked URL as it is compared: host in lower case, without the port that its scheme has anyway."""
+    """A checked URL in the form for comparisons: host in lower case, without the default port of its scheme."""
     parts = urlsplit(url)
     port = {"http": ":80", "https": ":443"}[parts.scheme]
     return f"{parts.scheme}://{authority(url).removesuffix(port)}{parts.path.rstrip('/')}"
@@ -86,7 +86,7 @@ def _checked_name(value: str) -> str:
 
 def _checked_part(value: str) -> str:
     if _NAMESPACE_PART.fullmatch(value) is None:
-        raise ValueError(f"{value!r} becomes part of the namespace, where only letters, digits and _-.@+/ may stand")
+        raise ValueError(f"{value!r} becomes part of the namespace: use only letters, digits and _-.@+/")
     return value
 
 
@@ -95,7 +95,7 @@ def _number_as_text(value: Any) -> Any:
 
 
 def no_switch(value: Any) -> Any:
-    """Pydantic would take `true` for 1."""
+    """Refuses booleans: pydantic would accept `true` as 1."""
     if isinstance(value, bool):
         raise ValueError(f"must be a number, not {str(value).lower()}")  # noqa: TRY004 -- pydantic collects ValueError
     return value

@@ -1,4 +1,4 @@
-"""What environment variables say, laid over what the file says.
+"""Overrides of the file by environment variables.
 
 `LINEAGE_COLLECTOR__SOURCES__0__POLL_INTERVAL=10s` sets `sources[0].poll_interval`: two underscores between the parts,
 list items by index, upper and lower case the same.
@@ -15,7 +15,7 @@ from config.secret import FromEnvironment
 PREFIX = "LINEAGE_COLLECTOR__"
 
 Variables = dict[Path, str]
-"""Which variable brought which value."""
+"""The variable that set the value at a place."""
 
 
 def overlay(values: dict[str, Any], environ: Mapping[str, str]) -> tuple[Variables, list[Mistake]]:
@@ -56,13 +56,15 @@ def _key(here: Any, step: str) -> str | int:
         raise ValueError("a part of the name is empty: write two underscores between the parts")
     if isinstance(here, list):
         if not _is_index(step) or int(step) > len(here):
-            raise ValueError(f"{step!r} is no item of the list: it has {len(here)}, so the next is {len(here)}")
+            raise ValueError(
+                f"{step!r} is not an item of the list: it has {len(here)} items, so the next is {len(here)}"
+            )
         return int(step)
     return next((key for key in here if key.lower() == step), step)
 
 
 def _container(here: Any, key: Any, empty: dict[str, Any] | list[Any]) -> Any:
-    """What is there under `key`, or a new empty one in its place."""
+    """The container under `key`, or a new empty one in its place."""
     present = (
         here[key] if (isinstance(here, dict) and key in here) or (isinstance(here, list) and key < len(here)) else None
     )

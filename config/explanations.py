@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in words for people, with the nearest valid key."""
+"""Explains pydantic's errors to people, with the nearest valid key."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,7 +42,7 @@ _WANTED = {
 
 
 def explain(error: Mapping[str, Any], root: type[Model] = Settings) -> tuple[Path, str, str | None]:
-    """Where the mistake is, what is wrong, and what may have been meant, of one entry of `ValidationError.errors()` of
+    """Place, problem and suggestion of one entry of `ValidationError.errors()` of
     the model `root`.
     """
     loc: Path = error["loc"]
@@ -66,11 +66,11 @@ def explain(error: Mapping[str, Any], root: type[Model] = Settings) -> tuple[Pat
             return path, f"must be at most {error['ctx']['le']}, not {_shown(error['input'])}", None
         case "greater_than":
             return path, f"must be more than {error['ctx']['gt']}, not {_shown(error['input'])}", None
-    return path, _wrong_type(error), None
+    return path, _type_error(error), None
 
 
 def _without_tag(loc: Path) -> Path:
-    """Pydantic says which member of the union it tried: ("sources", 0, "cdf", "name")."""
+    """The place without the member of the union that pydantic tried: ("sources", 0, "cdf", "name")."""
     return loc[:2] + loc[3:] if _tagged(loc) else loc
 
 
@@ -106,7 +106,7 @@ def _unknown_key(key: str, model: type[Model] | None) -> tuple[str, str | None]:
     homes = (f"{name}.{key}" for name in known if model and key in _keys_in(model.model_fields[name].annotation))
     if home := next(homes, None):
         return f"unknown key here; it belongs to {home}", None
-    return f"unknown key; there are {', '.join(sorted(known))}", None
+    return f"unknown key; known keys are {', '.join(sorted(known))}", None
 
 
 def _keys_in(annotation: Any) -> Iterable[str]:
@@ -129,7 +129,7 @@ def _not_one_of(value: Any, words: Sequence[str]) -> tuple[str, str | None]:
     return f"must be one of {', '.join(words)}, not {_shown(value)}", _nearest(str(value), words)
 
 
-def _wrong_type(error: Mapping[str, Any]) -> str:
+def _type_error(error: Mapping[str, Any]) -> str:
     wanted = _WANTED.get(error["type"].partition("_")[0])
     if wanted is None:
         return str(error["msg"])
@@ -141,7 +141,7 @@ def _wrong_type(error: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """What is there instead. Only called for keys that hold no secret."""
+    """The present value as text. Only called for keys that hold no secret."""
     match value:
         case None:
             return "nothing"

@@ -1,4 +1,4 @@
-"""The way from a file and the environment to `Settings`, or to a list of everything that is wrong."""
+"""Loads `Settings` from a file and the environment, or returns a list of all mistakes."""
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
@@ -23,7 +23,7 @@ def load(path: FilePath) -> Settings:
 
 
 def checked(document: Document, environ: Mapping[str, str]) -> Settings:
-    """What `load` makes of a file that was read. Changes the document's values to what the environment says."""
+    """The second part of `load`, for a file that was read. Changes the document's values to those of the environment."""
     variables, mistakes = overlay(document.values, environ)
     mistakes = [*document.mistakes, *mistakes, *_same_names(document, variables)]
     settings = None
@@ -33,8 +33,8 @@ def checked(document: Document, environ: Mapping[str, str]) -> Settings:
         found = (
             _mistake(document, variables, *_explained(document, each)) for each in error.errors() if not _idle(each)
         )
-        told = {(mistake.key, mistake.line) for mistake in document.mistakes}
-        mistakes += [mistake for mistake in found if (mistake.key, mistake.line) not in told]
+        reported = {(mistake.key, mistake.line) for mistake in document.mistakes}
+        mistakes += [mistake for mistake in found if (mistake.key, mistake.line) not in reported]
     if settings is not None and not mistakes:
         mistakes = _one_past_for_two(document, variables, settings)
     if mistakes or settings is None:
@@ -43,7 +43,7 @@ def checked(document: Document, environ: Mapping[str, str]) -> Settings:
 
 
 def _explained(document: Document, error: Mapping[str, Any]) -> tuple[Path, str, str | None]:
-    """The keys of a plug-in's options are those of its own model."""
+    """The keys of a plug-in's options are those of its model."""
     loc: Path = error["loc"]
     if loc[2:4] != ("plugin", "options") or len(loc) == 4:
         return explain(error)
@@ -57,7 +57,7 @@ def _explained(document: Document, error: Mapping[str, Any]) -> tuple[Path, str,
 
 
 def _idle(error: Mapping[str, Any]) -> bool:
-    """Pydantic says that a list is too short when its only items are wrong."""
+    """Whether pydantic reports a list as too short only because its items are invalid."""
     return error["type"] == "too_short" and bool(error["input"])
 
 
@@ -81,20 +81,20 @@ def _same_names(document: Document, variables: Variables) -> list[Mistake]:
 
 
 def _one_past_for_two(document: Document, variables: Variables, settings: Settings) -> list[Mistake]:
-    """Sources that would watch the same runs, or go on with the same past."""
+    """Sources that would watch the same runs, or continue with the same stored state."""
     found = _same_accounts(settings.sources) + _same_former_names(settings.sources)
     return [_mistake(document, variables, ("sources", index, key), problem, None) for index, key, problem in found]
 
 
 def _same_accounts(sources: Sequence[Source]) -> list[tuple[int, str, str]]:
-    """Every run of theirs would be reported twice. A wetransform `tenant` is a word of the user's, the token is not."""
+    """Sources of one account, which would report every run twice. A wetransform `tenant` is chosen by the user, the token is not."""
     mistakes = []
     first: dict[Hashable, int] = {}
     for index, source in enumerate(sources):
-        told: list[Hashable] = [source.account]
+        identities: list[Hashable] = [source.account]
         if isinstance(source, WetransformSource):
-            told.append((source.address, source.credential.get(), source.customer))
-        same = next((first[each] for each in told if each in first), None)
+            identities.append((source.address, source.credential.get(), source.customer))
+        same = next((first[each] for each in identities if each in first), None)
         if same is not None:
             names = f"{sources[same].name!r} (sources[{same}]) and {source.name!r} watch the same account"
             problem = (
@@ -102,7 +102,7 @@ def _same_accounts(sources: Sequence[Source]) -> list[tuple[int, str, str]]:
                 "and choose its jobs with include and exclude"
             )
             mistakes.append((index, "name", problem))
-        for each in told:
+        for each in identities:
             first.setdefault(each, index)
     return mistakes
 
@@ -116,10 +116,16 @@ def _same_former_names(sources: Sequence[Source]) -> list[tuple[int, str, str]]:
             continue
         if former != source.name and former in names:
             mistakes.append(
-                (index, "former_name", f"there is a source {former!r} still; a former name is nobody's now")
+                (index, "former_name", f"a source {former!r} is still configured; a former name must not be in use")
             )
         elif former in first:
-            mistakes.append((index, "former_name", f"source {first[former]!r} has the former name {former!r} too"))
+            mistakes.append(
+                (
+                    index,
+                    "former_name",
+                    f"source {first[former]!r} has the former name {former!r} too; only one source can have it",
+                )
+            )
         first.setdefault(former, source.name)
     return mistakes
 

@@ -1,4 +1,4 @@
-"""What a user got wrong, as values."""
+"""Mistakes in a configuration, as values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Mistake:
 
 
 class ConfigurationMistakes(Exception):
-    """All that is wrong with a configuration."""
+    """All mistakes in a configuration."""
 
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
         self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.line))

@@ -1,4 +1,4 @@
-"""How a server is reached: trust, client certificate, proxy, headers, patience."""
+"""How a server is reached: trust, client certificate, proxy, headers, timeout."""
 
 import re
 import ssl
@@ -44,7 +44,7 @@ def _usable_key(value: Path | None, info: ValidationInfo) -> Path | None:
     certificate: Path | None = info.data["client_cert_file"]
     if certificate is None:
         if value is not None:
-            raise ValueError("a key needs its certificate: give client_cert_file too")
+            raise ValueError("a key needs its certificate: set client_cert_file too")
         return value
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, value, password=no_password)
@@ -65,9 +65,9 @@ def _checked_headers(value: Mapping[str, Secret]) -> Mapping[str, Secret]:
         if _HEADER.fullmatch(name) is None:
             raise ValueError(f"{name!r} is not a valid name of an HTTP header")
         if name.lower() in _OURS:
-            raise ValueError(f"the header {name} is set by the program itself")
+            raise ValueError(f"the header {name} is set by the program itself: remove it")
     if len({name.lower() for name in value}) < len(value):
-        raise ValueError("a header is given twice (upper and lower case are the same)")
+        raise ValueError("a header is set twice (upper and lower case are the same)")
     return value
 
 
@@ -88,13 +88,13 @@ class Network(Tls):
     """How an HTTP server is reached."""
 
     proxy: Annotated[SecretText | None, AfterValidator(_checked_proxy)] = None
-    """URL of an HTTP proxy. One with a password goes into an environment variable: `${env:NAME}`."""
+    """URL of an HTTP proxy. One with a password must come from an environment variable: `${env:NAME}`."""
     headers: Annotated[dict[str, SecretText], AfterValidator(_checked_headers)] = Field(default_factory=dict)
     """Headers sent with every request; a value can be `${env:NAME}`."""
 
 
 class OverHttp(Model):
-    """What is reached over HTTP."""
+    """A server that is reached over HTTP."""
 
     timeout: Duration = timedelta(seconds=60)
     """How long one request may take."""

@@ -2,7 +2,7 @@
 
 It is the class `Options`, a `config.base.Model`, in the module of the plug-in's entry point. With it, options are checked
 as all of the configuration is, and its secrets (`config.secret.SecretText`, `SecretFile`) are resolved and hidden. Without
-it, the plug-in gets them as they are written.
+it, the plug-in gets them unchanged.
 """
 
 import sys
@@ -19,8 +19,8 @@ SINK_PLUGINS = "lineage_collector.sinks"
 
 
 def options_model(group: str, name: str) -> type[Model] | None:
-    """The model that the plug-in of this name brings, None where it has none or cannot be imported: then its `create` cannot
-    be had either, which is reported once the program runs. Raises `ValueError` for a model that cannot be used.
+    """The model that the plug-in of this name brings; None if it has none or cannot be imported. The program reports an import
+    error when it calls `create`. Raises `ValueError` for a model that cannot be used.
     """
     try:
         point = entry_points(group=group)[name]
@@ -36,7 +36,7 @@ def options_model(group: str, name: str) -> type[Model] | None:
 
 
 def checked_options(value: Any, info: ValidationInfo, *, group: str, kind: str) -> Any:
-    """An instance of the plug-in's model, or the mapping as it is; `kind` is the key that names the plug-in."""
+    """An instance of the plug-in's model, or the mapping unchanged; `kind` is the key that names the plug-in."""
     if not isinstance(value, Mapping):
         raise ValueError("must be a mapping (key: value)")  # noqa: TRY004 -- pydantic collects ValueError
     model = options_model(group, info.data[kind]) if kind in info.data else None

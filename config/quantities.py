@@ -20,7 +20,7 @@ _LONGEST = timedelta(days=36_500)
 
 
 def parse_duration(text: str) -> timedelta:
-    """`1d2h3m4s5ms` with any parts left out; `ValueError` says what is wrong in words for people."""
+    """`1d2h3m4s5ms` with any parts left out; the message of `ValueError` is for people."""
     match = _DURATION.fullmatch(text)
     if match is None or not text:
         raise ValueError(f"invalid duration {text!r}; use for example 30s, 1h30m or 7d{_hint(text)}")
@@ -134,7 +134,7 @@ Size = Annotated[
 
 
 def parse_share(text: str) -> float:
-    """`40%` as 0.4; `ValueError` says what is wrong in words for people."""
+    """`40%` as 0.4; the message of `ValueError` is for people."""
     match = _SHARE.fullmatch(text)
     if match is None or not 0 < float(match[1]) <= 100:
         raise ValueError(f"{text!r} is not a valid share: write a percentage above 0% and up to 100%, for example 40%")

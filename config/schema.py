@@ -18,7 +18,7 @@ _MODELS = {
 
 
 class _Generator(GenerateJsonSchema):
-    """Writes defaults as one would write them in the file."""
+    """Writes defaults as a person would write them in the file."""
 
     def encode_default(self, dft: Any) -> Any:
         return format_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
@@ -33,7 +33,7 @@ def schema() -> dict[str, Any]:
 
 
 def _tidy(node: Any) -> Any:
-    """Without titles, and without defaults that say no more than that a key can be left out."""
+    """Without titles, and without defaults that only mean that a key can be left out."""
     if isinstance(node, list):
         return [_tidy(item) for item in node]
     if not isinstance(node, dict):
@@ -50,7 +50,7 @@ def _says_nothing(default: Any) -> bool:
 
 
 def _by_kind(key: str, models: dict[str, str], plugin: str) -> dict[str, Any]:
-    """One branch per kind, so that a mistake is reported in the branch that was meant (`oneOf` reports all of them)."""
+    """One branch per kind, so that a mistake is reported in the right branch (`oneOf` reports all of them)."""
     branches = [
         {"if": {"properties": {key: {"const": kind}}}, "then": {"$ref": f"#/$defs/{model}"}}
         for kind, model in models.items()

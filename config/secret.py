@@ -18,36 +18,36 @@ _LARGEST = 64 * 1024
 
 
 class FromEnvironment(str):
-    """A text that an environment variable brought into the configuration, so that it is not taken for a literal."""
+    """A text that an environment variable set in the configuration, so that it does not count as a literal."""
 
     __slots__ = ()
 
 
 class Secret:
-    """A text that no message shows. `get()` gives it as it is now; `origin` says where it comes from."""
+    """A text that no message shows. `get()` returns its present value; `origin` is where it comes from."""
 
-    __slots__ = ("_hear", "_text", "description", "origin")
+    __slots__ = ("_listener", "_text", "description", "origin")
 
     def __init__(self, text: str, origin: Literal["literal", "environment", "file"], description: str) -> None:
         self._text = text
-        self._hear: Callable[[str], None] | None = None
+        self._listener: Callable[[str], None] | None = None
         self.origin = origin
         self.description = description
 
     def get(self) -> str:
         return self._text
 
-    def tell(self, hear: Callable[[str], None]) -> None:
-        """`hear` gets the text now and each time that it is another one. There is one listener, the last."""
-        self._hear = hear
-        hear(self._text)
+    def on_change(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with the text now and each time that it changes. There is one listener, the last."""
+        self._listener = listener
+        listener(self._text)
 
     def __repr__(self) -> str:
         return f"<secret from {self.description}>"
 
     @classmethod
     def parse(cls, value: object) -> "Secret":
-        """`${env:NAME}` or the secret itself; raises `ValueError`, whose text never holds the value."""
+        """`${env:NAME}` or the secret itself; raises `ValueError`, whose message never contains the value."""
         if isinstance(value, Secret):
             return value
         if not isinstance(value, str):
@@ -55,7 +55,7 @@ class Secret:
         if match := REFERENCE.match(value):
             return cls(_from_environment(match[1]), "environment", f"environment variable {match[1]}")
         if value.startswith("${"):
-            raise ValueError("is not a reference that can be understood: write ${env:NAME}")
+            raise ValueError("is not a valid reference: write ${env:NAME}")
         if isinstance(value, FromEnvironment):
             return cls(_clean(value), "environment", "the environment")
         if (fault := _misspelt(value)) is not None:
@@ -64,9 +64,9 @@ class Secret:
 
 
 def _misspelt(value: str) -> str | None:
-    """What is wrong with a text that is meant to be a reference; None where it is none."""
+    """The mistake in a text that looks like a reference; None if there is none."""
     if _PLAIN.fullmatch(value):
-        return f"is the name of a variable as a shell has it: write ${{env:{value[1:]}}}"
+        return f"is a reference in the syntax of a shell: write ${{env:{value[1:]}}}"
     if _WITHIN.search(value):
         return "has a reference within other text, which is not replaced: put the whole value into the variable"
     return None
@@ -79,7 +79,7 @@ _WITHIN = re.compile(r"\$\{env:[A-Za-z_][A-Za-z0-9_]*\}")
 class FileSecret(Secret):
     """A secret in a file, read again when the file changed, so that it can rotate under a running program.
 
-    While the file cannot be read, or holds nothing usable, the last good value stays and a warning is logged once.
+    While the file cannot be read or has no valid content, the last valid value stays and a warning is logged once.
     """
 
     __slots__ = ("_path", "_stamp")
@@ -96,10 +96,10 @@ class FileSecret(Secret):
             try:
                 self._text = _read(self._path)
             except ValueError as error:
-                logger.warning("the secret in %s stays as it was read before: the file %s", self._path, error)
+                logger.warning("the secret in %s keeps its former value: the file %s", self._path, error)
             else:
-                if self._hear is not None:
-                    self._hear(self._text)
+                if self._listener is not None:
+                    self._listener(self._text)
         return self._text
 
     @classmethod
@@ -170,12 +170,12 @@ def _read(path: Path) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without the line end that editors leave; control characters would end up in HTTP headers."""
+    """Without the line end that editors add; control characters would get into HTTP headers."""
     text = str(text).strip(" \t\r\n")
     if not text:
         raise ValueError("is empty")
     if any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise ValueError("holds a line break or another control character")
+        raise ValueError("contains a line break or another control character")
     return text
 
 
@@ -183,7 +183,7 @@ Stamp = tuple[int, int, int] | None
 
 
 def stamp(path: Path) -> Stamp:
-    """What changes with the file; a mounted Kubernetes secret is swapped by a link, which changes the inode."""
+    """A value that changes with the file; Kubernetes swaps a mounted secret by a link, which changes the inode."""
     try:
         status = path.stat()
     except OSError:

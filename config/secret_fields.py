@@ -1,4 +1,4 @@
-"""Which of the configured texts are secrets, and where they stand."""
+"""Finds the secrets in the configuration, with their places."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ _SECRET_HEADER = re.compile(r"auth|cookie|key|password|secret|token", re.IGNOREC
 
 
 def secrets(part: Model) -> Iterator[tuple[Path, Secret]]:
-    """Every secret in this part of the configuration. Headers and proxies are secrets by reference or by what they say."""
+    """Every secret in this part of the configuration. Headers and proxies are secrets if they are references or look like credentials."""
     for path, value in values(part, ()):
         if isinstance(value, Secret) and _is_confidential(path, value):
             yield path, value
@@ -27,7 +27,7 @@ def _is_confidential(path: Path, value: Secret) -> bool:
 
 
 def values(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    """Every value in the tree that is no container, with its place."""
+    """Every value in the tree that is not a container, with its place."""
     match value:
         case Model():
             for name in type(value).model_fields:

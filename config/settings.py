@@ -46,13 +46,13 @@ SMALLEST_LEDGER = 4 * 1024**2
 def _large_enough(value: int) -> int:
     if value < SMALLEST_LEDGER:
         raise ValueError(
-            f"{format_size(value)} is too small: a ledger of less than 4MiB is full before it holds an hour of events"
+            f"{format_size(value)} is too small: use at least 4MiB, a smaller ledger is full within an hour"
         )
     return value
 
 
 def _checked_database(value: str | None) -> str | None:
-    """`ValueError` texts do not repeat the address, since it may hold a password."""
+    """Messages of `ValueError` do not repeat the address, since it may contain a password."""
     if value is None:
         return value
     try:
@@ -61,9 +61,9 @@ def _checked_database(value: str | None) -> str | None:
     except ValueError:
         raise ValueError("cannot be read: write postgresql://user@host:5432/database") from None
     if parts.scheme not in {"postgresql", "postgres"} or not parts.netloc:
-        raise ValueError("is not the address of a PostgreSQL: write postgresql://user@host:5432/database")
+        raise ValueError("is not an address of PostgreSQL: write postgresql://user@host:5432/database")
     if ":" in parts.netloc.rpartition("@")[0] or "password" in parameters:
-        raise ValueError("holds a password: take it out and give ledger.password_file or ledger.password")
+        raise ValueError("contains a password: remove it and set ledger.password_file or ledger.password")
     if len(parts.path) < 2:
         raise ValueError("names no database: write postgresql://user@host:5432/database")
     return value
@@ -72,16 +72,16 @@ def _checked_database(value: str | None) -> str | None:
 def _checked_schema(value: str) -> str:
     if re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", value) is None or value.startswith("pg_"):
         raise ValueError(
-            f"{value!r} is not a valid name of a schema here: small letters, digits and _, up to 63, and no pg_ in front"
+            f"{value!r} is not a valid name of a schema: use up to 63 small letters, digits and _, and do not begin with pg_"
         )
     return value
 
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # a deprecated method of pydantic's has the name `schema`
+    warnings.simplefilter("ignore")  # pydantic has a deprecated method of the name `schema`
 
     class Ledger(Model):
-        """The durable store: what was seen, and what each sink still gets. A file, or a schema in PostgreSQL."""
+        """The durable store of runs, events and undelivered events. A file, or a schema in PostgreSQL."""
 
         path: FilePath = Path("lineage.db")
         """The file; beside it lie its lock and the control socket. On a disk of this machine, never on NFS."""
@@ -89,17 +89,17 @@ with warnings.catch_warnings():
         """Instead of `path`: postgresql://user@host:5432/database, with libpq's parameters (sslmode, sslrootcert, ...)
         and without a password."""
         password: SecretText | None = None
-        """Of the user in `url`."""
+        """Password of the user in `url`."""
         password_file: Annotated[SecretFile | None, either("password", required=False)] = None
-        """Of the user in `url`; read again when it changes."""
+        """File with the password of the user in `url`; read again when it changes."""
         schema: Annotated[str, AfterValidator(_checked_schema)] = "lineage"  # type: ignore[assignment]
-        """In the database of `url`: for the ledger alone; made at the first start."""
+        """Schema in the database of `url`, for the ledger alone; created at the first start."""
         max_size: Annotated[Size, AfterValidator(_large_enough)] = 1024**3
         """At this size polling pauses until the sinks have caught up; 4MiB at least."""
         retention: Duration = timedelta(days=7)
         """How long delivered events and ended runs are kept."""
         parked_retention: Duration = timedelta(days=30)
-        """How long events are kept that a sink refused for good."""
+        """How long parked events (refused for good by a sink) are kept."""
 
         @model_validator(mode="after")
         def _in_one_place(self) -> "Ledger":
@@ -107,7 +107,7 @@ with warnings.catch_warnings():
             if self.url is not None and "path" in given:
                 raise ValueError("give either path (a file) or url (PostgreSQL), not both")
             if self.url is None and (alone := sorted(given & {"password", "password_file", "schema"})):
-                raise ValueError(f"{', '.join(alone)}: of use only with url (PostgreSQL)")
+                raise ValueError(f"{', '.join(alone)}: only used with url (PostgreSQL)")
             return self
 
         @property
@@ -135,10 +135,10 @@ def _checked_listen(value: str) -> str:
 
 
 class Http(Model):
-    """The program's own pages: metrics, health, status."""
+    """The pages of the program: metrics, health, status."""
 
     listen: Annotated[str, AfterValidator(_checked_listen)] = "127.0.0.1:17817"
-    """host:port. Without a host, all addresses; port 0 takes a free one."""
+    """host:port. Without a host, all addresses; port 0 chooses a free one."""
     web_config_file: FilePath | None = None
     """TLS and passwords of the pages: a file in the format of Prometheus' exporter toolkit; read again when it changes."""
 
@@ -170,12 +170,12 @@ class Log(Model):
 
 
 class Lineage(Model):
-    """What events hold."""
+    """The content of events."""
 
     validate_events: bool = False
-    """Hold every event to OpenLineage's classes before it is kept. One that is not valid is parked for every sink."""
+    """Validate every event against OpenLineage's classes before it is stored. One that is not valid is parked for every sink."""
     longest_error: Annotated[int, Field(ge=100), BeforeValidator(no_switch)] = 8192
-    """Characters of an error text that are told; the cut is marked."""
+    """Longest error text in events, in characters; a cut is marked."""
 
 
 def _short_enough(value: Path | None, info: ValidationInfo) -> Path | None:
@@ -200,18 +200,18 @@ class Settings(Model):
     control_socket: Annotated[FilePath | None, AfterValidator(_short_enough)] = Field(
         default=None, validate_default=True
     )
-    """Through it the command line talks to the running service. Beside the ledger, if left out."""
+    """Socket through which commands reach the running service. Beside the ledger, if left out."""
     stop_within: Duration = timedelta(seconds=25)
-    """After SIGTERM: how long what is in flight may take to settle. Keep it below what kills the process."""
+    """After SIGTERM: how long sends in flight may take to settle. Keep it below the grace period before SIGKILL."""
     sources: tuple[AnySource, ...] = Field(min_length=1)
     """The accounts whose runs are watched."""
     hints: HintTopic | None = None
     """A Kafka topic whose messages have sources polled at once. Without it there is none."""
     lineage: Lineage = Lineage()
     datasets: tuple[DatasetAlias, ...] = ()
-    """Other names for datasets, so that a table is the same node whoever reports it. The first that fits counts."""
+    """Other names for datasets, so that a table is the same node whoever reports it. The first match counts."""
     sinks: tuple[AnySink, ...] = ()
-    """Where the events go. Without any, there are only metrics."""
+    """The targets of the events. Without any, there are only metrics."""
 
     @property
     def control_path(self) -> Path:

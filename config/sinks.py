@@ -23,20 +23,18 @@ SINKS = ("file", "marquez", "openlineage", "kafka")
 
 def _bounded(value: str, info: ValidationInfo) -> str:
     if value == "park" and info.data.get("ledger_share") == 1.0:
-        raise ValueError(
-            "park needs a ledger_share below 100%: without it the ledger is full first, and polling pauses"
-        )
+        raise ValueError("park needs a ledger_share below 100%: otherwise the ledger is full first, and polling pauses")
     return value
 
 
 class Sink(Model):
-    """What all sinks have in common. `type` says which kind it is."""
+    """Keys of all sinks. `type` is the kind."""
 
     type: str
     name: Name
     """Your name for this sink: in metrics, logs and commands. Unique; renaming it makes a new sink."""
     events: tuple[EventWord, ...] | None = Field(default=None, min_length=1)
-    """Event types that it gets. Without this: all; for Marquez all but RUNNING."""
+    """Event types that this sink gets. Default: all; for Marquez all but RUNNING."""
     ledger_share: Share = Field(default=1.0, json_schema_extra={"default": "100%"})
     """How much of `ledger.max_size` the events that this sink has not got yet may take."""
     on_full: Annotated[Literal["pause", "park"], AfterValidator(_bounded)] = "pause"
@@ -50,9 +48,9 @@ class FileSink(Sink):
     path: FilePath
     """The file, or `-` for standard output."""
     rotate_at: Size | None = None
-    """A file that grew to this size is set aside with a number and a new one begun. Never, if left out."""
+    """At this size the file is renamed with a number and a new one begun. Never, if left out."""
     keep: Count | None = None
-    """How many of the files set aside are kept; the oldest are deleted. All, if left out."""
+    """How many of the renamed files are kept; the oldest are deleted. All, if left out."""
 
 
 class _KeyedSink(Sink, OverHttp):
@@ -68,7 +66,7 @@ class _KeyedSink(Sink, OverHttp):
 
 def _one_api(value: bool, info: ValidationInfo) -> bool:
     if not value and info.data.get("runs_api") is False:
-        raise ValueError("runs_api and lineage_api are both off: nothing would be sent")
+        raise ValueError("runs_api and lineage_api are both off, so nothing would be sent: switch on one")
     return value
 
 
@@ -109,12 +107,12 @@ def _one_credential(value: OAuth2 | None, info: ValidationInfo) -> OAuth2 | None
 
 def _checked_endpoint(value: str) -> str:
     if "?" in value or "#" in value or "://" in value:
-        raise ValueError("must be a path below url, without a query: that could hold a secret")
+        raise ValueError("must be a path below url, without a query, which could contain a secret")
     return value.lstrip("/")
 
 
 class OpenLineageSink(_KeyedSink):
-    """Any backend that takes OpenLineage events over HTTP."""
+    """Any backend that accepts OpenLineage events over HTTP."""
 
     type: Literal["openlineage"]
     url: Url
@@ -144,7 +142,7 @@ class Sasl(Model):
 
 
 def _switch(value: Any) -> Any:
-    """`true` is TLS with nothing else said; the environment can only say it as text."""
+    """`true` is TLS with defaults; from the environment it comes as text."""
     return {"true": {}, "false": None}.get(str(value).lower(), value) if isinstance(value, bool | str) else value
 
 
@@ -189,7 +187,7 @@ class KafkaServers(Model):
     )
     """`host:port` of some brokers, as a list or separated by commas."""
     tls: Annotated[Tls | None, BeforeValidator(_switch)] = Field(default=None, json_schema_extra=_or_switch)
-    """`true` for TLS with the system's trust, or a mapping with files."""
+    """`true` for TLS with the system's certificate authorities, or a mapping with files."""
     sasl: Sasl | None = None
 
 
@@ -220,12 +218,12 @@ class PluginSink(Sink):
         AfterValidator(partial(checked_options, group=SINK_PLUGINS, kind="type")),
         WithJsonSchema({"type": "object", "additionalProperties": True}),
     ] = Field(default={}, validate_default=True)
-    """What the sink's package asks for, as its `Options` model says (`config.plugins`)."""
+    """The options of the sink's package, as in its `Options` model (`config.plugins`)."""
 
 
 @cache
 def known_sinks() -> tuple[str, ...]:
-    """Built in and installed."""
+    """The built-in and the installed ones."""
     installed = (point.name for point in entry_points(group=SINK_PLUGINS))
     return (*SINKS, *sorted(set(installed) - set(SINKS)))
 
@@ -249,5 +247,5 @@ AnySink = Annotated[
 
 def _given(secret: Secret | None, file: FileSecret | None) -> Secret:
     given = secret or file
-    assert given is not None  # the models refuse to be made without one
+    assert given is not None  # each model requires one
     return given

@@ -46,15 +46,15 @@ PLATFORMS = ("cdf", "wetransform", "dataprep")
 
 
 class Source(OverHttp):
-    """What all sources have in common. `platform` says which kind it is."""
+    """Keys of all sources. `platform` is the kind."""
 
     platform: str
     name: Name
-    """Your name for this source: in metrics, logs and commands. Unique. A renamed source keeps its past, by its account."""
+    """Your name for this source: in metrics, logs and commands. Unique. A renamed source keeps its cursor and runs, by its account."""
     former_name: Name | None = None
-    """The name that it had, when the ledger cannot know: its account (platform, address, project) got another name, too."""
+    """The former name, needed only if the account (platform, address, project) changed together with the name."""
     namespace: Namespace | None = None
-    """Namespace of its jobs and datasets, when `{platform}://{host}/{project}` is not what you want."""
+    """Namespace of its jobs and datasets. Default: `{platform}://{host}/{project}`."""
     poll_interval: Duration = timedelta(seconds=30)
     """From the start of one poll to the start of the next."""
     poll_within: Duration = timedelta(minutes=5)
@@ -62,19 +62,19 @@ class Source(OverHttp):
     initial_lookback: Lookback = timedelta(hours=1)
     """How far the first start looks back: a duration, a date, or `none` for runs from now on only."""
     requests_per_minute: Count | None = None
-    """Limit that this source sets itself. Without one it obeys what the platform answers."""
+    """The collector's limit for this source. Without one only the limits in the platform's answers apply."""
     burst: Count = 10
     """How many requests may go at once under `requests_per_minute`."""
     include: tuple[Text, ...] = ()
     """Globs over job names, ids and external ids. Without any, all jobs are watched."""
     exclude: tuple[Text, ...] = ()
-    """Globs of what is left out; wins over `include`."""
+    """Globs of jobs to leave out; wins over `include`."""
     on_vanished: Literal["leave_open", "abort"] = "leave_open"
-    """What happens to a run that the platform no longer has: nothing is emitted, or one ABORT."""
+    """For a run that the platform no longer has: emit nothing (`leave_open`), or one ABORT (`abort`)."""
     enrich_within: Duration = timedelta(seconds=60)
-    """How long a terminal event waits for inputs, outputs and counts before it goes without them."""
+    """How long a terminal event waits for inputs, outputs and counts before it is sent without them."""
     stale_after: Duration = timedelta(hours=24)
-    """A run that runs for longer counts as stale in the metrics; what waits for a person does not run."""
+    """A run that runs for longer counts as stale in the metrics; waiting for a person does not count."""
     hint_secret: SecretText | None = None
     """Secret by which messages to `POST /hints/{name}` are signed: they say that something changed, and a poll comes at once."""
     hint_secret_file: HintSecretFile = Field(default=None, validate_default=True)
@@ -90,11 +90,11 @@ class Source(OverHttp):
 
     @property
     def account(self) -> str:
-        """Which account on which platform this is, whatever the source is called. No two sources have the same."""
+        """Identity of the account on the platform, independent of the source's name. No two sources have the same."""
         raise NotImplementedError
 
     def first_look(self, now: datetime) -> datetime:
-        """From which moment on the first start wants to see runs."""
+        """The time from which the first start reads runs."""
         if isinstance(self.initial_lookback, datetime):
             return min(self.initial_lookback, now)
         return now - (self.initial_lookback or timedelta())
@@ -105,7 +105,7 @@ class BuiltInSource(Source):
 
     @property
     def project_part(self) -> str:
-        """What tells two accounts on one host apart in the namespace."""
+        """The part of the namespace that distinguishes two accounts on one host."""
         raise NotImplementedError
 
     @property
@@ -114,7 +114,7 @@ class BuiltInSource(Source):
 
     @property
     def address(self) -> str:
-        """`base_url` however it is spelled: what run ids are derived from."""
+        """`base_url` in a canonical form: run ids are derived from it."""
         return address(self.base_url)
 
     @property
@@ -126,21 +126,21 @@ class BuiltInSource(Source):
         try:
             checked_namespace(self.job_namespace)
         except ValueError as error:
-            raise ValueError(f"its namespace is not usable, so set `namespace`: {error}") from None
+            raise ValueError(f"the namespace of its jobs is not valid, so set `namespace`: {error}") from None
         return self
 
 
 def _without(suffix: str) -> AfterValidator:
     def check(value: str) -> str:
         if suffix in f"{value}/":
-            raise ValueError(f"leave out {suffix.rstrip('/')} and what follows: it is added by the program")
+            raise ValueError(f"leave out {suffix.rstrip('/')} and what follows: the program adds it")
         return value
 
     return AfterValidator(check)
 
 
 class TokenRequest(Model):
-    """How a token is asked for by client credentials; `scope` and `audience` are left out when None."""
+    """The request for a token by client credentials; `scope` and `audience` are left out when None."""
 
     url: str
     scope: str | None
@@ -155,7 +155,7 @@ def _tenant_given(value: str | None, info: ValidationInfo) -> str | None:
 
 def _token_url_given(value: str | None, info: ValidationInfo) -> str | None:
     if value is None and info.data.get("provider") == "oidc":
-        raise ValueError("is missing: the provider oidc has no address of its own")
+        raise ValueError("is missing: the provider oidc has no default address")
     return value
 
 
@@ -163,9 +163,9 @@ class CdfAuth(Model):
     """OIDC client credentials. A preset fills in what you leave out."""
 
     provider: Literal["entra", "cognite", "auth0", "oidc"] = "oidc"
-    """Microsoft Entra ID, Cognite's own, Auth0, or any other OIDC provider."""
+    """Microsoft Entra ID, Cognite, Auth0, or any other OIDC provider."""
     token_url: Annotated[Url | None, AfterValidator(_token_url_given)] = Field(default=None, validate_default=True)
-    """Where tokens are asked for. Needed for `oidc`."""
+    """Address of the token endpoint. Needed for `oidc`."""
     tenant: Annotated[Text | None, AfterValidator(_tenant_given)] = Field(default=None, validate_default=True)
     """Entra: the tenant's id or domain. Auth0: the tenant's domain."""
     client_id: Text
@@ -181,7 +181,7 @@ class CdfAuth(Model):
         return _given(self.client_secret, self.client_secret_file)
 
     def token_request(self, base_url: str, project: str) -> TokenRequest:
-        """The preset of the provider with what the configuration says on top."""
+        """The preset of the provider, overridden by the configuration."""
         url, scope, audience = self._preset(base_url, project)
         scopes = " ".join(self.scopes) if self.scopes is not None else scope
         return TokenRequest(url=self.token_url or url, scope=scopes or None, audience=self.audience or audience)
@@ -212,7 +212,7 @@ class CdfSource(BuiltInSource):
     workflows: bool = False
     """Report workflow executions as parent runs; needs `workflowOrchestrationAcl:READ`."""
     canceled_errors: tuple[Text, ...] = ("Job cancelled by the user.",)
-    """Error texts by which a failed job is known to have been canceled; case and outer spaces do not count."""
+    """Error texts that mean that a failed job was canceled; case and outer spaces do not count."""
     backfill_metrics: bool = True
     """Read the metrics (row counts) of runs that ended before they were first seen."""
 
@@ -231,16 +231,16 @@ def _not_below(first: str) -> AfterValidator:
 
 
 class WetransformIntervals(Model):
-    """How often one run is read: often at first, then more and more rarely."""
+    """Intervals between two reads of one run, which grow with time."""
 
     active: Duration = timedelta(seconds=5)
     """While it is queued or running, in its first minute."""
     active_most: Annotated[Duration, _not_below("active")] = Field(default=timedelta(seconds=60), validate_default=True)
-    """The longest while it is queued or running."""
+    """The longest interval while it is queued or running."""
     waiting: Duration = timedelta(minutes=10)
     """While it waits for a person."""
     waiting_most: Annotated[Duration, _not_below("waiting")] = Field(default=timedelta(hours=1), validate_default=True)
-    """The longest while it waits, reached after a day."""
+    """The longest interval while it waits, reached after a day."""
 
 
 class TokenSource(BuiltInSource):
@@ -260,25 +260,25 @@ class WetransformSource(TokenSource):
     platform: Literal["wetransform"]
     base_url: Url = "https://api.wetransform.com"
     tenant: NamespacePart
-    """Your word for the account: the last part of the namespace."""
+    """Your name for the account: the last part of the namespace."""
     customer: Text | None = Field(default=None, exclude=True)
     """E-mail or internal id of the customer to act for (`X-Customer`)."""
     steps: dict[str, RunStateWord] = Field(default_factory=dict)
     """Steps whose run state differs from the built-in table."""
     waiting_after: Duration = timedelta(minutes=10)
-    """After this long unchanged in `to_match` or `to_submit`, a run is taken to wait for a person."""
+    """After this long unchanged in `to_match` or `to_submit`, a run counts as waiting for a person."""
     discover: bool = False
-    """Make up runs that others started from changes in the list of transformations."""
+    """Derive runs that others started from changes in the list of transformations."""
     webhook_secret: SecretText | None = None
     """Secret of the webhook `file:ready-for-download`, which makes polls happen sooner."""
     webhook_secret_file: WebhookSecretFile = Field(default=None, validate_default=True)
     intervals: WetransformIntervals = WetransformIntervals()
     requests_per_minute: Count | None = 300
-    """Limit that this source sets itself: the platform publishes none."""
+    """The collector's limit for this source: the platform publishes none."""
 
     @property
     def account(self) -> str:
-        """A token sees other runs for each customer that it acts for."""
+        """The customer is part of the account: a token sees different runs for each customer."""
         return f"{super().account} {self.customer}" if self.customer else super().account
 
     @property
@@ -300,7 +300,7 @@ class DataprepSource(TokenSource):
     stages: Literal["facet", "runs"] = "facet"
     """Show the jobs inside a job group in a facet of the run, or as child runs."""
     requests_per_minute: Count | None = 60
-    """Limit that this source sets itself, shared by all that it does."""
+    """The collector's limit for this source, shared by all its requests."""
 
     @property
     def project_part(self) -> str:
@@ -312,13 +312,13 @@ class PluginSource(Source):
 
     platform: Annotated[str, WithJsonSchema({"type": "string", "not": {"enum": list(PLATFORMS)}})]
     namespace: Namespace
-    """Namespace of its jobs and datasets. It stands for the account: no other source of the platform has the same."""
+    """Namespace of its jobs and datasets. It identifies the account: no other source of the platform has the same."""
     options: Annotated[
         Any,
         AfterValidator(partial(checked_options, group=PLATFORM_PLUGINS, kind="platform")),
         WithJsonSchema({"type": "object", "additionalProperties": True}),
     ] = Field(default={}, validate_default=True)
-    """What the platform's package asks for, as its `Options` model says (`config.plugins`)."""
+    """The options of the platform's package, as in its `Options` model (`config.plugins`)."""
 
     @property
     def job_namespace(self) -> str:
@@ -331,7 +331,7 @@ class PluginSource(Source):
 
 @cache
 def known_platforms() -> tuple[str, ...]:
-    """Built in and installed."""
+    """The built-in and the installed ones."""
     installed = (point.name for point in entry_points(group=PLATFORM_PLUGINS))
     return (*PLATFORMS, *sorted(set(installed) - set(PLATFORMS)))
 
@@ -354,5 +354,5 @@ AnySource = Annotated[
 
 def _given(secret: Secret | None, file: FileSecret | None) -> Secret:
     given = secret or file
-    assert given is not None  # the models refuse to be made without one
+    assert given is not None  # each model requires one
     return given

@@ -1,7 +1,7 @@
 """The web configuration file: TLS and passwords of the pages, in the format of Prometheus' exporter toolkit.
 
 Its keys and defaults are those of the toolkit (https://github.com/prometheus/exporter-toolkit, docs/web-configuration.md),
-and relative paths start at the file's own folder, as there. Keys that are of no use to this program are refused.
+and relative paths start at the file's own folder, as there. Keys that this program does not use are refused.
 """
 
 import logging
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 _HASH = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
 _MOST_COST = 16
-"""Four seconds for each wrong password; every step more doubles it."""
+"""Four seconds for each invalid password; every step more doubles it."""
 _HEADERS: Mapping[str, tuple[str, ...]] = {
     "Content-Security-Policy": (),
     "Strict-Transport-Security": (),
@@ -47,15 +47,17 @@ def _beside(value: Any, info: ValidationInfo) -> Any:
 
 def _checks(value: Any) -> Any:
     if value in {"RequestClientCert", "RequireAnyClientCert"}:
-        raise ValueError(f"{value} believes any certificate, so this program does not offer it: verify it or ask none")
+        raise ValueError(
+            f"{value} accepts any certificate and is not supported: use RequireAndVerifyClientCert, VerifyClientCertIfGiven or NoClientCert"
+        )
     return value
 
 
 def _hash(value: Any) -> str:
-    """Never shows the value: it may be a password that somebody forgot to hash."""
+    """The message never shows the value: it may be a password that was not hashed."""
     found = _HASH.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise ValueError("is not a bcrypt hash ($2y$...); make one by htpasswd -nBC 10 USER")
+        raise ValueError("is not a bcrypt hash ($2y$...); make one with htpasswd -nBC 10 USER")
     if not 4 <= int(found[1]) <= _MOST_COST:
         raise ValueError(f"the hash has the cost {found[1]}; it may be from 04 to {_MOST_COST}")
     return str(value)
@@ -65,7 +67,7 @@ def _user_names(value: Mapping[str, str]) -> Mapping[str, str]:
     for name in value:
         if not name or ":" in name or not name.isprintable():
             raise ValueError(
-                f"{name!r} is not a valid user name: it must not be empty, nor hold a colon or control characters"
+                f"{name!r} is not a valid user name: it must not be empty or contain a colon or control characters"
             )
     return value
 
@@ -73,11 +75,11 @@ def _user_names(value: Mapping[str, str]) -> Mapping[str, str]:
 def _known_headers(value: Mapping[str, str]) -> Mapping[str, str]:
     for name, text in value.items():
         if name not in _HEADERS:
-            raise ValueError(f"the header {name} cannot be set; there are {', '.join(_HEADERS)}")
+            raise ValueError(f"the header {name} cannot be set; possible are {', '.join(_HEADERS)}")
         if text and _HEADERS[name] and text not in _HEADERS[name]:
             raise ValueError(f"{name} must be {' or '.join(_HEADERS[name])}, not {text!r}")
         if not text.isprintable():
-            raise ValueError(f"{name} holds a line break or another control character")
+            raise ValueError(f"{name} contains a line break or another control character")
     return value
 
 
@@ -101,7 +103,9 @@ class TlsServerConfig(Model):
         if verifies and self.client_ca_file is None:
             raise ValueError(f"client_auth_type: {self.client_auth_type} needs client_ca_file")
         if self.client_ca_file is not None and not verifies:
-            raise ValueError("client_ca_file without client_auth_type: RequireAndVerifyClientCert checks nobody")
+            raise ValueError(
+                "client_ca_file has no effect without client_auth_type: set client_auth_type: RequireAndVerifyClientCert"
+            )
         if self.min_version > self.max_version:
             raise ValueError("min_version is above max_version")
         return self
@@ -112,7 +116,7 @@ class HttpServerConfig(Model):
 
 
 class WebConfig(Model):
-    """The file as it is written."""
+    """The file, parsed."""
 
     tls_server_config: TlsServerConfig | None = None
     http_server_config: HttpServerConfig = HttpServerConfig()
@@ -134,8 +138,8 @@ class Access:
 
 
 class AccessFile:
-    """`get()` gives what the file says now. It and the certificates are read again when one of them changed, so that they
-    can rotate under a running program. What cannot be used is logged once, and the last good state stays. So does TLS
+    """`get()` returns the present content of the file. It and the certificates are read again when one of them changed, so that they
+    can rotate under a running program. Invalid content is logged once, and the last valid state stays. So does TLS
     itself: to turn it on or off takes a restart.
     """
 
@@ -156,7 +160,7 @@ class AccessFile:
             access = self._changed()
         except ConfigurationMistakes as error:
             if str(error) != self._trouble:
-                logger.warning("the pages stay as they were configured before: %s", error)
+                logger.warning("the pages keep their former configuration: %s", error)
             self._trouble = str(error)
         else:
             self._access, self._trouble = access, ""
@@ -165,15 +169,15 @@ class AccessFile:
     def _changed(self) -> Access:
         access = read_access(self._path)
         if (access.tls is None) is not (self._access.tls is None):
-            problem = "was added or taken out, which takes a restart"
+            problem = "was added or removed, which needs a restart"
             raise ConfigurationMistakes([Mistake(str(self._path), "tls_server_config", problem)])
         return access
 
 
 def read_access(path: Path) -> Access:
-    """Raises `ConfigurationMistakes` with all that is wrong, certificates that cannot be used included."""
+    """Raises `ConfigurationMistakes` with all mistakes, also certificates that cannot be used."""
     stamps = {path: stamp(path)}
-    hint, named_by = "see docs/http.md for what belongs there", "correct http.web_config_file"
+    hint, named_by = "see docs/http.md for its content", "correct http.web_config_file"
     document = read(path, hint=hint, named_by=named_by)
     if document.mistakes:
         raise ConfigurationMistakes(document.mistakes)
@@ -187,15 +191,15 @@ def read_access(path: Path) -> Access:
         return Access(config.basic_auth_users, headers, _context(tls) if tls else None, stamps)
     except ValidationError as error:
         found = [explain(each, WebConfig) for each in error.errors()]
-        told = [Mistake(document.file, dotted(at), words, near, document.line(at)) for at, words, near in found]
-        raise ConfigurationMistakes(told) from None
+        mistakes = [Mistake(document.file, dotted(at), words, near, document.line(at)) for at, words, near in found]
+        raise ConfigurationMistakes(mistakes) from None
     except ValueError as error:
         key = "tls_server_config"
         raise ConfigurationMistakes([Mistake(document.file, key, str(error), line=document.line((key,)))]) from None
 
 
 def _context(tls: TlsServerConfig) -> ssl.SSLContext:
-    """`ValueError` with what cannot be used."""
+    """Raises `ValueError` for a file that cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version, context.maximum_version = _VERSIONS[tls.min_version], _VERSIONS[tls.max_version]
     context.set_alpn_protocols(["http/1.1"])

@@ -1,4 +1,4 @@
-"""YAML into plain values, with the line of each key, and with everything that YAML silently forgives refused.
+"""Reads YAML into plain values, with the line of each key; refuses what YAML parsers silently accept.
 
 Only `true` and `false` are booleans and only decimal digits are numbers: `no`, `12:30` and dates stay text.
 """
@@ -36,7 +36,7 @@ _Loader.add_implicit_resolver(_TAG + "null", re.compile(r"^$"), [""])
 
 @dataclass(slots=True)
 class Document:
-    """A configuration file as read: plain values, the line of each, and what was wrong on the way."""
+    """A configuration file as read: plain values, the line of each, and mistakes in the YAML."""
 
     file: str
     values: dict[str, Any] = field(default_factory=dict)
@@ -54,11 +54,11 @@ class Document:
 def read(
     path: FilePath,
     *,
-    hint: str = "see config/example.yaml for what belongs there",
-    named_by: str = "name it by --config",
+    hint: str = "see config/example.yaml for its content",
+    named_by: str = "name it with --config",
 ) -> Document:
-    """Raises `ConfigurationMistakes` when nothing can be made of the file; smaller mistakes are in the document.
-    `named_by` is for people whose file is not there.
+    """Raises `ConfigurationMistakes` if the file cannot be parsed; smaller mistakes are in the document.
+    `named_by` is the remedy for a missing file.
     """
     name = str(path)
     text = _text(path, named_by)
@@ -102,7 +102,7 @@ def _composed(name: str, text: str) -> yaml.Node | None:
         return loader.get_single_node()
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
-        raise _hopeless(name, f"holds the control character 0x{ord(text[error.position]):02x}", line) from None
+        raise _hopeless(name, f"contains the control character 0x{ord(text[error.position]):02x}", line) from None
     except yaml.MarkedYAMLError as error:
         raise _broken(name, text, error) from None
     except RecursionError:
@@ -119,11 +119,11 @@ def _broken(name: str, text: str, error: yaml.MarkedYAMLError) -> ConfigurationM
     if tab is not None:
         return _hopeless(name, "a tab; YAML is indented with spaces only", tab)
     context = f" ({error.context})" if error.context else ""
-    return _hopeless(name, f"is no YAML: {error.problem}{context}", line + 1)
+    return _hopeless(name, f"is not valid YAML: {error.problem}{context}", line + 1)
 
 
 def _indented_by_tab(text: str, line: int) -> int | None:
-    """The number of the line that the parser stumbled over, or of the one before, if it begins with a tab."""
+    """The number of the line where the parser failed, or of the one before, if it begins with a tab."""
     lines = text.split("\n")
     numbers = (number for number in (line, line - 1) if 0 <= number < len(lines))
     return next((number + 1 for number in numbers if re.match(r"[ -]*\t", lines[number])), None)
@@ -146,7 +146,7 @@ class _Walk:
             here = (*path, key)
             if key in values:
                 first = self._document.lines[here]
-                self._wrong(key_node, here, f"is there twice, first in line {first}")
+                self._report(key_node, here, f"is there twice, first in line {first}: remove one")
                 continue
             self._document.lines[here] = _line(key_node)
             values[key] = self._value(value_node, here)
@@ -159,16 +159,16 @@ class _Walk:
             if isinstance(key_node, yaml.ScalarNode):
                 yield key_node.value, key_node, value_node
             else:
-                self._wrong(key_node, path, "a key must be text")
+                self._report(key_node, path, "a key must be text")
 
     def _merged(self, node: yaml.MappingNode, values: dict[str, Any], path: Path) -> dict[str, Any]:
-        """`<<` brings what the mapping itself does not say; of several the first wins."""
+        """`<<` adds keys that the mapping itself does not have; of several the first wins."""
         for key_node, value_node in node.value:
             if key_node.tag != _TAG + "merge":
                 continue
             for source in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
                 if not isinstance(source, yaml.MappingNode):
-                    self._wrong(key_node, path, "<< takes a mapping or a list of mappings")
+                    self._report(key_node, path, "<< takes a mapping or a list of mappings")
                     continue
                 self._enter(source, path)
                 for key, value in _Walk.mapping(self, source, (*path, "<<")).items():
@@ -185,7 +185,7 @@ class _Walk:
         try:
             return _scalar(node)
         except ValueError:
-            self._wrong(node, path, f"the tag {node.tag.removeprefix(_TAG)} is not understood here")
+            self._report(node, path, f"the tag {node.tag.removeprefix(_TAG)} is not supported here")
             return None
 
     def _item(self, node: yaml.Node, path: Path) -> Any:
@@ -197,17 +197,17 @@ class _Walk:
         file, line = self._document.file, _line(node)
         if self._count > _MOST_VALUES:
             raise _hopeless(
-                file, f"holds more than {_MOST_VALUES} values, anchors counted wherever they are used", line
+                file, f"contains more than {_MOST_VALUES} values (an anchor counts each time that it is used)", line
             )
         if len(path) > _DEEPEST:
             raise _hopeless(file, f"is nested more than {_DEEPEST} levels deep", line)
 
-    def _wrong(self, node: yaml.Node, path: Path, problem: str) -> None:
+    def _report(self, node: yaml.Node, path: Path, problem: str) -> None:
         self._document.mistakes.append(Mistake(self._document.file, dotted(path), problem, line=_line(node)))
 
 
 def _scalar(node: yaml.Node) -> str | int | float | bool | None:
-    """`ValueError` for tags that this program has no use for."""
+    """Raises `ValueError` for tags that this program does not support."""
     match node.tag.removeprefix(_TAG):
         case "str":
             return str(node.value)

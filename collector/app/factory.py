@@ -143,7 +143,7 @@ def _refusal(point: EntryPoint) -> str | None:
 def _hide_secrets(whose: str, settings: SourceSettings | SinkSettings | HintTopic) -> None:
     """From now on no text shows them, nor what they change to."""
     for path, secret in secrets(settings):
-        secret.tell(partial(own_secrets.learn, f"{whose} {dotted(path)}"))
+        secret.on_change(partial(own_secrets.learn, f"{whose} {dotted(path)}"))
 
 
 def _options(plain: Mapping[str, Any]) -> HttpOptions:

@@ -69,5 +69,5 @@ def database(settings: Ledger) -> Database | None:
         return None
     secret = settings.password_file or settings.password
     if secret is not None:
-        secret.tell(partial(own_secrets.learn, "ledger.password"))
+        secret.on_change(partial(own_secrets.learn, "ledger.password"))
     return Database(settings.url, settings.schema, lambda: settings.current_password)

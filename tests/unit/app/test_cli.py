@@ -106,7 +106,7 @@ def source(**changes: str) -> str:
         ("sources:\n\t- name: a\n", "a tab; YAML is indented with spaces only"),
         ("sources: []\n", "sources: needs at least one item"),
         (b"sources: \xff\n", "is not UTF-8"),
-        ("sources: {", "is no YAML"),
+        ("sources: {", "is not valid YAML"),
     ],
 )
 @pytest.mark.parametrize("command", [["run"], ["check", "--offline"], ["status"], ["trigger", "prep", "7"]])
@@ -140,7 +140,7 @@ def test_without_config_the_file_of_that_name_is_taken(
     run: Run, config: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "lineage-collector.yaml: there is no such file; name it by --config" in run("check", "--offline").err
+    assert "lineage-collector.yaml: there is no such file; name it with --config" in run("check", "--offline").err
     config(GOOD).rename(tmp_path / "lineage-collector.yaml")
     assert run("check", "--offline").code == 0
     monkeypatch.setenv("LINEAGE_COLLECTOR_CONFIG", "other.yaml")
@@ -191,7 +191,7 @@ def test_check_reports_what_the_web_configuration_says(run: Run, config: Write, 
     assert said.code == 0
     lines = said.out.splitlines()
     assert f"configuration\t{web}\tyes\tvalid; TLS: off, users: 1\t-" in lines
-    risky = "http.web_config_file: passwords come to 0.0.0.0:0 unencrypted; add tls_server_config"
+    risky = "http.web_config_file: passwords are sent to 0.0.0.0:0 unencrypted; add tls_server_config"
     assert f"configuration\tadvice\tyes\t{risky}\t-" in lines
 
 

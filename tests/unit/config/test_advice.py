@@ -55,7 +55,7 @@ def test_a_configuration_without_sinks_is_named() -> None:
     settings = Settings.model_validate(
         {"sources": [{"platform": "dataprep", "name": "d", "workspace": 1, "token": "${env:A_TOKEN}"}]}
     )
-    assert advice(settings) == ["sinks: there is none: runs are counted in the metrics, and their events go nowhere"]
+    assert advice(settings) == ["sinks: there is none: runs are counted in the metrics, but their events are not sent"]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_configuration_without_sinks_is_named() -> None:
 def test_passwords_for_the_pages_want_tls(listen: str, access: Access | None, risky: bool) -> None:
     source = {"platform": "dataprep", "name": "d", "workspace": 1, "token": "${env:A_TOKEN}"}
     settings = Settings.model_validate({"http": {"listen": listen}, "sources": [source], "sinks": [SINK]})
-    expected = f"http.web_config_file: passwords come to {listen} unencrypted; add tls_server_config"
+    expected = f"http.web_config_file: passwords are sent to {listen} unencrypted; add tls_server_config"
     assert [words for words in advice(settings, access) if "encrypted" in words] == ([expected] if risky else [])
 
 
@@ -94,4 +94,4 @@ def test_pages_for_everybody_are_named(listen: str, access: Access | None, open_
     settings = Settings.model_validate({"http": {"listen": listen}, "sources": [source], "sinks": [SINK]})
     said = [words for words in advice(settings, access) if words.startswith("http.listen: ")]
     assert bool(said) is open_to_all
-    assert all(f"whoever reaches {listen} reads the pages" in words for words in said)
+    assert all(f"everybody who reaches {listen} can read the pages" in words for words in said)

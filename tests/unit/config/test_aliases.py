@@ -16,13 +16,13 @@ def test_an_alias_may_leave_out_what_stays() -> None:
 @pytest.mark.parametrize(
     ("match", "replace", "words"),
     [
-        (RAW, {}, "replace says nothing"),
+        (RAW, {}, "replace is empty"),
         (RAW, {"name": "*.*"}, "more * than match.name"),
         (RAW, {"namespace": "x://*"}, "more * than match.namespace"),
         (RAW, {"namespace": "two words"}, "not a valid namespace of a dataset"),
         (RAW, {"namespace": "x" * 256}, "not a valid namespace of a dataset"),
         (RAW, {"name": ""}, "is empty"),
-        (RAW, {"name": "a\nb"}, "holds a character"),
+        (RAW, {"name": "a\nb"}, "contains a control"),
         ({"namespace": "x"}, {"name": "a"}, "Field required"),
         (RAW, {"nmae": "a"}, "Extra inputs"),
     ],

@@ -101,8 +101,8 @@ def test_a_former_name_is_nobodys_present_name_and_only_one_sources_former_one(m
     more = "  - {platform: dataprep, name: %s, workspace: %s, token: geheim-1, former_name: %s}\n"
     text = TWO + more % ("d", 1, "a") + more % ("e", 2, "x") + more % ("f", 3, "x") + more % ("g", 4, "g")
     assert said(mistakes(text)) == [
-        "6: sources[3].former_name: there is a source 'a' still; a former name is nobody's now",
-        "8: sources[5].former_name: source 'e' has the former name 'x' too",
+        "6: sources[3].former_name: a source 'a' is still configured; a former name must not be in use",
+        "8: sources[5].former_name: source 'e' has the former name 'x' too; only one source can have it",
     ]
 
 
@@ -116,17 +116,23 @@ def test_a_small_file_is_enough(load_text: Load) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", " the file is empty; see config/example.yaml for what belongs there"),
-        ("# only a comment\n", " the file is empty; see config/example.yaml for what belongs there"),
-        ("- a\n", " must be a mapping (key: value); see config/example.yaml for what belongs there"),
-        ("text", " must be a mapping (key: value); see config/example.yaml for what belongs there"),
+        ("", " the file is empty; see config/example.yaml for its content"),
+        ("# only a comment\n", " the file is empty; see config/example.yaml for its content"),
+        ("- a\n", " must be a mapping (key: value); see config/example.yaml for its content"),
+        ("text", " must be a mapping (key: value); see config/example.yaml for its content"),
         ("http:\n\tlisten: x\n", "2: a tab; YAML is indented with spaces only"),
         ("sources:\n  - name: a\n\tplatform: cdf\n", "3: a tab; YAML is indented with spaces only"),
         (b"http: {}\nlog: \xe4\n", "2: byte 0xe4 is not UTF-8; save the file as UTF-8"),
-        ('http: "\x01"', "1: holds the control character 0x01"),
-        ("http: {\n", "2: is no YAML: expected the node content, but found '<stream end>' (while parsing a flow node)"),
-        ("a: 1\n---\nb: 1\n", "2: is no YAML: but found another document (expected a single document in the stream)"),
-        ("a: [*b]\n", "1: is no YAML: found undefined alias 'b'"),
+        ('http: "\x01"', "1: contains the control character 0x01"),
+        (
+            "http: {\n",
+            "2: is not valid YAML: expected the node content, but found '<stream end>' (while parsing a flow node)",
+        ),
+        (
+            "a: 1\n---\nb: 1\n",
+            "2: is not valid YAML: but found another document (expected a single document in the stream)",
+        ),
+        ("a: [*b]\n", "1: is not valid YAML: found undefined alias 'b'"),
         ("a: " + "[" * 5000, " is nested more than 32 levels deep"),
         ("a: &a [*a]\n", "1: is nested more than 32 levels deep"),
         ("a: &a {<<: *a}\n", "1: is nested more than 32 levels deep"),
@@ -141,7 +147,7 @@ def test_a_bomb_of_anchors_is_refused(mistakes: Mistakes) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     assert said(mistakes("\n".join(lines))) == [
-        "1: holds more than 100000 values, anchors counted wherever they are used"
+        "1: contains more than 100000 values (an anchor counts each time that it is used)"
     ]
 
 
@@ -150,7 +156,7 @@ def test_a_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:
         load(tmp_path)
     with pytest.raises(ConfigurationMistakes) as caught:
         load(tmp_path / "none.yaml")
-    assert str(caught.value) == f"{tmp_path / 'none.yaml'}: there is no such file; name it by --config"
+    assert str(caught.value) == f"{tmp_path / 'none.yaml'}: there is no such file; name it with --config"
 
 
 def test_files_are_named_by_their_whole_path(
@@ -181,8 +187,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("htp: {}", "7: htp: unknown key; did you mean http?"),
         ("sourcs: []", "7: sourcs: unknown key; did you mean sources?"),
         ("log: {levle: info}", "7: log.levle: unknown key; did you mean level?"),
-        ("qqqqqq: 1", "7: qqqqqq: unknown key; there are control_socket, datasets, hints, http, ledger, lineage, log, sinks, sources, stop_within"),
-        ('"\\e[31m": 1', "7: '\\x1b[31m': unknown key; there are control_socket, datasets, hints, http, ledger, lineage, log, sinks, sources, stop_within"),
+        ("qqqqqq: 1", "7: qqqqqq: unknown key; known keys are control_socket, datasets, hints, http, ledger, lineage, log, sinks, sources, stop_within"),
+        ('"\\e[31m": 1', "7: '\\x1b[31m': unknown key; known keys are control_socket, datasets, hints, http, ledger, lineage, log, sinks, sources, stop_within"),
         ("log: {level: verbose}", "7: log.level: must be one of debug, info, warning, error, not 'verbose'"),
         ("log: {level: inf}", "7: log.level: must be one of debug, info, warning, error, not 'inf'; did you mean info?"),
         ("log:", "7: log: must be a mapping (key: value), not nothing"),
@@ -197,14 +203,14 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("ledger: {max_size: 10Mi}", "7: ledger.max_size: invalid size '10Mi'; use for example 512KiB, 10MiB or 1GB"),
         (
             "ledger: {max_size: 1KiB}",
-            "7: ledger.max_size: 1KiB is too small: a ledger of less than 4MiB is full before it holds an hour of events",
+            "7: ledger.max_size: 1KiB is too small: use at least 4MiB, a smaller ledger is full within an hour",
         ),
         ("ledger: {max_size: 0}", "7: ledger.max_size: must be at least 1, not 0"),
         ("http: {listen: 17817}", "7: http.listen: must be text, not 17817: put it in quotes"),
         ("http: {listen: '::1:80'}", "7: http.listen: invalid address '::1:80'; use host:port, such as 127.0.0.1:17817 or 0.0.0.0:17817"),
         ("http: {listen: 'a:99999'}", "7: http.listen: invalid address 'a:99999'; use host:port, such as 127.0.0.1:17817 or 0.0.0.0:17817"),
-        ("log: {level: info, level: info}", "7: log.level: is there twice, first in line 7"),
-        ("log: !!python/name:os.system x", "7: log: the tag python/name:os.system is not understood here"),
+        ("log: {level: info, level: info}", "7: log.level: is there twice, first in line 7: remove one"),
+        ("log: !!python/name:os.system x", "7: log: the tag python/name:os.system is not supported here"),
         ("? [a]\n: b", "7: a key must be text"),
         ("datasets: [{macth: {name: a}, match: {name: a}, replace: {name: b}}]", "7: datasets[0].macth: unknown key; did you mean match?"),
         ("datasets: [{match: {nmae: b, name: a}, replace: {name: b}}]", "7: datasets[0].match.nmae: unknown key; did you mean name?"),
@@ -222,13 +228,13 @@ def test_one_mistake_one_message(text: str, message: str, mistakes: Mistakes) ->
         ("ca_file: /x", "7: sources[0].ca_file: unknown key here; it belongs to network.ca_file"),
         ("poll_interval: -5s", "7: sources[0].poll_interval: invalid duration '-5s'; use for example 30s, 1h30m or 7d (it cannot be negative)"),
         ("namespace: a b", "7: sources[0].namespace: Marquez would rewrite or not find 'a b': use letters, digits and _-.@+/, begin with a letter, and follow a colon by // or a digit, as in cdf://api.cognitedata.com/my-project"),
-        ("base_url: https://me:geheim@host", "7: sources[0].base_url: holds a credential: take it out of the URL and use the key for secrets beside it"),
-        ("base_url: https://geheim@host", "7: sources[0].base_url: holds a credential: take it out of the URL and use the key for secrets beside it"),
-        ("base_url: https://host/?token=geheim", "7: sources[0].base_url: must end with the path: a query or fragment could hold a secret"),
-        ("base_url: 'https://host:geheim'", "7: sources[0].base_url: is no URL: the host or port cannot be read"),
-        ("base_url: ftp://geheim", "7: sources[0].base_url: is no URL: write http:// or https:// and the host"),
-        ("base_url: https://host/v4", "7: sources[0].base_url: leave out /v4 and what follows: it is added by the program"),
-        ("base_url: 'https://[::1]:80'", "3: sources[0]: its namespace is not usable, so set `namespace`: Marquez would rewrite or not find 'dataprep://[::1]:80/12345': use letters, digits and _-.@+/, begin with a letter, and follow a colon by // or a digit, as in cdf://api.cognitedata.com/my-project"),
+        ("base_url: https://me:geheim@host", "7: sources[0].base_url: contains a credential: remove it from the URL and use the key for secrets beside it"),
+        ("base_url: https://geheim@host", "7: sources[0].base_url: contains a credential: remove it from the URL and use the key for secrets beside it"),
+        ("base_url: https://host/?token=geheim", "7: sources[0].base_url: must end with the path: a query or fragment could contain a secret"),
+        ("base_url: 'https://host:geheim'", "7: sources[0].base_url: is not a valid URL: the host or port cannot be read"),
+        ("base_url: ftp://geheim", "7: sources[0].base_url: is not a valid URL: write http:// or https:// and the host"),
+        ("base_url: https://host/v4", "7: sources[0].base_url: leave out /v4 and what follows: the program adds it"),
+        ("base_url: 'https://[::1]:80'", "3: sources[0]: the namespace of its jobs is not valid, so set `namespace`: Marquez would rewrite or not find 'dataprep://[::1]:80/12345': use letters, digits and _-.@+/, begin with a letter, and follow a colon by // or a digit, as in cdf://api.cognitedata.com/my-project"),
         ("jitter: 0.2", "7: sources[0].jitter: is no longer a setting (polls are moved at random by a tenth of poll_interval); remove it"),
         ("burst: 1.5", "7: sources[0].burst: must be a whole number, not 1.5"),
         ("burst: many", "7: sources[0].burst: must be a whole number, not 'many'"),
@@ -238,10 +244,10 @@ def test_one_mistake_one_message(text: str, message: str, mistakes: Mistakes) ->
         ("network: {ca_file: /x}", "7: sources[0].network.ca_file: /x cannot be read: No such file or directory"),
         (f"network: {{ca_file: {__file__}}}", f"7: sources[0].network.ca_file: the certificates in {__file__} cannot be used: it must be PEM"),
         (f"network: {{client_cert_file: {__file__}}}", f"7: sources[0].network.client_key_file: the certificate in {__file__} with the key in {__file__} cannot be used: it must be PEM"),
-        ("network: {proxy: 'http://a:geheim@b'}", "7: sources[0].network.proxy: holds a credential: take it out of the URL and use the key for secrets beside it"),
+        ("network: {proxy: 'http://a:geheim@b'}", "7: sources[0].network.proxy: contains a credential: remove it from the URL and use the key for secrets beside it"),
         ("network: {headers: {'a b': x}}", "7: sources[0].network.headers: 'a b' is not a valid name of an HTTP header"),
-        ("network: {headers: {Host: x}}", "7: sources[0].network.headers: the header Host is set by the program itself"),
-        ("network: {headers: {X-A: x, x-a: y}}", "7: sources[0].network.headers: a header is given twice (upper and lower case are the same)"),
+        ("network: {headers: {Host: x}}", "7: sources[0].network.headers: the header Host is set by the program itself: remove it"),
+        ("network: {headers: {X-A: x, x-a: y}}", "7: sources[0].network.headers: a header is set twice (upper and lower case are the same)"),
         ("network: {headers: {X-A: 5}}", "7: sources[0].network.headers.X-A: must be text, such as ${env:NAME}, not a number: put it in quotes"),
     ],
 )  # fmt: skip
@@ -258,7 +264,7 @@ def test_mistakes_in_a_source(key: str, message: str, mistakes: Mistakes) -> Non
         ("{platform: dataprep, name: a, workspace: 1}", "1: sources[0].token_file: the secret is missing: give token: ${env:NAME} or token_file: PATH"),
         ("{platform: dataprep, name: a, workspace: 1, token: '${env:NOT_SET}'}", "1: sources[0].token: the environment variable NOT_SET is not set"),
         ("{platform: dataprep, name: a, workspace: 1, token: 1}", "1: sources[0].token: must be text, such as ${env:NAME}, not a number: put it in quotes"),
-        ("{platform: dataprep, name: a, workspace: a=b, token: t}", "1: sources[0].workspace: 'a=b' becomes part of the namespace, where only letters, digits and _-.@+/ may stand"),
+        ("{platform: dataprep, name: a, workspace: a=b, token: t}", "1: sources[0].workspace: 'a=b' becomes part of the namespace: use only letters, digits and _-.@+/"),
         ("{platform: cdf, name: a, base_url: 'https://h', project: p, auth: {token_url: 'https://t', client_id: c, client_secret: s}, page_size: 100}", "1: sources[0].page_size: is no longer a setting (a page of the list has 50 jobs); remove it"),
         ("{platform: dataprep, workspace: 1, token: t}", "1: sources[0].name: is missing"),
         ("{platform: dataprep, name: a b, workspace: 1, token: t}", "1: sources[0].name: 'a b' is not a valid name; use up to 63 letters, digits, _, - and ., and begin with a letter or digit"),
@@ -275,7 +281,7 @@ def test_mistakes_in_other_sources(source: str, message: str, mistakes: Mistakes
     [
         ("{type: kafak, name: a}", "7: sinks[0].type: must be one of file, marquez, openlineage, kafka, not 'kafak'; did you mean kafka?"),
         ("{type: marquez, name: a, url: 'http://m', concurrency: 91}", "7: sinks[0].concurrency: must be at most 90, not 91"),
-        ("{type: marquez, name: a, url: 'http://m', runs_api: false, lineage_api: false}", "7: sinks[0].lineage_api: runs_api and lineage_api are both off: nothing would be sent"),
+        ("{type: marquez, name: a, url: 'http://m', runs_api: false, lineage_api: false}", "7: sinks[0].lineage_api: runs_api and lineage_api are both off, so nothing would be sent: switch on one"),
         ("{type: marquez, name: a, url: 'http://m', events: []}", "7: sinks[0].events: needs at least one item"),
         ("{type: marquez, name: a, url: 'http://m', events: [STRAT]}", "7: sinks[0].events[0]: must be one of OTHER, START, RUNNING, COMPLETE, FAIL, ABORT, not 'STRAT'; did you mean START?"),
         ("{type: marquez, name: a, url: 'http://m', ledger_share: 0.0}", "7: sinks[0].ledger_share: must be more than 0, not 0.0"),
@@ -287,7 +293,7 @@ def test_mistakes_in_other_sources(source: str, message: str, mistakes: Mistakes
         ("{type: kafka, name: a, bootstrap_servers: ['h:1'], topic: a b}", "7: sinks[0].topic: 'a b' is not a valid topic; use up to 249 letters, digits, dots, _ and -"),
         ("{type: kafka, name: a, bootstrap_servers: ['h:1'], sasl: {mechanism: PLAIN, username: u}}", "7: sinks[0].sasl.password_file: the secret is missing: give password: ${env:NAME} or password_file: PATH"),
         ("{type: kafka, name: a, bootstrap_servers: ['h:1'], compression: zstd}", "7: sinks[0].compression: must be one of none, gzip, not 'zstd'"),
-        ("{type: openlineage, name: a, url: 'http://o', endpoint: 'x?key=geheim'}", "7: sinks[0].endpoint: must be a path below url, without a query: that could hold a secret"),
+        ("{type: openlineage, name: a, url: 'http://o', endpoint: 'x?key=geheim'}", "7: sinks[0].endpoint: must be a path below url, without a query, which could contain a secret"),
     ],
 )  # fmt: skip
 def test_mistakes_in_a_sink(sink: str, message: str, mistakes: Mistakes) -> None:
@@ -402,8 +408,8 @@ class TestEnvironment:
         [
             ("LOG__LEVL", "environment variable LINEAGE_COLLECTOR__LOG__LEVL: log.levl: unknown key; did you mean level?"),
             ("LOG__LEVEL", "environment variable LINEAGE_COLLECTOR__LOG__LEVEL: log.level: must be one of debug, info, warning, error, not 'geheim'"),
-            ("SOURCES__2__NAME", "environment variable LINEAGE_COLLECTOR__SOURCES__2__NAME: '2' is no item of the list: it has 1, so the next is 1"),
-            ("SOURCES__X__NAME", "environment variable LINEAGE_COLLECTOR__SOURCES__X__NAME: 'x' is no item of the list: it has 1, so the next is 1"),
+            ("SOURCES__2__NAME", "environment variable LINEAGE_COLLECTOR__SOURCES__2__NAME: '2' is not an item of the list: it has 1 items, so the next is 1"),
+            ("SOURCES__X__NAME", "environment variable LINEAGE_COLLECTOR__SOURCES__X__NAME: 'x' is not an item of the list: it has 1 items, so the next is 1"),
             ("LOG____LEVEL", "environment variable LINEAGE_COLLECTOR__LOG____LEVEL: a part of the name is empty: write two underscores between the parts"),
             ("SOURCES__0__POLL_INTERVAL", "environment variable LINEAGE_COLLECTOR__SOURCES__0__POLL_INTERVAL: sources[0].poll_interval: invalid duration 'geheim'; use for example 30s, 1h30m or 7d"),
         ],

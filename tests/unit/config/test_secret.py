@@ -37,7 +37,7 @@ def test_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "problem"), [("  ", "is empty"), ("a\nb", "holds a line break"), ("a\x7fb", "holds a")]
+    ("value", "problem"), [("  ", "is empty"), ("a\nb", "contains a line break"), ("a\x7fb", "contains a")]
 )
 def test_an_unusable_variable_is_named_without_its_value(
     value: str, problem: str, monkeypatch: pytest.MonkeyPatch

@@ -113,7 +113,7 @@ def test_a_preset_fills_in_what_is_left_out(auth: dict[str, Any], request_: tupl
     [
         ({"provider": "entra"}, "the provider entra needs the tenant"),
         ({"provider": "auth0"}, "the provider auth0 needs the tenant"),
-        ({"provider": "oidc"}, "the provider oidc has no address of its own"),
+        ({"provider": "oidc"}, "the provider oidc has no default address"),
         ({"client_secret_file": __file__, "client_secret": "s"}, "is larger|line break|not both"),
     ],
 )
@@ -177,7 +177,7 @@ def test_the_http_options_are_those_of_the_client(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_client_key_needs_its_certificate() -> None:
-    with pytest.raises(ValidationError, match="give client_cert_file too"):
+    with pytest.raises(ValidationError, match="set client_cert_file too"):
         prep(network={"client_key_file": __file__})
 
 

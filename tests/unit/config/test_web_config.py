@@ -63,10 +63,10 @@ def test_clients_are_verified(write: Write, kind: str, mode: ssl.VerifyMode) -> 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "web.yaml: the file is empty; see docs/http.md for what belongs there"),
+        ("", "web.yaml: the file is empty; see docs/http.md for its content"),
         ("tls_server_confg: {}", "web.yaml:1: tls_server_confg: unknown key; did you mean tls_server_config?"),
         (TLS % ", cert_fil: x", "web.yaml:1: tls_server_config.cert_fil: unknown key; did you mean cert_file?"),
-        (TLS % ", cipher_suites: [x]", "unknown key; there are cert_file, client_auth_type, client_ca_file"),
+        (TLS % ", cipher_suites: [x]", "unknown key; known keys are cert_file, client_auth_type, client_ca_file"),
         ("tls_server_config: {cert_file: server.pem}", "tls_server_config.key_file: is missing"),
         ("tls_server_config: {cert_file: none.pem, key_file: server.pem}", "none.pem cannot be read: No such file"),
         ("tls_server_config: {cert_file: junk.pem, key_file: server.pem}", "junk.pem with the key in"),
@@ -74,9 +74,9 @@ def test_clients_are_verified(write: Write, kind: str, mode: ssl.VerifyMode) -> 
         ("tls_server_config: {cert_file: server.pem, key_file: client.key}", "the key belongs to another certificate"),
         (TLS % ", min_version: TLS10", "tls_server_config.min_version: must be one of TLS12, TLS13, not 'TLS10'"),
         (TLS % ", min_version: TLS13, max_version: TLS12", "min_version is above max_version"),
-        (TLS % ", client_auth_type: RequireAnyClientCert", "RequireAnyClientCert believes any certificate"),
+        (TLS % ", client_auth_type: RequireAnyClientCert", "RequireAnyClientCert accepts any certificate"),
         (TLS % ", client_auth_type: RequireAndVerifyClientCert", "RequireAndVerifyClientCert needs client_ca_file"),
-        (TLS % ", client_ca_file: ca.crt", "client_ca_file without client_auth_type"),
+        (TLS % ", client_ca_file: ca.crt", "client_ca_file has no effect without client_auth_type"),
         (
             TLS % ", client_ca_file: junk.pem, client_auth_type: RequireAndVerifyClientCert",
             "the certificate authorities in",
@@ -86,13 +86,13 @@ def test_clients_are_verified(write: Write, kind: str, mode: ssl.VerifyMode) -> 
         (USERS.replace("$10$", "$17$"), "the hash has the cost 17; it may be from 04 to 16"),
         (USERS.replace("alice", "'a:b'"), "'a:b' is not a valid user name"),
         ("basic_auth_users:", "basic_auth_users: must be a mapping (key: value)"),
-        ("http_server_config: {http2: false}", "http_server_config.http2: unknown key; there are headers"),
+        ("http_server_config: {http2: false}", "http_server_config.http2: unknown key; known keys are headers"),
         (
             "http_server_config: {headers: {X-Powered-By: x}}",
-            "the header X-Powered-By cannot be set; there are Content",
+            "the header X-Powered-By cannot be set; possible are Content",
         ),
         ("http_server_config: {headers: {X-Frame-Options: maybe}}", "must be deny or sameorigin, not 'maybe'"),
-        ('http_server_config: {headers: {X-XSS-Protection: "a\\r\\nb"}}', "holds a line break"),
+        ('http_server_config: {headers: {X-XSS-Protection: "a\\r\\nb"}}', "contains a line break"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(write: Write, content: str, words: str) -> None:
@@ -133,7 +133,7 @@ def test_a_new_certificate_is_read_with_its_key_only(write: Write, caplog: pytes
         assert file.get() is before, "half of a rotation"
         assert file.get() is before
     assert [record.getMessage().partition(": ")[0] for record in caplog.records] == [
-        "the pages stay as they were configured before"
+        "the pages keep their former configuration"
     ], "once, not at every request"
     changed(folder / "a.key", (folder / "stranger.key").read_bytes())
     assert file.get() is not before
