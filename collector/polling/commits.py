@@ -308,7 +308,7 @@ def _readable(page: Poll, unreadable: Collection[str]) -> Poll:
 
 
 def _only_seen(before: Run | None, step: Step) -> bool:
-    if before is None or step.transitions or not before.open:
+    if before is None or not before.open:
         return False
     return replace(step.run, seen_at=before.seen_at, due_at=before.due_at, misses=before.misses) == before
 

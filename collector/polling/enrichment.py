@@ -185,8 +185,7 @@ class Enricher:
 
     async def _look(self, run: Run, look: _Look) -> None:
         found = await self._asked(run, look)
-        if self._looks.get(run.key) is look:
-            del self._looks[run.key]
+        if self._looks.pop(run.key, None) is not None:
             self._found[run.key] = found
             self._wake.set()
 

@@ -29,6 +29,7 @@ class Producer:
         self.published: list[bytes] = []
         self.open: list[tuple[bytes, asyncio.Future[Any]]] = []
         self.limit: int | None = None
+        self.raised: int | None = None
         self.batch_bytes = 100_000
         self.silent = False
         self.taking: Trouble | None = None
@@ -39,7 +40,7 @@ class Producer:
         return 1
 
     async def read_limit(self) -> int | None:
-        return self.limit
+        return self.raised or self.limit
 
     async def publish(self, key: bytes, body: bytes, *, patience: float) -> asyncio.Future[Any] | Trouble:
         assert self.ended is None, "published after its end"
@@ -109,6 +110,7 @@ async def test_neighbours_of_a_refused_event_get_through_and_it_is_parked(
     assert "too large" in driven.parked[3, 13]
     assert sorted(driven.delivered) == [(1, 11), (2, 12), (4, 14), (5, 15)]
     assert [producer.ended for producer in opened] == ["stopped", "stopped"] + [None] * (len(opened) - 2)
+    assert sink._suspects == set(), "none is sent alone any more"
 
 
 async def test_what_fails_alone_for_another_reason_is_not_parked(sink: KafkaSink, opened: list[Producer]) -> None:
@@ -181,6 +183,18 @@ async def test_a_strand_that_goes_on_leaves_its_earlier_event_in_flight(
     assert await send(sink, [event(1, 2)]) == {(1, 2): Delivered()}
     await sink.close(0.1)
     assert producer.ended == "abandoned"
+
+
+async def test_an_earlier_event_is_sent_though_a_later_one_of_its_strand_is_in_flight(
+    sink: KafkaSink, opened: list[Producer]
+) -> None:
+    """A parked event that is sent again while the answer of its successor is still to come."""
+    producer = await first_producer(sink, opened)
+    producer.silent = True
+    await send(sink, [event(1, 2)])
+    producer.silent = False
+    assert await send(sink, [event(1, 1)]) == {(1, 1): Delivered()}
+    assert len(producer.published) == 3
 
 
 async def test_an_event_that_was_left_in_flight_is_forgotten_once_it_is_answered(
@@ -312,6 +326,13 @@ async def test_a_batch_with_nothing_but_troubles_is_tried_once(sink: KafkaSink, 
     assert set(outcomes.values()) == {Retry("not allowed", slow=True)}
 
 
+async def test_a_producer_that_fails_for_what_people_must_mend_blames_the_sink(
+    sink: KafkaSink, opened: list[Producer]
+) -> None:
+    (await first_producer(sink, opened)).taking = Trouble("not allowed", slow=True, poisoned=True)
+    assert await send(sink, [event(1, 1)]) == {(1, 1): Retry("not allowed", slow=True)}
+
+
 async def test_the_size_of_requests_shrinks_where_the_limit_cannot_be_read(
     sink: KafkaSink, opened: list[Producer]
 ) -> None:
@@ -328,6 +349,14 @@ async def test_what_surely_does_not_fit_is_parked_before_it_is_sent(sink: KafkaS
     assert isinstance(outcomes[1, 1], Park)
     assert outcomes[2, 1] == Delivered()
     assert len(producer.published) == 2
+
+
+async def test_a_limit_that_was_raised_is_read_before_an_event_is_parked(
+    sink: KafkaSink, opened: list[Producer]
+) -> None:
+    producer = await first_producer(sink, opened)
+    producer.limit, producer.raised = 1_000, 10_000
+    assert await send(sink, [event(1, 1, padding=2_000)]) == {(1, 1): Delivered()}
 
 
 async def test_a_body_without_a_job_is_parked(sink: KafkaSink, opened: list[Producer]) -> None:

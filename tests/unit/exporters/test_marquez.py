@@ -356,6 +356,14 @@ async def test_an_outage_between_two_500s_begins_the_count_anew(deployment: Depl
     assert isinstance(await deployment.one(bad), Retry)
 
 
+async def test_an_event_that_was_parked_and_is_sent_again_is_counted_anew(deployment: Deployment) -> None:
+    outputs = [dataset(deployment.marquez.namespace, "o", dataSource=facet(name="s", uri="http://[bad"))]
+    bad = deployment.outgoing("START", new_run(), outputs=outputs)
+    while isinstance(await deployment.one(bad), Retry):
+        deployment.clock.advance(20)
+    assert isinstance(await deployment.one(bad), Retry)
+
+
 async def test_poison_is_parked_without_a_request(deployment: Deployment) -> None:
     outcome = await deployment.one(deployment.outgoing("START", new_run(), namespace="a b"))
     assert isinstance(outcome, Park)

@@ -92,6 +92,37 @@ async def test_work_that_fails_alone_is_not_repeated_without_pause(disk: Disk) -
     assert disk.clock.monotonic() - began > 5 * LONGEST_PAUSE
 
 
+async def test_after_an_outage_work_that_fails_alone_pauses_shortly_again(disk: Disk) -> None:
+    clock, alone, room = disk.clock, LedgerError("its START is there already"), 0.0
+
+    async def work() -> None:
+        nonlocal room
+        tries.append(clock.monotonic())
+        if len(tries) == 8:
+            disk.room_at = room = clock.monotonic() + 10
+        if len(tries) < 10:
+            raise alone
+
+    tries: list[float] = []
+    await outlasting(work, "test", clock, disk)
+    assert tries[8] - room <= LOOK
+    assert tries[9] - tries[8] == 1.0
+
+
+async def test_work_that_went_well_for_long_pauses_shortly_again(disk: Disk) -> None:
+    clock, tries = disk.clock, list[float]()
+
+    async def work() -> None:
+        if len(tries) == 8:
+            await clock.sleep(LONGEST_PAUSE + 1)
+        tries.append(clock.monotonic())
+        if len(tries) < 10:
+            raise LedgerError("its START is there already")
+
+    await outlasting(work, "test", clock, disk)
+    assert tries[9] - tries[8] == 1.0
+
+
 async def test_a_probe_writes_and_leaves_nothing(disk: Disk) -> None:
     await disk.truncate_log()
     await disk.write(lambda _: None)

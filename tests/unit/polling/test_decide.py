@@ -107,6 +107,15 @@ def test_a_known_run_and_its_parent_keep_ids_that_are_derived_anew() -> None:
     assert result.skips == ()
 
 
+def test_a_parent_keeps_the_id_that_the_platform_gives_it() -> None:
+    given = UUID("5f0e9ac4-6c0f-4c3e-9a53-0d6a1e0f7b11")
+    known = runs(decided({}, Poll((seen("flow", RunState.RUNNING),))))
+    page = Poll((replace(seen("child", RunState.RUNNING), parent=Parent(given, "cdf://h/p", "flow", key="flow")),))
+    child = runs(decided(known, page))["child"]
+    assert child.parent is not None
+    assert child.parent.run_id == given
+
+
 def test_another_run_under_a_known_key_is_left_out() -> None:
     known = runs(decided({}, Poll((seen("1", RunState.SUCCEEDED),))))
     result = decided(known, Poll((replace(seen("1", RunState.FAILED, 9), run_id=UUID(int=7)),)))

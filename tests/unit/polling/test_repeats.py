@@ -117,6 +117,18 @@ def touched(conn: Connection) -> None:
     conn.execute(update(schema.run).values(updated_at=schema.run.c.updated_at + 1))
 
 
+async def test_a_run_that_was_given_up_and_is_seen_again_stays_as_it_ended(source: Source) -> None:
+    await repeated(source)
+    for _ in range(3):
+        source.clock.advance(10)
+        await source.see(missing=("a",))
+    ended = await known(source, "a")
+    assert ended.ended_at is not None
+    for _ in range(3):
+        await ways(source, running(source))
+    assert await known(source, "a") == replace(ended, misses=0)
+
+
 async def test_a_run_that_was_missed_between_is_missed_no_more(source: Source) -> None:
     await repeated(source)
     await source.see(missing=("a",))

@@ -255,6 +255,9 @@ async def test_a_lease_goes_to_nobody_while_a_request_is_served(
     assert not await free_lease(scripted)
     await scripted.advance(FIRST_POLL + 2 * INTERVAL)
     assert await scripted.pollers.store.read(runs.by_keys, 1, ["a"])
+    given_back = scripted.written("give_back")
+    await scripted.advance(FIRST_POLL + 4 * INTERVAL)
+    assert given_back, "the request is done"
 
 
 async def free_lease(scripted: ScriptedSource) -> bool:

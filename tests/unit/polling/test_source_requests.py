@@ -17,9 +17,9 @@ from tests.unit.polling.scripted_source import FIRST_POLL, ScriptedSource
 NO_SPACE = LedgerError("no space left on its disk")
 
 
-async def add_request(scripted: ScriptedSource, job: str) -> int:
+async def add_request(scripted: ScriptedSource, job: str, **options: str) -> int:
     """The number of a request to start a run of this job."""
-    body = json.dumps({"job": job, "options": {}})
+    body = json.dumps({"job": job, "options": options})
     now_ms = to_ms(scripted.pollers.clock.now())
     number: int = await scripted.pollers.store.write(requests.add, RequestKind.TRIGGER, "source:scripted", body, now_ms)
     return number
@@ -153,8 +153,10 @@ async def test_no_trigger_starts_that_the_rest_of_the_lease_does_not_cover(scrip
     assert begun == ["job"]
 
 
-async def test_a_trigger_under_a_lease_that_is_lost_is_cut_off_and_never_repeated(scripted: ScriptedSource) -> None:
-    """The next holder of the lease says that it is not known what became of it."""
+async def test_a_trigger_under_a_lease_that_is_lost_is_cut_off_and_never_repeated(
+    scripted: ScriptedSource, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next holder of the lease says that it is not known what became of it, and logs it without secrets."""
     begun: list[str] = []
     ended: list[str] = []
 
@@ -167,7 +169,7 @@ async def test_a_trigger_under_a_lease_that_is_lost_is_cut_off_and_never_repeate
         return scripted.run(job, RunState.QUEUED)
 
     scripted.platform.triggers = trigger
-    number = await add_request(scripted, "job")
+    number = await add_request(scripted, "job", password="hunter2secret")
     await scripted.advance(5)
     assert (begun, ended) == (["job"], [])
     await scripted.pollers.store.write(take_over, "source:scripted", "second", -1)
@@ -177,6 +179,8 @@ async def test_a_trigger_under_a_lease_that_is_lost_is_cut_off_and_never_repeate
     assert (await stored(scripted, number)).state is RequestState.DOUBTFUL
     assert begun == ["job"]
     assert not await scripted.pollers.store.read(runs.by_keys, 1, ["job"])
+    [logged] = [record for record in caplog.records if record.getMessage() == "request.doubtful"]
+    assert logged.__dict__["fields"]["body"] == '{"job": "job", "options": {"password": ***}}'
 
 
 async def test_watch_answers_with_the_state_that_stands(scripted: ScriptedSource) -> None:
