@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -38,16 +38,16 @@ _SETTINGS = {
 class PostgresServer(ServerProcess):
     """Started and stopped by tests. Connects by password, as `USER`, who is its superuser."""
 
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, **settings: str) -> None:
+        """`settings` go over those that make tests quick."""
         port = free_port()
         self._numbers = count(1)
         user = _NOBODY if os.geteuid() == 0 else None
         data = folder / "data"
         _initialise(programs, data, user)
-        settings = [
-            word for name, value in {**_SETTINGS, "port": str(port)}.items() for word in ("-c", f"{name}={value}")
-        ]
-        super().__init__([str(programs / "postgres"), "-D", str(data), *settings], folder=folder, port=port, user=user)
+        given = {**_SETTINGS, **settings, "port": str(port)}
+        words = [word for name, value in given.items() for word in ("-c", f"{name}={value}")]
+        super().__init__([str(programs / "postgres"), "-D", str(data), *words], folder=folder, port=port, user=user)
 
     def start(self) -> None:
         """Returns when it answers: its port is open before it takes clients."""
@@ -145,20 +145,25 @@ def _programs() -> Path:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """One server for all tests: each takes a separate database, and leaves the server running."""
-    yield from _running()
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[PostgresServer]:
     """A server for one test, which may stop, kill and freeze it."""
-    yield from _running()
+    with postgres_server() as server:
+        yield server
 
 
-def _running() -> Iterator[PostgresServer]:
+@contextmanager
+def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """`durable`: on the disk, and every commit synced, as in production."""
     memory = Path("/dev/shm")
-    folder = Path(mkdtemp(prefix="lineage-postgres-", dir=memory if os.access(memory, os.W_OK) else None))
+    in_memory = not durable and os.access(memory, os.W_OK)
+    folder = Path(mkdtemp(prefix="lineage-postgres-", dir=memory if in_memory else None))
     try:
-        server = PostgresServer(_programs(), folder)
+        server = PostgresServer(_programs(), folder, **({"fsync": "on", "full_page_writes": "on"} if durable else {}))
         server.start()
         try:
             yield server
