@@ -27,6 +27,8 @@ app.add_typer(
 )
 parked_app = typer.Typer(help="Events that a sink refused for good.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(parked_app, name="parked")
+ledger_app = typer.Typer(help="The ledger as a whole.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(ledger_app, name="ledger")
 
 Config = Annotated[
     Path,
@@ -244,6 +246,40 @@ def backup(
     from collector.app import backup as command
 
     sys.exit(command.backup(config, target, as_json=as_json))
+
+
+@ledger_app.command(
+    "copy",
+    epilog="Example: lineage-collector ledger copy lineage.db postgresql://lineage@db-1/lineage --password-file db-password",
+)
+def ledger_copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="A file, or postgresql://user@host:5432/database.")],
+    target: Annotated[
+        str, typer.Argument(metavar="TO", help="The other kind: a new file, or a schema without a ledger.")
+    ],
+    *,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--password-file",
+            envvar="LINEAGE_COLLECTOR__LEDGER__PASSWORD_FILE",
+            help="Of the user in the address; or the variable LINEAGE_COLLECTOR__LEDGER__PASSWORD.",
+        ),
+    ] = None,
+    schema: Annotated[
+        str,
+        typer.Option(
+            "--schema", envvar="LINEAGE_COLLECTOR__LEDGER__SCHEMA", help="In the database, for the ledger alone."
+        ),
+    ] = "lineage",
+    as_json: Json = False,
+) -> None:
+    """Copy a ledger from a file to PostgreSQL, or back, while no service works on either. Every row is read again and compared
+    before TO counts. Exit 0: TO is a whole ledger, 1: it is as it was, 2: bad arguments. FROM stays as it is.
+    """
+    from collector.app import ledger_copy as command
+
+    sys.exit(command.copy(source, target, schema=schema, password_file=password_file, as_json=as_json))
 
 
 @app.command(epilog="Example: lineage-collector skipped --limit 200")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -145,3 +146,45 @@ async def test_what_cannot_be_used_is_said_in_one_sentence(
     assert not row["ok"]
     assert words in row["detail"]
     assert "geheim-4711" not in out + err
+
+
+async def test_a_service_goes_on_after_its_ledger_moved_to_postgresql_and_back(
+    deployment: Deployment, postgres: PostgresServer
+) -> None:
+    start_runs(deployment, Scenario(0.1, 0.3), Scenario(0.1, 8.0), Scenario(0.1, 0.4))
+    await deployment.start()
+    await deployment.until_arrived(starts=3, ends=2)
+    deployment.send(signal.SIGKILL)
+    await deployment.ended()
+    file, url = deployment.folder / "lineage.db", postgres.url(postgres.new_database())
+    secret = deployment.folder / "password"
+    secret.write_text(PASSWORD)
+    socket = {"control_socket": str(deployment.folder / "lineage.db.sock")}
+
+    await copied(file, url, secret)
+    deployment.settings |= {"ledger": {"url": url, "password_file": str(secret)}, **socket}
+    start_runs(deployment, Scenario(0.1, 0.2, Ending.FAILED))
+    deployment.configure()
+    await deployment.start()
+    await deployment.until_arrived(starts=4, ends=3)
+    deployment.terminate()
+    assert await deployment.ended() == 0
+
+    back = deployment.folder / "back.db"
+    await copied(url, back, secret)
+    deployment.settings |= {"ledger": {"path": str(back)}, **socket}
+    deployment.configure()
+    await deployment.start()
+    await deployment.settle(90)
+    assert deployment.invalid() == []
+    assert PASSWORD not in deployment.log.read_text()
+
+
+async def copied(source: str | Path, target: str | Path, secret: Path) -> None:
+    words = ["ledger", "copy", str(source), str(target), "--password-file", str(secret), "--json"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "collector", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 120)
+    assert (process.returncode, err) == (0, b"")
+    assert json.loads(out)["tables"]["run"]["rows"] >= 3

@@ -31,7 +31,7 @@ def migrate(conn: Connection, database: Database) -> bool:
     """One process at a time, the others wait and find it done. False when nothing was to be done. Raises `LedgerTooNew`,
     and `LedgerError` for what cannot hold a ledger.
     """
-    conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key(database.schema)})
+    lock(conn, database)
     facts = _facts(conn, database)
     _refuse_unusable(facts, database)
     if facts.is_standby or facts.is_read_only:
@@ -42,6 +42,11 @@ def migrate(conn: Connection, database: Database) -> bool:
     if not facts.has_schema:
         conn.execute(CreateSchema(database.schema, if_not_exists=True))
     return migration.migrate(conn, database.name)
+
+
+def lock(conn: Connection, database: Database) -> None:
+    """Until the end of the transaction no other process migrates it, so that no service starts."""
+    conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key(database.schema)})
 
 
 def check(conn: Connection, database: Database) -> None:

@@ -36,13 +36,13 @@ def back_up(ledger: Path, target: Path, progress: Progress = lambda *_: None) ->
     stays as it is when anything fails. Raises `LedgerError` and `LedgerTooNew` in words for people.
     """
     _refuse(ledger, target)
-    with _part(target) as part:
+    with part_of(target) as part:
         try:
             schema = _copy(ledger, part, progress)
             made = _checked(part, target, schema)
-            _sync(part)
+            sync(part)
             part.replace(target)
-            _sync(target.parent)
+            sync(target.parent)
         except (OSError, sqlite3.Error) as error:
             raise LedgerError(f"backup of {ledger} to {target}: {error}; nothing was replaced") from error
     return made
@@ -72,7 +72,7 @@ def _is_ledger(path: Path) -> bool:
 
 
 @contextmanager
-def _part(target: Path) -> Iterator[Path]:
+def part_of(target: Path) -> Iterator[Path]:
     """A file beside the target that only this process writes; gone in the end. What a killed one left is used again."""
     part = target.with_name(f"{target.name}.part")
     try:
@@ -139,7 +139,7 @@ def _checked(part: Path, target: Path, schema: str) -> Backup:
     return Backup(target, part.stat().st_size, schema, runs, events)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

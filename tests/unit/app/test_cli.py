@@ -80,6 +80,25 @@ def test_so_has_each_command_for_parked_events(run: Run, command: str) -> None:
     assert f"Example: lineage-collector parked {command}" in run("parked", command, "--help").out
 
 
+def test_so_has_the_command_for_the_ledger_as_a_whole(run: Run) -> None:
+    words = " ".join(run("ledger", "copy", "--help").out.split())
+    assert "Example: lineage-collector ledger copy lineage.db postgresql://" in words
+
+
+def test_a_ledger_that_cannot_be_copied_is_one_clear_line(run: Run, tmp_path: Path) -> None:
+    for words, code, cause in (
+        ((tmp_path / "none.db", "postgresql://me@h/d"), 1, "there is no ledger at"),
+        (("a.db", "postgresql://me:geheim-4711@h/d"), 2, "contains a password: remove it"),
+        (("a.db", "b.db"), 2, "one end must be a file and the other PostgreSQL"),
+    ):
+        said = run("ledger", "copy", *words)
+        assert said.code == code
+        [line] = said.err.splitlines()
+        assert line.startswith("error: ")
+        assert cause in line
+        assert "geheim" not in said.out + said.err
+
+
 def source(**changes: str) -> str:
     fields = {"platform": "dataprep", "name": "prep", "workspace": "12345", "token": "geheim-4711"} | changes
     return "sources:\n  - " + "\n    ".join(f"{key}: {value}" for key, value in fields.items() if value) + "\n"
