@@ -3,7 +3,7 @@
 __version__ = "0.1.0"
 
 api_version = 1
-"""The version of what plug-ins are written for: the ports of platforms and sinks, what they are given, `config.base.Model` and
+"""The version of the API for plug-ins: the ports of platforms and sinks, their arguments, `config.base.Model` and
 `collector.testing`. It grows when something is added that a plug-in may depend on.
 """
 

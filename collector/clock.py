@@ -8,7 +8,7 @@ from typing import Protocol
 
 class Clock(Protocol):
     def now(self) -> datetime:
-        """The wall clock, aware and in UTC: for times that people and events see."""
+        """The wall clock, aware and in UTC: for times in events, logs and pages."""
         ...
 
     def monotonic(self) -> float:
@@ -30,7 +30,7 @@ class SystemClock:
 
 
 async def until_set(event: asyncio.Event, clock: Clock, seconds: float | None = None) -> None:
-    """Until `event` is set or `seconds` passed, None for as long as it takes; the event stays as it is."""
+    """Wait until `event` is set or `seconds` passed (None: without limit); the event is not cleared."""
     if seconds is None or event.is_set():
         await event.wait()
         return

@@ -1,7 +1,7 @@
-"""What credentials in texts of others look like: patterns only, see `collector.redaction` for what is done with them.
+"""Patterns of credentials in foreign texts; `collector.redaction` applies them.
 
-detect-secrets was tried instead: it knew none of the vendors' forms below without its entropy detectors, which take most SQL
-for secrets; it reports lines and not what to replace, at 12 ms a kilobyte (these: 0.5 ms), with 20 MiB and `requests`.
+detect-secrets was tried instead: it found none of the vendors' forms below without its entropy detectors, which take most SQL
+for secrets; it reports lines and not the text to replace, at 12 ms a kilobyte (these: 0.5 ms), with 20 MiB and `requests`.
 
 All patterns are linear in the length of the text, for a query may have a megabyte: what is repeated is possessive (`++`) or
 bounded.
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
-from collector.own_secrets import HIDDEN
+from collector.secret_registry import HIDDEN
 
 Replacement = str | Callable[[re.Match[str]], str]
 
@@ -43,7 +43,7 @@ def _rule(
 
 
 def _person(found: re.Match[str]) -> str:
-    """A word that stays the same, so that two people are not taken for one."""
+    """A digest of the address, so that two people stay distinguishable."""
     return f"user-{sha256(found[0].lower().encode()).hexdigest()[:8]}"
 
 
@@ -96,7 +96,7 @@ _SHORT = "pass|pwd|pw|psw|pswd|mdp|sas|sig"
 _WHOLE_WORDS = "clave|senha|heslo|geslo|geheim|parola|parool|(?:ş|s)ifre"
 NAME_ENDS = (
     rf"(?:(?i:{_PASSWORDS}|{_SECRETS}|{_KEYS}|{_OTHERS})"
-    # short ones only as words of their own: Kansas, compass and enclave hold no secret
+    # short ones only as separate words: Kansas, compass and enclave are not secrets
     rf"|(?<![^\W\d_])(?i:{_SHORT}|{_WHOLE_WORDS})|(?<=[a-z])(?:Pass|Pwd|Pw|Sas|Sig))"
 )
 """How the name of a secret value ends."""
@@ -220,14 +220,14 @@ _HIDDEN = r"\*\*\*(?!\w)"
 VALUE = re.compile(rf"{_HIDDEN}|{QUOTED}|{_BRACED}|{_BLOCK}|{_SAME_COLUMN}{_BARE}++", re.DOTALL)
 _MADE_UP = rf"(?=[^\s,;&\"')}}\]`]{{0,64}}\d){_BARE}{{8,}}+"
 SQL_VALUE = re.compile(
-    # a join or a call is none; what stands inside a literal looks made up
+    # not a join or a call; text inside a literal must look generated
     rf"{_HIDDEN}|{QUOTED}|{_BRACED}|(?!\d+\b|[A-Za-z_]\w{{0,128}}(?:\(|\.[A-Za-z_`])){_MADE_UP}",
     re.DOTALL,
 )
 LITERALS_VALUE = re.compile(rf"''[^']++(?:''|\Z)|{SQL_VALUE.pattern}", re.DOTALL)
 QUERY_VALUE = re.compile(rf"{_HIDDEN}|{QUOTED}|{_BRACED}|{_BARE}++", re.DOTALL)
 CONTENT = re.compile(r"[^<]++")
-"""What stands in an element of XML."""
+"""The content of an element of XML."""
 SQL_TOKENS = re.compile(
     r"'(?:[^'\\]++|\\.|'')*+(?:'|\Z)|\"(?:[^\"\\]++|\\.|\"\")*+(?:\"|\Z)|`[^`]*+(?:`|\Z)"
     r"|--[^\n]*+|/\*(?!\+).*?(?:\*/|\Z)",
@@ -327,7 +327,7 @@ SAID_SIGNS = (
 KEY_SIGNS = ("schl", "nyckel", "kkel", "gle", "sleutel")
 PROSE_VALUE = re.compile(r"(?:[^\s,;\"'<>()\[\]{}`\\]|\\(?![\\\"'])){6,256}+")
 PARSERS_WORDS = ("unexpected ", "extraneous ", "missing ", "illegal ", "near ", "mismatched ")
-"""`unexpected token: FROM` is said of SQL."""
+"""`unexpected token: FROM` is an error about SQL."""
 CIPHERS = re.compile(
     r"\b(?:try_)?(?:aes_(?:de|en)crypt|(?:en|de)crypt(?:_raw|byphrase|bypassphrase)?|pgp_sym_(?:en|de)crypt|des_(?:en|de)crypt"
     r"|hmac\w*|openrowset)\s*+\(",
@@ -342,7 +342,7 @@ MODES = re.compile(
     r"\W?(?:gcm|ecb|cbc|pkcs|none|default|aes|utf-?8|hex|base64|sha\d*|md5|sqlncli\w*|msoledbsql|)\W?", re.IGNORECASE
 )
 
-# --- known by how they look ---
+# --- known by their form ---
 
 _FILES = "avro|csv|gz|html?|jar|json|log|orc|parquet|py|sql|tsv|txt|xlsx?|xml|ya?ml|zip"
 _PAIR = r"[^\s;,\"'\\]*+"
@@ -415,7 +415,7 @@ KNOWN_FORMS: tuple[Rule, ...] = (
         flags=re.NOFLAG,
         in_words=True,
     ),
-    # an account's key of Azure; the same length has what integrity is checked by
+    # an account's key of Azure; checksums have the same length
     _rule("==", r"(?<![A-Za-z0-9+/])(?<!sha512-)[A-Za-z0-9+/]{86}==", flags=re.NOFLAG),
     _rule(
         "hooks.slack.com webhook.office.com office.com/webhook office365.com/webhook discord hooks.zapier.com maker.ifttt.com"
@@ -436,7 +436,7 @@ KNOWN_FORMS: tuple[Rule, ...] = (
         "://",
         r"((?<![a-z0-9+.-])[a-z][a-z0-9+.-]*+://)"
         # to the last at, for a password may hold one; the second half: a password that was not percent-encoded may hold a
-        # slash, while host:port/path@x is none
+        # slash, while host:port/path@x is not a password
         r"(?:[^\s/\"'<>]*@|[^\s/@:\"'<>]*+:(?!\d{1,5}[/?#])[^\s\"'<>?]{1,256}@)",
         rf"\1{HIDDEN}@",
     ),
@@ -484,7 +484,7 @@ KNOWN_FORMS: tuple[Rule, ...] = (
         rf"\1{HIDDEN}",
         needs="-",
     ),
-    # flags of programs: -p means something else to others
+    # flags of these programs only: -p has another meaning elsewhere
     _rule(
         "mysql mariadb mycli sshpass 7z",
         rf"(\b(?:mysql\w*|mariadb[\w-]{{0,16}}|mycli|sshpass|7z[ar]?)\b{_BEFORE_FLAG}-p)(?!ort\b)(?:{QUOTED}|[^\s\"'-][^\s\"']*+)",
@@ -535,7 +535,7 @@ KNOWN_FORMS: tuple[Rule, ...] = (
     ),
     _rule(
         "@",
-        # of `bucket/a@b.csv` nobody knows whether it is an address
+        # it is unclear whether `bucket/a@b.csv` is an address
         rf"(?<![\w.%+*'-])[\w.%+'-]++@(?![\w-]++\.(?:{_FILES})\b)[a-z0-9-]++(?:\.[a-z0-9-]+)*\.[a-z]{{2,24}}\b",
         _person,
         re.IGNORECASE | re.ASCII,

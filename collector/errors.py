@@ -3,25 +3,25 @@
 LineageError
 ├── ConfigurationError     the user's mistake: exit code 2, no traceback
 ├── SourceError            a platform could not be read; the next cycle tries again
-│   ├── AuthFailed         401 or 403, or the identity provider refused: slow retry, shown as what is wrong
+│   ├── AuthFailed         401 or 403, or the identity provider refused: slow retry, shown in `wrong`
 │   ├── Throttled          429 or a quota used up: wait `after` seconds
 │   ├── Unavailable        no connection, a time-out, a 5xx: back off
 │   ├── BadAnswer          an answer that cannot be read: HTML, broken JSON, wrong shape
-│   └── NotFound           what was asked for is not there (or hidden from this token)
-├── TriggerError           a run could not be started, or nobody knows whether it was
+│   └── NotFound           the requested object does not exist (or is hidden from this token)
+├── TriggerError           a run could not be started, or it is unknown whether it was
 └── LedgerError            the store
-    ├── LeaseLost          somebody else holds the lease: nothing was committed
-    ├── LeaseLapsed        the lease was not renewed in time: somebody else may hold it
+    ├── LeaseLost          another process holds the lease: nothing was committed
+    ├── LeaseLapsed        the lease was not renewed in time: another process may hold it
     ├── LedgerLocked       another process writes this ledger
-    ├── LedgerCorrupt      the file is no usable ledger
+    ├── LedgerCorrupt      the file is not a usable ledger
     ├── LedgerLost         the file was deleted or replaced while it was open
     ├── LedgerForeign      the file is another program's
     ├── LedgerMissing      there is no ledger yet
     ├── LedgerUnreachable  PostgreSQL does not answer: trying again may help
     └── LedgerTooNew       a newer version of this program wrote it
 
-Every message says what was tried, on what and what came back; none holds a secret of the program's own. Whoever repeats
-a vendor's words passes them through `collector.redaction` first.
+Every message says what was tried, on what and what came back; none contains the program's secrets. Pass a vendor's text
+through `collector.redaction` before you repeat it.
 """
 
 
@@ -29,9 +29,9 @@ class LineageError(Exception):
     """Base of all errors that this program raises on purpose."""
 
     def __init__(self, message: str) -> None:
-        from collector.own_secrets import own_secrets  # noqa: PLC0415 - the command line's --help needs no more than the names
+        from collector.secret_registry import secret_registry  # noqa: PLC0415 - the command line's --help needs no more than the names
 
-        super().__init__(own_secrets.hidden(message))
+        super().__init__(secret_registry.hidden(message))
 
 
 class ConfigurationError(LineageError):
@@ -47,11 +47,11 @@ class SourceError(LineageError):
 
 
 class AuthFailed(SourceError):
-    """The platform or its identity provider refused our credentials."""
+    """The platform or its identity provider refused the credentials."""
 
 
 class Throttled(SourceError):
-    """The platform asks for patience. `after` is in seconds, None where it gave no number."""
+    """The platform limits requests. `after` is in seconds, None where it gave no number."""
 
     def __init__(self, message: str, after: float | None = None) -> None:
         super().__init__(message)
@@ -71,7 +71,7 @@ class BadAnswer(SourceError):
 
 
 class NotFound(SourceError):
-    """The platform does not have what was asked for."""
+    """The platform does not have the requested object."""
 
 
 class TriggerError(LineageError):
@@ -83,7 +83,7 @@ class TriggerError(LineageError):
 
 
 class LedgerError(LineageError):
-    """The store could not do what was asked."""
+    """An operation of the store failed."""
 
 
 class LeaseLost(LedgerError):
@@ -91,11 +91,11 @@ class LeaseLost(LedgerError):
 
 
 class LeaseGivenBack(LeaseLost):
-    """The lease is one too many here, and goes back so that another replica takes it."""
+    """The lease was given back for another replica, as this one held more than its share."""
 
 
 class LeaseLapsed(LedgerError):
-    """The lease could not be renewed in time. What was going on under it was stopped; it may be renewed yet."""
+    """The lease could not be renewed in time. Work under it was stopped; it may still be renewed."""
 
 
 class LedgerLocked(LedgerError):
@@ -115,7 +115,7 @@ class LedgerLost(LedgerError):
 
 
 class LedgerMissing(LedgerError):
-    """There is no ledger yet: it is made at the first start of the service."""
+    """There is no ledger yet: it is created at the first start of the service."""
 
 
 class LedgerUnreachable(LedgerError):

@@ -1,4 +1,4 @@
-"""Named places where a crash test can have the process killed, as by a power cut: no clean-up, no flush.
+"""Named places where a crash test can kill the process, as by a power cut: no clean-up, no flush.
 
 `LINEAGE_COLLECTOR_KILL_AT=after_commit` kills at the first pass of that point, `after_commit:3` at the third.
 """

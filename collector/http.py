@@ -26,13 +26,13 @@ from collector.redaction import redacted
 USER_AGENT = f"lineage-collector/{__version__}"
 _MIB = 1024 * 1024
 LARGEST_PAGE = 32 * _MIB
-"""Bytes, decompressed, as with all of these: a page of a list. No server may fill the memory."""
+"""Limit of a page of a list, in decompressed bytes (as all limits here). No server may fill the memory."""
 LARGEST_DETAILS = 16 * _MIB
-"""The answer about one thing."""
+"""Limit of an answer about one object."""
 LARGEST_TOKEN = 1 * _MIB
-"""An identity provider's answer."""
+"""Limit of an identity provider's answer."""
 LARGEST_RECEIPT = 4 * _MIB
-"""What a sink says to an event. Marquez answers a run with all of its facets."""
+"""Limit of a sink's answer to an event. Marquez answers a run with all of its facets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +61,20 @@ def _bytes(number: int) -> str:
     return f"{number // _MIB} MiB" if number % _MIB == 0 else f"{number} bytes"
 
 
-Heard = Callable[[str, int | None, float, Mapping[str, str]], None]
-"""Told of every request: URL, status or None, seconds, answer headers."""
+RequestListener = Callable[[str, int | None, float, Mapping[str, str]], None]
+"""Called after every request: URL, status or None, seconds, answer headers."""
 
 
 class HttpClient:
-    """Sends requests and lets httpx's errors through: what they mean is the caller's to decide.
+    """Sends requests and raises httpx's errors: the caller decides what they mean.
 
     `httpx.ConnectError`: nothing was sent. Any other `httpx.TransportError`: the request may have had an effect.
     One of them, `AnswerTooLarge`, still has the status and the headers of the answer.
     """
 
-    def __init__(self, options: HttpOptions, heard: Heard | None = None) -> None:
+    def __init__(self, options: HttpOptions, on_request: RequestListener | None = None) -> None:
         self._options = options
-        self._heard = heard
+        self._on_request = on_request
         self._transport: _AiohttpTransport | None = None
         ours = {"User-Agent": USER_AGENT, "Accept-Encoding": "gzip, deflate"}
         self._headers = httpx.Headers({**ours, **options.headers}, encoding="utf-8")
@@ -93,7 +93,7 @@ class HttpClient:
         largest: int = LARGEST_PAGE,
     ) -> httpx.Response:
         """One request, redirects not followed, the whole answer read, or `AnswerTooLarge` raised at `largest` bytes.
-        `url` is sent as it is written: percent-encode path parts yourself with nothing left safe.
+        `url` is sent unchanged: percent-encode path parts yourself with nothing left safe.
         """
         transport = self._opened()
         limits = {"read": timeout or self._options.timeout, "connect": self._options.connect_timeout}
@@ -114,12 +114,12 @@ class HttpClient:
         try:
             answer = await transport.handle_async_request(request)
         except AnswerTooLarge as error:
-            self._tell(url, error.status, started, error.headers)
+            self._report(url, error.status, started, error.headers)
             raise
         except httpx.TransportError:
-            self._tell(url, None, started, {})
+            self._report(url, None, started, {})
             raise
-        self._tell(url, answer.status_code, started, answer.headers)
+        self._report(url, answer.status_code, started, answer.headers)
         return answer
 
     async def close(self) -> None:
@@ -127,9 +127,9 @@ class HttpClient:
             await self._transport.aclose()
             self._transport = None
 
-    def _tell(self, url: str, status: int | None, started: float, headers: Mapping[str, str]) -> None:
-        if self._heard is not None:
-            self._heard(url, status, monotonic() - started, headers)
+    def _report(self, url: str, status: int | None, started: float, headers: Mapping[str, str]) -> None:
+        if self._on_request is not None:
+            self._on_request(url, status, monotonic() - started, headers)
 
     def _opened(self) -> "_AiohttpTransport":
         if self._transport is None:
@@ -183,7 +183,7 @@ def _system_trust() -> ssl.SSLContext:
 
 
 def _no_password() -> str:
-    """OpenSSL would ask for it on the terminal, and wait."""
+    """Refuses it: OpenSSL would prompt for it on the terminal, and wait."""
     raise ValueError("the key is protected by a password")
 
 
@@ -193,10 +193,10 @@ def _unusable(what: str, error: Exception) -> ConfigurationError:
 
 
 class _AiohttpTransport(httpx.AsyncBaseTransport):
-    """Sends URLs as they are written and tells "never sent" from "no answer".
+    """Sends URLs unchanged and distinguishes "never sent" from "no answer".
 
-    aiohttp would decode `%3B` and fold `%2E%2E` in a path; the package httpx-aiohttp leaves that so, and takes a
-    connection that closed without an answer for one that was never made.
+    aiohttp would decode `%3B` and fold `%2E%2E` in a path; the package httpx-aiohttp does not prevent that, and treats a
+    connection that closed without an answer as one that was never made.
     """
 
     def __init__(self, proxy: str | None, make_session: Callable[[], aiohttp.ClientSession]) -> None:
@@ -243,15 +243,15 @@ def _kept(answer: aiohttp.ClientResponse) -> httpx.Headers:
 
 
 class _Unreadable(Exception):
-    """An answer came whose body is of no use."""
+    """An answer came whose body cannot be read."""
 
 
 class _TooLarge(Exception):
-    """The body goes on beyond what is read of it."""
+    """The body is longer than the limit."""
 
 
 async def _read(answer: aiohttp.ClientResponse, largest: int) -> bytes:
-    """The body, unpacked as it comes, so that a small answer cannot become a large one unseen."""
+    """The body, unpacked as it comes, so that a small answer cannot exceed the limit unpacked."""
     unpacked = _Unpacked(answer.headers.get("Content-Encoding", ""), largest)
     parts: list[bytes] = []
     async for packed in answer.content.iter_any():
@@ -282,7 +282,7 @@ class _Unpacked:
             except zlib.error as error:
                 raise _Unreadable(f"the answer cannot be decompressed: {error}") from error
         elif self._inflater is None and self._encoding not in {"", "identity"}:
-            raise _Unreadable(f"the answer is compressed by {self._encoding!r}, which was not asked for")
+            raise _Unreadable(f"the answer is compressed by {self._encoding!r}, which was not requested")
         self._begun = True
         self._left -= len(plain)
         if self._left < 0:
@@ -308,7 +308,9 @@ def _translated(error: Exception, request: httpx.Request) -> httpx.TransportErro
         case TimeoutError():
             return httpx.ReadTimeout("no answer in time", request=request)
         case aiohttp.ClientResponseError():
-            return httpx.RemoteProtocolError(f"the answer is no HTTP: {redacted(error.message)}", request=request)
+            return httpx.RemoteProtocolError(
+                f"the answer is not valid HTTP: {redacted(error.message)}", request=request
+            )
         case _Unreadable():
             return httpx.RemoteProtocolError(_words(error), request=request)
     return httpx.ReadError(_words(error), request=request)
@@ -335,27 +337,27 @@ def _words(error: Exception) -> str:
 
 
 LONGEST_PATIENCE = 3600.0
-"""Seconds. A server that asks for more is asked again after this."""
+"""Seconds: the longest wait that a server can ask for."""
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds that `Retry-After` asks for, as a number or as a date, at most an hour; None where it says neither."""
-    told = headers.get("Retry-After", "").strip()
+    """Seconds in `Retry-After`, given as a number or as a date, at most an hour; None if it is neither."""
+    value = headers.get("Retry-After", "").strip()
     try:
-        seconds = float(told) if told[:1].isdigit() else (parsedate_to_datetime(told) - now).total_seconds()
+        seconds = float(value) if value[:1].isdigit() else (parsedate_to_datetime(value) - now).total_seconds()
     except (ValueError, TypeError, OverflowError):
         return None
     return min(max(seconds, 0.0), LONGEST_PATIENCE)
 
 
 QUICK = 5.0
-"""Seconds. A request that took longer tells no clock."""
+"""Seconds. A longer request is not used to compare clocks."""
 
 
 def clock_ahead(headers: Mapping[str, str], ended: datetime, seconds: float) -> float | None:
     """How many seconds the clock of the server that wrote `Date` is ahead of ours, for a request that ended then and took
     so long. `Date` counts whole seconds and is taken as written in the middle of the request, so this is right to half
-    a second and half of the request. None where it says nothing: no date, a slow answer, one from a cache (`Age`).
+    a second and half of the request. None if that is not possible: no date, a slow answer, one from a cache (`Age`).
     """
     if seconds > QUICK or "Age" in headers:
         return None
@@ -363,5 +365,5 @@ def clock_ahead(headers: Mapping[str, str], ended: datetime, seconds: float) -> 
         written = parsedate_to_datetime(headers.get("Date", ""))
     except (ValueError, TypeError, OverflowError):
         return None
-    told = written if written.tzinfo is not None else written.replace(tzinfo=UTC)
-    return (told - ended).total_seconds() + 0.5 + seconds / 2
+    sent = written if written.tzinfo is not None else written.replace(tzinfo=UTC)
+    return (sent - ended).total_seconds() + 0.5 + seconds / 2

@@ -24,7 +24,7 @@ from collector.model import (
 )
 
 MISSES_ALLOWED = 3
-"""A run that was not there so many times in a row is given up."""
+"""A run that was not found so many times in a row is given up."""
 
 _TERMINAL_EVENT = {
     RunState.SUCCEEDED: EventKind.COMPLETE,
@@ -55,30 +55,30 @@ def observe(known: Run | None, seen: Observation, *, enrich_within: timedelta) -
     """
     if known is not None and (known.ended_at is not None or known.state.terminal):
         return _after_the_end(known, seen)
-    run = _noted(known, seen)
+    run = _updated(known, seen)
     if seen.state is RunState.UNKNOWN:
         if known is not None and known.raw_state == seen.raw_state:
             return Step(run)
-        cause = f"status {seen.raw_state!r} of a run is not known here; the run stays open"
+        cause = f"status {seen.raw_state!r} of a run is unknown to this version; the run stays open"
         return Step(run, skips=(Skip(SkipKind.STATUS, str(seen.raw_state), cause),))
     if seen.state.terminal:
-        run = _end_noted(run, known, seen, enrich_within)
+        run = _with_end(run, known, seen, enrich_within)
         return finish(run, Enrichment()) if seen.settled else Step(run)
     if seen.state is RunState.QUEUED and run.started_at is None:
         return _queued(run)
-    return _under_way(run, known, seen)
+    return _running_or_waiting(run, known, seen)
 
 
 def finish(run: Run, found: Enrichment | None, *, problem: str | None = None) -> Step:
     """Make the terminal event of a run that was seen to have ended, and its START where that was never made.
 
-    `found` is None when the enrichment did not succeed in time; `problem` then says why, for the extractionError facet.
-    START tells nothing of what was found, as if it had been made in time.
+    `found` is None when the enrichment did not succeed in time; `problem` is then the cause, for the extractionError facet.
+    START contains nothing of it, as if it had been made in time.
     """
     if run.ended_at is not None or not run.state.terminal:
         return Step(run)
     before = run.facts
-    run = _enriched(run, found or Enrichment(), problem)
+    run = _with_enrichment(run, found or Enrichment(), problem)
     transitions: list[Transition] = []
     if run.started_at is None:
         run, start = _late_start(run)
@@ -98,7 +98,7 @@ def begin(run: Run) -> Step:
 
 
 def missed(run: Run, at: datetime, policy: VanishedPolicy) -> Step:
-    """The platform says that it has no such run. The third time in a row the run becomes unknown and is given up;
+    """The platform reports that it has no such run. The third time in a row the run becomes unknown and is given up;
     a policy of ABORT ends it at the time it was last seen.
     """
     if not run.open or run.state.terminal:
@@ -116,7 +116,7 @@ def missed(run: Run, at: datetime, policy: VanishedPolicy) -> Step:
 
 
 def _aborted(run: Run, within: Interval) -> tuple[Run, tuple[Transition, ...]]:
-    """Ended when it was last seen, for want of a time; it may have gone on for as long as `within`, or begun in it."""
+    """Ended when it was last seen, as no better time is known; it may have ended, or begun, at any time in `within`."""
     transitions: list[Transition] = []
     if run.started_at is None:
         run, start = (
@@ -134,7 +134,7 @@ _WHAT_NOW = {
 }
 
 
-def _noted(known: Run | None, seen: Observation) -> Run:
+def _updated(known: Run | None, seen: Observation) -> Run:
     if known is None:
         return Run(
             key=seen.key,
@@ -170,27 +170,25 @@ def _noted(known: Run | None, seen: Observation) -> Run:
 
 
 def _next_look(known: Run, seen: Observation) -> datetime | None:
-    """A look that somebody asked for after this was seen stays due."""
+    """A look that was requested after this was seen stays due."""
     if known.due_at is None or seen.due_at is None or known.due_at <= seen.seen_at:
         return seen.due_at
     return min(known.due_at, seen.due_at)
 
 
 def _after_the_end(known: Run, seen: Observation) -> Step:
-    """What is said later is counted once and noted as the run's raw state; before the terminal event is made, only counted."""
+    """A later status is counted once and stored as the run's raw state; before the terminal event is made, only counted."""
     is_made = known.ended_at is not None
     if seen.run_id != known.run_id:
-        cause = (
-            f"run {known.run_id} had the key {known.key} that is now said to be run {seen.run_id}, which is left out"
-        )
+        cause = f"the key {known.key} of run {known.run_id} is now reported for run {seen.run_id}, which is left out"
         return Step(known, skips=(Skip(SkipKind.LATE, known.key, cause),))
     if seen.raw_state == known.raw_state and not (is_made and known.misses):
         return Step(known)
-    noted = replace(known, raw_state=seen.raw_state, misses=0) if is_made else known
+    updated = replace(known, raw_state=seen.raw_state, misses=0) if is_made else known
     if seen.state in {known.state, RunState.UNKNOWN}:
-        return Step(noted)
-    cause = f"run {known.key} was {known.state} and is now said to be {seen.raw_state}; the first end stands"
-    return Step(noted, skips=(Skip(SkipKind.LATE, known.key, cause),))
+        return Step(updated)
+    cause = f"run {known.key} was {known.state} and is now reported as {seen.raw_state}; the first end stays"
+    return Step(updated, skips=(Skip(SkipKind.LATE, known.key, cause),))
 
 
 def _queued(run: Run) -> Step:
@@ -201,9 +199,9 @@ def _queued(run: Run) -> Step:
     return Step(run, (queued,))
 
 
-def _under_way(run: Run, known: Run | None, seen: Observation) -> Step:
+def _running_or_waiting(run: Run, known: Run | None, seen: Observation) -> Step:
     transitions: list[Transition] = []
-    within = _since_the_last_look(known, seen)
+    within = _since_last_seen(known, seen)
     if run.started_at is None:
         run, start = _start(run, within)
         run = replace(run, started_at=start.at, started_within=start.within)
@@ -212,13 +210,13 @@ def _under_way(run: Run, known: Run | None, seen: Observation) -> Step:
     if was_waiting != (seen.state is RunState.WAITING):
         run, moved = _transition(run, EventKind.RUNNING, None, within)
         transitions.append(moved)
-    # a run that began does not go back to the queue: only its raw state tells that the platform said so
+    # a run that began does not go back to the queue: only its raw state has the platform's status
     state = RunState.RUNNING if seen.state is RunState.QUEUED else seen.state
     return Step(replace(run, state=state), tuple(transitions))
 
 
-def _end_noted(run: Run, known: Run | None, seen: Observation, enrich_within: timedelta) -> Run:
-    within = _since_the_last_look(known, seen)
+def _with_end(run: Run, known: Run | None, seen: Observation, enrich_within: timedelta) -> Run:
+    within = _since_last_seen(known, seen)
     return replace(
         run,
         state=seen.state,
@@ -229,7 +227,7 @@ def _end_noted(run: Run, known: Run | None, seen: Observation, enrich_within: ti
     )
 
 
-def _enriched(run: Run, found: Enrichment, problem: str | None) -> Run:
+def _with_enrichment(run: Run, found: Enrichment, problem: str | None) -> Run:
     """A run that did not succeed may have read and written nothing: its job's datasets are those named before."""
     facts, before = run.facts.merged(found.facts), run.facts
     if run.state is not RunState.SUCCEEDED:
@@ -251,8 +249,8 @@ def named(found: tuple[Dataset, ...] | None, before: tuple[Dataset, ...] | None)
 
 
 def _late_start(run: Run) -> tuple[Run, Transition]:
-    """START of a run that was never seen under way: at its beginning; at its end where it never began; where the
-    platform gives neither, at the earliest time that it can have begun: when it was last seen before, or asked for.
+    """START of a run that was never seen running: at its beginning; at its end where it never began; where the
+    platform gives neither, at the earliest time that it can have begun: when it was last seen before, or queued.
     """
     within = run.started_within
     if (earliest := _earliest(run)) is None or within is None or run.began_at or run.finished_at:
@@ -263,27 +261,27 @@ def _late_start(run: Run) -> tuple[Run, Transition]:
 
 
 def _earliest(run: Run) -> datetime | None:
-    """Within the bounds, whatever the platform's clock says."""
-    within, asked = run.started_within, run.queued_at
+    """The time at which it was queued, moved into the bounds if the platform's clock differs."""
+    within, queued = run.started_within, run.queued_at
     if within is None or within.after is None:
-        return asked if within is None or asked is None else min(asked, within.until)
-    return within.after if asked is None else min(max(asked, within.after), within.until)
+        return queued if within is None or queued is None else min(queued, within.until)
+    return within.after if queued is None else min(max(queued, within.after), within.until)
 
 
-def _since_the_last_look(known: Run | None, seen: Observation) -> Interval:
-    """Its beginning does not lie behind its end, though clocks differ and go back."""
+def _since_last_seen(known: Run | None, seen: Observation) -> Interval:
+    """The interval since the run was last seen; its bounds are in order even if clocks differ or went back."""
     after = known.seen_at if known is not None else seen.queued_at
     return Interval(after and min(after, seen.seen_at), seen.seen_at)
 
 
 def _start(run: Run, within: Interval | None) -> tuple[Run, Transition]:
-    """START at the platform's time, but not before the run was asked for; at its end where it has an end alone."""
+    """START at the platform's time, but not before the run was queued; at its end where it has an end alone."""
     reported = run.began_at or (run.finished_at if run.state.terminal else None)
     return _transition(run, EventKind.START, reported, within, not_before=run.queued_at if reported else None)
 
 
 def _bound(run: Run, kind: EventKind, at: datetime, within: Interval) -> tuple[Run, Transition]:
-    """At this bound of the interval, for want of a time."""
+    """At this bound of the interval, as no better time is known."""
     run, made = _transition(run, kind, at, None)
     return run, replace(made, within=Interval(within.after, max(within.until, made.at)))
 

@@ -1,4 +1,4 @@
-"""Structured logs: constant event names with fields, JSON when nobody watches, no repeats in an outage."""
+"""Structured logs: constant event names with fields, JSON unless on a terminal, no repeats in an outage."""
 
 import json
 import logging
@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
 
-from collector.own_secrets import own_secrets
 from collector.redaction import redacted
+from collector.secret_registry import secret_registry
 
 
 def fields(**values: Any) -> dict[str, Any]:
-    """For `extra=`: what a log event is about. None is left out."""
+    """For `extra=`: the fields of a log event. None is left out."""
     return {"fields": {key: value for key, value in values.items() if value is not None}}
 
 
@@ -29,8 +29,8 @@ class JsonFormatter(logging.Formatter):
             "event": _event(record),
             "logger": record.name,
         }
-        told = {key: _safe(value) for key, value in getattr(record, "fields", {}).items()}
-        body |= {f"{key}_" if key in body else key: value for key, value in told.items()}
+        given = {key: _safe(value) for key, value in getattr(record, "fields", {}).items()}
+        body |= {f"{key}_" if key in body else key: value for key, value in given.items()}
         if record.exc_info and record.exc_info[0] is not None:
             body["error"] = _traceback(record.exc_info)
         return json.dumps(body, default=str, ensure_ascii=False)
@@ -41,24 +41,24 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
-        told = " ".join(f"{key}={_shown(_safe(value))}" for key, value in getattr(record, "fields", {}).items())
-        line = f"{at} {record.levelname.lower():<7} {_event(record):<22} {told}".rstrip()
+        given = " ".join(f"{key}={_shown(_safe(value))}" for key, value in getattr(record, "fields", {}).items())
+        line = f"{at} {record.levelname.lower():<7} {_event(record):<22} {given}".rstrip()
         if record.exc_info and record.exc_info[0] is not None:
             line += "\n" + _traceback(record.exc_info).rstrip()
         return line
 
 
 def _event(record: logging.LogRecord) -> str:
-    """Of our own events the name; what libraries write is prose, and may repeat what they were given."""
+    """The name of a log event of this program; messages of libraries are prose, and may repeat their arguments."""
     said = record.getMessage()
     return said if record.name.startswith("lineage.") and not record.args else redacted(said)
 
 
 def _safe(value: Any) -> Any:
-    """The last line of defence: vendors' words had their secrets taken out where they came in, this is for our own."""
+    """Hides the program's secrets in all fields; vendors' texts were redacted where they came in."""
     if value is None or isinstance(value, bool | int | float):
         return value
-    return own_secrets.hidden_in(value if isinstance(value, str | Mapping | list | tuple) else str(value))
+    return secret_registry.hidden_in(value if isinstance(value, str | Mapping | list | tuple) else str(value))
 
 
 def _traceback(error: Any) -> str:
@@ -71,7 +71,7 @@ def _shown(value: Any) -> str:
 
 
 class RepeatFilter(logging.Filter):
-    """Lets the same warning (event, source or sink, cause) through once a minute and tells how many were held back."""
+    """Passes the same warning (event, source or sink, cause) once a minute and counts how many were held back."""
 
     def __init__(self, every: float = 60.0, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -81,15 +81,15 @@ class RepeatFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING or record.exc_info:
             return True
-        told = getattr(record, "fields", {})
-        key = (record.name, record.getMessage(), told.get("source"), told.get("sink"), told.get("cause"))
+        given = getattr(record, "fields", {})
+        key = (record.name, record.getMessage(), given.get("source"), given.get("sink"), given.get("cause"))
         now = self._monotonic()
         since, held = self._seen.get(key, (-self._every, 0))
         if now - since < self._every:
             self._seen[key] = (since, held + 1)
             return False
         if held:
-            record.fields = {**told, "repeated": held}
+            record.fields = {**given, "repeated": held}
         if len(self._seen) > 1000:
             self._seen.clear()
         self._seen[key] = (now, 0)
@@ -97,7 +97,7 @@ class RepeatFilter(logging.Filter):
 
 
 def set_up(level: str, form: str, stream: TextIO | None = None) -> None:
-    """Log to `stream` (standard error unless told). `form` is auto, json or text; auto is text on a terminal."""
+    """Log to `stream` (default: standard error). `form` is auto, json or text; auto is text on a terminal."""
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
     as_text = form == "text" or (form == "auto" and stream.isatty())
@@ -112,5 +112,5 @@ def set_up(level: str, form: str, stream: TextIO | None = None) -> None:
 
 
 def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What nobody caught is told as all else is: on one line, without secrets."""
+    """Logs an uncaught error like all else: on one line, without secrets."""
     logging.getLogger("lineage.process").critical("process.crashed", exc_info=(kind, error, trace))

@@ -1,4 +1,4 @@
-"""The words of this program as values: what platforms say, what is known of a run, what is sent."""
+"""The terms of this program as values: what platforms report, what is known of a run, what is sent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -51,7 +51,7 @@ _TERMINAL_KINDS = frozenset({EventKind.COMPLETE, EventKind.FAIL, EventKind.ABORT
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A column. `type` as the platform spells it, None where it says nothing."""
+    """A column. `type` as the platform spells it, None if it reports none."""
 
     name: str
     type: str | None = None
@@ -97,13 +97,13 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """Inputs and outputs of a job without what is about one run of it; None where they are not known."""
+    """Inputs and outputs of a job without the details of one run; None where they are not known."""
 
     inputs: tuple[Dataset, ...] | None = None
     outputs: tuple[Dataset, ...] | None = None
 
     def followed_by(self, later: "Definition") -> "Definition":
-        """What `later` says, and what it does not know from before."""
+        """`later`, with the present values for all that it does not know."""
         return Definition(
             self.inputs if later.inputs is None else later.inputs,
             self.outputs if later.outputs is None else later.outputs,
@@ -137,7 +137,7 @@ class Stage:
 class Parent:
     """The run that a run belongs to, known from the run's first observation on: a parent that shows up later is not
     taken, for the events before it would belong to another job. `key` is its key at the same source when that source
-    reports it as a run. `job` is its own job's name, `root_job` that of the outermost run where that is another one.
+    reports it as a run. `job` is its job's name, `root_job` that of the outermost run where that is another one.
     """
 
     run_id: UUID
@@ -154,7 +154,7 @@ class Job:
     """What is run again and again. `name` begins with a word (see `collector.names`); `key` is the platform's id.
 
     `kind` is OpenLineage's jobType (QUERY, TASK, JOB, ...); `integration` the platform's name in capitals. `schedule` is
-    the cron expression by which the platform runs it, None where it runs by no schedule or the platform does not say.
+    the cron expression by which the platform runs it, None if it has no schedule or the platform does not report it.
     """
 
     key: str
@@ -172,10 +172,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a platform said of a run beside its state; what the next event of the run is made of.
+    """What a platform reported of a run beside its state; the content of the run's next event.
 
-    `inputs` and `outputs` are None while unknown and empty only where the platform said that there are none.
-    `ids` are the platform's own ids and words for the platform facet. `problems` say what could not be found out
+    `inputs` and `outputs` are None while unknown and empty only if the platform reported that there are none.
+    `ids` are the platform's own ids and words for the platform facet. `problems` name what could not be found out
     (they become the extractionError facet). Later facts replace earlier ones field by field, but for ids and problems,
     which add up, see `merged`.
     """
@@ -197,7 +197,7 @@ class Facts:
     problems: tuple[str, ...] = ()
 
     def merged(self, later: "Facts") -> "Facts":
-        """These facts with all that `later` knows; what it does not know stays."""
+        """These facts, overridden by the known ones of `later`."""
         known = {name: getattr(self, name) for name in self.__slots__}
         changed = {name: value for name in self.__slots__ if _says(name, value := getattr(later, name))}
         problems = tuple(dict.fromkeys((*self.problems, *later.problems)))
@@ -205,17 +205,17 @@ class Facts:
 
 
 def _says(name: str, value: object) -> bool:
-    """An empty list of datasets says that there are none; any other empty fact says nothing."""
+    """Whether the fact is known: an empty list of datasets is (there are none), any other empty value is not."""
     return value is not None and (name in {"inputs", "outputs"} or value != ())
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a platform said about a run at one moment.
+    """What a platform reported about a run at one moment.
 
     `key` is the platform's id of the run, unique within the source. `seen_at` is when the answer came. The other
-    times are the platform's own, None where it gives none: `queued_at` when the run was asked for, `started_at` and
-    `ended_at` only where the platform really says so. `settled` says that no enrichment is needed: everything the
+    times are the platform's own, None where it gives none: `queued_at` when the run was queued, `started_at` and
+    `ended_at` only if the platform really reports them. `settled` says that no enrichment is needed: everything the
     terminal event needs is here. `due_at` is when the adapter wants to look again, None for every cycle.
     `handle` is what the adapter needs to read this run again (stored, given back with the run, shown to nobody).
     """
@@ -238,7 +238,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Enrichment:
-    """What was found out about a run once, when it ended. Times as in `Observation`; they win over the earlier ones."""
+    """Details of a run, read once when it ended. Times as in `Observation`; they win over the earlier ones."""
 
     facts: Facts = Facts()
     job: Job | None = None
@@ -260,7 +260,7 @@ class Interval:
 class Run:
     """One execution of a job as known here.
 
-    `queued_at`, `began_at` and `finished_at` are the platform's times as last told. `started_at` and `ended_at` are
+    `queued_at`, `began_at` and `finished_at` are the platform's times as last reported. `started_at` and `ended_at` are
     the event times of the START and terminal event that were made: None means not made yet, so at most one each is
     made. A terminal `state` without `ended_at` waits for its enrichment until `enrich_until`. `progressed_at` is when
     `raw_state` was first seen, `seen_at` when the run was last seen, `pending_since` the last time it was seen before
@@ -296,7 +296,7 @@ class Run:
 
     @property
     def duration_bounded(self) -> bool:
-        """Whether the START or the end that was made is only a bound, so that the time between them is none of the platform's."""
+        """Whether the START or the end that was made is only a bound, so that the duration is not the platform's."""
         started = self.started_at is not None and self.started_within is not None
         return started or (self.ended_at is not None and self.ended_within is not None)
 
@@ -335,7 +335,7 @@ class SkipKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Something that was left out or not understood: what it was (`subject`) and why, in words for people."""
+    """Something that was left out or not understood: what it was (`subject`) and a cause for people."""
 
     kind: SkipKind
     subject: str
@@ -344,11 +344,11 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """One page of what a poll found; every page is one commit.
+    """One page of a poll; every page is one commit.
 
-    `missing` are keys of tracked runs that the platform says it does not have; `unread` those that could not be read
-    this time: they stay due, and their number is told. `cursor` is None where it stays as it is: only the last page of a walk moves it.
-    `memory` is what the source keeps by key, see `collector.platforms.base.Remembering`.
+    `missing` are keys of tracked runs that the platform reports as not found; `unread` those that could not be read
+    this time: they stay due, and their number is reported. `cursor` is None if it does not change: only the last page of a walk moves it.
+    `memory` is what the source stores by key, see `collector.platforms.base.Remembering`.
     """
 
     observations: tuple[Observation, ...] = ()

@@ -1,4 +1,4 @@
-"""Names that every backend can carry: namespaces, job names and dataset names.
+"""Names that every backend can store: namespaces, job names and dataset names.
 
 Marquez 0.51 rewrites other characters in namespaces, splits node ids at colons and answers 500 for the graph of a name
 that begins with a digit under a namespace with `://`; so names are made and checked here, before anything is stored.
@@ -26,19 +26,19 @@ def namespace(platform: str, base_url: str, *parts: str) -> str:
 
 
 def namespace_fault(name: str) -> str | None:
-    """Why a backend would not keep this namespace as it is, None where it would."""
+    """Why a backend would not store this namespace unchanged, None if it would."""
     if not name:
         return "is empty"
     if len(name) > LONGEST:
         return f"is longer than {LONGEST} characters"
     if _NAMESPACE.fullmatch(name) is None:
-        return "may hold only letters, digits and _-.@+/ after a first letter, and ':' only before '//' or a digit"
+        return "may contain only letters, digits and _-.@+/ after a first letter, and ':' only before '//' or a digit"
     return None
 
 
 def part(text: str) -> str:
-    """One part of a dataset or job name: `/`, `:`, `#`, `%` and control characters percent-encoded, so that two parts stay two;
-    secrets and people gone.
+    """One part of a dataset or job name: `/`, `:`, `#`, `%` and control characters percent-encoded, so that different parts stay different;
+    secrets and people removed.
     """
     plain = clean(text)
     shown = redacted_name(plain)
@@ -68,7 +68,7 @@ def clean_text(text: str) -> str:
 
 
 def cut(name: str) -> str:
-    """At most 255 characters, the end kept apart from others by a checksum where something was cut off."""
+    """At most 255 characters; a checksum at the end distinguishes names that were cut."""
     if len(name) <= LONGEST:
         return name
 

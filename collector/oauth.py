@@ -1,7 +1,7 @@
 """Access tokens by OAuth2 client credentials, for sources and sinks: one request at a time, renewed before they end.
 
 Not authlib's client (1.9, measured): 450 ms and 9 MiB at import and 18 MB on disk for cryptography, its `expires_in` of a
-minute or less asks for each request and `nan` raises; secrets that rotate, refusals and 401s would still be ours to do.
+minute or less fetches a token for each request and `nan` raises; secrets that rotate, refusals and 401s would still have to be handled here.
 """
 
 import asyncio
@@ -19,22 +19,22 @@ from collector.clock import Clock
 from collector.errors import AuthFailed, BadAnswer, SourceError, Throttled, Unavailable
 from collector.http import LARGEST_TOKEN, AnswerTooLarge, HttpClient, retry_after
 from collector.names import clean
-from collector.own_secrets import own_secrets
 from collector.redaction import capped, redacted
+from collector.secret_registry import secret_registry
 
 LEEWAY = 30.0
 """Seconds before its end from which a token is no longer used, as cognite-sdk does; at most half of its life."""
 SHORTEST_USE = 1.0
-"""Seconds for which a token is used at least, whatever its life: a server that no longer takes it says so."""
+"""Seconds for which a token is used at least, whatever its life: a server that no longer accepts it answers 401."""
 UNSAID_LIFETIME = 300.0
 REFUSED_FOR = 5.0
-"""Seconds for which a refusal is believed, so that requests and events do not each ask again."""
+"""Seconds for which a refusal is reused, so that requests and events do not each fetch a token again."""
 _LONGEST_WORDS = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Whom to ask, and as whom. `secret` is asked at every refresh: it may rotate."""
+    """The token endpoint and the client. `secret` is read at every refresh: it may rotate."""
 
     url: str
     client_id: str
@@ -53,7 +53,7 @@ class Grant:
 
 
 class Tokens:
-    """Gives the current token to all who need one."""
+    """The current token, shared by all requests."""
 
     def __init__(self, http: HttpClient, clock: Clock, grant: Grant) -> None:
         self._http, self._clock, self._grant = http, clock, grant
@@ -63,10 +63,10 @@ class Tokens:
         self._failures, self._believed_until = 0, -math.inf
 
     async def current(self, *, refused: str | None = None) -> str:
-        """A token that still holds. `refused` is one that the server would not take: another one is fetched.
+        """A token that is still valid. `refused` is one that the server did not accept: another one is fetched.
 
-        Raises `AuthFailed` with the provider's own words, `Throttled`, `Unavailable` or `BadAnswer`; to all who waited
-        for the same request, and for as long as the provider asked for or a refusal is believed.
+        Raises `AuthFailed` with the provider's message, `Throttled`, `Unavailable` or `BadAnswer`; to all callers that waited
+        for the same request, and for as long as the provider requested or a refusal is reused.
         """
         known = self._failures
         async with self._lock:
@@ -91,7 +91,7 @@ class Tokens:
             self._failure, self._failures = error, self._failures + 1
             self._believed_until = self._clock.monotonic() + _believed_for(error)
             raise
-        own_secrets.learn(f"token of {self._grant.client_id} from {self._grant.url}", token)
+        secret_registry.learn(f"token of {self._grant.client_id} from {self._grant.url}", token)
         self._token, self._failure = token, None
         self._good_until = self._clock.monotonic() + max(SHORTEST_USE, lifetime - min(LEEWAY, lifetime / 2))
 
@@ -103,7 +103,7 @@ class Tokens:
                 "POST", self._grant.url, data=form, headers=headers, largest=LARGEST_TOKEN
             )
         except AnswerTooLarge as error:
-            raise BadAnswer(f"{self._tried}: {error}, which is no token; check the token URL") from error
+            raise BadAnswer(f"{self._tried}: {error}, which is not a token; check the token URL") from error
         except httpx.TransportError as error:
             raise Unavailable(f"{self._tried}: {type(error).__name__}: {error}") from error
         if answer.status_code != 200:
@@ -117,7 +117,7 @@ class Tokens:
         if answer.status_code == 408 or answer.status_code >= 500:
             return Unavailable(said)
         if reason is None:
-            return AuthFailed(f"{said} and no reason; check the token URL (token_url, tenant)")
+            return AuthFailed(f"{said} without a reason; check the token URL (token_url, tenant)")
         return AuthFailed(f"{said}; check client_id, client_secret, scopes and audience")
 
     @property

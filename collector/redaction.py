@@ -1,6 +1,6 @@
-"""Takes secrets and people out of text that others wrote (error messages, SQL, parameters) before it is shown or kept.
+"""Removes secrets and people from foreign texts (error messages, SQL, parameters) before they are shown or stored.
 
-First what is known to be secret (`collector.own_secrets`), then what looks like it (`collector.credentials`).
+First the registered secrets (`collector.secret_registry`), then what looks like a credential (`collector.credentials`).
 """
 
 import re
@@ -13,28 +13,28 @@ from urllib.parse import urlsplit, urlunsplit
 from zlib import crc32
 
 from collector import credentials
-from collector.own_secrets import HIDDEN, own_secrets
+from collector.secret_registry import HIDDEN, secret_registry
 
 
 def redacted(text: str) -> str:
-    """The text without the program's own secrets, and with `***` for what looks like a credential: in URLs, tokens, keys
+    """The text without the program's secrets, and with `***` for what looks like a credential: in URLs, tokens, keys
     and values such as `password=...`. E-mail addresses become `user-` and a digest.
     """
-    return _without_values(_without_known_forms(own_secrets.hidden(text)))
+    return _without_values(_without_known_forms(secret_registry.hidden(text)))
 
 
 def redacted_sql(sql: str) -> str:
-    """As `redacted`, but of `password = ...` only values that are quoted or look made up: `a.token = b.token` stays. In its
-    comments it is as in `redacted`.
+    """As `redacted`, but of `password = ...` only values that are quoted or look generated: `a.token = b.token` stays. Its
+    comments are treated as in `redacted`.
     """
-    return _without_sql_values(_without_known_forms(own_secrets.hidden(sql)))
+    return _without_sql_values(_without_known_forms(secret_registry.hidden(sql)))
 
 
 def redacted_name(text: str) -> str:
-    """As `redacted`, for what things are called by: ordinary words stay, and names that differ only in what is hidden still
-    do, by a checksum too short to tell anything.
+    """As `redacted`, for names: ordinary words stay, and names that differ only in what is hidden stay
+    different, by a checksum too short to reveal anything.
     """
-    shown = _without_values(_without_known_forms(own_secrets.hidden(text, words=False)))
+    shown = _without_values(_without_known_forms(secret_registry.hidden(text, words=False)))
     return shown if shown == text or HIDDEN not in shown else f"{shown}~{crc32(text.encode()) & 0xFFFF:04x}"
 
 
@@ -94,7 +94,7 @@ class _Place(NamedTuple):
 
 
 def _without_values(text: str) -> str:
-    """Without the values of what is named like a secret, inside of other values, too."""
+    """Without values with the name of a secret, also inside other values."""
     lowered = text.lower()
     places = list(_keys_of_ciphers(text, lowered))
     if _may_name_secrets(lowered):
@@ -119,7 +119,7 @@ def _without_sql_values(sql: str) -> str:
 
 
 def _without_values_of_code(sql: str, literals: list[tuple[int, int]]) -> str:
-    """`literals` are where literals begin and end. What is named in one ends with it."""
+    """`literals` are where literals begin and end. A value in a literal ends with it."""
     lowered, starts = sql.lower(), [start for start, _ in literals]
     places = [
         *_assigned(sql, lowered, credentials.SQL_VALUE),
@@ -142,7 +142,7 @@ def _inside(place: _Place, sql: str, literals: list[tuple[int, int]], starts: li
 
 
 def _without(text: str, places: Iterable[_Place], quoted: str) -> str:
-    """Without what fits at the places. What stands in quotes becomes `quoted`."""
+    """Without the matches at the places. A value in quotes becomes `quoted`."""
     shown, at = [], 0
     for begin, pattern, end in sorted(places, key=itemgetter(0)):
         found = pattern.match(text, begin, end) if begin >= at else None
@@ -239,7 +239,7 @@ def _said_in_sql(sql: str, lowered: str) -> Iterator[_Place]:
 
 
 def _beginnings(text: str, lowered: str) -> Iterator[int]:
-    """Where something can be said of a secret: at words for one."""
+    """The places where a sentence can name a secret: at words for one."""
     if len(lowered) != len(text):
         lowered = "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in text)
     has_keys = _names_key(lowered) or _has(lowered, credentials.KEY_SIGNS)

@@ -1,4 +1,4 @@
-"""What happened, as values for whoever counts: metrics and status listen, nobody answers."""
+"""Reports of what happened, as values for metrics and status; they return nothing."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,13 +16,13 @@ class PollResult(StrEnum):
     BAD_ANSWER = "bad_answer"
     DEADLINE = "deadline"
     PAUSED = "paused"
-    """The ledger is at its limit, so nothing was asked."""
+    """The ledger is at its limit, so no request was sent."""
     ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)
 class PollReport:
-    """One cycle of a source ended. `cause` is words for people, None when all went well."""
+    """One cycle of a source ended. `cause` is a text for people, None after a success."""
 
     source: str
     result: PollResult
@@ -34,8 +34,8 @@ class PollReport:
 
 @dataclass(frozen=True, slots=True)
 class RequestReport:
-    """One HTTP request to a platform. `status` is None where no answer came; `remaining` is the quota left, if told;
-    `ahead` how many seconds the platform's clock is ahead of ours, if its answer let us know.
+    """One HTTP request to a platform. `status` is None where no answer came; `remaining` is the quota left, if reported;
+    `ahead` how many seconds the platform's clock is ahead of ours, if its answer had a date.
     """
 
     source: str
@@ -47,8 +47,8 @@ class RequestReport:
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What it takes to watch the `runs` that are open: requests a minute `needed` and `allowed` (None: no limit of our
-    own), and the `interval` in seconds at which they can be looked at.
+    """The load of watching the open `runs`: requests a minute `needed` and `allowed` (None: no configured limit),
+    and the `interval` in seconds at which they can be read.
     """
 
     source: str
@@ -62,16 +62,16 @@ class HintResult(StrEnum):
     TAKEN = "taken"
     """A poll comes sooner."""
     NOTHING = "nothing"
-    """No open run is meant, or none that is not due already."""
+    """It concerns no open run, or only runs that are due already."""
     REFUSED = "refused"
-    """It is not signed as agreed."""
+    """It has no valid signature."""
     UNREADABLE = "unreadable"
     """It is no such message, or names no source that is configured."""
 
 
 @dataclass(frozen=True, slots=True)
 class HintReport:
-    """A message from outside said that something changed. `source` is empty where it names none that is configured."""
+    """A message from outside reported a change. `source` is empty if it names no configured one."""
 
     source: str
     result: HintResult
@@ -80,7 +80,7 @@ class HintReport:
 @dataclass(frozen=True, slots=True)
 class EventReport:
     """One event was committed. `seconds` is the run's duration, on terminal events only, and `bounded` says that the
-    platform did not tell its start or its end.
+    platform did not report its start or its end.
     """
 
     source: str
@@ -122,7 +122,7 @@ class WriteFailure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """For `status` and the pages: how the last cycles of a source went. `last_error` stays when all is well again."""
+    """For `status` and the pages: the results of the last cycles of a source. `last_error` stays after a recovery."""
 
     name: str
     platform: str
@@ -138,7 +138,7 @@ class SourceStatus:
 
 
 class Observer(Protocol):
-    """Hears of each report. Called on the event loop; must be quick and must not raise."""
+    """Gets each report. Called on the event loop; must be quick and must not raise."""
 
     def polled(self, report: PollReport) -> None: ...
     def requested(self, report: RequestReport) -> None: ...

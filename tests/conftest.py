@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from collector.own_secrets import own_secrets
+from collector.secret_registry import secret_registry
 
 collect_ignore = ["plugin"]  # a separate distribution, see contract/test_plugin.py
 pytest.register_assert_rewrite("collector.testing")
@@ -28,7 +28,7 @@ pytest_plugins = [
 def _no_secrets_of_other_tests() -> Iterator[None]:
     """The registry is one for the process."""
     yield
-    own_secrets.forget_all()
+    secret_registry.forget_all()
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""The composition root: the only place that knows everybody. Command line, service, demo."""
+"""The composition root: the only package that imports all others. Command line and service."""

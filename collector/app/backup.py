@@ -7,14 +7,14 @@ from pathlib import Path
 
 import orjson
 
-from collector.app import loading
+from collector.app import configuration
 from collector.app.tables import size
 from collector.errors import LedgerError
 from collector.ledger.sqlite.backup import back_up
 
 
 def backup(config: Path, target: Path, *, as_json: bool) -> int:
-    settings, began = loading.load(config).ledger, time.monotonic()
+    settings, began = configuration.load(config).ledger, time.monotonic()
     if settings.url is not None:
         raise LedgerError(
             f"the ledger is in PostgreSQL ({settings.place}): back it up with pg_dump --schema={settings.schema}"
@@ -23,8 +23,8 @@ def backup(config: Path, target: Path, *, as_json: bool) -> int:
     made = back_up(ledger, target, _shown if sys.stderr.isatty() and not as_json else lambda *_: None)
     seconds = round(time.monotonic() - began, 3)
     if as_json:
-        told = {**asdict(made), "path": str(made.path), "ledger": str(ledger), "seconds": seconds}
-        print(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
+        summary = {**asdict(made), "path": str(made.path), "ledger": str(ledger), "seconds": seconds}
+        print(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
     else:
         held = f"{made.runs} runs and {made.events} events, schema {made.schema}"
         print(f"{made.path}: {size(made.bytes)} with {held}, copied from {ledger} and checked")

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from collector.app import factory, ledgers, loading
+from collector.app import configuration, factory, ledgers
 from collector.app.control import refuse_unusable
 from collector.app.tables import Column, Kind, show
 from collector.clock import Clock, SystemClock
@@ -17,9 +17,9 @@ from collector.errors import LedgerError, LedgerForeign, LedgerMissing, LedgerTo
 from collector.ledger import accounts, queries
 from collector.logs import set_up
 from collector.model import RunState, SkipKind
-from collector.own_secrets import own_secrets
 from collector.platforms.base import Finding, Planning, Platform, load_finding
 from collector.redaction import redacted
+from collector.secret_registry import secret_registry
 from config.advice import advice
 from config.settings import Settings
 from config.web import Access
@@ -40,8 +40,8 @@ Close = Callable[[], Awaitable[None]]
 
 def run(config: Path, *, offline: bool, as_json: bool) -> int:
     """0: all works, 1: something does not, 2: the configuration is wrong (raised)."""
-    settings = loading.load(config)
-    access = loading.access(settings)
+    settings = configuration.load(config)
+    access = configuration.access(settings)
     refuse_unusable(settings.control_path)
     set_up("critical", "auto")
     rows = _of_configuration(config, settings, access.get() if access else None)
@@ -56,7 +56,7 @@ def run(config: Path, *, offline: bool, as_json: bool) -> int:
 
 
 def _of_configuration(config: Path, settings: Settings, access: Access | None) -> list[Row]:
-    """It is valid, or it would not be here; what is risky about it is told."""
+    """Rows of the configuration, which is valid; risky settings are reported."""
     counted = f"valid; sources: {len(settings.sources)}, sinks: {len(settings.sinks)}"
     rows = [_row("configuration", str(config), True, counted)]
     if access is not None:
@@ -66,7 +66,7 @@ def _of_configuration(config: Path, settings: Settings, access: Access | None) -
 
 
 async def _of_ledger(settings: Settings) -> list[Row]:
-    """Whether `run` can use the ledger that is there with this configuration, and which sinks refuse all; nothing before the
+    """Whether `run` can use the present ledger with this configuration, and which sinks refuse everything; empty before the
     first start.
     """
     path = settings.ledger.place
@@ -93,9 +93,9 @@ async def _of_ledger(settings: Settings) -> list[Row]:
     finally:
         await store.close()
     refusing = [(row.name, row.refusing) for row in sinks if row.refusing and row.retired_at is None]
-    remedy = "mend the sink, then `lineage-collector parked retry` sends them again"
+    remedy = "repair the sink, then `lineage-collector parked retry` sends them again"
     return [
-        _row("ledger", path, True, "its schema is known to this version"),
+        _row("ledger", path, True, "this version supports its schema"),
         *(_row("ledger", "accounts", False, words, "until then `run` refuses to start") for words in refused),
         *(
             _row(f"source {name}", "include", False, _NO_JOB, "correct the globs of include and exclude")
@@ -133,7 +133,7 @@ async def _all(settings: Settings, clock: Clock) -> list[Row]:
 
 
 async def _watched(settings: Settings) -> dict[str, Mapping[RunState, int]]:
-    """Open runs of each source, as the ledger has them; nothing where it cannot be read, as before the first start."""
+    """Open runs of each source in the ledger; empty if it cannot be read, as before the first start."""
     try:
         store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
     except LedgerError:
@@ -145,7 +145,7 @@ async def _watched(settings: Settings) -> dict[str, Mapping[RunState, int]]:
 
 
 async def _of_source(platform: Platform, watched: Mapping[RunState, int]) -> list[Finding]:
-    """What the platform finds, and, where all works, whether its limit allows to watch what there is."""
+    """The checks of the platform, and, if all passed, whether its limit allows to watch the open runs."""
     found = await platform.check()
     if not all(each.ok for each in found):
         return found
@@ -158,11 +158,15 @@ async def _one(part: str, check: Check, close: Close) -> list[Row]:
         async with asyncio.timeout(PATIENCE):
             found = [_row(part, each.subject, each.ok, each.detail, each.remedy) for each in await check()]
     except TimeoutError:
-        found = [_row(part, "check", False, f"no verdict within {PATIENCE:.0f} s", "look at the network")]
-    except Exception as error:  # noqa: BLE001 - the boundary of one part: the others are told all the same
+        found = [_row(part, "check", False, f"no answer within {PATIENCE:.0f} s", "check the network to it")]
+    except Exception as error:  # noqa: BLE001 - the boundary of one part: the others are still checked
         found = [
             _row(
-                part, "check", False, f"{type(error).__name__}: {redacted(str(error))}", "this is a bug of this program"
+                part,
+                "check",
+                False,
+                f"{type(error).__name__}: {redacted(str(error))}",
+                "this is a bug in the collector: please report it",
             )
         ]
     finally:
@@ -171,4 +175,4 @@ async def _one(part: str, check: Check, close: Close) -> list[Row]:
 
 
 def _row(part: str, subject: str, ok: bool, detail: str, remedy: str | None = None) -> Row:
-    return {"part": part, "subject": subject, "ok": ok, "detail": own_secrets.hidden(detail), "remedy": remedy}
+    return {"part": part, "subject": subject, "ok": ok, "detail": secret_registry.hidden(detail), "remedy": remedy}

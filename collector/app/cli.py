@@ -36,9 +36,9 @@ Config = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON for scripts instead of a table.")]
 Timeout = Annotated[
-    str | None, typer.Option("--timeout", help="How long --wait follows it, such as 10m; the run goes on.")
+    str | None, typer.Option("--timeout", help="How long --wait follows the run, such as 10m; the run itself goes on.")
 ]
-Limit = Annotated[int, typer.Option("--limit", min=1, help="How many rows at the most.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="Show at most this many rows.")]
 DEFAULT_CONFIG = Path("lineage-collector.yaml")
 SIMULATED = frozenset({"demo", "simulate"})
 
@@ -62,7 +62,7 @@ def main() -> None:
 @cache
 def _add_commands() -> None:
     """The commands of installed packages, by entry point in the group `lineage_collector.commands`: a function that takes
-    `app` and adds one. A package that cannot be loaded costs its own command only.
+    `app` and adds one. A package that cannot be loaded loses only its own command.
     """
     points = entry_points(group="lineage_collector.commands")
     for point in sorted(points, key=attrgetter("name")):
@@ -117,7 +117,7 @@ def check(
     offline: Annotated[bool, typer.Option("--offline", help="Only read the files; make no requests.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Try the configuration, each source and each sink once. Exit 0: all works, 1: something does not, 2: bad file."""
+    """Check the configuration, each source and each sink once. Exit 0: all passed, 1: a check failed, 2: invalid file."""
     from collector.app import check as app_check
 
     sys.exit(app_check.run(config, offline=offline, as_json=as_json))
@@ -132,7 +132,10 @@ def trigger(
     *,
     execution_id: Annotated[
         str | None,
-        typer.Option("--execution-id", help="Of an earlier try whose answer was lost: no second run (Dataprep)."),
+        typer.Option(
+            "--execution-id",
+            help="Execution id of an earlier attempt whose answer was lost: repeats it without a second run (Dataprep).",
+        ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end; exit 0 only on success.")] = False,
     timeout: Timeout = None,
@@ -151,7 +154,8 @@ def watch(
     run_id: str,
     config: Config = DEFAULT_CONFIG,
     param: Annotated[
-        list[str] | None, typer.Option("--param", help="What the platform needs to read it, such as customer=...")
+        list[str] | None,
+        typer.Option("--param", help="Parameters that the platform needs to read the run, such as customer=..."),
     ] = None,
     *,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end; exit 0 only on success.")] = False,
@@ -167,8 +171,8 @@ def watch(
 
 @app.command(epilog="Example: lineage-collector status --json")
 def status(config: Config = DEFAULT_CONFIG, *, as_json: Json = False) -> None:
-    """Say how each source and sink is: state, last success, lag, pending, parked, and what is wrong. Exit 0: all is well,
-    1: something is wrong or no service runs.
+    """Show each source and sink: state, last success, lag, pending, parked, and the last error. Exit 0: no problem,
+    1: a problem, or no service runs.
     """
     from collector.app import listings
 
@@ -182,31 +186,31 @@ def runs(
     source: Annotated[str | None, typer.Option("--source", help="Only this source.")] = None,
     state: Annotated[str | None, typer.Option("--state", help="Only this state: queued, running, failed, ...")] = None,
     since: Annotated[
-        str | None, typer.Option("--since", help="Only what began or changed since: 2h, 7d, 2026-01-31.")
+        str | None, typer.Option("--since", help="Only runs that began or changed since: 2h, 7d, 2026-01-31.")
     ] = None,
     job: Annotated[str | None, typer.Option("--job", help="Only this job: its name, with or without its kind.")] = None,
     limit: Limit = 50,
     *,
     as_json: Json = False,
 ) -> None:
-    """List the latest runs; `runs show ID` says all of one."""
+    """List the latest runs; `runs show ID` shows all details of one."""
     if context.invoked_subcommand is not None:
         return
     from collector.app import run_listing
 
-    told = run_listing.runs(config, source=source, state=state, since=since, job=job, limit=limit, as_json=as_json)
-    sys.exit(told)
+    code = run_listing.runs(config, source=source, state=state, since=since, job=job, limit=limit, as_json=as_json)
+    sys.exit(code)
 
 
 @runs_app.command("show", epilog="Example: lineage-collector runs show 5f0f1e9e-7c5d-4a55-a1d5-2f30c2f0e6a1")
 def runs_show(
-    run: Annotated[str, typer.Argument(metavar="ID", help="The run id, or the platform's own id of the run.")],
+    run: Annotated[str, typer.Argument(metavar="ID", help="The run id, or the platform's id of the run.")],
     config: Config = DEFAULT_CONFIG,
-    source: Annotated[str | None, typer.Option("--source", help="Whose, where several have that id.")] = None,
+    source: Annotated[str | None, typer.Option("--source", help="The source, if several sources have that id.")] = None,
     *,
     as_json: Json = False,
 ) -> None:
-    """Say all that is known of one run: times, error, datasets, its events and which of them are parked."""
+    """Show all that is known of one run: times, error, datasets, its events and which of them are parked."""
     from collector.app import run_listing
 
     sys.exit(run_listing.one(config, run, source=source, as_json=as_json))
@@ -240,8 +244,8 @@ def backup(
     *,
     as_json: Json = False,
 ) -> None:
-    """Copy the ledger, as it is at one moment, to PATH, beside a running service or without one. The copy is checked before it
-    replaces a former one. Exit 0: the backup is good, 1: there is none and a former one is as it was.
+    """Copy the ledger at one moment to PATH, beside a running service or without one. The copy is checked before it
+    replaces a former one. Exit 0: the backup is complete, 1: it failed and a former one is unchanged.
     """
     from collector.app import backup as command
 
@@ -319,14 +323,14 @@ def parked_drop(
     config: Config = DEFAULT_CONFIG,
     run_id: Annotated[str | None, typer.Option("--run", help="Only the events of this run id.")] = None,
     event: Annotated[
-        str | None, typer.Option("--event", help="Only this one, as `parked list` names it: 12.3.")
+        str | None, typer.Option("--event", help="Only this event, by its name in `parked list`: 12.3.")
     ] = None,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be dropped, and drop nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be dropped, and drop nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Forget the parked events of SINK for good. Says what they are and asks first."""
+    """Delete the parked events of SINK. Lists them and asks first."""
     from collector.app import parked_events
     from collector.ledger.parked import Choice
 
@@ -336,19 +340,20 @@ def parked_drop(
 @app.command(epilog="Example: lineage-collector forget old-marquez --dry-run")
 def forget(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Of the source or sink; source:NAME or sink:NAME where both have it.")
+        str,
+        typer.Argument(metavar="NAME", help="Name of the source or sink; source:NAME or sink:NAME if both have it."),
     ],
     config: Config = DEFAULT_CONFIG,
     *,
     drop_undelivered: Annotated[
-        bool, typer.Option("--drop-undelivered", help="Also when events are still to be sent: they are lost.")
+        bool, typer.Option("--drop-undelivered", help="Remove it even if it has undelivered events, which are lost.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Remove all that the ledger holds of a source or sink that left the configuration, without waiting for the retention.
-    Says what that is and asks first.
+    Lists it and asks first.
     """
     from collector.app import forget as command
 

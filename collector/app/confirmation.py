@@ -1,4 +1,4 @@
-"""Asking before something is done that cannot be undone."""
+"""Confirmation of actions that cannot be undone."""
 
 import sys
 from collections.abc import Iterable
@@ -8,12 +8,14 @@ from collector.errors import ConfigurationError
 
 
 def confirmed(command: str, effect: str, lines: Iterable[str], question: str) -> bool:
-    """Show `lines` and ask: whether the answer is yes. `effect` says what `command` would do, for a refusal. Raises
-    `ConfigurationError` where there is nobody to ask.
+    """Show `lines` and ask; whether the answer is yes. `effect` is what `command` would do, for the message. Raises
+    `ConfigurationError` if there is no terminal.
     """
     if not sys.stdin.isatty():
-        asks = f"`{command}` would {effect}, and asks first"
-        raise ConfigurationError([f"{asks}; there is no terminal to ask on: add --yes, or --dry-run to see what goes"])
+        asks = f"`{command}` would {effect}, and asks for confirmation"
+        raise ConfigurationError(
+            [f"{asks}; there is no terminal to ask on: add --yes, or --dry-run to see what it would remove"]
+        )
     say = partial(print, file=sys.stderr)
     for line in lines:
         say(line)

@@ -1,6 +1,6 @@
 """The control socket: how the command line hands requests to the running service, over HTTP on a Unix socket.
 
-Only who may open the socket (mode 0600, beside the ledger) may ask.
+Access is limited to users who can open the socket (mode 0600, beside the ledger).
 """
 
 import errno
@@ -30,28 +30,28 @@ _NOBODY = {errno.ENOENT, errno.ECONNREFUSED}
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What became of a request."""
+class RequestResult:
+    """The result of a request."""
 
     state: RequestState
     answer: Mapping[str, Any]
 
 
-Ask = Callable[[str, RequestKind, Mapping[str, Any]], Awaitable[Told]]
+Submit = Callable[[str, RequestKind, Mapping[str, Any]], Awaitable[RequestResult]]
 Status = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class Control:
     """Listens while the service runs."""
 
-    def __init__(self, path: Path, ask: Ask, status: Status) -> None:
-        self._path, self._ask, self._status = path, ask, status
+    def __init__(self, path: Path, submit: Submit, status: Status) -> None:
+        self._path, self._submit, self._status = path, submit, status
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         """A socket that a killed process left is replaced. Raises `ConfigurationError` where there can be no socket."""
         app = web.Application()
-        app.add_routes([web.post("/requests", self._request), web.get("/status.json", self._told)])
+        app.add_routes([web.post("/requests", self._request), web.get("/status.json", self._report_status)])
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:
@@ -69,20 +69,24 @@ class Control:
 
     async def _request(self, request: web.Request) -> web.Response:
         try:
-            asked = orjson.loads(await request.read())
-            target, kind, body = str(asked["target"]), RequestKind(asked["kind"]), dict(asked["body"])
+            request_body = orjson.loads(await request.read())
+            target, kind, body = (
+                str(request_body["target"]),
+                RequestKind(request_body["kind"]),
+                dict(request_body["body"]),
+            )
         except (ValueError, TypeError, KeyError) as error:
-            log.warning("control.unreadable", extra=fields(cause=str(error)))
+            log.warning("control.refused", extra=fields(cause=str(error)))
             return web.Response(text="a request has a target, a kind and a body", status=400)
         try:
-            told = await self._ask(target, kind, body)
-        except LineageError as error:  # the ledger's disk is full, say
+            result = await self._submit(target, kind, body)
+        except LineageError as error:  # for example, the ledger's disk is full
             log.error("control.failed", extra=fields(kind=kind.value, target=target, cause=str(error)))  # noqa: TRY400
             return web.Response(text=str(error), status=503)
-        answer = {"state": told.state.value, "answer": dict(told.answer)}
+        answer = {"state": result.state.value, "answer": dict(result.answer)}
         return web.Response(body=orjson.dumps(answer), content_type="application/json")
 
-    async def _told(self, _: web.Request) -> web.Response:
+    async def _report_status(self, _: web.Request) -> web.Response:
         return web.Response(body=orjson.dumps(await self._status()), content_type="application/json")
 
 
@@ -133,20 +137,20 @@ def is_alive(path: Path) -> bool:
 
 
 async def status(path: Path) -> dict[str, Any] | None:
-    """What the service that listens there says of itself; None when no service listens."""
-    told: dict[str, Any] | None = await _call(path, "GET", "/status.json", None, STATUS_WITHIN)
-    return told
+    """The status of the service that listens there; None when no service listens."""
+    result: dict[str, Any] | None = await _call(path, "GET", "/status.json", None, STATUS_WITHIN)
+    return result
 
 
-async def ask(path: Path, target: str, kind: RequestKind, body: Mapping[str, Any]) -> Told | None:
-    """Ask the service that listens there and wait for the answer; None when no service listens."""
-    asked = {"target": target, "kind": kind.value, "body": dict(body)}
-    told = await _call(path, "POST", "/requests", asked, ANSWERS_WITHIN + 10.0)
-    return None if told is None else Told(RequestState(told["state"]), told["answer"])
+async def submit(path: Path, target: str, kind: RequestKind, body: Mapping[str, Any]) -> RequestResult | None:
+    """Send a request to the service that listens there and wait for its result; None when no service listens."""
+    request_body = {"target": target, "kind": kind.value, "body": dict(body)}
+    result = await _call(path, "POST", "/requests", request_body, ANSWERS_WITHIN + 10.0)
+    return None if result is None else RequestResult(RequestState(result["state"]), result["answer"])
 
 
 async def _call(path: Path, method: str, route: str, body: Mapping[str, Any] | None, within: float) -> Any:
-    """Raises `LineageError` for a service that listens and gives no good answer."""
+    """Raises `LineageError` for a service that listens and gives no valid answer."""
     limit = aiohttp.ClientTimeout(total=within)
     try:
         async with (
@@ -159,11 +163,13 @@ async def _call(path: Path, method: str, route: str, body: Mapping[str, Any] | N
     except aiohttp.ClientConnectorError as error:
         if error.os_error.errno in _NOBODY:
             return None
-        raise LineageError(f"the service at {path} cannot be asked: {error.os_error.strerror}") from error
+        raise LineageError(f"cannot connect to the service at {path}: {error.os_error.strerror}") from error
     except TimeoutError as error:
-        raise LineageError(f"the service at {path} gave no answer within {within:.0f} s; is it frozen?") from error
+        raise LineageError(
+            f"the service at {path} gave no answer within {within:.0f} s: look at its log, it may be stuck"
+        ) from error
     except aiohttp.ClientError as error:
         raise LineageError(
-            f"the service at {path} ended before it answered ({type(error).__name__}); what was asked may have happened: "
-            "look at `lineage-collector runs` once it runs again"
+            f"the service at {path} ended before it answered ({type(error).__name__}); the request may have been done: "
+            "look at `lineage-collector runs` once the service runs again"
         ) from error

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from collector import views
-from collector.app import loading
+from collector.app import configuration
 from collector.app.listings import read
 from collector.app.status import source_id
 from collector.app.tables import Column, Kind, printable, show
@@ -49,7 +49,7 @@ def explain(config: Path, name: str, *, source: str | None, as_json: bool) -> in
     """`name` is a run's UUID, the platform's own id of a run, the number of an event, or the name of a job or a dataset. Raises
     `LineageError` where the ledger knows nothing of that name.
     """
-    found = read(loading.load(config), lambda conn: _found(conn, name, source))
+    found = read(configuration.load(config), lambda conn: _found(conn, name, source))
     if not (found.runs or found.jobs or found.uses or found.skips):
         raise LineageError(_nothing(name, found.names))
     parts = [

@@ -1,4 +1,4 @@
-"""From the configuration to living parts: adapters and sinks by entry point, each with its own HTTP client."""
+"""Creates adapters and sinks from the configuration, by entry point, each with its own HTTP client."""
 
 import logging
 import random
@@ -12,14 +12,14 @@ from collector import __version__, api_version, oldest_api_version
 from collector.app.hint_topic import HintSubscriber, Take
 from collector.clock import Clock
 from collector.errors import ConfigurationError
-from collector.http import Heard, HttpClient, HttpOptions, clock_ahead, tls_context
+from collector.http import HttpClient, HttpOptions, RequestListener, clock_ahead, tls_context
 from collector.ledger.accounts import Configured
 from collector.lineage.aliases import Alias, Aliases
 from collector.logs import fields
-from collector.own_secrets import own_secrets
 from collector.platforms import base as platforms
 from collector.redaction import redacted
 from collector.reports import RequestReport
+from collector.secret_registry import secret_registry
 from config.mistakes import dotted
 from config.plugins import PLATFORM_PLUGINS, SINK_PLUGINS
 from config.secret_fields import secrets
@@ -38,7 +38,7 @@ _SINK = ("wants", "capacity", "rechecks", "longest_attempt", "send", "recheck", 
 
 
 def platform(settings: SourceSettings, clock: Clock, requested: Requested) -> platforms.Platform:
-    """The adapter of one source, a `BrokenPlatform` where it cannot be made. Raises `ConfigurationError` for TLS files that
+    """The adapter of one source, a `BrokenPlatform` if it cannot be created. Raises `ConfigurationError` for TLS files that
     cannot be used.
     """
     _hide_secrets(f"source {settings.name}", settings)
@@ -65,7 +65,7 @@ def hint_subscriber(settings: HintTopic, take: Take, clock: Clock, reachable: Ca
 
 
 def configured(settings: Settings, clock: Clock) -> list[Configured]:
-    """The sources as the ledger compares them with those it knows."""
+    """The sources in the form that the ledger compares with its own."""
     now = clock.now()
     return [
         Configured(
@@ -79,7 +79,7 @@ def configured(settings: Settings, clock: Clock) -> list[Configured]:
 
 
 def aliases(settings: Iterable[DatasetAlias]) -> Aliases:
-    """The other names for datasets that the configuration gives."""
+    """The aliases of datasets in the configuration."""
     return Aliases(
         tuple(
             Alias(each.match.namespace, each.match.name, each.replace.namespace, each.replace.name) for each in settings
@@ -88,7 +88,7 @@ def aliases(settings: Iterable[DatasetAlias]) -> Aliases:
 
 
 def sink(settings: SinkSettings, clock: Clock) -> sinks.Sink:
-    """The sink of one target, a `BrokenSink` where it cannot be made. Raises `ConfigurationError` for TLS files that cannot
+    """The sink of one target, a `BrokenSink` if it cannot be created. Raises `ConfigurationError` for TLS files that cannot
     be used.
     """
     _hide_secrets(f"sink {settings.name}", settings)
@@ -107,27 +107,27 @@ def _made(
     needed: Sequence[str],
     broken: Callable[[str], T],
 ) -> T:
-    """What the entry point makes; `broken` of the cause where that fails, so that one package takes nothing else down."""
+    """The product of the entry point; `broken` of the cause if that fails, so that one package cannot stop the others."""
     point = _point(*which)
     try:
         create = point.load()
         if (refusal := _refusal(point)) is not None:
-            log.error("plugin.refused", extra=fields(part=settings.name, cause=refusal, then="all else runs"))
+            log.error("plugin.refused", extra=fields(part=settings.name, cause=refusal, then="everything else runs"))
             return broken(refusal)
         made: T = create(settings, context)
         if missing := [name for name in needed if not hasattr(made, name)]:
-            raise TypeError(f"what it made has no {', '.join(missing)}")  # noqa: TRY301
+            raise TypeError(f"the object that it returned has no {', '.join(missing)}")  # noqa: TRY301
     except ConfigurationError:
         raise
     except Exception as error:
-        cause = f"{point.value} could not make {settings.name}: {type(error).__name__}: {redacted(str(error))}"
-        log.exception("plugin.broken", extra=fields(part=settings.name, cause=cause, then="all else runs"))
-        return broken(own_secrets.hidden(cause))
+        cause = f"{point.value} could not create {settings.name}: {type(error).__name__}: {redacted(str(error))}"
+        log.exception("plugin.broken", extra=fields(part=settings.name, cause=cause, then="everything else runs"))
+        return broken(secret_registry.hidden(cause))
     return made
 
 
 def _refusal(point: EntryPoint) -> str | None:
-    """Why this collector cannot use the plug-in, by the version of the API that its module is written for."""
+    """Why this collector cannot use the plug-in, by the API version of its module; None if it can."""
     version = getattr(sys.modules[point.module], "api_version", oldest_api_version)
     if type(version) is not int:
         example = f"an integer such as {api_version}"
@@ -143,7 +143,7 @@ def _refusal(point: EntryPoint) -> str | None:
 def _hide_secrets(whose: str, settings: SourceSettings | SinkSettings | HintTopic) -> None:
     """From now on no text shows them, nor what they change to."""
     for path, secret in secrets(settings):
-        secret.on_change(partial(own_secrets.learn, f"{whose} {dotted(path)}"))
+        secret.on_change(partial(secret_registry.learn, f"{whose} {dotted(path)}"))
 
 
 def _options(plain: Mapping[str, Any]) -> HttpOptions:
@@ -152,17 +152,17 @@ def _options(plain: Mapping[str, Any]) -> HttpOptions:
     return options
 
 
-def _counting(settings: SourceSettings, clock: Clock, requested: Requested) -> Heard:
+def _counting(settings: SourceSettings, clock: Clock, requested: Requested) -> RequestListener:
     base_url: str = getattr(settings, "base_url", "")
 
-    def heard(url: str, status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
-        told = headers.get("x-rate-limit-user-remaining", "")
-        remaining = int(told) if told.isdecimal() else None
-        # tokens come from somebody else, whose clock does not matter
+    def on_request(url: str, status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
+        quota = headers.get("x-rate-limit-user-remaining", "")
+        remaining = int(quota) if quota.isdecimal() else None
+        # tokens come from another server, whose clock does not matter
         ahead = clock_ahead(headers, clock.now(), seconds) if url.startswith(base_url) else None
         requested(RequestReport(settings.name, status, seconds, remaining, ahead))
 
-    return heard
+    return on_request
 
 
 def _point(group: str, name: str) -> EntryPoint:
@@ -171,4 +171,6 @@ def _point(group: str, name: str) -> EntryPoint:
         return points[name]
     except KeyError:
         known = ", ".join(sorted(points.names))
-        raise ConfigurationError([f"nothing named {name!r} is installed for {group}; there is {known}"]) from None
+        raise ConfigurationError(
+            [f"no entry point {name!r} is installed in the group {group}; installed are {known}"]
+        ) from None

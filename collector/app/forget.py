@@ -1,4 +1,4 @@
-"""`forget`: says what the ledger holds of a source or sink that left the configuration, asks, and has all of it removed."""
+"""`forget`: shows what the ledger holds of a source or sink that left the configuration, asks, and removes all of it."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from collector.app import loading, requests
+from collector.app import configuration, requests
 from collector.app.confirmation import confirmed
 from collector.app.listings import read
 from collector.app.tables import printable
@@ -25,8 +25,8 @@ AT_ONCE = 10_000
 
 
 def forget(config: Path, name: str, *, drop_undelivered: bool, yes: bool, dry_run: bool, as_json: bool) -> int:
-    """0 forgotten (or, with `dry_run`, shown), 1 when it was declined or could not be done, as while events are undelivered."""
-    settings = loading.load(config)
+    """0 removed (or, with `dry_run`, shown), 1 when it was declined or could not be done, as with undelivered events."""
+    settings = configuration.load(config)
     kind, known = _chosen(settings, config, name)
     held, still_open = read(settings, partial(_held, kind=kind, name=known))
     if dry_run:
@@ -42,7 +42,7 @@ def forget(config: Path, name: str, *, drop_undelivered: bool, yes: bool, dry_ru
 
 
 def _chosen(settings: Settings, config: Path, name: str) -> tuple[TargetKind, str]:
-    """What of the ledger is meant. Raises `ConfigurationError` for what it does not know, and for what is configured."""
+    """The source or sink of this name. Raises `ConfigurationError` if the ledger does not have it, and if it is configured."""
     known = read(settings, inventory.names)
     kind, colon, rest = name.partition(":")
     kinds, wanted = ([TargetKind(kind)], rest) if colon and kind in set(TargetKind) else (list(TargetKind), name)
@@ -54,11 +54,11 @@ def _chosen(settings: Settings, config: Path, name: str) -> tuple[TargetKind, st
     if not found:
         raise ConfigurationError([_unknown(name, wanted, known, configured)])
     if len(found) > 1:
-        raise ConfigurationError([f"a source and a sink are called {wanted}: say source:{wanted} or sink:{wanted}"])
+        raise ConfigurationError([f"a source and a sink have the name {wanted}: use source:{wanted} or sink:{wanted}"])
     if wanted in configured[found[0]]:
         why = f"{found[0]} {wanted} is in the configuration ({config})"
         raise ConfigurationError(
-            [f"{why}, so it is not forgotten: remove it there, restart the service, then forget it"]
+            [f"{why}, so it was not removed: remove it there, restart the service, then run forget again"]
         )
     return found[0], wanted
 
@@ -68,7 +68,11 @@ def _unknown(name: str, wanted: str, known: dict[TargetKind, list[str]], configu
     close = get_close_matches(wanted, names, n=1)
     left = [f"{kind}:{each}" for kind in TargetKind for each in known[kind] if each not in configured[kind]]
     hint = f"; did you mean {close[0]}?" if close else ""
-    can = f"it can forget {', '.join(left)}" if left else "all sources and sinks of the ledger are in the configuration"
+    can = (
+        f"forget can remove {', '.join(left)}"
+        if left
+        else "all sources and sinks of the ledger are in the configuration"
+    )
     return f"the ledger has no source and no sink {name!r}{hint}; {can}"
 
 

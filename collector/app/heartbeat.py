@@ -1,4 +1,4 @@
-"""Says that this replica lives, and hears of the others."""
+"""Writes the heartbeat of this replica and reads those of the others."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ _OF_ONE_PROCESS = {"http", "log", "control_socket", "stop_within"}
 
 
 def replica(settings: Settings, name: str) -> Replica:
-    """What the others see of this process. The fingerprint leaves out what concerns this process alone, and secrets, as
+    """The data of this process for the others. The fingerprint leaves out settings of this process alone, and secrets, as
     they rotate.
     """
     shared = {name: value for name, value in settings.public().items() if name not in _OF_ONE_PROCESS}
@@ -33,21 +33,21 @@ def replica(settings: Settings, name: str) -> Replica:
 class Heartbeat:
     """`live` are all live replicas as of the last beat, this one among them; empty before the first."""
 
-    def __init__(self, me: Replica, store: Ledger, clock: Clock, heard: Callable[[Sequence[Replica]], None]) -> None:
-        """`heard` is called with the live replicas at each beat."""
-        self.me, self._store, self._clock, self._heard = me, store, clock, heard
+    def __init__(self, me: Replica, store: Ledger, clock: Clock, on_beat: Callable[[Sequence[Replica]], None]) -> None:
+        """`on_beat` is called with the live replicas at each beat."""
+        self.me, self._store, self._clock, self._on_beat = me, store, clock, on_beat
         self.live: Sequence[Replica] = ()
         self._kinds = 1
 
     async def run(self) -> None:
-        """Until cancelled. A ledger that does not answer says so elsewhere."""
+        """Until cancelled. A ledger that does not answer is reported elsewhere."""
         while True:
             try:
                 await self.beat()
             except LedgerCorrupt:
                 raise
             except LedgerError as error:
-                log.debug("replica.unheard", extra=fields(replica=self.me.id, cause=str(error)))
+                log.debug("replica.heartbeat_failed", extra=fields(replica=self.me.id, cause=str(error)))
             await self._clock.sleep(BEAT_EVERY)
 
     async def beat(self) -> None:
@@ -56,7 +56,7 @@ class Heartbeat:
         if self.live and before:
             self._report_changes(before)
         self._report_kinds()
-        self._heard(self.live)
+        self._on_beat(self.live)
 
     async def leave(self) -> None:
         await self._store.write(replicas.leave, self.me)
@@ -72,7 +72,7 @@ class Heartbeat:
         kinds = len({(each.version, each.fingerprint) for each in self.live})
         if kinds > 1 and kinds != self._kinds:
             cause = "they have different versions or configurations: an upgrade under way, or a mistake"
-            log.warning("replica.differs", extra=fields(replicas=len(self.live), kinds=kinds, cause=cause))
+            log.warning("replica.mismatched", extra=fields(replicas=len(self.live), kinds=kinds, cause=cause))
         elif kinds <= 1 < self._kinds:
-            log.info("replica.agrees", extra=fields(replicas=len(self.live)))
+            log.info("replica.matched", extra=fields(replicas=len(self.live)))
         self._kinds = kinds

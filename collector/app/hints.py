@@ -1,5 +1,5 @@
-"""Takes messages from outside that something changed, and has the runs that may be meant looked at now. What they say
-is never believed.
+"""Receives hints: messages from outside that something changed. The runs that they may concern are polled at once; their
+content is never trusted.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ BODY_WITHIN = 10.0
 """Seconds that a sender may take for its message."""
 LEDGER_WITHIN = 5.0
 LOOKED_AT = 10_000
-"""Open runs among which those that are meant are looked for, those that are due first."""
+"""Open runs that are compared with a hint, those that are due first."""
 MOST_MEANT = 200
-"""Runs that one message makes due, so that many messages which may mean many runs leave the others their turn."""
+"""Runs that one message makes due, so that many messages do not delay the polls of other runs."""
 NEVER = 2**62
 
 Meant = Callable[[Run], bool]

@@ -1,4 +1,4 @@
-"""Keeps the ledger inside its limits: says when it is full, forgets what is old, notices when it does not answer."""
+"""Keeps the ledger inside its limits: reports when it is full, removes what is old, notices when it does not answer."""
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -46,13 +46,13 @@ class Share:
 
 
 Park = Callable[[str, int, str], Awaitable[None]]
-"""Park what a sink is owed, the oldest first, until that was so many bytes, with a cause. Raises `LedgerError`."""
+"""Park so many bytes of the events that a sink is owed, the oldest first, with a cause. Raises `LedgerError`."""
 
 
 class Housekeeper:
-    """`full` is why polling pauses, None while there is room; `trouble` why the ledger could not be kept, None while it
-    can, and `is_away` that its database does not answer. Each replica looks; one of them, the keeper, does for all what is
-    to be done. `expected_by` is when, by the monotonic clock, the ledger should have answered again: liveness looks at it.
+    """`full` is why polling pauses, None while there is room; `trouble` is the error of the ledger, None while it works,
+    and `is_away` is True while its database does not answer. Each replica measures; one of them, the holder of the lease
+    `housekeeping`, cleans up for all. `expected_by` is when, by the monotonic clock, the ledger should have answered again: liveness looks at it.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Housekeeper:
         self._clock_ran: tuple[datetime, float] | None = None
 
     async def run(self) -> None:
-        """Until cancelled. What the ledger cannot do now is tried again. Raises `LedgerCorrupt`: only a new start can set
+        """Until cancelled. Failed operations of the ledger are tried again. Raises `LedgerCorrupt`: only a new start can set
         the file aside.
         """
         while True:
@@ -95,7 +95,7 @@ class Housekeeper:
             await self._clock.sleep(LOOK)
 
     async def look(self) -> None:
-        """Measure, and forget early what every sink has when the limit is reached."""
+        """Measure; at the limit remove early what every sink has."""
         await self._measure()
         if self._over and self._is_keeper() and await self._is_worth_a_sweep():
             await self.sweep(timedelta())
@@ -106,7 +106,7 @@ class Housekeeper:
         self._say(self._reason())
 
     async def sweep(self, retention: timedelta) -> None:
-        """Forget what is older than `retention`, in short steps so that polls and settles come between."""
+        """Remove what is older than `retention`, in short steps so that polls and settles come between."""
         now = self._clock.now()
         kept_since = to_ms(now - self._settings.parked_retention)
         events = await self._sweep_events(to_ms(now - retention))
@@ -114,8 +114,8 @@ class Housekeeper:
         parked = await self._sweep_parked(kept_since)
         await self._store.write(ledger_retention.prune, kept_since)
         await self._store.compact(256)
-        told = fields(events=events, runs=runs, parked=parked or None)
-        (log.warning if parked else log.info)("ledger.swept", extra=told)
+        counts = fields(events=events, runs=runs, parked=parked or None)
+        (log.warning if parked else log.info)("ledger.swept", extra=counts)
 
     async def _round(self) -> None:
         if self._is_keeper():
@@ -150,21 +150,24 @@ class Housekeeper:
         now = self._clock.now()
         furthest = to_ms(now + FURTHEST_POLL), to_ms(now + FURTHEST_SEND)
         if moved := await self._store.write(ledger_retention.pull_in_due_times, to_ms(now), *furthest):
-            log.warning("ledger.clock", extra=fields(moved=moved, cause="due times lay further ahead than can be"))
+            log.warning(
+                "ledger.times_moved",
+                extra=fields(moved=moved, cause="due times were further ahead than possible, so the clock had jumped"),
+            )
 
     def _failed(self, error: Exception) -> None:
         self.trouble = str(error)
         self.is_away = isinstance(error, LedgerUnreachable)
-        if self.is_away:  # a new start would find it no sooner
+        if self.is_away:  # a restart would not help
             self._came_round()
-        log.error("ledger.trouble", extra=fields(cause=self.trouble, then=f"tried again in {LOOK:.0f} s"))
+        log.error("ledger.interrupted", extra=fields(cause=self.trouble, then=f"tried again in {LOOK:.0f} s"))
 
     def _came_round(self) -> None:
         self.expected_by = self._clock.monotonic() + LOOK + STUCK_AFTER
 
     async def _measure(self) -> None:
         """An empty write goes along: it needs the writer's thread and the file's lock, and no sync of the disk. What of the
-        write-ahead log can be cut off is no reason to pause.
+        write-ahead log can be cut off does not count for a pause.
         """
         self.size = await self._store.read_shown(ledger_retention.size)
         if self._over and self.size.log:
@@ -193,7 +196,7 @@ class Housekeeper:
                 try:
                     await self._park(name, owed - int(share.limit * ROOM), f"{cause}: parked without being sent")
                 except LeaseLost:
-                    continue  # whoever feeds the sink now does it
+                    continue  # done by the process that feeds the sink now
 
     async def _is_worth_a_sweep(self) -> bool:
         """Not while nothing was delivered since the last one, or every ten seconds of a catching up."""
@@ -221,9 +224,9 @@ class Housekeeper:
 
     def _say(self, full: str | None) -> None:
         if full and not self.full:
-            log.error("ledger.full", extra=fields(cause=full))
+            log.error("ledger.filled", extra=fields(cause=full))
         elif self.full and not full:
-            log.info("ledger.room", extra=fields(used=self.size.used, limit=self.limit))
+            log.info("ledger.freed", extra=fields(used=self.size.used, limit=self.limit))
         self.full = full
 
     async def _sweep_events(self, before: int) -> int:
@@ -255,7 +258,7 @@ class Housekeeper:
             after = swept.after
 
     async def _sweep_departed(self) -> None:
-        """Sinks and sources that left before `retention` or were forgotten, and requests that nobody took up."""
+        """Sinks and sources that left before `retention` or that `forget` removes, and requests that were never claimed."""
         now = self._clock.now()
         before = to_ms(now - self._settings.retention)
         for sink in await self._store.read_shown(retirement.retired_sinks, before):
@@ -264,7 +267,7 @@ class Housekeeper:
             await self._removal.remove_source(source)
         unanswered = to_ms(now - REQUEST_WITHIN)
         if expired := await self._store.write(retirement.expire_requests, unanswered, to_ms(now)):
-            log.warning("request.expired", extra=fields(requests=expired, cause="nobody took them up in time"))
+            log.warning("request.expired", extra=fields(requests=expired, cause="no replica claimed them in time"))
 
     async def _sweep_parked(self, before: int) -> int:
         removed = 0
@@ -282,9 +285,9 @@ def beyond(owed: Mapping[str, int], limits: Mapping[str, int], before: frozenset
 
 
 def _nothing(_: Connection) -> None:
-    """Shows that the ledger can be written."""
+    """A write that proves that the ledger can be written."""
 
 
 def _owed(conn: Connection) -> int:
-    """Events that keep their room, as sinks have not got them."""
+    """Bytes of events that cannot be removed, as sinks have not got them."""
     return sum(row.pending + row.parked for row in queries.sinks(conn))

@@ -1,4 +1,4 @@
-"""Looks each second whether the ledger is still where it belongs, and has it written anew where it is not."""
+"""Checks each second whether the ledger's file is still in its place, and writes it to a new file if it is not."""
 
 import logging
 import math
@@ -23,7 +23,7 @@ AGAIN = 10.0
 
 
 def free_bytes(path: Path | None) -> float:
-    """What a user without rights of its own may still write to the file system of the ledger; NaN where nobody can say, as
+    """Bytes that an unprivileged user may still write to the ledger's file system; NaN if that is unknown, as
     in PostgreSQL, where there is no file.
     """
     if path is None:
@@ -35,7 +35,7 @@ def free_bytes(path: Path | None) -> float:
     return float(room.f_bavail * room.f_frsize)
 
 
-async def guard(store: OwnedLedger, clock: Clock, tell_lost: Callable[[], None]) -> None:
+async def guard(store: OwnedLedger, clock: Clock, report_lost: Callable[[], None]) -> None:
     """Until the ledger is lost, and a file was written anew; raises `LedgerLost` then, as only a new start can use it, and
     `LedgerTooNew` where a newer version migrated it.
     """
@@ -44,10 +44,10 @@ async def guard(store: OwnedLedger, clock: Clock, tell_lost: Callable[[], None])
             await clock.sleep(LOOK)
         raise LedgerTooNew(store.lost)
     while store.lost is None:
-        with suppress(LedgerError, SQLAlchemyError):  # the housekeeper logs what else is wrong
+        with suppress(LedgerError, SQLAlchemyError):  # the housekeeper logs other errors
             await store.write(_nothing)
         await clock.sleep(LOOK)
-    tell_lost()
+    report_lost()
     while True:
         try:
             where = await store.rescue()
@@ -56,12 +56,12 @@ async def guard(store: OwnedLedger, clock: Clock, tell_lost: Callable[[], None])
             await clock.sleep(AGAIN)
         else:
             break
-    then = "the next start goes on with it" if where == store.path else _ASIDE.format(path=store.path)
+    then = "the next start continues with it" if where == store.path else _ASIDE.format(path=store.path)
     log.critical("ledger.rescued", extra=fields(path=str(where), cause=store.lost, then=then))
     raise LedgerLost(f"ledger {store.path}: {store.lost}; all that was committed is in {where}: {then}")
 
 
-_ASIDE = "another ledger is at {path}. To go on with what this process had, stop the service and rename the copy to that name"
+_ASIDE = "another ledger is at {path}. To continue with the copy, stop the service and rename the copy to that name"
 
 
 def _nothing(_: Connection) -> None:

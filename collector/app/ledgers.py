@@ -1,8 +1,8 @@
-"""The ledger that the configuration means: a file, or a schema in PostgreSQL."""
+"""Opens the ledger of the configuration: a file, or a schema in PostgreSQL."""
 
 from functools import partial
 
-from collector.app import turn
+from collector.app import ledger_access
 from collector.clock import Clock
 from collector.errors import LedgerMissing
 from collector.ledger import replicas
@@ -12,7 +12,7 @@ from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.store import Store as PostgresStore
 from collector.ledger.sqlite import lock
 from collector.ledger.sqlite.store import Store as FileStore
-from collector.own_secrets import own_secrets
+from collector.secret_registry import secret_registry
 from config.settings import Ledger
 
 
@@ -23,7 +23,7 @@ def opened(settings: Ledger, clock: Clock, *, command: bool = False) -> OwnedLed
     found = database(settings)
     if found is not None:
         return PostgresStore.open(found)
-    return FileStore.open(settings.path.absolute(), holder=turn.holder(), clock=clock, command=command)
+    return FileStore.open(settings.path.absolute(), holder=ledger_access.holder(), clock=clock, command=command)
 
 
 def opened_readonly(settings: Ledger) -> OwnedLedger:
@@ -64,10 +64,10 @@ async def is_wanted(settings: Ledger, store: Port) -> bool:
 
 
 def database(settings: Ledger) -> Database | None:
-    """None for a ledger in a file. From now on no text shows its password."""
+    """The database of the ledger; None for a file. Its password is hidden in all texts."""
     if settings.url is None:
         return None
     secret = settings.password_file or settings.password
     if secret is not None:
-        secret.on_change(partial(own_secrets.learn, "ledger.password"))
+        secret.on_change(partial(secret_registry.learn, "ledger.password"))
     return Database(settings.url, settings.schema, lambda: settings.current_password)

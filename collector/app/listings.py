@@ -1,4 +1,4 @@
-"""`status`, `skipped`, `parked list`: what the ledger says, read beside a running service or without one."""
+"""`status`, `skipped`, `parked list`: read from the ledger beside a running service or without one."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from collector import views
-from collector.app import ledgers, loading
+from collector.app import configuration, ledgers
 from collector.app.status import status as looked
 from collector.app.tables import Column, Kind, printable, show
 from collector.clock import SystemClock, duration
@@ -87,17 +87,17 @@ COLUMNS = {
 
 
 def status(config: Path, *, as_json: bool) -> int:
-    """0 when a service runs and nothing is wrong, else 1."""
+    """0 when a service runs without a problem, else 1."""
     from collector.app import control  # noqa: PLC0415 - the other commands ask no service
 
-    settings = loading.load(config)
-    told = asyncio.run(control.status(settings.control_path)) or read(settings, partial(_status, settings))
+    settings = configuration.load(config)
+    found = asyncio.run(control.status(settings.control_path)) or read(settings, partial(_status, settings))
     if as_json:
-        print(json.dumps(told, indent=2, ensure_ascii=False))
+        print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
-        _show_status(told)
-    wrong = [row for row in (*told["sources"], *told["sinks"]) if row["wrong"] and row["state"] != "retired"]
-    return 1 if wrong or told["ledger"]["wrong"] or not told["running"] else 0
+        _show_status(found)
+    wrong = [row for row in (*found["sources"], *found["sinks"]) if row["wrong"] and row["state"] != "retired"]
+    return 1 if wrong or found["ledger"]["wrong"] or not found["running"] else 0
 
 
 def _status(settings: Settings, conn: Connection) -> dict[str, Any]:
@@ -109,21 +109,21 @@ def _status(settings: Settings, conn: Connection) -> dict[str, Any]:
     return found | {"running": settings.ledger.url is not None and bool(replicas.services(conn))}
 
 
-def _show_status(told: Mapping[str, Any]) -> None:
-    """Last errors that are still wrong stand below their row; those that are over, each with its time, at the end."""
-    if told["running"] and sys.stdout.isatty() and "version" in told:
-        up = duration(told["uptime_seconds"])
-        print(f"lineage-collector {told['version']}, up {up} (since {told['started'][:19].replace('T', ' ')})\n")
-    elif not told["running"]:
-        print("no service is running; this is what the ledger says", file=sys.stderr)
+def _show_status(found: Mapping[str, Any]) -> None:
+    """Present errors are below their row; former errors, each with its time, at the end."""
+    if found["running"] and sys.stdout.isatty() and "version" in found:
+        up = duration(found["uptime_seconds"])
+        print(f"lineage-collector {found['version']}, up {up} (since {found['started'][:19].replace('T', ' ')})\n")
+    elif not found["running"]:
+        print("no service is running; this is the state in the ledger", file=sys.stderr)
     for kind in ("sources", "sinks"):
-        show(told[kind], COLUMNS[kind], as_json=False, nothing=f"no {kind}")
+        show(found[kind], COLUMNS[kind], as_json=False, nothing=f"no {kind}")
         print()
-    if len(told.get("replicas", ())) > 1:
-        show(told["replicas"], COLUMNS["replicas"], as_json=False, nothing="")
+    if len(found.get("replicas", ())) > 1:
+        show(found["replicas"], COLUMNS["replicas"], as_json=False, nothing="")
         print()
-    show([told["ledger"]], COLUMNS["ledger"], as_json=False, nothing="")
-    over = [row for row in (*told["sources"], *told["sinks"]) if row.get("last_error")]
+    show([found["ledger"]], COLUMNS["ledger"], as_json=False, nothing="")
+    over = [row for row in (*found["sources"], *found["sinks"]) if row.get("last_error")]
     if over and sys.stdout.isatty():
         print("\nlast errors")
         for row in over:
@@ -132,13 +132,13 @@ def _show_status(told: Mapping[str, Any]) -> None:
 
 
 def skipped(config: Path, *, limit: int, as_json: bool) -> int:
-    found = read(loading.load(config), lambda conn: queries.skips(conn, limit))
+    found = read(configuration.load(config), lambda conn: queries.skips(conn, limit))
     show([views.skip(row) for row in found], COLUMNS["skipped"], as_json=as_json, nothing="nothing was skipped")
     return 0
 
 
 def parked(config: Path, *, limit: int, as_json: bool) -> int:
-    found = read(loading.load(config), lambda conn: parking.listing(conn, limit))
+    found = read(configuration.load(config), lambda conn: parking.listing(conn, limit))
     rows = [views.parked_event(row) for row in found]
     show(rows, COLUMNS["parked"], as_json=as_json, nothing="nothing is parked")
     return 0

@@ -1,4 +1,4 @@
-"""Passing each report of polling and of delivery on to all who listen: the metrics always, the demo when it runs."""
+"""Passes each report of polling and of delivery on to all observers: the metrics always, the demo when it runs."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -17,13 +17,13 @@ from exporters.delivery.reports import CircuitReport, DeliveryObserver, RecheckR
 
 
 class ServiceObserver(Observer, DeliveryObserver, Protocol):
-    """Hears of polling, of delivery and of leases."""
+    """Gets the reports of polling, of delivery and of leases."""
 
     def lease(self, report: LeaseReport) -> None: ...
 
 
 class Observers:
-    """Passes each report on to all `observers`. A subclass that is given none overrides just the reports that it wants."""
+    """Passes each report on to all `observers`. A subclass without observers overrides just the reports that it needs."""
 
     def __init__(self, observers: Sequence[ServiceObserver] = ()) -> None:
         self._observers = tuple(observers)

@@ -1,4 +1,4 @@
-"""`parked drop`: says what would go, asks, and has it dropped; and no more than was said."""
+"""`parked drop`: shows what would be dropped, asks, and drops exactly that."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from collector.app import loading, requests
+from collector.app import configuration, requests
 from collector.app.confirmation import confirmed
 from collector.app.listings import read
 from collector.app.tables import printable
@@ -25,12 +25,12 @@ AT_ONCE = 100_000
 
 
 def retry(config: Path, sink: str, choice: Choice, *, as_json: bool) -> int:
-    return requests.parked(loading.load(config), RequestKind.RETRY, sink, choice, as_json=as_json)
+    return requests.parked(configuration.load(config), RequestKind.RETRY, sink, choice, as_json=as_json)
 
 
 def drop(config: Path, sink: str, choice: Choice, *, yes: bool, dry_run: bool, as_json: bool) -> int:
     """0 dropped (or, with `dry_run`, shown), 1 when there is nothing to drop, it was declined or could not be done."""
-    settings = loading.load(config)
+    settings = configuration.load(config)
     found = _chosen(settings, sink, choice)
     if dry_run and found:
         _say_dry(found, as_json=as_json)
@@ -43,7 +43,7 @@ def drop(config: Path, sink: str, choice: Choice, *, yes: bool, dry_run: bool, a
 
 
 def _chosen(settings: Settings, sink: str, choice: Choice) -> list[ParkedEvent]:
-    """Newest first; nothing for a sink that the ledger does not know."""
+    """Newest first; empty for a sink that is not in the ledger."""
 
     def listed(conn: Connection) -> list[ParkedEvent]:
         numbers = [row.id for row in queries.sinks(conn) if row.name == sink]

@@ -1,11 +1,11 @@
-"""Removes from the ledger, in short steps, what is left of sources and sinks: of those whose time is over, and of those
-that somebody has forgotten.
+"""Removes from the ledger, in short steps, what is left of sources and sinks: of those whose retention is over, and of
+those that `forget` removes.
 """
 
 import logging
 from collections.abc import Callable
 
-from collector.app.control import ANSWERS_WITHIN, Told
+from collector.app.control import ANSWERS_WITHIN, RequestResult
 from collector.clock import Clock, to_ms
 from collector.errors import LedgerError
 from collector.ledger import inventory, retirement
@@ -18,7 +18,7 @@ from collector.logs import fields
 log = logging.getLogger("lineage.ledger")
 
 _RETIRED = "it left the configuration longer ago than the retention"
-_FORGOTTEN = "somebody had it forgotten"
+_FORGOTTEN = "it was removed by `forget`"
 
 
 class Removal:
@@ -27,16 +27,16 @@ class Removal:
     def __init__(self, store: OwnedLedger, clock: Clock, came_round: Callable[[], None] = lambda: None) -> None:
         self._store, self._clock, self._came_round = store, clock, came_round
 
-    async def forget(self, target: str, *, drop_undelivered: bool) -> Told:
-        """Forget `source:NAME` or `sink:NAME` with all that the ledger holds of it. What is left when that takes too long, or
-        the process ends meanwhile, goes with the next sweep. Raises `LedgerError` when nothing can be written.
+    async def forget(self, target: str, *, drop_undelivered: bool) -> RequestResult:
+        """Remove `source:NAME` or `sink:NAME` with all that the ledger holds of it. What is left when that takes too long, or
+        the process ends meanwhile, is removed by the next sweep. Raises `LedgerError` when nothing can be written.
         """
         prefix, _, name = target.partition(":")
         kind, now_ms = TargetKind(prefix), to_ms(self._clock.now())
         try:
             held = await self._store.write(inventory.begin, kind, name, now_ms, drop_undelivered=drop_undelivered)
         except LedgerError as error:
-            return Told(RequestState.FAILED, {"error": str(error)})
+            return RequestResult(RequestState.FAILED, {"error": str(error)})
         counts = {
             "runs": held.runs,
             "open_runs": held.open,
@@ -49,10 +49,10 @@ class Removal:
         source = Retired(held.id, name, retirement.FORGOTTEN)
         remove = self.remove_sink if kind is TargetKind.SINK else self.remove_source
         whole = await remove(source, lambda: self._clock.monotonic() < end)
-        return Told(RequestState.DONE, {kind.value: name, **counts, "removed": whole})
+        return RequestResult(RequestState.DONE, {kind.value: name, **counts, "removed": whole})
 
     async def remove_sink(self, sink: Retired, may_go_on: Callable[[], bool] = lambda: True) -> bool:
-        """Whether all of it went."""
+        """Whether all of it was removed."""
         rows = 0
         while removed := await self._store.write(retirement.remove_sink, sink):
             self._came_round()
@@ -63,7 +63,7 @@ class Removal:
         return True
 
     async def remove_source(self, source: Retired, may_go_on: Callable[[], bool] = lambda: True) -> bool:
-        """Whether all of it went: of a source that was not forgotten, runs stay while sinks are owed or have parked events of
+        """Whether all of it was removed: of a source that only left, runs stay while sinks are owed or have parked events of
         theirs.
         """
         while await self._store.write(inventory.remove_runs, source) > 0:

@@ -1,4 +1,4 @@
-"""`trigger`, `watch`, `parked retry|drop` and `forget`: asked of the running service, or done here when none runs."""
+"""`trigger`, `watch`, `parked retry|drop` and `forget`: sent to the running service, or done here when none runs."""
 
 import asyncio
 import sys
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
-from collector.app import control, ledgers, loading
-from collector.app.control import Told
+from collector.app import configuration, control, ledgers
+from collector.app.control import RequestResult
 from collector.app.removal import Removal
 from collector.app.status import source_id
 from collector.app.tables import printable
@@ -41,12 +41,12 @@ Followed = TypeVar("Followed")
 
 
 class _Left(Exception):
-    """Nobody is there any more who follows this run."""
+    """No process follows this run any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """To follow the run to its end, for so many seconds at the most (None: without limit)."""
+    """Follow the run to its end, for so many seconds at the most (None: without limit)."""
 
     seconds: float | None
 
@@ -56,7 +56,7 @@ class Wait:
         if timeout is None:
             return cls(None) if wait else None
         if not wait:
-            raise ConfigurationError(["--timeout says how long --wait follows the run: give --wait too"])
+            raise ConfigurationError(["--timeout limits how long --wait follows the run: add --wait"])
         try:
             return cls(parse_duration(timeout).total_seconds())
         except ValueError as error:
@@ -73,8 +73,8 @@ def trigger(
     wait: Wait | None,
     as_json: bool,
 ) -> int:
-    """0 done (with `wait`: the run succeeded), 1 not done, ended otherwise, or nobody knows. `execution` is the id of an
-    earlier trigger that is made again.
+    """0 done (with `wait`: the run succeeded), 1 not done, ended otherwise, or unknown. `execution` is the id of an
+    earlier trigger that is repeated.
     """
     body: dict[str, Any] = {"job": job, "options": dict(options)}
     body |= {"execution": execution} if execution else {}
@@ -91,22 +91,22 @@ def parked(settings: Settings, kind: RequestKind, sink: str, choice: Choice, *, 
     """Do this with the chosen parked events. 0 done, 1 when nothing is parked there or it could not be done."""
     if settings.sink(sink) is None:
         raise ConfigurationError([_unknown("sink", sink, [each.name for each in settings.sinks])])
-    told = asyncio.run(_asked(settings, f"sink:{sink}", kind, asdict(choice)))
-    words = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in told.answer.items())
-    return _report(told, words, {}, as_json=as_json)
+    result = asyncio.run(_submitted(settings, f"sink:{sink}", kind, asdict(choice)))
+    words = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in result.answer.items())
+    return _report(result, words, {}, as_json=as_json)
 
 
 def forget(settings: Settings, target: str, *, drop_undelivered: bool, as_json: bool) -> int:
-    """Have `source:NAME` or `sink:NAME`, which left the configuration, forgotten. 0 done, 1 when it could not be done."""
-    told = asyncio.run(_forgotten(settings, target, drop_undelivered=drop_undelivered))
-    done = told.state is RequestState.DONE
-    words = _FORGOTTEN.format_map({"target": target.replace(":", " ", 1), **told.answer}) if done else ""
-    rest = "" if told.answer.get("removed") else "; what is left of it goes within the hour"
-    return _report(told, words + rest, {}, as_json=as_json)
+    """Remove `source:NAME` or `sink:NAME`, which left the configuration, from the ledger. 0 done, 1 when it failed."""
+    result = asyncio.run(_removed(settings, target, drop_undelivered=drop_undelivered))
+    done = result.state is RequestState.DONE
+    words = _REMOVED.format_map({"target": target.replace(":", " ", 1), **result.answer}) if done else ""
+    rest = "" if result.answer.get("removed") else "; the rest is removed within the hour"
+    return _report(result, words + rest, {}, as_json=as_json)
 
 
-_FORGOTTEN = (
-    "forgot {target}: {runs} runs ({open_runs} open), {undelivered} undelivered and {parked} parked events, "
+_REMOVED = (
+    "removed {target}: {runs} runs ({open_runs} open), {undelivered} undelivered and {parked} parked events, "
     "{requests} requests"
 )
 
@@ -114,43 +114,43 @@ _FORGOTTEN = (
 async def _of_source(
     config: Path, source: str, kind: RequestKind, body: Mapping[str, Any], *, wait: Wait | None, as_json: bool
 ) -> int:
-    settings = loading.load(config)
+    settings = configuration.load(config)
     if settings.source(source) is None:
         raise ConfigurationError([_unknown("source", source, [each.name for each in settings.sources])])
     alone = False
 
-    async def follow(service: "Service", told: Told) -> Run | None:
+    async def follow(service: "Service", result: RequestResult) -> Run | None:
         nonlocal alone
         alone = True
-        return await _followed_alone(service, source, told, wait) if wait else None
+        return await _followed_alone(service, source, result, wait) if wait else None
 
-    told, run = await _done(settings, f"source:{source}", kind, body, follow)
+    result, run = await _done(settings, f"source:{source}", kind, body, follow)
     if wait and run is None:
-        run = await _followed_beside(settings, source, told, wait)
-    state = run.state.value if run is not None else told.answer.get("state")
-    words = "run {key} ({run_id}) of {job}: {state}".format_map({**_NO_RUN, **told.answer, "state": state})
-    failed = _report(told, words, {"state": state}, as_json=as_json)
+        run = await _followed_beside(settings, source, result, wait)
+    state = run.state.value if run is not None else result.answer.get("state")
+    words = "run {key} ({run_id}) of {job}: {state}".format_map({**_NO_RUN, **result.answer, "state": state})
+    failed = _report(result, words, {"state": state}, as_json=as_json)
     if alone and not wait and not failed:
-        print(_NOBODY, file=sys.stderr)
+        print(_NOT_FOLLOWED, file=sys.stderr)
     return failed or int(run is not None and run.state is not RunState.SUCCEEDED)
 
 
-_NOBODY = (
-    "no service runs, so nobody follows this run: start one with `lineage-collector run`, or give --wait next time"
+_NOT_FOLLOWED = (
+    "no service runs, so this run is not followed: start one with `lineage-collector run`, or add --wait next time"
 )
 _NO_RUN = dict.fromkeys(("key", "run_id", "job"), "-")
 
 
-async def _asked(settings: Settings, target: str, kind: RequestKind, body: Mapping[str, Any]) -> Told:
-    async def nothing(_: "Service", __: Told) -> None: ...
+async def _submitted(settings: Settings, target: str, kind: RequestKind, body: Mapping[str, Any]) -> RequestResult:
+    async def nothing(_: "Service", __: RequestResult) -> None: ...
 
-    told, _ = await _done(settings, target, kind, body, nothing)
-    return told
+    result, _ = await _done(settings, target, kind, body, nothing)
+    return result
 
 
-async def _forgotten(settings: Settings, target: str, *, drop_undelivered: bool) -> Told:
+async def _removed(settings: Settings, target: str, *, drop_undelivered: bool) -> RequestResult:
 
-    async def alone() -> tuple[Told, None]:
+    async def alone() -> tuple[RequestResult, None]:
         clock = SystemClock()
         set_up("warning", "auto")
         store = await asyncio.to_thread(ledgers.opened, settings.ledger, clock, command=True)
@@ -159,8 +159,8 @@ async def _forgotten(settings: Settings, target: str, *, drop_undelivered: bool)
         finally:
             await store.close()
 
-    told, _ = await _in_turn(settings, target, RequestKind.FORGET, {"drop_undelivered": drop_undelivered}, alone)
-    return told
+    result, _ = await _in_turn(settings, target, RequestKind.FORGET, {"drop_undelivered": drop_undelivered}, alone)
+    return result
 
 
 async def _done(
@@ -168,14 +168,14 @@ async def _done(
     target: str,
     kind: RequestKind,
     body: Mapping[str, Any],
-    follow: Callable[["Service", Told], Awaitable[Followed]],
-) -> tuple[Told, Followed | None]:
-    """Done by the running service; without one by ourselves, and `follow` with it while the ledger is ours."""
+    follow: Callable[["Service", RequestResult], Awaitable[Followed]],
+) -> tuple[RequestResult, Followed | None]:
+    """Done by the running service; without one by this process, then `follow` while it has the ledger."""
 
-    async def alone() -> tuple[Told, Followed]:
+    async def alone() -> tuple[RequestResult, Followed]:
         async with _alone(settings) as service:
-            told = await service.ask(target, kind, body)
-            return told, await follow(service, told)
+            result = await service.submit(target, kind, body)
+            return result, await follow(service, result)
 
     return await _in_turn(settings, target, kind, body, alone)
 
@@ -185,13 +185,13 @@ async def _in_turn(
     target: str,
     kind: RequestKind,
     body: Mapping[str, Any],
-    alone: Callable[[], Awaitable[tuple[Told, Followed]]],
-) -> tuple[Told, Followed | None]:
+    alone: Callable[[], Awaitable[tuple[RequestResult, Followed]]],
+) -> tuple[RequestResult, Followed | None]:
     """Done by the running service; without one `alone`, which takes the ledger's lock. A service that starts goes first."""
     end = time.monotonic() + TURN_WITHIN
     while True:
-        if (told := await control.ask(settings.control_path, target, kind, body)) is not None:
-            return told, None
+        if (result := await control.submit(settings.control_path, target, kind, body)) is not None:
+            return result, None
         store = await asyncio.to_thread(ledgers.opened_beside, settings.ledger)
         if store is not None and kind is RequestKind.FORGET:  # nobody's lease is needed for that
             await store.close()
@@ -208,7 +208,7 @@ async def _in_turn(
         await asyncio.sleep(TURN_LOOK)
 
 
-async def _left(store: OwnedLedger, target: str, kind: RequestKind, body: Mapping[str, Any]) -> Told:
+async def _left(store: OwnedLedger, target: str, kind: RequestKind, body: Mapping[str, Any]) -> RequestResult:
     """Left in the ledger for the services that have it, which run elsewhere, and the answer of one of them."""
     try:
         now_ms = to_ms(SystemClock().now())
@@ -217,17 +217,17 @@ async def _left(store: OwnedLedger, target: str, kind: RequestKind, body: Mappin
         while (request := await store.read_shown(requests.get, number)) is not None and request.done_at is None:
             if time.monotonic() > end:
                 error = "no service took it up in time; the ledger keeps it, and it may be done yet"
-                return Told(request.state, {"error": error})
+                return RequestResult(request.state, {"error": error})
             await asyncio.sleep(TURN_LOOK)
     finally:
         await store.close()
     if request is None:
-        return Told(RequestState.FAILED, {"error": "the ledger forgot the request"})
-    return Told(request.state, orjson.loads(request.answer or "{}"))
+        return RequestResult(RequestState.FAILED, {"error": "the request is no longer in the ledger"})
+    return RequestResult(request.state, orjson.loads(request.answer or "{}"))
 
 
 def _alone(settings: Settings) -> "Service":
-    """The whole service for a moment, on a free port, with only its errors told."""
+    """The whole service for a moment, on a free port, logging only errors."""
     from collector.app.service import Service  # noqa: PLC0415 - most of a second that asking another needs not
 
     set_up("error", "auto")
@@ -235,7 +235,7 @@ def _alone(settings: Settings) -> "Service":
     return Service(settings.model_copy(update={"http": http}), command=True)
 
 
-async def _followed_alone(service: "Service", source: str, told: Told, wait: Wait) -> Run | None:
+async def _followed_alone(service: "Service", source: str, result: RequestResult, wait: Wait) -> Run | None:
     """The run once it ended and its events are delivered; None when there is no run, or a service that starts follows it."""
     ledger = service.settings.ledger
 
@@ -243,9 +243,9 @@ async def _followed_alone(service: "Service", source: str, told: Told, wait: Wai
         return not await ledgers.is_wanted(ledger, service.store)
 
     try:
-        run = await _followed(service.store, source, told, nobody_else, wait, _UNSERVED)
+        run = await _followed(service.store, source, result, nobody_else, wait, _UNSERVED)
     except _Left:
-        print("a service starts: it follows the run from here on", file=sys.stderr)
+        print("a service starts, which follows the run from now on", file=sys.stderr)
         return None
     for _ in range(DRAINED_WITHIN):
         if await ledgers.is_wanted(ledger, service.store) or await service.drained(1.0):
@@ -254,20 +254,20 @@ async def _followed_alone(service: "Service", source: str, told: Told, wait: Wai
     return run
 
 
-async def _followed_beside(settings: Settings, source: str, told: Told, wait: Wait) -> Run | None:
+async def _followed_beside(settings: Settings, source: str, result: RequestResult, wait: Wait) -> Run | None:
     store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
     try:
         await _until_alive(settings, store)
-        return await _followed(store, source, told, partial(_is_served, settings, store), wait, _SERVED)
+        return await _followed(store, source, result, partial(_is_served, settings, store), wait, _SERVED)
     except _Left as left:
-        words = f"the service stopped while {left} was followed; it goes on when the service runs"
+        words = f"the service stopped while {left} was followed; it is followed again when the service runs"
         raise LineageError(words) from left
     finally:
         await store.close()
 
 
-_SERVED = "the service follows it; `lineage-collector runs show {run_id}` says how it is"
-_UNSERVED = "nobody follows it until a service runs: `lineage-collector run`"
+_SERVED = "the service follows it; `lineage-collector runs show {run_id}` shows its state"
+_UNSERVED = "it is not followed until a service runs: `lineage-collector run`"
 
 
 async def _is_served(settings: Settings, store: Ledger) -> bool:
@@ -285,18 +285,18 @@ async def _until_alive(settings: Settings, store: Ledger) -> None:
 
 
 async def _followed(
-    store: Ledger, source: str, told: Told, alive: Callable[[], Awaitable[bool]], wait: Wait, afterwards: str
+    store: Ledger, source: str, result: RequestResult, alive: Callable[[], Awaitable[bool]], wait: Wait, afterwards: str
 ) -> Run | None:
-    """The run once it ended or was given up; None when there is no run to follow. Raises `_Left` when nobody is
-    `alive` who could see it end, and `LineageError` when it takes longer than `wait`. Whoever interrupts hears
-    what becomes of the run `afterwards`.
+    """The run once it ended or was given up; None when there is no run to follow. Raises `_Left` when no service is
+    `alive` that could see it end, and `LineageError` when it takes longer than `wait`. An interruption prints
+    `afterwards`: who follows the run then.
     """
-    if told.state is not RequestState.DONE:
+    if result.state is not RequestState.DONE:
         return None
-    goes_on = f"run {told.answer['key']} goes on, and {afterwards.format_map(told.answer)}"
+    goes_on = f"run {result.answer['key']} goes on, and {afterwards.format_map(result.answer)}"
     try:
         async with asyncio.timeout(wait.seconds):
-            return await _until_closed(store, await store.read(source_id, source), str(told.answer["key"]), alive)
+            return await _until_closed(store, await store.read(source_id, source), str(result.answer["key"]), alive)
     except TimeoutError as error:
         raise LineageError(f"not ended within the {wait.seconds:g} s of --timeout: {goes_on}") from error
     except asyncio.CancelledError:
@@ -319,18 +319,18 @@ async def _until_closed(store: Ledger, number: int, key: str, alive: Callable[[]
         await asyncio.sleep(LOOK)
 
 
-def _report(told: Told, words: str, more: Mapping[str, Any], *, as_json: bool) -> int:
-    """Say what became of the request; the exit code."""
-    done = told.state is RequestState.DONE
+def _report(result: RequestResult, words: str, more: Mapping[str, Any], *, as_json: bool) -> int:
+    """Print the result of the request; returns the exit code."""
+    done = result.state is RequestState.DONE
     if as_json:
-        body = {"request": told.state.value, **told.answer, **more}
+        body = {"request": result.state.value, **result.answer, **more}
         print(orjson.dumps(body, option=orjson.OPT_INDENT_2).decode())
     elif done:
         print(printable(words))
     else:
-        print(f"error: {printable(str(told.answer.get('error') or told.state.value))}", file=sys.stderr)
+        print(f"error: {printable(str(result.answer.get('error') or result.state.value))}", file=sys.stderr)
     return 0 if done else 1
 
 
 def _unknown(kind: str, name: str, known: list[str]) -> str:
-    return f"there is no {kind} named {name!r} in the configuration; there is {', '.join(known) or 'none'}"
+    return f"there is no {kind} named {name!r} in the configuration; configured are {', '.join(known) or 'none'}"

@@ -1,4 +1,4 @@
-"""`runs` and `runs show`: what the ledger knows of runs, read beside a running service or without one."""
+"""`runs` and `runs show`: runs of the ledger, read beside a running service or without one."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from collector.app import loading
+from collector.app import configuration
 from collector.app.listings import read
 from collector.app.status import source_id
 from collector.app.tables import Column, Kind, show, show_one
@@ -61,7 +61,7 @@ def runs(
     limit: int,
     as_json: bool,
 ) -> int:
-    settings = loading.load(config)
+    settings = configuration.load(config)
     wanted, after = _state(state), _since(since)
 
     def found(conn: Connection) -> tuple[list[RunRow], Mapping[str, RunDetail]]:
@@ -85,10 +85,10 @@ def one(config: Path, run: str, *, source: str | None, as_json: bool) -> int:
         ids = [each.id for each in details.values()]
         return rows, details, queries.events_of(conn, ids), queries.parked_of(conn, ids)
 
-    rows, details, events, parked = read(loading.load(config), found)
+    rows, details, events, parked = read(configuration.load(config), found)
     if len(rows) != 1:
         raise LineageError(_not_one(run, rows))
-    told = {
+    shown = {
         **summary(rows[0], known := known_run(details.get(rows[0].run_uuid))),
         **more(rows[0], known),
         "events": [
@@ -101,31 +101,31 @@ def one(config: Path, run: str, *, source: str | None, as_json: bool) -> int:
         ],
     }
     if as_json:
-        print(json.dumps(told, indent=2, ensure_ascii=False))
+        print(json.dumps(shown, indent=2, ensure_ascii=False))
     else:
-        _show(told)
+        _show(shown)
     return 0
 
 
-def _show(told: Mapping[str, Any]) -> None:
+def _show(shown: Mapping[str, Any]) -> None:
     flat = {
         name: ", ".join(value) or None if isinstance(value, list) else value
-        for name, value in told.items()
+        for name, value in shown.items()
         if name not in _LISTS
     }
     show_one(flat, _OF_ONE)
     print()
-    show(told["events"], _EVENTS, as_json=False, nothing="the ledger keeps no events of it")
-    if told["parked_events"]:
+    show(shown["events"], _EVENTS, as_json=False, nothing="the ledger keeps no events of it")
+    if shown["parked_events"]:
         print()
-        show(told["parked_events"], _PARKED, as_json=False, nothing="")
+        show(shown["parked_events"], _PARKED, as_json=False, nothing="")
 
 
 def _not_one(run: str, rows: Sequence[RunRow]) -> str:
     if not rows:
         return f"the ledger has no run {run!r}; `lineage-collector runs` lists those that it has"
     sources = ", ".join(row.source for row in rows)
-    return f"several sources have a run {run!r} ({sources}): say which with --source, or give its run id"
+    return f"several sources have a run {run!r} ({sources}): choose one with --source, or give its run id"
 
 
 def _state(word: str | None) -> RunState | None:
@@ -134,7 +134,7 @@ def _state(word: str | None) -> RunState | None:
     try:
         return RunState(word)
     except ValueError:
-        raise ConfigurationError([f"--state {word!r} is none of {', '.join(RunState)}"]) from None
+        raise ConfigurationError([f"--state {word!r} is not valid; use {', '.join(RunState)}"]) from None
 
 
 def _since(words: str | None) -> int | None:

@@ -1,4 +1,4 @@
-"""What a scrape shows of the ledger."""
+"""Reads the metrics of a scrape from the ledger."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -62,7 +62,7 @@ def snapshot(
 
 
 def shares(counts: Mapping[int, int], most: int) -> dict[int, int]:
-    """How many of each are shown when there is room for `most`: a large one leaves the small ones theirs."""
+    """How many of each are shown when there is room for `most`: the small ones completely, the large ones share the rest."""
     shown: dict[int, int] = {}
     for number, (key, count) in enumerate(sorted(counts.items(), key=lambda pair: pair[1])):
         shown[key] = min(count, most // (len(counts) - number))

@@ -17,14 +17,14 @@ import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
 from collector import __version__
-from collector.app import factory, ledgers, loading, turn
-from collector.app.control import ANSWERS_WITHIN, Control, Told, refuse_occupied
+from collector.app import configuration, factory, ledger_access, ledgers
+from collector.app.control import ANSWERS_WITHIN, Control, RequestResult, refuse_occupied
 from collector.app.heartbeat import Heartbeat, replica
 from collector.app.hints import HintedSource, Hints
 from collector.app.housekeeping import Housekeeper, Share
+from collector.app.interpreter import tune_interpreter
 from collector.app.ledger_file import free_bytes, guard
 from collector.app.observers import Observers, ServiceObserver
-from collector.app.pauses import shorten_pauses
 from collector.app.removal import Removal
 from collector.app.scrape import snapshot
 from collector.app.status import status, status_of_loops
@@ -39,11 +39,11 @@ from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
 from collector.logs import fields, set_up
 from collector.model import EventKind
-from collector.own_secrets import own_secrets
 from collector.platforms.base import Platform
 from collector.polling.decision import Policy
 from collector.polling.schedule import Rhythm
 from collector.polling.source import SourcePoller
+from collector.secret_registry import secret_registry
 from config.advice import advice
 from config.settings import Settings, Source
 from config.web import Access
@@ -58,16 +58,16 @@ from exporters.web.pages import Pages, serve
 log = logging.getLogger("lineage.service")
 
 LEDGER_WITHIN = 5.0
-"""Seconds that the ledger may take to say how things are."""
+"""Seconds that the ledger may take to read the status."""
 
 
 def run(config: Path) -> int:
     """Until SIGTERM or SIGINT. 0 after a clean stop, 1 when one of the tasks died."""
-    settings = loading.load(config)
+    settings = configuration.load(config)
     set_up(settings.log.level, settings.log.format)
-    access = loading.access(settings)
-    for told in advice(settings, access.get() if access else None):
-        log.warning("config.advice", extra=fields(cause=told))
+    access = configuration.access(settings)
+    for risk in advice(settings, access.get() if access else None):
+        log.warning("config.risk_found", extra=fields(cause=risk))
     return asyncio.run(_until_signal(settings))
 
 
@@ -75,23 +75,23 @@ async def _until_signal(settings: Settings) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def asked(number: signal.Signals) -> None:
+    def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
-            log.warning("service.killed", extra=fields(signal=number.name, cause="asked a second time"))
+            log.warning("service.killed", extra=fields(signal=number.name, cause="a second signal came"))
             os._exit(1)
-        log.info("service.stopping", extra=fields(signal=number.name, within=str(settings.stop_within)))
+        log.info("service.stop_begun", extra=fields(signal=number.name, within=str(settings.stop_within)))
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked, number)
+        loop.add_signal_handler(number, on_signal, number)
     clock = SystemClock()
     store, open_it = None, partial(ledgers.opened, settings.ledger, clock)
     if settings.ledger.file is not None:
-        store = await turn.taken(open_it, settings.ledger.file, clock, stop)
+        store = await ledger_access.taken(open_it, settings.ledger.file, clock, stop)
         if store is None:
             return 0
     async with Service(settings, clock=clock, store=store) as service:
-        shorten_pauses()
+        tune_interpreter()
         dead = await service.until(stop)
     return 1 if dead else 0
 
@@ -111,7 +111,7 @@ def _why_not(error: OSError) -> str:
 class Service:
     """The program as an async context: built and started on entering, stopped within `stop_within` on leaving.
 
-    `observers` hear the reports of polling and delivery beside the metrics. `store` is the ledger where it is open already,
+    `observers` get the reports of polling and delivery beside the metrics. `store` is the ledger where it is open already,
     `command` says that it soon ends by itself.
     """
 
@@ -141,15 +141,15 @@ class Service:
         self._heartbeat: Heartbeat | None = None
         self._asking = 0
         self._stopping = False
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         """Tasks whose death was logged."""
         self.port = 0
-        """Where the pages are, once started."""
+        """The address of the pages, once started."""
 
     async def __aenter__(self) -> Self:
         self.store = self._given_store or await self._opened()
         try:
-            self._access = loading.access(self.settings)
+            self._access = configuration.access(self.settings)
             await self._build()
             await self._start()
         except BaseException:
@@ -170,21 +170,21 @@ class Service:
         stopping.cancel()
         for task in done - {stopping}:
             error = None if task.cancelled() else task.exception()
-            self._told.add(task.get_name())
+            self._logged.add(task.get_name())
             log.critical("task.died", extra=fields(task=task.get_name()), exc_info=error)
             return task.get_name()
         return None
 
-    async def ask(self, target: str, kind: RequestKind, body: Mapping[str, Any]) -> Told:
-        """Put a request into the ledger and wait for what becomes of it."""
+    async def submit(self, target: str, kind: RequestKind, body: Mapping[str, Any]) -> RequestResult:
+        """Put a request into the ledger and wait for its result."""
         if kind is RequestKind.FORGET and target in self._targets():
             error = f"the service that runs has {target.replace(':', ' ', 1)} in its configuration; restart it without, then forget it"
-            return Told(RequestState.FAILED, {"error": error})
+            return RequestResult(RequestState.FAILED, {"error": error})
         if kind is not RequestKind.FORGET and target not in self._targets() | self._targets_elsewhere():
             error = f"the service that runs knows no {target.replace(':', ' ', 1)}; restart it with this configuration"
-            return Told(RequestState.FAILED, {"error": error})
+            return RequestResult(RequestState.FAILED, {"error": error})
         if self._stopping:
-            return Told(RequestState.FAILED, {"error": "the service is stopping; ask again when it runs"})
+            return RequestResult(RequestState.FAILED, {"error": "the service is stopping; try again when it runs"})
         self._asking += 1
         try:
             if kind is RequestKind.FORGET:
@@ -194,18 +194,18 @@ class Service:
         finally:
             self._asking -= 1
 
-    async def _answered(self, target: str, kind: RequestKind, body: Mapping[str, Any]) -> Told:
+    async def _answered(self, target: str, kind: RequestKind, body: Mapping[str, Any]) -> RequestResult:
         now_ms = to_ms(self._clock.now())
         number = await self.store.write(requests.add, kind, target, orjson.dumps(body).decode(), now_ms)
         end = self._clock.monotonic() + ANSWERS_WITHIN
         while (request := await self.store.read_shown(requests.get, number)) is not None and request.done_at is None:
             if self._clock.monotonic() > end:
-                error = f"not done within {ANSWERS_WITHIN:.0f} s; the ledger keeps it, and it may be done yet"
-                return Told(request.state, {"error": error})
+                error = f"not done within {ANSWERS_WITHIN:.0f} s; the request stays in the ledger and may still be done"
+                return RequestResult(request.state, {"error": error})
             await self._clock.sleep(0.05)
         if request is None:
-            return Told(RequestState.FAILED, {"error": "the ledger forgot the request"})
-        return Told(request.state, orjson.loads(request.answer or "{}"))
+            return RequestResult(RequestState.FAILED, {"error": "the request is no longer in the ledger"})
+        return RequestResult(request.state, orjson.loads(request.answer or "{}"))
 
     def _targets(self) -> set[str]:
         return {f"source:{name}" for name in self._source_ids} | {f"sink:{name}" for name in self._sink_ids}
@@ -231,7 +231,7 @@ class Service:
         return True
 
     def faults(self) -> list[str]:
-        """Why this process should be started anew: a task that ended, a loop that did not come round."""
+        """Why this process should be restarted: a task that ended, a loop that is stuck."""
         now = self._clock.monotonic()
         dead = [f"task {name} has ended" for name, task in self._tasks.items() if task.done()]
         loops = {f"source {name}": poller.expected_by for name, poller in self._pollers.items()}
@@ -244,7 +244,7 @@ class Service:
         statuses = {name: poller.status for name, poller in self._pollers.items()}
         untried = [name for name, status in statuses.items() if status.result is None and not status.standby]
         away = [self._housekeeper.trouble] if self._housekeeper.is_away and self._housekeeper.trouble else []
-        return [f"source {name} was not tried yet" for name in untried] + away + self.faults()
+        return [f"source {name} was not polled yet" for name in untried] + away + self.faults()
 
     async def status(self) -> Mapping[str, Any]:
         polled = {name: poller.status for name, poller in self._pollers.items()}
@@ -258,17 +258,17 @@ class Service:
         }
         try:
             async with asyncio.timeout(LEDGER_WITHIN):
-                told = await self.store.read_shown(status, self._clock, self._source_ids, polled, delivered, ledger)
+                found = await self.store.read_shown(status, self._clock, self._source_ids, polled, delivered, ledger)
         except (LedgerError, SQLAlchemyError, TimeoutError) as error:
             unread = str(error) or f"it did not answer within {LEDGER_WITHIN:.0f} s"
-            told = status_of_loops(polled, delivered, {**ledger, "wrong": unread})
+            found = status_of_loops(polled, delivered, {**ledger, "wrong": unread})
         now = self._clock.now()
         about = {
             "version": __version__,
             "started": self._began_at.isoformat(timespec="milliseconds"),
             "uptime_seconds": round((now - self._began_at).total_seconds(), 1),
         }
-        shown: Mapping[str, Any] = own_secrets.hidden_in({**about, **told})
+        shown: Mapping[str, Any] = secret_registry.hidden_in({**about, **found})
         return shown
 
     async def _build(self) -> None:
@@ -279,7 +279,7 @@ class Service:
         wanted = {name: _wanted(settings.events, sink, before.get(name)) for name, (settings, sink) in sinks.items()}
         # no other process has this name or had it, not even the one before in the same container
         me = replica(
-            self.settings, f"{replicas.COMMAND if self._command else ''}{turn.holder()}:{secrets.token_hex(4)}"
+            self.settings, f"{replicas.COMMAND if self._command else ''}{ledger_access.holder()}:{secrets.token_hex(4)}"
         )
         numbers = await self.store.write(
             replicas.register, me, factory.configured(self.settings, self._clock), wanted, now_ms
@@ -371,7 +371,7 @@ class Service:
         except OSError as error:
             raise ConfigurationError([f"http.listen: cannot listen on {http.listen}: {_why_not(error)}"]) from error
         self.port = self._listener.port
-        self._control = Control(self.settings.control_path, self.ask, self.status)
+        self._control = Control(self.settings.control_path, self.submit, self.status)
         await self._control.start()
         assert self._heartbeat is not None  # it was built
         self._spawn("heartbeat", self._heartbeat.run())
@@ -387,11 +387,11 @@ class Service:
             reachable = partial(self.metrics.hint_topic, self.settings.hints.topic)
             self._spawn("hints", factory.hint_subscriber(self.settings.hints, hints.take, self._clock, reachable).run())
         ledger = self.settings.ledger.place
-        told = fields(sources=len(self._pollers), sinks=len(self._deliveries), ledger=ledger, port=self.port)
-        log.info("service.started", extra=told)
+        started = fields(sources=len(self._pollers), sinks=len(self._deliveries), ledger=ledger, port=self.port)
+        log.info("service.started", extra=started)
 
     async def _stand_for_all(self) -> None:
-        """For what one replica does for all; returns once it is known whether that is this one."""
+        """Run the work of one replica for all; returns once it is known whether this replica does it."""
         known = asyncio.Event()
         names, looked = (HOUSEKEEPING, METRICS), set[str]()
 
@@ -417,8 +417,8 @@ class Service:
         self._tasks[name] = asyncio.create_task(work, name=name)
 
     async def _stop(self) -> None:
-        """What people asked for first, as a trigger that is cut off stays in doubt; then polling, then delivery with what
-        is left of the time, then the rest.
+        """Requests of people first, as a trigger that is cut off stays in doubt; then polling, then delivery with the
+        rest of the time, then all else.
         """
         grace = self.settings.stop_within.total_seconds()
         deadline = self._clock.monotonic() + grace
@@ -444,7 +444,7 @@ class Service:
         log.info("service.stopped")
 
     async def _quietly(self, endings: Iterable[Coroutine[Any, Any, None]]) -> None:
-        """One part that stops badly keeps no other from stopping well."""
+        """An error in one part must not keep the others from a clean stop."""
         for outcome in await asyncio.gather(*endings, return_exceptions=True):
             if outcome is not None:
                 _log_bad_end(outcome)
@@ -455,12 +455,12 @@ class Service:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for task in tasks:
-            if not task.cancelled() and (error := task.exception()) is not None and task.get_name() not in self._told:
-                self._told.add(task.get_name())
+            if not task.cancelled() and (error := task.exception()) is not None and task.get_name() not in self._logged:
+                self._logged.add(task.get_name())
                 _log_bad_end(error, task=task.get_name())
 
     async def _snapshot(self) -> Snapshot | None:
-        """One replica shows what the ledger says, so that no series is there twice."""
+        """One replica shows the metrics of the ledger, so that no series exists twice."""
         if not self._leases.holds(METRICS):
             return None
         size, limit = self._housekeeper.size.used, self._housekeeper.limit
@@ -483,7 +483,7 @@ class Service:
 
 
 def _wanted(events: Sequence[str] | None, sink: Sink, before: frozenset[EventKind] | None) -> frozenset[EventKind]:
-    """Nobody knows what a broken sink wants, so it goes on being owed what it was owed `before`."""
+    """The event types of a broken sink are unknown, so it is owed the same as `before`."""
     if events is not None:
         return frozenset(EventKind(word) for word in events)
     return before if isinstance(sink, BrokenSink) and before else sink.wants
@@ -496,4 +496,4 @@ async def _within(seconds: float, ending: Coroutine[Any, Any, None]) -> None:
 
 def _log_bad_end(error: BaseException, **what: str) -> None:
     cause = str(error) or type(error).__name__
-    log.error("service.stop", extra=fields(**what, cause=cause), exc_info=error)
+    log.error("service.stop_failed", extra=fields(**what, cause=cause), exc_info=error)

@@ -1,4 +1,4 @@
-"""How sources and sinks are, for pages and the command line: read from the ledger and from the loops that run."""
+"""The status of sources and sinks, for pages and the command line: read from the ledger and from the running loops."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -16,7 +16,7 @@ from exporters.delivery.reports import SinkState, SinkStatus
 
 
 def source_id(conn: Connection, name: str) -> int:
-    """The ledger's number of a source. Raises `ConfigurationError` for one that it has never heard of."""
+    """The ledger's number of a source. Raises `ConfigurationError` for a source that it does not have."""
     known = {row.name: row.id for row in queries.sources(conn)}
     if name not in known:
         raise ConfigurationError([f"the ledger has no source {name!r}; it has {', '.join(known) or 'none'}"])
@@ -48,7 +48,7 @@ def status(
 
 
 def _replicas(live: Sequence[Replica], held: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Each says what it differs in from the one that started first."""
+    """Each row has the difference from the replica that started first."""
     return [
         {
             "replica": each.id,
@@ -77,7 +77,7 @@ def _difference(first: Replica, other: Replica) -> str | None:
 def status_of_loops(
     polled: Mapping[str, SourceStatus], delivered: Mapping[str, SinkStatus], ledger: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """As `status`, with the little that is known while the ledger cannot be read."""
+    """As `status`, from the running loops alone while the ledger cannot be read."""
     sources = [{"source": each.name, "state": _state(each), "wrong": each.wrong} for each in polled.values()]
     sinks = [
         {"sink": each.sink, "state": each.state.value, "in_flight": each.in_flight, "wrong": each.problem}

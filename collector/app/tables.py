@@ -15,30 +15,30 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 SHORTEST = 13
-"""Letters that are left of a name at the least."""
+"""The least number of letters that a shortened name keeps."""
 _GAP = 2
 
 
 class Kind(Enum):
-    """How a column is shown to people; pipes and JSON have the values as they are."""
+    """How a column is shown to people; pipes and JSON have the raw values."""
 
     WORD = "word"
     """Never cut: ids, states, counts."""
     NAME = "name"
-    """Shortened in the middle where room is scarce."""
+    """Shortened in the middle if the terminal is narrow."""
     MOMENT = "moment"
     SECONDS = "seconds"
     BYTES = "bytes"
     NOTE = "note"
-    """Below its row, where there is something to say."""
+    """Below its row, if it is not empty."""
     ASIDE = "aside"
     """In pipes and JSON only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`weight` says what is left out first where a terminal is too narrow: the lightest. `bounded_by` names the column
-    that says of a number of seconds whether it is a bound, which `~` marks.
+    """Columns of the least `weight` are left out first if a terminal is too narrow. `bounded_by` names the column
+    that marks a number of seconds as a bound, which is shown by `~`.
     """
 
     name: str
@@ -62,7 +62,7 @@ def show(rows: Sequence[Row], columns: Sequence[Column], *, as_json: bool, nothi
 
 
 def show_one(row: Row, columns: Sequence[Column]) -> None:
-    """Print one row, a line for each column that says something."""
+    """Print one row, a line for each column that is not empty."""
     human = sys.stdout.isatty()
     shown = {column.name: (_human(row, column) if human else _cell(row.get(column.name))) for column in columns}
     widest = max(map(len, shown))
@@ -94,7 +94,7 @@ def _remark(rows: Sequence[Row], beside: Sequence[Column], widths: Mapping[Colum
     if missing := [_title(column) for column in beside if column not in widths]:
         print(f"no room for: {', '.join(missing)} (a wider terminal or --json shows them)", file=sys.stderr)
     if any(_is_bound(row, column) for row in rows for column in widths):
-        print("~ the platform did not say when it started, or ended: the time is a bound", file=sys.stderr)
+        print("~ the platform did not report when it started, or ended: the time is a bound", file=sys.stderr)
 
 
 def fitted(widths: Mapping[Column, int], room: int) -> dict[Column, int]:
@@ -112,7 +112,7 @@ def _least(column: Column, width: int) -> int:
 
 
 def _shared_out(wished: Mapping[Column, int], least: dict[Column, int], room: int) -> dict[Column, int]:
-    """What is left of the room goes to the names that lack most."""
+    """The free width goes to the names that lack most."""
     spare = room - _total(least)
     while spare > 0 and (short := [column for column, width in least.items() if width < wished[column]]):
         least[max(short, key=lambda column: wished[column] - least[column])] += 1
@@ -235,5 +235,5 @@ def _cell(value: Any) -> str:
 
 
 def printable(words: str) -> str:
-    """Words of others on one line, with nothing in them that a terminal would obey."""
+    """Foreign text on one line, without control sequences of terminals."""
     return "".join(letter if letter.isprintable() else " " for letter in words)

@@ -258,7 +258,7 @@ class Leases:
             except LedgerError as error:
                 if str(error) != failure:
                     told = fields(lease=name, cause=str(error), then="tries again")
-                    _log.error("lease.untaken", extra=told)
+                    _log.error("lease.take_failed", extra=told)
                 held, failure = None, str(error)
             else:
                 failure = None
@@ -298,7 +298,7 @@ class Leases:
         except (LedgerError, TimeoutError) as error:
             cause, then = str(error) or "the ledger did not answer", "it expires by itself"
             told = fields(lease=held.lease.name, cause=cause, then=then)
-            _log.error("lease.kept", extra=told)
+            _log.error("lease.not_given_back", extra=told)
 
 
 async def _apart(work: Coroutine[Any, Any, T], *until: asyncio.Task[Any]) -> tuple[bool, Callable[[], T]]:

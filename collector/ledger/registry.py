@@ -68,7 +68,7 @@ def _add(conn: Connection, name: str, kinds: frozenset[EventKind], now_ms: int) 
     starts = backfill.starts_of_open_runs(conn)
     backfill.owe_from(conn, sink_id, kinds, starts)
     tallies.recount(conn, sink_id, kinds)
-    log.info("sink.new", extra=fields(sink=name, open_runs=len(starts)))
+    log.info("sink.added", extra=fields(sink=name, open_runs=len(starts)))
     return sink_id
 
 

@@ -90,4 +90,4 @@ async def written(answer: "Future[T]") -> T:
 
 def _log_abandoned(answer: "Future[Any]") -> None:
     if (error := answer.exception()) is not None:
-        log.warning("ledger.unheard_error", extra=fields(cause=str(error)))
+        log.warning("ledger.write_failed", extra=fields(cause=str(error)))

@@ -98,7 +98,7 @@ class Enricher:
         except LedgerError as error:
             pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
             told = fields(source=self._writer.source, cause=str(error), then=f"tries again in {pause:.1f} s")
-            log.error("enrich.unwritten", extra=told)  # noqa: TRY400 - the cause says it all
+            log.error("enrichment.unwritten", extra=told)  # noqa: TRY400 - the cause says it all
             return pause
         self._pause = SHORTEST_PAUSE
         return None if deadline is None else max((deadline - self._clock.now()).total_seconds(), 0.001)
@@ -202,13 +202,13 @@ class Enricher:
                 # the boundary of the adapter: a bug there must not keep the run's end back, nor pass unseen
                 if is_stopping():
                     raise
-                log.exception("enrich.broken", extra=fields(source=self._writer.source, run=run.key))
+                log.exception("enrichment.broken", extra=fields(source=self._writer.source, run=run.key))
                 cause = f"{type(error).__name__}: {redacted(str(error))}"
                 return Found(problem=f"details of run {run.key} could not be read: {cause}")
             if wait >= (look.until - self._clock.now()).total_seconds():
                 return Found(problem=self._problem(run.key, look.cause))
             told = fields(source=self._writer.source, run_id=str(run.run_id), cause=look.cause)
-            log.warning("enrich.retry", extra=told)
+            log.warning("enrichment.postponed", extra=told)
             look.pauses = True
             self._wake.set()
             await self._clock.sleep(wait)

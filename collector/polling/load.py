@@ -49,6 +49,6 @@ class Planner:
             reachable_s=round(load.reachable, 1),
         )
         if load.is_reachable:
-            log.info("poll.load", extra=told)
+            log.info("poll.load_measured", extra=told)
         else:
-            log.warning("poll.interval_unreachable", extra=told)
+            log.warning("poll.interval_exceeded", extra=told)

@@ -64,7 +64,7 @@ class Asked:
             for left in await self._store.write(requests.take_over, self._held.lease, now_ms, self._interrupted):
                 cause = json.loads(left.answer or "{}").get("error")
                 told = fields(request=left.id, kind=left.kind.value, body=redacted(left.body), cause=cause)
-                log.error("request.doubtful", extra=told)
+                log.error("request.doubted", extra=told)
             while True:
                 rung.clear()
                 self.busy = True

@@ -245,7 +245,7 @@ class SourcePoller:
         for report in done.events:
             self._observer.committed(report)
             told = fields(source=self._name, job=report.job, run_id=report.run_id, type=report.kind.value)
-            log.info("run.transition", extra=told)
+            log.info("run.changed", extra=told)
         for skip in done.skips:
             self._observer.skipped(SkipReport(self._name, skip.kind))
             told = fields(source=self._name, kind=skip.kind.value, subject=skip.subject, cause=skip.cause)

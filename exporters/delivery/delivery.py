@@ -167,7 +167,7 @@ class Delivery:
                 done = await self._context.store.write(overflow.park, *of_these, rechecks=rechecks)
             parked, size = parked + done.events, size + done.room
         if parked:
-            _log.error("sink.overflow", extra=fields(sink=self._context.name, parked=parked, bytes=size, cause=cause))
+            _log.error("sink.overflowed", extra=fields(sink=self._context.name, parked=parked, bytes=size, cause=cause))
 
     def _present_session(self) -> Session:
         if self._session is None:

@@ -78,7 +78,7 @@ class Health:
         """How many events the sink had refused since it last took one, and has now."""
         if before < REFUSES_AFTER <= now:
             _log.error(
-                "sink.refusals", extra=fields(sink=self._sink, refused=now, then="see `lineage-collector parked`")
+                "sink.refusals_begun", extra=fields(sink=self._sink, refused=now, then="see `lineage-collector parked`")
             )
         elif now < REFUSES_AFTER <= before:
             _log.warning("sink.refusals_ended", extra=fields(sink=self._sink, refused=before))
@@ -90,7 +90,7 @@ class Health:
         """Log an error that no sink should raise, with its traceback unless it repeats the last one. Returns its text."""
         cause = f"the sink failed unexpectedly: {type(error).__name__}: {redacted(str(error))}"
         if cause != self._bug:
-            _log.error("sink.bug", exc_info=error, extra=fields(sink=self._sink, cause=cause))
+            _log.error("sink.broken", exc_info=error, extra=fields(sink=self._sink, cause=cause))
             self._bug = cause
         return cause
 
@@ -112,7 +112,7 @@ class Health:
     def _report_opened(self, circuit: Circuit) -> None:
         probe_in = round(circuit.probe_at - self._clock.monotonic(), 1)
         _log.warning(
-            "sink.outage",
+            "sink.interrupted",
             extra=fields(sink=self._sink, cause=circuit.cause, failures=circuit.failures, next_probe_seconds=probe_in),
         )
         self._observer.circuit(CircuitReport(self._sink, open=True, cause=circuit.cause, failures=circuit.failures))

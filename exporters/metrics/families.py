@@ -252,7 +252,7 @@ class Metrics:
                 return _Page(self._registry, snapshot) if snapshot is not None else self._registry
         except Exception as error:  # noqa: BLE001 - the boundary of a scrape: what was counted is shown all the same
             cause = str(error) or f"no answer within {LEDGER_WITHIN:.0f} s"
-            log.warning("scrape.partial", extra=fields(cause=cause, kind=type(error).__name__))
+            log.warning("scrape.truncated", extra=fields(cause=cause, kind=type(error).__name__))
             self._unread.inc()
             return self._registry
 

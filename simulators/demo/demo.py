@@ -121,10 +121,10 @@ async def _perform(cast: Cast, service: Service, *, forever: bool) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
     async def watch(key: str) -> None:
-        await service.ask("source:customers", RequestKind.WATCH, {"key": key, "options": {}})
+        await service.submit("source:customers", RequestKind.WATCH, {"key": key, "options": {}})
 
     async def trigger(recipe: str) -> None:
-        await service.ask("source:prep", RequestKind.TRIGGER, {"job": recipe, "options": {}})
+        await service.submit("source:prep", RequestKind.TRIGGER, {"job": recipe, "options": {}})
 
     runs = None if forever else RUNS
     playing = asyncio.create_task(play(cast, watch, trigger, runs=runs), name="demo:play")

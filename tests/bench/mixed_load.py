@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from collector.app.pauses import shorten_pauses
+from collector.app.interpreter import tune_interpreter
 from collector.clock import SystemClock, to_ms
 from collector.ledger import accounts, claims, leases, registry, runs, stored
 from collector.ledger.accounts import Configured
@@ -123,7 +123,7 @@ async def measured(open_runs: int, polls: int) -> dict[str, Any]:
         assert context is not None
         policy = Policy(timedelta(seconds=60), VanishedPolicy.LEAVE_OPEN)
         beside = Beside(store, Writer("plant-a", source, lambda: lease, EventMaker("plant-a"), policy), sink, context)
-        shorten_pauses()  # as the service does
+        tune_interpreter()  # as the service does
         now = datetime.now(UTC)
         await beside.page([observed(number, now) for number in range(500)])
         await beside.poll_again(500)  # a poll after the first

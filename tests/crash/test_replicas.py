@@ -111,7 +111,7 @@ async def test_replicas_that_differ_are_named_and_a_schema_that_is_too_new_ends_
     await cluster.until(differ)
 
     async def logged() -> bool:
-        return bool(one.logged("replica.differs") and two.logged("replica.differs"))
+        return bool(one.logged("replica.mismatched") and two.logged("replica.mismatched"))
 
     await cluster.until(logged)
     pages = [(await each.page("/metrics"))[1] for each in (one, two)]

@@ -99,7 +99,7 @@ async def test_reading_beside_a_service_and_without_one(deployment: Deployment) 
     assert {row["state"] for row in alone["sources"]} == {None}
     assert same_rows == rows
     assert {row["cause"] for row in same_skipped} == {row["cause"] for row in skipped}
-    assert (code, err) == (1, "no service is running; this is what the ledger says\n")
+    assert (code, err) == (1, "no service is running; this is the state in the ledger\n")
     assert out.count("\n\n") == 2, "three tables"
     code, _, err = await deployment.command("runs", "--source", "nope")
     assert code == 2
@@ -232,11 +232,11 @@ async def test_a_command_that_stops_waiting_says_that_the_run_goes_on(deployment
     code, _, err = await deployment.command("trigger", CDF, job, "--wait", "--timeout", "2s")
     assert code == 1
     assert "not ended within the 2 s of --timeout: run" in err
-    assert "nobody follows it until a service runs" in err
+    assert "it is not followed until a service runs" in err
     deployment.cdf.cancel(job)
     code, _, err = await deployment.command("trigger", CDF, next_run(deployment, Scenario(0.1, None)))
     assert code == 0, err
-    assert "no service runs, so nobody follows this run: start one with `lineage-collector run`" in err
+    assert "no service runs, so this run is not followed: start one with `lineage-collector run`" in err
     for words in (["--timeout", "2s"], ["--wait", "--timeout", "soon"]):
         code, _, err = await deployment.command("trigger", CDF, job, *words)
         assert (code, "--timeout" in err) == (2, True)
@@ -298,7 +298,7 @@ async def test_a_command_steps_aside_for_a_service_and_follows_its_run_beside_it
     deployment.cdf.cancel(job)
     code, out, err = await following
     assert code == 1, err
-    assert "a service starts: it follows the run from here on" in err
+    assert "a service starts, which follows the run from now on" in err
     assert out.endswith(": canceled\n")
     await deployment.settle()
     assert not (deployment.folder / "lineage.db.claim").exists()
@@ -349,7 +349,7 @@ async def test_a_source_that_left_is_forgotten_beside_a_service_with_what_is_owe
     deployment.configure()
     code, _, err = await deployment.command("forget", CDF, "--yes", "--drop-undelivered")
     assert code == 1
-    assert f"the service that runs has source {CDF} in its configuration; restart it without" in err
+    assert f"the running service has source {CDF} in its configuration; remove it there, restart the service" in err
     await stop(deployment)
     await deployment.start()
     await deployment.until_ready()

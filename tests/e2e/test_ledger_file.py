@@ -152,7 +152,7 @@ async def test_a_port_that_is_taken_is_a_mistake_of_the_configuration(deployment
 async def test_what_is_risky_is_said_at_the_start(deployment: Deployment) -> None:
     await deployment.start()
     await deployment.until_logged("service.started")
-    causes = [line["cause"] for line in deployment.logged("config.advice")]
+    causes = [line["cause"] for line in deployment.logged("config.risk_found")]
     assert len(causes) == 3
     assert all(words.startswith("sources[") and "a secret is written into the file" in words for words in causes)
     await stop(deployment)

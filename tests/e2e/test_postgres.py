@@ -103,10 +103,10 @@ async def test_it_waits_for_a_database_that_is_away_and_goes_on_by_itself(
     await deployment.until_arrived(starts=2, ends=1)
     for end in (own_postgres.stop, own_postgres.kill):
         await asyncio.to_thread(end)
-        logged = len(deployment.logged("ledger.trouble"))
+        logged = len(deployment.logged("ledger.interrupted"))
         start_runs(deployment, Scenario(0.1, 0.2))
         await deployment.until(lambda status: "cannot be reached" in str(status["ledger"]["wrong"]))
-        while len(deployment.logged("ledger.trouble")) == logged:
+        while len(deployment.logged("ledger.interrupted")) == logged:
             await asyncio.sleep(0.2)
         url = await deployment.pages()
         async with aiohttp.ClientSession() as session:

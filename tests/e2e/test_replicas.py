@@ -92,9 +92,9 @@ async def test_each_replica_says_who_does_what(tmp_path: Path) -> None:
 async def test_what_is_asked_of_any_replica_is_done_by_the_holder(tmp_path: Path) -> None:
     async with replicas(tmp_path) as services:
         for service in services:
-            answer = await service.ask("sink:file", RequestKind.RETRY, {})
+            answer = await service.submit("sink:file", RequestKind.RETRY, {})
             assert (answer.state, answer.answer) == (RequestState.FAILED, {"error": "nothing is parked there"})
-            watched = await service.ask("source:customers", RequestKind.WATCH, {"key": "nothing", "options": {}})
+            watched = await service.submit("source:customers", RequestKind.WATCH, {"key": "nothing", "options": {}})
             assert watched.state is RequestState.FAILED
             assert "nothing" in str(watched.answer["error"])
 

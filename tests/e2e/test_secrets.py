@@ -88,7 +88,9 @@ class Simulators:
         answers = []
         for scenario in (Scenario.STRAIGHT, Scenario.FAILING, Scenario.REVIEW):
             run = self.wetransform.start(self.wetransform.transformations[0], Plan(scenario, timedelta(seconds=0.6)))
-            answers.append(await service.ask("source:wetransform", RequestKind.WATCH, {"key": run.key, "options": {}}))
+            answers.append(
+                await service.submit("source:wetransform", RequestKind.WATCH, {"key": run.key, "options": {}})
+            )
         return answers
 
     def settings(self, urls: dict[str, str]) -> Settings:
@@ -143,7 +145,7 @@ async def commands(service: Service, out: Out) -> None:
     """The answers to people who start or watch a run, or have everything checked."""
 
     async def asked(name: str, kind: RequestKind, body: dict[str, Any]) -> None:
-        out.add(f"answers to {kind}", repr(await service.ask(f"source:{name}", kind, body | {"options": {}})))
+        out.add(f"answers to {kind}", repr(await service.submit(f"source:{name}", kind, body | {"options": {}})))
 
     async def checked() -> None:
         out.add("check", repr(await check._all(service.settings, SystemClock())))

@@ -35,7 +35,7 @@ async def stopped_well(deployment: Deployment) -> None:
     deployment.terminate()
     assert await deployment.ended() == 0, deployment.tail()
     assert len(deployment.logged("service.stopped")) == 1
-    assert not deployment.logged("service.stop"), "no part stopped badly"
+    assert not deployment.logged("service.stop_failed"), "no part stopped badly"
 
 
 async def nothing_was_lost(deployment: Deployment) -> None:
@@ -55,7 +55,7 @@ async def test_idle(deployment: Deployment, number: signal.Signals) -> None:
     await deployment.settle()
     deployment.send(number)
     assert await deployment.ended() == 0
-    assert deployment.logged("service.stopping")[0]["signal"] == number.name
+    assert deployment.logged("service.stop_begun")[0]["signal"] == number.name
     assert not (deployment.folder / "lineage.db.sock").exists()
     assert deployment.faults() == []
 
@@ -104,7 +104,7 @@ async def test_while_details_of_an_ended_run_are_read(deployment: Deployment) ->
     await deployment.until_requested(CDF, r"jobs/\d+/metrics")
     await stopped_well(deployment)
     await nothing_was_lost(deployment)
-    [end] = [event for event in deployment.logged("run.transition") if event["type"] == "COMPLETE"]
+    [end] = [event for event in deployment.logged("run.changed") if event["type"] == "COMPLETE"]
     assert end["source"] == CDF
     assert not deployment.logged("run.skipped"), "the details were there at the second try"
 
@@ -127,7 +127,7 @@ async def test_a_second_signal_ends_it_at_once(deployment: Deployment) -> None:
     await deployment.start()
     await deployment.until_requested("marquez", "POST /api/v1/lineage")
     deployment.terminate()
-    await deployment.until_logged("service.stopping")
+    await deployment.until_logged("service.stop_begun")
     deployment.terminate()
     assert await deployment.ended() == 1
     assert deployment.logged("service.killed")
@@ -162,6 +162,6 @@ async def test_a_start_that_is_never_answered_is_in_doubt_and_not_repeated(deplo
     assert code == 1
     assert "ended before it answered" in err
     await nothing_was_lost(deployment)
-    assert len(deployment.logged("request.doubtful")) == 1
+    assert len(deployment.logged("request.doubted")) == 1
     assert len(deployment.cdf.expected_runs()) == 1
     assert await deployment.requests(CDF, "transformations/run") == 1

@@ -61,7 +61,7 @@ def test_links_lead_somewhere(page: Page) -> None:
 
 @every_page
 def test_what_is_named_exists(page: Page) -> None:
-    """Words such as `sink.outage` are events of the log, keys of the configuration or values of the chart."""
+    """Words such as `sink.interrupted` are events of the log, keys of the configuration or values of the chart."""
     source = "\n".join(file.read_text() for part in ("collector", "exporters") for file in (ROOT / part).rglob("*.py"))
     values = yaml.safe_load((MINIMAL.parents[1] / "values.yaml").read_text())
     for word in re.findall(r"`([a-z_]+(?:\.[A-Za-z_]+)+)`", page.prose):

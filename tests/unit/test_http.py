@@ -103,8 +103,10 @@ async def read_request(reader: asyncio.StreamReader) -> Request:
 
 
 @contextlib.asynccontextmanager
-async def client(options: HttpOptions | None = None, heard: module.Heard | None = None) -> AsyncIterator[HttpClient]:
-    made = HttpClient(options or HttpOptions(timeout=5.0), heard)
+async def client(
+    options: HttpOptions | None = None, on_request: module.RequestListener | None = None
+) -> AsyncIterator[HttpClient]:
+    made = HttpClient(options or HttpOptions(timeout=5.0), on_request)
     try:
         yield made
     finally:
@@ -195,12 +197,12 @@ def gzipped(body: bytes, name: str = "gzip") -> bytes:
     [
         (gzipped(b"no gzip at all"), "cannot be decompressed"),
         (gzipped(gzip.compress(b"x" * 1000)[:-9]), "is cut off"),
-        (gzipped(b"x", "br"), "compressed by 'br', which was not asked for"),
+        (gzipped(b"x", "br"), "compressed by 'br', which was not requested"),
         (gzipped(gzip.compress(bytes(2000))), "more than 1000 bytes"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" + bytes(2000), "more than 1000 bytes"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n" + bytes(2000), "more than 1000 bytes"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "no HTTP"),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", "no HTTP"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "not valid HTTP"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", "not valid HTTP"),
     ],
     ids=["no gzip", "cut off", "brotli", "bomb", "large", "large in chunks", "no HTTP", "long header"],
 )
@@ -218,7 +220,7 @@ async def test_of_an_answer_that_is_too_large_the_head_is_known() -> None:
     def hear(url: str, status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
         heard.append(status)
 
-    async with serving(answering(head + body)) as server, client(heard=hear) as http:
+    async with serving(answering(head + body)) as server, client(on_request=hear) as http:
         with pytest.raises(AnswerTooLarge, match="status 201, and an answer of more than 2 MiB") as caught:
             await http.request("GET", server.url, largest=2 * 1024 * 1024)
         assert (await http.request("GET", server.url, largest=3 * 1024 * 1024)).content == bytes(3 * 1024 * 1024)
@@ -247,7 +249,7 @@ async def test_nobody_listening_means_that_nothing_was_sent() -> None:
     def hear(url: str, status: int | None, seconds: float, headers: Mapping[str, str]) -> None:
         heard.append(status)
 
-    async with client(heard=hear) as http:
+    async with client(on_request=hear) as http:
         with pytest.raises(httpx.ConnectError, match="Cannot connect to host 127"):
             await http.request("POST", f"http://127.0.0.1:{free_port()}", content=b"x")
         with pytest.raises(httpx.ConnectError):
@@ -333,7 +335,7 @@ async def test_every_answer_is_heard() -> None:
         heard.append((url, status, headers.get("x-rate-limit-user-remaining")))
 
     limited = b"HTTP/1.1 429 Slow\r\nX-Rate-Limit-User-Remaining: 7\r\nContent-Length: 0\r\n\r\n"
-    async with serving(answering(limited)) as server, client(heard=hear) as http:
+    async with serving(answering(limited)) as server, client(on_request=hear) as http:
         await http.request("GET", server.url)
     assert heard == [(server.url, 429, "7")]
 

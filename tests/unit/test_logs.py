@@ -25,7 +25,7 @@ def test_json_has_the_event_and_its_fields() -> None:
 
 
 def test_a_field_does_not_hide_what_every_line_has() -> None:
-    made = record("dataprep.level", logging.INFO)
+    made = record("dataprep.level_detected", logging.INFO)
     made.__dict__.update(fields(level="L2", time="noon"))
     body = json.loads(JsonFormatter().format(made))
     assert (body["level"], body["level_"], body["time_"]) == ("info", "L2", "noon")

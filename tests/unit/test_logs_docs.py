@@ -18,5 +18,5 @@ def test_every_event_is_there_with_a_meaning() -> None:
 
 def test_fields_are_found_where_they_are_named_first() -> None:
     events = log_events()
-    assert {"source", "run_id", "type"} <= events["run.transition"].fields
+    assert {"source", "run_id", "type"} <= events["run.changed"].fields
     assert {"sink", "cause"} <= events["doubt.settled"].fields

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 from collector.errors import AuthFailed, BadAnswer, SourceError, Throttled, Unavailable
 from collector.http import LARGEST_TOKEN, HttpClient, HttpOptions
 from collector.oauth import REFUSED_FOR, UNSAID_LIFETIME, Grant, Tokens
-from collector.own_secrets import HIDDEN, own_secrets
+from collector.secret_registry import HIDDEN, secret_registry
 from collector.testing.clock import SimulatedClock
 
 SECRET = "a-secret-that-nobody-may-see"
@@ -168,7 +168,7 @@ async def test_a_secret_that_rotates_is_asked_for_at_each_request(deployment: De
 
 async def test_a_token_is_learnt_as_a_secret_before_anybody_has_it(deployment: Deployment) -> None:
     token = await deployment.tokens.current()
-    assert own_secrets.hidden(f"the token {token} expired") == f"the token {HIDDEN} expired"
+    assert secret_registry.hidden(f"the token {token} expired") == f"the token {HIDDEN} expired"
 
 
 async def test_who_gives_up_waiting_takes_nobody_elses_request_away(deployment: Deployment) -> None:

@@ -107,7 +107,7 @@ class Watch:
         except NotAnswered:
             then = "all connections are cut; what waits for an answer is tried again"
             cause = f"no answer within {SILENT_AFTER:.0f} s: the server is frozen, or the network drops what is sent"
-            log.error("ledger.silent", extra=fields(path=self._database.name, cause=cause, then=then))  # noqa: TRY400
+            log.error("ledger.disconnected", extra=fields(path=self._database.name, cause=cause, then=then))  # noqa: TRY400
             self._connections.cut()
             return None
         except (self._database.error(), LedgerUnreachable):

@@ -225,7 +225,7 @@ class CdfPlatform:
         )
 
     def _tell_of_cursor(self, cause: str) -> None:
-        log.warning("cdf.cursor", extra=fields(source=self._context.source, cause=cause))
+        log.warning("cdf.cursor_discarded", extra=fields(source=self._context.source, cause=cause))
 
     def _next_page(self, walk: Walk, page: Page, limit: int, after: str | None) -> tuple[int, str | None]:
         """Size and cursor of the next page. A walk longer than one page begins again with pages as long as they may be,
@@ -251,7 +251,7 @@ class CdfPlatform:
             self._quiet_at = mark.newest if now - self._moved_at > OVERLAP.total_seconds() else None
         if walk.ordered != self._ordered:
             told = fields(source=self._context.source, newest_first=walk.ordered, pages=walk.pages)
-            log.warning("cdf.order", extra=told)
+            log.warning("cdf.order_violated", extra=told)
         self._ordered = walk.ordered
         self._full_walk_at = now + (FULL_WALK_PAUSE * walk.pages if walk.pages > 1 else 0.0)
         self._left_at = mark.text()
@@ -294,7 +294,7 @@ class CdfPlatform:
         try:
             await self._workflows.look(tracked, new_jobs, floor)
         except SourceError as error:
-            log.warning("cdf.workflows", extra=fields(source=self._context.source, cause=str(error)))
+            log.warning("cdf.workflows_unread", extra=fields(source=self._context.source, cause=str(error)))
             return Poll(unread=tuple(run.key for run in tracked))
         parents = {parent.key for job in new_jobs if (parent := self._workflows.parent_of(job)) and parent.key}
         wanted = sorted({run.key for run in tracked} | parents)
@@ -348,7 +348,7 @@ class CdfPlatform:
             )
             cause = f"{len(fresh)} more running jobs give no sign of life: {some}" + ("; …" if len(fresh) > 5 else "")
             told = fields(source=self._context.source, cause=cause, silent=len(self._silent))
-            log.warning("cdf.silent", extra=told)
+            log.warning("cdf.job_stalled", extra=told)
 
     async def _one(self, row: JobRow) -> Observation:
         await self._definitions.know([row.transformation_id], needed=False)

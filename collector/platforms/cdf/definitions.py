@@ -49,7 +49,7 @@ class Definitions:
             if needed:
                 raise
             self._rest_until = self._clock.monotonic() + RETRY_AFTER
-            log.warning("cdf.definitions", extra=fields(source=self._source, cause=str(error)))
+            log.warning("cdf.definitions_unread", extra=fields(source=self._source, cause=str(error)))
 
     async def renew(self, ids: Iterable[int]) -> None:
         """Read these again, known or not; those that are gone are forgotten."""
@@ -72,7 +72,7 @@ class Definitions:
             await self._read_changes()
         except SourceError as error:
             self._due = now + RETRY_AFTER
-            log.warning("cdf.definitions", extra=fields(source=self._source, cause=str(error)))
+            log.warning("cdf.definitions_unread", extra=fields(source=self._source, cause=str(error)))
 
     async def _read_changes(self) -> None:
         """Only of definitions that jobs have named."""

@@ -135,7 +135,7 @@ class Workflows:
         """Remember an execution; ended ones only from `floor` on."""
         execution = read_execution(row)
         if execution is None:
-            log.warning("cdf.execution", extra=fields(source=self.source, cause="a row without id or workflow"))
+            log.warning("cdf.execution_skipped", extra=fields(source=self.source, cause="a row without id or workflow"))
             return None
         known = self._watched.get(execution.id)
         if known is not None:

@@ -112,7 +112,7 @@ class DataprepPlatform:
         return mark, False
 
     def _tell_of_cursor(self, cause: str) -> None:
-        log.warning("dataprep.cursor", extra=fields(source=self._context.source, cause=cause))
+        log.warning("dataprep.cursor_discarded", extra=fields(source=self._context.source, cause=cause))
 
     async def _walked(self, level: Level, tracked: Sequence[Run], mark: Cursor, *, first: bool) -> AsyncIterator[Poll]:
         oldest = max(mark.first - FIRST_MARGIN_MS, max(mark.since, mark.swept) - KNOWN_MS)

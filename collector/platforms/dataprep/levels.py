@@ -117,7 +117,7 @@ class Deployment:
         self._level, self._probe_at = level, self._monotonic() + again
         if level is not self._told:
             told = fields(source=self._source, level=level.value, before=self._told, meaning=level.meaning)
-            log.info("dataprep.level", extra=told)
+            log.info("dataprep.level_detected", extra=told)
             self._told = level
         return level
 
@@ -139,7 +139,7 @@ class Deployment:
         self._lacks.add(what)
         if isinstance(what, Optional):
             self.suspect()
-        log.info("dataprep.lacks", extra=fields(source=self._source, what=what.value, cause=str(error)))
+        log.info("dataprep.feature_missed", extra=fields(source=self._source, what=what.value, cause=str(error)))
 
     async def _read_claims(self) -> Claims:
         """Also the test of the token. The document may be missing, YAML, or a portal's page, so that only trials tell; output
@@ -168,7 +168,9 @@ class Deployment:
             body = await self._api.get(path, query=query)
         except (NotFound, Refused, Forbidden, NoSuchPath) as error:
             self._lacks.add(endpoint)
-            log.info("dataprep.lacks", extra=fields(source=self._source, what=endpoint.value, cause=str(error)))
+            log.info(
+                "dataprep.feature_missed", extra=fields(source=self._source, what=endpoint.value, cause=str(error))
+            )
             return False
         if not isinstance(body, dict) or not isinstance(body.get("data"), list):
             raise BadAnswer(f"GET /v4/{path}: the answer has no list `data`")

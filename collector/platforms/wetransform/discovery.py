@@ -91,7 +91,7 @@ class Discovery:
             try:
                 self._loaded = cursor, Memory.load(cursor)
             except ValueError as error:
-                log.warning("discover.starts_anew", extra=fields(cause=str(error)))
+                log.warning("discovery.restarted", extra=fields(cause=str(error)))
                 self._loaded = cursor, Memory()
         return self._loaded[1]
 

@@ -86,7 +86,7 @@ class Tracker:
             rest = due[start + self._side_by_side :]
             if isinstance(verdict.wrong, NoTurn) or (rest and self._clock.monotonic() >= end):
                 told = fields(source=self._source, due=len(due), left=len(rest), seconds=self._longest_pass)
-                log.warning("poll.more_due_than_readable", extra=told)
+                log.warning("poll.overloaded", extra=told)
                 yield Poll(unread=tuple(run.key for run in rest))
                 return
             if verdict.wrong is not None:

@@ -331,7 +331,7 @@ def create(settings: Settings, context: Context) -> KafkaSink:
     if cluster.login is not None and cluster.trust is None:
         advice = "set tls, unless the network is your own"
         log.warning(
-            "kafka.without_tls", extra=fields(sink=settings.name, cause="the login goes unencrypted", then=advice)
+            "kafka.unencrypted", extra=fields(sink=settings.name, cause="the login goes unencrypted", then=advice)
         )
     key = settings.key.encode() if settings.key else None
     return KafkaSink(cluster, context.sink, key=key)

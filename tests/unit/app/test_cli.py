@@ -217,10 +217,10 @@ def test_check_reports_what_the_web_configuration_says(run: Run, config: Write, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trigger", "nope", "7"], "there is no source named 'nope' in the configuration; there is prep"),
-        (["watch", "nope", "7"], "there is no source named 'nope' in the configuration; there is prep"),
-        (["parked", "retry", "nope"], "there is no sink named 'nope' in the configuration; there is file"),
-        (["runs", "--state", "done"], "--state 'done' is none of queued, running, waiting, succeeded,"),
+        (["trigger", "nope", "7"], "there is no source named 'nope' in the configuration; configured are prep"),
+        (["watch", "nope", "7"], "there is no source named 'nope' in the configuration; configured are prep"),
+        (["parked", "retry", "nope"], "there is no sink named 'nope' in the configuration; configured are file"),
+        (["runs", "--state", "done"], "--state 'done' is not valid; use queued, running, waiting, succeeded,"),
     ],
 )
 def test_names_that_are_not_there(run: Run, config: Write, words: list[str], message: str) -> None:

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from collector.app import control
-from collector.app.control import Control, Told
+from collector.app.control import Control, RequestResult
 from collector.errors import ConfigurationError, LedgerError, LineageError
 from collector.ledger.requests import RequestKind, RequestState
 
@@ -25,13 +25,13 @@ class Service:
         self.hang: asyncio.Event | None = None
         self.error: LineageError | None = None
 
-    async def ask(self, target: str, kind: RequestKind, body: Mapping[str, Any]) -> Told:
+    async def ask(self, target: str, kind: RequestKind, body: Mapping[str, Any]) -> RequestResult:
         self.asked.append((target, kind, body))
         if self.hang is not None:
             await self.hang.wait()
         if self.error is not None:
             raise self.error
-        return Told(RequestState.DONE, {"key": "7"})
+        return RequestResult(RequestState.DONE, {"key": "7"})
 
     async def status(self) -> Mapping[str, Any]:
         return {"running": True}
@@ -52,8 +52,8 @@ async def service(path: Path) -> AsyncIterator[Service]:
 
 
 async def test_a_request_and_its_answer(service: Service, path: Path) -> None:
-    answer = await control.ask(path, "source:prep", RequestKind.TRIGGER, {"job": "7"})
-    assert answer == Told(RequestState.DONE, {"key": "7"})
+    answer = await control.submit(path, "source:prep", RequestKind.TRIGGER, {"job": "7"})
+    assert answer == RequestResult(RequestState.DONE, {"key": "7"})
     assert service.asked == [("source:prep", RequestKind.TRIGGER, {"job": "7"})]
     assert await control.status(path) == {"running": True}
     assert control.is_alive(path)
@@ -89,13 +89,13 @@ async def test_the_socket_of_a_killed_process_is_replaced(path: Path) -> None:
 
 async def test_nobody_listens(path: Path) -> None:
     assert await control.status(path) is None
-    assert await control.ask(path, "source:prep", RequestKind.POLL, {}) is None
+    assert await control.submit(path, "source:prep", RequestKind.POLL, {}) is None
     assert not control.is_alive(path)
 
 
 async def test_a_file_of_somebody_else_is_left_alone(path: Path) -> None:
     path.write_text("dear diary")
-    with pytest.raises(ConfigurationError, match=r"there is a file at .* that is not a socket"):
+    with pytest.raises(ConfigurationError, match=r"control_socket: there is a file at .* that is not a socket"):
         await Control(path, Service().ask, Service().status).start()
     assert path.read_text() == "dear diary"
 
@@ -121,7 +121,7 @@ async def test_a_request_that_the_ledger_does_not_take_is_answered_with_why(serv
         "ledger x: no space left on its disk; nothing was committed. Writing continues once there is space"
     )
     with pytest.raises(LineageError, match="answered 503: ledger x: no space left on its disk; nothing was committed"):
-        await control.ask(path, "source:prep", RequestKind.TRIGGER, {"job": "7"})
+        await control.submit(path, "source:prep", RequestKind.TRIGGER, {"job": "7"})
 
 
 async def test_a_service_that_gives_no_answer_is_called_frozen(
@@ -129,8 +129,8 @@ async def test_a_service_that_gives_no_answer_is_called_frozen(
 ) -> None:
     monkeypatch.setattr(control, "ANSWERS_WITHIN", -9.9)
     service.hang = asyncio.Event()
-    with pytest.raises(LineageError, match="gave no answer within 0 s; is it frozen"):
-        await control.ask(path, "source:prep", RequestKind.TRIGGER, {})
+    with pytest.raises(LineageError, match="gave no answer within 0 s: look at its log"):
+        await control.submit(path, "source:prep", RequestKind.TRIGGER, {})
     service.hang.set()
 
 
@@ -139,11 +139,11 @@ async def test_a_service_that_ends_meanwhile_leaves_it_open_what_happened(path: 
     service.hang = asyncio.Event()
     listening = Control(path, service.ask, service.status)
     await listening.start()
-    asking = asyncio.create_task(control.ask(path, "source:prep", RequestKind.TRIGGER, {}))
+    asking = asyncio.create_task(control.submit(path, "source:prep", RequestKind.TRIGGER, {}))
     while not service.asked:
         await asyncio.sleep(0.01)
     await listening.stop()
-    with pytest.raises(LineageError, match=r"ended before it answered .* may have happened"):
+    with pytest.raises(LineageError, match=r"ended before it answered .* may have been done"):
         await asking
 
 

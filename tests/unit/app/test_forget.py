@@ -77,16 +77,16 @@ def act(tmp_path: Path) -> Forget:
     [
         (
             "source",
-            r"source source is in the configuration \(.*c\.yaml\), so it is not forgotten: remove it there, restart",
+            r"source source is in the configuration \(.*c\.yaml\), so it was not removed: remove it there, restart",
         ),
         ("sink:marquez", r"sink marquez is in the configuration"),
         (
             "old-plnt",
-            r"no source and no sink 'old-plnt'; did you mean old-plant\?; it can forget source:marquez, source:old",
+            r"no source and no sink 'old-plnt'; did you mean old-plant\?; forget can remove source:marquez, source:old",
         ),
         ("sink:old-plant", r"no source and no sink 'sink:old-plant'"),
-        ("twin", r"a source and a sink are called twin: say source:twin or sink:twin"),
-        ("zzz", r"no sink 'zzz'; it can forget"),
+        ("twin", r"a source and a sink have the name twin: use source:twin or sink:twin"),
+        ("zzz", r"no sink 'zzz'; forget can remove"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(act: Forget, sent_requests: Requests, name: str, words: str) -> None:
@@ -98,7 +98,7 @@ def test_what_cannot_be_meant_is_refused(act: Forget, sent_requests: Requests, n
 def test_what_a_configured_source_has_to_do_with_a_sink_of_its_name_is_said(
     act: Forget, sent_requests: Requests
 ) -> None:
-    with pytest.raises(ConfigurationError, match="a source and a sink are called marquez"):
+    with pytest.raises(ConfigurationError, match="a source and a sink have the name marquez"):
         act("marquez", yes=True)
     assert act("source:marquez", yes=True) == 0
     assert sent_requests == [("source:marquez", False)]

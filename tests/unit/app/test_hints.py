@@ -372,7 +372,7 @@ class Account:
         """A run that is watched and that ends at once, which nobody sees."""
         run = self.simulator.start(self.simulator.transformations[0], Plan(Scenario.STUCK, timedelta(seconds=0)))
         body = {"key": run.key, "options": {"transformation": run.transformation.key}}
-        answer = await self.service.ask("source:customers", RequestKind.WATCH, body)
+        answer = await self.service.submit("source:customers", RequestKind.WATCH, body)
         assert answer.state is RequestState.DONE, answer
         self.simulator.set_step(run, "processed")
         return run

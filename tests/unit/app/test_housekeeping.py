@@ -158,12 +158,12 @@ async def test_a_full_ledger_says_so_once_and_has_room_again_when_sinks_caught_u
         said = str(keeper.full)
         assert "bytes are owed to sinks); polling pauses" in said
         assert f"of {keeper.limit:,} bytes" in said
-        assert (logged(caplog, "ledger.full"), logged(caplog, "ledger.room")) == (1, 0)
+        assert (logged(caplog, "ledger.filled"), logged(caplog, "ledger.freed")) == (1, 0)
         await house.do(lambda ledger: ledger.drain())
         for _ in range(int(EARLY_SWEEP_EVERY / LOOK) + 1):
             await house.clock.step()
         assert not keeper.full
-    assert (logged(caplog, "ledger.full"), logged(caplog, "ledger.room")) == (1, 1)
+    assert (logged(caplog, "ledger.filled"), logged(caplog, "ledger.freed")) == (1, 1)
     assert await house.rows("event") == 0
 
 
@@ -240,7 +240,7 @@ async def test_what_every_sink_has_is_forgotten_early_before_polling_would_pause
     house.clock.seconds += 1
     await keeper.look()
     assert keeper.full is None
-    assert logged(caplog, "ledger.full") == 0
+    assert logged(caplog, "ledger.filled") == 0
     assert await house.rows("event") == 0
     assert await house.rows("run") == 20, "they keep a repeated observation silent"
 
@@ -321,7 +321,7 @@ async def test_due_times_of_a_clock_that_ran_ahead_are_pulled_in(
     async with Running(await house.keep(1000 * KIB)):
         await house.clock.step()
     assert await house.do(lambda ledger: ledger.heads()) == ["1 START"]
-    assert logged(caplog, "ledger.clock") == 1
+    assert logged(caplog, "ledger.times_moved") == 1
 
 
 async def test_a_clock_that_is_set_back_holds_up_no_open_run(house: House) -> None:
@@ -376,7 +376,7 @@ async def test_a_ledger_in_trouble_is_logged_and_tried_again(
         await house.clock.step()
         await house.clock.step()
         assert keeper.trouble == str(failing.error)
-        assert logged(caplog, "ledger.trouble") == 3
+        assert logged(caplog, "ledger.interrupted") == 3
         failing.error = None
         await house.clock.step()
         assert not keeper.trouble
@@ -442,7 +442,7 @@ async def test_a_sink_beyond_its_share_pauses_polling_and_is_named(
     await house.do(lambda ledger: ledger.deliver(*ledger.claim(limit=1)))
     await keeper.look()
     assert not keeper.full
-    assert (logged(caplog, "ledger.full"), logged(caplog, "ledger.room")) == (1, 1)
+    assert (logged(caplog, "ledger.filled"), logged(caplog, "ledger.freed")) == (1, 1)
 
 
 async def test_a_full_ledger_names_the_sink_that_is_owed_most(house: House) -> None:

@@ -18,8 +18,8 @@ from collector.app.service import Service
 from collector.clock import SystemClock
 from collector.errors import ConfigurationError, SourceError, TriggerError
 from collector.model import Enrichment, EventKind
-from collector.own_secrets import HIDDEN, own_secrets
 from collector.platforms.base import BrokenPlatform
+from collector.secret_registry import HIDDEN, secret_registry
 from config import loader, sinks, sources
 from config.loader import ConfigurationMistakes
 from exporters.sinks.base import BrokenSink
@@ -151,10 +151,10 @@ def test_secrets_of_options_are_resolved_and_hidden(
     assert SECRET not in str(settings.public()) + repr(settings)
     made = factory.sink(settings.sinks[0], SystemClock())
     assert isinstance(made, BrokenSink)
-    assert made.outcome.cause == f"queues:create could not make queue: RuntimeError: no such queue: {HIDDEN}"
+    assert made.outcome.cause == f"queues:create could not create queue: RuntimeError: no such queue: {HIDDEN}"
     (tmp_path / "token").write_text("another-planted-secret")
     factory.sink(load(sink(queue="x", token_file=str(tmp_path / "token"))).sinks[0], SystemClock())
-    assert own_secrets.hidden("the token another-planted-secret") == f"the token {HIDDEN}"
+    assert secret_registry.hidden("the token another-planted-secret") == f"the token {HIDDEN}"
     assert "sinks[0].options.token_file: give either token or token_file, not both (None)" in mistakes(
         load, sink(queue="x", token=SECRET, token_file=str(tmp_path / "token"))
     )
@@ -170,7 +170,7 @@ def test_a_mistake_that_the_package_finds_is_the_users(install: Install, load: L
     ("source", "queue", "cause"),
     [
         (PLUGIN, "x", "RuntimeError: no such queue"),
-        (PLUGIN, "empty", "TypeError: what it made has no wants, capacity"),
+        (PLUGIN, "empty", "TypeError: the object that it returned has no wants, capacity"),
         ("import nowhere_to_be_found\n", "x", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
         ("raise SystemError('at import')\n", "x", "SystemError: at import"),
         ("", "x", "AttributeError: module 'queues' has no attribute 'create'"),
@@ -183,7 +183,7 @@ async def test_a_sink_that_cannot_be_made_says_why_and_takes_nothing(
     made = factory.sink(load(sink(queue=queue)).sinks[0], SystemClock())
     [finding] = await made.check()
     assert not finding.ok
-    assert f"queues:create could not make queue: {cause}" in finding.detail
+    assert f"queues:create could not create queue: {cause}" in finding.detail
 
 
 async def test_a_platform_that_cannot_be_made_says_why(install: Install, load: Load) -> None:
@@ -191,7 +191,7 @@ async def test_a_platform_that_cannot_be_made_says_why(install: Install, load: L
     source = {"platform": "queues", "name": "queue", "namespace": "queues", "options": {"queue": "x"}}
     made = factory.platform(load({"sources": [source]}).sources[0], SystemClock(), lambda _: None)
     assert isinstance(made, BrokenPlatform)
-    with pytest.raises(SourceError, match="queues:create could not make queue: RuntimeError: no such queue"):
+    with pytest.raises(SourceError, match="queues:create could not create queue: RuntimeError: no such queue"):
         await anext(aiter(made.poll([], None)))
     with pytest.raises(TriggerError, match="RuntimeError"):
         await made.trigger("job", {}, "token")

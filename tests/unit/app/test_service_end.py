@@ -62,7 +62,7 @@ async def test_all_parts_that_stop_badly_are_logged_and_all_leases_given_back(
             while service.unready():
                 await asyncio.sleep(0)
         await service.__aexit__()
-    logged = [record for record in caplog.records if record.message in {"service.stop", "source.unclosed"}]
+    logged = [record for record in caplog.records if record.message in {"service.stop_failed", "source.unclosed"}]
     causes = sorted(record.fields["cause"] for record in logged)  # type: ignore[attr-defined]
     assert causes == ["division by zero"] * 2 + ["not flushed"]
     assert await given_back(tmp_path, "source:customers")

@@ -119,7 +119,7 @@ def test_a_table_fits_its_terminal_and_breaks_no_id(draw: Draw, width: int, caps
     assert "words of a vendor" in lines[2]
     said = capsys.readouterr().err
     assert ("no room for: " in said) is (width < 120)
-    assert "~ the platform did not say when it started, or ended: the time is a bound" in said
+    assert "~ the platform did not report when it started, or ended: the time is a bound" in said
 
 
 def test_names_are_shortened_in_the_middle(draw: Draw) -> None:

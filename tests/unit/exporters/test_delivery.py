@@ -19,7 +19,7 @@ from collector.ledger.held_lease import MARGIN
 from collector.ledger.parked import RetryAnswer
 from collector.ledger.requests import RequestKind, RequestState
 from collector.model import EventKind, Outgoing
-from collector.own_secrets import own_secrets
+from collector.secret_registry import secret_registry
 from exporters.delivery.claimer import LOOK_EVERY
 from exporters.delivery.reports import SendResult, SinkState
 from exporters.delivery.requests import SinkRequests
@@ -197,7 +197,7 @@ async def test_a_parked_event_is_kept_logged_and_holds_up_nothing(
 
 async def test_no_cause_of_a_plug_in_keeps_a_secret(simulation: DeliverySimulation) -> None:
     """Sinks of others hand on what a target said, which may repeat what it was sent."""
-    own_secrets.learn("sink", "our-own-key-77")
+    secret_registry.learn("sink", "our-own-key-77")
     said = "denied for our-own-key-77 at https://me:hunter2secret@h/x with token=hunter3secret"
     sink = ScriptedSink(lambda item: Park(said) if item.kind is START else Retry(said))
     simulation.deliver(sink)
@@ -413,7 +413,7 @@ async def test_an_outage_is_one_line_and_one_probe_at_a_time(
     assert over.last_success_at is not None
     assert over.failed_at < over.last_success_at
     opened, closed = [record for record in caplog.records if record.name == "lineage.delivery"]
-    assert (opened.getMessage(), opened.__dict__["fields"]["cause"]) == ("sink.outage", "connection refused")
+    assert (opened.getMessage(), opened.__dict__["fields"]["cause"]) == ("sink.interrupted", "connection refused")
     assert closed.getMessage() == "sink.recovered"
     assert 600 <= closed.__dict__["fields"]["outage_seconds"] <= 620
     assert closed.__dict__["fields"]["failures"] == len(sink.sent) - 100
@@ -545,7 +545,7 @@ async def test_one_event_that_breaks_the_sink_holds_up_no_other(
     assert all(sink.kinds(run) == [START, START, COMPLETE] for run in runs)
     assert await pending(simulation) == 2
     assert not simulation.tasks[delivery].done()
-    assert "sink.bug" in {record.getMessage() for record in caplog.records}
+    assert "sink.broken" in {record.getMessage() for record in caplog.records}
 
 
 async def test_a_batch_that_breaks_counts_as_one_failure_however_many_were_in_it(

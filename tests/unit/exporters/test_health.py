@@ -63,7 +63,7 @@ def test_a_loop_that_fails_is_shown_without_secrets(caplog: pytest.LogCaptureFix
     ("before", "now", "logged"),
     [
         (0, 9, []),
-        (9, 10, ["sink.refusals"]),
+        (9, 10, ["sink.refusals_begun"]),
         (10, 11, []),
         (10, 10, []),
         (10, 0, ["sink.refusals_ended"]),

@@ -7,7 +7,7 @@ import ssl
 import pytest
 from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed, TopicAuthorizationFailedError
 
-from collector.own_secrets import own_secrets
+from collector.secret_registry import secret_registry
 from exporters.sinks.kafka.cluster import fitting_batch_bytes
 from exporters.sinks.kafka.errors import ClientLog, Trouble, current, listen, remedy_for
 
@@ -38,7 +38,7 @@ def test_an_error_without_words_is_named_once(message: str, text: str) -> None:
 
 def test_a_secret_in_a_line_is_hidden() -> None:
     client_log = ClientLog("events")
-    own_secrets.learn("the broker", "s3cret")
+    secret_registry.learn("the broker", "s3cret")
     assert client_log.add(record("%s", ValueError("user a, password s3cret"))) == "user a, password ***"
     assert client_log.last_failure is not None
     assert "s3cret" not in client_log.last_failure.text

@@ -65,7 +65,7 @@ def test_a_login_without_tls_is_warned_of(caplog: pytest.LogCaptureFixture) -> N
     made(sasl=sasl, tls=True)
     assert not caplog.records
     made(sasl=sasl)
-    assert [record.message for record in caplog.records] == ["kafka.without_tls"]
+    assert [record.message for record in caplog.records] == ["kafka.unencrypted"]
     assert "s3cret" not in caplog.text
 
 

@@ -253,7 +253,7 @@ async def test_a_frozen_server_is_noticed_and_what_waits_for_it_ends(
         with pytest.raises(LedgerUnreachable, match=r"cannot be reached|does not answer"):
             async with asyncio.timeout(60):
                 await call
-    assert [r.levelno for r in caplog.records if r.getMessage() == "ledger.silent"][:1] == [logging.ERROR]
+    assert [r.levelno for r in caplog.records if r.getMessage() == "ledger.disconnected"][:1] == [logging.ERROR]
     own_postgres.resume()
     async with asyncio.timeout(60):
         while True:

@@ -161,7 +161,7 @@ def test_a_second_life_that_is_there_already_is_closed_and_the_first_one_goes_on
         row |= {"updated_at": NOW, "key": "another", "poll_due_at": None}
         with pytest.raises(IntegrityError):
             conn.exec_driver_sql(insert, tuple(row[name] for name in column_names))
-    assert [record.getMessage() for record in caplog.records].count("run.second_life") == 2
+    assert [record.getMessage() for record in caplog.records].count("run.duplicate_closed") == 2
 
 
 def test_every_migration_is_named_in_the_schema() -> None:

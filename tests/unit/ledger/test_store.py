@@ -224,7 +224,7 @@ async def test_an_error_that_nobody_waits_for_any_more_is_logged(
     gate.open.set()
     await asyncio.gather(held, *await_twice, return_exceptions=True)
     await store.write(add, "last")
-    [record] = [record for record in caplog.records if record.getMessage() == "ledger.unheard_error"]
+    [record] = [record for record in caplog.records if record.getMessage() == "ledger.write_failed"]
     assert "UNIQUE" in str(getattr(record, "fields", {}))
 
 

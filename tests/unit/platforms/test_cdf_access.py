@@ -13,8 +13,8 @@ from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throt
 from collector.http import HttpClient, HttpOptions
 from collector.model import RunState
 from collector.oauth import Grant, Tokens
-from collector.own_secrets import own_secrets
 from collector.platforms.base import Finding
+from collector.secret_registry import secret_registry
 from collector.testing.clock import SimulatedClock
 from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import READ, WORKFLOWS, WRITE, OverLimit, Scenario
@@ -85,7 +85,7 @@ async def test_a_refused_client_gets_an_error_in_the_providers_words_and_not_ham
 
 
 async def test_a_secret_that_a_provider_repeats_is_hidden(rig: CdfRig) -> None:
-    own_secrets.learn("the source", SECRET)
+    secret_registry.learn("the source", SECRET)
     body = {"error": "invalid_client", "error_description": f"the secret {SECRET} is wrong"}
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="token", status=401, body=body))
     with pytest.raises(AuthFailed) as caught:

@@ -369,7 +369,7 @@ async def test_silent_jobs_are_logged_once_however_many(caplog: pytest.LogCaptur
         await rig.lives.follow(30)
         rig.clock.advance(1200)
         await rig.lives.follow(60)
-        logged = [record for record in caplog.records if record.message == "cdf.silent"]
+        logged = [record for record in caplog.records if record.message == "cdf.job_stalled"]
         assert len(logged) == 2, "one for each thousand that is read"
         assert logged[-1].fields["silent"] == 1200  # type: ignore[attr-defined]
 

@@ -82,7 +82,7 @@ async def test_the_log_hears_of_the_start_and_of_changes(store: Store, caplog: p
         platform.cost = cost
         await made.tell()
         clock.advance(EVERY)
-    expected = [("poll.load", "INFO"), ("poll.interval_unreachable", "WARNING"), ("poll.load", "INFO")]
+    expected = [("poll.load_measured", "INFO"), ("poll.interval_exceeded", "WARNING"), ("poll.load_measured", "INFO")]
     assert [(record.message, record.levelname) for record in caplog.records] == expected
     bad = vars(caplog.records[1])["fields"]
     assert (bad["source"], bad["needed_per_minute"], bad["allowed_per_minute"]) == ("plant", 11.0, 10)

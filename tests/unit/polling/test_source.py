@@ -305,6 +305,6 @@ async def test_a_ledger_that_does_not_take_the_lease_back_is_logged(
     await scripted.advance(FIRST_POLL)
     scripted.written("give_back", error=NO_SPACE)
     await scripted.pollers.stop("scripted")
-    [record] = [record for record in caplog.records if record.message == "lease.kept"]
+    [record] = [record for record in caplog.records if record.message == "lease.not_given_back"]
     assert record.levelno == logging.ERROR
     assert scripted.platform.closed == 1

@@ -1,9 +1,9 @@
-"""The program's own secrets, so that they can be taken out of whatever comes back or goes out, see `collector.redaction`.
+"""The registry of the program's secrets, by which they are hidden in all texts, see `collector.redaction`.
 
-One registry for the process, like its logging: error texts are made in too many places to hand it to each. Whoever holds
-a secret teaches it (`learn`) before it is first sent; those of the configuration do so in `collector.app.factory`.
+One registry for the process, like its logging: error texts are made in too many places to hand it to each. Register
+a secret with `learn` before it is first sent; `collector.app.factory` does that for those of the configuration.
 
-A secret is found as it is and in the ways in which others repeat it: in upper or lower case, percent-encoded (also twice),
+A secret is found verbatim and in the forms in which others repeat it: in upper or lower case, percent-encoded (also twice),
 escaped as in JSON, Python or HTML, inside Base64 (a Basic header), or cut off after its first 16 characters.
 """
 
@@ -35,7 +35,7 @@ _NAMED_VALUE = re.compile(r"=([^;\s]{8,})")
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """One way to write a secret down. `sign` is in the lower-cased text wherever `pattern` fits. `is_word` where the secret
+    """One form of a secret. `sign` is in the lower-cased text wherever `pattern` fits. `is_word` where the secret
     could be an ordinary word, such as a demo's `lineage`.
     """
 
@@ -44,7 +44,7 @@ class _Form:
     is_word: bool = False
 
 
-class OwnSecrets:
+class SecretRegistry:
     """Safe to use from several threads."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class OwnSecrets:
         self._forms: tuple[tuple[str, _Form], ...] = ()
 
     def learn(self, owner: str, text: str) -> None:
-        """`owner` (any word that stays the same) has this secret now; its last `EARLIER` ones stay known."""
+        """Register the present secret of `owner` (any constant name); its last `EARLIER` secrets stay registered."""
         with self._lock:
             known = self._texts.get(owner, ())
             if text in known[-1:]:
@@ -69,7 +69,7 @@ class OwnSecrets:
             self._texts, self._forms = {}, ()
 
     def hidden(self, text: str, *, words: bool = True) -> str:
-        """The text with `***` for each secret that is known; without `words` only for those that are no ordinary words."""
+        """The text with `***` for each registered secret; without `words` not for those that could be ordinary words."""
         if len(text) < SHORTEST:
             return text
         lowered = text.lower()
@@ -89,7 +89,7 @@ class OwnSecrets:
         return value
 
 
-own_secrets = OwnSecrets()
+secret_registry = SecretRegistry()
 
 
 @lru_cache(maxsize=1024)
@@ -98,7 +98,7 @@ def _forms(text: str) -> tuple[_Form, ...]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """What of a configured text is secret: of an address its password, of a header's value also the credential in it."""
+    """The secret parts of a configured text: of an address its password, of a header's value also the credential in it."""
     if "://" in text and (password := _password(text)):
         yield password
         return
@@ -131,12 +131,12 @@ def _forms_of(secret: str) -> Iterator[_Form]:
     pattern = "".join(map(_letter, head))
     if rest:
         whole = "".join(map(_letter, rest))
-        # only of what looks made up: the beginning of `lineage-collector-password` is in many texts
+        # only of what looks generated: the beginning of `lineage-collector-password` is in many texts
         is_random = any(map(str.isdigit, head)) and any(map(str.isalpha, head))
         pattern += f"(?:{whole}|{_TAIL})" if is_random else whole
         head = head if is_random else secret[:_LONGEST]
     is_word = len(secret) < _WORDLIKE and (secret.isalpha() or secret.isdigit())
-    if is_word:  # not inside of other words and names
+    if is_word:  # not inside other words and names
         pattern = rf"(?<![\w.-]){pattern}(?![\w-]|\.\w)"
     yield _Form(_sign(head), re.compile(pattern, re.IGNORECASE), is_word)
     for inside in _in_base64(secret):
@@ -145,7 +145,7 @@ def _forms_of(secret: str) -> Iterator[_Form]:
 
 
 def _in_base64(secret: str) -> Iterator[str]:
-    """What the secret is in Base64 behind any number of bytes: the letters that depend on it alone."""
+    """The secret in Base64 behind any number of bytes: the letters that depend on it alone."""
     data = secret.encode()
     for before in range(3):
         letters = base64.b64encode(b"\0" * before + data).decode()

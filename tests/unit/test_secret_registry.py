@@ -15,8 +15,8 @@ from collector.app import factory
 from collector.clock import SystemClock
 from collector.errors import Unavailable
 from collector.logs import JsonFormatter, TextFormatter, fields
-from collector.own_secrets import EARLIER, OwnSecrets, own_secrets
 from collector.redaction import redacted, redacted_sql
+from collector.secret_registry import EARLIER, SecretRegistry, secret_registry
 from config.settings import Settings
 
 AWKWARD = 'p@ss/w"ö\\rd & <more>+=%'
@@ -43,8 +43,8 @@ WAYS: dict[str, Callable[[str], str]] = {
 
 
 @pytest.fixture
-def known() -> OwnSecrets:
-    found = OwnSecrets()
+def known() -> SecretRegistry:
+    found = SecretRegistry()
     for number, secret in enumerate(SECRETS):
         found.learn(str(number), secret)
     return found
@@ -52,7 +52,7 @@ def known() -> OwnSecrets:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("secret", SECRETS)
-def test_a_secret_is_hidden_however_it_is_written(known: OwnSecrets, secret: str, way: str) -> None:
+def test_a_secret_is_hidden_however_it_is_written(known: SecretRegistry, secret: str, way: str) -> None:
     assert known.hidden(f"refused: {WAYS[way](secret)} is wrong") == "refused: *** is wrong"
 
 
@@ -60,7 +60,7 @@ def test_a_secret_is_hidden_however_it_is_written(known: OwnSecrets, secret: str
 @pytest.mark.parametrize("user", ["", "a", "me", "bob"])
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
 def test_a_secret_is_hidden_in_base64(
-    known: OwnSecrets, secret: str, user: str, encode: Callable[[bytes], bytes]
+    known: SecretRegistry, secret: str, user: str, encode: Callable[[bytes], bytes]
 ) -> None:
     written = encode(f"{user}:{secret}".encode()).decode()
     for text in (written, quote(written, safe=""), encode(secret.encode()).decode()):
@@ -69,7 +69,7 @@ def test_a_secret_is_hidden_in_base64(
         assert len(shown) < len("got Basic ***, no") + len(user) + 6
 
 
-def test_what_was_cut_off_is_hidden(known: OwnSecrets) -> None:
+def test_what_was_cut_off_is_hidden(known: SecretRegistry) -> None:
     assert known.hidden(f"token {TOKEN[:20]}… is no good") == "token ***… is no good"
 
 
@@ -77,31 +77,31 @@ def test_what_was_cut_off_is_hidden(known: OwnSecrets) -> None:
     "text",
     ["", "the lineage of correct horses", "/data/v2.local/x", "secret", "s3", "battery staple", "a" * 10_000],
 )
-def test_other_text_stays(known: OwnSecrets, text: str) -> None:
+def test_other_text_stays(known: SecretRegistry, text: str) -> None:
     assert known.hidden(text) == text
 
 
 def test_a_secret_that_is_a_word_is_hidden_only_where_it_stands_alone() -> None:
-    known = OwnSecrets()
+    known = SecretRegistry()
     known.learn("demo", "lineage")
     text = "lineage-collector runs; lineage.events and openlineage stay; password 'lineage'. lineage"
     assert known.hidden(text) == "lineage-collector runs; lineage.events and openlineage stay; password '***'. ***"
 
 
 def test_what_is_too_short_is_not_looked_for() -> None:
-    known = OwnSecrets()
+    known = SecretRegistry()
     known.learn("demo", "admin")
     assert known.hidden("the admin") == "the admin"
 
 
 def test_a_secret_that_begins_like_much_else_is_looked_for_as_a_whole() -> None:
-    known = OwnSecrets()
+    known = SecretRegistry()
     known.learn("demo", "lineage-collector-password")
     assert known.hidden("lineage-collector 1.0: lineage-collector-password") == "lineage-collector 1.0: ***"
 
 
 def test_former_secrets_stay_hidden_for_some_time() -> None:
-    known = OwnSecrets()
+    known = SecretRegistry()
     tokens = [f"{number}-token-number" for number in range(EARLIER + 2)]
     for token in tokens:
         known.learn("token", token)
@@ -110,7 +110,7 @@ def test_former_secrets_stay_hidden_for_some_time() -> None:
 
 
 def test_of_a_proxy_only_the_password_is_secret() -> None:
-    known = OwnSecrets()
+    known = SecretRegistry()
     known.learn("proxy", "http://me:pa%40ss99@proxy.example.test:3128")
     assert known.hidden("no http://proxy.example.test:3128 for pa@ss99 or pa%40ss99") == (
         "no http://proxy.example.test:3128 for *** or ***"
@@ -118,21 +118,21 @@ def test_of_a_proxy_only_the_password_is_secret() -> None:
 
 
 def test_of_a_header_the_credential_is_secret_too() -> None:
-    known = OwnSecrets()
+    known = SecretRegistry()
     known.learn("header", f"Basic {base64.b64encode(b'me:opensesame77').decode()}")
     known.learn("cookie", "session=abcdef123456; path=/")
     assert known.hidden("opensesame77 abcdef123456") == "*** ***"
 
 
 def test_both_ways_to_redact_know_them() -> None:
-    own_secrets.learn("a", "tr0ub4dor&3")
+    secret_registry.learn("a", "tr0ub4dor&3")
     assert redacted("no tr0ub4dor%263") == "no ***"
     assert redacted_sql("select 'tr0ub4dor&3'") == "select '***'"
     assert str(Unavailable("GET /x: tr0ub4dor&3")) == "GET /x: ***"
 
 
 def test_no_line_of_the_log_has_one() -> None:
-    own_secrets.learn("a", "tr0ub4dor&3")
+    secret_registry.learn("a", "tr0ub4dor&3")
     record = logging.LogRecord("lineage.x", logging.ERROR, __file__, 1, "x.failed", None, None)
     try:
         raise ValueError("no https://h/?a=tr0ub4dor%263 with password=another1")
@@ -181,10 +181,10 @@ def test_what_the_configuration_holds_is_known_once_its_parts_are_built(tmp_path
     factory.platform(settings.sources[0], SystemClock(), lambda _: None)
     factory.sink(settings.sinks[0], SystemClock())
     text = "first-token-1 header-key-1 sink-key-22 second-token-2 en-US-posix proxy.example.test"
-    assert own_secrets.hidden(text) == "*** *** *** second-token-2 en-US-posix proxy.example.test"
+    assert secret_registry.hidden(text) == "*** *** *** second-token-2 en-US-posix proxy.example.test"
     file.write_text("second-token-2")
     settings.sources[0].credential.get()  # type: ignore[union-attr] # it is a Dataprep
-    assert own_secrets.hidden(text) == "*** *** *** *** en-US-posix proxy.example.test"
+    assert secret_registry.hidden(text) == "*** *** *** *** en-US-posix proxy.example.test"
 
 
 def test_a_header_by_reference_is_a_secret_whatever_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,8 +198,8 @@ def test_a_header_by_reference_is_a_secret_whatever_its_name(monkeypatch: pytest
     }
     settings = Settings.model_validate({"sources": [source]})
     factory.platform(settings.sources[0], SystemClock(), lambda _: None)
-    assert own_secrets.hidden("by-reference-9x plain-text-7z") == "*** plain-text-7z"
+    assert secret_registry.hidden("by-reference-9x plain-text-7z") == "*** plain-text-7z"
 
 
-def test_a_long_text_takes_no_time(known: OwnSecrets) -> None:
+def test_a_long_text_takes_no_time(known: SecretRegistry) -> None:
     assert known.hidden("s3crets3cre " * 100_000 + "\\" * 100_000)

@@ -15,7 +15,7 @@ open runs. Reference counts free nearly all of ours; the middle generation, sear
 """
 
 
-def shorten_pauses() -> None:
+def tune_interpreter() -> None:
     """Once, when all is imported and built: the garbage collector no longer searches what stays until the end."""
     sys.setswitchinterval(SWITCH)
     gc.collect()

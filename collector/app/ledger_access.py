@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def holder() -> str:
-    """Who we are in locks and leases: host and process."""
+    """Name of this process in locks and leases: host and process id."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
@@ -39,12 +39,14 @@ async def taken(open_it: Callable[[], T], path: Path, clock: Clock, stop: asynci
             except LedgerLocked as error:
                 waits = error.by_command
                 refused = 0 if waits else refused + 1
-                if refused > 1:  # whose it is may not be written yet when the lock has just been taken
+                if refused > 1:  # the holder may not be written yet when the lock has just been taken
                     raise
                 if waits and said_at == float("-inf") and (reservation := lock.reserve(path)) is not None:
                     undo.callback(reservation.withdraw)
                 if waits and clock.monotonic() - said_at >= SAID_EVERY:
-                    log.warning("ledger.awaited", extra=fields(cause=str(error), then="starts when that has ended"))
+                    log.warning(
+                        "ledger.awaited", extra=fields(cause=str(error), then="the service starts when that has ended")
+                    )
                     said_at = clock.monotonic()
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), LOOK)

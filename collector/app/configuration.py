@@ -1,4 +1,4 @@
-"""Reads the configuration and turns its mistakes into the program's own error."""
+"""Reads the configuration; mistakes become `ConfigurationError`."""
 
 from pathlib import Path
 
