@@ -179,7 +179,7 @@ async def test_a_trigger_under_a_lease_that_is_lost_is_cut_off_and_never_repeate
     assert (await stored(scripted, number)).state is RequestState.DOUBTFUL
     assert begun == ["job"]
     assert not await scripted.pollers.store.read(runs.by_keys, 1, ["job"])
-    [logged] = [record for record in caplog.records if record.getMessage() == "request.doubtful"]
+    [logged] = [record for record in caplog.records if record.getMessage() == "request.doubted"]
     assert logged.__dict__["fields"]["body"] == '{"job": "job", "options": {"password": ***}}'
 
 
