@@ -12,7 +12,7 @@ import orjson
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from collector.app import ledgers, turn
+from collector.app import ledger_access, ledgers
 from collector.errors import ConfigurationError
 from collector.ledger import transfer
 from collector.ledger.postgres import transfer as of_postgres
@@ -77,11 +77,11 @@ _OPTIONS = {"url": "the address", "schema": "--schema", "password_file": "--pass
 
 
 def _source(end: Path | Database) -> AbstractContextManager[Connection]:
-    return of_file.source(end, turn.holder()) if isinstance(end, Path) else of_postgres.source(end)
+    return of_file.source(end, ledger_access.holder()) if isinstance(end, Path) else of_postgres.source(end)
 
 
 def _target(end: Path | Database) -> AbstractContextManager[Connection]:
-    return of_file.target(end, turn.holder()) if isinstance(end, Path) else of_postgres.target(end)
+    return of_file.target(end, ledger_access.holder()) if isinstance(end, Path) else of_postgres.target(end)
 
 
 def _name(end: Path | Database) -> str:
