@@ -1,1 +1,1 @@
-"""What leaves: delivery to each sink, metrics and pages."""
+"""Outgoing data: delivery to each sink, metrics and pages."""

@@ -94,8 +94,8 @@ class HeldLease:
                 raise
             except LedgerError as error:
                 if failure is None:
-                    told = fields(lease=self.lease.name, cause=str(error), then="tries again each second")
-                    _log.warning("lease.unrenewed", extra=told)
+                    details = fields(lease=self.lease.name, cause=str(error), then="tries again each second")
+                    _log.warning("lease.unrenewed", extra=details)
                 failure = str(error)
                 await self._of.clock.sleep(RENEW_AGAIN)
             else:
@@ -257,8 +257,8 @@ class Leases:
                 raise
             except LedgerError as error:
                 if str(error) != failure:
-                    told = fields(lease=name, cause=str(error), then="tries again")
-                    _log.error("lease.take_failed", extra=told)
+                    details = fields(lease=name, cause=str(error), then="tries again")
+                    _log.error("lease.take_failed", extra=details)
                 held, failure = None, str(error)
             else:
                 failure = None
@@ -297,8 +297,8 @@ class Leases:
                 await held.give_back()
         except (LedgerError, TimeoutError) as error:
             cause, then = str(error) or "the ledger did not answer", "it expires by itself"
-            told = fields(lease=held.lease.name, cause=cause, then=then)
-            _log.error("lease.not_given_back", extra=told)
+            details = fields(lease=held.lease.name, cause=cause, then=then)
+            _log.error("lease.not_given_back", extra=details)
 
 
 async def _apart(work: Coroutine[Any, Any, T], *until: asyncio.Task[Any]) -> tuple[bool, Callable[[], T]]:

@@ -4,7 +4,7 @@ import asyncio
 
 
 def is_stopping() -> bool:
-    """Whether somebody cancels this task. Where nobody does, a cancellation that comes out of an adapter is a bug of the
+    """Whether this task is cancelled. If it is not, a cancellation that comes out of an adapter is a bug of the
     adapter's own, and must not end the loop as if it had been asked to end.
     """
     task = asyncio.current_task()

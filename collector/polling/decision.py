@@ -43,8 +43,8 @@ def decide(known: Mapping[str, Run], page: Poll, at: datetime, policy: Policy) -
             step = begin(above)
             steps.append(step)
             current[above.key] = step.run
-        told = replace(seen, settled=False) if seen.key in parents else seen
-        step = observe(current.get(seen.key), told, enrich_within=policy.enrich_within)
+        reported = replace(seen, settled=False) if seen.key in parents else seen
+        step = observe(current.get(seen.key), reported, enrich_within=policy.enrich_within)
         steps.append(step)
         current[seen.key] = step.run
     waits = _parents_of_open(current.values()) if policy.on_vanished is VanishedPolicy.ABORT else set()

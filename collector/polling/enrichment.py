@@ -97,8 +97,8 @@ class Enricher:
             raise
         except LedgerError as error:
             pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
-            told = fields(source=self._writer.source, cause=str(error), then=f"tries again in {pause:.1f} s")
-            log.error("enrichment.unwritten", extra=told)  # noqa: TRY400 - the cause says it all
+            details = fields(source=self._writer.source, cause=str(error), then=f"tries again in {pause:.1f} s")
+            log.error("enrichment.unwritten", extra=details)  # noqa: TRY400 - the cause says it all
             return pause
         self._pause = SHORTEST_PAUSE
         return None if deadline is None else max((deadline - self._clock.now()).total_seconds(), 0.001)
@@ -207,8 +207,8 @@ class Enricher:
                 return Found(problem=f"details of run {run.key} could not be read: {cause}")
             if wait >= (look.until - self._clock.now()).total_seconds():
                 return Found(problem=self._problem(run.key, look.cause))
-            told = fields(source=self._writer.source, run_id=str(run.run_id), cause=look.cause)
-            log.warning("enrichment.postponed", extra=told)
+            details = fields(source=self._writer.source, run_id=str(run.run_id), cause=look.cause)
+            log.warning("enrichment.postponed", extra=details)
             look.pauses = True
             self._wake.set()
             await self._clock.sleep(wait)

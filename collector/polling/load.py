@@ -26,7 +26,7 @@ class Planner:
         self._next_at = clock.monotonic()
         self._reachable: bool | None = None
 
-    async def tell(self) -> None:
+    async def report(self) -> None:
         """Once a minute to the observer; to the log at the start, and when wishes can no longer or again be met."""
         if not isinstance(self._platform, Planning) or self._clock.monotonic() < self._next_at:
             return
@@ -40,7 +40,7 @@ class Planner:
             self._log(load)
 
     def _log(self, load: Load) -> None:
-        told = fields(
+        details = fields(
             source=self._source,
             runs=load.runs,
             needed_per_minute=round(load.needed, 1),
@@ -49,6 +49,6 @@ class Planner:
             reachable_s=round(load.reachable, 1),
         )
         if load.is_reachable:
-            log.info("poll.load_measured", extra=told)
+            log.info("poll.load_measured", extra=details)
         else:
-            log.warning("poll.interval_exceeded", extra=told)
+            log.warning("poll.interval_exceeded", extra=details)

@@ -1,4 +1,4 @@
-"""What an adapter tells, without secrets and people: before it is decided on, kept, logged or made an event of.
+"""Observations without secrets and people: before they are decided on, stored, logged or made into events.
 
 Keys, handles and ids stay, for the platform is asked by them; what things are called by is made in `collector.names`.
 """

@@ -1,4 +1,4 @@
-"""Observations that say nothing new: most of what polls of open runs see. They are known without reading what is stored of the run."""
+"""Observations without news: most of what polls of open runs see. They are known without reading what is stored of the run."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

@@ -30,7 +30,7 @@ AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a request ended; `body` is shown to whoever asked."""
+    """How a request ended; `body` is shown to the person who sent it."""
 
     state: RequestState
     body: dict[str, str | None]
@@ -63,8 +63,8 @@ class Asked:
             now_ms = to_ms(self._clock.now())
             for left in await self._store.write(requests.take_over, self._held.lease, now_ms, self._interrupted):
                 cause = json.loads(left.answer or "{}").get("error")
-                told = fields(request=left.id, kind=left.kind.value, body=redacted(left.body), cause=cause)
-                log.error("request.doubted", extra=told)
+                details = fields(request=left.id, kind=left.kind.value, body=redacted(left.body), cause=cause)
+                log.error("request.doubted", extra=details)
             while True:
                 rung.clear()
                 self.busy = True
@@ -81,8 +81,8 @@ class Asked:
     async def _serve(self, request: Request) -> None:
         """Whatever comes of it is written, when the ledger takes it: what was done must not be called doubtful."""
         answer = await self._answer(request)
-        told = fields(request=request.id, kind=request.kind.value, target=request.target, state=answer.state.value)
-        log.info("request.done", extra=told)
+        details = fields(request=request.id, kind=request.kind.value, target=request.target, state=answer.state.value)
+        log.info("request.done", extra=details)
         await self._outlasting(partial(self._finish, request, answer))
 
     async def _finish(self, request: Request, answer: Answer) -> None:
@@ -109,7 +109,7 @@ class Asked:
         except (LeaseLost, LedgerCorrupt):
             raise
         except (Exception, asyncio.CancelledError) as error:
-            # the boundary of this request: whoever asked is told, and the next request is served
+            # the boundary of this request: the person gets the error, and the next request is served
             if is_stopping():
                 raise
             log.exception("request.broken", extra=fields(request=request.id, kind=request.kind.value))

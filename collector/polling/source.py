@@ -99,7 +99,7 @@ class SourcePoller:
         """All that is done for the source while the lease is held. What it has in memory dies with it."""
         self._held = held
         self._writer = Writer(self._name, self._source_id, lambda: held.lease, self._maker, self._policy)
-        self._enricher = Enricher(self._platform, self._writer, self._store, self._clock, self._tell, held)
+        self._enricher = Enricher(self._platform, self._writer, self._store, self._clock, self._log_commit, held)
         self._asked = Asked(
             self._platform, self._store, self._source_id, self._clock, held, self._watch, self._make_due
         )
@@ -201,7 +201,7 @@ class SourcePoller:
 
     async def _poll(self) -> None:
         """Each page is committed when the next one is there or the walk ends, the last with the cursor moved."""
-        await self._planner.tell()
+        await self._planner.report()
         now_ms = to_ms(self._clock.now())
         tracked = await self._store.read(stored.tracked, self._source_id, now_ms, TRACKED_AT_ONCE)
         state = await self._store.read(runs.source_state, self._source_id)
@@ -219,7 +219,7 @@ class SourcePoller:
                 await self._take(replace(held, cursor=None), polled=False)
             raise
         await self._take(held or Poll(), polled=True)
-        await self._planner.tell()
+        await self._planner.report()
 
     async def _watch(self, seen: Observation) -> None:
         skips = await self._take(Poll((seen,)), polled=False)
@@ -236,20 +236,20 @@ class SourcePoller:
         """Commit it; what was left out of it."""
         skips: tuple[Skip, ...] = ()
         async for done in self._writer.page(self._store, page, self._clock.now(), polled=polled):
-            self._tell(done)
+            self._log_commit(done)
             skips += done.skips
             passing(Point.AFTER_COMMIT)
         return skips
 
-    def _tell(self, done: Committed) -> None:
+    def _log_commit(self, done: Committed) -> None:
         for report in done.events:
             self._observer.committed(report)
-            told = fields(source=self._name, job=report.job, run_id=report.run_id, type=report.kind.value)
-            log.info("run.changed", extra=told)
+            details = fields(source=self._name, job=report.job, run_id=report.run_id, type=report.kind.value)
+            log.info("run.changed", extra=details)
         for skip in done.skips:
             self._observer.skipped(SkipReport(self._name, skip.kind))
-            told = fields(source=self._name, kind=skip.kind.value, subject=skip.subject, cause=skip.cause)
-            log.warning("run.skipped", extra=told)
+            details = fields(source=self._name, kind=skip.kind.value, subject=skip.subject, cause=skip.cause)
+            log.warning("run.skipped", extra=details)
         self._enricher.nudge()
 
     def _report(self, result: PollResult, cause: str | None, seconds: float) -> None:

@@ -50,7 +50,7 @@ def probing(circuit: Circuit, strand: int) -> Circuit:
 
 
 def failed(circuit: Circuit, strand: int, retry: Retry, now: float, random: Random) -> Circuit:
-    """After a failure that says something about the sink. The fifth in a row opens the circuit; only the failure of
+    """After a failure of the sink as a whole. The fifth in a row opens the circuit; only the failure of
     the probe, or a longer wait that the sink asks for, moves the next probe.
     """
     counted = replace(circuit, failures=circuit.failures + 1, cause=retry.cause)
@@ -65,12 +65,12 @@ def failed(circuit: Circuit, strand: int, retry: Retry, now: float, random: Rand
 
 
 def opened(retry: Retry, now: float, random: Random) -> Circuit:
-    """The circuit of a sink that is broken from the start."""
+    """The circuit of a sink that could not be created."""
     return Circuit(failures=1, cause=retry.cause, opened_at=now, probe_at=now + _probe_delay(retry, 0, random))
 
 
 def undecided(circuit: Circuit, strand: int) -> Circuit:
-    """After an outcome that says nothing about the sink: another probe may start at once."""
+    """After an outcome that does not concern the sink as a whole: another probe may start at once."""
     return replace(circuit, probe=None) if circuit.probe == strand else circuit
 
 

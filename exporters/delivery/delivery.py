@@ -1,8 +1,8 @@
 """Delivery to one sink: everything the ledger owes it, in order per strand, as long as it takes.
 
-One `Delivery` per sink, in a task of its own. It takes the sink's lease and then runs a `Session`: heads of lanes are
-claimed ahead of the sending (`claimer`), several batches are at the sink at once and each outcome is taken in as it
-comes (`sending`), outcomes are committed in groups (`settling`), a failing sink is left alone but for a probe now and
+One `Delivery` per sink, in a separate task. It takes the sink's lease and then runs a `Session`: heads of lanes are
+claimed ahead of the sending (`claimer`), several batches are at the sink at once and each outcome is processed as it
+comes (`sender`), outcomes are committed in groups (`settler`), a failing sink gets nothing but a probe now and
 then (`circuit`, `health`), runs in doubt are looked at again (`rechecks`).
 """
 
@@ -175,7 +175,7 @@ class Delivery:
         return self._session
 
     async def _round(self) -> None:
-        """Take the lease and work under it until stopped, or wait a little if somebody else has it."""
+        """Take the lease and work under it until stopped, or wait a little if another process has it."""
         taking = partial(self._taken, now_ms=self._context.time.now_ms())
         held = await self._leases.take(self._lease_name, self._context.attempt_seconds, taking)
         if held is not None:
@@ -183,7 +183,10 @@ class Delivery:
                 await self._serve(held)
             return
         if self._state is not SinkState.STANDBY:
-            _log.info("lease.held_elsewhere", extra=fields(lease=self._lease_name, then="stands by and asks again"))
+            _log.info(
+                "lease.held_elsewhere",
+                extra=fields(lease=self._lease_name, then="this process stands by and tries again"),
+            )
         self._state = SinkState.STANDBY
         await self._wakeup.wait(await self._leases.until_asked_again(self._lease_name))
 

@@ -33,7 +33,7 @@ class Health:
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong on our own side, None when nothing is."""
+        """The problem of this process, None when there is none."""
         return next(iter(self._troubles.values()), None)
 
     def came_round(self) -> None:

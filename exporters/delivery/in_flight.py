@@ -16,7 +16,7 @@ class Held:
 
 
 class InFlight:
-    """An event is claimed, sent, answered (or held and sent again to ask) and settled once the outcome is in the ledger.
+    """An event is claimed, sent, answered (or held and looked up again) and settled once the outcome is in the ledger.
     Until then its strand is taken.
     """
 

@@ -18,7 +18,7 @@ class SendResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SendReport:
-    """One attempt ended. `seconds` from hand-over to outcome; `freshness` from the event's own time and `latency` from
+    """One attempt ended. `seconds` from hand-over to outcome; `freshness` from the event's time and `latency` from
     its commit to the acknowledgement; both and `run_id` are None unless it was acknowledged.
     """
 
@@ -73,7 +73,7 @@ class SinkState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SinkStatus:
-    """`problem` says what is wrong, None while nothing is. `in_flight` counts the events that were handed to the sink and
+    """`problem` is the present problem, None if there is none. `in_flight` counts the events that were handed to the sink and
     have no outcome yet. `last_error` stays after the problem is over.
     """
 

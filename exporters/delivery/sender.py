@@ -65,7 +65,7 @@ class Sender:
             self._dispatch()
             await self.wakeup.wait(self._patience())
         else:
-            await self.wakeup.wait(RENEW_AGAIN)  # a renewal wakes nobody
+            await self.wakeup.wait(RENEW_AGAIN)  # a renewal wakes no task
 
     async def cancel(self) -> None:
         """Stop waiting for outcomes; the events become unanswered retries. Does not wait for a sink that ignores this."""
@@ -187,7 +187,10 @@ class Sender:
             _log.debug(f"event.{result.value}", extra=self._about(item, cause=cause))
 
     def _log_parked(self, item: Outgoing, cause: str) -> None:
-        _log.warning("event.parked", extra=self._about(item, cause=cause, then="kept; see `lineage-collector parked`"))
+        _log.warning(
+            "event.parked",
+            extra=self._about(item, cause=cause, then="the ledger keeps it; see `lineage-collector parked`"),
+        )
 
     def _about(self, item: Outgoing, **more: str | None) -> dict[str, Any]:
         return fields(

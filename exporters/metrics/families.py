@@ -69,7 +69,7 @@ class Metrics:
     ) -> None:
         """`sources` maps names to the ledger's numbers. `snapshot` reads the ledger, None where another replica shows it, and
         may raise anything. `disk_free` is
-        asked at each scrape, in its thread.
+        called at each scrape, in its thread.
         """
         disable_created_metrics()  # type: ignore[no-untyped-call] # else each counter has a second series that nobody uses
         self._snapshot = snapshot

@@ -34,7 +34,7 @@ class JobState:
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """`active` counts the open runs that are watched, `abandoned` those that are watched no longer, `waiting` those that
+    """`active` counts the open runs that are watched, `abandoned` those that are no longer watched, `waiting` those that
     wait for a person, the first of them since `waiting_since`. Times in epoch seconds: `succeeded_at` is None before the
     first success.
     """

@@ -36,7 +36,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Park:
-    """Refused for good, because of what is in this event. `cause` is kept and shown."""
+    """Refused for good, because of what is in this event. `cause` is stored and shown."""
 
     cause: str
 
@@ -68,7 +68,7 @@ class Sink(Protocol):
     """One configured target. Sinks never sleep and never swallow: every event of a batch gets exactly one outcome."""
 
     wants: frozenset[EventKind]
-    """The kinds that this sink takes when the configuration says nothing."""
+    """The kinds that this sink takes by default."""
     capacity: int
     """How many events delivery may have in flight here at once."""
     rechecks: bool

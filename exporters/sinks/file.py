@@ -53,7 +53,7 @@ class FileSink:
                 yield item, outcome
 
     async def recheck(self, terminal: Outgoing) -> Outcome:
-        return Delivered()  # what is on the disk stays as it is
+        return Delivered()  # what is on the disk stays unchanged
 
     async def check(self) -> list[Finding]:
         return [await asyncio.to_thread(_tried, self._path)]

@@ -33,7 +33,7 @@ def _without_token(error: SourceError) -> Retry:
 
 
 class OpenLineageSink:
-    """Posts each event as it is, `concurrency` at a time."""
+    """Posts each event unchanged, `concurrency` at a time."""
 
     wants = frozenset(EventKind)
     rechecks = False

@@ -28,7 +28,7 @@ LONGEST_PASSWORD = 72
 
 
 class RotatingContext(ssl.SSLContext):
-    """Gives each new connection the current context; asyncio asks a server's context for nothing else."""
+    """Gives each new connection the current context; asyncio uses nothing else of a server's context."""
 
     def __new__(cls, _: Callable[[], ssl.SSLContext]) -> Self:
         return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
@@ -94,7 +94,7 @@ class Gate:
         self._access, self._open_to, self._passwords = access, open_to, Passwords()
 
     async def pass_on(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Asks for a password on unknown paths, too, so that a client without one cannot learn which paths exist."""
+        """Requires a password on unknown paths, too, so that a client without one cannot learn which paths exist."""
         users = self._access().users
         resource = request.match_info.route.resource
         if not users or (resource is not None and resource.canonical in self._open_to):

@@ -117,7 +117,7 @@ def _handling(limits: Limits) -> dict[str, Any]:
 
 
 class _Connection(web.RequestHandler):
-    """Answers to what is no request get the headers of all others: aiohttp would send the version that runs here."""
+    """Answers to malformed requests get the same headers as others: aiohttp would send its version."""
 
     __slots__ = ("_access", "_connections")
 
@@ -167,13 +167,13 @@ def _guarding(connections: Connections, health: Collection[str], pass_on: PassOn
 
 
 def _within(seconds: float, pass_on: PassOn) -> Any:
-    """Sends the answer, too, as aiohttp would wait for ever for a client that does not read it."""
+    """Sends the answer, too, as aiohttp would wait without end for a client that does not read it."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         transport = request.transport
         if transport is not None and isinstance(transport, asyncio.WriteTransport):
-            transport.set_write_buffer_limits(high=0)  # else up to 64 KiB count as sent that nobody has read
+            transport.set_write_buffer_limits(high=0)  # else up to 64 KiB that the client has not read count as sent
         answer: web.StreamResponse = web.Response(status=503, text=f"this took longer than {seconds:.0f} s\n")
         try:
             async with asyncio.timeout(seconds):
@@ -203,7 +203,7 @@ def _security(access: Callable[[], Access]) -> dict[str, str]:
 
 
 def _named(names: Collection[str], pass_on: PassOn) -> PassOn:
-    """A page of somebody else's, whose name was made to mean this address, must not read from a browser what it may not."""
+    """Protects against DNS rebinding: a foreign page whose name resolves to this address must not read these pages."""
 
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
         asked = request.headers.get("Host", "")

@@ -29,7 +29,7 @@ HEALTH = ("/healthz", "/-/healthy", "/readyz", "/-/ready")
 class Pages:
     """Where the pages get their content.
 
-    `faults` says why this process should be restarted (a stuck loop, a dead task), `unready` why it should get no
+    `faults` are causes to restart this process (a stuck loop, a dead task), `unready` causes to send it no
     traffic yet; both answer at once. `status` is what `/status.json` shows: lists of rows under `sources`, `sinks` and `replicas`,
     and a mapping under `ledger`. `metrics` are all series of the moment. None of the four raises.
     """
@@ -51,10 +51,10 @@ async def serve(
     limits: Limits = LIMITS,
     names: Collection[str] = (),
 ) -> Listener:
-    """Show the pages, and answer `more` routes, which see for themselves who asks. Requests to
+    """Show the pages, and answer `more` routes, which check their requests themselves. Requests to
     another host name than `names` are refused, if there are any. Raises OSError when the port is taken.
 
-    Health and readiness need no password, as a prober of Kubernetes has none: they show only what is stuck.
+    Health and readiness need no password, as a prober of Kubernetes cannot send one: they show only what is stuck.
     """
     open_to = [*HEALTH, *(route.path for route in more)]
     of_ledger = [*RunPages(pages.ledger).routes(), *list_pages.routes(pages.ledger)] if pages.ledger is not None else []

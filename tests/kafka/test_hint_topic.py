@@ -122,7 +122,7 @@ async def test_a_topic_that_is_missing_is_said_and_read_once_it_is_there(
     async with one.reading():
         await until(lambda: one.reachable != [])
         assert one.reachable[0] is False
-        assert "make the topic" in " ".join(str(record.__dict__) for record in caplog.records)
+        assert "create the topic" in " ".join(str(record.__dict__) for record in caplog.records)
         await kafka.create_topic(topic)
         await until(lambda: one.reachable[-1] is True)
         await sent_until_taken(kafka, topic, one)

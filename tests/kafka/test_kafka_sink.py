@@ -183,7 +183,7 @@ async def test_a_missing_topic_is_waited_for(kafka: Kafka, topic_name: str) -> N
     async with sink_for(cluster(kafka.bootstrap, topic_name, connect_seconds=3)) as sink:
         retry = await only_retry(sink)
         assert retry.slow
-        assert "make the topic" in retry.cause
+        assert "create the topic" in retry.cause
         await kafka.create_topic(topic_name)
         assert await send(sink, [event(1, 1)]) == {(1, 1): Delivered()}
 
@@ -194,7 +194,7 @@ async def test_a_topic_that_is_taken_away_is_waited_for_again(kafka: Kafka, topi
         await send(sink, [event(1, 1)])
         await kafka.delete_topic(topic_name)
         first = await only_retry(sink, 2)
-        assert "make the topic" in (first.cause if first.slow else (await only_retry(sink, 2)).cause)
+        assert "create the topic" in (first.cause if first.slow else (await only_retry(sink, 2)).cause)
         await kafka.create_topic(topic_name)
         driven = await drive(sink, [event(1, 2)], seconds=30)
     assert driven.delivered == [(1, 2)]
@@ -398,4 +398,4 @@ async def test_check_reports_what_does_not_work_and_what_to_do(kafka: Kafka, top
     async with sink_for(cluster(kafka.bootstrap, topic_name, connect_seconds=3)) as sink:
         [finding] = await sink.check()
     assert not finding.ok
-    assert finding.remedy == "make the topic, or correct its name"
+    assert finding.remedy == "create the topic, or correct its name"

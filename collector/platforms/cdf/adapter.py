@@ -250,8 +250,8 @@ class CdfPlatform:
             # Nothing new for so long: no job can show up late any more behind the newest one.
             self._quiet_at = mark.newest if now - self._moved_at > OVERLAP.total_seconds() else None
         if walk.ordered != self._ordered:
-            told = fields(source=self._context.source, newest_first=walk.ordered, pages=walk.pages)
-            log.warning("cdf.order_violated", extra=told)
+            details = fields(source=self._context.source, newest_first=walk.ordered, pages=walk.pages)
+            log.warning("cdf.order_violated", extra=details)
         self._ordered = walk.ordered
         self._full_walk_at = now + (FULL_WALK_PAUSE * walk.pages if walk.pages > 1 else 0.0)
         self._left_at = mark.text()
@@ -347,8 +347,8 @@ class CdfPlatform:
                 f"job {row.id} of transformation {row.external_id} since {row.last_seen}" for row in fresh[:5]
             )
             cause = f"{len(fresh)} more running jobs give no sign of life: {some}" + ("; …" if len(fresh) > 5 else "")
-            told = fields(source=self._context.source, cause=cause, silent=len(self._silent))
-            log.warning("cdf.job_stalled", extra=told)
+            details = fields(source=self._context.source, cause=cause, silent=len(self._silent))
+            log.warning("cdf.job_stalled", extra=details)
 
     async def _one(self, row: JobRow) -> Observation:
         await self._definitions.know([row.transformation_id], needed=False)

@@ -116,8 +116,8 @@ class Deployment:
         again = PROBE_AGAIN if level is self._best else PROBE_AFTER_LOSS
         self._level, self._probe_at = level, self._monotonic() + again
         if level is not self._told:
-            told = fields(source=self._source, level=level.value, before=self._told, meaning=level.meaning)
-            log.info("dataprep.level_detected", extra=told)
+            details = fields(source=self._source, level=level.value, before=self._told, meaning=level.meaning)
+            log.info("dataprep.level_detected", extra=details)
             self._told = level
         return level
 

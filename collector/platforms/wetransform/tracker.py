@@ -85,8 +85,8 @@ class Tracker:
             yield self._page(looks, verdict)
             rest = due[start + self._side_by_side :]
             if isinstance(verdict.wrong, NoTurn) or (rest and self._clock.monotonic() >= end):
-                told = fields(source=self._source, due=len(due), left=len(rest), seconds=self._longest_pass)
-                log.warning("poll.overloaded", extra=told)
+                details = fields(source=self._source, due=len(due), left=len(rest), seconds=self._longest_pass)
+                log.warning("poll.overloaded", extra=details)
                 yield Poll(unread=tuple(run.key for run in rest))
                 return
             if verdict.wrong is not None:

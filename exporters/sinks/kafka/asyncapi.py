@@ -1,6 +1,6 @@
 """The AsyncAPI document of the Kafka topics, made by FastStream from the broker and a model of the payload.
 
-`python -m exporters.sinks.kafka.asyncapi docs/asyncapi.json` writes it anew. It is never served: FastStream's page for it
+`python -m exporters.sinks.kafka.asyncapi docs/asyncapi.json` writes it again. It is never served: FastStream's page for it
 brings a route that lets anybody publish.
 """
 

@@ -2,7 +2,7 @@
 
 Importing this costs 0.8 s and 36 MiB, so the sink does it when it connects for the first time. Facts on aiokafka 0.14:
 
-- An idempotent producer retries for ever, in order and without duplicates; it must never be cancelled or abandoned
+- An idempotent producer retries without end, in order and without duplicates; it must never be cancelled or abandoned
   while something is in flight, or what it held is sent late, after newer events.
 - A send that the broker refused leaves a gap in the sequence numbers, and everything later on that partition fails with
   OutOfOrderSequenceNumber: only a new producer helps (aiokafka issue 1017).
@@ -34,7 +34,7 @@ Delivery = asyncio.Future[Any]
 
 
 class _JsonCodec:
-    """Sends bytes as they are, as JSON."""
+    """Sends bytes unchanged, as JSON."""
 
     async def encode(self, msg: Any, serializer: Any = None) -> tuple[bytes, str]:
         return msg, "application/json"

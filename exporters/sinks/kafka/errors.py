@@ -20,8 +20,8 @@ _REMEDIES = {
     "SaslAuthenticationFailed": "check the user name, the password and the SASL mechanism",
     "UnsupportedSaslMechanismError": "the broker does not offer this SASL mechanism on this listener",
     "IllegalSaslStateError": "this listener takes no user name: remove the SASL settings or use another port",
-    "SSLCertVerificationError": "the broker's certificate is not signed by an authority we trust: give it in tls.ca_file",
-    "SSLError": "the TLS settings and the listener do not fit",
+    "SSLCertVerificationError": "the broker's certificate is not signed by a trusted authority: set it in tls.ca_file",
+    "SSLError": "the TLS settings do not match the listener",
     "KafkaConnectionError": _HUNG_UP,
     "ConnectionResetError": _HUNG_UP,
     "IncompleteReadError": _HUNG_UP,
@@ -29,7 +29,7 @@ _REMEDIES = {
     "OSError": _ABSENT,
     "TopicAuthorizationFailedError": "give this user the right to WRITE on the topic",
     "ClusterAuthorizationFailedError": "give this user the right to WRITE on the topic",
-    "UnknownTopicOrPartitionError": "make the topic, or correct its name",
+    "UnknownTopicOrPartitionError": "create the topic, or correct its name",
     "InvalidTopicError": "correct the topic's name",
 }
 _MENDED_BY_TIME = frozenset(

@@ -329,7 +329,7 @@ def create(settings: Settings, context: Context) -> KafkaSink:
     compression: Literal["gzip"] | None = "gzip" if settings.compression == "gzip" else None
     cluster = cluster_of(settings, settings.topic, f"lineage-collector-{settings.name}", compression)
     if cluster.login is not None and cluster.trust is None:
-        advice = "set tls, unless the network is your own"
+        advice = "set tls, unless the network is private"
         log.warning(
             "kafka.unencrypted", extra=fields(sink=settings.name, cause="the login goes unencrypted", then=advice)
         )
@@ -353,7 +353,7 @@ def _id(event: Outgoing) -> tuple[int, int]:
 
 
 def _retry(trouble: Trouble, *, in_flight: bool = False) -> Retry:
-    # one full queue, or a producer that is replaced now, says nothing about the cluster; the next connect does
+    # one full queue, or a producer that is replaced now, does not mean that the cluster failed; the next connect shows it
     passing = (trouble.full or trouble.poisoned) and not trouble.slow
     return Retry(str(trouble), in_flight=in_flight, slow=trouble.slow, sink_wide=not passing)
 

@@ -45,7 +45,7 @@ class Event:
 
 
 def read(body: bytes) -> Event | str:
-    """The event, or why it must not be sent: Marquez would rewrite it, answer 500 for ever, or break for all its users.
+    """The event, or why it must not be sent: Marquez would rewrite it, answer 500 to each attempt, or break for all its users.
 
     0.51 rewrites namespaces, and then a run's two APIs see two jobs. It stores names that its lists cannot show: after a
     201 for a blank job name or an empty namespace, and even after its 400 for a dataset's invalid namespace, every list

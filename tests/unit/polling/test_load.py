@@ -57,8 +57,8 @@ async def test_once_a_minute(store: Store) -> None:
     clock, reports = SimulatedClock(), LoadReports()
     made = planner(Counting(), store, clock, reports)
     for _ in range(4):
-        await made.tell()
-        await made.tell()
+        await made.report()
+        await made.report()
         clock.advance(EVERY / 2)
     assert reports.loads == [LoadReport("plant", 9, 4.0, 10, 60)] * 2
 
@@ -67,9 +67,9 @@ async def test_what_is_not_known_at_the_start_is_asked_for_again(store: Store) -
     clock, reports, platform = SimulatedClock(), LoadReports(), Counting()
     made = planner(platform, store, clock, reports)
     platform.cost = None
-    await made.tell()
+    await made.report()
     platform.cost = 30.0
-    await made.tell()
+    await made.report()
     assert reports.loads == [LoadReport("plant", 9, 30.0, 10, 180)]
     assert platform.watched == [await store.read(queries.watched, 1)] * 2
 
@@ -80,7 +80,7 @@ async def test_the_log_hears_of_the_start_and_of_changes(store: Store, caplog: p
     made = planner(platform, store, clock, LoadReports())
     for cost in (4.0, 5.0, 11.0, 12.0, 3.0):
         platform.cost = cost
-        await made.tell()
+        await made.report()
         clock.advance(EVERY)
     expected = [("poll.load_measured", "INFO"), ("poll.interval_exceeded", "WARNING"), ("poll.load_measured", "INFO")]
     assert [(record.message, record.levelname) for record in caplog.records] == expected
@@ -91,5 +91,5 @@ async def test_the_log_hears_of_the_start_and_of_changes(store: Store, caplog: p
 
 async def test_a_platform_without_a_plan_has_none(store: Store) -> None:
     reports = LoadReports()
-    await planner(object(), store, SimulatedClock(), reports).tell()
+    await planner(object(), store, SimulatedClock(), reports).report()
     assert reports.loads == []

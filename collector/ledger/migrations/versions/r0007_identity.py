@@ -59,8 +59,10 @@ def _close(conn: sa.Connection, life: "sa.Row[tuple[object, ...]]") -> None:
         values["ended_at"] = int(now.timestamp() * 1000)
     conn.execute(sa.delete(_WATCH).where(_WATCH.c.run_id == life.id))
     conn.execute(sa.update(_RUN).where(_RUN.c.id == life.id).values(values | _detail(life, key, run_uuid, now)))
-    told = fields(run_id=life.run_uuid, key=life.key, cause="two sources had this run; the first one continues with it")
-    log.warning("run.duplicate_closed", extra=told)
+    details = fields(
+        run_id=life.run_uuid, key=life.key, cause="two sources had this run; the first one continues with it"
+    )
+    log.warning("run.duplicate_closed", extra=details)
 
 
 def _detail(life: "sa.Row[tuple[object, ...]]", key: str, run_uuid: str, now: datetime) -> dict[str, str]:
