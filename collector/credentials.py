@@ -235,6 +235,15 @@ SQL_TOKENS = re.compile(
 )
 """Literals, names in quotes, comments (but hints)."""
 
+INSERTED = re.compile(
+    r"\binsert\s{1,8}(?:(?:or\s{1,8}\w{1,20}\s{1,8})?(?:into|overwrite)\s{1,8}(?:table\s{1,8})?[^\s();,']{1,400}\s{0,40}"
+    r"(?:partition\s{0,8}\([^()]{1,400}\)\s{0,8})?)?"
+    r"\((?P<columns>[^()';]{1,8000})\)\s{0,40}(?:--[^\n]{0,200}\s{1,40})?values?\b",
+    re.IGNORECASE,
+)
+"""`insert into t (user, password) values`."""
+TUPLES_TOKENS = re.compile(rf"{SQL_TOKENS.pattern}|[(),;]", SQL_TOKENS.flags)
+
 # --- where a value begins ---
 
 _SEPARATOR = (

@@ -97,6 +97,8 @@ def _without_values(text: str) -> str:
     """Without values with the name of a secret, also inside other values."""
     lowered = text.lower()
     places = list(_keys_of_ciphers(text, lowered))
+    if "insert" in lowered:
+        places += _inserted(text)
     if _may_name_secrets(lowered):
         places += [*_assigned(text, lowered, credentials.VALUE), *_paired(text, lowered), *_said(text, lowered)]
         places += _listed(text)
@@ -107,6 +109,8 @@ def _without_sql_values(sql: str) -> str:
     lowered = sql.lower()
     if not (_may_name_secrets(lowered) or _has(lowered, credentials.CIPHER_SIGNS)):
         return sql
+    if "insert" in lowered:
+        sql = _without(sql, _inserted(sql), f"'{HIDDEN}'")
     shown: list[str] = []
     at, literals = 0, list[tuple[int, int]]()
     for token in credentials.SQL_TOKENS.finditer(sql):
@@ -199,6 +203,46 @@ def _listed(text: str) -> Iterator[_Place]:
     for found in credentials.LISTED.finditer(text):
         if _is_secret_name(text, *found.span(1 if found[1] else 2)):
             yield _Place(found.end(), credentials.VALUE)
+
+
+def _inserted(text: str) -> Iterator[_Place]:
+    """Each literal of a column that is named like a secret, in `insert into t (user, password) values ('me', 'x'), ...`."""
+    found = credentials.INSERTED.search(text)
+    while found is not None:
+        end = found.end()
+        if secret := _secret_columns(text, found):
+            places, end = _literals_of(secret, text, end)
+            yield from places
+        found = credentials.INSERTED.search(text, end)
+
+
+def _secret_columns(text: str, found: re.Match[str]) -> set[int]:
+    at, secret = found.start("columns"), set[int]()
+    for number, column in enumerate(found["columns"].split(",")):
+        if _is_secret_name(text, at, at + len(column.rstrip(' \t\n\r`"]'))):
+            secret.add(number)
+        at += len(column) + 1
+    return secret
+
+
+def _literals_of(columns: set[int], text: str, at: int) -> tuple[list[_Place], int]:
+    """In the tuples that begin here, and where they end."""
+    places = list[_Place]()
+    depth = number = 0
+    for token in credentials.TUPLES_TOKENS.finditer(text, at):
+        sign = token[0][0]
+        if sign == ";" or (depth == 0 and (sign not in "(,-/" or text[at : token.start()].strip())):
+            break
+        if sign == "(":
+            depth, number = depth + 1, number if depth else 0
+        elif sign == ")":
+            depth -= 1
+        elif sign == "," and depth == 1:
+            number += 1
+        elif sign in "'\"" and number in columns:
+            places.append(_Place(token.start(), credentials.SQL_TOKENS, token.end()))
+        at = token.end()
+    return places, at
 
 
 def _called(sql: str, literals: Iterable[tuple[int, int]]) -> Iterator[_Place]:

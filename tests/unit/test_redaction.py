@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 CORPUS = ROOT / "tests" / "corpus" / "cdf_sql"
 _SHOWS_A_SECRET = re.compile(
     r"\$\{env:|ann@acme\.example|existingSecret|--from-file|`password=|identified by|\.\.\."
-    r"|simulated-secret|wetransform-token|dataprep-token|postgresql://me@|X-Signature: "
+    r"|simulated-secret|wetransform-token|dataprep-token|postgresql://me@|X-Signature: |--password-file"
 )
 """Lines of the docs that name a secret, or a place for one."""
 
@@ -247,6 +247,41 @@ def test_ordinary_text_stays(text: str) -> None:
     ],
 )
 def test_literals_that_speak_of_secrets_stay(sql: str) -> None:
+    assert redacted_sql(sql) == sql
+
+
+@pytest.mark.parametrize(
+    ("sql", "shown"),
+    [
+        ("insert into t(user, password) values ('a', 'PW')", "insert into t(user, password) values ('a', '***')"),
+        (
+            "INSERT INTO s.t (`user`, `password`, n) VALUES ('a', 'P''W', 'x'), ('b', md5('PW'), 'y'); select 'c'",
+            "INSERT INTO s.t (`user`, `password`, n) VALUES ('a', '***', 'x'), ('b', md5('***'), 'y'); select 'c'",
+        ),
+        ("insert into t (n, api_key) values (f('x', 'y'), 'PW')", "insert into t (n, api_key) values (f('x', 'y'), '***')"),
+        ("insert into t (a, pwd) -- so\n values ('a', 'PW')", "insert into t (a, pwd) -- so\n values ('a', '***')"),
+        ("insert into t(pwd) values ('PW' /* 'c' */), ('PW", "insert into t(pwd) values ('***' /* 'c' */), ('***'"),
+        ("insert into [d].[t] ([user],[password]) values (N'a', N'PW')", "insert into [d].[t] ([user],[password]) values (N'a', N'***')"),
+        ('insert or ignore into "t"("password") values (\'PW\')', 'insert or ignore into "t"("password") values (\'***\')'),
+        ("insert into t partition (d='1') (a, pwd) values ('a', 'PW')", "insert into t partition (d='1') (a, pwd) values ('a', '***')"),
+        ("when not matched then insert (a, pwd) values ('a', 'PW')", "when not matched then insert (a, pwd) values ('a', '***')"),
+        ("insert into a(pwd) values (f(); insert into b(n, pwd) values ('x', 'PW')", "insert into a(pwd) values (f(); insert into b(n, pwd) values ('x', '***')"),
+    ],
+)  # fmt: skip
+def test_what_is_inserted_into_a_column_for_secrets_is_hidden(sql: str, shown: str) -> None:
+    assert redacted_sql(sql) == shown
+    assert "PW" not in redacted(f"error near {sql}")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "insert into t(user_id, token_count, n) values ('a', 'b', 'c')",
+        "insert into t(password, n) select a, 'keep' from t where n = 'x'",
+        "insert into t(n) values ('password', 'x')",
+    ],
+)
+def test_what_is_inserted_elsewhere_stays(sql: str) -> None:
     assert redacted_sql(sql) == sql
 
 
