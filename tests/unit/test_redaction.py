@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 CORPUS = ROOT / "tests" / "corpus" / "cdf_sql"
 _SHOWS_A_SECRET = re.compile(
     r"\$\{env:|ann@acme\.example|existingSecret|--from-file|`password=|identified by|\.\.\."
-    r"|simulated-secret|wetransform-token|dataprep-token|postgresql://me@|X-Signature: |--password-file"
+    r"|simulated-secret|wetransform-token|dataprep-token|postgresql://(?:me|lineage)@|X-Signature: "
 )
 """Lines of the docs that name a secret, or a place for one."""
 
