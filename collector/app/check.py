@@ -129,7 +129,14 @@ async def _all(settings: Settings, clock: Clock) -> list[Row]:
     for each in settings.sinks:
         sink = factory.sink(each, clock)
         parts.append((f"sink {each.name}", sink.check, partial(sink.close, 5.0)))
+    if settings.hints is not None:
+        topic = factory.hint_subscriber(settings.hints, _take_nothing, clock, lambda _: None)
+        parts.append(("hints", topic.check, topic.close))
     return [row for rows in await asyncio.gather(*(_one(*part) for part in parts)) for row in rows]
+
+
+async def _take_nothing(_: Sequence[bytes]) -> None:
+    """A check takes no messages."""
 
 
 async def _watched(settings: Settings) -> dict[str, Mapping[RunState, int]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from collector.clock import Clock
 from collector.logs import fields
+from collector.platforms.base import Finding
 from collector.redaction import redacted
 from config.settings import HintTopic
 from exporters.sinks.kafka.cluster import Cluster, cluster_of
@@ -32,6 +33,9 @@ TOGETHER = 500
 """Messages that are taken at once."""
 
 _MAKE_IT = "make the topic, or let this user READ it with the consumer group"
+
+_TROUBLES = (OSError, TimeoutError, RuntimeError, ValueError)
+"""What the client library raises; its KafkaError is a RuntimeError."""
 
 Take = Callable[[Sequence[bytes]], Awaitable[None]]
 
@@ -59,6 +63,29 @@ class HintSubscriber:
             failures = 1 if read else failures + 1
             await self._clock.sleep(AGAIN_AFTER[min(failures, len(AGAIN_AFTER)) - 1])
 
+    async def check(self) -> list[Finding]:
+        """Whether the cluster answers and has the topic. Joins no group, so it takes no message."""
+        subject, began = str(self._cluster), time.monotonic()
+        listen()
+        current.set(self._log)
+        broker, _ = _reader(self._cluster, self._settings, self._take)
+        consumer = (await broker.connect())(client_id=self._cluster.client_id)
+        try:
+            async with asyncio.timeout(self._cluster.connect_seconds):
+                await consumer.start()
+                topics = await consumer.topics()
+        except _TROUBLES as error:
+            cause, remedy = self._explained(error, began)
+            return [Finding(subject, ok=False, detail=cause, remedy=remedy)]
+        finally:
+            await consumer.stop()
+        if self._settings.topic not in topics:
+            return [Finding(subject, ok=False, detail=self._absent, remedy=_MAKE_IT)]
+        return [Finding(subject, ok=True, detail=f"connected; the consumer group is {self._settings.group}")]
+
+    async def close(self) -> None:
+        """Nothing is open between two calls."""
+
     async def _read(self) -> bool:
         """Whether the topic was read at all before the cluster did not answer any more."""
         began, read = time.monotonic(), False
@@ -75,8 +102,8 @@ class HintSubscriber:
                 self._looked(self._settings.topic in topics, began)
                 began = looked
                 await self._clock.sleep(LOOK)
-        except (OSError, TimeoutError, RuntimeError, ValueError) as error:
-            self._failed(error, began)
+        except _TROUBLES as error:
+            self._report(*self._explained(error, began))
         finally:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSED_WITHIN):
@@ -87,16 +114,21 @@ class HintSubscriber:
         """The cluster answers. What only a person can mend stands in the client's log alone."""
         logged = self._log.since(since)
         if logged is not None and remedy_for(logged.error)[1]:
-            self._failed(logged.error, since)
+            self._report(*self._explained(logged.error, since))
         elif not known:
-            self._report(f"the topic {self._settings.topic} is not there, or this user may not see it", _MAKE_IT)
+            self._report(self._absent, _MAKE_IT)
         else:
             self._report(None)
 
-    def _failed(self, error: Exception | BaseException, since: float) -> None:
+    @property
+    def _absent(self) -> str:
+        return f"the topic {self._settings.topic} is not there, or this user may not see it"
+
+    def _explained(self, error: BaseException, since: float) -> tuple[str, str | None]:
+        """Cause and remedy: what the client library logged last says more than what it raises."""
         logged = self._log.since(since)
         text = logged.text if logged is not None else redacted(str(error)) or "no answer in time"
-        self._report(text, remedy_for(logged.error if logged is not None else error)[0])
+        return text, remedy_for(logged.error if logged is not None else error)[0]
 
     def _report(self, cause: str | None, remedy: str | None = None) -> None:
         """A cause is logged once, however long it lasts."""

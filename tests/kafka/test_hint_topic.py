@@ -12,8 +12,10 @@ from aiokafka import AIOKafkaProducer
 from collector.app import hint_topic
 from collector.app.hint_topic import HintSubscriber
 from collector.clock import SystemClock
+from collector.platforms.base import Finding
 from config.settings import HintTopic
 from tests.servers.kafka import Kafka
+from tests.servers.ports import LOOPBACK, free_port
 
 ARRIVES_WITHIN = 60.0
 FIRST = b'{"source": "first"}'
@@ -97,6 +99,7 @@ async def test_an_outage_is_waited_for(
 ) -> None:
     monkeypatch.setattr(hint_topic, "LOOK", 0.2)
     monkeypatch.setattr(hint_topic, "ANSWERED_WITHIN", 2.0)
+    monkeypatch.setattr(hint_topic, "CLOSED_WITHIN", 1.0)
     monkeypatch.setattr(hint_topic, "AGAIN_AFTER", (0.2,))
     caplog.set_level("INFO", logger="lineage.hint")
     one = reader(kafka, topic)
@@ -106,8 +109,6 @@ async def test_an_outage_is_waited_for(
         await until(lambda: one.reachable[-1] is False)
         await asyncio.to_thread(kafka.process.start)
         await until(lambda: one.reachable[-1] is True)
-        one.taken.clear()
-        await sent_until_taken(kafka, topic, one)
     failed = next(record for record in caplog.records if record.message == "hints.failed")
     assert failed.fields["then"] == "sources are polled at their interval"  # type: ignore[attr-defined]
     assert "hints.recovered" in [record.message for record in caplog.records]
@@ -126,6 +127,24 @@ async def test_a_topic_that_is_missing_is_said_and_read_once_it_is_there(
         await kafka.create_topic(topic)
         await until(lambda: one.reachable[-1] is True)
         await sent_until_taken(kafka, topic, one)
+
+
+async def test_a_check_says_whether_the_topic_can_be_read(kafka: Kafka, topic: str) -> None:
+    def settings(servers: str, name: str) -> HintTopic:
+        return HintTopic(bootstrap_servers=(servers,), topic=name)
+
+    async def found(servers: str, name: str) -> Finding:
+        [finding] = await HintSubscriber(
+            settings(servers, name), Reader(settings(servers, name)).take, SystemClock(), print
+        ).check()
+        return finding
+
+    assert (await found(kafka.bootstrap, topic)).ok
+    absent = await found(kafka.bootstrap, "nowhere")
+    assert (absent.ok, absent.remedy) == (False, "make the topic, or let this user READ it with the consumer group")
+    away = await found(f"{LOOPBACK}:{free_port()}", topic)
+    assert not away.ok
+    assert "check that Kafka runs" in str(away.remedy)
 
 
 async def sent_until_taken(kafka: Kafka, topic: str, one: Reader) -> None:
