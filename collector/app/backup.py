@@ -8,9 +8,9 @@ from pathlib import Path
 import orjson
 
 from collector.app import configuration
-from collector.app.tables import size
 from collector.errors import LedgerError
 from collector.ledger.sqlite.backup import back_up
+from collector.views import size
 
 
 def backup(config: Path, target: Path, *, as_json: bool) -> int:

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from collector.clock import duration
+from collector.views import size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -214,16 +215,6 @@ def _human(row: Row, column: Column) -> str:
 
 def _is_bound(row: Row, column: Column) -> bool:
     return column.bounded_by is not None and bool(row.get(column.bounded_by))
-
-
-def size(count: int) -> str:
-    """Such as `1.5 MiB`."""
-    amount = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"
 
 
 def _cell(value: Any) -> str:

@@ -316,6 +316,11 @@ def source_names(conn: Connection) -> dict[str, int]:
     return dict(conn.execute(select(schema.source.c.name, schema.source.c.id)).all())
 
 
+def sink_names(conn: Connection) -> dict[str, int]:
+    """Their numbers, those of sinks that left the configuration too."""
+    return dict(conn.execute(select(schema.sink.c.name, schema.sink.c.id)).all())
+
+
 def runs_by_id(conn: Connection, name: str, *, source_id: int | None = None) -> list[RunRow]:
     """Those with this UUID or this id on their platform, at most one of each source."""
     run = schema.run

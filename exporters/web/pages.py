@@ -2,25 +2,22 @@
 
 import asyncio
 import gzip
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.registry import Collector
 
-from collector import __version__
 from collector.ledger.port import Ledger
 from config.web import Access
 from exporters.web import list_pages
 from exporters.web.connections import LIMITS, Limits
 from exporters.web.listener import Listener, listen
-from exporters.web.responses import STYLE, page
+from exporters.web.responses import STYLE
 from exporters.web.run_pages import RunPages
-
-Status = Mapping[str, Any]
+from exporters.web.state_pages import StatePages, Status
 
 HEALTH = ("/healthz", "/-/healthy", "/readyz", "/-/ready")
 
@@ -58,7 +55,10 @@ async def serve(
     """
     open_to = [*HEALTH, *(route.path for route in more)]
     of_ledger = [*RunPages(pages.ledger).routes(), *list_pages.routes(pages.ledger)] if pages.ledger is not None else []
-    return await listen([*_Site(pages).routes(), *of_ledger, *more], open_to, host, port, access, limits, HEALTH, names)
+    of_state = StatePages(pages.status, pages.ledger).routes()
+    return await listen(
+        [*_Site(pages).routes(), *of_state, *of_ledger, *more], open_to, host, port, access, limits, HEALTH, names
+    )
 
 
 class _Site:
@@ -68,7 +68,6 @@ class _Site:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/", self._overview),
             web.get("/static/pages.css", self._style),
             web.get("/metrics", self._metrics),
             web.get("/status.json", self._status),
@@ -100,29 +99,8 @@ class _Site:
         body = orjson.dumps(await self._pages.status(), option=orjson.OPT_INDENT_2)
         return web.Response(body=body, content_type="application/json")
 
-    async def _overview(self, _: web.Request) -> web.Response:
-        status = await self._pages.status()
-        found = {"sources": status["sources"], "sinks": status["sinks"], "ledger": [status["ledger"]]}
-        if len(status.get("replicas", ())) > 1:
-            found["replicas"] = status["replicas"]
-        tables = [(title.capitalize(), _columns(rows), rows) for title, rows in found.items() if rows]
-        return page("overview", "/", version=__version__, tables=tables, troubles=_troubles(found))
-
     async def _style(self, _: web.Request) -> web.FileResponse:
         return web.FileResponse(STYLE, headers={"Cache-Control": "max-age=3600"})
-
-
-def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Those that say something."""
-    return [name for name in rows[0] if any(row.get(name) is not None for row in rows)]
-
-
-def _troubles(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """What is wrong, each with whose it is."""
-    named = [
-        (row.get(title.removesuffix("s")) or title, row.get("wrong")) for title, rows in found.items() for row in rows
-    ]
-    return [f"{name}: {wrong}" for name, wrong in named if wrong]
 
 
 def _verdict(reasons: list[str]) -> web.Response:

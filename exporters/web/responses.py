@@ -1,10 +1,10 @@
 """What the pages answer: HTML of the templates beside this module, and JSON."""
 
 import logging
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from aiohttp import web
@@ -13,12 +13,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from collector.clock import duration
 from collector.errors import LedgerError
 from collector.logs import fields
+from collector.views import size
 from exporters.web.access import Handler
 
 log = logging.getLogger("lineage.http")
 
 HERE = Path(__file__).parent
 STYLE = HERE / "static" / "pages.css"
+_DOCS = "https://github.com/lineage-collector/lineage-collector/tree/main/docs"
 PAGES = (
     ("/", "Overview"),
     ("/runs", "Runs"),
@@ -28,8 +30,9 @@ PAGES = (
     ("/status.json", "Status"),
     ("/healthz", "Health"),
     ("/readyz", "Readiness"),
-    ("https://github.com/lineage-collector/lineage-collector/tree/main/docs", "Documentation"),
+    (_DOCS, "Documentation"),
 )
+RUNBOOKS = f"{_DOCS}/runbooks"
 
 
 @cache
@@ -41,7 +44,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"clock": _clock, "duration": _duration, "cell": _cell}
+    made.filters |= {"clock": _clock, "duration": _duration, "size": size, "part": _part}
     made.globals["pages"] = PAGES
     return made
 
@@ -78,13 +81,9 @@ def _clock(moment: str) -> str:
     return f"{moment[:10]} {moment[11:19]} UTC"
 
 
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return _clock(value) if isinstance(value, str) and _MOMENT.fullmatch(value) else str(value)
-
-
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00")
+def _part(words: str) -> str:
+    """As one part of a path or of a query."""
+    return quote(words, safe="")
 
 
 def _duration(seconds: float | None) -> str:

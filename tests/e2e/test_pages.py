@@ -18,7 +18,13 @@ from simulators.cdf import Ending, Scenario
 from tests.deployment import CDF, DATAPREP, WETRANSFORM, Deployment
 
 LISTS = ("/runs", "/parked", "/skipped", "/api/v1/runs", "/api/v1/parked", "/api/v1/skipped")
-PAGES = ("/", *LISTS, "/metrics", "/status.json", "/healthz", "/readyz")
+OF_PARTS = (
+    *(f"{base}/sources/{name}" for base in ("", "/api/v1") for name in (CDF, WETRANSFORM, DATAPREP)),
+    *(f"{base}/sinks/{name}" for base in ("", "/api/v1") for name in ("file", "marquez")),
+)
+OF_LEDGER = (*LISTS, *OF_PARTS)
+OF_STATE = ("/replicas", "/api/v1/sources", "/api/v1/sinks", "/api/v1/replicas")
+PAGES = ("/", *OF_LEDGER, *OF_STATE, "/metrics", "/status.json", "/healthz", "/readyz")
 
 
 @pytest.fixture
@@ -104,8 +110,8 @@ async def test_a_ledger_that_cannot_be_read_breaks_no_page(
         with monkeypatch.context() as patched:
             patched.setattr(service.store, "read_shown", refuse)
             answers = {path: await fetched(client, path) for path in PAGES}
-        assert {path for path, (code, _) in answers.items() if code != 200} == set(LISTS)
-        for path in LISTS:
+        assert {path for path, (code, _) in answers.items() if code != 200} == set(OF_LEDGER)
+        for path in OF_LEDGER:
             assert answers[path][0] == 503
             assert "disk I/O error" in answers[path][1]
         assert "lineage_ledger_read_failures_total 1.0" in answers["/metrics"][1]
@@ -183,6 +189,10 @@ async def test_the_landing_page_shows_sources_and_sinks(deployment: Deployment) 
         await until_ready(client)
         assert await service.drained()
         _, page = await fetched(client, "/")
-    for name in (CDF, WETRANSFORM, DATAPREP, "file", "marquez"):
-        assert f"<td>{name}</td>" in page
-    assert page.count("<td>delivering</td>") == 2
+        of_all = [await fetched(client, path) for path in OF_PARTS]
+    for name in (CDF, WETRANSFORM, DATAPREP):
+        assert f'href="/sources/{name}"' in page
+    for name in ("file", "marquez"):
+        assert f'href="/sinks/{name}"' in page
+    assert page.count('class="state delivering"') == 2
+    assert {code for code, _ in of_all} == {200}

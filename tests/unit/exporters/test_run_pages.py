@@ -1,6 +1,6 @@
 """The pages of runs and their JSON, on a real ledger in memory of this process."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +12,13 @@ import yaml
 from jsonschema import Draft202012Validator
 from sqlalchemy import Connection
 
+from collector.app.status import status
+from collector.ledger import replicas
 from collector.ledger.sqlite.store import Store
 from collector.model import Dataset, Facts, Interval, Skip, SkipKind
 from collector.testing.clock import SimulatedClock
 from exporters.web.pages import serve
-from tests.unit.exporters.test_web import GOOD
+from tests.unit.exporters.test_web import GOOD, LEDGER
 from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, NOW, SECOND, START, Ledger, a_job, at, child_of
 
 OPENAPI = Path(__file__).parents[3] / "docs" / "openapi.yaml"
@@ -45,9 +47,13 @@ def happened(conn: Connection) -> None:
 
 @asynccontextmanager
 async def served(path: Path, fill: Callable[[Connection], None] = happened) -> AsyncIterator[aiohttp.ClientSession]:
-    store = Store.open(path / "lineage.db", holder="test", clock=SimulatedClock())
+    store = Store.open(path / "lineage.db", holder="test", clock=(clock := SimulatedClock()))
     await store.write(fill)
-    listener = await serve(replace(GOOD, ledger=store), "127.0.0.1", 0)
+
+    async def state() -> Mapping[str, Any]:
+        return await store.read_shown(status, clock, ["source"], {}, {}, LEDGER)
+
+    listener = await serve(replace(GOOD, ledger=store, status=state), "127.0.0.1", 0)
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as client:
             yield client
@@ -206,15 +212,45 @@ async def test_answers_are_as_the_openapi_file_says(tmp_path: Path) -> None:
             ],
             "/api/v1/parked": [("/api/v1/parked", 200)],
             "/api/v1/skipped": [("/api/v1/skipped", 200)],
+            "/api/v1/sources": [("/api/v1/sources", 200)],
+            "/api/v1/sources/{name}": [("/api/v1/sources/source", 200), ("/api/v1/sources/x", 404)],
+            "/api/v1/sinks": [("/api/v1/sinks", 200)],
+            "/api/v1/sinks/{name}": [("/api/v1/sinks/marquez", 200), ("/api/v1/sinks/x", 404)],
+            "/api/v1/replicas": [("/api/v1/replicas", 200)],
         }
         found = [
             complaints(path, status, await data(client, url, status))
             for path, urls in asked.items()
             for url, status in urls
         ]
-    assert found == [[]] * 8
+    assert found == [[]] * sum(map(len, asked.values()))
     assert complaints("/api/v1/runs", 200, {"runs": [{**listed["runs"][0], "more": 1}], "next": None}) != []
     assert [*asked] == [*yaml.safe_load(OPENAPI.read_text())["paths"]]
+
+
+async def test_sources_and_sinks_have_pages(tmp_path: Path) -> None:
+    def filled(conn: Connection) -> None:
+        happened(conn)
+        ledger = Ledger(conn)
+        ledger.configure(marquez=ALL, kafka=ALL)
+        ledger.poll(skips=(Skip(SkipKind.ROW, EVIL, f"no id in {EVIL}"),))
+        replicas.beat(conn, replicas.Replica("test", "1.0", "abc", frozenset({"source:source"})))
+
+    async with served(tmp_path, filled) as client:
+        first, source = await page(client, "/"), await page(client, "/sources/source")
+        sink, shared = await page(client, "/sinks/marquez"), await page(client, "/replicas")
+        assert "there is no source" in await page(client, "/sources/%3Cscript%3E", 404)
+        assert "there is no sink" in await page(client, "/sinks/%3Cscript%3E", 404)
+        of_source = await data(client, "/api/v1/sources/source")
+        of_sink = await data(client, "/api/v1/sinks/marquez")
+    assert 'href="/sources/source"' in first
+    assert '<a href="/parked">1 parked event</a>' in first
+    assert "no id in" in source
+    assert "422: " in sink
+    assert "<script" not in first + source + sink + shared
+    assert (of_source["active"], of_source["jobs"], len(of_source["skips"])) == (1, 2, 1)
+    assert (of_sink["parked"], of_sink["holder"], len(of_sink["parked_events"])) == (1, "test", 1)
+    assert shared.count('href="/sinks/') == 2
 
 
 async def test_an_empty_ledger_has_a_page(tmp_path: Path) -> None:

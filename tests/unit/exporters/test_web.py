@@ -178,8 +178,9 @@ async def test_the_landing_page_has_links_and_status_and_obeys_nobody() -> None:
     assert "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt; &amp; {0} {tables}" in page
     for link in ("/metrics", "/status.json", "/healthz", "/readyz"):
         assert f'href="{link}"' in page
-    assert "<td>plant-a</td>" in page
-    assert "<h2>Sinks</h2>" not in page, "there are none"
+    assert 'href="/sources/plant-a"' in page
+    assert "One thing is wrong." in page
+    assert "LineageSourceAuthFailing.md" in page
     assert "lineage.db" in page
 
 

@@ -1,0 +1,160 @@
+"""`/`, and a page for each source and sink and for the replicas: how all is now, and the same as JSON under `/api/v1`."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import web
+from sqlalchemy import Connection
+
+from collector import __version__, views
+from collector.errors import LedgerError
+from collector.ledger import parked, queries
+from collector.ledger.port import Ledger
+from exporters.web.responses import RUNBOOKS, data, page, readable
+
+Row = Mapping[str, Any]
+Status = Mapping[str, Any]
+LATEST = 20
+"""Parked events and skips on the page of a sink or source; their own pages have more."""
+_RUNBOOKS = {
+    "auth": "LineageSourceAuthFailing",
+    "throttled": "LineageSourceThrottled",
+    "paused": "LineagePollingPaused",
+    "refusing": "LineageSinkRefusing",
+}
+"""By state of the source or sink."""
+_OTHERWISE = {"sources": "LineagePollFailing", "sinks": "LineageDeliveryBehind", "ledger": "LineageLedgerFilling"}
+_GOOD = frozenset({None, "ok", "delivering", "standby", "starting", "retired"})
+
+
+class StatePages:
+    """`status` is as in `Pages`. Without a ledger there is the first page only."""
+
+    def __init__(self, status: Callable[[], Awaitable[Status]], ledger: Ledger | None) -> None:
+        self._status, self._ledger = status, ledger
+
+    def routes(self) -> list[web.RouteDef]:
+        found = [web.get("/", self._overview)]
+        if self._ledger is not None:
+            found += [
+                web.get("/sources/{name}", readable(self._source)),
+                web.get("/sinks/{name}", readable(self._sink)),
+                web.get("/replicas", self._replicas),
+                web.get("/api/v1/sources/{name}", readable(self._source_json)),
+                web.get("/api/v1/sinks/{name}", readable(self._sink_json)),
+                *(web.get(f"/api/v1/{kind}", self._listing(kind)) for kind in ("sources", "sinks", "replicas")),
+            ]
+        return found
+
+    async def _overview(self, _: web.Request) -> web.Response:
+        status = await self._status()
+        parts: dict[str, Any] = {"sources": status["sources"], "sinks": status["sinks"], "ledger": [status["ledger"]]}
+        about: dict[str, Any] = {
+            "version": __version__,
+            "started": status.get("started"),
+            "replicas": len(status.get("replicas", ())),
+        }
+        parked = _sum(status["sinks"], "parked")
+        return page("overview", "/", troubles=troubles(status), parked=parked, **about, **parts)
+
+    async def _replicas(self, _: web.Request) -> web.Response:
+        status = await self._status()
+        names = {row["replica"] for row in status.get("replicas", ())}
+        held: dict[str, list[Row]] = {name: [] for name in names}
+        for kind in ("source", "sink"):
+            for row in status[f"{kind}s"]:
+                if row.get("holder") in names:
+                    held[row["holder"]].append({"kind": kind, "name": row[kind]})
+        return page("replicas", "/", rows=status.get("replicas", ()), held=held)
+
+    def _listing(self, kind: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def listed(_: web.Request) -> web.StreamResponse:
+            return data({kind: list((await self._status()).get(kind, ()))})
+
+        return listed
+
+    async def _source(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        found = await self._found("source", name)
+        return page("source", "/", row=found, most=LATEST) if found is not None else _missing_page("source", name)
+
+    async def _source_json(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        found = await self._found("source", name)
+        return data(found) if found is not None else data({"error": _missing("source", name)}, 404)
+
+    async def _sink(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        found = await self._found("sink", name)
+        return page("sink", "/", row=found, most=LATEST) if found is not None else _missing_page("sink", name)
+
+    async def _sink_json(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        found = await self._found("sink", name)
+        return data(found) if found is not None else data({"error": _missing("sink", name)}, 404)
+
+    async def _found(self, kind: str, name: str) -> dict[str, Any] | None:
+        """The row of the source or sink and what else the ledger has of it."""
+        status = await self._status()
+        row = next((row for row in status[f"{kind}s"] if row[kind] == name), None)
+        if row is None or self._ledger is None:
+            return None
+        if "parked" not in row:  # the status is what is known without the ledger
+            raise LedgerError(status["ledger"]["wrong"])
+        more = await self._ledger.read_shown(_OF[kind], name)
+        return {**row, **more}
+
+
+def troubles(status: Status) -> list[dict[str, str]]:
+    """What is wrong, a sentence each with whose it is, where its page is, and the runbook."""
+    found = []
+    for kind in ("sources", "sinks"):
+        for row in status[kind]:
+            name, state = row[kind.removesuffix("s")], row.get("state")
+            is_wrong = row.get("wrong") or state not in _GOOD
+            if is_wrong and state != "retired":
+                words = f"{name}: {row.get('wrong') or state}"
+                runbook = _RUNBOOKS.get(str(state), _OTHERWISE[kind])
+                found.append(_trouble(words, f"/{kind}/{quote(name, safe='')}", runbook))
+    found += [
+        _trouble(f"replica {row['replica']}: {row['wrong']}", "/replicas", "LineageLeaseHeldTwice")
+        for row in status.get("replicas", ())
+        if row.get("wrong")
+    ]
+    if status["ledger"].get("wrong"):
+        found.append(_trouble(f"ledger: {status['ledger']['wrong']}", "/", _OTHERWISE["ledger"]))
+    return found
+
+
+def _trouble(words: str, link: str, runbook: str) -> dict[str, str]:
+    return {"words": words, "page": link, "runbook": f"{RUNBOOKS}/{runbook}.md"}
+
+
+def _sum(rows: Sequence[Row], name: str) -> int:
+    return sum(row.get(name) or 0 for row in rows)
+
+
+def _of_source(conn: Connection, name: str) -> dict[str, Any]:
+    number = queries.source_names(conn).get(name)
+    if number is None:
+        return {"jobs": 0, "skips": []}
+    jobs = queries.job_counts(conn).get(number, 0)
+    return {"jobs": jobs, "skips": [views.skip(row) for row in queries.skips(conn, LATEST, source_id=number)]}
+
+
+def _of_sink(conn: Connection, name: str) -> dict[str, Any]:
+    number = queries.sink_names(conn).get(name)
+    rows = parked.listing(conn, LATEST, sink_id=number) if number is not None else []
+    return {"parked_events": [{**views.parked_event(row), "job": row.job} for row in rows]}
+
+
+_OF: Mapping[str, Callable[[Connection, str], dict[str, Any]]] = {"source": _of_source, "sink": _of_sink}
+
+
+def _missing_page(kind: str, name: str) -> web.Response:
+    return page("missing", "/", 404, title="Not found", words=_missing(kind, name))
+
+
+def _missing(kind: str, name: str) -> str:
+    return f"there is no {kind} {name!r}: it is neither configured nor in the ledger"
