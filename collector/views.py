@@ -1,15 +1,18 @@
 """Runs, parked events and skips as commands, pages and their JSON show them. Times are ISO 8601 in UTC."""
 
+from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 from collector import explanation
 from collector.clock import moment, to_ms
 from collector.errors import LedgerError
 from collector.ledger import detail
+from collector.ledger.graph import Graph, Node
 from collector.ledger.history import RunHistory
 from collector.ledger.parked import ParkedEvent
-from collector.ledger.queries import RunDetail, RunRow, SkipRow
-from collector.model import Dataset, Run
+from collector.ledger.queries import JobRow, RunDetail, RunRow, SkipRow
+from collector.model import Dataset, Run, RunState
 
 
 def summary(row: RunRow, run: Run | None) -> dict[str, Any]:
@@ -96,6 +99,63 @@ def sentences(stored: RunDetail | None, history: RunHistory) -> list[str]:
         if history.events
         else [*found, "The ledger keeps no events of it: none were made, or retention removed them."]
     )
+
+
+def job(row: JobRow) -> dict[str, Any]:
+    """A job with its last run."""
+    over = row.succeeded + row.failed + row.canceled
+    is_over = row.started_at is not None and row.ended_at is not None
+    return {
+        "source": row.source,
+        "job": row.name,
+        "description": row.description,
+        "schedule": row.schedule,
+        "state": row.state.value,
+        "run": row.run_key,
+        "run_id": row.run_uuid,
+        "started": moment(row.started_at),
+        "ended": moment(row.ended_at),
+        "duration_seconds": ((row.ended_at or 0) - (row.started_at or 0)) / 1000 if is_over else None,
+        "duration_bounded": row.duration_bounded if is_over else None,
+        "succeeded": row.succeeded,
+        "failed": row.failed,
+        "canceled": row.canceled,
+        "average_seconds": round(row.duration_ms_sum / over / 1000, 3) if over else None,
+    }
+
+
+def runs_of_job(rows: Sequence[RunRow]) -> dict[str, Any]:
+    """The latest runs of a job, the newest first, and what they say of its durations and of its freshness."""
+    over = [row for row in rows if row.started_at is not None and row.ended_at is not None]
+    durations = sorted(((row.ended_at or 0) - (row.started_at or 0)) / 1000 for row in over)
+    successes = [row.ended_at for row in over if row.state is RunState.SUCCEEDED and row.ended_at is not None]
+    return {
+        "runs": [summary(row, None) for row in rows],
+        "last_success": moment(max(successes, default=None)),
+        "median_seconds": _at(durations, 0.5),
+        "p95_seconds": _at(durations, 0.95),
+    }
+
+
+def _at(values: Sequence[float], part: float) -> float | None:
+    """The smallest of the sorted values that so many are not above; None of none."""
+    return values[ceil(part * len(values)) - 1] if values else None
+
+
+def graph(found: Graph) -> dict[str, Any]:
+    """Nodes by how far they are from the first; edges go the way of the data and name nodes by their place in the list."""
+    nodes = sorted(found.depths, key=lambda node: (found.depths[node], not node.is_job, node.space, node.name))
+    places = {node: place for place, node in enumerate(nodes)}
+    return {
+        "nodes": [{**graph_node(node), "depth": found.depths[node]} for node in nodes],
+        "edges": sorted([places[one], places[other]] for one, other in found.edges),
+        "is_cut": found.is_cut,
+    }
+
+
+def graph_node(node: Node) -> dict[str, Any]:
+    kind, space = ("job", "source") if node.is_job else ("dataset", "namespace")
+    return {"kind": kind, space: node.space, "name": node.name}
 
 
 def parked_event(row: ParkedEvent) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Insert, bindparam, func, or_, 
 
 from collector.clock import to_ms
 from collector.errors import LedgerError
-from collector.ledger import schema
+from collector.ledger import graph, schema
 from collector.ledger.detail import ms, read, written
 from collector.ledger.schema import chunks
 from collector.model import Dataset, Definition, EventKind, Run
@@ -137,8 +137,8 @@ def define(conn: Connection, source_id: int, known: Mapping[str, Definition]) ->
         {"of_source": source_id, "of_name": name, "new_inputs": _text(one.inputs), "new_outputs": _text(one.outputs)}
         for name, one in sorted(known.items())
     ]
-    if rows:
-        conn.execute(_DEFINE, rows)
+    if rows and conn.execute(_DEFINE, rows).rowcount:
+        graph.note(conn, source_id, known)
 
 
 _NEW_INPUTS: ColumnElement[str] = func.coalesce(bindparam("new_inputs"), schema.job.c.inputs)

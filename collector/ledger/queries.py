@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, or_, select, tuple_
 
 from collector.ledger import schema
 from collector.ledger.schema import chunks, db_now
@@ -405,6 +405,41 @@ def jobs_named(conn: Connection, name: str, limit: int, *, source_id: int | None
     job = schema.job
     named = or_(job.c.name == name, job.c.name.endswith(f"/{name}", autoescape=True))
     return _jobs(conn, [named] if source_id is None else [named, job.c.source_id == source_id], limit)
+
+
+def jobs_after(
+    conn: Connection,
+    after: tuple[int, str] | None,
+    limit: int,
+    *,
+    source_id: int | None = None,
+    state: RunState | None = None,
+    words: str | None = None,
+) -> list[JobRow]:
+    """By source and name, those behind `after`; `words` are somewhere in the name or the description."""
+    job, wanted = schema.job, list[ColumnElement[bool]]()
+    if after is not None:
+        wanted.append(tuple_(job.c.source_id, job.c.name) > after)
+    if source_id is not None:
+        wanted.append(job.c.source_id == source_id)
+    if state is not None:
+        wanted.append(job.c.state == state)
+    if words is not None:
+        wanted.append(or_(*(column.icontains(words, autoescape=True) for column in (job.c.name, job.c.description))))
+    return _jobs(conn, wanted, limit)
+
+
+def jobs_of(conn: Connection, keys: Iterable[tuple[int, str]]) -> list[JobRow]:
+    """Those of these sources and names, by both."""
+    key = tuple_(schema.job.c.source_id, schema.job.c.name)
+    return [row for some in chunks(sorted(keys)) for row in _jobs(conn, [key.in_(some)], len(some))]
+
+
+def runs_of_job(conn: Connection, source_id: int, job: str, limit: int) -> list[RunRow]:
+    """Those that were seen first last, first."""
+    run = schema.run
+    wanted = run.c.source_id == source_id, run.c.job == job
+    return _as_runs(conn, _run_rows().where(*wanted).order_by(run.c.id.desc()).limit(limit))
 
 
 def job_names(conn: Connection) -> list[str]:

@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from collector.ledger import doubts, lanes, schema, tallies
+from collector.ledger import doubts, graph, lanes, schema, tallies
 from collector.ledger.schema import chunks
 from collector.model import RunState
 
@@ -169,7 +169,10 @@ def prune(conn: Connection, older_than_ms: int) -> dict[str, int]:
         "job": delete(job).where(job.c.updated_at < older_than_ms, job.c.state.in_(_OVER)),
         "doubt": delete(doubt).where(doubt.c.since < older_than_ms, doubt.c.check_at.is_(None), ~will_end),
     }
-    return {name: conn.execute(statement).rowcount for name, statement in old.items()}
+    removed = {name: conn.execute(statement).rowcount for name, statement in old.items()}
+    if removed["job"]:
+        graph.forget_lost(conn)
+    return removed
 
 
 def pull_in_due_times(conn: Connection, now_ms: int, furthest_poll_ms: int, furthest_send_ms: int) -> int:

@@ -87,7 +87,7 @@ def remove_source(conn: Connection, source: Retired) -> bool:
     ]
     if conn.scalar(select(or_(*has_more))):
         return False
-    for table in (schema.memory, schema.job, schema.tally):
+    for table in (schema.memory, schema.job, schema.dataset_use, schema.tally):
         conn.execute(delete(table).where(table.c.source_id == source.id))
     return bool(conn.execute(delete(schema.source).where(schema.source.c.id == source.id)).rowcount)
 

@@ -30,7 +30,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
 """Every migration, oldest first."""
 
 APPLICATION_ID = 0x4C6E6721
@@ -167,6 +167,7 @@ Index(
 )
 _child = text("parent_id IS NOT NULL")
 Index("run_id", run.c.run_uuid, unique=True)
+Index("run_job", run.c.source_id, run.c.job, run.c.id)
 Index("run_child", run.c.parent_id, sqlite_where=_child, postgresql_where=_child)
 
 watch = Table(  # what each look at an open run moves, in rows so short that hundreds of them are one page
@@ -296,6 +297,18 @@ job = Table(
     Column("duration_bounded", Boolean, nullable=False, server_default=false()),  # of its last run
     sqlite_with_rowid=False,
 )
+
+dataset_use = Table(  # as `job.inputs` and `job.outputs` say, by dataset
+    "dataset_use",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("source_id", Integer, primary_key=True, autoincrement=False),
+    Column("job", Text, primary_key=True),
+    Column("is_output", Boolean, primary_key=True),
+    sqlite_with_rowid=False,
+)
+Index("dataset_use_job", dataset_use.c.source_id, dataset_use.c.job)
 
 skip = Table(
     "skip",

@@ -14,6 +14,7 @@ from collector.ledger.port import Ledger
 from config.web import Access
 from exporters.web import list_pages
 from exporters.web.connections import LIMITS, Limits
+from exporters.web.lineage_pages import LineagePages
 from exporters.web.listener import Listener, listen
 from exporters.web.responses import STYLE
 from exporters.web.run_pages import RunPages
@@ -54,7 +55,9 @@ async def serve(
     Health and readiness need no password, as a prober of Kubernetes cannot send one: they show only what is stuck.
     """
     open_to = [*HEALTH, *(route.path for route in more)]
-    of_ledger = [*RunPages(pages.ledger).routes(), *list_pages.routes(pages.ledger)] if pages.ledger is not None else []
+    of_ledger: list[web.RouteDef] = []
+    if (ledger := pages.ledger) is not None:
+        of_ledger = [*RunPages(ledger).routes(), *LineagePages(ledger).routes(), *list_pages.routes(ledger)]
     of_state = StatePages(pages.status, pages.ledger).routes()
     return await listen(
         [*_Site(pages).routes(), *of_state, *of_ledger, *more], open_to, host, port, access, limits, HEALTH, names

@@ -24,6 +24,8 @@ _DOCS = "https://github.com/lineage-collector/lineage-collector/tree/main/docs"
 PAGES = (
     ("/", "Overview"),
     ("/runs", "Runs"),
+    ("/jobs", "Jobs"),
+    ("/datasets", "Datasets"),
     ("/parked", "Parked"),
     ("/skipped", "Skipped"),
     ("/metrics", "Metrics"),

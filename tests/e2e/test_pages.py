@@ -17,7 +17,9 @@ from config.settings import Settings
 from simulators.cdf import Ending, Scenario
 from tests.deployment import CDF, DATAPREP, WETRANSFORM, Deployment
 
-LISTS = ("/runs", "/parked", "/skipped", "/api/v1/runs", "/api/v1/parked", "/api/v1/skipped")
+LISTS = tuple(
+    f"{base}/{name}" for base in ("", "/api/v1") for name in ("runs", "jobs", "datasets", "parked", "skipped")
+)
 OF_PARTS = (
     *(f"{base}/sources/{name}" for base in ("", "/api/v1") for name in (CDF, WETRANSFORM, DATAPREP)),
     *(f"{base}/sinks/{name}" for base in ("", "/api/v1") for name in ("file", "marquez")),

@@ -13,9 +13,9 @@ from jsonschema import Draft202012Validator
 from sqlalchemy import Connection
 
 from collector.app.status import status
-from collector.ledger import replicas
+from collector.ledger import jobs, replicas
 from collector.ledger.sqlite.store import Store
-from collector.model import Dataset, Facts, Interval, Skip, SkipKind
+from collector.model import Dataset, Definition, Facts, Interval, Skip, SkipKind
 from collector.testing.clock import SimulatedClock
 from exporters.web.pages import serve
 from tests.unit.exporters.test_web import GOOD, LEDGER
@@ -42,6 +42,8 @@ def happened(conn: Connection) -> None:
     ledger.happen("bad", FAIL, job=a_job(f"recipe/{EVIL}"), ended_within=bounds, facts=Facts(error=f"no rows {EVIL}"))
     ledger.park(ledger.claim("marquez")[0], sink="marquez", cause=f"422: {EVIL}")
     ledger.postpone(sink="marquez")
+    defined = Definition((Dataset("gs://in", "a.csv"),), (Dataset("gs://out", f"b {EVIL}"),))
+    jobs.define(conn, ledger.source, {"transformation/1": defined})
     ledger.happen("child", START, parent=child_of("bad"), facts=Facts(link="https://platform.example/runs/7"))
 
 
@@ -212,6 +214,16 @@ async def test_answers_are_as_the_openapi_file_says(tmp_path: Path) -> None:
             ],
             "/api/v1/parked": [("/api/v1/parked", 200)],
             "/api/v1/skipped": [("/api/v1/skipped", 200)],
+            "/api/v1/jobs": [("/api/v1/jobs", 200), ("/api/v1/jobs?state=odd", 400)],
+            "/api/v1/jobs/{source}/{job}": [
+                ("/api/v1/jobs/source/transformation%2F1", 200),
+                ("/api/v1/jobs/source/x", 404),
+            ],
+            "/api/v1/datasets": [("/api/v1/datasets", 200)],
+            "/api/v1/datasets/{namespace}/{name}": [
+                ("/api/v1/datasets/gs:%2F%2Fin/a.csv", 200),
+                ("/api/v1/datasets/x/y", 404),
+            ],
             "/api/v1/sources": [("/api/v1/sources", 200)],
             "/api/v1/sources/{name}": [("/api/v1/sources/source", 200), ("/api/v1/sources/x", 404)],
             "/api/v1/sinks": [("/api/v1/sinks", 200)],

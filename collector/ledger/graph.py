@@ -1,0 +1,188 @@
+"""Which jobs read and write which datasets, as their last successes say, and the graph around one of them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    and_,
+    bindparam,
+    cast,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+)
+
+from collector.ledger import queries, schema
+from collector.ledger.schema import chunks
+from collector.model import Dataset, Definition
+
+DEEPEST = 6
+MOST = 80
+"""Nodes of a graph; what is beyond is left out and said."""
+_use = schema.dataset_use
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """`space` is the source of a job, the namespace of a dataset."""
+
+    is_job: bool
+    space: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """`edges` go the way of the data, as pairs of nodes. `is_cut` says that there was no room for all of it; `depths` how many
+    steps each node is away from the first: negative for what it is made from.
+    """
+
+    start: Node
+    depths: Mapping[Node, int]
+    edges: Sequence[tuple[Node, Node]]
+    is_cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRow:
+    namespace: str
+    name: str
+    writers: int
+    readers: int
+
+
+def note(conn: Connection, source_id: int, known: Mapping[str, Definition]) -> None:
+    """Store which datasets these jobs use; None in a definition leaves what is stored."""
+    for some in chunks(sorted(known)):
+        of_jobs = _use.c.source_id == source_id, _use.c.job.in_(some)
+        stored = select(_use.c.namespace, _use.c.name, _use.c.job, _use.c.is_output).where(*of_jobs)
+        before = {tuple(row) for row in conn.execute(stored)}
+        sides = {(job, is_output) for job in some for is_output, found in _sides(known[job]) if found is not None}
+        after = {use for job in some for use in _uses(job, known[job])}
+        gone = sorted(use for use in before if use[2:] in sides and use not in after)
+        if gone:
+            key = tuple_(_use.c.namespace, _use.c.name, _use.c.job, _use.c.is_output)
+            for part in chunks(gone):
+                conn.execute(delete(_use).where(*of_jobs, key.in_(part)))
+        names = ("namespace", "name", "job", "is_output")
+        new = [{**dict(zip(names, use, strict=True)), "source_id": source_id} for use in sorted(after - before)]
+        if new:
+            conn.execute(insert(_use), new)
+
+
+def _sides(one: Definition) -> tuple[tuple[bool, tuple[Dataset, ...] | None], ...]:
+    return (False, one.inputs), (True, one.outputs)
+
+
+def _uses(job: str, one: Definition) -> Iterable[tuple[str, str, str, bool]]:
+    for is_output, found in _sides(one):
+        for dataset in found or ():
+            yield schema.storable(dataset.namespace), schema.storable(dataset.name), job, is_output
+
+
+def forget_lost(conn: Connection) -> None:
+    """Remove what jobs used that have no row any more."""
+    job = schema.job
+    is_there = exists().where(job.c.source_id == _use.c.source_id, job.c.name == _use.c.job)
+    conn.execute(delete(_use).where(~is_there))
+
+
+def datasets(conn: Connection, after: tuple[str, str] | None, limit: int, words: str | None = None) -> list[DatasetRow]:
+    """By namespace and name, those behind `after`; `words` are somewhere in the name or the namespace."""
+    outputs = func.sum(cast(_use.c.is_output, Integer))
+    rows = select(_use.c.namespace, _use.c.name, outputs, func.count()).group_by(_use.c.namespace, _use.c.name)
+    wanted: list[ColumnElement[bool]] = []
+    if after is not None:
+        wanted.append(tuple_(_use.c.namespace, _use.c.name) > after)
+    if words is not None:
+        wanted.append(or_(*(column.icontains(words, autoescape=True) for column in (_use.c.name, _use.c.namespace))))
+    found = conn.execute(rows.where(*wanted).order_by(_use.c.namespace, _use.c.name).limit(limit))
+    return [DatasetRow(space, name, writers, uses - writers) for space, name, writers, uses in found]
+
+
+def around(conn: Connection, start: Node, depth: int, most: int = MOST) -> Graph:
+    """What `start` is made from and what is made from it, up to `depth` steps; a step leads from a job to a dataset or back."""
+    sources = {number: name for name, number in queries.source_names(conn).items()}
+    depths, edges, is_cut = {start: 0}, dict[tuple[Node, Node], None](), False
+    for way in (-1, 1):
+        ends: Sequence[Node] = [start]
+        for step in range(1, min(depth, DEEPEST) + 1):
+            found = _beyond(conn, ends, way, sources, most)
+            ends = []
+            for near, far in found:
+                if far not in depths and len(depths) >= most:
+                    is_cut = True
+                    continue
+                if far not in depths:
+                    depths[far] = way * step
+                    ends.append(far)
+                edges[(far, near) if way < 0 else (near, far)] = None
+            is_cut = is_cut or len(found) >= most * _ROOM
+    return Graph(start, depths, [*edges], is_cut)
+
+
+_ROOM = 4
+"""Edges that are read for each node that has room."""
+
+
+def _beyond(
+    conn: Connection, ends: Sequence[Node], way: int, sources: Mapping[int, str], most: int
+) -> list[tuple[Node, Node]]:
+    """Pairs of these nodes and what is one step further up (-1) or down (1)."""
+    numbers = {name: number for number, name in sources.items()}
+    jobs = [(numbers[node.space], node.name) for node in ends if node.is_job and node.space in numbers]
+    names = [(node.space, node.name) for node in ends if not node.is_job]
+    found: list[tuple[Node, Node]] = []
+    by = ((jobs, _BY_JOB, way > 0, True), (names, _BY_DATASET, way < 0, False))
+    for keys, query, is_output, is_job in by:
+        if not keys:
+            continue
+        for space, name, source_id, job in conn.execute(
+            query, {"keys": keys, "is_output": is_output, "most": most * _ROOM}
+        ):
+            ends_here = Node(is_job=True, space=sources[source_id], name=job), Node(False, space, name)
+            found.append(ends_here if is_job else ends_here[::-1])
+    return found
+
+
+def _query(*key: Any) -> Any:
+    use = select(_use.c.namespace, _use.c.name, _use.c.source_id, _use.c.job)
+    of_keys = tuple_(*key).in_(bindparam("keys", expanding=True)), _use.c.is_output == bindparam("is_output")
+    ordered = use.where(*of_keys).order_by(_use.c.namespace, _use.c.name, _use.c.source_id, _use.c.job)
+    return ordered.limit(bindparam("most"))
+
+
+_BY_JOB = _query(_use.c.source_id, _use.c.job)
+_BY_DATASET = _query(_use.c.namespace, _use.c.name)
+
+
+def has(conn: Connection, node: Node) -> bool:
+    """Whether there is such a job or dataset."""
+    job, source = schema.job, schema.source
+    if node.is_job:
+        rows = select(job.c.name).join(source, source.c.id == job.c.source_id)
+        wanted = rows.where(source.c.name == node.space, job.c.name == node.name)
+    else:
+        wanted = select(_use.c.name).where(_use.c.namespace == node.space, _use.c.name == node.name)
+    return conn.scalar(wanted.limit(1)) is not None
+
+
+def named(conn: Connection, name: str, limit: int) -> list[Node]:
+    """Jobs and datasets with this name: whole, without what is before its first slash, or `NAMESPACE NAME`."""
+    job, source = schema.job, schema.source
+    of_job = or_(job.c.name == name, job.c.name.endswith(f"/{name}", autoescape=True))
+    jobs = select(source.c.name, job.c.name).join(source, source.c.id == job.c.source_id).where(of_job)
+    space, _, rest = name.rpartition(" ")
+    of_dataset = or_(_use.c.name == name, and_(_use.c.namespace == space, _use.c.name == rest))
+    uses = select(_use.c.namespace, _use.c.name).where(of_dataset).distinct()
+    found = [Node(True, *row) for row in conn.execute(jobs.order_by(source.c.name, job.c.name).limit(limit))]
+    found += [Node(False, *row) for row in conn.execute(uses.order_by(_use.c.namespace, _use.c.name).limit(limit))]
+    return found[:limit]

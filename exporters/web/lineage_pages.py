@@ -1,0 +1,224 @@
+"""Jobs and datasets: lists, a page for each, the graph around it, and the same as JSON under `/api/v1`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from aiohttp import web
+from sqlalchemy import Connection
+
+from collector import views
+from collector.ledger import graph, queries
+from collector.ledger.graph import DEEPEST, Graph, Node
+from collector.ledger.port import Ledger
+from collector.model import RunState
+from exporters.web.picture import BOX, HIGH, drawn
+from exporters.web.responses import data, page, readable
+
+LISTED = 100
+"""Jobs or datasets on a page."""
+RUNS = 50
+"""Latest runs on the page of a job."""
+DEPTH = 2
+"""Steps of a graph, unless `depth` asks for others."""
+_LETTERS = 30
+"""Of a name in a box of the graph."""
+Query = Mapping[str, str]
+
+
+class LineagePages:
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def routes(self) -> list[web.RouteDef]:
+        lists = {"jobs": (self._jobs, self._jobs_json), "datasets": (self._datasets, self._datasets_json)}
+        found = [web.get(f"/{name}", readable(html)) for name, (html, _) in lists.items()]
+        found += [web.get(f"/api/v1/{name}", readable(json)) for name, (_, json) in lists.items()]
+        return [
+            *found,
+            web.get("/jobs/{space}/{name:.+}", readable(self._job)),
+            web.get("/datasets/{space}/{name:.+}", readable(self._dataset)),
+            web.get("/api/v1/jobs/{space}/{name:.+}", readable(self._job_json)),
+            web.get("/api/v1/datasets/{space}/{name:.+}", readable(self._dataset_json)),
+        ]
+
+    async def _jobs(self, request: web.Request) -> web.Response:
+        fault = _fault_of_state(request.query)
+        asked = {} if fault else request.query
+        rows, more, sources = await self._ledger.read_shown(_listed_jobs, asked)
+        about = {"asked": request.query, "states": [*RunState], "sources": sources, "fault": fault}
+        return page("jobs", "/jobs", 400 if fault else 200, rows=rows, more=more, **about)
+
+    async def _jobs_json(self, request: web.Request) -> web.Response:
+        if fault := _fault_of_state(request.query):
+            return data({"error": fault}, 400)
+        rows, more, _ = await self._ledger.read_shown(_listed_jobs, request.query)
+        return data({"jobs": rows, "next": f"/api/v1/jobs?{more}" if more else None})
+
+    async def _datasets(self, request: web.Request) -> web.Response:
+        rows, more = await self._ledger.read_shown(_listed_datasets, request.query)
+        return page("datasets", "/datasets", rows=rows, more=more, asked=request.query)
+
+    async def _datasets_json(self, request: web.Request) -> web.Response:
+        rows, more = await self._ledger.read_shown(_listed_datasets, request.query)
+        return data({"datasets": rows, "next": f"/api/v1/datasets?{more}" if more else None})
+
+    async def _job(self, request: web.Request) -> web.Response:
+        node, depth = _asked(request, is_job=True)
+        found = await self._ledger.read_shown(_one_job, node, depth)
+        if found is None:
+            return page("missing", "/jobs", 404, title="Not found", words=_missing(node))
+        return page("job", "/jobs", row=found, depth=depth, bars=_bars(found["runs"]), **_shown(found["graph"], node))
+
+    async def _job_json(self, request: web.Request) -> web.Response:
+        node, depth = _asked(request, is_job=True)
+        found = await self._ledger.read_shown(_one_job, node, depth)
+        return data({"error": _missing(node)}, 404) if found is None else data(found)
+
+    async def _dataset(self, request: web.Request) -> web.Response:
+        node, depth = _asked(request, is_job=False)
+        found = await self._ledger.read_shown(_one_dataset, node, depth)
+        if found is None:
+            return page("missing", "/datasets", 404, title="Not found", words=_missing(node))
+        return page("dataset", "/datasets", row=found, depth=depth, **_shown(found["graph"], node))
+
+    async def _dataset_json(self, request: web.Request) -> web.Response:
+        node, depth = _asked(request, is_job=False)
+        found = await self._ledger.read_shown(_one_dataset, node, depth)
+        return data({"error": _missing(node)}, 404) if found is None else data(found)
+
+
+def _asked(request: web.Request, *, is_job: bool) -> tuple[Node, int]:
+    """The job or dataset of the path, and how deep its graph is to be."""
+    word = request.query.get("depth", "")
+    depth = int(word) if word.isascii() and word.isdigit() and len(word) < 3 else DEPTH
+    return Node(is_job, request.match_info["space"], request.match_info["name"]), max(1, min(depth, DEEPEST))
+
+
+def _missing(node: Node) -> str:
+    if node.is_job:
+        return f"the ledger has no job {node.name!r} of source {node.space!r}"
+    return f"the ledger knows no job that reads or writes the dataset {node.space} {node.name}"
+
+
+def _fault_of_state(query: Query) -> str:
+    state = query.get("state") or None
+    return "" if state is None or state in set(RunState) else f"state {state!r} is none of {', '.join(RunState)}"
+
+
+def _listed_jobs(conn: Connection, query: Query) -> tuple[list[dict[str, Any]], str, list[str]]:
+    """Rows, the query of the next page, and the names of all sources."""
+    sources = queries.source_names(conn)
+    given = {name: value for name in ("source", "state", "text") if (value := query.get(name))}
+    source, state = given.get("source"), given.get("state")
+    if source is not None and source not in sources:
+        return [], "", sorted(sources)
+    after = (sources.get(query["after_source"], 0), query.get("after", "")) if query.get("after_source") else None
+    rows = queries.jobs_after(
+        conn,
+        after,
+        LISTED + 1,
+        source_id=sources[source] if source is not None else None,
+        state=RunState(state) if state is not None else None,
+        words=given.get("text"),
+    )
+    last = rows[LISTED - 1] if len(rows) > LISTED else None
+    more = urlencode({**given, "after_source": last.source, "after": last.name}) if last is not None else ""
+    return [views.job(row) for row in rows[:LISTED]], more, sorted(sources)
+
+
+def _listed_datasets(conn: Connection, query: Query) -> tuple[list[dict[str, Any]], str]:
+    """Rows, and the query of the next page."""
+    words, space = query.get("text") or None, query.get("after_namespace")
+    after = (space, query.get("after", "")) if space is not None else None
+    rows = graph.datasets(conn, after, LISTED + 1, words)
+    last = rows[LISTED - 1] if len(rows) > LISTED else None
+    given = {"text": words} if words else {}
+    more = urlencode({**given, "after_namespace": last.namespace, "after": last.name}) if last is not None else ""
+    shown = [
+        {"namespace": row.namespace, "name": row.name, "writers": row.writers, "readers": row.readers}
+        for row in rows[:LISTED]
+    ]
+    return shown, more
+
+
+def _one_job(conn: Connection, node: Node, depth: int) -> dict[str, Any] | None:
+    source_id = queries.source_names(conn).get(node.space)
+    rows = queries.jobs_of(conn, [(source_id, node.name)]) if source_id is not None else []
+    if source_id is None or not rows:
+        return None
+    runs = queries.runs_of_job(conn, source_id, node.name, RUNS)
+    near = graph.around(conn, node, depth)
+    sides = {"inputs": _beside(near, -1), "outputs": _beside(near, 1)}
+    return {**views.job(rows[0]), **views.runs_of_job(runs), **sides, "graph": views.graph(near)}
+
+
+def _one_dataset(conn: Connection, node: Node, depth: int) -> dict[str, Any] | None:
+    if not graph.has(conn, node):
+        return None
+    near = graph.around(conn, node, depth)
+    numbers = queries.source_names(conn)
+    writers, readers = (
+        queries.jobs_of(conn, [(numbers[each.space], each.name) for each, at in near.depths.items() if at == way])
+        for way in (-1, 1)
+    )
+    return {
+        "namespace": node.space,
+        "name": node.name,
+        "writers": [views.job(row) for row in writers],
+        "readers": [views.job(row) for row in readers],
+        "graph": views.graph(near),
+    }
+
+
+def _beside(near: Graph, way: int) -> list[dict[str, str]]:
+    """Datasets one step up (-1) or down (1)."""
+    found = sorted((node.space, node.name) for node, at in near.depths.items() if at == way)
+    return [{"namespace": space, "name": name} for space, name in found]
+
+
+def _shown(found: Mapping[str, Any], here: Node) -> dict[str, Any]:
+    """What the templates need to draw the graph."""
+    nodes = found["nodes"]
+    picture = drawn(len(nodes), [(one, other) for one, other in found["edges"]])
+    boxes = [
+        {
+            "x": x,
+            "y": y,
+            "kind": node["kind"],
+            "here": node["depth"] == 0,
+            "label": _short(node["name"]),
+            "title": f"{node['kind']} {node['name']} ({node.get('source') or node.get('namespace')})",
+            "link": _link(node),
+        }
+        for node, (x, y) in zip(nodes, picture.boxes, strict=True)
+    ]
+    words = f"Graph: {len(nodes)} jobs and datasets around {here.name}"
+    about = {"words": words, "is_cut": found["is_cut"], "box": BOX, "high": HIGH, "deepest": DEEPEST}
+    return {"boxes": boxes, "lines": picture.lines, "wide": picture.width, "tall": picture.height, **about}
+
+
+def _short(name: str) -> str:
+    """Names differ at their ends."""
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS // 2 - 1]}…{name[-_LETTERS // 2 :]}"
+
+
+def _link(node: Mapping[str, Any]) -> str:
+    kind, space = node["kind"], node.get("source") or node.get("namespace") or ""
+    return f"/{kind}s/{quote(space, safe='')}/{quote(node['name'], safe='')}"
+
+
+def _bars(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A bar for each run that ended, the oldest first, as high as it took long, in hundredths of the longest."""
+    over = [run for run in reversed(runs) if run["duration_seconds"] is not None]
+    longest = max((run["duration_seconds"] for run in over), default=0) or 1
+    wide = 1000 / RUNS
+    return [
+        {
+            "x": round(place * wide, 1),
+            "high": max(3, round(100 * run["duration_seconds"] / longest)),
+            "wide": round(wide * 0.8, 1),
+            **run,
+        }
+        for place, run in enumerate(over)
+    ]

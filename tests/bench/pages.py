@@ -1,0 +1,139 @@
+"""The pages on a large ledger: `python -m tests.bench.pages`, one JSON object with milliseconds for each page at the server.
+
+1,000,000 runs of 10,000 jobs, which read and write 20,000 datasets in chains; the last 10,000 runs are waited for by a sink.
+"""
+
+import asyncio
+import json
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+import aiohttp
+from sqlalchemy import Connection, insert
+
+from collector.app.status import status
+from collector.clock import SystemClock
+from collector.ledger import accounts, detail, graph, jobs, registry, schema
+from collector.ledger.accounts import Configured
+from collector.ledger.sqlite.store import Store
+from collector.model import Dataset, Definition, EventKind, Job, Run, RunState
+from exporters.web.pages import Pages, serve
+
+JOBS, RUNS, WAITING, AT_ONCE = 10_000, 1_000_000, 10_000, 20_000
+SPACE = "cdf://westeurope-1.cognitedata.com/plant-a"
+CLOCK = SystemClock()
+
+
+def job(number: int) -> str:
+    return f"transformation/load-{number:05}"
+
+
+def table(number: int) -> Dataset:
+    return Dataset(SPACE, f"raw/sap/table_{number:05}")
+
+
+def defined(number: int) -> Definition:
+    """Chains of ten jobs, each reading what the one before wrote and a table of its own."""
+    before = (table(number),) if number % 10 else ()
+    return Definition((*before, table(JOBS + number)), (table(number + 1),))
+
+
+def filled(conn: Connection) -> None:
+    now = CLOCK.now()
+    source = accounts.sync_sources(conn, [Configured("plant-a")], 1)["plant-a"]
+    sink = registry.sync_sinks(conn, {"marquez": frozenset(EventKind)}, 1)["marquez"]
+    of_jobs = [Job(str(number), SPACE, job(number), "QUERY", "CDF") for number in range(JOBS)]
+    for first in range(0, RUNS, AT_ONCE):
+        numbers = range(first, first + AT_ONCE)
+        conn.execute(insert(schema.run), [_run(source, number, of_jobs[number % JOBS], now) for number in numbers])
+    last = range(RUNS - JOBS, RUNS)
+    jobs.note(conn, source, [(_known(number, of_jobs[number % JOBS], now), EventKind.COMPLETE) for number in last], 1)
+    for first in range(0, JOBS, 1000):
+        jobs.define(conn, source, {job(number): defined(number) for number in range(first, first + 1000)})
+    owed = range(RUNS - WAITING + 1, RUNS + 1)
+    event = {"seq": 1, "kind": "START", "created_at": 1, "happened_at": 1, "body": b"{}"}
+    conn.execute(insert(schema.event), [{**event, "run_id": number, "strand_id": number} for number in owed])
+    lane = {"sink_id": sink, "source_id": source, "next_seq": 1, "last_seq": 1, "due_at": 1, "since": 1}
+    conn.execute(insert(schema.lane), [{**lane, "strand_id": number} for number in owed])
+    tally = {"source_id": source, "sink_id": sink, "pending": WAITING, "parked": 0}
+    conn.execute(insert(schema.tally), tally)
+
+
+def _known(number: int, of: Job, now: Any) -> Run:
+    state = RunState.FAILED if number % 97 == 0 else RunState.SUCCEEDED
+    return Run(str(number), UUID(int=number, version=4), of, state, state.value, now, now, started_at=now, ended_at=now)
+
+
+def _run(source: int, number: int, of: Job, now: Any) -> dict[str, Any]:
+    row = detail.columns(_known(number, of, now))
+    return {**row, "source_id": source, "updated_at": 1, "strand_id": number + 1, "depth": 0, "last_seq": 1}
+
+
+async def main() -> None:
+    logging.disable()
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open(Path(folder) / "lineage.db", holder="bench", clock=CLOCK)
+        began = time.perf_counter()
+        await store.write(filled)
+        print(f"filled in {time.perf_counter() - began:.0f} s", file=sys.stderr)
+        print(json.dumps(await measured(store, rounds)))
+        await store.close()
+
+
+async def measured(store: Store, rounds: int) -> dict[str, float]:
+    async def state() -> dict[str, Any]:
+        ledger = {"path": "lineage.db", "bytes": 1, "limit_bytes": 2, "wrong": None}
+        return await store.read_shown(status, CLOCK, ["plant-a"], {}, {}, ledger)
+
+    async def nothing() -> Any:
+        raise NotImplementedError
+
+    found: dict[str, list[float]] = {}
+    listener = await serve(Pages(nothing, list, list, state, store), "127.0.0.1", 0)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as client:
+        for path in [*paths()] * rounds:
+            began = time.perf_counter()
+            async with client.get(path) as answer:
+                assert answer.status == 200, await answer.text()
+                await answer.read()
+            found.setdefault(path, []).append(1000 * (time.perf_counter() - began))
+    await listener.close()
+    return {path: round(statistics.median(times), 1) for path, times in found.items()}
+
+
+def paths() -> tuple[str, ...]:
+    one_job, one_table = quote(job(1234), safe=""), f"{quote(SPACE, safe='')}/{quote(table(1234).name, safe='')}"
+    return (
+        "/",
+        "/runs",
+        "/runs?state=failed",
+        f"/runs?job={one_job}",
+        "/runs?run=500000",
+        f"/runs/{UUID(int=999_999, version=4)}",
+        "/jobs",
+        "/jobs?text=load-09999",
+        "/jobs?text=nothing",
+        "/jobs?state=failed",
+        f"/jobs/plant-a/{one_job}?depth={graph.DEEPEST}",
+        "/datasets",
+        "/datasets?text=table_19999",
+        "/datasets?text=nothing",
+        f"/datasets/{one_table}?depth={graph.DEEPEST}",
+        "/parked",
+        "/skipped",
+        "/sources/plant-a",
+        "/sinks/marquez",
+        "/replicas",
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
