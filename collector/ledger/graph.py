@@ -1,5 +1,6 @@
 """Which jobs read and write which datasets, as their last successes say, and the graph around one of them."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Integer,
+    Select,
     and_,
     bindparam,
     cast,
@@ -138,26 +140,30 @@ def _beyond(
 ) -> list[tuple[Node, Node]]:
     """Pairs of these nodes and what is one step further up (-1) or down (1)."""
     numbers = {name: number for number, name in sources.items()}
-    jobs = [(numbers[node.space], node.name) for node in ends if node.is_job and node.space in numbers]
-    names = [(node.space, node.name) for node in ends if not node.is_job]
-    found: list[tuple[Node, Node]] = []
-    by = ((jobs, _BY_JOB, way > 0, True), (names, _BY_DATASET, way < 0, False))
-    for keys, query, is_output, is_job in by:
-        if not keys:
-            continue
-        for space, name, source_id, job in conn.execute(
-            query, {"keys": keys, "is_output": is_output, "most": most * _ROOM}
-        ):
-            ends_here = Node(is_job=True, space=sources[source_id], name=job), Node(False, space, name)
-            found.append(ends_here if is_job else ends_here[::-1])
-    return found
+    jobs, names = defaultdict[int, list[str]](list), defaultdict[str, list[str]](list)
+    for node in ends:
+        if not node.is_job:
+            names[node.space].append(node.name)
+        elif node.space in numbers:
+            jobs[numbers[node.space]].append(node.name)
+    room, found = most * _ROOM, list[tuple[Node, Node]]()
+    for number, of_source in jobs.items():
+        given = {"space": number, "names": of_source, "is_output": way > 0, "most": room}
+        found += [_ends(sources, *row) for row in conn.execute(_BY_JOB, given)]
+    for space, of_space in names.items():
+        given = {"space": space, "names": of_space, "is_output": way < 0, "most": room}
+        found += [_ends(sources, *row)[::-1] for row in conn.execute(_BY_DATASET, given)]
+    return found[:room]
 
 
-def _query(*key: Any) -> Any:
-    use = select(_use.c.namespace, _use.c.name, _use.c.source_id, _use.c.job)
-    of_keys = tuple_(*key).in_(bindparam("keys", expanding=True)), _use.c.is_output == bindparam("is_output")
-    ordered = use.where(*of_keys).order_by(_use.c.namespace, _use.c.name, _use.c.source_id, _use.c.job)
-    return ordered.limit(bindparam("most"))
+def _ends(sources: Mapping[int, str], space: str, name: str, source_id: int, job: str) -> tuple[Node, Node]:
+    return Node(True, sources[source_id], job), Node(False, space, name)
+
+
+def _query(space: ColumnElement[Any], name: ColumnElement[str]) -> Select[Any]:
+    use = select(_use.c.namespace, _use.c.name, _use.c.source_id, _use.c.job).order_by(*_use.primary_key)
+    wanted = space == bindparam("space"), name.in_(bindparam("names", expanding=True))
+    return use.where(*wanted, _use.c.is_output == bindparam("is_output")).limit(bindparam("most"))
 
 
 _BY_JOB = _query(_use.c.source_id, _use.c.job)

@@ -429,10 +429,11 @@ def jobs_after(
     return _jobs(conn, wanted, limit)
 
 
-def jobs_of(conn: Connection, keys: Iterable[tuple[int, str]]) -> list[JobRow]:
-    """Those of these sources and names, by both."""
-    key = tuple_(schema.job.c.source_id, schema.job.c.name)
-    return [row for some in chunks(sorted(keys)) for row in _jobs(conn, [key.in_(some)], len(some))]
+def jobs_of(conn: Connection, source_id: int, names: Iterable[str]) -> list[JobRow]:
+    """Those of these names, by name."""
+    job = schema.job
+    of_source = job.c.source_id == source_id
+    return [row for some in chunks(sorted(names)) for row in _jobs(conn, [of_source, job.c.name.in_(some)], len(some))]
 
 
 def runs_of_job(conn: Connection, source_id: int, job: str, limit: int) -> list[RunRow]:

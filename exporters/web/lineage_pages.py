@@ -144,7 +144,7 @@ def _listed_datasets(conn: Connection, query: Query) -> tuple[list[dict[str, Any
 
 def _one_job(conn: Connection, node: Node, depth: int) -> dict[str, Any] | None:
     source_id = queries.source_names(conn).get(node.space)
-    rows = queries.jobs_of(conn, [(source_id, node.name)]) if source_id is not None else []
+    rows = queries.jobs_of(conn, source_id, [node.name]) if source_id is not None else []
     if source_id is None or not rows:
         return None
     runs = queries.runs_of_job(conn, source_id, node.name, RUNS)
@@ -157,11 +157,7 @@ def _one_dataset(conn: Connection, node: Node, depth: int) -> dict[str, Any] | N
     if not graph.has(conn, node):
         return None
     near = graph.around(conn, node, depth)
-    numbers = queries.source_names(conn)
-    writers, readers = (
-        queries.jobs_of(conn, [(numbers[each.space], each.name) for each, at in near.depths.items() if at == way])
-        for way in (-1, 1)
-    )
+    writers, readers = (_jobs_beside(conn, near, way) for way in (-1, 1))
     return {
         "namespace": node.space,
         "name": node.name,
@@ -169,6 +165,19 @@ def _one_dataset(conn: Connection, node: Node, depth: int) -> dict[str, Any] | N
         "readers": [views.job(row) for row in readers],
         "graph": views.graph(near),
     }
+
+
+def _jobs_beside(conn: Connection, near: Graph, way: int) -> list[queries.JobRow]:
+    """Jobs one step up (-1) or down (1)."""
+    sources = {node.space for node, at in near.depths.items() if at == way}
+    numbers = {name: number for name, number in queries.source_names(conn).items() if name in sources}
+    return [
+        row
+        for name, number in sorted(numbers.items())
+        for row in queries.jobs_of(
+            conn, number, [node.name for node, at in near.depths.items() if at == way and node.space == name]
+        )
+    ]
 
 
 def _beside(near: Graph, way: int) -> list[dict[str, str]]:
