@@ -165,7 +165,7 @@ def _same(fd: int, path: Path) -> bool:
 
 def _torn(fd: int) -> bool:
     size = os.fstat(fd).st_size
-    return _regular(fd) and size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+    return size > 0 and os.pread(fd, 1, size - 1) != b"\n"
 
 
 def _numbered(path: Path, number: int) -> Path:
