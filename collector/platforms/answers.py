@@ -46,7 +46,7 @@ def asking(tried: str) -> Iterator[None]:
 
 
 def refusal(status: int, said: str, *, unauthorized: str, after: float | None) -> SourceError | None:
-    """What these statuses mean with every vendor, None for any other. `said` tells what was tried and what came back,
+    """What these statuses mean with every vendor, None for any other. `said` is what was tried and what came back,
     `unauthorized` what a 401 means, `after` how many seconds a 429 asks for.
     """
     if status == 401:

@@ -113,7 +113,7 @@ class Platform(Protocol):
     """
 
     def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
-        """Yield pages: every tracked run that could be read, and runs nobody told us about.
+        """Yield pages: every tracked run that could be read, and runs that are not tracked yet.
 
         `tracked` are the open runs that are due (`Run.due_at`), oldest due first. `cursor` is what the last page of
         an earlier walk returned, None at the very first start. Yields at least one page, also when there is nothing
@@ -179,7 +179,7 @@ class Repeatable(Protocol):
 
 @runtime_checkable
 class Planning(Protocol):
-    """What a platform has that can tell its load: it is logged, exported and part of `check`."""
+    """A platform that can report its load: it is logged, exported and part of `check`."""
 
     def load(self, watched: Mapping[RunState, int]) -> Load | None:
         """For so many open runs by state; None while it is not known yet what they cost. Asks nobody."""
@@ -267,8 +267,8 @@ def load_words(load: Load) -> str:
     parts = [_counted(load.pages, "page"), _counted(load.reads, "single read")]
     cost = " and ".join(part for part in parts if part) or "nothing to ask"
     open_runs = f"{load.runs} open {'run' if load.runs == 1 else 'runs'}"
-    told = f"{open_runs}: {cost} every {load.interval:.0f} s, {load.needed:.1f} requests a minute"
-    return "; ".join(part for part in (told, _left(load), load.note) if part)
+    text = f"{open_runs}: {cost} every {load.interval:.0f} s, {load.needed:.1f} requests a minute"
+    return "; ".join(part for part in (text, _left(load), load.note) if part)
 
 
 def _counted(number: float, what: str) -> str:

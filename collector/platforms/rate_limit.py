@@ -11,7 +11,7 @@ from collector.clock import Clock
 from collector.errors import Throttled
 
 LONGEST_TURN = 30.0
-"""Seconds to wait for a turn, unless each turn takes longer; beyond that the caller is told and tries later."""
+"""Seconds to wait for a turn, unless each turn takes longer; beyond that the caller gets an error and tries later."""
 
 
 class NoTurn(Throttled):

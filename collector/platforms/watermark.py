@@ -35,8 +35,8 @@ class Clocks:
 def read_clocks(headers: Mapping[str, str], now: datetime) -> Clocks:
     ours = to_ms(now)
     try:
-        told = parsedate_to_datetime(headers.get("Date", ""))
-        return Clocks(to_ms(told if told.tzinfo is not None else told.replace(tzinfo=UTC)), ours)
+        date = parsedate_to_datetime(headers.get("Date", ""))
+        return Clocks(to_ms(date if date.tzinfo is not None else date.replace(tzinfo=UTC)), ours)
     except (ValueError, TypeError, OverflowError):
         return Clocks(ours, ours)
 

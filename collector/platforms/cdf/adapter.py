@@ -39,7 +39,7 @@ PAGE_SIZE = 50
 THOROUGH_EVERY = 60.0
 """Seconds between walks that go back over the whole overlap."""
 SILENT = timedelta(minutes=15)
-"""A running job whose last sign of life is older is told of."""
+"""A running job whose last sign of life is older is logged."""
 FULL_WALK_PAUSE = 5.0
 """Seconds of rest per page after a walk to the end of a list that is not newest first."""
 
@@ -145,7 +145,7 @@ class CdfPlatform:
             interval=config.poll_interval.total_seconds(),
             allowed=config.requests_per_minute,
             each_end=1,
-            note=f"one page tells of {MOST_IDS:,} open runs",
+            note=f"one page lists {MOST_IDS:,} open runs",
         )
 
     async def close(self) -> None:
@@ -239,7 +239,7 @@ class CdfPlatform:
         return limit, page.next
 
     def _last(self, walk: Walk, found: Poll, cursor: str | None) -> Poll:
-        """The walk is over: remember what saves requests, move the cursor, tell what was lost."""
+        """The walk is over: remember what saves requests, move the cursor, report what was lost."""
         now = self._clock.monotonic()
         mark = walk.moved()
         self._known = {one: at for one, at in (self._known | walk.taken).items() if at >= mark.floor}
@@ -336,7 +336,7 @@ class CdfPlatform:
         return seen
 
     def _flag_stuck(self, rows: Iterable[JobRow]) -> None:
-        """A running job without a sign of life is a lost worker, or a slow one: it stays under watch. Told once."""
+        """A running job without a sign of life is a lost worker, or a slow one: it stays under watch. Logged once."""
         now, read = self._clock.now(), {row.id: row for row in rows}
         silent = [row for row in read.values() if row.status == "Running" and row.last_seen]
         silent = [row for row in silent if row.last_seen and now - row.last_seen > SILENT]

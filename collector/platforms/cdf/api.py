@@ -113,7 +113,7 @@ class Api:
         return self._object(answer, "/transformations/run")
 
     async def _by_ids(self, path: str, ids: Sequence[int], more: Mapping[str, Any]) -> list[Any]:
-        """Asked again without the ids that are refused, should CDF not leave them out as it was told to."""
+        """Asked again without the ids that are refused, should CDF not leave them out as requested."""
         while True:
             body = {"items": [{"id": one} for one in ids], "ignoreUnknownIds": True, **more}
             try:

@@ -55,24 +55,24 @@ async def _fitting(api: Api, config: CdfSource) -> list[Finding]:
 async def _granted(api: Api, config: CdfSource) -> list[Finding]:
     """What the inspection of the token says, or one finding that it did not work: it does not exist everywhere."""
     try:
-        told = await api.inspect()
+        inspection = await api.inspect()
     except SourceError as error:
         return [Finding(_INSPECTION, ok=False, detail=str(error), remedy=_remedy(error))]
-    projects = _projects(told)
+    projects = _projects(inspection)
     if config.project not in projects:
         named = ", ".join(projects) or "none"
         remedy = f"set project to one of them, or let an administrator admit this client to {config.project}"
         return [Finding("project", ok=False, detail=f"the token is good for: {named}", remedy=remedy)]
-    granted = capabilities(told, config.project)
+    granted = capabilities(inspection, config.project)
     needed = [(READ, "needed to see runs"), *([(WORKFLOWS, "needed by workflows: true")] if config.workflows else [])]
     found = [_capability(capability, why, granted) for capability, why in needed]
     may_trigger = "granted" if WRITE in granted else "not granted: runs are watched, but trigger will be refused"
     return [*found, Finding(":".join(WRITE), ok=True, detail=may_trigger)]
 
 
-def capabilities(told: Mapping[str, Any], project: str) -> set[tuple[str, str]]:
+def capabilities(inspection: Mapping[str, Any], project: str) -> set[tuple[str, str]]:
     """(acl, action) pairs that hold in `project`, from `[{acl: {actions, scope}, projectScope}]`."""
-    entries = told.get("capabilities")
+    entries = inspection.get("capabilities")
     granted: set[tuple[str, str]] = set()
     for entry in entries if isinstance(entries, list) else []:
         if not isinstance(entry, Mapping) or not _covers(entry.get("projectScope"), project):
@@ -91,8 +91,8 @@ def _covers(scope: Any, project: str) -> bool:
     return isinstance(projects, list) and project in projects
 
 
-def _projects(told: Mapping[str, Any]) -> list[str]:
-    rows = told.get("projects")
+def _projects(inspection: Mapping[str, Any]) -> list[str]:
+    rows = inspection.get("projects")
     named = [row.get("projectUrlName") for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
     return [name for name in named if isinstance(name, str)]
 

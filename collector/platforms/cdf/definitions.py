@@ -60,7 +60,7 @@ class Definitions:
         await self.know(wanted, needed=False)
 
     async def refresh(self) -> None:
-        """Once an hour, read what changed. A failure is told and tried again after some minutes."""
+        """Once an hour, read what changed. A failure is logged and tried again after some minutes."""
         now = self._clock.monotonic()
         if now < self._due:
             return

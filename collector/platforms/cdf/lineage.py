@@ -38,7 +38,7 @@ def read_late(run: Run, sql: SqlLineage | None, namespace: str, uri: str) -> Fac
         return Facts(problems=(_NOT_IN_TIME,))
     mode = run.facts.ids.get("conflictMode")
     outputs = run.facts.outputs and tuple(_with_columns(each, mode, sql, namespace) for each in run.facts.outputs)
-    return Facts(inputs=_inputs(sql, namespace, uri), outputs=outputs, problems=_told(sql))
+    return Facts(inputs=_inputs(sql, namespace, uri), outputs=outputs, problems=_sql_problems(sql))
 
 
 def _inputs(sql: SqlLineage, namespace: str, uri: str) -> tuple[Dataset, ...] | None:
@@ -58,10 +58,10 @@ def sql_skips(row: JobRow, sql: SqlLineage | None) -> tuple[Skip, ...]:
 def _problems(row: JobRow, sql: SqlLineage | None) -> tuple[str, ...]:
     if row.query is None:
         return (_NO_SQL,)
-    return (_NOT_IN_TIME,) if sql is None else _told(sql)
+    return (_NOT_IN_TIME,) if sql is None else _sql_problems(sql)
 
 
-def _told(sql: SqlLineage) -> tuple[str, ...]:
+def _sql_problems(sql: SqlLineage) -> tuple[str, ...]:
     return tuple(f"SQL: {problem}" for problem in sql.problems)
 
 

@@ -168,7 +168,7 @@ def _job(row: JobRow, place: Place, name: str, definition: Definition | None, kn
 
 
 def _owners(definition: Definition | None, place: Place) -> tuple[str, ...]:
-    """The owner is a person's id or address: a digest tells owners apart without naming them."""
+    """The owner is a person's id or address: a digest distinguishes owners without naming them."""
     if definition is None or definition.owner is None:
         return ()
     return (f"user:{sha256(f'{place.namespace}/{definition.owner}'.encode()).hexdigest()[:16]}",)

@@ -43,7 +43,7 @@ FIRST_MARGIN_MS = 86_400_000
 PER_END = 4
 """Requests per run: its stages when it begins; group, inputs and outputs when it ended."""
 KNOWN_MS = 7 * 86_400_000
-"""A run that ended, and was made so long before the last look, was told then and may be forgotten since."""
+"""A run that ended, and was made so long before the last look, was reported then and may be forgotten since."""
 
 _FIND_NUMBER = "take it from the left column of the Jobs page"
 
@@ -180,10 +180,10 @@ class DataprepPlatform:
 
     def _is_news(self, cycle: Cycle, group: Group) -> bool:
         known = cycle.known.get(group.key)
-        return group.key not in cycle.told and (known is None or known.raw_state != group.status)
+        return group.key not in cycle.reported and (known is None or known.raw_state != group.status)
 
     def _is_lost(self, cycle: Cycle, run: Run, present: set[str]) -> bool:
-        return "/" not in run.key and run.key not in cycle.told and run.key not in present
+        return "/" not in run.key and run.key not in cycle.reported and run.key not in present
 
     async def _list(self, cycle: Cycle, mark: Cursor, *, first: bool) -> AsyncIterator[Poll]:
         """The newest runs back to those that were known, and further while open runs are among them."""
@@ -221,11 +221,11 @@ class DataprepPlatform:
         """Start the recipe `job` (`7` or `recipe/7`). Parameters that begin with `overrides.` change settings of the run."""
         recipe = dataprep_trigger.recipe_id(job)
         key = await self._starter.start(recipe, parameters, token)
-        told = tuple(parameters.items())
+        given = tuple(parameters.items())
         try:
-            return await self._watched(key, told, recipe=recipe)
+            return await self._watched(key, given, recipe=recipe)
         except SourceError:
-            return self._just_started(key, recipe, told)
+            return self._just_started(key, recipe, given)
 
     def _just_started(self, key: str, recipe: str, parameters: tuple[tuple[str, str], ...]) -> Observation:
         """It runs, whatever the first look at it says."""

@@ -1,7 +1,9 @@
 """Requests to one deployment, and what its answers mean as errors."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -13,7 +15,6 @@ from collector.errors import BadAnswer, NotFound, SourceError
 from collector.http import LARGEST_DETAILS, LARGEST_PAGE, HttpClient
 from collector.names import clean
 from collector.platforms.answers import Forbidden, asking, kind_of_body, parsed, refusal, words
-from collector.platforms.dataprep.quota import asked_wait, used_up
 from collector.platforms.rate_limit import Pace
 from collector.platforms.watermark import Clocks, read_clocks
 
@@ -21,6 +22,13 @@ Query = Mapping[str, str | int]
 
 SLOW_ANSWER = 60.0
 """Seconds. Some endpoints queue a request beyond their quota instead of refusing it."""
+LONGEST_ASKED = 120.0
+"""Seconds. The platform's windows last a minute, so more is a misreading."""
+MILLISECONDS_FROM = 10**11
+"""A reset time from here on is in milliseconds; the vendor's table says seconds, its examples milliseconds."""
+
+_SCOPES = ("user", "workspace")
+_NUMBER = re.compile(r"[0-9]{1,19}(\.[0-9]{1,9})?")
 _NOT_THERE = ("not exist", "not found", "notfound", "no longer exist", "deleted", "could not find", "cannot find")
 
 
@@ -142,31 +150,31 @@ class Api:
             return Answer(answer.status_code, headers=answer.headers)
         body = parsed(answer.content)
         if not 200 <= answer.status_code < 300:
-            raise self._error(answer, _told(body), tried)
+            raise self._error(answer, _error_envelope(body), tried)
         if body is None and answer.content.strip() != b"null":
             came = kind_of_body(answer.content)
             raise Unreadable(f"{tried}: status {answer.status_code} with {came} in place of JSON{_request_id(answer)}")
-        if (error := _told(body)).known:
+        if (error := _error_envelope(body)).known:
             raise BadAnswer(f"{tried}: status {answer.status_code} with an error{error.words}{_request_id(answer)}")
         return Answer(answer.status_code, body, answer.headers)
 
-    def _error(self, answer: httpx.Response, told: "_Told", tried: str) -> SourceError:
+    def _error(self, answer: httpx.Response, envelope: "_ErrorEnvelope", tried: str) -> SourceError:
         status = answer.status_code
-        said = f"{tried}: status {status}{told.words}{_request_id(answer)}"
+        said = f"{tried}: status {status}{envelope.words}{_request_id(answer)}"
         after = asked_wait(answer.headers, self._clock.now()) if status == 429 else None
         self._pace.hold(after or 0.0)
         known = refusal(status, said, unauthorized="the token is missing, wrong or expired", after=after)
-        if not told.known and (known is None or isinstance(known, Forbidden | NotFound)):
+        if not envelope.known and (known is None or isinstance(known, Forbidden | NotFound)):
             return Foreign(f"{said}; this is not an answer of the platform: a proxy, or a wrong base_url?", known)
-        if isinstance(known, NotFound | None) and "routenotfound" in told.name.lower():
+        if isinstance(known, NotFound | None) and "routenotfound" in envelope.name.lower():
             return NoSuchPath(said)
-        if status == 400 and told.says_not_there:
+        if status == 400 and envelope.says_not_there:
             return NotFound(said)
-        return known or Refused(said, status=status, name=told.name, details=told.details)
+        return known or Refused(said, status=status, name=envelope.name, details=envelope.details)
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _ErrorEnvelope:
     """The error envelope; `known` is False where there was none."""
 
     known: bool = False
@@ -180,23 +188,55 @@ class _Told:
     @property
     def says_not_there(self) -> bool:
         """The refusal of an embed lists all associations, whatever they are called."""
-        told = f"{self.name} {self.details}".lower()
-        return "association" not in told and any(words in told for words in _NOT_THERE)
+        text = f"{self.name} {self.details}".lower()
+        return "association" not in text and any(words in text for words in _NOT_THERE)
 
 
-def _told(body: Any) -> _Told:
+def _error_envelope(body: Any) -> _ErrorEnvelope:
     """`{"exception": {"name", "message", "details"}}`, where details are text or an object."""
     exception = body.get("exception") if isinstance(body, dict) else None
     if not isinstance(exception, dict):
-        return _Told()
+        return _ErrorEnvelope()
     name = exception.get("name")
     details = exception.get("details")
     parts = [exception.get("message"), *(details.values() if isinstance(details, dict) else [details])]
     said = "; ".join(part for part in parts if isinstance(part, str) and part)
-    return _Told(True, words(name) if isinstance(name, str) else "", words(said))
+    return _ErrorEnvelope(True, words(name) if isinstance(name, str) else "", words(said))
 
 
 def _request_id(answer: httpx.Response) -> str:
     """The platform's support asks for this number."""
-    told = answer.headers.get("x-trifacta-request-id")
-    return f" [request id {clean(told)[:80]}]" if told else ""
+    number = answer.headers.get("x-trifacta-request-id")
+    return f" [request id {clean(number)[:80]}]" if number else ""
+
+
+def asked_wait(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds that a 429 asks for: `x-retry-after`, else the reset times; between 0 and two minutes."""
+    seconds = _float(headers.get("x-retry-after"))
+    if seconds is None:
+        seconds = _float(headers.get("retry-after"))
+    if seconds is None:
+        seconds = _until_reset(headers, _SCOPES, now)
+    return None if seconds is None else min(max(seconds, 0.0), LONGEST_ASKED)
+
+
+def used_up(headers: Mapping[str, str], now: datetime) -> float:
+    """Seconds for which an answer of any status leaves nothing of a quota; 0 where something remains."""
+    scopes = [scope for scope in _SCOPES if _float(headers.get(f"x-rate-limit-{scope}-remaining")) == 0]
+    return min(max(_until_reset(headers, scopes, now) or 0.0, 0.0), LONGEST_ASKED)
+
+
+def _until_reset(headers: Mapping[str, str], scopes: Iterable[str], now: datetime) -> float | None:
+    resets = [_reset(headers.get(f"x-rate-limit-{scope}-reset")) for scope in scopes]
+    return max((reset - now.timestamp() for reset in resets if reset is not None), default=None)
+
+
+def _reset(text: str | None) -> float | None:
+    value = _float(text)
+    if value is None:
+        return None
+    return value / 1000 if value >= MILLISECONDS_FROM else value
+
+
+def _float(text: str | None) -> float | None:
+    return float(text) if text is not None and _NUMBER.fullmatch(text) else None

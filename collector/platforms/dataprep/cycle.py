@@ -46,7 +46,7 @@ class Parts:
 
 @dataclass(slots=True)
 class Cycle:
-    """The state of one poll. `since_ms` tells news from what an earlier poll brought already; ended runs that were made
+    """The state of one poll. `since_ms` separates new rows from those of an earlier poll; ended runs that were made
     before `oldest_ms` are history, whatever changed in them: every edit moves a run's `updatedAt`.
     """
 
@@ -54,7 +54,7 @@ class Cycle:
     tracked: Sequence[Run]
     since_ms: int
     oldest_ms: int = 0
-    told: set[str] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
     budget: int = ONE_BY_ONE
     known: dict[str, Run] = field(default_factory=dict)
     parents: set[str] = field(default_factory=set)
@@ -75,14 +75,14 @@ class Cycle:
         kept = await self._completed(kept)
         seen: list[Observation] = []
         for group in kept:
-            told, skip = await self._told(group, alone=alone)
-            seen += told
+            observed, skip = await self._observed(group, alone=alone)
+            seen += observed
             left_out += [skip] if skip else []
         early = self.parts.early.count(((_named(group), _dated(group)) for group in found), self.parts.api.clocks)
         return Poll(tuple(seen), skips=(*skips, *early, *left_out))
 
     def _lineage(self, found: Iterable[Group]) -> tuple[list[Group], list[Skip]]:
-        """Without previews, samples and rows without a recipe; those are told once, when they are new."""
+        """Without previews, samples and rows without a recipe; those are reported once, when they are new."""
         kept: list[Group] = []
         skips: list[Skip] = []
         for group in found:
@@ -107,7 +107,7 @@ class Cycle:
         is_later = group.updated_at is None or to_ms(group.updated_at) > self.since_ms
         return is_later and not self.parts.early.knows(_named(group), _dated(group))
 
-    async def _told(self, group: Group, *, alone: bool) -> tuple[list[Observation], Skip | None]:
+    async def _observed(self, group: Group, *, alone: bool) -> tuple[list[Observation], Skip | None]:
         parts, run = self.parts, self.known.get(group.key)
         job = (
             run.job
@@ -120,16 +120,16 @@ class Cycle:
         now = parts.clock.now()
         parent, before = (run.parent, []) if run is not None else await self._parent(group, job, now)
         seen = observations.observation(parts.place, group, job, now, parent=parent, alone=alone)
-        self.told.add(group.key)
+        self.reported.add(group.key)
         return [*before, *self._with_stages(group, seen)], None
 
     def _with_stages(self, group: Group, seen: Observation) -> list[Observation]:
-        """With stages as runs, a group that ended is told to have begun first, so that its START goes before theirs."""
+        """With stages as runs, a group that ended is reported to have begun first, so that its START goes before theirs."""
         if not self.parts.stage_runs or group.stages is None or not self._is_followed(group):
             return [seen]
         rows = states.first_life(group.stages, group.updated_at)
         stages = observations.stage_observations(self.parts.place, group, seen, rows)
-        self.told |= {stage.key for stage in stages}
+        self.reported |= {stage.key for stage in stages}
         if not seen.state.terminal or not stages:
             return [seen, *stages]
         return [replace(seen, state=RunState.RUNNING, ended_at=None), *stages, seen]
@@ -243,7 +243,7 @@ class Cycle:
 
     async def _read_alone(self, run: Run) -> list[Observation] | SourceError | None:
         """What the run says; None where the platform says that it has no such run."""
-        self.told.add(run.key)
+        self.reported.add(run.key)
         try:
             return await self._looked(run)
         except NoSuchPath as error:
@@ -273,7 +273,7 @@ class Cycle:
 
     def due_alone(self, *, every: bool) -> list[Run]:
         """Tracked runs that this poll must still read one by one: `every` of them where there is no list."""
-        return [run for run in self.tracked if run.key not in self.told and self._must_look(run, every=every)]
+        return [run for run in self.tracked if run.key not in self.reported and self._must_look(run, every=every)]
 
     def _must_look(self, run: Run, *, every: bool) -> bool:
         if run.key.startswith(STAGE):
@@ -284,11 +284,11 @@ class Cycle:
         return asked or (self.parts.stage_runs and run.state is RunState.RUNNING)
 
     def orphans(self) -> tuple[str, ...]:
-        """Stages that are runs of their own and whose group is no longer open: nobody will tell their end."""
+        """Stages that are runs of their own and whose group is no longer open: their end will not be reported."""
         return tuple(
             run.key
             for run in self.tracked
-            if run.key.startswith(STAGE) and run.key not in self.told and run.handle.get("group") not in self.known
+            if run.key.startswith(STAGE) and run.key not in self.reported and run.handle.get("group") not in self.known
         )
 
 

@@ -243,7 +243,7 @@ def _storage(form: str | None) -> tuple[str, str | None] | None:
 
 
 def defined_outputs(definition: OutputDefinition, job_namespace: str) -> Found:
-    """What a run of this definition writes, where the deployment does not tell what it wrote."""
+    """What a run of this definition writes, if the deployment does not report what it wrote."""
     files = [
         replace(found, change=_CHANGES.get((setting.action or "").lower()), storage=_storage(setting.format))
         for setting in definition.files
@@ -277,11 +277,11 @@ def planned_outputs(
 
 
 def defined_inputs(sources: Sequence[Source], job_namespace: str) -> Found:
-    """Inputs by definition, where the deployment does not tell what was read: ids of imported datasets, patterns."""
+    """Inputs by definition, if the deployment does not report what was read: ids of imported datasets, patterns."""
     found = [_defined_input(source, job_namespace) for source in sources]
     unresolved = [source.name for source in sources if source.pattern is None]
     problems = (
-        (f"the files and tables of {', '.join(unresolved)} are not told by this deployment",) if unresolved else ()
+        (f"the files and tables of {', '.join(unresolved)} are not reported by this deployment",) if unresolved else ()
     )
     return Found(_unique(found), problems)
 

@@ -45,7 +45,7 @@ class Kept(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class RecipeNames:
-    """What a recipe and its flow are called, and what is said of them; None where the deployment does not tell."""
+    """What a recipe and its flow are called, and what is said of them; None if the deployment does not report it."""
 
     recipe: str | None = None
     flow: str | None = None
@@ -54,7 +54,7 @@ class RecipeNames:
 
 
 class Definitions:
-    """Reads definitions of one deployment. What it refuses to tell is None or empty; failures are raised."""
+    """Reads definitions of one deployment. What it refuses is None or empty; failures are raised."""
 
     def __init__(self, api: Api, deployment: Deployment, monotonic: Callable[[], float]) -> None:
         self._api, self._deployment, self._monotonic = api, deployment, monotonic
@@ -68,8 +68,8 @@ class Definitions:
     def learn(self, group: Group) -> None:
         """Keep the names that came embedded in a group."""
         if group.recipe and group.recipe_name and group.flow_name:
-            told = RecipeNames(group.recipe_name, group.flow_name, group.flow, group.description)
-            self._names.put(group.recipe, told)
+            names = RecipeNames(group.recipe_name, group.flow_name, group.flow, group.description)
+            self._names.put(group.recipe, names)
 
     async def names(self, group: Group) -> RecipeNames:
         """The names of the group's recipe and flow. A recipe whose names fail again and again goes without."""
@@ -136,7 +136,7 @@ class Definitions:
         known = self._sources.get(output.key)
         if known is not None:
             return known
-        body = await self._told("outputObjects", output.key, "inputs")
+        body = await self._unless_refused("outputObjects", output.key, "inputs")
         found = tuple(source for row in rows.data(body) if (source := rows.source(row)) is not None)
         return self._sources.put(output.key, found)
 
@@ -149,7 +149,7 @@ class Definitions:
         offset = 0
         while True:
             query = _OUTPUTS | {"limit": PAGE, "offset": offset}
-            body = await self._told("outputObjects", query=query)
+            body = await self._unless_refused("outputObjects", query=query)
             page, total = rows.data(body), rows.total(body)
             for row in page:
                 output = rows.output_definition(row)
@@ -160,7 +160,7 @@ class Definitions:
                 break
         self._outputs, self._outputs_read_at = found, self._monotonic()
 
-    async def _told(self, *path: str, query: dict[str, str | int] | None = None) -> object:
+    async def _unless_refused(self, *path: str, query: dict[str, str | int] | None = None) -> object:
         try:
             return await self._api.get(*path, query=query)
         except (NotFound, Forbidden, Refused):

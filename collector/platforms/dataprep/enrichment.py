@@ -16,7 +16,7 @@ from collector.platforms.dataprep.rows import Group, StageRow
 
 
 class Enricher:
-    """Three requests a run: the group with its stages, its inputs, its outputs. What is refused is a problem told with
+    """Three requests a run: the group with its stages, its inputs, its outputs. What is refused is a problem reported with
     the run; failures are raised, to be tried again.
     """
 
@@ -52,7 +52,7 @@ class Enricher:
         if body is not None:
             return datasets.inputs(body, sources, self._namespace)
         if not sources:
-            return Found(problems=refused or ("this deployment does not tell the inputs of the run",))
+            return Found(problems=refused or ("this deployment does not report the inputs of the run",))
         found = datasets.defined_inputs(sources, self._namespace)
         return replace(found, problems=(*found.problems, *refused))
 
@@ -68,7 +68,7 @@ class Enricher:
                 else datasets.planned_outputs(found, body, definition, self._namespace)
             )
         if definition is None:
-            return Found(problems=refused or ("this deployment does not tell the outputs of the run",))
+            return Found(problems=refused or ("this deployment does not report the outputs of the run",))
         found = datasets.defined_outputs(definition, self._namespace)
         return replace(found, problems=(*found.problems, *refused))
 
@@ -94,7 +94,7 @@ def partly_written(stages: Sequence[StageRow], state: RunState) -> tuple[str, ..
     writers = [row for row in stages if row.kind == "filewriter"] or [row for row in stages if row.kind == "wrangle"]
     publishers = [row for row in stages if row.kind == "publish"]
     return tuple(
-        f"{sum(map(_complete, rows))} of {len(rows)} {rows[0].kind} stages completed; which outputs they wrote is not told"
+        f"{sum(map(_complete, rows))} of {len(rows)} {rows[0].kind} stages completed; which outputs they wrote is not known"
         for rows in (writers, publishers)
         if any(map(_complete, rows)) and not all(map(_complete, rows))
     )

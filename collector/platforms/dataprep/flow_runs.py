@@ -42,7 +42,7 @@ class FlowRuns:
         self._known: Kept[FlowRun] = Kept(monotonic)
 
     async def of(self, group: Group, job: Job) -> FlowRun | None:
-        """The flow run that started this group, where that can be told and its name fits the run's."""
+        """The flow run that started this group, if it can be found and its name matches the run's."""
         if group.flow_run is None or not self._deployment.has(Optional.FLOW_RUNS):
             return None
         found = self._known.get(group.flow_run) or await self._read(group.flow_run)

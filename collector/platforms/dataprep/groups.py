@@ -43,11 +43,11 @@ def note_refused_embed(deployment: Deployment, error: Refused, asked: str) -> bo
     """Whether the refusal is about an association of those `asked` for: it is not asked for again then. One that does not
     say which is about the first that can be done without. Another request beside this one may have found that out before.
     """
-    told = error.details.lower()
+    details = error.details.lower()
     optional = [embed for embed in Embed if embed.value in asked]
-    if "association" not in told or not optional:
+    if "association" not in details or not optional:
         return False
-    named = Embed.ERRORS if "errormessage" in told.split("valid associations")[0] else Embed.FLOW
+    named = Embed.ERRORS if "errormessage" in details.split("valid associations")[0] else Embed.FLOW
     unknown = named if named in optional else optional[0]
     if deployment.has(unknown):
         deployment.lacks(unknown, error)

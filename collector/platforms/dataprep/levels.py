@@ -15,7 +15,7 @@ from collector.platforms.dataprep.api import Api, NoSuchPath, Query, Refused, Un
 log = logging.getLogger("lineage.dataprep")
 
 PROBE_AGAIN = 86_400.0
-"""Seconds. A deployment is upgraded, or an edition changed, without telling anybody."""
+"""Seconds. A deployment can be upgraded, or get another edition, without notice."""
 PROBE_AFTER_LOSS = 600.0
 """Seconds, where a list that had answered does not: an edition shrinks seldom, and without the list no run is found."""
 
@@ -68,7 +68,7 @@ _PARAMETER = re.compile(r"\{[^/}]*\}")
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """The paths that the document names; None where it names none, so that only trials tell."""
+    """The paths that the document names; None where it names none, so that only trials show it."""
 
     paths: frozenset[str] | None
 
@@ -100,7 +100,7 @@ class Deployment:
         self._claims = Claims(None)
         self._lacks: set[Optional | Embed] = set()
         self._level: Level | None = None
-        self._told: Level | None = None
+        self._logged: Level | None = None
         self._best = Level.L0
         self._probe_at = 0.0
 
@@ -115,16 +115,16 @@ class Deployment:
         self._best = max(self._best, level)
         again = PROBE_AGAIN if level is self._best else PROBE_AFTER_LOSS
         self._level, self._probe_at = level, self._monotonic() + again
-        if level is not self._told:
-            details = fields(source=self._source, level=level.value, before=self._told, meaning=level.meaning)
+        if level is not self._logged:
+            details = fields(source=self._source, level=level.value, before=self._logged, meaning=level.meaning)
             log.info("dataprep.level_detected", extra=details)
-            self._told = level
+            self._logged = level
         return level
 
     @property
     def known_level(self) -> Level | None:
         """The level as last found, without asking."""
-        return self._told
+        return self._logged
 
     def suspect(self) -> None:
         """An optional path answered 404: look again before the next use."""
@@ -142,7 +142,7 @@ class Deployment:
         log.info("dataprep.feature_missed", extra=fields(source=self._source, what=what.value, cause=str(error)))
 
     async def _read_claims(self) -> Claims:
-        """Also the test of the token. The document may be missing, YAML, or a portal's page, so that only trials tell; output
+        """Also the test of the token. The document may be missing, YAML, or a portal's page, so that only trials show it; output
         objects are in every edition with runs.
         """
         try:
@@ -154,7 +154,7 @@ class Deployment:
         return Claims(None)
 
     async def _tried(self) -> Level:
-        """Both lists are tried: the second also reads many runs at once where the first tells too little of each."""
+        """Both lists are tried: the second also reads many runs at once where the first has too little of each."""
         found = [endpoint for endpoint in _TRIALS if await self._answers(endpoint)]
         if Optional.LIBRARY in found:
             return Level.L2

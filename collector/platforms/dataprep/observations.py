@@ -43,7 +43,7 @@ class Place:
         return f"https://clouddataprep.com/jobs/{group}" if known else None
 
     def recipe_job(self, recipe: str, known: RecipeNames) -> Job:
-        """`recipe/{flow}.{recipe}`, or `recipe/{id}` where the names are not told."""
+        """`recipe/{flow}.{recipe}`, or `recipe/{id}` where the names are not known."""
         name = (
             names.dataset("recipe", f"{known.flow}.{known.recipe}")
             if known.flow and known.recipe
@@ -81,7 +81,7 @@ def observation(
     began = states.beginning(group.stages) if group.stages is not None else None
     if state is RunState.RUNNING and began is None:
         state = RunState.QUEUED
-    told = replace(_facts_so_far(group), link=place.link(group.key))
+    known = replace(_facts_so_far(group), link=place.link(group.key))
     return Observation(
         key=group.key,
         run_id=place.run_id(group.key),
@@ -92,7 +92,7 @@ def observation(
         queued_at=group.created_at,
         started_at=began if state.began else None,
         ended_at=end(group, seen_at) if state.terminal else None,
-        facts=replace(told, parameters=parameters) if parameters else told,
+        facts=replace(known, parameters=parameters) if parameters else known,
         parent=parent,
         handle={ALONE: "yes" if alone else "no", **({"flowRun": group.flow_run} if group.flow_run else {})},
         due_at=next_look(group.created_at, state, seen_at) if alone else None,
@@ -136,7 +136,7 @@ def next_look(created_at: datetime | None, state: RunState, seen_at: datetime) -
 
 
 def end(group: Group, seen_at: datetime) -> datetime | None:
-    """When an ended group ended, as far as this answer tells."""
+    """When an ended group ended, as far as this answer shows."""
     rows = states.first_life(group.stages or (), group.updated_at)
     return states.ending(rows, group.updated_at, seen_at)
 
@@ -145,9 +145,9 @@ def _facts_so_far(group: Group) -> Facts:
     """Without what shows up while the group runs, or only in some answers: its START must say the same whenever it is
     seen. Its end is read with all of it.
     """
-    told = facts(group)
-    ids = {name: value for name, value in told.ids.items() if name != "flow"}
-    return replace(told, engine=None, external_id=None, ids=ids)
+    known = facts(group)
+    ids = {name: value for name, value in known.ids.items() if name != "flow"}
+    return replace(known, engine=None, external_id=None, ids=ids)
 
 
 def facts(group: Group) -> Facts:

@@ -39,7 +39,7 @@ class StageRow:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A job group. `stages` is None where they were not asked for; names are None where they were not told."""
+    """A job group. `stages` is None if they were not requested; names are None if they were not in the answer."""
 
     key: str
     status: str | None

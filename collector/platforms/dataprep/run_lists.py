@@ -135,7 +135,7 @@ async def newest(api: Api, deployment: Deployment) -> AsyncGenerator[Page, None]
 
 @dataclass(frozen=True, slots=True)
 class _Raw:
-    """One answer: `count` is the number of its rows, `total` that of the list where it is told."""
+    """One answer: `count` is the number of its rows, `total` that of the list if it is reported."""
 
     groups: tuple[Group, ...]
     skips: tuple[Skip, ...]

@@ -100,5 +100,5 @@ def why_failed(group_error: str | None, rows: Iterable[StageRow]) -> str:
     failed = [row for row in rows if state_of(row.status) is RunState.FAILED]
     if group_error:
         return group_error
-    told = [f"stage {row.kind} {row.key} failed" + (f": {row.message}" if row.message else "") for row in failed]
-    return "; ".join(told) or "failed before any stage, most likely in validation; the platform gives no text"
+    failures = [f"stage {row.kind} {row.key} failed" + (f": {row.message}" if row.message else "") for row in failed]
+    return "; ".join(failures) or "failed before any stage, most likely in validation; the platform gives no text"

@@ -76,8 +76,8 @@ def _discovery(
     choice = Choice(config.include, config.exclude)
 
     def is_wanted(known: Definition) -> bool:
-        told = (known.key, job(place, known.key, known).name, known.source_name, known.template_name)
-        return choice.takes(*told)
+        names = (known.key, job(place, known.key, known).name, known.source_name, known.template_name)
+        return choice.takes(*names)
 
     rate = (config.requests_per_minute or 300) / 60
     return Discovery(api, definitions, place, context.clock, customer=config.customer, wanted=is_wanted, rate=rate)

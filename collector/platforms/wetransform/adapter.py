@@ -82,8 +82,8 @@ class Wetransform:
         return observation
 
     async def watch(self, key: str, options: Mapping[str, str]) -> Observation:
-        """`key` is an automation's UUID. Options: `customer`, and `transformation`, which is looked for where it is not
-        told. Raises `NotFound` also for options that do not fit.
+        """`key` is an automation's UUID. Options: `customer`, and `transformation`, which is looked for if it is not
+        given. Raises `NotFound` also for options that do not fit.
         """
         if unknown := sorted(set(options) - {"customer", "transformation"}):
             raise NotFound(f"watch {key}: there is no option {', '.join(unknown)}, but customer and transformation")
@@ -138,13 +138,13 @@ class Wetransform:
     async def close(self) -> None:
         await self._api.close()
 
-    async def _transformation(self, seen: Automation, told: str | None, customer: str | None) -> Definition | None:
-        """The transformation of a run, which its answer does not name: as told, or by source and template."""
-        if told is None:
+    async def _transformation(self, seen: Automation, named: str | None, customer: str | None) -> Definition | None:
+        """The transformation of a run, which its answer does not name: as named, or by source and template."""
+        if named is None:
             return await self._definitions.find(seen, customer)
-        key = uuid(told)
+        key = uuid(named)
         if key is None:
-            raise NotFound(f"watch {seen.key}: transformation={told} is no UUID")
+            raise NotFound(f"watch {seen.key}: transformation={named} is not a valid UUID")
         known = await self._definitions.read(key, customer)
         if seen.source_id is not None and known.source_id not in {None, seen.source_id}:
             raise NotFound(f"watch {seen.key}: it runs on source {seen.source_id}, transformation {key} on another")

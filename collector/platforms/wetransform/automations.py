@@ -1,4 +1,4 @@
-"""One automation as an answer tells it, read so that odd values do no harm."""
+"""One automation of an answer, read so that odd values do no harm."""
 
 import re
 from dataclasses import dataclass
@@ -31,12 +31,12 @@ class Automation:
 
 
 def automation(envelope: Envelope, *, asked: str | None = None) -> Automation:
-    """Raises `BadAnswer` when the answer is about another run than `asked`, or names an id that is none."""
+    """Raises `BadAnswer` when the answer is about another run than `asked`, or names an id that is not a UUID."""
     payload = envelope.payload
-    told = text(payload.get("automation_id"))
-    key = uuid(told)
-    if told is not None and key is None:
-        raise BadAnswer(f"automation {asked or 'just started'}: the answer names an id that is no UUID")
+    written = text(payload.get("automation_id"))
+    key = uuid(written)
+    if written is not None and key is None:
+        raise BadAnswer(f"automation {asked or 'just started'}: the answer names an id that is not a valid UUID")
     if asked is not None and key not in {None, asked}:
         raise BadAnswer(f"automation {asked}: the answer is about {key}")
     human = payload.get("step_for_humans")
@@ -56,7 +56,7 @@ def automation(envelope: Envelope, *, asked: str | None = None) -> Automation:
 
 
 def _step(value: Any) -> str | None:
-    """As told; what is not in the vendor's list is cut and cleaned, for it ends up in logs and facets."""
+    """Unchanged if it is in the vendor's list, else cut and cleaned, as logs and facets show it."""
     if value is None or (isinstance(value, str) and value in STATES):
         return value
     return words(str(value), _LONGEST_STEP)

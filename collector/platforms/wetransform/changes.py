@@ -1,4 +1,4 @@
-"""Runs that others started, told from two readings of the list of transformations: pure.
+"""Runs that others started, derived from two readings of the list of transformations: pure.
 
 The list shows no runs, only three addresses and times that a run may change; which of them, the vendor does not say.
 A new `download_url` is believed to be a new result. A new `imported_at` alone is believed only after a while, and only
@@ -25,7 +25,7 @@ _STORED_EVERY_MS = 30 * 60 * 1000
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What tells of runs in an entry of the list. `result` is the result's address without what may be signed in it."""
+    """The signs of runs in an entry of the list. `result` is the result's address without what may be signed in it."""
 
     key: str
     imported_at: datetime | None
@@ -52,13 +52,13 @@ class Change:
 class Print:
     """An entry as last read: hashes of its time and its result, and what was made of them.
 
-    `told` is the time's hash at the last change that was told, `by_import` that it was told by the time alone,
-    `noticed` when (epoch ms) a new time was seen of which nothing was told yet.
+    `reported` is the time's hash at the last change that was reported, `by_import` that it was reported by the time alone,
+    `noticed` when (epoch ms) a new time was seen of which nothing was reported yet.
     """
 
     imported: str = ""
     result: str = ""
-    told: str = ""
+    reported: str = ""
     by_import: bool = False
     noticed: int | None = None
 
@@ -86,7 +86,7 @@ class Memory:
     shows_results: bool = False
 
     def dump(self) -> str:
-        prints = {k: [p.imported, p.result, p.told, int(p.by_import), p.noticed] for k, p in self.prints.items()}
+        prints = {k: [p.imported, p.result, p.reported, int(p.by_import), p.noticed] for k, p in self.prints.items()}
         own = {key: [o.transformation, o.seen_at, int(o.open)] for key, o in self.own.items()}
         walked = to_ms(self.walked_at) if self.walked_at else None
         body = {"v": 1, "walked_at": walked, "results": self.shows_results, "prints": prints, "own": own}
@@ -131,37 +131,37 @@ def compare(
     seen = Print(_hash(entry.imported_at and entry.imported_at.isoformat()), _hash(entry.result))
     before = memory.prints.get(entry.key)
     if memory.walked_at is None or (before is None and not _is_recent(entry, memory.walked_at)):
-        return replace(seen, told=seen.imported), None
+        return replace(seen, reported=seen.imported), None
     before = before or Print()
     if entry.key in own:
-        return replace(seen, result=seen.result or before.result, told=seen.imported), None
+        return replace(seen, result=seen.result or before.result, reported=seen.imported), None
     if seen.result not in {"", before.result}:
-        return _told_by_result(seen, before, entry, memory.walked_at)
-    return _perhaps_told_by_import(seen, before, entry, memory, now)
+        return _change_by_result(seen, before, entry, memory.walked_at)
+    return _change_by_import(seen, before, entry, memory, now)
 
 
-def _told_by_result(seen: Print, before: Print, entry: Entry, after: datetime) -> tuple[Print, Change | None]:
-    told = replace(seen, told=seen.imported)
-    if before.by_import and before.told == seen.imported:
-        return told, None  # the late result of a run that was told by its import
-    is_new_import = entry.imported_at is not None and seen.imported != before.told
+def _change_by_result(seen: Print, before: Print, entry: Entry, after: datetime) -> tuple[Print, Change | None]:
+    print_ = replace(seen, reported=seen.imported)
+    if before.by_import and before.reported == seen.imported:
+        return print_, None  # the late result of a run that was reported by its import
+    is_new_import = entry.imported_at is not None and seen.imported != before.reported
     content = entry.imported_at.isoformat() if entry.imported_at and is_new_import else str(entry.result)
-    return told, Change(entry, Evidence.RESULT, content, after)
+    return print_, Change(entry, Evidence.RESULT, content, after)
 
 
-def _perhaps_told_by_import(
+def _change_by_import(
     seen: Print, before: Print, entry: Entry, memory: Memory, now: datetime
 ) -> tuple[Print, Change | None]:
     result = seen.result or before.result  # an address that expired is no change, and none when it comes back
-    seen = replace(seen, result=result, told=before.told, by_import=before.by_import, noticed=before.noticed)
-    if seen.imported in {"", before.told}:
+    seen = replace(seen, result=result, reported=before.reported, by_import=before.by_import, noticed=before.noticed)
+    if seen.imported in {"", before.reported}:
         return replace(seen, imported=seen.imported or before.imported, noticed=None), None
     if seen.imported != before.imported or seen.noticed is None:
         return replace(seen, noticed=to_ms(now)), None
     if memory.shows_results or now - from_ms(seen.noticed) < SETTLED_AFTER or entry.imported_at is None:
         return seen, None
     change = Change(entry, Evidence.IMPORT, entry.imported_at.isoformat(), from_ms(seen.noticed))
-    return replace(seen, told=seen.imported, by_import=True, noticed=None), change
+    return replace(seen, reported=seen.imported, by_import=True, noticed=None), change
 
 
 def walked(memory: Memory, prints: Mapping[str, Print], now: datetime, *, shows_results: bool) -> Memory:

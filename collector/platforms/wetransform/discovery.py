@@ -148,7 +148,7 @@ class Discovery:
         run_id = synthesised_id(address(self._api.base_url), self._customer, change)
         entry = change.entry
         is_new = entry.imported_at is not None and entry.imported_at >= change.after
-        told = Automation(
+        automation = Automation(
             key=str(run_id),
             step=None,
             code=None,
@@ -160,7 +160,7 @@ class Discovery:
             source_id=known.source_id,
             template_handle=known.template_handle,
         )
-        said = facts(self._place, told, known, self._customer, known.key)
+        said = facts(self._place, automation, known, self._customer, known.key)
         ids = {k: v for k, v in said.ids.items() if k != "automation_id"}
         marks = {"synthesised_from": change.evidence.value, "not_before": change.after.isoformat()}
         return Observation(
@@ -170,7 +170,7 @@ class Discovery:
             state=RunState.SUCCEEDED,
             raw_state=None,
             seen_at=now,
-            queued_at=told.created_at,
+            queued_at=automation.created_at,
             facts=replace(said, ids=ids | marks, external_id=None, tags=(("synthesised", "true"),)),
             handle={"transformation": known.key, **({"customer": self._customer} if self._customer else {})},
             settled=self._definitions.cached(known.key, self._customer) is not None,

@@ -62,15 +62,15 @@ def _missing_product(product: Any) -> list[str]:
     """A permission or a limit that the account would need, in words."""
     if not isinstance(product, dict):
         return []
-    told = []
+    found = []
     permission = product.get("permission")
     if isinstance(permission, dict):
         name, description = text(permission.get("name")), text(permission.get("description"))
-        told.append("missing permission " + " ".join(w for w in (name, description and f"({description})") if w))
+        found.append("missing permission " + " ".join(w for w in (name, description and f"({description})") if w))
     if limit := text(product.get("limitation_type")):
         needed, has = product.get("limitation_needed_value"), product.get("limitation_current_value")
-        told.append(f"limit {limit}: {needed} needed, {has} allowed")
-    return told
+        found.append(f"limit {limit}: {needed} needed, {has} allowed")
+    return found
 
 
 def _strings(payload: Any) -> list[str]:

@@ -13,10 +13,10 @@ EVENT = "file:ready-for-download"
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """All that the vendor tells: for whom and in which target format a file is ready. No run, no time."""
+    """All that the vendor sends: for whom and in which target format a file is ready. No run, no time."""
 
     customers: frozenset[str]
-    """The customer's internal id and e-mail, as far as told, in the letters of `casefold`."""
+    """The customer's internal id and e-mail, if sent, in the letters of `casefold`."""
     template: str
 
 
@@ -38,8 +38,8 @@ def read_hint(body: bytes) -> Hint | None:
     template = _word(data, "template")
     if template is None:
         raise BadAnswer("webhook: the event names no template, so it could be about any run")
-    told = (_word(data, "customer_id"), _word(data, "customer_email"))
-    return Hint(frozenset(word.casefold() for word in told if word), template)
+    named = (_word(data, "customer_id"), _word(data, "customer_email"))
+    return Hint(frozenset(word.casefold() for word in named if word), template)
 
 
 def may_mean(hint: Hint, run: Run) -> bool:

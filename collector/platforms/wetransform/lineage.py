@@ -1,4 +1,4 @@
-"""What wetransform tells of a run as job, datasets and facts, in names that every backend can carry."""
+"""What wetransform reports of a run as job, datasets and facts, in names that every backend can carry."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -27,7 +27,7 @@ class Meaning:
 
 @dataclass(frozen=True, slots=True)
 class Whose:
-    """What the answer about a run does not tell and so is kept with it: its transformation, and for whom it runs."""
+    """What the answer about a run does not have and is stored with it: its transformation, and for whom it runs."""
 
     transformation: str | None
     customer: str | None
@@ -38,8 +38,8 @@ class Whose:
 
     @property
     def handle(self) -> dict[str, str]:
-        told = {"transformation": self.transformation, "customer": self.customer}
-        return {name: value for name, value in told.items() if value is not None}
+        known = {"transformation": self.transformation, "customer": self.customer}
+        return {name: value for name, value in known.items() if value is not None}
 
 
 class Runs:
@@ -101,7 +101,7 @@ def _job_key(seen: Automation, whose: Whose, known: Run | None) -> str:
         return known.job.key
     if seen.source_id is None:
         raise BadAnswer(
-            f"run {seen.key}: the answer names no source, so its transformation cannot be found; tell it by "
+            f"run {seen.key}: the answer names no source, so its transformation cannot be found; name it by "
             "transformation=UUID"
         )
     return f"source-{seen.source_id}"

@@ -46,7 +46,7 @@ no step in which the service itself works on them.
 """
 
 PERHAPS_WAITING = frozenset({"to_match", "to_submit"})
-"""Steps that pass by themselves, or wait for a person: only time tells."""
+"""Steps that pass by themselves, or wait for a person: only time shows which."""
 
 Table = Mapping[str, RunState]
 

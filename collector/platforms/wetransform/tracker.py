@@ -1,4 +1,4 @@
-"""Reads the runs that are due, a few side by side, and tells a run that is gone from a service that is."""
+"""Reads the runs that are due, a few side by side, and distinguishes a run that is gone from a service that is."""
 
 import asyncio
 import logging

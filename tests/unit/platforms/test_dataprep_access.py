@@ -11,7 +11,7 @@ from collector.errors import AuthFailed, BadAnswer, NotFound, Throttled, Trigger
 from collector.model import EventKind, RunState
 from collector.platforms.answers import Forbidden
 from collector.platforms.dataprep import trigger
-from collector.platforms.dataprep.quota import asked_wait, used_up
+from collector.platforms.dataprep.api import asked_wait, used_up
 from collector.testing.faults import Fault, FaultKind
 from simulators.dataprep import Feature, Level, Switches, Token
 from tests.contract.http_recorder import recorder
