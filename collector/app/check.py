@@ -15,6 +15,7 @@ from collector.app.tables import Column, Kind, show
 from collector.clock import Clock, SystemClock
 from collector.errors import LedgerError, LedgerForeign, LedgerMissing, LedgerTooNew
 from collector.ledger import accounts, queries
+from collector.ledger.port import Ledger
 from collector.logs import set_up
 from collector.model import RunState, SkipKind
 from collector.platforms.base import Finding, Planning, Platform, load_finding
@@ -77,30 +78,37 @@ async def _of_ledger(settings: Settings) -> list[Row]:
         return [_row("ledger", path, False, str(error))]
     try:
         store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
-    except LedgerTooNew as error:
-        return [_row("ledger", path, False, str(error), "install the newer version, or restore a backup")]
-    except LedgerForeign as error:
-        return [_row("ledger", path, False, str(error), "set ledger.path to another file")]
-    except LedgerMissing as error:
-        return [_row("ledger", path, True, str(error))]
     except LedgerError as error:
-        return [_row("ledger", path, settings.ledger.url is None, str(error))]
+        return [_unopened(settings, error)]
     try:
-        sinks = await store.read(queries.sinks)
-        refused = await store.read(accounts.refusals, factory.configured(settings, SystemClock()))
-        chosen = [source.name for source in settings.sources if source.include]
-        idle = [name for name in chosen if await store.read(_nothing_fits, name)]
+        return [_row("ledger", path, True, "this version supports its schema"), *await _of_accounts(store, settings)]
     finally:
         await store.close()
+
+
+def _unopened(settings: Settings, error: LedgerError) -> Row:
+    path = settings.ledger.place
+    match error:
+        case LedgerTooNew():
+            return _row("ledger", path, False, str(error), "install the newer version, or restore a backup")
+        case LedgerForeign():
+            return _row("ledger", path, False, str(error), "set ledger.path to another file")
+        case LedgerMissing():
+            return _row("ledger", path, True, str(error))
+    return _row("ledger", path, settings.ledger.url is None, str(error))
+
+
+async def _of_accounts(store: Ledger, settings: Settings) -> list[Row]:
+    sinks = await store.read(queries.sinks)
+    refused = await store.read(accounts.refusals, factory.configured(settings, SystemClock()))
+    chosen = [source.name for source in settings.sources if source.include]
+    idle = [name for name in chosen if await store.read(_nothing_fits, name)]
     refusing = [(row.name, row.refusing) for row in sinks if row.refusing and row.retired_at is None]
+    globs = "correct the globs of include and exclude"
     remedy = "repair the sink, then `lineage-collector parked retry` sends them again"
     return [
-        _row("ledger", path, True, "this version supports its schema"),
         *(_row("ledger", "accounts", False, words, "until then `run` refuses to start") for words in refused),
-        *(
-            _row(f"source {name}", "include", False, _NO_JOB, "correct the globs of include and exclude")
-            for name in idle
-        ),
+        *(_row(f"source {name}", "include", False, _NO_JOB, globs) for name in idle),
         *(_row(f"sink {name}", "refusals", False, words, remedy) for name, words in refusing),
     ]
 

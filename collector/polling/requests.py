@@ -36,7 +36,7 @@ class Answer:
     body: dict[str, str | None]
 
 
-class Asked:
+class SourceRequests:
     """Serves the requests to one source while its lease is held."""
 
     def __init__(

@@ -21,7 +21,7 @@ from collector.polling.decision import Policy
 from collector.polling.enrichment import Enricher
 from collector.polling.load import Planner
 from collector.polling.outages import outlasting
-from collector.polling.requests import PATIENCE, Asked
+from collector.polling.requests import PATIENCE, SourceRequests
 from collector.polling.schedule import Rhythm, next_wait, result_of
 from collector.redaction import redacted
 from collector.reports import Observer, PollReport, PollResult, SkipReport, SourceStatus
@@ -72,7 +72,7 @@ class SourcePoller:
         self._held: HeldLease
         self._writer: Writer
         self._enricher: Enricher
-        self._asked: Asked
+        self._requests: SourceRequests
         self.status = SourceStatus(name, kind)
         self.expected_by = clock.monotonic() + STUCK_AFTER
         """By the monotonic clock, when the loop should have come round at the latest: liveness looks at it."""
@@ -100,11 +100,11 @@ class SourcePoller:
         self._held = held
         self._writer = Writer(self._name, self._source_id, lambda: held.lease, self._maker, self._policy)
         self._enricher = Enricher(self._platform, self._writer, self._store, self._clock, self._log_commit, held)
-        self._asked = Asked(
+        self._requests = SourceRequests(
             self._platform, self._store, self._source_id, self._clock, held, self._watch, self._make_due
         )
         await outlasting(self._remember, f"memory:{self._name}", self._clock, self._store)
-        loops = {"poll": self._poll_for_ever, "enrich": self._enricher.run, "requests": self._asked.run}
+        loops = {"poll": self._poll_for_ever, "enrich": self._enricher.run, "requests": self._requests.run}
         async with asyncio.TaskGroup() as group:
             for what, loop in loops.items():
                 name = f"{what}:{self._name}"
@@ -131,7 +131,7 @@ class SourcePoller:
             asked = await self._cycle()
             if self._unwritten and await self._ledger_recovered():
                 continue
-            if self._held.is_surplus and not self._enricher.busy and not self._asked.busy:
+            if self._held.is_surplus and not self._enricher.busy and not self._requests.busy:
                 raise LeaseGivenBack(f"the lease of source {self._name} goes to another replica")
             wait = next_wait(self._rhythm, self.status.failures, asked, self._random())
             wait = await self._until_due(wait, began_ms)

@@ -27,7 +27,7 @@ _FILTERS = ("source", "state", "job", "run")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RunQuery:
     """What a list of runs is to show. `before` is the number of the run that the page before ended with."""
 
     source: str | None = None
@@ -56,24 +56,24 @@ class RunPages:
 
     async def _runs(self, request: web.Request) -> web.Response:
         try:
-            asked = _asked(request.query)
+            query = _run_query(request.query)
         except ValueError as error:
-            asked, fault = Asked(), str(error)
+            query, fault = RunQuery(), str(error)
         else:
             fault = ""
-        rows, older, sources = await self._ledger.read_shown(_listed, asked)
+        rows, older, sources = await self._ledger.read_shown(_listed, query)
         states = [state.value for state in RunState]
-        about = {"asked": asked, "sources": sources, "states": states, "fault": fault}
-        link = asked.older(older) if older is not None else ""
+        about = {"query": query, "sources": sources, "states": states, "fault": fault}
+        link = query.older(older) if older is not None else ""
         return page("runs", "/runs", 400 if fault else 200, rows=rows, older=link, **about)
 
     async def _runs_json(self, request: web.Request) -> web.Response:
         try:
-            asked = _asked(request.query)
+            query = _run_query(request.query)
         except ValueError as error:
             return data({"error": str(error)}, 400)
-        rows, older, _ = await self._ledger.read_shown(_listed, asked)
-        return data({"runs": rows, "next": f"/api/v1/runs?{asked.older(older)}" if older is not None else None})
+        rows, older, _ = await self._ledger.read_shown(_listed, query)
+        return data({"runs": rows, "next": f"/api/v1/runs?{query.older(older)}" if older is not None else None})
 
     async def _run(self, request: web.Request) -> web.Response:
         found = await self._ledger.read_shown(_one, request.match_info["run"])
@@ -92,7 +92,7 @@ def _missing(run: str) -> str:
     return f"the ledger has no run {run!r}: it is not known, or retention removed it"
 
 
-def _asked(query: Mapping[str, str]) -> Asked:
+def _run_query(query: Mapping[str, str]) -> RunQuery:
     """Raises ValueError with a sentence for people."""
     given = {name: query.get(name) or None for name in _FILTERS}
     if (state := given["state"]) is not None and state not in set(RunState):
@@ -100,21 +100,21 @@ def _asked(query: Mapping[str, str]) -> Asked:
     before = query.get("before") or None
     if before is not None and not (before.isascii() and before.isdigit() and len(before) < 19):
         raise ValueError(f"before {before!r} is not the number of a run")
-    return Asked(**given, before=int(before) if before is not None else None)
+    return RunQuery(**given, before=int(before) if before is not None else None)
 
 
-def _listed(conn: Connection, asked: Asked) -> tuple[list[dict[str, Any]], int | None, list[str]]:
+def _listed(conn: Connection, query: RunQuery) -> tuple[list[dict[str, Any]], int | None, list[str]]:
     """Rows, where the next page begins, and the names of all sources."""
     sources = queries.source_names(conn)
-    if asked.run is not None:
-        rows, older = queries.runs_by_id(conn, asked.run), None
-    elif asked.source is not None and asked.source not in sources:
+    if query.run is not None:
+        rows, older = queries.runs_by_id(conn, query.run), None
+    elif query.source is not None and query.source not in sources:
         rows, older = [], None
     else:
-        source_id = sources[asked.source] if asked.source is not None else None
-        state = RunState(asked.state) if asked.state is not None else None
+        source_id = sources[query.source] if query.source is not None else None
+        state = RunState(query.state) if query.state is not None else None
         rows, older = queries.runs_before(
-            conn, asked.before, LISTED, SEARCHED, source_id=source_id, state=state, job=asked.job
+            conn, query.before, LISTED, SEARCHED, source_id=source_id, state=state, job=query.job
         )
     details = queries.details(conn, [row.run_uuid for row in rows])
     marks = history.marks(conn, [stored.id for stored in details.values()])

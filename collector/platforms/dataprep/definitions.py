@@ -24,7 +24,7 @@ _OUTPUTS: dict[str, str | int] = {"embed": "writeSettings,publications", "includ
 T = TypeVar("T")
 
 
-class Kept(Generic[T]):
+class Cache(Generic[T]):
     """Values by key for an hour, the oldest dropped first."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -58,9 +58,9 @@ class Definitions:
 
     def __init__(self, api: Api, deployment: Deployment, monotonic: Callable[[], float]) -> None:
         self._api, self._deployment, self._monotonic = api, deployment, monotonic
-        self._names: Kept[RecipeNames] = Kept(monotonic)
-        self._flows: Kept[str] = Kept(monotonic)
-        self._sources: Kept[tuple[Source, ...]] = Kept(monotonic)
+        self._names: Cache[RecipeNames] = Cache(monotonic)
+        self._flows: Cache[str] = Cache(monotonic)
+        self._sources: Cache[tuple[Source, ...]] = Cache(monotonic)
         self._outputs: dict[str, list[OutputDefinition]] = {}
         self._outputs_read_at: float | None = None
         self._failures: dict[str, int] = {}

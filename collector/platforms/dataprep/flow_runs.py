@@ -11,7 +11,7 @@ from collector.model import Facts, Job, Observation, Parent, Run, RunState
 from collector.platforms.answers import Forbidden, moment
 from collector.platforms.dataprep import rows, states
 from collector.platforms.dataprep.api import Api, NoSuchPath, Refused
-from collector.platforms.dataprep.definitions import Definitions, Kept
+from collector.platforms.dataprep.definitions import Cache, Definitions
 from collector.platforms.dataprep.levels import Deployment, Optional
 from collector.platforms.dataprep.observations import FLOW_RUN, Place
 from collector.platforms.dataprep.rows import Group
@@ -39,7 +39,7 @@ class FlowRuns:
         monotonic: Callable[[], float],
     ) -> None:
         self._api, self._deployment, self._definitions, self._place = api, deployment, definitions, place
-        self._known: Kept[FlowRun] = Kept(monotonic)
+        self._known: Cache[FlowRun] = Cache(monotonic)
 
     async def of(self, group: Group, job: Job) -> FlowRun | None:
         """The flow run that started this group, if it can be found and its name matches the run's."""

@@ -13,7 +13,7 @@ from collector.ledger.requests import Request, RequestKind, RequestState
 from collector.ledger.sqlite.store import Store
 from collector.model import Observation
 from collector.platforms.base import Platform
-from collector.polling.requests import Answer, Asked
+from collector.polling.requests import Answer, SourceRequests
 from collector.testing.clock import SimulatedClock
 
 
@@ -41,12 +41,12 @@ async def answer(vendor: Vendor, number: int, **body: Any) -> Answer:
     return await of(vendor)._answer(request(number, **body))
 
 
-def of(vendor: Vendor) -> Asked:
+def of(vendor: Vendor) -> SourceRequests:
     never: Any = None
     clock = SimulatedClock()
     lease = Lease("source:prep", "test", 1, clean=True)
     held = HeldLease(Leases(never, clock, "test", never), lease, ttl=120.0, asked_at=clock.monotonic())
-    return Asked(cast(Platform, vendor), cast(Store, never), 1, clock, held, never, never)
+    return SourceRequests(cast(Platform, vendor), cast(Store, never), 1, clock, held, never, never)
 
 
 async def test_a_lost_trigger_names_its_id_and_is_made_again_under_it() -> None:
