@@ -23,7 +23,7 @@ _HEADERS = {
     "Server": "lineage-collector",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "deny",
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 }
 
 
@@ -69,13 +69,14 @@ async def listen(
     limits: Limits = LIMITS,
     health: Collection[str] = (),
     names: Collection[str] = (),
+    at_stop: Callable[[], None] | None = None,
 ) -> Listener:
     """Serve `routes`, those of `open_to` (as they are written in the routes) without a password, the paths of `health`
     also when there are too many connections; port 0 takes a free one. Requests to another host name than `names` are
     answered 421, if there are any.
 
-    `access` is called for each request and each connection; whether there is TLS is decided now. Raises OSError when
-    the port is taken.
+    `access` is called for each request and each connection; whether there is TLS is decided now. `at_stop` is called
+    when it stops, to end what is still being answered. Raises OSError when the port is taken.
     """
     gate = Gate(access, frozenset(open_to))
     connections, context = Connections(limits), _tls(access)
@@ -84,6 +85,8 @@ async def listen(
     app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_within(limits.request, pass_on)])
     app.add_routes(routes)
     app.on_response_prepare.append(_headers(access))
+    if at_stop is not None:
+        app.on_shutdown.append(_calling(at_stop))
     runner = web.AppRunner(app, shutdown_timeout=2.0, **_handling(limits))
     await runner.setup()
     try:
@@ -93,6 +96,13 @@ async def listen(
         await runner.cleanup()
         raise
     return Listener(server.sockets[0].getsockname()[1], runner, server, connections, handshakes)
+
+
+def _calling(at_stop: Callable[[], None]) -> Callable[[web.Application], Awaitable[None]]:
+    async def called(_: web.Application) -> None:
+        at_stop()
+
+    return called
 
 
 def _accepting(

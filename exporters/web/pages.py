@@ -4,6 +4,7 @@ import asyncio
 import gzip
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import orjson
 from aiohttp import web
@@ -16,7 +17,8 @@ from exporters.web import list_pages
 from exporters.web.connections import LIMITS, Limits
 from exporters.web.lineage_pages import LineagePages
 from exporters.web.listener import Listener, listen
-from exporters.web.responses import STYLE
+from exporters.web.live import Live
+from exporters.web.responses import STATIC
 from exporters.web.run_pages import RunPages
 from exporters.web.state_pages import StatePages, Status
 
@@ -55,12 +57,22 @@ async def serve(
     Health and readiness need no password, as a prober of Kubernetes cannot send one: they show only what is stuck.
     """
     open_to = [*HEALTH, *(route.path for route in more)]
-    of_ledger: list[web.RouteDef] = []
+    of_ledger, at_stop = list[web.RouteDef](), None
     if (ledger := pages.ledger) is not None:
         of_ledger = [*RunPages(ledger).routes(), *LineagePages(ledger).routes(), *list_pages.routes(ledger)]
+        live = Live(ledger)
+        of_ledger, at_stop = [*of_ledger, *live.routes()], live.stop
     of_state = StatePages(pages.status, pages.ledger).routes()
     return await listen(
-        [*_Site(pages).routes(), *of_state, *of_ledger, *more], open_to, host, port, access, limits, HEALTH, names
+        [*_Site(pages).routes(), *of_state, *of_ledger, *more],
+        open_to,
+        host,
+        port,
+        access,
+        limits,
+        HEALTH,
+        names,
+        at_stop,
     )
 
 
@@ -71,7 +83,7 @@ class _Site:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/static/pages.css", self._style),
+            *(web.get(f"/static/{file.name}", _static(file, content_type)) for file, content_type in STATIC.items()),
             web.get("/metrics", self._metrics),
             web.get("/status.json", self._status),
             web.get("/healthz", self._health),
@@ -102,8 +114,16 @@ class _Site:
         body = orjson.dumps(await self._pages.status(), option=orjson.OPT_INDENT_2)
         return web.Response(body=body, content_type="application/json")
 
-    async def _style(self, _: web.Request) -> web.FileResponse:
-        return web.FileResponse(STYLE, headers={"Cache-Control": "max-age=3600"})
+
+def _static(file: Path, content_type: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """From memory: a `FileResponse` cannot be prepared by the listener and once more by aiohttp."""
+    body = file.read_bytes()
+
+    async def served(_: web.Request) -> web.Response:
+        headers = {"Cache-Control": "max-age=3600"}
+        return web.Response(body=body, content_type=content_type, charset="utf-8", headers=headers)
+
+    return served
 
 
 def _verdict(reasons: list[str]) -> web.Response:

@@ -19,7 +19,7 @@ from exporters.web.access import Handler
 log = logging.getLogger("lineage.http")
 
 HERE = Path(__file__).parent
-STYLE = HERE / "static" / "pages.css"
+STATIC = {HERE / "static" / "pages.css": "text/css", HERE / "static" / "live.js": "text/javascript"}
 _DOCS = "https://github.com/lineage-collector/lineage-collector/tree/main/docs"
 PAGES = (
     ("/", "Overview"),

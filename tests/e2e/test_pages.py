@@ -60,7 +60,7 @@ async def test_readiness_waits_for_the_first_try_of_every_source(deployment: Dep
     slow = Fault(FaultKind.SLOW, "transformations/jobs", times=-1, delay=300)
     deployment.cdf.faults.plan(slow)
     async with running(deployment) as (service, client):
-        wanted = f"source {CDF} was not tried yet\n"
+        wanted = f"source {CDF} was not polled yet\n"
         while (answer := await fetched(client, "/readyz")) != (503, wanted):
             assert answer[0] == 503
             await asyncio.sleep(0.05)

@@ -1,0 +1,46 @@
+// Reads the page anew when the server says that something changed, and puts the parts marked data-live in place.
+// Nothing happens while the page is hidden. Without this script the page is the same, and stays as it was loaded.
+"use strict";
+(() => {
+  const parts = [...document.querySelectorAll("[data-live]")];
+  if (!parts.length || !window.EventSource) return;
+  let stream = null, reading = false, changed = false;
+
+  const inUse = (part) => part.contains(document.activeElement) || part.querySelector("details[open]");
+
+  function put(fresh) {
+    for (const part of parts) {
+      const other = fresh.getElementById(part.id);
+      if (other && !inUse(part) && !other.isEqualNode(part)) part.replaceChildren(...other.childNodes);
+    }
+    document.title = fresh.title;
+  }
+
+  async function read() {
+    changed = true;
+    if (reading) return;
+    reading = true;
+    while (changed) {
+      changed = false;
+      try {
+        const answer = await fetch(location.href);
+        if (answer.ok) put(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      } catch { /* the server is away: the stream opens again when it is back */ }
+    }
+    reading = false;
+  }
+
+  function follow() {
+    if (document.hidden) {
+      stream?.close();
+      stream = null;
+    } else if (!stream) {
+      stream = new EventSource("/live");
+      stream.onmessage = read;
+    }
+  }
+
+  document.addEventListener("visibilitychange", () => { follow(); if (!document.hidden) read(); });
+  window.addEventListener("pagehide", () => stream?.close());
+  follow();
+})();
