@@ -15,7 +15,8 @@ from collector.app.status import source_id
 from collector.app.tables import Column, Kind, show, show_one
 from collector.clock import moment, to_ms
 from collector.errors import ConfigurationError, LineageError
-from collector.ledger import queries
+from collector.ledger import history, queries
+from collector.ledger.history import RunHistory
 from collector.ledger.queries import RunDetail, RunRow
 from collector.model import RunState
 from collector.views import known_run, more, summary
@@ -78,26 +79,38 @@ def runs(
 def one(config: Path, run: str, *, source: str | None, as_json: bool) -> int:
     """`run` is the run's UUID or the platform's own id. Raises `LineageError` where there is none, or more than one."""
 
-    def found(conn: Connection) -> tuple[list[RunRow], Mapping[str, RunDetail], Sequence[Any], Sequence[Any]]:
+    def found(conn: Connection) -> tuple[list[RunRow], RunDetail | None, RunHistory | None]:
         number = source_id(conn, source) if source is not None else None
         rows = queries.runs_by_id(conn, run, source_id=number)
-        details = queries.details(conn, [row.run_uuid for row in rows])
-        ids = [each.id for each in details.values()]
-        return rows, details, queries.events_of(conn, ids), queries.parked_of(conn, ids)
+        stored = queries.details(conn, [rows[0].run_uuid]).get(rows[0].run_uuid) if len(rows) == 1 else None
+        return rows, stored, history.of_run(conn, stored.id) if stored is not None else None
 
-    rows, details, events, parked = read(configuration.load(config), found)
+    rows, stored, kept = read(configuration.load(config), found)
     if len(rows) != 1:
         raise LineageError(_not_one(run, rows))
+    events = kept.events if kept is not None else ()
+    parked = [(event.kind, each) for event in events for each in event.deliveries if each.parked_at is not None]
     shown = {
-        **summary(rows[0], known := known_run(details.get(rows[0].run_uuid))),
+        **summary(rows[0], known := known_run(stored)),
         **more(rows[0], known),
         "events": [
-            {"type": kind, "time": moment(at), "committed": moment(committed), "fault": fault}
-            for kind, at, committed, fault in events
+            {
+                "type": event.kind.value,
+                "time": moment(event.happened_at),
+                "committed": moment(event.created_at),
+                "fault": event.fault,
+            }
+            for event in events
         ],
         "parked_events": [
-            {"sink": sink, "type": kind, "parked": moment(at), "attempts": attempts, "cause": cause}
-            for sink, kind, at, attempts, cause in parked
+            {
+                "sink": each.sink,
+                "type": kind.value,
+                "parked": moment(each.parked_at),
+                "attempts": each.attempts,
+                "cause": each.cause,
+            }
+            for kind, each in sorted(parked, key=lambda pair: pair[1].sink)
         ],
     }
     if as_json:

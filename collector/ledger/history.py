@@ -30,13 +30,16 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An event at a sink. `attempts` failed, the last of them for `cause`; `due_at` is the next one. Times in epoch milliseconds."""
+    """An event at a sink. `attempts` failed, the last of them for `cause`; `due_at` is the next one, `parked_at`
+    when it was parked. Times in epoch milliseconds.
+    """
 
     sink: str
     standing: Standing
     attempts: int = 0
     cause: str | None = None
     due_at: int | None = None
+    parked_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ class _Parked:
     cause: str
     superseded_at: int | None
     retry_at: int | None
+    parked_at: int
 
 
 def of_run(conn: Connection, run_id: int) -> RunHistory:
@@ -215,8 +219,8 @@ def _delivery(
 
 def _of_parked(sink: _Sink, parked: _Parked) -> Delivery:
     if parked.superseded_at is not None:
-        return Delivery(sink.name, Standing.SUPERSEDED, parked.attempts, parked.cause)
-    return Delivery(sink.name, Standing.PARKED, parked.attempts, parked.cause, parked.retry_at)
+        return Delivery(sink.name, Standing.SUPERSEDED, parked.attempts, parked.cause, None, parked.parked_at)
+    return Delivery(sink.name, Standing.PARKED, parked.attempts, parked.cause, parked.retry_at, parked.parked_at)
 
 
 def _is_earlier(event: _Event, events: Sequence[_Event], sink: _Sink) -> bool:
@@ -255,7 +259,7 @@ def _lanes(conn: Connection, strand_id: int, sinks: Sequence[_Sink]) -> dict[int
 
 def _parked(conn: Connection, strand_id: int, sinks: Sequence[_Sink]) -> dict[tuple[int, int], _Parked]:
     table = schema.parked
-    names = ("sink_id", "seq", "attempts", "cause", "superseded_at", "retry_at")
+    names = ("sink_id", "seq", "attempts", "cause", "superseded_at", "retry_at", "parked_at")
     of_strand = table.c.sink_id.in_([sink.number for sink in sinks]), table.c.strand_id == strand_id
     rows = conn.execute(select(*(table.c[name] for name in names)).where(*of_strand))
     return {(sink_id, seq): _Parked(*parked) for sink_id, seq, *parked in rows}

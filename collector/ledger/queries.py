@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, or_, select, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, Select, func, or_, select, tuple_
 
 from collector.ledger import schema
 from collector.ledger.schema import chunks, db_now
@@ -360,31 +360,6 @@ def details(conn: Connection, run_uuids: Iterable[str]) -> dict[str, RunDetail]:
         rows = conn.execute(select(run.c.run_uuid, run.c.id, run.c.key, run.c.detail).where(run.c.run_uuid.in_(some)))
         found.update({run_uuid: RunDetail(number, key, text) for run_uuid, number, key, text in rows})
     return found
-
-
-def events_of(conn: Connection, run_ids: Iterable[int]) -> list[tuple[str, int, int, str | None]]:
-    """Kind, eventTime, time of commit and fault of the events of these runs that are kept, in their order."""
-    event, strands = schema.event, select(schema.run.c.strand_id).where(schema.run.c.id.in_(run_ids := [*run_ids]))
-    rows = select(event.c.kind, event.c.happened_at, event.c.created_at, event.c.fault)
-    of_runs = rows.where(event.c.strand_id.in_(strands), event.c.run_id.in_(run_ids))
-    found = conn.execute(of_runs.order_by(event.c.strand_id, event.c.seq))
-    return [(kind, at, committed, fault) for kind, at, committed, fault in found]
-
-
-def parked_of(conn: Connection, run_ids: Iterable[int]) -> list[tuple[str, str, int, int, str]]:
-    """Sink, kind, time, attempts and cause of the parked events of these runs."""
-    parked, event, sink = schema.parked, schema.event, schema.sink
-    # both are named, so that the rows are found by their key
-    sinks = conn.scalars(select(sink.c.id)).all()
-    strands = conn.scalars(select(schema.run.c.strand_id).where(schema.run.c.id.in_(run_ids := [*run_ids]))).all()
-    rows = (
-        select(sink.c.name, event.c.kind, parked.c.parked_at, parked.c.attempts, parked.c.cause)
-        .join(sink, sink.c.id == parked.c.sink_id)
-        .join(event, and_(event.c.strand_id == parked.c.strand_id, event.c.seq == parked.c.seq))
-        .where(parked.c.sink_id.in_(sinks), parked.c.strand_id.in_(strands), parked.c.run_id.in_(run_ids))
-    )
-    found = conn.execute(rows.order_by(sink.c.name, parked.c.strand_id, parked.c.seq))
-    return [(name, kind, at, attempts, cause) for name, kind, at, attempts, cause in found]
 
 
 def jobs(conn: Connection, limit: int, *, source_id: int | None = None) -> list[JobRow]:

@@ -130,7 +130,7 @@ def test_a_duration_is_bounded_where_the_platform_did_not_report_an_end_of_it() 
         assert finish(run, found).run.duration_bounded is bounded, (given, found)
     seen_running = take(None, seen(RunState.RUNNING, 5)).run
     ended = take(seen_running, seen(RunState.SUCCEEDED, 25, ended_at=at(20))).run
-    assert finish(ended, Enrichment()).run.duration_bounded, "nobody events_of when it started"
+    assert finish(ended, Enrichment()).run.duration_bounded, "nobody reported when it started"
     with_start = take(None, seen(RunState.RUNNING, 5, started_at=at(3))).run
     for second in (10, 20, 30):
         with_start = missed(with_start, at(second), VanishedPolicy.ABORT).run

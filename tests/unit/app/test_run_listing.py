@@ -105,6 +105,7 @@ def test_one_run_by_either_id(listed: Listed) -> None:
     assert [each["type"] for each in shown["events"]] == ["START", "FAIL"]
     [parked] = listed("exact")["parked_events"]
     assert (parked["sink"], parked["type"], parked["cause"]) == ("marquez", "START", "422: no such thing")
+    assert parked["parked"] is not None
     assert listed("exact")["inputs"] == ["gs://in a.csv"]
     assert listed("open")["inputs"] is None, "not known"
 

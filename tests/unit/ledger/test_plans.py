@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event as sa_event
 
-from collector.ledger import claims, doubts, leases, parked, queries, requests, retention, runs, stored
+from collector.ledger import claims, doubts, history, leases, parked, queries, requests, retention, runs, stored
 from collector.ledger.claims import Settlement
 from collector.model import RunState
 from tests.unit.ledger.ledgers import (
@@ -218,8 +218,7 @@ def test_one_run_is_found_by_its_ids(busy: Ledger) -> None:
         queries.runs_by_id(busy.conn, "1")
         queries.runs_by_id(busy.conn, "1", source_id=1)
         queries.details(busy.conn, ["1", "2"])
-        queries.events_of(busy.conn, [1])
-        queries.parked_of(busy.conn, [1])
+        history.of_run(busy.conn, 1)
     assert not [plan for plan in plans if step(plan).startswith(("SCAN run", "SCAN event", "SCAN parked"))]
 
 
