@@ -29,7 +29,7 @@ from collector.app.removal import Removal
 from collector.app.scrape import snapshot
 from collector.app.status import status, status_of_loops
 from collector.clock import Clock, SystemClock, to_ms
-from collector.errors import ConfigurationError, LedgerError
+from collector.errors import ConfigurationError, LedgerError, LedgerLost, LedgerTooNew
 from collector.ledger import queries, registry, replicas, requests, runs
 from collector.ledger.held_lease import HeldLease, Leases
 from collector.ledger.leases import HOUSEKEEPING, METRICS
@@ -171,7 +171,8 @@ class Service:
         for task in done - {stopping}:
             error = None if task.cancelled() else task.exception()
             self._logged.add(task.get_name())
-            log.critical("task.died", extra=fields(task=task.get_name()), exc_info=error)
+            if not isinstance(error, LedgerLost | LedgerTooNew):  # which are logged where they are noticed
+                log.critical("task.died", extra=fields(task=task.get_name()), exc_info=error)
             return task.get_name()
         return None
 

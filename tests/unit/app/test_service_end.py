@@ -7,6 +7,7 @@ import pytest
 
 from collector.app.service import Service
 from collector.clock import SystemClock
+from collector.errors import LedgerLost, LedgerTooNew
 from collector.ledger import leases
 from collector.ledger.sqlite.store import Store
 from config.settings import Settings
@@ -67,3 +68,24 @@ async def test_all_parts_that_stop_badly_are_logged_and_all_leases_given_back(
     assert causes == ["division by zero"] * 2 + ["not flushed"]
     assert await given_back(tmp_path, "source:customers")
     assert await given_back(tmp_path, "sink:file")
+
+
+@pytest.mark.parametrize(
+    ("error", "logged"), [(LedgerTooNew("schema 9999"), 0), (LedgerLost("deleted"), 0), (ZeroDivisionError("bug"), 1)]
+)
+async def test_only_what_nobody_expected_is_logged_as_a_task_that_died(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception, logged: int
+) -> None:
+    """A ledger that was lost, or that a newer version migrated, is logged where that is noticed."""
+
+    async def ends() -> None:
+        raise error
+
+    async with (
+        Served(WetransformSimulator(seed=5, now=now)) as served,
+        Service(settings(tmp_path, served.url)) as service,
+    ):
+        service._spawn("guard", ends())
+        async with asyncio.timeout(60):
+            assert await service.until(asyncio.Event()) == "guard"
+    assert [record.message for record in caplog.records].count("task.died") == logged

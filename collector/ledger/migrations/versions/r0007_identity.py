@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Literal
 from uuid import NAMESPACE_URL, uuid5
 
 import sqlalchemy as sa
@@ -24,7 +25,9 @@ _WATCH = sa.table("watch", sa.column("run_id"))
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("source", recreate="always") as source:
+    # as a copy, which PostgreSQL does not need, and whose numbers would begin again there
+    recreate: Literal["always", "never"] = "always" if op.get_bind().dialect.name == "sqlite" else "never"
+    with op.batch_alter_table("source", recreate=recreate) as source:
         source.add_column(sa.Column("account", sa.Text))
         source.add_column(sa.Column("lookback_ms", sa.BigInteger))
         source.add_column(sa.Column("retired_at", sa.BigInteger))
