@@ -70,6 +70,7 @@ class Housekeeper:
         self._is_keeper, self._shares, self._park = is_keeper, shares, park
         self._removal = Removal(store, clock, self._came_round)
         self._owed_bytes: Mapping[str, int] = {}
+        self._parked = 0
         self._is_full, self._beyond = False, frozenset[str]()
         self.full: str | None = None
         self.trouble: str | None = None
@@ -175,6 +176,7 @@ class Housekeeper:
             self.size = await self._store.read_shown(ledger_retention.size)
         rows = await self._store.read_shown(queries.sinks)
         self._owed_bytes = {row.name: row.owed_bytes for row in rows if row.retired_at is None}
+        self._parked = sum(row.parked for row in rows)
         await self._store.write(_nothing)
         self._came_round()
 
@@ -210,10 +212,12 @@ class Housekeeper:
     def _reason(self) -> str | None:
         """Why polling pauses, with the sink that is the cause; None while it does not."""
         if self._is_full:
-            full = f"the ledger is full ({self.size.used:,} of {self.limit:,} bytes are owed to sinks); polling pauses"
+            full = f"the ledger is full ({self.size.used:,} of {self.limit:,} bytes are in use); polling pauses"
             most = max(self._owed_bytes, key=self._owed_bytes.__getitem__, default=None)
             owed = self._owed_bytes[most] if most is not None else 0
-            return f"{full}; sink {most} is owed most, {owed:,} bytes of events" if owed else full
+            owes = f"; sink {most} is owed most, {owed:,} bytes of events" if owed else ""
+            kept = f"; {self._parked:,} parked events take room until they are sent again or dropped"
+            return f"{full}{owes}{kept if self._parked else ''}"
         for name in sorted(self._beyond):
             owed, limit = self._owed_bytes.get(name, 0), self._shares[name].limit
             return (

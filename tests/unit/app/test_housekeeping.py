@@ -156,7 +156,7 @@ async def test_a_full_ledger_says_so_once_and_has_room_again_when_sinks_caught_u
         for _ in range(5):
             await house.clock.step()
         said = str(keeper.full)
-        assert "bytes are owed to sinks); polling pauses" in said
+        assert "bytes are in use); polling pauses" in said
         assert f"of {keeper.limit:,} bytes" in said
         assert (logged(caplog, "ledger.filled"), logged(caplog, "ledger.freed")) == (1, 0)
         await house.do(lambda ledger: ledger.drain())
@@ -165,6 +165,21 @@ async def test_a_full_ledger_says_so_once_and_has_room_again_when_sinks_caught_u
         assert not keeper.full
     assert (logged(caplog, "ledger.filled"), logged(caplog, "ledger.freed")) == (1, 1)
     assert await house.rows("event") == 0
+
+
+async def test_a_ledger_that_is_full_of_parked_events_says_so(house: House) -> None:
+    def park_heads(ledger: Ledger) -> None:
+        ledger.settle(Settlement(parked=tuple(Refused(item, "no") for item in ledger.claim(limit=100))))
+
+    keeper = await house.keep(300 * KIB)
+    await house.fill(20)
+    for _ in range(2):
+        await house.do(park_heads)
+    async with Running(keeper):
+        for _ in range(3):
+            await house.clock.step()
+    said = str(keeper.full)
+    assert said.endswith("polling pauses; 40 parked events take room until they are sent again or dropped")
 
 
 async def test_nothing_is_looked_through_again_while_nothing_is_delivered(
