@@ -209,7 +209,7 @@ class Settings(Model):
     """A Kafka topic whose messages have sources polled at once. Without it there is none."""
     lineage: Lineage = Lineage()
     datasets: tuple[DatasetAlias, ...] = ()
-    """Other names for datasets, so that a table is the same node whoever reports it. The first match counts."""
+    """Other names for datasets, so that a table is the same node whichever source reports it. The first match counts."""
     sinks: tuple[AnySink, ...] = ()
     """The targets of the events. Without any, there are only metrics."""
 

@@ -157,7 +157,7 @@ def _one_may_mean(hints: Sequence[Hint], run: Run) -> bool:
 
 
 def _ask(conn: Connection, name: str, source_id: int, keys: Sequence[str], now_ms: int) -> None:
-    """Whoever holds the lease of the source does it."""
+    """The holder of the source's lease does it."""
     requests.add_poll(conn, f"source:{name}", keys, now_ms)
     requests.hint(conn, source_id, now_ms)
 

@@ -302,7 +302,7 @@ class Leases:
 
 
 async def _apart(work: Coroutine[Any, Any, T], *until: asyncio.Task[Any]) -> tuple[bool, Callable[[], T]]:
-    """Do this in a task of its own until it ends or one of the others does, then cancel it: whether it ended by itself,
+    """Do this in a separate task until it ends or one of the others does, then cancel it: whether it ended by itself,
     and its result. A task group that fails can neither swallow a cancellation of ours nor leave one behind.
     """
     task = asyncio.create_task(work)

@@ -21,7 +21,7 @@ class NoTurn(Throttled):
 class Pace:
     """At most `per_minute` requests in the long run and `burst` at once; None means no limit of our own.
 
-    A wait that the platform asks for holds up everybody: whoever waits for a turn then queues up anew behind it.
+    A wait that the platform asks for delays every request: those that wait for a turn then queue again behind it.
     """
 
     def __init__(self, clock: Clock, per_minute: int | None, burst: int) -> None:

@@ -116,7 +116,7 @@ def _above(parent: Parent | None) -> str | None:
 
 def _parents_first(observations: Iterable[Observation], known: Mapping[str, Run]) -> list[Observation]:
     """By the number of ancestors, as far as they are seen or known; of one run, and of one generation, as given. A
-    circle of parents has an end like any other family: whoever is in it has the others as ancestors.
+    circle of parents has an end like any other family: each member has the others as ancestors.
     """
     observations = list(observations)
     above = {seen.key: _above(seen.parent) for seen in observations}

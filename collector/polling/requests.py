@@ -133,7 +133,7 @@ class SourceRequests:
     async def _done(self, request: Request, body: dict[str, object]) -> Answer:
         if request.kind is RequestKind.POLL:
             keys = body.get("keys") or []
-            assert isinstance(keys, list)  # whoever takes hints makes nothing else
+            assert isinstance(keys, list)  # hints make nothing else
             await self._outlasting(partial(self._make_due, keys))
             return Answer(RequestState.DONE, {})
         await self._held.until_covers(PATIENCE)

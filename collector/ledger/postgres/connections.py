@@ -35,7 +35,7 @@ class Connections:
         return made
 
     def cut(self) -> None:
-        """Whoever waits for an answer on one of them gets an error now, and the next work gets a new connection."""
+        """A caller that waits for an answer on one of them gets an error now, and the next work gets a new connection."""
         with self._lock:
             known = [each for each in self._open if not each.closed]
         for each in known:

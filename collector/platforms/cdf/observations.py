@@ -22,7 +22,7 @@ COUNTER = "counter"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where jobs and datasets of a source live. `namespace` is that of its own `project`."""
+    """Namespaces of the jobs and datasets of a source. `namespace` is that of its own `project`."""
 
     base_url: str
     project: str

@@ -89,7 +89,7 @@ def table(row: Mapping[str, Any], job_namespace: str) -> Dataset | None:
 
 def store_table(kind: str, where: Place, path: Sequence[str], name: str, job_namespace: str) -> Dataset:
     """`path` is the vendor's relational path: database and schema, or only one of them. A table of which nobody knows
-    where it is gets a name of its own among the job's: two stores must not become one.
+    where it is gets a separate name among the job's: two stores must not become one.
     """
     above = [part for part in path if part]
     if kind == "bigquery":

@@ -227,7 +227,7 @@ def name(value: Any) -> str | None:
 
 def address(value: Any) -> str | None:
     """A URI or connect string as it is, to be taken apart: in `abfss://container@account` the container looks like a
-    credential. Whoever takes it apart leaves out what may be one.
+    credential. Code that parses it leaves out what may be one.
     """
     return clean(value) or None if isinstance(value, str) else None
 

@@ -40,7 +40,7 @@ def _success(body: bytes, tried: str, status: int) -> Envelope:
         raise BadAnswer(f"{tried}: status {status}, but success is neither true nor false{_because(data)}")
     payload = data.get("payload")
     if not isinstance(payload, dict):
-        raise BadAnswer(f"{tried}: status {status} with a payload that is no object")
+        raise BadAnswer(f"{tried}: status {status} with a payload that is not an object")
     return Envelope(payload, text(data.get("template_handle")), text(data.get("source_id")))
 
 
