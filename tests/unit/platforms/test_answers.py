@@ -12,7 +12,7 @@ from collector.clock import from_ms, to_ms
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, Unavailable
 from collector.http import LARGEST_PAGE, AnswerTooLarge
 from collector.lineage.custom_facets import instant
-from collector.platforms.answers import Forbidden, asking, kind_of_body, moment, parsed, refusal, words
+from collector.platforms.answers import Forbidden, asking, integer, kind_of_body, moment, parsed, refusal, uuid, words
 from collector.platforms.base import Choice
 
 
@@ -188,3 +188,28 @@ def test_which_jobs_are_wanted(
     choice = Choice(include, exclude)
     assert choice.takes(*names) is taken
     assert choice.is_any is (not include and not exclude)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0, 0),
+        ("0", 0),
+        (7.0, 7),
+        (2**63 - 1, 2**63 - 1),
+        (2**63, None),
+        (-1, None),
+        (7.5, None),
+        (True, None),
+        (False, None),
+        ("\u0661\u0662", None),
+    ],
+)
+def test_what_counts_as_a_whole_number(value: Any, expected: int | None) -> None:
+    assert repr(integer(value)) == repr(expected)
+
+
+def test_a_uuid_has_one_form_however_it_is_written() -> None:
+    for value in ("{0A1B2C3D-0000-4000-8000-ABCDEFABCDEF}", "0a1b2c3d000040008000abcdefabcdef"):
+        assert uuid(value) == "0a1b2c3d-0000-4000-8000-abcdefabcdef"
+    assert uuid("0a1b2c3d") is None

@@ -71,6 +71,7 @@ class TestWaits:
         }
         assert used_up(left | resets, NOW) == expected
         assert used_up(left, NOW) == 0.0
+        assert used_up(left | resets, NOW + timedelta(seconds=90)) == 0.0, "a reset that has passed"
 
     async def test_the_default_limit_holds_over_polls_and_enrichments(self) -> None:
         async with dataprep_rig(Level.L2, requests_per_minute=60, burst=10) as rig:

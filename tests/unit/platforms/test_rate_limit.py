@@ -69,6 +69,41 @@ async def test_a_wish_of_the_platform_holds_for_all_and_for_those_who_wait_alrea
     assert gone == [0, 1, 11.5, 12.5, 13.5], "no burst after the hold"
 
 
+async def test_turns_that_were_given_out_before_a_wish_are_not_counted_beside_it() -> None:
+    """Whoever waits queues up anew, so a turn that is far off must not push the first one behind it."""
+    clock = TaskClock()
+    gone: list[float] = []
+    pace = Pace(clock, 60, 1)
+    for _ in range(10):
+        clock.start(_noted(pace.turn, gone, clock))
+    await clock.advance(1.5)
+    pace.hold(2)
+    await clock.advance(30)
+    assert gone == [0, 1, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 9.5, 10.5]
+
+
+async def test_a_turn_that_a_wish_took_back_is_not_given_back_again() -> None:
+    clock = TaskClock()
+    gone: list[float] = []
+    pace = Pace(clock, 60, 1)
+    await pace.turn()
+    leaving = clock.start(pace.turn())
+    await clock.quiet()
+    pace.hold(10)
+    leaving.cancel()
+    await clock.quiet()
+    clock.start(_noted(pace.turn, gone, clock))
+    await clock.advance(30)
+    assert gone == [10]
+
+
+async def test_a_looser_wish_changes_neither_rate_nor_burst() -> None:
+    clock = SimulatedClock()
+    pace = Pace(clock, 60, 3)
+    pace.tighten(90, 9)
+    assert await moments(clock, pace, 5) == pytest.approx([0, 0, 0, 1, 2])
+
+
 async def test_a_wish_holds_without_a_limit_of_our_own() -> None:
     clock = SimulatedClock()
     pace = Pace(clock, None, 1)
