@@ -237,6 +237,23 @@ def explain(
     sys.exit(command.explain(config, name, source=source, as_json=as_json))
 
 
+@app.command(epilog="Example: lineage-collector graph transformation/load-pumps --depth 4")
+def graph(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A job or a dataset, or NAMESPACE NAME of a dataset.")],
+    config: Config = DEFAULT_CONFIG,
+    depth: Annotated[int, typer.Option("--depth", min=1, max=6, help="Steps up and down.")] = 3,
+    *,
+    as_dot: Annotated[bool, typer.Option("--dot", help="For Graphviz.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a job or dataset is made from and what is made from it, as the last successful runs say. Exit 0: shown, 1: the
+    ledger knows nothing of that name, or several things.
+    """
+    from collector.app import graph as command
+
+    sys.exit(command.graph(config, name, depth=depth, as_json=as_json, as_dot=as_dot))
+
+
 @app.command(epilog="Example: lineage-collector backup /var/backups/lineage.db")
 def backup(
     target: Annotated[Path, typer.Argument(metavar="PATH", help="The file to write; a former backup is replaced.")],
