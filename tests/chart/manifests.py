@@ -32,8 +32,14 @@ def pods(objects: Sequence[Object]) -> Iterator[tuple[str, Object]]:
                 yield f"Pod {each['metadata']['name']}", each
             case "CronJob":
                 yield f"CronJob {each['metadata']['name']}", each["spec"]["jobTemplate"]["spec"]["template"]
-            case "StatefulSet" | "Job":
+            case "StatefulSet" | "Deployment" | "Job":
                 yield f"{each['kind']} {each['metadata']['name']}", each["spec"]["template"]
+
+
+def workload(objects: Sequence[Object]) -> Object:
+    """What makes the pods that run the program."""
+    [found] = [each for each in objects if each["kind"] in {"StatefulSet", "Deployment"}]
+    return found
 
 
 def containers(pod: Object) -> list[Object]:
@@ -42,7 +48,7 @@ def containers(pod: Object) -> list[Object]:
 
 def collector(objects: Sequence[Object]) -> Object:
     """The container that runs the program."""
-    [found] = only(objects, "StatefulSet")["spec"]["template"]["spec"]["containers"][:1]
+    [found] = workload(objects)["spec"]["template"]["spec"]["containers"][:1]
     return dict(found)
 
 

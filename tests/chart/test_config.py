@@ -20,22 +20,22 @@ from config.sinks import AnySink
 from config.sources import AnySource
 from tests.chart.conftest import Rendered
 from tests.chart.generated_files import CASES, values_of
-from tests.chart.manifests import laid_over, of_kind, only
+from tests.chart.manifests import laid_over, of_kind, only, workload
 from tests.servers.certificates import make_certificates
 from tests.servers.helm import CHART, Helm, HelmRefusedError
 
 pytestmark = pytest.mark.xdist_group("chart")
 
 Values = dict[str, Any]
+_ON_THE_VOLUME = {"ledger": {"path": "/var/lib/lineage-collector/lineage.db"}}
 _OURS = {
-    "ledger": {"path": "/var/lib/lineage-collector/lineage.db"},
     "http": {"listen": "0.0.0.0:17817"},
     "control_socket": "/tmp/lineage-collector.sock",
 }
 
 
 def _config(objects: list[dict[str, Any]]) -> str:
-    name = only(objects, "StatefulSet")["metadata"]["name"]
+    name = workload(objects)["metadata"]["name"]
     [found] = of_kind(objects, "ConfigMap", name)
     return str(found["data"]["config.yaml"])
 
@@ -67,6 +67,8 @@ def test_the_program_reads_what_the_values_say(
 ) -> None:
     values = yaml.safe_load(values_of(case).read_text())
     said = laid_over({"stop_within": "25s", "sinks": []}, values["config"])
+    if "url" not in said.get("ledger", {}):
+        said = laid_over(said, _ON_THE_VOLUME)
     handed_over = _config(rendered(case))
     shared = "caBundle" in values or "proxy" in values
     if not shared and "web" not in values:
@@ -77,6 +79,8 @@ def test_the_program_reads_what_the_values_say(
         for settings_ in (there, here):
             for target in (*settings_["sources"], *settings_["sinks"]):
                 del target["network"]
+        if case == "postgres":
+            assert there["ledger"].pop("url").startswith(here["ledger"].pop("url"))
     if "web" in values:
         del there["http"], here["http"]
     assert there == here
@@ -290,6 +294,44 @@ _REFUSED: dict[str, tuple[Values, list[str]]] = {
     ),
     "an ingress for no host": ({"ingress": {"enabled": True}}, ["ingress.hosts is empty"]),
     "a route from nowhere": ({"httpRoute": {"enabled": True}}, ["httpRoute.parentRefs is empty"]),
+    "two pods on a volume": ({"replicas": 2}, ["replicas: 2 pods cannot share a ledger on a volume", "config.ledger.url"]),
+    "no update of a StatefulSet": ({"updateStrategy": {"type": "Recreate"}}, ["Recreate is for a ledger in PostgreSQL"]),
+    "a password for a file": (
+        {"config": {"ledger": {"password_file": "/run/secrets/cdf/a"}}}, ["config.ledger.password_file is for a ledger in PostgreSQL"]
+    ),
+    "a ledger in two places": (
+        {"config": {"ledger": {"url": "postgresql://h/d", "path": "x.db"}}}, ["config.ledger has both path and url"]
+    ),
+    "a database of another kind": ({"config": {"ledger": {"url": "mysql://h/d"}}}, ["not the address of a database in PostgreSQL"]),
+    "no database": ({"config": {"ledger": {"url": "postgresql://h"}}}, ["not the address of a database in PostgreSQL"]),
+    "an address from a variable": (
+        {"extraEnv": [{"name": "LINEAGE_COLLECTOR__LEDGER__URL", "value": "postgresql://h/d"}]}, ["extraEnv: LINEAGE_COLLECTOR__LEDGER__URL"]
+    ),
+    "PostgreSQL and a volume": (
+        {"config": {"ledger": {"url": "postgresql://h/d"}}, "persistence": {"enabled": True}}, ["persistence: with the ledger in PostgreSQL"]
+    ),
+    "PostgreSQL and a claim": (
+        {"config": {"ledger": {"url": "postgresql://h/d"}}, "persistence": {"existingClaim": "a"}}, ["persistence: with the ledger"]
+    ),
+    "PostgreSQL and a backup of a file": (
+        {"config": {"ledger": {"url": "postgresql://h/d"}}, "backup": {"enabled": True, "existingClaim": "a"}},
+        ["backup: the ledger is in PostgreSQL"],
+    ),
+    "PostgreSQL and pods replaced by hand": (
+        {"config": {"ledger": {"url": "postgresql://h/d"}}, "updateStrategy": {"type": "OnDelete"}}, ["use RollingUpdate or Recreate"]
+    ),
+    "events on the disk of a pod": (
+        {"config": {"ledger": {"url": "postgresql://h/d"}, "sinks": [{"name": "f", "type": "file", "path": "events.ndjson"}]}},
+        ["events.ndjson of f", "lost with the pod"],
+    ),
+    "an authority that nobody mounts": (
+        {"config": {"ledger": {"url": "postgresql://h/d?sslmode=verify-full&sslrootcert=/run/secrets/pg/ca.crt"}}},
+        ["/run/secrets/pg/ca.crt", "with the name pg"],
+    ),
+    "a budget of several that blocks drains": (
+        {"config": {"ledger": {"url": "postgresql://h/d"}}, "replicas": 3, "podDisruptionBudget": {"maxUnavailable": 0}},
+        ["may block every drain"],
+    ),
     "a budget that blocks drains": ({"podDisruptionBudget": {"enabled": True, "minAvailable": 1}}, ["block every drain"]),
     "another": ({"podDisruptionBudget": {"enabled": True, "maxUnavailable": 0}}, ["block every drain"]),
     "a third": ({"podDisruptionBudget": {"enabled": True, "maxUnavailable": "50%"}}, ["block every drain"]),
@@ -304,6 +346,32 @@ def test_what_cannot_work_is_refused_in_words(helm: Helm, minimal: Values, case:
     assert "These values cannot work" in str(refused.value)
     for part in words:
         assert part in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["postgresql://me:hunter2@h/d", "postgresql://h/d?sslmode=require&password=hunter2"])
+def test_a_password_in_the_address_of_the_ledger_is_refused_and_not_repeated(
+    helm: Helm, minimal: Values, url: str
+) -> None:
+    with pytest.raises(HelmRefusedError, match=r"config\.ledger\.url contains a password") as refused:
+        helm.template(laid_over(minimal, {"config": {"ledger": {"url": url}}}))
+    assert "hunter2" not in str(refused.value)
+
+
+def test_the_bundle_verifies_postgresql_where_that_is_wanted(helm: Helm, minimal: Values) -> None:
+    """Libpq knows no authorities of the system's beside it."""
+
+    def handed_over(url: str) -> str:
+        values = laid_over(minimal, {"config": {"ledger": {"url": url}}, "caBundle": {"existingConfigMap": "ca"}})
+        return str(yaml.safe_load(_config(helm.objects(values)))["ledger"]["url"])
+
+    ca = "sslrootcert=/etc/lineage-collector-ca/ca.crt"
+    assert handed_over("postgresql://h/d?sslmode=verify-full") == f"postgresql://h/d?sslmode=verify-full&{ca}"
+    for own in (
+        "postgresql://h/d",
+        "postgresql://h/d?sslmode=require",
+        "postgresql://h/d?sslrootcert=system&sslmode=verify-full",
+    ):
+        assert handed_over(own) == own
 
 
 def test_all_that_cannot_work_is_reported_at_once(helm: Helm, minimal: Values) -> None:

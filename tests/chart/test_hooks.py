@@ -141,6 +141,17 @@ def _notes(helm: Helm, case: str, *arguments: str) -> str:
     return notes
 
 
+def test_the_notes_speak_of_the_deployment(helm: Helm) -> None:
+    notes = _notes(helm, "postgres")
+    for words in (
+        "kubectl -n data rollout status deployment/lineage-lineage-collector",
+        "kubectl -n data logs deployment/lineage-lineage-collector -c check-config",
+        "kubectl -n data exec deployment/lineage-lineage-collector -- lineage-collector check",
+    ):
+        assert words in notes
+    assert "Note:" not in notes
+
+
 def test_the_notes_say_what_to_do_next(helm: Helm) -> None:
     notes = _notes(helm, "minimal")
     for words in (
@@ -159,6 +170,10 @@ _RISKS = {
     "no volume": ("no-volume", [], "WITHOUT A VOLUME"),
     "volume that goes": ("storage", [], "Uninstalling deletes the ledger"),
     "network drive": ("minimal", ["--set", "persistence.accessModes={ReadWriteMany}"], "SQLite's locks do not hold"),
+    "one replica": ("postgres-env", [], "There is one replica"),
+    "open connection": (
+        "postgres", ["--set", "config.ledger.url=postgresql://h/d"], "The connection to PostgreSQL may go unencrypted"
+    ),
     "no sinks": ("minimal", ["--set-json", "config.sinks=[]"], "There are no sinks"),
     "files": ("minimal", ["--set-json", 'config.sinks=[{"name":"f","type":"file","path":"e"}]'], "only sinks are files"),
     "header": (

@@ -2,6 +2,30 @@
 
 {{- define "lineage-collector.ledgerPath" -}}/var/lib/lineage-collector/lineage.db{{- end -}}
 
+{{/* "true" with a ledger in PostgreSQL, else empty. */}}
+{{- define "lineage-collector.onPostgres" -}}
+{{- if (.Values.config.ledger | default dict).url }}true{{ end -}}
+{{- end -}}
+
+{{/* "true" or "false": whether the ledger is on a volume. By default a file is, and PostgreSQL is not. */}}
+{{- define "lineage-collector.hasVolume" -}}
+{{- ternary (not (include "lineage-collector.onPostgres" .)) .Values.persistence.enabled (kindIs "invalid" .Values.persistence.enabled) -}}
+{{- end -}}
+
+{{/* The settings of the ledger. libpq has one place for authorities, and reads it only if it is to verify. */}}
+{{- define "lineage-collector.ledger" -}}
+{{- $ledger := .Values.config.ledger | default dict -}}
+{{- if include "lineage-collector.onPostgres" . -}}
+{{- $ca := include "lineage-collector.caFile" . -}}
+{{- if and $ca (regexMatch "[?&]sslmode=verify-(ca|full)(&|$)" $ledger.url) (not (regexMatch "[?&]sslrootcert=" $ledger.url)) -}}
+{{- $ledger = merge (dict "url" (printf "%s&sslrootcert=%s" $ledger.url $ca)) $ledger -}}
+{{- end -}}
+{{- else -}}
+{{- $ledger = merge (dict "path" (include "lineage-collector.ledgerPath" .)) $ledger -}}
+{{- end -}}
+{{- toYaml $ledger -}}
+{{- end -}}
+
 {{/* Not on the volume: some kinds of volumes do not support sockets. */}}
 {{- define "lineage-collector.controlSocket" -}}/tmp/lineage-collector.sock{{- end -}}
 
@@ -53,7 +77,7 @@ web.yaml: |
 {{- define "lineage-collector.config" -}}
 {{- $config := deepCopy .Values.config -}}
 {{- $_ := set $config "sinks" ($config.sinks | default list) -}}
-{{- $_ := set $config "ledger" (merge (dict "path" (include "lineage-collector.ledgerPath" .)) ($config.ledger | default dict)) -}}
+{{- $_ := set $config "ledger" (include "lineage-collector.ledger" . | fromYaml) -}}
 {{- $http := dict "listen" (include "lineage-collector.listen" .) -}}
 {{- with include "lineage-collector.webConfigFile" . -}}
 {{- $_ := set $http "web_config_file" . -}}

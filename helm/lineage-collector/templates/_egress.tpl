@@ -1,11 +1,16 @@
-{{/* The TCP ports that the configured sources, sinks and the topic of hints are reached on, in order. Every platform and every preset of a
-provider is on 443 unless a URL says otherwise. */}}
+{{/* The TCP ports that the configured sources, sinks, the topic of hints and PostgreSQL are reached on, in order. Every platform and
+every preset of a provider is on 443 unless a URL says otherwise. */}}
 {{- define "lineage-collector.egressPorts" -}}
 {{- $config := include "lineage-collector.config" . | fromYaml -}}
 {{- $ports := list -}}
 {{- if $config.sources -}}{{- $ports = append $ports 443 -}}{{- end -}}
 {{- range $port := include "lineage-collector.portsIn" (list $config.sources $config.sinks $config.hints) | splitList "\n" -}}
 {{- with trim $port -}}{{- $ports = append $ports (int .) -}}{{- end -}}
+{{- end -}}
+{{- with $config.ledger.url -}}
+{{- range splitList "," (regexReplaceAll "^[a-z]+://([^/@]*@)?([^/?]*).*$" . "${2}") -}}
+{{- $ports = append $ports (regexFind ":[0-9]+$" . | trimPrefix ":" | default "5432" | int) -}}
+{{- end -}}
 {{- end -}}
 {{- range .Values.networkPolicy.egress.ports -}}{{- $ports = append $ports (int .) -}}{{- end -}}
 {{- $padded := list -}}

@@ -9,7 +9,7 @@ securityContext: {{- toYaml . | nindent 2 }}
 {{- with .Values.resources }}
 resources: {{- toYaml . | nindent 2 }}
 {{- end }}
-# Relative paths in the configuration lie on the volume.
+# Relative paths in the configuration lie here: on the volume, if there is one.
 workingDir: /var/lib/lineage-collector
 env:
   - name: LINEAGE_COLLECTOR_CONFIG
@@ -31,8 +31,10 @@ volumeMounts:
   - name: config
     mountPath: /etc/lineage-collector
     readOnly: true
+  {{- if not (include "lineage-collector.onPostgres" .) }}
   - name: data
     mountPath: /var/lib/lineage-collector
+  {{- end }}
   - name: tmp
     mountPath: /tmp
   {{- range .Values.secrets.files }}
@@ -162,3 +164,76 @@ dnsConfig: {{- toYaml . | nindent 2 }}
 {{- toYaml $probe -}}
 {{- end -}}
 
+{{/* The pod that runs the program, of the StatefulSet or of the Deployment. */}}
+{{- define "lineage-collector.podTemplate" -}}
+metadata:
+  labels: {{- merge (include "lineage-collector.labels" . | fromYaml) (.Values.podLabels | default dict) | toYaml | nindent 4 }}
+  annotations: {{- include "lineage-collector.podAnnotations" . | nindent 4 }}
+spec:
+  serviceAccountName: {{ include "lineage-collector.serviceAccountName" . | quote }}
+  automountServiceAccountToken: {{ .Values.serviceAccount.automountToken }}
+  terminationGracePeriodSeconds: {{ include "lineage-collector.gracePeriod" . }}
+  {{- include "lineage-collector.placement" . | nindent 2 }}
+  {{- with .Values.affinity }}
+  affinity: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with include "lineage-collector.spread" . | fromYamlArray }}
+  topologySpreadConstraints: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  initContainers:
+    {{- with .Values.initContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    - name: check-config
+      args: [check, --config, /etc/lineage-collector/config.yaml, --offline]
+      {{- include "lineage-collector.container" . | nindent 6 }}
+  containers:
+    - name: lineage-collector
+      args: {{- concat (list "run" "--config" "/etc/lineage-collector/config.yaml") (.Values.extraArgs | default list) | toYaml | nindent 8 }}
+      {{- include "lineage-collector.container" . | nindent 6 }}
+      ports:
+        - name: metrics
+          containerPort: {{ .Values.web.port }}
+          protocol: TCP
+      {{- if (.Values.startupProbe).enabled }}
+      startupProbe: {{- include "lineage-collector.probe" (dict "root" . "probe" .Values.startupProbe "path" "/healthz") | nindent 8 }}
+      {{- end }}
+      {{- if (.Values.livenessProbe).enabled }}
+      livenessProbe: {{- include "lineage-collector.probe" (dict "root" . "probe" .Values.livenessProbe "path" "/healthz") | nindent 8 }}
+      {{- end }}
+      {{- if (.Values.readinessProbe).enabled }}
+      readinessProbe: {{- include "lineage-collector.probe" (dict "root" . "probe" .Values.readinessProbe "path" "/readyz") | nindent 8 }}
+      {{- end }}
+    {{- with .Values.extraContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  volumes:
+    {{- include "lineage-collector.volumes" (dict "root" . "configMap" (include "lineage-collector.fullname" .)) | nindent 4 }}
+    {{- if include "lineage-collector.onPostgres" . }}
+    {{- else if ne (include "lineage-collector.hasVolume" .) "true" }}
+    - name: data
+      emptyDir:
+        sizeLimit: {{ .Values.persistence.emptyDirSize }}
+    {{- else if .Values.persistence.existingClaim }}
+    - name: data
+      persistentVolumeClaim:
+        claimName: {{ .Values.persistence.existingClaim | quote }}
+    {{- end }}
+{{- end -}}
+
+{{/* Replicas keep apart where they can, by zone and by node, unless the values say otherwise; each version for itself, or the
+pods of the old one would push the new ones together. */}}
+{{- define "lineage-collector.spread" -}}
+{{- if .Values.topologySpreadConstraints -}}
+{{- toYaml .Values.topologySpreadConstraints -}}
+{{- else if gt (int .Values.replicas) 1 -}}
+{{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+- topologyKey: {{ . }}
+  maxSkew: 1
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels: {{- include "lineage-collector.selectorLabels" $ | nindent 6 }}
+  matchLabelKeys: [pod-template-hash]
+{{- end }}
+{{- end -}}
+{{- end -}}

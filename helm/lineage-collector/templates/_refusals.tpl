@@ -3,7 +3,7 @@ does not fit, and would show a secret that was written into the values. */}}
 
 {{- define "lineage-collector.refusals" -}}
 {{- $found := list -}}
-{{- range $part := list "configRefusals" "secretRefusals" "referenceRefusals" "volumeRefusals" "backupRefusals" "clashRefusals" "otherRefusals" -}}
+{{- range $part := list "configRefusals" "secretRefusals" "referenceRefusals" "ledgerRefusals" "volumeRefusals" "backupRefusals" "clashRefusals" "otherRefusals" -}}
 {{- range $line := include (printf "lineage-collector.%s" $part) $ | splitList "\n" -}}
 {{- with trim $line -}}{{- $found = append $found (printf "  - %s" .) -}}{{- end -}}
 {{- end -}}
@@ -27,10 +27,6 @@ config.{{ $kind }}: two have the name {{ .name }}: give each its own name
 {{- $names = append $names .name }}
 {{- end }}
 {{- end }}
-{{- $path := include "lineage-collector.ledgerPath" . }}
-{{- if ne (dig "ledger" "path" $path $config) $path }}
-config.ledger.path is set by the chart, to {{ $path }} on the volume: leave it out
-{{- end }}
 {{- if omit ($config.http | default dict) "listen" }}
 config.http is set by the chart: use web.tlsSecret and web.configSecret
 {{- end }}
@@ -43,26 +39,27 @@ config.http.listen is set by the chart, to {{ $listen }}: use web.address and we
 config.control_socket is set by the chart, to {{ $socket }}: leave it out
 {{- end }}
 {{- range .Values.extraEnv }}
-{{- if regexMatch "^LINEAGE_COLLECTOR__(LEDGER__PATH|HTTP__.*|CONTROL_SOCKET|STOP_WITHIN)$" (upper .name) }}
+{{- if regexMatch "^LINEAGE_COLLECTOR__(LEDGER__PATH|LEDGER__URL|HTTP__.*|CONTROL_SOCKET|STOP_WITHIN)$" (upper .name) }}
 extraEnv: {{ .name }} would override a setting that the chart relies on: use config or web
 {{- end }}
 {{- end }}
 {{- $writable := include "lineage-collector.writable" . | fromYamlArray }}
+{{- $shared := include "lineage-collector.onPostgres" . }}
 {{- range $sink := $config.sinks }}
-{{- if and (eq $sink.type "file") (hasPrefix "/" (toString $sink.path)) }}
+{{- if and (eq $sink.type "file") (ternary (ne (toString $sink.path) "-") (hasPrefix "/" (toString $sink.path)) (eq $shared "true")) }}
 {{- $good := false }}
 {{- range $writable }}
 {{- if hasPrefix (printf "%s/" .) (clean $sink.path) }}{{- $good = true }}{{- end }}
 {{- end }}
 {{- if not $good }}
-config.sinks: {{ $sink.path }} of {{ $sink.name }} is in a folder that cannot be written: use a relative path, which lies beside the ledger, or - for the log, or a volume of extraVolumeMounts
+config.sinks: {{ $sink.path }} of {{ $sink.name }} is in a folder that {{ if $shared }}would be lost with the pod: use - for the log, or a volume of extraVolumeMounts that all replicas share{{ else }}cannot be written: use a relative path, which lies beside the ledger, or - for the log, or a volume of extraVolumeMounts{{ end }}
 {{- end }}
 {{- end }}
 {{- end }}
 {{- end -}}
 
 {{- define "lineage-collector.writable" -}}
-{{- $found := list "/var/lib/lineage-collector" "/tmp" -}}
+{{- $found := ternary list (list "/var/lib/lineage-collector" "/tmp") (eq (include "lineage-collector.onPostgres" .) "true") -}}
 {{- range .Values.extraVolumeMounts -}}
 {{- if not .readOnly -}}{{- $found = append $found (clean .mountPath) -}}{{- end -}}
 {{- end -}}
@@ -126,7 +123,7 @@ secrets.files: the folder {{ $folder }} is in use already: give {{ .existingSecr
 config refers to {{ $reference }}, but that variable is not set: add secrets.env.{{ $name }} with existingSecret and key
 {{- end }}
 {{- end }}
-{{- range $file := regexFindAll "\"[a-z_]+_file\":\"/run/secrets/[^\"]+\"" $config -1 | uniq }}
+{{- range $file := concat (regexFindAll "ssl(rootcert|cert|key)=/run/secrets/[^\"&\\\\]+" $config -1) (regexFindAll "\"[a-z_]+_file\":\"/run/secrets/[^\"]+\"" $config -1) | uniq }}
 {{- $path := regexFind "/run/secrets/[^\"]+" $file }}
 {{- if not (eq (include "lineage-collector.isMounted" (dict "root" $ "path" $path)) "true") }}
 config refers to {{ $path }}, but no secret is mounted there: add to secrets.files its existingSecret with the name {{ index (splitList "/" $path) 3 }}
@@ -161,22 +158,63 @@ config refers to {{ $path }}, but no secret is mounted there: add to secrets.fil
 {{- $found -}}
 {{- end -}}
 
+{{- define "lineage-collector.ledgerRefusals" -}}
+{{- $ledger := .Values.config.ledger | default dict -}}
+{{- $path := include "lineage-collector.ledgerPath" . -}}
+{{- if include "lineage-collector.onPostgres" . }}
+{{- if $ledger.path }}
+config.ledger has both path and url: leave path out, the ledger is in PostgreSQL
+{{- end }}
+{{- if regexMatch "^[^/]*//[^/@]*:[^/@]*@|[?&]password=" $ledger.url }}
+config.ledger.url contains a password, which everybody could read in a ConfigMap: remove it, and use config.ledger.password_file with secrets.files, or config.ledger.password: ${env:NAME} with secrets.env
+{{- else if not (regexMatch "^postgres(ql)?://[^/?]+/[^?]+" $ledger.url) }}
+config.ledger.url is not the address of a database in PostgreSQL: write postgresql://user@host:5432/database
+{{- end }}
+{{- if or .Values.persistence.enabled .Values.persistence.existingClaim }}
+persistence: with the ledger in PostgreSQL (config.ledger.url) no pod has a volume: leave persistence.enabled and persistence.existingClaim out
+{{- end }}
+{{- if eq .Values.updateStrategy.type "OnDelete" }}
+updateStrategy.type: OnDelete is for the StatefulSet of a ledger on a volume; with the ledger in PostgreSQL use RollingUpdate or Recreate
+{{- end }}
+{{- else }}
+{{- if and $ledger.path (ne $ledger.path $path) }}
+config.ledger.path is set by the chart, to {{ $path }} on the volume: leave it out
+{{- end }}
+{{- range $key := list "password" "password_file" "schema" }}
+{{- if get $ledger $key }}
+config.ledger.{{ $key }} is for a ledger in PostgreSQL: set config.ledger.url too, or leave it out
+{{- end }}
+{{- end }}
+{{- if gt (int .Values.replicas) 1 }}
+replicas: {{ .Values.replicas }} pods cannot share a ledger on a volume, which has one writer: put the ledger into PostgreSQL (config.ledger.url), or leave replicas at 1
+{{- end }}
+{{- if eq .Values.updateStrategy.type "Recreate" }}
+updateStrategy.type: Recreate is for a ledger in PostgreSQL (config.ledger.url); the StatefulSet has RollingUpdate or OnDelete
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- define "lineage-collector.volumeRefusals" -}}
+{{- if not (include "lineage-collector.onPostgres" .) -}}
+{{- $onVolume := eq (include "lineage-collector.hasVolume" .) "true" -}}
 {{- $limit := include "lineage-collector.bytes" (dig "ledger" "max_size" "1GiB" .Values.config) | int64 -}}
-{{- $size := ternary .Values.persistence.size .Values.persistence.emptyDirSize .Values.persistence.enabled -}}
-{{- if and (not (and .Values.persistence.enabled .Values.persistence.existingClaim)) (lt (mul 4 (include "lineage-collector.bytes" $size | int64)) (mul 5 $limit)) }}
-the ledger may grow to {{ dig "ledger" "max_size" "1GiB" .Values.config }} (config.ledger.max_size), and its volume has {{ $size }} (persistence.{{ ternary "size" "emptyDirSize" .Values.persistence.enabled }}): a full volume stops everything, so it needs at least a quarter more; to enlarge a volume in use, see {{ .Chart.Home }}/blob/main/docs/operations.md
+{{- $size := ternary .Values.persistence.size .Values.persistence.emptyDirSize $onVolume -}}
+{{- if and (not (and $onVolume .Values.persistence.existingClaim)) (lt (mul 4 (include "lineage-collector.bytes" $size | int64)) (mul 5 $limit)) }}
+the ledger may grow to {{ dig "ledger" "max_size" "1GiB" .Values.config }} (config.ledger.max_size), and its volume has {{ $size }} (persistence.{{ ternary "size" "emptyDirSize" $onVolume }}): a full volume stops everything, so it needs at least a quarter more; to enlarge a volume in use, see {{ .Chart.Home }}/blob/main/docs/operations.md
+{{- end }}
 {{- end }}
 {{- end -}}
 
 {{- define "lineage-collector.backupRefusals" -}}
-{{- if .Values.backup.enabled }}
+{{- if and .Values.backup.enabled (include "lineage-collector.onPostgres" .) }}
+backup: the ledger is in PostgreSQL, which has its own means, such as pg_dump: leave backup.enabled out
+{{- else if .Values.backup.enabled }}
 {{- if not .Values.backup.existingClaim }}
 backup.existingClaim is empty: create a claim for the backup and name it
 {{- else if eq .Values.backup.existingClaim .Values.persistence.existingClaim }}
 backup.existingClaim is the ledger's own: a backup on the same volume is lost with it
 {{- end }}
-{{- if not .Values.persistence.enabled }}
+{{- if ne (include "lineage-collector.hasVolume" .) "true" }}
 backup: without a volume (persistence.enabled) no other pod can read the ledger
 {{- else if has "ReadWriteOncePod" .Values.persistence.accessModes }}
 backup: ReadWriteOncePod lets no second pod mount the ledger's volume, not even on its node; use ReadWriteOnce
@@ -194,7 +232,7 @@ extraEnv: {{ .name }} is set already: remove one of the two
 {{- end }}
 {{- $variables = append $variables .name }}
 {{- if and .value (regexMatch (printf "^LINEAGE_COLLECTOR__.*%s" $secret) (upper .name)) (not (hasPrefix "${env:" .value)) }}
-extraEnv: {{ .name }} contains the secret itself, which everybody could read in the StatefulSet: put it into a Secret, and use valueFrom.secretKeyRef
+extraEnv: {{ .name }} contains the secret itself, which everybody could read in the {{ ternary "Deployment" "StatefulSet" (eq (include "lineage-collector.onPostgres" $) "true") }}: put it into a Secret, and use valueFrom.secretKeyRef
 {{- end }}
 {{- end }}
 {{- $volumes := list "config" "data" "tmp" "web" "web-tls" "ca" "backups" }}
@@ -269,8 +307,10 @@ ingress.hosts is empty: name at least one host
 httpRoute.parentRefs is empty: name at least one gateway
 {{- end }}
 {{- with .Values.podDisruptionBudget }}
-{{- if and .enabled (or (hasKey . "minAvailable") (not (regexMatch "^([1-9][0-9]*|100%)$" (toString .maxUnavailable)))) }}
-podDisruptionBudget: there is one pod, so this budget would block every drain of its node; leave minAvailable out and maxUnavailable at 1
+{{- $several := gt (int $.Values.replicas) 1 }}
+{{- $good := ternary "^[1-9][0-9]*%?$" "^([1-9][0-9]*|100%)$" $several }}
+{{- if and (or .enabled (and $several (kindIs "invalid" .enabled))) (or (hasKey . "minAvailable") (not (regexMatch $good (toString .maxUnavailable)))) }}
+podDisruptionBudget: {{ ternary "such a budget may" "there is one pod, so this budget would" $several }} block every drain of {{ ternary "a" "its" $several }} node; leave minAvailable out and maxUnavailable at 1
 {{- end }}
 {{- end }}
 {{- end -}}

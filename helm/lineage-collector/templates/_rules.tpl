@@ -10,9 +10,11 @@
 {{- $sum -}}
 {{- end -}}
 
-{{/* The series of this release alone: both kinds of monitor put these two labels on them. */}}
+{{/* The series of this release alone: both kinds of monitor put these two labels on them. In long names of a Deployment's pods
+Kubernetes leaves the second hyphen out. */}}
 {{- define "lineage-collector.rules.selector" -}}
-{{- printf "namespace=%q, pod=~%q" (include "lineage-collector.namespace" .) (printf "%s-[0-9]+" (include "lineage-collector.fullname" .)) -}}
+{{- $ending := ternary "[a-z0-9]{1,10}-?[a-z0-9]{5}" "[0-9]+" (eq (include "lineage-collector.onPostgres" .) "true") -}}
+{{- printf "namespace=%q, pod=~%q" (include "lineage-collector.namespace" .) (printf "%s-%s" (include "lineage-collector.fullname" .) $ending) -}}
 {{- end -}}
 
 {{/* The replacement of each <name>, for all alerts. */}}

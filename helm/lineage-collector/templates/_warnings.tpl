@@ -1,13 +1,22 @@
 {{/* What works but is risky, one a line. */}}
 {{- define "lineage-collector.warnings" -}}
-{{- if not .Values.persistence.enabled }}
+{{- $shared := include "lineage-collector.onPostgres" . }}
+{{- $onVolume := eq (include "lineage-collector.hasVolume" .) "true" }}
+{{- if $shared }}
+{{- if eq (int .Values.replicas) 1 }}
+  - There is one replica: while its pod is replaced or its node is away nothing is watched. Set replicas to 2 or 3.
+{{- end }}
+{{- if not (regexMatch "[?&]sslmode=(require|verify-ca|verify-full)(&|$)" .Values.config.ledger.url) }}
+  - The connection to PostgreSQL may go unencrypted: add sslmode=verify-full to config.ledger.url, and name its authority in caBundle.
+{{- end }}
+{{- else if not $onVolume }}
   - WITHOUT A VOLUME (persistence.enabled: false), events that were not delivered are lost when the pod is replaced, and runs
     that ended meanwhile are found only within each source's initial_lookback.
 {{- end }}
-{{- if and .Values.persistence.enabled (eq .Values.persistence.retentionPolicy.whenDeleted "Delete") (not .Values.persistence.existingClaim) }}
+{{- if and $onVolume (eq .Values.persistence.retentionPolicy.whenDeleted "Delete") (not .Values.persistence.existingClaim) }}
   - Uninstalling deletes the ledger with its volume (persistence.retentionPolicy.whenDeleted: Delete).
 {{- end }}
-{{- if has "ReadWriteMany" .Values.persistence.accessModes }}
+{{- if and $onVolume (has "ReadWriteMany" .Values.persistence.accessModes) }}
   - ReadWriteMany volumes are mostly NFS or SMB, on which SQLite's locks do not hold: use block storage.
 {{- end }}
 {{- $kinds := list }}
