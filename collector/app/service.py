@@ -179,10 +179,10 @@ class Service:
     async def submit(self, target: str, kind: RequestKind, body: Mapping[str, Any]) -> RequestResult:
         """Put a request into the ledger and wait for its result."""
         if kind is RequestKind.FORGET and target in self._targets():
-            error = f"the service that runs has {target.replace(':', ' ', 1)} in its configuration; restart it without, then forget it"
+            error = f"the running service has {target.replace(':', ' ', 1)} in its configuration; remove it there, restart the service, then run forget again"
             return RequestResult(RequestState.FAILED, {"error": error})
         if kind is not RequestKind.FORGET and target not in self._targets() | self._targets_elsewhere():
-            error = f"the service that runs knows no {target.replace(':', ' ', 1)}; restart it with this configuration"
+            error = f"the running service has no {target.replace(':', ' ', 1)}; restart it with this configuration"
             return RequestResult(RequestState.FAILED, {"error": error})
         if self._stopping:
             return RequestResult(RequestState.FAILED, {"error": "the service is stopping; try again when it runs"})

@@ -281,7 +281,7 @@ async def test_a_source_that_the_service_does_not_know_yet_is_refused(deployment
     )
     deployment.configure()
     refused = await shown_by(deployment, "trigger", "plant-b", "1", code=1)
-    assert "the service that runs knows no source plant-b; restart it" in refused["error"]
+    assert "the running service has no source plant-b; restart it" in refused["error"]
 
 
 async def test_a_command_steps_aside_for_a_service_and_follows_its_run_beside_it(deployment: Deployment) -> None:
@@ -372,10 +372,10 @@ async def test_what_left_is_forgotten_without_a_service(deployment: Deployment) 
     deployment.configure()
     nothing_else = "0 undelivered and 0 parked events, 0 requests"
     code, out, err = await deployment.command("forget", "marquez", "--yes")
-    assert (code, out) == (0, f"forgot sink marquez: 0 runs (0 open), {nothing_else}\n")
+    assert (code, out) == (0, f"removed sink marquez: 0 runs (0 open), {nothing_else}\n")
     assert "ledger.forgotten" in err
     code, out, _ = await deployment.command("forget", CDF, "--yes")
-    assert (code, out) == (0, f"forgot source {CDF}: 1 runs (0 open), {nothing_else}\n")
+    assert (code, out) == (0, f"removed source {CDF}: 1 runs (0 open), {nothing_else}\n")
     assert await shown_by(deployment, "runs") == []
     await deployment.start()
     status = await deployment.until(lambda status: all(row["state"] is not None for row in status["sources"]))
