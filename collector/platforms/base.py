@@ -105,6 +105,12 @@ class Load:
         return self.interval if self.allowed is None else self.interval * max(1.0, self.needed / self.allowed)
 
 
+def nothing_chosen(include: Sequence[str], number: int, what: str) -> Finding:
+    """For `check`: none of so many of `what` is chosen."""
+    detail = f"none of the {number} {what} fits include ({', '.join(include)}), or exclude leaves it out"
+    return Finding("include", ok=False, detail=detail, remedy="correct the globs of include and exclude")
+
+
 class Platform(Protocol):
     """One source. All methods raise `SourceError` and its kinds; none sleeps longer than its caller's deadline.
 

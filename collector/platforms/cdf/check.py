@@ -6,7 +6,7 @@ from typing import Any
 from collector.errors import AuthFailed, SourceError, Throttled, Unavailable
 from collector.oauth import Tokens
 from collector.platforms.answers import REACH, WAIT
-from collector.platforms.base import Choice, Finding, tried
+from collector.platforms.base import Choice, Finding, nothing_chosen, tried
 from collector.platforms.cdf.api import Api
 from collector.platforms.cdf.observations import called
 from collector.platforms.cdf.rows import read_definition
@@ -47,9 +47,7 @@ async def _fitting(api: Api, config: CdfSource) -> list[Finding]:
     fitting = [each for each in known if choice.takes(*called(each.external_id, each.id, each.name))]
     if fitting or len(rows) >= _PAGE:
         return []
-    globs = ", ".join(config.include)
-    detail = f"none of the {len(known)} transformations fits include ({globs}), or exclude leaves it out"
-    return [Finding("include", ok=False, detail=detail, remedy="correct the globs of include and exclude")]
+    return [nothing_chosen(config.include, len(known), "transformations")]
 
 
 async def _granted(api: Api, config: CdfSource) -> list[Finding]:

@@ -53,6 +53,7 @@ def create(config: "WetransformSource", context: Context) -> Wetransform:
         runs=runs,
         tracker=tracker,
         discovery=_discovery(config, api, definitions, place, context) if config.discover else None,
+        include=config.include,
         customer=config.customer,
         intervals=intervals,
         per_minute=per_minute,

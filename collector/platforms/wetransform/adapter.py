@@ -7,7 +7,7 @@ from functools import partial
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled
 from collector.model import Enrichment, Facts, Observation, Poll, Run, RunState
 from collector.platforms.answers import REACH, WAIT, Forbidden, uuid
-from collector.platforms.base import Finding, Load, tried
+from collector.platforms.base import Finding, Load, nothing_chosen, tried
 from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.automations import Automation
 from collector.platforms.wetransform.definitions import Definitions
@@ -37,6 +37,7 @@ class Wetransform:
         runs: Runs,
         tracker: Tracker,
         discovery: Discovery | None,
+        include: Sequence[str],
         customer: str | None,
         intervals: Intervals,
         per_minute: int | None,
@@ -45,7 +46,7 @@ class Wetransform:
         self._source, self._api, self._place, self._definitions = source, api, place, definitions
         self._runs, self._tracker, self._discovery = runs, tracker, discovery
         self._customer, self._intervals, self._per_minute = customer, intervals, per_minute
-        self._webhook_secret = webhook_secret
+        self._include, self._webhook_secret = include, webhook_secret
 
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
         has_page = False
@@ -112,7 +113,15 @@ class Wetransform:
         greeting = await self._tried("greeting", "/hello")
         if listed.ok and not greeting.ok:
             greeting = Finding("greeting", ok=True, detail=f"not as expected, which does no harm: {greeting.detail}")
-        return [greeting, listed]
+        return [greeting, listed, *(await self._fitting() if listed.ok else ())]
+
+    async def _fitting(self) -> list[Finding]:
+        """Whether include and exclude leave anything."""
+        try:
+            number = await self._discovery.unwanted() if self._discovery is not None and self._include else None
+        except SourceError:
+            return []  # the tries beside this one say it
+        return [] if number is None else [nothing_chosen(self._include, number, "transformations")]
 
     def load(self, watched: Mapping[RunState, int]) -> Load:
         """One request reads one run: at the longest interval of runs under way, and the shortest of waiting ones."""

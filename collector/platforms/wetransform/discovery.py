@@ -86,6 +86,16 @@ class Discovery:
         elif is_news and memory.walked_at is not None:
             yield Poll(cursor=memory.dump())
 
+    async def unwanted(self) -> int | None:
+        """How many transformations there are, where configuration wants none of them; else None. Raises `SourceError`."""
+        number = 0
+        async for page in pages(self._api, self._customer):
+            known = [each for row in page.entries if (each := entry_definition(row)) is not None]
+            if any(map(self._wanted, known)):
+                return None
+            number += len(known)
+        return number
+
     def _memory(self, cursor: str | None) -> Memory:
         if self._loaded[0] != cursor:
             try:

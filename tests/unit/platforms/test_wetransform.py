@@ -763,6 +763,22 @@ class TestCheck:
         assert any(not finding.ok and remedy in str(finding.remedy) for finding in found)
         assert "wrong" not in repr(found)
 
+    @pytest.mark.parametrize(
+        ("settings", "fits"),
+        [
+            ({"include": ["transformation/*"]}, True),
+            ({"include": ["nothing-*"]}, False),
+            ({"include": ["*"], "exclude": ["*"]}, False),
+            ({"exclude": ["*"]}, True),
+        ],
+    )
+    async def test_include_that_fits_nothing_is_reported(
+        self, rig: WetransformRig, settings: dict[str, Any], fits: bool
+    ) -> None:
+        found = [each for each in await rig.adapter(discover=True, **settings).check() if each.subject == "include"]
+        assert [each.ok for each in found] == ([] if fits else [False])
+        assert all("none of the" in each.detail and each.remedy for each in found)
+
     async def test_a_wrong_address(self, rig: WetransformRig) -> None:
         found = await rig.adapter(base_url=f"{rig.url}/no/such/place").check()
         assert [(finding.ok, "base_url" in str(finding.remedy)) for finding in found] == [(False, True)] * 2
