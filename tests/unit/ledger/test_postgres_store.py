@@ -494,13 +494,13 @@ def _tables(server: PostgresServer, database: Database) -> list[tuple[object, ..
         return conn.execute("SELECT relname FROM pg_class WHERE relkind = 'r' ORDER BY oid").fetchall()
 
 
-@pytest.mark.parametrize(("oldest", "newest"), [(19, 20), (14, 17)])
+@pytest.mark.parametrize(("oldest", "newest"), [(19, 20), (10, 14)])
 def test_a_server_of_another_time_is_refused(
     database: Database, monkeypatch: pytest.MonkeyPatch, oldest: int, newest: int
 ) -> None:
     monkeypatch.setattr(preparation, "OLDEST", oldest)
     monkeypatch.setattr(preparation, "NEWEST", newest)
-    with pytest.raises(LedgerError, match=rf"is in PostgreSQL 18\.\d+.*works with {oldest} to {newest}"):
+    with pytest.raises(LedgerError, match=rf"is in PostgreSQL 1\d\.\d+.*works with {oldest} to {newest}"):
         Store.open(database)
 
 

@@ -1,0 +1,46 @@
+"""The store in PostgreSQL on the server that Debian has, and through pgbouncer in transaction mode: the tests of the store run
+once more, each time in a process that is given that server. Both are skipped where they are not installed.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import pgbouncer, postgres
+from tests.servers.processes import unavailable
+
+ROOT = Path(__file__).parents[2]
+STORE = "tests/unit/ledger/test_postgres_store.py"
+OUTAGES = ("only_reads", "frozen", "connection_that_is_left", "was_away")
+"""Through pgbouncer they are its own, which it reports in words of its own, as it does who may not connect."""
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("server", "left_out"),
+    [("debian", ()), ("pgbouncer", (*OUTAGES, "refused_in_a_sentence"))],
+    ids=["debian", "pgbouncer"],
+)
+def test_the_tests_of_the_store_pass_on(server: str, left_out: tuple[str, ...]) -> None:
+    if server == "pgbouncer" and pgbouncer.program() is None:
+        unavailable("pgbouncer is not installed: apt-get install pgbouncer")
+    if server == "debian" and postgres.of_debian() is None:
+        unavailable("Debian's PostgreSQL is not installed: apt-get install postgresql")
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", STORE]
+    if left_out:
+        words += ["-k", " and ".join(f"not {name}" for name in left_out)]
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        words,
+        cwd=ROOT,
+        env={**ours, "TESTED_POSTGRES": server},
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
+    assert " skipped" not in done.stdout
