@@ -1,7 +1,12 @@
-"""The program with leases of seconds in place of minutes, for tests that wait until one is over: `python -m tests.short_leases run`."""
+"""The program with leases of seconds in place of minutes, for tests that wait until one is over: `python -m tests.short_leases run`.
 
+It calls itself `PROCESS` (of its environment) in its requests.
+"""
+
+import os
 from datetime import timedelta
 
+from collector import http
 from collector.app import heartbeat
 from collector.app.cli import main
 from collector.ledger import held_lease, replicas
@@ -24,6 +29,7 @@ def shorten() -> None:
     replicas.LIVES_FOR_MS = 5_000
     watch.SILENT_AFTER = 3.0
     file.FileSink.longest_attempt = timedelta(seconds=LONGEST)
+    http.USER_AGENT = os.environ.get("PROCESS", http.USER_AGENT)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import sys
+import time
+from collections import defaultdict
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +15,10 @@ import aiohttp
 import orjson
 import yaml
 
-from tests.deployment import Deployment
+from collector.ledger.postgres.database import Database
+from collector.ledger.postgres.store import Store
+from tests.crash.tenures import AUDIT, NotedRequests, Request
+from tests.deployment import CDF, DATAPREP, WETRANSFORM, Deployment
 from tests.servers.postgres import PASSWORD, PostgresServer
 from tests.servers.proxy import Proxy, proxied
 
@@ -22,7 +27,7 @@ PROGRAM = "tests.short_leases"
 
 
 class Replica:
-    """One process after the other, with the same configuration."""
+    """One process after the other, with the same configuration. Each has a name of its own in PostgreSQL and at the platforms."""
 
     def __init__(self, name: str, folder: Path, settings: dict[str, Any], proxy: Proxy) -> None:
         self.name, self.proxy = name, proxy
@@ -30,19 +35,34 @@ class Replica:
         self.settings = {**settings, "control_socket": str(self.socket)}
         self.process: asyncio.subprocess.Process | None = None
         self.frozen = False
+        self.thawed: defaultdict[str, list[float]] = defaultdict(list)
+        """When each of its processes was thawed, in seconds since the epoch."""
+        self._starts = 0
+
+    @property
+    def process_name(self) -> str:
+        return f"{self.name}/{self._starts}"
 
     @property
     def lives(self) -> bool:
         return self.process is not None and self.process.returncode is None
 
     async def start(self) -> None:
-        self.config.write_text(yaml.safe_dump(self.settings))
+        self._starts += 1
+        ledger = self.settings["ledger"]
+        ledger = {**ledger, "url": f"{ledger['url']}&application_name={self.process_name}"}
+        self.config.write_text(yaml.safe_dump({**self.settings, "ledger": ledger}))
         words = ["-m", PROGRAM, "run", "--config", str(self.config)]
+        named = {**os.environ, "PROCESS": self.process_name}
         with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=log, stderr=log)
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, *words, env=named, stdout=log, stderr=log
+            )
 
     def send(self, number: signal.Signals) -> None:
         if self.lives and self.process is not None:
+            if number == signal.SIGCONT and self.frozen:
+                self.thawed[self.process_name].append(time.time())
             self.process.send_signal(number)
             self.frozen = number == signal.SIGSTOP or (self.frozen and number != signal.SIGCONT)
 
@@ -95,6 +115,11 @@ class Cluster:
         self.server, self._folder, self._count = server, folder, count
         self.database = server.new_database()
         self.replicas: list[Replica] = []
+        self.requests: list[Request] = []
+        """Of the replicas to the platforms."""
+        for name, simulator in ((CDF, self.deployment.cdf), (WETRANSFORM, self.deployment.wetransform)):
+            simulator.faults = NotedRequests(name, self.requests)
+        self.deployment.dataprep.faults = NotedRequests(DATAPREP, self.requests)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -102,6 +127,7 @@ class Cluster:
         secret = self._folder / "password"
         secret.write_text(PASSWORD)
         self.deployment.settings["sinks"][1]["timeout"] = "2s"
+        await asyncio.to_thread(self._make_ledger)
         for number in range(self._count):
             proxy = await self._stack.enter_async_context(proxied(self.server.port))
             url = self.server.url(self.database).replace(f":{self.server.port}/", f":{proxy.port}/")
@@ -109,6 +135,12 @@ class Cluster:
             settings = {**self.deployment.settings, "ledger": ledger}
             self.replicas.append(Replica(f"replica-{number}", self._folder, settings, proxy))
         return self
+
+    def _make_ledger(self) -> None:
+        """With the audit in it."""
+        Store.open(Database(self.server.url(self.database), "lineage", lambda: PASSWORD))._close()
+        with self.server.connect(self.database) as conn:
+            conn.execute(AUDIT.encode())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
@@ -143,7 +175,9 @@ class Cluster:
     async def settled(self, patience: float = PATIENCE) -> None:
         """Every run ended and arrived, and no sink is owed anything."""
         end = asyncio.get_running_loop().time() + patience
-        while self.deployment.unfinished() or self.deployment.faults() or self.owed():
+        while (
+            self.deployment.unfinished() or self.owed() or self.deployment.faults()
+        ):  # the last one reads all that arrived
             if asyncio.get_running_loop().time() > end:
                 faults = [f"{self.deployment.unfinished()} unfinished, {self.owed()} owed", *self.deployment.faults()]
                 raise AssertionError("\n".join([*faults, *(replica.tail() for replica in self.replicas)]))

@@ -14,14 +14,16 @@ import pytest
 
 from simulators.cdf import Scenario
 from simulators.demo import expected
+from tests.crash import tenures
 from tests.crash.cluster import Cluster, Replica, setting
 from tests.crash.test_random_kills import start_something
 from tests.servers.postgres import PostgresServer
+from tests.short_leases import SECONDS
 
-DISTURBANCES = setting("REPLICAS_DISTURBANCES", 12)
+DISTURBANCES = setting("REPLICAS_DISTURBANCES", 300)
 SEED = setting("REPLICAS_SEED", random.SystemRandom().randrange(1, 10**6))
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(400 + 20 * DISTURBANCES)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(800 + 4 * DISTURBANCES)]
 
 
 @pytest.fixture
@@ -122,6 +124,7 @@ async def test_replicas_that_differ_are_named_and_a_schema_that_is_too_new_ends_
         assert await asyncio.wait_for(each.process.wait(), 60) == 1
         [line] = each.logged("ledger.outdated")
         assert "made by a newer version of this program: install that one here, too" in line["cause"]
+        assert not each.logged("task.died")
     kept = cluster.rows("SELECT name, holder FROM lineage.lease WHERE expires_at > 0")
     assert kept == [], "\n".join(each.tail() for each in cluster.replicas)
 
@@ -129,38 +132,78 @@ async def test_replicas_that_differ_are_named_and_a_schema_that_is_too_new_ends_
 async def play(cluster: Cluster, rng: random.Random) -> None:
     while True:
         start_something(cluster.deployment, rng)
-        await asyncio.sleep(rng.uniform(1, 3))
+        await asyncio.sleep(rng.uniform(2, 5))
 
 
-async def disturb(cluster: Cluster, rng: random.Random) -> str:
-    """One thing happens, and is over when this returns; what it was."""
-    replica, seconds = rng.choice(cluster.replicas), rng.uniform(0.1, 12)
-    what = rng.choice(["kill", "kill", "stop", "freeze", "freeze", "cut", "hold", "restart", "crash", "freeze server"])
+class Disturbances:
+    """So many, on all replicas and the server at the same time."""
+
+    def __init__(self, cluster: Cluster, seed: int, count: int) -> None:
+        self._cluster, self._left = cluster, count
+        self._seed = seed
+        self.happened = Counter[str]()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number, replica in enumerate(self._cluster.replicas):
+                group.create_task(self._of_replica(replica, random.Random(self._seed + number)))
+            group.create_task(self._of_server(random.Random(self._seed - 1)))
+
+    def _is_next(self, what: str) -> bool:
+        if not self._left:
+            return False
+        self._left -= 1
+        self.happened[what] += 1
+        return True
+
+    async def _of_replica(self, replica: Replica, rng: random.Random) -> None:
+        while self._is_next(what := rng.choices(*zip(*OF_REPLICAS.items(), strict=True))[0]):
+            await disturb(replica, what, rng)
+            if not replica.lives:  # as Kubernetes does with one that found no database at its start
+                await replica.start()
+            await asyncio.sleep(rng.uniform(0, 1))
+
+    async def _of_server(self, rng: random.Random) -> None:
+        server = self._cluster.server
+        while True:
+            await asyncio.sleep(rng.uniform(3, 9))
+            if not self._is_next(what := rng.choice(["restart", "crash", "freeze server"])):
+                return
+            if what == "freeze server":
+                server.pause()
+                await asyncio.sleep(duration(rng))
+                server.resume()
+            else:
+                await asyncio.to_thread(server.stop if what == "restart" else server.kill)
+                await asyncio.sleep(rng.uniform(0, 1))
+                await asyncio.to_thread(server.start)
+
+
+OF_REPLICAS = {"kill": 1, "stop": 1, "freeze": 4, "cut": 6, "hold": 4}
+"""What happens to them, and how often compared to the rest."""
+
+
+def duration(rng: random.Random) -> float:
+    """Seconds: now and then longer than a lease."""
+    return rng.uniform(SECONDS, SECONDS + 4) if rng.random() < 0.12 else rng.uniform(0.05, 0.8)
+
+
+async def disturb(replica: Replica, what: str, rng: random.Random) -> None:
+    """It is over when this returns."""
     match what:
         case "kill" | "stop":
             await replica.end(signal.SIGKILL if what == "kill" else signal.SIGTERM)
-            await asyncio.sleep(seconds if rng.random() < 0.3 else 0)
-            await replica.start()
+            await asyncio.sleep(duration(rng))
         case "freeze":
             replica.send(signal.SIGSTOP)
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(duration(rng))
             replica.send(signal.SIGCONT)
-        case "cut":
-            replica.proxy.cut()
         case "hold":
             replica.proxy.hold()
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(duration(rng))
             replica.proxy.release()
-        case "restart" | "crash":
-            await asyncio.to_thread(cluster.server.stop if what == "restart" else cluster.server.kill)
-            await asyncio.sleep(seconds / 4)
-            await asyncio.to_thread(cluster.server.start)
         case _:
-            cluster.server.pause()
-            await asyncio.sleep(seconds)
-            cluster.server.resume()
-    await revive(cluster.replicas)
-    return what
+            replica.proxy.cut()
 
 
 async def revive(replicas: list[Replica]) -> None:
@@ -186,7 +229,6 @@ def out_of_order(lines: list[bytes], places: dict[bytes, tuple[int, int]]) -> li
 
 async def test_whatever_fails_nothing_is_lost_and_order_is_kept(cluster: Cluster) -> None:
     print(f"REPLICAS_SEED={SEED} REPLICAS_DISTURBANCES={DISTURBANCES}")
-    rng = random.Random(SEED)
     cluster.deployment.settings["sources"][0]["workflows"] = True
     cluster.deployment.settings["sources"][2]["stages"] = "runs"
     await cluster.start()
@@ -197,14 +239,14 @@ async def test_whatever_fails_nothing_is_lost_and_order_is_kept(cluster: Cluster
 
     await cluster.until(all_held)
     world = asyncio.create_task(play(cluster, random.Random(SEED)))
-    happened = Counter[str]()
+    disturbances = Disturbances(cluster, SEED, DISTURBANCES)
+    began = asyncio.get_running_loop().time()
     try:
-        for _ in range(DISTURBANCES):
-            happened[await disturb(cluster, rng)] += 1
-            await asyncio.sleep(rng.uniform(0, 2))
+        await disturbances.run()
     finally:
         world.cancel()
-    print(dict(happened))
+    seconds = asyncio.get_running_loop().time() - began
+    print(f"{sum(disturbances.happened.values())} disturbances in {seconds:.0f} s: {dict(disturbances.happened)}")
     await cluster.until(all_held)
     await cluster.settled(180)
     places = {
@@ -224,6 +266,12 @@ async def test_whatever_fails_nothing_is_lost_and_order_is_kept(cluster: Cluster
     assert set(whole) == set(places)
     assert out_of_order(whole, places) == []
     print(f"{len(places)} events, {len(whole) - len(places)} of them sent again")
+    with cluster.server.connect(cluster.database) as conn:
+        assert tenures.foreign_commits(conn) == [], "no commit by a process that has lost its lease"
+        taken = tenures.tenures(conn)
+    thawed = {name: at for replica in cluster.replicas for name, at in replica.thawed.items()}
+    assert tenures.foreign_requests(cluster.requests, taken, thawed) == [], "one polls at a time"
+    print(f"{len(taken)} leases taken, {len(cluster.requests)} requests to platforms")
     for replica in cluster.replicas:
         assert await replica.end(signal.SIGTERM) == 0
         assert not replica.logged("task.died")
