@@ -39,10 +39,8 @@ class Claimer:
         self.wakeup.set()
 
     def expect(self, due_ms: int) -> None:
-        """A lane comes due at `due_ms`."""
-        if self._due_ms is None or due_ms < self._due_ms:
-            self._due_ms = due_ms
-            self.wakeup.set()
+        """A lane comes due at `due_ms`, once it is settled: that wakes this loop."""
+        self._due_ms = due_ms if self._due_ms is None else min(due_ms, self._due_ms)
 
     async def step(self) -> None:
         """Wait until the ledger should be read, then read it once."""

@@ -89,7 +89,7 @@ class WatchedStore:
     def __init__(self, store: Store, hops: Callable[[], int] = lambda: 0) -> None:
         """`hops` says how often others get their turn before and after each call."""
         self._store, self._hops = store, hops
-        self.busy = self.reads = self.writes = 0
+        self.busy = self.reads = self.writes = self.listeners = 0
         self.idle = asyncio.Event()
         self.error: str | None = None
         self.unannounced = False
@@ -127,7 +127,14 @@ class WatchedStore:
             await asyncio.sleep(0)
 
     def on_commit(self, callback: Callable[[], None], news: Any = None) -> Callable[[], None]:
-        return self._store.on_commit(lambda: None if self.unannounced else callback(), news)
+        self.listeners += 1
+        unsubscribe = self._store.on_commit(lambda: None if self.unannounced else callback(), news)
+
+        def leave() -> None:
+            self.listeners -= 1
+            unsubscribe()
+
+        return leave
 
     async def close(self) -> None:
         await self._store.close()

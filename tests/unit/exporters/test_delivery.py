@@ -9,12 +9,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from sqlalchemy import Connection
 
-from collector.errors import LeaseLost
-from collector.ledger import parked, queries, requests
+from collector.errors import LeaseLost, LedgerError
+from collector.ledger import doubts, parked, queries, requests
 from collector.ledger.held_lease import MARGIN
 from collector.ledger.parked import RetryAnswer
 from collector.ledger.requests import RequestKind, RequestState
@@ -129,7 +130,10 @@ async def test_children_wait_for_their_parents_start_and_it_for_their_end(simula
 
 
 async def test_reports_say_how_fresh_and_how_late(simulation: DeliverySimulation) -> None:
-    await simulation.happen(START)
+    """Fresh: since it happened. Late: since it was committed."""
+    happened = simulation.change("run", START)
+    simulation.clock.seconds += 2
+    await simulation.commit(happened)
     simulation.clock.seconds += 3
     simulation.deliver(ScriptedSink())
     await simulation.advance(0)
@@ -140,7 +144,7 @@ async def test_reports_say_how_fresh_and_how_late(simulation: DeliverySimulation
         START,
         SendResult.OK,
     )
-    assert (report.freshness, report.latency) == (3.0, 3.0)
+    assert (report.freshness, report.latency) == (5.0, 3.0)
 
 
 # Failures of single events
@@ -372,6 +376,17 @@ async def test_an_event_in_flight_is_asked_for_and_takes_its_place(simulation: D
     assert await pending(simulation) == 0
 
 
+async def test_a_sink_is_not_asked_sooner_than_it_said(simulation: DeliverySimulation) -> None:
+    answers = iter([Retry("no answer yet", after=timedelta(seconds=30), in_flight=True, sink_wide=False)])
+    sink = ScriptedSink(lambda _: next(answers, Delivered()))
+    simulation.deliver(sink)
+    await simulation.happen(START)
+    await simulation.advance(29)
+    assert len(sink.sent) == 1
+    await simulation.advance(2)
+    assert len(sink.sent) == 2
+
+
 async def test_events_in_flight_are_probed_in_turn_when_the_sink_is_away(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink(lambda _: Retry("no answer yet", in_flight=True), capacity=10)
     delivery = simulation.deliver(sink)
@@ -548,6 +563,22 @@ async def test_one_event_that_breaks_the_sink_holds_up_no_other(
     assert "sink.broken" in {record.getMessage() for record in caplog.records}
 
 
+async def test_runs_of_a_batch_that_broke_go_together_again_after_their_next_event_was_delivered(
+    simulation: DeliverySimulation,
+) -> None:
+    simulation.random = Steady()  # type: ignore[assignment] # by chance alone they would part company, too
+    sink = BuggySink()
+    simulation.deliver(sink)
+    runs = [f"run {number}" for number in range(5)]
+    await simulation.happen(START, runs=["ill", *runs])
+    await simulation.advance(1)
+    assert sink.batches == [6, *[1] * 6]
+    sink.batches.clear()
+    await simulation.happen(RUNNING, runs=runs)
+    await simulation.advance(0)
+    assert sink.batches == [5]
+
+
 async def test_a_batch_that_breaks_counts_as_one_failure_however_many_were_in_it(
     simulation: DeliverySimulation,
 ) -> None:
@@ -632,6 +663,7 @@ async def test_sinks_where_nothing_is_applied_late_leave_no_doubt(simulation: De
     await simulation.happen(START, COMPLETE)
     await simulation.advance(60)
     assert (await pending(simulation), sink.rechecked) == (0, [])
+    assert (await simulation.store.read(queries.sinks))[0].doubts == 0
 
 
 async def test_after_a_kill_the_runs_under_way_are_in_doubt(simulation: DeliverySimulation) -> None:
@@ -680,6 +712,7 @@ async def test_a_refused_look_settles_the_doubt(simulation: DeliverySimulation) 
     await simulation.happen(START, COMPLETE)
     await simulation.advance(90)
     assert len(sink.rechecked) == 1
+    assert [report.settled for report in simulation.reports.rechecks] == [True]
     assert (await simulation.store.read(queries.sinks))[0].doubts == 0
 
 
@@ -720,6 +753,42 @@ async def test_no_run_is_looked_at_any_more_once_the_lease_is_lost(simulation: D
     gate.set()
     await simulation.advance(1)
     assert mended == []
+
+
+async def test_no_run_is_looked_at_that_the_rest_of_the_lease_does_not_cover(simulation: DeliverySimulation) -> None:
+    answers = iter([Retry("no answer in time", unanswered=True)])
+    sink = ScriptedSink(lambda _: next(answers, Delivered()), rechecks=True)
+    renewed = sink.longest_attempt.total_seconds() + MARGIN
+    with without_renewals(simulation.store):
+        simulation.deliver(sink)
+        await simulation.advance(renewed - 19.5)
+        await simulation.happen(START, COMPLETE)
+        await simulation.advance(18.5)
+        assert (await pending(simulation), sink.rechecked) == (0, []), (
+            "a look takes up to 10 s, and the lease ends in 1"
+        )
+    await simulation.advance(10)
+    assert sink.rechecked == ["run"]
+
+
+async def test_a_lost_lease_among_the_failures_of_looks_ends_the_session(simulation: DeliverySimulation) -> None:
+    answers = iter([Retry("no answer in time", unanswered=True)] * 2)
+    sink = ScriptedSink(lambda _: next(answers, Delivered()), rechecks=True)
+    simulation.deliver(sink)
+    await simulation.happen(START, COMPLETE, runs=["a", "b"])
+    await simulation.advance(5)
+    failures = iter([LedgerError("the disk is full"), LeaseLost("taken over")])
+    write = simulation.store.write
+
+    async def failing(fn: Any, *args: Any) -> Any:
+        if fn is doubts.resolve and (error := next(failures, None)) is not None:
+            raise error
+        return await write(fn, *args)
+
+    with patch.object(simulation.store, "write", failing):
+        await simulation.advance(10)
+    assert next(failures, None) is None
+    assert [report.held for report in simulation.reports.leases][:2] == [True, False]
 
 
 # Lease
@@ -856,6 +925,36 @@ async def test_an_acknowledged_event_is_not_sent_again_while_the_ledger_is_away(
     stuck = [record for record in caplog.records if record.getMessage() == "delivery.stuck"]
     assert len(stuck) <= 3, "one for each loop that met it"
     assert not any(record.exc_info for record in stuck), "the ledger's words say it all"
+
+
+async def test_pauses_of_a_loop_that_fails_again_begin_anew(simulation: DeliverySimulation) -> None:
+    sink = ScriptedSink()
+    simulation.deliver(sink)
+    read, failures = simulation.store.read_claim, 0
+
+    async def failing(fn: Any, *args: Any) -> Any:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise LedgerError("no connection was free")
+        return await read(fn, *args)
+
+    with patch.object(simulation.store, "read_claim", failing):
+        failures = 8
+        await simulation.advance(60)
+        assert failures == 0
+        failures = 1
+        await simulation.happen(START)
+        await simulation.advance(LOOK_EVERY + 1)
+    assert sink.kinds("run") == [START]
+
+
+async def test_a_session_that_is_over_listens_to_no_commits(simulation: DeliverySimulation) -> None:
+    delivery = simulation.deliver(ScriptedSink())
+    await simulation.advance(1)
+    assert simulation.store.listeners > 0
+    await simulation.within(5, delivery.stop(5))
+    assert simulation.store.listeners == 0
 
 
 async def test_a_clock_set_back_by_an_hour_delays_nothing(simulation: DeliverySimulation) -> None:

@@ -1,0 +1,126 @@
+"""What is claimed ahead of sending, from which commit time on, and when: over a real ledger, in simulated time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from collector.clock import to_ms
+from collector.ledger import claims
+from collector.model import EventKind, Outgoing
+from exporters.delivery.claimer import AHEAD, LOOK_EVERY
+from exporters.sinks.base import Delivered, Outcome, Retry
+from tests.unit.exporters.delivery_simulation import (
+    DeliverySimulation,
+    ScriptedSink,
+    delivery_simulation,
+    name_of,
+)
+
+START = EventKind.START
+
+
+@pytest.fixture
+async def simulation() -> AsyncIterator[DeliverySimulation]:
+    async with delivery_simulation() as made:
+        yield made
+
+
+def runs(count: int) -> list[str]:
+    return [f"run {number}" for number in range(count)]
+
+
+async def test_what_was_claimed_ahead_is_sent_though_the_ledger_does_not_answer(
+    simulation: DeliverySimulation,
+) -> None:
+    """As many heads are ready as ever, however many events the sink has: the claim reads that many more."""
+    gate = asyncio.Event()
+
+    async def waits(item: Outgoing) -> Outcome:
+        await gate.wait()
+        return Delivered()
+
+    sink = ScriptedSink(waits, capacity=AHEAD)
+    await simulation.happen(START, runs=runs(4 * AHEAD))
+    simulation.deliver(sink)
+    await simulation.advance(0)
+    assert len(sink.sent) == AHEAD
+    simulation.store.error = "the disk is full"
+    gate.set()
+    await simulation.advance(0)
+    assert len(sink.sent) == 2 * AHEAD
+
+
+async def test_a_claim_that_came_back_full_is_followed_by_one_from_its_first_event_on(
+    simulation: DeliverySimulation,
+) -> None:
+    floors: list[int] = []
+    read = simulation.store.read_claim
+
+    async def noted(fn: Any, *args: Any) -> Any:
+        if fn is claims.claim:
+            floors.append(args[3])
+        return await read(fn, *args)
+
+    await simulation.happen(START, runs=runs(3 * AHEAD))
+    committed_at = to_ms(simulation.clock.now())
+    with patch.object(simulation.store, "read_claim", noted):
+        simulation.deliver(ScriptedSink(capacity=1))
+        await simulation.advance(1)
+    assert floors[:2] == [0, committed_at]
+    assert floors[-1] == 0, "the last one came back short"
+
+
+async def test_a_commit_at_an_earlier_time_is_sent_at_once(simulation: DeliverySimulation) -> None:
+    """The clock of another process may be behind."""
+    gate = asyncio.Event()
+
+    def waits(item: Outgoing) -> Outcome | Awaitable[Outcome]:
+        return until_open(item) if name_of(item) == "slow" else Delivered()
+
+    async def until_open(item: Outgoing) -> Outcome:
+        await gate.wait()
+        return Delivered()
+
+    sink = ScriptedSink(waits)
+    simulation.deliver(sink)
+    await simulation.happen(START, runs=["slow"])
+    await simulation.advance(0)
+    simulation.clock.wall -= timedelta(hours=1)
+    await simulation.happen(START, runs=["behind"])
+    await simulation.advance(0)
+    assert sink.sent == [("slow", START), ("behind", START)]
+
+
+async def test_under_a_backlog_a_commit_at_an_earlier_time_waits_a_few_seconds(
+    simulation: DeliverySimulation,
+) -> None:
+    async def slow(item: Outgoing) -> Outcome:
+        await simulation.clock.sleep(1)
+        return Delivered()
+
+    sink = ScriptedSink(slow, capacity=20)
+    await simulation.happen(START, runs=runs(400))
+    simulation.deliver(sink)
+    await simulation.advance(2)
+    simulation.clock.wall -= timedelta(hours=1)
+    await simulation.happen(START, runs=["behind"])
+    await simulation.advance(8)
+    assert ("behind", START) in sink.sent, "the backlog alone takes 20 s"
+
+
+async def test_what_comes_due_first_is_claimed_first_whatever_failed_before(simulation: DeliverySimulation) -> None:
+    def fails(item: Outgoing) -> Outcome:
+        after = timedelta(seconds=60) if name_of(item) == "patient" else timedelta(seconds=1)
+        return Retry("busy", after=after, sink_wide=False)
+
+    sink = ScriptedSink(fails)
+    simulation.deliver(sink)
+    await simulation.happen(START, runs=["patient"])
+    await simulation.advance(LOOK_EVERY / 10)
+    await simulation.happen(START, runs=["quick"])
+    await simulation.advance(1.2)
+    assert sink.kinds("quick") == [START, START]
