@@ -9,7 +9,6 @@ all work under it ends.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -35,7 +34,7 @@ STANDBY_LOOK = 10.0
 """Seconds between two checks of a lease that another process holds. When it is free by then, the check comes sooner."""
 AGAIN = 2.0
 """Seconds until a lease is asked for again that is free, and another replica's, or while the ledger does not answer."""
-_GIVE_BACK_WITHIN = 1.0
+_GIVE_BACK_WITHIN = 5.0
 
 T = TypeVar("T")
 Taking = Callable[[Connection, str, str, int], Lease | None]
@@ -194,18 +193,22 @@ class Leases:
         if await self._is_for_others(name):
             return None
         asked_at, ttl = self.clock.monotonic(), longest + MARGIN
-        lease = await self._taken(asyncio.ensure_future(self.store.write(taking, name, self.holder, int(ttl * 1000))))
+        lease = await self._taken(
+            name, asyncio.ensure_future(self.store.write(taking, name, self.holder, int(ttl * 1000)))
+        )
         return None if lease is None else HeldLease(self, lease, ttl, asked_at)
 
-    async def _taken(self, taking: asyncio.Future[Lease | None]) -> Lease | None:
+    async def _taken(self, name: str, taking: asyncio.Future[Lease | None]) -> Lease | None:
         """Once begun it happens, so that who is cancelled meanwhile gives back what it got."""
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
-            with suppress(LedgerError, TimeoutError):
+            try:
                 async with asyncio.timeout(_GIVE_BACK_WITHIN):
                     if (lease := await asyncio.shield(taking)) is not None:
                         await self.store.write(leases.give_back, lease)
+            except (LedgerError, TimeoutError) as error:
+                _report_kept(name, error)
             raise
 
     async def until_asked_again(self, name: str) -> float:
@@ -296,9 +299,12 @@ class Leases:
             async with asyncio.timeout(_GIVE_BACK_WITHIN):
                 await held.give_back()
         except (LedgerError, TimeoutError) as error:
-            cause, then = str(error) or "the ledger did not answer", "it expires by itself"
-            details = fields(lease=held.lease.name, cause=cause, then=then)
-            _log.error("lease.not_given_back", extra=details)
+            _report_kept(held.lease.name, error)
+
+
+def _report_kept(name: str, error: Exception) -> None:
+    cause, then = str(error) or "the ledger did not answer", "it expires by itself"
+    _log.error("lease.not_given_back", extra=fields(lease=name, cause=cause, then=then))
 
 
 async def _apart(work: Coroutine[Any, Any, T], *until: asyncio.Task[Any]) -> tuple[bool, Callable[[], T]]:
