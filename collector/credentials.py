@@ -235,13 +235,17 @@ SQL_TOKENS = re.compile(
 )
 """Literals, names in quotes, comments (but hints)."""
 
+_GAP = r"(?:\s|\\[nrt])"
 INSERTED = re.compile(
-    r"\binsert\s{1,8}(?:(?:or\s{1,8}\w{1,20}\s{1,8})?(?:into|overwrite)\s{1,8}(?:table\s{1,8})?[^\s();,']{1,400}\s{0,40}"
-    r"(?:partition\s{0,8}\([^()]{1,400}\)\s{0,8})?)?"
-    r"\((?P<columns>[^()';]{1,8000})\)\s{0,40}(?:--[^\n]{0,200}\s{1,40})?values?\b",
-    re.IGNORECASE,
+    rf"\binsert{_GAP}{{1,8}}(?:(?:or{_GAP}{{1,8}}\w{{1,20}}{_GAP}{{1,8}})?(?:into|overwrite){_GAP}{{1,8}}(?:table{_GAP}{{1,8}})?"
+    rf"[^\s();,']{{1,400}}{_GAP}{{0,40}}(?:partition{_GAP}{{0,8}}\([^()]{{1,400}}\){_GAP}{{0,8}})?)?"
+    r"\((?P<columns>(?:[^()';/-]|--[^\n]{0,400}+|/\*.{0,400}?\*/|[/-]){1,8000}+)\)"
+    rf"{_GAP}{{0,40}}(?:--[^\n]{{0,200}}{_GAP}{{1,40}})?values?\b",
+    re.IGNORECASE | re.DOTALL,
 )
 """`insert into t (user, password) values`."""
+GAP = re.compile(f"{_GAP}*")
+"""Blanks, also as JSON writes them."""
 TUPLES_TOKENS = re.compile(rf"{SQL_TOKENS.pattern}|[(),;]", SQL_TOKENS.flags)
 
 # --- where a value begins ---

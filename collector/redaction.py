@@ -210,16 +210,18 @@ def _inserted(text: str) -> Iterator[_Place]:
     found = credentials.INSERTED.search(text)
     while found is not None:
         end = found.end()
-        if secret := _secret_columns(text, found):
+        if secret := _secret_columns(found["columns"]):
             places, end = _literals_of(secret, text, end)
             yield from places
         found = credentials.INSERTED.search(text, end)
 
 
-def _secret_columns(text: str, found: re.Match[str]) -> set[int]:
-    at, secret = found.start("columns"), set[int]()
-    for number, column in enumerate(found["columns"].split(",")):
-        if _is_secret_name(text, at, at + len(column.rstrip(' \t\n\r`"]'))):
+def _secret_columns(columns: str) -> set[int]:
+    """By number; what comments say counts for none."""
+    bare = credentials.SQL_TOKENS.sub(lambda token: token[0] if token[0][0] not in "-/" else " ", columns)
+    at, secret = 0, set[int]()
+    for number, column in enumerate(bare.split(",")):
+        if _is_secret_name(bare, at, at + len(column.rstrip(' \t\n\r`"]'))):
             secret.add(number)
         at += len(column) + 1
     return secret
@@ -231,7 +233,9 @@ def _literals_of(columns: set[int], text: str, at: int) -> tuple[list[_Place], i
     depth = number = 0
     for token in credentials.TUPLES_TOKENS.finditer(text, at):
         sign = token[0][0]
-        if sign == ";" or (depth == 0 and (sign not in "(,-/" or text[at : token.start()].strip())):
+        if sign == ";" or (
+            depth == 0 and (sign not in "(,-/" or not credentials.GAP.fullmatch(text, at, token.start()))
+        ):
             break
         if sign == "(":
             depth, number = depth + 1, number if depth else 0

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 CORPUS = ROOT / "tests" / "corpus" / "cdf_sql"
 _SHOWS_A_SECRET = re.compile(
     r"\$\{env:|ann@acme\.example|existingSecret|--from-file|`password=|identified by|\.\.\."
-    r"|simulated-secret|wetransform-token|dataprep-token|postgresql://(?:me|lineage)@|X-Signature: "
+    r"|simulated-secret|wetransform-token|dataprep-token|postgresql://(?:me|lineage)@|X-Signature: |secretName: "
 )
 """Lines of the docs that name a secret, or a place for one."""
 
@@ -260,6 +260,8 @@ def test_literals_that_speak_of_secrets_stay(sql: str) -> None:
         ),
         ("insert into t (n, api_key) values (f('x', 'y'), 'PW')", "insert into t (n, api_key) values (f('x', 'y'), '***')"),
         ("insert into t (a, pwd) -- so\n values ('a', 'PW')", "insert into t (a, pwd) -- so\n values ('a', '***')"),
+        ("insert into t (a, -- who's, (me)\n pwd /* it's; x */) values ('a', 'PW')", "insert into t (a, -- who's, (me)\n pwd /* it's; x */) values ('a', '***')"),
+        ("insert into t(a, pwd)\\nvalues (1, 'PW'),\\n(3, 'PW')", "insert into t(a, pwd)\\nvalues (1, '***'),\\n(3, '***')"),
         ("insert into t(pwd) values ('PW' /* 'c' */), ('PW", "insert into t(pwd) values ('***' /* 'c' */), ('***'"),
         ("insert into [d].[t] ([user],[password]) values (N'a', N'PW')", "insert into [d].[t] ([user],[password]) values (N'a', N'***')"),
         ('insert or ignore into "t"("password") values (\'PW\')', 'insert or ignore into "t"("password") values (\'***\')'),
