@@ -118,7 +118,7 @@ def troubles(status: Status) -> list[dict[str, str]]:
                 runbook = _RUNBOOKS.get(str(state), _OTHERWISE[kind])
                 found.append(_trouble(words, f"/{kind}/{quote(name, safe='')}", runbook))
     found += [
-        _trouble(f"replica {row['replica']}: {row['wrong']}", "/replicas", "LineageLeaseHeldTwice")
+        _trouble(f"replica {row['replica']}: {row['wrong']}", "/replicas", "LineageReplicasDiffer")
         for row in status.get("replicas", ())
         if row.get("wrong")
     ]

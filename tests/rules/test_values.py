@@ -23,6 +23,7 @@ SPECIFIED = {
     "LineageRunStale": ("10m", "warning"),
     "LineageLeaseUnheld": ("5m", "warning"),
     "LineageLeaseHeldTwice": ("5m", "critical"),
+    "LineageReplicasDiffer": ("30m", "warning"),
     "LineageClockSkew": ("10m", "info"),
     "LineageLedgerReset": ("0s", "critical"),
 }
