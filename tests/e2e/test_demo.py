@@ -50,7 +50,7 @@ async def test_the_demo_ends_well_and_its_events_match_its_scenario(tmp_path: Pa
     [
         (["--marquez", "http://127.0.0.1:{port}"], 1, "and whether the server is up"),
         (["--kafka", "127.0.0.1:{port}"], 1, "check that Kafka runs"),
-        (["--marquez", "localhost"], 2, "--marquez localhost: is no URL"),
+        (["--marquez", "localhost"], 2, "--marquez localhost: is not a valid URL"),
         (["--kafka", "localhost"], 2, "--kafka localhost: is not a valid server"),
     ],
 )
