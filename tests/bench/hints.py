@@ -49,9 +49,18 @@ class Starts(Observers):
 async def latencies(ledger: Mapping[str, Any], url: str, count: int) -> list[float]:
     """Milliseconds of each hint."""
     simulator, starts = CdfSimulator(seed=3), Starts()
+    with tempfile.TemporaryDirectory(prefix="hints-") as sockets:
+        return await _latencies(
+            simulator, starts, {"ledger": ledger, "control_socket": f"{sockets}/control"}, url, count
+        )
+
+
+async def _latencies(
+    simulator: CdfSimulator, starts: Starts, places: Mapping[str, Any], url: str, count: int
+) -> list[float]:
     async with Served(simulator) as served:
         simulator.add_transformation("load-assets", destination={"type": "assets"}, query="select 1")
-        service = Service(_settings(ledger, served.url, url), observers=[starts])
+        service = Service(_settings(places, served.url, url), observers=[starts])
         async with service, httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}") as client:
             await asyncio.sleep(3)  # the first poll
             await _latency(simulator, client, starts)  # starts the process that reads SQL, which takes a second
@@ -72,14 +81,13 @@ async def _latency(simulator: CdfSimulator, client: httpx.AsyncClient, starts: S
     return (time.perf_counter() - began) * 1000
 
 
-def _settings(ledger: Mapping[str, Any], platform: str, sink: str) -> Settings:
+def _settings(places: Mapping[str, Any], platform: str, sink: str) -> Settings:
     auth = {"token_url": f"{platform}/oauth2/token", "client_id": "collector", "client_secret": "simulated-secret"}
     source = {"name": "cdf", "platform": "cdf", "base_url": platform, "project": "plant-a", "auth": auth}
     return Settings.model_validate(
         {
-            "ledger": ledger,
+            **places,
             "http": {"listen": "127.0.0.1:0"},
-            "control_socket": tempfile.mkdtemp(prefix="hints-") + "/control",
             "sources": [{**source, "poll_interval": "1h", "hint_secret": SECRET}],
             "sinks": [{"name": "responder", "type": "openlineage", "url": sink}],
         }
