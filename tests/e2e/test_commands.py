@@ -155,7 +155,9 @@ async def test_parked_events_are_dropped_when_somebody_says_so(deployment: Deplo
     await deployment.until_parked(2)
     code, out, err = await deployment.command("parked", "drop", "marquez")
     assert (code, out) == (2, ""), "there is no terminal to ask on"
-    assert "would drop 2 parked events of sink marquez (1 COMPLETE, 1 START; of 1 runs), and asks for confirmation" in err
+    assert (
+        "would drop 2 parked events of sink marquez (1 COMPLETE, 1 START; of 1 runs), and asks for confirmation" in err
+    )
     shown = await shown_by(deployment, "parked", "drop", "marquez", "--dry-run")
     assert shown["would_drop"] == 2
     one = shown["events"][0]["event"]

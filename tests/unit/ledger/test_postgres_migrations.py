@@ -58,6 +58,9 @@ def fill(conn: Connection) -> None:
     for table in tables(conn):
         for number in range(1, ROWS + 1):
             row = {column.name: value(column.type.python_type, number) for column in table.columns}
+            row |= {
+                name: f'[{{"namespace": "n", "name": "{number}"}}]' for name in ("inputs", "outputs") if name in row
+            }
             if "id" in table.c and table.c.id.identity is not None:
                 del row["id"]
             conn.execute(insert(table), row)

@@ -53,6 +53,8 @@ def fill(conn: Connection) -> None:
     gone = requests.add(conn, RequestKind.POLL, "source:source", "{}", NOW)
     conn.execute(delete(schema.request).where(schema.request.c.id == gone))
     requests.hint(conn, ledger.source, NOW)
+    use = {"namespace": "n", "name": "d", "source_id": ledger.source, "job": "job", "is_output": True}
+    conn.execute(insert(schema.dataset_use).values(use))
     conn.execute(insert(schema.replica).values(id="gone", version="1", fingerprint="f", leases="[]", started=1, seen=1))
 
 
