@@ -35,14 +35,13 @@ class Hint(BaseModel):
 
 
 def signature_fits(secret: str, body: bytes, signature: str | None) -> bool:
-    """Whether it is the hexadecimal HMAC-SHA256 of the raw body, with or without `sha256=` before it; compared in constant time."""
+    """Whether it is the hexadecimal HMAC-SHA256 of the raw body; compared in constant time."""
     expected = hmac.new(secret.encode(), body, sha256).hexdigest()
-    given = (signature or "").strip().lower().removeprefix("sha256=")
-    return hmac.compare_digest(expected.encode(), given.encode(errors="replace"))
+    return hmac.compare_digest(expected.encode(), (signature or "").strip().lower().encode(errors="replace"))
 
 
 def read_hint(body: bytes) -> Hint:
-    """Raises `BadAnswer` for a message that is no such object. What it holds beside is left alone."""
+    """Raises `BadAnswer` for a message that is not such an object. Other keys are ignored."""
     if len(body) > LARGEST:
         raise BadAnswer(f"the message has {len(body)} bytes; up to {LARGEST} are read")
     try:

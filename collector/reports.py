@@ -66,7 +66,7 @@ class HintResult(StrEnum):
     REFUSED = "refused"
     """It has no valid signature."""
     UNREADABLE = "unreadable"
-    """It is no such message, or names no source that is configured."""
+    """It cannot be read, or names a source that is not configured."""
 
 
 @dataclass(frozen=True, slots=True)

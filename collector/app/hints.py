@@ -90,7 +90,7 @@ class Hints:
         if body is None:
             return _answer(408, "the message did not come in time")
         signature = next((request.headers[each] for each in SIGNATURES if each in request.headers), None)
-        if not signature_fits(source.secret(), body, signature):
+        if not signature_fits(source.secret(), body, _bare(signature)):
             self._ignored(name, HintResult.REFUSED, f"{' or '.join(SIGNATURES)} does not fit the body")
             return _answer(401, "the signature does not fit")
         try:
@@ -160,6 +160,11 @@ def _ask(conn: Connection, name: str, source_id: int, keys: Sequence[str], now_m
     """The holder of the source's lease does it."""
     requests.add_poll(conn, f"source:{name}", keys, now_ms)
     requests.hint(conn, source_id, now_ms)
+
+
+def _bare(signature: str | None) -> str | None:
+    """Without the name of the algorithm, which some senders put before it."""
+    return None if signature is None else signature.strip().lower().removeprefix("sha256=")
 
 
 async def _body_of(request: web.Request) -> bytes | None:

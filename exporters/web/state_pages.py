@@ -38,11 +38,9 @@ class StatePages:
         found = [web.get("/", self._overview)]
         if self._ledger is not None:
             found += [
-                web.get("/sources/{name}", readable(self._source)),
-                web.get("/sinks/{name}", readable(self._sink)),
                 web.get("/replicas", self._replicas),
-                web.get("/api/v1/sources/{name}", readable(self._source_json)),
-                web.get("/api/v1/sinks/{name}", readable(self._sink_json)),
+                *(web.get(f"/{kind}s/{{name}}", readable(self._page(kind))) for kind in _OF),
+                *(web.get(f"/api/v1/{kind}s/{{name}}", readable(self._json(kind))) for kind in _OF),
                 *(web.get(f"/api/v1/{kind}", self._listing(kind)) for kind in ("sources", "sinks", "replicas")),
             ]
         return found
@@ -74,25 +72,21 @@ class StatePages:
 
         return listed
 
-    async def _source(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        found = await self._found("source", name)
-        return page("source", "/", row=found, most=LATEST) if found is not None else _missing_page("source", name)
+    def _page(self, kind: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def shown(request: web.Request) -> web.StreamResponse:
+            name = request.match_info["name"]
+            found = await self._found(kind, name)
+            return page(kind, "/", row=found, most=LATEST) if found is not None else _missing_page(kind, name)
 
-    async def _source_json(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        found = await self._found("source", name)
-        return data(found) if found is not None else data({"error": _missing("source", name)}, 404)
+        return shown
 
-    async def _sink(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        found = await self._found("sink", name)
-        return page("sink", "/", row=found, most=LATEST) if found is not None else _missing_page("sink", name)
+    def _json(self, kind: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def shown(request: web.Request) -> web.StreamResponse:
+            name = request.match_info["name"]
+            found = await self._found(kind, name)
+            return data(found) if found is not None else data({"error": _missing(kind, name)}, 404)
 
-    async def _sink_json(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        found = await self._found("sink", name)
-        return data(found) if found is not None else data({"error": _missing("sink", name)}, 404)
+        return shown
 
     async def _found(self, kind: str, name: str) -> dict[str, Any] | None:
         """The row of the source or sink and what else the ledger has of it."""

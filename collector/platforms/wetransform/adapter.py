@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled
+from collector.hint import signature_fits
 from collector.model import Enrichment, Facts, Observation, Poll, Run, RunState
 from collector.platforms.answers import REACH, WAIT, Forbidden, uuid
 from collector.platforms.base import Finding, Load, nothing_chosen, tried
@@ -12,7 +13,7 @@ from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.automations import Automation
 from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.discovery import Discovery
-from collector.platforms.wetransform.hints import may_mean, read_hint, signature_fits
+from collector.platforms.wetransform.hints import may_mean, read_hint
 from collector.platforms.wetransform.lineage import Definition, Place, described, job
 from collector.platforms.wetransform.runs import Runs, Whose
 from collector.platforms.wetransform.schedule import Intervals

@@ -1,8 +1,6 @@
 """The webhook `file:ready-for-download`: checked, read, and matched to runs that may be meant. It is never believed."""
 
-import hmac
 from dataclasses import dataclass
-from hashlib import sha256
 
 from collector.errors import BadAnswer
 from collector.model import Run
@@ -18,12 +16,6 @@ class Hint:
     customers: frozenset[str]
     """The customer's internal id and e-mail, if sent, in the letters of `casefold`."""
     template: str
-
-
-def signature_fits(secret: str, body: bytes, signature: str | None) -> bool:
-    """Whether `X-Signature` is the hexadecimal HMAC-SHA256 of the raw body; compared in constant time."""
-    expected = hmac.new(secret.encode(), body, sha256).hexdigest()
-    return hmac.compare_digest(expected.encode(), (signature or "").strip().lower().encode(errors="replace"))
 
 
 def read_hint(body: bytes) -> Hint | None:

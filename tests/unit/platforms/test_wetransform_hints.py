@@ -8,8 +8,9 @@ from uuid import UUID
 import pytest
 
 from collector.errors import BadAnswer
+from collector.hint import signature_fits
 from collector.model import Facts, Job, Run, RunState
-from collector.platforms.wetransform.hints import Hint, may_mean, read_hint, signature_fits
+from collector.platforms.wetransform.hints import Hint, may_mean, read_hint
 from collector.testing.clock import START
 from simulators.wetransform import sign
 
