@@ -91,9 +91,13 @@ class Claimer:
         if self._is_due():
             self._due_ms = None
         limit = wanted + self._in_flight.begin_claim()
-        heads = await self._context.store.read_claim(
-            claims.claim, self._context.sink_id, self._context.time.now_ms(), limit, self._floor_at(now)
-        )
+        try:
+            heads = await self._context.store.read_claim(
+                claims.claim, self._context.sink_id, self._context.time.now_ms(), limit, self._floor_at(now)
+            )
+        except Exception:
+            self._hinted = True  # what was hinted at or due is still to be claimed
+            raise
         full = len(heads) >= limit
         self._floor = heads[0].committed_at if full else 0
         self._hinted |= full

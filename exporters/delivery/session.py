@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from itertools import islice
 
-from collector.errors import LeaseLost
+from collector.errors import LeaseLost, LedgerError
 from collector.ledger import claims
 from collector.ledger.claims import Settlement, SettleResult
 from collector.ledger.held_lease import HeldLease
@@ -30,6 +30,9 @@ _RESERVE = 2.0
 """Seconds of the grace period that are left to commit what was in flight."""
 
 _MOMENT = 0.05
+
+_LEDGER_LOOK = 1.0
+"""Seconds at most between two attempts of a loop while the ledger does not answer."""
 
 
 class Session:
@@ -143,11 +146,15 @@ class Session:
                 raise
             except Exception as error:  # noqa: BLE001 - the boundary of this task: the ledger may come back
                 self._health.stuck(part, error)
-                await self._context.clock.sleep(pause_after(failures, self._context.random))
+                await self._context.clock.sleep(self._pause(error, failures))
                 failures += 1
             else:
                 self._health.unstuck(part)
                 failures = 0
+
+    def _pause(self, error: Exception, failures: int) -> float:
+        pause = pause_after(failures, self._context.random)
+        return min(pause, _LEDGER_LOOK) if isinstance(error, LedgerError) else pause
 
     async def _keep_lease(self) -> None:
         await self._held_lease.step()

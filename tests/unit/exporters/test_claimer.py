@@ -9,6 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from collector.clock import to_ms
+from collector.errors import LedgerError
 from collector.ledger import claims
 from collector.model import EventKind, Outgoing
 from exporters.delivery.claimer import AHEAD, LOOK_EVERY
@@ -124,3 +125,28 @@ async def test_what_comes_due_first_is_claimed_first_whatever_failed_before(simu
     await simulation.happen(START, runs=["quick"])
     await simulation.advance(1.2)
     assert sink.kinds("quick") == [START, START]
+
+
+@pytest.mark.parametrize("seconds", [0.1, 60])
+async def test_what_a_failed_claim_would_have_found_is_sent_as_soon_as_the_ledger_answers(
+    simulation: DeliverySimulation, seconds: float
+) -> None:
+    """Once for a commit, once for a lane that came due, however long the ledger does not answer."""
+    script = {"old": iter([Retry("busy", after=timedelta(seconds=5), sink_wide=False)])}
+    sink = ScriptedSink(lambda item: next(script.get(name_of(item), iter(())), Delivered()))
+    simulation.deliver(sink)
+    await simulation.happen(START, runs=["old"])
+    await simulation.advance(5)
+    read, fails_until = simulation.store.read_claim, simulation.clock.monotonic() + seconds + 1
+
+    async def failing(fn: Any, *args: Any) -> Any:
+        if simulation.clock.monotonic() < fails_until:
+            raise LedgerError("the ledger does not answer")
+        return await read(fn, *args)
+
+    with patch.object(simulation.store, "read_claim", failing):
+        await simulation.happen(START, runs=["new"])
+        await simulation.advance(seconds + 1)
+        assert sink.sent == [("old", START)]
+        await simulation.advance(1)
+    assert sorted(sink.sent) == [("new", START), ("old", START), ("old", START)]

@@ -579,6 +579,23 @@ async def test_runs_of_a_batch_that_broke_go_together_again_after_their_next_eve
     assert sink.batches == [5]
 
 
+async def test_runs_of_a_batch_that_broke_go_together_again_after_the_sink_refused_their_event(
+    simulation: DeliverySimulation,
+) -> None:
+    simulation.random = Steady()  # type: ignore[assignment] # by chance alone they would part company, too
+    sink = BuggySink()
+    sink.script = lambda item: Park("400") if item.kind is START else Delivered()
+    simulation.deliver(sink)
+    runs = [f"run {number}" for number in range(5)]
+    await simulation.happen(START, runs=["ill", *runs])
+    await simulation.advance(1)
+    assert sink.batches == [6, *[1] * 6]
+    sink.batches.clear()
+    await simulation.happen(RUNNING, runs=runs)
+    await simulation.advance(0)
+    assert sink.batches == [5]
+
+
 async def test_a_batch_that_breaks_counts_as_one_failure_however_many_were_in_it(
     simulation: DeliverySimulation,
 ) -> None:
