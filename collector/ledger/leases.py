@@ -56,9 +56,12 @@ def seconds_left(conn: Connection, name: str) -> float:
 
 
 def renew(conn: Connection, lease: Lease, ttl_ms: int) -> bool:
-    """Hold it for `ttl_ms` from now. False when another holder has it."""
+    """Hold it for `ttl_ms` from now. False when another holder has it, or when it was given back: a renewal that was under
+    way at that moment may be committed after it.
+    """
     table = schema.lease
-    done = conn.execute(update(table).where(*_ours(lease)).values(expires_at=db_now() + ttl_ms))
+    held = table.c.expires_at > 0
+    done = conn.execute(update(table).where(*_ours(lease), held).values(expires_at=db_now() + ttl_ms))
     return done.rowcount == 1
 
 

@@ -44,6 +44,15 @@ def test_an_expired_lease_goes_to_the_next_and_is_not_clean(ledger: Ledger) -> N
     assert leases.renew(ledger.conn, second, TTL)
 
 
+def test_a_renewal_that_comes_after_the_lease_was_given_back_does_not_take_it_again(ledger: Ledger) -> None:
+    """A renewal that was under way at a stop is committed beside the giving back, and maybe after it."""
+    lease = take(ledger, "one")
+    assert lease is not None
+    leases.give_back(ledger.conn, lease)
+    assert not leases.renew(ledger.conn, lease, TTL)
+    assert leases.seconds_left(ledger.conn, "sink:x") == 0
+
+
 def test_a_holder_that_takes_its_lease_again_gets_another_token(ledger: Ledger) -> None:
     """The answer to the first take was lost."""
     first, second = take(ledger, "one"), take(ledger, "one")
