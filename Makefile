@@ -55,7 +55,7 @@ test: $(DEV) ## everything: the quick part, then property, contract, real-server
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry .
 	$(BIN)/deptry --config simulators/pyproject.toml simulators
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests --ignore tests/bench
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder tests --ignore tests/bench
 
 bench: $(DEV) ## measure against the peers; prints a table of ratios
 	$(BIN)/python -m tests.bench

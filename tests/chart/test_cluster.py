@@ -14,8 +14,6 @@ from tests.chart.generated_files import values_of
 from tests.chart.manifests import only
 from tests.servers.helm import CHART, Helm, parsed
 
-pytestmark = pytest.mark.xdist_group("chart")
-
 _KINDS = {
     "/api/v1": ("v1", ["ServiceAccount", "ConfigMap", "Service", "Pod", "Secret"]),
     "/apis/apps/v1": ("apps/v1", ["StatefulSet"]),

@@ -24,8 +24,6 @@ from tests.chart.manifests import laid_over, of_kind, only, workload
 from tests.servers.certificates import make_certificates
 from tests.servers.helm import CHART, Helm, HelmRefusedError
 
-pytestmark = pytest.mark.xdist_group("chart")
-
 Values = dict[str, Any]
 _ON_THE_VOLUME = {"ledger": {"path": "/var/lib/lineage-collector/lineage.db"}}
 _OURS = {

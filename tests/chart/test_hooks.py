@@ -16,8 +16,6 @@ from tests.chart.manifests import of_kind, pods
 from tests.servers.helm import CHART, Helm
 from tests.servers.kubernetes import api
 
-pytestmark = pytest.mark.xdist_group("chart")
-
 Pages = dict[str, tuple[int, str]]
 Served = Callable[[Pages], str]
 _GOOD: Pages = {"/readyz": (200, "ok\n"), "/metrics": (200, '# TYPE x gauge\nlineage_build_info{version="1"} 1.0\n')}

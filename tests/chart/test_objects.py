@@ -17,8 +17,6 @@ from tests.chart.manifests import collector, containers, is_headless, laid_over,
 from tests.servers.helm import CHART, Helm
 from tests.servers.processes import unavailable
 
-pytestmark = pytest.mark.xdist_group("chart")
-
 Values = dict[str, Any]
 _LEDGER = "/var/lib/lineage-collector"
 

@@ -9,8 +9,6 @@ import yaml
 from tests.chart.manifests import Object, collector, laid_over, only
 from tests.servers.helm import CHART, Helm, HelmRefusedError, parsed
 
-pytestmark = pytest.mark.xdist_group("chart")
-
 Values = dict[str, Any]
 _DEFAULTS: Values = yaml.safe_load((CHART / "values.yaml").read_text())
 _ALL_KINDS: Values = {

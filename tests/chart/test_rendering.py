@@ -16,8 +16,6 @@ from tests.chart.conftest import Printed, Rendered
 from tests.chart.generated_files import CASES
 from tests.servers.helm import CHART, MIDDLE, NEWEST, OLDEST, Helm, HelmRefusedError
 
-pytestmark = pytest.mark.xdist_group("chart")
-
 _FOREIGN = {"ExternalSecret"}
 """Kinds that examples bring in extraManifests."""
 

@@ -10,8 +10,6 @@ from tests.chart.generated_files import CASES, values_of
 from tests.chart.manifests import collector, containers, of_kind, only, pods
 from tests.servers.helm import CHART, Helm
 
-pytestmark = pytest.mark.xdist_group("chart")
-
 _VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 
 

@@ -165,7 +165,6 @@ _BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.xdist_group("chart")
 @pytest.mark.parametrize(("change", "words"), _BAD)
 def test_a_bad_value_is_refused_with_its_place(
     helm: Helm, minimal: dict[str, Any], change: dict[str, Any], words: str
@@ -174,7 +173,6 @@ def test_a_bad_value_is_refused_with_its_place(
         helm.template(laid_over(minimal, change))
 
 
-@pytest.mark.xdist_group("chart")
 def test_as_a_part_of_another_chart(helm: Helm, minimal: dict[str, Any]) -> None:
     """Whose conditions and globals reach us."""
     assert helm.template({**minimal, "enabled": True, "global": {"imageRegistry": "", "storageClass": "x"}})

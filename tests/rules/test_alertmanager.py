@@ -13,7 +13,7 @@ from tests.servers.alertmanager import StartAlertmanager
 from tests.servers.helm import Helm
 from tests.servers.prometheus import StartPrometheus
 
-pytestmark = [pytest.mark.xdist_group("helm"), pytest.mark.timeout(900), pytest.mark.crash]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.crash]
 
 SOON: dict[str, dict[str, Any]] = {
     "LineageCollectorDown": {"for": "1s"},

@@ -14,8 +14,6 @@ from tests.servers.prometheus import Promtool
 
 ALERTS = sorted(alert_rules.settings()["rules"])
 
-pytestmark = pytest.mark.xdist_group("helm")
-
 
 @pytest.fixture(scope="module")
 def rendered(helm: Helm) -> Groups:

@@ -122,7 +122,6 @@ async def test_our_commands_work_beside_a_running_service(tmp_path: Path) -> Non
     }, "each was tried above"
 
 
-@pytest.mark.xdist_group("helm")
 def test_commands_for_kubernetes_name_what_the_chart_makes(helm: Helm) -> None:
     made = {(each["kind"].lower(), each["metadata"]["name"]) for each in helm.objects(MINIMAL, release=RELEASE)}
     assert ("statefulset", RELEASE) in made
@@ -161,7 +160,6 @@ def test_silences_can_be_made(start_alertmanager: StartAlertmanager) -> None:
     assert listed.count('"state":"active"') + listed.count('"state": "active"') == len(commands("amtool"))
 
 
-@pytest.mark.xdist_group("helm")
 @every_page
 def test_settings_are_taken(page: Page, helm: Helm, start_alertmanager: StartAlertmanager, tmp_path: Path) -> None:
     for block in page.blocks("yaml"):

@@ -10,8 +10,6 @@ from tests.rules.alert_rules import PLAIN, everything_on, groups, plain, rule_ob
 from tests.servers.helm import Helm, HelmRefusedError
 from tests.servers.prometheus import Promtool
 
-pytestmark = pytest.mark.xdist_group("helm")
-
 SPECIFIED = {
     "LineageCollectorDown": ("5m", "critical"),
     "LineagePollFailing": ("10m", "warning"),
