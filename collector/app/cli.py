@@ -378,6 +378,24 @@ def forget(
     sys.exit(command.forget(config, name, **how))
 
 
+@app.command(epilog="Example: lineage-collector reconcile marquez --since 7d")
+def reconcile(
+    sink: str,
+    config: Config = DEFAULT_CONFIG,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Only runs that began or changed since: 2h, 7d, 2026-01-31.")
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Compare each run that SINK, a Marquez, acknowledged with what it has: state, times, inputs and outputs. Only reads. Exit 0:
+    all equal, 1: runs differ or Marquez could not be asked, 2: bad arguments.
+    """
+    from collector.app import reconcile as command
+
+    sys.exit(command.reconcile(config, sink, since=since, as_json=as_json))
+
+
 def _pairs(params: list[str]) -> dict[str, str]:
     pairs = {}
     for param in params:

@@ -63,7 +63,7 @@ def runs(
     as_json: bool,
 ) -> int:
     settings = configuration.load(config)
-    wanted, after = _state(state), _since(since)
+    wanted, after = _state(state), time_given("--since", since)
 
     def found(conn: Connection) -> tuple[list[RunRow], Mapping[str, RunDetail]]:
         number = source_id(conn, source) if source is not None else None
@@ -150,12 +150,13 @@ def _state(word: str | None) -> RunState | None:
         raise ConfigurationError([f"--state {word!r} is not valid; use {', '.join(RunState)}"]) from None
 
 
-def _since(words: str | None) -> int | None:
+def time_given(option: str, words: str | None) -> int | None:
+    """Epoch milliseconds of a moment as it was given to an option. Raises `ConfigurationError`."""
     if words is None:
         return None
     given = None
     with suppress(ValueError):
         given = parse_lookback(words)
     if given is None:
-        raise ConfigurationError([f"--since: {words!r} is not a time; use for example 2h, 7d or 2026-01-31"])
+        raise ConfigurationError([f"{option}: {words!r} is not a time; use for example 2h, 7d or 2026-01-31"])
     return to_ms(datetime.now(UTC) - given if isinstance(given, timedelta) else given)

@@ -5,9 +5,11 @@ applied, a request that timed out may be applied later, and a database fault and
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
@@ -21,6 +23,9 @@ from config.sinks import MarquezSink as Settings
 from exporters.sinks.base import Context, Delivered, Finding, Outcome, Park, Retry
 from exporters.sinks.http import Answer, ask, each, remedy, trouble
 from exporters.sinks.marquez.event import Event, read
+from exporters.sinks.marquez.stored import StoredRun, UnreadRun, parse
+
+T = TypeVar("T")
 
 PARKED_AFTER_500S = 5
 PARKED_AFTER = timedelta(seconds=60)
@@ -105,6 +110,21 @@ def exists_already(answer: Answer) -> bool:
     return answer.status == 400 and "already exists" in _message(answer)
 
 
+def _is_absent(answer: Answer) -> bool:
+    """Whether Marquez itself says that it does not have it: a wrong address answers 404, too, in other words."""
+    return answer.status == 404 and re.fullmatch(r"(Namespace|Job|Run) '.*' not found\.", _message(answer)) is not None
+
+
+def _stored(answer: Answer, read_content: Callable[[Any], T]) -> T:
+    if answer.status != 200:
+        known = trouble(answer)
+        raise UnreadRun(answer.cause, answer.after, lasting=known is not None and known.slow)
+    try:
+        return read_content(answer.json)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadRun(f"{answer.what} answered 200 without what Marquez has: {error}", lasting=True) from error
+
+
 def _path(*parts: str) -> str:
     """A path with all special characters of its parts escaped; also `.` and `..`, which clients would resolve."""
     return "/".join(
@@ -135,6 +155,7 @@ class MarquezSink:
         self._errors = ErrorCounts(clock)
         self._job_locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self.capacity = concurrency
+        self.sends_datasets = lineage_api
         self.longest_attempt = 2 * timeout
         ends = {EventKind.START, EventKind.COMPLETE, EventKind.FAIL, EventKind.ABORT}
         self.wants = frozenset(ends | {EventKind.OTHER} if runs_api else ends)
@@ -246,6 +267,19 @@ class MarquezSink:
         if isinstance(outcome, Delivered):
             return Retry("the run had another state; its end was sent again", after=LOOK_AGAIN, sink_wide=False)
         return outcome
+
+    async def stored_run(self, run_id: str) -> StoredRun | None:
+        """The run as Marquez has it, None where it has none. Raises `UnreadRun`."""
+        answer = await self._ask("GET", _path("jobs", "runs", run_id))
+        return None if _is_absent(answer) else _stored(answer, parse)
+
+    async def stored_runs(self, namespace: str, job: str, offset: int, limit: int) -> list[StoredRun] | None:
+        """Some runs of a job, the one that began last first, those without a start at the end; None where Marquez does not have the
+        job. Raises `UnreadRun`.
+        """
+        where = f"{_path('namespaces', namespace, 'jobs', job)}/runs?limit={limit}&offset={offset}"
+        answer = await self._ask("GET", where)
+        return None if _is_absent(answer) else _stored(answer, lambda content: [parse(run) for run in content["runs"]])
 
     async def check(self) -> list[Finding]:
         answer = await self._ask("GET", "namespaces/default", timeout=15.0)
