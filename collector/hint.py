@@ -58,4 +58,8 @@ def may_mean(hint: Hint, run: Run) -> bool:
     """Whether the hint may be about this open run."""
     if hint.run is not None:
         return hint.run == run.key
-    return hint.job is None or hint.job in {run.job.key, run.job.name, run.job.name.partition("/")[2]}
+    return hint.job is None or hint.job in {run.job.key, *_names(run.job.name), *_names(run.job.platform_name or "")}
+
+
+def _names(name: str) -> tuple[str, str]:
+    return name, name.partition("/")[2]

@@ -155,6 +155,7 @@ class Job:
 
     `kind` is OpenLineage's jobType (QUERY, TASK, JOB, ...); `integration` the platform's name in capitals. `schedule` is
     the cron expression by which the platform runs it, None if it has no schedule or the platform does not report it.
+    `platform_name` is the name that an alias replaced, None where none did.
     """
 
     key: str
@@ -168,6 +169,7 @@ class Job:
     sql: str | None = None
     dialect: str | None = None
     schedule: str | None = None
+    platform_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
-from config.aliases import DatasetAlias
+from config.aliases import DatasetAlias, JobAlias, unambiguous
 from config.base import FilePath, Model, is_loopback, no_reference, no_switch
 from config.quantities import Duration, Size, format_size
 from config.secret import SecretFile, SecretText, either
@@ -25,6 +25,7 @@ __all__ = [
     "FileSink",
     "HintTopic",
     "Http",
+    "JobAlias",
     "KafkaSink",
     "Ledger",
     "Lineage",
@@ -210,6 +211,8 @@ class Settings(Model):
     lineage: Lineage = Lineage()
     datasets: tuple[DatasetAlias, ...] = ()
     """Other names for datasets, so that a table is the same node whichever source reports it. The first match counts."""
+    jobs: Annotated[tuple[JobAlias, ...], AfterValidator(unambiguous)] = ()
+    """Other names for jobs, in place of a platform's ids. The first match counts."""
     sinks: tuple[AnySink, ...] = ()
     """The targets of the events. Without any, there are only metrics."""
 

@@ -14,8 +14,9 @@ from collector.app.control import refuse_unusable
 from collector.app.tables import Column, Kind, show
 from collector.clock import Clock, SystemClock
 from collector.errors import LedgerError, LedgerForeign, LedgerMissing, LedgerTooNew
-from collector.ledger import accounts, queries
+from collector.ledger import accounts, jobs, queries
 from collector.ledger.port import Ledger
+from collector.lineage.job_aliases import renamings
 from collector.logs import set_up
 from collector.model import RunState, SkipKind
 from collector.platforms.base import Finding, Planning, Platform, load_finding
@@ -103,15 +104,35 @@ async def _of_accounts(store: Ledger, settings: Settings) -> list[Row]:
     refused = await store.read(accounts.refusals, factory.configured(settings, SystemClock()))
     chosen = [source.name for source in settings.sources if source.include]
     idle = [name for name in chosen if await store.read(_nothing_fits, name)]
+    renamed = [row for source in settings.sources for row in await store.read(_renamed, settings, source.name)]
     refusing = [(row.name, row.refusing) for row in sinks if row.refusing and row.retired_at is None]
     globs = "correct the globs of include and exclude"
     remedy = "repair the sink, then `lineage-collector parked retry` sends them again"
     return [
         *(_row("ledger", "accounts", False, words, "until then `run` refuses to start") for words in refused),
         *(_row(f"source {name}", "include", False, _NO_JOB, globs) for name in idle),
+        *renamed,
         *(_row(f"sink {name}", "refusals", False, words, remedy) for name, words in refusing),
     ]
 
+
+def _renamed(conn: Connection, settings: Settings, source: str) -> list[Row]:
+    """A row for each job that ran and gets another name, or would get the name of another one."""
+    number = next((row.id for row in queries.sources(conn) if row.name == source), None)
+    if number is None or not settings.jobs:
+        return []
+    found = renamings(factory.job_aliases(settings.jobs), jobs.latest(conn, number, _JOBS))
+    taken, free = [one for one in found if one.taken_by], [one for one in found if not one.taken_by]
+    rows = [_row(f"source {source}", "job name", True, f"{one.old} is called {one.new}") for one in free[:_SHOWN]]
+    if len(free) > _SHOWN:
+        rows.append(_row(f"source {source}", "job name", True, f"and {len(free) - _SHOWN} more jobs get another name"))
+    clash = "{0.old} keeps its name, for {0.taken_by} is called {0.new} already"
+    remedy = "change `jobs` so that each job gets a name of its own: leave a * or the id in it"
+    return [*rows, *(_row(f"source {source}", "job name", False, clash.format(one), remedy) for one in taken[:_SHOWN])]
+
+
+_JOBS = 10_000
+_SHOWN = 100
 
 _NO_JOB = "all jobs that ran so far were left out by include and exclude: no run is reported"
 

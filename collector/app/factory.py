@@ -15,6 +15,7 @@ from collector.errors import ConfigurationError
 from collector.http import HttpClient, HttpOptions, RequestListener, clock_ahead, tls_context
 from collector.ledger.accounts import Configured
 from collector.lineage.aliases import Alias, Aliases
+from collector.lineage.job_aliases import JobAlias, JobAliases
 from collector.logs import fields
 from collector.platforms import base as platforms
 from collector.redaction import redacted
@@ -24,6 +25,7 @@ from config.mistakes import dotted
 from config.plugins import PLATFORM_PLUGINS, SINK_PLUGINS
 from config.secret_fields import secrets
 from config.settings import DatasetAlias, HintTopic, Settings
+from config.settings import JobAlias as JobAliasSettings
 from config.settings import Sink as SinkSettings
 from config.settings import Source as SourceSettings
 from exporters.sinks import base as sinks
@@ -85,6 +87,11 @@ def aliases(settings: Iterable[DatasetAlias]) -> Aliases:
             Alias(each.match.namespace, each.match.name, each.replace.namespace, each.replace.name) for each in settings
         )
     )
+
+
+def job_aliases(settings: Iterable[JobAliasSettings]) -> JobAliases:
+    """The aliases of jobs in the configuration."""
+    return JobAliases(tuple(JobAlias(each.match.namespace, each.match.name, each.replace.name) for each in settings))
 
 
 def sink(settings: SinkSettings, clock: Clock) -> sinks.Sink:

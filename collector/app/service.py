@@ -336,6 +336,7 @@ class Service:
             random=random.random,
             observer=self._observers,
             paused=lambda: self._housekeeper.full,
+            job_aliases=factory.job_aliases(self.settings.jobs),
         )
 
     def _hints(self) -> Hints:

@@ -13,7 +13,7 @@ from collector.errors import LedgerError
 from collector.ledger import graph, schema
 from collector.ledger.detail import ms, read, written
 from collector.ledger.schema import chunks
-from collector.model import Dataset, Definition, EventKind, Run
+from collector.model import Dataset, Definition, EventKind, Job, Run
 
 _COUNTED = {EventKind.COMPLETE: "succeeded", EventKind.FAIL: "failed", EventKind.ABORT: "canceled"}
 
@@ -115,6 +115,29 @@ def platform_ids(conn: Connection, source_id: int, name: str) -> list[str]:
 
 
 _LATEST = 100
+
+
+def platform_name(conn: Connection, source_id: int, name: str) -> str | None:
+    """What the platform calls the job that had this name in its latest run, None where none had."""
+    run = schema.run
+    rows = select(run.c.key, run.c.detail).where(run.c.source_id == source_id, run.c.job == name)
+    for key, text in conn.execute(rows.order_by(run.c.id.desc()).limit(_LATEST)):
+        with suppress(LedgerError):  # a run that cannot be read is listed as skipped already
+            job = read(key, text).job
+            return job.platform_name or job.name
+    return None
+
+
+def latest(conn: Connection, source_id: int, limit: int) -> list[Job]:
+    """The jobs as their latest runs have them, by name."""
+    job, run = schema.job, schema.run
+    of_run = (run.c.source_id == job.c.source_id) & (run.c.key == job.c.run_key)
+    rows = select(run.c.key, run.c.detail).join_from(job, run, of_run).where(job.c.source_id == source_id)
+    found: list[Job] = []
+    for key, text in conn.execute(rows.order_by(job.c.name).limit(limit)):
+        with suppress(LedgerError):
+            found.append(read(key, text).job)
+    return found
 
 
 def definitions(conn: Connection, source_id: int, names: Iterable[str]) -> dict[str, Definition]:

@@ -29,7 +29,7 @@ class Alias:
 
     def of(self, found: Name) -> Name | None:
         """The new name, None where this alias does not fit or would leave nothing of a name."""
-        namespace, name = (_fitted(*pair) for pair in zip((self.namespace, self.name), found, strict=True))
+        namespace, name = (fitted(*pair) for pair in zip((self.namespace, self.name), found, strict=True))
         if namespace is None or name is None:
             return None
         space, called = _filled(self.new_namespace, namespace, found[0]), _filled(self.new_name, name, found[1])
@@ -105,7 +105,7 @@ def _sum(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else one + other
 
 
-def _fitted(pattern: str, text: str) -> tuple[str, ...] | None:
+def fitted(pattern: str, text: str) -> tuple[str, ...] | None:
     """What the `*` of the pattern stand for, None where it does not fit."""
     found = _compiled(pattern).fullmatch(text)
     return None if found is None else found.groups()

@@ -25,10 +25,12 @@ from collector.ledger.stored import Known, Watched
 from collector.ledger.strands import parent_key
 from collector.lifecycle import Step, finish
 from collector.lineage.events import EventMaker
+from collector.lineage.job_aliases import NO_ALIASES, JobAliases
 from collector.model import Enrichment, Observation, Poll, Run, RunState, Skip, SkipKind
 from collector.polling import redaction
 from collector.polling.decision import Policy, decide, turns
 from collector.polling.definitions import completed, jobs_to_know
+from collector.polling.job_names import JobNames
 from collector.polling.repeats import Repeat, Repeats, fingerprint
 from collector.reports import EventReport
 
@@ -84,6 +86,11 @@ class Writer:
     maker: EventMaker
     policy: Policy
     repeats: Repeats = field(default_factory=Repeats)
+    job_aliases: JobAliases = NO_ALIASES
+    _names: JobNames = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_names", JobNames(self.source, self.source_id, self.job_aliases))
 
     async def page(self, store: Ledger, page: Poll, at: datetime, *, polled: bool) -> AsyncIterator[Committed]:
         """Take one page of a poll in, part by part; `polled` marks the end of a walk. Yields each part once it is
@@ -143,7 +150,8 @@ class Writer:
         }
         ending = {seen.key for seen in page.observations if seen.state.terminal} | set(page.missing)
         known = stored.known(conn, self.source_id, keys, ending)
-        decided = decide(known.runs, _readable(page, known.unreadable), at, self.policy)
+        page = self._names.in_page(conn, _readable(page, known.unreadable), known.runs)
+        decided = decide(known.runs, page, at, self.policy)
         ready = self._ready(
             conn, known, decided.steps, decided.skips, at, cursor=page.cursor, polled=polled, memory=page.memory
         )
@@ -156,10 +164,16 @@ class Writer:
         turn = turns(ended, children, at)
         if not turn and not known.unreadable:
             return _Ready()
-        steps = tuple(_finished(run, found[key]) for key, run in turn.items())
+        steps = tuple(self._finished(conn, run, found[key]) for key, run in turn.items())
         problems = {key: problem for key in turn if (problem := found[key].problem) is not None}
         skips = tuple(redaction.skip(Skip(SkipKind.ENRICHMENT, key, cause)) for key, cause in problems.items())
         return self._ready(conn, known, steps, skips, at, unread=problems.keys())
+
+    def _finished(self, conn: Connection, run: Run, found: Found) -> Step:
+        details = redaction.enrichment(found.details) if found.details is not None else None
+        if details is not None and details.job is not None:
+            details = replace(details, job=self._names.of(conn, details.job, run))
+        return finish(run, details, problem=redaction.problem(found.problem))
 
     def _ready(
         self,
@@ -311,11 +325,6 @@ def _only_seen(before: Run | None, step: Step) -> bool:
     if before is None or not before.open:
         return False
     return replace(step.run, seen_at=before.seen_at, due_at=before.due_at, misses=before.misses) == before
-
-
-def _finished(run: Run, found: Found) -> Step:
-    details = redaction.enrichment(found.details) if found.details is not None else None
-    return finish(run, details, problem=redaction.problem(found.problem))
 
 
 def _invalid(change: RunChange) -> list[Skip]:

@@ -14,6 +14,7 @@ from collector.ledger.held_lease import HeldLease
 from collector.ledger.port import Ledger
 from collector.ledger.runs import Ended
 from collector.ledger.schema import chunks
+from collector.lineage.job_aliases import as_on_platform
 from collector.logs import fields
 from collector.model import Run
 from collector.platforms.base import Platform
@@ -194,7 +195,7 @@ class Enricher:
         while True:
             try:
                 async with self._slots:
-                    return Found(await self._held.guard(self._platform.enrich(run)))
+                    return Found(await self._held.guard(self._platform.enrich(as_on_platform(run))))
             except (SourceError, TimeoutError, LeaseLapsed) as error:
                 look.cause = str(error) or "no answer in time"
                 wait = max(pause, error.after or 0) if isinstance(error, Throttled) else pause

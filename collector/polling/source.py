@@ -12,6 +12,7 @@ from collector.faultpoints import Point, passing
 from collector.ledger import accounts, memory, runs, stored
 from collector.ledger.held_lease import STANDBY_LOOK, HeldLease, Leases
 from collector.lineage.events import EventMaker
+from collector.lineage.job_aliases import NO_ALIASES, JobAliases, as_on_platform
 from collector.logs import fields
 from collector.model import Observation, Poll, Skip, SkipKind
 from collector.platforms.base import Platform, Remembering
@@ -60,11 +61,12 @@ class SourcePoller:
         random: Callable[[], float],
         observer: Observer,
         paused: Callable[[], str | None],
+        job_aliases: JobAliases = NO_ALIASES,
     ) -> None:
         self._name, self._source_id = name, source_id
         self._platform, self._store, self._clock, self._random = platform, leases.store, clock, random
         self._leases, self._rhythm, self._observer, self._paused = leases, rhythm, observer, paused
-        self._maker, self._policy = maker, policy
+        self._maker, self._policy, self._job_aliases = maker, policy, job_aliases
         self._wake = asyncio.Event()
         self._unwritten = False
         """Whether the last cycle failed for the ledger and not for the source."""
@@ -98,7 +100,9 @@ class SourcePoller:
     async def _work(self, held: HeldLease) -> None:
         """All that is done for the source while the lease is held. What it has in memory dies with it."""
         self._held = held
-        self._writer = Writer(self._name, self._source_id, lambda: held.lease, self._maker, self._policy)
+        self._writer = Writer(
+            self._name, self._source_id, lambda: held.lease, self._maker, self._policy, job_aliases=self._job_aliases
+        )
         self._enricher = Enricher(self._platform, self._writer, self._store, self._clock, self._log_commit, held)
         self._requests = SourceRequests(
             self._platform, self._store, self._source_id, self._clock, held, self._watch, self._make_due
@@ -209,7 +213,7 @@ class SourcePoller:
             await self._take(Poll(missing=tracked.unreadable), polled=False)
         held: Poll | None = None
         try:
-            async for page in self._platform.poll(tracked.runs, state.cursor):
+            async for page in self._platform.poll([as_on_platform(run) for run in tracked.runs], state.cursor):
                 passing(Point.AFTER_FETCH)
                 if held is not None:
                     await self._take(held, polled=False)

@@ -27,7 +27,7 @@ async def test_the_example_is_what_the_adapter_makes(name: str) -> None:
 def test_the_configurations_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("T", "a-token")
     blocks = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     source = {"platform": "dataprep", "name": "a", "workspace": "w", "token": "${env:T}"}
     for written in blocks:
         Settings.model_validate({"sources": [source], **yaml.safe_load(written)})

@@ -1,9 +1,10 @@
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from config.settings import DatasetAlias, Lineage
+from config.aliases import unambiguous
+from config.settings import DatasetAlias, JobAlias, Lineage
 
 RAW = {"namespace": "cdf://h/p", "name": "raw/sap/*"}
 
@@ -36,3 +37,34 @@ def test_an_alias_that_cannot_be_meant_is_refused(match: Any, replace: Any, word
 def test_an_error_text_is_quoted_at_some_length(value: Any) -> None:
     with pytest.raises(ValidationError):
         Lineage.model_validate({"longest_error": value})
+
+
+UUIDS = {"namespace": "wetransform://*", "name": "transformation/*"}
+
+
+@pytest.mark.parametrize(
+    ("match", "replace", "words"),
+    [
+        (UUIDS, "transformation/*-*", "more * than match.name"),
+        (UUIDS, "transformation/parts", "every job that fits match.name would be called"),
+        (UUIDS, "7-*", "must begin with a letter"),
+        (UUIDS, "*", "must begin with a letter"),
+        (UUIDS, "{description}", "must begin with a letter"),
+        (UUIDS, "transformation/{template}", r"\{template\} stands for nothing"),
+        (UUIDS, "transformation/{*", r"\{\* stands for nothing"),
+        (UUIDS, "x" * 256, "has 256 characters"),
+        (UUIDS, "a\n*", "contains a control"),
+    ],
+)
+def test_a_name_that_no_job_can_have_is_refused(match: Any, replace: str, words: str) -> None:
+    with pytest.raises(ValidationError, match=words.replace("more *", r"more \*")):
+        JobAlias.model_validate({"match": match, "replace": {"name": replace}})
+
+
+def test_two_jobs_of_one_namespace_cannot_be_given_one_name() -> None:
+    first, second = ({"match": {"name": name}, "replace": {"name": "load"}} for name in ("recipe/a", "recipe/b"))
+    aliases = TypeAdapter(Annotated[tuple[JobAlias, ...], AfterValidator(unambiguous)])
+    with pytest.raises(ValidationError, match="recipe/a and recipe/b would both be called load"):
+        aliases.validate_python([first, second])
+    elsewhere = {**second, "match": {"name": "recipe/b", "namespace": "dataprep://*"}}
+    assert len(aliases.validate_python([first, elsewhere])) == 2

@@ -85,8 +85,8 @@ class Source:
         of = Parent(run_id(parent), SPACE, named(parent).name, key=parent) if parent else None
         now = self.clock.now()
         times = {"started_at": ZERO, "ended_at": now if state.terminal else None}
-        fields = {"facts": Facts(inputs=(), outputs=()), "parent": of, **times, **more}
-        return Observation(key, run_id(key), named(key), state, state.value, now, **fields)
+        fields = {"job": named(key), "facts": Facts(inputs=(), outputs=()), "parent": of, **times, **more}
+        return Observation(key, run_id(key), state=state, raw_state=state.value, seen_at=now, **fields)
 
     def _note(self, done: Committed) -> None:
         self.skips += done.skips
