@@ -111,6 +111,26 @@ def _checked_endpoint(value: str) -> str:
     return value.lstrip("/")
 
 
+def _switch(value: Any) -> Any:
+    """`true` is the mapping with defaults; from the environment it comes as text."""
+    return {"true": {}, "false": None}.get(str(value).lower(), value) if isinstance(value, bool | str) else value
+
+
+def _or_switch(schema: JsonDict) -> None:
+    choices = schema["anyOf"]
+    assert isinstance(choices, list)
+    schema["anyOf"] = [*choices, {"type": "boolean"}]
+
+
+class Batch(Model):
+    """Several events in one request, each with its own outcome."""
+
+    form: Literal["array", "events"] = "array"
+    """`array`: a bare array, as in OpenLineage's specification. `events`: an object with the list `events`, for OpenMetadata."""
+    size: Annotated[int, Field(ge=2, le=1000), BeforeValidator(no_switch)] = 100
+    """Events in one request, at most."""
+
+
 class OpenLineageSink(_KeyedSink):
     """Any backend that accepts OpenLineage events over HTTP."""
 
@@ -120,6 +140,8 @@ class OpenLineageSink(_KeyedSink):
     """Path of the endpoint below `url`."""
     oauth2: Annotated[OAuth2 | None, AfterValidator(_one_credential)] = None
     compression: Literal["gzip", "none"] = "none"
+    batch: Annotated[Batch | None, BeforeValidator(_switch)] = Field(default=None, json_schema_extra=_or_switch)
+    """`true`, or a mapping: send several events in one request, to `batch` below `endpoint`. For backends that have it."""
     concurrency: Annotated[int, Field(ge=1, le=256), BeforeValidator(no_switch)] = 8
     """Requests at a time."""
 
@@ -139,17 +161,6 @@ class Sasl(Model):
     @property
     def credential(self) -> Secret:
         return _given(self.password, self.password_file)
-
-
-def _switch(value: Any) -> Any:
-    """`true` is TLS with defaults; from the environment it comes as text."""
-    return {"true": {}, "false": None}.get(str(value).lower(), value) if isinstance(value, bool | str) else value
-
-
-def _or_switch(schema: JsonDict) -> None:
-    choices = schema["anyOf"]
-    assert isinstance(choices, list)
-    schema["anyOf"] = [*choices, {"type": "boolean"}]
 
 
 def _or_text(schema: JsonDict) -> None:

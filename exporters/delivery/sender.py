@@ -19,7 +19,7 @@ from exporters.delivery.in_flight import InFlight
 from exporters.delivery.reports import SendReport, SendResult
 from exporters.delivery.settler import Verdict
 from exporters.delivery.wakeup import Wakeup
-from exporters.sinks.base import Delivered, Outcome, Park, Retry
+from exporters.sinks.base import Delivered, Outcome, Park, Retry, batch_of
 
 _log = logging.getLogger("lineage.delivery")
 
@@ -56,6 +56,7 @@ class Sender:
         self._verdict, self._drained = verdict, drained
         self.wakeup = wakeup
         self._attempts: dict[asyncio.Task[None], _Attempt] = {}
+        self._batch = batch_of(context.sink)
         self._suspects: set[int] = set()
         """Strands whose event was in a batch that broke the sink: each is sent alone, so that one cannot fail many."""
 
@@ -79,12 +80,21 @@ class Sender:
         now, circuit = self._context.clock.monotonic(), self._health.circuit
         if not circuit.open:
             self._start(self._in_flight.ask(now))
-            if batch := self._in_flight.send(self._context.sink.capacity - self._in_flight.at_sink):
+            while batch := self._in_flight.send(self._room()):
                 self._start(batch)
                 self._drained()
         elif circuit.admits_probe(now) and (probe := self._in_flight.ask_one() or self._in_flight.send(1)):
             self._health.probing(probe[0].strand_id)
             self._start(probe)
+
+    def _room(self) -> int:
+        """How many events may be sent in one call now. What a sink sends in batches waits until a request ends and then
+        shares the next one.
+        """
+        left = self._context.sink.capacity - self._in_flight.at_sink
+        if self._batch is None:
+            return left
+        return min(left, self._batch) if len(self._attempts) * self._batch < self._context.sink.capacity else 0
 
     def _start(self, items: Sequence[Outgoing]) -> None:
         for item in items:

@@ -76,6 +76,8 @@ class Sink(Protocol):
     longest_attempt: timedelta
     """No single attempt takes longer; the sink's lease is sized by it."""
 
+    # optional, `batch: int`: a call of `send` is one request of up to so many events, and `capacity` a multiple of it
+
     def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[tuple[Outgoing, Outcome]]:
         """Send, at most one event per strand, and yield each outcome as it comes. Several calls may be under way at
         once. Closing the iterator early (SIGTERM) leaves the events without an outcome unanswered.
@@ -121,6 +123,11 @@ class SinkBase(ABC):
 
     async def close(self, deadline: float) -> None:
         await self.context.http.close()
+
+
+def batch_of(sink: Sink) -> int | None:
+    """How many events a call of `send` may have; None for any number, each with a separate request."""
+    return getattr(sink, "batch", None)
 
 
 Create = Callable[[Any, Context], Sink]

@@ -37,6 +37,7 @@ def main() -> None:
             for name, count in (("peer_http", options.events // 5), ("peer_async_http", options.events // 5)):
                 add(results, name, count, url)
             add(results, "ours_http", options.events, url)
+            add(results, "ours_batch", options.events * 4, url)
             add(results, "live_http", 500, url)
             if bootstrap:
                 topic = f"bench-{time.time_ns()}"
@@ -114,7 +115,10 @@ def rate(results: list[dict[str, Any]]) -> float:
 def show_delivery(results: Results) -> None:
     print("\n| entrant | events/s | ratio | CPU s per 1,000 | peak MiB |")
     print("|---|---|---|---|---|")
-    for names in (("peer_http", "peer_async_http", "ours_http"), ("peer_kafka", "raw_aiokafka", "ours_kafka")):
+    for names in (
+        ("peer_http", "peer_async_http", "ours_http", "ours_batch"),
+        ("peer_kafka", "raw_aiokafka", "ours_kafka"),
+    ):
         there = [name for name in names if name in results]
         peers = [rate(results[name]) for name in there if name.startswith("peer")]
         for name in there:

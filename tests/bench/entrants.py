@@ -138,6 +138,11 @@ def ours_http(count: int, url: str) -> dict[str, Any]:
     return _ours(count, {"type": "openlineage", "url": url})
 
 
+def ours_batch(count: int, url: str) -> dict[str, Any]:
+    """To the endpoint for batches."""
+    return _ours(count, {"type": "openlineage", "url": url, "batch": True})
+
+
 def ours_kafka(count: int, bootstrap: str, topic: str) -> dict[str, Any]:
     return _ours(count, {"type": "kafka", "bootstrap_servers": bootstrap, "topic": topic})
 
@@ -282,6 +287,7 @@ ENTRANTS: dict[str, Callable[..., dict[str, Any]]] = {
         peer_kafka,
         raw_aiokafka,
         ours_http,
+        ours_batch,
         ours_kafka,
         live_http,
         claim_and_settle,

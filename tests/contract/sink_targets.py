@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 from uuid import uuid4
 
 import pytest
@@ -15,6 +15,8 @@ from collector.http import HttpClient, HttpOptions
 from collector.testing.sinks import SECRET, Target
 from config.sinks import AnySink
 from exporters.sinks.base import Context, Sink
+from simulators.openlineage import OpenLineageSimulator
+from simulators.server import Served
 from tests.contract.http_recorder import forwarding, recorder
 from tests.contract.marquez_client import marquez_url
 from tests.servers.kafka import Kafka
@@ -112,6 +114,35 @@ class HttpTarget:
         await self._stack.aclose()
 
 
+class BatchTarget(HttpTarget):
+    """The simulated backend that takes batches in the form of the specification."""
+
+    form: ClassVar[Literal["array", "events"]] = "array"
+
+    async def open(self) -> None:
+        self._backend = OpenLineageSimulator(form=self.form)
+        self._served = await self._stack.enter_async_context(Served(self._backend))
+
+    def sink(self) -> Sink:
+        return self._made(self._served.url)
+
+    def dead(self) -> Sink:
+        return self._made("http://127.0.0.1:1")
+
+    def _made(self, url: str) -> Sink:
+        from exporters.sinks.openlineage import create
+
+        batch = {"form": self.form, "size": 7}
+        return make(create, type="openlineage", url=url, api_key=SECRET, compression="gzip", batch=batch)
+
+    async def received(self) -> list[bytes]:
+        return self._backend.accepted
+
+
+class EventsBatchTarget(BatchTarget):
+    form = "events"
+
+
 class MarquezTarget(HttpTarget):
     """The simulated Marquez, or the real one at `MARQUEZ_URL`, behind a server that keeps what it took."""
 
@@ -133,6 +164,8 @@ class MarquezTarget(HttpTarget):
 TARGETS = [
     pytest.param(FileTarget, id="file"),
     pytest.param(HttpTarget, id="openlineage"),
+    pytest.param(BatchTarget, id="openlineage-batch"),
+    pytest.param(EventsBatchTarget, id="openmetadata-batch"),
     pytest.param(MarquezTarget, id="marquez"),
     pytest.param(KafkaTarget, id="kafka", marks=pytest.mark.kafka),
 ]

@@ -51,10 +51,11 @@ outcomes = st.sampled_from(
 
 
 class Target(ScriptedSink):
-    """A sink that waits to be given its answers, and checks what arrives."""
+    """A sink that waits to be given its answers, and checks what arrives. `batch`: how many events a call may have."""
 
-    def __init__(self, *, rechecks: bool) -> None:
+    def __init__(self, *, rechecks: bool, batch: int | None = None) -> None:
         super().__init__(self._asked, capacity=4, rechecks=rechecks)
+        self.batch = batch
         self.waiting: dict[int, tuple[Outgoing, asyncio.Future[Outcome]]] = {}
         self.acknowledged: set[int] = set()
         self.parked: set[int] = set()
@@ -123,7 +124,11 @@ class Deliveries(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.folder = quick_folder()
         self.clock = SimulatedClock()
-        self.targets = {"marquez": Target(rechecks=True), "file": Target(rechecks=False), "late": Target(rechecks=True)}
+        self.targets = {
+            "marquez": Target(rechecks=True),
+            "file": Target(rechecks=False, batch=2),
+            "late": Target(rechecks=True),
+        }
         self.kinds: dict[str, frozenset[EventKind]] = {}
         self.owed: dict[str, set[int]] = {name: set() for name in self.targets}
         self.known: dict[str, float] = {}

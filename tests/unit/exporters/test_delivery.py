@@ -28,6 +28,7 @@ from exporters.sinks.base import Delivered, Outcome, Park, Retry
 from tests.lease_faults import take_over, without_renewals
 from tests.unit.exporters.delivery_simulation import (
     DeliverySimulation,
+    Script,
     ScriptedSink,
     SimulatedClock,
     delivers,
@@ -115,6 +116,35 @@ async def test_no_more_is_at_the_sink_than_it_takes(simulation: DeliverySimulati
     await simulation.advance(2)
     assert (sink.most_out, len(sink.sent)) == (3, 3)
     assert delivery.status().in_flight == 3
+
+
+class Batching(ScriptedSink):
+    """Takes up to three events in one call, two calls at a time."""
+
+    batch = 3
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(script, capacity=6)
+
+
+async def test_what_waits_behind_batches_shares_the_next_one(simulation: DeliverySimulation) -> None:
+    """A single event is a whole call: others do not get ones of their own beside it, but wait for a call to end."""
+    answered = asyncio.Event()
+
+    async def later(item: Outgoing) -> Outcome:
+        await answered.wait()
+        return Delivered()
+
+    sink = Batching(later)
+    simulation.deliver(sink)
+    for number in range(8):
+        await simulation.happen(START, runs=[f"run {number}"])
+        await simulation.advance(0.1)
+    assert sink.batches == [1, 1]
+    answered.set()
+    await simulation.advance(1)
+    assert sink.batches == [1, 1, 3, 3]
+    assert await pending(simulation) == 0
 
 
 async def test_children_wait_for_their_parents_start_and_it_for_their_end(simulation: DeliverySimulation) -> None:

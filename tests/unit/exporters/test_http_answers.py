@@ -12,7 +12,7 @@ from collector.model import Outgoing
 from collector.testing.sinks import event
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
 from exporters.sinks.http import SHOWN, Answer, ask, each, remedy, trouble
-from exporters.sinks.openlineage import OpenLineageSink, verdict
+from exporters.sinks.openlineage import Endpoint, OpenLineageSink, verdict
 
 WAIT = httpx.Headers({"retry-after": "7"})
 
@@ -161,7 +161,8 @@ async def test_a_batch_that_is_closed_early_leaves_no_request() -> None:
 def test_an_attempt_with_a_token_may_take_two_requests() -> None:
     def made(**given: Any) -> OpenLineageSink:
         timeout = timedelta(seconds=5)
-        return OpenLineageSink("http://b/", Client().http, concurrency=1, timeout=timeout, zipped=False, **given)
+        endpoint = Endpoint("http://b/", Client().http, timeout=timeout, zipped=False, **given)
+        return OpenLineageSink(endpoint, concurrency=1)
 
     assert made().longest_attempt == timedelta(seconds=5)
     assert made(tokens=cast("Any", object())).longest_attempt == timedelta(seconds=10)
@@ -183,14 +184,8 @@ async def test_a_new_token_is_asked_for_only_where_the_old_one_was_refused(
     status: int, refused: list[str | None]
 ) -> None:
     client, tokens = Client(httpx.Response(status), httpx.Response(201)), GivenTokens()
-    sink = OpenLineageSink(
-        "http://b/",
-        client.http,
-        concurrency=1,
-        timeout=timedelta(seconds=5),
-        zipped=True,
-        tokens=cast("Any", tokens),
-    )
+    endpoint = Endpoint("http://b/", client.http, timeout=timedelta(seconds=5), zipped=True, tokens=cast("Any", tokens))
+    sink = OpenLineageSink(endpoint, concurrency=1)
     [outcome] = [outcome async for _, outcome in sink.send([event(1, 1)])]
     assert (tokens.refused, isinstance(outcome, Delivered)) == (refused, status == 401)
     assert {sent["headers"]["Content-Encoding"] for sent in client.requests} == {"gzip"}
