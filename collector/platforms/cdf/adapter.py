@@ -26,6 +26,7 @@ from collector.platforms.cdf.rows import JobRow, read_job
 from collector.platforms.cdf.sources import CdfCatalog
 from collector.platforms.cdf.workflows import Workflows, is_workflow
 from collector.platforms.rate_limit import Pace, shared
+from collector.platforms.unread_times import UnreadTimes
 from collector.platforms.watermark import SLACK_MS, Clocks, Early
 from config.sources import CdfSource
 
@@ -66,7 +67,10 @@ class CdfPlatform:
         )
         self._place = Place(config.base_url, config.project, context.namespace, config.canceled_errors)
         self._definitions = Definitions(self._api, context.clock, context.source)
-        self._workflows = Workflows(self._api, context.clock, context.source, context.namespace, self._place.account)
+        self._unread_times = UnreadTimes()
+        self._workflows = Workflows(
+            self._api, context.clock, context.source, context.namespace, self._place.account, self._unread_times
+        )
         self._names, self._choice = JobNames(), Choice(config.include, config.exclude)
         self._sql = SqlWorker(context.source, CdfCatalog())
         self._known: dict[int, int] = {}
@@ -87,11 +91,11 @@ class CdfPlatform:
         for start in range(0, len(jobs), MOST_IDS):
             page, still_open = await self._track(jobs[start : start + MOST_IDS], absent)
             open_jobs |= still_open
-            yield page
+            yield self._unread_times.added(page)
         await self._definitions.refresh()
         executions = [run for run in tracked if is_workflow(run)]
         async for page in self._news(cursor, executions, open_jobs, absent):
-            yield page
+            yield self._unread_times.added(page)
 
     def remember(self, memory: Mapping[str, str]) -> None:
         """The external ids by which transformations were first known."""
@@ -156,7 +160,7 @@ class CdfPlatform:
         """One page of the open runs, and which of them are still open. Those that CDF leaves out become `absent`."""
         by_id = {job_id: run for run in runs if (job_id := integer(run.key)) is not None}
         answered = await self._api.jobs_by_ids(list(by_id))
-        rows, skips = _read(answered)
+        rows, skips = self._read(answered)
         rows = [row for row in rows if row.id in by_id]
         await self._definitions.know((row.transformation_id for row in rows), needed=False)
         sql = await self._sql.lineage(row.query for row in rows)
@@ -185,7 +189,7 @@ class CdfPlatform:
         limit, after = PAGE_SIZE, None
         while True:
             page = await self._api.jobs(limit, after)
-            rows, unreadable = _read(page.rows)
+            rows, unreadable = self._read(page.rows)
             walk = walk or self._walk(cursor, page.clocks)
             found = await self._found(walk, rows, executions, open_jobs, absent)
             early = self._early.count(
@@ -350,6 +354,17 @@ class CdfPlatform:
             details = fields(source=self._context.source, cause=cause, silent=len(self._silent))
             log.warning("cdf.job_stalled", extra=details)
 
+    def _read(self, rows: Iterable[object]) -> tuple[list[JobRow], tuple[Skip, ...]]:
+        """The jobs that can be read, and a skip for all the others. Times that cannot be read are noted."""
+        read = [read_job(data) for data in rows]
+        jobs = [row for row in read if row is not None]
+        for row in jobs:
+            self._unread_times.note(f"job {row.id}", row.unread)
+        if len(jobs) == len(read):
+            return jobs, ()
+        cause = f"{len(read) - len(jobs)} rows of an answer are no jobs with an id"
+        return jobs, (Skip(SkipKind.ROW, "jobs", cause),)
+
     async def _one(self, row: JobRow) -> Observation:
         await self._definitions.know([row.transformation_id], needed=False)
         return self._observed(row, await self._sql.lineage([row.query]))
@@ -383,16 +398,6 @@ def _tokens(config: CdfSource, context: Context) -> Tokens:
 def _without(absent: Mapping[int, Run], last: Poll) -> Poll:
     """The last page of a poll, which says what nobody showed."""
     return replace(last, missing=(*last.missing, *(run.key for run in absent.values())))
-
-
-def _read(rows: Iterable[object]) -> tuple[list[JobRow], tuple[Skip, ...]]:
-    """The jobs that can be read, and a skip for all the others."""
-    read = [read_job(data) for data in rows]
-    unreadable = read.count(None)
-    skips = (
-        (Skip(SkipKind.ROW, "jobs", f"{unreadable} rows of an answer are no jobs with an id"),) if unreadable else ()
-    )
-    return [row for row in read if row is not None], skips
 
 
 def _trigger_error(job: str, error: SourceError) -> TriggerError:

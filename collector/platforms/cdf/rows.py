@@ -8,6 +8,7 @@ from uuid import UUID
 
 from collector.model import RunState
 from collector.platforms.answers import integer, moment, prose, text, uuid
+from collector.platforms.unread_times import Unread, unread_times
 
 STATES = {
     "Created": RunState.QUEUED,
@@ -37,6 +38,7 @@ class JobRow:
     source_project: str | None
     destination_project: str | None
     conflict_mode: str | None
+    unread: Unread = ()
 
     def state(self, canceled_errors: Sequence[str]) -> RunState:
         """`canceled_errors` are compared without case and outer spaces."""
@@ -85,6 +87,7 @@ def read_job(data: Any) -> JobRow | None:
         source_project=text(data.get("sourceProject")),
         destination_project=text(data.get("destinationProject")),
         conflict_mode=text(data.get("conflictMode")),
+        unread=unread_times(data, "createdTime", "startedTime", "finishedTime", "lastSeenTime"),
     )
 
 
@@ -120,6 +123,7 @@ class Execution:
     ended: datetime | None
     reason: str | None
     version: str | None
+    unread: Unread = ()
 
     @property
     def state(self) -> RunState:
@@ -151,6 +155,7 @@ def read_execution(data: Any) -> Execution | None:
         ended=_end(started, ended),
         reason=text(data.get("reasonForIncompletion")),
         version=text(data.get("version")),
+        unread=unread_times(data, "createdTime", "startTime", "endTime"),
     )
 
 

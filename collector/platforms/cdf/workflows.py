@@ -17,6 +17,7 @@ from collector.logs import fields
 from collector.model import Facts, Job, Observation, Parent, Run, RunState
 from collector.platforms.cdf.api import Api
 from collector.platforms.cdf.rows import Execution, read_execution, read_task_jobs
+from collector.platforms.unread_times import UnreadTimes
 from collector.platforms.watermark import Clocks
 
 log = logging.getLogger("lineage.cdf")
@@ -55,6 +56,7 @@ class Workflows:
     source: str
     namespace: str
     account: str
+    unread_times: UnreadTimes
     _watched: dict[str, _Watched] = field(default_factory=dict)
     _settled: dict[int, datetime] = field(default_factory=dict)
     _listed: Clocks | None = None
@@ -137,6 +139,7 @@ class Workflows:
         if execution is None:
             log.warning("cdf.execution_skipped", extra=fields(source=self.source, cause="a row without id or workflow"))
             return None
+        self.unread_times.note(f"workflow execution {execution.id}", execution.unread)
         known = self._watched.get(execution.id)
         if known is not None:
             known.execution = execution

@@ -26,6 +26,7 @@ from collector.platforms.dataprep.observations import Place
 from collector.platforms.dataprep.rows import Group
 from collector.platforms.dataprep.trigger import Starter
 from collector.platforms.rate_limit import shared
+from collector.platforms.unread_times import UnreadTimes
 from collector.platforms.watermark import SLACK_MS, Clocks, newest
 from config.sources import DataprepSource
 
@@ -65,19 +66,23 @@ class DataprepPlatform:
         self._api = Api(context.http, url, credential.get, context.clock, pace, settings.timeout.total_seconds())
         self._deployment = Deployment(self._api, context.source, context.clock.monotonic)
         self._definitions = Definitions(self._api, self._deployment, context.clock.monotonic)
+        self._unread_times = UnreadTimes()
         place = Place(settings.address, settings.workspace, context.namespace)
         self._parts = Parts(
             api=self._api,
             deployment=self._deployment,
             definitions=self._definitions,
-            flow_runs=FlowRuns(self._api, self._deployment, self._definitions, place, context.clock.monotonic),
+            flow_runs=FlowRuns(
+                self._api, self._deployment, self._definitions, place, context.clock.monotonic, self._unread_times
+            ),
             place=place,
             clock=context.clock,
             choice=Choice(settings.include, settings.exclude),
             stage_runs=settings.stages == "runs",
             patience=min(settings.poll_interval, settings.poll_within / 2).total_seconds(),
+            unread_times=self._unread_times,
         )
-        self._enricher = Enricher(self._api, self._deployment, self._definitions, context.namespace)
+        self._enricher = Enricher(self._api, self._deployment, self._definitions, context.namespace, self._unread_times)
         self._starter = Starter(self._api, self._deployment, context.clock)
 
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
@@ -85,13 +90,13 @@ class DataprepPlatform:
         mark, first = self._mark(cursor, self._api.clocks)
         try:
             async for page in self._walked(level, tracked, mark, first=first):
-                yield page
+                yield self._unread_times.added(page)
         except (NotFound, Forbidden):
             self._deployment.suspect()
             if await self._deployment.level() is level:
                 raise
             async for page in self._walked(await self._deployment.level(), tracked, mark, first=first):
-                yield page
+                yield self._unread_times.added(page)
 
     def _mark(self, cursor: str | None, clocks: Clocks) -> tuple[Cursor, bool]:
         """Where to read on, and whether that is a first look."""

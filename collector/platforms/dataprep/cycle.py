@@ -17,6 +17,7 @@ from collector.platforms.dataprep.flow_runs import FlowRuns, has_open_runs
 from collector.platforms.dataprep.levels import Deployment, Optional, token_works
 from collector.platforms.dataprep.observations import FLOW_RUN, STAGE, Place
 from collector.platforms.dataprep.rows import Group
+from collector.platforms.unread_times import UnreadTimes
 from collector.platforms.watermark import Early
 
 ONE_BY_ONE = 20
@@ -41,6 +42,7 @@ class Parts:
     choice: Choice
     stage_runs: bool
     patience: float
+    unread_times: UnreadTimes
     early: Early = field(default_factory=Early)
 
 
@@ -78,6 +80,8 @@ class Cycle:
             observed, skip = await self._observed(group, alone=alone)
             seen += observed
             left_out += [skip] if skip else []
+        for group in (*found, *kept):
+            self._note_times(group)
         early = self.parts.early.count(((_named(group), _dated(group)) for group in found), self.parts.api.clocks)
         return Poll(tuple(seen), skips=(*skips, *early, *left_out))
 
@@ -265,11 +269,15 @@ class Cycle:
         state = states.state_of(status)
         if (state is RunState.RUNNING and run.began_at is None) or (state.began and parts.stage_runs):
             group = await groups.read(parts.api, parts.deployment, run.key)
+            self._note_times(group)
             seen = observations.observation(
                 parts.place, group, run.job, parts.clock.now(), parent=run.parent, alone=observations.is_alone(run)
             )
             return self._with_stages(group, seen)
         return [observations.unchanged(run, status, parts.clock.now())]
+
+    def _note_times(self, group: Group) -> None:
+        self.parts.unread_times.note(_named(group), group.all_unread)
 
     def due_alone(self, *, every: bool) -> list[Run]:
         """Tracked runs that this poll must still read one by one: `every` of them where there is no list."""

@@ -13,6 +13,7 @@ from collector.platforms.dataprep.datasets import Found
 from collector.platforms.dataprep.definitions import Definitions
 from collector.platforms.dataprep.levels import Deployment, Optional
 from collector.platforms.dataprep.rows import Group, StageRow
+from collector.platforms.unread_times import UnreadTimes
 
 
 class Enricher:
@@ -20,8 +21,11 @@ class Enricher:
     the run; failures are raised, to be tried again.
     """
 
-    def __init__(self, api: Api, deployment: Deployment, definitions: Definitions, namespace: str) -> None:
+    def __init__(
+        self, api: Api, deployment: Deployment, definitions: Definitions, namespace: str, unread: UnreadTimes
+    ) -> None:
         self._api, self._deployment, self._definitions, self._namespace = api, deployment, definitions, namespace
+        self._unread = unread
 
     async def enrich(self, run: Run) -> Enrichment:
         if "/" in run.key:
@@ -30,6 +34,7 @@ class Enricher:
             group = await groups.read(self._api, self._deployment, run.key)
         except (NotFound, Forbidden) as error:
             return Enrichment(Facts(problems=(f"the run ended, but can no longer be read: {error}",)))
+        self._unread.note(f"job group {group.key}", group.all_unread)
         stages = states.first_life(group.stages or (), group.updated_at)
         inputs = await self._inputs(group)
         outputs = await self._outputs(group, run.state)

@@ -15,6 +15,7 @@ from collector.platforms.dataprep.definitions import Cache, Definitions
 from collector.platforms.dataprep.levels import Deployment, Optional
 from collector.platforms.dataprep.observations import FLOW_RUN, Place
 from collector.platforms.dataprep.rows import Group
+from collector.platforms.unread_times import UnreadTimes, unread_times
 
 LOOKED_AT_EVERY = timedelta(seconds=60)
 
@@ -37,9 +38,11 @@ class FlowRuns:
         definitions: Definitions,
         place: Place,
         monotonic: Callable[[], float],
+        unread: UnreadTimes,
     ) -> None:
         self._api, self._deployment, self._definitions, self._place = api, deployment, definitions, place
         self._known: Cache[FlowRun] = Cache(monotonic)
+        self._unread = unread
 
     async def of(self, group: Group, job: Job) -> FlowRun | None:
         """The flow run that started this group, if it can be found and its name matches the run's."""
@@ -63,6 +66,7 @@ class FlowRuns:
         name = await self._definitions.flow_name(flow) if flow else None
         if flow is None or name is None:
             return None
+        self._unread.note(f"flow run {key}", unread_times(known, "createdAt"))
         return self._known.put(key, FlowRun(key, flow, name, moment(known.get("createdAt"))))
 
     def parent(self, found: FlowRun) -> Parent:

@@ -11,6 +11,7 @@ from typing import Any
 
 from collector.names import clean
 from collector.platforms.answers import integer, moment
+from collector.platforms.unread_times import Unread, unread_times
 from collector.redaction import redacted
 
 Json = Mapping[str, Any]
@@ -35,6 +36,7 @@ class StageRow:
     finished_at: datetime | None = None
     tells_start: bool = False
     message: str | None = None
+    unread: Unread = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,13 @@ class Group:
     stages: tuple[StageRow, ...] | None = None
     description: str | None = None
     """Of the recipe, else of its flow."""
+    unread: Unread = ()
+
+    @property
+    def all_unread(self) -> Unread:
+        """Its own times that cannot be read and those of its stages."""
+        of_stages = ((f"{name} of stage {row.key}", value) for row in self.stages or () for name, value in row.unread)
+        return (*self.unread, *of_stages)
 
 
 def group(row: Any) -> Group:
@@ -87,6 +96,7 @@ def group(row: Any) -> Group:
         error=text(_object(row.get("workloadError")).get("message")),
         stages=stages(jobs) if isinstance(jobs, dict) else None,
         description=text(recipe.get("description")) or text(flow.get("description")),
+        unread=unread_times(row, "createdAt", "updatedAt", "runParameterReferenceDate"),
     )
 
 
@@ -110,6 +120,7 @@ def _stage(row: Json, key: str) -> StageRow:
         finished_at=moment(row.get("finishedAt")),
         tells_start="startedAt" in row,
         message=_message(row.get("errorMessage")),
+        unread=unread_times(row, "createdAt", "updatedAt", "startedAt", "finishedAt"),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from collector.errors import BadAnswer
 from collector.platforms.answers import moment, prose, text, uuid, words
+from collector.platforms.unread_times import Unread, unread_times
 from collector.platforms.wetransform.envelope import Envelope
 from collector.platforms.wetransform.steps import STATES
 
@@ -28,6 +29,7 @@ class Automation:
     created_at: datetime | None
     source_id: str | None
     template_handle: str | None
+    unread: Unread = ()
 
 
 def automation(envelope: Envelope, *, asked: str | None = None) -> Automation:
@@ -52,6 +54,7 @@ def automation(envelope: Envelope, *, asked: str | None = None) -> Automation:
         created_at=moment(payload.get("created_at")),
         source_id=uuid(envelope.source_id),
         template_handle=envelope.template_handle,
+        unread=unread_times(payload, "created_at"),
     )
 
 

@@ -11,6 +11,7 @@ from collector.clock import Clock, to_ms
 from collector.logs import fields
 from collector.model import Observation, Poll, RunState, Skip, SkipKind
 from collector.platforms.answers import moment, text
+from collector.platforms.unread_times import UnreadTimes, unread_times
 from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.automations import Automation
 from collector.platforms.wetransform.changes import Change, Entry, Memory, Own, Print, compare, walked
@@ -64,6 +65,7 @@ class Discovery:
         self._next_at: datetime | None = None
         self.requests_per_minute = 0.0
         """What the walks cost, known after the first one."""
+        self._unread_times = UnreadTimes()
         self._own: dict[str, Own] = {}
         self._loaded: tuple[str | None, Memory] = (None, Memory())
 
@@ -131,7 +133,7 @@ class Discovery:
                 skips.append(Skip(SkipKind.ROW, "list of transformations", "an entry has no usable id"))
             elif known.key not in progress.prints:
                 self._compare(row, known, progress, found, skips)
-        return Poll(tuple(found), skips=tuple(skips))
+        return self._unread_times.added(Poll(tuple(found), skips=tuple(skips)))
 
     def _compare(
         self,
@@ -142,6 +144,7 @@ class Discovery:
         skips: list[Skip],
     ) -> None:
         entry = Entry(known.key, moment(row.get("imported_at")), stripped(text(row.get("download_url"))))
+        self._unread_times.note(known.key, unread_times(row, "imported_at"))
         progress.shows_results |= entry.result is not None
         progress.prints[entry.key], change = compare(progress.memory, entry, progress.began, progress.own)
         if "column_names" in row:

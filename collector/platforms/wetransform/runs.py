@@ -8,6 +8,7 @@ from uuid import UUID
 from collector.clock import Clock
 from collector.errors import BadAnswer
 from collector.model import Observation, Run, RunState
+from collector.platforms.unread_times import UnreadTimes
 from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.automations import Automation, automation
 from collector.platforms.wetransform.definitions import Definitions
@@ -48,11 +49,14 @@ class Runs:
     ) -> None:
         self._api, self._definitions, self._place = api, definitions, place
         self._clock, self._meaning, self._intervals = clock, meaning, intervals
+        self.unread_times = UnreadTimes()
 
     async def read(self, key: str, customer: str | None) -> Automation:
         """Raises `SourceError`s; `NotFound` where there is no such run."""
         envelope = await self._api.get(f"/transformation/automation/{key}", customer=customer)
-        return automation(envelope, asked=key)
+        read = automation(envelope, asked=key)
+        self.unread_times.note(key, read.unread)
+        return read
 
     async def look(self, run: Run) -> Observation:
         """A run that is tracked, as it is now."""

@@ -82,7 +82,7 @@ class Tracker:
         for start in range(0, len(due), self._side_by_side):
             looks = await self._read(due[start : start + self._side_by_side])
             verdict = await self._verdict(looks)
-            yield self._page(looks, verdict)
+            yield self._runs.unread_times.added(self._page(looks, verdict))
             rest = due[start + self._side_by_side :]
             if isinstance(verdict.wrong, NoTurn) or (rest and self._clock.monotonic() >= end):
                 details = fields(source=self._source, due=len(due), left=len(rest), seconds=self._longest_pass)
