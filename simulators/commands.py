@@ -17,18 +17,28 @@ class SimulatorName(StrEnum):
 
 
 def add_demo(app: typer.Typer) -> None:
-    app.command(epilog="Example: lineage-collector demo --marquez http://localhost:5000 --forever")(demo)
+    app.command(
+        epilog="Example: lineage-collector demo --marquez http://localhost:5000 --forever",
+        short_help="See it at work without any account.",
+    )(demo)
 
 
 def add_simulate(app: typer.Typer) -> None:
-    app.command(epilog="Example: lineage-collector simulate marquez --port 5000")(simulate)
+    app.command(
+        epilog="Example: lineage-collector simulate marquez --port 5000",
+        short_help="Serve a simulated platform or Marquez.",
+    )(simulate)
 
 
 def simulate(
-    platform: SimulatorName,
-    port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 0,
-    host: Annotated[str, typer.Option("--host", help="Where to listen; 0.0.0.0 in a container.")] = "127.0.0.1",
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same scenarios (not for all).")] = 1,
+    platform: Annotated[SimulatorName, typer.Argument(help="What to serve.", show_choices=True)],
+    port: Annotated[int, typer.Option("--port", metavar="NUMBER", help="0 takes a free one.")] = 0,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; 0.0.0.0 in a container.")
+    ] = "127.0.0.1",
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="NUMBER", help="The same seed gives the same scenarios (not for all).")
+    ] = 1,
 ) -> None:
     """Serve one simulator until interrupted; with "all" the three platforms, on PORT and the next two, with runs that go
     on and on.
@@ -40,10 +50,14 @@ def simulate(
 
 def demo(
     marquez: Annotated[
-        str | None, typer.Option("--marquez", help="A real Marquez instead of the simulated one.")
+        str | None, typer.Option("--marquez", metavar="URL", help="A real Marquez instead of the simulated one.")
     ] = None,
-    kafka: Annotated[str | None, typer.Option("--kafka", help="HOST:PORT of a Kafka to deliver to as well.")] = None,
-    events: Annotated[Path | None, typer.Option("--events", help="Where to write the NDJSON file.")] = None,
+    kafka: Annotated[
+        str | None, typer.Option("--kafka", metavar="HOST:PORT", help="A Kafka to deliver to as well.")
+    ] = None,
+    events: Annotated[
+        Path | None, typer.Option("--events", metavar="FILE", help="Where to write the NDJSON file.")
+    ] = None,
     *,
     forever: Annotated[bool, typer.Option("--forever", help="Keep starting runs until interrupted.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for scripts instead of a table.")] = False,

@@ -23,22 +23,46 @@ app = typer.Typer(
 )
 runs_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(
-    runs_app, name="runs", epilog="Example: lineage-collector runs --source plant-a --state failed --since 2h"
+    runs_app,
+    name="runs",
+    short_help="List the latest runs.",
+    epilog="Example: lineage-collector runs --source plant-a --state failed --since 2h",
 )
 parked_app = typer.Typer(help="Events that a sink refused for good.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(parked_app, name="parked")
+app.add_typer(
+    parked_app,
+    name="parked",
+    short_help="Events that a sink refused for good.",
+    epilog="Example: lineage-collector parked list",
+)
 ledger_app = typer.Typer(help="The ledger as a whole.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(ledger_app, name="ledger")
+app.add_typer(
+    ledger_app,
+    name="ledger",
+    short_help="Copy the ledger between file and PostgreSQL.",
+    epilog="Example: lineage-collector ledger copy --help",
+)
 
 Config = Annotated[
     Path,
-    typer.Option("--config", "-c", envvar="LINEAGE_COLLECTOR_CONFIG", help="The YAML file; see config/example.yaml."),
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        envvar="LINEAGE_COLLECTOR_CONFIG",
+        help="The YAML file; see config/example.yaml.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON for scripts instead of a table.")]
 Timeout = Annotated[
-    str | None, typer.Option("--timeout", help="How long --wait follows the run, such as 10m; the run itself goes on.")
+    str | None,
+    typer.Option(
+        "--timeout", metavar="DURATION", help="How long --wait follows the run, such as 10m; the run itself goes on."
+    ),
 ]
-Limit = Annotated[int, typer.Option("--limit", min=1, help="Show at most this many rows.")]
+Limit = Annotated[int, typer.Option("--limit", metavar="NUMBER", min=1, help="Show at most this many rows.")]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a source in the configuration.")]
+Sink = Annotated[str, typer.Argument(metavar="SINK", help="Name of a sink in the configuration.")]
 DEFAULT_CONFIG = Path("lineage-collector.yaml")
 SIMULATED = frozenset({"demo", "simulate"})
 
@@ -102,7 +126,10 @@ def root(
     """Watches runs on managed platforms and delivers OpenLineage run events, in order and through crashes."""
 
 
-@app.command(epilog="Example: lineage-collector run --config lineage-collector.yaml")
+@app.command(
+    epilog="Example: lineage-collector run --config lineage-collector.yaml",
+    short_help="Poll every source, deliver to every sink.",
+)
 def run(config: Config = DEFAULT_CONFIG) -> None:
     """Poll every source and deliver to every sink until SIGTERM."""
     from collector.app import service
@@ -110,7 +137,10 @@ def run(config: Config = DEFAULT_CONFIG) -> None:
     sys.exit(service.run(config))
 
 
-@app.command(epilog="Example: lineage-collector check --config lineage-collector.yaml --offline")
+@app.command(
+    epilog="Example: lineage-collector check --config lineage-collector.yaml --offline",
+    short_help="Try configuration, sources and sinks once.",
+)
 def check(
     config: Config = DEFAULT_CONFIG,
     *,
@@ -123,17 +153,23 @@ def check(
     sys.exit(app_check.run(config, offline=offline, as_json=as_json))
 
 
-@app.command(epilog="Example: lineage-collector trigger plant-a tr_pump_to_asset --param country=DE --wait")
+@app.command(
+    epilog="Example: lineage-collector trigger plant-a tr_pump_to_asset --param country=DE --wait",
+    short_help="Start a run on a platform.",
+)
 def trigger(
-    source: str,
-    job: str,
+    source: Source,
+    job: Annotated[str, typer.Argument(metavar="JOB", help="An id, an external id, or the name that `runs` shows.")],
     config: Config = DEFAULT_CONFIG,
-    param: Annotated[list[str] | None, typer.Option("--param", help="A run parameter, key=value; repeatable.")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option("--param", metavar="KEY=VALUE", help="A run parameter, key=value; repeatable.")
+    ] = None,
     *,
     execution_id: Annotated[
         str | None,
         typer.Option(
             "--execution-id",
+            metavar="ID",
             help="Execution id of an earlier attempt whose answer was lost: repeats it without a second run (Dataprep).",
         ),
     ] = None,
@@ -141,21 +177,28 @@ def trigger(
     timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
-    """Start a run of JOB (id, external id, or the name that `runs` shows) with the platform's own endpoint."""
+    """Start a run of JOB with the platform's own endpoint."""
     from collector.app import requests
 
     options, until = _pairs(param or []), requests.Wait.given(wait, timeout)
     sys.exit(requests.trigger(config, source, job, options, execution=execution_id, wait=until, as_json=as_json))
 
 
-@app.command(epilog="Example: lineage-collector watch customers 08990d78-fede-4139-b88a-4d11ca7fbf28")
+@app.command(
+    epilog="Example: lineage-collector watch customers 08990d78-fede-4139-b88a-4d11ca7fbf28",
+    short_help="Follow a run that no list shows.",
+)
 def watch(
-    source: str,
-    run_id: str,
+    source: Source,
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="The platform's own id of the run.")],
     config: Config = DEFAULT_CONFIG,
     param: Annotated[
         list[str] | None,
-        typer.Option("--param", help="Parameters that the platform needs to read the run, such as customer=..."),
+        typer.Option(
+            "--param",
+            metavar="KEY=VALUE",
+            help="Parameters that the platform needs to read the run, such as customer=...",
+        ),
     ] = None,
     *,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end; exit 0 only on success.")] = False,
@@ -169,7 +212,7 @@ def watch(
     sys.exit(requests.watch(config, source, run_id, _pairs(param or []), wait=until, as_json=as_json))
 
 
-@app.command(epilog="Example: lineage-collector status --json")
+@app.command(epilog="Example: lineage-collector status --json", short_help="Show how each source and sink is.")
 def status(config: Config = DEFAULT_CONFIG, *, as_json: Json = False) -> None:
     """Show each source and sink: state, last success, lag, pending, parked, and the last error. Exit 0: no problem,
     1: a problem, or no service runs.
@@ -183,12 +226,17 @@ def status(config: Config = DEFAULT_CONFIG, *, as_json: Json = False) -> None:
 def runs(
     context: typer.Context,
     config: Config = DEFAULT_CONFIG,
-    source: Annotated[str | None, typer.Option("--source", help="Only this source.")] = None,
-    state: Annotated[str | None, typer.Option("--state", help="Only this state: queued, running, failed, ...")] = None,
-    since: Annotated[
-        str | None, typer.Option("--since", help="Only runs that began or changed since: 2h, 7d, 2026-01-31.")
+    source: Annotated[str | None, typer.Option("--source", metavar="NAME", help="Only this source.")] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="STATE", help="Only this state: queued, running, failed, ...")
     ] = None,
-    job: Annotated[str | None, typer.Option("--job", help="Only this job: its name, with or without its kind.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="WHEN", help="Only runs that began or changed since: 2h, 7d, 2026-01-31."),
+    ] = None,
+    job: Annotated[
+        str | None, typer.Option("--job", metavar="NAME", help="Only this job: its name, with or without its kind.")
+    ] = None,
     limit: Limit = 50,
     *,
     as_json: Json = False,
@@ -202,11 +250,17 @@ def runs(
     sys.exit(code)
 
 
-@runs_app.command("show", epilog="Example: lineage-collector runs show 5f0f1e9e-7c5d-4a55-a1d5-2f30c2f0e6a1")
+@runs_app.command(
+    "show",
+    epilog="Example: lineage-collector runs show 5f0f1e9e-7c5d-4a55-a1d5-2f30c2f0e6a1",
+    short_help="Show all that is known of one run.",
+)
 def runs_show(
     run: Annotated[str, typer.Argument(metavar="ID", help="The run id, or the platform's id of the run.")],
     config: Config = DEFAULT_CONFIG,
-    source: Annotated[str | None, typer.Option("--source", help="The source, if several sources have that id.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="NAME", help="The source, if several sources have that id.")
+    ] = None,
     *,
     as_json: Json = False,
 ) -> None:
@@ -216,7 +270,10 @@ def runs_show(
     sys.exit(run_listing.one(config, run, source=source, as_json=as_json))
 
 
-@app.command(epilog="Example: lineage-collector explain transformation/load-pumps")
+@app.command(
+    epilog="Example: lineage-collector explain transformation/load-pumps",
+    short_help="Say why something is collected or not.",
+)
 def explain(
     name: Annotated[
         str,
@@ -225,7 +282,7 @@ def explain(
         ),
     ],
     config: Config = DEFAULT_CONFIG,
-    source: Annotated[str | None, typer.Option("--source", help="Only of this source.")] = None,
+    source: Annotated[str | None, typer.Option("--source", metavar="NAME", help="Only of this source.")] = None,
     *,
     as_json: Json = False,
 ) -> None:
@@ -237,11 +294,14 @@ def explain(
     sys.exit(command.explain(config, name, source=source, as_json=as_json))
 
 
-@app.command(epilog="Example: lineage-collector graph transformation/load-pumps --depth 4")
+@app.command(
+    epilog="Example: lineage-collector graph transformation/load-pumps --depth 4",
+    short_help="Show what something is made from.",
+)
 def graph(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A job or a dataset, or NAMESPACE NAME of a dataset.")],
     config: Config = DEFAULT_CONFIG,
-    depth: Annotated[int, typer.Option("--depth", min=1, max=6, help="Steps up and down.")] = 3,
+    depth: Annotated[int, typer.Option("--depth", metavar="NUMBER", min=1, max=6, help="Steps up and down.")] = 3,
     *,
     as_dot: Annotated[bool, typer.Option("--dot", help="For Graphviz.")] = False,
     as_json: Json = False,
@@ -254,7 +314,7 @@ def graph(
     sys.exit(command.graph(config, name, depth=depth, as_json=as_json, as_dot=as_dot))
 
 
-@app.command(epilog="Example: lineage-collector backup /var/backups/lineage.db")
+@app.command(epilog="Example: lineage-collector backup /var/backups/lineage.db", short_help="Copy the ledger to PATH.")
 def backup(
     target: Annotated[Path, typer.Argument(metavar="PATH", help="The file to write; a former backup is replaced.")],
     config: Config = DEFAULT_CONFIG,
@@ -272,6 +332,7 @@ def backup(
 @ledger_app.command(
     "copy",
     epilog="Example: lineage-collector ledger copy lineage.db postgresql://lineage@db-1/lineage --password-file db-password",
+    short_help="Copy from a file to PostgreSQL, or back.",
 )
 def ledger_copy(
     source: Annotated[str, typer.Argument(metavar="FROM", help="A file, or postgresql://user@host:5432/database.")],
@@ -283,6 +344,7 @@ def ledger_copy(
         Path | None,
         typer.Option(
             "--password-file",
+            metavar="FILE",
             envvar="LINEAGE_COLLECTOR__LEDGER__PASSWORD_FILE",
             help="Of the user in the address; or the variable LINEAGE_COLLECTOR__LEDGER__PASSWORD.",
         ),
@@ -290,7 +352,10 @@ def ledger_copy(
     schema: Annotated[
         str,
         typer.Option(
-            "--schema", envvar="LINEAGE_COLLECTOR__LEDGER__SCHEMA", help="In the database, for the ledger alone."
+            "--schema",
+            metavar="NAME",
+            envvar="LINEAGE_COLLECTOR__LEDGER__SCHEMA",
+            help="In the database, for the ledger alone.",
         ),
     ] = "lineage",
     as_json: Json = False,
@@ -303,7 +368,7 @@ def ledger_copy(
     sys.exit(command.copy(source, target, schema=schema, password_file=password_file, as_json=as_json))
 
 
-@app.command(epilog="Example: lineage-collector skipped --limit 200")
+@app.command(epilog="Example: lineage-collector skipped --limit 200", short_help="List what was left out, and why.")
 def skipped(config: Config = DEFAULT_CONFIG, limit: Limit = 100, *, as_json: Json = False) -> None:
     """List all that was left out or not understood, with counts and causes."""
     from collector.app import listings
@@ -311,7 +376,9 @@ def skipped(config: Config = DEFAULT_CONFIG, limit: Limit = 100, *, as_json: Jso
     sys.exit(listings.skipped(config, limit=limit, as_json=as_json))
 
 
-@parked_app.command("list", epilog="Example: lineage-collector parked list --json")
+@parked_app.command(
+    "list", epilog="Example: lineage-collector parked list --json", short_help="List parked events, with causes."
+)
 def parked_list(config: Config = DEFAULT_CONFIG, limit: Limit = 100, *, as_json: Json = False) -> None:
     """List parked events with cause and attempts."""
     from collector.app import listings
@@ -319,11 +386,15 @@ def parked_list(config: Config = DEFAULT_CONFIG, limit: Limit = 100, *, as_json:
     sys.exit(listings.parked(config, limit=limit, as_json=as_json))
 
 
-@parked_app.command("retry", epilog="Example: lineage-collector parked retry marquez --run 5f0f1e9e-...")
+@parked_app.command(
+    "retry",
+    epilog="Example: lineage-collector parked retry marquez --run 5f0f1e9e-...",
+    short_help="Send the parked events of SINK again.",
+)
 def parked_retry(
-    sink: str,
+    sink: Sink,
     config: Config = DEFAULT_CONFIG,
-    run_id: Annotated[str | None, typer.Option("--run", help="Only the events of this run id.")] = None,
+    run_id: Annotated[str | None, typer.Option("--run", metavar="ID", help="Only the events of this run id.")] = None,
     *,
     as_json: Json = False,
 ) -> None:
@@ -334,13 +405,17 @@ def parked_retry(
     sys.exit(parked_events.retry(config, sink, Choice(run_id), as_json=as_json))
 
 
-@parked_app.command("drop", epilog="Example: lineage-collector parked drop marquez --run 5f0f1e9e-...")
+@parked_app.command(
+    "drop",
+    epilog="Example: lineage-collector parked drop marquez --run 5f0f1e9e-...",
+    short_help="Delete the parked events of SINK.",
+)
 def parked_drop(
-    sink: str,
+    sink: Sink,
     config: Config = DEFAULT_CONFIG,
-    run_id: Annotated[str | None, typer.Option("--run", help="Only the events of this run id.")] = None,
+    run_id: Annotated[str | None, typer.Option("--run", metavar="ID", help="Only the events of this run id.")] = None,
     event: Annotated[
-        str | None, typer.Option("--event", help="Only this event, by its name in `parked list`: 12.3.")
+        str | None, typer.Option("--event", metavar="NAME", help="Only this event, by its name in `parked list`: 12.3.")
     ] = None,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
@@ -354,7 +429,9 @@ def parked_drop(
     sys.exit(parked_events.drop(config, sink, Choice(run_id, event), yes=yes, dry_run=dry_run, as_json=as_json))
 
 
-@app.command(epilog="Example: lineage-collector forget old-marquez --dry-run")
+@app.command(
+    epilog="Example: lineage-collector forget old-marquez --dry-run", short_help="Remove what left the configuration."
+)
 def forget(
     name: Annotated[
         str,
@@ -378,12 +455,15 @@ def forget(
     sys.exit(command.forget(config, name, **how))
 
 
-@app.command(epilog="Example: lineage-collector reconcile marquez --since 7d")
+@app.command(
+    epilog="Example: lineage-collector reconcile marquez --since 7d", short_help="Compare runs with those of a Marquez."
+)
 def reconcile(
-    sink: str,
+    sink: Sink,
     config: Config = DEFAULT_CONFIG,
     since: Annotated[
-        str | None, typer.Option("--since", help="Only runs that began or changed since: 2h, 7d, 2026-01-31.")
+        str | None,
+        typer.Option("--since", metavar="WHEN", help="Only runs that began or changed since: 2h, 7d, 2026-01-31."),
     ] = None,
     *,
     as_json: Json = False,

@@ -4,11 +4,13 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from collector.app import cli
 from collector.errors import LineageError
@@ -65,24 +67,30 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str | b
 Write = Callable[[str | bytes], Path]
 
 
-@pytest.mark.parametrize(
-    "command", ["run", "check", "trigger", "watch", "status", "runs", "skipped", "backup", "simulate", "demo"]
-)
-def test_every_command_has_help_with_an_example(run: Run, command: str) -> None:
-    said = run(command, "--help")
-    assert said.code == 0
-    assert f"Example: lineage-collector {command}" in said.out
-    assert command in run("--help").out
+def _commands(command: Any, *path: str) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _commands(below, *path, name)
 
 
-@pytest.mark.parametrize("command", ["list", "retry", "drop"])
-def test_so_has_each_command_for_parked_events(run: Run, command: str) -> None:
-    assert f"Example: lineage-collector parked {command}" in run("parked", command, "--help").out
-
-
-def test_so_has_the_command_for_the_ledger_as_a_whole(run: Run) -> None:
-    words = " ".join(run("ledger", "copy", "--help").out.split())
-    assert "Example: lineage-collector ledger copy lineage.db postgresql://" in words
+@pytest.mark.parametrize("width", [80, 40])
+def test_every_command_has_help_with_an_example_in_whole_sentences(
+    run: Run, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    cli._add_commands()
+    paths = list(_commands(typer.main.get_command(cli.app)))
+    assert {("runs",), ("runs", "show"), ("ledger", "copy"), ("demo",), ("simulate",)} <= set(paths)
+    for path in paths:
+        said = run(*path, "--help")
+        words = " ".join(said.out.split())
+        assert said.code == 0
+        example = " ".join(("Example: lineage-collector", *path)) if path else "Try it without any platform"
+        assert example in words, path
+        assert not re.search(r"--[a-z-]+ <(str|path|int|list)", words), path
+        listed = said.out.partition("Commands:")[2]
+        assert "..." not in listed.partition("Example")[0], path
+        assert max(map(len, said.out.splitlines())) <= max(width + 12, 60), path
 
 
 def test_a_ledger_that_cannot_be_copied_is_one_clear_line(run: Run, tmp_path: Path) -> None:
