@@ -35,7 +35,7 @@ demo: $(STAMP) ## watch simulated runs become events, about 20 s
 SLOWER := platforms simulators app/test_control.py app/test_hints.py exporters/test_client_limits.py exporters/test_marquez.py \
           ledger/test_schema.py lineage/test_sql_reading.py lineage/test_aliases.py lineage/test_events.py lineage/test_validator.py test_http.py \
           test_logs_docs.py test_redaction.py polling/test_enrichment.py polling/test_families.py app/test_housekeeping.py \
-          app/test_run_listing.py exporters/test_delivery.py exporters/test_metrics.py ledger/test_backup.py ledger/test_plans.py \
+          app/test_run_listing.py app/test_live_view.py app/test_check_names.py exporters/test_delivery.py exporters/test_metrics.py ledger/test_backup.py ledger/test_plans.py \
           ledger/test_detail.py config/test_loading.py app/test_check_load.py app/test_service_end.py app/test_plugins.py \
           exporters/test_file.py exporters/test_kafka_settings.py app/test_full_disk.py test_lineage_docs.py ledger/test_held_lease.py ledger/test_replicas.py ledger/test_store.py ledger/test_transfer.py ledger/test_postgres_migrations.py \
           ledger/test_retention.py polling/test_repeats.py app/test_check_answers.py exporters/test_run_pages.py exporters/test_access.py exporters/test_lineage_pages.py exporters/test_openlineage_batch.py \

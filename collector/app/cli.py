@@ -213,12 +213,24 @@ def watch(
 
 
 @app.command(epilog="Example: lineage-collector status --json", short_help="Show how each source and sink is.")
-def status(config: Config = DEFAULT_CONFIG, *, as_json: Json = False) -> None:
+def status(
+    config: Config = DEFAULT_CONFIG,
+    *,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Go on until Ctrl-C. In a pipe: a line for each change; --json: an object a line."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Show each source and sink: state, last success, lag, pending, parked, and the last error. Exit 0: no problem,
-    1: a problem, or no service runs.
+    1: a problem, or no service runs, 130: --watch was ended.
     """
     from collector.app import listings
 
+    if watch:
+        listings.watch_status(config, as_json=as_json)
     sys.exit(listings.status(config, as_json=as_json))
 
 
@@ -239,15 +251,22 @@ def runs(
     ] = None,
     limit: Limit = 50,
     *,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="Go on until Ctrl-C. In a pipe: a line for each run that changes; --json: an object a line.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the latest runs; `runs show ID` shows all details of one."""
+    """List the latest runs; `runs show ID` shows all details of one. Exit 130: --follow was ended."""
     if context.invoked_subcommand is not None:
         return
     from collector.app import run_listing
 
-    code = run_listing.runs(config, source=source, state=state, since=since, job=job, limit=limit, as_json=as_json)
-    sys.exit(code)
+    command = run_listing.follow if follow else run_listing.runs
+    sys.exit(command(config, source=source, state=state, since=since, job=job, limit=limit, as_json=as_json))
 
 
 @runs_app.command(

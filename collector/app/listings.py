@@ -4,17 +4,18 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Never, TypeVar
 
 from sqlalchemy import Connection
 
 from collector import views
-from collector.app import configuration, ledgers
+from collector.app import configuration, ledgers, live_view
 from collector.app.status import status as looked
-from collector.app.tables import Column, Kind, printable, show
-from collector.clock import SystemClock, duration
+from collector.app.tables import Column, Kind, printable, show, show_head, show_lines
+from collector.clock import Clock, SystemClock, duration
 from collector.ledger import parked as parking
 from collector.ledger import queries, replicas, retention
 from config.settings import Settings
@@ -88,16 +89,79 @@ COLUMNS = {
 
 def status(config: Path, *, as_json: bool) -> int:
     """0 when a service runs without a problem, else 1."""
-    from collector.app import control  # noqa: PLC0415 - the other commands ask no service
-
     settings = configuration.load(config)
-    found = asyncio.run(control.status(settings.control_path)) or read(settings, partial(_status, settings))
+    found = asyncio.run(_now(settings))
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         _show_status(found)
     wrong = [row for row in (*found["sources"], *found["sinks"]) if row["wrong"] and row["state"] != "retired"]
     return 1 if wrong or found["ledger"]["wrong"] or not found["running"] else 0
+
+
+def watch_status(config: Path, *, as_json: bool, clock: Clock | None = None) -> Never:
+    """The status until the user ends it: redrawn on a terminal, else a line for each source or sink that changed."""
+    settings = configuration.load(config)
+    live_view.run(partial(_now, settings), _Watched(as_json), clock or SystemClock())
+
+
+async def _now(settings: Settings) -> dict[str, Any]:
+    """From the service, where one runs, else as the ledger has it."""
+    from collector.app import control  # noqa: PLC0415 - the other commands ask no service
+
+    found = await control.status(settings.control_path)
+    return found if found is not None else await look(settings, partial(_status, settings))
+
+
+WATCHED = (
+    Column("time", Kind.MOMENT),
+    Column("part"),
+    Column("name"),
+    Column("state"),
+    Column("pending"),
+    Column("parked"),
+    Column("wrong"),
+)
+
+
+class _Watched:
+    """Shows one status after another; times and ages alone are not a change."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._last: dict[str, dict[str, Any]] = {}
+        if not as_json and not sys.stdout.isatty():
+            show_head(WATCHED)
+
+    def show(self, found: Mapping[str, Any], at: datetime) -> None:
+        if sys.stdout.isatty() and not self._as_json:
+            live_view.redraw(partial(_show_status, found))
+            return
+        rows = {f"{row['part']} {row['name']}": row for row in _parts(found)}
+        changed = [row for name, row in rows.items() if row != self._last.get(name)]
+        gone = self._last.keys() - rows.keys()
+        self._last = rows
+        time = at.isoformat(timespec="milliseconds")
+        if self._as_json and (changed or gone):
+            show_lines([{"time": time, **found}], (), as_json=True)
+        elif not self._as_json:
+            show_lines([{"time": time, **row} for row in changed], WATCHED)
+
+
+def _parts(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a person wants to hear of: the service, the ledger, each source and each sink."""
+    state = "running" if found["running"] else "not running"
+    rows: list[dict[str, Any]] = [
+        {"part": "service", "name": "service", "state": state},
+        {"part": "ledger", "name": found["ledger"]["path"], "wrong": found["ledger"]["wrong"]},
+    ]
+    for part in ("source", "sink"):
+        rows += [
+            {"part": part, "name": row[part]}
+            | {name: row.get(name) for name in ("state", "pending", "parked", "wrong")}
+            for row in found[f"{part}s"]
+        ]
+    return rows
 
 
 def _status(settings: Settings, conn: Connection) -> dict[str, Any]:
@@ -145,11 +209,13 @@ def parked(config: Path, *, limit: int, as_json: bool) -> int:
 
 
 def read(settings: Settings, fn: Callable[[Connection], T]) -> T:
-    async def found() -> T:
-        store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
-        try:
-            return await store.read(fn)
-        finally:
-            await store.close()
+    return asyncio.run(look(settings, fn))
 
-    return asyncio.run(found())
+
+async def look(settings: Settings, fn: Callable[[Connection], T]) -> T:
+    """One look at the ledger, which is closed again: it holds up nobody in between."""
+    store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
+    try:
+        return await store.read(fn)
+    finally:
+        await store.close()

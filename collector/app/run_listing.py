@@ -1,19 +1,22 @@
 """`runs` and `runs show`: runs of the ledger, read beside a running service or without one."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 from sqlalchemy import Connection
 
-from collector.app import configuration
-from collector.app.listings import read
+from collector.app import configuration, live_view
+from collector.app.listings import look, read
 from collector.app.status import source_id
-from collector.app.tables import Column, Kind, show, show_one
-from collector.clock import moment, to_ms
+from collector.app.tables import Column, Kind, show, show_head, show_lines, show_one
+from collector.clock import Clock, SystemClock, moment, to_ms
 from collector.errors import ConfigurationError, LineageError
 from collector.ledger import history, queries
 from collector.ledger.history import RunHistory
@@ -63,17 +66,95 @@ def runs(
     as_json: bool,
 ) -> int:
     settings = configuration.load(config)
-    wanted, after = _state(state), time_given("--since", since)
-
-    def found(conn: Connection) -> tuple[list[RunRow], Mapping[str, RunDetail]]:
-        number = source_id(conn, source) if source is not None else None
-        rows = queries.runs(conn, limit, source_id=number, state=wanted, since_ms=after, job=job)
-        return rows, queries.details(conn, [row.run_uuid for row in rows])
-
-    listed, details = read(settings, found)
-    rows = [summary(row, known_run(details.get(row.run_uuid))) for row in listed]
+    rows = read(settings, partial(_latest, Wanted(source, _state(state), job), time_given("--since", since), limit))
     show(rows, COLUMNS, as_json=as_json, nothing="no such runs" if source or state or since or job else "no runs")
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which runs to list; None for all."""
+
+    source: str | None = None
+    state: RunState | None = None
+    job: str | None = None
+
+    def chosen(self, conn: Connection) -> dict[str, Any]:
+        number = source_id(conn, self.source) if self.source is not None else None
+        return {"source_id": number, "state": self.state, "job": self.job}
+
+
+def _latest(wanted: Wanted, after: int | None, limit: int, conn: Connection) -> list[dict[str, Any]]:
+    return _shown(conn, queries.runs(conn, limit, since_ms=after, **wanted.chosen(conn)))
+
+
+def _shown(conn: Connection, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
+    details = queries.details(conn, [row.run_uuid for row in rows])
+    return [summary(row, known_run(details.get(row.run_uuid))) for row in rows]
+
+
+def follow(
+    config: Path,
+    *,
+    source: str | None,
+    state: str | None,
+    since: str | None,
+    job: str | None,
+    limit: int,
+    as_json: bool,
+    clock: Clock | None = None,
+) -> Never:
+    """The latest runs until the user ends it: redrawn on a terminal, else a line for each run that changed."""
+    settings, wanted = configuration.load(config), Wanted(source, _state(state), job)
+    clock, after = clock or SystemClock(), time_given("--since", since)
+    if sys.stdout.isatty() and not as_json:
+        latest = partial(_latest, wanted, after, min(limit, live_view.room()))
+        live_view.run(partial(look, settings, latest), _Redrawn(), clock)
+    if not as_json:
+        show_head(COLUMNS)
+    changes = _Changes(wanted, after, limit)
+    live_view.run(partial(look, settings, changes.found), _Lines(as_json), clock)
+
+
+class _Redrawn:
+    def show(self, rows: list[dict[str, Any]], _: datetime) -> None:
+        live_view.redraw(partial(show, rows, COLUMNS, as_json=False, nothing="no runs yet"))
+
+
+class _Lines:
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def show(self, rows: list[dict[str, Any]], _: datetime) -> None:
+        show_lines(rows, COLUMNS, as_json=self._as_json)
+
+
+class _Changes:
+    """At first the latest runs, the oldest first, then at each look those with events made since.
+
+    Replicas commit beside each other, so an event may become visible after one with a higher number: the last numbers
+    are looked at again.
+    """
+
+    def __init__(self, wanted: Wanted, after: int | None, limit: int) -> None:
+        self._wanted, self._after, self._limit = wanted, after, limit
+        self._last: int | None = None
+        self._seen: set[int] = set()
+
+    def found(self, conn: Connection) -> list[dict[str, Any]]:
+        if self._last is None:
+            self._last = queries.latest_event(conn)
+            self._seen = set(queries.runs_changed(conn, self._last - _AGAIN, _AT_ONCE))
+            return _latest(self._wanted, self._after, self._limit, conn)[::-1]
+        made = queries.runs_changed(conn, self._last - _AGAIN, _AT_ONCE, **self._wanted.chosen(conn))
+        fresh = {row.run_uuid: row for number, row in made.items() if row is not None and number not in self._seen}
+        self._last = max((self._last, *made))
+        self._seen = {number for number in (*self._seen, *made) if number > self._last - _AGAIN}
+        return _shown(conn, list(fresh.values()))
+
+
+_AGAIN = 100
+_AT_ONCE = 1000
 
 
 def one(config: Path, run: str, *, source: str | None, as_json: bool) -> int:

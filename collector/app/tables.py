@@ -57,9 +57,20 @@ def show(rows: Sequence[Row], columns: Sequence[Column], *, as_json: bool, nothi
     elif sys.stdout.isatty():
         _table(rows, columns)
     else:
-        print("\t".join(column.name for column in columns))
-        for row in rows:
-            print("\t".join(_cell(row.get(column.name)) for column in columns))
+        show_head(columns)
+        show_lines(rows, columns)
+
+
+def show_head(columns: Sequence[Column]) -> None:
+    """Print the names of the columns, tab-separated."""
+    print("\t".join(column.name for column in columns), flush=True)
+
+
+def show_lines(rows: Sequence[Row], columns: Sequence[Column], *, as_json: bool = False) -> None:
+    """Print a line for each row: tab-separated, or a JSON object."""
+    for row in rows:
+        cells = "\t".join(_cell(row.get(column.name)) for column in columns)
+        print(json.dumps(dict(row), default=str, ensure_ascii=False) if as_json else cells, flush=True)
 
 
 def show_one(row: Row, columns: Sequence[Column]) -> None:

@@ -279,6 +279,38 @@ def runs(
     return _as_runs(conn, rows.order_by(run.c.id.desc()).limit(limit))
 
 
+def latest_event(conn: Connection) -> int:
+    """The number of the event that was made last, 0 before the first."""
+    return conn.scalar(select(func.max(schema.event.c.id))) or 0
+
+
+def runs_changed(
+    conn: Connection,
+    after: int,
+    limit: int,
+    *,
+    source_id: int | None = None,
+    state: RunState | None = None,
+    job: str | None = None,
+) -> dict[int, RunRow | None]:
+    """The runs of the events behind the one with this number, as they are now: by the numbers of these events, in their
+    order; None for runs that are not wanted.
+    """
+    run, event = schema.run, schema.event
+    made = conn.execute(
+        select(event.c.id, event.c.run_id).where(event.c.id > after).order_by(event.c.id).limit(limit)
+    ).all()
+    wanted = [run.c.source_id == source_id] if source_id is not None else []
+    wanted += [run.c.state == state] if state is not None else []
+    wanted += [or_(run.c.job == job, run.c.job.endswith(f"/{job}", autoescape=True))] if job is not None else []
+    rows = _run_rows().add_columns(run.c.id).where(run.c.id.in_({number for _, number in made}), *wanted)
+    found: dict[int, RunRow] = {}
+    for row in conn.execute(rows).mappings():
+        named = {name: value for name, value in row.items() if name != "id"}
+        found[row["id"]] = RunRow(**{**named, "state": RunState(row["state"])})
+    return {number: found.get(run_number) for number, run_number in made}
+
+
 def runs_before(
     conn: Connection,
     before: int | None,
