@@ -48,6 +48,9 @@ check: $(DEV) ## the quick part of the tests: format, lint, types, imports, unit
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -q -n 2 -k "not postgres" tests/unit $(SLOWER:%=--ignore tests/unit/%)
 
+# one more than a small machine has cores: many tests wait for processes
+WORKERS ?= 3
+
 test: $(DEV) ## everything: the quick part, then property, contract, real-server, crash and end-to-end tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -55,7 +58,7 @@ test: $(DEV) ## everything: the quick part, then property, contract, real-server
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry .
 	$(BIN)/deptry --config simulators/pyproject.toml simulators
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder tests --ignore tests/bench
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder tests --ignore tests/bench
 
 bench: $(DEV) ## measure against the peers; prints a table of ratios
 	$(BIN)/python -m tests.bench
