@@ -28,7 +28,7 @@ from collector.polling.source import SourcePoller
 from collector.reports import LeaseReport, PollResult
 from exporters.delivery.delivery import Delivery
 from exporters.sinks.base import Delivered, Finding, Outcome
-from tests.e2e.pollers import Reports, Scripted
+from tests.e2e.pollers import Reports, Room, Scripted
 from tests.task_clock import TaskClock
 from tests.unit.exporters.delivery_simulation import Reports as SendReports
 from tests.unit.exporters.delivery_simulation import WatchedStore, open_store
@@ -149,7 +149,7 @@ class Process:
             clock=self.clock,
             random=self._replicas.random.random,
             observer=self.reports,
-            paused=lambda: None,
+            room=Room(),
         )
 
     def _delivery(self, name: str) -> Delivery:

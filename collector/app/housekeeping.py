@@ -1,5 +1,6 @@
 """Keeps the ledger inside its limits: reports when it is full, removes what is old, notices when it does not answer."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class Housekeeper:
         self._removal = Removal(store, clock, self._came_round)
         self._owed_bytes: Mapping[str, int] = {}
         self._parked = 0
+        self._looking = asyncio.Lock()
         self._is_full, self._beyond = False, frozenset[str]()
         self.full: str | None = None
         self.trouble: str | None = None
@@ -95,8 +97,22 @@ class Housekeeper:
                 self._failed(error)
             await self._clock.sleep(LOOK)
 
+    async def measure(self) -> str | None:
+        """`full`, after a quick look at the size. For after each commit of a poll: between two looks of the loop they could
+        bring any amount.
+        """
+        if self.full is None:
+            self.size = await self._store.read_shown(ledger_retention.size)
+            if self._over:
+                await self.look()
+        return self.full
+
     async def look(self) -> None:
         """Measure; at the limit remove early what every sink has."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         await self._measure()
         if self._over and self._is_keeper() and await self._is_worth_a_sweep():
             await self.sweep(timedelta())
@@ -182,7 +198,7 @@ class Housekeeper:
 
     @property
     def _over(self) -> bool:
-        return self.size.used >= (self.limit * ROOM if self._is_full else self.limit)
+        return self.size.used + self.size.coming >= (self.limit * ROOM if self._is_full else self.limit)
 
     @property
     def _pausing(self) -> dict[str, int]:
@@ -212,7 +228,8 @@ class Housekeeper:
     def _reason(self) -> str | None:
         """Why polling pauses, with the sink that is the cause; None while it does not."""
         if self._is_full:
-            full = f"the ledger is full ({self.size.used:,} of {self.limit:,} bytes are in use); polling pauses"
+            coming = f", {self.size.coming:,} are kept for runs that just ended" if self.size.coming else ""
+            full = f"the ledger is full ({self.size.used:,} of {self.limit:,} bytes are in use{coming}); polling pauses"
             most = max(self._owed_bytes, key=self._owed_bytes.__getitem__, default=None)
             owed = self._owed_bytes[most] if most is not None else 0
             owes = f"; sink {most} is owed most, {owed:,} bytes of events" if owed else ""

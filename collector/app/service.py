@@ -335,7 +335,7 @@ class Service:
             clock=self._clock,
             random=random.random,
             observer=self._observers,
-            paused=lambda: self._housekeeper.full,
+            room=self._housekeeper,
             job_aliases=factory.job_aliases(self.settings.jobs),
         )
 

@@ -25,11 +25,15 @@ from sqlalchemy import (
 
 from collector.ledger import doubts, graph, lanes, schema, tallies
 from collector.ledger.schema import chunks
+from collector.ledger.stored import is_open
 from collector.model import RunState
 
 STEP = 1000
 """Rows looked at in one step: 17 ms."""
 
+_ENDED = sorted(state.value for state in RunState if state.terminal)
+_LAST_EVENTS = 20 * 1024
+"""Bytes that a run takes for a START and a terminal event with 40 columns, indexes and all."""
 _OVER = sorted(state.value for state in RunState if state.terminal or state is RunState.UNKNOWN)
 
 
@@ -45,11 +49,13 @@ class Swept:
 class Size:
     """`used` is what comes back when events are removed: in SQLite without free pages, which new events use again, in
     PostgreSQL the bytes of the events. `file` is what the disk holds. In SQLite both count the `log` ahead of the file, too.
+    `coming` is about what runs that ended will take once their last events are made.
     """
 
     file: int
     used: int
     log: int = 0
+    coming: int = 0
 
 
 def expire_events(conn: Connection, after: int, older_than_ms: int) -> Swept:
@@ -197,12 +203,19 @@ def size(conn: Connection) -> Size:
     """How much room the ledger takes."""
     if conn.dialect.name == "postgresql":
         used: int = conn.scalar(select(func.coalesce(func.sum(schema.source.c.event_bytes), 0))) or 0
-        return Size(int(conn.execute(_ON_DISK).scalar_one()), int(used))
+        return Size(int(conn.execute(_ON_DISK).scalar_one()), int(used), coming=_coming(conn))
     page, pages, free = (
         conn.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_size", "page_count", "freelist_count")
     )
     log = _log_size(conn)
-    return Size(page * pages + log, page * (pages - free) + log, log)
+    return Size(page * pages + log, page * (pages - free) + log, log, _coming(conn))
+
+
+def _coming(conn: Connection) -> int:
+    """Of runs whose details are asked for now: they get their events whether or not polling pauses."""
+    run = schema.run
+    waiting = select(func.count()).where(run.c.state.in_(_ENDED), *is_open(run))
+    return (conn.scalar(waiting) or 0) * _LAST_EVENTS
 
 
 def _log_size(conn: Connection) -> int:

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Protocol
 
 from collector.clock import Clock, to_ms, until_set
 from collector.errors import LeaseGivenBack, LeaseLost, LedgerCorrupt, LedgerError, NotFound, SourceError, Throttled
@@ -43,6 +44,18 @@ LEDGER_LOOK = 1.0
 """Seconds between two looks whether a ledger that failed takes writes again."""
 
 
+class Room(Protocol):
+    """Whether the ledger has room: `full` is why not, None while it has, as of the last look; `measure` looks."""
+
+    @property
+    def full(self) -> str | None: ...
+    async def measure(self) -> str | None: ...
+
+
+class _Paused(Exception):
+    """The ledger is full; why."""
+
+
 class SourcePoller:
     """Polls one source while its lease is held here, until cancelled."""
 
@@ -60,12 +73,12 @@ class SourcePoller:
         clock: Clock,
         random: Callable[[], float],
         observer: Observer,
-        paused: Callable[[], str | None],
+        room: Room,
         job_aliases: JobAliases = NO_ALIASES,
     ) -> None:
         self._name, self._source_id = name, source_id
         self._platform, self._store, self._clock, self._random = platform, leases.store, clock, random
-        self._leases, self._rhythm, self._observer, self._paused = leases, rhythm, observer, paused
+        self._leases, self._rhythm, self._observer, self._room = leases, rhythm, observer, room
         self._maker, self._policy, self._job_aliases = maker, policy, job_aliases
         self._wake = asyncio.Event()
         self._unwritten = False
@@ -181,30 +194,36 @@ class SourcePoller:
         started = self._clock.monotonic()
         asked, result, cause = None, PollResult.OK, None
         self._unwritten = False
-        if (why := self._paused()) is not None:
-            result, cause = PollResult.PAUSED, why
-        else:
-            try:
-                async with asyncio.timeout(self._rhythm.deadline.total_seconds()):
-                    await self._held.guard(self._poll())
-            except (LeaseLost, LedgerCorrupt):
+        try:
+            self._pause_if(self._room.full)
+            async with asyncio.timeout(self._rhythm.deadline.total_seconds()):
+                await self._held.guard(self._poll())
+        except _Paused as paused:
+            result, cause = PollResult.PAUSED, str(paused)
+        except (LeaseLost, LedgerCorrupt):
+            raise
+        except (SourceError, TimeoutError, LedgerError) as error:
+            result = result_of(error)
+            cause = str(error) or f"the cycle took longer than its deadline of {self._rhythm.deadline}"
+            asked = error.after if isinstance(error, Throttled) else None
+            self._unwritten = isinstance(error, LedgerError)
+        except (Exception, asyncio.CancelledError) as error:
+            # the boundary of this task: a bug in one adapter must not stop the others, nor pass unseen
+            if is_stopping():
                 raise
-            except (SourceError, TimeoutError, LedgerError) as error:
-                result = result_of(error)
-                cause = str(error) or f"the cycle took longer than its deadline of {self._rhythm.deadline}"
-                asked = error.after if isinstance(error, Throttled) else None
-                self._unwritten = isinstance(error, LedgerError)
-            except (Exception, asyncio.CancelledError) as error:
-                # the boundary of this task: a bug in one adapter must not stop the others, nor pass unseen
-                if is_stopping():
-                    raise
-                log.exception("poll.broken", extra=fields(source=self._name))
-                result, cause = PollResult.ERROR, f"{type(error).__name__}: {redacted(str(error))}"
+            log.exception("poll.broken", extra=fields(source=self._name))
+            result, cause = PollResult.ERROR, f"{type(error).__name__}: {redacted(str(error))}"
         self._report(result, cause, self._clock.monotonic() - started)
         return asked
 
+    def _pause_if(self, full: str | None) -> None:
+        if full is not None:
+            raise _Paused(full)
+
     async def _poll(self) -> None:
-        """Each page is committed when the next one is there or the walk ends, the last with the cursor moved."""
+        """Each page is committed when the next one is there or the walk ends, the last with the cursor moved. A ledger that
+        is full by then ends the walk between two commits: what was not taken is read again, as the cursor stays.
+        """
         await self._planner.report()
         now_ms = to_ms(self._clock.now())
         tracked = await self._store.read(stored.tracked, self._source_id, now_ms, TRACKED_AT_ONCE)
@@ -216,13 +235,15 @@ class SourcePoller:
             async for page in self._platform.poll([as_on_platform(run) for run in tracked.runs], state.cursor):
                 passing(Point.AFTER_FETCH)
                 if held is not None:
-                    await self._take(held, polled=False)
+                    await self._take_polled(held, polled=False)
                 held = page
+        except _Paused:
+            raise
         except BaseException:
             if held is not None:
-                await self._take(replace(held, cursor=None), polled=False)
+                await self._take_polled(replace(held, cursor=None), polled=False)
             raise
-        await self._take(held or Poll(), polled=True)
+        await self._take_polled(held or Poll(), polled=True)
         await self._planner.report()
 
     async def _watch(self, seen: Observation) -> None:
@@ -238,12 +259,19 @@ class SourcePoller:
 
     async def _take(self, page: Poll, *, polled: bool) -> tuple[Skip, ...]:
         """Commit it; what was left out of it."""
-        skips: tuple[Skip, ...] = ()
+        return tuple([skip async for done in self._committed(page, polled=polled) for skip in done.skips])
+
+    async def _take_polled(self, page: Poll, *, polled: bool) -> None:
+        """Commit it, as long as the ledger has room."""
+        async for _ in self._committed(page, polled=polled):
+            self._pause_if(await self._room.measure())
+
+    async def _committed(self, page: Poll, *, polled: bool) -> AsyncIterator[Committed]:
+        """Commit it part by part."""
         async for done in self._writer.page(self._store, page, self._clock.now(), polled=polled):
             self._log_commit(done)
-            skips += done.skips
             passing(Point.AFTER_COMMIT)
-        return skips
+            yield done
 
     def _log_commit(self, done: Committed) -> None:
         for report in done.events:

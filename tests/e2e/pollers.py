@@ -126,7 +126,16 @@ class WatchedHttp(HttpClient):
                 self._store.idle.set()
 
 
-class Pollers:
+class Room:
+    """Of a ledger that is as full as a test says."""
+
+    full: str | None = None
+
+    async def measure(self) -> str | None:
+        return self.full
+
+
+class Pollers(Room):
     """`add` sources, then `advance`. `polls` of a source are seconds since the beginning, with how each ended."""
 
     def __init__(self, folder: Path) -> None:
@@ -136,7 +145,6 @@ class Pollers:
         self.pollers: dict[str, SourcePoller] = {}
         self.simulators: dict[str, Any] = {}
         self._start = self.clock.now()
-        self.full: str | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
         self._stack = AsyncExitStack()
 
@@ -165,7 +173,7 @@ class Pollers:
             clock=self.clock,
             random=lambda: 0.5,
             observer=self.reports,
-            paused=lambda: self.full,
+            room=self,
         )
         self._running[name] = self.clock.start(self.pollers[name].run())
 

@@ -126,8 +126,15 @@ class Simulation:
             clock=self.clock,
             random=self.chance.random,
             observer=reports,
-            paused=lambda: self.full,
+            room=self,
         )
+
+    async def measure(self) -> str | None:
+        """Whether the ledger is full after a commit of a poll."""
+        if self.full is None and self.clock.monotonic() < TROUBLE and self.chance.random() < 0.05:
+            self.full = "the ledger is full"
+            self.reached["a ledger that was full in the middle of a poll"] += 1
+        return self.full
 
     def _delivery(self, name: str, sink_id: int) -> Delivery:
         return Delivery(

@@ -19,6 +19,7 @@ from collector.ledger.replicas import Replica
 from collector.ledger.runs import NewEvent, RunChange
 from collector.ledger.sqlite import file
 from collector.ledger.sqlite.store import Store
+from collector.model import RunState
 from config.settings import Ledger as Settings
 from tests.unit.exporters.delivery_simulation import open_store
 from tests.unit.ledger.ledgers import ALL, COMPLETE, START, T0, Ledger, a_run
@@ -165,6 +166,33 @@ async def test_a_full_ledger_says_so_once_and_has_room_again_when_sinks_caught_u
         assert not keeper.full
     assert (logged(caplog, "ledger.filled"), logged(caplog, "ledger.freed")) == (1, 1)
     assert await house.rows("event") == 0
+
+
+async def test_a_commit_after_which_the_ledger_is_full_pauses_polling_before_the_next_look(house: House) -> None:
+    keeper = await house.keep(300 * KIB)
+    committed = 0
+    while await keeper.measure() is None:
+        await house.fill(1)
+        committed += 1
+    assert keeper.full is not None
+    assert keeper.size.used - keeper.limit < 60 * KIB, "one run of 20 KiB, with what is written around it"
+    assert committed > 5
+    await house.fill(1)
+    said = keeper.full
+    assert await keeper.measure() == said, "the loop looks again, each ten seconds"
+
+
+async def test_room_is_kept_for_the_last_events_of_runs_that_ended(house: House) -> None:
+    """Their details are asked for whether or not polling pauses."""
+    keeper = await house.keep(500 * KIB)
+    for number in range(30):
+        ended = a_run(f"ended {number}", RunState.SUCCEEDED, enrich_until=T0)
+        await house.do(lambda ledger, ended=ended: ledger.commit(RunChange(ended, ())))  # type: ignore[misc]
+    said = await keeper.measure()
+    assert "614,400 are kept for runs that just ended); polling pauses" in str(said)
+    await house.do(lambda ledger: ledger.conn.execute(update(schema.run).values(ended_at=1)))
+    await keeper.look()
+    assert keeper.full is None
 
 
 async def test_a_ledger_that_is_full_of_parked_events_says_so(house: House) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from unittest.mock import patch
 
 import pytest
 from sqlalchemy import update
@@ -14,10 +15,11 @@ from collector.clock import to_ms
 from collector.errors import LedgerError, SourceError, Throttled, Unavailable
 from collector.ledger import leases, queries, requests, runs, schema
 from collector.ledger.held_lease import HeldLease
-from collector.ledger.requests import RequestKind
+from collector.ledger.requests import RequestKind, RequestState
 from collector.model import EventKind, Observation, Poll, RunState, SkipKind
 from collector.platforms.base import Load
 from collector.polling import source as polling
+from collector.polling.commits import PART
 from collector.polling.source import LEDGER_LOOK, SOONEST
 from collector.reports import PollResult
 from tests.e2e.pollers import INTERVAL
@@ -102,6 +104,56 @@ async def test_a_pause_is_no_failure_of_the_source(scripted: ScriptedSource) -> 
     await scripted.advance(FIRST_POLL + 4 * INTERVAL)
     assert scripted.platform.polls == 1
     assert scripted.poller.status.result is PollResult.OK
+
+
+async def test_a_ledger_that_fills_up_ends_the_walk_between_two_commits_and_the_next_one_begins_anew(
+    scripted: ScriptedSource,
+) -> None:
+    """Whatever a page holds: beyond the limit comes what one commit brings."""
+
+    async def poll(number: int) -> AsyncIterator[Poll]:
+        for page in range(2):
+            many = tuple(scripted.run(f"{page}/{each}", RunState.RUNNING) for each in range(2 * PART))
+            yield Poll(many, cursor=f"after {page}")
+
+    scripted.platform.script = poll
+    measure, measured = scripted.pollers.measure, list[int]()
+
+    async def third_is_full() -> str | None:
+        measured.append(len(scripted.reports.events))
+        if len(measured) == 3:
+            scripted.pollers.full = "the ledger is full"
+        return await measure()
+
+    with patch.object(scripted.pollers, "measure", third_is_full):
+        await scripted.advance(FIRST_POLL + INTERVAL)
+        assert scripted.pollers.polls("scripted") == [
+            (FIRST_POLL, PollResult.PAUSED),
+            (FIRST_POLL + INTERVAL, PollResult.PAUSED),
+        ]
+        assert measured == [PART, 2 * PART, 3 * PART]
+        assert scripted.poller.status.wrong == "the ledger is full"
+        assert await cursor(scripted) == "after 0", "the last page that was taken whole"
+        scripted.pollers.full = None
+        await scripted.advance(FIRST_POLL + 2 * INTERVAL)
+    assert scripted.platform.polls == 2
+    assert len(scripted.reports.events) == 4 * PART
+    assert await cursor(scripted) == "after 1"
+
+
+async def test_what_a_person_asks_for_is_taken_though_the_ledger_is_full(scripted: ScriptedSource) -> None:
+    async def watch(key: str) -> Observation:
+        return scripted.run(key, RunState.RUNNING)
+
+    scripted.platform.watches = watch
+    await scripted.advance(FIRST_POLL)
+    scripted.pollers.full = "the ledger is full"
+    now_ms = to_ms(scripted.pollers.clock.now())
+    body = json.dumps({"key": "asked for", "options": {}})
+    number = await scripted.pollers.store.write(requests.add, RequestKind.WATCH, "source:scripted", body, now_ms)
+    await scripted.advance(FIRST_POLL + INTERVAL)
+    assert (await scripted.pollers.store.read(requests.get, number)).state is RequestState.DONE
+    assert [report.kind for report in scripted.reports.events] == [EventKind.START]
 
 
 async def test_a_hint_polls_at_once(scripted: ScriptedSource) -> None:
