@@ -13,11 +13,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import orjson
 
 from collector.clock import Clock
 from collector.errors import AuthFailed, BadAnswer, SourceError, Throttled, Unavailable
 from collector.http import LARGEST_TOKEN, AnswerTooLarge, HttpClient, retry_after
+from collector.lenient_json import parsed
 from collector.names import clean
 from collector.redaction import capped, redacted
 from collector.secret_registry import secret_registry
@@ -86,7 +86,7 @@ class Tokens:
 
     async def _refresh(self) -> None:
         try:
-            token, lifetime = _read(_json(await self._ask()), self._tried)
+            token, lifetime = _read(parsed((await self._ask()).content), self._tried)
         except SourceError as error:
             self._failure, self._failures = error, self._failures + 1
             self._believed_until = self._clock.monotonic() + _believed_for(error)
@@ -107,7 +107,7 @@ class Tokens:
         except httpx.TransportError as error:
             raise Unavailable(f"{self._tried}: {type(error).__name__}: {error}") from error
         if answer.status_code != 200:
-            raise self._refused(answer, _words(_json(answer)))
+            raise self._refused(answer, _words(parsed(answer.content)))
         return answer
 
     def _refused(self, answer: httpx.Response, reason: str | None) -> SourceError:
@@ -129,13 +129,6 @@ def _believed_for(error: SourceError) -> float:
     if isinstance(error, Throttled):
         return error.after or 0.0
     return REFUSED_FOR if isinstance(error, AuthFailed) else 0.0
-
-
-def _json(answer: httpx.Response) -> Any:
-    try:
-        return orjson.loads(answer.content)
-    except orjson.JSONDecodeError:
-        return None
 
 
 def _words(body: Any) -> str | None:

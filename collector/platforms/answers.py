@@ -1,17 +1,15 @@
 """What the adapters have in common in asking a vendor and in reading its answers, without trust and without secrets."""
 
-import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from math import isfinite
 from typing import Any
 from uuid import UUID
 
 import httpx
 import orjson
 
+from collector import lenient_json
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, Unavailable
 from collector.http import AnswerTooLarge
 from collector.names import clean
@@ -22,8 +20,7 @@ WAIT = "wait a minute and try again; if it stays so, lower requests_per_minute o
 REACH = "check base_url, network.proxy and network.ca_file of this source, and whether the platform is up"
 """What to do where no answer came, or only an error of the server."""
 LONGEST_WORDS = 300
-_HALF = re.compile("[\ud800-\udfff]")
-_LONGEST_INT = 20
+parsed = lenient_json.parsed
 
 
 class Forbidden(AuthFailed):
@@ -58,47 +55,6 @@ def refusal(status: int, said: str, *, unauthorized: str, after: float | None) -
     if status == 429:
         return Throttled(said, after=after)
     return Unavailable(said, sent=True) if status >= 500 else None
-
-
-def parsed(content: bytes) -> Any:
-    """The JSON value, None where it is none (or is null). What other programs write and strict JSON is not does no harm: half
-    of a surrogate pair becomes U+FFFD, NaN and numbers that no double or 64 bits hold become None.
-    """
-    try:
-        return orjson.loads(content)
-    except ValueError:
-        return _mended(content)
-
-
-def _mended(content: bytes) -> Any:
-    try:
-        found = json.loads(content, parse_constant=_no_number, parse_float=_float, parse_int=_int)
-        return _whole(found)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _no_number(_: str) -> None:
-    return None
-
-
-def _float(digits: str) -> float | None:
-    number = float(digits)
-    return number if isfinite(number) else None
-
-
-def _int(digits: str) -> int | None:
-    number = int(digits) if len(digits) <= _LONGEST_INT else None
-    return number if number is not None and -(2**63) <= number < 2**64 else None
-
-
-def _whole(value: Any) -> Any:
-    """Without halves of surrogate pairs."""
-    if isinstance(value, str):
-        return _HALF.sub("\ufffd", value)
-    if isinstance(value, dict):
-        return {_whole(key): _whole(each) for key, each in value.items()}
-    return [_whole(each) for each in value] if isinstance(value, list) else value
 
 
 def kind_of_body(content: bytes) -> str:

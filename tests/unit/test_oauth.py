@@ -82,7 +82,26 @@ async def test_a_token_serves_for_half_of_its_life_and_not_beyond_it(
     assert len(deployment.provider.secrets) == 2
 
 
-@pytest.mark.parametrize("lifetime", ["nan", "inf", "soon", 0, -5, [], {}, "", None])
+@pytest.mark.parametrize(
+    "lifetime",
+    [
+        "nan",
+        "inf",
+        "soon",
+        0,
+        -5,
+        [],
+        {},
+        "",
+        None,
+        float("nan"),
+        float("inf"),
+        10**400,
+        "9" * 400,
+        "\ud800",
+        -(10**30),
+    ],
+)
 async def test_a_lifetime_that_says_nothing_is_taken_for_short(deployment: Deployment, lifetime: Any) -> None:
     deployment.provider.lifetime = lifetime
     await deployment.tokens.current()
