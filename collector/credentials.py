@@ -50,11 +50,16 @@ def _person(found: re.Match[str]) -> str:
 # --- names ---
 
 _PASSWORDS = (
-    r"pass(?:word|wd|phrase|code|wort|ord)|kennwort|adgangskode|kodeord|l(?:ö|o\u0308?|oe)senord|wachtwoord|salasana|lozinka"
+    r"pass(?:word|wd|phrase|code|wort|ord)|kennwort|losungswort|zugangscode|adgangskode|kodeord|l(?:ö|o\u0308?|oe)senord|wachtwoord|salasana|lozinka"
     r"|contrase(?:ñ|ny|n|n\u0303|\\{1,16}u00f1|%c3%b1|&ntilde;|Ã±)a|mot[-_ ]?de[-_ ]?passe|palavra[-_ ]passe|has(?:ł|l|\\{1,16}u0142)o"
     r"|jelsz(?:ó|o)|slapta(?:ž|z)odis|парол[ьяі]|密码|密碼|口令|パスワード|비밀번호|mật khẩu|kata sandi"
 )
-_SECRETS = r"secret|geheimnis|secreto|segredo|segreto|hemlighet|hemmelighet|token|jeton|credential"
+_SECRETS = (
+    r"secret(?:[-_]?key[-_]?base|[-_]?(?:string|binary|value))?|geheimnis|secreto|segredo|segreto|hemlighet|hemmelighet"
+    r"|(?:token|jeton)(?: d['’]acc(?:è|e)s| de acceso| de acesso| di accesso)?"  # noqa: RUF001 # as French writes
+    r"|credential|credencial|credenzial[ei]|c(?:ó|o)digo de acc?eso|codice di accesso|code d['’]acc(?:è|e)s"  # noqa: RUF001 # as above
+    r"|(?:phrase|frase) secr(?:è|e)t[ea]|frase segreta|parola d['’]ordine"  # noqa: RUF001 # as above
+)
 KEY_WORDS = (
     *(
         "access",
@@ -87,12 +92,13 @@ _KEYS = (
     rf"(?:{'|'.join(KEY_WORDS)})[-_. ]?key"
     r"|(?:api-?|zugriffs|zugangs|konto|geheim|geheimer |privater )schl(?:ü|ue|u\u0308)ssel"
     r"|(?:api-?|(?:å|a)tkomst|tilgangs|hemlig |hemmelig )n(?:yckel|(?:ø|o)kkel|(?:ø|o)gle)|(?:toegangs|api-?|geheime )sleutel"
-    r"|cl(?:é|e|e\u0301)s? (?:d['’]acc(?:è|e)s|d['’]api|api|secr(?:è|e)te|priv(?:é|e)e)"  # noqa: RUF001 # as French writes
-    r"|clave (?:de acceso|de api|api|secreta|privada)|llave (?:secreta|privada)|chiave (?:di accesso|api|segreta|privata)"
-    r"|chave (?:de acesso|d[ae] api|api|secreta|privada)|klucz (?:api|dost(?:ę|e)pu|prywatny)|tajny klucz"
+    r"|cl(?:é|e|e\u0301)s?[-_ ](?:d['’]acc(?:è|e)s|d['’]api|api|secr(?:è|e)te|priv(?:é|e)e)"  # noqa: RUF001 # as French writes
+    r"|clave[-_ ](?:de[-_ ]acceso|de[-_ ]api|api|secreta|privada)|llave[-_ ](?:secreta|privada)"
+    r"|chiave[-_ ](?:di[-_ ]accesso|api|segreta|privata)|chave[-_ ](?:de[-_ ]acesso|d[ae][-_ ]api|api|secreta|privada)"
+    r"|klucz[-_ ](?:api|dost(?:ę|e)pu|prywatny|tajny)|tajny klucz"
 )
-_OTHERS = r"authorization|signature|assertion|session[-_]?id|cookie"
-_SHORT = "pass|pwd|pw|psw|pswd|mdp|sas|sig"
+_OTHERS = r"authorization|signature|assertion|sess(?:ion)?[-_]?id|cookie"
+_SHORT = "(?:db|bind|root|user|admin|ldap|smtp|ftp|sql|svc)?(?:pass|pwd|pw)|psw|pswd|mdp|sas|sig|t?otp|creds"
 _WHOLE_WORDS = "clave|senha|heslo|geslo|geheim|parola|parool|(?:ş|s)ifre"
 NAME_ENDS = (
     rf"(?:(?i:{_PASSWORDS}|{_SECRETS}|{_KEYS}|{_OTHERS})"
@@ -103,6 +109,20 @@ NAME_ENDS = (
 NAME = re.compile(rf"(?:{NAME_ENDS}|(?i:(?:{'|'.join(KEY_WORDS)})[-_. ]?key\.[\w.-]{{1,200}}))\Z")
 LAST_LETTERS = (
     *("password", "passwd", "passphrase", "passcode", "passwort", "passord", "kennwort", "adgangskode", "kodeord"),
+    *(
+        "losungswort",
+        "zugangscode",
+        "base",
+        "string",
+        "binary",
+        "value",
+        "sessid",
+        "sess-id",
+        "sess_id",
+        "otp",
+        "creds",
+    ),
+    *("credencial", "credenziale", "credenziali", "eta", "ordine", "tajny"),
     *(
         "senord",
         "wachtwoord",
@@ -159,9 +179,21 @@ NAME_SIGNS = (
         "authorization",
         "sig",
         "assertion",
-        "session",
+        "sess",
         "cookie",
         "sas",
+    ),
+    *(
+        "losungs",
+        "zugangscode",
+        "otp",
+        "creds",
+        "credencial",
+        "credenzial",
+        "digo de acc",
+        "codice di acc",
+        "code d",
+        "ase s",
     ),
     *("identified", "psw", "mdp", "kennwort", "adgangskode", "kodeord", "senord", "wachtwoord", "salasana", "lozinka"),
     *(
@@ -295,11 +327,12 @@ TOKEN_SAID = re.compile(
 """`secret 'x'`. In SQL what stands in double quotes may be the column's new name."""
 _JOINTS = (
     "provided|given|used|supplied|entered|received|sent|value|is|was|ist|lautet|war|es|era|est|était|è|é|foi|jest|er|är"
-    "|on|to|the|this|invalid|wrong|incorrect|bad|now|falsch|ungültig"
+    "|on|to|the|this|invalid|wrong|incorrect|bad|now|expired|falsch|falsches|ungültig|abgelaufen|incorrect[aeo]|incorreta|invalide"
+    "|inv[aá]lid[ao]|errat[ao]|sbagliat[ao]|scadut[ao]|err[oó]ne[ao]|caducad[ao]|expirad[ao]|expiré"
 )
 PROSE = re.compile(
-    rf"(?<![\w-])(?:(?:{_PASSWORDS}|{_KEYS}|token|jeton|clave|senha|heslo|parola)(?:[ \t]++(?:{_JOINTS})\b){{0,3}}"
-    rf"|secret(?:[ \t]++(?:{_JOINTS})\b){{1,3}}):?[ \t]++[\[(<`]?"
+    rf"(?:(?<![\w-])|(?<=api-)|(?<=auth-)|(?<=access-))(?:(?:{_PASSWORDS}|{_KEYS}|token|jeton|clave|senha|heslo|parola)(?:[ \t]++(?:{_JOINTS})\b){{0,3}}"
+    rf"|secret(?:[ \t]++(?:{_JOINTS})\b){{1,3}})(?:[ \t]?:)?[ \t]++[\[(<`]?"
     # looks made up: letters and digits, but no call, path, file or name of a column
     r"(?=[^\s]{0,64}\d)(?=[^\s]{0,64}[a-z])(?![a-z0-9_]{1,64}(?:[_(/]|\\(?![\\\"'nrt])|[.:][a-z0-9_])|\d{1,4}[-:/.]\d|[/~.]|\w+://)",
     re.IGNORECASE,
@@ -459,7 +492,7 @@ KNOWN_FORMS: tuple[Rule, ...] = (
     _rule(
         "@",
         r"(?<![\w.:/@%-])([\w.%-]{1,64}:)(?!\d{1,5}[@/]|//)(?:[^\s\"'<>/]{1,128}@(?=[a-z]\w{0,31}\()"
-        r"|[^\s\"'<>/@]{1,128}@(?=[\w.-]{1,128}(?::\d{1,5}\b|/)))",
+        r"|[^\s\"'<>/@]{1,128}@(?=[\w.-]{1,128}(?::\d{1,5}\b|:?/)))",
         rf"\1{HIDDEN}@",
     ),
     _rule("oracle:", r"(oracle:(?:thin|oci8?):)[^\s@]{0,256}+@", rf"\1{HIDDEN}@"),
@@ -516,6 +549,15 @@ KNOWN_FORMS: tuple[Rule, ...] = (
         rf"\1{HIDDEN}",
         re.NOFLAG,
         needs="-p",
+    ),
+    _rule(
+        "auth",
+        rf"(?<![\w-])((?i:auth){_QUOTE}\s*+:\s*+{_QUOTE})(?=[a-z0-9+/]*[A-Z])(?=[A-Z0-9+/]*[a-z])[A-Za-z0-9+/]{{12,}}={{0,2}}",
+        rf"\1{HIDDEN}",
+        re.NOFLAG,
+    ),
+    _rule(
+        "net", r"(\bnet\s++use\s++(?:\S{1,8}\s++)?\\\\\S{1,256}\s++)(?![/*])\S++(?=\s++/u)", rf"\1{HIDDEN}", needs="use"
     ),
     _rule("redis-cli", rf"(\bredis-cli\b{_BEFORE_FLAG}-a{_BETWEEN})(?!-){_ARGUMENT}", rf"\1{HIDDEN}"),
     _rule("ldap", rf"(\bldap\w{{2,12}}\b{_BEFORE_FLAG}-w{_BETWEEN})(?!-){_ARGUMENT}", rf"\1{HIDDEN}", re.NOFLAG),

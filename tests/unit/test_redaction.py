@@ -227,6 +227,12 @@ def test_keys_that_look_like_keys_are_hidden() -> None:
         "10:30@noon, 10.0.0.5:5432/x, a:b/c",
         '{"name": "key", "value": "12"}',
         "<name>pumps</name><value>7</value>",
+        "select o.id, o.value from otp_events o join base b on b.value = o.value where sess_id_count > 3",
+        "código de acceso no válido; parole chiave: pompe; mot-clé: pompe2; frase: la pompa 12 è guasta",
+        "codice di accesso non valido; Password errata; la contraseña incorrecta; mot de passe incorrect",
+        "password expired on 2024-01-02; the token expired in 300s; token expired 12 minutes ago",
+        'auth: basic; "auth": "oauth2"; "auth": {"type": "x"}; net use of 45kWh in 2024',
+        "copied host1:/data/in to me@host2:/data/out; dbuser: me; bypass: 1; the secret string is empty",
     ],
 )
 def test_ordinary_text_stays(text: str) -> None:
