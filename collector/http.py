@@ -299,7 +299,7 @@ def _translated(error: Exception, request: httpx.Request) -> httpx.TransportErro
         case aiohttp.ClientHttpProxyError():
             return httpx.ConnectError(f"the proxy answered {error.status} to CONNECT", request=request)
         case aiohttp.ClientConnectorCertificateError():
-            return httpx.ConnectError(f"{_words(error)}; {_wrong_certificate(error)}", request=request)
+            return httpx.ConnectError(_distrusted(error), request=request)
         case aiohttp.ClientConnectorSSLError():
             said = "TLS could not be agreed on: check that https and the port fit this server"
             return httpx.ConnectError(f"{_words(error)}; {said}", request=request)
@@ -320,15 +320,22 @@ _EXPIRED, _OTHER_HOST = 10, {62, 64}
 """OpenSSL's codes of a certificate that is no longer valid, and of one for another host name or address."""
 
 
-def _wrong_certificate(error: aiohttp.ClientConnectorCertificateError) -> str:
-    code = getattr(error.certificate_error, "verify_code", None)
+def wrong_certificate(error: Exception, authority: str) -> str:
+    """What is wrong with a server's certificate, in OpenSSL's words too, and what to do; `authority` is the key of the
+    configuration that names a file with authorities.
+    """
+    code, message = getattr(error, "verify_code", None), str(getattr(error, "verify_message", "")).rstrip(".")
+    said = f" ({redacted(message)})" if message else ""
     if code == _EXPIRED:
-        return (
-            "the certificate has expired: renew it on that server (or on the proxy whose authority network.ca_file has)"
-        )
+        return f"the certificate has expired{said}: renew it on that server (or on the proxy whose authority {authority} has)"
     if code in _OTHER_HOST:
-        return "the certificate is for another host: check the address, and what is behind it"
-    return "the certificate is not one we trust: give its authority in network.ca_file"
+        return f"the certificate is for another host{said}: check the address, and what is behind it"
+    return f"the certificate is not one we trust{said}: give its authority in {authority}"
+
+
+def _distrusted(error: aiohttp.ClientConnectorCertificateError) -> str:
+    where = redacted(f"{error.host}:{error.port}")
+    return f"TLS with {where} failed; {wrong_certificate(error.certificate_error, 'network.ca_file')}"
 
 
 def _words(error: Exception) -> str:

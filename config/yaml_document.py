@@ -60,6 +60,7 @@ def read(
     """Raises `ConfigurationMistakes` if the file cannot be parsed; smaller mistakes are in the document.
     `named_by` is the remedy for a missing file.
     """
+    path = path.absolute()
     name = str(path)
     text = _text(path, named_by)
     node = _composed(name, text)
@@ -77,11 +78,11 @@ def _text(path: FilePath, named_by: str) -> str:
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)
     except FileNotFoundError:
-        raise _hopeless(str(path.absolute()), f"there is no such file; {named_by}") from None
+        raise _hopeless(str(path), f"there is no such file; {named_by}") from None
     except IsADirectoryError:
         raise _hopeless(str(path), "is a directory; name the file in it") from None
     except OSError as error:
-        raise _hopeless(str(path), f"cannot be read: {error.strerror}") from None
+        raise _hopeless(str(path), f"cannot be read: {error.strerror}; check the path, and who may read it") from None
     except ValueError:
         raise _hopeless(repr(str(path)), "is not a valid path of a file") from None
     if len(content) > _LARGEST:

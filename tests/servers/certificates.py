@@ -44,11 +44,25 @@ def _authority(folder: Path, name: str) -> None:
 def _signed(folder: Path, name: str, subject: str, extension: str) -> None:
     (folder / f"{name}.ext").write_text(extension + "\n")
     _openssl(folder, f"req -newkey rsa:2048 -nodes -subj {subject} -keyout {name}.key -out {name}.csr")
+    _sign(folder, name, name, days=2)
+
+
+def _sign(folder: Path, request: str, name: str, *, days: int) -> None:
     _openssl(
         folder,
-        f"x509 -req -days 2 -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -extfile {name}.ext -out {name}.crt",
+        f"x509 -req -days {days} -in {request}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -extfile {request}.ext "
+        f"-out {name}.crt",
     )
 
 
 def _openssl(folder: Path, arguments: str) -> None:
     subprocess.run(["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True, timeout=30)
+
+
+def expired(made: Certificates) -> Path:
+    """Key and certificate of `server`, as they would be a day after their end."""
+    folder = made.ca.parent
+    _sign(folder, "server", "expired", days=-1)
+    pem = folder / "expired.pem"
+    pem.write_text((folder / "server.key").read_text() + (folder / "expired.crt").read_text())
+    return pem

@@ -5,22 +5,25 @@ log, four lines a second while a broker is down. So this module takes its log an
 """
 
 import logging
+import re
+import ssl
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from collector.http import wrong_certificate
 from collector.logs import fields
 from collector.redaction import redacted
 
 log = logging.getLogger("lineage.kafka")
 
+_WHERE_IN_C = re.compile(r" \(_ssl\.c:\d+\)")
 _HUNG_UP = "the broker hung up: if it goes on, check TLS, client certificate and SASL against the listener"
 _ABSENT = "check that Kafka runs, and host and port in bootstrap_servers"
 _REMEDIES = {
     "SaslAuthenticationFailed": "check the user name, the password and the SASL mechanism",
     "UnsupportedSaslMechanismError": "the broker does not offer this SASL mechanism on this listener",
     "IllegalSaslStateError": "this listener takes no user name: remove the SASL settings or use another port",
-    "SSLCertVerificationError": "the broker's certificate is not signed by a trusted authority: set it in tls.ca_file",
     "SSLError": "the TLS settings do not match the listener",
     "KafkaConnectionError": _HUNG_UP,
     "ConnectionResetError": _HUNG_UP,
@@ -68,6 +71,8 @@ class Failure:
 
 def remedy_for(error: BaseException) -> tuple[str | None, bool]:
     """What to do about an error of the client library, and whether only a person can do it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return wrong_certificate(error, "tls.ca_file"), True
     for kind in type(error).__mro__:
         if kind.__name__ in _REMEDIES:
             return _REMEDIES[kind.__name__], kind.__name__ in _FIXED_BY_PEOPLE
@@ -83,7 +88,7 @@ class ClientLog:
 
     def add(self, record: logging.LogRecord) -> str:
         """The line without secrets; remembered if it has an exception."""
-        text = record.getMessage()
+        text = _WHERE_IN_C.sub("", record.getMessage())
         error = next((part for part in _arguments(record) if isinstance(part, BaseException)), None)
         if error is not None:
             name = type(error).__name__

@@ -163,6 +163,15 @@ def test_a_folder_and_a_file_that_is_not_there(run: Run, tmp_path: Path) -> None
         assert words in said.err
 
 
+def test_a_file_is_named_by_its_whole_path(run: Run, config: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = config("sources: []")
+    monkeypatch.chdir(path.parent)
+    assert run("check", "--offline", "--config", path.name).err.startswith(f"error: {path}:1: sources: ")
+    path.write_text("")
+    assert run("check", "--offline", "--config", path.name).err.startswith(f"error: {path}: the file is empty")
+    assert f"{path}/x: cannot be read: Not a directory; check" in run("check", "--config", f"{path.name}/x").err
+
+
 def test_without_config_the_file_of_that_name_is_taken(
     run: Run, config: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
