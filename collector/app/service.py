@@ -365,7 +365,7 @@ class Service:
     async def _start(self) -> None:
         await self._stand_for_all()
         await self._housekeeper.look()
-        pages = Pages(self.metrics.scrape, self.faults, self.unready, self.status, self.store)
+        pages = Pages(self.metrics.scrape, self.faults, self.unready, self.status, self.store, self.submit)
         http, hints = self.settings.http, self._hints()
         try:
             get = self._access.get if self._access is not None else Access

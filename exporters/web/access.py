@@ -16,6 +16,7 @@ from aiohttp import web
 
 from collector.logs import fields
 from config.web import Access
+from exporters.web.identity import USER, certified_user
 
 log = logging.getLogger("lineage.access")
 
@@ -97,11 +98,16 @@ class Gate:
         """Requires a password on unknown paths, too, so that a client without one cannot learn which paths exist."""
         users = self._access().users
         resource = request.match_info.route.resource
-        if not users or (resource is not None and resource.canonical in self._open_to):
+        if resource is not None and resource.canonical in self._open_to:
+            return await handler(request)
+        if not users:
+            if (certified := certified_user(request)) is not None:
+                request[USER] = certified
             return await handler(request)
         try:
             given = _credentials(request.headers.get("Authorization", ""))
             if given is not None and await self._passwords.fits(users, *given):
+                request[USER] = given[0]
                 return await handler(request)
         except TooMany:
             return web.Response(status=503, text="too many passwords to check\n", headers={"Retry-After": "5"})

@@ -12,6 +12,7 @@ from collector.ledger import graph, queries
 from collector.ledger.graph import DEEPEST, Graph, Node
 from collector.ledger.port import Ledger
 from collector.model import RunState
+from exporters.web.identity import Forms
 from exporters.web.picture import BOX, HIGH, drawn
 from exporters.web.responses import data, page, readable
 
@@ -27,8 +28,8 @@ Query = Mapping[str, str]
 
 
 class LineagePages:
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, forms: Forms) -> None:
+        self._ledger, self._forms = ledger, forms
 
     def routes(self) -> list[web.RouteDef]:
         lists = {"jobs": (self._jobs, self._jobs_json), "datasets": (self._datasets, self._datasets_json)}
@@ -68,7 +69,8 @@ class LineagePages:
         found = await self._ledger.read_shown(_one_job, node, depth)
         if found is None:
             return page("missing", "/jobs", 404, title="Not found", words=_missing(node))
-        return page("job", "/jobs", row=found, depth=depth, bars=_bars(found["runs"]), **_shown(found["graph"], node))
+        about: dict[str, Any] = {"depth": depth, "bars": _bars(found["runs"]), "token": self._forms.token(request)}
+        return self._forms.keep(request, page("job", "/jobs", row=found, **about, **_shown(found["graph"], node)))
 
     async def _job_json(self, request: web.Request) -> web.Response:
         node, depth = _asked(request, is_job=True)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from collector import views
 from collector.ledger import parked, queries
 from collector.ledger.port import Ledger
+from exporters.web.identity import Forms
 from exporters.web.responses import data, page, readable
 
 LISTED = 100
@@ -17,20 +18,22 @@ LISTED = 100
 _Rows = Callable[[Connection], list[dict[str, Any]]]
 
 
-def routes(ledger: Ledger) -> list[web.RouteDef]:
+def routes(ledger: Ledger, forms: Forms) -> list[web.RouteDef]:
     lists: dict[str, _Rows] = {"parked": _parked, "skipped": _skipped}
     return [
         route
         for name, rows in lists.items()
         for route in (
-            web.get(f"/{name}", readable(partial(_shown, ledger, name, rows))),
+            web.get(f"/{name}", readable(partial(_shown, ledger, forms, name, rows))),
             web.get(f"/api/v1/{name}", readable(partial(_listed, ledger, name, rows))),
         )
     ]
 
 
-async def _shown(ledger: Ledger, name: str, rows: _Rows, _: web.Request) -> web.StreamResponse:
-    return page(name, f"/{name}", rows=await ledger.read_shown(rows), most=LISTED)
+async def _shown(ledger: Ledger, forms: Forms, name: str, rows: _Rows, request: web.Request) -> web.StreamResponse:
+    token = forms.token(request)
+    answer = page(name, f"/{name}", rows=await ledger.read_shown(rows), most=LISTED, token=token)
+    return forms.keep(request, answer)
 
 
 async def _listed(ledger: Ledger, name: str, rows: _Rows, _: web.Request) -> web.StreamResponse:

@@ -14,7 +14,9 @@ from prometheus_client.registry import Collector
 from collector.ledger.port import Ledger
 from config.web import Access
 from exporters.web import list_pages
+from exporters.web.actions import Actions, Submit
 from exporters.web.connections import LIMITS, Limits
+from exporters.web.identity import Forms
 from exporters.web.lineage_pages import LineagePages
 from exporters.web.listener import Listener, listen
 from exporters.web.live import Live
@@ -40,6 +42,8 @@ class Pages:
     status: Callable[[], Awaitable[Status]]
     ledger: Ledger | None = None
     """Whose runs are shown; None shows none."""
+    submit: Submit | None = None
+    """Does what users ask for on the pages; None: they can do nothing there."""
 
 
 async def serve(
@@ -59,7 +63,13 @@ async def serve(
     open_to = [*HEALTH, *(route.path for route in more)]
     of_ledger, at_stop = list[web.RouteDef](), None
     if (ledger := pages.ledger) is not None:
-        of_ledger = [*RunPages(ledger).routes(), *LineagePages(ledger).routes(), *list_pages.routes(ledger)]
+        forms = Forms(access, acts=pages.submit is not None)
+        of_ledger = [
+            *RunPages(ledger).routes(),
+            *LineagePages(ledger, forms).routes(),
+            *list_pages.routes(ledger, forms),
+            *(Actions(ledger, pages.submit, forms).routes() if pages.submit is not None else ()),
+        ]
         live = Live(ledger)
         of_ledger, at_stop = [*of_ledger, *live.routes()], live.stop
     of_state = StatePages(pages.status, pages.ledger).routes()

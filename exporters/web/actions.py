@@ -1,0 +1,175 @@
+"""What users can do from the pages: send parked events again or drop them, start a run. By POST only, each with a token and a line
+in the log, and done as the commands do it, by whoever holds the lease.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from aiohttp import web
+from sqlalchemy import Connection
+
+from collector import views
+from collector.errors import LedgerError
+from collector.ledger import parked, queries
+from collector.ledger.parked import Choice
+from collector.ledger.port import Ledger
+from collector.ledger.requests import RequestKind, RequestState
+from collector.logs import fields
+from exporters.web.identity import USER, Forms, Refused
+from exporters.web.responses import page, readable
+
+log = logging.getLogger("lineage.action")
+
+ANSWERED_WITHIN = 20.0
+"""Seconds that a page waits; what takes longer is done all the same."""
+LISTED = 20
+"""Events that are named before they are dropped."""
+COUNTED = 10_000
+LONGEST = 500
+"""Letters of a name in a form."""
+_LATER = "not done yet: it stays in the ledger and is done as soon as that is possible"
+
+
+class Answer(Protocol):
+    @property
+    def state(self) -> RequestState: ...
+
+    @property
+    def answer(self) -> Mapping[str, Any]: ...
+
+
+Submit = Callable[[str, RequestKind, Mapping[str, Any]], Awaitable[Answer]]
+"""Has the request to this target done and returns its result."""
+Form = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """`state` is None where the result is not known yet."""
+
+    state: RequestState | None
+    answer: Mapping[str, Any]
+
+    @property
+    def words(self) -> str:
+        if self.state is None or "error" in self.answer:
+            return str(self.answer["error"])
+        return ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in self.answer.items())
+
+    @property
+    def status(self) -> int:
+        return 202 if self.state is None else 200 if self.state is RequestState.DONE else 409
+
+
+class Actions:
+    """The routes answer 403, and pages have no buttons, where nobody is authenticated."""
+
+    def __init__(self, ledger: Ledger, submit: Submit, forms: Forms) -> None:
+        self._ledger, self._submit, self._forms = ledger, submit, forms
+
+    def routes(self) -> list[web.RouteDef]:
+        handlers = {"/parked/retry": self._retry, "/parked/drop": self._drop, "/trigger": self._trigger}
+        return [web.post(path, readable(self._checked(handler))) for path, handler in handlers.items()]
+
+    def _checked(
+        self, handler: Callable[[str, str, Form], Awaitable[web.Response]]
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            form = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+            try:
+                user = self._forms.checked(request, form.get("token", ""))
+            except Refused as error:
+                details = fields(user=request.get(USER), client=request.remote, path=request.path, cause=str(error))
+                log.warning("action.refused", extra=details)
+                return page("missing", "/", 403, title="Not done", words=str(error))
+            if long := [name for name, value in form.items() if len(value) > LONGEST]:
+                words = f"{', '.join(long)}: longer than {LONGEST} letters"
+                return page("missing", "/", 400, title="Not done", words=words)
+            return await handler(user, form["token"], form)
+
+        return answer
+
+    async def _retry(self, user: str, _: str, form: Form) -> web.Response:
+        sink, choice = form.get("sink", ""), _choice(form)
+        return _shown(
+            await self._done(user, f"sink:{sink}", RequestKind.RETRY, asdict(choice)), "/parked", "Sent again"
+        )
+
+    async def _drop(self, user: str, token: str, form: Form) -> web.Response:
+        sink, choice = form.get("sink", ""), _choice(form)
+        if form.get("confirmed") == "yes" and choice.until_ms is not None:
+            return _shown(
+                await self._done(user, f"sink:{sink}", RequestKind.DROP, asdict(choice)), "/parked", "Dropped"
+            )
+        found = await self._ledger.read_shown(_chosen, sink, choice)
+        if not found:
+            return page("missing", "/parked", 409, title="Not done", words=f"nothing is parked there{choice}")
+        until = max(event.parked_at for event in found)
+        rows = [{**views.parked_event(event), "job": event.job} for event in found[:LISTED]]
+        about: dict[str, Any] = {"sink": sink, "choice": replace(choice, until_ms=until), "token": token}
+        return page("drop", "/parked", rows=rows, number=len(found), most=COUNTED, **about)
+
+    async def _trigger(self, user: str, token: str, form: Form) -> web.Response:
+        source, job = form.get("source", ""), form.get("job", "")
+        try:
+            options = _options(form.get("options", ""))
+        except ValueError as error:
+            return page("missing", "/jobs", 400, title="Not done", words=str(error))
+        if form.get("confirmed") != "yes":
+            return page("trigger", "/jobs", source=source, job=job, token=token)
+        body = {"job": job, "options": options}
+        found = await self._done(user, f"source:{source}", RequestKind.TRIGGER, body)
+        run_id = found.answer.get("run_id")
+        if found.state is RequestState.DONE and run_id:
+            # so that a page that is loaded again starts no second run
+            raise web.HTTPSeeOther(f"/runs/{quote(str(run_id), safe='')}")
+        return _shown(found, "/jobs", "Started")
+
+    async def _done(self, user: str, target: str, kind: RequestKind, body: Mapping[str, Any]) -> _Outcome:
+        """The result, which is logged with who asked for it."""
+        try:
+            async with asyncio.timeout(ANSWERED_WITHIN):
+                answer = await self._submit(target, kind, body)
+            found = _Outcome(answer.state, answer.answer)
+        except TimeoutError:
+            found = _Outcome(None, {"error": _LATER})
+        except LedgerError as error:
+            found = _Outcome(RequestState.FAILED, {"error": str(error)})
+        outcome = found.state.value if found.state is not None else "later"
+        asked = {name: value for name, value in body.items() if value}
+        details = fields(user=user, action=kind.value, target=target, asked=asked, outcome=outcome, answer=found.words)
+        log.warning("action.taken", extra=details)
+        return found
+
+
+def _shown(found: _Outcome, here: str, title: str) -> web.Response:
+    done = found.state is RequestState.DONE
+    return page("done", here, found.status, title=title if done else "Not done", words=found.words, back=here)
+
+
+def _choice(form: Form) -> Choice:
+    until = form.get("until", "")
+    is_number = until.isascii() and until.isdigit() and len(until) < 16
+    return Choice(form.get("run_id") or None, form.get("event") or None, int(until) if is_number else None)
+
+
+def _chosen(conn: Connection, sink: str, choice: Choice) -> list[parked.ParkedEvent]:
+    """The newest first; none for a sink that is not in the ledger, or that are on their way again."""
+    number = queries.sink_names(conn).get(sink)
+    rows = parked.listing(conn, COUNTED, sink_id=number) if number is not None else []
+    return [row for row in rows if choice.takes(row) and row.retry_at is None]
+
+
+def _options(text: str) -> dict[str, str]:
+    """Raises `ValueError`."""
+    found = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        key, separator, value = line.partition("=")
+        if not separator or not key.strip():
+            raise ValueError(f"the parameter {line!r} is not of the form key=value")
+        found[key.strip()] = value.strip()
+    return found
