@@ -475,7 +475,8 @@ def forget(
 
 
 @app.command(
-    epilog="Example: lineage-collector reconcile marquez --since 7d", short_help="Compare runs with those of a Marquez."
+    epilog="Example: lineage-collector reconcile marquez --since 7d --mend",
+    short_help="Compare runs with those of a Marquez, and mend.",
 )
 def reconcile(
     sink: Sink,
@@ -485,14 +486,45 @@ def reconcile(
         typer.Option("--since", metavar="WHEN", help="Only runs that began or changed since: 2h, 7d, 2026-01-31."),
     ] = None,
     *,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="Send again what is safe to send; without it, only compare.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Compare each run that SINK, a Marquez, acknowledged with what it has: state, times, inputs and outputs. Only reads. Exit 0:
-    all equal, 1: runs differ or Marquez could not be asked, 2: bad arguments.
+    """Compare each run that SINK, a Marquez, acknowledged with what it has: state, times, inputs and outputs. Exit 0: all equal
+    (with --mend: or sent again), 1: runs differ or Marquez could not be asked, 2: bad arguments.
     """
     from collector.app import reconcile as command
 
-    sys.exit(command.reconcile(config, sink, since=since, as_json=as_json))
+    sys.exit(command.reconcile(config, sink, since=since, mend=mend, as_json=as_json))
+
+
+@app.command(
+    epilog="Example: lineage-collector backfill marquez --since 7d --dry-run",
+    short_help="Send a new or restored sink what the ledger holds.",
+)
+def backfill(
+    sink: Sink,
+    config: Config = DEFAULT_CONFIG,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="WHEN", help="Only runs that ended (open ones: began) since: 2h, 7d, 2026-01-31."
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="WHEN", help="Only runs that ended before: 2h, 2026-01-31.")
+    ] = None,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be sent, and send nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Send SINK again all that the ledger still holds, whether it had it before or not: for a backend that is new or was restored.
+    Exit 0: all is on its way, 1: it was not done to its end; it goes on when the service runs.
+    """
+    from collector.app import backfill as command
+
+    sys.exit(command.backfill(config, sink, since=since, until=until, dry_run=dry_run, as_json=as_json))
 
 
 def _pairs(params: list[str]) -> dict[str, str]:

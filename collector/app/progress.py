@@ -18,8 +18,7 @@ class Progress:
 
     def __init__(self, kind: str, total: int, clock: Clock, *, quiet: bool = False) -> None:
         self._kind, self._total, self._clock, self._quiet = kind, total, clock, quiet
-        self._done, self._said_at = 0, clock.monotonic()
-        self._note = ""
+        self._said_at = clock.monotonic()
         self._bar: Bar | None = None
 
     def __enter__(self) -> Self:
@@ -33,9 +32,9 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def reach(self, done: int, note: str) -> None:
-        """So many are done by now; `note` stands beside it."""
-        self._done, self._note = done, note
+    def reach(self, done: int, note: str, total: int | None = None) -> None:
+        """So many are done by now; `note` stands beside it. `total` where it is known only now."""
+        self._total = self._total if total is None else total
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, total=max(done, self._total), note=note)
         elif not self._quiet and self._clock.monotonic() - self._said_at >= EVERY:

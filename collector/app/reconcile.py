@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from collector.app import configuration, factory, ledgers
+from collector.app import configuration, factory, ledgers, requests
 from collector.app.progress import Progress
 from collector.app.run_listing import time_given
 from collector.app.tables import printable
@@ -20,6 +20,8 @@ from collector.errors import ConfigurationError, LineageError
 from collector.ledger import acknowledged
 from collector.ledger.acknowledged import AcknowledgedRun, JobName, SinkDetail, Uncompared
 from collector.ledger.port import Ledger
+from collector.ledger.requests import RequestKind, RequestState
+from collector.ledger.resend import Resent
 from collector.logs import set_up
 from config.settings import Settings
 from exporters.sinks.marquez import comparison
@@ -27,6 +29,9 @@ from exporters.sinks.marquez.comparison import Aspect, Decision, Difference, Exp
 from exporters.sinks.marquez.lookup import Lookup
 from exporters.sinks.marquez.sink import MarquezSink
 from exporters.sinks.marquez.stored import StoredRun, UnreadRun
+
+MENDED_AT_ONCE = 500
+"""Runs of one request to the holder of the sink's lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +59,13 @@ class Counts:
         return self.compared + self.queued + self.others.total()
 
 
-def reconcile(config: Path, sink: str, *, since: str | None, as_json: bool) -> int:
-    """0: all equal, 1: runs differ, or it could not be found out."""
+def reconcile(config: Path, sink: str, *, since: str | None, mend: bool, as_json: bool) -> int:
+    """0: all equal (with `mend`: or sent again), 1: runs differ, or it could not be found out."""
     settings = configuration.load(config)
     since_ms = time_given("--since", since)
     _require_marquez(settings, sink)
     set_up("error", "auto")
-    return asyncio.run(_reconciled(settings, sink, since_ms, as_json=as_json))
+    return asyncio.run(_reconciled(settings, sink, since_ms, mend=mend, as_json=as_json))
 
 
 def _require_marquez(settings: Settings, name: str) -> None:
@@ -73,7 +78,7 @@ def _require_marquez(settings: Settings, name: str) -> None:
         raise ConfigurationError([f"{why}: reconcile works with sinks of type marquez"])
 
 
-async def _reconciled(settings: Settings, name: str, since_ms: int | None, *, as_json: bool) -> int:
+async def _reconciled(settings: Settings, name: str, since_ms: int | None, *, mend: bool, as_json: bool) -> int:
     clock = SystemClock()
     configured = settings.sink(name)
     assert configured is not None  # it was required
@@ -83,15 +88,50 @@ async def _reconciled(settings: Settings, name: str, since_ms: int | None, *, as
         if not isinstance(sink, MarquezSink):
             raise LineageError(f"sink {name} cannot be asked: {(await sink.check())[0].detail}")
         try:
-            return await _compared(store, sink, name, since_ms, clock, as_json=as_json)
+            mending = _Mending(settings, name) if mend else None
+            return await _compared(store, sink, name, since_ms, clock, mending, as_json=as_json)
         finally:
             await sink.close(5.0)
     finally:
         await store.close()
 
 
+class _Mending:
+    """Has runs sent again by the holder of the sink's lease, many with one request."""
+
+    def __init__(self, settings: Settings, sink: str) -> None:
+        self._settings, self._sink = settings, sink
+        self._waiting: dict[str, str] = {}
+        self.became: Counter[str] = Counter()
+        self.error: str | None = None
+
+    async def add(self, findings: Sequence[Finding]) -> None:
+        self._waiting |= {
+            each.run.run_id: each.decision.mend.value for each in findings if each.decision.mend is not None
+        }
+        if len(self._waiting) >= MENDED_AT_ONCE:
+            await self.send()
+
+    async def send(self) -> None:
+        """What was added and is not sent yet. Raises `LineageError`."""
+        if self._waiting and self.error is None:
+            runs, self._waiting = self._waiting, {}
+            result = await requests.submitted(self._settings, f"sink:{self._sink}", RequestKind.RESEND, {"runs": runs})
+            if result.state is RequestState.DONE:
+                self.became.update(result.answer)
+            else:
+                self.error = str(result.answer.get("error") or result.state.value)
+
+
 async def _compared(
-    store: Ledger, sink: MarquezSink, name: str, since_ms: int | None, clock: Clock, *, as_json: bool
+    store: Ledger,
+    sink: MarquezSink,
+    name: str,
+    since_ms: int | None,
+    clock: Clock,
+    mending: _Mending | None,
+    *,
+    as_json: bool,
 ) -> int:
     detail = await store.read(acknowledged.sink, name)
     if detail is None:
@@ -107,10 +147,19 @@ async def _compared(
             async for findings in found:
                 progress.beside(partial(output.add, [_row(each) for each in findings]))
                 progress.reach(counts.seen, f"{counts.compared - counts.equal:,} differ, {lookup.requests:,} requests")
+                if mending is not None:
+                    await mending.add(findings)
+            if mending is not None:
+                await mending.send()
         except UnreadRun as error:
             failed = f"Marquez could not be asked any more, so the rest was not compared: {error}"
-    output.end(_summary(name, counts, lookup.requests), failed)
-    return 0 if counts.equal == counts.compared and failed is None else 1
+        except LineageError as error:
+            failed = str(error)
+    became = None if mending is None else mending.became
+    failed = failed or (mending.error if mending is not None else None)
+    output.end(_summary(name, counts, lookup.requests, became), failed)
+    left = counts.compared - counts.equal - (became["queued"] + became["waiting"] if became is not None else 0)
+    return 1 if left or failed is not None else 0
 
 
 class _Output:
@@ -238,7 +287,8 @@ def _words(difference: Mapping[str, str | None]) -> str:
     )
 
 
-def _summary(name: str, counts: Counts, requests: int) -> dict[str, Any]:
+def _summary(name: str, counts: Counts, asked: int, became: Mapping[str, int] | None) -> dict[str, Any]:
+    mended = {} if became is None else {"mended": {each.value: became.get(each.value, 0) for each in Resent}}
     return {
         "sink": name,
         "compared": counts.compared,
@@ -249,7 +299,8 @@ def _summary(name: str, counts: Counts, requests: int) -> dict[str, Any]:
             "queued": counts.queued,
             **{each.value: counts.others[each] for each in Uncompared},
         },
-        "requests": requests,
+        "requests": asked,
+        **mended,
     }
 
 
@@ -269,4 +320,17 @@ def _said(summary: Mapping[str, Any]) -> str:
         f"{summary['compared']:,} runs compared with sink {summary['sink']} in {summary['requests']:,} requests: "
         f"{summary['equal']:,} are equal, {summary['different']:,} differ" + (f" ({by})" if by else "")
     ]
-    return "\n".join([*lines, *([f"not compared: {', '.join(others)}"] if others else [])])
+    lines += [f"not compared: {', '.join(others)}"] if others else []
+    if (mended := summary.get("mended")) is not None:
+        rest = [f"{count:,} {_NOT_SENT[what]}" for what, count in mended.items() if count and what in _NOT_SENT]
+        lines.append(", ".join([f"{mended['queued']:,} runs are on their way again", *rest]))
+    elif any(summary["by_difference"]):
+        lines.append("add --mend to send again what is safe to send")
+    return "\n".join(lines)
+
+
+_NOT_SENT = {
+    "waiting": "were on their way already",
+    "incomplete": "lack events that retention removed",
+    "unknown": "are no longer in the ledger",
+}

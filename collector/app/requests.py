@@ -21,7 +21,7 @@ from collector.errors import ConfigurationError, LedgerLocked, LineageError
 from collector.ledger import replicas, requests, runs
 from collector.ledger.parked import Choice
 from collector.ledger.port import Ledger, OwnedLedger
-from collector.ledger.requests import RequestKind, RequestState
+from collector.ledger.requests import Request, RequestKind, RequestState
 from collector.logs import set_up
 from collector.model import Run, RunState
 from config.quantities import parse_duration
@@ -91,7 +91,7 @@ def parked(settings: Settings, kind: RequestKind, sink: str, choice: Choice, *, 
     """Do this with the chosen parked events. 0 done, 1 when nothing is parked there or it could not be done."""
     if settings.sink(sink) is None:
         raise ConfigurationError([_unknown("sink", sink, [each.name for each in settings.sinks])])
-    result = asyncio.run(_submitted(settings, f"sink:{sink}", kind, asdict(choice)))
+    result = asyncio.run(submitted(settings, f"sink:{sink}", kind, asdict(choice)))
     words = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in result.answer.items())
     return _report(result, words, {}, as_json=as_json)
 
@@ -141,11 +141,60 @@ _NOT_FOLLOWED = (
 _NO_RUN = dict.fromkeys(("key", "run_id", "job"), "-")
 
 
-async def _submitted(settings: Settings, target: str, kind: RequestKind, body: Mapping[str, Any]) -> RequestResult:
+async def submitted(settings: Settings, target: str, kind: RequestKind, body: Mapping[str, Any]) -> RequestResult:
+    """Done by the running service, or here when none runs."""
+
     async def nothing(_: "Service", __: RequestResult) -> None: ...
 
     result, _ = await _done(settings, target, kind, body, nothing)
     return result
+
+
+async def backfill(
+    settings: Settings, target: str, body: Mapping[str, Any], look: Callable[[Request], None]
+) -> RequestResult:
+    """Begin a backfill, or follow the one that is under way, and `look` at it now and then until it is done. Raises `LineageError`
+    when no process works on it any more.
+    """
+
+    async def alone(service: "Service", begun: RequestResult) -> RequestResult:
+        ledger = settings.ledger
+
+        async def nobody_else() -> bool:
+            return not await ledgers.is_wanted(ledger, service.store)
+
+        done = await _until_done(service.store, begun, nobody_else, look)
+        for _ in range(DRAINED_WITHIN):
+            if not await nobody_else() or await service.drained(1.0):
+                break
+        return done
+
+    begun, done = await _done(settings, target, RequestKind.BACKFILL, body, alone)
+    if done is not None or begun.state is not RequestState.NEW:
+        return done or begun
+    store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
+    try:
+        await _until_alive(settings, store)
+        return await _until_done(store, begun, partial(_is_served, settings, store), look)
+    finally:
+        await store.close()
+
+
+async def _until_done(
+    store: Ledger, begun: RequestResult, alive: Callable[[], Awaitable[bool]], look: Callable[[Request], None]
+) -> RequestResult:
+    if begun.state is not RequestState.NEW:
+        return begun
+    while True:
+        request = await store.read_shown(requests.get, int(begun.answer["request"]))
+        if request is None:
+            return RequestResult(RequestState.FAILED, {"error": "the request is no longer in the ledger"})
+        look(request)
+        if request.done_at is not None:
+            return RequestResult(request.state, orjson.loads(request.answer or "{}"))
+        if not await alive():
+            raise LineageError("the process that did the backfill ends; it goes on when the service runs")
+        await asyncio.sleep(LOOK)
 
 
 async def _removed(settings: Settings, target: str, *, drop_undelivered: bool) -> RequestResult:
@@ -211,8 +260,11 @@ async def _in_turn(
 async def _left(store: OwnedLedger, target: str, kind: RequestKind, body: Mapping[str, Any]) -> RequestResult:
     """Left in the ledger for the services that have it, which run elsewhere, and the answer of one of them."""
     try:
-        now_ms = to_ms(SystemClock().now())
-        number = await store.write(requests.add, kind, target, orjson.dumps(dict(body)).decode(), now_ms)
+        now_ms, words = to_ms(SystemClock().now()), orjson.dumps(dict(body)).decode()
+        if kind is RequestKind.BACKFILL:
+            number = await store.write(requests.add_backfill, target, words, now_ms)
+            return RequestResult(RequestState.NEW, {"request": number})
+        number = await store.write(requests.add, kind, target, words, now_ms)
         end = time.monotonic() + control.ANSWERS_WITHIN
         while (request := await store.read_shown(requests.get, number)) is not None and request.done_at is None:
             if time.monotonic() > end:

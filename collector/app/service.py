@@ -196,8 +196,11 @@ class Service:
             self._asking -= 1
 
     async def _answered(self, target: str, kind: RequestKind, body: Mapping[str, Any]) -> RequestResult:
-        now_ms = to_ms(self._clock.now())
-        number = await self.store.write(requests.add, kind, target, orjson.dumps(body).decode(), now_ms)
+        now_ms, words = to_ms(self._clock.now()), orjson.dumps(body).decode()
+        if kind is RequestKind.BACKFILL:  # may take hours: whoever wants to know looks how far it is
+            number = await self.store.write(requests.add_backfill, target, words, now_ms)
+            return RequestResult(RequestState.NEW, {"request": number})
+        number = await self.store.write(requests.add, kind, target, words, now_ms)
         end = self._clock.monotonic() + ANSWERS_WITHIN
         while (request := await self.store.read_shown(requests.get, number)) is not None and request.done_at is None:
             if self._clock.monotonic() > end:

@@ -185,14 +185,16 @@ def _to_next_wanted() -> Update:
         .subquery("head")
     )
     now = bindparam("now", type_=BigInteger)
+    # events that are sent again are as old as the request for that, so that they do not go before all that is new
+    committed_at = case((head.c.created_at < lane.c.since, lane.c.since), else_=head.c.created_at)
     return (
         update(lane)
         .where(lane.c.sink_id == bindparam("of_sink"), lane.c.strand_id == head.c.strand_id)
         .values(
             next_seq=head.c.seq,
             resume_seq=None,
-            due_at=case((head.c.created_at > now, now), else_=head.c.created_at),
-            since=head.c.created_at,
+            due_at=case((committed_at > now, now), else_=committed_at),
+            since=committed_at,
             attempts=0,
             cause=None,
         )

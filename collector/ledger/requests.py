@@ -20,6 +20,10 @@ class RequestKind(StrEnum):
     POLL = "poll"
     RETRY = "retry"
     DROP = "drop"
+    RESEND = "resend"
+    """To a sink: named runs are sent again."""
+    BACKFILL = "backfill"
+    """Takes hours, perhaps: its answer says how far it is until it is done, and who takes it over goes on there."""
     FORGET = "forget"
     """Done by the running service itself, as a source or sink that left has no lease; never a row."""
 
@@ -122,6 +126,22 @@ def finish(conn: Connection, lease: Lease, request_id: int, state: RequestState,
     done = conn.execute(update(table).where(*ours).values(state=state, answer=answer, done_at=now_ms))
     if not done.rowcount:
         raise LedgerError(f"request {request_id} is not open for {lease.name}; its answer was not written")
+
+
+def note(conn: Connection, lease: Lease, request_id: int, answer: str) -> None:
+    """How far it is, for one that is not done yet."""
+    fence(conn, lease)
+    table = schema.request
+    ours = table.c.id == request_id, table.c.target == lease.name, table.c.done_at.is_(None)
+    conn.execute(update(table).where(*ours).values(answer=answer))
+
+
+def add_backfill(conn: Connection, target: str, body: str, now_ms: int) -> int:
+    """Store a request to backfill; the number of the one that is not done yet, whatever its window, where there is one."""
+    table = schema.request
+    undone = table.c.target == target, table.c.kind == RequestKind.BACKFILL, table.c.done_at.is_(None)
+    found: int | None = conn.scalar(select(table.c.id).where(*undone).order_by(table.c.id).limit(1))
+    return found if found is not None else add(conn, RequestKind.BACKFILL, target, body, now_ms)
 
 
 def get(conn: Connection, request_id: int) -> Request | None:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select, tuple_, update
 
 from collector.ledger import run_rows, schema, skips
 from collector.ledger.requests import RequestKind, RequestState
@@ -94,9 +94,11 @@ def remove_source(conn: Connection, source: Retired) -> bool:
 
 def expire_requests(conn: Connection, older_than_ms: int, now_ms: int) -> int:
     """Answer requests made before that no holder claimed, or whose holder is gone; how many. A trigger that was begun is
-    doubtful, all else failed.
+    doubtful, a backfill that was begun goes on whenever its lease is held again, all else failed.
     """
-    return _answer(conn, schema.request.c.created_at < older_than_ms, _UNCLAIMED, now_ms)
+    request = schema.request
+    goes_on = and_(request.c.kind == RequestKind.BACKFILL, request.c.answer.is_not(None))
+    return _answer(conn, and_(request.c.created_at < older_than_ms, ~goes_on), _UNCLAIMED, now_ms)
 
 
 def answer_requests(conn: Connection, target: str, now_ms: int) -> int:

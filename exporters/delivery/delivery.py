@@ -9,7 +9,8 @@ then (`circuit`, `health`), runs in doubt are looked at again (`rechecks`).
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 
 from sqlalchemy import Connection
@@ -142,6 +143,12 @@ class Delivery:
             for strand in strands:
                 del left[strand]
         return answers
+
+    @asynccontextmanager
+    async def reserved_of(self, strands: Iterable[int]) -> AsyncIterator[list[int]]:
+        """Those of the strands that have no event at the sink: meanwhile their lanes may be changed. Raises `LeaseLost` as above."""
+        async with self._present_session().reserved_of(strands) as free:
+            yield free
 
     async def drop_parked(self, events: Sequence[Named]) -> set[Named]:
         """Delete parked events; returns those that were parked. Raises `LeaseLost` as above."""

@@ -1,19 +1,23 @@
-"""Requests of people to a sink: send its parked events again, or drop them."""
+"""Requests of people to a sink: send parked events, runs or all of a window again, or drop parked events."""
 
 import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection
 
 from collector.clock import Clock, to_ms, until_set
-from collector.errors import LedgerError
-from collector.ledger import parked, requests
+from collector.errors import LeaseLost, LedgerError
+from collector.ledger import parked, requests, resend
 from collector.ledger.leases import Lease
 from collector.ledger.parked import Choice, Named
 from collector.ledger.port import Ledger, News
 from collector.ledger.requests import Request, RequestKind, RequestState
+from collector.ledger.resend import From, Resent, Result
 from collector.logs import fields
+from exporters.delivery.backfill import Backfills
 from exporters.delivery.delivery import Delivery
 
 log = logging.getLogger("lineage.request")
@@ -28,6 +32,7 @@ class SinkRequests:
 
     def __init__(self, sink_id: int, delivery: Delivery, store: Ledger, clock: Clock) -> None:
         self._sink_id, self._delivery, self._store, self._clock = sink_id, delivery, store, clock
+        self._backfills = Backfills(sink_id, delivery, store, clock)
         self._taken_over: Lease | None = None
         self._failure: str | None = None
 
@@ -45,6 +50,8 @@ class SinkRequests:
                     await self._clock.sleep(LOOK)
                 while lease is not None and lease == self._delivery.lease and not arrived.is_set():
                     await until_set(arrived, self._clock, LOOK)
+                    if self._backfills.present:
+                        break
         finally:
             unsubscribe()
 
@@ -57,13 +64,18 @@ class SinkRequests:
             if lease != self._taken_over:
                 # what a former holder began is served again: retrying and dropping twice does no harm
                 await self._store.write(requests.take_over, lease, to_ms(self._clock.now()))
+                self._backfills.forget()
                 self._taken_over = lease
             claimed = await self._store.write(requests.claim, lease, AT_ONCE)
             for request in claimed:
+                if request.kind is RequestKind.BACKFILL:
+                    await self._backfills.begin(request)
+                    continue
                 state, answer = await self._done(request)
                 body, now_ms = json.dumps(answer), to_ms(self._clock.now())
                 await self._store.write(requests.finish, lease, request.id, state, body, now_ms)
                 log.info("request.done", extra=fields(kind=request.kind.value, target=request.target, **answer))
+            more = await self._backfills.step(lease)
         except LedgerError as error:
             # what was claimed is taken over again, here or by the next holder of the lease
             self._taken_over = None
@@ -73,11 +85,13 @@ class SinkRequests:
             await self._clock.sleep(LOOK)
             return True
         self._failure = None
-        return bool(claimed)
+        return bool(claimed) or more
 
     async def _done(self, request: Request) -> tuple[RequestState, dict[str, str | int]]:
         """The answer: number of events by result, or an error."""
         body = json.loads(request.body)
+        if request.kind is RequestKind.RESEND:
+            return RequestState.DONE, dict(sorted((await self._resent(body["runs"])).items()))
         wanted = Choice(body.get("run_id"), body.get("event"), body.get("until_ms"))
         listed = await self._store.read_shown(parked.listing, PARKED_AT_ONCE, sink_id=self._sink_id)
         chosen = [(event.strand_id, event.seq) for event in reversed(listed) if wanted.takes(event)]
@@ -85,6 +99,23 @@ class SinkRequests:
             return RequestState.FAILED, {"error": f"nothing is parked there{wanted}"}
         became = await (self._retried(chosen) if request.kind is RequestKind.RETRY else self._dropped(chosen))
         return RequestState.DONE, dict(sorted(became.items()))
+
+    async def _resent(self, runs: Mapping[str, str]) -> Counter[str]:
+        """These runs, by run id, each from the event that its word names."""
+        chosen = {run_id: From(word) for run_id, word in runs.items()}
+        strands = await self._store.read_shown(resend.strands_of, chosen)
+        became = Counter({Resent.UNKNOWN: len(chosen) - len(strands)})
+        async with self._delivery.reserved_of(set(strands.values())) as free:
+            of_these = {run_id: chosen[run_id] for run_id, strand in strands.items() if strand in set(free)}
+            became[Resent.WAITING] += len(strands) - len(of_these)
+            became += (await self._store.write(self._put, of_these)).became
+        return Counter({what.value: count for what, count in became.items() if count})
+
+    def _put(self, conn: Connection, chosen: Mapping[str, From]) -> Result:
+        lease = self._delivery.lease
+        if lease is None:
+            raise LeaseLost("the lease of the sink is no longer held here")
+        return resend.runs(conn, lease, self._sink_id, chosen, to_ms(self._clock.now()))
 
     async def _retried(self, events: Sequence[Named]) -> Counter[str]:
         answers = await self._delivery.retry_parked(events)

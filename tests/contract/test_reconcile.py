@@ -13,19 +13,23 @@ import httpx
 import pytest
 from sqlalchemy import Connection
 
+from collector.app import requests
+from collector.app.control import RequestResult
 from collector.app.reconcile import Counts, Finding, reconciliation
 from collector.app.reconcile import reconcile as command
 from collector.clock import SystemClock, to_ms
-from collector.ledger import acknowledged, claims
+from collector.ledger import acknowledged, claims, resend
 from collector.ledger.acknowledged import Uncompared
 from collector.ledger.claims import Settlement
 from collector.ledger.port import Ledger as Store
+from collector.ledger.requests import RequestKind, RequestState
+from collector.ledger.resend import From
 from collector.ledger.runs import NewEvent, RunChange
 from collector.ledger.sqlite.store import Store as FileStore
 from collector.model import EventKind, RunState
 from collector.testing.sinks import send
 from exporters.sinks.base import Delivered
-from exporters.sinks.marquez.comparison import Aspect, Mend
+from exporters.sinks.marquez.comparison import Aspect
 from exporters.sinks.marquez.lookup import Lookup
 from exporters.sinks.marquez.sink import MarquezSink, create
 from tests.contract.marquez_client import END, LATE, START, Marquez, dataset, marquez_url, new_run
@@ -86,10 +90,24 @@ class Plant:
         self.requests = lookup.requests
         return counts, {finding.run.run_id: finding for finding in found}
 
-    async def found(self, run: str) -> tuple[list[Aspect], Mend | None]:
+    async def found(self, run: str) -> tuple[list[Aspect], From | None]:
         """In what the run differs, and what would be sent again."""
         finding = (await self.compared())[1][run]
         return [each.aspect for each in finding.differences], finding.decision.mend
+
+    async def mend(self, run: str) -> None:
+        """Send again what is safe to send."""
+        decision = (await self.compared())[1][run].decision
+        assert decision.mend is not None
+        begin = decision.mend
+
+        def again(conn: Connection) -> None:
+            ledger = Ledger(conn)
+            ledger.configure(a=ENDS)
+            resend.runs(conn, ledger.held["a"], ledger.sinks["a"], {run: begin}, ledger.now)
+
+        await self.store.write(again)
+        await self.deliver()
 
     def outputs(self, *names: str) -> list[Any]:
         return [dataset(self.marquez.namespace, name, "a") for name in names]
@@ -139,22 +157,28 @@ async def test_a_run_that_is_not_there_is_missing_and_sent_as_a_whole(plant: Pla
     await plant.lived(run, "START", "COMPLETE")
     await plant.happen(lost := new_run(), "START", "COMPLETE")
     await _acknowledge_unsent(plant)
-    assert await plant.found(lost) == ([Aspect.MISSING], Mend.RUN)
+    assert await plant.found(lost) == ([Aspect.MISSING], From.START)
     counts, found = await plant.compared()
     assert (counts.equal, list(found)) == (2, [lost])
+    await plant.mend(lost)
+    assert (await plant.compared())[0].equal == 3
 
 
 async def test_an_end_that_did_not_arrive_is_sent_again(plant: Plant) -> None:
     await plant.lived(run := new_run(), "START")
     await plant.happen(run, "COMPLETE", outputs=plant.outputs("out"))
     await _acknowledge_unsent(plant)
-    assert await plant.found(run) == ([Aspect.STATE, Aspect.END, Aspect.OUTPUTS], Mend.END)
+    assert await plant.found(run) == ([Aspect.STATE, Aspect.END, Aspect.OUTPUTS], From.END)
+    await plant.mend(run)
+    assert (await plant.compared())[0].equal == 1
 
 
 async def test_a_start_that_came_late_has_opened_the_run_again(plant: Plant) -> None:
     await plant.lived(run := new_run(), "START", "COMPLETE")
     await plant.marquez.posted(plant.marquez.event("START", run, JOB, LATE))
-    assert await plant.found(run) == ([Aspect.STATE, Aspect.START], Mend.RUN)
+    assert await plant.found(run) == ([Aspect.STATE, Aspect.START], From.START)
+    await plant.mend(run)
+    assert (await plant.compared())[0].equal == 1
 
 
 async def test_a_state_that_is_newer_than_the_ledgers_is_listed_only(plant: Plant) -> None:
@@ -191,7 +215,11 @@ async def test_runs_before_the_window_are_left_out(plant: Plant) -> None:
 
 
 async def test_the_command_reports_what_differs(
-    plant: Plant, tmp_path: Path, capsys: pytest.CaptureFixture[str], logging_as_it_was: None
+    plant: Plant,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    logging_as_it_was: None,
 ) -> None:
     config = tmp_path / "c.yaml"
     sinks = [{"name": "a", "type": "marquez", "url": plant.marquez.url}]
@@ -199,17 +227,27 @@ async def test_the_command_reports_what_differs(
     given = {"ledger": {"path": str(tmp_path / "ledger.db")}, "sources": sources, "sinks": sinks}
     config.write_text(json.dumps(given))
     await plant.lived(new_run(), "START", "COMPLETE")
-    assert await asyncio.to_thread(command, config, "a", since=None, as_json=False) == 0
+    assert await asyncio.to_thread(command, config, "a", since=None, mend=False, as_json=False) == 0
     assert "1 runs compared with sink a in 1 requests: 1 are equal, 0 differ\n" in capsys.readouterr().out
     await plant.happen(lost := new_run(), "START", "COMPLETE", job="transformation/lost")
     await _acknowledge_unsent(plant)
-    assert await asyncio.to_thread(command, config, "a", since=None, as_json=True) == 1
+    assert await asyncio.to_thread(command, config, "a", since=None, mend=False, as_json=True) == 1
     shown = json.loads(capsys.readouterr().out)
     assert [(each["run_id"], each["mend"]) for each in shown["differences"]] == [(lost, "run")]
     assert (shown["compared"], shown["by_difference"], shown["error"]) == (2, {"missing": 1}, None)
-    assert await asyncio.to_thread(command, config, "a", since=None, as_json=False) == 1
+    assert await asyncio.to_thread(command, config, "a", since=None, mend=False, as_json=False) == 1
     missing = f"{lost} transformation/lost (source source): missing, it is COMPLETED in the ledger\n"
     assert missing in capsys.readouterr().out
+    sent: list[Any] = []
+
+    async def recorded(_: object, target: str, kind: RequestKind, body: Any) -> RequestResult:
+        sent.append((target, kind, body))
+        return RequestResult(RequestState.DONE, {"queued": 1})
+
+    monkeypatch.setattr(requests, "submitted", recorded)
+    assert await asyncio.to_thread(command, config, "a", since=None, mend=True, as_json=False) == 0
+    assert "1 runs are on their way again\n" in capsys.readouterr().out
+    assert sent == [("sink:a", RequestKind.RESEND, {"runs": {lost: "run"}})]
 
 
 async def _acknowledge_unsent(plant: Plant) -> None:

@@ -6,6 +6,7 @@ import signal
 import stat
 import sys
 from collections.abc import AsyncIterator
+from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -384,3 +385,38 @@ async def test_what_left_is_forgotten_without_a_service(deployment: Deployment) 
     assert {row["sink"] for row in status["sinks"]} == {"file"}
     assert {row["source"] for row in status["sources"]} == {WETRANSFORM, DATAPREP}
     await stop(deployment)
+
+
+async def test_a_backend_that_lost_a_run_is_compared_mended_and_filled(deployment: Deployment) -> None:
+    first, second = list(deployment.cdf.transformations)[:2]
+    deployment.cdf.start_run(first, Scenario(0.1, 0.2))
+    await deployment.start()
+    await deployment.until_arrived(starts=1, ends=1)
+    await deployment.until(_all_delivered)
+    kept = deepcopy({name: rows for name, rows in vars(deployment.marquez.tables).items() if name != "_rng"})
+    deployment.cdf.start_run(second, Scenario(0.1, 0.2))
+    await deployment.until_arrived(starts=2, ends=2)
+    await deployment.until(_all_delivered)
+    compared = await shown_by(deployment, "reconcile", "marquez")
+    assert (compared["compared"], compared["equal"], compared["differences"]) == (2, 2, [])
+    [lost] = deployment.marquez.tables.runs.keys() - kept["runs"].keys()
+    vars(deployment.marquez.tables).update(kept)
+    compared = await shown_by(deployment, "reconcile", "marquez", "--mend")
+    assert [(each["run_id"], each["mend"]) for each in compared["differences"]] == [(str(lost), "run")]
+    assert compared["mended"]["queued"] == 1
+    await deployment.until(_all_delivered)
+    assert (await shown_by(deployment, "reconcile", "marquez"))["equal"] == 2
+    await stop(deployment)
+    before = deployment.events.read_bytes()
+    counts = {"strands": 2, "events": len(before.splitlines()), "waiting": 0, "incomplete": 0}
+    planned = await shown_by(deployment, "backfill", "file", "--dry-run")
+    assert planned == {"request": "dry run", "sink": "file", "since": None, "until": None, **counts}
+    assert deployment.events.read_bytes() == before
+    done = await shown_by(deployment, "backfill", "file")
+    assert done == {"request": "done", "sink": "file", "since": None, "until": None, **counts}
+    again = deployment.events.read_bytes().removeprefix(before).splitlines()
+    assert sorted(again) == sorted(before.splitlines())
+
+
+def _all_delivered(status: dict[str, Any]) -> bool:
+    return not any(row["pending"] for row in status["sinks"])

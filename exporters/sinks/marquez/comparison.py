@@ -9,6 +9,7 @@ import orjson
 
 from collector.clock import moment
 from collector.ledger.acknowledged import AcknowledgedRun
+from collector.ledger.resend import From
 from collector.model import EventKind
 from exporters.sinks.marquez.stored import Name, StoredRun
 
@@ -37,15 +38,6 @@ class Aspect(StrEnum):
     DOUBLED = "doubled"
 
 
-class Mend(StrEnum):
-    """What is sent again."""
-
-    RUN = "run"
-    """All its events, from the first one on."""
-    END = "end"
-    """Its terminal event."""
-
-
 @dataclass(frozen=True, slots=True)
 class Difference:
     aspect: Aspect
@@ -55,9 +47,9 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`mend` is None where nothing is safe to send: then `why` says why."""
+    """From where on `mend` sends the run again; None where nothing is safe to send: then `why` says why."""
 
-    mend: Mend | None
+    mend: From | None
     why: str | None = None
 
 
@@ -177,11 +169,11 @@ def decision(run: ExpectedRun, found: StoredRun | None, what: Sequence[Differenc
             return Decision(
                 None, "retention removed its START from the ledger; `backfill` of its source can read it again"
             )
-        return Decision(Mend.RUN)
+        return Decision(From.START)
     if run.ended_at is None:
-        return Decision(Mend.RUN) if has_start else Decision(None, "retention removed its START from the ledger")
+        return Decision(From.START) if has_start else Decision(None, "retention removed its START from the ledger")
     if any(each.expected is not None for each in what if each.aspect is not Aspect.DOUBLED):
-        return Decision(Mend.END)
+        return Decision(From.END)
     return Decision(None, "Marquez has outputs that the run does not name, and no event removes them")
 
 

@@ -188,7 +188,10 @@ class MarquezSink:
             return Delivered()  # posting it would start the run
         if not self._lineage_api:
             return await self._state_call(item, event) if item.kind in _CALLS else Delivered()
-        return await self._judged(await self._ask("POST", "lineage", item.body), item)
+        outcome = await self._judged(await self._ask("POST", "lineage", item.body), item)
+        if item.kind is EventKind.START and isinstance(outcome, Delivered):
+            self._created.pop(event.run_id, None)  # if it comes again, Marquez has lost the run
+        return outcome
 
     async def _judged(self, answer: Answer, item: Outgoing, proof: int = 201) -> Outcome:
         outcome = verdict(answer, proof)

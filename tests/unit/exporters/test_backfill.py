@@ -1,0 +1,158 @@
+"""Runs and whole windows that a sink is sent again, by the holder of its lease, in simulated time."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid5
+
+import pytest
+
+from collector.ledger import requests, resend
+from collector.ledger.requests import Request, RequestKind, RequestState
+from collector.model import EventKind
+from exporters.delivery import backfill
+from exporters.delivery.requests import SinkRequests
+from exporters.sinks.base import Retry
+from tests.lease_faults import take_over
+from tests.unit.exporters.delivery_simulation import (
+    OUR_RUNS,
+    DeliverySimulation,
+    ScriptedSink,
+    delivers,
+    delivery_simulation,
+)
+
+START, COMPLETE = EventKind.START, EventKind.COMPLETE
+EVERYTHING = {"since_ms": None, "until_ms": None}
+
+
+@pytest.fixture
+async def simulation() -> AsyncIterator[DeliverySimulation]:
+    async with delivery_simulation() as made:
+        yield made
+
+
+class Served:
+    """A delivery, and what serves the requests to its sink."""
+
+    def __init__(self, simulation: DeliverySimulation) -> None:
+        self.simulation, self.sink = simulation, ScriptedSink()
+        delivery = simulation.deliver(self.sink)
+        self.requests = SinkRequests(simulation.sinks["sink"], delivery, simulation.store, simulation.clock)
+        self.task: asyncio.Task[None] | None = None
+
+    async def ask(self, kind: RequestKind, body: dict[str, Any]) -> int:
+        """Its number; it is served from now on."""
+        words, now = json.dumps(body), self.simulation.now_ms
+        if kind is RequestKind.BACKFILL:
+            number = await self.simulation.store.write(requests.add_backfill, "sink:sink", words, now)
+        else:
+            number = await self.simulation.store.write(requests.add, kind, "sink:sink", words, now)
+        self.task = self.task or asyncio.create_task(self.requests.run())
+        return int(number)
+
+    async def answer(self, number: int) -> Request:
+        assert self.task is not None
+        assert not self.task.done(), self.task.exception()
+        found = await self.simulation.store.read(requests.get, number)
+        assert isinstance(found, Request)
+        return found
+
+    async def happened(self, *runs: str) -> None:
+        """Runs that began, ended and were delivered."""
+        await self.simulation.happen(START, runs=runs)
+        await self.simulation.advance(1)
+        await self.simulation.happen(COMPLETE, runs=runs)
+        await self.simulation.advance(1)
+        self.sink.sent.clear()
+
+
+@pytest.fixture
+async def served(simulation: DeliverySimulation) -> AsyncIterator[Served]:
+    made = Served(simulation)
+    yield made
+    if made.task is not None:
+        made.task.cancel()
+
+
+def run_id(run: str) -> str:
+    return str(uuid5(OUR_RUNS, run))
+
+
+async def test_named_runs_are_sent_again_each_from_where_it_should(served: Served) -> None:
+    await served.happened("a", "b", "c")
+    runs = {run_id("a"): "run", run_id("b"): "end", run_id("unknown"): "run"}
+    number = await served.ask(RequestKind.RESEND, {"runs": runs})
+    await served.simulation.advance(2)
+    assert (served.sink.kinds("a"), served.sink.kinds("b"), served.sink.kinds("c")) == (
+        [START, COMPLETE],
+        [COMPLETE],
+        [],
+    )
+    found = await served.answer(number)
+    assert (found.state, json.loads(found.answer or "")) == (RequestState.DONE, {"queued": 2, "unknown": 1})
+
+
+async def test_a_run_whose_event_is_at_the_sink_is_not_waited_for(served: Served) -> None:
+    served.sink.script = lambda _: Retry("no answer yet", in_flight=True, sink_wide=False)
+    await served.simulation.happen(START, runs=["a"])
+    await served.simulation.advance(0)
+    number = await served.ask(RequestKind.RESEND, {"runs": {run_id("a"): "run"}})
+    await served.simulation.advance(1)
+    assert json.loads((await served.answer(number)).answer or "") == {"waiting": 1}
+    served.sink.script = delivers
+
+
+async def test_a_backfill_sends_everything_a_little_at_a_time(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resend, "LOOKED_AT", 3)
+    monkeypatch.setattr(backfill, "MOST_LANES", 3)
+    runs = [f"r{number}" for number in range(10)]
+    await served.happened(*runs)
+    number = await served.ask(RequestKind.BACKFILL, EVERYTHING)
+    assert await served.ask(RequestKind.BACKFILL, EVERYTHING) == number
+    await served.simulation.advance(60)
+    assert {run: served.sink.kinds(run) for run in runs} == {run: [START, COMPLETE] for run in runs}
+    found = await served.answer(number)
+    assert found.state is RequestState.DONE
+    shown = json.loads(found.answer or "")
+    assert (shown["total"], shown["seen"], shown["strands"], shown["events"]) == (10, 10, 10, 20)
+    assert await served.ask(RequestKind.BACKFILL, EVERYTHING) != number
+
+
+async def test_a_sink_that_is_down_holds_a_backfill_and_no_other_request(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resend, "LOOKED_AT", 2)
+    monkeypatch.setattr(backfill, "MOST_LANES", 2)
+    await served.happened("a", "b", "c", "d")
+    served.sink.script = lambda _: Retry("connection refused")
+    number = await served.ask(RequestKind.BACKFILL, EVERYTHING)
+    await served.simulation.advance(30)
+    found = await served.answer(number)
+    assert (found.state, json.loads(found.answer or "")["seen"]) == (RequestState.CLAIMED, 2)
+    other = await served.ask(RequestKind.RESEND, {"runs": {run_id("d"): "end"}})
+    await served.simulation.advance(5)
+    assert (await served.answer(other)).state is RequestState.DONE
+    served.sink.script = delivers
+    await served.simulation.advance(120)
+    assert (await served.answer(number)).state is RequestState.DONE
+    assert served.sink.kinds("c")[-1] is COMPLETE
+
+
+async def test_the_next_holder_of_the_lease_goes_on_where_it_ended(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resend, "LOOKED_AT", 2)
+    monkeypatch.setattr(backfill, "MOST_LANES", 2)
+    await served.happened("a", "b", "c", "d")
+    served.sink.script = lambda _: Retry("connection refused")
+    number = await served.ask(RequestKind.BACKFILL, EVERYTHING)
+    await served.simulation.advance(10)
+    await served.simulation.store.write(take_over, "sink:sink", "second", -1)
+    served.sink.script = delivers
+    served.sink.sent.clear()
+    await served.simulation.advance(200)
+    found = await served.answer(number)
+    assert (found.state, json.loads(found.answer or "")["strands"]) == (RequestState.DONE, 4)
+    assert {run: served.sink.kinds(run).count(COMPLETE) for run in "abcd"} == dict.fromkeys("abcd", 1)
