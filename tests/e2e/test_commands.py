@@ -397,8 +397,6 @@ async def test_a_backend_that_lost_a_run_is_compared_mended_and_filled(deploymen
     deployment.cdf.start_run(second, Scenario(0.1, 0.2))
     await deployment.until_arrived(starts=2, ends=2)
     await deployment.until(_all_delivered)
-    compared = await shown_by(deployment, "reconcile", "marquez")
-    assert (compared["compared"], compared["equal"], compared["differences"]) == (2, 2, [])
     [lost] = deployment.marquez.tables.runs.keys() - kept["runs"].keys()
     vars(deployment.marquez.tables).update(kept)
     compared = await shown_by(deployment, "reconcile", "marquez", "--mend")
@@ -409,9 +407,6 @@ async def test_a_backend_that_lost_a_run_is_compared_mended_and_filled(deploymen
     await stop(deployment)
     before = deployment.events.read_bytes()
     counts = {"strands": 2, "events": len(before.splitlines()), "waiting": 0, "incomplete": 0}
-    planned = await shown_by(deployment, "backfill", "file", "--dry-run")
-    assert planned == {"request": "dry run", "sink": "file", "since": None, "until": None, **counts}
-    assert deployment.events.read_bytes() == before
     done = await shown_by(deployment, "backfill", "file")
     assert done == {"request": "done", "sink": "file", "since": None, "until": None, **counts}
     again = deployment.events.read_bytes().removeprefix(before).splitlines()
