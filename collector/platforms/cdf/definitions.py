@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable
 
 from collector.clock import Clock, to_ms
-from collector.errors import SourceError
+from collector.errors import BadAnswer, SourceError
 from collector.logs import fields
 from collector.platforms.cdf.api import MOST_IDS, Api
 from collector.platforms.cdf.rows import Definition, read_definition
@@ -78,12 +78,19 @@ class Definitions:
         """Only of definitions that jobs have named."""
         began, since = to_ms(self._clock.now()), self._checked_ms - OVERLAP_MS
         cursor: str | None = None
+        shown = set[int]()
         while True:
             page = await self._api.definitions_changed(since, cursor)
-            self._keep([row for row in page.rows if (read := read_definition(row)) and read.id in self._known])
-            if page.next is None or page.next == cursor:
+            before, rows = len(shown), [(row, read.id) for row in page.rows if (read := read_definition(row))]
+            shown.update(one for _, one in rows)
+            self._keep([row for row, one in rows if one in self._known])
+            if page.next is None:
                 self._checked_ms = began
                 return
+            if cursor is not None and len(shown) == before:
+                raise BadAnswer(
+                    "POST /transformations/filter: the list has a next page without a transformation that is new to it"
+                )
             cursor = page.next
 
     def _keep(self, rows: Iterable[object]) -> None:

@@ -21,10 +21,13 @@ class Page:
 
 
 async def pages(api: Api, customer: str | None, *, template_handle: str | None = None) -> AsyncIterator[Page]:
-    """The list of transformations, page by page. Raises `BadAnswer` for a page that is none."""
+    """The list of transformations, page by page. Raises `BadAnswer` for a page that is none, and for one that repeats what
+    the pages before it had and is not the last: such a list has no end.
+    """
     params: dict[str, str | int] = {"per_page": PER_PAGE}
     if template_handle is not None:
         params["template_handles[]"] = template_handle
+    seen = set[str]()
     for page in range(1, _MOST_PAGES + 1):
         envelope = await api.get("/transformations", customer=customer, params=params | {"page": page})
         entries = envelope.payload.get("entries")
@@ -35,6 +38,10 @@ async def pages(api: Api, customer: str | None, *, template_handle: str | None =
         is_last = len(entries) < PER_PAGE if total is None else page >= total
         if is_last or not entries:
             return
+        known = len(seen)
+        seen.update(read.key for row in entries if (read := entry_definition(row)) is not None)
+        if page > 1 and len(seen) == known:
+            raise BadAnswer(f"GET /transformations: page {page} has no entry that the pages before it did not have")
 
 
 def entry_definition(row: Any) -> Definition | None:

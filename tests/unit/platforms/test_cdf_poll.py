@@ -616,6 +616,23 @@ async def test_definitions_come_once_and_what_changed_hourly(rig: CdfRig) -> Non
     assert "anna" not in repr(run)
 
 
+async def test_definitions_under_fresh_cursors_for_ever_end_their_walk(
+    rig: CdfRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.simulator.start_run("pumps")
+    await rig.lives.follow(20)
+    [found] = rig.simulator.transformations.values()
+    rows = [found.json(rig.simulator.modes, rig.simulator.identity.client_id)]
+    for number in range(50):
+        endless = {"items": rows, "nextCursor": f"fresh-{number}"}
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="POST .*/filter$", status=200, body=endless))
+    rig.clock.advance(3600)
+    await rig.lives.cycle()
+    assert await _requests(rig, "/transformations/filter") == 2
+    [unread] = [record for record in caplog.records if record.message == "cdf.definitions_unread"]
+    assert "a next page without a transformation" in unread.fields["cause"]  # type: ignore[attr-defined]
+
+
 # The budget
 
 

@@ -4,13 +4,15 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
-from collector.errors import SourceError
+from collector.errors import BadAnswer, SourceError
 from collector.model import EventKind, Run, RunState, SkipKind
 from collector.platforms.wetransform.changes import Change, Entry, Evidence, Memory, compare, walked
 from collector.platforms.wetransform.discovery import synthesised_id
+from collector.platforms.wetransform.transformation_list import PER_PAGE
 from collector.testing.clock import START, SimulatedClock
 from collector.testing.faults import Fault, FaultKind
 from collector.testing.lives import Lives
@@ -364,6 +366,25 @@ class TestWalking:
         lives = rig.lives(discover=True)
         await lives.cycle()
         assert [skip.kind for skip in lives.skips] == [SkipKind.ROW, SkipKind.ROW]
+
+    @pytest.mark.parametrize("totals", [{}, {"total_pages": 10**6}])
+    async def test_a_list_that_repeats_itself_ends_the_walk(self, rig: WetransformRig, totals: dict[str, int]) -> None:
+        """As of a service that does not obey `page`."""
+        entries = [{"transformation_id": str(uuid5(NAMESPACE_URL, str(number)))} for number in range(PER_PAGE)]
+        body = {"success": True, "payload": {"entries": entries, **totals}}
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET /transformations", status=200, body=body, times=50))
+        with pytest.raises(BadAnswer, match="page 2 has no entry that the pages before it did not have"):
+            await rig.lives(discover=True).cycle()
+        assert len(rig.statuses) == 2
+
+    async def test_a_last_page_may_hold_what_moved_there_meanwhile(self, rig: WetransformRig) -> None:
+        entries = [{"transformation_id": str(uuid5(NAMESPACE_URL, str(number)))} for number in range(PER_PAGE)]
+        for some in (entries, entries[-1:]):
+            body = {"success": True, "payload": {"entries": some, "total_pages": 2}}
+            rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET /transformations", status=200, body=body))
+        lives = rig.lives(discover=True)
+        await lives.cycle()
+        assert Memory.load(lives.cursor).walked_at is not None
 
     async def test_a_cursor_that_cannot_be_read_begins_anew(self, rig: WetransformRig) -> None:
         lives = rig.lives(discover=True)
