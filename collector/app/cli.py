@@ -79,8 +79,16 @@ def main() -> None:
     except LineageError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except SystemExit as ended:
+        _raise_interruption(ended)
+        raise
+
+
+def _raise_interruption(ended: SystemExit) -> None:
+    """Raises the `KeyboardInterrupt` that typer made a silent exit of."""
+    cause = ended.__context__.__cause__ if ended.__context__ is not None else None
+    if isinstance(cause, KeyboardInterrupt):
+        raise cause from None
 
 
 @cache

@@ -97,7 +97,7 @@ def _table(rows: Sequence[Row], columns: Sequence[Column]) -> None:
         _line(console, [(cell, _style(column.name, row.get(column.name))) for column, cell in line])
         for note in notes:
             if row.get(note.name) is not None:
-                _note(console, _human(row, note))
+                _note(console, _human(row, note), "" if row.get("ok") is True else "red")
     _remark(rows, beside, widths)
 
 
@@ -179,11 +179,11 @@ def _line(console: "Console", parts: Sequence[tuple[str, str]]) -> None:
     console.print(line, no_wrap=True, overflow="ignore", crop=False)
 
 
-def _note(console: "Console", words: str) -> None:
+def _note(console: "Console", words: str, style: str) -> None:
     from rich.padding import Padding  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    console.print(Padding(Text(words, style="red"), (0, 0, 0, 4)))
+    console.print(Padding(Text(words, style=style), (0, 0, 0, 4), expand=False))
 
 
 _STYLES = {

@@ -51,6 +51,14 @@ def test_the_installed_command_answers() -> None:
     assert done.stdout == f"lineage-collector {__version__}\n"
 
 
+def test_ctrl_c_while_it_loads_is_one_plain_line(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "collector", "status"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 @pytest.mark.parametrize(("words", "code"), [(["run"], 0), (["check"], -signal.SIGTERM)])
 def test_a_service_that_is_asked_to_end_while_it_loads_ends_well(tmp_path: Path, words: list[str], code: int) -> None:
     """The signal comes with the first import that takes long."""

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import typer
 
-from collector.app import cli
+import collector.__main__ as entry
+from collector.app import cli, listings
 from collector.errors import LineageError
 
 GOOD = """
@@ -161,6 +162,19 @@ def test_a_folder_and_a_file_that_is_not_there(run: Run, tmp_path: Path) -> None
         assert said.code == 2
         assert said.err.count("\n") == 1
         assert words in said.err
+
+
+def test_ctrl_c_in_a_command_is_one_plain_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(listings, "skipped", interrupted)
+    monkeypatch.setattr(sys, "argv", ["lineage-collector", "skipped"])
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert (ended.value.code, *capsys.readouterr()) == (130, "", "interrupted\n")
 
 
 def test_a_file_is_named_by_its_whole_path(run: Run, config: Write, monkeypatch: pytest.MonkeyPatch) -> None:

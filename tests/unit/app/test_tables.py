@@ -83,6 +83,13 @@ def test_a_table_for_people(draw: Draw) -> None:
     assert len(lines) == 4, "no cause, no line"
 
 
+@pytest.mark.parametrize(("ok", "red"), [(True, False), (False, True), (None, True)])
+def test_what_is_well_is_not_written_in_red(draw: Draw, ok: bool | None, red: bool) -> None:
+    [_, _, note] = draw(80, [{"source": "prep", "ok": ok, "cause": "valid"}], COLUMNS)
+    assert ("\x1b[31m" in note) == red
+    assert plain(note) == "    valid", "without blanks up to the edge"
+
+
 RUN_ID = "5f0f1e9e-7c5d-4a55-a1d5-2f30c2f0e6a1"
 RUN: dict[str, Any] = {
     "source": "plant-a",
