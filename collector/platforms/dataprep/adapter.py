@@ -152,8 +152,15 @@ class DataprepPlatform:
                 highest, whole = max(highest, self._latest(page)), page.whole
                 yield await cycle.page(page.groups, page.skips)
         if whole:
-            after = mark.moved(highest, now_ms, self._api.clocks)
-            mark = after.looked_back(OVERLAP_MS, now_ms) if after.since >= mark.since else after
+            mark = self._after_changes(mark, highest, now_ms)
+        async for rest in self._beyond_changes(cycle, mark, now_ms):
+            yield rest
+
+    def _after_changes(self, mark: Cursor, highest: int, now_ms: int) -> Cursor:
+        after = mark.moved(highest, now_ms, self._api.clocks)
+        return after.looked_back(OVERLAP_MS, now_ms) if after.since >= mark.since else after
+
+    async def _beyond_changes(self, cycle: Cycle, mark: Cursor, now_ms: int) -> AsyncIterator[Poll]:
         if now_ms - mark.swept >= SWEEP_MS:
             async for seen in self._sweep(cycle):
                 yield seen
@@ -172,39 +179,32 @@ class DataprepPlatform:
         present: set[str] = set()
         for status in states.IN_FLIGHT:
             async for page in run_lists.in_status(self._api, status):
-                if any(group.status != status for group in page.groups):
+                if not _has_only(status, page):
                     break
-                present |= {group.key for group in page.groups}
-                unknown = [group for group in page.groups if self._is_news(cycle, group)]
+                present |= _keys(page)
+                unknown = [group for group in page.groups if _is_unreported(cycle, group)]
                 if unknown or page.skips:
                     yield await cycle.page(unknown, page.skips)
-        lost = [run for run in cycle.tracked if self._is_lost(cycle, run, present)]
-        marked = [replace(run, handle={**run.handle, observations.ALONE: "yes"}) for run in lost[:SWEPT_ONE_BY_ONE]]
+        lost = _lost(cycle, present)[:SWEPT_ONE_BY_ONE]
+        marked = [replace(run, handle={**run.handle, observations.ALONE: "yes"}) for run in lost]
         async for seen in cycle.alone(marked):
             yield seen
 
-    def _is_news(self, cycle: Cycle, group: Group) -> bool:
-        known = cycle.known.get(group.key)
-        return group.key not in cycle.reported and (known is None or known.raw_state != group.status)
-
-    def _is_lost(self, cycle: Cycle, run: Run, present: set[str]) -> bool:
-        return "/" not in run.key and run.key not in cycle.reported and run.key not in present
-
     async def _list(self, cycle: Cycle, mark: Cursor, *, first: bool) -> AsyncIterator[Poll]:
         """The newest runs back to those that were known, and further while open runs are among them."""
-        since = mark.since - FIRST_MARGIN_MS if first else mark.back(OVERLAP_MS)
+        since, changed_since = (mark.since - FIRST_MARGIN_MS, mark.since) if first else (mark.back(OVERLAP_MS), 0)
         highest, whole, now_ms = mark.since, True, to_ms(self._clock.now())
-        wanted = {run.key for run in cycle.tracked if "/" not in run.key}
+        wanted = {run.key for run in _groups(cycle)}
         async for page in run_lists.newest(self._api, self._deployment):
-            created = [to_ms(group.created_at) for group in page.groups if group.created_at is not None]
+            created = _created(page)
             highest, whole = max(highest, newest(created, self._api.clocks)), page.whole
-            concerned = [g for g in page.groups if _concerns(cycle, g, since, mark.since if first else 0)]
+            concerned = [group for group in page.groups if _concerns(cycle, group, since, changed_since)]
             seen = await cycle.page(concerned, page.skips)
             if seen != Poll():
                 yield seen
-            present = {group.key for group in page.groups}
-            reached = page.ordered and bool(created) and min(created) < since
-            if reached and (wanted <= present or wanted.isdisjoint(present)):
+            present = _keys(page)
+            is_past = page.ordered and min(created, default=since) < since
+            if is_past and _is_decided(wanted, present):
                 break
             wanted -= present
         mark = mark.moved(highest, now_ms, self._api.clocks) if whole else mark
@@ -289,6 +289,38 @@ class DataprepPlatform:
 
     async def close(self) -> None:
         await self._context.http.close()
+
+
+def _has_only(status: str, page: run_lists.Page) -> bool:
+    """False where the deployment does not filter by the status as it was asked to."""
+    return all(group.status == status for group in page.groups)
+
+
+def _is_decided(wanted: set[str], present: set[str]) -> bool:
+    """Whether a page shows all of the open runs that are still wanted, or none of them."""
+    return wanted <= present or wanted.isdisjoint(present)
+
+
+def _keys(page: run_lists.Page) -> set[str]:
+    return {group.key for group in page.groups}
+
+
+def _created(page: run_lists.Page) -> list[int]:
+    return [to_ms(group.created_at) for group in page.groups if group.created_at is not None]
+
+
+def _groups(cycle: Cycle) -> list[Run]:
+    """The tracked runs that are job groups: stages and flow runs have a `/` in their key."""
+    return [run for run in cycle.tracked if "/" not in run.key]
+
+
+def _is_unreported(cycle: Cycle, group: Group) -> bool:
+    known = cycle.known.get(group.key)
+    return group.key not in cycle.reported and (known is None or known.raw_state != group.status)
+
+
+def _lost(cycle: Cycle, present: set[str]) -> list[Run]:
+    return [run for run in _groups(cycle) if run.key not in cycle.reported and run.key not in present]
 
 
 def _concerns(cycle: Cycle, group: Group, since: int, changed_since: int) -> bool:

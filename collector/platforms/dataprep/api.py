@@ -164,9 +164,9 @@ class Api:
         after = asked_wait(answer.headers, self._clock.now()) if status == 429 else None
         self._pace.hold(after or 0.0)
         known = refusal(status, said, unauthorized="the token is missing, wrong or expired", after=after)
-        if not envelope.known and (known is None or isinstance(known, Forbidden | NotFound)):
+        if not envelope.known and isinstance(known, Forbidden | NotFound | None):
             return Foreign(f"{said}; this is not an answer of the platform: a proxy, or a wrong base_url?", known)
-        if isinstance(known, NotFound | None) and "routenotfound" in envelope.name.lower():
+        if isinstance(known, NotFound | None) and envelope.says_no_route:
             return NoSuchPath(said)
         if status == 400 and envelope.says_not_there:
             return NotFound(said)
@@ -184,6 +184,10 @@ class _ErrorEnvelope:
     @property
     def words(self) -> str:
         return f" ({self.name}: {self.details})" if self.known else ""
+
+    @property
+    def says_no_route(self) -> bool:
+        return "routenotfound" in self.name.lower()
 
     @property
     def says_not_there(self) -> bool:

@@ -52,7 +52,7 @@ def place(kind: str, connect: str | None) -> Place:
     text = (connect or "")[:_LONGEST]
     if kind == "awsathena":
         return _athena(text)
-    found = _thin(text) or _after_slashes(text) or _in_brackets(text) or _in_properties(text) or {}
+    found = _found(text)
     host = (found.get("host") or "").lower().strip(".[]").replace(":", "-")
     if not host:
         return Place()
@@ -65,6 +65,11 @@ def place(kind: str, connect: str | None) -> Place:
 
 
 _Found = dict[str, str | None]
+
+
+def _found(text: str) -> _Found:
+    """Host, port, database and so on, by the first form that fits."""
+    return _thin(text) or _after_slashes(text) or _in_brackets(text) or _in_properties(text) or {}
 
 
 def _thin(text: str) -> _Found | None:

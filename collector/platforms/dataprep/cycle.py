@@ -167,14 +167,20 @@ class Cycle:
         if len(lacking) >= WORTH_A_LIST and self.parts.deployment.has(Optional.LIST):
             await self._list_until(lacking)
         full = {key: merged for key, group in lacking.items() if (merged := self._from_list(group)) is not None}
-        for key in lacking:
-            if key in full or self.budget <= 0:
-                continue
+        full |= await self._singly([key for key in lacking if key not in full])
+        return [full.get(group.key, group) for group in found]
+
+    async def _singly(self, keys: Iterable[str]) -> dict[str, Group]:
+        """As many of the groups as the budget allows, by a request each."""
+        read: dict[str, Group] = {}
+        for key in keys:
+            if self.budget <= 0:
+                break
             self.budget -= 1
             one = await self._one(key)
             if one is not None:
-                full[key] = one
-        return [full.get(group.key, group) for group in found]
+                read[key] = one
+        return read
 
     def _from_list(self, group: Group) -> Group | None:
         """The group as the list of this poll has it; its newer state stays."""
@@ -193,18 +199,18 @@ class Cycle:
         while not wanted.keys() <= self.listed.keys() and self.list_pages * WORTH_A_LIST < self.wanted:
             if self.list_passed is not None and self.list_passed <= lowest:
                 return
-            try:
-                page = await anext(self.list_walk, None)
-            except (NotFound, Forbidden, BadAnswer):
-                page = None
+            page = await _next_page(self.list_walk)
             if page is None:
                 self.list_passed = 0
                 return
-            self.list_pages += 1
-            self.listed |= {group.key: group for group in page.groups}
-            self.list_passed = min((int(group.key) for group in page.groups), default=0) if page.ordered else None
-            for group in page.groups:
-                self.parts.definitions.learn(group)
+            self._take(page)
+
+    def _take(self, page: run_lists.Page) -> None:
+        self.list_pages += 1
+        self.listed |= {group.key: group for group in page.groups}
+        self.list_passed = min((int(group.key) for group in page.groups), default=0) if page.ordered else None
+        for group in page.groups:
+            self.parts.definitions.learn(group)
 
     async def close(self) -> None:
         if self.list_walk is not None:
@@ -225,8 +231,7 @@ class Cycle:
         was read, when the deployment seems to be down: several failures in a row, or nothing but failures. Runs that the
         token may not see hold up no others.
         """
-        failures, refused, until = 0, 0, self.parts.clock.monotonic() + self.parts.patience
-        last: SourceError | None = None
+        failures, until = _Failures(), self.parts.clock.monotonic() + self.parts.patience
         for start in range(0, len(runs), AT_ONCE):
             if start and self.parts.clock.monotonic() >= until:
                 return
@@ -234,16 +239,8 @@ class Cycle:
             results = await asyncio.gather(*map(self._read_alone, batch))
             yield _page(batch, results)
             for result in results:
-                if isinstance(result, Forbidden):
-                    refused, last = refused + 1, result
-                    continue
-                failed = result if isinstance(result, SourceError) else None
-                failures = failures + 1 if failed else 0
-                if failed and (failures >= FAILURES or isinstance(failed, Throttled | AuthFailed)):
-                    raise failed
-                last = failed
-        if last is not None and failures + refused == len(runs):
-            raise last
+                failures.note(result)
+        failures.close(len(runs))
 
     async def _read_alone(self, run: Run) -> list[Observation] | SourceError | None:
         """What the run says; None where the platform says that it has no such run."""
@@ -298,6 +295,39 @@ class Cycle:
             for run in self.tracked
             if run.key.startswith(STAGE) and run.key not in self.reported and run.handle.get("group") not in self.known
         )
+
+
+@dataclass(slots=True)
+class _Failures:
+    """What came of single reads: failures in a row, refusals of the platform, and the last of both."""
+
+    in_a_row: int = 0
+    refused: int = 0
+    last: SourceError | None = None
+
+    def note(self, result: object) -> None:
+        """Raises the failure after which no further run is worth a request."""
+        if isinstance(result, Forbidden):
+            self.refused, self.last = self.refused + 1, result
+        elif isinstance(result, SourceError):
+            self.in_a_row, self.last = self.in_a_row + 1, result
+            if self.in_a_row >= FAILURES or isinstance(result, Throttled | AuthFailed):
+                raise result
+        else:
+            self.in_a_row, self.last = 0, None
+
+    def close(self, reads: int) -> None:
+        """Raises the last failure where no read succeeded."""
+        if self.last is not None and self.in_a_row + self.refused == reads:
+            raise self.last
+
+
+async def _next_page(walk: AsyncGenerator[run_lists.Page, None]) -> run_lists.Page | None:
+    """None at the end of the list, and where it cannot be read on."""
+    try:
+        return await anext(walk, None)
+    except (NotFound, Forbidden, BadAnswer):
+        return None
 
 
 def _named(group: Group) -> str:

@@ -49,26 +49,61 @@ def file(uri: str) -> Dataset | None:
         cleaned = f"{short[1]}://{cleaned[short.end() - 1 :]}"
     if "://" not in cleaned:
         return _file("file", cleaned.partition("?")[0]) if cleaned.startswith("/") else None
-    scheme, _, rest = cleaned.partition("://")
+    parts = _uri_parts(cleaned)
+    if parts is None:
+        return None
+    if parts.scheme in _BUCKETS:
+        return _in_bucket(parts)
+    if parts.scheme in _CONTAINERS:
+        return _in_container(parts)
+    return _on_server(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _UriParts:
+    """A URI without its query. `authority` is as written, `host`, `port` (with its colon) and `user` are of it."""
+
+    scheme: str
+    authority: str
+    path: str
+    host: str
+    port: str
+    user: str | None
+
+
+def _uri_parts(uri: str) -> _UriParts | None:
+    """None where the authority is not valid."""
+    scheme, _, rest = uri.partition("://")
     scheme = scheme.lower()
     authority, _, path = rest.partition("?")[0].partition("/")
     try:
         parts = urlsplit(f"{scheme}://{authority}")
-        host, port = parts.hostname or "", f":{parts.port}" if parts.port else ""
+        port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return None
-    if scheme in _BUCKETS:
-        bucket = authority.rpartition("@")[2]
-        return _file(f"{_BUCKETS[scheme]}://{bucket}", path.strip("/") or "/") if bucket and ":" not in bucket else None
-    path = path.rstrip("/")
-    if scheme in _CONTAINERS:
-        container = parts.username
-        return _file(f"{_CONTAINERS[scheme]}://{container}@{host}", path.lstrip("/") or "/") if container else None
-    if scheme in {"http", "https"}:
+    return _UriParts(scheme, authority, path, parts.hostname or "", port, parts.username)
+
+
+def _in_bucket(uri: _UriParts) -> Dataset | None:
+    bucket = uri.authority.rpartition("@")[2]
+    if not bucket or ":" in bucket:
+        return None
+    return _file(f"{_BUCKETS[uri.scheme]}://{bucket}", uri.path.strip("/") or "/")
+
+
+def _in_container(uri: _UriParts) -> Dataset | None:
+    if not uri.user:
+        return None
+    return _file(f"{_CONTAINERS[uri.scheme]}://{uri.user}@{uri.host}", uri.path.strip("/") or "/")
+
+
+def _on_server(uri: _UriParts) -> Dataset:
+    path = uri.path.rstrip("/")
+    if uri.scheme in {"http", "https"}:
         path = path.partition("#")[0]
-    if not host:
-        return _file(scheme, f"/{path}")
-    server = f"{scheme}://{host}{port}"
+    if not uri.host:
+        return _file(uri.scheme, f"/{path}")
+    server = f"{uri.scheme}://{uri.host}{uri.port}"
     # as a whole, for the paths of webhooks are known by their hosts
     return _dataset(server, redacted_name(f"{server}/{path}").removeprefix(server))
 
@@ -97,12 +132,17 @@ def store_table(kind: str, where: Place, path: Sequence[str], name: str, job_nam
         return _dataset("bigquery", ".".join([*project, *above, name]))
     if not where.host:
         return Dataset(job_namespace, names.dataset("tables", kind, ".".join([*above, name])))
-    database = [where.database] if where.database and where.database not in above else []
-    levels = _LEVELS.get(kind, 0)
-    full = [*(database if len(above) < levels else []), *above, name]
+    full = [*_database_above(kind, where, above), *above, name]
     if kind == "sqlserver":
         full = full[-2:]  # Azure Synapse is named by schema and table alone
     return _dataset(_store(kind, where), ".".join(full))
+
+
+def _database_above(kind: str, where: Place, path: Sequence[str]) -> list[str]:
+    """The database of the connect string, where the vendor's path leaves out its level."""
+    if not where.database or where.database in path:
+        return []
+    return [where.database] if len(path) < _LEVELS.get(kind, 0) else []
 
 
 def _store(kind: str, where: Place) -> str:
@@ -121,24 +161,37 @@ def inputs(body: Any, sources: Sequence[Source], job_namespace: str) -> Found:
     """The inputs of a run: `{"data": [{"name", "inputs": [file or table]}]}`, parameterised ones by their pattern."""
     if not isinstance(body, dict) or not isinstance(body.get("data"), list):
         return Found(problems=("the answer about the inputs cannot be read",))
-    datasets: list[Dataset] = []
-    problems: list[str] = []
-    for part in data(body):
-        if not isinstance(part, dict):
-            continue
-        called = text(part.get("name")) or "an input without a name"
-        known = next((source for source in sources if source.name == called), None)
-        rows = [row for row in data(part.get("inputs")) if isinstance(row, dict)]
-        read = _files([uri for row in rows if (uri := address(row.get("uri")))], known)
-        tables = [row for row in rows if text(row.get("vendor"))]
-        named = [found for row in tables if (found := table(row, job_namespace)) is not None]
-        if len(named) < len(tables):
-            problems.append(f"input {called} is read by a query; its tables are not known")
-            named.append(Dataset(job_namespace, names.dataset("importedDatasets", known.key if known else called)))
-        if not read and not tables:
-            problems.append(f"input {called} names neither a file nor a table")
-        datasets += [*read, *named]
-    return Found(_unique(datasets), tuple(problems))
+    found = [_input(part, sources, job_namespace) for part in _objects(body)]
+    datasets = [dataset for one in found for dataset in one.datasets or ()]
+    return Found(_unique(datasets), tuple(problem for one in found for problem in one.problems))
+
+
+def _input(part: Mapping[str, Any], sources: Sequence[Source], job_namespace: str) -> Found:
+    called = text(part.get("name")) or "an input without a name"
+    known = _named(called, sources)
+    rows = _objects(part.get("inputs"))
+    files = _files(_uris(rows), known)
+    given = [row for row in rows if text(row.get("vendor"))]
+    tables = [found for row in given if (found := table(row, job_namespace)) is not None]
+    if len(tables) < len(given):
+        tables.append(Dataset(job_namespace, names.dataset("importedDatasets", known.key if known else called)))
+        return Found((*files, *tables), (f"input {called} is read by a query; its tables are not known",))
+    if not files and not given:
+        return Found((), (f"input {called} names neither a file nor a table",))
+    return Found((*files, *tables))
+
+
+def _named(called: str, sources: Sequence[Source]) -> Source | None:
+    return next((source for source in sources if source.name == called), None)
+
+
+def _objects(body: Any) -> list[dict[str, Any]]:
+    """The rows of an answer, without what is not an object."""
+    return [row for row in data(body) if isinstance(row, dict)]
+
+
+def _uris(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [uri for row in rows if (uri := address(row.get("uri")))]
 
 
 def _files(uris: Sequence[str], known: Source | None) -> list[Dataset]:
@@ -179,10 +232,9 @@ def outputs(body: Any, definition: OutputDefinition | None, job_namespace: str) 
     """The outputs of a run: `{"files": [...], "tables": [...]}`. What got a time stamp in its name is named as defined."""
     if not isinstance(body, dict) or not any(isinstance(body.get(kind), list) for kind in ("files", "tables")):
         return Found(problems=("the answer about the outputs cannot be read",))
-    uris = [uri for row in data(body.get("files")) if isinstance(row, dict) and (uri := address(row.get("uri")))]
-    tables = [row for row in data(body.get("tables")) if isinstance(row, dict)]
-    found = [_written_file(uri, definition.files if definition else ()) for uri in uris]
-    found += [_written_table(row, definition.tables if definition else (), job_namespace) for row in tables]
+    files, tables = (definition.files, definition.tables) if definition else ((), ())
+    found = [_written_file(uri, files) for uri in _uris(_objects(body.get("files")))]
+    found += [_written_table(row, tables, job_namespace) for row in _objects(body.get("tables"))]
     datasets = [dataset for dataset in found if dataset is not None]
     lost = len(found) - len(datasets)
     problems = (f"{lost} of {len(found)} outputs could not be named",) if lost else ()

@@ -1,7 +1,7 @@
 """Names and definitions behind runs, kept for an hour: they cost requests, and change seldom."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from collector.errors import NotFound, Unavailable
@@ -52,6 +52,14 @@ class RecipeNames:
     flow_key: str | None = None
     description: str | None = None
 
+    @property
+    def complete(self) -> bool:
+        return bool(self.recipe and self.flow)
+
+
+def _embedded_names(group: Group) -> RecipeNames:
+    return RecipeNames(group.recipe_name, group.flow_name, group.flow, group.description)
+
 
 class Definitions:
     """Reads definitions of one deployment. What it refuses is None or empty; failures are raised."""
@@ -67,8 +75,8 @@ class Definitions:
 
     def learn(self, group: Group) -> None:
         """Keep the names that came embedded in a group."""
-        if group.recipe and group.recipe_name and group.flow_name:
-            names = RecipeNames(group.recipe_name, group.flow_name, group.flow, group.description)
+        names = _embedded_names(group)
+        if group.recipe and names.complete:
             self._names.put(group.recipe, names)
 
     async def names(self, group: Group) -> RecipeNames:
@@ -94,24 +102,20 @@ class Definitions:
         return self._names.get(recipe) or RecipeNames()
 
     async def _read_names(self, group: Group) -> RecipeNames:
-        recipe, flow_key, flow, said = group.recipe_name, group.flow, group.flow_name, group.description
-        if group.recipe and not (recipe and flow) and self._deployment.has(Optional.RECIPES):
+        names = _embedded_names(group)
+        if group.recipe and not names.complete and self._deployment.has(Optional.RECIPES):
             found = await self._optional(
                 Optional.RECIPES,
                 "wrangledDatasets",
                 group.recipe,
                 query={"embed": "flow", "fields": "id;name;description;flow"},
             )
-            embedded = rows.group({"id": group.key, "wrangledDataset": found})
-            recipe, flow_key, flow = embedded.recipe_name, embedded.flow, embedded.flow_name
-            said = embedded.description
-        if not (recipe and (flow or flow_key)) and group.stages is None:
-            embedded = await groups.read(self._api, self._deployment, group.key)
-            recipe, flow_key, flow = embedded.recipe_name, embedded.flow, embedded.flow_name
-            said = embedded.description
-        if flow is None and flow_key is not None:
-            flow = await self.flow_name(flow_key)
-        return RecipeNames(recipe, flow, flow_key, said)
+            names = _embedded_names(rows.group({"id": group.key, "wrangledDataset": found}))
+        if not (names.recipe and (names.flow or names.flow_key)) and group.stages is None:
+            names = _embedded_names(await groups.read(self._api, self._deployment, group.key))
+        if names.flow is None and names.flow_key is not None:
+            names = replace(names, flow=await self.flow_name(names.flow_key))
+        return names
 
     async def flow_name(self, flow: str) -> str | None:
         known = self._flows.get(flow)
@@ -142,23 +146,27 @@ class Definitions:
 
     async def _have_outputs(self, recipe: str) -> None:
         """There is no request for one recipe's outputs in every edition, so all are read and kept."""
-        age = self._monotonic() - self._outputs_read_at if self._outputs_read_at is not None else None
-        if age is not None and age < (KEPT_FOR if recipe in self._outputs else MISSED_FOR):
+        kept_for = KEPT_FOR if recipe in self._outputs else MISSED_FOR
+        if self._outputs_read_at is not None and self._monotonic() - self._outputs_read_at < kept_for:
             return
         found: dict[str, list[OutputDefinition]] = {}
+        async for row in self._output_rows():
+            output = rows.output_definition(row)
+            if output is not None and output.recipe is not None:
+                found.setdefault(output.recipe, []).append(output)
+        self._outputs, self._outputs_read_at = found, self._monotonic()
+
+    async def _output_rows(self) -> AsyncIterator[object]:
         offset = 0
         while True:
             query = _OUTPUTS | {"limit": PAGE, "offset": offset}
             body = await self._unless_refused("outputObjects", query=query)
             page, total = rows.data(body), rows.total(body)
             for row in page:
-                output = rows.output_definition(row)
-                if output is not None and output.recipe is not None:
-                    found.setdefault(output.recipe, []).append(output)
+                yield row
             offset += len(page)
             if not page or (offset >= total if total is not None else len(page) < min(PAGE, 25)):
-                break
-        self._outputs, self._outputs_read_at = found, self._monotonic()
+                return
 
     async def _unless_refused(self, *path: str, query: dict[str, str | int] | None = None) -> object:
         try:

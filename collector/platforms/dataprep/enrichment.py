@@ -96,13 +96,17 @@ def partly_written(stages: Sequence[StageRow], state: RunState) -> tuple[str, ..
     """
     if state is RunState.SUCCEEDED:
         return ()
-    writers = [row for row in stages if row.kind == "filewriter"] or [row for row in stages if row.kind == "wrangle"]
-    publishers = [row for row in stages if row.kind == "publish"]
+    writers = _of_kind("filewriter", stages) or _of_kind("wrangle", stages)
+    publishers = _of_kind("publish", stages)
     return tuple(
         f"{sum(map(_complete, rows))} of {len(rows)} {rows[0].kind} stages completed; which outputs they wrote is not known"
         for rows in (writers, publishers)
-        if any(map(_complete, rows)) and not all(map(_complete, rows))
+        if 0 < sum(map(_complete, rows)) < len(rows)
     )
+
+
+def _of_kind(kind: str, stages: Sequence[StageRow]) -> list[StageRow]:
+    return [row for row in stages if row.kind == kind]
 
 
 def _complete(row: StageRow) -> bool:

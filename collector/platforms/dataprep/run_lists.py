@@ -1,8 +1,10 @@
 """Walks through the lists of runs: page by page, safe against offsets that shift and pages that are cut."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from collector.clock import to_ms
 from collector.errors import BadAnswer
@@ -40,13 +42,13 @@ class Unordered(Exception):
     """The deployment does not sort as it was asked to, or does not count its rows."""
 
 
+# one walk with one state: taken apart, its parts would hand six variables to and fro
 async def changed(api: Api, since_ms: int) -> AsyncIterator[Page]:
     """All runs of jobLibrary that changed at or after `since_ms` (the platform's clock), oldest change first.
 
     Each page begins where the last one ended in time, not by offset, so a row that changes during the walk moves to its
     end and shifts nothing. Raises Unordered as soon as a row may have been passed over.
     """
-    # one walk with one state: taken apart, its parts would hand six variables to and fro
     floor, offset, idle = since_ms, 0, 0
     first_total, below = 0, 0
     seen: set[_Mark] = set()
@@ -82,23 +84,24 @@ async def changed_in_any_order(api: Api, since_ms: int) -> AsyncIterator[Page]:
     came than the platform counts, the last page is not `whole`.
     """
     query = {"dateFilter[updatedAt][gte]": since_ms, "sort": "-updatedAt", **_LIBRARY}
-    async for page in _by_offset(api, query):
+    async for page in _by_offset(partial(_page, api, "jobLibrary", query)):
         yield page
 
 
 async def in_status(api: Api, status: str) -> AsyncIterator[Page]:
     """All runs of jobLibrary that are in this status now."""
-    async for page in _by_offset(api, {"status": status, "sort": "-id", **_LIBRARY}):
+    query: Query = {"status": status, "sort": "-id", **_LIBRARY}
+    async for page in _by_offset(partial(_page, api, "jobLibrary", query)):
         yield page
 
 
 _LIBRARY: Query = {"runBy": "all", "fields": groups.FIELDS, "includeCount": "true"}
 
 
-async def _by_offset(api: Api, query: Query) -> AsyncIterator[Page]:
+async def _by_offset(read: "Callable[[int], Awaitable[_Raw]]") -> AsyncGenerator[Page, None]:
     offset, idle, keys = 0, 0, set[str]()
     while True:
-        raw = await _page(api, "jobLibrary", query, offset)
+        raw = await read(offset)
         fresh = tuple(group for group in raw.groups if group.key not in keys)
         keys |= {group.key for group in raw.groups}
         idle = _idle(idle, fresh, raw.count)
@@ -116,21 +119,12 @@ async def newest(api: Api, deployment: Deployment) -> AsyncGenerator[Page, None]
     `ordered` is False from the page on that breaks the order. New runs push rows onto the next page, so rows come twice
     but none is lost.
     """
-    offset, idle, ordered, keys = 0, 0, True, set[str]()
-    while True:
-        raw = await _embedded_page(api, deployment, offset)
-        fresh = tuple(group for group in raw.groups if group.key not in keys)
-        numbers = [int(group.key) for group in fresh]
-        ordered = ordered and numbers == sorted(numbers, reverse=True)
-        ordered = ordered and (not keys or not numbers or numbers[0] < min(map(int, keys)))
-        keys |= {group.key for group in raw.groups}
-        idle = _idle(idle, fresh, raw.count)
-        done = _is_last(offset, raw)
-        missed = done and raw.total is not None and len(keys) + len(raw.skips) < raw.total
-        yield Page(fresh, raw.skips, last=done, whole=not missed, ordered=ordered)
-        if done:
-            return
-        offset += _step(raw.count)
+    ordered, numbers = True, list[int]()
+    async with aclosing(_by_offset(partial(_embedded_page, api, deployment))) as pages:
+        async for page in pages:
+            numbers = [*numbers[-1:], *(int(group.key) for group in page.groups)]
+            ordered = ordered and numbers == sorted(numbers, reverse=True)
+            yield replace(page, ordered=ordered)
 
 
 @dataclass(frozen=True, slots=True)

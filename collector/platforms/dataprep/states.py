@@ -78,9 +78,12 @@ def _is_late(row: StageRow, rows: Sequence[StageRow], updated_at: datetime | Non
         return False
     if updated_at is not None and row.created_at > updated_at:
         return True
-    earlier = [other for other in rows if other.created_at is not None and other.created_at < row.created_at]
-    ends = [_end(other) for other in earlier]
+    ends = _ends_of_earlier(rows, row.created_at)
     return bool(ends) and all(end is not None and end + LATE_AFTER < row.created_at for end in ends)
+
+
+def _ends_of_earlier(rows: Sequence[StageRow], created_at: datetime) -> list[datetime | None]:
+    return [_end(row) for row in rows if row.created_at is not None and row.created_at < created_at]
 
 
 def _end(row: StageRow) -> datetime | None:
