@@ -1,7 +1,7 @@
 """The CDF adapter: tracks open jobs by ids, finds new ones in the list, reads metrics once at the end."""
 
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from math import ceil
@@ -18,7 +18,7 @@ from collector.platforms.base import Choice, Context, Finding, Load
 from collector.platforms.cdf.api import MOST_IDS, Api, Garbled, Page, Refused
 from collector.platforms.cdf.check import findings
 from collector.platforms.cdf.definitions import Definitions
-from collector.platforms.cdf.job_list import OVERLAP, Walk, first_mark, read_mark
+from collector.platforms.cdf.job_list import OVERLAP, Mark, Walk, first_mark, read_mark
 from collector.platforms.cdf.job_names import JobNames
 from collector.platforms.cdf.lineage import read_late, sql_skips
 from collector.platforms.cdf.observations import Place, candidates, counted, observe
@@ -87,7 +87,7 @@ class CdfPlatform:
         jobs = [run for run in tracked if not is_workflow(run)]
         open_jobs: set[int] = set()
         absent: dict[int, Run] = {}
-        self._silent &= {job_id for run in jobs if (job_id := integer(run.key)) is not None}
+        self._silent &= _by_job_id(jobs).keys()
         for start in range(0, len(jobs), MOST_IDS):
             page, still_open = await self._track(jobs[start : start + MOST_IDS], absent)
             open_jobs |= still_open
@@ -158,23 +158,28 @@ class CdfPlatform:
 
     async def _track(self, runs: Sequence[Run], absent: dict[int, Run]) -> tuple[Poll, set[int]]:
         """One page of the open runs, and which of them are still open. Those that CDF leaves out become `absent`."""
-        by_id = {job_id: run for run in runs if (job_id := integer(run.key)) is not None}
+        by_id = _by_job_id(runs)
         answered = await self._api.jobs_by_ids(list(by_id))
         rows, skips = self._read(answered)
         rows = [row for row in rows if row.id in by_id]
         await self._definitions.know((row.transformation_id for row in rows), needed=False)
-        sql = await self._sql.lineage(row.query for row in rows)
+        sql = await self._lineage(rows)
         seen = [self._observed(row, sql, known=by_id[row.id]) for row in rows]
         self._flag_stuck(rows)
         answered_ids = {row.id for row in rows}
         left_out = {job_id: run for job_id, run in by_id.items() if job_id not in answered_ids}
-        still_open = {row.id for row in rows if not row.state(self._config.canceled_errors).terminal}
         if skips:  # a row that could not be read may be one of those left out: that proves nothing then
             page = Poll(tuple(seen), unread=tuple(map(str, left_out)), skips=skips)
         else:
             absent |= left_out
             page = Poll(tuple(seen))
-        return page, still_open | left_out.keys()
+        return page, self._still_open(rows) | left_out.keys()
+
+    def _still_open(self, rows: Iterable[JobRow]) -> set[int]:
+        return {row.id for row in rows if not row.state(self._config.canceled_errors).terminal}
+
+    async def _lineage(self, rows: Iterable[JobRow]) -> Mapping[str, SqlLineage]:
+        return await self._sql.lineage(row.query for row in rows)
 
     async def _news(
         self, cursor: str | None, executions: Sequence[Run], open_jobs: set[int], absent: dict[int, Run]
@@ -204,29 +209,35 @@ class CdfPlatform:
             limit, after = self._next_page(walk, page, limit, after)
 
     def _walk(self, cursor: str | None, clocks: Clocks) -> Walk:
-        now = self._clock.monotonic()
         stored = read_mark(cursor)
         if stored is None and cursor is not None:
             self._tell_of_cursor("the stored place in the list cannot be read")
-        begin = first_mark(self._config.first_look(from_ms(min(clocks.server, clocks.ours))))
-        mark = stored.as_of(clocks) if stored is not None else begin
-        first = stored is None
-        if stored is not None and stored.since > clocks.latest + SLACK_MS:
-            self._tell_of_cursor("the look-back began in the future: it begins again")
-            first, mark = True, min(begin, mark, key=lambda one: one.newest)
-        elif stored is not None and mark != stored:
-            said = from_ms(mark.newest).isoformat(timespec="seconds")
-            self._tell_of_cursor(f"the last job read is dated beyond the server's clock: it is read on from {said}")
+        mark, first = self._mark(stored, clocks)
         quiet = mark.newest == self._quiet_at
+        is_due = not self._known or self._clock.monotonic() >= self._thorough_at
         return Walk(
             mark,
             floor=mark.newest if quiet else mark.floor,
             clocks=clocks,
             first=first,
-            thorough=not quiet and (not self._known or now >= self._thorough_at or mark != stored),
+            thorough=not quiet and (is_due or mark != stored),
             full=not self._ordered,
             before=frozenset(self._known),
         )
+
+    def _mark(self, stored: Mark | None, clocks: Clocks) -> tuple[Mark, bool]:
+        """Where to read on, and whether that is a first look."""
+        begin = first_mark(self._config.first_look(from_ms(min(clocks.server, clocks.ours))))
+        if stored is None:
+            return begin, True
+        mark = stored.as_of(clocks)
+        if stored.since > clocks.latest + SLACK_MS:
+            self._tell_of_cursor("the look-back began in the future: it begins again")
+            return min(begin, mark, key=lambda one: one.newest), True
+        if mark != stored:
+            said = from_ms(mark.newest).isoformat(timespec="seconds")
+            self._tell_of_cursor(f"the last job read is dated beyond the server's clock: it is read on from {said}")
+        return mark, False
 
     def _tell_of_cursor(self, cause: str) -> None:
         log.warning("cdf.cursor_discarded", extra=fields(source=self._context.source, cause=cause))
@@ -274,17 +285,20 @@ class CdfPlatform:
         shown = {row.id: absent.pop(row.id) for row in rows if row.id in absent}
         fresh, skips = await self._chosen([row for row in walk.take(rows) if row.id not in shown])
         walk.count(fresh)
-        open_jobs |= {row.id for row in fresh if not row.state(self._config.canceled_errors).terminal}
+        open_jobs |= self._still_open(fresh)
         began = from_ms(walk.floor) if fresh else self._clock.now()
         above = await self._executions(executions, [row.id for row in fresh], open_jobs, began)
         again = [row for row in rows if row.id in shown]
-        sql = await self._sql.lineage(row.query for row in (*again, *fresh))
-        history = self._clock.now() - max(OVERLAP, 2 * self._config.poll_interval)
-        seen = [self._observed(row, sql, back_fill=row.ended is not None and row.ended < history) for row in fresh]
-        skips = (*skips, *(skip for row in fresh for skip in sql_skips(row, sql.get(row.query or ""))))
+        sql = await self._lineage((*again, *fresh))
+        seen = self._first_seen(fresh, sql)
         known = [self._observed(row, sql, known=shown[row.id]) for row in again]
         observations = (*above.observations, *known, *seen)
+        skips = (*skips, *_skips_of_sql(fresh, sql))
         return replace(above, observations=observations, skips=skips, memory=self._names.memory(fresh))
+
+    def _first_seen(self, rows: Sequence[JobRow], sql: Mapping[str, SqlLineage]) -> list[Observation]:
+        history = self._clock.now() - max(OVERLAP, 2 * self._config.poll_interval)
+        return [self._observed(row, sql, back_fill=row.ended is not None and row.ended < history) for row in rows]
 
     async def _executions_only(self, executions: Sequence[Run], open_jobs: Collection[int]) -> Poll:
         return await self._executions(executions, [], open_jobs, self._clock.now())
@@ -342,8 +356,7 @@ class CdfPlatform:
     def _flag_stuck(self, rows: Iterable[JobRow]) -> None:
         """A running job without a sign of life is a lost worker, or a slow one: it stays under watch. Logged once."""
         now, read = self._clock.now(), {row.id: row for row in rows}
-        silent = [row for row in read.values() if row.status == "Running" and row.last_seen]
-        silent = [row for row in silent if row.last_seen and now - row.last_seen > SILENT]
+        silent = [row for row in read.values() if _is_silent(row, now)]
         fresh = [row for row in silent if row.id not in self._silent]
         self._silent = (self._silent - read.keys()) | {row.id for row in silent}
         if fresh:
@@ -367,7 +380,7 @@ class CdfPlatform:
 
     async def _one(self, row: JobRow) -> Observation:
         await self._definitions.know([row.transformation_id], needed=False)
-        return self._observed(row, await self._sql.lineage([row.query]))
+        return self._observed(row, await self._lineage([row]))
 
     def _called_now(self, transformation_id: int) -> str | None:
         found = self._definitions.get(transformation_id)
@@ -393,6 +406,19 @@ def _tokens(config: CdfSource, context: Context) -> Tokens:
     asked = config.auth.token_request(config.base_url, config.project)
     credential, client_id = config.auth.credential, config.auth.client_id
     return Tokens(context.http, context.clock, Grant(asked.url, client_id, credential.get, asked.scope, asked.audience))
+
+
+def _by_job_id(runs: Iterable[Run]) -> dict[int, Run]:
+    return {job_id: run for run in runs if (job_id := integer(run.key)) is not None}
+
+
+def _skips_of_sql(rows: Iterable[JobRow], sql: Mapping[str, SqlLineage]) -> Iterator[Skip]:
+    for row in rows:
+        yield from sql_skips(row, sql.get(row.query or ""))
+
+
+def _is_silent(row: JobRow, now: datetime) -> bool:
+    return row.status == "Running" and row.last_seen is not None and now - row.last_seen > SILENT
 
 
 def _without(absent: Mapping[int, Run], last: Poll) -> Poll:

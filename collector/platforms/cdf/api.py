@@ -195,14 +195,23 @@ class Api:
         said = f"{tried}: status {status}{_because(body, answer.headers)}"
         after = retry_after(answer.headers, self._clock.now()) if status == 429 else None
         self._pace.hold(after or 0.0)
-        if status not in {401, 429} and answer.headers.get("cdf-is-auto-retryable", "").lower() == "true":
+        if status not in {401, 429} and _may_be_retried(answer.headers):
             return Unavailable(said, sent=True)
-        missing = body.get("missing") if body is not None else None
-        if body is not None and (status in {400, 409, 422} or (status == 404 and missing)):
+        if body is not None and _is_refused(status, body):
+            missing = body.get("missing")
             return Refused(said, missing if isinstance(missing, list) else [])
         unauthorized = "the token is good for another project, or for none"
         known = refusal(status, said, unauthorized=unauthorized, after=after)
         return known or BadAnswer(f"{said}; check base_url")
+
+
+def _may_be_retried(headers: Mapping[str, str]) -> bool:
+    return headers.get("cdf-is-auto-retryable", "").lower() == "true"
+
+
+def _is_refused(status: int, body: Mapping[str, Any]) -> bool:
+    """Whether what was asked for is wrong, or is not there."""
+    return status in {400, 409, 422} or (status == 404 and bool(body.get("missing")))
 
 
 def _envelope(content: bytes) -> Mapping[str, Any] | None:

@@ -141,8 +141,11 @@ class Walk:
             return False
         if any(self._is_old(row) for row in rows):
             return True
+        return not self.thorough and self._shows_only_known(rows)
+
+    def _shows_only_known(self, rows: Sequence[JobRow]) -> bool:
         due = [row for row in rows if not self._is_early(row)]
-        return bool(due) and not self.thorough and all(row.id in self.before for row in due)
+        return bool(due) and all(row.id in self.before for row in due)
 
     def from_the_top(self) -> None:
         """The list is read again from its beginning, with other pages."""

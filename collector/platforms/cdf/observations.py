@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from urllib.parse import urlsplit
-from uuid import NAMESPACE_URL, uuid5
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from collector import names
 from collector.lineage.sql import SqlLineage
@@ -77,10 +77,9 @@ def observe(
     if row.query is None and known is not None:
         data = replace(data, problems=())
     state = row.state(place.canceled_errors)
-    run_id = row.uuid or (known.run_id if known else uuid5(NAMESPACE_URL, f"{place.account}/job/{row.id}"))
     return Observation(
         key=str(row.id),
-        run_id=run_id,
+        run_id=_run_id(row, place, known),
         job=_job(row, place, job_name, definition, known),
         state=state,
         raw_state=row.status,
@@ -105,6 +104,12 @@ def observe(
     )
 
 
+def _run_id(row: JobRow, place: Place, known: Run | None) -> UUID:
+    if row.uuid is not None:
+        return row.uuid
+    return known.run_id if known else uuid5(NAMESPACE_URL, f"{place.account}/job/{row.id}")
+
+
 def _counted_nothing(row: JobRow, state: RunState) -> bool:
     """A job that never started."""
     return state.terminal and state is not RunState.SUCCEEDED and row.started is None
@@ -125,15 +130,23 @@ def _counted_inputs(
     """A count only where it is that of one input, which the query reads once."""
     if inputs is None or sql is None or sql.problems:
         return inputs
+    counters = _counters(inputs, sql)
+    return tuple(
+        replace(each, rows=rows_read(metrics, counters[each.name])) if each.name in counters else each
+        for each in inputs
+    )
+
+
+def _counters(inputs: Sequence[Dataset], sql: SqlLineage) -> dict[str, str]:
+    """By the names of the inputs, the counters that count one input alone."""
     repeated = {read.name for read in sql.reads or () if read.repeated}
     counters = {each.name: read_counter(each.name) for each in inputs}
     shared = Counter(counters.values())
-    return tuple(
-        replace(each, rows=rows_read(metrics, counter))
-        if (counter := counters[each.name]) is not None and shared[counter] == 1 and each.name not in repeated
-        else each
-        for each in inputs
-    )
+    return {
+        name: counter
+        for name, counter in counters.items()
+        if counter is not None and shared[counter] == 1 and name not in repeated
+    }
 
 
 def candidates(row: JobRow, definition: Definition | None) -> tuple[str, ...]:

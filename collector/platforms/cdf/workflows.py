@@ -46,6 +46,10 @@ class _Watched:
     def over(self) -> bool:
         return self.execution.state.terminal
 
+    @property
+    def read_for_good(self) -> bool:
+        return self.over and self.read_as == self.execution.status
+
 
 @dataclass(slots=True)
 class Workflows:
@@ -73,8 +77,7 @@ class Workflows:
             if known is None or not (known.over or execution_id in listed):
                 await self._read_tasks(execution_id)
         for execution_id, watched in list(self._watched.items()):
-            read_for_good = watched.over and watched.read_as == watched.execution.status
-            if set(new_jobs) - set(watched.jobs) and not read_for_good:
+            if set(new_jobs) - set(watched.jobs) and not watched.read_for_good:
                 await self._read_tasks(execution_id)
         self._forget(floor, {run.key for run in tracked})
 

@@ -198,8 +198,7 @@ class DataprepPlatform:
         async for page in run_lists.newest(self._api, self._deployment):
             created = _created(page)
             highest, whole = max(highest, newest(created, self._api.clocks)), page.whole
-            concerned = [group for group in page.groups if _concerns(cycle, group, since, changed_since)]
-            seen = await cycle.page(concerned, page.skips)
+            seen = await cycle.page(_concerned(cycle, page, since, changed_since), page.skips)
             if seen != Poll():
                 yield seen
             present = _keys(page)
@@ -321,6 +320,10 @@ def _is_unreported(cycle: Cycle, group: Group) -> bool:
 
 def _lost(cycle: Cycle, present: set[str]) -> list[Run]:
     return [run for run in _groups(cycle) if run.key not in cycle.reported and run.key not in present]
+
+
+def _concerned(cycle: Cycle, page: run_lists.Page, since: int, changed_since: int) -> list[Group]:
+    return [group for group in page.groups if _concerns(cycle, group, since, changed_since)]
 
 
 def _concerns(cycle: Cycle, group: Group, since: int, changed_since: int) -> bool:
