@@ -83,12 +83,16 @@ def facts(
     return Facts(
         inputs=_input(place, source_id, known, seen.original_file),
         outputs=_output(place, handle, known, customer, seen.transformed_file),
-        error=redacted(seen.details or seen.words or "the vendor gives no reason") if failed else None,
+        error=_reason(seen) if failed else None,
         error_language="wetransform" if failed else None,
         engine="wetransform",
         external_id=seen.key,
         ids={name: _id(value) for name, value in ids.items() if value},
     )
+
+
+def _reason(seen: Automation) -> str:
+    return redacted(seen.details or seen.words or "the vendor gives no reason")
 
 
 def described(place: Place, found: Facts, known: Definition, customer: str | None) -> Facts:

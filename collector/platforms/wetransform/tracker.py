@@ -114,9 +114,8 @@ class Tracker:
 
     async def _verdict(self, looks: Sequence[Look]) -> _Verdict:
         """A failed look says something about its run only where the same customer can read something else just now."""
-        for look in looks:
-            if isinstance(look.error, Throttled) or type(look.error) is AuthFailed:
-                return _Verdict(look.error)
+        if (wrong := _wrong_with_source(looks)) is not None:
+            return _Verdict(wrong)
         proven = {look.customer for look in looks if look.seen is not None}
         refused = set()
         for customer in {look.customer for look in looks} - proven:
@@ -139,13 +138,12 @@ class Tracker:
         seen = tuple(look.seen for look in looks if look.seen is not None)
         failed = [look for look in looks if look.error is not None]
         if verdict.wrong is not None:
-            return Poll(seen, unread=tuple(look.run.key for look in failed))
+            return Poll(seen, unread=_keys(failed))
         for look in looks:
             self._note(look, now)
-        missing = tuple(look.run.key for look in failed if _is_gone(look, verdict))
-        odd = [look for look in failed if not _is_gone(look, verdict)]
+        gone, odd = _parted(failed, verdict)
         skips = tuple(Skip(SkipKind.ROW, look.run.key, self._why(look)) for look in odd)
-        return Poll(seen, missing=missing, unread=tuple(look.run.key for look in odd), skips=skips)
+        return Poll(seen, missing=_keys(gone), unread=_keys(odd), skips=skips)
 
     def _note(self, look: Look, now: datetime) -> None:
         """A run that could not be read is left alone for a while, so that the others get their turn."""
@@ -166,6 +164,24 @@ class Tracker:
         held = self._held.get(look.run.key)
         when = f"; tried again from {held.until.isoformat(timespec='seconds')} on" if held else ""
         return f"{look.error}{when}"
+
+
+def _wrong_with_source(looks: Sequence[Look]) -> SourceError | None:
+    """The first error that concerns every run of the source, whichever run met it."""
+    for look in looks:
+        if isinstance(look.error, Throttled) or type(look.error) is AuthFailed:
+            return look.error
+    return None
+
+
+def _keys(looks: Sequence[Look]) -> tuple[str, ...]:
+    return tuple(look.run.key for look in looks)
+
+
+def _parted(failed: Sequence[Look], verdict: _Verdict) -> tuple[list[Look], list[Look]]:
+    """The looks whose run is gone, and those that say nothing of it."""
+    gone = [look for look in failed if _is_gone(look, verdict)]
+    return gone, [look for look in failed if not _is_gone(look, verdict)]
 
 
 def _is_gone(look: Look, verdict: _Verdict) -> bool:
