@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 
@@ -38,12 +38,15 @@ class SqlWorker:
         """The lineage of these queries, by their text; those that could not be read in time are missing and are read on
         for the next time.
         """
-        keys = {text: blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts if text}
-        found = {text: known for text, key in keys.items() if (known := self._cache.get(key)) is not None}
+        keys = {text: _key(text) for text in texts if text}
+        found = self._kept(keys)
         begun = {text: one for text, key in keys.items() if text not in found and (one := self._begin(key, text))}
         if begun:
             await asyncio.wait(begun.values(), timeout=self._wait)
-        return found | {text: one.result() for text, one in begun.items() if one.done() and not one.cancelled()}
+        return found | {text: one.result() for text, one in begun.items() if _is_read(one)}
+
+    def _kept(self, keys: Mapping[str, bytes]) -> dict[str, SqlLineage]:
+        return {text: known for text, key in keys.items() if (known := self._cache.get(key)) is not None}
 
     def close(self) -> None:
         """Stop soon, also in the middle of a query."""
@@ -82,3 +85,11 @@ class SqlWorker:
         self._characters -= size
         if not done.cancelled():
             self._cache[key] = done.result()
+
+
+def _is_read(query: asyncio.Future[SqlLineage]) -> bool:
+    return query.done() and not query.cancelled()
+
+
+def _key(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -132,6 +132,7 @@ class _Schemas:
         }
         return core_schema.typed_dict_schema(fields, extra_behavior="forbid", ref=ref)
 
+    # one table of cases: the schema of each kind of type hint
     def _of(self, hint: Any) -> CoreSchema:
         if (plain := _PLAIN.get(hint)) is not None:
             return plain

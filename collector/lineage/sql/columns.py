@@ -145,14 +145,10 @@ class Columns:
         qualifier = [part.name for part in item.parts[:-1]] if isinstance(item, exp.Column) else []
         star = item.this if isinstance(item, exp.Column) else item
         without = {one.name.casefold() for one in star.args.get("except_") or ()}
-        new = [one for one in star.args.get("replace") or () if isinstance(one, exp.Alias)]
-        hidden = without | {one.alias.casefold() for one in new}
-        found = scope.star(qualifier)
-        kept = tuple(one for one in found.columns if one.name is None or one.name.casefold() not in hidden)
+        new = _replacements(star)
+        kept = scope.star(qualifier).without(without | {one.alias.casefold() for one in new})
         replaced = tuple(column for one in new for column in self._made(one, scope, windows))
-        passed = tuple(Passed(one.source, one.hidden | hidden) for one in found.passed)
-        blind = found.blind or bool(star.args.get("rename"))
-        return Relation((*kept, *replaced), passed, blind)
+        return Relation((*kept.columns, *replaced), kept.passed, kept.blind or bool(star.args.get("rename")))
 
     def _made(self, item: exp.Expr, scope: Scope, windows: dict[str, exp.Expr]) -> Iterator[Column]:
         flows = self._expressions.flows(item, scope, windows=windows)
@@ -242,12 +238,7 @@ class Columns:
     def _using(self, join: exp.Join, scope: Scope, added: Sequence[Item]) -> list[Flows]:
         names = [one.name for one in join.args.get("using") or ()]
         if join.args.get("method") == "NATURAL":
-            every = [item.relation for item in scope.items]
-            if not all(relation.closed for relation in every):
-                scope.natural = True
-                return []
-            before = [item.relation for item in scope.items if item not in added]
-            names = [name for name in _names(added) if any(one.has(name.casefold()) for one in before)]
+            names = _natural_names(scope, added)
         whole: list[Flows] = []
         for name in names if len(added) == 1 else ():
             for column in _both(scope, added[0], name):
@@ -298,6 +289,19 @@ def _holds_tables(node: exp.Subquery) -> bool:
 
 def _below(node: exp.Expr, *clauses: str) -> list[exp.Expr]:
     return [clause for name in clauses if isinstance(clause := node.args.get(name), exp.Expr)]
+
+
+def _natural_names(scope: Scope, added: Sequence[Item]) -> list[str]:
+    """The columns that a NATURAL JOIN joins; none, which the scope notes, where not all columns are known."""
+    if not all(item.relation.closed for item in scope.items):
+        scope.natural = True
+        return []
+    before = [item.relation for item in scope.items if item not in added]
+    return [name for name in _names(added) if any(one.has(name.casefold()) for one in before)]
+
+
+def _replacements(star: exp.Expr) -> list[exp.Alias]:
+    return [one for one in star.args.get("replace") or () if isinstance(one, exp.Alias)]
 
 
 def _both(scope: Scope, right: Item, name: str) -> list[Column]:

@@ -1,7 +1,7 @@
 """Which columns an expression depends on, and how."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlglot import exp
 
@@ -44,20 +44,27 @@ class Expressions:
         while waiting:
             here, role = waiting.pop()
             self.reads.budget.spend()
-            if isinstance(here, exp.Column):
-                found += self._column(here, scope, role, text)
-            elif isinstance(here, exp.Star):
-                found += _all_of(scope.star(()), role, text)
-            elif isinstance(here, exp.Query):
-                found += self._sub_query(here, scope, role, text)
-            elif isinstance(here, exp.Exists) and isinstance(here.this, exp.Query):
-                found += self._existence(here.this, scope, role)
-            elif (hidden := self._left_out(here)) and any(isinstance(one, exp.Star) for one in here.expressions):
-                found += _all_of(_without(scope.star(()), hidden), role, text)
-            else:
-                below = [*_operands(here, role), *_window(here, role, windows or {})]
-                waiting += reversed([one for one in below if not self._is_table(one[0], here, scope)])
+            known = self._known(here, scope, role, text)
+            if known is not None:
+                found += known
+                continue
+            below = [*_operands(here, role), *_window(here, role, windows or {})]
+            waiting += reversed([one for one in below if not self._is_table(one[0], here, scope)])
         return found[0] if len(found) == 1 else together(found, self.reads)
+
+    def _known(self, node: exp.Expr, scope: Scope, how: How, text: str | None) -> list[Flows] | None:
+        """The flows of a node that names columns or holds a query; None for one whose parts are to be looked at."""
+        if isinstance(node, exp.Column):
+            return self._column(node, scope, how, text)
+        if isinstance(node, exp.Star):
+            return _all_of(scope.star(()), how, text)
+        if isinstance(node, exp.Query):
+            return self._sub_query(node, scope, how, text)
+        if isinstance(node, exp.Exists) and isinstance(node.this, exp.Query):
+            return self._existence(node.this, scope, how)
+        if (hidden := self._left_out(node)) and any(isinstance(one, exp.Star) for one in node.expressions):
+            return _all_of(scope.star(()).without(hidden), how, text)
+        return None
 
     def written(self, node: exp.Expr) -> str | None:
         """The expression as in the query, on one line and not endlessly long."""
@@ -122,16 +129,12 @@ def is_aggregate(node: exp.Expr) -> bool:
     )
 
 
-def _without(relation: Relation, hidden: frozenset[str]) -> Relation:
-    kept = tuple(one for one in relation.columns if one.name is None or one.name.casefold() not in hidden)
-    return replace(relation, columns=kept)
-
-
 def _all_of(relation: Relation, how: How, text: str | None) -> list[Flows]:
     """A star in the place of an argument: all columns that are known."""
     return [done(how.after(How.TRANSFORMATION), text, column.flows) for column in relation.columns]
 
 
+# one table of cases: the parts of each kind of expression, and what they do to its value
 def _operands(node: exp.Expr, how: How) -> Iterator[tuple[exp.Expr, How]]:
     """What an expression is made of, and what each part does to the value if this is done with it (`how`)."""
     value = how.after(How.TRANSFORMATION)

@@ -1,10 +1,13 @@
 """What a SQL query reads, and which columns become which, as values; and the port of a catalog."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from collector.model import Field
+
+T = TypeVar("T")
 
 
 class How(StrEnum):
@@ -44,6 +47,11 @@ class Source:
     name: str
     columns: tuple[str, ...] = ()
     complete: bool = False
+
+
+def each_once(answers: Iterable[object], kind: type[T]) -> tuple[T, ...]:
+    """The answers of one kind, each once, in their order."""
+    return tuple(dict.fromkeys(answer for answer in answers if isinstance(answer, kind)))
 
 
 class Catalog(Protocol):

@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from sqlglot import exp
@@ -113,14 +113,18 @@ def _with_names(tokens: list[Token]) -> list[Token]:
     for left, token, right in zip(tokens, tokens[1:], tokens[2:], strict=False):
         if left.token_type in _BEFORE_COLUMN and right.token_type in _BEHIND_COLUMN and _may_name(token):
             token.token_type = TokenType.VAR
+    for word in _beside_dots(tokens):
+        if _is_word(word):
+            word.token_type = TokenType.VAR
+    return tokens
+
+
+def _beside_dots(tokens: list[Token]) -> Iterator[Token]:
     for at, token in enumerate(tokens):
         if token.token_type is TokenType.DOT:
             after, before = tokens[at + 1 : at + 2], tokens[max(0, at - 1) : at]
             is_number = bool(after) and after[0].token_type is TokenType.NUMBER
-            for word in after if is_number else (*before, *after):  # `then .5` has no name
-                if _is_word(word):
-                    word.token_type = TokenType.VAR
-    return tokens
+            yield from after if is_number else (*before, *after)  # `then .5` has no name
 
 
 def _is_word(token: Token) -> bool:

@@ -1,12 +1,12 @@
 """PIVOT, UNPIVOT and `stack`: rows that become columns, and columns that become rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlglot import exp
 
 from collector.lineage.sql.expressions import Expressions, bare
 from collector.lineage.sql.model import How
-from collector.lineage.sql.relations import Column, Passed, Relation, done, together
+from collector.lineage.sql.relations import Column, Relation, done, together
 from collector.lineage.sql.scopes import Scope
 
 
@@ -43,8 +43,7 @@ def _widened(
         return None  # Spark makes up a name from the expression
     choosing = expressions.flows(field.this, scope, How.CONDITIONAL)
     values = [together([expressions.flows(one, scope), choosing], scope.reads) for one in aggregates]
-    mentioned = {column.name.casefold() for part in (*aggregates, field.this) for column in part.find_all(exp.Column)}
-    kept = _without(relation, mentioned)
+    kept = relation.without(_mentioned((*aggregates, field.this)))
     grouped = together([relation.whole, *(done(How.GROUP_BY, None, one.flows) for one in kept.columns)], scope.reads)
     new = (Column(name, values[at % len(values)]) for at, name in enumerate(names))
     return Relation((*kept.columns, *new), kept.passed, kept.blind, grouped)
@@ -58,8 +57,7 @@ def _lengthened(
     groups = [_listed(one.this if isinstance(one, exp.PivotAlias) else one) for one in field.expressions]
     if any(len(group) != len(names) for group in groups):
         return None
-    mentioned = {column.name.casefold() for group in groups for column in group}
-    kept = _without(relation, mentioned)
+    kept = relation.without({column.name.casefold() for group in groups for column in group})
     new = [
         Column(name.name, together((expressions.flows(group[at], scope) for group in groups), scope.reads))
         for at, name in enumerate(names)
@@ -72,9 +70,6 @@ def _listed(node: exp.Expr) -> list[exp.Expr]:
     return node.expressions if isinstance(node, exp.Tuple) else [node]
 
 
-def _without(relation: Relation, keys: set[str]) -> Relation:
-    """What stays of a relation; `keys` are names in lower case."""
-    columns = (one for one in relation.columns if one.name is None or one.name.casefold() not in keys)
-    return Relation(
-        tuple(columns), tuple(Passed(one.source, one.hidden | keys) for one in relation.passed), relation.blind
-    )
+def _mentioned(nodes: Iterable[exp.Expr]) -> set[str]:
+    """The names of columns in some expressions, in lower case."""
+    return {column.name.casefold() for node in nodes for column in node.find_all(exp.Column)}

@@ -1,6 +1,7 @@
 """Relations: what a part of a query gives to the part around it, column by column, down to the sources."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import NamedTuple
@@ -101,6 +102,14 @@ class Relation:
         if key in self._by_key:
             return Certainty.SURE
         return max((passed.has(key) for passed in self.passed), default=Certainty(self.blind))
+
+    def without(self, keys: AbstractSet[str]) -> "Relation":
+        """What stays of it; `keys` are names in lower case."""
+        if not keys:
+            return self
+        columns = tuple(one for one in self.columns if one.name is None or one.name.casefold() not in keys)
+        passed = tuple(Passed(one.source, one.hidden.union(keys)) for one in self.passed)
+        return replace(self, columns=columns, passed=passed)
 
     def column(self, name: str, reads: Reads) -> Column | None:
         """The column of that name; None where it is not known which it is."""

@@ -1,12 +1,12 @@
 """What a name means at some place of a query."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import NamedTuple
 
 from collector.lineage.sql.model import How
-from collector.lineage.sql.relations import Certainty, Column, Passed, Reads, Relation, done, together
+from collector.lineage.sql.relations import Certainty, Column, Reads, Relation, done, together
 
 
 class Aliases(Enum):
@@ -64,10 +64,9 @@ class Scope:
         return any((name.casefold(),) in item.called for item in self.items)
 
     def _here(self, parts: Sequence[str]) -> Meant:
-        keys = tuple(part.casefold() for part in parts)
+        keys = _folded(parts)
         for length in range(min(3, len(parts) - 1), 0, -1):
-            called = [item for item in self.items if keys[:length] in item.called and not item.hidden]
-            if called:
+            if called := self._called(keys[:length]):
                 return self._in(called, parts[length], nested=len(parts) > length + 1)
         return self._unqualified(parts[0], nested=len(parts) > 1)
 
@@ -83,13 +82,8 @@ class Scope:
             return Meant(alias, Certainty.SURE, nested)
         if key in self.merged:
             return Meant(self.merged[key], Certainty.SURE, nested)
-        self.reads.budget.spend(len(self.items))
-        certain = {at: item.relation.has(key) for at, item in enumerate(self.items) if not item.hidden}
-        best = max(certain.values(), default=Certainty.NO)
-        likely = [self.items[at] for at, certainty in certain.items() if certainty is best]
-        if alias is not None and (
-            best is Certainty.NO or (self.seen is Aliases.OVER_UNCERTAIN and best < Certainty.SURE)
-        ):
+        best, likely = self._likely(key)
+        if alias is not None and self._ranks_above(best):
             return Meant(alias, Certainty.SURE, nested)
         if best is Certainty.NO:
             return _NOT_HERE
@@ -97,22 +91,46 @@ class Scope:
             return Meant(None, best)
         return Meant(likely[0].relation.column(name, self.reads), best, nested)
 
+    def _likely(self, key: str) -> tuple[Certainty, list[Item]]:
+        """The entries that have such a column, or may have one where none surely does."""
+        self.reads.budget.spend(len(self.items))
+        certain = {at: item.relation.has(key) for at, item in enumerate(self.items) if not item.hidden}
+        best = max(certain.values(), default=Certainty.NO)
+        return best, [self.items[at] for at, certainty in certain.items() if certainty is best]
+
+    def _ranks_above(self, best: Certainty) -> bool:
+        """Whether an alias is meant rather than what tables have with this certainty."""
+        return best is Certainty.NO or (self.seen is Aliases.OVER_UNCERTAIN and best < Certainty.SURE)
+
     def star(self, qualifier: Sequence[str]) -> Relation:
         """`*` or `a.b.*`: all columns of all entries, those of USING once and first."""
-        keys = tuple(part.casefold() for part in qualifier)
-        items = [item for item in self.items if not item.hidden and (not keys or keys in item.called)]
-        if (keys and len(items) != 1) or (not items and not self.items):
+        return self._entry(_folded(qualifier)) if qualifier else self._everything()
+
+    def _everything(self) -> Relation:
+        if not self.items:
             return Relation(blind=True)
-        once = {} if keys else self.merged
-        columns = [column for item in items for column in item.relation.columns if not _in_merged(column, once)]
-        passed = [Passed(one.source, one.hidden | once.keys()) for item in items for one in item.relation.passed]
+        rest = [item.relation.without(self.merged.keys()) for item in self.items if not item.hidden]
+        columns = [column for relation in rest for column in relation.columns]
         self.reads.budget.spend(len(columns))
-        blind = any(item.relation.blind for item in items) or (self.natural and not keys)
-        return Relation((*once.values(), *columns), tuple(passed), blind)
+        passed = tuple(one for relation in rest for one in relation.passed)
+        blind = self.natural or any(relation.blind for relation in rest)
+        return Relation((*self.merged.values(), *columns), passed, blind)
+
+    def _entry(self, keys: tuple[str, ...]) -> Relation:
+        """The one entry that answers to a qualifier."""
+        called = self._called(keys)
+        if len(called) != 1:
+            return Relation(blind=True)
+        relation = called[0].relation
+        self.reads.budget.spend(len(relation.columns))
+        return replace(relation, whole={})
+
+    def _called(self, keys: tuple[str, ...]) -> list[Item]:
+        return [item for item in self.items if keys in item.called and not item.hidden]
 
 
-def _in_merged(column: Column, merged: dict[str, Column]) -> bool:
-    return column.name is not None and column.name.casefold() in merged
+def _folded(parts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(part.casefold() for part in parts)
 
 
 def merge(scope: Scope, name: str, right: Item, side: str) -> None:

@@ -6,11 +6,12 @@ as Spark does. The sources of an expression that is never used are left out.
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple
 
 from sqlglot import exp
 
-from collector.lineage.sql.model import Catalog, Source
+from collector.lineage.sql.model import Catalog, Source, each_once
 from collector.lineage.sql.parser import place_of
 
 
@@ -152,19 +153,24 @@ def _literals(function: exp.Expr) -> tuple[str | None, ...]:
 def _reached(found: _Found) -> Bound:
     """Only what the query itself or an expression in use reads."""
     used = _used(found)
-    notes = sorted((one for owner in used for one in found.notes[owner]), key=lambda one: one.start)
+    notes = sorted((one for owner in used for one in found.notes[owner]), key=attrgetter("start"))
+    answers = [one.what for one in notes]
+    return Bound(
+        found.tables,
+        frozenset(owner for owner in used if owner is not None),
+        each_once(answers, Source),
+        each_once(answers, str),
+        _repeated(found, used),
+    )
+
+
+def _repeated(found: _Found, used: dict[int | None, int]) -> frozenset[str]:
     times: Counter[str] = Counter()
     for owner, often in used.items():
         for one in found.notes[owner]:
             if isinstance(one.what, Source):
                 times[one.what.name] += often
-    return Bound(
-        found.tables,
-        frozenset(owner for owner in used if owner is not None),
-        tuple(dict.fromkeys(one.what for one in notes if isinstance(one.what, Source))),
-        tuple(dict.fromkeys(one.what for one in notes if isinstance(one.what, str))),
-        frozenset(name for name, often in times.items() if often > 1),
-    )
+    return frozenset(name for name, often in times.items() if often > 1)
 
 
 def _used(found: _Found) -> dict[int | None, int]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from collector.lineage.sql.model import Catalog, Source
+from collector.lineage.sql.model import Catalog, Source, each_once
 
 LONGEST_ARGUMENTS = 200
 """Words; the arguments of a function that go on beyond are not literals."""
@@ -146,7 +146,7 @@ def scan(found: Sequence[Word], catalog: Catalog) -> tuple[tuple[Source, ...], t
     levels, at = [_Level()], 0
     while at < len(found):
         word, level = found[at], levels[-1]
-        if level.awaits_table and word.named is not None and word.key not in {"SELECT", "WITH", "FROM", *_NO_TABLE}:
+        if level.awaits_table and _may_be_table(word):
             level.awaits_table = level.first = False
             answer, at = _table(found, at, catalog)
             answers.append(answer)
@@ -158,11 +158,14 @@ def scan(found: Sequence[Word], catalog: Catalog) -> tuple[tuple[Source, ...], t
             answers.append(catalog.reading(word.key.lower(), given[0]))
         _step(levels, word, found[at - 1] if at else None)
         at += 1
-    sources = dict.fromkeys(answer for answer in answers if isinstance(answer, Source))
-    problems = dict.fromkeys(answer for answer in answers if isinstance(answer, str))
-    return tuple(sources), tuple(problems)
+    return each_once(answers, Source), each_once(answers, str)
 
 
+def _may_be_table(word: Word) -> bool:
+    return word.named is not None and word.key not in {"SELECT", "WITH", "FROM", *_NO_TABLE}
+
+
+# one table of cases: what each word changes in the level that it stands in
 def _step(levels: list[_Level], word: Word, before: Word | None) -> None:
     level, key = levels[-1], word.key
     if key == "(":
@@ -250,12 +253,17 @@ def _arguments(found: Sequence[Word], at: int) -> tuple[tuple[str | None, ...], 
     for end, word in enumerate(found[at : at + LONGEST_ARGUMENTS], start=at + 1):
         depth += {"(": 1, ")": -1}.get(word.text, 0) if word.sort is Sort.MARK else 0
         if depth == 0:
-            return tuple(_literal(group) for group in groups if group or len(groups) > 1), end
+            return _literals(groups), end
         if word.text == "," and depth == 1:
             groups.append([])
         elif end > at + 1:
             groups[-1].append(word)
     return (None,), at
+
+
+def _literals(groups: Sequence[Sequence[Word]]) -> tuple[str | None, ...]:
+    """Of each argument; `()` has none."""
+    return tuple(_literal(group) for group in groups if group or len(groups) > 1)
 
 
 def _literal(group: Sequence[Word]) -> str | None:

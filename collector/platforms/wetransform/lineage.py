@@ -69,8 +69,9 @@ def facts(
     """`known` adds names and columns; the datasets themselves come with every answer. `step_before` is the step of a run
     that failed when it was last seen under way: the vendor does not say where it failed.
     """
-    source_id = seen.source_id or (known.source_id if known else None)
-    handle = seen.template_handle or (known.template_handle if known else None)
+    defined = known or Definition(job_key)
+    source_id = seen.source_id or defined.source_id
+    handle = seen.template_handle or defined.template_handle
     ids = {
         "automation_id": seen.key,
         "transformation_id": job_key,
