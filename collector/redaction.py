@@ -7,26 +7,52 @@ import re
 import sys
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from operator import itemgetter
+from threading import Lock
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 from zlib import crc32
 
+from cachetools import LRUCache, cached
+
 from collector import credentials
 from collector.secret_registry import HIDDEN, secret_registry
+
+_SHORT = 300
+"""Texts of fewer characters are remembered: the same descriptions come with every poll, and again where events are made."""
+_KEPT = 8192
+"""Short texts in memory, at most."""
+_KEPT_SQL = 16 * 1024 * 1024
+"""Characters of SQL in memory, at most: a query is redacted with every poll of every run."""
 
 
 def redacted(text: str) -> str:
     """The text without the program's secrets, and with `***` for what looks like a credential: in URLs, tokens, keys
     and values such as `password=...`. E-mail addresses become `user-` and a digest.
     """
+    return _of_short(text, secret_registry.version) if len(text) < _SHORT else _redacted(text)
+
+
+def _redacted(text: str) -> str:
     return _without_values(_without_known_forms(secret_registry.hidden(text)))
+
+
+@lru_cache(maxsize=_KEPT)
+def _of_short(text: str, secrets: int) -> str:
+    """`secrets` is the version of the registry: a new secret may be in a text that was looked at before."""
+    return _redacted(text)
 
 
 def redacted_sql(sql: str) -> str:
     """As `redacted`, but of `password = ...` only values that are quoted or look generated: `a.token = b.token` stays. Its
     comments are treated as in `redacted`.
     """
+    return _of_sql(sql, secret_registry.version)
+
+
+@cached(LRUCache[object, str](_KEPT_SQL, getsizeof=lambda sql: 2 * len(sql) + 500), lock=Lock())
+def _of_sql(sql: str, secrets: int) -> str:
     return _without_sql_values(_without_known_forms(secret_registry.hidden(sql)))
 
 
@@ -43,22 +69,22 @@ def _without_known_forms(text: str) -> str:
         return text
     lowered = text.lower()
     words = " ".join([word for word in lowered.split() if len(word) >= credentials.LONG_WORD])
-    numbers = {number for sign, some in _RULES_BY_SIGN.items() if sign in lowered for number in some}
+    found = [some for sign, some in _RULES_BY_SIGN if sign in lowered]
     if words:
-        numbers |= {number for sign, some in _RULES_BY_SIGN_IN_WORDS.items() if sign in words for number in some}
-    for rule in [credentials.KNOWN_FORMS[number] for number in sorted(numbers)]:
+        found += [some for sign, some in _RULES_BY_SIGN_IN_WORDS if sign in words]
+    for rule in [credentials.KNOWN_FORMS[number] for number in sorted(set[int]().union(*found))]:
         if _has(lowered, rule.needs):
             text = rule.pattern.sub(rule.replacement, text)
     return text
 
 
-def _rules_by_sign(*, in_words: bool) -> dict[str, list[int]]:
+def _rules_by_sign(*, in_words: bool) -> tuple[tuple[str, list[int]], ...]:
     """Each sign once, with the numbers of its rules: to look for all of them is most of the work with short texts."""
     found: dict[str, list[int]] = {}
     for number, rule in enumerate(credentials.KNOWN_FORMS):
         for sign in rule.signs if rule.in_words is in_words else ():
             found.setdefault(sign, []).append(number)
-    return found
+    return tuple(found.items())
 
 
 _RULES_BY_SIGN = _rules_by_sign(in_words=False)

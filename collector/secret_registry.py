@@ -51,6 +51,8 @@ class SecretRegistry:
         self._lock = Lock()
         self._texts: dict[str, tuple[str, ...]] = {}
         self._forms: tuple[tuple[str, _Form], ...] = ()
+        self.version = 0
+        """Grows with every change, for those who remember what they found."""
 
     def learn(self, owner: str, text: str) -> None:
         """Register the present secret of `owner` (any constant name); its last `EARLIER` secrets stay registered."""
@@ -62,11 +64,13 @@ class SecretRegistry:
             texts = dict.fromkeys(each for kept in self._texts.values() for each in kept)
             forms = dict.fromkeys(form for each in texts for form in _forms(each))
             self._forms = tuple((form.sign, form) for form in forms)
+            self.version += 1  # last: what is found from here on has this secret
 
     def forget_all(self) -> None:
         """For tests, which share a process."""
         with self._lock:
             self._texts, self._forms = {}, ()
+            self.version += 1
 
     def hidden(self, text: str, *, words: bool = True) -> str:
         """The text with `***` for each registered secret; without `words` not for those that could be ordinary words."""

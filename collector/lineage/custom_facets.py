@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 from collector import __version__, names
@@ -73,15 +72,8 @@ def said(text: str) -> str:
     """A short text of the platform, without secrets and control characters."""
     if len(text) < 16 and text.isalnum():
         return text
-    return _remembered(text) if len(text) < 300 else _fit(text)
-
-
-def _fit(text: str) -> str:
     looked_at = text[: 8 * _LONGEST]
     return capped(redacted(names.clean(looked_at)), _LONGEST, of=len(text) if len(text) > len(looked_at) else None)
-
-
-_remembered = lru_cache(maxsize=4096)(_fit)
 
 
 def _stage(stage: Stage) -> dict[str, Any]:

@@ -4,22 +4,9 @@ Keys, handles and ids stay, for the platform is asked by them; what things are c
 """
 
 from dataclasses import replace
-from functools import lru_cache
 
-from collector.lineage.cache import bytes_cache
 from collector.model import ColumnEdge, Dataset, Enrichment, Facts, Field, Job, Observation, Poll, Skip, Stage
 from collector.redaction import redacted, redacted_sql
-
-_SHORT = 300
-_KEPT_SQL = 16 * 1024 * 1024
-
-_remembered = lru_cache(maxsize=8192)(redacted)
-
-
-@bytes_cache(_KEPT_SQL)
-def _sql(sql: str) -> bytes:
-    """Kept, for a query is read with every poll of every run."""
-    return redacted_sql(sql).encode(errors="surrogatepass")
 
 
 def poll(page: Poll) -> Poll:
@@ -48,7 +35,7 @@ def _job(job: Job) -> Job:
         description=_text(job.description),
         owners=tuple(map(_said, job.owners)),
         tags=_pairs(job.tags),
-        sql=_sql(job.sql).decode(errors="surrogatepass") if job.sql is not None else None,
+        sql=redacted_sql(job.sql) if job.sql is not None else None,
         schedule=_text(job.schedule),
     )
 
@@ -105,6 +92,4 @@ def _text(text: str | None) -> str | None:
 
 
 def _said(text: str) -> str:
-    if len(text) < _SHORT:
-        return text if len(text) < 16 and text.isalnum() else _remembered(text)
-    return redacted(text)
+    return text if len(text) < 16 and text.isalnum() else redacted(text)

@@ -8,6 +8,7 @@ import yaml
 
 from collector import names
 from collector.redaction import bare_url, capped, redacted, redacted_name, redacted_sql
+from collector.secret_registry import secret_registry
 from tests.planted_secrets import SENTENCES, SHAPES, secret
 
 SECRET = "hunter2secret"
@@ -323,3 +324,12 @@ def test_a_bare_url_has_no_user_query_or_fragment() -> None:
     assert bare_url("https://u:p@[2001:db8::1]:8443/a?b=c") == "https://[2001:db8::1]:8443/a"
     assert bare_url("https://[::1]/a") == "https://[::1]/a"
     assert bare_url("https://u:p@files.example.com:8443/a/b.csv?X-Sig=1#x") == "https://files.example.com:8443/a/b.csv"
+
+
+def test_a_secret_learned_later_is_hidden_in_a_text_that_was_looked_at_before() -> None:
+    text, sql = "the pump of plant north-seventeen stands", "select 'north-seventeen' as plant"
+    assert (redacted(text), redacted_sql(sql)) == (text, sql)
+    secret_registry.learn("a sink", "north-seventeen")
+    assert "north-seventeen" not in redacted(text) + redacted_sql(sql)
+    secret_registry.forget_all()
+    assert (redacted(text), redacted_sql(sql)) == (text, sql)
