@@ -80,14 +80,14 @@ async def ask(
     what = f"{method} {url}"
     sent = {"Content-Type": "application/json", **(headers or {})} if content is not None else dict(headers or {})
     try:
-        got = await http.request(method, url, headers=sent, content=content, timeout=timeout, largest=LARGEST_RECEIPT)
+        got = await http.send(method, url, headers=sent, content=content, timeout=timeout, largest=LARGEST_RECEIPT)
     except httpx.ConnectError as error:
         return Answer(what, None, sent=False, body=str(error).encode())
     except AnswerTooLarge as error:
         return Answer(what, error.status, headers=error.headers, body=str(error).encode())
     except httpx.TransportError as error:
         return Answer(what, None, body=(str(error) or type(error).__name__).encode())
-    return Answer(what, got.status_code, headers=got.headers, body=got.content)
+    return Answer(what, got.status, headers=got.headers, body=got.body)
 
 
 def trouble(answer: Answer) -> Retry | None:
@@ -131,6 +131,9 @@ async def each(
     batch: Sequence[Outgoing], send: Callable[[Outgoing], Awaitable[Outcome]]
 ) -> AsyncIterator[tuple[Outgoing, Outcome]]:
     """Send the events concurrently and yield each outcome as it comes. Closed early, it cancels the rest."""
+    if len(batch) == 1:  # nearly always, while events flow: without a task of its own
+        yield batch[0], await send(batch[0])
+        return
     tasks = {asyncio.ensure_future(send(item)): item for item in batch}
     try:
         while tasks:

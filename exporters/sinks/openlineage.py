@@ -67,6 +67,8 @@ class Endpoint:
         """Post the body, compressed if this backend gets it so; `Retry` where it could not be sent or took too long."""
         headers = {"Content-Encoding": "gzip"} if self._zipped else {}
         sent = gzip.compress(body, compresslevel=3, mtime=0) if self._zipped else body
+        if self._tokens is None:
+            return await self.post(url, sent, headers, timeout=seconds)
         try:
             async with asyncio.timeout(seconds):
                 return await self.post(url, sent, headers)

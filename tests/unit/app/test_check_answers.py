@@ -165,12 +165,14 @@ async def test_no_answer_in_time(part: str) -> None:
 
 async def _impatient(part: str, url: str, http: HttpClient) -> Sequence[Finding]:
     """Whatever time-out the part itself asks for."""
-    asked = http.request
 
-    async def request(*args: Any, **more: Any) -> Any:
-        return await asked(*args, **more | {"timeout": 0.1})
+    def impatient(asked: Callable[..., Awaitable[Any]]) -> Any:
+        async def request(*args: Any, **more: Any) -> Any:
+            return await asked(*args, **more | {"timeout": 0.1})
 
-    http.request = request  # type: ignore[method-assign]
+        return request
+
+    http.request, http.send = impatient(http.request), impatient(http.send)  # type: ignore[method-assign]
     return await PARTS[part](url, http)
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from collector.http import LARGEST_RECEIPT, AnswerTooLarge, HttpClient
+from collector.http import LARGEST_RECEIPT, AnswerTooLarge, HttpClient, Received
 from collector.model import Outgoing
 from collector.testing.sinks import event
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
@@ -103,12 +103,12 @@ class Client:
         self._ends = list(ends)
         self.requests: list[dict[str, Any]] = []
 
-    async def request(self, method: str, url: str, **given: Any) -> httpx.Response:
+    async def send(self, method: str, url: str, **given: Any) -> Received:
         self.requests.append(given)
         end = self._ends.pop(0)
         if isinstance(end, Exception):
             raise end
-        return end
+        return Received(end.status_code, end.headers, end.content)
 
     @property
     def http(self) -> HttpClient:
