@@ -118,7 +118,7 @@ def settle(
     What is no longer the head of its lane is left alone, so that a settle whose answer was lost can be repeated.
     """
     fence(conn, lease)
-    kinds, unclean_at, refused_before = _sink(conn, sink_id)
+    kinds, unclean_at, refused_before, has_parked = _sink(conn, sink_id)
     heads = _Heads(ledger_lanes.locked(conn, sink_id, _strands(settlement)))
     delivered = [item for item in settlement.delivered if heads.take(item)]
     refused = [one for one in settlement.parked if heads.take(one.item)]
@@ -127,7 +127,7 @@ def settle(
 
     _forget_sent_again(conn, sink_id, heads.lanes(delivered))
     _park(conn, sink_id, [(heads.lane(one.item), one) for one in refused], now_ms)
-    superseded = _supersede(conn, sink_id, delivered, now_ms)
+    superseded = _supersede(conn, sink_id, delivered, now_ms) if has_parked else 0
     ledger_lanes.advance(conn, sink_id, kinds, heads.lanes(done), now_ms)
     _postpone(conn, sink_id, retried)
     _count(conn, sink_id, done, heads.lanes(done), heads.lanes([one.item for one in refused]))
@@ -175,16 +175,21 @@ def _strands(settlement: Settlement) -> list[int]:
     return [item.strand_id for item in (*settlement.delivered, *retried, *parked)]
 
 
-def _sink(conn: Connection, sink_id: int) -> tuple[frozenset[EventKind], int, int]:
-    """What it wants, when its lease was last taken over from a killed holder (-1 for never), and how many events it has
-    refused since it last took one.
+def _sink(conn: Connection, sink_id: int) -> tuple[frozenset[EventKind], int, int, bool]:
+    """What it wants, when its lease was last taken over from a killed holder (-1 for never), how many events it has
+    refused since it last took one, and whether any of its events is parked.
     """
-    kinds, unclean_at, refused = conn.execute(_SINK, {"of_id": sink_id}).one()
-    return ledger_lanes.read(kinds), -1 if unclean_at is None else unclean_at, refused
+    kinds, unclean_at, refused, has_parked = conn.execute(_SINK, {"of_id": sink_id}).one()
+    return ledger_lanes.read(kinds), -1 if unclean_at is None else unclean_at, refused, bool(has_parked)
 
 
 _SINK = (
-    select(*(schema.sink.c[name] for name in ("filter", "unclean_at", "refused")))
+    select(
+        schema.sink.c["filter"],
+        schema.sink.c.unclean_at,
+        schema.sink.c.refused,
+        select(schema.parked.c.seq).where(schema.parked.c.sink_id == bindparam("of_id")).exists(),
+    )
     .where(schema.sink.c.id == bindparam("of_id"))
     .with_for_update(key_share=True)  # locked before the lanes, in the same order as the registration of sinks
 )

@@ -154,12 +154,13 @@ _FINISHED = delete(schema.lane).where(*_OF_LANES)
 def advance(conn: Connection, sink_id: int, wanted: frozenset[EventKind], lanes: Sequence[Lane], now_ms: int) -> None:
     """The heads of these lanes are settled: on to the next wanted events; lanes without one are gone."""
     again = _to_next_retry(conn, sink_id, [lane for lane in lanes if lane.resume_seq is not None], now_ms)
-    rest = [lane.strand_id for lane in lanes if lane.strand_id not in again]
-    for some in chunks(rest):
+    rest = [lane for lane in lanes if lane.strand_id not in again]
+    moved: set[int] = set()
+    for some in chunks(lane.strand_id for lane in rest if lane.resume_seq is not None or lane.next_seq < lane.last_seq):
         values = {"of_sink": sink_id, "strands": some, "wanted": sorted(wanted), "now": now_ms}
-        moved = set(conn.scalars(_TO_NEXT_WANTED, values))
-        if finished := [strand for strand in some if strand not in moved]:
-            conn.execute(_FINISHED, {"of_sink": sink_id, "strands": finished})
+        moved.update(conn.scalars(_TO_NEXT_WANTED, values))
+    for some in chunks(lane.strand_id for lane in rest if lane.strand_id not in moved):
+        conn.execute(_FINISHED, {"of_sink": sink_id, "strands": some})
 
 
 def _to_next_wanted() -> Update:

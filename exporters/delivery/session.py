@@ -45,7 +45,12 @@ class Session:
         self._stopping, self._calm = Wakeup(context.clock), Wakeup(context.clock)
         self._stop_at: float | None = None
         self._over = False
-        self._settler = Settler(Wakeup(context.clock), self._commit)
+        self._settler = Settler(
+            Wakeup(context.clock),
+            context.clock,
+            self._commit,
+            lambda: self.in_flight.at_sink > 0 and self._stop_at is None,
+        )
         to_send = Wakeup(context.clock)
         self._claimer = Claimer(context, self.in_flight, health, held_lease, claimed=to_send.set)
         self._sender = Sender(

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from collector.clock import Clock
 from collector.faultpoints import Point, passing
 from collector.ledger.claims import Refused, Retried, Settlement
 from collector.model import Outgoing
@@ -31,11 +32,21 @@ def settlement(verdicts: Sequence[Verdict]) -> Settlement:
     )
 
 
+TOGETHER = 0.01
+"""Seconds that a commit waits for the outcomes of what else is at the sink: each commit costs the same, for one and for fifty."""
+
+
 class Settler:
     """Keeps verdicts until they are committed, also when commits fail: an acknowledged event is not sent again."""
 
-    def __init__(self, wakeup: Wakeup, commit: Callable[[Settlement], Awaitable[object]]) -> None:
-        self._wakeup, self._commit = wakeup, commit
+    def __init__(
+        self,
+        wakeup: Wakeup,
+        clock: Clock,
+        commit: Callable[[Settlement], Awaitable[object]],
+        more_to_come: Callable[[], bool],
+    ) -> None:
+        self._wakeup, self._clock, self._commit, self._more_to_come = wakeup, clock, commit, more_to_come
         self._verdicts: list[Verdict] = []
 
     def add(self, verdict: Verdict) -> None:
@@ -46,6 +57,8 @@ class Settler:
         """Wait for verdicts and commit them all. Returns their events; raises what the commit raises and keeps them."""
         while not self._verdicts:
             await self._wakeup.wait()
+        if self._more_to_come():
+            await self._clock.sleep(TOGETHER)
         batch = list(self._verdicts)
         agreed = settlement(batch)
         passing(Point.AFTER_SEND)

@@ -16,14 +16,18 @@ from sqlalchemy import Connection
 
 from collector.errors import LeaseLost, LedgerError
 from collector.ledger import doubts, parked, queries, requests
+from collector.ledger.claims import Settlement
 from collector.ledger.held_lease import MARGIN
 from collector.ledger.parked import RetryAnswer
 from collector.ledger.requests import RequestKind, RequestState
 from collector.model import EventKind, Outgoing
 from collector.secret_registry import secret_registry
+from collector.testing.sinks import event
 from exporters.delivery.claimer import LOOK_EVERY
 from exporters.delivery.reports import SendResult, SinkState
 from exporters.delivery.requests import SinkRequests
+from exporters.delivery.settler import TOGETHER, Settler, Verdict
+from exporters.delivery.wakeup import Wakeup
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
 from tests.lease_faults import take_over, without_renewals
 from tests.unit.exporters.delivery_simulation import (
@@ -145,6 +149,27 @@ async def test_what_waits_behind_batches_shares_the_next_one(simulation: Deliver
     await simulation.advance(1)
     assert sink.batches == [1, 1, 3, 3]
     assert await pending(simulation) == 0
+
+
+@pytest.mark.parametrize(("others", "commits"), [(True, [2]), (False, [1, 1])])
+async def test_outcomes_share_a_commit_while_others_are_at_the_sink(others: bool, commits: list[int]) -> None:
+    clock, sizes = SimulatedClock(), list[int]()
+
+    async def commit(settlement: Settlement) -> None:
+        sizes.append(len(settlement.delivered))
+
+    settler = Settler(Wakeup(clock), clock, commit, lambda: others)
+    for number in range(2):
+        settler.add(Verdict(event(number, 1), Delivered(), 0))
+        if not number:
+            settling = asyncio.create_task(settler.step())
+            for _ in range(5):
+                await asyncio.sleep(0)
+    clock.wake_next(TOGETHER)
+    await settling
+    if not others:
+        await settler.step()
+    assert sizes == commits
 
 
 async def test_children_wait_for_their_parents_start_and_it_for_their_end(simulation: DeliverySimulation) -> None:
@@ -664,7 +689,7 @@ async def test_an_event_without_outcome_comes_again(simulation: DeliverySimulati
 
     simulation.deliver(Forgetful())
     await simulation.happen(START, runs=["a", "b", "c"])
-    await simulation.advance(0)
+    await simulation.advance(TOGETHER)
     assert await pending(simulation) == 1
     await simulation.advance(5)
     assert await pending(simulation) == 0
