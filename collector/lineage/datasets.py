@@ -7,28 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
-from openlineage.client.facet_v2 import (
-    column_lineage_dataset,
-    dataset_version_dataset,
-    datasource_dataset,
-    documentation_dataset,
-    input_statistics_input_dataset,
-    lifecycle_state_change_dataset,
-    output_statistics_output_dataset,
-    schema_dataset,
-    storage_dataset,
-    symlinks_dataset,
-)
 
 from collector import names
 from collector.lineage.cache import bytes_cache
 from collector.lineage.custom_facets import said
 from collector.lineage.facets import BIGGEST, Facet, facet, prose, storable, written
+from collector.lineage.standard_facets import LIFECYCLE_CHANGES
 from collector.model import ColumnEdge, Dataset, Field
 from collector.redaction import redacted
 
 _KEPT_DATASETS = 32 * 1024 * 1024
-_CHANGES = frozenset(change.value for change in lifecycle_state_change_dataset.LifecycleStateChange)
 _URI = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*:(//([\w.~%*-]*@)?[\w.~%-]*(:\d+)?(/[\w.~%@:+/?&=,-]*)?|[\w.~%:-]+)", re.ASCII
 )
@@ -71,28 +59,27 @@ def _facets(dataset: Dataset) -> bytes:
 
 def _standard(dataset: Dataset) -> Facet:
     # always there: Marquez 0.50 answers 500 to a dataSource without uri, and 0.51 to a list of sources without any
-    source = facet(datasource_dataset.DatasourceDatasetFacet, name=names.clean(dataset.namespace), uri=_uri(dataset))
+    source = facet("DatasourceDatasetFacet", name=names.clean(dataset.namespace), uri=_uri(dataset))
     facets = {"dataSource": source}
     if dataset.fields:
         columns = [_column(field, position) for position, field in enumerate(dataset.fields, start=1)]
-        facets["schema"] = facet(schema_dataset.SchemaDatasetFacet, fields=columns)
+        facets["schema"] = facet("SchemaDatasetFacet", fields=columns)
     if dataset.columns:
         facets["columnLineage"] = _column_lineage(dataset.columns)
     if dataset.symlinks:
         links = [{"namespace": space, "name": name, "type": kind} for space, name, kind in dataset.symlinks]
-        facets["symlinks"] = facet(symlinks_dataset.SymlinksDatasetFacet, identifiers=links)
+        facets["symlinks"] = facet("SymlinksDatasetFacet", identifiers=links)
     if dataset.description:
         description = prose(dataset.description)
-        facets["documentation"] = facet(documentation_dataset.DocumentationDatasetFacet, description=description)
-    if dataset.change in _CHANGES:
-        change = lifecycle_state_change_dataset.LifecycleStateChangeDatasetFacet
-        facets["lifecycleStateChange"] = facet(change, lifecycleStateChange=dataset.change)
+        facets["documentation"] = facet("DocumentationDatasetFacet", description=description)
+    if dataset.change in LIFECYCLE_CHANGES:
+        facets["lifecycleStateChange"] = facet("LifecycleStateChangeDatasetFacet", lifecycleStateChange=dataset.change)
     if dataset.storage:
         layer, form = dataset.storage
-        facets["storage"] = facet(storage_dataset.StorageDatasetFacet, storageLayer=layer, fileFormat=form)
+        facets["storage"] = facet("StorageDatasetFacet", storageLayer=layer, fileFormat=form)
     if dataset.version:
         version = said(dataset.version)
-        facets["version"] = facet(dataset_version_dataset.DatasetVersionDatasetFacet, datasetVersion=version)
+        facets["version"] = facet("DatasetVersionDatasetFacet", datasetVersion=version)
     return facets
 
 
@@ -125,8 +112,7 @@ def _column_lineage(edges: Sequence[ColumnEdge]) -> Facet:
         by_field[names.clean(edge.field)].append(edge)
     whole = by_field.pop("", [])
     fields = {name: {"inputFields": _sources(found), **_old_words(found)} for name, found in by_field.items()}
-    of = column_lineage_dataset.ColumnLineageDatasetFacet
-    return facet(of, fields=fields, dataset=_sources(whole) if whole else None)
+    return facet("ColumnLineageDatasetFacet", fields=fields, dataset=_sources(whole) if whole else None)
 
 
 def _sources(edges: Iterable[ColumnEdge]) -> list[dict[str, Any]]:
@@ -166,5 +152,5 @@ def _statistics(dataset: Dataset, side: str) -> Facet | None:
     if not known:
         return None
     if side == "input":
-        return facet(input_statistics_input_dataset.InputStatisticsInputDatasetFacet, **known)
-    return facet(output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet, **known)
+        return facet("InputStatisticsInputDatasetFacet", **known)
+    return facet("OutputStatisticsOutputDatasetFacet", **known)
