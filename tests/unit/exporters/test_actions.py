@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 
 from collector.app.status import status
 from collector.errors import LedgerError
@@ -24,7 +25,7 @@ from exporters.web.listener import Listener
 from exporters.web.pages import serve
 from tests.servers.certificates import make_certificates
 from tests.unit.exporters.test_access import USERS, basic, hashed, trusting
-from tests.unit.exporters.test_run_pages import happened
+from tests.unit.exporters.test_run_pages import OPENAPI, happened
 from tests.unit.exporters.test_web import GOOD, LEDGER
 
 ALICE, BJORN = basic("alice", "wonderland"), basic("björn", "smörgås")
@@ -264,6 +265,11 @@ async def test_a_client_certificate_names_the_user(tmp_path: Path, caplog: pytes
         [cookie] = jar
     assert cookie["secure"]
     assert [line["user"] for line in logged(caplog, "action.taken")] == ["client"]
+
+
+def test_the_routes_are_in_the_openapi_file() -> None:
+    paths = yaml.safe_load(OPENAPI.read_text())["paths"]
+    assert [path for path, methods in paths.items() if "post" in methods] == ROUTES
 
 
 def test_a_page_waits_less_than_the_server_gives_a_request() -> None:

@@ -238,7 +238,9 @@ async def test_answers_are_as_the_openapi_file_says(tmp_path: Path) -> None:
         ]
     assert found == [[]] * sum(map(len, asked.values()))
     assert complaints("/api/v1/runs", 200, {"runs": [{**listed["runs"][0], "more": 1}], "next": None}) != []
-    assert [*asked] == [*yaml.safe_load(OPENAPI.read_text())["paths"]]
+    assert [*asked] == [
+        path for path, methods in yaml.safe_load(OPENAPI.read_text())["paths"].items() if "get" in methods
+    ]
 
 
 async def test_sources_and_sinks_have_pages(tmp_path: Path) -> None:
