@@ -4,8 +4,9 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -27,6 +28,8 @@ from tests.servers.prometheus import Promtool
 ROOT = Path(__file__).parents[2]
 SECTIONS = ["Meaning", "Impact", "Check", "Fix", "Silence"]
 REFUSES = Fault(FaultKind.STATUS, "POST /api/v1/lineage", times=-1, status=422, body={"errors": ["no"]})
+POSTGRES = MINIMAL.with_name("postgres-values.yaml")
+WORKLOADS = {"StatefulSet", "Deployment"}
 READING = {"df", "ls", "date"}
 """What pages run in the pod beside our own program; it only looks."""
 
@@ -122,18 +125,31 @@ async def test_our_commands_work_beside_a_running_service(tmp_path: Path) -> Non
     }, "each was tried above"
 
 
-def test_commands_for_kubernetes_name_what_the_chart_makes(helm: Helm) -> None:
-    made = {(each["kind"].lower(), each["metadata"]["name"]) for each in helm.objects(MINIMAL, release=RELEASE)}
-    assert ("statefulset", RELEASE) in made
+@pytest.mark.parametrize(("values", "workload"), [(MINIMAL, "statefulset"), (POSTGRES, "deployment")])
+def test_commands_for_kubernetes_name_what_the_chart_makes(helm: Helm, values: Path, workload: str) -> None:
+    """Whether the ledger is a file or in PostgreSQL. What only one of them has is named with its kind."""
+    objects = helm.objects(values, release=RELEASE)
+    made = {(each["kind"].lower(), each["metadata"]["name"]) for each in objects}
+    assert (workload, RELEASE) in made
+    other = {"statefulset", "deployment"} - {workload}
     for line in commands("kubectl"):
         command, _, inside = line.partition(" -- ")
         assert "-n lineage " in command or "--all-namespaces" in command, line
-        for kind, name in re.findall(r"\b(statefulset|pod|service)[/ ]([a-z][\w-]*)", command):
-            owner = name.removesuffix("-0") if kind == "pod" or name.endswith("-0") else name
-            assert ("statefulset" if kind == "pod" else kind, owner) in made, line
-        for label, value in re.findall(r"-l ([\w./-]+)=([\w-]+)", command):
-            assert {each["metadata"]["labels"][label] for each in helm.objects(MINIMAL, release=RELEASE)} == {value}
+        for kind, name in re.findall(r"\b(statefulset|deployment|pod|service)[/ ]([a-z][\w-]*)", command):
+            assert kind in other or (kind, name) in made, line
+        for selector in re.findall(r"-l (\S+)", command):
+            _selects(selector, objects, line)
         assert not inside or inside.split()[0] in {*READING, "lineage-collector"}, line
+
+
+def _selects(selector: str, objects: Sequence[dict[str, Any]], line: str) -> None:
+    """The workload and its pods, and where it is about logs, no other pods."""
+    wanted = dict(part.split("=") for part in selector.split(","))
+    templates = {each["kind"]: each["spec"]["template"] for each in objects if each["kind"] in {*WORKLOADS, "Job"}}
+    labels = {kind: template["metadata"]["labels"].items() for kind, template in templates.items()}
+    fitting = {kind for kind, those in labels.items() if wanted.items() <= those}
+    assert fitting & WORKLOADS, line
+    assert " logs " not in line or fitting <= WORKLOADS, line
 
 
 @pytest.mark.parametrize("line", commands("kubectl"))
