@@ -11,13 +11,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from simulators.cdf import Scenario
 from simulators.demo import expected
 from tests.crash import tenures
 from tests.crash.cluster import Cluster, Replica, setting
 from tests.crash.test_random_kills import start_something
+from tests.dashboards.dashboard_files import FILES, panels, queries, with_everything_chosen
+from tests.rules.alert_rules import PLAIN
 from tests.servers.postgres import PostgresServer
+from tests.servers.prometheus import StartPrometheus
 from tests.short_leases import SECONDS
 
 DISTURBANCES = setting("REPLICAS_DISTURBANCES", 300)
@@ -32,7 +36,31 @@ async def cluster(tmp_path: Path, own_postgres: PostgresServer) -> AsyncIterator
         yield made
 
 
-async def test_leases_spread_over_replicas_and_are_followed_when_one_ends(cluster: Cluster) -> None:
+async def seen_by_prometheus(cluster: Cluster, start_prometheus: StartPrometheus) -> None:
+    """No panel has a line twice, and no alert is one of a pod."""
+    addresses = [f"127.0.0.1:{each.logged('service.started')[-1]['port']}" for each in cluster.replicas]
+    pods = "relabel_configs: [{source_labels: [__address__], target_label: pod}]"
+    prometheus = start_prometheus(*addresses, labels={"namespace": "lineage", "job": "lineage-collector"}, more=pods)
+    await prometheus.wait_for("count(count_over_time(up[20s]) > 3) == 3")
+    times = {"__rate_interval": "4s", "__interval": "1s", "__range": "20s", "__range_s": "20"}
+    drawn = 0
+    tables = {panel["title"] for file in FILES for panel in panels(file) if panel["type"] == "table"}
+    for query in (query for file in FILES for query in queries(file) if query.panel not in tables):
+        found = await prometheus.query(with_everything_chosen(query.expr, times))
+        drawn += bool(found)
+        lines = [tuple(sample.labels.get(name) for name in sorted(query.labels)) for sample in found]
+        assert len(set(lines)) == len(lines), f"{query.panel} has a line twice: {found}"
+    assert drawn > 20
+    alerts = [rule for group in yaml.safe_load(PLAIN.read_text())["groups"] for rule in group["rules"]]
+    firing = {rule["alert"]: await prometheus.query(rule["expr"]) for rule in alerts}
+    assert [name for name, found in firing.items() if any("pod" in sample.labels for sample in found)] == []
+    assert firing["LineageReplicasDiffer"], "each has a proxy before its ledger, so another ledger.url"
+    assert not firing["LineageReplicaDown"]
+
+
+async def test_leases_spread_over_replicas_and_are_followed_when_one_ends(
+    cluster: Cluster, start_prometheus: StartPrometheus
+) -> None:
     one, two, three = cluster.replicas
     await cluster.start()
 
@@ -55,6 +83,7 @@ async def test_leases_spread_over_replicas_and_are_followed_when_one_ends(cluste
         assert {row["holder"] for row in (*status["sources"], *status["sinks"])} <= {
             row["replica"] for row in status["replicas"]
         }
+    await seen_by_prometheus(cluster, start_prometheus)
     first, *jobs = cluster.deployment.cdf.transformations  # a job that runs still cannot be run again
     cluster.deployment.cdf.start_run(first, Scenario(0.1, 0.5))
     for each, job in zip(cluster.replicas, jobs, strict=False):  # whoever holds the source does it

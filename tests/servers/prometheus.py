@@ -1,4 +1,4 @@
-"""Debian's Prometheus for the tests: scrapes one target each second; ended by process id."""
+"""Debian's Prometheus for the tests: scrapes its targets each second; ended by process id."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ scrape_configs:
   - job_name: lineage
     metrics_path: {path}
     honor_labels: true
-    static_configs: [{{targets: ["{target}"], labels: {labels}}}]
+    static_configs: [{{targets: {targets}, labels: {labels}}}]
     {more}
 """
 
@@ -93,8 +93,7 @@ def start_prometheus(tmp_path: Path) -> Iterator[StartPrometheus]:
     started: list[ServerProcess] = []
 
     def start(
-        target: str,
-        *,
+        *targets: str,
         path: str = "/metrics",
         rules: list[Path] | None = None,
         labels: Mapping[str, str] | None = None,
@@ -105,7 +104,7 @@ def start_prometheus(tmp_path: Path) -> Iterator[StartPrometheus]:
         folder.mkdir()
         names = json.dumps([str(rule) for rule in rules or []])
         config = _CONFIG.format(
-            target=target,
+            targets=json.dumps(targets),
             path=path,
             rules=names,
             alertmanagers=json.dumps(list(alertmanagers)),
