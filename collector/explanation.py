@@ -1,5 +1,6 @@
 """Why a run is as it is, where its events are and what happens next, in sentences for people: pure."""
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -69,19 +70,22 @@ def of_sinks(history: RunHistory) -> list[str]:
 
 def _of_sink(name: str, history: RunHistory) -> Iterator[str]:
     at = [(event, each) for event in history.events for each in event.deliveries if each.sink == name]
-    counts = {standing: sum(each.standing is standing for _, each in at) for standing in Standing}
     for event, each in at:
         if (words := _trouble(event, each)) is not None:
             yield f"{name}: {words}"
-    waiting, delivered = counts[Standing.WAITING], counts[Standing.DELIVERED]
-    if waiting:
-        yield f"{name}: {waiting} {'event waits' if waiting == 1 else 'events wait'} to be sent."
-    elif delivered and delivered == len(at) - counts[Standing.UNWANTED] - counts[Standing.EARLIER]:
-        yield f"{name}: all is delivered."
-    if counts[Standing.EARLIER]:
-        yield f"{name}: {counts[Standing.EARLIER]} of its events were made before this sink was configured; it is not sent these."
+    yield from (f"{name}: {words}" for words in _in_sum(Counter(each.standing for _, each in at)))
     if name in history.doubts:
         yield f"{name}: an attempt was not answered; once the run ended it is looked up there, and what is missing is sent again."
+
+
+def _in_sum(counts: Counter[Standing]) -> Iterator[str]:
+    waiting, delivered, earlier = counts[Standing.WAITING], counts[Standing.DELIVERED], counts[Standing.EARLIER]
+    if waiting:
+        yield f"{waiting} {'event waits' if waiting == 1 else 'events wait'} to be sent."
+    elif delivered and delivered == counts.total() - counts[Standing.UNWANTED] - earlier:
+        yield "all is delivered."
+    if earlier:
+        yield f"{earlier} of its events were made before this sink was configured; it is not sent these."
 
 
 def _trouble(event: EventHistory, each: Delivery) -> str | None:

@@ -57,16 +57,20 @@ def observe(known: Run | None, seen: Observation, *, enrich_within: timedelta) -
         return _after_the_end(known, seen)
     run = _updated(known, seen)
     if seen.state is RunState.UNKNOWN:
-        if known is not None and known.raw_state == seen.raw_state:
-            return Step(run)
-        cause = f"status {seen.raw_state!r} of a run is unknown to this version; the run stays open"
-        return Step(run, skips=(Skip(SkipKind.STATUS, str(seen.raw_state), cause),))
+        return _in_unknown_state(run, known, seen)
     if seen.state.terminal:
         run = _with_end(run, known, seen, enrich_within)
         return finish(run, Enrichment()) if seen.settled else Step(run)
     if seen.state is RunState.QUEUED and run.started_at is None:
         return _queued(run)
     return _running_or_waiting(run, known, seen)
+
+
+def _in_unknown_state(run: Run, known: Run | None, seen: Observation) -> Step:
+    if known is not None and known.raw_state == seen.raw_state:
+        return Step(run)
+    cause = f"status {seen.raw_state!r} of a run is unknown to this version; the run stays open"
+    return Step(run, skips=(Skip(SkipKind.STATUS, str(seen.raw_state), cause),))
 
 
 def finish(run: Run, found: Enrichment | None, *, problem: str | None = None) -> Step:

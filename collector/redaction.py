@@ -259,9 +259,7 @@ def _literals_of(columns: set[int], text: str, at: int) -> tuple[list[_Place], i
     depth = number = 0
     for token in credentials.TUPLES_TOKENS.finditer(text, at):
         sign = token[0][0]
-        if sign == ";" or (
-            depth == 0 and (sign not in "(,-/" or not credentials.GAP.fullmatch(text, at, token.start()))
-        ):
+        if _ends_tuples(text, at, token, depth):
             break
         if sign == "(":
             depth, number = depth + 1, number if depth else 0
@@ -273,6 +271,14 @@ def _literals_of(columns: set[int], text: str, at: int) -> tuple[list[_Place], i
             places.append(_Place(token.start(), credentials.SQL_TOKENS, token.end()))
         at = token.end()
     return places, at
+
+
+def _ends_tuples(text: str, at: int, token: re.Match[str], depth: int) -> bool:
+    """Whether this token neither is inside a tuple, nor stands between two of them, nor begins the next one."""
+    sign = token[0][0]
+    if sign == ";" or depth:
+        return sign == ";"
+    return sign not in "(,-/" or not credentials.GAP.fullmatch(text, at, token.start())
 
 
 def _called(sql: str, literals: Iterable[tuple[int, int]]) -> Iterator[_Place]:

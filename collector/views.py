@@ -17,7 +17,7 @@ from collector.model import Dataset, Run, RunState
 
 def summary(row: RunRow, run: Run | None) -> dict[str, Any]:
     """What a list of runs shows. `run` is None where what is stored of it cannot be read."""
-    ended = row.started_at is not None and row.ended_at is not None
+    seconds = _seconds(row.started_at, row.ended_at)
     return {
         "source": row.source,
         "run": row.key,
@@ -26,8 +26,8 @@ def summary(row: RunRow, run: Run | None) -> dict[str, Any]:
         "job": row.job,
         "started": moment(row.started_at),
         "ended": moment(row.ended_at),
-        "duration_seconds": ((row.ended_at or 0) - (row.started_at or 0)) / 1000 if ended else None,
-        "duration_bounded": run.duration_bounded if run is not None and ended else None,
+        "duration_seconds": seconds,
+        "duration_bounded": run.duration_bounded if run is not None and seconds is not None else None,
         "run_id": row.run_uuid,
         "error": run.facts.error if run is not None else None,
     }
@@ -104,7 +104,7 @@ def sentences(stored: RunDetail | None, history: RunHistory) -> list[str]:
 def job(row: JobRow) -> dict[str, Any]:
     """A job with its last run."""
     over = row.succeeded + row.failed + row.canceled
-    is_over = row.started_at is not None and row.ended_at is not None
+    seconds = _seconds(row.started_at, row.ended_at)
     return {
         "source": row.source,
         "job": row.name,
@@ -115,8 +115,8 @@ def job(row: JobRow) -> dict[str, Any]:
         "run_id": row.run_uuid,
         "started": moment(row.started_at),
         "ended": moment(row.ended_at),
-        "duration_seconds": ((row.ended_at or 0) - (row.started_at or 0)) / 1000 if is_over else None,
-        "duration_bounded": row.duration_bounded if is_over else None,
+        "duration_seconds": seconds,
+        "duration_bounded": row.duration_bounded if seconds is not None else None,
         "succeeded": row.succeeded,
         "failed": row.failed,
         "canceled": row.canceled,
@@ -124,11 +124,15 @@ def job(row: JobRow) -> dict[str, Any]:
     }
 
 
+def _seconds(started_at: int | None, ended_at: int | None) -> float | None:
+    return None if started_at is None or ended_at is None else (ended_at - started_at) / 1000
+
+
 def runs_of_job(rows: Sequence[RunRow]) -> dict[str, Any]:
     """The latest runs of a job, the newest first, and what they say of its durations and of its freshness."""
-    over = [row for row in rows if row.started_at is not None and row.ended_at is not None]
-    durations = sorted(((row.ended_at or 0) - (row.started_at or 0)) / 1000 for row in over)
-    successes = [row.ended_at for row in over if row.state is RunState.SUCCEEDED and row.ended_at is not None]
+    durations = sorted(s for row in rows if (s := _seconds(row.started_at, row.ended_at)) is not None)
+    succeeded = (row for row in rows if row.state is RunState.SUCCEEDED and row.started_at is not None)
+    successes = [row.ended_at for row in succeeded if row.ended_at is not None]
     return {
         "runs": [summary(row, None) for row in rows],
         "last_success": moment(max(successes, default=None)),

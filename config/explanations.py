@@ -98,15 +98,22 @@ def _model_in(annotation: Any) -> type[Model] | None:
 
 def _unknown_key(key: str, model: type[Model] | None) -> tuple[str, str | None]:
     known = list(model.model_fields) if model else []
-    for (owner, former), instead in _CONSTANTS.items():
-        if former == key and model is not None and issubclass(model, owner):
-            return f"is no longer a setting ({instead}); remove it", None
+    if instead := _constant(key, model):
+        return f"is no longer a setting ({instead}); remove it", None
     if near := _nearest(key, known):
         return "unknown key", near
     homes = (f"{name}.{key}" for name in known if model and key in _keys_in(model.model_fields[name].annotation))
     if home := next(homes, None):
         return f"unknown key here; it belongs to {home}", None
     return f"unknown key; known keys are {', '.join(sorted(known))}", None
+
+
+def _constant(key: str, model: type[Model] | None) -> str | None:
+    """What stands in the place of a setting that became a constant."""
+    for (owner, former), instead in _CONSTANTS.items():
+        if former == key and model is not None and issubclass(model, owner):
+            return instead
+    return None
 
 
 def _keys_in(annotation: Any) -> Iterable[str]:

@@ -30,16 +30,19 @@ def checked(document: Document, environ: Mapping[str, str]) -> Settings:
     try:
         settings = Settings.model_validate(document.values)
     except ValidationError as error:
-        found = (
-            _mistake(document, variables, *_explained(document, each)) for each in error.errors() if not _idle(each)
-        )
-        reported = {(mistake.key, mistake.line) for mistake in document.mistakes}
-        mistakes += [mistake for mistake in found if (mistake.key, mistake.line) not in reported]
+        mistakes += _invalid(document, variables, error)
     if settings is not None and not mistakes:
         mistakes = _one_past_for_two(document, variables, settings)
     if mistakes or settings is None:
         raise ConfigurationMistakes(mistakes)
     return settings
+
+
+def _invalid(document: Document, variables: Variables, error: ValidationError) -> list[Mistake]:
+    """What the models refuse, without what reading the file has already reported."""
+    reported = {(mistake.key, mistake.line) for mistake in document.mistakes}
+    found = (_mistake(document, variables, *_explained(document, each)) for each in error.errors() if not _idle(each))
+    return [mistake for mistake in found if (mistake.key, mistake.line) not in reported]
 
 
 def _explained(document: Document, error: Mapping[str, Any]) -> tuple[Path, str, str | None]:

@@ -184,9 +184,7 @@ def read_access(path: Path) -> Access:
     try:
         config = WebConfig.model_validate(document.values, context=path.parent)
         tls = config.tls_server_config
-        stamps |= (
-            {file: stamp(file) for file in (tls.cert_file, tls.key_file, tls.client_ca_file) if file} if tls else {}
-        )
+        stamps |= {file: stamp(file) for file in _files(tls)}
         headers = {name: text for name, text in config.http_server_config.headers.items() if text}
         return Access(config.basic_auth_users, headers, _context(tls) if tls else None, stamps)
     except ValidationError as error:
@@ -196,6 +194,10 @@ def read_access(path: Path) -> Access:
     except ValueError as error:
         key = "tls_server_config"
         raise ConfigurationMistakes([Mistake(document.file, key, str(error), line=document.line((key,)))]) from None
+
+
+def _files(tls: TlsServerConfig | None) -> list[Path]:
+    return [file for file in (tls.cert_file, tls.key_file, tls.client_ca_file) if file] if tls else []
 
 
 def _context(tls: TlsServerConfig) -> ssl.SSLContext:

@@ -98,7 +98,7 @@ class Writer:
         """
         page = _under_stored_keys(page)
         many = len(page.observations) > PART
-        is_to_read = many or any(seen.key in self.repeats for seen in page.observations)
+        is_to_read = many or self._may_repeat(page)
         known, repeats = await store.read(self._known_and_repeats, page) if is_to_read else ({}, {})
         if repeats and await self._seen_again(store, known, repeats, at):
             page = replace(page, observations=tuple(seen for seen in page.observations if seen.key not in repeats))
@@ -108,6 +108,9 @@ class Writer:
             committed = await self._written(store, write_page, decide, at)
             self.repeats.remember(committed.unchanged)
             yield committed
+
+    def _may_repeat(self, page: Poll) -> bool:
+        return any(seen.key in self.repeats for seen in page.observations)
 
     def _known_and_repeats(self, conn: Connection, page: Poll) -> tuple[dict[str, Watched], dict[str, Observation]]:
         known = stored.watched(conn, self.source_id, {seen.key for seen in page.observations})
@@ -159,9 +162,7 @@ class Writer:
 
     def _ends(self, conn: Connection, found: Mapping[str, Found], at: datetime) -> _Ready:
         known = stored.known(conn, self.source_id, found, found)
-        ended = {key: run for key in found if (run := known.runs.get(key)) and run.open and run.state.terminal}
-        children = [run for run in known.runs.values() if run.open and parent_key(run) in found]
-        turn = turns(ended, children, at)
+        turn = _whose_turn(known, found, at)
         if not turn and not known.unreadable:
             return _Ready()
         steps = tuple(self._finished(conn, run, found[key]) for key, run in turn.items())
@@ -194,8 +195,7 @@ class Writer:
         changes = tuple(
             RunChange(step.run, self._events(step), _only_seen(known.runs.get(step.run.key), step)) for step in steps
         )
-        aside = [redaction.skip(Skip(SkipKind.UNREADABLE, key, cause)) for key, cause in known.unreadable.items()]
-        skips = (*skips, *aside, *(skip for change in changes for skip in _invalid(change)))
+        skips = (*skips, *_set_aside(known), *(skip for change in changes for skip in _invalid(change)))
         commit = PollCommit(
             lease=self.lease(),
             source_id=self.source_id,
@@ -325,6 +325,16 @@ def _only_seen(before: Run | None, step: Step) -> bool:
     if before is None or not before.open:
         return False
     return replace(step.run, seen_at=before.seen_at, due_at=before.due_at, misses=before.misses) == before
+
+
+def _whose_turn(known: Known, found: Collection[str], at: datetime) -> dict[str, Run]:
+    ended = {key: run for key in found if (run := known.runs.get(key)) and run.open and run.state.terminal}
+    children = [run for run in known.runs.values() if run.open and parent_key(run) in found]
+    return turns(ended, children, at)
+
+
+def _set_aside(known: Known) -> list[Skip]:
+    return [redaction.skip(Skip(SkipKind.UNREADABLE, key, cause)) for key, cause in known.unreadable.items()]
 
 
 def _invalid(change: RunChange) -> list[Skip]:

@@ -36,7 +36,7 @@ def decide(known: Mapping[str, Run], page: Poll, at: datetime, policy: Policy) -
     """
     current = dict(known)
     steps: list[Step] = []
-    parents = _parents_of_open(known.values()) | {key for seen in page.observations if (key := _above(seen.parent))}
+    parents = _parents_of_open(known.values()) | _parents_of(page)
     for observed in _parents_first(page.observations, known):
         seen = _by_known_ids(observed, current)
         for above in _not_begun(current, seen.parent):
@@ -54,8 +54,11 @@ def decide(known: Mapping[str, Run], page: Poll, at: datetime, policy: Policy) -
             steps.append(step)
             current[key] = step.run
     skips = (*page.skips, *_unread(page.unread), *(skip for step in steps for skip in step.skips))
-    changed = tuple(step for step in steps if step.transitions or step.run != known.get(step.run.key))
-    return Decided(changed, skips)
+    return Decided(_changes(steps, known), skips)
+
+
+def _changes(steps: Iterable[Step], known: Mapping[str, Run]) -> tuple[Step, ...]:
+    return tuple(step for step in steps if step.transitions or step.run != known.get(step.run.key))
 
 
 def turns(ended: Mapping[str, Run], children: Iterable[Run], at: datetime) -> dict[str, Run]:
@@ -99,6 +102,10 @@ def _unread(keys: Sequence[str]) -> tuple[Skip, ...]:
 
 def _parents_of_open(runs: Iterable[Run]) -> set[str]:
     return {key for run in runs if run.open and (key := _above(run.parent)) is not None}
+
+
+def _parents_of(page: Poll) -> set[str]:
+    return {key for seen in page.observations if (key := _above(seen.parent))}
 
 
 def _not_begun(runs: Mapping[str, Run], parent: Parent | None) -> list[Run]:
