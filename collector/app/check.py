@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -105,20 +105,29 @@ async def _of_accounts(store: Ledger, settings: Settings) -> list[Row]:
     chosen = [source.name for source in settings.sources if source.include]
     idle = [name for name in chosen if await store.read(_nothing_fits, name)]
     renamed = [row for source in settings.sources for row in await store.read(_renamed, settings, source.name)]
-    refusing = [(row.name, row.refusing) for row in sinks if row.refusing and row.retired_at is None]
     globs = "correct the globs of include and exclude"
     remedy = "repair the sink, then `lineage-collector parked retry` sends them again"
     return [
         *(_row("ledger", "accounts", False, words, "until then `run` refuses to start") for words in refused),
         *(_row(f"source {name}", "include", False, _NO_JOB, globs) for name in idle),
         *renamed,
-        *(_row(f"sink {name}", "refusals", False, words, remedy) for name, words in refusing),
+        *(_row(f"sink {name}", "refusals", False, words, remedy) for name, words in _refusing(sinks)),
     ]
+
+
+def _refusing(sinks: Iterable[queries.SinkRow]) -> list[tuple[str, str]]:
+    """The sinks that refuse events, each with what it refuses."""
+    return [(row.name, row.refusing) for row in sinks if row.refusing and row.retired_at is None]
+
+
+def _number(conn: Connection, source: str) -> int | None:
+    """Of a source that the ledger knows."""
+    return next((row.id for row in queries.sources(conn) if row.name == source), None)
 
 
 def _renamed(conn: Connection, settings: Settings, source: str) -> list[Row]:
     """A row for each job that ran and gets another name, or would get the name of another one."""
-    number = next((row.id for row in queries.sources(conn) if row.name == source), None)
+    number = _number(conn, source)
     if number is None or not settings.jobs:
         return []
     found = renamings(factory.job_aliases(settings.jobs), jobs.latest(conn, number, _JOBS))
@@ -139,7 +148,7 @@ _NO_JOB = "all jobs that ran so far were left out by include and exclude: no run
 
 def _nothing_fits(conn: Connection, source: str) -> bool:
     """Whether jobs of this source were seen, and all of them left out."""
-    number = next((row.id for row in queries.sources(conn) if row.name == source), None)
+    number = _number(conn, source)
     if number is None or queries.jobs(conn, 1, source_id=number):
         return False
     return any(skip.kind == SkipKind.FILTERED for skip in queries.skips(conn, _SKIPS, source_id=number))

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -137,15 +137,13 @@ class _Watched:
         if sys.stdout.isatty() and not self._as_json:
             live_view.redraw(partial(_show_status, found))
             return
-        rows = {f"{row['part']} {row['name']}": row for row in _parts(found)}
-        changed = [row for name, row in rows.items() if row != self._last.get(name)]
-        gone = self._last.keys() - rows.keys()
-        self._last = rows
+        before, self._last = self._last, {f"{row['part']} {row['name']}": row for row in _parts(found)}
         time = at.isoformat(timespec="milliseconds")
-        if self._as_json and (changed or gone):
-            show_lines([{"time": time, **found}], (), as_json=True)
-        elif not self._as_json:
+        if not self._as_json:
+            changed = [row for name, row in self._last.items() if row != before.get(name)]
             show_lines([{"time": time, **row} for row in changed], WATCHED)
+        elif self._last != before:
+            show_lines([{"time": time, **found}], (), as_json=True)
 
 
 def _parts(found: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -175,11 +173,7 @@ def _status(settings: Settings, conn: Connection) -> dict[str, Any]:
 
 def _show_status(found: Mapping[str, Any]) -> None:
     """Present errors are below their row; former errors, each with its time, at the end."""
-    if found["running"] and sys.stdout.isatty() and "version" in found:
-        up = duration(found["uptime_seconds"])
-        print(f"lineage-collector {found['version']}, up {up} (since {found['started'][:19].replace('T', ' ')})\n")
-    elif not found["running"]:
-        print("no service is running; this is the state in the ledger", file=sys.stderr)
+    _show_service(found)
     for kind in ("sources", "sinks"):
         show(found[kind], COLUMNS[kind], as_json=False, nothing=f"no {kind}")
         print()
@@ -187,12 +181,24 @@ def _show_status(found: Mapping[str, Any]) -> None:
         show(found["replicas"], COLUMNS["replicas"], as_json=False, nothing="")
         print()
     show([found["ledger"]], COLUMNS["ledger"], as_json=False, nothing="")
-    over = [row for row in (*found["sources"], *found["sinks"]) if row.get("last_error")]
-    if over and sys.stdout.isatty():
+    if sys.stdout.isatty():
+        _show_last_errors([row for row in (*found["sources"], *found["sinks"]) if row.get("last_error")])
+
+
+def _show_service(found: Mapping[str, Any]) -> None:
+    if found["running"] and sys.stdout.isatty() and "version" in found:
+        up = duration(found["uptime_seconds"])
+        print(f"lineage-collector {found['version']}, up {up} (since {found['started'][:19].replace('T', ' ')})\n")
+    elif not found["running"]:
+        print("no service is running; this is the state in the ledger", file=sys.stderr)
+
+
+def _show_last_errors(rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
         print("\nlast errors")
-        for row in over:
-            name = row.get("source") or row["sink"]
-            print(printable(f"  {row['last_error_at'][:19].replace('T', ' ')}  {name}: {row['last_error']}"))
+    for row in rows:
+        name = row.get("source") or row["sink"]
+        print(printable(f"  {row['last_error_at'][:19].replace('T', ' ')}  {name}: {row['last_error']}"))
 
 
 def skipped(config: Path, *, limit: int, as_json: bool) -> int:

@@ -111,12 +111,16 @@ _REMOVED = (
 )
 
 
+def _refuse_unknown_source(settings: Settings, source: str) -> None:
+    if settings.source(source) is None:
+        raise ConfigurationError([_unknown("source", source, [each.name for each in settings.sources])])
+
+
 async def _of_source(
     config: Path, source: str, kind: RequestKind, body: Mapping[str, Any], *, wait: Wait | None, as_json: bool
 ) -> int:
     settings = configuration.load(config)
-    if settings.source(source) is None:
-        raise ConfigurationError([_unknown("source", source, [each.name for each in settings.sources])])
+    _refuse_unknown_source(settings, source)
     alone = False
 
     async def follow(service: "Service", result: RequestResult) -> Run | None:

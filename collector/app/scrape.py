@@ -35,11 +35,7 @@ def snapshot(
     live = replicas.live(conn)
     return Snapshot(
         at=now.timestamp(),
-        jobs=[
-            _job(row, stale[number].get(row.name, 0))
-            for number, most in shown.items()
-            for row in queries.jobs(conn, most, source_id=number)
-        ],
+        jobs=_jobs(conn, shown, stale),
         sources=[_of_source(row, counts.get(row.id, 0) - shown.get(row.id, 0)) for row in rows],
         sinks=[
             SinkBacklog(
@@ -59,6 +55,14 @@ def snapshot(
         replicas=len(live),
         replica_kinds=len({(each.version, each.fingerprint) for each in live}),
     )
+
+
+def _jobs(conn: Connection, shown: Mapping[int, int], stale: Mapping[int, Mapping[str, int]]) -> list[JobState]:
+    return [
+        _job(row, stale[number].get(row.name, 0))
+        for number, most in shown.items()
+        for row in queries.jobs(conn, most, source_id=number)
+    ]
 
 
 def shares(counts: Mapping[int, int], most: int) -> dict[int, int]:

@@ -432,11 +432,7 @@ class Service:
             await self._clock.sleep(0.05)
         if self._control is not None:
             await self._quietly([self._control.stop()])
-        if "heartbeat" in self._tasks and self._heartbeat is not None:
-            await self._cancel(["heartbeat"])
-            await self._quietly(
-                [_within(LEDGER_WITHIN, self._heartbeat.leave())]
-            )  # others may have its share from now on
+        await self._leave_the_others()
         await self._cancel([name for name in self._tasks if not name.startswith("sink:")])
         left = max(1.0, deadline - self._clock.monotonic() - 1.0)
         await self._quietly(delivery.stop(left) for delivery in self._deliveries.values())
@@ -447,6 +443,12 @@ class Service:
             await self._quietly([self._listener.close()])
         await self._quietly([self.store.close()])
         log.info("service.stopped")
+
+    async def _leave_the_others(self) -> None:
+        """Other replicas may have its share from now on."""
+        if "heartbeat" in self._tasks and self._heartbeat is not None:
+            await self._cancel(["heartbeat"])
+            await self._quietly([_within(LEDGER_WITHIN, self._heartbeat.leave())])
 
     async def _quietly(self, endings: Iterable[Coroutine[Any, Any, None]]) -> None:
         """An error in one part must not keep the others from a clean stop."""

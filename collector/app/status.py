@@ -110,14 +110,9 @@ def _state(polled: SourceStatus) -> str | None:
 
 
 def _sink(row: SinkRow, delivered: SinkStatus | None, now_ms: int) -> dict[str, Any]:
-    state: str | None = delivered.state.value if delivered else None
-    if row.retired_at is not None:
-        state = "retired"
-    elif row.refusing and state == SinkState.DELIVERING:
-        state = "refusing"
     return {
         "sink": row.name,
-        "state": state,
+        "state": _sink_state(row, delivered),
         "last_success": _time(delivered.last_success_at) if delivered else None,
         "lag_seconds": _age(row.oldest, now_ms),
         "pending": row.pending,
@@ -129,6 +124,15 @@ def _sink(row: SinkRow, delivered: SinkStatus | None, now_ms: int) -> dict[str, 
         "last_error": delivered.last_error if delivered else None,
         "last_error_at": _time(delivered.failed_at) if delivered else None,
     }
+
+
+def _sink_state(row: SinkRow, delivered: SinkStatus | None) -> str | None:
+    if row.retired_at is not None:
+        return "retired"
+    if delivered is None:
+        return None
+    is_refusing = row.refusing and delivered.state is SinkState.DELIVERING
+    return "refusing" if is_refusing else delivered.state.value
 
 
 def _time(at: datetime | None) -> str | None:

@@ -88,17 +88,20 @@ def _table(rows: Sequence[Row], columns: Sequence[Column]) -> None:
 
     console = Console(highlight=False)
     beside = [column for column in columns if column.kind not in {Kind.NOTE, Kind.ASIDE}]
-    notes = [column for column in columns if column.kind is Kind.NOTE]
     cells = {column.name: [_human(row, column) for row in rows] for column in beside}
     widths = fitted({column: _widest(column, cells[column.name]) for column in beside}, console.width)
     _line(console, [(_title(column).ljust(width), "bold") for column, width in widths.items()])
     for number, row in enumerate(rows):
         line = [(column, _padded(column, cells[column.name][number], width)) for column, width in widths.items()]
         _line(console, [(cell, _style(column.name, row.get(column.name))) for column, cell in line])
-        for note in notes:
-            if row.get(note.name) is not None:
-                _note(console, _human(row, note), "" if row.get("ok") is True else "red")
+        _notes(console, row, columns)
     _remark(rows, beside, widths)
+
+
+def _notes(console: "Console", row: Row, columns: Sequence[Column]) -> None:
+    for column in columns:
+        if column.kind is Kind.NOTE and row.get(column.name) is not None:
+            _note(console, _human(row, column), "" if row.get("ok") is True else "red")
 
 
 def _remark(rows: Sequence[Row], beside: Sequence[Column], widths: Mapping[Column, int]) -> None:
