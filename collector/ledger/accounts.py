@@ -100,10 +100,14 @@ def matched(sources: Sequence[Configured], known: Sequence[Past]) -> dict[str, P
         if source.name not in found and (past := _former(source, known, taken)) is not None:
             found[source.name] = past
             taken.add(past.id)
-    names = {past.name for past in known if past.id not in taken}
+    _refuse_moved(sources, found, {past.name for past in known if past.id not in taken})
+    return found
+
+
+def _refuse_moved(sources: Sequence[Configured], found: Mapping[str, Past], names: set[str]) -> None:
+    """Raises `ConfigurationError` where a source without a past has a name that the ledger knows with another account."""
     if mistakes := [_moved(source.name) for source in sources if source.name not in found and source.name in names]:
         raise ConfigurationError(mistakes)
-    return found
 
 
 def _known(conn: Connection) -> list[Past]:

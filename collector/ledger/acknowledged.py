@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select, tuple_
 
 from collector.ledger import lanes, schema
 from collector.ledger.schema import chunks
@@ -114,13 +114,7 @@ def next_job(conn: Connection, after: JobName | None) -> JobName | None:
 
 def page(conn: Connection, of: SinkDetail, job: JobName, before: int | None, since_ms: int | None) -> Page:
     """The runs of the job that began or changed since, `AT_ONCE` at a time."""
-    run = schema.run
-    names = ("id", "run_uuid", "key", "job", "strand_id", "started_at")
-    chosen = select(*(run.c[name] for name in names)).where(
-        run.c.source_id == job.source_id, run.c.job == job.name, *_since(since_ms)
-    )
-    chosen = chosen.where(run.c.id < before) if before is not None else chosen
-    rows = conn.execute(chosen.order_by(run.c.id.desc()).limit(AT_ONCE)).all()
+    rows = conn.execute(_runs(job, before, since_ms)).all()
     waiting, refused = _waiting(conn, of.number, rows), _refused(conn, of.number, rows)
     events = _events(conn, rows, of.wanted)
     others, runs = Counter[Uncompared](), []
@@ -138,6 +132,16 @@ def page(conn: Connection, of: SinkDetail, job: JobName, before: int | None, sin
         if (body := bodies.get((row.strand_id, kept[-1].seq))) is not None
     ]
     return Page(tuple(found), others, rows[-1].id if len(rows) == AT_ONCE else None)
+
+
+def _runs(job: JobName, before: int | None, since_ms: int | None) -> Select[*tuple[Any, ...]]:
+    run = schema.run
+    names = ("id", "run_uuid", "key", "job", "strand_id", "started_at")
+    chosen = select(*(run.c[name] for name in names)).where(
+        run.c.source_id == job.source_id, run.c.job == job.name, *_since(since_ms)
+    )
+    chosen = chosen.where(run.c.id < before) if before is not None else chosen
+    return chosen.order_by(run.c.id.desc()).limit(AT_ONCE)
 
 
 @dataclass(frozen=True, slots=True)

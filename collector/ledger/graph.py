@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -65,29 +65,38 @@ def note(conn: Connection, source_id: int, known: Mapping[str, Definition]) -> N
     """Store which datasets these jobs use; None in a definition leaves what is stored."""
     for some in chunks(sorted(known)):
         of_jobs = _use.c.source_id == source_id, _use.c.job.in_(some)
-        stored = select(_use.c.namespace, _use.c.name, _use.c.job, _use.c.is_output).where(*of_jobs)
-        before = {tuple(row) for row in conn.execute(stored)}
-        sides = {(job, is_output) for job in some for is_output, found in _sides(known[job]) if found is not None}
+        before = {_Use(*row) for row in conn.execute(select(*_USE).where(*of_jobs))}
         after = {use for job in some for use in _uses(job, known[job])}
-        gone = sorted(use for use in before if use[2:] in sides and use not in after)
-        if gone:
-            key = tuple_(_use.c.namespace, _use.c.name, _use.c.job, _use.c.is_output)
-            for part in chunks(gone):
-                conn.execute(delete(_use).where(*of_jobs, key.in_(part)))
-        names = ("namespace", "name", "job", "is_output")
-        new = [{**dict(zip(names, use, strict=True)), "source_id": source_id} for use in sorted(after - before)]
+        gone = sorted(use for use in before - after if _side(known[use.job], use) is not None)
+        for part in chunks(gone):
+            conn.execute(delete(_use).where(*of_jobs, tuple_(*_USE).in_(part)))
+        new = [{**use._asdict(), "source_id": source_id} for use in sorted(after - before)]
         if new:
             conn.execute(insert(_use), new)
+
+
+class _Use(NamedTuple):
+    namespace: str
+    name: str
+    job: str
+    is_output: bool
+
+
+_USE = (_use.c.namespace, _use.c.name, _use.c.job, _use.c.is_output)
+
+
+def _side(one: Definition, use: _Use) -> tuple[Dataset, ...] | None:
+    return one.outputs if use.is_output else one.inputs
 
 
 def _sides(one: Definition) -> tuple[tuple[bool, tuple[Dataset, ...] | None], ...]:
     return (False, one.inputs), (True, one.outputs)
 
 
-def _uses(job: str, one: Definition) -> Iterable[tuple[str, str, str, bool]]:
+def _uses(job: str, one: Definition) -> Iterable[_Use]:
     for is_output, found in _sides(one):
         for dataset in found or ():
-            yield schema.storable(dataset.namespace), schema.storable(dataset.name), job, is_output
+            yield _Use(schema.storable(dataset.namespace), schema.storable(dataset.name), job, is_output)
 
 
 def forget_lost(conn: Connection) -> None:

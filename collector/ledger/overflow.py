@@ -1,8 +1,9 @@
 """Parks what a sink is owed beyond its share of the ledger: whole strands, the oldest first, so that the order stays."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, bindparam, delete, func, insert, or_, select
@@ -52,13 +53,11 @@ def park(
     kinds, unclean_at = conn.execute(select(table.c.filter, table.c.unclean_at).where(table.c.id == sink_id)).one()
     lanes = ledger_lanes.locked(conn, sink_id, strands)
     events = _events(conn, sink_id, list(lanes), sorted(ledger_lanes.read(kinds)))
-    chosen: list[Lane] = []
+    chosen = _oldest(sorted(lanes.values(), key=attrgetter("strand_id")), events, room)
     parked, size = Counter[int](), Counter[int]()
-    for lane in (lanes[strand] for strand in sorted(lanes)):
-        if lane.resume_seq is None and size.total() < room:
-            chosen.append(lane)
-            parked[lane.source_id] += len(events[lane.strand_id])
-            size[lane.source_id] += sum(each.size for each in events[lane.strand_id])
+    for lane in chosen:
+        parked[lane.source_id] += len(events[lane.strand_id])
+        size[lane.source_id] += _size(events[lane.strand_id])
     rows = [_row(sink_id, lane, each, cause, now_ms) for lane in chosen for each in events[lane.strand_id]]
     if not rows:
         return Overflow(0, 0)
@@ -77,6 +76,21 @@ class _Event:
     seq: int
     run_id: int
     size: int
+
+
+def _oldest(lanes: Sequence[Lane], events: Mapping[int, Sequence[_Event]], room: int) -> list[Lane]:
+    """The first lanes whose events are `room` bytes together, without those that an event was put back into."""
+    chosen: list[Lane] = []
+    size = 0
+    for lane in lanes:
+        if lane.resume_seq is None and size < room:
+            chosen.append(lane)
+            size += _size(events[lane.strand_id])
+    return chosen
+
+
+def _size(events: Iterable[_Event]) -> int:
+    return sum(each.size for each in events)
 
 
 def _events(conn: Connection, sink_id: int, strands: list[int], wanted: list[str]) -> dict[int, list[_Event]]:

@@ -122,18 +122,7 @@ def retry(
     rows = _rows(conn, sink_id, events)
     again = sorted((row for row in rows.values() if _answer(row) is None), key=lambda row: row.seq)
     if again:
-        first = {row.strand_id: row for row in reversed(again)}
-        replaced = _into_lanes(conn, sink_id, lanes, first, now_ms)
-        asked = [{"of_sink": sink_id, "of_strand": row.strand_id, "of_seq": row.seq, "now": now_ms} for row in again]
-        conn.execute(_ASKED, asked)
-        pending, kept, size = Counter(row.source_id for row in again), Counter[int](), Counter[int]()
-        for row in again:
-            size[row.source_id] += row.size or 0
-        for strand, head_size in replaced.items():
-            pending[first[strand].source_id] -= 1
-            size[first[strand].source_id] -= head_size
-        kept.subtract(row.source_id for row in again)
-        tallies.add(conn, sink_id, pending, kept, size)
+        _put_back(conn, sink_id, lanes, again, now_ms)
         announce(conn, News.EVENTS)
     return {event: _answer(rows.get(event)) or RetryAnswer.QUEUED for event in events}
 
@@ -149,6 +138,21 @@ class _Row:
     retry_at: int | None
     created_at: int | None
     size: int | None
+
+
+def _put_back(conn: Connection, sink_id: int, lanes: Mapping[int, Lane], again: Sequence[_Row], now_ms: int) -> None:
+    first = {row.strand_id: row for row in reversed(again)}
+    replaced = _into_lanes(conn, sink_id, lanes, first, now_ms)
+    asked = [{"of_sink": sink_id, "of_strand": row.strand_id, "of_seq": row.seq, "now": now_ms} for row in again]
+    conn.execute(_ASKED, asked)
+    pending, kept, size = Counter(row.source_id for row in again), Counter[int](), Counter[int]()
+    for row in again:
+        size[row.source_id] += row.size or 0
+    for strand, head_size in replaced.items():
+        pending[first[strand].source_id] -= 1
+        size[first[strand].source_id] -= head_size
+    kept.subtract(row.source_id for row in again)
+    tallies.add(conn, sink_id, pending, kept, size)
 
 
 def _answer(row: _Row | None) -> RetryAnswer | None:
@@ -168,14 +172,17 @@ def _into_lanes(
     """
     _begin_lanes(conn, sink_id, [row for strand, row in first.items() if strand not in lanes], now_ms)
     before = {strand: row for strand, row in first.items() if strand in lanes and row.seq <= lanes[strand].next_seq}
-    ledger_lanes.set_heads(
-        conn, sink_id, [(strand, row.seq, row.created_at or 0) for strand, row in before.items()], now_ms
-    )
+    heads = [(strand, row.seq, row.created_at or 0) for strand, row in before.items()]
+    ledger_lanes.set_heads(conn, sink_id, heads, now_ms)
     left = {strand: lanes[strand].next_seq for strand in before if lanes[strand].resume_seq is None}
-    if left:
-        rows = [{"of_sink": sink_id, "of_strand": strand, "seq": seq} for strand, seq in sorted(left.items())]
-        conn.execute(_GO_ON, rows)
+    _go_on_behind(conn, sink_id, left)
     return _unwanted(conn, sink_id, left)
+
+
+def _go_on_behind(conn: Connection, sink_id: int, heads: Mapping[int, int]) -> None:
+    if heads:
+        rows = [{"of_sink": sink_id, "of_strand": strand, "seq": seq} for strand, seq in sorted(heads.items())]
+        conn.execute(_GO_ON, rows)
 
 
 def _begin_lanes(conn: Connection, sink_id: int, rows: Sequence[_Row], now_ms: int) -> None:

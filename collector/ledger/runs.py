@@ -45,6 +45,11 @@ class RunChange:
     events: tuple[NewEvent, ...] = ()
     only_seen: bool = False
 
+    @property
+    def is_look(self) -> bool:
+        """True where there is no more to store than a look."""
+        return self.only_seen and not self.events
+
 
 @dataclass(frozen=True, slots=True)
 class PollCommit:
@@ -109,9 +114,9 @@ def _put_changes(
     conn: Connection, source_id: int, changes: Sequence[RunChange], known: Mapping[str, Place], now_ms: int
 ) -> None:
     """Runs with their events, which every sink is owed from here on; only a look where nothing else changed."""
-    looks = [change.run for change in changes if change.only_seen and not change.events]
+    looks = [change.run for change in changes if change.is_look]
     put_looks(conn, [(known[run.key].id, detail.watch_row(run, now_ms)) for run in looks])
-    changes = [change for change in changes if change.events or not change.only_seen]
+    changes = [change for change in changes if not change.is_look]
     placed = put(conn, source_id, [change.run for change in changes], known, now_ms)
     _put_events(
         conn, source_id, [_Happened(placed[change.run.key], new) for change in changes for new in change.events], now_ms

@@ -25,10 +25,7 @@ _Key = tuple[str, str]
 
 def note(conn: Connection, source_id: int, skips: Sequence[Skip], now_ms: int) -> None:
     """Count these, and keep the last cause of each."""
-    seen: dict[_Key, _Seen] = {}
-    for skip in skips:
-        key = (skip.kind.value, clean(skip.subject, 500))
-        seen[key] = _Seen(clean(skip.cause), seen[key].count + 1 if key in seen else 1)
+    seen = _counted(skips)
     if not seen:
         return
     known = _known(conn, source_id, seen)
@@ -41,6 +38,14 @@ def note(conn: Connection, source_id: int, skips: Sequence[Skip], now_ms: int) -
             f"more than {KEPT} subjects of this source are listed: the rest is counted", left_out
         )
     _write(conn, source_id, rows, now_ms)
+
+
+def _counted(skips: Sequence[Skip]) -> dict[_Key, _Seen]:
+    seen: dict[_Key, _Seen] = {}
+    for skip in skips:
+        key = (skip.kind.value, clean(skip.subject, 500))
+        seen[key] = _Seen(clean(skip.cause), seen[key].count + 1 if key in seen else 1)
+    return seen
 
 
 def _known(conn: Connection, source_id: int, keys: dict[_Key, _Seen]) -> set[_Key]:

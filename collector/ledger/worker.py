@@ -59,16 +59,21 @@ class Worker:
 
     def _run(self) -> None:
         while True:
-            batch = [self._inbox.get()]
-            while not self._inbox.empty():
-                batch.append(self._inbox.get())
+            batch = self._batch()
             tasks = [task for task in batch if task is not None]
             # two batches in turn: urgent tasks never wait for the rest, and cannot make the rest wait endlessly
-            for some in ([task for task in tasks if task.first], [task for task in tasks if not task.first]):
-                if some:
+            for is_first in (True, False):
+                if some := [task for task in tasks if task.first is is_first]:
                     self._do(some)
             if len(tasks) < len(batch):
                 return
+
+    def _batch(self) -> list[Task | None]:
+        """All that was submitted by now, one task at least; None at the end."""
+        batch = [self._inbox.get()]
+        while not self._inbox.empty():
+            batch.append(self._inbox.get())
+        return batch
 
     def _do(self, tasks: Sequence[Task]) -> None:
         try:

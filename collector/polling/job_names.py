@@ -72,6 +72,11 @@ class JobNames:
         job = run.job.name if run is not None else self._plainly(parent.namespace, parent.job)
         if parent.root_job is None:
             return replace(parent, job=job)
+        root = self._root(run, runs) or self._plainly(parent.root_namespace or parent.namespace, parent.root_job)
+        return replace(parent, job=job, root_job=root)
+
+    def _root(self, run: "Run | Observation | None", runs: Mapping[str, "Run | Observation"]) -> str | None:
+        """The name of the run at the top, above this one; None where there is none above it."""
         passed: set[str] = set()
         root = None
         while run is not None and run.parent is not None and run.key not in passed:
@@ -79,9 +84,7 @@ class JobNames:
             top = run.parent
             run = runs.get(top.key or "")
             root = run.job.name if run is not None else self._plainly(top.namespace, top.root_job or top.job)
-        return replace(
-            parent, job=job, root_job=root or self._plainly(parent.root_namespace or parent.namespace, parent.root_job)
-        )
+        return root
 
     def _plainly(self, namespace: str, name: str) -> str:
         return self.aliases.named(Job("", namespace, name, kind="", integration="")).name

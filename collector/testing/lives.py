@@ -126,10 +126,10 @@ class Lives:
         if not run.state.terminal or run.ended_at is not None or run.abandoned_at is not None:
             return False
         in_time = run.enrich_until is not None and self.clock.now() < run.enrich_until
-        children = [
-            other for other in self.runs.values() if other.open and other.parent and other.parent.key == run.key
-        ]
-        return not any(in_time or child.state.terminal for child in children)
+        return not any(in_time or child.state.terminal for child in self._open_children(run))
+
+    def _open_children(self, run: Run) -> list[Run]:
+        return [other for other in self.runs.values() if other.open and other.parent and other.parent.key == run.key]
 
     def make_due(self, keys: Iterable[str]) -> None:
         """What a hint does: these runs are due now."""

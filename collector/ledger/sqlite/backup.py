@@ -55,14 +55,20 @@ def _refuse(ledger: Path, target: Path) -> None:
         raise LedgerError(f"{target} is a folder: name a file in it, such as {target / 'lineage.db'}")
     if not target.parent.is_dir():
         raise LedgerError(f"the folder {target.parent} does not exist: create it, then try again")
-    where, own = target.resolve(), ledger.resolve()
-    is_companion = where.parent == own.parent and where.name.startswith(f"{own.name}-")
-    if where == own or is_companion or (target.exists() and target.samefile(ledger)):
+    if _is_of_ledger(target, ledger):
         raise LedgerError(f"{target} is a file of the ledger itself: name another file for the backup")
-    if target.with_name(f"{target.name}.lock").exists() or where == own.with_name(f"{own.name}.lock"):
+    is_lock = target.resolve() == ledger.resolve().with_name(f"{ledger.resolve().name}.lock")
+    if is_lock or target.with_name(f"{target.name}.lock").exists():
         raise LedgerError(f"{target} is or was the ledger of a service: name another file for the backup")
     if target.exists() and target.stat().st_size and not _is_ledger(target):
         raise LedgerError(f"{target} exists and is not a ledger: it is not overwritten; name another file")
+
+
+def _is_of_ledger(target: Path, ledger: Path) -> bool:
+    """Whether it is the ledger's file, under whatever name, or one that SQLite keeps beside it."""
+    where, own = target.resolve(), ledger.resolve()
+    is_companion = where.parent == own.parent and where.name.startswith(f"{own.name}-")
+    return where == own or is_companion or (target.exists() and target.samefile(ledger))
 
 
 def _is_ledger(path: Path) -> bool:

@@ -107,16 +107,20 @@ def damage(path: Path, former: Condition) -> str | None:
             raise foreign(path)
         return "it does not begin as an SQLite file does"
     try:
-        with closing(connect_reader(path)) as connection:
-            refuse_foreign(path, connection)
-            if cut := _cut(path, log, connection):
-                return cut
-        with closing(connect_writer(path)) as connection:
-            return _damage_within(connection, thorough=former in {Condition.OPEN, Condition.SUSPECT})
+        return _damage_as_read(path, log, thorough=former in {Condition.OPEN, Condition.SUSPECT})
     except sqlite3.DatabaseError as error:
         if is_damage(error):
             return str(error)
         raise
+
+
+def _damage_as_read(path: Path, log: Path, *, thorough: bool) -> str | None:
+    with closing(connect_reader(path)) as connection:
+        refuse_foreign(path, connection)
+        if cut := _cut(path, log, connection):
+            return cut
+    with closing(connect_writer(path)) as connection:
+        return _damage_within(connection, thorough=thorough)
 
 
 def refuse_directory(path: Path) -> None:

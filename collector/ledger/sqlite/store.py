@@ -213,11 +213,7 @@ class Store:
             for task in batch:
                 task.answer.set_exception(self._loss())
             return
-        try:
-            with self._write_engine.begin() as conn:
-                results = [_attempt(conn, task) for task in batch]
-        except Exception as error:  # noqa: BLE001 - the thread's boundary: the callers hear of it
-            results = [_Result(error=error) for _ in batch]
+        results = _attempted(self._write_engine, batch)
         if self._is_lost():
             results = [_Result(error=self._loss()) for _ in batch]
         self._listeners.announce(frozenset().union(*(result.news for result in results)))
@@ -331,6 +327,15 @@ def _connected(path: Path, undo: ExitStack) -> tuple[_Readers, Engine]:
         readers[name] = file.engine(file.connect_reader(path), writes=False)
         undo.callback(readers[name].dispose)
     return readers, writer
+
+
+def _attempted(engine: Engine, batch: Sequence[Task]) -> list[_Result]:
+    """What came of these tasks, in one commit."""
+    try:
+        with engine.begin() as conn:
+            return [_attempt(conn, task) for task in batch]
+    except Exception as error:  # noqa: BLE001 - the thread's boundary: the callers hear of it
+        return [_Result(error=error) for _ in batch]
 
 
 def _attempt(conn: Connection, task: Task) -> _Result:

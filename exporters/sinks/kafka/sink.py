@@ -205,13 +205,16 @@ class KafkaSink:
         if trouble is not None or self._connection is None:
             return _retry(trouble or _CLOSED)
         taken = await self._publish(event, self._connection)
-        if not isinstance(taken, _InFlight):
-            return taken if isinstance(taken, Park) else _retry(taken)
-        await asyncio.wait([taken.delivery], timeout=self._answer_seconds)
-        if not taken.delivery.done():
-            return _retry(self._connection.waiting(), in_flight=True)
-        trouble = taken.connection.verdict(taken.delivery)
-        outcome = self._settle(event, taken)
+        if isinstance(taken, _InFlight):
+            return await self._answer_alone(event, taken)
+        return taken if isinstance(taken, Park) else _retry(taken)
+
+    async def _answer_alone(self, event: Outgoing, sent: _InFlight) -> Outcome:
+        await asyncio.wait([sent.delivery], timeout=self._answer_seconds)
+        if not sent.delivery.done():
+            return _retry(sent.connection.waiting(), in_flight=True)
+        trouble = sent.connection.verdict(sent.delivery)
+        outcome = self._settle(event, sent)
         if trouble is None or not trouble.refused:
             return outcome
         self._suspects.discard(_id(event))

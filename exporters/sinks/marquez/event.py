@@ -68,11 +68,16 @@ def _named(event: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield "parent job", parent["job"]["namespace"], parent["job"]["name"]
     for dataset in (*(event.get("inputs") or ()), *(event.get("outputs") or ())):
         yield "dataset", dataset["namespace"], dataset["name"]
-        facets = dataset.get("facets") or {}
-        for other in (facets.get("symlinks") or {}).get("identifiers") or ():
-            yield "symlink", other["namespace"], other["name"]
-        if (source := facets.get("dataSource")) is not None:
-            yield "data source of", dataset["namespace"], source.get("name") or ""
+        yield from _named_beside(dataset)
+
+
+def _named_beside(dataset: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What Marquez stores for the facets of a dataset."""
+    facets = dataset.get("facets") or {}
+    for other in (facets.get("symlinks") or {}).get("identifiers") or ():
+        yield "symlink", other["namespace"], other["name"]
+    if (source := facets.get("dataSource")) is not None:
+        yield "data source of", dataset["namespace"], source.get("name") or ""
 
 
 def _fault(namespace: str, name: str) -> str | None:

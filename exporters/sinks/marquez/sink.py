@@ -178,8 +178,7 @@ class MarquezSink:
         return outcome
 
     async def _delivered(self, item: Outgoing, event: Event) -> Outcome:
-        begins = item.kind in {EventKind.OTHER, EventKind.START}
-        problem = await self._create(item, event) if begins and self._runs_api and not event.child else None
+        problem = await self._create(item, event) if self._begins(item, event) else None
         # when the run cannot be created, its START creates it, without args and nominal times
         optional = item.kind is EventKind.START and self._lineage_api
         if isinstance(problem, Retry) or (problem is not None and not optional):
@@ -192,6 +191,10 @@ class MarquezSink:
         if item.kind is EventKind.START and isinstance(outcome, Delivered):
             self._created.pop(event.run_id, None)  # if it comes again, Marquez has lost the run
         return outcome
+
+    def _begins(self, item: Outgoing, event: Event) -> bool:
+        """Whether the run is to be created before this event."""
+        return item.kind in {EventKind.OTHER, EventKind.START} and self._runs_api and not event.child
 
     async def _judged(self, answer: Answer, item: Outgoing, proof: int = 201) -> Outcome:
         outcome = verdict(answer, proof)
