@@ -59,7 +59,9 @@ def demo(
         Path | None, typer.Option("--events", metavar="FILE", help="Where to write the NDJSON file.")
     ] = None,
     *,
-    forever: Annotated[bool, typer.Option("--forever", help="Keep starting runs until interrupted.")] = False,
+    forever: Annotated[
+        bool, typer.Option("--forever", help="Keep starting runs, and the pages open, until interrupted.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for scripts instead of a table.")] = False,
 ) -> None:
     """Three simulated platforms, a collector, a file and a Marquez: watch runs become events, about 20 s."""

@@ -90,10 +90,10 @@ async def _demo(
             await _perform(cast, service, forever=forever)
             wrong = await _compared(cast, service, file, marquez)
             chain = await _chain(marquez, settings.sources[0].job_namespace)
-        known = cast.expected_runs()
+        known, page = cast.expected_runs(), f"http://127.0.0.1:{service.port}"
     if not chain:
         wrong.append("Marquez draws no way from the supplier's file to the data model")
-    return _summary(file, known, counts, chain, wrong)
+    return {**_summary(file, known, counts, chain, wrong), "page": page}
 
 
 async def _compared(cast: Cast, service: Service, file: Path, marquez: str) -> list[str]:
@@ -262,6 +262,7 @@ def _print_summary(summary: Mapping[str, Any]) -> None:
     for fault in summary["wrong"]:
         print(f"wrong: {fault}", file=sys.stderr)
     print("ok: " + _GOOD if summary["ok"] else f"not ok: {len(summary['wrong'])} faults")
+    print(f"its pages were at {summary['page']} until now: `make demo ARGS=--forever` keeps them open")
 
 
 _GOOD = (

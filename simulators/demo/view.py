@@ -74,7 +74,11 @@ class View:
         for word, meaning in EVENTS.items():
             print(f"  {word:<8} {meaning}")
         if self._runs is None:
-            print("Runs begin until you press Ctrl-C.")
+            print("Runs begin, and the pages stay open, until you press Ctrl-C.")
+        else:
+            print(
+                "The pages go when the runs have ended, after about 20 seconds: `make demo ARGS=--forever` keeps them open."
+            )
         print(flush=True)
 
     async def _lines(self) -> None:

@@ -91,6 +91,9 @@ async def test_in_a_pipe_it_says_what_its_lines_mean_and_why_runs_failed(tmp_pat
     assert all(f"  {word}" in head for word in ("OTHER", "START", "RUNNING", "COMPLETE"))
     assert "\n                         Column 'hours' holds values that are no numbers" in rest
     assert "\nruns that ended on each platform:\n" in rest
+    page = next(line for line in head.splitlines() if line.startswith("pages ")).split()[1]
+    assert "`make demo ARGS=--forever` keeps them open" in head
+    assert rest.splitlines()[-1].startswith(f"its pages were at {page} until now")
 
 
 def test_progress_says_how_many_runs_are_over() -> None:
