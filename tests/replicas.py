@@ -150,6 +150,7 @@ class Process:
             random=self._replicas.random.random,
             observer=self.reports,
             room=Room(),
+            history=lambda _: platform,
         )
 
     def _delivery(self, name: str) -> Delivery:

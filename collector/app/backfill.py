@@ -1,42 +1,58 @@
-"""`backfill`: a sink is sent again what the ledger holds, for a backend that is new or was restored."""
+"""`backfill`: a sink is sent again what the ledger holds, or past runs of a source are read from its platform."""
 
 import asyncio
 import json
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from collector.app import configuration, ledgers, requests
+from collector.app import configuration, factory, ledgers, requests
 from collector.app.progress import Progress
 from collector.app.run_listing import time_given
+from collector.app.status import source_id
 from collector.app.tables import printable
-from collector.clock import Clock, SystemClock, moment
+from collector.clock import SystemClock, from_ms, moment
 from collector.errors import ConfigurationError, LineageError
-from collector.ledger import acknowledged, resend
+from collector.ledger import acknowledged, memory, resend, runs, schema
+from collector.ledger.port import Ledger
 from collector.ledger.requests import Request, RequestState
 from collector.ledger.resend import Resent, Window
+from collector.logs import set_up
+from collector.platforms.base import Remembering
+from collector.polling.backfill import past
 from config.settings import Settings
+
+Counts = Mapping[str, Any]
 
 
 def backfill(config: Path, name: str, *, since: str | None, until: str | None, dry_run: bool, as_json: bool) -> int:
-    """0 done (or, with `dry_run`, shown), 1 when it could not be done to its end."""
+    """`name` is that of a sink or a source. 0 done (or, with `dry_run`, shown), 1 when it could not be done to its end."""
     settings = configuration.load(config)
-    window = _window(since, until)
-    if settings.sink(name) is None:
-        known = ", ".join(each.name for each in settings.sinks) or "none"
-        raise ConfigurationError([f"there is no sink named {name!r} in the configuration; configured are {known}"])
-    if dry_run:
-        shown = asyncio.run(_previewed(settings, name, window, SystemClock()))
-    else:
-        shown = asyncio.run(_done(settings, name, window, SystemClock()))
-    if as_json:
-        print(json.dumps(shown, indent=2, ensure_ascii=False))
-    else:
-        print(printable(_said(shown)))
+    window, target = _window(since, until), _target(settings, name)
+    if target.startswith("source:"):
+        _require_history(settings, target.partition(":")[2], window)
+    work = _previewed(settings, target, window) if dry_run else _done(settings, target, window)
+    counts, of = asyncio.run(work)
+    if of != window:
+        print(f"followed a backfill of {target} that was under way: {_said_limits(of)}", file=sys.stderr)
+    kind, _, name = target.partition(":")
+    shown = {"request": "dry run" if dry_run else "done", kind: name, **_limits(of), **counts}
+    print(json.dumps(shown, indent=2, ensure_ascii=False) if as_json else printable(_said(shown)))
     return 0
+
+
+def _target(settings: Settings, name: str) -> str:
+    """`source:NAME` or `sink:NAME`. Raises `ConfigurationError`."""
+    known = [f"source:{each.name}" for each in settings.sources] + [f"sink:{each.name}" for each in settings.sinks]
+    found = [each for each in known if name in {each, each.partition(":")[2]}]
+    if not found:
+        raise ConfigurationError([f"there is no source and no sink named {name!r}; configured are {', '.join(known)}"])
+    if len(found) > 1:
+        raise ConfigurationError([f"a source and a sink have the name {name}: use source:{name} or sink:{name}"])
+    return found[0]
 
 
 def _window(since: str | None, until: str | None) -> Window:
@@ -46,55 +62,96 @@ def _window(since: str | None, until: str | None) -> Window:
     return window
 
 
-async def _previewed(settings: Settings, name: str, window: Window, clock: Clock) -> dict[str, Any]:
+def _require_history(settings: Settings, name: str, window: Window) -> None:
+    source = settings.source(name)
+    assert source is not None  # it was found
+    if source.platform == "wetransform":
+        raise ConfigurationError(["wetransform lists no past runs: `watch` takes one up by its id"])
+    if window.since_ms is None:
+        raise ConfigurationError(["a backfill of a source needs --since: how far back its platform is read"])
+
+
+def _said_limits(window: Window) -> str:
+    return " ".join(f"{word} {at}" for word, at in _limits(window).items() if at is not None) or "all that is kept"
+
+
+def _limits(window: Window) -> dict[str, str | None]:
+    return {"since": moment(window.since_ms), "until": moment(window.until_ms)}
+
+
+async def _previewed(settings: Settings, target: str, window: Window) -> tuple[Counts, Window]:
+    set_up("error", "auto")
+    kind, _, name = target.partition(":")
     store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
     try:
-        sink = await store.read(acknowledged.sink, name)
-        if sink is None:
-            raise LineageError(f"the ledger does not know sink {name} yet: start the service with it first")
-        became, events, after, seen = Counter[Resent](), 0, 0, 0
-        with Progress("runs", await store.read(resend.count_runs), clock) as progress:
-            while True:
-                found = await store.read(resend.next_strands, window, after)
-                result = await store.read(resend.preview, sink.number, found.numbers)
-                became, events, seen = became + result.became, events + result.events, seen + found.seen
-                progress.reach(seen, f"{events:,} events")
-                if found.after is None:
-                    break
-                after = found.after
+        return await (_of_sink if kind == "sink" else _of_source)(settings, store, name, window), window
     finally:
         await store.close()
-    shown = {
-        "strands": became[Resent.QUEUED],
-        "events": events,
-        "waiting": became[Resent.WAITING],
-        "incomplete": became[Resent.INCOMPLETE],
-    }
-    return _shown(name, window, "dry run", shown)
 
 
-async def _done(settings: Settings, name: str, window: Window, clock: Clock) -> dict[str, Any]:
-    with Progress("runs", 0, clock) as progress:
-        result = await requests.backfill(settings, f"sink:{name}", asdict(window), partial(_look, progress))
+async def _of_sink(settings: Settings, store: Ledger, name: str, window: Window) -> Counts:
+    sink = await store.read(acknowledged.sink, name)
+    if sink is None:
+        raise LineageError(f"the ledger does not know sink {name} yet: start the service with it first")
+    became, events, after, seen = Counter[Resent](), 0, 0, 0
+    with Progress("runs", await store.read(resend.count_runs), SystemClock()) as progress:
+        while True:
+            found = await store.read(resend.next_strands, window, after)
+            result = await store.read(resend.preview, sink.number, found.numbers)
+            became, events, seen = became + result.became, events + result.events, seen + found.seen
+            progress.reach(seen, f"{events:,} events")
+            if found.after is None:
+                break
+            after = found.after
+    others = {each.value: became[each] for each in (Resent.WAITING, Resent.INCOMPLETE)}
+    return {"strands": became[Resent.QUEUED], "events": events, **others}
+
+
+async def _of_source(settings: Settings, store: Ledger, name: str, window: Window) -> Counts:
+    source = settings.source(name)
+    assert source is not None  # it was found
+    number = await store.read(source_id, name)
+    platform = factory.history(source, SystemClock(), lambda _: None, from_ms(window.since_ms or 0))
+    seen = known = 0
+    try:
+        if isinstance(platform, Remembering):
+            platform.remember(await store.read(memory.read, number))
+        with Progress("runs", 0, SystemClock()) as progress:
+            async for page in platform.poll((), None):
+                keys = {schema.storable(each.key) for each in past(page, window)}
+                seen, known = seen + len(keys), known + len(await store.read(runs.by_keys, number, keys))
+                progress.reach(seen, f"{seen - known:,} new")
+    finally:
+        await platform.close()
+    return {"seen": seen, "known": known, "made": seen - known}
+
+
+async def _done(settings: Settings, target: str, window: Window) -> tuple[Counts, Window]:
+    """The counts, and the window of the backfill that was done: of one that was under way already, its own."""
+    followed = [window]
+
+    def look(request: Request) -> None:
+        followed[:] = [Window(**json.loads(request.body))]
+        answer = json.loads(request.answer or "{}")
+        if "events" in answer:
+            progress.reach(answer["seen"], f"{answer['events']:,} events", total=answer["total"])
+        elif "seen" in answer:
+            progress.reach(answer["seen"], f"{answer['made']:,} new")
+
+    with Progress("runs", 0, SystemClock()) as progress:
+        result = await requests.backfill(settings, target, asdict(window), look)
     if result.state is not RequestState.DONE:
         raise LineageError(str(result.answer.get("error") or result.state.value))
-    return _shown(name, window, result.state.value, result.answer)
+    counts = ("strands", "events", "waiting", "incomplete") if "events" in result.answer else ("seen", "known", "made")
+    return {key: result.answer[key] for key in counts}, followed[0]
 
 
-def _look(progress: Progress, request: Request) -> None:
-    answer = json.loads(request.answer or "{}")
-    if "seen" in answer:
-        progress.reach(int(answer["seen"]), f"{answer['events']:,} events", total=int(answer["total"]))
-
-
-def _shown(name: str, window: Window, state: str, counts: Mapping[str, Any]) -> dict[str, Any]:
-    chosen = {key: counts[key] for key in ("strands", "events", "waiting", "incomplete")}
-    limits = {"since": moment(window.since_ms), "until": moment(window.until_ms)}
-    return {"request": state, "sink": name, **limits, **chosen}
-
-
-def _said(shown: Mapping[str, Any]) -> str:
-    verb = "would be sent" if shown["request"] == "dry run" else "were put on their way"
+def _said(shown: Counts) -> str:
+    is_dry = shown["request"] == "dry run"
+    if "source" in shown:
+        verb = "would be made" if is_dry else "were made"
+        return f"{shown['made']:,} of {shown['seen']:,} past runs of source {shown['source']} {verb}; {shown['known']:,} were known"
+    verb = "would be sent" if is_dry else "were put on their way"
     others = [f"{shown[key]:,} {words}" for key, words in _OTHERS.items() if shown[key]]
     line = f"{shown['strands']:,} runs with {shown['events']:,} events {verb} to sink {shown['sink']}"
     return f"{line}; not sent: {', '.join(others)}" if others else line

@@ -509,10 +509,13 @@ def reconcile(
 
 @app.command(
     epilog="Example: lineage-collector backfill marquez --since 7d --dry-run",
-    short_help="Send a new or restored sink what the ledger holds.",
+    short_help="Fill a sink from the ledger, or the ledger from a platform.",
 )
 def backfill(
-    sink: Sink,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Name of a sink or a source; sink:NAME or source:NAME if both have it."),
+    ],
     config: Config = DEFAULT_CONFIG,
     since: Annotated[
         str | None,
@@ -527,12 +530,13 @@ def backfill(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be sent, and send nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Send SINK again all that the ledger still holds, whether it had it before or not: for a backend that is new or was restored.
-    Exit 0: all is on its way, 1: it was not done to its end; it goes on when the service runs.
+    """Send a sink again all that the ledger still holds, whether it had it before or not: for a backend that is new or was
+    restored. Or read the past runs of a source from its platform and make events of those that the ledger does not know, for all
+    sinks. Exit 0: done, 1: not done to its end; it goes on when the service runs.
     """
     from collector.app import backfill as command
 
-    sys.exit(command.backfill(config, sink, since=since, until=until, dry_run=dry_run, as_json=as_json))
+    sys.exit(command.backfill(config, name, since=since, until=until, dry_run=dry_run, as_json=as_json))
 
 
 def _pairs(params: list[str]) -> dict[str, str]:

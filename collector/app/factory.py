@@ -4,6 +4,7 @@ import logging
 import random
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
@@ -55,6 +56,11 @@ def platform(settings: SourceSettings, clock: Clock, requested: Requested) -> pl
         (PLATFORM_PLUGINS, settings.platform), settings, context, _PLATFORM, platforms.BrokenPlatform
     )
     return made
+
+
+def history(settings: SourceSettings, clock: Clock, requested: Requested, since: datetime) -> platforms.Platform:
+    """Another adapter of the source, which reads the past back to `since` at its first poll."""
+    return platform(settings.model_copy(update={"initial_lookback": since}), clock, requested)
 
 
 def hint_subscriber(settings: HintTopic, take: Take, clock: Clock, reachable: Callable[[bool], None]) -> HintSubscriber:

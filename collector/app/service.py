@@ -339,6 +339,7 @@ class Service:
             random=random.random,
             observer=self._observers,
             room=self._housekeeper,
+            history=partial(factory.history, source, self._clock, self.metrics.requested),
             job_aliases=factory.job_aliases(self.settings.jobs),
         )
 

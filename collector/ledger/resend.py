@@ -298,6 +298,9 @@ class Window:
     since_ms: int | None = None
     until_ms: int | None = None
 
+    def has(self, at_ms: int) -> bool:
+        return (self.since_ms is None or at_ms >= self.since_ms) and (self.until_ms is None or at_ms < self.until_ms)
+
     @property
     def is_whole(self) -> bool:
         return self.since_ms is None and self.until_ms is None
@@ -321,8 +324,7 @@ def next_strands(conn: Connection, window: Window, after: int) -> Strands:
     run = schema.run
     columns = select(run.c.id, run.c.strand_id, func.coalesce(run.c.ended_at, run.c.started_at, run.c.updated_at))
     rows = conn.execute(columns.where(run.c.id > after).order_by(run.c.id).limit(LOOKED_AT)).all()
-    low, high = window.since_ms, window.until_ms
-    inside = [strand for _, strand, at in rows if (low is None or at >= low) and (high is None or at < high)]
+    inside = [strand for _, strand, at in rows if window.has(at)]
     return Strands(tuple(sorted(set(inside))), rows[-1].id if len(rows) == LOOKED_AT else None, len(rows))
 
 

@@ -48,10 +48,11 @@ class SourceRequests:
         held: HeldLease,
         take: Callable[[Observation], Awaitable[None]],
         make_due: Callable[[Sequence[str]], Awaitable[None]],
+        backfill: Callable[[Request], None],
     ) -> None:
-        """`make_due` polls now, with these runs being due."""
+        """`make_due` polls now, with these runs being due; `backfill` takes a request that is answered elsewhere."""
         self._platform, self._store, self._source_id, self._clock = platform, store, source_id, clock
-        self._held, self._take, self._make_due = held, take, make_due
+        self._held, self._take, self._make_due, self._backfill = held, take, make_due, backfill
         self.busy = False
         """Whether a request is being taken up or done: what is cut off then may be in doubt."""
 
@@ -71,6 +72,9 @@ class SourceRequests:
                 claimed = await self._store.write(requests.claim, self._held.lease, AT_ONCE)
                 async with asyncio.TaskGroup() as group:
                     for request in claimed:
+                        if request.kind is RequestKind.BACKFILL:
+                            self._backfill(request)
+                            continue
                         group.create_task(self._serve(request), name=f"request:{request.id}")
                 self.busy = bool(claimed)
                 if not claimed:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from collector.lineage.job_aliases import NO_ALIASES, JobAliases, as_on_platform
 from collector.logs import fields
 from collector.model import Observation, Poll, Skip, SkipKind
 from collector.platforms.base import Platform, Remembering
+from collector.polling.backfill import SourceBackfills
 from collector.polling.boundary import is_stopping
 from collector.polling.commits import Committed, Writer
 from collector.polling.decision import Policy
@@ -74,12 +76,15 @@ class SourcePoller:
         random: Callable[[], float],
         observer: Observer,
         room: Room,
+        history: Callable[[datetime], Platform],
         job_aliases: JobAliases = NO_ALIASES,
     ) -> None:
+        """`history` makes another adapter of the platform, whose first look reaches back so far."""
         self._name, self._source_id = name, source_id
         self._platform, self._store, self._clock, self._random = platform, leases.store, clock, random
         self._leases, self._rhythm, self._observer, self._room = leases, rhythm, observer, room
         self._maker, self._policy, self._job_aliases = maker, policy, job_aliases
+        self._history = history
         self._wake = asyncio.Event()
         self._unwritten = False
         """Whether the last cycle failed for the ledger and not for the source."""
@@ -117,11 +122,28 @@ class SourcePoller:
             self._name, self._source_id, lambda: held.lease, self._maker, self._policy, job_aliases=self._job_aliases
         )
         self._enricher = Enricher(self._platform, self._writer, self._store, self._clock, self._log_commit, held)
+        backfills = SourceBackfills(
+            self._source_id,
+            self._history,
+            self._store,
+            self._clock,
+            held,
+            has_room=lambda: self._room.full is None,
+            take=partial(self._take, polled=False),
+        )
         self._requests = SourceRequests(
-            self._platform, self._store, self._source_id, self._clock, held, self._watch, self._make_due
+            self._platform,
+            self._store,
+            self._source_id,
+            self._clock,
+            held,
+            self._watch,
+            self._make_due,
+            backfills.begin,
         )
         await outlasting(self._remember, f"memory:{self._name}", self._clock, self._store)
         loops = {"poll": self._poll_for_ever, "enrich": self._enricher.run, "requests": self._requests.run}
+        loops["backfill"] = backfills.run
         async with asyncio.TaskGroup() as group:
             for what, loop in loops.items():
                 name = f"{what}:{self._name}"

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid5
@@ -144,6 +145,8 @@ class Pollers(Room):
         self.reports = Reports()
         self.pollers: dict[str, SourcePoller] = {}
         self.simulators: dict[str, Any] = {}
+        self.histories: dict[str, Callable[[datetime], Platform]] = {}
+        """What reads the past of a source in a backfill."""
         self._start = self.clock.now()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._stack = AsyncExitStack()
@@ -174,8 +177,12 @@ class Pollers(Room):
             random=lambda: 0.5,
             observer=self.reports,
             room=self,
+            history=partial(self._history, name),
         )
         self._running[name] = self.clock.start(self.pollers[name].run())
+
+    def _history(self, name: str, since: datetime) -> Platform:
+        return self.histories[name](since)
 
     async def stop(self, name: str) -> None:
         """As a service that stops does it."""

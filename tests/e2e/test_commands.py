@@ -404,6 +404,8 @@ async def test_a_backend_that_lost_a_run_is_compared_mended_and_filled(deploymen
     assert compared["mended"]["queued"] == 1
     await deployment.until(_all_delivered)
     assert (await shown_by(deployment, "reconcile", "marquez"))["equal"] == 2
+    listed = await shown_by(deployment, "backfill", CDF, "--since", "1h", "--dry-run")
+    assert (listed["seen"], listed["known"], listed["made"]) == (2, 2, 0)
     await stop(deployment)
     before = deployment.events.read_bytes()
     counts = {"strands": 2, "events": len(before.splitlines()), "waiting": 0, "incomplete": 0}

@@ -127,6 +127,7 @@ class Simulation:
             random=self.chance.random,
             observer=reports,
             room=self,
+            history=lambda _: Adapter(self.vendors[name]),
         )
 
     async def measure(self) -> str | None:

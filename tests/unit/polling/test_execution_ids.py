@@ -46,7 +46,7 @@ def of(vendor: Vendor) -> SourceRequests:
     clock = SimulatedClock()
     lease = Lease("source:prep", "test", 1, clean=True)
     held = HeldLease(Leases(never, clock, "test", never), lease, ttl=120.0, asked_at=clock.monotonic())
-    return SourceRequests(cast(Platform, vendor), cast(Store, never), 1, clock, held, never, never)
+    return SourceRequests(cast(Platform, vendor), cast(Store, never), 1, clock, held, never, never, never)
 
 
 async def test_a_lost_trigger_names_its_id_and_is_made_again_under_it() -> None:

@@ -1,0 +1,106 @@
+"""`backfill` counts what it would do, has it done, and refuses what cannot be meant."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from collector.app import backfill, requests
+from collector.app.control import RequestResult
+from collector.errors import ConfigurationError, LineageError
+from collector.ledger.requests import Request, RequestKind, RequestState
+from tests.unit.app.test_run_listing import CONFIG
+from tests.unit.ledger.ledgers import ALL, COMPLETE, START, Ledger, in_ledger
+
+Backfill = Callable[..., Any]
+MORE = "  - {platform: wetransform, name: twin, tenant: t, token: geheim-4712}\nsinks:\n  - {type: file, name: twin, path: '-'}\n"
+
+
+def happened(conn: Connection) -> None:
+    ledger = Ledger(conn)
+    ledger.configure(marquez=ALL)
+    ledger.happen("over", START, COMPLETE)
+    ledger.drain("marquez")
+    ledger.happen("waits", START)
+
+
+@pytest.fixture
+def act(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Backfill:
+    config = tmp_path / "c.yaml"
+    config.write_text(CONFIG.format(folder=tmp_path).replace("sinks:\n", MORE))
+    in_ledger(tmp_path / "lineage.db", happened)
+
+    def done(name: str, **how: Any) -> Any:
+        usual = {"since": None, "until": None, "dry_run": False, "as_json": True}
+        assert backfill.backfill(config, name, **{**usual, **how}) == 0
+        out = capsys.readouterr().out
+        return json.loads(out) if how.get("as_json", True) else out
+
+    return done
+
+
+def test_a_preview_counts_what_a_sink_would_be_sent(act: Backfill) -> None:
+    counts = {"strands": 1, "events": 2, "waiting": 1, "incomplete": 0}
+    assert act("marquez", dry_run=True) == {
+        "request": "dry run",
+        "sink": "marquez",
+        "since": None,
+        "until": None,
+        **counts,
+    }
+    words = "1 runs with 2 events would be sent to sink marquez; not sent: 1 that it is owed already\n"
+    assert act("sink:marquez", dry_run=True, as_json=False) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "words"),
+    [
+        ("nobody", {}, "there is no source and no sink named 'nobody'; configured are source:source, source:twin"),
+        ("twin", {}, "a source and a sink have the name twin: use source:twin or sink:twin"),
+        ("source:twin", {"since": "7d"}, "wetransform lists no past runs"),
+        ("source", {}, "needs --since"),
+        ("marquez", {"since": "2026-01-31", "until": "2026-01-30"}, "--since must be before --until"),
+        ("marquez", {"until": "yesterday"}, "--until: 'yesterday' is not a time"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(act: Backfill, name: str, how: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        act(name, **how)
+    assert words in caught.value.mistakes[0]
+
+
+def test_what_is_done_is_followed_and_counted(
+    act: Backfill, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = {
+        "sink:marquez": {"total": 2, "seen": 2, "strands": 2, "events": 3, "waiting": 0, "incomplete": 0},
+        "source:source": {"seen": 5, "known": 3, "made": 2},
+    }
+    asked: list[Any] = []
+
+    async def done(_: object, target: str, body: Any, look: Callable[[Request], None]) -> RequestResult:
+        asked.append((target, body))
+        under_way = json.dumps({"since_ms": 0, "until_ms": None})
+        answer = json.dumps(answers[target])
+        look(Request(1, RequestKind.BACKFILL, target, under_way, 0, RequestState.CLAIMED, answer))
+        return RequestResult(RequestState.DONE, answers[target])
+
+    monkeypatch.setattr(requests, "backfill", done)
+    assert act("marquez", as_json=False) == "2 runs with 3 events were put on their way to sink marquez\n"
+    assert act("source", since="2026-01-31")["since"] == "1970-01-01T00:00:00.000+00:00"
+    said = "2 of 5 past runs of source source were made; 3 were known\n"
+    assert act("source", since="1970-01-01", as_json=False) == said
+    assert [target for target, _ in asked] == ["sink:marquez", "source:source", "source:source"]
+    assert asked[0][1] == {"since_ms": None, "until_ms": None}
+
+
+def test_what_failed_says_why(act: Backfill, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def done(*_: object) -> RequestResult:
+        return RequestResult(RequestState.FAILED, {"error": "502"})
+
+    monkeypatch.setattr(requests, "backfill", done)
+    with pytest.raises(LineageError, match="502"):
+        act("source", since="7d")
