@@ -60,8 +60,8 @@ test: $(DEV) ## everything: the quick part, then property, contract, real-server
 	$(BIN)/deptry --config simulators/pyproject.toml simulators
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder tests --ignore tests/bench
 
-bench: $(DEV) ## measure against the peers; prints a table of ratios
-	$(BIN)/python -m tests.bench
+bench: $(DEV) ## measure against the peers and write the tables of docs/performance.md (on a machine with nothing else to do)
+	$(BIN)/python -m tests.bench --write $(ARGS)
 
 chart: $(DEV) ## make anew what is made from something else in helm/: dashboards, schema, examples, README
 	$(BIN)/python -m helm.dashboards

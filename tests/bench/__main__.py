@@ -1,4 +1,7 @@
-"""`make bench`: all entrants in turn, interleaved, medians of the rounds, a table of ratios."""
+"""`make bench`: all entrants in turn, interleaved, medians of the rounds, tables of ratios.
+
+With `--write` the tables go into docs/performance.md, each between its marks, with the machine and the versions.
+"""
 
 import argparse
 import json
@@ -9,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +23,7 @@ import pytest
 from tests.servers.kafka import broker
 
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "performance.md"
 Results = dict[str, list[dict[str, Any]]]
 
 
@@ -28,6 +32,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--events", type=int, default=5000)
     parser.add_argument("--backlogs", type=int, nargs="*", default=[1_000, 100_000])
+    parser.add_argument("--jobs", type=int, default=1000, help="of the measurement from poll to acknowledged")
+    parser.add_argument("--write", action="store_true", help="bring docs/performance.md up to date")
     parser.add_argument("--kafka", help="HOST:PORT of a Kafka; without it one is started where Java and Maven are")
     options = parser.parse_args()
     results: Results = {}
@@ -45,13 +51,37 @@ def main() -> None:
                 add(results, "peer_kafka", options.events // 5, bootstrap, topic)
                 add(results, "raw_aiokafka", options.events * 4, bootstrap, topic)
                 add(results, "ours_kafka", options.events * 2, bootstrap, topic)
-    show_delivery(results)
-    show_ledger([run("claim_and_settle", backlog) for backlog in options.backlogs])
-    show_beside(beside())
-    show_idle(idle())
-    print(
-        f"\nPython {platform.python_version()}, {os.cpu_count()} cores, openlineage-python"
-        f" {version('openlineage-python')}, {options.rounds} rounds, {time.strftime('%Y-%m-%d')}"
+    tables = {
+        "delivery": delivery_table(results),
+        "latency": latency_line(results["live_http"]),
+        "end-to-end": end_to_end_table(options.jobs),
+        "ledger": ledger_table([run("claim_and_settle", backlog) for backlog in options.backlogs]),
+        "beside": beside_table(module("mixed_load")),
+        "idle": idle_line(module("idle", 60)),
+        "machine": machine_line(options.rounds),
+    }
+    for text in tables.values():
+        print(f"\n{text}")
+    if options.write:
+        PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), tables), encoding="utf-8")
+
+
+def written(page: str, tables: Mapping[str, str]) -> str:
+    """The page with these tables, each in place of what is between its marks. KeyError for one that has none."""
+    for name, text in tables.items():
+        begin, end = f"<!-- bench: {name} -->\n", f"\n<!-- /bench: {name} -->"
+        if begin not in page or end not in page:
+            raise KeyError(name)
+        before, _, rest = page.partition(begin)
+        page = f"{before}{begin}{text}{end}{rest.partition(end)[2]}"
+    return page
+
+
+def machine_line(rounds: int) -> str:
+    load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+    return (
+        f"Measured on {time.strftime('%-d %B %Y')}: {os.cpu_count()} cores, Python {platform.python_version()}, openlineage-python"
+        f" {version('openlineage-python')}, aiokafka {version('aiokafka')}; rounds: {rounds}; load at the end (1, 5, 15 minutes): {load}."
     )
 
 
@@ -112,62 +142,65 @@ def rate(results: list[dict[str, Any]]) -> float:
     return float(statistics.median(each["events"] / each["seconds"] for each in results))
 
 
-def show_delivery(results: Results) -> None:
-    print("\n| entrant | events/s | ratio | CPU s per 1,000 | peak MiB |")
-    print("|---|---|---|---|---|")
-    for names in (
-        ("peer_http", "peer_async_http", "ours_http", "ours_batch"),
-        ("peer_kafka", "raw_aiokafka", "ours_kafka"),
-    ):
+def delivery_table(results: Results) -> str:
+    lines = ["| entrant | events/s | ratio | CPU s per 1,000 | peak MiB |", "|---|---|---|---|---|"]
+    for names in (HTTP, KAFKA):
         there = [name for name in names if name in results]
         peers = [rate(results[name]) for name in there if name.startswith("peer")]
         for name in there:
             speed, cpu = rate(results[name]), middle(results[name], "cpu") / results[name][0]["events"] * 1000
-            print(
-                f"| {name} | {speed:,.0f} | {speed / max(peers):.2f} | {cpu:.3f} | {middle(results[name], 'rss'):.0f} |"
-            )
-    live = results["live_http"]
-    print(
-        f"\ncommit to acknowledged, 100 events/s: p50 {middle(live, 'p50') * 1000:.1f} ms, p99 {middle(live, 'p99') * 1000:.1f} ms"
+            size = middle(results[name], "rss")
+            lines.append(f"| {name} | {speed:,.0f} | {speed / max(peers):.2f} | {cpu:.3f} | {size:.0f} |")
+    return "\n".join(lines)
+
+
+HTTP = ("peer_http", "peer_async_http", "ours_http", "ours_batch")
+KAFKA = ("peer_kafka", "raw_aiokafka", "ours_kafka")
+
+
+def latency_line(live: list[dict[str, Any]]) -> str:
+    p50, p99 = (middle(live, name) * 1000 for name in ("p50", "p99"))
+    return f"From commit to acknowledged, 100 events/s: p50 {p50:.1f} ms, p99 {p99:.1f} ms."
+
+
+def end_to_end_table(jobs: int) -> str:
+    """Without what a start alone takes."""
+    start, result = module("end_to_end", 1), module("end_to_end", jobs)
+    events = result["events"]
+    each = (result["cpu"] - start["cpu"]) / events * 1000
+    lines = ["| jobs | events | CPU ms an event | peak MiB |", "|---|---|---|---|"]
+    return "\n".join([*lines, f"| {jobs:,} | {events:,} | {each:.1f} | {result['rss']:.0f} |"])
+
+
+def ledger_table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| backlog | claim 500, ms | settle 500, ms | commit 1, ms |", "|---|---|---|---|"]
+    times = ("claim_ms", "settle_ms", "commit_ms")
+    return "\n".join(
+        [*lines, *(f"| {row['events']:,} | " + " | ".join(f"{row[each]:.1f}" for each in times) + " |" for row in rows)]
     )
 
 
-def show_ledger(rows: list[dict[str, Any]]) -> None:
-    print("\n| backlog | claim 500, ms | settle 500, ms | commit 1, ms |")
-    print("|---|---|---|---|")
-    for row in rows:
-        print(f"| {row['events']:,} | {row['claim_ms']:.1f} | {row['settle_ms']:.1f} | {row['commit_ms']:.1f} |")
-
-
-def beside() -> dict[str, Any]:
+def beside_table(result: dict[str, Any]) -> str:
     """Claims and settles while long pages are committed and 10,000 open runs are polled."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.mixed_load"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
-def show_beside(result: dict[str, Any]) -> None:
-    print("\n| beside | claim p50, ms | claim p99, ms | settle p50, ms | settle p99, ms |")
-    print("|---|---|---|---|---|")
+    lines = ["| beside | claim p50, ms | claim p99, ms | settle p50, ms | settle p99, ms |", "|---|---|---|---|---|"]
     for what, name in (("page", "pages of 1,000 runs, 40 columns"), ("again", "polls of 10,000 open runs")):
         row = result[what]
         times = (row[f"{part}_{quantile}_ms"] for part in ("claim", "settle") for quantile in ("p50", "p99"))
-        print(f"| {name} | " + " | ".join(f"{each:.1f}" for each in times) + " |")
-    print(f"\na poll of 500 unchanged open runs writes {result['wal_bytes_500'] / 1000:,.0f} kB of log")
+        lines.append(f"| {name} | " + " | ".join(f"{each:.1f}" for each in times) + " |")
+    return "\n".join(lines)
 
 
-def idle(seconds: float = 60.0) -> dict[str, float]:
+def idle_line(result: dict[str, Any]) -> str:
     """CPU share and memory of the program with three sources at 30 s and a file sink, where nothing happens."""
-    command = [sys.executable, "-m", "tests.bench.idle", str(seconds)]
+    return f"Idle: {result['cpu_percent']:.2f} % of a core, {result['rss']:.0f} MiB without Kafka."
+
+
+def module(name: str, *arguments: object) -> dict[str, Any]:
+    """What a benchmark with a process of its own prints at its end."""
+    command = [sys.executable, "-m", f"tests.bench.{name}", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
-
-
-def show_idle(result: dict[str, float]) -> None:
-    print(f"\nidle: {result['cpu_percent']:.2f} % of a core, {result['rss']:.0f} MiB without Kafka")
 
 
 if __name__ == "__main__":

@@ -202,6 +202,8 @@ async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[st
             await store.write(commit_poll, PollCommit(lease, source, changes), now_ms)
 
         async def drained() -> None:
+            while len(unannounced.latency) < count:  # to ask the ledger all the time would be work of its own
+                await asyncio.sleep(0.005)
             while any(row.pending for row in await store.read(queries.sinks)):
                 await asyncio.sleep(0.005)
 

@@ -23,7 +23,11 @@ class Responder(asyncio.Protocol):
             if len(self._held) < whole:
                 return
             self._held = self._held[whole:]
+            self.answered()
             self._transport.write(_ANSWER)
+
+    def answered(self) -> None:
+        """Called for every request, before its answer."""
 
 
 async def main() -> None:
