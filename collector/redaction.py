@@ -69,13 +69,18 @@ def _without_known_forms(text: str) -> str:
         return text
     lowered = text.lower()
     words = " ".join([word for word in lowered.split() if len(word) >= credentials.LONG_WORD])
-    found = [some for sign, some in _RULES_BY_SIGN if sign in lowered]
+    found = _signed(lowered, _RULES_BY_SIGN)
     if words:
-        found += [some for sign, some in _RULES_BY_SIGN_IN_WORDS if sign in words]
+        found += _signed(words, _RULES_BY_SIGN_IN_WORDS)
     for rule in [credentials.KNOWN_FORMS[number] for number in sorted(set[int]().union(*found))]:
         if _has(lowered, rule.needs):
             text = rule.pattern.sub(rule.replacement, text)
     return text
+
+
+def _signed(text: str, rules: tuple[tuple[str, list[int]], ...]) -> list[list[int]]:
+    """The numbers of the rules of which the text holds a sign."""
+    return [some for sign, some in rules if sign in text]
 
 
 def _rules_by_sign(*, in_words: bool) -> tuple[tuple[str, list[int]], ...]:

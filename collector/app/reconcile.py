@@ -5,7 +5,7 @@ import json
 import random
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -140,26 +140,38 @@ async def _compared(
     if not check.ok:
         raise LineageError(f"Marquez cannot be asked: {check.detail}; {check.remedy}")
     lookup, counts = Lookup(sink, clock, random.random), Counts()
-    output, failed = _Output(as_json=as_json), None
+    output = _Output(as_json=as_json)
     with Progress("runs", await store.read(acknowledged.count, since_ms), clock) as progress:
         found = reconciliation(store, detail, lookup, counts, since_ms, sends_datasets=sink.sends_datasets)
-        try:
-            async for findings in found:
-                progress.beside(partial(output.add, [_row(each) for each in findings]))
-                progress.reach(counts.seen, f"{counts.compared - counts.equal:,} differ, {lookup.requests:,} requests")
-                if mending is not None:
-                    await mending.add(findings)
-            if mending is not None:
-                await mending.send()
-        except UnreadRun as error:
-            failed = f"Marquez could not be asked any more, so the rest was not compared: {error}"
-        except LineageError as error:
-            failed = str(error)
+
+        def show(findings: Sequence[Finding]) -> None:
+            progress.beside(partial(output.add, [_row(each) for each in findings]))
+            progress.reach(counts.seen, f"{counts.compared - counts.equal:,} differ, {lookup.requests:,} requests")
+
+        failed = await _mended(found, show, mending)
     became = None if mending is None else mending.became
     failed = failed or (mending.error if mending is not None else None)
     output.end(_summary(name, counts, lookup.requests, became), failed)
     left = counts.compared - counts.equal - (became["queued"] + became["waiting"] if became is not None else 0)
     return 1 if left or failed is not None else 0
+
+
+async def _mended(
+    found: AsyncIterator[Sequence[Finding]], show: Callable[[Sequence[Finding]], None], mending: _Mending | None
+) -> str | None:
+    """Show what is found, and mend it where that is wanted. Returns the cause where that ended early."""
+    try:
+        async for findings in found:
+            show(findings)
+            if mending is not None:
+                await mending.add(findings)
+        if mending is not None:
+            await mending.send()
+    except UnreadRun as error:
+        return f"Marquez could not be asked any more, so the rest was not compared: {error}"
+    except LineageError as error:
+        return str(error)
+    return None
 
 
 class _Output:
@@ -322,11 +334,15 @@ def _said(summary: Mapping[str, Any]) -> str:
     ]
     lines += [f"not compared: {', '.join(others)}"] if others else []
     if (mended := summary.get("mended")) is not None:
-        rest = [f"{count:,} {_NOT_SENT[what]}" for what, count in mended.items() if count and what in _NOT_SENT]
-        lines.append(", ".join([f"{mended['queued']:,} runs are on their way again", *rest]))
+        lines.append(_said_of_mended(mended))
     elif any(summary["by_difference"]):
         lines.append("add --mend to send again what is safe to send")
     return "\n".join(lines)
+
+
+def _said_of_mended(mended: Mapping[str, int]) -> str:
+    rest = [f"{count:,} {_NOT_SENT[what]}" for what, count in mended.items() if count and what in _NOT_SENT]
+    return ", ".join([f"{mended['queued']:,} runs are on their way again", *rest])
 
 
 _NOT_SENT = {

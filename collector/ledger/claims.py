@@ -41,6 +41,11 @@ class Settlement:
     retried: tuple[Retried, ...] = ()
     parked: tuple[Refused, ...] = ()
 
+    @property
+    def done(self) -> tuple[Outgoing, ...]:
+        """What its lane goes on behind."""
+        return (*self.delivered, *(one.item for one in self.parked))
+
 
 @dataclass(frozen=True, slots=True)
 class SettleResult:
@@ -120,10 +125,8 @@ def settle(
     fence(conn, lease)
     kinds, unclean_at, refused_before, has_parked = _sink(conn, sink_id)
     heads = _Heads(ledger_lanes.locked(conn, sink_id, _strands(settlement)))
-    delivered = [item for item in settlement.delivered if heads.take(item)]
-    refused = [one for one in settlement.parked if heads.take(one.item)]
-    retried = [one for one in settlement.retried if heads.take(one.item)]
-    done = [*delivered, *(one.item for one in refused)]
+    taken = heads.of(settlement)
+    delivered, retried, refused, done = taken.delivered, taken.retried, taken.parked, taken.done
 
     _forget_sent_again(conn, sink_id, heads.lanes(delivered))
     _park(conn, sink_id, [(heads.lane(one.item), one) for one in refused], now_ms)
@@ -137,13 +140,20 @@ def settle(
     doubted = 0
     if recheck_at_ms is not None:
         before_kill = [item for item in done if heads.lane(item).since <= unclean_at]
-        unanswered = [one.item for one in retried if one.unanswered]
-        doubts.note(conn, sink_id, {item.run_number for item in (*before_kill, *unanswered)}, now_ms)
-        ended = [item.run_number for item in delivered if item.kind.terminal]
-        doubted = doubts.schedule(conn, sink_id, ended, recheck_at_ms)
+        doubts.note(conn, sink_id, _in_doubt(before_kill, retried), now_ms)
+        doubted = doubts.schedule(conn, sink_id, _ended(delivered), recheck_at_ms)
     return SettleResult(
         len(delivered), len(retried), len(refused), superseded, doubted, tuple(heads.stale), refused_before, in_a_row
     )
+
+
+def _in_doubt(before_kill: Iterable[Outgoing], retried: Iterable[Retried]) -> set[int]:
+    unanswered = [one.item for one in retried if one.unanswered]
+    return {item.run_number for item in (*before_kill, *unanswered)}
+
+
+def _ended(delivered: Iterable[Outgoing]) -> list[int]:
+    return [item.run_number for item in delivered if item.kind.terminal]
 
 
 class _Heads:
@@ -162,6 +172,14 @@ class _Heads:
         else:
             self.stale.append(item)
         return good
+
+    def of(self, settlement: Settlement) -> Settlement:
+        """What is of heads; all else becomes `stale`."""
+        return Settlement(
+            tuple(item for item in settlement.delivered if self.take(item)),
+            parked=tuple(one for one in settlement.parked if self.take(one.item)),
+            retried=tuple(one for one in settlement.retried if self.take(one.item)),
+        )
 
     def lane(self, item: Outgoing) -> Lane:
         return self._lanes[item.strand_id]

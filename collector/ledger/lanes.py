@@ -155,12 +155,22 @@ def advance(conn: Connection, sink_id: int, wanted: frozenset[EventKind], lanes:
     """The heads of these lanes are settled: on to the next wanted events; lanes without one are gone."""
     again = _to_next_retry(conn, sink_id, [lane for lane in lanes if lane.resume_seq is not None], now_ms)
     rest = [lane for lane in lanes if lane.strand_id not in again]
-    moved: set[int] = set()
-    for some in chunks(lane.strand_id for lane in rest if lane.resume_seq is not None or lane.next_seq < lane.last_seq):
-        values = {"of_sink": sink_id, "strands": some, "wanted": sorted(wanted), "now": now_ms}
-        moved.update(conn.scalars(_TO_NEXT_WANTED, values))
+    moved = _moved_on(conn, sink_id, wanted, rest, now_ms)
     for some in chunks(lane.strand_id for lane in rest if lane.strand_id not in moved):
         conn.execute(_FINISHED, {"of_sink": sink_id, "strands": some})
+
+
+def _moved_on(
+    conn: Connection, sink_id: int, wanted: frozenset[EventKind], lanes: Sequence[Lane], now_ms: int
+) -> set[int]:
+    """Move these to their next wanted events; the strands that have one."""
+    moved: set[int] = set()
+    for some in chunks(
+        lane.strand_id for lane in lanes if lane.resume_seq is not None or lane.next_seq < lane.last_seq
+    ):
+        values = {"of_sink": sink_id, "strands": some, "wanted": sorted(wanted), "now": now_ms}
+        moved.update(conn.scalars(_TO_NEXT_WANTED, values))
+    return moved
 
 
 def _to_next_wanted() -> Update:

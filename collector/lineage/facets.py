@@ -76,6 +76,7 @@ def prose(text: str) -> str:
     return redacted(names.clean_text(text))
 
 
+# one table of cases: when there is which facet
 def run_facets(facts: Facts, run: Run, *, error_limit: int, ended: bool, failed: bool) -> Facet:
     """The run's standard facets as JSON values. The error text is there on the terminal event of a failed run only, and
     so is, on terminal events, an id that another system gave the run meanwhile.

@@ -175,7 +175,7 @@ class BatchingSink(OpenLineageSink):
                     yield item, await self._alone(item, ends)
                 continue
             answer = await self._endpoint.send(self._endpoint.batch_url, self._encoded(part), self._left(ends))
-            if isinstance(answer, Answer) and answer.status == 413:
+            if _is_too_large(answer):
                 self._largest = max(_size(part) // 2, self._taken)
                 parts.extendleft((part[len(part) // 2 :], part[: len(part) // 2]))
             elif (found := together(answer, len(part))) is not None:
@@ -248,6 +248,10 @@ _NO_GRANT = "check oauth2, network.proxy and network.ca_file of this sink, and w
 
 def _size(part: Sequence[Outgoing]) -> int:
     return sum(len(item.body) for item in part)
+
+
+def _is_too_large(answer: Answer | Retry) -> bool:
+    return isinstance(answer, Answer) and answer.status == 413
 
 
 def _takes(answer: Answer | Retry) -> bool:

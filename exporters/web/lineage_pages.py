@@ -115,10 +115,9 @@ def _listed_jobs(conn: Connection, query: Query) -> tuple[list[dict[str, Any]], 
     source, state = given.get("source"), given.get("state")
     if source is not None and source not in sources:
         return [], "", sorted(sources)
-    after = (sources.get(query["after_source"], 0), query.get("after", "")) if query.get("after_source") else None
     rows = queries.jobs_after(
         conn,
-        after,
+        _after(query, sources),
         LISTED + 1,
         source_id=sources[source] if source is not None else None,
         state=RunState(state) if state is not None else None,
@@ -127,6 +126,11 @@ def _listed_jobs(conn: Connection, query: Query) -> tuple[list[dict[str, Any]], 
     last = rows[LISTED - 1] if len(rows) > LISTED else None
     more = urlencode({**given, "after_source": last.source, "after": last.name}) if last is not None else ""
     return [views.job(row) for row in rows[:LISTED]], more, sorted(sources)
+
+
+def _after(query: Query, sources: Mapping[str, int]) -> tuple[int, str] | None:
+    """The job behind which a page begins."""
+    return (sources.get(query["after_source"], 0), query.get("after", "")) if query.get("after_source") else None
 
 
 def _listed_datasets(conn: Connection, query: Query) -> tuple[list[dict[str, Any]], str]:

@@ -37,12 +37,17 @@ def _placed(count: int, edges: Sequence[tuple[int, int]]) -> list[tuple[float, f
     below = 0.0
     for part in from_edges(edges) if edges else ():
         at = {int(number): place for number, place in part[0] if int(number) < count}
-        columns = {layer: column for column, layer in enumerate(sorted({y for _, y in at.values()}, reverse=True))}
+        columns = _columns(at)
         scale = _closest(at)
         first = min(x for x, _ in at.values())
         found |= {number: (columns[y], below + (x - first) / scale) for number, (x, y) in at.items()}
         below = max(row for _, row in found.values()) + 1
     return [found.get(number, (0.0, below)) for number in range(count)]
+
+
+def _columns(at: dict[int, tuple[float, float]]) -> dict[float, int]:
+    """By layer; the highest layer is the first column."""
+    return {layer: column for column, layer in enumerate(sorted({y for _, y in at.values()}, reverse=True))}
 
 
 def _closest(at: dict[int, tuple[float, float]]) -> float:

@@ -1,6 +1,6 @@
 """`/runs` and `/runs/ID`, and the same as JSON under `/api/v1`: what the ledger knows of runs, and where their events are."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -97,10 +97,16 @@ def _run_query(query: Mapping[str, str]) -> RunQuery:
     given = {name: query.get(name) or None for name in _FILTERS}
     if (state := given["state"]) is not None and state not in set(RunState):
         raise ValueError(f"state {state!r} is none of {', '.join(RunState)}")
+    return RunQuery(**given, before=_before(query))
+
+
+def _before(query: Mapping[str, str]) -> int | None:
     before = query.get("before") or None
-    if before is not None and not (before.isascii() and before.isdigit() and len(before) < 19):
+    if before is None:
+        return None
+    if not (before.isascii() and before.isdigit() and len(before) < 19):
         raise ValueError(f"before {before!r} is not the number of a run")
-    return RunQuery(**given, before=int(before) if before is not None else None)
+    return int(before)
 
 
 def _listed(conn: Connection, query: RunQuery) -> tuple[list[dict[str, Any]], int | None, list[str]]:
@@ -152,16 +158,21 @@ class _Run:
             event["body"] = _indented(stored.body)
             event["at"] = {each["sink"]: each for each in event["sinks"]}
         bars = _bars(known) if known is not None else []
-        parent = known.parent if known is not None else None
         return {
             "run": run,
             "sinks": sorted({sink for event in run["events"] for sink in event["at"]}),
             "bars": bars,
             "timeline": "; ".join(bar["words"] for bar in bars),
-            "parent": {"run_id": str(parent.run_id), "job": parent.job} if parent is not None and parent.key else None,
+            "parent": _parent(known),
             "children": [{"run": row.key, "run_id": row.run_uuid, "state": row.state.value} for row in self.children],
             "link": _web_address(known.facts.link) if known is not None else None,
         }
+
+
+def _parent(known: Run | None) -> dict[str, Any] | None:
+    """A run above that the ledger has too."""
+    parent = known.parent if known is not None else None
+    return {"run_id": str(parent.run_id), "job": parent.job} if parent is not None and parent.key else None
 
 
 def _one(conn: Connection, name: str) -> _Run | None:
@@ -195,22 +206,33 @@ def _bars(run: Run) -> list[dict[str, Any]]:
     begin, end = run.queued_at or run.started_at, run.ended_at or run.seen_at
     if begin is None or run.started_at is None or end <= begin:
         return []
-    length = (end - begin).total_seconds()
+    scale = _Scale(begin, end)
+    waited, ran = (run.started_at - begin).total_seconds(), (end - run.started_at).total_seconds()
+    found = [scale.bar("bar", begin, run.started_at, f"queued for {duration(waited)}")] if waited > 0 else []
+    kind = run.state.value if run.ended_at is not None else "bar"
+    found.append(scale.bar(kind, run.started_at, end, f"{'ran' if run.ended_at else 'runs'} for {duration(ran)}"))
+    return [*found, *_bounds(run, scale)]
 
-    def bar(kind: str, since: datetime, until: datetime, words: str) -> dict[str, Any]:
-        since, until = max(since, begin), min(max(until, since), end)
-        at, wide = (since - begin).total_seconds() / length, (until - since).total_seconds() / length
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """The length of a run, which is a thousand wide."""
+
+    begin: datetime
+    end: datetime
+
+    def bar(self, kind: str, since: datetime, until: datetime, words: str) -> dict[str, Any]:
+        length = (self.end - self.begin).total_seconds()
+        since, until = max(since, self.begin), min(max(until, since), self.end)
+        at, wide = (since - self.begin).total_seconds() / length, (until - since).total_seconds() / length
         return {"kind": kind, "begin": round(at * 1000, 1), "width": round(max(wide * 1000, 2), 1), "words": words}
 
-    waited, ran = (run.started_at - begin).total_seconds(), (end - run.started_at).total_seconds()
-    found = [bar("bar", begin, run.started_at, f"queued for {duration(waited)}")] if waited > 0 else []
-    kind = run.state.value if run.ended_at is not None else "bar"
-    found.append(bar(kind, run.started_at, end, f"{'ran' if run.ended_at else 'runs'} for {duration(ran)}"))
+
+def _bounds(run: Run, scale: _Scale) -> Iterator[dict[str, Any]]:
     for what, within in (("started", run.started_within), ("ended", run.ended_within)):
         if within is not None and within.after is not None:
             words = f"{what} between {_words(within.after)} and {_words(within.until)}"
-            found.append(bar("bound", within.after, within.until, words))
-    return found
+            yield scale.bar("bound", within.after, within.until, words)
 
 
 def _words(at: datetime) -> str:

@@ -34,14 +34,16 @@ async def pages(api: Api, customer: str | None, *, template_handle: str | None =
         if not isinstance(entries, list):
             raise BadAnswer(f"GET /transformations: page {page} has no entries")
         yield Page(entries, integer(envelope.payload.get("total_items")))
-        total = integer(envelope.payload.get("total_pages"))
-        is_last = len(entries) < PER_PAGE if total is None else page >= total
-        if is_last or not entries:
+        if not entries or _is_last(page, len(entries), integer(envelope.payload.get("total_pages"))):
             return
         known = len(seen)
         seen.update(read.key for row in entries if (read := entry_definition(row)) is not None)
         if page > 1 and len(seen) == known:
             raise BadAnswer(f"GET /transformations: page {page} has no entry that the pages before it did not have")
+
+
+def _is_last(page: int, entries: int, total: int | None) -> bool:
+    return entries < PER_PAGE if total is None else page >= total
 
 
 def entry_definition(row: Any) -> Definition | None:

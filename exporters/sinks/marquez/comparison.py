@@ -153,6 +153,7 @@ def _shown(names: Iterable[Name]) -> str:
     return ", ".join(f"{namespace} {name}" for namespace, name in names)
 
 
+# one table of cases: what each combination of differences asks for
 def decision(run: ExpectedRun, found: StoredRun | None, what: Sequence[Difference], *, has_start: bool) -> Decision:
     """What to send again for these differences. `has_start` says whether the ledger still has the run's START, which must come
     before all else.

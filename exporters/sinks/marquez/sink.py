@@ -178,10 +178,8 @@ class MarquezSink:
         return outcome
 
     async def _delivered(self, item: Outgoing, event: Event) -> Outcome:
-        problem = await self._create(item, event) if self._begins(item, event) else None
-        # when the run cannot be created, its START creates it, without args and nominal times
-        optional = item.kind is EventKind.START and self._lineage_api
-        if isinstance(problem, Retry) or (problem is not None and not optional):
+        problem = await self._created_before(item, event)
+        if problem is not None:
             return problem
         if item.kind is EventKind.OTHER:
             return Delivered()  # posting it would start the run
@@ -192,9 +190,13 @@ class MarquezSink:
             self._created.pop(event.run_id, None)  # if it comes again, Marquez has lost the run
         return outcome
 
-    def _begins(self, item: Outgoing, event: Event) -> bool:
-        """Whether the run is to be created before this event."""
-        return item.kind in {EventKind.OTHER, EventKind.START} and self._runs_api and not event.child
+    async def _created_before(self, item: Outgoing, event: Event) -> Retry | Park | None:
+        """Create the run where this event is its first one; why the event cannot be sent then."""
+        begins = item.kind in {EventKind.OTHER, EventKind.START}
+        problem = await self._create(item, event) if begins and self._runs_api and not event.child else None
+        # when the run cannot be created, its START creates it, without args and nominal times
+        is_optional = item.kind is EventKind.START and self._lineage_api
+        return None if is_optional and isinstance(problem, Park) else problem
 
     async def _judged(self, answer: Answer, item: Outgoing, proof: int = 201) -> Outcome:
         outcome = verdict(answer, proof)
