@@ -15,8 +15,8 @@ from typing import Any
 from collector.app.heartbeat import Heartbeat
 from collector.clock import to_ms
 from collector.errors import LedgerError
-from collector.ledger import accounts, registry, replicas
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sinks, configured_sources, replicas
+from collector.ledger.configured_sources import Configured
 from collector.ledger.held_lease import Leases
 from collector.ledger.replicas import Replica
 from collector.lifecycle import VanishedPolicy
@@ -271,9 +271,9 @@ class Replicas:
     async def configure(self) -> None:
         now_ms = to_ms(self.clock.now())
         configured = [Configured(name) for name in self.sources]
-        self.sources = await self.store.write(accounts.sync_sources, configured, now_ms)
+        self.sources = await self.store.write(configured_sources.sync_sources, configured, now_ms)
         kinds = frozenset({EventKind.START, EventKind.COMPLETE})
-        self.sinks = await self.store.write(registry.sync_sinks, dict.fromkeys(self.sinks, kinds), now_ms)
+        self.sinks = await self.store.write(configured_sinks.sync_sinks, dict.fromkeys(self.sinks, kinds), now_ms)
 
     def start(self) -> Process:
         process = Process(f"replica {len(self.processes)}", self)

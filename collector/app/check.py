@@ -14,7 +14,7 @@ from collector.app.control import refuse_unusable
 from collector.app.tables import Column, Kind, show
 from collector.clock import Clock, SystemClock
 from collector.errors import LedgerError, LedgerForeign, LedgerMissing, LedgerTooNew
-from collector.ledger import accounts, jobs, queries
+from collector.ledger import configured_sources, jobs, queries
 from collector.ledger.port import Ledger
 from collector.lineage.job_aliases import renamings
 from collector.logs import set_up
@@ -101,7 +101,7 @@ def _unopened(settings: Settings, error: LedgerError) -> Row:
 
 async def _of_accounts(store: Ledger, settings: Settings) -> list[Row]:
     sinks = await store.read(queries.sinks)
-    refused = await store.read(accounts.refusals, factory.configured(settings, SystemClock()))
+    refused = await store.read(configured_sources.refusals, factory.configured(settings, SystemClock()))
     chosen = [source.name for source in settings.sources if source.include]
     idle = [name for name in chosen if await store.read(_nothing_fits, name)]
     renamed = [row for source in settings.sources for row in await store.read(_renamed, settings, source.name)]

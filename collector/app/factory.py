@@ -14,7 +14,7 @@ from collector.app.hint_topic import HintSubscriber, Take
 from collector.clock import Clock
 from collector.errors import ConfigurationError
 from collector.http import HttpClient, HttpOptions, RequestListener, clock_ahead, tls_context
-from collector.ledger.accounts import Configured
+from collector.ledger.configured_sources import Configured
 from collector.lineage.aliases import Alias, Aliases
 from collector.lineage.job_aliases import JobAlias, JobAliases
 from collector.logs import fields

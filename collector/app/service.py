@@ -30,7 +30,7 @@ from collector.app.scrape import snapshot
 from collector.app.status import status, status_of_loops
 from collector.clock import Clock, SystemClock, to_ms
 from collector.errors import ConfigurationError, LedgerError, LedgerLost, LedgerTooNew
-from collector.ledger import queries, registry, replicas, requests, runs
+from collector.ledger import configured_sinks, queries, replicas, requests, runs
 from collector.ledger.held_lease import HeldLease, Leases
 from collector.ledger.leases import HOUSEKEEPING, METRICS
 from collector.ledger.port import OwnedLedger
@@ -279,7 +279,7 @@ class Service:
         refuse_occupied(self.settings.control_path)
         now_ms = to_ms(self._clock.now())
         sinks = {sink.name: (sink, factory.sink(sink, self._clock)) for sink in self.settings.sinks}
-        before = await self.store.read(registry.wanted)
+        before = await self.store.read(configured_sinks.wanted)
         wanted = {name: _wanted(settings.events, sink, before.get(name)) for name, (settings, sink) in sinks.items()}
         # no other process has this name or had it, not even the one before in the same container
         me = replica(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, select
 
-from collector.ledger import accounts, lanes, registry, schema
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sinks, configured_sources, lanes, schema
+from collector.ledger.configured_sources import Configured
 from collector.ledger.schema import db_now
 from collector.model import EventKind
 
@@ -52,11 +52,11 @@ def register(
     sinks: Mapping[str, frozenset[EventKind]],
     now_ms: int,
 ) -> Numbers:
-    """Register a replica at its start, with its sources and sinks. Raises `ConfigurationError`, see `accounts.matched`."""
+    """Register a replica at its start, with its sources and sinks. Raises `ConfigurationError`, see `configured_sources.matched`."""
     lanes.hold_sinks(conn)  # so that two that start at once see each other
     others = _others(conn, me)
-    sink_ids = registry.sync_sinks(conn, sinks, now_ms, spared=_names("sink", others))
-    source_ids = accounts.sync_sources(conn, sources, now_ms, spared=_names("source", others))
+    sink_ids = configured_sinks.sync_sinks(conn, sinks, now_ms, spared=_names("sink", others))
+    source_ids = configured_sources.sync_sources(conn, sources, now_ms, spared=_names("source", others))
     beat(conn, me)
     return Numbers(source_ids, sink_ids)
 
@@ -107,8 +107,8 @@ def retire(conn: Connection, me: Replica, now_ms: int) -> frozenset[str]:
     """Retire what no live replica has any more, as after an upgrade's last old replica has gone; their names."""
     lanes.hold_sinks(conn)
     gone = unconfigured(conn, me)
-    registry.retire(conn, _of_kind("sink", gone), now_ms)
-    accounts.retire(conn, _of_kind("source", gone), now_ms)
+    configured_sinks.retire(conn, _of_kind("sink", gone), now_ms)
+    configured_sources.retire(conn, _of_kind("source", gone), now_ms)
     return gone
 
 

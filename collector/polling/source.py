@@ -11,7 +11,7 @@ from typing import Protocol
 from collector.clock import Clock, to_ms, until_set
 from collector.errors import LeaseGivenBack, LeaseLost, LedgerCorrupt, LedgerError, NotFound, SourceError, Throttled
 from collector.faultpoints import Point, passing
-from collector.ledger import accounts, memory, runs, stored
+from collector.ledger import configured_sources, memory, runs, stored
 from collector.ledger.held_lease import STANDBY_LOOK, HeldLease, Leases
 from collector.lineage.events import EventMaker
 from collector.lineage.job_aliases import NO_ALIASES, JobAliases, as_on_platform
@@ -104,7 +104,7 @@ class SourcePoller:
     async def run(self) -> None:
         """Until cancelled; gives the lease back and closes the platform then."""
         try:
-            taking = partial(accounts.take, source_id=self._source_id)
+            taking = partial(configured_sources.take, source_id=self._source_id)
             lease = f"source:{self._name}"
             await self._leases.work(lease, PATIENCE, self._work, came_round=self._came_round, taking=taking)
         finally:

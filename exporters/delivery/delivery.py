@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from collector.clock import Clock
 from collector.errors import LeaseLost
-from collector.ledger import leases, overflow, parked, registry
+from collector.ledger import configured_sinks, leases, overflow, parked
 from collector.ledger.held_lease import HeldLease, Leases
 from collector.ledger.leases import Lease
 from collector.ledger.parked import Named, RetryAnswer
@@ -205,7 +205,7 @@ class Delivery:
         """In one commit, so that no kill comes between taking over and noting that runs are in doubt."""
         lease = leases.take(conn, name, holder, ttl_ms)
         if lease is not None and not lease.clean and self._context.sink.rechecks:
-            registry.mark_unclean(conn, self._context.sink_id, now_ms)
+            configured_sinks.mark_unclean(conn, self._context.sink_id, now_ms)
         return lease
 
     async def _serve(self, held_lease: HeldLease) -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from collector.ledger import accounts
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sources
+from collector.ledger.configured_sources import Configured
 from collector.ledger.held_lease import Leases
 from collector.model import Facts
 from tests.bench import payload
@@ -162,7 +162,7 @@ async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[st
 
     from collector.app import factory
     from collector.clock import SystemClock
-    from collector.ledger import leases, queries, registry
+    from collector.ledger import configured_sinks, leases, queries
     from collector.ledger.runs import NewEvent, PollCommit, RunChange, commit_poll
     from collector.ledger.sqlite.store import Store
     from collector.model import EventKind
@@ -174,8 +174,8 @@ async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[st
     made = factory.sink(settings, clock)
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open(Path(folder) / "ledger.db", holder="bench", clock=clock)
-        [source] = (await store.write(accounts.sync_sources, [Configured("plant-a")], 0)).values()
-        [number] = (await store.write(registry.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
+        [source] = (await store.write(configured_sources.sync_sources, [Configured("plant-a")], 0)).values()
+        [number] = (await store.write(configured_sinks.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
         lease = await store.write(leases.take, "source:plant-a", "bench", 10**9)
         assert lease is not None
         bodies, happened = payload.bodies(count), int(payload.AT.timestamp() * 1000)
@@ -232,7 +232,7 @@ def claim_and_settle(backlog: int) -> dict[str, Any]:
     """Milliseconds to claim 500 heads with their bodies and to settle them, behind a backlog."""
     from collector.clock import SystemClock
     from collector.ledger import claims as ledger_claims
-    from collector.ledger import leases, registry
+    from collector.ledger import configured_sinks, leases
     from collector.ledger.runs import NewEvent, PollCommit, RunChange, commit_poll
     from collector.ledger.sqlite.store import Store
     from collector.model import EventKind
@@ -242,8 +242,8 @@ def claim_and_settle(backlog: int) -> dict[str, Any]:
     async def work() -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             store = Store.open(Path(folder) / "ledger.db", holder="bench", clock=SystemClock())
-            [source] = (await store.write(accounts.sync_sources, [Configured("plant-a")], 0)).values()
-            [sink] = (await store.write(registry.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
+            [source] = (await store.write(configured_sources.sync_sources, [Configured("plant-a")], 0)).values()
+            [sink] = (await store.write(configured_sinks.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
             lease = await store.write(leases.take, "source:plant-a", "bench", 10**9)
             context = await store.write(leases.take, "sink:bench", "bench", 10**9)
             assert lease is not None

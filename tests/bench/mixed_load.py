@@ -18,9 +18,9 @@ from uuid import UUID
 
 from collector.app.interpreter import tune_interpreter
 from collector.clock import SystemClock, to_ms
-from collector.ledger import accounts, claims, leases, registry, runs, stored
-from collector.ledger.accounts import Configured
+from collector.ledger import claims, configured_sinks, configured_sources, leases, runs, stored
 from collector.ledger.claims import Settlement
+from collector.ledger.configured_sources import Configured
 from collector.ledger.leases import Lease
 from collector.ledger.sqlite.store import Store
 from collector.lifecycle import VanishedPolicy
@@ -115,8 +115,8 @@ async def measured(open_runs: int, polls: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.db"
         store = Store.open(path, holder="bench", clock=SystemClock())
-        [source] = (await store.write(accounts.sync_sources, [Configured("plant-a")], 0)).values()
-        [sink] = (await store.write(registry.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
+        [source] = (await store.write(configured_sources.sync_sources, [Configured("plant-a")], 0)).values()
+        [sink] = (await store.write(configured_sinks.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
         lease = await store.write(leases.take, "source:plant-a", "bench", 10**9)
         context = await store.write(leases.take, "sink:bench", "bench", 10**9)
         assert lease is not None

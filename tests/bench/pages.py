@@ -20,8 +20,8 @@ from sqlalchemy import Connection, insert
 
 from collector.app.status import status
 from collector.clock import SystemClock
-from collector.ledger import accounts, detail, graph, jobs, registry, schema
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sinks, configured_sources, detail, graph, jobs, schema
+from collector.ledger.configured_sources import Configured
 from collector.ledger.sqlite.store import Store
 from collector.model import Dataset, Definition, EventKind, Job, Run, RunState
 from exporters.web.pages import Pages, serve
@@ -47,8 +47,8 @@ def defined(number: int) -> Definition:
 
 def filled(conn: Connection) -> None:
     now = CLOCK.now()
-    source = accounts.sync_sources(conn, [Configured("plant-a")], 1)["plant-a"]
-    sink = registry.sync_sinks(conn, {"marquez": frozenset(EventKind)}, 1)["marquez"]
+    source = configured_sources.sync_sources(conn, [Configured("plant-a")], 1)["plant-a"]
+    sink = configured_sinks.sync_sinks(conn, {"marquez": frozenset(EventKind)}, 1)["marquez"]
     of_jobs = [Job(str(number), SPACE, job(number), "QUERY", "CDF") for number in range(JOBS)]
     for first in range(0, RUNS, AT_ONCE):
         numbers = range(first, first + AT_ONCE)

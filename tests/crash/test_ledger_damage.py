@@ -17,8 +17,8 @@ import pytest
 
 from collector.clock import SystemClock
 from collector.errors import LedgerCorrupt, LedgerError
-from collector.ledger import accounts, leases, queries, registry, runs
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sinks, configured_sources, leases, queries, runs
+from collector.ledger.configured_sources import Configured
 from collector.ledger.runs import PollCommit
 from collector.ledger.sqlite import file as sqlite_file
 from collector.ledger.sqlite.lock import Condition
@@ -33,8 +33,8 @@ def open_store(path: Path) -> Store:
 
 
 async def fill(store: Store, *, first: int = 0, count: int = 60) -> None:
-    source = (await store.write(accounts.sync_sources, [Configured("source")], NOW))["source"]
-    await store.write(registry.sync_sinks, {"a": ALL}, NOW)
+    source = (await store.write(configured_sources.sync_sources, [Configured("source")], NOW))["source"]
+    await store.write(configured_sinks.sync_sinks, {"a": ALL}, NOW)
     lease = await store.write(leases.take, "source:source", "test", 1000)
     assert lease is not None
     for start in range(first, first + count, 20):

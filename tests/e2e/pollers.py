@@ -13,8 +13,8 @@ import httpx
 
 from collector.clock import to_ms
 from collector.http import HttpClient, HttpOptions
-from collector.ledger import accounts
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sources
+from collector.ledger.configured_sources import Configured
 from collector.ledger.held_lease import Leases
 from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
@@ -162,7 +162,7 @@ class Pollers(Room):
     async def add(self, name: str, platform: Platform) -> None:
         names = [*self.pollers, name]
         ids = await self.store.write(
-            accounts.sync_sources, [Configured(each) for each in names], to_ms(self.clock.now())
+            configured_sources.sync_sources, [Configured(each) for each in names], to_ms(self.clock.now())
         )
         self.pollers[name] = SourcePoller(
             name=name,

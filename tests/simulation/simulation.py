@@ -12,8 +12,8 @@ from typing import Any
 
 from collector.clock import to_ms
 from collector.errors import LedgerError
-from collector.ledger import accounts, registry
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sinks, configured_sources
+from collector.ledger.configured_sources import Configured
 from collector.ledger.held_lease import Leases
 from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
@@ -102,9 +102,11 @@ class Simulation:
         self.store = Disk(open_store(Path(self.folder.name)), self.chance, self.reached)
         self.clock.store = self.store
         now_ms = to_ms(self.clock.now())
-        sources = await self.store.write(accounts.sync_sources, [Configured(each) for each in SOURCES], now_ms)
+        sources = await self.store.write(
+            configured_sources.sync_sources, [Configured(each) for each in SOURCES], now_ms
+        )
         sinks = await self.store.write(
-            registry.sync_sinks, {name: backend.wants for name, backend in self.backends.items()}, now_ms
+            configured_sinks.sync_sinks, {name: backend.wants for name, backend in self.backends.items()}, now_ms
         )
         self.sends = SendReports()
         for name in SOURCES:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from collector.app.cli import main
-from collector.ledger import accounts
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sources
+from collector.ledger.configured_sources import Configured
 from collector.testing.ledger import temporary_ledger
 
 CONFIG = """
@@ -33,4 +33,4 @@ def test_check_asks_both(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
 
 async def test_a_temporary_ledger_takes_writes() -> None:
     async with temporary_ledger() as ledger:
-        assert (await ledger.write(accounts.sync_sources, [Configured("box")], 0)).keys() == {"box"}
+        assert (await ledger.write(configured_sources.sync_sources, [Configured("box")], 0)).keys() == {"box"}

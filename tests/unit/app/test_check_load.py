@@ -12,8 +12,8 @@ from sqlalchemy import Connection, text, update
 from collector.app.check import Row, _all, _of_ledger, run
 from collector.clock import SystemClock
 from collector.errors import ConfigurationError
-from collector.ledger import accounts, schema, skips
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sources, schema, skips
+from collector.ledger.configured_sources import Configured
 from collector.ledger.sqlite.store import Store
 from collector.model import Skip, SkipKind
 from config.settings import Settings
@@ -129,7 +129,7 @@ async def test_a_name_that_the_ledger_knows_with_another_account_is_found_withou
     settings = on(ledger)
 
     def of(account: str | None) -> Callable[[Connection], object]:
-        return lambda conn: accounts.sync_sources(conn, [Configured("source", account)], 0)
+        return lambda conn: configured_sources.sync_sources(conn, [Configured("source", account)], 0)
 
     store = Store.open(ledger, holder="test", clock=SystemClock())
     try:

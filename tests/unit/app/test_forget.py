@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 from collector.app import forget, requests
 from collector.app.removal import Removal
 from collector.errors import ConfigurationError
-from collector.ledger import accounts, queries, retirement
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sources, queries, retirement
+from collector.ledger.configured_sources import Configured
 from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.store import Store as PostgresStore
 from collector.ledger.requests import RequestState
@@ -36,13 +36,13 @@ def happened(conn: Connection) -> None:
     ledger = Ledger(conn)
     ledger.configure(marquez=ALL, mirror=ALL, twin=ALL)
     names = [Configured("source"), Configured("old-plant"), Configured("twin"), Configured("marquez")]
-    numbers = accounts.sync_sources(conn, names, NOW)
+    numbers = configured_sources.sync_sources(conn, names, NOW)
     ledger.source, ledger.lease = numbers["old-plant"], ledger._take("source:old-plant")
     ledger.happen("a", START, COMPLETE)
     ledger.happen("\x1b[31mb", START)
     ledger.park(ledger.claim("mirror")[0], sink="mirror")
     ledger.drain("marquez")
-    accounts.sync_sources(conn, names[:1], NOW)
+    configured_sources.sync_sources(conn, names[:1], NOW)
 
 
 @pytest.fixture

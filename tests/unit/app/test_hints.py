@@ -25,8 +25,8 @@ from collector.app.service import Service
 from collector.clock import to_ms
 from collector.errors import AuthFailed, BadAnswer, LedgerError, NotFound
 from collector.hint import LARGEST
-from collector.ledger import accounts, leases, queries, requests, runs, schema, stored
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sources, leases, queries, requests, runs, schema, stored
+from collector.ledger.configured_sources import Configured
 from collector.ledger.leases import Lease
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.runs import PollCommit, RunChange
@@ -96,7 +96,7 @@ class Door:
 @pytest.fixture
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     clock, store = SimulatedClock(), WatchedStore(open_store(tmp_path))
-    ids = await store.write(accounts.sync_sources, [Configured("files")], to_ms(clock.now()))
+    ids = await store.write(configured_sources.sync_sources, [Configured("files")], to_ms(clock.now()))
     lease = await store.write(leases.take, "source:files", "test", 60_000)
     made = Door(None, store, clock, lease, ids["files"])  # type: ignore[arg-type]
     files = HintedSource("simple", ids["files"], Believing(), lambda: SECRET)  # type: ignore[arg-type] # a double

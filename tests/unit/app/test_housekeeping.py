@@ -13,7 +13,16 @@ from sqlalchemy import Connection, update
 
 from collector.app.housekeeping import EARLY_SWEEP_EVERY, LOOK, STUCK_AFTER, SWEEP_EVERY, Housekeeper, Share
 from collector.errors import LedgerCorrupt, LedgerError
-from collector.ledger import accounts, overflow, queries, registry, replicas, retention, schema, stored
+from collector.ledger import (
+    configured_sinks,
+    configured_sources,
+    overflow,
+    queries,
+    replicas,
+    retention,
+    schema,
+    stored,
+)
 from collector.ledger.claims import Refused, Settlement
 from collector.ledger.replicas import Replica
 from collector.ledger.runs import NewEvent, RunChange
@@ -543,8 +552,8 @@ async def test_who_is_not_the_keeper_measures_and_removes_nothing(house: House) 
 async def test_a_sink_and_a_source_that_left_go_after_retention(house: House, caplog: pytest.LogCaptureFixture) -> None:
     keeper = await house.keep(10_000 * KIB, retention="2h")
     await house.do(lambda ledger: ledger.happen("open", START))
-    await house.do(lambda ledger: registry.sync_sinks(ledger.conn, {}, ledger.now))
-    await house.do(lambda ledger: accounts.sync_sources(ledger.conn, [], ledger.now))
+    await house.do(lambda ledger: configured_sinks.sync_sinks(ledger.conn, {}, ledger.now))
+    await house.do(lambda ledger: configured_sources.sync_sources(ledger.conn, [], ledger.now))
     async with Running(keeper):
         await house.clock.step(SWEEP_EVERY)
         assert (await house.rows("sink"), await house.rows("source"), await house.rows("lane")) == (1, 1, 1)

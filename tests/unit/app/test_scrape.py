@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from collector.app import scrape
 from collector.app.scrape import shares, snapshot
-from collector.ledger import accounts, jobs, registry, retention
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sinks, configured_sources, jobs, retention
+from collector.ledger.configured_sources import Configured
 from collector.ledger.runs import RunChange
 from collector.model import EventKind, Interval, RunState
 from collector.testing.clock import SimulatedClock
@@ -90,7 +90,7 @@ def test_jobs_sources_and_sinks_as_the_ledger_has_them(ledger: Ledger) -> None:
 
 def test_what_left_the_configuration_is_not_shown(ledger: Ledger) -> None:
     ledger.happen("1", START, COMPLETE)
-    registry.sync_sinks(ledger.conn, {"file": ALL}, NOW)
+    configured_sinks.sync_sinks(ledger.conn, {"file": ALL}, NOW)
     shown = snapshot(ledger.conn, CLOCK, {"another": timedelta(hours=24)}, 10, 20)
     assert not shown.jobs
     assert not shown.sources
@@ -101,7 +101,7 @@ def test_too_many_jobs_are_cut_and_what_was_left_out_is_counted(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scrape, "JOBS_AT_MOST", 5)
-    small = accounts.sync_sources(ledger.conn, [Configured("small")], NOW)["small"]
+    small = configured_sources.sync_sources(ledger.conn, [Configured("small")], NOW)["small"]
     many = [a_run(f"run {n}", RunState.FAILED, job=a_job(f"transformation/{n}")) for n in range(9)]
     jobs.note(ledger.conn, ledger.source, [(run, EventKind.FAIL) for run in many], NOW)
     jobs.note(ledger.conn, small, [(run, EventKind.FAIL) for run in many[:2]], NOW)

@@ -20,9 +20,9 @@ from uuid import UUID, uuid5
 
 from collector.clock import SystemClock, to_ms
 from collector.errors import LedgerError
-from collector.ledger import accounts, leases, registry
+from collector.ledger import configured_sinks, configured_sources, leases
 from collector.ledger import runs as ledger_runs
-from collector.ledger.accounts import Configured
+from collector.ledger.configured_sources import Configured
 from collector.ledger.held_lease import Leases
 from collector.ledger.leases import Lease
 from collector.ledger.runs import NewEvent, PollCommit, RunChange
@@ -266,9 +266,9 @@ class DeliverySimulation:
 
     async def configure(self, sinks: dict[str, frozenset[EventKind]]) -> None:
         """The configuration names these sinks, and one source."""
-        sources = await self.store.write(accounts.sync_sources, [Configured("source")], self.now_ms)
+        sources = await self.store.write(configured_sources.sync_sources, [Configured("source")], self.now_ms)
         self.source_id = sources["source"]
-        self.sinks = await self.store.write(registry.sync_sinks, sinks, self.now_ms)
+        self.sinks = await self.store.write(configured_sinks.sync_sinks, sinks, self.now_ms)
         self._source_lease = await self.store.write(leases.take, "source:source", "test", 60_000)
 
     def deliver(self, sink: ScriptedSink, name: str = "sink", *, holder: str = "test") -> Delivery:

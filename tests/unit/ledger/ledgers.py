@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Engine, func, insert, select
 from sqlalchemy.schema import CreateSchema
 
 from collector.clock import to_ms
-from collector.ledger import accounts, claims, leases, registry, runs, schema
-from collector.ledger.accounts import Configured
+from collector.ledger import claims, configured_sinks, configured_sources, leases, runs, schema
 from collector.ledger.claims import Refused, Retried, Settlement, SettleResult
+from collector.ledger.configured_sources import Configured
 from collector.ledger.leases import Lease
 from collector.ledger.postgres.database import Database
 from collector.ledger.runs import NewEvent, PollCommit, RunChange
@@ -95,9 +95,9 @@ class Ledger:
     now: int = NOW
 
     def configure(self, **sinks: frozenset[EventKind]) -> Mapping[str, int]:
-        self.source = accounts.sync_sources(self.conn, [Configured("source")], self.now)["source"]
+        self.source = configured_sources.sync_sources(self.conn, [Configured("source")], self.now)["source"]
         self.lease = self._take("source:source")
-        self.sinks = registry.sync_sinks(self.conn, sinks, self.now)
+        self.sinks = configured_sinks.sync_sinks(self.conn, sinks, self.now)
         self.held = {name: self._take(f"sink:{name}") for name in sinks}
         return self.sinks
 

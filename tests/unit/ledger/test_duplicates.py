@@ -2,8 +2,8 @@
 
 import pytest
 
-from collector.ledger import accounts, leases, queries, runs, stored
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sources, leases, queries, runs, stored
+from collector.ledger.configured_sources import Configured
 from collector.ledger.duplicates import Duplicates
 from collector.ledger.leases import Lease
 from collector.ledger.runs import PollCommit
@@ -14,7 +14,7 @@ from tests.unit.ledger.ledgers import ALL, COMPLETE, NOW, SECOND, START, Ledger,
 def both(ledger: Ledger) -> Ledger:
     """The source's run r has begun; there is another source beside it."""
     ledger.configure(a=ALL)
-    accounts.sync_sources(ledger.conn, [Configured("source"), Configured("other")], NOW)
+    configured_sources.sync_sources(ledger.conn, [Configured("source"), Configured("other")], NOW)
     ledger.happen("r", START)
     return ledger
 
@@ -53,7 +53,7 @@ def test_two_keys_of_one_run_in_a_page_are_one_life(both: Ledger) -> None:
 
 def test_a_run_of_a_source_that_left_comes_over_and_goes_on(both: Ledger) -> None:
     """As after an upgrade of a ledger that does not know yet which account each source has."""
-    accounts.sync_sources(both.conn, [Configured("other")], NOW)
+    configured_sources.sync_sources(both.conn, [Configured("other")], NOW)
     assert seen_by_other(both, "r") == Duplicates(frozenset({"r"}))
     number, lease = other(both)
     run = stored.known(both.conn, number, ["r"]).runs["r"]
@@ -71,7 +71,7 @@ def test_a_run_of_a_source_that_left_comes_over_and_goes_on(both: Ledger) -> Non
 
 def test_a_run_that_ended_elsewhere_stays_silent(both: Ledger) -> None:
     both.happen("r", COMPLETE)
-    accounts.sync_sources(both.conn, [Configured("other")], NOW)
+    configured_sources.sync_sources(both.conn, [Configured("other")], NOW)
     seen_by_other(both, "r")
     number, _ = other(both)
     known = stored.known(both.conn, number, ["r"]).runs["r"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 from sqlalchemy import select
 
-from collector.ledger import history, parked, queries, registry, schema
+from collector.ledger import configured_sinks, history, parked, queries, schema
 from collector.ledger.history import RunHistory, Standing
 from tests.unit.ledger.ledgers import ALL, COMPLETE, ENDS, FAIL, OTHER, RUNNING, SECOND, START, Ledger, child_of
 
@@ -94,7 +94,7 @@ def test_a_sink_that_left_is_shown_where_it_is_owed_something(ledger: Ledger) ->
     ledger.configure(a=ALL, b=ALL)
     ledger.happen("r", START)
     ledger.drain("b")
-    registry.sync_sinks(ledger.conn, {}, ledger.now)
+    configured_sinks.sync_sinks(ledger.conn, {}, ledger.now)
     assert [each.sink for each in of(ledger, "r").events[0].deliveries] == ["a"]
 
 

@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import insert, select
 
 from collector.errors import LedgerError
-from collector.ledger import accounts, inventory, registry, replicas, requests, retirement, schema
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sinks, configured_sources, inventory, replicas, requests, retirement, schema
+from collector.ledger.configured_sources import Configured
 from collector.ledger.inventory import OpenRun, Owed, TargetKind
 from collector.ledger.replicas import Replica
 from collector.ledger.requests import RequestKind, RequestState
@@ -17,7 +17,7 @@ BY_SOURCE = ("run", "watch", "event", "lane", "parked", "doubt", "tally", "job",
 
 def another(ledger: Ledger) -> Ledger:
     """A second source beside the first, with a separate run."""
-    numbers = accounts.sync_sources(ledger.conn, [Configured("source"), Configured("other")], NOW)
+    numbers = configured_sources.sync_sources(ledger.conn, [Configured("source"), Configured("other")], NOW)
     first, ledger.source = ledger.source, numbers["other"]
     first_lease, ledger.lease = ledger.lease, ledger._take("source:other")
     ledger.happen("other", START)
@@ -26,7 +26,7 @@ def another(ledger: Ledger) -> Ledger:
 
 
 def leave(ledger: Ledger) -> None:
-    accounts.sync_sources(ledger.conn, [Configured("other")], NOW)
+    configured_sources.sync_sources(ledger.conn, [Configured("other")], NOW)
 
 
 def forget(ledger: Ledger, *, drop_undelivered: bool = True) -> int:
@@ -76,7 +76,7 @@ def test_a_forgotten_source_goes_with_all_that_is_known_of_it_and_nothing_else(
     ledger.postpone(*[item for item in ledger.claim() if item.body == b"1 START"], unanswered=True, recheck_at=NOW)
     ledger.commit(skips=(Skip(SkipKind.STATUS, "odd", "odd"),), memory={"key": "value"})
     # a retired sink's lanes go as well
-    registry.sync_sinks(ledger.conn, {}, NOW)
+    configured_sinks.sync_sinks(ledger.conn, {}, NOW)
     leave(ledger)
     assert forget(ledger) >= 3
     assert {table: ledger.rows(table) for table in BY_SOURCE} == kept
@@ -119,7 +119,7 @@ def test_what_a_live_replica_has_is_not_forgotten(ledger: Ledger) -> None:
 
 def test_a_sink_is_forgotten_before_its_retention_is_over(ledger: Ledger) -> None:
     ledger.happen("r", START)
-    registry.sync_sinks(ledger.conn, {}, NOW)
+    configured_sinks.sync_sinks(ledger.conn, {}, NOW)
     with pytest.raises(LedgerError, match=r"1 events of sink a are undelivered \(1 of source source\)"):
         inventory.begin(ledger.conn, TargetKind.SINK, "a", NOW, drop_undelivered=False)
     assert retirement.retired_sinks(ledger.conn, NOW) == []
@@ -137,14 +137,14 @@ def test_a_source_that_came_back_keeps_its_runs(ledger: Ledger) -> None:
     leave(ledger)
     inventory.begin(ledger.conn, TargetKind.SOURCE, "source", NOW, drop_undelivered=True)
     [gone] = retirement.retired_sources(ledger.conn, 0)
-    accounts.sync_sources(ledger.conn, [Configured("source"), Configured("other")], NOW)
+    configured_sources.sync_sources(ledger.conn, [Configured("source"), Configured("other")], NOW)
     assert inventory.remove_runs(ledger.conn, gone) == 0
     assert ledger.rows("run") == 2
 
 
 def test_a_source_that_only_left_keeps_its_runs(ledger: Ledger) -> None:
     ledger.happen("r", START)
-    accounts.sync_sources(ledger.conn, [], NOW)
+    configured_sources.sync_sources(ledger.conn, [], NOW)
     [gone] = retirement.retired_sources(ledger.conn, NOW + HOUR)
     assert not gone.forgotten
     assert inventory.remove_runs(ledger.conn, gone) == 0

@@ -7,7 +7,7 @@ from sqlalchemy import event as sa_event
 from sqlalchemy import select
 
 from collector.errors import LeaseLost
-from collector.ledger import doubts, parked, registry, schema, tallies
+from collector.ledger import configured_sinks, doubts, parked, schema, tallies
 from collector.ledger.parked import ParkedEvent, RetryAnswer
 from collector.model import EventKind
 from tests.lease_faults import take_over
@@ -83,7 +83,7 @@ def test_it_is_as_old_as_when_it_was_committed(ledger: Ledger, goes_on: bool) ->
     ledger.now += HOUR
     if goes_on:
         ledger.happen("r", COMPLETE)
-    registry.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now - SECOND)
+    configured_sinks.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now - SECOND)
     retry(ledger, listed(ledger)[0])
     [since] = ledger.conn.scalars(select(schema.lane.c.since))
     assert since == start.committed_at == NOW

@@ -14,8 +14,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, MetaData, Table, func, insert, select, text
 
-from collector.ledger import accounts, migration, requests, schema
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sources, migration, requests, schema
+from collector.ledger.configured_sources import Configured
 from collector.ledger.postgres import preparation
 from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.store import Store
@@ -85,7 +85,7 @@ def test_a_ledger_of_each_schema_keeps_its_rows_and_goes_on(engine: Engine, data
         assert compare_metadata(MigrationContext.configure(conn), schema.metadata) == []
         after = counts(conn)
         assert {name: after[name] for name in before} == before
-        assert accounts.sync_sources(conn, [Configured("new")], NOW)["new"] == ROWS + 1
+        assert configured_sources.sync_sources(conn, [Configured("new")], NOW)["new"] == ROWS + 1
         assert requests.add(conn, RequestKind.POLL, "source:new", "{}", NOW) == ROWS + 1
 
 

@@ -19,9 +19,19 @@ from sqlalchemy.exc import DBAPIError
 from collector.app.ledger_file import guard
 from collector.clock import SystemClock
 from collector.errors import ConfigurationError, LeaseLost, LedgerError, LedgerTooNew, LedgerUnreachable
-from collector.ledger import accounts, claims, leases, queries, registry, replicas, requests, runs, schema
-from collector.ledger.accounts import Configured
+from collector.ledger import (
+    claims,
+    configured_sinks,
+    configured_sources,
+    leases,
+    queries,
+    replicas,
+    requests,
+    runs,
+    schema,
+)
 from collector.ledger.claims import Settlement
+from collector.ledger.configured_sources import Configured
 from collector.ledger.port import News
 from collector.ledger.postgres import faults, preparation, watch
 from collector.ledger.postgres import store as module
@@ -151,7 +161,7 @@ async def test_what_another_store_commits_is_noticed(store: Store, other: Store)
         await noticed(news)
     lease = await other.write(leases.take, "source:a", "second", 60_000)
     assert lease is not None
-    number = (await other.write(accounts.sync_sources, [Configured("source")], NOW))["source"]
+    number = (await other.write(configured_sources.sync_sources, [Configured("source")], NOW))["source"]
     await asyncio.sleep(3 * watch.LOOK)
     for event in rung.values():
         event.clear()
@@ -185,8 +195,8 @@ def test_a_settle_between_two_reads_of_a_recount_is_counted(database: Database) 
     engine = database.engine(3, writes=True)
     with engine.begin() as conn:
         preparation.migrate(conn, database)
-        source = accounts.sync_sources(conn, [Configured("source")], NOW)["source"]
-        number = registry.sync_sinks(conn, {"a": ALL}, NOW)["a"]
+        source = configured_sources.sync_sources(conn, [Configured("source")], NOW)["source"]
+        number = configured_sinks.sync_sinks(conn, {"a": ALL}, NOW)["a"]
         held = leases.take(conn, "source:source", "test", 60_000)
         feeds = leases.take(conn, "sink:a", "test", 60_000)
         assert held is not None
@@ -196,7 +206,7 @@ def test_a_settle_between_two_reads_of_a_recount_is_counted(database: Database) 
 
     def recounted() -> None:
         with engine.begin() as conn:
-            registry.sync_sinks(conn, {"a": ALL}, NOW)
+            configured_sinks.sync_sinks(conn, {"a": ALL}, NOW)
 
     with ThreadPoolExecutor(1) as pool:
         with engine.begin() as conn:
@@ -348,14 +358,14 @@ def test_a_sink_that_comes_while_a_poll_commits_is_owed_its_start(database: Data
     with engine.begin() as conn:
         preparation.migrate(conn, database)
     with engine.begin() as conn:
-        source = accounts.sync_sources(conn, [Configured("source")], NOW)["source"]
+        source = configured_sources.sync_sources(conn, [Configured("source")], NOW)["source"]
         lease = leases.take(conn, "source:source", "test", 60_000)
         assert lease is not None
-        registry.sync_sinks(conn, {"a": ALL}, NOW)
+        configured_sinks.sync_sinks(conn, {"a": ALL}, NOW)
 
     def added() -> int:
         with engine.begin() as conn:
-            number = registry.sync_sinks(conn, {"a": ALL, "b": ALL}, NOW)["b"]
+            number = configured_sinks.sync_sinks(conn, {"a": ALL, "b": ALL}, NOW)["b"]
         with engine.connect() as conn:
             return len(conn.execute(select(schema.lane).where(schema.lane.c.sink_id == number)).all())
 
@@ -372,7 +382,7 @@ def test_a_poll_that_waits_for_a_new_sink_owes_it_what_it_brings(database: Datab
     engine = database.engine(3, writes=True)
     with engine.begin() as conn:
         preparation.migrate(conn, database)
-        source = accounts.sync_sources(conn, [Configured("source")], NOW)["source"]
+        source = configured_sources.sync_sources(conn, [Configured("source")], NOW)["source"]
         lease = leases.take(conn, "source:source", "test", 60_000)
         assert lease is not None
 
@@ -382,7 +392,7 @@ def test_a_poll_that_waits_for_a_new_sink_owes_it_what_it_brings(database: Datab
 
     with ThreadPoolExecutor(1) as pool:
         with engine.begin() as conn:
-            number = registry.sync_sinks(conn, {"a": ALL}, NOW)["a"]
+            number = configured_sinks.sync_sinks(conn, {"a": ALL}, NOW)["a"]
             waiting = pool.submit(polled)
             _until_blocked(database)
         waiting.result(20)

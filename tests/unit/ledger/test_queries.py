@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from sqlalchemy import select
 
-from collector.ledger import accounts, lanes, queries, registry, runs, schema
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sinks, configured_sources, lanes, queries, runs, schema
+from collector.ledger.configured_sources import Configured
 from collector.ledger.runs import RunChange
 from collector.model import RunState
 from tests.unit.ledger.ledgers import (
@@ -33,7 +33,7 @@ def test_a_sink_shows_what_waits_and_for_how_long(ledger: Ledger) -> None:
     ledger.now += HOUR
     ledger.happen("2", START, COMPLETE)
     ledger.park(ledger.claim()[-1])
-    registry.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now + 7)
+    configured_sinks.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now + 7)
     [row] = queries.sinks(ledger.conn)
     assert (row.pending, row.parked, row.doubts, row.oldest) == (2, 1, 1, NOW)
     assert (row.cause, row.unclean_at) == ("no connection", ledger.now + 7)
@@ -48,7 +48,7 @@ def test_the_oldest_event_is_found_whether_or_not_it_was_tried(ledger: Ledger) -
 
 
 def test_a_source_shows_its_open_runs(ledger: Ledger) -> None:
-    accounts.sync_sources(ledger.conn, [Configured("idle")], NOW)
+    configured_sources.sync_sources(ledger.conn, [Configured("idle")], NOW)
     ledger.happen("q", OTHER)
     ledger.happen("r", START)
     ledger.happen("s", START)
@@ -61,7 +61,7 @@ def test_a_source_shows_its_open_runs(ledger: Ledger) -> None:
 
 
 def test_what_is_watched_is_counted_by_state(ledger: Ledger) -> None:
-    other = accounts.sync_sources(ledger.conn, [Configured("another")], NOW)["another"]
+    other = configured_sources.sync_sources(ledger.conn, [Configured("another")], NOW)["another"]
     ledger.happen("q", OTHER)
     ledger.happen("r", START)
     ledger.happen("s", START)
@@ -96,7 +96,7 @@ def test_the_run_that_waits_longest_for_a_person(ledger: Ledger) -> None:
 
 
 def test_runs_are_listed_newest_first_and_by_choice(ledger: Ledger) -> None:
-    other = accounts.sync_sources(ledger.conn, [Configured("other")], NOW)["other"]
+    other = configured_sources.sync_sources(ledger.conn, [Configured("other")], NOW)["other"]
     ledger.happen("1", START, COMPLETE)
     ledger.happen("2", START, FAIL)
     ledger.happen("3", START)

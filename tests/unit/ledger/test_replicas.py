@@ -10,8 +10,8 @@ from sqlalchemy import Connection, update
 from collector.app.status import status
 from collector.clock import SystemClock
 from collector.errors import ConfigurationError, LeaseLost
-from collector.ledger import accounts, leases, queries, replicas, schema
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sources, leases, queries, replicas, schema
+from collector.ledger.configured_sources import Configured
 from collector.ledger.postgres import preparation
 from collector.ledger.postgres.database import Database
 from collector.ledger.replicas import LIVES_FOR_MS, Replica
@@ -109,16 +109,18 @@ def test_status_says_which_replica_differs(ledger: Ledger) -> None:
 def test_a_source_that_another_replica_renamed_is_polled_under_one_name_alone(ledger: Ledger) -> None:
     """An upgrade under way: the old replica knows it by its former name."""
     [old] = replicas.register(ledger.conn, OLD, [Configured("former", account="x")], {}, NOW).sources.values()
-    held = accounts.take(ledger.conn, "source:former", "old", 60_000, source_id=old)
+    held = configured_sources.take(ledger.conn, "source:former", "old", 60_000, source_id=old)
     assert held is not None
     [new] = replicas.register(ledger.conn, NEW, [Configured("new", account="x")], {}, NOW).sources.values()
     assert new == old
     with pytest.raises(LeaseLost):
         leases.fence(ledger.conn, held)
-    assert accounts.take(ledger.conn, "source:former", "old", 60_000, source_id=old) is None
-    assert accounts.take(ledger.conn, "source:new", "new", 60_000, source_id=old) is None, "the old one's time runs on"
+    assert configured_sources.take(ledger.conn, "source:former", "old", 60_000, source_id=old) is None
+    assert configured_sources.take(ledger.conn, "source:new", "new", 60_000, source_id=old) is None, (
+        "the old one's time runs on"
+    )
     expire(ledger.conn, "source:new")
-    taken = accounts.take(ledger.conn, "source:new", "new", 60_000, source_id=old)
+    taken = configured_sources.take(ledger.conn, "source:new", "new", 60_000, source_id=old)
     assert taken is not None
     assert taken.token == held.token + 1
 

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select, update
 
-from collector.ledger import accounts, registry, requests, retention, retirement, schema
+from collector.ledger import configured_sinks, configured_sources, requests, retention, retirement, schema
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.retirement import Retired
 from tests.unit.ledger.ledgers import ALL, COMPLETE, HOUR, NOW, START, Ledger
@@ -17,7 +17,7 @@ def test_a_sink_goes_with_all_it_was_owed_once_its_time_is_over(ledger: Ledger) 
     ledger.park(sink="b")
     ledger.happen("s", START)
     number = ledger.sinks["b"]
-    registry.sync_sinks(ledger.conn, {"a": ALL}, NOW)
+    configured_sinks.sync_sinks(ledger.conn, {"a": ALL}, NOW)
     assert retirement.retired_sinks(ledger.conn, NOW) == []
     [gone] = retirement.retired_sinks(ledger.conn, NOW + 1)
     assert gone == Retired(number, "b", NOW)
@@ -35,10 +35,10 @@ def test_a_sink_is_removed_in_short_steps_and_its_name_is_free_at_once(
     monkeypatch.setattr(retirement, "STEP", 2)
     for n in range(5):
         ledger.happen(f"{n}", START)
-    registry.sync_sinks(ledger.conn, {}, NOW)
+    configured_sinks.sync_sinks(ledger.conn, {}, NOW)
     [gone] = retirement.retired_sinks(ledger.conn, LATER)
     assert retirement.remove_sink(ledger.conn, gone) == 2
-    assert registry.sync_sinks(ledger.conn, {"a": ALL}, LATER)["a"] != gone.id
+    assert configured_sinks.sync_sinks(ledger.conn, {"a": ALL}, LATER)["a"] != gone.id
     [gone] = retirement.retired_sinks(ledger.conn, LATER)
     assert [retirement.remove_sink(ledger.conn, gone) for _ in range(4)] == [2, 1, 1, 0]
     assert ledger.conn.scalars(select(schema.sink.c.name)).all() == ["a"]
@@ -46,9 +46,9 @@ def test_a_sink_is_removed_in_short_steps_and_its_name_is_free_at_once(
 
 def test_a_sink_that_came_back_meanwhile_is_left_alone(ledger: Ledger) -> None:
     ledger.happen("r", START)
-    registry.sync_sinks(ledger.conn, {}, NOW)
+    configured_sinks.sync_sinks(ledger.conn, {}, NOW)
     [gone] = retirement.retired_sinks(ledger.conn, LATER)
-    registry.sync_sinks(ledger.conn, {"a": ALL}, NOW)
+    configured_sinks.sync_sinks(ledger.conn, {"a": ALL}, NOW)
     assert retirement.remove_sink(ledger.conn, gone) == 0
     assert ledger.rows("lane") == 1
 
@@ -57,7 +57,7 @@ def test_a_source_stays_for_its_look_back_then_its_open_runs_are_listed_and_all_
     ledger.happen("r", START)
     ledger.drain()
     ledger.conn.execute(update(schema.source).values(lookback_ms=HOUR))
-    accounts.sync_sources(ledger.conn, [], NOW)
+    configured_sources.sync_sources(ledger.conn, [], NOW)
     assert retirement.retired_sources(ledger.conn, NOW + HOUR) == []
     [gone] = retirement.retired_sources(ledger.conn, NOW + HOUR + 1)
     assert retirement.abandon_runs(ledger.conn, gone, LATER) == 1
@@ -74,7 +74,7 @@ def test_a_source_stays_for_its_look_back_then_its_open_runs_are_listed_and_all_
 
 def test_a_source_stays_while_a_sink_is_owed_its_events(ledger: Ledger) -> None:
     ledger.happen("r", START, COMPLETE)
-    accounts.sync_sources(ledger.conn, [], NOW)
+    configured_sources.sync_sources(ledger.conn, [], NOW)
     [gone] = retirement.retired_sources(ledger.conn, LATER)
     retention.expire_events(ledger.conn, 0, LATER + HOUR)
     retention.expire_runs(ledger.conn, 0, {gone.id: LATER + HOUR})

@@ -17,8 +17,8 @@ from sqlalchemy import Connection
 
 from collector.clock import SystemClock
 from collector.errors import LedgerCorrupt, LedgerError, LedgerForeign, LedgerLocked
-from collector.ledger import accounts, registry, requests
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sinks, configured_sources, requests
+from collector.ledger.configured_sources import Configured
 from collector.ledger.port import News, announce
 from collector.ledger.sqlite.store import Store
 from collector.ledger.worker import Task, Worker
@@ -230,7 +230,7 @@ async def test_an_error_that_nobody_waits_for_any_more_is_logged(
 
 async def test_news_reach_those_whom_they_concern(store: Store) -> None:
     rung: list[str] = []
-    await store.write(accounts.sync_sources, [Configured("source")], NOW)
+    await store.write(configured_sources.sync_sources, [Configured("source")], NOW)
     store.on_commit(lambda: rung.append("any"))
     stop = store.on_commit(lambda: rung.append("asked"), News.REQUESTS)
     await store.write(add, "one")
@@ -426,7 +426,7 @@ async def test_a_listener_of_a_loop_that_is_gone_does_no_harm(tmp_path: Path) ->
 
     await asyncio.to_thread(listen_elsewhere)
     await store.write(add, "one")
-    await store.write(registry.sync_sinks, {"a": ALL}, NOW)
+    await store.write(configured_sinks.sync_sinks, {"a": ALL}, NOW)
     assert await store.read(names) == ["one"]
     await store.close()
 

@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import update
 
 from collector.clock import to_ms
-from collector.ledger import accounts, claims, leases, parked, queries, registry, runs, schema, stored
-from collector.ledger.accounts import Configured
+from collector.ledger import claims, configured_sinks, configured_sources, leases, parked, queries, runs, schema, stored
 from collector.ledger.claims import Refused, Settlement
+from collector.ledger.configured_sources import Configured
 from collector.ledger.sqlite.store import Store
 from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
@@ -96,8 +96,8 @@ async def opened(path: Path, policy: VanishedPolicy, *, validates: bool = False)
     clock = SimulatedClock()
     store = Store.open(path / "lineage.db", holder="test", clock=clock)
     now_ms = to_ms(clock.now())
-    source_id = (await store.write(accounts.sync_sources, [Configured("plant")], now_ms))["plant"]
-    sink_id = (await store.write(registry.sync_sinks, {"file": frozenset(EventKind)}, now_ms))["file"]
+    source_id = (await store.write(configured_sources.sync_sources, [Configured("plant")], now_ms))["plant"]
+    sink_id = (await store.write(configured_sinks.sync_sinks, {"file": frozenset(EventKind)}, now_ms))["file"]
     source_lease = await store.write(leases.take, "source:plant", "test", 10**9)
     sink_lease = await store.write(leases.take, "sink:file", "test", 10**9)
     assert source_lease is not None

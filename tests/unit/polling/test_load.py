@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from collector.ledger import accounts, queries
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sources, queries
+from collector.ledger.configured_sources import Configured
 from collector.ledger.sqlite.store import Store
 from collector.model import RunState
 from collector.platforms.base import Load
@@ -44,7 +44,7 @@ class Counting:
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     made = open_store(tmp_path)
-    await made.write(accounts.sync_sources, [Configured("plant")], NOW)
+    await made.write(configured_sources.sync_sources, [Configured("plant")], NOW)
     yield made
     await made.close()
 

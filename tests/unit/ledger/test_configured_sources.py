@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import select
 
 from collector.errors import ConfigurationError
-from collector.ledger import accounts, memory, queries, requests, runs, schema, stored
-from collector.ledger.accounts import Configured, Past
+from collector.ledger import configured_sources, memory, queries, requests, runs, schema, stored
+from collector.ledger.configured_sources import Configured, Past
 from collector.ledger.requests import RequestKind
 from tests.unit.ledger.ledgers import NOW, START, Ledger
 
@@ -15,14 +15,14 @@ from tests.unit.ledger.ledgers import NOW, START, Ledger
 @pytest.fixture
 def plant(ledger: Ledger) -> Ledger:
     """The source of the account `cdf host p`, with a cursor, an open run and something remembered."""
-    accounts.sync_sources(ledger.conn, [Configured("source", "cdf host p")], NOW)
+    configured_sources.sync_sources(ledger.conn, [Configured("source", "cdf host p")], NOW)
     ledger.happen("r", START)
     ledger.commit(cursor="here", memory={"k": "v"}, polled_at_ms=NOW)
     return ledger
 
 
 def sync(ledger: Ledger, *sources: Configured) -> dict[str, int]:
-    return accounts.sync_sources(ledger.conn, sources, NOW)
+    return configured_sources.sync_sources(ledger.conn, sources, NOW)
 
 
 def names(ledger: Ledger) -> dict[int, str]:
@@ -101,7 +101,7 @@ def test_what_left_and_came_back_is_marked(plant: Ledger) -> None:
 
     sync(plant)
     assert retired() == NOW
-    accounts.sync_sources(plant.conn, [], NOW + 5)
+    configured_sources.sync_sources(plant.conn, [], NOW + 5)
     assert retired() == NOW, "since it left"
     sync(plant, Configured("source", "cdf host p", lookback_ms=7))
     assert retired() is None
@@ -129,4 +129,4 @@ def test_of_two_pasts_of_one_account_the_one_that_was_polled_last_goes_on(
 ) -> None:
     new = Configured("new", "cdf host p")
     known = [Past(1, "a", new.fingerprint, first), Past(2, "b", new.fingerprint, second)]
-    assert accounts.matched([new], known)["new"].id == goes_on
+    assert configured_sources.matched([new], known)["new"].id == goes_on

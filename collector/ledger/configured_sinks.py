@@ -1,4 +1,4 @@
-"""Sinks as configured: new ones are added, those that left are retired, those that return continue. For sources see `accounts`."""
+"""Sinks as configured: new ones are added, those that left are retired, those that return continue. For sources see `configured_sources`."""
 
 import logging
 from collections.abc import Collection, Mapping

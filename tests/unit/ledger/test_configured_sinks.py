@@ -2,8 +2,8 @@
 
 from sqlalchemy import delete, select, update
 
-from collector.ledger import accounts, parked, queries, retention, schema
-from collector.ledger.accounts import Configured
+from collector.ledger import configured_sources, parked, queries, retention, schema
+from collector.ledger.configured_sources import Configured
 from collector.ledger.runs import RunChange
 from collector.model import EventKind, RunState
 from tests.unit.ledger.ledgers import (
@@ -34,10 +34,10 @@ def expire(ledger: Ledger) -> None:
 
 
 def test_sources_keep_their_numbers(ledger: Ledger) -> None:
-    first = accounts.sync_sources(ledger.conn, [Configured("source"), Configured("b")], NOW)
-    assert accounts.sync_sources(ledger.conn, [Configured("c"), Configured("b")], NOW)["b"] == first["b"]
-    assert accounts.sync_sources(ledger.conn, [Configured("source")], NOW) == {"source": ledger.source}
-    assert accounts.sync_sources(ledger.conn, [], NOW) == {}
+    first = configured_sources.sync_sources(ledger.conn, [Configured("source"), Configured("b")], NOW)
+    assert configured_sources.sync_sources(ledger.conn, [Configured("c"), Configured("b")], NOW)["b"] == first["b"]
+    assert configured_sources.sync_sources(ledger.conn, [Configured("source")], NOW) == {"source": ledger.source}
+    assert configured_sources.sync_sources(ledger.conn, [], NOW) == {}
     assert [row.name for row in queries.sources(ledger.conn)] == ["b", "c", "source"]
 
 
