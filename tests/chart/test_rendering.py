@@ -1,6 +1,7 @@
 """The chart renders for every case, into objects that Kubernetes takes; what is generated is fresh."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -97,3 +98,12 @@ def test_the_package_holds_no_tests_and_no_examples(helm: Helm, tmp_path: Path) 
         names = {name.removeprefix("lineage-collector/") for name in archive.getnames()}
     assert not [name for name in names if name.startswith(("ci/", "examples/"))]
     assert {"Chart.yaml", "values.yaml", "values.schema.json", "README.md", "files/reads_metrics.py"} <= names
+    text = generated_files.README.read_text()
+    links = [*re.findall(r"\]\(([^)#]+)", text), *re.findall(r"^\[\w+\]: (\S+)", text, re.MULTILINE)]
+    assert links
+    assert [link for link in links if "://" not in link and link not in names] == [], "they lead nowhere in the package"
+    ours = "https://github.com/lineage-collector/lineage-collector/"
+    paths = [
+        link.removeprefix(ours).split("/", 2)[2] for link in links if link.startswith((f"{ours}blob/", f"{ours}tree/"))
+    ]
+    assert [path for path in paths if not (CHART.parents[1] / path).exists()] == []

@@ -25,11 +25,11 @@ from collector.ledger.schema import REVISIONS
 from config.settings import Settings
 from simulators.cdf import Ending, Scenario
 from tests.deployment import Deployment
+from tests.documented_pods import OPERATIONS, ROOT, pod_of
 from tests.servers.helm import Helm
 
-ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "docs" / "lineage-collector.service"
-OPERATIONS, QUICKSTART = ROOT / "docs" / "operations.md", ROOT / "docs" / "quickstart.md"
+QUICKSTART = ROOT / "docs" / "quickstart.md"
 LEDGERS, CONFIGS, BACKUPS, ELSEWHERE = (
     "/var/lib/lineage-collector",
     "/etc/lineage-collector",
@@ -131,8 +131,7 @@ async def test_a_backup_of_a_running_ledger_can_be_restored(machine: Machine) ->
 
 @pytest.mark.crash
 async def test_the_pod_that_restores_does_so(machine: Machine) -> None:
-    [words] = re.findall(r"<!-- tested: restore.yaml -->\n```yaml\n(.*?)```", OPERATIONS.read_text(), re.DOTALL)
-    [container] = yaml.safe_load(words)["spec"]["containers"]
+    [container] = pod_of("restore")["spec"]["containers"]
     await machine.do(script_of("backup"))
     before = set(machine.deployment.events.read_bytes().splitlines())
     machine.deployment.cdf.start_run(next(iter(machine.deployment.cdf.transformations)), Scenario(0.1, 0.1))
@@ -145,6 +144,25 @@ async def test_the_pod_that_restores_does_so(machine: Machine) -> None:
     await machine.deployment.settle()
     assert before < set(machine.deployment.events.read_bytes().splitlines())
     assert machine.deployment.logged("ledger.set_aside") == []
+
+
+@pytest.mark.parametrize("name", ["restore", "copy"])
+def test_a_pod_of_the_page_is_as_those_of_the_chart(helm: Helm, name: str) -> None:
+    """Who it is, what it mounts where, and which secret."""
+    spec = pod_of(name)["spec"]
+    [container] = spec["containers"]
+    objects = helm.objects(ROOT / "helm" / "lineage-collector" / "ci" / "minimal-values.yaml")
+    [ours] = [each["spec"]["template"]["spec"] for each in objects if each["kind"] == "StatefulSet"]
+    main = next(each for each in ours["containers"] if each["name"] == "lineage-collector")
+    assert spec["securityContext"] == {key: ours["securityContext"][key] for key in spec["securityContext"]}
+    assert {"runAsNonRoot": True, **container["securityContext"]} == main["securityContext"]
+    assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in spec["volumes"]}
+    [data] = [each["mountPath"] for each in main["volumeMounts"] if each["name"] == "data"]
+    assert {"name": "data", "mountPath": data} in container["volumeMounts"]
+    paths = re.findall(r"(?<![\w/:.])/(?:var|run)/[\w/-]+", " ".join(container["args"]))
+    mounts = tuple(each["mountPath"] for each in container["volumeMounts"])
+    assert paths
+    assert [path for path in paths if not path.startswith(mounts)] == []
 
 
 @pytest.mark.crash

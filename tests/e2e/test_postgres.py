@@ -12,6 +12,7 @@ import pytest
 
 from simulators.cdf import Ending, Scenario
 from tests.deployment import Deployment
+from tests.documented_pods import arguments_of
 from tests.servers.postgres import PASSWORD, PostgresServer
 
 pytestmark = pytest.mark.crash
@@ -164,7 +165,8 @@ async def test_a_service_goes_on_after_its_ledger_moved_to_postgresql_and_back(
     secret.write_text(PASSWORD)
     socket = {"control_socket": str(deployment.folder / "lineage.db.sock")}
 
-    await copied(file, url, secret)
+    pod = {"/var/lib/": str(file), "postgresql://": url, "/run/secrets/": str(secret)}
+    await copied(arguments_of("copy", pod))
     deployment.settings |= {"ledger": {"url": url, "password_file": str(secret)}, **socket}
     start_runs(deployment, Scenario(0.1, 0.2, Ending.FAILED))
     deployment.configure()
@@ -174,7 +176,7 @@ async def test_a_service_goes_on_after_its_ledger_moved_to_postgresql_and_back(
     assert await deployment.ended() == 0
 
     back = deployment.folder / "back.db"
-    await copied(url, back, secret)
+    await copied(["ledger", "copy", url, str(back), "--password-file", str(secret)])
     deployment.settings |= {"ledger": {"path": str(back)}, **socket}
     deployment.configure()
     await deployment.start()
@@ -183,10 +185,15 @@ async def test_a_service_goes_on_after_its_ledger_moved_to_postgresql_and_back(
     assert PASSWORD not in deployment.log.read_text()
 
 
-async def copied(source: str | Path, target: str | Path, secret: Path) -> None:
-    words = ["ledger", "copy", str(source), str(target), "--password-file", str(secret), "--json"]
+async def copied(words: list[str]) -> None:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "collector", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "collector",
+        *words,
+        "--json",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     out, err = await asyncio.wait_for(process.communicate(), 120)
     assert (process.returncode, err) == (0, b"")
