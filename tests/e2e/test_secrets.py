@@ -2,10 +2,12 @@
 
 import asyncio
 import io
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from yarl import URL
 
 from collector.app import check
 from collector.app.service import Service
@@ -141,6 +144,31 @@ async def pages(service: Service, out: Out) -> None:
                 out.add(f"page {path}", await answer.text())
 
 
+KINDS = ("runs", "jobs", "datasets", "sources", "sinks", "replicas", "parked", "skipped")
+MOST = 400
+
+
+async def every_page(service: Service, out: Out) -> None:
+    """Every page to which a link leads, as it is sent and as a browser shows it, and its JSON."""
+    left, known = [*(f"/{kind}" for kind in KINDS[:3]), "/", "/replicas"], set[str]()
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{service.port}") as client:
+        while left and len(known) < MOST:
+            path = left.pop()
+            if path in known or path.startswith(("/metrics", "/static")):
+                continue
+            known.add(path)
+            async with client.get(URL(path, encoded=True)) as answer:
+                text = await answer.text()
+            assert answer.status == 200, path
+            out.add(f"page of {path.split('/')[1] or 'all'}", f"{text}{unescape(text)}")
+            if answer.content_type == "text/html":
+                left += [unescape(link) for link in re.findall(r'href="(/[^"]*)"', text)]
+    api = {kind for kind in KINDS for path in known if path.startswith(f"/api/v1/{kind}/")}
+    html = {kind for kind in KINDS for path in known if path.startswith(f"/{kind}")}
+    assert html == set(KINDS)
+    assert api == {"runs", "jobs", "datasets", "sources", "sinks"}
+
+
 async def commands(service: Service, out: Out) -> None:
     """The answers to people who start or watch a run, or have everything checked."""
 
@@ -168,6 +196,7 @@ async def everything(folder: Path, secrets: PlantedSecrets) -> Out:
             while simulators.unfinished() or await service.owed():
                 await asyncio.sleep(0.1)
         await pages(service, out)
+        await every_page(service, out)
         await commands(service, out)
         for status in REFUSALS:
             for planted in simulators.planted.values():
