@@ -8,9 +8,10 @@ from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
+from collector.clock import to_ms
 from collector.errors import BadAnswer, SourceError
 from collector.model import EventKind, Run, RunState, SkipKind
-from collector.platforms.wetransform.changes import Change, Entry, Evidence, Memory, compare, walked
+from collector.platforms.wetransform.changes import Change, Entry, Evidence, Memory, Own, compare, walked
 from collector.platforms.wetransform.discovery import synthesised_id
 from collector.platforms.wetransform.transformation_list import PER_PAGE
 from collector.testing.clock import START, SimulatedClock
@@ -58,6 +59,58 @@ class TestChanges:
         memory = walked(Memory(), {}, START + minutes(1), shows_results=True)
         _, change = compare(memory, entry(imported, "r1"), START + minutes(2))
         assert (change is not None) == is_reported
+
+    @pytest.mark.parametrize(
+        ("seen_at", "is_open", "matters"),
+        [(60, False, True), (59, False, False), (59, True, True), (-119, True, True), (-121, True, False)],
+    )
+    def test_a_watched_run_matters_from_the_walk_on_and_an_open_one_for_two_hours_before(
+        self, seen_at: float, is_open: bool, matters: bool
+    ) -> None:
+        """In minutes; the walk was at 60."""
+        own = Own("t", to_ms(START + minutes(seen_at)), is_open)
+        now = START + minutes(0 if seen_at < 0 else 61)
+        assert own.matters(to_ms(START + minutes(60)), now) == matters
+
+    @pytest.mark.parametrize(
+        ("later", "is_open", "needs"), [(0, True, False), (29, True, False), (31, True, True), (1, False, True)]
+    )
+    def test_a_watched_run_is_stored_when_it_ends_and_each_half_hour(
+        self, later: float, is_open: bool, needs: bool
+    ) -> None:
+        stored = Own("t", to_ms(START), True)
+        memory = Memory().with_own({"run": stored})
+        seen = Own("t", to_ms(START + minutes(later)), is_open)
+        assert memory.needs_storing("run", seen) == needs
+        assert memory.needs_storing("another", seen)
+
+    def test_a_result_that_comes_back_after_a_watched_run_is_no_change(self) -> None:
+        reader = Reader()
+        reader.read(entry(0, "r1"), 1)
+        assert reader.read(entry(1), 2, own=frozenset({"t"})) is None
+        assert reader.read(entry(1, "r1"), 3) is None
+
+    def test_a_new_run_after_one_that_was_reported_by_its_import_is_reported_by_its_result(self) -> None:
+        reader = Reader()
+        for at in (1, 2, 30, 63):
+            reported = reader.read(entry(0 if at == 1 else 2), at)
+        assert reported is not None
+        assert (reported.evidence, reported.after) == (Evidence.IMPORT, START + minutes(2)), "when it was noticed"
+        again = reader.read(entry(64, "r1"), 65)
+        assert again is not None
+        assert again.evidence is Evidence.RESULT
+
+    def test_the_hour_begins_anew_when_another_import_follows(self) -> None:
+        reader = Reader()
+        for imported, at in ((0, 1), (2, 3), (40, 41), (40, 65)):
+            assert reader.read(entry(imported), at) is None
+        assert reader.read(entry(40), 102) is not None
+
+    def test_once_a_result_was_shown_an_import_alone_is_not_believed_any_more(self) -> None:
+        reader = Reader()
+        reader.read(entry(0, "r1"), 1)
+        for imported, at in ((0, 2), (3, 4), (3, 70)):
+            assert reader.read(entry(imported), at) is None
 
     def test_a_new_result_is_reported_once(self) -> None:
         reader = Reader()
