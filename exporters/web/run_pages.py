@@ -49,9 +49,9 @@ class RunPages:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/runs", readable(self._runs)),
-            web.get("/runs/{run}", readable(self._run)),
+            web.get("/runs/{run:[^/]+}", readable(self._run)),
             web.get("/api/v1/runs", readable(self._runs_json)),
-            web.get("/api/v1/runs/{run}", readable(self._run_json)),
+            web.get("/api/v1/runs/{run:[^/]+}", readable(self._run_json)),
         ]
 
     async def _runs(self, request: web.Request) -> web.Response:

@@ -39,8 +39,8 @@ class StatePages:
         if self._ledger is not None:
             found += [
                 web.get("/replicas", self._replicas),
-                *(web.get(f"/{kind}s/{{name}}", readable(self._page(kind))) for kind in _OF),
-                *(web.get(f"/api/v1/{kind}s/{{name}}", readable(self._json(kind))) for kind in _OF),
+                *(web.get(f"/{kind}s/{{name:[^/]+}}", readable(self._page(kind))) for kind in _OF),
+                *(web.get(f"/api/v1/{kind}s/{{name:[^/]+}}", readable(self._json(kind))) for kind in _OF),
                 *(web.get(f"/api/v1/{kind}", self._listing(kind)) for kind in ("sources", "sinks", "replicas")),
             ]
         return found

@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -193,13 +194,19 @@ async def test_parked_events_and_skips_are_listed_with_their_causes(tmp_path: Pa
     assert shown.count("422: ") == shown.count("no id in ") == 1
 
 
+@cache
+def described() -> Any:
+    """docs/openapi.yaml."""
+    return yaml.safe_load(OPENAPI.read_text())
+
+
 def complaints(path: str, status: int, answer: Any) -> list[str]:
     """Where the answer is not what docs/openapi.yaml says of this path."""
-    document = yaml.safe_load(OPENAPI.read_text())
-    described = document["paths"][path]["get"]["responses"][str(status)]
-    if "$ref" in described:
-        described = document["components"]["responses"][described["$ref"].rpartition("/")[2]]
-    schema = {**described["content"]["application/json"]["schema"], "components": document["components"]}
+    document = described()
+    of_status = document["paths"][path]["get"]["responses"][str(status)]
+    if "$ref" in of_status:
+        of_status = document["components"]["responses"][of_status["$ref"].rpartition("/")[2]]
+    schema = {**of_status["content"]["application/json"]["schema"], "components": document["components"]}
     checker = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
     return [error.message for error in checker.iter_errors(answer)]
 
@@ -238,9 +245,7 @@ async def test_answers_are_as_the_openapi_file_says(tmp_path: Path) -> None:
         ]
     assert found == [[]] * sum(map(len, asked.values()))
     assert complaints("/api/v1/runs", 200, {"runs": [{**listed["runs"][0], "more": 1}], "next": None}) != []
-    assert [*asked] == [
-        path for path, methods in yaml.safe_load(OPENAPI.read_text())["paths"].items() if "get" in methods
-    ]
+    assert [*asked] == [path for path, methods in described()["paths"].items() if "get" in methods]
 
 
 async def test_sources_and_sinks_have_pages(tmp_path: Path) -> None:
