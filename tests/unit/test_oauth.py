@@ -128,7 +128,9 @@ async def test_a_token_that_is_refused_is_replaced_once_and_a_fresh_one_is_kept(
     assert len(deployment.provider.secrets) == 2
 
 
-@pytest.mark.parametrize(("status", "error"), [(401, AuthFailed), (503, Unavailable), (429, Throttled)])
+@pytest.mark.parametrize(
+    ("status", "error"), [(401, AuthFailed), (408, Unavailable), (503, Unavailable), (429, Throttled)]
+)
 async def test_all_who_waited_share_a_failure(deployment: Deployment, status: int, error: type[SourceError]) -> None:
     deployment.provider.status, deployment.provider.refusal = status, {"error": "invalid_client"}
     failures = await asyncio.gather(*(deployment.tokens.current() for _ in range(20)), return_exceptions=True)
@@ -204,4 +206,11 @@ async def test_who_gives_up_waiting_takes_nobody_elses_request_away(deployment: 
 async def test_an_answer_that_is_no_token_by_its_size_is_not_read(deployment: Deployment) -> None:
     deployment.provider.refusal = {"access_token": "x" * LARGEST_TOKEN}
     with pytest.raises(BadAnswer, match="status 200, and an answer of more than 1 MiB"):
+        await deployment.tokens.current()
+
+
+@pytest.mark.parametrize("token", ["", None, 7, "a\r\nX-Injected: b", "a\x00b", "tokén"])
+async def test_a_token_that_fits_no_header_is_none(deployment: Deployment, token: Any) -> None:
+    deployment.provider.refusal = {"access_token": token}
+    with pytest.raises(BadAnswer, match="status 200 without an access_token"):
         await deployment.tokens.current()
