@@ -142,13 +142,18 @@ class SourceBackfills:
         for part in parts(Poll(new), PART):
             if part.observations:
                 await self._until_calm()
-                await self._take(part)
+                await self._take(self._seen_now(part))
         return replace(
             progress,
             seen=progress.seen + len(ended),
             known=progress.known + len(ended) - len(new),
             made=progress.made + len(new),
         )
+
+    def _seen_now(self, part: Poll) -> Poll:
+        """The deadline for the details counts from when a run was seen, and the page may have been read long ago."""
+        now = self._clock.now()
+        return replace(part, observations=tuple(replace(seen, seen_at=now) for seen in part.observations))
 
     async def _until_calm(self) -> None:
         """The details of runs that ended are read before a deadline, so few of them may wait; and the ledger needs room."""

@@ -109,6 +109,15 @@ async def test_a_run_that_was_never_seen_queued_is_created_before_its_start(
     assert found["args"] == {"day": "monday"}
 
 
+async def test_a_start_that_comes_again_creates_the_run_again(target: MarquezTarget, sink: Sink) -> None:
+    """Marquez has lost the run then, and its START alone would leave out args and nominal times."""
+    start = target.outgoing("START", new_run())
+    await deliver(sink, start)
+    asked = target.recorder.count("POST")
+    await deliver(sink, start)
+    assert target.recorder.count("POST") == asked + 2
+
+
 async def test_namespace_and_job_are_made_once_and_only_where_they_are_missing(
     target: MarquezTarget, sink: Sink
 ) -> None:

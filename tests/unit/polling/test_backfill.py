@@ -108,13 +108,13 @@ async def test_details_of_a_few_runs_at_a_time_are_read_before_their_deadline(sc
     now = scripted.pollers.clock.now()
 
     async def slowly(_: Any) -> Any:
-        await scripted.pollers.clock.sleep(1)
+        await scripted.pollers.clock.sleep(5)
         return await Scripted.enrich(Scripted("scripted", scripted.pollers.clock), _)
 
     scripted.platform.enriches = slowly
     History(scripted, tuple(ended(scripted, f"r{number}", now - DAY) for number in range(100)))
     await ask(scripted, now - 7 * DAY)
-    await scripted.advance(400)
+    await scripted.advance(900)
     assert len(scripted.reports.ends) == 100
     assert scripted.reports.problems == []
 
