@@ -251,6 +251,7 @@ def test_ordinary_text_stays(text: str) -> None:
         "select if(token = '', null, token) as token from t where password <> ''",
         "select concat('a', x, ' token ') as y, 'EUR' as currency from t",
         "select 'password' as kind, t.key, t.`key`, 'key' key from t where key = 'externalId1'",
+        'select a secret "s1", b token "t2" from t',
     ],
 )
 def test_literals_that_speak_of_secrets_stay(sql: str) -> None:
