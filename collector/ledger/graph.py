@@ -1,4 +1,7 @@
-"""Which jobs read and write which datasets, as their last successes say, and the graph around one of them."""
+"""Which jobs read and write which datasets, as their last successes say, and the graph around one of them.
+
+Datasets have the names that they have in events: those of the configuration's aliases.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,6 +76,16 @@ def note(conn: Connection, source_id: int, known: Mapping[str, Definition]) -> N
         new = [{**use._asdict(), "source_id": source_id} for use in sorted(after - before)]
         if new:
             conn.execute(insert(_use), new)
+
+
+def differing(conn: Connection, source_id: int, known: Mapping[str, Definition]) -> dict[str, Definition]:
+    """Those of which something else is stored."""
+    stored: defaultdict[str, set[_Use]] = defaultdict(set)
+    for some in chunks(sorted(known)):
+        rows = select(*_USE).where(_use.c.source_id == source_id, _use.c.job.in_(some))
+        for use in (_Use(*row) for row in conn.execute(rows)):
+            stored[use.job].add(use)
+    return {job: one for job, one in known.items() if stored[job] != set(_uses(job, one))}
 
 
 class _Use(NamedTuple):

@@ -1,6 +1,6 @@
 """The last run, the outcomes and the datasets of each job, updated with its runs: correct after a restart, cheap to scrape."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -12,6 +12,7 @@ from collector.clock import to_ms
 from collector.errors import LedgerError
 from collector.ledger import graph, schema
 from collector.ledger.detail import ms, read, written
+from collector.ledger.leases import Lease, fence
 from collector.ledger.schema import chunks
 from collector.model import Dataset, Definition, EventKind, Job, Run
 
@@ -154,14 +155,36 @@ _DEFINITIONS = select(schema.job.c.name, schema.job.c.inputs, schema.job.c.outpu
 )
 
 
-def define(conn: Connection, source_id: int, known: Mapping[str, Definition]) -> None:
-    """Store what known jobs read and write; None leaves the stored value."""
+def defined(conn: Connection, source_id: int, after: str, limit: int) -> dict[str, Definition]:
+    """What the jobs read and write whose names come after this one, by name."""
+    job = schema.job
+    rows = select(job.c.name, job.c.inputs, job.c.outputs).where(job.c.source_id == source_id, job.c.name > after)
+    found = conn.execute(rows.order_by(job.c.name).limit(limit))
+    return {name: Definition(_read(inputs), _read(outputs)) for name, inputs, outputs in found}
+
+
+def define(
+    conn: Connection,
+    source_id: int,
+    known: Mapping[str, Definition],
+    shown: Callable[[Definition], Definition] = lambda one: one,
+) -> None:
+    """Store what known jobs read and write; None leaves the stored value. `shown` has the names of events."""
     rows = [
         {"of_source": source_id, "of_name": name, "new_inputs": _text(one.inputs), "new_outputs": _text(one.outputs)}
         for name, one in sorted(known.items())
     ]
     if rows and conn.execute(_DEFINE, rows).rowcount:
-        graph.note(conn, source_id, known)
+        graph.note(conn, source_id, {name: shown(one) for name, one in known.items()})
+
+
+def name_datasets(
+    conn: Connection, lease: Lease, source_id: int, names: Iterable[str], shown: Callable[[Definition], Definition]
+) -> None:
+    """Store the datasets of these jobs under the names of events, which aliases may have changed. Raises `LeaseLost`."""
+    fence(conn, lease)
+    known = definitions(conn, source_id, names)
+    graph.note(conn, source_id, {name: shown(one) for name, one in known.items()})
 
 
 _NEW_INPUTS: ColumnElement[str] = func.coalesce(bindparam("new_inputs"), schema.job.c.inputs)

@@ -1,7 +1,7 @@
 """Runs: the commit of a poll, and what the next poll reads."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -54,7 +54,7 @@ class RunChange:
 @dataclass(frozen=True, slots=True)
 class PollCommit:
     """What one page of a poll, one enrichment or one request changes. `cursor` and `polled_at_ms`: None leaves them.
-    `definitions` are what jobs read and write, by job name.
+    `definitions` are what jobs read and write, by job name; `shown` gives datasets the names that they have in events.
     `unreadable` are keys of runs whose row cannot be read: they are watched no longer. `known` is what it was decided on, which must still be so.
     """
 
@@ -66,6 +66,7 @@ class PollCommit:
     skips: tuple[Skip, ...] = ()
     memory: Mapping[str, str] = field(default_factory=dict)
     definitions: Mapping[str, Definition] = field(default_factory=dict)
+    shown: Callable[[Definition], Definition] = lambda one: one
     unreadable: tuple[str, ...] = ()
     known: Known | None = None
 
@@ -102,7 +103,7 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> Duplicates
     changes = [change for change in changes if change.run.key not in left_out.keys]
     _refuse_repeats(changes, known)
     _put_changes(conn, commit.source_id, changes, known, now_ms)
-    jobs.define(conn, commit.source_id, commit.definitions)
+    jobs.define(conn, commit.source_id, commit.definitions, commit.shown)
     skips.note(conn, commit.source_id, (*commit.skips, *left_out.skips), now_ms)
     set_aside(conn, commit.source_id, commit.unreadable, now_ms)
     memory.note(conn, commit.source_id, commit.memory, now_ms)

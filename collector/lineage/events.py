@@ -7,7 +7,7 @@ from collector import names
 from collector.lineage import custom_facets, datasets, facets
 from collector.lineage.aliases import Aliases
 from collector.lineage.standard_facets import RUN_EVENT
-from collector.model import EventKind, Parent, Run, Transition
+from collector.model import Definition, EventKind, Parent, Run, Transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,17 @@ class EventMaker:
     error_limit: int = 8192
     aliases: Aliases = field(default_factory=Aliases)
     validates: bool = False
+
+    def named(self, definition: Definition) -> Definition:
+        """With the names that the datasets have in events."""
+        if not self.aliases.rules:
+            return definition
+        return Definition(
+            *(
+                None if side is None else tuple(self.aliases.applied(side))
+                for side in (definition.inputs, definition.outputs)
+            )
+        )
 
     def event(self, run: Run, transition: Transition) -> bytes:
         """The event as canonical JSON (sorted keys).

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from collector.clock import to_ms
 from collector.faultpoints import Point, passing
-from collector.ledger import detail, jobs, runs, schema, stored
+from collector.ledger import detail, graph, jobs, runs, schema, stored
 from collector.ledger.detail import WatchRow
 from collector.ledger.duplicates import Duplicates
 from collector.ledger.leases import Lease
@@ -72,6 +72,8 @@ TRIES = 3
 """Times that something is decided anew because its runs changed meanwhile, before that is done inside the write."""
 PART = 20
 """Observations in one commit, which take some 15 ms with 40 columns each: settles wait for it."""
+JOBS = 200
+"""Jobs whose datasets are read at once."""
 LOOKS = 300
 """Observations in one commit that most likely change nothing: they write short rows, hundreds of them in one page."""
 
@@ -132,6 +134,15 @@ class Writer:
     async def ends(self, store: Ledger, found: Mapping[str, Found], at: datetime) -> Committed:
         """Make the terminal events of those of these runs that ended, have none yet, and whose turn has come, see `turns`."""
         return await self._written(store, write_ends, partial(self._ends, found=found, at=at), at)
+
+    async def name_datasets(self, store: Ledger) -> None:
+        """Show the datasets of all jobs under the names that they have in events from now on: aliases may have changed."""
+        known = await store.read(jobs.defined, self.source_id, "", JOBS)
+        while known:
+            shown = {name: self.maker.named(one) for name, one in known.items()}
+            if differing := await store.read(graph.differing, self.source_id, shown):
+                await store.write(jobs.name_datasets, self.lease(), self.source_id, differing, self.maker.named)
+            known = await store.read(jobs.defined, self.source_id, list(known)[-1], JOBS)
 
     async def _written(
         self, store: Ledger, write: "_Write", decide: Callable[[Connection], _Ready], at: datetime
@@ -201,6 +212,7 @@ class Writer:
             source_id=self.source_id,
             changes=changes,
             definitions=made.definitions,
+            shown=self.maker.named,
             cursor=cursor,
             polled_at_ms=to_ms(at) if polled else None,
             skips=skips,

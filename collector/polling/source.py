@@ -143,7 +143,7 @@ class SourcePoller:
         )
         await outlasting(self._remember, f"memory:{self._name}", self._clock, self._store)
         loops = {"poll": self._poll_for_ever, "enrich": self._enricher.run, "requests": self._requests.run}
-        loops["backfill"] = backfills.run
+        loops |= {"backfill": backfills.run, "names": partial(self._writer.name_datasets, self._store)}
         async with asyncio.TaskGroup() as group:
             for what, loop in loops.items():
                 name = f"{what}:{self._name}"
