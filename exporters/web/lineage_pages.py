@@ -22,7 +22,7 @@ RUNS = 50
 """Latest runs on the page of a job."""
 DEPTH = 2
 """Steps of a graph, unless `depth` asks for others."""
-_LETTERS = 30
+_LETTERS = 28
 """Of a name in a box of the graph."""
 Query = Mapping[str, str]
 
@@ -202,7 +202,7 @@ def _shown(found: Mapping[str, Any], here: Node) -> dict[str, Any]:
             "y": y,
             "kind": node["kind"],
             "here": node["depth"] == 0,
-            "label": _short(node["name"]),
+            "label": short(node["name"]),
             "title": f"{node['kind']} {node['name']} ({node.get('source') or node.get('namespace')})",
             "link": _link(node),
         }
@@ -213,9 +213,9 @@ def _shown(found: Mapping[str, Any], here: Node) -> dict[str, Any]:
     return {"boxes": boxes, "lines": picture.lines, "wide": picture.width, "tall": picture.height, **about}
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     """Names differ at their ends."""
-    return name if len(name) <= _LETTERS else f"{name[: _LETTERS // 2 - 1]}…{name[-_LETTERS // 2 :]}"
+    return name if len(name) <= _LETTERS else f"…{name[1 - _LETTERS :]}"
 
 
 def _link(node: Mapping[str, Any]) -> str:

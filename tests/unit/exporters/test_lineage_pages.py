@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from collector.ledger import jobs
 from collector.model import Dataset, Definition
+from exporters.web.lineage_pages import short
 from exporters.web.picture import BOX, HIGH, drawn
 from tests.unit.exporters.test_run_pages import EVIL, data, happened, page, served
 from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, SECOND, START, Ledger, a_job
@@ -138,3 +139,8 @@ def test_boxes_stand_apart_and_data_goes_to_the_right() -> None:
 def test_circles_and_lonely_nodes_are_drawn() -> None:
     assert len(set(drawn(3, [(0, 1), (1, 0), (2, 2)]).boxes)) == 3
     assert drawn(1, []).boxes == [(6, 6)]
+
+
+def test_names_that_have_no_room_in_a_box_keep_their_ends() -> None:
+    assert short("raw/sap/equi") == "raw/sap/equi"
+    assert short("transformation/pump_health_to_model") == "…mation/pump_health_to_model"
