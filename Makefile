@@ -8,7 +8,7 @@ DEV    := $(VENV)/.installed-dev
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
@@ -67,6 +67,9 @@ chart: $(DEV) ## make anew what is made from something else in helm/: dashboards
 	$(BIN)/python -m helm.dashboards
 	$(BIN)/python -m tests.chart.generated_files
 
+screenshots: $(DEV) ## take the pictures of the pages in docs/screenshots anew, by a Chromium (1 minute)
+	@$(BIN)/python -m tests.screenshots
+
 tools: ## build the Go programs that the tests use (Helm: 4 minutes, once)
 	$(PYTHON) -m tests.servers.gotools
 
@@ -94,4 +97,4 @@ sbom: $(DEV) ## list what the image holds beside its base, for scanners: dist/li
 clean: ## remove what was made here
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
-.PHONY: help install demo check test bench chart tools lock image sbom clean
+.PHONY: help install demo check test bench chart screenshots tools lock image sbom clean
