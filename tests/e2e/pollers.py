@@ -155,9 +155,12 @@ class Pollers(Room):
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        ended = [task for task in self._running.values() if task.done() and not task.cancelled()]
         await self.clock.stop()
         await self.store.close()
         await self._stack.aclose()
+        for task in ended:
+            task.result()  # a poller that died by a fault of the test must not go unnoticed
 
     async def add(self, name: str, platform: Platform) -> None:
         names = [*self.pollers, name]

@@ -56,7 +56,7 @@ class ScriptedSource:
         store, times = self.pollers.store, list[float]()
 
         async def write(through: Callable[..., Any], fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            is_meant = not names or fn.__name__ in names
+            is_meant = not names or getattr(fn, "func", fn).__name__ in names
             if is_meant:
                 times.append(self.pollers.clock.monotonic())
             if is_meant and error is not None and not lost:
