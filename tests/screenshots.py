@@ -24,7 +24,7 @@ PATIENCE = 180.0
 """Seconds within which the demo must have its runs."""
 _SCHEMES = {"dark": 0, "light": 1}
 """As Chromium numbers them."""
-_JOB = quote("transformation/pump_health_to_model", safe="")
+_JOB = quote("transformation/spare_parts_to_model", safe="")
 _FAILS = quote("transformation/sap_equipment_to_model", safe="")
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 _T = TypeVar("_T")
