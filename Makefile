@@ -39,7 +39,8 @@ SLOWER := platforms simulators app/test_control.py app/test_hints.py exporters/t
           ledger/test_detail.py config/test_loading.py app/test_check_load.py app/test_service_end.py app/test_plugins.py \
           exporters/test_file.py exporters/test_kafka_settings.py app/test_full_disk.py test_lineage_docs.py ledger/test_held_lease.py ledger/test_replicas.py ledger/test_store.py ledger/test_transfer.py ledger/test_postgres_migrations.py \
           ledger/test_retention.py polling/test_repeats.py app/test_check_answers.py exporters/test_run_pages.py exporters/test_access.py exporters/test_lineage_pages.py exporters/test_openlineage_batch.py \
-          exporters/test_actions.py exporters/test_odd_requests.py exporters/test_claimer.py polling/test_source.py polling/test_commits.py app/test_forget.py
+          exporters/test_actions.py exporters/test_odd_requests.py exporters/test_claimer.py polling/test_source.py polling/test_commits.py app/test_forget.py test_complexity.py app/test_certificates.py app/test_cli.py exporters/test_openlineage_batch.py \
+          polling/test_backfill.py app/test_backfill.py ledger/test_resend.py exporters/test_backfill.py
 
 check: $(DEV) ## the quick part of the tests: format, lint, types, imports, unit tests (under 60 s)
 	$(BIN)/ruff format --check --quiet .
