@@ -6,9 +6,7 @@ from datetime import UTC, datetime
 
 from collector.clock import from_ms
 from collector.ledger.history import Delivery, EventHistory, RunHistory, Standing
-from collector.model import Interval, Run, RunState
-
-_ENDS = {RunState.SUCCEEDED: "COMPLETE", RunState.FAILED: "FAIL", RunState.CANCELED: "ABORT"}
+from collector.model import TERMINAL_EVENT, Interval, Run, RunState
 
 
 def of_run(run: Run, history: RunHistory) -> list[str]:
@@ -29,7 +27,7 @@ def _life(run: Run) -> Iterator[str]:
         yield f"It is not watched since {_moment(run.abandoned_at)}: {cause}. It goes on if a poll sees it again."
     elif run.state.terminal:
         until = f"until {_moment(run.enrich_until)} at the latest" if run.enrich_until is not None else "now"
-        yield f"The platform says that it {_ENDED[run.state]}; its details are read {until}, then {_ENDS[run.state]} is made."
+        yield f"The platform says that it {_ENDED[run.state]}; its details are read {until}, then {TERMINAL_EVENT[run.state]} is made."
     else:
         again = f"not before {_moment(run.due_at)}" if run.due_at is not None else "at the next poll"
         yield f"It is {run.state.value}, last seen {_moment(run.seen_at)}; it is looked at again {again}."

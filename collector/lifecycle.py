@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from collector.model import (
+    TERMINAL_EVENT,
     Dataset,
     Enrichment,
     EventKind,
@@ -25,12 +26,6 @@ from collector.model import (
 
 MISSES_ALLOWED = 3
 """A run that was not found so many times in a row is given up."""
-
-_TERMINAL_EVENT = {
-    RunState.SUCCEEDED: EventKind.COMPLETE,
-    RunState.FAILED: EventKind.FAIL,
-    RunState.CANCELED: EventKind.ABORT,
-}
 
 
 class VanishedPolicy(StrEnum):
@@ -87,7 +82,7 @@ def finish(run: Run, found: Enrichment | None, *, problem: str | None = None) ->
     if run.started_at is None:
         run, start = _late_start(run)
         transitions.append(replace(start, facts=before))
-    run, end = _transition(run, _TERMINAL_EVENT[run.state], run.finished_at, run.ended_within)
+    run, end = _transition(run, TERMINAL_EVENT[run.state], run.finished_at, run.ended_within)
     transitions.append(end)
     run = replace(run, ended_at=end.at, ended_within=end.within, enrich_until=None, due_at=None)
     return Step(run, tuple(transitions))

@@ -46,7 +46,12 @@ class EventKind(StrEnum):
         return self in _TERMINAL_KINDS
 
 
-_TERMINAL_KINDS = frozenset({EventKind.COMPLETE, EventKind.FAIL, EventKind.ABORT})
+TERMINAL_EVENT = {
+    RunState.SUCCEEDED: EventKind.COMPLETE,
+    RunState.FAILED: EventKind.FAIL,
+    RunState.CANCELED: EventKind.ABORT,
+}
+_TERMINAL_KINDS = frozenset(TERMINAL_EVENT.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from functools import cache, partial
 from importlib.metadata import entry_points
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -46,8 +46,9 @@ PLATFORMS = ("cdf", "wetransform", "dataprep")
 
 
 class Source(OverHttp):
-    """Keys of all sources. `platform` is the kind."""
+    """Keys of all sources. `platform` is the kind. `lists_past_runs` says whether the platform lists runs that ended long ago."""
 
+    lists_past_runs: ClassVar[bool] = True
     platform: str
     name: Name
     """Your name for this source: in metrics, logs and commands. Unique. A renamed source keeps its cursor and runs, by its account."""
@@ -257,6 +258,7 @@ class TokenSource(BuiltInSource):
 class WetransformSource(TokenSource):
     """A company or sender at wetransform."""
 
+    lists_past_runs: ClassVar[bool] = False
     platform: Literal["wetransform"]
     base_url: Url = "https://api.wetransform.com"
     tenant: NamespacePart

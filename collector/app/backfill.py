@@ -65,8 +65,8 @@ def _window(since: str | None, until: str | None) -> Window:
 def _require_history(settings: Settings, name: str, window: Window) -> None:
     source = settings.source(name)
     assert source is not None  # it was found
-    if source.platform == "wetransform":
-        raise ConfigurationError(["wetransform lists no past runs: `watch` takes one up by its id"])
+    if not source.lists_past_runs:
+        raise ConfigurationError([f"{source.platform} lists no past runs: `watch` takes one up by its id"])
     if window.since_ms is None:
         raise ConfigurationError(["a backfill of a source needs --since: how far back its platform is read"])
 

@@ -17,13 +17,7 @@ from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
 from collector.ledger.port import News, announce
 from collector.ledger.schema import chunks
-from collector.model import EventKind, RunState
-
-_ENDS = {
-    RunState.SUCCEEDED: EventKind.COMPLETE,
-    RunState.FAILED: EventKind.FAIL,
-    RunState.CANCELED: EventKind.ABORT,
-}
+from collector.model import TERMINAL_EVENT, EventKind
 
 
 class From(StrEnum):
@@ -185,7 +179,7 @@ def _events(
         for strand, seq, number, kind, size, source_id, state in conn.execute(
             rows.order_by(event.c.strand_id, event.c.seq)
         ):
-            found[strand].append(_Event(seq, number, EventKind(kind), size, source_id, _ENDS.get(state)))
+            found[strand].append(_Event(seq, number, EventKind(kind), size, source_id, TERMINAL_EVENT.get(state)))
     return found
 
 

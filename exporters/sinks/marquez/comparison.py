@@ -11,16 +11,8 @@ from collector.clock import moment
 from collector.ledger.acknowledged import AcknowledgedRun
 from collector.ledger.resend import From
 from collector.model import EventKind
-from exporters.sinks.marquez.stored import Name, StoredRun
+from exporters.sinks.marquez.stored import STATES, Name, StoredRun
 
-STATES = {
-    EventKind.OTHER: "NEW",
-    EventKind.START: "RUNNING",
-    EventKind.RUNNING: "RUNNING",
-    EventKind.COMPLETE: "COMPLETED",
-    EventKind.FAIL: "FAILED",
-    EventKind.ABORT: "ABORTED",
-}
 _STARTS = {EventKind.START, EventKind.RUNNING}
 """Each of them moves the start of a run in Marquez."""
 _ENDED = {"COMPLETED", "FAILED", "ABORTED"}

@@ -23,7 +23,7 @@ from config.sinks import MarquezSink as Settings
 from exporters.sinks.base import Context, Delivered, Finding, Outcome, Park, Retry
 from exporters.sinks.http import Answer, ask, each, remedy, trouble
 from exporters.sinks.marquez.event import Event, read
-from exporters.sinks.marquez.stored import StoredRun, UnreadRun, parse
+from exporters.sinks.marquez.stored import STATES, StoredRun, UnreadRun, parse
 
 T = TypeVar("T")
 
@@ -36,7 +36,6 @@ LOOK_AGAIN = timedelta(seconds=5)
 KNOWN_RUNS = 10_000
 """Created runs that are remembered, to save a call; for a forgotten one Marquez answers 400 "already exists"."""
 
-_STATES = {EventKind.COMPLETE: "COMPLETED", EventKind.FAIL: "FAILED", EventKind.ABORT: "ABORTED"}
 _CALLS = {
     EventKind.START: "start",
     EventKind.COMPLETE: "complete",
@@ -267,7 +266,7 @@ class MarquezSink:
         answer = await self._ask("GET", _path("jobs", "runs", event.run_id))
         content = answer.json
         if answer.status == 200 and isinstance(content, dict):
-            if content.get("state") == _STATES[terminal.kind]:
+            if content.get("state") == STATES[terminal.kind]:
                 return Delivered()
         elif answer.status != 404:
             return trouble(answer) or Retry(answer.cause)

@@ -7,9 +7,19 @@ from typing import Any
 
 from collector.clock import to_ms
 from collector.errors import LineageError
+from collector.model import EventKind
 
 Name = tuple[str, str]
 """Namespace and name of a dataset."""
+STATES = {
+    EventKind.OTHER: "NEW",
+    EventKind.START: "RUNNING",
+    EventKind.RUNNING: "RUNNING",
+    EventKind.COMPLETE: "COMPLETED",
+    EventKind.FAIL: "FAILED",
+    EventKind.ABORT: "ABORTED",
+}
+"""Marquez' word for the state of a run after an event."""
 
 
 @dataclass(frozen=True, slots=True)
