@@ -47,6 +47,10 @@ def _person(found: re.Match[str]) -> str:
     return f"user-{sha256(found[0].lower().encode()).hexdigest()[:8]}"
 
 
+def _words(listed: str) -> tuple[str, ...]:
+    return tuple(listed.split("|"))
+
+
 # --- names ---
 
 _PASSWORDS = (
@@ -60,33 +64,10 @@ _SECRETS = (
     r"|credential|credencial|credenzial[ei]|c(?:ó|o)digo de acc?eso|codice di accesso|code d['’]acc(?:è|e)s"  # noqa: RUF001 # as above
     r"|(?:phrase|frase) secr(?:è|e)t[ea]|frase segreta|parola d['’]ordine"  # noqa: RUF001 # as above
 )
-KEY_WORDS = (
-    *(
-        "access",
-        "account",
-        "api",
-        "app",
-        "application",
-        "auth",
-        "client",
-        "connection",
-        "consumer",
-        "decryption",
-        "encryption",
-    ),
-    *(
-        "deploy",
-        "functions",
-        "hmac",
-        "instrumentation",
-        "integration",
-        "license",
-        "master",
-        "private",
-        "routing",
-        "secret",
-    ),
-    *("service", "session", "shared", "signing", "ssh", "storage", "subscription", "symmetric"),
+KEY_WORDS = _words(
+    "access|account|api|app|application|auth|client|connection|consumer|decryption|encryption|deploy|functions|"
+    "hmac|instrumentation|integration|license|master|private|routing|secret|service|session|shared|signing|ssh|"
+    "storage|subscription|symmetric"
 )
 _KEYS = (
     rf"(?:{'|'.join(KEY_WORDS)})[-_. ]?key"
@@ -107,126 +88,23 @@ NAME_ENDS = (
 )
 """How the name of a secret value ends."""
 NAME = re.compile(rf"(?:{NAME_ENDS}|(?i:(?:{'|'.join(KEY_WORDS)})[-_. ]?key\.[\w.-]{{1,200}}))\Z")
-LAST_LETTERS = (
-    *("password", "passwd", "passphrase", "passcode", "passwort", "passord", "kennwort", "adgangskode", "kodeord"),
-    *(
-        "losungswort",
-        "zugangscode",
-        "base",
-        "string",
-        "binary",
-        "value",
-        "sessid",
-        "sess-id",
-        "sess_id",
-        "otp",
-        "creds",
-    ),
-    *("credencial", "credenziale", "credenziali", "eta", "ordine", "tajny"),
-    *(
-        "senord",
-        "wachtwoord",
-        "salasana",
-        "lozinka",
-        "ña",
-        "\u0303a",
-        "nya",
-        "contrasena",
-        "u00f1a",
-        "%c3%b1a",
-        "tilde;a",
-    ),
-    *(
-        "ã±a",
-        "passe",
-        "hasło",
-        "haslo",
-        "u0142o",
-        "jelszó",
-        "jelszo",
-        "odis",
-        "пароль",
-        "пароля",
-        "паролі",
-        "密码",
-        "密碼",
-    ),
-    *("口令", "パスワード", "비밀번호", "khẩu", "sandi", "secret", "geheimnis", "secreto", "segredo", "segreto", "het"),
-    *("token", "jeton", "credential", "key", "ssel", "nyckel", "kkel", "gle", "sleutel", "accès", "acces", "api", "te"),
-    *("ée", "ee", "acceso", "privada", "accesso", "segreta", "privata", "acesso", "secreta", "dostępu", "dostepu"),
-    *(
-        "prywatny",
-        "klucz",
-        "authorization",
-        "signature",
-        "assertion",
-        "sessionid",
-        "session-id",
-        "session_id",
-        "cookie",
-    ),
-    *("pass", "pwd", "pw", "psw", "pswd", "mdp", "sas", "sig", "clave", "senha", "heslo", "geslo", "geheim", "parola"),
-    *("parool", "ifre"),
+LAST_LETTERS = _words(
+    "password|passwd|passphrase|passcode|passwort|passord|kennwort|adgangskode|kodeord|losungswort|zugangscode|"
+    "base|string|binary|value|sessid|sess-id|sess_id|otp|creds|credencial|credenziale|credenziali|eta|ordine|tajny|"
+    "senord|wachtwoord|salasana|lozinka|ña|\u0303a|nya|contrasena|u00f1a|%c3%b1a|tilde;a|ã±a|passe|hasło|haslo|"
+    "u0142o|jelszó|jelszo|odis|пароль|пароля|паролі|密码|密碼|口令|パスワード|비밀번호|khẩu|sandi|secret|geheimnis|secreto|"
+    "segredo|segreto|het|token|jeton|credential|key|ssel|nyckel|kkel|gle|sleutel|accès|acces|api|te|ée|ee|acceso|"
+    "privada|accesso|segreta|privata|acesso|secreta|dostępu|dostepu|prywatny|klucz|authorization|signature|"
+    "assertion|sessionid|session-id|session_id|cookie|pass|pwd|pw|psw|pswd|mdp|sas|sig|clave|senha|heslo|geslo|"
+    "geheim|parola|parool|ifre"
 )
 """Every text that `NAME` fits ends so in lower case, or has `key.` in it; looking at this is much cheaper."""
-NAME_SIGNS = (
-    *(
-        "pass",
-        "pw",
-        "secret",
-        "token",
-        "credential",
-        "authorization",
-        "sig",
-        "assertion",
-        "sess",
-        "cookie",
-        "sas",
-    ),
-    *(
-        "losungs",
-        "zugangscode",
-        "otp",
-        "creds",
-        "credencial",
-        "credenzial",
-        "digo de acc",
-        "codice di acc",
-        "code d",
-        "ase s",
-    ),
-    *("identified", "psw", "mdp", "kennwort", "adgangskode", "kodeord", "senord", "wachtwoord", "salasana", "lozinka"),
-    *(
-        "contrase",
-        "haslo",
-        "hasło",
-        "u0142o",
-        "jelsz",
-        "slapta",
-        "парол",
-        "密",
-        "口令",
-        "パスワード",
-        "비밀번호",
-        "mật",
-    ),
-    *("sandi", "geheim", "segre", "heml", "hemm", "jeton", "schl", "nyckel", "kkel", "nogle", "nøgle", "sleutel"),
-    *(
-        "clé",
-        "cle\u0301",
-        "cle ",
-        "cles ",
-        "clave",
-        "llave",
-        "chiave",
-        "chave",
-        "klucz",
-        "senha",
-        "heslo",
-        "geslo",
-        "paro",
-        "ifre",
-    ),
+NAME_SIGNS = _words(
+    "pass|pw|secret|token|credential|authorization|sig|assertion|sess|cookie|sas|losungs|zugangscode|otp|creds|"
+    "credencial|credenzial|digo de acc|codice di acc|code d|ase s|identified|psw|mdp|kennwort|adgangskode|kodeord|"
+    "senord|wachtwoord|salasana|lozinka|contrase|haslo|hasło|u0142o|jelsz|slapta|парол|密|口令|パスワード|비밀번호|mật|sandi|"
+    "geheim|segre|heml|hemm|jeton|schl|nyckel|kkel|nogle|nøgle|sleutel|clé|cle\u0301|cle |cles |clave|llave|chiave|"
+    "chave|klucz|senha|heslo|geslo|paro|ifre"
 )
 """One of these is in every text with a name, unless it is the name of a key."""
 LONGEST_NAME = 256
@@ -338,36 +216,11 @@ PROSE = re.compile(
     re.IGNORECASE,
 )
 """`the password is x1y2z3`, `token x1y2z3 expired`."""
-SAID_SIGNS = (
-    *(
-        "identified",
-        "pass",
-        "kennwort",
-        "adgangskode",
-        "kodeord",
-        "lösenord",
-        "losenord",
-        "loesenord",
-        "wachtwoord",
-        "salasana",
-    ),
-    *(
-        "lozinka",
-        "contrase",
-        "mot",
-        "palavra",
-        "hasło",
-        "haslo",
-        "jelsz",
-        "slapta",
-        "парол",
-        "密",
-        "口令",
-        "パスワード",
-    ),
-    *("비밀번호", "mật khẩu", "kata sandi", "pw", "secret", "token", "jeton", "clave", "senha", "heslo", "parola"),
-    *("zugriffsschl", "zugangsschl", "kontoschl", "geheim", "privater schl", "hemlig", "hemmelig", "toegangssleutel"),
-    *("clé", "cle", "llave", "chiave", "chave", "klucz", "tajny"),
+SAID_SIGNS = _words(
+    "identified|pass|kennwort|adgangskode|kodeord|lösenord|losenord|loesenord|wachtwoord|salasana|lozinka|contrase|"
+    "mot|palavra|hasło|haslo|jelsz|slapta|парол|密|口令|パスワード|비밀번호|mật khẩu|kata sandi|pw|secret|token|jeton|clave|"
+    "senha|heslo|parola|zugriffsschl|zugangsschl|kontoschl|geheim|privater schl|hemlig|hemmelig|toegangssleutel|"
+    "clé|cle|llave|chiave|chave|klucz|tajny"
 )
 """What is said begins with one of these, or with one of `KEY_WORDS` where `key` or one of `KEY_SIGNS` is in the text."""
 KEY_SIGNS = ("schl", "nyckel", "kkel", "gle", "sleutel")
