@@ -55,7 +55,8 @@ async def seen_by_prometheus(cluster: Cluster, start_prometheus: StartPrometheus
     firing = {rule["alert"]: await prometheus.query(rule["expr"]) for rule in alerts}
     assert [name for name, found in firing.items() if any("pod" in sample.labels for sample in found)] == []
     assert firing["LineageReplicasDiffer"], "each has a proxy before its ledger, so another ledger.url"
-    assert not firing["LineageReplicaDown"]
+    down = next(rule["expr"] for rule in alerts if rule["alert"] == "LineageReplicaDown")
+    await prometheus.wait_for(f"absent({down})")  # one slow scrape of three on a busy machine is not yet an alert
 
 
 async def test_leases_spread_over_replicas_and_are_followed_when_one_ends(

@@ -107,14 +107,16 @@ async def test_a_pod_from_its_first_start_to_its_end(
         assert await asyncio.to_thread(checking.ended, 60) == 0, checking.log()
 
     first = await started(pod, containers)
-    start_runs(deployment, 6.0)
     start_runs(deployment, 0.2)
     watched = deployment.wetransform.start(
         deployment.wetransform.transformations[0], Plan(duration=timedelta(seconds=3))
     )
     done = await asyncio.to_thread(first.command, "lineage-collector", "watch", WETRANSFORM, watched.key)
     assert done.returncode == 0, done.stderr
-    await until(lambda: deployment.events.exists() and b'"COMPLETE"' in deployment.events.read_bytes(), first)
+    await until(lambda: reported(deployment, "COMPLETE") > 0, first)
+    starts = reported(deployment, "START")
+    start_runs(deployment, 10.0)
+    await until(lambda: reported(deployment, "START") > starts, first)
     first.send("KILL")
     assert await asyncio.to_thread(first.ended, 30) == 137
     assert deployment.unfinished(), "it was killed in the midst of runs"
@@ -140,6 +142,11 @@ async def test_a_pod_from_its_first_start_to_its_end(
     assert await asyncio.to_thread(second.ended, pod.grace_seconds) == 0, second.log()
     assert time.monotonic() - began < pod.grace_seconds
     assert '"service.stopped"' in second.log()
+
+
+def reported(deployment: Deployment, event_type: str) -> int:
+    """How many events of this type the file of the other backend has."""
+    return deployment.events.read_text().count(f'"{event_type}"') if deployment.events.exists() else 0
 
 
 async def settled(deployment: Deployment, container: Container) -> None:
