@@ -12,7 +12,7 @@ from collector.lifecycle import VanishedPolicy
 from collector.platforms.base import Context
 from collector.platforms.cdf import CdfPlatform, create
 from collector.testing.clock import ServerClock, SimulatedClock
-from collector.testing.lives import POLICY, Lives
+from collector.testing.poller import POLICY, SimulatedPoller
 from config.sources import CdfSource
 from simulators.cdf import CdfSimulator, Modes
 from simulators.server import Served
@@ -23,15 +23,15 @@ class CdfRig:
     simulator: CdfSimulator
     served: Served
     clock: SimulatedClock
-    lives: Lives
+    poller: SimulatedPoller
     server: ServerClock
     statuses: Counter[int | None] = field(default_factory=Counter)
     """Answers by status; None for requests without one."""
 
     @property
     def platform(self) -> CdfPlatform:
-        assert isinstance(self.lives.platform, CdfPlatform)
-        return self.lives.platform
+        assert isinstance(self.poller.platform, CdfPlatform)
+        return self.poller.platform
 
     def requests(self) -> int:
         return sum(self.statuses.values())
@@ -40,7 +40,7 @@ class CdfRig:
         """The adapter of a new process: it has forgotten all that is not in the ledger."""
         await self.platform.close()
         made, self.statuses = _platform(self.served.url, self.clock, changed)
-        self.lives.restart(made)
+        self.poller.restart(made)
         return made
 
 
@@ -63,14 +63,14 @@ async def cdf_rig(modes: Modes | None = None, **changed: Any) -> AsyncIterator[C
     simulator = CdfSimulator(seed=5, now=server.now, modes=modes)
     async with Served(simulator) as served:
         made, statuses = _platform(served.url, clock, changed)
-        lives = Lives(made, clock)
+        poller = SimulatedPoller(made, clock)
         if changed.get("on_vanished") == "abort":
-            lives.policy = type(POLICY)(POLICY.enrich_within, VanishedPolicy.ABORT)
-        rig = CdfRig(simulator, served, clock, lives, server, statuses)
+            poller.policy = type(POLICY)(POLICY.enrich_within, VanishedPolicy.ABORT)
+        rig = CdfRig(simulator, served, clock, poller, server, statuses)
         try:
             yield rig
         finally:
-            await rig.lives.platform.close()
+            await rig.poller.platform.close()
 
 
 def _platform(url: str, clock: SimulatedClock, changed: Mapping[str, Any]) -> tuple[CdfPlatform, Counter[int | None]]:

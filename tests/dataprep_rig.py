@@ -12,7 +12,7 @@ from collector.platforms.base import Context
 from collector.platforms.dataprep import create
 from collector.platforms.dataprep.adapter import DataprepPlatform
 from collector.testing.clock import ServerClock, SimulatedClock
-from collector.testing.lives import Lives
+from collector.testing.poller import SimulatedPoller
 from config.sources import DataprepSource
 from simulators.dataprep import DataprepSimulator, Level, Switches
 from simulators.dataprep.workspace import Run as SimulatedRun
@@ -29,7 +29,7 @@ class DataprepRig:
     simulator: DataprepSimulator
     served: Served
     clock: SimulatedClock
-    lives: Lives
+    poller: SimulatedPoller
     server: ServerClock
     statuses: Counter[int | None] = field(default_factory=Counter)
     clients: list[HttpClient] = field(default_factory=list)
@@ -37,8 +37,8 @@ class DataprepRig:
 
     @property
     def platform(self) -> DataprepPlatform:
-        assert isinstance(self.lives.platform, DataprepPlatform)
-        return self.lives.platform
+        assert isinstance(self.poller.platform, DataprepPlatform)
+        return self.poller.platform
 
     def requests(self) -> int:
         return sum(self.statuses.values())
@@ -58,11 +58,11 @@ class DataprepRig:
         return made
 
     def restart(self, **changed: Any) -> None:
-        self.lives.platform = self.adapter(**changed)
+        self.poller.platform = self.adapter(**changed)
 
     async def watch(self, run: SimulatedRun) -> None:
         """Hand a run in by its number, as a person does."""
-        self.lives.adopt(await self.platform.watch(str(run.id), {}))
+        self.poller.adopt(await self.platform.watch(str(run.id), {}))
 
     def wrong(self) -> list[str]:
         """What the events have against the simulator's runs, for runs that ended."""
@@ -70,7 +70,7 @@ class DataprepRig:
         for row in self.simulator.expected_runs():
             if row["state"] not in ENDS or row["ranfor"] not in {"recipe", "plan"}:
                 continue
-            kinds = [kind for kind in self.lives.kinds(row["key"]) if kind is not EventKind.OTHER]
+            kinds = [kind for kind in self.poller.kinds(row["key"]) if kind is not EventKind.OTHER]
             if kinds != [EventKind.START, ENDS[row["state"]]]:
                 faults.append(f"run {row['key']} was {row['state']}, faults as {kinds}")
         return faults
@@ -91,7 +91,7 @@ async def dataprep_rig(
     simulator = DataprepSimulator(seed=seed, now=server.now, level=level, switches=switches)
     async with Served(simulator) as served:
         rig = DataprepRig(simulator, served, clock, None, server)  # type: ignore[arg-type]
-        rig.lives = Lives(rig.adapter(**changed), clock)
+        rig.poller = SimulatedPoller(rig.adapter(**changed), clock)
         try:
             yield rig
         finally:

@@ -21,7 +21,7 @@ from collector.lineage.events import EventMaker
 from collector.platforms import cdf, dataprep, wetransform
 from collector.platforms.base import Context
 from collector.testing.clock import SimulatedClock
-from collector.testing.lives import Lives
+from collector.testing.poller import SimulatedPoller
 from config.sources import CdfSource, DataprepSource, WetransformSource
 from simulators.cdf import CdfSimulator, Scenario
 from simulators.dataprep import DEFAULT_TOKEN, DataprepSimulator
@@ -75,12 +75,12 @@ async def of_cdf() -> dict[str, Any]:
     )
     async with Served(simulator) as served:
         platform = cdf.create(config, _context("plant", config, served, clock))
-        lives = Lives(platform, clock, maker=EventMaker("plant", aliases=ALIASES))
-        await lives.cycle()
+        poller = SimulatedPoller(platform, clock, maker=EventMaker("plant", aliases=ALIASES))
+        await poller.cycle()
         simulator.start_workflow("nightly", [("pump_assets", Scenario(1, 20))])
-        await lives.follow(60)
+        await poller.follow(60)
         await platform.close()
-    return _last(lives, "COMPLETE", child=True)
+    return _last(poller, "COMPLETE", child=True)
 
 
 async def of_wetransform() -> dict[str, Any]:
@@ -93,13 +93,13 @@ async def of_wetransform() -> dict[str, Any]:
     )
     async with Served(simulator) as served:
         platform = wetransform.create(config, _context("customers", config, served, clock))
-        lives = Lives(platform, clock, maker=EventMaker("customers"))
+        poller = SimulatedPoller(platform, clock, maker=EventMaker("customers"))
         known = simulator.transformations[0]
         run = simulator.start(known, Plan(duration=timedelta(seconds=30)))
-        lives.adopt(await platform.watch(run.key, {"transformation": known.key}))
-        await lives.follow(90)
+        poller.adopt(await platform.watch(run.key, {"transformation": known.key}))
+        await poller.follow(90)
         await platform.close()
-    return _last(lives, "COMPLETE")
+    return _last(poller, "COMPLETE")
 
 
 async def of_dataprep() -> dict[str, Any]:
@@ -111,12 +111,12 @@ async def of_dataprep() -> dict[str, Any]:
     )
     async with Served(simulator) as served:
         platform = dataprep.create(config, _context("prep", config, served, clock))
-        lives = Lives(platform, clock, maker=EventMaker("prep"))
-        await lives.cycle()
+        poller = SimulatedPoller(platform, clock, maker=EventMaker("prep"))
+        await poller.cycle()
         simulator.start_run("partial", pace=0.1)
-        await lives.follow(600)
+        await poller.follow(600)
         await platform.close()
-    return _last(lives, "FAIL")
+    return _last(poller, "FAIL")
 
 
 EXAMPLES: Mapping[str, Callable[[], Awaitable[dict[str, Any]]]] = {
@@ -126,9 +126,9 @@ EXAMPLES: Mapping[str, Callable[[], Awaitable[dict[str, Any]]]] = {
 }
 
 
-def _last(lives: Lives, kind: str, *, child: bool = False) -> dict[str, Any]:
+def _last(poller: SimulatedPoller, kind: str, *, child: bool = False) -> dict[str, Any]:
     """The last event of a kind, of a child or of a root."""
-    events = [orjson.loads(line) for line in lives.events]
+    events = [orjson.loads(line) for line in poller.events]
     found: list[dict[str, Any]] = [
         event for event in events if event["eventType"] == kind and ("parent" in event["run"]["facets"]) == child
     ]

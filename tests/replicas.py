@@ -78,8 +78,8 @@ class ProcessStore:
 
     write_first, read_claim, read_shown = write, read, read
 
-    def on_commit(self, callback: Callable[[], None], news: Any = None) -> Callable[[], None]:
-        return self._store.on_commit(callback, news)
+    def on_commit(self, callback: Callable[[], None], change: Any = None) -> Callable[[], None]:
+        return self._store.on_commit(callback, change)
 
     async def close(self) -> None: ...
 

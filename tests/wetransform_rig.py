@@ -10,7 +10,7 @@ from collector.model import Observation
 from collector.platforms.base import Context
 from collector.platforms.wetransform import Wetransform, create
 from collector.testing.clock import SimulatedClock
-from collector.testing.lives import Lives
+from collector.testing.poller import SimulatedPoller
 from config.sources import WetransformSource
 from simulators.server import Served
 from simulators.wetransform import Plan, Scenario, WetransformSimulator
@@ -36,8 +36,8 @@ class WetransformRig:
         self._clients.append(http)
         return create(config, Context("wt", NAMESPACE, http, self.clock, lambda: 0.5))
 
-    def lives(self, **settings: Any) -> Lives:
-        return Lives(self.adapter(**settings), self.clock)
+    def poller(self, **settings: Any) -> SimulatedPoller:
+        return SimulatedPoller(self.adapter(**settings), self.clock)
 
     def start(self, scenario: Scenario = Scenario.STRAIGHT, seconds: float = 20, **more: Any) -> SimulatedRun:
         it = more.pop("transformation", None) or self.simulator.transformations[0]
@@ -65,8 +65,8 @@ async def wetransform_rig(clock: SimulatedClock, *, seed: int = 11) -> AsyncIter
         await rig.close()
 
 
-async def watched(lives: Lives, run: SimulatedRun, **options: str) -> Observation:
+async def watched(poller: SimulatedPoller, run: SimulatedRun, **options: str) -> Observation:
     """Hand a run in by its id, as a person does."""
-    seen = await lives.platform.watch(run.key, {"transformation": run.transformation.key} | options)
-    lives.adopt(seen)
+    seen = await poller.platform.watch(run.key, {"transformation": run.transformation.key} | options)
+    poller.adopt(seen)
     return seen

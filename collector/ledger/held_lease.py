@@ -18,7 +18,7 @@ from collector.clock import Clock, until_set
 from collector.errors import LeaseGivenBack, LeaseLapsed, LeaseLost, LedgerCorrupt, LedgerError
 from collector.ledger import fair_share, leases, replicas
 from collector.ledger.leases import Lease
-from collector.ledger.port import Ledger, News
+from collector.ledger.port import Change, Ledger
 from collector.ledger.replicas import Replica
 from collector.logs import fields
 from collector.reports import LeaseReport
@@ -212,7 +212,7 @@ class Leases:
             raise
 
     async def until_asked_again(self, name: str) -> float:
-        """Seconds until it is worth trying to take a lease that could not be taken; sooner after `News.LEASES`."""
+        """Seconds until it is worth trying to take a lease that could not be taken; sooner after `Change.LEASES`."""
         try:
             left = await self.store.read_shown(leases.seconds_left, name)
         except LedgerCorrupt:
@@ -236,7 +236,7 @@ class Leases:
         Raises what `work` raises, but for `LeaseLost`, in an exception group.
         """
         freed = asyncio.Event()
-        unsubscribe = self.store.on_commit(freed.set, News.LEASES)
+        unsubscribe = self.store.on_commit(freed.set, Change.LEASES)
         try:
             await self._work(name, longest, work, came_round, taking, freed)
         finally:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, or_
 
 from collector.errors import LeaseLost
 from collector.ledger import schema
-from collector.ledger.port import News, announce
+from collector.ledger.port import Change, announce
 from collector.ledger.schema import db_now
 
 HOUSEKEEPING, METRICS = "housekeeping", "metrics"
@@ -92,7 +92,7 @@ _PROBE = "probe"
 def give_back(conn: Connection, lease: Lease) -> None:
     """Give it back; call it only when nothing is in flight. No effect when another holder has it."""
     conn.execute(update(schema.lease).where(*_ours(lease)).values(expires_at=0))
-    announce(conn, News.LEASES)
+    announce(conn, Change.LEASES)
 
 
 def fence(conn: Connection, lease: Lease) -> None:

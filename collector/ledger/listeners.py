@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from collector.ledger.port import News
+from collector.ledger.port import Change
 
 
 @dataclass(frozen=True, slots=True)
 class _Listener:
     loop: asyncio.AbstractEventLoop
     callback: Callable[[], None]
-    news: News | None
+    change: Change | None
 
 
 class Listeners:
@@ -21,16 +21,16 @@ class Listeners:
     def __init__(self) -> None:
         self._all: list[_Listener] = []
 
-    def add(self, callback: Callable[[], None], news: News | None) -> Callable[[], None]:
+    def add(self, callback: Callable[[], None], change: Change | None) -> Callable[[], None]:
         """As `port.Ledger.on_commit`."""
-        listener = _Listener(asyncio.get_running_loop(), callback, news)
+        listener = _Listener(asyncio.get_running_loop(), callback, change)
         self._all = [*self._all, listener]
         return partial(self._forget, listener)
 
-    def announce(self, brought: frozenset[News]) -> None:
+    def announce(self, brought: frozenset[Change]) -> None:
         """A commit brought these."""
         for listener in self._all:
-            if listener.news is None or listener.news in brought:
+            if listener.change is None or listener.change in brought:
                 try:
                     listener.loop.call_soon_threadsafe(listener.callback)
                 except RuntimeError:  # its loop is closed

@@ -12,7 +12,7 @@ from collector.ledger import doubts, schema, tallies
 from collector.ledger import lanes as ledger_lanes
 from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
-from collector.ledger.port import News, announce
+from collector.ledger.port import Change, announce
 from collector.ledger.schema import chunks
 from collector.model import EventKind
 
@@ -123,7 +123,7 @@ def retry(
     again = sorted((row for row in rows.values() if _answer(row) is None), key=lambda row: row.seq)
     if again:
         _put_back(conn, sink_id, lanes, again, now_ms)
-        announce(conn, News.EVENTS)
+        announce(conn, Change.EVENTS)
     return {event: _answer(rows.get(event)) or RetryAnswer.QUEUED for event in events}
 
 

@@ -16,10 +16,10 @@ from collector.reports import WriteFailure
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_KEY = "news"
+_KEY = "changes"
 
 
-class News(StrEnum):
+class Change(StrEnum):
     """What a commit brings for other tasks, so that each wakes up only for what concerns it."""
 
     EVENTS = "events"
@@ -30,12 +30,12 @@ class News(StrEnum):
     """A lease is free."""
 
 
-def announce(conn: Connection, news: News) -> None:
-    """For the functions of the ledger: the listeners to `news` are called when this transaction commits."""
-    conn.info.setdefault(_KEY, set()).add(news)
+def announce(conn: Connection, change: Change) -> None:
+    """For the functions of the ledger: those who listen for `change` are called when this transaction commits."""
+    conn.info.setdefault(_KEY, set()).add(change)
 
 
-def take_announced(conn: Connection) -> frozenset[News]:
+def take_announced(conn: Connection) -> frozenset[Change]:
     """For stores: what was announced on this connection since the last call."""
     return frozenset(conn.info.pop(_KEY, ()))
 
@@ -67,8 +67,8 @@ class Ledger(Protocol):
         """`read` for what is shown: scrapes, status, pages, answers."""
         ...
 
-    def on_commit(self, callback: Callable[[], None], news: News | None = None) -> Callable[[], None]:
-        """Call `callback` on the running event loop after commits that bring `news`, None for every commit. Returns
+    def on_commit(self, callback: Callable[[], None], change: Change | None = None) -> Callable[[], None]:
+        """Call `callback` on the running event loop after commits that bring this `change`, None for every commit. Returns
         what ends that.
         """
         ...

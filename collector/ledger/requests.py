@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert, select, update
 from collector.errors import LedgerError
 from collector.ledger import schema
 from collector.ledger.leases import Lease, fence
-from collector.ledger.port import News, announce
+from collector.ledger.port import Change, announce
 
 
 class RequestKind(StrEnum):
@@ -58,7 +58,7 @@ def add(conn: Connection, kind: RequestKind, target: str, body: str, now_ms: int
     """Store a request; returns its number, by which `get` finds its answer."""
     row = {"kind": kind, "target": target, "body": body, "created_at": now_ms, "state": RequestState.NEW}
     number: int = conn.execute(insert(schema.request).returning(schema.request.c.id), row).scalar_one()
-    announce(conn, News.REQUESTS)
+    announce(conn, Change.REQUESTS)
     return number
 
 
@@ -78,7 +78,7 @@ def add_poll(conn: Connection, target: str, keys: Sequence[str], now_ms: int) ->
         body = json.dumps({"keys": list(named)[:MOST_KEYS]})
         still_new = table.c.id == waiting.id, table.c.state == RequestState.NEW
         if conn.execute(update(table).where(*still_new).values(body=body)).rowcount:
-            announce(conn, News.REQUESTS)
+            announce(conn, Change.REQUESTS)
             return int(waiting.id)
     return add(conn, RequestKind.POLL, target, json.dumps({"keys": list(keys)}), now_ms)
 
@@ -154,7 +154,7 @@ def hint(conn: Connection, source_id: int, now_ms: int) -> None:
     """A hint says that something changed at this source: see `runs.source_state`."""
     table = schema.source
     conn.execute(update(table).where(table.c.id == source_id).values(hinted_at=now_ms))
-    announce(conn, News.REQUESTS)
+    announce(conn, Change.REQUESTS)
 
 
 def _request(row: Mapping[Any, Any]) -> Request:

@@ -15,7 +15,7 @@ from collector.ledger import lanes as ledger_lanes
 from collector.ledger import schema, tallies
 from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
-from collector.ledger.port import News, announce
+from collector.ledger.port import Change, announce
 from collector.ledger.schema import chunks
 from collector.model import TERMINAL_EVENT, EventKind
 
@@ -249,7 +249,7 @@ def _requeue(
             size[one.source_id] += one.size
     tallies.add(conn, sink_id, pending, pending_bytes=size)
     if plan.again:
-        announce(conn, News.EVENTS)
+        announce(conn, Change.EVENTS)
     return plan
 
 

@@ -13,7 +13,7 @@ from collector.ledger.detail import WatchRow
 from collector.ledger.duplicates import Duplicates
 from collector.ledger.lanes import Entry
 from collector.ledger.leases import Lease, fence
-from collector.ledger.port import News, announce
+from collector.ledger.port import Change, announce
 from collector.ledger.run_rows import Place, places, put, put_looks, set_aside
 from collector.ledger.schema import chunks
 from collector.ledger.stored import Known, Watched, is_open
@@ -129,7 +129,7 @@ def _put_events(conn: Connection, source_id: int, happened: Sequence["_Happened"
     if entries := _append(conn, happened, now_ms):
         lanes.owe(conn, source_id, entries, now_ms)
         tallies.grow(conn, Counter({source_id: sum(entry.size for entry in entries)}))
-        announce(conn, News.EVENTS)
+        announce(conn, Change.EVENTS)
 
 
 def commit_looks(

@@ -12,7 +12,7 @@ from collector.clock import Clock, to_ms
 from collector.errors import LeaseLost, LedgerCorrupt, SourceError, TriggerError
 from collector.ledger import jobs, requests, runs
 from collector.ledger.held_lease import HeldLease
-from collector.ledger.port import Ledger, News
+from collector.ledger.port import Change, Ledger
 from collector.ledger.requests import Request, RequestKind, RequestState
 from collector.logs import fields
 from collector.model import Observation
@@ -59,7 +59,7 @@ class SourceRequests:
     async def run(self) -> None:
         """Until cancelled. A trigger that an earlier process had begun is called doubtful and never repeated."""
         rung = asyncio.Event()
-        forget = self._store.on_commit(rung.set, News.REQUESTS)
+        forget = self._store.on_commit(rung.set, Change.REQUESTS)
         try:
             now_ms = to_ms(self._clock.now())
             for left in await self._store.write(requests.take_over, self._held.lease, now_ms, self._interrupted):

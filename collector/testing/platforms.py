@@ -20,7 +20,7 @@ from collector.names import namespace_fault
 from collector.platforms.base import Platform
 from collector.testing.clock import SimulatedClock
 from collector.testing.faults import Fault, FaultKind, Faults
-from collector.testing.lives import Lives
+from collector.testing.poller import SimulatedPoller
 
 TERMINAL = {"succeeded": EventKind.COMPLETE, "failed": EventKind.FAIL, "canceled": EventKind.ABORT}
 _ENDS = frozenset(kind.value for kind in TERMINAL.values())
@@ -44,7 +44,7 @@ class Rig(Protocol):
     def clock(self) -> SimulatedClock: ...
 
     @property
-    def lives(self) -> Lives: ...
+    def poller(self) -> SimulatedPoller: ...
 
     @property
     def faults(self) -> Faults:
@@ -68,7 +68,7 @@ class Rig(Protocol):
         ...
 
     async def new_process(self) -> Platform:
-        """The adapter as after a restart, in place of the one before in `lives`."""
+        """The adapter as after a restart, in place of the one before in `poller`."""
         ...
 
     async def stop_server(self) -> None:
@@ -98,49 +98,49 @@ class PlatformContract:
     async def test_a_run_gets_one_start_and_one_end(self, rig: Rig) -> None:
         for ending in rig.endings:
             key = await begun(rig, ending)
-            await rig.lives.follow(180)
+            await rig.poller.follow(180)
             _assert_ended_once(rig, key, ending)
 
     async def test_a_run_that_ended_between_two_polls_gets_both(self, rig: Rig) -> None:
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         key = rig.start("succeeded", 5)
         rig.clock.advance(120)
         await watch_if_unlisted(rig, key)
-        await rig.lives.follow(60)
+        await rig.poller.follow(60)
         assert ends(rig, key) == [EventKind.START, EventKind.COMPLETE]
 
     async def test_a_run_without_an_end_stays_open(self, rig: Rig) -> None:
         key = await begun(rig, "never")
-        await rig.lives.follow(7200, every=600)
-        assert rig.lives.runs[key].open
+        await rig.poller.follow(7200, every=600)
+        assert rig.poller.runs[key].open
         assert not [kind for kind in ends(rig, key) if kind.terminal]
 
     @pytest.mark.parametrize("policy", list(VanishedPolicy))
     async def test_a_run_that_is_gone_becomes_unknown_not_failed(self, rig: Rig, policy: VanishedPolicy) -> None:
-        rig.lives.policy = replace(rig.lives.policy, on_vanished=policy)
+        rig.poller.policy = replace(rig.poller.policy, on_vanished=policy)
         key, other = await begun(rig, "never"), await begun(rig, "never")
         rig.forget(key)
-        await rig.lives.follow(600, every=60)
-        gone = rig.lives.runs[key]
+        await rig.poller.follow(600, every=60)
+        gone = rig.poller.runs[key]
         assert (gone.state, gone.open) == (RunState.UNKNOWN, False)
-        assert rig.lives.runs[other].open
+        assert rig.poller.runs[other].open
         terminal = [kind for kind in ends(rig, key) if kind.terminal]
         assert terminal == ([EventKind.ABORT] if policy is VanishedPolicy.ABORT else [])
 
     async def test_a_new_process_repeats_nothing_and_loses_nothing(self, rig: Rig) -> None:
         key = await begun(rig, "succeeded", 60)
-        run_id = rig.lives.runs[key].run_id
+        run_id = rig.poller.runs[key].run_id
         for _ in range(4):
             await rig.new_process()
-            await rig.lives.follow(20)
-        await rig.lives.follow(120)
+            await rig.poller.follow(20)
+        await rig.poller.follow(120)
         assert ends(rig, key) == [EventKind.START, EventKind.COMPLETE]
-        assert rig.lives.runs[key].run_id == run_id
+        assert rig.poller.runs[key].run_id == run_id
 
     async def test_names_suit_every_backend(self, rig: Rig) -> None:
         key = await begun(rig, "succeeded", 5)
-        await rig.lives.follow(120)
-        run = rig.lives.runs[key]
+        await rig.poller.follow(120)
+        run = rig.poller.runs[key]
         assert namespace_fault(run.job.namespace) is None
         assert run.job.name[0].isalpha()
         for dataset in [*(run.facts.inputs or ()), *(run.facts.outputs or ())]:
@@ -148,8 +148,8 @@ class PlatformContract:
             assert namespace_fault(dataset.namespace) is None
 
     async def test_a_poll_without_news_yields_a_page(self, rig: Rig) -> None:
-        await rig.lives.cycle()
-        assert [page async for page in rig.lives.platform.poll([], rig.lives.cursor)]
+        await rig.poller.cycle()
+        assert [page async for page in rig.poller.platform.poll([], rig.poller.cursor)]
 
     @pytest.mark.parametrize(
         "fault",
@@ -174,11 +174,11 @@ class PlatformContract:
         for _ in range(5):
             await broken_cycle(rig)
             rig.clock.advance(60)
-        assert not rig.lives.runs[key].state.terminal
-        assert rig.lives.runs[key].misses == 0
+        assert not rig.poller.runs[key].state.terminal
+        assert rig.poller.runs[key].misses == 0
         rig.faults.clear()
         rig.clock.advance(600)
-        await rig.lives.follow(120)
+        await rig.poller.follow(120)
         assert ends(rig, key) == [EventKind.START, EventKind.COMPLETE]
 
     async def test_refused_credentials_are_reported_and_overcome(self, rig: Rig) -> None:
@@ -186,43 +186,43 @@ class PlatformContract:
         rig.refuse()
         rig.clock.advance(120)
         await broken_cycle(rig)
-        bad = [finding for finding in await rig.lives.platform.check() if not finding.ok]
+        bad = [finding for finding in await rig.poller.platform.check() if not finding.ok]
         assert bad
         assert all(finding.detail and finding.remedy for finding in bad)
         rig.accept()
         rig.clock.advance(600)
-        await rig.lives.follow(120)
+        await rig.poller.follow(120)
         assert ends(rig, key) == [EventKind.START, EventKind.COMPLETE]
 
     async def test_a_cancelled_poll_leaves_no_harm(self, rig: Rig) -> None:
         key = await begun(rig, "succeeded", 60)
         rig.clock.advance(10)
         rig.faults.plan(Fault(FaultKind.SLOW, delay=30.0, times=-1))
-        polling = asyncio.create_task(rig.lives.cycle())
+        polling = asyncio.create_task(rig.poller.cycle())
         await asyncio.sleep(0.2)
         polling.cancel()
         with pytest.raises(asyncio.CancelledError):
             await polling
         rig.faults.clear()
         rig.clock.advance(600)
-        await rig.lives.follow(120)
+        await rig.poller.follow(120)
         assert ends(rig, key) == [EventKind.START, EventKind.COMPLETE]
 
     async def test_check_finds_all_well(self, rig: Rig) -> None:
-        found = await rig.lives.platform.check()
+        found = await rig.poller.platform.check()
         assert found
         assert all(finding.ok for finding in found)
 
     async def test_check_of_a_dead_server(self, rig: Rig) -> None:
         await rig.stop_server()
-        bad = [finding for finding in await rig.lives.platform.check() if not finding.ok]
+        bad = [finding for finding in await rig.poller.platform.check() if not finding.ok]
         assert bad
         assert all(finding.remedy for finding in bad)
 
     async def test_closing_twice_is_allowed(self, rig: Rig) -> None:
-        await rig.lives.cycle()
-        await rig.lives.platform.close()
-        await rig.lives.platform.close()
+        await rig.poller.cycle()
+        await rig.poller.platform.close()
+        await rig.poller.platform.close()
 
     async def test_many_runs_of_all_kinds_end_as_the_platform_says(self, rig: Rig) -> None:
         rng = Random(3)
@@ -233,8 +233,8 @@ class PlatformContract:
             keys.append(key)
             rig.clock.advance(rng.uniform(0, 10))
             if rng.random() < 0.3:
-                await rig.lives.cycle()
-        await rig.lives.follow(300)
+                await rig.poller.cycle()
+        await rig.poller.follow(300)
         expected = rig.expected()
         assert [ends(rig, key) for key in keys] == [[EventKind.START, TERMINAL[expected[key]["state"]]] for key in keys]
 
@@ -246,31 +246,31 @@ class LineageContract:
     async def test_a_run_that_did_not_succeed_names_what_its_job_defines(self, rig: Rig, is_unread: bool) -> None:
         """Marquez takes the datasets of any terminal event for those of the job."""
         good = await begun(rig, "succeeded")
-        await rig.lives.follow(180)
+        await rig.poller.follow(180)
         defined = datasets_of(end_of(rig, good))
         assert all(defined.values())
-        rig.lives.is_unread = is_unread
+        rig.poller.is_unread = is_unread
         for ending in rig.endings:
             key = await begun(rig, ending)
-            await rig.lives.follow(180)
+            await rig.poller.follow(180)
             assert datasets_of(end_of(rig, key)) == defined, ending
 
     async def test_nor_does_one_that_vanished_take_the_datasets_of_its_job_away(self, rig: Rig) -> None:
-        rig.lives.policy = replace(rig.lives.policy, on_vanished=VanishedPolicy.ABORT)
+        rig.poller.policy = replace(rig.poller.policy, on_vanished=VanishedPolicy.ABORT)
         good = await begun(rig, "succeeded")
-        await rig.lives.follow(180)
+        await rig.poller.follow(180)
         lost = await begun(rig, "never")
         rig.forget(lost)
-        await rig.lives.follow(600, every=60)
+        await rig.poller.follow(600, every=60)
         end = end_of(rig, lost)
         assert end["eventType"] == "ABORT"
         assert datasets_of(end) == datasets_of(end_of(rig, good))
 
     async def test_enriching_twice_says_the_same(self, rig: Rig) -> None:
         key = await begun(rig, "succeeded", 5)
-        await rig.lives.follow(120)
-        run = rig.lives.runs[key]
-        assert await rig.lives.platform.enrich(run) == await rig.lives.platform.enrich(run)
+        await rig.poller.follow(120)
+        run = rig.poller.runs[key]
+        assert await rig.poller.platform.enrich(run) == await rig.poller.platform.enrich(run)
 
 
 class TriggerContract:
@@ -278,9 +278,9 @@ class TriggerContract:
 
     async def test_a_trigger_starts_one_run(self, rig: TriggerRig) -> None:
         before = len(rig.expected())
-        seen = await rig.lives.platform.trigger(rig.job, {}, ONCE)
-        rig.lives.adopt(seen)
-        await rig.lives.follow(120)
+        seen = await rig.poller.platform.trigger(rig.job, {}, ONCE)
+        rig.poller.adopt(seen)
+        await rig.poller.follow(120)
         assert len(rig.expected()) == before + 1
         assert seen.key in rig.expected()
         assert ends(rig, seen.key)[:1] == [EventKind.START]
@@ -317,42 +317,42 @@ class WatchContract:
         rig.faults.plan(wish)
         began = rig.clock.monotonic()
         await failure(rig)
-        await asyncio.gather(*(rig.lives.platform.watch(key, {}) for _ in range(3)))
+        await asyncio.gather(*(rig.poller.platform.watch(key, {}) for _ in range(3)))
         assert rig.clock.monotonic() >= began + 25
 
     async def test_a_run_that_does_not_exist_cannot_be_watched(self, rig: Rig) -> None:
         for key in ("99999999", "9b0c9f3e-0a44-4c2e-9a5e-0d2a66a0f003", "no such run"):
             with pytest.raises(NotFound):
-                await rig.lives.platform.watch(key, {})
+                await rig.poller.platform.watch(key, {})
 
     async def test_a_new_process_knows_a_run_by_the_same_id(self, rig: Rig) -> None:
         key = await begun(rig, "succeeded", 60)
         await rig.new_process()
-        assert (await rig.lives.platform.watch(key, {})).run_id == rig.lives.runs[key].run_id
+        assert (await rig.poller.platform.watch(key, {})).run_id == rig.poller.runs[key].run_id
 
 
 async def begun(rig: Rig, ending: str, seconds: float = 10) -> str:
     """A run that the adapter follows."""
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     key = rig.start(ending, seconds)
     await watch_if_unlisted(rig, key)
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     return key
 
 
 async def watch_if_unlisted(rig: Rig, key: str) -> None:
     if not rig.lists:
-        rig.lives.adopt(await rig.lives.platform.watch(key, {}))
+        rig.poller.adopt(await rig.poller.platform.watch(key, {}))
 
 
 def ends(rig: Rig, key: str) -> list[EventKind]:
     """START and terminal events of a run, in order."""
-    return [kind for kind in rig.lives.kinds(key) if kind is EventKind.START or kind.terminal]
+    return [kind for kind in rig.poller.kinds(key) if kind is EventKind.START or kind.terminal]
 
 
 async def failure(rig: Rig) -> SourceError | None:
     try:
-        await rig.lives.cycle()
+        await rig.poller.cycle()
     except SourceError as error:
         return error
     return None
@@ -360,23 +360,23 @@ async def failure(rig: Rig) -> SourceError | None:
 
 async def broken_cycle(rig: Rig) -> None:
     """Either the poll raises, or it names the runs that it could not read."""
-    pages, due = len(rig.lives.pages), {run.key for run in rig.lives.due()}
+    pages, due = len(rig.poller.pages), {run.key for run in rig.poller.due()}
     error = await failure(rig)
-    unread = {key for page in rig.lives.pages[pages:] for key in page.unread}
+    unread = {key for page in rig.poller.pages[pages:] for key in page.unread}
     assert str(error) if error is not None else due <= unread
 
 
 async def trigger(rig: Rig, job: str) -> Observation | TriggerError:
     try:
-        return await rig.lives.platform.trigger(job, {}, ONCE)
+        return await rig.poller.platform.trigger(job, {}, ONCE)
     except TriggerError as error:
         return error
 
 
 def _assert_ended_once(rig: Rig, key: str, ending: str) -> None:
     assert ends(rig, key) == [EventKind.START, TERMINAL[ending]]
-    assert rig.lives.runs[key].state == rig.expected()[key]["state"] == ending
-    times = [transition.at for of, transition in rig.lives.transitions if of == key]
+    assert rig.poller.runs[key].state == rig.expected()[key]["state"] == ending
+    times = [transition.at for of, transition in rig.poller.transitions if of == key]
     assert times == sorted(times)
 
 
@@ -385,7 +385,7 @@ def datasets_of(event: Any) -> dict[str, set[tuple[str, str]]]:
 
 
 def end_of(rig: Rig, key: str) -> Any:
-    run_id = str(rig.lives.runs[key].run_id)
-    events = [orjson.loads(event) for event in rig.lives.events]
+    run_id = str(rig.poller.runs[key].run_id)
+    events = [orjson.loads(event) for event in rig.poller.events]
     [end] = [event for event in events if event["run"]["runId"] == run_id and event["eventType"] in _ENDS]
     return end

@@ -21,7 +21,7 @@ from collector.ledger import configured_sinks, leases, overflow, parked
 from collector.ledger.held_lease import HeldLease, Leases
 from collector.ledger.leases import Lease
 from collector.ledger.parked import Named, RetryAnswer
-from collector.ledger.port import News
+from collector.ledger.port import Change
 from collector.logs import fields
 from exporters.delivery.circuit import Random, pause_after
 from exporters.delivery.context import SinkContext
@@ -96,7 +96,7 @@ class Delivery:
         self._begun, failures = True, 0
         if isinstance(self._context.sink, BrokenSink):
             self._health.begins_broken(self._context.sink.outcome)
-        unsubscribe = self._context.store.on_commit(self._wakeup.set, News.LEASES)
+        unsubscribe = self._context.store.on_commit(self._wakeup.set, Change.LEASES)
         try:
             while self._stop_at is None:
                 self._health.came_round()

@@ -13,7 +13,7 @@ from collector.errors import LeaseLost, LedgerError
 from collector.ledger import parked, requests, resend
 from collector.ledger.leases import Lease
 from collector.ledger.parked import Choice, Named
-from collector.ledger.port import Ledger, News
+from collector.ledger.port import Change, Ledger
 from collector.ledger.requests import Request, RequestKind, RequestState
 from collector.ledger.resend import From, Resent, Result
 from collector.logs import fields
@@ -39,7 +39,7 @@ class SinkRequests:
     async def run(self) -> None:
         """Until cancelled."""
         arrived = asyncio.Event()
-        unsubscribe = self._store.on_commit(arrived.set, News.REQUESTS)
+        unsubscribe = self._store.on_commit(arrived.set, Change.REQUESTS)
         try:
             while True:
                 arrived.clear()

@@ -11,7 +11,7 @@ from collector.ledger import claims
 from collector.ledger.claims import Settlement, SettleResult
 from collector.ledger.held_lease import HeldLease
 from collector.ledger.leases import Lease
-from collector.ledger.port import News
+from collector.ledger.port import Change
 from collector.logs import fields
 from exporters.delivery.circuit import pause_after
 from exporters.delivery.claimer import Claimer
@@ -113,7 +113,7 @@ class Session:
         exception group.
         """
         self._health.changed = self._wake_all
-        unsubscribe = self._context.store.on_commit(self.hint, News.EVENTS)
+        unsubscribe = self._context.store.on_commit(self.hint, Change.EVENTS)
         try:
             async with self._group:
                 sender = self._keep("send", self._sender.step)

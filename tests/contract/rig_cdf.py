@@ -20,7 +20,7 @@ class Rig(SimulatorRig[CdfRig]):
     trigger_path = "/transformations/run"
 
     def __init__(self, rig: CdfRig, changed: dict[str, Any]) -> None:
-        super().__init__(rig, rig.lives, changed)
+        super().__init__(rig, rig.poller, changed)
         self._made = 0
 
     def start(self, ending: str, seconds: float) -> str:

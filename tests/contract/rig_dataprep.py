@@ -24,7 +24,7 @@ class Rig(SimulatorRig[DataprepRig]):
     trigger_path = "POST /v4/jobGroups$"
 
     def __init__(self, rig: DataprepRig, changed: dict[str, Any]) -> None:
-        super().__init__(rig, rig.lives, changed)
+        super().__init__(rig, rig.poller, changed)
         self.lists = Feature.LIST in rig.simulator.features
 
     def start(self, ending: str, seconds: float) -> str:
@@ -43,9 +43,9 @@ class Rig(SimulatorRig[DataprepRig]):
         self._rig.simulator.tokens[TOKEN] = Token()
 
     async def new_process(self) -> Platform:
-        await self.lives.platform.close()
+        await self.poller.platform.close()
         self._rig.restart(**self._changed)
-        return self.lives.platform
+        return self.poller.platform
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ class Rig(SimulatorRig[WetransformRig]):
     trigger_path = "POST .*/transformation/automation/"
 
     def __init__(self, rig: WetransformRig, changed: dict[str, Any]) -> None:
-        super().__init__(rig, rig.lives(**changed), changed)
+        super().__init__(rig, rig.poller(**changed), changed)
         customer = "cust-1" if "customer" in changed else None
         self._transformation = rig.simulator.state.add_transformation(rig.simulator.account, customer=customer)
         self.job = self._transformation.key
@@ -42,9 +42,9 @@ class Rig(SimulatorRig[WetransformRig]):
         self._rig.simulator.account.tokens = {TOKEN}
 
     async def new_process(self) -> Platform:
-        await self.lives.platform.close()
-        self.lives.platform = self._rig.adapter(**self._changed)
-        return self.lives.platform
+        await self.poller.platform.close()
+        self.poller.platform = self._rig.adapter(**self._changed)
+        return self.poller.platform
 
 
 @asynccontextmanager

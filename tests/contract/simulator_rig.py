@@ -4,7 +4,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from collector.testing.clock import SimulatedClock
 from collector.testing.faults import Faults
-from collector.testing.lives import Lives
+from collector.testing.poller import SimulatedPoller
 from simulators.server import Served
 
 
@@ -20,8 +20,8 @@ T = TypeVar("T", bound=_Simulated)
 class SimulatorRig(Generic[T]):
     """`rig` is the platform's own, `changed` its configuration where it is not the usual one."""
 
-    def __init__(self, rig: T, lives: Lives, changed: dict[str, Any]) -> None:
-        self._rig, self._lives, self._changed = rig, lives, changed
+    def __init__(self, rig: T, poller: SimulatedPoller, changed: dict[str, Any]) -> None:
+        self._rig, self._lives, self._changed = rig, poller, changed
 
     @property
     def faults(self) -> Faults:
@@ -33,7 +33,7 @@ class SimulatorRig(Generic[T]):
         return self._rig.clock
 
     @property
-    def lives(self) -> Lives:
+    def poller(self) -> SimulatedPoller:
         return self._lives
 
     async def stop_server(self) -> None:

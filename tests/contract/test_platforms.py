@@ -14,7 +14,7 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[TriggerRig]:
     """Whatever a test does, the events that come of it are valid and cover whole runs in order."""
     async with request.param() as made:
         yield made
-        assert openlineage.all_faults(made.lives.events, may_be_open=True) == []
+        assert openlineage.all_faults(made.poller.events, may_be_open=True) == []
 
 
 class TestPlatforms(PlatformContract, LineageContract, TriggerContract, WatchContract):

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from collector.lineage.custom_facets import PLATFORM
-from collector.testing.lives import Lives
+from collector.testing.poller import SimulatedPoller
 from simulators.cdf import Ending, Scenario
 from simulators.dataprep import Level, Switches
 from tests import openlineage
@@ -17,10 +17,10 @@ _DESTINATION = {"type": "raw", "database": "lake", "table": "pumps"}
 _QUERY = "select p.id as key, o.name from sap.pumps p join erp.orders o on p.id = o.id"
 
 
-def events_by_kind(lives: Lives) -> dict[tuple[str, bool], str]:
+def events_by_kind(poller: SimulatedPoller) -> dict[tuple[str, bool], str]:
     """The START and the terminal event of each run."""
     found = {}
-    for line in lives.events:
+    for line in poller.events:
         event = orjson.loads(line)
         if event["eventType"] not in {"OTHER", "RUNNING"}:
             key = event["run"]["facets"][PLATFORM]["runKey"], event["eventType"] == "START"
@@ -28,7 +28,7 @@ def events_by_kind(lives: Lives) -> dict[tuple[str, bool], str]:
     return found
 
 
-def compare(close: Lives, late: Lives, runs: int) -> None:
+def compare(close: SimulatedPoller, late: SimulatedPoller, runs: int) -> None:
     assert openlineage.all_faults(close.events) == openlineage.all_faults(late.events) == []
     assert len(events_by_kind(close)) == 2 * runs
     assert events_by_kind(late) == events_by_kind(close)
@@ -38,20 +38,20 @@ def compare(close: Lives, late: Lives, runs: int) -> None:
 async def test_cdf(workflows: bool) -> None:
     async with cdf_rig(workflows=workflows) as rig:
         adapter, _ = _platform(rig.served.url, rig.clock, {"workflows": workflows})
-        late = Lives(adapter, rig.clock)
+        late = SimulatedPoller(adapter, rig.clock)
         for name in ("pumps", "orders", "sites"):
             rig.simulator.add_transformation(name, _DESTINATION, query=_QUERY)
         await late.cycle()
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         scenarios = [Scenario(1, 20), Scenario(2, 40, Ending.FAILED), Scenario(3, 30, Ending.CANCELLED)]
         if workflows:
             rig.simulator.start_workflow("nightly", list(zip(("pumps", "orders", "sites"), scenarios, strict=True)))
         else:
             for name, scenario in zip(("pumps", "orders", "sites"), scenarios, strict=True):
                 rig.simulator.start_run(name, scenario)
-        await rig.lives.follow(300)
+        await rig.poller.follow(300)
         await late.follow(200)
-        compare(rig.lives, late, 4 if workflows else 3)
+        compare(rig.poller, late, 4 if workflows else 3)
         await adapter.close()
 
 
@@ -62,15 +62,15 @@ async def test_cdf(workflows: bool) -> None:
 )
 async def test_dataprep(level: Level, stages: str, switches: Switches) -> None:
     async with dataprep_rig(level, switches, stages=stages) as rig:
-        late = Lives(rig.adapter(stages=stages), rig.clock)
+        late = SimulatedPoller(rig.adapter(stages=stages), rig.clock)
         await late.cycle()
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         for scenario in ("complete", "failed", "quick", "partial", "canceled"):
             rig.simulator.start_run(scenario, pace=0.05)
         rig.simulator.workspace.run_flow(1)
-        await rig.lives.follow(1800, every=4)
+        await rig.poller.follow(1800, every=4)
         await late.follow(600, every=60)
-        found = {key for key, _ in events_by_kind(rig.lives)}
-        compare(rig.lives, late, len(found))
+        found = {key for key, _ in events_by_kind(rig.poller)}
+        compare(rig.poller, late, len(found))
         assert bool({key for key in found if key.startswith("jobs/")}) == (stages == "runs")
         assert any(key.startswith("flowRuns/") for key in found) == (level is Level.L2)

@@ -16,7 +16,7 @@ from collector.platforms.base import Context
 from collector.platforms.cdf import CdfPlatform, create
 from collector.platforms.rate_limit import Pace
 from collector.testing.clock import START, SimulatedClock
-from collector.testing.lives import Lives
+from collector.testing.poller import SimulatedPoller
 from tests.cdf_rig import source
 from tests.mutations import Mutant, mutants
 
@@ -119,7 +119,7 @@ async def serving() -> AsyncIterator[tuple[Server, SimulatedClock, CdfPlatform]]
         await runner.cleanup()
 
 
-def fresh(platform: CdfPlatform, clock: SimulatedClock) -> Lives:
+def fresh(platform: CdfPlatform, clock: SimulatedClock) -> SimulatedPoller:
     """As after a start with an empty ledger; the token and its grant are kept."""
     platform._definitions._known.clear()
     platform._definitions._hidden.clear()
@@ -128,12 +128,12 @@ def fresh(platform: CdfPlatform, clock: SimulatedClock) -> Lives:
     platform._ordered = True
     platform._api._pace = Pace(clock, None, 1)
     clock.advance(10)
-    return Lives(platform, clock)
+    return SimulatedPoller(platform, clock)
 
 
-async def cycle(lives: Lives) -> SourceError | None:
+async def cycle(poller: SimulatedPoller) -> SourceError | None:
     try:
-        await lives.cycle()
+        await poller.cycle()
     except SourceError as error:
         return error
     return None
@@ -148,12 +148,12 @@ async def test_answers_about_open_jobs(status: str, ends: RunState | None) -> No
     async with serving() as (server, clock, platform):
         for mutant in mutants({"items": [job(status)]}, seed=len(status), count=COUNT):
             server.put, server.status = {}, "Running"
-            lives = fresh(platform, clock)
-            await lives.cycle()
+            poller = fresh(platform, clock)
+            await poller.cycle()
             server.put = {"byids": mutant}
-            error = await cycle(lives)
-            outcomes[type(error).__name__ if error else "skipped" if lives.skips else "read"] += 1
-            run = lives.runs["4711"]
+            error = await cycle(poller)
+            outcomes[type(error).__name__ if error else "skipped" if poller.skips else "read"] += 1
+            run = poller.runs["4711"]
             assert not run.state.terminal or run.state is ends, mutant
             assert str(run.run_id) == job()["uuid"]
             assert run.job.name == "transformation/pumps"
@@ -166,17 +166,17 @@ async def test_answers_about_the_list() -> None:
         genuine = {"items": [job("Completed"), job() | {"id": 4712}], "nextCursor": None}
         for mutant in mutants(genuine, seed=4, count=COUNT):
             server.put = {"jobs": mutant}
-            lives = fresh(platform, clock)
-            error = await cycle(lives)
-            outcomes[type(error).__name__ if error else "skipped" if lives.skips else "read"] += 1
+            poller = fresh(platform, clock)
+            error = await cycle(poller)
+            outcomes[type(error).__name__ if error else "skipped" if poller.skips else "read"] += 1
             known = {"4711": RunState.SUCCEEDED, "4712": None}
-            for key, run in lives.runs.items():
+            for key, run in poller.runs.items():
                 if not key.startswith("workflow/"):
                     assert not run.state.terminal or run.state is known.get(key, RunState.SUCCEEDED), mutant
             server.put = {}
             platform._api._pace = Pace(clock, None, 1)
-            await lives.cycle()
-            assert "4711" in lives.runs or "4711" in mutant.body.decode(errors="replace") or lives.cursor
+            await poller.cycle()
+            assert "4711" in poller.runs or "4711" in mutant.body.decode(errors="replace") or poller.cursor
     assert set(outcomes) >= {"skipped", "read", "Garbled"}
 
 
@@ -187,14 +187,14 @@ async def test_answers_beside_the_jobs(end: str) -> None:
         server.status = "Completed"
         for mutant in mutants(server.genuine(end), seed=len(end), count=COUNT):
             server.put = {end: mutant}
-            lives = fresh(platform, clock)
-            error = await cycle(lives)
+            poller = fresh(platform, clock)
+            error = await cycle(poller)
             if (end == "metrics" and error is not None) or (isinstance(error, Throttled) and mutant.status == 429):
                 continue
             assert error is None, mutant
-            run = lives.runs["4711"]
+            run = poller.runs["4711"]
             assert run.state is RunState.SUCCEEDED
-            assert "planted-person" not in repr(lives.runs)
+            assert "planted-person" not in repr(poller.runs)
             assert all(dataset.rows is None or dataset.rows >= 0 for dataset in run.facts.outputs or ())
 
 

@@ -15,7 +15,7 @@ from collector.errors import SourceError, TriggerError
 from collector.model import Observation, RunState
 from collector.platforms.dataprep.definitions import Cache
 from collector.testing.clock import ServerClock, SimulatedClock
-from collector.testing.lives import Lives
+from collector.testing.poller import SimulatedPoller
 from simulators.dataprep import DataprepSimulator, Level
 from simulators.dataprep.workspace import Run as SimulatedRun
 from simulators.server import Served
@@ -47,8 +47,8 @@ async def mutating(level: Level) -> AsyncIterator[tuple[Mutating, DataprepRig]]:
     simulator.workspace._ids["run"] = count(FIRST_ID)
     async with Served(simulator) as served:
         rig = DataprepRig(simulator, served, clock, None, ServerClock(clock))  # type: ignore[arg-type]
-        rig.lives = Lives(rig.adapter(), clock)
-        await rig.lives.cycle()
+        rig.poller = SimulatedPoller(rig.adapter(), clock)
+        await rig.poller.cycle()
         try:
             yield simulator, rig
         finally:
@@ -56,19 +56,19 @@ async def mutating(level: Level) -> AsyncIterator[tuple[Mutating, DataprepRig]]:
                 await client.close()
 
 
-async def cycle(lives: Lives) -> SourceError | None:
+async def cycle(poller: SimulatedPoller) -> SourceError | None:
     try:
-        await lives.cycle()
+        await poller.cycle()
     except SourceError as error:
         return error
     return None
 
 
-async def known(rig: DataprepRig, run: SimulatedRun) -> Lives:
+async def known(rig: DataprepRig, run: SimulatedRun) -> SimulatedPoller:
     """The run as it is seen now, its details left aside."""
-    lives = Lives(rig.platform, rig.clock, cursor=rig.lives.cursor)
-    lives.adopt(await rig.platform.watch(str(run.id), {}))
-    return lives
+    poller = SimulatedPoller(rig.platform, rig.clock, cursor=rig.poller.cursor)
+    poller.adopt(await rig.platform.watch(str(run.id), {}))
+    return poller
 
 
 async def at_level(rig: DataprepRig, level: Level) -> None:
@@ -107,16 +107,16 @@ async def test_answers_about_runs(level: Level, path: str, where: tuple[str, ...
         embed = {"embed": "jobs,wrangledDataset"} if where[0] == "jobGroups" and where[-1] != "status" else {}
         genuine = await rig.platform._api.get(*where, query={**query, **embed})
         for mutant in mutants(genuine, seed=len(path + scenario), count=COUNT):
-            lives = Lives(rig.platform, rig.clock, cursor=rig.lives.cursor, runs=dict(before.runs))
+            poller = SimulatedPoller(rig.platform, rig.clock, cursor=rig.poller.cursor, runs=dict(before.runs))
             await at_level(rig, level)
             simulator.path, simulator.mutant = path, mutant
-            error = await cycle(lives)
+            error = await cycle(poller)
             simulator.mutant = None
-            seen = lives.runs[str(run.id)]
+            seen = poller.runs[str(run.id)]
             assert not seen.state.terminal or seen.state is ENDS[scenario], mutant
-            assert "planted" not in repr((lives.runs, lives.skips, lives.cursor, str(error))).lower(), mutant
-            outcomes[type(error).__name__ if error else "skipped" if lives.skips else "read"] += 1
-            assert len(lives.runs) < 5, mutant
+            assert "planted" not in repr((poller.runs, poller.skips, poller.cursor, str(error))).lower(), mutant
+            outcomes[type(error).__name__ if error else "skipped" if poller.skips else "read"] += 1
+            assert len(poller.runs) < 5, mutant
     assert min(outcomes["BadAnswer"], outcomes["read"] + outcomes["skipped"]) > COUNT / 20
 
 
@@ -134,7 +134,7 @@ async def test_answers_about_what_is_behind_a_run(path: str, where: tuple[str, .
     async with mutating(Level.L2) as (simulator, rig):
         [run, *_] = simulator.workspace.run_flow(1)[1]
         rig.clock.advance(900)
-        lives = await known(rig, run)
+        poller = await known(rig, run)
         genuine = await rig.platform._api.get(
             *where, query={"embed": "writeSettings,publications"} if len(where) == 1 else {}
         )
@@ -143,7 +143,7 @@ async def test_answers_about_what_is_behind_a_run(path: str, where: tuple[str, .
             simulator.path, simulator.mutant = path, mutant
             try:
                 seen = await rig.platform.watch(str(run.id), {})
-                shown = repr((seen, await rig.platform.enrich(lives.runs[str(run.id)])))
+                shown = repr((seen, await rig.platform.enrich(poller.runs[str(run.id)])))
                 assert seen.state is RunState.SUCCEEDED
                 assert seen.job.name.startswith("recipe/")
             except SourceError as error:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from collector.model import Enrichment, Facts, Job, Observation, Parent, Poll, Run, RunState
 from collector.platforms.base import Platform
 from collector.testing.clock import START, SimulatedClock
-from collector.testing.lives import Lives
+from collector.testing.poller import SimulatedPoller
 from tests import openlineage
 
 SPACE = "cdf://h/p"
@@ -113,18 +113,18 @@ def page(family: list[Truth], chosen: set[str], second: int, known: dict[str, Ru
 @given(families(), st.data())
 def test_a_parent_begins_first_and_ends_last(family: list[Truth], data: st.DataObject) -> None:
     clock = SimulatedClock()
-    lives = Lives(cast("Platform", Prompt()), clock)
+    poller = SimulatedPoller(cast("Platform", Prompt()), clock)
     keys = {one.key for one in family}
     for _ in range(data.draw(st.integers(0, 8))):
         clock.advance(data.draw(st.integers(1, 50)))
         chosen = data.draw(st.sets(st.sampled_from(sorted(keys))))
-        lives._take(_shuffled(page(family, chosen, int(clock.monotonic()), lives.runs), data))
+        poller._take(_shuffled(page(family, chosen, int(clock.monotonic()), poller.runs), data))
         if data.draw(st.booleans()):
-            asyncio.run(lives._enrich())
+            asyncio.run(poller._enrich())
     clock.advance(300)
-    lives._take(_shuffled(page(family, keys, int(clock.monotonic()), lives.runs), data))
-    asyncio.run(lives._enrich())
-    assert openlineage.all_faults(lives.events) == []
+    poller._take(_shuffled(page(family, keys, int(clock.monotonic()), poller.runs), data))
+    asyncio.run(poller._enrich())
+    assert openlineage.all_faults(poller.events) == []
 
 
 def test_three_generations_in_one_page_begin_from_the_top() -> None:
@@ -133,11 +133,11 @@ def test_three_generations_in_one_page_begin_from_the_top() -> None:
     child = Truth("r0", root, 0, 9, RunState.SUCCEEDED, settled=False, reports_times=False)
     grandchild = Truth("r00", child, 0, 9, RunState.SUCCEEDED, settled=True, reports_times=False)
     for order in permutations((root, child, grandchild)):
-        lives = Lives(cast("Platform", Prompt()), SimulatedClock())
-        lives._take(Poll(tuple(one.seen(5) for one in order)))
-        lives._take(Poll(tuple(one.seen(10) for one in order)))
-        asyncio.run(lives._enrich())
-        assert openlineage.all_faults(lives.events) == []
+        poller = SimulatedPoller(cast("Platform", Prompt()), SimulatedClock())
+        poller._take(Poll(tuple(one.seen(5) for one in order)))
+        poller._take(Poll(tuple(one.seen(10) for one in order)))
+        asyncio.run(poller._enrich())
+        assert openlineage.all_faults(poller.events) == []
 
 
 def _shuffled(poll: Poll, data: Any) -> Poll:

@@ -15,7 +15,7 @@ from collector.model import Observation, RunState
 from collector.platforms.base import Context
 from collector.platforms.wetransform import Wetransform, create
 from collector.testing.clock import SimulatedClock
-from collector.testing.lives import Lives
+from collector.testing.poller import SimulatedPoller
 from config.sources import WetransformSource
 from simulators.wetransform.answers import envelope
 from tests.mutations import Mutant, mutants
@@ -106,12 +106,12 @@ async def serving() -> AsyncIterator[tuple[Server, Wetransform, SimulatedClock]]
         await runner.cleanup()
 
 
-async def watched(platform: Wetransform, clock: SimulatedClock) -> Lives:
+async def watched(platform: Wetransform, clock: SimulatedClock) -> SimulatedPoller:
     """When no patience is asked for any more."""
     clock.advance(LONGEST_PATIENCE)
-    lives = Lives(platform, clock)
-    lives.adopt(await platform.watch(RUN, {"transformation": TRANSFORMATION}))
-    return lives
+    poller = SimulatedPoller(platform, clock)
+    poller.adopt(await platform.watch(RUN, {"transformation": TRANSFORMATION}))
+    return poller
 
 
 @pytest.mark.parametrize(
@@ -122,16 +122,16 @@ async def test_answers_about_a_run(step: str, ends: RunState | None) -> None:
     async with serving() as (server, platform, clock):
         for mutant in mutants(automation(step), seed=len(step), count=COUNT):
             server.automation = automation("matching")
-            lives = await watched(platform, clock)
+            poller = await watched(platform, clock)
             clock.advance(700)
             server.automation = mutant
-            before = len(lives.skips)
-            error = await cycle(lives)
-            outcome = type(error).__name__ if error else "skipped" if len(lives.skips) > before else "read"
+            before = len(poller.skips)
+            error = await cycle(poller)
+            outcome = type(error).__name__ if error else "skipped" if len(poller.skips) > before else "read"
             outcomes[outcome] += 1
-            run = lives.runs[RUN]
+            run = poller.runs[RUN]
             assert not run.state.terminal or run.state is ends, mutant
-            assert "planted-secret" not in repr((run.facts, lives.skips, str(error))), mutant
+            assert "planted-secret" not in repr((run.facts, poller.skips, str(error))), mutant
             if outcome == "read":
                 assert run.misses or run.raw_state == step, mutant
     assert set(outcomes) >= {"skipped", "read"}
@@ -145,19 +145,19 @@ async def test_answers_about_a_transformation_and_the_list() -> None:
             strict=True,
         )
         for server.transformation, server.list in pairs:
-            lives = await watched_or_not(platform, clock)
+            poller = await watched_or_not(platform, clock)
             clock.advance(7200)
             server.automation = automation("processed")
-            error = await cycle(lives)
+            error = await cycle(poller)
             server.automation = automation("matching")
-            assert "planted-secret" not in repr((lives.runs, lives.skips, lives.cursor, str(error)))
-            for run in lives.runs.values():
+            assert "planted-secret" not in repr((poller.runs, poller.skips, poller.cursor, str(error)))
+            for run in poller.runs.values():
                 assert run.state in {RunState.SUCCEEDED, RunState.RUNNING}
 
 
-async def cycle(lives: Lives) -> SourceError | None:
+async def cycle(poller: SimulatedPoller) -> SourceError | None:
     try:
-        await lives.cycle()
+        await poller.cycle()
     except SourceError as error:
         return error
     return None
@@ -170,11 +170,11 @@ async def start(platform: Wetransform) -> Observation | TriggerError:
         return error
 
 
-async def watched_or_not(platform: Wetransform, clock: SimulatedClock) -> Lives:
+async def watched_or_not(platform: Wetransform, clock: SimulatedClock) -> SimulatedPoller:
     try:
         return await watched(platform, clock)
     except SourceError:
-        return Lives(platform, clock)
+        return SimulatedPoller(platform, clock)
 
 
 async def test_answers_to_a_start() -> None:

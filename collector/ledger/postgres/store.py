@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from collector.errors import LedgerError, LedgerUnreachable
 from collector.ledger import replicas
 from collector.ledger.listeners import Listeners
-from collector.ledger.port import News, take_announced
+from collector.ledger.port import Change, take_announced
 from collector.ledger.postgres import faults, preparation
 from collector.ledger.postgres.connections import Connections
 from collector.ledger.postgres.database import Database
@@ -135,11 +135,11 @@ class Store:
         """`read` for what is shown (scrapes, status, pages, answers), in a separate thread."""
         return await asyncio.wrap_future(self._shown.submit(lambda conn: fn(conn, *args, **kwargs)))
 
-    def on_commit(self, callback: Callable[[], None], news: News | None = None) -> Callable[[], None]:
-        """Call `callback` on the running event loop after commits that bring `news`, None for every commit. What others
+    def on_commit(self, callback: Callable[[], None], change: Change | None = None) -> Callable[[], None]:
+        """Call `callback` on the running event loop after commits that bring this `change`, None for every commit. What others
         committed is noticed within half a second. Returns what ends that.
         """
-        return self._listeners.add(callback, news)
+        return self._listeners.add(callback, change)
 
     def on_failure(self, callback: Callable[[WriteFailure], None]) -> None:
         """Call `callback` in a writer's thread for each write that the database did not take."""
@@ -170,17 +170,17 @@ class Store:
 
     def _write(self, engine: Engine, work: Callable[[Connection], Any]) -> Any:
         try:
-            value, news = self._committed(engine, work)
+            value, changes = self._committed(engine, work)
         except (SQLAlchemyError, LedgerUnreachable) as error:
             if (cause := faults.failure(error)) is not None:
                 self._report_failure(cause)
             if faults.code(error) == faults.READ_ONLY:
                 self._look_for_another_primary()
             raise faults.explained(self.name, error) from error
-        self._listeners.announce(news)
+        self._listeners.announce(changes)
         return value
 
-    def _committed(self, engine: Engine, work: Callable[[Connection], Any]) -> tuple[Any, frozenset[News]]:
+    def _committed(self, engine: Engine, work: Callable[[Connection], Any]) -> tuple[Any, frozenset[Change]]:
         for left in reversed(range(TRIES)):
             try:
                 return self._once(engine, work)
@@ -190,14 +190,14 @@ class Store:
                 time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - so that the two do not meet again
         raise AssertionError  # the last try returned or raised
 
-    def _once(self, engine: Engine, work: Callable[[Connection], Any]) -> tuple[Any, frozenset[News]]:
+    def _once(self, engine: Engine, work: Callable[[Connection], Any]) -> tuple[Any, frozenset[Change]]:
         with engine.connect() as conn:
             take_announced(conn)
             with conn.begin() as transaction:
                 value = work(conn)
-                news = take_announced(conn)
+                changes = take_announced(conn)
                 self._commit(transaction.commit)
-        return value, news
+        return value, changes
 
     def _commit(self, commit: Callable[[], None]) -> None:
         try:

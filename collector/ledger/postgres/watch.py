@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from collector.errors import LedgerUnreachable
-from collector.ledger.port import News
+from collector.ledger.port import Change
 from collector.ledger.postgres.connections import Connections
 from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.pool import Pool
@@ -42,16 +42,16 @@ class Seen:
     free: frozenset[str]
     revision: str
 
-    def news(self, before: "Seen | None") -> frozenset[News]:
+    def changes(self, before: "Seen | None") -> frozenset[Change]:
         """What is new since the look before; everything at the first."""
         if before is None:
-            return frozenset(News)
+            return frozenset(Change)
         changed = {
-            News.EVENTS: self.event != before.event,
-            News.REQUESTS: not self.requests <= before.requests,
-            News.LEASES: not self.free <= before.free,
+            Change.EVENTS: self.event != before.event,
+            Change.REQUESTS: not self.requests <= before.requests,
+            Change.LEASES: not self.free <= before.free,
         }
-        return frozenset(news for news, is_new in changed.items() if is_new)
+        return frozenset(change for change, is_new in changed.items() if is_new)
 
 
 class Watch:
@@ -63,7 +63,7 @@ class Watch:
         self,
         database: Database,
         connections: Connections,
-        announce: Callable[[frozenset[News]], None],
+        announce: Callable[[frozenset[Change]], None],
         outdated: Callable[[str], None],
     ) -> None:
         self._database, self._connections = database, connections
@@ -95,8 +95,8 @@ class Watch:
             if seen.revision not in REVISIONS:
                 self._outdated(seen.revision)
                 return
-            if news := seen.news(before):
-                self._announce(news)
+            if changes := seen.changes(before):
+                self._announce(changes)
             before = seen
 
     def _seen(self) -> Seen | None:

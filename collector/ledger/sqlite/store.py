@@ -23,7 +23,7 @@ from collector.clock import Clock
 from collector.errors import LedgerCorrupt, LedgerError, LedgerLocked, LedgerLost
 from collector.ledger import leases, migration, replicas
 from collector.ledger.listeners import Listeners
-from collector.ledger.port import News, take_announced
+from collector.ledger.port import Change, take_announced
 from collector.ledger.sqlite import file, lock, presence
 from collector.ledger.sqlite.lock import Condition, FileLock
 from collector.ledger.sqlite.presence import Presence
@@ -45,7 +45,7 @@ _READERS = ("polls", "claims", "shown")
 class _Result:
     value: Any = None
     error: Exception | None = None
-    news: frozenset[News] = frozenset()
+    changes: frozenset[Change] = frozenset()
 
 
 class Store:
@@ -149,11 +149,11 @@ class Store:
         answer = self._shown.submit(lambda conn: fn(conn, *args, **kwargs))
         return await asyncio.wrap_future(answer)
 
-    def on_commit(self, callback: Callable[[], None], news: News | None = None) -> Callable[[], None]:
-        """Call `callback` on the running event loop after commits that bring `news`, None for every commit. Returns
+    def on_commit(self, callback: Callable[[], None], change: Change | None = None) -> Callable[[], None]:
+        """Call `callback` on the running event loop after commits that bring this `change`, None for every commit. Returns
         what ends that.
         """
-        return self._listeners.add(callback, news)
+        return self._listeners.add(callback, change)
 
     def on_failure(self, callback: Callable[[WriteFailure], None]) -> None:
         """Call `callback` in the writer's thread for each write that the file did not take."""
@@ -216,7 +216,7 @@ class Store:
         results = _attempted(self._write_engine, batch)
         if self._is_lost():
             results = [_Result(error=self._loss()) for _ in batch]
-        self._listeners.announce(frozenset().union(*(result.news for result in results)))
+        self._listeners.announce(frozenset().union(*(result.changes for result in results)))
         for task, result in zip(batch, results, strict=True):
             self._settle_write(task, result)
 
@@ -347,4 +347,4 @@ def _attempt(conn: Connection, task: Task) -> _Result:
         if not conn.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
             raise  # SQLite rolled back the whole transaction, with the work of all
         return _Result(error=error)
-    return _Result(value, news=take_announced(conn))
+    return _Result(value, changes=take_announced(conn))

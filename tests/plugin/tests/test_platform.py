@@ -14,8 +14,8 @@ from collector.http import HttpClient, HttpOptions
 from collector.platforms.base import Context
 from collector.testing.clock import SimulatedClock
 from collector.testing.faults import Faults
-from collector.testing.lives import Lives
 from collector.testing.platforms import PlatformContract
+from collector.testing.poller import SimulatedPoller
 
 
 class Rig:
@@ -34,7 +34,7 @@ class Rig:
 
     async def open(self) -> None:
         await self.server.start_server()
-        self.lives = Lives(self._adapter(), self.clock)
+        self.poller = SimulatedPoller(self._adapter(), self.clock)
 
     def _adapter(self) -> Taskbox:
         options = Options.model_validate({"url": str(self.server.make_url("")), "token": "good"})
@@ -67,8 +67,8 @@ class Rig:
         self._token = "good"
 
     async def new_process(self) -> Taskbox:
-        await self.lives.platform.close()
-        self.lives.platform = adapter = self._adapter()
+        await self.poller.platform.close()
+        self.poller.platform = adapter = self._adapter()
         return adapter
 
     async def stop_server(self) -> None:
@@ -83,7 +83,7 @@ async def rig() -> AsyncIterator[Rig]:
     made = Rig(SimulatedClock())
     await made.open()
     yield made
-    await made.lives.platform.close()
+    await made.poller.platform.close()
     await made.stop_server()
 
 

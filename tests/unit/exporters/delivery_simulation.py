@@ -126,9 +126,9 @@ class WatchedStore:
         for _ in range(self._hops()):
             await asyncio.sleep(0)
 
-    def on_commit(self, callback: Callable[[], None], news: Any = None) -> Callable[[], None]:
+    def on_commit(self, callback: Callable[[], None], change: Any = None) -> Callable[[], None]:
         self.listeners += 1
-        unsubscribe = self._store.on_commit(lambda: None if self.unannounced else callback(), news)
+        unsubscribe = self._store.on_commit(lambda: None if self.unannounced else callback(), change)
 
         def leave() -> None:
             self.listeners -= 1

@@ -32,7 +32,7 @@ from collector.ledger import (
 )
 from collector.ledger.claims import Settlement
 from collector.ledger.configured_sources import Configured
-from collector.ledger.port import News
+from collector.ledger.port import Change
 from collector.ledger.postgres import faults, preparation, watch
 from collector.ledger.postgres import store as module
 from collector.ledger.postgres.database import Database
@@ -149,16 +149,16 @@ async def test_a_lease_is_held_by_one_store_at_a_time_and_fences_the_commits_of_
 
 
 async def test_what_another_store_commits_is_noticed(store: Store, other: Store) -> None:
-    rung = {news: asyncio.Event() for news in News}
-    for news, event in rung.items():
-        store.on_commit(event.set, news)
+    rung = {kind: asyncio.Event() for kind in Change}
+    for kind, event in rung.items():
+        store.on_commit(event.set, kind)
 
-    async def noticed(news: News) -> None:
+    async def noticed(kind: Change) -> None:
         async with asyncio.timeout(20):
-            await rung[news].wait()
+            await rung[kind].wait()
 
-    for news in News:  # all is new at the first look
-        await noticed(news)
+    for kind in Change:  # all is new at the first look
+        await noticed(kind)
     lease = await other.write(leases.take, "source:a", "second", 60_000)
     assert lease is not None
     number = (await other.write(configured_sources.sync_sources, [Configured("source")], NOW))["source"]
@@ -168,15 +168,15 @@ async def test_what_another_store_commits_is_noticed(store: Store, other: Store)
     held = await other.write(leases.take, "source:source", "second", 60_000)
     assert held is not None
     await other.write(runs.commit_poll, PollCommit(held, number, (change(None, "r", [START], NOW),)), NOW)
-    await noticed(News.EVENTS)
-    assert not rung[News.LEASES].is_set()
+    await noticed(Change.EVENTS)
+    assert not rung[Change.LEASES].is_set()
     await other.write(requests.add, requests.RequestKind.RETRY, "sink:a", "{}", NOW)
-    await noticed(News.REQUESTS)
+    await noticed(Change.REQUESTS)
     await other.write(leases.give_back, lease)
-    await noticed(News.LEASES)
-    rung[News.LEASES].clear()
+    await noticed(Change.LEASES)
+    rung[Change.LEASES].clear()
     await other.write(leases.renew, held, 1)
-    await noticed(News.LEASES)
+    await noticed(Change.LEASES)
 
 
 async def test_a_schema_that_a_newer_version_migrated_under_it_ends_the_process(
@@ -313,7 +313,7 @@ def test_errors_that_only_the_server_can_mend_are_waited_for() -> None:
 
 async def test_what_another_process_asks_for_is_noticed(store: Store, database: Database) -> None:
     rung = asyncio.Event()
-    store.on_commit(rung.set, News.REQUESTS)
+    store.on_commit(rung.set, Change.REQUESTS)
     assert await asyncio.to_thread(Store.open_beside, database) is None, "nobody is there who would do it"
     command = Replica(f"{replicas.COMMAND}host:1:a", "1", "x", frozenset())
     await store.write(replicas.beat, command)

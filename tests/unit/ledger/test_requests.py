@@ -4,7 +4,7 @@ import pytest
 
 from collector.errors import LeaseLost, LedgerError
 from collector.ledger import requests, retention, runs
-from collector.ledger.port import News, take_announced
+from collector.ledger.port import Change, take_announced
 from collector.ledger.requests import Request, RequestKind, RequestState
 from tests.lease_faults import take_over
 from tests.unit.ledger.ledgers import HOUR, NOW, Ledger
@@ -77,9 +77,9 @@ def test_without_the_lease_nothing_is_claimed(ledger: Ledger) -> None:
 def test_requests_and_hints_wake_those_that_wait_for_them(ledger: Ledger) -> None:
     take_announced(ledger.conn)
     add(ledger)
-    assert take_announced(ledger.conn) == {News.REQUESTS}
+    assert take_announced(ledger.conn) == {Change.REQUESTS}
     requests.hint(ledger.conn, ledger.source, NOW)
-    assert take_announced(ledger.conn) == {News.REQUESTS}
+    assert take_announced(ledger.conn) == {Change.REQUESTS}
     assert runs.source_state(ledger.conn, ledger.source).hinted_at == NOW
 
 

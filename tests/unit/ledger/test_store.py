@@ -19,7 +19,7 @@ from collector.clock import SystemClock
 from collector.errors import LedgerCorrupt, LedgerError, LedgerForeign, LedgerLocked
 from collector.ledger import configured_sinks, configured_sources, requests
 from collector.ledger.configured_sources import Configured
-from collector.ledger.port import News, announce
+from collector.ledger.port import Change, announce
 from collector.ledger.sqlite.store import Store
 from collector.ledger.worker import Task, Worker
 from collector.reports import WriteFailure
@@ -232,7 +232,7 @@ async def test_news_reach_those_whom_they_concern(store: Store) -> None:
     rung: list[str] = []
     await store.write(configured_sources.sync_sources, [Configured("source")], NOW)
     store.on_commit(lambda: rung.append("any"))
-    stop = store.on_commit(lambda: rung.append("asked"), News.REQUESTS)
+    stop = store.on_commit(lambda: rung.append("asked"), Change.REQUESTS)
     await store.write(add, "one")
     assert rung == ["any"], "heard before the answer"
     await store.write(requests.hint, 1, NOW)
@@ -244,11 +244,11 @@ async def test_news_reach_those_whom_they_concern(store: Store) -> None:
 
 async def test_what_did_not_commit_is_no_news(store: Store) -> None:
     def notifies_and_breaks(conn: Connection) -> None:
-        announce(conn, News.EVENTS)
+        announce(conn, Change.EVENTS)
         raise ValueError("no")
 
     rung: list[int] = []
-    store.on_commit(lambda: rung.append(1), News.EVENTS)
+    store.on_commit(lambda: rung.append(1), Change.EVENTS)
     with pytest.raises(ValueError, match="no"):
         await store.write(notifies_and_breaks)
     await store.write(add, "other")

@@ -212,7 +212,7 @@ def test_a_start_that_knows_the_end_is_found(change: Change) -> None:
     assert openlineage.faults(event)
 
 
-# ---- lives -------------------------------------------------------------------------------------------------------
+# ---- poller -------------------------------------------------------------------------------------------------------
 
 
 def events_of(*kinds: str, parent: bool = False, **changed: Any) -> list[Event]:

@@ -34,13 +34,13 @@ async def rig() -> AsyncIterator[CdfRig]:
 
 
 async def test_one_token_serves_many_requests_and_is_renewed_before_it_ends(rig: CdfRig) -> None:
-    await rig.lives.follow(60)
+    await rig.poller.follow(60)
     assert rig.simulator.identity.grants == 1
     rig.clock.advance(3600 - 60 - 40)
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     assert rig.simulator.identity.grants == 1
     rig.clock.advance(15)
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     assert rig.simulator.identity.grants == 2
     assert rig.statuses[401] == 0
 
@@ -49,7 +49,7 @@ async def test_one_token_serves_many_requests_and_is_renewed_before_it_ends(rig:
 async def test_any_lifetime_will_do(rig: CdfRig, lifetime: int) -> None:
     rig.simulator.identity.lifetime = lifetime
     rig.simulator.modes.expires_in_as_text = True
-    await rig.lives.follow(60)
+    await rig.poller.follow(60)
     assert rig.statuses[401] == 0
 
 
@@ -58,14 +58,14 @@ async def test_a_lifetime_that_cannot_be_read_is_taken_for_short(rig: CdfRig, ex
     token = (await _token(rig))["access_token"]
     body = {"access_token": token} | ({} if expires_in == "missing" else {"expires_in": expires_in})
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="token", status=200, body=body))
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     rig.clock.advance(290)
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     assert rig.simulator.identity.grants == 2
 
 
 async def test_a_token_that_is_refused_early_is_replaced_once_for_all(rig: CdfRig) -> None:
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     rig.simulator.identity.revoke()
     api = rig.platform._api
     await asyncio.gather(*(api.jobs(10) for _ in range(6)))
@@ -81,7 +81,7 @@ async def test_a_refused_client_gets_an_error_in_the_providers_words_and_not_ham
     assert rig.statuses[401] == 1
     rig.simulator.identity.client_secret = SECRET
     rig.clock.advance(6)
-    await rig.lives.cycle()
+    await rig.poller.cycle()
 
 
 async def test_a_secret_that_a_provider_repeats_is_hidden(rig: CdfRig) -> None:
@@ -89,7 +89,7 @@ async def test_a_secret_that_a_provider_repeats_is_hidden(rig: CdfRig) -> None:
     body = {"error": "invalid_client", "error_description": f"the secret {SECRET} is wrong"}
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="token", status=401, body=body))
     with pytest.raises(AuthFailed) as caught:
-        await rig.lives.cycle()
+        await rig.poller.cycle()
     assert SECRET not in str(caught.value)
 
 
@@ -112,10 +112,10 @@ async def test_what_a_token_endpoint_may_answer(rig: CdfRig, fault: Fault, error
     fault.times = -1
     rig.simulator.faults.plan(fault)
     with pytest.raises(error, match="identity provider"):
-        await rig.lives.cycle()
+        await rig.poller.cycle()
     rig.simulator.faults.clear()
     rig.clock.advance(10)
-    await rig.lives.cycle()
+    await rig.poller.cycle()
 
 
 async def test_a_secret_in_a_file_may_rotate(tmp_path: Path) -> None:
@@ -124,11 +124,11 @@ async def test_a_secret_in_a_file_may_rotate(tmp_path: Path) -> None:
     async with cdf_rig() as rig:
         auth = {"token_url": f"{rig.served.url}/oauth2/token", "client_id": "collector", "client_secret_file": file}
         await rig.platform_again(auth=auth)
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         rig.simulator.identity.client_secret = "rotated"
         rig.simulator.identity.revoke()
         file.write_text("rotated")
-        await rig.lives.cycle()
+        await rig.poller.cycle()
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ async def test_every_identity_provider(auth: dict[str, Any], path: str) -> None:
         given: dict[str, Any] = {"client_id": "collector", "client_secret": SECRET, "token_url": rig.served.url + path}
         given |= {"scopes": request.scope.split()} if request.scope else {}
         await rig.platform_again(auth=auth | given | ({"audience": request.audience} if request.audience else {}))
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         assert rig.simulator.identity.grants == 1
 
 
@@ -236,26 +236,26 @@ async def test_what_the_api_may_answer(rig: CdfRig, fault: Fault, error: type[So
     fault.path, fault.times = "GET .*/jobs", -1
     rig.simulator.faults.plan(fault)
     with pytest.raises(error, match=words) as caught:
-        await rig.lives.cycle()
+        await rig.poller.cycle()
     assert "sim-" not in str(caught.value)
     rig.simulator.faults.clear()
-    await rig.lives.cycle()
+    await rig.poller.cycle()
 
 
 @pytest.mark.parametrize("status", [400, 404, 422])
 async def test_an_id_that_is_refused_although_unknown_ones_are_to_be_left_out(rig: CdfRig, status: int) -> None:
     gone, stays = (rig.simulator.start_run("pumps", Scenario(runs_for=None)) for _ in range(2))
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     missing = [{"id": gone.id}]
     body = {"error": {"code": status, "message": "Ids not found", "missing": missing}}
     rig.simulator.remove(gone.id)
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="jobs/byids", times=1, status=status, body=body))
-    pages = await rig.lives.cycle()
+    pages = await rig.poller.cycle()
     assert pages[-1].missing == (str(gone.id),)
     assert [seen.key for seen in pages[0].observations] == [str(stays.id)]
     missing.append({"id": stays.id})
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="jobs/byids", times=1, status=status, body=body))
-    pages = await rig.lives.cycle()
+    pages = await rig.poller.cycle()
     assert pages[-1].missing == (str(gone.id),), "the list still shows the other"
     assert str(stays.id) in [seen.key for page in pages for seen in page.observations]
 
@@ -264,22 +264,22 @@ async def test_an_id_that_is_refused_although_unknown_ones_are_to_be_left_out(ri
 async def test_a_burst_of_refusals_is_waited_out(rig: CdfRig, status: int) -> None:
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="jobs", times=3, status=status))
     before = rig.clock.monotonic()
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     assert rig.clock.monotonic() - before == pytest.approx(0.5 + 1.0 + 2.0)
 
 
 async def test_a_wait_that_the_vendor_names_is_left_to_the_schedule(rig: CdfRig) -> None:
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="jobs", status=429, headers={"Retry-After": "17"}))
     with pytest.raises(Throttled) as caught:
-        await rig.lives.cycle()
+        await rig.poller.cycle()
     assert caught.value.after == 17
 
 
 async def test_a_server_that_is_not_there(rig: CdfRig) -> None:
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     await rig.served.__aexit__()
     with pytest.raises(Unavailable, match=r"http://127\.0\.0\.1.*: no connection"):
-        await rig.lives.cycle()
+        await rig.poller.cycle()
 
 
 async def test_requests_keep_to_the_pace_that_was_set() -> None:
@@ -294,13 +294,13 @@ async def test_requests_keep_to_the_pace_that_was_set() -> None:
 
 
 async def test_a_trigger_starts_a_run_that_is_followed(rig: CdfRig) -> None:
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     seen = await rig.platform.trigger("pumps", {}, "t")
     assert (seen.state, seen.job.name) == (RunState.QUEUED, "transformation/pumps")
-    rig.lives.adopt(seen)
-    await rig.lives.follow(30)
-    assert rig.lives.runs[seen.key].state is RunState.SUCCEEDED
-    assert len(rig.lives.runs) == 1
+    rig.poller.adopt(seen)
+    await rig.poller.follow(30)
+    assert rig.poller.runs[seen.key].state is RunState.SUCCEEDED
+    assert len(rig.poller.runs) == 1
 
 
 async def test_a_trigger_takes_an_id_and_an_external_id_of_digits(rig: CdfRig) -> None:
@@ -322,15 +322,15 @@ async def test_a_trigger_takes_an_id_and_an_external_id_of_digits(rig: CdfRig) -
     ],
 )
 async def test_a_trigger_whose_answer_was_lost_is_not_repeated(rig: CdfRig, fault: Fault, runs: int) -> None:
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     fault.path = "/run"
     rig.simulator.faults.plan(fault)
     with pytest.raises(TriggerError, match="is not known") as caught:
         await rig.platform.trigger("pumps", {}, "t")
     assert caught.value.doubtful
     assert len(rig.simulator.expected_runs()) == runs
-    await rig.lives.cycle()
-    assert len(rig.lives.runs) == runs
+    await rig.poller.cycle()
+    assert len(rig.poller.runs) == runs
 
 
 @pytest.mark.parametrize("status", [429, 401])
@@ -365,9 +365,9 @@ async def test_a_trigger_over_the_limit_of_parallel_jobs(rig: CdfRig, over: Over
             await rig.platform.trigger("pumps", {}, "t")
         return
     seen = await rig.platform.trigger("pumps", {}, "t")
-    rig.lives.adopt(seen)
-    await rig.lives.follow(10)
-    assert rig.lives.runs[seen.key].state is RunState.FAILED
+    rig.poller.adopt(seen)
+    await rig.poller.follow(10)
+    assert rig.poller.runs[seen.key].state is RunState.FAILED
 
 
 async def test_a_trigger_without_the_right_to(rig: CdfRig) -> None:

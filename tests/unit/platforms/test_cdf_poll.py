@@ -34,36 +34,36 @@ async def rig() -> AsyncIterator[CdfRig]:
 @pytest.mark.parametrize("odd", ["\ud800", float("nan"), float("inf"), 10**400], ids=["half", "nan", "inf", "endless"])
 async def test_an_odd_value_in_one_row_costs_no_other_run(rig: CdfRig, odd: Any) -> None:
     rig.simulator.add_transformation("valves", {"type": "events"})
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     bad = rig.simulator.start_run("pumps", Scenario(1, 5, Ending.FAILED, error=odd))
     good = rig.simulator.start_run("valves", Scenario(1, 5))
-    await rig.lives.follow(30)
-    assert [rig.lives.kinds(str(job.id))[-1] for job in (bad, good)] == [FAIL, COMPLETE]
-    assert rig.lives.skips == []
+    await rig.poller.follow(30)
+    assert [rig.poller.kinds(str(job.id))[-1] for job in (bad, good)] == [FAIL, COMPLETE]
+    assert rig.poller.skips == []
 
 
 async def test_a_run_is_followed_from_start_to_end(rig: CdfRig) -> None:
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     begun = rig.clock.now()
     job = rig.simulator.start_run("pumps", Scenario(starts_after=2, runs_for=20))
-    await rig.lives.follow(60)
+    await rig.poller.follow(60)
     key = str(job.id)
-    assert rig.lives.kinds(key) == [OTHER, START, COMPLETE]
-    assert rig.lives.at(key, START).at == begun + timedelta(seconds=2)
-    assert rig.lives.at(key, COMPLETE).at == begun + timedelta(seconds=22)
-    run = rig.lives.runs[key]
+    assert rig.poller.kinds(key) == [OTHER, START, COMPLETE]
+    assert rig.poller.at(key, START).at == begun + timedelta(seconds=2)
+    assert rig.poller.at(key, COMPLETE).at == begun + timedelta(seconds=22)
+    run = rig.poller.runs[key]
     assert str(run.run_id) == job.uuid
     assert (run.job.name, run.job.key) == ("transformation/pumps", str(job.transformation.id))
     assert run.job.sql == "select 1 as id"
 
 
 async def test_a_run_that_began_and_ended_between_two_polls(rig: CdfRig) -> None:
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     job = rig.simulator.start_run("pumps", Scenario(starts_after=1, runs_for=2))
     rig.clock.advance(60)
-    await rig.lives.cycle()
-    assert rig.lives.kinds(str(job.id)) == [START, COMPLETE]
-    assert rig.lives.at(str(job.id), START).within is None
+    await rig.poller.cycle()
+    assert rig.poller.kinds(str(job.id)) == [START, COMPLETE]
+    assert rig.poller.at(str(job.id), START).within is None
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ async def test_a_run_that_began_and_ended_between_two_polls(rig: CdfRig) -> None
 )
 async def test_every_ending(rig: CdfRig, scenario: Scenario, kinds: list[EventKind]) -> None:
     job = rig.simulator.start_run("pumps", replace(scenario, runs_for=scenario.runs_for and 12))
-    await rig.lives.follow(40)
-    assert rig.lives.kinds(str(job.id)) == kinds
-    times = [transition.at for _, transition in rig.lives.transitions]
+    await rig.poller.follow(40)
+    assert rig.poller.kinds(str(job.id)) == kinds
+    times = [transition.at for _, transition in rig.poller.transitions]
     assert times == sorted(times)
 
 
@@ -91,14 +91,14 @@ async def test_the_texts_of_a_cancel_can_be_configured(text: str) -> None:
     async with cdf_rig(canceled_errors=["Job cancelled by the user.", "stopped by an operator"]) as rig:
         rig.simulator.add_transformation("pumps")
         job = rig.simulator.start_run("pumps", Scenario(ends=Ending.FAILED, error=text))
-        await rig.lives.follow(20)
-        assert rig.lives.runs[str(job.id)].state is RunState.CANCELED
+        await rig.poller.follow(20)
+        assert rig.poller.runs[str(job.id)].state is RunState.CANCELED
 
 
 async def test_an_end_before_the_start_is_clamped(rig: CdfRig) -> None:
     job = rig.simulator.start_run("pumps", Scenario(starts_after=1, runs_for=3, finished_early=0.4))
-    await rig.lives.follow(20)
-    start, end = rig.lives.at(str(job.id), START), rig.lives.at(str(job.id), COMPLETE)
+    await rig.poller.follow(20)
+    start, end = rig.poller.at(str(job.id), START), rig.poller.at(str(job.id), COMPLETE)
     assert start.at == end.at
 
 
@@ -106,33 +106,33 @@ async def test_an_end_before_the_start_is_clamped(rig: CdfRig) -> None:
 async def test_optional_fields_may_be_null_or_missing(rig: CdfRig, null: bool) -> None:
     rig.simulator.modes.null_optionals = null
     job = rig.simulator.start_run("pumps", Scenario(starts_after=6, runs_for=6))
-    await rig.lives.follow(20)
-    assert rig.lives.kinds(str(job.id)) == [OTHER, START, COMPLETE]
+    await rig.poller.follow(20)
+    assert rig.poller.kinds(str(job.id)) == [OTHER, START, COMPLETE]
 
 
 async def test_an_unknown_status_keeps_the_run_open_and_is_reported(rig: CdfRig) -> None:
     job = rig.simulator.start_run("pumps", Scenario(starts_after=1, runs_for=30, shown_as="Paused"))
-    await rig.lives.follow(20)
-    run = rig.lives.runs[str(job.id)]
+    await rig.poller.follow(20)
+    run = rig.poller.runs[str(job.id)]
     assert (run.state, run.raw_state, run.open) == (RunState.QUEUED, "Paused", True)
-    assert [skip.subject for skip in rig.lives.skips if skip.kind is SkipKind.STATUS] == ["Paused"]
-    await rig.lives.follow(20)
-    assert rig.lives.kinds(str(job.id))[-2:] == [START, COMPLETE]
+    assert [skip.subject for skip in rig.poller.skips if skip.kind is SkipKind.STATUS] == ["Paused"]
+    await rig.poller.follow(20)
+    assert rig.poller.kinds(str(job.id))[-2:] == [START, COMPLETE]
 
 
 async def test_a_null_status_keeps_the_run_open(rig: CdfRig) -> None:
     job = rig.simulator.start_run("pumps")
     rig.simulator.set_state(job.id, None)
-    await rig.lives.follow(10)
-    assert rig.lives.runs[str(job.id)].state is RunState.UNKNOWN
-    assert rig.lives.kinds(str(job.id)) == []
+    await rig.poller.follow(10)
+    assert rig.poller.runs[str(job.id)].state is RunState.UNKNOWN
+    assert rig.poller.kinds(str(job.id)) == []
 
 
 async def test_the_rows_written_come_with_the_end_and_from_one_request(rig: CdfRig) -> None:
     metrics = {"raw.clean.pumps.rows.created": 321, "raw.sap.pumps.rows.read": 999, "requests": 5}
     job = rig.simulator.start_run("pumps", Scenario(metrics=metrics))
-    await rig.lives.follow(30)
-    outputs = rig.lives.runs[str(job.id)].facts.outputs
+    await rig.poller.follow(30)
+    outputs = rig.poller.runs[str(job.id)].facts.outputs
     assert outputs is not None
     assert [(found.name, found.rows) for found in outputs] == [("raw/clean/pumps", 321)]
     assert await _requests(rig, "/metrics") == 1
@@ -140,38 +140,38 @@ async def test_the_rows_written_come_with_the_end_and_from_one_request(rig: CdfR
 
 async def test_a_job_that_never_started_needs_no_metrics(rig: CdfRig) -> None:
     rig.simulator.start_run("pumps", Scenario(ends=Ending.NEVER_STARTED))
-    await rig.lives.follow(10)
+    await rig.poller.follow(10)
     assert await _requests(rig, "/metrics") == 0
 
 
 async def test_back_fill_without_metrics(rig: CdfRig) -> None:
     await rig.platform_again(backfill_metrics=False)
     old = rig.simulator.start_run("pumps", at=rig.clock.now() - timedelta(minutes=30))
-    await rig.lives.cycle()
-    assert rig.lives.kinds(str(old.id)) == [START, COMPLETE]
+    await rig.poller.cycle()
+    assert rig.poller.kinds(str(old.id)) == [START, COMPLETE]
     assert await _requests(rig, "/metrics") == 0
     rig.simulator.start_run("pumps", Scenario(runs_for=20))
-    await rig.lives.follow(60)
+    await rig.poller.follow(60)
     assert await _requests(rig, "/metrics") == 1
     rig.simulator.start_run("pumps", Scenario(0.1, 1))
-    await rig.lives.follow(60, every=30)
+    await rig.poller.follow(60, every=30)
     assert await _requests(rig, "/metrics") == 2, "a job of seconds is no history"
     rig.clock.advance(3600)
     rig.simulator.start_run("pumps", at=rig.clock.now() - timedelta(minutes=30))
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     assert await _requests(rig, "/metrics") == 2, "an outage makes history"
 
 
 async def test_metrics_that_are_gone_are_a_problem_of_the_run(rig: CdfRig) -> None:
     job = rig.simulator.start_run("pumps", Scenario(starts_after=1, runs_for=6))
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     rig.clock.advance(10)
-    pages = [page async for page in rig.platform.poll(rig.lives.due(), rig.lives.cursor)]
+    pages = [page async for page in rig.platform.poll(rig.poller.due(), rig.poller.cursor)]
     rig.simulator.remove(job.id)
     for page in pages:
-        rig.lives._take(page)
-    await rig.lives._enrich()
-    run = rig.lives.runs[str(job.id)]
+        rig.poller._take(page)
+    await rig.poller._enrich()
+    run = rig.poller.runs[str(job.id)]
     assert run.state is RunState.SUCCEEDED
     assert run.facts.problems[0].startswith("the row counts are gone")
 
@@ -185,19 +185,19 @@ async def test_the_first_start_looks_back(lookback: str, found: int) -> None:
         rig.simulator.add_transformation("pumps")
         for minutes in (10, 50, 120):
             rig.simulator.start_run("pumps", at=rig.clock.now() - timedelta(minutes=minutes))
-        await rig.lives.cycle()
-        assert len(rig.lives.runs) == found
-        await rig.lives.follow(120)
-        assert len(rig.lives.runs) == found
+        await rig.poller.cycle()
+        assert len(rig.poller.runs) == found
+        await rig.poller.follow(120)
+        assert len(rig.poller.runs) == found
         rig.simulator.start_run("pumps")
-        await rig.lives.follow(10)
-        assert len(rig.lives.runs) == found + 1
+        await rig.poller.follow(10)
+        assert len(rig.poller.runs) == found + 1
 
 
 async def test_what_runs_at_the_first_start_is_followed_however_old(rig: CdfRig) -> None:
     job = rig.simulator.start_run("pumps", Scenario(runs_for=4 * 3600), at=rig.clock.now() - timedelta(hours=3))
-    await rig.lives.follow(7200, every=600)
-    assert rig.lives.kinds(str(job.id)) == [START, COMPLETE]
+    await rig.poller.follow(7200, every=600)
+    assert rig.poller.kinds(str(job.id)) == [START, COMPLETE]
 
 
 # The walk
@@ -213,106 +213,106 @@ async def test_every_page_is_fetched_in_any_order(
         rig.simulator.add_transformation("pumps")
         for number in range(60):
             rig.simulator.start_run("pumps", at=rig.clock.now() - timedelta(seconds=10 * number))
-        await rig.lives.cycle()
-        assert len(rig.lives.runs) == 60
+        await rig.poller.cycle()
+        assert len(rig.poller.runs) == 60
         rig.clock.advance(600)
         late = [rig.simulator.start_run("pumps") for _ in range(3)]
-        await rig.lives.follow(60)
-        assert all(str(job.id) in rig.lives.runs for job in late)
+        await rig.poller.follow(60)
+        assert all(str(job.id) in rig.poller.runs for job in late)
 
 
 async def test_an_order_that_comes_back_is_trusted_again(rig: CdfRig) -> None:
     for number in range(120):
         rig.simulator.start_run("pumps", at=rig.clock.now() - timedelta(seconds=10 * number))
     rig.simulator.modes.list_order = Order.SHUFFLED
-    await rig.lives.cycle()
-    assert len(rig.lives.runs) == 120
+    await rig.poller.cycle()
+    assert len(rig.poller.runs) == 120
     rig.simulator.modes.list_order = Order.NEWEST
-    await rig.lives.follow(60)
+    await rig.poller.follow(60)
     before = rig.requests()
     rig.clock.advance(600)
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     assert rig.requests() - before == 1
 
 
 async def test_a_job_that_shows_up_late_is_found_within_the_overlap(rig: CdfRig) -> None:
-    await rig.lives.follow(300)
+    await rig.poller.follow(300)
     for _ in range(60):
         rig.simulator.start_run("pumps")
-    await rig.lives.follow(10)
+    await rig.poller.follow(10)
     late = rig.simulator.start_run("pumps", at=rig.clock.now() - timedelta(minutes=2))
-    await rig.lives.follow(70)
-    assert rig.lives.kinds(str(late.id)) == [START, COMPLETE]
+    await rig.poller.follow(70)
+    assert rig.poller.kinds(str(late.id)) == [START, COMPLETE]
 
 
 async def test_a_time_in_the_future_does_not_blind(rig: CdfRig) -> None:
     rig.simulator.start_run("pumps", at=rig.clock.now() + timedelta(days=400))
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     rig.clock.advance(7200)
     job = rig.simulator.start_run("pumps")
-    await rig.lives.follow(10)
-    assert str(job.id) in rig.lives.runs
+    await rig.poller.follow(10)
+    assert str(job.id) in rig.poller.runs
 
 
 async def test_a_walk_that_broke_is_done_again(rig: CdfRig) -> None:
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     rig.clock.advance(60)
     jobs = [rig.simulator.start_run("pumps") for _ in range(120)]
     third = Fault(FaultKind.STATUS, path="GET .*/jobs$", times=4, status=500)
     _after(rig, 1, third)
     with pytest.raises(Unavailable):
-        await rig.lives.cycle()
-    assert 0 < len(rig.lives.runs) < 120
+        await rig.poller.cycle()
+    assert 0 < len(rig.poller.runs) < 120
     rig.simulator.faults.clear()
-    await rig.lives.cycle()
-    assert all(str(job.id) in rig.lives.runs for job in jobs)
+    await rig.poller.cycle()
+    assert all(str(job.id) in rig.poller.runs for job in jobs)
 
 
 async def test_a_poll_that_never_reached_the_ledger_is_done_again(rig: CdfRig) -> None:
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     job = rig.simulator.start_run("pumps")
-    lost = [page async for page in rig.platform.poll([], rig.lives.cursor)]
+    lost = [page async for page in rig.platform.poll([], rig.poller.cursor)]
     assert lost[-1].cursor is not None
-    await rig.lives.cycle()
-    assert str(job.id) in rig.lives.runs
+    await rig.poller.cycle()
+    assert str(job.id) in rig.poller.runs
 
 
 async def test_a_late_job_that_never_reached_the_ledger_is_found_again(rig: CdfRig) -> None:
     rig.simulator.start_run("pumps")
-    await rig.lives.follow(120)
+    await rig.poller.follow(120)
     rig.simulator.start_run("pumps")
-    await rig.lives.follow(90)
+    await rig.poller.follow(90)
     late = rig.simulator.start_run("pumps", at=rig.clock.now() - timedelta(minutes=2))
     rig.clock.advance(60)
-    assert [page async for page in rig.platform.poll([], rig.lives.cursor)][-1].observations
-    await rig.lives.cycle()
-    assert str(late.id) in rig.lives.runs
+    assert [page async for page in rig.platform.poll([], rig.poller.cursor)][-1].observations
+    await rig.poller.cycle()
+    assert str(late.id) in rig.poller.runs
 
 
 async def test_a_new_process_goes_on_where_the_old_one_was(rig: CdfRig) -> None:
     job = rig.simulator.start_run("pumps", Scenario(runs_for=20))
-    await rig.lives.follow(10)
+    await rig.poller.follow(10)
     await rig.platform_again()
     brief = rig.simulator.start_run("pumps", Scenario(0.1, 0.1))
-    await rig.lives.follow(60)
-    assert rig.lives.kinds(str(job.id)) == [OTHER, START, COMPLETE]
-    assert rig.lives.kinds(str(brief.id))[-2:] == [START, COMPLETE]
+    await rig.poller.follow(60)
+    assert rig.poller.kinds(str(job.id)) == [OTHER, START, COMPLETE]
+    assert rig.poller.kinds(str(brief.id))[-2:] == [START, COMPLETE]
 
 
 @pytest.mark.parametrize("cursor", ["", "{}", "[]", "nonsense", '{"v":2}', '{"v":1,"newest":"soon"}'])
 async def test_a_cursor_of_another_kind_is_a_first_start(rig: CdfRig, cursor: str) -> None:
     job = rig.simulator.start_run("pumps")
-    rig.lives.cursor = cursor
-    await rig.lives.cycle()
-    assert str(job.id) in rig.lives.runs
+    rig.poller.cursor = cursor
+    await rig.poller.cycle()
+    assert str(job.id) in rig.poller.runs
 
 
 async def test_a_first_start_by_a_clock_that_ran_ahead_leaves_nobody_blind(rig: CdfRig) -> None:
-    rig.lives.cursor = first_mark(rig.clock.now() + timedelta(days=1)).text()
+    rig.poller.cursor = first_mark(rig.clock.now() + timedelta(days=1)).text()
     job = rig.simulator.start_run("pumps", Scenario(0.1, 0.1))
-    await rig.lives.follow(30)
-    assert rig.lives.kinds(str(job.id))[-2:] == [START, COMPLETE]
-    mark = read_mark(rig.lives.cursor)
+    await rig.poller.follow(30)
+    assert rig.poller.kinds(str(job.id))[-2:] == [START, COMPLETE]
+    mark = read_mark(rig.poller.cursor)
     assert mark is not None
     assert mark.since <= to_ms(rig.clock.now())
 
@@ -320,23 +320,23 @@ async def test_a_first_start_by_a_clock_that_ran_ahead_leaves_nobody_blind(rig: 
 @pytest.mark.parametrize("body", [{}, {"items": {}}, [], "text", None, {"items": [], "nextCursor": 7}])
 async def test_an_answer_of_another_shape_is_no_empty_list(rig: CdfRig, body: Any) -> None:
     rig.simulator.start_run("pumps", Scenario(runs_for=None))
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     for path in ("byids", "GET .*/jobs"):
         rig.simulator.faults.clear()
         rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, times=-1, status=200, body=body or [body]))
         with pytest.raises(BadAnswer):
-            await rig.lives.cycle()
-    assert all(run.misses == 0 for run in rig.lives.runs.values())
+            await rig.poller.cycle()
+    assert all(run.misses == 0 for run in rig.poller.runs.values())
 
 
 async def test_rows_that_cannot_be_read_are_left_out_and_reported(rig: CdfRig) -> None:
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     job = rig.simulator.start_run("pumps")
     rows = [None, 7, {"id": "x"}, {"id": 99}, job.json(rig.simulator.now_ms(), rig.simulator.modes)]
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET .*/jobs", status=200, body={"items": rows}))
-    await rig.lives.cycle()
-    assert list(rig.lives.runs) == [str(job.id)]
-    assert [skip.subject for skip in rig.lives.skips if skip.kind is SkipKind.ROW] == ["jobs", "job 99"]
+    await rig.poller.cycle()
+    assert list(rig.poller.runs) == [str(job.id)]
+    assert [skip.subject for skip in rig.poller.skips if skip.kind is SkipKind.ROW] == ["jobs", "job 99"]
 
 
 async def test_a_cursor_that_turns_in_circles_ends_the_walk(rig: CdfRig) -> None:
@@ -345,7 +345,7 @@ async def test_a_cursor_that_turns_in_circles_ends_the_walk(rig: CdfRig) -> None
     circle = {"items": rows, "nextCursor": "again"}
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET .*/jobs", times=-1, status=200, body=circle))
     with pytest.raises(BadAnswer, match="a next page without a job"):
-        await rig.lives.cycle()
+        await rig.poller.cycle()
 
 
 async def test_fresh_cursors_for_ever_over_known_jobs_end_the_walk(rig: CdfRig) -> None:
@@ -355,10 +355,10 @@ async def test_fresh_cursors_for_ever_over_known_jobs_end_the_walk(rig: CdfRig) 
         endless = {"items": rows, "nextCursor": f"fresh-{number}"}
         rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET .*/jobs$", status=200, body=endless))
     with pytest.raises(BadAnswer, match="a next page without a job"):
-        await rig.lives.cycle()
+        await rig.poller.cycle()
     answered = [fault for fault in rig.simulator.faults.planned if fault.times == 0]
     assert len(answered) == 3, "a page, the same in a longer one, and the one that repeats it"
-    assert len(rig.lives.runs) == 3
+    assert len(rig.poller.runs) == 3
 
 
 async def test_silent_jobs_are_logged_once_however_many(caplog: pytest.LogCaptureFixture) -> None:
@@ -366,9 +366,9 @@ async def test_silent_jobs_are_logged_once_however_many(caplog: pytest.LogCaptur
         rig.simulator.add_transformation("pumps")
         for _ in range(1200):
             rig.simulator.start_run("pumps", Scenario(runs_for=None, heartbeat_stops_after=5))
-        await rig.lives.follow(30)
+        await rig.poller.follow(30)
         rig.clock.advance(1200)
-        await rig.lives.follow(60)
+        await rig.poller.follow(60)
         logged = [record for record in caplog.records if record.message == "cdf.job_stalled"]
         assert len(logged) == 2, "one for each thousand that is read"
         assert logged[-1].fields["silent"] == 1200  # type: ignore[attr-defined]
@@ -379,13 +379,13 @@ async def test_silent_jobs_are_logged_once_however_many(caplog: pytest.LogCaptur
 
 async def test_an_open_run_that_the_list_shows_is_no_miss(rig: CdfRig) -> None:
     job = rig.simulator.start_run("pumps", Scenario(1, 40))
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="jobs/byids", times=-1, status=200, body={"items": []}))
-    await rig.lives.follow(30)
-    run = rig.lives.runs[str(job.id)]
+    await rig.poller.follow(30)
+    run = rig.poller.runs[str(job.id)]
     assert (run.misses, run.state) == (0, RunState.RUNNING)
-    await rig.lives.follow(30)
-    assert rig.lives.kinds(str(job.id)) == [OTHER, START, COMPLETE]
+    await rig.poller.follow(30)
+    assert rig.poller.kinds(str(job.id)) == [OTHER, START, COMPLETE]
 
 
 @pytest.mark.parametrize("policy", ["leave_open", "abort"])
@@ -393,43 +393,43 @@ async def test_a_run_that_vanishes(policy: str) -> None:
     async with cdf_rig(on_vanished=policy) as rig:
         rig.simulator.add_transformation("pumps")
         job = rig.simulator.start_run("pumps", Scenario(runs_for=None, vanishes_after=12))
-        await rig.lives.follow(20)
-        assert rig.lives.runs[str(job.id)].abandoned_at is None
-        await rig.lives.follow(20)
-        run = rig.lives.runs[str(job.id)]
+        await rig.poller.follow(20)
+        assert rig.poller.runs[str(job.id)].abandoned_at is None
+        await rig.poller.follow(20)
+        run = rig.poller.runs[str(job.id)]
         assert (run.state, run.open) == (RunState.UNKNOWN, False)
-        assert rig.lives.kinds(str(job.id)) == [OTHER, START] + ([ABORT] if policy == "abort" else [])
-        assert [skip.kind for skip in rig.lives.skips] == [SkipKind.VANISHED]
+        assert rig.poller.kinds(str(job.id)) == [OTHER, START] + ([ABORT] if policy == "abort" else [])
+        assert [skip.kind for skip in rig.poller.skips] == [SkipKind.VANISHED]
 
 
 async def test_runs_of_a_deleted_transformation_vanish_and_others_do_not(rig: CdfRig) -> None:
     rig.simulator.add_transformation("other")
     gone = rig.simulator.start_run("pumps", Scenario(runs_for=None))
     stays = rig.simulator.start_run("other", Scenario(runs_for=None))
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     rig.simulator.remove_transformation("pumps")
-    await rig.lives.follow(30)
-    assert not rig.lives.runs[str(gone.id)].open
-    assert rig.lives.runs[str(stays.id)].open
+    await rig.poller.follow(30)
+    assert not rig.poller.runs[str(gone.id)].open
+    assert rig.poller.runs[str(stays.id)].open
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
 async def test_a_failing_source_never_looks_like_a_removed_job(rig: CdfRig, status: int) -> None:
     job = rig.simulator.start_run("pumps", Scenario(runs_for=None))
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="jobs", times=-1, status=status))
     for _ in range(5):
         with pytest.raises((AuthFailed, Throttled, Unavailable)):
-            await rig.lives.cycle()
+            await rig.poller.cycle()
         rig.clock.advance(60)
-    assert rig.lives.runs[str(job.id)].misses == 0
+    assert rig.poller.runs[str(job.id)].misses == 0
 
 
 async def test_where_a_row_cannot_be_read_nothing_counts_as_missing(rig: CdfRig) -> None:
     job = rig.simulator.start_run("pumps", Scenario(runs_for=None))
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="byids", status=200, body={"items": [{"id": None}]}))
-    pages = await rig.lives.cycle()
+    pages = await rig.poller.cycle()
     assert pages[0].unread == (str(job.id),)
     assert not any(page.missing for page in pages)
 
@@ -437,48 +437,48 @@ async def test_where_a_row_cannot_be_read_nothing_counts_as_missing(rig: CdfRig)
 async def test_retention_that_outran_us_is_reported_by_transformation(rig: CdfRig) -> None:
     rig.simulator.add_transformation("rare")
     rig.simulator.start_run("pumps")
-    await rig.lives.follow(20)
+    await rig.poller.follow(20)
     rig.clock.advance(86_400)
     for number in range(1005):
         rig.simulator.start_run("pumps", Scenario(0.1, 1), at=rig.clock.now() - timedelta(seconds=60 * number))
     rig.simulator.start_run("rare")
-    await rig.lives.cycle()
-    gaps = [skip for skip in rig.lives.skips if skip.kind is SkipKind.GAP]
+    await rig.poller.cycle()
+    gaps = [skip for skip in rig.poller.skips if skip.kind is SkipKind.GAP]
     assert [skip.subject for skip in gaps] == ["transformation pumps"]
     assert "2026-11-21T09:15" in gaps[0].cause
-    await rig.lives.follow(10)
-    assert len([skip for skip in rig.lives.skips if skip.kind is SkipKind.GAP]) == 1
+    await rig.poller.follow(10)
+    assert len([skip for skip in rig.poller.skips if skip.kind is SkipKind.GAP]) == 1
 
 
 async def test_ninety_days_without_us_are_reported(rig: CdfRig) -> None:
-    await rig.lives.follow(10)
+    await rig.poller.follow(10)
     rig.clock.advance(95 * 86_400)
-    await rig.lives.cycle()
-    [gap] = [skip for skip in rig.lives.skips if skip.kind is SkipKind.GAP]
+    await rig.poller.cycle()
+    [gap] = [skip for skip in rig.poller.skips if skip.kind is SkipKind.GAP]
     assert gap.subject == "all transformations"
-    await rig.lives.follow(20)
-    assert [skip.kind for skip in rig.lives.skips] == [SkipKind.GAP]
+    await rig.poller.follow(20)
+    assert [skip.kind for skip in rig.poller.skips] == [SkipKind.GAP]
 
 
 @pytest.mark.parametrize("lookback", ["1h", "2026-01-01"])
 async def test_a_project_in_which_nothing_runs_for_long_has_lost_nothing(lookback: str) -> None:
     async with cdf_rig(initial_lookback=lookback) as rig:
         for _ in range(100):
-            await rig.lives.cycle()
+            await rig.poller.cycle()
             rig.clock.advance(86_400)
-        assert rig.lives.skips == []
+        assert rig.poller.skips == []
 
 
 async def test_what_is_left_out_has_no_gaps() -> None:
     async with cdf_rig(exclude=["noise"]) as rig:
         rig.simulator.add_transformation("noise")
         rig.simulator.start_run("noise")
-        await rig.lives.follow(20)
+        await rig.poller.follow(20)
         rig.clock.advance(86_400)
         for number in range(1005):
             rig.simulator.start_run("noise", Scenario(0.1, 1), at=rig.clock.now() - timedelta(seconds=60 * number))
-        await rig.lives.cycle()
-        assert {skip.kind for skip in rig.lives.skips} == {SkipKind.FILTERED}
+        await rig.poller.cycle()
+        assert {skip.kind for skip in rig.poller.skips} == {SkipKind.FILTERED}
 
 
 async def test_a_first_start_knows_of_no_gap() -> None:
@@ -486,9 +486,9 @@ async def test_a_first_start_knows_of_no_gap() -> None:
         rig.simulator.add_transformation("pumps")
         for number in range(1100):
             rig.simulator.start_run("pumps", Scenario(0.1, 1), at=rig.clock.now() - timedelta(minutes=number))
-        await rig.lives.cycle()
-        assert len(rig.lives.runs) == 1000
-        assert rig.lives.skips == []
+        await rig.poller.cycle()
+        assert len(rig.poller.runs) == 1000
+        assert rig.poller.skips == []
 
 
 # Which jobs
@@ -512,9 +512,9 @@ async def test_include_and_exclude(rules: dict[str, Any], watched: set[str]) -> 
         rig.simulator.add_transformation("daily", name="Every day at noon")
         for external_id in ("sap_pumps", "sap_orders", "daily"):
             rig.simulator.start_run(external_id)
-        await rig.lives.follow(10)
-        assert {run.job.name for run in rig.lives.runs.values()} == {f"transformation/{name}" for name in watched}
-        left_out = [skip for skip in rig.lives.skips if skip.kind is SkipKind.FILTERED]
+        await rig.poller.follow(10)
+        assert {run.job.name for run in rig.poller.runs.values()} == {f"transformation/{name}" for name in watched}
+        left_out = [skip for skip in rig.poller.skips if skip.kind is SkipKind.FILTERED]
         assert len(left_out) == 3 - len(watched)
 
 
@@ -524,90 +524,90 @@ async def test_names_that_cannot_be_read_decide_nothing() -> None:
         rig.simulator.start_run("daily")
         rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="transformations/byids", times=4, status=500))
         with pytest.raises(Unavailable):
-            await rig.lives.cycle()
-        await rig.lives.cycle()
-        assert len(rig.lives.runs) == 1
+            await rig.poller.cycle()
+        await rig.poller.cycle()
+        assert len(rig.poller.runs) == 1
 
 
 async def test_definitions_that_cannot_be_read_are_not_asked_for_with_every_poll(rig: CdfRig) -> None:
     rig.simulator.start_run("pumps", Scenario(runs_for=None))
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="transformations/byids", times=-1, status=503))
-    await rig.lives.follow(50)
+    await rig.poller.follow(50)
     assert rig.statuses[503] == 4, "one try and its repeats"
     rig.simulator.faults.clear()
-    await rig.lives.follow(300)
-    [run] = rig.lives.runs.values()
+    await rig.poller.follow(300)
+    [run] = rig.poller.runs.values()
     assert run.job.description is not None
 
 
 async def test_a_private_transformation_is_watched_without_its_definition(rig: CdfRig) -> None:
     rig.simulator.add_transformation("secret", is_public=False, owner="somebody")
     job = rig.simulator.start_run("secret")
-    await rig.lives.follow(10)
-    run = rig.lives.runs[str(job.id)]
+    await rig.poller.follow(10)
+    run = rig.poller.runs[str(job.id)]
     assert (run.job.name, run.job.description) == ("transformation/secret", None)
 
 
 async def test_a_rename_keeps_the_jobs_identity_through_a_restart(rig: CdfRig) -> None:
     first = rig.simulator.start_run("pumps")
-    await rig.lives.follow(20)
+    await rig.poller.follow(20)
     rig.simulator.change_transformation("pumps", external_id="pumps_v2")
     await rig.platform_again()
     second = rig.simulator.start_run("pumps_v2")
-    await rig.lives.follow(20)
-    one, two = (rig.lives.runs[str(job.id)] for job in (first, second))
+    await rig.poller.follow(20)
+    one, two = (rig.poller.runs[str(job.id)] for job in (first, second))
     assert two.job.name == one.job.name == "transformation/pumps"
     assert two.facts.ids["transformationExternalId"] == "pumps_v2"
     taken = rig.simulator.add_transformation("pumps")
     third = rig.simulator.start_run("pumps")
-    await rig.lives.follow(20)
-    assert rig.lives.runs[str(third.id)].job.name == f"transformation/{taken.id}"
+    await rig.poller.follow(20)
+    assert rig.poller.runs[str(third.id)].job.name == f"transformation/{taken.id}"
 
 
 async def test_a_name_that_was_given_away_is_noticed_at_once(rig: CdfRig) -> None:
     rig.simulator.start_run("pumps")
-    await rig.lives.follow(20)
+    await rig.poller.follow(20)
     rig.simulator.change_transformation("pumps", external_id="pumps_v2")
     taken = rig.simulator.add_transformation("pumps")
     job = rig.simulator.start_run("pumps")
-    await rig.lives.follow(20)
-    assert rig.lives.runs[str(job.id)].job.name == f"transformation/{taken.id}"
+    await rig.poller.follow(20)
+    assert rig.poller.runs[str(job.id)].job.name == f"transformation/{taken.id}"
 
 
 async def test_a_row_that_lost_its_transformation_keeps_the_job(rig: CdfRig) -> None:
     job = rig.simulator.start_run("pumps")
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     lost = {"transformationId": None, "transformationExternalId": 7, "uuid": "none"}
     rig.simulator.set_state(job.id, "Running", extra=lost)
-    before = rig.lives.runs[str(job.id)]
-    await rig.lives.cycle()
-    run = rig.lives.runs[str(job.id)]
+    before = rig.poller.runs[str(job.id)]
+    await rig.poller.cycle()
+    run = rig.poller.runs[str(job.id)]
     assert (run.state, run.job, run.run_id) == (RunState.RUNNING, before.job, before.run_id)
 
 
 async def test_a_transformation_made_again_goes_on_under_its_name(rig: CdfRig) -> None:
     rig.simulator.start_run("pumps")
-    await rig.lives.follow(20)
+    await rig.poller.follow(20)
     rig.simulator.remove_transformation("pumps")
     rig.simulator.add_transformation("pumps")
     again = rig.simulator.start_run("pumps")
-    await rig.lives.follow(20)
-    assert rig.lives.runs[str(again.id)].job.name == "transformation/pumps"
+    await rig.poller.follow(20)
+    assert rig.poller.runs[str(again.id)].job.name == "transformation/pumps"
 
 
 async def test_definitions_come_once_and_what_changed_hourly(rig: CdfRig) -> None:
     rig.simulator.change_transformation("pumps", name="Pumps", owner="anna@example.com", tags=["sap"], data_set_id=4)
     rig.simulator.start_run("pumps")
-    await rig.lives.follow(60)
+    await rig.poller.follow(60)
     rig.simulator.start_run("pumps")
-    await rig.lives.follow(60)
+    await rig.poller.follow(60)
     assert await _requests(rig, "/transformations/byids") == 1
     rig.simulator.change_transformation("pumps", name="Pumps of plant A")
     rig.clock.advance(3600)
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     job = rig.simulator.start_run("pumps")
-    await rig.lives.follow(20)
-    run = rig.lives.runs[str(job.id)]
+    await rig.poller.follow(20)
+    run = rig.poller.runs[str(job.id)]
     assert run.job.description == "Pumps of plant A"
     assert run.job.tags == (("sap", "true"), ("dataSetId", "4"))
     assert await _requests(rig, "/transformations/byids") == 1
@@ -620,14 +620,14 @@ async def test_definitions_under_fresh_cursors_for_ever_end_their_walk(
     rig: CdfRig, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig.simulator.start_run("pumps")
-    await rig.lives.follow(20)
+    await rig.poller.follow(20)
     [found] = rig.simulator.transformations.values()
     rows = [found.json(rig.simulator.modes, rig.simulator.identity.client_id)]
     for number in range(50):
         endless = {"items": rows, "nextCursor": f"fresh-{number}"}
         rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="POST .*/filter$", status=200, body=endless))
     rig.clock.advance(3600)
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     assert await _requests(rig, "/transformations/filter") == 2
     [unread] = [record for record in caplog.records if record.message == "cdf.definitions_unread"]
     assert "a next page without a transformation" in unread.fields["cause"]  # type: ignore[attr-defined]
@@ -643,25 +643,25 @@ async def test_requests_of_a_steady_cycle(open_jobs: int, expected: int) -> None
         rig.simulator.add_transformation("pumps")
         for _ in range(open_jobs):
             rig.simulator.start_run("pumps", Scenario(runs_for=None), at=rig.clock.now() - timedelta(minutes=20))
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         rig.clock.advance(400)
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         for _ in range(2):
             before = rig.requests()
-            await rig.lives.cycle()
+            await rig.poller.cycle()
             assert rig.requests() - before == expected
             rig.clock.advance(30)
-        assert len(rig.lives.runs) == open_jobs
+        assert len(rig.poller.runs) == open_jobs
 
 
 async def test_new_jobs_cost_no_request_of_their_own(rig: CdfRig) -> None:
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     rig.simulator.start_run("pumps", Scenario(runs_for=None))
-    await rig.lives.cycle()
+    await rig.poller.cycle()
     for _ in range(5):
         before = rig.requests()
         rig.simulator.start_run("pumps", Scenario(runs_for=None))
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         assert rig.requests() - before == 2
 
 

@@ -35,8 +35,8 @@ async def run_of(rig: CdfRig, query: str, seconds: float = 40, **definition: obj
     """A run of a new transformation with this query, followed to its end."""
     found = rig.simulator.add_transformation("one", {"type": "events"}, query=query, **definition)
     job = rig.simulator.start_run(found.id, Scenario(runs_for=10))
-    await rig.lives.follow(seconds)
-    return rig.lives.runs[str(job.id)]
+    await rig.poller.follow(seconds)
+    return rig.poller.runs[str(job.id)]
 
 
 def names(datasets: tuple[Dataset, ...] | None) -> list[str] | None:
@@ -48,9 +48,9 @@ async def test_inputs_and_columns_are_on_start_and_on_the_end(rig: CdfRig) -> No
     maker = EventMaker("plant")
     events: dict[EventKind, Any] = {}
     for _ in range(8):
-        await rig.lives.cycle()
-        run = rig.lives.runs[str(job.id)]
-        for key, transition in rig.lives.transitions:
+        await rig.poller.cycle()
+        run = rig.poller.runs[str(job.id)]
+        for key, transition in rig.poller.transitions:
             assert key == str(job.id)
             events.setdefault(transition.kind, orjson.loads(maker.event(run, transition)))
         rig.clock.advance(5)
@@ -79,8 +79,8 @@ async def test_inputs_and_columns_are_on_start_and_on_the_end(rig: CdfRig) -> No
 @pytest.mark.parametrize("ends", [Ending.FAILED, Ending.CANCELLED])
 async def test_runs_that_fail_or_are_cancelled_keep_their_inputs(rig: CdfRig, ends: Ending) -> None:
     job = rig.simulator.start_run("pumps", Scenario(runs_for=10, ends=ends))
-    await rig.lives.follow(40)
-    assert names(rig.lives.runs[str(job.id)].facts.inputs) == ["raw/SAP/pumps"]
+    await rig.poller.follow(40)
+    assert names(rig.poller.runs[str(job.id)].facts.inputs) == ["raw/SAP/pumps"]
 
 
 async def test_inputs_are_those_of_the_job_not_of_the_definition(rig: CdfRig) -> None:
@@ -88,15 +88,15 @@ async def test_inputs_are_those_of_the_job_not_of_the_definition(rig: CdfRig) ->
     rig.simulator.change_transformation("pumps", query="select 1 as x from other.one")
     later = rig.simulator.add_transformation("late", {"type": "events"}, query="select 1 as x from other.one")
     other = rig.simulator.start_run(later.id, Scenario(runs_for=20))
-    await rig.lives.follow(60)
-    assert names(rig.lives.runs[str(job.id)].facts.inputs) == ["raw/SAP/pumps"]
-    assert names(rig.lives.runs[str(other.id)].facts.inputs) == ["raw/other/one"]
+    await rig.poller.follow(60)
+    assert names(rig.poller.runs[str(job.id)].facts.inputs) == ["raw/SAP/pumps"]
+    assert names(rig.poller.runs[str(other.id)].facts.inputs) == ["raw/other/one"]
 
 
 async def test_a_query_without_source_has_no_inputs_and_no_problem(rig: CdfRig) -> None:
     run = await run_of(rig, "select 1 as id")
     assert (run.facts.inputs, run.facts.problems) == ((), ())
-    assert rig.lives.skips == []
+    assert rig.poller.skips == []
 
 
 async def test_what_cannot_be_read_is_reported_counted_once_and_the_rest_is_kept(rig: CdfRig) -> None:
@@ -105,7 +105,7 @@ async def test_what_cannot_be_read_is_reported_counted_once_and_the_rest_is_kept
     assert names(run.facts.outputs) == ["events"]
     problem = "SQL: cdf_raw has an argument that is no literal; what it reads is not known (line 1)"
     assert run.facts.problems == (problem,)
-    assert [(skip.kind, skip.subject, skip.cause) for skip in rig.lives.skips] == [
+    assert [(skip.kind, skip.subject, skip.cause) for skip in rig.poller.skips] == [
         (SkipKind.SQL, "transformation one", problem)
     ]
 
@@ -115,7 +115,7 @@ async def test_sql_that_does_not_parse_leaves_the_tables_that_can_be_seen(rig: C
     assert names(run.facts.inputs) == ["raw/db/one", "assets"]
     assert names(run.facts.outputs) == ["events"]
     assert "cannot be parsed at line 1" in run.facts.problems[0]
-    assert [skip.kind for skip in rig.lives.skips] == [SkipKind.SQL]
+    assert [skip.kind for skip in rig.poller.skips] == [SkipKind.SQL]
 
 
 async def test_inputs_that_nobody_knows_are_unknown_not_none(rig: CdfRig) -> None:
@@ -135,8 +135,8 @@ async def test_inputs_belong_to_the_project_that_is_read(rig: CdfRig) -> None:
 
 async def test_row_counts_come_on_top_of_the_columns(rig: CdfRig) -> None:
     job = rig.simulator.start_run("pumps", Scenario(runs_for=10, metrics={"assets.created": 7}))
-    await rig.lives.follow(40)
-    [output] = rig.lives.runs[str(job.id)].facts.outputs or ()
+    await rig.poller.follow(40)
+    [output] = rig.poller.runs[str(job.id)].facts.outputs or ()
     assert output.rows == 7
     assert output.columns
 
@@ -159,20 +159,20 @@ async def test_a_query_that_takes_long_does_not_hold_up_its_run(rig: CdfRig, mon
     monkeypatch.setattr("collector.lineage.sql_worker.read", slow)
     monkeypatch.setattr(rig.platform._sql, "_wait", 0.01)
     job = rig.simulator.start_run("pumps", Scenario(runs_for=30))
-    await rig.lives.follow(10)
+    await rig.poller.follow(10)
     key = str(job.id)
-    assert EventKind.START in rig.lives.kinds(key)
-    assert rig.lives.runs[key].facts.inputs is None
-    assert rig.lives.runs[key].facts.problems == (), "there is time until the end"
-    assert [skip.kind for skip in rig.lives.skips] == [SkipKind.SQL]
+    assert EventKind.START in rig.poller.kinds(key)
+    assert rig.poller.runs[key].facts.inputs is None
+    assert rig.poller.runs[key].facts.problems == (), "there is time until the end"
+    assert [skip.kind for skip in rig.poller.skips] == [SkipKind.SQL]
     await asyncio.to_thread(begun.wait, 30)
     may_go_on.set()
     while not rig.platform._sql._cache:
         await asyncio.sleep(0)
-    await rig.lives.follow(40)
-    assert rig.lives.kinds(key)[-1] is EventKind.COMPLETE
-    assert names(rig.lives.runs[key].facts.inputs) == ["raw/SAP/pumps"]
-    assert rig.lives.runs[key].facts.problems == ()
+    await rig.poller.follow(40)
+    assert rig.poller.kinds(key)[-1] is EventKind.COMPLETE
+    assert names(rig.poller.runs[key].facts.inputs) == ["raw/SAP/pumps"]
+    assert rig.poller.runs[key].facts.problems == ()
 
 
 @pytest.mark.parametrize(
@@ -202,9 +202,9 @@ async def test_a_query_that_is_read_only_after_the_end_is_on_the_terminal_event(
     may_go_on.set()
     while not rig.platform._sql._cache:
         await asyncio.sleep(0)
-    await rig.lives.follow(20)
-    run = rig.lives.runs[key]
-    assert rig.lives.kinds(key)[-1].terminal
+    await rig.poller.follow(20)
+    run = rig.poller.runs[key]
+    assert rig.poller.kinds(key)[-1].terminal
     assert names(run.facts.inputs) == ["raw/SAP/pumps"]
     assert [bool(output.columns) for output in run.facts.outputs or ()] == [mode == "upsert"]
     assert run.facts.problems == ()
@@ -215,10 +215,10 @@ async def test_a_query_that_is_never_read_is_reported_at_the_end(rig: CdfRig, mo
     monkeypatch.setattr("collector.lineage.sql_worker.read", lambda *_: may_go_on.wait(30))
     monkeypatch.setattr(rig.platform._sql, "_wait", 0.01)
     key = str(rig.simulator.start_run("pumps", Scenario(0.1, 5)).id)
-    await rig.lives.follow(20)
+    await rig.poller.follow(20)
     may_go_on.set()
-    assert rig.lives.kinds(key)[-1] is EventKind.COMPLETE
-    [problem] = rig.lives.runs[key].facts.problems
+    assert rig.poller.kinds(key)[-1] is EventKind.COMPLETE
+    [problem] = rig.poller.runs[key].facts.problems
     assert "could not be read in time" in problem
 
 
@@ -263,17 +263,17 @@ async def test_rows_read_are_reported_where_they_are_those_of_one_input(
     found = rig.simulator.add_transformation("one", {"type": "assets"}, query=query)
     rig.simulator.modes.metrics_history = True
     job = rig.simulator.start_run(found.id, Scenario(0.1, 1, metrics=COUNTS))
-    await rig.lives.follow(20)
-    run = rig.lives.runs[str(job.id)]
+    await rig.poller.follow(20)
+    run = rig.poller.runs[str(job.id)]
     assert {each.name: each.rows for each in run.facts.inputs or ()} == read
     assert [each.rows for each in run.facts.outputs or ()] == [7]
 
 
 async def test_rows_read_are_on_the_terminal_event_only(rig: CdfRig) -> None:
     job = rig.simulator.start_run("pumps", Scenario(1, 10, metrics=COUNTS))
-    await rig.lives.follow(40)
-    maker, run = EventMaker("plant"), rig.lives.runs[str(job.id)]
-    events = [orjson.loads(maker.event(run, transition)) for _, transition in rig.lives.transitions]
+    await rig.poller.follow(40)
+    maker, run = EventMaker("plant"), rig.poller.runs[str(job.id)]
+    events = [orjson.loads(maker.event(run, transition)) for _, transition in rig.poller.transitions]
     facets = {event["eventType"]: event["inputs"][0].get("inputFacets") for event in events}
     assert facets["START"] is None
     assert facets["COMPLETE"]["inputStatistics"]["rowCount"] == 40

@@ -79,7 +79,7 @@ class TestWaits:
                 rig.simulator.start_run("quick")
             rig.clock.advance(60)
             before = rig.clock.monotonic()
-            await rig.lives.cycle()
+            await rig.poller.cycle()
             seconds = rig.clock.monotonic() - before
             assert rig.requests() > 100
             assert rig.requests() <= 10 + seconds + 1
@@ -92,18 +92,18 @@ class TestToken:
         async with dataprep_rig(Level.L2) as rig:
             rig.simulator.tokens = {"old": Token()}
             rig.restart(token=None, token_file=str(file))
-            await rig.lives.cycle()
+            await rig.poller.cycle()
             rig.simulator.tokens = {"new": Token()}
             with pytest.raises(AuthFailed):
-                await rig.lives.cycle()
+                await rig.poller.cycle()
             file.write_text("new token")
             rig.simulator.tokens = {"new token": Token()}
-            await rig.lives.cycle()
+            await rig.poller.cycle()
 
     async def test_no_error_holds_the_token(self) -> None:
         async with dataprep_rig(Level.L2, token="planted-secret") as rig:
             with pytest.raises(AuthFailed) as refused:
-                await rig.lives.cycle()
+                await rig.poller.cycle()
             assert "planted-secret" not in str(refused.value)
             assert "401" in str(refused.value)
             assert "request id" in str(refused.value)
@@ -112,7 +112,7 @@ class TestToken:
         async with dataprep_rig(Level.L2) as rig:
             rig.simulator.faults.plan(Fault(FaultKind.SLOW, path="jobLibrary", delay=0.2))
             rig.simulator.start_run("quick")
-            await rig.lives.follow(60)
+            await rig.poller.follow(60)
             assert rig.wrong() == []
             assert rig.platform._api._timeout >= 60
 
@@ -134,9 +134,9 @@ class TestTrigger:
             assert run.profiling is False
             assert seen.state is RunState.QUEUED
             assert dict(seen.facts.parameters) == parameters
-            rig.lives.adopt(seen)
-            await rig.lives.follow(900, every=30)
-            assert rig.lives.kinds(seen.key)[-1] is EventKind.COMPLETE
+            rig.poller.adopt(seen)
+            await rig.poller.follow(900, every=30)
+            assert rig.poller.kinds(seen.key)[-1] is EventKind.COMPLETE
 
     @pytest.mark.parametrize("switches", [Switches(run_answer="short"), Switches(string_ids=True)])
     async def test_other_forms_of_the_answer(self, switches: Switches) -> None:
@@ -283,7 +283,7 @@ class TestWatch:
         async with dataprep_rig(level) as rig:
             run = rig.simulator.start_run("complete", ranfrom=None)
             await rig.watch(run)
-            await rig.lives.follow(600, every=15)
+            await rig.poller.follow(600, every=15)
             assert rig.wrong() == []
 
     @pytest.mark.parametrize("key", ["999", "x", "", "1/2", "٣"])
@@ -406,7 +406,7 @@ async def test_features_that_a_document_claims_falsely_are_left_alone() -> None:
         rig.simulator.features -= {Feature.LINEAGE, Feature.FLOW_RUNS, Feature.DEFINITIONS}
         rig.simulator.workspace.run_flow(1)
         rig.clock.advance(900)
-        await rig.lives.follow(timedelta(minutes=5).total_seconds(), every=60)
+        await rig.poller.follow(timedelta(minutes=5).total_seconds(), every=60)
         assert rig.wrong() == []
 
 
@@ -432,4 +432,4 @@ async def test_an_error_under_status_200_is_told_in_the_platforms_words() -> Non
         body = {"exception": {"name": "Oops", "message": "out of order", "details": None}}
         rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="jobLibrary", times=-1, status=200, body=body))
         with pytest.raises(BadAnswer, match=r"status 200 .*Oops: out of order"):
-            await rig.lives.cycle()
+            await rig.poller.cycle()

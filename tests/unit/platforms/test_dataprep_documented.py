@@ -16,7 +16,7 @@ from collector.platforms.base import Context
 from collector.platforms.dataprep import create
 from collector.platforms.dataprep.levels import Level
 from collector.testing.clock import START, SimulatedClock
-from collector.testing.lives import Lives
+from collector.testing.poller import SimulatedPoller
 from tests.dataprep_rig import source
 
 Answer = Callable[[web.Request], web.Response]
@@ -104,7 +104,7 @@ class Deployment:
 class Rig:
     deployment: Deployment
     clock: SimulatedClock
-    lives: Lives
+    poller: SimulatedPoller
 
 
 @asynccontextmanager
@@ -116,9 +116,9 @@ async def rigged(**changed: Any) -> AsyncIterator[Rig]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     config, http = source(f"http://127.0.0.1:{runner.addresses[0][1]}", **changed), HttpClient(HttpOptions())
-    lives = Lives(create(config, Context("prep", config.job_namespace, http, clock, lambda: 0.5)), clock)
+    poller = SimulatedPoller(create(config, Context("prep", config.job_namespace, http, clock, lambda: 0.5)), clock)
     try:
-        yield Rig(deployment, clock, lives)
+        yield Rig(deployment, clock, poller)
     finally:
         await http.close()
         await runner.cleanup()
@@ -142,11 +142,11 @@ async def test_whatever_a_path_answers_that_is_not_there_the_standard_edition_is
     async with rigged() as rig:
         rig.deployment.standard()
         rig.deployment.absent = absent
-        await rig.lives.cycle()
-        rig.lives.adopt(await rig.lives.platform.watch("9", {}))
-        await rig.lives.cycle()
-        assert rig.lives.kinds("9") == [EventKind.START, EventKind.COMPLETE]
-        assert "lanted" not in repr((rig.lives.runs, rig.lives.events, rig.lives.cursor))
+        await rig.poller.cycle()
+        rig.poller.adopt(await rig.poller.platform.watch("9", {}))
+        await rig.poller.cycle()
+        assert rig.poller.kinds("9") == [EventKind.START, EventKind.COMPLETE]
+        assert "lanted" not in repr((rig.poller.runs, rig.poller.events, rig.poller.cursor))
 
 
 @pytest.mark.parametrize("absent", [page(404), page(403), lambda _: web.Response(status=404)])
@@ -154,24 +154,24 @@ async def test_where_nothing_answers_as_the_platform_does_the_address_is_wrong(a
     async with rigged() as rig:
         rig.deployment.absent = absent
         with pytest.raises(BadAnswer, match="base_url"):
-            await rig.lives.cycle()
-        [finding] = await rig.lives.platform.check()
+            await rig.poller.cycle()
+        [finding] = await rig.poller.platform.check()
         assert not finding.ok
 
 
 async def test_a_list_that_is_there_no_more_is_looked_for_at_once() -> None:
     async with rigged() as rig:
         library(rig, group())
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         del rig.deployment.answers["GET jobLibrary"]
         rig.deployment.absent = page(404)
         rig.clock.advance(30)
-        await rig.lives.cycle()
-        assert rig.lives.platform._deployment.known_level is Level.L0  # type: ignore[attr-defined]
+        await rig.poller.cycle()
+        assert rig.poller.platform._deployment.known_level is Level.L0  # type: ignore[attr-defined]
         library(rig, group(), group(10, minutes=1))
         rig.clock.advance(600)
-        await rig.lives.cycle()
-        assert "10" in rig.lives.runs, "what may have been a moment's trouble costs no day"
+        await rig.poller.cycle()
+        assert "10" in rig.poller.runs, "what may have been a moment's trouble costs no day"
 
 
 async def test_a_document_may_call_its_parameters_what_it_likes() -> None:
@@ -182,8 +182,8 @@ async def test_a_document_may_call_its_parameters_what_it_likes() -> None:
             "GET open-api-spec": said({"paths": {path: {"get": {}} for path in paths}}),
             "GET jobGroups/9/outputs": said({"files": [{"uri": "gs://b/o.csv"}], "tables": []}),
         }
-        await rig.lives.cycle()
-        assert [it.name for it in rig.lives.runs["9"].facts.outputs or ()] == ["o.csv"]
+        await rig.poller.cycle()
+        assert [it.name for it in rig.poller.runs["9"].facts.outputs or ()] == ["o.csv"]
 
 
 @pytest.mark.parametrize(
@@ -211,13 +211,13 @@ async def test_what_says_that_a_run_is_gone(answer: Answer, *, is_gone: bool) ->
             "GET jobGroups/8/jobs": said({"data": []}),
         }
         for key in ("8", "9"):
-            rig.lives.adopt(await rig.lives.platform.watch(key, {}))
+            rig.poller.adopt(await rig.poller.platform.watch(key, {}))
         rig.deployment.answers["GET jobGroups/9/status"] = answer
         for _ in range(4):
             rig.clock.advance(60)
-            await rig.lives.cycle()
-        assert rig.lives.runs["9"].open is not is_gone
-        assert rig.lives.runs["8"].open
+            await rig.poller.cycle()
+        assert rig.poller.runs["9"].open is not is_gone
+        assert rig.poller.runs["8"].open
 
 
 async def test_associations_with_odd_names_are_no_sign_that_a_run_is_gone() -> None:
@@ -233,7 +233,7 @@ async def test_associations_with_odd_names_are_no_sign_that_a_run_is_gone() -> N
             return refused(400, "ValidationFailed", text)(request)
 
         rig.deployment.answers["GET jobGroups/9"] = one
-        seen = await rig.lives.platform.watch("9", {})
+        seen = await rig.poller.platform.watch("9", {})
         assert seen.state is RunState.RUNNING
 
 
@@ -245,12 +245,12 @@ async def test_a_status_is_a_bare_string(body: str) -> None:
             "GET jobGroups/9": said(group(status="Created")),
             "GET jobGroups/9/status": said("Created"),
         }
-        rig.lives.adopt(await rig.lives.platform.watch("9", {}))
+        rig.poller.adopt(await rig.poller.platform.watch("9", {}))
         rig.deployment.answers |= {"GET jobGroups/9/status": lambda _: web.Response(text=body)}
         rig.deployment.answers |= {"GET jobGroups/9": said(group())}
         rig.clock.advance(60)
-        await rig.lives.cycle()
-        assert rig.lives.kinds("9") == [EventKind.OTHER, EventKind.START, EventKind.COMPLETE]
+        await rig.poller.cycle()
+        assert rig.poller.kinds("9") == [EventKind.OTHER, EventKind.START, EventKind.COMPLETE]
 
 
 def library(rig: Rig, *rows: dict[str, Any]) -> None:
@@ -280,28 +280,28 @@ async def test_an_old_run_that_somebody_renames_is_no_news() -> None:
     async with rigged() as rig:
         renamed = group(5, minutes=-60 * 24 * 30, updatedAt="2026-11-21T09:14:00Z")
         library(rig, renamed, group(6))
-        await rig.lives.cycle()
-        assert list(rig.lives.runs) == ["6"]
-        assert [(skip.kind, skip.subject) for skip in rig.lives.skips] == [(SkipKind.FILTERED, "job group 5")]
+        await rig.poller.cycle()
+        assert list(rig.poller.runs) == ["6"]
+        assert [(skip.kind, skip.subject) for skip in rig.poller.skips] == [(SkipKind.FILTERED, "job group 5")]
         for _ in range(20):
             rig.clock.advance(86_400)
-            await rig.lives.cycle()
+            await rig.poller.cycle()
         library(rig, renamed | {"updatedAt": "2026-12-11T09:10:00Z"}, group(6, updatedAt="2026-12-11T09:11:00Z"))
-        rig.lives.runs.clear()
-        await rig.lives.cycle()
-        assert rig.lives.runs == {}
+        rig.poller.runs.clear()
+        await rig.poller.cycle()
+        assert rig.poller.runs == {}
 
 
 async def test_a_run_that_is_opened_again_is_noted_once() -> None:
     async with rigged() as rig:
         library(rig, group())
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         library(rig, group(status="InProgress", updatedAt="2026-11-21T09:15:00Z"))
         for _ in range(5):
             rig.clock.advance(30)
-            await rig.lives.cycle()
-        assert [skip.kind for skip in rig.lives.skips] == [SkipKind.LATE]
-        assert rig.lives.kinds("9") == [EventKind.START, EventKind.COMPLETE]
+            await rig.poller.cycle()
+        assert [skip.kind for skip in rig.poller.skips] == [SkipKind.LATE]
+        assert rig.poller.kinds("9") == [EventKind.START, EventKind.COMPLETE]
 
 
 async def test_a_run_that_we_started_before_is_not_taken_for_the_one_that_exists_already() -> None:
@@ -314,7 +314,7 @@ async def test_a_run_that_we_started_before_is_not_taken_for_the_one_that_exists
             return web.json_response(body, status=201) if body else web.Response(status=304)
 
         rig.deployment.answers["POST jobGroups"] = started
-        assert (await rig.lives.platform.trigger("7", {}, "one")).key == "9"
+        assert (await rig.poller.platform.trigger("7", {}, "one")).key == "9"
         with pytest.raises(TriggerError, match="no list shows it") as doubt:
-            await rig.lives.platform.trigger("7", {}, "two")
+            await rig.poller.platform.trigger("7", {}, "two")
         assert doubt.value.doubtful

@@ -260,8 +260,8 @@ async def ended(rig: DataprepRig, scenario: str, **how: Any) -> Run:
     if Feature.LIST not in rig.simulator.features:
         await rig.watch(simulated)
     rig.clock.advance(900)
-    await rig.lives.cycle()
-    return rig.lives.runs[str(simulated.id)]
+    await rig.poller.cycle()
+    return rig.poller.runs[str(simulated.id)]
 
 
 def busy_recipe(rig: DataprepRig, *kinds: str) -> int:
@@ -346,14 +346,14 @@ class TestEnrichment:
             assert run.job.description is not None
             assert run.job.description.startswith("Orders of the day")
             assert "planted" not in run.job.description
-            below = [child.job for child in rig.lives.runs.values() if child.parent is not None]
+            below = [child.job for child in rig.poller.runs.values() if child.parent is not None]
             assert {job.description for job in below} <= {None}
             assert bool(below) == (stages == "runs")
 
     async def test_inputs_that_are_refused_do_not_fail_the_run(self) -> None:
         async with dataprep_rig(Level.L2, Switches(mixed_inputs_refused=True)) as rig:
             run = await ended(rig, "complete", recipe=busy_recipe(rig, "orders.csv", "orders table"))
-            assert rig.lives.kinds(run.key)[-1] is EventKind.COMPLETE
+            assert rig.poller.kinds(run.key)[-1] is EventKind.COMPLETE
             assert any("DataServiceInvalidRequest" in problem for problem in run.facts.problems)
             assert len(run.facts.inputs or ()) == 2, "by definition then"
 
@@ -369,12 +369,12 @@ class TestEnrichment:
             simulated = rig.simulator.start_run("complete")
             rig.clock.advance(900)
             async for page in rig.platform.poll([], None):
-                rig.lives._take(page)
+                rig.poller._take(page)
             rig.simulator.workspace.delete(simulated)
             rig.clock.advance(1)
-            await rig.lives._enrich()
-            assert rig.lives.kinds(str(simulated.id)) == [EventKind.START, EventKind.COMPLETE]
-            assert "can no longer be read" in rig.lives.runs[str(simulated.id)].facts.problems[0]
+            await rig.poller._enrich()
+            assert rig.poller.kinds(str(simulated.id)) == [EventKind.START, EventKind.COMPLETE]
+            assert "can no longer be read" in rig.poller.runs[str(simulated.id)].facts.problems[0]
 
     async def test_definitions_are_read_once_an_hour(self) -> None:
         async with dataprep_rig(Level.L2) as rig:
@@ -404,10 +404,10 @@ class TestOddValues:
                 ("jobGroups/10$", rows[1]),
             ):
                 rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, status=200, body=body, times=-1))
-            await rig.lives.cycle()
-            assert rig.lives.kinds("10") == [EventKind.START]
-            kinds = {skip.kind for skip in rig.lives.skips}
-            assert ("9" in rig.lives.runs) == (field != "id")
+            await rig.poller.cycle()
+            assert rig.poller.kinds("10") == [EventKind.START]
+            kinds = {skip.kind for skip in rig.poller.skips}
+            assert ("9" in rig.poller.runs) == (field != "id")
             unread_time = {SkipKind.ROW} if odd == "\ud800" else set()  # what JSON cannot hold counts as null
             expected = {"id": {SkipKind.ROW}, "status": {SkipKind.STATUS}, "updatedAt": unread_time}
             assert kinds == expected.get(field, set())
@@ -465,10 +465,10 @@ class TestSecrets:
             }
             for path, body in answers.items():
                 rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, status=200, body=body, times=-1))
-            await rig.lives.cycle()
-            run = rig.lives.runs["9"]
+            await rig.poller.cycle()
+            run = rig.poller.runs["9"]
             logged = [vars(record) for record in caplog.records]
-            assert self.SECRET not in repr((run, rig.lives.pages, rig.lives.skips, rig.lives.cursor, logged))
+            assert self.SECRET not in repr((run, rig.poller.pages, rig.poller.skips, rig.poller.cursor, logged))
             assert run.state.terminal == (status in {"Complete", "Failed"})
 
     @pytest.mark.parametrize("shape", SHAPES)

@@ -32,14 +32,14 @@ async def start(rig: DataprepRig, *scenarios: str | Scenario, **how: Any) -> lis
 
 async def poll(rig: DataprepRig) -> None:
     """A cycle without enrichment."""
-    async for page in rig.platform.poll(rig.lives.due(), rig.lives.cursor):
-        rig.lives._take(page)
+    async for page in rig.platform.poll(rig.poller.due(), rig.poller.cursor):
+        rig.poller._take(page)
 
 
 def events_of(rig: DataprepRig) -> dict[str, list[tuple[EventKind, datetime, bool]]]:
     """START and terminal event of each run: kind, time, and whether the time is the platform's."""
     events: dict[str, list[tuple[EventKind, datetime, bool]]] = {}
-    for key, transition in rig.lives.transitions:
+    for key, transition in rig.poller.transitions:
         if transition.kind is not EventKind.OTHER:
             events.setdefault(key, []).append((transition.kind, transition.at, transition.within is None))
     return events
@@ -49,9 +49,9 @@ def events_of(rig: DataprepRig) -> dict[str, list[tuple[EventKind, datetime, boo
 async def test_every_scenario_comes_out_right(level: Level) -> None:
     async with dataprep_rig(level) as rig:
         await start(rig, *SCENARIOS)
-        await rig.lives.follow(1500, every=20)
+        await rig.poller.follow(1500, every=20)
         assert rig.wrong() == []
-        deleted = [run for run in rig.lives.runs.values() if run.abandoned_at is not None]
+        deleted = [run for run in rig.poller.runs.values() if run.abandoned_at is not None]
         assert [run.state for run in deleted] == [RunState.UNKNOWN]
 
 
@@ -73,7 +73,7 @@ async def test_the_scenario_does_not_depend_on_when_the_polls_came(level: Level,
         async with dataprep_rig(level, switches) as rig:
             await start(rig, *[scenario for scenario in OUTCOMES if scenario not in {"deleted", "deleted_later"}])
             rig.clock.advance(every / 7)
-            await rig.lives.follow(800, every=every)
+            await rig.poller.follow(800, every=every)
             assert rig.wrong() == []
             seen.append(events_of(rig))
     assert seen[0] == seen[1] == seen[2]
@@ -84,9 +84,9 @@ async def test_the_scenario_does_not_depend_on_when_the_polls_came(level: Level,
 async def test_the_times_are_those_of_the_stages(level: Level) -> None:
     async with dataprep_rig(level) as rig:
         [key] = await start(rig, "complete")
-        await rig.lives.follow(600)
+        await rig.poller.follow(600)
         run = rig.simulator.workspace.runs[int(key)]
-        start_event, end = rig.lives.at(key, EventKind.START), rig.lives.at(key, EventKind.COMPLETE)
+        start_event, end = rig.poller.at(key, EventKind.START), rig.poller.at(key, EventKind.COMPLETE)
         assert start_event.at == min(stage.created_at for stage in run.stages)
         assert end.at == max(stage.timeline.changes[-1].at for stage in run.stages)
         assert end.at < run.group.changes[-1].at, "the group's own time comes after its stages'"
@@ -98,9 +98,9 @@ async def test_a_later_edit_does_not_move_the_end() -> None:
         rig.clock.advance(600)
         rig.simulator.workspace.rename(rig.simulator.workspace.runs[int(key)], "renamed after the end")
         rig.clock.advance(60)
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         run = rig.simulator.workspace.runs[int(key)]
-        assert rig.lives.at(key, EventKind.COMPLETE).at == max(stage.timeline.changes[-1].at for stage in run.stages)
+        assert rig.poller.at(key, EventKind.COMPLETE).at == max(stage.timeline.changes[-1].at for stage in run.stages)
 
 
 async def test_the_end_is_never_after_the_poll() -> None:
@@ -109,10 +109,10 @@ async def test_the_end_is_never_after_the_poll() -> None:
         rig.simulator.workspace.now = lambda: rig.clock.now() + timedelta(seconds=30)
         rig.simulator.now = rig.simulator.workspace.now
         [key] = await start(rig, "complete")
-        await rig.lives.follow(300, every=2)
-        assert rig.lives.at(key, EventKind.START).at < rig.lives.at(key, EventKind.COMPLETE).at
+        await rig.poller.follow(300, every=2)
+        assert rig.poller.at(key, EventKind.START).at < rig.poller.at(key, EventKind.COMPLETE).at
         end = max(stage.timeline.changes[-1].at for stage in rig.simulator.workspace.runs[int(key)].stages)
-        assert rig.lives.at(key, EventKind.COMPLETE).at < end - timedelta(seconds=20)
+        assert rig.poller.at(key, EventKind.COMPLETE).at < end - timedelta(seconds=20)
 
 
 @pytest.mark.parametrize("level", [Level.L1, Level.L2])
@@ -136,8 +136,8 @@ async def test_no_page_is_lost(level: Level, switches: Switches) -> None:
         rig.clock.advance(60)
         for _ in range(16 if switches.order == "shuffled" else 1):
             await poll(rig)
-        assert len(rig.lives.runs) == 260
-        assert all(run.state is RunState.SUCCEEDED for run in rig.lives.runs.values())
+        assert len(rig.poller.runs) == 260
+        assert all(run.state is RunState.SUCCEEDED for run in rig.poller.runs.values())
 
 
 @pytest.mark.parametrize("level", [Level.L1, Level.L2])
@@ -154,15 +154,15 @@ async def test_rows_that_change_during_a_walk_are_not_lost(level: Level, switche
             await poll(rig)
         rig.clock.advance(600)
         await poll(rig)
-        assert len(rig.lives.runs) == len(rig.simulator.workspace.runs)
-        assert all(run.state is RunState.SUCCEEDED for run in rig.lives.runs.values())
+        assert len(rig.poller.runs) == len(rig.simulator.workspace.runs)
+        assert all(run.state is RunState.SUCCEEDED for run in rig.poller.runs.values())
 
 
 async def test_many_rows_of_one_moment_fill_more_than_a_page() -> None:
     async with dataprep_rig() as rig:
         await start(rig, *["stuck"] * 230)
-        await rig.lives.cycle()
-        assert len(rig.lives.runs) == 230
+        await rig.poller.cycle()
+        assert len(rig.poller.runs) == 230
 
 
 async def test_an_order_that_only_seems_to_be_kept_hides_nothing() -> None:
@@ -175,7 +175,7 @@ async def test_an_order_that_only_seems_to_be_kept_hides_nothing() -> None:
             await start(rig, "quick", at=begin - timedelta(seconds=7200 - number))
         rig.clock.advance(60)
         await poll(rig)
-        assert len(rig.lives.runs) == 150
+        assert len(rig.poller.runs) == 150
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -183,8 +183,8 @@ async def test_a_start_is_reported_as_soon_as_it_is_seen(level: Level) -> None:
     async with dataprep_rig(level) as rig:
         keys = await start(rig, *["long"] * 3)
         rig.clock.advance(30)
-        await rig.lives.cycle()
-        assert all(rig.lives.kinds(key)[-1] is EventKind.START for key in keys)
+        await rig.poller.cycle()
+        assert all(rig.poller.kinds(key)[-1] is EventKind.START for key in keys)
 
 
 @pytest.mark.parametrize("level", [Level.L1, Level.L2])
@@ -193,8 +193,8 @@ async def test_a_change_that_shows_late_is_found_by_the_overlap(level: Level) ->
         [late] = await start(rig, "quick", lag=60.0)
         rig.clock.advance(5)
         await start(rig, "quick")
-        await rig.lives.follow(120, every=10)
-        assert late in rig.lives.runs
+        await rig.poller.follow(120, every=10)
+        assert late in rig.poller.runs
         assert rig.wrong() == []
 
 
@@ -205,9 +205,9 @@ async def test_a_new_process_goes_on_where_the_old_one_stopped(level: Level) -> 
             await start(rig, "complete", "quick", "failed", "canceled")
             rig.restart()
             rig.clock.advance(25)
-            await rig.lives.cycle()
+            await rig.poller.cycle()
         rig.restart()
-        await rig.lives.follow(600, every=60)
+        await rig.poller.follow(600, every=60)
         assert rig.wrong() == []
 
 
@@ -219,13 +219,13 @@ async def test_how_far_the_first_start_looks_back(level: Level, lookback: str) -
         rig.clock.advance(3600)
         [recent] = await start(rig, "quick")
         rig.clock.advance(60)
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         [new] = await start(rig, "quick")
-        await rig.lives.follow(60, every=10)
+        await rig.poller.follow(60, every=10)
         expected = (
             {under_way, new} | ({recent} if lookback != "none" else set()) | ({old} if lookback == "3h" else set())
         )
-        assert set(rig.lives.runs) == expected
+        assert set(rig.poller.runs) == expected
 
 
 @pytest.mark.parametrize("status", [410, 404, 400])
@@ -233,20 +233,20 @@ async def test_how_far_the_first_start_looks_back(level: Level, lookback: str) -
 async def test_a_deleted_run_is_missed_and_given_up_never_failed(level: Level, status: int) -> None:
     async with dataprep_rig(level, Switches(deleted_status=status)) as rig:
         [key] = await start(rig, "stuck")
-        await rig.lives.follow(30)
+        await rig.poller.follow(30)
         rig.simulator.workspace.delete(rig.simulator.workspace.runs[int(key)])
-        await rig.lives.follow(900, every=15)
-        assert rig.lives.runs[key].state is RunState.UNKNOWN
-        assert rig.lives.kinds(key) == [EventKind.OTHER, EventKind.START]
-        assert [skip.subject for skip in rig.lives.skips if skip.kind is SkipKind.VANISHED] == [key]
+        await rig.poller.follow(900, every=15)
+        assert rig.poller.runs[key].state is RunState.UNKNOWN
+        assert rig.poller.kinds(key) == [EventKind.OTHER, EventKind.START]
+        assert [skip.subject for skip in rig.poller.skips if skip.kind is SkipKind.VANISHED] == [key]
 
 
 async def test_a_run_that_is_not_found_any_more_is_missed_too() -> None:
     async with dataprep_rig(Level.L0, Switches(hidden_status=404)) as rig:
         [key] = await start(rig, "stuck")
         rig.simulator.workspace.runs[int(key)].hidden = True
-        await rig.lives.follow(60)
-        assert rig.lives.runs[key].abandoned_at is not None
+        await rig.poller.follow(60)
+        assert rig.poller.runs[key].abandoned_at is not None
 
 
 async def test_runs_that_the_token_may_not_see_are_not_gone_and_hold_up_no_others() -> None:
@@ -256,9 +256,9 @@ async def test_runs_that_the_token_may_not_see_are_not_gone_and_hold_up_no_other
         for key in hidden:
             rig.simulator.workspace.runs[int(key)].hidden = True
         with pytest.raises(Forbidden):  # once nothing is left that may be seen
-            await rig.lives.follow(900)
-        assert rig.lives.kinds(own)[-1] is EventKind.COMPLETE
-        assert {(rig.lives.runs[key].open, rig.lives.runs[key].misses) for key in hidden} == {(True, 0)}
+            await rig.poller.follow(900)
+        assert rig.poller.kinds(own)[-1] is EventKind.COMPLETE
+        assert {(rig.poller.runs[key].open, rig.poller.runs[key].misses) for key in hidden} == {(True, 0)}
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -266,13 +266,13 @@ async def test_runs_that_the_token_may_not_see_are_not_gone_and_hold_up_no_other
 async def test_a_refused_token_never_looks_like_removed_runs(level: Level, status: int) -> None:
     async with dataprep_rig(level, Switches(expired_status=status)) as rig:
         [key] = await start(rig, "stuck")
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         rig.simulator.tokens.clear()
         for _ in range(5):
             rig.clock.advance(601)
             with pytest.raises(AuthFailed):
-                await rig.lives.cycle()
-        assert rig.lives.runs[key].misses == 0
+                await rig.poller.cycle()
+        assert rig.poller.runs[key].misses == 0
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -290,17 +290,17 @@ async def test_a_refused_token_never_looks_like_removed_runs(level: Level, statu
 async def test_an_outage_is_an_error_and_costs_nothing(level: Level, fault: Fault, error: type[SourceError]) -> None:
     async with dataprep_rig(level) as rig:
         await start(rig, "complete", "failed")
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         await start(rig, "quick")
         rig.simulator.faults.plan(replace(fault))
         for _ in range(4):
             rig.clock.advance(30)
             with pytest.raises(error):
-                await rig.lives.cycle()
+                await rig.poller.cycle()
         rig.simulator.faults.clear()
-        await rig.lives.follow(600, every=60)
+        await rig.poller.follow(600, every=60)
         assert rig.wrong() == []
-        assert not [run for run in rig.lives.runs.values() if run.misses]
+        assert not [run for run in rig.poller.runs.values() if run.misses]
 
 
 @pytest.mark.parametrize("path", ["/jobs", "jobGroups/3", "wrangledDatasets", "status$"])
@@ -312,7 +312,7 @@ async def test_trouble_with_single_requests_holds_nothing_up(level: Level, path:
         for _ in range(40):
             rig.clock.advance(20)
             try:
-                await rig.lives.cycle()
+                await rig.poller.cycle()
             except SourceError:
                 continue
         assert rig.wrong() == []
@@ -322,15 +322,15 @@ async def test_throttling_is_reported_with_its_time_and_obeyed() -> None:
     async with dataprep_rig(Level.L2, Switches(read_quota=5)) as rig:
         await start(rig, "complete")
         with pytest.raises(Throttled) as refused:
-            await rig.lives.follow(0.1, every=0.01)
+            await rig.poller.follow(0.1, every=0.01)
         assert refused.value.after is not None
         assert 59 < refused.value.after <= 60
         before = rig.requests()
         with pytest.raises(Throttled):
-            await rig.lives.cycle()
+            await rig.poller.cycle()
         assert rig.requests() == before, "nobody asks while the platform wants quiet"
         rig.clock.advance(61)
-        await rig.lives.cycle()
+        await rig.poller.cycle()
 
 
 class TestLevels:
@@ -340,39 +340,39 @@ class TestLevels:
     @pytest.mark.parametrize("level", LEVELS)
     async def test_found_by_trial_whatever_the_document_says(self, level: Level, spec: str, absent: int) -> None:
         async with dataprep_rig(level, Switches(spec=spec, absent_status=absent)) as rig:
-            await rig.lives.cycle()
+            await rig.poller.cycle()
             assert await rig.platform._deployment.level() == Found(level.value)
             await start(rig, "quick", "failed")
-            await rig.lives.follow(600, every=60)
+            await rig.poller.follow(600, every=60)
             assert rig.wrong() == []
 
     async def test_an_edition_that_shrinks_is_noticed_at_once(self) -> None:
         async with dataprep_rig(Level.L2) as rig:
             await start(rig, "complete")
-            await rig.lives.cycle()
+            await rig.poller.cycle()
             for level in (Level.L1, Level.L0):
                 rig.simulator.set_level(level)
                 rig.clock.advance(20)
-                await rig.lives.cycle()
+                await rig.poller.cycle()
                 assert await rig.platform._deployment.level() == Found(level.value)
-            await rig.lives.follow(600, every=30)
+            await rig.poller.follow(600, every=30)
             assert rig.wrong() == []
 
     async def test_an_edition_that_grows_is_noticed_within_a_day(self) -> None:
         async with dataprep_rig(Level.L0, initial_lookback="2d") as rig:
-            await rig.lives.cycle()
+            await rig.poller.cycle()
             rig.simulator.set_level(Level.L2)
             key = str(rig.simulator.start_run("complete").id)
-            await rig.lives.follow(86_400, every=3600)
-            assert rig.lives.kinds(key)[-1] is EventKind.COMPLETE
+            await rig.poller.follow(86_400, every=3600)
+            assert rig.poller.kinds(key)[-1] is EventKind.COMPLETE
 
     async def test_a_boasting_document_costs_one_trial_a_day(self) -> None:
         async with dataprep_rig(Level.L0, Switches(spec="all")) as rig:
             await start(rig, *["quick"] * 5)
-            await rig.lives.follow(120)
+            await rig.poller.follow(120)
             refused = rig.statuses[404]
             await start(rig, *["quick"] * 5)
-            await rig.lives.follow(120)
+            await rig.poller.follow(120)
             assert rig.statuses[404] <= refused + 4
             assert rig.wrong() == []
 
@@ -383,15 +383,15 @@ class TestCost:
             for _ in range(10):
                 await start(rig, *["stuck"] * 100)
                 rig.clock.advance(7)
-            await rig.lives.cycle()
+            await rig.poller.cycle()
             rig.clock.advance(10)
             before = rig.requests()
-            await rig.lives.cycle()
+            await rig.poller.cycle()
             assert rig.requests() - before <= 12 + 14, "the pages of the changes, and once those with all stages"
-            await rig.lives.follow(180, every=60)
-            assert not [run for run in rig.lives.runs.values() if run.started_at is None]
+            await rig.poller.follow(180, every=60)
+            assert not [run for run in rig.poller.runs.values() if run.started_at is None]
             before = rig.requests()
-            await rig.lives.cycle()
+            await rig.poller.cycle()
             assert rig.requests() - before == 1
 
     @pytest.mark.parametrize(("count", "most"), [(10, 1), (100, 2), (300, 4)])
@@ -399,30 +399,30 @@ class TestCost:
         async with dataprep_rig(Level.L1) as rig:
             await start(rig, *["stuck"] * count)
             rig.clock.advance(60)
-            await rig.lives.cycle()
+            await rig.poller.cycle()
             rig.clock.advance(300)
             before = rig.requests()
-            await rig.lives.cycle()
+            await rig.poller.cycle()
             assert rig.requests() - before <= most
 
     async def test_a_run_costs_few_requests(self) -> None:
         async with dataprep_rig(Level.L2) as rig:
-            await rig.lives.cycle()
+            await rig.poller.cycle()
             await start(rig, *["complete"] * 40)
             before = rig.requests()
             rig.clock.advance(900)
-            await rig.lives.cycle()
+            await rig.poller.cycle()
             assert rig.requests() - before <= 40 * 3 + 40, "three each, and definitions once"
 
     async def test_single_runs_are_read_less_often_as_they_age(self) -> None:
         async with dataprep_rig(Level.L0) as rig:
             [key] = await start(rig, "stuck")
-            await rig.lives.follow(60, every=1)
+            await rig.poller.follow(60, every=1)
             looks = []
             for age in (120, 900):
                 rig.clock.advance(age)
-                await rig.lives.cycle()
-                run = rig.lives.runs[key]
+                await rig.poller.cycle()
+                run = rig.poller.runs[key]
                 assert run.due_at is not None
                 looks.append((run.due_at - rig.clock.now()).total_seconds())
             assert looks == [15, 60]
@@ -430,17 +430,17 @@ class TestCost:
     async def test_no_single_run_starves_the_others(self) -> None:
         async with dataprep_rig(Level.L0, poll_interval="10s", requests_per_minute=60, burst=5) as rig:
             keys = await start(rig, *["stuck"] * 100)
-            first = {key: rig.lives.runs[key].seen_at for key in keys}
-            await rig.lives.follow(300, every=10)
-            assert all(rig.lives.runs[key].seen_at > first[key] for key in keys)
+            first = {key: rig.poller.runs[key].seen_at for key in keys}
+            await rig.poller.follow(300, every=10)
+            assert all(rig.poller.runs[key].seen_at > first[key] for key in keys)
 
 
 class TestWhatIsKept:
     async def test_no_personal_data(self) -> None:
         async with dataprep_rig(Level.L2) as rig:
             await start(rig, *OUTCOMES)
-            await rig.lives.follow(900, every=60)
-            assert "planted" not in repr((rig.lives.pages, rig.lives.runs, rig.lives.cursor)).lower()
+            await rig.poller.follow(900, every=60)
+            assert "planted" not in repr((rig.poller.pages, rig.poller.runs, rig.poller.cursor)).lower()
 
     async def test_previews_are_no_runs(self) -> None:
         async with dataprep_rig(Level.L2) as rig:
@@ -448,9 +448,9 @@ class TestWhatIsKept:
             for kind in ("sampling", "profile", "publish"):
                 rig.simulator.start_run("quick", ranfor=kind)
             rig.clock.advance(30)
-            await rig.lives.follow(60, every=20)
-            assert set(rig.lives.runs) == {str(run.id) for run in kept}
-            filtered = [skip.subject for skip in rig.lives.skips if skip.kind is SkipKind.FILTERED]
+            await rig.poller.follow(60, every=20)
+            assert set(rig.poller.runs) == {str(run.id) for run in kept}
+            filtered = [skip.subject for skip in rig.poller.skips if skip.kind is SkipKind.FILTERED]
             assert len(filtered) == len(set(filtered)) == 3, "each counted once, however often it is read again"
 
     @pytest.mark.parametrize("level", [Level.L1, Level.L2])
@@ -459,35 +459,35 @@ class TestWhatIsKept:
             for recipe in rig.simulator.workspace.recipes:
                 rig.simulator.start_run("quick", recipe)
             rig.clock.advance(60)
-            await rig.lives.cycle()
-            recipes = {run.job.key for run in rig.lives.runs.values()}
+            await rig.poller.cycle()
+            recipes = {run.job.key for run in rig.poller.runs.values()}
             assert recipes == {"1", "3", "4", "5", "6"}
 
     async def test_an_unknown_status_keeps_a_run_open_and_is_counted(self) -> None:
         async with dataprep_rig(Level.L2) as rig:
             [key] = await start(rig, "long")
-            await rig.lives.follow(60)
+            await rig.poller.follow(60)
             for status in ("undefined", None, "Exploded"):
                 rig.simulator.workspace.set_state(rig.simulator.workspace.runs[int(key)], status)
                 rig.clock.advance(5)
-                await rig.lives.cycle()
-                assert rig.lives.runs[key].open
-            assert {skip.subject for skip in rig.lives.skips if skip.kind is SkipKind.STATUS} == {
+                await rig.poller.cycle()
+                assert rig.poller.runs[key].open
+            assert {skip.subject for skip in rig.poller.skips if skip.kind is SkipKind.STATUS} == {
                 "undefined",
                 "None",
                 "Exploded",
             }
             rig.simulator.workspace.set_state(rig.simulator.workspace.runs[int(key)], "Canceled")
             rig.clock.advance(5)
-            await rig.lives.cycle()
-            assert rig.lives.kinds(key)[-1] is EventKind.ABORT
+            await rig.poller.cycle()
+            assert rig.poller.kinds(key)[-1] is EventKind.ABORT
 
     async def test_publishing_late_is_noted_and_not_emitted(self) -> None:
         async with dataprep_rig(Level.L2, Switches(late_publish_reopens=True)) as rig:
             [key] = await start(rig, "late_publish")
-            await rig.lives.follow(600)
-            assert rig.lives.kinds(key).count(EventKind.COMPLETE) == 1
-            assert {skip.kind for skip in rig.lives.skips} == {SkipKind.LATE}
+            await rig.poller.follow(600)
+            assert rig.poller.kinds(key).count(EventKind.COMPLETE) == 1
+            assert {skip.kind for skip in rig.poller.skips} == {SkipKind.LATE}
 
     async def test_ids_stay_and_differ_by_workspace(self) -> None:
         async with dataprep_rig(Level.L2) as rig:
@@ -501,9 +501,9 @@ class TestWhatIsKept:
     async def test_a_broken_cursor_starts_the_look_back_again(self) -> None:
         async with dataprep_rig(Level.L2) as rig:
             await start(rig, "quick")
-            rig.lives.cursor = "not json"
+            rig.poller.cursor = "not json"
             rig.clock.advance(30)
-            await rig.lives.cycle()
+            await rig.poller.cycle()
             assert rig.wrong() == []
 
     async def test_a_date_in_the_far_future_does_not_move_the_cursor(self) -> None:
@@ -511,8 +511,8 @@ class TestWhatIsKept:
             [key] = await start(rig, "complete")
             rig.simulator.workspace.runs[int(key)].touched.append(rig.clock.now() - timedelta(days=1))
             await start(rig, "complete", at=rig.clock.now() - timedelta(seconds=30))
-            await rig.lives.cycle()
-            mark = cursors.read(rig.lives.cursor)
+            await rig.poller.cycle()
+            mark = cursors.read(rig.poller.cursor)
             assert mark is not None
             assert mark.since <= to_ms(rig.clock.now())
 
@@ -520,10 +520,10 @@ class TestWhatIsKept:
     async def test_a_first_start_by_a_clock_that_ran_ahead_leaves_nobody_blind(self, level: Level) -> None:
         async with dataprep_rig(level) as rig:
             ahead = to_ms(rig.clock.now() + timedelta(days=1))
-            rig.lives.cursor = cursors.Cursor(ahead, reached=ahead, first=ahead).text()
+            rig.poller.cursor = cursors.Cursor(ahead, reached=ahead, first=ahead).text()
             [key] = await start(rig, "quick")
-            await rig.lives.follow(60)
-            assert rig.lives.kinds(key)[-2:] == [EventKind.START, EventKind.COMPLETE]
+            await rig.poller.follow(60)
+            assert rig.poller.kinds(key)[-2:] == [EventKind.START, EventKind.COMPLETE]
 
 
 class TestNames:
@@ -533,8 +533,8 @@ class TestNames:
             recipe = rig.simulator.workspace.add_recipe(flow, "50% join #2", [])
             rig.simulator.start_run("quick", recipe.id)
             rig.clock.advance(60)
-            await rig.lives.cycle()
-            [run] = rig.lives.runs.values()
+            await rig.poller.cycle()
+            [run] = rig.poller.runs.values()
             assert run.job.name == "recipe/Sales%3A EMEA%2F2026.50%25 join %232"
             assert run.job.namespace.startswith("dataprep://127.0.0.1:")
             assert run.job.key == str(recipe.id)
@@ -544,44 +544,44 @@ class TestNames:
         async with dataprep_rig(level, Switches(flow_embed=False)) as rig:
             rig.simulator.features -= {Feature.DEFINITIONS, Feature.FLOWS}
             [key] = await start(rig, "quick")
-            await rig.lives.follow(60)
-            assert rig.lives.runs[key].job.name == f"recipe/{rig.simulator.workspace.runs[int(key)].recipe}"
+            await rig.poller.follow(60)
+            assert rig.poller.runs[key].job.name == f"recipe/{rig.simulator.workspace.runs[int(key)].recipe}"
 
     async def test_a_renamed_recipe_does_not_split_a_run(self) -> None:
         async with dataprep_rig(Level.L2) as rig:
             [key] = await start(rig, "complete")
-            await rig.lives.follow(30)
-            before = rig.lives.runs[key].job
+            await rig.poller.follow(30)
+            before = rig.poller.runs[key].job
             rig.simulator.workspace.recipes[rig.simulator.workspace.runs[int(key)].recipe].name = "renamed"
             rig.restart()
-            await rig.lives.follow(600, every=60)
-            assert rig.lives.runs[key].job == before
+            await rig.poller.follow(600, every=60)
+            assert rig.poller.runs[key].job == before
 
 
 class TestParents:
     async def test_a_flow_run_is_the_parent_of_its_runs(self) -> None:
         async with dataprep_rig(Level.L2) as rig:
             number, runs = rig.simulator.workspace.run_flow(1)
-            await rig.lives.follow(1200, every=15)
+            await rig.poller.follow(1200, every=15)
             key = f"flowRuns/{number}"
-            parent = rig.lives.runs[key]
+            parent = rig.poller.runs[key]
             order = [
                 (of, transition.kind)
-                for of, transition in rig.lives.transitions
+                for of, transition in rig.poller.transitions
                 if transition.kind is not EventKind.OTHER
             ]
             assert order[0] == (key, EventKind.START)
             assert order[-1] == (key, EventKind.COMPLETE)
             for run in runs:
-                child = rig.lives.runs[str(run.id)]
+                child = rig.poller.runs[str(run.id)]
                 assert child.parent is not None
                 assert (child.parent.run_id, child.parent.key) == (parent.run_id, key)
                 assert child.job.name.startswith(parent.job.name + ".")
-            assert rig.lives.at(key, EventKind.START).at <= min(
-                rig.lives.at(str(r.id), EventKind.START).at for r in runs
+            assert rig.poller.at(key, EventKind.START).at <= min(
+                rig.poller.at(str(r.id), EventKind.START).at for r in runs
             )
-            assert rig.lives.at(key, EventKind.COMPLETE).at >= max(
-                rig.lives.at(str(r.id), EventKind.COMPLETE).at for r in runs
+            assert rig.poller.at(key, EventKind.COMPLETE).at >= max(
+                rig.poller.at(str(r.id), EventKind.COMPLETE).at for r in runs
             )
             assert rig.wrong() == []
 
@@ -592,38 +592,38 @@ class TestParents:
             await poll(rig)
             rig.clock.advance(60)
             await poll(rig)
-            assert rig.lives.runs[key].open
-            while not rig.lives.runs[key].state.terminal:
+            assert rig.poller.runs[key].open
+            while not rig.poller.runs[key].state.terminal:
                 rig.clock.advance(30)
                 await poll(rig)
-            assert rig.lives.kinds(key) == [EventKind.START]
-            await rig.lives.cycle()
-            assert rig.lives.kinds(key) == [EventKind.START, EventKind.COMPLETE]
-            assert rig.lives.transitions[-1][0] == key
+            assert rig.poller.kinds(key) == [EventKind.START]
+            await rig.poller.cycle()
+            assert rig.poller.kinds(key) == [EventKind.START, EventKind.COMPLETE]
+            assert rig.poller.transitions[-1][0] == key
 
     async def test_it_fails_with_one_of_its_runs(self) -> None:
         async with dataprep_rig(Level.L2) as rig:
             number, runs = rig.simulator.workspace.run_flow(1)
             rig.clock.advance(10)
             rig.simulator.workspace.set_state(runs[1], "Failed")
-            await rig.lives.follow(1200, every=30)
-            assert rig.lives.kinds(f"flowRuns/{number}") == [EventKind.START, EventKind.FAIL]
+            await rig.poller.follow(1200, every=30)
+            assert rig.poller.kinds(f"flowRuns/{number}") == [EventKind.START, EventKind.FAIL]
 
     async def test_seen_only_when_all_is_over(self) -> None:
         async with dataprep_rig(Level.L2) as rig:
             number, runs = rig.simulator.workspace.run_flow(1)
             rig.clock.advance(900)
-            await rig.lives.follow(400, every=30)
-            assert rig.lives.kinds(f"flowRuns/{number}") == [EventKind.START, EventKind.COMPLETE]
-            assert rig.lives.transitions[0][0] == f"flowRuns/{number}"
-            assert len(rig.lives.runs) == len(runs) + 1
+            await rig.poller.follow(400, every=30)
+            assert rig.poller.kinds(f"flowRuns/{number}") == [EventKind.START, EventKind.COMPLETE]
+            assert rig.poller.transitions[0][0] == f"flowRuns/{number}"
+            assert len(rig.poller.runs) == len(runs) + 1
 
     async def test_none_where_flow_runs_cannot_be_read(self) -> None:
         async with dataprep_rig(Level.L2) as rig:
             rig.simulator.features -= {Feature.FLOW_RUNS}
             rig.simulator.workspace.run_flow(1)
-            await rig.lives.follow(600, every=60)
-            assert all(run.parent is None for run in rig.lives.runs.values())
+            await rig.poller.follow(600, every=60)
+            assert all(run.parent is None for run in rig.poller.runs.values())
             assert rig.wrong() == []
 
 
@@ -644,9 +644,9 @@ class TestOddNames:
                 second.flow = first.flow
             rig.simulator.start_run("complete", 1)
             rig.simulator.start_run("complete", 2)
-            await rig.lives.follow(900, every=30)
+            await rig.poller.follow(900, every=30)
             odd = "recipe/or%07ders.clean" if flow else "recipe/orders.cl%07ean"
-            assert {run.job.name for run in rig.lives.runs.values()} == {"recipe/orders.clean", odd}
+            assert {run.job.name for run in rig.poller.runs.values()} == {"recipe/orders.clean", odd}
 
     def test_a_name_with_a_secret_is_not_kept(self) -> None:
         row = {"id": 1, "wrangledDataset": {"id": 2, "name": "password=hunter2\x07"}}
@@ -658,26 +658,26 @@ class TestStagesAsRuns:
     async def test_children_of_their_run_within_its_time(self, level: Level) -> None:
         async with dataprep_rig(level, stages="runs") as rig:
             keys = await start(rig, "complete", "partial", "canceled", "quick")
-            await rig.lives.follow(900, every=20)
+            await rig.poller.follow(900, every=20)
             assert rig.wrong() == []
             for key in keys:
-                stages = [run for run in rig.lives.runs.values() if run.handle.get("group") == key]
+                stages = [run for run in rig.poller.runs.values() if run.handle.get("group") == key]
                 mine = {key, *(stage.key for stage in stages)}
-                order = [of for of, event in rig.lives.transitions if of in mine and event.kind is not EventKind.OTHER]
+                order = [of for of, event in rig.poller.transitions if of in mine and event.kind is not EventKind.OTHER]
                 assert order[0] == order[-1] == key, "the parent's START first, its end last"
                 assert stages
                 for stage in stages:
                     assert stage.parent is not None
-                    assert stage.parent.run_id == rig.lives.runs[key].run_id
+                    assert stage.parent.run_id == rig.poller.runs[key].run_id
                     assert stage.ended_at is not None
-                    assert stage.job.name.startswith(rig.lives.runs[key].job.name + ".")
+                    assert stage.job.name.startswith(rig.poller.runs[key].job.name + ".")
 
     async def test_seen_when_all_is_over(self) -> None:
         async with dataprep_rig(Level.L2, stages="runs") as rig:
             [key] = await start(rig, "complete")
             rig.clock.advance(900)
-            await rig.lives.cycle()
-            stages = [run for run in rig.lives.runs.values() if run.handle.get("group") == key]
+            await rig.poller.cycle()
+            stages = [run for run in rig.poller.runs.values() if run.handle.get("group") == key]
             assert len(stages) == len(rig.simulator.workspace.runs[int(key)].stages)
             assert rig.wrong() == []
 
@@ -685,9 +685,9 @@ class TestStagesAsRuns:
     async def test_short_pages_bring_no_contradictions(self, sort: str) -> None:
         """A walk that begins again shows runs twice."""
         async with dataprep_rig(Level.L2, Switches(max_limit=25, sort=sort), stages="runs") as rig:
-            await rig.lives.cycle()
+            await rig.poller.cycle()
             await start(rig, *["complete", "partial", "quick"] * 12)
             rig.clock.advance(900)
-            await rig.lives.follow(90, every=30)
-            assert rig.lives.skips == []
+            await rig.poller.follow(90, every=30)
+            assert rig.poller.skips == []
             assert rig.wrong() == []

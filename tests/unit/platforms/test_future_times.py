@@ -11,7 +11,7 @@ import pytest
 from collector.clock import to_ms
 from collector.model import EventKind, SkipKind
 from collector.testing.clock import ServerClock, SimulatedClock
-from collector.testing.lives import Lives
+from collector.testing.poller import SimulatedPoller
 from simulators.cdf import Modes
 from simulators.cdf import Scenario as CdfScenario
 from simulators.dataprep import Level
@@ -27,7 +27,7 @@ class Stand:
     sets that clock right, and leaves dated what it dated.
     """
 
-    lives: Lives
+    poller: SimulatedPoller
     clock: SimulatedClock
     server: ServerClock
     start: Callable[[float], str]
@@ -35,7 +35,7 @@ class Stand:
     restart: Callable[[], Awaitable[object]]
 
     async def follow(self, seconds: float, every: float = 15.0) -> None:
-        await self.lives.follow(seconds, every=every)
+        await self.poller.follow(seconds, every=every)
 
     async def unreported(self, *, runs: int, every: float = 15.0) -> list[str]:
         """Those of so many runs, one every 40 seconds, whose end is not reported a minute after the last."""
@@ -44,10 +44,10 @@ class Stand:
             keys.append(self.start(0))
             await self.follow(40, every=every)
         await self.follow(60, every=every)
-        return [key for key in keys if self.lives.kinds(key)[-1:] != [EventKind.COMPLETE]]
+        return [key for key in keys if self.poller.kinds(key)[-1:] != [EventKind.COMPLETE]]
 
     def counted(self) -> list[str]:
-        return [skip.subject for skip in self.lives.skips if skip.kind is SkipKind.FUTURE]
+        return [skip.subject for skip in self.poller.skips if skip.kind is SkipKind.FUTURE]
 
 
 @asynccontextmanager
@@ -62,7 +62,7 @@ async def cdf() -> AsyncIterator[Stand]:
         def mend() -> None:
             rig.server.ahead = 0.0
 
-        yield Stand(rig.lives, rig.clock, rig.server, start, mend, rig.platform_again)
+        yield Stand(rig.poller, rig.clock, rig.server, start, mend, rig.platform_again)
 
 
 @asynccontextmanager
@@ -81,7 +81,7 @@ async def dataprep(level: Level) -> AsyncIterator[Stand]:
         async def restart() -> None:
             rig.restart()
 
-        yield Stand(rig.lives, rig.clock, rig.server, start, mend, restart)
+        yield Stand(rig.poller, rig.clock, rig.server, start, mend, restart)
 
 
 STANDS: dict[str, Callable[[], AbstractAsyncContextManager[Stand]]] = {
@@ -102,7 +102,7 @@ async def stand(request: pytest.FixtureRequest) -> AsyncIterator[Stand]:
 async def test_a_row_from_the_future_is_taken_in_and_counted_once_and_moves_no_mark(stand: Stand, ahead: float) -> None:
     early = stand.start(ahead)
     await stand.follow(30)
-    assert early in stand.lives.runs
+    assert early in stand.poller.runs
     assert await stand.unreported(runs=10) == []
     [counted] = stand.counted()
     assert early in counted
@@ -131,7 +131,7 @@ async def test_a_clock_that_was_mended_while_nobody_looked_loses_nothing(stand: 
         stand.clock.advance(240)
     await stand.restart()
     await stand.follow(120)
-    assert [key for key in keys if stand.lives.kinds(key)[-1:] != [EventKind.COMPLETE]] == []
+    assert [key for key in keys if stand.poller.kinds(key)[-1:] != [EventKind.COMPLETE]] == []
 
 
 async def test_a_server_whose_clock_runs_fast_for_good_counts_nothing(stand: Stand) -> None:
@@ -145,13 +145,13 @@ async def test_a_server_whose_clock_runs_fast_for_good_counts_nothing(stand: Sta
 async def test_many_running_jobs_are_seen_beside_one_from_the_future() -> None:
     async with cdf_rig(Modes(concurrency_limit=None, retention_jobs=None)) as rig:
         rig.simulator.add_transformation("pumps")
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         rig.simulator.start_run("pumps", at=rig.clock.now() + timedelta(hours=5))
-        await rig.lives.follow(600, every=30)
+        await rig.poller.follow(600, every=30)
         for _ in range(1000):
             rig.simulator.start_run("pumps", CdfScenario(runs_for=None))
-        await rig.lives.follow(60, every=30)
-        assert len([run for run in rig.lives.runs.values() if run.started_at is not None]) == 1000
+        await rig.poller.follow(60, every=30)
+        assert len([run for run in rig.poller.runs.values() if run.started_at is not None]) == 1000
 
 
 @pytest.mark.parametrize("ahead", [60, 3600, 40 * 86_400])
@@ -162,9 +162,9 @@ async def test_a_mark_of_an_older_version_that_lies_ahead_is_taken_back(stand: S
     later, before = now + 600_000 + ahead * 1000, now - 1000
     old = {"v": 1, "newest": later, "since": before - 3_600_000, "walks": 7, "looked": before, "names": {}}
     old |= {"reached": before, "swept": before, "first": before - 3_600_000}
-    if "since" in (known := orjson.loads(stand.lives.cursor or "")) and "newest" not in known:
+    if "since" in (known := orjson.loads(stand.poller.cursor or "")) and "newest" not in known:
         old["since"] = later
-    stand.lives.cursor = orjson.dumps(old).decode()
+    stand.poller.cursor = orjson.dumps(old).decode()
     await stand.restart()
     assert await stand.unreported(runs=4) == []
-    assert stand.lives.kinds(lost)[-1:] == [EventKind.COMPLETE]
+    assert stand.poller.kinds(lost)[-1:] == [EventKind.COMPLETE]

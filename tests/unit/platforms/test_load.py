@@ -71,14 +71,14 @@ async def test_cdf(runs: int, limit: int | None, workflows: bool, needed: float,
 async def test_cdf_keeps_to_its_estimate() -> None:
     async with cdf_rig() as rig:
         rig.simulator.add_transformation("pumps")
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         rig.simulator.start_run("pumps", CdfScenario(runs_for=None))
         rig.clock.advance(400)
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         before, load = rig.requests(), rig.platform.load({RUNNING: 1})
         for _ in range(10):
             rig.clock.advance(load.interval)
-            await rig.lives.cycle()
+            await rig.poller.cycle()
         assert rig.requests() - before == load.needed * 5
 
 
@@ -105,26 +105,26 @@ async def test_wetransform(active: int, waiting: int, is_reachable: bool, reacha
 
 async def test_wetransform_counts_its_walks_of_the_list() -> None:
     async with wetransform_rig(SimulatedClock()) as rig:
-        lives = rig.lives(discover=True)
+        poller = rig.poller(discover=True)
         platform = rig.adapter(discover=True)
         assert platform.load({}).needed == 0
-        await lives.cycle()
-        assert isinstance(lives.platform, Planning)
-        load = lives.platform.load({})
+        await poller.cycle()
+        assert isinstance(poller.platform, Planning)
+        load = poller.platform.load({})
         assert load is not None
         assert load.needed == 1
 
 
 async def test_wetransform_keeps_to_its_estimate() -> None:
     async with wetransform_rig(SimulatedClock()) as rig:
-        lives = rig.lives()
+        poller = rig.poller()
         for _ in range(20):
-            lives.adopt(await lives.platform.watch(rig.start(Scenario.STUCK, 10).key, {}))
-        await lives.follow(600, every=5)
+            poller.adopt(await poller.platform.watch(rig.start(Scenario.STUCK, 10).key, {}))
+        await poller.follow(600, every=5)
         before = len(rig.statuses)
-        await lives.follow(600, every=5)
-        assert isinstance(lives.platform, Planning)
-        load = lives.platform.load({RUNNING: 20})
+        await poller.follow(600, every=5)
+        assert isinstance(poller.platform, Planning)
+        load = poller.platform.load({RUNNING: 20})
         assert load is not None
         assert len(rig.statuses) - before == pytest.approx(load.needed * 10, rel=0.1)
 

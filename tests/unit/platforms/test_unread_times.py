@@ -11,7 +11,7 @@ from collector.http import HttpClient
 from collector.model import EventKind, Poll, Skip, SkipKind
 from collector.platforms.unread_times import MOST_KNOWN, UnreadTimes, unread_times
 from collector.testing.clock import SimulatedClock
-from collector.testing.lives import Lives
+from collector.testing.poller import SimulatedPoller
 from simulators.cdf import Modes
 from simulators.cdf import Scenario as CdfScenario
 from simulators.dataprep import Level
@@ -75,19 +75,19 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return fields
 
 
-def counted(lives: Lives) -> list[tuple[str, str]]:
-    return [(skip.subject, skip.cause) for skip in lives.skips if skip.kind is SkipKind.ROW]
+def counted(poller: SimulatedPoller) -> list[tuple[str, str]]:
+    return [(skip.subject, skip.cause) for skip in poller.skips if skip.kind is SkipKind.ROW]
 
 
 async def test_a_cdf_job_with_unread_times_is_reported_and_counted_once(spoil: list[str]) -> None:
     async with cdf_rig(Modes(concurrency_limit=None)) as rig:
         rig.simulator.add_transformation("pumps")
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         spoil += ["startedTime", "finishedTime"]
         job = str(rig.simulator.start_run("pumps", CdfScenario(1, 40)).id)
-        await rig.lives.follow(120)
-        assert rig.lives.kinds(job)[-2:] == [EventKind.START, EventKind.COMPLETE]
-        subjects, causes = zip(*counted(rig.lives), strict=True)
+        await rig.poller.follow(120)
+        assert rig.poller.kinds(job)[-2:] == [EventKind.START, EventKind.COMPLETE]
+        subjects, causes = zip(*counted(rig.poller), strict=True)
         assert set(subjects) == {f"job {job}"}
         assert [sum(name in cause for cause in causes) for name in spoil] == [1, 1]
 
@@ -95,14 +95,14 @@ async def test_a_cdf_job_with_unread_times_is_reported_and_counted_once(spoil: l
 @pytest.mark.parametrize("level", Level)
 async def test_a_dataprep_group_with_unread_times_is_reported_and_counted_once(spoil: list[str], level: Level) -> None:
     async with dataprep_rig(level) as rig:
-        await rig.lives.cycle()
+        await rig.poller.cycle()
         spoil += ["createdAt", "runParameterReferenceDate"]
         run = rig.simulator.start_run("quick")
         if level is Level.L0:
             await rig.watch(run)
-        await rig.lives.follow(180)
-        assert rig.lives.kinds(str(run.id))[-1] is EventKind.COMPLETE
-        found = counted(rig.lives)
+        await rig.poller.follow(180)
+        assert rig.poller.kinds(str(run.id))[-1] is EventKind.COMPLETE
+        found = counted(rig.poller)
         assert {subject for subject, _ in found} == {f"job group {run.id}"}
         fields = [field for _, cause in found for field in cause.split(": ", 1)[1].split("; ")[0].split(", ")]
         assert len(fields) == len(set(fields))
@@ -112,12 +112,12 @@ async def test_a_dataprep_group_with_unread_times_is_reported_and_counted_once(s
 async def test_wetransform_runs_and_entries_with_unread_times_are_reported_and_counted_once(spoil: list[str]) -> None:
     clock = SimulatedClock()
     async with wetransform_rig(clock) as rig:
-        lives = rig.lives(discover=True)
+        poller = rig.poller(discover=True)
         spoil += ["created_at", "imported_at"]
         run = rig.start()
-        await watched(lives, run)
-        await lives.follow(300)
-        assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
-        subjects = [subject for subject, _ in counted(lives)]
+        await watched(poller, run)
+        await poller.follow(300)
+        assert poller.kinds(run.key)[-1] is EventKind.COMPLETE
+        subjects = [subject for subject, _ in counted(poller)]
         assert subjects.count(run.key) == 1
         assert len(subjects) == len(set(subjects)) > 1

@@ -19,7 +19,7 @@ from collector.platforms.wetransform.envelope import Envelope
 from collector.platforms.wetransform.runs import Whose
 from collector.testing.clock import SimulatedClock
 from collector.testing.faults import Fault, FaultKind
-from collector.testing.lives import POLICY, Lives
+from collector.testing.poller import POLICY, SimulatedPoller
 from simulators.wetransform import Plan, Scenario
 from simulators.wetransform.scenarios import STEPS
 from simulators.wetransform.state import Run as SimulatedRun
@@ -45,77 +45,77 @@ ODD = ["\ud800", float("nan"), float("inf"), 10**400]
 class TestFollowing:
     @pytest.mark.parametrize("odd", ODD, ids=["surrogate", "nan", "infinite", "endless"])
     async def test_an_odd_value_holds_up_no_end(self, rig: WetransformRig, odd: Any) -> None:
-        run, lives = rig.start(Scenario.FAILING, 5), rig.lives()
+        run, poller = rig.start(Scenario.FAILING, 5), rig.poller()
         run.failure = odd
-        await watched(lives, run)
-        await lives.follow(30)
-        assert lives.kinds(run.key)[-1] is EventKind.FAIL
-        assert openlineage.all_faults(lives.events) == []
+        await watched(poller, run)
+        await poller.follow(30)
+        assert poller.kinds(run.key)[-1] is EventKind.FAIL
+        assert openlineage.all_faults(poller.events) == []
 
     async def test_a_run_from_its_start_to_its_end(self, rig: WetransformRig) -> None:
-        run, lives = rig.start(seconds=60), rig.lives()
-        await watched(lives, run)
-        await lives.follow(90)
+        run, poller = rig.start(seconds=60), rig.poller()
+        await watched(poller, run)
+        await poller.follow(90)
 
-        assert lives.kinds(run.key) == [EventKind.OTHER, EventKind.START, EventKind.COMPLETE]
-        known = lives.runs[run.key]
+        assert poller.kinds(run.key) == [EventKind.OTHER, EventKind.START, EventKind.COMPLETE]
+        known = poller.runs[run.key]
         assert known.run_id == UUID(run.key)
         assert known.state is RunState.SUCCEEDED
         assert known.queued_at == run.created_at
         assert [it["state"] for it in rig.simulator.expected_runs()] == ["succeeded"]
 
     async def test_the_end_lies_within_the_interval_that_is_reported(self, rig: WetransformRig) -> None:
-        run, lives = rig.start(seconds=60), rig.lives()
-        await watched(lives, run)
-        await lives.follow(90)
+        run, poller = rig.start(seconds=60), rig.poller()
+        await watched(poller, run)
+        await poller.follow(90)
 
         for kind, really in ((EventKind.START, run.started_at), (EventKind.COMPLETE, run.ended_at)):
-            transition_at, moment = lives.at(run.key, kind), really(rig.clock.now())
+            transition_at, moment = poller.at(run.key, kind), really(rig.clock.now())
             assert transition_at.within is not None
             assert transition_at.within.after is not None
             assert moment is not None
             assert transition_at.within.after <= moment <= transition_at.within.until == transition_at.at
 
     async def test_begun_and_ended_between_two_polls(self, rig: WetransformRig) -> None:
-        run, lives = rig.start(Scenario.INSTANT, 2), rig.lives()
-        await watched(lives, run)
+        run, poller = rig.start(Scenario.INSTANT, 2), rig.poller()
+        await watched(poller, run)
         rig.clock.advance(5)
-        await lives.cycle()
-        assert lives.kinds(run.key) == [EventKind.OTHER, EventKind.START, EventKind.COMPLETE]
-        assert lives.at(run.key, EventKind.START).at == run.created_at
+        await poller.cycle()
+        assert poller.kinds(run.key) == [EventKind.OTHER, EventKind.START, EventKind.COMPLETE]
+        assert poller.at(run.key, EventKind.START).at == run.created_at
 
     async def test_a_run_that_had_ended_when_it_was_handed_in(self, rig: WetransformRig) -> None:
-        run, lives = rig.start(seconds=5), rig.lives()
+        run, poller = rig.start(seconds=5), rig.poller()
         rig.clock.advance(100)
-        await watched(lives, run)
-        await lives.cycle()
-        assert lives.kinds(run.key) == [EventKind.START, EventKind.COMPLETE]
+        await watched(poller, run)
+        await poller.cycle()
+        assert poller.kinds(run.key) == [EventKind.START, EventKind.COMPLETE]
 
     @pytest.mark.parametrize("step", [step for step in STEPS if step not in {"processed", "failed"}])
     async def test_failing_at_each_step(self, rig: WetransformRig, step: str) -> None:
-        run, lives = rig.start(Scenario.FAILING, 30, at_step=step), rig.lives()
-        await watched(lives, run)
-        await lives.follow(700, every=30)
-        assert lives.kinds(run.key)[-1] is EventKind.FAIL
-        facts = lives.runs[run.key].facts
+        run, poller = rig.start(Scenario.FAILING, 30, at_step=step), rig.poller()
+        await watched(poller, run)
+        await poller.follow(700, every=30)
+        assert poller.kinds(run.key)[-1] is EventKind.FAIL
+        facts = poller.runs[run.key].facts
         assert facts.error == "The column 'amount' holds a value that is no number (row 12)."
         assert facts.ids["step_code"] == "source.event.failed"
         assert facts.ids["step_before"] in STEPS[: STEPS.index(step) + 1]
 
     async def test_a_failure_names_the_step_that_was_seen_before_it(self, rig: WetransformRig) -> None:
-        run, lives = rig.start(Scenario.FAILING, 60, at_step="matching"), rig.lives(intervals={"active": "1s"})
-        await watched(lives, run)
-        await lives.follow(120, every=1)
-        assert lives.runs[run.key].facts.ids["step_before"] == "matching"
+        run, poller = rig.start(Scenario.FAILING, 60, at_step="matching"), rig.poller(intervals={"active": "1s"})
+        await watched(poller, run)
+        await poller.follow(120, every=1)
+        assert poller.runs[run.key].facts.ids["step_before"] == "matching"
 
     @pytest.mark.parametrize("scenario", [Scenario.REVIEW, Scenario.SELECT])
     async def test_waiting_for_a_person_is_an_event_and_so_is_its_end(
         self, rig: WetransformRig, scenario: Scenario
     ) -> None:
-        run, lives = rig.start(scenario, 3600), rig.lives()
-        await watched(lives, run)
-        await lives.follow(5400, every=20)
-        kinds = lives.kinds(run.key)
+        run, poller = rig.start(scenario, 3600), rig.poller()
+        await watched(poller, run)
+        await poller.follow(5400, every=20)
+        kinds = poller.kinds(run.key)
         assert kinds == [
             EventKind.OTHER,
             EventKind.START,
@@ -125,19 +125,19 @@ class TestFollowing:
         ]
 
     async def test_a_step_that_does_not_move_becomes_waiting(self, rig: WetransformRig) -> None:
-        run, lives = rig.start(Scenario.STUCK, 10, at_step="to_match"), rig.lives(waiting_after="3m")
-        await watched(lives, run)
-        await lives.follow(120)
-        assert lives.runs[run.key].state is RunState.RUNNING
-        await lives.follow(120)
-        assert lives.runs[run.key].state is RunState.WAITING
+        run, poller = rig.start(Scenario.STUCK, 10, at_step="to_match"), rig.poller(waiting_after="3m")
+        await watched(poller, run)
+        await poller.follow(120)
+        assert poller.runs[run.key].state is RunState.RUNNING
+        await poller.follow(120)
+        assert poller.runs[run.key].state is RunState.WAITING
 
     async def test_steps_can_be_configured_otherwise(self, rig: WetransformRig) -> None:
         run = rig.start(Scenario.STUCK, 10, at_step="to_match")
-        lives = rig.lives(steps={"to_match": "waiting", "recalibrating": "running"})
-        await watched(lives, run)
-        await lives.follow(30)
-        assert lives.runs[run.key].state is RunState.WAITING
+        poller = rig.poller(steps={"to_match": "waiting", "recalibrating": "running"})
+        await watched(poller, run)
+        await poller.follow(30)
+        assert poller.runs[run.key].state is RunState.WAITING
 
     @pytest.mark.parametrize(
         "scenario",
@@ -151,10 +151,10 @@ class TestFollowing:
         ],
     )
     async def test_odd_walks_end_well(self, rig: WetransformRig, scenario: Scenario) -> None:
-        run, lives = rig.start(scenario, 60), rig.lives()
-        await watched(lives, run)
-        await lives.follow(120)
-        kinds = lives.kinds(run.key)
+        run, poller = rig.start(scenario, 60), rig.poller()
+        await watched(poller, run)
+        await poller.follow(120)
+        kinds = poller.kinds(run.key)
         assert kinds[-1] is EventKind.COMPLETE
         assert kinds.count(EventKind.START) == kinds.count(EventKind.COMPLETE) == 1
 
@@ -164,42 +164,42 @@ class TestFollowing:
     async def test_an_unknown_step_is_reported_and_the_run_stays_open(
         self, rig: WetransformRig, scenario: Scenario, step: str
     ) -> None:
-        run, lives = rig.start(scenario, 60), rig.lives()
-        await watched(lives, run)
-        await lives.follow(120, every=1)
-        assert (SkipKind.STATUS, step) in {(skip.kind, skip.subject) for skip in lives.skips}
+        run, poller = rig.start(scenario, 60), rig.poller()
+        await watched(poller, run)
+        await poller.follow(120, every=1)
+        assert (SkipKind.STATUS, step) in {(skip.kind, skip.subject) for skip in poller.skips}
 
     async def test_after_its_end_nothing_of_a_run_is_believed(self, rig: WetransformRig) -> None:
-        run, lives = rig.start(Scenario.REOPENED, 60), rig.lives()
-        await watched(lives, run)
-        while not lives.kinds(run.key)[-1].terminal:
+        run, poller = rig.start(Scenario.REOPENED, 60), rig.poller()
+        await watched(poller, run)
+        while not poller.kinds(run.key)[-1].terminal:
             rig.clock.advance(1)
-            await lives.cycle()
+            await poller.cycle()
         rig.clock.advance(60)
-        await watched(lives, run)
-        assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
-        assert lives.skips[-1].kind is SkipKind.LATE
+        await watched(poller, run)
+        assert poller.kinds(run.key)[-1] is EventKind.COMPLETE
+        assert poller.skips[-1].kind is SkipKind.LATE
 
     async def test_the_language_changes_nothing_but_words(self, rig: WetransformRig) -> None:
         run = rig.start(Scenario.FAILING, 10)
         rig.url += "/fr"
-        lives = rig.lives()
-        await watched(lives, run)
-        await lives.follow(60)
-        assert lives.kinds(run.key)[-1] is EventKind.FAIL
+        poller = rig.poller()
+        await watched(poller, run)
+        await poller.follow(60)
+        assert poller.kinds(run.key)[-1] is EventKind.FAIL
 
 
 class TestBackOff:
     async def test_a_run_that_cannot_be_read_is_left_alone_ever_longer(self, rig: WetransformRig) -> None:
-        bad, good, lives = rig.start(seconds=3000), rig.start(seconds=3000), rig.lives()
-        await watched(lives, bad)
-        await watched(lives, good)
+        bad, good, poller = rig.start(seconds=3000), rig.start(seconds=3000), rig.poller()
+        await watched(poller, bad)
+        await watched(poller, good)
         path = f"/transformation/automation/{bad.key}"
         rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, status=400, times=-1))
         before = (await rig.requests())[f"GET {path}"]
         looks = []
         for _ in range(5):
-            await lives.follow(60, every=1)
+            await poller.follow(60, every=1)
             now = (await rig.requests())[f"GET {path}"]
             looks.append(now - before)
             before = now
@@ -211,125 +211,125 @@ class TestVanishing:
     @pytest.mark.parametrize("status", [404, 410])
     async def test_three_misses_and_then_unknown(self, rig: WetransformRig, status: int) -> None:
         rig.simulator.state.behaviour.missing_status = status
-        run, lives = rig.start(Scenario.VANISHING, 10), rig.lives()
-        await watched(lives, run)
-        await lives.follow(15)
-        assert lives.runs[run.key].misses in {1, 2}
-        await lives.follow(60)
-        assert lives.runs[run.key].state is RunState.UNKNOWN
-        assert not lives.runs[run.key].open
-        assert not any(kind.terminal for kind in lives.kinds(run.key))
-        assert lives.skips[-1].kind is SkipKind.VANISHED
+        run, poller = rig.start(Scenario.VANISHING, 10), rig.poller()
+        await watched(poller, run)
+        await poller.follow(15)
+        assert poller.runs[run.key].misses in {1, 2}
+        await poller.follow(60)
+        assert poller.runs[run.key].state is RunState.UNKNOWN
+        assert not poller.runs[run.key].open
+        assert not any(kind.terminal for kind in poller.kinds(run.key))
+        assert poller.skips[-1].kind is SkipKind.VANISHED
 
     @pytest.mark.parametrize("policy", list(VanishedPolicy))
     async def test_a_run_that_the_token_may_not_see_is_not_gone(
         self, rig: WetransformRig, policy: VanishedPolicy
     ) -> None:
-        run, lives = rig.start(seconds=3000), rig.lives()
-        lives.policy = replace(POLICY, on_vanished=policy)
-        await watched(lives, run)
+        run, poller = rig.start(seconds=3000), rig.poller()
+        poller.policy = replace(POLICY, on_vanished=policy)
+        await watched(poller, run)
         rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="/transformation/automation", status=403, times=-1))
         errors = []
         for _ in range(20):
             rig.clock.advance(60)
             try:
-                await lives.cycle()
+                await poller.cycle()
             except SourceError as error:
                 errors.append(error)
         assert len(errors) == 20, "a matter of rights, and said so each time"
         assert {type(error) for error in errors} == {Forbidden}
-        assert (lives.runs[run.key].open, lives.runs[run.key].misses) == (True, 0)
+        assert (poller.runs[run.key].open, poller.runs[run.key].misses) == (True, 0)
         rig.simulator.faults.clear()
         rig.clock.advance(600)
-        await lives.follow(3600, every=60)
-        assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
+        await poller.follow(3600, every=60)
+        assert poller.kinds(run.key)[-1] is EventKind.COMPLETE
 
     async def test_nor_does_it_hold_up_others(self, rig: WetransformRig) -> None:
-        hidden, own, lives = rig.start(Scenario.STUCK), rig.start(seconds=20), rig.lives()
-        await watched(lives, hidden)
-        await watched(lives, own)
+        hidden, own, poller = rig.start(Scenario.STUCK), rig.start(seconds=20), rig.poller()
+        await watched(poller, hidden)
+        await watched(poller, own)
         path = f"/transformation/automation/{hidden.key}"
         rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, status=403, times=-1))
         with pytest.raises(Forbidden):  # once nothing is left that may be seen
-            await lives.follow(60)
-        assert lives.kinds(own.key)[-1] is EventKind.COMPLETE
-        assert lives.runs[hidden.key].misses == 0
-        assert (SkipKind.ROW, hidden.key) in {(skip.kind, skip.subject) for skip in lives.skips}
+            await poller.follow(60)
+        assert poller.kinds(own.key)[-1] is EventKind.COMPLETE
+        assert poller.runs[hidden.key].misses == 0
+        assert (SkipKind.ROW, hidden.key) in {(skip.kind, skip.subject) for skip in poller.skips}
 
     async def test_three_misses_take_a_while(self, rig: WetransformRig) -> None:
-        run, lives = rig.start(Scenario.VANISHING, 1), rig.lives()
-        await watched(lives, run)
-        await lives.follow(20, every=1)
-        assert lives.runs[run.key].open
+        run, poller = rig.start(Scenario.VANISHING, 1), rig.poller()
+        await watched(poller, run)
+        await poller.follow(20, every=1)
+        assert poller.runs[run.key].open
 
     async def test_or_an_abort_where_configuration_says_so(self, rig: WetransformRig) -> None:
-        run, lives = rig.start(Scenario.VANISHING, 10), rig.lives()
-        lives.policy = replace(POLICY, on_vanished=VanishedPolicy.ABORT)
-        await watched(lives, run)
-        await lives.follow(90)
-        assert lives.kinds(run.key)[-1] is EventKind.ABORT
+        run, poller = rig.start(Scenario.VANISHING, 10), rig.poller()
+        poller.policy = replace(POLICY, on_vanished=VanishedPolicy.ABORT)
+        await watched(poller, run)
+        await poller.follow(90)
+        assert poller.kinds(run.key)[-1] is EventKind.ABORT
 
     async def test_the_trash_may_hide_runs(self, rig: WetransformRig) -> None:
         rig.simulator.state.behaviour.trashed_runs_stay = False
-        run, lives = rig.start(Scenario.STUCK, 10), rig.lives()
-        await watched(lives, run)
+        run, poller = rig.start(Scenario.STUCK, 10), rig.poller()
+        await watched(poller, run)
         run.transformation.deleted_at = rig.clock.now()
-        await lives.follow(90)
-        assert lives.runs[run.key].state is RunState.UNKNOWN
+        await poller.follow(90)
+        assert poller.runs[run.key].state is RunState.UNKNOWN
 
     @pytest.mark.parametrize("status", [404, 403, 410])
     async def test_a_service_that_is_broken_is_no_run_that_is_gone(self, rig: WetransformRig, status: int) -> None:
-        run, lives = rig.start(Scenario.STUCK, 10), rig.lives()
-        await watched(lives, run)
+        run, poller = rig.start(Scenario.STUCK, 10), rig.poller()
+        await watched(poller, run)
         rig.simulator.faults.plan(Fault(FaultKind.STATUS, times=-1, status=status))
         for _ in range(5):
             rig.clock.advance(60)
             with pytest.raises(SourceError):
-                await lives.cycle()
-        assert lives.runs[run.key].misses == 0
+                await poller.cycle()
+        assert poller.runs[run.key].misses == 0
         rig.simulator.faults.clear()
-        await lives.follow(60)
-        assert lives.runs[run.key].raw_state == "matching"
+        await poller.follow(60)
+        assert poller.runs[run.key].raw_state == "matching"
 
 
 class TestCustomers:
     @pytest.mark.parametrize("who", ["cust-1", "ann@acme.example"])
     async def test_of_the_source(self, rig: WetransformRig, who: str) -> None:
         it = rig.simulator.state.add_transformation(rig.simulator.account, customer="cust-1")
-        run, lives = rig.start(seconds=20, transformation=it), rig.lives(customer=who)
-        await watched(lives, run)
-        await lives.follow(60)
-        assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
+        run, poller = rig.start(seconds=20, transformation=it), rig.poller(customer=who)
+        await watched(poller, run)
+        await poller.follow(60)
+        assert poller.kinds(run.key)[-1] is EventKind.COMPLETE
 
     async def test_of_each_watched_run(self, rig: WetransformRig) -> None:
         account = rig.simulator.account
         whose = {who: rig.simulator.state.add_transformation(account, customer=who) for who in account.customers}
         runs = {who: rig.start(seconds=20, transformation=it) for who, it in whose.items()}
-        own, lives = rig.start(seconds=20), rig.lives()
+        own, poller = rig.start(seconds=20), rig.poller()
         for who, run in runs.items():
-            await watched(lives, run, customer=who)
-        await watched(lives, own)
-        await lives.follow(60)
-        assert {lives.kinds(run.key)[-1] for run in (*runs.values(), own)} == {EventKind.COMPLETE}
+            await watched(poller, run, customer=who)
+        await watched(poller, own)
+        await poller.follow(60)
+        assert {poller.kinds(run.key)[-1] for run in (*runs.values(), own)} == {EventKind.COMPLETE}
 
     async def test_one_customer_who_is_refused_stops_no_other(self, rig: WetransformRig) -> None:
         it = rig.simulator.state.add_transformation(rig.simulator.account, customer="cust-1")
-        theirs, own, lives = rig.start(seconds=20, transformation=it), rig.start(seconds=20), rig.lives()
-        await watched(lives, theirs, customer="cust-1")
-        await watched(lives, own)
+        theirs, own, poller = rig.start(seconds=20, transformation=it), rig.start(seconds=20), rig.poller()
+        await watched(poller, theirs, customer="cust-1")
+        await watched(poller, own)
         del rig.simulator.account.customers["cust-1"]
-        await lives.follow(60)
-        assert lives.kinds(own.key)[-1] is EventKind.COMPLETE
-        assert lives.runs[theirs.key].open
-        assert lives.runs[theirs.key].misses == 0
-        assert (SkipKind.ROW, theirs.key) in {(skip.kind, skip.subject) for skip in lives.skips}
+        await poller.follow(60)
+        assert poller.kinds(own.key)[-1] is EventKind.COMPLETE
+        assert poller.runs[theirs.key].open
+        assert poller.runs[theirs.key].misses == 0
+        assert (SkipKind.ROW, theirs.key) in {(skip.kind, skip.subject) for skip in poller.skips}
 
     async def test_no_customer_is_named_in_what_leaves(self, rig: WetransformRig) -> None:
         it = rig.simulator.state.add_transformation(rig.simulator.account, customer="cust-1")
-        run, lives = rig.start(Scenario.FAILING, 20, transformation=it), rig.lives(customer="ann@acme.example")
-        await watched(lives, run)
-        await lives.follow(60)
-        known = lives.runs[run.key]
+        run, poller = rig.start(Scenario.FAILING, 20, transformation=it), rig.poller(customer="ann@acme.example")
+        await watched(poller, run)
+        await poller.follow(60)
+        known = poller.runs[run.key]
         assert "ann" not in repr((known.facts, known.job, known.parent))
         assert known.facts.outputs is not None
         assert known.facts.outputs[0].name.startswith("customers/")
@@ -338,10 +338,10 @@ class TestCustomers:
 
 class TestLineage:
     async def test_names_ids_and_columns(self, rig: WetransformRig) -> None:
-        run, lives = rig.start(seconds=20), rig.lives()
-        await watched(lives, run)
-        await lives.follow(60)
-        known, it = lives.runs[run.key], run.transformation
+        run, poller = rig.start(seconds=20), rig.poller()
+        await watched(poller, run)
+        await poller.follow(60)
+        known, it = poller.runs[run.key], run.transformation
         assert known.facts.inputs is not None
         assert known.facts.outputs is not None
         assert (known.job.namespace, known.job.name) == (NAMESPACE, f"transformation/{it.key}")
@@ -370,10 +370,10 @@ class TestLineage:
         assert [column.name for column in output.fields] == [*it.columns, *it.custom_fields]
 
     async def test_addresses_of_files_only_as_hashes(self, rig: WetransformRig) -> None:
-        run, lives = rig.start(seconds=20), rig.lives()
-        await watched(lives, run)
-        await lives.follow(60)
-        known = lives.runs[run.key]
+        run, poller = rig.start(seconds=20), rig.poller()
+        await watched(poller, run)
+        await poller.follow(60)
+        known = poller.runs[run.key]
         assert known.facts.inputs is not None
         assert known.facts.outputs is not None
         shown = repr(known)
@@ -384,38 +384,38 @@ class TestLineage:
         assert known.facts.inputs[0].version != known.facts.outputs[0].version
 
     async def test_a_definition_is_read_once(self, rig: WetransformRig) -> None:
-        lives, it = rig.lives(), rig.simulator.transformations[0]
+        poller, it = rig.poller(), rig.simulator.transformations[0]
         for _ in range(5):
-            await watched(lives, rig.start(seconds=20))
-        await lives.follow(60)
+            await watched(poller, rig.start(seconds=20))
+        await poller.follow(60)
         seen = await rig.requests()
         assert seen[f"GET /transformation/{it.key}"] == 1
-        assert len(lives.runs) == 5
+        assert len(poller.runs) == 5
 
     async def test_names_and_columns_are_found_once_more_at_the_end(self, rig: WetransformRig) -> None:
         run, platform = rig.start(seconds=5), rig.adapter()
-        lives = Lives(platform, rig.clock)
+        poller = SimulatedPoller(platform, rig.clock)
         rig.simulator.faults.plan(Fault(FaultKind.HTML, path=r"GET /transformation/[^/]+$", times=1))
         seen = await platform.trigger(run.transformation.key, {}, "t")
-        lives.adopt(seen)
-        await lives.follow(60)
-        known = lives.runs[seen.key]
+        poller.adopt(seen)
+        await poller.follow(60)
+        known = poller.runs[seen.key]
         assert known.ended_at is not None
         assert known.facts.outputs is not None
         assert known.facts.outputs[0].fields
 
     async def test_a_transformation_that_is_gone_is_a_problem_of_the_event_alone(self, rig: WetransformRig) -> None:
-        run, lives = rig.start(seconds=20), rig.lives()
-        await watched(lives, run)
-        lives.platform = rig.adapter()
+        run, poller = rig.start(seconds=20), rig.poller()
+        await watched(poller, run)
+        poller.platform = rig.adapter()
         rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=r"GET /transformation/[^/]+$", times=-1, status=404))
-        await lives.follow(60)
-        assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
-        assert "names and columns are not known" in lives.runs[run.key].facts.problems[0]
+        await poller.follow(60)
+        assert poller.kinds(run.key)[-1] is EventKind.COMPLETE
+        assert "names and columns are not known" in poller.runs[run.key].facts.problems[0]
 
     async def test_null_handle_and_source_are_filled_in_from_the_definition(self, rig: WetransformRig) -> None:
-        run, lives = rig.start(seconds=20), rig.lives()
-        await watched(lives, run)
+        run, poller = rig.start(seconds=20), rig.poller()
+        await watched(poller, run)
         it = run.transformation
         body = {
             "success": True,
@@ -425,8 +425,8 @@ class TestLineage:
         }
         rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET /transformation/automation", status=200, body=body))
         rig.clock.advance(10)
-        await lives.cycle()
-        known = lives.runs[run.key]
+        await poller.cycle()
+        known = poller.runs[run.key]
         assert known.facts.inputs is not None
         assert known.facts.inputs[0].name == f"sources/{it.source_id}"
         assert known.ended_at is not None
@@ -434,74 +434,74 @@ class TestLineage:
 
 class TestSchedule:
     async def test_a_run_is_read_when_it_is_due_and_not_before(self, rig: WetransformRig) -> None:
-        run, lives = rig.start(Scenario.STUCK, 10, at_step="to_review"), rig.lives()
-        await watched(lives, run)
-        await lives.follow(3600, every=5)
+        run, poller = rig.start(Scenario.STUCK, 10, at_step="to_review"), rig.poller()
+        await watched(poller, run)
+        await poller.follow(3600, every=5)
         reads = (await rig.requests())[f"GET /transformation/automation/{run.key}"]
         assert reads < 12
 
     async def test_a_thousand_runs_under_a_limit_each_get_their_turn(self, rig: WetransformRig) -> None:
-        lives = rig.lives(requests_per_minute=300)
+        poller = rig.poller(requests_per_minute=300)
         runs = [rig.start(Scenario.STUCK, 10) for _ in range(1000)]
-        platform = lives.platform
+        platform = poller.platform
         assert isinstance(platform, Wetransform)
         for run in runs:
-            lives.adopt(seen_at_start(platform, run, rig.clock))
+            poller.adopt(seen_at_start(platform, run, rig.clock))
         rig.clock.advance(10)
         began = rig.clock.monotonic()
         for _ in range(7):
-            await lives.cycle()
-        assert [run.raw_state for run in lives.runs.values()] == ["matching"] * len(runs)
+            await poller.cycle()
+        assert [run.raw_state for run in poller.runs.values()] == ["matching"] * len(runs)
         assert len(rig.statuses) / (rig.clock.monotonic() - began) < 5.5
 
     async def test_oldest_due_first_and_the_rest_is_reported(self, rig: WetransformRig) -> None:
-        lives = rig.lives(requests_per_minute=60, burst=1)
-        platform = lives.platform
+        poller = rig.poller(requests_per_minute=60, burst=1)
+        platform = poller.platform
         assert isinstance(platform, Wetransform)
         runs = [rig.start(Scenario.STUCK, 10) for _ in range(60)]
         for run in runs:
-            lives.adopt(seen_at_start(platform, run, rig.clock))
+            poller.adopt(seen_at_start(platform, run, rig.clock))
         rig.clock.advance(10)
-        pages = await lives.cycle()
+        pages = await poller.cycle()
         read = [seen.key for page in pages for seen in page.observations]
         assert read == [run.key for run in runs[: len(read)]]
         assert 20 < len(read) < 40
         assert set(pages[-1].unread) == {run.key for run in runs} - set(read)
 
     async def test_two_sources_of_one_token_share_its_limit(self, rig: WetransformRig) -> None:
-        one, two = rig.lives(requests_per_minute=60, burst=1), rig.lives(requests_per_minute=60, burst=1)
-        for lives in (one, two):
-            await watched(lives, rig.start(Scenario.STUCK, 10))
+        one, two = rig.poller(requests_per_minute=60, burst=1), rig.poller(requests_per_minute=60, burst=1)
+        for poller in (one, two):
+            await watched(poller, rig.start(Scenario.STUCK, 10))
         began, asked = rig.clock.monotonic(), len(rig.statuses)
         for _ in range(10):
-            for lives in (one, two):
-                lives.make_due(lives.runs)
-                await lives.cycle()
+            for poller in (one, two):
+                poller.make_due(poller.runs)
+                await poller.cycle()
         assert rig.clock.monotonic() - began >= len(rig.statuses) - asked - 1
 
     @pytest.mark.parametrize("per_minute", [1, 6, 20])
     async def test_a_small_budget_is_no_failure(self, rig: WetransformRig, per_minute: int) -> None:
-        lives = rig.lives(requests_per_minute=per_minute, burst=1)
-        platform = lives.platform
+        poller = rig.poller(requests_per_minute=per_minute, burst=1)
+        platform = poller.platform
         assert isinstance(platform, Wetransform)
         runs = [rig.start(seconds=20) for _ in range(4)]
         for run in runs:
-            lives.adopt(seen_at_start(platform, run, rig.clock))
+            poller.adopt(seen_at_start(platform, run, rig.clock))
         began = rig.clock.monotonic()
-        await lives.follow(700, every=30)
-        assert {lives.kinds(run.key)[-1] for run in runs} == {EventKind.COMPLETE}
+        await poller.follow(700, every=30)
+        assert {poller.kinds(run.key)[-1] for run in runs} == {EventKind.COMPLETE}
         assert len(rig.statuses) <= 1 + (rig.clock.monotonic() - began) * per_minute / 60
 
     async def test_a_hint_makes_the_next_look_sooner(self, rig: WetransformRig) -> None:
-        run, lives = rig.start(Scenario.STUCK, 10, at_step="to_review"), rig.lives()
-        await watched(lives, run)
-        await lives.follow(60)
+        run, poller = rig.start(Scenario.STUCK, 10, at_step="to_review"), rig.poller()
+        await watched(poller, run)
+        await poller.follow(60)
         rig.simulator.set_step(run, "processed")
-        await lives.cycle()
-        assert lives.runs[run.key].state is RunState.WAITING
-        lives.make_due([run.key])
-        await lives.cycle()
-        assert lives.runs[run.key].state is RunState.SUCCEEDED
+        await poller.cycle()
+        assert poller.runs[run.key].state is RunState.WAITING
+        poller.make_due([run.key])
+        await poller.cycle()
+        assert poller.runs[run.key].state is RunState.SUCCEEDED
 
 
 def seen_at_start(platform: Wetransform, run: SimulatedRun, clock: SimulatedClock) -> Observation:
@@ -529,80 +529,80 @@ class TestTrouble:
     async def test_what_is_wrong_with_the_source_is_reported_and_passes(
         self, rig: WetransformRig, fault: Fault, error: type[SourceError]
     ) -> None:
-        run, lives = rig.start(seconds=20), rig.lives()
-        await watched(lives, run)
+        run, poller = rig.start(seconds=20), rig.poller()
+        await watched(poller, run)
         rig.simulator.faults.plan(replace(fault, times=-1))
         rig.clock.advance(10)
         with pytest.raises(error) as caught:
-            await lives.cycle()
+            await poller.cycle()
         assert TOKEN not in str(caught.value)
         if isinstance(caught.value, Throttled):
             assert caught.value.after == 7
         rig.simulator.faults.clear()
-        await lives.follow(60)
-        assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
+        await poller.follow(60)
+        assert poller.kinds(run.key)[-1] is EventKind.COMPLETE
 
     async def test_one_run_that_cannot_be_read_stops_no_other(self, rig: WetransformRig) -> None:
-        bad, good, lives = rig.start(seconds=20), rig.start(seconds=20), rig.lives()
-        await watched(lives, bad)
-        await watched(lives, good)
+        bad, good, poller = rig.start(seconds=20), rig.start(seconds=20), rig.poller()
+        await watched(poller, bad)
+        await watched(poller, good)
         rig.simulator.faults.plan(Fault(FaultKind.HTML, path=f"automation/{bad.key}", times=-1))
-        await lives.follow(60)
-        assert lives.kinds(good.key)[-1] is EventKind.COMPLETE
-        assert lives.runs[bad.key].open
-        cause = next(skip.cause for skip in lives.skips if skip.subject == bad.key)
+        await poller.follow(60)
+        assert poller.kinds(good.key)[-1] is EventKind.COMPLETE
+        assert poller.runs[bad.key].open
+        cause = next(skip.cause for skip in poller.skips if skip.subject == bad.key)
         assert "status 502" in cause
         assert "tried again from" in cause
         rig.simulator.faults.clear()
-        await lives.follow(700, every=60)
-        assert lives.kinds(bad.key)[-1] is EventKind.COMPLETE
+        await poller.follow(700, every=60)
+        assert poller.kinds(bad.key)[-1] is EventKind.COMPLETE
 
     async def test_while_patience_is_asked_for_nothing_is_asked(self, rig: WetransformRig) -> None:
-        run, lives = rig.start(seconds=20), rig.lives()
-        await watched(lives, run)
+        run, poller = rig.start(seconds=20), rig.poller()
+        await watched(poller, run)
         rig.simulator.faults.plan(Fault(FaultKind.STATUS, status=429, headers={"Retry-After": "120"}))
         rig.clock.advance(10)
         for _ in range(3):
             with pytest.raises(Throttled):
-                await lives.cycle()
+                await poller.cycle()
         assert rig.statuses.count(429) == 1
         rig.clock.advance(121)
-        await lives.cycle()
-        assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
+        await poller.cycle()
+        assert poller.kinds(run.key)[-1] is EventKind.COMPLETE
 
     async def test_a_token_that_rotates(self, rig: WetransformRig, tmp_path: Any) -> None:
         file = tmp_path / "token"
         file.write_text(TOKEN)
-        run, lives = rig.start(seconds=20), rig.lives(token=None, token_file=str(file))
-        await watched(lives, run)
+        run, poller = rig.start(seconds=20), rig.poller(token=None, token_file=str(file))
+        await watched(poller, run)
         rig.simulator.account.tokens = {"a-newer-token"}
         rig.clock.advance(10)
         with pytest.raises(AuthFailed):
-            await lives.cycle()
+            await poller.cycle()
         file.write_text("a-newer-token")
-        await lives.follow(60)
-        assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
+        await poller.follow(60)
+        assert poller.kinds(run.key)[-1] is EventKind.COMPLETE
 
     async def test_nothing_watched_is_one_page_and_no_request(self, rig: WetransformRig) -> None:
-        assert len(await rig.lives().cycle()) == 1
+        assert len(await rig.poller().cycle()) == 1
         assert rig.statuses == []
 
 
 class TestTrigger:
     async def test_a_run_is_started_and_followed(self, rig: WetransformRig) -> None:
-        it, lives = rig.simulator.transformations[0], rig.lives()
-        lives.adopt(await lives.platform.trigger(f"transformation/{it.key}", {}, "t"))
-        await lives.follow(60)
+        it, poller = rig.simulator.transformations[0], rig.poller()
+        poller.adopt(await poller.platform.trigger(f"transformation/{it.key}", {}, "t"))
+        await poller.follow(60)
         [row] = rig.simulator.expected_runs()
         assert row["job"] == it.key
-        assert lives.kinds(row["key"])[-1] is EventKind.COMPLETE
+        assert poller.kinds(row["key"])[-1] is EventKind.COMPLETE
 
     async def test_for_a_customer(self, rig: WetransformRig) -> None:
         it = rig.simulator.state.add_transformation(rig.simulator.account, customer="cust-1")
-        lives = rig.lives()
-        lives.adopt(await lives.platform.trigger(it.key, {"customer": "cust-1"}, "t"))
-        await lives.follow(60)
-        assert lives.kinds(rig.simulator.expected_runs()[0]["key"])[-1] is EventKind.COMPLETE
+        poller = rig.poller()
+        poller.adopt(await poller.platform.trigger(it.key, {"customer": "cust-1"}, "t"))
+        await poller.follow(60)
+        assert poller.kinds(rig.simulator.expected_runs()[0]["key"])[-1] is EventKind.COMPLETE
 
     @pytest.mark.parametrize(
         "fault",
@@ -710,11 +710,11 @@ class TestWatch:
     async def test_where_it_is_not_known_the_source_names_the_job(self, rig: WetransformRig) -> None:
         first = rig.simulator.transformations[0]
         rig.simulator.state.add_transformation(rig.simulator.account, source_id=first.source_id)
-        run, lives = rig.start(seconds=20), rig.lives()
-        lives.adopt(await lives.platform.watch(run.key, {}))
-        await lives.follow(60)
-        assert lives.runs[run.key].job.name == f"transformation/source-{first.source_id}"
-        assert lives.kinds(run.key)[-1] is EventKind.COMPLETE
+        run, poller = rig.start(seconds=20), rig.poller()
+        poller.adopt(await poller.platform.watch(run.key, {}))
+        await poller.follow(60)
+        assert poller.runs[run.key].job.name == f"transformation/source-{first.source_id}"
+        assert poller.kinds(run.key)[-1] is EventKind.COMPLETE
 
     async def test_the_wrong_transformation_is_noticed(self, rig: WetransformRig) -> None:
         run, other = rig.start(seconds=20), rig.simulator.transformations[1]
@@ -801,9 +801,9 @@ class TestSecrets:
         caplog.set_level(logging.DEBUG, "lineage")
         secret = "s3cr3t-th4t-n0b0dy-m4y-s33"
         planted = shape.format(secret)
-        run, lives = rig.start(Scenario.STUCK, 20), rig.lives()
-        await watched(lives, run)
-        lives.platform = rig.adapter()
+        run, poller = rig.start(Scenario.STUCK, 20), rig.poller()
+        await watched(poller, run)
+        poller.platform = rig.adapter()
         payload = dict.fromkeys(("type", "details", "original_file", "transformed_file", "error_report_file"), planted)
         human = {"code": planted, "message": planted}
         shown = planted if step == "planted" else step
@@ -818,11 +818,11 @@ class TestSecrets:
             answer = outside | {"payload": body}
             rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=path, status=200, body=answer, times=-1))
         rig.clock.advance(10)
-        await lives.cycle()
-        known = lives.runs[run.key]
+        await poller.cycle()
+        known = poller.runs[run.key]
         assert known.raw_state is not None
         logged = [vars(record) for record in caplog.records]
-        assert secret not in repr((known.raw_state, known.facts, known.job, known.handle, lives.skips, logged))
+        assert secret not in repr((known.raw_state, known.facts, known.job, known.handle, poller.skips, logged))
 
     @pytest.mark.parametrize("shape", SHAPES)
     async def test_or_in_refusals(self, rig: WetransformRig, shape: str) -> None:

@@ -16,7 +16,7 @@ from collector.platforms.wetransform.discovery import synthesised_id
 from collector.platforms.wetransform.transformation_list import PER_PAGE
 from collector.testing.clock import START, SimulatedClock
 from collector.testing.faults import Fault, FaultKind
-from collector.testing.lives import Lives
+from collector.testing.poller import SimulatedPoller
 from simulators.wetransform import Plan, Scenario
 from tests.wetransform_rig import WetransformRig, watched, wetransform_rig
 
@@ -208,30 +208,30 @@ async def rig(clock: SimulatedClock) -> AsyncIterator[WetransformRig]:
         yield rig
 
 
-async def begun(rig: WetransformRig, **settings: Any) -> Lives:
+async def begun(rig: WetransformRig, **settings: Any) -> SimulatedPoller:
     """After the first walk, which only learns what is there."""
-    lives = rig.lives(discover=True, **settings)
-    await lives.cycle()
+    poller = rig.poller(discover=True, **settings)
+    await poller.cycle()
     rig.clock.advance(60)
-    await lives.cycle()
-    assert lives.runs == {}
-    return lives
+    await poller.cycle()
+    assert poller.runs == {}
+    return poller
 
 
-def only(lives: Lives) -> Run:
-    [run] = lives.runs.values()
+def only(poller: SimulatedPoller) -> Run:
+    [run] = poller.runs.values()
     return run
 
 
 class TestWalking:
     async def test_a_scheduled_run_is_made_up_once_and_marked(self, rig: WetransformRig) -> None:
-        lives = await begun(rig)
+        poller = await begun(rig)
         real = rig.start(seconds=20)
         began = rig.clock.now()
-        await lives.follow(300, every=10)
-        run = only(lives)
+        await poller.follow(300, every=10)
+        run = only(poller)
         assert run.state is RunState.SUCCEEDED
-        assert lives.kinds(run.key) == [EventKind.START, EventKind.COMPLETE]
+        assert poller.kinds(run.key) == [EventKind.START, EventKind.COMPLETE]
         assert run.run_id.version == 5
         assert str(run.run_id) == run.key != real.key
         assert run.facts.tags == (("synthesised", "true"),)
@@ -240,59 +240,59 @@ class TestWalking:
         assert run.job.name == f"transformation/{real.transformation.key}"
         assert run.facts.outputs is not None
         assert run.facts.outputs[0].fields
-        assert began <= lives.at(run.key, EventKind.START).at <= lives.at(run.key, EventKind.COMPLETE).at
+        assert began <= poller.at(run.key, EventKind.START).at <= poller.at(run.key, EventKind.COMPLETE).at
 
     async def test_each_change_is_one_run(self, rig: WetransformRig) -> None:
-        lives = await begun(rig)
+        poller = await begun(rig)
         for _ in range(3):
             rig.start(seconds=20)
-            await lives.follow(200, every=10)
-        assert len(lives.runs) == 3
+            await poller.follow(200, every=10)
+        assert len(poller.runs) == 3
 
     @pytest.mark.parametrize("silent", ["changes_imported_at", "changes_source_file_url"])
     async def test_whichever_field_the_vendor_changes(self, rig: WetransformRig, silent: str) -> None:
         rig.simulator.state.behaviour.change({silent: False})
-        lives = await begun(rig)
+        poller = await begun(rig)
         rig.start(seconds=20)
-        await lives.follow(200, every=10)
-        assert only(lives).state is RunState.SUCCEEDED
+        await poller.follow(200, every=10)
+        assert only(poller).state is RunState.SUCCEEDED
 
     async def test_where_the_list_shows_no_results_it_takes_longer(self, rig: WetransformRig) -> None:
         rig.simulator.state.behaviour.full_list_entries = False
-        lives = await begun(rig)
+        poller = await begun(rig)
         rig.start(seconds=20)
-        await lives.follow(600, every=60)
-        assert lives.runs == {}
-        await lives.follow(4000, every=60)
-        assert only(lives).facts.ids["synthesised_from"] == "imported_at"
-        assert only(lives).ended_at is not None
+        await poller.follow(600, every=60)
+        assert poller.runs == {}
+        await poller.follow(4000, every=60)
+        assert only(poller).facts.ids["synthesised_from"] == "imported_at"
+        assert only(poller).ended_at is not None
 
     async def test_a_run_that_failed_is_not_taken_for_a_success(self, rig: WetransformRig) -> None:
-        lives = await begun(rig)
+        poller = await begun(rig)
         rig.start(seconds=20)
-        await lives.follow(200, every=10)
+        await poller.follow(200, every=10)
         rig.start(Scenario.FAILING, 20)
-        await lives.follow(5000, every=60)
-        assert len(lives.runs) == 1
+        await poller.follow(5000, every=60)
+        assert len(poller.runs) == 1
 
     async def test_signed_addresses_that_change_are_no_change(self, rig: WetransformRig) -> None:
-        lives = await begun(rig)
+        poller = await begun(rig)
         rig.start(seconds=20)
-        await lives.follow(200, every=10)
+        await poller.follow(200, every=10)
         rig.simulator.state.behaviour.signed_files = False
-        await lives.follow(200, every=10)
-        assert len(lives.runs) == 1
-        assert "signature" not in repr(lives.runs) + str(lives.cursor)
+        await poller.follow(200, every=10)
+        assert len(poller.runs) == 1
+        assert "signature" not in repr(poller.runs) + str(poller.cursor)
 
     async def test_after_a_restart_nothing_is_reported_twice_and_nothing_is_missed(self, rig: WetransformRig) -> None:
-        lives = await begun(rig)
+        poller = await begun(rig)
         rig.start(seconds=20)
-        await lives.follow(200, every=10)
+        await poller.follow(200, every=10)
         rig.start(seconds=20)
         rig.clock.advance(500)
-        lives.platform = rig.adapter(discover=True)
-        await lives.cycle()
-        assert len(lives.runs) == 2
+        poller.platform = rig.adapter(discover=True)
+        await poller.cycle()
+        assert len(poller.runs) == 2
 
     async def test_what_is_marked_as_read_goes_no_further_than_the_clock_of_the_service(
         self, rig: WetransformRig
@@ -300,15 +300,15 @@ class TestWalking:
         """Ours runs an hour fast: a transformation that is new to the list had its run since the last walk all the same."""
         true = rig.simulator.state.now
         rig.simulator.state.now = lambda: true() - timedelta(hours=1)
-        lives = await begun(rig)
-        await lives.follow(200, every=10)
+        poller = await begun(rig)
+        await poller.follow(200, every=10)
         made = rig.simulator.state.add_transformation(rig.simulator.account)
         rig.start(seconds=20, transformation=made)
-        await lives.follow(300, every=10)
-        assert len(lives.runs) == 1
+        await poller.follow(300, every=10)
+        assert len(poller.runs) == 1
 
     async def test_a_walk_that_broke_off_reports_the_same_runs_again(self, rig: WetransformRig) -> None:
-        lives = await begun(rig)
+        poller = await begun(rig)
         for _ in range(250):
             rig.simulator.state.add_transformation(rig.simulator.account)
         rig.start(seconds=5, transformation=rig.simulator.transformations[-1])
@@ -316,72 +316,72 @@ class TestWalking:
         found: list[str] = []
 
         async def walk_until_it_breaks() -> None:
-            async for page in lives.platform.poll([], lives.cursor):
+            async for page in poller.platform.poll([], poller.cursor):
                 found.extend(seen.key for seen in page.observations)
                 rig.simulator.faults.plan(Fault(FaultKind.HTML, path="GET /transformations"))
 
         with pytest.raises(SourceError):
             await walk_until_it_breaks()
         rig.simulator.faults.clear()
-        await lives.cycle()
+        await poller.cycle()
         assert found
-        assert set(lives.runs) == set(found)
+        assert set(poller.runs) == set(found)
 
     async def test_runs_that_are_watched_are_not_made_up_too(self, rig: WetransformRig) -> None:
-        lives = await begun(rig)
+        poller = await begun(rig)
         run = rig.start(seconds=200)
-        await watched(lives, run)
-        await lives.follow(600, every=10)
-        assert set(lives.runs) == {run.key}
+        await watched(poller, run)
+        await poller.follow(600, every=10)
+        assert set(poller.runs) == {run.key}
 
     async def test_nor_those_that_waited_for_long(self, rig: WetransformRig) -> None:
-        lives = await begun(rig)
+        poller = await begun(rig)
         run = rig.start(Scenario.REVIEW, 40_000)
-        await watched(lives, run)
-        await lives.follow(50_000, every=120)
-        assert set(lives.runs) == {run.key}
-        assert lives.runs[run.key].state is RunState.SUCCEEDED
+        await watched(poller, run)
+        await poller.follow(50_000, every=120)
+        assert set(poller.runs) == {run.key}
+        assert poller.runs[run.key].state is RunState.SUCCEEDED
 
     async def test_nor_those_that_were_watched_before_a_restart(self, rig: WetransformRig) -> None:
-        lives = await begun(rig)
+        poller = await begun(rig)
         run = rig.start(Scenario.REVIEW, 2_000)
-        await watched(lives, run)
-        await lives.follow(300, every=10)
+        await watched(poller, run)
+        await poller.follow(300, every=10)
         rig.clock.advance(3_000)
-        lives.platform = rig.adapter(discover=True)
-        await lives.follow(300, every=10)
-        assert set(lives.runs) == {run.key}
+        poller.platform = rig.adapter(discover=True)
+        await poller.follow(300, every=10)
+        assert set(poller.runs) == {run.key}
 
     async def test_the_cursor_is_stored_when_there_is_something_to_store(self, rig: WetransformRig) -> None:
-        lives = await begun(rig)
+        poller = await begun(rig)
         gone, ends = rig.start(Scenario.VANISHING, 30), rig.start(seconds=30)
-        await watched(lives, gone)
-        await watched(lives, ends)
-        await lives.follow(300, every=5)
-        before = len(lives.pages)
-        await lives.follow(30_000, every=20)
-        cursors = [page.cursor for page in lives.pages[before:] if page.cursor is not None]
+        await watched(poller, gone)
+        await watched(poller, ends)
+        await poller.follow(300, every=5)
+        before = len(poller.pages)
+        await poller.follow(30_000, every=20)
+        cursors = [page.cursor for page in poller.pages[before:] if page.cursor is not None]
         assert len(cursors) <= 30_000 / 60 + 2
 
     async def test_pages_that_shift_while_they_are_walked(self, rig: WetransformRig) -> None:
         for _ in range(450):
             rig.simulator.state.add_transformation(rig.simulator.account)
-        lives = await begun(rig)
+        poller = await begun(rig)
         before = len(rig.simulator.transformations)
         for it in rig.simulator.transformations[:5]:
             rig.start(seconds=5, transformation=it)
         rig.clock.advance(100)
         rig.simulator.state.behaviour.insertions_during_walk = 2
-        await lives.follow(400, every=10)
+        await poller.follow(400, every=10)
         assert len(rig.simulator.transformations) == before + 2
-        assert len(lives.runs) == 5
+        assert len(poller.runs) == 5
 
     async def test_only_the_sources_own_customer_is_looked_at(self, rig: WetransformRig) -> None:
         it = rig.simulator.state.add_transformation(rig.simulator.account, customer="cust-1")
         mine, theirs = await begun(rig), await begun(rig, customer="cust-1")
         rig.start(seconds=20, transformation=it)
-        for lives in (mine, theirs):
-            await lives.follow(200, every=10)
+        for poller in (mine, theirs):
+            await poller.follow(200, every=10)
         assert (len(mine.runs), len(theirs.runs)) == (0, 1)
         assert "cust-1" not in repr((only(theirs).facts, only(theirs).job))
 
@@ -395,18 +395,18 @@ class TestWalking:
         ],
     )
     async def test_include_and_exclude(self, rig: WetransformRig, settings: dict[str, Any], seen: int) -> None:
-        lives = await begun(rig, **settings)
+        poller = await begun(rig, **settings)
         rig.start(seconds=20)
-        await lives.follow(200, every=10)
-        assert len(lives.runs) == seen
-        filtered = [skip for skip in lives.skips if skip.kind is SkipKind.FILTERED]
+        await poller.follow(200, every=10)
+        assert len(poller.runs) == seen
+        filtered = [skip for skip in poller.skips if skip.kind is SkipKind.FILTERED]
         assert len(filtered) == 1 - seen
 
     async def test_a_walk_takes_a_tenth_of_the_requests_at_most(self, rig: WetransformRig) -> None:
         for _ in range(800):
             rig.simulator.state.add_transformation(rig.simulator.account)
-        lives = rig.lives(discover=True, requests_per_minute=30)
-        await lives.follow(995, every=5)
+        poller = rig.poller(discover=True, requests_per_minute=30)
+        await poller.follow(995, every=5)
         lists = (await rig.requests())["GET /transformations"]
         assert lists == 10 * 5
 
@@ -416,9 +416,9 @@ class TestWalking:
             "payload": {"total_pages": 1, "entries": [None, {"transformation_id": "17"}]},
         }
         rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET /transformations", status=200, body=body))
-        lives = rig.lives(discover=True)
-        await lives.cycle()
-        assert [skip.kind for skip in lives.skips] == [SkipKind.ROW, SkipKind.ROW]
+        poller = rig.poller(discover=True)
+        await poller.cycle()
+        assert [skip.kind for skip in poller.skips] == [SkipKind.ROW, SkipKind.ROW]
 
     @pytest.mark.parametrize("totals", [{}, {"total_pages": 10**6}])
     async def test_a_list_that_repeats_itself_ends_the_walk(self, rig: WetransformRig, totals: dict[str, int]) -> None:
@@ -427,7 +427,7 @@ class TestWalking:
         body = {"success": True, "payload": {"entries": entries, **totals}}
         rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET /transformations", status=200, body=body, times=50))
         with pytest.raises(BadAnswer, match="page 2 has no entry that the pages before it did not have"):
-            await rig.lives(discover=True).cycle()
+            await rig.poller(discover=True).cycle()
         assert len(rig.statuses) == 2
 
     async def test_a_last_page_may_hold_what_moved_there_meanwhile(self, rig: WetransformRig) -> None:
@@ -435,19 +435,19 @@ class TestWalking:
         for some in (entries, entries[-1:]):
             body = {"success": True, "payload": {"entries": some, "total_pages": 2}}
             rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET /transformations", status=200, body=body))
-        lives = rig.lives(discover=True)
-        await lives.cycle()
-        assert Memory.load(lives.cursor).walked_at is not None
+        poller = rig.poller(discover=True)
+        await poller.cycle()
+        assert Memory.load(poller.cursor).walked_at is not None
 
     async def test_a_cursor_that_cannot_be_read_begins_anew(self, rig: WetransformRig) -> None:
-        lives = rig.lives(discover=True)
-        lives.cursor = "of another adapter"
-        await lives.cycle()
-        assert Memory.load(lives.cursor).walked_at is not None
+        poller = rig.poller(discover=True)
+        poller.cursor = "of another adapter"
+        await poller.cycle()
+        assert Memory.load(poller.cursor).walked_at is not None
 
     async def test_without_the_wish_nothing_is_listed(self, rig: WetransformRig) -> None:
-        lives = rig.lives()
+        poller = rig.poller()
         rig.simulator.start(rig.simulator.transformations[0], Plan(Scenario.INSTANT))
-        await lives.follow(200, every=10)
-        assert lives.runs == {}
+        await poller.follow(200, every=10)
+        assert poller.runs == {}
         assert rig.statuses == []

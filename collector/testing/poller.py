@@ -24,7 +24,7 @@ class _Made:
 
 
 @dataclass
-class Lives:
+class SimulatedPoller:
     """Does with pages what the polling loop does, over a dict in place of the ledger. `events` are as sinks get them."""
 
     platform: Platform
