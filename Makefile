@@ -7,6 +7,9 @@ DEV    := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 
+# Compiled modules are kept, whatever the environment says: tests start some thousand processes, which compile all of ours else.
+export PYTHONDONTWRITEBYTECODE :=
+
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
