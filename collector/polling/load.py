@@ -1,4 +1,4 @@
-"""Tells what it costs to watch the runs of a source, and whether its limit allows the wished intervals."""
+"""What it costs to watch the runs of a source, and whether its limit allows the wished intervals."""
 
 import logging
 

@@ -99,11 +99,11 @@ def _within(limits: Limits, found: SqlLineage) -> SqlLineage:
     problems = list(found.problems)
     every = found.reads or ()
     if len(every) > limits.reads:
-        problems.append(f"the query reads {len(every)} datasets: only the first {limits.reads} are told")
+        problems.append(f"the query reads {len(every)} datasets: only the first {limits.reads} are reported")
     if max(len(found.columns), *(len(read.columns) for read in every), 0) > limits.columns:
-        problems.append(f"the query has datasets of more than {limits.columns} columns: only the first are told")
+        problems.append(f"the query has datasets of more than {limits.columns} columns: only the first are reported")
     if len(found.edges) > limits.edges:
-        problems.append(f"the query has more than {limits.edges} column edges: only the first are told")
+        problems.append(f"the query has more than {limits.edges} column edges: only the first are reported")
     if len(problems) > limits.problems:
         problems[limits.problems :] = [f"and {len(problems) - limits.problems} more problems"]
     reads = tuple(replace(read, columns=read.columns[: limits.columns]) for read in every[: limits.reads])

@@ -58,7 +58,7 @@ class CdfCatalog:
         if reader is None:
             return f"table function {name} is not known here; what it reads is not known"
         if name not in _ANY_ARGUMENT and any(argument is None for argument in arguments):
-            return f"{name} has an argument that is no literal; what it reads is not known"
+            return f"{name} has an argument that is not a literal; what it reads is not known"
         return reader(tuple(argument or "" for argument in arguments)) or _odd(name, arguments)
 
     def reading(self, name: str, arguments: _Arguments) -> Source | str | None:

@@ -91,7 +91,7 @@ class Cycle:
         skips: list[Skip] = []
         for group in found:
             if group.ranfor in states.NOT_LINEAGE:
-                cause = f"a run for {group.ranfor} is no run of a job"
+                cause = f"a run for {group.ranfor} is not a run of a job"
                 skips += [Skip(SkipKind.FILTERED, _named(group), cause)] if self._is_new(group) else []
             elif group.recipe is None and group.key not in self.known:
                 skips += [Skip(SkipKind.ROW, _named(group), "names no recipe")] if self._is_new(group) else []

@@ -125,7 +125,7 @@ def recipe_id(job: str) -> str:
     key = rows.number(job.removeprefix("recipe/").strip())
     if key is None:
         raise TriggerError(
-            f"{job!r} is no recipe id: open the recipe in its flow and take the number after `recipe=` in the address"
+            f"{job!r} is not a recipe id: open the recipe in its flow and take the number after `recipe=` in the address"
         )
     return key
 

@@ -19,7 +19,7 @@ def transformation_key(job: str) -> str:
     """The UUID in `{uuid}` or `transformation/{uuid}`. Raises `TriggerError` for anything else."""
     key = uuid(job.removeprefix("transformation/"))
     if key is None:
-        raise TriggerError(f"{job!r} is no transformation: give the transformation's UUID")
+        raise TriggerError(f"{job!r} is not the id of a transformation: give its UUID")
     return key
 
 

@@ -103,7 +103,7 @@ async def test_what_cannot_be_read_is_reported_counted_once_and_the_rest_is_kept
     run = await run_of(rig, "select a from db.one join cdf_raw(lower('X'), 'y') on 1 = 1")
     assert names(run.facts.inputs) == ["raw/db/one"]
     assert names(run.facts.outputs) == ["events"]
-    problem = "SQL: cdf_raw has an argument that is no literal; what it reads is not known (line 1)"
+    problem = "SQL: cdf_raw has an argument that is not a literal; what it reads is not known (line 1)"
     assert run.facts.problems == (problem,)
     assert [(skip.kind, skip.subject, skip.cause) for skip in rig.poller.skips] == [
         (SkipKind.SQL, "transformation one", problem)

@@ -682,7 +682,7 @@ class TestTrigger:
     @pytest.mark.parametrize(
         ("job", "parameters", "words"),
         [
-            ("new hires", {}, "is no transformation"),
+            ("new hires", {}, "is not the id of a transformation"),
             (str(UUID(int=3)), {"rows": "7"}, "no run parameters but `customer`, so not rows"),
             (str(UUID(int=3)), {"customer": "ann\r\nX-Evil: 1"}, "holds a control character"),
         ],
