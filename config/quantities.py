@@ -74,20 +74,29 @@ def parse_lookback(text: str) -> timedelta | datetime | None:
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def _text(value: Any, wanted: str) -> str:
+    """What was written, where that can be a quantity."""
+    if value is None or isinstance(value, bool | list | dict):
+        kind = {type(None): "nothing", bool: "true or false", list: "a list"}.get(type(value), "a mapping")
+        raise ValueError(f"must be {wanted}, not {kind}")
+    return str(value)
+
+
 def _as_duration(value: Any) -> Any:
-    if isinstance(value, timedelta):
-        return value
-    return parse_duration(value if isinstance(value, str) else str(value))
+    return value if isinstance(value, timedelta) else parse_duration(_text(value, "a duration, such as 30s"))
 
 
 def _as_size(value: Any) -> Any:
-    if isinstance(value, bool | float):
-        raise ValueError(f"invalid size {value!r}; use for example 10MiB")  # noqa: TRY004 -- pydantic collects ValueError
-    return value if isinstance(value, int) else parse_size(str(value))
+    text = _text(value, "a size, such as 10MiB")
+    return value if isinstance(value, int) else parse_size(text)
 
 
 def _as_lookback(value: Any) -> Any:
-    return value if value is None or isinstance(value, timedelta | datetime) else parse_lookback(str(value))
+    return (
+        value
+        if value is None or isinstance(value, timedelta | datetime)
+        else parse_lookback(_text(value, "a duration, a date or none"))
+    )
 
 
 def _write_lookback(value: timedelta | datetime | None) -> str:
@@ -145,7 +154,7 @@ _SHARE = re.compile(r"^([0-9]{1,3}(?:\.[0-9]{1,3})?) ?%$")
 
 
 def _as_share(value: Any) -> Any:
-    return value if isinstance(value, float) else parse_share(str(value))
+    return value if isinstance(value, float) else parse_share(_text(value, "a share, such as 40%"))
 
 
 def format_share(value: float) -> str:

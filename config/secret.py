@@ -51,7 +51,8 @@ class Secret:
         if isinstance(value, Secret):
             return value
         if not isinstance(value, str):
-            raise ValueError(f"must be text, such as ${{env:NAME}}, not {_kind(value)}: put it in quotes")  # noqa: TRY004
+            advice = ": put it in quotes" if isinstance(value, bool | int | float) else ""
+            raise ValueError(f"must be text, such as ${{env:NAME}}, not {_kind(value)}{advice}")  # noqa: TRY004
         if match := REFERENCE.match(value):
             return cls(_from_environment(match[1]), "environment", f"environment variable {match[1]}")
         if value.startswith("${"):

@@ -16,6 +16,14 @@ class SimulatorName(StrEnum):
     ALL = "all"
 
 
+def simulator_name(text: str) -> SimulatorName:
+    """The parser of the argument, as typer's own for enums puts pydantic's `Value error` before its message."""
+    try:
+        return SimulatorName(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(SimulatorName)}") from None
+
+
 def add_demo(app: typer.Typer) -> None:
     app.command(
         epilog="Example: lineage-collector demo --marquez http://localhost:5000 --forever",
@@ -31,7 +39,10 @@ def add_simulate(app: typer.Typer) -> None:
 
 
 def simulate(
-    platform: Annotated[SimulatorName, typer.Argument(help="What to serve.", show_choices=True)],
+    platform: Annotated[
+        SimulatorName,
+        typer.Argument(metavar="PLATFORM", help=f"What to serve: {', '.join(SimulatorName)}.", parser=simulator_name),
+    ],
     port: Annotated[int, typer.Option("--port", metavar="NUMBER", help="0 takes a free one.")] = 0,
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; 0.0.0.0 in a container.")

@@ -283,6 +283,13 @@ def test_words_that_no_command_has(run: Run) -> None:
         assert "Traceback" not in said.err
 
 
+def test_a_platform_that_no_simulator_has_is_named_in_plain_words(run: Run) -> None:
+    said = run("simulate", "cfd")
+    assert said.err.splitlines()[-1] == (
+        "Error: Invalid value for 'PLATFORM': 'cfd' is not one of cdf, wetransform, dataprep, marquez, all"
+    )
+
+
 def test_what_went_wrong_is_said_in_words(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
         raise LineageError("ledger x.db is in use by process 7")
