@@ -22,26 +22,14 @@ app = typer.Typer(
     epilog="Try it without any platform: lineage-collector demo",
 )
 runs_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
-app.add_typer(
-    runs_app,
-    name="runs",
-    short_help="List the latest runs.",
-    epilog="Example: lineage-collector runs --source plant-a --state failed --since 2h",
-)
-parked_app = typer.Typer(help="Events that a sink refused for good.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(
-    parked_app,
-    name="parked",
-    short_help="Events that a sink refused for good.",
-    epilog="Example: lineage-collector parked list",
-)
+_EXAMPLE = "Example: lineage-collector runs --source plant-a --state failed --since 2h"
+app.add_typer(runs_app, name="runs", short_help="List the latest runs.", epilog=_EXAMPLE)
+_PARKED = "Events that a sink refused for good."
+parked_app = typer.Typer(help=_PARKED, no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(parked_app, name="parked", short_help=_PARKED, epilog="Example: lineage-collector parked list")
 ledger_app = typer.Typer(help="The ledger as a whole.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(
-    ledger_app,
-    name="ledger",
-    short_help="Copy the ledger between file and PostgreSQL.",
-    epilog="Example: lineage-collector ledger copy --help",
-)
+_COPIES = "Copy the ledger between file and PostgreSQL."
+app.add_typer(ledger_app, name="ledger", short_help=_COPIES, epilog="Example: lineage-collector ledger copy --help")
 
 Config = Annotated[
     Path,
@@ -63,6 +51,14 @@ Timeout = Annotated[
 Limit = Annotated[int, typer.Option("--limit", metavar="NUMBER", min=1, help="Show at most this many rows.")]
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a source in the configuration.")]
 Sink = Annotated[str, typer.Argument(metavar="SINK", help="Name of a sink in the configuration.")]
+OnlySource = Annotated[str | None, typer.Option("--source", metavar="NAME", help="Only this source.")]
+OnlyRun = Annotated[str | None, typer.Option("--run", metavar="ID", help="Only the events of this run id.")]
+Since = Annotated[
+    str | None,
+    typer.Option("--since", metavar="WHEN", help="Only runs that began or changed since: 2h, 7d, 2026-01-31."),
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Follow the run to its end; exit 0 only on success.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")]
 DEFAULT_CONFIG = Path("lineage-collector.yaml")
 SIMULATED = frozenset({"demo", "simulate"})
 
@@ -108,14 +104,9 @@ def _add_commands() -> None:
 
 
 def _simulators_missing(words: Annotated[list[str] | None, typer.Argument()] = None) -> None:
-    raise ConfigurationError(
-        [
-            (
-                "`demo` and `simulate` come with the package lineage-collector-simulators, which is not installed; "
-                "try: pip install lineage-collector-simulators (in a checkout: pip install ./simulators)"
-            )
-        ]
-    )
+    missing = "`demo` and `simulate` come with the package lineage-collector-simulators, which is not installed"
+    advice = "pip install lineage-collector-simulators (in a checkout: pip install ./simulators)"
+    raise ConfigurationError([f"{missing}; try: {advice}"])
 
 
 def _version(*, value: bool) -> None:
@@ -181,7 +172,7 @@ def trigger(
             help="Execution id of an earlier attempt whose answer was lost: repeats it without a second run (Dataprep).",
         ),
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end; exit 0 only on success.")] = False,
+    wait: Wait = False,
     timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
@@ -209,7 +200,7 @@ def watch(
         ),
     ] = None,
     *,
-    wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end; exit 0 only on success.")] = False,
+    wait: Wait = False,
     timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
@@ -246,14 +237,11 @@ def status(
 def runs(
     context: typer.Context,
     config: Config = DEFAULT_CONFIG,
-    source: Annotated[str | None, typer.Option("--source", metavar="NAME", help="Only this source.")] = None,
+    source: OnlySource = None,
     state: Annotated[
         str | None, typer.Option("--state", metavar="STATE", help="Only this state: queued, running, failed, ...")
     ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option("--since", metavar="WHEN", help="Only runs that began or changed since: 2h, 7d, 2026-01-31."),
-    ] = None,
+    since: Since = None,
     job: Annotated[
         str | None, typer.Option("--job", metavar="NAME", help="Only this job: its name, with or without its kind.")
     ] = None,
@@ -309,7 +297,7 @@ def explain(
         ),
     ],
     config: Config = DEFAULT_CONFIG,
-    source: Annotated[str | None, typer.Option("--source", metavar="NAME", help="Only of this source.")] = None,
+    source: OnlySource = None,
     *,
     as_json: Json = False,
 ) -> None:
@@ -351,9 +339,9 @@ def backup(
     """Copy the ledger at one moment to PATH, beside a running service or without one. The copy is checked before it
     replaces a former one. Exit 0: the backup is complete, 1: it failed and a former one is unchanged.
     """
-    from collector.app import backup as command
+    from collector.app import ledger_copy
 
-    sys.exit(command.backup(config, target, as_json=as_json))
+    sys.exit(ledger_copy.backup(config, target, as_json=as_json))
 
 
 @ledger_app.command(
@@ -390,9 +378,9 @@ def ledger_copy(
     """Copy a ledger from a file to PostgreSQL, or back, while no service works on either. Every row is read again and compared
     before TO counts. Exit 0: TO is a whole ledger, 1: it is as it was, 2: bad arguments. FROM stays as it is.
     """
-    from collector.app import ledger_copy as command
+    from collector.app import ledger_copy
 
-    sys.exit(command.copy(source, target, schema=schema, password_file=password_file, as_json=as_json))
+    sys.exit(ledger_copy.copy(source, target, schema=schema, password_file=password_file, as_json=as_json))
 
 
 @app.command(epilog="Example: lineage-collector skipped --limit 200", short_help="List what was left out, and why.")
@@ -421,7 +409,7 @@ def parked_list(config: Config = DEFAULT_CONFIG, limit: Limit = 100, *, as_json:
 def parked_retry(
     sink: Sink,
     config: Config = DEFAULT_CONFIG,
-    run_id: Annotated[str | None, typer.Option("--run", metavar="ID", help="Only the events of this run id.")] = None,
+    run_id: OnlyRun = None,
     *,
     as_json: Json = False,
 ) -> None:
@@ -440,12 +428,12 @@ def parked_retry(
 def parked_drop(
     sink: Sink,
     config: Config = DEFAULT_CONFIG,
-    run_id: Annotated[str | None, typer.Option("--run", metavar="ID", help="Only the events of this run id.")] = None,
+    run_id: OnlyRun = None,
     event: Annotated[
         str | None, typer.Option("--event", metavar="NAME", help="Only this event, by its name in `parked list`: 12.3.")
     ] = None,
     *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
+    yes: Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be dropped, and drop nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -469,7 +457,7 @@ def forget(
     drop_undelivered: Annotated[
         bool, typer.Option("--drop-undelivered", help="Remove it even if it has undelivered events, which are lost.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
+    yes: Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -489,10 +477,7 @@ def forget(
 def reconcile(
     sink: Sink,
     config: Config = DEFAULT_CONFIG,
-    since: Annotated[
-        str | None,
-        typer.Option("--since", metavar="WHEN", help="Only runs that began or changed since: 2h, 7d, 2026-01-31."),
-    ] = None,
+    since: Since = None,
     *,
     mend: Annotated[
         bool, typer.Option("--mend", help="Send again what is safe to send; without it, only compare.")

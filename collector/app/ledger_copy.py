@@ -1,4 +1,4 @@
-"""`ledger copy`: a ledger moves from a file to PostgreSQL, or back."""
+"""`ledger copy`: a ledger moves from a file to PostgreSQL, or back. `backup`: a checked copy beside a running service."""
 
 import os
 import sys
@@ -12,13 +12,15 @@ import orjson
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from collector.app import ledger_access, ledgers
-from collector.errors import ConfigurationError
+from collector.app import configuration, ledger_access, ledgers
+from collector.errors import ConfigurationError, LedgerError
 from collector.ledger import transfer
 from collector.ledger.postgres import transfer as of_postgres
 from collector.ledger.postgres.database import Database
 from collector.ledger.schema import REVISIONS
 from collector.ledger.sqlite import transfer as of_file
+from collector.ledger.sqlite.backup import back_up
+from collector.views import size
 from config.environment import PREFIX
 from config.explanations import explain
 from config.secret import FromEnvironment
@@ -91,3 +93,26 @@ def _name(end: Path | Database) -> str:
 def _shown(copied: int, total: int) -> None:
     end = "; comparing\n" if copied >= total else ""
     print(f"\r{copied:,} of {total:,} rows copied ", end=end, file=sys.stderr, flush=True)
+
+
+def backup(config: Path, target: Path, *, as_json: bool) -> int:
+    settings, began = configuration.load(config).ledger, time.monotonic()
+    if settings.url is not None:
+        raise LedgerError(
+            f"the ledger is in PostgreSQL ({settings.place}): back it up with pg_dump --schema={settings.schema}"
+        )
+    ledger = settings.path
+    made = back_up(ledger, target, _shown_bytes if sys.stderr.isatty() and not as_json else lambda *_: None)
+    seconds = round(time.monotonic() - began, 3)
+    if as_json:
+        summary = {**asdict(made), "path": str(made.path), "ledger": str(ledger), "seconds": seconds}
+        print(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
+    else:
+        held = f"{made.runs} runs and {made.events} events, schema {made.schema}"
+        print(f"{made.path}: {size(made.bytes)} with {held}, copied from {ledger} and checked")
+    return 0
+
+
+def _shown_bytes(copied: int, total: int) -> None:
+    end = "\n" if copied >= total else ""
+    print(f"\r{size(copied)} of {size(total)} copied ", end=end, file=sys.stderr, flush=True)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from collector.clock import Clock, until_set
 from collector.errors import LeaseGivenBack, LeaseLapsed, LeaseLost, LedgerCorrupt, LedgerError
-from collector.ledger import fair_share, leases, replicas
+from collector.ledger import leases, replicas
 from collector.ledger.leases import Lease
 from collector.ledger.port import Change, Ledger
 from collector.ledger.replicas import Replica
@@ -158,7 +158,7 @@ class Leases:
         """Leases to give back at a quiet moment; not those that no other replica took when they were free."""
         spread = [each.leases for each in self._live]
         others = [each.leases for each in self._live if each.id != self.holder]
-        return fair_share.surplus(self._spread_here() - self._unwanted, spread, others)
+        return replicas.surplus(self._spread_here() - self._unwanted, spread, others)
 
     def _spread_here(self) -> set[str]:
         return {name for name in self._held if any(name in each.leases for each in self._live)}
@@ -184,7 +184,7 @@ class Leases:
     def _may_take(self, name: str, free_for: float) -> bool:
         spread = [each.leases for each in self._live]
         is_spread = any(name in leases for leases in spread)
-        return not is_spread or fair_share.may_take(self._spread_here(), spread, free_for)
+        return not is_spread or replicas.may_take(self._spread_here(), spread, free_for)
 
     async def take(self, name: str, longest: float, taking: Taking = leases.take) -> HeldLease | None:
         """None while another process holds it, or may have it first. `longest` is how many seconds one request under it
