@@ -1,16 +1,22 @@
 """Values that are allowed and that nobody thinks of: names that YAML reads as something else, defaults taken away."""
 
+import json
+from collections import defaultdict
 from copy import deepcopy
+from functools import reduce
+from itertools import zip_longest
 from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft7Validator
 
 from tests.chart.manifests import Object, collector, laid_over, only
 from tests.servers.helm import CHART, Helm, HelmRefusedError, parsed
 
 Values = dict[str, Any]
 _DEFAULTS: Values = yaml.safe_load((CHART / "values.yaml").read_text())
+_SCHEMA = Draft7Validator(json.loads((CHART / "values.schema.json").read_text()))
 _ALL_KINDS: Values = {
     "serviceMonitor": {"enabled": True},
     "prometheusRule": {"enabled": True},
@@ -165,22 +171,62 @@ def test_null_for_a_probe_is_no_probe(helm: Helm, minimal: Values) -> None:
     assert "readinessProbe" in collector(objects)
 
 
+def _refused_by_schema(values: Values) -> bool:
+    """As Helm has it: null takes a default away, then the schema looks at the rest."""
+    return not _SCHEMA.is_valid(_without_nulls(laid_over(_DEFAULTS, values)))
+
+
+def _without_nulls(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_nulls(value) for key, value in node.items() if value is not None}
+    return node
+
+
+def _groups(paths: list[str]) -> list[list[str]]:
+    """No two of a group belong to one part of the values, so that none hides what another one does."""
+    parts: defaultdict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        parts[path.partition(".")[0]].append(path)
+    rounds = ([path for path in each if path] for each in zip_longest(*parts.values()))
+    return [each[start : start + 12] for each in rounds for start in range(0, len(each), 12)]
+
+
+def _wrong_without(helm: Helm, base: Values, paths: list[str]) -> dict[str, str]:
+    """What is wrong with the render without these, by path. What refuses several is looked at in halves."""
+    try:
+        text = helm.template(reduce(_without, paths, base))
+    except HelmRefusedError as error:
+        if len(paths) > 1:
+            middle = len(paths) // 2
+            return _wrong_without(helm, base, paths[:middle]) | _wrong_without(helm, base, paths[middle:])
+        refused = any(words in str(error) for words in ("missing property", "These values cannot work", "got null"))
+        return {} if refused else {paths[0]: str(error)[-300:]}
+    lines = [line for line in text.splitlines() if "nil>" in line or "<no value>" in line]
+    return {", ".join(paths): lines[0]} if lines else {}
+
+
 def test_null_is_never_answered_by_a_fault_of_a_template(helm: Helm, minimal: Values) -> None:
     """Refused by the schema, or in words, or it does no harm."""
     base = laid_over(minimal, _ALL_KINDS)
     del base["dashboards"]
-    wrong = {}
-    for path in _paths(_DEFAULTS):
-        try:
-            text = helm.template(_without(base, path))
-        except HelmRefusedError as error:
-            if not any(words in str(error) for words in ("missing property", "These values cannot work", "got null")):
-                wrong[path] = str(error)[-300:]
-        else:
-            if "nil>" in text or "<no value>" in text:
-                wrong[path] = next(line for line in text.splitlines() if "nil>" in line or "<no value>" in line)
+    refused = {path: _refused_by_schema(_without(base, path)) for path in _paths(_DEFAULTS)}
+    accepted = [path for path in refused if not refused[path]]
+    assert len(accepted) > 100
+    assert sum(refused.values()) > 100
+    wrong: dict[str, str] = {}
+    for group in _groups(accepted):
+        wrong |= _wrong_without(helm, base, group)
 
     assert wrong == {}
+
+
+@pytest.mark.parametrize("path", ["config", "web.port", "prometheusRule.rules.LineageRunStale"])
+def test_helm_refuses_what_the_schema_does(helm: Helm, minimal: Values, path: str) -> None:
+    values = _without(laid_over(minimal, _ALL_KINDS), path)
+
+    assert _refused_by_schema(values)
+    with pytest.raises(HelmRefusedError, match="missing property"):
+        helm.template(values)
 
 
 def test_a_source_can_do_without_the_proxy_of_the_others(helm: Helm, minimal: Values) -> None:

@@ -28,7 +28,10 @@ class Helm:
 
     def __init__(self, program: Path, home: Path) -> None:
         self._program = program
-        self._environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "KUBECONFIG": str(home / "none")}
+        # It ends before its garbage matters: without a collector it takes three quarters of the time.
+        self._environment = {
+            "HOME": str(home), "PATH": "/usr/bin:/bin", "KUBECONFIG": str(home / "none"), "GOGC": "off",
+        }  # fmt: skip
 
     def __call__(self, *arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """The caller looks at `returncode`, `stdout`, `stderr`."""
