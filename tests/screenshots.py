@@ -26,7 +26,7 @@ _SCHEMES = {"dark": 0, "light": 1}
 """As Chromium numbers them."""
 _JOB = quote("transformation/spare_parts_to_model", safe="")
 _FAILS = quote("transformation/sap_equipment_to_model", safe="")
-_CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 _T = TypeVar("_T")
 
 
@@ -40,9 +40,9 @@ class Shot:
 
 
 def main() -> None:
-    program = next(filter(None, map(shutil.which, _CHROMIUM)), None)
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if program is None:
-        sys.exit(f"The pictures are taken by a Chromium, and none is there: looked for {', '.join(_CHROMIUM)}.")
+        sys.exit(f"The pictures are taken by a Chromium, and none is there: looked for {', '.join(CHROMIUM)}.")
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name, _demo(Path(name) / "demo.txt") as pages:
         for shot in _shots(pages):

@@ -191,14 +191,21 @@ def _within(seconds: float, pass_on: PassOn) -> Any:
                     answer = await pass_on(request, handler)
                 except web.HTTPException as error:  # such as 405 and 413; aiohttp accepts it only while it is raised
                     answer = web.Response(status=error.status, text=error.text, headers=error.headers.copy())
-                await answer.prepare(request)
-                await answer.write_eof()
+                await _send(answer, request)
         except TimeoutError:
             if answer.prepared and transport is not None:
                 transport.abort()
         return answer
 
     return middleware
+
+
+async def _send(answer: web.StreamResponse, request: web.Request) -> None:
+    try:
+        await answer.prepare(request)
+        await answer.write_eof()
+    except ConnectionError:
+        pass  # the client went away, as browsers do when another page is opened
 
 
 def _headers(access: Callable[[], Access]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:

@@ -45,24 +45,25 @@ def defined(number: int) -> Definition:
     return Definition((*before, table(JOBS + number)), (table(number + 1),))
 
 
-def filled(conn: Connection) -> None:
+def filled(conn: Connection, runs: int = RUNS, count: int = JOBS, waiting: int = WAITING) -> None:
+    """So many runs of so many jobs, the last of them waited for by the sink."""
     now = CLOCK.now()
     source = configured_sources.sync_sources(conn, [Configured("plant-a")], 1)["plant-a"]
     sink = configured_sinks.sync_sinks(conn, {"marquez": frozenset(EventKind)}, 1)["marquez"]
-    of_jobs = [Job(str(number), SPACE, job(number), "QUERY", "CDF") for number in range(JOBS)]
-    for first in range(0, RUNS, AT_ONCE):
-        numbers = range(first, first + AT_ONCE)
-        conn.execute(insert(schema.run), [_run(source, number, of_jobs[number % JOBS], now) for number in numbers])
-    last = range(RUNS - JOBS, RUNS)
-    jobs.note(conn, source, [(_known(number, of_jobs[number % JOBS], now), EventKind.COMPLETE) for number in last], 1)
-    for first in range(0, JOBS, 1000):
-        jobs.define(conn, source, {job(number): defined(number) for number in range(first, first + 1000)})
-    owed = range(RUNS - WAITING + 1, RUNS + 1)
+    of_jobs = [Job(str(number), SPACE, job(number), "QUERY", "CDF") for number in range(count)]
+    for first in range(0, runs, AT_ONCE):
+        numbers = range(first, min(first + AT_ONCE, runs))
+        conn.execute(insert(schema.run), [_run(source, number, of_jobs[number % count], now) for number in numbers])
+    last = range(runs - count, runs)
+    jobs.note(conn, source, [(_known(number, of_jobs[number % count], now), EventKind.COMPLETE) for number in last], 1)
+    for first in range(0, count, 1000):
+        jobs.define(conn, source, {job(number): defined(number) for number in range(first, min(first + 1000, count))})
+    owed = range(runs - waiting + 1, runs + 1)
     event = {"seq": 1, "kind": "START", "created_at": 1, "happened_at": 1, "body": b"{}"}
     conn.execute(insert(schema.event), [{**event, "run_id": number, "strand_id": number} for number in owed])
     lane = {"sink_id": sink, "source_id": source, "next_seq": 1, "last_seq": 1, "due_at": 1, "since": 1}
     conn.execute(insert(schema.lane), [{**lane, "strand_id": number} for number in owed])
-    tally = {"source_id": source, "sink_id": sink, "pending": WAITING, "parked": 0}
+    tally = {"source_id": source, "sink_id": sink, "pending": waiting, "parked": 0}
     conn.execute(insert(schema.tally), tally)
 
 

@@ -1,6 +1,7 @@
 """`/live`: what an open page gets to know, what it costs, and that it ends."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -85,3 +86,19 @@ async def test_the_stop_of_the_server_ends_streams_at_once(tmp_path: Path) -> No
         closing = asyncio.create_task(listener.close())
         assert await asyncio.wait_for(answer.content.read(), 60) == b"", "ended, not broken off"
         await closing
+
+
+async def test_a_browser_that_leaves_is_not_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("exporters.web.live.STREAMS", 1)
+    async with served(tmp_path) as (store, _, client):
+        async with client.get("/live") as answer:
+            await event(answer)
+        async with asyncio.timeout(60):
+            while True:
+                await store.write(nothing)
+                async with client.get("/live") as answer:
+                    if answer.status == 200:
+                        break
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []

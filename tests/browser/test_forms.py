@@ -1,0 +1,94 @@
+"""What a person does on the pages in a real Chromium: look while something happens, read without script, act."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser
+from sqlalchemy import Connection
+
+from collector.ledger.requests import RequestKind
+from config.web import Access
+from tests.browser.served import base, odd_run, served
+from tests.browser.watched import watched
+from tests.unit.exporters.test_access import USERS
+from tests.unit.exporters.test_actions import Desk
+from tests.unit.ledger.ledgers import ALL, COMPLETE, START, Ledger
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+ALICE: dict[str, Any] = {"http_credentials": {"username": "alice", "password": "wonderland"}}
+WITHOUT_SCRIPT: dict[str, Any] = {"java_script_enabled": False}
+
+
+def begun(conn: Connection) -> None:
+    ledger = Ledger(conn)
+    ledger.configure(marquez=ALL, kafka=ALL)
+    ledger.happen("live", START)
+
+
+def ended(conn: Connection) -> None:
+    ledger = Ledger(conn)
+    ledger.configure(marquez=ALL, kafka=ALL)
+    ledger.happen("live", COMPLETE)
+
+
+async def test_an_open_page_shows_what_happens(browser: Browser, tmp_path: Path) -> None:
+    async with served(tmp_path, odd_run) as (store, listener), watched(browser, base(listener)) as at:
+        await at.goto("/runs")
+        await store.write(begun)
+        row = at.page.get_by_role("row").filter(has=at.page.get_by_role("link", name="live", exact=True))
+        await row.get_by_text("running").wait_for()
+        await store.write(ended)
+        await row.get_by_text("succeeded").wait_for()
+
+
+async def test_without_script_all_can_be_read(browser: Browser, tmp_path: Path) -> None:
+    async with (
+        served(tmp_path, odd_run) as (_, listener),
+        watched(browser, base(listener), **WITHOUT_SCRIPT) as at,
+    ):
+        await at.goto("/runs")
+        await at.page.get_by_label("State").select_option("failed")
+        await at.page.get_by_role("button", name="Show").click()
+        await at.page.get_by_role("link", name="a run", exact=True).click()
+        details = at.page.get_by_role("group").filter(has_text="JSON").first
+        await details.locator("summary").click()
+        await details.locator("pre").wait_for()
+        await at.page.get_by_role("link", name="Jobs").click()
+        await at.page.get_by_role("heading", name="Jobs").wait_for()
+
+
+async def test_parked_events_are_sent_again_by_their_button(browser: Browser, tmp_path: Path) -> None:
+    desk, access = Desk(), Access(users=USERS)
+    async with (
+        served(tmp_path, odd_run, desk.submit, access=lambda: access) as (_, listener),
+        watched(browser, base(listener), **ALICE, **WITHOUT_SCRIPT) as at,
+    ):
+        await at.goto("/parked")
+        await at.page.get_by_role("button", name="Send again").first.click()
+        await at.page.get_by_role("heading", name="Sent again").wait_for()
+        await at.page.get_by_role("link", name="Back").click()
+        await at.page.get_by_role("button", name="Drop").first.click()
+        await at.page.get_by_role("button", name="Drop for good").click()
+        await at.page.get_by_role("heading", name="Dropped").wait_for()
+    assert [(target, kind) for target, kind, _ in desk.asked] == [
+        ("sink:marquez", RequestKind.RETRY),
+        ("sink:marquez", RequestKind.DROP),
+    ]
+
+
+async def test_a_form_without_its_token_does_nothing(browser: Browser, tmp_path: Path) -> None:
+    desk, access = Desk(), Access(users=USERS)
+    async with (
+        served(tmp_path, odd_run, desk.submit, access=lambda: access) as (_, listener),
+        watched(browser, base(listener), **ALICE) as at,
+    ):
+        for forge in ("(token) => token.remove()", "(token) => { token.value = '0'.repeat(64) }"):
+            await at.goto("/parked")
+            at.status = 403
+            form = at.page.locator("form[action='/parked/retry']").first
+            await form.locator("input[name=token]").evaluate(forge)
+            await form.get_by_role("button", name="Send again").click()
+            await at.page.get_by_role("heading", name="Not done").wait_for()
+    assert desk.asked == []
