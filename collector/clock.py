@@ -56,7 +56,9 @@ def moment(ms: int | None) -> str | None:
 
 
 def duration(seconds: float) -> str:
-    """Its two largest units, such as `2h 5m`."""
+    """Its two largest units, such as `2h 5m`; below a second two digits, such as `0.34s` and `4ms`."""
+    if seconds < 0.995 and seconds != int(seconds):
+        return f"{seconds:.2f}s" if seconds >= 0.0995 else f"{seconds * 1000:.0f}ms"
     if seconds < 60:
         return f"{seconds:.0f}s" if seconds >= 10 or seconds == int(seconds) else f"{seconds:.1f}s"
     whole = round(seconds)

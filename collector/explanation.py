@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from collector.clock import from_ms
 from collector.ledger.history import Delivery, EventHistory, RunHistory, Standing
@@ -52,7 +52,12 @@ def _bounds(run: Run) -> Iterator[str]:
 def _interval(within: Interval) -> str:
     if within.after is None:
         return f"it was at {_moment(within.until)} or before"
-    return f"it was after {_moment(within.after)} and not after {_moment(within.until)}"
+    exact = within.until - within.after < _SHORT
+    return f"it was after {_moment(within.after, exact)} and not after {_moment(within.until, exact)}"
+
+
+_SHORT = timedelta(minutes=1)
+"""Bounds that are closer are given to the millisecond, as they could read as equal otherwise."""
 
 
 def of_sinks(history: RunHistory) -> list[str]:
@@ -104,5 +109,7 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def _moment(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def _moment(at: datetime, exact: bool = False) -> str:
+    """To the second, or to the millisecond."""
+    written = at.astimezone(UTC).isoformat(" ", "milliseconds")
+    return f"{written[: 23 if exact else 19]} UTC"

@@ -87,6 +87,32 @@ def events(history: RunHistory) -> list[dict[str, Any]]:
     ]
 
 
+def steps(run: Run, history: RunHistory) -> list[dict[str, Any]]:
+    """The moments of a run in their order, each with the seconds since the one before. `time` is the latest that it can have been and `not_before`
+    the earliest, None where it is known exactly.
+    """
+    bounds = {"started": run.started_within, "ended": run.ended_within}
+    times = {
+        "queued": run.queued_at,
+        "started": run.started_at or run.began_at,
+        "ended": run.ended_at or run.finished_at,
+    }
+    found = [(to_ms(at), step, bounds.get(step)) for step, at in times.items() if at is not None]
+    found.append((to_ms(run.seen_at), "last seen", None))
+    found += [(event.created_at, f"{event.kind.value} committed", None) for event in history.events]
+    found.sort(key=lambda one: one[0])
+    before = [None, *(at for at, _, _ in found)]
+    return [
+        {
+            "step": step,
+            "time": moment(at),
+            "not_before": moment(to_ms(within.after)) if within is not None and within.after is not None else None,
+            "seconds": (at - last) / 1000 if last is not None else None,
+        }
+        for (at, step, within), last in zip(found, before, strict=False)
+    ]
+
+
 def sentences(stored: RunDetail | None, history: RunHistory) -> list[str]:
     """What there is to say of the run, for people."""
     try:

@@ -1,6 +1,7 @@
 """What the pages answer: HTML of the templates beside this module, and JSON."""
 
 import logging
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from urllib.parse import quote
 import orjson
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from collector.clock import duration
 from collector.errors import LedgerError
@@ -46,7 +48,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"clock": _clock, "duration": _duration, "size": size, "part": _part}
+    made.filters |= {"clock": _clock, "timed": _timed, "duration": _duration, "size": size, "part": _part}
     made.globals["pages"] = PAGES
     return made
 
@@ -78,9 +80,23 @@ def readable(handler: Handler) -> Handler:
     return answer
 
 
-def _clock(moment: str) -> str:
-    """`2026-11-29 04:05:06 UTC`, of ISO 8601 in UTC."""
-    return f"{moment[:10]} {moment[11:19]} UTC"
+def _clock(moment: str, exact: bool = False) -> str:
+    """`2026-11-29 04:05:06 UTC`, of ISO 8601 in UTC; `exact` gives milliseconds too, where there are any."""
+    fraction = moment[19:23] if exact and moment[19:20] == "." else ""
+    return f"{moment[:10]} {moment[11:19]}{fraction} UTC"
+
+
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(\.\d{3})? UTC")
+
+
+def _timed(words: str) -> Markup:
+    """The words, with the times in them as elements that the script of the pages shows in the reader's zone."""
+    return Markup(_MOMENT.sub(_time, str(escape(words))))  # noqa: S704 - escaped before
+
+
+def _time(found: re.Match[str]) -> str:
+    exact = " data-exact" if found[3] else ""
+    return f'<time datetime="{found[1]}T{found[2]}{found[3] or ""}Z" title="{found[0]}"{exact}>{found[0]}</time>'
 
 
 def _part(words: str) -> str:

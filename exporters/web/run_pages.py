@@ -17,6 +17,7 @@ from collector.ledger.history import RunHistory
 from collector.ledger.port import Ledger
 from collector.ledger.queries import RunDetail, RunRow
 from collector.model import Run, RunState
+from exporters.web.event_content import content
 from exporters.web.responses import data, page, readable
 
 LISTED = 100
@@ -146,9 +147,15 @@ class _Run:
             **views.summary(self.row, self.known),
             **views.more(self.row, self.known),
             "explanation": views.sentences(self.stored, self.history),
+            "steps": views.steps(self.known, self.history) if self.known is not None else [],
+            "datasets": self._datasets(),
             "events": views.events(self.history),
             "children": [child.run_uuid for child in self.children],
         }
+
+    def _datasets(self) -> dict[str, Any]:
+        found = content(event.body for event in self.history.events)
+        return {"inputs": found["inputs"], "outputs": found["outputs"]}
 
     def shown(self) -> dict[str, Any]:
         """The values of the page."""
@@ -170,9 +177,11 @@ class _Run:
 
 
 def _parent(known: Run | None) -> dict[str, Any] | None:
-    """A run above that the ledger has too."""
+    """`is_here` says that the ledger has it too."""
     parent = known.parent if known is not None else None
-    return {"run_id": str(parent.run_id), "job": parent.job} if parent is not None and parent.key else None
+    if parent is None:
+        return None
+    return {"run_id": str(parent.run_id), "job": parent.job, "is_here": bool(parent.key)}
 
 
 def _one(conn: Connection, name: str) -> _Run | None:

@@ -1,7 +1,23 @@
 // Reads the page anew when the server says that something changed, and puts the parts marked data-live in place.
-// Nothing happens while the page is hidden. Without this script the page is the same, and stays as it was loaded.
+// Shows times in the reader's zone. Nothing happens while the page is hidden. Without this script the page is the same, and stays as it was loaded.
 "use strict";
 (() => {
+  const padded = (number, width = 2) => String(number).padStart(width, "0");
+
+  function local(root) {
+    for (const time of root.querySelectorAll("time[datetime]")) {
+      const at = new Date(time.dateTime);
+      if (Number.isNaN(at.getTime())) continue;
+      const day = [at.getFullYear(), padded(at.getMonth() + 1), padded(at.getDate())].join("-");
+      const clock = [at.getHours(), at.getMinutes(), at.getSeconds()].map((part) => padded(part)).join(":");
+      time.textContent = `${day} ${clock}${"exact" in time.dataset ? "." + padded(at.getMilliseconds(), 3) : ""}`;
+    }
+  }
+
+  local(document);
+  const zone = document.getElementById("zone");
+  if (zone) zone.textContent = `Times are those of ${Intl.DateTimeFormat().resolvedOptions().timeZone}; point at one to see it in UTC.`;
+
   const parts = [...document.querySelectorAll("[data-live]")];
   if (!parts.length || !window.EventSource) return;
   let stream = null, reading = false, changed = false;
@@ -9,6 +25,7 @@
   const inUse = (part) => part.contains(document.activeElement) || part.querySelector("details[open]");
 
   function put(fresh) {
+    local(fresh);
     for (const part of parts) {
       const other = fresh.getElementById(part.id);
       if (other && !inUse(part) && !other.isEqualNode(part)) part.replaceChildren(...other.childNodes);

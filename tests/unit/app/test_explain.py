@@ -21,7 +21,7 @@ sinks:
   - {{type: file, name: marquez, path: {folder}/events.ndjson}}
 ledger: {{path: {folder}/lineage.db}}
 """
-BOUNDS = "after 2026-11-22 12:00:00 UTC and not after 2026-11-22 12:00:00 UTC."
+BOUNDS = "after 2026-11-22 12:00:00.000 UTC and not after 2026-11-22 12:00:00.000 UTC."
 Explained = Callable[..., Any]
 
 

@@ -151,7 +151,10 @@ def test_the_lightest_column_goes_first_and_one_always_stays() -> None:
     ("seconds", "words"),
     [
         (0, "0s"),
-        (0.25, "0.2s"),
+        (0.004, "4ms"),
+        (0.0996, "0.10s"),
+        (0.25, "0.25s"),
+        (0.999, "1.0s"),
         (9.96, "10.0s"),
         (59.4, "59s"),
         (59.9, "60s"),

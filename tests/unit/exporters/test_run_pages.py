@@ -153,6 +153,18 @@ async def test_a_run_shows_its_life_its_events_and_where_they_are(tmp_path: Path
         child = await page(client, f"/runs/{runs['child']}")
         told = await data(client, f"/api/v1/runs/{runs['bad']}")
         assert (await data(client, "/api/v1/runs/bad"))["run_id"] == runs["bad"], "by the platform's own id"
+        steps = (await data(client, f"/api/v1/runs/{runs['good/1']}"))["steps"]
+    assert [(step["step"], step["seconds"]) for step in steps] == [
+        ("queued", None),
+        ("started", 60.0),
+        ("START committed", 0.0),
+        ("ended", 90.0),
+        ("last seen", 0.0),
+        ("COMPLETE committed", 0.0),
+    ]
+    assert "data-exact>2026-" in good
+    assert re.search(r"It failed <time datetime=\"[^\"]+Z\" title=\"[^\"]+ UTC\">", bad)
+    assert re.search(r"between</span> <time .* data-exact>.*<span class=.quiet.>and", bad)
     assert "marquez: all is delivered." in good
     assert "gs://out b.csv" in good
     assert 'href="javascript' not in good
