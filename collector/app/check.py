@@ -14,7 +14,7 @@ from collector.app.control import refuse_unusable
 from collector.app.tables import Column, Kind, show
 from collector.clock import Clock, SystemClock
 from collector.errors import LedgerError, LedgerForeign, LedgerMissing, LedgerTooNew
-from collector.ledger import configured_sources, jobs, queries
+from collector.ledger import configured_sources, jobs, migration, queries
 from collector.ledger.port import Ledger
 from collector.lineage.job_aliases import renamings
 from collector.logs import set_up
@@ -82,9 +82,17 @@ async def _of_ledger(settings: Settings) -> list[Row]:
     except LedgerError as error:
         return [_unopened(settings, error)]
     try:
-        return [_row("ledger", path, True, "this version supports its schema"), *await _of_accounts(store, settings)]
+        schema = _schema_row(settings, await store.read(migration.version))
+        return [schema, *await _of_accounts(store, settings)]
     finally:
         await store.close()
+
+
+def _schema_row(settings: Settings, version: migration.Version | None) -> Row:
+    words = "this version supports its schema"
+    if version is not None and version.is_newer:
+        words += f" {version.revision}, which a newer version made"
+    return _row("ledger", settings.ledger.place, True, words)
 
 
 def _unopened(settings: Settings, error: LedgerError) -> Row:

@@ -159,6 +159,7 @@ class Service:
         self._heartbeat: Heartbeat | None = None
         self._asking = 0
         self._stopping = False
+        self._stands_down = False
         self._logged: set[str] = set()
         """Tasks whose death was logged."""
         self.port = 0
@@ -182,14 +183,22 @@ class Service:
         return await asyncio.to_thread(ledgers.opened, self.settings.ledger, self._clock, command=self._command)
 
     async def until(self, stop: asyncio.Event) -> str | None:
-        """Wait for `stop`; the name of a task that died before, with its error logged, None for none."""
+        """Wait for `stop`; the name of a task that died before, with its error logged, None for none.
+
+        Once a newer version has migrated the ledger so that this one cannot work on it, all work ends, and the process stays,
+        not ready, so that an upgrade that went wrong is seen where it is looked for.
+        """
         stopping = asyncio.create_task(stop.wait(), name="stop")
         done, _ = await asyncio.wait({stopping, *self._tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         for task in done - {stopping}:
             error = None if task.cancelled() else task.exception()
             self._logged.add(task.get_name())
-            if not isinstance(error, LedgerLost | LedgerTooNew):  # which are logged where they are noticed
+            if isinstance(error, LedgerTooNew):
+                await self._stand_down()
+                await stop.wait()
+                return None
+            if not isinstance(error, LedgerLost):  # which is logged where it is noticed
                 log.critical("task.died", extra=fields(task=task.get_name()), exc_info=error)
             return task.get_name()
         return None
@@ -203,7 +212,8 @@ class Service:
             error = f"the running service has no {target.replace(':', ' ', 1)}; restart it with this configuration"
             return RequestResult(RequestState.FAILED, {"error": error})
         if self._stopping:
-            return RequestResult(RequestState.FAILED, {"error": "the service is stopping; try again when it runs"})
+            error = self.store.lost or "the service is stopping; try again when it runs"
+            return RequestResult(RequestState.FAILED, {"error": error})
         self._asking += 1
         try:
             if kind is RequestKind.FORGET:
@@ -254,6 +264,8 @@ class Service:
 
     def faults(self) -> list[str]:
         """Why this process should be restarted: a task that ended, a loop that is stuck."""
+        if self._stands_down:  # a restart would change nothing
+            return []
         now = self._clock.monotonic()
         dead = [f"task {name} has ended" for name, task in self._tasks.items() if task.done()]
         loops = {f"source {name}": poller.expected_by for name, poller in self._pollers.items()}
@@ -263,6 +275,8 @@ class Service:
         return lost + dead + [f"{name} is stuck" for name, expected_by in loops.items() if now > expected_by]
 
     def unready(self) -> list[str]:
+        if self._stands_down:
+            return [f"it has stopped working: {self.store.lost}"]
         statuses = {name: poller.status for name, poller in self._pollers.items()}
         untried = [name for name, status in statuses.items() if status.result is None and not status.standby]
         away = [self._housekeeper.trouble] if self._housekeeper.is_away and self._housekeeper.trouble else []
@@ -440,9 +454,22 @@ class Service:
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks[name] = asyncio.create_task(work, name=name)
 
+    async def _stand_down(self) -> None:
+        """End all work but the pages, which say why."""
+        self._stands_down = True
+        await self._end_work()
+
     async def _stop(self) -> None:
+        if not self._stands_down:
+            await self._end_work()
+        if self._listener is not None:
+            await self._quietly([self._listener.close()])
+        await self._quietly([self.store.close()])
+        log.info("service.stopped")
+
+    async def _end_work(self) -> None:
         """Requests of people first, as a trigger that is cut off stays in doubt; then polling, then delivery with the
-        rest of the time, then all else.
+        rest of the time, then all else but the pages.
         """
         grace = self.settings.stop_within.total_seconds()
         deadline = self._clock.monotonic() + grace
@@ -458,10 +485,6 @@ class Service:
         left = max(1.0, deadline - self._clock.monotonic())
         await self._quietly(_within(left + 1, sink.close(left)) for sink in self._sinks.values())
         await self._cancel(list(self._tasks))
-        if self._listener is not None:
-            await self._quietly([self._listener.close()])
-        await self._quietly([self.store.close()])
-        log.info("service.stopped")
 
     async def _leave_the_others(self) -> None:
         """Other replicas may have its share from now on."""

@@ -1,36 +1,77 @@
 """Brings a ledger to this program's schema. Alembic is loaded only when there is something to do."""
 
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, text
 
 from collector.errors import LedgerError, LedgerTooNew
 from collector.ledger.schema import APPLICATION_ID, REVISIONS
+from collector.logs import fields
+
+log = logging.getLogger("lineage.ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Of a ledger: its schema, and the oldest schema that a program has to know to work on it; None up to schema 0011."""
+
+    revision: str
+    compatible_from: str | None = None
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether a newer version of this program made it."""
+        return self.revision not in REVISIONS
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether this program can work on it, once it is migrated if need be."""
+        return not self.is_newer or self.compatible_from in REVISIONS
+
+
+def version(conn: Connection) -> Version | None:
+    """None for an empty ledger."""
+    if not conn.dialect.has_table(conn, "alembic_version"):
+        return None
+    found = conn.execute(text("SELECT * FROM alembic_version")).mappings().first()
+    return None if found is None else Version(found["version_num"], found.get("compatible_from"))
 
 
 def revision(conn: Connection) -> str | None:
     """The schema that the ledger has, None for an empty one."""
-    if not conn.dialect.has_table(conn, "alembic_version"):
-        return None
-    found: str | None = conn.scalar(text("SELECT version_num FROM alembic_version"))
-    return found
+    found = version(conn)
+    return None if found is None else found.revision
 
 
 def check(conn: Connection, name: str) -> None:
     """For readers, who change nothing. Raises `LedgerTooNew`, and `LedgerError` for one that is not migrated yet."""
-    found = revision(conn)
-    refuse_newer(found, name)
-    if found != REVISIONS[-1]:
+    found = version(conn)
+    refuse_unusable(found, name)
+    if found is None or (not found.is_newer and found.revision != REVISIONS[-1]):
+        schema = None if found is None else found.revision
         raise LedgerError(
-            f"ledger {name} has schema {found} and needs {REVISIONS[-1]}: start the service, which migrates it"
+            f"ledger {name} has schema {schema} and needs {REVISIONS[-1]}: start the service, which migrates it"
+        )
+
+
+def check_same(conn: Connection, name: str) -> None:
+    """`check`, for copies row by row: a newer ledger may hold more than this program would copy."""
+    check(conn, name)
+    found = revision(conn)
+    if found != REVISIONS[-1]:
+        raise LedgerTooNew(
+            f"ledger {name} has schema {found}, made by a newer version of this program; this one knows {REVISIONS[-1]} "
+            "and cannot copy all that is in it: use the newer version"
         )
 
 
 def migrate(conn: Connection, name: str) -> bool:
-    """Migrate in one transaction; False when the schema was up to date. Raises `LedgerTooNew`."""
-    found = revision(conn)
-    refuse_newer(found, name)
-    if found == REVISIONS[-1]:
+    """Migrate in one transaction; False when nothing was to be done. Raises `LedgerTooNew`."""
+    found = version(conn)
+    refuse_unusable(found, name)
+    if found is not None and (found.is_newer or found.revision == REVISIONS[-1]):
         return False
     from alembic import command  # noqa: PLC0415 - 0.4 s that an ordinary start does not need
     from alembic.config import Config  # noqa: PLC0415
@@ -43,10 +84,17 @@ def migrate(conn: Connection, name: str) -> bool:
     return True
 
 
-def refuse_newer(found: str | None, name: str) -> None:
+def refuse_unusable(found: Version | None, name: str) -> None:
     """Raises `LedgerTooNew`."""
-    if found is not None and found not in REVISIONS:
+    if found is not None and not found.is_usable:
         raise LedgerTooNew(
-            f"ledger {name} has schema {found}, made by a newer version of this program; this one knows "
+            f"ledger {name} has schema {found.revision}, made by a newer version of this program; this one knows "
             f"{REVISIONS[-1]} and takes no ledger back: install the newer version, or give this one another file"
         )
+
+
+def report_newer(found: Version, name: str) -> None:
+    """Log that this program goes on with a ledger that a newer one migrated."""
+    cause = f"it has schema {found.revision}, made by a newer version of this program; this one knows {REVISIONS[-1]}"
+    then = f"it goes on, as programs that know schema {found.compatible_from} can work on it"
+    log.warning("ledger.newer", extra=fields(path=name, cause=cause, then=then))

@@ -81,8 +81,8 @@ class Ledger(Protocol):
 class OwnedLedger(Ledger, Protocol):
     """A ledger as the composition root opened it: for this process alone, or for reading.
 
-    `lost` is why this process has to end, None as long as it works: the file is gone, or the schema is too new. `set_aside` is where an unusable file went that was
-    found at this start; `rescued` is True if the file was deleted under the process before, which wrote it again.
+    `lost` is why this process cannot work on it any more, None as long as it can: the file is gone, or the schema is too
+    new. `set_aside` is where an unusable file went that was found at this start; `rescued` is True if the file was deleted under the process before, which wrote it again.
     """
 
     set_aside: Path | None

@@ -129,7 +129,7 @@ async def test_a_replica_that_is_frozen_for_longer_than_its_leases_commits_nothi
     assert await one.end(signal.SIGTERM) == 0
 
 
-async def test_replicas_that_differ_are_named_and_a_schema_that_is_too_new_ends_them(cluster: Cluster) -> None:
+async def test_replicas_that_differ_are_named_and_a_schema_that_is_too_new_ends_their_work(cluster: Cluster) -> None:
     one, two, _ = cluster.replicas
     two.settings = {**two.settings, "lineage": {"validate_events": False}}
     await one.start()
@@ -149,14 +149,29 @@ async def test_replicas_that_differ_are_named_and_a_schema_that_is_too_new_ends_
     pages = [(await each.page("/metrics"))[1] for each in (one, two)]
     assert any("lineage_replica_kinds 2.0" in page for page in pages)
     cluster.rows("UPDATE lineage.alembic_version SET version_num = '9999' RETURNING 1")
+
+    async def newer() -> bool:
+        return all(each.logged("ledger.newer") for each in (one, two))
+
+    await cluster.until(newer)
+    cluster.deployment.cdf.start_run(next(iter(cluster.deployment.cdf.transformations)), Scenario(0.1, 0.1))
+    await cluster.settled()
+    assert [(await each.page("/readyz"))[0] for each in (one, two)] == [200, 200]
+    cluster.rows("UPDATE lineage.alembic_version SET compatible_from = '9999' RETURNING 1")
+
+    async def stands_down() -> bool:
+        kept = cluster.rows("SELECT name, holder FROM lineage.lease WHERE expires_at > 0")
+        return kept == [] and [(await each.page("/readyz"))[0] for each in (one, two)] == [503, 503]
+
+    await cluster.until(stands_down)
     for each in (one, two):
-        assert each.process is not None
-        assert await asyncio.wait_for(each.process.wait(), 60) == 1
         [line] = each.logged("ledger.outdated")
-        assert "made by a newer version of this program: install that one here, too" in line["cause"]
+        assert "this one cannot go on with it: install the newer one" in line["cause"]
+        assert "it has stopped working" in (await each.page("/readyz"))[1]
+        assert (await each.page("/healthz"))[0] == 200
+        assert await each.end(signal.SIGTERM) == 0
+        assert len(each.logged("ledger.newer")) == 1
         assert not each.logged("task.died")
-    kept = cluster.rows("SELECT name, holder FROM lineage.lease WHERE expires_at > 0")
-    assert kept == [], "\n".join(each.tail() for each in cluster.replicas)
 
 
 async def play(cluster: Cluster, rng: random.Random) -> None:

@@ -182,7 +182,7 @@ async def test_a_ledger_can_move(machine: Machine) -> None:
 async def test_an_older_version_refuses_the_ledger_in_the_words_of_the_page(machine: Machine) -> None:
     await machine.do("systemctl stop lineage-collector")
     with closing(sqlite3.connect(machine.ledger())) as ledger, ledger:
-        ledger.execute("UPDATE alembic_version SET version_num = '9999'")
+        ledger.execute("UPDATE alembic_version SET version_num = '9999', compatible_from = '9999'")
     was = content(machine.ledger())
     code, _, err = await machine.deployment.command("run")
     [words] = re.findall(r"^    (ledger .* has schema .*)$", OPERATIONS.read_text(), re.MULTILINE)
@@ -191,7 +191,7 @@ async def test_an_older_version_refuses_the_ledger_in_the_words_of_the_page(mach
     assert code == 1
     assert content(machine.ledger()) == was
     with closing(sqlite3.connect(machine.ledger())) as ledger, ledger:
-        ledger.execute("UPDATE alembic_version SET version_num = ?", [REVISIONS[-1]])
+        ledger.execute("UPDATE alembic_version SET version_num = ?, compatible_from = '0012'", [REVISIONS[-1]])
     await machine.do("systemctl start lineage-collector")
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from collector.errors import LedgerError, LedgerUnreachable
 from collector.ledger import replicas
 from collector.ledger.listeners import Listeners
+from collector.ledger.migration import Version
 from collector.ledger.port import Change, take_announced
 from collector.ledger.postgres import faults, preparation
 from collector.ledger.postgres.connections import Connections
@@ -42,7 +43,7 @@ CUT_EVERY = 5.0
 
 
 class Store:
-    """An open ledger. `lost` is why this process has to end: a newer version of the program migrated the ledger."""
+    """An open ledger. `lost` is why this process cannot work on it any more: a newer version of the program migrated it."""
 
     set_aside: Path | None = None
     rescued = False
@@ -216,9 +217,10 @@ class Store:
             self._cut_at = time.monotonic()
             self._connections.cut()
 
-    def _outdated(self, revision: str) -> None:
-        self.lost = f"{self.name} has schema {revision} now, made by a newer version of this program: install that one here, too"
-        then = "its leases are given back, and the process ends"
+    def _outdated(self, version: Version) -> None:
+        schema = f"{self.name} has schema {version.revision} now"
+        self.lost = f"{schema}, made by a newer version of this program, and this one cannot go on with it: install the newer one"
+        then = "its leases are given back; it does nothing any more and is not ready, until it is stopped"
         log.critical("ledger.outdated", extra=fields(path=self.name, cause=self.lost, then=then))
 
     def _close(self) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from collector.errors import LedgerError, LedgerLocked
-from collector.ledger import replicas, schema, transfer
+from collector.ledger import migration, replicas, schema, transfer
 from collector.ledger.postgres import faults, preparation
 from collector.ledger.postgres.database import Database
 
@@ -22,6 +22,7 @@ def source(database: Database) -> Iterator[Connection]:
     """To read from. Raises `LedgerLocked` beside a service, `LedgerTooNew`, `LedgerUnreachable` and `LedgerError`."""
     with _transaction(database) as conn:
         preparation.check(conn, database)
+        migration.check_same(conn, database.name)
         _refuse_live(conn, database)
         yield conn
 
@@ -31,6 +32,7 @@ def target(database: Database) -> Iterator[Connection]:
     """To write to: committed as a whole. Raises as `source` does."""
     with _transaction(database) as conn:
         preparation.migrate(conn, database)
+        migration.check_same(conn, database.name)
         _refuse_live(conn, database)
         if not transfer.is_empty(conn):
             raise LedgerError(

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from collector.errors import LedgerUnreachable
+from collector.ledger.migration import Version, report_newer
 from collector.ledger.port import Change
 from collector.ledger.postgres.connections import Connections
 from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.pool import Pool
-from collector.ledger.schema import REVISIONS
 from collector.logs import fields
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Seen:
     event: int
     requests: frozenset[int]
     free: frozenset[str]
-    revision: str
+    version: Version
 
     def changes(self, before: "Seen | None") -> frozenset[Change]:
         """What is new since the look before; everything at the first."""
@@ -55,8 +55,8 @@ class Seen:
 
 
 class Watch:
-    """`announce` and `outdated` are called in its thread: with what is new, and with a revision of the schema that this
-    program does not know, after which it ends.
+    """`announce` and `outdated` are called in its thread: with what is new, and with a version that this program cannot
+    work on, after which it ends.
     """
 
     def __init__(
@@ -64,12 +64,13 @@ class Watch:
         database: Database,
         connections: Connections,
         announce: Callable[[frozenset[Change]], None],
-        outdated: Callable[[str], None],
+        outdated: Callable[[Version], None],
     ) -> None:
         self._database, self._connections = database, connections
         self._announce, self._outdated = announce, outdated
         self._statement = _statement(database.schema)
         self._connection: Connected | None = None
+        self._version: Version | None = None
         self._pool = Pool("ledger-look", 1, self._look)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ledger-watch", daemon=True)
@@ -92,18 +93,24 @@ class Watch:
             if seen is None:
                 before = None
                 continue
-            if seen.revision not in REVISIONS:
-                self._outdated(seen.revision)
+            if not seen.version.is_usable:
+                self._outdated(seen.version)
                 return
+            self._report_newer(seen.version)
             if changes := seen.changes(before):
                 self._announce(changes)
             before = seen
+
+    def _report_newer(self, version: Version) -> None:
+        if version != self._version and version.is_newer:
+            report_newer(version, self._database.name)
+        self._version = version
 
     def _seen(self) -> Seen | None:
         """None when it could not look: the work that waits for the ledger reports that."""
         answer = self._pool.submit(lambda connection: connection.execute(self._statement).fetchone())
         try:
-            event, requests, free, revision = answer.result(SILENT_AFTER)
+            event, requests, free, *version = answer.result(SILENT_AFTER)
         except NotAnswered:
             then = "all connections are cut; what waits for an answer is tried again"
             cause = f"no answer within {SILENT_AFTER:.0f} s: the server is frozen, or the network drops what is sent"
@@ -112,7 +119,7 @@ class Watch:
             return None
         except (self._database.error(), LedgerUnreachable):
             return None
-        return Seen(event, frozenset(requests), frozenset(free), revision)
+        return Seen(event, frozenset(requests), frozenset(free), Version(*version))
 
     def _look(self, work: Callable[["Connected"], Any]) -> Any:
         try:
@@ -134,5 +141,5 @@ def _statement(schema: str) -> bytes:
         f"ARRAY(SELECT id FROM \"{schema}\".request WHERE done_at IS NULL AND state = 'new' ORDER BY id LIMIT {_SHOWN}), "
         f"ARRAY(SELECT name || ' ' || token FROM \"{schema}\".lease "
         "WHERE expires_at < (extract(epoch from clock_timestamp()) * 1000)::bigint), "
-        f'(SELECT version_num FROM "{schema}".alembic_version)'
+        f'version_num, compatible_from FROM "{schema}".alembic_version'
     ).encode()

@@ -124,9 +124,9 @@ def _copy(ledger: Path, part: Path, progress: Progress) -> str:
 def _schema(connection: sqlite3.Connection, name: Path) -> str:
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
         raise LedgerError(f"ledger {name} has no tables yet: start the service first")
-    (found,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    migration.refuse_newer(found, str(name))
-    return str(found)
+    version = migration.Version(*connection.execute("SELECT * FROM alembic_version").fetchone())
+    migration.refuse_unusable(version, str(name))
+    return version.revision
 
 
 def _checked(part: Path, target: Path, schema: str) -> Backup:

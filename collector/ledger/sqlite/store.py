@@ -318,10 +318,13 @@ def _connected(path: Path, undo: ExitStack) -> tuple[_Readers, Engine]:
     undo.callback(writer.dispose)
     with writer.begin() as conn:
         migrated = migration.migrate(conn, str(path))
+        found = migration.version(conn)
         leases.end_all(conn)  # the file lock is ours, so their former holder is gone
         replicas.end_all(conn)
     if migrated:
         log.info("ledger.migrated", extra=fields(path=str(path)))
+    if found is not None and found.is_newer:
+        migration.report_newer(found, str(path))
     readers: dict[str, Engine] = {}
     for name in _READERS:
         readers[name] = file.engine(file.connect_reader(path), writes=False)

@@ -30,7 +30,7 @@ def source(path: Path, holder: str) -> Iterator[Connection]:
                 file.refuse_foreign(path, connection)
                 engine = file.engine(connection, writes=False)
                 with engine.connect() as conn:
-                    migration.check(conn, str(path))
+                    migration.check_same(conn, str(path))
                 if (fault := file.fault_within(connection, is_newest=True)) is not None:
                     raise LedgerError(f"ledger {path} is damaged: {fault}; nothing was copied")
                 with engine.connect() as conn:

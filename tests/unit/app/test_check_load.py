@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text, update
 from collector.app.check import Row, _all, _of_ledger, run
 from collector.clock import SystemClock
 from collector.errors import ConfigurationError
-from collector.ledger import configured_sources, schema, skips
+from collector.ledger import configured_sources, migration, schema, skips
 from collector.ledger.configured_sources import Configured
 from collector.ledger.sqlite.store import Store
 from collector.model import Skip, SkipKind
@@ -88,7 +88,7 @@ def on(ledger: Path) -> Settings:
 
 
 def made_newer(conn: Connection) -> None:
-    conn.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    conn.execute(text("UPDATE alembic_version SET version_num = '9999', compatible_from = '9999'"))
 
 
 async def test_a_ledger_of_a_newer_version_is_found_without_asking_anybody(tmp_path: Path) -> None:
@@ -102,6 +102,18 @@ async def test_a_ledger_of_a_newer_version_is_found_without_asking_anybody(tmp_p
     [row] = await _of_ledger(on(ledger))
     assert not row["ok"]
     assert "has schema 9999, made by a newer version" in row["detail"]
+
+
+async def test_a_ledger_of_a_newer_version_that_only_added_is_usable(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.db"
+    store = Store.open(ledger, holder="test", clock=SystemClock())
+    await store.write(lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    await store.close()
+    [row] = await _of_ledger(on(ledger))
+    assert (row["ok"], row["detail"]) == (True, "this version supports its schema 9999, which a newer version made")
+    again = Store.open(ledger, holder="test", clock=SystemClock())
+    assert await again.read(migration.revision) == "9999", "it is not taken back"
+    await again.close()
 
 
 async def test_a_sink_that_refuses_all_is_found_without_asking_anybody(tmp_path: Path) -> None:

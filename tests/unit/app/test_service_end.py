@@ -3,12 +3,14 @@
 import asyncio
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from collector.app.service import Service
 from collector.clock import SystemClock
 from collector.errors import LedgerLost, LedgerTooNew
 from collector.ledger import leases
+from collector.ledger.requests import RequestKind
 from collector.ledger.sqlite.store import Store
 from config.settings import Settings
 from simulators.server import Served
@@ -70,13 +72,11 @@ async def test_all_parts_that_stop_badly_are_logged_and_all_leases_given_back(
     assert await given_back(tmp_path, "sink:file")
 
 
-@pytest.mark.parametrize(
-    ("error", "logged"), [(LedgerTooNew("schema 9999"), 0), (LedgerLost("deleted"), 0), (ZeroDivisionError("bug"), 1)]
-)
+@pytest.mark.parametrize(("error", "logged"), [(LedgerLost("deleted"), 0), (ZeroDivisionError("bug"), 1)])
 async def test_only_what_nobody_expected_is_logged_as_a_task_that_died(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception, logged: int
 ) -> None:
-    """A ledger that was lost, or that a newer version migrated, is logged where that is noticed."""
+    """A ledger that was lost is logged where that is noticed."""
 
     async def ends() -> None:
         raise error
@@ -89,3 +89,38 @@ async def test_only_what_nobody_expected_is_logged_as_a_task_that_died(
         async with asyncio.timeout(60):
             assert await service.until(asyncio.Event()) == "guard"
     assert [record.message for record in caplog.records].count("task.died") == logged
+
+
+async def test_a_ledger_that_became_too_new_ends_all_work_and_leaves_a_process_that_is_not_ready(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop, lost = asyncio.Event(), LedgerTooNew("the ledger has schema 9999")
+
+    async def ends() -> None:
+        service.store.lost = str(lost)
+        raise lost
+
+    async with (
+        Served(WetransformSimulator(seed=5, now=now)) as served,
+        Service(settings(tmp_path, served.url)) as service,
+    ):
+        service._spawn("guard", ends())
+        ended = asyncio.create_task(service.until(stop))
+        async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+            while not all(task.done() for task in service._tasks.values()):
+                await asyncio.sleep(0.01)
+            answers = [await shown(session, service.port, path) for path in ("healthz", "readyz")]
+        assert (answers[0][0], answers[1][0]) == (200, 503)
+        assert "it has stopped working: the ledger has schema 9999" in answers[1][1]
+        result = await service.submit("sink:file", RequestKind.RETRY, {})
+        assert "schema 9999" in result.answer["error"]
+        assert not ended.done()
+        stop.set()
+        assert await ended is None
+    assert "task.died" not in {record.message for record in caplog.records}
+    assert await given_back(tmp_path, "source:customers")
+
+
+async def shown(session: aiohttp.ClientSession, port: int, path: str) -> tuple[int, str]:
+    async with session.get(f"http://127.0.0.1:{port}/{path}") as answer:
+        return answer.status, await answer.text()

@@ -167,7 +167,7 @@ async def test_a_ledger_of_a_newer_version_and_a_file_of_another_program_are_ref
 ) -> None:
     await store.close()
     with closing(sqlite3.connect(store.path)) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("UPDATE alembic_version SET version_num = '9999', compatible_from = '9999'")
     with pytest.raises(LedgerTooNew):
         back_up(store.path, target)
     other = target.with_name("other.db")

@@ -179,11 +179,34 @@ async def test_what_another_store_commits_is_noticed(store: Store, other: Store)
     await noticed(Change.LEASES)
 
 
-async def test_a_schema_that_a_newer_version_migrated_under_it_ends_the_process(
+async def test_a_schema_to_which_a_newer_version_only_added_is_logged_once(
     store: Store, other: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     await other.write(lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = '9999'")))
-    with pytest.raises(LedgerTooNew, match="has schema 9999 now, made by a newer version of this program: install"):
+    looks = asyncio.Queue[None]()
+    store.on_commit(lambda: looks.put_nowait(None), Change.REQUESTS)
+
+    def newer() -> list[logging.LogRecord]:
+        return [record for record in caplog.records if record.getMessage() == "ledger.newer"]
+
+    async with asyncio.timeout(60):
+        while len(newer()) < 2:  # each of the two looks
+            await asyncio.sleep(0.02)
+        for _ in range(2):
+            await other.write(requests.add, requests.RequestKind.RETRY, "sink:a", "{}", NOW)
+            await looks.get()
+    assert store.lost is None
+    assert len(newer()) == 2
+    assert "has schema 9999, made by a newer version" in newer()[0].fields["cause"]  # type: ignore[attr-defined]
+
+
+async def test_a_schema_that_a_newer_version_migrated_under_it_ends_the_process(
+    store: Store, other: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    await other.write(
+        lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = '9999', compatible_from = '9999'"))
+    )
+    with pytest.raises(LedgerTooNew, match=r"has schema 9999 now, made by a newer .* cannot go on with it: install"):
         async with asyncio.timeout(20):
             await guard(store, SystemClock(), lambda: None)
     assert [r.levelno for r in caplog.records if r.getMessage() == "ledger.outdated"][:1] == [logging.CRITICAL]
@@ -515,7 +538,9 @@ def test_a_server_of_another_time_is_refused(
 
 
 async def test_a_schema_of_a_newer_version_is_refused(store: Store, database: Database) -> None:
-    await store.write(lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    await store.write(
+        lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = '9999', compatible_from = '9999'"))
+    )
     await store.close()
     for attempt in (lambda: Store.open(database), lambda: Store.open_readonly(database)):
         with pytest.raises(LedgerTooNew, match="schema 9999, made by a newer version"):

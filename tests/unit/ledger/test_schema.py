@@ -187,10 +187,35 @@ def test_a_migration_that_does_not_end_leaves_the_ledger_as_it_was(empty: Engine
 def test_a_newer_ledger_is_refused_with_what_to_do(empty: Engine) -> None:
     with empty.begin() as conn:
         migration.migrate(conn, "ledger")
-        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999', compatible_from = '9999'")
         for attempt in (migration.migrate, migration.check):
             with pytest.raises(LedgerTooNew, match=r"schema 9999, made by a newer version.*install the newer version"):
                 attempt(conn, "ledger")
+
+
+def test_a_newer_ledger_is_used_if_its_migrations_only_added(empty: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    with empty.begin() as conn:
+        migration.migrate(conn, "ledger")
+        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        assert not migration.migrate(conn, "ledger")
+        migration.check(conn, "ledger")
+        assert migration.version(conn) == migration.Version("9999", REVISIONS[-1])
+        with pytest.raises(LedgerTooNew, match=r"schema 9999.*cannot copy all that is in it: use the newer version"):
+            migration.check_same(conn, "ledger")
+
+
+@pytest.mark.parametrize(
+    ("found", "usable"),
+    [
+        (migration.Version("0001"), True),
+        (migration.Version(REVISIONS[-1], REVISIONS[-1]), True),
+        (migration.Version("9999", "0012"), True),
+        (migration.Version("9999", "9998"), False),
+        (migration.Version("9999"), False),
+    ],
+)
+def test_a_program_works_on_what_it_knows_or_what_is_compatible(found: migration.Version, usable: bool) -> None:
+    assert found.is_usable is usable
 
 
 def test_a_reader_wants_the_present_schema(empty: Engine) -> None:

@@ -226,7 +226,10 @@ def test_a_source_that_cannot_be_copied_changes_nothing(path: Path, database: Da
         copy(tmp_path / "none.db", database)
     with pytest.raises(LedgerMissing, match="has no ledger yet"):
         copy(database, tmp_path / "back.db")
-    in_ledger(path, lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    in_ledger(
+        path,
+        lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = '9999', compatible_from = '9999'")),
+    )
     with pytest.raises(LedgerTooNew, match="9999"):
         copy(path, database)
     damaged = tmp_path / "damaged.db"
