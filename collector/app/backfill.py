@@ -82,11 +82,8 @@ def _limits(window: Window) -> dict[str, str | None]:
 async def _previewed(settings: Settings, target: str, window: Window) -> tuple[Counts, Window]:
     set_up("error", "auto")
     kind, _, name = target.partition(":")
-    store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
-    try:
+    async with ledgers.reading(settings.ledger) as store:
         return await (_of_sink if kind == "sink" else _of_source)(settings, store, name, window), window
-    finally:
-        await store.close()
 
 
 async def _of_sink(settings: Settings, store: Ledger, name: str, window: Window) -> Counts:

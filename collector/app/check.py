@@ -188,13 +188,10 @@ async def _take_nothing(_: Sequence[bytes]) -> None:
 async def _watched(settings: Settings) -> dict[str, Mapping[RunState, int]]:
     """Open runs of each source in the ledger; empty if it cannot be read, as before the first start."""
     try:
-        store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
+        async with ledgers.reading(settings.ledger) as store:
+            return {row.name: await store.read(queries.watched, row.id) for row in await store.read(queries.sources)}
     except LedgerError:
         return {}
-    try:
-        return {row.name: await store.read(queries.watched, row.id) for row in await store.read(queries.sources)}
-    finally:
-        await store.close()
 
 
 async def _of_source(platform: Platform, watched: Mapping[RunState, int]) -> list[Finding]:

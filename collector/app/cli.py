@@ -261,8 +261,8 @@ def runs(
         return
     from collector.app import run_listing
 
-    command = run_listing.follow if follow else run_listing.runs
-    sys.exit(command(config, source=source, state=state, since=since, job=job, limit=limit, as_json=as_json))
+    wanted = run_listing.Wanted(source, state, since, job)
+    sys.exit((run_listing.follow if follow else run_listing.runs)(config, wanted, limit=limit, as_json=as_json))
 
 
 @runs_app.command(

@@ -17,8 +17,11 @@ import aiohttp
 import orjson
 from aiohttp import web
 
+from collector.clock import Clock, to_ms
 from collector.errors import ConfigurationError, LineageError
-from collector.ledger.requests import RequestKind, RequestState
+from collector.ledger import requests
+from collector.ledger.port import Ledger
+from collector.ledger.requests import Request, RequestKind, RequestState
 from collector.logs import fields
 
 log = logging.getLogger("lineage.control")
@@ -35,6 +38,32 @@ class RequestResult:
 
     state: RequestState
     answer: Mapping[str, Any]
+
+
+def result_of(request: Request | None) -> RequestResult:
+    """Of a request that was done, None for one that the ledger no longer has."""
+    if request is None:
+        return RequestResult(RequestState.FAILED, {"error": "the request is no longer in the ledger"})
+    return RequestResult(request.state, orjson.loads(request.answer or "{}"))
+
+
+async def answered(
+    store: Ledger, clock: Clock, target: str, kind: RequestKind, body: Mapping[str, Any], late: str, every: float
+) -> RequestResult:
+    """Put a request into the ledger and look for its result `every` so many seconds; `late` is the error of one that takes
+    longer than `ANSWERS_WITHIN`. A backfill, which may take hours, is not waited for.
+    """
+    now_ms, words = to_ms(clock.now()), orjson.dumps(dict(body)).decode()
+    if kind is RequestKind.BACKFILL:
+        number = await store.write(requests.add_backfill, target, words, now_ms)
+        return RequestResult(RequestState.NEW, {"request": number})
+    number = await store.write(requests.add, kind, target, words, now_ms)
+    end = clock.monotonic() + ANSWERS_WITHIN
+    while (request := await store.read_shown(requests.get, number)) is not None and request.done_at is None:
+        if clock.monotonic() > end:
+            return RequestResult(request.state, {"error": late})
+        await clock.sleep(every)
+    return result_of(request)
 
 
 Submit = Callable[[str, RequestKind, Mapping[str, Any]], Awaitable[RequestResult]]

@@ -1,5 +1,8 @@
 """Opens the ledger of the configuration: a file, or a schema in PostgreSQL."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
 from collector.app import ledger_access
@@ -30,6 +33,16 @@ def opened_readonly(settings: Ledger) -> OwnedLedger:
     """Beside a running service or without one. Raises `LedgerTooNew` and `LedgerError`."""
     found = database(settings)
     return FileStore.open_readonly(settings.path.absolute()) if found is None else PostgresStore.open_readonly(found)
+
+
+@asynccontextmanager
+async def reading(settings: Ledger) -> AsyncIterator[OwnedLedger]:
+    """As `opened_readonly`, closed again at the end."""
+    store = await asyncio.to_thread(opened_readonly, settings)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 def opened_beside(settings: Ledger) -> OwnedLedger | None:

@@ -220,8 +220,5 @@ def read(settings: Settings, fn: Callable[[Connection], T]) -> T:
 
 async def look(settings: Settings, fn: Callable[[Connection], T]) -> T:
     """One look at the ledger, which is closed again: it holds up nobody in between."""
-    store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
-    try:
+    async with ledgers.reading(settings.ledger) as store:
         return await store.read(fn)
-    finally:
-        await store.close()

@@ -82,8 +82,7 @@ async def _reconciled(settings: Settings, name: str, since_ms: int | None, *, me
     clock = SystemClock()
     configured = settings.sink(name)
     assert configured is not None  # it was required
-    store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
-    try:
+    async with ledgers.reading(settings.ledger) as store:
         sink = factory.sink(configured, clock)
         if not isinstance(sink, MarquezSink):
             raise LineageError(f"sink {name} cannot be asked: {(await sink.check())[0].detail}")
@@ -92,8 +91,6 @@ async def _reconciled(settings: Settings, name: str, since_ms: int | None, *, me
             return await _compared(store, sink, name, since_ms, clock, mending, as_json=as_json)
         finally:
             await sink.close(5.0)
-    finally:
-        await store.close()
 
 
 class _Mending:

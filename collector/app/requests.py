@@ -16,7 +16,7 @@ from collector.app.control import RequestResult
 from collector.app.removal import Removal
 from collector.app.status import source_id
 from collector.app.tables import printable
-from collector.clock import SystemClock, to_ms
+from collector.clock import SystemClock
 from collector.errors import ConfigurationError, LedgerLocked, LineageError
 from collector.ledger import replicas, requests, runs
 from collector.ledger.parked import Choice
@@ -176,12 +176,9 @@ async def backfill(
     begun, done = await _done(settings, target, RequestKind.BACKFILL, body, alone)
     if done is not None or begun.state is not RequestState.NEW:
         return done or begun
-    store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
-    try:
+    async with ledgers.reading(settings.ledger) as store:
         await _until_alive(settings, store)
         return await _until_done(store, begun, partial(_is_served, settings, store), look)
-    finally:
-        await store.close()
 
 
 async def _until_done(
@@ -191,11 +188,10 @@ async def _until_done(
         return begun
     while True:
         request = await store.read_shown(requests.get, int(begun.answer["request"]))
-        if request is None:
-            return RequestResult(RequestState.FAILED, {"error": "the request is no longer in the ledger"})
-        look(request)
-        if request.done_at is not None:
-            return RequestResult(request.state, orjson.loads(request.answer or "{}"))
+        if request is not None:
+            look(request)
+        if request is None or request.done_at is not None:
+            return control.result_of(request)
         if not await alive():
             raise LineageError("the process that did the backfill ends; it goes on when the service runs")
         await asyncio.sleep(LOOK)
@@ -264,22 +260,10 @@ async def _in_turn(
 async def _left(store: OwnedLedger, target: str, kind: RequestKind, body: Mapping[str, Any]) -> RequestResult:
     """Left in the ledger for the services that have it, which run elsewhere, and the answer of one of them."""
     try:
-        now_ms, words = to_ms(SystemClock().now()), orjson.dumps(dict(body)).decode()
-        if kind is RequestKind.BACKFILL:
-            number = await store.write(requests.add_backfill, target, words, now_ms)
-            return RequestResult(RequestState.NEW, {"request": number})
-        number = await store.write(requests.add, kind, target, words, now_ms)
-        end = time.monotonic() + control.ANSWERS_WITHIN
-        while (request := await store.read_shown(requests.get, number)) is not None and request.done_at is None:
-            if time.monotonic() > end:
-                error = "no service took it up in time; the ledger keeps it, and it may be done yet"
-                return RequestResult(request.state, {"error": error})
-            await asyncio.sleep(TURN_LOOK)
+        late = "no service took it up in time; the ledger keeps it, and it may be done yet"
+        return await control.answered(store, SystemClock(), target, kind, body, late, TURN_LOOK)
     finally:
         await store.close()
-    if request is None:
-        return RequestResult(RequestState.FAILED, {"error": "the request is no longer in the ledger"})
-    return RequestResult(request.state, orjson.loads(request.answer or "{}"))
 
 
 def _alone(settings: Settings) -> "Service":
@@ -311,15 +295,13 @@ async def _followed_alone(service: "Service", source: str, result: RequestResult
 
 
 async def _followed_beside(settings: Settings, source: str, result: RequestResult, wait: Wait) -> Run | None:
-    store = await asyncio.to_thread(ledgers.opened_readonly, settings.ledger)
-    try:
-        await _until_alive(settings, store)
-        return await _followed(store, source, result, partial(_is_served, settings, store), wait, _SERVED)
-    except _Left as left:
-        words = f"the service stopped while {left} was followed; it is followed again when the service runs"
-        raise LineageError(words) from left
-    finally:
-        await store.close()
+    async with ledgers.reading(settings.ledger) as store:
+        try:
+            await _until_alive(settings, store)
+            return await _followed(store, source, result, partial(_is_served, settings, store), wait, _SERVED)
+        except _Left as left:
+            words = f"the service stopped while {left} was followed; it is followed again when the service runs"
+            raise LineageError(words) from left
 
 
 _SERVED = "the service follows it; `lineage-collector runs show {run_id}` shows its state"

@@ -20,7 +20,7 @@ from collector.clock import Clock, SystemClock, moment, to_ms
 from collector.errors import ConfigurationError, LineageError
 from collector.ledger import history, queries
 from collector.ledger.history import RunHistory
-from collector.ledger.queries import RunDetail, RunRow
+from collector.ledger.queries import RunDetail, RunFilter, RunRow
 from collector.model import RunState
 from collector.views import known_run, more, summary
 from config.quantities import parse_lookback
@@ -55,37 +55,39 @@ _PARKED = (
 _LISTS = {"events", "parked_events"}
 
 
-def runs(
-    config: Path,
-    *,
-    source: str | None,
-    state: str | None,
-    since: str | None,
-    job: str | None,
-    limit: int,
-    as_json: bool,
-) -> int:
-    settings = configuration.load(config)
-    rows = read(settings, partial(_latest, Wanted(source, _state(state), job), time_given("--since", since), limit))
-    show(rows, COLUMNS, as_json=as_json, nothing="no such runs" if source or state or since or job else "no runs")
-    return 0
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which runs to list, in the words of the options; None for all."""
+
+    source: str | None = None
+    state: str | None = None
+    since: str | None = None
+    job: str | None = None
+
+    def checked(self) -> "_Checked":
+        """Raises `ConfigurationError`."""
+        return _Checked(self.source, _state(self.state), time_given("--since", self.since), self.job)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which runs to list; None for all."""
+class _Checked:
+    source: str | None
+    state: RunState | None
+    since_ms: int | None
+    job: str | None
 
-    source: str | None = None
-    state: RunState | None = None
-    job: str | None = None
+    def filter(self, conn: Connection) -> RunFilter:
+        return RunFilter(source_id(conn, self.source) if self.source is not None else None, self.state, self.job)
 
-    def chosen(self, conn: Connection) -> dict[str, Any]:
-        number = source_id(conn, self.source) if self.source is not None else None
-        return {"source_id": number, "state": self.state, "job": self.job}
+    def latest(self, limit: int, conn: Connection) -> list[dict[str, Any]]:
+        return _shown(conn, queries.runs(conn, limit, self.filter(conn), since_ms=self.since_ms))
 
 
-def _latest(wanted: Wanted, after: int | None, limit: int, conn: Connection) -> list[dict[str, Any]]:
-    return _shown(conn, queries.runs(conn, limit, since_ms=after, **wanted.chosen(conn)))
+def runs(config: Path, wanted: Wanted, *, limit: int, as_json: bool) -> int:
+    settings = configuration.load(config)
+    rows = read(settings, partial(wanted.checked().latest, limit))
+    show(rows, COLUMNS, as_json=as_json, nothing="no runs" if wanted == Wanted() else "no such runs")
+    return 0
 
 
 def _shown(conn: Connection, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
@@ -93,26 +95,15 @@ def _shown(conn: Connection, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
     return [summary(row, known_run(details.get(row.run_uuid))) for row in rows]
 
 
-def follow(
-    config: Path,
-    *,
-    source: str | None,
-    state: str | None,
-    since: str | None,
-    job: str | None,
-    limit: int,
-    as_json: bool,
-    clock: Clock | None = None,
-) -> Never:
+def follow(config: Path, wanted: Wanted, *, limit: int, as_json: bool, clock: Clock | None = None) -> Never:
     """The latest runs until the user ends it: redrawn on a terminal, else a line for each run that changed."""
-    settings, wanted = configuration.load(config), Wanted(source, _state(state), job)
-    clock, after = clock or SystemClock(), time_given("--since", since)
+    settings, chosen, clock = configuration.load(config), wanted.checked(), clock or SystemClock()
     if sys.stdout.isatty() and not as_json:
-        latest = partial(_latest, wanted, after, min(limit, live_view.room()))
+        latest = partial(chosen.latest, min(limit, live_view.room()))
         live_view.run(partial(look, settings, latest), _Redrawn(), clock)
     if not as_json:
         show_head(COLUMNS)
-    changes = _Changes(wanted, after, limit)
+    changes = _Changes(chosen, limit)
     live_view.run(partial(look, settings, changes.found), _Lines(as_json), clock)
 
 
@@ -136,8 +127,8 @@ class _Changes:
     are looked at again.
     """
 
-    def __init__(self, wanted: Wanted, after: int | None, limit: int) -> None:
-        self._wanted, self._after, self._limit = wanted, after, limit
+    def __init__(self, wanted: _Checked, limit: int) -> None:
+        self._wanted, self._limit = wanted, limit
         self._last: int | None = None
         self._seen: set[int] = set()
 
@@ -145,8 +136,8 @@ class _Changes:
         if self._last is None:
             self._last = queries.latest_event(conn)
             self._seen = set(queries.runs_changed(conn, self._last - _AGAIN, _AT_ONCE))
-            return _latest(self._wanted, self._after, self._limit, conn)[::-1]
-        made = queries.runs_changed(conn, self._last - _AGAIN, _AT_ONCE, **self._wanted.chosen(conn))
+            return self._wanted.latest(self._limit, conn)[::-1]
+        made = queries.runs_changed(conn, self._last - _AGAIN, _AT_ONCE, self._wanted.filter(conn))
         fresh = {row.run_uuid: row for number, row in made.items() if row is not None and number not in self._seen}
         self._last = max((self._last, *made))
         self._seen = {number for number in (*self._seen, *made) if number > self._last - _AGAIN}

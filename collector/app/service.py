@@ -15,12 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
 from collector import __version__
 from collector.app import configuration, factory, ledger_access, ledgers
-from collector.app.control import ANSWERS_WITHIN, Control, RequestResult, refuse_occupied
+from collector.app.control import ANSWERS_WITHIN, Control, RequestResult, answered, refuse_occupied
 from collector.app.heartbeat import Heartbeat, replica
 from collector.app.hints import HintedSource, Hints
 from collector.app.housekeeping import Housekeeper, Share
@@ -31,7 +30,7 @@ from collector.app.scrape import snapshot
 from collector.app.status import status, status_of_loops
 from collector.clock import Clock, SystemClock, to_ms
 from collector.errors import ConfigurationError, LedgerError, LedgerLost, LedgerTooNew
-from collector.ledger import configured_sinks, queries, replicas, requests, runs
+from collector.ledger import configured_sinks, queries, replicas, runs
 from collector.ledger.held_lease import HeldLease, Leases
 from collector.ledger.leases import HOUSEKEEPING, METRICS
 from collector.ledger.port import OwnedLedger
@@ -219,25 +218,10 @@ class Service:
             if kind is RequestKind.FORGET:
                 removal = Removal(self.store, self._clock)
                 return await removal.forget(target, drop_undelivered=bool(body.get("drop_undelivered")))
-            return await self._answered(target, kind, body)
+            late = f"not done within {ANSWERS_WITHIN:.0f} s; the request stays in the ledger and may still be done"
+            return await answered(self.store, self._clock, target, kind, body, late, 0.05)
         finally:
             self._asking -= 1
-
-    async def _answered(self, target: str, kind: RequestKind, body: Mapping[str, Any]) -> RequestResult:
-        now_ms, words = to_ms(self._clock.now()), orjson.dumps(body).decode()
-        if kind is RequestKind.BACKFILL:  # may take hours: whoever wants to know looks how far it is
-            number = await self.store.write(requests.add_backfill, target, words, now_ms)
-            return RequestResult(RequestState.NEW, {"request": number})
-        number = await self.store.write(requests.add, kind, target, words, now_ms)
-        end = self._clock.monotonic() + ANSWERS_WITHIN
-        while (request := await self.store.read_shown(requests.get, number)) is not None and request.done_at is None:
-            if self._clock.monotonic() > end:
-                error = f"not done within {ANSWERS_WITHIN:.0f} s; the request stays in the ledger and may still be done"
-                return RequestResult(request.state, {"error": error})
-            await self._clock.sleep(0.05)
-        if request is None:
-            return RequestResult(RequestState.FAILED, {"error": "the request is no longer in the ledger"})
-        return RequestResult(request.state, orjson.loads(request.answer or "{}"))
 
     def _targets(self) -> set[str]:
         return {f"source:{name}" for name in self._source_ids} | {f"sink:{name}" for name in self._sink_ids}

@@ -82,6 +82,26 @@ class RunRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs are wanted, None for all. `job` is the job's name, or what follows its first slash."""
+
+    source_id: int | None = None
+    state: RunState | None = None
+    job: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        run, job = schema.run.c, self.job
+        # the index of keys would read and sort all runs of a source
+        of_source = [run.source_id + 0 == self.source_id] if self.source_id is not None else []
+        in_state = [run.state == self.state] if self.state is not None else []
+        of_job = [or_(run.job == job, run.job.endswith(f"/{job}", autoescape=True))] if job is not None else []
+        return [*of_source, *in_state, *of_job]
+
+
+_ALL = RunFilter()
+
+
+@dataclass(frozen=True, slots=True)
 class RunDetail:
     """`text` is what `collector.ledger.detail` reads, `id` the run's number in the ledger."""
 
@@ -153,20 +173,16 @@ def sinks(conn: Connection) -> list[SinkRow]:
     counts = _sums(conn, schema.tally.c.sink_id)
     return [
         SinkRow(
-            id=number,
-            name=name,
-            pending=counts.get(number, _NOTHING)[0],
-            parked=counts.get(number, _NOTHING)[1],
-            doubts=_doubts(conn, number),
-            oldest=_oldest(conn, number),
-            cause=_cause(conn, number),
-            unclean_at=unclean_at,
-            retired_at=retired_at,
-            owed_bytes=counts.get(number, _NOTHING)[2],
-            refused=refused,
-            refused_cause=refused_cause,
+            **row,
+            pending=pending,
+            parked=parked,
+            doubts=_doubts(conn, row["id"]),
+            oldest=_oldest(conn, row["id"]),
+            cause=_cause(conn, row["id"]),
+            owed_bytes=size,
         )
-        for number, name, unclean_at, retired_at, refused, refused_cause in conn.execute(columns)
+        for row in conn.execute(columns).mappings()
+        for pending, parked, size in [counts.get(row["id"], _NOTHING)]
     ]
 
 
@@ -177,17 +193,15 @@ def sources(conn: Connection) -> list[SourceRow]:
     counts, states, abandoned = _sums(conn, schema.tally.c.source_id), _open_states(conn), _abandoned(conn)
     return [
         SourceRow(
-            id=number,
-            name=name,
-            polled_at=polled_at,
-            hinted_at=hinted_at,
-            open=states.get(number, {}),
-            abandoned=abandoned.get(number, 0),
-            waiting_since=_waiting_since(conn, number) if RunState.WAITING in states.get(number, {}) else None,
-            pending=counts.get(number, _NOTHING)[0],
-            parked=counts.get(number, _NOTHING)[1],
+            **row,
+            open=states.get(row["id"], {}),
+            abandoned=abandoned.get(row["id"], 0),
+            waiting_since=_waiting_since(conn, row["id"]) if RunState.WAITING in states.get(row["id"], {}) else None,
+            pending=pending,
+            parked=parked,
         )
-        for number, name, polled_at, hinted_at in conn.execute(columns)
+        for row in conn.execute(columns).mappings()
+        for pending, parked, _ in [counts.get(row["id"], _NOTHING)]
     ]
 
 
@@ -254,28 +268,12 @@ def _abandoned(conn: Connection) -> dict[int, int]:
     return dict(conn.execute(counts.group_by(run.c.source_id)).all())
 
 
-def runs(
-    conn: Connection,
-    limit: int,
-    *,
-    source_id: int | None = None,
-    state: RunState | None = None,
-    since_ms: int | None = None,
-    job: str | None = None,
-) -> list[RunRow]:
-    """Newest first. `since_ms` leaves out those whose last event is older; `job` is the job's name, or what follows its
-    first slash.
-    """
+def runs(conn: Connection, limit: int, wanted: RunFilter = _ALL, *, since_ms: int | None = None) -> list[RunRow]:
+    """Newest first. `since_ms` leaves out those whose last event is older."""
     run = schema.run
-    rows = _run_rows()
+    rows = _run_rows().where(*wanted.conditions())
     if since_ms is not None:
         rows = rows.where(run.c.last_event_time >= since_ms)
-    if job is not None:
-        rows = rows.where(or_(run.c.job == job, run.c.job.endswith(f"/{job}", autoescape=True)))
-    if source_id is not None:
-        rows = rows.where(run.c.source_id + 0 == source_id)  # the index of keys would read and sort all runs
-    if state is not None:
-        rows = rows.where(run.c.state == state)
     return _as_runs(conn, rows.order_by(run.c.id.desc()).limit(limit))
 
 
@@ -284,15 +282,7 @@ def latest_event(conn: Connection) -> int:
     return conn.scalar(select(func.max(schema.event.c.id))) or 0
 
 
-def runs_changed(
-    conn: Connection,
-    after: int,
-    limit: int,
-    *,
-    source_id: int | None = None,
-    state: RunState | None = None,
-    job: str | None = None,
-) -> dict[int, RunRow | None]:
+def runs_changed(conn: Connection, after: int, limit: int, wanted: RunFilter = _ALL) -> dict[int, RunRow | None]:
     """The runs of the events behind the one with this number, as they are now: by the numbers of these events, in their
     order; None for runs that are not wanted.
     """
@@ -300,10 +290,7 @@ def runs_changed(
     made = conn.execute(
         select(event.c.id, event.c.run_id).where(event.c.id > after).order_by(event.c.id).limit(limit)
     ).all()
-    wanted = [run.c.source_id == source_id] if source_id is not None else []
-    wanted += [run.c.state == state] if state is not None else []
-    wanted += [or_(run.c.job == job, run.c.job.endswith(f"/{job}", autoescape=True))] if job is not None else []
-    rows = _run_rows().add_columns(run.c.id).where(run.c.id.in_({number for _, number in made}), *wanted)
+    rows = _run_rows().add_columns(run.c.id).where(run.c.id.in_({number for _, number in made}), *wanted.conditions())
     found: dict[int, RunRow] = {}
     for row in conn.execute(rows).mappings():
         named = {name: value for name, value in row.items() if name != "id"}
@@ -312,14 +299,7 @@ def runs_changed(
 
 
 def runs_before(
-    conn: Connection,
-    before: int | None,
-    limit: int,
-    searched: int,
-    *,
-    source_id: int | None = None,
-    state: RunState | None = None,
-    job: str | None = None,
+    conn: Connection, before: int | None, limit: int, searched: int, wanted: RunFilter = _ALL
 ) -> tuple[list[RunRow], int | None]:
     """As `runs`, of the `searched` runs before the one with this number (None: the latest), and the number before which to go
     on; None where there are no more.
@@ -327,11 +307,8 @@ def runs_before(
     run = schema.run
     top = before if before is not None else (conn.scalar(select(func.max(run.c.id))) or 0) + 1
     floor = max(top - searched, 1)
-    wanted = [run.c.id < top, run.c.id >= floor]
-    wanted += [run.c.source_id + 0 == source_id] if source_id is not None else []
-    wanted += [run.c.state == state] if state is not None else []
-    wanted += [or_(run.c.job == job, run.c.job.endswith(f"/{job}", autoescape=True))] if job is not None else []
-    numbers = conn.scalars(select(run.c.id).where(*wanted).order_by(run.c.id.desc()).limit(limit)).all()
+    searched_now = run.c.id < top, run.c.id >= floor, *wanted.conditions()
+    numbers = conn.scalars(select(run.c.id).where(*searched_now).order_by(run.c.id.desc()).limit(limit)).all()
     rows = _as_runs(conn, _run_rows().where(run.c.id.in_(numbers)).order_by(run.c.id.desc()))
     last = numbers[-1] if len(numbers) == limit else floor
     is_more = conn.scalar(select(run.c.id).where(run.c.id < last).limit(1)) is not None

@@ -15,7 +15,7 @@ from collector.clock import duration
 from collector.ledger import history, queries
 from collector.ledger.history import RunHistory
 from collector.ledger.port import Ledger
-from collector.ledger.queries import RunDetail, RunRow
+from collector.ledger.queries import RunDetail, RunFilter, RunRow
 from collector.model import Run, RunState
 from exporters.web.event_content import content
 from exporters.web.responses import data, page, readable
@@ -120,9 +120,8 @@ def _listed(conn: Connection, query: RunQuery) -> tuple[list[dict[str, Any]], in
     else:
         source_id = sources[query.source] if query.source is not None else None
         state = RunState(query.state) if query.state is not None else None
-        rows, older = queries.runs_before(
-            conn, query.before, LISTED, SEARCHED, source_id=source_id, state=state, job=query.job
-        )
+        wanted = RunFilter(source_id, state, query.job)
+        rows, older = queries.runs_before(conn, query.before, LISTED, SEARCHED, wanted)
     details = queries.details(conn, [row.run_uuid for row in rows])
     marks = history.marks(conn, [stored.id for stored in details.values()])
     return [_row(row, details.get(row.run_uuid), marks) for row in rows], older, sorted(sources)

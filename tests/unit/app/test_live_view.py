@@ -69,9 +69,8 @@ def happen(tmp_path: Path) -> Callable[..., Step]:
 
 
 def follow(config: Path, clock: Script, *, as_json: bool = False, limit: int = 50, **wanted: str) -> None:
-    given: dict[str, Any] = {"source": None, "state": None, "since": None, "job": None, **wanted}
     with pytest.raises(KeyboardInterrupt):
-        run_listing.follow(config, **given, limit=limit, as_json=as_json, clock=clock)
+        run_listing.follow(config, run_listing.Wanted(**wanted), limit=limit, as_json=as_json, clock=clock)
 
 
 def watch(config: Path, clock: Script, *, as_json: bool = False) -> None:

@@ -54,8 +54,9 @@ def listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Listed:
         if one is not None:
             assert run_listing.one(config, one, source=wanted.get("source"), as_json=True) == 0
         else:
-            given = {"source": None, "state": None, "since": None, "job": None, "limit": 50, "as_json": True}
-            assert run_listing.runs(config, **{**given, **wanted}) == 0
+            how = {name: wanted.pop(name, default) for name, default in (("limit", 50), ("as_json", True))}
+            assert run_listing.runs(config, run_listing.Wanted(**wanted), **how) == 0
+            wanted |= how
         out = capsys.readouterr().out
         return json.loads(out) if wanted.get("as_json", True) else out
 

@@ -10,6 +10,7 @@ from sqlalchemy import event as sa_event
 
 from collector.ledger import claims, doubts, history, leases, parked, queries, requests, retention, runs, stored
 from collector.ledger.claims import Settlement
+from collector.ledger.queries import RunFilter
 from collector.model import RunState
 from tests.unit.ledger.ledgers import (
     COMPLETE,
@@ -208,8 +209,8 @@ def test_the_run_that_waits_longest_is_looked_for_among_those_that_wait(busy: Le
 @pytest.mark.parametrize("source", [None, 1])
 def test_runs_are_listed_from_the_end(busy: Ledger, source: int | None) -> None:
     with watched(busy) as plans:
-        queries.runs(busy.conn, 10, source_id=source)
-        queries.runs(busy.conn, 10, source_id=source, state=RunState.FAILED)
+        queries.runs(busy.conn, 10, RunFilter(source))
+        queries.runs(busy.conn, 10, RunFilter(source, RunState.FAILED))
     assert not any("TEMP B-TREE" in step(plan) for plan in plans)
 
 
