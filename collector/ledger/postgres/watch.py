@@ -35,12 +35,15 @@ _SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look found: the newest event, the requests that nobody took up yet, the leases that are free."""
+    """What one look found: the newest event, the requests that nobody took up yet, the leases that are free, and the sums of what
+    polls and deliveries change.
+    """
 
     event: int
     requests: frozenset[int]
     free: frozenset[str]
     version: Version
+    sums: str = ""
 
     def changes(self, before: "Seen | None") -> frozenset[Change]:
         """What is new since the look before; everything at the first."""
@@ -55,8 +58,8 @@ class Seen:
 
 
 class Watch:
-    """`announce` and `outdated` are called in its thread: with what is new, and with a version that this program cannot
-    work on, after which it ends.
+    """`announce` and `outdated` are called in its thread: with what is new (nothing, if only something that pages show has changed),
+    and with a version that this program cannot work on, after which it ends.
     """
 
     def __init__(
@@ -97,7 +100,7 @@ class Watch:
                 self._outdated(seen.version)
                 return
             self._report_newer(seen.version)
-            if changes := seen.changes(before):
+            if (changes := seen.changes(before)) or before is None or seen.sums != before.sums:
                 self._announce(changes)
             before = seen
 
@@ -110,7 +113,7 @@ class Watch:
         """None when it could not look: the work that waits for the ledger reports that."""
         answer = self._pool.submit(lambda connection: connection.execute(self._statement).fetchone())
         try:
-            event, requests, free, *version = answer.result(SILENT_AFTER)
+            event, requests, free, sums, *version = answer.result(SILENT_AFTER)
         except NotAnswered:
             then = "all connections are cut; what waits for an answer is tried again"
             cause = f"no answer within {SILENT_AFTER:.0f} s: the server is frozen, or the network drops what is sent"
@@ -119,7 +122,7 @@ class Watch:
             return None
         except (self._database.error(), LedgerUnreachable):
             return None
-        return Seen(event, frozenset(requests), frozenset(free), Version(*version))
+        return Seen(event, frozenset(requests), frozenset(free), Version(*version), sums)
 
     def _look(self, work: Callable[["Connected"], Any]) -> Any:
         try:
@@ -141,5 +144,7 @@ def _statement(schema: str) -> bytes:
         f"ARRAY(SELECT id FROM \"{schema}\".request WHERE done_at IS NULL AND state = 'new' ORDER BY id LIMIT {_SHOWN}), "
         f"ARRAY(SELECT name || ' ' || token FROM \"{schema}\".lease "
         "WHERE expires_at < (extract(epoch from clock_timestamp()) * 1000)::bigint), "
+        f"(SELECT concat_ws(' ', sum(pending), sum(parked)) FROM \"{schema}\".tally) || ' ' || "
+        f'(SELECT coalesce(sum(polled_at), 0) FROM "{schema}".source), '
         f'version_num, compatible_from FROM "{schema}".alembic_version'
     ).encode()

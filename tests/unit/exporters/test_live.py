@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from collector.ledger.sqlite.store import Store
 from collector.testing.clock import SimulatedClock
+from exporters.web import live
 from exporters.web.listener import Listener
 from exporters.web.pages import serve
 from tests.unit.exporters.test_web import GOOD
@@ -59,13 +60,18 @@ async def test_commits_are_said_once_and_a_reader_that_comes_back_hears_of_those
             assert int((await event(answer))["id"]) == int(first["id"]) + 1
 
 
-async def test_a_stream_without_commits_says_nothing_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporters.web.live.LIFE", 0.1)
+async def test_a_page_that_is_open_for_an_hour_without_commits_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = round(3600 / live.LIFE)
+    monkeypatch.setattr(live, "LIFE", 0.001)
     reads: list[Any] = []
     async with served(tmp_path) as (store, _, client):
-        monkeypatch.setattr(store, "read_shown", reads.append)
-        async with client.get("/live") as answer:
-            assert await asyncio.wait_for(answer.text(), 60) == "retry: 1000\n\n"
+        for name in ("read", "read_claim", "read_shown", "write", "write_first"):
+            monkeypatch.setattr(store, name, lambda *given: reads.append(given))
+        for _ in range(streams):
+            async with client.get("/live", headers={"Last-Event-ID": "0"}) as answer:
+                assert await asyncio.wait_for(answer.text(), 60) == "retry: 1000\n\n"
     assert reads == []
 
 

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, delete, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from collector.app.ledger_file import guard
@@ -42,7 +42,7 @@ from collector.ledger.runs import PollCommit
 from collector.reports import WriteFailure
 from tests.servers.ports import free_port
 from tests.servers.postgres import PASSWORD, PostgresServer
-from tests.unit.ledger.ledgers import ALL, NOW, START, add, change, names
+from tests.unit.ledger.ledgers import ALL, NOW, START, Ledger, add, change, names
 
 
 @pytest.fixture
@@ -177,6 +177,38 @@ async def test_what_another_store_commits_is_noticed(store: Store, other: Store)
     rung[Change.LEASES].clear()
     await other.write(leases.renew, held, 1)
     await noticed(Change.LEASES)
+
+
+async def test_pages_notice_what_another_store_delivers(store: Store, other: Store) -> None:
+    kept: list[Ledger] = []
+
+    def owed(conn: Connection) -> None:
+        kept.append(ledger := Ledger(conn))
+        ledger.configure(a=ALL)
+        ledger.happen("r", START)
+
+    def delivered(conn: Connection) -> None:
+        kept[0].conn = conn
+        kept[0].drain()
+        conn.execute(delete(schema.lease))  # one that ends is noticed, too
+
+    shown, sent = asyncio.Event(), asyncio.Event()
+    store.on_commit(shown.set)
+    store.on_commit(sent.set, Change.EVENTS)
+
+    async def noticed(event: asyncio.Event) -> None:
+        async with asyncio.timeout(60):
+            await event.wait()
+        shown.clear()
+        sent.clear()
+
+    await noticed(sent)  # all is new at the first look
+    await other.write(owed)
+    await noticed(sent)
+    await other.write(delivered)
+    async with asyncio.timeout(60):
+        await shown.wait()
+    assert not sent.is_set(), "no delivery is woken by it"
 
 
 async def test_a_schema_to_which_a_newer_version_only_added_is_logged_once(
