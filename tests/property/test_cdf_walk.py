@@ -81,3 +81,26 @@ def test_a_little_disorder_is_that_of_several_clocks_and_more_ends_the_trust() -
     for ms, ordered in ((DISORDER, True), (DISORDER + 1, False)):
         later = replace(row(2, 5), created=first.created + timedelta(milliseconds=ms))
         assert walked([first, later], Mark(BASE, BASE), 5, frozenset(), thorough=True).ordered is ordered
+
+
+def test_a_page_that_rises_from_end_to_end_is_oldest_first_however_close_its_jobs_are() -> None:
+    first = row(1, 5)
+    assert first.created is not None
+    for count, ordered in ((4, True), (5, False)):
+        jobs = [replace(row(n, 5), created=first.created + timedelta(milliseconds=100 * n)) for n in range(count)]
+        assert walked(jobs, Mark(BASE, BASE), 50, frozenset(), thorough=True).ordered is ordered
+
+
+def test_a_page_of_jobs_from_the_future_does_not_end_a_walk() -> None:
+    """They stay on top of the list until their time has come, and what is new comes behind them."""
+    early = [row(number, 20_000) for number in range(5, 0, -1)]
+    known = frozenset(job.id for job in early)
+    walk = walked([*early, row(9, 6)], Mark(BASE, BASE - MINUTE), 5, known, thorough=False)
+    assert list(walk.taken) == [9]
+
+
+def test_a_clock_that_was_set_back_to_before_the_first_look_takes_that_look_back() -> None:
+    mark = Mark(newest=BASE, since=BASE, read=BASE)
+    set_back = Clocks(server=BASE - 60 * MINUTE, ours=BASE + MINUTE)
+    moved = mark.as_of(set_back)
+    assert moved.newest == moved.since == moved.floor == BASE - 61 * MINUTE
