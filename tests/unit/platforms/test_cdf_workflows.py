@@ -167,6 +167,19 @@ async def test_a_steady_cycle_costs_one_request_more(rig: CdfRig) -> None:
     assert rig.requests() - before == 3
 
 
+async def test_the_tasks_of_an_execution_that_is_over_are_read_once(
+    rig: CdfRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    over = rig.simulator.start_workflow("nightly", [("pumps", Scenario(1, 5))])
+    await rig.poller.follow(60)
+    rig.simulator.start_run("orders", Scenario(1, 5))
+    await rig.poller.follow(20)
+    rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=f"executions/{over.id}", times=-1, status=403))
+    rig.simulator.start_run("orders", Scenario(1, 5))
+    await rig.poller.cycle()
+    assert "cdf.workflows_unread" not in caplog.text
+
+
 async def test_executions_that_are_long_over_are_forgotten(rig: CdfRig) -> None:
     for _ in range(5):
         rig.simulator.start_workflow("nightly", [("pumps", Scenario(1, 5))])
