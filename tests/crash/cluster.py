@@ -110,8 +110,17 @@ class Replica:
 class Cluster:
     """`deployment` has the platforms, what arrived, and what should have."""
 
-    def __init__(self, folder: Path, server: PostgresServer, *, count: int, seed: int) -> None:
-        self.deployment = Deployment(folder, seed=seed)
+    def __init__(
+        self,
+        folder: Path,
+        server: PostgresServer,
+        *,
+        count: int,
+        seed: int,
+        kafka: tuple[str, str] | None = None,
+    ) -> None:
+        """`kafka` as of `Deployment`."""
+        self.deployment = Deployment(folder, seed=seed, kafka=kafka)
         self.server, self._folder, self._count = server, folder, count
         self.database = server.new_database()
         self.replicas: list[Replica] = []

@@ -9,6 +9,7 @@ import signal
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -20,7 +21,9 @@ from tests.crash.cluster import Cluster, Replica, setting
 from tests.crash.test_random_kills import start_something
 from tests.dashboards.dashboard_files import FILES, panels, queries, with_everything_chosen
 from tests.rules.alert_rules import PLAIN
+from tests.servers.kafka import Kafka, Record
 from tests.servers.postgres import PostgresServer
+from tests.servers.processes import ServerProcess
 from tests.servers.prometheus import StartPrometheus
 from tests.short_leases import SECONDS
 
@@ -33,6 +36,21 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(800 + 4 * DISTURBANCES)]
 @pytest.fixture
 async def cluster(tmp_path: Path, own_postgres: PostgresServer) -> AsyncIterator[Cluster]:
     async with Cluster(tmp_path, own_postgres, count=3, seed=SEED) as made:
+        yield made
+
+
+@pytest.fixture
+async def topic(kafka: Kafka) -> str:
+    return await kafka.create_topic(f"replicas-{uuid4()}", partitions=3)
+
+
+@pytest.fixture
+async def publishing_cluster(
+    tmp_path: Path, own_postgres: PostgresServer, kafka: Kafka, topic: str
+) -> AsyncIterator[Cluster]:
+    """With a real Kafka among its sinks."""
+    sink = (kafka.bootstrap, topic)
+    async with Cluster(tmp_path, own_postgres, count=3, seed=SEED, kafka=sink) as made:
         yield made
 
 
@@ -181,10 +199,10 @@ async def play(cluster: Cluster, rng: random.Random) -> None:
 
 
 class Disturbances:
-    """So many, on all replicas and the server at the same time."""
+    """So many, on all replicas, PostgreSQL and Kafka at the same time."""
 
-    def __init__(self, cluster: Cluster, seed: int, count: int) -> None:
-        self._cluster, self._left = cluster, count
+    def __init__(self, cluster: Cluster, kafka: ServerProcess, seed: int, count: int) -> None:
+        self._cluster, self._kafka, self._left = cluster, kafka, count
         self._seed = seed
         self.happened = Counter[str]()
 
@@ -193,6 +211,7 @@ class Disturbances:
             for number, replica in enumerate(self._cluster.replicas):
                 group.create_task(self._of_replica(replica, random.Random(self._seed + number)))
             group.create_task(self._of_server(random.Random(self._seed - 1)))
+            group.create_task(self._of_kafka(random.Random(self._seed - 2)))
 
     def _is_next(self, what: str) -> bool:
         if not self._left:
@@ -222,6 +241,14 @@ class Disturbances:
                 await asyncio.to_thread(server.stop if what == "restart" else server.kill)
                 await asyncio.sleep(rng.uniform(0, 1))
                 await asyncio.to_thread(server.start)
+
+    async def _of_kafka(self, rng: random.Random) -> None:
+        await asyncio.sleep(rng.uniform(3, 9))
+        while self._is_next("freeze kafka"):
+            self._kafka.pause()
+            await asyncio.sleep(duration(rng))
+            self._kafka.resume()
+            await asyncio.sleep(rng.uniform(5, 15))
 
 
 OF_REPLICAS = {"kill": 1, "stop": 1, "freeze": 4, "cut": 6, "hold": 4}
@@ -272,7 +299,42 @@ def out_of_order(lines: list[bytes], places: dict[bytes, tuple[int, int]]) -> li
     return wrong
 
 
-async def test_whatever_fails_nothing_is_lost_and_order_is_kept(cluster: Cluster) -> None:
+def wrong_in_kafka(records: list[Record], places: dict[bytes, tuple[int, int]]) -> list[str]:
+    """What Kafka should not have. It may have the same bytes again, where their acknowledgement was lost, and late, where
+    the process that sent them was frozen.
+    """
+    partitions: defaultdict[int, set[int]] = defaultdict(set)
+    for record in records:
+        if record.value in places:
+            partitions[places[record.value][0]].add(record.partition)
+    found = {record.value for record in records}
+    return [
+        *(f"never published: {line!r}" for line in places.keys() - found),
+        *(f"published, but not in the ledger: {line!r}" for line in found - places.keys()),
+        *(f"strand {strand} is in partitions {parts}" for strand, parts in partitions.items() if len(parts) > 1),
+        *out_of_order([record.value for record in records if record.value in places], places),
+    ]
+
+
+def test_the_oracle_finds_what_is_wrong_in_kafka() -> None:
+    places = {b"a1": (1, 1), b"a2": (1, 2), b"b1": (2, 1)}
+
+    def published(*lines: bytes, partition: int = 0) -> list[Record]:
+        return [Record(partition, offset, b"key", line, ()) for offset, line in enumerate(lines)]
+
+    assert wrong_in_kafka(published(b"a1", b"b1", b"a2"), places) == []
+    assert wrong_in_kafka(published(b"a1", b"a2", b"b1", b"a1"), places) == [], "sent again"
+    assert wrong_in_kafka(published(b"a1", b"b1"), places) == ["never published: b'a2'"]
+    assert len(wrong_in_kafka(published(b"a2", b"a1", b"b1"), places)) == 2
+    assert len(wrong_in_kafka(published(b"a1", b"a2", b"b1", b"c1"), places)) == 1
+    split = published(b"a1", b"b1") + published(b"a2", partition=1)
+    assert wrong_in_kafka(split, places) == ["strand 1 is in partitions {0, 1}"]
+
+
+async def test_whatever_fails_nothing_is_lost_and_order_is_kept(
+    publishing_cluster: Cluster, kafka: Kafka, topic: str
+) -> None:
+    cluster = publishing_cluster
     print(f"REPLICAS_SEED={SEED} REPLICAS_DISTURBANCES={DISTURBANCES}")
     cluster.deployment.settings["sources"][0]["workflows"] = True
     cluster.deployment.settings["sources"][2]["stages"] = "runs"
@@ -284,7 +346,7 @@ async def test_whatever_fails_nothing_is_lost_and_order_is_kept(cluster: Cluster
 
     await cluster.until(all_held)
     world = asyncio.create_task(play(cluster, random.Random(SEED)))
-    disturbances = Disturbances(cluster, SEED, DISTURBANCES)
+    disturbances = Disturbances(cluster, kafka.process, SEED, DISTURBANCES)
     began = asyncio.get_running_loop().time()
     try:
         await disturbances.run()
@@ -310,7 +372,10 @@ async def test_whatever_fails_nothing_is_lost_and_order_is_kept(cluster: Cluster
     assert all(any(body.startswith(line) for body in places) for line in torn)
     assert set(whole) == set(places)
     assert out_of_order(whole, places) == []
-    print(f"{len(places)} events, {len(whole) - len(places)} of them sent again")
+    records = await kafka.read(topic)
+    assert wrong_in_kafka(records, places) == []
+    again = {"file": len(whole) - len(places), "kafka": len(records) - len(places)}
+    print(f"{len(places)} events, sent again: {again}")
     with cluster.server.connect(cluster.database) as conn:
         assert tenures.foreign_commits(conn) == [], "no commit by a process that has lost its lease"
         taken = tenures.tenures(conn)
