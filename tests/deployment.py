@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Self
 
 import aiohttp
@@ -21,7 +22,7 @@ from simulators.demo import expected
 from simulators.marquez import MarquezSimulator
 from simulators.server import Served, Simulator
 from simulators.wetransform import WetransformSimulator
-from tests import openlineage
+from tests import openlineage, preloaded
 
 PATIENCE = 120.0
 """Seconds for what takes a few on a quiet machine."""
@@ -51,7 +52,7 @@ class Deployment:
         self.log = folder / "collector.log"
         self._kafka = kafka
         self._stack = AsyncExitStack()
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | preloaded.Process | None = None
         self._starts = 0
         """How often "service.started" was in the log before this process began."""
         self.settings: dict[str, Any] = {}
@@ -80,7 +81,7 @@ class Deployment:
         if error is None:
             assert (found := self.invalid()) == [], found
 
-    program: tuple[str, ...] = ("collector",)
+    program = "collector"
     """The module that is run as the service."""
 
     def configure(self) -> None:
@@ -91,18 +92,20 @@ class Deployment:
         """The program as its own process, with its output in `log`."""
         self.configure()
         self._starts = len(self.logged("service.started"))
+        words = ("run", "--config", str(self.config))
         with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                *self.program,
-                "run",
-                "--config",
-                str(self.config),
-                env={**os.environ, **environment},
-                stdout=log,
-                stderr=log,
-            )
+            if environment:  # which may be read at the import
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    self.program,
+                    *words,
+                    env={**os.environ, **environment},
+                    stdout=log,
+                    stderr=log,
+                )
+            else:
+                self._process = await preloaded.start(self.program, *words, out=log.fileno(), err=log.fileno())
 
     async def ended(self) -> int:
         """The exit code of the process, negative for a signal."""
@@ -128,18 +131,14 @@ class Deployment:
         """Another command of the program with this configuration: exit code, standard output, standard error."""
         if not self.config.exists():
             self.configure()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "collector",
-            *words,
-            "--config",
-            str(self.config),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
-        return process.returncode or 0, out.decode(), err.decode()
+        with TemporaryFile() as out, TemporaryFile() as err:
+            process = await preloaded.start(
+                "collector", *words, "--config", str(self.config), out=out.fileno(), err=err.fileno()
+            )
+            code = await asyncio.wait_for(process.wait(), PATIENCE)
+            out.seek(0)
+            err.seek(0)
+            return code, out.read().decode(), err.read().decode()
 
     def expected_runs(self) -> dict[str, list[dict[str, Any]]]:
         return {

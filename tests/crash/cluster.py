@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 import time
 from collections import defaultdict
 from contextlib import AsyncExitStack
@@ -17,6 +16,7 @@ import yaml
 
 from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.store import Store
+from tests import preloaded
 from tests.crash.tenures import AUDIT, NotedRequests, Request
 from tests.deployment import CDF, DATAPREP, WETRANSFORM, Deployment
 from tests.servers.postgres import PASSWORD, PostgresServer
@@ -33,7 +33,7 @@ class Replica:
         self.name, self.proxy = name, proxy
         self.config, self.log, self.socket = (folder / f"{name}.{end}" for end in ("yaml", "log", "sock"))
         self.settings = {**settings, "control_socket": str(self.socket)}
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: preloaded.Process | None = None
         self.frozen = False
         self.thawed: defaultdict[str, list[float]] = defaultdict(list)
         """When each of its processes was thawed, in seconds since the epoch."""
@@ -52,12 +52,10 @@ class Replica:
         ledger = self.settings["ledger"]
         ledger = {**ledger, "url": f"{ledger['url']}&application_name={self.process_name}"}
         self.config.write_text(yaml.safe_dump({**self.settings, "ledger": ledger}))
-        words = ["-m", PROGRAM, "run", "--config", str(self.config)]
+        words = ["run", "--config", str(self.config)]
         named = {**os.environ, "PROCESS": self.process_name}
         with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, *words, env=named, stdout=log, stderr=log
-            )
+            self.process = await preloaded.start(PROGRAM, *words, environment=named, out=log.fileno(), err=log.fileno())
 
     def send(self, number: signal.Signals) -> None:
         if self.lives and self.process is not None:

@@ -29,7 +29,7 @@ def use(deployment: Deployment, server: PostgresServer, **more: str) -> None:
 @pytest.fixture
 async def deployment(tmp_path: Path) -> AsyncIterator[Deployment]:
     async with Deployment(tmp_path) as made:
-        made.program = ("tests.short_leases",)
+        made.program = "tests.short_leases"
         made.settings["sinks"][1]["timeout"] = "2s"
         yield made
 
