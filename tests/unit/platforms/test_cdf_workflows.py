@@ -1,13 +1,16 @@
 """Workflow executions as parents of CDF jobs: first to start, last to end, and never in the way."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from collector.lifecycle import finish
 from collector.model import EventKind, RunState
+from collector.platforms.cdf.api import Api, Page
 from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import READ, Ending, Scenario, WorkflowExecution
 from tests.cdf_rig import CdfRig, cdf_rig
@@ -274,3 +277,21 @@ async def test_a_new_process_finds_the_parent_that_ended_meanwhile() -> None:
         parent = rig.poller.runs[str(late.id)].parent
         assert parent is not None
         assert parent.key == f"workflow/{made.id}"
+
+
+async def test_a_list_of_executions_that_never_ends_holds_up_no_job(
+    rig: CdfRig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pages repeat what they had, each with the cursor of one more."""
+    read = Api.executions
+
+    async def repeated(api: Api, wanted: Mapping[str, Any], cursor: str | None = None) -> Page:
+        assert cursor != "more" * 10, "a walk without end"
+        return replace(await read(api, wanted), next="more" * (1 + (cursor or "").count("more")))
+
+    monkeypatch.setattr(Api, "executions", repeated)
+    rig.simulator.start_workflow("nightly", [("pumps", Scenario(1, 5))])
+    await rig.poller.follow(30)
+    [job] = rig.poller.runs.values()
+    assert job.state is RunState.SUCCEEDED
+    assert "a next page without an execution that is new to it" in str([record.__dict__ for record in caplog.records])
