@@ -28,7 +28,7 @@ def walked(jobs: list[JobRow], mark: Mark, page_size: int, before: frozenset[int
     for start in range(0, max(len(jobs), 1), page_size):
         page = jobs[start : start + page_size]
         walk.take(page)
-        if walk.ends(page, more=start + page_size < len(jobs)):
+        if walk.ends(page, len(page), more=start + page_size < len(jobs)):
             break
     return walk
 

@@ -201,7 +201,7 @@ class CdfPlatform:
                 ((f"job {row.id}", to_ms(row.created)) for row in rows if row.created), page.clocks
             )
             found = replace(found, skips=(*unreadable, *early, *found.skips))
-            if walk.ends(rows, more=page.next is not None):
+            if walk.ends(rows, len(page.rows), more=page.next is not None):
                 yield _without(absent, self._last(walk, found, cursor))
                 return
             yield found

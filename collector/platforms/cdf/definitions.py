@@ -4,9 +4,10 @@ import logging
 from collections.abc import Iterable
 
 from collector.clock import Clock, to_ms
-from collector.errors import BadAnswer, SourceError
+from collector.errors import SourceError
 from collector.logs import fields
 from collector.platforms.cdf.api import MOST_IDS, Api
+from collector.platforms.cdf.list_progress import ListProgress
 from collector.platforms.cdf.rows import Definition, read_definition
 
 log = logging.getLogger("lineage.cdf")
@@ -78,19 +79,15 @@ class Definitions:
         """Only of definitions that jobs have named."""
         began, since = to_ms(self._clock.now()), self._checked_ms - OVERLAP_MS
         cursor: str | None = None
-        shown = set[int]()
+        progress = ListProgress("POST /transformations/filter", "a transformation")
         while True:
             page = await self._api.definitions_changed(since, cursor)
-            before, rows = len(shown), [(row, read.id) for row in page.rows if (read := read_definition(row))]
-            shown.update(one for _, one in rows)
+            rows = [(row, read.id) for row in page.rows if (read := read_definition(row))]
             self._keep([row for row, one in rows if one in self._known])
+            progress.take(len(page.rows), (one for _, one in rows), more=page.next is not None)
             if page.next is None:
                 self._checked_ms = began
                 return
-            if cursor is not None and len(shown) == before:
-                raise BadAnswer(
-                    "POST /transformations/filter: the list has a next page without a transformation that is new to it"
-                )
             cursor = page.next
 
     def _keep(self, rows: Iterable[object]) -> None:

@@ -12,10 +12,11 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from collector import names
 from collector.clock import Clock, from_ms, to_ms
-from collector.errors import BadAnswer, NotFound
+from collector.errors import NotFound
 from collector.logs import fields
 from collector.model import Facts, Job, Observation, Parent, Run, RunState
 from collector.platforms.cdf.api import Api
+from collector.platforms.cdf.list_progress import ListProgress
 from collector.platforms.cdf.rows import Execution, read_execution, read_task_jobs
 from collector.platforms.unread_times import UnreadTimes
 from collector.platforms.watermark import Clocks
@@ -127,13 +128,13 @@ class Workflows:
         taken: set[str] = set()
         page = await self.api.executions(wanted)
         clocks = page.clocks
+        progress = ListProgress("POST /workflows/executions/list", "an execution")
         while True:
-            before = len(taken)
-            taken.update(found for row in page.rows if (found := self._take(row, floor)) is not None)
+            ids = [found for row in page.rows if (found := self._take(row, floor)) is not None]
+            taken.update(ids)
+            progress.take(len(page.rows), ids, more=page.next is not None)
             if page.next is None:
                 return taken, clocks
-            if len(taken) == before:
-                raise BadAnswer("POST /workflows/executions/list: a next page without an execution that is new to it")
             page = await self.api.executions(wanted, page.next)
 
     def _take(self, row: Any, floor: datetime | None) -> str | None:

@@ -361,6 +361,28 @@ async def test_fresh_cursors_for_ever_over_known_jobs_end_the_walk(rig: CdfRig) 
     assert len(rig.poller.runs) == 3
 
 
+async def test_empty_pages_between_the_others_and_at_the_end_are_pages(rig: CdfRig) -> None:
+    jobs = [rig.simulator.start_run("pumps", Scenario(runs_for=None)) for _ in range(3)]
+    rows = [job.json(rig.simulator.now_ms(), rig.simulator.modes) for job in jobs]
+    pages = [
+        *({"items": [], "nextCursor": f"{number}"} for number in range(40)),
+        {"items": rows, "nextCursor": "z"},
+        {"items": []},
+    ]
+    for page in pages:
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET .*/jobs$", status=200, body=page))
+    await rig.poller.cycle()
+    assert len(rig.poller.runs) == 3
+    assert all(fault.times == 0 for fault in rig.simulator.faults.planned)
+
+
+async def test_empty_pages_for_ever_end_the_walk(rig: CdfRig) -> None:
+    empty = {"items": [], "nextCursor": "again"}
+    rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET .*/jobs$", times=-1, status=200, body=empty))
+    with pytest.raises(BadAnswer, match="more than 100 pages in a row are empty"):
+        await rig.poller.cycle()
+
+
 async def test_silent_jobs_are_logged_once_however_many(caplog: pytest.LogCaptureFixture) -> None:
     async with cdf_rig(Modes(retention_jobs=None, concurrency_limit=None)) as rig:
         rig.simulator.add_transformation("pumps")
