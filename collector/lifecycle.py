@@ -274,8 +274,13 @@ def _since_last_seen(known: Run | None, seen: Observation) -> Interval:
 
 
 def _start(run: Run, within: Interval | None) -> tuple[Run, Transition]:
-    """START at the platform's time, but not before the run was queued; at its end where it has an end alone."""
+    """START at the platform's time, but not before the run was queued; at its end where it has an end alone, as a bound
+    where it succeeded and so must have begun earlier.
+    """
     reported = run.began_at or (run.finished_at if run.state.terminal else None)
+    if reported is not None and run.began_at is None and run.state is RunState.SUCCEEDED:
+        bound = max(reported, run.queued_at or reported)
+        return _bound(run, EventKind.START, bound, Interval(run.queued_at, bound))
     return _transition(run, EventKind.START, reported, within, not_before=run.queued_at if reported else None)
 
 

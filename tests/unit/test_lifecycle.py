@@ -114,13 +114,20 @@ def test_a_run_without_times_that_was_first_seen_when_it_had_ended_starts_when_i
     assert events_of(ended) == [(EventKind.START, at(1)), (EventKind.COMPLETE, at(25))]
 
 
+def test_the_start_of_a_run_that_succeeded_is_a_bound_where_only_its_end_has_a_time() -> None:
+    run = take(None, seen(RunState.SUCCEEDED, 25, queued_at=at(1), ended_at=at(9))).run
+    start, end = finish(run, Enrichment()).transitions
+    assert (start.kind, start.at, start.within) == (EventKind.START, at(9), Interval(at(1), at(9)))
+    assert (end.kind, end.at, end.within) == (EventKind.COMPLETE, at(9), None)
+
+
 def test_a_duration_is_bounded_where_the_platform_did_not_report_an_end_of_it() -> None:
     """What the platform says late, with the details of the end, is as good."""
     times = {"started_at": at(3), "ended_at": at(9)}
     for given, found, bounded in [
         (times, Enrichment(), False),
         ({"started_at": at(3)}, Enrichment(), True),
-        ({"ended_at": at(9)}, Enrichment(), False),  # it never began: no time passed, and both are its end
+        ({"ended_at": at(9)}, Enrichment(), True),
         ({}, Enrichment(), True),
         ({}, Enrichment(started_at=at(3), ended_at=at(9)), False),
         ({"started_at": at(3)}, Enrichment(ended_at=at(9)), False),
@@ -128,6 +135,8 @@ def test_a_duration_is_bounded_where_the_platform_did_not_report_an_end_of_it() 
         run = take(None, seen(RunState.SUCCEEDED, 25, queued_at=at(1), **given)).run
         assert not run.duration_bounded, "no end was made yet"
         assert finish(run, found).run.duration_bounded is bounded, (given, found)
+    never_began = take(None, seen(RunState.FAILED, 25, queued_at=at(1), ended_at=at(9))).run
+    assert not finish(never_began, Enrichment()).run.duration_bounded, "no time passed, and both are its end"
     seen_running = take(None, seen(RunState.RUNNING, 5)).run
     ended = take(seen_running, seen(RunState.SUCCEEDED, 25, ended_at=at(20))).run
     assert finish(ended, Enrichment()).run.duration_bounded, "nobody reported when it started"
