@@ -32,4 +32,4 @@ class ListProgress:
         if self._empty > MOST_EMPTY:
             raise BadAnswer(f"{self.request}: more than {MOST_EMPTY} pages in a row are empty and have a next page")
         if rows and self._pages > 1 and len(self._shown) == known:
-            raise BadAnswer(f"{self.request}: a next page without {self.item} that the pages before it did not show")
+            raise BadAnswer(f"{self.request}: a next page without {self.item} that is new to it")
