@@ -10,7 +10,7 @@ from collector.errors import LedgerError
 from collector.ledger import detail
 from collector.ledger.graph import Graph, Node
 from collector.ledger.history import RunHistory
-from collector.ledger.parked import ParkedEvent
+from collector.ledger.parked import Cause, ParkedEvent
 from collector.ledger.queries import JobRow, RunDetail, RunRow, SkipRow
 from collector.model import Dataset, Run, RunState
 
@@ -200,6 +200,10 @@ def parked_event(row: ParkedEvent) -> dict[str, Any]:
         "superseded": moment(row.superseded_at),
         "cause": row.cause,
     }
+
+
+def cause(row: Cause) -> dict[str, Any]:
+    return {"sink": row.sink, "cause": row.cause, "count": row.count, "latest": moment(row.latest)}
 
 
 def skip(row: SkipRow) -> dict[str, Any]:

@@ -53,6 +53,9 @@ Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a source 
 Sink = Annotated[str, typer.Argument(metavar="SINK", help="Name of a sink in the configuration.")]
 OnlySource = Annotated[str | None, typer.Option("--source", metavar="NAME", help="Only this source.")]
 OnlyRun = Annotated[str | None, typer.Option("--run", metavar="ID", help="Only the events of this run id.")]
+OnlyCause = Annotated[
+    str | None, typer.Option("--cause", metavar="TEXT", help="Only those of this cause, as `parked list` shows it.")
+]
 Since = Annotated[
     str | None,
     typer.Option("--since", metavar="WHEN", help="Only runs that began or changed since: 2h, 7d, 2026-01-31."),
@@ -410,6 +413,7 @@ def parked_retry(
     sink: Sink,
     config: Config = DEFAULT_CONFIG,
     run_id: OnlyRun = None,
+    cause: OnlyCause = None,
     *,
     as_json: Json = False,
 ) -> None:
@@ -417,7 +421,7 @@ def parked_retry(
     from collector.app import parked_events
     from collector.ledger.parked import Choice
 
-    sys.exit(parked_events.retry(config, sink, Choice(run_id), as_json=as_json))
+    sys.exit(parked_events.retry(config, sink, Choice(run_id, cause=cause), as_json=as_json))
 
 
 @parked_app.command(
@@ -432,6 +436,7 @@ def parked_drop(
     event: Annotated[
         str | None, typer.Option("--event", metavar="NAME", help="Only this event, by its name in `parked list`: 12.3.")
     ] = None,
+    cause: OnlyCause = None,
     *,
     yes: Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be dropped, and drop nothing.")] = False,
@@ -441,7 +446,8 @@ def parked_drop(
     from collector.app import parked_events
     from collector.ledger.parked import Choice
 
-    sys.exit(parked_events.drop(config, sink, Choice(run_id, event), yes=yes, dry_run=dry_run, as_json=as_json))
+    choice = Choice(run_id, event, cause=cause)
+    sys.exit(parked_events.drop(config, sink, choice, yes=yes, dry_run=dry_run, as_json=as_json))
 
 
 @app.command(

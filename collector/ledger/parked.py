@@ -49,19 +49,22 @@ Named = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A choice of the parked events of a sink: those of a run, one by its name, those that were parked by a time."""
+    """A choice of the parked events of a sink: those of a run, one by its name, those parked by a time, those of a cause."""
 
     run_id: str | None = None
     event: str | None = None
     until_ms: int | None = None
+    cause: str | None = None
 
     def takes(self, event: ParkedEvent) -> bool:
         of_run = self.run_id is None or event.run_uuid == self.run_id
         named = self.event is None or event.name == self.event
-        return of_run and named and (self.until_ms is None or event.parked_at <= self.until_ms)
+        of_cause = self.cause is None or event.cause == self.cause
+        return of_run and named and of_cause and (self.until_ms is None or event.parked_at <= self.until_ms)
 
     def __str__(self) -> str:
-        return (f" of run {self.run_id}" if self.run_id else "") + (f" as event {self.event}" if self.event else "")
+        given = {"of run": self.run_id, "as event": self.event, "with the cause": self.cause}
+        return "".join(f" {words} {value}" for words, value in given.items() if value)
 
 
 class RetryAnswer(StrEnum):
@@ -105,6 +108,30 @@ def listing(
     if source_id is not None:
         rows = rows.where(table.c.source_id == source_id)
     return [ParkedEvent(**{**row, "kind": EventKind(row["kind"])}) for row in conn.execute(rows).mappings()]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why events of a sink are parked, and how many of them; `latest` is when the last one was, in epoch milliseconds."""
+
+    sink: str
+    cause: str
+    count: int
+    latest: int
+
+
+def causes(conn: Connection, limit: int) -> list[Cause]:
+    """The most frequent first, without events that are on their way again."""
+    table, number = schema.parked, func.count()
+    rows = (
+        select(schema.sink.c.name, table.c.cause, number, func.max(table.c.parked_at))
+        .join(schema.sink, schema.sink.c.id == table.c.sink_id)
+        .where(table.c.retry_at.is_(None))
+        .group_by(schema.sink.c.name, table.c.cause)
+        .order_by(number.desc(), schema.sink.c.name, table.c.cause)
+        .limit(limit)
+    )
+    return [Cause(*row) for row in conn.execute(rows)]
 
 
 def retry(

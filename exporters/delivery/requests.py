@@ -92,7 +92,7 @@ class SinkRequests:
         body = json.loads(request.body)
         if request.kind is RequestKind.RESEND:
             return RequestState.DONE, dict(sorted((await self._resent(body["runs"])).items()))
-        wanted = Choice(body.get("run_id"), body.get("event"), body.get("until_ms"))
+        wanted = Choice(*(body.get(name) for name in ("run_id", "event", "until_ms", "cause")))
         listed = await self._store.read_shown(parked.listing, PARKED_AT_ONCE, sink_id=self._sink_id)
         chosen = [(event.strand_id, event.seq) for event in reversed(listed) if wanted.takes(event)]
         if not chosen:

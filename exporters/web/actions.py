@@ -31,6 +31,8 @@ LISTED = 20
 COUNTED = 10_000
 LONGEST = 500
 """Letters of a name in a form."""
+LONGEST_CAUSE = 4_000
+"""Letters of the cause for which events are parked."""
 _LATER = "not done yet: it stays in the ledger and is done as soon as that is possible"
 
 
@@ -42,6 +44,7 @@ class Answer(Protocol):
     def answer(self) -> Mapping[str, Any]: ...
 
 
+_LONGEST = {"cause": LONGEST_CAUSE}
 Submit = Callable[[str, RequestKind, Mapping[str, Any]], Awaitable[Answer]]
 """Has the request to this target done and returns its result."""
 Form = Mapping[str, str]
@@ -86,32 +89,35 @@ class Actions:
                 details = fields(user=request.get(USER), client=request.remote, path=request.path, cause=str(error))
                 log.warning("action.refused", extra=details)
                 return page("missing", "/", 403, title="Not done", words=str(error))
-            if long := [name for name, value in form.items() if len(value) > LONGEST]:
-                words = f"{', '.join(long)}: longer than {LONGEST} letters"
+            if long := [name for name, value in form.items() if len(value) > _LONGEST.get(name, LONGEST)]:
+                words = f"{', '.join(long)}: longer than {_LONGEST.get(long[0], LONGEST)} letters"
                 return page("missing", "/", 400, title="Not done", words=words)
             return await handler(user, form["token"], form)
 
         return answer
 
-    async def _retry(self, user: str, _: str, form: Form) -> web.Response:
-        sink, choice = form.get("sink", ""), _choice(form)
-        return _shown(
-            await self._done(user, f"sink:{sink}", RequestKind.RETRY, asdict(choice)), "/parked", "Sent again"
-        )
+    async def _retry(self, user: str, token: str, form: Form) -> web.Response:
+        return await self._with_parked(user, token, form, RequestKind.RETRY, is_sure=bool(form.get("event")))
 
     async def _drop(self, user: str, token: str, form: Form) -> web.Response:
+        return await self._with_parked(user, token, form, RequestKind.DROP, is_sure=False)
+
+    async def _with_parked(
+        self, user: str, token: str, form: Form, kind: RequestKind, *, is_sure: bool
+    ) -> web.Response:
+        """After a question with the number of events, whose answer is about no more than these, unless it `is_sure`."""
         sink, choice = form.get("sink", ""), _choice(form)
-        if form.get("confirmed") == "yes" and choice.until_ms is not None:
-            return _shown(
-                await self._done(user, f"sink:{sink}", RequestKind.DROP, asdict(choice)), "/parked", "Dropped"
-            )
+        if is_sure or (form.get("confirmed") == "yes" and choice.until_ms is not None):
+            title = "Sent again" if kind is RequestKind.RETRY else "Dropped"
+            return _shown(await self._done(user, f"sink:{sink}", kind, asdict(choice)), "/parked", title)
         found = await self._ledger.read_shown(_chosen, sink, choice)
         if not found:
             return page("missing", "/parked", 409, title="Not done", words=f"nothing is parked there{choice}")
         until = max(event.parked_at for event in found)
         rows = [{**views.parked_event(event), "job": event.job} for event in found[:LISTED]]
         about: dict[str, Any] = {"sink": sink, "choice": replace(choice, until_ms=until), "token": token}
-        return page("drop", "/parked", rows=rows, number=len(found), most=COUNTED, **about)
+        about["is_drop"] = kind is RequestKind.DROP
+        return page("parked_choice", "/parked", rows=rows, number=len(found), most=COUNTED, **about)
 
     async def _trigger(self, user: str, token: str, form: Form) -> web.Response:
         source, job = form.get("source", ""), form.get("job", "")
@@ -154,7 +160,9 @@ def _shown(found: _Outcome, here: str, title: str) -> web.Response:
 def _choice(form: Form) -> Choice:
     until = form.get("until", "")
     is_number = until.isascii() and until.isdigit() and len(until) < 16
-    return Choice(form.get("run_id") or None, form.get("event") or None, int(until) if is_number else None)
+    run_id, event, cause = (form.get(name) or None for name in ("run_id", "event", "cause"))
+    lines = cause.replace("\r\n", "\n") if cause is not None else None  # browsers end lines so
+    return Choice(run_id, event, int(until) if is_number else None, lines)
 
 
 def _chosen(conn: Connection, sink: str, choice: Choice) -> list[parked.ParkedEvent]:

@@ -15,7 +15,9 @@ from exporters.web.responses import data, page, readable
 
 LISTED = 100
 """Rows on a page."""
-_Rows = Callable[[Connection], list[dict[str, Any]]]
+CAUSES = 20
+_Rows = Callable[[Connection], dict[str, Any]]
+"""`rows`, and what else there is."""
 
 
 def routes(ledger: Ledger, forms: Forms) -> list[web.RouteDef]:
@@ -32,17 +34,19 @@ def routes(ledger: Ledger, forms: Forms) -> list[web.RouteDef]:
 
 async def _shown(ledger: Ledger, forms: Forms, name: str, rows: _Rows, request: web.Request) -> web.StreamResponse:
     token = forms.token(request)
-    answer = page(name, f"/{name}", rows=await ledger.read_shown(rows), most=LISTED, token=token)
+    answer = page(name, f"/{name}", **await ledger.read_shown(rows), most=LISTED, token=token)
     return forms.keep(request, answer)
 
 
 async def _listed(ledger: Ledger, name: str, rows: _Rows, _: web.Request) -> web.StreamResponse:
-    return data({name: await ledger.read_shown(rows)})
+    found = await ledger.read_shown(rows)
+    return data({name: found.pop("rows"), **found})
 
 
-def _parked(conn: Connection) -> list[dict[str, Any]]:
-    return [{**views.parked_event(row), "job": row.job} for row in parked.listing(conn, LISTED)]
+def _parked(conn: Connection) -> dict[str, Any]:
+    rows = [{**views.parked_event(row), "job": row.job} for row in parked.listing(conn, LISTED)]
+    return {"rows": rows, "causes": [views.cause(row) for row in parked.causes(conn, CAUSES)]}
 
 
-def _skipped(conn: Connection) -> list[dict[str, Any]]:
-    return [views.skip(row) for row in queries.skips(conn, LISTED)]
+def _skipped(conn: Connection) -> dict[str, Any]:
+    return {"rows": [views.skip(row) for row in queries.skips(conn, LISTED)]}

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from collector.ledger.requests import RequestKind
 from config.web import Access
-from tests.browser.served import base, odd_run, served
+from tests.browser.served import ODD, base, odd_run, served
 from tests.browser.watched import watched
 from tests.unit.exporters.test_access import USERS
 from tests.unit.exporters.test_actions import Desk
@@ -66,7 +66,13 @@ async def test_parked_events_are_sent_again_by_their_button(browser: Browser, tm
         watched(browser, base(listener), **ALICE, **WITHOUT_SCRIPT) as at,
     ):
         await at.goto("/parked")
-        await at.page.get_by_role("button", name="Send again").first.click()
+        await at.page.get_by_role("button", name="Send again", exact=True).first.click()
+        await at.page.get_by_role("heading", name="Sent again").wait_for()
+        await at.page.get_by_role("link", name="Back").click()
+        causes = at.page.get_by_role("group", name="Causes")
+        await causes.get_by_role("button", name="Send again").click()
+        await at.page.get_by_role("heading", name="Send again 1 parked event").wait_for()
+        await at.page.get_by_role("button", name="Send them again").click()
         await at.page.get_by_role("heading", name="Sent again").wait_for()
         await at.page.get_by_role("link", name="Back").click()
         await at.page.get_by_role("button", name="Drop").first.click()
@@ -74,8 +80,10 @@ async def test_parked_events_are_sent_again_by_their_button(browser: Browser, tm
         await at.page.get_by_role("heading", name="Dropped").wait_for()
     assert [(target, kind) for target, kind, _ in desk.asked] == [
         ("sink:marquez", RequestKind.RETRY),
+        ("sink:marquez", RequestKind.RETRY),
         ("sink:marquez", RequestKind.DROP),
     ]
+    assert desk.asked[1][2]["cause"] == ODD
 
 
 async def test_a_form_without_its_token_does_nothing(browser: Browser, tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ def test_one_event_or_those_of_one_run_can_be_chosen(
     of_run = shown(Choice(run_id=str(a_run("a").run_id)))
     assert [kind for _, kind in of_run] == ["COMPLETE", "START"]
     assert shown(Choice(event=of_run[0][0])) == of_run[:1]
+    assert len(shown(Choice(cause="422: no"))) == 2
     drop(Choice(event=of_run[0][0]), yes=True)
     [(_, _, choice)] = sent_requests
     assert choice.event == of_run[0][0]

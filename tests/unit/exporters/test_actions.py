@@ -1,5 +1,6 @@
 """Acting from the pages: who may, with which form, what is asked for, and the line in the log."""
 
+import html
 import logging
 import re
 import ssl
@@ -25,7 +26,7 @@ from exporters.web.listener import Listener
 from exporters.web.pages import serve
 from tests.servers.certificates import make_certificates
 from tests.unit.exporters.test_access import USERS, basic, hashed, trusting
-from tests.unit.exporters.test_run_pages import OPENAPI, happened
+from tests.unit.exporters.test_run_pages import EVIL, OPENAPI, happened
 from tests.unit.exporters.test_web import GOOD, LEDGER
 
 ALICE, BJORN = basic("alice", "wonderland"), basic("björn", "smörgås")
@@ -115,7 +116,7 @@ async def test_parked_events_are_sent_again(tmp_path: Path, caplog: pytest.LogCa
         form = {"token": await token(client), "sink": "marquez", "event": event[1]}
         code, words = await posted(client, "/parked/retry", form)
     assert (code, "2 queued, 1 superseded" in words) == (200, True)
-    chosen = {"run_id": None, "event": event[1], "until_ms": None}
+    chosen = {"run_id": None, "event": event[1], "until_ms": None, "cause": None}
     assert desk.asked == [("sink:marquez", RequestKind.RETRY, chosen)]
     [line] = logged(caplog, "action.taken")
     assert (line["user"], line["action"], line["target"], line["outcome"]) == ("alice", "retry", "sink:marquez", "done")
@@ -142,6 +143,24 @@ async def test_a_drop_is_asked_for_twice_and_drops_what_was_shown(tmp_path: Path
         assert await posted(client, "/parked/drop", {**form, "sink": "kafka"}) != (200, "")
     [(target, kind, body)] = desk.asked
     assert (target, kind, body["until_ms"]) == ("sink:marquez", RequestKind.DROP, int(fields["until"]))
+
+
+async def test_all_of_a_cause_are_sent_again_after_a_question(tmp_path: Path) -> None:
+    desk = Desk(Given(RequestState.DONE, {"queued": 1}))
+    cause = f"422: {EVIL}"
+    async with acting(tmp_path, desk) as client:
+        own = await token(client)
+        form = {"token": own, "sink": "marquez", "cause": cause}
+        code, shown = await posted(client, "/parked/retry", form)
+        assert (code, "Send again 1 parked event of marquez?" in shown, desk.asked) == (200, True, [])
+        fields = {name: html.unescape(value) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', shown)}
+        assert fields["cause"] == cause
+        code, _ = await posted(client, "/parked/retry", {**form, "cause": "another"})
+        assert (code, desk.asked) == (409, [])
+        assert (await posted(client, "/parked/retry", {**fields, "cause": "two\r\nlines"}))[0] == 200
+        assert (await posted(client, "/parked/retry", fields))[0] == 200
+    assert [body["cause"] for _, _, body in desk.asked] == ["two\nlines", cause]
+    assert {body["until_ms"] for _, _, body in desk.asked} == {int(fields["until"])}
 
 
 async def test_a_run_is_started_after_a_question(tmp_path: Path) -> None:
@@ -176,7 +195,9 @@ async def test_what_was_not_done_is_said_and_logged(
 async def test_what_takes_long_is_not_waited_for(tmp_path: Path) -> None:
     desk = Desk(failure=TimeoutError())
     async with acting(tmp_path, desk) as client:
-        code, words = await posted(client, "/parked/retry", {"token": await token(client), "sink": "marquez"})
+        code, words = await posted(
+            client, "/parked/retry", {"token": await token(client), "sink": "marquez", "event": "1.1"}
+        )
     assert (code, "stays in the ledger" in words) == (202, True)
 
 
@@ -215,7 +236,7 @@ async def test_a_forged_or_old_form_does_nothing(route: str, tmp_path: Path, cap
 async def test_a_form_of_a_browser_is_taken_until_the_password_changes(tmp_path: Path) -> None:
     desk, users = Desk(), dict(USERS)
     async with acting(tmp_path, desk, Access(users=users)) as client:
-        form = {"token": await token(client), "sink": "marquez"}
+        form = {"token": await token(client), "sink": "marquez", "event": "1.1"}
         assert form["token"] == await token(client), "one session"
         own = {"Origin": f"http://127.0.0.1:{client._base_url.port}", "Sec-Fetch-Site": "same-origin"}  # type: ignore[union-attr]
         assert (await posted(client, "/parked/retry", form, headers=own))[0] == 200
@@ -260,7 +281,7 @@ async def test_a_client_certificate_names_the_user(tmp_path: Path, caplog: pytes
         listening(tmp_path, desk, Access(tls=server)) as listener,
         aiohttp.ClientSession(f"https://127.0.0.1:{listener.port}", connector=connector, cookie_jar=jar) as client,
     ):
-        form = {"token": await token(client), "sink": "marquez"}
+        form = {"token": await token(client), "sink": "marquez", "event": "1.1"}
         assert (await posted(client, "/parked/retry", form))[0] == 200
         [cookie] = jar
     assert cookie["secure"]

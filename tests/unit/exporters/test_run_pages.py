@@ -197,13 +197,14 @@ async def test_parked_events_and_skips_are_listed_with_their_causes(tmp_path: Pa
 
     async with served(tmp_path, filled) as client:
         shown = await page(client, "/parked") + await page(client, "/skipped")
-        [parked] = (await data(client, "/api/v1/parked"))["parked"]
+        [parked], causes = (await data(client, "/api/v1/parked")).values()
         [skipped] = (await data(client, "/api/v1/skipped"))["skipped"]
     assert (parked["sink"], parked["type"], parked["cause"]) == ("marquez", "START", f"422: {EVIL}")
     assert f'href="/runs/{parked["run_id"]}"' in shown
     assert (skipped["kind"], skipped["subject"], skipped["count"]) == ("row", EVIL, 1)
     assert "<script>" not in shown
-    assert shown.count("422: ") == shown.count("no id in ") == 1
+    assert (shown.count("422: "), shown.count("no id in ")) == (2, 1), "a cause is there for its events, too"
+    assert causes == [{"sink": "marquez", "cause": f"422: {EVIL}", "count": 1, "latest": parked["parked"]}]
 
 
 @cache
