@@ -111,7 +111,7 @@ def _positive(value: timedelta) -> timedelta:
     return value
 
 
-_DURATION_SCHEMA = {"type": "string", "pattern": DURATION_PATTERN, "minLength": 2, "examples": ["30s", "1h30m", "7d"]}
+DURATION_SCHEMA = {"type": "string", "pattern": DURATION_PATTERN, "minLength": 2, "examples": ["30s", "1h30m", "7d"]}
 _SIZE_SCHEMA = {
     "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": _SIZE.pattern}],
     "examples": ["512KiB", "10MiB", "1GB"],
@@ -128,7 +128,7 @@ Duration = Annotated[
     BeforeValidator(_as_duration),
     AfterValidator(_positive),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema(_DURATION_SCHEMA),
+    WithJsonSchema(DURATION_SCHEMA),
 ]
 """A span longer than nothing, written `30s`, `1h30m`, `7d`."""
 

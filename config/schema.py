@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from config.quantities import format_duration
+from config.quantities import DURATION_SCHEMA, format_duration
 from config.settings import Settings
 
 FILE = Path(__file__).with_name("schema.json")
@@ -15,6 +15,7 @@ _MODELS = {
     "sources": {"cdf": "CdfSource", "wetransform": "WetransformSource", "dataprep": "DataprepSource"},
     "sinks": {"file": "FileSink", "marquez": "MarquezSink", "openlineage": "OpenLineageSink", "kafka": "KafkaSink"},
 }
+_SHARED = {"Duration": DURATION_SCHEMA}
 
 
 class _Generator(GenerateJsonSchema):
@@ -29,20 +30,36 @@ def schema() -> dict[str, Any]:
     made = _tidy(Settings.model_json_schema(schema_generator=_Generator))
     made["properties"]["sources"]["items"] = _by_kind("platform", _MODELS["sources"], "PluginSource")
     made["properties"]["sinks"]["items"] = _by_kind("type", _MODELS["sinks"], "PluginSink")
+    made["$defs"] = dict(sorted((made["$defs"] | _SHARED).items()))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
 
 def _tidy(node: Any) -> Any:
-    """Without titles, and without defaults that only mean that a key can be left out."""
+    """Without titles, and without defaults that only mean that a key can be left out; what many keys have is a reference."""
     if isinstance(node, list):
         return [_tidy(item) for item in node]
     if not isinstance(node, dict):
         return node
-    return {
+    tidy = {
         key: _tidy(value)
         for key, value in node.items()
         if not (key == "title" and isinstance(value, str)) and not (key == "default" and _says_nothing(value))
     }
+    for name, shared in _SHARED.items():
+        if shared.items() <= tidy.items():
+            return {"$ref": f"#/$defs/{name}"} | {key: value for key, value in tidy.items() if key not in shared}
+    return _with_null(tidy)
+
+
+def _with_null(node: dict[str, Any]) -> dict[str, Any]:
+    """`anyOf` of one plain type and null as a list of the two types."""
+    match node:
+        case {"anyOf": [{"type": str() as plain, **rest}, {"type": "null"}], **others} if not rest.keys() & {
+            "enum",
+            "const",
+        }:
+            return {**rest, "type": [plain, "null"], **others}
+    return node
 
 
 def _says_nothing(default: Any) -> bool:
