@@ -12,7 +12,7 @@ from collector.ledger.graph import Graph, Node
 from collector.ledger.history import RunHistory
 from collector.ledger.parked import Cause, ParkedEvent
 from collector.ledger.queries import JobRow, RunDetail, RunRow, SkipRow
-from collector.model import Dataset, Run, RunState
+from collector.model import Dataset, Interval, Run, RunState
 
 
 def summary(row: RunRow, run: Run | None) -> dict[str, Any]:
@@ -106,11 +106,15 @@ def steps(run: Run, history: RunHistory) -> list[dict[str, Any]]:
         {
             "step": step,
             "time": moment(at),
-            "not_before": moment(to_ms(within.after)) if within is not None and within.after is not None else None,
+            "not_before": _earliest(within),
             "seconds": (at - last) / 1000 if last is not None else None,
         }
         for (at, step, within), last in zip(found, before, strict=False)
     ]
+
+
+def _earliest(within: Interval | None) -> str | None:
+    return moment(to_ms(within.after)) if within is not None and within.after is not None else None
 
 
 def sentences(stored: RunDetail | None, history: RunHistory) -> list[str]:

@@ -40,11 +40,7 @@ def _tidy(node: Any) -> Any:
         return [_tidy(item) for item in node]
     if not isinstance(node, dict):
         return node
-    tidy = {
-        key: _tidy(value)
-        for key, value in node.items()
-        if not (key == "title" and isinstance(value, str)) and not (key == "default" and _says_nothing(value))
-    }
+    tidy = {key: _tidy(value) for key, value in node.items() if not _is_noise(key, value)}
     for name, shared in _SHARED.items():
         if shared.items() <= tidy.items():
             return {"$ref": f"#/$defs/{name}"} | {key: value for key, value in tidy.items() if key not in shared}
@@ -53,17 +49,17 @@ def _tidy(node: Any) -> Any:
 
 def _with_null(node: dict[str, Any]) -> dict[str, Any]:
     """`anyOf` of one plain type and null as a list of the two types."""
-    match node:
-        case {"anyOf": [{"type": str() as plain, **rest}, {"type": "null"}], **others} if not rest.keys() & {
-            "enum",
-            "const",
-        }:
-            return {**rest, "type": [plain, "null"], **others}
+    match node.get("anyOf"):
+        case [{"type": str() as plain, **rest}, {"type": "null"}] if not rest.keys() & {"enum", "const"}:
+            others = {key: value for key, value in node.items() if key != "anyOf"}
+            return {**{str(key): value for key, value in rest.items()}, "type": [plain, "null"], **others}
     return node
 
 
-def _says_nothing(default: Any) -> bool:
-    return default is None or isinstance(default, dict)
+def _is_noise(key: str, value: Any) -> bool:
+    if key == "title":
+        return isinstance(value, str)
+    return key == "default" and (value is None or isinstance(value, dict))
 
 
 def _by_kind(key: str, models: dict[str, str], plugin: str) -> dict[str, Any]:

@@ -65,9 +65,9 @@ def read(
     text = _text(path, named_by)
     node = _composed(name, text)
     if node is None:
-        raise _hopeless(name, f"the file is empty; {hint}")
+        raise _unusable(name, f"the file is empty; {hint}")
     if not isinstance(node, yaml.MappingNode):
-        raise _hopeless(name, f"must be a mapping (key: value); {hint}")
+        raise _unusable(name, f"must be a mapping (key: value); {hint}")
     document = Document(name)
     document.values = _Walk(document).mapping(node, ())
     return document
@@ -78,20 +78,20 @@ def _text(path: FilePath, named_by: str) -> str:
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)
     except FileNotFoundError:
-        raise _hopeless(str(path), f"there is no such file; {named_by}") from None
+        raise _unusable(str(path), f"there is no such file; {named_by}") from None
     except IsADirectoryError:
-        raise _hopeless(str(path), "is a directory; name the file in it") from None
+        raise _unusable(str(path), "is a directory; name the file in it") from None
     except OSError as error:
-        raise _hopeless(str(path), f"cannot be read: {error.strerror}; check the path, and who may read it") from None
+        raise _unusable(str(path), f"cannot be read: {error.strerror}; check the path, and who may read it") from None
     except ValueError:
-        raise _hopeless(repr(str(path)), "is not a valid path of a file") from None
+        raise _unusable(repr(str(path)), "is not a valid path of a file") from None
     if len(content) > _LARGEST:
-        raise _hopeless(str(path), "is larger than 1 MiB, which cannot be a configuration")
+        raise _unusable(str(path), "is larger than 1 MiB, which cannot be a configuration")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise _hopeless(
+        raise _unusable(
             str(path), f"byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8", line
         ) from None
 
@@ -103,11 +103,11 @@ def _composed(name: str, text: str) -> yaml.Node | None:
         return loader.get_single_node()
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
-        raise _hopeless(name, f"contains the control character 0x{ord(text[error.position]):02x}", line) from None
+        raise _unusable(name, f"contains the control character 0x{ord(text[error.position]):02x}", line) from None
     except yaml.MarkedYAMLError as error:
         raise _broken(name, text, error) from None
     except RecursionError:
-        raise _hopeless(name, f"is nested more than {_DEEPEST} levels deep") from None
+        raise _unusable(name, f"is nested more than {_DEEPEST} levels deep") from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -118,9 +118,9 @@ def _broken(name: str, text: str, error: yaml.MarkedYAMLError) -> ConfigurationM
     line = mark.line if mark else 0
     tab = _indented_by_tab(text, line)
     if tab is not None:
-        return _hopeless(name, "a tab; YAML is indented with spaces only", tab)
+        return _unusable(name, "a tab; YAML is indented with spaces only", tab)
     context = f" ({error.context})" if error.context else ""
-    return _hopeless(name, f"is not valid YAML: {error.problem}{context}", line + 1)
+    return _unusable(name, f"is not valid YAML: {error.problem}{context}", line + 1)
 
 
 def _indented_by_tab(text: str, line: int) -> int | None:
@@ -130,7 +130,7 @@ def _indented_by_tab(text: str, line: int) -> int | None:
     return next((number + 1 for number in numbers if re.match(r"[ -]*\t", lines[number])), None)
 
 
-def _hopeless(file: str, problem: str, line: int = 0) -> ConfigurationMistakes:
+def _unusable(file: str, problem: str, line: int = 0) -> ConfigurationMistakes:
     return ConfigurationMistakes([Mistake(file, "", problem, line=line)])
 
 
@@ -197,11 +197,11 @@ class _Walk:
         self._count += 1
         file, line = self._document.file, _line(node)
         if self._count > _MOST_VALUES:
-            raise _hopeless(
+            raise _unusable(
                 file, f"contains more than {_MOST_VALUES} values (an anchor counts each time that it is used)", line
             )
         if len(path) > _DEEPEST:
-            raise _hopeless(file, f"is nested more than {_DEEPEST} levels deep", line)
+            raise _unusable(file, f"is nested more than {_DEEPEST} levels deep", line)
 
     def _report(self, node: yaml.Node, path: Path, problem: str) -> None:
         self._document.mistakes.append(Mistake(self._document.file, dotted(path), problem, line=_line(node)))

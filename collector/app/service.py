@@ -383,7 +383,7 @@ class Service:
         )
 
     async def _start(self) -> None:
-        await self._stand_for_all()
+        await self._hold_shared_leases()
         await self._housekeeper.look()
         pages = Pages(self.metrics.scrape, self.faults, self.unready, self.status, self.store, self.submit)
         http, hints = self.settings.http, self._hints()
@@ -412,7 +412,7 @@ class Service:
         started = fields(sources=len(self._pollers), sinks=len(self._deliveries), ledger=ledger, port=self.port)
         log.info("service.started", extra=started)
 
-    async def _stand_for_all(self) -> None:
+    async def _hold_shared_leases(self) -> None:
         """Run the work of one replica for all; returns once it is known whether this replica does it."""
         known = asyncio.Event()
         names, looked = (HOUSEKEEPING, METRICS), set[str]()
@@ -462,7 +462,7 @@ class Service:
             await self._clock.sleep(0.05)
         if self._control is not None:
             await self._quietly([self._control.stop()])
-        await self._leave_the_others()
+        await self._leave_replicas()
         await self._cancel([name for name in self._tasks if not name.startswith("sink:")])
         left = max(1.0, deadline - self._clock.monotonic() - 1.0)
         await self._quietly(delivery.stop(left) for delivery in self._deliveries.values())
@@ -470,7 +470,7 @@ class Service:
         await self._quietly(_within(left + 1, sink.close(left)) for sink in self._sinks.values())
         await self._cancel(list(self._tasks))
 
-    async def _leave_the_others(self) -> None:
+    async def _leave_replicas(self) -> None:
         """Other replicas may have its share from now on."""
         if "heartbeat" in self._tasks and self._heartbeat is not None:
             await self._cancel(["heartbeat"])

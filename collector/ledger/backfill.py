@@ -67,7 +67,7 @@ def restore(conn: Connection, sink: RowMapping, wanted: frozenset[EventKind], no
     sink_id = sink["id"]
     before = _held(conn, sink_id)
     _forget_what_is_gone(conn, sink_id)
-    lanes.advance(conn, sink_id, wanted, _headless(conn, sink_id), now_ms)
+    lanes.advance(conn, sink_id, wanted, _lanes_without_head(conn, sink_id), now_ms)
     tallies.recount(conn, sink_id, wanted)
     lost = before - _held(conn, sink_id)
     owe_from(conn, sink_id, wanted, _missed(conn, sink, wanted))
@@ -97,7 +97,7 @@ def _forget_what_is_gone(conn: Connection, sink_id: int) -> None:
     conn.execute(delete(doubt).where(doubt.c.sink_id == sink_id, doubt.c.check_at.is_not(None), ~ended))
 
 
-def _headless(conn: Connection, sink_id: int) -> list[Lane]:
+def _lanes_without_head(conn: Connection, sink_id: int) -> list[Lane]:
     lane, event = schema.lane, schema.event
     head = exists().where(event.c.strand_id == lane.c.strand_id, event.c.seq == lane.c.next_seq)
     columns = [lane.c[name] for name in Lane.__slots__]

@@ -38,7 +38,7 @@ class Configured:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class KnownSource:
     """A source as the ledger knows it; `account` is its fingerprint."""
 
     id: int
@@ -88,7 +88,7 @@ def take(conn: Connection, lease: str, holder: str, ttl_ms: int, *, source_id: i
     return leases.take(conn, lease, holder, ttl_ms) if lease == f"source:{name}" else None
 
 
-def matched(sources: Sequence[Configured], known: Sequence[Past]) -> dict[str, Past]:
+def matched(sources: Sequence[Configured], known: Sequence[KnownSource]) -> dict[str, KnownSource]:
     """The past of each source that has one: by its name and account, else by its former name, else by its account.
 
     Raises `ConfigurationError` for a name that the ledger knows with another account: its runs are not those of the
@@ -104,18 +104,20 @@ def matched(sources: Sequence[Configured], known: Sequence[Past]) -> dict[str, P
     return found
 
 
-def _refuse_moved(sources: Sequence[Configured], found: Mapping[str, Past], names: set[str]) -> None:
+def _refuse_moved(sources: Sequence[Configured], found: Mapping[str, KnownSource], names: set[str]) -> None:
     """Raises `ConfigurationError` where a source without a past has a name that the ledger knows with another account."""
     if mistakes := [_moved(source.name) for source in sources if source.name not in found and source.name in names]:
         raise ConfigurationError(mistakes)
 
 
-def _known(conn: Connection) -> list[Past]:
+def _known(conn: Connection) -> list[KnownSource]:
     table = schema.source
-    return [Past(*row) for row in conn.execute(select(table.c.id, table.c.name, table.c.account, table.c.polled_at))]
+    return [
+        KnownSource(*row) for row in conn.execute(select(table.c.id, table.c.name, table.c.account, table.c.polled_at))
+    ]
 
 
-def _own(source: Configured, known: Sequence[Past]) -> Past | None:
+def _own(source: Configured, known: Sequence[KnownSource]) -> KnownSource | None:
     """The stored source of the same name, if it can belong to the same account."""
     own = next((past for past in known if past.name == source.name), None)
     if own is None or source.former_name == source.name:
@@ -123,7 +125,7 @@ def _own(source: Configured, known: Sequence[Past]) -> Past | None:
     return own if None in {own.account, source.account} or own.account == source.fingerprint else None
 
 
-def _former(source: Configured, known: Sequence[Past], taken: set[int]) -> Past | None:
+def _former(source: Configured, known: Sequence[KnownSource], taken: set[int]) -> KnownSource | None:
     free = [past for past in known if past.id not in taken]
     named = next((past for past in free if past.name == source.former_name), None)
     same = [past for past in free if past.account is not None and past.account == source.fingerprint]
@@ -138,7 +140,7 @@ def _moved(name: str) -> str:
     )
 
 
-def _say_unmerged(sources: Sequence[Configured], past: Mapping[str, Past], known: Sequence[Past]) -> None:
+def _say_unmerged(sources: Sequence[Configured], past: Mapping[str, KnownSource], known: Sequence[KnownSource]) -> None:
     taken = {one.id for one in past.values()}
     left = {one.name for one in known if one.id not in taken}
     for source in sources:
@@ -151,7 +153,7 @@ def _say_unmerged(sources: Sequence[Configured], past: Mapping[str, Past], known
             )
 
 
-def _rename(conn: Connection, past: Mapping[str, Past], known: Sequence[Past]) -> None:
+def _rename(conn: Connection, past: Mapping[str, KnownSource], known: Sequence[KnownSource]) -> None:
     """Two steps, by way of temporary names: two sources may have swapped their names."""
     table = schema.source
     renamed = {name: one for name, one in past.items() if one.name != name}
@@ -173,7 +175,7 @@ def _rename(conn: Connection, past: Mapping[str, Past], known: Sequence[Past]) -
         conn.execute(update(request).where(*asked).values(target=f"source:{name}"))
 
 
-def _written(conn: Connection, source: Configured, past: Past | None) -> int:
+def _written(conn: Connection, source: Configured, past: KnownSource | None) -> int:
     table = schema.source
     account = source.fingerprint or (past.account if past is not None else None)
     row = {"name": source.name, "account": account, "lookback_ms": source.lookback_ms, "retired_at": None}

@@ -20,7 +20,7 @@ from collector.ledger.schema import chunks
 from collector.model import TERMINAL_EVENT, EventKind
 
 
-class From(StrEnum):
+class ResendFrom(StrEnum):
     """Which event of a run is the first to be sent again."""
 
     START = "run"
@@ -49,7 +49,7 @@ class Result:
     events: int
 
 
-def runs(conn: Connection, lease: Lease, sink_id: int, chosen: Mapping[str, From], now_ms: int) -> Result:
+def runs(conn: Connection, lease: Lease, sink_id: int, chosen: Mapping[str, ResendFrom], now_ms: int) -> Result:
     """Send these runs again, by run id. For the holder of the sink's lease, while no event of their strands is in flight."""
     fence(conn, lease)
     found = _runs(conn, chosen)
@@ -183,10 +183,10 @@ def _events(
     return found
 
 
-def _first(events: Sequence[_Event], run: int, begin: From, wanted: frozenset[EventKind]) -> int | Resent:
+def _first(events: Sequence[_Event], run: int, begin: ResendFrom, wanted: frozenset[EventKind]) -> int | Resent:
     """The sequence number of the first event to send again."""
     of_run = [event for event in events if event.run == run]
-    if begin is From.END:
+    if begin is ResendFrom.END:
         of_run = [event for event in of_run if event.kind.terminal]
     elif of_run and not _has_start(of_run, wanted):
         return Resent.INCOMPLETE

@@ -14,7 +14,7 @@ LONGEST_TURN = 30.0
 """Seconds to wait for a turn, unless each turn takes longer; beyond that the caller gets an error and tries later."""
 
 
-class NoTurn(Throttled):
+class OwnLimitReached(Throttled):
     """Our own limit leaves no turn soon; nothing was sent."""
 
 
@@ -31,7 +31,7 @@ class Pace:
         self._holds = 0
 
     async def turn(self) -> None:
-        """Wait until the next request may go. Raises, taking no turn, where that is too far off: `NoTurn` by our own
+        """Wait until the next request may go. Raises, taking no turn, where that is too far off: `OwnLimitReached` by our own
         limit, `Throttled` by the platform's wish.
         """
         while True:
@@ -78,7 +78,7 @@ class Pace:
             if now < self._held_until:
                 raise Throttled(f"the platform asked for patience: nothing is sent for {wait:.0f} s", after=wait)
             limit = f"the limit of {self.per_minute} requests a minute"
-            raise NoTurn(f"{limit} leaves no turn for another {wait:.0f} s", after=wait)
+            raise OwnLimitReached(f"{limit} leaves no turn for another {wait:.0f} s", after=wait)
         self._spent_until = spent_until
         return wait
 

@@ -267,7 +267,7 @@ def parts(page: Poll, most: int, weight: Callable[[Observation], int] = lambda _
     above = {seen.key: seen.parent.key for seen in page.observations if seen.parent is not None and seen.parent.key}
     families: dict[str, list[Observation]] = {}
     for seen in page.observations:
-        families.setdefault(_eldest(seen.key, above), []).append(seen)
+        families.setdefault(_outermost(seen.key, above), []).append(seen)
     found: list[list[Observation]] = [[]]
     room = most
     for family in families.values():
@@ -281,7 +281,7 @@ def parts(page: Poll, most: int, weight: Callable[[Observation], int] = lambda _
     return [*(Poll(part) for part in first), replace(page, observations=last)]
 
 
-def _eldest(key: str, above: Mapping[str, str]) -> str:
+def _outermost(key: str, above: Mapping[str, str]) -> str:
     """The outermost run that the page names; of runs that name each other in a circle the same one for all."""
     passed: list[str] = []
     while key in above and key not in passed:

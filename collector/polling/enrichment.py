@@ -74,7 +74,7 @@ class Enricher:
         """Whether details of a run are being asked for, or found and not yet committed."""
         return bool(self._looks or self._found)
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Something was committed: a run may have ended, or its turn have come."""
         self._changed = True
         self._wake.set()

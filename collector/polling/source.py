@@ -97,7 +97,7 @@ class SourcePoller:
         self.expected_by = clock.monotonic() + STUCK_AFTER
         """By the monotonic clock, when the loop should have come round at the latest: liveness looks at it."""
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Poll now: something outside hinted at a change."""
         self._wake.set()
 
@@ -142,7 +142,7 @@ class SourcePoller:
             backfills.begin,
         )
         await outlasting(self._remember, f"memory:{self._name}", self._clock, self._store)
-        loops = {"poll": self._poll_for_ever, "enrich": self._enricher.run, "requests": self._requests.run}
+        loops = {"poll": self._poll_until_cancelled, "enrich": self._enricher.run, "requests": self._requests.run}
         loops |= {"backfill": backfills.run, "names": partial(self._writer.name_datasets, self._store)}
         async with asyncio.TaskGroup() as group:
             for what, loop in loops.items():
@@ -161,7 +161,7 @@ class SourcePoller:
         if isinstance(self._platform, Remembering):
             self._platform.remember(await self._store.read(memory.read, self._source_id))
 
-    async def _poll_for_ever(self) -> None:
+    async def _poll_until_cancelled(self) -> None:
         await until_set(self._wake, self._clock, self._random() * min(1.0, self._rhythm.interval.total_seconds()))
         while True:
             self._wake.clear()
@@ -272,12 +272,12 @@ class SourcePoller:
         skips = await self._take(Poll((seen,)), polled=False)
         if twice := [skip.cause for skip in skips if skip.kind is SkipKind.DUPLICATE]:
             raise NotFound(f"run {seen.key} is not watched here: {twice[0]}")
-        self.nudge()
+        self.wake()
 
     async def _make_due(self, keys: Sequence[str]) -> None:
         now_ms = to_ms(self._clock.now())
         await self._store.write(runs.make_due, self._held.lease, self._source_id, keys, now_ms)
-        self.nudge()
+        self.wake()
 
     async def _take(self, page: Poll, *, polled: bool) -> tuple[Skip, ...]:
         """Commit it; what was left out of it."""
@@ -304,7 +304,7 @@ class SourcePoller:
             self._observer.skipped(SkipReport(self._name, skip.kind))
             details = fields(source=self._name, kind=skip.kind.value, subject=skip.subject, cause=skip.cause)
             log.warning("run.skipped", extra=details)
-        self._enricher.nudge()
+        self._enricher.wake()
 
     def _report(self, result: PollResult, cause: str | None, seconds: float) -> None:
         now, before = self._clock.now(), self.status

@@ -90,18 +90,18 @@ async def _commit(
         status = 502 if fault.status == 500 else fault.status
         return web.Response(text=text, status=status, content_type="text/html", headers=fault.headers)
     if fault.kind is FaultKind.RESET:
-        return _hang_up(request)
+        return _disconnect(request)
     answer = await handler(request)
     if fault.kind is FaultKind.SLOW:
         await asyncio.sleep(fault.delay)
         return answer
     if fault.kind is FaultKind.LOST:
-        return _hang_up(request)
+        return _disconnect(request)
     whole = answer.body if isinstance(answer, web.Response) and isinstance(answer.body, bytes) else b""
     return web.Response(body=whole[: len(whole) // 2], status=answer.status, content_type="application/json")
 
 
-def _hang_up(request: web.Request) -> web.StreamResponse:
+def _disconnect(request: web.Request) -> web.StreamResponse:
     if request.transport is not None:
         request.transport.close()
     return web.Response()

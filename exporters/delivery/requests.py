@@ -15,7 +15,7 @@ from collector.ledger.leases import Lease
 from collector.ledger.parked import Choice, Named
 from collector.ledger.port import Change, Ledger
 from collector.ledger.requests import Request, RequestKind, RequestState
-from collector.ledger.resend import From, Resent, Result
+from collector.ledger.resend import ResendFrom, Resent, Result
 from collector.logs import fields
 from exporters.delivery.backfill import Backfills
 from exporters.delivery.delivery import Delivery
@@ -102,7 +102,7 @@ class SinkRequests:
 
     async def _resent(self, runs: Mapping[str, str]) -> Counter[str]:
         """These runs, by run id, each from the event that its word names."""
-        chosen = {run_id: From(word) for run_id, word in runs.items()}
+        chosen = {run_id: ResendFrom(word) for run_id, word in runs.items()}
         strands = await self._store.read_shown(resend.strands_of, chosen)
         became = Counter({Resent.UNKNOWN: len(chosen) - len(strands)})
         async with self._delivery.reserved_of(set(strands.values())) as free:
@@ -111,7 +111,7 @@ class SinkRequests:
             became += (await self._store.write(self._put, of_these)).became
         return Counter({what.value: count for what, count in became.items() if count})
 
-    def _put(self, conn: Connection, chosen: Mapping[str, From]) -> Result:
+    def _put(self, conn: Connection, chosen: Mapping[str, ResendFrom]) -> Result:
         lease = self._delivery.lease
         if lease is None:
             raise LeaseLost("the lease of the sink is no longer held here")

@@ -23,7 +23,7 @@ from collector.ledger.acknowledged import Uncompared
 from collector.ledger.claims import Settlement
 from collector.ledger.port import Ledger as Store
 from collector.ledger.requests import RequestKind, RequestState
-from collector.ledger.resend import From
+from collector.ledger.resend import ResendFrom
 from collector.ledger.runs import NewEvent, RunChange
 from collector.ledger.sqlite.store import Store as FileStore
 from collector.model import EventKind, RunState
@@ -90,7 +90,7 @@ class Plant:
         self.requests = lookup.requests
         return counts, {finding.run.run_id: finding for finding in found}
 
-    async def found(self, run: str) -> tuple[list[Aspect], From | None]:
+    async def found(self, run: str) -> tuple[list[Aspect], ResendFrom | None]:
         """In what the run differs, and what would be sent again."""
         finding = (await self.compared())[1][run]
         return [each.aspect for each in finding.differences], finding.decision.mend
@@ -157,7 +157,7 @@ async def test_a_run_that_is_not_there_is_missing_and_sent_as_a_whole(plant: Pla
     await plant.lived(run, "START", "COMPLETE")
     await plant.happen(lost := new_run(), "START", "COMPLETE")
     await _acknowledge_unsent(plant)
-    assert await plant.found(lost) == ([Aspect.MISSING], From.START)
+    assert await plant.found(lost) == ([Aspect.MISSING], ResendFrom.START)
     counts, found = await plant.compared()
     assert (counts.equal, list(found)) == (2, [lost])
     await plant.mend(lost)
@@ -168,7 +168,7 @@ async def test_an_end_that_did_not_arrive_is_sent_again(plant: Plant) -> None:
     await plant.lived(run := new_run(), "START")
     await plant.happen(run, "COMPLETE", outputs=plant.outputs("out"))
     await _acknowledge_unsent(plant)
-    assert await plant.found(run) == ([Aspect.STATE, Aspect.END, Aspect.OUTPUTS], From.END)
+    assert await plant.found(run) == ([Aspect.STATE, Aspect.END, Aspect.OUTPUTS], ResendFrom.END)
     await plant.mend(run)
     assert (await plant.compared())[0].equal == 1
 
@@ -176,7 +176,7 @@ async def test_an_end_that_did_not_arrive_is_sent_again(plant: Plant) -> None:
 async def test_a_start_that_came_late_has_opened_the_run_again(plant: Plant) -> None:
     await plant.lived(run := new_run(), "START", "COMPLETE")
     await plant.marquez.posted(plant.marquez.event("START", run, JOB, LATE))
-    assert await plant.found(run) == ([Aspect.STATE, Aspect.START], From.START)
+    assert await plant.found(run) == ([Aspect.STATE, Aspect.START], ResendFrom.START)
     await plant.mend(run)
     assert (await plant.compared())[0].equal == 1
 

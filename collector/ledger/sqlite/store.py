@@ -63,7 +63,7 @@ class Store:
         self._present = Presence.of(path)
         self._new_lock: FileLock | None = None
         self._listeners = Listeners()
-        self._tell_failure: Callable[[WriteFailure], None] = lambda _: None
+        self._report_failure: Callable[[WriteFailure], None] = lambda _: None
         self._read_engines, self._write_engine = readers, writer
         self._workers = [Worker(f"ledger-{name}", partial(self._answer, engine)) for name, engine in readers.items()]
         # a file that is only read has one reader for all
@@ -157,7 +157,7 @@ class Store:
 
     def on_failure(self, callback: Callable[[WriteFailure], None]) -> None:
         """Call `callback` in the writer's thread for each write that the file did not take."""
-        self._tell_failure = callback
+        self._report_failure = callback
 
     async def compact(self, pages: int) -> None:
         """Give up to `pages` free pages back to the file system; 256 take about 18 ms, in which nothing is written."""
@@ -222,7 +222,7 @@ class Store:
 
     def _settle_write(self, task: Task, result: _Result) -> None:
         if result.error is not None and (cause := file.failure(result.error)) is not None:
-            self._tell_failure(cause)
+            self._report_failure(cause)
         self._settle(task, result)
 
     def _is_lost(self) -> bool:

@@ -94,7 +94,7 @@ class CdfPlatform:
             yield self._unread_times.added(page)
         await self._definitions.refresh()
         executions = [run for run in tracked if is_workflow(run)]
-        async for page in self._news(cursor, executions, open_jobs, absent):
+        async for page in self._listed(cursor, executions, open_jobs, absent):
             yield self._unread_times.added(page)
 
     def remember(self, memory: Mapping[str, str]) -> None:
@@ -181,7 +181,7 @@ class CdfPlatform:
     async def _lineage(self, rows: Iterable[JobRow]) -> Mapping[str, SqlLineage]:
         return await self._sql.lineage(row.query for row in rows)
 
-    async def _news(
+    async def _listed(
         self, cursor: str | None, executions: Sequence[Run], open_jobs: set[int], absent: dict[int, Run]
     ) -> AsyncIterator[Poll]:
         """What the list of jobs holds that is new, page by page; the last page moves the cursor. Of the `absent` runs,
@@ -211,7 +211,7 @@ class CdfPlatform:
     def _walk(self, cursor: str | None, clocks: Clocks) -> Walk:
         stored = read_mark(cursor)
         if stored is None and cursor is not None:
-            self._tell_of_cursor("the stored place in the list cannot be read")
+            self._log_discarded("the stored place in the list cannot be read")
         mark, first = self._mark(stored, clocks)
         quiet = mark.newest == self._quiet_at
         is_due = not self._known or self._clock.monotonic() >= self._thorough_at
@@ -232,14 +232,14 @@ class CdfPlatform:
             return begin, True
         mark = stored.as_of(clocks)
         if stored.since > clocks.latest + SLACK_MS:
-            self._tell_of_cursor("the look-back began in the future: it begins again")
+            self._log_discarded("the look-back began in the future: it begins again")
             return min(begin, mark, key=lambda one: one.newest), True
         if mark != stored:
             said = from_ms(mark.newest).isoformat(timespec="seconds")
-            self._tell_of_cursor(f"the last job read is dated beyond the server's clock: it is read on from {said}")
+            self._log_discarded(f"the last job read is dated beyond the server's clock: it is read on from {said}")
         return mark, False
 
-    def _tell_of_cursor(self, cause: str) -> None:
+    def _log_discarded(self, cause: str) -> None:
         log.warning("cdf.cursor_discarded", extra=fields(source=self._context.source, cause=cause))
 
     def _next_page(self, walk: Walk, page: Page, limit: int, after: str | None) -> tuple[int, str | None]:

@@ -106,17 +106,15 @@ class DataprepPlatform:
             return Cursor(begin, reached=clocks.ours, first=begin), True
         mark = stored.as_of(clocks)
         if stored.first > clocks.latest + SLACK_MS:
-            self._tell_of_cursor("the look-back began in the future: it begins again")
+            self._log_discarded("the look-back began in the future: it begins again")
             begin = min(begin, mark.since)
             return replace(mark, since=begin, first=begin, settled=False), True
         if mark.since < stored.since:
             said = from_ms(mark.since).isoformat(timespec="seconds")
-            self._tell_of_cursor(
-                f"the last change read is dated beyond the platform's clock: it is read on from {said}"
-            )
+            self._log_discarded(f"the last change read is dated beyond the platform's clock: it is read on from {said}")
         return mark, False
 
-    def _tell_of_cursor(self, cause: str) -> None:
+    def _log_discarded(self, cause: str) -> None:
         log.warning("dataprep.cursor_discarded", extra=fields(source=self._context.source, cause=cause))
 
     async def _walked(self, level: Level, tracked: Sequence[Run], mark: Cursor, *, first: bool) -> AsyncIterator[Poll]:

@@ -15,7 +15,7 @@ from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.discovery import Discovery
 from collector.platforms.wetransform.hints import may_mean, read_hint
 from collector.platforms.wetransform.lineage import Definition, Place, described, job
-from collector.platforms.wetransform.runs import Runs, Whose
+from collector.platforms.wetransform.runs import RunOrigin, Runs
 from collector.platforms.wetransform.schedule import Intervals
 from collector.platforms.wetransform.tracker import Tracker
 from collector.platforms.wetransform.trigger import customer_of, start, transformation_key
@@ -65,7 +65,7 @@ class Wetransform:
 
     async def enrich(self, run: Run) -> Enrichment:
         """Names and columns of the transformation, where the last look did not have them yet."""
-        whose = Whose.of(run.handle)
+        whose = RunOrigin.of(run.handle)
         if whose.transformation is None:
             return Enrichment()
         try:
@@ -79,7 +79,7 @@ class Wetransform:
         """`job` is the transformation's UUID; the one parameter is `customer`, the `X-Customer` to start it for."""
         key, customer = transformation_key(job), customer_of(parameters, self._customer)
         seen = await start(self._api, key, customer)
-        observation = self._runs.observation(seen, Whose(key, customer))
+        observation = self._runs.observation(seen, RunOrigin(key, customer))
         self._note(observation)
         return observation
 
@@ -105,7 +105,7 @@ class Wetransform:
         if known is not None:
             # a START without the columns that the end has makes two versions of one output in Marquez
             await self._definitions.prepare(known.key, customer)
-        observation = self._runs.observation(seen, Whose(known.key if known else None, customer))
+        observation = self._runs.observation(seen, RunOrigin(known.key if known else None, customer))
         self._note(observation)
         return observation
 

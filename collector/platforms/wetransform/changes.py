@@ -49,7 +49,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Print:
+class EntryFingerprint:
     """An entry as last read: hashes of its time and its result, and what was made of them.
 
     `reported` is the time's hash at the last change that was reported, `by_import` that it was reported by the time alone,
@@ -64,8 +64,8 @@ class Print:
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
-    """A run that is watched by its id, so that what it changes in the list is no news."""
+class WatchedRun:
+    """A run that is watched by its id, so that what it changes in the list is not reported again."""
 
     transformation: str
     seen_at: int
@@ -81,8 +81,8 @@ class Memory:
     """The cursor: what the last whole walk of the list saw. `walked_at` is None before the first one."""
 
     walked_at: datetime | None = None
-    prints: Mapping[str, Print] = field(default_factory=dict)
-    own: Mapping[str, Own] = field(default_factory=dict)
+    prints: Mapping[str, EntryFingerprint] = field(default_factory=dict)
+    own: Mapping[str, WatchedRun] = field(default_factory=dict)
     shows_results: bool = False
 
     def dump(self) -> str:
@@ -101,17 +101,17 @@ class Memory:
             body = orjson.loads(cursor)
             return cls(
                 walked_at=from_ms(body["walked_at"]) if body["walked_at"] else None,
-                prints={k: Print(i, r, t, bool(b), n) for k, (i, r, t, b, n) in body["prints"].items()},
-                own={key: Own(t, at, bool(is_open)) for key, (t, at, is_open) in body["own"].items()},
+                prints={k: EntryFingerprint(i, r, t, bool(b), n) for k, (i, r, t, b, n) in body["prints"].items()},
+                own={key: WatchedRun(t, at, bool(is_open)) for key, (t, at, is_open) in body["own"].items()},
                 shows_results=bool(body["results"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no cursor of this adapter: {error}") from error
 
-    def with_own(self, seen: Mapping[str, Own]) -> "Memory":
+    def with_own(self, seen: Mapping[str, WatchedRun]) -> "Memory":
         return replace(self, own={**self.own, **seen})
 
-    def needs_storing(self, key: str, seen: Own) -> bool:
+    def needs_storing(self, key: str, seen: WatchedRun) -> bool:
         """Whether a restart would lose something of note if this were kept in memory alone."""
         stored = self.own.get(key)
         return stored is None or stored.open != seen.open or seen.seen_at - stored.seen_at > _STORED_EVERY_MS
@@ -124,15 +124,15 @@ class Memory:
 
 def compare(
     memory: Memory, entry: Entry, now: datetime, own: frozenset[str] = frozenset()
-) -> tuple[Print, Change | None]:
+) -> tuple[EntryFingerprint, Change | None]:
     """What to remember of an entry, and the change that it shows since `memory`, if any. Changes of `own`
     transformations are those of watched runs.
     """
-    seen = Print(_hash(entry.imported_at and entry.imported_at.isoformat()), _hash(entry.result))
+    seen = EntryFingerprint(_hash(entry.imported_at and entry.imported_at.isoformat()), _hash(entry.result))
     before = memory.prints.get(entry.key)
     if memory.walked_at is None or (before is None and not _is_recent(entry, memory.walked_at)):
         return replace(seen, reported=seen.imported), None
-    before = before or Print()
+    before = before or EntryFingerprint()
     if entry.key in own:
         return replace(seen, result=seen.result or before.result, reported=seen.imported), None
     if seen.result not in {"", before.result}:
@@ -140,7 +140,9 @@ def compare(
     return _change_by_import(seen, before, entry, memory, now)
 
 
-def _change_by_result(seen: Print, before: Print, entry: Entry, after: datetime) -> tuple[Print, Change | None]:
+def _change_by_result(
+    seen: EntryFingerprint, before: EntryFingerprint, entry: Entry, after: datetime
+) -> tuple[EntryFingerprint, Change | None]:
     print_ = replace(seen, reported=seen.imported)
     if before.by_import and before.reported == seen.imported:
         return print_, None  # the late result of a run that was reported by its import
@@ -150,8 +152,8 @@ def _change_by_result(seen: Print, before: Print, entry: Entry, after: datetime)
 
 
 def _change_by_import(
-    seen: Print, before: Print, entry: Entry, memory: Memory, now: datetime
-) -> tuple[Print, Change | None]:
+    seen: EntryFingerprint, before: EntryFingerprint, entry: Entry, memory: Memory, now: datetime
+) -> tuple[EntryFingerprint, Change | None]:
     result = seen.result or before.result  # an address that expired is no change, and none when it comes back
     seen = replace(seen, result=result, reported=before.reported, by_import=before.by_import, noticed=before.noticed)
     if seen.imported in {"", before.reported}:
@@ -164,7 +166,7 @@ def _change_by_import(
     return replace(seen, reported=seen.imported, by_import=True, noticed=None), change
 
 
-def walked(memory: Memory, prints: Mapping[str, Print], now: datetime, *, shows_results: bool) -> Memory:
+def walked(memory: Memory, prints: Mapping[str, EntryFingerprint], now: datetime, *, shows_results: bool) -> Memory:
     """The memory after a whole walk that began at `now`; watched runs that ended before it are forgotten."""
     own = {key: run for key, run in memory.own.items() if run.matters(to_ms(now), now)}
     return Memory(now, dict(prints), own, memory.shows_results or shows_results)

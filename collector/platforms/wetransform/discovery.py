@@ -14,7 +14,7 @@ from collector.platforms.answers import moment, text
 from collector.platforms.unread_times import UnreadTimes, unread_times
 from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.automations import Automation
-from collector.platforms.wetransform.changes import Change, Entry, Memory, Own, Print, compare, walked
+from collector.platforms.wetransform.changes import Change, Entry, EntryFingerprint, Memory, WatchedRun, compare, walked
 from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.lineage import Definition, Place, facts, job, stripped
 from collector.platforms.wetransform.transformation_list import Page, entry_definition, pages
@@ -39,7 +39,7 @@ class _Progress:
     memory: Memory
     began: datetime
     own: frozenset[str]
-    prints: dict[str, Print] = field(default_factory=dict)
+    prints: dict[str, EntryFingerprint] = field(default_factory=dict)
     pages: int = 0
     shows_results: bool = False
 
@@ -66,14 +66,14 @@ class Discovery:
         self.requests_per_minute = 0.0
         """What the walks cost, known after the first one."""
         self._unread_times = UnreadTimes()
-        self._own: dict[str, Own] = {}
+        self._own: dict[str, WatchedRun] = {}
         self._loaded: tuple[str | None, Memory] = (None, Memory())
 
     def note(self, seen: Observation) -> None:
         """A run that is watched by its id: what it changes in the list is no run of others."""
         transformation = seen.handle.get("transformation")
         if transformation is not None and "synthesised_from" not in seen.facts.ids:
-            self._own[seen.key] = Own(transformation, to_ms(seen.seen_at), not seen.state.terminal)
+            self._own[seen.key] = WatchedRun(transformation, to_ms(seen.seen_at), not seen.state.terminal)
 
     async def pages(self, cursor: str | None) -> AsyncIterator[Poll]:
         """The pages of a walk where one is due; the cursor with the last, or alone where there is only it to store."""

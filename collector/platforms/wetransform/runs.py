@@ -27,14 +27,14 @@ class Meaning:
 
 
 @dataclass(frozen=True, slots=True)
-class Whose:
+class RunOrigin:
     """What the answer about a run does not have and is stored with it: its transformation, and for whom it runs."""
 
     transformation: str | None
     customer: str | None
 
     @classmethod
-    def of(cls, handle: Mapping[str, str]) -> "Whose":
+    def of(cls, handle: Mapping[str, str]) -> "RunOrigin":
         return cls(handle.get("transformation"), handle.get("customer"))
 
     @property
@@ -60,10 +60,10 @@ class Runs:
 
     async def look(self, run: Run) -> Observation:
         """A run that is tracked, as it is now."""
-        whose = Whose.of(run.handle)
+        whose = RunOrigin.of(run.handle)
         return self.observation(await self.read(run.key, whose.customer), whose, run)
 
-    def observation(self, seen: Automation, whose: Whose, known: Run | None = None) -> Observation:
+    def observation(self, seen: Automation, whose: RunOrigin, known: Run | None = None) -> Observation:
         """Raises `BadAnswer` where there is nothing by which the run's job could be named."""
         now = self._clock.now()
         job_key = _job_key(seen, whose, known)
@@ -98,7 +98,7 @@ class Runs:
         )
 
 
-def _job_key(seen: Automation, whose: Whose, known: Run | None) -> str:
+def _job_key(seen: Automation, whose: RunOrigin, known: Run | None) -> str:
     if whose.transformation is not None:
         return whose.transformation
     if known is not None:

@@ -11,11 +11,11 @@ from collector.errors import AuthFailed, NotFound, SourceError, Throttled
 from collector.logs import fields
 from collector.model import Observation, Poll, Run, Skip, SkipKind
 from collector.platforms.answers import Forbidden
-from collector.platforms.rate_limit import NoTurn
+from collector.platforms.rate_limit import OwnLimitReached
 from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.envelope import Rejected
-from collector.platforms.wetransform.runs import Runs, Whose
+from collector.platforms.wetransform.runs import RunOrigin, Runs
 from collector.platforms.wetransform.schedule import Intervals, retry_after_failures
 
 log = logging.getLogger("lineage.wetransform")
@@ -34,7 +34,7 @@ class Look:
 
     @property
     def customer(self) -> str | None:
-        return Whose.of(self.run.handle).customer
+        return RunOrigin.of(self.run.handle).customer
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Tracker:
             verdict = await self._verdict(looks)
             yield self._runs.unread_times.added(self._page(looks, verdict))
             rest = due[start + self._side_by_side :]
-            if isinstance(verdict.wrong, NoTurn) or (rest and self._clock.monotonic() >= end):
+            if isinstance(verdict.wrong, OwnLimitReached) or (rest and self._clock.monotonic() >= end):
                 details = fields(source=self._source, due=len(due), left=len(rest), seconds=self._longest_pass)
                 log.warning("poll.overloaded", extra=details)
                 yield Poll(unread=tuple(run.key for run in rest))
@@ -98,11 +98,11 @@ class Tracker:
         """The refusal, where the token may see none of the tracked runs: then it lacks a right that the source needs."""
         held = [self._held.get(run.key) for run in tracked]
         errors = [it.error for it in held if it is not None and isinstance(it.error, Forbidden)]
-        is_own = any(Whose.of(run.handle).customer == self._customer for run in tracked)
+        is_own = any(RunOrigin.of(run.handle).customer == self._customer for run in tracked)
         return errors[0] if tracked and is_own and len(errors) == len(tracked) else None
 
     async def _read(self, runs: Sequence[Run]) -> list[Look]:
-        wanted = {whose for run in runs if (whose := Whose.of(run.handle)).transformation is not None}
+        wanted = {whose for run in runs if (whose := RunOrigin.of(run.handle)).transformation is not None}
         await asyncio.gather(*(self._definitions.prepare(str(w.transformation), w.customer) for w in wanted))
         return list(await asyncio.gather(*(self._look(run) for run in runs)))
 

@@ -22,7 +22,7 @@ from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
 
 from collector.redaction import redacted
 from exporters.sinks.kafka.cluster import BATCH_BYTES, Cluster, fitting_batch_bytes
-from exporters.sinks.kafka.errors import ClientLog, Trouble, current, listen, remedy_for
+from exporters.sinks.kafka.errors import ClientLog, Problem, current, listen, remedy_for
 from exporters.sinks.kafka.security import load_files, security_of, tls_context
 
 _REQUEST_BYTES = 64 * 1024 * 1024  # the sink compares with the topic's limit itself; a broker's default is 100 MiB
@@ -85,7 +85,7 @@ class Connection:
         )
         self._broker.config.broker_config.producer = self._producer
 
-    async def start(self) -> Trouble | None:
+    async def start(self) -> Problem | None:
         """Connect and wait for the topic. When it returns a trouble, the connection is closed."""
         began = time.monotonic()
         try:
@@ -101,7 +101,7 @@ class Connection:
             raise
         return None
 
-    async def partitions(self) -> int | Trouble:
+    async def partitions(self) -> int | Problem:
         """How many the topic has. Takes no request, unless the topic was deleted."""
         began = time.monotonic()
         try:
@@ -120,13 +120,13 @@ class Connection:
                         return int(entry["config_value"])
         return None
 
-    async def publish(self, key: bytes, body: bytes, *, patience: float) -> Delivery | Trouble:
+    async def publish(self, key: bytes, body: bytes, *, patience: float) -> Delivery | Problem:
         """Hand one event over within `patience` seconds. When it returns a trouble, nothing was handed over."""
         try:
             async with asyncio.timeout(patience):
                 taken = await self._broker.publish(body, self.cluster.topic, key=key, no_confirm=True)
         except (KafkaTimeoutError, TimeoutError):
-            return Trouble(f"{self.cluster}: the queue of this event's partition is full", full=True)
+            return Problem(f"{self.cluster}: the queue of this event's partition is full", full=True)
         except _TROUBLES as error:
             retriable = isinstance(error, KafkaError) and error.retriable
             return self._trouble(error, poisoned=not retriable)
@@ -134,23 +134,23 @@ class Connection:
             raise TypeError(f"{self.cluster}: the producer returned {taken!r} instead of a future")
         return taken
 
-    def verdict(self, delivery: Delivery) -> Trouble | None:
+    def verdict(self, delivery: Delivery) -> Problem | None:
         """Of a delivery that is done; None when the event is acknowledged."""
         error = delivery.exception()
         if error is None and delivery.result() is not None:
             return None
         return self._trouble(error or KafkaError("no record metadata"), poisoned=True)
 
-    def waiting(self) -> Trouble:
+    def waiting(self) -> Problem:
         """Why there is no answer, as far as the client library has logged it. Gives it the current secrets, in case they are
         the cause.
         """
         failure = self._log.since(time.monotonic() - 2 * self.cluster.request_seconds)
         if failure is None:
-            return Trouble(f"{self.cluster}: no answer yet")
+            return Problem(f"{self.cluster}: no answer yet")
         self._renew_secrets()
         remedy, slow = remedy_for(failure.error)
-        return Trouble(f"{self.cluster}: no answer yet; {failure.text}", remedy if slow else None, slow=slow)
+        return Problem(f"{self.cluster}: no answer yet; {failure.text}", remedy if slow else None, slow=slow)
 
     async def stop(self, seconds: float) -> None:
         """Wait up to `seconds` for what is in flight, then close; the rest is abandoned."""
@@ -187,13 +187,13 @@ class Connection:
             if self._tls is not None and self.cluster.trust is not None:
                 load_files(self._tls, self.cluster.trust)
 
-    def _trouble(self, error: BaseException, *, since: float | None = None, poisoned: bool = False) -> Trouble:
+    def _trouble(self, error: BaseException, *, since: float | None = None, poisoned: bool = False) -> Problem:
         logged = self._log.since(since) if since is not None else None
         # a KafkaConnectionError does not have the cause, the log does
         cause = logged.error if logged and type(error).__name__ == "KafkaConnectionError" else error
         text = logged.text if logged and cause is logged.error else _describe(error)
         remedy, slow = remedy_for(cause)
-        return Trouble(
+        return Problem(
             f"{self.cluster}: {text}", remedy, slow=slow, refused=isinstance(error, _REFUSALS), poisoned=poisoned
         )
 
@@ -221,7 +221,7 @@ def _runs_for(task: asyncio.Task[Any], owner: object) -> bool:
 
 async def open_connection(
     cluster: Cluster, client_log: ClientLog, batch_bytes: int = BATCH_BYTES
-) -> Connection | Trouble:
+) -> Connection | Problem:
     """A connection whose requests fit the topic's limit."""
     listen()
     token = current.set(client_log)
@@ -235,7 +235,7 @@ async def open_connection(
         connection = Connection(cluster, client_log, fitting)
         return await connection.start() or connection
     except (OSError, ValueError) as error:  # a file of the TLS settings or a secret that cannot be read
-        return Trouble(
+        return Problem(
             f"{cluster}: {_describe(error)}", "check the files of the TLS settings and the password", slow=True
         )
     finally:

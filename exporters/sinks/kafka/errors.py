@@ -42,7 +42,7 @@ _FIXED_BY_PEOPLE = frozenset(_REMEDIES) - _MENDED_BY_TIME
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Problem:
     """Why something did not work.
 
     `slow`: only a person can fix it. `refused`: the broker refused the event or another one in the same request.

@@ -18,7 +18,7 @@ from collector.model import EventKind, Outgoing
 from config.sinks import KafkaSink as Settings
 from exporters.sinks.base import Context, Delivered, Finding, Outcome, Park, Retry
 from exporters.sinks.kafka.cluster import BATCH_BYTES, Cluster, cluster_of
-from exporters.sinks.kafka.errors import ClientLog, Trouble, log
+from exporters.sinks.kafka.errors import ClientLog, Problem, log
 
 if TYPE_CHECKING:
     from exporters.sinks.kafka.connection import Connection, Delivery
@@ -78,7 +78,7 @@ class _Attempt:
 
     known: list[_Answered] = field(default_factory=list)
     in_flight: list[tuple[Outgoing, _InFlight]] = field(default_factory=list)
-    trouble: Trouble | None = None
+    trouble: Problem | None = None
     full: int = 0
 
 
@@ -97,14 +97,14 @@ class KafkaSink:
         self._log = ClientLog(sink)
         self._gate = asyncio.Lock()  # one attempt at a time connects and hands over
         self._connection: Connection | None = None
-        self._opening: asyncio.Task[Connection | Trouble] | None = None
+        self._opening: asyncio.Task[Connection | Problem] | None = None
         self._batch_bytes = BATCH_BYTES
         self._poisoned = False
         self._closed = False
         self._unanswered: dict[int, _InFlight] = {}  # by strand
         self._outdated: set[Delivery] = set()  # in flight though delivery went on to a later event of the strand
         self._suspects: set[tuple[int, int]] = set()  # refused together with others: sent alone next time
-        self._failed: tuple[float, Trouble] | None = None  # the last attempt to connect: when, why
+        self._failed: tuple[float, Problem] | None = None  # the last attempt to connect: when, why
 
     async def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[_Answered]:
         asked_at = time.monotonic()
@@ -121,11 +121,11 @@ class KafkaSink:
     async def check(self) -> list[Finding]:
         subject = str(self._cluster)
         opened = await _open(self._cluster, ClientLog(self._log.sink), BATCH_BYTES)
-        if isinstance(opened, Trouble):
+        if isinstance(opened, Problem):
             return [Finding(subject, ok=False, detail=opened.cause, remedy=opened.remedy)]
         partitions = await opened.partitions()
         await opened.stop(self._cluster.request_seconds)
-        if isinstance(partitions, Trouble):
+        if isinstance(partitions, Problem):
             return [Finding(subject, ok=False, detail=partitions.cause, remedy=partitions.remedy)]
         limit = f"events up to {opened.limit} bytes" if opened.limit else "this user may not read its size limit"
         return [Finding(subject, ok=True, detail=f"connected; partitions: {partitions}, {limit}")]
@@ -155,7 +155,7 @@ class KafkaSink:
             opening.cancel()
             await asyncio.wait([opening])
         opened = None if opening.cancelled() or opening.exception() else opening.result()
-        return None if isinstance(opened, Trouble) else opened
+        return None if isinstance(opened, Problem) else opened
 
     async def _hand_over(self, batch: Sequence[Outgoing], asked_at: float, until: float) -> _Attempt:
         late = time.monotonic() > until
@@ -221,14 +221,14 @@ class KafkaSink:
         self._suspects.discard(_id(event))
         return Park(f"{trouble.cause}; the event has {len(event.body)} bytes")
 
-    async def _publish(self, event: Outgoing, connection: "Connection") -> _InFlight | Park | Trouble:
+    async def _publish(self, event: Outgoing, connection: "Connection") -> _InFlight | Park | Problem:
         key = self._key or message_key(event.body)
         if key is None:
             return Park("not an OpenLineage run event: it names no job")
         if (park := await self._too_large(len(key) + len(event.body), connection)) is not None:
             return park
         taken = await connection.publish(key, event.body, patience=_PATIENCE)
-        if isinstance(taken, Trouble):
+        if isinstance(taken, Problem):
             return Park(taken.cause) if taken.refused else taken
         sent = self._unanswered[event.strand_id] = _InFlight(event.seq, taken, connection)
         taken.add_done_callback(sent.take_answer)
@@ -275,7 +275,7 @@ class KafkaSink:
             return replace(_SOON, cause=f"{trouble}; it is sent alone next time")
         return _retry(trouble)
 
-    async def _ready(self, asked_at: float) -> Trouble | None:
+    async def _ready(self, asked_at: float) -> Problem | None:
         """Make sure that there is a connection with a producer that works."""
         if self._poisoned and self._connection is not None:
             await self._settled(self._answer_seconds)
@@ -288,9 +288,9 @@ class KafkaSink:
         if self._connection is None:
             return await self._connect(asked_at)
         partitions = await self._connection.partitions()
-        return partitions if isinstance(partitions, Trouble) else None
+        return partitions if isinstance(partitions, Problem) else None
 
-    async def _connect(self, asked_at: float) -> Trouble | None:
+    async def _connect(self, asked_at: float) -> Problem | None:
         """An attempt that waited while another one failed to connect shares that failure."""
         if self._failed is not None and self._failed[0] > asked_at:
             return self._failed[1]
@@ -304,7 +304,7 @@ class KafkaSink:
                 self._opening = None
         if self._closed:
             return _CLOSED
-        if isinstance(opened, Trouble):
+        if isinstance(opened, Problem):
             self._failed = (time.monotonic(), opened)
             return opened
         self._connection, self._poisoned = opened, False
@@ -341,14 +341,14 @@ def create(settings: Settings, context: Context) -> KafkaSink:
     return KafkaSink(cluster, context.sink, key=key)
 
 
-async def _open(cluster: Cluster, client_log: ClientLog, batch_bytes: int) -> "Connection | Trouble":
+async def _open(cluster: Cluster, client_log: ClientLog, batch_bytes: int) -> "Connection | Problem":
     from exporters.sinks.kafka.connection import open_connection  # noqa: PLC0415 - 0.8 s and 36 MiB, only when needed
 
     return await open_connection(cluster, client_log, batch_bytes)
 
 
-_CLOSED = Trouble("this sink is closed")
-_LATE = Trouble("no time was left in this attempt", full=True)
+_CLOSED = Problem("this sink is closed")
+_LATE = Problem("no time was left in this attempt", full=True)
 _SOON = Retry("waiting for a fresh Kafka producer", after=timedelta(seconds=1), sink_wide=False)
 
 
@@ -356,7 +356,7 @@ def _id(event: Outgoing) -> tuple[int, int]:
     return event.strand_id, event.seq
 
 
-def _retry(trouble: Trouble, *, in_flight: bool = False) -> Retry:
+def _retry(trouble: Problem, *, in_flight: bool = False) -> Retry:
     # one full queue, or a producer that is replaced now, does not mean that the cluster failed; the next connect shows it
     passing = (trouble.full or trouble.poisoned) and not trouble.slow
     return Retry(str(trouble), in_flight=in_flight, slow=trouble.slow, sink_wide=not passing)

@@ -9,7 +9,7 @@ import orjson
 
 from collector.clock import moment
 from collector.ledger.acknowledged import AcknowledgedRun
-from collector.ledger.resend import From
+from collector.ledger.resend import ResendFrom
 from collector.model import EventKind
 from exporters.sinks.marquez.stored import STATES, Name, StoredRun
 
@@ -41,7 +41,7 @@ class Difference:
 class Decision:
     """From where on `mend` sends the run again; None where nothing is safe to send: then `why` says why."""
 
-    mend: From | None
+    mend: ResendFrom | None
     why: str | None = None
 
 
@@ -162,11 +162,13 @@ def decision(run: ExpectedRun, found: StoredRun | None, what: Sequence[Differenc
             return Decision(
                 None, "retention removed its START from the ledger; `backfill` of its source can read it again"
             )
-        return Decision(From.START)
+        return Decision(ResendFrom.START)
     if run.ended_at is None:
-        return Decision(From.START) if has_start else Decision(None, "retention removed its START from the ledger")
+        return (
+            Decision(ResendFrom.START) if has_start else Decision(None, "retention removed its START from the ledger")
+        )
     if any(each.expected is not None for each in what if each.aspect is not Aspect.DOUBLED):
-        return Decision(From.END)
+        return Decision(ResendFrom.END)
     return Decision(None, "Marquez has outputs that the run does not name, and no event removes them")
 
 

@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed, Topi
 
 from collector.secret_registry import secret_registry
 from exporters.sinks.kafka.cluster import fitting_batch_bytes
-from exporters.sinks.kafka.errors import ClientLog, Trouble, current, listen, remedy_for
+from exporters.sinks.kafka.errors import ClientLog, Problem, current, listen, remedy_for
 
 
 def record(message: str, *arguments: object) -> logging.LogRecord:
@@ -98,8 +98,8 @@ def test_remedies(error: Exception, word: str | None, slow: bool) -> None:
 
 
 def test_a_trouble_reads_well() -> None:
-    assert str(Trouble("no way")) == "no way"
-    assert str(Trouble("no way", "go round")) == "no way (go round)"
+    assert str(Problem("no way")) == "no way"
+    assert str(Problem("no way", "go round")) == "no way (go round)"
 
 
 @pytest.mark.parametrize(("limit", "fitting"), [(None, 1000), (5000, 1000), (1050, 950), (10, 1)])

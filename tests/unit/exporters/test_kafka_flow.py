@@ -14,12 +14,12 @@ import exporters.sinks.kafka.sink
 from collector.testing.sinks import drive, event, send
 from exporters.sinks.base import Delivered, Park, Retry
 from exporters.sinks.kafka.cluster import Cluster
-from exporters.sinks.kafka.errors import Trouble
+from exporters.sinks.kafka.errors import Problem
 from exporters.sinks.kafka.sink import KafkaSink
 
-REFUSED = Trouble("too large", refused=True, poisoned=True)
-BROKEN = Trouble("sender died", poisoned=True)
-Answer = Callable[[bytes], Trouble | None]
+REFUSED = Problem("too large", refused=True, poisoned=True)
+BROKEN = Problem("sender died", poisoned=True)
+Answer = Callable[[bytes], Problem | None]
 
 
 class Producer:
@@ -32,7 +32,7 @@ class Producer:
         self.raised: int | None = None
         self.batch_bytes = 100_000
         self.silent = False
-        self.taking: Trouble | None = None
+        self.taking: Problem | None = None
         self.answer: Answer = lambda _body: None
         self.ended: str | None = None
 
@@ -42,7 +42,7 @@ class Producer:
     async def read_limit(self) -> int | None:
         return self.raised or self.limit
 
-    async def publish(self, key: bytes, body: bytes, *, patience: float) -> asyncio.Future[Any] | Trouble:
+    async def publish(self, key: bytes, body: bytes, *, patience: float) -> asyncio.Future[Any] | Problem:
         assert self.ended is None, "published after its end"
         if self.taking is not None:
             return self.taking
@@ -61,12 +61,12 @@ class Producer:
             future.set_result(refused or answer)
         self.open.clear()
 
-    def verdict(self, delivery: asyncio.Future[Any]) -> Trouble | None:
-        found: Trouble | None = delivery.result()
+    def verdict(self, delivery: asyncio.Future[Any]) -> Problem | None:
+        found: Problem | None = delivery.result()
         return found
 
-    def waiting(self) -> Trouble:
-        return Trouble("no answer yet")
+    def waiting(self) -> Problem:
+        return Problem("no answer yet")
 
     async def stop(self, seconds: float) -> None:
         assert not self.open, "stopped with events in flight"
@@ -220,11 +220,11 @@ async def test_calls_that_wait_while_another_fails_to_connect_share_its_failure(
     tries = 0
     go = asyncio.Event()
 
-    async def fail(*_: object) -> Trouble:
+    async def fail(*_: object) -> Problem:
         nonlocal tries
         tries += 1
         await go.wait()
-        return Trouble("nobody there")
+        return Problem("nobody there")
 
     monkeypatch.setattr(exporters.sinks.kafka.sink, "_open", fail)
     for expected in (1, 2):
@@ -308,10 +308,10 @@ async def test_full_queues_end_the_tries_of_a_batch_and_do_not_blame_the_sink(
     producer = await first_producer(sink, opened)
     tries = 0
 
-    async def full(*_: object, patience: float) -> Trouble:
+    async def full(*_: object, patience: float) -> Problem:
         nonlocal tries
         tries += 1
-        return Trouble("full", full=True)
+        return Problem("full", full=True)
 
     producer.publish = full  # type: ignore[method-assign, assignment]
     outcomes = await send(sink, [event(strand, 1) for strand in range(50)])
@@ -321,7 +321,7 @@ async def test_full_queues_end_the_tries_of_a_batch_and_do_not_blame_the_sink(
 
 async def test_a_batch_with_nothing_but_troubles_is_tried_once(sink: KafkaSink, opened: list[Producer]) -> None:
     producer = await first_producer(sink, opened)
-    producer.taking = Trouble("not allowed", slow=True)
+    producer.taking = Problem("not allowed", slow=True)
     outcomes = await send(sink, [event(strand, 1) for strand in range(50)])
     assert set(outcomes.values()) == {Retry("not allowed", slow=True)}
 
@@ -329,7 +329,7 @@ async def test_a_batch_with_nothing_but_troubles_is_tried_once(sink: KafkaSink, 
 async def test_a_producer_that_fails_for_what_people_must_mend_blames_the_sink(
     sink: KafkaSink, opened: list[Producer]
 ) -> None:
-    (await first_producer(sink, opened)).taking = Trouble("not allowed", slow=True, poisoned=True)
+    (await first_producer(sink, opened)).taking = Problem("not allowed", slow=True, poisoned=True)
     assert await send(sink, [event(1, 1)]) == {(1, 1): Retry("not allowed", slow=True)}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from collector.ledger.acknowledged import AcknowledgedEvent, AcknowledgedRun
-from collector.ledger.resend import From
+from collector.ledger.resend import ResendFrom
 from collector.model import EventKind
 from exporters.sinks.marquez.comparison import (
     Aspect,
@@ -114,20 +114,22 @@ ENDED, OPEN = made(START, COMPLETE, outputs=[dataset(A)]), made(START)
 @pytest.mark.parametrize(
     ("run", "found", "mend"),
     [
-        (ENDED, None, From.START),
-        (OPEN, None, From.START),
-        (ENDED, replace(like(ENDED), state="RUNNING", ended_at=None), From.END),
-        (ENDED, replace(like(ENDED), state="FAILED"), From.END),
-        (ENDED, replace(like(ENDED), ended_at=1500), From.END),
-        (ENDED, replace(like(ENDED), outputs=frozenset()), From.END),
-        (ENDED, replace(like(ENDED), started_at=None), From.START),
+        (ENDED, None, ResendFrom.START),
+        (OPEN, None, ResendFrom.START),
+        (ENDED, replace(like(ENDED), state="RUNNING", ended_at=None), ResendFrom.END),
+        (ENDED, replace(like(ENDED), state="FAILED"), ResendFrom.END),
+        (ENDED, replace(like(ENDED), ended_at=1500), ResendFrom.END),
+        (ENDED, replace(like(ENDED), outputs=frozenset()), ResendFrom.END),
+        (ENDED, replace(like(ENDED), started_at=None), ResendFrom.START),
         (ENDED, replace(like(ENDED), state="FAILED", ended_at=2001), None),
         (ENDED, replace(like(ENDED), outputs=frozenset({A, B})), None),
-        (OPEN, replace(like(OPEN), state="NEW", started_at=None), From.START),
+        (OPEN, replace(like(OPEN), state="NEW", started_at=None), ResendFrom.START),
         (OPEN, replace(like(OPEN), state="COMPLETED", ended_at=1500), None),
     ],
 )
-def test_only_what_is_not_newer_is_sent_again(run: ExpectedRun, found: StoredRun | None, mend: From | None) -> None:
+def test_only_what_is_not_newer_is_sent_again(
+    run: ExpectedRun, found: StoredRun | None, mend: ResendFrom | None
+) -> None:
     chosen = decision(run, found, differences(run, found), has_start=True)
     assert chosen.mend is mend
     assert (chosen.why is None) == (mend is not None)
@@ -135,7 +137,7 @@ def test_only_what_is_not_newer_is_sent_again(run: ExpectedRun, found: StoredRun
 
 def test_without_its_start_only_an_end_is_sent() -> None:
     half = replace(like(ENDED), state="RUNNING", ended_at=None)
-    assert decision(ENDED, half, differences(ENDED, half), has_start=False).mend is From.END
+    assert decision(ENDED, half, differences(ENDED, half), has_start=False).mend is ResendFrom.END
     assert decision(ENDED, None, differences(ENDED, None), has_start=False).mend is None
 
 

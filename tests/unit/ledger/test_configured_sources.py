@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from collector.errors import ConfigurationError
 from collector.ledger import configured_sources, memory, queries, requests, runs, schema, stored
-from collector.ledger.configured_sources import Configured, Past
+from collector.ledger.configured_sources import Configured, KnownSource
 from collector.ledger.requests import RequestKind
 from tests.unit.ledger.ledgers import NOW, START, Ledger
 
@@ -128,5 +128,5 @@ def test_of_two_pasts_of_one_account_the_one_that_was_polled_last_goes_on(
     first: int | None, second: int | None, goes_on: int
 ) -> None:
     new = Configured("new", "cdf host p")
-    known = [Past(1, "a", new.fingerprint, first), Past(2, "b", new.fingerprint, second)]
+    known = [KnownSource(1, "a", new.fingerprint, first), KnownSource(2, "b", new.fingerprint, second)]
     assert configured_sources.matched([new], known)["new"].id == goes_on

@@ -8,7 +8,7 @@ from sqlalchemy import delete, select
 from collector.errors import LeaseLost
 from collector.ledger import acknowledged, requests, resend, retirement, schema, tallies
 from collector.ledger.requests import RequestState
-from collector.ledger.resend import From, Resent, Result, Window
+from collector.ledger.resend import ResendFrom, Resent, Result, Window
 from tests.lease_faults import take_over
 from tests.unit.ledger.ledgers import (
     ALL,
@@ -28,7 +28,7 @@ ALWAYS = Window()
 QUEUED, WAITING, INCOMPLETE, UNKNOWN = Resent.QUEUED, Resent.WAITING, Resent.INCOMPLETE, Resent.UNKNOWN
 
 
-def again(ledger: Ledger, sink: str = "a", **keys: From) -> Result:
+def again(ledger: Ledger, sink: str = "a", **keys: ResendFrom) -> Result:
     ids = dict(ledger.conn.execute(select(schema.run.c.key, schema.run.c.run_uuid)).all())
     chosen = {ids.get(key, key): begin for key, begin in keys.items()}
     return resend.runs(ledger.conn, ledger.held[sink], ledger.sinks[sink], chosen, ledger.now)
@@ -56,7 +56,7 @@ def test_a_run_is_sent_again_from_its_first_event_on(ledger: Ledger) -> None:
     ledger.happen("r", OTHER, START, RUNNING, COMPLETE)
     ledger.happen("other", START)
     ledger.drain()
-    assert again(ledger, r=From.START) == Result(Counter({QUEUED: 1}), 4)
+    assert again(ledger, r=ResendFrom.START) == Result(Counter({QUEUED: 1}), 4)
     assert ledger.tally() == (4, 0)
     assert counted(ledger)
     assert ledger.drain() == ["r OTHER", "r START", "r RUNNING", "r COMPLETE"]
@@ -67,7 +67,7 @@ def test_only_the_end_is_sent_again(ledger: Ledger) -> None:
     ledger.configure(a=ALL)
     ledger.happen("r", START, COMPLETE)
     ledger.drain()
-    again(ledger, r=From.END)
+    again(ledger, r=ResendFrom.END)
     assert ledger.drain() == ["r COMPLETE"]
 
 
@@ -75,7 +75,7 @@ def test_a_sink_gets_only_what_it_takes(ledger: Ledger) -> None:
     ledger.configure(a=ALL, ends=ENDS)
     ledger.happen("r", OTHER, START, RUNNING, COMPLETE)
     ledger.drain("ends")
-    assert again(ledger, "ends", r=From.START).events == 2
+    assert again(ledger, "ends", r=ResendFrom.START).events == 2
     assert counted(ledger, "ends")
     assert ledger.drain("ends") == ["r START", "r COMPLETE"]
 
@@ -90,7 +90,7 @@ def test_a_strand_goes_on_to_its_end_whatever_run_was_chosen(ledger: Ledger) -> 
     ledger.happen("two", FAIL, parent=child_of("p"))
     ledger.happen("p", COMPLETE)
     ledger.drain()
-    assert again(ledger, one=From.START, two=From.END).became == {QUEUED: 2}
+    assert again(ledger, one=ResendFrom.START, two=ResendFrom.END).became == {QUEUED: 2}
     assert ledger.drain() == ["one START", "two START", "one COMPLETE", "two FAIL", "p COMPLETE"]
 
 
@@ -98,7 +98,7 @@ def test_a_later_event_of_the_strand_follows(ledger: Ledger) -> None:
     ledger.configure(a=ALL)
     ledger.happen("r", START)
     ledger.drain()
-    again(ledger, r=From.START)
+    again(ledger, r=ResendFrom.START)
     ledger.happen("r", COMPLETE)
     assert counted(ledger)
     assert ledger.drain() == ["r START", "r COMPLETE"]
@@ -109,9 +109,9 @@ def test_what_waits_is_begun_earlier_and_not_twice(ledger: Ledger) -> None:
     ledger.happen("r", START)
     ledger.drain()
     ledger.happen("r", COMPLETE)
-    assert again(ledger, r=From.END) == Result(Counter({WAITING: 1}), 0)
-    assert again(ledger, r=From.START) == Result(Counter({QUEUED: 1}), 1)
-    assert again(ledger, r=From.START) == Result(Counter({WAITING: 1}), 0)
+    assert again(ledger, r=ResendFrom.END) == Result(Counter({WAITING: 1}), 0)
+    assert again(ledger, r=ResendFrom.START) == Result(Counter({QUEUED: 1}), 1)
+    assert again(ledger, r=ResendFrom.START) == Result(Counter({WAITING: 1}), 0)
     assert counted(ledger)
     assert ledger.drain() == ["r START", "r COMPLETE"]
 
@@ -121,7 +121,7 @@ def test_what_was_refused_is_on_its_way_again(ledger: Ledger) -> None:
     ledger.happen("r", START, COMPLETE)
     ledger.park()
     ledger.deliver()
-    again(ledger, r=From.START)
+    again(ledger, r=ResendFrom.START)
     assert (ledger.tally(), ledger.rows("parked")) == ((2, 0), 0)
     ledger.park()
     assert ledger.tally() == (1, 1)
@@ -131,15 +131,15 @@ def test_what_was_refused_is_on_its_way_again(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     ("removed", "begin", "became"),
     [
-        ([b"r START"], From.START, INCOMPLETE),
-        ([b"r START"], From.END, QUEUED),
-        ([b"r COMPLETE"], From.START, INCOMPLETE),
-        ([b"r COMPLETE"], From.END, UNKNOWN),
-        ([b"r START", b"r COMPLETE"], From.START, UNKNOWN),
+        ([b"r START"], ResendFrom.START, INCOMPLETE),
+        ([b"r START"], ResendFrom.END, QUEUED),
+        ([b"r COMPLETE"], ResendFrom.START, INCOMPLETE),
+        ([b"r COMPLETE"], ResendFrom.END, UNKNOWN),
+        ([b"r START", b"r COMPLETE"], ResendFrom.START, UNKNOWN),
     ],
 )
 def test_a_run_is_never_left_open_or_without_its_start(
-    ledger: Ledger, removed: list[bytes], begin: From, became: Resent
+    ledger: Ledger, removed: list[bytes], begin: ResendFrom, became: Resent
 ) -> None:
     ledger.configure(a=ALL)
     ledger.happen("r", START, COMPLETE)
@@ -150,7 +150,7 @@ def test_a_run_is_never_left_open_or_without_its_start(
 
 def test_an_unknown_run_and_an_unknown_sink_are_reported(ledger: Ledger) -> None:
     ledger.configure(a=ALL)
-    assert again(ledger, r=From.START) == Result(Counter({UNKNOWN: 1}), 0)
+    assert again(ledger, r=ResendFrom.START) == Result(Counter({UNKNOWN: 1}), 0)
 
 
 def test_who_lost_the_lease_sends_nothing_again(ledger: Ledger) -> None:
@@ -159,7 +159,7 @@ def test_who_lost_the_lease_sends_nothing_again(ledger: Ledger) -> None:
     ledger.drain()
     take_over(ledger.conn, "sink:a", "other", 60_000)
     with pytest.raises(LeaseLost):
-        again(ledger, r=From.START)
+        again(ledger, r=ResendFrom.START)
     with pytest.raises(LeaseLost):
         whole(ledger)
 
@@ -171,7 +171,7 @@ def test_what_is_new_does_not_wait_for_what_is_sent_again(ledger: Ledger) -> Non
     ledger.now += HOUR
     ledger.happen("new", START)
     ledger.now += SECOND
-    again(ledger, old=From.START)
+    again(ledger, old=ResendFrom.START)
     assert ledger.heads() == ["new START", "old START"]
     ledger.deliver(ledger.claim()[1])
     lane = ledger.conn.execute(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.errors import Throttled
-from collector.platforms.rate_limit import LONGEST_TURN, NoTurn, Pace, shared
+from collector.platforms.rate_limit import LONGEST_TURN, OwnLimitReached, Pace, shared
 from collector.testing.clock import SimulatedClock
 from tests.task_clock import TaskClock
 
@@ -126,7 +126,7 @@ async def test_a_long_wish_is_raised_instead_of_waited_for() -> None:
     pace.hold(90)
     with pytest.raises(Throttled, match="the platform asked for patience") as raised:
         await pace.turn()
-    assert not isinstance(raised.value, NoTurn)
+    assert not isinstance(raised.value, OwnLimitReached)
     assert raised.value.after == 90
     clock.advance(90)
     assert await moments(clock, pace, 2) == [90, 91], "the refused one took no turn"
@@ -139,7 +139,7 @@ async def test_a_full_queue_is_raised_instead_of_waited_for() -> None:
     for _ in range(int(LONGEST_TURN) + 1):
         clock.start(_noted(pace.turn, gone, clock))
     await clock.advance(0)
-    with pytest.raises(NoTurn, match="60 requests a minute") as raised:
+    with pytest.raises(OwnLimitReached, match="60 requests a minute") as raised:
         await pace.turn()
     assert raised.value.after == LONGEST_TURN + 1
     await clock.advance(LONGEST_TURN)

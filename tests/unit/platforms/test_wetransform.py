@@ -16,7 +16,7 @@ from collector.platforms.answers import Forbidden
 from collector.platforms.wetransform import Wetransform
 from collector.platforms.wetransform.automations import automation
 from collector.platforms.wetransform.envelope import Envelope
-from collector.platforms.wetransform.runs import Whose
+from collector.platforms.wetransform.runs import RunOrigin
 from collector.testing.clock import SimulatedClock
 from collector.testing.faults import Fault, FaultKind
 from collector.testing.poller import POLICY, SimulatedPoller
@@ -509,7 +509,7 @@ def seen_at_start(platform: Wetransform, run: SimulatedRun, clock: SimulatedCloc
     payload = {"automation_id": run.key, "step": "pending", "created_at": run.created_at.isoformat()}
     it = run.transformation
     seen = automation(Envelope(payload, it.template_handle, it.source_id))
-    return platform._runs.observation(seen, Whose(it.key, it.customer))
+    return platform._runs.observation(seen, RunOrigin(it.key, it.customer))
 
 
 class TestTrouble:

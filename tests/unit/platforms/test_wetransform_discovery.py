@@ -11,7 +11,7 @@ import pytest
 from collector.clock import to_ms
 from collector.errors import BadAnswer, SourceError
 from collector.model import EventKind, Run, RunState, SkipKind
-from collector.platforms.wetransform.changes import Change, Entry, Evidence, Memory, Own, compare, walked
+from collector.platforms.wetransform.changes import Change, Entry, Evidence, Memory, WatchedRun, compare, walked
 from collector.platforms.wetransform.discovery import synthesised_id
 from collector.platforms.wetransform.transformation_list import PER_PAGE
 from collector.testing.clock import START, SimulatedClock
@@ -68,7 +68,7 @@ class TestChanges:
         self, seen_at: float, is_open: bool, matters: bool
     ) -> None:
         """In minutes; the walk was at 60."""
-        own = Own("t", to_ms(START + minutes(seen_at)), is_open)
+        own = WatchedRun("t", to_ms(START + minutes(seen_at)), is_open)
         now = START + minutes(0 if seen_at < 0 else 61)
         assert own.matters(to_ms(START + minutes(60)), now) == matters
 
@@ -78,9 +78,9 @@ class TestChanges:
     def test_a_watched_run_is_stored_when_it_ends_and_each_half_hour(
         self, later: float, is_open: bool, needs: bool
     ) -> None:
-        stored = Own("t", to_ms(START), True)
+        stored = WatchedRun("t", to_ms(START), True)
         memory = Memory().with_own({"run": stored})
-        seen = Own("t", to_ms(START + minutes(later)), is_open)
+        seen = WatchedRun("t", to_ms(START + minutes(later)), is_open)
         assert memory.needs_storing("run", seen) == needs
         assert memory.needs_storing("another", seen)
 

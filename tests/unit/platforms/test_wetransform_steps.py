@@ -9,7 +9,7 @@ from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.automations import Automation
 from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.lineage import Place
-from collector.platforms.wetransform.runs import Meaning, Runs, Whose
+from collector.platforms.wetransform.runs import Meaning, RunOrigin, Runs
 from collector.platforms.wetransform.schedule import Intervals, next_look, retry_after_failures
 from collector.platforms.wetransform.steps import STATES, state_of, table
 from collector.testing.clock import START, SimulatedClock
@@ -135,7 +135,7 @@ class TestSchedule:
         place, meaning = Place("wetransform://h/acme", "https://h"), Meaning(table({}), {}, PATIENCE)
         runs = Runs(cast("Api", None), cast("Definitions", None), place, clock, meaning, WISHED)
         clock.advance(605)
-        known, nobody = run("matching", RunState.RUNNING, seen=600, due=605), Whose(None, None)
+        known, nobody = run("matching", RunState.RUNNING, seen=600, due=605), RunOrigin(None, None)
         read = Automation(str(UUID(int=1)), "matching", None, "", None, None, None, None, None, None)
         assert runs.observation(read, nobody, known).due_at == clock.now() + timedelta(seconds=7.5)
 

@@ -158,7 +158,7 @@ async def test_what_a_person_asks_for_is_taken_though_the_ledger_is_full(scripte
 
 async def test_a_hint_polls_at_once(scripted: ScriptedSource) -> None:
     await scripted.advance(10)
-    scripted.poller.nudge()
+    scripted.poller.wake()
     await scripted.advance(10)
     assert scripted.polled() == [FIRST_POLL, 10]
     await scripted.advance(10 + INTERVAL)
@@ -168,7 +168,7 @@ async def test_a_hint_polls_at_once(scripted: ScriptedSource) -> None:
 async def test_many_hints_poll_once_a_second_at_the_most(scripted: ScriptedSource) -> None:
     await scripted.advance(10)
     for tenth in range(1, 31):
-        scripted.poller.nudge()
+        scripted.poller.wake()
         await scripted.advance(10 + tenth / 10)
     assert scripted.polled() == [FIRST_POLL, 10, 11, 12, 13]
 
@@ -176,7 +176,7 @@ async def test_many_hints_poll_once_a_second_at_the_most(scripted: ScriptedSourc
 async def test_a_hint_does_not_undercut_the_time_that_the_platform_asked_for(scripted: ScriptedSource) -> None:
     failing(scripted, 1, error=Throttled("429", after=200))
     await scripted.advance(10)
-    scripted.poller.nudge()
+    scripted.poller.wake()
     await scripted.advance(300)
     assert scripted.polled()[:2] == [FIRST_POLL, FIRST_POLL + 200]
 
