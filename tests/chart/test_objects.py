@@ -113,10 +113,12 @@ def test_all_objects_have_our_labels_and_the_namespace(rendered: Rendered, case:
 
 
 def test_names_fit(helm: Helm, minimal: Values) -> None:
-    objects = helm.objects(minimal, release="a-release-with-a-name-as-long-as-helm-lets-it-be-53")
+    values = laid_over(minimal, {"backup": {"enabled": True, "existingClaim": "backups"}})
+    objects = helm.objects(values, release="a-release-with-a-name-as-long-as-helm-lets-it-be-53")
     name = only(objects, "StatefulSet")["metadata"]["name"]
     assert len(f"{name}-7c9d8f6b5d") <= 63
     assert not name.endswith("-")
+    assert len(only(objects, "CronJob")["metadata"]["name"]) <= 52, "Kubernetes refuses a longer one"
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("postgres")])

@@ -23,6 +23,11 @@
 {{- include "lineage-collector.fullname" . }}-headless
 {{- end -}}
 
+{{/* Kubernetes takes up to 52 characters for a CronJob. */}}
+{{- define "lineage-collector.backupName" -}}
+{{- include "lineage-collector.fullname" . | trunc 45 | trimSuffix "-" }}-backup
+{{- end -}}
+
 {{- define "lineage-collector.namespace" -}}
 {{- default .Release.Namespace .Values.namespaceOverride -}}
 {{- end -}}
