@@ -165,7 +165,7 @@ async def test_something_shows_at_once(tmp_path: Path) -> None:
             "SINKS__1__BOOTSTRAP_SERVERS__0": f"127.0.0.1:{free_port()}",
         }
         async with program("run", "--config", str(CONFIG), settings=environment):
-            end = time.monotonic() + 60
+            end = time.monotonic() + 120
             while "COMPLETED" not in {str(run["raw_state"]) for run in marquez.expected_runs()}:
                 assert time.monotonic() < end, marquez.expected_runs()
                 await asyncio.sleep(0.2)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import stat
 import sys
@@ -9,6 +10,7 @@ from collections.abc import AsyncIterator
 from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
@@ -18,7 +20,8 @@ from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Ending, Scenario
 from simulators.wetransform import Plan
 from simulators.wetransform import Scenario as Walk
-from tests.deployment import CDF, DATAPREP, WETRANSFORM, Deployment, now
+from tests import preloaded
+from tests.deployment import CDF, DATAPREP, PATIENCE, WETRANSFORM, Deployment, now
 
 pytestmark = pytest.mark.crash
 
@@ -266,14 +269,16 @@ async def test_a_service_that_dies_ends_the_wait(deployment: Deployment) -> None
     job = next_run(deployment, Scenario(0.1, None))
     await deployment.start()
     await deployment.until_ready()
-    waiting = asyncio.create_task(deployment.command("trigger", CDF, job, "--wait"))
-    await deployment.until(lambda status: any(row["active"] for row in status["sources"]))
-    await asyncio.sleep(2)
-    deployment.send(signal.SIGKILL)
-    await deployment.ended()
-    code, _, err = await waiting
-    assert code == 1
-    assert "the service stopped while run" in err
+    words = ("trigger", CDF, job, "--wait", "--config", str(deployment.config))
+    with TemporaryFile(dir=deployment.folder) as err:
+        command = await preloaded.start("collector", *words, out=err.fileno(), err=err.fileno())
+        while b"(" not in os.pread(err.fileno(), 10_000, 0):  # the platform's word for the state: it follows the run
+            assert command.returncode is None, os.pread(err.fileno(), 10_000, 0)
+            await asyncio.sleep(0.1)
+        deployment.send(signal.SIGKILL)
+        await deployment.ended()
+        assert await asyncio.wait_for(command.wait(), PATIENCE) == 1
+        assert b"the service stopped while run" in os.pread(err.fileno(), 10_000, 0)
 
 
 async def test_a_source_that_the_service_does_not_know_yet_is_refused(deployment: Deployment) -> None:
@@ -296,7 +301,7 @@ async def test_a_command_steps_aside_for_a_service_and_follows_its_run_beside_it
     await deployment.start()
     await deployment.until(lambda _: bool(deployment.logged("service.started")))
     assert not following.done(), "it went on while the run did"
-    [awaited] = deployment.logged("ledger.awaited")
+    awaited, *_ = deployment.logged("ledger.awaited")
     assert "is in use by the command of process" in awaited["cause"]
     deployment.cdf.cancel(job)
     code, out, err = await following

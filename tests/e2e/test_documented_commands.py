@@ -87,7 +87,7 @@ class Machine:
         path = f"{self.folder}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = {**os.environ, "PATH": path, "FOLDER": str(self.folder), "CONFIGS": CONFIGS}
         done = subprocess.run(
-            ["bash", "-e", "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
+            ["bash", "-e", "-c", script], env=environment, capture_output=True, text=True, timeout=240, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -16,7 +16,7 @@ from tests.deployment import Deployment
 STATES = {"COMPLETE": "COMPLETED", "FAIL": "FAILED", "ABORT": "ABORTED"}
 
 
-async def all_delivered(deployment: Deployment, patience: float = 90) -> list[bytes]:
+async def all_delivered(deployment: Deployment, patience: float = 120) -> list[bytes]:
     """The events in the file, once all runs in it have ended."""
     async with asyncio.timeout(patience):
         while not (lines := expected.read_lines(deployment.events)) or openlineage.all_faults(lines):

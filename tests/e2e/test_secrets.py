@@ -192,7 +192,7 @@ async def everything(folder: Path, secrets: PlantedSecrets) -> Out:
     simulators.begin()
     async with running(simulators) as service:
         out.add("answers to watch", repr(await simulators.watch(service)))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while simulators.unfinished() or await service.owed():
                 await asyncio.sleep(0.1)
         await pages(service, out)

@@ -16,7 +16,7 @@ from collector import __version__
 from simulators.cdf import Ending, Scenario
 from simulators.dataprep import DEFAULT_TOKEN
 from simulators.wetransform import Plan
-from tests.deployment import CDF, DATAPREP, WETRANSFORM, Deployment
+from tests.deployment import CDF, DATAPREP, PATIENCE, WETRANSFORM, Deployment
 from tests.image.pod import Pod
 from tests.servers.helm import Helm
 from tests.servers.podman import REVISION, Container, Image
@@ -75,7 +75,7 @@ def values(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-async def until(holds: Callable[[], bool], container: Container, seconds: float = 60) -> None:
+async def until(holds: Callable[[], bool], container: Container, seconds: float = PATIENCE) -> None:
     end = time.monotonic() + seconds
     while not await asyncio.to_thread(holds):
         assert time.monotonic() < end, await asyncio.to_thread(container.log)
@@ -151,7 +151,7 @@ def reported(deployment: Deployment, event_type: str) -> int:
 
 async def settled(deployment: Deployment, container: Container) -> None:
     """Every run ended, and delivered once from START to its end, both to Marquez and to the other backend."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while deployment.unfinished() or deployment.faults():
         assert time.monotonic() < end, "\n".join([*deployment.faults(), await asyncio.to_thread(container.log)])
         await asyncio.sleep(0.2)

@@ -196,7 +196,7 @@ async def test_a_topic_that_is_taken_away_is_waited_for_again(kafka: Kafka, topi
         first = await only_retry(sink, 2)
         assert "create the topic" in (first.cause if first.slow else (await only_retry(sink, 2)).cause)
         await kafka.create_topic(topic_name)
-        driven = await drive(sink, [event(1, 2)], seconds=30)
+        driven = await drive(sink, [event(1, 2)], seconds=90)
     assert driven.delivered == [(1, 2)]
 
 
@@ -249,7 +249,7 @@ async def test_a_password_that_rotates_while_events_are_in_flight(
             while "Authentication failed" not in (retry := await only_retry(sink, 2)).cause:
                 assert retry.in_flight
             passwords.append("rotated")
-            driven = await drive(sink, [event(1, 2)], seconds=20)
+            driven = await drive(sink, [event(1, 2)], seconds=90)
         finally:
             properties.write_text(before)
             await asyncio.to_thread(kafka_process.kill)

@@ -26,19 +26,17 @@ async def test_prometheus_scrapes_the_running_program(
         await deployment.settle()
         url = await deployment.pages()
         prometheus = start_prometheus(url.removeprefix("http://"))
+        await prometheus.wait_for("sum(lineage_lease_held) == 7")  # three sources, two sinks, housekeeping, metrics
         events = await prometheus.wait_for("lineage_events_total > 0")
         assert {sample.labels["type"] for sample in events} == {"START", "COMPLETE", "FAIL"}
-        assert [target["health"] for target in await prometheus.targets()] == ["up"]
+        await prometheus.wait_for("up == 1")
+        assert len(await prometheus.targets()) == 1
         runs = await prometheus.query(f'sum by (outcome) (lineage_runs_total{{source="{CDF}"}})')
         assert {sample.labels["outcome"]: sample.value for sample in runs} == {
             "succeeded": 1,
             "failed": 1,
             "canceled": 0,
         }
-        held = await prometheus.query("sum(lineage_lease_held)")
-        assert [sample.value for sample in held] == [7], (
-            "three sources, two sinks, the ledger's housekeeping and its metrics"
-        )
         linted = promtool("check", "metrics", stdin=await page(url))
         assert (linted.returncode, linted.stdout, linted.stderr) == (0, "", "")
         in_openmetrics = await page(url, {"Accept": "application/openmetrics-text; version=1.0.0"})

@@ -160,7 +160,9 @@ def test_kubectl_understands(line: str, tmp_path: Path) -> None:
     nowhere = [kubectl, f"--server=http://{LOOPBACK}:{free_port()}", "--request-timeout=2s"]
     environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "KUBECONFIG": str(tmp_path / "none")}
     words = [*nowhere, *shlex.split(line)[1:]]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, env=environment, cwd=tmp_path)
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=120, check=False, env=environment, cwd=tmp_path
+    )
     assert "was refused" in done.stderr or "connection refused" in done.stderr, done.stderr
 
 

@@ -62,7 +62,7 @@ class Alertmanager:
     def amtool(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Its command line; the caller looks at `returncode`, `stdout`, `stderr`."""
         command = [_command("amtool"), f"--alertmanager.url=http://{self.target}", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 StartAlertmanager = Callable[[], Alertmanager]

@@ -56,7 +56,7 @@ def _sign(folder: Path, request: str, name: str, *, days: int) -> None:
 
 
 def _openssl(folder: Path, arguments: str) -> None:
-    subprocess.run(["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True, timeout=30)
+    subprocess.run(["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True, timeout=120)
 
 
 def expired(made: Certificates) -> Path:

@@ -37,7 +37,7 @@ class Helm:
         """The caller looks at `returncode`, `stdout`, `stderr`."""
         command = [str(part) for part in (self._program, *arguments)]
         return subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=60, check=False, env=self._environment
+            command, input=stdin, capture_output=True, text=True, timeout=180, check=False, env=self._environment
         )
 
     def template(

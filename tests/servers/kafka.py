@@ -153,7 +153,7 @@ class Kafka:
     async def _admin(self) -> AsyncIterator[Any]:
         from aiokafka.admin import AIOKafkaAdminClient
 
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=10_000)
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=60_000)
         await admin.start()
         try:
             yield admin
@@ -259,7 +259,7 @@ def _format(jars: Path, folder: Path) -> None:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     if done.returncode:

@@ -48,7 +48,7 @@ class Image:
     def labels(self) -> dict[str, str]:
         return dict(self.details["Config"]["Labels"])
 
-    def run(self, *words: str, options: Sequence[str] = (), seconds: float = 60) -> "subprocess.CompletedProcess[str]":
+    def run(self, *words: str, options: Sequence[str] = (), seconds: float = 240) -> "subprocess.CompletedProcess[str]":
         """A container for one command, without any right; gone afterwards."""
         return _run(*_PODMAN, "run", "--rm", *UNPRIVILEGED, *options, self.name, *words, seconds=seconds)
 
@@ -173,12 +173,12 @@ def _locked() -> Iterator[None]:
         yield
 
 
-def _must(*argv: str, seconds: float = 60) -> str:
+def _must(*argv: str, seconds: float = 240) -> str:
     done = _run(*argv, seconds=seconds)
     if done.returncode != 0:
         raise RuntimeError(f"{argv[0]} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
     return done.stdout
 
 
-def _run(*argv: str, seconds: float = 60) -> "subprocess.CompletedProcess[str]":
+def _run(*argv: str, seconds: float = 240) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False)

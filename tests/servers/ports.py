@@ -1,6 +1,7 @@
 """Free loopback ports, and waiting for one to open."""
 
 import contextlib
+import os
 import random
 import socket
 import time
@@ -11,6 +12,11 @@ LOOPBACK = "127.0.0.1"
 # Below the range from which Linux takes the ports of outgoing connections (32768 and up): a server that is killed and
 # restarted by a test finds its port still free.
 _RANGE = range(20_000, 32_000)
+
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_OURS = _RANGE[_WORKER::_WORKERS]
+"""Of this worker alone: between the look whether a port is free and its use no other worker takes it."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -24,7 +30,7 @@ def free_port() -> int:
 
 
 def _bind_any(held: contextlib.ExitStack) -> int:
-    for port in random.sample(_RANGE, k=200):
+    for port in random.sample(_OURS, k=200):
         probe = held.enter_context(socket.socket())
         with contextlib.suppress(OSError):
             probe.bind((LOOPBACK, port))

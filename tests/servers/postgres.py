@@ -116,7 +116,7 @@ class PostgresServer(ServerProcess):
             with suppress(ProcessLookupError):
                 os.kill(child, number)
 
-    def stop(self, *, grace_seconds: float = 10) -> None:
+    def stop(self, *, grace_seconds: float = 60) -> None:
         """A fast stop: clients are thrown out, what was committed is kept."""
         self.resume()
         self._signal(signal.SIGINT)

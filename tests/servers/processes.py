@@ -25,7 +25,7 @@ def unavailable(reason: str) -> NoReturn:
 
 class ServerProcess:
     def __init__(
-        self, argv: Sequence[str], *, folder: Path, port: int, start_seconds: float = 60, user: int | None = None
+        self, argv: Sequence[str], *, folder: Path, port: int, start_seconds: float = 120, user: int | None = None
     ) -> None:
         """`folder` becomes the working directory, and gets the output as `server.log`. `user` is whose process it is, None
         for our own.
@@ -63,7 +63,7 @@ class ServerProcess:
             self.kill()
             raise ServerDidNotStartError(f"{self._argv[0]} on port {self.port}: {self.tail()}")
 
-    def stop(self, *, grace_seconds: float = 10) -> None:
+    def stop(self, *, grace_seconds: float = 30) -> None:
         """SIGTERM, and SIGKILL when that is not enough."""
         if self._process is None or self.pid is None:
             return
@@ -78,7 +78,7 @@ class ServerProcess:
         """SIGKILL, which ends a frozen process too."""
         if self._process is not None and self.pid is not None:
             self._process.kill()
-            self._process.wait(30)
+            self._process.wait(60)
 
     def pause(self) -> None:
         """SIGSTOP: connections stay open and the port accepts, but nothing answers once this returns: the signal alone

@@ -42,7 +42,7 @@ class Prometheus:
         self.process = process
         self.url = f"http://{LOOPBACK}:{process.port}"
 
-    def wait_until_ready(self, seconds: float = 30) -> None:
+    def wait_until_ready(self, seconds: float = 120) -> None:
         """Its port opens before it answers queries with anything but 503."""
         deadline = time.monotonic() + seconds
         while not _is_ready(self.url):
@@ -137,7 +137,7 @@ def promtool() -> Promtool:
 
     def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [program, *arguments], input=stdin, capture_output=True, text=True, timeout=60, check=False
+            [program, *arguments], input=stdin, capture_output=True, text=True, timeout=120, check=False
         )
 
     return run
@@ -163,5 +163,5 @@ def _is_ready(url: str) -> bool:
 
 
 def _get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return json.load(answer)
