@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from collector.app.removal import Removal
 from collector.clock import Clock, to_ms
 from collector.errors import LeaseLost, LedgerCorrupt, LedgerError, LedgerUnreachable
-from collector.ledger import queries, replicas, retirement
+from collector.ledger import activity, queries, replicas, retirement
 from collector.ledger import retention as ledger_retention
 from collector.ledger.port import OwnedLedger
 from collector.ledger.replicas import Replica
@@ -130,6 +130,7 @@ class Housekeeper:
         runs = await self._sweep_runs(retention)
         parked = await self._sweep_parked(kept_since)
         await self._store.write(ledger_retention.prune, kept_since)
+        await self._store.write(activity.expire, to_ms(now) - activity.KEPT_MS)
         await self._store.compact(256)
         counts = fields(events=events, runs=runs, parked=parked or None)
         (log.warning if parked else log.info)("ledger.swept", extra=counts)

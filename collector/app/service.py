@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from collector import __version__
 from collector.app import configuration, factory, ledger_access, ledgers
+from collector.app.activity import ActivityRecord
 from collector.app.control import ANSWERS_WITHIN, Control, RequestResult, answered, refuse_occupied
 from collector.app.heartbeat import Heartbeat, replica
 from collector.app.hints import HintedSource, Hints
@@ -320,7 +321,8 @@ class Service:
         )
         self.store.on_failure(self.metrics.ledger_unwritten)
         self.metrics.configured(self._clock.now())
-        self._observers = Observers([self.metrics, *self._beside])
+        self._activity = ActivityRecord(self.store, self._clock)
+        self._observers = Observers([self.metrics, self._activity, *self._beside])
         self._leases = Leases(self.store, self._clock, me.id, self._observers.lease)
         self._heartbeat = Heartbeat(me, self.store, self._clock, self._leases.set_live_replicas)
         if self.store.set_aside is not None:
@@ -329,7 +331,7 @@ class Service:
         if self.store.rescued:
             self.metrics.ledger_rescued()
         self._platforms = {
-            source.name: factory.platform(source, self._clock, self.metrics.requested)
+            source.name: factory.platform(source, self._clock, self._observers.requested)
             for source in self.settings.sources
         }
         self._pollers = {source.name: self._poller(source) for source in self.settings.sources}
@@ -355,7 +357,7 @@ class Service:
             random=random.random,
             observer=self._observers,
             room=self._housekeeper,
-            history=partial(factory.history, source, self._clock, self.metrics.requested),
+            history=partial(factory.history, source, self._clock, self._observers.requested),
             job_aliases=factory.job_aliases(self.settings.jobs),
         )
 
@@ -397,6 +399,7 @@ class Service:
         await self._control.start()
         assert self._heartbeat is not None  # it was built
         self._spawn("heartbeat", self._heartbeat.run())
+        self._spawn("activity", self._activity.run())
         self._spawn("housekeeping", self._housekeeper.run())
         self._spawn("ledger file", guard(self.store, self._clock, self.metrics.ledger_lost))
         for name, poller in self._pollers.items():
@@ -469,6 +472,8 @@ class Service:
         left = max(1.0, deadline - self._clock.monotonic())
         await self._quietly(_within(left + 1, sink.close(left)) for sink in self._sinks.values())
         await self._cancel(list(self._tasks))
+        if "activity" in self._tasks and not self._stands_down:
+            await self._quietly([_within(LEDGER_WITHIN, self._activity.write())])
 
     async def _leave_replicas(self) -> None:
         """Other replicas may have its share from now on."""

@@ -30,7 +30,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013")
 """Every migration, oldest first."""
 
 APPLICATION_ID = 0x4C6E6721
@@ -320,6 +320,26 @@ skip = Table(
     Column("count", BigInteger, nullable=False),
     Column("first_at", BigInteger, nullable=False),
     Column("last_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+
+activity = Table(  # what a source or sink did in a minute; as its lease is named, so that it needs no row elsewhere
+    "activity",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("since", BigInteger, primary_key=True, autoincrement=False),
+    Column("ok", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("took_ms", BigInteger, nullable=False),
+    Column("longest_ms", BigInteger, nullable=False),
+    Column("events", BigInteger, nullable=False),
+    Column("parked", BigInteger, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("throttled", BigInteger, nullable=False),
+    Column("remaining", Integer),
+    Column("needed", Integer),
+    Column("allowed", Integer),
     sqlite_with_rowid=False,
 )
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, func, insert, select, text, update
 
 from collector.app import ledger_copy
 from collector.errors import ConfigurationError, LedgerError, LedgerLocked, LedgerMissing, LedgerTooNew
-from collector.ledger import leases, requests, schema, transfer
+from collector.ledger import activity, leases, requests, schema, transfer
 from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.store import Store as PostgresStore
 from collector.ledger.requests import RequestKind
@@ -53,6 +53,7 @@ def fill(conn: Connection) -> None:
     gone = requests.add(conn, RequestKind.POLL, "source:source", "{}", NOW)
     conn.execute(delete(schema.request).where(schema.request.c.id == gone))
     requests.hint(conn, ledger.source, NOW)
+    activity.note(conn, {("source:source", 0): activity.Activity(ok=1, remaining=7)})
     use = {"namespace": "n", "name": "d", "source_id": ledger.source, "job": "job", "is_output": True}
     conn.execute(insert(schema.dataset_use).values(use))
     conn.execute(insert(schema.replica).values(id="gone", version="1", fingerprint="f", leases="[]", started=1, seen=1))
