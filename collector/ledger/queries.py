@@ -320,6 +320,21 @@ def children_of(conn: Connection, run_id: int, limit: int) -> list[RunRow]:
     return _as_runs(conn, _run_rows().where(schema.run.c.parent_id == run_id).order_by(schema.run.c.id).limit(limit))
 
 
+def abandoned_runs(conn: Connection, source_id: int, limit: int) -> list[RunRow]:
+    """Open runs of a source that are no longer watched, the latest first."""
+    run = schema.run
+    lost = run.c.source_id == source_id, run.c.ended_at.is_(None), run.c.abandoned_at.is_not(None)
+    return _as_runs(conn, _run_rows().where(*lost).order_by(run.c.abandoned_at.desc()).limit(limit))
+
+
+def runs_by_uuid(conn: Connection, run_uuids: Iterable[str]) -> dict[str, RunRow]:
+    """By UUID, as many as are known."""
+    found = (
+        row for some in chunks(run_uuids) for row in _as_runs(conn, _run_rows().where(schema.run.c.run_uuid.in_(some)))
+    )
+    return {row.run_uuid: row for row in found}
+
+
 def source_names(conn: Connection) -> dict[str, int]:
     """Their numbers, those of sources that left the configuration too."""
     return dict(conn.execute(select(schema.source.c.name, schema.source.c.id)).all())

@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
@@ -11,6 +11,7 @@ from aiohttp import web
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.registry import Collector
 
+from collector.clock import Clock, SystemClock
 from collector.ledger.port import Ledger
 from config.web import Access
 from exporters.web import list_pages
@@ -44,6 +45,8 @@ class Pages:
     """Whose runs are shown; None shows none."""
     submit: Submit | None = None
     """Does what users ask for on the pages; None: they can do nothing there."""
+    clock: Clock = field(default_factory=SystemClock)
+    """That of the ledger's times."""
 
 
 async def serve(
@@ -72,7 +75,7 @@ async def serve(
         ]
         live = Live(ledger)
         of_ledger, at_stop = [*of_ledger, *live.routes()], live.stop
-    of_state = StatePages(pages.status, pages.ledger).routes()
+    of_state = StatePages(pages.status, pages.ledger, pages.clock).routes()
     return await listen(
         [*_Site(pages).routes(), *of_state, *of_ledger, *more],
         open_to,

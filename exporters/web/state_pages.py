@@ -1,6 +1,7 @@
 """`/`, and a page for each source and sink and for the replicas: how all is now, and the same as JSON under `/api/v1`."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
@@ -8,9 +9,23 @@ from aiohttp import web
 from sqlalchemy import Connection
 
 from collector import __version__, views
+from collector.clock import Clock, moment, to_ms
 from collector.errors import LedgerError
-from collector.ledger import parked, queries
+from collector.ledger import backlog, parked, queries
+from collector.ledger.backlog import UnansweredRun
 from collector.ledger.port import Ledger
+from collector.ledger.queries import RunRow
+from exporters.web.activity import (
+    deliveries,
+    delivery_bars,
+    last_day,
+    last_hours,
+    of_last_hour,
+    poll_bars,
+    polls,
+    quota,
+    sparkline,
+)
 from exporters.web.responses import RUNBOOKS, data, page, readable
 
 Row = Mapping[str, Any]
@@ -31,8 +46,8 @@ _GOOD = frozenset({None, "ok", "delivering", "standby", "starting", "retired"})
 class StatePages:
     """`status` is as in `Pages`. Without a ledger there is the first page only."""
 
-    def __init__(self, status: Callable[[], Awaitable[Status]], ledger: Ledger | None) -> None:
-        self._status, self._ledger = status, ledger
+    def __init__(self, status: Callable[[], Awaitable[Status]], ledger: Ledger | None, clock: Clock) -> None:
+        self._status, self._ledger, self._clock = status, ledger, clock
 
     def routes(self) -> list[web.RouteDef]:
         found = [web.get("/", self._overview)]
@@ -46,7 +61,7 @@ class StatePages:
         return found
 
     async def _overview(self, _: web.Request) -> web.Response:
-        status = await self._status()
+        status = await self._with_last_hours(await self._status())
         parts: dict[str, Any] = {"sources": status["sources"], "sinks": status["sinks"], "ledger": [status["ledger"]]}
         about: dict[str, Any] = {
             "version": __version__,
@@ -54,7 +69,23 @@ class StatePages:
             "replicas": len(status.get("replicas", ())),
         }
         parked = _sum(status["sinks"], "parked")
-        return page("overview", "/", troubles=troubles(status), parked=parked, **about, **parts)
+        return page("overview", "/", troubles=troubles(status), parked=parked, sparkline=sparkline, **about, **parts)
+
+    async def _with_last_hours(self, status: Status) -> Status:
+        """The rows of sources and sinks have `last_hour` too, None while the ledger cannot be read."""
+        names = [f"{kind}:{row[kind]}" for kind in _OF for row in status[f"{kind}s"]]
+        try:
+            hours = await self._ledger.read_shown(last_hours, names, self._now()) if self._ledger is not None else {}
+        except LedgerError:  # which the status says already
+            hours = {}
+        rows = {
+            f"{kind}s": [{**row, "last_hour": hours.get(f"{kind}:{row[kind]}")} for row in status[f"{kind}s"]]
+            for kind in _OF
+        }
+        return {**status, **rows}
+
+    def _now(self) -> int:
+        return to_ms(self._clock.now())
 
     async def _replicas(self, _: web.Request) -> web.Response:
         status = await self._status()
@@ -68,7 +99,7 @@ class StatePages:
 
     def _listing(self, kind: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def listed(_: web.Request) -> web.StreamResponse:
-            return data({kind: list((await self._status()).get(kind, ()))})
+            return data({kind: list((await self._with_last_hours(await self._status())).get(kind, ()))})
 
         return listed
 
@@ -76,7 +107,10 @@ class StatePages:
         async def shown(request: web.Request) -> web.StreamResponse:
             name = request.match_info["name"]
             found = await self._found(kind, name)
-            return page(kind, "/", row=found, most=LATEST) if found is not None else _missing_page(kind, name)
+            if found is None:
+                return _missing_page(kind, name)
+            row, bars = found
+            return page(kind, "/", row=row, bars=bars, most=LATEST, sparkline=sparkline)
 
         return shown
 
@@ -84,20 +118,20 @@ class StatePages:
         async def shown(request: web.Request) -> web.StreamResponse:
             name = request.match_info["name"]
             found = await self._found(kind, name)
-            return data(found) if found is not None else data({"error": _missing(kind, name)}, 404)
+            return data(found[0]) if found is not None else data({"error": _missing(kind, name)}, 404)
 
         return shown
 
-    async def _found(self, kind: str, name: str) -> dict[str, Any] | None:
-        """The row of the source or sink and what else the ledger has of it."""
+    async def _found(self, kind: str, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+        """The row of the source or sink with what else the ledger has of it, and bars of its last day."""
         status = await self._status()
         row = next((row for row in status[f"{kind}s"] if row[kind] == name), None)
         if row is None or self._ledger is None:
             return None
         if "parked" not in row:  # the status is what is known without the ledger
             raise LedgerError(status["ledger"]["wrong"])
-        more = await self._ledger.read_shown(_OF[kind], name)
-        return {**row, **more}
+        more, bars = await self._ledger.read_shown(_OF[kind], name, self._now())
+        return {**row, **more}, bars
 
 
 def troubles(status: Status) -> list[dict[str, str]]:
@@ -129,21 +163,64 @@ def _sum(rows: Sequence[Row], name: str) -> int:
     return sum(row.get(name) or 0 for row in rows)
 
 
-def _of_source(conn: Connection, name: str) -> dict[str, Any]:
+_Found = tuple[dict[str, Any], list[dict[str, Any]]]
+
+
+def _of_source(conn: Connection, name: str, now_ms: int) -> _Found:
+    own = f"source:{name}"
+    day, hour = last_day(conn, own, now_ms), of_last_hour(conn, own, now_ms)
+    found = {
+        "jobs": 0,
+        "skips": [],
+        "watched": {},
+        "no_longer_watched": [],
+        "last_hour": last_hours(conn, [own], now_ms)[own],
+        "requests": {"last_hour": hour.requests, "throttled": hour.throttled, **quota(conn, own, now_ms)},
+        "polls": polls(day),
+    }
     number = queries.source_names(conn).get(name)
-    if number is None:
-        return {"jobs": 0, "skips": []}
-    jobs = queries.job_counts(conn).get(number, 0)
-    return {"jobs": jobs, "skips": [views.skip(row) for row in queries.skips(conn, LATEST, source_id=number)]}
+    if number is not None:
+        found |= {
+            "jobs": queries.job_counts(conn).get(number, 0),
+            "skips": [views.skip(row) for row in queries.skips(conn, LATEST, source_id=number)],
+            "watched": {state.value: count for state, count in queries.watched(conn, number).items()},
+            "no_longer_watched": [_lost(row) for row in queries.abandoned_runs(conn, number, LATEST)],
+        }
+    return found, poll_bars(day, now_ms)
 
 
-def _of_sink(conn: Connection, name: str) -> dict[str, Any]:
+def _lost(row: RunRow) -> dict[str, Any]:
+    return {"run_id": row.run_uuid, "run": row.key, "job": row.job, "since": moment(row.abandoned_at)}
+
+
+def _of_sink(conn: Connection, name: str, now_ms: int) -> _Found:
+    own = f"sink:{name}"
+    day = last_day(conn, own, now_ms)
+    found = {
+        "parked_events": [],
+        "causes": [],
+        "backlog": [],
+        "unanswered": [],
+        "last_hour": last_hours(conn, [own], now_ms)[own],
+        "deliveries": deliveries(day),
+    }
     number = queries.sink_names(conn).get(name)
-    rows = parked.listing(conn, LATEST, sink_id=number) if number is not None else []
-    return {"parked_events": [{**views.parked_event(row), "job": row.job} for row in rows]}
+    if number is not None:
+        rows = parked.listing(conn, LATEST, sink_id=number)
+        found |= {
+            "parked_events": [{**views.parked_event(row), "job": row.job} for row in rows],
+            "causes": [asdict(each) for each in backlog.causes(conn, number, LATEST)],
+            "backlog": [asdict(each) for each in backlog.by_source(conn, number)],
+            "unanswered": [_unanswered(each) for each in backlog.unanswered(conn, number, LATEST)],
+        }
+    return found, delivery_bars(day, now_ms)
 
 
-_OF: Mapping[str, Callable[[Connection, str], dict[str, Any]]] = {"source": _of_source, "sink": _of_sink}
+def _unanswered(of: UnansweredRun) -> dict[str, Any]:
+    return {"run_id": of.run.run_uuid, "job": of.run.job, "since": moment(of.since), "looked_up": moment(of.check_at)}
+
+
+_OF: Mapping[str, Callable[[Connection, str, int], _Found]] = {"source": _of_source, "sink": _of_sink}
 
 
 def _missing_page(kind: str, name: str) -> web.Response:

@@ -15,7 +15,9 @@ from jsonschema import Draft202012Validator
 from sqlalchemy import Connection
 
 from collector.app.status import status
-from collector.ledger import jobs, replicas
+from collector.clock import to_ms
+from collector.ledger import activity, jobs, replicas
+from collector.ledger.activity import MINUTE_MS, Activity
 from collector.ledger.sqlite.store import Store
 from collector.model import Dataset, Definition, Facts, Interval, Skip, SkipKind
 from collector.testing.clock import SimulatedClock
@@ -57,7 +59,7 @@ async def served(path: Path, fill: Callable[[Connection], None] = happened) -> A
     async def state() -> Mapping[str, Any]:
         return await store.read_shown(status, clock, ["source"], {}, {}, LEDGER)
 
-    listener = await serve(replace(GOOD, ledger=store, status=state), "127.0.0.1", 0)
+    listener = await serve(replace(GOOD, ledger=store, status=state, clock=clock), "127.0.0.1", 0)
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as client:
             yield client
@@ -268,6 +270,10 @@ async def test_sources_and_sinks_have_pages(tmp_path: Path) -> None:
         ledger.configure(marquez=ALL, kafka=ALL)
         ledger.poll(skips=(Skip(SkipKind.ROW, EVIL, f"no id in {EVIL}"),))
         replicas.beat(conn, replicas.Replica("test", "1.0", "abc", frozenset({"source:source"})))
+        minute = to_ms(SimulatedClock().now()) // MINUTE_MS * MINUTE_MS
+        polled = Activity(ok=3, failed=1, took_ms=2000, longest_ms=700, events=7, requests=9, throttled=2, remaining=55)
+        sent = Activity(ok=5, parked=1, took_ms=1000, longest_ms=900)
+        activity.note(conn, {("source:source", minute): polled, ("sink:marquez", minute): sent})
 
     async with served(tmp_path, filled) as client:
         first, source = await page(client, "/"), await page(client, "/sources/source")
@@ -276,6 +282,20 @@ async def test_sources_and_sinks_have_pages(tmp_path: Path) -> None:
         assert "there is no sink" in await page(client, "/sinks/%3Cscript%3E", 404)
         of_source = await data(client, "/api/v1/sources/source")
         of_sink = await data(client, "/api/v1/sinks/marquez")
+        listed = (await data(client, "/api/v1/sources"))["sources"]
+    assert (sum(listed[0]["last_hour"]), sum(of_sink["last_hour"])) == (7, 5)
+    assert "7 events in the last hour" in first
+    assert "3 ok, 1 failed; 0.50s on average, 0.70s at most" in source
+    assert "9 in the last hour" in source
+    assert "the platform said that 55 are left" in source
+    assert "5 acknowledged, 0 to be repeated, 1 parked; 0.20s on average from commit" in sink
+    assert of_source["watched"] == {"running": 1}
+    assert of_source["polls"][0]["longest_seconds"] == 0.7
+    assert [(each["cause"], each["parked"], each["retried"]) for each in of_sink["causes"]] == [
+        (f"422: {EVIL}", 1, 0),
+        (of_sink["causes"][1]["cause"], 0, 1),
+    ]
+    assert [(each["source"], each["pending"], each["parked"]) for each in of_sink["backlog"]] == [("source", 2, 1)]
     assert 'href="/sources/source"' in first
     assert '<a href="/parked">1 parked event</a>' in first
     assert "no id in" in source
