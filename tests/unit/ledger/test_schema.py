@@ -199,7 +199,7 @@ def test_a_newer_ledger_is_used_if_its_migrations_only_added(empty: Engine, capl
         conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
         assert not migration.migrate(conn, "ledger")
         migration.check(conn, "ledger")
-        assert migration.version(conn) == migration.Version("9999", REVISIONS[-1])
+        assert migration.version(conn) == migration.Version("9999", "0012"), "the later ones only add"
         with pytest.raises(LedgerTooNew, match=r"schema 9999.*cannot copy all that is in it: use the newer version"):
             migration.check_same(conn, "ledger")
 
