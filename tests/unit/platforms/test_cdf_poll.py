@@ -1,6 +1,6 @@
 """The CDF adapter's polls against the simulator: discovery, tracking, ends, and what goes missing."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -10,6 +10,7 @@ import pytest
 from collector.clock import to_ms
 from collector.errors import AuthFailed, BadAnswer, Throttled, Unavailable
 from collector.model import EventKind, RunState, SkipKind
+from collector.platforms.cdf.api import Api
 from collector.platforms.cdf.job_list import first_mark, read_mark
 from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Ending, Modes, Order, Scenario
@@ -408,6 +409,20 @@ async def test_an_open_run_that_the_list_shows_is_no_miss(rig: CdfRig) -> None:
     assert (run.misses, run.state) == (0, RunState.RUNNING)
     await rig.poller.follow(30)
     assert rig.poller.kinds(str(job.id)) == [OTHER, START, COMPLETE]
+
+
+async def test_a_job_that_was_not_asked_for_is_left_to_the_list(rig: CdfRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Api.jobs_by_ids
+
+    async def with_one_more(api: Api, ids: Sequence[int]) -> list[Any]:
+        [*asked] = await read(api, ids)
+        return [*asked, *({**row, "id": row["id"] + 1000} for row in asked)]
+
+    monkeypatch.setattr(Api, "jobs_by_ids", with_one_more)
+    job = rig.simulator.start_run("pumps", Scenario(1, 20))
+    await rig.poller.follow(60)
+    assert list(rig.poller.runs) == [str(job.id)]
+    assert rig.poller.kinds(str(job.id)) == [START, COMPLETE]
 
 
 @pytest.mark.parametrize("policy", ["leave_open", "abort"])
