@@ -44,6 +44,20 @@ def backfill(config: Path, name: str, *, since: str | None, until: str | None, d
     return 0
 
 
+def stop(config: Path, name: str, *, as_json: bool) -> int:
+    """End the backfill of this sink or source that is under way. 0 done, 1 where there is none."""
+    settings = configuration.load(config)
+    target = _target(settings, name)
+    result = asyncio.run(requests.stop_backfill(settings, target))
+    if result.state is not RequestState.DONE:
+        raise LineageError(str(result.answer.get("error") or result.state.value))
+    kind, _, name = target.partition(":")
+    shown = {"request": "stopped", kind: name, **result.answer}
+    words = f"the backfill of {kind} {name} was stopped after {result.answer.get('seen', 0):,} runs; what was done until then stays"
+    print(json.dumps(shown, indent=2, ensure_ascii=False) if as_json else printable(words))
+    return 0
+
+
 def _target(settings: Settings, name: str) -> str:
     """`source:NAME` or `sink:NAME`. Raises `ConfigurationError`."""
     known = [f"source:{each.name}" for each in settings.sources] + [f"sink:{each.name}" for each in settings.sinks]

@@ -519,6 +519,7 @@ def backfill(
     ] = None,
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be sent, and send nothing.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End the backfill of NAME that is under way.")] = False,
     as_json: Json = False,
 ) -> None:
     """Send a sink again all that the ledger still holds, whether it had it before or not: for a backend that is new or was
@@ -527,6 +528,10 @@ def backfill(
     """
     from collector.app import backfill as command
 
+    if stop and (since or until or dry_run):
+        raise typer.BadParameter("--stop goes with none of --since, --until and --dry-run", param_hint="--stop")
+    if stop:
+        sys.exit(command.stop(config, name, as_json=as_json))
     sys.exit(command.backfill(config, name, since=since, until=until, dry_run=dry_run, as_json=as_json))
 
 

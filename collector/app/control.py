@@ -57,6 +57,12 @@ async def answered(
     if kind is RequestKind.BACKFILL:
         number = await store.write(requests.add_backfill, target, words, now_ms)
         return RequestResult(RequestState.NEW, {"request": number})
+    if kind is RequestKind.STOP:
+        stopped = await store.write(requests.stop_backfill, target, now_ms)
+        none = {"error": f"no backfill of {target.replace(':', ' ', 1)} is under way"}
+        return (
+            RequestResult(RequestState.FAILED, none) if stopped is None else RequestResult(RequestState.DONE, stopped)
+        )
     number = await store.write(requests.add, kind, target, words, now_ms)
     end = clock.monotonic() + ANSWERS_WITHIN
     while (request := await store.read_shown(requests.get, number)) is not None and request.done_at is None:

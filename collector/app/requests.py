@@ -181,6 +181,18 @@ async def backfill(
         return await _until_done(store, begun, partial(_is_served, settings, store), look)
 
 
+async def stop_backfill(settings: Settings, target: str) -> RequestResult:
+    """End the one that is under way, also while no service runs."""
+
+    async def alone() -> tuple[RequestResult, None]:
+        set_up("warning", "auto")
+        store = await asyncio.to_thread(ledgers.opened, settings.ledger, SystemClock(), command=True)
+        return await _left(store, target, RequestKind.STOP, {}), None
+
+    result, _ = await _in_turn(settings, target, RequestKind.STOP, {}, alone)
+    return result
+
+
 async def _until_done(
     store: Ledger, begun: RequestResult, alive: Callable[[], Awaitable[bool]], look: Callable[[Request], None]
 ) -> RequestResult:

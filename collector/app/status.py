@@ -1,5 +1,6 @@
 """The status of sources and sinks, for pages and the command line: read from the ledger and from the running loops."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -8,9 +9,10 @@ from sqlalchemy import Connection
 
 from collector.clock import Clock, moment, to_ms
 from collector.errors import ConfigurationError
-from collector.ledger import queries, replicas
+from collector.ledger import queries, replicas, requests
 from collector.ledger.queries import SinkRow, SourceRow
 from collector.ledger.replicas import Replica
+from collector.ledger.requests import Request
 from collector.reports import SourceStatus
 from exporters.delivery.reports import SinkState, SinkStatus
 
@@ -35,15 +37,35 @@ def status(
     loops and are empty without them.
     """
     now_ms = to_ms(clock.now())
+    under_way = {each.target: _backfill(each) for each in requests.backfills(conn)}
     held = {row.name: row.holder for row in queries.leases(conn) if row.left_ms}
     of_sources = [_source(row, polled.get(row.name), row.name in sources, now_ms) for row in queries.sources(conn)]
     of_sinks = [_sink(row, delivered.get(row.name), now_ms) for row in queries.sinks(conn)]
     return {
         "running": bool(polled),
-        "sources": [row | {"holder": held.get(f"source:{row['source']}")} for row in of_sources],
-        "sinks": [row | {"holder": held.get(f"sink:{row['sink']}")} for row in of_sinks],
+        "sources": [_with(row, f"source:{row['source']}", held, under_way) for row in of_sources],
+        "sinks": [_with(row, f"sink:{row['sink']}", held, under_way) for row in of_sinks],
         "replicas": _replicas(replicas.live(conn), held),
         "ledger": dict(ledger),
+    }
+
+
+def _with(
+    row: dict[str, Any], target: str, held: Mapping[str, str], under_way: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
+    return {**row, "holder": held.get(target), "backfill": under_way.get(target)}
+
+
+def _backfill(request: Request) -> dict[str, Any]:
+    """How far one is, with its window; `seen` and `total` are runs, `new` are runs that were made or events that were put on their way."""
+    window, progress = json.loads(request.body), json.loads(request.answer or "{}")
+    return {
+        "since": moment(window.get("since_ms")),
+        "until": moment(window.get("until_ms")),
+        "begun": moment(request.created_at),
+        "seen": progress.get("seen", 0),
+        "total": progress.get("total"),
+        "new": progress.get("events", progress.get("made", 0)),
     }
 
 

@@ -24,6 +24,8 @@ class RequestKind(StrEnum):
     """To a sink: named runs are sent again."""
     BACKFILL = "backfill"
     """Takes hours, perhaps: its answer says how far it is until it is done, and who takes it over goes on there."""
+    STOP = "stop"
+    """Ends the backfill that is under way. Done in the ledger at once, whoever holds the lease; never a row."""
     FORGET = "forget"
     """Done by the running service itself, as a source or sink that left has no lease; never a row."""
 
@@ -51,6 +53,11 @@ class Request:
     done_at: int | None = None
 
 
+class RequestClosed(LedgerError):
+    """The request is no longer open: it was done, or stopped."""
+
+
+STOPPED = "a person stopped it; what was done until then stays, the same command does the rest"
 INTERRUPTED = "the collector was stopped while it did this: it is unknown whether it was done"
 
 
@@ -119,29 +126,54 @@ def take_over(
 
 
 def finish(conn: Connection, lease: Lease, request_id: int, state: RequestState, answer: str, now_ms: int) -> None:
-    """Raises `LedgerError` for a request that is not this lease's to answer, or answered before."""
+    """Raises `RequestClosed` for a request that is not this lease's to answer, or answered before."""
     fence(conn, lease)
     table = schema.request
     ours = table.c.id == request_id, table.c.target == lease.name, table.c.done_at.is_(None)
     done = conn.execute(update(table).where(*ours).values(state=state, answer=answer, done_at=now_ms))
     if not done.rowcount:
-        raise LedgerError(f"request {request_id} is not open for {lease.name}; its answer was not written")
+        raise _closed(lease, request_id)
 
 
 def note(conn: Connection, lease: Lease, request_id: int, answer: str) -> None:
-    """How far it is, for one that is not done yet."""
+    """How far it is, for one that is not done yet. Raises `RequestClosed` for one that was stopped."""
     fence(conn, lease)
     table = schema.request
     ours = table.c.id == request_id, table.c.target == lease.name, table.c.done_at.is_(None)
-    conn.execute(update(table).where(*ours).values(answer=answer))
+    if not conn.execute(update(table).where(*ours).values(answer=answer)).rowcount:
+        raise _closed(lease, request_id)
+
+
+def _closed(lease: Lease, request_id: int) -> RequestClosed:
+    return RequestClosed(f"request {request_id} is not open for {lease.name}; its answer was not written")
 
 
 def add_backfill(conn: Connection, target: str, body: str, now_ms: int) -> int:
     """Store a request to backfill; the number of the one that is not done yet, whatever its window, where there is one."""
+    found = next((each for each in backfills(conn) if each.target == target), None)
+    return found.id if found is not None else add(conn, RequestKind.BACKFILL, target, body, now_ms)
+
+
+def backfills(conn: Connection) -> list[Request]:
+    """Those that are not done, the oldest first: one for a target at the most."""
     table = schema.request
-    undone = table.c.target == target, table.c.kind == RequestKind.BACKFILL, table.c.done_at.is_(None)
-    found: int | None = conn.scalar(select(table.c.id).where(*undone).order_by(table.c.id).limit(1))
-    return found if found is not None else add(conn, RequestKind.BACKFILL, target, body, now_ms)
+    undone = select(table).where(table.c.kind == RequestKind.BACKFILL, table.c.done_at.is_(None))
+    return [_request(row) for row in conn.execute(undone.order_by(table.c.id)).mappings()]
+
+
+def stop_backfill(conn: Connection, target: str, now_ms: int) -> dict[str, Any] | None:
+    """End the one of this target: its holder learns it with its next step, which is rolled back. Returns how far it was, None
+    where none is under way.
+    """
+    found = next((each for each in backfills(conn) if each.target == target), None)
+    if found is None:
+        return None
+    table, progress = schema.request, json.loads(found.answer or "{}")
+    answer = json.dumps({**progress, "error": STOPPED})
+    ended = update(table).where(table.c.id == found.id, table.c.done_at.is_(None))
+    conn.execute(ended.values(state=RequestState.FAILED, answer=answer, done_at=now_ms))
+    announce(conn, Change.REQUESTS)
+    return dict(progress)
 
 
 def get(conn: Connection, request_id: int) -> Request | None:

@@ -16,7 +16,7 @@ from collector.errors import LedgerError, SourceError, Throttled
 from collector.ledger import memory, requests, runs, schema
 from collector.ledger.held_lease import HeldLease
 from collector.ledger.port import Ledger
-from collector.ledger.requests import Request, RequestState
+from collector.ledger.requests import Request, RequestClosed, RequestState
 from collector.ledger.resend import Window
 from collector.logs import fields
 from collector.model import Observation, Poll
@@ -91,13 +91,20 @@ class SourceBackfills:
         while True:
             await self._begun.wait()
             request = self._requests[0]
-            state, answer = await self._done(request)
-            body, now_ms = json.dumps(answer), to_ms(self._clock.now())
-            await self._store.write(requests.finish, self._held.lease, request.id, state, body, now_ms)
+            try:
+                await self._answer(request)
+            except RequestClosed:
+                log.info("backfill.stopped", extra=fields(target=request.target))
             self._requests.pop(0)
             if not self._requests:
                 self._begun.clear()
-            log.info("request.done", extra=fields(kind=request.kind.value, target=request.target, state=state.value))
+
+    async def _answer(self, request: Request) -> None:
+        """Raises `RequestClosed` where it was stopped meanwhile."""
+        state, answer = await self._done(request)
+        body, now_ms = json.dumps(answer), to_ms(self._clock.now())
+        await self._store.write(requests.finish, self._held.lease, request.id, state, body, now_ms)
+        log.info("request.done", extra=fields(kind=request.kind.value, target=request.target, state=state.value))
 
     async def _done(self, request: Request) -> tuple[RequestState, dict[str, object]]:
         window = Window(**json.loads(request.body))
@@ -127,14 +134,16 @@ class SourceBackfills:
             if isinstance(platform, Remembering):
                 platform.remember(await self._store.read(memory.read, self._source_id))
             async for page in platform.poll((), None):
-                progress = await self._take_in(page, window, progress)
-                note = json.dumps(asdict(progress))
-                await self._store.write(requests.note, self._held.lease, request.id, note)
+                progress = await self._take_in(request, page, window, progress)
+                await self._note(request, progress)
         finally:
             await platform.close()
         return progress
 
-    async def _take_in(self, page: Poll, window: Window, progress: Progress) -> Progress:
+    async def _note(self, request: Request, progress: Progress) -> None:
+        await self._store.write(requests.note, self._held.lease, request.id, json.dumps(asdict(progress)))
+
+    async def _take_in(self, request: Request, page: Poll, window: Window, progress: Progress) -> Progress:
         ended = past(page, window)
         keys = {schema.storable(seen.key) for seen in ended}
         known = await self._store.read(runs.by_keys, self._source_id, keys)
@@ -142,6 +151,7 @@ class SourceBackfills:
         for part in parts(Poll(new), PART):
             if part.observations:
                 await self._until_calm()
+                await self._note(request, progress)  # or it was stopped
                 await self._take(self._seen_now(part))
         return replace(
             progress,

@@ -15,7 +15,7 @@ from collector.clock import Clock, to_ms
 from collector.ledger import requests, resend
 from collector.ledger.leases import Lease
 from collector.ledger.port import Ledger
-from collector.ledger.requests import Request, RequestState
+from collector.ledger.requests import Request, RequestClosed, RequestState
 from collector.ledger.resend import Resent, Result, Strands, Window
 from collector.logs import fields
 from exporters.delivery.delivery import Delivery
@@ -83,7 +83,14 @@ class Backfills:
         """Put some more into the lanes; True if the next step may follow at once."""
         if not self._requests or await self._is_full():
             return False
-        request, progress = self._requests[0]
+        try:
+            await self._step(lease, *self._requests[0])
+        except RequestClosed:
+            request, progress = self._requests.pop(0)
+            _log.info("backfill.stopped", extra=fields(target=request.target, **asdict(progress)))
+        return True
+
+    async def _step(self, lease: Lease, request: Request, progress: Progress) -> None:
         found = await self._store.read_shown(resend.next_strands, Window(**json.loads(request.body)), progress.after)
         async with self._delivery.reserved_of(found.numbers) as free:
             at_the_sink = len(found.numbers) - len(free)
@@ -93,7 +100,6 @@ class Backfills:
             await self._end(lease, request, progress)
         else:
             self._requests[0] = request, progress
-        return True
 
     async def _is_full(self) -> bool:
         return await self._store.read_shown(resend.count_lanes, self._sink_id, MOST_LANES) >= MOST_LANES

@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from collector.app import backfill, requests
 from collector.app.control import RequestResult
+from collector.app.status import status
+from collector.clock import SystemClock
 from collector.errors import ConfigurationError, LineageError
+from collector.ledger import requests as ledger_requests
+from collector.ledger import schema
 from collector.ledger.requests import Request, RequestKind, RequestState
 from tests.unit.app.test_run_listing import CONFIG
-from tests.unit.ledger.ledgers import ALL, COMPLETE, START, Ledger, in_ledger
+from tests.unit.ledger.ledgers import ALL, COMPLETE, NOW, START, Ledger, in_ledger
 
 Backfill = Callable[..., Any]
 MORE = "  - {platform: wetransform, name: twin, tenant: t, token: geheim-4712}\nsinks:\n  - {type: file, name: twin, path: '-'}\n"
@@ -104,3 +108,31 @@ def test_what_failed_says_why(act: Backfill, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(requests, "backfill", done)
     with pytest.raises(LineageError, match="502"):
         act("source", since="7d")
+
+
+def test_one_that_is_under_way_is_shown_and_stopped(
+    act: Backfill, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "c.yaml"
+    with pytest.raises(LineageError, match="no backfill of sink marquez is under way"):
+        backfill.stop(config, "marquez", as_json=False)
+    body, progress = '{"since_ms": null, "until_ms": null}', '{"total": 9, "seen": 4, "events": 6}'
+
+    shown: list[Any] = []
+
+    def look(conn: Connection) -> None:
+        [row] = status(conn, SystemClock(), {"source"}, {}, {}, {})["sinks"]
+        shown.append(row["backfill"])
+
+    def begun(conn: Connection) -> None:
+        number = ledger_requests.add_backfill(conn, "sink:marquez", body, NOW)
+        conn.execute(update(schema.request).where(schema.request.c.id == number).values(answer=progress))
+        look(conn)
+
+    in_ledger(tmp_path / "lineage.db", begun)
+    assert {name: shown[0][name] for name in ("seen", "total", "new")} == {"seen": 4, "total": 9, "new": 6}
+    assert backfill.stop(config, "marquez", as_json=False) == 0
+    words = "the backfill of sink marquez was stopped after 4 runs; what was done until then stays\n"
+    assert capsys.readouterr().out == words
+    in_ledger(tmp_path / "lineage.db", look)
+    assert shown[1] is None

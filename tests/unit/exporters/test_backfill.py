@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid5
@@ -138,6 +139,32 @@ async def test_a_sink_that_is_down_holds_a_backfill_and_no_other_request(
     await served.simulation.advance(120)
     assert (await served.answer(number)).state is RequestState.DONE
     assert served.sink.kinds("c")[-1] is COMPLETE
+
+
+async def test_a_backfill_that_is_stopped_puts_nothing_more_on_its_way(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(resend, "LOOKED_AT", 2)
+    monkeypatch.setattr(backfill, "MOST_LANES", 2)
+    await served.happened("a", "b", "c", "d")
+    served.sink.script = lambda _: Retry("connection refused")
+    caplog.set_level(logging.INFO, "lineage.request")
+    number = await served.ask(RequestKind.BACKFILL, EVERYTHING)
+    await served.simulation.advance(30)
+    progress = await served.simulation.store.write(requests.stop_backfill, "sink:sink", served.simulation.now_ms)
+    assert progress is not None
+    assert progress["seen"] == 2
+    assert await served.simulation.store.write(requests.stop_backfill, "sink:sink", 1) is None, "only once"
+    served.sink.script = delivers
+    await served.simulation.advance(120)
+    found = await served.answer(number)
+    assert (found.state, json.loads(found.answer or "")["seen"]) == (RequestState.FAILED, 2)
+    assert served.sink.kinds("c") == served.sink.kinds("d") == []
+    assert [record.levelname for record in caplog.records if record.getMessage() == "backfill.stopped"] == ["INFO"]
+    again = await served.ask(RequestKind.BACKFILL, EVERYTHING)
+    await served.simulation.advance(120)
+    assert (await served.answer(again)).state is RequestState.DONE
+    assert served.sink.kinds("d")[-1] is COMPLETE
 
 
 async def test_the_next_holder_of_the_lease_goes_on_where_it_ended(

@@ -178,3 +178,20 @@ def test_a_family_that_is_under_way_is_left_to_the_polls(scripted: ScriptedSourc
     alone = ended(scripted, "alone", scripted.pollers.clock.now())
     assert past(Poll((above, child, alone)), Window()) == [alone]
     assert past(Poll((child, alone)), Window()) == [child, alone]
+
+
+async def test_a_backfill_that_is_stopped_makes_no_more_runs(scripted: ScriptedSource) -> None:
+    await scripted.advance(FIRST_POLL)
+    now = scripted.pollers.clock.now()
+    history = History(scripted, (ended(scripted, "a", now - DAY),), (ended(scripted, "b", now - DAY),))
+    history.failures = [1]
+    number = await ask(scripted, now - 7 * DAY)
+    await scripted.advance(scripted.pollers.clock.monotonic() + 10)
+    now_ms = to_ms(scripted.pollers.clock.now())
+    assert await scripted.pollers.store.write(requests.stop_backfill, "source:scripted", now_ms) is not None
+    await scripted.advance(scripted.pollers.clock.monotonic() + 600)
+    assert (await stored(scripted, number)).state is RequestState.FAILED
+    assert set(await known(scripted, "a", "b")) == {"a"}
+    again = await ask(scripted, now - 7 * DAY)
+    await scripted.advance(scripted.pollers.clock.monotonic() + 60)
+    assert (await stored(scripted, again)).state is RequestState.DONE
