@@ -150,6 +150,7 @@ def job(row: JobRow) -> dict[str, Any]:
         "succeeded": row.succeeded,
         "failed": row.failed,
         "canceled": row.canceled,
+        "success_rate": round(row.succeeded / over, 4) if over else None,
         "average_seconds": round(row.duration_ms_sum / over / 1000, 3) if over else None,
     }
 

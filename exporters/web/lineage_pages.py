@@ -8,10 +8,11 @@ from aiohttp import web
 from sqlalchemy import Connection
 
 from collector import views
-from collector.ledger import graph, queries
+from collector.ledger import graph, history, queries
 from collector.ledger.graph import DEEPEST, Graph, Node
 from collector.ledger.port import Ledger
 from collector.model import RunState
+from exporters.web.event_content import content
 from exporters.web.identity import Forms
 from exporters.web.picture import BOX, HIGH, drawn
 from exporters.web.responses import data, page, readable
@@ -156,7 +157,25 @@ def _one_job(conn: Connection, node: Node, depth: int) -> dict[str, Any] | None:
     runs = queries.runs_of_job(conn, source_id, node.name, RUNS)
     near = graph.around(conn, node, depth)
     sides = {"inputs": _beside(near, -1), "outputs": _beside(near, 1)}
-    return {**views.job(rows[0]), **views.runs_of_job(runs), **sides, "graph": views.graph(near)}
+    return {
+        **views.job(rows[0]),
+        **views.runs_of_job(runs),
+        **sides,
+        **_definition(conn, runs),
+        "graph": views.graph(near),
+    }
+
+
+def _definition(conn: Connection, runs: Sequence[queries.RunRow]) -> dict[str, Any]:
+    """The SQL, and the columns with what they are made of, as the events of the newest run say that succeeded, else of the newest run."""
+    best = next((row for row in runs if row.state is RunState.SUCCEEDED), runs[0] if runs else None)
+    stored = queries.details(conn, [best.run_uuid]).get(best.run_uuid) if best is not None else None
+    bodies = [event.body for event in history.of_run(conn, stored.id).events] if stored is not None else []
+    found, known = content(bodies), views.known_run(stored)
+    sql = {"text": found["sql"], "dialect": found["dialect"]}
+    if sql["text"] is None and known is not None:  # retention removed the events
+        sql = {"text": known.job.sql, "dialect": known.job.dialect}
+    return {"sql": sql if sql["text"] else None, "datasets": {"inputs": found["inputs"], "outputs": found["outputs"]}}
 
 
 def _one_dataset(conn: Connection, node: Node, depth: int) -> dict[str, Any] | None:

@@ -1,8 +1,10 @@
 """The pages on a large ledger: `python -m tests.bench.pages`, one JSON object with milliseconds for each page at the server.
 
-1,000,000 runs of 10,000 jobs, which read and write 20,000 datasets in chains; the last 10,000 runs are waited for by a sink.
+100,000 runs of 10,000 jobs (1,000,000 with `--long`), which read and write 20,000 datasets in chains; the last 10,000 runs are waited for by a
+sink, and source and sink did something in each minute of the last day.
 """
 
+import argparse
 import asyncio
 import json
 import logging
@@ -16,19 +18,34 @@ from urllib.parse import quote
 from uuid import UUID
 
 import aiohttp
+import orjson
 from sqlalchemy import Connection, insert
 
 from collector.app.status import status
-from collector.clock import SystemClock
-from collector.ledger import configured_sinks, configured_sources, detail, graph, jobs, schema
+from collector.clock import SystemClock, to_ms
+from collector.ledger import activity, configured_sinks, configured_sources, detail, graph, jobs, schema
+from collector.ledger.activity import MINUTE_MS, Activity
 from collector.ledger.configured_sources import Configured
 from collector.ledger.sqlite.store import Store
 from collector.model import Dataset, Definition, EventKind, Job, Run, RunState
 from exporters.web.pages import Pages, serve
 
-JOBS, RUNS, WAITING, AT_ONCE = 10_000, 1_000_000, 10_000, 20_000
+JOBS, RUNS, LONG, WAITING, AT_ONCE = 10_000, 100_000, 1_000_000, 10_000, 20_000
 SPACE = "cdf://westeurope-1.cognitedata.com/plant-a"
 CLOCK = SystemClock()
+BODY = orjson.dumps(
+    {
+        "job": {"facets": {"sql": {"query": "SELECT " + ", ".join(f"c{number}" for number in range(50)) + " FROM t"}}},
+        "inputs": [
+            {
+                "namespace": SPACE,
+                "name": "raw/sap/table_00001",
+                "facets": {"schema": {"fields": [{"name": f"c{number}", "type": "string"} for number in range(50)]}},
+            }
+        ],
+    }
+)
+"""An event as large as many are."""
 
 
 def job(number: int) -> str:
@@ -59,12 +76,16 @@ def filled(conn: Connection, runs: int = RUNS, count: int = JOBS, waiting: int =
     for first in range(0, count, 1000):
         jobs.define(conn, source, {job(number): defined(number) for number in range(first, min(first + 1000, count))})
     owed = range(runs - waiting + 1, runs + 1)
-    event = {"seq": 1, "kind": "START", "created_at": 1, "happened_at": 1, "body": b"{}"}
+    event = {"seq": 1, "kind": "START", "created_at": 1, "happened_at": 1, "body": BODY}
     conn.execute(insert(schema.event), [{**event, "run_id": number, "strand_id": number} for number in owed])
     lane = {"sink_id": sink, "source_id": source, "next_seq": 1, "last_seq": 1, "due_at": 1, "since": 1}
     conn.execute(insert(schema.lane), [{**lane, "strand_id": number} for number in owed])
     tally = {"source_id": source, "sink_id": sink, "pending": waiting, "parked": 0}
     conn.execute(insert(schema.tally), tally)
+    minute = to_ms(now) // MINUTE_MS * MINUTE_MS
+    did = Activity(ok=2, failed=1, took_ms=900, longest_ms=500, events=40, requests=60, remaining=9, needed=60)
+    minutes = (minute - MINUTE_MS * number for number in range(25 * 60))
+    activity.note(conn, {(name, since): did for since in minutes for name in ("source:plant-a", "sink:marquez")})
 
 
 def _known(number: int, of: Job, now: Any) -> Run:
@@ -79,17 +100,23 @@ def _run(source: int, number: int, of: Job, now: Any) -> dict[str, Any]:
 
 async def main() -> None:
     logging.disable()
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.pages", description=__doc__)
+    parser.add_argument("--long", action="store_true", help=f"{LONG:,} runs in place of {RUNS:,}")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    runs = LONG if options.long else RUNS
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open(Path(folder) / "lineage.db", holder="bench", clock=CLOCK)
         began = time.perf_counter()
-        await store.write(filled)
+        await store.write(filled, runs)
         print(f"filled in {time.perf_counter() - began:.0f} s", file=sys.stderr)
-        print(json.dumps(await measured(store, rounds)))
+        print(json.dumps(await measured(store, runs, options.rounds), indent=1))
         await store.close()
 
 
-async def measured(store: Store, rounds: int) -> dict[str, float]:
+async def measured(store: Store, runs: int, rounds: int) -> dict[str, dict[str, float]]:
+    """The median and the longest of the rounds, by path."""
+
     async def state() -> dict[str, Any]:
         ledger = {"path": "lineage.db", "bytes": 1, "limit_bytes": 2, "wrong": None}
         return await store.read_shown(status, CLOCK, ["plant-a"], {}, {}, ledger)
@@ -100,25 +127,27 @@ async def measured(store: Store, rounds: int) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     listener = await serve(Pages(nothing, list, list, state, store), "127.0.0.1", 0)
     async with aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as client:
-        for path in [*paths()] * rounds:
+        for path in [*paths(runs)] * rounds:
             began = time.perf_counter()
             async with client.get(path) as answer:
                 assert answer.status == 200, await answer.text()
                 await answer.read()
             found.setdefault(path, []).append(1000 * (time.perf_counter() - began))
     await listener.close()
-    return {path: round(statistics.median(times), 1) for path, times in found.items()}
+    return {
+        path: {"p50": round(statistics.median(times), 1), "max": round(max(times), 1)} for path, times in found.items()
+    }
 
 
-def paths() -> tuple[str, ...]:
+def paths(runs: int) -> tuple[str, ...]:
     one_job, one_table = quote(job(1234), safe=""), f"{quote(SPACE, safe='')}/{quote(table(1234).name, safe='')}"
     return (
         "/",
         "/runs",
         "/runs?state=failed",
         f"/runs?job={one_job}",
-        "/runs?run=500000",
-        f"/runs/{UUID(int=999_999, version=4)}",
+        f"/runs?run={runs // 2}",
+        f"/runs/{UUID(int=runs - 1, version=4)}",
         "/jobs",
         "/jobs?text=load-09999",
         "/jobs?text=nothing",

@@ -1,12 +1,14 @@
 """The pages of jobs and datasets and their graphs, on a real ledger in memory of this process."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select, update
 
-from collector.ledger import jobs
+from collector.ledger import jobs, schema
 from collector.model import Dataset, Definition
 from exporters.web.lineage_pages import short
 from exporters.web.picture import BOX, HIGH, drawn
@@ -49,6 +51,33 @@ async def test_a_job_shows_its_runs_its_datasets_and_what_is_around_it(tmp_path:
     }
     assert shown.count('class="edge"') == 4
     assert 'href="?depth=3"' in shown
+
+
+async def test_a_job_shows_its_sql_and_the_columns_of_its_latest_successful_run(tmp_path: Path) -> None:
+    def defined(conn: Connection) -> None:
+        ledger = Ledger(conn)
+        ledger.configure(a=ALL)
+        job = replace(a_job("load/0"), sql=f"SELECT a -- {EVIL}", dialect="spark")
+        for key, end in (("good", COMPLETE), ("bad", FAIL)):
+            ledger.happen(key, START, end, job=job)
+        field = {"inputFields": [{"namespace": SPACE, "name": "t", "field": "a"}]}
+        output = {"namespace": SPACE, "name": "out", "facets": {"columnLineage": {"fields": {f"b {EVIL}": field}}}}
+        body = orjson.dumps({"job": {}, "outputs": [output]})
+        good = select(schema.run.c.id).where(schema.run.c.key == "good").scalar_subquery()
+        conn.execute(update(schema.event).where(schema.event.c.run_id == good).values(body=body))
+
+    async with served(tmp_path, defined) as client:
+        shown = await page(client, "/jobs/source/load%2F0")
+        job = await data(client, "/api/v1/jobs/source/load%2F0")
+    assert job["sql"] == {"text": f"SELECT a -- {EVIL}", "dialect": "spark"}
+    assert [column["from"] for column in job["datasets"]["outputs"][0]["columns"]] == [
+        [{"namespace": SPACE, "name": "t", "column": "a"}]
+    ]
+    assert job["success_rate"] == 0.5
+    assert "(50.0 % succeeded)" in shown
+    assert "SELECT a -- " in shown
+    assert "/datasets/bigquery%3Aa%2Fb/t" in shown
+    assert "<script>alert" not in shown
 
 
 async def test_a_dataset_shows_who_writes_and_who_reads_it(tmp_path: Path) -> None:
