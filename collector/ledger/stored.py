@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cachetools import LRUCache
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, bindparam, select
+from sqlalchemy import BindParameter, ColumnElement, Connection, FromClause, Select, bindparam, select
 
 from collector.errors import LedgerError
 from collector.ledger import detail, schema
@@ -20,6 +20,9 @@ KEPT = 10_000
 """Runs that a connection remembers in short: some 2 kB each."""
 
 _KEY = "runs in short"
+
+_Statements = tuple[Select[Any], Select[Any]]
+"""The same columns of the runs with these `keys`, and of the open children of such runs."""
 
 Basis = Mapping[str, tuple[int | None, ...]]
 """By key, the version of a row when it was read: equal as long as nothing wrote the row."""
@@ -98,27 +101,34 @@ def is_current(conn: Connection, source_id: int, known: Known) -> bool:
 
 
 def _rows(
-    conn: Connection, columns: Select[Any], source_id: int, keys: Iterable[str], parents: Iterable[str]
+    conn: Connection, columns: _Statements, source_id: int, keys: Iterable[str], parents: Iterable[str]
 ) -> Iterable[Sequence[Any]]:
-    table, parent = schema.run, schema.run.alias("parent")
+    of_keys, of_parents = columns
     for some in chunks(sorted(set(keys))):
-        yield from conn.execute(columns.where(table.c.source_id == source_id, table.c.key.in_(some)))
+        yield from conn.execute(of_keys, {"of_source": source_id, "keys": some})
     for some in chunks(sorted(set(parents))):
-        of_parents = columns.join(parent, parent.c.id == table.c.parent_id)
-        named = parent.c.source_id == source_id, parent.c.key.in_(some)
-        yield from conn.execute(of_parents.where(*named, *is_open(table)))
+        yield from conn.execute(of_parents, {"of_source": source_id, "keys": some})
 
 
 def is_open(table: FromClause) -> tuple[ColumnElement[bool], ...]:
     return table.c.ended_at.is_(None), table.c.abandoned_at.is_(None)
 
 
+def _statements(*columns: ColumnElement[Any]) -> _Statements:
+    """Made once: to make them takes longer than to execute them."""
+    table, parent = schema.run, schema.run.alias("parent")
+    rows = select(*columns, *_WATCH).select_from(table.outerjoin(schema.watch, schema.watch.c.run_id == table.c.id))
+    keys: BindParameter[Any] = bindparam("keys", expanding=True)
+    of_parents = rows.join(parent, parent.c.id == table.c.parent_id).where(*is_open(table))
+    return (
+        rows.where(table.c.source_id == bindparam("of_source"), table.c.key.in_(keys)),
+        of_parents.where(parent.c.source_id == bindparam("of_source"), parent.c.key.in_(keys)),
+    )
+
+
 _WATCH = [schema.watch.c[name] for name in WatchRow.__slots__]
-_WITH_WATCH = schema.run.outerjoin(schema.watch, schema.watch.c.run_id == schema.run.c.id)
-_MOVED: Select[Any] = select(schema.run.c.key, schema.run.c.updated_at, *_WATCH).select_from(_WITH_WATCH)
-_WHOLE: Select[Any] = select(schema.run.c.key, schema.run.c.detail, schema.run.c.updated_at, *_WATCH).select_from(
-    _WITH_WATCH
-)
+_MOVED = _statements(schema.run.c.key, schema.run.c.updated_at)
+_WHOLE = _statements(schema.run.c.key, schema.run.c.detail, schema.run.c.updated_at)
 
 
 _WATCHED = (

@@ -5,7 +5,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import islice
 
 from collector.clock import Clock, from_ms, to_ms, until_set
 from collector.errors import LeaseLapsed, LeaseLost, LedgerCorrupt, LedgerError, SourceError, Throttled
@@ -29,6 +30,11 @@ LAST_CHANCE = 10.0
 """Seconds after a restart for those runs whose deadline had passed by then."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 """Seconds between two tries, of the platform and of the ledger."""
+TOGETHER, LONGEST_HELD = 50, 0.25
+"""Ends that are committed at once while more runs wait to be asked about, and the seconds that one waits for others."""
+READ_AHEAD = 50
+READ_ANEW_AFTER = 0.5
+"""Seconds after which the list of ended runs is read again, if something was committed and there is more to ask about."""
 MOST_LOOKED_AT = 10_000
 MOST_TRIED = 1000
 """Runs in memory: those that are asked about, and those that will be again after a failure."""
@@ -64,6 +70,9 @@ class Enricher:
         self._wake = asyncio.Event()
         self._deadlines: dict[str, datetime] = {}
         self._unasked: deque[str] = deque()
+        self._ahead: dict[str, Run] = {}
+        self._read_at: datetime | None = None
+        self._held_until: datetime | None = None
         self._nearest: datetime | None = None
         self._changed, self._capped = True, False
         self._began: datetime | None = None
@@ -105,20 +114,39 @@ class Enricher:
         return None if deadline is None else max((deadline - self._clock.now()).total_seconds(), 0.001)
 
     async def _round(self, group: asyncio.TaskGroup) -> datetime | None:
-        """Ask about more, end what can or must end; the nearest deadline to come."""
-        if self._changed or (self._capped and not self._deadlines):
-            await self._read_ended()
+        """Ask about more, end what can or must end; when there is more to do at the latest."""
         now = self._clock.now()
-        if self._nearest is not None and self._nearest <= now:
+        if self._is_to_read(now) or (self._capped and not self._deadlines):
+            await self._read_ended(now)
+        is_late = self._nearest is not None and self._nearest <= now
+        if is_late:
             self._cut_overdue(now)
         await self._ask_more(group)
+        if not is_late and (held_until := self._others_awaited_until(now)) is not None:
+            return min(held_until, self._nearest or held_until)
         for some in chunks(list(self._found)):
             await self._end(some)
         return self._nearest
 
-    async def _read_ended(self) -> None:
-        """Only after a commit: the runs of a long list would else be read again for each one that is finished."""
-        self._changed = False
+    def _others_awaited_until(self, now: datetime) -> datetime | None:
+        """Until when ends wait for others, so that many share a commit; None if those that are there are committed now."""
+        if not self._unasked or not 0 < len(self._found) < TOGETHER:
+            self._held_until = None
+            return None
+        until = self._held_until = self._held_until or now + timedelta(seconds=LONGEST_HELD)
+        if until > now:
+            return until
+        self._held_until = None
+        return None
+
+    def _is_to_read(self, now: datetime) -> bool:
+        """Only after a commit, and not for each one of many: the runs of a long list would else be read for every few of them."""
+        is_fresh = self._read_at is not None and now - self._read_at < timedelta(seconds=READ_ANEW_AFTER)
+        return self._changed and not (self._unasked and is_fresh)
+
+    async def _read_ended(self, now: datetime) -> None:
+        self._changed, self._read_at = False, now
+        self._ahead.clear()
         try:
             ended = await self._store.read(runs.ended, self._writer.source_id, MOST_LOOKED_AT)
         except BaseException:
@@ -176,13 +204,20 @@ class Enricher:
         if not chosen:
             return
         try:
-            asked = await self._store.read(runs.by_keys, self._writer.source_id, chosen)
+            await self._read_ahead(chosen)
         except BaseException:
             self._unasked.extendleft(reversed(chosen))
             raise
-        for run in asked.values():
+        for run in [self._ahead.pop(key) for key in chosen if key in self._ahead]:
             self._looks[run.key] = look = _Look(self._deadlines[run.key])
             look.task = group.create_task(self._look(run, look), name=f"enrich:{self._writer.source}:{run.key}")
+
+    async def _read_ahead(self, chosen: Sequence[str]) -> None:
+        """The runs that are chosen, and those whose turn comes next."""
+        if all(key in self._ahead for key in chosen):
+            return
+        keys = [*chosen, *islice(self._unasked, READ_AHEAD - len(chosen))]
+        self._ahead = await self._store.read(runs.by_keys, self._writer.source_id, keys)
 
     async def _look(self, run: Run, look: _Look) -> None:
         found = await self._asked(run, look)

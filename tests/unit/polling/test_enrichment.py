@@ -11,7 +11,7 @@ from collector.errors import LedgerError, Throttled, Unavailable
 from collector.ledger import queries, runs, schema
 from collector.model import Enrichment, EventKind, Run, RunState
 from collector.polling import enrichment
-from collector.polling.enrichment import AT_ONCE, LAST_CHANCE, LONGEST_PAUSE
+from collector.polling.enrichment import AT_ONCE, LAST_CHANCE, LONGEST_HELD, LONGEST_PAUSE
 from tests.e2e.pollers import INTERVAL
 from tests.unit.polling.scripted_source import FIRST_POLL, ScriptedSource
 
@@ -76,6 +76,30 @@ async def test_more_ends_than_can_be_asked_about_make_no_backlog(scripted: Scrip
     for number, at in enumerate(sorted(scripted.reports.ends)):
         assert at <= polled[number // 20] + WITHIN
     assert len(scripted.reports.problems) < len(scripted.reports.ends)
+
+
+async def test_ends_share_commits_while_more_runs_wait_to_be_asked_about(scripted: ScriptedSource) -> None:
+    async def quick(run: Run) -> Enrichment:
+        await scripted.pollers.clock.sleep(0.01)
+        return Enrichment()
+
+    scripted.platform.enriches = quick
+    scripted.seen[1] = [scripted.run(str(number)) for number in range(100)]
+    written = scripted.written("write_ends")
+    await scripted.advance(FIRST_POLL + 1)
+    assert len(scripted.reports.ends) == 100
+    assert max(scripted.reports.ends) <= FIRST_POLL + 100 / AT_ONCE * 0.01 + 0.05
+    assert len(written) < 100 / AT_ONCE / 2
+
+
+async def test_an_end_waits_for_others_only_briefly(scripted: ScriptedSource) -> None:
+    async def first_alone(run: Run) -> Enrichment:
+        return Enrichment() if run.key == "0" else await never(run)
+
+    scripted.platform.enriches = first_alone
+    scripted.seen[1] = [scripted.run(str(number)) for number in range(20)]
+    await scripted.advance(FIRST_POLL + LONGEST_HELD + 0.01)
+    assert len(scripted.reports.ends) == 1
 
 
 async def test_what_ended_is_read_again_after_commits_only_and_not_for_each_run(
