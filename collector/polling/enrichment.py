@@ -194,13 +194,7 @@ class Enricher:
             self._deadlines.pop(key, None)
 
     async def _ask_more(self, group: asyncio.TaskGroup) -> None:
-        chosen: list[str] = []
-        asked_now = sum(not look.pauses for look in self._looks.values())
-        room = min(AT_ONCE - asked_now, MOST_TRIED - len(self._looks))
-        while self._unasked and len(chosen) < room:
-            key = self._unasked.popleft()
-            if key in self._deadlines and key not in self._found:
-                chosen.append(key)
+        chosen = self._chosen()
         if not chosen:
             return
         try:
@@ -211,6 +205,17 @@ class Enricher:
         for run in [self._ahead.pop(key) for key in chosen if key in self._ahead]:
             self._looks[run.key] = look = _Look(self._deadlines[run.key])
             look.task = group.create_task(self._look(run, look), name=f"enrich:{self._writer.source}:{run.key}")
+
+    def _chosen(self) -> list[str]:
+        """Those that are asked about next, as many as there is room for."""
+        asked_now = sum(not look.pauses for look in self._looks.values())
+        room = min(AT_ONCE - asked_now, MOST_TRIED - len(self._looks))
+        chosen: list[str] = []
+        while self._unasked and len(chosen) < room:
+            key = self._unasked.popleft()
+            if key in self._deadlines and key not in self._found:
+                chosen.append(key)
+        return chosen
 
     async def _read_ahead(self, chosen: Sequence[str]) -> None:
         """The runs that are chosen, and those whose turn comes next."""
