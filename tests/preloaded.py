@@ -25,9 +25,14 @@ from functools import cache
 from pathlib import Path
 
 import orjson
+import typer
+
+from collector.app import cli
 
 _LONGEST = 128 * 1024
 _PACKAGES = "collector", "config", "exporters"
+_LATER = "alembic.command", "mako.template", "simulators.commands"
+"""What the program loads when it first needs it: alembic for a new ledger."""
 _LEFT_OUT = ("collector.testing", "collector.ledger.migrations", "collector.__main__")
 
 
@@ -115,6 +120,9 @@ def _load() -> None:
         for found in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
             if not found.name.startswith(_LEFT_OUT):
                 importlib.import_module(found.name)
+    for name in _LATER:
+        importlib.import_module(name)
+    typer.main.get_command(cli.app)
     assert threading.active_count() == 1, "a fork has one thread"
     gc.collect()
     gc.freeze()  # so that a fork's collections leave the memory shared

@@ -116,7 +116,7 @@ def test_counts_order_and_completeness(done: list[tuple[str, str | bool]]) -> No
         live(ledger, done)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(steps)
 def test_counts_order_and_completeness_in_postgresql(
     postgres: PostgresServer, done: list[tuple[str, str | bool]]

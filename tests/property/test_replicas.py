@@ -91,7 +91,7 @@ async def recover(replicas: Replicas) -> None:
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_whatever_becomes_of_replicas_nothing_is_lost_and_one_polls_at_a_time(seed: int) -> None:
     async def happens(replicas: Replicas) -> None:
         for _ in range(3):

@@ -8,7 +8,7 @@ import pytest
 
 from tests.simulation.simulation import explore
 
-BLOCKS, SEEDS = 6, 8
+BLOCKS, SEEDS = 4, 8
 RARE = (
     "a kill with something in flight",
     "a full ledger",
