@@ -21,6 +21,16 @@ class PollResult(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `check`: what was tried, whether it works, and what to do when it does not."""
+
+    subject: str
+    ok: bool
+    detail: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PollReport:
     """One cycle of a source ended. `cause` is a text for people, None after a success."""
 

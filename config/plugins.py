@@ -6,7 +6,7 @@ it, the plug-in gets them unchanged.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -16,6 +16,19 @@ from config.base import Model
 
 PLATFORM_PLUGINS = "lineage_collector.platforms"
 SINK_PLUGINS = "lineage_collector.sinks"
+
+
+def known(group: str, built_in: tuple[str, ...]) -> tuple[str, ...]:
+    """The built-in and the installed ones."""
+    return (*built_in, *sorted(entry_points(group=group).names - set(built_in)))
+
+
+def tag_of(value: Any, key: str, built_in: tuple[str, ...], all_known: Callable[[], tuple[str, ...]]) -> str | None:
+    """Which model a source or a sink has, by the `key` that names its kind; None for an unknown one."""
+    kind = value.get(key) if isinstance(value, dict) else getattr(value, key, None)
+    if kind in built_in:
+        return str(kind)
+    return "plugin" if isinstance(kind, str) and kind in all_known() else None
 
 
 def options_model(group: str, name: str) -> type[Model] | None:

@@ -128,6 +128,13 @@ def either(first: str, *, required: bool) -> AfterValidator:
     return AfterValidator(check)
 
 
+def given(secret: Secret | None, file: FileSecret | None) -> Secret:
+    """The one of the two that the model requires."""
+    found = secret or file
+    assert found is not None
+    return found
+
+
 def _schema(example: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "minLength": 1, "examples": [example]})
 

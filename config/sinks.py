@@ -2,7 +2,6 @@
 
 import re
 from functools import cache, partial
-from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, WithJsonSchema
@@ -10,9 +9,9 @@ from pydantic.config import JsonDict
 
 from config.base import Count, FilePath, Model, Name, Text, Url, no_switch
 from config.network import OverHttp, Tls
-from config.plugins import SINK_PLUGINS, checked_options
+from config.plugins import SINK_PLUGINS, checked_options, known, tag_of
 from config.quantities import Share, Size
-from config.secret import ApiKeyFile, ClientSecretFile, FileSecret, PasswordFile, Secret, SecretText
+from config.secret import ApiKeyFile, ClientSecretFile, PasswordFile, Secret, SecretText, given
 
 EventWord = Literal["OTHER", "START", "RUNNING", "COMPLETE", "FAIL", "ABORT"]
 
@@ -96,7 +95,7 @@ class OAuth2(Model):
 
     @property
     def credential(self) -> Secret:
-        return _given(self.client_secret, self.client_secret_file)
+        return given(self.client_secret, self.client_secret_file)
 
 
 def _one_credential(value: OAuth2 | None, info: ValidationInfo) -> OAuth2 | None:
@@ -160,7 +159,7 @@ class Sasl(Model):
 
     @property
     def credential(self) -> Secret:
-        return _given(self.password, self.password_file)
+        return given(self.password, self.password_file)
 
 
 def _or_text(schema: JsonDict) -> None:
@@ -235,15 +234,11 @@ class PluginSink(Sink):
 @cache
 def known_sinks() -> tuple[str, ...]:
     """The built-in and the installed ones."""
-    installed = (point.name for point in entry_points(group=SINK_PLUGINS))
-    return (*SINKS, *sorted(set(installed) - set(SINKS)))
+    return known(SINK_PLUGINS, SINKS)
 
 
 def _kind(value: Any) -> str | None:
-    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    if kind in SINKS:
-        return str(kind)
-    return "plugin" if isinstance(kind, str) and kind in known_sinks() else None
+    return tag_of(value, "type", SINKS, known_sinks)
 
 
 AnySink = Annotated[
@@ -254,9 +249,3 @@ AnySink = Annotated[
     | Annotated[PluginSink, Tag("plugin")],
     Discriminator(_kind),
 ]
-
-
-def _given(secret: Secret | None, file: FileSecret | None) -> Secret:
-    given = secret or file
-    assert given is not None  # each model requires one
-    return given

@@ -2,7 +2,6 @@
 
 from datetime import datetime, timedelta
 from functools import cache, partial
-from importlib.metadata import entry_points
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -28,16 +27,16 @@ from config.base import (
     checked_namespace,
 )
 from config.network import OverHttp
-from config.plugins import PLATFORM_PLUGINS, checked_options
+from config.plugins import PLATFORM_PLUGINS, checked_options, known, tag_of
 from config.quantities import Duration, Lookback
 from config.secret import (
     ClientSecretFile,
-    FileSecret,
     HintSecretFile,
     Secret,
     SecretText,
     TokenFile,
     WebhookSecretFile,
+    given,
 )
 
 RunStateWord = Literal["queued", "running", "waiting", "succeeded", "failed", "canceled", "unknown"]
@@ -179,7 +178,7 @@ class CdfAuth(Model):
 
     @property
     def credential(self) -> Secret:
-        return _given(self.client_secret, self.client_secret_file)
+        return given(self.client_secret, self.client_secret_file)
 
     def token_request(self, base_url: str, project: str) -> TokenRequest:
         """The preset of the provider, overridden by the configuration."""
@@ -252,7 +251,7 @@ class TokenSource(BuiltInSource):
 
     @property
     def credential(self) -> Secret:
-        return _given(self.token, self.token_file)
+        return given(self.token, self.token_file)
 
 
 class WetransformSource(TokenSource):
@@ -334,15 +333,11 @@ class PluginSource(Source):
 @cache
 def known_platforms() -> tuple[str, ...]:
     """The built-in and the installed ones."""
-    installed = (point.name for point in entry_points(group=PLATFORM_PLUGINS))
-    return (*PLATFORMS, *sorted(set(installed) - set(PLATFORMS)))
+    return known(PLATFORM_PLUGINS, PLATFORMS)
 
 
 def _kind(value: Any) -> str | None:
-    platform = value.get("platform") if isinstance(value, dict) else getattr(value, "platform", None)
-    if platform in PLATFORMS:
-        return str(platform)
-    return "plugin" if isinstance(platform, str) and platform in known_platforms() else None
+    return tag_of(value, "platform", PLATFORMS, known_platforms)
 
 
 AnySource = Annotated[
@@ -352,9 +347,3 @@ AnySource = Annotated[
     | Annotated[PluginSource, Tag("plugin")],
     Discriminator(_kind),
 ]
-
-
-def _given(secret: Secret | None, file: FileSecret | None) -> Secret:
-    given = secret or file
-    assert given is not None  # each model requires one
-    return given

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,11 +17,12 @@ from collector.ledger import activity, queries, replicas, retirement
 from collector.ledger import retention as ledger_retention
 from collector.ledger.port import OwnedLedger
 from collector.ledger.replicas import Replica
-from collector.ledger.retention import Size
+from collector.ledger.retention import Size, Swept
 from collector.logs import fields
 from config.settings import Ledger
 
 log = logging.getLogger("lineage.ledger")
+U = TypeVar("U")
 
 LOOK = 10.0
 SWEEP_EVERY = 3600.0
@@ -126,7 +128,7 @@ class Housekeeper:
         """Remove what is older than `retention`, in short steps so that polls and settles come between."""
         now = self._clock.now()
         kept_since = to_ms(now - self._settings.parked_retention)
-        events = await self._sweep_events(to_ms(now - retention))
+        events = await self._expired(ledger_retention.expire_events, to_ms(now - retention))
         runs = await self._sweep_runs(retention)
         parked = await self._sweep_parked(kept_since)
         await self._store.write(ledger_retention.prune, kept_since)
@@ -251,10 +253,11 @@ class Housekeeper:
             log.info("ledger.freed", extra=fields(used=self.size.used, limit=self.limit))
         self.full = full
 
-    async def _sweep_events(self, before: int) -> int:
+    async def _expired(self, expire: Callable[[Connection, int, U], Swept], before: U) -> int:
+        """How many were removed, step by step."""
         removed, after = 0, 0
         while True:
-            swept = await self._store.write(ledger_retention.expire_events, after, before)
+            swept = await self._store.write(expire, after, before)
             self._came_round()
             removed += swept.removed
             if swept.after is None:
@@ -270,14 +273,7 @@ class Housekeeper:
             source: to_ms(now - max(retention, self._settings.retention, 2 * lookback))
             for source, lookback in self._lookbacks().items()
         }
-        removed, after = 0, 0
-        while True:
-            swept = await self._store.write(ledger_retention.expire_runs, after, before)
-            self._came_round()
-            removed += swept.removed
-            if swept.after is None:
-                return removed
-            after = swept.after
+        return await self._expired(ledger_retention.expire_runs, before)
 
     async def _sweep_departed(self) -> None:
         """Sinks and sources that left before `retention` or that `forget` removes, and requests that were never claimed."""

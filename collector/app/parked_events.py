@@ -5,19 +5,17 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-
-from sqlalchemy import Connection
 
 from collector.app import configuration, requests
 from collector.app.confirmation import confirmed
 from collector.app.listings import read
 from collector.app.tables import printable
 from collector.clock import moment
-from collector.ledger import parked, queries
+from collector.ledger import parked
 from collector.ledger.parked import Choice, ParkedEvent
 from collector.ledger.requests import RequestKind
-from config.settings import Settings
 
 LISTED = 10
 """Events that are named one by one."""
@@ -31,7 +29,7 @@ def retry(config: Path, sink: str, choice: Choice, *, as_json: bool) -> int:
 def drop(config: Path, sink: str, choice: Choice, *, yes: bool, dry_run: bool, as_json: bool) -> int:
     """0 dropped (or, with `dry_run`, shown), 1 when there is nothing to drop, it was declined or could not be done."""
     settings = configuration.load(config)
-    found = _chosen(settings, sink, choice)
+    found = read(settings, partial(parked.chosen, sink=sink, choice=choice, limit=AT_ONCE))
     if dry_run and found:
         _say_dry(found, as_json=as_json)
         return 0
@@ -40,16 +38,6 @@ def drop(config: Path, sink: str, choice: Choice, *, yes: bool, dry_run: bool, a
         return 1
     shown = replace(choice, until_ms=max(event.parked_at for event in found)) if found else choice
     return requests.parked(settings, RequestKind.DROP, sink, shown, as_json=as_json)
-
-
-def _chosen(settings: Settings, sink: str, choice: Choice) -> list[ParkedEvent]:
-    """Newest first; empty for a sink that is not in the ledger."""
-
-    def listed(conn: Connection) -> list[ParkedEvent]:
-        numbers = [row.id for row in queries.sinks(conn) if row.name == sink]
-        return [event for number in numbers for event in parked.listing(conn, AT_ONCE, sink_id=number)]
-
-    return [event for event in read(settings, listed) if choice.takes(event) and event.retry_at is None]
 
 
 def _agreed(found: Sequence[ParkedEvent]) -> bool:

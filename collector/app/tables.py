@@ -189,25 +189,14 @@ def _note(console: "Console", words: str, style: str) -> None:
     console.print(Padding(Text(words, style=style), (0, 0, 0, 4), expand=False))
 
 
-_STYLES = {
-    "failed": "red",
-    "outage": "red",
-    "auth": "red",
-    "stuck": "red",
-    "refusing": "red",
-    "error": "red",
-    "unavailable": "red",
-    "False": "red",
-    "succeeded": "green",
-    "ok": "green",
-    "delivering": "green",
-    "True": "green",
-    "running": "cyan",
-    "waiting": "yellow",
-    "throttled": "yellow",
-    "paused": "yellow",
-    "canceled": "magenta",
+_WORDS = {
+    "red": "failed outage auth stuck refusing error unavailable False",
+    "green": "succeeded ok delivering True",
+    "cyan": "running",
+    "yellow": "waiting throttled paused",
+    "magenta": "canceled",
 }
+_STYLES = {word: style for style, words in _WORDS.items() for word in words.split()}
 
 
 def _style(column: str, value: Any) -> str:

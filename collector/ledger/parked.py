@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, and_, bindparam, delete, func, insert, select, tuple_, update
 
-from collector.ledger import doubts, schema, tallies
+from collector.ledger import doubts, queries, schema, tallies
 from collector.ledger import lanes as ledger_lanes
 from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
@@ -73,6 +73,15 @@ class RetryAnswer(StrEnum):
     SUPERSEDED = "superseded"
     """A later event of its run was acknowledged; sending this one would undo that."""
     NOT_PARKED = "not parked"
+
+
+def chosen(conn: Connection, sink: str, choice: Choice, limit: int) -> list[ParkedEvent]:
+    """Of the latest `limit` of a sink, those that are chosen and not on their way again, the newest first; none for a sink that
+    is not in the ledger.
+    """
+    number = queries.sink_names(conn).get(sink)
+    rows = listing(conn, limit, sink_id=number) if number is not None else []
+    return [row for row in rows if choice.takes(row) and row.retry_at is None]
 
 
 def listing(

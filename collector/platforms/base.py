@@ -10,20 +10,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Never, Protocol, runtime_checkable
 
+from collector import reports
 from collector.clock import Clock
 from collector.errors import SourceError, TriggerError
 from collector.http import HttpClient
 from collector.model import Enrichment, Observation, Poll, Run, RunState
 
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of `check`: what was tried, whether it works, and what to do when it does not."""
-
-    subject: str
-    ok: bool
-    detail: str
-    remedy: str | None = None
+Finding = reports.Finding
 
 
 async def tried(

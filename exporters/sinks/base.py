@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
+from collector import reports
 from collector.clock import Clock
 from collector.http import HttpClient
 from collector.model import EventKind, Outgoing
@@ -42,16 +43,7 @@ class Park:
 
 
 Outcome = Delivered | Retry | Park
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of `check`: what was tried, whether it works, and what to do when it does not."""
-
-    subject: str
-    ok: bool
-    detail: str
-    remedy: str | None = None
+Finding = reports.Finding
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,10 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from aiohttp import web
-from sqlalchemy import Connection
 
 from collector import views
 from collector.errors import LedgerError
-from collector.ledger import parked, queries
+from collector.ledger import parked
 from collector.ledger.parked import Choice
 from collector.ledger.port import Ledger
 from collector.ledger.requests import RequestKind, RequestState
@@ -110,7 +109,7 @@ class Actions:
         if is_sure or (form.get("confirmed") == "yes" and choice.until_ms is not None):
             title = "Sent again" if kind is RequestKind.RETRY else "Dropped"
             return _shown(await self._done(user, f"sink:{sink}", kind, asdict(choice)), "/parked", title)
-        found = await self._ledger.read_shown(_chosen, sink, choice)
+        found = await self._ledger.read_shown(parked.chosen, sink, choice, COUNTED)
         if not found:
             return page("missing", "/parked", 409, title="Not done", words=f"nothing is parked there{choice}")
         until = max(event.parked_at for event in found)
@@ -163,13 +162,6 @@ def _choice(form: Form) -> Choice:
     run_id, event, cause = (form.get(name) or None for name in ("run_id", "event", "cause"))
     lines = cause.replace("\r\n", "\n") if cause is not None else None  # browsers end lines so
     return Choice(run_id, event, int(until) if is_number else None, lines)
-
-
-def _chosen(conn: Connection, sink: str, choice: Choice) -> list[parked.ParkedEvent]:
-    """The newest first; none for a sink that is not in the ledger, or that are on their way again."""
-    number = queries.sink_names(conn).get(sink)
-    rows = parked.listing(conn, COUNTED, sink_id=number) if number is not None else []
-    return [row for row in rows if choice.takes(row) and row.retry_at is None]
 
 
 def _options(text: str) -> dict[str, str]:

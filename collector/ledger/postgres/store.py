@@ -25,6 +25,7 @@ from collector.ledger.postgres.connections import Connections
 from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.pool import Pool
 from collector.ledger.postgres.watch import Watch
+from collector.ledger.replicas import Replica
 from collector.ledger.worker import written
 from collector.logs import fields
 from collector.reports import WriteFailure
@@ -73,14 +74,7 @@ class Store:
     def open(cls, database: Database) -> "Store":
         """Migrate it if need be. Raises `LedgerTooNew`, `LedgerUnreachable` and `LedgerError`."""
         engine = database.engine(1, writes=True, longest="0")
-        try:
-            with engine.begin() as conn:
-                migrated = preparation.migrate(conn, database)
-        except SQLAlchemyError as error:
-            raise faults.explained(database.name, error) from error
-        finally:
-            engine.dispose()
-        if migrated:
+        if _done_by(engine, database, partial(preparation.migrate, database=database)):
             log.info("ledger.migrated", extra=fields(path=database.name))
         store = cls(database, writes=True)
         store._watch.start()
@@ -90,29 +84,18 @@ class Store:
     @classmethod
     def open_readonly(cls, database: Database) -> "Store":
         """Beside a running service or without one; `write` raises `LedgerError`."""
-        engine = database.engine(1, writes=False)
-        try:
-            with engine.connect() as conn:
-                preparation.check(conn, database)
-        except SQLAlchemyError as error:
-            raise faults.explained(database.name, error) from error
-        finally:
-            engine.dispose()
+        _done_by(database.engine(1, writes=False), database, partial(preparation.check, database=database))
         return cls(database, writes=False)
 
     @classmethod
     def open_beside(cls, database: Database) -> "Store | None":
         """For requests to the services that have it open; None where there are none."""
-        engine = database.engine(1, writes=False)
-        try:
-            with engine.connect() as conn:
-                preparation.check(conn, database)
-                services = replicas.services(conn)
-        except SQLAlchemyError as error:
-            raise faults.explained(database.name, error) from error
-        finally:
-            engine.dispose()
-        return cls(database, writes=True) if services else None
+
+        def services(conn: Connection) -> list[Replica]:
+            preparation.check(conn, database)
+            return replicas.services(conn)
+
+        return cls(database, writes=True) if _done_by(database.engine(1, writes=False), database, services) else None
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(conn, ...)` in a transaction of one of the writers' threads. Once called it happens, whether or not the
@@ -235,3 +218,14 @@ class Store:
             )
         for engine in self._engines:
             engine.dispose()
+
+
+def _done_by(engine: Engine, database: Database, work: Callable[[Connection], T]) -> T:
+    """Do this on a connection that is not used again."""
+    try:
+        with engine.begin() as conn:
+            return work(conn)
+    except SQLAlchemyError as error:
+        raise faults.explained(database.name, error) from error
+    finally:
+        engine.dispose()

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from collector.errors import LedgerError
+from collector.ledger.sqlite.backup import sync
 
 _Identity = tuple[int, int]
 
@@ -94,11 +95,11 @@ def copied(connection: sqlite3.Connection, path: Path, now: datetime) -> Path:
             connection.backup(copy)
             _refuse_damaged(copy)
         _remove(beside(target, suffix) for suffix in ("-wal", "-shm"))
-        _sync(target)
+        sync(target)
     except BaseException:
         _remove([target])
         raise
-    _sync(path.parent)
+    sync(path.parent)
     return target
 
 
@@ -119,7 +120,7 @@ def put_in_place(copy: Path, presence: Presence) -> Path:
     except OSError:
         return copy
     copy.unlink()
-    _sync(path.parent)
+    sync(path.parent)
     return path
 
 
@@ -132,11 +133,3 @@ def _free(path: Path, suffix: str, now: datetime) -> Path:
 def _remove(files: Iterable[Path]) -> None:
     for file in files:
         file.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
