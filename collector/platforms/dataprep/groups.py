@@ -1,12 +1,16 @@
 """Reads job groups one by one, with all that a deployment can embed in the answer."""
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from collector.errors import BadAnswer
 from collector.platforms.dataprep import rows
 from collector.platforms.dataprep.api import Api, Refused
 from collector.platforms.dataprep.levels import Deployment, Embed
 from collector.platforms.dataprep.rows import Group, StageRow
+
+T = TypeVar("T")
 
 FIELDS = "id;status;createdAt;updatedAt;wrangledDataset;flowrun;ranfrom;ranfor;runParameterReferenceDate;snapshot"
 """What lists are asked for. A server may send more (the creator's personal record); it is not looked at."""
@@ -34,38 +38,53 @@ async def read_status(api: Api, key: str) -> str | None:
     return rows.word(body)
 
 
-def wanted_embeds(deployment: Deployment) -> str:
-    flow = Embed.FLOW.value if deployment.has(Embed.FLOW) else "wrangledDataset"
-    return f"jobs,{flow}"
-
-
-def note_refused_embed(deployment: Deployment, error: Refused, asked: str) -> bool:
-    """Whether the refusal is about an association of those `asked` for: it is not asked for again then. One that does not
-    say which is about the first that can be done without. Another request beside this one may have found that out before.
+async def with_embeds(deployment: Deployment, ask: Callable[[str], Awaitable[T]], *, errors: bool = False) -> T:
+    """What `ask` returns when it is given as many embeds as the deployment takes; `errors` are texts of stages. An optional
+    one that is refused in the vendor's words is not asked for again; after a refusal in other words all are left out, where
+    the request is good without them.
     """
-    details = error.details.lower()
-    optional = [embed for embed in Embed if embed.value in asked]
-    if "association" not in details or not optional:
-        return False
-    named = Embed.ERRORS if "errormessage" in details.split("valid associations")[0] else Embed.FLOW
+    while True:
+        embed = _wanted_embeds(deployment, errors=errors)
+        try:
+            return await ask(embed)
+        except Refused as error:
+            optional = [one for one in Embed if one.value in embed]
+            if not optional:
+                raise
+            if "association" in error.details.lower():
+                _note_refused(deployment, error, optional)
+                continue
+            found = await ask(_PLAIN)
+            for one in filter(deployment.has, optional):
+                deployment.lacks(one, error)
+            return found
+
+
+_PLAIN = "jobs,wrangledDataset"
+"""The embeds that the vendor documents for every edition."""
+
+
+def _wanted_embeds(deployment: Deployment, *, errors: bool) -> str:
+    stages = Embed.ERRORS.value if errors and deployment.has(Embed.ERRORS) else "jobs"
+    recipe = Embed.FLOW.value if deployment.has(Embed.FLOW) else "wrangledDataset"
+    return f"{stages},{recipe}"
+
+
+def _note_refused(deployment: Deployment, error: Refused, optional: Sequence[Embed]) -> None:
+    """A refusal that does not say which association it is about is about the first that can be done without. Another
+    request beside this one may have found that out before.
+    """
+    named = Embed.ERRORS if "errormessage" in error.details.lower().split("valid associations")[0] else Embed.FLOW
     unknown = named if named in optional else optional[0]
     if deployment.has(unknown):
         deployment.lacks(unknown, error)
-    return True
 
 
 async def _embedded(api: Api, deployment: Deployment, key: str) -> Group:
-    while True:
-        embed = wanted_embeds(deployment)
-        if deployment.has(Embed.ERRORS):
-            embed = embed.replace("jobs", Embed.ERRORS.value, 1)
-        try:
-            body = await api.get("jobGroups", key, query={"embed": embed})
-        except Refused as error:
-            if not note_refused_embed(deployment, error, embed):
-                raise
-            continue
-        return understood(body, key)
+    async def ask(embed: str) -> object:
+        return await api.get("jobGroups", key, query={"embed": embed})
+
+    return understood(await with_embeds(deployment, ask, errors=True), key)
 
 
 def understood(body: object, key: str) -> Group:

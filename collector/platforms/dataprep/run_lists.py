@@ -10,7 +10,7 @@ from collector.clock import to_ms
 from collector.errors import BadAnswer
 from collector.model import Skip, SkipKind
 from collector.platforms.dataprep import groups, rows
-from collector.platforms.dataprep.api import Api, Query, Refused
+from collector.platforms.dataprep.api import Api, Query
 from collector.platforms.dataprep.levels import Deployment
 from collector.platforms.dataprep.rows import Group
 
@@ -138,14 +138,10 @@ class _Raw:
 
 
 async def _embedded_page(api: Api, deployment: Deployment, offset: int) -> _Raw:
-    while True:
-        embed = groups.wanted_embeds(deployment)
-        query = {"sort": "-id", "embed": embed, "includeCount": "true"}
-        try:
-            return await _page(api, "jobGroups", query, offset)
-        except Refused as error:
-            if not groups.note_refused_embed(deployment, error, embed):
-                raise
+    async def ask(embed: str) -> _Raw:
+        return await _page(api, "jobGroups", {"sort": "-id", "embed": embed, "includeCount": "true"}, offset)
+
+    return await groups.with_embeds(deployment, ask)
 
 
 async def _page(api: Api, path: str, query: Query, offset: int) -> _Raw:

@@ -237,6 +237,28 @@ async def test_associations_with_odd_names_are_no_sign_that_a_run_is_gone() -> N
         assert seen.state is RunState.RUNNING
 
 
+@pytest.mark.parametrize("status", [400, 422])
+async def test_an_embed_that_is_refused_in_other_words_is_left_out(status: int) -> None:
+    async with rigged() as rig:
+        rig.deployment.standard()
+        whole = group(status="InProgress") | {"jobs": {"data": [stage(status="InProgress")]}}
+        asked: list[str] = []
+
+        def one(request: web.Request) -> web.Response:
+            asked.append(request.query.get("embed", ""))
+            if asked[-1] == "jobs,wrangledDataset":
+                return web.json_response(whole)
+            return refused(status, "ApiValidationFailed", "embed must be one of jobs, wrangledDataset")(request)
+
+        rig.deployment.answers["GET jobGroups/9"] = one
+        seen = await rig.poller.platform.watch("9", {})
+        assert seen.state is RunState.RUNNING
+        rig.deployment.answers["GET jobGroups/9"] = refused(400, "ApiValidationFailed", "the id is of another kind")
+        with pytest.raises(BadAnswer, match="of another kind"):
+            await rig.poller.platform.watch("9", {})
+        assert asked == ["jobs.errorMessage,wrangledDataset.flow", "jobs,wrangledDataset"]
+
+
 @pytest.mark.parametrize("body", ['"Complete"', ' "Complete"\n'])
 async def test_a_status_is_a_bare_string(body: str) -> None:
     async with rigged() as rig:
