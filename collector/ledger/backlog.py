@@ -4,10 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
 
 from collector.ledger import queries, schema
 from collector.ledger.queries import MANY, RunRow
+
+_RETRIED = text("attempts > 0")
+"""As the index `lane_retry` has it: with a value in place of the zero it would not be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def causes(conn: Connection, sink_id: int, limit: int) -> list[Cause]:
     """The most frequent first."""
     parked, lane = schema.parked, schema.lane
     refused = select(parked.c.cause).where(parked.c.sink_id == sink_id, parked.c.superseded_at.is_(None)).limit(MANY)
-    repeated = select(lane.c.cause).where(lane.c.sink_id == sink_id, lane.c.attempts > 0).limit(MANY)
+    repeated = select(lane.c.cause).where(lane.c.sink_id == sink_id, _RETRIED).order_by(lane.c.since).limit(MANY)
     counts = [Counter(words or "" for words in conn.scalars(rows)) for rows in (refused, repeated)]
     most = (counts[0] + counts[1]).most_common(limit)
     return [Cause(words, counts[0][words], counts[1][words]) for words, _ in most]

@@ -323,7 +323,9 @@ def children_of(conn: Connection, run_id: int, limit: int) -> list[RunRow]:
 def abandoned_runs(conn: Connection, source_id: int, limit: int) -> list[RunRow]:
     """Open runs of a source that are no longer watched, the latest first."""
     run = schema.run
-    lost = run.c.source_id == source_id, run.c.ended_at.is_(None), run.c.abandoned_at.is_not(None)
+    # the states are there for the index of open runs
+    of_source = run.c.source_id == source_id, run.c.state.in_([*RunState])
+    lost = *of_source, run.c.ended_at.is_(None), run.c.abandoned_at.is_not(None)
     return _as_runs(conn, _run_rows().where(*lost).order_by(run.c.abandoned_at.desc()).limit(limit))
 
 

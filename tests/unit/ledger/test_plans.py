@@ -8,7 +8,20 @@ from typing import Any
 import pytest
 from sqlalchemy import event as sa_event
 
-from collector.ledger import claims, doubts, history, leases, parked, queries, requests, retention, runs, stored
+from collector.ledger import (
+    activity,
+    backlog,
+    claims,
+    doubts,
+    history,
+    leases,
+    parked,
+    queries,
+    requests,
+    retention,
+    runs,
+    stored,
+)
 from collector.ledger.claims import Settlement
 from collector.ledger.queries import RunFilter
 from collector.model import RunState
@@ -131,6 +144,23 @@ def test_the_ordinary_round_goes_by_indexes(busy: Ledger, part: str) -> None:
         ROUND[part](busy)
     assert plans
     assert walks(plans) == []
+
+
+def test_pages_of_sources_and_sinks_go_by_indexes_of_what_they_list(busy: Ledger) -> None:
+    """Runs and lanes as such are too many: only those that are open, or tried, are read."""
+    with watched(busy) as plans:
+        queries.abandoned_runs(busy.conn, busy.source, 20)
+        backlog.causes(busy.conn, busy.sinks["a"], 20)
+        backlog.unanswered(busy.conn, busy.sinks["a"], 20)
+        activity.within(busy.conn, ["source:source"], 0, 60_000)
+    assert walks(plans) == []
+    steps = [step(plan) for plan in plans]
+    for wanted in (
+        "SEARCH run USING INDEX run_open (source_id=? AND state=? AND abandoned_at>?)",
+        "SEARCH lane USING INDEX lane_retry (sink_id=?)",
+        "SEARCH activity USING PRIMARY KEY (name=? AND since>?)",
+    ):
+        assert wanted in steps
 
 
 @contextmanager
