@@ -3,7 +3,7 @@ own word for it has no "in progress".
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from collector.errors import NotFound
@@ -97,16 +97,10 @@ class FlowRuns:
         if not state.terminal:
             return _still_open(run, seen_at)
         ends = [group.updated_at for group in found if group.updated_at is not None]
-        return Observation(
-            key=run.key,
-            run_id=run.run_id,
-            job=run.job,
-            state=state,
-            raw_state=next(group.status for group in found if states.state_of(group.status) is state),
-            seen_at=seen_at,
-            ended_at=min(max(ends), seen_at) if ends else None,
-            settled=True,
-        )
+        raw_state = next(group.status for group in found if states.state_of(group.status) is state)
+        ended_at = min(max(ends), seen_at) if ends else None
+        still_open = _still_open(run, seen_at)
+        return replace(still_open, state=state, raw_state=raw_state, ended_at=ended_at, due_at=None, settled=True)
 
 
 def combined(groups: Iterable[Group]) -> RunState:
