@@ -71,9 +71,12 @@ async def test_one_replica_shows_the_ledgers_series_and_all_are_ready(tmp_path: 
         for service in (first, second):
             await until(lambda service=service: not service.unready())
             assert (await get(service, "/readyz"))[0] == 200
-        [one, other] = [series((await get(service, "/metrics"))[1]) for service in (first, second)]
-        assert one
-        assert not other
+
+        async def one_shows_them() -> bool:
+            shown = [series((await get(service, "/metrics"))[1]) for service in (first, second)]
+            return sorted(map(bool, shown)) == [False, True]
+
+        await until(one_shows_them)
         held = [(await get(service, "/metrics"))[1].count("lineage_lease_held{") for service in (first, second)]
         assert held == [4, 4], "a lease that is held elsewhere is 0 here"
 
