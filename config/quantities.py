@@ -17,6 +17,8 @@ _BYTES = {
     **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)},
 }
 _LONGEST = timedelta(days=36_500)
+_EARLIEST_YEAR, _LATEST_YEAR = 1970, 2200
+"""No platform has runs of other years, and nobody computes with times at the ends of the calendar."""
 
 
 def parse_duration(text: str) -> timedelta:
@@ -67,11 +69,18 @@ def parse_lookback(text: str) -> timedelta | datetime | None:
         return None
     if not re.match(r"\d{4}-", text):
         return parse_duration(text)
+    moment = _moment(text)
+    if moment is None or not _EARLIEST_YEAR <= moment.year < _LATEST_YEAR:
+        raise ValueError(f"invalid date {text!r}; use for example 2026-01-31 or 2026-01-31T08:00:00Z")
+    return moment
+
+
+def _moment(text: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"invalid date {text!r}; use for example 2026-01-31 or 2026-01-31T08:00:00Z") from None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _text(value: Any, wanted: str) -> str:

@@ -84,7 +84,19 @@ def test_reads_how_far_to_look_back(text: str, value: timedelta | datetime | Non
     assert parse_lookback(text) == value
 
 
-@pytest.mark.parametrize("text", ["2026-13-01", "2026-", "yesterday", "-1h", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-13-01",
+        "2026-",
+        "yesterday",
+        "-1h",
+        "",
+        "0001-01-01",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-05:00",
+    ],
+)
 def test_refuses_other_ways_to_look_back(text: str) -> None:
     with pytest.raises(ValueError, match=r"^invalid (date|duration) .*; use for example"):
         parse_lookback(text)
