@@ -31,11 +31,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--events", type=int, default=5000)
-    parser.add_argument("--backlogs", type=int, nargs="*", default=[1_000, 100_000])
-    parser.add_argument("--jobs", type=int, default=1000, help="of the measurement from poll to acknowledged")
+    parser.add_argument("--backlogs", type=int, nargs="*", help="events in the ledger; 1000 and 100000 unless given")
+    parser.add_argument("--jobs", type=int, help="of the measurement from poll to acknowledged; 1000 unless given")
+    parser.add_argument("--long", action="store_true", help="10000 jobs, and a backlog of 1000000 events too")
     parser.add_argument("--write", action="store_true", help="bring docs/performance.md up to date")
     parser.add_argument("--kafka", help="HOST:PORT of a Kafka; without it one is started where Java and Maven are")
     options = parser.parse_args()
+    jobs = options.jobs or (10_000 if options.long else 1_000)
+    backlogs = options.backlogs or [1_000, 100_000, *([1_000_000] if options.long else [])]
     results: Results = {}
     with responder() as url, kafka(options.kafka) as bootstrap:
         for number in range(options.rounds):
@@ -54,9 +57,10 @@ def main() -> None:
     tables = {
         "delivery": delivery_table(results),
         "latency": latency_line(results["live_http"]),
-        "end-to-end": end_to_end_table(options.jobs),
-        "ledger": ledger_table([run("claim_and_settle", backlog) for backlog in options.backlogs]),
+        "end-to-end": end_to_end_table(jobs),
+        "ledger": ledger_table([run("claim_and_settle", backlog) for backlog in backlogs]),
         "beside": beside_table(module("mixed_load")),
+        "scrape": scrape_line(module("scrape", 35_000)),
         "idle": idle_line(module("idle", 60)),
         "machine": machine_line(options.rounds),
     }
@@ -188,6 +192,10 @@ def beside_table(result: dict[str, Any]) -> str:
         times = (row[f"{part}_{quantile}_ms"] for part in ("claim", "settle") for quantile in ("p50", "p99"))
         lines.append(f"| {name} | " + " | ".join(f"{each:.1f}" for each in times) + " |")
     return "\n".join(lines)
+
+
+def scrape_line(result: dict[str, Any]) -> str:
+    return f"{result['series']:,} series, {result['bytes'] / 2**20:.1f} MiB: {result['cpu']:.2f} s of CPU."
 
 
 def idle_line(result: dict[str, Any]) -> str:

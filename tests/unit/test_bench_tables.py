@@ -4,7 +4,8 @@ import pytest
 
 from tests.bench.__main__ import PAGE, written
 
-TABLES = {name: f"the {name}" for name in ("delivery", "latency", "end-to-end", "ledger", "beside", "idle", "machine")}
+NAMES = ("delivery", "latency", "end-to-end", "ledger", "beside", "scrape", "idle", "machine")
+TABLES = {name: f"the {name}" for name in NAMES}
 
 
 def test_each_table_has_its_place_and_the_text_around_stays() -> None:
