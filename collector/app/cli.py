@@ -48,7 +48,9 @@ Timeout = Annotated[
         "--timeout", metavar="DURATION", help="How long --wait follows the run, such as 10m; the run itself goes on."
     ),
 ]
-Limit = Annotated[int, typer.Option("--limit", metavar="NUMBER", min=1, help="Show at most this many rows.")]
+Limit = Annotated[
+    int, typer.Option("--limit", metavar="NUMBER", min=1, max=1_000_000, help="Show at most this many rows.")
+]
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a source in the configuration.")]
 Sink = Annotated[str, typer.Argument(metavar="SINK", help="Name of a sink in the configuration.")]
 OnlySource = Annotated[str | None, typer.Option("--source", metavar="NAME", help="Only this source.")]

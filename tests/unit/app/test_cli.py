@@ -283,6 +283,13 @@ def test_words_that_no_command_has(run: Run) -> None:
         assert "Traceback" not in said.err
 
 
+@pytest.mark.parametrize("command", ["runs", "skipped"])
+def test_more_rows_than_a_database_can_count_are_refused(run: Run, command: str) -> None:
+    said = run(command, "--limit", str(10**23))
+    assert said.code == 2
+    assert "Invalid value for '--limit'" in said.err
+
+
 def test_a_platform_that_no_simulator_has_is_named_in_plain_words(run: Run) -> None:
     said = run("simulate", "cfd")
     assert said.err.splitlines()[-1] == (
