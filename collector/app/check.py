@@ -82,14 +82,14 @@ async def _of_ledger(settings: Settings) -> list[Row]:
     except LedgerError as error:
         return [_unopened(settings, error)]
     try:
-        schema = _schema_row(settings, await store.read(migration.version))
+        schema = _schema_row(settings, await store.read(migration.version), await store.read(ledgers.host))
         return [schema, *await _of_accounts(store, settings)]
     finally:
         await store.close()
 
 
-def _schema_row(settings: Settings, version: migration.Version | None) -> Row:
-    words = "this version supports its schema"
+def _schema_row(settings: Settings, version: migration.Version | None, host: str | None) -> Row:
+    words = "this version supports its schema" if host is None else f"{host} answers; this version supports its schema"
     if version is not None and version.is_newer:
         words += f" {version.revision}, which a newer version made"
     return _row("ledger", settings.ledger.place, True, words)

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+from sqlalchemy import Connection
+
 from collector.app import ledger_access
 from collector.clock import Clock
 from collector.errors import LedgerMissing
@@ -62,6 +64,14 @@ def exists(settings: Ledger) -> bool:
         return True
     lock.refuse_far_folder(settings.path.absolute())
     return False
+
+
+def host(conn: Connection) -> str | None:
+    """Which of the hosts in `ledger.url` answers on this connection; None for a file."""
+    if conn.dialect.name == "sqlite":
+        return None
+    info = conn.connection.driver_connection.info  # type: ignore[union-attr]
+    return f"{info.host}:{info.port}"
 
 
 def is_reserved(settings: Ledger) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from simulators.cdf import Ending, Scenario
 from tests.deployment import Deployment
 from tests.documented_pods import arguments_of
-from tests.servers.postgres import PASSWORD, PostgresServer
+from tests.servers.postgres import PASSWORD, USER, PostgresServer, standby_of
 
 pytestmark = pytest.mark.crash
 
@@ -198,3 +198,29 @@ async def copied(words: list[str]) -> None:
     out, err = await asyncio.wait_for(process.communicate(), 120)
     assert (process.returncode, err) == (0, b"")
     assert json.loads(out)["tables"]["run"]["rows"] >= 3
+
+
+async def test_the_standby_that_is_promoted_after_its_primary_is_found_and_has_all(
+    deployment: Deployment, own_postgres: PostgresServer
+) -> None:
+    use(deployment, own_postgres)
+    with standby_of(own_postgres) as standby:
+        own_postgres.await_standby()
+        database = deployment.settings["ledger"]["url"].rpartition("/")[2]
+        here, there = (f"127.0.0.1:{server.port}" for server in (own_postgres, standby))
+        url = f"postgresql://{USER}@{here},{there}/{database}?target_session_attrs=read-write&connect_timeout=5"
+        deployment.settings["ledger"]["url"] = url
+        start_runs(deployment, Scenario(0.1, 0.3), Scenario(0.1, 4.0))
+        await deployment.start()
+        await deployment.until_arrived(starts=2, ends=1)
+        await asyncio.to_thread(own_postgres.kill)
+        start_runs(deployment, Scenario(0.1, 0.2))
+        await deployment.until(lambda status: "takes writes: promote a standby" in str(status["ledger"]["wrong"]))
+        await asyncio.to_thread(standby.promote)
+        await deployment.settle()
+        await deployment.until(lambda status: status["ledger"]["wrong"] is None)
+        assert f"{there} answers" in (await deployment.command("check", "--offline"))[1]
+        assert len(deployment.logged("service.started")) == 1
+        deployment.terminate()
+        assert await deployment.ended() == 0
+    assert not deployment.logged("task.died")

@@ -45,15 +45,20 @@ _SETTINGS = {
 class PostgresServer(ServerProcess):
     """Started and stopped by tests. Connects by password, as `USER`, who is its superuser."""
 
-    def __init__(self, programs: Path, folder: Path, **settings: str) -> None:
-        """`settings` go over those that make tests quick."""
+    def __init__(
+        self, programs: Path, folder: Path, *, copy_of: "PostgresServer | None" = None, **settings: str
+    ) -> None:
+        """`settings` go over those that make tests quick. As `copy_of` another one it is its standby, which streams from it."""
         port = free_port()
         self._numbers = count(1)
         self.clients_port = port
         """Where clients connect: of a pooler, if there is one."""
         user = _NOBODY if os.geteuid() == 0 else None
         data = folder / "data"
-        _initialise(programs, data, user)
+        if copy_of is None:
+            _initialise(programs, data, user)
+        else:
+            _copy(programs, copy_of.port, data, user)
         given = {**_SETTINGS, **settings, "port": str(port)}
         words = [word for name, value in given.items() for word in ("-c", f"{name}={value}")]
         super().__init__([str(programs / "postgres"), "-D", str(data), *words], folder=folder, port=port, user=user)
@@ -79,6 +84,21 @@ class PostgresServer(ServerProcess):
         """For what a test arranges or looks at by itself, never through a pooler; each statement is its own transaction."""
         url = f"postgresql://{USER}@{LOOPBACK}:{self.port}/{database}"
         return psycopg.connect(url, password=PASSWORD, autocommit=True)
+
+    def await_standby(self) -> None:
+        """From now on a commit waits until a standby has it, too."""
+        with self.connect() as conn:
+            conn.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            conn.execute("SELECT pg_reload_conf()")
+            end = time.monotonic() + _ANSWERS_WITHIN
+            while not conn.execute("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'").fetchone():
+                assert time.monotonic() < end, "no standby follows it"
+                time.sleep(0.05)
+
+    def promote(self) -> None:
+        """A standby becomes the primary. Returns when it takes writes."""
+        with self.connect() as conn:
+            assert conn.execute("SELECT pg_promote()").fetchone() == (True,)
 
     def new_database(self, template: str | None = None) -> str:
         """Its name. Nobody may be connected to the template meanwhile."""
@@ -132,10 +152,24 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def _initialise(programs: Path, data: Path, user: int | None) -> None:
-    data.parent.chmod(0o755)
+def _copy(programs: Path, port: int, data: Path, user: int | None) -> None:
+    _give(data.parent, user)
+    command = [str(programs / "pg_basebackup"), "-D", str(data), "-h", LOOPBACK, "-p", str(port), "-U", USER]
+    command += ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+    named = {**os.environ, "PGPASSWORD": PASSWORD}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, user=user, cwd=data.parent, env=named)
+    if done.returncode:
+        raise RuntimeError(f"pg_basebackup: {(done.stdout + done.stderr)[-2000:]}")
+
+
+def _give(folder: Path, user: int | None) -> None:
+    folder.chmod(0o755)
     if user is not None:
-        shutil.chown(data.parent, user)
+        shutil.chown(folder, user)
+
+
+def _initialise(programs: Path, data: Path, user: int | None) -> None:
+    _give(data.parent, user)
     secret = data.with_name("password")
     secret.write_text(PASSWORD)
     command = [str(programs / "initdb"), "-D", str(data), "-U", USER, "--pwfile", str(secret)]
@@ -172,6 +206,19 @@ def own_postgres() -> Iterator[PostgresServer]:
     """A server for one test, which may stop, kill and freeze it."""
     with postgres_server() as server:
         yield server
+
+
+@contextmanager
+def standby_of(primary: PostgresServer) -> Iterator[PostgresServer]:
+    """Follows it, and can only be read until it is promoted."""
+    folder = primary.folder / "standby"
+    folder.mkdir()
+    server = PostgresServer(_programs(), folder, copy_of=primary)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @contextmanager

@@ -19,6 +19,7 @@ _REMEDIES = (
     ("remaining connection slots", "raise max_connections, or put pgbouncer in front of it"),
     ("", "check that it runs, and the host and port in ledger.url"),
 )
+_NO_PRIMARY = "none of the hosts in ledger.url takes writes: promote a standby, or add the primary's host"
 _FAILURES = {
     "53100": WriteFailure.FULL,
     "25006": WriteFailure.READ_ONLY,
@@ -51,6 +52,8 @@ def refused(name: str, error: BaseException) -> LedgerUnreachable:
     """A connection could not be made."""
     words = said(error)
     remedy = next(remedy for sign, remedy in _REMEDIES if sign in words)
+    if "session is read-only" in str(error):  # of one host, while the others may be down
+        remedy = _NO_PRIMARY
     made = LedgerUnreachable(f"{name} cannot be reached: {words}; {remedy}")
     made.__cause__ = error
     return made

@@ -499,6 +499,17 @@ def executed(server: PostgresServer, database: Database, *statements: str) -> Da
     return database
 
 
+def read_only(server: PostgresServer, database: Database) -> Database:
+    name = database.url.rpartition("/")[2]
+    return executed(server, database, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+
+
+def beside_one_that_is_down(server: PostgresServer, database: Database) -> Database:
+    here = f"127.0.0.1:{server.clients_port}"
+    url = database.url.replace(here, f"{here},127.0.0.1:{free_port()}")
+    return replace(database, url=f"{url}?target_session_attrs=read-write")
+
+
 Spoil = Callable[[PostgresServer, Database], Database]
 REFUSED: dict[str, tuple[Spoil, str]] = {
     "password": (
@@ -515,12 +526,14 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
         lambda _, d: replace(d, url=f"postgresql://127.0.0.1:{free_port()}/x"),
         "cannot be reached: .*Connection refused.*; check that it runs",
     ),
+    "standbys": (
+        lambda s, d: beside_one_that_is_down(s, read_only(s, d)),
+        "none of the hosts in ledger.url takes writes: promote a standby",
+    ),
     "parameter": (lambda _, d: replace(d, url=f"{d.url}?sslmod=require"), 'invalid URI query parameter: "sslmod"'),
     "tls": (lambda _, d: replace(d, url=f"{d.url}?sslmode=require"), "server does not support SSL.*; check sslmode"),
     "read-only": (
-        lambda s, d: executed(
-            s, d, f"ALTER DATABASE {d.url.rpartition('/')[2]} SET default_transaction_read_only = on"
-        ),
+        read_only,
         "can only be read: it is a standby, or read-only by its settings; in ledger.url give the address of the primary",
     ),
     "foreign": (
