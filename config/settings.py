@@ -95,6 +95,9 @@ with warnings.catch_warnings():
         """File with the password of the user in `url`; read again when it changes."""
         schema: Annotated[str, AfterValidator(_checked_schema)] = "lineage"  # type: ignore[assignment]
         """Schema in the database of `url`, for the ledger alone; created at the first start."""
+        notify: bool = False
+        """In PostgreSQL: whether each commit wakes the other replicas at once, by NOTIFY, in place of a look twice a second. All that
+        commit then wait in one line, so it is for few hundred commits a second at most, and not for a pooler."""
         max_size: Annotated[Size, AfterValidator(_large_enough)] = 1024**3
         """At this size polling pauses until the sinks have caught up; 4MiB at least."""
         retention: Duration = timedelta(days=7)
@@ -107,7 +110,7 @@ with warnings.catch_warnings():
             given = self.model_fields_set
             if self.url is not None and "path" in given:
                 raise ValueError("give either path (a file) or url (PostgreSQL), not both")
-            if self.url is None and (alone := sorted(given & {"password", "password_file", "schema"})):
+            if self.url is None and (alone := sorted(given & {"password", "password_file", "schema", "notify"})):
                 raise ValueError(f"{', '.join(alone)}: only used with url (PostgreSQL)")
             return self
 

@@ -93,4 +93,4 @@ def database(settings: Ledger) -> Database | None:
     secret = settings.password_file or settings.password
     if secret is not None:
         secret.on_change(partial(secret_registry.learn, "ledger.password"))
-    return Database(settings.url, settings.schema, lambda: settings.current_password)
+    return Database(settings.url, settings.schema, lambda: settings.current_password, settings.notify)

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from itertools import count
@@ -46,7 +46,12 @@ class PostgresServer(ServerProcess):
     """Started and stopped by tests. Connects by password, as `USER`, who is its superuser."""
 
     def __init__(
-        self, programs: Path, folder: Path, *, copy_of: "PostgresServer | None" = None, **settings: str
+        self,
+        programs: Path,
+        folder: Path,
+        *,
+        copy_of: "PostgresServer | None" = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         """`settings` go over those that make tests quick. As `copy_of` another one it is its standby, which streams from it."""
         port = free_port()
@@ -59,7 +64,7 @@ class PostgresServer(ServerProcess):
             _initialise(programs, data, user)
         else:
             _copy(programs, copy_of.port, data, user)
-        given = {**_SETTINGS, **settings, "port": str(port)}
+        given = {**_SETTINGS, **(settings or {}), "port": str(port)}
         words = [word for name, value in given.items() for word in ("-c", f"{name}={value}")]
         super().__init__([str(programs / "postgres"), "-D", str(data), *words], folder=folder, port=port, user=user)
 
@@ -240,7 +245,8 @@ def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
     in_memory = not durable and os.access(memory, os.W_OK)
     folder = Path(mkdtemp(prefix="lineage-postgres-", dir=memory if in_memory else None))
     try:
-        server = PostgresServer(_programs(), folder, **({"fsync": "on", "full_page_writes": "on"} if durable else {}))
+        safe = {"fsync": "on", "full_page_writes": "on"}
+        server = PostgresServer(_programs(), folder, settings=safe if durable else {})
         server.start()
         try:
             with pooled(server, folder) if TESTED == "pgbouncer" else nullcontext():

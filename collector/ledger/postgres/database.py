@@ -50,6 +50,8 @@ class Database:
     url: str
     schema: str
     password: Callable[[], str | None] = field(repr=False, default=lambda: None)
+    notify: bool = False
+    """Whether commits are notified to other processes."""
 
     @property
     def name(self) -> str:

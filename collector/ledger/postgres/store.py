@@ -6,13 +6,14 @@ Any number of processes may have it open: what each of them does alone is fenced
 import asyncio
 import logging
 import random
+import secrets
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from collector.errors import LedgerError, LedgerUnreachable
@@ -20,9 +21,10 @@ from collector.ledger import replicas
 from collector.ledger.listeners import Listeners
 from collector.ledger.migration import Version
 from collector.ledger.port import Change, take_announced
-from collector.ledger.postgres import faults, preparation
+from collector.ledger.postgres import faults, notices, preparation
 from collector.ledger.postgres.connections import Connections
 from collector.ledger.postgres.database import Database
+from collector.ledger.postgres.notices import Notices
 from collector.ledger.postgres.pool import Pool
 from collector.ledger.postgres.watch import Watch
 from collector.ledger.replicas import Replica
@@ -39,6 +41,7 @@ WRITERS = 4
 TRIES = 6
 """Attempts of a transaction that PostgreSQL ends in favour of another one."""
 CLOSE_WITHIN = 10.0
+_NOTIFY = text("SELECT pg_notify(:channel, :payload)")
 CUT_EVERY = 5.0
 """Seconds between two times that all connections are cut, at the least, while the server can only be read."""
 
@@ -65,6 +68,9 @@ class Store:
         self._writers = self._pool("writes", connections.engine(WRITERS, writes=True), WRITERS, self._write)
         self._first = self._pool("first", connections.engine(2, writes=True), 2, self._write)
         self._watch = Watch(database, connections, self._listeners.announce, self._outdated)
+        self._sender, self._channel = secrets.token_hex(8), notices.channel(database.schema)
+        self._notifies = database.notify
+        self._notices = Notices(database, connections, self._sender, self._listeners.announce)
 
     def _pool(self, name: str, engine: Engine, threads: int, serve: "Callable[[Engine, Any], Any]") -> Pool:
         self._engines.append(engine)
@@ -78,6 +84,8 @@ class Store:
             log.info("ledger.migrated", extra=fields(path=database.name))
         store = cls(database, writes=True)
         store._watch.start()
+        if database.notify:
+            store._notices.start()
         log.info("ledger.opened", extra=fields(path=database.name))
         return store
 
@@ -180,6 +188,9 @@ class Store:
             with conn.begin() as transaction:
                 value = work(conn)
                 changes = take_announced(conn)
+                if changes and self._notifies:
+                    words = {"channel": self._channel, "payload": notices.payload(self._sender, changes)}
+                    conn.execute(_NOTIFY, words)
                 self._commit(transaction.commit)
         return value, changes
 
@@ -210,6 +221,7 @@ class Store:
         within = CLOSE_WITHIN
         ended = [pool.stop(within) for pool in (self._polls, self._claims, self._shown, self._writers, self._first)]
         self._watch.stop()
+        self._notices.stop()
         if not all(ended):
             cause = "the database did not answer in time"
             log.error(

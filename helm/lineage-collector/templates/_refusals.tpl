@@ -180,7 +180,7 @@ updateStrategy.type: OnDelete is for the StatefulSet of a ledger on a volume; wi
 {{- if and $ledger.path (ne $ledger.path $path) }}
 config.ledger.path is set by the chart, to {{ $path }} on the volume: leave it out
 {{- end }}
-{{- range $key := list "password" "password_file" "schema" }}
+{{- range $key := list "password" "password_file" "schema" "notify" }}
 {{- if get $ledger $key }}
 config.ledger.{{ $key }} is for a ledger in PostgreSQL: set config.ledger.url too, or leave it out
 {{- end }}

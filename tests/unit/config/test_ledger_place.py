@@ -53,6 +53,7 @@ def test_nothing_shows_the_password(load_ledger: Load) -> None:
         ("{path: x.db, url: 'postgresql://db/x'}", "give either path (a file) or url (PostgreSQL), not both"),
         ("{password: geheim-4711}", "password: only used with url"),
         ("{schema: x}", "schema: only used with url"),
+        ("{notify: true}", "notify: only used with url"),
         ("{url: 'postgresql://me:geheim-4711@db/x'}", "contains a password: remove it and set ledger.password_file"),
         ("{url: 'postgresql://me@db/x?password=geheim-4711'}", "contains a password"),
         ("{url: 'mysql://me@db/x'}", "is not an address of PostgreSQL: write postgresql://user@host:5432/database"),

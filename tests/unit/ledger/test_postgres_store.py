@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
+from functools import partial
 
 import psycopg
 import pytest
@@ -209,6 +210,38 @@ async def test_pages_notice_what_another_store_delivers(store: Store, other: Sto
     async with asyncio.timeout(60):
         await shown.wait()
     assert not sent.is_set(), "no delivery is woken by it"
+
+
+async def test_a_commit_that_is_notified_is_noticed_without_a_look(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "LOOK", 3600.0)
+    notifying = replace(database, notify=True)
+    one, other = [await asyncio.to_thread(Store.open, each) for each in (notifying, notifying)]
+    noticed = asyncio.Queue[Change]()
+    for each in Change:
+        one.on_commit(partial(noticed.put_nowait, each), each)
+
+    async def next_change() -> Change:
+        async with asyncio.timeout(60):
+            return await noticed.get()
+
+    try:
+        assert {await next_change() for _ in Change} == set(Change), "all, as soon as it listens"
+        await other.write(requests.add, requests.RequestKind.RETRY, "sink:a", "{}", NOW)
+        assert await next_change() is Change.REQUESTS
+        held = await other.write(leases.take, "source:a", "other", 60_000)
+        assert held is not None
+        await other.write(leases.give_back, held)
+        assert await next_change() is Change.LEASES
+        one._connections.cut()
+        assert {await next_change() for _ in Change} == set(Change), "what came meanwhile may have been missed"
+        await one.write(requests.add, requests.RequestKind.RETRY, "sink:a", "{}", NOW)
+        await other.write(leases.give_back, held)
+        assert [await next_change() for _ in range(2)] == [Change.REQUESTS, Change.LEASES], "its own is announced once"
+    finally:
+        for opened in (one, other):
+            await opened.close()
 
 
 async def test_a_schema_to_which_a_newer_version_only_added_is_logged_once(
