@@ -216,11 +216,13 @@ async def test_a_commit_that_is_notified_is_noticed_without_a_look(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "LOOK", 3600.0)
-    notifying = replace(database, notify=True)
-    one, other = [await asyncio.to_thread(Store.open, each) for each in (notifying, notifying)]
+    one = await asyncio.to_thread(Store.open, database)
+    other = await asyncio.to_thread(Store.open, replace(database, notify=True))
     noticed = asyncio.Queue[Change]()
     for each in Change:
         one.on_commit(partial(noticed.put_nowait, each), each)
+    one._notifies = True  # from when all of it is heard
+    one._notices.start()
 
     async def next_change() -> Change:
         async with asyncio.timeout(60):
