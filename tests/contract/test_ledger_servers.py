@@ -66,9 +66,9 @@ async def test_through_pgbouncer_the_look_goes_on_where_no_notice_would_come(
             async with asyncio.timeout(60):
                 while [record.message for record in caplog.records].count("ledger.unnotified") < 2:
                     await asyncio.sleep(0.02)
-                for _ in range(2):  # the first look finds everything new
+                for sink in ("sink:a", "sink:b"):  # the first look finds everything new
                     noticed.clear()
-                    await other.write(requests.add, requests.RequestKind.RETRY, "sink:a", "{}", 0)
+                    await other.write(requests.add, requests.RequestKind.RETRY, sink, "{}", 0)
                     await noticed.wait()
         finally:
             for each in (one, other):

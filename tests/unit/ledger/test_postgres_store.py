@@ -259,8 +259,8 @@ async def test_a_schema_to_which_a_newer_version_only_added_is_logged_once(
     async with asyncio.timeout(60):
         while len(newer()) < 2:  # each of the two looks
             await asyncio.sleep(0.02)
-        for _ in range(2):
-            await other.write(requests.add, requests.RequestKind.RETRY, "sink:a", "{}", NOW)
+        for sink in ("sink:a", "sink:b"):
+            await other.write(requests.add, requests.RequestKind.RETRY, sink, "{}", NOW)
             await looks.get()
     assert store.lost is None
     assert len(newer()) == 2
