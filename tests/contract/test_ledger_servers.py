@@ -2,7 +2,6 @@
 once more, each time in a process that is given that server. Both are skipped where they are not installed.
 """
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -10,10 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from collector.ledger import requests
-from collector.ledger.port import Change
-from collector.ledger.postgres.database import Database
-from collector.ledger.postgres.store import Store
 from tests.servers import pgbouncer, postgres
 from tests.servers.processes import unavailable
 
@@ -49,27 +44,3 @@ def test_the_tests_of_the_store_pass_on(server: str, left_out: tuple[str, ...]) 
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
     assert " skipped" not in done.stdout
-
-
-async def test_through_pgbouncer_the_look_goes_on_where_no_notice_would_come(
-    own_postgres: postgres.PostgresServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    if pgbouncer.program() is None:
-        unavailable("pgbouncer is not installed: apt-get install pgbouncer")
-    with postgres.pooled(own_postgres, own_postgres.folder):
-        url = own_postgres.url(own_postgres.new_database())
-        database = Database(url, "lineage", lambda: postgres.PASSWORD, notify=True)
-        one, other = [await asyncio.to_thread(Store.open, each) for each in (database, database)]
-        try:
-            noticed = asyncio.Event()
-            one.on_commit(noticed.set, Change.REQUESTS)
-            async with asyncio.timeout(60):
-                while [record.message for record in caplog.records].count("ledger.unnotified") < 2:
-                    await asyncio.sleep(0.02)
-                for sink in ("sink:a", "sink:b"):  # the first look finds everything new
-                    noticed.clear()
-                    await other.write(requests.add, requests.RequestKind.RETRY, sink, "{}", 0)
-                    await noticed.wait()
-        finally:
-            for each in (one, other):
-                await each.close()
