@@ -2,7 +2,7 @@
 
 import threading
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -20,7 +20,7 @@ class Pooled:
     def __init__(self) -> None:
         self.statements: list[object] = []
 
-    def __enter__(self) -> "Pooled":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
