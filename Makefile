@@ -67,6 +67,9 @@ test: $(DEV) ## everything: the quick part, then property, contract, real-server
 bench: $(DEV) ## measure against the peers and write the tables of docs/performance.md (on a machine with nothing else to do)
 	$(BIN)/python -m tests.bench --write $(ARGS)
 
+simulate: $(DEV) ## run SEEDS=100000 simulated worlds that fail by a seed, from FIRST=0 on, and go on after failing ones
+	@$(BIN)/python -m tests.simulation
+
 chart: $(DEV) ## make anew what is made from something else in helm/: dashboards, schema, examples, README
 	$(BIN)/python -m helm.dashboards
 	$(BIN)/python -m tests.chart.generated_files
@@ -101,4 +104,4 @@ sbom: $(DEV) ## list what the image holds beside its base, for scanners: dist/li
 clean: ## remove what was made here
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
-.PHONY: help install demo check test bench chart screenshots tools lock image sbom clean
+.PHONY: help install demo check test bench simulate chart screenshots tools lock image sbom clean

@@ -19,6 +19,7 @@ from collector.ledger import configured_sinks, configured_sources, replicas
 from collector.ledger.configured_sources import Configured
 from collector.ledger.held_lease import Leases
 from collector.ledger.replicas import Replica
+from collector.ledger.sqlite.store import Store
 from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
 from collector.model import Enrichment, EventKind, Outgoing, Poll, Run, RunState
@@ -34,6 +35,19 @@ from tests.unit.exporters.delivery_simulation import Reports as SendReports
 from tests.unit.exporters.delivery_simulation import WatchedStore, open_store
 
 _JULIAN_EPOCH = 2440587.5
+
+
+def answer_julianday(store: Store, now: Callable[[], datetime]) -> None:
+    """The clock of this ledger, by which leases end, is this one from now on."""
+
+    def julianday(_: str) -> float:
+        return now().timestamp() / 86400 + _JULIAN_EPOCH
+
+    assert store._write_engine is not None
+    for engine in (store._write_engine, *store._read_engines.values()):
+        with engine.connect() as conn:
+            raw: Any = conn.connection.dbapi_connection
+            raw.create_function("julianday", 1, julianday)
 
 
 class ProcessClock:
@@ -248,7 +262,7 @@ class Replicas:
         self.random = Random(seed)
         self.store = WatchedStore(open_store(folder))
         self.clock = TaskClock(self.store)
-        self._set_ledger_clock()
+        answer_julianday(self.store._store, self.clock.now)
         self.processes: list[Process] = []
         self.runs: list[tuple[str, datetime, datetime]] = []
         self.violations: list[str] = []
@@ -256,17 +270,6 @@ class Replicas:
         self.sources = dict.fromkeys([f"source {number}" for number in range(sources)], 0)
         self.sinks = dict.fromkeys([f"sink {number}" for number in range(sinks)], 0)
         """Each with its number in the ledger."""
-
-    def _set_ledger_clock(self) -> None:
-        def julianday(_: str) -> float:
-            return self.clock.now().timestamp() / 86400 + _JULIAN_EPOCH
-
-        store = self.store._store
-        assert store._write_engine is not None
-        for engine in (store._write_engine, *store._read_engines.values()):
-            with engine.connect() as conn:
-                raw: Any = conn.connection.dbapi_connection
-                raw.create_function("julianday", 1, julianday)
 
     async def configure(self) -> None:
         now_ms = to_ms(self.clock.now())

@@ -19,9 +19,9 @@ from simulators.cdf import Ending, Scenario
 from simulators.demo import expected
 from tests.deployment import Deployment
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
-
 KILLS = int(os.environ.get("RANDOM_KILLS", "3"))
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(600 + 30 * KILLS)]
+
 SEED = int(os.environ.get("RANDOM_KILLS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 GROUPS = ("complete", "quick", "failed_at_once", "partial", "validation_failed", "canceled", "canceled_queued")
 

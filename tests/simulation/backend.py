@@ -27,8 +27,11 @@ class Backend:
 
     wants = frozenset(EventKind)
 
-    def __init__(self, chance: Random, clock: Clock, reached: Counter[str], *, rechecks: bool) -> None:
-        self._chance, self._clock, self._reached = chance, clock, reached
+    def __init__(
+        self, chance: Random, clock: Clock, reached: Counter[str], *, rechecks: bool, roughness: float
+    ) -> None:
+        """`roughness` is how many times as often as usual it fails."""
+        self._chance, self._clock, self._reached, self._roughness = chance, clock, reached, roughness
         self.capacity, self.rechecks = chance.choice((1, 4, 50)), rechecks
         self.longest_attempt = timedelta(seconds=10)
         self.arrivals: list[Arrival] = []
@@ -61,27 +64,27 @@ class Backend:
             self.out[item.strand_id] -= 1
 
     async def _answer(self, item: Outgoing) -> Outcome:
-        luck, now = self._chance.random(), self._clock.monotonic()
+        luck, now = self._chance.random() / self._roughness, self._clock.monotonic()
         if not self.troubled:
             return self._take(item)
         if now < self._down_until:
             return Retry("connection refused")
         if luck < 0.02:
-            self._down_until = now + self._chance.uniform(5, 300)
+            self._down_until = now + self._chance.uniform(2, 60)
             return Retry("answer 503")
         if luck < 0.05:
             return Retry("answer 500", sink_wide=False)
-        if luck < 0.08:
+        if luck < 0.12:
             await self._clock.sleep(self._chance.uniform(0.1, 9))
             return self._take(item)
-        if luck < 0.11:
+        if luck < 0.16:
             self._reached["taken, and the answer lost"] += 1
             self._take(item)
             return Retry("no answer in time", unanswered=True)
-        if luck < 0.13:
+        if luck < 0.18:
             return Retry("no answer in time", unanswered=True)
-        if luck < 0.14 and not self._has(item):
-            self._reached["refused for good"] += 1
+        if luck < 0.2 and not self._has(item):
+            self._reached["a parked head"] += 1
             self._note(item)
             return Park("answer 422")
         return self._take(item)

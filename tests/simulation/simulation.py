@@ -1,50 +1,83 @@
-"""The production loops of sources and sinks over a real ledger, in simulated time, while platforms,
-backends, network, disk, clock and process fail.
+"""The production loops of sources and sinks over a real ledger, in simulated time, while platforms, backends, network, disk,
+clocks and processes fail: one process, or two replicas that take over from each other.
 """
 
 import asyncio
+import atexit
+import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from contextlib import closing
+from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from collector.clock import to_ms
 from collector.errors import LedgerError
-from collector.ledger import configured_sinks, configured_sources
+from collector.ledger import configured_sinks, configured_sources, leases, replicas
 from collector.ledger.configured_sources import Configured
 from collector.ledger.held_lease import Leases
+from collector.ledger.sqlite.store import Store
 from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
 from collector.polling.decision import Policy
 from collector.polling.schedule import Rhythm
 from collector.polling.source import SourcePoller
+from collector.reports import LeaseReport
 from exporters.delivery.delivery import Delivery
 from tests.e2e.pollers import Reports as PollReports
+from tests.replicas import answer_julianday
 from tests.simulation import oracle
 from tests.simulation.backend import Backend
 from tests.simulation.vendor import Adapter, Vendor, plans, run_id_of
 from tests.task_clock import TaskClock
 from tests.unit.exporters.delivery_simulation import Reports as SendReports
-from tests.unit.exporters.delivery_simulation import WatchedStore, open_store, quick_folder
+from tests.unit.exporters.delivery_simulation import WatchedStore, migrated, open_store, quick_folder
 
-TROUBLE = 400.0
-"""Seconds in which things fail; all runs end within them."""
+LENGTHS = (6.0, 6.0, 8.0, 8.0, 10.0, 12.0, 15.0, 30.0)
+"""Seconds in which things fail; all runs end within them. Many short simulations find more than a few long ones."""
+LONGER = 60.0
+"""For replicas: a lease must end before another one takes over."""
 CALM = 6000.0
 """Seconds in which everything must have arrived, once nothing fails any more."""
 SOURCES = ("plant", "lab")
+FULL = "the ledger is full"
+
+
+class Machine:
+    """Where a process runs. Its clock can be set, and what runs on it can be frozen."""
+
+    def __init__(self, clock: TaskClock) -> None:
+        self._clock = clock
+        self.ahead = timedelta()
+        self.awake = asyncio.Event()
+        self.awake.set()
+
+    def now(self) -> datetime:
+        return self._clock.now() + self.ahead
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        await self.awake.wait()
 
 
 class Disk(WatchedStore):
-    """A ledger whose disk fails: a write is refused, or done and its answer lost. `gone` is a process that was killed."""
+    """The ledger as one process reaches it. Its disk fails: a write is refused, or done and its answer lost. `gone` is a process
+    that was killed.
+    """
 
-    def __init__(self, store: Any, chance: Random, reached: Counter[str]) -> None:
+    def __init__(self, store: Any, machine: Machine, chance: Random, reached: Counter[str]) -> None:
         super().__init__(store, hops=lambda: chance.choice((0, 0, 0, 1, 5)))
-        self._chance, self._reached = chance, reached
+        self._machine, self._chance, self._reached = machine, chance, reached
         self.failing = self.gone = False
 
     async def _watched(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        await self._machine.awake.wait()
         if self.gone:
             raise LedgerError("this process was killed")
         luck = self._chance.random() if self.failing else 1.0
@@ -55,133 +88,213 @@ class Disk(WatchedStore):
         if luck < 0.5:
             self._reached["a write done, and its answer lost"] += 1
             raise LedgerError("the disk did not answer")
+        await self._machine.awake.wait()
         if self.gone:
             raise LedgerError("this process was killed")
         return answer
+
+
+class Process:
+    """What one process of the program runs, on one machine."""
+
+    def __init__(self, name: str, machine: Machine, disk: Disk, of: "Simulation") -> None:
+        self.name, self.machine, self.disk, self._of = name, machine, disk, of
+        self.tasks: list[asyncio.Task[Any]] = []
+        self.leases = Leases(disk, machine, name, self._held)
+
+    def start(self) -> None:
+        for source, source_id in self._of.sources.items():
+            self.tasks.append(self._of.clock.start(self._poller(source, source_id).run()))
+        for sink, sink_id in self._of.sinks.items():
+            self.tasks.append(self._of.clock.start(self._delivery(sink, sink_id).run()))
+
+    def _held(self, report: LeaseReport) -> None:
+        if report.held:
+            self._of.taken(report.lease, self)
+
+    def _poller(self, name: str, source_id: int) -> SourcePoller:
+        adapter = Adapter(self._of.vendors[name], self.machine)
+        return SourcePoller(
+            name=name,
+            kind="world",
+            source_id=source_id,
+            platform=adapter,
+            leases=self.leases,
+            maker=EventMaker(name),
+            policy=Policy(timedelta(seconds=60), VanishedPolicy.LEAVE_OPEN),
+            rhythm=Rhythm(timedelta(seconds=10), timedelta(minutes=1)),
+            clock=self.machine,
+            random=self._of.chance.random,
+            observer=PollReports(),
+            room=self._of,
+            history=lambda _: adapter,
+        )
+
+    def _delivery(self, name: str, sink_id: int) -> Delivery:
+        return Delivery(
+            name,
+            sink_id,
+            self._of.backends[name],
+            leases=self.leases,
+            clock=self.machine,
+            random=self._of.chance.random,
+            observer=SendReports(),
+        )
+
+    async def kill(self) -> None:
+        """Nothing is written any more, then all is gone."""
+        self.disk.gone = True
+        self.machine.awake.set()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
 class Simulation:
     """`run` it once. `faults` says in words what broke a promise; `reached` counts the rare states that came up."""
 
     def __init__(self, seed: int) -> None:
-        self.chance = Random(seed)
+        self.chance = chance = Random(seed)
         self.reached: Counter[str] = Counter()
-        self.folder = quick_folder()
         self.clock = TaskClock()
         self.began = self.clock.now()
         self.full: str | None = None
-        self.vendors = {
-            name: Vendor(
-                name,
-                self.chance,
-                self.clock,
-                self.began,
-                plans(self.chance, name, self.chance.randint(1, 8), TROUBLE),
-            )
-            for name in SOURCES
-        }
-        self.backends = {
-            "first": Backend(self.chance, self.clock, self.reached, rechecks=True),
-            "second": Backend(self.chance, self.clock, self.reached, rechecks=False),
-        }
+        self.replicas = 2 if chance.random() < 0.12 else 1
+        self.trouble = LONGER if self.replicas > 1 else chance.choice(LENGTHS)
+        self.reopens = chance.random() < 0.03
+        self._store = _own_store() if self.reopens else _reset(_shared_store())
+        self.machines = [Machine(self.clock) for _ in range(self.replicas)]
+        self.processes: list[Process] = []
+        self._started = 0
+        self._holders: dict[str, tuple[Process, bool]] = {}
+        named = SOURCES if chance.random() < 0.1 else SOURCES[:1]
+        self.vendors = {name: self._vendor(name) for name in named}
+        backends = {"first": self._backend(rechecks=True), "second": self._backend(rechecks=False)}
+        self.backends = backends if chance.random() < 0.1 else dict(chance.sample(sorted(backends.items()), 1))
+        self.sources: dict[str, int] = {}
+        self.sinks: dict[str, int] = {}
+
+    def _vendor(self, name: str) -> Vendor:
+        runs = plans(self.chance, name, self.chance.choice((1, 1, 1, 2, 3)), self.trouble)
+        return Vendor(name, self.chance, self.clock, self.began, runs, self._roughness())
+
+    def _backend(self, *, rechecks: bool) -> Backend:
+        return Backend(self.chance, self.clock, self.reached, rechecks=rechecks, roughness=self._roughness())
+
+    def _roughness(self) -> float:
+        """Each part has good and bad days, so that rare faults also come alone and together."""
+        return self.chance.choice((0.1, 1.0, 5.0))
 
     async def run(self) -> list[str]:
         """Trouble, then calm; what is wrong at the end."""
-        await self._start()
+        self._set_ledger_clock()
+        for machine in self.machines:
+            await self._start(machine)
         try:
-            while self.clock.monotonic() < TROUBLE:
-                await self.clock.advance(self.chance.uniform(1, 90))
+            while self.clock.monotonic() < self.trouble:
+                await self.clock.advance(self.chance.uniform(1, self.trouble / 2))
                 await self._disturb()
             await self._calm()
             return self._faults()
         finally:
-            await self._kill()
-            self.folder.cleanup()
+            for process in self.processes:
+                await process.kill()
+            if self.reopens:
+                self._store._close()
 
-    async def _start(self) -> None:
-        self.store = Disk(open_store(Path(self.folder.name)), self.chance, self.reached)
-        self.clock.store = self.store
-        now_ms = to_ms(self.clock.now())
-        sources = await self.store.write(
-            configured_sources.sync_sources, [Configured(each) for each in SOURCES], now_ms
-        )
-        sinks = await self.store.write(
-            configured_sinks.sync_sinks, {name: backend.wants for name, backend in self.backends.items()}, now_ms
-        )
-        self.sends = SendReports()
-        for name in SOURCES:
-            self.clock.start(self._poller(name, sources[name]).run())
-        for name, sink_id in sinks.items():
-            self.clock.start(self._delivery(name, sink_id).run())
+    def _set_ledger_clock(self) -> None:
+        """Of the one machine, or of the server that replicas share, whose clock is true."""
+        answer_julianday(self._store, self.machines[0].now if self.replicas == 1 else self.clock.now)
 
-    def _poller(self, name: str, source_id: int) -> SourcePoller:
-        reports = PollReports()
-        return SourcePoller(
-            name=name,
-            kind="world",
-            source_id=source_id,
-            platform=Adapter(self.vendors[name]),
-            leases=Leases(self.store, self.clock, "world", reports.lease),  # a watched store is one for polling
-            maker=EventMaker(name),
-            policy=Policy(timedelta(seconds=60), VanishedPolicy.LEAVE_OPEN),
-            rhythm=Rhythm(timedelta(seconds=30), timedelta(minutes=5)),
-            clock=self.clock,
-            random=self.chance.random,
-            observer=reports,
-            room=self,
-            history=lambda _: Adapter(self.vendors[name]),
+    async def _start(self, machine: Machine) -> None:
+        self._started += 1
+        disk = Disk(self._store, machine, self.chance, self.reached)
+        self.clock.store = disk if self.replicas == 1 else None
+        process = Process(f"process {self._started}", machine, disk, self)
+        now_ms = to_ms(machine.now())
+        self.sources = await disk.write(
+            configured_sources.sync_sources, [Configured(each) for each in self.vendors], now_ms
         )
+        kinds = {name: backend.wants for name, backend in self.backends.items()}
+        self.sinks = await disk.write(configured_sinks.sync_sinks, kinds, now_ms)
+        self.processes.append(process)
+        process.start()
 
     async def measure(self) -> str | None:
         """Whether the ledger is full after a commit of a poll."""
-        if self.full is None and self.clock.monotonic() < TROUBLE and self.chance.random() < 0.05:
-            self.full = "the ledger is full"
+        if self.full is None and self.clock.monotonic() < self.trouble and self.chance.random() < 0.05:
+            self.full = FULL
             self.reached["a ledger that was full in the middle of a poll"] += 1
         return self.full
 
-    def _delivery(self, name: str, sink_id: int) -> Delivery:
-        return Delivery(
-            name,
-            sink_id,
-            self.backends[name],
-            leases=Leases(self.store, self.clock, "world", self.sends.lease),
-            clock=self.clock,
-            random=self.chance.random,
-            observer=self.sends,
-        )
+    def taken(self, lease: str, by: Process) -> None:
+        """Counts take-overs from a replica that had an event at the backend when it was killed or frozen."""
+        former = self._holders.pop(lease, None)
+        if former is not None and former[0] is not by and self.replicas > 1:
+            self.reached["a take-over"] += 1
+            self.reached["a take-over with something in flight"] += former[1]
 
     async def _disturb(self) -> None:
-        luck = self.chance.random()
+        luck, machine = self.chance.random(), self.chance.choice(self.machines)
+        (process,) = (each for each in self.processes if each.machine is machine)
         if luck < 0.25:
-            if any(backend.busy for backend in self.backends.values()):
-                self.reached["a kill with something in flight"] += 1
-            self.reached["a kill"] += 1
-            await self._kill()
-            await self._start()
+            await self._restart(process)
         elif luck < 0.35:
-            self.store.failing = not self.store.failing
+            process.disk.failing = not process.disk.failing
         elif luck < 0.45:
-            self.full = None if self.full else "the ledger is full"
+            self.full = None if self.full else FULL
             self.reached["a full ledger"] += self.full is not None
         elif luck < 0.55:
-            self.clock.wall = self.began + timedelta(seconds=self.chance.choice((-1800, -30, 0, 30, 1800)))
+            machine.ahead = timedelta(seconds=self.chance.choice((-1800, -30, -5, 0, 5, 30, 1800)))
             self.reached["a clock that jumped"] += 1
+        elif luck < 0.7 and self.replicas > 1:
+            await self._until_busy()
+            self._note_holder(process)
+            machine.awake.clear()
+            self.reached["a frozen replica"] += 1
+            await self.clock.advance(self.chance.uniform(5, 80))
+            machine.awake.set()
 
-    async def _kill(self) -> None:
-        """Nothing is written any more, then all is gone."""
-        self.store.gone = True
-        await self.clock.stop()
-        await self.store.close()
+    async def _until_busy(self) -> None:
+        """Many kills come with an event at a backend, if there is one soon."""
+        until = self.clock.monotonic() + 10
+        while self.clock.monotonic() < until and not any(backend.busy for backend in self.backends.values()):
+            await self.clock.advance(0.5)
+
+    async def _restart(self, process: Process) -> None:
+        if self.chance.random() < 0.5:
+            await self._until_busy()
+        if any(backend.busy for backend in self.backends.values()):
+            self.reached["a kill with something in flight"] += 1
+        self.reached["a kill"] += 1
+        self._note_holder(process)
+        await process.kill()
+        self.processes.remove(process)
+        if self.replicas > 1:
+            await self.clock.advance(self.chance.choice((0.0, self.chance.uniform(0, 80))))
+        elif self.reopens:
+            self._store = _reopened(self._store)
+            self._set_ledger_clock()
+        else:
+            await self._store.write(_as_opened)
+        await self._start(process.machine)
+
+    def _note_holder(self, process: Process) -> None:
+        for name, backend in self.backends.items():
+            if process.leases.holds(f"sink:{name}"):
+                self._holders[f"sink:{name}"] = process, backend.busy > 0
 
     async def _calm(self) -> None:
-        self.store.failing, self.full = False, None
+        self.full = None
+        for process in self.processes:
+            process.disk.failing = False
         for vendor in self.vendors.values():
             vendor.troubled = False
         for backend in self.backends.values():
             backend.troubled = False
         until = self.clock.monotonic() + CALM
         while self.clock.monotonic() < until and self._faults():
-            await self.clock.advance(30)
+            await self.clock.advance(5)
 
     def _faults(self) -> list[str]:
         found = []
@@ -193,6 +306,48 @@ class Simulation:
                     arrivals = [one for one in backend.arrivals if one.run_id == run_id]
                     found += [f"{name}: {fault}" for fault in oracle.faults(plan, self.began, arrivals)]
         return found
+
+
+@cache
+def _shared_store() -> Store:
+    """One open ledger for most simulations, each from an empty file: opening and compiled statements cost more than they do."""
+    folder = quick_folder()
+    atexit.register(folder.cleanup)
+    return open_store(Path(folder.name))
+
+
+def forget_ledger() -> None:
+    """The next simulation opens a new one."""
+    if _shared_store.cache_info().currsize:
+        _shared_store()._close()
+        _shared_store.cache_clear()
+
+
+def _own_store() -> Store:
+    """A ledger in a folder of its own, which is closed and opened again at each kill."""
+    folder = quick_folder()
+    atexit.register(folder.cleanup)
+    return open_store(Path(folder.name))
+
+
+def _reopened(store: Store) -> Store:
+    store._close()
+    return open_store(store.path.parent)
+
+
+def _reset(store: Store) -> Store:
+    """Empty, as it was made."""
+    assert store._write_engine is not None
+    with closing(sqlite3.connect(migrated())) as empty, store._write_engine.connect() as conn:
+        raw: Any = conn.connection.dbapi_connection
+        empty.backup(raw)
+    return store
+
+
+def _as_opened(conn: Any) -> None:
+    """What opening the file does after a kill."""
+    leases.end_all(conn)
+    replicas.end_all(conn)
 
 
 def explore(seed: int) -> tuple[list[str], Counter[str]]:

@@ -44,10 +44,10 @@ def plans(chance: Random, source: str, count: int, until: float) -> list[Plan]:
     made = []
     for number in range(count):
         queued = chance.uniform(0, until * 0.6)
-        started = queued + chance.choice((0.0, chance.uniform(0, 60)))
+        started = queued + chance.choice((0.0, chance.uniform(0, until * 0.2)))
         ended = min(until, started + chance.choice((0.0, chance.uniform(0, 20), chance.uniform(0, until * 0.4))))
         waits = None
-        if ended - started > 60 and chance.random() < 0.3:
+        if ended - started > until * 0.15 and chance.random() < 0.3:
             waits = (started + (ended - started) * 0.3, started + (ended - started) * 0.6)
         made.append(
             Plan(f"{source}-{number}", queued, started, waits, ended, chance.choice(ENDS), chance.random() < 0.7)
@@ -62,9 +62,12 @@ def run_id_of(source: str, key: str) -> UUID:
 class Vendor:
     """The platform's side. Its clock is the true one, whatever happens to ours."""
 
-    def __init__(self, source: str, chance: Random, clock: Clock, began: datetime, runs: Sequence[Plan]) -> None:
+    def __init__(
+        self, source: str, chance: Random, clock: Clock, began: datetime, runs: Sequence[Plan], roughness: float
+    ) -> None:
         self.source, self.chance, self.clock, self.began = source, chance, clock, began
         self.plans = {plan.key: plan for plan in runs}
+        self.roughness = roughness
         self.troubled = True
 
     def seconds(self) -> float:
@@ -93,10 +96,10 @@ class Vendor:
 
 
 class Adapter:
-    """Reads the vendor: a list in pages by the number of the run, and open runs one by one."""
+    """Reads the vendor: a list in pages by the number of the run, and open runs one by one. `clock` is that of the process."""
 
-    def __init__(self, vendor: Vendor) -> None:
-        self._vendor = vendor
+    def __init__(self, vendor: Vendor, clock: Clock) -> None:
+        self._vendor, self._clock = vendor, clock
 
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
         """Runs that ended are listed for good, so that nothing is lost by a late look; the cursor is the first run that is
@@ -118,21 +121,22 @@ class Adapter:
             yield Poll(tuple(seen), cursor=str(first + start + len(page)))
 
     def _read(self, key: str) -> Observation:
-        found = self._vendor.observation(self._vendor.plans[key], self._vendor.clock.now())
+        found = self._vendor.observation(self._vendor.plans[key], self._clock.now())
         assert found is not None
         return found
 
     async def _trouble(self) -> None:
         """Now and then the network or the platform fails, is slow, or asks for patience."""
-        vendor, luck = self._vendor, self._vendor.chance.random()
+        vendor = self._vendor
+        luck = vendor.chance.random() / vendor.roughness
         if not vendor.troubled:
             return
         if luck < 0.06:
             raise Unavailable("the platform answers 503")
         if luck < 0.08:
-            raise Throttled("the platform answers 429", after=vendor.chance.uniform(1, 90))
+            raise Throttled("the platform answers 429", after=vendor.chance.uniform(1, 30))
         if luck < 0.10:
-            await vendor.clock.sleep(vendor.chance.uniform(1, 400))
+            await self._clock.sleep(vendor.chance.uniform(1, 100))
         elif luck < 0.11:
             raise SourceError("the answer is no JSON")
         elif luck < 0.12:

@@ -363,7 +363,7 @@ class DeliverySimulation:
 
 
 @cache
-def _migrated() -> Path:
+def migrated() -> Path:
     """An empty ledger, made once: making one takes longer than most tests."""
     folder = Path(mkdtemp())
     atexit.register(shutil.rmtree, folder)
@@ -382,7 +382,7 @@ def open_store(folder: Path, *, threads: bool = False) -> Store:
     """The ledger in this folder, a new one if there is none."""
     path = folder / "ledger.db"
     if not path.exists():
-        shutil.copy(_migrated(), path)
+        shutil.copy(migrated(), path)
     store = Store.open(path, holder="test", clock=SystemClock())
     for worker in () if threads else (*store._workers, store._writer):
         assert worker is not None
