@@ -37,6 +37,7 @@ def quiet_and_apart() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+@pytest.mark.timeout(900)  # 30 s of CPU, also on a crowded machine
 @pytest.mark.parametrize("first", BLOCKS)
 def test_every_promise_holds_in_each_simulation(first: int) -> None:
     reached: Counter[str] = Counter()
