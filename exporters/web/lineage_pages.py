@@ -38,10 +38,10 @@ class LineagePages:
         found += [web.get(f"/api/v1/{name}", readable(json)) for name, (_, json) in lists.items()]
         return [
             *found,
-            web.get("/jobs/{space:[^/]+}/{name:.+}", readable(self._job)),
-            web.get("/datasets/{space:[^/]+}/{name:.+}", readable(self._dataset)),
-            web.get("/api/v1/jobs/{space:[^/]+}/{name:.+}", readable(self._job_json)),
-            web.get("/api/v1/datasets/{space:[^/]+}/{name:.+}", readable(self._dataset_json)),
+            web.get("/jobs/{space:[^/]+}/{name:[\\s\\S]+}", readable(self._job)),
+            web.get("/datasets/{space:[^/]+}/{name:[\\s\\S]+}", readable(self._dataset)),
+            web.get("/api/v1/jobs/{space:[^/]+}/{name:[\\s\\S]+}", readable(self._job_json)),
+            web.get("/api/v1/datasets/{space:[^/]+}/{name:[\\s\\S]+}", readable(self._dataset_json)),
         ]
 
     async def _jobs(self, request: web.Request) -> web.Response:
