@@ -132,6 +132,15 @@ def datasets(conn: Connection, after: tuple[str, str] | None, limit: int, words:
     return [DatasetRow(space, name, writers, uses - writers) for space, name, writers, uses in found]
 
 
+def used(conn: Connection, datasets: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+    """Those of these namespaces and names of datasets of which a job is known that reads or writes them."""
+    by_name = _use.c.namespace, _use.c.name
+    found: set[tuple[str, str]] = set()
+    for some in chunks(sorted(set(datasets))):
+        found |= {(row.namespace, row.name) for row in conn.execute(select(*by_name).where(tuple_(*by_name).in_(some)))}
+    return frozenset(found)
+
+
 def around(conn: Connection, start: Node, depth: int, most: int = MOST) -> Graph:
     """What `start` is made from and what is made from it, up to `depth` steps; a step leads from a job to a dataset or back."""
     sources = {number: name for name, number in queries.source_names(conn).items()}

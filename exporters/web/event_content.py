@@ -28,6 +28,13 @@ def content(bodies: Iterable[bytes]) -> dict[str, Any]:
     return found
 
 
+def named(found: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """The namespaces and names of all datasets in what `content` returned, with those that columns come from."""
+    datasets = [each for side in ("inputs", "outputs") for each in found[side] or ()]
+    sources = [of for each in datasets for column in each["columns"] for of in column["from"]]
+    return {(each["namespace"], each["name"]) for each in (*datasets, *sources)}
+
+
 def _dataset(one: Mapping[str, Any]) -> dict[str, Any]:
     counted = {**_at(one, "inputFacets", "inputStatistics"), **_at(one, "outputFacets", "outputStatistics")}
     columns = _columns(one)

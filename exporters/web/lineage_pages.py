@@ -12,7 +12,7 @@ from collector.ledger import graph, history, queries
 from collector.ledger.graph import DEEPEST, Graph, Node
 from collector.ledger.port import Ledger
 from collector.model import RunState
-from exporters.web.event_content import content
+from exporters.web.event_content import content, named
 from exporters.web.identity import Forms
 from exporters.web.picture import BOX, HIGH, drawn
 from exporters.web.responses import data, page, readable
@@ -67,10 +67,15 @@ class LineagePages:
 
     async def _job(self, request: web.Request) -> web.Response:
         node, depth = _asked(request, is_job=True)
-        found = await self._ledger.read_shown(_one_job, node, depth)
+        found, linked = await self._ledger.read_shown(_linked_job, node, depth)
         if found is None:
             return page("missing", "/jobs", 404, title="Not found", words=_missing(node))
-        about: dict[str, Any] = {"depth": depth, "bars": _bars(found["runs"]), "token": self._forms.token(request)}
+        about: dict[str, Any] = {
+            "depth": depth,
+            "linked": linked,
+            "bars": _bars(found["runs"]),
+            "token": self._forms.token(request),
+        }
         return self._forms.keep(request, page("job", "/jobs", row=found, **about, **_shown(found["graph"], node)))
 
     async def _job_json(self, request: web.Request) -> web.Response:
@@ -164,6 +169,12 @@ def _one_job(conn: Connection, node: Node, depth: int) -> dict[str, Any] | None:
         **_definition(conn, runs),
         "graph": views.graph(near),
     }
+
+
+def _linked_job(conn: Connection, node: Node, depth: int) -> tuple[dict[str, Any] | None, frozenset[tuple[str, str]]]:
+    """The job, and which of its datasets have a page."""
+    found = _one_job(conn, node, depth)
+    return found, graph.used(conn, named(found["datasets"])) if found is not None else frozenset()
 
 
 def _definition(conn: Connection, runs: Sequence[queries.RunRow]) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from sqlalchemy import Connection
 
 from collector import views
 from collector.clock import duration
-from collector.ledger import history, queries
+from collector.ledger import graph, history, queries
 from collector.ledger.history import RunHistory
 from collector.ledger.port import Ledger
 from collector.ledger.queries import RunDetail, RunFilter, RunRow
 from collector.model import Run, RunState
-from exporters.web.event_content import content
+from exporters.web.event_content import content, named
 from exporters.web.responses import data, page, readable
 
 LISTED = 100
@@ -140,6 +140,9 @@ class _Run:
     known: Run | None
     history: RunHistory
     children: list[RunRow]
+    datasets: dict[str, Any]
+    linked: frozenset[tuple[str, str]]
+    """The datasets that have a page."""
 
     def report(self) -> dict[str, Any]:
         return {
@@ -147,14 +150,10 @@ class _Run:
             **views.more(self.row, self.known),
             "explanation": views.sentences(self.stored, self.history),
             "steps": views.steps(self.known, self.history) if self.known is not None else [],
-            "datasets": self._datasets(),
+            "datasets": self.datasets,
             "events": views.events(self.history),
             "children": [child.run_uuid for child in self.children],
         }
-
-    def _datasets(self) -> dict[str, Any]:
-        found = content(event.body for event in self.history.events)
-        return {"inputs": found["inputs"], "outputs": found["outputs"]}
 
     def shown(self) -> dict[str, Any]:
         """The values of the page."""
@@ -166,6 +165,7 @@ class _Run:
         bars = _bars(known) if known is not None else []
         return {
             "run": run,
+            "linked": self.linked,
             "sinks": sorted({sink for event in run["events"] for sink in event["at"]}),
             "bars": bars,
             "timeline": "; ".join(bar["words"] for bar in bars),
@@ -190,10 +190,11 @@ def _one(conn: Connection, name: str) -> _Run | None:
         return None
     row = max(rows, key=lambda row: row.updated_at)
     stored = queries.details(conn, [row.run_uuid]).get(row.run_uuid)
-    if stored is None:
-        return _Run(row, None, None, RunHistory((), ()), [])
-    children = queries.children_of(conn, stored.id, LISTED)
-    return _Run(row, stored, views.known_run(stored), history.of_run(conn, stored.id), children)
+    of_run = history.of_run(conn, stored.id) if stored is not None else RunHistory((), ())
+    children = queries.children_of(conn, stored.id, LISTED) if stored is not None else []
+    found = content(event.body for event in of_run.events)
+    datasets = {"inputs": found["inputs"], "outputs": found["outputs"]}
+    return _Run(row, stored, views.known_run(stored), of_run, children, datasets, graph.used(conn, named(datasets)))
 
 
 def _indented(body: bytes) -> str:

@@ -65,6 +65,7 @@ async def test_a_job_shows_its_sql_and_the_columns_of_its_latest_successful_run(
         body = orjson.dumps({"job": {}, "outputs": [output]})
         good = select(schema.run.c.id).where(schema.run.c.key == "good").scalar_subquery()
         conn.execute(update(schema.event).where(schema.event.c.run_id == good).values(body=body))
+        jobs.define(conn, ledger.source, {"load/0": Definition((Dataset(SPACE, "t"),), ())})
 
     async with served(tmp_path, defined) as client:
         shown = await page(client, "/jobs/source/load%2F0")
@@ -76,7 +77,9 @@ async def test_a_job_shows_its_sql_and_the_columns_of_its_latest_successful_run(
     assert job["success_rate"] == 0.5
     assert "(50.0 % succeeded)" in shown
     assert "SELECT a -- " in shown
-    assert "/datasets/bigquery%3Aa%2Fb/t" in shown
+    assert 'href="/datasets/bigquery%3Aa%2Fb/t"' in shown
+    assert f"{SPACE} out" in shown
+    assert "/datasets/bigquery%3Aa%2Fb/out" not in shown, "no job is known to use it, so it has no page"
     assert "<script>alert" not in shown
 
 
