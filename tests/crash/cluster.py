@@ -49,6 +49,7 @@ class Replica:
 
     async def start(self) -> None:
         self._starts += 1
+        self.frozen = False  # the one before may have been frozen as it ended, so that nothing could thaw it
         ledger = self.settings["ledger"]
         ledger = {**ledger, "url": f"{ledger['url']}&application_name={self.process_name}"}
         self.config.write_text(yaml.safe_dump({**self.settings, "ledger": ledger}))
@@ -122,6 +123,7 @@ class Cluster:
         self.server, self._folder, self._count = server, folder, count
         self.database = server.new_database()
         self.replicas: list[Replica] = []
+        self.last_spread = "nobody was asked for leases"
         self.requests: list[Request] = []
         """Of the replicas to the platforms."""
         for name, simulator in ((CDF, self.deployment.cdf), (WETRANSFORM, self.deployment.wetransform)):
@@ -166,15 +168,18 @@ class Cluster:
         end = asyncio.get_running_loop().time() + patience
         while not await what():
             if asyncio.get_running_loop().time() > end:
-                raise AssertionError("\n".join(replica.tail() for replica in self.replicas))
+                raise AssertionError("\n".join([self.last_spread, *(replica.tail() for replica in self.replicas)]))
             await asyncio.sleep(0.1)
 
     async def spread(self) -> list[set[str]] | None:
         """The leases of each replica that is awake, None while one does not answer, or a lease is free, or held twice."""
+        awake = [replica for replica in self.replicas if replica.lives and not replica.frozen]
         try:
-            found = [await replica.held() for replica in self.replicas if replica.lives and not replica.frozen]
-        except (OSError, aiohttp.ClientError, IndexError):
+            found = [await replica.held() for replica in awake]
+        except (OSError, aiohttp.ClientError, IndexError) as error:
+            self.last_spread = repr(error)
             return None
+        self.last_spread = str({replica.name: sorted(held) for replica, held in zip(awake, found, strict=True)})
         names = {"housekeeping", "metrics", *(f"source:{each['name']}" for each in self.deployment.settings["sources"])}
         names |= {f"sink:{each['name']}" for each in self.deployment.settings["sinks"]}
         return found if sorted(name for held in found for name in held) == sorted(names) else None
