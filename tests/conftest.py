@@ -1,6 +1,7 @@
 """What every test may ask for: the real servers, started when the first test needs one."""
 
 import logging
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -13,6 +14,9 @@ collect_ignore = ["plugin"]  # a separate distribution, see contract/test_plugin
 pytest.register_assert_rewrite("collector.testing")
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
+# A run begun in the background ignores Ctrl-C, and the programs under test would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = [
     "tests.servers.alertmanager",
