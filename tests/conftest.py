@@ -25,6 +25,7 @@ pytest_plugins = [
     "tests.servers.podman",
     "tests.servers.postgres",
     "tests.servers.prometheus",
+    "tests.servers.toxiproxy",
 ]
 
 

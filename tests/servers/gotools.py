@@ -27,6 +27,8 @@ HELM = Tool("helm", "helm.sh/helm/v4/cmd/helm", "v4.3.1")
 HELM_DOCS = Tool("helm-docs", "github.com/norwoodj/helm-docs/cmd/helm-docs", "v1.14.2")
 COMPOSE = Tool("compose-go", "github.com/compose-spec/compose-go/v2/cmd", "v2.16.2")
 """What Docker's compose reads its files with."""
+TOXIPROXY = Tool("toxiproxy", "github.com/Shopify/toxiproxy/v2/cmd/server", "v2.12.0")
+TOOLS = (HELM, HELM_DOCS, COMPOSE, TOXIPROXY)
 
 
 class NoToolError(RuntimeError):
@@ -62,7 +64,7 @@ def _build(go: str, tool: Tool) -> None:
 
 def main() -> int:
     try:
-        for tool in (HELM, HELM_DOCS, COMPOSE):
+        for tool in TOOLS:
             print(program(tool))
     except NoToolError as error:
         print(error, file=sys.stderr)
