@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
+import orjson
+
 from collector import explanation
 from collector.clock import moment, to_ms
 from collector.errors import LedgerError
@@ -12,6 +14,7 @@ from collector.ledger.graph import Graph, Node
 from collector.ledger.history import RunHistory
 from collector.ledger.parked import Cause, ParkedEvent
 from collector.ledger.queries import JobRow, RunDetail, RunRow, SkipRow
+from collector.ledger.requests import Request
 from collector.model import Dataset, Interval, Run, RunState
 
 
@@ -209,6 +212,27 @@ def parked_event(row: ParkedEvent) -> dict[str, Any]:
 
 def cause(row: Cause) -> dict[str, Any]:
     return {"sink": row.sink, "cause": row.cause, "count": row.count, "latest": moment(row.latest)}
+
+
+def backfill(request: Request) -> dict[str, Any]:
+    """How far one is, with its window; `seen` and `total` are runs, `new` are runs that were made or events that were put on their
+    way.
+    """
+    window, progress = orjson.loads(request.body), orjson.loads(request.answer or "{}")
+    return {
+        "since": moment(window.get("since_ms")),
+        "until": moment(window.get("until_ms")),
+        "begun": moment(request.created_at),
+        "seen": progress.get("seen", 0),
+        "total": progress.get("total"),
+        "new": progress.get("events", progress.get("made", 0)),
+    }
+
+
+def ended_backfill(request: Request) -> dict[str, Any]:
+    """One that is not under way any more; `error` says why it did not come to its end."""
+    error = orjson.loads(request.answer or "{}").get("error")
+    return {**backfill(request), "ended": moment(request.done_at), "error": error}
 
 
 def skip(row: SkipRow) -> dict[str, Any]:

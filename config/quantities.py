@@ -1,6 +1,7 @@
 """Durations such as `1h30m`, sizes such as `10MiB`, moments such as `2026-01-31`, as types for the models."""
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -73,6 +74,16 @@ def parse_lookback(text: str) -> timedelta | datetime | None:
     if moment is None or not _EARLIEST_YEAR <= moment.year < _LATEST_YEAR:
         raise ValueError(f"invalid date {text!r}; use for example 2026-01-31 or 2026-01-31T08:00:00Z")
     return moment
+
+
+def parse_moment(text: str, now: datetime) -> datetime:
+    """The moment that a duration lies before `now`, or that a date names."""
+    given = None
+    with suppress(ValueError):
+        given = parse_lookback(text)
+    if given is None:
+        raise ValueError(f"{text!r} is not a time; use for example 2h, 7d or 2026-01-31")
+    return now - given if isinstance(given, timedelta) else given
 
 
 def _moment(text: str) -> datetime | None:

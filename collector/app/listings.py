@@ -33,6 +33,7 @@ COLUMNS = {
         Column("pending", weight=40),
         Column("parked", weight=70),
         Column("wrong", Kind.NOTE),
+        Column("backfill", Kind.REMARK),
         Column("last_error", Kind.ASIDE),
         Column("last_error_at", Kind.ASIDE),
     ),
@@ -47,6 +48,7 @@ COLUMNS = {
         Column("doubts", weight=30),
         Column("in_flight", weight=20),
         Column("wrong", Kind.NOTE),
+        Column("backfill", Kind.REMARK),
         Column("last_error", Kind.ASIDE),
         Column("last_error_at", Kind.ASIDE),
     ),
@@ -175,7 +177,8 @@ def _show_status(found: Mapping[str, Any]) -> None:
     """Present errors are below their row; former errors, each with its time, at the end."""
     _show_service(found)
     for kind in ("sources", "sinks"):
-        show(found[kind], COLUMNS[kind], as_json=False, nothing=f"no {kind}")
+        rows = [{**row, "backfill": _backfill_words(kind, row.get("backfill"))} for row in found[kind]]
+        show(rows, COLUMNS[kind], as_json=False, nothing=f"no {kind}")
         print()
     if len(found.get("replicas", ())) > 1:
         show(found["replicas"], COLUMNS["replicas"], as_json=False, nothing="")
@@ -183,6 +186,14 @@ def _show_status(found: Mapping[str, Any]) -> None:
     show([found["ledger"]], COLUMNS["ledger"], as_json=False, nothing="")
     if sys.stdout.isatty():
         _show_last_errors([row for row in (*found["sources"], *found["sinks"]) if row.get("last_error")])
+
+
+def _backfill_words(kind: str, under_way: Mapping[str, Any] | None) -> str | None:
+    if under_way is None:
+        return None
+    of = f" of {under_way['total']:,}" if under_way["total"] else ""
+    came = "made" if kind == "sources" else "events put on their way"
+    return f"backfill under way: {under_way['seen']:,}{of} runs looked at, {under_way['new']:,} {came}"
 
 
 def _show_service(found: Mapping[str, Any]) -> None:

@@ -3,9 +3,8 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Never
@@ -23,7 +22,7 @@ from collector.ledger.history import RunHistory
 from collector.ledger.queries import RunDetail, RunFilter, RunRow
 from collector.model import RunState
 from collector.views import known_run, more, summary
-from config.quantities import parse_lookback
+from config.quantities import parse_moment
 
 COLUMNS = (
     Column("source", Kind.NAME, 60),
@@ -226,9 +225,7 @@ def time_given(option: str, words: str | None) -> int | None:
     """Epoch milliseconds of a moment as it was given to an option. Raises `ConfigurationError`."""
     if words is None:
         return None
-    given = None
-    with suppress(ValueError):
-        given = parse_lookback(words)
-    if given is None:
-        raise ConfigurationError([f"{option}: {words!r} is not a time; use for example 2h, 7d or 2026-01-31"])
-    return to_ms(datetime.now(UTC) - given if isinstance(given, timedelta) else given)
+    try:
+        return to_ms(parse_moment(words, datetime.now(UTC)))
+    except ValueError as error:
+        raise ConfigurationError([f"{option}: {error}"]) from error

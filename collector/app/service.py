@@ -387,7 +387,16 @@ class Service:
     async def _start(self) -> None:
         await self._hold_shared_leases()
         await self._housekeeper.look()
-        pages = Pages(self.metrics.scrape, self.faults, self.unready, self.status, self.store, self.submit, self._clock)
+        pages = Pages(
+            self.metrics.scrape,
+            self.faults,
+            self.unready,
+            self.status,
+            self.store,
+            self.submit,
+            self._clock,
+            [source.name for source in self.settings.sources if not source.lists_past_runs],
+        )
         http, hints = self.settings.http, self._hints()
         try:
             get = self._access.get if self._access is not None else Access

@@ -1,18 +1,17 @@
 """The status of sources and sinks, for pages and the command line: read from the ledger and from the running loops."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
+from collector import views
 from collector.clock import Clock, moment, to_ms
 from collector.errors import ConfigurationError
 from collector.ledger import queries, replicas, requests
 from collector.ledger.queries import SinkRow, SourceRow
 from collector.ledger.replicas import Replica
-from collector.ledger.requests import Request
 from collector.reports import SourceStatus
 from exporters.delivery.reports import SinkState, SinkStatus
 
@@ -37,7 +36,7 @@ def status(
     loops and are empty without them.
     """
     now_ms = to_ms(clock.now())
-    under_way = {each.target: _backfill(each) for each in requests.backfills(conn)}
+    under_way = {each.target: views.backfill(each) for each in requests.backfills(conn)}
     held = {row.name: row.holder for row in queries.leases(conn) if row.left_ms}
     of_sources = [_source(row, polled.get(row.name), row.name in sources, now_ms) for row in queries.sources(conn)]
     of_sinks = [_sink(row, delivered.get(row.name), now_ms) for row in queries.sinks(conn)]
@@ -54,19 +53,6 @@ def _with(
     row: dict[str, Any], target: str, held: Mapping[str, str], under_way: Mapping[str, dict[str, Any]]
 ) -> dict[str, Any]:
     return {**row, "holder": held.get(target), "backfill": under_way.get(target)}
-
-
-def _backfill(request: Request) -> dict[str, Any]:
-    """How far one is, with its window; `seen` and `total` are runs, `new` are runs that were made or events that were put on their way."""
-    window, progress = json.loads(request.body), json.loads(request.answer or "{}")
-    return {
-        "since": moment(window.get("since_ms")),
-        "until": moment(window.get("until_ms")),
-        "begun": moment(request.created_at),
-        "seen": progress.get("seen", 0),
-        "total": progress.get("total"),
-        "new": progress.get("events", progress.get("made", 0)),
-    }
 
 
 def _replicas(live: Sequence[Replica], held: Mapping[str, str]) -> list[dict[str, Any]]:

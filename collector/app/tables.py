@@ -31,7 +31,9 @@ class Kind(Enum):
     SECONDS = "seconds"
     BYTES = "bytes"
     NOTE = "note"
-    """Below its row, if it is not empty."""
+    """What is wrong: below its row, if it is not empty."""
+    REMARK = "remark"
+    """As a note, of what is not wrong."""
     ASIDE = "aside"
     """In pipes and JSON only."""
 
@@ -87,7 +89,7 @@ def _table(rows: Sequence[Row], columns: Sequence[Column]) -> None:
     from rich.console import Console  # noqa: PLC0415 - only where a person looks
 
     console = Console(highlight=False)
-    beside = [column for column in columns if column.kind not in {Kind.NOTE, Kind.ASIDE}]
+    beside = [column for column in columns if column.kind not in {Kind.NOTE, Kind.REMARK, Kind.ASIDE}]
     cells = {column.name: [_human(row, column) for row in rows] for column in beside}
     widths = fitted({column: _widest(column, cells[column.name]) for column in beside}, console.width)
     _line(console, [(_title(column).ljust(width), "bold") for column, width in widths.items()])
@@ -100,8 +102,9 @@ def _table(rows: Sequence[Row], columns: Sequence[Column]) -> None:
 
 def _notes(console: "Console", row: Row, columns: Sequence[Column]) -> None:
     for column in columns:
-        if column.kind is Kind.NOTE and row.get(column.name) is not None:
-            _note(console, _human(row, column), "" if row.get("ok") is True else "red")
+        if column.kind in {Kind.NOTE, Kind.REMARK} and row.get(column.name) is not None:
+            is_wrong = column.kind is Kind.NOTE and row.get("ok") is not True
+            _note(console, _human(row, column), "red" if is_wrong else "")
 
 
 def _remark(rows: Sequence[Row], beside: Sequence[Column], widths: Mapping[Column, int]) -> None:

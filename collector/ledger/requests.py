@@ -161,6 +161,20 @@ def backfills(conn: Connection) -> list[Request]:
     return [_request(row) for row in conn.execute(undone.order_by(table.c.id)).mappings()]
 
 
+LOOKED_BACK = 1_000
+"""Requests among which the last backfill is looked for: hints may have made any number of others since."""
+
+
+def last_backfill(conn: Connection, target: str) -> Request | None:
+    """The latest of this target that is done, failed or was stopped, among the latest requests."""
+    table = schema.request
+    latest = select(table.c.id).order_by(table.c.id.desc()).limit(1).scalar_subquery()
+    of_target = table.c.kind == RequestKind.BACKFILL, table.c.target == target, table.c.done_at.is_not(None)
+    ended = select(table).where(table.c.id > latest - LOOKED_BACK, *of_target).order_by(table.c.id.desc()).limit(1)
+    row = conn.execute(ended).mappings().one_or_none()
+    return None if row is None else _request(row)
+
+
 def stop_backfill(conn: Connection, target: str, now_ms: int) -> dict[str, Any] | None:
     """End the one of this target: its holder learns it with its next step, which is rolled back. Returns how far it was, None
     where none is under way.

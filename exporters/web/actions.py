@@ -1,23 +1,27 @@
-"""What users can do from the pages: send parked events again or drop them, start a run. By POST only, each with a token and a line
-in the log, and done as the commands do it, by whoever holds the lease.
+"""What users can do from the pages: send parked events again or drop them, start a run, begin or stop a backfill. By POST only,
+each with a token and a line in the log, and done as the commands do it, by whoever holds the lease.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any, Protocol
 from urllib.parse import quote
 
 from aiohttp import web
 
 from collector import views
+from collector.clock import Clock, moment, to_ms
 from collector.errors import LedgerError
 from collector.ledger import parked
 from collector.ledger.parked import Choice
 from collector.ledger.port import Ledger
 from collector.ledger.requests import RequestKind, RequestState
+from collector.ledger.resend import Window
 from collector.logs import fields
+from config.quantities import parse_moment
 from exporters.web.identity import USER, Forms, Refused
 from exporters.web.responses import page, readable
 
@@ -60,6 +64,8 @@ class _Outcome:
     def words(self) -> str:
         if self.state is None or "error" in self.answer:
             return str(self.answer["error"])
+        if self.state is RequestState.NEW:
+            return "under way"
         return ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in self.answer.items())
 
     @property
@@ -70,11 +76,17 @@ class _Outcome:
 class Actions:
     """The routes answer 403, and pages have no buttons, where nobody is authenticated."""
 
-    def __init__(self, ledger: Ledger, submit: Submit, forms: Forms) -> None:
-        self._ledger, self._submit, self._forms = ledger, submit, forms
+    def __init__(self, ledger: Ledger, submit: Submit, forms: Forms, clock: Clock) -> None:
+        self._ledger, self._submit, self._forms, self._clock = ledger, submit, forms, clock
 
     def routes(self) -> list[web.RouteDef]:
-        handlers = {"/parked/retry": self._retry, "/parked/drop": self._drop, "/trigger": self._trigger}
+        handlers = {
+            "/parked/retry": self._retry,
+            "/parked/drop": self._drop,
+            "/trigger": self._trigger,
+            "/backfill": self._backfill,
+            "/backfill/stop": self._stop_backfill,
+        }
         return [web.post(path, readable(self._checked(handler))) for path, handler in handlers.items()]
 
     def _checked(
@@ -134,6 +146,30 @@ class Actions:
             raise web.HTTPSeeOther(f"/runs/{quote(str(run_id), safe='')}")
         return _shown(found, "/jobs", "Started")
 
+    async def _backfill(self, user: str, token: str, form: Form) -> web.Response:
+        kind, name = _side(form)
+        here = f"/{kind}s/{quote(name, safe='')}"
+        try:
+            window = _window(form, self._clock.now(), needs_since=kind == "source")
+        except ValueError as error:
+            return page("missing", here, 400, title="Not done", words=str(error))
+        if form.get("confirmed") != "yes":
+            about: dict[str, Any] = {"since": moment(window.since_ms), "until": moment(window.until_ms), "token": token}
+            return page("backfill", here, kind=kind, whose=name, back=here, **about)
+        found = await self._done(user, f"{kind}:{name}", RequestKind.BACKFILL, asdict(window))
+        if found.state is RequestState.NEW:
+            raise web.HTTPSeeOther(here)  # where its progress is
+        return _shown(found, here, "Begun")
+
+    async def _stop_backfill(self, user: str, _: str, form: Form) -> web.Response:
+        """Without a question: what was done until then stays, and the same backfill does the rest."""
+        kind, name = _side(form)
+        here = f"/{kind}s/{quote(name, safe='')}"
+        found = await self._done(user, f"{kind}:{name}", RequestKind.STOP, {})
+        if found.state is RequestState.DONE:
+            raise web.HTTPSeeOther(here)
+        return _shown(found, here, "Stopped")
+
     async def _done(self, user: str, target: str, kind: RequestKind, body: Mapping[str, Any]) -> _Outcome:
         """The result, which is logged with who asked for it."""
         try:
@@ -154,6 +190,22 @@ class Actions:
 def _shown(found: _Outcome, here: str, title: str) -> web.Response:
     done = found.state is RequestState.DONE
     return page("done", here, found.status, title=title if done else "Not done", words=found.words, back=here)
+
+
+def _side(form: Form) -> tuple[str, str]:
+    """`source` or `sink`, and its name."""
+    return ("sink", form["sink"]) if form.get("sink") else ("source", form.get("source", ""))
+
+
+def _window(form: Form, now: datetime, *, needs_since: bool) -> Window:
+    """Raises `ValueError`."""
+    given = {name: form.get(name, "").strip() for name in ("since", "until")}
+    if needs_since and not given["since"]:
+        raise ValueError("say since when: how far back the platform is read, for example 30d or 2026-01-31")
+    since, until = (to_ms(parse_moment(words, now)) if words else None for words in given.values())
+    if since is not None and until is not None and since >= until:
+        raise ValueError("the beginning must be before the end")
+    return Window(since, until)
 
 
 def _choice(form: Form) -> Choice:

@@ -47,6 +47,8 @@ class Pages:
     """Does what users ask for on the pages; None: they can do nothing there."""
     clock: Clock = field(default_factory=SystemClock)
     """That of the ledger's times."""
+    without_history: Collection[str] = ()
+    """Sources whose platforms list no past runs, so that there can be no backfill."""
 
 
 async def serve(
@@ -64,18 +66,18 @@ async def serve(
     Health and readiness need no password, as a prober of Kubernetes cannot send one: they show only what is stuck.
     """
     open_to = [*HEALTH, *(route.path for route in more)]
+    forms = Forms(access, acts=pages.submit is not None)
     of_ledger, at_stop = list[web.RouteDef](), None
     if (ledger := pages.ledger) is not None:
-        forms = Forms(access, acts=pages.submit is not None)
         of_ledger = [
             *RunPages(ledger).routes(),
             *LineagePages(ledger, forms).routes(),
             *list_pages.routes(ledger, forms),
-            *(Actions(ledger, pages.submit, forms).routes() if pages.submit is not None else ()),
+            *(Actions(ledger, pages.submit, forms, pages.clock).routes() if pages.submit is not None else ()),
         ]
         live = Live(ledger)
         of_ledger, at_stop = [*of_ledger, *live.routes()], live.stop
-    of_state = StatePages(pages.status, pages.ledger, pages.clock).routes()
+    of_state = StatePages(pages.status, pages.ledger, pages.clock, forms, pages.without_history).routes()
     return await listen(
         [*_Site(pages).routes(), *of_state, *of_ledger, *more],
         open_to,

@@ -1,6 +1,6 @@
 """`/`, and a page for each source and sink and for the replicas: how all is now, and the same as JSON under `/api/v1`."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from collector import __version__, views
 from collector.clock import Clock, moment, to_ms
 from collector.errors import LedgerError
-from collector.ledger import backlog, parked, queries
+from collector.ledger import backlog, parked, queries, requests
 from collector.ledger.backlog import UnansweredRun
 from collector.ledger.port import Ledger
 from collector.ledger.queries import RunRow
@@ -26,6 +26,7 @@ from exporters.web.activity import (
     quota,
     sparkline,
 )
+from exporters.web.identity import Forms
 from exporters.web.responses import RUNBOOKS, data, page, readable
 
 Row = Mapping[str, Any]
@@ -46,8 +47,16 @@ _GOOD = frozenset({None, "ok", "delivering", "standby", "starting", "retired"})
 class StatePages:
     """`status` is as in `Pages`. Without a ledger there is the first page only."""
 
-    def __init__(self, status: Callable[[], Awaitable[Status]], ledger: Ledger | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        status: Callable[[], Awaitable[Status]],
+        ledger: Ledger | None,
+        clock: Clock,
+        forms: Forms,
+        without_history: Collection[str],
+    ) -> None:
         self._status, self._ledger, self._clock = status, ledger, clock
+        self._forms, self._without_history = forms, without_history
 
     def routes(self) -> list[web.RouteDef]:
         found = [web.get("/", self._overview)]
@@ -110,9 +119,14 @@ class StatePages:
             if found is None:
                 return _missing_page(kind, name)
             row, bars = found
-            return page(kind, "/", row=row, bars=bars, most=LATEST, sparkline=sparkline)
+            token = self._forms.token(request) if self._can_be_filled(kind, row) else None
+            answer = page(kind, "/", row=row, bars=bars, most=LATEST, sparkline=sparkline, token=token)
+            return self._forms.keep(request, answer)
 
         return shown
+
+    def _can_be_filled(self, kind: str, row: Row) -> bool:
+        return row["state"] != "retired" and not (kind == "source" and row["source"] in self._without_history)
 
     def _json(self, kind: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def shown(request: web.Request) -> web.StreamResponse:
@@ -131,7 +145,8 @@ class StatePages:
         if "parked" not in row:  # the status is what is known without the ledger
             raise LedgerError(status["ledger"]["wrong"])
         more, bars = await self._ledger.read_shown(_OF[kind], name, self._now())
-        return {**row, **more}, bars
+        last = await self._ledger.read_shown(requests.last_backfill, f"{kind}:{name}")
+        return {**row, **more, "last_backfill": None if last is None else views.ended_backfill(last)}, bars
 
 
 def troubles(status: Status) -> list[dict[str, str]]:

@@ -63,3 +63,25 @@ def test_people_see_uptime_and_errors_that_are_over(monkeypatch: pytest.MonkeyPa
     assert "1m 1s" in said
     assert "2.0 KiB" in said
     assert said.endswith("last errors\n  2026-11-22 13:00:00  marquez: connection  refused\n")
+
+
+def test_people_see_backfills_that_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_source = {"since": None, "until": None, "begun": None, "seen": 1200, "total": None, "new": 7}
+    status: dict[str, Any] = {
+        "running": True,
+        "sources": [{"source": "plant-a", "state": "ok", "backfill": of_source}],
+        "sinks": [
+            {"sink": "marquez", "state": "delivering", "backfill": {**of_source, "total": 5000}},
+            {"sink": "kafka", "state": "delivering", "backfill": None},
+        ],
+        "ledger": {"path": "lineage.db", "bytes": 1024, "limit_bytes": 2048, "wrong": None},
+    }
+    for out in (Terminal(), io.StringIO()):
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setenv("COLUMNS", "120")
+        monkeypatch.setenv("TERM", "dumb")
+        listings._show_status(status)
+        said = out.getvalue()
+        assert "backfill under way: 1,200 runs looked at, 7 made\n" in said.replace("\t-\t-\n", "\n")
+        assert "backfill under way: 1,200 of 5,000 runs looked at, 7 events put on their way" in said
+        assert said.count("under way") == 2

@@ -1,10 +1,11 @@
 """Acting from the pages: who may, with which form, what is asked for, and the line in the log."""
 
 import html
+import json
 import logging
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 import aiohttp
 import pytest
 import yaml
+from sqlalchemy import Connection, update
 
 from collector.app.status import status
 from collector.errors import LedgerError
+from collector.ledger import requests, schema
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.sqlite.store import Store
 from collector.testing.clock import SimulatedClock
@@ -31,7 +34,7 @@ from tests.unit.exporters.test_web import GOOD, LEDGER
 
 ALICE, BJORN = basic("alice", "wonderland"), basic("björn", "smörgås")
 OURS = Access(users=USERS)
-ROUTES = ["/parked/retry", "/parked/drop", "/trigger"]
+ROUTES = ["/parked/retry", "/parked/drop", "/trigger", "/backfill", "/backfill/stop"]
 RUN = "11111111-1111-4111-8111-111111111111"
 
 
@@ -57,14 +60,16 @@ class Desk:
 
 
 @asynccontextmanager
-async def listening(path: Path, desk: Desk | None, access: Access) -> AsyncIterator[Listener]:
+async def listening(
+    path: Path, desk: Desk | None, access: Access, fill: Callable[[Connection], object] = happened, **more: Any
+) -> AsyncIterator[Listener]:
     store = Store.open(path / "lineage.db", holder="test", clock=(clock := SimulatedClock()))
-    await store.write(happened)
+    await store.write(fill)
 
     async def state() -> Mapping[str, Any]:
         return await store.read_shown(status, clock, ["source"], {}, {}, LEDGER)
 
-    pages = replace(GOOD, ledger=store, status=state, submit=desk.submit if desk is not None else None)
+    pages = replace(GOOD, ledger=store, status=state, submit=desk.submit if desk is not None else None, **more)
     listener = await serve(pages, "127.0.0.1", 0, access=lambda: access)
     try:
         yield listener
@@ -75,12 +80,12 @@ async def listening(path: Path, desk: Desk | None, access: Access) -> AsyncItera
 
 @asynccontextmanager
 async def acting(
-    path: Path, desk: Desk, access: Access = OURS, headers: Mapping[str, str] = ALICE
+    path: Path, desk: Desk, access: Access = OURS, headers: Mapping[str, str] = ALICE, **more: Any
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """A browser of Alice's, on these pages."""
     jar = aiohttp.CookieJar(unsafe=True)
     async with (
-        listening(path, desk, access) as listener,
+        listening(path, desk, access, **more) as listener,
         aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}", headers=headers, cookie_jar=jar) as client,
     ):
         yield client
@@ -179,6 +184,67 @@ async def test_a_run_is_started_after_a_question(tmp_path: Path) -> None:
     assert desk.asked == [("source:source", RequestKind.TRIGGER, body)]
 
 
+def shown_fields(page: str) -> dict[str, str]:
+    return dict(re.findall(r'name="(\w+)" value="([^"]*)"', page))
+
+
+async def test_a_backfill_is_begun_after_a_question(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    desk = Desk(Given(RequestState.NEW, {"request": 7}))
+    async with acting(tmp_path, desk) as client:
+        form = {"token": await token(client, "/sources/source"), "source": "source", "until": "2026-01-31"}
+        for odd in ("", "yesterday", "2026-02-01"):
+            code, words = await posted(client, "/backfill", {**form, "since": odd, "confirmed": "yes"})
+            assert (code, "Not done" in words) == (400, True), odd
+        code, asked = await posted(client, "/backfill", {**form, "since": "2026-01-01"})
+        assert (code, "cannot be undone" in asked, desk.asked) == (200, True, [])
+        assert await posted(client, "/backfill", shown_fields(asked)) == (303, "/sources/source")
+        _, asked = await posted(client, "/backfill", {"token": form["token"], "sink": "marquez"})
+        assert await posted(client, "/backfill", shown_fields(asked)) == (303, "/sinks/marquez")
+    assert desk.asked == [
+        ("source:source", RequestKind.BACKFILL, {"since_ms": 1767225600000, "until_ms": 1769817600000}),
+        ("sink:marquez", RequestKind.BACKFILL, {"since_ms": None, "until_ms": None}),
+    ]
+    line = logged(caplog, "action.taken")[0]
+    assert (line["user"], line["action"], line["outcome"], line["answer"]) == ("alice", "backfill", "new", "under way")
+
+
+def backfilled(conn: Connection) -> None:
+    """One of the sink is under way, one of the source was stopped."""
+    happened(conn)
+    for target, answer in {
+        "sink:marquez": {"seen": 1200, "total": 5000, "events": 40},
+        "source:source": {"seen": 9, "made": 2},
+    }.items():
+        number = requests.add_backfill(conn, target, json.dumps({"since_ms": 0, "until_ms": None}), 1)
+        table = schema.request
+        conn.execute(update(table).where(table.c.id == number).values(answer=json.dumps(answer)))
+    requests.stop_backfill(conn, "source:source", 2)
+
+
+async def test_a_page_says_how_far_a_backfill_is_and_how_the_last_one_ended(tmp_path: Path) -> None:
+    desk = Desk(Given(RequestState.DONE, {"seen": 1200}))
+    async with acting(tmp_path, desk, fill=backfilled) as client:
+        of_sink, of_source = await text(client, "/sinks/marquez"), await text(client, "/sources/source")
+        assert "1,200 of 5,000 runs were looked at, 40 events were put on their way" in of_sink
+        assert '<progress value="1200" max="5000"' in of_sink
+        assert ("Stop it" in of_sink, "Backfill …" in of_sink) == (True, False)
+        assert "did not come to its end" in of_source
+        assert "9 runs were looked at, 2 were new and made" in of_source
+        assert ("Stop it" in of_source, "Backfill …" in of_source) == (False, True)
+        form = {"token": await token(client, "/sinks/marquez"), "sink": "marquez"}
+        assert await posted(client, "/backfill/stop", form) == (303, "/sinks/marquez")
+        desk.answer = Given(RequestState.FAILED, {"error": "no backfill of sink marquez is under way"})
+        code, words = await posted(client, "/backfill/stop", form)
+        assert (code, "is under way" in words) == (409, True)
+    assert desk.asked == [("sink:marquez", RequestKind.STOP, {})] * 2
+
+
+async def test_a_platform_that_lists_no_past_runs_has_no_backfill(tmp_path: Path) -> None:
+    async with acting(tmp_path, Desk(), without_history=["source"]) as client:
+        assert "<button" not in await text(client, "/sources/source")
+        assert "Backfill …" in await text(client, "/sinks/marquez")
+
+
 @pytest.mark.parametrize("answer", [Given(RequestState.FAILED, {"error": "no such job"}), None])
 async def test_what_was_not_done_is_said_and_logged(
     answer: Given | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -252,7 +318,7 @@ async def test_a_form_of_a_browser_is_taken_until_the_password_changes(tmp_path:
 async def test_without_users_there_are_no_buttons_and_no_actions(tmp_path: Path) -> None:
     desk = Desk()
     async with acting(tmp_path, desk, Access(), {}) as client:
-        for path in ("/parked", "/jobs/source/transformation%2F1"):
+        for path in ("/parked", "/jobs/source/transformation%2F1", "/sources/source", "/sinks/marquez"):
             async with client.get(path) as answer:
                 assert "<button" not in await answer.text()
                 assert "Set-Cookie" not in answer.headers
