@@ -71,7 +71,7 @@ async def changed(api: Api, since_ms: int) -> AsyncIterator[Page]:
             raise Unordered
         highest = max(times, default=floor)
         if highest > floor:
-            below += sum(1 for group in fresh if _at(group) != highest)
+            below += len({key for key, *_ in seen} | {group.key for group in fresh if _at(group) != highest})
             floor, offset = highest, 0
             seen = {_mark(group) for group in raw.groups if _at(group) == highest}
         else:
