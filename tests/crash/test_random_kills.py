@@ -8,15 +8,13 @@ import asyncio
 import os
 import random
 import signal
-import sqlite3
-from collections import defaultdict
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from simulators.cdf import Ending, Scenario
 from simulators.demo import expected
+from tests.crash.ledger_oracle import committed, out_of_order
 from tests.deployment import Deployment
 
 KILLS = int(os.environ.get("RANDOM_KILLS", "3"))
@@ -58,29 +56,6 @@ async def one_life(deployment: Deployment, rng: random.Random) -> None:
     if deployment.runs or kind != "stops":  # it may have stopped in time
         deployment.send(signal.SIGKILL)
     assert await deployment.ended() in ({-signal.SIGKILL, 0} if kind == "stops" else {-signal.SIGKILL})
-
-
-def committed(ledger: Path) -> dict[bytes, tuple[int, int]]:
-    """Strand and place of each event, by its bytes."""
-    with closing(sqlite3.connect(ledger)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        assert connection.execute("SELECT count(*) FROM lane").fetchone() == (0,)
-        assert connection.execute("SELECT count(*) FROM parked").fetchone() == (0,)
-        return {
-            body: (strand, seq) for body, strand, seq in connection.execute("SELECT body, strand_id, seq FROM event")
-        }
-
-
-def out_of_order(got: list[bytes], places: dict[bytes, tuple[int, int]]) -> list[str]:
-    """What does not follow from what came before it: only the last one of a strand may come again."""
-    last: defaultdict[int, int] = defaultdict(int)
-    wrong = []
-    for line in got:
-        strand, seq = places[line]
-        if seq not in {last[strand], last[strand] + 1}:
-            wrong.append(f"event {seq} of strand {strand} after {last[strand]}: {line[:300]!r}")
-        last[strand] = seq
-    return wrong
 
 
 async def test_kills_at_random_moments(tmp_path: Path) -> None:
