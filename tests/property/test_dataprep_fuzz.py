@@ -13,7 +13,7 @@ from aiohttp import web
 
 from collector.errors import SourceError, TriggerError
 from collector.model import Observation, RunState
-from collector.platforms.dataprep.definitions import Cache
+from collector.platforms.dataprep.definitions import kept
 from collector.testing.clock import ServerClock, SimulatedClock
 from collector.testing.poller import SimulatedPoller
 from simulators.dataprep import DataprepSimulator, Level
@@ -157,7 +157,7 @@ def forget_all(rig: DataprepRig) -> None:
     definitions = rig.platform._definitions
     definitions.__init__(rig.platform._api, rig.platform._deployment, rig.clock.monotonic)  # type: ignore[misc]
     rig.platform._deployment._lacks.clear()
-    rig.platform._parts.flow_runs._known = Cache(rig.clock.monotonic)
+    rig.platform._parts.flow_runs._known = kept(rig.clock.monotonic)
 
 
 async def test_answers_to_a_start() -> None:

@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import TypeVar
+
+from cachetools import TTLCache
 
 from collector.errors import NotFound, Unavailable
 from collector.platforms.answers import Forbidden
@@ -24,23 +26,9 @@ _OUTPUTS: dict[str, str | int] = {"embed": "writeSettings,publications", "includ
 T = TypeVar("T")
 
 
-class Cache(Generic[T]):
-    """Values by key for an hour, the oldest dropped first."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._values: dict[str, tuple[float, T]] = {}
-
-    def get(self, key: str) -> T | None:
-        until, value = self._values.get(key, (0.0, None))
-        return value if self._monotonic() < until else None
-
-    def put(self, key: str, value: T) -> T:
-        self._values.pop(key, None)
-        self._values[key] = (self._monotonic() + KEPT_FOR, value)
-        if len(self._values) > MOST_KEPT:
-            del self._values[next(iter(self._values))]
-        return value
+def kept(monotonic: Callable[[], float]) -> TTLCache[str, T]:
+    """Values by key for an hour."""
+    return TTLCache(MOST_KEPT, KEPT_FOR, monotonic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +54,9 @@ class Definitions:
 
     def __init__(self, api: Api, deployment: Deployment, monotonic: Callable[[], float]) -> None:
         self._api, self._deployment, self._monotonic = api, deployment, monotonic
-        self._names: Cache[RecipeNames] = Cache(monotonic)
-        self._flows: Cache[str] = Cache(monotonic)
-        self._sources: Cache[tuple[Source, ...]] = Cache(monotonic)
+        self._names: TTLCache[str, RecipeNames] = kept(monotonic)
+        self._flows: TTLCache[str, str] = kept(monotonic)
+        self._sources: TTLCache[str, tuple[Source, ...]] = kept(monotonic)
         self._outputs: dict[str, list[OutputDefinition]] = {}
         self._outputs_read_at: float | None = None
         self._failures: dict[str, int] = {}
@@ -77,7 +65,7 @@ class Definitions:
         """Keep the names that came embedded in a group."""
         names = _embedded_names(group)
         if group.recipe and names.complete:
-            self._names.put(group.recipe, names)
+            self._names[group.recipe] = names
 
     async def names(self, group: Group) -> RecipeNames:
         """The names of the group's recipe and flow. A recipe whose names fail again and again goes without."""
@@ -95,7 +83,8 @@ class Definitions:
                 raise
             found = RecipeNames()
         self._failures.pop(group.recipe, None)
-        return self._names.put(group.recipe, found)
+        self._names[group.recipe] = found
+        return found
 
     def known_names(self, recipe: str) -> RecipeNames:
         """Without asking."""
@@ -123,7 +112,9 @@ class Definitions:
             return known
         body = await self._optional(Optional.FLOWS, "flows", flow, query={"fields": "id;name"})
         name = rows.name(body.get("name")) if isinstance(body, dict) else None
-        return self._flows.put(flow, name) if name else None
+        if name:
+            self._flows[flow] = name
+        return name
 
     async def output(self, recipe: str, ranfrom: str | None) -> OutputDefinition | None:
         """The output definition that a run of this origin uses: scheduled runs have their own beside the ad hoc one."""
@@ -142,7 +133,8 @@ class Definitions:
             return known
         body = await self._unless_refused("outputObjects", output.key, "inputs")
         found = tuple(source for row in rows.data(body) if (source := rows.source(row)) is not None)
-        return self._sources.put(output.key, found)
+        self._sources[output.key] = found
+        return found
 
     async def _have_outputs(self, recipe: str) -> None:
         """There is no request for one recipe's outputs in every edition, so all are read and kept."""

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from cachetools import TTLCache
+
 from collector.errors import NotFound
 from collector.model import Facts, Job, Observation, Parent, Run, RunState
 from collector.platforms.answers import Forbidden, moment
 from collector.platforms.dataprep import rows, states
 from collector.platforms.dataprep.api import Api, NoSuchPath, Refused
-from collector.platforms.dataprep.definitions import Cache, Definitions
+from collector.platforms.dataprep.definitions import Definitions, kept
 from collector.platforms.dataprep.levels import Deployment, Optional
 from collector.platforms.dataprep.observations import FLOW_RUN, Place
 from collector.platforms.dataprep.rows import Group
@@ -41,7 +43,7 @@ class FlowRuns:
         unread: UnreadTimes,
     ) -> None:
         self._api, self._deployment, self._definitions, self._place = api, deployment, definitions, place
-        self._known: Cache[FlowRun] = Cache(monotonic)
+        self._known: TTLCache[str, FlowRun] = kept(monotonic)
         self._unread = unread
 
     async def of(self, group: Group, job: Job) -> FlowRun | None:
@@ -67,7 +69,8 @@ class FlowRuns:
         if flow is None or name is None:
             return None
         self._unread.note(f"flow run {key}", unread_times(known, "createdAt"))
-        return self._known.put(key, FlowRun(key, flow, name, moment(known.get("createdAt"))))
+        found = self._known[key] = FlowRun(key, flow, name, moment(known.get("createdAt")))
+        return found
 
     def parent(self, found: FlowRun) -> Parent:
         return self._place.flow_parent(found.key, self._place.flow_job(found.flow, found.name))

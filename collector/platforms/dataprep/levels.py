@@ -185,5 +185,5 @@ async def token_works(api: Api) -> bool:
     except AuthFailed:
         return False
     except (NotFound, Refused):
-        return True
+        pass
     return True
