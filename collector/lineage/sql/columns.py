@@ -5,6 +5,7 @@ Where a name could mean several things, or everything (`*` over a source whose c
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from sqlglot import exp
 
@@ -161,7 +162,7 @@ class Columns:
         """The type that a cast gives, here or in a sub-query below."""
         node = bare(item)
         if isinstance(node, exp.Cast):
-            return node.to.sql("spark").lower()
+            return _written_type(node.to)
         if isinstance(node, exp.Column) and not isinstance(node.this, exp.Star):
             meant = scope.meaning([part.name for part in node.parts])
             return meant.column.type if meant.column is not None and not meant.nested else None
@@ -345,6 +346,18 @@ def _name(item: exp.Expr) -> str | None:
     if isinstance(item, exp.Dot):
         return item.expression.name or None
     return item.name if isinstance(item, exp.Column) else None
+
+
+def _written_type(kind: exp.DataType) -> str:
+    """As Spark writes it."""
+    is_plain = [value for value in kind.args.values() if value] == [kind.this]
+    return _plain_type(kind.this) if is_plain and isinstance(kind.this, exp.DType) else kind.sql("spark").lower()
+
+
+@cache
+def _plain_type(kind: exp.DType) -> str:
+    """One without parameters: sqlglot takes long to write the same few again and again."""
+    return exp.DataType(this=kind).sql("spark").lower()
 
 
 def _values(node: exp.Values) -> Relation:

@@ -47,24 +47,32 @@ class Unparsed(Exception):
 
 @dataclass(slots=True)
 class Budget:
-    """Steps, and seconds of this thread's processor time, that may still be spent on one query."""
+    """Steps, and seconds of this thread's processor time, that may still be spent on one query. The time counts from the
+    first look at the clock, which most queries never need.
+    """
 
     steps: int
     seconds: float
     stopped: Callable[[], bool] = lambda: False
-    _until: float = field(init=False)
+    _until: float | None = None
+    _look_at: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self._until = time.thread_time() + self.seconds
+        self._look_at = max(0, self.steps - _LOOK_AT_CLOCK)
 
     def spend(self, steps: int = 1) -> None:
         """Raises `TooMuch` when nothing is left."""
-        before, self.steps = self.steps, self.steps - steps
+        self.steps -= steps
+        if self.steps < self._look_at:
+            self._look()
+
+    def _look(self) -> None:
         if self.steps < 0:
             raise TooMuch("takes more steps than are allowed")
-        if before // _LOOK_AT_CLOCK == self.steps // _LOOK_AT_CLOCK:
-            return
-        if time.thread_time() > self._until:
+        self._look_at = max(0, self.steps - _LOOK_AT_CLOCK)
+        now = time.thread_time()
+        self._until = self._until or now + self.seconds
+        if now > self._until:
             raise TooMuch(f"takes more than {self.seconds:.0f} s of processor time")
         if self.stopped():
             raise TooMuch("takes longer than this program still runs")

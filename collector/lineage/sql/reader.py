@@ -10,7 +10,7 @@ from collector.lineage.sql.model import Catalog, Edge, Limits, Read, Source, Sql
 from collector.lineage.sql.parser import Budget, TooMuch, Unparsed, parse, place_at
 from collector.lineage.sql.relations import Column, Relation
 from collector.lineage.sql.sources import bind
-from collector.lineage.sql.tokens import Word, foreign, scan, without_comments, words
+from collector.lineage.sql.tokens import foreign, is_longer, scan, without_comments, words
 from collector.model import Field
 
 
@@ -24,18 +24,15 @@ def read_query(text: str, catalog: Catalog, limits: Limits, stopped: Callable[[]
 
 
 def _read(text: str, catalog: Catalog, limits: Limits, stopped: Callable[[], bool]) -> SqlLineage:
-    found = list(islice(words(text), limits.tokens + 1))
-    if len(found) > limits.tokens:
-        return _scanned(words(text), catalog, f"the query has more than {limits.tokens} words, too many to be parsed")
-    if (mark := foreign(found)) is not None:
-        return _scanned(
-            found, catalog, f"the query cannot be parsed{place_at(text, mark.start)}: {mark.text} is no SQL"
-        )
+    if is_longer(text, limits.tokens):
+        return _scanned(text, catalog, f"the query has more than {limits.tokens} words, too many to be parsed")
+    if (mark := foreign(text)) is not None:
+        return _scanned(text, catalog, f"the query cannot be parsed{place_at(text, mark.start)}: {mark.text} is no SQL")
     budget = Budget(limits.steps, limits.seconds, stopped)
     try:
         tree = parse(text, budget)
     except Unparsed as error:
-        return _scanned(found, catalog, f"the query {error}")
+        return _scanned(text, catalog, f"the query {error}")
     bound = bind(tree, catalog)
     columns = Columns(text, bound, budget, catalog)
     problems, relation = bound.problems, Relation(blind=True)
@@ -57,9 +54,9 @@ def _read(text: str, catalog: Catalog, limits: Limits, stopped: Callable[[], boo
     )
 
 
-def _scanned(found: Iterable[Word], catalog: Catalog, cause: str) -> SqlLineage:
+def _scanned(text: str, catalog: Catalog, cause: str) -> SqlLineage:
     """Only the tables, by their place in the text."""
-    sources, problems = scan(list(found), catalog)
+    sources, problems = scan(list(words(text)), catalog)
     problem = f"{cause}; its tables are taken from the places behind FROM and JOIN, its columns are not known"
     return SqlLineage(tuple(map(Read, _names(sources))) or None, problems=(problem, *problems))
 

@@ -14,6 +14,8 @@ from sqlglot import exp
 from collector.lineage.sql.model import Catalog, Source, each_once
 from collector.lineage.sql.parser import place_of
 
+_LEAVES = (exp.Identifier, exp.Literal, exp.DataType)
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
@@ -83,9 +85,14 @@ def bind(tree: exp.Query, catalog: Catalog) -> Bound:
         waiting += [
             _At(child, inner, at.owner)
             for child in at.node.iter_expressions(reverse=True)
-            if not isinstance(child, exp.With)
+            if not (isinstance(child, exp.With) or _is_leaf(child))
         ]
     return _reached(found)
+
+
+def _is_leaf(node: exp.Expr) -> bool:
+    """Most nodes are names and literals, which hold no table."""
+    return isinstance(node, _LEAVES) or (isinstance(node, exp.Column) and isinstance(node.this, exp.Identifier))
 
 
 def _with(at: _At) -> tuple[_Names | None, list[_At]]:

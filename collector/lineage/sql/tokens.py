@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import NamedTuple
 
 from collector.lineage.sql.model import Catalog, Source, each_once
@@ -81,13 +82,22 @@ def words(text: str) -> Iterator[Word]:
             yield Word(Sort(sort), text[start:end], start)
 
 
-def foreign(found: Sequence[Word]) -> Word | None:
+def is_longer(text: str, most: int) -> bool:
+    """Whether it has more words than that."""
+    return len(text) > most and next(islice(words(text), most, None), None) is not None
+
+
+def foreign(text: str) -> Word | None:
     """The first mark that is not SQL. sqlglot takes it for a part of some other dialect, and what is beside it for a name."""
-    return next((word for word in found if word.sort is Sort.MARK and word.text in _FOREIGN), None)
+    if _FOREIGN.isdisjoint(text):
+        return None
+    return next((word for word in words(text) if word.sort is Sort.MARK and word.text in _FOREIGN), None)
 
 
 def without_comments(text: str) -> str:
     """The same text with spaces in place of comments, so that every place in it stays where it was."""
+    if "--" not in text and "/*" not in text:
+        return text
     kept = (_blank(text[start:end]) if sort == "comment" else text[start:end] for sort, start, end in _pieces(text))
     return "".join(kept)
 
