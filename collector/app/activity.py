@@ -1,6 +1,7 @@
 """Counts what sources and sinks do and writes it to the ledger, so that the pages of every replica show the same."""
 
 import logging
+from collections.abc import Mapping
 from datetime import datetime
 
 from collector.app.observers import Observers
@@ -35,18 +36,22 @@ class ActivityRecord(Observers):
             await self.write()
 
     async def write(self) -> None:
-        """A ledger that does not answer is reported elsewhere; what it did not take is written the next time, if not too old by then."""
+        """What the ledger did not take is written the next time, if not too old by then."""
         minutes, self._minutes = self._minutes, {}
         if not minutes:
             return
         try:
             await self._store.write(activity.note, {key: Activity(**counts) for key, counts in minutes.items()})
         except LedgerError as error:
-            log.debug("activity.unwritten", extra=fields(cause=str(error)))
-            oldest = to_ms(self._clock.now()) - KEPT_MS
-            for key, counts in minutes.items():
-                if key[1] >= oldest:
-                    self._add(key, counts)
+            log.warning("activity.unwritten", extra=fields(cause=str(error)))
+            self._take_back(minutes)
+
+    def _take_back(self, minutes: Mapping[tuple[str, int], dict[str, int]]) -> None:
+        """Before what was counted meanwhile, so that the latest of each stays the latest."""
+        oldest = to_ms(self._clock.now()) - KEPT_MS
+        newer, self._minutes = self._minutes, {key: counts for key, counts in minutes.items() if key[1] >= oldest}
+        for key, counts in newer.items():
+            self._add(key, counts)
 
     def polled(self, report: PollReport) -> None:
         took = round(report.seconds * 1000)

@@ -26,6 +26,8 @@ U = TypeVar("U")
 
 LOOK = 10.0
 SWEEP_EVERY = 3600.0
+"""At the most: a retention of less than ten hours is looked after more often, so that little is kept much longer."""
+SOONEST_SWEEP = 60.0
 EARLY_SWEEP_EVERY = 60.0
 """While the ledger is full and sinks catch up: a sweep of a full gigabyte takes some seconds of writes."""
 ROOM = 0.95
@@ -153,7 +155,7 @@ class Housekeeper:
         """What one replica does for all."""
         if await self._store.read_shown(replicas.unconfigured, self._me):
             await self._store.write(replicas.retire, self._me, to_ms(self._clock.now()))
-        if self._clock.monotonic() - self._swept >= SWEEP_EVERY:
+        if self._clock.monotonic() - self._swept >= sweep_every(self._settings.retention):
             await self._sweep_departed()
             await self.sweep(self._settings.retention)
             self._swept = self._clock.monotonic()
@@ -293,6 +295,11 @@ class Housekeeper:
             self._came_round()
             removed += gone
         return removed
+
+
+def sweep_every(retention: timedelta) -> float:
+    """Seconds between two looks at what is older than `retention`."""
+    return min(SWEEP_EVERY, max(SOONEST_SWEEP, retention.total_seconds() / 10))
 
 
 def beyond(owed: Mapping[str, int], limits: Mapping[str, int], before: frozenset[str]) -> frozenset[str]:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, cast
 
+import pytest
+
 from collector.app.activity import ActivityRecord
 from collector.clock import to_ms
 from collector.errors import LedgerError
@@ -20,8 +22,10 @@ class Written:
     def __init__(self) -> None:
         self.minutes: list[dict[tuple[str, int], Activity]] = []
         self.is_away = False
+        self.meanwhile: Callable[[], None] = lambda: None
 
     async def write(self, fn: Callable[..., Any], minutes: dict[tuple[str, int], Activity]) -> None:
+        self.meanwhile()
         if self.is_away:
             raise LedgerError("away")
         self.minutes.append(minutes)
@@ -77,3 +81,15 @@ async def test_what_the_ledger_did_not_take_is_written_later() -> None:
     written.is_away = False
     await made.write()
     assert len(written.minutes) == 1, "what is too old for the pages is not kept"
+
+
+async def test_what_was_counted_while_a_write_failed_is_newer(caplog: pytest.LogCaptureFixture) -> None:
+    made, written, clock = record()
+    since = to_ms(clock.now()) // MINUTE_MS * MINUTE_MS
+    made.requested(RequestReport("a", 200, 0.1, remaining=8))
+    written.is_away, written.meanwhile = True, lambda: made.requested(RequestReport("a", 200, 0.1, remaining=5))
+    await made.write()
+    written.is_away, written.meanwhile = False, lambda: None
+    await made.write()
+    assert written.minutes == [{("source:a", since): Activity(requests=2, remaining=5)}]
+    assert [(each.levelname, each.getMessage()) for each in caplog.records] == [("WARNING", "activity.unwritten")]

@@ -11,7 +11,15 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import Connection, update
 
-from collector.app.housekeeping import EARLY_SWEEP_EVERY, LOOK, STUCK_AFTER, SWEEP_EVERY, Housekeeper, Share
+from collector.app.housekeeping import (
+    EARLY_SWEEP_EVERY,
+    LOOK,
+    STUCK_AFTER,
+    SWEEP_EVERY,
+    Housekeeper,
+    Share,
+    sweep_every,
+)
 from collector.errors import LedgerCorrupt, LedgerError
 from collector.ledger import (
     configured_sinks,
@@ -311,7 +319,7 @@ async def test_a_little_room_is_no_room_so_that_polling_does_not_stop_and_go(hou
     assert keeper.full is None
 
 
-async def test_retention_forgets_what_is_old_and_delivered_once_an_hour(house: House) -> None:
+async def test_retention_forgets_what_is_old_and_delivered(house: House) -> None:
     keeper = await house.keep(10_000 * KIB, retention="2h")
     async with Running(keeper):
         await house.fill(3)
@@ -325,6 +333,23 @@ async def test_retention_forgets_what_is_old_and_delivered_once_an_hour(house: H
         await house.clock.step(SWEEP_EVERY)
         assert await house.rows("event") == 3, "of the open run and those that are owed"
         assert await house.rows("run") == 2
+
+
+async def test_a_short_retention_is_kept_to_the_minute(house: House) -> None:
+    keeper = await house.keep(10_000 * KIB, retention="5m")
+    async with Running(keeper):
+        await house.fill(3)
+        await house.do(lambda ledger: ledger.drain())
+        for _ in range(5):
+            await house.clock.step(60)
+        assert await house.rows("event") == 6
+        await house.clock.step(60)
+        assert await house.rows("event") == 0
+
+
+@pytest.mark.parametrize(("retention", "every"), [("7d", 3600), ("10h", 3600), ("2h", 720), ("5m", 60), ("1s", 60)])
+def test_sweeps_come_oftener_the_shorter_the_retention(retention: str, every: float) -> None:
+    assert sweep_every(Settings.model_validate({"retention": retention}).retention) == every
 
 
 async def test_a_run_outlives_its_events_while_the_look_back_could_see_it_again(house: House) -> None:
