@@ -83,6 +83,8 @@ class Deployment:
 
     program = "collector"
     """The module that is run as the service."""
+    under: tuple[str, ...] = ()
+    """A command that runs it, with its words; the process must stay the program."""
 
     def configure(self) -> None:
         """Write `settings` down, for processes that start from now on."""
@@ -94,8 +96,9 @@ class Deployment:
         self._starts = len(self.logged("service.started"))
         words = ("run", "--config", str(self.config))
         with self.log.open("ab") as log:
-            if environment:  # which may be read at the import
+            if environment or self.under:  # which may be read at the import
                 self._process = await asyncio.create_subprocess_exec(
+                    *self.under,
                     sys.executable,
                     "-m",
                     self.program,
@@ -157,13 +160,15 @@ class Deployment:
 
     def faults(self) -> list[str]:
         """What the file and Marquez have against the simulators' runs."""
-        return expected.faults(
-            expected.events_by_run(expected.read_lines(self.events)), self.expected_runs(), self.marquez_states()
-        )
+        return expected.faults(expected.events_by_run(self.lines()), self.expected_runs(), self.marquez_states())
+
+    def lines(self) -> list[bytes]:
+        """The file's events. A kill or a power cut may have torn a line."""
+        return [line for line in expected.read_lines(self.events) if is_whole(line)]
 
     def invalid(self) -> list[str]:
-        """What OpenLineage has against the events in the file. A kill may have torn the last line."""
-        whole = [line for line in expected.read_lines(self.events) if line.endswith(b"}")]
+        """What OpenLineage has against the events in the file."""
+        whole = self.lines()
         for former, name in self.renamed.items():
             whole = [line.replace(f'"source":"{name}"'.encode(), f'"source":"{former}"'.encode()) for line in whole]
         return openlineage.all_faults(whole, may_be_open=True)
@@ -227,8 +232,7 @@ class Deployment:
         """So many runs have their START, and so many their terminal event, in the file."""
         end = asyncio.get_running_loop().time() + patience
         while True:
-            whole = [line for line in expected.read_lines(self.events) if line.endswith(b"}")]
-            kinds = [event["eventType"] for event in events(whole)]
+            kinds = [event["eventType"] for event in events(self.lines())]
             ended = sum(kind in {"COMPLETE", "FAIL", "ABORT"} for kind in kinds)
             if kinds.count("START") >= starts and ended >= ends:
                 return
@@ -325,3 +329,11 @@ class Deployment:
 
 def events(lines: list[bytes]) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in lines]
+
+
+def is_whole(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except ValueError:
+        return False
+    return True

@@ -43,8 +43,7 @@ def start_runs(deployment: Deployment, rng: random.Random) -> set[str]:
 
 
 def arrived(deployment: Deployment) -> set[str]:
-    whole = [line for line in expected.read_lines(deployment.events) if line.endswith(b"}")]
-    return {key for source, key in expected.events_by_run(whole) if source == CDF}
+    return {key for source, key in expected.events_by_run(deployment.lines()) if source == CDF}
 
 
 async def check_pause(deployment: Deployment, disk: FaultyDisk, failure: Failure, words: str) -> None:

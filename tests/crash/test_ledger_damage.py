@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -263,6 +264,54 @@ async def test_two_damaged_files_of_one_moment_are_both_kept(closed: Path, templ
         kept.add(store.set_aside)
         await store.close()
     assert len(kept) == 3
+
+
+def cut_off(path: Path, target: Path) -> None:
+    """What is on the disk half way through a large transaction without a write-ahead log: as while a ledger is made, or begins
+    from a backup.
+    """
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA page_size={PAGE}")
+        connection.execute("PRAGMA journal_mode=DELETE")
+        connection.execute("PRAGMA cache_size=1")
+        connection.execute("BEGIN")
+        connection.execute("CREATE TABLE half (way)")
+        connection.executemany("INSERT INTO half VALUES (zeroblob(?))", [(8000,)] * 50)
+        for name in (path.name, f"{path.name}-journal"):
+            shutil.copy(path.with_name(name), target.with_name(name.replace(path.name, target.name)))
+
+
+@pytest.mark.parametrize("torn", [False, True])
+async def test_a_ledger_whose_making_was_cut_off_is_made_at_the_next_start(tmp_path: Path, torn: bool) -> None:
+    path = tmp_path / "ledger.db"
+    cut_off(tmp_path / "made", path)
+    if torn:
+        overwrite(path, 0, bytes(512))
+    store = open_store(path)
+    assert store.set_aside is None
+    await fill(store)
+    await store.close()
+
+
+async def test_a_backup_whose_first_use_was_cut_off_is_whole_at_the_next_start(closed: Path, tmp_path: Path) -> None:
+    path = tmp_path / "backup" / "ledger.db"
+    path.parent.mkdir()
+    cut_off(closed, path)
+    store = open_store(path)
+    assert store.set_aside is None
+    assert await known_runs(store) == 60
+    await store.close()
+
+
+async def test_a_transaction_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    path, journal = tmp_path / "ledger.db", tmp_path / "ledger.db-journal"
+    with closing(sqlite3.connect(tmp_path / "other")) as connection:
+        connection.execute("PRAGMA application_id=7")
+    cut_off(tmp_path / "other", path)
+    before = path.read_bytes(), journal.read_bytes()
+    with pytest.raises(LedgerError, match="another program"):
+        open_store(path)
+    assert (path.read_bytes(), journal.read_bytes()) == before
 
 
 async def test_contradictions_are_found_after_an_unclean_end(closed: Path) -> None:

@@ -95,6 +95,7 @@ def damage(path: Path, former: Condition) -> str | None:
     is done for small files and after an unclean end; in a large one it may show at run time, and then at the next start.
     """
     refuse_directory(path)
+    _roll_back(path)
     log = path.with_name(f"{path.name}-wal")
     length = path.stat().st_size if path.exists() else 0
     if length == 0:
@@ -112,6 +113,22 @@ def damage(path: Path, former: Condition) -> str | None:
         if is_damage(error):
             return str(error)
         raise
+
+
+def _roll_back(path: Path) -> None:
+    """Undo what was cut off without a write-ahead log: the making of a ledger, or its beginning from a backup. Readers cannot."""
+    if not path.with_name(f"{path.name}-journal").exists() or not path.exists():
+        return
+    with path.open("rb") as file:
+        made_by = int.from_bytes(file.read(72)[68:])
+    if made_by not in {0, APPLICATION_ID}:
+        raise _of_another_program(path)
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):  # which the caller looks for next
+                raise
 
 
 def _damage_as_read(path: Path, log: Path, *, thorough: bool) -> str | None:
@@ -140,7 +157,11 @@ def refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
     (made_by,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if made_by != APPLICATION_ID and (made_by or tables):
-        raise LedgerForeign(f"{path} is the SQLite file of another program: set ledger.path to another file")
+        raise _of_another_program(path)
+
+
+def _of_another_program(path: Path) -> LedgerForeign:
+    return LedgerForeign(f"{path} is the SQLite file of another program: set ledger.path to another file")
 
 
 def _cut(path: Path, log: Path, connection: sqlite3.Connection) -> str | None:
