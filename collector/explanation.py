@@ -76,17 +76,19 @@ def _of_sink(name: str, history: RunHistory) -> Iterator[str]:
     for event, each in at:
         if (words := _trouble(event, each)) is not None:
             yield f"{name}: {words}"
-    yield from (f"{name}: {words}" for words in _in_sum(Counter(each.standing for _, each in at)))
+    last = max((each.acknowledged_at or 0 for _, each in at), default=0)
+    yield from (f"{name}: {words}" for words in _in_sum(Counter(each.standing for _, each in at), last))
     if name in history.doubts:
         yield f"{name}: an attempt was not answered; once the run ended it is looked up there, and what is missing is sent again."
 
 
-def _in_sum(counts: Counter[Standing]) -> Iterator[str]:
+def _in_sum(counts: Counter[Standing], last_ms: int) -> Iterator[str]:
+    """`last_ms` is when the sink acknowledged the last of them, 0 where that is not known."""
     waiting, delivered, earlier = counts[Standing.WAITING], counts[Standing.DELIVERED], counts[Standing.EARLIER]
     if waiting:
         yield f"{waiting} {'event waits' if waiting == 1 else 'events wait'} to be sent."
     elif delivered and delivered == counts.total() - counts[Standing.UNWANTED] - earlier:
-        yield "all is delivered."
+        yield f"all is delivered, the last event {_moment(from_ms(last_ms))}." if last_ms else "all is delivered."
     if earlier:
         yield f"{earlier} of its events were made before this sink was configured; it is not sent these."
 

@@ -82,6 +82,7 @@ def events(history: RunHistory) -> list[dict[str, Any]]:
                     "attempts": each.attempts,
                     "cause": each.cause,
                     "next_attempt": moment(each.due_at),
+                    "acknowledged": moment(each.acknowledged_at),
                 }
                 for each in event.deliveries
             ],
@@ -103,6 +104,12 @@ def steps(run: Run, history: RunHistory) -> list[dict[str, Any]]:
     found = [(to_ms(at), step, bounds.get(step)) for step, at in times.items() if at is not None]
     found.append((to_ms(run.seen_at), "last seen", None))
     found += [(event.created_at, f"{event.kind.value} committed", None) for event in history.events]
+    found += [
+        (each.acknowledged_at, f"{event.kind.value} acknowledged by {each.sink}", None)
+        for event in history.events
+        for each in event.deliveries
+        if each.acknowledged_at is not None
+    ]
     found.sort(key=lambda one: one[0])
     before = [None, *(at for at, _, _ in found)]
     return [

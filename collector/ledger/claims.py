@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, bindparam, case, delete, func, select, update
 
-from collector.ledger import doubts, lanes, schema, tallies
+from collector.ledger import acknowledgements, doubts, lanes, schema, tallies
 from collector.ledger import lanes as ledger_lanes
 from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
@@ -131,6 +131,7 @@ def settle(
     _forget_sent_again(conn, sink_id, heads.lanes(delivered))
     _park(conn, sink_id, [(heads.lane(one.item), one) for one in refused], now_ms)
     superseded = _supersede(conn, sink_id, delivered, now_ms) if has_parked else 0
+    acknowledgements.note(conn, sink_id, [item.strand_id for item in delivered], now_ms)
     ledger_lanes.advance(conn, sink_id, kinds, heads.lanes(done), now_ms)
     _postpone(conn, sink_id, retried)
     _count(conn, sink_id, done, heads.lanes(done), heads.lanes([one.item for one in refused]))

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, select
 
-from collector.ledger import lanes, schema
+from collector.ledger import acknowledgements, lanes, schema
 from collector.ledger.schema import chunks
 from collector.model import EventKind
 
@@ -31,7 +31,7 @@ class Standing(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """An event at a sink. `attempts` failed, the last of them for `cause`; `due_at` is the next one, `parked_at`
-    when it was parked. Times in epoch milliseconds.
+    when it was parked, `acknowledged_at` when the sink took it, None where that was before the ledger kept it. Times in epoch milliseconds.
     """
 
     sink: str
@@ -40,6 +40,7 @@ class Delivery:
     cause: str | None = None
     due_at: int | None = None
     parked_at: int | None = None
+    acknowledged_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,15 @@ class _Parked:
     parked_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class _AtSinks:
+    """A strand at all sinks: what each is owed, and what it refused and acknowledged by its number and the event's."""
+
+    owed: Mapping[int, _Lane]
+    parked: Mapping[tuple[int, int], _Parked]
+    acknowledged: Mapping[tuple[int, int], int]
+
+
 def of_run(conn: Connection, run_id: int) -> RunHistory:
     """The history of the run with this number, as far as retention has kept it. Sinks that left the configuration are shown
     while they are owed events of it.
@@ -110,7 +120,11 @@ def of_run(conn: Connection, run_id: int) -> RunHistory:
     if strand_id is None:
         return RunHistory((), ())
     events, sinks = _events(conn, run_id, strand_id), _sinks(conn)
-    owed, parked = _lanes(conn, strand_id, sinks), _parked(conn, strand_id, sinks)
+    at_sinks = _AtSinks(
+        _lanes(conn, strand_id, sinks),
+        _parked(conn, strand_id, sinks),
+        acknowledgements.of_strand(conn, strand_id, [sink.number for sink in sinks]),
+    )
     found = [
         EventHistory(
             event.number,
@@ -119,7 +133,7 @@ def of_run(conn: Connection, run_id: int) -> RunHistory:
             event.created_at,
             event.fault,
             event.body,
-            tuple(_deliveries(event, events, sinks, owed, parked)),
+            tuple(_deliveries(event, events, sinks, at_sinks)),
         )
         for event in events
     ]
@@ -189,22 +203,17 @@ _PENDING, _REFUSED = _pending(), _refused()
 
 
 def _deliveries(
-    event: _Event,
-    events: Sequence[_Event],
-    sinks: Sequence[_Sink],
-    owed: Mapping[int, _Lane],
-    parked: Mapping[tuple[int, int], _Parked],
+    event: _Event, events: Sequence[_Event], sinks: Sequence[_Sink], at_sinks: _AtSinks
 ) -> Iterable[Delivery]:
     for sink in sinks:
-        delivery = _delivery(event, events, sink, owed.get(sink.number), parked.get((sink.number, event.seq)))
+        delivery = _delivery(event, events, sink, at_sinks)
         if not sink.is_retired or delivery.standing in {Standing.WAITING, Standing.RETRIED, Standing.PARKED}:
             yield delivery
 
 
-def _delivery(
-    event: _Event, events: Sequence[_Event], sink: _Sink, lane: _Lane | None, parked: _Parked | None
-) -> Delivery:
-    """`events` are all of the run, `lane` is what the sink is owed of its strand."""
+def _delivery(event: _Event, events: Sequence[_Event], sink: _Sink, at_sinks: _AtSinks) -> Delivery:
+    """`events` are all of the run."""
+    parked, lane = at_sinks.parked.get((sink.number, event.seq)), at_sinks.owed.get(sink.number)
     if parked is not None:
         return _of_parked(sink, parked)
     if event.kind not in sink.wanted:
@@ -214,7 +223,10 @@ def _delivery(
         return Delivery(sink.name, standing, lane.attempts, lane.cause, lane.due_at)
     if lane is not None and (lane.resume_seq or lane.next_seq) <= event.seq <= lane.last_seq:
         return Delivery(sink.name, Standing.WAITING)
-    return Delivery(sink.name, Standing.EARLIER if _is_earlier(event, events, sink) else Standing.DELIVERED)
+    acknowledged_at = at_sinks.acknowledged.get((sink.number, event.seq))
+    if acknowledged_at is None and _is_earlier(event, events, sink):
+        return Delivery(sink.name, Standing.EARLIER)
+    return Delivery(sink.name, Standing.DELIVERED, acknowledged_at=acknowledged_at)
 
 
 def _of_parked(sink: _Sink, parked: _Parked) -> Delivery:

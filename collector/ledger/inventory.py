@@ -126,7 +126,7 @@ def remove_runs(conn: Connection, source: Retired) -> int:
     some = conn.execute(select(run.c.id, run.c.strand_id).where(run.c.source_id == source.id).limit(RUNS)).all()
     numbers, strands = [number for number, _ in some], sorted({strand for _, strand in some})
     sinks = conn.scalars(select(schema.sink.c.id)).all()
-    for table in (schema.lane, schema.parked):
+    for table in (schema.lane, schema.parked, schema.acknowledgement):
         conn.execute(delete(table).where(table.c.sink_id.in_(sinks), table.c.strand_id.in_(strands)))
     conn.execute(delete(schema.event).where(schema.event.c.strand_id.in_(strands)))
     conn.execute(delete(schema.doubt).where(schema.doubt.c.sink_id.in_(sinks), schema.doubt.c.run_id.in_(numbers)))

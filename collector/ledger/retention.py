@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from collector.ledger import doubts, graph, lanes, schema, tallies
+from collector.ledger import acknowledgements, doubts, graph, lanes, schema, tallies
 from collector.ledger.schema import chunks
 from collector.ledger.stored import is_open
 from collector.model import RunState
@@ -72,16 +72,17 @@ def expire_events(conn: Connection, after: int, older_than_ms: int) -> Swept:
     old = delete(event).where(*among, event.c.created_at < older_than_ms, ~still_open)
     for wanted in _wanted(sinks):
         old = old.where(~wanted)
-    gone = conn.execute(old.returning(event.c.run_id, func.length(event.c.body))).all()
+    gone = conn.execute(old.returning(event.c.run_id, func.length(event.c.body), event.c.strand_id)).all()
     _shrink(conn, gone)
+    acknowledgements.forget(conn, (strand_id for _, _, strand_id in gone))
     removed = len(gone)
     return Swept(upto if _has_old(conn, upto, older_than_ms) else None, removed)
 
 
-def _shrink(conn: Connection, removed: Sequence[Row[int, int]]) -> None:
+def _shrink(conn: Connection, removed: Sequence[Row[int, int, int]]) -> None:
     """Take the bytes of these events, by run, from those of their sources."""
     run, sizes, gone = schema.run, Counter[int](), Counter[int]()
-    for run_id, size in removed:
+    for run_id, size, _ in removed:
         sizes[run_id] += size
     for some in chunks(sorted(sizes)):
         for run_id, source_id in conn.execute(select(run.c.id, run.c.source_id).where(run.c.id.in_(some))):

@@ -57,7 +57,7 @@ def remove_sink(conn: Connection, sink: Retired) -> int:
     away = f"{sink.name}~{sink.id}" if not sink.name.endswith(f"~{sink.id}") else sink.name
     conn.execute(update(schema.sink).where(schema.sink.c.id == sink.id).values(name=away))
     removed = 0
-    for table in (schema.lane, schema.parked, schema.doubt):
+    for table in (schema.lane, schema.parked, schema.doubt, schema.acknowledgement):
         key = [column for column in table.primary_key.columns if column.name != "sink_id"]
         some = select(*key).where(table.c.sink_id == sink.id).limit(STEP)
         rows = delete(table).where(table.c.sink_id == sink.id, tuple_(*key).in_(some))

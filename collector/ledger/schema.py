@@ -30,7 +30,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013")
+REVISIONS = tuple(f"{number:04}" for number in range(1, 15))
 """Every migration, oldest first."""
 
 APPLICATION_ID = 0x4C6E6721
@@ -246,6 +246,16 @@ doubt = Table(
 )
 _checked = text("check_at IS NOT NULL")
 Index("doubt_due", doubt.c.sink_id, doubt.c.check_at, sqlite_where=_checked, postgresql_where=_checked)
+
+acknowledgement = Table(  # when a sink acknowledged an event, the last time if it was sent again
+    "acknowledgement",
+    metadata,
+    Column("sink_id", Integer, primary_key=True, autoincrement=False),
+    Column("strand_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
 
 request = Table(
     "request",

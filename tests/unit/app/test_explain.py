@@ -62,11 +62,18 @@ def test_a_run_that_is_delivered_says_so(explained: Explained) -> None:
     [part] = explained("good")
     assert part["explanation"] == [
         "It succeeded 2026-11-22 12:00:00 UTC; nothing more is expected of it.",
-        "marquez: all is delivered.",
+        "marquez: all is delivered, the last event 2026-11-22 12:00:00 UTC.",
     ]
     assert [event["type"] for event in part["events"]] == ["START", "COMPLETE"]
     assert part["events"][0]["sinks"] == [
-        {"sink": "marquez", "standing": "delivered", "attempts": 0, "cause": None, "next_attempt": None}
+        {
+            "sink": "marquez",
+            "standing": "delivered",
+            "attempts": 0,
+            "cause": None,
+            "next_attempt": None,
+            "acknowledged": "2026-11-22T12:00:00.000+00:00",
+        }
     ]
 
 
@@ -131,7 +138,7 @@ def test_a_run_that_cannot_be_read_still_says_where_its_events_are(explained: Ex
     in_ledger(tmp_path / "lineage.db", broken)
     [part] = explained("good")
     assert part["explanation"][0].startswith("It is not watched: the stored row of run good cannot be read")
-    assert part["explanation"][1] == "marquez: all is delivered."
+    assert part["explanation"][1].startswith("marquez: all is delivered, ")
 
 
 def test_text_has_no_control_characters_and_a_table_of_events(explained: Explained) -> None:

@@ -163,11 +163,15 @@ async def test_a_run_shows_its_life_its_events_and_where_they_are(tmp_path: Path
         ("ended", 90.0),
         ("last seen", 0.0),
         ("COMPLETE committed", 0.0),
+        ("START acknowledged by kafka", 0.0),
+        ("START acknowledged by marquez", 0.0),
+        ("COMPLETE acknowledged by kafka", 0.0),
+        ("COMPLETE acknowledged by marquez", 0.0),
     ]
     assert "data-exact>2026-" in good
     assert re.search(r"It failed <time datetime=\"[^\"]+Z\" title=\"[^\"]+ UTC\">", bad)
     assert re.search(r"between</span> <time .* data-exact>.*<span class=.quiet.>and", bad)
-    assert "marquez: all is delivered." in good
+    assert "marquez: all is delivered, the last event <time" in good
     assert "gs://out b.csv" in good
     assert 'href="javascript' not in good
     assert "queued for 1m; ran for 1m 30s" in good

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 from sqlalchemy import select
 
-from collector.ledger import configured_sinks, history, parked, queries, schema
+from collector.ledger import configured_sinks, history, parked, queries, resend, schema
 from collector.ledger.history import RunHistory, Standing
 from tests.unit.ledger.ledgers import ALL, COMPLETE, ENDS, FAIL, OTHER, RUNNING, SECOND, START, Ledger, child_of
 
@@ -33,6 +33,47 @@ def test_events_wait_and_are_delivered_in_order(ledger: Ledger) -> None:
     assert standings(ledger, "r") == [DELIVERED, WAITING, WAITING]
     ledger.drain()
     assert standings(ledger, "r") == [DELIVERED] * 3
+
+
+def acknowledged(ledger: Ledger, key: str, sink: str = "a") -> list[int | None]:
+    found = of(ledger, key).events
+    return [each.acknowledged_at for event in found for each in event.deliveries if each.sink == sink]
+
+
+def test_a_delivered_event_says_when_the_sink_acknowledged_it_last(ledger: Ledger) -> None:
+    ledger.configure(a=ALL, b=ALL)
+    ledger.happen("r", START, COMPLETE)
+    first = ledger.now = ledger.now + SECOND
+    ledger.deliver()
+    assert acknowledged(ledger, "r") == [first, None]
+    second = ledger.now = ledger.now + SECOND
+    ledger.deliver()
+    assert (acknowledged(ledger, "r"), acknowledged(ledger, "r", "b")) == ([first, second], [None, None])
+    [strand] = ledger.conn.scalars(select(schema.run.c.strand_id))
+    resend.strands(ledger.conn, ledger.held["a"], ledger.sinks["a"], [strand], ledger.now)
+    ledger.now += SECOND
+    ledger.deliver()
+    assert acknowledged(ledger, "r") == [ledger.now, None], "the other one waits again"
+
+
+def test_what_was_refused_or_put_off_is_not_acknowledged(ledger: Ledger) -> None:
+    ledger.configure(a=ALL)
+    ledger.happen("r", START, COMPLETE)
+    ledger.park()
+    ledger.postpone()
+    assert ledger.conn.execute(select(schema.acknowledgement)).all() == []
+
+
+def test_an_event_from_before_a_sink_is_delivered_once_it_was_filled_with_it(ledger: Ledger) -> None:
+    ledger.configure(a=ALL)
+    ledger.happen("r", START, COMPLETE)
+    ledger.drain()
+    ledger.configure(a=ALL, new=ALL)
+    assert standings(ledger, "r", "new") == [EARLIER] * 2
+    [strand] = ledger.conn.scalars(select(schema.run.c.strand_id))
+    resend.strands(ledger.conn, ledger.held["new"], ledger.sinks["new"], [strand], ledger.now)
+    ledger.drain("new")
+    assert standings(ledger, "r", "new") == [DELIVERED] * 2
 
 
 def test_an_event_that_was_tried_says_how_often_why_and_when_next(ledger: Ledger) -> None:

@@ -37,7 +37,20 @@ from tests.unit.ledger.ledgers import (
     child_of,
 )
 
-GROWING = ("run", "event", "lane", "parked", "doubt", "request", "old", "ahead", "child", "parent", "watch")
+GROWING = (
+    "run",
+    "event",
+    "lane",
+    "parked",
+    "doubt",
+    "request",
+    "old",
+    "ahead",
+    "child",
+    "parent",
+    "watch",
+    "acknowledgement",
+)
 
 
 @contextmanager

@@ -57,6 +57,7 @@ def test_delivered_events_go_when_they_are_old(ledger: Ledger) -> None:
     ledger.drain()
     assert expire_events(ledger, NOW + 1) == 2
     assert left(ledger) == ["young START", "young COMPLETE"]
+    assert ledger.rows("acknowledgement") == 2, "of each event as long as the event"
     assert expire_events(ledger, NOW + 1) == 0
 
 

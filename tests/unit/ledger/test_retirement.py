@@ -13,6 +13,8 @@ LATER = NOW + HOUR
 
 def test_a_sink_goes_with_all_it_was_owed_once_its_time_is_over(ledger: Ledger) -> None:
     ledger.configure(a=ALL, b=ALL)
+    ledger.happen("before", START)
+    ledger.drain("b")
     ledger.happen("r", START, COMPLETE)
     ledger.park(sink="b")
     ledger.happen("s", START)
@@ -23,10 +25,10 @@ def test_a_sink_goes_with_all_it_was_owed_once_its_time_is_over(ledger: Ledger) 
     assert gone == Retired(number, "b", NOW)
     while retirement.remove_sink(ledger.conn, gone):
         pass
-    for table in (schema.lane, schema.parked, schema.doubt, schema.tally):
+    for table in (schema.lane, schema.parked, schema.doubt, schema.tally, schema.acknowledgement):
         assert number not in ledger.conn.scalars(select(table.c.sink_id)).all()
     assert ledger.conn.scalars(select(schema.sink.c.name)).all() == ["a"]
-    assert sorted(ledger.drain("a")) == ["r COMPLETE", "r START", "s START"]
+    assert sorted(ledger.drain("a")) == ["before START", "r COMPLETE", "r START", "s START"]
 
 
 def test_a_sink_is_removed_in_short_steps_and_its_name_is_free_at_once(

@@ -1,0 +1,43 @@
+"""When sinks acknowledged events, kept as long as the events."""
+
+from collections.abc import Iterable
+from functools import cache
+
+from sqlalchemy import BigInteger, Connection, Insert, bindparam, delete, exists, select
+
+from collector.ledger import schema
+from collector.ledger.schema import chunks
+
+
+def note(conn: Connection, sink_id: int, strands: Iterable[int], now_ms: int) -> None:
+    """The sink acknowledged the heads of these lanes now, perhaps not for the first time. Call it before the lanes move on."""
+    for some in chunks(sorted(strands)):
+        conn.execute(_noted(conn.dialect.name), {"of_sink": sink_id, "strands": some, "now": now_ms})
+
+
+@cache
+def _noted(dialect: str) -> Insert:
+    table, lane = schema.acknowledgement, schema.lane
+    heads = select(lane.c.sink_id, lane.c.strand_id, lane.c.next_seq, bindparam("now", type_=BigInteger)).where(
+        lane.c.sink_id == bindparam("of_sink"), lane.c.strand_id.in_(bindparam("strands", expanding=True))
+    )
+    statement = schema.upsert(dialect, table).from_select(["sink_id", "strand_id", "seq", "at"], heads)
+    key = ["sink_id", "strand_id", "seq"]
+    return statement.on_conflict_do_update(index_elements=key, set_={"at": statement.excluded["at"]})
+
+
+def of_strand(conn: Connection, strand_id: int, sinks: Iterable[int]) -> dict[tuple[int, int], int]:
+    """By sink and place in the strand, in epoch milliseconds."""
+    table = schema.acknowledgement
+    columns = select(table.c.sink_id, table.c.seq, table.c["at"])
+    rows = conn.execute(columns.where(table.c.sink_id.in_(sorted(sinks)), table.c.strand_id == strand_id))
+    return {(sink_id, seq): at for sink_id, seq, at in rows}
+
+
+def forget(conn: Connection, strands: Iterable[int]) -> None:
+    """Those of events of these strands that are no longer in the ledger."""
+    table, event = schema.acknowledgement, schema.event
+    sinks = conn.scalars(select(schema.sink.c.id)).all()
+    kept = exists().where(event.c.strand_id == table.c.strand_id, event.c.seq == table.c.seq)
+    for some in chunks(sorted(set(strands))):
+        conn.execute(delete(table).where(table.c.sink_id.in_(sinks), table.c.strand_id.in_(some), ~kept))
