@@ -1,7 +1,7 @@
 """Lanes: what one strand still owes one sink, in order."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,13 +64,15 @@ class SettleResult:
     refused_now: int = 0
 
 
-def claim(conn: Connection, sink_id: int, now_ms: int, limit: int, floor: int = 0) -> list[Outgoing]:
-    """The heads that are due, oldest first; reads only. Ask for `limit` plus the number in flight and leave those out.
+def claim(
+    conn: Connection, sink_id: int, now_ms: int, limit: int, floor: int = 0, taken: Collection[int] = ()
+) -> list[Outgoing]:
+    """The heads that are due, oldest first, without those of the strands that are `taken`; reads only.
 
-    `floor` spares PostgreSQL dead index entries: pass the `committed_at` of the first event of the last claim, and 0
-    every 5 s and after a claim that came back short.
+    `floor` spares PostgreSQL dead index entries: pass the `committed_at` of the oldest event that is taken or came with
+    the last claim, and 0 every 5 s and after a claim that came back short.
     """
-    values = {"of_sink": sink_id, "now": now_ms, "floor": floor, "most": limit}
+    values = {"of_sink": sink_id, "now": now_ms, "floor": floor, "most": limit, "taken": list(taken)}
     return [lanes.outgoing(row) for row in conn.execute(_CLAIM, values)]
 
 
@@ -82,6 +84,7 @@ def _claim() -> Select[*tuple[Any, ...]]:
             lane.c.sink_id == bindparam("of_sink"),
             lane.c.due_at <= bindparam("now"),
             lane.c.due_at >= bindparam("floor"),
+            lane.c.strand_id.not_in(bindparam("taken", expanding=True)),
         )
         .order_by(lane.c.due_at, lane.c.strand_id)
         .limit(bindparam("most"))

@@ -38,6 +38,11 @@ class Claimer:
         self._hinted = True
         self.wakeup.set()
 
+    def sent(self) -> None:
+        """Events that were claimed are at the sink: there may be room for more."""
+        if self._wanted():
+            self.wakeup.set()
+
     def expect(self, due_ms: int) -> None:
         """A lane comes due at `due_ms`, once it is settled: that wakes this loop."""
         self._due_ms = due_ms if self._due_ms is None else min(due_ms, self._due_ms)
@@ -53,7 +58,7 @@ class Claimer:
             await self._look()
 
     def _wanted(self) -> int:
-        """How many heads to claim now. Small claims are avoided: each one also reads what is in flight."""
+        """How many heads to claim now. Small claims are avoided: each costs a hop to another thread and back."""
         clock, circuit, waiting = self._context.clock, self._health.circuit, self._in_flight.waiting
         if not self._held_lease.covers(self._context.attempt_seconds):
             return 0
@@ -90,19 +95,18 @@ class Claimer:
         self._hinted, self._look_at = False, now + LOOK_EVERY
         if self._is_due():
             self._due_ms = None
-        limit = wanted + self._in_flight.begin_claim()
+        of_these = self._context.sink_id, self._context.time.now_ms(), wanted, self._floor_at(now)
+        taken = self._in_flight.begin_claim()
         try:
-            heads = await self._context.store.read_claim(
-                claims.claim, self._context.sink_id, self._context.time.now_ms(), limit, self._floor_at(now)
-            )
+            heads = await self._context.store.read_claim(claims.claim, *of_these, taken)
         except Exception:
             self._hinted = True  # what was hinted at or due is still to be claimed
             raise
-        full = len(heads) >= limit
-        self._floor = heads[0].committed_at if full else 0
+        full = len(heads) >= wanted
         self._hinted |= full
-        if self._in_flight.claimed(heads, wanted):
+        if self._in_flight.claimed(heads):
             self._claimed()
+        self._floor = self._in_flight.oldest if full else 0
 
     def _floor_at(self, now: float) -> int:
         """The commit time from which the claim reads; every few seconds 0, for events that were committed below it."""

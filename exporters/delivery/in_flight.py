@@ -1,7 +1,7 @@
 """The events of one sink's lanes that this process has in memory: never more than one of a strand."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from collector.model import Outgoing
@@ -25,7 +25,7 @@ class InFlight:
         self._held: dict[int, Held] = {}
         self._asks: dict[int, int] = {}
         self._sent: set[int] = set()
-        self._strands: set[int] = set()
+        self._strands: dict[int, int] = {}  # with the event's commit time, 0 if reserved
         self._barred: set[int] = set()
 
     @property
@@ -47,18 +47,21 @@ class InFlight:
         """Answered and not settled yet."""
         return len(self._strands) - self.waiting - self.at_sink
 
-    def begin_claim(self) -> int:
-        """A claim starts to read. What it finds of a strand that is taken now may be out of date by `claimed`.
-        Returns how many strands are taken: the claim must read that many more.
-        """
-        self._barred = set(self._strands)
-        return len(self._barred)
+    @property
+    def oldest(self) -> int:
+        """The earliest commit time of what is in memory, 0 if it is not known."""
+        return min(self._strands.values(), default=0)
 
-    def claimed(self, heads: Iterable[Outgoing], most: int) -> bool:
-        """Add up to `most` of the heads that the claim found; True if any of their strands was free."""
+    def begin_claim(self) -> Collection[int]:
+        """A claim starts to read. Returns the strands that are taken: what it finds of them may be out of date by `claimed`."""
+        self._barred = set(self._strands)
+        return tuple(self._barred)
+
+    def claimed(self, heads: Iterable[Outgoing]) -> bool:
+        """Add the heads that the claim found, except of strands that were taken meanwhile; True if any were added."""
         free = [item for item in heads if item.strand_id not in self._barred]
-        self._claimed.extend(free[:most])
-        self._strands.update(item.strand_id for item in free[:most])
+        self._claimed.extend(free)
+        self._strands.update((item.strand_id, item.committed_at) for item in free)
         return bool(free)
 
     def reserve(self, strand: int) -> bool:
@@ -68,16 +71,16 @@ class InFlight:
             if not unsent:
                 return False
             self._claimed.remove(unsent[0])
-        self._strands.add(strand)
+        self._strands[strand] = 0
         self._barred.add(strand)
         return True
 
     def release(self, strand: int) -> None:
-        self._strands.discard(strand)
+        self._strands.pop(strand, None)
 
     def put_back(self) -> None:
         """Forget what was claimed and not sent; it stays in the ledger."""
-        self._strands.difference_update(item.strand_id for item in self._claimed)
+        self.settled(self._claimed)
         self._claimed.clear()
 
     def send(self, most: int) -> list[Outgoing]:
@@ -119,7 +122,8 @@ class InFlight:
         self._asks.pop(item.strand_id, None)
 
     def settled(self, items: Iterable[Outgoing]) -> None:
-        self._strands.difference_update(item.strand_id for item in items)
+        for item in items:
+            self._strands.pop(item.strand_id, None)
 
     def held(self) -> list[Outgoing]:
         return [held.item for held in self._held.values()]

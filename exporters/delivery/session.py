@@ -60,7 +60,7 @@ class Session:
             health,
             held_lease,
             verdict=self._take_in,
-            drained=self._claimer.wakeup.set,
+            drained=self._claimer.sent,
         )
         self._rechecks = Rechecks(context, health, held_lease)
 

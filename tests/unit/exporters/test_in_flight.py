@@ -1,5 +1,7 @@
 """What is held in memory: never two events of a strand, and no head older than what landed."""
 
+from dataclasses import replace
+
 from collector.model import EventKind, Outgoing
 from exporters.delivery.in_flight import InFlight
 
@@ -8,9 +10,9 @@ def head(strand: int, seq: int = 1) -> Outgoing:
     return Outgoing(strand, seq, strand, "a run", 1, EventKind.START, b"{}", 0, 0, 0)
 
 
-def claim(in_flight: InFlight, *heads: Outgoing, most: int = 100) -> bool:
+def claim(in_flight: InFlight, *heads: Outgoing) -> bool:
     in_flight.begin_claim()
-    return in_flight.claimed(heads, most)
+    return in_flight.claimed(heads)
 
 
 def test_an_event_passes_through_to_its_landing() -> None:
@@ -43,18 +45,23 @@ def test_a_claim_that_began_before_a_landing_brings_no_old_head() -> None:
     in_flight = InFlight()
     claim(in_flight, head(1))
     in_flight.send(1)
-    assert in_flight.begin_claim() == 1
+    assert in_flight.begin_claim() == (1,)
     in_flight.answered(head(1))
     in_flight.settled([head(1)])
-    assert not in_flight.claimed([head(1)], 10)
+    assert not in_flight.claimed([head(1)])
     assert in_flight.empty
 
 
-def test_no_more_than_asked_for_is_taken_in() -> None:
+def test_the_oldest_is_that_of_all_that_is_taken() -> None:
     in_flight = InFlight()
-    claim(in_flight, *map(head, range(10)), most=3)
-    assert in_flight.waiting == 3
-    assert in_flight.send(10) == [head(0), head(1), head(2)]
+    assert in_flight.oldest == 0
+    claim(in_flight, replace(head(1), committed_at=5), replace(head(2), committed_at=7))
+    assert in_flight.send(1) == [replace(head(1), committed_at=5)]
+    assert in_flight.oldest == 5
+    in_flight.settled([head(1)])
+    assert in_flight.oldest == 7
+    in_flight.reserve(3)
+    assert in_flight.oldest == 0
 
 
 def test_a_held_event_is_asked_for_when_its_time_has_come() -> None:
@@ -101,7 +108,7 @@ def test_a_claim_under_way_brings_nothing_of_a_strand_reserved_meanwhile() -> No
     in_flight.begin_claim()
     assert in_flight.reserve(1)
     in_flight.release(1)
-    assert not in_flight.claimed([head(1, seq=2)], 10)
+    assert not in_flight.claimed([head(1, seq=2)])
 
 
 def test_asks_are_counted_until_there_is_an_answer() -> None:

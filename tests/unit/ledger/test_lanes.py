@@ -56,6 +56,14 @@ def test_a_floor_leaves_out_what_was_due_before(ledger: Ledger) -> None:
     assert [item.body for item in found] == [b"2 START"]
 
 
+def test_a_claim_leaves_out_strands_that_are_taken(ledger: Ledger) -> None:
+    ledger.happen("1", START)
+    ledger.happen("2", START)
+    [first] = ledger.claim(limit=1)
+    found = claims.claim(ledger.conn, ledger.sinks["a"], ledger.now, 1, taken=[first.strand_id])
+    assert [item.body for item in found] == [b"2 START"]
+
+
 def test_an_acknowledged_event_never_comes_again(ledger: Ledger) -> None:
     ledger.happen("r", START, RUNNING, COMPLETE)
     assert ledger.drain() == ["r START", "r RUNNING", "r COMPLETE"]
