@@ -75,6 +75,8 @@ class MarquezSink(_KeyedSink):
     type: Literal["marquez"]
     url: Url
     """`http://marquez:5000`, without `/api/v1`."""
+    web_url: Url | None = None
+    """Address of Marquez' own web pages, such as `http://marquez-web:3000`, to which the collector's pages then have links."""
     runs_api: bool = True
     """Create jobs and runs over the namespaces API, so that queued runs show."""
     lineage_api: Annotated[bool, AfterValidator(_one_api)] = True

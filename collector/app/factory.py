@@ -25,11 +25,13 @@ from collector.secret_registry import secret_registry
 from config.mistakes import dotted
 from config.plugins import PLATFORM_PLUGINS, SINK_PLUGINS
 from config.secret_fields import secrets
-from config.settings import DatasetAlias, HintTopic, Settings
+from config.settings import DatasetAlias, HintTopic, MarquezSink, Settings
 from config.settings import JobAlias as JobAliasSettings
 from config.settings import Sink as SinkSettings
 from config.settings import Source as SourceSettings
 from exporters.sinks import base as sinks
+from exporters.sinks.marquez.web_address import web_address
+from exporters.web.responses import BackendLink
 
 log = logging.getLogger("lineage.service")
 
@@ -111,6 +113,15 @@ def sink(settings: SinkSettings, clock: Clock) -> sinks.Sink:
     context = sinks.Context(sink=settings.name, http=http, clock=clock, random=random.random)
     made: sinks.Sink = _made((SINK_PLUGINS, settings.type), settings, context, _SINK, sinks.BrokenSink)
     return made
+
+
+def backend_links(settings: Iterable[SinkSettings]) -> dict[str, BackendLink]:
+    """What makes addresses on the web pages of backends, by the names of their sinks."""
+    return {
+        sink.name: partial(web_address, sink.web_url)
+        for sink in settings
+        if isinstance(sink, MarquezSink) and sink.web_url is not None
+    }
 
 
 def _made(

@@ -396,6 +396,7 @@ class Service:
             self.submit,
             self._clock,
             [source.name for source in self.settings.sources if not source.lists_past_runs],
+            factory.backend_links(self.settings.sinks),
         )
         http, hints = self.settings.http, self._hints()
         try:

@@ -15,7 +15,7 @@ from collector.model import RunState
 from exporters.web.event_content import content, named
 from exporters.web.identity import Forms
 from exporters.web.picture import BOX, HIGH, drawn
-from exporters.web.responses import data, page, readable
+from exporters.web.responses import BackendLink, backend_links, data, page, readable
 
 LISTED = 100
 """Jobs or datasets on a page."""
@@ -29,8 +29,8 @@ Query = Mapping[str, str]
 
 
 class LineagePages:
-    def __init__(self, ledger: Ledger, forms: Forms) -> None:
-        self._ledger, self._forms = ledger, forms
+    def __init__(self, ledger: Ledger, forms: Forms, backends: Mapping[str, BackendLink]) -> None:
+        self._ledger, self._forms, self._backends = ledger, forms, backends
 
     def routes(self) -> list[web.RouteDef]:
         lists = {"jobs": (self._jobs, self._jobs_json), "datasets": (self._datasets, self._datasets_json)}
@@ -75,6 +75,7 @@ class LineagePages:
             "linked": linked,
             "bars": _bars(found["runs"]),
             "token": self._forms.token(request),
+            "backends": self._links("job", found["namespace"], found["job"]),
         }
         return self._forms.keep(request, page("job", "/jobs", row=found, **about, **_shown(found["graph"], node)))
 
@@ -88,7 +89,11 @@ class LineagePages:
         found = await self._ledger.read_shown(_one_dataset, node, depth)
         if found is None:
             return page("missing", "/datasets", 404, title="Not found", words=_missing(node))
-        return page("dataset", "/datasets", row=found, depth=depth, **_shown(found["graph"], node))
+        about: dict[str, Any] = {"depth": depth, "backends": self._links("dataset", node.space, node.name)}
+        return page("dataset", "/datasets", row=found, **about, **_shown(found["graph"], node))
+
+    def _links(self, kind: str, namespace: str | None, name: str) -> list[dict[str, str]]:
+        return backend_links(self._backends, kind, namespace, name) if namespace is not None else []
 
     async def _dataset_json(self, request: web.Request) -> web.Response:
         node, depth = _asked(request, is_job=False)
@@ -178,7 +183,7 @@ def _linked_job(conn: Connection, node: Node, depth: int) -> tuple[dict[str, Any
 
 
 def _definition(conn: Connection, runs: Sequence[queries.RunRow]) -> dict[str, Any]:
-    """The SQL, and the columns with what they are made of, as the events of the newest run say that succeeded, else of the newest run."""
+    """The namespace, the SQL, and the columns with what they are made of, as the events of the newest run say that succeeded, else of the newest run."""
     best = next((row for row in runs if row.state is RunState.SUCCEEDED), runs[0] if runs else None)
     stored = queries.details(conn, [best.run_uuid]).get(best.run_uuid) if best is not None else None
     bodies = [event.body for event in history.of_run(conn, stored.id).events] if stored is not None else []
@@ -186,7 +191,11 @@ def _definition(conn: Connection, runs: Sequence[queries.RunRow]) -> dict[str, A
     sql = {"text": found["sql"], "dialect": found["dialect"]}
     if sql["text"] is None and known is not None:  # retention removed the events
         sql = {"text": known.job.sql, "dialect": known.job.dialect}
-    return {"sql": sql if sql["text"] else None, "datasets": {"inputs": found["inputs"], "outputs": found["outputs"]}}
+    return {
+        "namespace": known.job.namespace if known is not None else None,
+        "sql": sql if sql["text"] else None,
+        "datasets": {"inputs": found["inputs"], "outputs": found["outputs"]},
+    }
 
 
 def _one_dataset(conn: Connection, node: Node, depth: int) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from exporters.web.identity import Forms
 from exporters.web.lineage_pages import LineagePages
 from exporters.web.listener import Listener, listen
 from exporters.web.live import Live
-from exporters.web.responses import STATIC
+from exporters.web.responses import STATIC, BackendLink
 from exporters.web.run_pages import RunPages
 from exporters.web.state_pages import StatePages, Status
 
@@ -49,6 +49,8 @@ class Pages:
     """That of the ledger's times."""
     without_history: Collection[str] = ()
     """Sources whose platforms list no past runs, so that there can be no backfill."""
+    backends: Mapping[str, BackendLink] = field(default_factory=dict)
+    """By sink, what makes links to the web pages of its backend."""
 
 
 async def serve(
@@ -70,8 +72,8 @@ async def serve(
     of_ledger, at_stop = list[web.RouteDef](), None
     if (ledger := pages.ledger) is not None:
         of_ledger = [
-            *RunPages(ledger).routes(),
-            *LineagePages(ledger, forms).routes(),
+            *RunPages(ledger, pages.backends).routes(),
+            *LineagePages(ledger, forms, pages.backends).routes(),
             *list_pages.routes(ledger, forms),
             *(Actions(ledger, pages.submit, forms, pages.clock).routes() if pages.submit is not None else ()),
         ]

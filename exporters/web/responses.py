@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,15 @@ def _environment() -> Environment:
     made.filters |= {"clock": _clock, "timed": _timed, "duration": _duration, "size": size, "part": _part}
     made.globals["pages"] = PAGES
     return made
+
+
+BackendLink = Callable[[str, str, str], str]
+"""Makes the address of a `job` or `dataset`, by namespace and name, on the web pages of a backend."""
+
+
+def backend_links(links: Mapping[str, BackendLink], kind: str, namespace: str, name: str) -> list[dict[str, str]]:
+    """The addresses, with the names of the sinks."""
+    return [{"sink": sink, "address": link(kind, namespace, name)} for sink, link in sorted(links.items())]
 
 
 def page(name: str, here: str, status: int = 200, **values: Any) -> web.Response:

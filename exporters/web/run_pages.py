@@ -18,7 +18,7 @@ from collector.ledger.port import Ledger
 from collector.ledger.queries import RunDetail, RunFilter, RunRow
 from collector.model import Run, RunState
 from exporters.web.event_content import content, named
-from exporters.web.responses import data, page, readable
+from exporters.web.responses import BackendLink, backend_links, data, page, readable
 
 LISTED = 100
 """Runs on a page."""
@@ -44,8 +44,8 @@ class RunQuery:
 
 
 class RunPages:
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, backends: Mapping[str, BackendLink]) -> None:
+        self._ledger, self._backends = ledger, backends
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -80,7 +80,9 @@ class RunPages:
         found = await self._ledger.read_shown(_one, request.match_info["run"])
         if found is None:
             return page("missing", "/runs", 404, title="Not found", words=_missing(request.match_info["run"]))
-        return page("run", "/runs", **found.shown())
+        job = found.known.job if found.known is not None else None
+        links = backend_links(self._backends, "job", job.namespace, job.name) if job is not None else []
+        return page("run", "/runs", **found.shown(), backends=links)
 
     async def _run_json(self, request: web.Request) -> web.Response:
         found = await self._ledger.read_shown(_one, request.match_info["run"])

@@ -2,7 +2,9 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -10,6 +12,7 @@ from sqlalchemy import Connection, select, update
 
 from collector.ledger import jobs, schema
 from collector.model import Dataset, Definition
+from exporters.sinks.marquez.web_address import web_address
 from exporters.web.lineage_pages import short
 from exporters.web.picture import BOX, HIGH, drawn
 from tests.unit.exporters.test_run_pages import EVIL, data, happened, page, served
@@ -51,6 +54,19 @@ async def test_a_job_shows_its_runs_its_datasets_and_what_is_around_it(tmp_path:
     }
     assert shown.count('class="edge"') == 4
     assert 'href="?depth=3"' in shown
+
+
+async def test_runs_jobs_and_datasets_lead_to_the_pages_of_a_backend(tmp_path: Path) -> None:
+    backends = {"lineage": partial(web_address, "https://marquez.example")}
+    async with served(tmp_path, chained, backends=backends) as client:
+        [run, *_] = (await data(client, "/api/v1/jobs/source/load%2F2"))["runs"]
+        of_run = await page(client, f"/runs/{run['run_id']}")
+        of_job = await page(client, "/jobs/source/load%2F2")
+        of_dataset = await page(client, f"/datasets/{quote(SPACE, safe='')}/table%202")
+    there = "https://marquez.example/lineage"
+    assert f'<a href="{there}/job/cdf%3A%2F%2Fhost%2Fproject/load%2F2"' in of_run
+    assert f'<a href="{there}/job/cdf%3A%2F%2Fhost%2Fproject/load%2F2"' in of_job
+    assert f'<a href="{there}/dataset/bigquery%3Aa%2Fb/table%202"' in of_dataset
 
 
 async def test_a_job_shows_its_sql_and_the_columns_of_its_latest_successful_run(tmp_path: Path) -> None:

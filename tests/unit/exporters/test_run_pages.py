@@ -52,14 +52,16 @@ def happened(conn: Connection) -> None:
 
 
 @asynccontextmanager
-async def served(path: Path, fill: Callable[[Connection], None] = happened) -> AsyncIterator[aiohttp.ClientSession]:
+async def served(
+    path: Path, fill: Callable[[Connection], None] = happened, **more: Any
+) -> AsyncIterator[aiohttp.ClientSession]:
     store = Store.open(path / "lineage.db", holder="test", clock=(clock := SimulatedClock()))
     await store.write(fill)
 
     async def state() -> Mapping[str, Any]:
         return await store.read_shown(status, clock, ["source"], {}, {}, LEDGER)
 
-    listener = await serve(replace(GOOD, ledger=store, status=state, clock=clock), "127.0.0.1", 0)
+    listener = await serve(replace(GOOD, ledger=store, status=state, clock=clock, **more), "127.0.0.1", 0)
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as client:
             yield client
