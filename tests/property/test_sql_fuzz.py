@@ -124,7 +124,7 @@ def test_comments_and_line_ends_change_nothing(query: str, random: Random) -> No
 
 def reduced(found: SqlLineage) -> tuple[object, ...]:
     """Without places and spellings."""
-    edges = {(edge.column, edge.source, edge.source_column, edge.how) for edge in found.edges}
+    edges = {(edge.column, edge.source, edge.source_column, edge.subtype) for edge in found.edges}
     return found.reads, [column.name for column in found.columns], edges, len(found.problems)
 
 

@@ -126,6 +126,6 @@ def test_tables_and_columns_come_out_exactly(made: Made) -> None:
     assert [column.name for column in found.columns] == list(made.columns)
     flows: dict[str, set[tuple[str, str]]] = {name: set() for name in made.columns}
     for edge in found.edges:
-        if edge.how.direct:
+        if edge.subtype.direct:
             flows[edge.column].add((edge.source, edge.source_column))
     assert flows == {name: set(sources) for name, sources in made.columns.items()}

@@ -5,9 +5,9 @@ sqlglot (37 MiB) is imported with the first query.
 
 from collections.abc import Callable
 
-from collector.lineage.sql.model import LIMITS, Catalog, Edge, How, Limits, Read, Source, SqlLineage
+from collector.lineage.sql.model import LIMITS, Catalog, Edge, Limits, Read, Source, SqlLineage, Subtype
 
-__all__ = ["LIMITS", "Catalog", "Edge", "How", "Limits", "Read", "Source", "SqlLineage", "read"]
+__all__ = ["LIMITS", "Catalog", "Edge", "Limits", "Read", "Source", "SqlLineage", "Subtype", "read"]
 
 
 def read(

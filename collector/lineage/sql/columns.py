@@ -10,15 +10,15 @@ from functools import cache
 from sqlglot import exp
 
 from collector.lineage.sql.expressions import Expressions, bare, is_aggregate
-from collector.lineage.sql.model import Catalog, How, Source
+from collector.lineage.sql.model import Catalog, Source, Subtype
 from collector.lineage.sql.parser import Budget
 from collector.lineage.sql.pivots import spread, turned
 from collector.lineage.sql.relations import (
     Column,
     Flows,
-    Passed,
     Reads,
     Relation,
+    StarSource,
     by_name,
     done,
     narrowed,
@@ -27,8 +27,8 @@ from collector.lineage.sql.relations import (
     stacked,
     together,
 )
-from collector.lineage.sql.scopes import Aliases, Item, Scope, merge
-from collector.lineage.sql.sources import Bound
+from collector.lineage.sql.scopes import Aliases, Item, Scope
+from collector.lineage.sql.sources import Binding
 
 _BLIND = Relation(blind=True)
 _SEVERAL_COLUMNS = (exp.Explode, exp.Posexplode, exp.Inline, exp.Stack, exp.QueryTransform)
@@ -37,10 +37,10 @@ _SEVERAL_COLUMNS = (exp.Explode, exp.Posexplode, exp.Inline, exp.Stack, exp.Quer
 
 @dataclass(slots=True)
 class Columns:
-    """Evaluates the queries of one tree. `bound` says what its tables are."""
+    """Evaluates the queries of one tree. `binding` says what its tables are."""
 
     text: str
-    bound: Bound
+    binding: Binding
     budget: Budget
     catalog: Catalog
     reads: Reads = field(init=False)
@@ -72,7 +72,7 @@ class Columns:
         """The common table expressions in use, in their order: each needs only those before it."""
         clause = node.args.get("with_")
         for cte in clause.expressions if isinstance(clause, exp.With) else ():
-            if id(cte) in self.bound.used and id(cte) not in self._defined:
+            if id(cte) in self.binding.used and id(cte) not in self._defined:
                 self._defined[id(cte)] = renamed(self.query(cte.this, outer), _listed(cte))
 
     def _wrapped(self, node: exp.Subquery, outer: Scope | None) -> Relation:
@@ -111,24 +111,24 @@ class Columns:
         windows = {window.name.casefold(): window for window in node.args.get("windows") or ()}
         relation = self._projected(node, scope, windows)
         scope.aliases = {column.name.casefold(): column for column in reversed(relation.columns) if column.name}
-        whole += self._all(_below(node, "where"), scope, How.FILTER)
+        whole += self._all(_below(node, "where"), scope, Subtype.FILTER)
         scope.seen = Aliases.OVER_UNCERTAIN
         whole += self._grouping(node, scope, relation)
-        whole += self._all(_below(node, "having", "qualify"), scope, How.FILTER)
+        whole += self._all(_below(node, "having", "qualify"), scope, Subtype.FILTER)
         scope.seen = Aliases.FIRST
         whole += self._sorting(node, scope, relation)
         return replace(relation, whole=together(whole, self.reads))
 
     def _projected(self, node: exp.Select, scope: Scope, windows: dict[str, exp.Expr]) -> Relation:
         columns: list[Column] = []
-        passed: list[Passed] = []
+        stars: list[StarSource] = []
         blind = False
         for item in node.expressions:
             self.budget.spend()
             if isinstance(item, exp.Star) or (isinstance(item, exp.Column) and isinstance(item.this, exp.Star)):
                 star = self._star(item, scope, windows)
                 columns += star.columns
-                passed += star.passed
+                stars += star.stars
                 blind = blind or star.blind
             elif isinstance(item, _SEVERAL_COLUMNS):
                 self._expressions.flows(item, scope)  # notes what is read
@@ -139,7 +139,7 @@ class Columns:
                 for column in made:
                     if column.name is not None:
                         scope.aliases.setdefault(column.name.casefold(), column)
-        return Relation(tuple(columns), tuple(passed), blind)
+        return Relation(tuple(columns), tuple(stars), blind)
 
     def _star(self, item: exp.Expr, scope: Scope, windows: dict[str, exp.Expr]) -> Relation:
         """`*` and `a.*`, with what Databricks' EXCEPT and REPLACE do to them."""
@@ -149,7 +149,7 @@ class Columns:
         new = _replacements(star)
         kept = scope.star(qualifier).without(without | {one.alias.casefold() for one in new})
         replaced = tuple(column for one in new for column in self._made(one, scope, windows))
-        return Relation((*kept.columns, *replaced), kept.passed, kept.blind or bool(star.args.get("rename")))
+        return Relation((*kept.columns, *replaced), kept.stars, kept.blind or bool(star.args.get("rename")))
 
     def _made(self, item: exp.Expr, scope: Scope, windows: dict[str, exp.Expr]) -> Iterator[Column]:
         flows = self._expressions.flows(item, scope, windows=windows)
@@ -189,7 +189,7 @@ class Columns:
         return _BLIND
 
     def _table(self, node: exp.Table, scope: Scope) -> Relation:
-        meant = self.bound.tables.get(id(node))
+        meant = self.binding.tables.get(id(node))
         if isinstance(meant, Source):
             return of_source(meant, self.reads)
         if meant is not None:
@@ -203,7 +203,7 @@ class Columns:
 
     def _generated(self, function: exp.Expr, node: exp.Expr, scope: Scope) -> Relation:
         """LATERAL VIEW and table functions."""
-        flows = self._expressions.flows(function, scope, How.TRANSFORMATION)
+        flows = self._expressions.flows(function, scope, Subtype.TRANSFORMATION)
         columns = self._several(function, _listed(node), scope, flows)
         return Relation(columns, blind=not columns)
 
@@ -213,7 +213,7 @@ class Columns:
         if parts is None:
             return tuple(Column(name, flows) for name in names)
         return tuple(
-            Column(name, together(self._all(part, scope, How.TRANSFORMATION), self.reads))
+            Column(name, together(self._all(part, scope, Subtype.TRANSFORMATION), self.reads))
             for name, part in zip(names, parts, strict=True)
         )
 
@@ -231,7 +231,7 @@ class Columns:
             semi += scope.items[first:] if join.args.get("kind") in {"SEMI", "ANTI"} else []
         for lateral in node.args.get("laterals") or ():
             whole += self._items(lateral, scope)
-        whole += self._all(conditions, scope, How.JOIN)
+        whole += self._all(conditions, scope, Subtype.JOIN)
         for item in semi:
             item.hidden = True
         return whole
@@ -242,11 +242,12 @@ class Columns:
             names = _natural_names(scope, added)
         whole: list[Flows] = []
         for name in names if len(added) == 1 else ():
-            for column in _both(scope, added[0], name):
+            sides = scope.sides(name, added[0])
+            for column in filter(None, sides):
                 self.reads.use(column.flows)
-                whole.append(done(How.JOIN, None, column.flows))
+                whole.append(done(Subtype.JOIN, None, column.flows))
             if join.args.get("kind") not in {"SEMI", "ANTI"}:
-                merge(scope, name, added[0], str(join.args.get("side") or ""))
+                scope.merge(name, sides, str(join.args.get("side") or ""))
         return whole
 
     def _grouping(self, node: exp.Select, scope: Scope, relation: Relation) -> list[Flows]:
@@ -255,11 +256,11 @@ class Columns:
             return []
         if group.args.get("all"):
             plain = [item for item in node.expressions if not any(map(is_aggregate, item.walk()))]
-            return self._all((bare(item) for item in plain), scope, How.GROUP_BY)
+            return self._all((bare(item) for item in plain), scope, Subtype.GROUP_BY)
         keys = [
             key for name in ("expressions", "rollup", "cube", "grouping_sets") for key in group.args.get(name) or ()
         ]
-        return self._by_place(keys, relation, How.GROUP_BY) + self._all(keys, scope, How.GROUP_BY)
+        return self._by_place(keys, relation, Subtype.GROUP_BY) + self._all(keys, scope, Subtype.GROUP_BY)
 
     def _sorting(self, node: exp.Expr, scope: Scope, relation: Relation | None = None) -> list[Flows]:
         keys = [
@@ -268,16 +269,16 @@ class Columns:
             for key in clause.expressions
         ]
         relation = relation or scope.items[0].relation
-        return self._by_place(keys, relation, How.SORT) + self._all(keys, scope, How.SORT)
+        return self._by_place(keys, relation, Subtype.SORT) + self._all(keys, scope, Subtype.SORT)
 
-    def _by_place(self, keys: Iterable[exp.Expr], relation: Relation, how: How) -> list[Flows]:
+    def _by_place(self, keys: Iterable[exp.Expr], relation: Relation, subtype: Subtype) -> list[Flows]:
         """`group by 1` is the first column, where no star stands in the way."""
         places = [int(key.name) for key in keys if isinstance(key, exp.Literal) and key.name.isdecimal()]
         columns = relation.columns if relation.closed else ()
-        return [done(how, None, columns[at - 1].flows) for at in places if 0 < at <= len(columns)]
+        return [done(subtype, None, columns[at - 1].flows) for at in places if 0 < at <= len(columns)]
 
-    def _all(self, nodes: Iterable[exp.Expr], scope: Scope, how: How) -> list[Flows]:
-        return [self._expressions.flows(node, scope, how) for node in nodes]
+    def _all(self, nodes: Iterable[exp.Expr], scope: Scope, subtype: Subtype) -> list[Flows]:
+        return [self._expressions.flows(node, scope, subtype) for node in nodes]
 
 
 def _holds_tables(node: exp.Subquery) -> bool:
@@ -303,12 +304,6 @@ def _natural_names(scope: Scope, added: Sequence[Item]) -> list[str]:
 
 def _replacements(star: exp.Expr) -> list[exp.Alias]:
     return [one for one in star.args.get("replace") or () if isinstance(one, exp.Alias)]
-
-
-def _both(scope: Scope, right: Item, name: str) -> list[Column]:
-    before = Scope(scope.reads, items=[item for item in scope.items if item is not right], merged=scope.merged)
-    found = (before.meaning([name]).column, right.relation.column(name, scope.reads))
-    return [column for column in found if column is not None]
 
 
 def _names(items: Iterable[Item]) -> list[str]:

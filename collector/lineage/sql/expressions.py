@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from collector.lineage.sql.model import Catalog, How
+from collector.lineage.sql.model import Catalog, Subtype
 from collector.lineage.sql.parser import TEXT
 from collector.lineage.sql.relations import Flows, Reads, Relation, done, together
 from collector.lineage.sql.scopes import Scope
@@ -35,12 +35,16 @@ class Expressions:
     query: Callable[[exp.Expr, Scope | None], Relation]
 
     def flows(
-        self, node: exp.Expr, scope: Scope, how: How = How.IDENTITY, windows: Mapping[str, exp.Expr] | None = None
+        self,
+        node: exp.Expr,
+        scope: Scope,
+        subtype: Subtype = Subtype.IDENTITY,
+        windows: Mapping[str, exp.Expr] | None = None,
     ) -> Flows:
         """How the columns of the sources reach the value of `node`; `windows` are those that WINDOW names."""
-        text = None if isinstance(bare(node), exp.Column) or not how.direct else self.written(node)
+        text = None if isinstance(bare(node), exp.Column) or not subtype.direct else self.written(node)
         found: list[Flows] = []
-        waiting: list[tuple[exp.Expr, How]] = [(node, how)]
+        waiting: list[tuple[exp.Expr, Subtype]] = [(node, subtype)]
         while waiting:
             here, role = waiting.pop()
             self.reads.budget.spend()
@@ -52,18 +56,18 @@ class Expressions:
             waiting += reversed([one for one in below if not self._is_table(one[0], here, scope)])
         return found[0] if len(found) == 1 else together(found, self.reads)
 
-    def _known(self, node: exp.Expr, scope: Scope, how: How, text: str | None) -> list[Flows] | None:
+    def _known(self, node: exp.Expr, scope: Scope, subtype: Subtype, text: str | None) -> list[Flows] | None:
         """The flows of a node that names columns or holds a query; None for one whose parts are to be looked at."""
         if isinstance(node, exp.Column):
-            return self._column(node, scope, how, text)
+            return self._column(node, scope, subtype, text)
         if isinstance(node, exp.Star):
-            return _all_of(scope.star(()), how, text)
+            return _all_of(scope.star(()), subtype, text)
         if isinstance(node, exp.Query):
-            return self._sub_query(node, scope, how, text)
+            return self._sub_query(node, scope, subtype, text)
         if isinstance(node, exp.Exists) and isinstance(node.this, exp.Query):
-            return self._existence(node.this, scope, how)
+            return self._existence(node.this, scope, subtype)
         if (hidden := self._left_out(node)) and any(isinstance(one, exp.Star) for one in node.expressions):
-            return _all_of(scope.star(()).without(hidden), how, text)
+            return _all_of(scope.star(()).without(hidden), subtype, text)
         return None
 
     def written(self, node: exp.Expr) -> str | None:
@@ -78,24 +82,24 @@ class Expressions:
             said = said[:-3]
         return capped(redacted_sql(said), LONGEST_TEXT)
 
-    def _column(self, node: exp.Column, scope: Scope, how: How, text: str | None) -> list[Flows]:
+    def _column(self, node: exp.Column, scope: Scope, subtype: Subtype, text: str | None) -> list[Flows]:
         parts = [part.name for part in node.parts]
         if isinstance(node.this, exp.Star):
-            return _all_of(scope.star(parts[:-1]), how, text)
+            return _all_of(scope.star(parts[:-1]), subtype, text)
         meant = scope.meaning(parts)
         if meant.column is None:
             return []
         self.reads.use(meant.column.flows)
-        return [done(how.after(How.TRANSFORMATION) if meant.nested else how, text, meant.column.flows)]
+        return [done(subtype.after(Subtype.TRANSFORMATION) if meant.nested else subtype, text, meant.column.flows)]
 
-    def _sub_query(self, node: exp.Query, scope: Scope, how: How, text: str | None) -> list[Flows]:
+    def _sub_query(self, node: exp.Query, scope: Scope, subtype: Subtype, text: str | None) -> list[Flows]:
         """What it yields, and what it depends on: of one value, not of the whole result."""
         relation = self.query(node, scope)
-        value = how.after(How.TRANSFORMATION) if how.direct else how
-        return [*(done(value, text, column.flows) for column in relation.columns), done(how, None, relation.whole)]
+        value = subtype.after(Subtype.TRANSFORMATION) if subtype.direct else subtype
+        return [*(done(value, text, column.flows) for column in relation.columns), done(subtype, None, relation.whole)]
 
-    def _existence(self, node: exp.Query, scope: Scope, how: How) -> list[Flows]:
-        return [done(how if not how.direct else How.CONDITIONAL, None, self.query(node, scope).whole)]
+    def _existence(self, node: exp.Query, scope: Scope, subtype: Subtype) -> list[Flows]:
+        return [done(subtype if not subtype.direct else Subtype.CONDITIONAL, None, self.query(node, scope).whole)]
 
     def _is_table(self, node: exp.Expr, function: exp.Expr, scope: Scope) -> bool:
         """`is_new('name', a)` may name a table where others name a column."""
@@ -129,18 +133,18 @@ def is_aggregate(node: exp.Expr) -> bool:
     )
 
 
-def _all_of(relation: Relation, how: How, text: str | None) -> list[Flows]:
+def _all_of(relation: Relation, subtype: Subtype, text: str | None) -> list[Flows]:
     """A star in the place of an argument: all columns that are known."""
-    return [done(how.after(How.TRANSFORMATION), text, column.flows) for column in relation.columns]
+    return [done(subtype.after(Subtype.TRANSFORMATION), text, column.flows) for column in relation.columns]
 
 
 # one table of cases: the parts of each kind of expression, and what they do to its value
-def _operands(node: exp.Expr, how: How) -> Iterator[tuple[exp.Expr, How]]:
-    """What an expression is made of, and what each part does to the value if this is done with it (`how`)."""
-    value = how.after(How.TRANSFORMATION)
-    choice = how if not how.direct else How.CONDITIONAL
+def _operands(node: exp.Expr, subtype: Subtype) -> Iterator[tuple[exp.Expr, Subtype]]:
+    """What an expression is made of, and what each part does to the value if this is done with it (`subtype`)."""
+    value = subtype.after(Subtype.TRANSFORMATION)
+    choice = subtype if not subtype.direct else Subtype.CONDITIONAL
     if isinstance(node, exp.Alias | exp.Aliases | exp.Paren):
-        yield node.this, how
+        yield node.this, subtype
     elif isinstance(node, exp.Case):
         yield from _some(node, choice, "this")
         for branch in node.args.get("ifs") or ():
@@ -151,24 +155,24 @@ def _operands(node: exp.Expr, how: How) -> Iterator[tuple[exp.Expr, How]]:
         yield from _some(node, choice, "this")
         yield from _some(node, value, "true", "false")
     elif isinstance(node, exp.Filter):
-        yield from _some(node, how, "this")
+        yield from _some(node, subtype, "this")
         yield from _some(node, choice, "expression")
     elif isinstance(node, exp.Window):
         function = node.this.this if isinstance(node.this, exp.IgnoreNulls | exp.RespectNulls) else node.this
         if isinstance(function, _PICKING):
             yield from ((child, value) for child in function.iter_expressions())
         else:
-            yield function, how
+            yield function, subtype
     elif isinstance(node, exp.Count) and isinstance(node.this, exp.Star):
         return
     elif not isinstance(node, _LEAVES):
-        role = how.after(How.AGGREGATION) if is_aggregate(node) or isinstance(node, exp.WithinGroup) else value
+        role = subtype.after(Subtype.AGGREGATION) if is_aggregate(node) or isinstance(node, exp.WithinGroup) else value
         yield from ((child, role) for child in node.iter_expressions())
 
 
-def _window(node: exp.Expr, how: How, windows: Mapping[str, exp.Expr]) -> Iterator[tuple[exp.Expr, How]]:
+def _window(node: exp.Expr, subtype: Subtype, windows: Mapping[str, exp.Expr]) -> Iterator[tuple[exp.Expr, Subtype]]:
     """What decides on the rows that a window function sees."""
-    role = how if not how.direct else How.WINDOW
+    role = subtype if not subtype.direct else Subtype.WINDOW
     while isinstance(node, exp.Window):
         yield from ((child, role) for child in node.args.get("partition_by") or ())
         yield from _some(node, role, "order", "spec")
@@ -176,5 +180,5 @@ def _window(node: exp.Expr, how: How, windows: Mapping[str, exp.Expr]) -> Iterat
         node, windows = named or exp.Null(), {}
 
 
-def _some(node: exp.Expr, how: How, *keys: str) -> Iterator[tuple[exp.Expr, How]]:
-    yield from ((child, how) for key in keys if isinstance(child := node.args.get(key), exp.Expr))
+def _some(node: exp.Expr, subtype: Subtype, *keys: str) -> Iterator[tuple[exp.Expr, Subtype]]:
+    yield from ((child, subtype) for key in keys if isinstance(child := node.args.get(key), exp.Expr))

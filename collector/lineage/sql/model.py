@@ -10,7 +10,7 @@ from collector.model import Field
 T = TypeVar("T")
 
 
-class How(StrEnum):
+class Subtype(StrEnum):
     """OpenLineage's transformation subtypes, the direct ones from weak to strong."""
 
     IDENTITY = "IDENTITY"
@@ -28,14 +28,14 @@ class How(StrEnum):
         """True where values flow; the others only decide which, whether or in what order."""
         return self in _DIRECT
 
-    def after(self, inner: "How") -> "How":
+    def after(self, inner: "Subtype") -> "Subtype":
         """What it amounts to when this is done to something that `inner` made: a filter stays one, whatever its input."""
         if not self.direct:
             return self
         return inner if not inner.direct else max(self, inner, key=_DIRECT.index)
 
 
-_DIRECT = (How.IDENTITY, How.TRANSFORMATION, How.AGGREGATION)
+_DIRECT = (Subtype.IDENTITY, Subtype.TRANSFORMATION, Subtype.AGGREGATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Edge:
     column: str
     source: str
     source_column: str
-    how: How
+    subtype: Subtype
     text: str | None = None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from sqlglot import exp
 
 from collector.lineage.sql.expressions import Expressions, bare
-from collector.lineage.sql.model import How
+from collector.lineage.sql.model import Subtype
 from collector.lineage.sql.relations import Column, Relation, done, together
 from collector.lineage.sql.scopes import Scope
 
@@ -41,12 +41,14 @@ def _widened(
         return None
     if len(aggregates) > 1 and not all(isinstance(one, exp.Alias) for one in aggregates):
         return None  # Spark makes up a name from the expression
-    choosing = expressions.flows(field.this, scope, How.CONDITIONAL)
+    choosing = expressions.flows(field.this, scope, Subtype.CONDITIONAL)
     values = [together([expressions.flows(one, scope), choosing], scope.reads) for one in aggregates]
     kept = relation.without(_mentioned((*aggregates, field.this)))
-    grouped = together([relation.whole, *(done(How.GROUP_BY, None, one.flows) for one in kept.columns)], scope.reads)
+    grouped = together(
+        [relation.whole, *(done(Subtype.GROUP_BY, None, one.flows) for one in kept.columns)], scope.reads
+    )
     new = (Column(name, values[at % len(values)]) for at, name in enumerate(names))
-    return Relation((*kept.columns, *new), kept.passed, kept.blind, grouped)
+    return Relation((*kept.columns, *new), kept.stars, kept.blind, grouped)
 
 
 def _lengthened(
@@ -62,7 +64,7 @@ def _lengthened(
         Column(name.name, together((expressions.flows(group[at], scope) for group in groups), scope.reads))
         for at, name in enumerate(names)
     ]
-    return Relation((*kept.columns, Column(field.this.name), *new), kept.passed, kept.blind, relation.whole)
+    return Relation((*kept.columns, Column(field.this.name), *new), kept.stars, kept.blind, relation.whole)
 
 
 def _listed(node: exp.Expr) -> list[exp.Expr]:

@@ -33,9 +33,9 @@ def _read(text: str, catalog: Catalog, limits: Limits, stopped: Callable[[], boo
         tree = parse(text, budget)
     except Unparsed as error:
         return _scanned(text, catalog, f"the query {error}")
-    bound = bind(tree, catalog)
-    columns = Columns(text, bound, budget, catalog)
-    problems, relation = bound.problems, Relation(blind=True)
+    binding = bind(tree, catalog)
+    columns = Columns(text, binding, budget, catalog)
+    problems, relation = binding.problems, Relation(blind=True)
     try:
         relation = columns.query(tree)
     except TooMuch as error:
@@ -43,11 +43,11 @@ def _read(text: str, catalog: Catalog, limits: Limits, stopped: Callable[[], boo
     except RecursionError:
         problems = (*problems, "the query is nested too deeply to find its columns")
     reads = tuple(
-        Read(name, _cleaned(columns.reads.columns(name)), repeated=name in bound.repeated)
-        for name in _names(bound.sources)
+        Read(name, _cleaned(columns.reads.columns(name)), repeated=name in binding.repeated)
+        for name in _names(binding.sources)
     )
     return SqlLineage(
-        reads or (None if bound.problems else ()),
+        reads or (None if binding.problems else ()),
         _fields(relation),
         tuple(islice(_edges(relation), limits.edges + 1)),
         problems,
@@ -74,7 +74,7 @@ def _edges(relation: Relation) -> Iterator[Edge]:
     for column in (*_named(relation), Column("", relation.whole)):
         for flow, text in column.flows.items():
             if source_column := names.clean(flow.column):
-                yield Edge(column.name or "", flow.source, source_column, flow.how, text)
+                yield Edge(column.name or "", flow.source, source_column, flow.subtype, text)
 
 
 def _fields(relation: Relation) -> tuple[Field, ...]:

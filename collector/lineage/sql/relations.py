@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import NamedTuple
 
-from collector.lineage.sql.model import How, Source
+from collector.lineage.sql.model import Source, Subtype
 from collector.lineage.sql.parser import Budget
 
 
@@ -15,7 +15,7 @@ class Flow(NamedTuple):
 
     source: str
     column: str
-    how: How
+    subtype: Subtype
 
 
 Flows = Mapping[Flow, str | None]
@@ -38,8 +38,8 @@ class Certainty(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
-    """A source all of whose columns go through, but for the `hidden` ones (in lower case)."""
+class StarSource:
+    """A source all of whose columns go through, as by `*`, but for the `hidden` ones (in lower case)."""
 
     source: Source
     hidden: frozenset[str] = frozenset()
@@ -62,7 +62,7 @@ class Reads:
         known = {column.casefold(): column for column in source.columns}
         key = name.casefold()
         spelled = self._spelled.setdefault(source.name, {})
-        return Flow(source.name, spelled.setdefault(key, known.get(key, name)), How.IDENTITY)
+        return Flow(source.name, spelled.setdefault(key, known.get(key, name)), Subtype.IDENTITY)
 
     def use(self, flows: Iterable[Flow]) -> None:
         """Note columns that the query really depends on: a name is also looked up where it then means another."""
@@ -75,12 +75,12 @@ class Reads:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """`columns` are known one by one; those of `passed` sources come on top; `blind` says that there are others that
+    """`columns` are known one by one; those of `stars` come on top; `blind` says that there are others that
     nothing is known of. `whole` are the flows that decide on all columns (filters, joins, grouping).
     """
 
     columns: tuple[Column, ...] = ()
-    passed: tuple[Passed, ...] = ()
+    stars: tuple[StarSource, ...] = ()
     blind: bool = False
     whole: Flows = field(default_factory=dict)
     _by_key: dict[str, Column] = field(init=False, repr=False, compare=False)
@@ -95,29 +95,29 @@ class Relation:
     @property
     def closed(self) -> bool:
         """True where all columns are known."""
-        return not self.passed and not self.blind
+        return not self.stars and not self.blind
 
     def has(self, key: str) -> Certainty:
         """`key` is a name in lower case."""
         if key in self._by_key:
             return Certainty.SURE
-        return max((passed.has(key) for passed in self.passed), default=Certainty(self.blind))
+        return max((star.has(key) for star in self.stars), default=Certainty(self.blind))
 
     def without(self, keys: AbstractSet[str]) -> "Relation":
         """What stays of it; `keys` are names in lower case."""
         if not keys:
             return self
         columns = tuple(one for one in self.columns if one.name is None or one.name.casefold() not in keys)
-        passed = tuple(Passed(one.source, one.hidden.union(keys)) for one in self.passed)
-        return replace(self, columns=columns, passed=passed)
+        stars = tuple(StarSource(one.source, one.hidden.union(keys)) for one in self.stars)
+        return replace(self, columns=columns, stars=stars)
 
     def column(self, name: str, reads: Reads) -> Column | None:
         """The column of that name; None where it is not known which it is."""
         key = name.casefold()
         if (column := self._by_key.get(key)) is not None:
             return column
-        best = max((passed.has(key) for passed in self.passed), default=Certainty.NO)
-        likely = [passed for passed in self.passed if passed.has(key) is best]
+        best = max((star.has(key) for star in self.stars), default=Certainty.NO)
+        likely = [star for star in self.stars if star.has(key) is best]
         if best is Certainty.NO or len(likely) > 1 or (best is Certainty.MAYBE and self.blind):
             return None
         return Column(name, {reads.flow(likely[0].source, name): None})
@@ -125,18 +125,18 @@ class Relation:
 
 def of_source(source: Source, reads: Reads) -> Relation:
     if not source.complete:
-        return Relation(passed=(Passed(source),))
+        return Relation(stars=(StarSource(source),))
     flows = [reads.flow(source, name) for name in source.columns]
     reads.use(flows)
     return Relation(tuple(Column(flow.column, {flow: None}) for flow in flows))
 
 
-def done(how: How, text: str | None, flows: Flows) -> dict[Flow, str | None]:
+def done(subtype: Subtype, text: str | None, flows: Flows) -> dict[Flow, str | None]:
     """The flows after something was done to them; `text` says what, where it is more than a name."""
     made: dict[Flow, str | None] = {}
     for flow, before in flows.items():
-        now = flow._replace(how=how.after(flow.how))
-        made.setdefault(now, (text or before) if now.how.direct else None)
+        now = flow._replace(subtype=subtype.after(flow.subtype))
+        made.setdefault(now, (text or before) if now.subtype.direct else None)
     return made
 
 
@@ -192,5 +192,5 @@ def by_name(first: Relation, others: Sequence[Relation], reads: Reads) -> Relati
 
 def narrowed(first: Relation, others: Sequence[Relation], reads: Reads) -> Relation:
     """INTERSECT and EXCEPT: the rows of the first, chosen by those of the others."""
-    deciding = [done(How.FILTER, None, column.flows) for other in others for column in other.columns]
+    deciding = [done(Subtype.FILTER, None, column.flows) for other in others for column in other.columns]
     return replace(first, whole=together([first.whole, *(other.whole for other in others), *deciding], reads))

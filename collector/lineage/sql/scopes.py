@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import NamedTuple
 
-from collector.lineage.sql.model import How
+from collector.lineage.sql.model import Subtype
 from collector.lineage.sql.relations import Certainty, Column, Reads, Relation, done, together
 
 
@@ -112,9 +112,9 @@ class Scope:
         rest = [item.relation.without(self.merged.keys()) for item in self.items if not item.hidden]
         columns = [column for relation in rest for column in relation.columns]
         self.reads.budget.spend(len(columns))
-        passed = tuple(one for relation in rest for one in relation.passed)
+        stars = tuple(one for relation in rest for one in relation.stars)
         blind = self.natural or any(relation.blind for relation in rest)
-        return Relation((*self.merged.values(), *columns), passed, blind)
+        return Relation((*self.merged.values(), *columns), stars, blind)
 
     def _entry(self, keys: tuple[str, ...]) -> Relation:
         """The one entry that answers to a qualifier."""
@@ -128,22 +128,19 @@ class Scope:
     def _called(self, keys: tuple[str, ...]) -> list[Item]:
         return [item for item in self.items if keys in item.called and not item.hidden]
 
+    def sides(self, name: str, right: Item) -> tuple[Column | None, Column | None]:
+        """The columns that USING makes one: of the entries before `right`, and its own."""
+        before = Scope(self.reads, items=[item for item in self.items if item is not right], merged=self.merged)
+        return before.meaning([name]).column, right.relation.column(name, self.reads)
+
+    def merge(self, name: str, sides: tuple[Column | None, Column | None], kind: str) -> None:
+        """A column of USING: the left one, the right one, or (FULL) whichever is there."""
+        chosen = sides[kind == "RIGHT"] or Column(name)
+        if kind == "FULL":
+            known = [done(Subtype.TRANSFORMATION, None, one.flows) for one in sides if one is not None]
+            chosen = Column(name, together(known, self.reads))
+        self.merged[name.casefold()] = Column(name, chosen.flows, chosen.type)
+
 
 def _folded(parts: Sequence[str]) -> tuple[str, ...]:
     return tuple(part.casefold() for part in parts)
-
-
-def merge(scope: Scope, name: str, right: Item, side: str) -> None:
-    """A column of USING: the left one, the right one, or (FULL) whichever is there."""
-    left_items = [item for item in scope.items if item is not right]
-    before = Scope(scope.reads, items=left_items, merged=scope.merged)
-    left = before.meaning([name]).column
-    other = right.relation.column(name, scope.reads)
-    if side == "FULL":
-        flows = together(
-            [done(How.TRANSFORMATION, None, one.flows) for one in (left, other) if one is not None], scope.reads
-        )
-        chosen: Column | None = Column(name, flows)
-    else:
-        chosen = other if side == "RIGHT" else left
-    scope.merged[name.casefold()] = Column(name, chosen.flows if chosen else {}, chosen.type if chosen else None)

@@ -18,7 +18,7 @@ _LEAVES = (exp.Identifier, exp.Literal, exp.DataType)
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
+class Binding:
     """`tables` say by the id of a node what the table is: a source or the expression that it refers to; those that
     read nothing known are missing. `used` are the ids of expressions that the query really reads. `repeated` are names
     of sources that it reads more than once, an expression that is referred to twice counting as two.
@@ -71,7 +71,7 @@ class _Found:
     notes: defaultdict[int | None, list[_Note]] = field(default_factory=lambda: defaultdict(list))
 
 
-def bind(tree: exp.Query, catalog: Catalog) -> Bound:
+def bind(tree: exp.Query, catalog: Catalog) -> Binding:
     found = _Found()
     waiting = [_At(tree, None, None)]
     while waiting:
@@ -157,12 +157,12 @@ def _literals(function: exp.Expr) -> tuple[str | None, ...]:
     )
 
 
-def _reached(found: _Found) -> Bound:
+def _reached(found: _Found) -> Binding:
     """Only what the query itself or an expression in use reads."""
     used = _used(found)
     notes = sorted((one for owner in used for one in found.notes[owner]), key=attrgetter("start"))
     answers = [one.what for one in notes]
-    return Bound(
+    return Binding(
         found.tables,
         frozenset(owner for owner in used if owner is not None),
         each_once(answers, Source),

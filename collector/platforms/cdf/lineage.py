@@ -75,8 +75,8 @@ def _with_columns(output: Dataset, conflict_mode: str | None, sql: SqlLineage, n
             namespace,
             edge.source,
             edge.source_column,
-            "DIRECT" if edge.how.direct else "INDIRECT",
-            edge.how.value,
+            "DIRECT" if edge.subtype.direct else "INDIRECT",
+            edge.subtype.value,
             edge.text,
         )
         for edge in sql.edges

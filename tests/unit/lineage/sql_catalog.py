@@ -34,4 +34,6 @@ def tables(text: str, limits: Limits = LIMITS) -> list[str] | None:
 
 def edges(text: str) -> set[str]:
     """Each as `column <- table.column HOW`."""
-    return {f"{one.column or '*'} <- {one.source}.{one.source_column} {one.how.value}" for one in lineage(text).edges}
+    return {
+        f"{one.column or '*'} <- {one.source}.{one.source_column} {one.subtype.value}" for one in lineage(text).edges
+    }

@@ -6,7 +6,7 @@ from subprocess import run
 
 import pytest
 
-from collector.lineage.sql import LIMITS, How, Limits, Read, read
+from collector.lineage.sql import LIMITS, Limits, Read, Subtype, read
 from collector.model import Field
 from tests.unit.lineage.sql_catalog import PlainCatalog, edges, lineage, tables
 
@@ -265,16 +265,16 @@ def test_control_characters_in_names_go() -> None:
 @pytest.mark.parametrize(
     ("outer", "inner", "expected"),
     [
-        (How.IDENTITY, How.IDENTITY, How.IDENTITY),
-        (How.IDENTITY, How.AGGREGATION, How.AGGREGATION),
-        (How.TRANSFORMATION, How.AGGREGATION, How.AGGREGATION),
-        (How.AGGREGATION, How.TRANSFORMATION, How.AGGREGATION),
-        (How.TRANSFORMATION, How.WINDOW, How.WINDOW),
-        (How.FILTER, How.AGGREGATION, How.FILTER),
-        (How.JOIN, How.CONDITIONAL, How.JOIN),
+        (Subtype.IDENTITY, Subtype.IDENTITY, Subtype.IDENTITY),
+        (Subtype.IDENTITY, Subtype.AGGREGATION, Subtype.AGGREGATION),
+        (Subtype.TRANSFORMATION, Subtype.AGGREGATION, Subtype.AGGREGATION),
+        (Subtype.AGGREGATION, Subtype.TRANSFORMATION, Subtype.AGGREGATION),
+        (Subtype.TRANSFORMATION, Subtype.WINDOW, Subtype.WINDOW),
+        (Subtype.FILTER, Subtype.AGGREGATION, Subtype.FILTER),
+        (Subtype.JOIN, Subtype.CONDITIONAL, Subtype.JOIN),
     ],
 )
-def test_what_one_step_after_another_amounts_to(outer: How, inner: How, expected: How) -> None:
+def test_what_one_step_after_another_amounts_to(outer: Subtype, inner: Subtype, expected: Subtype) -> None:
     assert outer.after(inner) is expected
 
 

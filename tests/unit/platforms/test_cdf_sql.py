@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from collector.lineage.events import EventMaker
-from collector.lineage.sql import Edge, How, Read, SqlLineage, read
+from collector.lineage.sql import Edge, Read, SqlLineage, Subtype, read
 from collector.model import ColumnEdge, Dataset, EventKind, Field, Run, SkipKind
 from collector.platforms.cdf.datasets import written
 from collector.platforms.cdf.lineage import data_flow, sql_skips
@@ -290,7 +290,7 @@ async def test_a_problem_of_the_sql_stays_when_the_counts_are_gone_too(rig: CdfR
 SQL = SqlLineage(
     (Read("raw/db/t", ("a", "b")),),
     (Field("x", "int"),),
-    (Edge("x", "raw/db/t", "a", How.TRANSFORMATION, "int(a)"), Edge("", "raw/db/t", "b", How.JOIN)),
+    (Edge("x", "raw/db/t", "a", Subtype.TRANSFORMATION, "int(a)"), Edge("", "raw/db/t", "b", Subtype.JOIN)),
 )
 
 

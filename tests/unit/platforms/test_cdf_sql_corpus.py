@@ -33,7 +33,7 @@ def tables(found: SqlLineage) -> set[str] | str:
 
 
 def edges(found: SqlLineage) -> set[tuple[str, ...]]:
-    return {(edge.column or "*", edge.source, edge.source_column, edge.how.value) for edge in found.edges}
+    return {(edge.column or "*", edge.source, edge.source_column, edge.subtype.value) for edge in found.edges}
 
 
 def expected_tables(case: dict[str, Any]) -> set[str] | str:
