@@ -88,7 +88,7 @@ def families(snapshot: Snapshot) -> Iterable[Metric]:
         value=snapshot.ledger_bytes,
     )
     yield GaugeMetricFamily("lineage_ledger_limit_bytes", "Size at which polling pauses.", value=snapshot.ledger_limit)
-    yield GaugeMetricFamily("lineage_replicas", "Replicas that live.", value=snapshot.replicas)
+    yield GaugeMetricFamily("lineage_replicas", "Replicas whose heartbeat arrived in time.", value=snapshot.replicas)
     kinds = "Different versions and configurations among the live replicas."
     yield GaugeMetricFamily("lineage_replica_kinds", kinds, value=snapshot.replica_kinds)
 
