@@ -19,7 +19,7 @@ from collector.ledger.port import Ledger
 from collector.lineage.job_aliases import renamings
 from collector.logs import set_up
 from collector.model import RunState, SkipKind
-from collector.platforms.base import Finding, Planning, Platform, load_finding
+from collector.platforms.base import MEND_PLUGIN, Finding, Planning, Platform, load_finding
 from collector.redaction import redacted
 from collector.secret_registry import secret_registry
 from config.advice import advice
@@ -48,7 +48,9 @@ def run(config: Path, *, offline: bool, as_json: bool) -> int:
     set_up("critical", "auto")
     rows = _of_configuration(config, settings, access.get() if access else None)
     rows += asyncio.run(_of_ledger(settings))
-    if not offline:
+    if offline:
+        rows += [_row(part, "plug-in", False, cause, MEND_PLUGIN) for part, cause in factory.unusable(settings)]
+    else:
         rows += asyncio.run(_all(settings, SystemClock()))
     show(rows, COLUMNS, as_json=as_json, nothing="nothing to check")
     bad = sum(not row["ok"] for row in rows)

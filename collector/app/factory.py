@@ -150,6 +150,21 @@ def _made(
     return made
 
 
+def unusable(settings: Settings) -> list[tuple[str, str]]:
+    """The sources and sinks whose plug-ins cannot be used whatever their options, each with the cause; makes no request."""
+    points = {f"source {each.name}": _point(PLATFORM_PLUGINS, each.platform) for each in settings.sources}
+    points |= {f"sink {each.name}": _point(SINK_PLUGINS, each.type) for each in settings.sinks}
+    return [(part, cause) for part, point in points.items() if (cause := _fault(point)) is not None]
+
+
+def _fault(point: EntryPoint) -> str | None:
+    try:
+        point.load()
+    except Exception as error:  # noqa: BLE001 - the boundary of another package
+        return f"{point.value} cannot be loaded: {type(error).__name__}: {redacted(str(error))}"
+    return _refusal(point)
+
+
 def _refusal(point: EntryPoint) -> str | None:
     """Why this collector cannot use the plug-in, by the API version of its module; None if it can."""
     version = getattr(sys.modules[point.module], "api_version", oldest_api_version)

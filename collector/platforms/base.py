@@ -220,6 +220,9 @@ whatever else `create` raises makes a `BrokenPlatform`.
 """
 
 
+MEND_PLUGIN = "mend or update the package that brings it, then start again"
+
+
 class BrokenPlatform:
     """In place of an adapter that could not be made: every poll fails and says why, and no other part is kept from running."""
 
@@ -241,8 +244,7 @@ class BrokenPlatform:
         self._fail()
 
     async def check(self) -> list[Finding]:
-        remedy = "mend or update the package that brings it, then start again"
-        return [Finding("plug-in", ok=False, detail=self._cause, remedy=remedy)]
+        return [Finding("plug-in", ok=False, detail=self._cause, remedy=MEND_PLUGIN)]
 
     async def close(self) -> None:
         pass

@@ -268,6 +268,30 @@ async def test_a_package_for_another_version_of_the_api_is_refused_in_words(
         await anext(aiter(platform.poll([], None)))
 
 
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            f"api_version = {api_version + 1}\ncreate = print\n",
+            f"is written for version {api_version + 1} of the plug-in",
+        ),
+        ("import nowhere_at_all\n", "queues:create cannot be loaded: ModuleNotFoundError: No module named"),
+    ],
+)
+def test_a_package_that_cannot_be_used_is_found_without_a_request(
+    install: Install, load: Load, tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str, said: str
+) -> None:
+    install("queues", source)
+    queue = {"platform": "queues", "name": "queue", "namespace": "queues"}
+    load(
+        {"sources": [queue], "sinks": [{"type": "queues", "name": "queue"}, {"type": "file", "name": "f", "path": "-"}]}
+    )
+    assert check.run(tmp_path / "c.yaml", offline=True, as_json=True) == 1
+    wrong = [row for row in json.loads(capsys.readouterr().out) if not row["ok"]]
+    assert [(row["part"], row["subject"]) for row in wrong] == [("source queue", "plug-in"), ("sink queue", "plug-in")]
+    assert all(said in row["detail"] and "update the package" in row["remedy"] for row in wrong)
+
+
 @pytest.mark.parametrize("version", ["", f"api_version = {oldest_api_version}", f"api_version = {api_version}"])
 async def test_a_platform_and_a_sink_need_little(install: Install, load: Load, version: str) -> None:
     """What the base classes do in place of what is missing."""
