@@ -1,6 +1,6 @@
 """What the adapters have in common in asking a vendor and in reading its answers, without trust and without secrets."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -19,8 +19,16 @@ WAIT = "wait a minute and try again; if it stays so, lower requests_per_minute o
 """What to do where the platform, or our own limit, asks for patience."""
 REACH = "check base_url, network.proxy and network.ca_file of this source, and whether the platform is up"
 """What to do where no answer came, or only an error of the server."""
+Remedies = Mapping[type[SourceError], str]
+"""What to do about the errors of a kind; of several that fit, the first counts."""
 LONGEST_WORDS = 300
 parsed = lenient_json.parsed
+
+
+def remedy(error: SourceError, known: Remedies, otherwise: str = REACH) -> str:
+    """What to do about an error; what is not `known` of a limit or an outage is the same with every vendor."""
+    with_defaults: Remedies = {**known, Throttled: known.get(Throttled, WAIT), Unavailable: REACH}
+    return next((said for kind, said in with_defaults.items() if isinstance(error, kind)), otherwise)
 
 
 class Forbidden(AuthFailed):

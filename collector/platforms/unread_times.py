@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from cachetools import FIFOCache
+
 from collector.model import Poll, Skip, SkipKind
 from collector.platforms.answers import moment, prose, words
 
@@ -22,7 +24,7 @@ class UnreadTimes:
     """The fields that were noted, so that each of a row is counted once. Lost at a restart."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], None] = {}
+        self._known: FIFOCache[tuple[str, str], None] = FIFOCache(MOST_KNOWN)
         self._fresh: list[Skip] = []
 
     def note(self, what: str, unread: Unread) -> None:
@@ -30,9 +32,7 @@ class UnreadTimes:
         fresh = [(name, value) for name, value in unread if (what, name) not in self._known]
         if not fresh:
             return
-        self._known |= dict.fromkeys((what, name) for name, _ in fresh)
-        while len(self._known) > MOST_KNOWN:
-            del self._known[next(iter(self._known))]
+        self._known.update({(what, name): None for name, _ in fresh})
         fields = ", ".join(f"{name} {value}" for name, value in fresh)
         self._fresh.append(Skip(SkipKind.ROW, what, f"not a valid time: {fields}; it is reported without"))
 

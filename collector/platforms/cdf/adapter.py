@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from collector.clock import from_ms, to_ms
-from collector.errors import AuthFailed, NotFound, SourceError, Throttled, TriggerError, Unavailable
+from collector.errors import AuthFailed, NotFound, SourceError, TriggerError, Unavailable
 from collector.lineage.sql import SqlLineage
 from collector.lineage.sql_worker import SqlWorker
 from collector.logs import fields
 from collector.model import Enrichment, Facts, Observation, Poll, Run, RunState, Skip, SkipKind
 from collector.oauth import Grant, Tokens
-from collector.platforms.answers import REACH, WAIT, integer
+from collector.platforms.answers import Remedies, integer, remedy
 from collector.platforms.base import Choice, Context, Finding, Load
 from collector.platforms.cdf.api import MOST_IDS, Api, Garbled, Page, Refused
 from collector.platforms.cdf.check import findings
@@ -188,7 +188,7 @@ class CdfPlatform:
         which were asked for by id and not answered, those that the list shows are seen, and the others are missing.
         """
         if not self._ordered and self._clock.monotonic() < self._full_walk_at:
-            yield _without(absent, await self._executions_only(executions, open_jobs))
+            yield _without(absent, await self._executions(executions, [], open_jobs, self._clock.now()))
             return
         walk: Walk | None = None
         limit, after = PAGE_SIZE, None
@@ -299,9 +299,6 @@ class CdfPlatform:
     def _first_seen(self, rows: Sequence[JobRow], sql: Mapping[str, SqlLineage]) -> list[Observation]:
         history = self._clock.now() - max(OVERLAP, 2 * self._config.poll_interval)
         return [self._observed(row, sql, back_fill=row.ended is not None and row.ended < history) for row in rows]
-
-    async def _executions_only(self, executions: Sequence[Run], open_jobs: Collection[int]) -> Poll:
-        return await self._executions(executions, [], open_jobs, self._clock.now())
 
     async def _executions(
         self, tracked: Sequence[Run], new_jobs: Sequence[int], open_jobs: Collection[int], floor: datetime
@@ -433,19 +430,10 @@ def _trigger_error(job: str, error: SourceError) -> TriggerError:
         return TriggerError(
             f"{said}. If it was, the next polls bring the run: look before you start it again", doubtful=True
         )
-    return TriggerError(f"{job} was not started: {error}; {_next_step(error)}")
+    return TriggerError(f"{job} was not started: {error}; {remedy(error, _REMEDIES, 'check base_url and project')}")
 
 
-def _next_step(error: SourceError) -> str:
-    match error:
-        case Refused():
-            return (
-                "give the transformation's external id or its number, and look whether it can be started in CDF itself"
-            )
-        case AuthFailed():
-            return "check client and project, and that the client has transformationsAcl:WRITE"
-        case Throttled():
-            return WAIT
-        case Unavailable():
-            return REACH
-    return "check base_url and project"
+_REMEDIES: Remedies = {
+    Refused: "give the transformation's external id or its number, and look whether it can be started in CDF itself",
+    AuthFailed: "check client and project, and that the client has transformationsAcl:WRITE",
+}

@@ -195,7 +195,7 @@ class Api:
         said = f"{tried}: status {status}{_because(body, answer.headers)}"
         after = retry_after(answer.headers, self._clock.now()) if status == 429 else None
         self._pace.hold(after or 0.0)
-        if status not in {401, 429} and _may_be_retried(answer.headers):
+        if status not in {401, 429} and answer.headers.get("cdf-is-auto-retryable", "").lower() == "true":
             return Unavailable(said, sent=True)
         if body is not None and _is_refused(status, body):
             missing = body.get("missing")
@@ -203,10 +203,6 @@ class Api:
         unauthorized = "the token is good for another project, or for none"
         known = refusal(status, said, unauthorized=unauthorized, after=after)
         return known or BadAnswer(f"{said}; check base_url")
-
-
-def _may_be_retried(headers: Mapping[str, str]) -> bool:
-    return headers.get("cdf-is-auto-retryable", "").lower() == "true"
 
 
 def _is_refused(status: int, body: Mapping[str, Any]) -> bool:

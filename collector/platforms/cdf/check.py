@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from collector.errors import AuthFailed, SourceError, Throttled, Unavailable
+from collector.errors import AuthFailed, SourceError, Throttled
 from collector.oauth import Tokens
-from collector.platforms.answers import REACH, WAIT
+from collector.platforms.answers import Remedies, remedy
 from collector.platforms.base import Choice, Finding, nothing_chosen, tried
 from collector.platforms.cdf.api import Api
 from collector.platforms.cdf.observations import called
@@ -59,8 +59,8 @@ async def _granted(api: Api, config: CdfSource) -> list[Finding]:
     projects = _projects(inspection)
     if config.project not in projects:
         named = ", ".join(projects) or "none"
-        remedy = f"set project to one of them, or let an administrator admit this client to {config.project}"
-        return [Finding("project", ok=False, detail=f"the token is good for: {named}", remedy=remedy)]
+        advice = f"set project to one of them, or let an administrator admit this client to {config.project}"
+        return [Finding("project", ok=False, detail=f"the token is good for: {named}", remedy=advice)]
     granted = capabilities(inspection, config.project)
     needed = [(READ, "needed to see runs"), *([(WORKFLOWS, "needed by workflows: true")] if config.workflows else [])]
     found = [_capability(capability, why, granted) for capability, why in needed]
@@ -99,23 +99,21 @@ def _capability(capability: tuple[str, str], why: str, granted: set[tuple[str, s
     name = ":".join(capability)
     if capability in granted:
         return Finding(name, ok=True, detail="granted")
-    remedy = f"add {name} to a group of this client in CDF, under Manage access"
-    return Finding(name, ok=False, detail=f"not granted; {why}", remedy=remedy)
+    advice = f"add {name} to a group of this client in CDF, under Manage access"
+    return Finding(name, ok=False, detail=f"not granted; {why}", remedy=advice)
 
 
 def _remedy_for_token(error: SourceError) -> str:
-    if isinstance(error, AuthFailed):
-        return "check client_id, client_secret and the token endpoint"
-    if isinstance(error, Throttled):
-        return "wait a minute and try again: the identity provider limits requests"
-    return "check the token endpoint (auth), network.proxy and network.ca_file, and whether the identity provider is up"
+    return remedy(error, _TOKEN_REMEDIES)
+
+
+_TOKEN_REMEDIES: Remedies = {
+    AuthFailed: "check client_id, client_secret and the token endpoint",
+    Throttled: "wait a minute and try again: the identity provider limits requests",
+    SourceError: "check the token endpoint (auth), network.proxy and network.ca_file, and whether the identity provider is up",
+}
 
 
 def _remedy(error: SourceError) -> str:
-    if isinstance(error, AuthFailed):
-        return "check the project's name and the capabilities of this client"
-    if isinstance(error, Throttled):
-        return WAIT
-    if isinstance(error, Unavailable):
-        return REACH
-    return "check base_url and project"
+    wrong = "check the project's name and the capabilities of this client"
+    return remedy(error, {AuthFailed: wrong}, "check base_url and project")

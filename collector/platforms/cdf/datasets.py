@@ -9,25 +9,18 @@ from collector import names
 from collector.model import Dataset
 from collector.platforms.answers import integer, text
 
-_PLAIN = {
-    "assets": "assets",
-    "asset_hierarchy": "assets",
-    "events": "events",
-    "datapoints": "datapoints",
-    "string_datapoints": "string_datapoints",
-    "timeseries": "timeseries",
-    "sequences": "sequences",
-    "files": "files",
-    "labels": "labels",
-    "relationships": "relationships",
-    "data_sets": "data_sets",
-}
+TYPES = (
+    *("assets", "events", "files", "timeseries", "sequences", "datapoints", "string_datapoints"),
+    *("labels", "relationships", "data_sets"),
+)
+"""Types of resources, which are datasets as a whole."""
+_PLAIN = {**{name: name for name in TYPES}, "asset_hierarchy": "assets"}
 """Destination types without further fields, and the dataset that they write."""
 
 _COUNTED_AS = {"nodes": "instances", "edges": "instances", "assethierarchy": "assethierarchy"}
 
 _READ_AS = {
-    **{name: name.replace("_", "") for name in _PLAIN.values()},
+    **{name: name.replace("_", "") for name in TYPES},
     "sequence_rows": "sequencerows",
     "file_content": "filecontent",
     **dict.fromkeys(("nodes", "edges", "views", "data_models"), "instances"),
@@ -48,9 +41,10 @@ def written(destination: Mapping[str, Any], namespace: str, uri: str) -> Written
     kind = text(destination.get("type"))
     if kind is None:
         return Written(problem="the job does not say what it writes to")
-    name = _PLAIN.get(kind) or _named(kind, destination)
+    reader = _READERS.get(kind)
+    name = reader(destination) if reader is not None else _PLAIN.get(kind)
     if name is None:
-        if kind in _READERS:
+        if reader is not None:
             return Written(problem=f"the destination of type {kind} lacks a part of its name")
         return Written(problem=f"the destination type {kind} is not known here")
     return Written(Dataset(namespace, name, uri=uri), _counter(kind, destination))
@@ -115,23 +109,6 @@ def _counter(kind: str, destination: Mapping[str, Any]) -> str:
     return _COUNTED_AS.get(short, short)
 
 
-def _named(kind: str, destination: Mapping[str, Any]) -> str | None:
-    reader = _READERS.get(kind)
-    return reader(destination) if reader is not None else None
-
-
-def _raw(destination: Mapping[str, Any]) -> str | None:
-    return _joined("raw", destination, "database", "table")
-
-
-def _sequence_rows(destination: Mapping[str, Any]) -> str | None:
-    return _joined("sequence_rows", destination, "externalId")
-
-
-def _nodes(destination: Mapping[str, Any]) -> str | None:
-    return "nodes" if destination.get("view") is None else _view(destination)
-
-
 def _edges(destination: Mapping[str, Any]) -> str | None:
     """By their view, else by their type, else all edges."""
     if destination.get("view") is not None:
@@ -154,9 +131,9 @@ def _instances(destination: Mapping[str, Any]) -> str | None:
 
 
 _READERS: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
-    "raw": _raw,
-    "sequence_rows": _sequence_rows,
-    "nodes": _nodes,
+    "raw": lambda destination: _joined("raw", destination, "database", "table"),
+    "sequence_rows": lambda destination: _joined("sequence_rows", destination, "externalId"),
+    "nodes": lambda destination: "nodes" if destination.get("view") is None else _view(destination),
     "edges": _edges,
     "instances": _instances,
 }

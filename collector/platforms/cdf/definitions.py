@@ -43,7 +43,8 @@ class Definitions:
             return
         unknown = sorted({one for one in ids if one is not None} - self._known.keys() - self._hidden)
         try:
-            for some in _batches(unknown):
+            for start in range(0, len(unknown), MOST_IDS):
+                some = unknown[start : start + MOST_IDS]
                 self._keep(await self._api.definitions_by_ids(some))
                 self._hidden.update(set(some) - self._known.keys())
         except SourceError as error:
@@ -96,7 +97,3 @@ class Definitions:
                 self._known[read.id] = read
         for surplus in list(self._known)[: max(0, len(self._known) - MOST)]:
             del self._known[surplus]
-
-
-def _batches(ids: list[int]) -> Iterable[list[int]]:
-    return [ids[start : start + MOST_IDS] for start in range(0, len(ids), MOST_IDS)]

@@ -7,19 +7,9 @@ from collections.abc import Callable, Mapping
 
 from collector import names
 from collector.lineage.sql import Source
+from collector.platforms.cdf.datasets import TYPES
 
-_RESOURCES = {
-    "assets": "assets",
-    "events": "events",
-    "files": "files",
-    "timeseries": "timeseries",
-    "sequences": "sequences",
-    "datapoints": "datapoints",
-    "stringdatapoints": "string_datapoints",
-    "labels": "labels",
-    "relationships": "relationships",
-    "datasets": "data_sets",
-}
+_RESOURCES = {name.replace("_", ""): name for name in TYPES}
 """Tables of the schema `_cdf`, and the datasets that they are."""
 
 _RAW_COLUMNS = ("key", "lastUpdatedTime")
@@ -59,41 +49,12 @@ class CdfCatalog:
             return f"table function {name} is not known here; what it reads is not known"
         if name not in _ANY_ARGUMENT and any(argument is None for argument in arguments):
             return f"{name} has an argument that is not a literal; what it reads is not known"
-        return reader(tuple(argument or "" for argument in arguments)) or _odd(name, arguments)
+        odd = f"{name} has {len(arguments)} arguments or an empty one; what it reads is not known"
+        return reader(tuple(argument or "" for argument in arguments)) or odd
 
     def reading(self, name: str, arguments: _Arguments) -> Source | str | None:
         """Both look things up by name while the query runs; which ones does not matter to the dataset."""
         return Source("assets" if name == "asset_ids" else "data_sets")
-
-
-def _odd(name: str, arguments: _Arguments) -> str:
-    return f"{name} has {len(arguments)} arguments or an empty one; what it reads is not known"
-
-
-def _raw(given: tuple[str, ...]) -> Source | None:
-    return _named("raw", given, (2,), (*_RAW_COLUMNS, "columns"))
-
-
-def _file(given: tuple[str, ...]) -> Source | None:
-    """The second argument, about schema inference, is no part of the name."""
-    return _named("file_content", given[:1], (1,)) if len(given) < 3 else None
-
-
-def _assets(given: tuple[str, ...]) -> Source | None:
-    return Source("assets") if len(given) == 1 else None
-
-
-def _nodes(given: tuple[str, ...]) -> Source | None:
-    return _named("views", given, (3,)) if given else Source("nodes", ("space", "externalId"), complete=True)
-
-
-def _edges(given: tuple[str, ...]) -> Source | None:
-    return _named("views", given, (3,)) if given else Source("edges")
-
-
-def _model(given: tuple[str, ...]) -> Source | None:
-    """A type of a data model, or with a fifth argument one of its relationships."""
-    return _named("data_models", given, (4, 5))
 
 
 def _one_lake(given: tuple[str, ...]) -> Source | None:
@@ -109,13 +70,16 @@ def _named(first: str, given: tuple[str, ...], counts: tuple[int, ...], columns:
     return Source(names.dataset(first, *given), columns, complete=bool(columns))
 
 
+_NODES = Source("nodes", ("space", "externalId"), complete=True)
 _FUNCTIONS: Mapping[str, Callable[[tuple[str, ...]], Source | None]] = {
-    "cdf_raw": _raw,
-    "cdf_file_content": _file,
-    "cdf_assetsubtree": _assets,
-    "cdf_nodes": _nodes,
-    "cdf_edges": _edges,
-    "cdf_data_models": _model,
+    "cdf_raw": lambda given: _named("raw", given, (2,), (*_RAW_COLUMNS, "columns")),
+    # the second argument, about schema inference, is no part of the name
+    "cdf_file_content": lambda given: _named("file_content", given[:1], (1,)) if len(given) < 3 else None,
+    "cdf_assetsubtree": lambda given: Source("assets") if len(given) == 1 else None,
+    "cdf_nodes": lambda given: _named("views", given, (3,)) if given else _NODES,
+    "cdf_edges": lambda given: _named("views", given, (3,)) if given else Source("edges"),
+    # a type of a data model, or with a fifth argument one of its relationships
+    "cdf_data_models": lambda given: _named("data_models", given, (4, 5)),
     "ext_onelake": _one_lake,
 }
 _ANY_ARGUMENT = frozenset({"cdf_assetsubtree"})

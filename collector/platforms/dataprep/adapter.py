@@ -288,11 +288,6 @@ class DataprepPlatform:
         await self._context.http.close()
 
 
-def _has_only(status: str, page: run_lists.Page) -> bool:
-    """False where the deployment does not filter by the status as it was asked to."""
-    return all(group.status == status for group in page.groups)
-
-
 def _is_decided(wanted: set[str], present: set[str]) -> bool:
     """Whether a page shows all of the open runs that are still wanted, or none of them."""
     return wanted <= present or wanted.isdisjoint(present)
@@ -300,10 +295,6 @@ def _is_decided(wanted: set[str], present: set[str]) -> bool:
 
 def _keys(page: run_lists.Page) -> set[str]:
     return {group.key for group in page.groups}
-
-
-def _created(page: run_lists.Page) -> list[int]:
-    return [to_ms(group.created_at) for group in page.groups if group.created_at is not None]
 
 
 def _groups(cycle: Cycle) -> list[Run]:
@@ -314,6 +305,15 @@ def _groups(cycle: Cycle) -> list[Run]:
 def _is_unreported(cycle: Cycle, group: Group) -> bool:
     known = cycle.known.get(group.key)
     return group.key not in cycle.reported and (known is None or known.raw_state != group.status)
+
+
+def _has_only(status: str, page: run_lists.Page) -> bool:
+    """False where the deployment does not filter by the status as it was asked to."""
+    return all(group.status == status for group in page.groups)
+
+
+def _created(page: run_lists.Page) -> list[int]:
+    return [to_ms(group.created_at) for group in page.groups if group.created_at is not None]
 
 
 def _lost(cycle: Cycle, present: set[str]) -> list[Run]:

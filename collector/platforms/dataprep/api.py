@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -112,11 +113,10 @@ class Api:
         in the way of an answer.
         """
         try:
-            await self._sent("GET", ("outputObjects", "count"), None, None, {})
+            with suppress(NotFound, Refused, Forbidden):
+                await self._sent("GET", ("outputObjects", "count"), None, None, {})
         except Foreign:
             return False
-        except (NotFound, Refused, Forbidden):
-            return True
         return True
 
     async def _sent(

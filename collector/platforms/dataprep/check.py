@@ -1,7 +1,7 @@
 """What `check` finds out about a Dataprep source."""
 
-from collector.errors import AuthFailed, NotFound, SourceError, Throttled
-from collector.platforms.answers import REACH, WAIT, Forbidden
+from collector.errors import AuthFailed, NotFound, SourceError
+from collector.platforms.answers import Forbidden, Remedies, remedy
 from collector.platforms.base import Finding
 from collector.platforms.dataprep.api import Api, NoSuchPath
 from collector.platforms.dataprep.levels import Deployment, Level, Optional
@@ -23,7 +23,7 @@ async def findings(api: Api, deployment: Deployment, settings: DataprepSource) -
         if level is Level.L0:
             await _ask_for_any_run(api)
     except SourceError as error:
-        return [Finding(where, ok=False, detail=str(error), remedy=_remedy_for(error))]
+        return [Finding(where, ok=False, detail=str(error), remedy=remedy(error, _REMEDIES))]
     has = [text for endpoint, text in _OPTIONAL.items() if deployment.has(endpoint)]
     lacks = [text for endpoint, text in _OPTIONAL.items() if not deployment.has(endpoint)]
     return [
@@ -43,17 +43,11 @@ async def _ask_for_any_run(api: Api) -> None:
         return
 
 
-def _remedy_for(error: SourceError) -> str:
-    match error:
-        case Forbidden():
-            return "enable the API for the project, and let the user of the token use it: Settings, Access tokens"
-        case AuthFailed():
-            return "make a new token, and give it to this source: Settings, Access tokens"
-        case Throttled():
-            return WAIT
-        case NotFound():
-            return "check base_url of this source: no path of the API answers there"
-    return REACH
+_REMEDIES: Remedies = {
+    Forbidden: "enable the API for the project, and let the user of the token use it: Settings, Access tokens",
+    AuthFailed: "make a new token, and give it to this source: Settings, Access tokens",
+    NotFound: "check base_url of this source: no path of the API answers there",
+}
 
 
 def _remedy(level: Level) -> str | None:

@@ -8,7 +8,7 @@ from collector.errors import BadAnswer
 from collector.platforms.dataprep import rows
 from collector.platforms.dataprep.api import Api, Refused
 from collector.platforms.dataprep.levels import Deployment, Embed
-from collector.platforms.dataprep.rows import Group, StageRow
+from collector.platforms.dataprep.rows import Group
 
 T = TypeVar("T")
 
@@ -23,11 +23,7 @@ async def read(api: Api, deployment: Deployment, key: str) -> Group:
         raise BadAnswer(f"GET /v4/jobGroups/{key}: the answer is about job group {found.key}")
     if found.stages is not None:
         return found
-    return replace(found, stages=await read_stages(api, key))
-
-
-async def read_stages(api: Api, key: str) -> tuple[StageRow, ...]:
-    return rows.stages(await api.get("jobGroups", key, "jobs"))
+    return replace(found, stages=rows.stages(await api.get("jobGroups", key, "jobs")))
 
 
 async def read_status(api: Api, key: str) -> str | None:

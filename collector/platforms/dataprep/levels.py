@@ -3,14 +3,14 @@
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any
 
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError
 from collector.logs import fields
 from collector.platforms.answers import Forbidden
-from collector.platforms.dataprep.api import Api, NoSuchPath, Query, Refused, Unreadable
+from collector.platforms.dataprep.api import Api, Query, Refused, Unreadable
 
 log = logging.getLogger("lineage.dataprep")
 
@@ -66,29 +66,19 @@ _TRIALS: Mapping[Optional, tuple[str, Query]] = {
 _PARAMETER = re.compile(r"\{[^/}]*\}")
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
-    """The paths that the document names; None where it names none, so that only trials show it."""
-
-    paths: frozenset[str] | None
-
-    def may_have(self, endpoint: Optional) -> bool:
-        return self.paths is None or endpoint.value in self.paths
-
-
-def claims(document: Any) -> Claims:
-    """The paths of an OpenAPI document, in lower case and without the leading /v4."""
+def claims(document: Any) -> frozenset[str] | None:
+    """The paths that an OpenAPI document names, in lower case and without the leading /v4; None where it names none, so that
+    only trials show it.
+    """
     paths = document.get("paths") if isinstance(document, dict) else None
     if not isinstance(paths, dict) or not paths:
-        return Claims(None)
-    return Claims(
-        frozenset(
-            f"{method.lower()} {_PARAMETER.sub('{id}', path.lower().removeprefix('/v4'))}"
-            for path, methods in paths.items()
-            if isinstance(path, str) and isinstance(methods, dict)
-            for method in methods
-            if isinstance(method, str)
-        )
+        return None
+    return frozenset(
+        f"{method.lower()} {_PARAMETER.sub('{id}', path.lower().removeprefix('/v4'))}"
+        for path, methods in paths.items()
+        if isinstance(path, str) and isinstance(methods, dict)
+        for method in methods
+        if isinstance(method, str)
     )
 
 
@@ -97,7 +87,7 @@ class Deployment:
 
     def __init__(self, api: Api, source: str, monotonic: Callable[[], float]) -> None:
         self._api, self._source, self._monotonic = api, source, monotonic
-        self._claims = Claims(None)
+        self._claims: frozenset[str] | None = None
         self._lacks: set[Optional | Embed] = set()
         self._level: Level | None = None
         self._logged: Level | None = None
@@ -132,7 +122,10 @@ class Deployment:
 
     def has(self, what: Optional | Embed) -> bool:
         """False where the document does not name it, or it was tried and is not there."""
-        return what not in self._lacks and (isinstance(what, Embed) or self._claims.may_have(what))
+        return what not in self._lacks and (isinstance(what, Embed) or self._may_have(what))
+
+    def _may_have(self, endpoint: Optional) -> bool:
+        return self._claims is None or endpoint.value in self._claims
 
     def lacks(self, what: Optional | Embed, error: SourceError) -> None:
         """It was tried and is not there: not tried again until the next day."""
@@ -141,7 +134,7 @@ class Deployment:
             self.suspect()
         log.info("dataprep.feature_missed", extra=fields(source=self._source, what=what.value, cause=str(error)))
 
-    async def _read_claims(self) -> Claims:
+    async def _read_claims(self) -> frozenset[str] | None:
         """Also the test of the token. The document may be missing, YAML, or a portal's page, so that only trials show it; output
         objects are in every edition with runs.
         """
@@ -151,7 +144,7 @@ class Deployment:
             await self._api.get("outputObjects", "count")
         except (NotFound, Refused, Unreadable):
             pass
-        return Claims(None)
+        return None
 
     async def _tried(self) -> Level:
         """Both lists are tried: the second also reads many runs at once where the first has too little of each."""
@@ -161,12 +154,12 @@ class Deployment:
         return Level.L1 if Optional.LIST in found else Level.L0
 
     async def _answers(self, endpoint: Optional) -> bool:
-        if not self._claims.may_have(endpoint):
+        if not self._may_have(endpoint):
             return False
         path, query = _TRIALS[endpoint]
         try:
             body = await self._api.get(path, query=query)
-        except (NotFound, Refused, Forbidden, NoSuchPath) as error:
+        except (NotFound, Refused, Forbidden) as error:
             self._lacks.add(endpoint)
             log.info(
                 "dataprep.feature_missed", extra=fields(source=self._source, what=endpoint.value, cause=str(error))
@@ -181,9 +174,8 @@ class Deployment:
 async def token_works(api: Api) -> bool:
     """Whether a 403 on one thing is about that thing and not about the token."""
     try:
-        await api.get("outputObjects", "count")
+        with suppress(NotFound, Refused):
+            await api.get("outputObjects", "count")
     except AuthFailed:
         return False
-    except (NotFound, Refused):
-        pass
     return True

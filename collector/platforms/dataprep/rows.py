@@ -137,8 +137,6 @@ class Source:
     key: str
     name: str
     pattern: str | None = None
-    vendor_path: tuple[str, ...] = ()
-    table: str | None = None
 
 
 def source(row: Any) -> Source | None:
@@ -150,8 +148,6 @@ def source(row: Any) -> Source | None:
         key=key,
         name=text(known.get("name")) or f"importedDatasets/{key}",
         pattern=address(known.get("dynamicPath")) if known.get("isDynamic") is not False else None,
-        vendor_path=texts(known.get("jdbcPath")),
-        table=text(known.get("jdbcTable")),
     )
 
 

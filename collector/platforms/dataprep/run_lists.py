@@ -79,20 +79,17 @@ async def changed(api: Api, since_ms: int) -> AsyncIterator[Page]:
             seen |= {_mark(group) for group in raw.groups}
 
 
-async def changed_in_any_order(api: Api, since_ms: int) -> AsyncIterator[Page]:
+def changed_in_any_order(api: Api, since_ms: int) -> AsyncIterator[Page]:
     """As `changed`, by offset: rows that were pushed onto the next page come twice and are dropped; when fewer rows
     came than the platform counts, the last page is not `whole`.
     """
     query = {"dateFilter[updatedAt][gte]": since_ms, "sort": "-updatedAt", **_LIBRARY}
-    async for page in _by_offset(partial(_page, api, "jobLibrary", query)):
-        yield page
+    return _by_offset(partial(_page, api, "jobLibrary", query))
 
 
-async def in_status(api: Api, status: str) -> AsyncIterator[Page]:
+def in_status(api: Api, status: str) -> AsyncIterator[Page]:
     """All runs of jobLibrary that are in this status now."""
-    query: Query = {"status": status, "sort": "-id", **_LIBRARY}
-    async for page in _by_offset(partial(_page, api, "jobLibrary", query)):
-        yield page
+    return _by_offset(partial(_page, api, "jobLibrary", {"status": status, "sort": "-id", **_LIBRARY}))
 
 
 _LIBRARY: Query = {"runBy": "all", "fields": groups.FIELDS, "includeCount": "true"}
@@ -110,7 +107,7 @@ async def _by_offset(read: "Callable[[int], Awaitable[_Raw]]") -> AsyncGenerator
         yield Page(fresh, raw.skips, last=done, whole=not missed)
         if done:
             return
-        offset += _step(raw.count)
+        offset += raw.count - SLACK if raw.count > 2 * SLACK else raw.count
 
 
 async def newest(api: Api, deployment: Deployment) -> AsyncGenerator[Page, None]:
@@ -163,10 +160,6 @@ def _is_last(offset: int, raw: _Raw) -> bool:
     if raw.count == 0:
         return True
     return offset + raw.count >= raw.total if raw.total is not None else raw.count < DEFAULT_PAGE
-
-
-def _step(count: int) -> int:
-    return count - SLACK if count > 2 * SLACK else count
 
 
 def _idle(before: int, fresh: Sequence[Group], count: int) -> int:

@@ -5,10 +5,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
+from cachetools import FIFOCache
 
 from collector.clock import Clock
 from collector.errors import AuthFailed, NotFound, SourceError, Throttled, TriggerError, Unavailable
-from collector.platforms.answers import WAIT, Forbidden
+from collector.platforms.answers import Forbidden, Remedies, remedy
 from collector.platforms.dataprep import groups, rows
 from collector.platforms.dataprep.api import Answer, Api, NoSuchPath, Refused
 from collector.platforms.dataprep.levels import Deployment, Level
@@ -28,7 +29,7 @@ class Starter:
 
     def __init__(self, api: Api, deployment: Deployment, clock: Clock) -> None:
         self._api, self._deployment, self._clock = api, deployment, clock
-        self._started: dict[str, str] = {}
+        self._started: FIFOCache[str, str] = FIFOCache(MOST_REMEMBERED)
 
     async def start(self, recipe: str, parameters: Mapping[str, str], execution: str) -> str:
         """The id of the job group. Repeats of one `execution` start nothing. Raises TriggerError."""
@@ -47,8 +48,6 @@ class Starter:
                 doubtful=True,
             )
         self._started[execution] = key
-        if len(self._started) > MOST_REMEMBERED:
-            del self._started[next(iter(self._started))]
         return key
 
     async def _sent(self, body: Any, execution: str) -> Answer:
@@ -62,7 +61,9 @@ class Starter:
                 return await self._api.send("POST", ("jobGroups",), body=body, headers={"x-execution-id": execution})
             except (Refused, NotFound, AuthFailed, Throttled) as error:
                 if not doubtful:
-                    raise TriggerError(f"the platform did not start the run: {error}; {_next_step(error)}") from error
+                    raise TriggerError(
+                        f"the platform did not start the run: {error}; {remedy(error, _REMEDIES)}"
+                    ) from error
                 break
             except SourceError as error:
                 lost = error
@@ -100,19 +101,13 @@ class Starter:
         return [groups.understood(row, "list") for row in rows.data(body) if isinstance(row, dict) and "id" in row]
 
 
-def _next_step(error: SourceError) -> str:
-    match error:
-        case NoSuchPath():
-            return "this API starts no runs: start it on the platform itself"
-        case Forbidden():
-            return "have the token's user allowed to run this recipe"
-        case AuthFailed():
-            return "make a new token, and give it to this source"
-        case Throttled():
-            return WAIT
-        case NotFound():
-            return "check the recipe's number: it is in the address of the recipe's page, after `recipe=`"
-    return "check the recipe's number and the parameters, and whether the recipe has an output"
+_REMEDIES: Remedies = {
+    NoSuchPath: "this API starts no runs: start it on the platform itself",
+    Forbidden: "have the token's user allowed to run this recipe",
+    AuthFailed: "make a new token, and give it to this source",
+    NotFound: "check the recipe's number: it is in the address of the recipe's page, after `recipe=`",
+    Refused: "check the recipe's number and the parameters, and whether the recipe has an output",
+}
 
 
 def _may_be(group: Group, recipe: str, began: datetime) -> bool:

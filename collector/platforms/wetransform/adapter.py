@@ -4,50 +4,74 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 
-from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled
+from collector.clock import Clock
+from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError
 from collector.hint import signature_fits
 from collector.model import Enrichment, Facts, Observation, Poll, Run, RunState
-from collector.platforms.answers import REACH, WAIT, Forbidden, uuid
-from collector.platforms.base import Finding, Load, nothing_chosen, tried
+from collector.platforms.answers import Forbidden, Remedies, remedy, uuid
+from collector.platforms.base import Choice, Context, Finding, Load, nothing_chosen, tried
+from collector.platforms.rate_limit import shared
 from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.automations import Automation
 from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.discovery import Discovery
 from collector.platforms.wetransform.hints import may_mean, read_hint
 from collector.platforms.wetransform.lineage import Definition, Place, described, job
-from collector.platforms.wetransform.runs import RunOrigin, Runs
-from collector.platforms.wetransform.schedule import Intervals
+from collector.platforms.wetransform.runs import Meaning, RunOrigin, Runs
+from collector.platforms.wetransform.steps import table
 from collector.platforms.wetransform.tracker import Tracker
 from collector.platforms.wetransform.trigger import customer_of, start, transformation_key
+from config.sources import WetransformSource
 
 log = logging.getLogger("lineage.wetransform")
 
 
-class Wetransform:
-    """Satisfies `collector.platforms.base.Platform`. `customer` is the source's own `X-Customer`; `discovery` is None
-    where runs that others started are not wanted; `intervals` are wished for under `per_minute` requests (None: no limit).
-    """
+_LONGEST_PASS = 30.0
+"""Seconds of one poll's reading, at the most: what is due then comes first in the next."""
+_MOST_SIDE_BY_SIDE = 6
 
-    def __init__(
-        self,
-        source: str,
-        *,
-        api: Api,
-        place: Place,
-        definitions: Definitions,
-        runs: Runs,
-        tracker: Tracker,
-        discovery: Discovery | None,
-        include: Sequence[str],
-        customer: str | None,
-        intervals: Intervals,
-        per_minute: int | None,
-        webhook_secret: Callable[[], str] | None,
-    ) -> None:
-        self._source, self._api, self._place, self._definitions = source, api, place, definitions
-        self._runs, self._tracker, self._discovery = runs, tracker, discovery
-        self._customer, self._intervals, self._per_minute = customer, intervals, per_minute
-        self._include, self._webhook_secret = include, webhook_secret
+
+def create(config: WetransformSource, context: Context) -> "Wetransform":
+    """The entry point of the platform `wetransform`."""
+    return Wetransform(config, context)
+
+
+class Wetransform:
+    """One account, seen for the customer of the configuration."""
+
+    def __init__(self, config: WetransformSource, context: Context) -> None:
+        clock, per_minute, token = context.clock, config.requests_per_minute, config.credential.get
+        self._config, self._customer, self._per_minute = config, config.customer, per_minute
+        self._place = Place(context.namespace, config.base_url)
+        pace = shared(clock, config.base_url, token(), per_minute=per_minute, burst=config.burst)
+        self._api = Api(context.http, config.base_url, token, pace, clock)
+        self._definitions = Definitions(self._api, clock)
+        self._runs = Runs(self._api, self._definitions, self._place, clock, _meaning(config), config.intervals)
+        self._tracker = Tracker(
+            context.source,
+            self._api,
+            self._definitions,
+            self._runs,
+            clock,
+            config.intervals,
+            customer=config.customer,
+            longest_pass=min(_LONGEST_PASS, config.poll_within.total_seconds() / 2),
+            side_by_side=_MOST_SIDE_BY_SIDE if per_minute is None else max(1, min(_MOST_SIDE_BY_SIDE, per_minute // 6)),
+        )
+        self._discovery = self._walks(clock) if config.discover else None
+
+    def _walks(self, clock: Clock) -> Discovery:
+        """What finds the runs that others started."""
+        config, choice = self._config, Choice(self._config.include, self._config.exclude)
+
+        def is_wanted(known: Definition) -> bool:
+            name = job(self._place, known.key, known).name
+            return choice.takes(known.key, name, known.source_name, known.template_name)
+
+        rate = (config.requests_per_minute or 300) / 60
+        return Discovery(
+            self._api, self._definitions, self._place, clock, customer=config.customer, wanted=is_wanted, rate=rate
+        )
 
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
         has_page = False
@@ -119,16 +143,16 @@ class Wetransform:
     async def _fitting(self) -> list[Finding]:
         """Whether include and exclude leave anything."""
         try:
-            number = await self._discovery.unwanted() if self._discovery is not None and self._include else None
+            number = await self._discovery.unwanted() if self._discovery is not None and self._config.include else None
         except SourceError:
             return []  # the tries beside this one say it
-        return [] if number is None else [nothing_chosen(self._include, number, "transformations")]
+        return [] if number is None else [nothing_chosen(self._config.include, number, "transformations")]
 
     def load(self, watched: Mapping[RunState, int]) -> Load:
         """One request reads one run: at the longest interval of runs under way, and the shortest of waiting ones."""
         runs, waiting = sum(watched.values()), watched.get(RunState.WAITING, 0)
-        interval, limit = self._intervals.active_most.total_seconds(), self._per_minute
-        rarely = self._intervals.waiting.total_seconds()
+        interval, limit = self._config.intervals.active_most.total_seconds(), self._per_minute
+        rarely = self._config.intervals.waiting.total_seconds()
         walks = self._discovery.requests_per_minute * interval / 60 if self._discovery is not None else 0.0
         reads = runs - waiting + waiting * interval / rarely
         note = limit and (
@@ -138,9 +162,9 @@ class Wetransform:
 
     def hint(self, headers: Mapping[str, str], body: bytes) -> Callable[[Run], bool] | None:
         """The webhook `file:ready-for-download`."""
-        if self._webhook_secret is None:
+        if (secret := self._config.webhook_credential) is None:
             raise NotFound("no webhook_secret is configured")
-        if not signature_fits(self._webhook_secret(), body, headers.get("X-Signature")):
+        if not signature_fits(secret.get(), body, headers.get("X-Signature")):
             raise AuthFailed("webhook: X-Signature does not fit the body")
         found = read_hint(body)
         return None if found is None else partial(may_mean, found)
@@ -162,22 +186,25 @@ class Wetransform:
 
     async def _tried(self, subject: str, path: str) -> Finding:
         params = {"per_page": 1} if path == "/transformations" else None
-        remedy = partial(_remedy, has_customer=bool(self._customer))
+        remedies = {**_REMEDIES, Forbidden: _FOR_NO_CUSTOMER} if self._customer else _REMEDIES
         get = partial(self._api.get, path, customer=self._customer, params=params)
-        return await tried(subject, get, f"GET {path} answers", remedy)
+        return await tried(subject, get, f"GET {path} answers", partial(remedy, known=remedies))
 
     def _note(self, seen: Observation) -> None:
         if self._discovery is not None:
             self._discovery.note(seen)
 
 
-def _remedy(error: SourceError, *, has_customer: bool) -> str:
-    if isinstance(error, Forbidden) and has_customer:
-        return "see that `customer` is an e-mail or id of one of your customers, and that the token may act for it"
-    if isinstance(error, Forbidden):
-        return "the token is known, but may not do this: see what the account has bought and the user may do"
-    if isinstance(error, AuthFailed):
-        return "make a new token in wetransform's account settings and put it where `token` or `token_file` points"
-    if isinstance(error, NotFound | BadAnswer):
-        return "see that `base_url` is the address of the API, https://api.wetransform.com"
-    return WAIT if isinstance(error, Throttled) else REACH
+def _meaning(config: WetransformSource) -> Meaning:
+    overrides = {step: RunState(word) for step, word in config.steps.items()}
+    return Meaning(table(overrides), overrides, config.waiting_after)
+
+
+_FOR_NO_CUSTOMER = "see that `customer` is an e-mail or id of one of your customers, and that the token may act for it"
+_WRONG_ADDRESS = "see that `base_url` is the address of the API, https://api.wetransform.com"
+_REMEDIES: Remedies = {
+    Forbidden: "the token is known, but may not do this: see what the account has bought and the user may do",
+    AuthFailed: "make a new token in wetransform's account settings and put it where `token` or `token_file` points",
+    NotFound: _WRONG_ADDRESS,
+    BadAnswer: _WRONG_ADDRESS,
+}

@@ -1,7 +1,8 @@
 """Transformations as they were read lately: one request each, then none for an hour."""
 
 import logging
-from datetime import datetime, timedelta
+
+from cachetools import TTLCache
 
 from collector.clock import Clock
 from collector.errors import SourceError
@@ -13,8 +14,8 @@ from collector.platforms.wetransform.transformation_list import entry_definition
 
 log = logging.getLogger("lineage.wetransform")
 
-_FRESH_FOR = timedelta(hours=1)
-_TRY_AGAIN_AFTER = timedelta(minutes=5)
+_FRESH_FOR = 3600.0
+_TRY_AGAIN_AFTER = 300.0
 _MOST = 5000
 
 Key = tuple[str, str | None]
@@ -22,17 +23,17 @@ Key = tuple[str, str | None]
 
 
 class Definitions:
-    """Holds at most 5,000; the one read longest ago goes first."""
+    """Holds at most 5,000; the one that was used longest ago goes first."""
 
     def __init__(self, api: Api, clock: Clock) -> None:
-        self._api, self._clock = api, clock
-        self._known: dict[Key, tuple[datetime, Definition]] = {}
-        self._failed: dict[Key, datetime] = {}
-        self._found: dict[tuple[str | None, str | None, str | None], tuple[datetime, Definition | None]] = {}
+        self._api = api
+        self._known: TTLCache[Key, Definition] = TTLCache(_MOST, _FRESH_FOR, clock.monotonic)
+        self._failed: TTLCache[Key, bool] = TTLCache(_MOST, _TRY_AGAIN_AFTER, clock.monotonic)
+        self._found: TTLCache[tuple[str, str | None, str | None], tuple[Definition | None]]
+        self._found = TTLCache(_MOST, _TRY_AGAIN_AFTER, clock.monotonic)
 
     def cached(self, key: str, customer: str | None) -> Definition | None:
-        read_at, known = self._known.get((key, customer), (None, None))
-        return known if read_at is not None and self._clock.now() - read_at < _FRESH_FOR else None
+        return self._known.get((key, customer))
 
     async def read(self, key: str, customer: str | None) -> Definition:
         """Raises `SourceError` where it can neither be remembered nor read."""
@@ -45,30 +46,25 @@ class Definitions:
 
     async def prepare(self, key: str, customer: str | None) -> None:
         """Have it cached if that is possible; after a failure nothing is tried for some minutes."""
-        now, failed_at = self._clock.now(), self._failed.get((key, customer))
-        if failed_at is not None and now - failed_at < _TRY_AGAIN_AFTER:
+        if (key, customer) in self._failed:
             return
         try:
             await self.read(key, customer)
         except SourceError as error:
             log.debug("definition.unread", extra=fields(cause=str(error)))
-            self._failed = {k: at for k, at in self._failed.items() if now - at < _TRY_AGAIN_AFTER}
-            self._failed[key, customer] = now
+            self._failed[key, customer] = True
 
     async def find(self, seen: Automation, customer: str | None) -> Definition | None:
         """The one transformation with the source and the template of a run, None where there is none or more than one.
         Walks the list, so what was found is kept for some minutes. Raises `SourceError`.
         """
-        wanted = (seen.source_id, seen.template_handle, customer)
         if seen.source_id is None:
             return None
-        found_at, found = self._found.get(wanted, (None, None))
-        if found_at is None or self._clock.now() - found_at >= _TRY_AGAIN_AFTER:
-            found = await self._search(seen, customer)
-            if len(self._found) >= _MOST:
-                self._found.clear()
-            self._found[wanted] = (self._clock.now(), found)
-        return found
+        wanted = (seen.source_id, seen.template_handle, customer)
+        found = self._found.get(wanted)
+        if found is None:
+            found = self._found[wanted] = (await self._search(seen, customer),)
+        return found[0]
 
     async def _search(self, seen: Automation, customer: str | None) -> Definition | None:
         found: dict[str, Definition] = {}
@@ -80,7 +76,4 @@ class Definitions:
         return next(iter(found.values())) if len(found) == 1 else None
 
     def remember(self, known: Definition, customer: str | None) -> None:
-        self._known.pop((known.key, customer), None)
-        self._known[(known.key, customer)] = (self._clock.now(), known)
-        while len(self._known) > _MOST:
-            del self._known[next(iter(self._known))]
+        self._known[known.key, customer] = known

@@ -88,7 +88,7 @@ def facts(
         error_language="wetransform" if failed else None,
         engine="wetransform",
         external_id=seen.key,
-        ids={name: _id(value) for name, value in ids.items() if value},
+        ids={name: words(value, _LONGEST_ID) for name, value in ids.items() if value},
     )
 
 
@@ -157,10 +157,6 @@ def stripped(url: str | None) -> str | None:
         return bare_url(url) or None if url else None
     except ValueError:
         return None
-
-
-def _id(value: str) -> str:
-    return words(value, _LONGEST_ID)
 
 
 def _prose(value: str | None) -> str | None:

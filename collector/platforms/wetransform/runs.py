@@ -13,8 +13,9 @@ from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.automations import Automation, automation
 from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.lineage import Place, facts, job
-from collector.platforms.wetransform.schedule import Intervals, next_look
+from collector.platforms.wetransform.schedule import next_look
 from collector.platforms.wetransform.steps import Table, state_of
+from config.sources import WetransformIntervals
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,13 @@ class RunOrigin:
 
 class Runs:
     def __init__(
-        self, api: Api, definitions: Definitions, place: Place, clock: Clock, meaning: Meaning, intervals: Intervals
+        self,
+        api: Api,
+        definitions: Definitions,
+        place: Place,
+        clock: Clock,
+        meaning: Meaning,
+        intervals: WetransformIntervals,
     ) -> None:
         self._api, self._definitions, self._place = api, definitions, place
         self._clock, self._meaning, self._intervals = clock, meaning, intervals

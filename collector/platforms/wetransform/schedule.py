@@ -1,24 +1,14 @@
 """When to look at each run again: pure."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from collector.model import Run, RunState
+from config.sources import WetransformIntervals as Intervals
 
 FRESH = timedelta(seconds=60)
 """A run younger than this is looked at as often as is allowed."""
 GROWTH = 1.5
 DAY = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Intervals:
-    """The shortest and the longest interval between two looks at one run: under way, and while it waits for a person."""
-
-    active: timedelta = timedelta(seconds=5)
-    active_most: timedelta = timedelta(seconds=60)
-    waiting: timedelta = timedelta(minutes=10)
-    waiting_most: timedelta = timedelta(hours=1)
 
 
 def next_look(

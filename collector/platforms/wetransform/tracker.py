@@ -16,7 +16,8 @@ from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.envelope import Rejected
 from collector.platforms.wetransform.runs import RunOrigin, Runs
-from collector.platforms.wetransform.schedule import Intervals, retry_after_failures
+from collector.platforms.wetransform.schedule import retry_after_failures
+from config.sources import WetransformIntervals
 
 log = logging.getLogger("lineage.wetransform")
 
@@ -62,7 +63,7 @@ class Tracker:
         definitions: Definitions,
         runs: Runs,
         clock: Clock,
-        intervals: Intervals,
+        intervals: WetransformIntervals,
         *,
         customer: str | None,
         longest_pass: float,

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import NoReturn
 
-from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, Throttled, TriggerError, Unavailable
-from collector.platforms.answers import REACH, WAIT, Forbidden, uuid
+from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError, TriggerError, Unavailable
+from collector.platforms.answers import Forbidden, Remedies, remedy, uuid
 from collector.platforms.wetransform.api import Api
 from collector.platforms.wetransform.automations import Automation, automation
 from collector.platforms.wetransform.envelope import Rejected
@@ -50,20 +50,16 @@ def _explain(error: SourceError, tried: str) -> NoReturn:
         )
     if isinstance(error, BadAnswer) and not isinstance(error, Rejected):
         raise TriggerError(f"{tried}: an answer that cannot be read ({error}). {_FIND_OUT}", doubtful=True)
-    raise TriggerError(f"{tried}: {error}. Nothing was started: {_next_step(error)}.")
+    raise TriggerError(f"{tried}: {error}. Nothing was started: {remedy(error, _REMEDIES)}.")
 
 
-def _next_step(error: SourceError) -> str:
-    match error:
-        case Forbidden() | Rejected():
-            return (
-                "the source must have been uploaded and be dynamic (FTP, SFTP, URL or API), a template must be chosen, and the "
-                "account must be allowed to start runs"
-            )
-        case AuthFailed():
-            return "make a new token in wetransform's account settings"
-        case NotFound():
-            return "check the transformation's UUID, and the customer for whom it runs"
-        case Throttled():
-            return WAIT
-    return REACH
+_CONDITIONS = (
+    "the source must have been uploaded and be dynamic (FTP, SFTP, URL or API), a template must be chosen, and the account "
+    "must be allowed to start runs"
+)
+_REMEDIES: Remedies = {
+    Forbidden: _CONDITIONS,
+    Rejected: _CONDITIONS,
+    AuthFailed: "make a new token in wetransform's account settings",
+    NotFound: "check the transformation's UUID, and the customer for whom it runs",
+}

@@ -10,9 +10,10 @@ from collector.platforms.wetransform.automations import Automation
 from collector.platforms.wetransform.definitions import Definitions
 from collector.platforms.wetransform.lineage import Place
 from collector.platforms.wetransform.runs import Meaning, RunOrigin, Runs
-from collector.platforms.wetransform.schedule import Intervals, next_look, retry_after_failures
+from collector.platforms.wetransform.schedule import next_look, retry_after_failures
 from collector.platforms.wetransform.steps import STATES, state_of, table
 from collector.testing.clock import START, SimulatedClock
+from config.sources import WetransformIntervals as Intervals
 from simulators.wetransform.scenarios import STEPS
 
 PATIENCE = timedelta(minutes=10)
