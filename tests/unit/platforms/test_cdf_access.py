@@ -333,6 +333,13 @@ async def test_a_trigger_whose_answer_was_lost_is_not_repeated(rig: CdfRig, faul
     assert len(rig.poller.runs) == runs
 
 
+async def test_a_trigger_that_never_left_starts_nothing_for_sure(rig: CdfRig) -> None:
+    nobody_there = await rig.platform_again(base_url="http://127.0.0.1:9")
+    with pytest.raises(TriggerError, match="was not started") as caught:
+        await nobody_there.trigger("pumps", {}, "t")
+    assert not caught.value.doubtful
+
+
 @pytest.mark.parametrize("status", [429, 401])
 async def test_a_trigger_that_was_refused_for_the_moment_is_tried_again(rig: CdfRig, status: int) -> None:
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="/run", status=status))

@@ -10,6 +10,7 @@ import pytest
 from collector.clock import to_ms
 from collector.errors import AuthFailed, BadAnswer, Throttled, Unavailable
 from collector.model import EventKind, RunState, SkipKind
+from collector.platforms.cdf.adapter import FULL_WALK_PAUSE
 from collector.platforms.cdf.api import Api
 from collector.platforms.cdf.job_list import first_mark, read_mark
 from collector.testing.faults import Fault, FaultKind
@@ -397,6 +398,20 @@ async def test_silent_jobs_are_logged_once_however_many(caplog: pytest.LogCaptur
         assert logged[-1].fields["silent"] == 1200  # type: ignore[attr-defined]
 
 
+async def test_a_silent_job_that_went_is_not_counted_any_more(rig: CdfRig, caplog: pytest.LogCaptureFixture) -> None:
+    first, _ = (rig.simulator.start_run("pumps", Scenario(1, None, heartbeat_stops_after=5)) for _ in range(2))
+    await rig.poller.follow(10)
+    rig.clock.advance(1200)
+    await rig.poller.cycle()
+    rig.simulator.remove(first.id)
+    await rig.poller.follow(1200, every=300)
+    assert not rig.poller.runs[str(first.id)].open
+    rig.simulator.start_run("pumps", Scenario(1, None, heartbeat_stops_after=5))
+    await rig.poller.follow(1500, every=300)
+    logged = [record.fields["silent"] for record in caplog.records if record.message == "cdf.job_stalled"]  # type: ignore[attr-defined]
+    assert logged == [2, 2], "two, of which one went, and one more"
+
+
 # What goes missing
 
 
@@ -404,9 +419,11 @@ async def test_an_open_run_that_the_list_shows_is_no_miss(rig: CdfRig) -> None:
     job = rig.simulator.start_run("pumps", Scenario(1, 40))
     await rig.poller.cycle()
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="jobs/byids", times=-1, status=200, body={"items": []}))
+    await rig.platform_again()
     await rig.poller.follow(30)
     run = rig.poller.runs[str(job.id)]
     assert (run.misses, run.state) == (0, RunState.RUNNING)
+    assert {len(page.observations) for page in rig.poller.pages} <= {0, 1}, "seen once in a page"
     await rig.poller.follow(30)
     assert rig.poller.kinds(str(job.id)) == [OTHER, START, COMPLETE]
 
@@ -689,6 +706,37 @@ async def test_requests_of_a_steady_cycle(open_jobs: int, expected: int) -> None
             assert rig.requests() - before == expected
             rig.clock.advance(30)
         assert len(rig.poller.runs) == open_jobs
+
+
+async def test_a_list_that_had_to_be_read_whole_is_left_alone_for_a_while(rig: CdfRig) -> None:
+    for number in range(120):
+        rig.simulator.start_run("pumps", at=rig.clock.now() - timedelta(seconds=10 * number))
+    rig.simulator.modes.list_order = Order.SHUFFLED
+    await rig.poller.follow(30, every=30)
+    asked = []
+    for wait in (1, 1, FULL_WALK_PAUSE * 3):
+        rig.clock.advance(wait)
+        before = rig.requests()
+        await rig.poller.cycle()
+        asked.append(rig.requests() - before)
+    assert asked[:2] == [0, 0]
+    assert asked[2] > 1
+
+
+async def test_the_whole_overlap_is_read_again_once_a_minute(rig: CdfRig) -> None:
+    """Where the first page is full of jobs within the overlap, each poll would else read them all."""
+    await rig.poller.cycle()
+    rig.clock.advance(600)
+    for _ in range(120):
+        rig.simulator.start_run("pumps", Scenario(0.1, 0.1))
+    asked = []
+    for _ in range(8):
+        rig.clock.advance(10)
+        before = rig.requests()
+        await rig.poller.cycle()
+        asked.append(rig.requests() - before)
+    assert sorted(asked[2:])[:4] == [1] * 4
+    assert max(asked[2:]) > 1
 
 
 async def test_new_jobs_cost_no_request_of_their_own(rig: CdfRig) -> None:

@@ -78,6 +78,18 @@ async def test_a_terminated_workflow_waits_for_the_job_that_goes_on(rig: CdfRig)
     assert rig.poller.at(f"workflow/{made.id}", EventKind.ABORT).at == terminated
 
 
+async def test_a_workflow_that_was_first_seen_terminated_waits_for_its_new_job(rig: CdfRig) -> None:
+    await rig.poller.cycle()
+    made = rig.simulator.start_workflow("nightly", [("pumps", Scenario(1, 300))])
+    rig.clock.advance(2)
+    rig.simulator.terminate_workflow(made.id)
+    rig.clock.advance(2)
+    await rig.poller.cycle()
+    assert order(rig)[-1] == ("j", EventKind.START)
+    await rig.poller.follow(400)
+    assert order(rig)[-2:] == [("j", EventKind.COMPLETE), ("w", EventKind.ABORT)]
+
+
 async def test_a_workflow_without_transformations_is_none_of_our_business(rig: CdfRig) -> None:
     rig.simulator.start_workflow("nightly", [])
     rig.simulator.start_run("pumps")
@@ -152,6 +164,7 @@ async def test_an_outage_of_workflows_is_no_vanishing(rig: CdfRig) -> None:
     rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="workflows", times=-1, status=500))
     await rig.poller.follow(60)
     assert rig.poller.runs[f"workflow/{made.id}"].misses == 0
+    assert rig.poller.pages[-1].unread == (f"workflow/{made.id}",)
 
 
 async def test_the_switch_is_off_unless_it_is_set() -> None:
