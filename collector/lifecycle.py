@@ -252,19 +252,19 @@ def _late_start(run: Run) -> tuple[Run, Transition]:
     platform gives neither, at the earliest time that it can have begun: when it was last seen before, or queued.
     """
     within = run.started_within
-    if (earliest := _earliest(run)) is None or within is None or run.began_at or run.finished_at:
+    earliest = _earliest(run.queued_at, within) if within is not None else None
+    if earliest is None or within is None or run.began_at or run.finished_at:
         run, start = _start(run, within)
     else:
         run, start = _bound(run, EventKind.START, earliest, within)
     return replace(run, started_at=start.at, started_within=start.within), start
 
 
-def _earliest(run: Run) -> datetime | None:
+def _earliest(queued: datetime | None, within: Interval) -> datetime | None:
     """The time at which it was queued, moved into the bounds if the platform's clock differs."""
-    within, queued = run.started_within, run.queued_at
-    if within is None or within.after is None:
-        return queued if within is None or queued is None else min(queued, within.until)
-    return within.after if queued is None else min(max(queued, within.after), within.until)
+    if within.after is None or queued is None:
+        return within.after
+    return min(max(queued, within.after), within.until)
 
 
 def _since_last_seen(known: Run | None, seen: Observation) -> Interval:

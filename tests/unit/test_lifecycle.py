@@ -114,6 +114,35 @@ def test_a_run_without_times_that_was_first_seen_when_it_had_ended_starts_when_i
     assert events_of(ended) == [(EventKind.START, at(1)), (EventKind.COMPLETE, at(25))]
 
 
+@pytest.mark.parametrize(("queued", "start"), [(None, 5), (1, 5), (20, 20), (40, 25)])
+def test_a_start_that_nobody_reported_lies_between_the_looks_whatever_the_platforms_clock(
+    queued: int | None, start: int
+) -> None:
+    """At the request, if that is not before the last look, nor after the first that saw the end."""
+    run = take(None, seen(RunState.QUEUED, 5, queued_at=None if queued is None else at(queued))).run
+    ended = finish(replace(take(run, seen(RunState.SUCCEEDED, 25)).run, last_event_at=None), Enrichment())
+    assert events_of(ended)[0] == (EventKind.START, at(start))
+
+
+def test_the_time_of_the_request_stays_known_and_follows_the_platform() -> None:
+    run = take(None, seen(RunState.QUEUED, 5, queued_at=at(1))).run
+    run = take(run, seen(RunState.RUNNING, 15)).run
+    assert run.queued_at == at(1)
+    assert take(run, seen(RunState.RUNNING, 25, queued_at=at(2))).run.queued_at == at(2)
+
+
+@pytest.mark.parametrize(
+    ("state", "inputs"), [(RunState.SUCCEEDED, ()), (RunState.FAILED, ("x",)), (RunState.CANCELED, ("x",))]
+)
+def test_only_a_run_that_succeeded_has_no_datasets_where_none_were_found(
+    state: RunState, inputs: tuple[str, ...]
+) -> None:
+    named = Facts(inputs=(Dataset("cdf://h/p", "x"),))
+    ended = take(take(None, seen(RunState.RUNNING, 5, facts=named)).run, seen(state, 15)).run
+    done = finish(ended, Enrichment(facts=Facts(inputs=())))
+    assert tuple(each.name for each in done.run.facts.inputs or ()) == inputs
+
+
 def test_the_start_of_a_run_that_succeeded_is_a_bound_where_only_its_end_has_a_time() -> None:
     run = take(None, seen(RunState.SUCCEEDED, 25, queued_at=at(1), ended_at=at(9))).run
     start, end = finish(run, Enrichment()).transitions

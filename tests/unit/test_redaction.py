@@ -334,3 +334,9 @@ def test_a_secret_learned_later_is_hidden_in_a_text_that_was_looked_at_before() 
     assert "north-seventeen" not in redacted(text) + redacted_sql(sql)
     secret_registry.forget_all()
     assert (redacted(text), redacted_sql(sql)) == (text, sql)
+
+
+def test_names_that_differ_in_what_is_hidden_differ_by_four_digits() -> None:
+    one, other = (redacted_name(f"https://x/y?sig={each}{'0f' * 20}") for each in "ab")
+    assert one != other
+    assert re.fullmatch(r"[^~]*\*\*\*[^~]*~[0-9a-f]{4}", one), one
