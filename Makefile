@@ -70,6 +70,12 @@ bench: $(DEV) ## measure against the peers and write the tables of docs/performa
 simulate: $(DEV) ## run SEEDS=100000 simulated worlds that fail by a seed, from FIRST=0 on, and go on after failing ones
 	@$(BIN)/python -m tests.simulation
 
+soak: $(DEV) ## run the real program for MINUTES=60 at RATE=10 times the expected rate: what grows, in one table
+	@$(BIN)/python -m tests.soak
+
+mutate: $(DEV) ## break the code in COUNT=150 small ways an area, by SEED=0, in PATHS=..., and look whether a test notices (hours)
+	@$(BIN)/python -m tests.mutation
+
 chart: $(DEV) ## make anew what is made from something else in helm/: dashboards, schema, examples, README
 	$(BIN)/python -m helm.dashboards
 	$(BIN)/python -m tests.chart.generated_files
@@ -104,4 +110,4 @@ sbom: $(DEV) ## list what the image holds beside its base, for scanners: dist/li
 clean: ## remove what was made here
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
-.PHONY: help install demo check test bench simulate chart screenshots tools lock image sbom clean
+.PHONY: help install demo check test bench simulate soak mutate chart screenshots tools lock image sbom clean

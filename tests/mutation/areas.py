@@ -1,0 +1,112 @@
+"""What is mutated, and which tests are asked about it: quick ones that run in one process, those that concern the module most first."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.mutation.mutants import ROOT
+
+UNIT, LEDGER, POLLING, EXPORTERS = "tests/unit", "tests/unit/ledger", "tests/unit/polling", "tests/unit/exporters"
+
+_LEDGER = tuple(f"{LEDGER}/test_{name}.py" for name in ("lanes", "runs", "parked", "retention", "queries", "store"))
+_POLLING = tuple(f"{POLLING}/test_{name}.py" for name in ("commits", "source", "enrichment", "families"))
+_DELIVERY = tuple(f"{EXPORTERS}/test_{name}.py" for name in ("claimer", "actions", "delivery"))
+
+TESTS: dict[str, tuple[str, ...]] = {
+    "collector/lifecycle.py": (f"{UNIT}/test_lifecycle.py", "tests/property/test_lifecycle.py"),
+    "collector/redaction.py": (
+        f"{UNIT}/test_redaction.py",
+        f"{UNIT}/test_secret_registry.py",
+        "tests/property/test_redaction_growth.py",
+    ),
+    "collector/polling/backfill.py": (f"{POLLING}/test_backfill.py",),
+    "collector/polling/commits.py": (f"{POLLING}/test_commits.py", f"{POLLING}/test_repeats.py", *_POLLING),
+    "collector/polling/decision.py": (f"{POLLING}/test_decide.py", *_POLLING),
+    "collector/polling/definitions.py": (f"{POLLING}/test_definitions.py", *_POLLING),
+    "collector/polling/enrichment.py": (f"{POLLING}/test_enrichment.py", *_POLLING),
+    "collector/polling/job_names.py": (f"{POLLING}/test_job_names.py",),
+    "collector/polling/load.py": (f"{POLLING}/test_load.py", f"{UNIT}/platforms/test_load.py"),
+    "collector/polling/outages.py": (f"{POLLING}/test_source.py", f"{LEDGER}/test_outages.py"),
+    "collector/polling/redaction.py": (f"{POLLING}/test_observation_redaction.py", f"{POLLING}/test_source.py"),
+    "collector/polling/repeats.py": (f"{POLLING}/test_repeats.py",),
+    "collector/polling/requests.py": (f"{POLLING}/test_source_requests.py", f"{UNIT}/app/test_hints.py"),
+    "collector/polling/schedule.py": (f"{POLLING}/test_schedule.py", f"{POLLING}/test_source.py"),
+    "collector/polling/source.py": (f"{POLLING}/test_source.py", *_POLLING),
+    "exporters/delivery/backfill.py": (f"{EXPORTERS}/test_backfill.py",),
+    "exporters/delivery/circuit.py": (f"{EXPORTERS}/test_circuit.py", f"{EXPORTERS}/test_delivery.py"),
+    "exporters/delivery/health.py": (f"{EXPORTERS}/test_health.py", *_DELIVERY),
+    "exporters/delivery/in_flight.py": (f"{EXPORTERS}/test_in_flight.py", *_DELIVERY),
+    "collector/ledger/acknowledged.py": (f"{LEDGER}/test_acknowledged.py", *_LEDGER),
+    "collector/ledger/activity.py": (f"{LEDGER}/test_activity.py", f"{UNIT}/app/test_activity.py"),
+    "collector/ledger/backlog.py": (f"{LEDGER}/test_queries.py", *_LEDGER),
+    "collector/ledger/claims.py": (
+        f"{LEDGER}/test_lanes.py",
+        f"{LEDGER}/test_fair_share.py",
+        f"{EXPORTERS}/test_claimer.py",
+        *_LEDGER,
+    ),
+    "collector/ledger/held_lease.py": (f"{LEDGER}/test_held_lease.py", f"{UNIT}/test_tenures.py"),
+    "collector/ledger/history.py": (f"{LEDGER}/test_history.py", f"{UNIT}/app/test_explain.py"),
+    "collector/ledger/run_rows.py": (f"{LEDGER}/test_runs.py", f"{LEDGER}/test_stored.py", *_LEDGER),
+    "collector/ledger/skips.py": (f"{LEDGER}/test_inventory.py", *_POLLING, *_LEDGER),
+    "collector/ledger/strands.py": (f"{LEDGER}/test_lanes.py", f"{LEDGER}/test_runs.py", f"{POLLING}/test_families.py"),
+    "collector/ledger/tallies.py": (
+        f"{LEDGER}/test_queries.py",
+        f"{LEDGER}/test_parked.py",
+        "tests/property/test_ledger_counts.py",
+        *_LEDGER,
+    ),
+    "collector/ledger/backfill.py": (
+        f"{LEDGER}/test_configured_sinks.py",
+        f"{EXPORTERS}/test_backfill.py",
+        f"{POLLING}/test_backfill.py",
+        *_LEDGER,
+    ),
+    "collector/ledger/listeners.py": (f"{LEDGER}/test_notices.py", f"{LEDGER}/test_store.py"),
+    "collector/ledger/worker.py": (f"{LEDGER}/test_store.py",),
+    "collector/ledger/migration.py": (f"{LEDGER}/test_schema.py",),
+    "collector/ledger/schema.py": (f"{LEDGER}/test_schema.py", *_LEDGER),
+    "collector/ledger/sqlite/backup.py": (f"{LEDGER}/test_backup.py",),
+    "collector/ledger/sqlite/file.py": (
+        f"{LEDGER}/test_lost_file.py",
+        f"{LEDGER}/test_schema.py",
+        f"{LEDGER}/test_store.py",
+    ),
+    "collector/ledger/sqlite/lock.py": (f"{LEDGER}/test_lock.py", f"{LEDGER}/test_store.py"),
+    "collector/ledger/sqlite/presence.py": (f"{LEDGER}/test_store.py", f"{LEDGER}/test_lost_file.py"),
+    "collector/ledger/sqlite/store.py": (f"{LEDGER}/test_store.py", f"{LEDGER}/test_lost_file.py"),
+    "collector/ledger/sqlite/transfer.py": (f"{LEDGER}/test_transfer.py",),
+}
+"""Modules that are not here have the tests of the same name, and then those of their area."""
+
+AREAS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "collector/lifecycle.py": (UNIT, ()),
+    "collector/redaction.py": (UNIT, ()),
+    "collector/polling": (POLLING, _POLLING),
+    "exporters/delivery": (EXPORTERS, _DELIVERY),
+    "collector/ledger": (LEDGER, _LEDGER),
+}
+_WITHOUT = "collector/ledger/postgres/", "collector/ledger/migrations/"
+"""They need a server, or ledgers of old versions, for each mutant."""
+
+
+def modules(area: str) -> list[str]:
+    if area.endswith(".py"):
+        return [area]
+    found = sorted(str(each.relative_to(ROOT)) for each in (ROOT / area).rglob("*.py"))
+    return [each for each in found if not each.startswith(_WITHOUT)]
+
+
+def tests(module: str) -> list[str]:
+    """Each once, in the order in which they are asked."""
+    return list(dict.fromkeys(_tests(module)))
+
+
+def _tests(module: str) -> Iterator[str]:
+    if module in TESTS:
+        yield from TESTS[module]
+        return
+    folder, wide = next(found for area, found in AREAS.items() if module.startswith(area))
+    own = f"{folder}/test_{Path(module).stem}.py"
+    if (ROOT / own).exists():
+        yield own
+    yield from wide
