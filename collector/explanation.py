@@ -1,7 +1,7 @@
 """Why a run is as it is, where its events are and what happens next, in sentences for people: pure."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from collector.clock import from_ms
@@ -76,21 +76,26 @@ def _of_sink(name: str, history: RunHistory) -> Iterator[str]:
     for event, each in at:
         if (words := _trouble(event, each)) is not None:
             yield f"{name}: {words}"
-    last = max((each.acknowledged_at or 0 for _, each in at), default=0)
-    yield from (f"{name}: {words}" for words in _in_sum(Counter(each.standing for _, each in at), last))
+    yield from (f"{name}: {words}" for words in _in_sum([each for _, each in at]))
     if name in history.doubts:
         yield f"{name}: an attempt was not answered; once the run ended it is looked up there, and what is missing is sent again."
 
 
-def _in_sum(counts: Counter[Standing], last_ms: int) -> Iterator[str]:
-    """`last_ms` is when the sink acknowledged the last of them, 0 where that is not known."""
+def _in_sum(deliveries: Sequence[Delivery]) -> Iterator[str]:
+    counts = Counter(each.standing for each in deliveries)
     waiting, delivered, earlier = counts[Standing.WAITING], counts[Standing.DELIVERED], counts[Standing.EARLIER]
     if waiting:
         yield f"{waiting} {'event waits' if waiting == 1 else 'events wait'} to be sent."
     elif delivered and delivered == counts.total() - counts[Standing.UNWANTED] - earlier:
-        yield f"all is delivered, the last event {_moment(from_ms(last_ms))}." if last_ms else "all is delivered."
+        yield f"all is delivered{_last(deliveries)}."
     if earlier:
         yield f"{earlier} of its events were made before this sink was configured; it is not sent these."
+
+
+def _last(deliveries: Sequence[Delivery]) -> str:
+    """When the sink acknowledged the last of them, if that is known."""
+    last = max((each.acknowledged_at or 0 for each in deliveries), default=0)
+    return f", the last event {_moment(from_ms(last))}" if last else ""
 
 
 def _trouble(event: EventHistory, each: Delivery) -> str | None:

@@ -1,6 +1,6 @@
 """Runs, parked events and skips as commands, pages and their JSON show them. Times are ISO 8601 in UTC."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import ceil
 from typing import Any
 
@@ -103,13 +103,7 @@ def steps(run: Run, history: RunHistory) -> list[dict[str, Any]]:
     }
     found = [(to_ms(at), step, bounds.get(step)) for step, at in times.items() if at is not None]
     found.append((to_ms(run.seen_at), "last seen", None))
-    found += [(event.created_at, f"{event.kind.value} committed", None) for event in history.events]
-    found += [
-        (each.acknowledged_at, f"{event.kind.value} acknowledged by {each.sink}", None)
-        for event in history.events
-        for each in event.deliveries
-        if each.acknowledged_at is not None
-    ]
+    found += [(at, step, None) for at, step in _of_events(history)]
     found.sort(key=lambda one: one[0])
     before = [None, *(at for at, _, _ in found)]
     return [
@@ -121,6 +115,15 @@ def steps(run: Run, history: RunHistory) -> list[dict[str, Any]]:
         }
         for (at, step, within), last in zip(found, before, strict=False)
     ]
+
+
+def _of_events(history: RunHistory) -> Iterator[tuple[int, str]]:
+    """When each was committed, then when each was acknowledged."""
+    yield from ((event.created_at, f"{event.kind.value} committed") for event in history.events)
+    for event in history.events:
+        for each in event.deliveries:
+            if each.acknowledged_at is not None:
+                yield each.acknowledged_at, f"{event.kind.value} acknowledged by {each.sink}"
 
 
 def _earliest(within: Interval | None) -> str | None:

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ from collector.app import configuration, factory, ledgers
 from collector.app.control import refuse_unusable
 from collector.app.tables import Column, Kind, show
 from collector.clock import Clock, SystemClock
-from collector.errors import LedgerError, LedgerForeign, LedgerMissing, LedgerTooNew
+from collector.errors import LedgerError, LedgerForeign, LedgerMissing, LedgerTooNew, SourceError
 from collector.ledger import configured_sources, jobs, migration, queries
 from collector.ledger.port import Ledger
-from collector.lineage.job_aliases import renamings
+from collector.lineage.job_aliases import JobAliases, Renaming, renamings
 from collector.logs import set_up
-from collector.model import RunState, SkipKind
-from collector.platforms.base import MEND_PLUGIN, Finding, Planning, Platform, load_finding
+from collector.model import Job, RunState, SkipKind
+from collector.platforms.base import MEND_PLUGIN, Finding, Listing, Planning, Platform, load_finding
 from collector.redaction import redacted
 from collector.secret_registry import secret_registry
 from config.advice import advice
@@ -137,17 +138,35 @@ def _number(conn: Connection, source: str) -> int | None:
 
 def _renamed(conn: Connection, settings: Settings, source: str) -> list[Row]:
     """A row for each job that ran and gets another name, or would get the name of another one."""
+    found = renamings(factory.job_aliases(settings.jobs), _jobs_that_ran(conn, source)) if settings.jobs else ()
+    return [_of_finding(f"source {source}", each) for each in _names(found)]
+
+
+def _jobs_that_ran(conn: Connection, source: str) -> list[Job]:
     number = _number(conn, source)
-    if number is None or not settings.jobs:
-        return []
-    found = renamings(factory.job_aliases(settings.jobs), jobs.latest(conn, number, _JOBS))
+    return jobs.latest(conn, number, _JOBS) if number is not None else []
+
+
+def _names(found: Sequence[Renaming], addition: str = "") -> list[Finding]:
     taken, free = [one for one in found if one.taken_by], [one for one in found if not one.taken_by]
-    rows = [_row(f"source {source}", "job name", True, f"{one.old} is called {one.new}") for one in free[:_SHOWN]]
+    named = [Finding("job name", True, f"{one.old} is called {one.new}{addition}") for one in free[:_SHOWN]]
     if len(free) > _SHOWN:
-        rows.append(_row(f"source {source}", "job name", True, f"and {len(free) - _SHOWN} more jobs get another name"))
+        named.append(Finding("job name", True, f"and {len(free) - _SHOWN} more jobs get another name"))
     clash = "{0.old} keeps its name, for {0.taken_by} is called {0.new} already"
     remedy = "change `jobs` so that each job gets a name of its own: leave a * or the id in it"
-    return [*rows, *(_row(f"source {source}", "job name", False, clash.format(one), remedy) for one in taken[:_SHOWN])]
+    return [*named, *(Finding("job name", False, clash.format(one), remedy) for one in taken[:_SHOWN])]
+
+
+async def _names_to_come(platform: Listing, aliases: JobAliases, ran: Sequence[Job]) -> list[Finding]:
+    """Of the jobs that the platform lists and that never ran here."""
+    keys = {job.key for job in ran}
+    try:
+        listed = [job for job in await platform.jobs() if job.key not in keys]
+    except SourceError as error:
+        return [Finding("job name", True, f"the jobs cannot be listed, so only those that ran are here: {error}")]
+    to_come = {job.name for job in listed}
+    found = [one for one in renamings(aliases, [*ran, *listed]) if one.old in to_come]
+    return _names(found, " once it runs")
 
 
 _JOBS = 10_000
@@ -169,10 +188,11 @@ _SKIPS = 1000
 
 async def _all(settings: Settings, clock: Clock) -> list[Row]:
     parts: list[tuple[str, Check, Close]] = []
-    watched = await _watched(settings)
+    known = await _known(settings)
+    aliases = factory.job_aliases(settings.jobs)
     for source in settings.sources:
         platform = factory.platform(source, clock, lambda _: None)
-        check = partial(_of_source, platform, watched.get(source.name, {}))
+        check = partial(_of_source, platform, known.get(source.name, _Known()), aliases)
         parts.append((f"source {source.name}", check, platform.close))
     for each in settings.sinks:
         sink = factory.sink(each, clock)
@@ -187,28 +207,47 @@ async def _take_nothing(_: Sequence[bytes]) -> None:
     """A check takes no messages."""
 
 
-async def _watched(settings: Settings) -> dict[str, Mapping[RunState, int]]:
-    """Open runs of each source in the ledger; empty if it cannot be read, as before the first start."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the ledger has of a source: open runs by state, and jobs."""
+
+    watched: Mapping[RunState, int] = field(default_factory=dict)
+    jobs: Sequence[Job] = ()
+
+
+async def _known(settings: Settings) -> dict[str, _Known]:
+    """By source; empty if the ledger cannot be read, as before the first start."""
     try:
         async with ledgers.reading(settings.ledger) as store:
-            return {row.name: await store.read(queries.watched, row.id) for row in await store.read(queries.sources)}
+            return {
+                row.name: _Known(
+                    await store.read(queries.watched, row.id),
+                    await store.read(_jobs_that_ran, row.name) if settings.jobs else (),
+                )
+                for row in await store.read(queries.sources)
+            }
     except LedgerError:
         return {}
 
 
-async def _of_source(platform: Platform, watched: Mapping[RunState, int]) -> list[Finding]:
-    """The checks of the platform, and, if all passed, whether its limit allows to watch the open runs."""
+async def _of_source(platform: Platform, known: _Known, aliases: JobAliases) -> list[Finding]:
+    """The checks of the platform, and, if all passed, whether its limit allows to watch the open runs, and the names of jobs that
+    never ran.
+    """
     found = await platform.check()
     if not all(each.ok for each in found):
         return found
-    load = platform.load(watched) if isinstance(platform, Planning) else None
-    return [*found, load_finding(load)] if load is not None else found
+    load = platform.load(known.watched) if isinstance(platform, Planning) else None
+    loads = [load_finding(load)] if load is not None else []
+    if not aliases.rules or not isinstance(platform, Listing):
+        return [*found, *loads]
+    return [*found, *loads, *await _names_to_come(platform, aliases, known.jobs)]
 
 
 async def _one(part: str, check: Check, close: Close) -> list[Row]:
     try:
         async with asyncio.timeout(PATIENCE):
-            found = [_row(part, each.subject, each.ok, each.detail, each.remedy) for each in await check()]
+            found = [_of_finding(part, each) for each in await check()]
     except TimeoutError:
         found = [_row(part, "check", False, f"no answer within {PATIENCE:.0f} s", "check the network to it")]
     except Exception as error:  # noqa: BLE001 - the boundary of one part: the others are still checked
@@ -224,6 +263,10 @@ async def _one(part: str, check: Check, close: Close) -> list[Row]:
     finally:
         await close()
     return found
+
+
+def _of_finding(part: str, found: Finding) -> Row:
+    return _row(part, found.subject, found.ok, found.detail, found.remedy)
 
 
 def _row(part: str, subject: str, ok: bool, detail: str, remedy: str | None = None) -> Row:

@@ -218,15 +218,21 @@ def _delivery(event: _Event, events: Sequence[_Event], sink: _Sink, at_sinks: _A
         return _of_parked(sink, parked)
     if event.kind not in sink.wanted:
         return Delivery(sink.name, Standing.UNWANTED)
-    if lane is not None and event.seq == lane.next_seq:
-        standing = Standing.RETRIED if lane.attempts else Standing.WAITING
-        return Delivery(sink.name, standing, lane.attempts, lane.cause, lane.due_at)
-    if lane is not None and (lane.resume_seq or lane.next_seq) <= event.seq <= lane.last_seq:
-        return Delivery(sink.name, Standing.WAITING)
+    if lane is not None and (owed := _of_lane(event, sink, lane)) is not None:
+        return owed
     acknowledged_at = at_sinks.acknowledged.get((sink.number, event.seq))
     if acknowledged_at is None and _is_earlier(event, events, sink):
         return Delivery(sink.name, Standing.EARLIER)
     return Delivery(sink.name, Standing.DELIVERED, acknowledged_at=acknowledged_at)
+
+
+def _of_lane(event: _Event, sink: _Sink, lane: _Lane) -> Delivery | None:
+    """None for an event that lies before or behind what is owed."""
+    if event.seq == lane.next_seq:
+        standing = Standing.RETRIED if lane.attempts else Standing.WAITING
+        return Delivery(sink.name, standing, lane.attempts, lane.cause, lane.due_at)
+    is_owed = (lane.resume_seq or lane.next_seq) <= event.seq <= lane.last_seq
+    return Delivery(sink.name, Standing.WAITING) if is_owed else None
 
 
 def _of_parked(sink: _Sink, parked: _Parked) -> Delivery:

@@ -14,7 +14,7 @@ from collector import reports
 from collector.clock import Clock
 from collector.errors import SourceError, TriggerError
 from collector.http import HttpClient
-from collector.model import Enrichment, Observation, Poll, Run, RunState
+from collector.model import Enrichment, Job, Observation, Poll, Run, RunState
 
 Finding = reports.Finding
 
@@ -182,6 +182,15 @@ class Planning(Protocol):
 
     def load(self, watched: Mapping[RunState, int]) -> Load | None:
         """For so many open runs by state; None while it is not known yet what they cost. Asks nobody."""
+        ...
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """What a platform has that lists its jobs: `check` says which names they will have."""
+
+    async def jobs(self) -> Sequence[Job]:
+        """Those that configuration wants, also those that never ran, under the platform's own names."""
         ...
 
 

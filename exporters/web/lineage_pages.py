@@ -11,7 +11,7 @@ from collector import views
 from collector.ledger import graph, history, queries
 from collector.ledger.graph import DEEPEST, Graph, Node
 from collector.ledger.port import Ledger
-from collector.model import RunState
+from collector.model import Job, RunState
 from exporters.web.event_content import content, named
 from exporters.web.identity import Forms
 from exporters.web.picture import BOX, HIGH, drawn
@@ -188,14 +188,16 @@ def _definition(conn: Connection, runs: Sequence[queries.RunRow]) -> dict[str, A
     stored = queries.details(conn, [best.run_uuid]).get(best.run_uuid) if best is not None else None
     bodies = [event.body for event in history.of_run(conn, stored.id).events] if stored is not None else []
     found, known = content(bodies), views.known_run(stored)
-    sql = {"text": found["sql"], "dialect": found["dialect"]}
-    if sql["text"] is None and known is not None:  # retention removed the events
-        sql = {"text": known.job.sql, "dialect": known.job.dialect}
-    return {
-        "namespace": known.job.namespace if known is not None else None,
-        "sql": sql if sql["text"] else None,
-        "datasets": {"inputs": found["inputs"], "outputs": found["outputs"]},
-    }
+    datasets = {"inputs": found["inputs"], "outputs": found["outputs"]}
+    job = known.job if known is not None else None
+    return {"namespace": job and job.namespace, "sql": _sql(found, job), "datasets": datasets}
+
+
+def _sql(found: Mapping[str, Any], job: Job | None) -> dict[str, str | None] | None:
+    """That of the events, or of the run where retention removed them."""
+    if found["sql"] is not None:
+        return {"text": found["sql"], "dialect": found["dialect"]}
+    return {"text": job.sql, "dialect": job.dialect} if job is not None and job.sql else None
 
 
 def _one_dataset(conn: Connection, node: Node, depth: int) -> dict[str, Any] | None:

@@ -11,12 +11,12 @@ from collector.errors import AuthFailed, NotFound, SourceError, TriggerError, Un
 from collector.lineage.sql import SqlLineage
 from collector.lineage.sql_worker import SqlWorker
 from collector.logs import fields
-from collector.model import Enrichment, Facts, Observation, Poll, Run, RunState, Skip, SkipKind
+from collector.model import Enrichment, Facts, Job, Observation, Poll, Run, RunState, Skip, SkipKind
 from collector.oauth import Grant, Tokens
 from collector.platforms.answers import Remedies, integer, remedy
 from collector.platforms.base import Choice, Context, Finding, Load
 from collector.platforms.cdf.api import MOST_IDS, Api, Garbled, Page, Refused
-from collector.platforms.cdf.check import findings
+from collector.platforms.cdf.check import findings, listed_jobs
 from collector.platforms.cdf.definitions import Definitions
 from collector.platforms.cdf.job_list import OVERLAP, Mark, Walk, first_mark, read_mark
 from collector.platforms.cdf.job_names import JobNames
@@ -138,6 +138,9 @@ class CdfPlatform:
 
     async def check(self) -> list[Finding]:
         return await findings(self._api, self._tokens, self._config, to_ms(self._clock.now()))
+
+    async def jobs(self) -> Sequence[Job]:
+        return await listed_jobs(self._api, self._choice, self._place)
 
     def load(self, watched: Mapping[RunState, int]) -> Load:
         """One page of the list, one request for 1,000 open runs, one for workflow executions; metrics at the end."""

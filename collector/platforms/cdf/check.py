@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from collector.errors import AuthFailed, SourceError, Throttled
+from collector.model import Job
 from collector.oauth import Tokens
 from collector.platforms.answers import Remedies, remedy
 from collector.platforms.base import Choice, Finding, nothing_chosen, tried
 from collector.platforms.cdf.api import Api
-from collector.platforms.cdf.observations import called
+from collector.platforms.cdf.observations import Place, called, job_of
 from collector.platforms.cdf.rows import read_definition
 from config.sources import CdfSource
 
@@ -48,6 +49,20 @@ async def _fitting(api: Api, config: CdfSource) -> list[Finding]:
     if fitting or len(rows) >= _PAGE:
         return []
     return [nothing_chosen(config.include, len(known), "transformations")]
+
+
+async def listed_jobs(api: Api, choice: Choice, place: Place) -> list[Job]:
+    """All transformations that are chosen, as jobs. Raises `SourceError`."""
+    found: list[Job] = []
+    cursor: str | None = None
+    while True:
+        page = await api.definitions_changed(0, cursor)
+        known = [each for row in page.rows if (each := read_definition(row)) is not None]
+        chosen = [each for each in known if choice.takes(*called(each.external_id, each.id, each.name))]
+        found += [job_of(each, place) for each in chosen]
+        if page.next is None:
+            return found
+        cursor = page.next
 
 
 async def _granted(api: Api, config: CdfSource) -> list[Finding]:

@@ -162,6 +162,12 @@ def called(external_id: str | None, number: int | None, name: str | None) -> tup
     return (*found, *(names.dataset("transformation", each) for each in found[:1]))
 
 
+def job_of(definition: Definition, place: Place) -> Job:
+    """The job of a transformation that never ran."""
+    name = names.dataset("transformation", definition.external_id or str(definition.id))
+    return Job(str(definition.id), place.namespace, name, kind="QUERY", integration="CDF", description=definition.name)
+
+
 def _job(row: JobRow, place: Place, name: str, definition: Definition | None, known: Run | None) -> Job:
     if known is not None and row.transformation_id is None:
         return known.job

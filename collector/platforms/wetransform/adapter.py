@@ -7,7 +7,7 @@ from functools import partial
 from collector.clock import Clock
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError
 from collector.hint import signature_fits
-from collector.model import Enrichment, Facts, Observation, Poll, Run, RunState
+from collector.model import Enrichment, Facts, Job, Observation, Poll, Run, RunState
 from collector.platforms.answers import Forbidden, Remedies, remedy, uuid
 from collector.platforms.base import Choice, Context, Finding, Load, nothing_chosen, tried
 from collector.platforms.rate_limit import shared
@@ -20,6 +20,7 @@ from collector.platforms.wetransform.lineage import Definition, Place, described
 from collector.platforms.wetransform.runs import Meaning, RunOrigin, Runs
 from collector.platforms.wetransform.steps import table
 from collector.platforms.wetransform.tracker import Tracker
+from collector.platforms.wetransform.transformation_list import entry_definition, pages
 from collector.platforms.wetransform.trigger import customer_of, start, transformation_key
 from config.sources import WetransformSource
 
@@ -147,6 +148,14 @@ class Wetransform:
         except SourceError:
             return []  # the tries beside this one say it
         return [] if number is None else [nothing_chosen(self._config.include, number, "transformations")]
+
+    async def jobs(self) -> Sequence[Job]:
+        found: dict[str, Job] = {}
+        async for page in pages(self._api, self._customer):
+            known = [each for row in page.entries if (each := entry_definition(row)) is not None]
+            wanted = [each for each in known if self._discovery is None or self._discovery.wants(each)]
+            found.update({each.key: job(self._place, each.key, each) for each in wanted})
+        return list(found.values())
 
     def load(self, watched: Mapping[RunState, int]) -> Load:
         """One request reads one run: at the longest interval of runs under way, and the shortest of waiting ones."""

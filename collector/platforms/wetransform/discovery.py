@@ -61,7 +61,7 @@ class Discovery:
         rate: float,
     ) -> None:
         self._api, self._definitions, self._place, self._clock = api, definitions, place, clock
-        self._customer, self._wanted, self._rate = customer, wanted, rate
+        self._customer, self.wants, self._rate = customer, wanted, rate
         self._next_at: datetime | None = None
         self.requests_per_minute = 0.0
         """What the walks cost, known after the first one."""
@@ -93,7 +93,7 @@ class Discovery:
         number = 0
         async for page in pages(self._api, self._customer):
             known = [each for row in page.entries if (each := entry_definition(row)) is not None]
-            if any(map(self._wanted, known)):
+            if any(map(self.wants, known)):
                 return None
             number += len(known)
         return number
@@ -149,7 +149,7 @@ class Discovery:
         progress.prints[entry.key], change = compare(progress.memory, entry, progress.began, progress.own)
         if "column_names" in row:
             self._definitions.remember(known, self._customer)
-        if change is not None and self._wanted(known):
+        if change is not None and self.wants(known):
             found.append(self._synthesised(change, known, progress.began))
         elif change is not None:
             skips.append(
