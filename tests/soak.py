@@ -196,7 +196,9 @@ async def program(folder: Path, config: dict[str, Any]) -> AsyncIterator[tuple[i
         finally:
             if process.returncode is None:
                 process.terminate()
-            await process.wait()
+                await process.wait()
+            else:
+                print(f"the program ended with {process.returncode}:\n{log.read_text()[-3000:]}", file=sys.stderr)
 
 
 async def _port(log: Path, process: asyncio.subprocess.Process) -> int:

@@ -21,7 +21,7 @@ from cosmic_ray.work_item import WorkItem
 
 from tests.mutation.areas import AREAS, modules, tests
 from tests.mutation.mutants import ROOT, Change, Session, session
-from tests.mutation.trials import Trial, load, trial
+from tests.mutation.trials import Patience, Trial, load, trial
 
 SURVIVED = "survived"
 EXPLAINED = Path(__file__).with_name("survivors.toml")
@@ -88,7 +88,8 @@ def drawn(there: list[tuple[Session, WorkItem]], seed: int, count: int) -> list[
 
 def tried(one: Session, items: Iterable[WorkItem]) -> Iterator[tuple[Change, str]]:
     """Each as a change, with what became of it, now or before; those that are not Python are left out."""
-    known, asked, patience = one.outcomes(), tests(one.path), 0.0
+    known, asked = one.outcomes(), tests(one.path)
+    patience: Patience | None = None
     for item in items:
         mutant = one.mutant(item)
         if mutant is None:
@@ -113,14 +114,14 @@ def report(change: Change, outcome: str, result: Trial) -> None:
 _HOW = {"not even imported": "not imported", "not ended in time": "not ended"}
 
 
-def with_the_code_as_it_is(asked: list[str]) -> float:
-    """How long a mutant may take: ten times what the tests take without one."""
+def with_the_code_as_it_is(asked: list[str]) -> Patience:
+    """Three times what the tests take without a mutant, and some more: many mutants are loops without an end."""
     load(asked)
-    found = trial(asked, None, 600)
+    found = trial(asked, None, Patience(600, 600))
     if not found.passed:
         raise SystemExit(f"{' '.join(asked)} fail without any mutant: {found.how}")
     print(f"{' '.join(asked)}: {found.cpu:.1f} s of CPU", flush=True)
-    return 30 + 10 * found.seconds
+    return Patience(5 + int(3 * found.cpu), 30 + int(3 * found.seconds))
 
 
 def explained() -> set[tuple[str, str, str]]:

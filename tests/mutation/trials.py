@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import io
 import os
+import resource
 import signal
 import sys
 import time
@@ -36,8 +37,16 @@ class Trial:
     seconds: float
 
 
-def trial(tests: Sequence[str], mutant: Mutant | None, patience: float) -> Trial:
-    """The tests with this mutant, or with the code as it is, for at most `patience` seconds."""
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds of CPU and of the clock within which tests must end."""
+
+    cpu: int
+    seconds: int
+
+
+def trial(tests: Sequence[str], mutant: Mutant | None, patience: Patience) -> Trial:
+    """The tests with this mutant, or with the code as it is, within `patience`."""
     began = time.monotonic()
     reading, writing = os.pipe()
     pid = os.fork()
@@ -74,10 +83,11 @@ def load(tests: Sequence[str]) -> None:
                 importlib.import_module(name)
 
 
-def _try_and_exit(tests: Sequence[str], mutant: Mutant | None, patience: float, writing: int) -> None:
+def _try_and_exit(tests: Sequence[str], mutant: Mutant | None, patience: Patience, writing: int) -> None:
     os.setsid()
+    resource.setrlimit(resource.RLIMIT_CPU, (patience.cpu, patience.cpu))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, patience)
+    signal.alarm(patience.seconds)
     if mutant is not None:
         sys.meta_path.insert(0, _Mutated(mutant))
     code: int = pytest.ExitCode.INTERNAL_ERROR
