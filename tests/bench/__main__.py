@@ -1,44 +1,107 @@
-"""`make bench`: all entrants in turn, interleaved, medians of the rounds, tables of ratios.
+"""`make bench`: every benchmark in one run, the entrants of delivery interleaved, medians of the rounds, ratios to peers and to what we reach for.
 
-With `--write` the tables go into docs/performance.md, each between its marks, with the machine and the versions.
+With `--write` the tables go into docs/performance.md, each between its marks, with the machine and the versions. A benchmark that fails
+leaves its table as it was, and the exit code is 1.
 """
 
 import argparse
 import json
 import os
 import platform
-import statistics
+import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.bench import tables
+from tests.bench.tables import Figure, Results, figures_table, written
 from tests.servers.kafka import broker
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "performance.md"
-Results = dict[str, list[dict[str, Any]]]
+QUIET = 0.1
+"""Share of the machine that others may use before the page says that they did."""
+
+
+class Failed(Exception):
+    """A benchmark ended with an error: what it printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    rounds: int
+    events: int
+    is_long: bool
+    kafka: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One benchmark. `tables` makes what stands between each of its marks from what `measure` returns."""
+
+    name: str
+    measure: Callable[[Options], Any]
+    tables: Mapping[str, Callable[[Any], str]]
+    figures: Callable[[Any], Iterable[Figure]] = lambda _: ()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--events", type=int, default=5000)
-    parser.add_argument("--backlogs", type=int, nargs="*", help="events in the ledger; 1000 and 100000 unless given")
-    parser.add_argument("--jobs", type=int, help="of the measurement from poll to acknowledged; 1000 unless given")
-    parser.add_argument("--long", action="store_true", help="10000 jobs, and a backlog of 1000000 events too")
+    parser.add_argument("--rounds", type=int, default=3, help="of delivery")
+    parser.add_argument("--events", type=int, default=5000, help="of each entrant of delivery, some more, some less")
+    parser.add_argument(
+        "--long", action="store_true", help="10,000 jobs, 1,000,000 runs behind the pages, a backlog of 1,000,000"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=[piece.name for piece in PIECES], help="these alone, without --write"
+    )
     parser.add_argument("--write", action="store_true", help="bring docs/performance.md up to date")
     parser.add_argument("--kafka", help="HOST:PORT of a Kafka; without it one is started where Java and Maven are")
-    options = parser.parse_args()
-    jobs = options.jobs or (10_000 if options.long else 1_000)
-    backlogs = options.backlogs or [1_000, 100_000, *([1_000_000] if options.long else [])]
+    given = parser.parse_args()
+    if given.only and given.write:
+        parser.error("--write is for a whole run: all figures of the page are of one machine and one hour")
+    pieces = [piece for piece in PIECES if not given.only or piece.name in given.only]
+    begun = usage()
+    found, failed = measured(pieces, Options(given.rounds, given.events, given.long, given.kafka))
+    found["machine"] = machine_line(given.rounds, others(begun, usage()))
+    for text in found.values():
+        print(f"\n{text}")
+    if given.write:
+        PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+def measured(pieces: Sequence[Piece], options: Options) -> tuple[dict[str, str], list[str]]:
+    """The tables by mark, and the names of those that failed."""
+    found: dict[str, str] = {}
+    figures: list[Figure] = []
+    failed: list[str] = []
+    for piece in pieces:
+        began = time.monotonic()
+        try:
+            result = piece.measure(options)
+            found |= {mark: made(result) for mark, made in piece.tables.items()}
+            figures += piece.figures(result)
+        except Failed as error:
+            print(f"{piece.name} failed, its table stays as it was:\n{error}", file=sys.stderr)
+            failed.append(piece.name)
+        print(f"{piece.name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    if not failed:
+        found["figures"] = figures_table(figures)
+    return found, failed
+
+
+def delivery(options: Options) -> Results:
     results: Results = {}
     with responder() as url, kafka(options.kafka) as bootstrap:
         for number in range(options.rounds):
@@ -54,39 +117,76 @@ def main() -> None:
                 add(results, "peer_kafka", options.events // 5, bootstrap, topic)
                 add(results, "raw_aiokafka", options.events * 4, bootstrap, topic)
                 add(results, "ours_kafka", options.events * 2, bootstrap, topic)
-    tables = {
-        "delivery": delivery_table(results),
-        "latency": latency_line(results["live_http"]),
-        "end-to-end": end_to_end_table(jobs),
-        "ledger": ledger_table([run("claim_and_settle", backlog) for backlog in backlogs]),
-        "beside": beside_table(module("mixed_load")),
-        "scrape": scrape_line(module("scrape", 35_000)),
-        "idle": idle_line(module("idle", 60)),
-        "machine": machine_line(options.rounds),
-    }
-    for text in tables.values():
-        print(f"\n{text}")
-    if options.write:
-        PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), tables), encoding="utf-8")
+    return results
 
 
-def written(page: str, tables: Mapping[str, str]) -> str:
-    """The page with these tables, each in place of what is between its marks. KeyError for one that has none."""
-    for name, text in tables.items():
-        begin, end = f"<!-- bench: {name} -->\n", f"\n<!-- /bench: {name} -->"
-        if begin not in page or end not in page:
-            raise KeyError(name)
-        before, _, rest = page.partition(begin)
-        page = f"{before}{begin}{text}{end}{rest.partition(end)[2]}"
-    return page
+def end_to_end(options: Options) -> dict[str, Any]:
+    """Without what a start alone takes."""
+    jobs = 10_000 if options.is_long else 1_000
+    start, result = module("end_to_end", 1), module("end_to_end", jobs)
+    return {**result, "jobs": jobs, "cpu_ms": (result["cpu"] - start["cpu"]) / result["events"] * 1000}
 
 
-def machine_line(rounds: int) -> str:
+def backlogs(options: Options) -> list[dict[str, Any]]:
+    sizes = (1_000, 100_000, *([1_000_000] if options.is_long else []))
+    return [run("claim_and_settle", size) for size in sizes]
+
+
+def pages(options: Options) -> dict[str, Any]:
+    return module("pages", "--rounds", 3, *(["--long"] if options.is_long else []))
+
+
+PIECES = (
+    Piece(
+        "delivery",
+        delivery,
+        {"delivery": tables.delivery_table, "latency": tables.latency_line},
+        tables.delivery_figures,
+    ),
+    Piece("end_to_end", end_to_end, {"end-to-end": tables.end_to_end_table}, tables.end_to_end_figures),
+    Piece("hints", lambda _: module("hints", 20), {"hints": tables.hints_table}),
+    Piece("scrape", lambda _: module("scrape", 35_000), {"scrape": tables.scrape_line}, tables.scrape_figures),
+    Piece("ledger", backlogs, {"ledger": tables.ledger_table}, tables.ledger_figures),
+    Piece("mixed_load", lambda _: module("mixed_load"), {"beside": tables.beside_table}, tables.beside_figures),
+    Piece("pages", pages, {"pages": tables.pages_table}, tables.pages_figures),
+    Piece("idle", lambda _: module("idle", 60), {"idle": tables.idle_line}, tables.idle_figures),
+)
+"""In the order in which they run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Seconds of CPU so far: of the whole machine, and of this process with those that it waited for; and of the clock."""
+
+    all: float
+    own: float
+    at: float
+
+
+def usage() -> Usage:
+    ticks = [int(word) for word in Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+    busy = sum(ticks) - ticks[3] - ticks[4]  # without idle and iowait
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    own = sum(each.ru_utime + each.ru_stime for each in used)
+    return Usage(busy / os.sysconf("SC_CLK_TCK"), own, time.monotonic())
+
+
+def others(before: Usage, after: Usage) -> float:
+    """The share of all cores that other processes had between the two."""
+    used = (after.all - before.all) - (after.own - before.own)
+    return max(0.0, used) / ((after.at - before.at) * (os.cpu_count() or 1))
+
+
+def machine_line(rounds: int, of_others: float) -> str:
+    versions = ", ".join(f"{name} {version(name)}" for name in ("openlineage-python", "confluent-kafka", "aiokafka"))
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
-    return (
-        f"Measured on {time.strftime('%-d %B %Y')}: {os.cpu_count()} cores, Python {platform.python_version()}, openlineage-python"
-        f" {version('openlineage-python')}, aiokafka {version('aiokafka')}; rounds: {rounds}; load at the end (1, 5, 15 minutes): {load}."
+    line = (
+        f"Measured on {time.strftime('%-d %B %Y')}: {os.cpu_count()} cores, Python {platform.python_version()}, {versions};"
+        f" rounds of delivery: {rounds}; load at the end (1, 5, 15 minutes): {load}."
     )
+    if of_others < QUIET:
+        return line
+    return f"{line} **Other processes used {100 * of_others:.0f} % of the machine meanwhile: trust the ratios and the CPU, not the times.**"
 
 
 @contextmanager
@@ -125,89 +225,22 @@ def make_topic(bootstrap: str, topic: str) -> None:
         made.result(30)
 
 
-def run(name: str, *arguments: object) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.bench.entrants", name, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
 def add(results: Results, name: str, *arguments: object) -> None:
     results.setdefault(name, []).append(run(name, *arguments))
 
 
-def middle(results: list[dict[str, Any]], what: str) -> float:
-    return float(statistics.median(each[what] for each in results))
-
-
-def rate(results: list[dict[str, Any]]) -> float:
-    return float(statistics.median(each["events"] / each["seconds"] for each in results))
-
-
-def delivery_table(results: Results) -> str:
-    lines = ["| entrant | events/s | ratio | CPU s per 1,000 | peak MiB |", "|---|---|---|---|---|"]
-    for names in (HTTP, KAFKA):
-        there = [name for name in names if name in results]
-        peers = [rate(results[name]) for name in there if name.startswith("peer")]
-        for name in there:
-            speed, cpu = rate(results[name]), middle(results[name], "cpu") / results[name][0]["events"] * 1000
-            size = middle(results[name], "rss")
-            lines.append(f"| {name} | {speed:,.0f} | {speed / max(peers):.2f} | {cpu:.3f} | {size:.0f} |")
-    return "\n".join(lines)
-
-
-HTTP = ("peer_http", "peer_async_http", "ours_http", "ours_batch")
-KAFKA = ("peer_kafka", "raw_aiokafka", "ours_kafka")
-
-
-def latency_line(live: list[dict[str, Any]]) -> str:
-    p50, p99 = (middle(live, name) * 1000 for name in ("p50", "p99"))
-    return f"From commit to acknowledged, 100 events/s: p50 {p50:.1f} ms, p99 {p99:.1f} ms."
-
-
-def end_to_end_table(jobs: int) -> str:
-    """Without what a start alone takes."""
-    start, result = module("end_to_end", 1), module("end_to_end", jobs)
-    events = result["events"]
-    each = (result["cpu"] - start["cpu"]) / events * 1000
-    lines = ["| jobs | events | CPU ms an event | peak MiB |", "|---|---|---|---|"]
-    return "\n".join([*lines, f"| {jobs:,} | {events:,} | {each:.1f} | {result['rss']:.0f} |"])
-
-
-def ledger_table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| backlog | claim 500, ms | settle 500, ms | commit 1, ms |", "|---|---|---|---|"]
-    times = ("claim_ms", "settle_ms", "commit_ms")
-    return "\n".join(
-        [*lines, *(f"| {row['events']:,} | " + " | ".join(f"{row[each]:.1f}" for each in times) + " |" for row in rows)]
-    )
-
-
-def beside_table(result: dict[str, Any]) -> str:
-    """Claims and settles while long pages are committed and 10,000 open runs are polled."""
-    lines = ["| beside | claim p50, ms | claim p99, ms | settle p50, ms | settle p99, ms |", "|---|---|---|---|---|"]
-    for what, name in (("page", "pages of 1,000 runs, 40 columns"), ("again", "polls of 10,000 open runs")):
-        row = result[what]
-        times = (row[f"{part}_{quantile}_ms"] for part in ("claim", "settle") for quantile in ("p50", "p99"))
-        lines.append(f"| {name} | " + " | ".join(f"{each:.1f}" for each in times) + " |")
-    return "\n".join(lines)
-
-
-def scrape_line(result: dict[str, Any]) -> str:
-    return f"{result['series']:,} series, {result['bytes'] / 2**20:.1f} MiB: {result['cpu']:.2f} s of CPU."
-
-
-def idle_line(result: dict[str, Any]) -> str:
-    """CPU share and memory of the program with three sources at 30 s and a file sink, where nothing happens."""
-    return f"Idle: {result['cpu_percent']:.2f} % of a core, {result['rss']:.0f} MiB without Kafka."
+def run(name: str, *arguments: object) -> dict[str, Any]:
+    """What one entrant printed."""
+    return module("entrants", name, *arguments)
 
 
 def module(name: str, *arguments: object) -> dict[str, Any]:
-    """What a benchmark with a process of its own prints at its end."""
+    """The JSON object at the end of what a benchmark with a process of its own printed. Raises `Failed`."""
     command = [sys.executable, "-m", f"tests.bench.{name}", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failed(f"{' '.join(command[1:])} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout[done.stdout.rfind("\n{") + 1 :])
     return result
 
 

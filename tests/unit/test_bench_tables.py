@@ -1,11 +1,18 @@
-"""The tables of docs/performance.md that `make bench` writes."""
+"""The tables of docs/performance.md that `make bench` writes, and what it does when something is wrong."""
 
 import pytest
 
-from tests.bench.__main__ import PAGE, written
+from tests.bench import tables
+from tests.bench.__main__ import PAGE, PIECES, QUIET, Failed, Options, Piece, Usage, machine_line, measured, others
+from tests.bench.tables import Figure, written
 
-NAMES = ("delivery", "latency", "end-to-end", "ledger", "beside", "scrape", "idle", "machine")
-TABLES = {name: f"the {name}" for name in NAMES}
+MARKS = ["figures", "machine", *(mark for piece in PIECES for mark in piece.tables)]
+TABLES = {name: f"the {name}" for name in MARKS}
+OPTIONS = Options(rounds=1, events=1, is_long=False, kafka=None)
+
+
+def entrant(events: int, seconds: float) -> dict[str, float]:
+    return {"events": events, "seconds": seconds, "cpu": seconds, "rss": 60.0, "p50": 0.01, "p99": 0.02}
 
 
 def test_each_table_has_its_place_and_the_text_around_stays() -> None:
@@ -14,8 +21,76 @@ def test_each_table_has_its_place_and_the_text_around_stays() -> None:
     assert all(f"-->\nthe {name}\n<!-- /" in again for name in TABLES)
     assert written(again, TABLES) == again
     assert again.startswith(page[:200])
+    assert again.count("<!-- bench: ") == len(MARKS), "and no place is left without a table"
 
 
-def test_a_table_without_a_place_is_an_error() -> None:
+@pytest.mark.parametrize("page", ["# Performance", "<!-- bench: idle -->\na\n<!-- /bench: idle -->\n" * 2])
+def test_a_table_without_one_place_is_an_error(page: str) -> None:
     with pytest.raises(KeyError):
-        written("# Performance", TABLES)
+        written(page, {"idle": "x"})
+
+
+def test_a_benchmark_that_fails_leaves_its_table_and_all_ratios_as_they_were(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(_: Options) -> None:
+        raise Failed("no room on the disk")
+
+    pieces = [
+        Piece("bad", fails, {"bad": str}, lambda _: [Figure("bad", 1, 1)]),
+        Piece("good", lambda options: options.rounds, {"good": str}, lambda found: [Figure("good", found, 2)]),
+    ]
+    assert measured(pieces, OPTIONS) == ({"good": "1"}, ["bad"])
+    assert "bad failed, its table stays as it was:\nno room on the disk" in capsys.readouterr().err
+    found, failed = measured(pieces[1:], OPTIONS)
+    assert (failed, "| good | 1 | at least 2 | 0.50 |" in found["figures"]) == ([], True)
+
+
+def test_ratios_are_to_the_better_peer_and_medians_of_the_rounds() -> None:
+    results = {
+        "peer_http": [entrant(100, 1), entrant(100, 2), entrant(100, 50)],
+        "peer_async_http": [entrant(100, 4)],
+        "ours_http": [entrant(500, 2)],
+        "ours_batch": [entrant(5000, 1)],
+        "live_http": [entrant(1, 1)],
+    }
+    table = tables.delivery_table(results).splitlines()
+    assert table[2:4] == ["| peer_http | 50 | 1.00 | 20.000 | 60 |", "| peer_async_http | 25 | 0.50 | 40.000 | 60 |"]
+    assert table[4].startswith("| ours_http | 250 | 5.00 |")
+    ratios = {figure.what: figure.ratio for figure in tables.delivery_figures(results)}
+    assert ratios == {
+        "HTTP, events/s to those of the better peer": 2,
+        "HTTP in batches, events/s": 0.5,
+        "commit to acknowledged, p50": 2,
+    }
+
+
+def test_a_goal_is_reached_from_below_and_from_above() -> None:
+    assert Figure("events/s", 20, 10).ratio == 2
+    assert Figure("memory", 400, 200, most=True).ratio == 0.5
+    assert Figure("nothing measured", 0, 200, most=True).ratio == 0
+
+
+def test_pages_are_shown_without_names_and_ids() -> None:
+    paths = (
+        "/runs/5f0f1e9e-6a3c",
+        "/runs?run=500",
+        "/jobs/plant-a/x%2Fy?depth=6",
+        "/datasets/cdf/t?depth=6",
+        "/jobs?text=load",
+    )
+    lines = tables.pages_table({path: {"p50": 1, "max": 2} for path in paths}).splitlines()[2:]
+    assert [line.split("`")[1] for line in lines] == [
+        *("/runs/…", "/runs?run=…", "/jobs/…?depth=6", "/datasets/…?depth=6", "/jobs?text=load")
+    ]
+
+
+def test_the_machine_says_when_others_used_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    quiet = others(Usage(100, 10, 0), Usage(130, 38, 100))
+    crowded = others(Usage(100, 10, 0), Usage(200, 50, 100))
+    assert (quiet, crowded) == (0.01, 0.3)
+    assert quiet < QUIET
+    assert "Other processes" not in machine_line(3, quiet)
+    assert "**Other processes used 30 % of the machine" in machine_line(3, crowded)
+    assert "confluent-kafka" in machine_line(3, quiet)

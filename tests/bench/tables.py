@@ -1,0 +1,179 @@
+"""What the benchmarks found as tables of docs/performance.md, and beside what we reach for. Pure."""
+
+import re
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Results = dict[str, list[dict[str, Any]]]
+"""What each entrant printed, round by round."""
+
+HTTP = ("peer_http", "peer_async_http", "ours_http", "ours_batch")
+KAFKA = ("peer_kafka", "raw_aiokafka", "ours_kafka")
+_IDS = re.compile(r"(?<=/(?:runs|jobs)/)[^?]+|(?<=/datasets/)[^?]+|(?<=(?:job|run)=).+")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Something measured beside its goal: at least that, or at `most` that."""
+
+    what: str
+    measured: float
+    goal: float
+    unit: str = ""
+    most: bool = False
+
+    @property
+    def ratio(self) -> float:
+        """To the goal: 1 or more is there."""
+        return (self.goal / self.measured if self.most else self.measured / self.goal) if self.measured else 0
+
+
+def figures_table(figures: Iterable[Figure]) -> str:
+    lines = ["| figure | measured | we reach for | ratio |", "|---|---|---|---|"]
+    for each in figures:
+        goal = f"{'at most' if each.most else 'at least'} {_number(each.goal)}"
+        lines.append(f"| {each.what} | {_number(each.measured)}{each.unit} | {goal}{each.unit} | {each.ratio:.2f} |")
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def middle(results: list[dict[str, Any]], what: str) -> float:
+    return float(statistics.median(each[what] for each in results))
+
+
+def rate(results: list[dict[str, Any]]) -> float:
+    return float(statistics.median(each["events"] / each["seconds"] for each in results))
+
+
+def delivery_table(results: Results) -> str:
+    lines = ["| entrant | events/s | ratio | CPU s per 1,000 | peak MiB |", "|---|---|---|---|---|"]
+    for names in (HTTP, KAFKA):
+        there = [name for name in names if name in results]
+        best = _best_peer(results, there)
+        for name in there:
+            speed, cpu = rate(results[name]), middle(results[name], "cpu") / results[name][0]["events"] * 1000
+            size = middle(results[name], "rss")
+            lines.append(f"| {name} | {speed:,.0f} | {speed / best:.2f} | {cpu:.3f} | {size:.0f} |")
+    return "\n".join(lines)
+
+
+def _best_peer(results: Results, names: Sequence[str]) -> float:
+    return max(rate(results[name]) for name in names if name.startswith("peer")) if names else 1.0
+
+
+def delivery_figures(results: Results) -> Iterator[Figure]:
+    best = _best_peer(results, HTTP[:2])
+    yield Figure("HTTP, events/s to those of the better peer", rate(results["ours_http"]) / best, 2.5)
+    yield Figure("HTTP in batches, events/s", rate(results["ours_batch"]), 10_000)
+    if "ours_kafka" in results:
+        ours = rate(results["ours_kafka"])
+        yield Figure("Kafka, events/s to those of the peer", ours / rate(results["peer_kafka"]), 4)
+        yield Figure("Kafka, events/s to those of raw aiokafka", ours / rate(results["raw_aiokafka"]), 0.4)
+    yield Figure("commit to acknowledged, p50", middle(results["live_http"], "p50") * 1000, 20, " ms", most=True)
+
+
+def latency_line(results: Results) -> str:
+    p50, p99 = (middle(results["live_http"], name) * 1000 for name in ("p50", "p99"))
+    return f"From commit to acknowledged, 100 events/s: p50 {p50:.1f} ms, p99 {p99:.1f} ms."
+
+
+def end_to_end_table(result: Mapping[str, Any]) -> str:
+    lines = ["| jobs | events | CPU ms an event | peak MiB |", "|---|---|---|---|"]
+    row = f"| {result['jobs']:,} | {result['events']:,} | {result['cpu_ms']:.1f} | {result['rss']:.0f} |"
+    return "\n".join([*lines, row])
+
+
+def end_to_end_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
+    yield Figure("from poll to acknowledged, CPU an event", result["cpu_ms"], 4, " ms", most=True)
+    yield Figure("from poll to acknowledged, peak memory", result["rss"], 200, " MiB", most=True)
+
+
+def ledger_table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| backlog | claim 500, ms | settle 500, ms | commit 1, ms |", "|---|---|---|---|"]
+    times = ("claim_ms", "settle_ms", "commit_ms")
+    return "\n".join(
+        [*lines, *(f"| {row['events']:,} | " + " | ".join(f"{row[each]:.1f}" for each in times) + " |" for row in rows)]
+    )
+
+
+def ledger_figures(rows: list[dict[str, Any]]) -> Iterator[Figure]:
+    small, large = rows[0], rows[-1]
+    for what in ("claim", "settle"):
+        growth = large[f"{what}_ms"] / small[f"{what}_ms"]
+        yield Figure(
+            f"{what} behind {large['events']:,} events to one behind {small['events']:,}", growth, 1.5, most=True
+        )
+
+
+def beside_table(result: Mapping[str, Any]) -> str:
+    """Claims and settles while long pages are committed and 10,000 open runs are polled."""
+    lines = ["| beside | claim p50, ms | claim p99, ms | settle p50, ms | settle p99, ms |", "|---|---|---|---|---|"]
+    for what, name in (("page", "pages of 1,000 runs, 40 columns"), ("again", "polls of 10,000 open runs")):
+        row = result[what]
+        times = (row[f"{part}_{quantile}_ms"] for part in ("claim", "settle") for quantile in ("p50", "p99"))
+        lines.append(f"| {name} | " + " | ".join(f"{each:.1f}" for each in times) + " |")
+    return "\n".join(lines)
+
+
+def beside_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
+    for what in ("claim", "settle"):
+        longest = max(result[beside][f"{what}_p99_ms"] for beside in ("page", "again"))
+        yield Figure(f"{what} beside polls, p99", longest, 50, " ms", most=True)
+
+
+def scrape_line(result: Mapping[str, Any]) -> str:
+    return f"{result['series']:,} series, {result['bytes'] / 2**20:.1f} MiB: {result['cpu']:.2f} s of CPU."
+
+
+def scrape_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
+    yield Figure(f"a scrape of {result['series']:,} series, CPU", result["cpu"], 0.5, " s", most=True)
+
+
+def hints_table(result: Mapping[str, Any]) -> str:
+    lines = ["| store | p50, ms | p99, ms |", "|---|---|---|"]
+    names = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
+    return "\n".join(
+        [*lines, *(f"| {name} | {result[key]['p50']:.0f} | {result[key]['p99']:.0f} |" for key, name in names.items())]
+    )
+
+
+def pages_table(result: Mapping[str, Mapping[str, float]]) -> str:
+    lines = ["| page | p50, ms | longest, ms |", "|---|---|---|"]
+    rows = (f"| `{_shown(page)}` | {row['p50']:.0f} | {row['max']:.0f} |" for page, row in result.items())
+    return "\n".join([*lines, *rows])
+
+
+def _shown(page: str) -> str:
+    """Without names and ids."""
+    return _IDS.sub("…", page)
+
+
+def pages_figures(result: Mapping[str, Mapping[str, float]]) -> Iterator[Figure]:
+    slowest = max(result, key=lambda page: result[page]["p50"])
+    yield Figure(f"the slowest page (`{_shown(slowest)}`), p50", result[slowest]["p50"], 200, " ms", most=True)
+
+
+def idle_line(result: Mapping[str, Any]) -> str:
+    """CPU share and memory of the program with three sources at 30 s and two sinks, where nothing happens."""
+    return f"Idle: {result['cpu_percent']:.2f} % of a core, {result['rss']:.0f} MiB without Kafka."
+
+
+def idle_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
+    yield Figure("idle, share of a core", result["cpu_percent"], 0.5, " %", most=True)
+    yield Figure("idle, memory", result["rss"], 110, " MiB", most=True)
+
+
+def written(page: str, tables: Mapping[str, str]) -> str:
+    """The page with these tables, each in place of what is between its marks. KeyError for one that has none."""
+    for name, text in tables.items():
+        begin, end = f"<!-- bench: {name} -->\n", f"\n<!-- /bench: {name} -->"
+        if page.count(begin) != 1 or page.count(end) != 1:
+            raise KeyError(name)
+        before, _, rest = page.partition(begin)
+        page = f"{before}{begin}{text}{end}{rest.partition(end)[2]}"
+    return page
