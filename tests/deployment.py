@@ -53,8 +53,8 @@ class Deployment:
         self._kafka = kafka
         self._stack = AsyncExitStack()
         self._process: asyncio.subprocess.Process | preloaded.Process | None = None
-        self._starts = 0
-        """How often "service.started" was in the log before this process began."""
+        self._log_before = 0
+        """How long the log was before this process began."""
         self.settings: dict[str, Any] = {}
         self.renamed: dict[str, str] = {}
         """New names of sources by their former ones: events have the name of their time, and nothing else may differ."""
@@ -93,7 +93,7 @@ class Deployment:
     async def start(self, **environment: str) -> None:
         """The program as its own process, with its output in `log`."""
         self.configure()
-        self._starts = len(self.logged("service.started"))
+        self._log_before = self.log.stat().st_size if self.log.exists() else 0
         words = ("run", "--config", str(self.config))
         with self.log.open("ab") as log:
             if environment or self.under:  # which may be read at the import
@@ -184,7 +184,7 @@ class Deployment:
 
     def has_started(self) -> bool:
         """Whether this process, and no former one, has logged that it did."""
-        return len(self.logged("service.started")) > self._starts
+        return bool(self.logged("service.started", after=self._log_before))
 
     def _must_run(self) -> None:
         if self._process is not None and not self.runs:
@@ -258,9 +258,13 @@ class Deployment:
             self._must_run()
             await asyncio.sleep(0.05)
 
-    def logged(self, event: str) -> list[dict[str, Any]]:
-        """The lines of this event in the log, of all processes so far."""
-        written = self.log.read_bytes() if self.log.exists() else b""
+    def logged(self, event: str, *, after: int = 0) -> list[dict[str, Any]]:
+        """The lines of this event in the log, of all processes so far; `after` so many bytes of it."""
+        written = b""
+        if self.log.exists():
+            with self.log.open("rb") as log:
+                log.seek(after)
+                written = log.read()
         lines = written[: written.rfind(b"\n") + 1].splitlines()  # the last one may be half written
         found = (orjson.loads(line) for line in lines if line.startswith(b"{"))
         return [line for line in found if line["event"] == event]

@@ -1,4 +1,4 @@
-"""SIGKILL at random moments, run families and a busy deployment: every sink gets each event, in the strand's order.
+"""SIGKILL at random moments, run families and a busy deployment: a file, Kafka and Marquez get each event, in the strand's order.
 
 `RANDOM_KILLS_SEED` repeats the runs and the moments of a test run as far as the machine lets it, `RANDOM_KILLS` is how
 often to kill.
@@ -9,6 +9,7 @@ import os
 import random
 import signal
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -16,9 +17,12 @@ from simulators.cdf import Ending, Scenario
 from simulators.demo import expected
 from tests.crash.ledger_oracle import committed, out_of_order
 from tests.deployment import Deployment
+from tests.servers.kafka import Kafka
 
-KILLS = int(os.environ.get("RANDOM_KILLS", "3"))
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(600 + 30 * KILLS)]
+KILLS = int(os.environ.get("RANDOM_KILLS", "100"))
+BLOCK = 50
+"""Kills of one deployment: its platforms answer slower with each run that they remember."""
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(600 + 30 * BLOCK)]
 
 SEED = int(os.environ.get("RANDOM_KILLS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 GROUPS = ("complete", "quick", "failed_at_once", "partial", "validation_failed", "canceled", "canceled_queued")
@@ -45,11 +49,10 @@ async def play(deployment: Deployment, rng: random.Random) -> None:
 async def one_life(deployment: Deployment, rng: random.Random) -> None:
     """From the start of a process to its kill."""
     kind = rng.choice(["starts", "works", "works", "stops"])
-    begun = len(deployment.logged("service.started"))
     await deployment.start()
-    while kind != "starts" and len(deployment.logged("service.started")) == begun:
+    while kind != "starts" and not deployment.has_started():
         await asyncio.sleep(0.02)
-    await asyncio.sleep(rng.uniform(0, 1.5))
+    await asyncio.sleep(rng.uniform(0, 0.8))
     if kind == "stops":
         deployment.terminate()
         await asyncio.sleep(rng.uniform(0, 0.3))
@@ -58,15 +61,18 @@ async def one_life(deployment: Deployment, rng: random.Random) -> None:
     assert await deployment.ended() in ({-signal.SIGKILL, 0} if kind == "stops" else {-signal.SIGKILL})
 
 
-async def test_kills_at_random_moments(tmp_path: Path) -> None:
-    print(f"RANDOM_KILLS_SEED={SEED} RANDOM_KILLS={KILLS}")
-    rng = random.Random(SEED)
-    async with Deployment(tmp_path, seed=SEED) as deployment:
+@pytest.mark.parametrize("first", range(0, KILLS, BLOCK))
+async def test_kills_at_random_moments(tmp_path: Path, kafka: Kafka, first: int) -> None:
+    kills, seed = min(BLOCK, KILLS - first), SEED + first
+    print(f"RANDOM_KILLS_SEED={seed} RANDOM_KILLS={kills}")
+    rng = random.Random(seed)
+    topic = await kafka.create_topic(f"random-kills-{uuid4()}", partitions=3)
+    async with Deployment(tmp_path, seed=seed, kafka=(kafka.bootstrap, topic)) as deployment:
         deployment.settings["sources"][0]["workflows"] = True
         deployment.settings["sources"][2]["stages"] = "runs"
-        runs = asyncio.create_task(play(deployment, random.Random(SEED)))
+        runs = asyncio.create_task(play(deployment, random.Random(seed)))
         try:
-            for _ in range(KILLS):
+            for _ in range(kills):
                 await one_life(deployment, rng)
         finally:
             runs.cancel()
@@ -77,8 +83,10 @@ async def test_kills_at_random_moments(tmp_path: Path) -> None:
         assert await deployment.ended() == 0
         places = committed(tmp_path / "lineage.db")
         lines = expected.read_lines(deployment.events)
-        whole = [line for line in lines if line in places]
         torn = [line for line in lines if line not in places]
         assert all(any(body.startswith(line) for body in places) for line in torn)
-        assert set(whole) == set(places)
-        assert out_of_order(whole, places) == []
+        records = [record.value for record in await kafka.read(topic)]
+        for got in ([line for line in lines if line in places], records):
+            assert set(got) == set(places)
+            assert out_of_order(got, places) == []
+        print(f"{kills} kills, {len(places)} events, in the file {len(lines)} times, in Kafka {len(records)} times")
