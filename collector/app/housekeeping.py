@@ -191,11 +191,10 @@ class Housekeeper:
         """An empty write goes along: it needs the writer's thread and the file's lock, and no sync of the disk. What of the
         write-ahead log can be cut off does not count for a pause.
         """
-        self.size = await self._store.read_shown(ledger_retention.size)
+        self.size, rows = await self._store.read_shown(_size_and_sinks)
         if self._over and self.size.log:
             await self._store.truncate_log()
             self.size = await self._store.read_shown(ledger_retention.size)
-        rows = await self._store.read_shown(queries.sinks)
         self._owed_bytes = {row.name: row.owed_bytes for row in rows if row.retired_at is None}
         self._parked = sum(row.parked for row in rows)
         await self._store.write(_nothing)
@@ -307,6 +306,10 @@ def beyond(owed: Mapping[str, int], limits: Mapping[str, int], before: frozenset
     return frozenset(
         name for name, limit in limits.items() if owed.get(name, 0) >= (limit * ROOM if name in before else limit)
     )
+
+
+def _size_and_sinks(conn: Connection) -> tuple[Size, list[queries.SinkRow]]:
+    return ledger_retention.size(conn), queries.sinks(conn)
 
 
 def _nothing(_: Connection) -> None:

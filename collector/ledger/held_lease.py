@@ -30,8 +30,10 @@ MARGIN = 30.0
 RENEW_EVERY = 10.0
 RENEW_AGAIN = 1.0
 """Seconds after a renewal that the ledger did not take."""
-STANDBY_LOOK = 10.0
-"""Seconds between two checks of a lease that another process holds. When it is free by then, the check comes sooner."""
+STANDBY_LOOK = 30.0
+"""Seconds between two checks of a lease that another process holds. When it is free by then, the check comes sooner, and a
+commit that brings `Change.LEASES` makes it come at once.
+"""
 AGAIN = 2.0
 """Seconds until a lease is asked for again that is free, and another replica's, or while the ledger does not answer."""
 _GIVE_BACK_WITHIN = 5.0
@@ -133,6 +135,8 @@ class Leases:
         self._held: dict[str, HeldLease] = {}
         self._live: Sequence[Replica] = ()
         self._free_since: dict[str, float] = {}
+        self._seconds_left: dict[str, float] = {}
+        """Of leases that other processes held when this one looked last."""
         self._unwanted: set[str] = set()
 
     def set_live_replicas(self, live: Sequence[Replica]) -> None:
@@ -163,16 +167,20 @@ class Leases:
     def _spread_here(self) -> set[str]:
         return {name for name in self._held if any(name in each.leases for each in self._live)}
 
+    async def _is_held_elsewhere(self, name: str) -> bool:
+        """By a read, which costs a standby less than to ask for the lease."""
+        left = await self.store.read_shown(leases.seconds_left, name, self.holder)
+        self._seconds_left[name] = left
+        if left:
+            self._free_since.pop(name, None)
+        return bool(left)
+
     async def _is_for_others(self, name: str) -> bool:
         """Whether to leave it to other replicas, as this one has its share already."""
         if self._may_take(name, 0):
             self._free_since.pop(name, None)
             return False
-        is_free, live = await self.store.read_shown(_checked, name)
-        self.set_live_replicas(live)
-        if not is_free:
-            self._free_since.pop(name, None)
-            return True
+        self.set_live_replicas(await self.store.read_shown(replicas.live))
         now = self.clock.monotonic()
         if not self._may_take(name, now - self._free_since.setdefault(name, now)):
             return True
@@ -190,7 +198,7 @@ class Leases:
         """None while another process holds it, or may have it first. `longest` is how many seconds one request under it
         takes at most.
         """
-        if await self._is_for_others(name):
+        if await self._is_held_elsewhere(name) or await self._is_for_others(name):
             return None
         asked_at, ttl = self.clock.monotonic(), longest + MARGIN
         lease = await self._taken(
@@ -211,15 +219,9 @@ class Leases:
                 _report_kept(name, error)
             raise
 
-    async def until_asked_again(self, name: str) -> float:
+    def until_asked_again(self, name: str) -> float:
         """Seconds until it is worth trying to take a lease that could not be taken; sooner after `Change.LEASES`."""
-        try:
-            left = await self.store.read_shown(leases.seconds_left, name)
-        except LedgerCorrupt:
-            raise
-        except LedgerError:
-            left = 0.0
-        return min(left, STANDBY_LOOK) or AGAIN
+        return min(self._seconds_left.pop(name, 0.0), STANDBY_LOOK) or AGAIN
 
     async def work(
         self,
@@ -279,7 +281,7 @@ class Leases:
                     "lease.held_elsewhere", extra=fields(lease=name, then="this process stands by and tries again")
                 )
                 waits = True
-            await until_set(freed, self.clock, await self.until_asked_again(name))
+            await until_set(freed, self.clock, self.until_asked_again(name))
 
     async def _under(self, held: HeldLease, work: Callable[[HeldLease], Awaitable[None]]) -> None:
         with held:
@@ -318,11 +320,6 @@ async def _apart(work: Coroutine[Any, Any, T], *until: asyncio.Task[Any]) -> tup
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-def _checked(conn: Connection, name: str) -> tuple[bool, list[Replica]]:
-    """Whether the lease is free, and which replicas live."""
-    return not leases.seconds_left(conn, name), replicas.live(conn)
 
 
 def _first(group: BaseExceptionGroup[LeaseLost]) -> BaseException:

@@ -48,10 +48,11 @@ def take(conn: Connection, name: str, holder: str, ttl_ms: int) -> Lease | None:
     return None if token is None else Lease(name, holder, token, clean=not expires_at)
 
 
-def seconds_left(conn: Connection, name: str) -> float:
-    """Until it is free, if its holder does not renew it; 0 when it is free now."""
+def seconds_left(conn: Connection, name: str, holder: str) -> float:
+    """Until this holder may take it, if another one does not renew it; 0 when it may now."""
     table = schema.lease
-    left = conn.scalar(select(table.c.expires_at - db_now()).where(table.c.name == name))
+    of_others = table.c.name == name, table.c.holder != holder
+    left = conn.scalar(select(table.c.expires_at - db_now()).where(*of_others))
     return 0.0 if left is None or left < 0 else (left + 1) / 1000
 
 

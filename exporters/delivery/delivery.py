@@ -195,7 +195,7 @@ class Delivery:
                 extra=fields(lease=self._lease_name, then="this process stands by and tries again"),
             )
         self._state = SinkState.STANDBY
-        await self._wakeup.wait(await self._leases.until_asked_again(self._lease_name))
+        await self._wakeup.wait(self._leases.until_asked_again(self._lease_name))
 
     @property
     def _lease_name(self) -> str:

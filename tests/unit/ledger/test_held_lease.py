@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
@@ -10,7 +11,7 @@ from sqlalchemy import Connection
 from collector.clock import SystemClock
 from collector.errors import LeaseLost
 from collector.ledger import leases
-from collector.ledger.held_lease import HeldLease, Leases
+from collector.ledger.held_lease import STANDBY_LOOK, HeldLease, Leases
 from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.store import Store
 from collector.reports import LeaseReport
@@ -42,6 +43,26 @@ async def test_of_two_that_take_at_once_one_gets_it_and_what_it_gives_back_is_cl
     assert tokens == sorted(set(tokens))
 
 
+async def test_what_another_holds_is_only_read_until_it_is_free(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = (Leases(store, SystemClock(), name, ignored) for name in ("one", "two"))
+    held = await one.take("source:x", 10)
+    assert held is not None
+    writes, write = list[Any](), store.write
+
+    async def noted(fn: Any, *args: Any) -> Any:
+        writes.append(fn)
+        return await write(fn, *args)
+
+    monkeypatch.setattr(store, "write", noted)
+    assert await two.take("source:x", 10) is None
+    assert 10 < two.until_asked_again("source:x") <= STANDBY_LOOK
+    assert writes == []
+    await held.give_back()
+    again = await two.take("source:x", 10)
+    assert again is not None
+    assert again.lease.clean
+
+
 async def test_work_ends_when_another_holder_has_the_lease_and_begins_under_the_next(store: Store) -> None:
     mine = Leases(store, SystemClock(), "one", ignored)
     tokens: list[int] = []
@@ -68,7 +89,7 @@ async def test_work_ends_when_another_holder_has_the_lease_and_begins_under_the_
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert tokens == [1, 3]
-    assert await store.read(leases.seconds_left, "source:x") == 0, "given back at the end"
+    assert await store.read(leases.seconds_left, "source:x", "two") == 0, "given back at the end"
 
 
 async def test_who_is_cancelled_while_it_takes_a_lease_gives_it_back(store: Store) -> None:

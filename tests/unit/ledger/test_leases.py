@@ -50,7 +50,7 @@ def test_a_renewal_that_comes_after_the_lease_was_given_back_does_not_take_it_ag
     assert lease is not None
     leases.give_back(ledger.conn, lease)
     assert not leases.renew(ledger.conn, lease, TTL)
-    assert leases.seconds_left(ledger.conn, "sink:x") == 0
+    assert leases.seconds_left(ledger.conn, "sink:x", "two") == 0
 
 
 def test_a_holder_that_takes_its_lease_again_gets_another_token(ledger: Ledger) -> None:
