@@ -2,6 +2,7 @@
 once more, each time in a process that is given that server. Both are skipped where they are not installed.
 """
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from collector.ledger import requests
+from collector.ledger.port import Change
+from collector.ledger.postgres.database import Database
+from collector.ledger.postgres.store import Store
 from tests.servers import pgbouncer, postgres
 from tests.servers.processes import unavailable
 
@@ -44,3 +49,29 @@ def test_the_tests_of_the_store_pass_on(server: str, left_out: tuple[str, ...]) 
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
     assert " skipped" not in done.stdout
+
+
+async def test_with_notify_through_pgbouncer_a_look_finds_what_other_replicas_commit(
+    own_postgres: postgres.PostgresServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    if pgbouncer.program() is None:
+        unavailable("pgbouncer is not installed: apt-get install pgbouncer")
+    with postgres.pooled(own_postgres, own_postgres.folder):
+        url = own_postgres.url(own_postgres.new_database())
+        database = Database(url, "lineage", lambda: postgres.PASSWORD, notify=True)
+        one, other = [await asyncio.to_thread(Store.open, each) for each in (database, database)]
+        try:
+            found = asyncio.Queue[None]()
+            one.on_commit(lambda: found.put_nowait(None), Change.REQUESTS)
+            for each in (one, other):
+                await asyncio.to_thread(each._notices._thread.join)
+            logged = [record for record in caplog.records if record.message == "ledger.unnotified"]
+            assert len(logged) == 2, "once by each, which then listens no more"
+            assert all("a pooler (such as pgbouncer)" in record.__dict__["fields"]["cause"] for record in logged)
+            await found.get()  # the first look finds everything new
+            for sink in ("sink:a", "sink:b"):
+                await other.write(requests.add, requests.RequestKind.RETRY, sink, "{}", 0)
+                await found.get()
+        finally:
+            for each in (one, other):
+                await each.close()
