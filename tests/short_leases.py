@@ -7,7 +7,7 @@ import os
 from datetime import timedelta
 
 from collector import http
-from collector.app import heartbeat
+from collector.app import heartbeat, housekeeping
 from collector.app.cli import main
 from collector.ledger import held_lease, replicas
 from collector.ledger.postgres import watch
@@ -26,6 +26,7 @@ def shorten() -> None:
     requests.PATIENCE = LONGEST
     vars(source)["PATIENCE"] = LONGEST  # each module has its own name for it
     vars(heartbeat)["BEAT_EVERY"] = 1.0
+    housekeeping.LOOK = 1.0
     replicas.LIVES_FOR_MS = 5_000
     watch.SILENT_AFTER = 3.0
     file.FileSink.longest_attempt = timedelta(seconds=LONGEST)

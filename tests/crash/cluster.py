@@ -20,7 +20,7 @@ from tests import preloaded
 from tests.crash.tenures import AUDIT, NotedRequests, Request
 from tests.deployment import CDF, DATAPREP, WETRANSFORM, Deployment
 from tests.servers.postgres import PASSWORD, PostgresServer
-from tests.servers.proxy import Proxy, proxied
+from tests.servers.toxiproxy import Proxy, Toxiproxy
 
 PATIENCE = 120.0
 PROGRAM = "tests.short_leases"
@@ -113,6 +113,7 @@ class Cluster:
         self,
         folder: Path,
         server: PostgresServer,
+        toxiproxy: Toxiproxy,
         *,
         count: int,
         seed: int,
@@ -120,7 +121,7 @@ class Cluster:
     ) -> None:
         """`kafka` as of `Deployment`."""
         self.deployment = Deployment(folder, seed=seed, kafka=kafka)
-        self.server, self._folder, self._count = server, folder, count
+        self.server, self._toxiproxy, self._folder, self._count = server, toxiproxy, folder, count
         self.database = server.new_database()
         self.replicas: list[Replica] = []
         self.last_spread = "nobody was asked for leases"
@@ -138,7 +139,7 @@ class Cluster:
         self.deployment.settings["sinks"][1]["timeout"] = "2s"
         await asyncio.to_thread(self._make_ledger)
         for number in range(self._count):
-            proxy = await self._stack.enter_async_context(proxied(self.server.port))
+            proxy = await self._stack.enter_async_context(self._toxiproxy.before(self.server.port))
             url = self.server.url(self.database).replace(f":{self.server.port}/", f":{proxy.port}/")
             ledger = {"url": f"{url}?connect_timeout=3", "password_file": str(secret)}
             settings = {**self.deployment.settings, "ledger": ledger}

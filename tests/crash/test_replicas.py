@@ -25,6 +25,7 @@ from tests.servers.kafka import Kafka, Record
 from tests.servers.postgres import PostgresServer
 from tests.servers.processes import ServerProcess
 from tests.servers.prometheus import StartPrometheus
+from tests.servers.toxiproxy import BOTH, Direction, Toxiproxy
 from tests.short_leases import SECONDS
 
 DISTURBANCES = setting("REPLICAS_DISTURBANCES", 300)
@@ -34,8 +35,8 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(800 + 4 * DISTURBANCES)]
 
 
 @pytest.fixture
-async def cluster(tmp_path: Path, own_postgres: PostgresServer) -> AsyncIterator[Cluster]:
-    async with Cluster(tmp_path, own_postgres, count=3, seed=SEED) as made:
+async def cluster(tmp_path: Path, own_postgres: PostgresServer, toxiproxy: Toxiproxy) -> AsyncIterator[Cluster]:
+    async with Cluster(tmp_path, own_postgres, toxiproxy, count=3, seed=SEED) as made:
         yield made
 
 
@@ -46,11 +47,11 @@ async def topic(kafka: Kafka) -> str:
 
 @pytest.fixture
 async def publishing_cluster(
-    tmp_path: Path, own_postgres: PostgresServer, kafka: Kafka, topic: str
+    tmp_path: Path, own_postgres: PostgresServer, toxiproxy: Toxiproxy, kafka: Kafka, topic: str
 ) -> AsyncIterator[Cluster]:
     """With a real Kafka among its sinks."""
     sink = (kafka.bootstrap, topic)
-    async with Cluster(tmp_path, own_postgres, count=3, seed=SEED, kafka=sink) as made:
+    async with Cluster(tmp_path, own_postgres, toxiproxy, count=3, seed=SEED, kafka=sink) as made:
         yield made
 
 
@@ -251,7 +252,16 @@ class Disturbances:
             await asyncio.sleep(rng.uniform(5, 15))
 
 
-OF_REPLICAS = {"kill": 1, "stop": 1, "freeze": 4, "cut": 6, "hold": 4}
+TOXICS: dict[str, tuple[str, dict[str, int]]] = {
+    "held": ("latency", {"latency": 10**9}),
+    "late": ("latency", {"latency": 150, "jitter": 100}),
+    "slow": ("bandwidth", {"rate": 20}),
+    "in pieces": ("slicer", {"average_size": 200, "size_variation": 150, "delay": 500}),
+    "lost": ("timeout", {"timeout": 0}),
+    "reset": ("reset_peer", {"timeout": 0}),
+}
+"""What the network does to all that passes between a replica and PostgreSQL, or passes in one direction: a Toxiproxy's toxics."""
+OF_REPLICAS = {"kill": 1, "stop": 1, "freeze": 4, "cut": 4, **dict.fromkeys(TOXICS, 1)}
 """What happens to them, and how often compared to the rest."""
 
 
@@ -270,12 +280,13 @@ async def disturb(replica: Replica, what: str, rng: random.Random) -> None:
             replica.send(signal.SIGSTOP)
             await asyncio.sleep(duration(rng))
             replica.send(signal.SIGCONT)
-        case "hold":
-            replica.proxy.hold()
-            await asyncio.sleep(duration(rng))
-            replica.proxy.release()
+        case "cut":
+            await replica.proxy.cut()
         case _:
-            replica.proxy.cut()
+            kind, attributes = TOXICS[what]
+            directions = rng.choice([BOTH, (Direction.UPSTREAM,), (Direction.DOWNSTREAM,)])
+            async with replica.proxy.toxic(kind, *directions, **attributes):
+                await asyncio.sleep(duration(rng))
 
 
 async def revive(replicas: list[Replica]) -> None:
