@@ -12,11 +12,14 @@ Importing this costs 0.8 s and 36 MiB, so the sink does it when it connects for 
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.partitioner import murmur2
 from faststream.kafka import KafkaBroker
 from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
 
@@ -31,6 +34,15 @@ _TROUBLES = (KafkaError, OSError, TimeoutError)
 _REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError)
 Delivery = asyncio.Future[Any]
 """The acknowledgement of an event that was handed over: aiokafka's RecordMetadata. Never cancel it: the event is sent anyway."""
+
+
+_hash = lru_cache(maxsize=4096)(murmur2)
+
+
+def partition_of(key: bytes, partitions: Sequence[int], available: Sequence[int]) -> int:
+    """As aiokafka and Java's client choose it; aiokafka's hash in Python takes a tenth of an event's way, so it is kept by key."""
+    hashed: int = _hash(key)
+    return partitions[(hashed & 0x7FFFFFFF) % len(partitions)]
 
 
 class _JsonCodec:
@@ -77,6 +89,7 @@ class Connection:
             max_batch_size=batch_bytes,
             max_request_size=_REQUEST_BYTES,
             compression_type=cluster.compression,
+            partitioner=partition_of,
             request_timeout_ms=int(cluster.request_seconds * 1000),
             retry_backoff_ms=1000,  # with the default of 100 aiokafka logs 39 lines a second while a broker is down
             codec=_JsonCodec(),

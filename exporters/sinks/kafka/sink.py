@@ -58,7 +58,7 @@ class _InFlight:
     seq: int
     delivery: "Delivery"
     connection: "Connection"
-    waiter: "asyncio.Queue[_InFlight] | None" = None
+    waiter: "asyncio.Queue[_InFlight | None] | None" = None
     answered: bool = False
 
     def take_answer(self, delivery: "Delivery") -> None:
@@ -245,15 +245,20 @@ class KafkaSink:
 
     async def _answers(self, in_flight: Sequence[tuple[Outgoing, _InFlight]]) -> AsyncIterator[_Answered]:
         """Outcomes as they come. An event without one in time stays in flight."""
-        answers: asyncio.Queue[_InFlight] = asyncio.Queue()
+        answers: asyncio.Queue[_InFlight | None] = asyncio.Queue()
         events = {sent: event for event, sent in in_flight}
         for sent in events:
             sent.waiter = answers
             if sent.answered:
                 answers.put_nowait(sent)
-        async for sent in _until(answers, asyncio.get_running_loop().time() + self._answer_seconds, len(events)):
-            event = events.pop(sent)
-            yield event, self._settle(event, sent)
+        # None ends the wait: one time limit for all, as each costs as much as the rest of an answer
+        end = asyncio.get_running_loop().call_later(self._answer_seconds, answers.put_nowait, None)
+        try:
+            while events and (answered := await answers.get()) is not None:
+                event = events.pop(answered)
+                yield event, self._settle(event, answered)
+        finally:
+            end.cancel()
         if events:
             waiting = _retry(next(iter(events)).connection.waiting(), in_flight=True)
             for event in events.values():
@@ -360,14 +365,3 @@ def _retry(trouble: Problem, *, in_flight: bool = False) -> Retry:
     # one full queue, or a producer that is replaced now, does not mean that the cluster failed; the next connect shows it
     passing = (trouble.full or trouble.poisoned) and not trouble.slow
     return Retry(str(trouble), in_flight=in_flight, slow=trouble.slow, sink_wide=not passing)
-
-
-async def _until(answers: asyncio.Queue[_InFlight], end: float, count: int) -> AsyncIterator[_InFlight]:
-    """The next `count` answers, or fewer when `end` (of the event loop's clock) comes first."""
-    for _ in range(count):
-        try:
-            async with asyncio.timeout_at(end):
-                sent = await answers.get()
-        except TimeoutError:
-            return
-        yield sent

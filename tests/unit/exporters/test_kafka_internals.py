@@ -13,10 +13,11 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
+from aiokafka.partitioner import DefaultPartitioner
 from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
 
 from exporters.sinks.kafka.cluster import BATCH_BYTES, Cluster, Login
-from exporters.sinks.kafka.connection import Connection, _end_tasks_of
+from exporters.sinks.kafka.connection import Connection, _end_tasks_of, partition_of
 from exporters.sinks.kafka.errors import ClientLog
 
 NOWHERE = "127.0.0.1:1"
@@ -54,6 +55,14 @@ async def test_the_producer_still_has(producer: AIOKafkaProducer, needed: str) -
         pytest.fail(
             f"aiokafka {version('aiokafka')} has no AIOKafkaProducer.{needed}: mend exporters/sinks/kafka/connection.py"
         )
+
+
+@pytest.mark.parametrize("partitions", [1, 6, 50])
+def test_a_key_goes_to_the_partition_that_other_clients_choose(partitions: int) -> None:
+    all_of_topic, chosen = list(range(100, 100 + partitions)), DefaultPartitioner()
+    keys = [f"run:cdf://host/plant/transformation/job-{number}".encode() for number in range(200)]
+    ours = [partition_of(key, all_of_topic, all_of_topic) for key in keys]
+    assert ours == [chosen(key, all_of_topic, all_of_topic) for key in keys]
 
 
 async def test_the_admin_client_still_has_its_client() -> None:
