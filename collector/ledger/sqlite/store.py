@@ -336,18 +336,24 @@ def _attempted(engine: Engine, batch: Sequence[Task]) -> list[_Result]:
     """What came of these tasks, in one commit."""
     try:
         with engine.begin() as conn:
+            if len(batch) == 1:  # the transaction is its own: without a savepoint
+                return [_done(conn, batch[0])]
             return [_attempt(conn, task) for task in batch]
     except Exception as error:  # noqa: BLE001 - the thread's boundary: the callers hear of it
         return [_Result(error=error) for _ in batch]
 
 
 def _attempt(conn: Connection, task: Task) -> _Result:
-    take_announced(conn)
     try:
         with conn.begin_nested():
-            value = task.work(conn)
+            return _done(conn, task)
     except Exception as error:
         if not conn.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
             raise  # SQLite rolled back the whole transaction, with the work of all
         return _Result(error=error)
+
+
+def _done(conn: Connection, task: Task) -> _Result:
+    take_announced(conn)  # by a task before it, which failed
+    value = task.work(conn)
     return _Result(value, changes=take_announced(conn))
