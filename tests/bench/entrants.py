@@ -210,6 +210,7 @@ async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[st
         if not live:
             for first in range(0, count, 500):
                 await commit(first, min(count, first + 500))
+        await made.check()  # loads what the sink loads when it connects, as the peers have by now
         before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
         task = asyncio.create_task(delivery.run())
         if live:
