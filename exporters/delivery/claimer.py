@@ -7,7 +7,7 @@ from exporters.delivery.health import Health
 from exporters.delivery.in_flight import InFlight
 from exporters.delivery.wakeup import Wakeup
 
-AHEAD = 64
+AHEAD = 128
 """The least number of heads that are kept ready; more for sinks with a larger capacity."""
 LOOK_EVERY = 2.5
 """Seconds between reads of the ledger without a notification: one may be lost."""

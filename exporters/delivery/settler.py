@@ -32,7 +32,7 @@ def settlement(verdicts: Sequence[Verdict]) -> Settlement:
     )
 
 
-TOGETHER = 0.01
+TOGETHER = 0.025
 """Seconds that a commit waits for the outcomes of what else is at the sink: each commit costs the same, for one and for fifty."""
 
 
