@@ -23,7 +23,7 @@ from simulators.server import Served
 from tests.bench.idle import used
 from tests.bench.responder import Responder
 
-ENDED_BEFORE = timedelta(seconds=60)
+BEGAN_BEFORE = timedelta(seconds=60)
 PATIENCE = 900.0
 
 
@@ -36,8 +36,11 @@ class Counting(Responder):
         Counting.taken += 1
 
 
-def project(jobs: int) -> CdfSimulator:
-    """The demo's queries in turn, each on tables of its own, and a run of each that has ended."""
+ENDED = Scenario(starts_after=1.0, runs_for=10.0)
+
+
+def project(jobs: int, scenario: Scenario = ENDED) -> CdfSimulator:
+    """The demo's queries in turn, each on tables of its own, and a run of each that began `BEGAN_BEFORE`."""
     simulator = CdfSimulator(seed=3)
     examples = populate(simulator)
     for number in range(jobs):
@@ -46,8 +49,8 @@ def project(jobs: int) -> CdfSimulator:
         made = simulator.add_transformation(
             f"job-{number}", example.destination, query, name=f"{example.name} of plant {number}"
         )
-        begun = datetime.now(UTC) - ENDED_BEFORE
-        simulator.start_run(made.id, Scenario(starts_after=1.0, runs_for=10.0), at=begun)
+        begun = datetime.now(UTC) - BEGAN_BEFORE
+        simulator.start_run(made.id, scenario, at=begun)
     return simulator
 
 

@@ -21,7 +21,7 @@ from collector.platforms.cdf.definitions import Definitions
 from collector.platforms.cdf.job_list import OVERLAP, Mark, Walk, first_mark, read_mark
 from collector.platforms.cdf.job_names import JobNames
 from collector.platforms.cdf.lineage import read_late, sql_skips
-from collector.platforms.cdf.observations import Place, candidates, counted, observe
+from collector.platforms.cdf.observations import Place, Unchanged, candidates, counted, observe
 from collector.platforms.cdf.rows import JobRow, read_job
 from collector.platforms.cdf.sources import CdfCatalog
 from collector.platforms.cdf.workflows import Workflows, is_workflow
@@ -80,6 +80,7 @@ class CdfPlatform:
         self._ordered = True
         self._silent: set[int] = set()
         self._early = Early()
+        self._unchanged = Unchanged()
 
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
         if cursor is None or cursor != self._left_at:
@@ -338,17 +339,23 @@ class CdfPlatform:
         self, row: JobRow, sql: Mapping[str, SqlLineage], *, known: Run | None = None, back_fill: bool = False
     ) -> Observation:
         """`sql` holds what is known of queries; `back_fill` marks jobs that had ended long before they were first seen."""
+        definition, lineage = self._definitions.get(row.transformation_id), sql.get(row.query or "")
+        parent = self._workflows.parent_of(row.id)
+        basis = (known is not None and (known.run_id, known.job), definition, lineage, parent, back_fill)
+        if (seen := self._unchanged.get(row, basis)) is not None:
+            return replace(seen, seen_at=self._clock.now())
         seen = observe(
             row,
             self._place,
             seen_at=self._clock.now(),
             job_name=known.job.name if known else self._names.name(row, self._called_now),
-            definition=self._definitions.get(row.transformation_id),
-            sql=sql.get(row.query or ""),
+            definition=definition,
+            sql=lineage,
             known=known,
-            parent=self._workflows.parent_of(row.id),
+            parent=parent,
             settled=back_fill and not self._config.backfill_metrics,
         )
+        self._unchanged.put(row, basis, seen)
         if seen.state.terminal and seen.settled:
             self._workflows.settled(row.id)
         return seen

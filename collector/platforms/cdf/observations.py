@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from hashlib import sha256
+from operator import attrgetter
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, UUID, uuid5
+
+from cachetools import LRUCache
 
 from collector import names
 from collector.lineage.sql import SqlLineage
@@ -16,6 +19,8 @@ from collector.platforms.cdf.lineage import data_flow
 from collector.platforms.cdf.rows import Definition, JobRow
 from config.base import address
 
+REMEMBERED = 2000
+"""Open jobs whose observations are kept, some 5 kB each."""
 COUNTER = "counter"
 """In a run's handle: how the names of the metrics of its output begin."""
 
@@ -102,6 +107,29 @@ def observe(
         handle={COUNTER: output.counter} if output.counter is not None else {},
         settled=(sql is not None or row.query is None) and (settled or _counted_nothing(row, state)),
     )
+
+
+class Unchanged:
+    """Observations of open jobs, for the polls that see nothing new: most of them. `basis` is all that an observation is made
+    of beside the row.
+    """
+
+    def __init__(self) -> None:
+        self._last: LRUCache[int, tuple[object, Observation]] = LRUCache(REMEMBERED)
+
+    def get(self, row: JobRow, basis: object) -> Observation | None:
+        """As it was made of the same; its `seen_at` is that of then."""
+        last = self._last.get(row.id)
+        return last[1] if last is not None and last[0] == (_said(row), basis) else None
+
+    def put(self, row: JobRow, basis: object, seen: Observation) -> None:
+        if seen.state.terminal:
+            self._last.pop(row.id, None)
+        else:
+            self._last[row.id] = (_said(row), basis), seen
+
+
+_said = attrgetter(*(field.name for field in fields(JobRow) if field.name != "last_seen"))
 
 
 def _run_id(row: JobRow, place: Place, known: Run | None) -> UUID:

@@ -10,7 +10,7 @@ from collector.model import RunState
 from collector.platforms.answers import integer, moment
 from collector.platforms.cdf.datasets import Written, rows_written, written
 from collector.platforms.cdf.job_names import JobNames
-from collector.platforms.cdf.observations import Place, observe
+from collector.platforms.cdf.observations import Place, Unchanged, observe
 from collector.platforms.cdf.rows import (
     JobRow,
     read_definition,
@@ -297,3 +297,34 @@ def test_a_name_that_moved_to_another_transformation() -> None:
     assert names.contested([named(2, "a"), named(1, "a"), named(3, "b")]) == {1}
     assert names.name(named(2, "a"), {1: "renamed"}.get) == "transformation/2"
     assert names.name(named(3, "a"), {1: "a"}.get) == "transformation/a"
+
+
+@pytest.mark.parametrize(
+    ("changed", "basis", "is_same"),
+    [
+        ({}, "as before", True),
+        ({"lastSeenTime": 1795300061500}, "as before", True),
+        ({"startedTime": 1795300002500}, "as before", False),
+        ({"query": "select 2"}, "as before", False),
+        ({"destination": {"type": "assets"}}, "as before", False),
+        ({"id": 4712}, "as before", False),
+        ({}, "another definition", False),
+    ],
+)
+def test_an_open_job_is_observed_anew_when_anything_but_its_sign_of_life_changed(
+    changed: dict[str, Any], basis: str, is_same: bool
+) -> None:
+    place = Place("https://api.example.com", "plant-a", "cdf://api.example.com/plant-a", CANCELED)
+    unchanged = Unchanged()
+    first = observe(job(), place, seen_at=datetime(2026, 11, 22, tzinfo=UTC), job_name="transformation/a")
+    unchanged.put(job(), "as before", first)
+    assert unchanged.get(job(**changed), basis) == (first if is_same else None)
+
+
+def test_a_job_that_ended_is_not_kept() -> None:
+    place = Place("https://api.example.com", "plant-a", "cdf://api.example.com/plant-a", CANCELED)
+    unchanged = Unchanged()
+    for row in (job(), job(status="Completed", finishedTime=1795300002500)):
+        seen = observe(row, place, seen_at=datetime(2026, 11, 22, tzinfo=UTC), job_name="transformation/a")
+        unchanged.put(row, None, seen)
+    assert unchanged.get(job(), None) is None
