@@ -11,6 +11,8 @@ def main() -> None:
     """
     if sys.argv[1:2] == ["run"]:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    # httpx imports its own command line if it can, and with it click, rich and pygments: 4 MiB
+    sys.modules["httpx._main"] = None  # type: ignore[assignment] # the import system's way to say that there is none
     try:
         from collector.app import cli  # noqa: PLC0415 - it takes long enough for a signal to come
 

@@ -23,7 +23,7 @@ _SHORT = 300
 """Texts of fewer characters are remembered: the same descriptions come with every poll, and again where events are made."""
 _KEPT = 8192
 """Short texts in memory, at most."""
-_KEPT_SQL = 16 * 1024 * 1024
+_KEPT_SQL = 4 * 1024 * 1024
 """Characters of SQL in memory, at most: a query is redacted with every poll of every run."""
 
 

@@ -16,7 +16,7 @@ from collector.lineage.standard_facets import LIFECYCLE_CHANGES
 from collector.model import ColumnEdge, Dataset, Field
 from collector.redaction import redacted
 
-_KEPT_DATASETS = 32 * 1024 * 1024
+_KEPT_DATASETS = 8 * 1024 * 1024
 _URI = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*:(//([\w.~%*-]*@)?[\w.~%-]*(:\d+)?(/[\w.~%@:+/?&=,-]*)?|[\w.~%:-]+)", re.ASCII
 )

@@ -18,7 +18,7 @@ from collector.redaction import capped, redacted, redacted_sql
 UNKNOWN = "unknown"
 """Value of a required field that the platform does not report."""
 BIGGEST = 2**63 - 1
-_KEPT_JOBS = 16 * 1024 * 1024
+_KEPT_JOBS = 4 * 1024 * 1024
 
 Facet = dict[str, Any]
 

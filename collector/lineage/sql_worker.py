@@ -19,8 +19,8 @@ MOST_WAITING = 1000
 """Length of the queue; queries beyond are read when their runs are seen again."""
 MOST_CHARACTERS = 32 * 1024 * 1024
 """Characters of all queries in the queue together."""
-KEPT = 200_000
-"""Sources, columns and edges in the cache: some 50 MB at the most, of usual queries about 5,000."""
+KEPT = 100_000
+"""Sources, columns and edges in the cache: some 13 MB of usual queries, about 4,000."""
 
 
 class SqlWorker:
