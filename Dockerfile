@@ -15,6 +15,12 @@ COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY collector collector
 COPY exporters exporters
 COPY config config
+# Parts of libraries that nothing here imports: dialects, brokers and lexers of others, and what tests and compiles them.
+RUN find /opt/lineage-collector/lib -depth \( -path '*/sqlalchemy/testing' -o -path '*/sqlalchemy/dialects/m*sql' -o -path '*/sqlalchemy/dialects/oracle' \
+      -o -path '*/alembic/testing' -o -path '*/sqlglot/executor' \
+      -o -path '*/faststream/confluent' -o -path '*/faststream/mqtt' -o -path '*/faststream/nats' -o -path '*/faststream/rabbit' -o -path '*/faststream/redis' \
+      -o -path '*/pygments/lexers/[a-oq-z]*.py' -o -path '*/pygments/lexers/p[a-xz]*.py' -o -path '*/pygments/lexers/_*_builtins.py' \
+      -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.c' -o -name '*.h' \) -exec rm -rf {} +
 # The root file system is read-only later, so bytecode is made now, and believed without looking at times.
 RUN /opt/build/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /tmp/wheel . \
  && /opt/build/bin/pip --python /opt/lineage-collector/bin/python3 install --no-index --no-deps /tmp/wheel/*.whl \
