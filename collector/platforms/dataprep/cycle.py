@@ -161,26 +161,22 @@ class Cycle:
         return state is RunState.RUNNING and (run is None or run.began_at is None)
 
     async def _completed(self, found: list[Group]) -> list[Group]:
-        """The groups with their stages, where a START depends on them and the budget allows."""
+        """The groups with their stages, where a START depends on them and the budget allows. Of those beyond the budget the
+        tracked ones are left out: they are read alone at the end of the poll, the one that waits longest first.
+        """
         lacking = {group.key: group for group in found if self._lacks_stages(group)}
         self.wanted += len(lacking)
         if len(lacking) >= WORTH_A_LIST and self.parts.deployment.has(Optional.LIST):
             await self._list_until(lacking)
         full = {key: merged for key, group in lacking.items() if (merged := self._from_list(group)) is not None}
-        full |= await self._singly([key for key in lacking if key not in full])
-        return [full.get(group.key, group) for group in found]
-
-    async def _singly(self, keys: Iterable[str]) -> dict[str, Group]:
-        """As many of the groups as the budget allows, by a request each."""
-        read: dict[str, Group] = {}
-        for key in keys:
-            if self.budget <= 0:
-                break
+        singly = [key for key in lacking if key not in full]
+        while singly and self.budget > 0:
             self.budget -= 1
-            one = await self._one(key)
+            one = await self._one(key := singly.pop(0))
             if one is not None:
-                read[key] = one
-        return read
+                full[key] = one
+        later = self.known.keys() & singly
+        return [full.get(group.key, group) for group in found if group.key not in later]
 
     def _from_list(self, group: Group) -> Group | None:
         """The group as the list of this poll has it; its newer state stays."""
