@@ -5,14 +5,12 @@ transport does not.
 """
 
 import re
-import ssl
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import lru_cache
 from time import monotonic
 from typing import Any
 
@@ -21,8 +19,8 @@ import httpx
 from yarl import URL
 
 from collector import __version__
-from collector.errors import ConfigurationError
 from collector.redaction import redacted
+from collector.tls import Trust, tls_context, wrong_certificate
 
 USER_AGENT = f"lineage-collector/{__version__}"
 _MIB = 1024 * 1024
@@ -37,12 +35,9 @@ LARGEST_RECEIPT = 4 * _MIB
 
 
 @dataclass(frozen=True, slots=True)
-class HttpOptions:
+class HttpOptions(Trust):
     """How to reach one server. Files are read when the client is made; headers are sent with every request."""
 
-    ca_file: Path | None = None
-    client_cert_file: Path | None = None
-    client_key_file: Path | None = None
     proxy: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     connect_timeout: float = 5.0
@@ -208,41 +203,6 @@ def _transport(options: HttpOptions) -> "_Transport":
     return _Transport(options.proxy, session)
 
 
-def tls_context(options: HttpOptions) -> ssl.SSLContext:
-    """The system's trust plus `ca_file`; raises `ConfigurationError` for files that cannot be used."""
-    if options.ca_file is None and options.client_cert_file is None:
-        return _system_trust()
-    context = ssl.create_default_context()
-    if options.ca_file is not None:
-        try:
-            context.load_verify_locations(cafile=options.ca_file)
-        except OSError as error:
-            raise _unusable(f"the certificate authorities in {options.ca_file}", error) from error
-    if options.client_cert_file is not None:
-        try:
-            context.load_cert_chain(options.client_cert_file, options.client_key_file, password=_no_password)
-        except (OSError, ValueError) as error:
-            key = f" with the key in {options.client_key_file}" if options.client_key_file else ""
-            raise _unusable(f"the client certificate in {options.client_cert_file}{key}", error) from error
-    return context
-
-
-@cache
-def _system_trust() -> ssl.SSLContext:
-    """Shared, since reading the system's certificates costs 30 ms and 0.6 MiB each time."""
-    return ssl.create_default_context()
-
-
-def _no_password() -> str:
-    """Refuses it: OpenSSL would prompt for it on the terminal, and wait."""
-    raise ValueError("the key is protected by a password")
-
-
-def _unusable(what: str, error: Exception) -> ConfigurationError:
-    hint = "; it must be PEM" if isinstance(error, ssl.SSLError) else ""
-    return ConfigurationError([f"TLS: {what} cannot be used: {error}{hint}"])
-
-
 class _Transport:
     """Sends URLs unchanged and distinguishes "never sent" from "no answer".
 
@@ -367,23 +327,6 @@ def _translated(error: Exception, request: httpx.Request) -> httpx.TransportErro
         case _Unreadable():
             return httpx.RemoteProtocolError(_words(error), request=request)
     return httpx.ReadError(_words(error), request=request)
-
-
-_EXPIRED, _OTHER_HOST = 10, {62, 64}
-"""OpenSSL's codes of a certificate that is no longer valid, and of one for another host name or address."""
-
-
-def wrong_certificate(error: Exception, authority: str) -> str:
-    """What is wrong with a server's certificate, in OpenSSL's words too, and what to do; `authority` is the key of the
-    configuration that names a file with authorities.
-    """
-    code, message = getattr(error, "verify_code", None), str(getattr(error, "verify_message", "")).rstrip(".")
-    said = f" ({redacted(message)})" if message else ""
-    if code == _EXPIRED:
-        return f"the certificate has expired{said}: renew it on that server (or on the proxy whose authority {authority} has)"
-    if code in _OTHER_HOST:
-        return f"the certificate is for another host{said}: check the address, and what is behind it"
-    return f"the certificate is not one we trust{said}: give its authority in {authority}"
 
 
 def _distrusted(error: aiohttp.ClientConnectorCertificateError) -> str:

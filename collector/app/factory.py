@@ -13,7 +13,7 @@ from collector import __version__, api_version, oldest_api_version
 from collector.app.hint_topic import HintSubscriber, Take
 from collector.clock import Clock
 from collector.errors import ConfigurationError
-from collector.http import HttpClient, HttpOptions, RequestListener, clock_ahead, tls_context
+from collector.http import HttpClient, HttpOptions, RequestListener, clock_ahead
 from collector.ledger.configured_sources import Configured
 from collector.lineage.aliases import Alias, Aliases
 from collector.lineage.job_aliases import JobAlias, JobAliases
@@ -22,13 +22,16 @@ from collector.platforms import base as platforms
 from collector.redaction import redacted
 from collector.reports import RequestReport
 from collector.secret_registry import secret_registry
+from collector.tls import tls_context
+from config.aliases import DatasetAlias
+from config.aliases import JobAlias as JobAliasSettings
 from config.mistakes import dotted
 from config.plugins import PLATFORM_PLUGINS, SINK_PLUGINS
 from config.secret_fields import secrets
-from config.settings import DatasetAlias, HintTopic, MarquezSink, Settings
-from config.settings import JobAlias as JobAliasSettings
-from config.settings import Sink as SinkSettings
-from config.settings import Source as SourceSettings
+from config.settings import Settings
+from config.sinks import HintTopic, MarquezSink
+from config.sinks import Sink as SinkSettings
+from config.sources import Source as SourceSettings
 from exporters.sinks import base as sinks
 from exporters.sinks.marquez.web_address import web_address
 from exporters.web.responses import BackendLink
@@ -43,9 +46,7 @@ _SINK = ("wants", "capacity", "rechecks", "longest_attempt", "send", "recheck", 
 
 
 def platform(settings: SourceSettings, clock: Clock, requested: Requested) -> platforms.Platform:
-    """The adapter of one source, a `BrokenPlatform` if it cannot be created. Raises `ConfigurationError` for TLS files that
-    cannot be used.
-    """
+    """The adapter of one source, or a `BrokenPlatform`. Raises `ConfigurationError` for TLS files that cannot be used."""
     _hide_secrets(f"source {settings.name}", settings)
     context = platforms.Context(
         source=settings.name,
@@ -103,9 +104,7 @@ def job_aliases(settings: Iterable[JobAliasSettings]) -> JobAliases:
 
 
 def sink(settings: SinkSettings, clock: Clock) -> sinks.Sink:
-    """The sink of one target, a `BrokenSink` if it cannot be created. Raises `ConfigurationError` for TLS files that cannot
-    be used.
-    """
+    """The sink of one target, or a `BrokenSink`. Raises `ConfigurationError` for TLS files that cannot be used."""
     _hide_secrets(f"sink {settings.name}", settings)
     options: dict[str, Any] = getattr(settings, "http_options", dict)()
     concurrency = getattr(settings, "concurrency", 8)

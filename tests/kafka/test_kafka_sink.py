@@ -13,8 +13,9 @@ from uuid import uuid4
 import pytest
 
 from collector.testing.sinks import drive, event, seen, send
+from collector.tls import Trust
 from exporters.sinks.base import Delivered, Park, Retry
-from exporters.sinks.kafka.cluster import Cluster, Login, Trust
+from exporters.sinks.kafka.cluster import Cluster, Login
 from exporters.sinks.kafka.sink import KafkaSink
 from tests.servers.kafka import GUEST, GUEST_PASSWORD, PASSWORD, USER, Kafka
 from tests.servers.ports import LOOPBACK, free_port

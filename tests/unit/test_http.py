@@ -17,7 +17,8 @@ import pytest
 
 from collector import http as module
 from collector.errors import ConfigurationError
-from collector.http import LARGEST_PAGE, AnswerTooLarge, HttpClient, HttpOptions, tls_context
+from collector.http import LARGEST_PAGE, AnswerTooLarge, HttpClient, HttpOptions
+from collector.tls import tls_context
 from tests.servers.certificates import Certificates, make_certificates
 from tests.servers.ports import free_port
 

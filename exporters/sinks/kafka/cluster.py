@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
+from collector.tls import Trust
 from config.sinks import KafkaServers
 
 BATCH_BYTES = 131_072
@@ -19,15 +19,6 @@ class Login:
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
     username: str
     password: Callable[[], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """TLS: the authorities to trust in addition to the system's, and the client certificate."""
-
-    ca_file: Path | None = None
-    client_cert_file: Path | None = None
-    client_key_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

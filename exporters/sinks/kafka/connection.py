@@ -155,9 +155,7 @@ class Connection:
         return self._trouble(error or KafkaError("no record metadata"), poisoned=True)
 
     def waiting(self) -> Problem:
-        """Why there is no answer, as far as the client library has logged it. Gives it the current secrets, in case they are
-        the cause.
-        """
+        """Why there is no answer, as far as the client logged it. Gives it the current secrets, in case they are the cause."""
         failure = self._log.since(time.monotonic() - 2 * self.cluster.request_seconds)
         if failure is None:
             return Problem(f"{self.cluster}: no answer yet")

@@ -11,9 +11,9 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from collector.http import wrong_certificate
 from collector.logs import fields
 from collector.redaction import redacted
+from collector.tls import wrong_certificate
 
 log = logging.getLogger("lineage.kafka")
 

@@ -4,7 +4,8 @@ import ssl
 
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
-from exporters.sinks.kafka.cluster import Cluster, Trust
+from collector.tls import Trust
+from exporters.sinks.kafka.cluster import Cluster
 
 _LOGINS: dict[str, type[SASLPlaintext | SASLScram256 | SASLScram512]] = {
     "PLAIN": SASLPlaintext,

@@ -51,9 +51,7 @@ def message_key(body: bytes) -> bytes | None:
 
 @dataclass(slots=True, eq=False)
 class _InFlight:
-    """An event that was handed over and has no outcome yet. `waiter` gets it when the answer comes; None while no attempt
-    waits.
-    """
+    """An event that was handed over without an outcome yet; `waiter` (None while no attempt waits) gets it with the answer."""
 
     seq: int
     delivery: "Delivery"

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from collector.http import HttpClient, HttpOptions
-from exporters.sinks.kafka.cluster import Cluster, Trust
+from collector.tls import Trust
+from exporters.sinks.kafka.cluster import Cluster
 from exporters.sinks.kafka.sink import KafkaSink
 from tests.servers.certificates import Certificates, expired, make_certificates
 from tests.unit.app.test_check_answers import PARTS, Finding

@@ -10,10 +10,10 @@ from pydantic import TypeAdapter
 
 from collector.clock import SystemClock
 from collector.http import HttpClient, HttpOptions
+from collector.tls import Trust
 from config.sinks import AnySink
 from config.sinks import KafkaSink as Settings
 from exporters.sinks.base import Context, Sink
-from exporters.sinks.kafka.cluster import Trust
 from exporters.sinks.kafka.sink import KafkaSink, create
 from tests.servers.certificates import make_certificates
 
