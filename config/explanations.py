@@ -11,16 +11,20 @@ from config.settings import Settings
 from config.sinks import FileSink, KafkaSink, MarquezSink, OpenLineageSink, PluginSink, known_sinks
 from config.sources import CdfSource, DataprepSource, PluginSource, Source, WetransformSource, known_platforms
 
-_TAGGED: dict[tuple[str | int, str | int], type[Model]] = {
-    ("sources", "cdf"): CdfSource,
-    ("sources", "wetransform"): WetransformSource,
-    ("sources", "dataprep"): DataprepSource,
-    ("sources", "plugin"): PluginSource,
-    ("sinks", "file"): FileSink,
-    ("sinks", "marquez"): MarquezSink,
-    ("sinks", "openlineage"): OpenLineageSink,
-    ("sinks", "kafka"): KafkaSink,
-    ("sinks", "plugin"): PluginSink,
+MODELS: Mapping[Any, Mapping[Any, type[Model]]] = {
+    "sources": {
+        "cdf": CdfSource,
+        "wetransform": WetransformSource,
+        "dataprep": DataprepSource,
+        "plugin": PluginSource,
+    },
+    "sinks": {
+        "file": FileSink,
+        "marquez": MarquezSink,
+        "openlineage": OpenLineageSink,
+        "kafka": KafkaSink,
+        "plugin": PluginSink,
+    },
 }
 _CONSTANTS: Mapping[tuple[type[Model], str], str] = {
     (Source, "jitter"): "polls are moved at random by a tenth of poll_interval",
@@ -42,9 +46,7 @@ _WANTED = {
 
 
 def explain(error: Mapping[str, Any], root: type[Model] = Settings) -> tuple[Path, str, str | None]:
-    """Place, problem and suggestion of one entry of `ValidationError.errors()` of
-    the model `root`.
-    """
+    """Place, problem and suggestion of one entry of `ValidationError.errors()` of the model `root`."""
     loc: Path = error["loc"]
     path = _without_tag(loc)
     match error["type"]:
@@ -70,12 +72,12 @@ def explain(error: Mapping[str, Any], root: type[Model] = Settings) -> tuple[Pat
 
 
 def _without_tag(loc: Path) -> Path:
-    """The place without the member of the union that pydantic tried: ("sources", 0, "cdf", "name")."""
     return loc[:2] + loc[3:] if _tagged(loc) else loc
 
 
 def _tagged(loc: Path) -> type[Model] | None:
-    return _TAGGED.get((loc[0], loc[2])) if len(loc) > 2 else None
+    """The member of the union that pydantic tried, which is a part of the place: ("sources", 0, "cdf", "name")."""
+    return MODELS.get(loc[0], {}).get(loc[2]) if len(loc) > 2 else None
 
 
 def _model_at(loc: Path, root: type[Model]) -> type[Model] | None:

@@ -11,7 +11,8 @@ from config.environment import Variables, overlay
 from config.explanations import explain
 from config.mistakes import ConfigurationMistakes, Mistake, Path, dotted
 from config.plugins import PLATFORM_PLUGINS, SINK_PLUGINS, options_model
-from config.settings import Settings, Source, WetransformSource
+from config.settings import Settings
+from config.sources import Source, WetransformSource
 from config.yaml_document import Document, read
 
 __all__ = ["ConfigurationMistakes", "Mistake", "load"]

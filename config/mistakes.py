@@ -9,9 +9,7 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """`place` is the file or the environment variable, `line` 0 where there is none; `key` reads `sources[0].name`,
-    empty for the whole.
-    """
+    """`place` is the file or the variable, `line` 0 without one; `key` reads `sources[0].name`, empty for the whole."""
 
     place: str
     key: str

@@ -1,20 +1,19 @@
 """The JSON Schema of the configuration file: `python -m config.schema` writes it to `config/schema.json`."""
 
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
+from config.base import Model
+from config.explanations import MODELS
 from config.quantities import DURATION_SCHEMA, format_duration
 from config.settings import Settings
 
 FILE = Path(__file__).with_name("schema.json")
-_MODELS = {
-    "sources": {"cdf": "CdfSource", "wetransform": "WetransformSource", "dataprep": "DataprepSource"},
-    "sinks": {"file": "FileSink", "marquez": "MarquezSink", "openlineage": "OpenLineageSink", "kafka": "KafkaSink"},
-}
 _SHARED = {"Duration": DURATION_SCHEMA}
 
 
@@ -28,8 +27,8 @@ class _Generator(GenerateJsonSchema):
 def schema() -> dict[str, Any]:
     """As strict as the program: unknown keys are refused at every level."""
     made = _tidy(Settings.model_json_schema(schema_generator=_Generator))
-    made["properties"]["sources"]["items"] = _by_kind("platform", _MODELS["sources"], "PluginSource")
-    made["properties"]["sinks"]["items"] = _by_kind("type", _MODELS["sinks"], "PluginSink")
+    made["properties"]["sources"]["items"] = _by_kind("platform", MODELS["sources"])
+    made["properties"]["sinks"]["items"] = _by_kind("type", MODELS["sinks"])
     made["$defs"] = dict(sorted((made["$defs"] | _SHARED).items()))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
@@ -62,14 +61,15 @@ def _is_noise(key: str, value: Any) -> bool:
     return key == "default" and (value is None or isinstance(value, dict))
 
 
-def _by_kind(key: str, models: dict[str, str], plugin: str) -> dict[str, Any]:
+def _by_kind(key: str, models: Mapping[str, type[Model]]) -> dict[str, Any]:
     """One branch per kind, so that a mistake is reported in the right branch (`oneOf` reports all of them)."""
+    built_in = [kind for kind in models if kind != "plugin"]
+    conditions = {kind: {"const": kind} if kind in built_in else {"not": {"enum": built_in}} for kind in models}
     branches = [
-        {"if": {"properties": {key: {"const": kind}}}, "then": {"$ref": f"#/$defs/{model}"}}
+        {"if": {"properties": {key: conditions[kind]}}, "then": {"$ref": f"#/$defs/{model.__name__}"}}
         for kind, model in models.items()
     ]
-    other = {"if": {"properties": {key: {"not": {"enum": list(models)}}}}, "then": {"$ref": f"#/$defs/{plugin}"}}
-    return {"type": "object", "required": [key], "allOf": [*branches, other]}
+    return {"type": "object", "required": [key], "allOf": branches}
 
 
 def text() -> str:

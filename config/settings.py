@@ -13,33 +13,8 @@ from config.aliases import DatasetAlias, JobAlias, unambiguous
 from config.base import FilePath, Model, is_loopback, no_reference, no_switch
 from config.quantities import Duration, Size, format_size
 from config.secret import SecretFile, SecretText, either
-from config.sinks import AnySink, FileSink, HintTopic, KafkaSink, MarquezSink, OpenLineageSink, PluginSink, Sink
-from config.sources import AnySource, CdfSource, DataprepSource, PluginSource, Source, WetransformSource
-
-__all__ = [
-    "AnySink",
-    "AnySource",
-    "CdfSource",
-    "DataprepSource",
-    "DatasetAlias",
-    "FileSink",
-    "HintTopic",
-    "Http",
-    "JobAlias",
-    "KafkaSink",
-    "Ledger",
-    "Lineage",
-    "Log",
-    "MarquezSink",
-    "OpenLineageSink",
-    "PluginSink",
-    "PluginSource",
-    "Settings",
-    "Sink",
-    "Source",
-    "WetransformSource",
-]
-
+from config.sinks import AnySink, HintTopic, Sink
+from config.sources import AnySource, Source
 
 SMALLEST_LEDGER = 4 * 1024**2
 

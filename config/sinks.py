@@ -18,6 +18,7 @@ EventWord = Literal["OTHER", "START", "RUNNING", "COMPLETE", "FAIL", "ABORT"]
 _TOPIC = r"[A-Za-z0-9._-]{1,249}"
 
 SINKS = ("file", "marquez", "openlineage", "kafka")
+"""The built-in ones."""
 
 
 def _bounded(value: str, info: ValidationInfo) -> str:
@@ -239,15 +240,11 @@ def known_sinks() -> tuple[str, ...]:
     return known(SINK_PLUGINS, SINKS)
 
 
-def _kind(value: Any) -> str | None:
-    return tag_of(value, "type", SINKS, known_sinks)
-
-
 AnySink = Annotated[
     Annotated[FileSink, Tag("file")]
     | Annotated[MarquezSink, Tag("marquez")]
     | Annotated[OpenLineageSink, Tag("openlineage")]
     | Annotated[KafkaSink, Tag("kafka")]
     | Annotated[PluginSink, Tag("plugin")],
-    Discriminator(_kind),
+    Discriminator(lambda value: tag_of(value, "type", SINKS, known_sinks)),
 ]

@@ -4,44 +4,18 @@ from datetime import datetime, timedelta
 from functools import cache, partial
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationInfo,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, WithJsonSchema, model_validator
 
-from config.base import (
-    Count,
-    Model,
-    Name,
-    Namespace,
-    NamespacePart,
-    Text,
-    Url,
-    address,
-    authority,
-    checked_namespace,
-)
+from config.base import Count, Model, Name, Namespace, NamespacePart, Text, Url, address, authority, checked_namespace
 from config.network import OverHttp
 from config.plugins import PLATFORM_PLUGINS, checked_options, known, tag_of
 from config.quantities import Duration, Lookback
-from config.secret import (
-    ClientSecretFile,
-    HintSecretFile,
-    Secret,
-    SecretText,
-    TokenFile,
-    WebhookSecretFile,
-    given,
-)
+from config.secret import ClientSecretFile, HintSecretFile, Secret, SecretText, TokenFile, WebhookSecretFile, given
 
 RunStateWord = Literal["queued", "running", "waiting", "succeeded", "failed", "canceled", "unknown"]
 
 PLATFORMS = ("cdf", "wetransform", "dataprep")
+"""The built-in ones."""
 
 
 class Source(OverHttp):
@@ -336,14 +310,10 @@ def known_platforms() -> tuple[str, ...]:
     return known(PLATFORM_PLUGINS, PLATFORMS)
 
 
-def _kind(value: Any) -> str | None:
-    return tag_of(value, "platform", PLATFORMS, known_platforms)
-
-
 AnySource = Annotated[
     Annotated[CdfSource, Tag("cdf")]
     | Annotated[WetransformSource, Tag("wetransform")]
     | Annotated[DataprepSource, Tag("dataprep")]
     | Annotated[PluginSource, Tag("plugin")],
-    Discriminator(_kind),
+    Discriminator(lambda value: tag_of(value, "platform", PLATFORMS, known_platforms)),
 ]

@@ -46,7 +46,8 @@ from collector.polling.schedule import Rhythm
 from collector.polling.source import SourcePoller
 from collector.secret_registry import secret_registry
 from config.advice import advice
-from config.settings import Settings, Source
+from config.settings import Settings
+from config.sources import Source
 from config.web import Access
 from exporters.delivery.delivery import Delivery
 from exporters.delivery.requests import SinkRequests
@@ -61,9 +62,7 @@ log = logging.getLogger("lineage.service")
 LEDGER_WITHIN = 5.0
 """Seconds that the ledger may take to read the status."""
 SWITCH = 0.0005
-"""Seconds until a thread that computes lets another one on (Python: 5 ms). A settle asks for that some dozen times: once for
-each step of SQLite.
-"""
+"""Seconds until a computing thread lets another one on (Python: 5 ms): once for each step of SQLite in a settle."""
 FULL_COLLECTION = 1000
 """Collections of the middle generation before the whole heap is searched for garbage (Python: 10), which takes 130 ms with
 10,000 open runs. Reference counts free nearly all of ours; the middle generation, searched as often as ever, most of the rest.

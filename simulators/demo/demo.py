@@ -23,7 +23,8 @@ from collector.errors import ConfigurationError, LineageError
 from collector.http import HttpClient, HttpOptions
 from collector.ledger.requests import RequestKind
 from collector.logs import set_up
-from config.settings import AnySink, Settings, Sink
+from config.settings import Settings
+from config.sinks import AnySink, Sink
 from exporters.delivery.reports import SendReport, SendResult
 from simulators import configuration
 from simulators.demo import expected

@@ -13,7 +13,7 @@ from collector.app import hint_topic
 from collector.app.hint_topic import HintSubscriber
 from collector.clock import SystemClock
 from collector.platforms.base import Finding
-from config.settings import HintTopic
+from config.sinks import HintTopic
 from tests.servers.kafka import Kafka
 from tests.servers.ports import LOOPBACK, free_port
 

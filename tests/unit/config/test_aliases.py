@@ -3,8 +3,8 @@ from typing import Annotated, Any
 import pytest
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from config.aliases import unambiguous
-from config.settings import DatasetAlias, JobAlias, Lineage
+from config.aliases import DatasetAlias, JobAlias, unambiguous
+from config.settings import Lineage
 
 RAW = {"namespace": "cdf://h/p", "name": "raw/sap/*"}
 

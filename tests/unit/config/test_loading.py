@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from config.loader import ConfigurationMistakes, Mistake, load
-from config.settings import CdfSource, Settings
+from config.settings import Settings
+from config.sources import CdfSource
 
 Load = Callable[[str | bytes], Settings]
 

@@ -6,8 +6,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from collector.http import HttpOptions
 from collector.model import EventKind
-from config.settings import AnySink, FileSink, Http, KafkaSink, MarquezSink, OpenLineageSink, Sink
-from config.sinks import EventWord
+from config.settings import Http
+from config.sinks import AnySink, EventWord, FileSink, KafkaSink, MarquezSink, OpenLineageSink, Sink
 from tests.servers.certificates import Certificates
 
 ADAPTER: TypeAdapter[Sink] = TypeAdapter(AnySink)

@@ -7,8 +7,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from collector.http import HttpOptions
 from collector.model import RunState
-from config.settings import AnySource, CdfSource, DataprepSource, Settings, Source, WetransformSource
-from config.sources import RunStateWord, TokenRequest
+from config.settings import Settings
+from config.sources import AnySource, CdfSource, DataprepSource, RunStateWord, Source, TokenRequest, WetransformSource
 from tests.servers.certificates import Certificates
 
 ADAPTER: TypeAdapter[Source] = TypeAdapter(AnySource)
