@@ -1,6 +1,4 @@
-"""The metrics. Reports of polling and delivery are counted here; the present state is read from the ledger at each scrape
-(`snapshot`).
-"""
+"""The metrics: reports are counted here; the present state is read from the ledger at each scrape (`snapshot`)."""
 
 import asyncio
 import json
@@ -11,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import product
 
@@ -77,48 +76,40 @@ class Metrics:
         for standard in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
             registry.register(standard)
         self._source_names = {number: name for name, number in sources.items()}
-        self._polls = Counter("lineage_poll", "Polls ended, by result.", ["source", "result"], registry=registry)
-        self._poll_seconds = Histogram(
-            "lineage_poll_duration_seconds", "Time a poll took.", ["source"], buckets=_POLL_SECONDS, registry=registry
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self._polls = counter("lineage_poll", "Polls ended, by result.", ["source", "result"])
+        self._poll_seconds = histogram(
+            "lineage_poll_duration_seconds", "Time a poll took.", ["source"], buckets=_POLL_SECONDS
         )
-        self._poll_interval = Gauge(
-            "lineage_poll_interval_seconds", "From one poll to the next.", ["source"], registry=registry
-        )
-        self._requests = Counter(
+        self._poll_interval = gauge("lineage_poll_interval_seconds", "From one poll to the next.", ["source"])
+        self._requests = counter(
             "lineage_source_requests",
             "Requests to a platform, by class of the answer's status.",
             ["source", "code_class"],
-            registry=registry,
         )
-        self._remaining = Gauge(
+        self._remaining = gauge(
             "lineage_source_rate_limit_remaining",
             "Requests left in the platform's quota, by its last answer.",
             ["source"],
-            registry=registry,
         )
-        self._ahead = Gauge(
+        self._ahead = gauge(
             "lineage_clock_skew_seconds",
             "How far the platform's clock is ahead of ours, by the Date of its last answer.",
             ["source"],
-            registry=registry,
         )
-        self._needed = Gauge(
+        self._needed = gauge(
             "lineage_source_requests_needed_per_minute",
             "Requests needed to watch the open runs at the configured interval.",
             ["source"],
-            registry=registry,
         )
-        self._allowed = Gauge(
-            "lineage_source_requests_allowed_per_minute",
-            "The configured limit of requests of a source.",
-            ["source"],
-            registry=registry,
+        self._allowed = gauge(
+            "lineage_source_requests_allowed_per_minute", "The configured limit of requests of a source.", ["source"]
         )
-        self._reachable = Gauge(
+        self._reachable = gauge(
             "lineage_source_interval_reachable_seconds",
             "The shortest interval between two reads of a run that the limit of requests allows.",
             ["source"],
-            registry=registry,
         )
         self._of_holder = (
             self._poll_interval,
@@ -129,90 +120,60 @@ class Metrics:
             self._reachable,
         )
         """Gauges of a source at the replica that holds its lease; the others show none."""
-        self._hints = Counter(
-            "lineage_hints",
-            "Messages from outside that something changed, by result.",
-            ["source", "result"],
-            registry=registry,
+        self._hints = counter(
+            "lineage_hints", "Messages from outside that something changed, by result.", ["source", "result"]
         )
-        self._hint_topic = Gauge(
+        self._hint_topic = gauge(
             "lineage_hint_topic_up",
             "1 while this replica reads the topic of hints: the cluster answers, the topic is there and may be read.",
             ["topic"],
-            registry=registry,
         )
-        self._unknown = Counter(
-            "lineage_source_unknown_status", "Statuses that the collector does not know.", ["source"], registry=registry
+        self._unknown = counter(
+            "lineage_source_unknown_status", "Statuses that the collector does not know.", ["source"]
         )
-        self._skips = Counter(
-            "lineage_skipped", "What was left out or not understood.", ["source", "kind"], registry=registry
-        )
-        self._events = Counter("lineage_events", "Events committed.", ["source", "type"], registry=registry)
-        self._run_seconds = Histogram(
+        self._skips = counter("lineage_skipped", "What was left out or not understood.", ["source", "kind"])
+        self._events = counter("lineage_events", "Events committed.", ["source", "type"])
+        self._run_seconds = histogram(
             "lineage_run_duration_seconds",
             "Time runs took, from START to the end; bounded where the platform did not report one of both times, or out of order.",
             ["source", "outcome", "bounded"],
             buckets=_RUN_SECONDS,
-            registry=registry,
         )
-        self._sends = Counter("lineage_sends", "Attempts to deliver, by result.", ["sink", "result"], registry=registry)
-        self._send_seconds = Histogram(
-            "lineage_send_duration_seconds", "Time an attempt took.", ["sink"], buckets=_SEND_SECONDS, registry=registry
+        self._sends = counter("lineage_sends", "Attempts to deliver, by result.", ["sink", "result"])
+        self._send_seconds = histogram(
+            "lineage_send_duration_seconds", "Time an attempt took.", ["sink"], buckets=_SEND_SECONDS
         )
-        self._fresh = Histogram(
+        self._fresh = histogram(
             "lineage_freshness_seconds",
             "From the time of an event (eventTime) to its acknowledgement by the sink.",
             ["source", "sink"],
             buckets=_FRESH_SECONDS,
-            registry=registry,
         )
-        self._circuit = Gauge(
-            "lineage_sink_circuit_open",
-            "1 while a sink gets nothing but probes, after failures.",
-            ["sink"],
-            registry=registry,
+        self._circuit = gauge(
+            "lineage_sink_circuit_open", "1 while a sink gets nothing but probes, after failures.", ["sink"]
         )
-        self._rechecks = Counter(
-            "lineage_rechecks", "Rechecks of runs in doubt, by result.", ["sink", "result"], registry=registry
-        )
-        self._leases = Gauge(
-            "lineage_lease_held", "1 while this process holds the lease.", ["lease"], registry=registry
-        )
-        self._resets = Counter(
-            "lineage_ledger_resets", "Ledgers that could not be used and were set aside.", registry=registry
-        )
-        self._rescues = Counter(
+        self._rechecks = counter("lineage_rechecks", "Rechecks of runs in doubt, by result.", ["sink", "result"])
+        self._leases = gauge("lineage_lease_held", "1 while this process holds the lease.", ["lease"])
+        self._resets = counter("lineage_ledger_resets", "Ledgers that could not be used and were set aside.")
+        self._rescues = counter(
             "lineage_ledger_rescues",
             "Ledgers that were deleted or replaced while they were open, and rewritten before this start.",
-            registry=registry,
         )
-        self._lost = Gauge(
-            "lineage_ledger_lost",
-            "1 while the ledger's file is not where it was opened, so that nothing is committed.",
-            registry=registry,
+        self._lost = gauge(
+            "lineage_ledger_lost", "1 while the ledger's file is not where it was opened, so that nothing is committed."
         )
-        self._unwritten = Counter(
-            "lineage_ledger_write_failures",
-            "Failed writes to the ledger's file, by cause.",
-            ["cause"],
-            registry=registry,
+        self._unwritten = counter(
+            "lineage_ledger_write_failures", "Failed writes to the ledger's file, by cause.", ["cause"]
         )
-        Gauge(
-            "lineage_ledger_disk_free_bytes",
-            "Bytes that this process may still use on the ledger's file system.",
-            registry=registry,
+        gauge(
+            "lineage_ledger_disk_free_bytes", "Bytes that this process may still use on the ledger's file system."
         ).set_function(disk_free)
-        self._unread = Counter(
-            "lineage_ledger_read_failures", "Scrapes for which the ledger could not be read.", registry=registry
-        )
-        self._configured = Gauge(
+        self._unread = counter("lineage_ledger_read_failures", "Scrapes for which the ledger could not be read.")
+        self._configured = gauge(
             "lineage_config_last_reload_success_timestamp_seconds",
             "When the configuration was last read successfully: at the start.",
-            registry=registry,
         )
-        build = Gauge(
-            "lineage_build_info", "The running version.", ["version", "revision", "python"], registry=registry
-        )
+        build = gauge("lineage_build_info", "The running version.", ["version", "revision", "python"])
         build.labels(__version__, _revision(), platform.python_version()).set(1)
         self._start_at_zero(list(sources), list(sinks))
 
