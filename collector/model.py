@@ -255,9 +255,7 @@ class Enrichment:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Bounds of a moment that nobody reported, or that was reported out of order: it lay after `after` (None: unknown) and
-    not after `until`.
-    """
+    """Bounds of a moment that nobody reported, or reported out of order: after `after` (None: unknown), not after `until`."""
 
     after: datetime | None
     until: datetime

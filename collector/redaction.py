@@ -57,9 +57,7 @@ def _of_sql(sql: str, secrets: int) -> str:
 
 
 def redacted_name(text: str) -> str:
-    """As `redacted`, for names: ordinary words stay, and names that differ only in what is hidden stay
-    different, by a checksum too short to reveal anything.
-    """
+    """As `redacted`, for names: ordinary words stay, and what is hidden leaves a checksum too short to reveal anything."""
     shown = _without_values(_without_known_forms(secret_registry.hidden(text, words=False)))
     return shown if shown == text or HIDDEN not in shown else f"{shown}~{crc32(text.encode()) & 0xFFFF:04x}"
 

@@ -225,9 +225,7 @@ def cause(row: Cause) -> dict[str, Any]:
 
 
 def backfill(request: Request) -> dict[str, Any]:
-    """How far one is, with its window; `seen` and `total` are runs, `new` are runs that were made or events that were put on their
-    way.
-    """
+    """How far one is, with its window; `seen` and `total` are runs, `new` those made, or events put on their way."""
     window, progress = orjson.loads(request.body), orjson.loads(request.answer or "{}")
     return {
         "since": moment(window.get("since_ms")),

@@ -71,9 +71,7 @@ def _of_configuration(config: Path, settings: Settings, access: Access | None) -
 
 
 async def _of_ledger(settings: Settings) -> list[Row]:
-    """Whether `run` can use the present ledger with this configuration, and which sinks refuse everything; empty before the
-    first start.
-    """
+    """Whether `run` can use the present ledger, and which sinks refuse everything; empty before the first start."""
     path = settings.ledger.place
     try:
         if not ledgers.exists(settings.ledger):

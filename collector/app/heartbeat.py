@@ -21,9 +21,7 @@ _OF_ONE_PROCESS = {"http", "log", "control_socket", "stop_within"}
 
 
 def replica(settings: Settings, name: str) -> Replica:
-    """The data of this process for the others. The fingerprint leaves out settings of this process alone, and secrets, as
-    they rotate.
-    """
+    """What the others see of this process. The fingerprint leaves out settings of one process, and secrets, as they rotate."""
     shared = {name: value for name, value in settings.public().items() if name not in _OF_ONE_PROCESS}
     written = orjson.dumps(shared, option=orjson.OPT_SORT_KEYS)
     leases = {f"source:{source.name}" for source in settings.sources} | {f"sink:{sink.name}" for sink in settings.sinks}

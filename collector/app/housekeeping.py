@@ -89,9 +89,7 @@ class Housekeeper:
         self._clock_ran: tuple[datetime, float] | None = None
 
     async def run(self) -> None:
-        """Until cancelled. Failed operations of the ledger are tried again. Raises `LedgerCorrupt`: only a new start can set
-        the file aside.
-        """
+        """Until cancelled; tries again what the ledger failed. Raises `LedgerCorrupt`: only a new start sets the file aside."""
         while True:
             try:
                 await self._round()
@@ -102,9 +100,7 @@ class Housekeeper:
             await self._clock.sleep(LOOK)
 
     async def measure(self) -> str | None:
-        """`full`, after a quick look at the size. For after each commit of a poll: between two looks of the loop they could
-        bring any amount.
-        """
+        """`full`, after a quick look at the size: for after each commit of a poll, as these could bring any amount."""
         if self.full is None:
             self.size = await self._store.read_shown(ledger_retention.size)
             if self._over:

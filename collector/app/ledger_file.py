@@ -23,9 +23,7 @@ AGAIN = 10.0
 
 
 def free_bytes(path: Path | None) -> float:
-    """Bytes that an unprivileged user may still write to the ledger's file system; NaN if that is unknown, as
-    in PostgreSQL, where there is no file.
-    """
+    """Bytes that this user may still write to the ledger's file system; NaN if that is unknown, as in PostgreSQL."""
     if path is None:
         return math.nan
     try:

@@ -48,9 +48,7 @@ async def reading(settings: Ledger) -> AsyncIterator[OwnedLedger]:
 
 
 def opened_beside(settings: Ledger) -> OwnedLedger | None:
-    """To leave a request for the services that have the ledger, wherever they run; None where that cannot be, or none has
-    it. Raises `LedgerError`.
-    """
+    """To leave a request for services elsewhere; None where that cannot be, or no ledger is there. Raises `LedgerError`."""
     found = database(settings)
     try:
         return None if found is None else PostgresStore.open_beside(found)

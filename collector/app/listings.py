@@ -104,7 +104,7 @@ def status(config: Path, *, as_json: bool) -> int:
 def watch_status(config: Path, *, as_json: bool, clock: Clock | None = None) -> Never:
     """The status until the user ends it: redrawn on a terminal, else a line for each source or sink that changed."""
     settings = configuration.load(config)
-    live_view.run(partial(_now, settings), _Watched(as_json), clock or SystemClock())
+    live_view.run(partial(_now, settings), _Watched(as_json).show, clock or SystemClock())
 
 
 async def _now(settings: Settings) -> dict[str, Any]:

@@ -5,39 +5,35 @@ import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Never, Protocol, TypeVar
+from typing import Never, TypeVar
 
 from collector.clock import Clock
 from collector.errors import LineageError
 from collector.redaction import redacted
 
-T_contra = TypeVar("T_contra", contravariant=True)
 V = TypeVar("V")
+Show = Callable[[V, datetime], None]
 
 LOOK_EVERY = 2.0
 """Seconds between two looks."""
 _CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
 
-class View(Protocol[T_contra]):
-    def show(self, found: T_contra, at: datetime) -> None: ...
-
-
-def run(look: Callable[[], Awaitable[V]], view: View[V], clock: Clock) -> Never:
+def run(look: Callable[[], Awaitable[V]], show: Show[V], clock: Clock) -> Never:
     """Until Ctrl-C, which is a `KeyboardInterrupt`. A first look that fails is raised; later failures are said, and the
     next look follows: the service or its database may be restarted meanwhile.
     """
-    asyncio.run(_for_ever(look, view, clock))
+    asyncio.run(_for_ever(look, show, clock))
     raise AssertionError("it goes on until it is interrupted")
 
 
-async def _for_ever(look: Callable[[], Awaitable[V]], view: View[V], clock: Clock) -> Never:
-    view.show(await look(), clock.now())
+async def _for_ever(look: Callable[[], Awaitable[V]], show: Show[V], clock: Clock) -> Never:
+    show(await look(), clock.now())
     said: str | None = None
     while True:
         await clock.sleep(LOOK_EVERY)
         try:
-            view.show(await look(), clock.now())
+            show(await look(), clock.now())
             said = None
         except LineageError as error:
             if said != (said := redacted(str(error))):

@@ -63,9 +63,7 @@ class Removal:
         return True
 
     async def remove_source(self, source: Retired, may_go_on: Callable[[], bool] = lambda: True) -> bool:
-        """Whether all of it was removed: of a source that only left, runs stay while sinks are owed or have parked events of
-        theirs.
-        """
+        """Whether all of it was removed: runs of a source that only left stay while sinks are owed or have parked their events."""
         while await self._store.write(inventory.remove_runs, source) > 0:
             self._came_round()
             if not may_go_on():

@@ -89,8 +89,7 @@ def watch(config: Path, source: str, key: str, options: Mapping[str, str], *, wa
 
 def parked(settings: Settings, kind: RequestKind, sink: str, choice: Choice, *, as_json: bool) -> int:
     """Do this with the chosen parked events. 0 done, 1 when nothing is parked there or it could not be done."""
-    if settings.sink(sink) is None:
-        raise ConfigurationError([_unknown("sink", sink, [each.name for each in settings.sinks])])
+    _refuse_unknown("sink", sink, [each.name for each in settings.sinks])
     result = asyncio.run(submitted(settings, f"sink:{sink}", kind, asdict(choice)))
     words = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in result.answer.items())
     return _report(result, words, {}, as_json=as_json)
@@ -111,16 +110,11 @@ _REMOVED = (
 )
 
 
-def _refuse_unknown_source(settings: Settings, source: str) -> None:
-    if settings.source(source) is None:
-        raise ConfigurationError([_unknown("source", source, [each.name for each in settings.sources])])
-
-
 async def _of_source(
     config: Path, source: str, kind: RequestKind, body: Mapping[str, Any], *, wait: Wait | None, as_json: bool
 ) -> int:
     settings = configuration.load(config)
-    _refuse_unknown_source(settings, source)
+    _refuse_unknown("source", source, [each.name for each in settings.sources])
     alone = False
 
     async def follow(service: "Service", result: RequestResult) -> Run | None:
@@ -162,15 +156,8 @@ async def backfill(
     """
 
     async def alone(service: "Service", begun: RequestResult) -> RequestResult:
-        ledger = settings.ledger
-
-        async def nobody_else() -> bool:
-            return not await ledgers.is_wanted(ledger, service.store)
-
-        done = await _until_done(service.store, begun, nobody_else, look)
-        for _ in range(DRAINED_WITHIN):
-            if not await nobody_else() or await service.drained(1.0):
-                break
+        done = await _until_done(service.store, begun, partial(_nobody_else, service), look)
+        await _is_drained(service)
         return done
 
     begun, done = await _done(settings, target, RequestKind.BACKFILL, body, alone)
@@ -289,21 +276,26 @@ def _alone(settings: Settings) -> "Service":
 
 async def _followed_alone(service: "Service", source: str, result: RequestResult, wait: Wait) -> Run | None:
     """The run once it ended and its events are delivered; None when there is no run, or a service that starts follows it."""
-    ledger = service.settings.ledger
-
-    async def nobody_else() -> bool:
-        return not await ledgers.is_wanted(ledger, service.store)
-
     try:
-        run = await _followed(service.store, source, result, nobody_else, wait, _UNSERVED)
+        run = await _followed(service.store, source, result, partial(_nobody_else, service), wait, _UNSERVED)
     except _Left:
         print("a service starts, which follows the run from now on", file=sys.stderr)
         return None
-    for _ in range(DRAINED_WITHIN):
-        if await ledgers.is_wanted(ledger, service.store) or await service.drained(1.0):
-            return run
-    print("some events wait in the ledger: they are sent when the service runs", file=sys.stderr)
+    if not await _is_drained(service):
+        print("some events wait in the ledger: they are sent when the service runs", file=sys.stderr)
     return run
+
+
+async def _nobody_else(service: "Service") -> bool:
+    return not await ledgers.is_wanted(service.settings.ledger, service.store)
+
+
+async def _is_drained(service: "Service") -> bool:
+    """Whether all events were sent in time, or another service sends the rest."""
+    for _ in range(DRAINED_WITHIN):
+        if not await _nobody_else(service) or await service.drained(1.0):
+            return True
+    return False
 
 
 async def _followed_beside(settings: Settings, source: str, result: RequestResult, wait: Wait) -> Run | None:
@@ -382,5 +374,7 @@ def _report(result: RequestResult, words: str, more: Mapping[str, Any], *, as_js
     return 0 if done else 1
 
 
-def _unknown(kind: str, name: str, known: list[str]) -> str:
-    return f"there is no {kind} named {name!r} in the configuration; configured are {', '.join(known) or 'none'}"
+def _refuse_unknown(kind: str, name: str, known: list[str]) -> None:
+    if name not in known:
+        names = ", ".join(known) or "none"
+        raise ConfigurationError([f"there is no {kind} named {name!r} in the configuration; configured are {names}"])

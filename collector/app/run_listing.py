@@ -99,24 +99,16 @@ def follow(config: Path, wanted: Wanted, *, limit: int, as_json: bool, clock: Cl
     settings, chosen, clock = configuration.load(config), wanted.checked(), clock or SystemClock()
     if sys.stdout.isatty() and not as_json:
         latest = partial(chosen.latest, min(limit, live_view.room()))
-        live_view.run(partial(look, settings, latest), _Redrawn(), clock)
+        live_view.run(partial(look, settings, latest), _redraw, clock)
     if not as_json:
         show_head(COLUMNS)
     changes = _Changes(chosen, limit)
-    live_view.run(partial(look, settings, changes.found), _Lines(as_json), clock)
+    lines = partial(show_lines, columns=COLUMNS, as_json=as_json)
+    live_view.run(partial(look, settings, changes.found), lambda rows, _: lines(rows), clock)
 
 
-class _Redrawn:
-    def show(self, rows: list[dict[str, Any]], _: datetime) -> None:
-        live_view.redraw(partial(show, rows, COLUMNS, as_json=False, nothing="no runs yet"))
-
-
-class _Lines:
-    def __init__(self, as_json: bool) -> None:
-        self._as_json = as_json
-
-    def show(self, rows: list[dict[str, Any]], _: datetime) -> None:
-        show_lines(rows, COLUMNS, as_json=self._as_json)
+def _redraw(rows: list[dict[str, Any]], _: datetime) -> None:
+    live_view.redraw(partial(show, rows, COLUMNS, as_json=False, nothing="no runs yet"))
 
 
 class _Changes:

@@ -57,9 +57,7 @@ class AcknowledgedRun:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some runs of a job, newest first: those to compare, and how many others there are. Go on before `before`, None at the
-    end.
-    """
+    """Runs of a job to compare, newest first, and how many others there are. Go on before `before`, None at the end."""
 
     runs: tuple[AcknowledgedRun, ...]
     others: Counter[Uncompared]

@@ -195,9 +195,7 @@ class Leases:
         return not is_spread or replicas.may_take(self._spread_here(), spread, free_for)
 
     async def take(self, name: str, longest: float, taking: Taking = leases.take) -> HeldLease | None:
-        """None while another process holds it, or may have it first. `longest` is how many seconds one request under it
-        takes at most.
-        """
+        """None while another process holds it, or may have it first. `longest` are the seconds of one request under it."""
         if await self._is_held_elsewhere(name) or await self._is_for_others(name):
             return None
         asked_at, ttl = self.clock.monotonic(), longest + MARGIN

@@ -113,9 +113,7 @@ class _AtSinks:
 
 
 def of_run(conn: Connection, run_id: int) -> RunHistory:
-    """The history of the run with this number, as far as retention has kept it. Sinks that left the configuration are shown
-    while they are owed events of it.
-    """
+    """As far as retention has kept it. Sinks that left the configuration are shown while they are owed events of it."""
     strand_id = conn.scalar(select(schema.run.c.strand_id).where(schema.run.c.id == run_id))
     if strand_id is None:
         return RunHistory((), ())

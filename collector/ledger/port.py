@@ -68,9 +68,7 @@ class Ledger(Protocol):
         ...
 
     def on_commit(self, callback: Callable[[], None], change: Change | None = None) -> Callable[[], None]:
-        """Call `callback` on the running event loop after commits that bring this `change`, None for every commit. Returns
-        what ends that.
-        """
+        """Call `callback` on the event loop after commits of this `change` (None: of every one). Returns what ends that."""
         ...
 
     async def close(self) -> None:

@@ -25,9 +25,7 @@ _TERMINAL = sorted(state.value for state in RunState if state.terminal)
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """`body` is the RunEvent as JSON bytes, `happened_at_ms` its eventTime. `fault` says why it is not valid, so that
-    no sink gets it.
-    """
+    """`body` is the RunEvent as JSON, `happened_at_ms` its eventTime; with a `fault` it is not valid, and no sink gets it."""
 
     kind: EventKind
     body: bytes

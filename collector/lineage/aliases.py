@@ -1,7 +1,7 @@
 """Other names for datasets, by configuration: the same table is one node, whichever platform reports it."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -41,10 +41,14 @@ class Aliases:
     """The first alias that fits a dataset names it."""
 
     rules: tuple[Alias, ...] = ()
-    _named: "_Named" = field(init=False, repr=False, compare=False)
+    _named: Callable[[Name], Name] = field(init=False, repr=False, compare=False)
+    """The new name of a dataset, remembered for the names seen last."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_named", _Named(self.rules))
+        object.__setattr__(self, "_named", lru_cache(maxsize=8192)(self._first))
+
+    def _first(self, old: Name) -> Name:
+        return next((new for rule in self.rules if (new := rule.of(old)) is not None), old)
 
     def applied(self, found: Sequence[Dataset]) -> Sequence[Dataset]:
         """The datasets under their new names, with the old ones as symlinks; datasets that get the same name are merged."""
@@ -72,20 +76,6 @@ class Aliases:
     def _followed(self, edge: ColumnEdge) -> ColumnEdge:
         namespace, name = self._named((edge.namespace, edge.name))
         return replace(edge, namespace=namespace, name=name)
-
-
-class _Named:
-    """The first fitting alias, remembered for the names seen last."""
-
-    def __init__(self, rules: Iterable[Alias]) -> None:
-        self._rules = tuple(rules)
-        self._found = lru_cache(maxsize=8192)(self._first)
-
-    def __call__(self, old: Name) -> Name:
-        return self._found(old)
-
-    def _first(self, old: Name) -> Name:
-        return next((new for rule in self._rules if (new := rule.of(old)) is not None), old)
 
 
 def _together(one: Dataset, other: Dataset) -> Dataset:

@@ -35,9 +35,7 @@ class SqlWorker:
         self._stopped = False
 
     async def lineage(self, texts: Iterable[str | None]) -> dict[str, SqlLineage]:
-        """The lineage of these queries, by their text; those that could not be read in time are missing and are read on
-        for the next time.
-        """
+        """The lineage of these queries, by their text; what could not be read in time is missing and read on for the next time."""
         keys = {text: _key(text) for text in texts if text}
         found = self._kept(keys)
         begun = {text: one for text, key in keys.items() if text not in found and (one := self._begin(key, text))}

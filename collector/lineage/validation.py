@@ -115,9 +115,7 @@ class _Schemas:
     def _fields(
         self, made: type, changed: Mapping[str, CoreSchema], *, needed: set[str] | None = None, ref: str | None = None
     ) -> CoreSchema:
-        """`changed` are fields of which more is known than the class says, `needed` those that must be there though
-        the class has a default.
-        """
+        """`changed` are fields of which more is known than the class says, `needed` those that must be there all the same."""
         hints, needed = get_type_hints(made), set(needed or ())
         if issubclass(made, facet_v2.BaseFacet):
             needed |= {"_producer", "_schemaURL"}

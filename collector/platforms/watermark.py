@@ -19,9 +19,7 @@ MOST_EARLY = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """Two clocks at one answer, in epoch milliseconds: the server's, as `Date` says (ours where it says nothing), and
-    ours.
-    """
+    """Epoch milliseconds at one answer by two clocks: the server's, as `Date` says (ours where it says nothing), and ours."""
 
     server: int
     ours: int

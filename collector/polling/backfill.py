@@ -62,9 +62,7 @@ def _ended(seen: Observation) -> datetime:
 
 
 class SourceBackfills:
-    """Those of one source, one after another, while its lease is held. `history` makes an adapter that looks back so far, `take`
-    commits a page.
-    """
+    """One after another, while the lease is held. `history` makes an adapter that looks back so far, `take` commits a page."""
 
     def __init__(
         self,

@@ -39,9 +39,7 @@ class Repeats:
         self._last.update(unchanged)
 
     def among(self, observations: Iterable[Observation], known: Mapping[str, Watched]) -> list[Observation]:
-        """Those that would change nothing again: the run is open, its row was not written since, and all that is said of it is
-        the same.
-        """
+        """Those that would change nothing again: the run is open, its row was not written since, and the same is said of it."""
         observations = list(observations)
         times = Counter(seen.key for seen in observations)
         return [seen for seen in observations if times[seen.key] == 1 and self._is_repeat(seen, known.get(seen.key))]

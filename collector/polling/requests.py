@@ -164,9 +164,7 @@ class SourceRequests:
         return await self._platform.trigger(job, options, _execution(request, body))
 
     async def _platform_id(self, job: str) -> str:
-        """Of the job that `runs` shows under this name; the text as it is where no run has it. Raises `TriggerError` where
-        several jobs have it.
-        """
+        """The job that `runs` shows so; the text itself where no run has it. Raises `TriggerError` where several jobs have it."""
         if "/" not in job:  # each name begins with its kind
             return job
         found = await self._store.read(jobs.platform_ids, self._source_id, job)

@@ -183,9 +183,7 @@ async def drive(
     batch: int = 500,
     after: tuple[int, asyncio.Event] | None = None,
 ) -> Driven:
-    """Sends until everything is delivered or parked; TimeoutError after `seconds`. `after` is an event to set once so
-    many events are delivered.
-    """
+    """Until all is delivered or parked; TimeoutError after `seconds`. `after`: an event to set once so many are delivered."""
     lanes: dict[int, list[Outgoing]] = defaultdict(list)
     for item in events:
         lanes[item.strand_id].append(item)

@@ -11,9 +11,7 @@ from exporters.sinks.base import Sink
 
 
 class LedgerTime:
-    """Epoch milliseconds that follow the wall clock but never go back: a lane that was due stays due when the clock is
-    set back by an hour.
-    """
+    """Epoch milliseconds by the wall clock that never go back: a lane that was due stays due when the clock is set back."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -95,9 +95,7 @@ class Health:
         return cause
 
     def stuck(self, part: str, error: Exception) -> None:
-        """A loop of this process failed and will try again. Logged at the first failure in a row, with a traceback unless
-        it is an error of the ledger.
-        """
+        """A loop failed and tries again. The first failure in a row is logged, with a traceback unless it is the ledger's."""
         cause = redacted(str(error))
         if part not in self._troubles:
             details = fields(sink=self._sink, part=part, cause=cause, then="tries again")

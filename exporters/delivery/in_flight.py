@@ -16,9 +16,7 @@ class Held:
 
 
 class InFlight:
-    """An event is claimed, sent, answered (or held and looked up again) and settled once the outcome is in the ledger.
-    Until then its strand is taken.
-    """
+    """An event is claimed, sent, answered (or held and looked up) and settled in the ledger; until then its strand is taken."""
 
     def __init__(self) -> None:
         self._claimed: deque[Outgoing] = deque()

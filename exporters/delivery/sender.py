@@ -88,9 +88,7 @@ class Sender:
             self._start(probe)
 
     def _room(self) -> int:
-        """How many events may be sent in one call now. What a sink sends in batches waits until a request ends and then
-        shares the next one.
-        """
+        """How many events may be sent in one call now. Batches wait until a request ends, and then share the next one."""
         left = self._context.sink.capacity - self._in_flight.at_sink
         if self._batch is None:
             return left
@@ -112,9 +110,7 @@ class Sender:
             task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Also called for tasks that were cancelled before they began. A broken batch counts as one failure of the sink,
-        whatever its size.
-        """
+        """Also for tasks that were cancelled before they began. A broken batch is one failure of the sink, whatever its size."""
         attempt = self._attempts.pop(task)
         for number, item in enumerate(attempt.waiting.values()):
             self._process(item, replace(attempt.lost, sink_wide=attempt.lost.sink_wide and not number), attempt.started)

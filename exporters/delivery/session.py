@@ -109,9 +109,7 @@ class Session:
             self._calm.set()
 
     async def run(self) -> bool:
-        """Until `stop`; True when nothing is in flight then, so that the lease may be given back. Raises `LeaseLost` in an
-        exception group.
-        """
+        """Until `stop`; True when nothing is in flight then: the lease may be given back. Raises `LeaseLost` in a group."""
         self._health.changed = self._wake_all
         unsubscribe = self._context.store.on_commit(self.hint, Change.EVENTS)
         try:

@@ -92,9 +92,7 @@ class Sink(Protocol):
 
 
 class SinkBase(ABC):
-    """A `Sink` without `send` and `check`. It takes all kinds of events, 8 at once; an unanswered attempt is never applied
-    later.
-    """
+    """A `Sink` but for `send` and `check`: it takes all kinds, 8 at once; no unanswered attempt is applied later."""
 
     wants = frozenset(EventKind)
     capacity = 8

@@ -123,9 +123,7 @@ class OpenLineageSink:
         return Delivered()
 
     async def check(self) -> list[Finding]:
-        """Post an empty body: the endpoint should refuse it as an invalid event, not for credentials or route. Then post
-        empty batches.
-        """
+        """Post an empty body, which should be refused as an invalid event, not for credentials or route; then empty batches."""
         answer = await self._endpoint.post(self._endpoint.url, b"", {}, timeout=_CHECK)
         if isinstance(answer, Retry):
             return [Finding("token", ok=False, detail=answer.cause, remedy=_NO_GRANT)]

@@ -26,9 +26,7 @@ LIMITS = Limits()
 
 
 class Connections:
-    """Those that are open. Beyond the limit they are few, short, and only for health pages, so that open connections of
-    others cannot keep a prober out.
-    """
+    """Beyond the limit they are few, short, and only for health pages, so that others cannot keep a prober out."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

@@ -1,7 +1,8 @@
 """`/`, and a page for each source and sink and for the replicas: how all is now, and the same as JSON under `/api/v1`."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -63,9 +64,12 @@ class StatePages:
         if self._ledger is not None:
             found += [
                 web.get("/replicas", self._replicas),
-                *(web.get(f"/{kind}s/{{name:[^/]+}}", readable(self._page(kind))) for kind in _OF),
-                *(web.get(f"/api/v1/{kind}s/{{name:[^/]+}}", readable(self._json(kind))) for kind in _OF),
-                *(web.get(f"/api/v1/{kind}", self._listing(kind)) for kind in ("sources", "sinks", "replicas")),
+                *(web.get(f"/{kind}s/{{name:[^/]+}}", readable(partial(self._page, kind))) for kind in _OF),
+                *(web.get(f"/api/v1/{kind}s/{{name:[^/]+}}", readable(partial(self._json, kind))) for kind in _OF),
+                *(
+                    web.get(f"/api/v1/{kind}", partial(self._listing, kind))
+                    for kind in ("sources", "sinks", "replicas")
+                ),
             ]
         return found
 
@@ -77,7 +81,7 @@ class StatePages:
             "started": status.get("started"),
             "replicas": len(status.get("replicas", ())),
         }
-        parked = _sum(status["sinks"], "parked")
+        parked = sum(row.get("parked") or 0 for row in status["sinks"])
         return page("overview", "/", troubles=troubles(status), parked=parked, sparkline=sparkline, **about, **parts)
 
     async def _with_last_hours(self, status: Status) -> Status:
@@ -106,35 +110,26 @@ class StatePages:
                     held[row["holder"]].append({"kind": kind, "name": row[kind]})
         return page("replicas", "/", rows=status.get("replicas", ()), held=held)
 
-    def _listing(self, kind: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        async def listed(_: web.Request) -> web.StreamResponse:
-            return data({kind: list((await self._with_last_hours(await self._status())).get(kind, ()))})
+    async def _listing(self, kind: str, _: web.Request) -> web.StreamResponse:
+        return data({kind: list((await self._with_last_hours(await self._status())).get(kind, ()))})
 
-        return listed
-
-    def _page(self, kind: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        async def shown(request: web.Request) -> web.StreamResponse:
-            name = request.match_info["name"]
-            found = await self._found(kind, name)
-            if found is None:
-                return _missing_page(kind, name)
-            row, bars = found
-            token = self._forms.token(request) if self._can_be_filled(kind, row) else None
-            answer = page(kind, "/", row=row, bars=bars, most=LATEST, sparkline=sparkline, token=token)
-            return self._forms.keep(request, answer)
-
-        return shown
+    async def _page(self, kind: str, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        found = await self._found(kind, name)
+        if found is None:
+            return page("missing", "/", 404, title="Not found", words=_missing(kind, name))
+        row, bars = found
+        token = self._forms.token(request) if self._can_be_filled(kind, row) else None
+        answer = page(kind, "/", row=row, bars=bars, most=LATEST, sparkline=sparkline, token=token)
+        return self._forms.keep(request, answer)
 
     def _can_be_filled(self, kind: str, row: Row) -> bool:
         return row["state"] != "retired" and not (kind == "source" and row["source"] in self._without_history)
 
-    def _json(self, kind: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        async def shown(request: web.Request) -> web.StreamResponse:
-            name = request.match_info["name"]
-            found = await self._found(kind, name)
-            return data(found[0]) if found is not None else data({"error": _missing(kind, name)}, 404)
-
-        return shown
+    async def _json(self, kind: str, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        found = await self._found(kind, name)
+        return data(found[0]) if found is not None else data({"error": _missing(kind, name)}, 404)
 
     async def _found(self, kind: str, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
         """The row of the source or sink with what else the ledger has of it, and bars of its last day."""
@@ -172,10 +167,6 @@ def troubles(status: Status) -> list[dict[str, str]]:
 
 def _trouble(words: str, link: str, runbook: str) -> dict[str, str]:
     return {"words": words, "page": link, "runbook": f"{RUNBOOKS}/{runbook}.md"}
-
-
-def _sum(rows: Sequence[Row], name: str) -> int:
-    return sum(row.get(name) or 0 for row in rows)
 
 
 _Found = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -236,10 +227,6 @@ def _unanswered(of: UnansweredRun) -> dict[str, Any]:
 
 
 _OF: Mapping[str, Callable[[Connection, str, int], _Found]] = {"source": _of_source, "sink": _of_sink}
-
-
-def _missing_page(kind: str, name: str) -> web.Response:
-    return page("missing", "/", 404, title="Not found", words=_missing(kind, name))
 
 
 def _missing(kind: str, name: str) -> str:

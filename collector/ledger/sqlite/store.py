@@ -129,9 +129,7 @@ class Store:
         return await written(self._writing().submit(lambda conn: fn(conn, *args, **kwargs)))
 
     async def write_first(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`write`, in a transaction before that of the other writes that wait: for short ones whose order to others does
-        not matter.
-        """
+        """`write`, in a transaction before that of the other waiting writes: for short ones whose order does not matter."""
         return await written(self._writing().submit(lambda conn: fn(conn, *args, **kwargs), first=True))
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -150,9 +148,7 @@ class Store:
         return await asyncio.wrap_future(answer)
 
     def on_commit(self, callback: Callable[[], None], change: Change | None = None) -> Callable[[], None]:
-        """Call `callback` on the running event loop after commits that bring this `change`, None for every commit. Returns
-        what ends that.
-        """
+        """Call `callback` on the event loop after commits of this `change` (None: of every one). Returns what ends that."""
         return self._listeners.add(callback, change)
 
     def on_failure(self, callback: Callable[[WriteFailure], None]) -> None:

@@ -40,9 +40,7 @@ _DIRECT = (Subtype.IDENTITY, Subtype.TRANSFORMATION, Subtype.AGGREGATION)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Something that a query reads. `name` is the dataset's, `columns` those that it surely has, `complete` says that
-    there are no others.
-    """
+    """A dataset that a query reads. `columns` are those that it surely has; `complete`: there are no others."""
 
     name: str
     columns: tuple[str, ...] = ()

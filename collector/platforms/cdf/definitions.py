@@ -20,9 +20,7 @@ MOST = 20_000
 
 
 class Definitions:
-    """A cache that can be lost. A definition that is gone or hidden (other people's private ones) is asked for again
-    after an hour.
-    """
+    """A cache that can be lost. A definition that is gone, or hidden from us, is asked for again after an hour."""
 
     def __init__(self, api: Api, clock: Clock, source: str) -> None:
         self._api, self._clock, self._source = api, clock, source
@@ -36,9 +34,7 @@ class Definitions:
         return self._known.get(transformation_id) if transformation_id is not None else None
 
     async def know(self, ids: Iterable[int | None], *, needed: bool) -> None:
-        """Read those that are not known yet. When that fails, it matters only if they are `needed`, and else is not tried
-        again for some minutes.
-        """
+        """Read those that are not known yet. A failure is raised if they are `needed`, else nothing is tried for some minutes."""
         if not needed and self._clock.monotonic() < self._rest_until:
             return
         unknown = sorted({one for one in ids if one is not None} - self._known.keys() - self._hidden)

@@ -34,9 +34,7 @@ CHILDREN_SETTLE_WITHIN = timedelta(seconds=90)
 
 @dataclass(slots=True)
 class _Watched:
-    """`read_as` is the execution's status when its tasks were read last, `closed` when it and all its jobs were first
-    seen to have ended.
-    """
+    """`read_as` is its status when its tasks were read last, `closed` when it and all its jobs were first seen to have ended."""
 
     execution: Execution
     jobs: tuple[int, ...] = ()
@@ -68,9 +66,7 @@ class Workflows:
     """The clocks at the last list that was read to its end."""
 
     async def look(self, tracked: Sequence[Run], new_jobs: Collection[int], floor: datetime) -> None:
-        """Read the executions that run or ended after `floor`, all `tracked` ones, and the tasks of those that may
-        have started one of `new_jobs`.
-        """
+        """Read executions that run or ended after `floor`, all `tracked`, and the tasks of those that may have begun `new_jobs`."""
         floor -= LOOK_BACK
         listed = await self._list(floor)
         for execution_id in (run.key.removeprefix(PREFIX) for run in tracked):

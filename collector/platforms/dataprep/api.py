@@ -50,9 +50,7 @@ class Unreadable(BadAnswer):
 
 
 class Foreign(BadAnswer):
-    """Not the platform's error envelope. `meant` is what the status would mean if the platform said it, None where that is
-    nothing.
-    """
+    """Not the platform's error envelope. `meant` is what the status would mean from the platform, None for nothing."""
 
     def __init__(self, message: str, meant: SourceError | None) -> None:
         super().__init__(message)
@@ -109,9 +107,7 @@ class Api:
             raise
 
     async def speaks(self) -> bool:
-        """Whether the platform answers at this address: output objects are in every edition with runs. Raises what stands
-        in the way of an answer.
-        """
+        """Whether the platform answers here: output objects are in every edition. Raises what stands in the way of an answer."""
         try:
             with suppress(NotFound, Refused, Forbidden):
                 await self._sent("GET", ("outputObjects", "count"), None, None, {})

@@ -91,9 +91,7 @@ class Enricher:
 
 
 def partly_written(stages: Sequence[StageRow], state: RunState) -> tuple[str, ...]:
-    """Where only some of the stages that write had completed: a group that failed in publishing has written its files all
-    the same.
-    """
+    """Where only some of the writing stages completed: a group that failed in publishing has written its files all the same."""
     if state is RunState.SUCCEEDED:
         return ()
     writers = _of_kind("filewriter", stages) or _of_kind("wrangle", stages)

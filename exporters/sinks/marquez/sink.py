@@ -45,9 +45,7 @@ _CALLS = {
 
 
 def verdict(answer: Answer, proof: int = 201) -> Outcome | None:
-    """What the answer to a request means; `proof` is the status of success. None for a 500 without a cause: Marquez must
-    be probed first.
-    """
+    """What an answer means; `proof` is the status of success. None for a 500 without a cause: probe Marquez first."""
     if answer.status == proof:
         return Delivered()
     if (known := trouble(answer)) is not None:
