@@ -16,11 +16,11 @@ import pytest
 from simulators.cdf import Ending, Scenario
 from simulators.demo import expected
 from tests.crash.ledger_oracle import committed, out_of_order
-from tests.deployment import Deployment
+from tests.deployment import PATIENCE, Deployment
 from tests.servers.kafka import Kafka
 
 KILLS = int(os.environ.get("RANDOM_KILLS", "100"))
-BLOCK = 50
+BLOCK = 25
 """Kills of one deployment: its platforms answer slower with each run that they remember."""
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(600 + 30 * BLOCK)]
 
@@ -49,10 +49,14 @@ async def play(deployment: Deployment, rng: random.Random) -> None:
 async def one_life(deployment: Deployment, rng: random.Random) -> None:
     """From the start of a process to its kill."""
     kind = rng.choice(["starts", "works", "works", "stops"])
+    start_something(deployment, rng)
     await deployment.start()
     while kind != "starts" and not deployment.has_started():
         await asyncio.sleep(0.02)
-    await asyncio.sleep(rng.uniform(0, 0.8))
+    if rng.random() < 0.5:
+        await asyncio.sleep(rng.uniform(0, 0.3))
+        start_something(deployment, rng)
+    await asyncio.sleep(rng.uniform(0, 0.6))
     if kind == "stops":
         deployment.terminate()
         await asyncio.sleep(rng.uniform(0, 0.3))
@@ -70,14 +74,10 @@ async def test_kills_at_random_moments(tmp_path: Path, kafka: Kafka, first: int)
     async with Deployment(tmp_path, seed=seed, kafka=(kafka.bootstrap, topic)) as deployment:
         deployment.settings["sources"][0]["workflows"] = True
         deployment.settings["sources"][2]["stages"] = "runs"
-        runs = asyncio.create_task(play(deployment, random.Random(seed)))
-        try:
-            for _ in range(kills):
-                await one_life(deployment, rng)
-        finally:
-            runs.cancel()
+        for _ in range(kills):
+            await one_life(deployment, rng)
         await deployment.start()
-        await deployment.settle()
+        await deployment.settle(patience=PATIENCE * 3)
         await deployment.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
         deployment.terminate()
         assert await deployment.ended() == 0

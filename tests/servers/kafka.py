@@ -45,7 +45,8 @@ _POM = f"""<project>
 """
 
 _SECURED = ("SASL", "SSL", "SASLSSL", "MTLS")
-_LISTENERS = ("PLAINTEXT", "CONTROLLER", *_SECURED)
+_LISTENERS = ("PLAINTEXT", "CONTROLLER", "PROXIED", *_SECURED)
+_PROXY = "PROXY"
 _LOGIN = "org.apache.kafka.common.security"
 
 
@@ -92,6 +93,13 @@ class Kafka:
         if name not in self._ports:
             pytest.skip(f"the broker at KAFKA_BOOTSTRAP is used without its {name} listener")
         return f"{LOOPBACK}:{self._ports[name]}"
+
+    @property
+    def proxied(self) -> tuple[int, int]:
+        """The port of a listener for a proxy, and the port where the broker sends its clients, which the proxy must listen on."""
+        if not self._ports:
+            pytest.skip("the broker at KAFKA_BOOTSTRAP has no listener for a proxy")
+        return self._ports["PROXIED"], self._ports[_PROXY]
 
     def ensure_running(self) -> None:
         """Undoes what a test did to the broker."""
@@ -185,7 +193,7 @@ def broker(folder: Path) -> Iterator[Kafka]:
     """A broker of our own with its files in `folder`, for as long as the context lasts. Skips where none can be had."""
     jars = _jars()
     certificates = make_certificates(folder)
-    ports = dict(zip(_LISTENERS, free_ports(len(_LISTENERS)), strict=True))
+    ports = dict(zip((*_LISTENERS, _PROXY), free_ports(len(_LISTENERS) + 1), strict=True))
     (folder / "server.properties").write_text(_properties(ports, certificates))
     _format(jars, folder)
     process = ServerProcess(_server_command(jars), folder=folder, port=ports["PLAINTEXT"])
@@ -274,14 +282,16 @@ def _server_command(jars: Path) -> list[str]:
 
 def _properties(ports: Mapping[str, int], certificates: Certificates) -> str:
     controller = f"{LOOPBACK}:{ports['CONTROLLER']}"
+    advertised = {name: ports[name] for name in _LISTENERS} | {"PROXIED": ports[_PROXY]}
     settings = {
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.listener.names": "CONTROLLER",
         "controller.quorum.bootstrap.servers": controller,
-        "listeners": ",".join(f"{name}://{LOOPBACK}:{port}" for name, port in ports.items()),
+        "listeners": ",".join(f"{name}://{LOOPBACK}:{ports[name]}" for name in _LISTENERS),
+        "advertised.listeners": ",".join(f"{name}://{LOOPBACK}:{port}" for name, port in advertised.items()),
         "listener.security.protocol.map": (
-            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT,SSL:SSL,SASLSSL:SASL_SSL,MTLS:SSL"
+            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,SASL:SASL_PLAINTEXT,SSL:SSL,SASLSSL:SASL_SSL,MTLS:SSL"
         ),
         "log.dirs": "data",
         "auto.create.topics.enable": "false",

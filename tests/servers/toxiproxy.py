@@ -91,9 +91,9 @@ class Toxiproxy(ServerProcess):
         super().__init__([str(program), "-host", LOOPBACK, "-port", str(port)], folder=folder, port=port)
 
     @asynccontextmanager
-    async def before(self, target: int) -> AsyncIterator[Proxy]:
-        """A proxy before this port of loopback, until the end of the block."""
-        name, port = f"proxy-{next(self._numbers)}", free_port()
+    async def before(self, target: int, at: int | None = None) -> AsyncIterator[Proxy]:
+        """A proxy before this port of loopback, until the end of the block. It listens on the port `at`, None for a free one."""
+        name, port = f"proxy-{next(self._numbers)}", at or free_port()
         async with httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{self.port}", timeout=_ANSWERS_WITHIN) as api:
             given = {"name": name, "listen": f"{LOOPBACK}:{port}", "upstream": f"{LOOPBACK}:{target}"}
             answer = await api.post("/proxies", json=given)
