@@ -25,18 +25,19 @@ HERE = Path(__file__).parent
 STATIC = {HERE / "static" / "pages.css": "text/css", HERE / "static" / "live.js": "text/javascript"}
 _DOCS = "https://github.com/lineage-collector/lineage-collector/tree/main/docs"
 PAGES = (
-    ("/", "Overview"),
-    ("/runs", "Runs"),
-    ("/jobs", "Jobs"),
-    ("/datasets", "Datasets"),
-    ("/parked", "Parked"),
-    ("/skipped", "Skipped"),
-    ("/metrics", "Metrics"),
-    ("/status.json", "Status"),
-    ("/healthz", "Health"),
-    ("/readyz", "Readiness"),
-    (_DOCS, "Documentation"),
+    ("/", "Overview", False),
+    ("/runs", "Runs", False),
+    ("/jobs", "Jobs", False),
+    ("/datasets", "Datasets", False),
+    ("/parked", "Parked", False),
+    ("/skipped", "Skipped", False),
+    ("/metrics", "Metrics", True),
+    ("/status.json", "Status", True),
+    ("/healthz", "Health", True),
+    ("/readyz", "Readiness", True),
+    (_DOCS, "Documentation", True),
 )
+"""Address, title, and whether it is for programs or elsewhere."""
 RUNBOOKS = f"{_DOCS}/runbooks"
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -242,9 +242,15 @@ class _Scale:
 def _bounds(run: Run, scale: _Scale) -> Iterator[dict[str, Any]]:
     for what, within in (("started", run.started_within), ("ended", run.ended_within)):
         if within is not None and within.after is not None:
-            words = f"{what} between {_words(within.after)} and {_words(within.until)}"
+            exact = within.until - within.after < _SHORT
+            words = f"{what} between {_words(within.after, exact)} and {_words(within.until, exact)}"
             yield scale.bar("bound", within.after, within.until, words)
 
 
-def _words(at: datetime) -> str:
-    return at.strftime("%Y-%m-%d %H:%M:%S UTC")
+_SHORT = timedelta(minutes=1)
+"""Bounds that are closer are given to the millisecond."""
+
+
+def _words(at: datetime, exact: bool) -> str:
+    written = at.astimezone(UTC).isoformat(" ", "milliseconds")
+    return f"{written[: 23 if exact else 19]} UTC"

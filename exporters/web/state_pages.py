@@ -81,7 +81,9 @@ class StatePages:
             "started": status.get("started"),
             "replicas": len(status.get("replicas", ())),
         }
-        parked = sum(row.get("parked") or 0 for row in status["sinks"])
+        sinks = status["sinks"]
+        parked = sum(row.get("parked") or 0 for row in sinks)
+        about["pending"] = sum(row["pending"] for row in sinks) if all("pending" in row for row in sinks) else None
         return page("overview", "/", troubles=troubles(status), parked=parked, sparkline=sparkline, **about, **parts)
 
     async def _with_last_hours(self, status: Status) -> Status:

@@ -15,8 +15,8 @@
   }
 
   local(document);
-  const zone = document.getElementById("zone");
-  if (zone) zone.textContent = `Times are those of ${Intl.DateTimeFormat().resolvedOptions().timeZone}; point at one to see it in UTC.`;
+  const note = document.getElementById("zone"), zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (note && zone !== "UTC") note.textContent = `Times are those of ${zone}; point at one to see it in UTC.`;
 
   const parts = [...document.querySelectorAll("[data-live]")];
   if (!parts.length || !window.EventSource) return;
