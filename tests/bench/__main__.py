@@ -144,6 +144,7 @@ PIECES = (
         tables.delivery_figures,
     ),
     Piece("end_to_end", end_to_end, {"end-to-end": tables.end_to_end_table}, tables.end_to_end_figures),
+    Piece("polling", lambda _: module("polling", 1000, 15), {"polling": tables.polling_line}, tables.polling_figures),
     Piece("hints", lambda _: module("hints", 20), {"hints": tables.hints_table}),
     Piece("scrape", lambda _: module("scrape", 35_000), {"scrape": tables.scrape_line}, tables.scrape_figures),
     Piece("ledger", backlogs, {"ledger": tables.ledger_table}, tables.ledger_figures),

@@ -134,6 +134,17 @@ def scrape_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
     yield Figure(f"a scrape of {result['series']:,} series, CPU", result["cpu"], 0.5, " s", most=True)
 
 
+def polling_line(result: Mapping[str, Any]) -> str:
+    return (
+        f"A poll of {result['runs']:,} open runs of CDF in which nothing changed: {result['requests']:.1f} requests,"
+        f" {result['cpu_ms']:.0f} ms of CPU; the program has {result['rss']:.0f} MiB."
+    )
+
+
+def polling_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
+    yield Figure(f"a poll of {result['runs']:,} open runs of CDF, CPU", result["cpu_ms"], 60, " ms", most=True)
+
+
 def hints_table(result: Mapping[str, Any]) -> str:
     lines = ["| store | p50, ms | p99, ms |", "|---|---|---|"]
     names = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
