@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cosmic_ray.work_item import WorkItem
 
-from tests.mutation.areas import AREAS, modules, tests
+from tests.mutation.areas import AREAS, asked, modules
 from tests.mutation.mutants import ROOT, Change, Session, session
 from tests.mutation.trials import Patience, Trial, load, trial
 
@@ -88,7 +88,7 @@ def drawn(there: list[tuple[Session, WorkItem]], seed: int, count: int) -> list[
 
 def tried(one: Session, items: Iterable[WorkItem]) -> Iterator[tuple[Change, str]]:
     """Each as a change, with what became of it, now or before; those that are not Python are left out."""
-    known, asked = one.outcomes(), tests(one.path)
+    known, tests = one.outcomes(), asked(one.path)
     patience: Patience | None = None
     for item in items:
         mutant = one.mutant(item)
@@ -96,8 +96,8 @@ def tried(one: Session, items: Iterable[WorkItem]) -> Iterator[tuple[Change, str
             continue
         outcome = known.get(item.job_id)
         if outcome is None or (outcome == SURVIVED and "AGAIN" in os.environ):
-            patience = patience or with_the_code_as_it_is(asked)
-            result = trial(asked, mutant, patience)
+            patience = patience or with_the_code_as_it_is(tests)
+            result = trial(tests, mutant, patience)
             outcome = SURVIVED if result.passed else _HOW.get(result.how, "killed")
             one.note(item, outcome, killed=not result.passed)
             report(mutant.change, outcome, result)
@@ -114,19 +114,21 @@ def report(change: Change, outcome: str, result: Trial) -> None:
 _HOW = {"not even imported": "not imported", "not ended in time": "not ended"}
 
 
-def with_the_code_as_it_is(asked: list[str]) -> Patience:
+def with_the_code_as_it_is(tests: list[str]) -> Patience:
     """Three times what the tests take without a mutant, and some more: many mutants are loops without an end."""
-    load(asked)
-    found = trial(asked, None, Patience(600, 600))
+    load(tests)
+    found = trial(tests, None, Patience(600, 600))
     if not found.passed:
-        raise SystemExit(f"{' '.join(asked)} fail without any mutant: {found.how}")
-    print(f"{' '.join(asked)}: {found.cpu:.1f} s of CPU", flush=True)
+        raise SystemExit(f"{' '.join(tests)} fail without any mutant: {found.how}")
+    print(f"{' '.join(tests)}: {found.cpu:.1f} s of CPU", flush=True)
     return Patience(5 + int(3 * found.cpu), 30 + int(3 * found.seconds))
 
 
 def explained() -> set[tuple[str, str, str]]:
     known = tomllib.loads(EXPLAINED.read_text(encoding="utf-8"))
-    return {(each["place"].partition(":")[0], each["was"], each["mutant"]) for each in known.get("survivor", [])}
+    return {
+        (each["place"].partition(":")[0], each["was"], now) for each in known["survivor"] for now in each["mutants"]
+    }
 
 
 def table(scores: dict[str, Score]) -> str:

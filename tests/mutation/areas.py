@@ -7,9 +7,9 @@ from tests.mutation.mutants import ROOT
 
 UNIT, LEDGER, POLLING, EXPORTERS = "tests/unit", "tests/unit/ledger", "tests/unit/polling", "tests/unit/exporters"
 
-_LEDGER = tuple(f"{LEDGER}/test_{name}.py" for name in ("lanes", "runs", "parked", "retention", "queries", "store"))
-_POLLING = tuple(f"{POLLING}/test_{name}.py" for name in ("commits", "source", "enrichment", "families"))
-_DELIVERY = tuple(f"{EXPORTERS}/test_{name}.py" for name in ("claimer", "actions", "delivery"))
+_LEDGER = tuple(f"{LEDGER}/test_{name}.py" for name in ("lanes", "runs", "parked"))
+_POLLING = tuple(f"{POLLING}/test_{name}.py" for name in ("commits", "source"))
+_DELIVERY = tuple(f"{EXPORTERS}/test_{name}.py" for name in ("claimer", "delivery"))
 
 TESTS: dict[str, tuple[str, ...]] = {
     "collector/lifecycle.py": (f"{UNIT}/test_lifecycle.py", "tests/property/test_lifecycle.py"),
@@ -96,7 +96,7 @@ def modules(area: str) -> list[str]:
     return [each for each in found if not each.startswith(_WITHOUT)]
 
 
-def tests(module: str) -> list[str]:
+def asked(module: str) -> list[str]:
     """Each once, in the order in which they are asked."""
     return list(dict.fromkeys(_tests(module)))
 

@@ -340,3 +340,7 @@ def test_names_that_differ_in_what_is_hidden_differ_by_four_digits() -> None:
     one, other = (redacted_name(f"https://x/y?sig={each}{'0f' * 20}") for each in "ab")
     assert one != other
     assert re.fullmatch(r"[^~]*\*\*\*[^~]*~[0-9a-f]{4}", one), one
+
+
+def test_the_shortest_token_that_is_known_by_its_form_is_hidden() -> None:
+    assert redacted("deployed with shpat_a1b2c3d4 today") == "deployed with *** today"
