@@ -156,6 +156,13 @@ def test_a_parked_event_is_superseded_by_a_later_one_of_its_run_only(ledger: Led
     assert ledger.tally() == (0, 1), "it is listed until it expires"
 
 
+def test_a_lane_passes_over_what_its_sink_does_not_want_whatever_other_strands_have(ledger: Ledger) -> None:
+    ledger.configure(a=ENDS)
+    ledger.happen("1", START, RUNNING, COMPLETE)
+    ledger.happen("2", START, COMPLETE)
+    assert ledger.drain() == ["1 START", "2 START", "1 COMPLETE", "2 COMPLETE"]
+
+
 def test_a_long_lane_costs_no_more_than_a_short_one(ledger: Ledger) -> None:
     ledger.configure(a=ENDS)
     ledger.happen("r", START, *[RUNNING] * 300, COMPLETE)

@@ -62,6 +62,16 @@ def test_a_parked_event_goes_before_what_follows_it(ledger: Ledger) -> None:
     assert (ledger.rows("parked"), ledger.rows("lane"), ledger.tally()) == (0, 0, (0, 0))
 
 
+def test_a_parked_event_that_goes_again_changes_no_other_strand(ledger: Ledger) -> None:
+    ledger.happen("p", START, COMPLETE)
+    ledger.happen("r", START, COMPLETE)
+    first, other = ledger.claim()
+    ledger.park(first)
+    ledger.deliver(other)
+    assert retry(ledger, listed(ledger)[0]) is RetryAnswer.QUEUED
+    assert sorted(ledger.drain()) == ["p COMPLETE", "p START", "r COMPLETE"], "r START was acknowledged before"
+
+
 def test_it_goes_alone_when_all_else_of_its_strand_was_delivered(ledger: Ledger) -> None:
     ledger.happen("p", START)
     ledger.happen("c", START, COMPLETE, parent=child_of("p"))
