@@ -7,7 +7,7 @@ from sqlalchemy import event as sa_event
 from sqlalchemy import select
 
 from collector.errors import LeaseLost
-from collector.ledger import configured_sinks, doubts, parked, schema, tallies
+from collector.ledger import configured_sinks, doubts, parked, queries, schema, tallies
 from collector.ledger.parked import ParkedEvent, RetryAnswer
 from collector.model import EventKind
 from tests.lease_faults import take_over
@@ -70,6 +70,32 @@ def test_a_parked_event_that_goes_again_changes_no_other_strand(ledger: Ledger) 
     ledger.deliver(other)
     assert retry(ledger, listed(ledger)[0]) is RetryAnswer.QUEUED
     assert sorted(ledger.drain()) == ["p COMPLETE", "p START", "r COMPLETE"], "r START was acknowledged before"
+
+
+def test_what_one_sink_refuses_and_takes_later_changes_no_other(ledger: Ledger) -> None:
+    ledger.configure(a=ALL, b=ALL, c=ALL)
+    ledger.happen("p", START, COMPLETE)
+    for sink in "abc":
+        ledger.park(sink=sink)
+    [of_b] = parked.listing(ledger.conn, 10, sink_id=ledger.sinks["b"])
+    named = of_b.strand_id, of_b.seq
+    parked.retry(ledger.conn, ledger.held["b"], ledger.sinks["b"], [named], ledger.now)
+    ledger.happen("r", START)
+    for sink in "ac":
+        ledger.park(sink=sink)
+    assert sorted(ledger.drain("b")) == ["p COMPLETE", "p START", "r START"]
+    assert {row.name: row.refused for row in queries.sinks(ledger.conn)} == {"a": 3, "b": 0, "c": 3}
+    assert sorted(event.sink for event in listed(ledger)) == ["a"] * 3 + ["c"] * 3
+
+
+def test_a_later_event_supersedes_a_parked_one_at_its_own_sink_alone(ledger: Ledger) -> None:
+    ledger.configure(a=ALL, b=ALL)
+    ledger.happen("p", START)
+    ledger.park(sink="a")
+    ledger.park(sink="b")
+    ledger.happen("p", COMPLETE)
+    ledger.drain("b")
+    assert {event.sink: event.superseded_at is not None for event in listed(ledger)} == {"a": False, "b": True}
 
 
 def test_it_goes_alone_when_all_else_of_its_strand_was_delivered(ledger: Ledger) -> None:

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
 import pytest
 
@@ -66,6 +66,19 @@ def test_parents_in_a_circle_are_all_taken_in() -> None:
     below, itself = seen("d", RunState.RUNNING, parent="a"), seen("e", RunState.RUNNING, parent="e")
     keys = [step.run.key for step in decided({}, Poll((below, *circle, itself))).steps]
     assert keys == ["e", "a", "b", "c", "d"]
+
+
+def test_a_derived_id_is_kept_where_it_would_be_another_now() -> None:
+    """It is derived from the platform's address, which may change. An id of the platform's own that changes is another run's."""
+    known = runs(decided({}, Poll((seen("1", RunState.SUCCEEDED),))))
+    again = seen("1", RunState.SUCCEEDED, 30)
+    moved = decided(known, Poll((replace(again, run_id=uuid5(UUID(int=2), "1")),)))
+    assert (moved.steps, moved.skips) == ((), ())
+    [skip] = decided(known, Poll((replace(again, run_id=uuid4()),))).skips
+    assert skip.kind is SkipKind.LATE
+    of_the_platform = {"1": replace(known["1"], run_id=uuid4())}
+    [skip] = decided(of_the_platform, Poll((replace(again, run_id=uuid4()),))).skips
+    assert skip.kind is SkipKind.LATE
 
 
 def test_a_run_that_ended_and_did_not_change_is_no_step() -> None:
