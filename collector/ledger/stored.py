@@ -3,11 +3,12 @@
 A row that cannot be read does not stop the others: it is named, and set aside by the next write.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
-from cachetools import LRUCache
+from cachetools import TTLCache
 from sqlalchemy import BindParameter, ColumnElement, Connection, FromClause, Select, bindparam, select
 
 from collector.errors import LedgerError
@@ -18,6 +19,8 @@ from collector.model import Job, Run
 
 KEPT = 10_000
 """Runs that a connection remembers in short: some 2 kB each."""
+FORGOTTEN_AFTER = 600.0
+"""Seconds after which those that nobody asked for are not in memory: they ended, or are looked at so rarely that reading them is cheap."""
 
 _KEY = "runs in short"
 
@@ -170,10 +173,10 @@ class _Short:
 
 
 class _Memory:
-    """Runs in short by number, those asked for last, and one object for all runs of a job: belongs to a connection."""
+    """Runs in short by number, those asked for lately, and one object for all runs of a job: belongs to a connection."""
 
-    def __init__(self) -> None:
-        self._runs: LRUCache[int, _Short] = LRUCache(KEPT)
+    def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
+        self._runs: TTLCache[int, _Short] = TTLCache(KEPT, FORGOTTEN_AFTER, seconds)
         self._jobs: dict[Job, Job] = {}
 
     def of(self, conn: Connection, wanted: Mapping[int, int]) -> dict[int, _Short]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from collector.clock import to_ms
 from collector.errors import LeaseLost
@@ -111,6 +111,20 @@ def test_memory_of_runs_in_short_is_bounded(ledger: Ledger, monkeypatch: pytest.
     ledger.commit(*(RunChange(a_run(f"{number}")) for number in range(20)))
     assert len(tracked(ledger)) == 20 == len(tracked(ledger))
     assert len(stored._short(ledger.conn)._runs) == 5
+
+
+def test_runs_that_nobody_asks_for_are_forgotten(sqlite_ledger: Ledger) -> None:
+    """As those that ended: they would fill the memory in the course of days."""
+    conn, now = sqlite_ledger.conn, [0.0]
+    sqlite_ledger.commit(*(RunChange(a_run(key)) for key in ("watched", "ended")))
+    watched, ended = (row.id for row in conn.execute(select(schema.run.c.id).order_by(schema.run.c.id)))
+    written = {row.id: row.updated_at for row in conn.execute(select(schema.run.c.id, schema.run.c.updated_at))}
+    memory = stored._Memory(lambda: now[0])
+    memory.of(conn, written)
+    for _ in range(3):
+        now[0] += stored.FORGOTTEN_AFTER - 1
+        assert memory.of(conn, {watched: written[watched]}).keys() == {watched}
+    assert (watched in memory._runs, ended in memory._runs) == (True, False)
 
 
 def test_a_row_that_cannot_be_read_keeps_no_other_from_being_read(ledger: Ledger) -> None:
