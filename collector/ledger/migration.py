@@ -51,9 +51,7 @@ def check(conn: Connection, name: str) -> None:
     refuse_unusable(found, name)
     if found is None or (not found.is_newer and found.revision != REVISIONS[-1]):
         schema = None if found is None else found.revision
-        raise LedgerError(
-            f"ledger {name} has schema {schema} and needs {REVISIONS[-1]}: start the service, which migrates it"
-        )
+        raise LedgerError(f"{name} has schema {schema} and needs {REVISIONS[-1]}: start the service, which migrates it")
 
 
 def check_same(conn: Connection, name: str) -> None:
@@ -62,7 +60,7 @@ def check_same(conn: Connection, name: str) -> None:
     found = revision(conn)
     if found != REVISIONS[-1]:
         raise LedgerTooNew(
-            f"ledger {name} has schema {found}, made by a newer version of this program; this one knows {REVISIONS[-1]} "
+            f"{name} has schema {found}, made by a newer version of this program; this one knows {REVISIONS[-1]} "
             "and cannot copy all that is in it: use the newer version"
         )
 
@@ -88,8 +86,8 @@ def refuse_unusable(found: Version | None, name: str) -> None:
     """Raises `LedgerTooNew`."""
     if found is not None and not found.is_usable:
         raise LedgerTooNew(
-            f"ledger {name} has schema {found.revision}, made by a newer version of this program; this one knows "
-            f"{REVISIONS[-1]} and takes no ledger back: install the newer version, or give this one another file"
+            f"{name} has schema {found.revision}, made by a newer version of this program; this one knows "
+            f"{REVISIONS[-1]} and takes no ledger back: install the newer version, or give this one another ledger"
         )
 
 

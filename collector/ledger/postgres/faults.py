@@ -17,6 +17,7 @@ _REMEDIES = (
     ("SSL", "check sslmode, sslrootcert, sslcert and sslkey in ledger.url"),
     ("too many clients", "raise max_connections, or put pgbouncer in front of it"),
     ("remaining connection slots", "raise max_connections, or put pgbouncer in front of it"),
+    ("invalid URI query parameter", "check the parameters in ledger.url"),
     ("", "check that it runs, and the host and port in ledger.url"),
 )
 _NO_PRIMARY = "none of the hosts in ledger.url takes writes: promote a standby, or add the primary's host"
@@ -28,6 +29,10 @@ _FAILURES = {
     "57014": WriteFailure.LOCKED,
     "58030": WriteFailure.IO,
 }
+_DENIED = "42501"
+_GRANT = (
+    "the user in ledger.url must own the schema with all that is in it, or be granted CREATE on the database to make it"
+)
 _INTEGRITY, _CONNECTION, _SHUTDOWN = "23", "08", "57P"
 READ_ONLY = "25006"
 _UNABLE = (READ_ONLY, "53", "57014", "55P03", "58")
@@ -42,6 +47,8 @@ def explained(name: str, error: Exception) -> Exception:
         words: LedgerError = LedgerUnreachable(f"{name} does not answer: {said(error.orig)}; nothing was committed")
     elif code(error).startswith(_UNABLE):
         words = LedgerUnreachable(f"{name} cannot be used now: {said(error.orig)}; nothing was committed")
+    elif code(error) == _DENIED:
+        words = LedgerError(f"{name}: {said(error.orig)}; {_GRANT}; nothing was committed")
     else:
         words = LedgerError(f"{name}: {said(error.orig)}; nothing was committed")
     words.__cause__ = error

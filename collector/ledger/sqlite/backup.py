@@ -125,7 +125,7 @@ def _schema(connection: sqlite3.Connection, name: Path) -> str:
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
         raise LedgerError(f"ledger {name} has no tables yet: start the service first")
     version = migration.Version(*connection.execute("SELECT * FROM alembic_version").fetchone())
-    migration.refuse_unusable(version, str(name))
+    migration.refuse_unusable(version, f"ledger {name}")
     return version.revision
 
 

@@ -116,7 +116,7 @@ class Store:
         try:
             file.refuse_foreign(path, connection)
             with reader.connect() as conn:
-                migration.check(conn, str(path))
+                migration.check(conn, f"ledger {path}")
         except BaseException:
             reader.dispose()
             raise
@@ -313,7 +313,7 @@ def _connected(path: Path, undo: ExitStack) -> tuple[_Readers, Engine]:
     writer = file.engine(file.connect_writer(path), writes=True)
     undo.callback(writer.dispose)
     with writer.begin() as conn:
-        migrated = migration.migrate(conn, str(path))
+        migrated = migration.migrate(conn, f"ledger {path}")
         found = migration.version(conn)
         leases.end_all(conn)  # the file lock is ours, so their former holder is gone
         replicas.end_all(conn)

@@ -30,7 +30,7 @@ def source(path: Path, holder: str) -> Iterator[Connection]:
                 file.refuse_foreign(path, connection)
                 engine = file.engine(connection, writes=False)
                 with engine.connect() as conn:
-                    migration.check_same(conn, str(path))
+                    migration.check_same(conn, f"ledger {path}")
                 if (fault := file.fault_within(connection, is_newest=True)) is not None:
                     raise LedgerError(f"ledger {path} is damaged: {fault}; nothing was copied")
                 with engine.connect() as conn:
@@ -65,7 +65,7 @@ def _written(path: Path, part: Path) -> Iterator[Connection]:
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         with file.engine(connection, writes=True).begin() as conn:
-            migration.migrate(conn, str(path))
+            migration.migrate(conn, f"ledger {path}")
             yield conn
         if (fault := file.fault_within(connection, is_newest=True)) is not None:
             raise LedgerError(f"the copy for {path} is damaged: {fault}; nothing was kept of it")

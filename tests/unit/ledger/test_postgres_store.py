@@ -42,7 +42,7 @@ from collector.ledger.replicas import Replica
 from collector.ledger.runs import PollCommit
 from collector.reports import WriteFailure
 from tests.servers.ports import free_port
-from tests.servers.postgres import PASSWORD, PostgresServer
+from tests.servers.postgres import PASSWORD, USER, PostgresServer
 from tests.unit.ledger.ledgers import ALL, NOW, START, Ledger, add, change, names
 
 
@@ -565,8 +565,17 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
         lambda s, d: beside_one_that_is_down(s, read_only(s, d)),
         "none of the hosts in ledger.url takes writes: promote a standby",
     ),
-    "parameter": (lambda _, d: replace(d, url=f"{d.url}?sslmod=require"), 'invalid URI query parameter: "sslmod"'),
+    "parameter": (
+        lambda _, d: replace(d, url=f"{d.url}?sslmod=require"),
+        'parameter: "sslmod"; check the parameters in ledger.url',
+    ),
     "tls": (lambda _, d: replace(d, url=f"{d.url}?sslmode=require"), "server does not support SSL.*; check sslmode"),
+    "rights": (
+        lambda s, d: replace(
+            executed(s, d, f"CREATE ROLE poor LOGIN PASSWORD '{PASSWORD}'"), url=d.url.replace(USER, "poor", 1)
+        ),
+        "permission denied for database .*; the user in ledger.url must own the schema .* granted CREATE on the database",
+    ),
     "read-only": (
         read_only,
         "can only be read: it is a standby, or read-only by its settings; in ledger.url give the address of the primary",
@@ -623,7 +632,9 @@ async def test_a_schema_of_a_newer_version_is_refused(store: Store, database: Da
     )
     await store.close()
     for attempt in (lambda: Store.open(database), lambda: Store.open_readonly(database)):
-        with pytest.raises(LedgerTooNew, match="schema 9999, made by a newer version"):
+        with pytest.raises(
+            LedgerTooNew, match=r"^ledger postgresql://\S+, schema lineage has schema 9999, made by a newer version"
+        ):
             await asyncio.to_thread(attempt)
 
 
