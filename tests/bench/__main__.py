@@ -129,7 +129,15 @@ def end_to_end(options: Options) -> dict[str, Any]:
 
 def backlogs(options: Options) -> list[dict[str, Any]]:
     sizes = (1_000, 100_000, *([1_000_000] if options.is_long else []))
-    return [run("claim_and_settle", size) for size in sizes]
+    return [module("ledger", store, size) for store in tables.STORES for size in sizes]
+
+
+def replicas(options: Options) -> dict[str, Any]:
+    with responder() as url, kafka(options.kafka) as bootstrap:
+        if bootstrap is None:
+            return module("replicas", url)
+        make_topic(bootstrap, topic := f"bench-{time.time_ns()}")
+        return module("replicas", url, bootstrap, topic)
 
 
 def pages(options: Options) -> dict[str, Any]:
@@ -148,6 +156,7 @@ PIECES = (
     Piece("hints", lambda _: module("hints", 20), {"hints": tables.hints_table}),
     Piece("scrape", lambda _: module("scrape", 35_000), {"scrape": tables.scrape_line}, tables.scrape_figures),
     Piece("ledger", backlogs, {"ledger": tables.ledger_table}, tables.ledger_figures),
+    Piece("replicas", replicas, {"replicas": tables.replicas_table}, tables.replicas_figures),
     Piece("mixed_load", lambda _: module("mixed_load"), {"beside": tables.beside_table}, tables.beside_figures),
     Piece("pages", pages, {"pages": tables.pages_table}, tables.pages_figures),
     Piece("idle", lambda _: module("idle", 60), {"idle": tables.idle_line}, tables.idle_figures),

@@ -16,12 +16,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from collector.ledger import configured_sources
 from collector.ledger.configured_sources import Configured
 from collector.ledger.held_lease import Leases
-from collector.model import Facts
 from tests.bench import payload
 
 
@@ -229,59 +227,6 @@ async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[st
     return {"events": count, "seconds": seconds, "cpu": cpu, "rss": after.ru_maxrss / 1024, **quantiles}
 
 
-def claim_and_settle(backlog: int) -> dict[str, Any]:
-    """Milliseconds to claim 500 heads with their bodies and to settle them, behind a backlog."""
-    from collector.clock import SystemClock
-    from collector.ledger import claims as ledger_claims
-    from collector.ledger import configured_sinks, leases
-    from collector.ledger.runs import NewEvent, PollCommit, RunChange, commit_poll
-    from collector.ledger.sqlite.store import Store
-    from collector.model import EventKind
-
-    body, happened = payload.bodies(1)[0], int(payload.AT.timestamp() * 1000)
-
-    async def work() -> dict[str, Any]:
-        with tempfile.TemporaryDirectory() as folder:
-            store = Store.open(Path(folder) / "ledger.db", holder="bench", clock=SystemClock())
-            [source] = (await store.write(configured_sources.sync_sources, [Configured("plant-a")], 0)).values()
-            [sink] = (await store.write(configured_sinks.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
-            lease = await store.write(leases.take, "source:plant-a", "bench", 10**9)
-            context = await store.write(leases.take, "sink:bench", "bench", 10**9)
-            assert lease is not None
-            assert context is not None
-            small = replace(payload.run(0), facts=Facts())
-            for first in range(0, backlog, 1000):
-                changes = tuple(
-                    RunChange(
-                        replace(small, key=str(n), run_id=UUID(int=n)),
-                        (NewEvent(EventKind.COMPLETE, body, happened),),
-                    )
-                    for n in range(first, min(backlog, first + 1000))
-                )
-                await store.write(commit_poll, PollCommit(lease, source, changes), first)
-            claims, settles, commits = [], [], []
-            for _ in range(min(10, backlog // 500)):
-                start = time.perf_counter()
-                heads = await store.read(ledger_claims.claim, sink, 2**50, 500)
-                claims.append(time.perf_counter() - start)
-                start = time.perf_counter()
-                await store.write(
-                    ledger_claims.settle, context, sink, ledger_claims.Settlement(delivered=tuple(heads)), 2**50, None
-                )
-                settles.append(time.perf_counter() - start)
-            for n in range(10):
-                new = replace(small, key=f"new-{n}", run_id=UUID(int=10**9 + n))
-                change = RunChange(new, (NewEvent(EventKind.COMPLETE, body, happened),))
-                start = time.perf_counter()
-                await store.write(commit_poll, PollCommit(lease, source, (change,)), backlog)
-                commits.append(time.perf_counter() - start)
-            await store.close()
-        middle = [sorted(times)[len(times) // 2] * 1000 for times in (claims, settles, commits)]
-        return dict(zip(("claim_ms", "settle_ms", "commit_ms"), middle, strict=True))
-
-    return {"events": backlog, **asyncio.run(work())}
-
-
 ENTRANTS: dict[str, Callable[..., dict[str, Any]]] = {
     entrant.__name__: entrant
     for entrant in (
@@ -293,7 +238,6 @@ ENTRANTS: dict[str, Callable[..., dict[str, Any]]] = {
         ours_batch,
         ours_kafka,
         live_http,
-        claim_and_settle,
     )
 }
 

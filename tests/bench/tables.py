@@ -11,6 +11,7 @@ Results = dict[str, list[dict[str, Any]]]
 
 HTTP = ("peer_http", "peer_async_http", "ours_http", "ours_batch")
 KAFKA = ("peer_kafka", "raw_aiokafka", "ours_kafka")
+STORES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
 _IDS = re.compile(r"(?<=/(?:runs|jobs)/)[^?]+|(?<=/datasets/)[^?]+|(?<=(?:job|run)=).+")
 
 
@@ -94,20 +95,55 @@ def end_to_end_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
 
 
 def ledger_table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| backlog | claim 500, ms | settle 500, ms | commit 1, ms |", "|---|---|---|---|"]
-    times = ("claim_ms", "settle_ms", "commit_ms")
-    return "\n".join(
-        [*lines, *(f"| {row['events']:,} | " + " | ".join(f"{row[each]:.1f}" for each in times) + " |" for row in rows)]
-    )
+    lines = [
+        "| ledger | backlog | commit of 1, ms | commit of 500, µs an event | claim of 500, µs an event | settle of 500, µs an event |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        each = " | ".join(f"{row[what] * 2:.0f}" for what in ("page", "claim", "settle"))
+        lines.append(f"| {STORES[row['store']]} | {row['events']:,} | {row['commit']:.1f} | {each} |")
+    return "\n".join(lines)
 
 
 def ledger_figures(rows: list[dict[str, Any]]) -> Iterator[Figure]:
-    small, large = rows[0], rows[-1]
-    for what in ("claim", "settle"):
-        growth = large[f"{what}_ms"] / small[f"{what}_ms"]
-        yield Figure(
-            f"{what} behind {large['events']:,} events to one behind {small['events']:,}", growth, 1.5, most=True
-        )
+    for store, name in STORES.items():
+        small, *_, large = (row for row in rows if row["store"] == store)
+        for what in ("claim", "settle"):
+            behind = f"{what} behind {large['events']:,} events to one behind {small['events']:,}, {name}"
+            yield Figure(behind, large[what] / small[what], 1.5, most=True)
+
+
+def replicas_table(result: Mapping[str, Any]) -> str:
+    """Rates in a table, times in sentences."""
+    rates: Mapping[str, Mapping[str, float]] = result["rates"]
+    rows = {
+        "file": "SQLite",
+        "1": "PostgreSQL, 1 replica",
+        "2": "PostgreSQL, 2 replicas",
+        "3": "PostgreSQL, 3 replicas",
+    }
+    lines = ["| ledger | " + " | ".join(f"{sink}, events/s" for sink in rates) + " |", "|---|" + "---|" * len(rates)]
+    for key, name in rows.items():
+        lines.append(f"| {name} | " + " | ".join(f"{rates[sink][key]:,.0f}" for sink in rates) + " |")
+    look, notify = (result["latency"][way] for way in ("look", "notify"))
+    latency = (
+        f"From a commit to the acknowledged event at another replica: p50 {look['p50']:.0f} ms, p99 {look['p99']:.0f} ms;"
+        f" with `ledger.notify` p50 {notify['p50']:.0f} ms, p99 {notify['p99']:.0f} ms."
+    )
+    stops = result["stops"]
+    ends = (
+        f"Until others hold all leases of a replica: after SIGTERM {min(stops):.2f} to {max(stops):.2f} s, median"
+        f" {statistics.median(stops):.2f} s (of {len(stops)}); after SIGKILL {result['kill']:.0f} s."
+    )
+    standby = f"A replica that stands by for everything: {result['standby']:.2f} % of a core."
+    return "\n".join([*lines, "", latency, "", ends, "", standby])
+
+
+def replicas_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
+    for sink, rates in result["rates"].items():
+        yield Figure(f"{sink}, events/s with PostgreSQL to those with SQLite", rates["1"] / rates["file"], 0.5)
+    yield Figure("take-over after SIGTERM, median", statistics.median(result["stops"]), 1, " s", most=True)
+    yield Figure("a replica that stands by, share of a core", result["standby"], 0.3, " %", most=True)
 
 
 def beside_table(result: Mapping[str, Any]) -> str:
@@ -147,9 +183,8 @@ def polling_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
 
 def hints_table(result: Mapping[str, Any]) -> str:
     lines = ["| store | p50, ms | p99, ms |", "|---|---|---|"]
-    names = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
     return "\n".join(
-        [*lines, *(f"| {name} | {result[key]['p50']:.0f} | {result[key]['p99']:.0f} |" for key, name in names.items())]
+        [*lines, *(f"| {name} | {result[key]['p50']:.0f} | {result[key]['p99']:.0f} |" for key, name in STORES.items())]
     )
 
 

@@ -94,3 +94,31 @@ def test_the_machine_says_when_others_used_it(monkeypatch: pytest.MonkeyPatch) -
     assert "Other processes" not in machine_line(3, quiet)
     assert "**Other processes used 30 % of the machine" in machine_line(3, crowded)
     assert "confluent-kafka" in machine_line(3, quiet)
+
+
+def test_stores_are_compared_behind_the_same_backlogs() -> None:
+    rows = [
+        {"store": store, "events": events, "commit": 4.2, "page": 100.0, "claim": claim, "settle": 20.0}
+        for store in ("sqlite", "postgres")
+        for events, claim in ((1_000, 10.0), (100_000, 12.0))
+    ]
+    assert tables.ledger_table(rows).splitlines()[2] == "| SQLite | 1,000 | 4.2 | 200 | 20 | 40 |"
+    growth = {figure.what: figure.measured for figure in tables.ledger_figures(rows)}
+    assert growth["claim behind 100,000 events to one behind 1,000, PostgreSQL"] == 1.2
+    assert growth["settle behind 100,000 events to one behind 1,000, SQLite"] == 1.0
+
+
+def test_replicas_are_compared_with_one_process_on_sqlite() -> None:
+    result = {
+        "rates": {"HTTP": {"file": 800.0, "1": 600.0, "2": 900.0, "3": 950.0}},
+        "latency": {"look": {"p50": 280.0, "p99": 520.0}, "notify": {"p50": 20.0, "p99": 41.0}},
+        "stops": [0.9, 0.4, 0.6],
+        "kill": 119.4,
+        "standby": 0.2,
+    }
+    lines = tables.replicas_table(result).splitlines()
+    assert lines[2:4] == ["| SQLite | 800 |", "| PostgreSQL, 1 replica | 600 |"]
+    assert "after SIGTERM 0.40 to 0.90 s, median 0.60 s (of 3); after SIGKILL 119 s." in lines[-3]
+    reached = {figure.what: figure.ratio for figure in tables.replicas_figures(result)}
+    assert reached["HTTP, events/s with PostgreSQL to those with SQLite"] == 1.5
+    assert reached["a replica that stands by, share of a core"] == pytest.approx(1.5)
