@@ -8,11 +8,13 @@ import pytest
 
 from collector.clock import to_ms
 from collector.errors import AuthFailed, BadAnswer, SourceError, Throttled, Unavailable
+from collector.ledger.resend import Window
 from collector.model import EventKind, RunState, SkipKind
 from collector.platforms.answers import Forbidden
 from collector.platforms.dataprep import cursor as cursors
 from collector.platforms.dataprep import rows
 from collector.platforms.dataprep.levels import Level as Found
+from collector.polling.backfill import past
 from collector.testing.faults import Fault, FaultKind
 from simulators.dataprep import SCENARIOS, Feature, Level, Scenario, Switches
 from tests.dataprep_rig import DataprepRig, dataprep_rig
@@ -691,3 +693,21 @@ class TestStagesAsRuns:
             await rig.poller.follow(90, every=30)
             assert rig.poller.skips == []
             assert rig.wrong() == []
+
+
+@pytest.mark.parametrize("level", [level for level in LEVELS if level is not Level.L0])
+async def test_a_backfill_makes_the_runs_that_ended_in_its_window(level: Level) -> None:
+    async with dataprep_rig(level) as rig:
+        ended, day = list[str](), timedelta(days=1)
+        for scenario in ("quick", "failed", "quick", "complete"):
+            ended.append(str(rig.simulator.start_run(scenario).id))
+            rig.clock.advance(day.total_seconds())
+        under_way = str(rig.simulator.start_run("long").id)
+        now = rig.clock.now()
+        rig.clock.advance(60)
+        window = Window(to_ms(now - 3.5 * day), to_ms(now - 1.5 * day))
+        reads_back = rig.adapter(initial_lookback=now - 3.5 * day)
+        seen = [one async for page in reads_back.poll((), None) for one in past(page, window)]
+    assert sorted({one.key for one in seen}) == sorted(ended[1:3]), f"not {ended[0]}, {ended[3]} or {under_way}"
+    assert {one.state for one in seen} == {RunState.SUCCEEDED, RunState.FAILED}
+    assert all(window.has(to_ms(one.ended_at or now)) for one in seen)
