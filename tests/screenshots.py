@@ -72,7 +72,7 @@ def _shots(pages: str) -> list[Shot]:
     _waited(lambda: _json(pages, "runs")["next"], "a hundred runs")
     failed = _waited(lambda: _json(pages, f"runs?state=failed&job={_FAILS}")["runs"], "a run that failed")
     return [
-        Shot("overview", "/", 600),
+        Shot("overview", "/", 680),
         Shot("job", f"/jobs/plant-a/{_JOB}", 720),
         Shot("run", f"/runs/{failed[-1]['run_id']}", 1050),
     ]
