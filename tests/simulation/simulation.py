@@ -336,11 +336,14 @@ def _reopened(store: Store) -> Store:
 
 
 def _reset(store: Store) -> Store:
-    """Empty, as it was made."""
+    """Empty, as it was made. Connections forget the runs they remember by number and time of writing, which come again."""
     assert store._write_engine is not None
     with closing(sqlite3.connect(migrated())) as empty, store._write_engine.connect() as conn:
         raw: Any = conn.connection.dbapi_connection
         empty.backup(raw)
+    for engine in (store._write_engine, *store._read_engines.values()):
+        with engine.connect() as conn:
+            conn.info.clear()
     return store
 
 

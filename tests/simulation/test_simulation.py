@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulation.simulation import explore, forget_ledger
+from tests.simulation.simulation import Simulation, explore, forget_ledger
 
 BLOCKS, SEEDS = range(0, 1000, 100), 100
 KEPT = (922,)
-"""Seeds that once broke a promise, 922 only after 900 to 921 in one process, as its block has them. A change of the simulation itself gives each seed another meaning."""
+"""Seeds that once broke a promise. A change of the simulation itself gives each seed another meaning."""
 RARE = (
     "a kill with something in flight",
     "a take-over",
@@ -24,8 +24,9 @@ RARE = (
     "a frozen replica",
 )
 """Each block reaches every one of them."""
-RARER = {"a doubt looked at": 72, "a take-over with something in flight": 811}
-"""States with the first seed that reaches each, as `make simulate` prints them."""
+RARER = {"a doubt looked at": 66, "a take-over with something in flight": 281}
+"""States with a seed that reaches each, as `make simulate` prints them: it does, or one of the next `SOON`."""
+SOON = 300
 
 
 @pytest.fixture(autouse=True)
@@ -51,11 +52,15 @@ def test_every_promise_holds_in_each_simulation(first: int) -> None:
     assert [state for state in RARE if not reached[state]] == []
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("state", "seed"), RARER.items())
 def test_a_rarer_state_is_reached(state: str, seed: int) -> None:
-    faults, reached = explore(seed)
-    assert not faults
-    assert reached[state]
+    for each in range(seed, seed + SOON):
+        faults, reached = explore(each)
+        assert not faults
+        if reached[state]:
+            return
+    pytest.fail(f"no seed from {seed} on reaches {state}")
 
 
 @pytest.mark.parametrize("seed", KEPT)
@@ -65,3 +70,12 @@ def test_a_seed_that_broke_a_promise_breaks_none(seed: int) -> None:
 
 def test_a_simulation_is_the_same_again_by_its_seed() -> None:
     assert explore(3) == explore(3)
+
+
+def test_a_simulation_knows_nothing_of_the_one_before() -> None:
+    """Seed 922 once asked for a run of seed 921: both had a run with that number, written at that moment."""
+    explore(4)
+    store = Simulation(3)._store
+    for engine in store._read_engines.values():
+        with engine.connect() as conn:
+            assert not conn.info
