@@ -13,8 +13,9 @@ from collector.ledger import detail
 from collector.ledger.graph import Graph, Node
 from collector.ledger.history import RunHistory
 from collector.ledger.parked import Cause, ParkedEvent
-from collector.ledger.queries import JobRow, RunDetail, RunRow, SkipRow
+from collector.ledger.queries import JobRow, SkipRow
 from collector.ledger.requests import Request
+from collector.ledger.run_queries import RunDetail, RunRow
 from collector.model import Dataset, Interval, Run, RunState
 
 

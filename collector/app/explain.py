@@ -16,9 +16,10 @@ from collector.app.status import source_id
 from collector.app.tables import Column, Kind, printable, show
 from collector.clock import duration, moment
 from collector.errors import LineageError
-from collector.ledger import history, queries
+from collector.ledger import history, queries, run_queries
 from collector.ledger.history import RunHistory
-from collector.ledger.queries import DatasetUse, JobRow, RunDetail, RunRow, SkipRow
+from collector.ledger.queries import DatasetUse, JobRow, SkipRow
+from collector.ledger.run_queries import RunDetail, RunRow
 
 _EVENTS = (
     Column("number", weight=40),
@@ -68,8 +69,10 @@ def explain(config: Path, name: str, *, source: str | None, as_json: bool) -> in
 
 def _found(conn: Connection, name: str, source: str | None) -> _Found:
     number = source_id(conn, source) if source is not None else None
-    runs = queries.runs_by_id(conn, name, source_id=number) or queries.runs_by_event(conn, name, source_id=number)
-    details = queries.details(conn, [row.run_uuid for row in runs])
+    runs = run_queries.runs_by_id(conn, name, source_id=number) or run_queries.runs_by_event(
+        conn, name, source_id=number
+    )
+    details = run_queries.details(conn, [row.run_uuid for row in runs])
     histories = {run_uuid: history.of_run(conn, stored.id) for run_uuid, stored in details.items()}
     jobs = queries.jobs_named(conn, name, FEW, source_id=number)
     uses = queries.dataset_uses(conn, name, FEW, source_id=number)

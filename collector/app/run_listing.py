@@ -17,9 +17,9 @@ from collector.app.status import source_id
 from collector.app.tables import Column, Kind, show, show_head, show_lines, show_one
 from collector.clock import Clock, SystemClock, moment, to_ms
 from collector.errors import ConfigurationError, LineageError
-from collector.ledger import history, queries
+from collector.ledger import history, run_queries
 from collector.ledger.history import RunHistory
-from collector.ledger.queries import RunDetail, RunFilter, RunRow
+from collector.ledger.run_queries import RunDetail, RunFilter, RunRow
 from collector.model import RunState
 from collector.views import known_run, more, summary
 from config.quantities import parse_moment
@@ -79,7 +79,7 @@ class _Checked:
         return RunFilter(source_id(conn, self.source) if self.source is not None else None, self.state, self.job)
 
     def latest(self, limit: int, conn: Connection) -> list[dict[str, Any]]:
-        return _shown(conn, queries.runs(conn, limit, self.filter(conn), since_ms=self.since_ms))
+        return _shown(conn, run_queries.runs(conn, limit, self.filter(conn), since_ms=self.since_ms))
 
 
 def runs(config: Path, wanted: Wanted, *, limit: int, as_json: bool) -> int:
@@ -90,7 +90,7 @@ def runs(config: Path, wanted: Wanted, *, limit: int, as_json: bool) -> int:
 
 
 def _shown(conn: Connection, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
-    details = queries.details(conn, [row.run_uuid for row in rows])
+    details = run_queries.details(conn, [row.run_uuid for row in rows])
     return [summary(row, known_run(details.get(row.run_uuid))) for row in rows]
 
 
@@ -125,10 +125,10 @@ class _Changes:
 
     def found(self, conn: Connection) -> list[dict[str, Any]]:
         if self._last is None:
-            self._last = queries.latest_event(conn)
-            self._seen = set(queries.runs_changed(conn, self._last - _AGAIN, _AT_ONCE))
+            self._last = run_queries.latest_event(conn)
+            self._seen = set(run_queries.runs_changed(conn, self._last - _AGAIN, _AT_ONCE))
             return self._wanted.latest(self._limit, conn)[::-1]
-        made = queries.runs_changed(conn, self._last - _AGAIN, _AT_ONCE, self._wanted.filter(conn))
+        made = run_queries.runs_changed(conn, self._last - _AGAIN, _AT_ONCE, self._wanted.filter(conn))
         fresh = {row.run_uuid: row for number, row in made.items() if row is not None and number not in self._seen}
         self._last = max((self._last, *made))
         self._seen = {number for number in (*self._seen, *made) if number > self._last - _AGAIN}
@@ -144,8 +144,8 @@ def one(config: Path, run: str, *, source: str | None, as_json: bool) -> int:
 
     def found(conn: Connection) -> tuple[list[RunRow], RunDetail | None, RunHistory | None]:
         number = source_id(conn, source) if source is not None else None
-        rows = queries.runs_by_id(conn, run, source_id=number)
-        stored = queries.details(conn, [rows[0].run_uuid]).get(rows[0].run_uuid) if len(rows) == 1 else None
+        rows = run_queries.runs_by_id(conn, run, source_id=number)
+        stored = run_queries.details(conn, [rows[0].run_uuid]).get(rows[0].run_uuid) if len(rows) == 1 else None
         return rows, stored, history.of_run(conn, stored.id) if stored is not None else None
 
     rows, stored, kept = read(configuration.load(config), found)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, text
 
-from collector.ledger import queries, schema
-from collector.ledger.queries import MANY, RunRow
+from collector.ledger import run_queries, schema
+from collector.ledger.queries import MANY
+from collector.ledger.run_queries import RunRow
 
 _RETRIED = text("attempts > 0")
 """As the index `lane_retry` has it: with a value in place of the zero it would not be used."""
@@ -67,5 +68,5 @@ def unanswered(conn: Connection, sink_id: int, limit: int) -> list[UnansweredRun
     doubt, run = schema.doubt, schema.run
     rows = select(run.c.run_uuid, doubt.c.since, doubt.c.check_at).join(run, run.c.id == doubt.c.run_id)
     found = conn.execute(rows.where(doubt.c.sink_id == sink_id).order_by(doubt.c.run_id.desc()).limit(limit)).all()
-    runs = queries.runs_by_uuid(conn, [uuid for uuid, *_ in found])
+    runs = run_queries.runs_by_uuid(conn, [uuid for uuid, *_ in found])
     return [UnansweredRun(runs[uuid], since, check_at) for uuid, since, check_at in found if uuid in runs]

@@ -8,7 +8,7 @@ from aiohttp import web
 from sqlalchemy import Connection
 
 from collector import views
-from collector.ledger import graph, history, queries
+from collector.ledger import graph, history, queries, run_queries
 from collector.ledger.graph import DEEPEST, Graph, Node
 from collector.ledger.port import Ledger
 from collector.model import Job, RunState
@@ -164,7 +164,7 @@ def _one_job(conn: Connection, node: Node, depth: int) -> dict[str, Any] | None:
     rows = queries.jobs_of(conn, source_id, [node.name]) if source_id is not None else []
     if source_id is None or not rows:
         return None
-    runs = queries.runs_of_job(conn, source_id, node.name, RUNS)
+    runs = run_queries.runs_of_job(conn, source_id, node.name, RUNS)
     near = graph.around(conn, node, depth)
     sides = {"inputs": _beside(near, -1), "outputs": _beside(near, 1)}
     return {
@@ -182,10 +182,10 @@ def _linked_job(conn: Connection, node: Node, depth: int) -> tuple[dict[str, Any
     return found, graph.used(conn, named(found["datasets"])) if found is not None else frozenset()
 
 
-def _definition(conn: Connection, runs: Sequence[queries.RunRow]) -> dict[str, Any]:
+def _definition(conn: Connection, runs: Sequence[run_queries.RunRow]) -> dict[str, Any]:
     """The namespace, the SQL, and the columns with what they are made of, as the events of the newest run say that succeeded, else of the newest run."""
     best = next((row for row in runs if row.state is RunState.SUCCEEDED), runs[0] if runs else None)
-    stored = queries.details(conn, [best.run_uuid]).get(best.run_uuid) if best is not None else None
+    stored = run_queries.details(conn, [best.run_uuid]).get(best.run_uuid) if best is not None else None
     bodies = [event.body for event in history.of_run(conn, stored.id).events] if stored is not None else []
     found, known = content(bodies), views.known_run(stored)
     datasets = {"inputs": found["inputs"], "outputs": found["outputs"]}

@@ -12,10 +12,10 @@ from sqlalchemy import Connection
 
 from collector import views
 from collector.clock import duration
-from collector.ledger import graph, history, queries
+from collector.ledger import graph, history, queries, run_queries
 from collector.ledger.history import RunHistory
 from collector.ledger.port import Ledger
-from collector.ledger.queries import RunDetail, RunFilter, RunRow
+from collector.ledger.run_queries import RunDetail, RunFilter, RunRow
 from collector.model import Run, RunState
 from exporters.web.event_content import content, named
 from exporters.web.responses import BackendLink, backend_links, data, page, readable
@@ -116,15 +116,15 @@ def _listed(conn: Connection, query: RunQuery) -> tuple[list[dict[str, Any]], in
     """Rows, where the next page begins, and the names of all sources."""
     sources = queries.source_names(conn)
     if query.run is not None:
-        rows, older = queries.runs_by_id(conn, query.run), None
+        rows, older = run_queries.runs_by_id(conn, query.run), None
     elif query.source is not None and query.source not in sources:
         rows, older = [], None
     else:
         source_id = sources[query.source] if query.source is not None else None
         state = RunState(query.state) if query.state is not None else None
         wanted = RunFilter(source_id, state, query.job)
-        rows, older = queries.runs_before(conn, query.before, LISTED, SEARCHED, wanted)
-    details = queries.details(conn, [row.run_uuid for row in rows])
+        rows, older = run_queries.runs_before(conn, query.before, LISTED, SEARCHED, wanted)
+    details = run_queries.details(conn, [row.run_uuid for row in rows])
     marks = history.marks(conn, [stored.id for stored in details.values()])
     return [_row(row, details.get(row.run_uuid), marks) for row in rows], older, sorted(sources)
 
@@ -187,13 +187,13 @@ def _parent(known: Run | None) -> dict[str, Any] | None:
 
 def _one(conn: Connection, name: str) -> _Run | None:
     """The run with this id; of several with the same id on their platforms the one that came last."""
-    rows = queries.runs_by_id(conn, name)
+    rows = run_queries.runs_by_id(conn, name)
     if not rows:
         return None
     row = max(rows, key=lambda row: row.updated_at)
-    stored = queries.details(conn, [row.run_uuid]).get(row.run_uuid)
+    stored = run_queries.details(conn, [row.run_uuid]).get(row.run_uuid)
     of_run = history.of_run(conn, stored.id) if stored is not None else RunHistory((), ())
-    children = queries.children_of(conn, stored.id, LISTED) if stored is not None else []
+    children = run_queries.children_of(conn, stored.id, LISTED) if stored is not None else []
     found = content(event.body for event in of_run.events)
     datasets = {"inputs": found["inputs"], "outputs": found["outputs"]}
     return _Run(row, stored, views.known_run(stored), of_run, children, datasets, graph.used(conn, named(datasets)))

@@ -11,8 +11,8 @@ from typing import Any, Self
 import orjson
 
 from collector.app.service import Service
-from collector.ledger import queries
-from collector.ledger.queries import RunRow
+from collector.ledger import run_queries
+from collector.ledger.run_queries import RunRow
 from collector.lineage.custom_facets import PLATFORM
 
 ROWS = 12
@@ -119,7 +119,7 @@ class View:
         for event in self._new_events():
             if error := _error(event):
                 self._failures.append(f"{event['job']['name']}: {error}")
-        everything = await self._service.store.read_shown(queries.runs, 10_000)
+        everything = await self._service.store.read_shown(run_queries.runs, 10_000)
         status = await self._service.status()
         counts = Counter(row.state.value for row in everything)
         owed = ", ".join(f"{sink['sink']} {sink['pending']}" for sink in status["sinks"])

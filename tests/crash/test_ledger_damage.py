@@ -18,7 +18,7 @@ import pytest
 
 from collector.clock import SystemClock
 from collector.errors import LedgerCorrupt, LedgerError
-from collector.ledger import configured_sinks, configured_sources, leases, queries, runs
+from collector.ledger import configured_sinks, configured_sources, leases, run_queries, runs
 from collector.ledger.configured_sources import Configured
 from collector.ledger.runs import PollCommit
 from collector.ledger.sqlite import file as sqlite_file
@@ -44,7 +44,7 @@ async def fill(store: Store, *, first: int = 0, count: int = 60) -> None:
 
 
 async def known_runs(store: Store) -> int:
-    return len(await store.read(queries.runs, 10_000))
+    return len(await store.read(run_queries.runs, 10_000))
 
 
 @pytest.fixture(scope="module")

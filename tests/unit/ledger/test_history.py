@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 from sqlalchemy import select
 
-from collector.ledger import configured_sinks, history, parked, queries, resend, schema
+from collector.ledger import configured_sinks, history, parked, resend, run_queries, schema
 from collector.ledger.history import RunHistory, Standing
 from tests.unit.ledger.ledgers import ALL, COMPLETE, ENDS, FAIL, OTHER, RUNNING, SECOND, START, Ledger, child_of
 
@@ -211,11 +211,11 @@ def test_a_run_is_found_by_the_number_of_its_event(ledger: Ledger) -> None:
     ledger.happen("p", START)
     ledger.happen("q", START)
     [second] = of(ledger, "q").events
-    assert [row.key for row in queries.runs_by_event(ledger.conn, str(second.number))] == ["q"]
+    assert [row.key for row in run_queries.runs_by_event(ledger.conn, str(second.number))] == ["q"]
     ledger.park()
     names = {event.run_key: event.name for event in parked.listing(ledger.conn, 10)}
-    assert [row.key for row in queries.runs_by_event(ledger.conn, names["p"])] == ["p"]
-    assert queries.runs_by_event(ledger.conn, "1.2.3") == []
-    assert queries.runs_by_event(ledger.conn, "4711") == []
-    assert queries.runs_by_event(ledger.conn, "²") == []
-    assert queries.runs_by_event(ledger.conn, "9" * 30) == []
+    assert [row.key for row in run_queries.runs_by_event(ledger.conn, names["p"])] == ["p"]
+    assert run_queries.runs_by_event(ledger.conn, "1.2.3") == []
+    assert run_queries.runs_by_event(ledger.conn, "4711") == []
+    assert run_queries.runs_by_event(ledger.conn, "²") == []
+    assert run_queries.runs_by_event(ledger.conn, "9" * 30) == []

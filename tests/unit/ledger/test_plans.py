@@ -19,11 +19,12 @@ from collector.ledger import (
     queries,
     requests,
     retention,
+    run_queries,
     runs,
     stored,
 )
 from collector.ledger.claims import Settlement
-from collector.ledger.queries import RunFilter
+from collector.ledger.run_queries import RunFilter
 from collector.model import RunState
 from tests.unit.ledger.ledgers import (
     COMPLETE,
@@ -162,7 +163,7 @@ def test_the_ordinary_round_goes_by_indexes(busy: Ledger, part: str) -> None:
 def test_pages_of_sources_and_sinks_go_by_indexes_of_what_they_list(busy: Ledger) -> None:
     """Runs and lanes as such are too many: only those that are open, or tried, are read."""
     with watched(busy) as plans:
-        queries.abandoned_runs(busy.conn, busy.source, 20)
+        run_queries.abandoned_runs(busy.conn, busy.source, 20)
         backlog.causes(busy.conn, busy.sinks["a"], 20)
         backlog.unanswered(busy.conn, busy.sinks["a"], 20)
         activity.within(busy.conn, ["source:source"], 0, 60_000)
@@ -252,16 +253,16 @@ def test_the_run_that_waits_longest_is_looked_for_among_those_that_wait(busy: Le
 @pytest.mark.parametrize("source", [None, 1])
 def test_runs_are_listed_from_the_end(busy: Ledger, source: int | None) -> None:
     with watched(busy) as plans:
-        queries.runs(busy.conn, 10, RunFilter(source))
-        queries.runs(busy.conn, 10, RunFilter(source, RunState.FAILED))
+        run_queries.runs(busy.conn, 10, RunFilter(source))
+        run_queries.runs(busy.conn, 10, RunFilter(source, RunState.FAILED))
     assert not any("TEMP B-TREE" in step(plan) for plan in plans)
 
 
 def test_one_run_is_found_by_its_ids(busy: Ledger) -> None:
     with watched(busy) as plans:
-        queries.runs_by_id(busy.conn, "1")
-        queries.runs_by_id(busy.conn, "1", source_id=1)
-        queries.details(busy.conn, ["1", "2"])
+        run_queries.runs_by_id(busy.conn, "1")
+        run_queries.runs_by_id(busy.conn, "1", source_id=1)
+        run_queries.details(busy.conn, ["1", "2"])
         history.of_run(busy.conn, 1)
     assert not [plan for plan in plans if step(plan).startswith(("SCAN run", "SCAN event", "SCAN parked"))]
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from sqlalchemy import select
 
-from collector.ledger import configured_sinks, configured_sources, lanes, queries, runs, schema
+from collector.ledger import configured_sinks, configured_sources, lanes, queries, run_queries, runs, schema
 from collector.ledger.configured_sources import Configured
-from collector.ledger.queries import RunFilter
+from collector.ledger.run_queries import RunFilter
 from collector.ledger.runs import RunChange
 from collector.model import RunState
 from tests.unit.ledger.ledgers import (
@@ -101,17 +101,17 @@ def test_runs_are_listed_newest_first_and_by_choice(ledger: Ledger) -> None:
     ledger.happen("1", START, COMPLETE)
     ledger.happen("2", START, FAIL)
     ledger.happen("3", START)
-    listed = queries.runs(ledger.conn, 10)
+    listed = run_queries.runs(ledger.conn, 10)
     assert [(run.key, run.state) for run in listed] == [
         ("3", RunState.RUNNING),
         ("2", RunState.FAILED),
         ("1", RunState.SUCCEEDED),
     ]
     assert (listed[2].source, listed[2].job, listed[2].ended_at) == ("source", "transformation/1", NOW)
-    assert [run.key for run in queries.runs(ledger.conn, 1)] == ["3"]
-    assert [run.key for run in queries.runs(ledger.conn, 10, RunFilter(state=RunState.FAILED))] == ["2"]
-    assert queries.runs(ledger.conn, 10, RunFilter(other)) == []
-    assert len(queries.runs(ledger.conn, 10, RunFilter(ledger.source))) == 3
+    assert [run.key for run in run_queries.runs(ledger.conn, 1)] == ["3"]
+    assert [run.key for run in run_queries.runs(ledger.conn, 10, RunFilter(state=RunState.FAILED))] == ["2"]
+    assert run_queries.runs(ledger.conn, 10, RunFilter(other)) == []
+    assert len(run_queries.runs(ledger.conn, 10, RunFilter(ledger.source))) == 3
 
 
 def test_jobs_are_limited_and_by_source(ledger: Ledger) -> None:
