@@ -136,9 +136,9 @@ def root(
 )
 def run(config: Config = DEFAULT_CONFIG) -> None:
     """Poll every source and deliver to every sink until SIGTERM."""
-    from collector.app import service
+    from collector.app import process
 
-    sys.exit(service.run(config))
+    sys.exit(process.run(config))
 
 
 @app.command(

@@ -2,17 +2,12 @@
 
 import asyncio
 import errno
-import gc
 import logging
-import os
 import random
 import secrets
-import signal
-import sys
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -38,14 +33,13 @@ from collector.ledger.port import OwnedLedger
 from collector.ledger.requests import RequestKind, RequestState
 from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
-from collector.logs import fields, set_up
+from collector.logs import fields
 from collector.model import EventKind
 from collector.platforms.base import Platform
 from collector.polling.decision import Policy
 from collector.polling.schedule import Rhythm
 from collector.polling.source import SourcePoller
 from collector.secret_registry import secret_registry
-from config.advice import advice
 from config.settings import Settings
 from config.sources import Source
 from config.web import Access
@@ -61,56 +55,6 @@ log = logging.getLogger("lineage.service")
 
 LEDGER_WITHIN = 5.0
 """Seconds that the ledger may take to read the status."""
-SWITCH = 0.0005
-"""Seconds until a computing thread lets another one on (Python: 5 ms): once for each step of SQLite in a settle."""
-FULL_COLLECTION = 1000
-"""Collections of the middle generation before the whole heap is searched for garbage (Python: 10), which takes 130 ms with
-10,000 open runs. Reference counts free nearly all of ours; the middle generation, searched as often as ever, most of the rest.
-"""
-
-
-def run(config: Path) -> int:
-    """Until SIGTERM or SIGINT. 0 after a clean stop, 1 when one of the tasks died."""
-    settings = configuration.load(config)
-    set_up(settings.log.level, settings.log.format)
-    access = configuration.access(settings)
-    for risk in advice(settings, access.get() if access else None):
-        log.warning("config.risk_found", extra=fields(cause=risk))
-    return asyncio.run(_until_signal(settings))
-
-
-async def _until_signal(settings: Settings) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
-            log.warning("service.killed", extra=fields(signal=number.name, cause="a second signal came"))
-            os._exit(1)
-        log.info("service.stop_begun", extra=fields(signal=number.name, within=str(settings.stop_within)))
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
-    clock = SystemClock()
-    store, open_it = None, partial(ledgers.opened, settings.ledger, clock)
-    if settings.ledger.file is not None:
-        store = await ledger_access.taken(open_it, settings.ledger.file, clock, stop)
-        if store is None:
-            return 0
-    async with Service(settings, clock=clock, store=store) as service:
-        tune_interpreter()
-        dead = await service.until(stop)
-    return 1 if dead else 0
-
-
-def tune_interpreter() -> None:
-    """Once, when all is imported and built: the garbage collector no longer searches what stays until the end."""
-    sys.setswitchinterval(SWITCH)
-    gc.collect()
-    gc.freeze()
-    youngest, middle, _ = gc.get_threshold()
-    gc.set_threshold(youngest, middle, FULL_COLLECTION)
 
 
 def _why_not(error: OSError) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from collector.app.service import tune_interpreter
+from collector.app.process import tune_interpreter
 from collector.clock import SystemClock, to_ms
 from collector.ledger import claims, configured_sinks, configured_sources, leases, runs, stored
 from collector.ledger.claims import Settlement

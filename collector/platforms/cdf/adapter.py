@@ -7,15 +7,15 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from collector.clock import from_ms, to_ms
-from collector.errors import AuthFailed, NotFound, SourceError, TriggerError, Unavailable
+from collector.errors import NotFound, SourceError
 from collector.lineage.sql import SqlLineage
 from collector.lineage.sql_worker import SqlWorker
 from collector.logs import fields
 from collector.model import Enrichment, Facts, Job, Observation, Poll, Run, RunState, Skip, SkipKind
 from collector.oauth import Grant, Tokens
-from collector.platforms.answers import Remedies, integer, remedy
+from collector.platforms.answers import integer
 from collector.platforms.base import Choice, Context, Finding, Load
-from collector.platforms.cdf.api import MOST_IDS, Api, Garbled, Page, Refused
+from collector.platforms.cdf.api import MOST_IDS, Api, Page
 from collector.platforms.cdf.check import findings, listed_jobs
 from collector.platforms.cdf.definitions import Definitions
 from collector.platforms.cdf.job_list import OVERLAP, Mark, Walk, first_mark, read_mark
@@ -24,6 +24,7 @@ from collector.platforms.cdf.lineage import read_late, sql_skips
 from collector.platforms.cdf.observations import Place, Unchanged, candidates, counted, observe
 from collector.platforms.cdf.rows import JobRow, read_job
 from collector.platforms.cdf.sources import CdfCatalog
+from collector.platforms.cdf.trigger import started
 from collector.platforms.cdf.workflows import Workflows, is_workflow
 from collector.platforms.rate_limit import Pace, shared
 from collector.platforms.unread_times import UnreadTimes
@@ -118,16 +119,7 @@ class CdfPlatform:
         return Enrichment(facts=late.merged(counted(run.facts.merged(late), run.handle, sql, metrics)))
 
     async def trigger(self, job: str, parameters: Mapping[str, str], token: str) -> Observation:
-        if parameters:
-            raise TriggerError(f"a CDF transformation takes no parameters; {job} was not started")
-        try:
-            await self._tokens.current()
-            row = read_job(await self._started(job))
-            if row is None:
-                raise Garbled("the answer holds no job")
-        except SourceError as error:
-            raise _trigger_error(job, error) from error
-        return await self._one(row)
+        return await self._one(await started(self._api, self._tokens, job, parameters))
 
     async def watch(self, key: str, options: Mapping[str, str]) -> Observation:
         job_id = integer(key)
@@ -393,16 +385,6 @@ class CdfPlatform:
         found = self._definitions.get(transformation_id)
         return found.external_id if found else None
 
-    async def _started(self, job: str) -> object:
-        """By external id; digits may be an id, and CDF says so when they are not."""
-        if job.isascii() and job.isdecimal():
-            try:
-                return await self._api.run({"id": int(job)})
-            except Refused as error:
-                if not error.missing:
-                    raise
-        return await self._api.run({"externalId": job})
-
 
 def _pace(config: CdfSource, context: Context) -> Pace:
     account = (config.base_url, config.project, config.auth.client_id)
@@ -431,19 +413,3 @@ def _is_silent(row: JobRow, now: datetime) -> bool:
 def _without(absent: Mapping[int, Run], last: Poll) -> Poll:
     """The last page of a poll, which says what nobody showed."""
     return replace(last, missing=(*last.missing, *(run.key for run in absent.values())))
-
-
-def _trigger_error(job: str, error: SourceError) -> TriggerError:
-    """In doubt where CDF may have started the job although its answer did not come through."""
-    if isinstance(error, Garbled) or (isinstance(error, Unavailable) and error.sent):
-        said = f"whether {job} was started is not known: {error}; it is not tried again"
-        return TriggerError(
-            f"{said}. If it was, the next polls bring the run: look before you start it again", doubtful=True
-        )
-    return TriggerError(f"{job} was not started: {error}; {remedy(error, _REMEDIES, 'check base_url and project')}")
-
-
-_REMEDIES: Remedies = {
-    Refused: "give the transformation's external id or its number, and look whether it can be started in CDF itself",
-    AuthFailed: "check client and project, and that the client has transformationsAcl:WRITE",
-}

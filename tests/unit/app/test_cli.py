@@ -301,6 +301,6 @@ def test_what_went_wrong_is_said_in_words(run: Run, monkeypatch: pytest.MonkeyPa
     def fail(*_: object) -> int:
         raise LineageError("ledger x.db is in use by process 7")
 
-    monkeypatch.setattr("collector.app.service.run", fail)
+    monkeypatch.setattr("collector.app.process.run", fail)
     said = run("run")
     assert (said.code, said.err) == (1, "error: ledger x.db is in use by process 7\n")
