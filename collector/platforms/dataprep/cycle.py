@@ -166,17 +166,27 @@ class Cycle:
         """
         lacking = {group.key: group for group in found if self._lacks_stages(group)}
         self.wanted += len(lacking)
-        if len(lacking) >= WORTH_A_LIST and self.parts.deployment.has(Optional.LIST):
-            await self._list_until(lacking)
-        full = {key: merged for key, group in lacking.items() if (merged := self._from_list(group)) is not None}
+        full = await self._from_lists(lacking)
         singly = [key for key in lacking if key not in full]
-        while singly and self.budget > 0:
-            self.budget -= 1
-            one = await self._one(key := singly.pop(0))
-            if one is not None:
-                full[key] = one
+        full |= await self._singly(singly)
         later = self.known.keys() & singly
         return [full.get(group.key, group) for group in found if group.key not in later]
+
+    async def _from_lists(self, lacking: Mapping[str, Group]) -> dict[str, Group]:
+        """As the list of this poll has them, which is read on for many of them."""
+        if len(lacking) >= WORTH_A_LIST and self.parts.deployment.has(Optional.LIST):
+            await self._list_until(lacking)
+        return {key: merged for key, group in lacking.items() if (merged := self._from_list(group)) is not None}
+
+    async def _singly(self, keys: list[str]) -> dict[str, Group]:
+        """As many of the groups as the budget allows, by a request each; `keys` keeps those that are beyond it."""
+        read: dict[str, Group] = {}
+        while keys and self.budget > 0:
+            self.budget -= 1
+            one = await self._one(key := keys.pop(0))
+            if one is not None:
+                read[key] = one
+        return read
 
     def _from_list(self, group: Group) -> Group | None:
         """The group as the list of this poll has it; its newer state stays."""
