@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from collector.lifecycle import Step, VanishedPolicy, finish, missed, observe
+from collector.lifecycle import Step, VanishedPolicy, begin, finish, missed, observe
 from collector.model import (
     Dataset,
     Enrichment,
@@ -206,9 +206,10 @@ def test_waiting_is_a_running_event_both_ways() -> None:
     assert events_of(take(waiting.run, seen(RunState.RUNNING, 20))) == [(EventKind.RUNNING, at(20))]
 
 
-def test_a_key_that_is_given_again_is_reported() -> None:
+@pytest.mark.parametrize("other", [UUID(int=7), UUID(int=2**128 - 1)])
+def test_a_key_that_is_given_again_is_reported(other: UUID) -> None:
     run = finish(take(None, seen(RunState.SUCCEEDED, 5)).run, Enrichment()).run
-    step = take(run, replace(seen(RunState.SUCCEEDED, 10), run_id=UUID(int=7)))
+    step = take(run, replace(seen(RunState.SUCCEEDED, 10), run_id=other))
     assert (step.run, step.transitions) == (run, ())
     assert [skip.kind for skip in step.skips] == [SkipKind.LATE]
 
@@ -338,7 +339,16 @@ def test_a_run_progresses_when_its_raw_state_changes() -> None:
     run = take(None, seen(RunState.RUNNING, 5)).run
     run = take(run, seen(RunState.RUNNING, 15)).run
     assert run.progressed_at == at(5)
-    assert take(run, replace(seen(RunState.RUNNING, 25), raw_state="matching")).run.progressed_at == at(25)
+    for raw_state in ("matching", "transforming"):
+        assert take(run, replace(seen(RunState.RUNNING, 25), raw_state=raw_state)).run.progressed_at == at(25)
+
+
+def test_a_start_is_made_before_the_end_once_and_only_of_a_run_that_ended() -> None:
+    ended = take(None, seen(RunState.SUCCEEDED, 25, queued_at=at(1), started_at=at(3))).run
+    begun = begin(ended)
+    assert events_of(begun) == [(EventKind.START, at(3))]
+    for run in (begun.run, take(None, seen(RunState.QUEUED, 5)).run, finish(ended, Enrichment()).run):
+        assert begin(run) == Step(run)
 
 
 def test_enriched_times_win() -> None:

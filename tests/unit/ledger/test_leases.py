@@ -85,3 +85,20 @@ def test_a_lease_lasts_as_long_as_it_was_taken_for(ledger: Ledger) -> None:
     leases.give_back(ledger.conn, Lease("sink:x", "one", row.token, clean=True))
     [row] = [row for row in queries.leases(ledger.conn) if row.name == "sink:x"]
     assert row.left_ms == 0
+
+
+def test_a_renewal_holds_it_for_as_long_as_it_says(ledger: Ledger) -> None:
+    mine = take(ledger, "one")
+    assert mine is not None
+    hour = 3_600_000
+    assert leases.renew(ledger.conn, mine, hour)
+    assert TTL < leases.seconds_left(ledger.conn, mine.name, "another") * 1000 <= hour + 1
+
+
+def test_a_lease_under_a_new_name_takes_the_place_of_that_one_alone(ledger: Ledger) -> None:
+    for name in ("sink:c", "sink:m", "sink:z"):
+        assert leases.take(ledger.conn, name, f"holder of {name}", TTL) is not None
+    leases.rename(ledger.conn, "sink:z", "sink:m")
+    assert leases.take(ledger.conn, "sink:c", "another", TTL) is None
+    assert leases.take(ledger.conn, "sink:m", "another", TTL) is None
+    assert leases.seconds_left(ledger.conn, "sink:z", "another") == 0
