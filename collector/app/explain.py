@@ -146,8 +146,9 @@ def _show(part: Mapping[str, Any], *, first: bool) -> None:
     for sentence in part["explanation"]:
         print(printable(f"  {sentence}"))
     if part.get("events"):
-        rows = [
-            {**event, "sinks": ", ".join(f"{each['sink']}: {each['standing']}" for each in event["sinks"])}
-            for event in part["events"]
-        ]
+        rows = [{**event, "sinks": ", ".join(map(_at_sink, event["sinks"]))} for event in part["events"]]
         show(rows, _EVENTS, as_json=False, nothing="")
+
+
+def _at_sink(each: Mapping[str, Any]) -> str:
+    return f"{each['sink']}: {each['standing']}{' ' + each['acknowledged'] if each['acknowledged'] else ''}"

@@ -77,6 +77,11 @@ def test_a_run_that_is_delivered_says_so(explained: Explained) -> None:
     ]
 
 
+def test_people_see_when_each_event_was_acknowledged(explained: Explained) -> None:
+    said = explained("good", as_json=False)
+    assert said.count("marquez: delivered 2026-11-22T12:00:00.000+00:00") == 2
+
+
 def test_a_run_with_trouble_says_what_where_and_what_to_do(explained: Explained) -> None:
     [part] = explained("bad")
     assert part["explanation"] == [
