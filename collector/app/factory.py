@@ -33,7 +33,7 @@ from config.sinks import HintTopic, MarquezSink
 from config.sinks import Sink as SinkSettings
 from config.sources import Source as SourceSettings
 from exporters.sinks import base as sinks
-from exporters.sinks.marquez.web_address import web_address
+from exporters.sinks.marquez.stored import web_address
 from exporters.web.responses import BackendLink
 
 log = logging.getLogger("lineage.service")

@@ -1,9 +1,10 @@
-"""Runs as Marquez has them, from the answers of its API."""
+"""Runs as Marquez has them, from the answers of its API, and where its web pages show them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from collector.clock import to_ms
 from collector.errors import LineageError
@@ -67,3 +68,8 @@ def _ms(words: str | None) -> int | None:
 def _names(versions: Sequence[Mapping[str, Any]] | None) -> frozenset[Name]:
     ids = (version["datasetVersionId"] for version in versions or ())
     return frozenset((each["namespace"], each["name"]) for each in ids)
+
+
+def web_address(base: str, kind: str, namespace: str, name: str) -> str:
+    """The page with the graph around a `job` or `dataset`, and its runs. `base` is where Marquez' web pages are."""
+    return f"{base}/lineage/{kind}/{quote(namespace, safe='')}/{quote(name, safe='')}"

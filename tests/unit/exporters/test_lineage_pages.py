@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select, update
 
 from collector.ledger import jobs, schema
 from collector.model import Dataset, Definition
-from exporters.sinks.marquez.web_address import web_address
+from exporters.sinks.marquez.stored import web_address
 from exporters.web.lineage_pages import short
 from exporters.web.picture import BOX, HIGH, drawn
 from tests.unit.exporters.test_run_pages import EVIL, data, happened, page, served
