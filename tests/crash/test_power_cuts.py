@@ -191,6 +191,6 @@ async def test_a_power_cut_loses_nothing_that_was_committed(tmp_path: Path) -> N
         for got in (lines, [body for _, body in receiver.taken]):
             assert set(got) == set(places)
             assert out_of_order(got, places) == []
-        assert cuts.check(lives[-1], [len(lives[-1].calls)] * 1, honest=False), (
-            "a disk that ignores syncs loses something"
-        )
+        first = lives[0]
+        assert cuts.check(first, [len(first.calls)], honest=False), "a disk that ignores syncs loses something"
+        print(f"{cuts.tried} moments in {CUTS} lives, {len(places)} events")
