@@ -21,6 +21,8 @@ LISTED = 100
 """Jobs or datasets on a page."""
 RUNS = 50
 """Latest runs on the page of a job."""
+WRITERS, WRITER_RUNS = 10, 20
+"""Jobs that write a dataset, and latest runs of each, among which the one is looked for that wrote it last."""
 DEPTH = 2
 """Steps of a graph, unless `depth` asks for others."""
 _LETTERS = 28
@@ -86,10 +88,14 @@ class LineagePages:
 
     async def _dataset(self, request: web.Request) -> web.Response:
         node, depth = _asked(request, is_job=False)
-        found = await self._ledger.read_shown(_one_dataset, node, depth)
+        found, linked = await self._ledger.read_shown(_linked_dataset, node, depth)
         if found is None:
             return page("missing", "/datasets", 404, title="Not found", words=_missing(node))
-        about: dict[str, Any] = {"depth": depth, "backends": self._links("dataset", node.space, node.name)}
+        about: dict[str, Any] = {
+            "depth": depth,
+            "linked": linked,
+            "backends": self._links("dataset", node.space, node.name),
+        }
         return page("dataset", "/datasets", row=found, **about, **_shown(found["graph"], node))
 
     def _links(self, kind: str, namespace: str | None, name: str) -> list[dict[str, str]]:
@@ -186,11 +192,17 @@ def _definition(conn: Connection, runs: Sequence[run_queries.RunRow]) -> dict[st
     """The namespace, the SQL, and the columns with what they are made of, as the events of the newest run say that succeeded, else of the newest run."""
     best = next((row for row in runs if row.state is RunState.SUCCEEDED), runs[0] if runs else None)
     stored = run_queries.details(conn, [best.run_uuid]).get(best.run_uuid) if best is not None else None
-    bodies = [event.body for event in history.of_run(conn, stored.id).events] if stored is not None else []
-    found, known = content(bodies), views.known_run(stored)
+    found, known = _content(conn, stored), views.known_run(stored)
     datasets = {"inputs": found["inputs"], "outputs": found["outputs"]}
     job = known.job if known is not None else None
     return {"namespace": job and job.namespace, "sql": _sql(found, job), "datasets": datasets}
+
+
+def _content(conn: Connection, stored: run_queries.RunDetail | None) -> dict[str, Any]:
+    """What the events of the run say of its datasets and of its SQL."""
+    return (
+        content(event.body for event in history.of_run(conn, stored.id).events) if stored is not None else content(())
+    )
 
 
 def _sql(found: Mapping[str, Any], job: Job | None) -> dict[str, str | None] | None:
@@ -210,8 +222,36 @@ def _one_dataset(conn: Connection, node: Node, depth: int) -> dict[str, Any] | N
         "name": node.name,
         "writers": [views.job(row) for row in writers],
         "readers": [views.job(row) for row in readers],
+        "written": _written(conn, node, writers),
         "graph": views.graph(near),
     }
+
+
+def _linked_dataset(
+    conn: Connection, node: Node, depth: int
+) -> tuple[dict[str, Any] | None, frozenset[tuple[str, str]]]:
+    """The dataset, and which of those that its columns come from have a page."""
+    found = _one_dataset(conn, node, depth)
+    written = found["written"] if found is not None else None
+    of = [written["dataset"]] if written is not None and written["dataset"] is not None else []
+    return found, graph.used(conn, named({"inputs": (), "outputs": of}))
+
+
+def _written(conn: Connection, node: Node, writers: Sequence[queries.JobRow]) -> dict[str, Any] | None:
+    """The run that succeeded last among the latest ones of the jobs that write it, and what its events say of the dataset."""
+    sources = queries.source_names(conn)
+    rows = [
+        row
+        for job in writers[:WRITERS]
+        for row in run_queries.runs_of_job(conn, sources[job.source], job.name, WRITER_RUNS)
+        if row.state is RunState.SUCCEEDED and row.ended_at is not None
+    ]
+    last = max(rows, key=lambda row: row.ended_at or 0, default=None)
+    if last is None:
+        return None
+    found = _content(conn, run_queries.details(conn, [last.run_uuid]).get(last.run_uuid))
+    here = (each for each in found["outputs"] or () if (each["namespace"], each["name"]) == (node.space, node.name))
+    return {"run": views.summary(last, None), "dataset": next(here, None)}
 
 
 def _jobs_beside(conn: Connection, near: Graph, way: int) -> list[queries.JobRow]:

@@ -59,6 +59,21 @@ async def test_without_script_all_can_be_read(browser: Browser, tmp_path: Path) 
         await at.page.get_by_role("heading", name="Jobs").wait_for()
 
 
+async def test_the_json_of_an_event_is_copied_by_its_button(browser: Browser, tmp_path: Path) -> None:
+    async with (
+        served(tmp_path, odd_run) as (_, listener),
+        watched(browser, base(listener), permissions=["clipboard-read", "clipboard-write"]) as at,
+    ):
+        await at.goto("/runs")
+        await at.page.get_by_role("link", name="a run", exact=True).click()
+        details = at.page.get_by_role("group").filter(has_text="JSON").first
+        await details.locator("summary").click()
+        await details.get_by_role("button", name="Copy").click()
+        await details.get_by_role("button", name="Copied").wait_for()
+        copied = await at.page.evaluate("navigator.clipboard.readText()")
+        assert copied == await details.locator("pre").text_content() != ""
+
+
 async def test_parked_events_are_sent_again_by_their_button(browser: Browser, tmp_path: Path) -> None:
     desk, access = Desk(), Access(users=USERS)
     async with (

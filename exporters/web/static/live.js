@@ -1,5 +1,5 @@
 // Reads the page anew when the server says that something changed, and puts the parts marked data-live in place.
-// Shows times in the reader's zone. Nothing happens while the page is hidden. Without this script the page is the same, and stays as it was loaded.
+// Shows times in the reader's zone, and puts a button to copy it beside each text. Nothing happens while the page is hidden. Without this script the page is the same, and stays as it was loaded.
 "use strict";
 (() => {
   const padded = (number, width = 2) => String(number).padStart(width, "0");
@@ -14,7 +14,21 @@
     }
   }
 
+  // Only where the browser lets a page do so: on this machine, or over TLS.
+  function copyable(root) {
+    for (const text of navigator.clipboard ? root.querySelectorAll("pre") : []) {
+      const button = root.createElement("button");
+      [button.type, button.className, button.textContent] = ["button", "copy", "Copy"];
+      button.addEventListener("click", async () => {
+        await navigator.clipboard.writeText(text.textContent);
+        button.textContent = "Copied";
+      });
+      text.before(button);
+    }
+  }
+
   local(document);
+  copyable(document);
   const note = document.getElementById("zone"), zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   if (note && zone !== "UTC") note.textContent = `Times are those of ${zone}; point at one to see it in UTC.`;
 
@@ -26,6 +40,7 @@
 
   function put(fresh) {
     local(fresh);
+    copyable(fresh);
     for (const part of parts) {
       const other = fresh.getElementById(part.id);
       if (other && !inUse(part) && !other.isEqualNode(part)) part.replaceChildren(...other.childNodes);
@@ -57,7 +72,7 @@
     }
   }
 
-  document.addEventListener("visibilitychange", () => { follow(); if (!document.hidden) read(); });
+  document.addEventListener("visibilitychange", follow);
   window.addEventListener("pagehide", () => stream?.close());
   follow();
 })();

@@ -109,6 +109,34 @@ async def test_a_dataset_shows_who_writes_and_who_reads_it(tmp_path: Path) -> No
     assert "one more" not in shown
 
 
+async def test_a_dataset_shows_when_it_was_written_last_with_rows_and_columns(tmp_path: Path) -> None:
+    def written(conn: Connection) -> None:
+        chained(conn)
+        field = {"inputFields": [{"namespace": SPACE, "name": "table 0", "field": "a"}]}
+        facets = {"schema": {"fields": [{"name": "b", "type": "INT"}]}, "columnLineage": {"fields": {"b": field}}}
+        counted = {"outputStatistics": {"rowCount": 12345}}
+        output = {"namespace": SPACE, "name": "table 1", "facets": facets, "outputFacets": counted}
+        body = orjson.dumps({"job": {}, "outputs": [{"namespace": SPACE, "name": "another"}, output]})
+        last = select(schema.run.c.id).where(schema.run.c.key == "0 1").scalar_subquery()
+        conn.execute(update(schema.event).where(schema.event.c.run_id == last).values(body=body))
+
+    async with served(tmp_path, written) as client:
+        shown = await page(client, "/datasets/bigquery%3Aa%2Fb/table%201")
+        dataset = await data(client, "/api/v1/datasets/bigquery%3Aa%2Fb/table%201")
+        unwritten = await data(client, "/api/v1/datasets/bigquery%3Aa%2Fb/table%200")
+        silent = await data(client, "/api/v1/datasets/bigquery%3Aa%2Fb/table%202")
+    assert dataset["written"]["run"]["run"] == "0 1", "the run after it failed"
+    assert dataset["written"]["dataset"]["rows"] == 12345
+    assert dataset["written"]["dataset"]["columns"] == [
+        {"name": "b", "type": "INT", "from": [{"namespace": SPACE, "name": "table 0", "column": "a"}]}
+    ]
+    assert "12,345" in shown
+    assert 'href="/datasets/bigquery%3Aa%2Fb/table%200" title' in shown
+    assert f"/runs/{dataset['written']['run']['run_id']}" in shown
+    assert unwritten["written"] is None
+    assert silent["written"]["dataset"] is None
+
+
 async def test_a_graph_cuts_what_has_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wide(conn: Connection) -> None:
         chained(conn)
