@@ -43,7 +43,7 @@ class Live:
         self._streams += 1
         try:
             await answer.prepare(request)
-            await self._send(request, answer, request.headers.get("Last-Event-ID", str(self._commits)))
+            await self._send(request, answer, request.headers.get("Last-Event-ID", ""))
         except ConnectionError:
             pass  # the browser went away
         finally:
@@ -51,7 +51,9 @@ class Live:
         return answer
 
     async def _send(self, request: web.Request, answer: web.StreamResponse, known: str) -> None:
-        """An event whenever there were commits since the one that is `known`."""
+        """An event whenever there were commits since the one that is `known`, and one at first where none is: there may have been
+        some since the page was read.
+        """
         now = asyncio.get_running_loop().time
         end = now() + LIFE
         await answer.write(f"retry: {_AGAIN_MS}\n\n".encode())

@@ -46,11 +46,15 @@ async def event(answer: aiohttp.ClientResponse) -> dict[str, str]:
     return found
 
 
-async def test_commits_are_said_once_and_a_reader_that_comes_back_hears_of_those_it_missed(tmp_path: Path) -> None:
+async def test_commits_are_said_once_and_a_reader_that_comes_back_hears_of_those_it_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "EVERY", 0.01)
     async with served(tmp_path) as (store, _, client):
         async with client.get("/live") as answer:
             assert answer.content_type == "text/event-stream"
             assert await event(answer) == {"retry": "1000"}
+            assert (await event(answer))["data"] == "changed", "it may have, since the page was read"
             await store.write(nothing)
             first = await event(answer)
             assert first["data"] == "changed"
@@ -88,7 +92,8 @@ async def test_more_streams_than_allowed_are_refused(tmp_path: Path, monkeypatch
 
 async def test_the_stop_of_the_server_ends_streams_at_once(tmp_path: Path) -> None:
     async with served(tmp_path) as (_, listener, client), client.get("/live") as answer:
-        await event(answer)
+        for _said in ("when to come again", "that something may have changed"):
+            await event(answer)
         closing = asyncio.create_task(listener.close())
         assert await asyncio.wait_for(answer.content.read(), 60) == b"", "ended, not broken off"
         await closing
