@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -38,8 +38,8 @@ REQUEST_WITHIN = timedelta(days=1)
 FURTHEST_POLL = timedelta(hours=2)
 FURTHEST_SEND = timedelta(minutes=16)
 """No schedule and no back-off of ours reaches further; what is due later comes from a clock that ran ahead."""
-SET_BACK = timedelta(seconds=2)
-"""A wall clock that falls behind the monotonic one by more since the last look was set back, not just adjusted."""
+SKEW = timedelta(seconds=2)
+"""By so much the clocks of replicas may differ; what is dated further ahead comes from a clock that was set back since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,6 @@ class Housekeeper:
         self.expected_by = clock.monotonic() + STUCK_AFTER
         self._swept = self._swept_early = float("-inf")
         self._owed = 0
-        self._clock_ran: tuple[datetime, float] | None = None
 
     async def run(self) -> None:
         """Until cancelled; tries again what the ledger failed. Raises `LedgerCorrupt`: only a new start sets the file aside."""
@@ -137,9 +136,7 @@ class Housekeeper:
 
     async def _round(self) -> None:
         if self._is_keeper():
-            if self._clock_may_have_run_ahead():
-                await self._pull_in()
-            self._clock_ran = self._clock.now(), self._clock.monotonic()
+            await self._pull_in()
         await self.look()
         if self._is_keeper():
             await self._keep()
@@ -156,22 +153,17 @@ class Housekeeper:
             await self.sweep(self._settings.retention)
             self._swept = self._clock.monotonic()
 
-    def _clock_may_have_run_ahead(self) -> bool:
-        """In a former process, or until it was set back since the last round."""
-        if self._clock_ran is None:
-            return True
-        then, at = self._clock_ran
-        passed = timedelta(seconds=self._clock.monotonic() - at)
-        return self._clock.now() - then < passed - SET_BACK
-
     async def _pull_in(self) -> None:
+        """By what the ledger holds, not by a watch on the clock: it may have run ahead in another process, or between two rounds."""
         now = self._clock.now()
-        furthest = to_ms(now + FURTHEST_POLL), to_ms(now + FURTHEST_SEND)
-        if moved := await self._store.write(ledger_retention.pull_in_due_times, to_ms(now), *furthest):
-            log.warning(
-                "ledger.times_moved",
-                extra=fields(moved=moved, cause="due times were further ahead than possible, so the clock had jumped"),
-            )
+        limits = ledger_retention.DueLimits(
+            to_ms(now), to_ms(now + FURTHEST_POLL), to_ms(now + FURTHEST_SEND), int(SKEW.total_seconds() * 1000)
+        )
+        if not await self._store.read_shown(ledger_retention.has_impossible_due_times, limits):
+            return
+        moved = await self._store.write(ledger_retention.pull_in_due_times, limits)
+        cause = "due times were further ahead than possible, so the clock had jumped"
+        log.warning("ledger.times_moved", extra=fields(moved=moved, cause=cause))
 
     def _failed(self, error: Exception) -> None:
         self.trouble = str(error)

@@ -182,22 +182,57 @@ def prune(conn: Connection, older_than_ms: int) -> dict[str, int]:
     return removed
 
 
-def pull_in_due_times(conn: Connection, now_ms: int, furthest_poll_ms: int, furthest_send_ms: int) -> int:
-    """After a clock that ran ahead: make due now what is due after these two, which no schedule and no back-off can mean,
-    what is due later though it was never tried, and runs that were seen later than now; how much that was.
+@dataclass(frozen=True, slots=True)
+class DueLimits:
+    """In epoch milliseconds: a due time behind `furthest_poll` or `furthest_send` cannot be meant by any schedule or back-off,
+    nor one behind `now` of what was never tried. `skew` is by how much clocks of replicas may differ.
     """
+
+    now: int
+    furthest_poll: int
+    furthest_send: int
+    skew: int
+
+
+def has_impossible_due_times(conn: Connection, limits: DueLimits) -> bool:
+    """Whether there is something for `pull_in_due_times`. Reads what is due later than now."""
+    lane, doubt, watch = _impossible(conn, limits)
+    some = select(or_(*(exists().where(*which) for which in (lane, doubt, watch))))
+    return bool(conn.scalar(some))
+
+
+def pull_in_due_times(conn: Connection, limits: DueLimits) -> int:
+    """After a clock that ran ahead: make due now what is due impossibly late, and runs that were seen later than now; how much that was."""
+    lane, doubt, watch = schema.lane, schema.doubt, schema.watch
+    of_lane, of_doubt, of_run = _impossible(conn, limits)
+    since = case((lane.c.since > limits.now, literal(limits.now, BigInteger)), else_=lane.c.since)
+    late = (
+        update(lane).where(*of_lane).values(due_at=limits.now, since=since),
+        update(doubt).where(*of_doubt).values(check_at=limits.now),
+        update(watch).where(*of_run).values(due_at=limits.now),
+    )
+    return sum(conn.execute(statement).rowcount for statement in late)
+
+
+def _impossible(conn: Connection, limits: DueLimits) -> tuple[tuple[ColumnElement[bool], ...], ...]:
+    """Which lanes, doubts and watched runs are meant, by the index of their due times."""
     lane, doubt, watch = schema.lane, schema.doubt, schema.watch
     sinks = conn.scalars(select(schema.sink.c.id)).all()
     sources = conn.scalars(select(schema.source.c.id)).all()
-    since = case((lane.c.since > now_ms, literal(now_ms, BigInteger)), else_=lane.c.since)
-    of_lane = lane.c.due_at > now_ms, or_(lane.c.due_at > furthest_send_ms, lane.c.attempts == 0)
-    of_run = watch.c.due_at > now_ms, or_(watch.c.due_at > furthest_poll_ms, watch.c.seen_at > now_ms)
-    late = (
-        update(lane).where(lane.c.sink_id.in_(sinks), *of_lane).values(due_at=now_ms, since=since),
-        update(doubt).where(doubt.c.sink_id.in_(sinks), doubt.c.check_at > furthest_send_ms).values(check_at=now_ms),
-        update(watch).where(watch.c.source_id.in_(sources), *of_run).values(due_at=now_ms),
+    soon = limits.now + limits.skew
+    return (
+        (
+            lane.c.sink_id.in_(sinks),
+            lane.c.due_at > soon,
+            or_(lane.c.due_at > limits.furthest_send, lane.c.attempts == 0),
+        ),
+        (doubt.c.sink_id.in_(sinks), doubt.c.check_at > limits.furthest_send),
+        (
+            watch.c.source_id.in_(sources),
+            watch.c.due_at > soon,
+            or_(watch.c.due_at > limits.furthest_poll, watch.c.seen_at > soon),
+        ),
     )
-    return sum(conn.execute(statement).rowcount for statement in late)
 
 
 def size(conn: Connection) -> Size:

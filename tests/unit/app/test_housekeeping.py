@@ -401,6 +401,20 @@ async def test_due_times_of_a_clock_that_ran_ahead_are_pulled_in(
     assert logged(caplog, "ledger.times_moved") == 1
 
 
+@pytest.mark.parametrize("back_to", [timedelta(), timedelta(hours=1)], ids=["another replica's clock", "partly back"])
+async def test_a_clock_that_ran_ahead_between_two_looks_holds_up_no_open_run(house: House, back_to: timedelta) -> None:
+    """From one look to the next the clock of the housekeeper goes forward all the time."""
+    async with Running(await house.keep(1000 * KIB)):
+        await house.clock.step()
+        house.clock.ahead = timedelta(hours=3)
+        seen = house.clock.now()
+        await house.do(lambda ledger: ledger.happen("1", START, seen_at=seen))
+        house.clock.ahead = back_to
+        await house.clock.step()
+        due = await house.do(lambda ledger: stored.tracked(ledger.conn, ledger.source, ledger.now, 10).runs)
+        assert [run.key for run in due] == ["1"]
+
+
 async def test_a_clock_that_is_set_back_holds_up_no_open_run(house: House) -> None:
     """Nor does the run's last look, which then lies ahead for good, once it is looked at again."""
 

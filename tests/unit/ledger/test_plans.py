@@ -24,6 +24,7 @@ from collector.ledger import (
     stored,
 )
 from collector.ledger.claims import Settlement
+from collector.ledger.retention import DueLimits
 from collector.ledger.run_queries import RunFilter
 from collector.model import RunState
 from tests.unit.ledger.ledgers import (
@@ -148,7 +149,10 @@ ROUND: dict[str, Callable[[Ledger], object]] = {
     "watched": lambda ledger: queries.watched(ledger.conn, ledger.source),
     "expire events": lambda ledger: retention.expire_events(ledger.conn, 0, NOW + HOUR),
     "expire runs": lambda ledger: retention.expire_runs(ledger.conn, 0, {ledger.source: NOW + HOUR}),
-    "pull in": lambda ledger: retention.pull_in_due_times(ledger.conn, NOW, NOW + HOUR, NOW + HOUR),
+    "impossible due times": lambda ledger: retention.has_impossible_due_times(
+        ledger.conn, DueLimits(NOW, NOW + HOUR, NOW + HOUR, SECOND)
+    ),
+    "pull in": lambda ledger: retention.pull_in_due_times(ledger.conn, DueLimits(NOW, NOW + HOUR, NOW + HOUR, SECOND)),
 }
 
 

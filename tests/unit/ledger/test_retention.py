@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select, update
 
 from collector.ledger import claims, doubts, parked, queries, retention, runs, schema, stored, tallies
-from collector.ledger.retention import Swept
+from collector.ledger.retention import DueLimits, Swept
 from collector.ledger.runs import RunChange
 from collector.model import RunState, Skip, SkipKind
 from tests.unit.ledger.ledgers import (
@@ -188,14 +188,29 @@ def test_old_skips_and_idle_jobs_are_forgotten(ledger: Ledger) -> None:
     assert [job.name for job in queries.jobs(ledger.conn, 10)] == ["transformation/2"], "its run is open"
 
 
+def pulled_in(ledger: Ledger, now_ms: int = NOW) -> int:
+    limits = DueLimits(now_ms, now_ms + HOUR, now_ms + 60 * SECOND, skew=SECOND)
+    is_due = retention.has_impossible_due_times(ledger.conn, limits)
+    moved = retention.pull_in_due_times(ledger.conn, limits)
+    assert is_due == (moved > 0)
+    return moved
+
+
+def test_clocks_that_differ_by_less_than_a_moment_are_left_alone(ledger: Ledger) -> None:
+    ledger.now += SECOND
+    ledger.happen("r", START)
+    assert pulled_in(ledger) == 0
+    assert pulled_in(ledger, NOW - 1) == 2
+
+
 def test_a_clock_that_ran_ahead_does_not_hold_events_up(ledger: Ledger) -> None:
     ledger.now += 1000 * HOUR
     ledger.happen("r", START, COMPLETE)
     ledger.commit(RunChange(a_run("due", due_at=a_run("x").seen_at.replace(year=2030))))
     ledger.now = NOW
     assert ledger.heads() == []
-    assert retention.pull_in_due_times(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 2
-    assert retention.pull_in_due_times(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 0
+    assert pulled_in(ledger) == 2
+    assert pulled_in(ledger) == 0
     assert queries.sinks(ledger.conn)[0].oldest == NOW
     assert ledger.drain() == ["r START", "r COMPLETE"]
     assert "due" in [run.key for run in stored.tracked(ledger.conn, ledger.source, NOW, 10).runs]
@@ -208,8 +223,8 @@ def test_nor_does_one_that_ran_ahead_a_little(ledger: Ledger) -> None:
     ledger.happen("open", START)
     ledger.now = NOW
     assert (ledger.heads(), stored.tracked(ledger.conn, ledger.source, NOW, 10).runs) == ([], [])
-    assert retention.pull_in_due_times(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 3
-    assert retention.pull_in_due_times(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 0
+    assert pulled_in(ledger) == 3
+    assert pulled_in(ledger) == 0
     assert ledger.drain() == ["r START", "open START", "r COMPLETE"]
     assert [run.key for run in stored.tracked(ledger.conn, ledger.source, NOW, 10).runs] == ["open"]
 
@@ -217,7 +232,7 @@ def test_nor_does_one_that_ran_ahead_a_little(ledger: Ledger) -> None:
 def test_back_offs_are_left_alone_by_that(ledger: Ledger) -> None:
     ledger.happen("r", START)
     ledger.postpone()
-    assert retention.pull_in_due_times(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 0
+    assert pulled_in(ledger) == 0
     assert claims.next_due(ledger.conn, ledger.sinks["a"]) == NOW + SECOND
 
 
@@ -225,7 +240,7 @@ def test_a_back_off_by_a_clock_that_ran_ahead_a_little_ends_with_it(ledger: Ledg
     ledger.happen("r", START)
     ledger.now += HOUR // 2
     ledger.postpone()
-    assert retention.pull_in_due_times(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 1
+    assert pulled_in(ledger) == 1
     assert claims.next_due(ledger.conn, ledger.sinks["a"]) == NOW
 
 
@@ -235,7 +250,7 @@ def test_a_lane_that_was_never_tried_is_pulled_in_however_near_it_is(ledger: Led
     ledger.happen("r", START)
     ledger.now = NOW
     assert ledger.heads() == []
-    assert retention.pull_in_due_times(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 2, "its lane and its run"
+    assert pulled_in(ledger) == 2, "its lane and its run"
     assert ledger.heads() == ["r START"]
 
 
@@ -245,7 +260,7 @@ def test_what_waits_since_a_time_to_come_waits_since_now(ledger: Ledger) -> None
     ledger.postpone()
     ledger.happen("late", START)
     ledger.postpone(*(item for item in ledger.claim() if item.body == b"late START"))
-    assert retention.pull_in_due_times(ledger.conn, NOW + SECOND, NOW + 2 * HOUR, NOW + 60 * SECOND) == 3
+    assert pulled_in(ledger, NOW + SECOND) == 3
     sinces = ledger.conn.scalars(select(schema.lane.c.since).order_by(schema.lane.c.strand_id)).all()
     assert sinces == [NOW, NOW + SECOND]
 
@@ -257,9 +272,9 @@ def test_a_look_at_a_doubt_that_a_clock_ahead_put_off_is_due_now(ledger: Ledger)
     while items := ledger.claim():
         ledger.deliver(*items, recheck_at=NOW + 10 * HOUR)
     assert doubts.due(ledger.conn, ledger.sinks["a"], NOW, 10) == []
-    assert retention.pull_in_due_times(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 1
+    assert pulled_in(ledger) == 1
     assert [item.kind for item in doubts.due(ledger.conn, ledger.sinks["a"], NOW, 10)] == [COMPLETE]
-    assert retention.pull_in_due_times(ledger.conn, NOW, NOW + HOUR, NOW + 60 * SECOND) == 0
+    assert pulled_in(ledger) == 0
 
 
 def test_free_pages_do_not_count_against_the_limit(ledger: Ledger) -> None:
