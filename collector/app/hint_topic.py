@@ -103,9 +103,7 @@ class HintSubscriber:
         except _TROUBLES as error:
             self._report(*self._explained(error, began))
         finally:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CLOSED_WITHIN):
-                    await broker.stop()
+            await _close(broker, subscriber)
         return read
 
     def _looked(self, known: bool, since: float) -> None:
@@ -152,6 +150,7 @@ def _reader(cluster: Cluster, settings: HintTopic, take: Take) -> "tuple[KafkaBr
         client_id=cluster.client_id,
         security=security_of(cluster, tls_context(cluster.trust)),
         request_timeout_ms=int(cluster.request_seconds * 1000),
+        graceful_timeout=CLOSED_WITHIN / 2,
         retry_backoff_ms=1000,
         consumer_only=True,
         apply_types=False,
@@ -168,6 +167,16 @@ def _reader(cluster: Cluster, settings: HintTopic, take: Take) -> "tuple[KafkaBr
     )
     subscriber(take)
     return broker, subscriber
+
+
+async def _close(broker: "KafkaBroker", subscriber: "BatchSubscriber") -> None:
+    """In time, and with its connections: a cluster that does not answer lets the consumer neither commit nor leave its group."""
+    consumer = subscriber.consumer
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CLOSED_WITHIN):
+            await broker.stop()
+    if consumer is not None:
+        await consumer._client.close()  # noqa: SLF001 - no public way
 
 
 async def _as_it_came(message: object) -> object:

@@ -1,6 +1,7 @@
 """The subscriber to the topic of hints, with a real broker."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -92,6 +93,27 @@ async def test_what_comes_while_nobody_reads_is_taken_later_and_once(kafka: Kafk
     async with second.reading():
         await until(lambda: bool(second.others))
     assert second.others == [b'{"source": "between"}']
+
+
+async def test_a_message_that_takes_its_time_leaves_no_connection_open(
+    kafka: Kafka, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose commit a cluster does not answer: the consumer is closed all the same, and its task ended."""
+    monkeypatch.setattr(hint_topic, "CLOSED_WITHIN", 1.0)
+    one, is_taken = reader(kafka, topic), asyncio.Event()
+
+    async def take(bodies: Sequence[bytes]) -> None:
+        is_taken.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(one, "take", take)
+    before = asyncio.all_tasks()
+    async with one.reading():
+        while not is_taken.is_set():
+            await send(kafka, topic, FIRST)
+            await asyncio.sleep(0.2)
+    gc.collect()  # an unclosed consumer warns, which is an error in tests
+    assert asyncio.all_tasks() == before
 
 
 async def test_an_outage_is_waited_for(
