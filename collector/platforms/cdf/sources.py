@@ -73,7 +73,7 @@ def _named(first: str, given: tuple[str, ...], counts: tuple[int, ...], columns:
 _NODES = Source("nodes", ("space", "externalId"), complete=True)
 _FUNCTIONS: Mapping[str, Callable[[tuple[str, ...]], Source | None]] = {
     "cdf_raw": lambda given: _named("raw", given, (2,), (*_RAW_COLUMNS, "columns")),
-    # the second argument, about schema inference, is no part of the name
+    # the second argument, about schema inference, is not part of the name
     "cdf_file_content": lambda given: _named("file_content", given[:1], (1,)) if len(given) < 3 else None,
     "cdf_assetsubtree": lambda given: Source("assets") if len(given) == 1 else None,
     "cdf_nodes": lambda given: _named("views", given, (3,)) if given else _NODES,
