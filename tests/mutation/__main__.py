@@ -2,29 +2,29 @@
 
 PATHS="collector/redaction.py collector/polling" limits it to these modules and folders, COUNT=200 to so many mutants of each area, drawn by
 SEED=0; COUNT=all takes all. What was tried stays in .cache/mutation until the module changes: the command goes on where it was ended. AGAIN=1 tries
-survivors again, for a test that is new.
+survivors again, for a test that is new. Exits with 1 where less than 90 % were killed, or a survivor has no reason in survivors.toml, or a reason
+is for a line that is not there any more.
 """
 
 import argparse
 import os
-import random
 import sys
 import time
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from cosmic_ray.work_item import WorkItem
 
+from tests.mutation import survivors
 from tests.mutation.areas import AREAS, asked, modules
 from tests.mutation.mutants import ROOT, Change, Session, session
+from tests.mutation.survivors import outdated, reason_of
 from tests.mutation.trials import Patience, Trial, load, trial
 
 SURVIVED = "survived"
-EXPLAINED = Path(__file__).with_name("survivors.toml")
+REQUIRED = 0.9
 
 
 @dataclass(slots=True)
@@ -39,6 +39,17 @@ class Score:
     def killed(self) -> int:
         return self.results.total() - self.results[SURVIVED]
 
+    @property
+    def equivalent(self) -> int:
+        known = map(reason_of, self.survivors)
+        return sum(1 for each in known if each is not None and each.equivalent)
+
+    @property
+    def share(self) -> float | None:
+        """Killed, of those that a test could notice."""
+        noticeable = self.results.total() - self.equivalent
+        return self.killed / noticeable if noticeable else None
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -52,17 +63,27 @@ def main() -> None:
     print(f"seed {seed}, {count} mutants of each", flush=True)
     scores = {path: area_score(path, seed, count) for path in paths}
     print(f"\n{table(scores)}")
-    unexplained = [
-        each
-        for score in scores.values()
-        for each in score.survivors
-        if (each.path, each.was, each.now) not in explained()
-    ]
-    for each in unexplained:
-        print(
-            f"\n{each.path}:{each.line} survived, and has no reason in {EXPLAINED.name}:\n-   {each.was}\n+   {each.now}"
+    sys.exit(bool([*complaints(scores)]))
+
+
+def complaints(scores: dict[str, Score]) -> Iterator[str]:
+    """Each is printed: survivors without a reason, reasons without their line, and areas of which too few were killed."""
+    for each in (each for score in scores.values() for each in score.survivors if reason_of(each) is None):
+        yield _shown(
+            f"{each.path}:{each.line} in {each.function or 'the module'} survived, and has no reason in {survivors.FILE.name}:\n-   {each.was}\n+   {each.now}"
         )
-    sys.exit(bool(unexplained))
+    for reason in outdated([module for path in scores for module in modules(path)]):
+        yield _shown(
+            f"{reason.module} has this line no longer in {reason.function or 'the module'}; take its reason out of {survivors.FILE.name}:\n    {reason.was}"
+        )
+    for path, score in scores.items():
+        if score.share is not None and score.share < REQUIRED:
+            yield _shown(f"{path}: {score.share:.0%} were killed, {REQUIRED:.0%} are required")
+
+
+def _shown(complaint: str) -> str:
+    print(f"\n{complaint}")
+    return complaint
 
 
 def area_score(path: str, seed: int, count: str) -> Score:
@@ -70,9 +91,13 @@ def area_score(path: str, seed: int, count: str) -> Score:
         sessions = [stack.enter_context(session(each)) for each in modules(path)]
         there = [(one, item) for one in sessions for item in one.items()]
         chosen = there if count == "all" else drawn(there, seed, int(count))
-        score = Score(len(there))
+        score, done = Score(len(there)), 0
         for one in sessions:
-            for change, outcome in tried(one, [item for owner, item in chosen if owner is one]):
+            mine = [item for owner, item in chosen if owner is one]
+            if mine:
+                print(f"{path}: {done} of {len(chosen)} tried, now {len(mine)} of {one.path}", flush=True)
+            done += len(mine)
+            for change, outcome in tried(one, mine):
                 score.results[outcome] += 1
                 if outcome == SURVIVED:
                     score.survivors.append(change)
@@ -81,9 +106,8 @@ def area_score(path: str, seed: int, count: str) -> Score:
 
 def drawn(there: list[tuple[Session, WorkItem]], seed: int, count: int) -> list[tuple[Session, WorkItem]]:
     """So many, in the order of the source. Those of a smaller count are among those of a larger one."""
-    order = list(range(len(there)))
-    random.Random(seed).shuffle(order)
-    return [there[index] for index in sorted(order[:count])]
+    ranked = sorted(range(len(there)), key=lambda index: there[index][0].rank(there[index][1], seed))
+    return [there[index] for index in sorted(ranked[:count])]
 
 
 def tried(one: Session, items: Iterable[WorkItem]) -> Iterator[tuple[Change, str]]:
@@ -124,22 +148,16 @@ def with_the_code_as_it_is(tests: list[str]) -> Patience:
     return Patience(5 + int(3 * found.cpu), 30 + int(3 * found.seconds))
 
 
-def explained() -> set[tuple[str, str, str]]:
-    known = tomllib.loads(EXPLAINED.read_text(encoding="utf-8"))
-    return {
-        (each["place"].partition(":")[0], each["was"], now) for each in known["survivor"] for now in each["mutants"]
-    }
-
-
 def table(scores: dict[str, Score]) -> str:
-    lines = ["| code | mutants | tried | killed | survived | with a reason | score |", "|---|---|---|---|---|---|---|"]
-    reasons = explained()
+    lines = [
+        "| code | mutants | tried | killed | equivalent | others | killed of those that are not equivalent |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for path, score in scores.items():
-        known = sum((each.path, each.was, each.now) in reasons for each in score.survivors)
-        share = f"{100 * score.killed / score.results.total():.0f} %" if score.results.total() else ""
-        lines.append(
-            f"| `{path}` | {score.there} | {score.results.total()} | {score.killed} | {len(score.survivors)} | {known} | {share} |"
-        )
+        others = len(score.survivors) - score.equivalent
+        share = "" if score.share is None else f"{100 * score.share:.0f} %"
+        counts = score.there, score.results.total(), score.killed, score.equivalent, others
+        lines.append(f"| `{path}` | {' | '.join(map(str, counts))} | {share} |")
     return "\n".join(lines)
 
 

@@ -13,11 +13,7 @@ _DELIVERY = tuple(f"{EXPORTERS}/test_{name}.py" for name in ("claimer", "deliver
 
 TESTS: dict[str, tuple[str, ...]] = {
     "collector/lifecycle.py": (f"{UNIT}/test_lifecycle.py", "tests/property/test_lifecycle.py"),
-    "collector/redaction.py": (
-        f"{UNIT}/test_redaction.py",
-        f"{UNIT}/test_secret_registry.py",
-        "tests/property/test_redaction_growth.py",
-    ),
+    "collector/redaction.py": (f"{UNIT}/test_redaction.py", f"{UNIT}/test_secret_registry.py"),
     "collector/polling/backfill.py": (f"{POLLING}/test_backfill.py",),
     "collector/polling/commits.py": (f"{POLLING}/test_commits.py", f"{POLLING}/test_repeats.py", *_POLLING),
     "collector/polling/decision.py": (f"{POLLING}/test_decide.py", *_POLLING),

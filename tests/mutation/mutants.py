@@ -21,9 +21,10 @@ _SAME = ("_Is_Eq", "_IsNot_NotEq", "_Eq_Is", "_NotEq_IsNot")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A mutant as the lines that differ; `line` is where the first is."""
+    """A mutant as the first line that differs; `function` has it, with its class before it, or is empty."""
 
     path: str
+    function: str
     line: int
     was: str
     now: str
@@ -45,7 +46,8 @@ class Mutant:
     def change(self) -> Change:
         was, now = self.was.splitlines(), self.text.splitlines()
         first = next(i for i, (one, other) in enumerate(zip(was, now, strict=False)) if one != other)
-        return Change(self.path, first + 1, was[first].strip(), now[first].strip())
+        function = function_at(ast.parse(self.was), first + 1)
+        return Change(self.path, function, first + 1, was[first].strip(), now[first].strip())
 
 
 class Session:
@@ -54,6 +56,7 @@ class Session:
     def __init__(self, path: str, work: WorkDB) -> None:
         self.path, self._work = path, work
         self._source = (ROOT / path).read_text(encoding="utf-8")
+        self._lines = self._source.splitlines()
         tree = ast.parse(self._source)
         self._left_out, self._operators = _left_out(tree), _operators(tree)
 
@@ -61,6 +64,14 @@ class Session:
         """Those that say something about the tests, in the order of the source."""
         mine = [item for item in self._work.work_items if self._is_of_use(item)]
         return sorted(mine, key=_order)
+
+    def rank(self, item: WorkItem, seed: int) -> bytes:
+        """Where a mutant comes in the order of this seed: it depends on its own line alone, so that samples stay when others change."""
+        one = item.mutations[0]
+        line = self._lines[one.start_pos[0] - 1]
+        return hashlib.sha256(
+            f"{seed} {self.path} {line} {one.start_pos[1]} {one.operator_name} {one.operator_args}".encode()
+        ).digest()
 
     def mutant(self, item: WorkItem) -> Mutant | None:
         """None for one that is not Python: nobody could have written it."""
@@ -93,6 +104,19 @@ def session(path: str) -> Iterator[Session]:
         if is_new:
             init([Path(path)], work, {})
         yield Session(path, work)
+
+
+def function_at(tree: ast.AST, line: int, within: str = "") -> str:
+    """The innermost function or class at this line, such as `Session.items`; none: the module itself."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and _has_line(node, line):
+            return function_at(node, line, f"{within}.{node.name}".removeprefix("."))
+    return within
+
+
+def _has_line(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, line: int) -> bool:
+    first = min(each.lineno for each in (node, *node.decorator_list))
+    return first <= line <= (node.end_lineno or first)
 
 
 def _order(item: WorkItem) -> tuple[tuple[int, int], str, int]:

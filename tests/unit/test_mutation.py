@@ -1,15 +1,16 @@
 """What `make mutate` tries, by which tests, and what it knows of those that survive."""
 
-import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.mutation import mutants
-from tests.mutation.__main__ import EXPLAINED, Score, drawn, table
+from tests.mutation import mutants, survivors
+from tests.mutation.__main__ import Score, complaints, drawn, table
 from tests.mutation.areas import AREAS, asked, modules
-from tests.mutation.mutants import ROOT, Session, session
+from tests.mutation.mutants import ROOT, Change, Session, session
+from tests.mutation.survivors import Reason, outdated, reason_of
 
 SOURCE = """\
 @dataclass(frozen=True)
@@ -72,16 +73,70 @@ def test_each_module_has_tests_that_exist() -> None:
         assert [each for each in asked(path) if not (ROOT / each).exists()] == [], path
 
 
-def test_reasons_are_for_lines_that_are_still_there() -> None:
-    for each in tomllib.loads(EXPLAINED.read_text(encoding="utf-8"))["survivor"]:
-        path = each["place"].partition(":")[0]
-        lines = [line.strip() for line in (ROOT / path).read_text(encoding="utf-8").splitlines()]
-        assert each["was"] in lines, f"{each['place']} is another line now: try its mutants again"
-        assert each["was"] not in each["mutants"]
-        assert each["reason"]
+def test_a_sample_stays_where_other_lines_change(source: str) -> None:
+    def sample() -> set[str]:
+        with session(source) as one:
+            return {one.rank(item, 3).hex() for _, item in drawn([(one, item) for item in one.items()], 3, 8)}
+
+    before = sample()
+    Path(source).write_text(f"BEFORE = 7\n\n\n{SOURCE}")
+    assert len(sample() & before) >= 6, "a mutant of the new line may be among them"
 
 
-def test_the_score_counts_what_was_tried() -> None:
-    score = Score(there=400)
-    score.results.update(killed=7, **{"not imported": 1, "not ended": 1, "survived": 1})
-    assert table({"x.py": score}).splitlines()[-1] == "| `x.py` | 400 | 10 | 9 | 0 | 0 | 90 % |"
+def test_a_mutant_names_its_function(source: str) -> None:
+    with session(source) as one:
+        changes = [mutant.change for item in one.items() if (mutant := one.mutant(item))]
+    assert {(each.function, each.line) for each in changes} == {("Bounds", 1), ("Bounds.holds", 6)}
+
+
+def test_reasons_are_complete() -> None:
+    for each in survivors.reasons():
+        assert (ROOT / each.module).exists(), each
+        assert each.was not in each.mutants
+        assert each.mutants
+        assert each.reason
+
+
+SAME, MISSING = (
+    Change("bounds.py", "Bounds.holds", line, "return value is None or value > self.low + 1", now)
+    for line, now in ((6, "return value is None or value > self.low | 1"), (60, "return value is None or value > 7"))
+)
+
+
+@pytest.fixture
+def explained(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a reason for one of two survivors, and one for a line that is not there."""
+    known = Reason(SAME.path, SAME.function, SAME.was, (SAME.now,), "low is even", equivalent=True)
+    gone = Reason(SAME.path, "Bounds.lacks", SAME.was, (SAME.now,), "low is even")
+    monkeypatch.setattr(survivors, "reasons", lambda: (known, gone))
+    monkeypatch.setattr(survivors, "ROOT", Path.cwd())
+
+
+@pytest.mark.usefixtures("explained")
+def test_a_reason_is_found_by_its_function_wherever_the_line_is() -> None:
+    assert [each and each.reason for each in map(reason_of, (SAME, replace(SAME, line=70), MISSING))] == [
+        *("low is even", "low is even"),
+        None,
+    ]
+    assert reason_of(replace(SAME, function="Bounds.lacks2")) is None
+    assert [each.function for each in outdated(["bounds.py"])] == ["Bounds.lacks"]
+    assert outdated(["other.py"]) == []
+
+
+@pytest.mark.usefixtures("explained")
+def test_the_score_counts_what_was_tried_but_what_no_test_could_notice() -> None:
+    score = Score(there=400, survivors=[SAME, MISSING])
+    score.results.update(killed=6, **{"not imported": 1, "not ended": 1, "survived": 2})
+    assert table({"x.py": score}).splitlines()[-1] == "| `x.py` | 400 | 10 | 8 | 1 | 1 | 89 % |"
+
+
+@pytest.mark.usefixtures("explained")
+def test_survivors_without_a_reason_and_reasons_without_a_line_and_low_scores_are_complained_of() -> None:
+    score = Score(there=400, survivors=[SAME, MISSING])
+    score.results.update(killed=8, survived=2)
+    unexplained, gone, low = complaints({"bounds.py": score})
+    assert "bounds.py:60 in Bounds.holds survived" in unexplained
+    assert "this line no longer in Bounds.lacks" in gone
+    assert low == "bounds.py: 89% were killed, 90% are required"
+    score.results.update(killed=1)
+    assert len([*complaints({"bounds.py": score})]) == 2, "90 % are enough"
