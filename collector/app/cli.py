@@ -1,11 +1,12 @@
 """The command line. Imports only typer, so that `--help` answers at once; each command imports what it needs."""
 
 import sys
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import entry_points
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -66,6 +67,7 @@ Wait = Annotated[bool, typer.Option("--wait", help="Follow the run to its end; e
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")]
 DEFAULT_CONFIG = Path("lineage-collector.yaml")
 SIMULATED = frozenset({"demo", "simulate"})
+Command = TypeVar("Command", bound=Callable[..., None])
 
 
 def main() -> None:
@@ -120,6 +122,13 @@ def _version(*, value: bool) -> None:
         raise typer.Exit
 
 
+def command(
+    short: str, example: str, *, name: str | None = None, group: typer.Typer = app
+) -> Callable[[Command], Command]:
+    """Makes a command of a function, whose docstring is its help: `short` stands in the list, `example` below the options."""
+    return group.command(name, short_help=short, epilog=f"Example: lineage-collector {example}")
+
+
 @app.callback()
 def root(
     *,
@@ -130,10 +139,7 @@ def root(
     """Watches runs on managed platforms and delivers OpenLineage run events, in order and through crashes."""
 
 
-@app.command(
-    epilog="Example: lineage-collector run --config lineage-collector.yaml",
-    short_help="Poll every source, deliver to every sink.",
-)
+@command("Poll every source, deliver to every sink.", "run --config lineage-collector.yaml")
 def run(config: Config = DEFAULT_CONFIG) -> None:
     """Poll every source and deliver to every sink until SIGTERM."""
     from collector.app import process
@@ -141,10 +147,7 @@ def run(config: Config = DEFAULT_CONFIG) -> None:
     sys.exit(process.run(config))
 
 
-@app.command(
-    epilog="Example: lineage-collector check --config lineage-collector.yaml --offline",
-    short_help="Try configuration, sources and sinks once.",
-)
+@command("Try configuration, sources and sinks once.", "check --config lineage-collector.yaml --offline")
 def check(
     config: Config = DEFAULT_CONFIG,
     *,
@@ -157,10 +160,7 @@ def check(
     sys.exit(app_check.run(config, offline=offline, as_json=as_json))
 
 
-@app.command(
-    epilog="Example: lineage-collector trigger plant-a tr_pump_to_asset --param country=DE --wait",
-    short_help="Start a run on a platform.",
-)
+@command("Start a run on a platform.", "trigger plant-a tr_pump_to_asset --param country=DE --wait")
 def trigger(
     source: Source,
     job: Annotated[str, typer.Argument(metavar="JOB", help="An id, an external id, or the name that `runs` shows.")],
@@ -188,10 +188,7 @@ def trigger(
     sys.exit(requests.trigger(config, source, job, options, execution=execution_id, wait=until, as_json=as_json))
 
 
-@app.command(
-    epilog="Example: lineage-collector watch customers 08990d78-fede-4139-b88a-4d11ca7fbf28",
-    short_help="Follow a run that no list shows.",
-)
+@command("Follow a run that no list shows.", "watch customers 08990d78-fede-4139-b88a-4d11ca7fbf28")
 def watch(
     source: Source,
     run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="The platform's own id of the run.")],
@@ -216,7 +213,7 @@ def watch(
     sys.exit(requests.watch(config, source, run_id, _pairs(param or []), wait=until, as_json=as_json))
 
 
-@app.command(epilog="Example: lineage-collector status --json", short_help="Show how each source and sink is.")
+@command("Show how each source and sink is.", "status --json")
 def status(
     config: Config = DEFAULT_CONFIG,
     *,
@@ -270,10 +267,8 @@ def runs(
     sys.exit((run_listing.follow if follow else run_listing.runs)(config, wanted, limit=limit, as_json=as_json))
 
 
-@runs_app.command(
-    "show",
-    epilog="Example: lineage-collector runs show 5f0f1e9e-7c5d-4a55-a1d5-2f30c2f0e6a1",
-    short_help="Show all that is known of one run.",
+@command(
+    "Show all that is known of one run.", "runs show 5f0f1e9e-7c5d-4a55-a1d5-2f30c2f0e6a1", name="show", group=runs_app
 )
 def runs_show(
     run: Annotated[str, typer.Argument(metavar="ID", help="The run id, or the platform's id of the run.")],
@@ -290,10 +285,7 @@ def runs_show(
     sys.exit(run_listing.one(config, run, source=source, as_json=as_json))
 
 
-@app.command(
-    epilog="Example: lineage-collector explain transformation/load-pumps",
-    short_help="Say why something is collected or not.",
-)
+@command("Say why something is collected or not.", "explain transformation/load-pumps")
 def explain(
     name: Annotated[
         str,
@@ -314,10 +306,7 @@ def explain(
     sys.exit(command.explain(config, name, source=source, as_json=as_json))
 
 
-@app.command(
-    epilog="Example: lineage-collector graph transformation/load-pumps --depth 4",
-    short_help="Show what something is made from.",
-)
+@command("Show what something is made from.", "graph transformation/load-pumps --depth 4")
 def graph(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A job or a dataset, or NAMESPACE NAME of a dataset.")],
     config: Config = DEFAULT_CONFIG,
@@ -334,7 +323,7 @@ def graph(
     sys.exit(command.graph(config, name, depth=depth, as_json=as_json, as_dot=as_dot))
 
 
-@app.command(epilog="Example: lineage-collector backup /var/backups/lineage.db", short_help="Copy the ledger to PATH.")
+@command("Copy the ledger to PATH.", "backup /var/backups/lineage.db")
 def backup(
     target: Annotated[Path, typer.Argument(metavar="PATH", help="The file to write; a former backup is replaced.")],
     config: Config = DEFAULT_CONFIG,
@@ -349,10 +338,11 @@ def backup(
     sys.exit(ledger_copy.backup(config, target, as_json=as_json))
 
 
-@ledger_app.command(
-    "copy",
-    epilog="Example: lineage-collector ledger copy lineage.db postgresql://lineage@db-1/lineage --password-file db-password",
-    short_help="Copy from a file to PostgreSQL, or back.",
+@command(
+    "Copy from a file to PostgreSQL, or back.",
+    "ledger copy lineage.db postgresql://lineage@db-1/lineage --password-file db-password",
+    name="copy",
+    group=ledger_app,
 )
 def ledger_copy(
     source: Annotated[str, typer.Argument(metavar="FROM", help="A file, or postgresql://user@host:5432/database.")],
@@ -388,7 +378,7 @@ def ledger_copy(
     sys.exit(ledger_copy.copy(source, target, schema=schema, password_file=password_file, as_json=as_json))
 
 
-@app.command(epilog="Example: lineage-collector skipped --limit 200", short_help="List what was left out, and why.")
+@command("List what was left out, and why.", "skipped --limit 200")
 def skipped(config: Config = DEFAULT_CONFIG, limit: Limit = 100, *, as_json: Json = False) -> None:
     """List all that was left out or not understood, with counts and causes."""
     from collector.app import listings
@@ -396,9 +386,7 @@ def skipped(config: Config = DEFAULT_CONFIG, limit: Limit = 100, *, as_json: Jso
     sys.exit(listings.skipped(config, limit=limit, as_json=as_json))
 
 
-@parked_app.command(
-    "list", epilog="Example: lineage-collector parked list --json", short_help="List parked events, with causes."
-)
+@command("List parked events, with causes.", "parked list --json", name="list", group=parked_app)
 def parked_list(config: Config = DEFAULT_CONFIG, limit: Limit = 100, *, as_json: Json = False) -> None:
     """List parked events with cause and attempts."""
     from collector.app import listings
@@ -406,10 +394,8 @@ def parked_list(config: Config = DEFAULT_CONFIG, limit: Limit = 100, *, as_json:
     sys.exit(listings.parked(config, limit=limit, as_json=as_json))
 
 
-@parked_app.command(
-    "retry",
-    epilog="Example: lineage-collector parked retry marquez --run 5f0f1e9e-...",
-    short_help="Send the parked events of SINK again.",
+@command(
+    "Send the parked events of SINK again.", "parked retry marquez --run 5f0f1e9e-...", name="retry", group=parked_app
 )
 def parked_retry(
     sink: Sink,
@@ -426,11 +412,7 @@ def parked_retry(
     sys.exit(parked_events.retry(config, sink, Choice(run_id, cause=cause), as_json=as_json))
 
 
-@parked_app.command(
-    "drop",
-    epilog="Example: lineage-collector parked drop marquez --run 5f0f1e9e-...",
-    short_help="Delete the parked events of SINK.",
-)
+@command("Delete the parked events of SINK.", "parked drop marquez --run 5f0f1e9e-...", name="drop", group=parked_app)
 def parked_drop(
     sink: Sink,
     config: Config = DEFAULT_CONFIG,
@@ -452,9 +434,7 @@ def parked_drop(
     sys.exit(parked_events.drop(config, sink, choice, yes=yes, dry_run=dry_run, as_json=as_json))
 
 
-@app.command(
-    epilog="Example: lineage-collector forget old-marquez --dry-run", short_help="Remove what left the configuration."
-)
+@command("Remove what left the configuration.", "forget old-marquez --dry-run")
 def forget(
     name: Annotated[
         str,
@@ -478,10 +458,7 @@ def forget(
     sys.exit(command.forget(config, name, **how))
 
 
-@app.command(
-    epilog="Example: lineage-collector reconcile marquez --since 7d --mend",
-    short_help="Compare runs with those of a Marquez, and mend.",
-)
+@command("Compare runs with those of a Marquez, and mend.", "reconcile marquez --since 7d --mend")
 def reconcile(
     sink: Sink,
     config: Config = DEFAULT_CONFIG,
@@ -500,10 +477,7 @@ def reconcile(
     sys.exit(command.reconcile(config, sink, since=since, mend=mend, as_json=as_json))
 
 
-@app.command(
-    epilog="Example: lineage-collector backfill marquez --since 7d --dry-run",
-    short_help="Fill a sink from the ledger, or the ledger from a platform.",
-)
+@command("Fill a sink from the ledger, or the ledger from a platform.", "backfill marquez --since 7d --dry-run")
 def backfill(
     name: Annotated[
         str,
