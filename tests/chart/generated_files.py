@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from config.schema import schema as program_schema
+from tests.config_schema import schema as program_schema
 from tests.rules import alert_rules
 from tests.servers import gotools
 from tests.servers.helm import CHART, Helm

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 import config
 from config.loader import load
-from config.schema import FILE, text
+from tests.config_schema import FILE, text
 
 EXAMPLE = Path(config.__file__).with_name("example.yaml")
 SCHEMA: dict[str, Any] = json.loads(text())
@@ -24,7 +24,7 @@ def problems(document: Any) -> list[str]:
 
 
 def test_the_schema_in_the_package_is_fresh() -> None:
-    assert FILE.read_text(encoding="utf-8") == text(), "run python -m config.schema"
+    assert FILE.read_text(encoding="utf-8") == text(), "run python -m tests.config_schema"
 
 
 def test_the_schema_is_one() -> None:

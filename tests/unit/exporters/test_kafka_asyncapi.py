@@ -1,7 +1,6 @@
 """The AsyncAPI document is up to date and describes what is really sent."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -10,9 +9,7 @@ from openlineage.client.event_v2 import InputDataset, Job, Run, RunEvent, RunSta
 from openlineage.client.facet_v2 import job_type_job
 from openlineage.client.serde import Serde
 
-from exporters.sinks.kafka.asyncapi import rendered
-
-FILE = Path(__file__).parents[3] / "docs" / "asyncapi.json"
+from tests.asyncapi import FILE, rendered
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +23,7 @@ def payload(document: Any, name: str = "RunEvents.Message") -> Any:
 
 
 def test_the_file_is_fresh() -> None:
-    assert FILE.read_text(encoding="utf-8") == rendered(), (
-        "run: python -m exporters.sinks.kafka.asyncapi docs/asyncapi.json"
-    )
+    assert FILE.read_text(encoding="utf-8") == rendered(), "run: python -m tests.asyncapi"
 
 
 def test_every_reference_leads_somewhere(document: Any) -> None:

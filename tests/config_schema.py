@@ -1,4 +1,4 @@
-"""The JSON Schema of the configuration file: `python -m config.schema` writes it to `config/schema.json`."""
+"""The JSON Schema of the configuration file: `python -m tests.config_schema` writes it to `config/schema.json`."""
 
 import json
 from collections.abc import Mapping
@@ -8,12 +8,13 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
+import config
 from config.base import Model
 from config.explanations import MODELS
 from config.quantities import DURATION_SCHEMA, format_duration
 from config.settings import Settings
 
-FILE = Path(__file__).with_name("schema.json")
+FILE = Path(config.__file__).with_name("schema.json")
 _SHARED = {"Duration": DURATION_SCHEMA}
 
 

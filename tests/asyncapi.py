@@ -1,12 +1,11 @@
 """The AsyncAPI document of the Kafka topics, made by FastStream from the broker and a model of the payload.
 
-`python -m exporters.sinks.kafka.asyncapi docs/asyncapi.json` writes it again. It is never served: FastStream's page for it
+`python -m tests.asyncapi` writes docs/asyncapi.json again. It is never served: FastStream's page for it
 brings a route that lets anybody publish.
 """
 
 import json
 import re
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from collector.hint import Hint
 from collector.model import EventKind
 from config.sinks import HintTopic, KafkaSink
 
+FILE = Path(__file__).parents[1] / "docs" / "asyncapi.json"
 _Facets = dict[str, dict[str, Any]]
 
 
@@ -130,4 +130,4 @@ def rendered() -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(rendered(), encoding="utf-8")
+    FILE.write_text(rendered(), encoding="utf-8")
