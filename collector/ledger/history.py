@@ -1,8 +1,8 @@
 """The life of one run as the ledger has it: its events, and where each of them is at each sink."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -141,26 +141,80 @@ def of_run(conn: Connection, run_id: int) -> RunHistory:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How many events of a run are not delivered at a sink, and how they stand: the worst of it."""
+    """How a run stands at a sink: the worst of its events, and how many stand so; `unanswered` where an attempt was not answered."""
 
     sink: str
     standing: Standing
     count: int
+    unanswered: bool = False
 
 
 def marks(conn: Connection, run_ids: Sequence[int]) -> dict[int, list[Mark]]:
-    """Of each of these runs, by number, the sinks that lack something, by name; those that lack nothing are not there."""
-    sinks = {sink.number: sink for sink in _sinks(conn)}
-    found: defaultdict[int, dict[int, Mark]] = defaultdict(dict)
+    """Of each of these runs, by number, its marks by the sinks' names. Sinks that left the configuration have one while they are owed events."""
+    sinks, found = _sinks(conn), dict[int, list[Mark]]()
     for some in chunks(run_ids):
-        for run_id, sink_id, kind, attempts, count in conn.execute(_PENDING, {"sinks": [*sinks], "runs": some}):
-            if EventKind(kind) in sinks[sink_id].wanted:
-                before = found[run_id].get(sink_id, Mark(sinks[sink_id].name, Standing.WAITING, 0))
-                standing = Standing.RETRIED if attempts else before.standing
-                found[run_id][sink_id] = Mark(before.sink, standing, before.count + count)
-        for run_id, sink_id, count in conn.execute(_REFUSED, {"sinks": [*sinks], "runs": some}):
-            found[run_id][sink_id] = Mark(sinks[sink_id].name, Standing.PARKED, count)
-    return {run_id: sorted(at.values(), key=lambda mark: mark.sink) for run_id, at in found.items()}
+        values = {"sinks": [sink.number for sink in sinks], "runs": some}
+        made, lacking = _made(conn, some), _lacking(conn, sinks, values)
+        unanswered = {(run_id, sink_id) for run_id, sink_id in conn.execute(_UNANSWERED, values)}
+        for run_id in some:
+            at_sinks = ((sink, _mark(sink, made.get(run_id), lacking.get((run_id, sink.number)))) for sink in sinks)
+            found[run_id] = [
+                replace(mark, unanswered=(run_id, sink.number) in unanswered)
+                for sink, mark in at_sinks
+                if not sink.is_retired or mark.standing in _LACKING
+            ]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The kinds of the events that the ledger keeps of a run, and the number of the terminal one."""
+
+    kinds: frozenset[EventKind]
+    ended: int | None
+
+
+def _made(conn: Connection, run_ids: Sequence[int]) -> dict[int, _Made]:
+    by_run: defaultdict[int, dict[EventKind, int]] = defaultdict(dict)
+    for run_id, kind, number in conn.execute(_EVENTS_OF, {"runs": run_ids}):
+        by_run[run_id][EventKind(kind)] = number
+    return {run_id: _Made(frozenset(kinds), _ended(kinds)) for run_id, kinds in by_run.items()}
+
+
+def _ended(kinds: Mapping[EventKind, int]) -> int | None:
+    return next((number for kind, number in kinds.items() if kind.terminal), None)
+
+
+def _mark(sink: _Sink, made: _Made | None, lacking: Mark | None) -> Mark:
+    if lacking is not None:
+        return lacking
+    if made is not None and made.ended is not None and made.ended < sink.since_event:
+        return Mark(sink.name, Standing.EARLIER, 0)
+    if made is not None and not made.kinds & sink.wanted:
+        return Mark(sink.name, Standing.UNWANTED, 0)
+    return Mark(sink.name, Standing.DELIVERED, 0)
+
+
+_LACKING = frozenset({Standing.WAITING, Standing.RETRIED, Standing.PARKED})
+
+
+def _lacking(conn: Connection, sinks: Sequence[_Sink], values: Mapping[str, Any]) -> dict[tuple[int, int], Mark]:
+    """By run and sink, where something is missing: what is parked counts before what waits."""
+    of = {sink.number: sink for sink in sinks}
+    found: dict[tuple[int, int], Mark] = {}
+    for run_id, sink_id, count in conn.execute(_SUPERSEDED, values):
+        found[run_id, sink_id] = Mark(of[sink_id].name, Standing.SUPERSEDED, count)
+    waiting = Counter[tuple[int, int]]()
+    for run_id, sink_id, kind, attempts, count in conn.execute(_PENDING, values):
+        if EventKind(kind) in of[sink_id].wanted:
+            key = run_id, sink_id
+            waiting[key] += count
+            is_retried = attempts or (key in found and found[key].standing is Standing.RETRIED)
+            standing = Standing.RETRIED if is_retried else Standing.WAITING
+            found[key] = Mark(of[sink_id].name, standing, waiting[key])
+    for run_id, sink_id, count in conn.execute(_REFUSED, values):
+        found[run_id, sink_id] = Mark(of[sink_id].name, Standing.PARKED, count)
+    return found
 
 
 def _pending() -> Select[*tuple[Any, ...]]:
@@ -186,18 +240,35 @@ def _pending() -> Select[*tuple[Any, ...]]:
     )
 
 
-def _refused() -> Select[*tuple[Any, ...]]:
+def _refused(*, superseded: bool) -> Select[*tuple[Any, ...]]:
     run, parked = schema.run, schema.parked
     strands = select(run.c.strand_id).where(run.c.id.in_(bindparam("runs", expanding=True)))
     return (
         select(parked.c.run_id, parked.c.sink_id, func.count())
         .where(parked.c.sink_id.in_(bindparam("sinks", expanding=True)), parked.c.strand_id.in_(strands))
         .where(parked.c.run_id.in_(bindparam("runs", expanding=True)))
+        .where(parked.c.superseded_at.is_not(None) if superseded else parked.c.superseded_at.is_(None))
         .group_by(parked.c.run_id, parked.c.sink_id)
     )
 
 
-_PENDING, _REFUSED = _pending(), _refused()
+def _events_of() -> Select[*tuple[Any, ...]]:
+    """By strand, so that a strand of many runs is read once for all of them."""
+    run, event = schema.run, schema.event
+    strands = select(run.c.strand_id).where(run.c.id.in_(bindparam("runs", expanding=True)))
+    return (
+        select(event.c.run_id, event.c.kind, func.min(event.c.id))
+        .where(event.c.strand_id.in_(strands), event.c.run_id.in_(bindparam("runs", expanding=True)))
+        .group_by(event.c.run_id, event.c.kind)
+    )
+
+
+_PENDING, _REFUSED, _SUPERSEDED = _pending(), _refused(superseded=False), _refused(superseded=True)
+_EVENTS_OF = _events_of()
+_UNANSWERED = select(schema.doubt.c.run_id, schema.doubt.c.sink_id).where(
+    schema.doubt.c.sink_id.in_(bindparam("sinks", expanding=True)),
+    schema.doubt.c.run_id.in_(bindparam("runs", expanding=True)),
+)
 
 
 def _deliveries(

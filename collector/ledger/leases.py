@@ -36,12 +36,16 @@ def take(conn: Connection, name: str, holder: str, ttl_ms: int) -> Lease | None:
     expires_at = conn.scalar(select(table.c.expires_at).where(table.c.name == name).with_for_update())
     free = or_(table.c.expires_at < db_now(), table.c.holder == holder)
     insert = schema.upsert(conn.dialect.name, table).values(
-        name=name, holder=holder, token=1, expires_at=db_now() + ttl_ms
+        name=name, holder=holder, token=1, expires_at=db_now() + ttl_ms, since=db_now()
     )
     token = conn.scalar(
         insert.on_conflict_do_update(
             index_elements=[table.c.name],
-            set_={"holder": holder, "token": table.c.token + 1, "expires_at": insert.excluded.expires_at},
+            set_={
+                "holder": holder,
+                "token": table.c.token + 1,
+                **{name: insert.excluded[name] for name in ("expires_at", "since")},
+            },
             where=free,
         ).returning(table.c.token)
     )

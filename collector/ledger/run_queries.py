@@ -1,10 +1,11 @@
 """Runs of the ledger for commands and pages: lists, which are limited, and single ones by their ids."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, tuple_
 
 from collector.ledger import schema
 from collector.ledger.schema import chunks
@@ -27,11 +28,25 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs are wanted, None for all. `job` is the job's name, or what follows its first slash."""
+    """Which runs are wanted, None for all. `job` is the job's name, or what follows its first slash; `text` is a part of it, of the
+    run's ids or of what is known of a run that failed. `since_ms` and `until_ms` are about the time at which it started.
+    """
 
     source_id: int | None = None
     state: RunState | None = None
     job: str | None = None
+    text: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+    @property
+    def is_timed(self) -> bool:
+        return self.since_ms is not None or self.until_ms is not None
+
+    def times(self) -> list[ColumnElement[bool]]:
+        started = schema.run.c.started_at
+        since = [started >= self.since_ms] if self.since_ms is not None else []
+        return [started.is_not(None), *since, *([started < self.until_ms] if self.until_ms is not None else [])]
 
     def conditions(self) -> list[ColumnElement[bool]]:
         run, job = schema.run.c, self.job
@@ -39,7 +54,14 @@ class RunFilter:
         of_source = [run.source_id + 0 == self.source_id] if self.source_id is not None else []
         in_state = [run.state == self.state] if self.state is not None else []
         of_job = [or_(run.job == job, run.job.endswith(f"/{job}", autoescape=True))] if job is not None else []
-        return [*of_source, *in_state, *of_job]
+        return [*of_source, *in_state, *of_job, *([_holds(self.text)] if self.text is not None else [])]
+
+
+def _holds(text: str) -> ColumnElement[bool]:
+    """The errors of runs are part of what is stored as JSON, and spelled so there."""
+    run, spelled = schema.run.c, json.dumps(text, ensure_ascii=False)[1:-1]
+    names = [column.icontains(text, autoescape=True) for column in (run.job, run.key, run.run_uuid)]
+    return or_(*names, and_(run.state == RunState.FAILED, run.detail.icontains(spelled, autoescape=True)))
 
 
 _ALL = RunFilter()
@@ -90,6 +112,17 @@ def runs_before(
     """As `runs`, of the `searched` runs before the one with this number (None: the latest), and the number before which to go
     on; None where there are no more.
     """
+    return (
+        _latest(conn, before, limit, searched, wanted)
+        if not wanted.is_timed
+        else _started(conn, before, limit, searched, wanted)
+    )
+
+
+def _latest(
+    conn: Connection, before: int | None, limit: int, searched: int, wanted: RunFilter
+) -> tuple[list[RunRow], int | None]:
+    """Those that were seen first last, first."""
     run = schema.run
     top = before if before is not None else (conn.scalar(select(func.max(run.c.id))) or 0) + 1
     floor = max(top - searched, 1)
@@ -99,6 +132,28 @@ def runs_before(
     last = numbers[-1] if len(numbers) == limit else floor
     is_more = conn.scalar(select(run.c.id).where(run.c.id < last).limit(1)) is not None
     return rows, last if is_more else None
+
+
+def _started(
+    conn: Connection, before: int | None, limit: int, searched: int, wanted: RunFilter
+) -> tuple[list[RunRow], int | None]:
+    """Those that started last, first."""
+    run = schema.run
+    order = run.c.started_at.desc(), run.c.id.desc()
+    in_time = select(run.c.id).where(*wanted.times(), *_started_before(conn, before)).order_by(*order)
+    some = select(run.c.id).where(run.c.id.in_(in_time.limit(searched)), *wanted.conditions())
+    numbers = conn.scalars(some.order_by(*order).limit(limit)).all()
+    rows = _as_runs(conn, _run_rows().where(run.c.id.in_(numbers)).order_by(*order))
+    last = numbers[-1] if len(numbers) == limit else conn.scalar(in_time.limit(1).offset(searched - 1))
+    behind = select(run.c.id).where(*wanted.times(), *_started_before(conn, last)).limit(1)
+    return rows, last if last is not None and conn.scalar(behind) is not None else None
+
+
+def _started_before(conn: Connection, number: int | None) -> list[ColumnElement[bool]]:
+    """Nothing for a run that the ledger has no more."""
+    run = schema.run
+    place = conn.execute(select(run.c.started_at, run.c.id).where(run.c.id == number)).first()
+    return [tuple_(run.c.started_at, run.c.id) < tuple(place)] if place is not None else []
 
 
 def children_of(conn: Connection, run_id: int, limit: int) -> list[RunRow]:

@@ -30,7 +30,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISIONS = tuple(f"{number:04}" for number in range(1, 15))
+REVISIONS = tuple(f"{number:04}" for number in range(1, 16))
 """Every migration, oldest first."""
 
 APPLICATION_ID = 0x4C6E6721
@@ -114,6 +114,7 @@ lease = Table(
     Column("holder", Text, nullable=False),
     Column("token", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),  # 0 once given back
+    Column("since", BigInteger),  # when its holder took it
 )
 
 replica = Table(
@@ -168,6 +169,8 @@ Index(
 _child = text("parent_id IS NOT NULL")
 Index("run_id", run.c.run_uuid, unique=True)
 Index("run_job", run.c.source_id, run.c.job, run.c.id)
+_began = text("started_at IS NOT NULL")
+Index("run_started", run.c.started_at, run.c.id, sqlite_where=_began, postgresql_where=_began)
 Index("run_child", run.c.parent_id, sqlite_where=_child, postgresql_where=_child)
 
 watch = Table(  # what each look at an open run moves, in rows so short that hundreds of them are one page

@@ -72,7 +72,7 @@ async def serve(
     of_ledger, at_stop = list[web.RouteDef](), None
     if (ledger := pages.ledger) is not None:
         of_ledger = [
-            *RunPages(ledger, pages.backends).routes(),
+            *RunPages(ledger, pages.backends, pages.clock).routes(),
             *LineagePages(ledger, forms, pages.backends).routes(),
             *list_pages.routes(ledger, forms),
             *(Actions(ledger, pages.submit, forms, pages.clock).routes() if pages.submit is not None else ()),

@@ -1,7 +1,7 @@
 """`/runs` and `/runs/ID`, and the same as JSON under `/api/v1`: what the ledger knows of runs, and where their events are."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -11,12 +11,13 @@ from aiohttp import web
 from sqlalchemy import Connection
 
 from collector import views
-from collector.clock import duration
+from collector.clock import Clock, duration, to_ms
 from collector.ledger import graph, history, queries, run_queries
 from collector.ledger.history import RunHistory
 from collector.ledger.port import Ledger
 from collector.ledger.run_queries import RunDetail, RunFilter, RunRow
 from collector.model import Run, RunState
+from config.quantities import parse_moment
 from exporters.web.event_content import content, named
 from exporters.web.responses import BackendLink, backend_links, data, page, readable
 
@@ -24,28 +25,46 @@ LISTED = 100
 """Runs on a page."""
 SEARCHED = 20_000
 """Runs that one page looks through for those that were asked for, so that it takes milliseconds in a ledger of any size."""
-_FILTERS = ("source", "state", "job", "run")
+_FILTERS = ("source", "state", "job", "run", "text", "since", "until")
 
 
 @dataclass(frozen=True, slots=True)
 class RunQuery:
-    """What a list of runs is to show. `before` is the number of the run that the page before ended with."""
+    """What a list of runs is to show. `since` and `until`, as they were asked for, are about the time at which runs started. `before` is the number of
+    the run that the page before ended with.
+    """
 
     source: str | None = None
     state: str | None = None
     job: str | None = None
     run: str | None = None
+    text: str | None = None
+    since: str | None = None
+    until: str | None = None
     before: int | None = None
+
+    def given(self) -> dict[str, str]:
+        return {name: value for name in _FILTERS if (value := getattr(self, name)) is not None}
 
     def older(self, before: int) -> str:
         """The query of the next page."""
-        given = {name: value for name in _FILTERS if (value := getattr(self, name)) is not None}
-        return urlencode({**given, "before": before})
+        return urlencode({**self.given(), "before": before})
+
+    def started(self, since: str) -> str:
+        """The query of the same for runs that started since then."""
+        return urlencode({**self.given(), "since": since, "until": ""})
+
+    def window(self, now: datetime) -> tuple[int | None, int | None]:
+        """In epoch milliseconds. Raises ValueError with a sentence for people."""
+        since, until = (to_ms(parse_moment(words, now)) if words else None for words in (self.since, self.until))
+        if since is not None and until is not None and since >= until:
+            raise ValueError("the beginning is not before the end")
+        return since, until
 
 
 class RunPages:
-    def __init__(self, ledger: Ledger, backends: Mapping[str, BackendLink]) -> None:
-        self._ledger, self._backends = ledger, backends
+    def __init__(self, ledger: Ledger, backends: Mapping[str, BackendLink], clock: Clock) -> None:
+        self._ledger, self._backends, self._clock = ledger, backends, clock
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -56,24 +75,24 @@ class RunPages:
         ]
 
     async def _runs(self, request: web.Request) -> web.Response:
+        now = self._clock.now()
         try:
-            query = _run_query(request.query)
+            query, fault = _run_query(request.query, now), ""
         except ValueError as error:
             query, fault = RunQuery(), str(error)
-        else:
-            fault = ""
-        rows, older, sources = await self._ledger.read_shown(_listed, query)
+        rows, older, sources = await self._ledger.read_shown(_listed, query, now)
         states = [state.value for state in RunState]
-        about = {"query": query, "sources": sources, "states": states, "fault": fault}
+        about = {"query": query, "sources": sources, "states": states, "fault": fault, "spans": _SPANS}
         link = query.older(older) if older is not None else ""
-        return page("runs", "/runs", 400 if fault else 200, rows=rows, older=link, **about)
+        return page("runs", "/runs", 400 if fault else 200, rows=_with_bars(rows, now), older=link, **about)
 
     async def _runs_json(self, request: web.Request) -> web.Response:
+        now = self._clock.now()
         try:
-            query = _run_query(request.query)
+            query = _run_query(request.query, now)
         except ValueError as error:
             return data({"error": str(error)}, 400)
-        rows, older, _ = await self._ledger.read_shown(_listed, query)
+        rows, older, _ = await self._ledger.read_shown(_listed, query, now)
         return data({"runs": rows, "next": f"/api/v1/runs?{query.older(older)}" if older is not None else None})
 
     async def _run(self, request: web.Request) -> web.Response:
@@ -95,12 +114,14 @@ def _missing(run: str) -> str:
     return f"the ledger has no run {run!r}: it is not known, or retention removed it"
 
 
-def _run_query(query: Mapping[str, str]) -> RunQuery:
+def _run_query(query: Mapping[str, str], now: datetime) -> RunQuery:
     """Raises ValueError with a sentence for people."""
     given = {name: query.get(name) or None for name in _FILTERS}
     if (state := given["state"]) is not None and state not in set(RunState):
         raise ValueError(f"state {state!r} is none of {', '.join(RunState)}")
-    return RunQuery(**given, before=_before(query))
+    asked = RunQuery(**given, before=_before(query))
+    asked.window(now)
+    return asked
 
 
 def _before(query: Mapping[str, str]) -> int | None:
@@ -112,7 +133,7 @@ def _before(query: Mapping[str, str]) -> int | None:
     return int(before)
 
 
-def _listed(conn: Connection, query: RunQuery) -> tuple[list[dict[str, Any]], int | None, list[str]]:
+def _listed(conn: Connection, query: RunQuery, now: datetime) -> tuple[list[dict[str, Any]], int | None, list[str]]:
     """Rows, where the next page begins, and the names of all sources."""
     sources = queries.source_names(conn)
     if query.run is not None:
@@ -122,16 +143,44 @@ def _listed(conn: Connection, query: RunQuery) -> tuple[list[dict[str, Any]], in
     else:
         source_id = sources[query.source] if query.source is not None else None
         state = RunState(query.state) if query.state is not None else None
-        wanted = RunFilter(source_id, state, query.job)
+        wanted = RunFilter(source_id, state, query.job, query.text, *query.window(now))
         rows, older = run_queries.runs_before(conn, query.before, LISTED, SEARCHED, wanted)
     details = run_queries.details(conn, [row.run_uuid for row in rows])
     marks = history.marks(conn, [stored.id for stored in details.values()])
-    return [_row(row, details.get(row.run_uuid), marks) for row in rows], older, sorted(sources)
+    found = [_row(row, details.get(row.run_uuid), marks) for row in rows]
+    return [row for row in found if query.text is None or _holds(row, query.text)], older, sorted(sources)
+
+
+def _holds(row: Mapping[str, Any], text: str) -> bool:
+    """Not only in what else is stored of a run that failed."""
+    names = (row[name] or "" for name in ("job", "run", "run_id", "error"))
+    return any(text.casefold() in words.casefold() for words in names)
+
+
+_SPANS = {"1h": "hour", "1d": "day", "7d": "week"}
+
+
+def _with_bars(rows: Sequence[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
+    """The rows with what each run took, until now where it goes on, and with that in hundredths of the longest that ended."""
+    longest = max((row["duration_seconds"] or 0 for row in rows), default=0) or 1
+    took = ((row, _took(row, now)) for row in rows)
+    return [{**row, "took": seconds, "bar": _hundredths(seconds or 0, longest)} for row, seconds in took]
+
+
+def _hundredths(seconds: float, longest: float) -> int:
+    return min(100, max(1, round(100 * seconds / longest)))
+
+
+def _took(row: Mapping[str, Any], now: datetime) -> float | None:
+    seconds: float | None = row["duration_seconds"]
+    if row["started"] is None or seconds is not None:
+        return seconds
+    return max(0.0, (now - datetime.fromisoformat(row["started"])).total_seconds())
 
 
 def _row(row: RunRow, stored: RunDetail | None, marks: Mapping[int, list[history.Mark]]) -> dict[str, Any]:
     at = marks.get(stored.id, []) if stored is not None else []
-    of_sinks = [{"sink": mark.sink, "standing": mark.standing.value, "count": mark.count} for mark in at]
+    of_sinks = [{**asdict(mark), "standing": mark.standing.value} for mark in at]
     return {**views.summary(row, views.known_run(stored)), "marks": of_sinks}
 
 

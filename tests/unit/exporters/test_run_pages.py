@@ -23,7 +23,7 @@ from collector.model import Dataset, Definition, Facts, Interval, Skip, SkipKind
 from collector.testing.clock import SimulatedClock
 from exporters.web.pages import serve
 from tests.unit.exporters.test_web import GOOD, LEDGER
-from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, NOW, SECOND, START, Ledger, a_job, at, child_of
+from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, NOW, SECOND, START, Ledger, a_job, a_run, at, child_of
 
 OPENAPI = Path(__file__).parents[3] / "docs" / "openapi.yaml"
 EVIL = '"><script>alert(1)</script>'
@@ -92,12 +92,12 @@ async def test_a_list_of_runs_says_where_something_is_missing(tmp_path: Path) ->
         run["run"]: [(mark["sink"], mark["standing"], mark["count"]) for mark in run["marks"]] for run in listed["runs"]
     }
     assert marks == {
-        "good/1": [],
+        "good/1": [("kafka", "delivered", 0), ("marquez", "delivered", 0)],
         "bad": [("kafka", "waiting", 2), ("marquez", "parked", 1)],
         "child": [("kafka", "waiting", 1), ("marquez", "waiting", 1)],
     }
     assert listed["next"] is None
-    assert "marquez: parked" in shown
+    assert 'title="marquez: parked"' in shown
     assert "1m 30s" in shown
     assert "<script>" not in shown
 
@@ -113,6 +113,16 @@ async def test_a_list_of_runs_says_where_something_is_missing(tmp_path: Path) ->
         ("run=good/1", ["good/1"]),
         ("run=nobody", []),
         ("state=", ["child", "bad", "good/1"]),
+        ("text=OOD%2F", ["good/1"]),
+        ('text=No rows "><SCRIPT>', ["bad"]),
+        ("text=inputs", []),
+        ("text=%25", []),
+        (f"text={a_run('child').run_id}", ["child"]),
+        ("text=transformation&source=source", ["child", "good/1"]),
+        ("since=2026-11-22T12:01:30", ["child", "bad"]),
+        ("since=2026-11-22T12:00&until=2026-11-22T12:01:30%2B00:00", ["good/1"]),
+        ("until=2026-11-22", []),
+        ("since=1d&state=failed", ["bad"]),
     ],
 )
 async def test_runs_are_chosen(tmp_path: Path, query: str, found: list[str]) -> None:
@@ -121,11 +131,51 @@ async def test_runs_are_chosen(tmp_path: Path, query: str, found: list[str]) -> 
         await page(client, f"/runs?{query}")
 
 
-@pytest.mark.parametrize("query", ["state=odd", "before=x", "before=-1", "before=²", f"before={'9' * 30}"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "state=odd",
+        "before=x",
+        "before=-1",
+        "before=²",
+        f"before={'9' * 30}",
+        "since=soon",
+        "until=soon",
+        "since=1h&until=2h",
+    ],
+)
 async def test_what_cannot_be_asked_for_is_said(tmp_path: Path, query: str) -> None:
     async with served(tmp_path) as client:
         assert " is " in (await data(client, f"/api/v1/runs?{query}", 400))["error"]
         assert 'class="failed"' in await page(client, f"/runs?{query}", 400)
+
+
+async def test_runs_of_a_time_are_in_the_order_in_which_they_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporters.web.run_pages.LISTED", 1)
+
+    def in_disorder(conn: Connection) -> None:
+        ledger = Ledger(conn)
+        ledger.configure(a=ALL)
+        for key, minutes in (("first", 1), ("third", 3), ("second", 2)):
+            ledger.happen(key, START, started_at=at(NOW + 60_000 * minutes))
+
+    async with served(tmp_path, in_disorder) as client:
+        found, at_page = [], "/api/v1/runs?since=2026-11-01"
+        while at_page:
+            answer = await data(client, at_page)
+            found += [run["run"] for run in answer["runs"]]
+            at_page = answer["next"]
+    assert found == ["third", "second", "first"]
+
+
+async def test_runs_have_a_bar_as_long_as_they_took(tmp_path: Path) -> None:
+    async with served(tmp_path) as client:
+        shown = await page(client, "/runs")
+    assert '<rect class="succeeded" width="100" height="6"/></svg> <span class="nowrap">1m 30s' in shown
+    assert '<rect class="failed" width="68" height="6"/>' in shown
+    assert '<rect class="bar" width="1" height="6"/></svg> <span class="nowrap quiet">0s so far' in shown
 
 
 async def test_pages_go_on_until_all_were_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,8 +188,14 @@ async def test_pages_go_on_until_all_were_shown(tmp_path: Path, monkeypatch: pyt
         for number in range(30):
             ledger.happen(f"{number}", START, *([FAIL] if number % 5 == 0 else []))
 
+    expected_of = {
+        "": range(29, -1, -1),
+        "state=failed": range(25, -1, -5),
+        "since=2026-11-01": range(29, -1, -1),
+        "since=2026-11-01&state=failed": range(25, -1, -5),
+    }
     async with served(tmp_path, many) as client:
-        for query, expected in (("", range(29, -1, -1)), ("state=failed", range(25, -1, -5))):
+        for query, expected in expected_of.items():
             found, at_page = [], f"/api/v1/runs?{query}"
             while at_page:
                 answer = await data(client, at_page)

@@ -200,10 +200,38 @@ def test_marks_say_the_worst_of_what_a_sink_lacks(ledger: Ledger) -> None:
     ledger.postpone(ledger.claim("a")[0])
     assert marks("p") == [("a", RETRIED, 3), ("b", WAITING, 2)]
     ledger.drain("b")
-    assert (marks("p"), marks("q")) == ([("a", RETRIED, 3)], [("a", WAITING, 1)])
+    at_b = ("b", DELIVERED, 0)
+    assert (marks("p"), marks("q")) == ([("a", RETRIED, 3), at_b], [("a", WAITING, 1), at_b])
     ledger.now += SECOND
     ledger.park(next(head for head in ledger.claim("a") if head.body == b"p START"))
-    assert marks("p") == [("a", PARKED, 1)]
+    assert marks("p") == [("a", PARKED, 1), at_b]
+    ledger.drain("a")
+    assert marks("p") == [("a", SUPERSEDED, 1), at_b]
+
+
+def test_marks_of_sinks_that_came_later_or_want_nothing_of_the_run(ledger: Ledger) -> None:
+    ledger.configure(a=ALL, ends=ENDS)
+    ledger.happen("p", START, COMPLETE)
+    ledger.happen("q", OTHER)
+    ledger.drain("a")
+    ledger.drain("ends")
+    ledger.configure(a=ALL, ends=ENDS, late=ALL)
+    numbers = dict(ledger.conn.execute(select(schema.run.c.key, schema.run.c.id)).all())
+    found = history.marks(ledger.conn, [*numbers.values()])
+    standings = {key: {mark.sink: mark.standing for mark in found[number]} for key, number in numbers.items()}
+    assert standings["p"] == {"a": DELIVERED, "ends": DELIVERED, "late": EARLIER}
+    assert standings["q"]["ends"] == UNWANTED
+
+
+def test_marks_say_where_an_attempt_was_not_answered(ledger: Ledger) -> None:
+    ledger.configure(a=ALL, b=ALL)
+    ledger.happen("p", START)
+    ledger.postpone(unanswered=True, recheck_at=ledger.now + SECOND)
+    [found] = history.marks(ledger.conn, [1]).values()
+    assert [(mark.sink, mark.standing, mark.unanswered) for mark in found] == [
+        ("a", RETRIED, True),
+        ("b", WAITING, False),
+    ]
 
 
 def test_a_run_is_found_by_the_number_of_its_event(ledger: Ledger) -> None:

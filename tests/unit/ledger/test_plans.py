@@ -262,6 +262,23 @@ def test_runs_are_listed_from_the_end(busy: Ledger, source: int | None) -> None:
     assert not any("TEMP B-TREE" in step(plan) for plan in plans)
 
 
+@pytest.mark.parametrize("wanted", [RunFilter(since_ms=NOW - HOUR), RunFilter(1, RunState.FAILED, until_ms=NOW + HOUR)])
+def test_runs_of_a_time_are_listed_from_their_index(busy: Ledger, wanted: RunFilter) -> None:
+    with watched(busy) as plans:
+        run_queries.runs_before(busy.conn, 20, 10, 15, wanted)
+    steps = [step(plan) for plan in plans if " run_started " in plan]
+    assert len(steps) >= 2
+    assert not [plan for plan in plans if step(plan).startswith("SCAN run")]
+
+
+def test_marks_are_found_by_the_runs(busy: Ledger) -> None:
+    with watched(busy) as plans:
+        history.marks(busy.conn, [1, 2])
+    assert not [
+        plan for plan in plans if step(plan).startswith(("SCAN run", "SCAN event", "SCAN parked", "SCAN doubt"))
+    ]
+
+
 def test_one_run_is_found_by_its_ids(busy: Ledger) -> None:
     with watched(busy) as plans:
         run_queries.runs_by_id(busy.conn, "1")
