@@ -166,10 +166,11 @@ def _without_values_of_code(sql: str, literals: list[tuple[int, int]]) -> str:
 
 
 def _inside(place: _Place, sql: str, literals: list[tuple[int, int]], starts: list[int]) -> _Place:
-    start, end = literals[at] if (at := bisect_left(starts, place.begin) - 1) >= 0 else (0, 0)
-    if place.begin >= end or start == place.begin:
+    before = bisect_left(starts, place.begin) - 1
+    if before < 0 or place.begin >= literals[before][1]:
         return place
-    is_closed = sql[end - 1] == sql[start] and end - start > 1
+    start, end = literals[before]
+    is_closed = sql[end - 1] == sql[start]
     pattern = credentials.LITERALS_VALUE if place.pattern is credentials.SQL_VALUE else place.pattern
     return _Place(place.begin, pattern, end - is_closed)
 

@@ -33,7 +33,7 @@ def _job(job: Job) -> Job:
     return replace(
         job,
         description=_text(job.description),
-        owners=tuple(map(_said, job.owners)),
+        owners=tuple(map(redacted, job.owners)),
         tags=_pairs(job.tags),
         sql=redacted_sql(job.sql) if job.sql is not None else None,
         schedule=_text(job.schedule),
@@ -49,9 +49,9 @@ def _facts(facts: Facts) -> Facts:
         parameters=tuple(map(_parameter, facts.parameters)),
         stages=tuple(map(_stage, facts.stages)),
         tags=_pairs(facts.tags),
-        ids={name: _said(value) for name, value in facts.ids.items()},
+        ids={name: redacted(value) for name, value in facts.ids.items()},
         link=_text(facts.link),
-        problems=tuple(map(_said, facts.problems)),
+        problems=tuple(map(redacted, facts.problems)),
     )
 
 
@@ -66,11 +66,11 @@ def _dataset(dataset: Dataset) -> Dataset:
 
 
 def _field(field: Field) -> Field:
-    return field if field.description is None else replace(field, description=_said(field.description))
+    return field if field.description is None else replace(field, description=redacted(field.description))
 
 
 def _edge(edge: ColumnEdge) -> ColumnEdge:
-    return edge if edge.description is None else replace(edge, description=_said(edge.description))
+    return edge if edge.description is None else replace(edge, description=redacted(edge.description))
 
 
 def _stage(stage: Stage) -> Stage:
@@ -80,16 +80,12 @@ def _stage(stage: Stage) -> Stage:
 def _parameter(pair: tuple[str, str]) -> tuple[str, str]:
     """The key is part of what is looked at: `password` makes any value a secret."""
     key, value = pair
-    return _said(key), redacted(f"{key}={value}").partition("=")[2]
+    return redacted(key), redacted(f"{key}={value}").partition("=")[2]
 
 
 def _pairs(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    return tuple((_said(key), _said(value)) for key, value in pairs)
+    return tuple((redacted(key), redacted(value)) for key, value in pairs)
 
 
 def _text(text: str | None) -> str | None:
-    return _said(text) if text is not None else None
-
-
-def _said(text: str) -> str:
-    return text if len(text) < 16 and text.isalnum() else redacted(text)
+    return redacted(text) if text is not None else None

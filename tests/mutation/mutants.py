@@ -140,11 +140,11 @@ def _is_within(place: Place, spans: list[tuple[Place, Place]]) -> bool:
 
 
 def _left_out(tree: ast.AST) -> list[tuple[Place, Place]]:
-    """Where a mutant would say nothing: types, which nobody evaluates, and `frozen` and `slots` of dataclasses, which change nothing."""
+    """Where a mutant would say nothing: types, which nobody evaluates, and what decorators get: `frozen` of dataclasses, the sizes of caches."""
     found: list[tuple[Place, Place]] = []
     for node in ast.walk(tree):
         found += [_span(part) for part in _types(node)]
-        if isinstance(node, ast.ClassDef):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             found += [_span(each) for each in node.decorator_list if isinstance(each, ast.Call)]
     return found
 

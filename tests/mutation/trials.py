@@ -1,23 +1,26 @@
-"""Tries mutants by tests: each in a process that is forked with everything but our own modules loaded."""
+"""Tries mutants by tests: each in a process that is forked with everything but our own modules loaded, by the tests that reach its function."""
 
+import ast
 import importlib
 import importlib.util
 import io
+import json
 import os
 import resource
 import signal
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from types import CodeType
+from types import CodeType, FrameType
 
 import pytest
 
-from tests.mutation.mutants import ROOT, Mutant
+from tests.mutation.mutants import ROOT, Mutant, function_at
 
 _OURS = ("collector", "exporters", "config", "simulators", "tests", "conftest", "__main__")
 _OPTIONS = (
@@ -45,14 +48,62 @@ class Patience:
     seconds: int
 
 
-def trial(tests: Sequence[str], mutant: Mutant | None, patience: Patience) -> Trial:
-    """The tests with this mutant, or with the code as it is, within `patience`."""
+def trial(tests: Sequence[str], mutant: Mutant, patience: Patience, chosen: Collection[str]) -> Trial:
+    """These of the tests with this mutant, within `patience`."""
+    files = [each for each in tests if any(test.startswith(f"{each}::") for test in chosen)]
+
+    def attempt() -> tuple[int, str]:
+        sys.meta_path.insert(0, _Mutated(mutant))
+        code, last = _asked(files, _Chosen(chosen))
+        return code, "not even imported" if code in _NOT_COLLECTED else last
+
+    return _forked(attempt, patience)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The tests with the code as it is. `by_function` has those that call a function; one that is called when its module is
+    imported has all of them, as the module itself.
+    """
+
+    all: Trial
+    by_function: Mapping[str, Sequence[str]]
+
+    def of(self, function: str) -> Sequence[str]:
+        return self.by_function.get(function, ())
+
+
+def reach(tests: Sequence[str], path: str) -> Reach:
+    """Who calls which function of the module at this path."""
+
+    def attempt() -> tuple[int, str]:
+        calls = _Calls(str(ROOT / path))
+        sys.settrace(calls.trace)
+        threading.settrace(calls.trace)
+        code, last = _asked(tests, calls)
+        return code, last if code else json.dumps(calls.found)
+
+    done = _forked(attempt, Patience(1200, 1200))
+    if not done.passed:
+        raise SystemExit(f"{' '.join(tests)} fail without any mutant: {done.how}")
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    everything, by_function = dict[str, None](), dict[str, dict[str, None]]()
+    for test, lines in json.loads(done.how).items():
+        everything[test] = None
+        for line in lines:
+            by_function.setdefault(function_at(tree, line), {})[test] = None
+    everything.pop(_IMPORT, None)
+    found = {name: [*(everything if _IMPORT in those or not name else those)] for name, those in by_function.items()}
+    return Reach(done, found)
+
+
+def _forked(attempt: Callable[[], tuple[int, str]], patience: Patience) -> Trial:
     began = time.monotonic()
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _try_and_exit(tests, mutant, patience, writing)
+        _attempt_and_exit(attempt, patience, writing)
     os.close(writing)
     with os.fdopen(reading, encoding="utf-8", errors="replace") as pipe:
         output = pipe.read()
@@ -83,20 +134,60 @@ def load(tests: Sequence[str]) -> None:
                 importlib.import_module(name)
 
 
-def _try_and_exit(tests: Sequence[str], mutant: Mutant | None, patience: Patience, writing: int) -> None:
+def _attempt_and_exit(attempt: Callable[[], tuple[int, str]], patience: Patience, writing: int) -> None:
     os.setsid()
     resource.setrlimit(resource.RLIMIT_CPU, (patience.cpu, patience.cpu))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(patience.seconds)
-    if mutant is not None:
-        sys.meta_path.insert(0, _Mutated(mutant))
-    code: int = pytest.ExitCode.INTERNAL_ERROR
-    with _quiet() as heard, suppress(BaseException):
-        code = pytest.main([*_OPTIONS, *tests])
-    last = "not even imported" if code in _NOT_COLLECTED else heard.getvalue().strip().rpartition("\n")[2]
-    with suppress(BrokenPipeError):
-        os.write(writing, last.encode())
-    os._exit(int(code))
+    code, output = int(pytest.ExitCode.INTERNAL_ERROR), ""
+    with suppress(BaseException):
+        code, output = attempt()
+    with suppress(BrokenPipeError), os.fdopen(writing, "w", encoding="utf-8", errors="replace") as pipe:
+        pipe.write(output)
+    os._exit(code)
+
+
+def _asked(tests: Sequence[str], plugin: object) -> tuple[int, str]:
+    """What pytest exits with, and its last line."""
+    with _quiet() as heard:
+        code = pytest.main([*_OPTIONS, *tests], plugins=[plugin])
+    return int(code), heard.getvalue().strip().rpartition("\n")[2]
+
+
+class _Chosen:
+    """Lets pytest run these tests alone."""
+
+    def __init__(self, tests: Collection[str]) -> None:
+        self._tests = frozenset(tests)
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [each for each in items if each.nodeid in self._tests]
+
+
+_IMPORT = ""
+"""Stands for a test: what is called when none is run."""
+
+
+class _Calls:
+    """Notes by test the first lines of the functions of this file that are called."""
+
+    def __init__(self, file: str) -> None:
+        self.found: dict[str, list[int]] = {}
+        self._file, self._test = file, _IMPORT
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        self._test = item.nodeid
+        result = yield
+        self._test = _IMPORT
+        return result
+
+    def trace(self, frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename == self._file:
+            lines = self.found.setdefault(self._test, [])
+            if code.co_firstlineno not in lines:
+                lines.append(code.co_firstlineno)
 
 
 class _Mutated(SourceFileLoader):

@@ -133,6 +133,7 @@ def test_secrets_are_hidden_however_deep_they_stand_in_json(said: str) -> None:
         "select '{}' as password",
         "select a, '{}' `api_key` from b",
         "select named_struct('a', 'b'), '{}' AS \"token\", concat('-', a, ' token ') from b",
+        "select a, 'b' -- and so on\n, '{}' as password from c",
     ],
 )
 def test_literals_that_sql_calls_secrets_are_hidden(sql: str) -> None:
@@ -275,6 +276,8 @@ def test_literals_that_speak_of_secrets_stay(sql: str) -> None:
         ('insert or ignore into "t"("password") values (\'PW\')', 'insert or ignore into "t"("password") values (\'***\')'),
         ("insert into t partition (d='1') (a, pwd) values ('a', 'PW')", "insert into t partition (d='1') (a, pwd) values ('a', '***')"),
         ("when not matched then insert (a, pwd) values ('a', 'PW')", "when not matched then insert (a, pwd) values ('a', '***')"),
+        ("insert into t(pwd) values ('PW') returning f('c')", "insert into t(pwd) values ('***') returning f('c')"),
+        ("insert into t(pwd) values ('PW') `a` ('c')", "insert into t(pwd) values ('***') `a` ('c')"),
         ("insert into a(pwd) values (f(); insert into b(n, pwd) values ('x', 'PW')", "insert into a(pwd) values (f(); insert into b(n, pwd) values ('x', '***')"),
     ],
 )  # fmt: skip
@@ -293,6 +296,15 @@ def test_what_is_inserted_into_a_column_for_secrets_is_hidden(sql: str, shown: s
 )
 def test_what_is_inserted_elsewhere_stays(sql: str) -> None:
     assert redacted_sql(sql) == sql
+
+
+def test_of_the_keys_of_ciphers_only_those_inside_the_call_are_hidden() -> None:
+    sql = "select aes_encrypt(f(a), '{}', 'GCM'), concat('units', b) from t"
+    assert redacted_sql(sql.format("Zq7")) == sql.format("***")
+
+
+def test_a_letter_that_gets_longer_in_lower_case_moves_no_secret() -> None:
+    assert redacted(f"İzmir, İstanbul: the PASSWORD is {MADE_UP}!") == "İzmir, İstanbul: the PASSWORD is ***"
 
 
 def test_sql_loses_literals_and_keeps_its_joins() -> None:
@@ -344,3 +356,18 @@ def test_names_that_differ_in_what_is_hidden_differ_by_four_digits() -> None:
 
 def test_the_shortest_token_that_is_known_by_its_form_is_hidden() -> None:
     assert redacted("deployed with shpat_a1b2c3d4 today") == "deployed with *** today"
+
+
+def test_a_registered_word_stays_in_names_and_nowhere_else() -> None:
+    secret_registry.learn("a sink", "seventeen")
+    assert redacted_name("pumps of seventeen") == "pumps of seventeen"
+    assert redacted("pumps of seventeen") == "pumps of ***"
+
+
+def test_the_checksum_of_a_name_stays_the_same_for_ever() -> None:
+    """It is a part of the names that backends have stored."""
+    assert redacted_name(f"daily password={SECRET}") == "daily password=***~6eed"
+
+
+def test_the_head_of_a_token_is_hidden_as_soon_as_it_has_the_length_of_one() -> None:
+    assert (redacted("eyJhbGciOiJIU"), redacted("eyJhbGciOiJIUz")) == ("eyJhbGciOiJIU", "***")

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from collector.lineage import custom_facets
 from collector.model import (
     ColumnEdge,
     Dataset,
@@ -23,6 +24,7 @@ from collector.model import (
     StageState,
 )
 from collector.polling import redaction
+from collector.secret_registry import secret_registry
 
 PLANTED = "see password=hunter2secret of ann@acme.example"
 SHOWN = redaction.skip(Skip(SkipKind.ROW, PLANTED, "")).subject
@@ -80,6 +82,15 @@ def test_no_field_keeps_a_secret_or_a_person() -> None:
     found = texts(redaction.poll(page)) | texts(enriched, "enriched")
     assert len(found) > 40
     assert not {place: text for place, text in found.items() if "hunter2" in text or "acme" in text}
+
+
+def test_a_field_that_is_one_of_our_own_secrets_is_hidden() -> None:
+    """However short and plain it is: what looks like an ordinary word may be one."""
+    secret_registry.learn("a sink", "k3y0fthesink")
+    facts = Facts(error="k3y0fthesink", ids={"jobId": "k3y0fthesink"})
+    (shown,) = redaction.poll(Poll((replace(planted(), facts=facts),))).observations
+    assert (shown.facts.error, shown.facts.ids) == ("***", {"jobId": "***"})
+    assert custom_facets.said("k3y0fthesink") == "***"
 
 
 def test_what_is_asked_by_stays() -> None:
