@@ -46,20 +46,26 @@ def arrived(deployment: Deployment) -> set[str]:
     return {key for source, key in expected.events_by_run(deployment.lines()) if source == CDF}
 
 
+def recoveries(deployment: Deployment) -> int:
+    """How often a source went on, after it had waited for the ledger or by its next poll."""
+    return len(deployment.logged("poll.ledger_recovered") + deployment.logged("poll.recovered"))
+
+
 async def check_pause(deployment: Deployment, disk: FaultyDisk, failure: Failure, words: str) -> None:
     """From the first failing call until all that happened meanwhile has arrived, in one life of the process."""
-    recovered = len(deployment.logged("poll.ledger_recovered"))
+    await deployment.until(lambda status: all(row["wrong"] is None for row in status["sources"]))
+    recovered = recoveries(deployment)
     await disk.fail(deployment.pid, failure)
     keys = start_runs(deployment, random.Random(recovered))
     while deployment.unfinished():
         await asyncio.sleep(0.05)
-    status = await deployment.until(lambda status: words in str(status["sources"]))
+    status = await deployment.until(lambda status: words in str([row["wrong"] for row in status["sources"]]))
     assert status["running"]
     await deployment.until(lambda _: words in str(deployment.logged("poll.failed")))
     assert arrived(deployment) & keys == set(), "nothing is sent that is not on the disk"
     await disk.heal(deployment.pid, failure)
     await deployment.settle()
-    await deployment.until(lambda _: len(deployment.logged("poll.ledger_recovered")) > recovered)
+    await deployment.until(lambda _: recoveries(deployment) > recovered)
 
 
 async def finish(deployment: Deployment) -> None:
