@@ -319,6 +319,7 @@ _NOT_COMPARED = {
     "parked": "with all events parked",
     "earlier": "ended before the sink was configured",
     "removed": "without events, which retention removed",
+    "restricted": "made by a backfill for other sinks alone",
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select, tuple_
 
-from collector.ledger import lanes, schema
+from collector.ledger import lanes, restriction, schema
 from collector.ledger.schema import chunks
 from collector.model import EventKind
 
@@ -27,6 +27,8 @@ class Uncompared(StrEnum):
     """It ended before the sink was configured: the sink was never sent it."""
     REMOVED = "removed"
     """Retention removed its events."""
+    RESTRICTED = "restricted"
+    """A backfill made it for other sinks alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +114,11 @@ def next_job(conn: Connection, after: JobName | None) -> JobName | None:
 
 def page(conn: Connection, of: SinkDetail, job: JobName, before: int | None, since_ms: int | None) -> Page:
     """The runs of the job that began or changed since, `AT_ONCE` at a time."""
-    rows = conn.execute(_runs(job, before, since_ms)).all()
+    listed = conn.execute(_runs(job, before, since_ms)).all()
+    rows = _unbarred(conn, of.number, listed)
     waiting, refused = _waiting(conn, of.number, rows), _refused(conn, of.number, rows)
     events = _events(conn, rows, of.wanted)
-    others, runs = Counter[Uncompared](), []
+    others, runs = Counter({Uncompared.RESTRICTED: len(listed) - len(rows)}), []
     for row in rows:
         kept = [event for event in events[row.id] if (row.strand_id, event.seq) not in refused]
         why = _uncompared(of, row.id in waiting, events[row.id], kept)
@@ -129,7 +132,7 @@ def page(conn: Connection, of: SinkDetail, job: JobName, before: int | None, sin
         for row, kept in runs
         if (body := bodies.get((row.strand_id, kept[-1].seq))) is not None
     ]
-    return Page(tuple(found), others, rows[-1].id if len(rows) == AT_ONCE else None)
+    return Page(tuple(found), +others, listed[-1].id if len(listed) == AT_ONCE else None)
 
 
 def _runs(job: JobName, before: int | None, since_ms: int | None) -> Select[*tuple[Any, ...]]:
@@ -163,6 +166,12 @@ def _waiting(conn: Connection, sink_id: int, rows: Sequence[Row[*tuple[Any, ...]
     numbers = [row.id for row in rows]
     doubted = conn.scalars(select(doubt.c.run_id).where(doubt.c.sink_id == sink_id, doubt.c.run_id.in_(numbers)))
     return {row.id for row in rows if row.strand_id in owed} | set(doubted)
+
+
+def _unbarred(conn: Connection, sink_id: int, rows: Sequence[Row[*tuple[Any, ...]]]) -> list[Row[*tuple[Any, ...]]]:
+    """Those that no backfill made for other sinks alone."""
+    barred = restriction.barred(conn, sink_id, {row.strand_id for row in rows})
+    return [row for row in rows if row.strand_id not in barred]
 
 
 def _refused(conn: Connection, sink_id: int, rows: Sequence[Row[*tuple[Any, ...]]]) -> set[tuple[int, int]]:

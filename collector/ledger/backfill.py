@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, delete, exists, func, insert, or_, select, update
 
-from collector.ledger import lanes, schema, skips, tallies
+from collector.ledger import lanes, restriction, schema, skips, tallies
 from collector.ledger.lanes import Lane
 from collector.logs import fields
 from collector.model import EventKind, Skip, SkipKind
@@ -31,9 +31,10 @@ def starts_of_open_runs(conn: Connection) -> dict[int, int]:
 
 
 def owe_from(conn: Connection, sink_id: int, wanted: frozenset[EventKind], strands: Mapping[int, int]) -> None:
-    """Owe the sink what it wants of each strand from a sequence number on; a lane that it has is only lengthened."""
+    """Owe the sink what it wants of each strand that it may get, from a sequence number on; a lane that it has is only lengthened."""
     lane = schema.lane
-    for strand, first in sorted(strands.items()):
+    for strand in sorted(strands.keys() - restriction.barred(conn, sink_id, strands)):
+        first = strands[strand]
         span = _span(conn, strand, first, wanted)
         if span is None:
             continue

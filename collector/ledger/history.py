@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, select
 
-from collector.ledger import acknowledgements, lanes, schema
+from collector.ledger import acknowledgements, lanes, restriction, schema
 from collector.ledger.schema import chunks
 from collector.model import EventKind
 
@@ -26,6 +26,8 @@ class Standing(StrEnum):
     """The sink takes no events of its kind (`events` in its configuration)."""
     EARLIER = "earlier"
     """The run ended before the sink was configured, or configured again: the sink is owed nothing of it."""
+    RESTRICTED = "restricted"
+    """A backfill made the run for other sinks alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,13 @@ class EventHistory:
 
 @dataclass(frozen=True, slots=True)
 class RunHistory:
-    """`doubts` are the sinks that did not answer an attempt, so that the run is looked up there once it ended."""
+    """`doubts` are the sinks that did not answer an attempt, so that the run is looked up there once it ended. `only_sinks` are
+    those for which alone a backfill made it, None for a run that every sink gets.
+    """
 
     events: tuple[EventHistory, ...]
     doubts: tuple[str, ...]
+    only_sinks: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +110,12 @@ class _Parked:
 
 @dataclass(frozen=True, slots=True)
 class _AtSinks:
-    """A strand at all sinks: what each is owed, and what it refused and acknowledged by its number and the event's."""
+    """A strand at all sinks: what each is owed, what it refused and acknowledged by its number and the event's, and which alone get it."""
 
     owed: Mapping[int, _Lane]
     parked: Mapping[tuple[int, int], _Parked]
     acknowledged: Mapping[tuple[int, int], int]
+    only_sinks: restriction.Sinks | None
 
 
 def of_run(conn: Connection, run_id: int) -> RunHistory:
@@ -122,6 +128,7 @@ def of_run(conn: Connection, run_id: int) -> RunHistory:
         _lanes(conn, strand_id, sinks),
         _parked(conn, strand_id, sinks),
         acknowledgements.of_strand(conn, strand_id, [sink.number for sink in sinks]),
+        restriction.of_strands(conn, [strand_id]).get(strand_id),
     )
     found = [
         EventHistory(
@@ -136,7 +143,9 @@ def of_run(conn: Connection, run_id: int) -> RunHistory:
         for event in events
     ]
     doubted = _doubted(conn, run_id, sinks)
-    return RunHistory(tuple(found), tuple(sink.name for sink in sinks if sink.number in doubted))
+    doubts = tuple(sink.name for sink in sinks if sink.number in doubted)
+    only_sinks = at_sinks.only_sinks
+    return RunHistory(tuple(found), doubts, None if only_sinks is None else tuple(sorted(only_sinks)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +299,8 @@ def _delivery(event: _Event, events: Sequence[_Event], sink: _Sink, at_sinks: _A
     if lane is not None and (owed := _of_lane(event, sink, lane)) is not None:
         return owed
     acknowledged_at = at_sinks.acknowledged.get((sink.number, event.seq))
+    if acknowledged_at is None and at_sinks.only_sinks is not None and sink.name not in at_sinks.only_sinks:
+        return Delivery(sink.name, Standing.RESTRICTED)
     if acknowledged_at is None and _is_earlier(event, events, sink):
         return Delivery(sink.name, Standing.EARLIER)
     return Delivery(sink.name, Standing.DELIVERED, acknowledged_at=acknowledged_at)

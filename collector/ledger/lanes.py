@@ -23,19 +23,23 @@ from sqlalchemy import (
     update,
 )
 
-from collector.ledger import schema, tallies
+from collector.ledger import restriction, schema, tallies
 from collector.ledger.schema import chunks
 from collector.model import EventKind, Outgoing
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event that got its place in a strand."""
+    """An event that got its place in a strand; `only_sinks` alone get that, None for all."""
 
     strand_id: int
     seq: int
     kind: EventKind
     size: int
+    only_sinks: restriction.Sinks | None = None
+
+    def is_for(self, sink: str, wanted: frozenset[EventKind]) -> bool:
+        return self.kind in wanted and (self.only_sinks is None or sink in self.only_sinks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +65,10 @@ def filters(conn: Connection) -> dict[int, frozenset[EventKind]]:
     return {sink_id: read(kinds) for sink_id, kinds in conn.execute(_FILTERS)}
 
 
-def _held_filters(conn: Connection) -> dict[int, frozenset[EventKind]]:
-    """As `filters`, and no sink comes or goes until this transaction ends."""
-    held = _FILTERS.with_for_update(read=True, key_share=True)
-    return {sink_id: read(kinds) for sink_id, kinds in conn.execute(held)}
+def _held_filters(conn: Connection) -> list[tuple[int, str, frozenset[EventKind]]]:
+    """Number, name and what it wants of each configured sink; none comes or goes until this transaction ends."""
+    held = conn.execute(_HELD_FILTERS)
+    return [(sink_id, name, read(kinds)) for sink_id, name, kinds in held]
 
 
 def hold_sinks(conn: Connection) -> None:
@@ -76,6 +80,12 @@ def hold_sinks(conn: Connection) -> None:
 
 
 _FILTERS = select(schema.sink.c.id, schema.sink.c.filter).where(schema.sink.c.retired_at.is_(None))
+_HELD_FILTERS = (
+    select(schema.sink.c.id, schema.sink.c.name, schema.sink.c.filter)
+    .where(schema.sink.c.retired_at.is_(None))
+    .order_by(schema.sink.c.id)
+    .with_for_update(read=True, key_share=True)
+)
 
 
 def read(kinds: str) -> frozenset[EventKind]:
@@ -83,10 +93,10 @@ def read(kinds: str) -> frozenset[EventKind]:
 
 
 def owe(conn: Connection, source_id: int, entries: Sequence[Entry], now_ms: int) -> None:
-    """New events: each configured sink is owed those it wants, behind what it is owed already."""
-    for sink_id, wanted in sorted(_held_filters(conn).items()):
+    """New events: each configured sink is owed those it wants and may get, behind what it is owed already."""
+    for sink_id, name, wanted in _held_filters(conn):
         strands: defaultdict[int, list[int]] = defaultdict(list)
-        owed = [entry for entry in entries if entry.kind in wanted]
+        owed = [entry for entry in entries if entry.is_for(name, wanted)]
         for entry in owed:
             strands[entry.strand_id].append(entry.seq)
         if strands:

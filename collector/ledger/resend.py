@@ -5,14 +5,14 @@ again for example, its later events undo, also when a kill comes between them: t
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from sqlalchemy import Connection, case, delete, func, insert, select, tuple_, update
 
 from collector.ledger import lanes as ledger_lanes
-from collector.ledger import schema, tallies
+from collector.ledger import restriction, schema, tallies
 from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
 from collector.ledger.port import Change, announce
@@ -39,6 +39,8 @@ class Resent(StrEnum):
     """Retention removed the START, or an end that has to follow."""
     UNKNOWN = "unknown"
     """The ledger does not have it, or no event of it that the sink takes."""
+    RESTRICTED = "restricted"
+    """It was made for other sinks alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,12 @@ def runs(conn: Connection, lease: Lease, sink_id: int, chosen: Mapping[str, Rese
     fence(conn, lease)
     found = _runs(conn, chosen)
     wanted = ledger_lanes.filters(conn).get(sink_id, frozenset())
+    barred = restriction.barred(conn, sink_id, {strand for _, strand in found.values()})
     events = _events(conn, {strand for _, strand in found.values()}, wanted)
     became, first = Counter({Resent.UNKNOWN: len(chosen) - len(found)}), dict[int, list[int]]()
     for run_id, (number, strand) in found.items():
-        seq = _first(events[strand], number, chosen[run_id], wanted)
+        is_barred = strand in barred
+        seq = Resent.RESTRICTED if is_barred else _first(events[strand], number, chosen[run_id], wanted)
         if isinstance(seq, Resent):
             became[seq] += 1
         else:
@@ -75,7 +79,7 @@ def strands(conn: Connection, lease: Lease, sink_id: int, chosen: Iterable[int],
     numbers = sorted(set(chosen))
     wanted = ledger_lanes.filters(conn).get(sink_id, frozenset())
     events = _events(conn, numbers, wanted)
-    first = _heads(events, numbers, wanted)
+    first = _heads(events, numbers, wanted, restriction.barred(conn, sink_id, numbers))
     heads = {strand: seq for strand, seq in first.items() if not isinstance(seq, Resent)}
     result = _requeue(conn, sink_id, heads, events, wanted, now_ms)
     became = Counter(seq if isinstance(seq, Resent) else result.of(strand) for strand, seq in first.items())
@@ -84,6 +88,12 @@ def strands(conn: Connection, lease: Lease, sink_id: int, chosen: Iterable[int],
 
 def preview(conn: Connection, sink_id: int, chosen: Iterable[int]) -> Result:
     """What `strands` would do now; reads only."""
+    became, events = outlook(conn, sink_id, chosen)
+    return Result(Counter(became.values()), events)
+
+
+def outlook(conn: Connection, sink_id: int, chosen: Iterable[int]) -> tuple[dict[int, Resent], int]:
+    """What `strands` would make of each strand now, and how many events it would put into lanes; reads only."""
     numbers = sorted(set(chosen))
     wanted = ledger_lanes.filters(conn).get(sink_id, frozenset())
     events = _events(conn, numbers, wanted)
@@ -92,21 +102,26 @@ def preview(conn: Connection, sink_id: int, chosen: Iterable[int]) -> Result:
         columns = select(*(lane.c[name] for name in Lane.__slots__))
         rows = conn.execute(columns.where(lane.c.sink_id == sink_id, lane.c.strand_id.in_(some)))
         lanes.update({row[0]: Lane(*row) for row in rows})
-    first = _heads(events, numbers, wanted)
+    first = _heads(events, numbers, wanted, restriction.barred(conn, sink_id, numbers))
     heads = {strand: seq for strand, seq in first.items() if not isinstance(seq, Resent)}
     plan = _plan(heads, events, wanted, lanes)
-    became = Counter(seq if isinstance(seq, Resent) else plan.of(strand) for strand, seq in first.items())
-    return Result(became, plan.count)
+    became = {strand: seq if isinstance(seq, Resent) else plan.of(strand) for strand, seq in first.items()}
+    return became, plan.count
 
 
 def _heads(
-    events: Mapping[int, Sequence["_Event"]], numbers: Iterable[int], wanted: frozenset[EventKind]
+    events: Mapping[int, Sequence["_Event"]],
+    numbers: Iterable[int],
+    wanted: frozenset[EventKind],
+    barred: Collection[int],
 ) -> dict[int, int | Resent]:
     """The sequence number of the first event of each strand, or why it is not sent."""
     found: dict[int, int | Resent] = {}
     for strand in numbers:
         of_strand = events.get(strand, ())
-        if not of_strand:
+        if strand in barred:
+            found[strand] = Resent.RESTRICTED
+        elif not of_strand:
             found[strand] = Resent.UNKNOWN
         elif all(_has_start(of_run, wanted) for of_run in _by_run(of_strand).values()):
             found[strand] = of_strand[0].seq

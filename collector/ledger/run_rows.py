@@ -1,13 +1,13 @@
 """Writes runs: new ones get their number and their strand, known ones are updated."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Insert, Update, bindparam, case, delete, insert, select, update
 
-from collector.ledger import detail, schema
+from collector.ledger import detail, restriction, schema
 from collector.ledger.detail import WatchRow
 from collector.ledger.schema import chunks
 from collector.ledger.strands import generations, parent_key
@@ -41,15 +41,23 @@ _PLACES = select(*(schema.run.c[name] for name in ("key", "id", "strand_id", "de
 
 
 def put(
-    conn: Connection, source_id: int, runs: Sequence[Run], known: Mapping[str, Place], now_ms: int
+    conn: Connection,
+    source_id: int,
+    runs: Sequence[Run],
+    known: Mapping[str, Place],
+    now_ms: int,
+    only_sink: str | None = None,
 ) -> dict[str, Place]:
-    """Write these runs; the places of all, known and new. A strand is fixed when a run is first written."""
+    """Write these runs; the places of all, known and new. A strand is fixed when a run is first written. With `only_sink`, new
+    runs are for this sink alone, and so they join no strand that others get.
+    """
     placed = dict(known)
     _update(conn, [(known[run.key].id, run) for run in runs if run.key in known], now_ms)
     new = {run.key: run for run in runs if run.key not in known}
     for generation in generations(new):
         some = [new[key] for key in generation]
-        placed |= _insert(conn, source_id, some, [placed.get(parent_key(run) or "") for run in some], now_ms)
+        parents = [placed.get(parent_key(run) or "") for run in some]
+        placed |= _added(conn, source_id, some, parents, now_ms, only_sink)
     _watch(conn, source_id, [(placed[run.key].id, run) for run in runs], now_ms)
     return placed
 
@@ -115,16 +123,43 @@ def _change() -> Update:
 _CHANGE = _change()
 
 
+def _added(
+    conn: Connection,
+    source_id: int,
+    runs: Sequence[Run],
+    parents: Sequence[Place | None],
+    now_ms: int,
+    only_sink: str | None,
+) -> dict[str, Place]:
+    if only_sink is None:
+        return _insert(conn, source_id, runs, parents, now_ms)
+    added = _insert(conn, source_id, runs, _apart(conn, parents, only_sink), now_ms)
+    restriction.restrict(conn, {place.strand_id for place in added.values()}, only_sink)
+    return added
+
+
+def _apart(conn: Connection, parents: Sequence[Place | None], only_sink: str) -> list[Place | None]:
+    """These parents without the strands that other sinks get, too."""
+    marked = restriction.of_strands(conn, {parent.strand_id for parent in parents if parent is not None})
+    alone = {strand for strand, sinks in marked.items() if sinks == {only_sink}}
+    return [
+        replace(parent, strand_id=_NONE, depth=-1) if parent is not None and parent.strand_id not in alone else parent
+        for parent in parents
+    ]
+
+
 def _insert(
     conn: Connection, source_id: int, runs: Sequence[Run], parents: Sequence[Place | None], now_ms: int
 ) -> dict[str, Place]:
     rows = [_row(source_id, run, parent, now_ms) for run, parent in zip(runs, parents, strict=True)]
     numbers = conn.scalars(_NEW, rows).all()
-    roots = [number for number, parent in zip(numbers, parents, strict=True) if parent is None]
+    roots = [
+        number for number, parent in zip(numbers, parents, strict=True) if parent is None or parent.strand_id == _NONE
+    ]
     for some in chunks(roots):
         conn.execute(_OWN_STRAND, {"roots": some})
     return {
-        run.key: Place(number, parent.strand_id, parent.depth + 1) if parent else Place(number, number, 0)
+        run.key: Place(number, parent.strand_id or number, parent.depth + 1) if parent else Place(number, number, 0)
         for run, number, parent in zip(runs, numbers, parents, strict=True)
     }
 
@@ -140,5 +175,7 @@ def _row(source_id: int, run: Run, parent: Place | None, now_ms: int) -> dict[st
     return {**detail.columns(run), **place, "source_id": source_id, "last_seq": 0, "updated_at": now_ms}
 
 
-_ROOT = {"strand_id": 0, "parent_id": None, "depth": 0}
+_NONE = 0
+"""In place of a strand: there is none to join."""
+_ROOT = {"strand_id": _NONE, "parent_id": None, "depth": 0}
 """A root is its own strand, under the number that it gets by being inserted."""

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from collector.errors import LedgerError
-from collector.ledger import detail, duplicates, jobs, lanes, memory, schema, skips, stored, tallies
+from collector.ledger import detail, duplicates, jobs, lanes, memory, restriction, schema, skips, stored, tallies
 from collector.ledger.detail import WatchRow
 from collector.ledger.duplicates import Duplicates
 from collector.ledger.lanes import Entry
@@ -54,6 +54,8 @@ class PollCommit:
     """What one page of a poll, one enrichment or one request changes. `cursor` and `polled_at_ms`: None leaves them.
     `definitions` are what jobs read and write, by job name; `shown` gives datasets the names that they have in events.
     `unreadable` are keys of runs whose row cannot be read: they are watched no longer. `known` is what it was decided on, which must still be so.
+    `only_sink`: new runs are for this sink alone, and so are those that are made `anew`, by key: they ended, and retention removed
+    all events of their strands.
     """
 
     lease: Lease
@@ -67,6 +69,8 @@ class PollCommit:
     shown: Callable[[Definition], Definition] = lambda one: one
     unreadable: tuple[str, ...] = ()
     known: Known | None = None
+    only_sink: str | None = None
+    anew: frozenset[str] = frozenset()
 
 
 class RunsChanged(LedgerError):
@@ -99,8 +103,9 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> Duplicates
         conn, commit.source_id, [change.run for change in changes if change.run.key not in known]
     )
     changes = [change for change in changes if change.run.key not in left_out.keys]
+    known |= _forgotten(conn, commit, known)
     _refuse_repeats(changes, known)
-    _put_changes(conn, commit.source_id, changes, known, now_ms)
+    _put_changes(conn, commit.source_id, changes, known, now_ms, commit.only_sink)
     jobs.define(conn, commit.source_id, commit.definitions, commit.shown)
     skips.note(conn, commit.source_id, (*commit.skips, *left_out.skips), now_ms)
     set_aside(conn, commit.source_id, commit.unreadable, now_ms)
@@ -109,14 +114,44 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> Duplicates
     return left_out
 
 
+def _forgotten(conn: Connection, commit: PollCommit, known: Mapping[str, Place]) -> dict[str, Place]:
+    """The places of runs to make anew whose events are all gone, as if none had been made; their strands are for one sink alone
+    from now on.
+    """
+    if commit.only_sink is None:
+        return {}
+    places = {key: known[key] for key in commit.anew & known.keys()}
+    strands = {place.strand_id for place in places.values()}
+    left = with_events(conn, strands)
+    restriction.restrict(conn, strands - left, commit.only_sink)
+    return {
+        key: replace(place, started=False, ended=False) for key, place in places.items() if place.strand_id not in left
+    }
+
+
+def with_events(conn: Connection, strands: Iterable[int]) -> set[int]:
+    """Those of these strands of which the ledger has an event."""
+    found: set[int] = set()
+    for some in chunks(sorted(set(strands))):
+        found.update(
+            conn.scalars(select(schema.event.c.strand_id).where(schema.event.c.strand_id.in_(some)).distinct())
+        )
+    return found
+
+
 def _put_changes(
-    conn: Connection, source_id: int, changes: Sequence[RunChange], known: Mapping[str, Place], now_ms: int
+    conn: Connection,
+    source_id: int,
+    changes: Sequence[RunChange],
+    known: Mapping[str, Place],
+    now_ms: int,
+    only_sink: str | None,
 ) -> None:
     """Runs with their events, which every sink is owed from here on; only a look where nothing else changed."""
     looks = [change.run for change in changes if change.is_look]
     put_looks(conn, [(known[run.key].id, detail.watch_row(run, now_ms)) for run in looks])
     changes = [change for change in changes if not change.is_look]
-    placed = put(conn, source_id, [change.run for change in changes], known, now_ms)
+    placed = put(conn, source_id, [change.run for change in changes], known, now_ms, only_sink)
     _put_events(
         conn, source_id, [_Happened(placed[change.run.key], new) for change in changes for new in change.events], now_ms
     )
@@ -182,7 +217,7 @@ def _append(conn: Connection, happened: Sequence[_Happened], now_ms: int) -> lis
     strands: defaultdict[int, list[_Happened]] = defaultdict(list)
     for one in happened:
         strands[one.place.strand_id].append(one)
-    last = _last_seqs(conn, strands)
+    last, only_sinks = _ends_of(conn, strands)
     placed = [
         (strand, seq, one) for strand in strands for seq, one in enumerate(in_order(strands[strand]), last[strand] + 1)
     ]
@@ -190,19 +225,22 @@ def _append(conn: Connection, happened: Sequence[_Happened], now_ms: int) -> lis
         conn.execute(_NEW_EVENT, [_event_row(strand, seq, one, now_ms) for strand, seq, one in placed])
         rows = [{"of_id": strand, "last_seq": last[strand] + len(strands[strand])} for strand in sorted(strands)]
         conn.execute(_LONGER, rows)
-    return [Entry(strand, seq, one.kind, len(one.new.body)) for strand, seq, one in placed]
+    return [Entry(strand, seq, one.kind, len(one.new.body), only_sinks[strand]) for strand, seq, one in placed]
 
 
-def _last_seqs(conn: Connection, strands: Iterable[int]) -> dict[int, int]:
-    found: dict[int, int] = {}
+def _ends_of(conn: Connection, strands: Iterable[int]) -> tuple[dict[int, int], dict[int, restriction.Sinks | None]]:
+    """Where each strand ends, and which sinks alone get it."""
+    last: dict[int, int] = {}
+    only_sinks: dict[int, restriction.Sinks | None] = {}
     for some in chunks(sorted(strands)):
-        found.update(conn.execute(_LAST_SEQS, {"strands": some}).all())
-    return found
+        for strand, seq, mark in conn.execute(_ENDS, {"strands": some}):
+            last[strand], only_sinks[strand] = seq, restriction.read(mark)
+    return last, only_sinks
 
 
 _NEW_EVENT = insert(schema.event)
 _LONGER = update(schema.run).where(schema.run.c.id == bindparam("of_id")).values(last_seq=bindparam("last_seq"))
-_LAST_SEQS = select(schema.run.c.id, schema.run.c.last_seq).where(
+_ENDS = select(schema.run.c.id, schema.run.c.last_seq, schema.run.c.only_sinks).where(
     schema.run.c.id.in_(bindparam("strands", expanding=True))
 )
 

@@ -153,6 +153,7 @@ run = Table(
     Column("enrich_until", BigInteger),
     Column("abandoned_at", BigInteger),
     Column("detail", Text, nullable=False),  # versioned JSON of the whole run
+    Column("only_sinks", Text),  # on a root: names of the sinks that alone get its strand, as JSON; see `restriction`
     UniqueConstraint("source_id", "key"),
     sqlite_autoincrement=True,
 )
