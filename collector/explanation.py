@@ -61,14 +61,20 @@ _SHORT = timedelta(minutes=1)
 
 
 def of_sinks(history: RunHistory) -> list[str]:
-    """A sentence or more for each sink, by name; faults of events first."""
+    """A sentence or more for each sink, by name; faults of events first, and whether only some sinks get it."""
     faults = [
         f"{event.kind.value} is not a valid OpenLineage event and is parked for every sink: {event.fault}"
         for event in history.events
         if event.fault is not None
     ]
+    alone = [] if history.only_sinks is None else [_only(history.only_sinks)]
     names = dict.fromkeys(delivery.sink for event in history.events for delivery in event.deliveries)
-    return [*faults, *(sentence for name in sorted(names) for sentence in _of_sink(name, history))]
+    return [*faults, *alone, *(sentence for name in sorted(names) for sentence in _of_sink(name, history))]
+
+
+def _only(sinks: Sequence[str]) -> str:
+    some = f"sink {sinks[0]} alone" if len(sinks) == 1 else f"the sinks {', '.join(sinks)} alone"
+    return f"A backfill of its source made it for {some}: no other sink is sent any of its events."
 
 
 def _of_sink(name: str, history: RunHistory) -> Iterator[str]:

@@ -67,6 +67,11 @@ def known_run(stored: RunDetail | None) -> Run | None:
         return None
 
 
+def only_sinks(history: RunHistory) -> list[str] | None:
+    """The sinks for which alone a backfill made the run; None for a run that every sink gets."""
+    return None if history.only_sinks is None else list(history.only_sinks)
+
+
 def events(history: RunHistory) -> list[dict[str, Any]]:
     """The events, each with its delivery to every sink."""
     return [

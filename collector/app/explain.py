@@ -95,6 +95,7 @@ def _run(row: RunRow, found: _Found) -> dict[str, Any]:
         "source": row.source,
         "job": row.job,
         "state": row.state.value,
+        "only_sinks": views.only_sinks(of_run),
         "explanation": views.sentences(found.details.get(row.run_uuid), of_run),
         "events": views.events(of_run),
     }

@@ -21,7 +21,7 @@ from collector.ledger import history, run_queries
 from collector.ledger.history import RunHistory
 from collector.ledger.run_queries import RunDetail, RunFilter, RunRow
 from collector.model import RunState
-from collector.views import known_run, more, summary
+from collector.views import known_run, more, only_sinks, summary
 from config.quantities import parse_moment
 
 COLUMNS = (
@@ -39,7 +39,10 @@ COLUMNS = (
 )
 _OF_ONE = (
     *COLUMNS,
-    *(Column(name) for name in ("last_seen", "not_watched_since", "parent", "link", "inputs", "outputs", "problems")),
+    *(
+        Column(name)
+        for name in ("last_seen", "not_watched_since", "only_sinks", "parent", "link", "inputs", "outputs", "problems")
+    ),
 )
 _EVENTS = (Column("type"), Column("time", Kind.MOMENT), Column("committed", Kind.MOMENT), Column("fault", Kind.NOTE))
 _PARKED = (
@@ -156,6 +159,7 @@ def one(config: Path, run: str, *, source: str | None, as_json: bool) -> int:
     shown = {
         **summary(rows[0], known := known_run(stored)),
         **more(rows[0], known),
+        "only_sinks": only_sinks(kept) if kept is not None else None,
         "events": [
             {
                 "type": event.kind.value,

@@ -199,6 +199,7 @@ class _Run:
         return {
             **views.summary(self.row, self.known),
             **views.more(self.row, self.known),
+            "only_sinks": views.only_sinks(self.history),
             "explanation": views.sentences(self.stored, self.history),
             "steps": views.steps(self.known, self.history) if self.known is not None else [],
             "datasets": self.datasets,

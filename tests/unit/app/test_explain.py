@@ -12,7 +12,7 @@ from collector.app import explain
 from collector.errors import LineageError
 from collector.ledger import jobs, schema
 from collector.model import Dataset, Definition, Facts, Interval, Skip, SkipKind
-from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, SECOND, START, T0, Ledger, a_job, in_ledger
+from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, SECOND, START, T0, Ledger, a_job, change, in_ledger
 
 CONFIG = """
 sources:
@@ -38,6 +38,7 @@ def happened(conn: Connection) -> None:
     ledger.park(ledger.claim("marquez")[0], sink="marquez", cause="422: no such thing")
     ledger.postpone(sink="marquez")
     ledger.happen("open", START)
+    ledger.commit(change(None, "alone", [START, COMPLETE], ledger.now), only_sink="other")
     ledger.poll(skips=(Skip(SkipKind.FILTERED, "transformation/left-out", "`exclude` fits its name"),))
     defined = Definition((Dataset("gs://in", "a.csv"),), (Dataset("gs://out", "b.csv"),))
     jobs.define(conn, ledger.source, {"transformation/1": defined})
@@ -99,6 +100,14 @@ def test_an_open_run_says_when_it_is_looked_at_again(explained: Explained) -> No
         "It is running, last seen 2026-11-22 12:01:01 UTC; it is looked at again at the next poll.",
         "marquez: 1 event waits to be sent.",
     ]
+
+
+def test_a_run_for_one_sink_alone_says_so(explained: Explained) -> None:
+    [run] = explained("alone")
+    assert run["only_sinks"] == ["other"]
+    words = "A backfill of its source made it for sink other alone: no other sink is sent any of its events."
+    assert words in run["explanation"]
+    assert {each["standing"] for event in run["events"] for each in event["sinks"]} == {"restricted"}
 
 
 def test_the_number_of_an_event_leads_to_its_run(explained: Explained) -> None:

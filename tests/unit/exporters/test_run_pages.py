@@ -23,7 +23,20 @@ from collector.model import Dataset, Definition, Facts, Interval, Skip, SkipKind
 from collector.testing.clock import SimulatedClock
 from exporters.web.pages import serve
 from tests.unit.exporters.test_web import GOOD, LEDGER
-from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, NOW, SECOND, START, Ledger, a_job, a_run, at, child_of
+from tests.unit.ledger.ledgers import (
+    ALL,
+    COMPLETE,
+    FAIL,
+    NOW,
+    SECOND,
+    START,
+    Ledger,
+    a_job,
+    a_run,
+    at,
+    change,
+    child_of,
+)
 
 OPENAPI = Path(__file__).parents[3] / "docs" / "openapi.yaml"
 EVIL = '"><script>alert(1)</script>'
@@ -388,3 +401,18 @@ async def test_pages_run_and_load_nothing_from_elsewhere(tmp_path: Path) -> None
     assert re.findall("<script[^>]*>[^<]*", shown) == ['<script src="/static/live.js" defer>']
     assert "style=" not in shown
     assert "<style" not in shown
+
+
+async def test_a_run_for_one_sink_alone_says_so(tmp_path: Path) -> None:
+    def alone(conn: Connection) -> None:
+        ledger = Ledger(conn)
+        ledger.configure(marquez=ALL, kafka=ALL)
+        ledger.commit(change(None, "old", [START, COMPLETE], ledger.now), only_sink="kafka")
+
+    async with served(tmp_path, alone) as client:
+        found = await data(client, "/api/v1/runs/old")
+        shown = await page(client, "/runs/old")
+    assert found["only_sinks"] == ["kafka"]
+    standings = {each["sink"]: each["standing"] for event in found["events"] for each in event["sinks"]}
+    assert standings == {"kafka": "waiting", "marquez": "restricted"}
+    assert '<dt>Only for</dt><dd><a href="/sinks/kafka">kafka</a>' in shown

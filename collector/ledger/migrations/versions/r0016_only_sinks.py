@@ -7,8 +7,8 @@ replicas before the first `backfill SOURCE --sink`.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0015"
-down_revision = "0014"
+revision = "0016"
+down_revision = "0015"
 
 
 def upgrade() -> None:
