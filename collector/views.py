@@ -1,22 +1,24 @@
 """Runs, parked events and skips as commands, pages and their JSON show them. Times are ISO 8601 in UTC."""
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import cycle
 from math import ceil
 from typing import Any
 
 import orjson
 
 from collector import explanation
-from collector.clock import moment, to_ms
+from collector.clock import from_ms, moment, to_ms
 from collector.errors import LedgerError
 from collector.ledger import detail
 from collector.ledger.graph import Graph, Node
 from collector.ledger.history import RunHistory
 from collector.ledger.parked import Cause, ParkedEvent
-from collector.ledger.queries import JobRow, SkipRow
+from collector.ledger.queries import JobRow, SkipGroup, SkipRow
 from collector.ledger.requests import Request
 from collector.ledger.run_queries import RunDetail, RunRow
-from collector.model import Dataset, Interval, Run, RunState
+from collector.model import Dataset, EventKind, Interval, Run, RunState
 
 
 def summary(row: RunRow, run: Run | None) -> dict[str, Any]:
@@ -109,7 +111,7 @@ def steps(run: Run, history: RunHistory) -> list[dict[str, Any]]:
     }
     found = [(to_ms(at), step, bounds.get(step)) for step, at in times.items() if at is not None]
     found.append((to_ms(run.seen_at), "last seen", None))
-    found += [(at, step, None) for at, step in _of_events(history)]
+    found += [(at, step, None) for at, step in (*_waits(history), *_of_events(history))]
     found.sort(key=lambda one: one[0])
     before = [None, *(at for at, _, _ in found)]
     return [
@@ -123,13 +125,48 @@ def steps(run: Run, history: RunHistory) -> list[dict[str, Any]]:
     ]
 
 
+def _waits(history: RunHistory) -> Iterator[tuple[int, str]]:
+    """RUNNING is the way into waiting for a person and out of it, in turns."""
+    moments = (event.happened_at for event in history.events if event.kind is EventKind.RUNNING)
+    return zip(moments, cycle(("waiting", "goes on")), strict=False)
+
+
+def waits(run: Run, history: RunHistory) -> list[tuple[datetime, datetime]]:
+    """Since when and until when it waited for a person, each time."""
+    moments = [from_ms(at) for at, _ in _waits(history)]
+    last = run.ended_at or run.seen_at
+    return list(zip(moments[::2], [*moments[1::2], last], strict=False))
+
+
 def _of_events(history: RunHistory) -> Iterator[tuple[int, str]]:
-    """When each was committed, then when each was acknowledged."""
+    """When each was committed, then when each was acknowledged or parked."""
     yield from ((event.created_at, f"{event.kind.value} committed") for event in history.events)
     for event in history.events:
         for each in event.deliveries:
             if each.acknowledged_at is not None:
                 yield each.acknowledged_at, f"{event.kind.value} acknowledged by {each.sink}"
+            if each.parked_at is not None:
+                yield each.parked_at, f"{event.kind.value} parked for {each.sink}"
+
+
+def stages(run: Run) -> list[dict[str, Any]]:
+    return [
+        {
+            "stage": each.key,
+            "kind": each.kind,
+            "state": each.state.value,
+            "platform_state": each.raw_state,
+            "engine": each.engine,
+            "started": _moment(each.started_at),
+            "ended": _moment(each.ended_at),
+            "message": each.message,
+        }
+        for each in run.facts.stages
+    ]
+
+
+def _moment(at: datetime | None) -> str | None:
+    return moment(to_ms(at)) if at is not None else None
 
 
 def _earliest(within: Interval | None) -> str | None:
@@ -258,6 +295,16 @@ def skip(row: SkipRow) -> dict[str, Any]:
         "first": moment(row.first_at),
         "last": moment(row.last_at),
         "cause": row.cause,
+    }
+
+
+def skip_group(row: SkipGroup) -> dict[str, Any]:
+    return {
+        "source": row.source,
+        "kind": row.kind,
+        "subjects": row.subjects,
+        "count": row.count,
+        "last": moment(row.last_at),
     }
 
 

@@ -85,7 +85,12 @@ def chosen(conn: Connection, sink: str, choice: Choice, limit: int) -> list[Park
 
 
 def listing(
-    conn: Connection, limit: int, *, sink_id: int | None = None, source_id: int | None = None
+    conn: Connection,
+    limit: int,
+    *,
+    sink_id: int | None = None,
+    source_id: int | None = None,
+    cause: str | None = None,
 ) -> list[ParkedEvent]:
     """Newest first."""
     table, run, event = schema.parked, schema.run, schema.event
@@ -116,6 +121,8 @@ def listing(
         rows = rows.where(table.c.sink_id == sink_id)
     if source_id is not None:
         rows = rows.where(table.c.source_id == source_id)
+    if cause is not None:
+        rows = rows.where(table.c.cause == cause)
     return [ParkedEvent(**{**row, "kind": EventKind(row["kind"])}) for row in conn.execute(rows).mappings()]
 
 

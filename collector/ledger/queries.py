@@ -112,13 +112,25 @@ class SkipRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SkipGroup:
+    """What was left out of a source for one kind of reason: how many things, how often, and when last."""
+
+    source: str
+    kind: str
+    subjects: int
+    count: int
+    last_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseRow:
-    """`left_ms` until it can be taken over, 0 when it can."""
+    """`left_ms` until it can be taken over, 0 when it can. `since` is when its holder took it, None where an older program did."""
 
     name: str
     holder: str
     token: int
     left_ms: int
+    since: int | None
 
 
 def sinks(conn: Connection) -> list[SinkRow]:
@@ -317,9 +329,24 @@ def overdue(conn: Connection, source_id: int, started_before_ms: int) -> dict[st
     return dict(conn.execute(counts.where(run.c.started_at < started_before_ms).group_by(run.c.job)).all())
 
 
-def skips(conn: Connection, limit: int, *, source_id: int | None = None) -> list[SkipRow]:
+def skips(conn: Connection, limit: int, *, source_id: int | None = None, kind: str | None = None) -> list[SkipRow]:
     """Latest first."""
-    return _skips(conn, [] if source_id is None else [schema.skip.c.source_id == source_id], limit)
+    skip = schema.skip
+    of_source = [skip.c.source_id == source_id] if source_id is not None else []
+    return _skips(conn, [*of_source, *([skip.c.kind == kind] if kind is not None else [])], limit)
+
+
+def skip_groups(conn: Connection) -> list[SkipGroup]:
+    """Latest first; all of them, since a source keeps a limited number of skips."""
+    skip, source = schema.skip, schema.source
+    last = func.max(skip.c.last_at)
+    rows = (
+        select(source.c.name, skip.c.kind, func.count(), func.sum(skip.c.count), last)
+        .join(source, source.c.id == skip.c.source_id)
+        .group_by(source.c.name, skip.c.kind)
+        .order_by(last.desc(), source.c.name, skip.c.kind)
+    )
+    return [SkipGroup(name, kind, subjects, int(count), at) for name, kind, subjects, count, at in conn.execute(rows)]
 
 
 def skips_of(conn: Connection, subject: str, limit: int, *, source_id: int | None = None) -> list[SkipRow]:
@@ -339,5 +366,6 @@ def _skips(conn: Connection, wanted: Sequence[ColumnElement[bool]], limit: int) 
 def leases(conn: Connection) -> list[LeaseRow]:
     """By name."""
     lease = schema.lease
-    rows = select(lease.c.name, lease.c.holder, lease.c.token, lease.c.expires_at - db_now()).order_by(lease.c.name)
-    return [LeaseRow(name, holder, token, max(0, left)) for name, holder, token, left in conn.execute(rows)]
+    left = lease.c.expires_at - db_now()
+    rows = select(lease.c.name, lease.c.holder, lease.c.token, left, lease.c.since).order_by(lease.c.name)
+    return [LeaseRow(name, holder, token, max(0, ms), since) for name, holder, token, ms, since in conn.execute(rows)]

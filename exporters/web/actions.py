@@ -181,7 +181,8 @@ class Actions:
         except LedgerError as error:
             found = _Outcome(RequestState.FAILED, {"error": str(error)})
         outcome = found.state.value if found.state is not None else "later"
-        asked = {name: value for name, value in body.items() if value}
+        # the values of parameters may be secrets
+        asked = {name: [*value] if isinstance(value, Mapping) else value for name, value in body.items() if value}
         details = fields(user=user, action=kind.value, target=target, asked=asked, outcome=outcome, answer=found.words)
         log.warning("action.taken", extra=details)
         return found

@@ -25,19 +25,25 @@ HERE = Path(__file__).parent
 STATIC = {HERE / "static" / "pages.css": "text/css", HERE / "static" / "live.js": "text/javascript"}
 _DOCS = "https://github.com/lineage-collector/lineage-collector/tree/main/docs"
 PAGES = (
-    ("/", "Overview", False),
-    ("/runs", "Runs", False),
-    ("/jobs", "Jobs", False),
-    ("/datasets", "Datasets", False),
-    ("/parked", "Parked", False),
-    ("/skipped", "Skipped", False),
-    ("/metrics", "Metrics", True),
-    ("/status.json", "Status", True),
-    ("/healthz", "Health", True),
-    ("/readyz", "Readiness", True),
-    (_DOCS, "Documentation", True),
+    ("/", "Overview"),
+    ("/sources", "Sources"),
+    ("/sinks", "Sinks"),
+    ("/runs", "Runs"),
+    ("/jobs", "Jobs"),
+    ("/datasets", "Datasets"),
+    ("/parked", "Parked"),
+    ("/skipped", "Skipped"),
+    ("/replicas", "Replicas"),
 )
-"""Address, title, and whether it is for programs or elsewhere."""
+"""Address and title of those for people."""
+OTHERS = (
+    ("/metrics", "Metrics"),
+    ("/status.json", "Status"),
+    ("/healthz", "Health"),
+    ("/readyz", "Readiness"),
+    (_DOCS, "Documentation"),
+)
+"""Of those for programs, and elsewhere."""
 RUNBOOKS = f"{_DOCS}/runbooks"
 
 
@@ -50,8 +56,15 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"clock": _clock, "timed": _timed, "duration": _duration, "size": size, "part": _part}
-    made.globals["pages"] = PAGES
+    made.filters |= {
+        "clock": _clock,
+        "timed": _timed,
+        "duration": _duration,
+        "size": size,
+        "part": _part,
+        "short": short_count,
+    }
+    made.globals |= {"pages": PAGES, "others": OTHERS}
     return made
 
 
@@ -117,3 +130,13 @@ def _part(words: str) -> str:
 
 def _duration(seconds: float | None) -> str:
     return "" if seconds is None else duration(seconds)
+
+
+def short_count(count: int) -> str:
+    """Such as `1.2 M`, where room is scarce."""
+    amount = float(count)
+    for unit in ("", " k", " M"):
+        if amount < 1000:
+            return f"{amount:.0f}{unit}" if not unit or amount >= 99.5 else f"{amount:.1f}{unit}"
+        amount /= 1000
+    return f"{amount:,.0f} G"

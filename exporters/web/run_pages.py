@@ -136,19 +136,24 @@ def _before(query: Mapping[str, str]) -> int | None:
 def _listed(conn: Connection, query: RunQuery, now: datetime) -> tuple[list[dict[str, Any]], int | None, list[str]]:
     """Rows, where the next page begins, and the names of all sources."""
     sources = queries.source_names(conn)
-    if query.run is not None:
-        rows, older = run_queries.runs_by_id(conn, query.run), None
-    elif query.source is not None and query.source not in sources:
-        rows, older = [], None
-    else:
-        source_id = sources[query.source] if query.source is not None else None
-        state = RunState(query.state) if query.state is not None else None
-        wanted = RunFilter(source_id, state, query.job, query.text, *query.window(now))
-        rows, older = run_queries.runs_before(conn, query.before, LISTED, SEARCHED, wanted)
+    rows, older = _chosen(conn, query, sources, now)
     details = run_queries.details(conn, [row.run_uuid for row in rows])
     marks = history.marks(conn, [stored.id for stored in details.values()])
     found = [_row(row, details.get(row.run_uuid), marks) for row in rows]
     return [row for row in found if query.text is None or _holds(row, query.text)], older, sorted(sources)
+
+
+def _chosen(
+    conn: Connection, query: RunQuery, sources: Mapping[str, int], now: datetime
+) -> tuple[list[RunRow], int | None]:
+    if query.run is not None:
+        return run_queries.runs_by_id(conn, query.run), None
+    if query.source is not None and query.source not in sources:
+        return [], None
+    source_id = sources[query.source] if query.source is not None else None
+    state = RunState(query.state) if query.state is not None else None
+    wanted = RunFilter(source_id, state, query.job, query.text, *query.window(now))
+    return run_queries.runs_before(conn, query.before, LISTED, SEARCHED, wanted)
 
 
 def _holds(row: Mapping[str, Any], text: str) -> bool:
@@ -202,6 +207,7 @@ class _Run:
             "only_sinks": views.only_sinks(self.history),
             "explanation": views.sentences(self.stored, self.history),
             "steps": views.steps(self.known, self.history) if self.known is not None else [],
+            "stages": views.stages(self.known) if self.known is not None else [],
             "datasets": self.datasets,
             "events": views.events(self.history),
             "children": [child.run_uuid for child in self.children],
@@ -214,7 +220,7 @@ class _Run:
         for event, stored in zip(run["events"], self.history.events, strict=True):
             event["body"] = _indented(stored.body)
             event["at"] = {each["sink"]: each for each in event["sinks"]}
-        bars = _bars(known) if known is not None else []
+        bars = _bars(known, self.history) if known is not None else []
         return {
             "run": run,
             "linked": self.linked,
@@ -262,8 +268,8 @@ def _web_address(link: str | None) -> str | None:
     return link if link is not None and urlsplit(link).scheme in {"http", "https"} else None
 
 
-def _bars(run: Run) -> list[dict[str, Any]]:
-    """Phases of the run in thousandths of its length: the queue, the run, and within which bounds it began and ended."""
+def _bars(run: Run, of_run: RunHistory) -> list[dict[str, Any]]:
+    """Phases of the run in thousandths of its length: the queue, the run, when it waited for a person, and within which bounds it began and ended."""
     begin, end = run.queued_at or run.started_at, run.ended_at or run.seen_at
     if begin is None or run.started_at is None or end <= begin:
         return []
@@ -272,6 +278,9 @@ def _bars(run: Run) -> list[dict[str, Any]]:
     found = [scale.bar("bar", begin, run.started_at, f"queued for {duration(waited)}")] if waited > 0 else []
     kind = run.state.value if run.ended_at is not None else "bar"
     found.append(scale.bar(kind, run.started_at, end, f"{'ran' if run.ended_at else 'runs'} for {duration(ran)}"))
+    for since, until in views.waits(run, of_run):
+        words = f"waited for a person for {duration((until - since).total_seconds())}"
+        found.append(scale.bar("waiting", since, until, words))
     return [*found, *_bounds(run, scale)]
 
 
@@ -286,7 +295,8 @@ class _Scale:
         length = (self.end - self.begin).total_seconds()
         since, until = max(since, self.begin), min(max(until, since), self.end)
         at, wide = (since - self.begin).total_seconds() / length, (until - since).total_seconds() / length
-        return {"kind": kind, "begin": round(at * 1000, 1), "width": round(max(wide * 1000, 2), 1), "words": words}
+        shown = max(wide * 1000, 2)
+        return {"kind": kind, "begin": round(min(at * 1000, 1000 - shown), 1), "width": round(shown, 1), "words": words}
 
 
 def _bounds(run: Run, scale: _Scale) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,7 @@ from collector.errors import LedgerError
 from collector.ledger import backlog, parked, queries, requests, run_queries
 from collector.ledger.backlog import UnansweredRun
 from collector.ledger.port import Ledger
+from collector.ledger.queries import LeaseRow
 from collector.ledger.run_queries import RunRow
 from exporters.web.activity import (
     deliveries,
@@ -63,13 +64,12 @@ class StatePages:
         found = [web.get("/", self._overview)]
         if self._ledger is not None:
             found += [
-                web.get("/replicas", self._replicas),
+                web.get("/replicas", readable(self._replicas)),
+                web.get("/api/v1/replicas", readable(self._replicas_json)),
+                *(web.get(f"/{kind}s", partial(self._list, f"{kind}s")) for kind in _OF),
                 *(web.get(f"/{kind}s/{{name:[^/]+}}", readable(partial(self._page, kind))) for kind in _OF),
                 *(web.get(f"/api/v1/{kind}s/{{name:[^/]+}}", readable(partial(self._json, kind))) for kind in _OF),
-                *(
-                    web.get(f"/api/v1/{kind}", partial(self._listing, kind))
-                    for kind in ("sources", "sinks", "replicas")
-                ),
+                *(web.get(f"/api/v1/{kind}s", partial(self._listing, f"{kind}s")) for kind in _OF),
             ]
         return found
 
@@ -102,15 +102,23 @@ class StatePages:
     def _now(self) -> int:
         return to_ms(self._clock.now())
 
-    async def _replicas(self, _: web.Request) -> web.Response:
+    async def _replicas(self, _: web.Request) -> web.StreamResponse:
+        rows, leases = await self._of_replicas()
+        return page("replicas", "/replicas", rows=rows, leases=leases)
+
+    async def _replicas_json(self, _: web.Request) -> web.StreamResponse:
+        rows, leases = await self._of_replicas()
+        return data({"replicas": rows, "leases": leases})
+
+    async def _of_replicas(self) -> tuple[list[Row], list[Row]]:
+        """Each replica and, where the ledger can be read, each lease."""
         status = await self._status()
-        names = {row["replica"] for row in status.get("replicas", ())}
-        held: dict[str, list[Row]] = {name: [] for name in names}
-        for kind in ("source", "sink"):
-            for row in status[f"{kind}s"]:
-                if row.get("holder") in names:
-                    held[row["holder"]].append({"kind": kind, "name": row[kind]})
-        return page("replicas", "/", rows=status.get("replicas", ()), held=held)
+        leases = await self._ledger.read_shown(queries.leases) if self._ledger is not None else []
+        return list(status.get("replicas", ())), [_lease(each) for each in leases]
+
+    async def _list(self, kind: str, _: web.Request) -> web.StreamResponse:
+        status = await self._with_last_hours(await self._status())
+        return page(kind, f"/{kind}", rows=status[kind], wrong=status["ledger"].get("wrong"), sparkline=sparkline)
 
     async def _listing(self, kind: str, _: web.Request) -> web.StreamResponse:
         return data({kind: list((await self._with_last_hours(await self._status())).get(kind, ()))})
@@ -119,10 +127,10 @@ class StatePages:
         name = request.match_info["name"]
         found = await self._found(kind, name)
         if found is None:
-            return page("missing", "/", 404, title="Not found", words=_missing(kind, name))
+            return page("missing", f"/{kind}s", 404, title="Not found", words=_missing(kind, name))
         row, bars = found
         token = self._forms.token(request) if self._can_be_filled(kind, row) else None
-        answer = page(kind, "/", row=row, bars=bars, most=LATEST, sparkline=sparkline, token=token)
+        answer = page(kind, f"/{kind}s", row=row, bars=bars, most=LATEST, sparkline=sparkline, token=token)
         return self._forms.keep(request, answer)
 
     def _can_be_filled(self, kind: str, row: Row) -> bool:
@@ -144,6 +152,20 @@ class StatePages:
         more, bars = await self._ledger.read_shown(_OF[kind], name, self._now())
         last = await self._ledger.read_shown(requests.last_backfill, f"{kind}:{name}")
         return {**row, **more, "last_backfill": None if last is None else views.ended_backfill(last)}, bars
+
+
+def _lease(row: LeaseRow) -> Row:
+    """`holder` is None while nobody holds it."""
+    kind, _, name = row.name.partition(":")
+    is_held = row.left_ms > 0
+    return {
+        "lease": row.name,
+        "kind": kind if name else None,
+        "name": name or row.name,
+        "holder": row.holder if is_held else None,
+        "since": moment(row.since) if is_held else None,
+        "seconds_left": round(row.left_ms / 1000, 1),
+    }
 
 
 def troubles(status: Status) -> list[dict[str, str]]:

@@ -1,19 +1,24 @@
 """What a person does on the pages in a real Chromium: look while something happens, read without script, act."""
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.async_api import Browser
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
-from collector.ledger.requests import RequestKind
+from collector.ledger import requests, schema
+from collector.ledger.requests import RequestKind, RequestState
+from collector.ledger.sqlite.store import Store
 from config.web import Access
 from tests.browser.served import ODD, base, odd_run, served
 from tests.browser.watched import watched
 from tests.unit.exporters.test_access import USERS
-from tests.unit.exporters.test_actions import Desk
-from tests.unit.ledger.ledgers import ALL, COMPLETE, START, Ledger
+from tests.unit.exporters.test_actions import Desk, Given
+from tests.unit.ledger.ledgers import ALL, COMPLETE, NOW, START, Ledger
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -52,7 +57,7 @@ async def test_without_script_all_can_be_read(browser: Browser, tmp_path: Path) 
         await at.page.get_by_label("State").select_option("failed")
         await at.page.get_by_role("button", name="Show").click()
         await at.page.get_by_role("link", name="a run", exact=True).click()
-        details = at.page.get_by_role("group").filter(has_text="JSON").first
+        details = at.page.locator("details").filter(has_text="JSON").first
         await details.locator("summary").click()
         await details.locator("pre").wait_for()
         await at.page.get_by_role("link", name="Jobs").click()
@@ -66,7 +71,7 @@ async def test_the_json_of_an_event_is_copied_by_its_button(browser: Browser, tm
     ):
         await at.goto("/runs")
         await at.page.get_by_role("link", name="a run", exact=True).click()
-        details = at.page.get_by_role("group").filter(has_text="JSON").first
+        details = at.page.locator("details").filter(has_text="JSON").first
         await details.locator("summary").click()
         await details.get_by_role("button", name="Copy").click()
         await details.get_by_role("button", name="Copied").wait_for()
@@ -101,17 +106,72 @@ async def test_parked_events_are_sent_again_by_their_button(browser: Browser, tm
     assert desk.asked[1][2]["cause"] == ODD
 
 
-async def test_a_form_without_its_token_does_nothing(browser: Browser, tmp_path: Path) -> None:
+@dataclass
+class Service:
+    """Takes backfills as the service does: as rows of the ledger that its pages show."""
+
+    store: Store | None = None
+
+    async def submit(self, target: str, kind: RequestKind, body: Mapping[str, Any]) -> Given:
+        assert self.store is not None
+        if kind is RequestKind.STOP:
+            stopped = await self.store.write(requests.stop_backfill, target, NOW)
+            return Given(RequestState.DONE, stopped or {})
+        await self.store.write(requests.add_backfill, target, json.dumps(body), NOW)
+        return Given(RequestState.NEW, {})
+
+
+def halfway(conn: Connection) -> None:
+    conn.execute(update(schema.request).values(answer=json.dumps({"seen": 3, "total": 6, "events": 4})))
+
+
+@pytest.mark.parametrize(("kind", "name"), [("sink", "marquez"), ("source", "source")])
+async def test_a_backfill_is_begun_followed_and_stopped(
+    browser: Browser, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, name: str
+) -> None:
+    service, access = Service(), Access(users=USERS)
+    async with (
+        served(tmp_path, odd_run, service.submit, access=lambda: access) as (store, listener),
+        watched(browser, base(listener), **ALICE) as at,
+    ):
+        service.store = store
+        await at.goto(f"/{kind}s/{name}")
+        await at.page.get_by_label("Since").fill("30d")
+        await at.page.get_by_role("button", name="Backfill …").click()
+        await at.page.get_by_role("heading", name=f"Backfill {kind} {name}?").wait_for()
+        await at.page.get_by_text("cannot be undone").wait_for()
+        assert await store.read(requests.backfills) == [], "not before it was confirmed"
+        await at.page.get_by_role("button", name="Begin it").click()
+        await at.page.get_by_text("Under way since").wait_for()
+        await store.write(halfway)
+        await at.page.get_by_text("3 of 6 runs were looked at, 4").wait_for()
+        await at.page.get_by_role("button", name="Stop it").click()
+        await at.page.get_by_text("did not come to its end").wait_for()
+        await at.page.get_by_text(requests.STOPPED).wait_for()
+    taken = [vars(record)["fields"] for record in caplog.records if record.getMessage() == "action.taken"]
+    assert [(each["user"], each["action"], each["target"]) for each in taken] == [
+        ("alice", "backfill", f"{kind}:{name}"),
+        ("alice", "stop", f"{kind}:{name}"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "action", "button"),
+    [("/parked", "/parked/retry", "Send again"), ("/sinks/marquez", "/backfill", "Backfill …")],
+)
+async def test_a_form_without_its_token_does_nothing(
+    browser: Browser, tmp_path: Path, path: str, action: str, button: str
+) -> None:
     desk, access = Desk(), Access(users=USERS)
     async with (
         served(tmp_path, odd_run, desk.submit, access=lambda: access) as (_, listener),
         watched(browser, base(listener), **ALICE) as at,
     ):
         for forge in ("(token) => token.remove()", "(token) => { token.value = '0'.repeat(64) }"):
-            await at.goto("/parked")
+            await at.goto(path)
             at.status = 403
-            form = at.page.locator("form[action='/parked/retry']").first
+            form = at.page.locator(f"form[action='{action}']").first
             await form.locator("input[name=token]").evaluate(forge)
-            await form.get_by_role("button", name="Send again").click()
+            await form.get_by_role("button", name=button).click()
             await at.page.get_by_role("heading", name="Not done").wait_for()
     assert desk.asked == []

@@ -34,6 +34,12 @@ def settings() -> dict[str, Any]:
     return dict(yaml.safe_load((CHART / "values.yaml").read_text())["prometheusRule"])
 
 
+def page_of(alert: str) -> str:
+    """The page with the cause of this alert, as the rules of the chart have it."""
+    written = yaml.safe_load((CHART / "rules" / "alerts.yaml").read_text())
+    return next(str(rule["page"]) for group in written for rule in group["rules"] if rule["alert"] == alert)
+
+
 def groups(helm: Helm, changes: dict[str, Any] | None = None, *, release: str = RELEASE) -> Groups:
     """`spec.groups` with these values of `prometheusRule`."""
     return list(rule_object(helm, changes, release=release)["spec"]["groups"])

@@ -17,13 +17,15 @@ from config.settings import Settings
 from simulators.cdf import Scenario
 from tests import metric_names
 from tests.deployment import CDF, WETRANSFORM, Deployment
-from tests.rules.alert_rules import MINIMAL, RELEASE, settings
+from tests.rules.alert_rules import MINIMAL, RELEASE, page_of, settings
 from tests.rules.runbooks import Page, alert_pages, commands, pages
 from tests.servers.alertmanager import StartAlertmanager
 from tests.servers.helm import Helm
 from tests.servers.ports import LOOPBACK, free_port
 from tests.servers.processes import unavailable
 from tests.servers.prometheus import Promtool
+from tests.unit.exporters.test_run_pages import page as shown
+from tests.unit.exporters.test_run_pages import served
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = ["Meaning", "Impact", "Check", "Fix", "Silence"]
@@ -54,6 +56,44 @@ def test_a_page_is_complete(page: Page) -> None:
     off = not settings()["rules"][page.name]["enabled"]
     assert ("Off by default" in page.text) == off
     assert all(len(line) <= 140 for line in page.text.splitlines())
+
+
+LABELS = {
+    "{{ $labels.source | urlquery }}": "SOURCE",
+    "{{ $labels.sink | urlquery }}": "SINK",
+    "{{ or $labels.exported_job $labels.job | urlquery }}": "JOB",
+}
+
+
+def named_page(alert: str) -> str:
+    """With the words of the runbooks in place of the alert's labels."""
+    path = page_of(alert)
+    for label, word in LABELS.items():
+        path = path.replace(label, word)
+    return path
+
+
+@every_alert
+def test_a_page_names_the_page_of_the_collector_to_which_its_alert_leads(page: Page) -> None:
+    assert f"`{named_page(page.name)}`" in page.section("Check")
+
+
+async def test_pages_to_which_alerts_lead_are_there(tmp_path: Path) -> None:
+    async with served(tmp_path) as client:
+        for path in sorted({named_page(page.name) for page in alert_pages()}):
+            known = path.replace("SOURCE", "source").replace("SINK", "marquez")
+            assert await shown(client, known.replace("JOB", "transformation%2F1"))
+
+
+async def test_a_run_and_its_cause_are_two_clicks_from_an_alert(tmp_path: Path) -> None:
+    """The first leads to the page of the alert, which has the cause and the link to the run."""
+    async with served(tmp_path) as client:
+        for alert, cause in (("LineageEventsParked", "422: "), ("LineageRunFailing", "no rows ")):
+            path = named_page(alert).replace("SOURCE", "source").replace("SINK", "marquez").replace("job=JOB&", "")
+            first = await shown(client, path)
+            assert cause in first
+            [run] = {*re.findall(r'href="(/runs/[0-9a-f-]{36})"', first)}
+            assert cause in await shown(client, run)
 
 
 @every_page

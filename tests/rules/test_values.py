@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests import metric_names
-from tests.rules.alert_rules import PLAIN, everything_on, groups, plain, rule_object, rules_of, settings
+from tests.rules.alert_rules import PLAIN, everything_on, groups, page_of, plain, rule_object, rules_of, settings
 from tests.servers.helm import Helm, HelmRefusedError
 from tests.servers.prometheus import Promtool
 
@@ -58,7 +58,7 @@ def test_one_alert_is_set_by_its_values(helm: Helm) -> None:
     assert rule["annotations"]["dashboard_url"].endswith("{{ $labels.sink }}")
     assert "[7m])) > 3661\n" in rule["expr"]
     assert rules["LineageEventsParked"]["labels"]["severity"] == "warning"
-    assert "dashboard_url" not in rules["LineageEventsParked"]["annotations"]
+    assert not {"dashboard_url", "page_url"} & {*rules["LineageEventsParked"]["annotations"]}
 
 
 def test_what_is_said_for_all_alerts(helm: Helm) -> None:
@@ -70,6 +70,7 @@ def test_what_is_said_for_all_alerts(helm: Helm) -> None:
             "labels": {"release": "kube-prometheus-stack"},
             "annotations": {"note": "x"},
             "runbookUrl": "https://wiki.example.com/lineage/",
+            "pagesUrl": "https://lineage.example.com/",
             "aggregateBy": ["cluster", "namespace"],
             "interval": "1m",
             "ruleLabels": {"team": "data", "service": "lineage"},
@@ -87,6 +88,7 @@ def test_what_is_said_for_all_alerts(helm: Helm) -> None:
         assert rule["labels"] == {"severity": rule["labels"]["severity"], "team": "data", "service": "lineage"}
         assert rule["annotations"]["runbook_url"] == f"https://wiki.example.com/lineage/{name}.md"
         assert rule["annotations"]["contact"] == "data@example.com"
+        assert rule["annotations"]["page_url"] == f"https://lineage.example.com{page_of(name)}"
         assert "(namespace" not in rule["expr"]
 
 

@@ -16,14 +16,14 @@
 
   // Only where the browser lets a page do so: on this machine, or over TLS.
   function copyable(root) {
-    for (const text of navigator.clipboard ? root.querySelectorAll("pre") : []) {
+    for (const text of navigator.clipboard ? root.querySelectorAll("pre, [data-copy]") : []) {
       const button = root.createElement("button");
       [button.type, button.className, button.textContent] = ["button", "copy", "Copy"];
       button.addEventListener("click", async () => {
         await navigator.clipboard.writeText(text.textContent);
         button.textContent = "Copied";
       });
-      text.before(button);
+      text.matches("pre") ? text.before(button) : text.after(button);
     }
   }
 

@@ -42,6 +42,7 @@ Kubernetes leaves the second hyphen out. */}}
 {{- range .Files.Get "rules/alerts.yaml" | fromYamlArray -}}
 {{- $rules := list -}}
 {{- range .rules -}}
+{{- $page := .page -}}
 {{- $alert := get $settings.rules .alert -}}
 {{- if $alert.enabled -}}
 {{- $words := deepCopy $common -}}
@@ -57,6 +58,9 @@ Kubernetes leaves the second hyphen out. */}}
   "summary" .summary
   "description" (include "lineage-collector.rules.filled" (dict "text" .description "words" $words))
   "runbook_url" (printf "%s/%s.md" (trimSuffix "/" $settings.runbookUrl) .alert) -}}
+{{- with $settings.pagesUrl -}}
+{{- $_ := set $told "page_url" (printf "%s%s" (trimSuffix "/" .) $page) -}}
+{{- end -}}
 {{- $rules = append $rules (dict
   "alert" .alert
   "expr" $expr

@@ -168,7 +168,7 @@ async def test_all_of_a_cause_are_sent_again_after_a_question(tmp_path: Path) ->
     assert {body["until_ms"] for _, _, body in desk.asked} == {int(fields["until"])}
 
 
-async def test_a_run_is_started_after_a_question(tmp_path: Path) -> None:
+async def test_a_run_is_started_after_a_question(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     desk = Desk(Given(RequestState.DONE, {"key": "7", "run_id": RUN, "job": "transformation/1", "state": "queued"}))
     async with acting(tmp_path, desk) as client:
         own = await token(client, "/jobs/source/transformation%2F1")
@@ -182,6 +182,8 @@ async def test_a_run_is_started_after_a_question(tmp_path: Path) -> None:
         assert (await posted(client, "/trigger", {**form, "job": "x" * 501}))[0] == 400
     body = {"job": "transformation/1", "options": {"a": "1", "b": "x=y"}}
     assert desk.asked == [("source:source", RequestKind.TRIGGER, body)]
+    [taken] = logged(caplog, "action.taken")
+    assert taken["asked"] == {"job": "transformation/1", "options": ["a", "b"]}, "values may be secrets"
 
 
 def shown_fields(page: str) -> dict[str, str]:

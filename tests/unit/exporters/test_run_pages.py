@@ -19,7 +19,7 @@ from collector.clock import to_ms
 from collector.ledger import activity, jobs, replicas
 from collector.ledger.activity import MINUTE_MS, Activity
 from collector.ledger.sqlite.store import Store
-from collector.model import Dataset, Definition, Facts, Interval, Skip, SkipKind
+from collector.model import Dataset, Definition, Facts, Interval, Skip, SkipKind, Stage, StageState
 from collector.testing.clock import SimulatedClock
 from exporters.web.pages import serve
 from tests.unit.exporters.test_web import GOOD, LEDGER
@@ -28,6 +28,7 @@ from tests.unit.ledger.ledgers import (
     COMPLETE,
     FAIL,
     NOW,
+    RUNNING,
     SECOND,
     START,
     Ledger,
@@ -257,6 +258,45 @@ async def test_a_run_shows_its_life_its_events_and_where_they_are(tmp_path: Path
         ("FAIL", ["waiting", "retried"]),
     ]
     assert any("START is parked" in sentence for sentence in told["explanation"])
+
+
+async def test_a_run_shows_when_it_waited_and_its_stages(tmp_path: Path) -> None:
+    stages = (
+        Stage("1", "ingest", StageState.SUCCEEDED, "Complete", "photon", at(NOW), at(NOW + SECOND)),
+        Stage("2", "publish", StageState.FAILED, message=f"no table {EVIL}"),
+    )
+
+    def waited(conn: Connection) -> None:
+        ledger = Ledger(conn)
+        ledger.configure(marquez=ALL)
+        for kind in (START, RUNNING, RUNNING, FAIL):
+            ledger.happen("run", kind, facts=Facts(stages=stages))
+            ledger.now += 10 * SECOND
+        ledger.park(ledger.claim("marquez")[0], sink="marquez", cause="no")
+
+    async with served(tmp_path, waited) as client:
+        answer = await data(client, "/api/v1/runs/run")
+        shown = await page(client, "/runs/run")
+    steps = [(step["step"], step["seconds"]) for step in answer["steps"]]
+    assert [
+        step for step in steps if step[0] in {"started", "waiting", "goes on", "ended", "START parked for marquez"}
+    ] == [
+        ("started", None),
+        ("waiting", 10.0),
+        ("goes on", 10.0),
+        ("ended", 10.0),
+        ("START parked for marquez", 10.0),
+    ]
+    assert [(stage["kind"], stage["state"], stage["ended"]) for stage in answer["stages"]] == [
+        ("ingest", "succeeded", "2026-11-22T12:00:01.000+00:00"),
+        ("publish", "failed", None),
+    ]
+    assert complaints("/api/v1/runs/{run}", 200, answer) == []
+    assert "waited for a person for 10s" in shown
+    assert '<rect class="waiting" x="333.3" y="20" width="333.3" height="10">' in shown
+    assert "no table" in shown
+    assert "<script>" not in shown
+    assert f"<code data-copy>{answer['run_id']}</code>" in shown
 
 
 async def test_a_run_that_is_not_there_is_said(tmp_path: Path) -> None:
