@@ -2,7 +2,7 @@
 clock and of this process' CPU time, which others on the machine do not lengthen.
 
 100,000 runs of 10,000 jobs (1,000,000 with `--long`), which read and write 20,000 datasets in chains; the last 10,000 runs are waited for by a
-sink, and source and sink did something in each minute of the last day.
+sink, the 10,000 before them are parked, a thousand things were skipped, and source and sink did something in each minute of the last day.
 """
 
 import argparse
@@ -24,11 +24,11 @@ from sqlalchemy import Connection, insert
 
 from collector.app.status import status
 from collector.clock import SystemClock, to_ms
-from collector.ledger import activity, configured_sinks, configured_sources, detail, graph, jobs, schema
+from collector.ledger import activity, configured_sinks, configured_sources, detail, graph, jobs, schema, skips
 from collector.ledger.activity import MINUTE_MS, Activity
 from collector.ledger.configured_sources import Configured
 from collector.ledger.sqlite.store import Store
-from collector.model import Dataset, Definition, EventKind, Job, Run, RunState
+from collector.model import Dataset, Definition, EventKind, Job, Run, RunState, Skip, SkipKind
 from exporters.web.pages import Pages, serve
 
 JOBS, RUNS, LONG, WAITING, AT_ONCE = 10_000, 100_000, 1_000_000, 10_000, 20_000
@@ -64,7 +64,7 @@ def defined(number: int) -> Definition:
 
 
 def filled(conn: Connection, runs: int = RUNS, count: int = JOBS, waiting: int = WAITING) -> None:
-    """So many runs of so many jobs, the last of them waited for by the sink."""
+    """So many runs of so many jobs, the last of them waited for by the sink, and as many before them parked for some causes."""
     now = CLOCK.now()
     source = configured_sources.sync_sources(conn, [Configured("plant-a")], 1)["plant-a"]
     sink = configured_sinks.sync_sinks(conn, {"marquez": frozenset(EventKind)}, 1)["marquez"]
@@ -76,12 +76,19 @@ def filled(conn: Connection, runs: int = RUNS, count: int = JOBS, waiting: int =
     jobs.note(conn, source, [(_known(number, of_jobs[number % count], now), EventKind.COMPLETE) for number in last], 1)
     for first in range(0, count, 1000):
         jobs.define(conn, source, {job(number): defined(number) for number in range(first, min(first + 1000, count))})
-    owed = range(runs - waiting + 1, runs + 1)
+    owed, refused = range(runs - waiting + 1, runs + 1), range(max(1, runs - 2 * waiting + 1), runs - waiting + 1)
     event = {"seq": 1, "kind": "START", "created_at": 1, "happened_at": 1, "body": BODY}
-    conn.execute(insert(schema.event), [{**event, "run_id": number, "strand_id": number} for number in owed])
+    conn.execute(
+        insert(schema.event), [{**event, "run_id": number, "strand_id": number} for number in (*refused, *owed)]
+    )
+    parked = {"sink_id": sink, "source_id": source, "seq": 1, "attempts": 1}
+    causes = [{"cause": f"422: {number % 40}", "parked_at": number} for number in refused]
+    rows = [{**parked, **cause, "run_id": n, "strand_id": n} for n, cause in zip(refused, causes, strict=True)]
+    conn.execute(insert(schema.parked), rows)
+    skips.note(conn, source, [Skip(SkipKind.SQL, f"table {number}", "line 3") for number in range(skips.KEPT)], 1)
     lane = {"sink_id": sink, "source_id": source, "next_seq": 1, "last_seq": 1, "due_at": 1, "since": 1}
     conn.execute(insert(schema.lane), [{**lane, "strand_id": number} for number in owed])
-    tally = {"source_id": source, "sink_id": sink, "pending": waiting, "parked": 0}
+    tally = {"source_id": source, "sink_id": sink, "pending": waiting, "parked": len(refused)}
     conn.execute(insert(schema.tally), tally)
     minute = to_ms(now) // MINUTE_MS * MINUTE_MS
     did = Activity(ok=2, failed=1, took_ms=900, longest_ms=500, events=40, requests=60, remaining=9, needed=60)
@@ -154,6 +161,10 @@ def paths(runs: int) -> tuple[str, ...]:
         "/runs?state=failed",
         f"/runs?job={one_job}",
         f"/runs?run={runs // 2}",
+        "/runs?text=load-01234",
+        "/runs?text=nothing",
+        "/runs?since=1h",
+        "/runs?since=1h&state=failed&text=load-0",
         f"/runs/{UUID(int=runs - 1, version=4)}",
         "/jobs",
         "/jobs?text=load-09999",
@@ -165,7 +176,11 @@ def paths(runs: int) -> tuple[str, ...]:
         "/datasets?text=nothing",
         f"/datasets/{one_table}?depth={graph.DEEPEST}",
         "/parked",
+        "/parked?sink=marquez&cause=422: 7",
         "/skipped",
+        "/skipped?kind=sql",
+        "/sources",
+        "/sinks",
         "/sources/plant-a",
         "/sinks/marquez",
         "/replicas",
