@@ -163,10 +163,13 @@ def marks(conn: Connection, run_ids: Sequence[int]) -> dict[int, list[Mark]]:
     sinks, found = _sinks(conn), dict[int, list[Mark]]()
     for some in chunks(run_ids):
         values = {"sinks": [sink.number for sink in sinks], "runs": some}
-        made, lacking = _made(conn, some), _lacking(conn, sinks, values)
+        made, lacking, only = _made(conn, some), _lacking(conn, sinks, values), _only_sinks(conn, some)
         unanswered = {(run_id, sink_id) for run_id, sink_id in conn.execute(_UNANSWERED, values)}
         for run_id in some:
-            at_sinks = ((sink, _mark(sink, made.get(run_id), lacking.get((run_id, sink.number)))) for sink in sinks)
+            at_sinks = [
+                (sink, lacking.get((run_id, sink.number)) or _mark(sink, made.get(run_id), only.get(run_id)))
+                for sink in sinks
+            ]
             found[run_id] = [
                 replace(mark, unanswered=(run_id, sink.number) in unanswered)
                 for sink, mark in at_sinks
@@ -194,14 +197,24 @@ def _ended(kinds: Mapping[EventKind, int]) -> int | None:
     return next((number for kind, number in kinds.items() if kind.terminal), None)
 
 
-def _mark(sink: _Sink, made: _Made | None, lacking: Mark | None) -> Mark:
-    if lacking is not None:
-        return lacking
-    if made is not None and made.ended is not None and made.ended < sink.since_event:
-        return Mark(sink.name, Standing.EARLIER, 0)
-    if made is not None and not made.kinds & sink.wanted:
-        return Mark(sink.name, Standing.UNWANTED, 0)
-    return Mark(sink.name, Standing.DELIVERED, 0)
+def _mark(sink: _Sink, made: _Made | None, only_sinks: restriction.Sinks | None) -> Mark:
+    """Of a sink that lacks nothing of the run."""
+    standing = Standing.DELIVERED
+    if only_sinks is not None and sink.name not in only_sinks:
+        standing = Standing.RESTRICTED
+    elif made is not None and made.ended is not None and made.ended < sink.since_event:
+        standing = Standing.EARLIER
+    elif made is not None and not made.kinds & sink.wanted:
+        standing = Standing.UNWANTED
+    return Mark(sink.name, standing, 0)
+
+
+def _only_sinks(conn: Connection, run_ids: Sequence[int]) -> dict[int, restriction.Sinks]:
+    """Of those of these runs that not every sink gets, the sinks that do."""
+    run = schema.run
+    strands = dict(conn.execute(select(run.c.id, run.c.strand_id).where(run.c.id.in_(run_ids))).all())
+    found = restriction.of_strands(conn, strands.values())
+    return {run_id: found[strand_id] for run_id, strand_id in strands.items() if strand_id in found}
 
 
 _LACKING = frozenset({Standing.WAITING, Standing.RETRIED, Standing.PARKED})

@@ -116,6 +116,8 @@ def test_its_history_says_so(ledger: Ledger) -> None:
     ledger.happen("r", COMPLETE)
     ledger.drain("a")
     assert standings(ledger, "r") == {"a": {Standing.DELIVERED}, "b": {Standing.RESTRICTED}}
+    [marks] = history.marks(ledger.conn, [strand(ledger, "r")]).values()
+    assert [(mark.sink, mark.standing) for mark in marks] == [("a", Standing.DELIVERED), ("b", Standing.RESTRICTED)]
     assert history.of_run(ledger.conn, strand(ledger, "r")).only_sinks == ("a",)
 
 
