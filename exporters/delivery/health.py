@@ -16,13 +16,15 @@ from exporters.sinks.base import Retry
 
 _log = logging.getLogger("lineage.delivery")
 
+_CLOSED = Circuit()
+
 
 class Health:
     """Outlives leases, so that an outage stays one outage. `changed` is called when the circuit opens or closes."""
 
     def __init__(self, sink: str, clock: Clock, random: Random, observer: DeliveryObserver) -> None:
         self._sink, self._clock, self._random, self._observer = sink, clock, random, observer
-        self.circuit = Circuit()
+        self.circuit = _CLOSED
         self.last_success_at: datetime | None = None
         self.last_error: str | None = None
         self.failed_at: datetime | None = None
@@ -50,7 +52,7 @@ class Health:
 
     def succeeded(self) -> None:
         self.last_success_at = self._clock.now()
-        before, self.circuit = self.circuit, Circuit()
+        before, self.circuit = self.circuit, _CLOSED
         if before.opened_at is not None:
             self._report_closed(before, self._clock.monotonic() - before.opened_at)
 

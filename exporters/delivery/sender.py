@@ -181,7 +181,7 @@ class Sender:
         result = _result(outcome)
         if result is SendResult.OK:
             now_ms = to_ms(self._context.clock.now())
-            fresh, late = (max(0, now_ms - ms) / 1000 for ms in (item.happened_at, item.committed_at))
+            fresh, late = max(0, now_ms - item.happened_at) / 1000, max(0, now_ms - item.committed_at) / 1000
             report = SendReport(
                 self._context.name, item.source_id, item.kind, result, seconds, fresh, late, item.run_id
             )

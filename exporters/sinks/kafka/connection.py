@@ -12,8 +12,9 @@ Importing this costs 0.8 s and 36 MiB, so the sink does it when it connects for 
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -23,36 +24,43 @@ from aiokafka.partitioner import murmur2
 from faststream.kafka import KafkaBroker
 from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
 
+from collector.model import Outgoing
 from collector.redaction import redacted
 from exporters.sinks.kafka.cluster import BATCH_BYTES, Cluster, fitting_batch_bytes
 from exporters.sinks.kafka.errors import ClientLog, Problem, current, listen, remedy_for
 from exporters.sinks.kafka.security import load_files, security_of, tls_context
 
-_REQUEST_BYTES = 64 * 1024 * 1024  # the sink compares with the topic's limit itself; a broker's default is 100 MiB
+_HEADERS = [("content-type", b"application/json")]
 
 _TROUBLES = (KafkaError, OSError, TimeoutError)
 _REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError)
 Delivery = asyncio.Future[Any]
-"""The acknowledgement of an event that was handed over: aiokafka's RecordMetadata. Never cancel it: the event is sent anyway."""
+"""The acknowledgement of a batch that was handed over: aiokafka's RecordMetadata. Never cancel it: the batch is sent anyway."""
 
 
 _hash = lru_cache(maxsize=4096)(murmur2)
 
 
-def partition_of(key: bytes, partitions: Sequence[int], available: Sequence[int]) -> int:
+def partition_of(key: bytes, partitions: int) -> int:
     """As aiokafka and Java's client choose it; aiokafka's hash in Python takes a tenth of an event's way, so it is kept by key."""
     hashed: int = _hash(key)
-    return partitions[(hashed & 0x7FFFFFFF) % len(partitions)]
+    return (hashed & 0x7FFFFFFF) % partitions
 
 
-class _JsonCodec:
-    """Sends bytes unchanged, as JSON."""
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events of one partition that are sent, and acknowledged or refused, as one. `content` is aiokafka's."""
 
-    async def encode(self, msg: Any, serializer: Any = None) -> tuple[bytes, str]:
-        return msg, "application/json"
+    partition: int
+    events: list[Outgoing]
+    content: Any
 
-    async def decode(self, msg: Any) -> Any:
-        return msg.body
+    def add(self, key: bytes, event: Outgoing) -> bool:
+        """False when the batch is full; the first event always fits."""
+        taken = self.content.append(timestamp=None, key=key, value=event.body, headers=_HEADERS) is not None
+        if taken:
+            self.events.append(event)
+        return taken
 
 
 class _Producer(AioKafkaFastProducerImpl):
@@ -76,6 +84,7 @@ class Connection:
         self.cluster = cluster
         self.batch_bytes = batch_bytes
         self.limit: int | None = None
+        self._partitions = 1
         self._log = client_log
         self._tls = tls_context(cluster.trust)
         self._producer = _Producer()
@@ -87,13 +96,9 @@ class Connection:
             acks="all",
             linger_ms=0,
             max_batch_size=batch_bytes,
-            max_request_size=_REQUEST_BYTES,
             compression_type=cluster.compression,
-            partitioner=partition_of,
             request_timeout_ms=int(cluster.request_seconds * 1000),
             retry_backoff_ms=1000,  # with the default of 100 aiokafka logs 39 lines a second while a broker is down
-            codec=_JsonCodec(),
-            id_generator=lambda: "",  # an empty correlation id adds no header
             logger=None,
         )
         self._broker.config.broker_config.producer = self._producer
@@ -104,7 +109,7 @@ class Connection:
         try:
             async with asyncio.timeout(self.cluster.connect_seconds):
                 await self._broker.connect()
-                await self._producer.raw.partitions_for(self.cluster.topic)
+                await self._read_partitions()
                 self.limit = await self.read_limit()
         except _TROUBLES as error:
             await self.abandon()
@@ -119,9 +124,13 @@ class Connection:
         began = time.monotonic()
         try:
             async with asyncio.timeout(2 * self.cluster.request_seconds):
-                return len(await self._producer.raw.partitions_for(self.cluster.topic))
+                return await self._read_partitions()
         except _TROUBLES as error:
             return self._trouble(error, since=began)
+
+    async def _read_partitions(self) -> int:
+        self._partitions = len(await self._producer.raw.partitions_for(self.cluster.topic))
+        return self._partitions
 
     async def read_limit(self) -> int | None:
         """The topic's current max.message.bytes. None where this user may not read it."""
@@ -133,13 +142,28 @@ class Connection:
                         return int(entry["config_value"])
         return None
 
-    async def publish(self, key: bytes, body: bytes, *, patience: float) -> Delivery | Problem:
-        """Hand one event over within `patience` seconds. When it returns a trouble, nothing was handed over."""
+    def packed(self, events: Iterable[tuple[bytes, Outgoing]]) -> list[Batch]:
+        """The events with their keys in batches, those of a partition in order."""
+        batches: list[Batch] = []
+        latest: dict[int, Batch] = {}
+        for key, event in events:
+            partition = partition_of(key, self._partitions)
+            batch = latest.get(partition)
+            if batch is None or not batch.add(key, event):
+                batch = latest[partition] = Batch(partition, [], self._producer.raw.create_batch())
+                batch.add(key, event)
+                batches.append(batch)
+        return batches
+
+    async def publish(self, batch: Batch, *, patience: float) -> Delivery | Problem:
+        """Hand it over within `patience` seconds. When it returns a trouble, nothing was handed over."""
         try:
             async with asyncio.timeout(patience):
-                taken = await self._broker.publish(body, self.cluster.topic, key=key, no_confirm=True)
+                taken = await self._producer.raw.send_batch(
+                    batch.content, self.cluster.topic, partition=batch.partition
+                )
         except (KafkaTimeoutError, TimeoutError):
-            return Problem(f"{self.cluster}: the queue of this event's partition is full", full=True)
+            return Problem(f"{self.cluster}: the queue of partition {batch.partition} is full", full=True)
         except _TROUBLES as error:
             retriable = isinstance(error, KafkaError) and error.retriable
             return self._trouble(error, poisoned=not retriable)
@@ -148,7 +172,7 @@ class Connection:
         return taken
 
     def verdict(self, delivery: Delivery) -> Problem | None:
-        """Of a delivery that is done; None when the event is acknowledged."""
+        """Of a delivery that is done; None when the batch is acknowledged."""
         error = delivery.exception()
         if error is None and delivery.result() is not None:
             return None

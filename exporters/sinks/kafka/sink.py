@@ -6,6 +6,7 @@ answers, however long that takes: delivery asks again, nothing is sent again. Se
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -17,11 +18,11 @@ from collector.logs import fields
 from collector.model import EventKind, Outgoing
 from config.sinks import KafkaSink as Settings
 from exporters.sinks.base import Context, Delivered, Finding, Outcome, Park, Retry
-from exporters.sinks.kafka.cluster import BATCH_BYTES, Cluster, cluster_of
+from exporters.sinks.kafka.cluster import BATCH_BYTES, LARGEST_EVENT, Cluster, cluster_of
 from exporters.sinks.kafka.errors import ClientLog, Problem, log
 
 if TYPE_CHECKING:
-    from exporters.sinks.kafka.connection import Connection, Delivery
+    from exporters.sinks.kafka.connection import Batch, Connection, Delivery
 
 _PATIENCE = 1.0  # seconds for a partition whose queue is full
 _FULL_QUEUES = 2  # full queues in one batch, after which the rest is not tried
@@ -49,22 +50,13 @@ def message_key(body: bytes) -> bytes | None:
     return None
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class _InFlight:
-    """An event that was handed over without an outcome yet; `waiter` (None while no attempt waits) gets it with the answer."""
+    """An event that was handed over without an outcome yet."""
 
     seq: int
     delivery: "Delivery"
     connection: "Connection"
-    waiter: "asyncio.Queue[_InFlight | None] | None" = None
-    answered: bool = False
-
-    def take_answer(self, delivery: "Delivery") -> None:
-        self.answered = True
-        if not delivery.cancelled():
-            delivery.exception()  # else asyncio logs an exception that was never retrieved
-        if self.waiter is not None:
-            self.waiter.put_nowait(self)
 
 
 @dataclass(slots=True)
@@ -167,46 +159,34 @@ class KafkaSink:
                 (alone if _id(event) in self._suspects else together).append(event)
         for event in alone:
             attempt.known.append((event, await self._alone(event, until)))
-        for count, event in enumerate(together, 1):
-            if time.monotonic() > until:
-                attempt.trouble = attempt.trouble or _LATE
-            await self._one(event, attempt)
-            if not count % _YIELD_AFTER:
-                await asyncio.sleep(0)
+        await self._send_new(together, attempt, until)
         return attempt
 
-    async def _one(self, event: Outgoing, attempt: _Attempt) -> None:
-        """Hand one event over, or add its outcome to the known ones."""
-        if attempt.trouble is not None or self._connection is None:
-            attempt.known.append((event, _retry(attempt.trouble or _CLOSED)))
+    async def _send_new(self, events: Sequence[Outgoing], attempt: _Attempt, until: float) -> None:
+        """Hand over events that are not in flight, or add their outcomes to the known ones."""
+        connection = self._connection
+        if attempt.trouble is None and connection is None:
+            attempt.trouble = _CLOSED
+        if attempt.trouble is not None or connection is None:
+            attempt.known += [(event, _retry(attempt.trouble or _CLOSED)) for event in events]
             return
-        if self._poisoned:
-            attempt.known.append((event, _SOON))
-            return
-        taken = await self._publish(event, self._connection)
-        if isinstance(taken, _InFlight):
-            attempt.in_flight.append((event, taken))
-        elif isinstance(taken, Park):
-            attempt.known.append((event, taken))
-        else:
-            self._poisoned |= taken.poisoned
-            attempt.full += taken.full
-            if not taken.full or attempt.full >= _FULL_QUEUES:
-                attempt.trouble = taken
-            attempt.known.append((event, _retry(taken)))
+        for batch in connection.packed(await self._sendable(events, attempt, connection)):
+            if time.monotonic() > until:
+                attempt.trouble = attempt.trouble or _LATE
+            await self._publish(batch, attempt, connection)
 
     async def _alone(self, event: Outgoing, until: float) -> Outcome:
         """Send an event that was refused with others in a separate request, to find out whether it is the cause."""
         await self._settled(self._answer_seconds)
         if self._in_flight() or time.monotonic() > until:
             return _SOON
-        trouble = await self._ready(time.monotonic())
-        if trouble is not None or self._connection is None:
-            return _retry(trouble or _CLOSED)
-        taken = await self._publish(event, self._connection)
-        if isinstance(taken, _InFlight):
-            return await self._answer_alone(event, taken)
-        return taken if isinstance(taken, Park) else _retry(taken)
+        attempt = _Attempt(trouble=await self._ready(time.monotonic()))
+        await self._send_new([event], attempt, until)
+        if attempt.in_flight:
+            [(_, sent)] = attempt.in_flight
+            return await self._answer_alone(event, sent)
+        [(_, outcome)] = attempt.known
+        return outcome
 
     async def _answer_alone(self, event: Outgoing, sent: _InFlight) -> Outcome:
         await asyncio.wait([sent.delivery], timeout=self._answer_seconds)
@@ -219,21 +199,47 @@ class KafkaSink:
         self._suspects.discard(_id(event))
         return Park(f"{trouble.cause}; the event has {len(event.body)} bytes")
 
-    async def _publish(self, event: Outgoing, connection: "Connection") -> _InFlight | Park | Problem:
-        key = self._key or message_key(event.body)
-        if key is None:
-            return Park("not an OpenLineage run event: it names no job")
-        if (park := await self._too_large(len(key) + len(event.body), connection)) is not None:
-            return park
-        taken = await connection.publish(key, event.body, patience=_PATIENCE)
-        if isinstance(taken, Problem):
-            return Park(taken.cause) if taken.refused else taken
-        sent = self._unanswered[event.strand_id] = _InFlight(event.seq, taken, connection)
-        taken.add_done_callback(sent.take_answer)
-        return sent
+    async def _sendable(
+        self, events: Sequence[Outgoing], attempt: _Attempt, connection: "Connection"
+    ) -> list[tuple[bytes, Outgoing]]:
+        """The events with their keys, but for those that can never be sent."""
+        sendable: list[tuple[bytes, Outgoing]] = []
+        for count, event in enumerate(events, 1):
+            key = self._key or message_key(event.body)
+            if key is None:
+                attempt.known.append((event, _NO_JOB))
+            elif (park := await self._too_large(len(key) + len(event.body), connection)) is not None:
+                attempt.known.append((event, park))
+            else:
+                sendable.append((key, event))
+            if not count % _YIELD_AFTER:
+                await asyncio.sleep(0)
+        return sendable
+
+    async def _publish(self, batch: "Batch", attempt: _Attempt, connection: "Connection") -> None:
+        """Hand a batch over, or add the outcome of its events to the known ones."""
+        if attempt.trouble is not None:
+            outcome = _retry(attempt.trouble)
+        elif self._poisoned:
+            outcome = _SOON
+        elif isinstance(taken := await connection.publish(batch, patience=_PATIENCE), Problem):
+            outcome = _retry(taken)
+            self._poisoned |= taken.poisoned
+            attempt.full += taken.full
+            if not taken.full or attempt.full >= _FULL_QUEUES:
+                attempt.trouble = taken
+        else:
+            taken.add_done_callback(_retrieve)
+            for event in batch.events:
+                sent = self._unanswered[event.strand_id] = _InFlight(event.seq, taken, connection)
+                attempt.in_flight.append((event, sent))
+            return
+        attempt.known += [(event, outcome) for event in batch.events]
 
     async def _too_large(self, size: int, connection: "Connection") -> Park | None:
         """Only where it certainly does not fit; otherwise the broker decides, as for everything that is compressed."""
+        if size > LARGEST_EVENT:
+            return Park(f"{self._cluster}: an event of {size} bytes, and a request may have {LARGEST_EVENT}")
         if self._cluster.compression is not None or connection.limit is None or size <= connection.limit:
             return None
         connection.limit = await connection.read_limit()  # it may have been raised
@@ -243,24 +249,22 @@ class KafkaSink:
 
     async def _answers(self, in_flight: Sequence[tuple[Outgoing, _InFlight]]) -> AsyncIterator[_Answered]:
         """Outcomes as they come. An event without one in time stays in flight."""
-        answers: asyncio.Queue[_InFlight | None] = asyncio.Queue()
-        events = {sent: event for event, sent in in_flight}
-        for sent in events:
-            sent.waiter = answers
-            if sent.answered:
-                answers.put_nowait(sent)
-        # None ends the wait: one time limit for all, as each costs as much as the rest of an answer
-        end = asyncio.get_running_loop().call_later(self._answer_seconds, answers.put_nowait, None)
-        try:
-            while events and (answered := await answers.get()) is not None:
-                event = events.pop(answered)
-                yield event, self._settle(event, answered)
-        finally:
-            end.cancel()
-        if events:
-            waiting = _retry(next(iter(events)).connection.waiting(), in_flight=True)
-            for event in events.values():
-                yield event, waiting
+        waiting: defaultdict[Delivery, list[tuple[Outgoing, _InFlight]]] = defaultdict(list)
+        for event, sent in in_flight:
+            waiting[sent.delivery].append((event, sent))
+        end = time.monotonic() + self._answer_seconds
+        while waiting:
+            left = max(0.0, end - time.monotonic())
+            answered, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if not answered:
+                break
+            for delivery in answered:
+                for event, sent in waiting.pop(delivery):
+                    yield event, self._settle(event, sent)
+        if unanswered := [each for events in waiting.values() for each in events]:
+            still_waiting = _retry(unanswered[0][1].connection.waiting(), in_flight=True)
+            for event, _ in unanswered:
+                yield event, still_waiting
 
     def _settle(self, event: Outgoing, sent: _InFlight) -> Outcome:
         """The outcome of an event that was answered."""
@@ -351,8 +355,15 @@ async def _open(cluster: Cluster, client_log: ClientLog, batch_bytes: int) -> "C
 
 
 _CLOSED = Problem("this sink is closed")
+_NO_JOB = Park("not an OpenLineage run event: it names no job")
 _LATE = Problem("no time was left in this attempt", full=True)
 _SOON = Retry("waiting for a fresh Kafka producer", after=timedelta(seconds=1), sink_wide=False)
+
+
+def _retrieve(delivery: "Delivery") -> None:
+    """Of a delivery that is done, for which nobody may ask: else asyncio logs an exception that was never retrieved."""
+    if not delivery.cancelled():
+        delivery.exception()
 
 
 def _id(event: Outgoing) -> tuple[int, int]:

@@ -4,16 +4,18 @@ The real broker (tests/kafka) shows that the whole works; these are the turns th
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import exporters.sinks.kafka.sink
+from collector.model import Outgoing
 from collector.testing.sinks import drive, event, send
 from exporters.sinks.base import Delivered, Park, Retry
 from exporters.sinks.kafka.cluster import Cluster
+from exporters.sinks.kafka.connection import Batch
 from exporters.sinks.kafka.errors import Problem
 from exporters.sinks.kafka.sink import KafkaSink
 
@@ -23,11 +25,11 @@ Answer = Callable[[bytes], Problem | None]
 
 
 class Producer:
-    """Stands in for a connection. By default it acknowledges at once; `silent` gives no answers."""
+    """Stands in for a connection, with two events in a batch. By default it acknowledges at once; `silent` gives no answers."""
 
     def __init__(self) -> None:
         self.published: list[bytes] = []
-        self.open: list[tuple[bytes, asyncio.Future[Any]]] = []
+        self.open: list[tuple[list[bytes], asyncio.Future[Any]]] = []
         self.limit: int | None = None
         self.raised: int | None = None
         self.batch_bytes = 100_000
@@ -42,23 +44,28 @@ class Producer:
     async def read_limit(self) -> int | None:
         return self.raised or self.limit
 
-    async def publish(self, key: bytes, body: bytes, *, patience: float) -> asyncio.Future[Any] | Problem:
+    def packed(self, keyed: Iterable[tuple[bytes, Outgoing]]) -> list[Batch]:
+        events = [event for _, event in keyed]
+        return [Batch(0, events[at : at + 2], None) for at in range(0, len(events), 2)]
+
+    async def publish(self, batch: Batch, *, patience: float) -> asyncio.Future[Any] | Problem:
         assert self.ended is None, "published after its end"
         if self.taking is not None:
             return self.taking
-        self.published.append(body)
+        bodies = [event.body for event in batch.events]
+        self.published += bodies
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.open.append((body, future))
+        self.open.append((bodies, future))
         if not self.silent:
             asyncio.get_running_loop().call_soon(self.flush)
         return future
 
     def flush(self) -> None:
-        """Answers everything that is open; one refusal refuses all, as with a produce request."""
-        answers = [self.answer(body) for body, _ in self.open]
-        refused = next((answer for answer in answers if answer and answer.refused), None)
-        for (_, future), answer in zip(self.open, answers, strict=True):
-            future.set_result(refused or answer)
+        """Answers everything that is open; one refusal refuses all of its batch."""
+        for bodies, future in self.open:
+            answers = [self.answer(body) for body in bodies]
+            refused = next((answer for answer in answers if answer and answer.refused), None)
+            future.set_result(refused or next(filter(None, answers), None))
         self.open.clear()
 
     def verdict(self, delivery: asyncio.Future[Any]) -> Problem | None:
