@@ -225,6 +225,8 @@ class Observation:
     `ended_at` only if the platform really reports them. `settled` says that no enrichment is needed: everything the
     terminal event needs is here. `due_at` is when the adapter wants to look again, None for every cycle.
     `handle` is what the adapter needs to read this run again (stored, given back with the run, shown to nobody).
+    `edition` is a number that an adapter never gives twice but for an observation of the same run that differs in nothing but
+    `seen_at` and `due_at`, which then costs less to take in; None where it does not compare.
     """
 
     key: str
@@ -241,6 +243,7 @@ class Observation:
     handle: Mapping[str, str] = field(default_factory=dict)
     due_at: datetime | None = None
     settled: bool = False
+    edition: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,14 @@ from collector.model import Observation
 REMEMBERED = 20_000
 """Observations of one source, some 300 bytes each."""
 
-_said = attrgetter(*(field.name for field in fields(Observation) if field.name not in {"seen_at", "due_at"}))
+_said = attrgetter(*(field.name for field in fields(Observation) if field.name not in {"seen_at", "due_at", "edition"}))
 
 
 class Repeat(NamedTuple):
     """What was said of a run when nothing changed, and when the run's row was written."""
 
     updated_at: int
-    fingerprint: bytes
+    fingerprint: bytes | int
 
 
 class Repeats:
@@ -49,12 +49,14 @@ class Repeats:
         return last is not None and known is not None and last == (known.updated_at, fingerprint(seen))
 
 
-def fingerprint(seen: Observation) -> bytes | None:
-    """Of all that was said but the times of looking. None where the run cannot be taken for unchanged by itself: it ended, or it
+def fingerprint(seen: Observation) -> bytes | int | None:
+    """Of all that was said but the times of looking: the edition, or a digest. None where the run cannot be taken for unchanged by itself: it ended, or it
     has to do with another run; or where a value has no JSON.
     """
     if seen.state.terminal or (seen.parent is not None and seen.parent.key is not None):
         return None
+    if seen.edition is not None:
+        return seen.edition
     try:
         return blake2b(orjson.dumps(_said(seen)), digest_size=16).digest()
     except TypeError:

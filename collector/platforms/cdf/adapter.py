@@ -22,7 +22,7 @@ from collector.platforms.cdf.job_list import OVERLAP, Mark, Walk, first_mark, re
 from collector.platforms.cdf.job_names import JobNames
 from collector.platforms.cdf.lineage import read_late, sql_skips
 from collector.platforms.cdf.observations import Place, Unchanged, candidates, counted, observe
-from collector.platforms.cdf.rows import JobRow, read_job
+from collector.platforms.cdf.rows import JobRow, JobRows, read_job
 from collector.platforms.cdf.sources import CdfCatalog
 from collector.platforms.cdf.trigger import started
 from collector.platforms.cdf.workflows import Workflows, is_workflow
@@ -81,7 +81,7 @@ class CdfPlatform:
         self._ordered = True
         self._silent: set[int] = set()
         self._early = Early()
-        self._unchanged = Unchanged()
+        self._rows, self._unchanged = JobRows(), Unchanged()
 
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
         if cursor is None or cursor != self._left_at:
@@ -347,7 +347,7 @@ class CdfPlatform:
             parent=parent,
             settled=back_fill and not self._config.backfill_metrics,
         )
-        self._unchanged.put(row, basis, seen)
+        seen = self._unchanged.put(row, basis, seen)
         if seen.state.terminal and seen.settled:
             self._workflows.settled(row.id)
         return seen
@@ -368,7 +368,7 @@ class CdfPlatform:
 
     def _read(self, rows: Iterable[object]) -> tuple[list[JobRow], tuple[Skip, ...]]:
         """The jobs that can be read, and a skip for all the others. Times that cannot be read are noted."""
-        read = [read_job(data) for data in rows]
+        read = [self._rows.read(data) for data in rows]
         jobs = [row for row in read if row is not None]
         for row in jobs:
             self._unread_times.note(f"job {row.id}", row.unread)

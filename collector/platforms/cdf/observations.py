@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from hashlib import sha256
+from itertools import count
 from operator import attrgetter
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -16,11 +17,9 @@ from collector.lineage.sql import SqlLineage
 from collector.model import Dataset, Facts, Job, Observation, Parent, Run, RunState
 from collector.platforms.cdf.datasets import read_counter, rows_read, rows_written, written
 from collector.platforms.cdf.lineage import data_flow
-from collector.platforms.cdf.rows import Definition, JobRow
+from collector.platforms.cdf.rows import REMEMBERED, Definition, JobRow
 from config.base import address
 
-REMEMBERED = 2000
-"""Open jobs whose observations are kept, some 5 kB each."""
 COUNTER = "counter"
 """In a run's handle: how the names of the metrics of its output begin."""
 
@@ -122,13 +121,17 @@ class Unchanged:
         last = self._last.get(row.id)
         return last[1] if last is not None and last[0] == (_said(row), basis) else None
 
-    def put(self, row: JobRow, basis: object, seen: Observation) -> None:
+    def put(self, row: JobRow, basis: object, seen: Observation) -> Observation:
+        """The observation with its edition, if it is kept."""
         if seen.state.terminal:
             self._last.pop(row.id, None)
-        else:
-            self._last[row.id] = (_said(row), basis), seen
+            return seen
+        seen = replace(seen, edition=next(_editions))
+        self._last[row.id] = (_said(row), basis), seen
+        return seen
 
 
+_editions = count()
 _said = attrgetter(*(field.name for field in fields(JobRow) if field.name != "last_seen"))
 
 

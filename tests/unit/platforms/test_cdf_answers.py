@@ -5,6 +5,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collector.model import RunState
 from collector.platforms.answers import integer, moment
@@ -13,6 +15,7 @@ from collector.platforms.cdf.job_names import JobNames
 from collector.platforms.cdf.observations import Place, Unchanged, observe
 from collector.platforms.cdf.rows import (
     JobRow,
+    JobRows,
     read_definition,
     read_execution,
     read_job,
@@ -54,6 +57,31 @@ def test_a_job_as_the_vendor_shows_it() -> None:
     assert row.started == datetime.fromtimestamp(1795300001.5, UTC)
     assert row.ended is None
     assert row.state(CANCELED) is RunState.RUNNING
+
+
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, "x", 0, -1, 1795300002500, 1795300031500.0, "1795300031500", [], {}, {"type": "assets"}]
+)
+SAID = st.dictionaries(st.sampled_from(sorted(DIGEST_JOB)), ODD) | st.fixed_dictionaries(
+    {}, optional={"lastSeenTime": ODD}
+)
+STATUSES = st.fixed_dictionaries({}, optional={"status": st.sampled_from(["Created", "Running", "Completed", "odd"])})
+
+
+@given(st.lists(st.tuples(SAID, STATUSES), max_size=6))
+def test_a_job_that_says_the_same_again_is_read_as_before(polls: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+    rows = JobRows()
+    for said, status in polls:
+        data = DIGEST_JOB | status | said
+        assert rows.read(data) == read_job(data)
+
+
+def test_only_the_sign_of_life_of_a_job_is_read_again() -> None:
+    rows = JobRows()
+    first = rows.read(DIGEST_JOB)
+    assert rows.read(dict(DIGEST_JOB)) is first
+    assert rows.read(DIGEST_JOB | {"lastSeenTime": 1795300061500}) == job(lastSeenTime=1795300061500)
+    assert rows.read(DIGEST_JOB | {"query": "select 2"}) == job(query="select 2")
 
 
 @pytest.mark.parametrize("data", [None, 5, "x", [], {}, {"id": None}, {"id": "x"}, {"id": True}, {"id": -1}])
@@ -317,8 +345,19 @@ def test_an_open_job_is_observed_anew_when_anything_but_its_sign_of_life_changed
     place = Place("https://api.example.com", "plant-a", "cdf://api.example.com/plant-a", CANCELED)
     unchanged = Unchanged()
     first = observe(job(), place, seen_at=datetime(2026, 11, 22, tzinfo=UTC), job_name="transformation/a")
-    unchanged.put(job(), "as before", first)
-    assert unchanged.get(job(**changed), basis) == (first if is_same else None)
+    kept = unchanged.put(job(), "as before", first)
+    again = unchanged.get(job(**changed), basis)
+    assert again == (first if is_same else None)
+    if again is not None:
+        assert again.edition == kept.edition is not None
+
+
+def test_an_observation_made_anew_is_another_edition() -> None:
+    place = Place("https://api.example.com", "plant-a", "cdf://api.example.com/plant-a", CANCELED)
+    first = observe(job(), place, seen_at=datetime(2026, 11, 22, tzinfo=UTC), job_name="transformation/a")
+    one, another = Unchanged(), Unchanged()
+    editions = [unchanged.put(job(), None, first).edition for unchanged in (one, one, another)]
+    assert len(set(editions)) == 3
 
 
 def test_a_job_that_ended_is_not_kept() -> None:

@@ -185,6 +185,18 @@ def test_an_observation_that_has_to_do_with_others_has_no_fingerprint() -> None:
     assert fingerprint(replace(seen, raw_state="\ud800")) is None
 
 
+async def test_an_edition_stands_for_all_that_was_said(source: Source) -> None:
+    assert await ways(source, running(source, edition=1)) == WHOLE
+    assert await ways(source, running(source, edition=1)) == WHOLE
+    assert await ways(source, running(source, edition=1, handle={"id": "8"})) == LOOK, (
+        "no more than the edition is compared"
+    )
+    assert await ways(source, running(source, edition=2)) == WHOLE
+    assert await ways(source, running(source)) == WHOLE
+    assert fingerprint(running(source, edition=2, ended_at=ZERO)) == 2
+    assert fingerprint(source.seen("a", RunState.FAILED, edition=2)) is None
+
+
 def observation(key: str, state: RunState) -> Observation:
     return Observation(key, run_id(key), named(key), state, state.value, ZERO)
 
