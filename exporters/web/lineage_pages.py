@@ -15,7 +15,7 @@ from collector.model import Job, RunState
 from exporters.web.event_content import content, named
 from exporters.web.identity import Forms
 from exporters.web.picture import BOX, HIGH, drawn
-from exporters.web.responses import BackendLink, backend_links, data, page, readable
+from exporters.web.responses import BackendLink, backend_links, both, data, missing, page, wants_json
 
 LISTED = 100
 """Jobs or datasets on a page."""
@@ -28,6 +28,7 @@ DEPTH = 2
 _LETTERS = 28
 """Of a name in a box of the graph."""
 Query = Mapping[str, str]
+_Names = frozenset[tuple[str, str]]
 
 
 class LineagePages:
@@ -35,43 +36,37 @@ class LineagePages:
         self._ledger, self._forms, self._backends = ledger, forms, backends
 
     def routes(self) -> list[web.RouteDef]:
-        lists = {"jobs": (self._jobs, self._jobs_json), "datasets": (self._datasets, self._datasets_json)}
-        found = [web.get(f"/{name}", readable(html)) for name, (html, _) in lists.items()]
-        found += [web.get(f"/api/v1/{name}", readable(json)) for name, (_, json) in lists.items()]
         return [
-            *found,
-            web.get("/jobs/{space:[^/]+}/{name:[\\s\\S]+}", readable(self._job)),
-            web.get("/datasets/{space:[^/]+}/{name:[\\s\\S]+}", readable(self._dataset)),
-            web.get("/api/v1/jobs/{space:[^/]+}/{name:[\\s\\S]+}", readable(self._job_json)),
-            web.get("/api/v1/datasets/{space:[^/]+}/{name:[\\s\\S]+}", readable(self._dataset_json)),
+            *both("/jobs", self._jobs),
+            *both("/datasets", self._datasets),
+            *both("/jobs/{space:[^/]+}/{name:[\\s\\S]+}", self._job),
+            *both("/datasets/{space:[^/]+}/{name:[\\s\\S]+}", self._dataset),
         ]
 
     async def _jobs(self, request: web.Request) -> web.Response:
         fault = _fault_of_state(request.query)
+        if fault and wants_json(request):
+            return data({"error": fault}, 400)
         asked = {} if fault else request.query
         rows, more, sources = await self._ledger.read_shown(_listed_jobs, asked)
+        if wants_json(request):
+            return data({"jobs": rows, "next": f"/api/v1/jobs?{more}" if more else None})
         about = {"asked": request.query, "states": [*RunState], "sources": sources, "fault": fault}
         return page("jobs", "/jobs", 400 if fault else 200, rows=rows, more=more, **about)
 
-    async def _jobs_json(self, request: web.Request) -> web.Response:
-        if fault := _fault_of_state(request.query):
-            return data({"error": fault}, 400)
-        rows, more, _ = await self._ledger.read_shown(_listed_jobs, request.query)
-        return data({"jobs": rows, "next": f"/api/v1/jobs?{more}" if more else None})
-
     async def _datasets(self, request: web.Request) -> web.Response:
         rows, more = await self._ledger.read_shown(_listed_datasets, request.query)
+        if wants_json(request):
+            return data({"datasets": rows, "next": f"/api/v1/datasets?{more}" if more else None})
         return page("datasets", "/datasets", rows=rows, more=more, asked=request.query)
-
-    async def _datasets_json(self, request: web.Request) -> web.Response:
-        rows, more = await self._ledger.read_shown(_listed_datasets, request.query)
-        return data({"datasets": rows, "next": f"/api/v1/datasets?{more}" if more else None})
 
     async def _job(self, request: web.Request) -> web.Response:
         node, depth = _asked(request, is_job=True)
-        found, linked = await self._ledger.read_shown(_linked_job, node, depth)
+        found, linked = await self._ledger.read_shown(_one_job, node, depth)
         if found is None:
-            return page("missing", "/jobs", 404, title="Not found", words=_missing(node))
+            return missing(request, "/jobs", _missing(node))
+        if wants_json(request):
+            return data(found)
         about: dict[str, Any] = {
             "depth": depth,
             "linked": linked,
@@ -81,16 +76,13 @@ class LineagePages:
         }
         return self._forms.keep(request, page("job", "/jobs", row=found, **about, **_shown(found["graph"], node)))
 
-    async def _job_json(self, request: web.Request) -> web.Response:
-        node, depth = _asked(request, is_job=True)
-        found = await self._ledger.read_shown(_one_job, node, depth)
-        return data({"error": _missing(node)}, 404) if found is None else data(found)
-
     async def _dataset(self, request: web.Request) -> web.Response:
         node, depth = _asked(request, is_job=False)
-        found, linked = await self._ledger.read_shown(_linked_dataset, node, depth)
+        found, linked = await self._ledger.read_shown(_one_dataset, node, depth)
         if found is None:
-            return page("missing", "/datasets", 404, title="Not found", words=_missing(node))
+            return missing(request, "/datasets", _missing(node))
+        if wants_json(request):
+            return data(found)
         about: dict[str, Any] = {
             "depth": depth,
             "linked": linked,
@@ -100,11 +92,6 @@ class LineagePages:
 
     def _links(self, kind: str, namespace: str | None, name: str) -> list[dict[str, str]]:
         return backend_links(self._backends, kind, namespace, name) if namespace is not None else []
-
-    async def _dataset_json(self, request: web.Request) -> web.Response:
-        node, depth = _asked(request, is_job=False)
-        found = await self._ledger.read_shown(_one_dataset, node, depth)
-        return data({"error": _missing(node)}, 404) if found is None else data(found)
 
 
 def _asked(request: web.Request, *, is_job: bool) -> tuple[Node, int]:
@@ -165,27 +152,23 @@ def _listed_datasets(conn: Connection, query: Query) -> tuple[list[dict[str, Any
     return shown, more
 
 
-def _one_job(conn: Connection, node: Node, depth: int) -> dict[str, Any] | None:
+def _one_job(conn: Connection, node: Node, depth: int) -> tuple[dict[str, Any] | None, _Names]:
+    """The job, and which of its datasets have a page."""
     source_id = queries.source_names(conn).get(node.space)
     rows = queries.jobs_of(conn, source_id, [node.name]) if source_id is not None else []
     if source_id is None or not rows:
-        return None
+        return None, frozenset()
     runs = run_queries.runs_of_job(conn, source_id, node.name, RUNS)
     near = graph.around(conn, node, depth)
-    sides = {"inputs": _beside(near, -1), "outputs": _beside(near, 1)}
-    return {
+    found = {
         **views.job(rows[0]),
         **views.runs_of_job(runs),
-        **sides,
+        "inputs": _beside(near, -1),
+        "outputs": _beside(near, 1),
         **_definition(conn, runs),
         "graph": views.graph(near),
     }
-
-
-def _linked_job(conn: Connection, node: Node, depth: int) -> tuple[dict[str, Any] | None, frozenset[tuple[str, str]]]:
-    """The job, and which of its datasets have a page."""
-    found = _one_job(conn, node, depth)
-    return found, graph.used(conn, named(found["datasets"])) if found is not None else frozenset()
+    return found, graph.used(conn, named(found["datasets"]))
 
 
 def _definition(conn: Connection, runs: Sequence[run_queries.RunRow]) -> dict[str, Any]:
@@ -212,28 +195,22 @@ def _sql(found: Mapping[str, Any], job: Job | None) -> dict[str, str | None] | N
     return {"text": job.sql, "dialect": job.dialect} if job is not None and job.sql else None
 
 
-def _one_dataset(conn: Connection, node: Node, depth: int) -> dict[str, Any] | None:
+def _one_dataset(conn: Connection, node: Node, depth: int) -> tuple[dict[str, Any] | None, _Names]:
+    """The dataset, and which of those that its columns come from have a page."""
     if not graph.has(conn, node):
-        return None
+        return None, frozenset()
     near = graph.around(conn, node, depth)
     writers, readers = (_jobs_beside(conn, near, way) for way in (-1, 1))
-    return {
+    written = _written(conn, node, writers)
+    of = [written["dataset"]] if written is not None and written["dataset"] is not None else []
+    found = {
         "namespace": node.space,
         "name": node.name,
         "writers": [views.job(row) for row in writers],
         "readers": [views.job(row) for row in readers],
-        "written": _written(conn, node, writers),
+        "written": written,
         "graph": views.graph(near),
     }
-
-
-def _linked_dataset(
-    conn: Connection, node: Node, depth: int
-) -> tuple[dict[str, Any] | None, frozenset[tuple[str, str]]]:
-    """The dataset, and which of those that its columns come from have a page."""
-    found = _one_dataset(conn, node, depth)
-    written = found["written"] if found is not None else None
-    of = [written["dataset"]] if written is not None and written["dataset"] is not None else []
     return found, graph.used(conn, named({"inputs": (), "outputs": of}))
 
 

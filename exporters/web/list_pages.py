@@ -13,7 +13,7 @@ from collector.ledger.port import Ledger
 from collector.ledger.skips import OVERFLOW
 from collector.model import SkipKind
 from exporters.web.identity import Forms
-from exporters.web.responses import RUNBOOKS, data, page, readable
+from exporters.web.responses import RUNBOOKS, both, data, page, wants_json
 
 LISTED = 100
 """Rows on a page."""
@@ -26,17 +26,14 @@ _Rows = Callable[[Connection, Query], dict[str, Any]]
 def routes(ledger: Ledger, forms: Forms) -> list[web.RouteDef]:
     lists: dict[str, _Rows] = {"parked": _parked, "skipped": _skipped}
     return [
-        route
-        for name, rows in lists.items()
-        for route in (
-            web.get(f"/{name}", readable(partial(_shown, ledger, forms, name, rows))),
-            web.get(f"/api/v1/{name}", readable(partial(_listed, ledger, name, rows))),
-        )
+        route for name, rows in lists.items() for route in both(f"/{name}", partial(_shown, ledger, forms, name, rows))
     ]
 
 
 async def _shown(ledger: Ledger, forms: Forms, name: str, rows: _Rows, request: web.Request) -> web.StreamResponse:
     found = await ledger.read_shown(rows, request.query)
+    if wants_json(request):
+        return data({name: found.pop("rows"), **found})
     about: dict[str, Any] = {
         "most": LISTED,
         "token": forms.token(request),
@@ -44,11 +41,6 @@ async def _shown(ledger: Ledger, forms: Forms, name: str, rows: _Rows, request: 
         "runbooks": RUNBOOKS,
     }
     return forms.keep(request, page(name, f"/{name}", **found, kinds=KINDS, **about))
-
-
-async def _listed(ledger: Ledger, name: str, rows: _Rows, request: web.Request) -> web.StreamResponse:
-    found = await ledger.read_shown(rows, request.query)
-    return data({name: found.pop("rows"), **found})
 
 
 def _parked(conn: Connection, query: Query) -> dict[str, Any]:

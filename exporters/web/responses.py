@@ -89,6 +89,22 @@ def data(value: Any, status: int = 200) -> web.Response:
     return web.Response(body=body, status=status, content_type="application/json")
 
 
+def wants_json(request: web.Request) -> bool:
+    return request.path.startswith("/api/")
+
+
+def missing(request: web.Request, here: str, words: str, status: int = 404, title: str = "Not found") -> web.Response:
+    """Why there is nothing to show, as a page or as JSON."""
+    if wants_json(request):
+        return data({"error": words}, status)
+    return page("missing", here, status, title=title, words=words)
+
+
+def both(path: str, handler: Handler) -> list[web.RouteDef]:
+    """The page at `path`, and the same as JSON under `/api/v1`, both of this handler."""
+    return [web.get(each, readable(handler)) for each in (path, f"/api/v1{path}")]
+
+
 def readable(handler: Handler) -> Handler:
     """Answers 503 with the cause while the ledger cannot be read."""
 
@@ -97,9 +113,7 @@ def readable(handler: Handler) -> Handler:
             return await handler(request)
         except LedgerError as error:
             log.warning("page.failed", extra=fields(path=request.path, cause=str(error)))
-            if request.path.startswith("/api/"):
-                return data({"error": str(error)}, 503)
-            return page("missing", request.path, 503, title="Not now", words=str(error))
+            return missing(request, request.path, str(error), 503, "Not now")
 
     return answer
 

@@ -19,7 +19,7 @@ from collector.ledger.run_queries import RunDetail, RunFilter, RunRow
 from collector.model import Run, RunState
 from config.quantities import parse_moment
 from exporters.web.event_content import content, named
-from exporters.web.responses import BackendLink, backend_links, data, page, readable
+from exporters.web.responses import BackendLink, backend_links, both, data, missing, page, wants_json
 
 LISTED = 100
 """Runs on a page."""
@@ -67,12 +67,7 @@ class RunPages:
         self._ledger, self._backends, self._clock = ledger, backends, clock
 
     def routes(self) -> list[web.RouteDef]:
-        return [
-            web.get("/runs", readable(self._runs)),
-            web.get("/runs/{run:[^/]+}", readable(self._run)),
-            web.get("/api/v1/runs", readable(self._runs_json)),
-            web.get("/api/v1/runs/{run:[^/]+}", readable(self._run_json)),
-        ]
+        return [*both("/runs", self._runs), *both("/runs/{run:[^/]+}", self._run)]
 
     async def _runs(self, request: web.Request) -> web.Response:
         now = self._clock.now()
@@ -80,38 +75,27 @@ class RunPages:
             query, fault = _run_query(request.query, now), ""
         except ValueError as error:
             query, fault = RunQuery(), str(error)
+        if fault and wants_json(request):
+            return data({"error": fault}, 400)
         rows, older, sources = await self._ledger.read_shown(_listed, query, now)
+        link = query.older(older) if older is not None else ""
+        if wants_json(request):
+            return data({"runs": rows, "next": f"/api/v1/runs?{link}" if link else None})
         states = [state.value for state in RunState]
         about = {"query": query, "sources": sources, "states": states, "fault": fault, "spans": _SPANS}
-        link = query.older(older) if older is not None else ""
         return page("runs", "/runs", 400 if fault else 200, rows=_with_bars(rows, now), older=link, **about)
 
-    async def _runs_json(self, request: web.Request) -> web.Response:
-        now = self._clock.now()
-        try:
-            query = _run_query(request.query, now)
-        except ValueError as error:
-            return data({"error": str(error)}, 400)
-        rows, older, _ = await self._ledger.read_shown(_listed, query, now)
-        return data({"runs": rows, "next": f"/api/v1/runs?{query.older(older)}" if older is not None else None})
-
     async def _run(self, request: web.Request) -> web.Response:
-        found = await self._ledger.read_shown(_one, request.match_info["run"])
+        run = request.match_info["run"]
+        found = await self._ledger.read_shown(_one, run)
         if found is None:
-            return page("missing", "/runs", 404, title="Not found", words=_missing(request.match_info["run"]))
+            words = f"the ledger has no run {run!r}: it is not known, or retention removed it"
+            return missing(request, "/runs", words)
+        if wants_json(request):
+            return data(found.report())
         job = found.known.job if found.known is not None else None
         links = backend_links(self._backends, "job", job.namespace, job.name) if job is not None else []
         return page("run", "/runs", **found.shown(), backends=links)
-
-    async def _run_json(self, request: web.Request) -> web.Response:
-        found = await self._ledger.read_shown(_one, request.match_info["run"])
-        if found is None:
-            return data({"error": _missing(request.match_info["run"])}, 404)
-        return data(found.report())
-
-
-def _missing(run: str) -> str:
-    return f"the ledger has no run {run!r}: it is not known, or retention removed it"
 
 
 def _run_query(query: Mapping[str, str], now: datetime) -> RunQuery:

@@ -29,7 +29,7 @@ from exporters.web.activity import (
     sparkline,
 )
 from exporters.web.identity import Forms
-from exporters.web.responses import RUNBOOKS, data, page, readable
+from exporters.web.responses import RUNBOOKS, both, data, missing, page, wants_json
 
 Row = Mapping[str, Any]
 Status = Mapping[str, Any]
@@ -64,12 +64,9 @@ class StatePages:
         found = [web.get("/", self._overview)]
         if self._ledger is not None:
             found += [
-                web.get("/replicas", readable(self._replicas)),
-                web.get("/api/v1/replicas", readable(self._replicas_json)),
-                *(web.get(f"/{kind}s", partial(self._list, f"{kind}s")) for kind in _OF),
-                *(web.get(f"/{kind}s/{{name:[^/]+}}", readable(partial(self._page, kind))) for kind in _OF),
-                *(web.get(f"/api/v1/{kind}s/{{name:[^/]+}}", readable(partial(self._json, kind))) for kind in _OF),
-                *(web.get(f"/api/v1/{kind}s", partial(self._listing, f"{kind}s")) for kind in _OF),
+                *both("/replicas", self._replicas),
+                *(route for kind in _OF for route in both(f"/{kind}s", partial(self._list, f"{kind}s"))),
+                *(route for kind in _OF for route in both(f"/{kind}s/{{name:[^/]+}}", partial(self._page, kind))),
             ]
         return found
 
@@ -102,44 +99,36 @@ class StatePages:
     def _now(self) -> int:
         return to_ms(self._clock.now())
 
-    async def _replicas(self, _: web.Request) -> web.StreamResponse:
-        rows, leases = await self._of_replicas()
-        return page("replicas", "/replicas", rows=rows, leases=leases)
-
-    async def _replicas_json(self, _: web.Request) -> web.StreamResponse:
-        rows, leases = await self._of_replicas()
-        return data({"replicas": rows, "leases": leases})
-
-    async def _of_replicas(self) -> tuple[list[Row], list[Row]]:
+    async def _replicas(self, request: web.Request) -> web.StreamResponse:
         """Each replica and, where the ledger can be read, each lease."""
         status = await self._status()
         leases = await self._ledger.read_shown(queries.leases) if self._ledger is not None else []
-        return list(status.get("replicas", ())), [_lease(each) for each in leases]
+        rows, held = list(status.get("replicas", ())), [_lease(each) for each in leases]
+        if wants_json(request):
+            return data({"replicas": rows, "leases": held})
+        return page("replicas", "/replicas", rows=rows, leases=held)
 
-    async def _list(self, kind: str, _: web.Request) -> web.StreamResponse:
+    async def _list(self, kind: str, request: web.Request) -> web.StreamResponse:
         status = await self._with_last_hours(await self._status())
+        if wants_json(request):
+            return data({kind: status[kind]})
         return page(kind, f"/{kind}", rows=status[kind], wrong=status["ledger"].get("wrong"), sparkline=sparkline)
-
-    async def _listing(self, kind: str, _: web.Request) -> web.StreamResponse:
-        return data({kind: list((await self._with_last_hours(await self._status())).get(kind, ()))})
 
     async def _page(self, kind: str, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
         found = await self._found(kind, name)
         if found is None:
-            return page("missing", f"/{kind}s", 404, title="Not found", words=_missing(kind, name))
+            words = f"there is no {kind} {name!r}: it is neither configured nor in the ledger"
+            return missing(request, f"/{kind}s", words)
         row, bars = found
+        if wants_json(request):
+            return data(row)
         token = self._forms.token(request) if self._can_be_filled(kind, row) else None
         answer = page(kind, f"/{kind}s", row=row, bars=bars, most=LATEST, sparkline=sparkline, token=token)
         return self._forms.keep(request, answer)
 
     def _can_be_filled(self, kind: str, row: Row) -> bool:
         return row["state"] != "retired" and not (kind == "source" and row["source"] in self._without_history)
-
-    async def _json(self, kind: str, request: web.Request) -> web.StreamResponse:
-        name = request.match_info["name"]
-        found = await self._found(kind, name)
-        return data(found[0]) if found is not None else data({"error": _missing(kind, name)}, 404)
 
     async def _found(self, kind: str, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
         """The row of the source or sink with what else the ledger has of it, and bars of its last day."""
@@ -251,7 +240,3 @@ def _unanswered(of: UnansweredRun) -> dict[str, Any]:
 
 
 _OF: Mapping[str, Callable[[Connection, str, int], _Found]] = {"source": _of_source, "sink": _of_sink}
-
-
-def _missing(kind: str, name: str) -> str:
-    return f"there is no {kind} {name!r}: it is neither configured nor in the ledger"
