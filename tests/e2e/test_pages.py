@@ -93,9 +93,9 @@ async def test_a_dead_task_is_noticed(deployment: Deployment) -> None:
 async def test_loops_that_do_not_come_round_are_noticed(deployment: Deployment) -> None:
     async with running(deployment) as (service, client):
         await until_ready(client)
-        service._pollers[CDF].expected_by = 0.0
-        service._deliveries["marquez"]._health.came_round_at = -1000.0
-        service._housekeeper.expected_by = 0.0
+        service._parts.pollers[CDF].expected_by = 0.0
+        service._parts.deliveries["marquez"]._health.came_round_at = -1000.0
+        service._parts.housekeeper.expected_by = 0.0
         code, said = await fetched(client, "/healthz")
     assert code == 503
     assert said.splitlines() == [f"source {CDF} is stuck", "sink marquez is stuck", "the ledger is stuck"]

@@ -107,8 +107,8 @@ async def test_a_replica_that_stops_is_followed_in_all_that_it_did(tmp_path: Pat
         follower: Any = Shared(first.store._store)  # type: ignore[attr-defined]
         of_it = first.settings.model_copy(update={"control_socket": tmp_path / "follower.sock"})
         async with Service(of_it, store=follower) as second:
-            assert not second._leases.holds("metrics")
+            assert not second._parts.leases.holds("metrics")
             await first._stop()
             names = ("metrics", "housekeeping", "source:customers", "sink:file")
-            await until(lambda: all(second._leases.holds(name) for name in names))
+            await until(lambda: all(second._parts.leases.holds(name) for name in names))
             assert series((await get(second, "/metrics"))[1])

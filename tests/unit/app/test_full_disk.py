@@ -37,7 +37,7 @@ async def test_a_service_whose_ledger_is_full_says_so_in_its_metrics(tmp_path: P
         await service.store.write(lambda conn: conn.exec_driver_sql("PRAGMA max_page_count=1").close())
         with pytest.raises(LedgerError, match="no space left"):
             await service.store.write(much)
-        page = generate_latest(await service.metrics.scrape()).decode()
+        page = generate_latest(await service._parts.metrics.scrape()).decode()
         await service.store.write(lambda conn: conn.exec_driver_sql("PRAGMA max_page_count=1000000").close())
     samples = dict(line.rsplit(" ", 1) for line in page.splitlines() if line.startswith("lineage_ledger_"))
     assert float(samples['lineage_ledger_write_failures_total{cause="full"}']) >= 1

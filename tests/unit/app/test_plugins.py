@@ -223,7 +223,7 @@ async def test_what_a_package_breaks_is_shown_and_all_else_runs(
             async with asyncio.timeout(30):
                 while not (wrong := await _wrong(service)).keys() >= {"ill", "broken"} or service.unready():
                     await asyncio.sleep(0.05)
-            families = generate_latest(await service.metrics.scrape()).decode()
+            families = generate_latest(await service._parts.metrics.scrape()).decode()
             rows = {row["source"]: row for row in (await service.status())["sources"]}
         checks = await check._all(settings, SystemClock())
     assert all("RuntimeError: no such queue" in str(why) for why in wrong.values())

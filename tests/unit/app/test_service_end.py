@@ -58,8 +58,8 @@ async def test_all_parts_that_stop_badly_are_logged_and_all_leases_given_back(
     async with Served(WetransformSimulator(seed=5, now=now)) as served:
         service = Service(settings(tmp_path, served.url))
         await service.__aenter__()
-        service._platforms["customers"].close = broken  # type: ignore[method-assign]
-        service._sinks["file"].close = broken  # type: ignore[method-assign, assignment]
+        service._parts.platforms["customers"].close = broken  # type: ignore[method-assign]
+        service._parts.sinks["file"].close = broken  # type: ignore[method-assign, assignment]
         service._spawn("odd", ends_badly())
         async with asyncio.timeout(20):
             while service.unready():
