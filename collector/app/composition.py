@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
-from collector.app import factory, ledger_access
+from collector.app import factory, ledgers
 from collector.app.activity import ActivityRecord
 from collector.app.heartbeat import Heartbeat, replica
 from collector.app.hints import HintedSource, Hints
@@ -48,7 +48,7 @@ async def composed(
     before = await store.read(configured_sinks.wanted)
     wanted = {name: _wanted(sink.events, made, before.get(name)) for name, (sink, made) in sinks.items()}
     # no other process has this name or had it, not even the one before in the same container
-    name = f"{replicas.COMMAND if command else ''}{ledger_access.holder()}:{secrets.token_hex(4)}"
+    name = f"{replicas.COMMAND if command else ''}{ledgers.holder()}:{secrets.token_hex(4)}"
     me, now_ms = replica(settings, name), to_ms(clock.now())
     numbers = await store.write(replicas.register, me, factory.configured(settings, clock), wanted, now_ms)
     return Parts(settings, store, clock, beside, me, numbers, {name: made for name, (_, made) in sinks.items()})

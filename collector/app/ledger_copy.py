@@ -12,7 +12,7 @@ import orjson
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from collector.app import configuration, ledger_access, ledgers
+from collector.app import configuration, ledgers
 from collector.errors import ConfigurationError, LedgerError
 from collector.ledger import transfer
 from collector.ledger.postgres import transfer as of_postgres
@@ -79,11 +79,11 @@ _OPTIONS = {"url": "the address", "schema": "--schema", "password_file": "--pass
 
 
 def _source(end: Path | Database) -> AbstractContextManager[Connection]:
-    return of_file.source(end, ledger_access.holder()) if isinstance(end, Path) else of_postgres.source(end)
+    return of_file.source(end, ledgers.holder()) if isinstance(end, Path) else of_postgres.source(end)
 
 
 def _target(end: Path | Database) -> AbstractContextManager[Connection]:
-    return of_file.target(end, ledger_access.holder()) if isinstance(end, Path) else of_postgres.target(end)
+    return of_file.target(end, ledgers.holder()) if isinstance(end, Path) else of_postgres.target(end)
 
 
 def _name(end: Path | Database) -> str:

@@ -1,15 +1,21 @@
-"""Opens the ledger of the configuration: a file, or a schema in PostgreSQL."""
+"""Opens the ledger of the configuration, a file or a schema in PostgreSQL; a service waits for commands that work on a file, and they
+step aside for it.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from collector.app import ledger_access
 from collector.clock import Clock
-from collector.errors import LedgerMissing
+from collector.errors import LedgerLocked, LedgerMissing
 from collector.ledger import replicas
 from collector.ledger.port import Ledger as Port
 from collector.ledger.port import OwnedLedger
@@ -17,8 +23,16 @@ from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.store import Store as PostgresStore
 from collector.ledger.sqlite import lock
 from collector.ledger.sqlite.store import Store as FileStore
+from collector.logs import fields
 from collector.secret_registry import secret_registry
 from config.settings import Ledger
+
+log = logging.getLogger("lineage.service")
+
+LOOK = 0.2
+SAID_EVERY = 60.0
+
+T = TypeVar("T")
 
 
 def opened(settings: Ledger, clock: Clock, *, command: bool = False) -> OwnedLedger:
@@ -28,7 +42,7 @@ def opened(settings: Ledger, clock: Clock, *, command: bool = False) -> OwnedLed
     found = database(settings)
     if found is not None:
         return PostgresStore.open(found)
-    return FileStore.open(settings.path.absolute(), holder=ledger_access.holder(), clock=clock, command=command)
+    return FileStore.open(settings.path.absolute(), holder=holder(), clock=clock, command=command)
 
 
 def opened_readonly(settings: Ledger) -> OwnedLedger:
@@ -92,3 +106,34 @@ def database(settings: Ledger) -> Database | None:
     if secret is not None:
         secret.on_change(partial(secret_registry.learn, "ledger.password"))
     return Database(settings.url, settings.schema, lambda: settings.current_password, settings.notify)
+
+
+def holder() -> str:
+    """Name of this process in locks and leases: host and process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+async def taken(open_it: Callable[[], T], path: Path, clock: Clock, stop: asyncio.Event) -> T | None:
+    """The ledger in the file `path` for a service, as `open_it` opens it, as soon as no command works on it; None when
+    `stop` came first. Raises `LedgerLocked` when another service has the file, and what else `open_it` raises.
+    """
+    said_at, refused = float("-inf"), 0
+    with ExitStack() as undo:
+        while not stop.is_set():
+            try:
+                return await asyncio.to_thread(open_it)
+            except LedgerLocked as error:
+                waits = error.by_command
+                refused = 0 if waits else refused + 1
+                if refused > 1:  # the holder may not be written yet when the lock has just been taken
+                    raise
+                if waits and said_at == float("-inf") and (reservation := lock.reserve(path)) is not None:
+                    undo.callback(reservation.withdraw)
+                if waits and clock.monotonic() - said_at >= SAID_EVERY:
+                    log.warning(
+                        "ledger.awaited", extra=fields(cause=str(error), then="the service starts when that has ended")
+                    )
+                    said_at = clock.monotonic()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LOOK)
+    return None

@@ -9,7 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from collector.app import configuration, ledger_access, ledgers
+from collector.app import configuration, ledgers
 from collector.app.service import Service
 from collector.clock import SystemClock
 from collector.logs import fields, set_up
@@ -52,7 +52,7 @@ async def _until_signal(settings: Settings) -> int:
     clock = SystemClock()
     store, open_it = None, partial(ledgers.opened, settings.ledger, clock)
     if settings.ledger.file is not None:
-        store = await ledger_access.taken(open_it, settings.ledger.file, clock, stop)
+        store = await ledgers.taken(open_it, settings.ledger.file, clock, stop)
         if store is None:
             return 0
     async with Service(settings, clock=clock, store=store) as service:

@@ -9,9 +9,8 @@ from typing import Any
 import orjson
 
 from collector import names
-from collector.lineage.cache import bytes_cache
 from collector.lineage.custom_facets import said
-from collector.lineage.facets import BIGGEST, Facet, facet, prose, storable, written
+from collector.lineage.facets import BIGGEST, Facet, bytes_cache, facet, prose, storable, written
 from collector.lineage.standard_facets import LIFECYCLE_CHANGES
 from collector.model import ColumnEdge, Dataset, Field
 from collector.redaction import redacted

@@ -4,12 +4,14 @@ Versions are those of openlineage-python's classes, and so are the keys: the tes
 They are not built here as objects, for that costs 0.33 ms an event, and their import 0.6 s and 30 MiB.
 """
 
-from typing import Any
+from collections.abc import Callable, Hashable
+from threading import Lock
+from typing import Any, TypeVar
 
 import orjson
+from cachetools import LRUCache, cached
 
 from collector import __version__, names
-from collector.lineage.cache import bytes_cache
 from collector.lineage.custom_facets import MANY, PRODUCER, instant, said
 from collector.lineage.standard_facets import FACETS
 from collector.model import Facts, Job, Parent, Run
@@ -21,6 +23,15 @@ BIGGEST = 2**63 - 1
 _KEPT_JOBS = 4 * 1024 * 1024
 
 Facet = dict[str, Any]
+K = TypeVar("K", bound=Hashable)
+
+
+def bytes_cache(most: int) -> Callable[[Callable[[K], bytes]], Callable[[K], bytes]]:
+    """Decorates a function: its last results are cached. `most` is in bytes, a key counts as much as its value: SQL of a megabyte must
+    not fill the memory.
+    """
+    cache: LRUCache[object, bytes] = LRUCache(most, getsizeof=lambda value: 2 * len(value) + 500)
+    return cached(cache, lock=Lock())
 
 
 def facet(of: str, **values: Any) -> Facet:

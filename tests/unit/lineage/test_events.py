@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from collector.lifecycle import Step, VanishedPolicy, finish, missed, observe
 from collector.lineage import custom_facets
-from collector.lineage.cache import bytes_cache
 from collector.lineage.events import EventMaker, job_name
+from collector.lineage.facets import bytes_cache
 from collector.model import (
     Dataset,
     Enrichment,
