@@ -125,7 +125,7 @@ def fresh(platform: CdfPlatform, clock: SimulatedClock) -> SimulatedPoller:
     platform._definitions._hidden.clear()
     platform._definitions._rest_until = 0.0
     platform._workflows._watched.clear()
-    platform._ordered = True
+    platform._walks._ordered = True
     platform._api._pace = Pace(clock, None, 1)
     clock.advance(10)
     return SimulatedPoller(platform, clock)

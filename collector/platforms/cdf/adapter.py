@@ -18,17 +18,18 @@ from collector.platforms.base import Choice, Context, Finding, Load
 from collector.platforms.cdf.api import MOST_IDS, Api, Page
 from collector.platforms.cdf.check import findings, listed_jobs
 from collector.platforms.cdf.definitions import Definitions
-from collector.platforms.cdf.job_list import OVERLAP, Mark, Walk, first_mark, read_mark
+from collector.platforms.cdf.job_list import OVERLAP, Walk
 from collector.platforms.cdf.job_names import JobNames
 from collector.platforms.cdf.lineage import read_late, sql_skips
 from collector.platforms.cdf.observations import Place, Unchanged, candidates, counted, observe
 from collector.platforms.cdf.rows import JobRow, JobRows, read_job
 from collector.platforms.cdf.sources import CdfCatalog
 from collector.platforms.cdf.trigger import started
+from collector.platforms.cdf.walks import Walks
 from collector.platforms.cdf.workflows import Workflows, is_workflow
 from collector.platforms.rate_limit import Pace, shared
 from collector.platforms.unread_times import UnreadTimes
-from collector.platforms.watermark import SLACK_MS, Clocks, Early
+from collector.platforms.watermark import Early
 from config.sources import CdfSource
 
 log = logging.getLogger("lineage.cdf")
@@ -38,12 +39,8 @@ PAGE_BYTES = 8 * 1024 * 1024
 LONGEST_PAGE = 1000
 PAGE_SIZE = 50
 """Jobs on the first page of a walk; not below `SHORTEST_RISE`, for fewer could not show that they are not newest first."""
-THOROUGH_EVERY = 60.0
-"""Seconds between walks that go back over the whole overlap."""
 SILENT = timedelta(minutes=15)
 """A running job whose last sign of life is older is logged."""
-FULL_WALK_PAUSE = 5.0
-"""Seconds of rest per page after a walk to the end of a list that is not newest first."""
 
 
 def create(config: CdfSource, context: Context) -> "CdfPlatform":
@@ -74,18 +71,13 @@ class CdfPlatform:
         )
         self._names, self._choice = JobNames(), Choice(config.include, config.exclude)
         self._sql = SqlWorker(context.source, CdfCatalog())
-        self._known: dict[int, int] = {}
-        self._left_at: str | None = None
-        self._thorough_at = self._full_walk_at = self._moved_at = context.clock.monotonic()
-        self._quiet_at: int | None = None
-        self._ordered = True
+        self._walks = Walks(config, context.clock, context.source)
         self._silent: set[int] = set()
         self._early = Early()
         self._rows, self._unchanged = JobRows(), Unchanged()
 
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
-        if cursor is None or cursor != self._left_at:
-            self._known.clear()  # the last walk did not reach the ledger
+        self._walks.resume(cursor)
         jobs = [run for run in tracked if not is_workflow(run)]
         open_jobs: set[int] = set()
         absent: dict[int, Run] = {}
@@ -183,7 +175,7 @@ class CdfPlatform:
         """What the list of jobs holds that is new, page by page; the last page moves the cursor. Of the `absent` runs,
         which were asked for by id and not answered, those that the list shows are seen, and the others are missing.
         """
-        if not self._ordered and self._clock.monotonic() < self._full_walk_at:
+        if self._walks.rests:
             yield _without(absent, await self._executions(executions, [], open_jobs, self._clock.now()))
             return
         walk: Walk | None = None
@@ -191,83 +183,20 @@ class CdfPlatform:
         while True:
             page = await self._api.jobs(limit, after)
             rows, unreadable = self._read(page.rows)
-            walk = walk or self._walk(cursor, page.clocks)
+            walk = walk or self._walks.begin(cursor, page.clocks)
             found = await self._found(walk, rows, executions, open_jobs, absent)
             early = self._early.count(
                 ((f"job {row.id}", to_ms(row.created)) for row in rows if row.created), page.clocks
             )
             found = replace(found, skips=(*unreadable, *early, *found.skips))
             if walk.ends(rows, len(page.rows), more=page.next is not None):
-                yield _without(absent, self._last(walk, found, cursor))
+                left_at = self._walks.end(walk)
+                last = replace(found, cursor=left_at if left_at != cursor else None, skips=(*found.skips, *walk.lost()))
+                yield _without(absent, last)
                 return
             yield found
             executions = ()
-            limit, after = self._next_page(walk, page, limit, after)
-
-    def _walk(self, cursor: str | None, clocks: Clocks) -> Walk:
-        stored = read_mark(cursor)
-        if stored is None and cursor is not None:
-            self._log_discarded("the stored place in the list cannot be read")
-        mark, first = self._mark(stored, clocks)
-        quiet = mark.newest == self._quiet_at
-        is_due = not self._known or self._clock.monotonic() >= self._thorough_at
-        return Walk(
-            mark,
-            floor=mark.newest if quiet else mark.floor,
-            clocks=clocks,
-            first=first,
-            thorough=not quiet and (is_due or mark != stored),
-            full=not self._ordered,
-            before=frozenset(self._known),
-        )
-
-    def _mark(self, stored: Mark | None, clocks: Clocks) -> tuple[Mark, bool]:
-        """Where to read on, and whether that is a first look."""
-        begin = first_mark(self._config.first_look(from_ms(min(clocks.server, clocks.ours))))
-        if stored is None:
-            return begin, True
-        mark = stored.as_of(clocks)
-        if stored.since > clocks.latest + SLACK_MS:
-            self._log_discarded("the look-back began in the future: it begins again")
-            return min(begin, mark, key=lambda one: one.newest), True
-        if mark != stored:
-            said = from_ms(mark.newest).isoformat(timespec="seconds")
-            self._log_discarded(f"the last job read is dated beyond the server's clock: it is read on from {said}")
-        return mark, False
-
-    def _log_discarded(self, cause: str) -> None:
-        log.warning("cdf.cursor_discarded", extra=fields(source=self._context.source, cause=cause))
-
-    def _next_page(self, walk: Walk, page: Page, limit: int, after: str | None) -> tuple[int, str | None]:
-        """Size and cursor of the next page. A walk longer than one page begins again with pages as long as they may be,
-        for the size cannot change on the way.
-        """
-        if after is None and limit == PAGE_SIZE:
-            longer = min(LONGEST_PAGE, max(limit, PAGE_BYTES * len(page.rows) // max(page.size, 1)))
-            if longer > limit:
-                walk.from_the_top()
-                return longer, None
-        return limit, page.next
-
-    def _last(self, walk: Walk, found: Poll, cursor: str | None) -> Poll:
-        """The walk is over: remember what saves requests, move the cursor, report what was lost."""
-        now = self._clock.monotonic()
-        mark = walk.moved()
-        self._known = {one: at for one, at in (self._known | walk.taken).items() if at >= mark.floor}
-        if mark.newest != walk.mark.newest or walk.first:
-            self._moved_at = now
-        if walk.thorough:
-            self._thorough_at = now + THOROUGH_EVERY
-            # Nothing new for so long: no job can show up late any more behind the newest one.
-            self._quiet_at = mark.newest if now - self._moved_at > OVERLAP.total_seconds() else None
-        if walk.ordered != self._ordered:
-            details = fields(source=self._context.source, newest_first=walk.ordered, pages=walk.pages)
-            log.warning("cdf.order_violated", extra=details)
-        self._ordered = walk.ordered
-        self._full_walk_at = now + (FULL_WALK_PAUSE * walk.pages if walk.pages > 1 else 0.0)
-        self._left_at = mark.text()
-        moved = self._left_at if self._left_at != cursor else None
-        return replace(found, cursor=moved, skips=(*found.skips, *walk.lost()))
+            limit, after = _next_page(walk, page, limit, after)
 
     async def _found(
         self,
@@ -408,6 +337,18 @@ def _skips_of_sql(rows: Iterable[JobRow], sql: Mapping[str, SqlLineage]) -> Iter
 
 def _is_silent(row: JobRow, now: datetime) -> bool:
     return row.status == "Running" and row.last_seen is not None and now - row.last_seen > SILENT
+
+
+def _next_page(walk: Walk, page: Page, limit: int, after: str | None) -> tuple[int, str | None]:
+    """Size and cursor of the next page. A walk longer than one page begins again with pages as long as they may be,
+    for the size cannot change on the way.
+    """
+    if after is None and limit == PAGE_SIZE:
+        longer = min(LONGEST_PAGE, max(limit, PAGE_BYTES * len(page.rows) // max(page.size, 1)))
+        if longer > limit:
+            walk.from_the_top()
+            return longer, None
+    return limit, page.next
 
 
 def _without(absent: Mapping[int, Run], last: Poll) -> Poll:

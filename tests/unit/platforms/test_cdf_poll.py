@@ -10,9 +10,9 @@ import pytest
 from collector.clock import to_ms
 from collector.errors import AuthFailed, BadAnswer, Throttled, Unavailable
 from collector.model import EventKind, RunState, SkipKind
-from collector.platforms.cdf.adapter import FULL_WALK_PAUSE
 from collector.platforms.cdf.api import Api
 from collector.platforms.cdf.job_list import first_mark, read_mark
+from collector.platforms.cdf.walks import FULL_WALK_PAUSE
 from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Ending, Modes, Order, Scenario
 from tests.cdf_rig import CdfRig, cdf_rig
