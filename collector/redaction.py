@@ -17,6 +17,7 @@ from zlib import crc32
 from cachetools import LRUCache, cached
 
 from collector import credentials
+from collector.known_credentials import KNOWN_FORMS
 from collector.secret_registry import HIDDEN, secret_registry
 
 _SHORT = 300
@@ -70,7 +71,7 @@ def _without_known_forms(text: str) -> str:
     found = _signed(lowered, _RULES_BY_SIGN)
     if words:
         found += _signed(words, _RULES_BY_SIGN_IN_WORDS)
-    for rule in [credentials.KNOWN_FORMS[number] for number in sorted(set[int]().union(*found))]:
+    for rule in [KNOWN_FORMS[number] for number in sorted(set[int]().union(*found))]:
         if _has(lowered, rule.needs):
             text = rule.pattern.sub(rule.replacement, text)
     return text
@@ -84,7 +85,7 @@ def _signed(text: str, rules: tuple[tuple[str, list[int]], ...]) -> list[list[in
 def _rules_by_sign(*, in_words: bool) -> tuple[tuple[str, list[int]], ...]:
     """Each sign once, with the numbers of its rules: to look for all of them is most of the work with short texts."""
     found: dict[str, list[int]] = {}
-    for number, rule in enumerate(credentials.KNOWN_FORMS):
+    for number, rule in enumerate(KNOWN_FORMS):
         for sign in rule.signs if rule.in_words is in_words else ():
             found.setdefault(sign, []).append(number)
     return tuple(found.items())
