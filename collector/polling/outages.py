@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from collector.clock import Clock
 from collector.errors import LeaseLost, LedgerCorrupt, LedgerError
@@ -31,7 +32,7 @@ async def outlasting(work: Callable[[], Awaitable[None]], name: str, clock: Cloc
         except LedgerError as error:
             then = f"tries again when it takes writes, or in {pause:.0f} s"
             log.error("ledger.failed", extra=fields(task=name, cause=str(error), then=then))  # noqa: TRY400 - the cause says it all
-            if await _waited_for_writes(store, clock):
+            if await waited_for_writes(partial(store.write, leases.probe), clock):
                 pause = 1.0
                 continue
         else:
@@ -41,19 +42,24 @@ async def outlasting(work: Callable[[], Awaitable[None]], name: str, clock: Cloc
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-async def _waited_for_writes(store: Ledger, clock: Clock) -> bool:
-    """Until the ledger takes writes; False when it takes them already, so that there was nothing to wait for."""
+async def waited_for_writes(
+    attempt: Callable[[], Awaitable[object]], clock: Clock, look: Callable[[], None] = lambda: None
+) -> bool:
+    """Until the ledger takes this write; False when it takes it already, so that there was nothing to wait for. `look` is
+    called before each wait for the next attempt.
+    """
     waited = False
-    while not await _takes_writes(store):
+    while not await _is_taken(attempt):
         waited = True
+        look()
         await clock.sleep(LOOK)
     return waited
 
 
-async def _takes_writes(store: Ledger) -> bool:
+async def _is_taken(attempt: Callable[[], Awaitable[object]]) -> bool:
     try:
-        await store.write(leases.probe)
-    except LedgerCorrupt:
+        await attempt()
+    except (LeaseLost, LedgerCorrupt):
         raise
     except LedgerError:
         return False

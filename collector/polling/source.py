@@ -24,7 +24,7 @@ from collector.polling.commits import Committed, Writer
 from collector.polling.decision import Policy
 from collector.polling.enrichment import Enricher
 from collector.polling.load import Planner
-from collector.polling.outages import outlasting
+from collector.polling.outages import LOOK, outlasting, waited_for_writes
 from collector.polling.requests import PATIENCE, SourceRequests
 from collector.polling.schedule import Rhythm, next_wait, result_of
 from collector.redaction import redacted
@@ -42,8 +42,6 @@ STUCK_AFTER = 60.0
 """Seconds over its time after which a loop counts as stuck."""
 CLOSED_WITHIN = 5.0
 """Seconds for an adapter to close what it has open."""
-LEDGER_LOOK = 1.0
-"""Seconds between two looks whether a ledger that failed takes writes again."""
 
 
 class Room(Protocol):
@@ -181,25 +179,12 @@ class SourcePoller:
 
     async def _ledger_recovered(self) -> bool:
         """Wait until the ledger takes writes; False when it takes them already, so that there was nothing to wait for."""
-        waited = False
-        while not await self._can_write():
-            waited = True
-            self._expect(LEDGER_LOOK)
-            await self._clock.sleep(LEDGER_LOOK)
+        waited = await waited_for_writes(self._held.renew, self._clock, lambda: self._expect(LOOK))
         self._unwritten = False
         if waited:
             log.info("poll.ledger_recovered", extra=fields(source=self._name, former=self.status.wrong))
             self.status = replace(self.status, wrong=None)
         return waited
-
-    async def _can_write(self) -> bool:
-        try:
-            await self._held.renew()
-        except (LeaseLost, LedgerCorrupt):
-            raise
-        except LedgerError:
-            return False
-        return True
 
     async def _until_due(self, wait: float, began_ms: int) -> float:
         """Sooner than the interval when a run that was read asked to be read sooner, and the source is well."""

@@ -20,7 +20,8 @@ from collector.model import EventKind, Observation, Poll, RunState, SkipKind
 from collector.platforms.base import Load
 from collector.polling import source as polling
 from collector.polling.commits import PART
-from collector.polling.source import LEDGER_LOOK, SOONEST
+from collector.polling.outages import LOOK as LEDGER_LOOK
+from collector.polling.source import SOONEST
 from collector.reports import PollResult
 from tests.e2e.pollers import INTERVAL
 from tests.unit.polling.scripted_source import FIRST_POLL, ScriptedSource
