@@ -268,15 +268,19 @@ def cause(row: Cause) -> dict[str, Any]:
 
 
 def backfill(request: Request) -> dict[str, Any]:
-    """How far one is, with its window; `seen` and `total` are runs, `new` those made, or events put on their way."""
+    """How far one is, with its window; `seen` and `total` are runs, `new` those made or sent again, or events put on their way;
+    `sink` is the one that alone gets the runs of a source, None for all.
+    """
     window, progress = orjson.loads(request.body), orjson.loads(request.answer or "{}")
+    new = progress.get("events", progress.get("made", 0) + progress.get("sent", 0))
     return {
+        "sink": window.get("sink"),
         "since": moment(window.get("since_ms")),
         "until": moment(window.get("until_ms")),
         "begun": moment(request.created_at),
         "seen": progress.get("seen", 0),
         "total": progress.get("total"),
-        "new": progress.get("events", progress.get("made", 0)),
+        "new": new,
     }
 
 

@@ -494,21 +494,32 @@ def backfill(
         str | None, typer.Option("--until", metavar="WHEN", help="Only runs that ended before: 2h, 2026-01-31.")
     ] = None,
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be sent, and send nothing.")] = False,
+    sink: Annotated[
+        str | None,
+        typer.Option(
+            "--sink", metavar="SINK", help="With a source: only this sink gets these runs, the others never do."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be made and sent, and do nothing.")
+    ] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End the backfill of NAME that is under way.")] = False,
     as_json: Json = False,
 ) -> None:
     """Send a sink again all that the ledger still holds, whether it had it before or not: for a backend that is new or was
     restored. Or read the past runs of a source from its platform and make events of those that the ledger does not know, for all
-    sinks. Exit 0: done, 1: not done to its end; it goes on when the service runs.
+    sinks; with --sink for that one alone, which is sent again what the ledger still has of them: it fills a backend beyond
+    retention, for example `backfill plant-a --since 90d --sink marquez-b`. Exit 0: done, 1: not done to its end; it goes on when
+    the service runs.
     """
     from collector.app import backfill as command
 
-    if stop and (since or until or dry_run):
-        raise typer.BadParameter("--stop goes with none of --since, --until and --dry-run", param_hint="--stop")
+    if stop and (since or until or sink or dry_run):
+        raise typer.BadParameter("--stop goes with none of --since, --until, --sink and --dry-run", param_hint="--stop")
     if stop:
         sys.exit(command.stop(config, name, as_json=as_json))
-    sys.exit(command.backfill(config, name, since=since, until=until, dry_run=dry_run, as_json=as_json))
+    options = command.Options(since, until, sink, dry_run, as_json)
+    sys.exit(command.backfill(config, name, options))
 
 
 def _pairs(params: list[str]) -> dict[str, str]:

@@ -193,6 +193,7 @@ def _backfill_words(kind: str, under_way: Mapping[str, Any] | None) -> str | Non
         return None
     of = f" of {under_way['total']:,}" if under_way["total"] else ""
     came = "made" if kind == "sources" else "events put on their way"
+    came = came if under_way.get("sink") is None else f"made or sent again, for sink {under_way['sink']} alone"
     return f"backfill under way: {under_way['seen']:,}{of} runs looked at, {under_way['new']:,} {came}"
 
 

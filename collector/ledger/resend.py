@@ -88,12 +88,17 @@ def strands(conn: Connection, lease: Lease, sink_id: int, chosen: Iterable[int],
 
 def preview(conn: Connection, sink_id: int, chosen: Iterable[int]) -> Result:
     """What `strands` would do now; reads only."""
-    became, events = outlook(conn, sink_id, chosen)
+    numbers = set(chosen)
+    became, events = outlook(conn, sink_id, numbers, barred=restriction.barred(conn, sink_id, numbers))
     return Result(Counter(became.values()), events)
 
 
-def outlook(conn: Connection, sink_id: int, chosen: Iterable[int]) -> tuple[dict[int, Resent], int]:
-    """What `strands` would make of each strand now, and how many events it would put into lanes; reads only."""
+def outlook(
+    conn: Connection, sink_id: int, chosen: Iterable[int], *, barred: Collection[int]
+) -> tuple[dict[int, Resent], int]:
+    """What `strands` would make of each strand now if the sink did not get these, and how many events it would put into lanes;
+    reads only.
+    """
     numbers = sorted(set(chosen))
     wanted = ledger_lanes.filters(conn).get(sink_id, frozenset())
     events = _events(conn, numbers, wanted)
@@ -102,7 +107,7 @@ def outlook(conn: Connection, sink_id: int, chosen: Iterable[int]) -> tuple[dict
         columns = select(*(lane.c[name] for name in Lane.__slots__))
         rows = conn.execute(columns.where(lane.c.sink_id == sink_id, lane.c.strand_id.in_(some)))
         lanes.update({row[0]: Lane(*row) for row in rows})
-    first = _heads(events, numbers, wanted, restriction.barred(conn, sink_id, numbers))
+    first = _heads(events, numbers, wanted, barred)
     heads = {strand: seq for strand, seq in first.items() if not isinstance(seq, Resent)}
     plan = _plan(heads, events, wanted, lanes)
     became = {strand: seq if isinstance(seq, Resent) else plan.of(strand) for strand, seq in first.items()}
@@ -315,6 +320,8 @@ class Window:
         return self.since_ms is None and self.until_ms is None
 
 
+MOST_LANES = 500
+"""Strands that a sink may be owed before a backfill adds more, so that new events never wait long."""
 LOOKED_AT = 500
 """Runs of one look."""
 

@@ -6,6 +6,7 @@ numbers: a sink that is removed and configured again under its name is meant aga
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, select, update
 
@@ -13,6 +14,16 @@ from collector.ledger import schema
 from collector.ledger.schema import chunks
 
 Sinks = frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """The sink for which runs are made and no other. `anew` are the keys of runs that are made again: they ended, and retention
+    removed all events of their strands.
+    """
+
+    sink: str
+    anew: frozenset[str] = frozenset()
 
 
 def read(text: str | None) -> Sinks | None:

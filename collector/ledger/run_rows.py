@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, Connection, Insert, Update, bindparam, case, 
 
 from collector.ledger import detail, restriction, schema
 from collector.ledger.detail import WatchRow
+from collector.ledger.restriction import Alone
 from collector.ledger.schema import chunks
 from collector.ledger.strands import generations, parent_key
 from collector.model import Run
@@ -46,10 +47,10 @@ def put(
     runs: Sequence[Run],
     known: Mapping[str, Place],
     now_ms: int,
-    only_sink: str | None = None,
+    alone: Alone | None = None,
 ) -> dict[str, Place]:
-    """Write these runs; the places of all, known and new. A strand is fixed when a run is first written. With `only_sink`, new
-    runs are for this sink alone, and so they join no strand that others get.
+    """Write these runs; the places of all, known and new. A strand is fixed when a run is first written. With `alone`, new
+    runs are for one sink, and so they join no strand that others get.
     """
     placed = dict(known)
     _update(conn, [(known[run.key].id, run) for run in runs if run.key in known], now_ms)
@@ -57,7 +58,7 @@ def put(
     for generation in generations(new):
         some = [new[key] for key in generation]
         parents = [placed.get(parent_key(run) or "") for run in some]
-        placed |= _added(conn, source_id, some, parents, now_ms, only_sink)
+        placed |= _added(conn, source_id, some, parents, now_ms, alone)
     _watch(conn, source_id, [(placed[run.key].id, run) for run in runs], now_ms)
     return placed
 
@@ -129,12 +130,12 @@ def _added(
     runs: Sequence[Run],
     parents: Sequence[Place | None],
     now_ms: int,
-    only_sink: str | None,
+    alone: Alone | None,
 ) -> dict[str, Place]:
-    if only_sink is None:
+    if alone is None:
         return _insert(conn, source_id, runs, parents, now_ms)
-    added = _insert(conn, source_id, runs, _apart(conn, parents, only_sink), now_ms)
-    restriction.restrict(conn, {place.strand_id for place in added.values()}, only_sink)
+    added = _insert(conn, source_id, runs, _apart(conn, parents, alone.sink), now_ms)
+    restriction.restrict(conn, {place.strand_id for place in added.values()}, alone.sink)
     return added
 
 

@@ -14,6 +14,7 @@ from collector.ledger.duplicates import Duplicates
 from collector.ledger.lanes import Entry
 from collector.ledger.leases import Lease, fence
 from collector.ledger.port import Change, announce
+from collector.ledger.restriction import Alone
 from collector.ledger.run_rows import Place, places, put, put_looks, set_aside
 from collector.ledger.schema import chunks
 from collector.ledger.stored import Known, Watched, is_open
@@ -54,8 +55,7 @@ class PollCommit:
     """What one page of a poll, one enrichment or one request changes. `cursor` and `polled_at_ms`: None leaves them.
     `definitions` are what jobs read and write, by job name; `shown` gives datasets the names that they have in events.
     `unreadable` are keys of runs whose row cannot be read: they are watched no longer. `known` is what it was decided on, which must still be so.
-    `only_sink`: new runs are for this sink alone, and so are those that are made `anew`, by key: they ended, and retention removed
-    all events of their strands.
+    `alone`: the new runs are for one sink.
     """
 
     lease: Lease
@@ -69,8 +69,7 @@ class PollCommit:
     shown: Callable[[Definition], Definition] = lambda one: one
     unreadable: tuple[str, ...] = ()
     known: Known | None = None
-    only_sink: str | None = None
-    anew: frozenset[str] = frozenset()
+    alone: Alone | None = None
 
 
 class RunsChanged(LedgerError):
@@ -103,9 +102,9 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> Duplicates
         conn, commit.source_id, [change.run for change in changes if change.run.key not in known]
     )
     changes = [change for change in changes if change.run.key not in left_out.keys]
-    known |= _forgotten(conn, commit, known)
+    known |= _forgotten(conn, commit.alone, known)
     _refuse_repeats(changes, known)
-    _put_changes(conn, commit.source_id, changes, known, now_ms, commit.only_sink)
+    _put_changes(conn, commit.source_id, changes, known, now_ms, commit.alone)
     jobs.define(conn, commit.source_id, commit.definitions, commit.shown)
     skips.note(conn, commit.source_id, (*commit.skips, *left_out.skips), now_ms)
     set_aside(conn, commit.source_id, commit.unreadable, now_ms)
@@ -114,16 +113,16 @@ def commit_poll(conn: Connection, commit: PollCommit, now_ms: int) -> Duplicates
     return left_out
 
 
-def _forgotten(conn: Connection, commit: PollCommit, known: Mapping[str, Place]) -> dict[str, Place]:
+def _forgotten(conn: Connection, alone: Alone | None, known: Mapping[str, Place]) -> dict[str, Place]:
     """The places of runs to make anew whose events are all gone, as if none had been made; their strands are for one sink alone
     from now on.
     """
-    if commit.only_sink is None:
+    if alone is None:
         return {}
-    places = {key: known[key] for key in commit.anew & known.keys()}
+    places = {key: known[key] for key in alone.anew & known.keys()}
     strands = {place.strand_id for place in places.values()}
     left = with_events(conn, strands)
-    restriction.restrict(conn, strands - left, commit.only_sink)
+    restriction.restrict(conn, strands - left, alone.sink)
     return {
         key: replace(place, started=False, ended=False) for key, place in places.items() if place.strand_id not in left
     }
@@ -145,13 +144,13 @@ def _put_changes(
     changes: Sequence[RunChange],
     known: Mapping[str, Place],
     now_ms: int,
-    only_sink: str | None,
+    alone: Alone | None,
 ) -> None:
-    """Runs with their events, which every sink is owed from here on; only a look where nothing else changed."""
+    """Runs with their events, which every sink is owed from here on, or one alone; only a look where nothing else changed."""
     looks = [change.run for change in changes if change.is_look]
     put_looks(conn, [(known[run.key].id, detail.watch_row(run, now_ms)) for run in looks])
     changes = [change for change in changes if not change.is_look]
-    placed = put(conn, source_id, [change.run for change in changes], known, now_ms, only_sink)
+    placed = put(conn, source_id, [change.run for change in changes], known, now_ms, alone)
     _put_events(
         conn, source_id, [_Happened(placed[change.run.key], new) for change in changes for new in change.events], now_ms
     )

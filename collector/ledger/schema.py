@@ -385,8 +385,8 @@ def clean(words: str, limit: int = 2000) -> str:
     return storable(words[:limit])
 
 
-def chunks(values: Iterable[T]) -> Iterator[Sequence[T]]:
-    """The values in parts of `AT_ONCE`, for queries on many rows."""
+def chunks(values: Iterable[T], most: int = AT_ONCE) -> Iterator[Sequence[T]]:
+    """The values in parts of `most`, for queries on many rows."""
     rest = iter(values)
-    while chunk := list(islice(rest, AT_ONCE)):
+    while chunk := list(islice(rest, most)):
         yield chunk

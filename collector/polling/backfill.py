@@ -8,38 +8,38 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from datetime import datetime
 
 from collector.clock import Clock, from_ms, to_ms
 from collector.errors import LedgerError, SourceError, Throttled
-from collector.ledger import memory, requests, runs, schema
+from collector.ledger import acknowledged, memory, requests
 from collector.ledger.held_lease import HeldLease
+from collector.ledger.past_runs import Scope
 from collector.ledger.port import Ledger
 from collector.ledger.requests import Request, RequestClosed, RequestState
 from collector.ledger.resend import Window
+from collector.ledger.restriction import Alone
 from collector.logs import fields
 from collector.model import Observation, Poll
 from collector.platforms.base import Platform, Remembering
 from collector.polling.boundary import is_stopping
-from collector.polling.commits import PART, parts
+from collector.polling.past_runs import (
+    Desk,
+    ForEverySink,
+    ForOneSink,
+    Intake,
+    Progress,
+    ProgressOfOne,
+    SinkFailure,
+)
 from collector.redaction import redacted
 
 log = logging.getLogger("lineage.request")
 
-LOOK = 0.5
 TRIES = 5
 AGAIN = 30.0
 """Seconds until the list is read again after an error, twice as many after the next."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Of `seen` past runs in the window, `known` were in the ledger already, `made` are new there."""
-
-    seen: int = 0
-    known: int = 0
-    made: int = 0
 
 
 def past(page: Poll, window: Window) -> list[Observation]:
@@ -49,7 +49,7 @@ def past(page: Poll, window: Window) -> list[Observation]:
     return [
         seen
         for seen in page.observations
-        if seen.state.terminal and not {seen.key, _above(seen)} & under_way and window.has(to_ms(_ended(seen)))
+        if seen.state.terminal and not {seen.key, _above(seen)} & under_way and window.has(to_ms(ended_at(seen)))
     ]
 
 
@@ -57,7 +57,8 @@ def _above(seen: Observation) -> str | None:
     return seen.parent.key if seen.parent is not None else None
 
 
-def _ended(seen: Observation) -> datetime:
+def ended_at(seen: Observation) -> datetime:
+    """Of one that is over; the nearest to it that the platform says."""
     return seen.ended_at or seen.started_at or seen.queued_at or seen.seen_at
 
 
@@ -72,10 +73,10 @@ class SourceBackfills:
         clock: Clock,
         held: HeldLease,
         has_room: Callable[[], bool],
-        take: Callable[[Poll], Awaitable[object]],
+        take: Callable[[Poll, Alone | None], Awaitable[object]],
     ) -> None:
         self._source_id, self._history, self._store, self._clock = source_id, history, store, clock
-        self._held, self._has_room, self._take = held, has_room, take
+        self._held, self._desk = held, Desk(source_id, store, clock, held, has_room, take)
         self._requests: list[Request] = []
         self._begun = asyncio.Event()
 
@@ -105,11 +106,12 @@ class SourceBackfills:
         log.info("request.done", extra=fields(kind=request.kind.value, target=request.target, state=state.value))
 
     async def _done(self, request: Request) -> tuple[RequestState, dict[str, object]]:
-        window = Window(**json.loads(request.body))
-        tried = 0
+        scope, tried = Scope.read(request.body), 0
         while True:
             try:
-                return RequestState.DONE, asdict(await self._read(request, window))
+                return RequestState.DONE, asdict(await self._read(request, scope))
+            except SinkFailure as error:
+                return RequestState.FAILED, {"error": str(error)}
             except SourceError as error:
                 tried += 1
                 if tried >= TRIES:
@@ -126,47 +128,23 @@ class SourceBackfills:
                 log.exception("request.broken", extra=fields(request=request.id, kind=request.kind.value))
                 return RequestState.FAILED, {"error": f"{type(error).__name__}: {redacted(str(error))}"}
 
-    async def _read(self, request: Request, window: Window) -> Progress:
-        progress, platform = Progress(), self._history(from_ms(window.since_ms or 0))
+    async def _read(self, request: Request, scope: Scope) -> Progress | ProgressOfOne:
+        intake = await self._intake(request, scope)
+        platform = self._history(from_ms(scope.window.since_ms or 0))
         try:
             if isinstance(platform, Remembering):
                 platform.remember(await self._store.read(memory.read, self._source_id))
             async for page in platform.poll((), None):
-                progress = await self._take_in(request, page, window, progress)
-                await self._note(request, progress)
+                await intake.take_in(past(page, scope.window))
+                await self._desk.note(request, intake.progress)
         finally:
             await platform.close()
-        return progress
+        return intake.progress
 
-    async def _note(self, request: Request, progress: Progress) -> None:
-        await self._store.write(requests.note, self._held.lease, request.id, json.dumps(asdict(progress)))
-
-    async def _take_in(self, request: Request, page: Poll, window: Window, progress: Progress) -> Progress:
-        ended = past(page, window)
-        keys = {schema.storable(seen.key) for seen in ended}
-        known = await self._store.read(runs.by_keys, self._source_id, keys)
-        new = tuple(seen for seen in ended if schema.storable(seen.key) not in known)
-        for part in parts(Poll(new), PART):
-            if part.observations:
-                await self._until_calm()
-                await self._note(request, progress)  # or it was stopped
-                await self._take(self._seen_now(part))
-        return replace(
-            progress,
-            seen=progress.seen + len(ended),
-            known=progress.known + len(ended) - len(new),
-            made=progress.made + len(new),
-        )
-
-    def _seen_now(self, part: Poll) -> Poll:
-        """The deadline for the details counts from when a run was seen, and the page may have been read long ago."""
-        now = self._clock.now()
-        return replace(part, observations=tuple(replace(seen, seen_at=now) for seen in part.observations))
-
-    async def _until_calm(self) -> None:
-        """The details of runs that ended are read before a deadline, so few of them may wait; and the ledger needs room."""
-        while not self._has_room() or await self._any_ended():
-            await self._clock.sleep(LOOK)
-
-    async def _any_ended(self) -> bool:
-        return bool(await self._store.read(runs.ended, self._source_id, 1))
+    async def _intake(self, request: Request, scope: Scope) -> Intake:
+        if scope.sink is None:
+            return ForEverySink(self._desk, request)
+        sink = await self._store.read(acknowledged.sink, scope.sink)
+        if sink is None:
+            raise SinkFailure(f"the ledger knows no sink {scope.sink}, or it left the configuration")
+        return ForOneSink(self._desk, request, sink, scope.sink)

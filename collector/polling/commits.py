@@ -19,6 +19,7 @@ from collector.ledger.detail import WatchRow
 from collector.ledger.duplicates import Duplicates
 from collector.ledger.leases import Lease
 from collector.ledger.port import Ledger
+from collector.ledger.restriction import Alone
 from collector.ledger.runs import NewEvent, PollCommit, RunChange, RunsChanged
 from collector.ledger.schema import chunks
 from collector.ledger.stored import Known, Watched
@@ -28,7 +29,7 @@ from collector.lineage.events import EventMaker
 from collector.lineage.job_aliases import NO_ALIASES, JobAliases
 from collector.model import Enrichment, Observation, Poll, Run, RunState, Skip, SkipKind
 from collector.polling import redaction
-from collector.polling.decision import Policy, decide, turns
+from collector.polling.decision import Policy, by_known_ids, decide, turns
 from collector.polling.definitions import completed, jobs_to_know
 from collector.polling.job_names import JobNames
 from collector.polling.repeats import Repeat, Repeats, fingerprint
@@ -94,9 +95,11 @@ class Writer:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_names", JobNames(self.source, self.source_id, self.job_aliases))
 
-    async def page(self, store: Ledger, page: Poll, at: datetime, *, polled: bool) -> AsyncIterator[Committed]:
-        """Take one page of a poll in, part by part; `polled` marks the end of a walk. Yields each part once it is
-        committed, the last with the cursor moved.
+    async def page(
+        self, store: Ledger, page: Poll, at: datetime, *, polled: bool, alone: Alone | None = None
+    ) -> AsyncIterator[Committed]:
+        """Take one page of a poll in, part by part; `polled` marks the end of a walk, with `alone` new runs are for one sink.
+        Yields each part once it is committed, the last with the cursor moved.
         """
         page = _under_stored_keys(page)
         many = len(page.observations) > PART
@@ -106,7 +109,7 @@ class Writer:
             page = replace(page, observations=tuple(seen for seen in page.observations if seen.key not in repeats))
         some = parts(page, LOOKS, partial(_weight, known=known) if many else lambda _: 1)
         for part in some:
-            decide = partial(self._page, page=part, at=at, polled=polled and part is some[-1])
+            decide = partial(self._page, page=part, at=at, polled=polled and part is some[-1], alone=alone)
             committed = await self._written(store, write_page, decide, at)
             self.repeats.remember(committed.unchanged)
             yield committed
@@ -155,7 +158,7 @@ class Writer:
                 continue
         return await store.write(lambda conn: write(conn, decide(conn), at))
 
-    def _page(self, conn: Connection, page: Poll, at: datetime, *, polled: bool) -> _Ready:
+    def _page(self, conn: Connection, page: Poll, at: datetime, *, polled: bool, alone: Alone | None = None) -> _Ready:
         said = page.observations
         page = redaction.poll(page)
         keys = {seen.key for seen in page.observations} | set(page.missing)
@@ -165,10 +168,13 @@ class Writer:
         ending = {seen.key for seen in page.observations if seen.state.terminal} | set(page.missing)
         known = stored.known(conn, self.source_id, keys, ending)
         page = self._names.in_page(conn, _readable(page, known.unreadable), known.runs)
-        decided = decide(known.runs, page, at, self.policy)
+        page, before = (page, known.runs) if alone is None else _as_unknown(page, known.runs, alone.anew)
+        decided = decide(before, page, at, self.policy)
         ready = self._ready(
             conn, known, decided.steps, decided.skips, at, cursor=page.cursor, polled=polled, memory=page.memory
         )
+        if alone is not None and ready.commit is not None:
+            ready = replace(ready, commit=replace(ready.commit, alone=alone))
         return replace(ready, committed=replace(ready.committed, unchanged=_unchanged(ready.commit, said, known)))
 
     def _ends(self, conn: Connection, found: Mapping[str, Found], at: datetime) -> _Ready:
@@ -331,6 +337,13 @@ def _readable(page: Poll, unreadable: Collection[str]) -> Poll:
         return page
     seen = tuple(one for one in page.observations if one.key not in unreadable)
     return replace(page, observations=seen, missing=tuple(key for key in page.missing if key not in unreadable))
+
+
+def _as_unknown(page: Poll, known: Mapping[str, Run], anew: Collection[str]) -> tuple[Poll, dict[str, Run]]:
+    """What is known without the runs that are made anew, which keep their ids."""
+    again = {key: run for key, run in known.items() if key in anew}
+    page = replace(page, observations=tuple(by_known_ids(seen, again) for seen in page.observations))
+    return page, {key: run for key, run in known.items() if key not in anew}
 
 
 def _only_seen(before: Run | None, step: Step) -> bool:

@@ -38,7 +38,7 @@ def decide(known: Mapping[str, Run], page: Poll, at: datetime, policy: Policy) -
     steps: list[Step] = []
     parents = _parents_of_open(known.values()) | _parents_of(page)
     for observed in _parents_first(page.observations, known):
-        seen = _by_known_ids(observed, current)
+        seen = by_known_ids(observed, current)
         for above in _not_begun(current, seen.parent):
             step = begin(above)
             steps.append(step)
@@ -82,7 +82,7 @@ def _holds_back(child: Run, above: str, turn: Mapping[str, Run], at: datetime) -
     return child.state.terminal or (until is not None and to_ms(at) < to_ms(until))
 
 
-def _by_known_ids(seen: Observation, known: Mapping[str, Run]) -> Observation:
+def by_known_ids(seen: Observation, known: Mapping[str, Run]) -> Observation:
     """A run and its parent keep the ids that they have, where ids are derived and are now derived from another address."""
     run, above = known.get(seen.key), known.get(_above(seen.parent) or "")
     if run is not None and run.run_id.version == seen.run_id.version == _DERIVED:

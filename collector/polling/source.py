@@ -13,6 +13,7 @@ from collector.errors import LeaseGivenBack, LeaseLost, LedgerCorrupt, LedgerErr
 from collector.faultpoints import Point, passing
 from collector.ledger import configured_sources, memory, runs, stored
 from collector.ledger.held_lease import STANDBY_LOOK, HeldLease, Leases
+from collector.ledger.restriction import Alone
 from collector.lineage.events import EventMaker
 from collector.lineage.job_aliases import NO_ALIASES, JobAliases, as_on_platform
 from collector.logs import fields
@@ -127,7 +128,7 @@ class SourcePoller:
             self._clock,
             held,
             has_room=lambda: self._room.full is None,
-            take=partial(self._take, polled=False),
+            take=self._take_past,
         )
         self._requests = SourceRequests(
             self._platform,
@@ -268,14 +269,18 @@ class SourcePoller:
         """Commit it; what was left out of it."""
         return tuple([skip async for done in self._committed(page, polled=polled) for skip in done.skips])
 
+    async def _take_past(self, page: Poll, alone: Alone | None) -> None:
+        async for _ in self._committed(page, polled=False, alone=alone):
+            pass
+
     async def _take_polled(self, page: Poll, *, polled: bool) -> None:
         """Commit it, as long as the ledger has room."""
         async for _ in self._committed(page, polled=polled):
             self._pause_if(await self._room.measure())
 
-    async def _committed(self, page: Poll, *, polled: bool) -> AsyncIterator[Committed]:
+    async def _committed(self, page: Poll, *, polled: bool, alone: Alone | None = None) -> AsyncIterator[Committed]:
         """Commit it part by part."""
-        async for done in self._writer.page(self._store, page, self._clock.now(), polled=polled):
+        async for done in self._writer.page(self._store, page, self._clock.now(), polled=polled, alone=alone):
             self._log_commit(done)
             passing(Point.AFTER_COMMIT)
             yield done

@@ -16,14 +16,11 @@ from collector.ledger import requests, resend
 from collector.ledger.leases import Lease
 from collector.ledger.port import Ledger
 from collector.ledger.requests import Request, RequestClosed, RequestState
-from collector.ledger.resend import Resent, Result, Strands, Window
+from collector.ledger.resend import MOST_LANES, Resent, Result, Strands, Window
 from collector.logs import fields
 from exporters.delivery.delivery import Delivery
 
 _log = logging.getLogger("lineage.request")
-
-MOST_LANES = 500
-"""Strands that the sink may be owed before more are added, so that new events never wait long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +36,7 @@ class Progress:
     events: int = 0
     waiting: int = 0
     incomplete: int = 0
+    restricted: int = 0
 
     @classmethod
     def read(cls, answer: str | None) -> Self | None:
@@ -54,6 +52,7 @@ class Progress:
             events=self.events + result.events,
             waiting=self.waiting + result.became[Resent.WAITING],
             incomplete=self.incomplete + result.became[Resent.INCOMPLETE],
+            restricted=self.restricted + result.became[Resent.RESTRICTED],
         )
 
 
@@ -123,4 +122,7 @@ class Backfills:
 
 
 def _written(progress: Progress) -> str:
-    return json.dumps(asdict(progress))
+    found = asdict(progress)
+    if not progress.restricted:
+        del found["restricted"]  # a program of an older version does not know it, and may go on here
+    return json.dumps(found)

@@ -1,7 +1,7 @@
 """`backfill` counts what it would do, has it done, and refuses what cannot be meant."""
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from collector.errors import ConfigurationError, LineageError
 from collector.ledger import requests as ledger_requests
 from collector.ledger import schema
 from collector.ledger.requests import Request, RequestKind, RequestState
+from collector.model import Observation, Poll, RunState
 from tests.unit.app.test_run_listing import CONFIG
-from tests.unit.ledger.ledgers import ALL, COMPLETE, NOW, START, Ledger, in_ledger
+from tests.unit.ledger.ledgers import ALL, COMPLETE, NOW, START, T0, Ledger, a_run, in_ledger
 
 Backfill = Callable[..., Any]
 MORE = "  - {platform: wetransform, name: twin, tenant: t, token: geheim-4712}\nsinks:\n  - {type: file, name: twin, path: '-'}\n"
@@ -38,8 +39,7 @@ def act(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Backfill:
     in_ledger(tmp_path / "lineage.db", happened)
 
     def done(name: str, **how: Any) -> Any:
-        usual = {"since": None, "until": None, "dry_run": False, "as_json": True}
-        assert backfill.backfill(config, name, **{**usual, **how}) == 0
+        assert backfill.backfill(config, name, backfill.Options(**{"as_json": True, **how})) == 0
         out = capsys.readouterr().out
         return json.loads(out) if how.get("as_json", True) else out
 
@@ -47,7 +47,7 @@ def act(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Backfill:
 
 
 def test_a_preview_counts_what_a_sink_would_be_sent(act: Backfill) -> None:
-    counts = {"strands": 1, "events": 2, "waiting": 1, "incomplete": 0}
+    counts = {"strands": 1, "events": 2, "waiting": 1, "incomplete": 0, "restricted": 0}
     assert act("marquez", dry_run=True) == {
         "request": "dry run",
         "sink": "marquez",
@@ -67,6 +67,16 @@ def test_a_preview_counts_what_a_sink_would_be_sent(act: Backfill) -> None:
         ("source:twin", {"since": "7d"}, "wetransform lists no past runs"),
         ("source", {}, "needs --since"),
         ("marquez", {"since": "2026-01-31", "until": "2026-01-30"}, "--since must be before --until"),
+        (
+            "marquez",
+            {"sink": "marquez"},
+            "--sink goes with a source; sink marquez is filled from the ledger without it",
+        ),
+        (
+            "source",
+            {"sink": "marqez", "since": "7d"},
+            "--sink: there is no sink named 'marqez'; configured are twin, marquez; did you mean 'marquez'?",
+        ),
         ("marquez", {"until": "yesterday"}, "--until: 'yesterday' is not a time"),
     ],
 )
@@ -99,6 +109,72 @@ def test_what_is_done_is_followed_and_counted(
     assert act("source", since="1970-01-01", as_json=False) == said
     assert [target for target, _ in asked] == ["sink:marquez", "source:source", "source:source"]
     assert asked[0][1] == {"since_ms": None, "until_ms": None}
+
+
+def test_one_for_one_sink_is_counted(act: Backfill, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    counts = {"seen": 9, "made": 2, "sent": 4, "waiting": 2, "incomplete": 1}
+
+    async def done(_: object, target: str, body: Any, look: Callable[[Request], None]) -> RequestResult:
+        asked.append(body)
+        look(Request(1, RequestKind.BACKFILL, target, json.dumps(body), 0, RequestState.CLAIMED, json.dumps(counts)))
+        return RequestResult(RequestState.DONE, counts)
+
+    monkeypatch.setattr(requests, "backfill", done)
+    found = act("source", since="2026-01-31", sink="marquez")
+    assert {name: found[name] for name in counts} == counts
+    assert (found["only_sink"], asked[0]["sink"]) == ("marquez", "marquez")
+    assert act("source", since="2026-01-31", sink="marquez", as_json=False) == (
+        "2 of 9 past runs of source source were made for sink marquez alone, 4 were sent to it again from the ledger; "
+        "not sent: 2 that it is owed already, 1 of which retention removed a part\n"
+    )
+
+
+def test_another_that_is_under_way_is_not_taken_for_ones_own(
+    tmp_path: Path, act: Backfill, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def done(_: object, target: str, body: Any, look: Callable[[Request], None]) -> RequestResult:
+        answer = {"seen": 1, "known": 0, "made": 1}
+        look(Request(1, RequestKind.BACKFILL, target, '{"since_ms": 0}', 0, RequestState.CLAIMED, json.dumps(answer)))
+        return RequestResult(RequestState.DONE, answer)
+
+    monkeypatch.setattr(requests, "backfill", done)
+    options = backfill.Options(since="1970-01-01", sink="marquez")
+    assert backfill.backfill(tmp_path / "c.yaml", "source", options) == 1
+    said = capsys.readouterr()
+    assert "1 of 1 past runs of source source were made; 0 were known" in said.out
+    assert "yours, which was not begun: repeat the command" in said.err
+
+
+def test_a_preview_says_of_each_run_what_would_be_done(
+    act: Backfill, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Listing:
+        async def poll(self, *_: object) -> AsyncIterator[Poll]:
+            keys = ("over", "waits", "old")
+            yield Poll(tuple(_past(key) for key in keys))
+
+        async def close(self) -> None: ...
+
+    monkeypatch.setattr("collector.app.factory.history", lambda *_: Listing())
+    alone = act("source", since="2026-11-01", sink="marquez", dry_run=True)
+    assert {row["run"]: row["would"] for row in alone["runs"]} == {
+        "over": "send again",
+        "waits": "waiting",
+        "old": "make",
+    }
+    counts = {name: alone[name] for name in ("seen", "made", "sent", "waiting", "incomplete")}
+    assert counts == {"seen": 3, "made": 1, "sent": 1, "waiting": 1, "incomplete": 0}
+    for_all = act("source", since="2026-11-01", dry_run=True)
+    assert {row["run"]: row["would"] for row in for_all["runs"]} == {"over": "known", "waits": "known", "old": "make"}
+    lines = act("source", since="2026-11-01", dry_run=True, as_json=False).splitlines()
+    assert lines[0].split("\t") == ["would", "ended", "run", "job"]
+    assert lines[-1] == "1 of 3 past runs of source source would be made; 2 were known"
+
+
+def _past(key: str) -> Observation:
+    made = a_run(key)
+    return Observation(key, made.run_id, made.job, RunState.SUCCEEDED, "done", T0, started_at=T0, ended_at=T0)
 
 
 def test_what_failed_says_why(act: Backfill, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, update
 from collector.app import explain
 from collector.errors import LineageError
 from collector.ledger import jobs, schema
+from collector.ledger.restriction import Alone
 from collector.model import Dataset, Definition, Facts, Interval, Skip, SkipKind
 from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, SECOND, START, T0, Ledger, a_job, change, in_ledger
 
@@ -38,7 +39,7 @@ def happened(conn: Connection) -> None:
     ledger.park(ledger.claim("marquez")[0], sink="marquez", cause="422: no such thing")
     ledger.postpone(sink="marquez")
     ledger.happen("open", START)
-    ledger.commit(change(None, "alone", [START, COMPLETE], ledger.now), only_sink="other")
+    ledger.commit(change(None, "alone", [START, COMPLETE], ledger.now), alone=Alone("other"))
     ledger.poll(skips=(Skip(SkipKind.FILTERED, "transformation/left-out", "`exclude` fits its name"),))
     defined = Definition((Dataset("gs://in", "a.csv"),), (Dataset("gs://out", "b.csv"),))
     jobs.define(conn, ledger.source, {"transformation/1": defined})

@@ -66,7 +66,7 @@ def test_people_see_uptime_and_errors_that_are_over(monkeypatch: pytest.MonkeyPa
 
 
 def test_people_see_backfills_that_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    of_source = {"since": None, "until": None, "begun": None, "seen": 1200, "total": None, "new": 7}
+    of_source = {"sink": None, "since": None, "until": None, "begun": None, "seen": 1200, "total": None, "new": 7}
     status: dict[str, Any] = {
         "running": True,
         "sources": [{"source": "plant-a", "state": "ok", "backfill": of_source}],

@@ -18,6 +18,7 @@ from collector.app.status import status
 from collector.clock import to_ms
 from collector.ledger import activity, jobs, replicas
 from collector.ledger.activity import MINUTE_MS, Activity
+from collector.ledger.restriction import Alone
 from collector.ledger.sqlite.store import Store
 from collector.model import Dataset, Definition, Facts, Interval, Skip, SkipKind, Stage, StageState
 from collector.testing.clock import SimulatedClock
@@ -447,7 +448,7 @@ async def test_a_run_for_one_sink_alone_says_so(tmp_path: Path) -> None:
     def alone(conn: Connection) -> None:
         ledger = Ledger(conn)
         ledger.configure(marquez=ALL, kafka=ALL)
-        ledger.commit(change(None, "old", [START, COMPLETE], ledger.now), only_sink="kafka")
+        ledger.commit(change(None, "old", [START, COMPLETE], ledger.now), alone=Alone("kafka"))
 
     async with served(tmp_path, alone) as client:
         found = await data(client, "/api/v1/runs/old")

@@ -10,6 +10,7 @@ from collector.ledger import acknowledged, history, resend, restriction, retirem
 from collector.ledger.acknowledged import JobName, Uncompared
 from collector.ledger.history import Standing
 from collector.ledger.resend import ResendFrom, Resent
+from collector.ledger.restriction import Alone
 from collector.ledger.retirement import Retired
 from collector.model import EventKind
 from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, START, Ledger, change, child_of
@@ -17,12 +18,12 @@ from tests.unit.ledger.ledgers import ALL, COMPLETE, FAIL, START, Ledger, change
 
 def made(ledger: Ledger, key: str, *kinds: EventKind, sink: str = "a", **more: object) -> None:
     """By a backfill for this sink alone."""
-    ledger.commit(change(None, key, kinds, ledger.now, **more), only_sink=sink)
+    ledger.commit(change(None, key, kinds, ledger.now, **more), alone=Alone(sink))
 
 
 def made_anew(ledger: Ledger, key: str, *kinds: EventKind, sink: str = "a") -> None:
     """By a backfill for this sink alone, of a run whose events are gone."""
-    ledger.commit(change(None, key, kinds, ledger.now), only_sink=sink, anew=frozenset({key}))
+    ledger.commit(change(None, key, kinds, ledger.now), alone=Alone(sink, frozenset({key})))
 
 
 def strand(ledger: Ledger, key: str) -> int:
@@ -75,7 +76,7 @@ def test_a_family_that_is_made_together_has_one_strand(ledger: Ledger) -> None:
         change(None, "p", [START, COMPLETE], ledger.now),
         change(None, "c", [START, FAIL], ledger.now, parent=child_of("p")),
     )
-    ledger.commit(*family, only_sink="a")
+    ledger.commit(*family, alone=Alone("a"))
     assert ledger.drain("a") == ["p START", "c START", "c FAIL", "p COMPLETE"]
     assert ledger.drain("b") == []
 

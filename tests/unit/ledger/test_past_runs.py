@@ -1,0 +1,28 @@
+"""What a backfill for one sink alone does with each past run."""
+
+import json
+
+from collector.ledger import past_runs
+from collector.ledger.acknowledged import SinkDetail
+from collector.ledger.past_runs import Course, Scope
+from collector.ledger.resend import Window
+from tests.unit.ledger.ledgers import ALL, COMPLETE, START, Ledger
+
+
+def test_a_run_that_is_under_way_is_left_to_the_polls(ledger: Ledger) -> None:
+    """It is in the ledger, and has no event yet or one on its way."""
+    ledger.configure(a=ALL)
+    ledger.happen("way", START)
+    ledger.commit()
+    sink = SinkDetail(ledger.sinks["a"], ALL, 0)
+    found = past_runs.courses(ledger.conn, ledger.source, sink, ["way", "new"], None)
+    assert {key: past.course for key, past in found.items()} == {"way": Course.WAITING, "new": Course.MAKE}
+    ledger.happen("way", COMPLETE)
+    ledger.drain()
+    assert past_runs.courses(ledger.conn, ledger.source, sink, ["way"], None)["way"].course is Course.SEND
+    assert past_runs.courses(ledger.conn, ledger.source, sink, ["way"], ledger.now)["way"].course is Course.WAITING
+
+
+def test_a_scope_is_read_as_it_was_written() -> None:
+    for scope in (Scope(Window(1, 2)), Scope(Window(1), "a"), Scope(Window())):
+        assert Scope.read(json.dumps(scope.body())) == scope
