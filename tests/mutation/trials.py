@@ -178,6 +178,7 @@ class _Calls:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         self._test = item.nodeid
+        self.found.setdefault(self._test, [])
         result = yield
         self._test = _IMPORT
         return result

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutation import mutants, survivors
+from tests.mutation import mutants, survivors, trials
 from tests.mutation.__main__ import Score, complaints, drawn, table
 from tests.mutation.areas import AREAS, asked, modules
 from tests.mutation.mutants import ROOT, Change, Session, session
 from tests.mutation.survivors import Reason, outdated, reason_of
+from tests.mutation.trials import Patience, reach, trial
 
 SOURCE = """\
 @dataclass(frozen=True)
@@ -56,6 +57,40 @@ def test_what_became_of_a_mutant_is_kept_until_the_module_changes(source: str) -
     Path(source).write_text(f"{SOURCE}\n")
     with session(source) as changed:
         assert changed.outcomes() == {}
+
+
+TESTS = """\
+from bounds import Bounds, unbounded
+
+def test_one():
+    assert Bounds(7).holds(9)
+
+def test_other():
+    assert not Bounds(7).holds(8)
+
+def test_elsewhere():
+    pass
+"""
+
+
+def test_a_mutant_is_tried_by_the_tests_that_call_its_function(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "ROOT", Path.cwd())
+    module = f"from dataclasses import dataclass\n\n{SOURCE}\ndef unbounded() -> bool:\n    return True\n"
+    Path(source).write_text(module)
+    Path("test_bounds.py").write_text(TESTS)
+    Path("pytest.ini").write_text(
+        "[pytest]\naddopts = -p no:schemathesis\nasyncio_default_fixture_loop_scope = function\n"
+    )
+    one, other, elsewhere = (f"test_bounds.py::test_{name}" for name in ("one", "other", "elsewhere"))
+    reached = reach(["test_bounds.py"], source)
+    assert reached.of("Bounds.holds") == [one, other]
+    assert reached.of("Bounds") == reached.of("") == [one, other, elsewhere], "what runs when it is imported is for all"
+    assert reached.of("unbounded") == ()
+    patience = Patience(60, 120)
+    with session(source) as work:
+        wrong = next(made for item in work.items() if (made := work.mutant(item)) and "self.low - 1" in made.text)
+    assert not trial(["test_bounds.py"], wrong, patience, [one, other]).passed
+    assert trial(["test_bounds.py"], wrong, patience, [one]).passed, "the other one notices it"
 
 
 def test_a_smaller_sample_is_part_of_a_larger_one(source: str) -> None:

@@ -303,6 +303,10 @@ def test_of_the_keys_of_ciphers_only_those_inside_the_call_are_hidden() -> None:
     assert redacted_sql(sql.format("Zq7")) == sql.format("***")
 
 
+def test_a_literal_that_is_cut_off_shows_nothing_of_its_secret() -> None:
+    assert redacted_sql(f"select 'password={MADE_UP}!") == "select 'password=***"
+
+
 def test_a_letter_that_gets_longer_in_lower_case_moves_no_secret() -> None:
     assert redacted(f"İzmir, İstanbul: the PASSWORD is {MADE_UP}!") == "İzmir, İstanbul: the PASSWORD is ***"
 
