@@ -135,10 +135,8 @@ def tried_now(mutant: Mutant, tests: list[str], reached: Reach) -> Trial:
     chosen = reached.of(mutant.change.function)
     if not chosen:
         return Trial(passed=True, how="no test calls it", cpu=0, seconds=0)
-    twice = 2 * len(chosen) / len(reached.of(""))
-    return trial(
-        tests, mutant, Patience(5 + int(twice * reached.all.cpu), 30 + int(twice * reached.all.seconds)), chosen
-    )
+    cpu = sum(reached.seconds[test] for test in chosen)
+    return trial(tests, mutant, Patience(4 + int(2 * cpu), 30 + int(10 * cpu)), chosen)
 
 
 def report(change: Change, outcome: str, result: Trial) -> None:
@@ -154,7 +152,7 @@ _HOW = {"not even imported": "not imported", "not ended in time": "not ended"}
 def with_the_code_as_it_is(tests: list[str], path: str) -> Reach:
     load(tests)
     found = reach(tests, path)
-    print(f"{' '.join(tests)}: {found.all.cpu:.1f} s of CPU", flush=True)
+    print(f"{' '.join(tests)}: {sum(found.seconds.values()):.1f} s of CPU", flush=True)
     return found
 
 

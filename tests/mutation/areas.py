@@ -15,7 +15,12 @@ TESTS: dict[str, tuple[str, ...]] = {
     "collector/lifecycle.py": (f"{UNIT}/test_lifecycle.py", "tests/property/test_lifecycle.py"),
     "collector/redaction.py": (f"{UNIT}/test_redaction.py", f"{UNIT}/test_secret_registry.py"),
     "collector/polling/backfill.py": (f"{POLLING}/test_backfill.py",),
-    "collector/polling/commits.py": (f"{POLLING}/test_commits.py", f"{POLLING}/test_repeats.py", *_POLLING),
+    "collector/polling/commits.py": (
+        f"{POLLING}/test_commits.py",
+        f"{POLLING}/test_repeats.py",
+        *_POLLING,
+        f"{POLLING}/test_dataset_names.py",
+    ),
     "collector/polling/decision.py": (f"{POLLING}/test_decide.py", *_POLLING),
     "collector/polling/definitions.py": (f"{POLLING}/test_definitions.py", *_POLLING),
     "collector/polling/enrichment.py": (f"{POLLING}/test_enrichment.py", *_POLLING),

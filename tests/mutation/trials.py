@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping, 
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
+from itertools import accumulate
 from types import CodeType, FrameType
 
 import pytest
@@ -27,6 +28,8 @@ _OPTIONS = (
     *("-x", "-q", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "timeout=0", "--hypothesis-seed=0"),
     *("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning", "-k", "not postgres"),
 )
+ENOUGH = 4.0
+"""Seconds of CPU that tests take with one mutant at the most, but for those of one test."""
 _NOT_COLLECTED = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR)
 
 
@@ -48,7 +51,7 @@ class Patience:
     seconds: int
 
 
-def trial(tests: Sequence[str], mutant: Mutant, patience: Patience, chosen: Collection[str]) -> Trial:
+def trial(tests: Sequence[str], mutant: Mutant, patience: Patience, chosen: Sequence[str]) -> Trial:
     """These of the tests with this mutant, within `patience`."""
     files = [each for each in tests if any(test.startswith(f"{each}::") for test in chosen)]
 
@@ -62,15 +65,18 @@ def trial(tests: Sequence[str], mutant: Mutant, patience: Patience, chosen: Coll
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """The tests with the code as it is. `by_function` has those that call a function; one that is called when its module is
-    imported has all of them, as the module itself.
+    """The tests with the code as it is: the seconds of CPU that each takes, in `by_function` those that call a function. One that
+    is called when its module is imported has all of them, as the module itself.
     """
 
-    all: Trial
-    by_function: Mapping[str, Sequence[str]]
+    seconds: Mapping[str, float]
+    by_function: Mapping[str, Collection[str]]
 
-    def of(self, function: str) -> Sequence[str]:
-        return self.by_function.get(function, ())
+    def of(self, function: str) -> list[str]:
+        """The quickest first, no more than `ENOUGH` seconds of them."""
+        quickest = sorted(self.by_function.get(function, ()), key=lambda test: self.seconds[test])
+        until = accumulate(self.seconds[test] for test in quickest)
+        return [test for test, total in zip(quickest, until, strict=True) if total <= ENOUGH or test == quickest[0]]
 
 
 def reach(tests: Sequence[str], path: str) -> Reach:
@@ -81,20 +87,19 @@ def reach(tests: Sequence[str], path: str) -> Reach:
         sys.settrace(calls.trace)
         threading.settrace(calls.trace)
         code, last = _asked(tests, calls)
-        return code, last if code else json.dumps(calls.found)
+        return code, last if code else json.dumps([calls.seconds, calls.found])
 
     done = _forked(attempt, Patience(1200, 1200))
     if not done.passed:
         raise SystemExit(f"{' '.join(tests)} fail without any mutant: {done.how}")
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    everything, by_function = dict[str, None](), dict[str, dict[str, None]]()
-    for test, lines in json.loads(done.how).items():
-        everything[test] = None
+    seconds, calls = json.loads(done.how)
+    by_function: dict[str, set[str]] = {"": {_IMPORT}}
+    for test, lines in calls.items():
         for line in lines:
-            by_function.setdefault(function_at(tree, line), {})[test] = None
-    everything.pop(_IMPORT, None)
-    found = {name: [*(everything if _IMPORT in those or not name else those)] for name, those in by_function.items()}
-    return Reach(done, found)
+            by_function.setdefault(function_at(tree, line), set()).add(test)
+    found = {name: seconds.keys() if _IMPORT in those else those for name, those in by_function.items()}
+    return Reach(seconds, found)
 
 
 def _forked(attempt: Callable[[], tuple[int, str]], patience: Patience) -> Trial:
@@ -155,13 +160,14 @@ def _asked(tests: Sequence[str], plugin: object) -> tuple[int, str]:
 
 
 class _Chosen:
-    """Lets pytest run these tests alone."""
+    """Lets pytest run these tests alone, in this order."""
 
-    def __init__(self, tests: Collection[str]) -> None:
-        self._tests = frozenset(tests)
+    def __init__(self, tests: Sequence[str]) -> None:
+        self._places = {test: place for place, test in enumerate(tests)}
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = [each for each in items if each.nodeid in self._tests]
+        items[:] = [each for each in items if each.nodeid in self._places]
+        items.sort(key=lambda each: self._places[each.nodeid])
 
 
 _IMPORT = ""
@@ -169,17 +175,18 @@ _IMPORT = ""
 
 
 class _Calls:
-    """Notes by test the first lines of the functions of this file that are called."""
+    """Notes by test its seconds of CPU, and the first lines of the functions of this file that are called."""
 
     def __init__(self, file: str) -> None:
+        self.seconds: dict[str, float] = {}
         self.found: dict[str, list[int]] = {}
         self._file, self._test = file, _IMPORT
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        self._test = item.nodeid
-        self.found.setdefault(self._test, [])
+        self._test, began = item.nodeid, time.process_time()
         result = yield
+        self.seconds[self._test] = time.process_time() - began
         self._test = _IMPORT
         return result
 

@@ -4,10 +4,13 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from collector.clock import to_ms
-from collector.errors import Unavailable
+from collector.errors import SourceError, Throttled, Unavailable
 from collector.ledger import requests, runs
 from collector.ledger.requests import Request, RequestState
 from collector.ledger.resend import Window
@@ -23,11 +26,13 @@ DAY = timedelta(days=1)
 
 
 class History:
-    """What the platform lists of the past, page by page; `failures` come after so many pages each."""
+    """What the platform lists of the past, page by page; `failures` come after so many pages each, and are `error`."""
 
     def __init__(self, scripted: ScriptedSource, *pages: tuple[Observation, ...]) -> None:
         self.scripted, self.pages = scripted, pages
         self.failures: list[int] = []
+        self.error: SourceError = Unavailable("502")
+        self.begun: list[float] = []
         self.looks: list[datetime] = []
         self.platforms: list[Scripted] = []
         scripted.pollers.histories["scripted"] = self.made
@@ -40,10 +45,11 @@ class History:
         return platform
 
     async def _listed(self, _: int) -> AsyncIterator[Poll]:
+        self.begun.append(self.scripted.pollers.clock.monotonic())
         fails_after = self.failures.pop(0) if self.failures else None
         for number, page in enumerate(self.pages):
             if number == fails_after:
-                raise Unavailable("502")
+                raise self.error
             yield Poll(page, cursor="of the history", memory={"key": "of the history"})
 
 
@@ -133,13 +139,24 @@ async def test_an_outage_is_waited_for_and_what_was_read_stays(scripted: Scripte
     assert set(await known(scripted, "a", "b")) == {"a", "b"}
 
 
-async def test_an_outage_that_lasts_is_reported(scripted: ScriptedSource) -> None:
+@pytest.mark.parametrize(
+    ("error", "pauses"),
+    [
+        (Unavailable("502"), [AGAIN, 2 * AGAIN, 4 * AGAIN, 8 * AGAIN]),
+        (Throttled("502"), [AGAIN, 2 * AGAIN, 4 * AGAIN, 8 * AGAIN]),
+        (Throttled("502", after=100), [100, 100, 4 * AGAIN, 8 * AGAIN]),
+    ],
+)
+async def test_an_outage_that_lasts_is_reported(
+    scripted: ScriptedSource, error: SourceError, pauses: list[float]
+) -> None:
     await scripted.advance(FIRST_POLL)
     now = scripted.pollers.clock.now()
     history = History(scripted, (ended(scripted, "a", now - DAY),))
-    history.failures = [0] * TRIES
+    history.failures, history.error = [0] * TRIES, error
     number = await ask(scripted, now - 7 * DAY)
     await scripted.advance(1000)
+    assert [later - earlier for earlier, later in pairwise(history.begun)] == pauses
     answer = await stored(scripted, number)
     assert answer.state is RequestState.FAILED
     assert "502; what was read until then is in the ledger" in json.loads(answer.answer or "")["error"]

@@ -147,3 +147,5 @@ def test_runs_that_could_not_be_read_are_reported_and_count_no_miss() -> None:
     [skip] = result.skips
     assert (skip.kind, skip.subject) == (SkipKind.UNREAD, "open runs")
     assert skip.cause == "8 were not read this time and are due again: 1, 2, 3, 4, 5 and others"
+    [skip] = decided(known, Poll(unread=tuple("12345"))).skips
+    assert skip.cause == "5 were not read this time and are due again: 1, 2, 3, 4, 5"
