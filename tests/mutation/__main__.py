@@ -10,10 +10,12 @@ import argparse
 import os
 import sys
 import time
+import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 from cosmic_ray.work_item import WorkItem
 
@@ -92,6 +94,7 @@ def area_score(path: str, seed: int, count: str) -> Score:
         there = [(one, item) for one in sessions for item in one.items()]
         chosen = there if count == "all" else drawn(there, seed, int(count))
         score, done = Score(len(there)), 0
+        load(list(dict.fromkeys(test for owner in sessions for test in asked(owner.path))))
         for one in sessions:
             mine = [item for owner, item in chosen if owner is one]
             if mine:
@@ -112,23 +115,46 @@ def drawn(there: list[tuple[Session, WorkItem]], seed: int, count: int) -> list[
 
 def tried(one: Session, items: Iterable[WorkItem]) -> Iterator[tuple[Change, str]]:
     """Each as a change, with what became of it, now or before; those that are not Python are left out."""
-    known, tests = one.outcomes(), asked(one.path)
-    reached: Reach | None = None
-    for item in items:
-        mutant = one.mutant(item)
-        if mutant is None:
-            continue
-        outcome = known.get(item.job_id)
-        if outcome is None or (outcome == SURVIVED and "AGAIN" in os.environ):
-            reached = reached or with_the_code_as_it_is(tests, one.path)
+    mutants = [mutant for item in items if (mutant := one.mutant(item))]
+    known, again = one.outcomes(), "AGAIN" in os.environ
+    left = [each for each in mutants if each.id not in known or (again and known[each.id] == SURVIVED)]
+    if left:
+        tests = asked(one.path)
+        reached = reach(tests, one.path)
+        _in_another_process(partial(try_all, one.path, tests, left, reached))
+        known = one.outcomes()
+    yield from ((each.change, known[each.id]) for each in mutants)
+
+
+def _in_another_process(work: Callable[[], None]) -> None:
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except SystemExit as ended:
+            print(ended, file=sys.stderr)
+        except BaseException:  # noqa: BLE001 - nothing of the parent may run in this process
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+        raise SystemExit(1)
+
+
+def try_all(path: str, tests: Sequence[str], mutants: Sequence[Mutant], reached: Reach) -> None:
+    load(tests, path)
+    with session(path) as one:
+        for mutant in mutants:
             result = tried_now(mutant, tests, reached)
             outcome = SURVIVED if result.passed else _HOW.get(result.how, "killed")
-            one.note(item, outcome, killed=not result.passed)
+            one.note(mutant.item, outcome, killed=not result.passed)
             report(mutant.change, outcome, result)
-        yield mutant.change, outcome
 
 
-def tried_now(mutant: Mutant, tests: list[str], reached: Reach) -> Trial:
+def tried_now(mutant: Mutant, tests: Sequence[str], reached: Reach) -> Trial:
     """By the tests that call its function, within twice what they take without a mutant, and some more: many mutants are
     loops without an end.
     """
@@ -147,13 +173,6 @@ def report(change: Change, outcome: str, result: Trial) -> None:
 
 
 _HOW = {"not even imported": "not imported", "not ended in time": "not ended"}
-
-
-def with_the_code_as_it_is(tests: list[str], path: str) -> Reach:
-    load(tests)
-    found = reach(tests, path)
-    print(f"{' '.join(tests)}: {sum(found.seconds.values()):.1f} s of CPU", flush=True)
-    return found
 
 
 def table(scores: dict[str, Score]) -> str:

@@ -39,6 +39,10 @@ class Mutant:
     text: str
 
     @property
+    def id(self) -> str:
+        return str(self.item.job_id)
+
+    @property
     def path(self) -> str:
         return str(self.item.mutations[0].module_path)
 

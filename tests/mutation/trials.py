@@ -1,4 +1,4 @@
-"""Tries mutants by tests: each in a process that is forked with everything but our own modules loaded, by the tests that reach its function."""
+"""Tries mutants by tests: each in a process that is forked with all loaded but what imports its module, by tests that call its function."""
 
 import ast
 import importlib
@@ -15,15 +15,20 @@ import warnings
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from itertools import accumulate
+from pathlib import Path
 from types import CodeType, FrameType
 
 import pytest
 
 from tests.mutation.mutants import ROOT, Mutant, function_at
 
-_OURS = ("collector", "exporters", "config", "simulators", "tests", "conftest", "__main__")
+PACKAGES = ("collector", "exporters")
+"""Where mutants are made."""
+_OURS = (*PACKAGES, "config", "simulators")
+_TESTS = ("tests", "conftest", "test_", "__main__")
 _OPTIONS = (
     *("-x", "-q", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "timeout=0", "--hypothesis-seed=0"),
     *("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning", "-k", "not postgres"),
@@ -81,25 +86,34 @@ class Reach:
 
 def reach(tests: Sequence[str], path: str) -> Reach:
     """Who calls which function of the module at this path."""
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    seconds: dict[str, float] = {}
+    by_function: dict[str, set[str]] = {"": {_IMPORT}}
+    for took, called in map(_calls, tests):
+        seconds |= took
+        for test, lines in called.get(str(ROOT / path), {}).items():
+            for line in lines:
+                by_function.setdefault(function_at(tree, line), set()).add(test)
+    found = {name: seconds.keys() if _IMPORT in those else those for name, those in by_function.items()}
+    return Reach(seconds, found)
+
+
+@cache
+def _calls(tests: str) -> tuple[dict[str, float], dict[str, dict[str, list[int]]]]:
+    """The seconds of each test in this file, and by our files the first lines of the functions that each test calls."""
 
     def attempt() -> tuple[int, str]:
-        calls = _Calls(str(ROOT / path))
+        calls = _Calls()
         sys.settrace(calls.trace)
         threading.settrace(calls.trace)
-        code, last = _asked(tests, calls)
+        code, last = _asked([tests], calls)
         return code, last if code else json.dumps([calls.seconds, calls.found])
 
     done = _forked(attempt, Patience(1200, 1200))
     if not done.passed:
-        raise SystemExit(f"{' '.join(tests)} fail without any mutant: {done.how}")
-    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    seconds, calls = json.loads(done.how)
-    by_function: dict[str, set[str]] = {"": {_IMPORT}}
-    for test, lines in calls.items():
-        for line in lines:
-            by_function.setdefault(function_at(tree, line), set()).add(test)
-    found = {name: seconds.keys() if _IMPORT in those else those for name, those in by_function.items()}
-    return Reach(seconds, found)
+        raise SystemExit(f"{tests} fails without any mutant: {done.how}")
+    seconds, found = json.loads(done.how)
+    return seconds, found
 
 
 def _forked(attempt: Callable[[], tuple[int, str]], patience: Patience) -> Trial:
@@ -119,24 +133,53 @@ def _forked(attempt: Callable[[], tuple[int, str]], patience: Patience) -> Trial
     return Trial(status == 0, how, usage.ru_utime + usage.ru_stime, time.monotonic() - began)
 
 
-def load(tests: Sequence[str]) -> None:
-    """Import what these tests import, but for our own modules."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reading)
-        with _quiet():
-            pytest.main([*_OPTIONS, "--collect-only", *tests])
-        os.write(writing, "\n".join(sys.modules).encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, encoding="utf-8") as pipe:
-        names = pipe.read().split("\n")
-    os.wait4(pid, 0)
+def load(tests: Sequence[str], path: str | None = None) -> None:
+    """Import what these tests import: of others only, or of ours, too, but for tests, the module at this path, and those that
+    import it, if only by others. That is for a process in which no other module is tried.
+    """
+
+    def attempt() -> tuple[int, str]:
+        code, last = _asked(["--collect-only", *tests], plugin=None)
+        return code, last if code else json.dumps([*sys.modules])
+
+    collected = _forked(attempt, Patience(600, 600))
+    if not collected.passed:
+        raise SystemExit(f"{' '.join(tests)} cannot be collected: {collected.how}")
+    names = [name for name in json.loads(collected.how) if not name.startswith(_TESTS)]
+    ours = [name for name in names if name.startswith(_OURS)]
+    left_out = set(ours) if path is None else _importers(module_name(path), ours)
     for name in names:
-        if not name.startswith(_OURS) and name not in sys.modules:
+        if name not in left_out and name not in sys.modules:
             with suppress(Exception):  # some modules can be imported by their package alone
                 importlib.import_module(name)
+
+
+def _importers(module: str, ours: Sequence[str]) -> set[str]:
+    """The module, and those of ours that import it or one that does."""
+    imports = {name: _imported(name) for name in ours}
+    found: set[str] = set()
+    more = {module}
+    while more:
+        found |= more
+        more = {name for name, those in imports.items() if those & found} - found
+    return found
+
+
+def _imported(module: str) -> set[str]:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return set()
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.update((node.module, *(f"{node.module}.{each.name}" for each in node.names)))
+    return found
+
+
+def module_name(path: str) -> str:
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def _attempt_and_exit(attempt: Callable[[], tuple[int, str]], patience: Patience, writing: int) -> None:
@@ -152,10 +195,10 @@ def _attempt_and_exit(attempt: Callable[[], tuple[int, str]], patience: Patience
     os._exit(code)
 
 
-def _asked(tests: Sequence[str], plugin: object) -> tuple[int, str]:
+def _asked(tests: Sequence[str], plugin: object | None) -> tuple[int, str]:
     """What pytest exits with, and its last line."""
     with _quiet() as heard:
-        code = pytest.main([*_OPTIONS, *tests], plugins=[plugin])
+        code = pytest.main([*_OPTIONS, *tests], plugins=[] if plugin is None else [plugin])
     return int(code), heard.getvalue().strip().rpartition("\n")[2]
 
 
@@ -175,12 +218,13 @@ _IMPORT = ""
 
 
 class _Calls:
-    """Notes by test its seconds of CPU, and the first lines of the functions of this file that are called."""
+    """Notes by test its seconds of CPU, and by our files the first lines of the functions that it calls."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.found: dict[str, list[int]] = {}
-        self._file, self._test = file, _IMPORT
+        self.found: dict[str, dict[str, list[int]]] = {}
+        self._test = _IMPORT
+        self._ours = tuple(f"{ROOT}/{each}" for each in PACKAGES)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -192,8 +236,8 @@ class _Calls:
 
     def trace(self, frame: FrameType, event: str, _: object) -> None:
         code = frame.f_code
-        if event == "call" and code.co_filename == self._file:
-            lines = self.found.setdefault(self._test, [])
+        if event == "call" and code.co_filename.startswith(self._ours):
+            lines = self.found.setdefault(code.co_filename, {}).setdefault(self._test, [])
             if code.co_firstlineno not in lines:
                 lines.append(code.co_firstlineno)
 
@@ -202,8 +246,7 @@ class _Mutated(SourceFileLoader):
     """Gives the mutant wherever its module is imported, without touching the file."""
 
     def __init__(self, mutant: Mutant) -> None:
-        module = mutant.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        SourceFileLoader.__init__(self, module, str(ROOT / mutant.path))
+        SourceFileLoader.__init__(self, module_name(mutant.path), str(ROOT / mutant.path))
         self._mutated = mutant.text
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:

@@ -75,6 +75,7 @@ def test_elsewhere():
 
 def test_a_mutant_is_tried_by_the_tests_that_call_its_function(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "ROOT", Path.cwd())
+    monkeypatch.setattr(trials, "PACKAGES", ("bounds",))
     module = f"from dataclasses import dataclass\n\n{SOURCE}\ndef unbounded() -> bool:\n    return True\n"
     Path(source).write_text(module)
     Path("test_bounds.py").write_text(TESTS)
