@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
 
-from collector.ledger import graph, jobs, migration, retention
+from collector.ledger import configured_sources, graph, jobs, migration, retention, schema
+from collector.ledger.configured_sources import Configured
 from collector.ledger.graph import Node
 from collector.ledger.sqlite import file
 from collector.model import Dataset, Definition
@@ -109,6 +111,15 @@ def test_jobs_and_datasets_are_found_by_name(chain: Ledger) -> None:
 def test_jobs_that_expire_leave_nothing(chain: Ledger) -> None:
     assert retention.prune(chain.conn, chain.now + HOUR)["job"] == 5
     assert chain.rows("dataset_use") == 0
+
+
+def test_a_job_of_the_same_name_at_another_source_keeps_no_uses(ledger: Ledger) -> None:
+    numbers = configured_sources.sync_sources(ledger.conn, [Configured("source"), Configured("other")], ledger.now)
+    defined(ledger, "load", "raw", "clean")
+    other = {"source_id": numbers["other"], "job": "load", "namespace": "db", "is_output": False}
+    ledger.conn.execute(insert(schema.dataset_use), {**other, "name": "lost"})
+    graph.forget_lost(ledger.conn)
+    assert [row.name for row in graph.datasets(ledger.conn, None, 10)] == ["clean", "raw"]
 
 
 def test_uses_of_an_older_ledger_are_there_after_its_migration(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """What the ledger keeps of a job's datasets."""
 
+from dataclasses import replace
+
 from sqlalchemy import event, select
 
-from collector.ledger import jobs, schema
+from collector.ledger import configured_sources, jobs, schema
+from collector.ledger.configured_sources import Configured
 from collector.model import ColumnEdge, Dataset, Definition, Field
-from tests.unit.ledger.ledgers import COMPLETE, FAIL, START, Ledger, change
+from tests.unit.ledger.ledgers import COMPLETE, FAIL, NOW, START, Ledger, a_job, change
 
 JOB = "transformation/1"
 OUTPUT = Dataset(
@@ -37,6 +40,16 @@ def test_what_a_later_run_does_not_know_stays(ledger: Ledger) -> None:
     assert jobs.definitions(ledger.conn, ledger.source, [JOB]) == {JOB: Definition((INPUT,), ())}
     ended(ledger, "3", None)
     assert jobs.definitions(ledger.conn, ledger.source, [JOB]) == {JOB: Definition((INPUT,), ())}
+
+
+def test_the_latest_jobs_are_those_of_their_source(ledger: Ledger) -> None:
+    other = configured_sources.sync_sources(ledger.conn, [Configured("source"), Configured("other")], NOW)["other"]
+    for name in ("b", "a", "c"):
+        ledger.happen(name, START, job=a_job(name))
+    ledger.happen("again", START, job=replace(a_job("b"), description="new"))
+    found = jobs.latest(ledger.conn, ledger.source, 2)
+    assert [(each.name, each.description) for each in found] == [("a", None), ("b", "new")]
+    assert jobs.latest(ledger.conn, other, 2) == []
 
 
 def test_the_same_definition_again_writes_nothing(ledger: Ledger) -> None:

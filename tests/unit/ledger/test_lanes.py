@@ -48,6 +48,14 @@ def test_what_is_due_later_is_not_claimed(ledger: Ledger) -> None:
     assert claims.next_due(ledger.conn, ledger.sinks["a"]) is None
 
 
+def test_what_comes_due_at_one_sink_wakes_no_other(ledger: Ledger) -> None:
+    ledger.configure(a=ALL, b=ALL)
+    ledger.happen("1", START)
+    ledger.drain("a")
+    assert claims.next_due(ledger.conn, ledger.sinks["a"]) is None
+    assert claims.next_due(ledger.conn, ledger.sinks["b"]) == NOW
+
+
 def test_a_floor_leaves_out_what_was_due_before(ledger: Ledger) -> None:
     ledger.happen("1", START)
     ledger.now += SECOND

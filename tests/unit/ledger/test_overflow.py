@@ -42,6 +42,12 @@ def test_the_oldest_strands_are_parked_whole_until_there_is_room(ledger: Ledger)
     assert ledger.drain() == ["y START", "z START", "y COMPLETE", "z COMPLETE"]
 
 
+def test_nothing_is_parked_where_nothing_is_owed_or_no_room_is_wanted(ledger: Ledger) -> None:
+    assert park(ledger, 100) == Overflow(0, 0)
+    ledger.happen("x", START)
+    assert park(ledger, 0) == Overflow(0, 0)
+
+
 def test_what_was_parked_for_room_is_sent_again_in_order(ledger: Ledger) -> None:
     ledger.happen("p", START)
     ledger.happen("c", START, COMPLETE, parent=child_of("p"))

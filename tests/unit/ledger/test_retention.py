@@ -61,6 +61,15 @@ def test_delivered_events_go_when_they_are_old(ledger: Ledger) -> None:
     assert expire_events(ledger, NOW + 1) == 0
 
 
+def test_acknowledgements_go_with_their_own_events_and_no_others(ledger: Ledger) -> None:
+    ledger.happen("open", START)
+    ledger.happen("over", START, COMPLETE)
+    ledger.drain()
+    assert expire_events(ledger) == 2
+    [stays] = ledger.conn.scalars(select(schema.acknowledgement.c.strand_id))
+    assert stays == ledger.conn.scalar(select(schema.event.c.strand_id)), "both strands have a first event"
+
+
 def test_what_a_sink_is_owed_stays(ledger: Ledger) -> None:
     ledger.configure(a=ALL, b=ENDS)
     ledger.happen("r", START, RUNNING, COMPLETE)

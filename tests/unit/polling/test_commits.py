@@ -180,6 +180,22 @@ def test_parts_keep_families_together_and_lose_nothing(pairs: list[tuple[str, st
         )
 
 
+@pytest.mark.parametrize(
+    ("parents", "lengths"),
+    [
+        ([None] * 7, [3, 3, 1]),
+        ([None, None, "0", "0", "0"], [4, 1]),
+        ([None, None, None, "2", "2", "2", None], [2, 4, 1]),
+        ([], [0]),
+    ],
+)
+def test_parts_are_as_long_as_they_may_be_and_longer_only_for_a_family(
+    parents: list[str | None], lengths: list[int]
+) -> None:
+    page = Poll(tuple(observation(str(number), parent) for number, parent in enumerate(parents)))
+    assert [len(part.observations) for part in parts(page, 3)] == lengths
+
+
 async def test_a_key_that_the_ledger_cannot_store_as_it_is_has_one_life(source: Source) -> None:
     """NUL and half a surrogate pair, in a run that is there again with each poll, and in its child."""
     odd = "flow/\0\ud8001"
