@@ -78,10 +78,14 @@ class Reach:
     by_function: Mapping[str, Collection[str]]
 
     def of(self, function: str) -> list[str]:
-        """The quickest first, no more than `ENOUGH` seconds of them."""
-        quickest = sorted(self.by_function.get(function, ()), key=lambda test: self.seconds[test])
-        until = accumulate(self.seconds[test] for test in quickest)
-        return [test for test, total in zip(quickest, until, strict=True) if total <= ENOUGH or test == quickest[0]]
+        """No more than `ENOUGH` seconds of them: file by file as the tests are given, of each the quickest first."""
+        places = {test.partition("::")[0]: place for place, test in reversed([*enumerate(self.seconds)])}
+        order = sorted(
+            self.by_function.get(function, ()),
+            key=lambda test: (places[test.partition("::")[0]], self.seconds[test]),
+        )
+        until = accumulate(self.seconds[test] for test in order)
+        return [test for test, total in zip(order, until, strict=True) if total <= ENOUGH or test == order[0]]
 
 
 def reach(tests: Sequence[str], path: str) -> Reach:

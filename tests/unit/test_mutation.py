@@ -94,11 +94,11 @@ def test_a_mutant_is_tried_by_the_tests_that_call_its_function(source: str, monk
     assert trial(["test_bounds.py"], wrong, patience, [one]).passed, "the other one notices it"
 
 
-def test_the_quickest_tests_are_taken_up_to_a_limit_and_one_in_any_case() -> None:
-    seconds = {"slow": 9.0, "quick": 1.0, "middling": 2.0, "other": 3.0}
-    reached = Reach(seconds, {"": seconds.keys(), "slow": {"slow"}})
-    assert reached.of("") == ["quick", "middling"]
-    assert reached.of("slow") == ["slow"]
+def test_tests_are_taken_up_to_a_limit_and_one_in_any_case() -> None:
+    seconds = {"a::slow": 9.0, "a::middling": 2.0, "a::quick": 1.0, "b::quick": 0.5, "b::other": 3.0}
+    reached = Reach(seconds, {"": seconds.keys() - {"a::slow"}, "function": {"a::slow"}})
+    assert reached.of("") == ["a::quick", "a::middling", "b::quick"], "those of the module come first"
+    assert reached.of("function") == ["a::slow"]
 
 
 def test_a_smaller_sample_is_part_of_a_larger_one(source: str) -> None:

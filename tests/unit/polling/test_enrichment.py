@@ -1,6 +1,7 @@
 """The ends of runs: asked about a few at a time, and never later than their deadline, on a real ledger in simulated time."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import orjson
@@ -9,7 +10,7 @@ from sqlalchemy import Connection, select
 
 from collector.errors import LedgerError, Throttled, Unavailable
 from collector.ledger import queries, runs, schema
-from collector.model import Enrichment, EventKind, Run, RunState
+from collector.model import Enrichment, EventKind, Poll, Run, RunState
 from collector.polling import enrichment
 from collector.polling.enrichment import AT_ONCE, LAST_CHANCE, LONGEST_HELD, LONGEST_PAUSE
 from tests.e2e.pollers import INTERVAL
@@ -333,6 +334,25 @@ async def test_after_a_restart_what_is_over_time_gets_one_last_chance(scripted: 
     assert scripted.reports.ends == [restarted + 5]
     await scripted.advance(restarted + LAST_CHANCE)
     assert scripted.reports.ends == [restarted + 5, restarted + LAST_CHANCE]
+
+
+async def test_after_a_restart_runs_end_though_the_platform_lists_nothing(scripted: ScriptedSource) -> None:
+    """No poll is committed that would say that there is something to do."""
+    scripted.platform.enriches = never
+    scripted.seen[1] = [scripted.run("old")]
+    await scripted.advance(FIRST_POLL + 1)
+    await scripted.pollers.stop("scripted")
+
+    async def unavailable(number: int) -> AsyncIterator[Poll]:
+        if number > 1:
+            raise Unavailable("502")
+        yield Poll()
+
+    scripted.platform.script, scripted.platform.enriches = unavailable, None
+    restarted = scripted.pollers.clock.monotonic()
+    await scripted.pollers.add("scripted", scripted.platform)
+    await scripted.advance(restarted + 5)
+    assert scripted.reports.ends == [restarted]
 
 
 async def test_details_outlast_a_ledger_that_takes_nothing(scripted: ScriptedSource) -> None:
