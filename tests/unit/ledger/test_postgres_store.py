@@ -149,10 +149,19 @@ async def test_a_lease_is_held_by_one_store_at_a_time_and_fences_the_commits_of_
     await other.write(leases.fence, second)
 
 
-async def test_what_another_store_commits_is_noticed(store: Store, other: Store) -> None:
+@pytest.fixture
+async def blind(other: Store, database: Database) -> AsyncIterator[Store]:
+    """The same ledger, in a process that does not look yet at what others commit: whoever listens from now on misses nothing."""
+    made = Store(database, writes=True)
+    yield made
+    await made.close()
+
+
+async def test_what_another_store_commits_is_noticed(blind: Store, other: Store) -> None:
     rung = {kind: asyncio.Event() for kind in Change}
     for kind, event in rung.items():
-        store.on_commit(event.set, kind)
+        blind.on_commit(event.set, kind)
+    blind._watch.start()
 
     async def noticed(kind: Change) -> None:
         async with asyncio.timeout(20):
@@ -180,7 +189,7 @@ async def test_what_another_store_commits_is_noticed(store: Store, other: Store)
     await noticed(Change.LEASES)
 
 
-async def test_pages_notice_what_another_store_delivers(store: Store, other: Store) -> None:
+async def test_pages_notice_what_another_store_delivers(blind: Store, other: Store) -> None:
     kept: list[Ledger] = []
 
     def owed(conn: Connection) -> None:
@@ -194,8 +203,9 @@ async def test_pages_notice_what_another_store_delivers(store: Store, other: Sto
         conn.execute(delete(schema.lease))  # one that ends is noticed, too
 
     shown, sent = asyncio.Event(), asyncio.Event()
-    store.on_commit(shown.set)
-    store.on_commit(sent.set, Change.EVENTS)
+    blind.on_commit(shown.set)
+    blind.on_commit(sent.set, Change.EVENTS)
+    blind._watch.start()
 
     async def noticed(event: asyncio.Event) -> None:
         async with asyncio.timeout(60):
