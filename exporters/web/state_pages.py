@@ -102,7 +102,10 @@ class StatePages:
     async def _replicas(self, request: web.Request) -> web.StreamResponse:
         """Each replica and, where the ledger can be read, each lease."""
         status = await self._status()
-        leases = await self._ledger.read_shown(queries.leases) if self._ledger is not None else []
+        try:
+            leases = await self._ledger.read_shown(queries.leases) if self._ledger is not None else []
+        except LedgerError:  # which the status says already
+            leases = []
         rows, held = list(status.get("replicas", ())), [_lease(each) for each in leases]
         if wants_json(request):
             return data({"replicas": rows, "leases": held})
