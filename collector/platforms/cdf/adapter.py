@@ -22,7 +22,7 @@ from collector.platforms.cdf.job_list import OVERLAP, Walk
 from collector.platforms.cdf.job_names import JobNames
 from collector.platforms.cdf.lineage import read_late, sql_skips
 from collector.platforms.cdf.observations import Place, Unchanged, candidates, counted, observe
-from collector.platforms.cdf.rows import JobRow, JobRows, read_job
+from collector.platforms.cdf.rows import JobRow, JobRows, read_job, signs_of_life
 from collector.platforms.cdf.sources import CdfCatalog
 from collector.platforms.cdf.trigger import started
 from collector.platforms.cdf.walks import Walks
@@ -153,7 +153,7 @@ class CdfPlatform:
         await self._definitions.know((row.transformation_id for row in rows), needed=False)
         sql = await self._lineage(rows)
         seen = [self._observed(row, sql, known=by_id[row.id]) for row in rows]
-        self._flag_stuck(rows)
+        self._flag_stuck(rows, signs_of_life(answered))
         answered_ids = {row.id for row in rows}
         left_out = {job_id: run for job_id, run in by_id.items() if job_id not in answered_ids}
         if skips:  # a row that could not be read may be one of those left out: that proves nothing then
@@ -281,15 +281,15 @@ class CdfPlatform:
             self._workflows.settled(row.id)
         return seen
 
-    def _flag_stuck(self, rows: Iterable[JobRow]) -> None:
+    def _flag_stuck(self, rows: Iterable[JobRow], last_seen: Mapping[int, datetime]) -> None:
         """A running job without a sign of life is a lost worker, or a slow one: it stays under watch. Logged once."""
         now, read = self._clock.now(), {row.id: row for row in rows}
-        silent = [row for row in read.values() if _is_silent(row, now)]
+        silent = [row for row in read.values() if _is_silent(row, last_seen.get(row.id, now), now)]
         fresh = [row for row in silent if row.id not in self._silent]
         self._silent = (self._silent - read.keys()) | {row.id for row in silent}
         if fresh:
             some = "; ".join(
-                f"job {row.id} of transformation {row.external_id} since {row.last_seen}" for row in fresh[:5]
+                f"job {row.id} of transformation {row.external_id} since {last_seen[row.id]}" for row in fresh[:5]
             )
             cause = f"{len(fresh)} more running jobs give no sign of life: {some}" + ("; …" if len(fresh) > 5 else "")
             details = fields(source=self._context.source, cause=cause, silent=len(self._silent))
@@ -335,8 +335,8 @@ def _skips_of_sql(rows: Iterable[JobRow], sql: Mapping[str, SqlLineage]) -> Iter
         yield from sql_skips(row, sql.get(row.query or ""))
 
 
-def _is_silent(row: JobRow, now: datetime) -> bool:
-    return row.status == "Running" and row.last_seen is not None and now - row.last_seen > SILENT
+def _is_silent(row: JobRow, last_seen: datetime, now: datetime) -> bool:
+    return row.status == "Running" and now - last_seen > SILENT
 
 
 def _next_page(walk: Walk, page: Page, limit: int, after: str | None) -> tuple[int, str | None]:

@@ -2,11 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from itertools import count
-from operator import attrgetter
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -119,7 +118,7 @@ class Unchanged:
     def get(self, row: JobRow, basis: object) -> Observation | None:
         """As it was made of the same; its `seen_at` is that of then."""
         last = self._last.get(row.id)
-        return last[1] if last is not None and last[0] == (_said(row), basis) else None
+        return last[1] if last is not None and last[0] == (row, basis) else None
 
     def put(self, row: JobRow, basis: object, seen: Observation) -> Observation:
         """The observation with its edition, if it is kept."""
@@ -127,12 +126,11 @@ class Unchanged:
             self._last.pop(row.id, None)
             return seen
         seen = replace(seen, edition=next(_editions))
-        self._last[row.id] = (_said(row), basis), seen
+        self._last[row.id] = (row, basis), seen
         return seen
 
 
 _editions = count()
-_said = attrgetter(*(field.name for field in fields(JobRow) if field.name != "last_seen"))
 
 
 def _run_id(row: JobRow, place: Place, known: Run | None) -> UUID:

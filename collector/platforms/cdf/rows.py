@@ -1,7 +1,7 @@
 """What CDF's JSON says, read without trust: a field of the wrong kind counts as missing. Pure."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -36,7 +36,6 @@ class JobRow:
     created: datetime | None
     started: datetime | None
     ended: datetime | None
-    last_seen: datetime | None
     error: str | None
     query: str | None
     destination: Mapping[str, Any]
@@ -85,7 +84,6 @@ def read_job(data: Any) -> JobRow | None:
         created=moment(data.get("createdTime")),
         started=started,
         ended=_end(started, finished) if status in {"Completed", "Failed"} else None,
-        last_seen=moment(data.get(_SIGN_OF_LIFE)),
         error=prose(data.get("error")),
         query=text(data.get("query")),
         destination=_destination(data.get("destination")),
@@ -97,7 +95,7 @@ def read_job(data: Any) -> JobRow | None:
 
 
 class JobRows:
-    """Reads jobs. Of an open one that says the same as before, but for its sign of life, no more than that is read."""
+    """Reads jobs. An open one that says the same as before, but for its sign of life, is not read again."""
 
     def __init__(self) -> None:
         self._last: LRUCache[int, tuple[Mapping[str, Any], JobRow]] = LRUCache(REMEMBERED)
@@ -107,13 +105,19 @@ class JobRows:
         if not isinstance(data, dict) or (job_id := integer(data.get("id"))) is None:
             return None
         said, last = data | {_SIGN_OF_LIFE: None}, self._last.get(job_id)
-        last_seen = moment(data.get(_SIGN_OF_LIFE))
-        if last is not None and last[0] == said and last_seen is not None:
-            return last[1] if last[1].last_seen == last_seen else replace(last[1], last_seen=last_seen)
+        if last is not None and last[0] == said and not unread_times(data, _SIGN_OF_LIFE):
+            return last[1]
         row = read_job(data)
         if row is not None and not row.unread and not row.state(()).terminal:
             self._last[row.id] = said, row
         return row
+
+
+def signs_of_life(jobs: Iterable[object]) -> dict[int, datetime]:
+    """When CDF last heard of each of these jobs."""
+    said = [data for data in jobs if isinstance(data, dict)]
+    found = {integer(data.get("id")): moment(data.get(_SIGN_OF_LIFE)) for data in said}
+    return {job_id: at for job_id, at in found.items() if job_id is not None and at is not None}
 
 
 def read_definition(data: Any) -> Definition | None:

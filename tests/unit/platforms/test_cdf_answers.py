@@ -76,11 +76,10 @@ def test_a_job_that_says_the_same_again_is_read_as_before(polls: list[tuple[dict
         assert rows.read(data) == read_job(data)
 
 
-def test_only_the_sign_of_life_of_a_job_is_read_again() -> None:
+def test_a_job_is_read_again_when_anything_but_its_sign_of_life_changed() -> None:
     rows = JobRows()
     first = rows.read(DIGEST_JOB)
-    assert rows.read(dict(DIGEST_JOB)) is first
-    assert rows.read(DIGEST_JOB | {"lastSeenTime": 1795300061500}) == job(lastSeenTime=1795300061500)
+    assert rows.read(DIGEST_JOB | {"lastSeenTime": 1795300061500}) is first
     assert rows.read(DIGEST_JOB | {"query": "select 2"}) == job(query="select 2")
 
 
