@@ -101,7 +101,7 @@ def _forget_what_is_gone(conn: Connection, sink_id: int) -> None:
 def _lanes_without_head(conn: Connection, sink_id: int) -> list[Lane]:
     lane, event = schema.lane, schema.event
     head = exists().where(event.c.strand_id == lane.c.strand_id, event.c.seq == lane.c.next_seq)
-    columns = [lane.c[name] for name in Lane.__slots__]
+    columns = [lane.c[name] for name in Lane._fields]
     return [Lane(*row) for row in conn.execute(select(*columns).where(lane.c.sink_id == sink_id, ~head))]
 
 

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -42,9 +42,8 @@ class Entry:
         return self.kind in wanted and (self.only_sinks is None or sink in self.only_sinks)
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """A row of `schema.lane`, as far as moving it on needs it."""
+class Lane(NamedTuple):
+    """A row of `schema.lane`, as far as moving it on needs it: a tuple, as one is made for each event that is settled."""
 
     strand_id: int
     source_id: int
@@ -153,7 +152,7 @@ _OF_LANES = (
     schema.lane.c.strand_id.in_(bindparam("strands", expanding=True)),
 )
 _LOCKED = (
-    select(*(schema.lane.c[name] for name in Lane.__slots__))
+    select(*(schema.lane.c[name] for name in Lane._fields))
     .where(*_OF_LANES)
     .order_by(schema.lane.c.strand_id)
     .with_for_update()

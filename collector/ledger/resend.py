@@ -104,7 +104,7 @@ def outlook(
     events = _events(conn, numbers, wanted)
     lane, lanes = schema.lane, dict[int, Lane]()
     for some in chunks(numbers):
-        columns = select(*(lane.c[name] for name in Lane.__slots__))
+        columns = select(*(lane.c[name] for name in Lane._fields))
         rows = conn.execute(columns.where(lane.c.sink_id == sink_id, lane.c.strand_id.in_(some)))
         lanes.update({row[0]: Lane(*row) for row in rows})
     first = _heads(events, numbers, wanted, barred)

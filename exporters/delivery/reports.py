@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from collector.model import EventKind
 
@@ -16,9 +16,8 @@ class SendResult(StrEnum):
     """Handed over, no answer yet; another report follows with the answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class SendReport:
-    """One attempt ended. `seconds` from hand-over to outcome; `freshness` from the event's time and `latency` from
+class SendReport(NamedTuple):
+    """One attempt ended: a tuple, as one is made for each event that is sent. `seconds` from hand-over to outcome; `freshness` from the event's time and `latency` from
     its commit to the acknowledgement; both and `run_id` are None unless it was acknowledged.
     """
 

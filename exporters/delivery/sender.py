@@ -148,8 +148,8 @@ class Sender:
 
     def _process(self, item: Outgoing, outcome: Outcome, started: float) -> None:
         self._judge(item, outcome)
-        self._report(item, outcome, started)
         now = self._context.clock.monotonic()
+        self._report(item, outcome, now - started)
         if isinstance(outcome, Retry) and outcome.in_flight:
             delay = ask_delay(outcome, self._in_flight.asks(item), self._context.random)
             self._in_flight.hold(item, now + delay)
@@ -176,8 +176,7 @@ class Sender:
         delay = retry_delay(self._health.circuit, outcome, item.attempts, now, self._context.random)
         return self._context.time.now_ms() + int(delay * 1000)
 
-    def _report(self, item: Outgoing, outcome: Outcome, started: float) -> None:
-        seconds = self._context.clock.monotonic() - started
+    def _report(self, item: Outgoing, outcome: Outcome, seconds: float) -> None:
         result = _result(outcome)
         if result is SendResult.OK:
             now_ms = to_ms(self._context.clock.now())

@@ -1,7 +1,7 @@
 """Commits outcomes to the ledger: those that come during a commit share the next one."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from collector.clock import Clock
 from collector.faultpoints import Point, passing
@@ -11,8 +11,7 @@ from exporters.delivery.wakeup import Wakeup
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The outcome of an attempt. `due_at_ms` is when a `Retry` is due again, without meaning for other outcomes."""
 
     item: Outgoing

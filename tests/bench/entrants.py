@@ -159,6 +159,7 @@ async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[st
     from pydantic import TypeAdapter
 
     from collector.app import factory
+    from collector.app.process import tune_interpreter
     from collector.clock import SystemClock
     from collector.ledger import configured_sinks, leases, queries
     from collector.ledger.runs import NewEvent, PollCommit, RunChange, commit_poll
@@ -209,6 +210,7 @@ async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[st
             for first in range(0, count, 500):
                 await commit(first, min(count, first + 500))
         await made.check()  # loads what the sink loads when it connects, as the peers have by now
+        tune_interpreter()  # as the service does
         before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
         task = asyncio.create_task(delivery.run())
         if live:
