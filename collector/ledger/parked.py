@@ -2,11 +2,23 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, and_, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 
 from collector.ledger import doubts, queries, schema, tallies
 from collector.ledger import lanes as ledger_lanes
@@ -93,37 +105,68 @@ def listing(
     cause: str | None = None,
 ) -> list[ParkedEvent]:
     """Newest first."""
-    table, run, event = schema.parked, schema.run, schema.event
-    rows = (
-        select(
-            schema.sink.c.name.label("sink"),
-            schema.source.c.name.label("source"),
-            table.c.strand_id,
-            table.c.seq,
-            run.c.key.label("run_key"),
-            run.c.run_uuid,
-            run.c.job,
-            event.c.kind,
-            table.c.parked_at,
-            table.c.attempts,
-            table.c.cause,
-            table.c.superseded_at,
-            table.c.retry_at,
-        )
-        .join(schema.sink, schema.sink.c.id == table.c.sink_id)
-        .join(schema.source, schema.source.c.id == table.c.source_id)
-        .join(run, run.c.id == table.c.run_id)
-        .join(event, and_(event.c.strand_id == table.c.strand_id, event.c.seq == table.c.seq))
-        .order_by(table.c.parked_at.desc(), table.c.strand_id.desc(), table.c.seq.desc())
-        .limit(limit)
+    table = schema.parked.c
+    given = {table.sink_id: sink_id, table.source_id: source_id, table.cause: cause}
+    wanted, found = [column == value for column, value in given.items() if value is not None], list[ParkedEvent]()
+    behind: list[ColumnElement[bool]] = []
+    # the latest are chosen without their runs and events, of which retention may have taken some
+    while len(found) < limit and (places := _latest(conn, [*wanted, *behind], limit)):
+        found += _listed(conn, places)
+        behind = [tuple_(table.parked_at, table.strand_id, table.seq, table.sink_id) < places[-1]]
+    return found[:limit]
+
+
+_Place = tuple[int, int, int, int]
+
+
+def _latest(conn: Connection, wanted: Sequence[ColumnElement[bool]], limit: int) -> list[_Place]:
+    table = schema.parked.c
+    place = table.parked_at, table.strand_id, table.seq, table.sink_id
+    rows = select(*place).where(*wanted).order_by(*(column.desc() for column in place)).limit(limit)
+    return [(parked_at, strand, seq, sink) for parked_at, strand, seq, sink in conn.execute(rows)]
+
+
+def _listed(conn: Connection, places: Sequence[_Place]) -> list[ParkedEvent]:
+    """In the order of their places, as far as their events are there."""
+    keys, found = (
+        [(sink_id, strand, seq) for _, strand, seq, sink_id in places],
+        dict[tuple[int, int, int], ParkedEvent](),
     )
-    if sink_id is not None:
-        rows = rows.where(table.c.sink_id == sink_id)
-    if source_id is not None:
-        rows = rows.where(table.c.source_id == source_id)
-    if cause is not None:
-        rows = rows.where(table.c.cause == cause)
-    return [ParkedEvent(**{**row, "kind": EventKind(row["kind"])}) for row in conn.execute(rows).mappings()]
+    for some in chunks(keys):
+        sinks, strands, _ = map(set, zip(*some, strict=True))
+        for sink_id, *row in conn.execute(_LISTED, {"keys": some, "sinks": sinks, "strands": strands}):
+            event = ParkedEvent(*row)
+            found[sink_id, event.strand_id, event.seq] = replace(event, kind=EventKind(event.kind))
+    return [found[key] for key in keys if key in found]
+
+
+_LISTED = (
+    select(
+        schema.parked.c.sink_id,
+        schema.sink.c.name,
+        schema.source.c.name,
+        *(schema.parked.c[name] for name in ("strand_id", "seq")),
+        *(schema.run.c[name] for name in ("key", "run_uuid", "job")),
+        schema.event.c.kind,
+        *(schema.parked.c[name] for name in ("parked_at", "attempts", "cause", "superseded_at", "retry_at")),
+    )
+    .join_from(schema.parked, schema.sink, schema.sink.c.id == schema.parked.c.sink_id)
+    .join(schema.source, schema.source.c.id == schema.parked.c.source_id)
+    .join(schema.run, schema.run.c.id == schema.parked.c.run_id)
+    .join(
+        schema.event,
+        and_(schema.event.c.strand_id == schema.parked.c.strand_id, schema.event.c.seq == schema.parked.c.seq),
+    )
+    .where(
+        # by these two the rows are found
+        schema.parked.c.sink_id.in_(bindparam("sinks", expanding=True)),
+        schema.parked.c.strand_id.in_(bindparam("strands", expanding=True)),
+        tuple_(schema.parked.c.sink_id, schema.parked.c.strand_id, schema.parked.c.seq).in_(
+            bindparam("keys", expanding=True)
+        ),
+    )
+)
+"""The columns of `ParkedEvent` in its order, behind the sink's number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +183,14 @@ def causes(conn: Connection, limit: int) -> list[Cause]:
     """The most frequent first, without events that are on their way again."""
     table, number = schema.parked, func.count()
     rows = (
-        select(schema.sink.c.name, table.c.cause, number, func.max(table.c.parked_at))
-        .join(schema.sink, schema.sink.c.id == table.c.sink_id)
+        select(table.c.sink_id, table.c.cause, number, func.max(table.c.parked_at))
         .where(table.c.retry_at.is_(None))
-        .group_by(schema.sink.c.name, table.c.cause)
-        .order_by(number.desc(), schema.sink.c.name, table.c.cause)
+        .group_by(table.c.sink_id, table.c.cause)
+        .order_by(number.desc(), table.c.sink_id, table.c.cause)
         .limit(limit)
     )
-    return [Cause(*row) for row in conn.execute(rows)]
+    names = {number: name for name, number in queries.sink_names(conn).items()}
+    return [Cause(names[sink_id], *row) for sink_id, *row in conn.execute(rows) if sink_id in names]
 
 
 def retry(

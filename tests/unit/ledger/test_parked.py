@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import delete, select
 from sqlalchemy import event as sa_event
-from sqlalchemy import select
 
 from collector.errors import LeaseLost
 from collector.ledger import configured_sinks, doubts, parked, queries, schema, tallies
@@ -272,3 +272,17 @@ def test_a_head_that_is_wanted_no_longer_is_not_counted_once_it_gave_way(ledger:
     assert ledger.tally() == (2, 0)
     assert ledger.drain() == ["r START", "r COMPLETE"]
     assert ledger.tally() == (0, 0)
+
+
+def test_the_list_goes_on_behind_events_that_are_gone(ledger: Ledger) -> None:
+    ledger.configure(a=ALL, b=ALL)
+    for key in ("one", "two", "three"):
+        ledger.happen(key, START)
+        ledger.park(*ledger.claim("a"), sink="a", cause=key)
+        ledger.now += SECOND
+    ledger.park(ledger.claim("b")[0], sink="b")
+    assert [(row.sink, row.run_key) for row in parked.listing(ledger.conn, 2)] == [("b", "one"), ("a", "three")]
+    ledger.conn.execute(delete(schema.event).where(schema.event.c.body == b"three START"))
+    assert [(row.sink, row.run_key) for row in parked.listing(ledger.conn, 2)] == [("b", "one"), ("a", "two")]
+    assert [row.cause for row in parked.listing(ledger.conn, 3, sink_id=ledger.sinks["a"])] == ["two", "one"]
+    assert [row.run_key for row in parked.listing(ledger.conn, 3, cause="one")] == ["one"]

@@ -279,6 +279,15 @@ def test_marks_are_found_by_the_runs(busy: Ledger) -> None:
     ]
 
 
+def test_parked_events_are_chosen_before_their_runs_are_read(busy: Ledger) -> None:
+    busy.park(*busy.claim()[:5])
+    with watched(busy) as plans:
+        assert len(parked.listing(busy.conn, 3)) == 3
+    joined = [step(plan) for plan in plans if " JOIN event " in plan]
+    assert joined
+    assert not [each for each in joined if each.startswith(("SCAN parked", "SCAN run", "SCAN event"))]
+
+
 def test_one_run_is_found_by_its_ids(busy: Ledger) -> None:
     with watched(busy) as plans:
         run_queries.runs_by_id(busy.conn, "1")

@@ -1,6 +1,7 @@
 """What people and metrics are shown."""
 
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import select
 
@@ -8,7 +9,7 @@ from collector.ledger import configured_sinks, configured_sources, lanes, querie
 from collector.ledger.configured_sources import Configured
 from collector.ledger.run_queries import RunFilter
 from collector.ledger.runs import RunChange
-from collector.model import RunState
+from collector.model import Facts, RunState
 from tests.unit.ledger.ledgers import (
     ALL,
     COMPLETE,
@@ -22,6 +23,7 @@ from tests.unit.ledger.ledgers import (
     T0,
     Ledger,
     a_run,
+    at,
 )
 
 
@@ -112,6 +114,31 @@ def test_runs_are_listed_newest_first_and_by_choice(ledger: Ledger) -> None:
     assert [run.key for run in run_queries.runs(ledger.conn, 10, RunFilter(state=RunState.FAILED))] == ["2"]
     assert run_queries.runs(ledger.conn, 10, RunFilter(other)) == []
     assert len(run_queries.runs(ledger.conn, 10, RunFilter(ledger.source))) == 3
+
+
+def test_runs_are_searched_by_text_and_by_the_time_at_which_they_started(ledger: Ledger) -> None:
+    ledger.configure(a=ALL)
+    for key, minutes, error in (("one", 3, None), ("two", 1, 'no "table" 50%'), ("three", 2, "no rows")):
+        began = at(NOW + 60 * minutes * SECOND)
+        ledger.happen(key, START, started_at=began)
+        ledger.happen(key, FAIL if error else COMPLETE, facts=Facts(error=error))
+
+    def found(limit: int = 10, searched: int = 10, before: int | None = None, **wanted: Any) -> list[str]:
+        rows, _ = run_queries.runs_before(ledger.conn, before, limit, searched, RunFilter(**wanted))
+        return [run.key for run in rows]
+
+    assert found(text="T") == ["three", "two", "one"], "as all are runs of a transformation"
+    assert found(text="THREE") == ["three"]
+    assert found(text='"table"') == ["two"]
+    assert found(text="50%") == ["two"]
+    assert found(text="f_ur") == [], "an underscore is one"
+    assert found(since_ms=NOW) == ["one", "three", "two"]
+    assert found(since_ms=NOW + 120 * SECOND) == ["one", "three"]
+    assert found(until_ms=NOW + 120 * SECOND) == ["two"]
+    assert found(since_ms=NOW, state=RunState.FAILED, searched=2) == ["three"]
+    rows, before = run_queries.runs_before(ledger.conn, None, 2, 10, RunFilter(since_ms=NOW))
+    assert [run.key for run in rows] == ["one", "three"]
+    assert found(before=before, since_ms=NOW) == ["two"]
 
 
 def test_jobs_are_limited_and_by_source(ledger: Ledger) -> None:
