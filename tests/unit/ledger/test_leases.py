@@ -1,7 +1,8 @@
 import pytest
+from sqlalchemy import update
 
 from collector.errors import LeaseLost
-from collector.ledger import leases, queries
+from collector.ledger import leases, queries, schema
 from collector.ledger.leases import Lease
 from tests.lease_faults import expire
 from tests.unit.ledger.ledgers import Ledger
@@ -42,6 +43,21 @@ def test_an_expired_lease_goes_to_the_next_and_is_not_clean(ledger: Ledger) -> N
     assert not second.clean
     assert not leases.renew(ledger.conn, first, TTL)
     assert leases.renew(ledger.conn, second, TTL)
+
+
+def test_a_lease_is_held_since_its_holder_took_it(ledger: Ledger) -> None:
+    def since() -> int | None:
+        return {row.name: row.since for row in queries.leases(ledger.conn)}["sink:x"]
+
+    first = take(ledger, "one")
+    assert first is not None
+    assert since() is not None
+    ledger.conn.execute(update(schema.lease).values(since=1))
+    assert leases.renew(ledger.conn, first, TTL)
+    assert since() == 1
+    expire(ledger.conn, "sink:x")
+    assert take(ledger, "two") is not None
+    assert (since() or 0) > 1
 
 
 def test_a_renewal_that_comes_after_the_lease_was_given_back_does_not_take_it_again(ledger: Ledger) -> None:
