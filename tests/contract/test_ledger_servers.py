@@ -1,4 +1,4 @@
-"""The store in PostgreSQL on the server that Debian has, and through pgbouncer in transaction mode: the tests of the store run
+"""The ledger in PostgreSQL on the server that Debian has, and through pgbouncer in transaction mode: the tests of the ledger run
 once more, each time in a process that is given that server. Both are skipped where they are not installed.
 """
 
@@ -18,7 +18,7 @@ from tests.servers import pgbouncer, postgres
 from tests.servers.processes import unavailable
 
 ROOT = Path(__file__).parents[2]
-STORE = "tests/unit/ledger/test_postgres_store.py"
+LEDGER = "tests/unit/ledger"
 OUTAGES = ("only_reads", "frozen", "connection_that_is_left", "was_away", "notified")
 """Through pgbouncer they are its own, which it reports in words of its own, as it does who may not connect."""
 
@@ -29,14 +29,13 @@ OUTAGES = ("only_reads", "frozen", "connection_that_is_left", "was_away", "notif
     [("debian", ()), ("pgbouncer", (*OUTAGES, "refused_in_a_sentence"))],
     ids=["debian", "pgbouncer"],
 )
-def test_the_tests_of_the_store_pass_on(server: str, left_out: tuple[str, ...]) -> None:
+def test_the_tests_of_the_ledger_pass_on(server: str, left_out: tuple[str, ...]) -> None:
     if server == "pgbouncer" and pgbouncer.program() is None:
         unavailable("pgbouncer is not installed: apt-get install pgbouncer")
     if server == "debian" and postgres.of_debian() is None:
         unavailable("Debian's PostgreSQL is not installed: apt-get install postgresql")
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", STORE]
-    if left_out:
-        words += ["-k", " and ".join(f"not {name}" for name in left_out)]
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", LEDGER]
+    words += ["-k", " and not ".join(["postgres", *left_out])]
     ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
         words,

@@ -21,6 +21,7 @@ default_pool_size = 10
 max_client_conn = 200
 server_round_robin = 1
 query_wait_timeout = 20
+server_idle_timeout = 1
 """
 """Round robin: a client meets the connections of others as often as can be."""
 

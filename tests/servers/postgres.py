@@ -106,10 +106,11 @@ class PostgresServer(ServerProcess):
             assert conn.execute("SELECT pg_promote()").fetchone() == (True,)
 
     def new_database(self, template: str | None = None) -> str:
-        """Its name. Nobody may be connected to the template meanwhile."""
+        """Its name. Nobody may be connected to the template meanwhile; what a pooler keeps open of it is closed."""
         name = f"test_{next(self._numbers)}"
         of = "" if template is None else f" TEMPLATE {template}"
         with self.connect() as conn:
+            conn.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [template])
             conn.execute(f"CREATE DATABASE {name}{of}".encode())
         return name
 
