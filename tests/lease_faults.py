@@ -33,7 +33,7 @@ def without_renewals(store: Any) -> Iterator[None]:
     write_first = store.write_first
 
     async def refusing(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if fn is leases.renew:
+        if fn is leases.renew_together:
             raise LedgerError("no connection was free")
         return await write_first(fn, *args, **kwargs)
 

@@ -42,8 +42,9 @@ async def guard(store: OwnedLedger, clock: Clock, report_lost: Callable[[], None
             await clock.sleep(LOOK)
         raise LedgerTooNew(store.lost)
     while store.lost is None:
-        with suppress(LedgerError, SQLAlchemyError):  # the housekeeper logs other errors
-            await store.write(_nothing)
+        if store.is_misplaced:
+            with suppress(LedgerError, SQLAlchemyError):  # the housekeeper logs other errors
+                await store.write(_nothing)
         await clock.sleep(LOOK)
     report_lost()
     while True:
@@ -63,4 +64,4 @@ _ASIDE = "another ledger is at {path}. To continue with the copy, stop the servi
 
 
 def _nothing(_: Connection) -> None:
-    """A commit looks at the file."""
+    """A commit looks at the file, and notes its loss."""

@@ -28,6 +28,8 @@ _log = logging.getLogger("lineage.lease")
 MARGIN = 30.0
 """A lease outlives the longest request under it by so many seconds."""
 RENEW_EVERY = 10.0
+LEAD = 1.2
+"""So much longer a lease waits for its renewal that another's took along last, so that the same one leads the next time."""
 RENEW_AGAIN = 1.0
 """Seconds after a renewal that the ledger did not take."""
 STANDBY_LOOK = 30.0
@@ -74,16 +76,42 @@ class HeldLease:
             await self._of.clock.sleep(RENEW_AGAIN)
 
     async def step(self) -> None:
-        """Wait for the next renewal and do it. Raises `LeaseLost` when another holder has it."""
+        """Wait for the next renewal and do it, unless another lease's renewal did. Raises `LeaseLost` when another holder has it."""
         await self._of.clock.sleep(max(0.0, self._renew_at - self._of.clock.monotonic()))
-        await self.renew()
+        if self.is_due(0):
+            await self.renew()
 
     async def renew(self) -> None:
-        """Raises `LeaseLost` when another holder has it."""
+        """With it the other leases that are held here and soon due: one commit for all. Raises `LeaseLost` when another
+        holder has it.
+        """
         asked_at = self._of.clock.monotonic()
-        if not await self._of.store.write_first(leases.renew, self.lease, int(self._ttl * 1000)):
+        along = self._of.soon_due(self)
+        for held in along:
+            held.taken_along(asked_at)
+        others = {held.lease: held.ttl_ms for held in along}
+        renewed = await self._of.store.write_first(leases.renew_together, self.lease, self.ttl_ms, others)
+        if self.lease.name not in renewed:
             raise LeaseLost(f"lease {self.lease.name} went to another holder")
         self._ends_at, self._renew_at = asked_at + self._ttl, asked_at + RENEW_EVERY
+        for held in along:
+            if held.lease.name in renewed:
+                held.renewed_along(asked_at)
+
+    def taken_along(self, asked_at: float) -> None:
+        """Another lease's renewal, which is under way, is to renew this one, too."""
+        self._renew_at = asked_at + RENEW_AGAIN
+
+    def renewed_along(self, asked_at: float) -> None:
+        self._ends_at, self._renew_at = asked_at + self._ttl, asked_at + LEAD * RENEW_EVERY
+
+    def is_due(self, within: float) -> bool:
+        """Whether it is to be renewed within so many seconds."""
+        return self._of.clock.monotonic() + within >= self._renew_at
+
+    @property
+    def ttl_ms(self) -> int:
+        return int(self._ttl * 1000)
 
     async def keep(self) -> None:
         """Renew it until cancelled, whatever the ledger says. Raises `LeaseLost`, and `LedgerCorrupt`."""
@@ -152,6 +180,10 @@ class Leases:
     def leave(self, held: HeldLease) -> None:
         self._held.pop(held.lease.name, None)
         self._report(LeaseReport(held.lease.name, held=False))
+
+    def soon_due(self, but: HeldLease) -> list[HeldLease]:
+        """The others whose renewal costs no commit when it goes along with one now."""
+        return [held for held in self._held.values() if held is not but and held.is_due(RENEW_EVERY / 2)]
 
     def holds(self, name: str) -> bool:
         """Whether this process surely holds it now."""

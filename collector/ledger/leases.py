@@ -5,6 +5,7 @@ Safety comes from the locked token row, not from the clock: a new holder waits f
 suspended finds another token. Sending cannot be fenced, so start no attempt that could outlive the lease.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, or_, select, update
@@ -64,10 +65,38 @@ def renew(conn: Connection, lease: Lease, ttl_ms: int) -> bool:
     """Hold it for `ttl_ms` from now. False when another holder has it, or when it was given back: a renewal that was under
     way at that moment may be committed after it.
     """
-    table = schema.lease
-    held = table.c.expires_at > 0
-    done = conn.execute(update(table).where(*_ours(lease), held).values(expires_at=db_now() + ttl_ms))
-    return done.rowcount == 1
+    renewal = {"of_name": lease.name, "of_token": lease.token, "for_ms": ttl_ms}
+    return conn.execute(_RENEWAL, renewal).rowcount == 1
+
+
+_RENEWAL = (
+    update(schema.lease)
+    .where(
+        schema.lease.c.name == bindparam("of_name"),
+        schema.lease.c.token == bindparam("of_token"),
+        schema.lease.c.expires_at > 0,
+    )
+    .values(expires_at=db_now() + bindparam("for_ms"))
+)
+
+
+def renew_together(conn: Connection, lease: Lease, ttl_ms: int, others: Mapping[Lease, int]) -> set[str]:
+    """Renew `lease`, and with it those of `others` that no other transaction has locked just now, each for its own time. Returns
+    the names of those that were renewed. One of the others that was not may still be held.
+    """
+    renewed = {lease.name} if renew(conn, lease, ttl_ms) else set()
+    if not others:
+        return renewed
+    unlocked = set(conn.scalars(_UNLOCKED, {"names": [other.name for other in others]}))
+    along = [(other, ttl) for other, ttl in others.items() if other.name in unlocked]
+    return renewed | {other.name for other, ttl in along if renew(conn, other, ttl)}
+
+
+_UNLOCKED = (
+    select(schema.lease.c.name)
+    .where(schema.lease.c.name.in_(bindparam("names", expanding=True)))
+    .with_for_update(skip_locked=True)
+)
 
 
 def rename(conn: Connection, former: str, name: str) -> None:

@@ -9,7 +9,7 @@ then (`circuit`, `health`), runs in doubt are looked at again (`rechecks`).
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -61,6 +61,8 @@ class Delivery:
         self._stop_at: float | None = None
         self._state = SinkState.STARTING
         self._session: Session | None = None
+        self.lease_changed: Callable[[], None] = lambda: None
+        """Called when `lease` is another one."""
 
     @property
     def lease(self) -> Lease | None:
@@ -212,6 +214,7 @@ class Delivery:
         self._health.forget_probe()
         self._session = session = Session(self._context, self._health, held_lease)
         self._state = SinkState.DELIVERING
+        self.lease_changed()
         if self._stop_at is not None:
             session.stop(self._stop_at)
         try:
@@ -222,3 +225,4 @@ class Delivery:
             _log.warning("lease.lost", extra=fields(lease=self._lease_name, cause=str(lost.exceptions[0])))
         finally:
             self._session = None
+            self.lease_changed()

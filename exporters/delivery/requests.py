@@ -38,20 +38,14 @@ class SinkRequests:
 
     async def run(self) -> None:
         """Until cancelled."""
-        arrived = asyncio.Event()
-        unsubscribe = self._store.on_commit(arrived.set, Change.REQUESTS)
+        changed = asyncio.Event()
+        self._delivery.lease_changed = changed.set
+        unsubscribe = self._store.on_commit(changed.set, Change.REQUESTS)
         try:
             while True:
-                arrived.clear()
-                if await self._serve_new():
-                    continue
-                lease = self._delivery.lease
-                if lease is None:
-                    await self._clock.sleep(LOOK)
-                while lease is not None and lease == self._delivery.lease and not arrived.is_set():
-                    await until_set(arrived, self._clock, LOOK)
-                    if self._backfills.present:
-                        break
+                changed.clear()
+                if not await self._serve_new():
+                    await until_set(changed, self._clock, LOOK if self._backfills.present else None)
         finally:
             unsubscribe()
 
