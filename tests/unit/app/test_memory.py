@@ -1,0 +1,49 @@
+"""Memory that was freed goes back to the system: in a separate process, as the settings of malloc stay until its end."""
+
+import subprocess
+import sys
+
+import pytest
+
+_CHURN = """
+import ctypes, sys, threading
+from collector.app.process import give_back_memory
+
+class Heaps(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+
+libc = ctypes.CDLL(None)
+if not hasattr(libc, "mallinfo2"):
+    sys.exit(77)
+libc.mallinfo2.restype = Heaps
+if sys.argv[1] == "given back":
+    give_back_memory()
+kept, before = [], libc.mallinfo2().fordblks
+
+def read_pages():
+    bytes(2**21)  # from its end on, glibc keeps what is smaller
+    for size in range(200, 600, 4):  # no page has room where one before it was
+        page = bytes(size * 1024)
+        kept.append(bytes(1024))  # of each page something small stays, and lies between them
+        del page
+
+for _ in range(4):
+    thread = threading.Thread(target=read_pages)
+    thread.start()
+    thread.join()
+print((libc.mallinfo2().fordblks - before) // 1024)
+"""
+
+
+def free_kib(how: str) -> int:
+    """What the pages left in malloc's heaps: freed, and not the system's again."""
+    done = subprocess.run([sys.executable, "-c", _CHURN, how], capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip("another C library than glibc")
+    assert not done.returncode, done.stderr
+    return int(done.stdout)
+
+
+def test_large_buffers_that_were_freed_are_given_back() -> None:
+    kept, given_back = free_kib("kept"), free_kib("given back")
+    assert given_back < 1024 < kept
