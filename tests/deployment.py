@@ -85,6 +85,8 @@ class Deployment:
     """The module that is run as the service."""
     under: tuple[str, ...] = ()
     """A command that runs it, with its words; the process must stay the program."""
+    forks = True
+    """Whether processes begin with all modules loaded, those too that they never need: not where memory or the start is measured."""
 
     def configure(self) -> None:
         """Write `settings` down, for processes that start from now on."""
@@ -96,7 +98,7 @@ class Deployment:
         self._log_before = self.log.stat().st_size if self.log.exists() else 0
         words = ("run", "--config", str(self.config))
         with self.log.open("ab") as log:
-            if environment or self.under:  # which may be read at the import
+            if environment or self.under or not self.forks:  # an environment may be read at the import
                 self._process = await asyncio.create_subprocess_exec(
                     *self.under,
                     sys.executable,

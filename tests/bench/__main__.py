@@ -159,6 +159,7 @@ PIECES = (
     Piece("replicas", replicas, {"replicas": tables.replicas_table}, tables.replicas_figures),
     Piece("mixed_load", lambda _: module("mixed_load"), {"beside": tables.beside_table}, tables.beside_figures),
     Piece("pages", pages, {"pages": tables.pages_table}, tables.pages_figures),
+    Piece("start", lambda _: module("start", 5), {"start": tables.start_table}, tables.start_figures),
     Piece("idle", lambda _: module("idle", 60), {"idle": tables.idle_line}, tables.idle_figures),
 )
 """In the order in which they run."""

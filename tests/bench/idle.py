@@ -22,6 +22,7 @@ async def main(seconds: float) -> dict[str, float]:
         async with Deployment(Path(folder)) as deployment:
             for source in deployment.settings["sources"]:
                 source["poll_interval"] = "30s"
+            deployment.forks = False
             await deployment.start()
             await deployment.until_ready()
             await asyncio.sleep(15)
