@@ -11,6 +11,7 @@ LineageError
 ├── TriggerError           a run could not be started, or it is unknown whether it was
 └── LedgerError            the store
     ├── LeaseLost          another process holds the lease: nothing was committed
+    ├── ShardsChanged      the sink is divided into another number of shards: the lease was not taken
     ├── LeaseLapsed        the lease was not renewed in time: another process may hold it
     ├── LedgerLocked       another process writes this ledger
     ├── LedgerCorrupt      the file is not a usable ledger
@@ -92,6 +93,10 @@ class LeaseLost(LedgerError):
 
 class LeaseGivenBack(LeaseLost):
     """The lease was given back for another replica, as this one held more than its share."""
+
+
+class ShardsChanged(LedgerError):
+    """The sink has, or is to have, another number of shards; the lease was not taken."""
 
 
 class LeaseLapsed(LedgerError):

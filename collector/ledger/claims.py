@@ -3,15 +3,17 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, case, delete, func, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, case, delete, select, update
 
 from collector.ledger import acknowledgements, doubts, lanes, schema, tallies
 from collector.ledger import lanes as ledger_lanes
 from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
 from collector.ledger.schema import chunks
+from collector.ledger.shards import WHOLE, Shard
 from collector.model import EventKind, Outgoing
 
 
@@ -65,18 +67,25 @@ class SettleResult:
 
 
 def claim(
-    conn: Connection, sink_id: int, now_ms: int, limit: int, floor: int = 0, taken: Collection[int] = ()
+    conn: Connection,
+    sink_id: int,
+    now_ms: int,
+    limit: int,
+    floor: int = 0,
+    taken: Collection[int] = (),
+    shard: Shard = WHOLE,
 ) -> list[Outgoing]:
-    """The heads that are due, oldest first, without those of the strands that are `taken`; reads only.
+    """The heads of a shard that are due, oldest first, without those of the strands that are `taken`; reads only.
 
     `floor` spares PostgreSQL dead index entries: pass the `committed_at` of the oldest event that is taken or came with
     the last claim, and 0 every 5 s and after a claim that came back short.
     """
     values = {"of_sink": sink_id, "now": now_ms, "floor": floor, "most": limit, "taken": list(taken)}
-    return [lanes.outgoing(row) for row in conn.execute(_CLAIM, values)]
+    return [lanes.outgoing(row) for row in conn.execute(_claimed(shard), values)]
 
 
-def _claim() -> Select[*tuple[Any, ...]]:
+@cache
+def _claimed(shard: Shard) -> Select[*tuple[Any, ...]]:
     lane, event = schema.lane, schema.event
     due = (
         select(lane)
@@ -85,6 +94,7 @@ def _claim() -> Select[*tuple[Any, ...]]:
             lane.c.due_at <= bindparam("now"),
             lane.c.due_at >= bindparam("floor"),
             lane.c.strand_id.not_in(bindparam("taken", expanding=True)),
+            *shard.conditions(lane.c.strand_id),
         )
         .order_by(lane.c.due_at, lane.c.strand_id)
         .limit(bindparam("most"))
@@ -100,16 +110,17 @@ def _claim() -> Select[*tuple[Any, ...]]:
     )
 
 
-_CLAIM = _claim()
-
-
-def next_due(conn: Connection, sink_id: int) -> int | None:
-    """When the next head is or was due; None if everything is delivered."""
-    due: int | None = conn.scalar(_NEXT_DUE, {"of_sink": sink_id})
+def next_due(conn: Connection, sink_id: int, shard: Shard = WHOLE) -> int | None:
+    """When the next head of a shard is or was due; None if everything is delivered."""
+    due: int | None = conn.scalar(_next_due(shard), {"of_sink": sink_id})
     return due
 
 
-_NEXT_DUE = select(func.min(schema.lane.c.due_at)).where(schema.lane.c.sink_id == bindparam("of_sink"))
+@cache
+def _next_due(shard: Shard) -> Select[int]:
+    lane = schema.lane
+    of_shard = lane.c.sink_id == bindparam("of_sink"), *shard.conditions(lane.c.strand_id)
+    return select(lane.c.due_at).where(*of_shard).order_by(lane.c.due_at, lane.c.strand_id).limit(1)
 
 
 def settle(
@@ -137,15 +148,15 @@ def settle(
     acknowledgements.note(conn, sink_id, [item.strand_id for item in delivered], now_ms)
     ledger_lanes.advance(conn, sink_id, kinds, heads.lanes(done), now_ms)
     _postpone(conn, sink_id, retried)
-    _count(conn, sink_id, done, heads.lanes(done), heads.lanes([one.item for one in refused]))
-    in_a_row = _note_refusals(
-        conn, sink_id, refused_before, len(delivered), [one for one in refused if not one.item.fault]
-    )
+    unfit = [one for one in refused if not one.item.fault]
+    refused_before, in_a_row = _note_refusals(conn, sink_id, refused_before, len(delivered), unfit)
     doubted = 0
     if recheck_at_ms is not None:
         before_kill = [item for item in done if heads.lane(item).since <= unclean_at]
         doubts.note(conn, sink_id, _in_doubt(before_kill, retried), now_ms)
         doubted = doubts.schedule(conn, sink_id, _ended(delivered), recheck_at_ms)
+    # last, as all shards of the sink and all polls write these rows, so that none waits longer than for a commit
+    _count(conn, sink_id, done, heads.lanes(done), heads.lanes([one.item for one in refused]))
     return SettleResult(
         len(delivered), len(retried), len(refused), superseded, doubted, tuple(heads.stale), refused_before, in_a_row
     )
@@ -213,23 +224,32 @@ _SINK = (
         select(schema.parked.c.seq).where(schema.parked.c.sink_id == bindparam("of_id")).exists(),
     )
     .where(schema.sink.c.id == bindparam("of_id"))
-    .with_for_update(key_share=True)  # locked before the lanes, in the same order as the registration of sinks
+    # locked before the lanes, in the same order as the registration of sinks, and so that settles of other shards go on beside
+    .with_for_update(read=True, key_share=True)
 )
 
 
-def _note_refusals(conn: Connection, sink_id: int, before: int, delivered: int, refused: Sequence[Refused]) -> int:
-    """How many events in a row the sink has refused now; one that it takes ends the row."""
-    now = 0 if delivered else before + len(refused)
-    if now != before:
-        cause = schema.clean(refused[-1].cause) if now else None
-        conn.execute(_REFUSED, {"of_id": sink_id, "refused": now, "refused_cause": cause})
-    return now
+def _note_refusals(
+    conn: Connection, sink_id: int, before: int, delivered: int, refused: Sequence[Refused]
+) -> tuple[int, int]:
+    """How many events in a row the sink had refused, and has now; one that it takes ends the row. Other shards may count, too."""
+    if delivered:
+        ended = bool(before and conn.execute(_TAKEN, {"of_id": sink_id}).rowcount)
+        return (before if ended else 0), 0
+    if not refused:
+        return before, before
+    more = {"of_id": sink_id, "more": len(refused), "refused_cause": schema.clean(refused[-1].cause)}
+    now: int = conn.scalar(_REFUSED, more) or 0
+    return now - len(refused), now
 
 
+_OF_SINK = schema.sink.c.id == bindparam("of_id")
+_TAKEN = update(schema.sink).where(_OF_SINK, schema.sink.c.refused > 0).values(refused=0, refused_cause=None)
 _REFUSED = (
     update(schema.sink)
-    .where(schema.sink.c.id == bindparam("of_id"))
-    .values(refused=bindparam("refused"), refused_cause=bindparam("refused_cause"))
+    .where(_OF_SINK)
+    .values(refused=schema.sink.c.refused + bindparam("more"), refused_cause=bindparam("refused_cause"))
+    .returning(schema.sink.c.refused)
 )
 
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from collector.ledger import lanes, schema
 from collector.ledger.leases import Lease, fence
 from collector.ledger.schema import chunks
+from collector.ledger.shards import WHOLE, Shard
 from collector.model import EventKind, Outgoing
 
 _TERMINAL = sorted(kind.value for kind in EventKind if kind.terminal)
@@ -62,16 +63,15 @@ _SCHEDULE = (
 )
 
 
-def due(conn: Connection, sink_id: int, now_ms: int, limit: int) -> list[Outgoing]:
-    """Terminal events, acknowledged before, whose runs are to be looked at; `attempts` counts the looks."""
+def due(conn: Connection, sink_id: int, now_ms: int, limit: int, shard: Shard = WHOLE) -> list[Outgoing]:
+    """Terminal events of a shard, acknowledged before, whose runs are to be looked at; `attempts` counts the looks."""
     table, run, event = schema.doubt, schema.run, schema.event
-    chosen = (
-        select(table.c.run_id, table.c.check_at, table.c.attempts)
-        .where(table.c.sink_id == sink_id, table.c.check_at.is_not(None), table.c.check_at <= now_ms)
-        .order_by(table.c.check_at)
-        .limit(limit)
-        .subquery("chosen")
+    waiting = select(table.c.run_id, table.c.check_at, table.c.attempts).where(
+        table.c.sink_id == sink_id, table.c.check_at.is_not(None), table.c.check_at <= now_ms
     )
+    if shard != WHOLE:
+        waiting = waiting.join(run, run.c.id == table.c.run_id).where(*shard.conditions(run.c.strand_id))
+    chosen = waiting.order_by(table.c.check_at).limit(limit).subquery("chosen")
     its_end = event.c.strand_id == run.c.strand_id, event.c.run_id == run.c.id, event.c.kind.in_(_TERMINAL)
     ends = (
         select(*lanes.outgoing_columns(run.c.source_id, chosen.c.attempts, event.c.fault))

@@ -1,4 +1,4 @@
-"""The right to poll a source (`source:<name>`), to feed a sink (`sink:<name>`) or to do what one replica does for all, fenced by a
+"""The right to poll a source (`source:<name>`), to feed a sink (`sink:<name>`) or one of its shards, or to do what one replica does for all, fenced by a
 token.
 
 Safety comes from the locked token row, not from the clock: a new holder waits for the commit under way, and a holder that was
@@ -16,7 +16,10 @@ from collector.ledger.port import Change, announce
 from collector.ledger.schema import db_now
 
 HOUSEKEEPING, METRICS = "housekeeping", "metrics"
-"""Names of the leases of what one replica does for all; the others are `source:NAME` and `sink:NAME`."""
+"""Names of the leases of what one replica does for all; the others are `source:NAME` and `sink:NAME` or `sink:NAME#SHARD`."""
+
+BARRED = 253_402_300_799_000
+"""When a lease ends that nobody may take: at the end of the year 9999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,25 @@ def rename(conn: Connection, former: str, name: str) -> None:
     table = schema.lease
     conn.execute(delete(table).where(table.c.name == name))
     conn.execute(update(table).where(table.c.name == former).values(name=name))
+
+
+def free(conn: Connection, name: str, holder: str, *, clean: bool) -> None:
+    """From now on it is free, as after this holder; unless `clean`, as if that had not given it back."""
+    _put(conn, name, holder, 0 if clean else 1)
+
+
+def bar(conn: Connection, name: str) -> None:
+    """Nobody may take it, until it is free again; its holder loses it."""
+    barred = schema.lease.c.name == name, schema.lease.c.expires_at == BARRED
+    if conn.scalar(select(schema.lease.c.name).where(*barred)) is None:
+        _put(conn, name, "nobody", BARRED)
+
+
+def _put(conn: Connection, name: str, holder: str, expires_at: int) -> None:
+    table = schema.lease
+    insert = schema.upsert(conn.dialect.name, table).values(name=name, holder=holder, token=1, expires_at=expires_at)
+    again = {"holder": holder, "token": table.c.token + 1, "expires_at": expires_at}
+    conn.execute(insert.on_conflict_do_update(index_elements=[table.c.name], set_=again))
 
 
 def end_all(conn: Connection) -> None:

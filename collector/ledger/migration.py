@@ -82,6 +82,17 @@ def migrate(conn: Connection, name: str) -> bool:
     return True
 
 
+_SHARDS = "0017"
+_BEFORE = "0012"
+
+
+def require_shards(conn: Connection, required: bool) -> None:
+    """Programs of a version that knows no shards cannot work on this ledger, or can again."""
+    if conn.dialect.has_table(conn, "alembic_version"):
+        to, when = (_SHARDS, "compatible_from < :to") if required else (_BEFORE, f"compatible_from = '{_SHARDS}'")
+        conn.execute(text(f"UPDATE alembic_version SET compatible_from = :to WHERE {when}"), {"to": to})  # noqa: S608 - of constants
+
+
 def refuse_unusable(found: Version | None, name: str) -> None:
     """Raises `LedgerTooNew`."""
     if found is not None and not found.is_usable:

@@ -12,6 +12,7 @@ from collector.ledger import doubts, schema, tallies
 from collector.ledger import lanes as ledger_lanes
 from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
+from collector.ledger.shards import WHOLE, Shard
 
 STEP = 200
 """Strands parked in one commit."""
@@ -25,13 +26,14 @@ class Overflow:
     room: int
 
 
-def oldest(conn: Connection, sink_id: int, after: int, limit: int = STEP) -> list[int]:
-    """The strands that this sink is owed, in the order in which their runs came, behind strand `after`. Those with a
+def oldest(conn: Connection, sink_id: int, after: int, limit: int = STEP, shard: Shard = WHOLE) -> list[int]:
+    """The strands that this shard of a sink is owed, in the order in which their runs came, behind strand `after`. Those with a
     parked event on its way again are not among them.
     """
     lane = schema.lane
     owed = lane.c.sink_id == sink_id, lane.c.strand_id > after, lane.c.resume_seq.is_(None)
-    return list(conn.scalars(select(lane.c.strand_id).where(*owed).order_by(lane.c.strand_id).limit(limit)))
+    of_shard = shard.conditions(lane.c.strand_id)
+    return list(conn.scalars(select(lane.c.strand_id).where(*owed, *of_shard).order_by(lane.c.strand_id).limit(limit)))
 
 
 def park(

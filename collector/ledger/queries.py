@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from sqlalchemy import Column, ColumnElement, Connection, func, or_, select, tuple_
 
 from collector.ledger import schema
+from collector.ledger.leases import BARRED
 from collector.ledger.schema import chunks, db_now
 from collector.model import RunState
 
@@ -20,7 +21,8 @@ REFUSES_AFTER = 10
 class SinkRow:
     """`doubts` counts up to `MANY`. `oldest` is the commit time of the event that waits longest; `cause` why the oldest retry failed. A sink that
     left the configuration has `retired_at`. `owed_bytes` are those of the pending events. `refused` events in a row it has
-    refused since it last took one, the last of them for `refused_cause`.
+    refused since it last took one, the last of them for `refused_cause`. `shards` leases share its strands, `shards_next` once a
+    change is done that is under way.
     """
 
     id: int
@@ -35,6 +37,8 @@ class SinkRow:
     owed_bytes: int = 0
     refused: int = 0
     refused_cause: str | None = None
+    shards: int = 1
+    shards_next: int | None = None
 
     @property
     def refusing(self) -> str | None:
@@ -136,7 +140,7 @@ class LeaseRow:
 def sinks(conn: Connection) -> list[SinkRow]:
     """By name, those that left the configuration too."""
     table = schema.sink
-    names = ("id", "name", "unclean_at", "retired_at", "refused", "refused_cause")
+    names = ("id", "name", "unclean_at", "retired_at", "refused", "refused_cause", "shards", "shards_next")
     columns = select(*(table.c[name] for name in names)).order_by(table.c.name)
     counts = _sums(conn, schema.tally.c.sink_id)
     return [
@@ -364,8 +368,9 @@ def _skips(conn: Connection, wanted: Sequence[ColumnElement[bool]], limit: int) 
 
 
 def leases(conn: Connection) -> list[LeaseRow]:
-    """By name."""
+    """By name, without those that nobody may take."""
     lease = schema.lease
     left = lease.c.expires_at - db_now()
     rows = select(lease.c.name, lease.c.holder, lease.c.token, left, lease.c.since).order_by(lease.c.name)
+    rows = rows.where(lease.c.expires_at < BARRED)
     return [LeaseRow(name, holder, token, max(0, ms), since) for name, holder, token, ms, since in conn.execute(rows)]

@@ -7,11 +7,12 @@ replicas: who has more than its share gives back, who has less takes.
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection, delete, select
 
-from collector.ledger import configured_sinks, configured_sources, lanes, schema
+from collector.ledger import configured_sinks, configured_sources, lanes, resharding, schema
 from collector.ledger.configured_sources import Configured
 from collector.ledger.schema import db_now
 from collector.model import EventKind
@@ -29,7 +30,8 @@ COMMAND = "command of "
 @dataclass(frozen=True, slots=True)
 class Replica:
     """`leases` are the names of those that it could hold: `source:NAME` and `sink:NAME` of all in its configuration, of
-    which `fingerprint` is a digest. Times in epoch milliseconds of the ledger's clock.
+    which `fingerprint` is a digest. `shards` is how many its sinks have there, of those with several. Times in epoch milliseconds of
+    the ledger's clock.
     """
 
     id: str
@@ -38,6 +40,11 @@ class Replica:
     leases: frozenset[str]
     started: int = 0
     seen: int = 0
+    shards: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def shards_of_sinks(self) -> dict[str, int]:
+        return {name: self.shards.get(name, 1) for name in _of_kind("sink", self.leases)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,7 @@ def register(
     others = _others(conn, me)
     sink_ids = configured_sinks.sync_sinks(conn, sinks, now_ms, spared=_names("sink", others))
     source_ids = configured_sources.sync_sources(conn, sources, now_ms, spared=_names("source", others))
+    resharding.bar_older(conn)  # again, as a start with an embedded ledger frees every lease
     beat(conn, me)
     return Numbers(source_ids, sink_ids)
 
@@ -67,11 +75,14 @@ def register(
 def beat(conn: Connection, me: Replica) -> list[Replica]:
     """Write the heartbeat of this replica; returns all live replicas, itself among them."""
     table = schema.replica
-    row = {"id": me.id, "version": me.version, "fingerprint": me.fingerprint, "leases": json.dumps(sorted(me.leases))}
+    written = {"leases": json.dumps(sorted(me.leases)), "shards": json.dumps(dict(me.shards))}
+    row = {"id": me.id, "version": me.version, "fingerprint": me.fingerprint, **written}
     insert = schema.upsert(conn.dialect.name, table).values(**row, started=db_now(), seen=db_now())
     conn.execute(insert.on_conflict_do_update(index_elements=[table.c.id], set_={"seen": insert.excluded.seen}))
     conn.execute(delete(table).where(table.c.seen < db_now() - _FORGOTTEN_AFTER_MS))
-    return live(conn)
+    living = live(conn)
+    resharding.note_agreed(conn, [each.shards_of_sinks for each in living])
+    return living
 
 
 def leave(conn: Connection, me: Replica) -> None:
@@ -88,7 +99,12 @@ def live(conn: Connection) -> list[Replica]:
     """The oldest first."""
     table = schema.replica
     rows = select(table).where(table.c.seen >= db_now() - LIVES_FOR_MS).order_by(table.c.started, table.c.id)
-    return [Replica(**{**row, "leases": frozenset(json.loads(row["leases"]))}) for row in conn.execute(rows).mappings()]
+    return [_replica(row) for row in conn.execute(rows).mappings()]
+
+
+def _replica(row: Mapping[Any, Any]) -> Replica:
+    read = {"leases": frozenset(json.loads(row["leases"])), "shards": json.loads(row["shards"] or "{}")}
+    return Replica(**{**row, **read})
 
 
 def services(conn: Connection) -> list[Replica]:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from collector.errors import LedgerError
-from collector.ledger import schema
+from collector.ledger import schema, shards
 from collector.ledger.leases import Lease, fence
 from collector.ledger.port import Change, announce
 
@@ -41,7 +41,9 @@ class RequestState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`target` is the lease's name, `source:<name>` or `sink:<name>`; `body` and `answer` are JSON of the two ends."""
+    """`target` is the lease's name, `source:<name>` or `sink:<name>`; `body` and `answer` are JSON of the two ends. A request to
+    a sink with several shards has parts, one for each, whose target is the shard's lease; its own answer is made of theirs.
+    """
 
     id: int
     kind: RequestKind
@@ -51,6 +53,7 @@ class Request:
     state: RequestState
     answer: str | None = None
     done_at: int | None = None
+    part_of: int | None = None
 
 
 class RequestClosed(LedgerError):
@@ -65,8 +68,98 @@ def add(conn: Connection, kind: RequestKind, target: str, body: str, now_ms: int
     """Store a request; returns its number, by which `get` finds its answer."""
     row = {"kind": kind, "target": target, "body": body, "created_at": now_ms, "state": RequestState.NEW}
     number: int = conn.execute(insert(schema.request).returning(schema.request.c.id), row).scalar_one()
+    if target.startswith(_SINK):
+        sink = target.removeprefix(_SINK)
+        if (count := shards.held_count(conn, sink)) > 1:
+            divide(conn, sink, count)
     announce(conn, Change.REQUESTS)
     return number
+
+
+_SINK = "sink:"
+
+
+def divide(conn: Connection, sink: str, count: int) -> None:
+    """The sink has so many shards now: its open requests get a part for each, that goes on where the former parts were."""
+    table = schema.request
+    target, leases = f"{_SINK}{sink}", shards.lease_names(sink, count)
+    opened = select(table).where(table.c.target == target, table.c.done_at.is_(None), table.c.part_of.is_(None))
+    for row in conn.execute(opened.order_by(table.c.id)).mappings().all():
+        whole = _request(row)
+        if not _is_divided_into(conn, whole.id, leases):
+            conn.execute(delete(table).where(table.c.part_of == whole.id))
+            if count > 1:
+                _add_parts(conn, whole, leases)
+
+
+def _is_divided_into(conn: Connection, whole: int, leases: Sequence[str]) -> bool:
+    table = schema.request
+    targets = conn.scalars(select(table.c.target).where(table.c.part_of == whole)).all()
+    return sorted(targets) == (sorted(leases) if len(leases) > 1 else [])
+
+
+def _add_parts(conn: Connection, whole: Request, leases: Sequence[str]) -> None:
+    common = {"kind": whole.kind, "body": whole.body, "created_at": whole.created_at, "part_of": whole.id}
+    answers = [whole.answer, *[_begun_elsewhere(whole.answer)] * (len(leases) - 1)]
+    rows = [
+        {**common, "target": lease, "state": RequestState.NEW, "answer": answer}
+        for lease, answer in zip(leases, answers, strict=True)
+    ]
+    conn.execute(insert(schema.request), rows)
+    table = schema.request
+    conn.execute(update(table).where(table.c.id == whole.id).values(state=RequestState.CLAIMED))
+
+
+def _begun_elsewhere(answer: str | None) -> str | None:
+    """How far a part is that goes on where the whole was, whose counts another part has."""
+    return None if answer is None else json.dumps({**dict.fromkeys(read := json.loads(answer), 0), AFTER: read[AFTER]})
+
+
+AFTER = "after"
+"""In the answer of a backfill that goes on: up to which run it is done."""
+NOTHING_PARKED = "nothing is parked there"
+
+
+def _joined(parts: Sequence[Request]) -> tuple[RequestState, str]:
+    """The answer of a request from those of its parts. That one shard had nothing parked does not matter where others had."""
+    answers = [(part.state, json.loads(part.answer or "{}")) for part in parts]
+    found = [answer for _, answer in answers if not str(answer.get("error", "")).startswith(NOTHING_PARKED)]
+    counts = dict[str, Any]()
+    for answer in found:
+        for name, value in answer.items():
+            counts[name] = value if name == "error" or name not in counts else _added(name, counts[name], value)
+    state = RequestState.FAILED if "error" in counts or not found else RequestState.DONE
+    return state, json.dumps(counts or answers[0][1])
+
+
+def _added(name: str, one: int, other: int) -> int:
+    return min(one, other) if name == AFTER else one + other
+
+
+def _join(conn: Connection, whole: int, now_ms: int | None) -> bool:
+    """Write the answer of a request as far as its parts are. Returns True when all were done at `now_ms`, and so is it."""
+    table = schema.request
+    conn.execute(select(table.c.id).where(table.c.id == whole).with_for_update())
+    rows = conn.execute(select(table).where(table.c.part_of == whole).order_by(table.c.id)).mappings()
+    parts = [_request(row) for row in rows]
+    is_done = now_ms is not None and all(part.done_at is not None for part in parts)
+    begun = parts if is_done else [part for part in parts if part.answer is not None]
+    state, answer = _joined(begun)
+    values = {"state": state, "answer": answer, "done_at": now_ms} if is_done else {"answer": answer}
+    if is_done or parts[0].kind is RequestKind.BACKFILL:
+        conn.execute(update(table).where(table.c.id == whole, table.c.done_at.is_(None)).values(values))
+    return is_done
+
+
+def join_done(conn: Connection, now_ms: int) -> None:
+    """Answer the requests of which all parts were answered without their holders."""
+    table = schema.request
+    part = table.alias("part")
+    undone = select(part.c.part_of).where(part.c.part_of.is_not(None), part.c.done_at.is_(None))
+    parts = select(part.c.part_of).where(part.c.part_of.is_not(None))
+    left = select(table.c.id).where(table.c.done_at.is_(None), table.c.id.in_(parts), table.c.id.not_in(undone))
+    for whole in conn.scalars(left).all():
+        _join(conn, whole, now_ms)
 
 
 MOST_KEYS = 1_000
@@ -125,14 +218,17 @@ def take_over(
     return found
 
 
-def finish(conn: Connection, lease: Lease, request_id: int, state: RequestState, answer: str, now_ms: int) -> None:
-    """Raises `RequestClosed` for a request that is not this lease's to answer, or answered before."""
+def finish(conn: Connection, lease: Lease, request_id: int, state: RequestState, answer: str, now_ms: int) -> bool:
+    """Raises `RequestClosed` for a request that is not this lease's to answer, or answered before. Returns False for a part while
+    other parts of its request are not done.
+    """
     fence(conn, lease)
     table = schema.request
     ours = table.c.id == request_id, table.c.target == lease.name, table.c.done_at.is_(None)
-    done = conn.execute(update(table).where(*ours).values(state=state, answer=answer, done_at=now_ms))
-    if not done.rowcount:
+    done = update(table).where(*ours).values(state=state, answer=answer, done_at=now_ms).returning(table.c.part_of)
+    if (row := conn.execute(done).one_or_none()) is None:
         raise _closed(lease, request_id)
+    return row.part_of is None or _join(conn, row.part_of, now_ms)
 
 
 def note(conn: Connection, lease: Lease, request_id: int, answer: str) -> None:
@@ -140,8 +236,11 @@ def note(conn: Connection, lease: Lease, request_id: int, answer: str) -> None:
     fence(conn, lease)
     table = schema.request
     ours = table.c.id == request_id, table.c.target == lease.name, table.c.done_at.is_(None)
-    if not conn.execute(update(table).where(*ours).values(answer=answer)).rowcount:
+    noted = update(table).where(*ours).values(answer=answer).returning(table.c.part_of)
+    if (row := conn.execute(noted).one_or_none()) is None:
         raise _closed(lease, request_id)
+    if row.part_of is not None:
+        _join(conn, row.part_of, None)
 
 
 def _closed(lease: Lease, request_id: int) -> RequestClosed:
@@ -157,7 +256,9 @@ def add_backfill(conn: Connection, target: str, body: str, now_ms: int) -> int:
 def backfills(conn: Connection) -> list[Request]:
     """Those that are not done, the oldest first: one for a target at the most."""
     table = schema.request
-    undone = select(table).where(table.c.kind == RequestKind.BACKFILL, table.c.done_at.is_(None))
+    undone = select(table).where(
+        table.c.kind == RequestKind.BACKFILL, table.c.done_at.is_(None), table.c.part_of.is_(None)
+    )
     return [_request(row) for row in conn.execute(undone.order_by(table.c.id)).mappings()]
 
 
@@ -184,8 +285,9 @@ def stop_backfill(conn: Connection, target: str, now_ms: int) -> dict[str, Any] 
         return None
     table, progress = schema.request, json.loads(found.answer or "{}")
     answer = json.dumps({**progress, "error": STOPPED})
-    ended = update(table).where(table.c.id == found.id, table.c.done_at.is_(None))
-    conn.execute(ended.values(state=RequestState.FAILED, answer=answer, done_at=now_ms))
+    for which in (table.c.part_of == found.id, table.c.id == found.id):  # the parts first, as who answers one does
+        ended = update(table).where(which, table.c.done_at.is_(None))
+        conn.execute(ended.values(state=RequestState.FAILED, answer=answer, done_at=now_ms))
     announce(conn, Change.REQUESTS)
     return dict(progress)
 

@@ -17,6 +17,7 @@ from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
 from collector.ledger.port import Change, announce
 from collector.ledger.schema import chunks
+from collector.ledger.shards import WHOLE, Shard
 from collector.model import TERMINAL_EVENT, EventKind
 
 
@@ -335,17 +336,20 @@ class Strands:
     seen: int
 
 
-def next_strands(conn: Connection, window: Window, after: int) -> Strands:
-    """Oldest first. Start with `after=0`."""
+def next_strands(conn: Connection, window: Window, after: int, shard: Shard = WHOLE) -> Strands:
+    """Of a shard, oldest first. Start with `after=0`."""
     run = schema.run
     columns = select(run.c.id, run.c.strand_id, func.coalesce(run.c.ended_at, run.c.started_at, run.c.updated_at))
-    rows = conn.execute(columns.where(run.c.id > after).order_by(run.c.id).limit(LOOKED_AT)).all()
+    rows = conn.execute(
+        columns.where(run.c.id > after, *shard.conditions(run.c.strand_id)).order_by(run.c.id).limit(LOOKED_AT)
+    ).all()
     inside = [strand for _, strand, at in rows if window.has(at)]
     return Strands(tuple(sorted(set(inside))), rows[-1].id if len(rows) == LOOKED_AT else None, len(rows))
 
 
-def count_runs(conn: Connection) -> int:
-    total: int = conn.scalar(select(func.count()).select_from(schema.run)) or 0
+def count_runs(conn: Connection, shard: Shard = WHOLE) -> int:
+    of_shard = shard.conditions(schema.run.c.strand_id)
+    total: int = conn.scalar(select(func.count()).select_from(schema.run).where(*of_shard)) or 0
     return total
 
 

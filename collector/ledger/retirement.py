@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select, tuple_, update
 
-from collector.ledger import run_rows, schema, skips
+from collector.ledger import requests, run_rows, schema, skips
+from collector.ledger.leases import BARRED
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.retention import STEP
 from collector.model import Skip, SkipKind
@@ -98,17 +99,25 @@ def expire_requests(conn: Connection, older_than_ms: int, now_ms: int) -> int:
     """
     request = schema.request
     goes_on = and_(request.c.kind == RequestKind.BACKFILL, request.c.answer.is_not(None))
-    return _answer(conn, and_(request.c.created_at < older_than_ms, ~goes_on), _UNCLAIMED, now_ms)
+    part = request.alias("part")
+    has_parts = exists().where(part.c.part_of == request.c.id)
+    answered = _answer(conn, and_(request.c.created_at < older_than_ms, ~goes_on, ~has_parts), _UNCLAIMED, now_ms)
+    requests.join_done(conn, now_ms)
+    return answered
 
 
 def answer_requests(conn: Connection, target: str, now_ms: int) -> int:
     """`expire_requests` for those to a source or sink that is forgotten, however old."""
-    return _answer(conn, schema.request.c.target == target, _FORGOTTEN, now_ms)
+    request = schema.request
+    whole = request.alias("whole")
+    parts = request.c.part_of.in_(select(whole.c.id).where(whole.c.target == target))
+    return _answer(conn, or_(request.c.target == target, parts), _FORGOTTEN, now_ms)
 
 
 def _answer(conn: Connection, which: ColumnElement[bool], unclaimed: str, now_ms: int) -> int:
     request, lease = schema.request, schema.lease
-    held = exists().where(lease.c.name == request.c.target, lease.c.expires_at > schema.db_now())
+    is_held = lease.c.expires_at > schema.db_now(), lease.c.expires_at < BARRED
+    held = exists().where(lease.c.name == request.c.target, *is_held)
     begun = request.c.state == RequestState.CLAIMED
     ways = (
         (request.c.state == RequestState.NEW, RequestState.FAILED, unclaimed),

@@ -30,7 +30,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISIONS = tuple(f"{number:04}" for number in range(1, 17))
+REVISIONS = tuple(f"{number:04}" for number in range(1, 18))
 """Every migration, oldest first."""
 
 APPLICATION_ID = 0x4C6E6721
@@ -95,6 +95,8 @@ sink = Table(
     Column("retired_at", BigInteger),  # it left the configuration
     Column("refused", Integer, nullable=False, server_default=text("0")),  # events since it last took one
     Column("refused_cause", Text),  # of the last of them
+    Column("shards", Integer, nullable=False, server_default=text("1")),  # how many leases share its strands
+    Column("shards_next", Integer),  # how many there will be once nobody holds one of these
 )
 
 memory = Table(
@@ -126,6 +128,7 @@ replica = Table(
     Column("leases", Text, nullable=False),  # those it could hold, as JSON: what is in its configuration
     Column("started", BigInteger, nullable=False),
     Column("seen", BigInteger, nullable=False),  # by the database's clock
+    Column("shards", Text),  # as JSON, how many its sinks have, of those with several; NULL where it knows none
     sqlite_with_rowid=False,
 )
 
@@ -272,9 +275,12 @@ request = Table(
     Column("state", Text, nullable=False),
     Column("answer", Text),
     Column("done_at", BigInteger),
+    Column("part_of", BigInteger),  # the request to a whole sink of which this is the part of one shard
     sqlite_autoincrement=True,
 )
 _undone = text("done_at IS NULL")
+_part = text("part_of IS NOT NULL")
+Index("request_part", request.c.part_of, sqlite_where=_part, postgresql_where=_part)
 Index("request_open", request.c.target, request.c.id, sqlite_where=_undone, postgresql_where=_undone)
 
 tally = Table(

@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, Connection, Table, cast, delete, func, ins
 from sqlalchemy.dialects.postgresql import REGCLASS
 
 from collector.errors import LedgerError
-from collector.ledger import schema
+from collector.ledger import resharding, schema
+from collector.ledger.leases import BARRED
 from collector.ledger.schema import storable
 
 Progress = Callable[[int, int], None]
@@ -127,11 +128,12 @@ def _never_repeats(table: Table) -> bool:
 
 def _copy_doubt(source: Connection, target: Connection) -> None:
     table = schema.lease
-    kept = select(table).where(table.c.expires_at > 0, table.c.name.contains(":"))
+    kept = select(table).where(table.c.expires_at.between(1, BARRED - 1), table.c.name.contains(":"))
     rows = [{**row, "expires_at": 1} for row in source.execute(kept).mappings()]
     target.execute(delete(table))
     if rows:
         target.execute(insert(table), rows)
+    resharding.bar_older(target)
 
 
 def _compare(read: Contents, written: Contents) -> None:

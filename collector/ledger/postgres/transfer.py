@@ -8,6 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from collector.errors import LedgerError, LedgerLocked
 from collector.ledger import migration, replicas, schema, transfer
+from collector.ledger.leases import BARRED
 from collector.ledger.postgres import faults, preparation
 from collector.ledger.postgres.database import Database
 
@@ -61,7 +62,9 @@ def _refuse_live(conn: Connection, database: Database) -> None:
     names = ", ".join(table.name for table in schema.metadata.sorted_tables)
     conn.execute(text(f"LOCK TABLE {names} IN EXCLUSIVE MODE"))
     table = schema.lease
-    held = select(table.c.holder, table.c.expires_at - schema.db_now()).where(table.c.expires_at >= schema.db_now())
+    held = select(table.c.holder, table.c.expires_at - schema.db_now()).where(
+        table.c.expires_at >= schema.db_now(), table.c.expires_at < BARRED
+    )
     left = {holder: int(rest) for holder, rest in conn.execute(held)}
     left |= {replica.id: left.get(replica.id, 0) for replica in replicas.live(conn)}
     if left:
