@@ -21,6 +21,9 @@ SINKS = ("file", "marquez", "openlineage", "kafka")
 """The built-in ones."""
 
 
+MOST_SHARDS = 32
+
+
 def _bounded(value: str, info: ValidationInfo) -> str:
     if value == "park" and info.data.get("ledger_share") == 1.0:
         raise ValueError("park needs a ledger_share below 100%: otherwise the ledger is full first, and polling pauses")
@@ -33,6 +36,8 @@ class Sink(Model):
     type: str
     name: Name
     """Your name for this sink: in metrics, logs and commands. Unique; renaming it makes a new sink."""
+    shards: Annotated[int, Field(ge=1, le=MOST_SHARDS), BeforeValidator(no_switch)] = 1
+    """In how many parts its runs are divided, each worked by one replica at a time. The events of a run stay in order."""
     events: tuple[EventWord, ...] | None = Field(default=None, min_length=1)
     """Event types that this sink gets. Default: all; for Marquez all but RUNNING."""
     ledger_share: Share = Field(default=1.0, json_schema_extra={"default": "100%"})
@@ -41,10 +46,20 @@ class Sink(Model):
     """Beyond its share: `pause` stops polling, as when the ledger is full; `park` parks its oldest events, and polling goes on."""
 
 
+def _one_writer(value: int) -> int:
+    if value > 1:
+        raise ValueError(
+            "a file has one writer at a time, so that its sink cannot be divided: leave shards out, or give 1"
+        )
+    return value
+
+
 class FileSink(Sink):
     """Events as lines of JSON in a file."""
 
     type: Literal["file"]
+    shards: Annotated[int, Field(ge=1, le=1), BeforeValidator(_one_writer), BeforeValidator(no_switch)] = 1
+    """1, as a file has one writer at a time."""
     path: FilePath
     """The file, or `-` for standard output."""
     rotate_at: Size | None = None
@@ -70,6 +85,18 @@ def _one_api(value: bool, info: ValidationInfo) -> bool:
     return value
 
 
+_MARQUEZ_AT_ONCE = 90
+
+
+def _bearable(value: int, info: ValidationInfo) -> int:
+    if value * (shards := info.data.get("shards", 1)) > _MARQUEZ_AT_ONCE:
+        raise ValueError(
+            f"{value} requests at a time for each of {shards} shards are more than {_MARQUEZ_AT_ONCE}, at which Marquez breaks "
+            "down: lower one of both"
+        )
+    return value
+
+
 class MarquezSink(_KeyedSink):
     """A Marquez server."""
 
@@ -82,8 +109,13 @@ class MarquezSink(_KeyedSink):
     """Create jobs and runs over the namespaces API, so that queued runs show."""
     lineage_api: Annotated[bool, AfterValidator(_one_api)] = True
     """Send OpenLineage events; without it only the states of runs are sent."""
-    concurrency: Annotated[int, Field(ge=1, le=90), BeforeValidator(no_switch)] = 4
-    """Requests at a time. Marquez's pool breaks down beyond 90 and slows down long before."""
+    concurrency: Annotated[
+        int,
+        Field(ge=1, le=_MARQUEZ_AT_ONCE, validate_default=True),
+        BeforeValidator(no_switch),
+        AfterValidator(_bearable),
+    ] = 4
+    """Requests at a time, of each shard. Marquez's pool breaks down beyond 90 and slows down long before."""
 
 
 class OAuth2(Model):

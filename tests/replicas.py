@@ -27,7 +27,7 @@ from collector.polling.decision import Policy
 from collector.polling.schedule import Rhythm
 from collector.polling.source import SourcePoller
 from collector.reports import LeaseReport, PollResult
-from exporters.delivery.delivery import Delivery
+from exporters.delivery.sink_delivery import SinkDelivery
 from exporters.sinks.base import Delivered, Finding, Outcome
 from tests.e2e.pollers import Reports, Room, Scripted
 from tests.task_clock import TaskClock
@@ -102,7 +102,7 @@ class Target:
     """The sink as one process has it."""
 
     wants = frozenset(EventKind)
-    capacity, rechecks = 4, False
+    capacity, rechecks, parallel = 4, False, True
     longest_attempt = timedelta(seconds=10)
 
     def __init__(self, send: Callable[[Outgoing], Awaitable[Outcome]]) -> None:
@@ -133,12 +133,14 @@ class Process:
         self.held: set[str] = set()
         self.asking: set[str] = set()
         """Sources of which a request to the platform is under way."""
+        self.sending: dict[tuple[str, int], float] = {}
+        """Since when an event of a sink's strand is at the sink."""
         self.thawed_at = -1.0
         self.killed = False
         self.reports = Reports()
         self.leases = Leases(self.store, self.clock, name, self._held)
         names = {f"source:{each}" for each in among.sources} | {f"sink:{each}" for each in among.sinks}
-        self.me = Replica(name, "1", "test", frozenset(names))
+        self.me = Replica(name, "1", "test", frozenset(names), shards=dict.fromkeys(among.sinks, among.shards))
         heartbeat = Heartbeat(self.me, self.store, self.clock, self.leases.set_live_replicas)
         self.pollers = {each: self._poller(each) for each in among.sources}
         self.deliveries = {each: self._delivery(each) for each in among.sinks}
@@ -167,11 +169,13 @@ class Process:
             history=lambda _: platform,
         )
 
-    def _delivery(self, name: str) -> Delivery:
-        return Delivery(
+    def _delivery(self, name: str) -> SinkDelivery:
+        create = partial(Target, partial(self._send, name))
+        return SinkDelivery(
             name,
             self._replicas.sinks[name],
-            Target(partial(self._send, name)),
+            create(),
+            create,
             leases=self.leases,
             clock=self.clock,
             random=self._replicas.random.random,
@@ -189,6 +193,10 @@ class Process:
     @property
     def good_polls(self) -> int:
         return sum(report.result is PollResult.OK for report in self.reports.polls)
+
+    def surely_sends(self, strand: tuple[str, int]) -> bool:
+        """Not what it began to send before it was frozen: that cannot be fenced."""
+        return not self.frozen and self.thawed_at < self.sending.get(strand, -1.0)
 
     def freeze(self) -> None:
         self._awake.clear()
@@ -250,7 +258,14 @@ class Process:
 
     async def _send(self, sink: str, item: Outgoing) -> Outcome:
         self._replicas.arrived(self.name, sink, item)
-        await self.clock.sleep(self._replicas.random.uniform(0, 2))
+        strand = sink, item.strand_id
+        if others := [each.name for each in self._replicas.processes if each is not self and each.surely_sends(strand)]:
+            self._replicas.violations.append(f"{self.name} sends of {strand} at the same time as {others}")
+        self.sending[strand] = self._replicas.clock.monotonic()
+        try:
+            await self.clock.sleep(self._replicas.random.uniform(0, 2))
+        finally:
+            del self.sending[strand]
         self._replicas.acknowledged.append((sink, item.run_id, item.kind))
         return Delivered()
 
@@ -258,8 +273,9 @@ class Process:
 class Replicas:
     """The ledger, the platform's runs, what arrived at the sink, and what must never happen, in `violations`."""
 
-    def __init__(self, folder: Path, seed: int, sources: int = 1, sinks: int = 1) -> None:
-        self.random = Random(seed)
+    def __init__(self, folder: Path, seed: int, sources: int = 1, sinks: int = 1, shards: int = 1) -> None:
+        """`shards` of each sink has each process in its configuration that is started from then on."""
+        self.random, self.shards = Random(seed), shards
         self.store = WatchedStore(open_store(folder))
         self.clock = TaskClock(self.store)
         answer_julianday(self.store._store, self.clock.now)

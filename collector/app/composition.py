@@ -29,8 +29,9 @@ from collector.polling.decision import Policy
 from collector.polling.schedule import Rhythm
 from collector.polling.source import SourcePoller
 from config.settings import Settings
+from config.sinks import Sink as SinkSettings
 from config.sources import Source
-from exporters.delivery.delivery import Delivery
+from exporters.delivery.sink_delivery import SinkDelivery
 from exporters.metrics.families import Metrics
 from exporters.metrics.snapshot import Snapshot
 from exporters.sinks.base import BrokenSink, Sink
@@ -97,7 +98,7 @@ class Parts:
             source.name: factory.platform(source, clock, self._observers.requested) for source in settings.sources
         }
         self.pollers = {source.name: self._poller(source) for source in settings.sources}
-        self.deliveries = {name: self._delivery(name, sink) for name, sink in sinks.items()}
+        self.deliveries = {sink.name: self._delivery(sink) for sink in settings.sinks}
 
     def hints(self) -> Hints:
         hinted = {
@@ -134,15 +135,17 @@ class Parts:
             job_aliases=factory.job_aliases(self._settings.jobs),
         )
 
-    def _delivery(self, name: str, sink: Sink) -> Delivery:
-        return Delivery(
-            name,
-            self.sink_ids[name],
-            sink,
+    def _delivery(self, sink: SinkSettings) -> SinkDelivery:
+        return SinkDelivery(
+            sink.name,
+            self.sink_ids[sink.name],
+            self.sinks[sink.name],
+            partial(factory.sink, sink, self._clock),
             leases=self.leases,
             clock=self._clock,
             random=random.random,
             observer=self._observers,
+            on_shards=partial(self.metrics.divided, sink.name),
         )
 
     async def _snapshot(self) -> Snapshot | None:

@@ -111,6 +111,9 @@ def sink(settings: SinkSettings, clock: Clock) -> sinks.Sink:
     http = HttpClient(_options({**options, "connections": concurrency}))
     context = sinks.Context(sink=settings.name, http=http, clock=clock, random=random.random)
     made: sinks.Sink = _made((SINK_PLUGINS, settings.type), settings, context, _SINK, sinks.BrokenSink)
+    if settings.shards > 1 and not sinks.is_parallel(made):
+        why = f"a sink of type {settings.type} has one writer at a time and cannot be divided: leave shards out, or give 1"
+        raise ConfigurationError([f"sink {settings.name}: shards: {why}"])
     return made
 
 

@@ -25,7 +25,8 @@ def replica(settings: Settings, name: str) -> Replica:
     shared = {name: value for name, value in settings.public().items() if name not in _OF_ONE_PROCESS}
     written = orjson.dumps(shared, option=orjson.OPT_SORT_KEYS)
     leases = {f"source:{source.name}" for source in settings.sources} | {f"sink:{sink.name}" for sink in settings.sinks}
-    return Replica(name, __version__, sha256(written).hexdigest()[:12], frozenset(leases))
+    divided = {sink.name: sink.shards for sink in settings.sinks if sink.shards > 1}
+    return Replica(name, __version__, sha256(written).hexdigest()[:12], frozenset(leases), shards=divided)
 
 
 class Heartbeat:

@@ -28,7 +28,7 @@ from collector.logs import fields
 from collector.secret_registry import secret_registry
 from config.settings import Settings
 from config.web import Access
-from exporters.delivery.requests import SinkRequests
+from exporters.sinks.base import Sink
 from exporters.web.listener import Listener
 from exporters.web.pages import Pages, serve
 
@@ -252,8 +252,6 @@ class Service:
             self._spawn(f"source:{name}", poller.run())
         for name, delivery in self._parts.deliveries.items():
             self._spawn(f"sink:{name}", delivery.run())
-            sink_requests = SinkRequests(self._parts.sink_ids[name], delivery, self.store, self._clock)
-            self._spawn(f"requests:{name}", sink_requests.run())
         if self.settings.hints is not None:
             reachable = partial(self._parts.metrics.hint_topic, self.settings.hints.topic)
             self._spawn("hints", factory.hint_subscriber(self.settings.hints, hints.take, self._clock, reachable).run())
@@ -321,10 +319,14 @@ class Service:
         left = max(1.0, deadline - self._clock.monotonic() - 1.0)
         await self._quietly(delivery.stop(left) for delivery in self._parts.deliveries.values())
         left = max(1.0, deadline - self._clock.monotonic())
-        await self._quietly(_within(left + 1, sink.close(left)) for sink in self._parts.sinks.values())
+        await self._quietly(_within(left + 1, sink.close(left)) for sink in self._all_sinks())
         await self._cancel(list(self._tasks))
         if "activity" in self._tasks and not self._stands_down:
             await self._quietly([_within(LEDGER_WITHIN, self._parts.activity.write())])
+
+    def _all_sinks(self) -> list[Sink]:
+        others = [sink for delivery in self._parts.deliveries.values() for sink in delivery.others]
+        return [*self._parts.sinks.values(), *others]
 
     async def _leave_replicas(self) -> None:
         """Other replicas may have its share from now on."""

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from collector import views
 from collector.clock import Clock, moment, to_ms
 from collector.errors import ConfigurationError
-from collector.ledger import queries, replicas, requests
+from collector.ledger import queries, replicas, requests, shards
 from collector.ledger.queries import SinkRow, SourceRow
 from collector.ledger.replicas import Replica
 from collector.reports import SourceStatus
@@ -52,7 +52,8 @@ def status(
 def _with(
     row: dict[str, Any], target: str, held: Mapping[str, str], under_way: Mapping[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    return {**row, "holder": held.get(target), "backfill": under_way.get(target)}
+    holders = sorted({holder for name, holder in held.items() if shards.whole_name(name) == target})
+    return {**row, "holder": ", ".join(holders) or None, "backfill": under_way.get(target)}
 
 
 def _replicas(live: Sequence[Replica], held: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -126,6 +127,7 @@ def _sink(row: SinkRow, delivered: SinkStatus | None, now_ms: int) -> dict[str, 
         "pending": row.pending,
         "owed_bytes": row.owed_bytes,
         "parked": row.parked,
+        "shards": row.shards,
         "doubts": row.doubts,
         "in_flight": delivered.in_flight if delivered else None,
         "wrong": (delivered.problem if delivered else None) or row.refusing or row.cause,

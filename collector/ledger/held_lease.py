@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from collector.clock import Clock, until_set
 from collector.errors import LeaseGivenBack, LeaseLapsed, LeaseLost, LedgerCorrupt, LedgerError
-from collector.ledger import leases, replicas
+from collector.ledger import leases, replicas, shards
 from collector.ledger.leases import Lease
 from collector.ledger.port import Change, Ledger
 from collector.ledger.replicas import Replica
@@ -166,6 +166,11 @@ class Leases:
         self._seconds_left: dict[str, float] = {}
         """Of leases that other processes held when this one looked last."""
         self._unwanted: set[str] = set()
+        self._shards: dict[str, int] = {}
+
+    def divide(self, sink: str, count: int) -> None:
+        """The sink has so many shards: their leases are spread, and apart from the others."""
+        self._shards[sink] = count
 
     def set_live_replicas(self, live: Sequence[Replica]) -> None:
         """Which replicas live now: the leases of sources and sinks spread over them."""
@@ -192,12 +197,27 @@ class Leases:
 
     def surplus(self) -> set[str]:
         """Leases to give back at a quiet moment; not those that no other replica took when they were free."""
-        spread = [each.leases for each in self._live]
-        others = [each.leases for each in self._live if each.id != self.holder]
-        return replicas.surplus(self._spread_here() - self._unwanted, spread, others)
+        found = set[str]()
+        for pool in {shards.pool(name) for name in self._held}:
+            spread, others = self._spread(pool), self._spread(pool, without=self.holder)
+            found |= replicas.surplus(self._spread_here(pool) - self._unwanted, spread, others)
+        return found
 
-    def _spread_here(self) -> set[str]:
-        return {name for name in self._held if any(name in each.leases for each in self._live)}
+    def _spread(self, pool: str, without: str | None = None) -> list[set[str]]:
+        """The leases of a pool that each of the live replicas could hold."""
+        return [
+            {name for lease in each.leases for name in self._parts(lease) if shards.pool(name) == pool}
+            for each in self._live
+            if each.id != without
+        ]
+
+    def _parts(self, lease: str) -> list[str]:
+        sink = lease.removeprefix("sink:")
+        return [lease] if sink not in self._shards or sink == lease else shards.lease_names(sink, self._shards[sink])
+
+    def _spread_here(self, pool: str) -> set[str]:
+        spread = self._spread(pool)
+        return {name for name in self._held if any(name in leases for leases in spread)}
 
     async def _is_held_elsewhere(self, name: str) -> bool:
         """By a read, which costs a standby less than to ask for the lease."""
@@ -222,9 +242,10 @@ class Leases:
         return False
 
     def _may_take(self, name: str, free_for: float) -> bool:
-        spread = [each.leases for each in self._live]
+        pool = shards.pool(name)
+        spread = self._spread(pool)
         is_spread = any(name in leases for leases in spread)
-        return not is_spread or replicas.may_take(self._spread_here(), spread, free_for)
+        return not is_spread or replicas.may_take(self._spread_here(pool), spread, free_for)
 
     async def take(self, name: str, longest: float, taking: Taking = leases.take) -> HeldLease | None:
         """None while another process holds it, or may have it first. `longest` are the seconds of one request under it."""

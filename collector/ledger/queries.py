@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from sqlalchemy import Column, ColumnElement, Connection, func, or_, select, tuple_
 
-from collector.ledger import schema
+from collector.ledger import schema, shards
 from collector.ledger.leases import BARRED
 from collector.ledger.schema import chunks, db_now
 from collector.model import RunState
@@ -368,9 +368,15 @@ def _skips(conn: Connection, wanted: Sequence[ColumnElement[bool]], limit: int) 
 
 
 def leases(conn: Connection) -> list[LeaseRow]:
-    """By name, without those that nobody may take."""
-    lease = schema.lease
+    """By name, without those that nobody may take, and those of shards that a sink no longer has."""
+    lease, sink = schema.lease, schema.sink
+    counts = conn.execute(select(sink.c.name, sink.c.shards)).all()
+    present = {name for row in counts for name in shards.lease_names(*row)}
     left = lease.c.expires_at - db_now()
     rows = select(lease.c.name, lease.c.holder, lease.c.token, left, lease.c.since).order_by(lease.c.name)
     rows = rows.where(lease.c.expires_at < BARRED)
-    return [LeaseRow(name, holder, token, max(0, ms), since) for name, holder, token, ms, since in conn.execute(rows)]
+    return [
+        LeaseRow(name, holder, token, max(0, ms), since)
+        for name, holder, token, ms, since in conn.execute(rows)
+        if name in present or not shards.pool(name)
+    ]

@@ -1,7 +1,7 @@
 """Requests of people and hints, done by the process that holds the lease of the source or sink."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -122,17 +122,28 @@ NOTHING_PARKED = "nothing is parked there"
 
 def _joined(parts: Sequence[Request]) -> tuple[RequestState, str]:
     """The answer of a request from those of its parts. That one shard had nothing parked does not matter where others had."""
-    answers = [(part.state, json.loads(part.answer or "{}")) for part in parts]
-    found = [answer for _, answer in answers if not str(answer.get("error", "")).startswith(NOTHING_PARKED)]
+    answers = [json.loads(part.answer or "{}") for part in parts]
+    found = [answer for answer in answers if not _found_nothing(answer)]
+    counts = _sum(found)
+    is_good = found and "error" not in counts
+    state = RequestState.DONE if is_good else RequestState.FAILED
+    return state, json.dumps(counts or answers[0])
+
+
+def _sum(answers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     counts = dict[str, Any]()
-    for answer in found:
-        for name, value in answer.items():
-            counts[name] = value if name == "error" or name not in counts else _added(name, counts[name], value)
-    state = RequestState.FAILED if "error" in counts or not found else RequestState.DONE
-    return state, json.dumps(counts or answers[0][1])
+    for name, value in (item for answer in answers for item in answer.items()):
+        counts[name] = _added(name, counts.get(name), value)
+    return counts
 
 
-def _added(name: str, one: int, other: int) -> int:
+def _found_nothing(answer: Mapping[str, Any]) -> bool:
+    return str(answer.get("error", "")).startswith(NOTHING_PARKED)
+
+
+def _added(name: str, one: Any, other: Any) -> Any:
+    if one is None or name == "error":
+        return other
     return min(one, other) if name == AFTER else one + other
 
 

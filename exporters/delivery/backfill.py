@@ -74,7 +74,9 @@ class Backfills:
 
     async def begin(self, request: Request) -> None:
         """Also one that a former holder began."""
-        progress = Progress.read(request.answer) or Progress(await self._store.read_shown(resend.count_runs))
+        progress = Progress.read(request.answer) or Progress(
+            await self._store.read_shown(resend.count_runs, self._delivery.shard)
+        )
         self._requests.append((request, progress))
         _log.info("backfill.begun", extra=fields(target=request.target, **asdict(progress)))
 
@@ -90,7 +92,8 @@ class Backfills:
         return True
 
     async def _step(self, lease: Lease, request: Request, progress: Progress) -> None:
-        found = await self._store.read_shown(resend.next_strands, Window(**json.loads(request.body)), progress.after)
+        window, shard = Window(**json.loads(request.body)), self._delivery.shard
+        found = await self._store.read_shown(resend.next_strands, window, progress.after, shard)
         async with self._delivery.reserved_of(found.numbers) as free:
             at_the_sink = len(found.numbers) - len(free)
             looked = replace(progress.with_look(found), waiting=progress.waiting + at_the_sink)
@@ -111,10 +114,10 @@ class Backfills:
 
     async def _end(self, lease: Lease, request: Request, progress: Progress) -> None:
         def ended(conn: Connection) -> None:
-            if Window(**json.loads(request.body)).is_whole:
-                resend.cover_all(conn, lease, self._sink_id)
             now_ms = to_ms(self._clock.now())
-            requests.finish(conn, lease, request.id, RequestState.DONE, _written(progress), now_ms)
+            is_done = requests.finish(conn, lease, request.id, RequestState.DONE, _written(progress), now_ms)
+            if is_done and Window(**json.loads(request.body)).is_whole:
+                resend.cover_all(conn, lease, self._sink_id)
 
         await self._store.write(ended)
         self._requests.pop(0)

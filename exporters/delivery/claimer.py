@@ -88,7 +88,7 @@ class Claimer:
 
     async def _look(self) -> None:
         self._look_at = self._context.clock.monotonic() + LOOK_EVERY
-        self._due_ms = await self._context.store.read_claim(claims.next_due, self._context.sink_id)
+        self._due_ms = await self._context.store.read_claim(claims.next_due, self._context.sink_id, self._context.shard)
 
     async def _claim(self, wanted: int) -> None:
         now = self._context.clock.monotonic()
@@ -98,7 +98,7 @@ class Claimer:
         of_these = self._context.sink_id, self._context.time.now_ms(), wanted, self._floor_at(now)
         taken = self._in_flight.begin_claim()
         try:
-            heads = await self._context.store.read_claim(claims.claim, *of_these, taken)
+            heads = await self._context.store.read_claim(claims.claim, *of_these, taken, self._context.shard)
         except Exception:
             self._hinted = True  # what was hinted at or due is still to be claimed
             raise

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from collector.clock import Clock
 from collector.ledger.port import Ledger
+from collector.ledger.shards import WHOLE, Shard
 from exporters.delivery.circuit import Random
 from exporters.delivery.reports import DeliveryObserver
 from exporters.sinks.base import Sink
@@ -26,7 +27,7 @@ class LedgerTime:
 
 @dataclass(frozen=True, slots=True)
 class SinkContext:
-    """One sink, as the ledger and the configuration know it, and what its delivery works with."""
+    """One shard of a sink, as the ledger and the configuration know it, and what its delivery works with."""
 
     name: str
     sink_id: int
@@ -35,6 +36,7 @@ class SinkContext:
     clock: Clock
     random: Random
     observer: DeliveryObserver
+    shard: Shard = WHOLE
     time: LedgerTime = field(init=False)
 
     def __post_init__(self) -> None:

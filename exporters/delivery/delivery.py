@@ -1,6 +1,6 @@
-"""Delivery to one sink: everything the ledger owes it, in order per strand, as long as it takes.
+"""Delivery to one sink, or to one shard of it: everything the ledger owes it, in order per strand, as long as it takes.
 
-One `Delivery` per sink, in a separate task. It takes the sink's lease and then runs a `Session`: heads of lanes are
+One `Delivery` per shard, in a separate task. It takes the shard's lease and then runs a `Session`: heads of lanes are
 claimed ahead of the sending (`claimer`), several batches are at the sink at once and each outcome is processed as it
 comes (`sender`), outcomes are committed in groups (`settler`), a failing sink gets nothing but a probe now and
 then (`circuit`, `health`), runs in doubt are looked at again (`rechecks`).
@@ -16,12 +16,13 @@ from functools import partial
 from sqlalchemy import Connection
 
 from collector.clock import Clock
-from collector.errors import LeaseLost
-from collector.ledger import configured_sinks, leases, overflow, parked
+from collector.errors import LeaseLost, ShardsChanged
+from collector.ledger import configured_sinks, leases, overflow, parked, shards
 from collector.ledger.held_lease import HeldLease, Leases
 from collector.ledger.leases import Lease
 from collector.ledger.parked import Named, RetryAnswer
 from collector.ledger.port import Change
+from collector.ledger.shards import WHOLE, Shard
 from collector.logs import fields
 from exporters.delivery.circuit import Random, pause_after
 from exporters.delivery.context import SinkContext
@@ -40,7 +41,9 @@ _STRANDS_AT_ONCE = 1000
 
 
 class Delivery:
-    """Delivers to one sink until stopped. Does not close the sink: its creator does, after `stop`."""
+    """Delivers to one shard of a sink until stopped. Does not close the sink: its creator does, after `stop`. It takes no lease while
+    the sink is divided otherwise.
+    """
 
     def __init__(
         self,
@@ -52,10 +55,11 @@ class Delivery:
         clock: Clock,
         random: Random,
         observer: DeliveryObserver,
+        shard: Shard = WHOLE,
     ) -> None:
-        self._context = SinkContext(sink_name, sink_id, sink, leases.store, clock, random, observer)
+        self._context = SinkContext(sink_name, sink_id, sink, leases.store, clock, random, observer, shard)
         self._leases = leases
-        self._health = Health(sink_name, clock, random, observer)
+        self._health = Health(sink_name, clock, random, observer, shard)
         self._wakeup = Wakeup(clock)
         self._begun, self._ended = False, asyncio.Event()
         self._stop_at: float | None = None
@@ -66,7 +70,7 @@ class Delivery:
 
     @property
     def lease(self) -> Lease | None:
-        """The sink's lease while this process holds it, else None."""
+        """The shard's lease while this process holds it, else None."""
         return self._session.lease if self._session else None
 
     @property
@@ -120,12 +124,16 @@ class Delivery:
         """Within `deadline` seconds: claim nothing more, wait for what is in flight, commit the rest as unanswered,
         give the lease back if nothing is left in flight. Returns when `run` has ended.
         """
+        self.begin_stop(deadline)
+        if self._begun:
+            await self._ended.wait()
+
+    def begin_stop(self, deadline: float) -> None:
+        """`stop`, without waiting for its end."""
         self._stop_at = self._context.clock.monotonic() + deadline
         self._wakeup.set()
         if self._session:
             self._session.stop(self._stop_at)
-        if self._begun:
-            await self._ended.wait()
 
     async def retry_parked(self, events: Iterable[Named]) -> dict[Named, RetryAnswer]:
         """Send parked events again, many in one commit; returns the result for each. Waits while another event of their
@@ -161,13 +169,15 @@ class Delivery:
         return dropped
 
     async def park_oldest(self, room: int, cause: str) -> None:
-        """Park at least `room` bytes of what this sink is owed: whole strands, oldest first. Strands whose event is at the
+        """Park at least `room` bytes of what this shard is owed: whole strands, oldest first. Strands whose event is at the
         sink are left out. Raises `LeaseLost` as above.
         """
         session = self._present_session()
         parked, size, after = 0, 0, 0
         while size < room and (
-            strands := await self._context.store.read_shown(overflow.oldest, self._context.sink_id, after)
+            strands := await self._context.store.read_shown(
+                overflow.oldest, self._context.sink_id, after, overflow.STEP, self._context.shard
+            )
         ):
             after = strands[-1]
             async with session.reserved_of(strands) as free:
@@ -186,7 +196,10 @@ class Delivery:
     async def _round(self) -> None:
         """Take the lease and work under it until stopped, or wait a little if another process has it."""
         taking = partial(self._taken, now_ms=self._context.time.now_ms())
-        held = await self._leases.take(self._lease_name, self._context.attempt_seconds, taking)
+        try:
+            held = await self._leases.take(self._lease_name, self._context.attempt_seconds, taking)
+        except ShardsChanged:  # which ends this delivery soon
+            held = None
         if held is not None:
             with held:
                 await self._serve(held)
@@ -201,11 +214,17 @@ class Delivery:
 
     @property
     def _lease_name(self) -> str:
-        return f"sink:{self._context.name}"
+        return self.shard.lease_name(self._context.name)
+
+    @property
+    def shard(self) -> Shard:
+        return self._context.shard
 
     def _taken(self, conn: Connection, name: str, holder: str, ttl_ms: int, *, now_ms: int) -> Lease | None:
         """In one commit, so that no kill comes between taking over and noting that runs are in doubt."""
         lease = leases.take(conn, name, holder, ttl_ms)
+        if lease is not None:
+            shards.require(conn, self._context.sink_id, self.shard)
         if lease is not None and not lease.clean and self._context.sink.rechecks:
             configured_sinks.mark_unclean(conn, self._context.sink_id, now_ms)
         return lease

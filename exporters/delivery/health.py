@@ -1,4 +1,4 @@
-"""The health of one sink: its circuit, what is wrong, its last success. Each change is logged and reported once."""
+"""The health of one shard of a sink: its circuit, what is wrong, its last success. Each change is logged and reported once."""
 
 import logging
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from datetime import datetime
 from collector.clock import Clock
 from collector.errors import LedgerError
 from collector.ledger.queries import REFUSES_AFTER
+from collector.ledger.shards import WHOLE, Shard
 from collector.logs import fields
 from collector.redaction import redacted
 from exporters.delivery import circuit as circuits
@@ -22,8 +23,12 @@ _CLOSED = Circuit()
 class Health:
     """Outlives leases, so that an outage stays one outage. `changed` is called when the circuit opens or closes."""
 
-    def __init__(self, sink: str, clock: Clock, random: Random, observer: DeliveryObserver) -> None:
+    def __init__(
+        self, sink: str, clock: Clock, random: Random, observer: DeliveryObserver, shard: Shard = WHOLE
+    ) -> None:
         self._sink, self._clock, self._random, self._observer = sink, clock, random, observer
+        self._shard = shard
+        self._numbered = None if shard.of == 1 else shard.number
         self.circuit = _CLOSED
         self.last_success_at: datetime | None = None
         self.last_error: str | None = None
@@ -92,7 +97,7 @@ class Health:
         """Log an error that no sink should raise, with its traceback unless it repeats the last one. Returns its text."""
         cause = f"the sink failed unexpectedly: {type(error).__name__}: {redacted(str(error))}"
         if cause != self._bug:
-            _log.error("sink.broken", exc_info=error, extra=fields(sink=self._sink, cause=cause))
+            _log.error("sink.broken", exc_info=error, extra=fields(sink=self._sink, shard=self._numbered, cause=cause))
             self._bug = cause
         return cause
 
@@ -100,29 +105,48 @@ class Health:
         """A loop failed and tries again. The first failure in a row is logged, with a traceback unless it is the ledger's."""
         cause = redacted(str(error))
         if part not in self._troubles:
-            details = fields(sink=self._sink, part=part, cause=cause, then="tries again")
+            details = fields(sink=self._sink, shard=self._numbered, part=part, cause=cause, then="tries again")
             _log.error("delivery.stuck", exc_info=None if isinstance(error, LedgerError) else error, extra=details)
         self._troubles[part] = f"{part}: {type(error).__name__}: {cause}"
         self.erred(self._troubles[part])
 
     def unstuck(self, part: str) -> None:
         if self._troubles.pop(part, None) is not None:
-            _log.info("delivery.recovered", extra=fields(sink=self._sink, part=part))
+            _log.info("delivery.recovered", extra=fields(sink=self._sink, shard=self._numbered, part=part))
 
     def _report_opened(self, circuit: Circuit) -> None:
         probe_in = round(circuit.probe_at - self._clock.monotonic(), 1)
         _log.warning(
             "sink.interrupted",
-            extra=fields(sink=self._sink, cause=circuit.cause, failures=circuit.failures, next_probe_seconds=probe_in),
+            extra=fields(
+                sink=self._sink,
+                shard=self._numbered,
+                cause=circuit.cause,
+                failures=circuit.failures,
+                next_probe_seconds=probe_in,
+            ),
         )
-        self._observer.circuit(CircuitReport(self._sink, open=True, cause=circuit.cause, failures=circuit.failures))
+        opened = CircuitReport(
+            self._sink, open=True, cause=circuit.cause, failures=circuit.failures, shard=self._shard.number
+        )
+        self._observer.circuit(opened)
         self.changed()
 
     def _report_closed(self, before: Circuit, seconds: float) -> None:
         _log.warning(
-            "sink.recovered", extra=fields(sink=self._sink, outage_seconds=round(seconds, 1), failures=before.failures)
+            "sink.recovered",
+            extra=fields(
+                sink=self._sink, shard=self._numbered, outage_seconds=round(seconds, 1), failures=before.failures
+            ),
         )
         self._observer.circuit(
-            CircuitReport(self._sink, open=False, cause=before.cause, failures=before.failures, seconds=seconds)
+            CircuitReport(
+                self._sink,
+                open=False,
+                cause=before.cause,
+                failures=before.failures,
+                seconds=seconds,
+                shard=self._shard.number,
+            )
         )
         self.changed()

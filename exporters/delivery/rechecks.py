@@ -32,7 +32,8 @@ class Rechecks:
     async def step(self) -> None:
         while not (most := self._allowed()):
             await self.wakeup.wait(_LOOK_EVERY)
-        due = await self._context.store.read_claim(doubts.due, self._context.sink_id, self._context.time.now_ms(), most)
+        context = self._context
+        due = await context.store.read_claim(doubts.due, context.sink_id, context.time.now_ms(), most, context.shard)
         await self._recheck_all(due)
         if not due:
             await self.wakeup.wait(_LOOK_EVERY)

@@ -33,13 +33,14 @@ class SendReport(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CircuitReport:
-    """The circuit of a sink opened, or closed again after `seconds` and `failures` failed attempts."""
+    """The circuit of a sink's shard opened, or closed again after `seconds` and `failures` failed attempts."""
 
     sink: str
     open: bool
     cause: str | None
     failures: int
     seconds: float = 0.0
+    shard: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ LOOK = 1.0
 
 
 class SinkRequests:
-    """Serves the requests to one sink while its delivery holds the lease."""
+    """Serves the requests to one sink, or the parts of one of its shards, while its delivery holds the lease."""
 
     def __init__(self, sink_id: int, delivery: Delivery, store: Ledger, clock: Clock) -> None:
         self._sink_id, self._delivery, self._store, self._clock = sink_id, delivery, store, clock
@@ -88,17 +88,19 @@ class SinkRequests:
             return RequestState.DONE, dict(sorted((await self._resent(body["runs"])).items()))
         wanted = Choice(*(body.get(name) for name in ("run_id", "event", "until_ms", "cause")))
         listed = await self._store.read_shown(parked.listing, PARKED_AT_ONCE, sink_id=self._sink_id)
-        chosen = [(event.strand_id, event.seq) for event in reversed(listed) if wanted.takes(event)]
+        mine = [event for event in reversed(listed) if self._delivery.shard.has(event.strand_id)]
+        chosen = [(event.strand_id, event.seq) for event in mine if wanted.takes(event)]
         if not chosen:
-            return RequestState.FAILED, {"error": f"nothing is parked there{wanted}"}
+            return RequestState.FAILED, {"error": f"{requests.NOTHING_PARKED}{wanted}"}
         became = await (self._retried(chosen) if request.kind is RequestKind.RETRY else self._dropped(chosen))
         return RequestState.DONE, dict(sorted(became.items()))
 
     async def _resent(self, runs: Mapping[str, str]) -> Counter[str]:
         """These runs, by run id, each from the event that its word names."""
         chosen = {run_id: ResendFrom(word) for run_id, word in runs.items()}
-        strands = await self._store.read_shown(resend.strands_of, chosen)
-        became = Counter({Resent.UNKNOWN: len(chosen) - len(strands)})
+        known, shard = await self._store.read_shown(resend.strands_of, chosen), self._delivery.shard
+        became = Counter({Resent.UNKNOWN: len(chosen) - len(known) if shard.number == 0 else 0})
+        strands = {run_id: strand for run_id, strand in known.items() if shard.has(strand)}
         async with self._delivery.reserved_of(set(strands.values())) as free:
             of_these = {run_id: chosen[run_id] for run_id, strand in strands.items() if strand in set(free)}
             became[Resent.WAITING] += len(strands) - len(of_these)

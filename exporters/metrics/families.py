@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import platform
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from prometheus_client.registry import Collector
 
 from collector import __version__
 from collector.ledger.leases import HOUSEKEEPING, METRICS
+from collector.ledger.shards import lease_names
 from collector.logs import fields
 from collector.model import EventKind, SkipKind
 from collector.reports import (
@@ -153,6 +155,9 @@ class Metrics:
             "lineage_sink_circuit_open", "1 while a sink gets nothing but probes, after failures.", ["sink"]
         )
         self._rechecks = counter("lineage_rechecks", "Rechecks of runs in doubt, by result.", ["sink", "result"])
+        self._open: defaultdict[str, set[int]] = defaultdict(set)
+        """The shards of each sink whose circuits are open."""
+        self._divided: dict[str, int] = {}
         self._leases = gauge("lineage_lease_held", "1 while this process holds the lease.", ["lease"])
         self._resets = counter("lineage_ledger_resets", "Ledgers that could not be used and were set aside.")
         self._rescues = counter(
@@ -260,7 +265,8 @@ class Metrics:
             self._fresh.labels(source, report.sink).observe(report.freshness, _exemplar(report.run_id))
 
     def circuit(self, report: CircuitReport) -> None:
-        self._circuit.labels(report.sink).set(report.open)
+        (self._open[report.sink].add if report.open else self._open[report.sink].discard)(report.shard)
+        self._circuit.labels(report.sink).set(bool(self._open[report.sink]))
 
     def rechecked(self, report: RecheckReport) -> None:
         self._rechecks.labels(report.sink, "settled" if report.settled else "again").inc()
@@ -268,12 +274,23 @@ class Metrics:
     def lease(self, report: LeaseReport) -> None:
         self._leases.labels(report.lease).set(report.held)
         kind, _, name = report.lease.partition(":")
+        name, _, shard = name.partition("#")
         if not report.held and kind == "source":
             for gauge in self._of_holder:
                 with suppress(KeyError):  # it was never set
                     gauge.remove(name)
         elif not report.held and kind == "sink":
-            self._circuit.labels(name).set(0)
+            self._open[name].discard(int(shard or 0))
+            self._circuit.labels(name).set(bool(self._open[name]))
+
+    def divided(self, sink: str, shards: int) -> None:
+        """The sink has the leases of so many shards, and no others."""
+        former = lease_names(sink, self._divided.get(sink, 1))
+        self._divided[sink] = shards
+        for gone in set(former) - set(lease_names(sink, shards)):
+            self._leases.remove(gone)
+        for name in set(lease_names(sink, shards)) - set(former):
+            self._leases.labels(name).set(0)
 
     def configured(self, at: datetime) -> None:
         self._configured.set(at.timestamp())

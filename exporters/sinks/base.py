@@ -69,6 +69,7 @@ class Sink(Protocol):
     """No single attempt takes longer; the sink's lease is sized by it."""
 
     # optional, `batch: int`: a call of `send` is one request of up to so many events, and `capacity` a multiple of it
+    # optional, `parallel: bool`: several of it, in several processes, may work on the target at once: it can have shards
 
     def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[tuple[Outgoing, Outcome]]:
         """Send, at most one event per strand, and yield each outcome as it comes. Several calls may be under way at
@@ -120,6 +121,11 @@ def batch_of(sink: Sink) -> int | None:
     return getattr(sink, "batch", None)
 
 
+def is_parallel(sink: Sink) -> bool:
+    """Whether several of it may work on its target at once."""
+    return bool(getattr(sink, "parallel", False))
+
+
 Create = Callable[[Any, Context], Sink]
 """The entry point: (this sink's part of the configuration, context) -> sink. Opens no connection.
 
@@ -137,6 +143,7 @@ class BrokenSink:
     capacity = 1
     rechecks = False
     longest_attempt = timedelta(seconds=1)
+    parallel = True
 
     def __init__(self, cause: str) -> None:
         self.outcome = Retry(cause, slow=True)

@@ -105,6 +105,7 @@ class OpenLineageSink:
     """Posts each event unchanged, `concurrency` at a time."""
 
     wants = frozenset(EventKind)
+    parallel = True
     rechecks = False
 
     def __init__(self, endpoint: Endpoint, *, concurrency: int) -> None:

@@ -17,6 +17,7 @@ from collector.ledger.backlog import UnansweredRun
 from collector.ledger.port import Ledger
 from collector.ledger.queries import LeaseRow
 from collector.ledger.run_queries import RunRow
+from collector.ledger.shards import whole_name
 from exporters.web.activity import (
     deliveries,
     delivery_bars,
@@ -147,8 +148,8 @@ class StatePages:
 
 
 def _lease(row: LeaseRow) -> Row:
-    """`holder` is None while nobody holds it."""
-    kind, _, name = row.name.partition(":")
+    """`holder` is None while nobody holds it. The `name` is that of the source or sink, also for one shard of a sink."""
+    kind, _, name = whole_name(row.name).partition(":")
     is_held = row.left_ms > 0
     return {
         "lease": row.name,

@@ -94,7 +94,7 @@ async def test_loops_that_do_not_come_round_are_noticed(deployment: Deployment) 
     async with running(deployment) as (service, client):
         await until_ready(client)
         service._parts.pollers[CDF].expected_by = 0.0
-        service._parts.deliveries["marquez"]._health.came_round_at = -1000.0
+        service._parts.deliveries["marquez"]._came_round_at = -1000.0
         service._parts.housekeeper.expected_by = 0.0
         code, said = await fetched(client, "/healthz")
     assert code == 503

@@ -20,11 +20,11 @@ LEASE = 120
 """Seconds that a source's lease lasts without a renewal."""
 
 
-def run_in(seed: int, test: Any, *, sources: int = 1, sinks: int = 1) -> None:
+def run_in(seed: int, test: Any, *, sources: int = 1, sinks: int = 1, shards: int = 1) -> None:
     with quick_folder() as folder, asyncio.Runner() as runner:
 
         async def whole() -> None:
-            replicas = Replicas(Path(folder), seed, sources, sinks)
+            replicas = Replicas(Path(folder), seed, sources, sinks, shards)
             try:
                 await replicas.configure()
                 await test(replicas)
@@ -229,3 +229,61 @@ def test_leases_that_spread_over_disturbed_replicas_lose_nothing(seed: int) -> N
         await check_that_all_arrived(replicas)
 
     run_in(seed, happens, sources=3, sinks=2)
+
+
+def shard_leases(replicas: Replicas) -> list[list[str]]:
+    """Of the first sink, which each living process holds."""
+    return [sorted(name for name in process.held if name.startswith("sink:sink 0")) for process in replicas.living]
+
+
+def all_shard_leases(replicas: Replicas) -> list[str]:
+    return sorted(name for held in shard_leases(replicas) for name in held)
+
+
+def test_the_shards_of_a_sink_spread_and_their_number_changes_once_the_last_replica_has_it() -> None:
+    async def happens(replicas: Replicas) -> None:
+        for _ in range(3):
+            replicas.start()
+        await replicas.clock.advance(60)
+        for wanted in (3, 2, 1):
+            before = all_shard_leases(replicas)
+            replicas.shards = wanted
+            for process in replicas.living:
+                replicas.begin_run(20)
+                assert all_shard_leases(replicas) == before, "nothing changes while they differ"
+                replicas.start()
+                await process.stop()
+                await replicas.clock.advance(60)
+            await replicas.clock.advance(240)
+            names = ["sink:sink 0"] if wanted == 1 else [f"sink:sink 0#{number}" for number in range(wanted)]
+            assert sorted(shard_leases(replicas)) == sorted([[name] for name in names] + [[]] * (3 - wanted))
+        await check_that_all_arrived(replicas)
+
+    run_in(6, happens)
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=3, deadline=None)
+def test_shards_whose_number_changes_among_disturbed_replicas_lose_nothing_and_share_no_strand(seed: int) -> None:
+    async def happens(replicas: Replicas) -> None:
+        for _ in range(3):
+            replicas.start()
+        for _ in range(30):
+            for _ in range(replicas.random.randrange(4)):
+                replicas.begin_run(replicas.random.uniform(0, 200))
+            if replicas.random.random() < 0.3:
+                replicas.shards = replicas.random.choice([1, 2, 3])
+            await disturb(replicas)
+            await replicas.clock.advance(replicas.random.choice([1, 7, 30, 90, 150]))
+        await recover(replicas)
+        await check_that_all_arrived(replicas)
+        replicas.shards = 2
+        for process in replicas.living:
+            replicas.start()
+            await process.stop()
+        replicas.begin_run(1)
+        await recover(replicas)
+        assert all_shard_leases(replicas) == ["sink:sink 0#0", "sink:sink 0#1"]
+        await check_that_all_arrived(replicas)
+
+    run_in(seed, happens, shards=2)

@@ -75,6 +75,7 @@ class _Attempt:
 class KafkaSink:
     wants = frozenset(EventKind)
     capacity = 500
+    parallel = True
     rechecks = False
 
     def __init__(self, cluster: Cluster, sink: str, *, answer_seconds: float = 5.0, key: bytes | None = None) -> None:

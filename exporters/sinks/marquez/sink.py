@@ -132,6 +132,7 @@ def _path(*parts: str) -> str:
 class MarquezSink:
     """One Marquez. `capacity` is the number of concurrent requests: 2 load a Marquez on 2 cores fully."""
 
+    parallel = True
     rechecks = True
 
     def __init__(

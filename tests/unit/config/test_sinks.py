@@ -80,3 +80,29 @@ def test_kafka_takes_user_and_password(tmp_path: Path, certificates: Certificate
 def test_the_listen_address_is_split(listen: str, host: str, port: int) -> None:
     http = Http(listen=listen)
     assert (http.host, http.port) == (host, port)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "words"),
+    [
+        ("file", {"path": "-", "shards": 2}, "a file has one writer at a time"),
+        ("file", {"path": "-", "shards": 0}, "greater than or equal to 1"),
+        ("marquez", {"url": "http://m:5000", "shards": 33}, "less than or equal to 32"),
+        ("marquez", {"url": "http://m:5000", "shards": True}, "must be a number, not true"),
+        (
+            "marquez",
+            {"url": "http://m:5000", "shards": 4, "concurrency": 23},
+            "23 requests at a time for each of 4 shards",
+        ),
+        ("marquez", {"url": "http://m:5000", "shards": 23}, "4 requests at a time for each of 23 shards"),
+    ],
+)
+def test_shards_that_a_sink_cannot_have_are_refused(kind: str, more: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        sink(kind, **more)
+
+
+def test_a_sink_has_one_shard_or_as_many_as_configured() -> None:
+    assert sink("marquez", url="http://m:5000").shards == 1
+    assert sink("marquez", url="http://m:5000", shards=22).shards == 22
+    assert sink("file", path="-", shards=1).shards == 1

@@ -1,0 +1,177 @@
+"""A sink with all its shards in one process, over a real ledger in simulated time."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from collector.ledger import parked, queries, replicas, requests, shards
+from collector.ledger.held_lease import Leases
+from collector.ledger.replicas import Replica
+from collector.ledger.requests import RequestKind, RequestState
+from collector.ledger.shards import Shard, Shards
+from collector.model import EventKind, Outgoing
+from exporters.delivery.reports import SinkState
+from exporters.delivery.sink_delivery import SinkDelivery
+from exporters.sinks.base import Delivered, Outcome, Park, Retry
+from tests.unit.exporters.delivery_simulation import (
+    DeliverySimulation,
+    Script,
+    ScriptedSink,
+    delivers,
+    delivery_simulation,
+)
+
+START, COMPLETE = EventKind.START, EventKind.COMPLETE
+RUNS = [f"run {number}" for number in range(12)]
+
+
+class ParallelSink(ScriptedSink):
+    parallel = True
+
+
+class Divided:
+    """A replica with a sink of so many shards in its configuration."""
+
+    def __init__(self, simulation: DeliverySimulation, script: Script) -> None:
+        self.simulation, self.script = simulation, script
+        self.sinks: list[ParallelSink] = []
+        self.shards: list[int] = []
+        self.delivery = SinkDelivery(
+            "sink",
+            simulation.sinks["sink"],
+            self.another(),
+            self.another,
+            leases=Leases(simulation.store, simulation.clock, "test", simulation.reports.lease),
+            clock=simulation.clock,
+            random=simulation.random.random,
+            observer=simulation.reports,
+            on_shards=self.shards.append,
+        )
+        self.task = asyncio.create_task(self.delivery.run())
+
+    def another(self) -> ParallelSink:
+        self.sinks.append(ParallelSink(self._answer))
+        self.simulation.violations.append(self.sinks[-1].violations)
+        return self.sinks[-1]
+
+    def _answer(self, item: Outgoing) -> Outcome | Awaitable[Outcome]:
+        return self.script(item)
+
+    async def configure(self, count: int) -> None:
+        """It starts again with this number."""
+        me = Replica(f"with {count}", "1", "", frozenset({"sink:sink"}), shards={"sink": count})
+        await self.simulation.store.write(replicas.end_all)
+        await self.simulation.store.write(replicas.beat, me)
+
+    @property
+    def sent(self) -> list[list[tuple[str, EventKind]]]:
+        return [sink.sent for sink in self.sinks]
+
+    async def answer(self, kind: RequestKind, body: str = "{}") -> tuple[RequestState, dict[str, object]]:
+        store = self.simulation.store
+        number = await store.write(requests.add, kind, "sink:sink", body, self.simulation.now_ms)
+        await self.simulation.advance(3)
+        request = await store.read(requests.get, number)
+        return request.state, json.loads(request.answer or "{}")
+
+
+@asynccontextmanager
+async def divided(count: int, script: Script = delivers) -> AsyncIterator[Divided]:
+    async with delivery_simulation() as simulation:
+        made = Divided(simulation, script)
+        await made.configure(count)
+        await simulation.advance(12)
+        try:
+            yield made
+        finally:
+            made.task.cancel()
+            await asyncio.gather(made.task, return_exceptions=True)
+
+
+async def test_each_shard_sends_its_own_strands_in_order_by_a_sink_of_its_own() -> None:
+    async with divided(3) as made:
+        await made.simulation.happen(START, runs=RUNS)
+        await made.simulation.happen(COMPLETE, runs=RUNS)
+        await made.simulation.advance(5)
+        assert made.shards[-1] == 3
+        assert len(made.sinks) == 3
+        assert sorted(one for sent in made.sent for one in sent) == sorted(
+            (run, kind) for run in RUNS for kind in (START, COMPLETE)
+        )
+        assert all(sent.index((run, START)) < sent.index((run, COMPLETE)) for sent in made.sent for run, _ in sent)
+        assert made.delivery.status().state is SinkState.DELIVERING
+        stopping = made.delivery.stop(5)
+        await made.simulation.within(6, stopping)
+        assert made.delivery.status().state is SinkState.STOPPED
+        assert not [
+            row
+            for row in await made.simulation.store.read(queries.leases)
+            if row.left_ms and row.name != "source:source"
+        ]
+
+
+async def test_the_number_changes_while_events_are_at_the_sink_and_none_is_sent_twice_or_out_of_order() -> None:
+    async def slowly(_: Outgoing) -> Outcome:
+        await made.simulation.clock.sleep(4)
+        return Delivered()
+
+    async with divided(2) as made:
+        made.script = slowly
+        for count in (3, 1, 2):
+            await made.simulation.happen(START, runs=[f"{run} of {count}" for run in RUNS])
+            await made.simulation.advance(1)
+            await made.configure(count)
+            await made.simulation.happen(COMPLETE, runs=[f"{run} of {count}" for run in RUNS])
+            await made.simulation.advance(60)
+            found = await made.simulation.store.read(shards.of_sink, made.simulation.sinks["sink"])
+            assert found == Shards(count)
+        sent = [one for each in made.sent for one in each]
+        assert sorted(sent) == sorted(made.simulation.made), "each once"
+
+
+async def test_one_shard_in_trouble_shows_and_leaves_the_others_alone() -> None:
+    def fails(item: Outgoing) -> Outcome:
+        return Retry("no connection") if Shard(1, 2).has(item.strand_id) else Delivered()
+
+    async with divided(2, fails) as made:
+        await made.simulation.happen(START, runs=RUNS)
+        await made.simulation.advance(5)
+        assert len({run for run, _ in made.sinks[0].sent}) == 6
+        status = made.delivery.status()
+        assert (status.state, status.problem) == (SinkState.OUTAGE, "no connection")
+        assert [(report.shard, report.open) for report in made.simulation.reports.circuits] == [(1, True)]
+
+
+async def test_requests_to_a_divided_sink_are_done_by_all_shards_and_answered_once() -> None:
+    async with divided(3, lambda _: Park("refused")) as made:
+        await made.simulation.happen(START, runs=RUNS)
+        await made.simulation.advance(5)
+        made.script = delivers
+        assert await made.answer(RequestKind.RETRY) == (RequestState.DONE, {"queued": 12})
+        assert await made.simulation.store.read(parked.listing, 100) == []
+        assert await made.answer(RequestKind.DROP) == (RequestState.FAILED, {"error": "nothing is parked there"})
+        await made.simulation.happen(COMPLETE, runs=RUNS)
+        await made.simulation.advance(5)
+        before = [len(sent) for sent in made.sent]
+        state, answer = await made.answer(RequestKind.BACKFILL, '{"since_ms": null, "until_ms": null}')
+        assert (state, answer["total"], answer["seen"], answer["strands"]) == (RequestState.DONE, 12, 12, 12)
+        await made.simulation.advance(5)
+        assert [len(sent) - was for sent, was in zip(made.sent, before, strict=True)] == [8, 8, 8]
+
+
+async def test_a_sink_that_cannot_work_beside_another_waits_while_the_ledger_has_it_divided() -> None:
+    async with divided(2) as made:
+        lone = Divided(made.simulation, delivers)
+        lone.delivery._first = ScriptedSink()
+        await made.simulation.within(30, made.delivery.stop(20))
+        await made.simulation.happen(START, runs=RUNS)
+        await made.simulation.advance(60)
+        assert lone.shards == []
+        assert lone.delivery.status().state is SinkState.STARTING
+        await lone.configure(1)
+        await made.simulation.advance(timedelta(minutes=2).total_seconds())
+        assert lone.shards == [1]
+        lone.task.cancel()
+        await asyncio.gather(lone.task, return_exceptions=True)
