@@ -16,6 +16,7 @@ import yaml
 
 from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.store import Store
+from collector.ledger.shards import lease_names
 from tests import preloaded
 from tests.crash.tenures import AUDIT, NotedRequests, Request
 from tests.deployment import CDF, DATAPREP, WETRANSFORM, Deployment
@@ -182,8 +183,19 @@ class Cluster:
             return None
         self.last_spread = str({replica.name: sorted(held) for replica, held in zip(awake, found, strict=True)})
         names = {"housekeeping", "metrics", *(f"source:{each['name']}" for each in self.deployment.settings["sources"])}
-        names |= {f"sink:{each['name']}" for each in self.deployment.settings["sinks"]}
+        names |= {name for row in self.rows("SELECT name, shards FROM lineage.sink") for name in lease_names(*row)}
         return found if sorted(name for held in found for name in held) == sorted(names) else None
+
+    def divide(self, count: int) -> None:
+        """Each replica has so many shards of each sink that can have several, from its next start on."""
+        for sink in self.deployment.settings["sinks"]:
+            if sink["type"] != "file":
+                sink["shards"] = count
+
+    def shards(self) -> set[int]:
+        """Of the sinks that can have several, as the ledger has them."""
+        names = [sink["name"] for sink in self.deployment.settings["sinks"] if sink["type"] != "file"]
+        return {count for name, count in self.rows("SELECT name, shards FROM lineage.sink") if name in names}
 
     async def settled(self, patience: float = PATIENCE) -> None:
         """Every run ended and arrived, and no sink is owed anything."""

@@ -40,7 +40,9 @@ CREATE FUNCTION audit.polled() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 END $$;
 CREATE FUNCTION audit.settled() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   INSERT INTO audit.written SELECT l.name, l.token, current_setting('application_name')
-  FROM lineage.sink s JOIN lineage.lease l ON l.name = 'sink:' || s.name WHERE s.id = OLD.sink_id;
+  FROM lineage.sink s
+  JOIN lineage.lease l ON l.name = 'sink:' || s.name || CASE s.shards WHEN 1 THEN '' ELSE '#' || OLD.strand_id % s.shards END
+  WHERE s.id = OLD.sink_id;
   RETURN NULL;
 END $$;
 CREATE TRIGGER taken AFTER INSERT OR UPDATE ON lineage.lease FOR EACH ROW EXECUTE FUNCTION audit.taken();

@@ -203,7 +203,7 @@ class Disturbances:
     """So many, on all replicas, PostgreSQL and Kafka at the same time."""
 
     def __init__(self, cluster: Cluster, kafka: ServerProcess, seed: int, count: int) -> None:
-        self._cluster, self._kafka, self._left = cluster, kafka, count
+        self._cluster, self._kafka, self.left = cluster, kafka, count
         self._seed = seed
         self.happened = Counter[str]()
 
@@ -215,9 +215,9 @@ class Disturbances:
             group.create_task(self._of_kafka(random.Random(self._seed - 2)))
 
     def _is_next(self, what: str) -> bool:
-        if not self._left:
+        if not self.left:
             return False
-        self._left -= 1
+        self.left -= 1
         self.happened[what] += 1
         return True
 
@@ -289,6 +289,22 @@ async def disturb(replica: Replica, what: str, rng: random.Random) -> None:
                 await asyncio.sleep(duration(rng))
 
 
+async def divide_again(cluster: Cluster, disturbances: Disturbances) -> None:
+    """Half way through; the replicas are started with it one by one, as they are disturbed."""
+    half = disturbances.left // 2
+    while disturbances.left > half:
+        await asyncio.sleep(0.1)
+    cluster.divide(3)
+
+
+async def roll(cluster: Cluster) -> None:
+    """Start each replica again, one after the other."""
+    for replica in cluster.replicas:
+        if replica.lives:
+            assert await replica.end(signal.SIGTERM) == 0
+        await replica.start()
+
+
 async def revive(replicas: list[Replica]) -> None:
     """As Kubernetes does: a replica that found no database at its start ends, and is started again."""
     for replica in replicas:
@@ -349,6 +365,7 @@ async def test_whatever_fails_nothing_is_lost_and_order_is_kept(
     print(f"REPLICAS_SEED={SEED} REPLICAS_DISTURBANCES={DISTURBANCES}")
     cluster.deployment.settings["sources"][0]["workflows"] = True
     cluster.deployment.settings["sources"][2]["stages"] = "runs"
+    cluster.divide(2)
     await cluster.start()
 
     async def all_held() -> bool:
@@ -360,11 +377,17 @@ async def test_whatever_fails_nothing_is_lost_and_order_is_kept(
     disturbances = Disturbances(cluster, kafka.process, SEED, DISTURBANCES)
     began = asyncio.get_running_loop().time()
     try:
-        await disturbances.run()
+        await asyncio.gather(disturbances.run(), divide_again(cluster, disturbances))
     finally:
         world.cancel()
     seconds = asyncio.get_running_loop().time() - began
     print(f"{sum(disturbances.happened.values())} disturbances in {seconds:.0f} s: {dict(disturbances.happened)}")
+    await roll(cluster)
+
+    async def divided() -> bool:
+        return cluster.shards() == {3}
+
+    await cluster.until(divided)
     await cluster.until(all_held)
     await cluster.settled(180)
     places = {
