@@ -1,9 +1,11 @@
-"""A thread that works on tasks, all that wait in one batch: the urgent ones first, then the rest, each in order."""
+"""Threads that work on tasks. A `Worker` takes all that wait in one batch: the urgent ones first, then the rest, each in order."""
 
 import asyncio
 import logging
 import queue
 import threading
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -27,20 +29,34 @@ class Task:
     first: bool = False
 
 
-class Worker:
-    """`serve` answers every task of a batch and raises nothing."""
+class Threads(ABC):
+    """Threads with one inbox. `_run` takes tasks from there until it gets None."""
 
-    def __init__(self, name: str, serve: Callable[[Sequence[Task]], None]) -> None:
-        self._serve = serve
+    def __init__(self, *names: str) -> None:
         self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._open = True
-        # a daemon, for a process that ends without closing must not hang: the file stands any kill
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        # daemons, for a process that ends without closing must not hang: a ledger stands any kill, a server may be frozen
+        self._threads = [threading.Thread(target=self._run, name=name, daemon=True) for name in names]
+        for thread in self._threads:
+            thread.start()
 
-    def submit(self, work: Callable[[Any], Any], *, alone: bool = False, first: bool = False) -> "Future[Any]":
+    def submit(self, work: Callable[[Any], Any]) -> "Future[Any]":
         """Queue a task, which will be done: the future cannot be cancelled. Raises `LedgerError` once stopped."""
+        return self._put(work)
+
+    def stop(self, within: float | None = None) -> bool:
+        """Do what was submitted, then end; False when that takes longer than so many seconds."""
+        with self._gate:
+            if self._open:
+                self._open = False
+                self._inbox.put(None)
+        end = None if within is None else time.monotonic() + within
+        for thread in self._threads:
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _put(self, work: Callable[[Any], Any], *, alone: bool = False, first: bool = False) -> "Future[Any]":
         answer: Future[Any] = Future()
         answer.set_running_or_notify_cancel()
         with self._gate:
@@ -49,13 +65,19 @@ class Worker:
             self._inbox.put(Task(work, answer, alone, first))
         return answer
 
-    def stop(self) -> None:
-        """Finish what was submitted, then end."""
-        with self._gate:
-            if self._open:
-                self._open = False
-                self._inbox.put(None)
-        self._thread.join()
+    @abstractmethod
+    def _run(self) -> None: ...
+
+
+class Worker(Threads):
+    """`serve` answers every task of a batch and raises nothing."""
+
+    def __init__(self, name: str, serve: Callable[[Sequence[Task]], None]) -> None:
+        self._serve = serve
+        super().__init__(name)
+
+    def submit(self, work: Callable[[Any], Any], *, alone: bool = False, first: bool = False) -> "Future[Any]":
+        return self._put(work, alone=alone, first=first)
 
     def _run(self) -> None:
         while True:

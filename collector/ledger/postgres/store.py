@@ -3,22 +3,21 @@
 Any number of processes may have it open: what each of them does alone is fenced by its leases.
 """
 
-import asyncio
 import logging
 import random
 import secrets
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from collector.errors import LedgerError, LedgerUnreachable
 from collector.ledger import replicas
-from collector.ledger.listeners import Listeners
 from collector.ledger.migration import Version
 from collector.ledger.port import Change, take_announced
 from collector.ledger.postgres import faults, notices, preparation
@@ -28,13 +27,11 @@ from collector.ledger.postgres.notices import Notices
 from collector.ledger.postgres.pool import Pool
 from collector.ledger.postgres.watch import Watch
 from collector.ledger.replicas import Replica
-from collector.ledger.worker import written
+from collector.ledger.threaded import ThreadedStore
 from collector.logs import fields
-from collector.reports import WriteFailure
 
 log = logging.getLogger("lineage.ledger")
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 WRITERS = 4
@@ -46,20 +43,19 @@ CUT_EVERY = 5.0
 """Seconds between two times that all connections are cut, at the least, while the server can only be read."""
 
 
-class Store:
+class Store(ThreadedStore):
     """An open ledger. `lost` is why this process cannot work on it any more: a newer version of the program migrated it."""
 
     set_aside: Path | None = None
     rescued = False
 
     def __init__(self, database: Database, *, writes: bool) -> None:
+        super().__init__()
         self.name = database.name
         self.lost: str | None = None
         self._writes = writes
         self._connections = connections = Connections(database)
         self._cut_at = float("-inf")
-        self._listeners = Listeners()
-        self._report_failure: Callable[[WriteFailure], None] = lambda _: None
         self._engines: list[Engine] = []
         self._polls, self._claims, self._shown = (
             self._pool(name, connections.engine(1, writes=False), 1, self._read)
@@ -105,38 +101,6 @@ class Store:
 
         return cls(database, writes=True) if _done_by(database.engine(1, writes=False), database, services) else None
 
-    async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `fn(conn, ...)` in a transaction of one of the writers' threads. Once called it happens, whether or not the
-        caller is cancelled meanwhile. It is run again when PostgreSQL ended the transaction for the sake of another one.
-        """
-        return await written(self._writing(self._writers).submit(lambda conn: fn(conn, *args, **kwargs)))
-
-    async def write_first(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`write` on separate connections: for short ones whose order to others does not matter."""
-        return await written(self._writing(self._first).submit(lambda conn: fn(conn, *args, **kwargs)))
-
-    async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `fn(conn, ...)` in the thread that reads for polls, beside writes. It holds up the other reads of polls."""
-        return await asyncio.wrap_future(self._polls.submit(lambda conn: fn(conn, *args, **kwargs)))
-
-    async def read_claim(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`read` for deliveries alone, in a separate thread: a few index steps at the most."""
-        return await asyncio.wrap_future(self._claims.submit(lambda conn: fn(conn, *args, **kwargs)))
-
-    async def read_shown(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`read` for what is shown (scrapes, status, pages, answers), in a separate thread."""
-        return await asyncio.wrap_future(self._shown.submit(lambda conn: fn(conn, *args, **kwargs)))
-
-    def on_commit(self, callback: Callable[[], None], change: Change | None = None) -> Callable[[], None]:
-        """Call `callback` on the running event loop after commits that bring this `change`, None for every commit. What others
-        committed is noticed within half a second. Returns what ends that.
-        """
-        return self._listeners.add(callback, change)
-
-    def on_failure(self, callback: Callable[[WriteFailure], None]) -> None:
-        """Call `callback` in a writer's thread for each write that the database did not take."""
-        self._report_failure = callback
-
     async def compact(self, pages: int) -> None:
         """Autovacuum does that."""
 
@@ -144,14 +108,11 @@ class Store:
         """PostgreSQL does that by itself."""
         return True
 
-    async def close(self) -> None:
-        """Finish what waits, then release the ledger. A second call does nothing."""
-        await asyncio.to_thread(self._close)
-
-    def _writing(self, pool: Pool) -> Pool:
+    def _submit_write(self, work: Callable[[Connection], Any], *, first: bool) -> "Future[Any]":
+        """Those that are `first` have separate connections."""
         if not self._writes:
             raise LedgerError(f"{self.name} was opened for reading only")
-        return pool
+        return (self._first if first else self._writers).submit(work)
 
     def _read(self, engine: Engine, work: Callable[[Connection], Any]) -> Any:
         try:

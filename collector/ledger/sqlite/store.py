@@ -9,12 +9,13 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,19 +23,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from collector.clock import Clock
 from collector.errors import LedgerCorrupt, LedgerError, LedgerLocked, LedgerLost
 from collector.ledger import leases, migration, replicas
-from collector.ledger.listeners import Listeners
 from collector.ledger.port import Change, take_announced
 from collector.ledger.sqlite import file, lock, presence
 from collector.ledger.sqlite.lock import Condition, FileLock
 from collector.ledger.sqlite.presence import Presence
-from collector.ledger.worker import Task, Worker, written
+from collector.ledger.threaded import ThreadedStore
+from collector.ledger.worker import Task, Worker
 from collector.logs import fields
-from collector.reports import WriteFailure
 
 log = logging.getLogger("lineage.ledger")
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 _STOPPED = "nothing is committed any more; what was committed is written to a new file, and the process ends"
 _Readers = Mapping[str, Engine]
@@ -48,13 +45,14 @@ class _Result:
     changes: frozenset[Change] = frozenset()
 
 
-class Store:
+class Store(ThreadedStore):
     """An open ledger. `set_aside` is where an unusable file went that was found at this start, if one was: the
     look-back of the sources fills the new one. `rescued` is True if the file was deleted under the process before, which
     wrote it again. `lost` is why nothing is committed any more: the file is not where it was opened.
     """
 
     def __init__(self, path: Path, readers: _Readers, writer: Engine | None, held: FileLock | None) -> None:
+        super().__init__()
         self.path = path
         self.set_aside: Path | None = None
         self.rescued = held is not None and held.former is Condition.RESCUED
@@ -62,8 +60,6 @@ class Store:
         self._lock, self._condition = held, Condition.CLOSED
         self._present = Presence.of(path)
         self._new_lock: FileLock | None = None
-        self._listeners = Listeners()
-        self._report_failure: Callable[[WriteFailure], None] = lambda _: None
         self._read_engines, self._write_engine = readers, writer
         self._workers = [Worker(f"ledger-{name}", partial(self._answer, engine)) for name, engine in readers.items()]
         # a file that is only read has one reader for all
@@ -122,43 +118,10 @@ class Store:
             raise
         return cls(path, {"reader": reader}, None, None)
 
-    async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `fn(conn, ...)` in a transaction of the writer's thread. Once called it happens, whether or not the
-        caller is cancelled meanwhile. What `fn` raises rolls back the work of this call alone.
-        """
-        return await written(self._writing().submit(lambda conn: fn(conn, *args, **kwargs)))
-
-    async def write_first(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`write`, in a transaction before that of the other waiting writes: for short ones whose order does not matter."""
-        return await written(self._writing().submit(lambda conn: fn(conn, *args, **kwargs), first=True))
-
-    async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `fn(conn, ...)` in the thread that reads for polls, beside writes. It holds up the other reads of polls."""
-        answer = self._polls.submit(lambda conn: fn(conn, *args, **kwargs))
-        return await asyncio.wrap_future(answer)
-
-    async def read_claim(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`read` for deliveries alone, in a separate thread: a few index steps at the most."""
-        answer = self._claims.submit(lambda conn: fn(conn, *args, **kwargs))
-        return await asyncio.wrap_future(answer)
-
-    async def read_shown(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`read` for what is shown (scrapes, status, pages, answers), in a separate thread."""
-        answer = self._shown.submit(lambda conn: fn(conn, *args, **kwargs))
-        return await asyncio.wrap_future(answer)
-
-    def on_commit(self, callback: Callable[[], None], change: Change | None = None) -> Callable[[], None]:
-        """Call `callback` on the event loop after commits of this `change` (None: of every one). Returns what ends that."""
-        return self._listeners.add(callback, change)
-
     @property
     def is_misplaced(self) -> bool:
         """Whether the next commit will find that the file is lost. Takes 5 µs."""
         return self._present.missing() is not None
-
-    def on_failure(self, callback: Callable[[WriteFailure], None]) -> None:
-        """Call `callback` in the writer's thread for each write that the file did not take."""
-        self._report_failure = callback
 
     async def compact(self, pages: int) -> None:
         """Give up to `pages` free pages back to the file system; 256 take about 18 ms, in which nothing is written."""
@@ -176,10 +139,6 @@ class Store:
         """
         return await asyncio.wrap_future(self._writing().submit(self._rescued, alone=True))
 
-    async def close(self) -> None:
-        """Finish what waits, then release the file. A second call does nothing."""
-        await asyncio.to_thread(self._close)
-
     def _close(self) -> None:
         for reader in self._workers:
             reader.stop()
@@ -194,6 +153,9 @@ class Store:
                 if each is not None:
                     self._note(each, self._condition)
                     each.release()
+
+    def _submit_write(self, work: Callable[[Connection], Any], *, first: bool) -> "Future[Any]":
+        return self._writing().submit(work, first=first)
 
     def _writing(self) -> Worker:
         if self._writer is None:
