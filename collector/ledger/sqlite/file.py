@@ -222,17 +222,23 @@ def is_damage(error: BaseException) -> bool:
 
 def set_aside(path: Path, now: datetime) -> Path:
     """Rename the file and its companions; where it is now."""
-    stem = f"{path.name}.damaged-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
-    target = next(free for n in range(1, 1000) if not (free := path.with_name(_nth(stem, n))).exists())
+    target = free_name(path, ".damaged", now)
     for suffix in ("", "-wal", "-shm"):
-        companion = path.with_name(path.name + suffix)
+        companion = beside(path, suffix)
         if companion.exists():
-            companion.rename(target.with_name(target.name + suffix))
+            companion.rename(beside(target, suffix))
     return target
 
 
-def _nth(stem: str, n: int) -> str:
-    return stem if n == 1 else f"{stem}-{n}"
+def free_name(path: Path, suffix: str, now: datetime) -> Path:
+    """The path of a file beside this one, called after it and the time, that is not there yet."""
+    stem = f"{suffix}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    names = (beside(path, stem if n == 1 else f"{stem}-{n}") for n in range(1, 1000))
+    return next(name for name in names if not name.exists())
+
+
+def beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
 _FAILURES = {

@@ -9,11 +9,12 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from collector.errors import LedgerError
 from collector.ledger.sqlite.backup import sync
+from collector.ledger.sqlite.file import beside, free_name
 
 _Identity = tuple[int, int]
 
@@ -56,10 +57,6 @@ class Presence:
         return _identity(beside(self.path, ".lock")) == self.lock
 
 
-def beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
-
-
 def _identity(path: Path) -> _Identity | None:
     """None where there is no such file. A folder that does not answer is no proof that the file is gone."""
     try:
@@ -80,7 +77,7 @@ def checkpointed(connection: sqlite3.Connection, presence: Presence, now: dateti
         )
     log = beside(presence.path, "-wal")
     if not presence.log_is_there and log.exists():
-        log.rename(_free(presence.path, "-wal.foreign", now))  # the next start would read it into the ledger
+        log.rename(free_name(presence.path, "-wal.foreign", now))  # the next start would read it into the ledger
     return presence.path
 
 
@@ -88,7 +85,7 @@ def copied(connection: sqlite3.Connection, path: Path, now: datetime) -> Path:
     """A whole copy of what is open, on the disk, beside the place of the ledger. Raises `OSError`, `sqlite3.Error`
     and `LedgerError`, and leaves nothing then.
     """
-    target = _free(path, ".rescued", now)
+    target = free_name(path, ".rescued", now)
     os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         with closing(sqlite3.connect(target, isolation_level=None)) as copy:
@@ -122,12 +119,6 @@ def put_in_place(copy: Path, presence: Presence) -> Path:
     copy.unlink()
     sync(path.parent)
     return path
-
-
-def _free(path: Path, suffix: str, now: datetime) -> Path:
-    stem = f"{suffix}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
-    names = (beside(path, stem if n == 1 else f"{stem}-{n}") for n in range(1, 1000))
-    return next(name for name in names if not name.exists())
 
 
 def _remove(files: Iterable[Path]) -> None:
