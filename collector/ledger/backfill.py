@@ -9,6 +9,7 @@ from sqlalchemy import Connection, RowMapping, and_, delete, exists, func, inser
 
 from collector.ledger import lanes, restriction, schema, skips, tallies
 from collector.ledger.lanes import Lane
+from collector.ledger.stored import is_open
 from collector.logs import fields
 from collector.model import EventKind, Skip, SkipKind
 
@@ -26,7 +27,7 @@ def starts_of_open_runs(conn: Connection) -> dict[int, int]:
     """The first START of an open run in each strand that has one."""
     run, event = schema.run, schema.event
     started = and_(event.c.strand_id == run.c.strand_id, event.c.run_id == run.c.id, event.c.kind == EventKind.START)
-    starts = select(run.c.strand_id, func.min(event.c.seq)).join(event, started).where(*_open())
+    starts = select(run.c.strand_id, func.min(event.c.seq)).join(event, started).where(*is_open(run))
     return dict(conn.execute(starts.group_by(run.c.strand_id)).all())
 
 
@@ -101,21 +102,16 @@ def _forget_what_is_gone(conn: Connection, sink_id: int) -> None:
 def _lanes_without_head(conn: Connection, sink_id: int) -> list[Lane]:
     lane, event = schema.lane, schema.event
     head = exists().where(event.c.strand_id == lane.c.strand_id, event.c.seq == lane.c.next_seq)
-    columns = [lane.c[name] for name in Lane._fields]
-    return [Lane(*row) for row in conn.execute(select(*columns).where(lane.c.sink_id == sink_id, ~head))]
+    return [Lane(*row) for row in conn.execute(lanes.COLUMNS.where(lane.c.sink_id == sink_id, ~head))]
 
 
 def _missed(conn: Connection, sink: RowMapping, wanted: frozenset[EventKind]) -> dict[int, int]:
     """Per strand the first event that came while the sink was away, of runs that began before or are open now."""
     run, event = schema.run, schema.event
-    concerned = or_(run.c.started_at <= sink["retired_at"], and_(*_open()))
+    concerned = or_(run.c.started_at <= sink["retired_at"], and_(*is_open(run)))
     missed = (
         select(event.c.strand_id, func.min(event.c.seq))
         .join(run, run.c.id == event.c.run_id)
         .where(event.c.id >= sink["until_event"], event.c.kind.in_(sorted(wanted)), concerned)
     )
     return dict(conn.execute(missed.group_by(event.c.strand_id)).all())
-
-
-def _open() -> tuple[Any, Any]:
-    return schema.run.c.ended_at.is_(None), schema.run.c.abandoned_at.is_(None)

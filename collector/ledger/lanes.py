@@ -151,12 +151,9 @@ _OF_LANES = (
     schema.lane.c.sink_id == bindparam("of_sink"),
     schema.lane.c.strand_id.in_(bindparam("strands", expanding=True)),
 )
-_LOCKED = (
-    select(*(schema.lane.c[name] for name in Lane._fields))
-    .where(*_OF_LANES)
-    .order_by(schema.lane.c.strand_id)
-    .with_for_update()
-)
+COLUMNS = select(*(schema.lane.c[name] for name in Lane._fields))
+"""What `Lane` is made of."""
+_LOCKED = COLUMNS.where(*_OF_LANES).order_by(schema.lane.c.strand_id).with_for_update()
 _FINISHED = delete(schema.lane).where(*_OF_LANES)
 
 

@@ -66,7 +66,7 @@ def park(
     conn.execute(insert(schema.parked), rows)
     gone = [lane.strand_id for lane in chosen]
     conn.execute(delete(schema.lane).where(schema.lane.c.sink_id == sink_id, schema.lane.c.strand_id.in_(gone)))
-    tallies.add(conn, sink_id, _less(parked), parked, _less(size))
+    tallies.add(conn, sink_id, tallies.less(parked), parked, tallies.less(size))
     if rechecks and unclean_at is not None:
         heads = {events[lane.strand_id][0].run_id for lane in chosen if lane.since <= unclean_at}
         doubts.note(conn, sink_id, heads, now_ms)
@@ -125,9 +125,3 @@ def _row(sink_id: int, lane: Lane, event: _Event, cause: str, now_ms: int) -> di
         "attempts": lane.attempts if event.seq == lane.next_seq else 0,
         "cause": schema.clean(cause),
     }
-
-
-def _less(counts: Counter[int]) -> Counter[int]:
-    less = Counter[int]()
-    less.subtract(counts)
-    return less

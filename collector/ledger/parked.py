@@ -231,14 +231,13 @@ def _put_back(conn: Connection, sink_id: int, lanes: Mapping[int, Lane], again: 
     replaced = _into_lanes(conn, sink_id, lanes, first, now_ms)
     asked = [{"of_sink": sink_id, "of_strand": row.strand_id, "of_seq": row.seq, "now": now_ms} for row in again]
     conn.execute(_ASKED, asked)
-    pending, kept, size = Counter(row.source_id for row in again), Counter[int](), Counter[int]()
+    pending, size = Counter(row.source_id for row in again), Counter[int]()
     for row in again:
         size[row.source_id] += row.size or 0
     for strand, head_size in replaced.items():
         pending[first[strand].source_id] -= 1
         size[first[strand].source_id] -= head_size
-    kept.subtract(row.source_id for row in again)
-    tallies.add(conn, sink_id, pending, kept, size)
+    tallies.add(conn, sink_id, pending, tallies.less(row.source_id for row in again), size)
 
 
 def _answer(row: _Row | None) -> RetryAnswer | None:
@@ -310,9 +309,7 @@ def drop(conn: Connection, lease: Lease, sink_id: int, events: Iterable[Named]) 
         conn.execute(_DROPPED, {"of_sink": sink_id, "events": some})
     if dropped:
         doubts.forget_dropped_ends(conn, sink_id, dropped)
-        fewer = Counter[int]()
-        fewer.subtract(row.source_id for row in rows)
-        tallies.add(conn, sink_id, Counter(), fewer)
+        tallies.add(conn, sink_id, Counter(), tallies.less(row.source_id for row in rows))
     return set(dropped)
 
 

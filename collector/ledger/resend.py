@@ -105,8 +105,7 @@ def outlook(
     events = _events(conn, numbers, wanted)
     lane, lanes = schema.lane, dict[int, Lane]()
     for some in chunks(numbers):
-        columns = select(*(lane.c[name] for name in Lane._fields))
-        rows = conn.execute(columns.where(lane.c.sink_id == sink_id, lane.c.strand_id.in_(some)))
+        rows = conn.execute(ledger_lanes.COLUMNS.where(lane.c.sink_id == sink_id, lane.c.strand_id.in_(some)))
         lanes.update({row[0]: Lane(*row) for row in rows})
     first = _heads(events, numbers, wanted, barred)
     heads = {strand: seq for strand, seq in first.items() if not isinstance(seq, Resent)}

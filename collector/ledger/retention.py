@@ -156,9 +156,7 @@ def expire_parked(conn: Connection, older_than_ms: int, limit: int = 1000) -> di
         for some in chunks(events):
             of_events = tuple_(table.c.strand_id, table.c.seq).in_(some)
             conn.execute(delete(table).where(table.c.sink_id == sink_id, of_events))
-        fewer = Counter[int]()
-        fewer.subtract(source_id for _, _, source_id in rows)
-        tallies.add(conn, sink_id, Counter(), fewer)
+        tallies.add(conn, sink_id, Counter(), tallies.less(source_id for _, _, source_id in rows))
     return {sink_id: len(rows) for sink_id, rows in gone.items()}
 
 

@@ -1,6 +1,7 @@
 """Counts per source and sink, updated in the same commit as what they count, so that a scrape counts no rows."""
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 from sqlalchemy import Connection, Insert, Select, bindparam, case, delete, func, insert, select, update
@@ -22,6 +23,13 @@ def add(
     rows = _rows(sink_id, pending, parked or Counter(), pending_bytes or Counter())
     if changed := [row for row in rows if any(row[name] for name in _COUNTS)]:
         conn.execute(_more(conn.dialect.name), changed)
+
+
+def less(sources: Iterable[int] | Mapping[int, int]) -> Counter[int]:
+    """One less of a source each time that it is in there, or so many less: for `add`."""
+    found = Counter[int]()
+    found.subtract(sources)
+    return found
 
 
 def grow(conn: Connection, event_bytes: Counter[int]) -> None:
