@@ -9,7 +9,7 @@ from collector.ledger import configured_sinks, configured_sources, lanes, querie
 from collector.ledger.configured_sources import Configured
 from collector.ledger.run_queries import RunFilter
 from collector.ledger.runs import RunChange
-from collector.model import Facts, RunState
+from collector.model import Facts, RunState, Skip, SkipKind
 from tests.unit.ledger.ledgers import (
     ALL,
     COMPLETE,
@@ -155,3 +155,15 @@ def test_filters_read_as_they_were_written(ledger: Ledger) -> None:
     assert ledger.heads("none") == []
     assert ledger.conn.scalars(select(schema.lane.c.sink_id)).all() == [ledger.sinks["a"]]
     assert runs.next_due(ledger.conn, ledger.source) is None
+
+
+def test_skips_are_counted_by_source_and_kind(ledger: Ledger) -> None:
+    ledger.poll(skips=(Skip(SkipKind.SQL, "one", "line 3"), Skip(SkipKind.SQL, "two", "line 4")))
+    ledger.now += SECOND
+    ledger.poll(skips=(Skip(SkipKind.SQL, "two", "line 4"),))
+    ledger.poll(skips=(Skip(SkipKind.ROW, "three", "no id"),))
+    assert queries.skip_groups(ledger.conn) == [
+        queries.SkipGroup("source", "row", 1, 1, NOW + SECOND),
+        queries.SkipGroup("source", "sql", 2, 3, NOW + SECOND),
+    ]
+    assert [row.subject for row in queries.skips(ledger.conn, 10, kind="row")] == ["three"]
