@@ -155,23 +155,18 @@ async def test_a_backfill_is_begun_followed_and_stopped(
     ]
 
 
-@pytest.mark.parametrize(
-    ("path", "action", "button"),
-    [("/parked", "/parked/retry", "Send again"), ("/sinks/marquez", "/backfill", "Backfill …")],
-)
-async def test_a_form_without_its_token_does_nothing(
-    browser: Browser, tmp_path: Path, path: str, action: str, button: str
-) -> None:
+@pytest.mark.parametrize(("path", "action"), [("/parked", "/parked/retry"), ("/sinks/marquez", "/backfill")])
+async def test_a_form_without_its_token_does_nothing(browser: Browser, tmp_path: Path, path: str, action: str) -> None:
+    """Forged and sent in one step, as the script of the page may put a good form in its place between two."""
     desk, access = Desk(), Access(users=USERS)
     async with (
         served(tmp_path, odd_run, desk.submit, access=lambda: access) as (_, listener),
         watched(browser, base(listener), **ALICE) as at,
     ):
-        for forge in ("(token) => token.remove()", "(token) => { token.value = '0'.repeat(64) }"):
+        for forged in ("token.remove()", "token.value = '0'.repeat(64)"):
             await at.goto(path)
             at.status = 403
-            form = at.page.locator(f"form[action='{action}']").first
-            await form.locator("input[name=token]").evaluate(forge)
-            await form.get_by_role("button", name=button).click()
+            token = at.page.locator(f"form[action='{action}'] input[name=token]").first
+            await token.evaluate(f"(token) => {{ const form = token.form; {forged}; form.requestSubmit() }}")
             await at.page.get_by_role("heading", name="Not done").wait_for()
     assert desk.asked == []
