@@ -2,7 +2,9 @@
 
 import re
 import warnings
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
@@ -42,7 +44,30 @@ def _checked_database(value: str | None) -> str | None:
         raise ValueError("contains a password: remove it and set ledger.password_file or ledger.password")
     if len(parts.path) < 2:
         raise ValueError("names no database: write postgresql://user@host:5432/database")
+    if parameters:
+        _refuse_unknown(parameters)
     return value
+
+
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
+
+def _refuse_unknown(parameters: Mapping[str, str]) -> None:
+    """What libpq would refuse at the first connection only."""
+    try:
+        from psycopg.pq import Conninfo  # noqa: PLC0415 - only for an address with parameters
+    except ImportError:  # the start says how to install it
+        return
+    known = sorted(option.keyword.decode() for option in Conninfo.get_defaults())
+    if unknown := [name for name in parameters if name not in known]:
+        raise ValueError(f"{unknown[0]} is not a parameter of libpq{_nearest(unknown[0], known)}")
+    if (mode := parameters.get("sslmode", "prefer")) not in _SSL_MODES:
+        raise ValueError(f"sslmode {mode} is none of {', '.join(_SSL_MODES)}{_nearest(mode, _SSL_MODES)}")
+
+
+def _nearest(word: str, words: Sequence[str]) -> str:
+    close = get_close_matches(word, words, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _checked_schema(value: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -28,7 +28,8 @@ from collector.ledger.resend import Resent, Window
 from collector.logs import set_up
 from collector.model import Observation
 from collector.platforms.base import Remembering
-from collector.polling.backfill import ended_at, past
+from collector.polling.backfill import past
+from collector.polling.past_runs import ended_at, family_ends
 from config.settings import Settings
 
 Counts = Mapping[str, Any]
@@ -192,21 +193,29 @@ async def _of_source(settings: Settings, store: Ledger, name: str, scope: Scope)
                 progress.reach(len(found), f"{sum(row['would'] == _MAKE for row in found):,} new")
     finally:
         await platform.close()
-    did = Counter(row["would"] for row in found)
+    return {**_counted([row["would"] for row in found], for_one=sink is not None), "runs": found}
+
+
+def _counted(courses: Sequence[str], *, for_one: bool) -> Counts:
+    """As the answer of one that is done counts them."""
+    did = Counter(courses)
     made = did[Course.MAKE] + did[Course.ANEW]
-    if sink is None:
-        return {"seen": len(found), "known": len(found) - made, "made": made, "runs": found}
-    others = {"sent": did[Course.SEND], "waiting": did[Course.WAITING], "incomplete": did[Course.INCOMPLETE]}
-    return {"seen": len(found), "made": made, **others, "runs": found}
+    if not for_one:
+        return {"seen": len(courses), "known": len(courses) - made, "made": made}
+    not_sent = {"waiting": Course.WAITING, "recent": Course.RECENT, "incomplete": Course.INCOMPLETE}
+    others = {name: did[course] for name, course in not_sent.items()}
+    return {"seen": len(courses), "made": made, "sent": did[Course.SEND], **others}
 
 
-async def _courses(store: Ledger, number: int, sink: SinkDetail | None, keys: Iterable[str]) -> dict[str, str]:
+async def _courses(
+    store: Ledger, number: int, sink: SinkDetail | None, ended: Mapping[str, Observation]
+) -> dict[str, str]:
     """What would be done with each run, by key."""
     if sink is not None:
-        found = await store.read(past_runs.courses, number, sink, keys, None)
+        found = await store.read(past_runs.courses, number, sink, family_ends([*ended.values()]), None)
         return {key: past.course.value for key, past in found.items()}
-    known = await store.read(runs.by_keys, number, keys)
-    return {key: _KNOWN if key in known else _MAKE for key in keys}
+    known = await store.read(runs.by_keys, number, ended)
+    return {key: _KNOWN if key in known else _MAKE for key in ended}
 
 
 _MAKE, _KNOWN = Course.MAKE.value, "known"
@@ -243,7 +252,7 @@ async def _done(settings: Settings, target: str, scope: Scope) -> tuple[Counts, 
 
 _COUNTS = (
     ("strands", "waiting", "incomplete", "events"),
-    ("seen", "made", "waiting", "incomplete", "sent"),
+    ("seen", "made", "waiting", "recent", "incomplete", "sent"),
     ("seen", "known", "made"),
 )
 """Of a sink, of a source for one sink alone, and of a source for all: what the last word of each stands in no other."""
@@ -266,6 +275,7 @@ def _said(shown: Counts) -> str:
 
 _OTHERS = {
     "waiting": "that it is owed already",
+    "recent": "that ended lately, which polls make for every sink",
     "incomplete": "of which retention removed a part",
     "restricted": "made for other sinks alone",
 }

@@ -43,6 +43,8 @@ class Course(StrEnum):
     """The ledger has its events."""
     WAITING = "waiting"
     """The sink is owed it, or got it since the backfill began."""
+    RECENT = "left to polls"
+    """It ended so lately that the next poll may see it first: polls make it for every sink."""
     INCOMPLETE = "incomplete"
     """Retention removed some of its events, or the sink takes none of those that are left."""
 
@@ -56,17 +58,22 @@ class Past:
     strand: int = 0
 
 
-_NEW = Past(Course.MAKE)
+_NEW, _RECENT = Past(Course.MAKE), Past(Course.RECENT)
 _OF_STRAND = {Resent.QUEUED: Course.SEND, Resent.WAITING: Course.WAITING}
 
 
+LATELY_MS = 600_000
+"""How long before the last poll a run may have ended that the poll did not see: a list lags behind, and a walk takes its time."""
+
+
 def courses(
-    conn: Connection, source_id: int, sink: SinkDetail, keys: Iterable[str], since_ms: int | None
+    conn: Connection, source_id: int, sink: SinkDetail, ended: Mapping[str, int], since_ms: int | None
 ) -> dict[str, Past]:
-    """Of each of these runs, by key. What the sink acknowledged from `since_ms` on is not sent again: it got that by the backfill
-    that began then and was interrupted.
+    """Of each of these runs, by key, with the times at which they ended. What the sink acknowledged from `since_ms` on is not sent
+    again: it got that by the backfill that began then and was interrupted.
     """
-    found = dict.fromkeys(keys, _NEW)
+    polled_at = runs.source_state(conn, source_id).polled_at or 0
+    found = {key: _RECENT if at > polled_at - LATELY_MS else _NEW for key, at in ended.items()}
     known = _known(conn, source_id, found)
     strands = {strand for _, strand, _ in known.values()}
     kept = runs.with_events(conn, strands)

@@ -32,6 +32,7 @@ from collector.polling.past_runs import (
     Progress,
     ProgressOfOne,
     SinkFailure,
+    ended_at,
 )
 from collector.redaction import redacted
 
@@ -55,11 +56,6 @@ def past(page: Poll, window: Window) -> list[Observation]:
 
 def _above(seen: Observation) -> str | None:
     return seen.parent.key if seen.parent is not None else None
-
-
-def ended_at(seen: Observation) -> datetime:
-    """Of one that is over; the nearest to it that the platform says."""
-    return seen.ended_at or seen.started_at or seen.queued_at or seen.seen_at
 
 
 class SourceBackfills:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy import Connection
@@ -72,6 +73,20 @@ class Desk:
         return replace(part, observations=tuple(replace(seen, seen_at=now) for seen in part.observations))
 
 
+def ended_at(seen: Observation) -> datetime:
+    """Of one that is over; the nearest to it that the platform says."""
+    return seen.ended_at or seen.started_at or seen.queued_at or seen.seen_at
+
+
+def family_ends(ended: Sequence[Observation]) -> dict[str, int]:
+    """By key as it is stored, when the last of the run's family ended, in epoch milliseconds."""
+    found: dict[str, int] = {}
+    for family in parts(Poll(tuple(ended)), 1):
+        last = max((to_ms(ended_at(seen)) for seen in family.observations), default=0)
+        found |= {schema.storable(seen.key): last for seen in family.observations}
+    return found
+
+
 class Intake(Protocol):
     """Takes past runs in, page by page; `progress` says how far it is."""
 
@@ -117,13 +132,14 @@ class ForEverySink:
 @dataclass(frozen=True, slots=True)
 class ProgressOfOne:
     """Of `seen` past runs in the window, `made` were unknown, or known without any event; the sink is sent `sent` of them again. It
-    was owed `waiting` already or got them since the backfill began; of `incomplete` ones retention removed a part.
+    was owed `waiting` already or got them since the backfill began; of `incomplete` ones retention removed a part, and `recent` ones are left to the polls.
     """
 
     seen: int = 0
     made: int = 0
     sent: int = 0
     waiting: int = 0
+    recent: int = 0
     incomplete: int = 0
 
     def with_resent(self, became: Counter[str]) -> "ProgressOfOne":
@@ -150,9 +166,8 @@ class ForOneSink:
 
     async def take_in(self, ended: Sequence[Observation]) -> None:
         """Raises `RequestClosed` where it was stopped meanwhile, and `SinkFailure`."""
-        keys = {schema.storable(seen.key) for seen in ended}
         source_id, since_ms = self.desk.source_id, self.request.created_at
-        found = await self.desk.store.read(past_runs.courses, source_id, self.sink, keys, since_ms)
+        found = await self.desk.store.read(past_runs.courses, source_id, self.sink, family_ends(ended), since_ms)
         of = past_runs.by_course(found)
         await self._make(ended, of[Course.MAKE].keys(), of[Course.ANEW].keys())
         await self.desk.store.write(self._give, self.desk.held.lease, of[Course.WAITING].values())
@@ -162,6 +177,7 @@ class ForOneSink:
             self.progress,
             seen=self.progress.seen + len(found),
             waiting=self.progress.waiting + len(of[Course.WAITING]),
+            recent=self.progress.recent + len(of[Course.RECENT]),
             incomplete=self.progress.incomplete + len(of[Course.INCOMPLETE]),
         )
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def happened(conn: Connection) -> None:
     ledger.happen("over", START, COMPLETE)
     ledger.drain("marquez")
     ledger.happen("waits", START)
+    ledger.commit(polled_at_ms=NOW + 3_600_000)
 
 
 @pytest.fixture
@@ -113,7 +115,7 @@ def test_what_is_done_is_followed_and_counted(
 
 def test_one_for_one_sink_is_counted(act: Backfill, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    counts = {"seen": 9, "made": 2, "sent": 4, "waiting": 2, "incomplete": 1}
+    counts = {"seen": 9, "made": 2, "sent": 4, "waiting": 2, "recent": 0, "incomplete": 1}
 
     async def done(_: object, target: str, body: Any, look: Callable[[Request], None]) -> RequestResult:
         asked.append(body)
@@ -151,8 +153,8 @@ def test_a_preview_says_of_each_run_what_would_be_done(
 ) -> None:
     class Listing:
         async def poll(self, *_: object) -> AsyncIterator[Poll]:
-            keys = ("over", "waits", "old")
-            yield Poll(tuple(_past(key) for key in keys))
+            old = (_past(key) for key in ("over", "waits", "old"))
+            yield Poll((*old, _past("new", T0 + timedelta(hours=1))))
 
         async def close(self) -> None: ...
 
@@ -162,19 +164,25 @@ def test_a_preview_says_of_each_run_what_would_be_done(
         "over": "send again",
         "waits": "waiting",
         "old": "make",
+        "new": "left to polls",
     }
-    counts = {name: alone[name] for name in ("seen", "made", "sent", "waiting", "incomplete")}
-    assert counts == {"seen": 3, "made": 1, "sent": 1, "waiting": 1, "incomplete": 0}
+    counts = {name: alone[name] for name in ("seen", "made", "sent", "waiting", "recent")}
+    assert counts == {"seen": 4, "made": 1, "sent": 1, "waiting": 1, "recent": 1}
     for_all = act("source", since="2026-11-01", dry_run=True)
-    assert {row["run"]: row["would"] for row in for_all["runs"]} == {"over": "known", "waits": "known", "old": "make"}
+    assert {row["run"]: row["would"] for row in for_all["runs"]} == {
+        "over": "known",
+        "waits": "known",
+        "old": "make",
+        "new": "make",
+    }
     lines = act("source", since="2026-11-01", dry_run=True, as_json=False).splitlines()
     assert lines[0].split("\t") == ["would", "ended", "run", "job"]
-    assert lines[-1] == "1 of 3 past runs of source source would be made; 2 were known"
+    assert lines[-1] == "2 of 4 past runs of source source would be made; 2 were known"
 
 
-def _past(key: str) -> Observation:
+def _past(key: str, at: datetime = T0) -> Observation:
     made = a_run(key)
-    return Observation(key, made.run_id, made.job, RunState.SUCCEEDED, "done", T0, started_at=T0, ended_at=T0)
+    return Observation(key, made.run_id, made.job, RunState.SUCCEEDED, "done", at, started_at=at, ended_at=at)
 
 
 def test_what_failed_says_why(act: Backfill, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,10 @@ from collector.ledger.claims import Settlement
 from collector.ledger.past_runs import Scope
 from collector.ledger.requests import Request, RequestState
 from collector.ledger.resend import ResendFrom, Window
-from collector.model import EventKind
+from collector.model import EventKind, Parent
+from collector.polling.past_runs import family_ends
 from tests.lease_faults import take_over
+from tests.unit.exporters.delivery_simulation import JOB
 from tests.unit.ledger.ledgers import ALL, START
 from tests.unit.polling.scripted_source import FIRST_POLL, ScriptedSource
 from tests.unit.polling.test_backfill import DAY, History, ended, known, stored
@@ -96,7 +98,16 @@ async def answer(scripted: ScriptedSource, number: int) -> Mapping[str, Any]:
 
 
 def counts(**some: int) -> dict[str, Any]:
-    return {"state": RequestState.DONE, "seen": 0, "made": 0, "sent": 0, "waiting": 0, "incomplete": 0, **some}
+    return {
+        "state": RequestState.DONE,
+        "seen": 0,
+        "made": 0,
+        "sent": 0,
+        "waiting": 0,
+        "recent": 0,
+        "incomplete": 0,
+        **some,
+    }
 
 
 async def polled(scripted: ScriptedSource, *keys: str) -> None:
@@ -123,6 +134,28 @@ async def test_what_the_ledger_does_not_know_is_made_for_that_sink_alone(
     await wait(scripted)
     assert await answer(scripted, number) == counts(seen=2, made=2)
     assert (sinks.starts("a"), sinks.ends("a"), sinks.got["b"]) == (2, 2, [])
+
+
+async def test_what_polls_may_see_first_is_left_to_them(scripted: ScriptedSource, sinks: Sinks) -> None:
+    """Else no other sink would ever get a run that ended just now, or while no service ran."""
+    await wait(scripted)
+    now = scripted.pollers.clock.now()
+    History(scripted, (ended(scripted, "just now", now), ended(scripted, "old", now - DAY)))
+    number = await ask(scripted, now - WEEK)
+    scripted.seen[len(scripted.polled()) + 3] = [ended(scripted, "just now", now)]
+    await wait(scripted)
+    assert await answer(scripted, number) == counts(seen=2, made=1, recent=1)
+    assert [len(sinks.got[name]) for name in "ab"] == [4, 2]
+
+
+def test_a_family_is_as_late_as_the_last_of_it(scripted: ScriptedSource) -> None:
+    now = scripted.pollers.clock.now()
+    above = ended(scripted, "p", now)
+    parent = Parent(above.run_id, JOB.namespace, JOB.name, key="p")
+    alone, child = ended(scripted, "alone", now - DAY), ended(scripted, "c", now - DAY, parent=parent)
+    late, early = to_ms(now), to_ms(now - DAY)
+    assert family_ends([alone, child, above]) == {"alone": early, "c": late, "p": late}
+    assert family_ends([]) == {}
 
 
 async def test_what_the_ledger_has_is_sent_again_to_that_sink_alone(scripted: ScriptedSource, sinks: Sinks) -> None:
