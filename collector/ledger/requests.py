@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, literal_column, select, update
 
 from collector.errors import LedgerError
 from collector.ledger import schema, shards
@@ -273,16 +273,13 @@ def backfills(conn: Connection) -> list[Request]:
     return [_request(row) for row in conn.execute(undone.order_by(table.c.id)).mappings()]
 
 
-LOOKED_BACK = 1_000
-"""Requests among which the last backfill is looked for: hints may have made any number of others since."""
-
-
 def last_backfill(conn: Connection, target: str) -> Request | None:
-    """The latest of this target that is done, failed or was stopped, among the latest requests."""
+    """The latest of this target that is done, failed or was stopped, as long as retention keeps it."""
     table = schema.request
-    latest = select(table.c.id).order_by(table.c.id.desc()).limit(1).scalar_subquery()
-    of_target = table.c.kind == RequestKind.BACKFILL, table.c.target == target, table.c.done_at.is_not(None)
-    ended = select(table).where(table.c.id > latest - LOOKED_BACK, *of_target).order_by(table.c.id.desc()).limit(1)
+    # as the index has it: a bound value would not be recognised as its condition
+    is_backfill = table.c.kind == literal_column(f"'{RequestKind.BACKFILL}'")
+    ended = select(table).where(is_backfill, table.c.target == target, table.c.done_at.is_not(None))
+    ended = ended.order_by(table.c.id.desc()).limit(1)
     row = conn.execute(ended).mappings().one_or_none()
     return None if row is None else _request(row)
 

@@ -30,7 +30,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISIONS = tuple(f"{number:04}" for number in range(1, 18))
+REVISIONS = tuple(f"{number:04}" for number in range(1, 19))
 """Every migration, oldest first."""
 
 APPLICATION_ID = 0x4C6E6721
@@ -281,6 +281,8 @@ request = Table(
 _undone = text("done_at IS NULL")
 _part = text("part_of IS NOT NULL")
 Index("request_part", request.c.part_of, sqlite_where=_part, postgresql_where=_part)
+_backfill = text("kind = 'backfill'")
+Index("request_backfill", request.c.target, request.c.id, sqlite_where=_backfill, postgresql_where=_backfill)
 Index("request_open", request.c.target, request.c.id, sqlite_where=_undone, postgresql_where=_undone)
 
 tally = Table(

@@ -245,6 +245,13 @@ def test_open_runs_are_counted_from_their_index_alone(busy: Ledger) -> None:
     assert walks(plans) == [plan for plan in plans if "USING COVERING INDEX run_open" in plan]
 
 
+def test_the_last_backfill_is_found_by_its_index(busy: Ledger) -> None:
+    with watched(busy) as plans:
+        requests.last_backfill(busy.conn, "source:source")
+    [plan] = plans
+    assert "SEARCH request USING INDEX request_backfill (target=?)" in plan
+
+
 def test_the_run_that_waits_longest_is_looked_for_among_those_that_wait(busy: Ledger) -> None:
     busy.happen("waits", START, RUNNING)
     with watched(busy) as plans:

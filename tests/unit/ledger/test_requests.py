@@ -1,13 +1,14 @@
 """What people and hints ask for."""
 
 import pytest
+from sqlalchemy import insert
 
 from collector.errors import LeaseLost, LedgerError
-from collector.ledger import requests, retention, runs
+from collector.ledger import requests, retention, runs, schema
 from collector.ledger.port import Change, take_announced
 from collector.ledger.requests import Request, RequestKind, RequestState
 from tests.lease_faults import take_over
-from tests.unit.ledger.ledgers import HOUR, NOW, Ledger
+from tests.unit.ledger.ledgers import ALL, HOUR, NOW, Ledger
 
 SOURCE = "source:source"
 
@@ -91,3 +92,15 @@ def test_answers_are_forgotten_after_a_while_and_open_requests_are_not(ledger: L
     assert requests.get(ledger.conn, done) is None
     assert get(ledger, waiting).state is RequestState.NEW
     assert add(ledger) > waiting
+
+
+def test_the_last_backfill_is_found_however_many_requests_came_since(ledger: Ledger) -> None:
+    ledger.configure(a=ALL)
+    first = requests.add_backfill(ledger.conn, "source:source", "{}", ledger.now)
+    requests.stop_backfill(ledger.conn, "source:source", ledger.now)
+    for kind, target in (("poll", "source:source"), ("backfill", "sink:a")):
+        rows = [{"kind": kind, "target": target, "body": "{}", "created_at": 1, "state": "done", "done_at": 2}] * 1_100
+        ledger.conn.execute(insert(schema.request), rows)
+    found = requests.last_backfill(ledger.conn, "source:source")
+    assert found is not None
+    assert found.id == first
