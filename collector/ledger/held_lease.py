@@ -187,8 +187,11 @@ class Leases:
         self._report(LeaseReport(held.lease.name, held=False))
 
     def soon_due(self, but: HeldLease) -> list[HeldLease]:
-        """The others whose renewal costs no commit when it goes along with one now."""
-        return [held for held in self._held.values() if held is not but and held.is_due(RENEW_EVERY / 2)]
+        """The others whose renewal costs no commit when it goes along with one now. One that has lapsed may be lost, so it is
+        renewed by itself, at once.
+        """
+        others = [held for held in self._held.values() if held is not but]
+        return [held for held in others if held.covers(0) and held.is_due(RENEW_EVERY / 2)]
 
     def holds(self, name: str) -> bool:
         """Whether this process surely holds it now."""
