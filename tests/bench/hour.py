@@ -12,8 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -21,36 +20,19 @@ from typing import Any
 
 import yaml
 
-from collector.app import cli, service
 from simulators import configuration
 from simulators.cdf import CdfSimulator, populate
 from simulators.cdf.scenarios import Scenario
 from simulators.dataprep import DataprepSimulator
 from simulators.server import Served
 from simulators.wetransform import Plan, WetransformSimulator
+from tests.bench.fast_clock import FastClock
 from tests.bench.idle import used
 
 TAKES = timedelta(minutes=1)
 SETTLED = 120.0
 """Simulated seconds before the measurement: start, first polls, definitions."""
 SAMPLES = 6
-
-
-@dataclass(frozen=True, slots=True)
-class FastClock:
-    """`speed` times as fast as the wall clock since `begin`, in epoch seconds: two processes with the same two agree."""
-
-    begin: float
-    speed: float
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.begin + (time.time() - self.begin) * self.speed, UTC)
-
-    def monotonic(self) -> float:
-        return time.monotonic() * self.speed
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds / self.speed)
 
 
 class Platforms:
@@ -102,8 +84,9 @@ async def measured(jobs: int, minutes: float, speed: float) -> dict[str, Any]:
         }
         (folder / "collector.yaml").write_text(yaml.safe_dump(settings))
         log = stack.enter_context((folder / "log").open("wb"))
-        child = ["-m", "tests.bench.hour", "child", str(folder / "collector.yaml"), str(clock.begin), str(speed)]
-        process = await asyncio.create_subprocess_exec(sys.executable, *child, stdout=log, stderr=log)
+        program = ["-m", "tests.bench.fast_clock", str(clock.begin), str(speed)]
+        words = ["run", "--config", str(folder / "collector.yaml")]
+        process = await asyncio.create_subprocess_exec(sys.executable, *program, *words, stdout=log, stderr=log)
         stack.callback(_end, process)
         await clock.sleep(SETTLED)
         first, memory = used(process.pid), []
@@ -132,15 +115,5 @@ def _end(process: asyncio.subprocess.Process) -> None:
         process.kill()
 
 
-def child(path: str, begin: float, speed: float) -> None:
-    """The program on the fast clock."""
-    setattr(service, "SystemClock", lambda: FastClock(begin, speed))  # noqa: B010 - the name of a class elsewhere
-    sys.argv = ["lineage-collector", "run", "--config", path]
-    cli.main()
-
-
 if __name__ == "__main__":
-    if sys.argv[1] == "child":
-        child(sys.argv[2], float(sys.argv[3]), float(sys.argv[4]))
-    else:
-        print(json.dumps(asyncio.run(measured(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])))))
+    print(json.dumps(asyncio.run(measured(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])))))
