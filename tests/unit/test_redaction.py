@@ -301,6 +301,9 @@ def test_what_is_inserted_elsewhere_stays(sql: str) -> None:
 def test_of_the_keys_of_ciphers_only_those_inside_the_call_are_hidden() -> None:
     sql = "select aes_encrypt(f(a), '{}', 'GCM'), concat('units', b) from t"
     assert redacted_sql(sql.format("Zq7")) == sql.format("***")
+    assert redacted_sql("select aes_encrypt(a, 'Zq7'\"xK2\")") == "select aes_encrypt(a, '***''***')", (
+        "one behind the other"
+    )
 
 
 def test_a_literal_that_is_cut_off_shows_nothing_of_its_secret() -> None:

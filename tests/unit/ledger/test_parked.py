@@ -8,7 +8,7 @@ from sqlalchemy import event as sa_event
 
 from collector.errors import LeaseLost
 from collector.ledger import configured_sinks, doubts, parked, queries, schema, tallies
-from collector.ledger.parked import ParkedEvent, RetryAnswer
+from collector.ledger.parked import Cause, ParkedEvent, RetryAnswer
 from collector.model import EventKind
 from tests.lease_faults import take_over
 from tests.unit.ledger.ledgers import ALL, COMPLETE, ENDS, HOUR, NOW, RUNNING, SECOND, START, Ledger, child_of
@@ -50,6 +50,21 @@ def test_the_list_says_what_whose_and_why(ledger: Ledger) -> None:
     assert parked.listing(ledger.conn, 10, sink_id=ledger.sinks["a"] + 1) == []
     assert parked.listing(ledger.conn, 10, source_id=ledger.source) == [event]
     assert parked.listing(ledger.conn, 0) == []
+
+
+def test_causes_are_counted_by_sink_without_what_is_on_its_way_again(ledger: Ledger) -> None:
+    ledger.configure(a=ALL, b=ALL)
+    for key in ("1", "2", "3"):
+        ledger.happen(key, START)
+    ledger.park(*ledger.claim("a")[:2], cause="too long")
+    ledger.now += SECOND
+    ledger.park(*ledger.claim("a")[:1], cause="too long")
+    ledger.park(*ledger.claim("b")[:1], sink="b", cause="too long")
+    [*_, first] = [event for event in listed(ledger) if event.sink == "a"]
+    retry(ledger, first)
+    found = [Cause("a", "too long", 2, ledger.now), Cause("b", "too long", 1, ledger.now)]
+    assert parked.causes(ledger.conn, 5) == found
+    assert parked.causes(ledger.conn, 1) == found[:1]
 
 
 def test_a_parked_event_goes_before_what_follows_it(ledger: Ledger) -> None:

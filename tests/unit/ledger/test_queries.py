@@ -5,7 +5,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from collector.ledger import configured_sinks, configured_sources, lanes, queries, run_queries, runs, schema
+from collector.ledger import backlog, configured_sinks, configured_sources, lanes, queries, run_queries, runs, schema
+from collector.ledger.backlog import Cause
 from collector.ledger.configured_sources import Configured
 from collector.ledger.run_queries import RunFilter
 from collector.ledger.runs import RunChange
@@ -48,6 +49,19 @@ def test_the_oldest_event_is_found_whether_or_not_it_was_tried(ledger: Ledger) -
     ledger.happen("tried", START)
     ledger.postpone(ledger.claim()[1])
     assert queries.sinks(ledger.conn)[0].oldest == NOW
+
+
+def test_causes_are_counted_for_their_own_sink(ledger: Ledger) -> None:
+    ledger.configure(a=ALL, b=ALL)
+    for key in ("1", "2", "3"):
+        ledger.happen(key, START)
+    ledger.park(ledger.claim("a")[0])
+    ledger.postpone(*ledger.claim("a"))
+    ledger.park(ledger.claim("b")[0], sink="b", cause="too long")
+    repeated = Cause("no connection", parked=0, retried=2)
+    assert backlog.causes(ledger.conn, ledger.sinks["a"], 5) == [repeated, Cause("refused", parked=1, retried=0)]
+    assert backlog.causes(ledger.conn, ledger.sinks["a"], 1) == [repeated]
+    assert backlog.causes(ledger.conn, ledger.sinks["b"], 5) == [Cause("too long", parked=1, retried=0)]
 
 
 def test_a_source_shows_its_open_runs(ledger: Ledger) -> None:
