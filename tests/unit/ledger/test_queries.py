@@ -155,6 +155,23 @@ def test_runs_are_searched_by_text_and_by_the_time_at_which_they_started(ledger:
     assert found(before=before, since_ms=NOW) == ["two"]
 
 
+def test_runs_are_read_page_by_page_and_so_many_searched_at_once(ledger: Ledger) -> None:
+    ledger.happen("0", START, FAIL)
+    for key in "1234":
+        ledger.happen(key, START)
+    pages, before = list[list[str]](), None
+    for _ in range(3):
+        found, before = run_queries.runs_before(ledger.conn, before, 2, 100)
+        pages.append([run.key for run in found])
+    assert (pages, before) == ([["4", "3"], ["2", "1"], ["0"]], None)
+    failed = RunFilter(state=RunState.FAILED)
+    found, before = run_queries.runs_before(ledger.conn, None, 2, 3, failed)
+    assert found == []
+    assert before is not None
+    found, before = run_queries.runs_before(ledger.conn, before, 2, 3, failed)
+    assert ([run.key for run in found], before) == (["0"], None)
+
+
 def test_jobs_are_limited_and_by_source(ledger: Ledger) -> None:
     ledger.poll(*((str(n), (START,), {"job": replace(a_run("x").job, name=f"transformation/{n}")}) for n in range(5)))
     assert [job.name for job in queries.jobs(ledger.conn, 2)] == ["transformation/0", "transformation/1"]
