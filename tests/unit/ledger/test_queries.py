@@ -5,7 +5,17 @@ from typing import Any
 
 from sqlalchemy import select
 
-from collector.ledger import backlog, configured_sinks, configured_sources, lanes, queries, run_queries, runs, schema
+from collector.ledger import (
+    backlog,
+    configured_sinks,
+    configured_sources,
+    lanes,
+    queries,
+    run_queries,
+    runs,
+    schema,
+    tallies,
+)
 from collector.ledger.backlog import Cause
 from collector.ledger.configured_sources import Configured
 from collector.ledger.run_queries import RunFilter
@@ -62,6 +72,24 @@ def test_causes_are_counted_for_their_own_sink(ledger: Ledger) -> None:
     assert backlog.causes(ledger.conn, ledger.sinks["a"], 5) == [repeated, Cause("refused", parked=1, retried=0)]
     assert backlog.causes(ledger.conn, ledger.sinks["a"], 1) == [repeated]
     assert backlog.causes(ledger.conn, ledger.sinks["b"], 5) == [Cause("too long", parked=1, retried=0)]
+
+
+def test_a_sink_is_counted_afresh_alone(ledger: Ledger) -> None:
+    ledger.configure(a=ALL, b=ALL)
+    ledger.happen("1", START, COMPLETE)
+    ledger.drain("a")
+    tallies.recount(ledger.conn, ledger.sinks["a"], ALL)
+    assert (ledger.tally("a"), ledger.tally("b")) == ((0, 0), (2, 0))
+
+
+def test_events_are_counted_in_bytes_for_their_own_source(ledger: Ledger) -> None:
+    names = ("before", "source", "behind")
+    configured_sources.sync_sources(ledger.conn, [Configured(name) for name in names], NOW)
+    ledger.happen("r", START)
+    ledger.happen("r", COMPLETE)
+    source = schema.source.c
+    sizes = dict(ledger.conn.execute(select(source.name, source.event_bytes)).all())
+    assert sizes == {"before": 0, "source": len("r START") + len("r COMPLETE"), "behind": 0}
 
 
 def test_a_source_shows_its_open_runs(ledger: Ledger) -> None:

@@ -7,8 +7,7 @@ from sqlalchemy import select
 
 from collector.clock import to_ms
 from collector.errors import LeaseLost, LedgerError
-from collector.ledger import configured_sources, queries, runs, schema, stored
-from collector.ledger.configured_sources import Configured
+from collector.ledger import queries, runs, schema, stored
 from collector.ledger.runs import Ended, NewEvent, PollCommit, RunChange, SourceState
 from collector.model import RunState, Skip, SkipKind
 from tests.lease_faults import take_over
@@ -46,16 +45,6 @@ def test_what_is_committed_comes_back(ledger: Ledger) -> None:
 def test_the_same_key_at_another_source_is_another_run(ledger: Ledger) -> None:
     ledger.happen("r", START)
     assert runs.by_keys(ledger.conn, ledger.source + 1, ["r"]) == {}
-
-
-def test_events_are_counted_in_bytes_for_their_own_source(ledger: Ledger) -> None:
-    names = ("before", "source", "behind")
-    configured_sources.sync_sources(ledger.conn, [Configured(name) for name in names], NOW)
-    ledger.happen("r", START)
-    ledger.happen("r", COMPLETE)
-    source = schema.source.c
-    sizes = dict(ledger.conn.execute(select(source.name, source.event_bytes)).all())
-    assert sizes == {"before": 0, "source": len("r START") + len("r COMPLETE"), "behind": 0}
 
 
 def test_events_are_numbered_in_their_strand(ledger: Ledger) -> None:
