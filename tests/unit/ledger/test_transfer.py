@@ -209,6 +209,17 @@ def test_what_is_not_the_same_afterwards_is_not_kept(
     assert not (tmp_path / "back.db").exists()
 
 
+def test_contents_differ_where_one_value_does(ledger: Ledger) -> None:
+    for key in ("a", "b"):
+        ledger.happen(key, START)
+    before = transfer.contents(ledger.conn)
+    assert transfer.contents(ledger.conn) == before
+    ledger.conn.execute(update(schema.run).where(schema.run.c.key == "a").values(raw_state="odd"))
+    after = transfer.contents(ledger.conn)
+    assert [name for name in before if before[name] != after[name]] == ["run"]
+    assert before["run"].rows == after["run"].rows == 2
+
+
 def test_a_place_that_is_taken_is_not_written_to(path: Path, database: Database, tmp_path: Path) -> None:
     copy(path, database)
     with pytest.raises(LedgerError, match=r"schema lineage is not empty: .*--schema.*DROP SCHEMA lineage CASCADE"):
