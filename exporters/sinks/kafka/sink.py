@@ -24,7 +24,7 @@ from exporters.sinks.kafka.errors import ClientLog, Problem, log
 if TYPE_CHECKING:
     from exporters.sinks.kafka.connection import Batch, Connection, Delivery
 
-_PATIENCE = 1.0  # seconds for a partition whose queue is full
+_PATIENCE = 3.0  # seconds for a partition whose last batch has not left yet, as while a broker pauses
 _FULL_QUEUES = 2  # full queues in one batch, after which the rest is not tried
 _SMALLEST_BATCH = 16_384
 _YIELD_AFTER = 64  # events handed over before other tasks get their turn on the event loop
