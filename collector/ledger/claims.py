@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, case, delete, select, update
+from sqlalchemy import Connection, FromClause, Select, Subquery, and_, bindparam, case, delete, select, update
 
 from collector.ledger import acknowledgements, doubts, lanes, schema, tallies
 from collector.ledger import lanes as ledger_lanes
@@ -87,19 +87,7 @@ def claim(
 @cache
 def _claimed(shard: Shard) -> Select[*tuple[Any, ...]]:
     lane, event = schema.lane, schema.event
-    due = (
-        select(lane)
-        .where(
-            lane.c.sink_id == bindparam("of_sink"),
-            lane.c.due_at <= bindparam("now"),
-            lane.c.due_at >= bindparam("floor"),
-            lane.c.strand_id.not_in(bindparam("taken", expanding=True)),
-            *shard.conditions(lane.c.strand_id),
-        )
-        .order_by(lane.c.due_at, lane.c.strand_id)
-        .limit(bindparam("most"))
-        .subquery("head")
-    )
+    due = _due(shard, lane if shard == WHOLE else lane.alias("found"))
     # a parked event that a person sends again is sent, valid or not
     fault = case((due.c.resume_seq.is_(None), event.c.fault))
     return (
@@ -108,6 +96,23 @@ def _claimed(shard: Shard) -> Select[*tuple[Any, ...]]:
         .join(schema.run, schema.run.c.id == event.c.run_id)
         .order_by(due.c.due_at, due.c.strand_id)
     )
+
+
+def _due(shard: Shard, lane: FromClause) -> Subquery:
+    """The lanes. Those of a shard are found by the index alone, as all those of the other shards may lie between them."""
+    found = select(lane if shard == WHOLE else lane.c.strand_id).where(
+        lane.c.sink_id == bindparam("of_sink"),
+        lane.c.due_at <= bindparam("now"),
+        lane.c.due_at >= bindparam("floor"),
+        lane.c.strand_id.not_in(bindparam("taken", expanding=True)),
+        *shard.conditions(lane.c.strand_id),
+    )
+    found = found.order_by(lane.c.due_at, lane.c.strand_id).limit(bindparam("most"))
+    if shard == WHOLE:
+        return found.subquery("head")
+    of_shard, table = found.subquery("of_shard"), schema.lane
+    whole = select(table).join_from(of_shard, table, table.c.strand_id == of_shard.c.strand_id)
+    return whole.where(table.c.sink_id == bindparam("of_sink")).subquery("head")
 
 
 def next_due(conn: Connection, sink_id: int, shard: Shard = WHOLE) -> int | None:
