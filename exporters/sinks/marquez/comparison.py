@@ -160,7 +160,7 @@ def decision(run: ExpectedRun, found: StoredRun | None, what: Sequence[Differenc
     if found is None or Aspect.START in aspects:
         if not has_start:
             return Decision(
-                None, "retention removed its START from the ledger; `backfill` of its source can read it again"
+                None, "retention removed its START; once it removed the rest, `backfill SOURCE --sink` makes it again"
             )
         return Decision(ResendFrom.START)
     if run.ended_at is None:
