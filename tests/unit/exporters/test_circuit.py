@@ -17,6 +17,7 @@ from exporters.delivery.circuit import (
     retry_delay,
     undecided,
 )
+from exporters.delivery.circuit import opened as created_broken
 from exporters.sinks.base import Retry
 
 DOWN = Retry("connection refused")
@@ -51,6 +52,17 @@ def test_retries_spread_evenly() -> None:
 @given(attempts, chances)
 def test_what_a_person_must_mend_is_looked_at_slowly(attempt: int, chance: float) -> None:
     assert 60 <= retry_delay(CLOSED, SLOW, attempt, 0.0, lambda: chance) <= 300
+
+
+@pytest.mark.parametrize(("attempt", "seconds"), [(0, 90), (1, 150), (2, 180), (9, 180)])
+def test_looks_at_what_a_person_must_mend_grow_further_apart(attempt: int, seconds: float) -> None:
+    assert retry_delay(CLOSED, SLOW, attempt, 0.0, lambda: HALF) == seconds
+
+
+def test_a_sink_that_could_not_be_created_is_in_an_outage_from_the_start() -> None:
+    circuit = created_broken(DOWN, 100.0, lambda: HALF)
+    assert (circuit.open, circuit.failures, circuit.cause, circuit.opened_at) == (True, 1, "connection refused", 100.0)
+    assert circuit.probe_at == 100.75
 
 
 @given(st.timedeltas(), attempts, chances)
