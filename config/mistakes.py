@@ -1,7 +1,8 @@
 """Mistakes in a configuration, as values."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 Path = tuple[str | int, ...]
 """Where a value stands: keys and list indexes from the top."""
@@ -30,6 +31,12 @@ class ConfigurationMistakes(Exception):
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
         self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.line))
         super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """What to add to a sentence about a word that is none of the known ones; empty when none is near."""
+    close = get_close_matches(word, [*known], n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def dotted(path: Path) -> str:

@@ -2,9 +2,8 @@
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
@@ -13,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, mod
 
 from config.aliases import DatasetAlias, JobAlias, unambiguous
 from config.base import FilePath, Model, is_loopback, no_reference, no_switch
+from config.mistakes import did_you_mean
 from config.quantities import Duration, Size, format_size
 from config.secret import SecretFile, SecretText, either
 from config.sinks import AnySink, HintTopic, Sink
@@ -60,14 +60,9 @@ def _refuse_unknown(parameters: Mapping[str, str]) -> None:
         return
     known = sorted(option.keyword.decode() for option in Conninfo.get_defaults())
     if unknown := [name for name in parameters if name not in known]:
-        raise ValueError(f"{unknown[0]} is not a parameter of libpq{_nearest(unknown[0], known)}")
+        raise ValueError(f"{unknown[0]} is not a parameter of libpq{did_you_mean(unknown[0], known)}")
     if (mode := parameters.get("sslmode", "prefer")) not in _SSL_MODES:
-        raise ValueError(f"sslmode {mode} is none of {', '.join(_SSL_MODES)}{_nearest(mode, _SSL_MODES)}")
-
-
-def _nearest(word: str, words: Sequence[str]) -> str:
-    close = get_close_matches(word, words, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"sslmode {mode} is none of {', '.join(_SSL_MODES)}{did_you_mean(mode, _SSL_MODES)}")
 
 
 def _checked_schema(value: str) -> str:

@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from collector.model import Observation
 from collector.platforms.base import Remembering
 from collector.polling.backfill import past
 from collector.polling.past_runs import ended_at, family_ends
+from config.mistakes import did_you_mean
 from config.settings import Settings
 
 Counts = Mapping[str, Any]
@@ -84,11 +84,7 @@ def _only_sink(settings: Settings, target: str, sink: str | None) -> str | None:
         raise ConfigurationError(
             [f"--sink goes with a source; {target.replace(':', ' ', 1)} is filled from the ledger without it"]
         )
-    names = [each.name for each in settings.sinks]
-    if sink not in names:
-        close = get_close_matches(sink, names, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigurationError([f"--sink: there is no sink named {sink!r}; configured are {', '.join(names)}{hint}"])
+    configuration.refuse_unknown("sink", sink, [each.name for each in settings.sinks])
     return sink
 
 
@@ -111,7 +107,10 @@ def _target(settings: Settings, name: str) -> str:
     known = [f"source:{each.name}" for each in settings.sources] + [f"sink:{each.name}" for each in settings.sinks]
     found = [each for each in known if name in {each, each.partition(":")[2]}]
     if not found:
-        raise ConfigurationError([f"there is no source and no sink named {name!r}; configured are {', '.join(known)}"])
+        hint = did_you_mean(name, [*known, *(each.partition(":")[2] for each in known)])
+        raise ConfigurationError(
+            [f"there is no source and no sink named {name!r}; configured are {', '.join(known)}{hint}"]
+        )
     if len(found) > 1:
         raise ConfigurationError([f"a source and a sink have the name {name}: use source:{name} or sink:{name}"])
     return found[0]

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from collector.ledger import history, queries, run_queries
 from collector.ledger.history import RunHistory
 from collector.ledger.queries import DatasetUse, JobRow, SkipRow
 from collector.ledger.run_queries import RunDetail, RunRow
+from config.mistakes import did_you_mean
 
 _EVENTS = (
     Column("number", weight=40),
@@ -82,9 +82,8 @@ def _found(conn: Connection, name: str, source: str | None) -> _Found:
 
 
 def _nothing(name: str, names: Sequence[str]) -> str:
-    close = get_close_matches(name, [*names, *(word.partition("/")[2] for word in names)], n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "; `lineage-collector runs` and `skipped` list what it knows"
-    return f"the ledger knows no run, event, job or dataset {name!r}{hint}"
+    hint = did_you_mean(name, [*names, *(word.partition("/")[2] for word in names)])
+    return f"the ledger knows no run, event, job or dataset {name!r}{hint or '; `lineage-collector runs` and `skipped` list what it knows'}"
 
 
 def _run(row: RunRow, found: _Found) -> dict[str, Any]:

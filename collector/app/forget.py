@@ -2,7 +2,6 @@
 
 import json
 import sys
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from collector.app.tables import printable
 from collector.errors import ConfigurationError
 from collector.ledger import inventory
 from collector.ledger.inventory import Inventory, OpenRun, TargetKind
+from config.mistakes import did_you_mean
 from config.settings import Settings
 
 LISTED = 10
@@ -65,9 +65,8 @@ def _chosen(settings: Settings, config: Path, name: str) -> tuple[TargetKind, st
 
 def _unknown(name: str, wanted: str, known: dict[TargetKind, list[str]], configured: dict[TargetKind, set[str]]) -> str:
     names = {each: kind for kind in TargetKind for each in known[kind]}
-    close = get_close_matches(wanted, names, n=1)
     left = [f"{kind}:{each}" for kind in TargetKind for each in known[kind] if each not in configured[kind]]
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = did_you_mean(wanted, names)
     can = (
         f"forget can remove {', '.join(left)}"
         if left

@@ -70,9 +70,7 @@ def reconcile(config: Path, sink: str, *, since: str | None, mend: bool, as_json
 
 def _require_marquez(settings: Settings, name: str) -> None:
     known = {each.name: each.type for each in settings.sinks}
-    if name not in known:
-        names = ", ".join(sorted(known)) or "none"
-        raise ConfigurationError([f"there is no sink named {name!r} in the configuration; configured are {names}"])
+    configuration.refuse_unknown("sink", name, known)
     if known[name] != "marquez":
         why = f"sink {name} is of type {known[name]}, which cannot be asked for what it has"
         raise ConfigurationError([f"{why}: reconcile works with sinks of type marquez"])

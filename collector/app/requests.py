@@ -89,7 +89,7 @@ def watch(config: Path, source: str, key: str, options: Mapping[str, str], *, wa
 
 def parked(settings: Settings, kind: RequestKind, sink: str, choice: Choice, *, as_json: bool) -> int:
     """Do this with the chosen parked events. 0 done, 1 when nothing is parked there or it could not be done."""
-    _refuse_unknown("sink", sink, [each.name for each in settings.sinks])
+    configuration.refuse_unknown("sink", sink, [each.name for each in settings.sinks])
     result = asyncio.run(submitted(settings, f"sink:{sink}", kind, asdict(choice)))
     words = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in result.answer.items())
     return _report(result, words, {}, as_json=as_json)
@@ -114,7 +114,7 @@ async def _of_source(
     config: Path, source: str, kind: RequestKind, body: Mapping[str, Any], *, wait: Wait | None, as_json: bool
 ) -> int:
     settings = configuration.load(config)
-    _refuse_unknown("source", source, [each.name for each in settings.sources])
+    configuration.refuse_unknown("source", source, [each.name for each in settings.sources])
     alone = False
 
     async def follow(service: "Service", result: RequestResult) -> Run | None:
@@ -372,9 +372,3 @@ def _report(result: RequestResult, words: str, more: Mapping[str, Any], *, as_js
     else:
         print(f"error: {printable(str(result.answer.get('error') or result.state.value))}", file=sys.stderr)
     return 0 if done else 1
-
-
-def _refuse_unknown(kind: str, name: str, known: list[str]) -> None:
-    if name not in known:
-        names = ", ".join(known) or "none"
-        raise ConfigurationError([f"there is no {kind} named {name!r} in the configuration; configured are {names}"])

@@ -413,7 +413,7 @@ async def test_a_backend_that_lost_a_run_is_compared_mended_and_filled(deploymen
     assert (listed["seen"], listed["known"], listed["made"]) == (2, 2, 0)
     await stop(deployment)
     before = deployment.events.read_bytes()
-    counts = {"strands": 2, "events": len(before.splitlines()), "waiting": 0, "incomplete": 0}
+    counts = {"strands": 2, "events": len(before.splitlines()), "waiting": 0, "incomplete": 0, "restricted": 0}
     done = await shown_by(deployment, "backfill", "file")
     assert done == {"request": "done", "sink": "file", "since": None, "until": None, **counts}
     again = deployment.events.read_bytes().removeprefix(before).splitlines()

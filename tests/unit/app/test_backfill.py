@@ -77,7 +77,7 @@ def test_a_preview_counts_what_a_sink_would_be_sent(act: Backfill) -> None:
         (
             "source",
             {"sink": "marqez", "since": "7d"},
-            "--sink: there is no sink named 'marqez'; configured are twin, marquez; did you mean 'marquez'?",
+            "there is no sink named 'marqez' in the configuration; configured are marquez, twin; did you mean marquez?",
         ),
         ("marquez", {"until": "yesterday"}, "--until: 'yesterday' is not a time"),
     ],

@@ -268,7 +268,9 @@ def test_postgresql_takes_the_same_tables_and_statements() -> None:
         db_now(),
     ]
     texts = [str(statement.compile(dialect=dialect)) for statement in hot]
-    assert sum("FOR UPDATE" in text for text in texts) == 2, "the fence and the lanes"
+    assert sum("FOR UPDATE" in text for text in texts) == 3, (
+        "the fence, the leases that are renewed along, and the lanes"
+    )
     assert sum("FOR KEY SHARE" in text for text in texts) == 2, (
         "the sink of a settle, beside those of its other shards; of commits"
     )
