@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
@@ -312,7 +312,9 @@ def graph(
     config: Config = DEFAULT_CONFIG,
     depth: Annotated[int, typer.Option("--depth", metavar="NUMBER", min=1, max=6, help="Steps up and down.")] = 3,
     *,
-    as_dot: Annotated[bool, typer.Option("--dot", help="For Graphviz.")] = False,
+    form: Annotated[
+        Literal["tree", "dot", "mermaid"], typer.Option("--format", help="dot is for Graphviz, mermaid for Markdown.")
+    ] = "tree",
     as_json: Json = False,
 ) -> None:
     """Show what a job or dataset is made from and what is made from it, as the last successful runs say. Exit 0: shown, 1: the
@@ -320,7 +322,7 @@ def graph(
     """
     from collector.app import graph as command
 
-    sys.exit(command.graph(config, name, depth=depth, as_json=as_json, as_dot=as_dot))
+    sys.exit(command.graph(config, name, depth=depth, form="json" if as_json else form))
 
 
 @command("Copy the ledger to PATH.", "backup /var/backups/lineage.db")

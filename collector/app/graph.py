@@ -1,6 +1,7 @@
-"""`graph`: what a job or dataset is made from and what is made from it, as a tree, as JSON or as Graphviz' DOT."""
+"""`graph`: what a job or dataset is made from and what is made from it, as a tree, as JSON, as Graphviz' DOT or as Mermaid."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +20,8 @@ FEW = 20
 """Jobs and datasets that one name may mean."""
 
 
-def graph(config: Path, name: str, *, depth: int, as_json: bool, as_dot: bool) -> int:
-    """Raises `LineageError` where nothing goes by the name, or several things do."""
+def graph(config: Path, name: str, *, depth: int, form: str) -> int:
+    """`form` is tree, json, dot or mermaid. Raises `LineageError` where nothing goes by the name, or several things do."""
 
     def found(conn: Connection) -> tuple[list[Node], Graph | None]:
         nodes = graphs.named(conn, name, FEW)
@@ -29,14 +30,17 @@ def graph(config: Path, name: str, *, depth: int, as_json: bool, as_dot: bool) -
     nodes, around = read(configuration.load(config), found)
     if around is None:
         raise LineageError(_not_one(name, nodes))
-    if as_json:
-        print(json.dumps(views.graph(around), indent=2, ensure_ascii=False))
-    elif as_dot:
-        print(dot(around))
-    else:
-        print("\n".join(tree(around) if sys.stdout.isatty() else lines(around)))
-        if around.is_cut:
-            print("there is more than fits: give a lower --depth, or ask for a neighbor", file=sys.stderr)
+    match form:
+        case "json":
+            print(json.dumps(views.graph(around), indent=2, ensure_ascii=False))
+        case "dot":
+            print(dot(around))
+        case "mermaid":
+            print(mermaid(around))
+        case _:
+            print("\n".join(tree(around) if sys.stdout.isatty() else lines(around)))
+            if around.is_cut:
+                print("there is more than fits: give a lower --depth, or ask for a neighbor", file=sys.stderr)
     return 0
 
 
@@ -91,6 +95,22 @@ def dot(found: Graph) -> str:
     ]
     arrows = [f"  n{numbers[one]} -> n{numbers[other]};" for one, other in found.edges]
     return "\n".join(["digraph lineage {", "  rankdir=LR;", *boxes, *arrows, "}"])
+
+
+def mermaid(found: Graph) -> str:
+    """For Markdown, in a block of the language `mermaid`."""
+    numbers = {node: number for number, node in enumerate(found.depths)}
+    boxes = [
+        f"  n{number}" + (f"([{_labeled(node.name)}])" if node.is_job else f"[{_labeled(node.name)}]")
+        for node, number in numbers.items()
+    ]
+    arrows = [f"  n{numbers[one]} --> n{numbers[other]}" for one, other in found.edges]
+    return "\n".join(["flowchart LR", *boxes, *arrows])
+
+
+def _labeled(words: str) -> str:
+    """What has a meaning in a label of Mermaid is written by its number."""
+    return '"' + re.sub(r'[#"&<>`\\]', lambda found: f"#{ord(found[0])};", printable(words)) + '"'
 
 
 def _quoted(words: str) -> str:

@@ -17,6 +17,7 @@ from collector.clock import Clock, moment, to_ms
 from collector.errors import LedgerError
 from collector.ledger import parked
 from collector.ledger.parked import Choice
+from collector.ledger.past_runs import Scope
 from collector.ledger.port import Ledger
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.resend import Window
@@ -149,14 +150,15 @@ class Actions:
     async def _backfill(self, user: str, token: str, form: Form) -> web.Response:
         kind, name = _side(form)
         here = f"/{kind}s/{quote(name, safe='')}"
+        only_sink = form.get("only_sink") or None if kind == "source" else None
         try:
             window = _window(form, self._clock.now(), needs_since=kind == "source")
         except ValueError as error:
             return page("missing", here, 400, title="Not done", words=str(error))
         if form.get("confirmed") != "yes":
             about: dict[str, Any] = {"since": moment(window.since_ms), "until": moment(window.until_ms), "token": token}
-            return page("backfill", here, kind=kind, whose=name, back=here, **about)
-        found = await self._done(user, f"{kind}:{name}", RequestKind.BACKFILL, asdict(window))
+            return page("backfill", here, kind=kind, whose=name, only_sink=only_sink, back=here, **about)
+        found = await self._done(user, f"{kind}:{name}", RequestKind.BACKFILL, Scope(window, only_sink).body())
         if found.state is RequestState.NEW:
             raise web.HTTPSeeOther(here)  # where its progress is
         return _shown(found, here, "Begun")

@@ -120,7 +120,8 @@ class StatePages:
 
     async def _page(self, kind: str, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
-        found = await self._found(kind, name)
+        status = await self._status()
+        found = await self._found(status, kind, name)
         if found is None:
             words = f"there is no {kind} {name!r}: it is neither configured nor in the ledger"
             return missing(request, f"/{kind}s", words)
@@ -128,15 +129,16 @@ class StatePages:
         if wants_json(request):
             return data(row)
         token = self._forms.token(request) if self._can_be_filled(kind, row) else None
-        answer = page(kind, f"/{kind}s", row=row, bars=bars, most=LATEST, sparkline=sparkline, token=token)
+        sinks = [each["sink"] for each in status["sinks"] if each["state"] != "retired"]
+        more: dict[str, Any] = {"bars": bars, "most": LATEST, "sparkline": sparkline, "sinks": sinks}
+        answer = page(kind, f"/{kind}s", row=row, token=token, **more)
         return self._forms.keep(request, answer)
 
     def _can_be_filled(self, kind: str, row: Row) -> bool:
         return row["state"] != "retired" and not (kind == "source" and row["source"] in self._without_history)
 
-    async def _found(self, kind: str, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+    async def _found(self, status: Row, kind: str, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
         """The row of the source or sink with what else the ledger has of it, and bars of its last day."""
-        status = await self._status()
         row = next((row for row in status[f"{kind}s"] if row[kind] == name), None)
         if row is None or self._ledger is None:
             return None

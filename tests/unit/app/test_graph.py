@@ -33,12 +33,12 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_a_graph_is_lines_in_a_pipe_and_json_for_scripts(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert graph.graph(config, "db view", depth=2, as_json=False, as_dot=False) == 0
+    assert graph.graph(config, "db view", depth=2, form="tree") == 0
     assert capsys.readouterr().out.splitlines() == [
         "dataset db clean\tjob source model",
         "job source model\tdataset db view",
     ]
-    assert graph.graph(config, "model", depth=1, as_json=True, as_dot=False) == 0
+    assert graph.graph(config, "model", depth=1, form="json") == 0
     told = json.loads(capsys.readouterr().out)
     assert [node["name"] for node in told["nodes"]] == ["clean", "model", "view"]
     assert told["edges"] == [[0, 1], [1, 2]]
@@ -46,9 +46,9 @@ def test_a_graph_is_lines_in_a_pipe_and_json_for_scripts(config: Path, capsys: p
 
 def test_a_name_that_means_nothing_or_several_things_is_an_error(config: Path) -> None:
     with pytest.raises(LineageError, match="no job and no dataset 'nobody'"):
-        graph.graph(config, "nobody", depth=2, as_json=False, as_dot=False)
+        graph.graph(config, "nobody", depth=2, form="tree")
     with pytest.raises(LineageError, match="job source load, job source recipe/load"):
-        graph.graph(config, "load", depth=2, as_json=False, as_dot=False)
+        graph.graph(config, "load", depth=2, form="tree")
 
 
 RAW, LOAD, CLEAN = Node(False, "db", "raw"), Node(True, "s", 'lo"ad\x1b'), Node(False, "db", "clean")
@@ -79,4 +79,16 @@ def test_dot_has_every_node_once_with_its_name_quoted() -> None:
         "  n2 -> n1;",
         "  n0 -> n1;",
         "}",
+    ]
+
+
+def test_mermaid_has_every_node_once_with_its_name_quoted() -> None:
+    assert graph.mermaid(FOUND).splitlines() == [
+        "flowchart LR",
+        '  n0["clean"]',
+        '  n1(["lo#34;ad "])',
+        '  n2["raw"]',
+        "  n1 --> n0",
+        "  n2 --> n1",
+        "  n0 --> n1",
     ]

@@ -200,10 +200,16 @@ async def test_a_backfill_is_begun_after_a_question(tmp_path: Path, caplog: pyte
         code, asked = await posted(client, "/backfill", {**form, "since": "2026-01-01"})
         assert (code, "cannot be undone" in asked, desk.asked) == (200, True, [])
         assert await posted(client, "/backfill", shown_fields(asked)) == (303, "/sources/source")
-        _, asked = await posted(client, "/backfill", {"token": form["token"], "sink": "marquez"})
+        _, asked = await posted(client, "/backfill", {**form, "since": "2026-01-01", "only_sink": "marquez"})
+        assert "sent to sink marquez alone: no other sink ever gets these runs" in asked
+        assert await posted(client, "/backfill", shown_fields(asked)) == (303, "/sources/source")
+        of_sink = {"token": form["token"], "sink": "marquez", "only_sink": "file"}
+        _, asked = await posted(client, "/backfill", of_sink)
         assert await posted(client, "/backfill", shown_fields(asked)) == (303, "/sinks/marquez")
+    window = {"since_ms": 1767225600000, "until_ms": 1769817600000}
     assert desk.asked == [
-        ("source:source", RequestKind.BACKFILL, {"since_ms": 1767225600000, "until_ms": 1769817600000}),
+        ("source:source", RequestKind.BACKFILL, window),
+        ("source:source", RequestKind.BACKFILL, {**window, "sink": "marquez"}),
         ("sink:marquez", RequestKind.BACKFILL, {"since_ms": None, "until_ms": None}),
     ]
     line = logged(caplog, "action.taken")[0]
