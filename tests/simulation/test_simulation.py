@@ -23,7 +23,7 @@ RARE = (
     "a frozen replica",
 )
 """Each block reaches every one of them."""
-RARER = {"a parked head": 7, "a doubt looked at": 66, "a take-over with something in flight": 281}
+RARER = {"a parked head": 7, "a doubt looked at": 66, "a take-over with something in flight": 585}
 """States with a seed that reaches each, as `make simulate` prints them: it does, or one of the next `SOON`."""
 SOON = 300
 
