@@ -79,6 +79,11 @@ class Fleet:
         shares = self.shares()
         return sum(shares) == SINKS and shares[-1] - shares[0] <= 1
 
+    def are_spread(self) -> bool:
+        """Whether no process works for two of the sources and sinks, so that no lease moves any more."""
+        workers = [pid for name, pid in self.holders().items() if ":" in name]
+        return len(workers) == len({*workers})
+
     def pending(self) -> int:
         [[left]] = self._rows("SELECT coalesce(sum(pending), 0) FROM lineage.tally")
         return int(left)
@@ -236,7 +241,7 @@ async def standby_and_ends(server: PostgresServer, url: str) -> dict[str, Any]:
         async with fleet(server, {"sources": [source], "sinks": [{**http(url), "timeout": "5s"}]}) as replicas:
             for _ in range(3):
                 await replicas.add()
-            await replicas.until(lambda: len(replicas.holders()) == 4 and replicas.shares()[:2] == [0, 0])
+            await replicas.until(lambda: len(replicas.holders()) == 4 and replicas.are_spread())
             idle = await standby(replicas)
             stops = []
             for _ in range(STOPS):
