@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select
 
-from collector.ledger import configured_sinks, configured_sources, lanes, resharding, schema
+from collector.ledger import configured_sinks, configured_sources, lanes, schema, shard_count
 from collector.ledger.configured_sources import Configured
 from collector.ledger.schema import db_now
 from collector.model import EventKind
@@ -67,7 +67,7 @@ def register(
     others = _others(conn, me)
     sink_ids = configured_sinks.sync_sinks(conn, sinks, now_ms, spared=_names("sink", others))
     source_ids = configured_sources.sync_sources(conn, sources, now_ms, spared=_names("source", others))
-    resharding.bar_older(conn)  # again, as a start with an embedded ledger frees every lease
+    shard_count.bar_older(conn)  # again, as a start with an embedded ledger frees every lease
     beat(conn, me)
     return Numbers(source_ids, sink_ids)
 
@@ -81,7 +81,7 @@ def beat(conn: Connection, me: Replica) -> list[Replica]:
     conn.execute(insert.on_conflict_do_update(index_elements=[table.c.id], set_={"seen": insert.excluded.seen}))
     conn.execute(delete(table).where(table.c.seen < db_now() - _FORGOTTEN_AFTER_MS))
     living = live(conn)
-    resharding.note_agreed(conn, [each.shards_of_sinks for each in living])
+    shard_count.note_agreed(conn, [each.shards_of_sinks for each in living])
     return living
 
 

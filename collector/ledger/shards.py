@@ -1,7 +1,7 @@
 """Shards of a sink: several leases share its strands, so that several replicas feed one busy backend.
 
 A strand belongs to shard `strand_id % shards`, so that its events stay in order. How many shards a sink has is a row of the
-ledger, whatever a replica has in its configuration; see `resharding` for how it changes.
+ledger, whatever a replica has in its configuration; see `shard_count` for how it changes.
 """
 
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Table, cast, delete, func, ins
 from sqlalchemy.dialects.postgresql import REGCLASS
 
 from collector.errors import LedgerError
-from collector.ledger import resharding, schema
+from collector.ledger import schema, shard_count
 from collector.ledger.leases import BARRED
 from collector.ledger.schema import storable
 
@@ -133,7 +133,7 @@ def _copy_doubt(source: Connection, target: Connection) -> None:
     target.execute(delete(table))
     if rows:
         target.execute(insert(table), rows)
-    resharding.bar_older(target)
+    shard_count.bar_older(target)
 
 
 def _compare(read: Contents, written: Contents) -> None:

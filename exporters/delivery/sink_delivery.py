@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from collector.clock import Clock
 from collector.errors import LeaseLost, LedgerError
-from collector.ledger import resharding, shards
+from collector.ledger import shard_count, shards
 from collector.ledger.held_lease import Leases
 from collector.ledger.port import Change
 from collector.ledger.shards import Shard, Shards
@@ -120,7 +120,7 @@ class SinkDelivery:
 
     async def _change(self, found: Shards) -> None:
         try:
-            now = await self._leases.store.write(resharding.change, self._sink_id, self._name)
+            now = await self._leases.store.write(shard_count.change, self._sink_id, self._name)
         except LeaseLost:  # held by a replica that has yet to hear of it
             await self._wakeup.wait(_AGAIN)
         else:

@@ -18,9 +18,9 @@ from collector.ledger import (
     replicas,
     requests,
     resend,
-    resharding,
     retirement,
     schema,
+    shard_count,
     shards,
 )
 from collector.ledger.claims import Refused, Settlement
@@ -47,7 +47,7 @@ def wish(ledger: Ledger, *counts: int) -> Shards | None:
 
 
 def change(ledger: Ledger) -> Shards:
-    return resharding.change(ledger.conn, ledger.sinks["a"], "a")
+    return shard_count.change(ledger.conn, ledger.sinks["a"], "a")
 
 
 def take(ledger: Ledger, shard: Shard, holder: str = "test") -> Lease | None:
@@ -128,7 +128,7 @@ def test_a_shard_looks_at_its_own_runs_in_doubt(ledger: Ledger) -> None:
 def test_the_number_changes_once_all_who_have_the_sink_agree(
     present: int, wishes: list[Mapping[str, int]], wanted: int | None
 ) -> None:
-    assert resharding.agreed("a", present, wishes) == wanted
+    assert shard_count.agreed("a", present, wishes) == wanted
 
 
 def test_nothing_changes_while_live_replicas_differ_or_one_knows_no_shards(ledger: Ledger) -> None:
@@ -175,7 +175,7 @@ def test_programs_that_know_no_shards_cannot_take_a_divided_sink(ledger: Ledger)
     version = text("SELECT compatible_from FROM alembic_version")
     assert ledger.conn.scalar(version) == "0017"
     leases.end_all(ledger.conn)
-    resharding.bar_older(ledger.conn)
+    shard_count.bar_older(ledger.conn)
     assert leases.take(ledger.conn, "sink:a", "a program that knows no shards", 60_000) is None
     for lease in held.values():
         leases.give_back(ledger.conn, lease)

@@ -1,6 +1,6 @@
 """Sinks whose strands several leases share.
 
-Programs of an older version know one lease of a sink only. They go on as long as no sink has more: `resharding.bar_older`.
+Programs of an older version know one lease of a sink only. They go on as long as no sink has more: `shard_count.bar_older`.
 """
 
 import sqlalchemy as sa
