@@ -75,7 +75,8 @@ class HintMessage(Hint):
 _KEY = {
     "type": "string",
     "description": "The rule of the OpenLineage clients, run:{namespace}/{name} of the root parent's job, else the "
-    "parent's, else the event's own: all runs of a job, and a parent with all its children, are in one partition.",
+    "parent's, else the event's own: all runs of a job, and a parent with all its children, are in one partition, "
+    "as long as the topic's number of partitions stays.",
     "examples": ["run:cdf://api.cognitedata.com/my-project/transformation/load-assets"],
 }
 _HEADERS = {

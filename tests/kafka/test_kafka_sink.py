@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from collector.model import Outgoing
 from collector.testing.sinks import drive, event, seen, send
 from collector.tls import Trust
 from exporters.sinks.base import Delivered, Park, Retry
@@ -199,6 +200,48 @@ async def test_a_topic_that_is_taken_away_is_waited_for_again(kafka: Kafka, topi
         await kafka.create_topic(topic_name)
         driven = await drive(sink, [event(1, 2)], seconds=90)
     assert driven.delivered == [(1, 2)]
+
+
+async def refresh_metadata(sink: KafkaSink) -> None:
+    """What aiokafka does every five minutes."""
+    assert sink._connection is not None
+    await sink._connection._producer.raw.client.force_metadata_update()
+
+
+def of_jobs(seq: int) -> list[Outgoing]:
+    """An event of each of 20 jobs, which six partitions share."""
+    return [event(strand, seq, job=f"transformation/{strand}") for strand in range(20)]
+
+
+async def test_partitions_that_are_added_are_used_without_a_new_connection(kafka: Kafka, topic_name: str) -> None:
+    topic = await kafka.create_topic(topic_name)
+    async with sink_for(cluster(kafka.bootstrap, topic)) as sink:
+        await send(sink, of_jobs(0))
+        connection = sink._connection
+        await kafka.add_partitions(topic, 6)
+        await send(sink, of_jobs(1))
+        await refresh_metadata(sink)
+        assert set((await send(sink, of_jobs(2))).values()) == {Delivered()}
+        assert sink._connection is connection
+    records = await kafka.read(topic)
+    assert len({record.partition for record in records}) > 1
+    assert len(records) == 60
+
+
+@pytest.mark.parametrize("noticed", [True, False], ids=["noticed by the client", "not noticed"])
+async def test_a_topic_made_again_with_fewer_partitions_is_used(kafka: Kafka, topic_name: str, noticed: bool) -> None:
+    topic = await kafka.create_topic(topic_name, partitions=6)
+    async with sink_for(cluster(kafka.bootstrap, topic, connect_seconds=3), answer_seconds=1) as sink:
+        await send(sink, of_jobs(0))
+        await kafka.delete_topic(topic)
+        await kafka.create_topic(topic, partitions=2)
+        if noticed:
+            await refresh_metadata(sink)
+        driven = await drive(sink, of_jobs(1), seconds=90)
+    assert len(driven.delivered) == 20
+    records = await kafka.read(topic)
+    assert {record.partition for record in records} == {0, 1}
+    assert len(records) == 20
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)

@@ -127,6 +127,12 @@ class Kafka:
             [answer] = await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, settings)])
         _refuse_errors(name, [(code, text) for code, text, *_ in answer.resources])
 
+    async def add_partitions(self, name: str, total: int) -> None:
+        from aiokafka.admin import NewPartitions
+
+        async with self._admin() as admin:
+            await admin.create_partitions({name: NewPartitions(total)})
+
     async def delete_topic(self, name: str) -> None:
         async with self._admin() as admin:
             await admin.delete_topics([name])

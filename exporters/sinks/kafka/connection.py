@@ -120,7 +120,7 @@ class Connection:
         return None
 
     async def partitions(self) -> int | Problem:
-        """How many the topic has. Takes no request, unless the topic was deleted."""
+        """How many the topic has, as the client knows it now. Takes no request, unless the topic was deleted."""
         began = time.monotonic()
         try:
             async with asyncio.timeout(2 * self.cluster.request_seconds):
@@ -143,7 +143,7 @@ class Connection:
         return None
 
     def packed(self, events: Iterable[tuple[bytes, Outgoing]]) -> list[Batch]:
-        """The events with their keys in batches, those of a partition in order."""
+        """The events with their keys in batches, those of a partition in order, as `partitions` last found them."""
         batches: list[Batch] = []
         latest: dict[int, Batch] = {}
         for key, event in events:
@@ -157,13 +157,16 @@ class Connection:
 
     async def publish(self, batch: Batch, *, patience: float) -> Delivery | Problem:
         """Hand it over within `patience` seconds. When it returns a trouble, nothing was handed over."""
+        # aiokafka asserts that it knows the partition, and nothing else runs between this and that
+        if len(self._producer.raw.client.cluster.partitions_for_topic(self.cluster.topic) or ()) != self._partitions:
+            return Problem(f"{self.cluster}: the number of partitions has just changed", passing=True)
         try:
             async with asyncio.timeout(patience):
                 taken = await self._producer.raw.send_batch(
                     batch.content, self.cluster.topic, partition=batch.partition
                 )
         except (KafkaTimeoutError, TimeoutError):
-            return Problem(f"{self.cluster}: the queue of partition {batch.partition} is full", full=True)
+            return Problem(f"{self.cluster}: the queue of partition {batch.partition} is full", passing=True)
         except _TROUBLES as error:
             retriable = isinstance(error, KafkaError) and error.retriable
             return self._trouble(error, poisoned=not retriable)

@@ -46,14 +46,14 @@ class Problem:
     """Why something did not work.
 
     `slow`: only a person can fix it. `refused`: the broker refused the event or another one in the same request.
-    `full`: the queue of the partition is full at the moment. `poisoned`: this producer cannot be used any more.
+    `passing`: at the moment, and of this partition alone. `poisoned`: this producer cannot be used any more.
     """
 
     cause: str
     remedy: str | None = None
     slow: bool = False
     refused: bool = False
-    full: bool = False
+    passing: bool = False
     poisoned: bool = False
 
     def __str__(self) -> str:

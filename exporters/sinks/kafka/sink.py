@@ -226,8 +226,8 @@ class KafkaSink:
         elif isinstance(taken := await connection.publish(batch, patience=_PATIENCE), Problem):
             outcome = _retry(taken)
             self._poisoned |= taken.poisoned
-            attempt.full += taken.full
-            if not taken.full or attempt.full >= _FULL_QUEUES:
+            attempt.full += taken.passing
+            if not taken.passing or attempt.full >= _FULL_QUEUES:
                 attempt.trouble = taken
         else:
             taken.add_done_callback(_retrieve)
@@ -357,7 +357,7 @@ async def _open(cluster: Cluster, client_log: ClientLog, batch_bytes: int) -> "C
 
 _CLOSED = Problem("this sink is closed")
 _NO_JOB = Park("not an OpenLineage run event: it names no job")
-_LATE = Problem("no time was left in this attempt", full=True)
+_LATE = Problem("no time was left in this attempt", passing=True)
 _SOON = Retry("waiting for a fresh Kafka producer", after=timedelta(seconds=1), sink_wide=False)
 
 
@@ -372,6 +372,6 @@ def _id(event: Outgoing) -> tuple[int, int]:
 
 
 def _retry(trouble: Problem, *, in_flight: bool = False) -> Retry:
-    # one full queue, or a producer that is replaced now, does not mean that the cluster failed; the next connect shows it
-    passing = (trouble.full or trouble.poisoned) and not trouble.slow
+    # what passes, or a producer that is replaced now, does not mean that the cluster failed; the next connect shows it
+    passing = (trouble.passing or trouble.poisoned) and not trouble.slow
     return Retry(str(trouble), in_flight=in_flight, slow=trouble.slow, sink_wide=not passing)

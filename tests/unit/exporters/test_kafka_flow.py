@@ -318,7 +318,7 @@ async def test_full_queues_end_the_tries_of_a_batch_and_do_not_blame_the_sink(
     async def full(*_: object, patience: float) -> Problem:
         nonlocal tries
         tries += 1
-        return Problem("full", full=True)
+        return Problem("full", passing=True)
 
     producer.publish = full  # type: ignore[method-assign, assignment]
     outcomes = await send(sink, [event(strand, 1) for strand in range(50)])

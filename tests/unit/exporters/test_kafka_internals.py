@@ -14,11 +14,13 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.protocol.metadata import MetadataResponse_v1
 from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
 
+from collector.testing.sinks import event
 from exporters.sinks.kafka.cluster import BATCH_BYTES, Cluster, Login
-from exporters.sinks.kafka.connection import Connection, _end_tasks_of, partition_of
-from exporters.sinks.kafka.errors import ClientLog
+from exporters.sinks.kafka.connection import Batch, Connection, _end_tasks_of, partition_of
+from exporters.sinks.kafka.errors import ClientLog, Problem
 
 NOWHERE = "127.0.0.1:1"
 
@@ -45,6 +47,7 @@ def connection_of(producer: AIOKafkaProducer, password: str = "") -> Connection:
         "_message_accumulator.fail_all",
         "client.close",
         "client._sasl_plain_password",
+        "client.cluster.partitions_for_topic",
         "partitions_for",
     ],
 )
@@ -108,6 +111,52 @@ async def test_the_tasks_of_a_client_are_found(producer: AIOKafkaProducer) -> No
 async def test_a_living_client_gets_the_password_of_today(producer: AIOKafkaProducer) -> None:
     connection_of(producer, "todays-password")._renew_secrets()
     assert producer.client._sasl_plain_password == "todays-password"
+
+
+class Unsent:
+    """A connection whose producer only queues: the test says what the client knows of the topic, and nothing is sent."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._client = producer.client
+        self.queued = producer._message_accumulator._batches
+        self.updates: list[asyncio.Future[bool]] = []
+        producer.client.force_metadata_update = self._update
+        self.connection = connection_of(producer)
+
+    def _update(self) -> asyncio.Future[bool]:
+        self.updates.append(asyncio.get_running_loop().create_future())
+        return self.updates[-1]
+
+    def learn(self, leaders: list[int]) -> None:
+        """The client learns that the topic has these leaders, by partition; -1 for none."""
+        partitions = [(0, number, leader, [1], [1]) for number, leader in enumerate(leaders)]
+        topics = [(0, "events", False, partitions)] if leaders else [(3, "events", False, [])]
+        self._client.cluster.update_metadata(MetadataResponse_v1([(1, "127.0.0.1", 1, None)], 1, topics))
+
+    def packed(self, count: int = 1) -> list[Batch]:
+        return self.connection.packed([(b"%d" % number, event(number, 1)) for number in range(count)])
+
+
+@pytest.fixture
+def unsent(producer: AIOKafkaProducer) -> Unsent:
+    return Unsent(producer)
+
+
+@pytest.mark.parametrize("later", [[1], [1] * 6, []], ids=["fewer", "more", "deleted"])
+async def test_a_batch_is_not_handed_over_when_the_number_of_partitions_has_changed(
+    unsent: Unsent, later: list[int]
+) -> None:
+    unsent.learn([1, 1, 1])
+    await unsent.connection.partitions()
+    batches = unsent.packed(20)
+    assert {batch.partition for batch in batches} == {0, 1, 2}
+    unsent.learn(later)
+    for batch in batches:
+        problem = await unsent.connection.publish(batch, patience=10)
+        assert isinstance(problem, Problem)
+        assert problem.passing
+        assert "partitions" in problem.cause
+    assert not unsent.queued
 
 
 def test_the_next_minor_version_is_kept_out() -> None:
