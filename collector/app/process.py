@@ -26,6 +26,9 @@ FULL_COLLECTION = 1000
 10,000 open runs. Reference counts free nearly all of ours; the middle generation, searched as often as ever, most of the rest.
 """
 
+TWICE_WITHIN = 1.0
+"""Seconds in which a signal that comes again is the same one: `timeout`, terminals and wrappers send it to a process and its group."""
+
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Numbers of glibc's `mallopt`, from its malloc.h."""
 LARGE = 128 * 1024
@@ -46,12 +49,17 @@ def run(config: Path) -> int:
 async def _until_signal(settings: Settings) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    begun = float("inf")
 
     def on_signal(number: signal.Signals) -> None:
+        nonlocal begun
+        if stop.is_set() and loop.time() - begun < TWICE_WITHIN:
+            return
         if stop.is_set():
             log.warning("service.killed", extra=fields(signal=number.name, cause="a second signal came"))
             os._exit(1)
         log.info("service.stop_begun", extra=fields(signal=number.name, within=str(settings.stop_within)))
+        begun = loop.time()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
