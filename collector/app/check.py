@@ -83,8 +83,11 @@ async def _of_ledger(settings: Settings) -> list[Row]:
     except LedgerError as error:
         return [_unopened(settings, error)]
     try:
+        await store.read(ledgers.check_writable, settings.ledger)
         schema = _schema_row(settings, await store.read(migration.version), await store.read(ledgers.host))
         return [schema, *await _of_accounts(store, settings)]
+    except LedgerError as error:
+        return [_unopened(settings, error)]
     finally:
         await store.close()
 

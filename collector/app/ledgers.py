@@ -19,6 +19,7 @@ from collector.errors import LedgerLocked, LedgerMissing
 from collector.ledger import replicas
 from collector.ledger.port import Ledger as Port
 from collector.ledger.port import OwnedLedger
+from collector.ledger.postgres import preparation
 from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.store import Store as PostgresStore
 from collector.ledger.sqlite import lock
@@ -84,6 +85,12 @@ def host(conn: Connection) -> str | None:
         return None
     info = conn.connection.driver_connection.info  # type: ignore[union-attr]
     return f"{info.host}:{info.port}"
+
+
+def check_writable(conn: Connection, settings: Ledger) -> None:
+    """Raises `LedgerError` where the user in `ledger.url` may only read; a file says so when it is opened."""
+    if (found := database(settings)) is not None:
+        preparation.check_writable(conn, found)
 
 
 def is_reserved(settings: Ledger) -> bool:

@@ -30,7 +30,7 @@ _FAILURES = {
     "58030": WriteFailure.IO,
 }
 _DENIED = "42501"
-_GRANT = (
+GRANT = (
     "the user in ledger.url must own the schema with all that is in it, or be granted CREATE on the database to make it"
 )
 _INTEGRITY, _CONNECTION, _SHUTDOWN = "23", "08", "57P"
@@ -48,7 +48,7 @@ def explained(name: str, error: Exception) -> Exception:
     elif code(error).startswith(_UNABLE):
         words = LedgerUnreachable(f"{name} cannot be used now: {said(error.orig)}; nothing was committed")
     elif code(error) == _DENIED:
-        words = LedgerError(f"{name}: {said(error.orig)}; {_GRANT}; nothing was committed")
+        words = LedgerError(f"{name}: {said(error.orig)}; {GRANT}; nothing was committed")
     else:
         words = LedgerError(f"{name}: {said(error.orig)}; nothing was committed")
     words.__cause__ = error

@@ -9,6 +9,7 @@ from sqlalchemy.schema import CreateSchema
 from collector.errors import LedgerError, LedgerMissing
 from collector.ledger import migration
 from collector.ledger.postgres.database import Database
+from collector.ledger.postgres.faults import GRANT
 
 log = logging.getLogger("lineage.ledger")
 
@@ -25,6 +26,15 @@ _FACTS = text(
     "WHERE n.nspname = :schema AND c.relkind IN ('r', 'p') AND NOT EXISTS "
     "(SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e') ORDER BY 1) AS tables"
 )
+_RIGHTS = text(
+    "SELECT coalesce("
+    "(SELECT has_schema_privilege(n.oid, 'USAGE') AND coalesce("
+    "(SELECT bool_and(has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') "
+    "AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')) "
+    "FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p')), has_schema_privilege(n.oid, 'CREATE')) "
+    "FROM pg_namespace n WHERE n.nspname = :schema), has_database_privilege(current_database(), 'CREATE'))"
+)
+"""To write the tables where there are some, else to create them in the schema, else to create the schema."""
 
 
 def migrate(conn: Connection, database: Database) -> bool:
@@ -34,11 +44,7 @@ def migrate(conn: Connection, database: Database) -> bool:
     lock(conn, database)
     facts = _facts(conn, database)
     _refuse_unusable(facts, database)
-    if facts.is_standby or facts.is_read_only:
-        raise LedgerError(
-            f"{database.name} can only be read: it is a standby, or read-only by its settings; in ledger.url give the address of the "
-            "primary, or of all hosts with target_session_attrs=read-write"
-        )
+    _refuse_unwritable(conn, facts, database)
     if not facts.has_schema:
         conn.execute(CreateSchema(database.schema, if_not_exists=True))
     return migration.migrate(conn, database.name)
@@ -50,12 +56,18 @@ def lock(conn: Connection, database: Database) -> None:
 
 
 def check(conn: Connection, database: Database) -> None:
-    """For readers, who change nothing. Raises as `migrate` does, and `LedgerError` where no ledger is yet."""
+    """For readers, who change nothing. Raises as `migrate` does, and `LedgerMissing` where no ledger is yet but could be made."""
     facts = _facts(conn, database)
     _refuse_unusable(facts, database)
     if not facts.tables:
+        _refuse_unwritable(conn, facts, database)
         raise LedgerMissing(f"{database.name} has no ledger yet: start the service with this configuration first")
     migration.check(conn, database.name)
+
+
+def check_writable(conn: Connection, database: Database) -> None:
+    """Raises `LedgerError` where a service could not write."""
+    _refuse_unwritable(conn, _facts(conn, database), database)
 
 
 def _facts(conn: Connection, database: Database) -> Row[*tuple[object, ...]]:
@@ -75,6 +87,16 @@ def _refuse_unusable(facts: Row[*tuple[object, ...]], database: Database) -> Non
             f"{database.name} holds tables of another program ({', '.join(facts.tables[:5])}): give the ledger "
             "a separate schema with ledger.schema"
         )
+
+
+def _refuse_unwritable(conn: Connection, facts: Row[*tuple[object, ...]], database: Database) -> None:
+    if facts.is_standby or facts.is_read_only:
+        raise LedgerError(
+            f"{database.name} can only be read: it is a standby, or read-only by its settings; in ledger.url give the address of the "
+            "primary, or of all hosts with target_session_attrs=read-write"
+        )
+    if not conn.execute(_RIGHTS, {"schema": database.schema}).scalar_one():
+        raise LedgerError(f"{database.name}: the user may not write there; {GRANT}")
 
 
 def _lock_key(schema: str) -> int:

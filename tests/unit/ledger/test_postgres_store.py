@@ -555,6 +555,16 @@ def beside_one_that_is_down(server: PostgresServer, database: Database) -> Datab
     return replace(database, url=f"{url}?target_session_attrs=read-write")
 
 
+def poor(server: PostgresServer, database: Database) -> Database:
+    """For a user who may connect and no more."""
+    make = (
+        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'poor') "
+        f"THEN CREATE ROLE poor LOGIN PASSWORD '{PASSWORD}'; END IF; END $$"
+    )
+    return replace(executed(server, database, make), url=database.url.replace(USER, "poor", 1))
+
+
+NO_RIGHTS = "the user may not write there; the user in ledger.url must own the schema .* granted CREATE on the database"
 Spoil = Callable[[PostgresServer, Database], Database]
 REFUSED: dict[str, tuple[Spoil, str]] = {
     "password": (
@@ -580,11 +590,11 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
         'parameter: "sslmod"; check the parameters in ledger.url',
     ),
     "tls": (lambda _, d: replace(d, url=f"{d.url}?sslmode=require"), "server does not support SSL.*; check sslmode"),
-    "rights": (
-        lambda s, d: replace(
-            executed(s, d, f"CREATE ROLE poor LOGIN PASSWORD '{PASSWORD}'"), url=d.url.replace(USER, "poor", 1)
-        ),
-        "permission denied for database .*; the user in ledger.url must own the schema .* granted CREATE on the database",
+    "rights": (poor, NO_RIGHTS),
+    "rights on the schema": (lambda s, d: poor(s, executed(s, d, "CREATE SCHEMA lineage")), NO_RIGHTS),
+    "rights in the schema": (
+        lambda s, d: executed(s, poor(s, d), "CREATE SCHEMA lineage", "GRANT USAGE ON SCHEMA lineage TO poor"),
+        NO_RIGHTS,
     ),
     "read-only": (
         read_only,
@@ -614,10 +624,11 @@ def test_what_cannot_hold_a_ledger_is_refused_in_a_sentence_and_left_alone(
     spoil, words = REFUSED[mistake]
     spoiled = spoil(postgres, database)
     before = _tables(postgres, database)
-    with pytest.raises(LedgerError, match=words) as caught:
-        Store.open(spoiled)
-    assert PASSWORD not in str(caught.value)
-    assert "\n" not in str(caught.value)
+    for attempt in (Store.open, Store.open_readonly):
+        with pytest.raises(LedgerError, match=words) as caught:
+            attempt(spoiled)
+        assert PASSWORD not in str(caught.value)
+        assert "\n" not in str(caught.value)
     assert _tables(postgres, database) == before
 
 
@@ -651,6 +662,37 @@ async def test_a_schema_of_a_newer_version_is_refused(store: Store, database: Da
 def test_a_reader_of_what_is_not_there_yet_hears_so(database: Database) -> None:
     with pytest.raises(LedgerError, match="has no ledger yet: start the service with this configuration first"):
         Store.open_readonly(database)
+
+
+def test_a_ledger_that_the_user_may_only_read_is_no_ledger_for_a_service(
+    postgres: PostgresServer, database: Database
+) -> None:
+    asyncio.run(Store.open(database).close())
+    reader = poor(postgres, database)
+    executed(
+        postgres,
+        database,
+        "GRANT USAGE ON SCHEMA lineage TO poor",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA lineage TO poor",
+    )
+    _check_writable(reader)
+    executed(postgres, database, "REVOKE DELETE ON lineage.event FROM poor")
+    with pytest.raises(LedgerError, match=NO_RIGHTS):
+        _check_writable(reader)
+    read_only(postgres, database)
+    with pytest.raises(LedgerError, match="can only be read"):
+        _check_writable(database)
+
+
+def _check_writable(database: Database) -> None:
+    async def check() -> None:
+        store = Store.open_readonly(database)
+        try:
+            await store.read(preparation.check_writable, database)
+        finally:
+            await store.close()
+
+    asyncio.run(check())
 
 
 async def test_no_session_state_is_left_behind(store: Store) -> None:
