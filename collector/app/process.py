@@ -37,6 +37,8 @@ LARGE = 128 * 1024
 
 def run(config: Path) -> int:
     """Until SIGTERM or SIGINT. 0 after a clean stop, 1 when one of the tasks died."""
+    gc.freeze()  # what is imported stays
+    gc.enable()  # off since `collector.__main__`
     give_back_memory()
     settings = configuration.load(config)
     set_up(settings.log.level, settings.log.format)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from collector import __version__
+from tests.deployment import CDF, Deployment
 
 CONFIG = """
 sources:
@@ -43,6 +44,21 @@ def test_help_and_version_import_only_the_command_line(words: list[str]) -> None
     foreign = {name.partition(".")[0] for name in loaded - ours} - sys.stdlib_module_names
     assert foreign == {"typer", "annotated_doc", "shellingham"}, "typer and what it is made of"
     assert not loaded & {"asyncio", "ssl", "logging", "typing_extensions"}
+
+
+NOT_AT_START = {"aiokafka", "faststream", "openlineage", "requests", "sqlglot", "sqlalchemy.orm"}
+
+
+async def test_a_ready_service_has_loaded_only_what_it_needs(tmp_path: Path) -> None:
+    """What each start would pay for in time and memory."""
+    async with Deployment(tmp_path) as deployment:
+        deployment.settings["sources"] = [each for each in deployment.settings["sources"] if each["name"] == CDF]
+        deployment.settings["sinks"] = [each for each in deployment.settings["sinks"] if each["type"] == "marquez"]
+        await deployment.start(PYTHONPROFILEIMPORTTIME="1")
+        await deployment.until_ready()
+        loaded = set(re.findall(r"^import time: .*\| +(\S+)$", deployment.log.read_text(), re.MULTILINE))
+    assert "collector.app.service" in loaded
+    assert loaded & NOT_AT_START == set()
 
 
 def test_the_installed_command_answers() -> None:

@@ -1,9 +1,13 @@
-"""Memory that was freed goes back to the system: in a separate process, as the settings of malloc stay until its end."""
+"""Memory that was freed goes back to the system: in a separate process, as the settings of malloc stay until its end. Garbage is collected."""
 
+import gc
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from collector.app import process
 
 _CHURN = """
 import ctypes, sys, threading
@@ -47,3 +51,22 @@ def free_kib(how: str) -> int:
 def test_large_buffers_that_were_freed_are_given_back() -> None:
     kept, given_back = free_kib("kept"), free_kib("given back")
     assert given_back < 1024 < kept
+
+
+class Begun(Exception):
+    """The first step of the start."""
+
+
+def test_a_start_collects_garbage_again_once_all_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def first_step() -> None:
+        raise Begun
+
+    monkeypatch.setattr(process, "give_back_memory", first_step)
+    gc.disable()  # as `collector.__main__` does
+    try:
+        with pytest.raises(Begun):
+            process.run(Path("c.yaml"))
+        assert gc.isenabled()
+    finally:
+        gc.enable()
+        gc.unfreeze()
