@@ -65,7 +65,7 @@ test: $(DEV) ## everything: the quick part, then property, contract, real-server
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder tests --ignore tests/bench
 
 bench: $(DEV) ## measure against the peers and write the tables of docs/performance.md (on a machine with nothing else to do)
-	$(BIN)/python -m tests.bench --write $(ARGS)
+	$(BIN)/python -m tests.bench $(ARGS)
 
 simulate: $(DEV) ## run SEEDS=100000 simulated worlds that fail by a seed, from FIRST=0 on, and go on after failing ones
 	@$(BIN)/python -m tests.simulation

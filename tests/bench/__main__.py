@@ -1,7 +1,7 @@
 """`make bench`: every benchmark in one run, the entrants of delivery interleaved, medians of the rounds, ratios to peers and to what we reach for.
 
-With `--write` the tables go into docs/performance.md, each between its marks, with the machine and the versions. A benchmark that fails
-leaves its table as it was, and the exit code is 1.
+The tables go into docs/performance.md, each between its marks, with the machine and the versions. A benchmark that fails leaves its
+table as it was, the table of all figures says so, and the exit code is 1. `--long` measures what takes longer, into tables beside these.
 """
 
 import argparse
@@ -9,10 +9,12 @@ import json
 import os
 import platform
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,17 +32,18 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "performance.md"
 QUIET = 0.1
 """Share of the machine that others may use before the page says that they did."""
+PATIENCE = 1200.0
+"""Seconds for one process of a benchmark, after which it has failed."""
 
 
 class Failed(Exception):
-    """A benchmark ended with an error: what it printed."""
+    """A benchmark ended with an error, or not at all: what it printed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     rounds: int
     events: int
-    is_long: bool
     kafka: str | None
 
 
@@ -58,31 +61,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="of delivery")
     parser.add_argument("--events", type=int, default=5000, help="of each entrant of delivery, some more, some less")
+    parser.add_argument("--long", action="store_true", help=f"what takes longer: {', '.join(_names(LONG))}")
     parser.add_argument(
-        "--long", action="store_true", help="10,000 jobs, 1,000,000 runs behind the pages, a backlog of 1,000,000"
+        "--only",
+        nargs="+",
+        choices=_names((*PIECES, *LONG)),
+        help="these alone, and the page stays as it is: all its figures are of one machine and one hour",
     )
-    parser.add_argument(
-        "--only", nargs="+", choices=[piece.name for piece in PIECES], help="these alone, without --write"
-    )
-    parser.add_argument("--write", action="store_true", help="bring docs/performance.md up to date")
     parser.add_argument("--kafka", help="HOST:PORT of a Kafka; without it one is started where Java and Maven are")
     given = parser.parse_args()
-    if given.only and given.write:
-        parser.error("--write is for a whole run: all figures of the page are of one machine and one hour")
-    pieces = [piece for piece in PIECES if not given.only or piece.name in given.only]
+    pieces: Sequence[Piece] = LONG if given.long else PIECES
+    if given.only:
+        pieces = [piece for piece in (*PIECES, *LONG) if piece.name in given.only]
     begun = usage()
-    found, failed = measured(pieces, Options(given.rounds, given.events, given.long, given.kafka))
-    found["machine"] = machine_line(given.rounds, others(begun, usage()))
+    found, failed = measured(pieces, Options(given.rounds, given.events, given.kafka))
+    found["machine"] = machine_line(given.rounds, begun, usage())
+    if given.long:  # its machine and figures have places of their own
+        found |= {f"{mark}-long": found.pop(mark) for mark in ("machine", "figures")}
     for text in found.values():
         print(f"\n{text}")
-    if given.write:
+    if not given.only:
         PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 
 
+def _names(pieces: Iterable[Piece]) -> list[str]:
+    return [piece.name for piece in pieces]
+
+
 def measured(pieces: Sequence[Piece], options: Options) -> tuple[dict[str, str], list[str]]:
-    """The tables by mark, and the names of those that failed."""
+    """The tables by mark, that of all figures among them, and the names of those that failed."""
     found: dict[str, str] = {}
     figures: list[Figure] = []
     failed: list[str] = []
@@ -90,14 +99,17 @@ def measured(pieces: Sequence[Piece], options: Options) -> tuple[dict[str, str],
         began = time.monotonic()
         try:
             result = piece.measure(options)
-            found |= {mark: made(result) for mark, made in piece.tables.items()}
-            figures += piece.figures(result)
-        except Failed as error:
-            print(f"{piece.name} failed, its table stays as it was:\n{error}", file=sys.stderr)
+            made = {mark: table(result) for mark, table in piece.tables.items()}
+            reached = [*piece.figures(result)]
+        except Exception as error:  # noqa: BLE001 - the boundary of one benchmark: the others are still measured
+            cause = str(error) if isinstance(error, Failed) else traceback.format_exc()
+            print(f"{piece.name} failed, its table stays as it was:\n{cause}", file=sys.stderr)
             failed.append(piece.name)
+        else:
+            found |= made
+            figures += reached
         print(f"{piece.name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-    if not failed:
-        found["figures"] = figures_table(figures)
+    found["figures"] = figures_table(figures, failed)
     return found, failed
 
 
@@ -120,28 +132,22 @@ def delivery(options: Options) -> Results:
     return results
 
 
-def end_to_end(options: Options) -> dict[str, Any]:
+def end_to_end(jobs: int) -> Any:
     """Without what a start alone takes."""
-    jobs = 10_000 if options.is_long else 1_000
     start, result = module("end_to_end", 1), module("end_to_end", jobs)
     return {**result, "jobs": jobs, "cpu_ms": (result["cpu"] - start["cpu"]) / result["events"] * 1000}
 
 
-def backlogs(options: Options) -> list[dict[str, Any]]:
-    sizes = (1_000, 100_000, *([1_000_000] if options.is_long else []))
+def backlogs(*sizes: int) -> list[dict[str, Any]]:
     return [module("ledger", store, size) for store in tables.STORES for size in sizes]
 
 
-def replicas(options: Options) -> dict[str, Any]:
+def replicas(options: Options) -> Any:
     with responder() as url, kafka(options.kafka) as bootstrap:
         if bootstrap is None:
             return module("replicas", url)
         make_topic(bootstrap, topic := f"bench-{time.time_ns()}")
         return module("replicas", url, bootstrap, topic)
-
-
-def pages(options: Options) -> dict[str, Any]:
-    return module("pages", "--rounds", 3, *(["--long"] if options.is_long else []))
 
 
 PIECES = (
@@ -151,18 +157,46 @@ PIECES = (
         {"delivery": tables.delivery_table, "latency": tables.latency_line},
         tables.delivery_figures,
     ),
-    Piece("end_to_end", end_to_end, {"end-to-end": tables.end_to_end_table}, tables.end_to_end_figures),
+    Piece(
+        "end_to_end",
+        lambda _: end_to_end(1_000),
+        {"end-to-end": tables.end_to_end_table},
+        tables.end_to_end_figures,
+    ),
     Piece("polling", lambda _: module("polling", 1000, 15), {"polling": tables.polling_line}, tables.polling_figures),
-    Piece("hints", lambda _: module("hints", 20), {"hints": tables.hints_table}),
+    Piece("hints", lambda _: module("hints", 20), {"hints": tables.hints_table}, tables.hints_figures),
     Piece("scrape", lambda _: module("scrape", 35_000), {"scrape": tables.scrape_line}, tables.scrape_figures),
-    Piece("ledger", backlogs, {"ledger": tables.ledger_table}, tables.ledger_figures),
+    Piece("ledger", lambda _: backlogs(1_000, 100_000), {"ledger": tables.ledger_table}, tables.ledger_figures),
     Piece("replicas", replicas, {"replicas": tables.replicas_table}, tables.replicas_figures),
     Piece("mixed_load", lambda _: module("mixed_load"), {"beside": tables.beside_table}, tables.beside_figures),
-    Piece("pages", pages, {"pages": tables.pages_table}, tables.pages_figures),
+    Piece("pages", lambda _: module("pages", 100_000, 3), {"pages": tables.pages_table}, tables.pages_figures),
     Piece("start", lambda _: module("start", 5), {"start": tables.start_table}, tables.start_figures),
     Piece("idle", lambda _: module("idle", 60), {"idle": tables.idle_line}, tables.idle_figures),
 )
 """In the order in which they run."""
+
+LONG = (
+    Piece(
+        "long_ledger",
+        lambda _: backlogs(1_000, 1_000_000),
+        {"ledger-long": tables.ledger_table},
+        tables.ledger_figures,
+    ),
+    Piece(
+        "long_pages",
+        lambda _: module("pages", 1_000_000, 3),
+        {"pages-long": tables.pages_table},
+        tables.pages_figures,
+    ),
+    Piece(
+        "long_end_to_end",
+        lambda _: end_to_end(10_000),
+        {"end-to-end-long": tables.end_to_end_table},
+        tables.end_to_end_figures,
+    ),
+    Piece("hour", lambda _: module("hour", 10_000, 60, 6), {"hour": tables.hour_line}, tables.hour_figures),
+)
+"""What `--long` measures in place of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +222,14 @@ def others(before: Usage, after: Usage) -> float:
     return max(0.0, used) / ((after.at - before.at) * (os.cpu_count() or 1))
 
 
-def machine_line(rounds: int, of_others: float) -> str:
+def machine_line(rounds: int, begun: Usage, ended: Usage) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("openlineage-python", "confluent-kafka", "aiokafka"))
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
     line = (
         f"Measured on {time.strftime('%-d %B %Y')}: {os.cpu_count()} cores, Python {platform.python_version()}, {versions};"
-        f" rounds of delivery: {rounds}; load at the end (1, 5, 15 minutes): {load}."
+        f" rounds of delivery: {rounds}; it took {(ended.at - begun.at) / 60:.1f} minutes; load at the end (1, 5, 15 minutes): {load}."
     )
-    if of_others < QUIET:
+    if (of_others := others(begun, ended)) < QUIET:
         return line
     return f"{line} **Other processes used {100 * of_others:.0f} % of the machine meanwhile: trust the ratios and the CPU, not the times.**"
 
@@ -240,19 +274,25 @@ def add(results: Results, name: str, *arguments: object) -> None:
     results.setdefault(name, []).append(run(name, *arguments))
 
 
-def run(name: str, *arguments: object) -> dict[str, Any]:
+def run(name: str, *arguments: object) -> Any:
     """What one entrant printed."""
     return module("entrants", name, *arguments)
 
 
-def module(name: str, *arguments: object) -> dict[str, Any]:
-    """The JSON object at the end of what a benchmark with a process of its own printed. Raises `Failed`."""
+def module(name: str, *arguments: object) -> Any:
+    """The JSON at the end of what a benchmark with a process of its own printed. Raises `Failed`."""
     command = [sys.executable, "-m", f"tests.bench.{name}", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Failed(f"{' '.join(command[1:])} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    result: dict[str, Any] = json.loads(done.stdout[done.stdout.rfind("\n{") + 1 :])
-    return result
+    shown = " ".join(command[1:])
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)  # so that it ends its servers
+        _, err = process.communicate(timeout=60)
+        raise Failed(f"{shown} did not end within {PATIENCE:.0f} s:\n{err[-2000:]}") from None
+    if process.returncode:
+        raise Failed(f"{shown} ended with {process.returncode}:\n{err[-2000:]}")
+    return json.loads(out[out.rfind("\n{") + 1 :])
 
 
 if __name__ == "__main__":

@@ -80,6 +80,10 @@ _COPIES = 100
 
 
 def _copy(conn: Connection, span: int, numbers: Sequence[int]) -> None:
+    if conn.dialect.name == "postgresql":
+        conn.execute(
+            text("SET LOCAL enable_seqscan TO off")
+        )  # without statistics it reads all that is there for each copy
     for number in numbers:
         for statement in _COPY:
             conn.execute(statement, {"step": number * span, "span": span})
@@ -90,7 +94,7 @@ def _copying(table: Table, number: str, *moved: str) -> Insert:
     step, columns = bindparam("step", type_=BigInteger), dict[str, Any](table.c)
     values = {**columns, **{name: columns[name] + step for name in (number, *moved)}}
     for name in {"key", "run_uuid"} & {*values}:  # each is there once
-        values[name] = columns[name] + "+" + cast(step, String)
+        values[name] = cast(step, String) + "+" + columns[name]  # in front: neighbours in the index, too
     return insert(table).from_select(list(values), select(*values.values()).where(columns[number] <= bindparam("span")))
 
 

@@ -1,11 +1,10 @@
-"""The pages on a large ledger: `python -m tests.bench.pages`, one JSON object with milliseconds for each page at the server, by the
-clock and of this process' CPU time, which others on the machine do not lengthen.
+"""The pages on a large ledger: `python -m tests.bench.pages RUNS ROUNDS`, one JSON object with milliseconds for each page at the server,
+by the clock and of this process' CPU time, which others on the machine do not lengthen.
 
-100,000 runs of 10,000 jobs (1,000,000 with `--long`), which read and write 20,000 datasets in chains; the last 10,000 runs are waited for by a
+So many runs of 10,000 jobs, which read and write 20,000 datasets in chains; the last 10,000 runs are waited for by a
 sink, the 10,000 before them are parked, a thousand things were skipped, and source and sink did something in each minute of the last day.
 """
 
-import argparse
 import asyncio
 import json
 import logging
@@ -31,7 +30,7 @@ from collector.ledger.sqlite.store import Store
 from collector.model import Dataset, Definition, EventKind, Job, Run, RunState, Skip, SkipKind
 from exporters.web.pages import Pages, serve
 
-JOBS, RUNS, LONG, WAITING, AT_ONCE = 10_000, 100_000, 1_000_000, 10_000, 20_000
+JOBS, WAITING, AT_ONCE = 10_000, 10_000, 20_000
 SPACE = "cdf://westeurope-1.cognitedata.com/plant-a"
 CLOCK = SystemClock()
 BODY = orjson.dumps(
@@ -63,7 +62,7 @@ def defined(number: int) -> Definition:
     return Definition((*before, table(JOBS + number)), (table(number + 1),))
 
 
-def filled(conn: Connection, runs: int = RUNS, count: int = JOBS, waiting: int = WAITING) -> None:
+def filled(conn: Connection, runs: int, count: int = JOBS, waiting: int = WAITING) -> None:
     """So many runs of so many jobs, the last of them waited for by the sink, and as many before them parked for some causes."""
     now = CLOCK.now()
     source = configured_sources.sync_sources(conn, [Configured("plant-a")], 1)["plant-a"]
@@ -106,20 +105,16 @@ def _run(source: int, number: int, of: Job, now: Any) -> dict[str, Any]:
     return {**row, "source_id": source, "updated_at": 1, "strand_id": number + 1, "depth": 0, "last_seq": 1}
 
 
-async def main() -> None:
+async def main(runs: int, rounds: int) -> dict[str, Any]:
     logging.disable()
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.pages", description=__doc__)
-    parser.add_argument("--long", action="store_true", help=f"{LONG:,} runs in place of {RUNS:,}")
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    runs = LONG if options.long else RUNS
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open(Path(folder) / "lineage.db", holder="bench", clock=CLOCK)
         began = time.perf_counter()
         await store.write(filled, runs)
         print(f"filled in {time.perf_counter() - began:.0f} s", file=sys.stderr)
-        print(json.dumps(await measured(store, runs, options.rounds), indent=1))
+        pages = await measured(store, runs, rounds)
         await store.close()
+    return {"runs": runs, "pages": pages}
 
 
 async def measured(store: Store, runs: int, rounds: int) -> dict[str, dict[str, float]]:
@@ -190,4 +185,4 @@ def paths(runs: int) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    print(json.dumps(asyncio.run(main(*map(int, sys.argv[1:])))))

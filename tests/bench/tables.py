@@ -22,26 +22,35 @@ _IDS = re.compile(r"(?<=/(?:runs|jobs)/)[^?]+|(?<=/datasets/)[^?]+|(?<=(?:job|ru
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Something measured beside its goal: at least that, or at `most` that."""
+    """Something measured beside its goal, if it has one: at least that, or at `most` that."""
 
     what: str
     measured: float
-    goal: float
+    goal: float | None = None
     unit: str = ""
     most: bool = False
 
     @property
-    def ratio(self) -> float:
+    def ratio(self) -> float | None:
         """To the goal: 1 or more is there."""
+        if self.goal is None:
+            return None
         return (self.goal / self.measured if self.most else self.measured / self.goal) if self.measured else 0
 
 
-def figures_table(figures: Iterable[Figure]) -> str:
-    lines = ["| figure | measured | we reach for | ratio |", "|---|---|---|---|"]
-    for each in figures:
-        goal = f"{'at most' if each.most else 'at least'} {_number(each.goal)}"
-        lines.append(f"| {each.what} | {_number(each.measured)}{each.unit} | {goal}{each.unit} | {each.ratio:.2f} |")
+def figures_table(figures: Iterable[Figure], failed: Sequence[str] = ()) -> str:
+    """`failed` are the benchmarks whose figures are missing."""
+    rows = (f"| {each.what} | {_number(each.measured)}{each.unit} | {_goal(each)} |" for each in figures)
+    lines = ["| figure | measured | we reach for | ratio |", "|---|---|---|---|", *rows]
+    if failed:
+        lines += ["", f"**Failed, so not among these, and their tables are of a former run: {', '.join(failed)}.**"]
     return "\n".join(lines)
+
+
+def _goal(figure: Figure) -> str:
+    if figure.goal is None or figure.ratio is None:
+        return "| "
+    return f"{'at most' if figure.most else 'at least'} {_number(figure.goal)}{figure.unit} | {figure.ratio:.2f}"
 
 
 def _number(value: float) -> str:
@@ -81,6 +90,7 @@ def delivery_figures(results: Results) -> Iterator[Figure]:
         yield Figure("Kafka, events/s to those of the peer", ours / rate(results["peer_kafka"]), 4)
         yield Figure("Kafka, events/s to those of raw aiokafka", ours / rate(results["raw_aiokafka"]), 0.4)
     yield Figure("commit to acknowledged, p50", middle(results["live_http"], "p50") * 1000, 20, " ms", most=True)
+    yield Figure("commit to acknowledged, p99", middle(results["live_http"], "p99") * 1000, unit=" ms")
 
 
 def latency_line(results: Results) -> str:
@@ -95,8 +105,9 @@ def end_to_end_table(result: Mapping[str, Any]) -> str:
 
 
 def end_to_end_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
-    yield Figure("from poll to acknowledged, CPU an event", result["cpu_ms"], 4, " ms", most=True)
-    yield Figure("from poll to acknowledged, peak memory", result["rss"], 200, " MiB", most=True)
+    name = f"from poll to acknowledged, {result['jobs']:,} jobs"
+    yield Figure(f"{name}, CPU an event", result["cpu_ms"], 4, " ms", most=True)
+    yield Figure(f"{name}, peak memory", result["rss"], 200, " MiB", most=True)
 
 
 def ledger_table(rows: list[dict[str, Any]]) -> str:
@@ -113,9 +124,9 @@ def ledger_table(rows: list[dict[str, Any]]) -> str:
 def ledger_figures(rows: list[dict[str, Any]]) -> Iterator[Figure]:
     for store, name in STORES.items():
         small, *_, large = (row for row in rows if row["store"] == store)
-        for what in ("claim", "settle"):
+        for what, of in (("commit of 500", "page"), ("claim", "claim"), ("settle", "settle")):
             behind = f"{what} behind {large['events']:,} events to one behind {small['events']:,}, {name}"
-            yield Figure(behind, large[what] / small[what], 1.5, most=True)
+            yield Figure(behind, large[of] / small[of], 1.5, most=True)
 
 
 def replicas_table(result: Mapping[str, Any]) -> str:
@@ -147,7 +158,13 @@ def replicas_table(result: Mapping[str, Any]) -> str:
 def replicas_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
     for sink, rates in result["rates"].items():
         yield Figure(f"{sink}, events/s with PostgreSQL to those with SQLite", rates["1"] / rates["file"], 0.5)
-    yield Figure("take-over after SIGTERM, median", statistics.median(result["stops"]), 1, " s", most=True)
+        for count in ("2", "3"):
+            yield Figure(f"{sink}, events/s by {count} replicas to those by one", rates[count] / rates["1"])
+    for way, name in (("look", "at another replica"), ("notify", "there with `ledger.notify`")):
+        for quantile in ("p50", "p99"):
+            yield Figure(f"commit to acknowledged {name}, {quantile}", result["latency"][way][quantile], unit=" ms")
+    yield Figure("take-over after SIGTERM, the longest", max(result["stops"]), 1, " s", most=True)
+    yield Figure("take-over after SIGKILL", result["kill"], unit=" s")
     yield Figure("a replica that stands by, share of a core", result["standby"], 0.3, " %", most=True)
 
 
@@ -183,7 +200,9 @@ def polling_line(result: Mapping[str, Any]) -> str:
 
 
 def polling_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
-    yield Figure(f"a poll of {result['runs']:,} open runs of CDF, CPU", result["cpu_ms"], 60, " ms", most=True)
+    name = f"a poll of {result['runs']:,} open runs of CDF"
+    yield Figure(f"{name}, requests", result["requests"], 2, most=True)
+    yield Figure(f"{name}, CPU", result["cpu_ms"], 60, " ms", most=True)
 
 
 def hints_table(result: Mapping[str, Any]) -> str:
@@ -193,9 +212,30 @@ def hints_table(result: Mapping[str, Any]) -> str:
     )
 
 
-def pages_table(result: Mapping[str, Mapping[str, float]]) -> str:
+def hints_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
+    for key, name in STORES.items():
+        for quantile in ("p50", "p99"):
+            yield Figure(f"hint to acknowledged, {name}, {quantile}", result[key][quantile], unit=" ms")
+
+
+def hour_line(result: Mapping[str, Any]) -> str:
+    """Memory as it was in each sixth of the hour."""
+    memory = ", ".join(f"{each:.0f}" for each in result["mib"])
+    return (
+        f"{result['minutes']:.0f} minutes with {result['jobs']:,} jobs on three platforms: {result['cpu_percent']:.1f} % of a core;"
+        f" {result['runs']:,} runs began, {result['events']:,} events were delivered; memory {memory} MiB."
+    )
+
+
+def hour_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
+    name = f"an hour of {result['jobs']:,} jobs"
+    yield Figure(f"{name}, share of a core", result["cpu_percent"], 5, " %", most=True)
+    yield Figure(f"{name}, memory", max(result["mib"]), 200, " MiB", most=True)
+
+
+def pages_table(result: Mapping[str, Any]) -> str:
     lines = ["| page | p50, ms | longest, ms |", "|---|---|---|"]
-    rows = (f"| `{_shown(page)}` | {row['p50']:.0f} | {row['max']:.0f} |" for page, row in result.items())
+    rows = (f"| `{_shown(page)}` | {row['p50']:.0f} | {row['max']:.0f} |" for page, row in result["pages"].items())
     return "\n".join([*lines, *rows])
 
 
@@ -204,9 +244,12 @@ def _shown(page: str) -> str:
     return _IDS.sub("…", page)
 
 
-def pages_figures(result: Mapping[str, Mapping[str, float]]) -> Iterator[Figure]:
-    slowest = max(result, key=lambda page: result[page]["p50"])
-    yield Figure(f"the slowest page (`{_shown(slowest)}`), p50", result[slowest]["p50"], 200, " ms", most=True)
+def pages_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
+    pages: Mapping[str, Mapping[str, float]] = result["pages"]
+    for what, name in (("p50", "p50"), ("max", "the longest")):
+        slowest = max(pages, key=lambda page: pages[page][what])
+        behind = f"the slowest page with {result['runs']:,} runs (`{_shown(slowest)}`), {name}"
+        yield Figure(behind, pages[slowest][what], 200, " ms", most=True)
 
 
 def idle_line(result: Mapping[str, Any]) -> str:
@@ -230,8 +273,10 @@ def start_table(result: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def start_figures(result: Mapping[str, Mapping[str, float]]) -> Iterator[Figure]:
-    yield Figure("`--help`, CPU", result["help"]["cpu"], 0.3, " s", most=True)
-    yield Figure("ready with three platforms, Marquez, Kafka and a file", result["full"]["seconds"], 2, " s", most=True)
+    yield Figure("`--help`", result["help"]["seconds"], 0.3, " s", most=True)
+    for key in ("small", "full"):
+        yield Figure(STARTS[key], result[key]["seconds"], 2, " s", most=True)
+    yield Figure("memory when it is ready, Kafka among the sinks", result["full"]["mib"], 140, " MiB", most=True)
 
 
 def written(page: str, tables: Mapping[str, str]) -> str:

@@ -40,6 +40,13 @@ _SETTINGS = {
     "autovacuum": "off",
     "max_wal_size": "256MB",
 }
+_DURABLE = {
+    "fsync": "on",
+    "full_page_writes": "on",
+    "shared_buffers": "128MB",
+    "autovacuum": "on",
+    "max_wal_size": "1GB",
+}
 
 
 class PostgresServer(ServerProcess):
@@ -243,13 +250,12 @@ def pooled(server: PostgresServer, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
-    """`durable`: on the disk, and every commit synced, as in production."""
+    """`durable`: on the disk, every commit synced, and the sizes and the vacuum that PostgreSQL has by default."""
     memory = Path("/dev/shm")
     in_memory = not durable and os.access(memory, os.W_OK)
     folder = Path(mkdtemp(prefix="lineage-postgres-", dir=memory if in_memory else None))
     try:
-        safe = {"fsync": "on", "full_page_writes": "on"}
-        server = PostgresServer(_programs(), folder, settings=safe if durable else {})
+        server = PostgresServer(_programs(), folder, settings=_DURABLE if durable else {})
         server.start()
         try:
             with pooled(server, folder) if TESTED == "pgbouncer" else nullcontext():

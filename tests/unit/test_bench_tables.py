@@ -3,12 +3,27 @@
 import pytest
 
 from tests.bench import tables
-from tests.bench.__main__ import PAGE, PIECES, QUIET, Failed, Options, Piece, Usage, machine_line, measured, others
+from tests.bench.__main__ import (
+    LONG,
+    PAGE,
+    PIECES,
+    QUIET,
+    Failed,
+    Options,
+    Piece,
+    Usage,
+    machine_line,
+    measured,
+    others,
+)
 from tests.bench.tables import Figure, written
 
-MARKS = ["figures", "machine", *(mark for piece in PIECES for mark in piece.tables)]
+MARKS = [
+    *("figures", "machine", "figures-long", "machine-long"),
+    *(mark for piece in (*PIECES, *LONG) for mark in piece.tables),
+]
 TABLES = {name: f"the {name}" for name in MARKS}
-OPTIONS = Options(rounds=1, events=1, is_long=False, kafka=None)
+OPTIONS = Options(rounds=1, events=1, kafka=None)
 
 
 def entrant(events: int, seconds: float) -> dict[str, float]:
@@ -30,20 +45,25 @@ def test_a_table_without_one_place_is_an_error(page: str) -> None:
         written(page, {"idle": "x"})
 
 
-def test_a_benchmark_that_fails_leaves_its_table_and_all_ratios_as_they_were(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_benchmark_that_fails_leaves_its_table_as_it_was_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
     def fails(_: Options) -> None:
         raise Failed("no room on the disk")
 
     pieces = [
         Piece("bad", fails, {"bad": str}, lambda _: [Figure("bad", 1, 1)]),
+        Piece("odd", lambda _: {}, {"odd": lambda found: str(found["seconds"])}, lambda _: [Figure("odd", 1, 1)]),
         Piece("good", lambda options: options.rounds, {"good": str}, lambda found: [Figure("good", found, 2)]),
     ]
-    assert measured(pieces, OPTIONS) == ({"good": "1"}, ["bad"])
-    assert "bad failed, its table stays as it was:\nno room on the disk" in capsys.readouterr().err
-    found, failed = measured(pieces[1:], OPTIONS)
-    assert (failed, "| good | 1 | at least 2 | 0.50 |" in found["figures"]) == ([], True)
+    found, failed = measured(pieces, OPTIONS)
+    assert (found.pop("good"), failed) == ("1", ["bad", "odd"])
+    assert found.keys() == {"figures"}
+    head, _, good, _, last = found["figures"].splitlines()
+    assert head.startswith("| figure")
+    assert good == "| good | 1 | at least 2 | 0.50 |"
+    assert last == "**Failed, so not among these, and their tables are of a former run: bad, odd.**"
+    said = capsys.readouterr().err
+    assert "bad failed, its table stays as it was:\nno room on the disk" in said
+    assert "KeyError: 'seconds'" in said
 
 
 def test_ratios_are_to_the_better_peer_and_medians_of_the_rounds() -> None:
@@ -62,6 +82,7 @@ def test_ratios_are_to_the_better_peer_and_medians_of_the_rounds() -> None:
         "HTTP, events/s to those of the better peer": 2,
         "HTTP in batches, events/s": 0.5,
         "commit to acknowledged, p50": 2,
+        "commit to acknowledged, p99": None,
     }
 
 
@@ -69,6 +90,7 @@ def test_a_goal_is_reached_from_below_and_from_above() -> None:
     assert Figure("events/s", 20, 10).ratio == 2
     assert Figure("memory", 400, 200, most=True).ratio == 0.5
     assert Figure("nothing measured", 0, 200, most=True).ratio == 0
+    assert tables.figures_table([Figure("nobody's goal", 7, unit=" ms")]).endswith("\n| nobody's goal | 7 ms | |  |")
 
 
 def test_pages_are_shown_without_names_and_ids() -> None:
@@ -79,7 +101,7 @@ def test_pages_are_shown_without_names_and_ids() -> None:
         "/datasets/cdf/t?depth=6",
         "/jobs?text=load",
     )
-    lines = tables.pages_table({path: {"p50": 1, "max": 2} for path in paths}).splitlines()[2:]
+    lines = tables.pages_table({"pages": {path: {"p50": 1, "max": 2} for path in paths}}).splitlines()[2:]
     assert [line.split("`")[1] for line in lines] == [
         *("/runs/…", "/runs?run=…", "/jobs/…?depth=6", "/datasets/…?depth=6", "/jobs?text=load")
     ]
@@ -87,13 +109,13 @@ def test_pages_are_shown_without_names_and_ids() -> None:
 
 def test_the_machine_says_when_others_used_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    quiet = others(Usage(100, 10, 0), Usage(130, 38, 100))
-    crowded = others(Usage(100, 10, 0), Usage(200, 50, 100))
-    assert (quiet, crowded) == (0.01, 0.3)
-    assert quiet < QUIET
-    assert "Other processes" not in machine_line(3, quiet)
-    assert "**Other processes used 30 % of the machine" in machine_line(3, crowded)
-    assert "confluent-kafka" in machine_line(3, quiet)
+    begun, quiet, crowded = Usage(100, 10, 0), Usage(130, 38, 100), Usage(200, 50, 100)
+    assert (others(begun, quiet), others(begun, crowded)) == (0.01, 0.3)
+    assert others(begun, quiet) < QUIET
+    assert "Other processes" not in machine_line(3, begun, quiet)
+    assert "**Other processes used 30 % of the machine" in machine_line(3, begun, crowded)
+    assert "confluent-kafka" in machine_line(3, begun, quiet)
+    assert "it took 1.7 minutes" in machine_line(3, begun, quiet)
 
 
 def test_stores_are_compared_behind_the_same_backlogs() -> None:
