@@ -1,6 +1,7 @@
 """`SEEDS=100000 python -m tests.simulation`, by `make simulate`: that many simulations from `FIRST` on, and what broke.
 
-A failing seed is printed at once, and the next one follows. `SEED=17` shows one alone.
+A failing seed is printed at once, and the next one follows. `SEED=17` shows one alone. With
+`DIVIDED=1` all have divided sinks, else some.
 """
 
 import logging
@@ -15,7 +16,7 @@ PROGRESS_EVERY = 30.0
 """Seconds."""
 
 
-def main(first: int, count: int) -> int:
+def main(first: int, count: int, *, divided: bool | None) -> int:
     """1 when a promise broke, with the seeds that show it."""
     logging.disable(logging.CRITICAL)
     reached: Counter[str] = Counter()
@@ -23,7 +24,7 @@ def main(first: int, count: int) -> int:
     broken: list[int] = []
     began = shown = time.monotonic()
     for seed in range(first, first + count):
-        faults, states = explore(seed)
+        faults, states = explore(seed, divided=divided)
         reached += states
         for state in +states:
             first_in.setdefault(state, seed)
@@ -44,7 +45,8 @@ def main(first: int, count: int) -> int:
 
 
 if __name__ == "__main__":
+    divided = os.environ.get("DIVIDED") == "1" or None
     alone = os.environ.get("SEED")
     if alone is not None:
-        sys.exit(main(int(alone), 1))
-    sys.exit(main(int(os.environ.get("FIRST", "0")), int(os.environ.get("SEEDS", "100000"))))
+        sys.exit(main(int(alone), 1, divided=divided))
+    sys.exit(main(int(os.environ.get("FIRST", "0")), int(os.environ.get("SEEDS", "100000")), divided=divided))

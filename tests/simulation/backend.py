@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,6 +26,7 @@ class Backend:
     """Takes events for as long as the simulation lasts; it remembers what this program forgets in a crash."""
 
     wants = frozenset(EventKind)
+    parallel = True
 
     def __init__(
         self, chance: Random, clock: Clock, reached: Counter[str], *, rechecks: bool, roughness: float
@@ -38,11 +39,20 @@ class Backend:
         self.out: Counter[int] = Counter()
         self.overlaps: list[str] = []
         self.troubled = True
-        self._down_until = 0.0
+        self._shards = 1
+        self._down_until: defaultdict[int, float] = defaultdict(float)
+        self._refused_in: set[int] = set()
 
     @property
     def busy(self) -> int:
         return self.out.total()
+
+    def divided(self, count: int) -> None:
+        """Strands come through so many shards from now on, each with a connection that fails by itself."""
+        if count != self._shards:
+            self._shards = count
+            self._down_until.clear()
+            self._refused_in.clear()
 
     async def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[tuple[Outgoing, Outcome]]:
         tasks = [asyncio.ensure_future(self._one(item)) for item in batch]
@@ -65,12 +75,13 @@ class Backend:
 
     async def _answer(self, item: Outgoing) -> Outcome:
         luck, now = self._chance.random() / self._roughness, self._clock.monotonic()
+        shard = item.strand_id % self._shards
         if not self.troubled:
             return self._take(item)
-        if now < self._down_until:
+        if now < self._down_until[shard]:
             return Retry("connection refused")
         if luck < 0.02:
-            self._down_until = now + self._chance.uniform(2, 60)
+            self._down_until[shard] = now + self._chance.uniform(2, 60)
             return Retry("answer 503")
         if luck < 0.05:
             return Retry("answer 500", sink_wide=False)
@@ -85,11 +96,18 @@ class Backend:
             return Retry("no answer in time", unanswered=True)
         if luck < 0.2 and not self._has(item):
             self._reached["a parked head"] += 1
+            self._refused_in.add(shard)
             self._note(item)
             return Park("answer 422")
+        if self._shards > 1 and self._chance.random() < 0.5:
+            await self._clock.sleep(self._chance.uniform(0.1, 9))
         return self._take(item)
 
     def _take(self, item: Outgoing) -> Outcome:
+        shard, now = item.strand_id % self._shards, self._clock.monotonic()
+        others_down = [other for other, until in self._down_until.items() if other != shard and now < until]
+        self._reached["a parked head in one shard, and another goes on"] += bool(self._refused_in - {shard})
+        self._reached["an outage of one shard, and another goes on"] += bool(others_down)
         self._note(item)
         return Delivered()
 

@@ -6,19 +6,21 @@ import asyncio
 import atexit
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from collector.app.heartbeat import Heartbeat
 from collector.clock import to_ms
 from collector.errors import LedgerError
 from collector.ledger import configured_sinks, configured_sources, leases, replicas
 from collector.ledger.configured_sources import Configured
 from collector.ledger.held_lease import Leases
+from collector.ledger.replicas import Replica
 from collector.ledger.sqlite.store import Store
 from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
@@ -27,10 +29,12 @@ from collector.polling.schedule import Rhythm
 from collector.polling.source import SourcePoller
 from collector.reports import LeaseReport
 from exporters.delivery.delivery import Delivery
+from exporters.delivery.sink_delivery import SinkDelivery
 from tests.e2e.pollers import Reports as PollReports
 from tests.replicas import answer_julianday
 from tests.simulation import oracle
 from tests.simulation.backend import Backend
+from tests.simulation.division import COUNTS, Division
 from tests.simulation.vendor import Adapter, Vendor, plans, run_id_of
 from tests.task_clock import TaskClock
 from tests.unit.exporters.delivery_simulation import Reports as SendReports
@@ -38,6 +42,10 @@ from tests.unit.exporters.delivery_simulation import WatchedStore, migrated, ope
 
 LENGTHS = (6.0, 6.0, 8.0, 8.0, 10.0, 12.0, 15.0, 30.0)
 """Seconds in which things fail; all runs end within them. Many short simulations find more than a few long ones."""
+DIVIDED = 0.03
+"""So many of the simulations have divided sinks, which change the number of their shards."""
+RUNS, RUNS_DIVIDED = (1, 1, 1, 2, 3), (4, 6, 8)
+"""Of a platform."""
 LONGER = 60.0
 """For replicas: a lease must end before another one takes over."""
 CALM = 6000.0
@@ -99,14 +107,31 @@ class Process:
 
     def __init__(self, name: str, machine: Machine, disk: Disk, of: "Simulation") -> None:
         self.name, self.machine, self.disk, self._of = name, machine, disk, of
+        self.me = None if of.division is None else of.division.replica(name)
+        self.counts: dict[str, int] = {}
+        """On how many shards of each sink it works."""
         self.tasks: list[asyncio.Task[Any]] = []
+        self._deliveries: list[Delivery | SinkDelivery] = []
         self.leases = Leases(disk, machine, name, self._held)
 
     def start(self) -> None:
+        if self.me is not None:
+            beats = Heartbeat(self.me, self.disk, self.machine, self._beaten)
+            self.tasks.append(self._of.clock.start(beats.run()))
         for source, source_id in self._of.sources.items():
             self.tasks.append(self._of.clock.start(self._poller(source, source_id).run()))
         for sink, sink_id in self._of.sinks.items():
-            self.tasks.append(self._of.clock.start(self._delivery(sink, sink_id).run()))
+            delivery = self._delivery(sink, sink_id) if self.me is None else self._sink_delivery(sink, sink_id)
+            self._deliveries.append(delivery)
+            self.tasks.append(self._of.clock.start(delivery.run()))
+
+    def _beaten(self, live: Sequence[Replica]) -> None:
+        self.leases.set_live_replicas(live)
+        self._of.beaten(live)
+
+    def _divided(self, sink: str, count: int) -> None:
+        self.counts[sink] = count
+        self._of.divided(sink, count)
 
     def _held(self, report: LeaseReport) -> None:
         if report.held:
@@ -141,6 +166,32 @@ class Process:
             observer=SendReports(),
         )
 
+    def _sink_delivery(self, name: str, sink_id: int) -> SinkDelivery:
+        backend = self._of.backends[name]
+        return SinkDelivery(
+            name,
+            sink_id,
+            backend,
+            lambda: backend,
+            leases=self.leases,
+            clock=self.machine,
+            random=self._of.chance.random,
+            observer=SendReports(),
+            on_shards=partial(self._divided, name),
+        )
+
+    async def stop(self) -> None:
+        """As by SIGTERM, as far as the ledger lets it."""
+        if self.me is not None:
+            with suppress(LedgerError):
+                await self.disk.write(replicas.leave, self.me)
+        for task in self.tasks[: -len(self._deliveries)]:
+            task.cancel()
+        for delivery in self._deliveries:
+            self.tasks.append(self._of.clock.start(delivery.stop(5.0)))
+        await self._of.clock.advance(6)
+        await self.kill()
+
     async def kill(self) -> None:
         """Nothing is written any more, then all is gone."""
         self.disk.gone = True
@@ -153,13 +204,16 @@ class Process:
 class Simulation:
     """`run` it once. `faults` says in words what broke a promise; `reached` counts the rare states that came up."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, divided: bool | None = None) -> None:
+        """`divided`: whether it has divided sinks, where that is not left to the seed."""
         self.chance = chance = Random(seed)
         self.reached: Counter[str] = Counter()
         self.clock = TaskClock()
         self.began = self.clock.now()
         self.full: str | None = None
-        self.replicas = 2 if chance.random() < 0.12 else 1
+        # by another generator, so that the other simulations are the same without them
+        is_divided = Random(f"{seed} divided").random() < DIVIDED if divided is None else divided
+        self.replicas = 2 if chance.random() < (0.7 if is_divided else 0.12) else 1
         self.trouble = LONGER if self.replicas > 1 else chance.choice(LENGTHS)
         self.reopens = chance.random() < 0.03
         self._store = _own_store() if self.reopens else _reset(_shared_store())
@@ -168,14 +222,15 @@ class Simulation:
         self._started = 0
         self._holders: dict[str, tuple[Process, bool]] = {}
         named = SOURCES if chance.random() < 0.1 else SOURCES[:1]
-        self.vendors = {name: self._vendor(name) for name in named}
+        self.vendors = {name: self._vendor(name, RUNS_DIVIDED if is_divided else RUNS) for name in named}
         backends = {"first": self._backend(rechecks=True), "second": self._backend(rechecks=False)}
         self.backends = backends if chance.random() < 0.1 else dict(chance.sample(sorted(backends.items()), 1))
+        self.division = Division(chance, self.backends, self.reached) if is_divided else None
         self.sources: dict[str, int] = {}
         self.sinks: dict[str, int] = {}
 
-    def _vendor(self, name: str) -> Vendor:
-        runs = plans(self.chance, name, self.chance.choice((1, 1, 1, 2, 3)), self.trouble)
+    def _vendor(self, name: str, counts: Sequence[int]) -> Vendor:
+        runs = plans(self.chance, name, self.chance.choice(counts), self.trouble)
         return Vendor(name, self.chance, self.clock, self.began, runs, self._roughness())
 
     def _backend(self, *, rechecks: bool) -> Backend:
@@ -212,11 +267,14 @@ class Simulation:
         self.clock.store = disk if self.replicas == 1 else None
         process = Process(f"process {self._started}", machine, disk, self)
         now_ms = to_ms(machine.now())
-        self.sources = await disk.write(
-            configured_sources.sync_sources, [Configured(each) for each in self.vendors], now_ms
-        )
+        sources = [Configured(each) for each in self.vendors]
         kinds = {name: backend.wants for name, backend in self.backends.items()}
-        self.sinks = await disk.write(configured_sinks.sync_sinks, kinds, now_ms)
+        if process.me is None:
+            self.sources = await disk.write(configured_sources.sync_sources, sources, now_ms)
+            self.sinks = await disk.write(configured_sinks.sync_sinks, kinds, now_ms)
+        else:
+            numbers = await disk.write(replicas.register, process.me, sources, kinds, now_ms)
+            self.sources, self.sinks = dict(numbers.sources), dict(numbers.sinks)
         self.processes.append(process)
         process.start()
 
@@ -234,9 +292,35 @@ class Simulation:
             self.reached["a take-over"] += 1
             self.reached["a take-over with something in flight"] += former[1]
 
-    async def _disturb(self) -> None:
-        luck, machine = self.chance.random(), self.chance.choice(self.machines)
+    def divided(self, sink: str, count: int) -> None:
+        assert self.division is not None
+        self.division.divided(sink, count)
+        self.backends[sink].divided(count)
+
+    def beaten(self, live: Sequence[Replica]) -> None:
+        assert self.division is not None
+        running = [process.me for process in self.processes if process.me is not None]
+        self.division.beaten(live, running, lambda sink: self.backends[sink].busy > 0)
+
+    async def _divide_anew(self, division: Division) -> None:
+        """One machine after the other starts with another number, or one alone, by mistake."""
+        division.wish_again()
+        machines = self.chance.sample(self.machines, self.chance.choice((1, len(self.machines), len(self.machines))))
+        for machine in machines:
+            if self.chance.random() < 0.5:
+                await self._until_busy()
+            await self._restart(self._process_on(machine), away=self.chance.uniform(0, 10))
+
+    def _process_on(self, machine: Machine) -> Process:
         (process,) = (each for each in self.processes if each.machine is machine)
+        return process
+
+    async def _disturb(self) -> None:
+        if self.division is not None and self.chance.random() < 0.4:
+            await self._divide_anew(self.division)
+            return
+        luck, machine = self.chance.random(), self.chance.choice(self.machines)
+        process = self._process_on(machine)
         if luck < 0.25:
             await self._restart(process)
         elif luck < 0.35:
@@ -261,17 +345,23 @@ class Simulation:
         while self.clock.monotonic() < until and not any(backend.busy for backend in self.backends.values()):
             await self.clock.advance(0.5)
 
-    async def _restart(self, process: Process) -> None:
+    async def _restart(self, process: Process, away: float | None = None) -> None:
+        """`away` are the seconds until its successor starts, where others go on meanwhile."""
         if self.chance.random() < 0.5:
             await self._until_busy()
         if any(backend.busy for backend in self.backends.values()):
             self.reached["a kill with something in flight"] += 1
-        self.reached["a kill"] += 1
-        self._note_holder(process)
-        await process.kill()
+        if self.division is not None and self.chance.random() < (0.5 if away is None else 0.75):
+            await process.stop()
+        else:
+            self.reached["a kill"] += 1
+            self._note_holder(process)
+            await process.kill()
         self.processes.remove(process)
         if self.replicas > 1:
-            await self.clock.advance(self.chance.choice((0.0, self.chance.uniform(0, 80))))
+            await self.clock.advance(self.chance.choice((0.0, self.chance.uniform(0, 80))) if away is None else away)
+            if self.division is not None:
+                await self._until_busy()
         elif self.reopens:
             self._store = _reopened(self._store)
             self._set_ledger_clock()
@@ -281,8 +371,9 @@ class Simulation:
 
     def _note_holder(self, process: Process) -> None:
         for name, backend in self.backends.items():
-            if process.leases.holds(f"sink:{name}"):
-                self._holders[f"sink:{name}"] = process, backend.busy > 0
+            for lease in (f"sink:{name}", *(f"sink:{name}#{number}" for number in range(max(COUNTS)))):
+                if process.leases.holds(lease):
+                    self._holders[lease] = process, backend.busy > 0
 
     async def _calm(self) -> None:
         self.full = None
@@ -297,7 +388,8 @@ class Simulation:
             await self.clock.advance(5)
 
     def _faults(self) -> list[str]:
-        found = []
+        running = {each.name: (each.me, each.counts) for each in self.processes if each.me is not None}
+        found = [] if self.division is None else self.division.faults(running)
         for name, backend in self.backends.items():
             found += [f"{name}: {fault}" for fault in backend.overlaps]
             for source, vendor in self.vendors.items():
@@ -353,7 +445,7 @@ def _as_opened(conn: Any) -> None:
     replicas.end_all(conn)
 
 
-def explore(seed: int) -> tuple[list[str], Counter[str]]:
+def explore(seed: int, *, divided: bool | None = None) -> tuple[list[str], Counter[str]]:
     """What is wrong in the simulation with this seed, and which rare states it reached."""
-    simulation = Simulation(seed)
+    simulation = Simulation(seed, divided=divided)
     return asyncio.run(simulation.run()), simulation.reached

@@ -23,7 +23,16 @@ RARE = (
     "a frozen replica",
 )
 """Each block reaches every one of them."""
-RARER = {"a parked head": 7, "a doubt looked at": 66, "a take-over with something in flight": 585}
+RARER = {
+    "a parked head": 7,
+    "a doubt looked at": 66,
+    "a take-over with something in flight": 585,
+    "another number of shards": 82,
+    "a change that waits for a replica that disagrees": 82,
+    "a parked head in one shard, and another goes on": 185,
+    "an outage of one shard, and another goes on": 458,
+    "a change of the number with something in flight": 458,
+}
 """States with a seed that reaches each, as `make simulate` prints them: it does, or one of the next `SOON`."""
 SOON = 300
 
