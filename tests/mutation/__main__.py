@@ -10,12 +10,10 @@ import argparse
 import os
 import sys
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 
 from cosmic_ray.work_item import WorkItem
 
@@ -23,9 +21,8 @@ from tests.mutation import survivors
 from tests.mutation.areas import AREAS, asked, modules
 from tests.mutation.mutants import ROOT, Change, Mutant, Session, session
 from tests.mutation.survivors import outdated, reason_of
-from tests.mutation.trials import Patience, Reach, Trial, load, reach, trial
+from tests.mutation.trials import SURVIVED, Trial, tried
 
-SURVIVED = "survived"
 REQUIRED = 0.9
 
 
@@ -93,17 +90,13 @@ def area_score(path: str, seed: int, count: str) -> Score:
         sessions = [stack.enter_context(session(each)) for each in modules(path)]
         there = [(one, item) for one in sessions for item in one.items()]
         chosen = there if count == "all" else drawn(there, seed, int(count))
-        score, done = Score(len(there)), 0
-        load(list(dict.fromkeys(test for owner in sessions for test in asked(owner.path))))
-        for one in sessions:
-            mine = [item for owner, item in chosen if owner is one]
-            if mine:
-                print(f"{path}: {done} of {len(chosen)} tried, now {len(mine)} of {one.path}", flush=True)
-            done += len(mine)
-            for change, outcome in tried(one, mine):
-                score.results[outcome] += 1
-                if outcome == SURVIVED:
-                    score.survivors.append(change)
+        mutants = [(one, mutant) for one, item in chosen if (mutant := one.mutant(item))]
+        try_all(path, mutants)
+        score, outcomes = Score(len(there)), known(sessions)
+    for _, mutant in mutants:
+        score.results[outcomes[mutant.id]] += 1
+        if outcomes[mutant.id] == SURVIVED:
+            score.survivors.append(mutant.change)
     return score
 
 
@@ -113,66 +106,24 @@ def drawn(there: list[tuple[Session, WorkItem]], seed: int, count: int) -> list[
     return [there[index] for index in sorted(ranked[:count])]
 
 
-def tried(one: Session, items: Iterable[WorkItem]) -> Iterator[tuple[Change, str]]:
-    """Each as a change, with what became of it, now or before; those that are not Python are left out."""
-    mutants = [mutant for item in items if (mutant := one.mutant(item))]
-    known, again = one.outcomes(), "AGAIN" in os.environ
-    left = [each for each in mutants if each.id not in known or (again and known[each.id] == SURVIVED)]
-    if left:
-        tests = asked(one.path)
-        reached = reach(tests, one.path)
-        _in_another_process(partial(try_all, one.path, tests, left, reached))
-        known = one.outcomes()
-    yield from ((each.change, known[each.id]) for each in mutants)
+def try_all(path: str, mutants: Sequence[tuple[Session, Mutant]]) -> None:
+    """Those that were not tried before, or survived and are to be tried again."""
+    owners = {mutant.id: one for one, mutant in mutants}
+    again, outcomes = "AGAIN" in os.environ, known(owners.values())
+    left = [each for _, each in mutants if each.id not in outcomes or (again and outcomes[each.id] == SURVIVED)]
+    done = len(mutants) - len(left)
+    print(f"{path}: {done} of {len(mutants)} were tried before", flush=True)
+    for number, (mutant, result) in enumerate(tried(left, asked) if left else (), done + 1):
+        owners[mutant.id].note(mutant.item, result.outcome, killed=result.outcome != SURVIVED)
+        print(f"{time.strftime('%H:%M:%S')} {number} {shown(mutant.change, result)}", flush=True)
 
 
-def _in_another_process(work: Callable[[], None]) -> None:
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        except SystemExit as ended:
-            print(ended, file=sys.stderr)
-        except BaseException:  # noqa: BLE001 - nothing of the parent may run in this process
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
-    if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
-        raise SystemExit(1)
+def known(sessions: Iterable[Session]) -> dict[str, str]:
+    return {job: outcome for one in set(sessions) for job, outcome in one.outcomes().items()}
 
 
-def try_all(path: str, tests: Sequence[str], mutants: Sequence[Mutant], reached: Reach) -> None:
-    load(tests, path)
-    with session(path) as one:
-        for mutant in mutants:
-            result = tried_now(mutant, tests, reached)
-            outcome = SURVIVED if result.passed else _HOW.get(result.how, "killed")
-            one.note(mutant.item, outcome, killed=not result.passed)
-            report(mutant.change, outcome, result)
-
-
-def tried_now(mutant: Mutant, tests: Sequence[str], reached: Reach) -> Trial:
-    """By the tests that call its function, within twice what they take without a mutant, and some more: many mutants are
-    loops without an end.
-    """
-    chosen = reached.of(mutant.change.function)
-    if not chosen:
-        return Trial(passed=True, how="no test calls it", cpu=0, seconds=0)
-    cpu = sum(reached.seconds[test] for test in chosen)
-    return trial(tests, mutant, Patience(4 + int(2 * cpu), 30 + int(10 * cpu)), chosen)
-
-
-def report(change: Change, outcome: str, result: Trial) -> None:
-    begun = time.strftime("%H:%M:%S")
-    print(
-        f"{begun} {outcome} {result.cpu:.1f} s {change.path}:{change.line} {change.now} [{result.how[:60]}]", flush=True
-    )
-
-
-_HOW = {"not even imported": "not imported", "not ended in time": "not ended"}
+def shown(change: Change, result: Trial) -> str:
+    return f"{result.outcome} {result.cpu:.1f} s {change.path}:{change.line} {change.now} [{result.how}]"
 
 
 def table(scores: dict[str, Score]) -> str:

@@ -47,11 +47,15 @@ class Mutant:
         return str(self.item.mutations[0].module_path)
 
     @property
+    def line(self) -> int:
+        """The first that differs."""
+        lines = zip(self.was.splitlines(), self.text.splitlines(), strict=False)
+        return next(number for number, (one, other) in enumerate(lines, 1) if one != other)
+
+    @property
     def change(self) -> Change:
-        was, now = self.was.splitlines(), self.text.splitlines()
-        first = next(i for i, (one, other) in enumerate(zip(was, now, strict=False)) if one != other)
-        function = function_at(ast.parse(self.was), first + 1)
-        return Change(self.path, function, first + 1, was[first].strip(), now[first].strip())
+        was, now = (text.splitlines()[self.line - 1].strip() for text in (self.was, self.text))
+        return Change(self.path, function_at(ast.parse(self.was), self.line), self.line, was, now)
 
 
 class Session:

@@ -1,5 +1,6 @@
 """What `make mutate` tries, by which tests, and what it knows of those that survive."""
 
+import ast
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from tests.mutation.__main__ import Score, complaints, drawn, table
 from tests.mutation.areas import AREAS, asked, modules
 from tests.mutation.mutants import ROOT, Change, Session, session
 from tests.mutation.survivors import Reason, outdated, reason_of
-from tests.mutation.trials import Patience, Reach, reach, trial
+from tests.mutation.trials import SURVIVED, Trial, enough, statement, tried
 
 SOURCE = """\
 @dataclass(frozen=True)
@@ -59,46 +60,101 @@ def test_what_became_of_a_mutant_is_kept_until_the_module_changes(source: str) -
         assert changed.outcomes() == {}
 
 
+MODULE = f"""\
+from dataclasses import dataclass
+
+LIMIT = 7
+
+{SOURCE}
+def unbounded() -> bool:
+    return not 1
+
+def count() -> int:
+    found = 0
+    while found < LIMIT:
+        found += 1
+    return found
+"""
 TESTS = """\
-from bounds import Bounds, unbounded
+from bounds import LIMIT, Bounds, count, unbounded
 
 def test_one():
-    assert Bounds(7).holds(9)
+    assert Bounds(LIMIT).holds(9)
 
 def test_other():
     assert not Bounds(7).holds(8)
 
-def test_elsewhere():
-    pass
+def test_limit():
+    assert LIMIT == 7
+
+def test_count():
+    assert count() == LIMIT
+
+def test_failing():
+    assert unbounded()
 """
 
 
-def test_a_mutant_is_tried_by_the_tests_that_call_its_function(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def tried_mutants(source: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Trial]:
+    """Those of `MODULE`, by their line."""
     monkeypatch.setattr(trials, "ROOT", Path.cwd())
-    monkeypatch.setattr(trials, "PACKAGES", ("bounds",))
-    module = f"from dataclasses import dataclass\n\n{SOURCE}\ndef unbounded() -> bool:\n    return True\n"
-    Path(source).write_text(module)
+    monkeypatch.setattr(trials, "_LEAST_CPU", 0.3)
+    monkeypatch.setattr(trials, "_migrate_once", lambda: None)
+    Path(source).write_text(MODULE)
     Path("test_bounds.py").write_text(TESTS)
     Path("pytest.ini").write_text(
         "[pytest]\naddopts = -p no:schemathesis\nasyncio_default_fixture_loop_scope = function\n"
     )
-    one, other, elsewhere = (f"test_bounds.py::test_{name}" for name in ("one", "other", "elsewhere"))
-    reached = reach(["test_bounds.py"], source)
-    assert set(reached.of("Bounds.holds")) == {one, other}
-    assert set(reached.of("Bounds")) == set(reached.of("")) == {one, other, elsewhere}, "called by the import"
-    assert reached.of("unbounded") == []
-    patience = Patience(60, 120)
-    with session(source) as work:
-        wrong = next(made for item in work.items() if (made := work.mutant(item)) and "self.low - 1" in made.text)
-    assert not trial(["test_bounds.py"], wrong, patience, [one, other]).passed
-    assert trial(["test_bounds.py"], wrong, patience, [one]).passed, "the other one notices it"
+    chosen = ("LIMIT = 8", "return value is None or value > self.low - 1", "return  1", "found += 0", "return not 2")
+    with session(source) as one:
+        found = [mutant for item in one.items() if (mutant := one.mutant(item)) and mutant.change.now in chosen]
+    return {mutant.change.now: trial for mutant, trial in tried(found, lambda _: ["test_bounds.py"])}
+
+
+def test_mutants_are_tried_by_tests_that_reach_them(tried_mutants: dict[str, Trial]) -> None:
+    became = {now: (trial.outcome, trial.how.removeprefix("test_bounds.py::")) for now, trial in tried_mutants.items()}
+    assert became == {
+        "LIMIT = 8": ("killed", "test_limit"),
+        "return value is None or value > self.low - 1": ("killed", "test_other"),
+        "return  1": (SURVIVED, "0 tests"),
+        "return not 2": (SURVIVED, "0 tests"),
+        "found += 0": ("not ended", "ended by SIGPROF"),
+    }
 
 
 def test_tests_are_taken_up_to_a_limit_and_one_in_any_case() -> None:
-    seconds = {"a::slow": 9.0, "a::middling": 2.0, "a::quick": 1.0, "b::quick": 0.5, "b::other": 3.0}
-    reached = Reach(seconds, {"": seconds.keys() - {"a::slow"}, "function": {"a::slow"}})
-    assert reached.of("") == ["a::quick", "a::middling", "b::quick"], "those of the module come first"
-    assert reached.of("function") == ["a::slow"]
+    seconds = {"a::slow": 9.0, "a::middling": 2.0, "a::quick": 1.0, "b::quick": 0.5, "b::other": 3.0, "c::quick": 0.1}
+    assert [*enough(seconds, ["a", "b"])] == ["a::quick", "a::middling"], "those of the module come first"
+    assert [*enough({name: seconds[name] for name in seconds.keys() - {"a::slow"}}, ["b", "a"])] == [
+        *("b::quick", "b::other", "a::quick"),
+    ]
+    assert [*enough({"a::slow": 9.0}, ["a"])] == ["a::slow"]
+
+
+def test_a_statement_is_without_those_within_it() -> None:
+    text = """\
+@cache
+def holds(
+    value: int,
+) -> int:
+    if (
+        value
+    ):
+        return sum(
+            (value, 1)
+        )
+    try:
+        pass
+    except ValueError:
+        raise
+"""
+    tree = ast.parse(text)
+    spans = [[*statement(tree, line)] for line in range(1, 15)]
+    assert spans[:4] == [[1, 2, 3, 4]] * 4
+    assert spans[4:7] == [[5, 6, 7]] * 3
+    assert spans[7:10] == [[8, 9, 10]] * 3
+    assert spans[10:] == [[11], [12], [13], [14]]
 
 
 def test_a_smaller_sample_is_part_of_a_larger_one(source: str) -> None:
