@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid5
@@ -11,8 +12,10 @@ import pytest
 
 from collector.ledger import requests, resend
 from collector.ledger.requests import Request, RequestKind, RequestState
+from collector.ledger.resend import Resent
 from collector.model import EventKind
 from exporters.delivery import backfill
+from exporters.delivery.backfill import Progress
 from exporters.delivery.requests import SinkRequests
 from exporters.sinks.base import Retry
 from tests.lease_faults import take_over
@@ -119,6 +122,28 @@ async def test_a_backfill_sends_everything_a_little_at_a_time(served: Served, mo
     shown = json.loads(found.answer or "")
     assert (shown["total"], shown["seen"], shown["strands"], shown["events"]) == (10, 10, 10, 20)
     assert await served.ask(RequestKind.BACKFILL, EVERYTHING) != number
+
+
+def test_what_became_of_strands_is_added_up() -> None:
+    became = Counter({Resent.QUEUED: 2, Resent.WAITING: 3, Resent.INCOMPLETE: 5, Resent.RESTRICTED: 7})
+    look, result = resend.Strands((), after=40, seen=17), resend.Result(became, events=11)
+    progress = Progress(total=50)
+    for _ in range(2):
+        progress = progress.with_look(look).with_result(result)
+    assert progress == Progress(50, 40, 34, strands=4, events=22, waiting=6, incomplete=10, restricted=14)
+    assert progress.with_look(resend.Strands((), after=None, seen=0)).after == 40, "where it ended"
+
+
+async def test_a_strand_whose_event_is_at_the_sink_waits_for_it_in_a_backfill(served: Served) -> None:
+    await served.happened("a", "b")
+    served.sink.script = lambda _: Retry("no answer yet", in_flight=True, sink_wide=False)
+    await served.simulation.happen(START, runs=["c"])
+    await served.simulation.advance(0)
+    number = await served.ask(RequestKind.BACKFILL, EVERYTHING)
+    await served.simulation.advance(1)
+    shown = json.loads((await served.answer(number)).answer or "")
+    assert shown == {"total": 3, "after": 0, "seen": 3, "strands": 2, "events": 4, "waiting": 1, "incomplete": 0}
+    served.sink.script = delivers
 
 
 async def test_a_sink_that_is_down_holds_a_backfill_and_no_other_request(
