@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select, tuple_
 
 from collector.ledger import lanes, restriction, schema
-from collector.ledger.schema import chunks
+from collector.ledger.statements import KEYS, rows_of
 from collector.model import EventKind
 
 AT_ONCE = 200
@@ -204,12 +204,10 @@ def _uncompared(of: SinkDetail, waits: bool, events: Sequence[_Event], kept: Seq
 
 
 def _bodies(conn: Connection, events: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
-    event, found = schema.event, {}
+    event = schema.event
     columns = select(event.c.strand_id, event.c.seq, event.c.body)
-    for some in chunks(events):
-        rows = conn.execute(columns.where(tuple_(event.c.strand_id, event.c.seq).in_(some)))
-        found.update({(strand, seq): bytes(body) for strand, seq, body in rows})
-    return found
+    rows = rows_of(conn, columns.where(tuple_(event.c.strand_id, event.c.seq).in_(KEYS)), events)
+    return {(strand, seq): bytes(body) for strand, seq, body in rows}
 
 
 def _run(
@@ -225,7 +223,5 @@ def _run(
 
 def known(conn: Connection, run_ids: Sequence[str]) -> set[str]:
     """Which of these run ids the ledger has."""
-    found: set[str] = set()
-    for some in chunks(run_ids):
-        found.update(conn.scalars(select(schema.run.c.run_uuid).where(schema.run.c.run_uuid.in_(some))))
-    return found
+    ours = select(schema.run.c.run_uuid).where(schema.run.c.run_uuid.in_(KEYS))
+    return {run_id for (run_id,) in rows_of(conn, ours, run_ids)}

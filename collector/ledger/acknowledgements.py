@@ -6,22 +6,21 @@ from functools import cache
 from sqlalchemy import BigInteger, Connection, Insert, bindparam, delete, exists, select
 
 from collector.ledger import schema
-from collector.ledger.schema import chunks
+from collector.ledger.statements import KEYS, changed, upsert
 
 
 def note(conn: Connection, sink_id: int, strands: Iterable[int], now_ms: int) -> None:
     """The sink acknowledged the heads of these lanes now, perhaps not for the first time. Call it before the lanes move on."""
-    for some in chunks(sorted(strands)):
-        conn.execute(_noted(conn.dialect.name), {"of_sink": sink_id, "strands": some, "now": now_ms})
+    changed(conn, _noted(conn.dialect.name), sorted(strands), of_sink=sink_id, now=now_ms)
 
 
 @cache
 def _noted(dialect: str) -> Insert:
     table, lane = schema.acknowledgement, schema.lane
     heads = select(lane.c.sink_id, lane.c.strand_id, lane.c.next_seq, bindparam("now", type_=BigInteger)).where(
-        lane.c.sink_id == bindparam("of_sink"), lane.c.strand_id.in_(bindparam("strands", expanding=True))
+        lane.c.sink_id == bindparam("of_sink"), lane.c.strand_id.in_(KEYS)
     )
-    statement = schema.upsert(dialect, table).from_select(["sink_id", "strand_id", "seq", "at"], heads)
+    statement = upsert(dialect, table).from_select(["sink_id", "strand_id", "seq", "at"], heads)
     key = ["sink_id", "strand_id", "seq"]
     return statement.on_conflict_do_update(index_elements=key, set_={"at": statement.excluded["at"]})
 
@@ -39,5 +38,5 @@ def forget(conn: Connection, strands: Iterable[int]) -> None:
     table, event = schema.acknowledgement, schema.event
     sinks = conn.scalars(select(schema.sink.c.id)).all()
     kept = exists().where(event.c.strand_id == table.c.strand_id, event.c.seq == table.c.seq)
-    for some in chunks(sorted(set(strands))):
-        conn.execute(delete(table).where(table.c.sink_id.in_(sinks), table.c.strand_id.in_(some), ~kept))
+    of_strands = table.c.sink_id.in_(sinks), table.c.strand_id.in_(KEYS)
+    changed(conn, delete(table).where(*of_strands, ~kept), sorted(set(strands)))

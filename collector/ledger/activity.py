@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Insert, Select, bindparam, case, delete, func, select
 
 from collector.ledger import schema
+from collector.ledger.statements import upsert
 
 MINUTE_MS = 60_000
 KEPT_MS = 25 * 60 * MINUTE_MS
@@ -49,7 +50,7 @@ def note(conn: Connection, minutes: Mapping[tuple[str, int], Activity]) -> None:
 @cache
 def _more(dialect: str) -> Insert:
     table = schema.activity
-    statement = schema.upsert(dialect, table)
+    statement = upsert(dialect, table)
     new = statement.excluded
     sums = {name: table.c[name] + new[name] for name in SUMS}
     latest = {name: func.coalesce(new[name], table.c[name]) for name in LATEST}

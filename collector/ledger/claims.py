@@ -12,8 +12,8 @@ from collector.ledger import acknowledgements, doubts, lanes, schema, tallies
 from collector.ledger import lanes as ledger_lanes
 from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
-from collector.ledger.schema import chunks
 from collector.ledger.shards import WHOLE, Shard
+from collector.ledger.statements import KEYS, put, rows_of
 from collector.model import EventKind, Outgoing
 
 
@@ -279,31 +279,23 @@ def _park(conn: Connection, sink_id: int, refused: Sequence[tuple[Lane, Refused]
             "parked_at": now_ms,
             "attempts": lane.attempts + 1,
             "cause": schema.clean(one.cause),
+            "retry_at": None,
         }
         for lane, one in refused
     ]
     if rows:
-        table = schema.parked
-        statement = schema.upsert(conn.dialect.name, table)
-        again = {name: statement.excluded[name] for name in ("parked_at", "cause")}
-        attempts = table.c.attempts + statement.excluded.attempts
-        conn.execute(
-            statement.on_conflict_do_update(
-                index_elements=["sink_id", "strand_id", "seq"], set_={**again, "attempts": attempts, "retry_at": None}
-            ),
-            rows,
-        )
+        conn.execute(put(conn, schema.parked, ("parked_at", "cause", "retry_at"), ("attempts",)), rows)
 
 
 def _supersede(conn: Connection, sink_id: int, delivered: Sequence[Outgoing], now_ms: int) -> int:
     """Mark parked events that a later event of their run has replaced; how many."""
     table = schema.parked
     latest = {item.run_number: item.seq for item in delivered}
-    found: list[dict[str, int]] = []
-    for some in chunks({item.strand_id for item in delivered}):
-        for strand, seq, run_id in conn.execute(_PARKED, {"of_sink": sink_id, "strands": some}):
-            if seq < latest.get(run_id, 0):
-                found.append({"of_strand": strand, "of_seq": seq})
+    found = [
+        {"of_strand": strand, "of_seq": seq}
+        for strand, seq, run_id in rows_of(conn, _PARKED, {item.strand_id for item in delivered}, of_sink=sink_id)
+        if seq < latest.get(run_id, 0)
+    ]
     if found:
         of_row = table.c.strand_id == bindparam("of_strand"), table.c.seq == bindparam("of_seq")
         conn.execute(update(table).where(table.c.sink_id == sink_id, *of_row).values(superseded_at=now_ms), found)
@@ -312,7 +304,7 @@ def _supersede(conn: Connection, sink_id: int, delivered: Sequence[Outgoing], no
 
 _PARKED = select(schema.parked.c.strand_id, schema.parked.c.seq, schema.parked.c.run_id).where(
     schema.parked.c.sink_id == bindparam("of_sink"),
-    schema.parked.c.strand_id.in_(bindparam("strands", expanding=True)),
+    schema.parked.c.strand_id.in_(KEYS),
     schema.parked.c.superseded_at.is_(None),
 )
 

@@ -6,24 +6,12 @@ that was under way when its process was killed.
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Connection,
-    and_,
-    bindparam,
-    delete,
-    func,
-    literal,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import BigInteger, Connection, and_, bindparam, delete, func, literal, select, tuple_, update
 
 from collector.ledger import lanes, schema
 from collector.ledger.leases import Lease, fence
-from collector.ledger.schema import chunks
 from collector.ledger.shards import WHOLE, Shard
+from collector.ledger.statements import KEYS, changed, upsert
 from collector.model import EventKind, Outgoing
 
 _TERMINAL = sorted(kind.value for kind in EventKind if kind.terminal)
@@ -32,7 +20,7 @@ _TERMINAL = sorted(kind.value for kind in EventKind if kind.terminal)
 def note(conn: Connection, sink_id: int, runs: Iterable[int], now_ms: int) -> None:
     """Mark these runs as in doubt; one that is in doubt already keeps its time."""
     if rows := [{"sink_id": sink_id, "run_id": run, "since": now_ms} for run in sorted(runs)]:
-        conn.execute(schema.upsert(conn.dialect.name, schema.doubt).on_conflict_do_nothing(), rows)
+        conn.execute(upsert(conn.dialect.name, schema.doubt).on_conflict_do_nothing(), rows)
 
 
 def note_from_ahead(conn: Connection, sink_id: int, now_ms: int) -> None:
@@ -44,23 +32,17 @@ def note_from_ahead(conn: Connection, sink_id: int, now_ms: int) -> None:
         .join_from(lane, event, and_(event.c.strand_id == lane.c.strand_id, event.c.seq == lane.c.next_seq))
         .where(lane.c.sink_id == sink_id, lane.c.since > now_ms)
     )
-    noted = schema.upsert(conn.dialect.name, schema.doubt).from_select(["sink_id", "run_id", "since"], heads)
+    noted = upsert(conn.dialect.name, schema.doubt).from_select(["sink_id", "run_id", "since"], heads)
     conn.execute(noted.on_conflict_do_nothing())
 
 
 def schedule(conn: Connection, sink_id: int, runs: Sequence[int], check_at_ms: int) -> int:
     """The terminal events of these runs were acknowledged: look then at those in doubt; how many."""
-    found = 0
-    for some in chunks(sorted(runs)):
-        found += conn.execute(_SCHEDULE, {"of_sink": sink_id, "runs": some, "at": check_at_ms}).rowcount
-    return found
+    return changed(conn, _SCHEDULE, sorted(runs), of_sink=sink_id, at=check_at_ms)
 
 
-_SCHEDULE = (
-    update(schema.doubt)
-    .where(schema.doubt.c.sink_id == bindparam("of_sink"), schema.doubt.c.run_id.in_(bindparam("runs", expanding=True)))
-    .values(check_at=bindparam("at"), attempts=0)
-)
+_OF_RUNS = schema.doubt.c.sink_id == bindparam("of_sink"), schema.doubt.c.run_id.in_(KEYS)
+_SCHEDULE = update(schema.doubt).where(*_OF_RUNS).values(check_at=bindparam("at"), attempts=0)
 
 
 def due(conn: Connection, sink_id: int, now_ms: int, limit: int, shard: Shard = WHOLE) -> list[Outgoing]:
@@ -93,27 +75,18 @@ def next_due(conn: Connection, sink_id: int) -> int | None:
 def resolve(conn: Connection, lease: Lease, sink_id: int, run_ids: Iterable[int]) -> None:
     """The sink has the right final state of these runs: close their doubts."""
     fence(conn, lease)
-    for some in chunks(sorted(run_ids)):
-        conn.execute(delete(schema.doubt).where(*_of(sink_id, some)))
+    changed(conn, delete(schema.doubt).where(*_OF_RUNS), sorted(run_ids), of_sink=sink_id)
 
 
 def postpone(conn: Connection, lease: Lease, sink_id: int, run_id: int, check_at_ms: int) -> None:
     """Look again at this time."""
     fence(conn, lease)
-    table = schema.doubt
-    later = update(table).where(*_of(sink_id, [run_id]))
-    conn.execute(later.values(check_at=check_at_ms, attempts=table.c.attempts + 1))
+    later = update(schema.doubt).where(*_OF_RUNS)
+    changed(conn, later.values(check_at=check_at_ms, attempts=schema.doubt.c.attempts + 1), [run_id], of_sink=sink_id)
 
 
 def forget_dropped_ends(conn: Connection, sink_id: int, events: Sequence[tuple[int, int]]) -> None:
     """These events, by strand and seq, will never be sent: where one is the end of a run, close the doubt."""
     table, event = schema.doubt, schema.event
-    for some in chunks(events):
-        ends = select(event.c.run_id).where(
-            tuple_(event.c.strand_id, event.c.seq).in_(some), event.c.kind.in_(_TERMINAL)
-        )
-        conn.execute(delete(table).where(table.c.sink_id == sink_id, table.c.run_id.in_(ends)))
-
-
-def _of(sink_id: int, runs: Sequence[int]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return schema.doubt.c.sink_id == sink_id, schema.doubt.c.run_id.in_(runs)
+    ends = select(event.c.run_id).where(tuple_(event.c.strand_id, event.c.seq).in_(KEYS), event.c.kind.in_(_TERMINAL))
+    changed(conn, delete(table).where(table.c.sink_id == sink_id, table.c.run_id.in_(ends)), events)

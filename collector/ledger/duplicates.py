@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select, update
 
 from collector.ledger import lanes, schema, tallies
-from collector.ledger.schema import chunks
+from collector.ledger.statements import KEYS, chunks, rows_of
 from collector.logs import fields
 from collector.model import Run, Skip, SkipKind
 
@@ -77,11 +77,8 @@ def _owners(conn: Connection, run_uuids: Iterable[str]) -> Mapping[str, _Owner]:
         source.c.name,
         source.c.retired_at,
     )
-    found: dict[str, _Owner] = {}
-    for some in chunks(sorted(run_uuids)):
-        rows = select(*columns).join(source, source.c.id == run.c.source_id).where(run.c.run_uuid.in_(some))
-        found.update({row[0]: _Owner(*row) for row in conn.execute(rows)})
-    return found
+    known = select(*columns).join(source, source.c.id == run.c.source_id).where(run.c.run_uuid.in_(KEYS))
+    return {row[0]: _Owner(*row) for row in rows_of(conn, known, sorted(run_uuids))}
 
 
 def _move_bytes(conn: Connection, source_id: int, owners: Sequence[_Owner]) -> None:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from collector.ledger import queries, schema
-from collector.ledger.schema import chunks
+from collector.ledger.statements import KEYS, changed, chunks, rows_of
 from collector.model import Dataset, Definition
 
 DEEPEST = 6
@@ -71,8 +71,7 @@ def note(conn: Connection, source_id: int, known: Mapping[str, Definition]) -> N
         before = {_Use(*row) for row in conn.execute(select(*_USE).where(*of_jobs))}
         after = {use for job in some for use in _uses(job, known[job])}
         gone = sorted(use for use in before - after if _side(known[use.job], use) is not None)
-        for part in chunks(gone):
-            conn.execute(delete(_use).where(*of_jobs, tuple_(*_USE).in_(part)))
+        changed(conn, delete(_use).where(*of_jobs, tuple_(*_USE).in_(KEYS)), gone)
         new = [{**use._asdict(), "source_id": source_id} for use in sorted(after - before)]
         if new:
             conn.execute(insert(_use), new)
@@ -81,10 +80,9 @@ def note(conn: Connection, source_id: int, known: Mapping[str, Definition]) -> N
 def differing(conn: Connection, source_id: int, known: Mapping[str, Definition]) -> dict[str, Definition]:
     """Those of which something else is stored."""
     stored: defaultdict[str, set[_Use]] = defaultdict(set)
-    for some in chunks(sorted(known)):
-        rows = select(*_USE).where(_use.c.source_id == source_id, _use.c.job.in_(some))
-        for use in (_Use(*row) for row in conn.execute(rows)):
-            stored[use.job].add(use)
+    rows = select(*_USE).where(_use.c.source_id == source_id, _use.c.job.in_(KEYS))
+    for use in (_Use(*row) for row in rows_of(conn, rows, sorted(known))):
+        stored[use.job].add(use)
     return {job: one for job, one in known.items() if stored[job] != set(_uses(job, one))}
 
 
@@ -135,10 +133,8 @@ def datasets(conn: Connection, after: tuple[str, str] | None, limit: int, words:
 def used(conn: Connection, datasets: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
     """Those of these namespaces and names of datasets of which a job is known that reads or writes them."""
     by_name = _use.c.namespace, _use.c.name
-    found: set[tuple[str, str]] = set()
-    for some in chunks(sorted(set(datasets))):
-        found |= {(row.namespace, row.name) for row in conn.execute(select(*by_name).where(tuple_(*by_name).in_(some)))}
-    return frozenset(found)
+    known = select(*by_name).where(tuple_(*by_name).in_(KEYS))
+    return frozenset((space, name) for space, name in rows_of(conn, known, sorted(set(datasets))))
 
 
 def around(conn: Connection, start: Node, depth: int, most: int = MOST) -> Graph:

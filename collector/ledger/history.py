@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, select
 
 from collector.ledger import acknowledgements, lanes, restriction, schema
-from collector.ledger.schema import chunks
+from collector.ledger.statements import chunks
 from collector.model import EventKind
 
 

@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, Insert, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, update
 
 from collector.clock import to_ms
 from collector.errors import LedgerError
 from collector.ledger import graph, schema
 from collector.ledger.detail import ms, read, written
 from collector.ledger.leases import Lease, fence
-from collector.ledger.schema import chunks
+from collector.ledger.statements import KEYS, put, rows_of
 from collector.model import Dataset, Definition, EventKind, Job, Run
 
 _COUNTED = {EventKind.COMPLETE: "succeeded", EventKind.FAIL: "failed", EventKind.ABORT: "canceled"}
@@ -51,14 +51,7 @@ def note(conn: Connection, source_id: int, runs: Sequence[tuple[Run, EventKind |
         if state != before.get(name)
     ]
     if rows:
-        conn.execute(_put(conn.dialect.name), rows)
-
-
-@cache
-def _put(dialect: str) -> Insert:
-    statement = schema.upsert(dialect, schema.job)
-    new = {name: statement.excluded[name] for name in (*JobState.__slots__, "updated_at") if name != "name"}
-    return statement.on_conflict_do_update(index_elements=["source_id", "name"], set_=new)
+        conn.execute(put(conn, schema.job, (*JobState.__slots__[1:], "updated_at")), rows)
 
 
 def following(known: JobState | None, run: Run, ended_by: EventKind | None) -> JobState:
@@ -93,15 +86,11 @@ def _last(run: Run) -> JobState:
 
 
 def _states(conn: Connection, source_id: int, names: Iterable[str]) -> Mapping[str, JobState]:
-    found: dict[str, JobState] = {}
-    for some in chunks(sorted(names)):
-        found.update({row[0]: JobState(*row) for row in conn.execute(_STATES, {"of_source": source_id, "names": some})})
-    return found
+    return {row[0]: JobState(*row) for row in rows_of(conn, _STATES, sorted(names), of_source=source_id)}
 
 
-_STATES = select(*(schema.job.c[name] for name in JobState.__slots__)).where(
-    schema.job.c.source_id == bindparam("of_source"), schema.job.c.name.in_(bindparam("names", expanding=True))
-)
+_NAMED = schema.job.c.source_id == bindparam("of_source"), schema.job.c.name.in_(KEYS)
+_STATES = select(*(schema.job.c[name] for name in JobState.__slots__)).where(*_NAMED)
 
 
 def platform_ids(conn: Connection, source_id: int, name: str) -> list[str]:
@@ -143,22 +132,17 @@ def latest(conn: Connection, source_id: int, limit: int) -> list[Job]:
 
 def definitions(conn: Connection, source_id: int, names: Iterable[str]) -> dict[str, Definition]:
     """What is known of these jobs' datasets, by job name."""
-    found: dict[str, Definition] = {}
-    for some in chunks(sorted(names)):
-        rows = conn.execute(_DEFINITIONS, {"of_source": source_id, "names": some})
-        found.update({name: Definition(_read(inputs), _read(outputs)) for name, inputs, outputs in rows})
-    return found
+    rows = rows_of(conn, _DEFINED.where(*_NAMED), sorted(names), of_source=source_id)
+    return {name: Definition(_read(inputs), _read(outputs)) for name, inputs, outputs in rows}
 
 
-_DEFINITIONS = select(schema.job.c.name, schema.job.c.inputs, schema.job.c.outputs).where(
-    schema.job.c.source_id == bindparam("of_source"), schema.job.c.name.in_(bindparam("names", expanding=True))
-)
+_DEFINED = select(schema.job.c.name, schema.job.c.inputs, schema.job.c.outputs)
 
 
 def defined(conn: Connection, source_id: int, after: str, limit: int) -> dict[str, Definition]:
     """What the jobs read and write whose names come after this one, by name."""
     job = schema.job
-    rows = select(job.c.name, job.c.inputs, job.c.outputs).where(job.c.source_id == source_id, job.c.name > after)
+    rows = _DEFINED.where(job.c.source_id == source_id, job.c.name > after)
     found = conn.execute(rows.order_by(job.c.name).limit(limit))
     return {name: Definition(_read(inputs), _read(outputs)) for name, inputs, outputs in found}
 

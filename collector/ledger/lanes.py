@@ -3,14 +3,12 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
-    Insert,
     Row,
     Update,
     and_,
@@ -24,7 +22,7 @@ from sqlalchemy import (
 )
 
 from collector.ledger import restriction, schema, tallies
-from collector.ledger.schema import chunks
+from collector.ledger.statements import KEYS, changed, put, rows_of
 from collector.model import EventKind, Outgoing
 
 
@@ -119,22 +117,12 @@ def _lengthen(
         }
         for strand, seqs in sorted(strands.items())
     ]
-    conn.execute(_longer(conn.dialect.name), rows)
-
-
-@cache
-def _longer(dialect: str) -> Insert:
-    statement = schema.upsert(dialect, schema.lane)
-    longer = {"last_seq": statement.excluded.last_seq}
-    return statement.on_conflict_do_update(index_elements=["sink_id", "strand_id"], set_=longer)
+    conn.execute(put(conn, schema.lane, ("last_seq",)), rows)
 
 
 def locked(conn: Connection, sink_id: int, strands: Iterable[int]) -> dict[int, Lane]:
     """The lanes of these strands, locked in their order: anything else deadlocks with a poll's commit."""
-    found: dict[int, Lane] = {}
-    for some in chunks(sorted(set(strands))):
-        found.update({row[0]: Lane(*row) for row in conn.execute(_LOCKED, {"of_sink": sink_id, "strands": some})})
-    return found
+    return {row[0]: Lane(*row) for row in rows_of(conn, _LOCKED, sorted(set(strands)), of_sink=sink_id)}
 
 
 def extend_to_wanted(conn: Connection, sink_id: int, wanted: frozenset[EventKind]) -> None:
@@ -147,10 +135,7 @@ def extend_to_wanted(conn: Connection, sink_id: int, wanted: frozenset[EventKind
     conn.execute(update(lane).where(lane.c.sink_id == sink_id, lane.c.last_seq < last).values(last_seq=last))
 
 
-_OF_LANES = (
-    schema.lane.c.sink_id == bindparam("of_sink"),
-    schema.lane.c.strand_id.in_(bindparam("strands", expanding=True)),
-)
+_OF_LANES = schema.lane.c.sink_id == bindparam("of_sink"), schema.lane.c.strand_id.in_(KEYS)
 COLUMNS = select(*(schema.lane.c[name] for name in Lane._fields))
 """What `Lane` is made of."""
 _LOCKED = COLUMNS.where(*_OF_LANES).order_by(schema.lane.c.strand_id).with_for_update()
@@ -162,21 +147,16 @@ def advance(conn: Connection, sink_id: int, wanted: frozenset[EventKind], lanes:
     again = _to_next_retry(conn, sink_id, [lane for lane in lanes if lane.resume_seq is not None], now_ms)
     rest = [lane for lane in lanes if lane.strand_id not in again]
     moved = _moved_on(conn, sink_id, wanted, rest, now_ms)
-    for some in chunks(lane.strand_id for lane in rest if lane.strand_id not in moved):
-        conn.execute(_FINISHED, {"of_sink": sink_id, "strands": some})
+    changed(conn, _FINISHED, (lane.strand_id for lane in rest if lane.strand_id not in moved), of_sink=sink_id)
 
 
 def _moved_on(
     conn: Connection, sink_id: int, wanted: frozenset[EventKind], lanes: Sequence[Lane], now_ms: int
 ) -> set[int]:
     """Move these to their next wanted events; the strands that have one."""
-    moved: set[int] = set()
-    for some in chunks(
-        lane.strand_id for lane in lanes if lane.resume_seq is not None or lane.next_seq < lane.last_seq
-    ):
-        values = {"of_sink": sink_id, "strands": some, "wanted": sorted(wanted), "now": now_ms}
-        moved.update(conn.scalars(_TO_NEXT_WANTED, values))
-    return moved
+    some = [lane.strand_id for lane in lanes if lane.resume_seq is not None or lane.next_seq < lane.last_seq]
+    given = {"of_sink": sink_id, "wanted": sorted(wanted), "now": now_ms}
+    return {strand for (strand,) in rows_of(conn, _TO_NEXT_WANTED, some, **given)}
 
 
 def _to_next_wanted() -> Update:
@@ -198,7 +178,7 @@ def _to_next_wanted() -> Update:
     head = (
         select(event.c.strand_id, event.c.seq, event.c.created_at)
         .join_from(old, event, and_(event.c.strand_id == old.c.strand_id, event.c.seq == seq))
-        .where(old.c.sink_id == bindparam("of_sink"), old.c.strand_id.in_(bindparam("strands", expanding=True)))
+        .where(old.c.sink_id == bindparam("of_sink"), old.c.strand_id.in_(KEYS))
         .subquery("head")
     )
     now = bindparam("now", type_=BigInteger)
@@ -226,16 +206,13 @@ def _to_next_retry(conn: Connection, sink_id: int, lanes: Sequence[Lane], now_ms
     """Of lanes whose head was a parked event sent again, those with another one on its way behind it."""
     parked, event = schema.parked, schema.event
     after = {lane.strand_id: lane.next_seq for lane in lanes}
-    heads: dict[int, tuple[int, int]] = {}
-    for some in chunks(after):
-        queued = (
-            select(parked.c.strand_id, parked.c.seq, event.c.created_at)
-            .join(event, and_(event.c.strand_id == parked.c.strand_id, event.c.seq == parked.c.seq))
-            .where(parked.c.sink_id == sink_id, parked.c.strand_id.in_(some), parked.c.retry_at.is_not(None))
-            .order_by(parked.c.seq.desc())
-        )
-        rows = conn.execute(queued)
-        heads.update({strand: (seq, at) for strand, seq, at in rows if seq > after[strand]})
+    queued = (
+        select(parked.c.strand_id, parked.c.seq, event.c.created_at)
+        .join(event, and_(event.c.strand_id == parked.c.strand_id, event.c.seq == parked.c.seq))
+        .where(parked.c.sink_id == sink_id, parked.c.strand_id.in_(KEYS), parked.c.retry_at.is_not(None))
+        .order_by(parked.c.seq.desc())
+    )
+    heads = {strand: (seq, at) for strand, seq, at in rows_of(conn, queued, after) if seq > after[strand]}
     set_heads(conn, sink_id, [(strand, seq, at) for strand, (seq, at) in heads.items()], now_ms)
     return set(heads)
 

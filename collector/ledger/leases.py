@@ -14,6 +14,7 @@ from collector.errors import LeaseLost
 from collector.ledger import schema
 from collector.ledger.port import Change, announce
 from collector.ledger.schema import db_now
+from collector.ledger.statements import put, upsert
 
 HOUSEKEEPING, METRICS = "housekeeping", "metrics"
 """Names of the leases of what one replica does for all; the others are `source:NAME` and `sink:NAME` or `sink:NAME#SHARD`."""
@@ -39,7 +40,7 @@ def take(conn: Connection, name: str, holder: str, ttl_ms: int) -> Lease | None:
     table = schema.lease
     expires_at = conn.scalar(select(table.c.expires_at).where(table.c.name == name).with_for_update())
     free = or_(table.c.expires_at < db_now(), table.c.holder == holder)
-    insert = schema.upsert(conn.dialect.name, table).values(
+    insert = upsert(conn.dialect.name, table).values(
         name=name, holder=holder, token=1, expires_at=db_now() + ttl_ms, since=db_now()
     )
     token = conn.scalar(
@@ -122,10 +123,8 @@ def bar(conn: Connection, name: str) -> None:
 
 
 def _put(conn: Connection, name: str, holder: str, expires_at: int) -> None:
-    table = schema.lease
-    insert = schema.upsert(conn.dialect.name, table).values(name=name, holder=holder, token=1, expires_at=expires_at)
-    again = {"holder": holder, "token": table.c.token + 1, "expires_at": expires_at}
-    conn.execute(insert.on_conflict_do_update(index_elements=[table.c.name], set_=again))
+    row = {"name": name, "holder": holder, "token": 1, "expires_at": expires_at}
+    conn.execute(put(conn, schema.lease, ("holder", "expires_at"), ("token",)), row)
 
 
 def end_all(conn: Connection) -> None:

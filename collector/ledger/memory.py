@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from sqlalchemy import Connection, delete, func, select
 
 from collector.ledger import schema
-from collector.ledger.schema import chunks, clean
+from collector.ledger.schema import clean
+from collector.ledger.statements import KEYS, put, rows_of
 
 KEPT = 20_000
 """Keys per source; beyond that the ones noted first are forgotten."""
@@ -25,27 +26,19 @@ def note(conn: Connection, source_id: int, kept: Mapping[str, str], now_ms: int)
     changed = {key: value for key, value in wanted.items() if known.get(key) != value}
     if not changed:
         return
-    statement = schema.upsert(conn.dialect.name, schema.memory)
-    put = statement.on_conflict_do_update(
-        index_elements=["source_id", "key"],
-        set_={"value": statement.excluded.value, "noted_at": statement.excluded.noted_at},
-    )
     rows = [
         {"source_id": source_id, "key": key, "value": value, "noted_at": now_ms}
         for key, value in sorted(changed.items())
     ]
-    conn.execute(put, rows)
+    conn.execute(put(conn, schema.memory, ("value", "noted_at")), rows)
     if changed.keys() - known.keys():
         _forget_oldest(conn, source_id)
 
 
 def _known(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, str]:
     table = schema.memory
-    found: dict[str, str] = {}
-    for some in chunks(sorted(keys)):
-        rows = select(table.c.key, table.c.value).where(table.c.source_id == source_id, table.c.key.in_(some))
-        found.update(dict(conn.execute(rows).all()))
-    return found
+    stored = select(table.c.key, table.c.value).where(table.c.source_id == source_id, table.c.key.in_(KEYS))
+    return dict(rows_of(conn, stored, sorted(keys)))
 
 
 def _forget_oldest(conn: Connection, source_id: int) -> None:

@@ -4,28 +4,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
-from sqlalchemy import (
-    BindParameter,
-    ColumnElement,
-    Connection,
-    and_,
-    bindparam,
-    delete,
-    func,
-    insert,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, select, tuple_, update
 
 from collector.ledger import doubts, queries, schema, tallies
 from collector.ledger import lanes as ledger_lanes
 from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
 from collector.ledger.port import Change, announce
-from collector.ledger.schema import chunks
+from collector.ledger.statements import KEYS, changed, chunks, rows_of
 from collector.model import EventKind
 
 
@@ -161,9 +148,7 @@ _LISTED = (
         # by these two the rows are found
         schema.parked.c.sink_id.in_(bindparam("sinks", expanding=True)),
         schema.parked.c.strand_id.in_(bindparam("strands", expanding=True)),
-        tuple_(schema.parked.c.sink_id, schema.parked.c.strand_id, schema.parked.c.seq).in_(
-            bindparam("keys", expanding=True)
-        ),
+        tuple_(schema.parked.c.sink_id, schema.parked.c.strand_id, schema.parked.c.seq).in_(KEYS),
     )
 )
 """The columns of `ParkedEvent` in its order, behind the sink's number."""
@@ -271,9 +256,7 @@ def _go_on_behind(conn: Connection, sink_id: int, heads: Mapping[int, int]) -> N
 
 
 def _begin_lanes(conn: Connection, sink_id: int, rows: Sequence[_Row], now_ms: int) -> None:
-    last: dict[int, int] = {}
-    for some in chunks(sorted(row.strand_id for row in rows)):
-        last.update(conn.execute(_LAST_SEQS, {"strands": some}).all())
+    last = dict(rows_of(conn, _LAST_SEQS, sorted(row.strand_id for row in rows)))
     lanes = [
         {
             "sink_id": sink_id,
@@ -293,11 +276,9 @@ def _begin_lanes(conn: Connection, sink_id: int, rows: Sequence[_Row], now_ms: i
 
 def _unwanted(conn: Connection, sink_id: int, heads: Mapping[int, int]) -> dict[int, int]:
     """The strands whose head, which was not parked, is of a kind that the sink wants no longer, each with its bytes."""
-    wanted, found = ledger_lanes.filters(conn).get(sink_id, frozenset()), dict[int, int]()
-    for some in chunks(sorted(heads.items())):
-        kinds = conn.execute(_KINDS, {"events": some})
-        found |= {strand: size for strand, kind, size in kinds if EventKind(kind) not in wanted}
-    return found
+    wanted = ledger_lanes.filters(conn).get(sink_id, frozenset())
+    kinds = rows_of(conn, _KINDS, sorted(heads.items()))
+    return {strand: size for strand, kind, size in kinds if EventKind(kind) not in wanted}
 
 
 def drop(conn: Connection, lease: Lease, sink_id: int, events: Iterable[Named]) -> set[Named]:
@@ -305,45 +286,40 @@ def drop(conn: Connection, lease: Lease, sink_id: int, events: Iterable[Named]) 
     fence(conn, lease)
     rows = [row for row in _rows(conn, sink_id, events).values() if row.retry_at is None]
     dropped = [(row.strand_id, row.seq) for row in rows]
-    for some in chunks(dropped):
-        conn.execute(_DROPPED, {"of_sink": sink_id, "events": some})
     if dropped:
+        changed(conn, _DROPPED, dropped, of_sink=sink_id)
         doubts.forget_dropped_ends(conn, sink_id, dropped)
         tallies.add(conn, sink_id, Counter(), tallies.less(row.source_id for row in rows))
     return set(dropped)
 
 
 def _rows(conn: Connection, sink_id: int, events: Iterable[Named]) -> dict[Named, _Row]:
-    found: dict[Named, _Row] = {}
-    for some in chunks(dict.fromkeys(events)):
-        rows = conn.execute(_OF_EVENTS, {"of_sink": sink_id, "events": some}).mappings()
-        found.update({(row["strand_id"], row["seq"]): _Row(**row) for row in rows})
-    return found
+    found = (_Row(*row) for row in rows_of(conn, _OF_EVENTS, dict.fromkeys(events), of_sink=sink_id))
+    return {(row.strand_id, row.seq): row for row in found}
 
 
-_EVENTS: BindParameter[Any] = bindparam("events", expanding=True)
-_NAMED = schema.parked.c.sink_id == bindparam("of_sink"), tuple_(schema.parked.c.strand_id, schema.parked.c.seq)
+_NAMED = (
+    schema.parked.c.sink_id == bindparam("of_sink"),
+    tuple_(schema.parked.c.strand_id, schema.parked.c.seq).in_(KEYS),
+)
 _OF_EVENTS = (
     select(
         *(schema.parked.c[name] for name in ("strand_id", "seq", "source_id", "superseded_at", "retry_at")),
         schema.event.c.created_at,
-        func.length(schema.event.c.body).label("size"),
+        func.length(schema.event.c.body),
     )
     .join(
         schema.event,
         and_(schema.event.c.strand_id == schema.parked.c.strand_id, schema.event.c.seq == schema.parked.c.seq),
         isouter=True,
     )
-    .where(_NAMED[0], _NAMED[1].in_(_EVENTS))
+    .where(*_NAMED)
 )
-_DROPPED = delete(schema.parked).where(_NAMED[0], _NAMED[1].in_(_EVENTS))
-_SIZE = func.length(schema.event.c.body).label("size")
-_KINDS = select(schema.event.c.strand_id, schema.event.c.kind, _SIZE).where(
-    tuple_(schema.event.c.strand_id, schema.event.c.seq).in_(_EVENTS)
+_DROPPED = delete(schema.parked).where(*_NAMED)
+_KINDS = select(schema.event.c.strand_id, schema.event.c.kind, func.length(schema.event.c.body)).where(
+    tuple_(schema.event.c.strand_id, schema.event.c.seq).in_(KEYS)
 )
-_LAST_SEQS = select(schema.run.c.id, schema.run.c.last_seq).where(
-    schema.run.c.id.in_(bindparam("strands", expanding=True))
-)
+_LAST_SEQS = select(schema.run.c.id, schema.run.c.last_seq).where(schema.run.c.id.in_(KEYS))
 _ASKED = (
     update(schema.parked)
     .where(

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select
 from collector.ledger import resend, runs, schema
 from collector.ledger.acknowledged import SinkDetail
 from collector.ledger.resend import Resent, Window
-from collector.ledger.schema import chunks
+from collector.ledger.statements import KEYS, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +97,16 @@ def by_course(found: Mapping[str, Past]) -> defaultdict[Course, dict[str, Past]]
 
 def _known(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, tuple[str, int, bool]]:
     """Run id, strand and whether it is over, by key."""
-    run, found = schema.run, dict[str, tuple[str, int, bool]]()
+    run = schema.run
     columns = select(run.c.key, run.c.run_uuid, run.c.strand_id, func.coalesce(run.c.ended_at, run.c.abandoned_at))
-    for some in chunks(keys):
-        rows = conn.execute(columns.where(run.c.source_id == source_id, run.c.key.in_(some)))
-        found.update({key: (run_id, strand, over is not None) for key, run_id, strand, over in rows})
-    return found
+    rows = rows_of(conn, columns.where(run.c.source_id == source_id, run.c.key.in_(KEYS)), keys)
+    return {key: (run_id, strand, over is not None) for key, run_id, strand, over in rows}
 
 
 def _acknowledged_since(conn: Connection, sink_id: int, strands: Iterable[int], since_ms: int) -> set[int]:
     """Those of these strands of which the sink acknowledged all that it has from then on."""
-    table, found = schema.acknowledgement, set[int]()
-    first = select(table.c.strand_id).where(table.c.sink_id == sink_id).group_by(table.c.strand_id)
-    for some in chunks(sorted(strands)):
-        rows = first.where(table.c.strand_id.in_(some)).having(func.min(table.c["at"]) >= since_ms)
-        found.update(conn.scalars(rows))
-    return found
+    table = schema.acknowledgement
+    of_strands = table.c.sink_id == sink_id, table.c.strand_id.in_(KEYS)
+    since = select(table.c.strand_id).where(*of_strands).group_by(table.c.strand_id)
+    rows = rows_of(conn, since.having(func.min(table.c["at"]) >= since_ms), sorted(strands))
+    return {strand for (strand,) in rows}

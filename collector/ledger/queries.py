@@ -9,7 +9,8 @@ from sqlalchemy import Column, ColumnElement, Connection, func, or_, select, tup
 
 from collector.ledger import schema, shards
 from collector.ledger.leases import BARRED
-from collector.ledger.schema import chunks, db_now
+from collector.ledger.schema import db_now
+from collector.ledger.statements import chunks
 from collector.model import RunState
 
 MANY = 10_000

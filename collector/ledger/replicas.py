@@ -15,6 +15,7 @@ from sqlalchemy import Connection, delete, select
 from collector.ledger import configured_sinks, configured_sources, lanes, schema, shard_count
 from collector.ledger.configured_sources import Configured
 from collector.ledger.schema import db_now
+from collector.ledger.statements import put
 from collector.model import EventKind
 
 BEAT_EVERY = 10.0
@@ -77,8 +78,7 @@ def beat(conn: Connection, me: Replica) -> list[Replica]:
     table = schema.replica
     written = {"leases": json.dumps(sorted(me.leases)), "shards": json.dumps(dict(me.shards))}
     row = {"id": me.id, "version": me.version, "fingerprint": me.fingerprint, **written}
-    insert = schema.upsert(conn.dialect.name, table).values(**row, started=db_now(), seen=db_now())
-    conn.execute(insert.on_conflict_do_update(index_elements=[table.c.id], set_={"seen": insert.excluded.seen}))
+    conn.execute(put(conn, table, ("seen",)).values(**row, started=db_now(), seen=db_now()))
     conn.execute(delete(table).where(table.c.seen < db_now() - _FORGOTTEN_AFTER_MS))
     living = live(conn)
     shard_count.note_agreed(conn, [each.shards_of_sinks for each in living])

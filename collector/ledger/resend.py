@@ -16,8 +16,8 @@ from collector.ledger import restriction, schema, tallies
 from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
 from collector.ledger.port import Change, announce
-from collector.ledger.schema import chunks
 from collector.ledger.shards import WHOLE, Shard
+from collector.ledger.statements import KEYS, rows_of
 from collector.model import TERMINAL_EVENT, EventKind
 
 
@@ -103,10 +103,8 @@ def outlook(
     numbers = sorted(set(chosen))
     wanted = ledger_lanes.filters(conn).get(sink_id, frozenset())
     events = _events(conn, numbers, wanted)
-    lane, lanes = schema.lane, dict[int, Lane]()
-    for some in chunks(numbers):
-        rows = conn.execute(ledger_lanes.COLUMNS.where(lane.c.sink_id == sink_id, lane.c.strand_id.in_(some)))
-        lanes.update({row[0]: Lane(*row) for row in rows})
+    of_lanes = schema.lane.c.sink_id == sink_id, schema.lane.c.strand_id.in_(KEYS)
+    lanes = {row[0]: Lane(*row) for row in rows_of(conn, ledger_lanes.COLUMNS.where(*of_lanes), numbers)}
     first = _heads(events, numbers, wanted, barred)
     heads = {strand: seq for strand, seq in first.items() if not isinstance(seq, Resent)}
     plan = _plan(heads, events, wanted, lanes)
@@ -173,11 +171,9 @@ def strands_of(conn: Connection, run_ids: Iterable[str]) -> dict[str, int]:
 
 def _runs(conn: Connection, chosen: Iterable[str]) -> dict[str, tuple[int, int]]:
     """Number and strand of each."""
-    run, found = schema.run, dict[str, tuple[int, int]]()
-    for some in chunks(chosen):
-        rows = conn.execute(select(run.c.run_uuid, run.c.id, run.c.strand_id).where(run.c.run_uuid.in_(some)))
-        found.update({run_id: (number, strand) for run_id, number, strand in rows})
-    return found
+    run = schema.run
+    columns = select(run.c.run_uuid, run.c.id, run.c.strand_id).where(run.c.run_uuid.in_(KEYS))
+    return {run_id: (number, strand) for run_id, number, strand in rows_of(conn, columns, chosen)}
 
 
 def _events(
@@ -194,12 +190,10 @@ def _events(
         run.c.source_id,
         case((run.c.ended_at.is_not(None), run.c.state)),
     ).join(run, run.c.id == event.c.run_id)
-    for some in chunks(sorted(of_strands)):
-        rows = columns.where(event.c.strand_id.in_(some), event.c.kind.in_(sorted(wanted)))
-        for strand, seq, number, kind, size, source_id, state in conn.execute(
-            rows.order_by(event.c.strand_id, event.c.seq)
-        ):
-            found[strand].append(_Event(seq, number, EventKind(kind), size, source_id, TERMINAL_EVENT.get(state)))
+    chosen = columns.where(event.c.strand_id.in_(KEYS), event.c.kind.in_(sorted(wanted)))
+    rows = rows_of(conn, chosen.order_by(event.c.strand_id, event.c.seq), sorted(of_strands))
+    for strand, seq, number, kind, size, source_id, state in rows:
+        found[strand].append(_Event(seq, number, EventKind(kind), size, source_id, TERMINAL_EVENT.get(state)))
     return found
 
 
@@ -298,9 +292,10 @@ def _begin(conn: Connection, sink_id: int, chosen: Mapping[int, tuple[int, Seque
 def _forget_refused(conn: Connection, sink_id: int, again: Mapping[int, Sequence[_Event]]) -> None:
     """What was parked of these is on its way like the others now."""
     table, fewer = schema.parked, Counter[int]()
-    for some in chunks([(strand, event.seq) for strand, events in sorted(again.items()) for event in events]):
-        of_events = table.c.sink_id == sink_id, tuple_(table.c.strand_id, table.c.seq).in_(some)
-        fewer.subtract(conn.scalars(delete(table).where(*of_events).returning(table.c.source_id)).all())
+    events = [(strand, event.seq) for strand, events in sorted(again.items()) for event in events]
+    of_events = table.c.sink_id == sink_id, tuple_(table.c.strand_id, table.c.seq).in_(KEYS)
+    gone = delete(table).where(*of_events).returning(table.c.source_id)
+    fewer.subtract(source for (source,) in rows_of(conn, gone, events))
     if fewer:
         tallies.add(conn, sink_id, Counter(), fewer)
 

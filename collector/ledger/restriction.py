@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, select, update
 
 from collector.ledger import schema
-from collector.ledger.schema import chunks
+from collector.ledger.statements import KEYS, rows_of
 
 Sinks = frozenset[str]
 
@@ -37,11 +37,8 @@ def written(sinks: Iterable[str]) -> str:
 
 def of_strands(conn: Connection, strands: Iterable[int]) -> dict[int, Sinks]:
     """Of those of these strands that not every sink gets, the sinks that do."""
-    found: dict[int, Sinks] = {}
-    for some in chunks(sorted(set(strands))):
-        rows = conn.execute(_MARKED, {"strands": some})
-        found.update({strand: frozenset(json.loads(text)) for strand, text in rows})
-    return found
+    rows = rows_of(conn, _MARKED, sorted(set(strands)))
+    return {strand: frozenset(json.loads(text)) for strand, text in rows}
 
 
 def barred(conn: Connection, sink_id: int, strands: Iterable[int]) -> set[int]:
@@ -71,5 +68,5 @@ def _mark(conn: Connection, marks: dict[int, Sinks]) -> None:
 
 _MARK = update(schema.run).where(schema.run.c.id == bindparam("of_id")).values(only_sinks=bindparam("only_sinks"))
 _MARKED = select(schema.run.c.id, schema.run.c.only_sinks).where(
-    schema.run.c.id.in_(bindparam("strands", expanding=True)), schema.run.c.only_sinks.is_not(None)
+    schema.run.c.id.in_(KEYS), schema.run.c.only_sinks.is_not(None)
 )

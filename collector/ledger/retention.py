@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from collector.ledger import acknowledgements, doubts, graph, lanes, schema, tallies
-from collector.ledger.schema import chunks
+from collector.ledger.statements import KEYS, changed, rows_of
 from collector.ledger.stored import is_open
 from collector.model import RunState
 
@@ -84,9 +84,8 @@ def _shrink(conn: Connection, removed: Sequence[Row[int, int, int]]) -> None:
     run, sizes, gone = schema.run, Counter[int](), Counter[int]()
     for run_id, size, _ in removed:
         sizes[run_id] += size
-    for some in chunks(sorted(sizes)):
-        for run_id, source_id in conn.execute(select(run.c.id, run.c.source_id).where(run.c.id.in_(some))):
-            gone[source_id] -= sizes[run_id]
+    for run_id, source_id in rows_of(conn, select(run.c.id, run.c.source_id).where(run.c.id.in_(KEYS)), sorted(sizes)):
+        gone[source_id] -= sizes[run_id]
     tallies.grow(conn, gone)
 
 
@@ -153,9 +152,8 @@ def expire_parked(conn: Connection, older_than_ms: int, limit: int = 1000) -> di
     for sink_id, rows in sorted(gone.items()):
         events = [(strand_id, seq) for strand_id, seq, _ in rows]
         doubts.forget_dropped_ends(conn, sink_id, events)
-        for some in chunks(events):
-            of_events = tuple_(table.c.strand_id, table.c.seq).in_(some)
-            conn.execute(delete(table).where(table.c.sink_id == sink_id, of_events))
+        of_events = tuple_(table.c.strand_id, table.c.seq).in_(KEYS)
+        changed(conn, delete(table).where(table.c.sink_id == sink_id, of_events), events)
         tallies.add(conn, sink_id, Counter(), tallies.less(source_id for _, _, source_id in rows))
     return {sink_id: len(rows) for sink_id, rows in gone.items()}
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, tuple_
 
 from collector.ledger import schema
-from collector.ledger.schema import chunks
+from collector.ledger.statements import KEYS, chunks, rows_of
 from collector.model import RunState
 
 
@@ -212,11 +212,9 @@ def _as_runs(conn: Connection, rows: Select[Any]) -> list[RunRow]:
 
 def details(conn: Connection, run_uuids: Iterable[str]) -> dict[str, RunDetail]:
     """All that is stored of these runs, by UUID."""
-    run, found = schema.run, dict[str, RunDetail]()
-    for some in chunks(run_uuids):
-        rows = conn.execute(select(run.c.run_uuid, run.c.id, run.c.key, run.c.detail).where(run.c.run_uuid.in_(some)))
-        found.update({run_uuid: RunDetail(number, key, text) for run_uuid, number, key, text in rows})
-    return found
+    run = schema.run
+    columns = select(run.c.run_uuid, run.c.id, run.c.key, run.c.detail).where(run.c.run_uuid.in_(KEYS))
+    return {run_uuid: RunDetail(*found) for run_uuid, *found in rows_of(conn, columns, run_uuids)}
 
 
 def runs_of_job(conn: Connection, source_id: int, job: str, limit: int) -> list[RunRow]:

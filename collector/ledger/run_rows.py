@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Insert, Update, bindparam, case, delete, insert, select, update
+from sqlalchemy import BigInteger, Connection, Update, bindparam, case, delete, insert, select, update
 
 from collector.ledger import detail, restriction, schema
 from collector.ledger.detail import WatchRow
 from collector.ledger.restriction import Alone
-from collector.ledger.schema import chunks
+from collector.ledger.statements import KEYS, changed, rows_of
+from collector.ledger.statements import put as put_rows
 from collector.ledger.strands import generations, parent_key
 from collector.model import Run
 
@@ -28,16 +28,16 @@ class Place:
 
 def places(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, Place]:
     """Those of the runs that are known, by key."""
-    found: dict[str, Place] = {}
-    for some in chunks(sorted(set(keys))):
-        rows = conn.execute(_PLACES, {"of_source": source_id, "keys": some})
-        for key, run_id, strand_id, depth, started_at, ended_at in rows:
-            found[key] = Place(run_id, strand_id, depth, started_at is not None, ended_at is not None)
-    return found
+    return {
+        key: Place(run_id, strand_id, depth, started_at is not None, ended_at is not None)
+        for key, run_id, strand_id, depth, started_at, ended_at in rows_of(
+            conn, _PLACES, sorted(set(keys)), of_source=source_id
+        )
+    }
 
 
 _PLACES = select(*(schema.run.c[name] for name in ("key", "id", "strand_id", "depth", "started_at", "ended_at"))).where(
-    schema.run.c.source_id == bindparam("of_source"), schema.run.c.key.in_(bindparam("keys", expanding=True))
+    schema.run.c.source_id == bindparam("of_source"), schema.run.c.key.in_(KEYS)
 )
 
 
@@ -77,35 +77,26 @@ _LOOKED = update(schema.watch).where(schema.watch.c.run_id == bindparam("of_id")
 
 def set_aside(conn: Connection, source_id: int, keys: Iterable[str], now_ms: int) -> None:
     """Stop watching these runs; they stay in the table."""
-    run, watch = schema.run, schema.watch
-    for some in chunks(keys):
-        named = run.c.source_id == source_id, run.c.key.in_(some)
-        conn.execute(delete(watch).where(watch.c.run_id.in_(select(run.c.id).where(*named))))
-        left = update(run).where(*named, run.c.ended_at.is_(None), run.c.abandoned_at.is_(None))
-        conn.execute(left.values(abandoned_at=now_ms, updated_at=run.c.updated_at + 1))
+    run, watch, keys = schema.run, schema.watch, list(keys)
+    named = run.c.source_id == source_id, run.c.key.in_(KEYS)
+    changed(conn, delete(watch).where(watch.c.run_id.in_(select(run.c.id).where(*named))), keys)
+    left = update(run).where(*named, run.c.ended_at.is_(None), run.c.abandoned_at.is_(None))
+    changed(conn, left.values(abandoned_at=now_ms, updated_at=run.c.updated_at + 1), keys)
 
 
 def _watch(conn: Connection, source_id: int, runs: Sequence[tuple[int, Run]], now_ms: int) -> None:
     """Open runs have a row; those that ended or were given up have none."""
-    for some in chunks([run_id for run_id, run in runs if not run.open]):
-        conn.execute(_OVER, {"numbers": some})
+    changed(conn, _OVER, (run_id for run_id, run in runs if not run.open))
     rows = [
         {"run_id": run_id, "source_id": source_id, **asdict(detail.watch_row(run, now_ms))}
         for run_id, run in runs
         if run.open
     ]
     if rows:
-        conn.execute(_watched(conn.dialect.name), rows)
+        conn.execute(put_rows(conn, schema.watch, WatchRow.__slots__), rows)
 
 
-_OVER = delete(schema.watch).where(schema.watch.c.run_id.in_(bindparam("numbers", expanding=True)))
-
-
-@cache
-def _watched(dialect: str) -> Insert:
-    statement = schema.upsert(dialect, schema.watch)
-    new = {name: statement.excluded[name] for name in ("seen_at", "due_at", "misses")}
-    return statement.on_conflict_do_update(index_elements=["run_id"], set_=new)
+_OVER = delete(schema.watch).where(schema.watch.c.run_id.in_(KEYS))
 
 
 def _update(conn: Connection, runs: Sequence[tuple[int, Run]], now_ms: int) -> None:
@@ -157,8 +148,7 @@ def _insert(
     roots = [
         number for number, parent in zip(numbers, parents, strict=True) if parent is None or parent.strand_id == _NONE
     ]
-    for some in chunks(roots):
-        conn.execute(_OWN_STRAND, {"roots": some})
+    changed(conn, _OWN_STRAND, roots)
     return {
         run.key: Place(number, parent.strand_id or number, parent.depth + 1) if parent else Place(number, number, 0)
         for run, number, parent in zip(runs, numbers, parents, strict=True)
@@ -166,9 +156,7 @@ def _insert(
 
 
 _NEW = insert(schema.run).returning(schema.run.c.id, sort_by_parameter_order=True)
-_OWN_STRAND = (
-    update(schema.run).where(schema.run.c.id.in_(bindparam("roots", expanding=True))).values(strand_id=schema.run.c.id)
-)
+_OWN_STRAND = update(schema.run).where(schema.run.c.id.in_(KEYS)).values(strand_id=schema.run.c.id)
 
 
 def _row(source_id: int, run: Run, parent: Place | None, now_ms: int) -> dict[str, Any]:

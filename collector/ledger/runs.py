@@ -16,7 +16,7 @@ from collector.ledger.leases import Lease, fence
 from collector.ledger.port import Change, announce
 from collector.ledger.restriction import Alone
 from collector.ledger.run_rows import Place, places, put, put_looks, set_aside
-from collector.ledger.schema import chunks
+from collector.ledger.statements import KEYS, changed, rows_of
 from collector.ledger.stored import Known, Watched, is_open
 from collector.ledger.strands import in_order, parent_key
 from collector.model import Definition, EventKind, Run, RunState, Skip
@@ -130,12 +130,8 @@ def _forgotten(conn: Connection, alone: Alone | None, known: Mapping[str, Place]
 
 def with_events(conn: Connection, strands: Iterable[int]) -> set[int]:
     """Those of these strands of which the ledger has an event."""
-    found: set[int] = set()
-    for some in chunks(sorted(set(strands))):
-        found.update(
-            conn.scalars(select(schema.event.c.strand_id).where(schema.event.c.strand_id.in_(some)).distinct())
-        )
-    return found
+    kept = select(schema.event.c.strand_id).where(schema.event.c.strand_id.in_(KEYS)).distinct()
+    return {strand for (strand,) in rows_of(conn, kept, sorted(set(strands)))}
 
 
 def _put_changes(
@@ -231,17 +227,14 @@ def _ends_of(conn: Connection, strands: Iterable[int]) -> tuple[dict[int, int], 
     """Where each strand ends, and which sinks alone get it."""
     last: dict[int, int] = {}
     only_sinks: dict[int, restriction.Sinks | None] = {}
-    for some in chunks(sorted(strands)):
-        for strand, seq, mark in conn.execute(_ENDS, {"strands": some}):
-            last[strand], only_sinks[strand] = seq, restriction.read(mark)
+    for strand, seq, mark in rows_of(conn, _ENDS, sorted(strands)):
+        last[strand], only_sinks[strand] = seq, restriction.read(mark)
     return last, only_sinks
 
 
 _NEW_EVENT = insert(schema.event)
 _LONGER = update(schema.run).where(schema.run.c.id == bindparam("of_id")).values(last_seq=bindparam("last_seq"))
-_ENDS = select(schema.run.c.id, schema.run.c.last_seq, schema.run.c.only_sinks).where(
-    schema.run.c.id.in_(bindparam("strands", expanding=True))
-)
+_ENDS = select(schema.run.c.id, schema.run.c.last_seq, schema.run.c.only_sinks).where(schema.run.c.id.in_(KEYS))
 
 
 def _event_row(strand_id: int, seq: int, one: _Happened, now_ms: int) -> dict[str, Any]:
@@ -280,12 +273,9 @@ def make_due(conn: Connection, lease: Lease, source_id: int, keys: Iterable[str]
     """Make those of these open runs due now that would be due later; how many that are."""
     fence(conn, lease)
     run, watch = schema.run, schema.watch
-    hastened = 0
-    for some in chunks(sorted(set(keys))):
-        named = select(run.c.id).where(run.c.source_id == source_id, run.c.key.in_(some))
-        later = update(watch).where(watch.c.run_id.in_(named), watch.c.due_at > now_ms)
-        hastened += conn.execute(later.values(due_at=now_ms)).rowcount
-    return hastened
+    named = select(run.c.id).where(run.c.source_id == source_id, run.c.key.in_(KEYS))
+    later = update(watch).where(watch.c.run_id.in_(named), watch.c.due_at > now_ms)
+    return changed(conn, later.values(due_at=now_ms), sorted(set(keys)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,7 @@
 Times are epoch milliseconds. A change here needs a migration in `migrations/versions` and its number in `REVISIONS`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy
 from sqlalchemy import (
@@ -25,7 +23,6 @@ from sqlalchemy import (
     false,
     text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -35,11 +32,6 @@ REVISIONS = tuple(f"{number:04}" for number in range(1, 19))
 
 APPLICATION_ID = 0x4C6E6721
 """In the file's header, so that a ledger can be distinguished from another program's SQLite file."""
-
-AT_ONCE = 500
-"""Values in one IN list: the plan stays the same and both databases take it."""
-
-T = TypeVar("T")
 
 metadata = MetaData()
 
@@ -383,18 +375,6 @@ def _postgresql_now(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
     return "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 
 
-def upsert(dialect: str, table: Table) -> "sqlite.Insert | postgresql.Insert":
-    """INSERT with `on_conflict_do_update` and `on_conflict_do_nothing`. Slow to build, so reuse the result."""
-    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
-
-
 def clean(words: str, limit: int = 2000) -> str:
     """Foreign text, `storable` and cut to a length."""
     return storable(words[:limit])
-
-
-def chunks(values: Iterable[T], most: int = AT_ONCE) -> Iterator[Sequence[T]]:
-    """The values in parts of `most`, for queries on many rows."""
-    rest = iter(values)
-    while chunk := list(islice(rest, most)):
-        yield chunk

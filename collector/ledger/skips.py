@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select, tuple_
 
 from collector.ledger import schema
-from collector.ledger.schema import chunks, clean
+from collector.ledger.schema import clean
+from collector.ledger.statements import KEYS, put, rows_of
 from collector.model import Skip
 
 KEPT = 1000
@@ -50,13 +51,9 @@ def _counted(skips: Sequence[Skip]) -> dict[_Key, _Seen]:
 
 def _known(conn: Connection, source_id: int, keys: dict[_Key, _Seen]) -> set[_Key]:
     table = schema.skip
-    found: set[_Key] = set()
-    for some in chunks(keys):
-        rows = select(table.c.kind, table.c.subject).where(
-            table.c.source_id == source_id, tuple_(table.c.kind, table.c.subject).in_(some)
-        )
-        found |= {(kind, subject) for kind, subject in conn.execute(rows)}
-    return found
+    of_keys = table.c.source_id == source_id, tuple_(table.c.kind, table.c.subject).in_(KEYS)
+    rows = rows_of(conn, select(table.c.kind, table.c.subject).where(*of_keys), keys)
+    return {(kind, subject) for kind, subject in rows}
 
 
 def _count(conn: Connection, source_id: int) -> int:
@@ -66,16 +63,6 @@ def _count(conn: Connection, source_id: int) -> int:
 
 
 def _write(conn: Connection, source_id: int, rows: dict[_Key, _Seen], now_ms: int) -> None:
-    table = schema.skip
-    statement = schema.upsert(conn.dialect.name, table)
-    more = statement.on_conflict_do_update(
-        index_elements=["source_id", "kind", "subject"],
-        set_={
-            "cause": statement.excluded.cause,
-            "count": table.c.count + statement.excluded.count,
-            "last_at": statement.excluded.last_at,
-        },
-    )
     values = [
         {
             "source_id": source_id,
@@ -88,4 +75,4 @@ def _write(conn: Connection, source_id: int, rows: dict[_Key, _Seen], now_ms: in
         }
         for (kind, subject), one in sorted(rows.items())
     ]
-    conn.execute(more, values)
+    conn.execute(put(conn, schema.skip, ("cause", "last_at"), ("count",)), values)

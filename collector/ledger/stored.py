@@ -9,12 +9,12 @@ from time import monotonic
 from typing import Any
 
 from cachetools import TTLCache
-from sqlalchemy import BindParameter, ColumnElement, Connection, FromClause, Select, bindparam, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, bindparam, select
 
 from collector.errors import LedgerError
 from collector.ledger import detail, schema
 from collector.ledger.detail import WatchRow
-from collector.ledger.schema import chunks
+from collector.ledger.statements import KEYS, rows_of
 from collector.model import Job, Run
 
 KEPT = 10_000
@@ -84,12 +84,12 @@ class Watched:
 
 def watched(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, Watched]:
     """Those of these runs that are open, by key."""
-    found: dict[str, Watched] = {}
-    for some in chunks(sorted(set(keys))):
-        rows = conn.execute(_WATCHED, {"of_source": source_id, "keys": some})
-        for key, run_id, updated_at, state, raw_state, *look in rows:
-            found[key] = Watched(run_id, updated_at, state, raw_state, WatchRow(*look))
-    return found
+    return {
+        key: Watched(run_id, updated_at, state, raw_state, WatchRow(*look))
+        for key, run_id, updated_at, state, raw_state, *look in rows_of(
+            conn, _WATCHED, sorted(set(keys)), of_source=source_id
+        )
+    }
 
 
 def basis(conn: Connection, source_id: int, keys: Iterable[str], parents: Iterable[str] = ()) -> Basis:
@@ -107,10 +107,8 @@ def _rows(
     conn: Connection, columns: _Statements, source_id: int, keys: Iterable[str], parents: Iterable[str]
 ) -> Iterable[Sequence[Any]]:
     of_keys, of_parents = columns
-    for some in chunks(sorted(set(keys))):
-        yield from conn.execute(of_keys, {"of_source": source_id, "keys": some})
-    for some in chunks(sorted(set(parents))):
-        yield from conn.execute(of_parents, {"of_source": source_id, "keys": some})
+    yield from rows_of(conn, of_keys, sorted(set(keys)), of_source=source_id)
+    yield from rows_of(conn, of_parents, sorted(set(parents)), of_source=source_id)
 
 
 def is_open(table: FromClause) -> tuple[ColumnElement[bool], ...]:
@@ -121,11 +119,10 @@ def _statements(*columns: ColumnElement[Any]) -> _Statements:
     """Made once: to make them takes longer than to execute them."""
     table, parent = schema.run, schema.run.alias("parent")
     rows = select(*columns, *_WATCH).select_from(table.outerjoin(schema.watch, schema.watch.c.run_id == table.c.id))
-    keys: BindParameter[Any] = bindparam("keys", expanding=True)
     of_parents = rows.join(parent, parent.c.id == table.c.parent_id).where(*is_open(table))
     return (
-        rows.where(table.c.source_id == bindparam("of_source"), table.c.key.in_(keys)),
-        of_parents.where(parent.c.source_id == bindparam("of_source"), parent.c.key.in_(keys)),
+        rows.where(table.c.source_id == bindparam("of_source"), table.c.key.in_(KEYS)),
+        of_parents.where(parent.c.source_id == bindparam("of_source"), parent.c.key.in_(KEYS)),
     )
 
 
@@ -137,7 +134,7 @@ _WHOLE = _statements(schema.run.c.key, schema.run.c.detail, schema.run.c.updated
 _WATCHED = (
     select(*(schema.run.c[name] for name in ("key", "id", "updated_at", "state", "raw_state")), *_WATCH)
     .join_from(schema.watch, schema.run, schema.run.c.id == schema.watch.c.run_id)
-    .where(schema.run.c.source_id == bindparam("of_source"), schema.run.c.key.in_(bindparam("keys", expanding=True)))
+    .where(schema.run.c.source_id == bindparam("of_source"), schema.run.c.key.in_(KEYS))
 )
 
 
@@ -183,9 +180,8 @@ class _Memory:
         """The runs with these numbers as of these times of writing; rows that changed are read again."""
         here = {number: one for number in wanted if (one := self._runs.get(number)) is not None}
         found = {number: one for number, one in here.items() if one.updated_at == wanted[number]}
-        for some in chunks(sorted(wanted.keys() - found.keys())):
-            for number, updated_at, key, text in conn.execute(_DETAILS.where(schema.run.c.id.in_(some))):
-                found[number] = _Short(updated_at, key, self._read(key, text))
+        for number, updated_at, key, text in rows_of(conn, _DETAILS, sorted(wanted.keys() - found.keys())):
+            found[number] = _Short(updated_at, key, self._read(key, text))
         self._runs.update(found)
         return found
 
@@ -198,7 +194,9 @@ class _Memory:
             return None
 
 
-_DETAILS = select(schema.run.c.id, schema.run.c.updated_at, schema.run.c.key, schema.run.c.detail)
+_DETAILS = select(schema.run.c.id, schema.run.c.updated_at, schema.run.c.key, schema.run.c.detail).where(
+    schema.run.c.id.in_(KEYS)
+)
 
 
 def _short(conn: Connection) -> _Memory:

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import cache
 
-from sqlalchemy import Connection, Insert, Select, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, case, delete, func, insert, select, update
 
 from collector.ledger import schema
+from collector.ledger.statements import put
 from collector.model import EventKind
 
 _COUNTS = ("pending", "parked", "pending_bytes")
@@ -22,7 +22,7 @@ def add(
     """Add to the counts of a sink, by source; negative numbers take away."""
     rows = _rows(sink_id, pending, parked or Counter(), pending_bytes or Counter())
     if changed := [row for row in rows if any(row[name] for name in _COUNTS)]:
-        conn.execute(_more(conn.dialect.name), changed)
+        conn.execute(put(conn, schema.tally, (), _COUNTS), changed)
 
 
 def less(sources: Iterable[int] | Mapping[int, int]) -> Counter[int]:
@@ -70,14 +70,6 @@ _LOCKED = (
     .order_by(schema.tally.c.source_id)
     .with_for_update()
 )
-
-
-@cache
-def _more(dialect: str) -> Insert:
-    table = schema.tally
-    statement = schema.upsert(dialect, table)
-    more = {name: table.c[name] + statement.excluded[name] for name in _COUNTS}
-    return statement.on_conflict_do_update(index_elements=["source_id", "sink_id"], set_=more)
 
 
 def _rows(sink_id: int, pending: Counter[int], parked: Counter[int], size: Counter[int]) -> list[dict[str, int]]:

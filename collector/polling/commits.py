@@ -21,7 +21,7 @@ from collector.ledger.leases import Lease
 from collector.ledger.port import Ledger
 from collector.ledger.restriction import Alone
 from collector.ledger.runs import NewEvent, PollCommit, RunChange, RunsChanged
-from collector.ledger.schema import chunks
+from collector.ledger.statements import chunks
 from collector.ledger.stored import Known, Watched
 from collector.ledger.strands import parent_key
 from collector.lifecycle import Step, finish

@@ -14,7 +14,7 @@ from collector.ledger import runs
 from collector.ledger.held_lease import HeldLease
 from collector.ledger.port import Ledger
 from collector.ledger.runs import Ended
-from collector.ledger.schema import chunks
+from collector.ledger.statements import chunks
 from collector.lineage.job_aliases import as_on_platform
 from collector.logs import fields
 from collector.model import Run

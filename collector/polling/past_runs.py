@@ -21,6 +21,7 @@ from collector.ledger.port import Ledger
 from collector.ledger.requests import Request, RequestClosed, RequestKind, RequestState
 from collector.ledger.resend import MOST_LANES, ResendFrom, Resent
 from collector.ledger.restriction import Alone
+from collector.ledger.statements import chunks
 from collector.model import Observation, Poll
 from collector.polling.commits import PART, parts
 
@@ -171,7 +172,7 @@ class ForOneSink:
         of = past_runs.by_course(found)
         await self._make(ended, of[Course.MAKE].keys(), of[Course.ANEW].keys())
         await self.desk.store.write(self._give, self.desk.held.lease, of[Course.WAITING].values())
-        for some in schema.chunks(of[Course.SEND].values(), RESENT_AT_ONCE):
+        for some in chunks(of[Course.SEND].values(), RESENT_AT_ONCE):
             self.progress = self.progress.with_resent(await self._resent(some))
         self.progress = replace(
             self.progress,
