@@ -35,7 +35,11 @@ TESTS: dict[str, tuple[str, ...]] = {
     "exporters/delivery/backfill.py": (f"{EXPORTERS}/test_backfill.py",),
     "exporters/delivery/circuit.py": (f"{EXPORTERS}/test_circuit.py", f"{EXPORTERS}/test_delivery.py"),
     "exporters/delivery/health.py": (f"{EXPORTERS}/test_health.py", *_DELIVERY),
-    "exporters/delivery/requests.py": (f"{EXPORTERS}/test_backfill.py",),
+    "exporters/delivery/requests.py": (
+        f"{EXPORTERS}/test_backfill.py",
+        f"{EXPORTERS}/test_sink_delivery.py",
+        f"{EXPORTERS}/test_delivery.py",
+    ),
     "exporters/delivery/session.py": (*_DELIVERY, f"{EXPORTERS}/test_backfill.py"),
     "exporters/delivery/in_flight.py": (f"{EXPORTERS}/test_in_flight.py", *_DELIVERY),
     "collector/ledger/acknowledged.py": (f"{LEDGER}/test_acknowledged.py", *_LEDGER),

@@ -123,7 +123,8 @@ def test_mutants_are_tried_by_tests_that_reach_them(tried_mutants: dict[str, Tri
     }
 
 
-def test_tests_are_taken_up_to_a_limit_and_one_in_any_case() -> None:
+def test_tests_are_taken_up_to_a_limit_and_one_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "ENOUGH", 6.0)
     seconds = {"a::slow": 9.0, "a::middling": 2.0, "a::quick": 1.0, "b::quick": 0.5, "b::other": 3.0, "c::quick": 0.1}
     assert [*enough(seconds, ["a", "b"])] == ["a::quick", "a::middling"], "those of the module come first"
     assert [*enough({name: seconds[name] for name in seconds.keys() - {"a::slow"}}, ["b", "a"])] == [

@@ -99,12 +99,13 @@ async def test_named_runs_are_sent_again_each_from_where_it_should(served: Serve
 
 
 async def test_a_run_whose_event_is_at_the_sink_is_not_waited_for(served: Served) -> None:
+    await served.happened("b", "c")
     served.sink.script = lambda _: Retry("no answer yet", in_flight=True, sink_wide=False)
     await served.simulation.happen(START, runs=["a"])
     await served.simulation.advance(0)
-    number = await served.ask(RequestKind.RESEND, {"runs": {run_id("a"): "run"}})
+    number = await served.ask(RequestKind.RESEND, {"runs": {run_id(run): "run" for run in "abc"}})
     await served.simulation.advance(1)
-    assert json.loads((await served.answer(number)).answer or "") == {"waiting": 1}
+    assert json.loads((await served.answer(number)).answer or "") == {"queued": 2, "waiting": 1}
     served.sink.script = delivers
 
 

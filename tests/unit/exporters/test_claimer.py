@@ -12,7 +12,10 @@ from collector.clock import to_ms
 from collector.errors import LedgerError
 from collector.ledger import claims
 from collector.model import EventKind, Outgoing
+from exporters.delivery.circuit import OPENS_AFTER
 from exporters.delivery.claimer import AHEAD, LOOK_EVERY
+from exporters.delivery.health import Health
+from exporters.delivery.sender import Sender
 from exporters.sinks.base import Delivered, Outcome, Retry
 from tests.unit.exporters.delivery_simulation import (
     DeliverySimulation,
@@ -34,25 +37,44 @@ def runs(count: int) -> list[str]:
     return [f"run {number}" for number in range(count)]
 
 
+@pytest.mark.parametrize("capacity", [AHEAD // 2, AHEAD, 2 * AHEAD + 4])
 async def test_what_was_claimed_ahead_is_sent_though_the_ledger_does_not_answer(
-    simulation: DeliverySimulation,
+    simulation: DeliverySimulation, capacity: int
 ) -> None:
-    """As many heads are ready as ever, however many events the sink has: the claim reads that many more."""
-    gate = asyncio.Event()
+    """As many heads are ready as ever, however many events the sink has: a claim brings more as soon as half of them are gone."""
+    gate, ahead = asyncio.Event(), max(AHEAD, capacity)
 
     async def waits(item: Outgoing) -> Outcome:
         await gate.wait()
         return Delivered()
 
-    sink = ScriptedSink(waits, capacity=AHEAD)
-    await simulation.happen(START, runs=runs(4 * AHEAD))
+    sink = ScriptedSink(waits, capacity=capacity)
+    await simulation.happen(START, runs=runs(capacity + ahead + 1))
     simulation.deliver(sink)
     await simulation.advance(0)
-    assert len(sink.sent) == AHEAD
+    assert len(sink.sent) == capacity
     simulation.store.error = "the disk is full"
     gate.set()
     await simulation.advance(0)
-    assert len(sink.sent) == 2 * AHEAD
+    assert len(sink.sent) == capacity + ahead
+
+
+async def test_a_probe_without_an_answer_is_waited_for_in_peace(simulation: DeliverySimulation) -> None:
+    """Nothing is looked at again and again once the time of the next probe has passed."""
+    sink = ScriptedSink(lambda _: Retry("connection refused"))
+    delivery = simulation.deliver(sink)
+    await simulation.happen(START, runs=runs(OPENS_AFTER))
+    await simulation.advance(0)
+    sink.script = lambda _: asyncio.Event().wait()  # type: ignore[assignment, return-value]
+    await simulation.advance(5)
+    assert delivery._health.circuit.probe is not None
+    with (
+        patch.object(Health, "came_round") as came_round,
+        patch.object(Sender, "step", autospec=True, side_effect=Sender.step) as steps,
+    ):
+        await simulation.advance(30)
+    assert came_round.call_count <= 30 / LOOK_EVERY
+    assert steps.call_count <= 1
 
 
 async def test_a_claim_that_came_back_full_is_followed_by_one_from_its_first_event_on(

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection
 
 from collector.errors import LeaseLost, LedgerError
-from collector.ledger import doubts, parked, queries, requests
+from collector.ledger import doubts, overflow, parked, queries, requests
 from collector.ledger.claims import Settlement
 from collector.ledger.held_lease import MARGIN
 from collector.ledger.parked import RetryAnswer
@@ -23,9 +23,11 @@ from collector.ledger.requests import RequestKind, RequestState
 from collector.model import EventKind, Outgoing
 from collector.secret_registry import secret_registry
 from collector.testing.sinks import event
+from exporters.delivery import delivery as delivery_module
 from exporters.delivery.claimer import LOOK_EVERY
 from exporters.delivery.reports import SendResult, SinkState
 from exporters.delivery.requests import SinkRequests
+from exporters.delivery.sender import Sender
 from exporters.delivery.settler import TOGETHER, Settler, Verdict
 from exporters.delivery.wakeup import Wakeup
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
@@ -217,6 +219,21 @@ async def test_a_retry_comes_again_after_a_pause_and_keeps_the_order(simulation:
     assert [report.result.value for report in simulation.reports.sends] == ["retry", "retry", "retry", "ok", "ok"]
 
 
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
+async def test_each_attempt_can_be_logged(
+    simulation: DeliverySimulation, caplog: pytest.LogCaptureFixture, level: int
+) -> None:
+    caplog.set_level(level, "lineage.delivery")
+    outcomes = iter([DOWN, Retry("busy", sink_wide=False), Delivered()])
+    simulation.deliver(ScriptedSink(lambda _: next(outcomes)))
+    await simulation.happen(START)
+    await simulation.advance(10)
+    found = [(record.getMessage(), record.__dict__["fields"]) for record in caplog.records]
+    shown = [(event, fields["attempt"], fields.get("cause")) for event, fields in found]
+    expected = [("event.retry", 1, "connection refused"), ("event.retry", 2, "busy"), ("event.ok", 3, None)]
+    assert shown == (expected if level == logging.DEBUG else [])
+
+
 async def test_there_is_no_last_attempt(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink(lambda _: Retry("odd", sink_wide=False))
     simulation.deliver(sink)
@@ -342,6 +359,30 @@ async def test_a_parked_event_can_be_dropped(simulation: DeliverySimulation) -> 
     [event] = await parked_events(simulation)
     assert await simulation.within(1, delivery.drop_parked([(event.strand_id, event.seq)]))
     assert await parked_events(simulation) == []
+
+
+async def test_what_a_sink_is_owed_beyond_its_share_is_parked_oldest_first(
+    simulation: DeliverySimulation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(overflow, "STEP", 2)
+    delivery = simulation.deliver(ScriptedSink(never, capacity=1))
+    runs = [f"run {number}" for number in range(6)]
+    await simulation.happen(START, runs=runs)
+    await simulation.advance(0)
+    size = len(simulation._body(runs[0], START))
+    await simulation.within(1, delivery.park_oldest(2 * size + 1, "no room"))
+    events = await parked_events(simulation)
+    assert sorted(event.run_key for event in events) == runs[1:4], "the first one is at the sink"
+    assert {event.cause for event in events} == {"no room"}
+    [fields] = [each.__dict__["fields"] for each in caplog.records if each.getMessage() == "sink.overflowed"]
+    assert fields == {"sink": "sink", "parked": 3, "bytes": 3 * size, "cause": "no room"}
+    caplog.clear()
+    await simulation.within(1, delivery.park_oldest(0, "no room"))
+    assert len(await parked_events(simulation)) == 3
+    await simulation.within(1, delivery.park_oldest(100 * size, "no room"))
+    assert len(await parked_events(simulation)) == 5
+    await simulation.within(1, delivery.park_oldest(100 * size, "no room"))
+    assert [each.getMessage() for each in caplog.records].count("sink.overflowed") == 1, "nothing is left"
 
 
 async def test_a_request_drops_what_was_chosen_and_no_later_one(simulation: DeliverySimulation) -> None:
@@ -698,8 +739,11 @@ async def test_an_event_without_outcome_comes_again(simulation: DeliverySimulati
 async def test_a_sink_that_hangs_is_given_up_after_a_while(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink(never, capacity=1, rechecks=True)
     simulation.deliver(sink)
+    await simulation.advance(60)
     await simulation.happen(START)
-    await simulation.advance(39)
+    with patch.object(Sender, "step", autospec=True, side_effect=Sender.step) as steps:
+        await simulation.advance(39)
+    assert steps.call_count < 10, "it waits in peace"
     assert len(sink.sent) == 1
     sink.script = delivers
     await simulation.advance(3)
@@ -1019,6 +1063,22 @@ async def test_pauses_of_a_loop_that_fails_again_begin_anew(simulation: Delivery
         await simulation.happen(START)
         await simulation.advance(LOOK_EVERY + 1)
     assert sink.kinds("run") == [START]
+
+
+async def test_a_process_that_fails_to_take_the_lease_pauses_longer_each_time_until_it_could(
+    simulation: DeliverySimulation,
+) -> None:
+    error, failures = LedgerError("no connection was free"), list[int]()
+    delivery = simulation.deliver(ScriptedSink())
+    rounds = [error, error, error, None, error, asyncio.CancelledError()]
+
+    def pause(count: int, _: object) -> float:
+        failures.append(count)
+        return 1
+
+    with patch.object(delivery, "_round", side_effect=rounds), patch.object(delivery_module, "pause_after", pause):
+        await simulation.advance(10)
+    assert failures == [0, 1, 2, 0]
 
 
 async def test_a_session_that_is_over_listens_to_no_commits(simulation: DeliverySimulation) -> None:
