@@ -174,6 +174,20 @@ async def test_outcomes_share_a_commit_while_others_are_at_the_sink(others: bool
     assert sizes == commits
 
 
+async def test_an_outcome_waits_a_moment_for_that_of_another_event_at_the_sink(simulation: DeliverySimulation) -> None:
+    async def answers(item: Outgoing) -> Outcome:
+        if name_of(item) == "slow":
+            await simulation.clock.sleep(TOGETHER / 2)
+        return Delivered()
+
+    simulation.deliver(ScriptedSink(answers))
+    await simulation.happen(START, runs=["quick", "slow"])
+    await simulation.advance(0)
+    assert await pending(simulation) == 2
+    await simulation.advance(TOGETHER)
+    assert await pending(simulation) == 0
+
+
 async def test_children_wait_for_their_parents_start_and_it_for_their_end(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink()
     await simulation.happen(START, runs=["parent"])
