@@ -238,7 +238,7 @@ async def test_each_attempt_can_be_logged(
     simulation: DeliverySimulation, caplog: pytest.LogCaptureFixture, level: int
 ) -> None:
     caplog.set_level(level, "lineage.delivery")
-    outcomes = iter([DOWN, Retry("busy", sink_wide=False), Delivered()])
+    outcomes: Iterator[Outcome] = iter([DOWN, Retry("busy", sink_wide=False), Delivered()])
     simulation.deliver(ScriptedSink(lambda _: next(outcomes)))
     await simulation.happen(START)
     await simulation.advance(10)
