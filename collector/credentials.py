@@ -6,6 +6,13 @@ bounded.
 """
 
 import re
+from collections.abc import Callable
+from functools import cache
+
+
+def late(pattern: str, flags: int = 0) -> Callable[[], re.Pattern[str]]:
+    """Compiled when first asked for: the long ones would take 70 ms of each start, and few texts need them."""
+    return cache(lambda: re.compile(pattern, flags))
 
 
 def _words(listed: str) -> tuple[str, ...]:
@@ -48,7 +55,7 @@ NAME_ENDS = (
     rf"|(?<![^\W\d_])(?i:{_SHORT}|{_WHOLE_WORDS})|(?<=[a-z])(?:Pass|Pwd|Pw|Sas|Sig))"
 )
 """How the name of a secret value ends."""
-NAME = re.compile(rf"(?:{NAME_ENDS}|(?i:(?:{'|'.join(KEY_WORDS)})[-_. ]?key\.[\w.-]{{1,200}}))\Z")
+NAME = late(rf"(?:{NAME_ENDS}|(?i:(?:{'|'.join(KEY_WORDS)})[-_. ]?key\.[\w.-]{{1,200}}))\Z")
 LAST_LETTERS = _words(
     "password|passwd|passphrase|passcode|passwort|passord|kennwort|adgangskode|kodeord|losungswort|zugangscode|"
     "base|string|binary|value|sessid|sess-id|sess_id|otp|creds|credencial|credenziale|credenziali|eta|ordine|tajny|"
@@ -136,24 +143,24 @@ ESCAPE = re.compile(r"\\{1,16}u([0-9A-Fa-f]{4})")
 _FIELDS = "name|key|field|property|param(?:eter)?|option|variable|header|attribute|setting|id|k"
 _VALUES = "value|val|default|string|v"
 SECRET_NAME = rf"[\w .$:/-]{{0,64}}?{NAME_ENDS}"
-PAIRED = re.compile(
+PAIRED = late(
     rf"\b(?i:{_FIELDS}){QUOTE}?\s*+[=:]\s*+{QUOTE}?{SECRET_NAME}(?:{QUOTE}|(?=\s|\\{{1,16}}[nrt]))"
     rf"(?:[^{{}}<>]{{0,200}}?(?:[\s,;{{]|\\{{1,16}}[nrt]){QUOTE}?)?(?i:{_VALUES}){QUOTE}?\s*+[=:]\s*+"
     rf"|<(?i:{_FIELDS})>\s*+{SECRET_NAME}\s*+</(?i:{_FIELDS})>\s*+<(?i:{_VALUES})>(?=[^<])"
 )
 """`"name": "password", "value": `, also in XML."""
-TUPLED = re.compile(rf"[(\[]\s*+[bu]?{QUOTE}{SECRET_NAME}{QUOTE}\s*+,\s*+(?={QUOTED})")
+TUPLED = late(rf"[(\[]\s*+[bu]?{QUOTE}{SECRET_NAME}{QUOTE}\s*+,\s*+(?={QUOTED})")
 """`("password", `."""
 LISTED = re.compile(rf"[(,]\s*+(?:[\"']([\w .$:/-]{{1,64}})[\"']|`([\w .$:/-]{{1,64}})`)\s++(?={QUOTED})")
 """`("user" "me", "password" "x")`, as SQL lists options."""
 CALLED = re.compile(r"\s++(?:as\s++)?[\"'`]?([\w.-]++)", re.IGNORECASE)
 """`as password` behind a literal; the group is the last word of the name."""
-PAIRED_BACKWARDS = re.compile(
+PAIRED_BACKWARDS = late(
     rf"\b(?i:{_VALUES}){QUOTE}?\s*+[=:]\s*+(?P<value>{QUOTE}[^\"'<>&\n]{{1,256}}{QUOTE})"
     rf"[^{{}}<>\n]{{0,200}}?[\s,;]{QUOTE}?(?i:{_FIELDS}){QUOTE}?\s*+[=:]\s*+{QUOTE}{SECRET_NAME}{QUOTE}"
 )
 PAIR_SIGNS = ("val", "default", "<string>", '"v"', "'v'", " v=")
-SAID = re.compile(
+SAID = late(
     rf"(?:identified\s++by|{PASSWORDS}|(?<![^\W\d_])pwd?)(?:\s++|\s*+\(\s*+)(?:is|was|ist|lautet|es|est|è|é|=|:)?\s*+"
     rf"(?={QUOTED})",
     re.IGNORECASE,
@@ -169,7 +176,7 @@ _JOINTS = (
     "|on|to|the|this|invalid|wrong|incorrect|bad|now|expired|falsch|falsches|ungültig|abgelaufen|incorrect[aeo]|incorreta|invalide"
     "|inv[aá]lid[ao]|errat[ao]|sbagliat[ao]|scadut[ao]|err[oó]ne[ao]|caducad[ao]|expirad[ao]|expiré"
 )
-PROSE = re.compile(
+PROSE = late(
     rf"(?:(?<![\w-])|(?<=api-)|(?<=auth-)|(?<=access-))(?:(?:{PASSWORDS}|{_KEYS}|token|jeton|clave|senha|heslo|parola)(?:[ \t]++(?:{_JOINTS})\b){{0,3}}"
     rf"|secret(?:[ \t]++(?:{_JOINTS})\b){{1,3}})(?:[ \t]?:)?[ \t]++[\[(<`]?"
     # looks made up: letters and digits, but no call, path, file or name of a column

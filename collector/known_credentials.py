@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
-from collector.credentials import PASSWORDS, QUOTE, QUOTED, SECRET_NAME
+from collector.credentials import PASSWORDS, QUOTE, QUOTED, SECRET_NAME, late
 from collector.secret_registry import HIDDEN
 
 Replacement = str | Callable[[re.Match[str]], str]
@@ -24,7 +24,7 @@ class Rule:
     """
 
     signs: tuple[str, ...]
-    pattern: re.Pattern[str]
+    pattern: Callable[[], re.Pattern[str]]
     replacement: Replacement
     needs: tuple[str, ...] = ("",)
     in_words: bool = False
@@ -39,7 +39,7 @@ def _rule(
     needs: str = "",
     in_words: bool = False,
 ) -> Rule:
-    return Rule(tuple(signs.split()), re.compile(pattern, flags), replacement, tuple(needs.split()) or ("",), in_words)
+    return Rule(tuple(signs.split()), late(pattern, flags), replacement, tuple(needs.split()) or ("",), in_words)
 
 
 def _person(found: re.Match[str]) -> str:

@@ -73,7 +73,7 @@ def _without_known_forms(text: str) -> str:
         found += _signed(words, _RULES_BY_SIGN_IN_WORDS)
     for rule in [KNOWN_FORMS[number] for number in sorted(set[int]().union(*found))]:
         if _has(lowered, rule.needs):
-            text = rule.pattern.sub(rule.replacement, text)
+            text = rule.pattern().sub(rule.replacement, text)
     return text
 
 
@@ -205,7 +205,7 @@ def _is_secret_name(text: str, start: int, end: int) -> bool:
     name = _unescaped(text[begin:end])
     lowered = name.lower()
     is_one = lowered.endswith(credentials.LAST_LETTERS) or "key." in lowered
-    return is_one and credentials.NAME.search(name) is not None
+    return is_one and credentials.NAME().search(name) is not None
 
 
 def _unescaped(text: str) -> str:
@@ -218,14 +218,14 @@ def _unescaped(text: str) -> str:
 def _paired(text: str, lowered: str) -> Iterator[_Place]:
     """`"name": "password", "value": "..."` in either order, and `("password", "...")`."""
     if "," in text:
-        for found in credentials.TUPLED.finditer(text):
+        for found in credentials.TUPLED().finditer(text):
             yield _Place(found.end(), credentials.VALUE)
     if not _has(lowered, credentials.PAIR_SIGNS):
         return
-    for found in credentials.PAIRED.finditer(text):
+    for found in credentials.PAIRED().finditer(text):
         in_tag = found[0].endswith(">")
         yield _Place(found.end(), credentials.CONTENT if in_tag else credentials.VALUE)
-    for found in credentials.PAIRED_BACKWARDS.finditer(text):
+    for found in credentials.PAIRED_BACKWARDS().finditer(text):
         yield _Place(found.start("value"), credentials.VALUE, found.end("value"))
 
 
@@ -296,26 +296,24 @@ def _called(sql: str, literals: Iterable[tuple[int, int]]) -> Iterator[_Place]:
 
 def _said(text: str, lowered: str) -> Iterator[_Place]:
     """`the password is ...`, `token '...' expired`."""
+    said = (
+        (credentials.SAID(), credentials.VALUE),
+        (credentials.TOKEN_SAID, credentials.VALUE),
+        (credentials.PROSE(), credentials.PROSE_VALUE),
+    )
     for at in _beginnings(text, lowered):
         if lowered.endswith(credentials.PARSERS_WORDS, 0, at):
             continue
-        for pattern, value in _SAID:
+        for pattern, value in said:
             if (found := pattern.match(text, at)) is not None:
                 yield _Place(found.end(), value)
-
-
-_SAID = (
-    (credentials.SAID, credentials.VALUE),
-    (credentials.TOKEN_SAID, credentials.VALUE),
-    (credentials.PROSE, credentials.PROSE_VALUE),
-)
 
 
 def _said_in_sql(sql: str, lowered: str) -> Iterator[_Place]:
     for at in _beginnings(sql, lowered):
         if lowered.endswith(credentials.PARSERS_WORDS, 0, at):
             continue
-        if (found := credentials.SAID.match(sql, at)) is not None:
+        if (found := credentials.SAID().match(sql, at)) is not None:
             yield _Place(found.end(), credentials.VALUE)
         elif (found := credentials.TOKEN_SAID.match(sql, at)) is not None:
             place = _Place(found.end(), credentials.VALUE)
