@@ -32,7 +32,7 @@ from collector.app import cli
 _LONGEST = 128 * 1024
 _PACKAGES = "collector", "config", "exporters"
 _LATER = "alembic.command", "mako.template", "simulators.commands"
-"""What the program loads when it first needs it: alembic for a new ledger."""
+"""What the program loads when it first needs it: alembic for a new ledger in PostgreSQL."""
 _LEFT_OUT = ("collector.testing", "collector.ledger.migrations", "collector.__main__")
 
 

@@ -1,4 +1,6 @@
-"""Brings a ledger to this program's schema. Alembic is loaded only when there is something to do."""
+"""Brings a ledger to this program's schema. A new file gets it at once; Alembic is loaded only to change a ledger that is there, and
+for a new one in PostgreSQL.
+"""
 
 import logging
 from dataclasses import dataclass
@@ -7,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from collector.errors import LedgerError, LedgerTooNew
-from collector.ledger.schema import APPLICATION_ID, REVISIONS
+from collector.ledger.schema import APPLICATION_ID, REVISIONS, metadata
 from collector.logs import fields
 
 log = logging.getLogger("lineage.ledger")
@@ -71,19 +73,39 @@ def migrate(conn: Connection, name: str) -> bool:
     refuse_unusable(found, name)
     if found is not None and (found.is_newer or found.revision == REVISIONS[-1]):
         return False
-    from alembic import command  # noqa: PLC0415 - 0.4 s that an ordinary start does not need
+    is_file = conn.dialect.name == "sqlite"
+    if is_file and found is None:
+        _create(conn)
+    else:
+        _upgrade(conn)
+    if is_file:
+        conn.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
+    return True
+
+
+def _create(conn: Connection) -> None:
+    """What all migrations leave behind in an empty file, as a test compares."""
+    metadata.create_all(conn, checkfirst=False)
+    conn.exec_driver_sql(
+        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, compatible_from TEXT, "
+        "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+    )
+    found = {"revision": REVISIONS[-1], "oldest": _BEFORE}
+    conn.execute(text("INSERT INTO alembic_version VALUES (:revision, :oldest)"), found)
+
+
+def _upgrade(conn: Connection) -> None:
+    from alembic import command  # noqa: PLC0415 - 0.3 s that an ordinary start does not need
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config(attributes={"connection": conn})
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     command.upgrade(config, "head")
-    if conn.dialect.name == "sqlite":
-        conn.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
-    return True
 
 
 _SHARDS = "0017"
 _BEFORE = "0012"
+"""What the migrations leave in `compatible_from`, and what it is again without shards."""
 
 
 def require_shards(conn: Connection, required: bool) -> None:

@@ -3,10 +3,13 @@
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import BindParameter, Connection, Executable, Insert, Table, bindparam
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 AT_ONCE = 500
 """Values in one IN list: the plan stays the same and both databases take it."""
@@ -36,7 +39,11 @@ def changed(conn: Connection, statement: Executable, keys: Iterable[Any], **give
 
 def upsert(dialect: str, table: Table) -> "sqlite.Insert | postgresql.Insert":
     """INSERT with `on_conflict_do_update` and `on_conflict_do_nothing`. Slow to build, so reuse the result."""
-    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - 0.1 s and 5 MiB that a file does not need
+
+        return postgresql.insert(table)
+    return sqlite.insert(table)
 
 
 def put(conn: Connection, table: Table, replaced: tuple[str, ...], added: tuple[str, ...] = ()) -> Insert:

@@ -11,13 +11,13 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from sqlalchemy import Connection, Engine, func, insert, select
-from sqlalchemy.schema import CreateSchema
 
 from collector.clock import to_ms
 from collector.ledger import claims, configured_sinks, configured_sources, leases, runs, schema
 from collector.ledger.claims import Refused, Retried, Settlement, SettleResult
 from collector.ledger.configured_sources import Configured
 from collector.ledger.leases import Lease
+from collector.ledger.postgres import preparation
 from collector.ledger.postgres.database import Database
 from collector.ledger.runs import NewEvent, PollCommit, RunChange
 from collector.ledger.sqlite import file
@@ -189,8 +189,7 @@ def _postgres_engine(server: PostgresServer) -> Engine:
     database = Database(server.url(server.new_database()), "lineage", lambda: PASSWORD)
     made = database.engine(5, writes=True)
     with made.begin() as conn:
-        conn.execute(CreateSchema("lineage"))
-        schema.metadata.create_all(conn)
+        preparation.migrate(conn, database)
     return made
 
 

@@ -89,6 +89,21 @@ def test_a_ledger_of_each_schema_keeps_its_rows_and_goes_on(engine: Engine, data
         assert requests.add(conn, RequestKind.POLL, "source:new", "{}", NOW) == ROWS + 1
 
 
+def test_what_the_tables_leave_to_the_migrations_is_there(engine: Engine, database: Database) -> None:
+    """SQLite's condition of each index of some rows, and room in the pages of lanes."""
+    indexes = {index.name: index for table in schema.metadata.sorted_tables for index in table.indexes}
+    conditions = {name: index.dialect_options["sqlite"]["where"] for name, index in indexes.items()}
+    with engine.begin() as conn:
+        preparation.migrate(conn, database)
+        rows = conn.exec_driver_sql("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'lineage'")
+        found = {name: definition.partition(" WHERE ")[2] for name, definition in rows if name in indexes}
+        options = conn.exec_driver_sql("SELECT reloptions FROM pg_class WHERE relname = 'lane'").scalar_one()
+    assert {name: where.strip("()").replace("::text", "") for name, where in found.items()} == {
+        name: "" if where is None else str(where) for name, where in conditions.items()
+    }
+    assert options == ["fillfactor=80"]
+
+
 _OPENS = """
 import logging, sys
 from collector.ledger.postgres.database import Database

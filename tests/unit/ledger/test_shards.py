@@ -167,6 +167,7 @@ def held_shards(ledger: Ledger) -> set[str]:
 
 
 def test_programs_that_know_no_shards_cannot_take_a_divided_sink(ledger: Ledger) -> None:
+    ledger.conn.execute(text("DROP TABLE IF EXISTS alembic_version"))
     ledger.conn.execute(text("CREATE TABLE alembic_version (version_num TEXT, compatible_from TEXT)"))
     ledger.conn.execute(text("INSERT INTO alembic_version VALUES ('0017', '0012')"))
     held = divided(ledger)
