@@ -85,6 +85,7 @@ class Connection:
         self.batch_bytes = batch_bytes
         self.limit: int | None = None
         self._partitions = 1
+        self._stalled: set[int] = set()
         self._log = client_log
         self._tls = tls_context(cluster.trust)
         self._producer = _Producer()
@@ -156,23 +157,42 @@ class Connection:
         return batches
 
     async def publish(self, batch: Batch, *, patience: float) -> Delivery | Problem:
-        """Hand it over within `patience` seconds. When it returns a trouble, nothing was handed over."""
-        # aiokafka asserts that it knows the partition, and nothing else runs between this and that
-        if len(self._producer.raw.client.cluster.partitions_for_topic(self.cluster.topic) or ()) != self._partitions:
-            return Problem(f"{self.cluster}: the number of partitions has just changed", passing=True)
+        """Hand it over within `patience` seconds. When it returns a trouble, nothing was handed over.
+
+        A partition whose queue was full all that time is not waited for again until it takes a batch.
+        """
+        # aiokafka asserts that it knows the partition; nothing else runs between this and that
+        if (obstacle := self._obstacle(batch.partition)) is not None:
+            return obstacle
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(0 if batch.partition in self._stalled else patience):
                 taken = await self._producer.raw.send_batch(
                     batch.content, self.cluster.topic, partition=batch.partition
                 )
         except (KafkaTimeoutError, TimeoutError):
+            self._stalled.add(batch.partition)
             return Problem(f"{self.cluster}: the queue of partition {batch.partition} is full", passing=True)
         except _TROUBLES as error:
             retriable = isinstance(error, KafkaError) and error.retriable
             return self._trouble(error, poisoned=not retriable)
+        self._stalled.discard(batch.partition)
         if not isinstance(taken, asyncio.Future):
             raise TypeError(f"{self.cluster}: the producer returned {taken!r} instead of a future")
         return taken
+
+    def _obstacle(self, partition: int) -> Problem | None:
+        """Why the topic cannot take a batch, as far as the client knows it, which then asks the brokers again. Without a leader
+        the batch would fail after some seconds in the queue, and the producer with it.
+        """
+        client = self._producer.raw.client
+        if len(client.cluster.partitions_for_topic(self.cluster.topic) or ()) != self._partitions:
+            cause = "the number of partitions has just changed"
+        elif partition not in client.cluster.available_partitions_for_topic(self.cluster.topic):
+            cause = f"partition {partition} has no leader"
+        else:
+            return None
+        client.force_metadata_update()
+        return Problem(f"{self.cluster}: {cause}", passing=True)
 
     def verdict(self, delivery: Delivery) -> Problem | None:
         """Of a delivery that is done; None when the batch is acknowledged."""

@@ -24,8 +24,7 @@ from exporters.sinks.kafka.errors import ClientLog, Problem, log
 if TYPE_CHECKING:
     from exporters.sinks.kafka.connection import Batch, Connection, Delivery
 
-_PATIENCE = 3.0  # seconds for a partition whose last batch has not left yet, as while a broker pauses
-_FULL_QUEUES = 2  # full queues in one batch, after which the rest is not tried
+_PATIENCE = 3.0  # seconds of an attempt for partitions whose last batch has not left yet, as while a broker pauses
 _SMALLEST_BATCH = 16_384
 _YIELD_AFTER = 64  # events handed over before other tasks get their turn on the event loop
 
@@ -63,13 +62,14 @@ class _InFlight:
 class _Attempt:
     """The handing over of a batch: outcomes that are known, and events in flight whose answers to wait for.
 
-    `trouble` is why the rest of the batch is not tried, `full` how often the queue of a partition was full.
+    `trouble` is why the rest of the batch is not tried, `patience` how many seconds it may still
+    wait in vain: other partitions than one that is stuck get their events without it.
     """
 
     known: list[_Answered] = field(default_factory=list)
     in_flight: list[tuple[Outgoing, _InFlight]] = field(default_factory=list)
     trouble: Problem | None = None
-    full: int = 0
+    patience: float = _PATIENCE
 
 
 class KafkaSink:
@@ -223,11 +223,10 @@ class KafkaSink:
             outcome = _retry(attempt.trouble)
         elif self._poisoned:
             outcome = _SOON
-        elif isinstance(taken := await connection.publish(batch, patience=_PATIENCE), Problem):
+        elif isinstance(taken := await _handed_over(batch, attempt, connection), Problem):
             outcome = _retry(taken)
             self._poisoned |= taken.poisoned
-            attempt.full += taken.passing
-            if not taken.passing or attempt.full >= _FULL_QUEUES:
+            if not taken.passing:
                 attempt.trouble = taken
         else:
             taken.add_done_callback(_retrieve)
@@ -359,6 +358,14 @@ _CLOSED = Problem("this sink is closed")
 _NO_JOB = Park("not an OpenLineage run event: it names no job")
 _LATE = Problem("no time was left in this attempt", passing=True)
 _SOON = Retry("waiting for a fresh Kafka producer", after=timedelta(seconds=1), sink_wide=False)
+
+
+async def _handed_over(batch: "Batch", attempt: _Attempt, connection: "Connection") -> "Delivery | Problem":
+    began = time.monotonic()
+    taken = await connection.publish(batch, patience=attempt.patience)
+    if isinstance(taken, Problem):
+        attempt.patience = max(0.0, attempt.patience - (time.monotonic() - began))
+    return taken
 
 
 def _retrieve(delivery: "Delivery") -> None:

@@ -6,6 +6,7 @@ The real broker (tests/kafka) shows that the whole works; these are the turns th
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -309,21 +310,28 @@ async def test_closing_with_nothing_in_flight_stops_the_producer(sink: KafkaSink
     assert len(opened) == 1
 
 
-async def test_full_queues_end_the_tries_of_a_batch_and_do_not_blame_the_sink(
-    sink: KafkaSink, opened: list[Producer]
+async def test_an_attempt_waits_for_one_stuck_partition_and_gives_the_others_their_events(
+    sink: KafkaSink, opened: list[Producer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     producer = await first_producer(sink, opened)
-    tries = 0
+    now, patiences = 1000.0, list[float]()
+    publish = producer.publish
 
-    async def full(*_: object, patience: float) -> Problem:
-        nonlocal tries
-        tries += 1
+    async def stuck(batch: Batch, *, patience: float) -> asyncio.Future[Any] | Problem:
+        nonlocal now
+        patiences.append(patience)
+        if batch.events[0].strand_id >= 6:
+            return await publish(batch, patience=patience)
+        now += patience
         return Problem("full", passing=True)
 
-    producer.publish = full  # type: ignore[method-assign, assignment]
-    outcomes = await send(sink, [event(strand, 1) for strand in range(50)])
-    assert tries == 2
-    assert all(isinstance(outcome, Retry) and not outcome.sink_wide for outcome in outcomes.values())
+    monkeypatch.setattr(exporters.sinks.kafka.sink, "time", SimpleNamespace(monotonic=lambda: now))
+    producer.publish = stuck  # type: ignore[method-assign]
+    outcomes = await send(sink, [event(strand, 1) for strand in range(10)])
+    assert patiences == [3, 0, 0, 0, 0]
+    waiting = [outcomes[strand, 1] for strand in range(6)]
+    assert all(isinstance(outcome, Retry) and not outcome.sink_wide for outcome in waiting)
+    assert {outcomes[strand, 1] for strand in range(6, 10)} == {Delivered()}
 
 
 async def test_a_batch_with_nothing_but_troubles_is_tried_once(sink: KafkaSink, opened: list[Producer]) -> None:

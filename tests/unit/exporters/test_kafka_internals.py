@@ -47,7 +47,9 @@ def connection_of(producer: AIOKafkaProducer, password: str = "") -> Connection:
         "_message_accumulator.fail_all",
         "client.close",
         "client._sasl_plain_password",
+        "client.cluster.available_partitions_for_topic",
         "client.cluster.partitions_for_topic",
+        "client.force_metadata_update",
         "partitions_for",
     ],
 )
@@ -157,6 +159,46 @@ async def test_a_batch_is_not_handed_over_when_the_number_of_partitions_has_chan
         assert problem.passing
         assert "partitions" in problem.cause
     assert not unsent.queued
+
+
+async def test_a_partition_without_a_leader_holds_up_no_other_and_the_client_asks_for_it(unsent: Unsent) -> None:
+    """In the queue its batch would fail after some seconds, and the producer with it."""
+    unsent.learn([1, -1, 1])
+    await unsent.connection.partitions()
+    refused = []
+    for batch in unsent.packed(20):
+        async with asyncio.timeout(10):
+            taken = await unsent.connection.publish(batch, patience=1000)
+        if isinstance(taken, Problem):
+            refused.append((batch, taken))
+    assert {partition.partition for partition in unsent.queued} == {0, 2}
+    [(batch, problem)] = refused
+    assert "partition 1 has no leader" in problem.cause
+    assert problem.passing
+    assert len(unsent.updates) == 1
+    unsent.learn([1, 1, 1])
+    assert isinstance(await unsent.connection.publish(batch, patience=1000), asyncio.Future)
+
+
+async def test_a_partition_that_takes_nothing_is_waited_for_once(unsent: Unsent) -> None:
+    unsent.learn([1])
+    await unsent.connection.partitions()
+
+    async def publish(patience: float) -> object:
+        async with asyncio.timeout(10):
+            return await unsent.connection.publish(unsent.packed()[0], patience=patience)
+
+    assert isinstance(await publish(1000), asyncio.Future)
+    for patience in (0.01, 1000, 1000):
+        problem = await publish(patience)
+        assert isinstance(problem, Problem)
+        assert "the queue of partition 0 is full" in problem.cause
+    unsent.queued.clear()
+    assert isinstance(await publish(1000), asyncio.Future)
+    waits = asyncio.create_task(publish(1000))
+    done, _ = await asyncio.wait([waits], timeout=0.1)
+    waits.cancel()
+    assert not done, "it is waited for again"
 
 
 def test_the_next_minor_version_is_kept_out() -> None:
