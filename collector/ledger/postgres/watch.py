@@ -35,13 +35,14 @@ _SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look found: the newest event, the requests that nobody took up yet, the leases that are free, and the sums of what
-    polls and deliveries change.
+    """What one look found: the newest event, the requests that nobody took up yet, the leases that are free, the present and the
+    coming number of shards of each sink, and the sums of what polls and deliveries change.
     """
 
     event: int
     requests: frozenset[int]
     free: frozenset[str]
+    shards: frozenset[str]
     version: Version
     sums: str = ""
 
@@ -52,7 +53,7 @@ class Seen:
         changed = {
             Change.EVENTS: self.event != before.event,
             Change.REQUESTS: not self.requests <= before.requests,
-            Change.LEASES: not self.free <= before.free,
+            Change.LEASES: not self.free <= before.free or self.shards != before.shards,
         }
         return frozenset(change for change, is_new in changed.items() if is_new)
 
@@ -113,7 +114,7 @@ class Watch:
         """None when it could not look: the work that waits for the ledger reports that."""
         answer = self._pool.submit(lambda connection: connection.execute(self._statement).fetchone())
         try:
-            event, requests, free, sums, *version = answer.result(SILENT_AFTER)
+            event, requests, free, shards, sums, *version = answer.result(SILENT_AFTER)
         except NotAnswered:
             then = "all connections are cut; what waits for an answer is tried again"
             cause = f"no answer within {SILENT_AFTER:.0f} s: the server is frozen, or the network drops what is sent"
@@ -122,7 +123,7 @@ class Watch:
             return None
         except (self._database.error(), LedgerUnreachable):
             return None
-        return Seen(event, frozenset(requests), frozenset(free), Version(*version), sums)
+        return Seen(event, frozenset(requests), frozenset(free), frozenset(shards), Version(*version), sums)
 
     def _look(self, work: Callable[["Connected"], Any]) -> Any:
         try:
@@ -144,6 +145,7 @@ def _statement(schema: str) -> bytes:
         f"ARRAY(SELECT id FROM \"{schema}\".request WHERE done_at IS NULL AND state = 'new' ORDER BY id LIMIT {_SHOWN}), "
         f"ARRAY(SELECT name || ' ' || token FROM \"{schema}\".lease "
         "WHERE expires_at < (extract(epoch from clock_timestamp()) * 1000)::bigint), "
+        f"ARRAY(SELECT concat_ws(' ', id, shards, shards_next) FROM \"{schema}\".sink), "
         f"(SELECT concat_ws(' ', sum(pending), sum(parked)) FROM \"{schema}\".tally) || ' ' || "
         f'(SELECT coalesce(sum(polled_at), 0) FROM "{schema}".source), '
         f'version_num, compatible_from FROM "{schema}".alembic_version'

@@ -30,6 +30,7 @@ from collector.ledger import (
     requests,
     runs,
     schema,
+    shard_count,
 )
 from collector.ledger.claims import Settlement
 from collector.ledger.configured_sources import Configured
@@ -187,6 +188,19 @@ async def test_what_another_store_commits_is_noticed(blind: Store, other: Store)
     rung[Change.LEASES].clear()
     await other.write(leases.renew, held, 1)
     await noticed(Change.LEASES)
+
+
+async def test_that_another_store_gives_a_sink_other_shards_is_noticed(blind: Store, other: Store) -> None:
+    await other.write(configured_sinks.sync_sinks, {"a": ALL}, NOW)
+    rung = asyncio.Event()
+    blind.on_commit(rung.set, Change.LEASES)
+    blind._watch.start()
+    async with asyncio.timeout(20):
+        for wanted in (3, 2):
+            await rung.wait()  # all is new at the first look
+            rung.clear()
+            await other.write(shard_count.note_agreed, [{"a": wanted}])
+        await rung.wait()
 
 
 async def test_pages_notice_what_another_store_delivers(blind: Store, other: Store) -> None:
