@@ -48,6 +48,7 @@ COLUMNS = {
         Column("doubts", weight=30),
         Column("in_flight", weight=20),
         Column("wrong", Kind.NOTE),
+        Column("shards_wait", Kind.REMARK),
         Column("backfill", Kind.REMARK),
         Column("last_error", Kind.ASIDE),
         Column("last_error_at", Kind.ASIDE),

@@ -9,9 +9,10 @@ from sqlalchemy import Connection
 from collector import views
 from collector.clock import Clock, moment, to_ms
 from collector.errors import ConfigurationError
-from collector.ledger import queries, replicas, requests, shards
+from collector.ledger import queries, replicas, requests, shard_count, shards
 from collector.ledger.queries import SinkRow, SourceRow
 from collector.ledger.replicas import Replica
+from collector.ledger.shards import Shards
 from collector.reports import SourceStatus
 from exporters.delivery.reports import SinkState, SinkStatus
 
@@ -38,13 +39,17 @@ def status(
     now_ms = to_ms(clock.now())
     under_way = {each.target: views.backfill(each) for each in requests.backfills(conn)}
     held = {row.name: row.holder for row in queries.leases(conn) if row.left_ms}
+    live = replicas.live(conn)
     of_sources = [_source(row, polled.get(row.name), row.name in sources, now_ms) for row in queries.sources(conn)]
-    of_sinks = [_sink(row, delivered.get(row.name), now_ms) for row in queries.sinks(conn)]
+    of_sinks = [
+        _sink(row, delivered.get(row.name), now_ms) | {"shards_wait": _shards_wait(row, live, held)}
+        for row in queries.sinks(conn)
+    ]
     return {
         "running": bool(polled),
         "sources": [_with(row, f"source:{row['source']}", held, under_way) for row in of_sources],
         "sinks": [_with(row, f"sink:{row['sink']}", held, under_way) for row in of_sinks],
-        "replicas": _replicas(replicas.live(conn), held),
+        "replicas": _replicas(live, held),
         "ledger": dict(ledger),
     }
 
@@ -54,6 +59,16 @@ def _with(
 ) -> dict[str, Any]:
     holders = sorted({holder for name, holder in held.items() if shards.whole_name(name) == target})
     return {**row, "holder": ", ".join(holders) or None, "backfill": under_way.get(target)}
+
+
+def _shards_wait(row: SinkRow, live: Sequence[Replica], held: Mapping[str, str]) -> str | None:
+    if row.retired_at is not None:
+        return None
+    leases: dict[str, set[str]] = {}
+    for name, holder in held.items():
+        leases.setdefault(holder, set()).add(name)
+    wishes = {each.id: each.shards_of_sinks for each in live}
+    return shard_count.waits_for(row.name, Shards(row.shards, row.shards_next), wishes, leases)
 
 
 def _replicas(live: Sequence[Replica], held: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -128,6 +143,7 @@ def _sink(row: SinkRow, delivered: SinkStatus | None, now_ms: int) -> dict[str, 
         "owed_bytes": row.owed_bytes,
         "parked": row.parked,
         "shards": row.shards,
+        "shards_next": row.shards_next,
         "doubts": row.doubts,
         "in_flight": delivered.in_flight if delivered else None,
         "wrong": (delivered.problem if delivered else None) or row.refusing or row.cause,

@@ -25,6 +25,32 @@ def agreed(sink: str, present: int, wishes: Iterable[Mapping[str, int]]) -> int 
     return wanted.pop() if len(wanted) == 1 and wanted != {present} else None
 
 
+def waits_for(
+    sink: str, present: Shards, wishes: Mapping[str, Mapping[str, int]], held: Mapping[str, Collection[str]]
+) -> str | None:
+    """What the sink waits for until it has another number of shards, for people; None where nothing is to change. `wishes` are those
+    of the live replicas, `held` the leases that each of these or of others holds.
+    """
+    names = set(shards.lease_names(sink, present.count))
+    holders = [holder for holder in sorted(held) if names & set(held[holder])]
+    if present.next is not None:
+        until = f"once {_listed(holders)} gave the present leases back, or they ran out" if holders else "at once"
+        return f"it gets {present.next} in place of {present.count} shards {until}; nothing is sent until then"
+    by_count: dict[int, list[str]] = {}
+    for replica, wish in sorted(wishes.items()):
+        if sink in wish:
+            by_count.setdefault(wish[sink], []).append(replica)
+    if len(by_count) > 1:
+        differ = "; ".join(f"{count} at {_listed(by_count[count])}" for count in sorted(by_count))
+        return f"replicas have different numbers of shards ({differ}): it keeps {present.count} until all have the same"
+    wanted = agreed(sink, present.count, wishes.values())
+    return None if wanted is None else f"it gets {wanted} in place of {present.count} shards with the next heartbeat"
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(names)
+
+
 def note_agreed(conn: Connection, wishes: Collection[Mapping[str, int]]) -> None:
     """Note which sinks are to have another number of shards, by the configurations of all live replicas."""
     table = schema.sink

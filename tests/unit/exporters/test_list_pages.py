@@ -1,15 +1,18 @@
 """Lists on pages: what is parked and skipped by cause, sources and sinks, replicas and leases."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete, update
 
 from collector.clock import to_ms
-from collector.ledger import activity, leases, replicas
+from collector.ledger import activity, leases, replicas, schema, shard_count
 from collector.ledger.activity import MINUTE_MS, Activity
+from collector.ledger.configured_sources import Configured
+from collector.ledger.replicas import Replica
 from collector.ledger.skips import OVERFLOW
 from collector.model import Skip, SkipKind
 from collector.testing.clock import SimulatedClock
@@ -17,7 +20,7 @@ from exporters.web import list_pages
 from exporters.web.responses import short_count
 from tests.rules.alert_rules import RUNBOOKS
 from tests.unit.exporters.test_run_pages import data, page, served
-from tests.unit.ledger.ledgers import ALL, COMPLETE, SECOND, START, Ledger
+from tests.unit.ledger.ledgers import ALL, COMPLETE, NOW, SECOND, START, Ledger
 
 MINUTE = to_ms(SimulatedClock().now()) // MINUTE_MS * MINUTE_MS
 
@@ -130,6 +133,34 @@ async def test_leases_are_shown_with_their_holder_and_since_when(tmp_path: Path)
     assert found["source:source"]["since"] is not None
     assert '<span class="waiting">nobody</span>' in shown
     assert 'source <a href="/sources/source">source</a>' in shown
+
+
+async def test_a_sink_with_shards_is_shown_with_all_its_holders_and_what_another_number_waits_for(
+    tmp_path: Path,
+) -> None:
+    def divided(conn: Connection) -> None:
+        busy(conn)
+        conn.execute(delete(schema.replica))
+        me = Replica("r1", "1", "abc", frozenset({"sink:kafka", "sink:marquez"}), shards={"kafka": 2})
+        sink = replicas.register(conn, me, [Configured("source")], {"kafka": ALL, "marquez": ALL}, NOW).sinks["kafka"]
+        conn.execute(update(schema.lease).where(schema.lease.c.name == "sink:kafka").values(expires_at=0))
+        assert shard_count.change(conn, sink, "kafka").count == 2
+        for number in range(2):
+            assert leases.take(conn, f"sink:kafka#{number}", f"r{number + 1}", 60_000) is not None
+        replicas.beat(conn, replace(me, id="r2", shards={"kafka": 3}))
+
+    async with served(tmp_path, divided) as client:
+        answer, listed = await data(client, "/api/v1/sinks/kafka"), await data(client, "/api/v1/sinks")
+        shown, other = await page(client, "/sinks/kafka"), await page(client, "/sinks/marquez")
+        held = await page(client, "/replicas")
+    waits = "replicas have different numbers of shards (2 at r1; 3 at r2): it keeps 2 until all have the same"
+    wanted = {"shards": 2, "shards_next": None, "shards_wait": waits, "holder": "r1, r2", "pending": 3}
+    assert {name: answer[name] for name in wanted} == wanted
+    [of_kafka] = [each for each in listed["sinks"] if each["sink"] == "kafka"]
+    assert {name: of_kafka[name] for name in wanted} == wanted
+    assert f'<dt>Shards</dt><dd>2 <span class="waiting">{waits}</span></dd>' in shown
+    assert "<dt>Shards</dt>" not in other
+    assert [held.count(f'<span class="quiet">shard {number}</span>') for number in range(3)] == [1, 1, 0]
 
 
 @pytest.mark.parametrize(
