@@ -314,6 +314,17 @@ async def test_a_platform_and_a_sink_need_little(install: Install, load: Load, v
     await made.close(1)
 
 
+def test_a_sink_that_wants_one_writer_at_a_time_is_not_divided(install: Install, load: Load) -> None:
+    install("queues", dedent(LEAST))
+    [settings] = load({"sinks": [{**sink()["sinks"][0], "shards": 2}]}).sinks
+    with pytest.raises(ConfigurationError, match="sink queue: shards: a sink of type queues has one writer at a time"):
+        factory.sink(settings, SystemClock())
+    install("queues2", dedent(LEAST).replace("class Sink(SinkBase):", "class Sink(SinkBase):\n    parallel = True\n"))
+    [settings] = load({"sinks": [{**sink()["sinks"][0], "type": "queues2", "shards": 2}]}).sinks
+    assert settings.shards == 2
+    assert not isinstance(factory.sink(settings, SystemClock()), BrokenSink)
+
+
 LEAST = """
     from collector.model import Poll
     from collector.platforms.base import PlatformBase

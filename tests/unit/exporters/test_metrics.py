@@ -382,3 +382,34 @@ async def test_scrapes_do_not_register_anew() -> None:
 async def test_five_thousand_jobs_render(encode: Callable[[Collector], bytes]) -> None:
     page = encode(await made(a_snapshot(jobs=5000)).scrape())
     assert page.count(b"lineage_run_last_state{") == 5000
+
+
+async def test_a_divided_sink_has_one_series_of_each_kind_and_its_leases_are_those_of_its_shards() -> None:
+    shown = made()
+
+    async def leases() -> Series:
+        found = await series(shown, "lineage_lease_held", "lease")
+        return {name: held for name, held in found.items() if name[0].startswith("sink:marquez")}
+
+    async def circuit() -> float:
+        return (await series(shown, "lineage_sink_circuit_open", "sink"))[("marquez",)]
+
+    for count in (1, 3, 3):
+        shown.divided("marquez", count)
+    assert await leases() == {(f"sink:marquez#{number}",): 0 for number in range(3)}
+    for number in (0, 2):
+        shown.lease(LeaseReport(f"sink:marquez#{number}", held=True))
+        shown.sent(SendReport("marquez", 7, EventKind.START, SendResult.OK, 0.1))
+        shown.circuit(CircuitReport("marquez", open=True, cause="503", failures=1, shard=number))
+    assert await leases() == {(f"sink:marquez#{number}",): float(number != 1) for number in range(3)}
+    assert (await series(shown, "lineage_sends_total", "sink", "result"))[("marquez", "ok")] == 2
+    shown.circuit(CircuitReport("marquez", open=False, cause=None, failures=1, shard=0))
+    assert await circuit() == 1, "that of another shard is open"
+    for number in (0, 2):
+        shown.lease(LeaseReport(f"sink:marquez#{number}", held=False))
+    assert await circuit() == 0
+    shown.divided("marquez", 2)
+    assert await leases() == {(f"sink:marquez#{number}",): 0 for number in range(2)}
+    shown.divided("marquez", 1)
+    assert await leases() == {("sink:marquez",): 0}
+    assert (await series(shown, "lineage_sends_total", "sink", "result"))[("marquez", "ok")] == 2

@@ -2,9 +2,13 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from uuid import uuid5
+
+import pytest
 
 from collector.ledger import parked, queries, replicas, requests, shards
 from collector.ledger.held_lease import Leases
@@ -16,6 +20,7 @@ from exporters.delivery.reports import SinkState
 from exporters.delivery.sink_delivery import SinkDelivery
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
 from tests.unit.exporters.delivery_simulation import (
+    OUR_RUNS,
     DeliverySimulation,
     Script,
     ScriptedSink,
@@ -159,6 +164,55 @@ async def test_requests_to_a_divided_sink_are_done_by_all_shards_and_answered_on
         assert (state, answer["total"], answer["seen"], answer["strands"]) == (RequestState.DONE, 12, 12, 12)
         await made.simulation.advance(5)
         assert [len(sent) - was for sent, was in zip(made.sent, before, strict=True)] == [8, 8, 8]
+
+
+async def test_runs_are_sent_again_by_the_shard_that_has_them_and_unknown_ones_count_once() -> None:
+    async with divided(3) as made:
+        await made.simulation.happen(START, runs=RUNS)
+        await made.simulation.happen(COMPLETE, runs=RUNS)
+        await made.simulation.advance(5)
+        before = [len(sent) for sent in made.sent]
+        runs = {str(uuid5(OUR_RUNS, run)): "run" for run in RUNS} | {str(uuid5(OUR_RUNS, "never")): "run"}
+        answer = await made.answer(RequestKind.RESEND, json.dumps({"runs": runs}))
+        assert answer == (RequestState.DONE, {"queued": 12, "unknown": 1})
+        await made.simulation.advance(5)
+        again = [sent[was:] for sent, was in zip(made.sent, before, strict=True)]
+        assert [len(sent) for sent in again] == [8, 8, 8]
+        assert all(sorted(sent) == sorted(made.sent[number][: before[number]]) for number, sent in enumerate(again))
+
+
+@pytest.mark.parametrize("kind", [RequestKind.BACKFILL])
+async def test_what_was_asked_of_a_sink_is_done_once_while_the_number_of_its_shards_changes(kind: RequestKind) -> None:
+    refuses = True
+
+    async def slowly(_: Outgoing) -> Outcome:
+        await made.simulation.clock.sleep(4)
+        return Park("refused") if refuses else Delivered()
+
+    async with divided(2) as made:
+        made.script = slowly
+        await made.simulation.happen(START, runs=RUNS)
+        await made.simulation.advance(30)
+        assert len(await made.simulation.store.read(parked.listing, 100)) == 12
+        refuses = False
+        await made.simulation.happen(START, runs=[f"other {run}" for run in RUNS])
+        await made.simulation.advance(1)
+        await made.configure(3)
+        body = '{"since_ms": null, "until_ms": null}' if kind is RequestKind.BACKFILL else "{}"
+        number = await made.simulation.store.write(requests.add, kind, "sink:sink", body, made.simulation.now_ms)
+        await made.simulation.advance(120)
+        assert made.shards[-1] == 3
+        request = await made.simulation.store.read(requests.get, number)
+        assert request.state is RequestState.DONE, request.answer
+        answer = json.loads(request.answer)
+        if kind is RequestKind.BACKFILL:
+            assert (answer["total"], answer["seen"]) == (24, 24)
+            return
+        assert answer == {"queued" if kind is RequestKind.RETRY else "dropped": 12}
+        assert await made.simulation.store.read(parked.listing, 100) == []
+        sent = [run for each in made.sent for run, _ in each]
+        times = Counter(sent.count(run) for run in RUNS)
+        assert times == {2 if kind is RequestKind.RETRY else 1: 12}
 
 
 async def test_a_sink_that_cannot_work_beside_another_waits_while_the_ledger_has_it_divided() -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, select, text, update
 from collector.errors import LeaseLost, ShardsChanged
 from collector.ledger import (
     claims,
+    configured_sinks,
     doubts,
     leases,
     overflow,
@@ -143,6 +144,40 @@ def test_nothing_changes_while_live_replicas_differ_or_one_knows_no_shards(ledge
     assert shards.of_sink(ledger.conn, ledger.sinks["a"]) == Shards(1)
 
 
+@pytest.mark.parametrize(
+    ("present", "wishes", "held", "words"),
+    [
+        (Shards(2), {"r1": {"a": 2}, "r2": {"a": 2}}, {"r1": {"sink:a#0"}}, None),
+        (Shards(2), {"r1": {"b": 3}}, {}, None),
+        (Shards(2), {}, {}, None),
+        (
+            Shards(1),
+            {"r1": {"a": 3}, "r2": {"b": 1}},
+            {"r1": {"sink:a"}},
+            "it gets 3 in place of 1 shards with the next",
+        ),
+        (
+            Shards(2),
+            {"r1": {"a": 3}, "r2": {"a": 2}, "r3": {"a": 3}},
+            {},
+            "replicas have different numbers of shards (2 at r2; 3 at r1, r3): it keeps 2 until all have the same",
+        ),
+        (
+            Shards(2, 3),
+            {"r1": {"a": 3}, "r2": {"a": 3}},
+            {"r1": {"sink:b", "sink:a"}, "r2": {"sink:a#0"}, "gone": {"sink:a#1", "source:a"}},
+            "it gets 3 in place of 2 shards once gone, r2 gave the present leases back, or they ran out; nothing is sent",
+        ),
+        (Shards(2, 1), {"r1": {"a": 1}}, {"r1": {"sink:b"}}, "it gets 1 in place of 2 shards at once"),
+    ],
+)
+def test_what_another_number_waits_for_is_said(
+    present: Shards, wishes: Mapping[str, Mapping[str, int]], held: Mapping[str, set[str]], words: str | None
+) -> None:
+    said = shard_count.waits_for("a", present, wishes, held)
+    assert said == words if words is None else said is not None and said.startswith(words)
+
+
 def test_the_number_changes_only_under_all_leases(ledger: Ledger) -> None:
     ledger.happen("one", START, COMPLETE)
     [head] = ledger.claim()
@@ -210,6 +245,43 @@ def test_what_a_killed_holder_sent_is_in_doubt_for_all_new_shards(ledger: Ledger
     wish(ledger, 3)
     change(ledger)
     assert [taken(ledger, shard).clean for shard in thirds()] == [clean] * 3
+
+
+@pytest.mark.parametrize("clock", [-HOUR, 0, HOUR])
+def test_what_one_killed_holder_sent_stays_in_doubt_whatever_becomes_of_the_other_shards(
+    ledger: Ledger, clock: int
+) -> None:
+    """The other shard goes on meanwhile, and is then taken over, too, by a replica with another clock."""
+    for number in range(6):
+        ledger.happen(f"{number}", START, COMPLETE)
+    killed, other = Shard(0, 2), Shard(1, 2)
+    held, sink = divided(ledger, 2), ledger.sinks["a"]
+    sent = claims.claim(ledger.conn, sink, ledger.now, 100, shard=killed)
+
+    def taken_over(shard: Shard, now: int) -> Lease:
+        ledger.conn.execute(
+            update(schema.lease).where(schema.lease.c.name == shard.lease_name("a")).values(expires_at=1)
+        )
+        lease = take(ledger, shard, "another")
+        assert lease is not None
+        assert not lease.clean
+        configured_sinks.mark_unclean(ledger.conn, sink, now)
+        return lease
+
+    def go_on(shard: Shard, lease: Lease) -> None:
+        heads = tuple(claims.claim(ledger.conn, sink, ledger.now, 100, shard=shard))
+        claims.settle(ledger.conn, lease, sink, Settlement(delivered=heads), ledger.now, ledger.now)
+
+    go_on(other, held[other])
+    lease = taken_over(killed, ledger.now)
+    go_on(other, held[other])
+    ledger.now += SECOND
+    taken_over(other, ledger.now + clock)
+    for _ in range(2):
+        go_on(killed, lease)
+    looked_at = doubts.due(ledger.conn, sink, ledger.now, 100, killed)
+    assert {item.strand_id for item in looked_at} == {item.strand_id for item in sent}
+    assert len(sent) == 3
 
 
 def test_shards_settle_for_themselves(ledger: Ledger) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -13,10 +14,12 @@ from sqlalchemy import Connection, delete, func, insert, select, text, update
 
 from collector.app import ledger_copy
 from collector.errors import ConfigurationError, LedgerError, LedgerLocked, LedgerMissing, LedgerTooNew
-from collector.ledger import activity, leases, requests, schema, transfer
+from collector.ledger import activity, leases, replicas, requests, schema, shard_count, transfer
 from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.store import Store as PostgresStore
+from collector.ledger.replicas import Replica
 from collector.ledger.requests import RequestKind
+from collector.ledger.shards import Shards
 from collector.ledger.sqlite.store import Store as FileStore
 from collector.model import Skip, SkipKind
 from collector.testing.clock import SimulatedClock
@@ -133,6 +136,52 @@ async def test_numbers_go_on_and_what_a_killed_holder_sent_stays_in_doubt(
     assert sink.token == 2
     assert await store.read(lambda conn: conn.scalar(select(func.count()).select_from(schema.replica))) == 0
     await store.close()
+
+
+def divide(conn: Connection) -> None:
+    """Sink `a` has three shards, one of which was killed; a backfill of it is under way, and it is to have two shards."""
+    for name in ("sink:a", "sink:b", "source:source"):
+        leases.free(conn, name, "test", clean=True)
+    me = Replica("test", "1", "f", frozenset({"sink:a"}), shards={"a": 3})
+    conn.execute(delete(schema.replica))
+    replicas.beat(conn, me)
+    sink = conn.scalar(select(schema.sink.c.id).where(schema.sink.c.name == "a")) or 0
+    assert shard_count.change(conn, sink, "a") == Shards(3)
+    requests.add_backfill(conn, "sink:a", '{"since_ms": null, "until_ms": null}', NOW)
+    for number in range(3):
+        lease = leases.take(conn, f"sink:a#{number}", "test", 60_000)
+        assert lease is not None
+        if number != 1:
+            leases.give_back(conn, lease)
+    conn.execute(delete(schema.replica))
+    replicas.beat(conn, replace(me, shards={"a": 2}))
+
+
+def divided(conn: Connection) -> tuple[Any, ...]:
+    """What a divided sink is in a ledger: its shards, their leases, the parts of its requests, and who may open it."""
+    sink, lease, request = schema.sink, schema.lease, schema.request
+    free = lease.c.expires_at > 0
+    return (
+        [
+            tuple(row)
+            for row in conn.execute(select(sink.c.name, sink.c.shards, sink.c.shards_next).order_by(sink.c.id))
+        ],
+        sorted(conn.scalars(select(lease.c.name).where(lease.c.name.contains("sink:a"), free))),
+        sorted(conn.scalars(select(request.c.target).where(request.c.part_of.is_not(None)))),
+        conn.scalar(text("SELECT compatible_from FROM alembic_version")),
+    )
+
+
+def test_a_divided_sink_stays_divided_there_and_back(path: Path, database: Database, tmp_path: Path) -> None:
+    in_ledger(path, divide)
+    back = tmp_path / "back.db"
+    shards_of_a, left_of_a = ["sink:a#0", "sink:a#1", "sink:a#2"], ["sink:a", "sink:a#1"]
+    for source, target in ((path, database), (database, back)):
+        assert copy(source, target) == 0
+        with reading(target) as conn:
+            assert divided(conn) == ([("a", 3, 2), ("b", 1, None)], left_of_a, shards_of_a, "0017")
+    with reading(path) as conn:
+        assert divided(conn)[:3] == ([("a", 3, 2), ("b", 1, None)], left_of_a, shards_of_a)
 
 
 def test_text_that_only_sqlite_stores_does_not_stop_it(path: Path, database: Database) -> None:
