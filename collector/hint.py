@@ -24,14 +24,11 @@ class Hint(BaseModel):
     in the address where the message comes over HTTP.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True)
 
-    source: _Word | None = None
-    """The source's name in the configuration."""
-    job: _Word | None = None
-    """The platform's id of the job, or the name that `runs` shows."""
-    run: _Word | None = None
-    """The platform's id of the run."""
+    source: _Word | None = Field(None, description="The source's name in the configuration.")
+    job: _Word | None = Field(None, description="The platform's id of the job, or the name that `runs` shows.")
+    run: _Word | None = Field(None, description="The platform's id of the run.")
 
 
 def signature_fits(secret: str, body: bytes, signature: str | None) -> bool:
