@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from math import inf
 from typing import TYPE_CHECKING, Literal
 
 import orjson
@@ -51,11 +52,12 @@ def message_key(body: bytes) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class _InFlight:
-    """An event that was handed over without an outcome yet."""
+    """An event that was handed over at `since` (monotonic), without an outcome yet."""
 
     seq: int
     delivery: "Delivery"
     connection: "Connection"
+    since: float
 
 
 @dataclass(slots=True)
@@ -95,6 +97,7 @@ class KafkaSink:
         self._unanswered: dict[int, _InFlight] = {}  # by strand
         self._outdated: set[Delivery] = set()  # in flight though delivery went on to a later event of the strand
         self._suspects: set[tuple[int, int]] = set()  # refused together with others: sent alone next time
+        self._acknowledged_since = -inf  # when the latest event that is acknowledged was handed over
         self._failed: tuple[float, Problem] | None = None  # the last attempt to connect: when, why
 
     async def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[_Answered]:
@@ -192,7 +195,7 @@ class KafkaSink:
     async def _answer_alone(self, event: Outgoing, sent: _InFlight) -> Outcome:
         await asyncio.wait([sent.delivery], timeout=self._answer_seconds)
         if not sent.delivery.done():
-            return _retry(sent.connection.waiting(), in_flight=True)
+            return self._unanswered_yet(sent, sent.connection.waiting())
         trouble = sent.connection.verdict(sent.delivery)
         outcome = self._settle(event, sent)
         if trouble is None or not trouble.refused:
@@ -230,8 +233,9 @@ class KafkaSink:
                 attempt.trouble = taken
         else:
             taken.add_done_callback(_retrieve)
+            since = time.monotonic()
             for event in batch.events:
-                sent = self._unanswered[event.strand_id] = _InFlight(event.seq, taken, connection)
+                sent = self._unanswered[event.strand_id] = _InFlight(event.seq, taken, connection, since)
                 attempt.in_flight.append((event, sent))
             return
         attempt.known += [(event, outcome) for event in batch.events]
@@ -262,9 +266,13 @@ class KafkaSink:
                 for event, sent in waiting.pop(delivery):
                     yield event, self._settle(event, sent)
         if unanswered := [each for events in waiting.values() for each in events]:
-            still_waiting = _retry(unanswered[0][1].connection.waiting(), in_flight=True)
-            for event, _ in unanswered:
-                yield event, still_waiting
+            waiting_for = unanswered[0][1].connection.waiting()
+            for event, sent in unanswered:
+                yield event, self._unanswered_yet(sent, waiting_for)
+
+    def _unanswered_yet(self, sent: _InFlight, trouble: Problem) -> Retry:
+        """Of its partition alone, where a later event was acknowledged: then no other is to wait for it."""
+        return _retry(replace(trouble, passing=sent.since < self._acknowledged_since), in_flight=True)
 
     def _settle(self, event: Outgoing, sent: _InFlight) -> Outcome:
         """The outcome of an event that was answered."""
@@ -273,6 +281,7 @@ class KafkaSink:
         trouble = sent.connection.verdict(sent.delivery)
         if trouble is None:
             self._suspects.discard(_id(event))
+            self._acknowledged_since = max(self._acknowledged_since, sent.since)
             return Delivered()
         self._poisoned |= sent.connection is self._connection
         if trouble.refused:

@@ -163,6 +163,31 @@ async def test_an_event_in_flight_is_asked_for_and_not_sent_again(sink: KafkaSin
     assert len(producer.published) == 2
 
 
+async def test_a_partition_that_does_not_answer_while_others_do_does_not_count_against_the_sink(
+    sink: KafkaSink, opened: list[Producer]
+) -> None:
+    """Else delivery would stop sending to all of them."""
+
+    async def counts(strand: int) -> bool:
+        outcome = (await send(sink, [event(strand, 1)]))[strand, 1]
+        assert isinstance(outcome, Retry)
+        assert outcome.in_flight
+        return outcome.sink_wide
+
+    producer = await first_producer(sink, opened)
+    producer.silent = True
+    assert await counts(1)
+    stuck = producer.open.pop()
+    producer.silent = False
+    assert await send(sink, [event(2, 1)]) == {(2, 1): Delivered()}
+    assert not await counts(1)
+    producer.silent = True
+    assert await counts(3), "nothing is acknowledged any more"
+    stuck[1].set_result(None)
+    assert await send(sink, [event(1, 1)]) == {(1, 1): Delivered()}
+    assert await counts(3), "that was handed over before"
+
+
 async def test_a_late_failure_of_an_old_producer_does_not_spoil_the_new_one(
     sink: KafkaSink, opened: list[Producer]
 ) -> None:
