@@ -64,17 +64,6 @@ def watch_row(run: Run, now_ms: int) -> WatchRow:
     return WatchRow(seen_at, None if run.state.terminal else due_at, run.misses)
 
 
-def seen_again(last: WatchRow, seen_at: int, due_at: int | None, now_ms: int) -> WatchRow:
-    """What `watch_row` gives for a run that was seen again with nothing else changed, without the run: `seen_at` and `due_at` are the
-    observation's, in milliseconds. A look that was asked for after it was seen stays due, as in `lifecycle.observe`.
-    """
-    asked = None if last.due_at is None or last.due_at <= last.seen_at else last.due_at
-    if asked is not None and due_at is not None and asked > seen_at:
-        due_at = min(asked, due_at)
-    seen_at = max(last.seen_at, seen_at)
-    return WatchRow(seen_at, min(seen_at, now_ms) if due_at is None else due_at, 0)
-
-
 def as_last_seen(run: Run, last: WatchRow) -> Run:
     """The run as it was last seen: the row wins over what was written with the whole run."""
     due_at = run.due_at if last.due_at is None else _due(run, last)

@@ -9,7 +9,6 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from collector.errors import LedgerError
 from collector.ledger import detail, duplicates, jobs, lanes, memory, restriction, schema, skips, stored, tallies
-from collector.ledger.detail import WatchRow
 from collector.ledger.duplicates import Duplicates
 from collector.ledger.lanes import Entry
 from collector.ledger.leases import Lease, fence
@@ -17,7 +16,7 @@ from collector.ledger.port import Change, announce
 from collector.ledger.restriction import Alone
 from collector.ledger.run_rows import Place, places, put, put_looks, set_aside
 from collector.ledger.statements import KEYS, changed, rows_of
-from collector.ledger.stored import Known, Watched, is_open
+from collector.ledger.stored import Known, is_open
 from collector.ledger.strands import in_order, parent_key
 from collector.model import Definition, EventKind, Run, RunState, Skip
 
@@ -158,18 +157,6 @@ def _put_events(conn: Connection, source_id: int, happened: Sequence["_Happened"
         lanes.owe(conn, source_id, entries, now_ms)
         tallies.grow(conn, Counter({source_id: sum(entry.size for entry in entries)}))
         announce(conn, Change.EVENTS)
-
-
-def commit_looks(
-    conn: Connection, lease: Lease, source_id: int, known: Mapping[str, Watched], looks: Mapping[str, WatchRow]
-) -> None:
-    """Of these open runs nothing changed but these looks, by key. Raises `LeaseLost`, and `RunsChanged` when one is not as it was
-    `known` any more.
-    """
-    fence(conn, lease)
-    if stored.watched(conn, source_id, looks) != {key: known[key] for key in looks}:
-        raise RunsChanged("runs were written while it was decided what becomes of them; nothing was committed")
-    put_looks(conn, [(known[key].run_id, look) for key, look in looks.items()])
 
 
 def _folded(changes: Iterable[RunChange]) -> list[RunChange]:

@@ -28,7 +28,7 @@ _Statements = tuple[Select[Any], Select[Any]]
 """The same columns of the runs with these `keys`, and of the open children of such runs."""
 
 Basis = Mapping[str, tuple[int | None, ...]]
-"""By key, the version of a row when it was read: equal as long as nothing wrote the row."""
+"""By key, number and version of a row when it was read: equal as long as nothing wrote the row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ class Known:
     keys: frozenset[str] = frozenset()
     parents: frozenset[str] = frozenset()
 
-    def written_at(self, key: str) -> int:
-        """When the row of this run was written."""
-        updated_at, *_ = self.basis[key]
-        return updated_at or 0
+    def row(self, key: str) -> tuple[int, int]:
+        """The number of this run, and the `updated_at` of its row."""
+        number, updated_at, *_ = self.basis[key]
+        return number or 0, updated_at or 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,31 +65,16 @@ def known(conn: Connection, source_id: int, keys: Iterable[str], parents: Iterab
         key, text, *moved = row
         state[key] = tuple(moved)
         try:
-            runs[key] = _as_last_seen(detail.read(key, text), *moved[1:])
+            runs[key] = _as_last_seen(detail.read(key, text), *moved[2:])
         except LedgerError as error:
             unreadable[key] = str(error)
     return Known(runs, unreadable, state, keys, parents)
 
 
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """Of an open run what is known without reading all that is stored of it."""
-
-    run_id: int
-    updated_at: int
-    state: str
-    raw_state: str | None
-    look: WatchRow
-
-
-def watched(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, Watched]:
-    """Those of these runs that are open, by key."""
-    return {
-        key: Watched(run_id, updated_at, state, raw_state, WatchRow(*look))
-        for key, run_id, updated_at, state, raw_state, *look in rows_of(
-            conn, _WATCHED, sorted(set(keys)), of_source=source_id
-        )
-    }
+def states(conn: Connection, source_id: int, keys: Iterable[str]) -> dict[str, tuple[str, str | None]]:
+    """State and raw state of those of these runs that are open, by key."""
+    rows = rows_of(conn, _STATES, sorted(set(keys)), of_source=source_id)
+    return {key: (state, raw_state) for key, state, raw_state in rows}
 
 
 def basis(conn: Connection, source_id: int, keys: Iterable[str], parents: Iterable[str] = ()) -> Basis:
@@ -127,12 +112,12 @@ def _statements(*columns: ColumnElement[Any]) -> _Statements:
 
 
 _WATCH = [schema.watch.c[name] for name in WatchRow.__slots__]
-_MOVED = _statements(schema.run.c.key, schema.run.c.updated_at)
-_WHOLE = _statements(schema.run.c.key, schema.run.c.detail, schema.run.c.updated_at)
+_MOVED = _statements(schema.run.c.key, schema.run.c.id, schema.run.c.updated_at)
+_WHOLE = _statements(schema.run.c.key, schema.run.c.detail, schema.run.c.id, schema.run.c.updated_at)
 
 
-_WATCHED = (
-    select(*(schema.run.c[name] for name in ("key", "id", "updated_at", "state", "raw_state")), *_WATCH)
+_STATES = (
+    select(*(schema.run.c[name] for name in ("key", "state", "raw_state")))
     .join_from(schema.watch, schema.run, schema.run.c.id == schema.watch.c.run_id)
     .where(schema.run.c.source_id == bindparam("of_source"), schema.run.c.key.in_(KEYS))
 )

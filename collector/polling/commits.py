@@ -4,8 +4,8 @@ beside the writes, and written if the runs are still as they were read.
 That keeps a poll and an enrichment of the same run from overwriting each other, and long pages from holding up others.
 """
 
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -14,15 +14,15 @@ from sqlalchemy import Connection
 
 from collector.clock import to_ms
 from collector.faultpoints import Point, passing
-from collector.ledger import detail, graph, jobs, runs, schema, stored
-from collector.ledger.detail import WatchRow
+from collector.ledger import graph, jobs, runs, schema, stored
 from collector.ledger.duplicates import Duplicates
 from collector.ledger.leases import Lease
+from collector.ledger.looks import Look, commit_looks
 from collector.ledger.port import Ledger
 from collector.ledger.restriction import Alone
 from collector.ledger.runs import NewEvent, PollCommit, RunChange, RunsChanged
 from collector.ledger.statements import chunks
-from collector.ledger.stored import Known, Watched
+from collector.ledger.stored import Known
 from collector.ledger.strands import parent_key
 from collector.lifecycle import Step, finish
 from collector.lineage.events import EventMaker
@@ -77,6 +77,8 @@ JOBS = 200
 """Jobs whose datasets are read at once."""
 LOOKS = 300
 """Observations in one commit that most likely change nothing: they write short rows, hundreds of them in one page."""
+LOOKS_AT_ONCE = 1000
+"""Repeats in one commit, which take some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +103,10 @@ class Writer:
         """Take one page of a poll in, part by part; `polled` marks the end of a walk, with `alone` new runs are for one sink.
         Yields each part once it is committed, the last with the cursor moved.
         """
-        page = _under_stored_keys(page)
+        page = await self._without_repeats(store, _under_stored_keys(page), at)
         many = len(page.observations) > PART
-        is_to_read = many or self._may_repeat(page)
-        known, repeats = await store.read(self._known_and_repeats, page) if is_to_read else ({}, {})
-        if repeats and await self._seen_again(store, known, repeats, at):
-            page = replace(page, observations=tuple(seen for seen in page.observations if seen.key not in repeats))
+        keys = {seen.key for seen in page.observations}
+        known = await store.read(stored.states, self.source_id, keys) if many else {}
         some = parts(page, LOOKS, partial(_weight, known=known) if many else lambda _: 1)
         for part in some:
             decide = partial(self._page, page=part, at=at, polled=polled and part is some[-1], alone=alone)
@@ -114,25 +114,13 @@ class Writer:
             self.repeats.remember(committed.unchanged)
             yield committed
 
-    def _may_repeat(self, page: Poll) -> bool:
-        return any(seen.key in self.repeats for seen in page.observations)
-
-    def _known_and_repeats(self, conn: Connection, page: Poll) -> tuple[dict[str, Watched], dict[str, Observation]]:
-        known = stored.watched(conn, self.source_id, {seen.key for seen in page.observations})
-        repeats = self.repeats.among(page.observations, known)
-        return known, {seen.key: seen for seen in repeats}
-
-    async def _seen_again(
-        self, store: Ledger, known: Mapping[str, Watched], repeats: Mapping[str, Observation], at: datetime
-    ) -> bool:
-        """Whether that is all that is to be committed of these runs, and was."""
-        looks = {key: _look_again(known[key], seen, at) for key, seen in repeats.items()}
-        try:
-            for some in chunks(looks.items()):
-                await store.write(runs.commit_looks, self.lease(), self.source_id, known, dict(some))
-        except RunsChanged:
-            return False
-        return True
+    async def _without_repeats(self, store: Ledger, page: Poll, at: datetime) -> Poll:
+        """What is left of the page once the repeats in it are committed as looks."""
+        done: set[str] = set()
+        for some in chunks(self.repeats.among(page.observations), LOOKS_AT_ONCE):
+            changed = await store.write(commit_looks, self.lease(), _looks(some, at))
+            done |= {seen.key for seen, last in some if last.number not in changed}
+        return replace(page, observations=tuple(seen for seen in page.observations if seen.key not in done))
 
     async def ends(self, store: Ledger, found: Mapping[str, Found], at: datetime) -> Committed:
         """Make the terminal events of those of these runs that ended, have none yet, and whose turn has come, see `turns`."""
@@ -303,18 +291,22 @@ def _unchanged(commit: PollCommit | None, said: Sequence[Observation], known: Kn
     found: dict[str, Repeat] = {}
     for seen in said:
         if seen.key in same and times[seen.key] == 1 and (of_all := fingerprint(seen)) is not None:
-            found[seen.key] = Repeat(known.written_at(seen.key), of_all)
+            found[seen.key] = Repeat(*known.row(seen.key), of_all)
     return found
 
 
-def _weight(seen: Observation, known: Mapping[str, Watched]) -> int:
+def _weight(seen: Observation, known: Mapping[str, tuple[str, str | None]]) -> int:
     """How much of a commit an observation takes, `LOOKS` being the whole."""
-    run = known.get(seen.key)
-    return 1 if run is not None and (run.state, run.raw_state) == (seen.state, seen.raw_state) else LOOKS // PART
+    return 1 if known.get(seen.key) == (seen.state, seen.raw_state) else LOOKS // PART
 
 
-def _look_again(known: Watched, seen: Observation, at: datetime) -> WatchRow:
-    return detail.seen_again(known.look, to_ms(seen.seen_at), detail.ms(seen.due_at), to_ms(at))
+def _looks(repeats: Iterable[tuple[Observation, Repeat]], at: datetime) -> dict[Look, dict[int, int]]:
+    found: defaultdict[Look, dict[int, int]] = defaultdict(dict)
+    for seen, last in repeats:
+        seen_at = to_ms(seen.seen_at)
+        due_at = min(seen_at, to_ms(at)) if seen.due_at is None else to_ms(seen.due_at)
+        found[Look(seen_at, due_at)][last.number] = last.written_at
+    return found
 
 
 def _under_stored_keys(page: Poll) -> Poll:

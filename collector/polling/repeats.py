@@ -10,7 +10,6 @@ from typing import NamedTuple
 import orjson
 from cachetools import LRUCache
 
-from collector.ledger.stored import Watched
 from collector.model import Observation
 
 REMEMBERED = 20_000
@@ -20,9 +19,10 @@ _said = attrgetter(*(field.name for field in fields(Observation) if field.name n
 
 
 class Repeat(NamedTuple):
-    """What was said of a run when nothing changed, and when the run's row was written."""
+    """What was said of a run when nothing changed, and the number and `updated_at` of its row then."""
 
-    updated_at: int
+    number: int
+    written_at: int
     fingerprint: bytes | int
 
 
@@ -32,21 +32,15 @@ class Repeats:
     def __init__(self) -> None:
         self._last: LRUCache[str, Repeat] = LRUCache(REMEMBERED)
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._last
-
     def remember(self, unchanged: Mapping[str, Repeat]) -> None:
         self._last.update(unchanged)
 
-    def among(self, observations: Iterable[Observation], known: Mapping[str, Watched]) -> list[Observation]:
-        """Those that would change nothing again: the run is open, its row was not written since, and the same is said of it."""
+    def among(self, observations: Iterable[Observation]) -> list[tuple[Observation, Repeat]]:
+        """Those that say what was said when nothing changed: they change nothing again if the run's row was not written since."""
         observations = list(observations)
         times = Counter(seen.key for seen in observations)
-        return [seen for seen in observations if times[seen.key] == 1 and self._is_repeat(seen, known.get(seen.key))]
-
-    def _is_repeat(self, seen: Observation, known: Watched | None) -> bool:
-        last = self._last.get(seen.key)
-        return last is not None and known is not None and last == (known.updated_at, fingerprint(seen))
+        known = [(seen, last) for seen in observations if (last := self._last.get(seen.key)) is not None]
+        return [(seen, last) for seen, last in known if times[seen.key] == 1 and last.fingerprint == fingerprint(seen)]
 
 
 def fingerprint(seen: Observation) -> bytes | int | None:
