@@ -1,7 +1,7 @@
 """The terms of this program as values: what platforms report, what is known of a run, what is sent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -356,15 +356,25 @@ class Poll:
 
     `missing` are keys of tracked runs that the platform reports as not found; `unread` those that could not be read
     this time: they stay due, and their number is reported. `cursor` is None if it does not change: only the last page of a walk moves it.
-    `memory` is what the source stores by key, see `collector.platforms.base.Remembering`.
+    `memory` is what the source stores by key, see `collector.platforms.base.Remembering`. `repeated` are observations of an earlier poll
+    that hold again at `repeated_at`: the same but for `seen_at`, without being made again.
     """
 
     observations: tuple[Observation, ...] = ()
+    repeated: tuple[Observation, ...] = ()
+    repeated_at: datetime | None = None
     cursor: str | None = None
     missing: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     skips: tuple[Skip, ...] = ()
     memory: Mapping[str, str] = field(default_factory=dict)
+
+    def expanded(self) -> "Poll":
+        """The page with `repeated` among its observations."""
+        if not self.repeated:
+            return self
+        repeated = (replace(one, seen_at=self.repeated_at or one.seen_at) for one in self.repeated)
+        return replace(self, observations=(*self.observations, *repeated), repeated=())
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,8 +141,8 @@ def moment(value: Any) -> datetime | None:
     """
     number = integer(value)
     try:
-        if number is not None and number >= _EARLIEST.timestamp():
-            read = datetime.fromtimestamp(number / 1000 if number > _LATEST.timestamp() else number, UTC)
+        if number is not None and number >= _EARLIEST_SECOND:
+            read = datetime.fromtimestamp(number / 1000 if number > _LATEST_SECOND else number, UTC)
         else:
             read = datetime.fromisoformat(value)
             read = read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
@@ -152,6 +152,7 @@ def moment(value: Any) -> datetime | None:
 
 
 _EARLIEST, _LATEST = datetime(2001, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+_EARLIEST_SECOND, _LATEST_SECOND = _EARLIEST.timestamp(), _LATEST.timestamp()
 
 
 def _named(error: Exception) -> str:

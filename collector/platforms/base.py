@@ -114,7 +114,8 @@ class Platform(Protocol):
     def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
         """Yield pages: every tracked run that could be read, and runs that are not tracked yet.
 
-        `tracked` are the open runs that are due (`Run.due_at`), oldest due first. `cursor` is what the last page of
+        `tracked` are the open runs that are due (`Run.due_at`), oldest due first; of their facts only the ids are there, and the `seen_at`
+        of one without `due_at` is that of the last poll that changed something. `cursor` is what the last page of
         an earlier walk returned, None at the very first start. Yields at least one page, also when there is nothing
         new. An error in the middle keeps the pages yielded before it.
         """

@@ -32,7 +32,7 @@ from collector.polling import redaction
 from collector.polling.decision import Policy, by_known_ids, decide, turns
 from collector.polling.definitions import completed, jobs_to_know
 from collector.polling.job_names import JobNames
-from collector.polling.repeats import Repeat, Repeats, fingerprint
+from collector.polling.repeats import Again, Repeat, Repeats, fingerprint
 from collector.reports import EventReport
 
 
@@ -103,7 +103,7 @@ class Writer:
         """Take one page of a poll in, part by part; `polled` marks the end of a walk, with `alone` new runs are for one sink.
         Yields each part once it is committed, the last with the cursor moved.
         """
-        page = await self._without_repeats(store, _under_stored_keys(page), at)
+        page = _under_stored_keys(await self._without_repeats(store, page, at))
         many = len(page.observations) > PART
         keys = {seen.key for seen in page.observations}
         known = await store.read(stored.states, self.source_id, keys) if many else {}
@@ -116,11 +116,11 @@ class Writer:
 
     async def _without_repeats(self, store: Ledger, page: Poll, at: datetime) -> Poll:
         """What is left of the page once the repeats in it are committed as looks."""
-        done: set[str] = set()
-        for some in chunks(self.repeats.among(page.observations), LOOKS_AT_ONCE):
+        news, repeats = self.repeats.parted(page)
+        for some in chunks(repeats, LOOKS_AT_ONCE):
             changed = await store.write(commit_looks, self.lease(), _looks(some, at))
-            done |= {seen.key for seen, last in some if last.number not in changed}
-        return replace(page, observations=tuple(seen for seen in page.observations if seen.key not in done))
+            news += [one.dated() for one in some if one.last.number in changed]
+        return replace(page, observations=tuple(news), repeated=())
 
     async def ends(self, store: Ledger, found: Mapping[str, Found], at: datetime) -> Committed:
         """Make the terminal events of those of these runs that ended, have none yet, and whose turn has come, see `turns`."""
@@ -300,12 +300,14 @@ def _weight(seen: Observation, known: Mapping[str, tuple[str, str | None]]) -> i
     return 1 if known.get(seen.key) == (seen.state, seen.raw_state) else LOOKS // PART
 
 
-def _looks(repeats: Iterable[tuple[Observation, Repeat]], at: datetime) -> dict[Look, dict[int, int]]:
+def _looks(repeats: Iterable[Again], at: datetime) -> dict[Look, dict[int, int]]:
+    together: defaultdict[tuple[datetime, datetime | None], dict[int, int]] = defaultdict(dict)
+    for seen, seen_at, last in repeats:
+        together[seen_at, seen.due_at][last.number] = last.written_at
     found: defaultdict[Look, dict[int, int]] = defaultdict(dict)
-    for seen, last in repeats:
-        seen_at = to_ms(seen.seen_at)
-        due_at = min(seen_at, to_ms(at)) if seen.due_at is None else to_ms(seen.due_at)
-        found[Look(seen_at, due_at)][last.number] = last.written_at
+    for (seen_at, due_at), runs_then in together.items():
+        look = Look(to_ms(seen_at), to_ms(min(seen_at, at) if due_at is None else due_at))
+        found[look].update(runs_then)
     return found
 
 

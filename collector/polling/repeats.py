@@ -1,8 +1,9 @@
 """Observations without news: most of what polls of open runs see. They are known without reading what is stored of the run."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from datetime import datetime
 from hashlib import blake2b
 from operator import attrgetter
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import orjson
 from cachetools import LRUCache
 
-from collector.model import Observation
+from collector.model import Observation, Poll
 
 REMEMBERED = 20_000
 """Observations of one source, some 300 bytes each."""
@@ -26,6 +27,17 @@ class Repeat(NamedTuple):
     fingerprint: bytes | int
 
 
+class Again(NamedTuple):
+    """An observation that holds at `at`, and what is known of the run."""
+
+    seen: Observation
+    at: datetime
+    last: Repeat
+
+    def dated(self) -> Observation:
+        return dated(self.seen, self.at)
+
+
 class Repeats:
     """By key the observations that changed nothing when they were taken in last."""
 
@@ -35,12 +47,30 @@ class Repeats:
     def remember(self, unchanged: Mapping[str, Repeat]) -> None:
         self._last.update(unchanged)
 
-    def among(self, observations: Iterable[Observation]) -> list[tuple[Observation, Repeat]]:
-        """Those that say what was said when nothing changed: they change nothing again if the run's row was not written since."""
-        observations = list(observations)
-        times = Counter(seen.key for seen in observations)
-        known = [(seen, last) for seen in observations if (last := self._last.get(seen.key)) is not None]
-        return [(seen, last) for seen, last in known if times[seen.key] == 1 and last.fingerprint == fingerprint(seen)]
+    def parted(self, page: Poll) -> tuple[list[Observation], list[Again]]:
+        """The observations of the page, and apart from them those that say what was said when nothing changed: these change nothing
+        again if the run's row was not written since.
+        """
+        news: list[Observation] = []
+        again: list[Again] = []
+        said = _dated(page)
+        times = Counter(seen.key for seen, _ in said)
+        for seen, at in said:
+            last = self._last.get(seen.key)
+            if last is not None and times[seen.key] == 1 and last.fingerprint == fingerprint(seen):
+                again.append(Again(seen, at, last))
+            else:
+                news.append(dated(seen, at))
+        return news, again
+
+
+def _dated(page: Poll) -> list[tuple[Observation, datetime]]:
+    repeated = [(seen, page.repeated_at or seen.seen_at) for seen in page.repeated]
+    return [*((seen, seen.seen_at) for seen in page.observations), *repeated]
+
+
+def dated(seen: Observation, at: datetime) -> Observation:
+    return seen if seen.seen_at == at else replace(seen, seen_at=at)
 
 
 def fingerprint(seen: Observation) -> bytes | int | None:

@@ -61,7 +61,8 @@ class SimulatedPoller:
     async def cycle(self) -> list[Poll]:
         """One poll and what follows from it. An error is raised after the pages before it were taken in."""
         pages: list[Poll] = []
-        async for page in self.platform.poll(self.due(), self.cursor):
+        async for compact in self.platform.poll(self.due(), self.cursor):
+            page = compact.expanded()
             pages.append(page)
             self._take(page)
         await self._enrich()

@@ -5,13 +5,15 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mappi
 from dataclasses import replace
 from datetime import datetime, timedelta
 from math import ceil
+from typing import NamedTuple
+from uuid import UUID
 
 from collector.clock import from_ms, to_ms
 from collector.errors import NotFound, SourceError
 from collector.lineage.sql import SqlLineage
 from collector.lineage.sql_worker import SqlWorker
 from collector.logs import fields
-from collector.model import Enrichment, Facts, Job, Observation, Poll, Run, RunState, Skip, SkipKind
+from collector.model import Enrichment, Facts, Job, Observation, Parent, Poll, Run, RunState, Skip, SkipKind
 from collector.oauth import Grant, Tokens
 from collector.platforms.answers import integer
 from collector.platforms.base import Choice, Context, Finding, Load
@@ -22,7 +24,7 @@ from collector.platforms.cdf.job_list import OVERLAP, Walk
 from collector.platforms.cdf.job_names import JobNames
 from collector.platforms.cdf.lineage import read_late, sql_skips
 from collector.platforms.cdf.observations import Place, Unchanged, candidates, counted, observe
-from collector.platforms.cdf.rows import JobRow, JobRows, read_job, signs_of_life
+from collector.platforms.cdf.rows import Definition, JobRow, JobRows, last_signs_of_life, read_job
 from collector.platforms.cdf.sources import CdfCatalog
 from collector.platforms.cdf.trigger import started
 from collector.platforms.cdf.walks import Walks
@@ -41,6 +43,16 @@ PAGE_SIZE = 50
 """Jobs on the first page of a walk; not below `SHORTEST_RISE`, for fewer could not show that they are not newest first."""
 SILENT = timedelta(minutes=15)
 """A running job whose last sign of life is older is logged."""
+
+
+class _Basis(NamedTuple):
+    """What an observation is made of beside the row; `lineage` is None where the query was not read yet."""
+
+    known: tuple[UUID, Job] | None
+    definition: Definition | None
+    lineage: SqlLineage | None
+    parent: Parent | None
+    back_fill: bool
 
 
 def create(config: CdfSource, context: Context) -> "CdfPlatform":
@@ -152,15 +164,14 @@ class CdfPlatform:
         rows = [row for row in rows if row.id in by_id]
         await self._definitions.know((row.transformation_id for row in rows), needed=False)
         sql = await self._lineage(rows)
-        seen = [self._observed(row, sql, known=by_id[row.id]) for row in rows]
-        self._flag_stuck(rows, signs_of_life(answered))
+        page = self._page_of(rows, sql, by_id)
+        self._flag_stuck(rows, answered)
         answered_ids = {row.id for row in rows}
         left_out = {job_id: run for job_id, run in by_id.items() if job_id not in answered_ids}
         if skips:  # a row that could not be read may be one of those left out: that proves nothing then
-            page = Poll(tuple(seen), unread=tuple(map(str, left_out)), skips=skips)
+            page = replace(page, unread=tuple(map(str, left_out)), skips=skips)
         else:
             absent |= left_out
-            page = Poll(tuple(seen))
         return page, self._still_open(rows) | left_out.keys()
 
     def _still_open(self, rows: Iterable[JobRow]) -> set[int]:
@@ -256,13 +267,34 @@ class CdfPlatform:
         await self._definitions.renew(self._names.contested(chosen))
         return chosen, tuple(skips)
 
+    def _page_of(self, rows: Iterable[JobRow], sql: Mapping[str, SqlLineage], known: Mapping[int, Run]) -> Poll:
+        """What is seen of tracked jobs. Observations of an earlier poll that hold again are not even copied."""
+        made: list[Observation] = []
+        repeated: list[Observation] = []
+        for row in rows:
+            before = self._unchanged.get(row, self._basis(row, sql, known[row.id]))
+            if before is None:
+                made.append(self._observed(row, sql, known=known[row.id]))
+            else:
+                repeated.append(before)
+        return Poll(tuple(made), repeated=tuple(repeated), repeated_at=self._clock.now())
+
+    def _basis(
+        self, row: JobRow, sql: Mapping[str, SqlLineage], known: Run | None, back_fill: bool = False
+    ) -> "_Basis":
+        return _Basis(
+            known=None if known is None else (known.run_id, known.job),
+            definition=self._definitions.get(row.transformation_id),
+            lineage=sql.get(row.query or ""),
+            parent=self._workflows.parent_of(row.id),
+            back_fill=back_fill,
+        )
+
     def _observed(
         self, row: JobRow, sql: Mapping[str, SqlLineage], *, known: Run | None = None, back_fill: bool = False
     ) -> Observation:
         """`sql` holds what is known of queries; `back_fill` marks jobs that had ended long before they were first seen."""
-        definition, lineage = self._definitions.get(row.transformation_id), sql.get(row.query or "")
-        parent = self._workflows.parent_of(row.id)
-        basis = (known is not None and (known.run_id, known.job), definition, lineage, parent, back_fill)
+        basis = self._basis(row, sql, known, back_fill)
         if (seen := self._unchanged.get(row, basis)) is not None:
             return replace(seen, seen_at=self._clock.now())
         seen = observe(
@@ -270,10 +302,10 @@ class CdfPlatform:
             self._place,
             seen_at=self._clock.now(),
             job_name=known.job.name if known else self._names.name(row, self._called_now),
-            definition=definition,
-            sql=lineage,
+            definition=basis.definition,
+            sql=basis.lineage,
             known=known,
-            parent=parent,
+            parent=basis.parent,
             settled=back_fill and not self._config.backfill_metrics,
         )
         seen = self._unchanged.put(row, basis, seen)
@@ -281,10 +313,11 @@ class CdfPlatform:
             self._workflows.settled(row.id)
         return seen
 
-    def _flag_stuck(self, rows: Iterable[JobRow], last_seen: Mapping[int, datetime]) -> None:
+    def _flag_stuck(self, rows: Iterable[JobRow], answered: Iterable[object]) -> None:
         """A running job without a sign of life is a lost worker, or a slow one: it stays under watch. Logged once."""
-        now, read = self._clock.now(), {row.id: row for row in rows}
-        silent = [row for row in read.values() if _is_silent(row, last_seen.get(row.id, now), now)]
+        read = {row.id: row for row in rows}
+        last_seen = last_signs_of_life(answered, self._clock.now() - SILENT)
+        silent = [row for job_id in last_seen if (row := read.get(job_id)) is not None and row.status == "Running"]
         fresh = [row for row in silent if row.id not in self._silent]
         self._silent = (self._silent - read.keys()) | {row.id for row in silent}
         if fresh:
@@ -333,10 +366,6 @@ def _by_job_id(runs: Iterable[Run]) -> dict[int, Run]:
 def _skips_of_sql(rows: Iterable[JobRow], sql: Mapping[str, SqlLineage]) -> Iterator[Skip]:
     for row in rows:
         yield from sql_skips(row, sql.get(row.query or ""))
-
-
-def _is_silent(row: JobRow, last_seen: datetime, now: datetime) -> bool:
-    return row.status == "Running" and now - last_seen > SILENT
 
 
 def _next_page(walk: Walk, page: Page, limit: int, after: str | None) -> tuple[int, str | None]:

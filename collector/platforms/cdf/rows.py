@@ -8,6 +8,7 @@ from uuid import UUID
 
 from cachetools import LRUCache
 
+from collector.clock import to_ms
 from collector.model import RunState
 from collector.platforms.answers import integer, moment, prose, text, uuid
 from collector.platforms.unread_times import Unread, unread_times
@@ -113,11 +114,13 @@ class JobRows:
         return row
 
 
-def signs_of_life(jobs: Iterable[object]) -> dict[int, datetime]:
-    """When CDF last heard of each of these jobs."""
-    said = [data for data in jobs if isinstance(data, dict)]
-    found = {integer(data.get("id")): moment(data.get(_SIGN_OF_LIFE)) for data in said}
-    return {job_id: at for job_id, at in found.items() if job_id is not None and at is not None}
+def last_signs_of_life(jobs: Iterable[object], before: datetime) -> dict[int, datetime]:
+    """Of the jobs of which CDF last heard before then, when that was."""
+    at_least = to_ms(before)
+    heard = [(data.get("id"), data.get(_SIGN_OF_LIFE)) for data in jobs if isinstance(data, dict)]
+    old = [(one, value) for one, value in heard if not (isinstance(value, int) and value >= at_least)]
+    found = {integer(one): moment(value) for one, value in old}
+    return {job_id: at for job_id, at in found.items() if job_id is not None and at is not None and at < before}
 
 
 def read_definition(data: Any) -> Definition | None:

@@ -24,6 +24,7 @@ from collector.ledger import (
     stored,
 )
 from collector.ledger.claims import Settlement
+from collector.ledger.looks import Look, commit_looks
 from collector.ledger.retention import DueLimits
 from collector.ledger.run_queries import RunFilter
 from collector.model import RunState
@@ -117,6 +118,14 @@ def commit(ledger: Ledger) -> None:
     )
 
 
+def look_again(ledger: Ledger) -> None:
+    keys = ("20", "21", "22")
+    known = stored.known(ledger.conn, ledger.source, keys)
+    *together, alone = (known.row(key) for key in keys)
+    looks = {Look(ledger.now, ledger.now): dict(together), Look(ledger.now, ledger.now + 1): dict([alone])}
+    assert commit_looks(ledger.conn, ledger.lease, looks) == set()
+
+
 def settle(ledger: Ledger) -> None:
     items = ledger.claim()
     ledger.deliver(*items[:5], recheck_at=NOW)
@@ -132,6 +141,7 @@ def retry(ledger: Ledger) -> None:
 
 ROUND: dict[str, Callable[[Ledger], object]] = {
     "commit": commit,
+    "looks": look_again,
     "settle": settle,
     "claim": lambda ledger: ledger.claim(),
     "next due": lambda ledger: claims.next_due(ledger.conn, ledger.sinks["a"]),

@@ -98,12 +98,25 @@ def test_only_rows_that_changed_are_read_again(ledger: Ledger, monkeypatch: pyte
 
     monkeypatch.setattr(detail, "read_short", counting)
     ledger.commit(*(RunChange(a_run(f"{number}")) for number in range(20)))
-    tracked(ledger)
-    seen_again(ledger, tracked(ledger), 30)
+    before = tracked(ledger)
+    seen_again(ledger, before, 30)
     ledger.commit(RunChange(a_run("7", raw_state="Stopping")))
-    assert [to_ms(run.seen_at) - NOW for run in tracked(ledger) if run.key != "7"] == [30 * SECOND] * 19
+    others = {run.key: run for run in before if run.key != "7"}
+    assert all(run is others[run.key] for run in tracked(ledger) if run.key != "7"), "nor are they copied"
     assert sorted(keys[:20]) == sorted(f"{number}" for number in range(20))
     assert keys[20:] == ["7"]
+
+
+@pytest.mark.parametrize(("due", "misses"), [(None, 0), (None, 1), (40, 0), (40, 1)])
+def test_of_looks_only_the_time_is_not_in_the_runs_in_short(ledger: Ledger, due: int | None, misses: int) -> None:
+    run = a_run("r", misses=1)
+    ledger.commit(RunChange(run))
+    looked = replace(run, seen_at=later(seconds=30), due_at=None if due is None else later(seconds=due), misses=misses)
+    ledger.commit(RunChange(looked, only_seen=True))
+    [found] = tracked(ledger)
+    assert replace(found, seen_at=looked.seen_at) == looked
+    assert (found.seen_at == looked.seen_at) or (found.due_at is None and misses == run.misses)
+    assert known(ledger, "r") == {"r": looked}, "whole, it is as it was last seen"
 
 
 def test_memory_of_runs_in_short_is_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """What CDF's JSON means: rows, destinations, metrics, names. No network."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from collector.platforms.cdf.observations import Place, Unchanged, observe
 from collector.platforms.cdf.rows import (
     JobRow,
     JobRows,
+    last_signs_of_life,
     read_definition,
     read_execution,
     read_job,
@@ -357,6 +358,17 @@ def test_an_observation_made_anew_is_another_edition() -> None:
     one, another = Unchanged(), Unchanged()
     editions = [unchanged.put(job(), None, first).edition for unchanged in (one, one, another)]
     assert len(set(editions)) == 3
+
+
+@pytest.mark.parametrize("unit", [1000, 1])
+def test_the_last_sign_of_life_is_read_where_it_is_old(unit: int) -> None:
+    """In milliseconds or, as other vendors have it, in seconds."""
+    at = datetime(2026, 11, 22, tzinfo=UTC)
+    times = {7: at - timedelta(seconds=1), 8: at, 9: at + timedelta(seconds=1)}
+    jobs: list[Any] = [{"id": one, "lastSeenTime": int(time.timestamp() * unit)} for one, time in times.items()]
+    values: list[Any] = [None, "soon", [], True]
+    odd = [{"id": 10, "lastSeenTime": value} for value in values]
+    assert last_signs_of_life([*jobs, *odd, {"id": 11}, "no job"], at) == {7: times[7]}
 
 
 def test_a_job_that_ended_is_not_kept() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from collector.clock import to_ms
 from collector.errors import AuthFailed, BadAnswer, Throttled, Unavailable
-from collector.model import EventKind, RunState, SkipKind
+from collector.model import EventKind, Observation, RunState, SkipKind
 from collector.platforms.cdf.api import Api
 from collector.platforms.cdf.job_list import first_mark, read_mark
 from collector.platforms.cdf.walks import FULL_WALK_PAUSE
@@ -57,6 +57,28 @@ async def test_a_run_is_followed_from_start_to_end(rig: CdfRig) -> None:
     assert str(run.run_id) == job.uuid
     assert (run.job.name, run.job.key) == ("transformation/pumps", str(job.transformation.id))
     assert run.job.sql == "select 1 as id"
+
+
+async def test_what_holds_again_is_not_made_again(rig: CdfRig) -> None:
+    job = rig.simulator.start_run("pumps", Scenario(starts_after=1, runs_for=60))
+
+    async def repeated() -> list[Observation]:
+        """What one poll repeats, which by then is in memory twice as it came."""
+        rig.clock.advance(5)
+        pages = [page async for page in rig.platform.poll(rig.poller.due(), rig.poller.cursor)]
+        assert {page.repeated_at for page in pages if page.repeated} <= {rig.clock.now()}
+        assert len([one for page in pages for one in page.expanded().observations]) == 1
+        return [one for page in pages for one in page.repeated]
+
+    rig.clock.advance(5)
+    await rig.poller.cycle()
+    await rig.poller.cycle()
+    first, second = await repeated(), await repeated()
+    assert first[0] is second[0]
+    assert (first[0].key, first[0].state) == (str(job.id), RunState.RUNNING)
+    assert first[0].seen_at < rig.clock.now()
+    rig.clock.advance(60)
+    assert await repeated() == [], "it ended"
 
 
 async def test_a_run_that_began_and_ended_between_two_polls(rig: CdfRig) -> None:

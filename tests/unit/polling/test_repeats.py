@@ -50,10 +50,10 @@ class Counted:
         return done
 
 
-async def ways(source: Source, *seen: Observation, missing: tuple[str, ...] = ()) -> tuple[int, int]:
-    """How many commits took these in as a whole, and how many as looks alone."""
+async def ways(source: Source, *seen: Observation, **more: Any) -> tuple[int, int]:
+    """How many commits took these in as a whole, and how many as looks alone. `more` is of the page."""
     store = Counted(source.store)
-    async for _ in source.writer.page(store, Poll(seen, missing=missing), source.clock.now(), polled=True):  # type: ignore[arg-type]
+    async for _ in source.writer.page(store, Poll(seen, **more), source.clock.now(), polled=True):  # type: ignore[arg-type]
         pass
     return store.pages, store.looks
 
@@ -211,6 +211,40 @@ async def test_an_edition_stands_for_all_that_was_said(source: Source) -> None:
     assert await ways(source, running(source)) == WHOLE
     assert fingerprint(running(source, edition=2, ended_at=ZERO)) == 2
     assert fingerprint(source.seen("a", RunState.FAILED, edition=2)) is None
+
+
+async def test_observations_that_hold_again_are_seen_when_the_page_says(source: Source) -> None:
+    first = [running(source, key, edition=number) for number, key in enumerate("abc")]
+    await ways(source, *first)
+    for way in (WHOLE, LOOK, LOOK):
+        source.clock.advance(10)
+        now = source.clock.now()
+        assert await ways(source, repeated=tuple(first), repeated_at=now) == way
+        found = await source.store.read(runs.by_keys, source.source_id, "abc")
+        assert {run.seen_at for run in found.values()} == {now}
+    await source.store.write(touched)
+    source.clock.advance(10)
+    assert await ways(source, repeated=tuple(first), repeated_at=source.clock.now()) == WHOLE
+    assert (await known(source, "b")).seen_at == source.clock.now()
+
+
+async def test_a_run_that_is_made_anew_and_holds_again_in_one_page_takes_the_long_way(source: Source) -> None:
+    first = running(source, edition=1)
+    for _ in range(3):
+        await ways(source, repeated=(first,), repeated_at=source.clock.now())
+    changed = running(source, edition=2, handle={"id": "8"})
+    assert await ways(source, changed, repeated=(first,), repeated_at=source.clock.now()) == WHOLE
+
+
+async def test_runs_that_were_seen_within_one_millisecond(source: Source) -> None:
+    for _ in range(3):
+        seen = [running(source, key) for key in "ab"]
+        seen[1] = replace(seen[0], key="b", run_id=seen[1].run_id, job=seen[1].job, seen_at=source.clock.now())
+        seen[0] = replace(seen[0], seen_at=source.clock.now() + timedelta(microseconds=1))
+        way = await ways(source, *seen)
+    assert way == LOOK
+    found = await source.store.read(runs.by_keys, source.source_id, "ab")
+    assert {run.seen_at for run in found.values()} == {source.clock.now()}
 
 
 def observation(key: str, state: RunState) -> Observation:
