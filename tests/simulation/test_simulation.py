@@ -26,7 +26,7 @@ RARE = (
 RARER = {
     "a parked head": 7,
     "a doubt looked at": 66,
-    "a take-over with something in flight": 585,
+    "a take-over with something in flight": 259,
     "another number of shards": 82,
     "a change that waits for a replica that disagrees": 82,
     "a parked head in one shard, and another goes on": 185,
