@@ -94,7 +94,7 @@ class Backfills:
     async def _step(self, lease: Lease, request: Request, progress: Progress) -> None:
         window, shard = Window(**json.loads(request.body)), self._delivery.shard
         found = await self._store.read_shown(resend.next_strands, window, progress.after, shard)
-        async with self._delivery.reserved_of(found.numbers) as free:
+        async with self._delivery.reserved(found.numbers) as free:
             at_the_sink = len(found.numbers) - len(free)
             looked = replace(progress.with_look(found), waiting=progress.waiting + at_the_sink)
             progress = await self._store.write(self._put, lease, request, free, looked)

@@ -9,8 +9,8 @@ then (`circuit`, `health`), runs in doubt are looked at again (`rechecks`).
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 from sqlalchemy import Connection
@@ -36,6 +36,7 @@ _log = logging.getLogger("lineage.delivery")
 
 _STUCK_AFTER = 60.0
 _GIVE_BACK_WITHIN = 1.0
+_MOMENT = 0.05
 _STRANDS_AT_ONCE = 1000
 """Strands whose parked events are put back or dropped in one commit, at most."""
 
@@ -143,22 +144,20 @@ class Delivery:
         for event in events:
             left[event[0]].append(event)
         answers: dict[Named, RetryAnswer] = {}
+        session = self._present_session()
         while left:
-            session = self._present_session()
             async with session.reserved(left, _STRANDS_AT_ONCE) as strands:
-                some, now_ms = [event for strand in strands for event in left[strand]], self._context.time.now_ms()
-                answers |= await self._context.store.write(
-                    parked.retry, session.lease, self._context.sink_id, some, now_ms
-                )
-            for strand in strands:
-                del left[strand]
+                if strands:
+                    some = [event for strand in strands for event in left.pop(strand)]
+                    of_these = session.lease, self._context.sink_id, some, self._context.time.now_ms()
+                    answers |= await self._context.store.write(parked.retry, *of_these)
+                    continue
+            await self._context.clock.sleep(_MOMENT)
         return answers
 
-    @asynccontextmanager
-    async def reserved_of(self, strands: Iterable[int]) -> AsyncIterator[list[int]]:
+    def reserved(self, strands: Iterable[int]) -> AbstractAsyncContextManager[list[int]]:
         """Those of the strands that have no event at the sink: meanwhile their lanes may be changed. Raises `LeaseLost` as above."""
-        async with self._present_session().reserved_of(strands) as free:
-            yield free
+        return self._present_session().reserved(strands)
 
     async def drop_parked(self, events: Sequence[Named]) -> set[Named]:
         """Delete parked events; returns those that were parked. Raises `LeaseLost` as above."""
@@ -180,7 +179,7 @@ class Delivery:
             )
         ):
             after = strands[-1]
-            async with session.reserved_of(strands) as free:
+            async with session.reserved(strands) as free:
                 now_ms, rechecks = self._context.time.now_ms(), self._context.sink.rechecks
                 of_these = session.lease, self._context.sink_id, free, room - size, cause, now_ms
                 done = await self._context.store.write(overflow.park, *of_these, rechecks=rechecks)

@@ -101,7 +101,7 @@ class SinkRequests:
         known, shard = await self._store.read_shown(resend.strands_of, chosen), self._delivery.shard
         became = Counter({Resent.UNKNOWN: len(chosen) - len(known) if shard.number == 0 else 0})
         strands = {run_id: strand for run_id, strand in known.items() if shard.has(strand)}
-        async with self._delivery.reserved_of(set(strands.values())) as free:
+        async with self._delivery.reserved(set(strands.values())) as free:
             of_these = {run_id: chosen[run_id] for run_id, strand in strands.items() if strand in set(free)}
             became[Resent.WAITING] += len(strands) - len(of_these)
             became += (await self._store.write(self._put, of_these)).became

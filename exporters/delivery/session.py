@@ -29,8 +29,6 @@ _log = logging.getLogger("lineage.delivery")
 _RESERVE = 2.0
 """Seconds of the grace period that are left to commit what was in flight."""
 
-_MOMENT = 0.05
-
 _LEDGER_LOOK = 1.0
 """Seconds at most between two attempts of a loop while the ledger does not answer."""
 
@@ -77,29 +75,13 @@ class Session:
         self._claimer.hint()
 
     @asynccontextmanager
-    async def reserved(self, strands: Iterable[int], most: int) -> AsyncIterator[list[int]]:
-        """Up to `most` of these strands: meanwhile none of their events is sent, so that their lanes can be changed. Waits
-        until one of them has no event at the sink; raises `LeaseLost` when the session ends before.
+    async def reserved(self, strands: Iterable[int], most: int | None = None) -> AsyncIterator[list[int]]:
+        """Those of these strands, up to `most`, that have no event at the sink: meanwhile none of their events is sent, so that
+        their lanes can be changed. Raises `LeaseLost` once the session is over, as no outcome comes back to this process then.
         """
-        wanted = list(strands)
-        while not (reserved := self._reserved(wanted, most)):
-            self._raise_if_over()
-            await self._context.clock.sleep(_MOMENT)
-        try:
-            yield reserved
-        finally:
-            for strand in reserved:
-                self.in_flight.release(strand)
-            self.hint()
-            self._calm.set()
-
-    def _reserved(self, wanted: Iterable[int], most: int) -> list[int]:
-        return list(islice((strand for strand in wanted if self.in_flight.reserve(strand)), most))
-
-    @asynccontextmanager
-    async def reserved_of(self, strands: Iterable[int]) -> AsyncIterator[list[int]]:
-        """As `reserved`, for those of the strands that have no event at the sink; does not wait."""
-        free = [strand for strand in strands if self.in_flight.reserve(strand)]
+        if self._over:
+            raise LeaseLost(f"the lease of sink {self._context.name} is no longer held here; nothing was done")
+        free = list(islice((strand for strand in strands if self.in_flight.reserve(strand)), most))
         try:
             yield free
         finally:
@@ -131,11 +113,6 @@ class Session:
             self._over = True
             unsubscribe()
             await self._sender.cancel()
-
-    def _raise_if_over(self) -> None:
-        """Once the session is over, no outcome comes back to this process."""
-        if self._over:
-            raise LeaseLost(f"the lease of sink {self._context.name} is no longer held here; nothing was done")
 
     def _keep(self, part: str, step: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         return self._group.create_task(self._forever(part, step), name=f"{part}:{self._context.name}")
