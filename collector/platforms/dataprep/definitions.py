@@ -9,7 +9,7 @@ from cachetools import TTLCache
 from collector.errors import NotFound, Unavailable
 from collector.platforms.answers import Forbidden
 from collector.platforms.dataprep import groups, rows
-from collector.platforms.dataprep.api import Api, NoSuchPath, Refused
+from collector.platforms.dataprep.api import Api, Refused
 from collector.platforms.dataprep.levels import Deployment, Optional
 from collector.platforms.dataprep.rows import Group, OutputDefinition, Source
 
@@ -93,12 +93,8 @@ class Definitions:
     async def _read_names(self, group: Group) -> RecipeNames:
         names = _embedded_names(group)
         if group.recipe and not names.complete and self._deployment.has(Optional.RECIPES):
-            found = await self._optional(
-                Optional.RECIPES,
-                "wrangledDatasets",
-                group.recipe,
-                query={"embed": "flow", "fields": "id;name;description;flow"},
-            )
+            query = {"embed": "flow", "fields": "id;name;description;flow"}
+            found, _ = await self._deployment.ask(Optional.RECIPES, "wrangledDatasets", group.recipe, query=query)
             names = _embedded_names(rows.group({"id": group.key, "wrangledDataset": found}))
         if not (names.recipe and (names.flow or names.flow_key)) and group.stages is None:
             names = _embedded_names(await groups.read(self._api, self._deployment, group.key))
@@ -110,7 +106,7 @@ class Definitions:
         known = self._flows.get(flow)
         if known is not None:
             return known
-        body = await self._optional(Optional.FLOWS, "flows", flow, query={"fields": "id;name"})
+        body, _ = await self._deployment.ask(Optional.FLOWS, "flows", flow, query={"fields": "id;name"})
         name = rows.name(body.get("name")) if isinstance(body, dict) else None
         if name:
             self._flows[flow] = name
@@ -165,14 +161,3 @@ class Definitions:
             return await self._api.get(*path, query=query)
         except (NotFound, Forbidden, Refused):
             return None
-
-    async def _optional(self, endpoint: Optional, *path: str, query: dict[str, str | int]) -> object:
-        if not self._deployment.has(endpoint):
-            return None
-        try:
-            return await self._api.get(*path, query=query)
-        except NoSuchPath as error:
-            self._deployment.lacks(endpoint, error)
-        except (NotFound, Forbidden, Refused):
-            pass
-        return None

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from collector.errors import NotFound
 from collector.model import Enrichment, Facts, Run, RunState
 from collector.platforms.answers import Forbidden
 from collector.platforms.dataprep import datasets, groups, observations, states
-from collector.platforms.dataprep.api import Api, NoSuchPath, Refused
+from collector.platforms.dataprep.api import Api
 from collector.platforms.dataprep.datasets import Found
 from collector.platforms.dataprep.definitions import Definitions
 from collector.platforms.dataprep.levels import Deployment, Optional
@@ -53,7 +52,7 @@ class Enricher:
 
     async def _inputs(self, group: Group) -> Found:
         sources = await self._definitions.sources(group.recipe, group.ranfrom) if group.recipe else ()
-        body, refused = await self._optional(Optional.INPUTS, group.key, "inputs")
+        body, refused = await self._deployment.ask(Optional.INPUTS, "jobGroups", group.key, "inputs")
         if body is not None:
             return datasets.inputs(body, sources, self._namespace)
         if not sources:
@@ -64,7 +63,7 @@ class Enricher:
     async def _outputs(self, group: Group, state: RunState) -> Found:
         """What the run wrote; of one that did not succeed, what it was to write."""
         definition = await self._definitions.output(group.recipe, group.ranfrom) if group.recipe else None
-        body, refused = await self._optional(Optional.OUTPUTS, group.key, "outputs")
+        body, refused = await self._deployment.ask(Optional.OUTPUTS, "jobGroups", group.key, "outputs")
         if isinstance(body, dict):
             found = datasets.outputs(body, definition, self._namespace)
             return (
@@ -76,18 +75,6 @@ class Enricher:
             return Found(problems=refused or ("this deployment does not report the outputs of the run",))
         found = datasets.defined_outputs(definition, self._namespace)
         return replace(found, problems=(*found.problems, *refused))
-
-    async def _optional(self, endpoint: Optional, *path: str) -> tuple[Any, tuple[str, ...]]:
-        """The answer, or None with the platform's words where it refuses."""
-        if not self._deployment.has(endpoint):
-            return None, ()
-        try:
-            return await self._api.get("jobGroups", *path), ()
-        except NoSuchPath as error:
-            self._deployment.lacks(endpoint, error)
-            return None, ()
-        except (NotFound, Refused, Forbidden) as error:
-            return None, (str(error),)
 
 
 def partly_written(stages: Sequence[StageRow], state: RunState) -> tuple[str, ...]:

@@ -8,11 +8,10 @@ from datetime import datetime, timedelta
 
 from cachetools import TTLCache
 
-from collector.errors import NotFound
 from collector.model import Facts, Job, Observation, Parent, Run, RunState
-from collector.platforms.answers import Forbidden, moment
+from collector.platforms.answers import moment
 from collector.platforms.dataprep import rows, states
-from collector.platforms.dataprep.api import Api, NoSuchPath, Refused
+from collector.platforms.dataprep.api import Api
 from collector.platforms.dataprep.definitions import Definitions, kept
 from collector.platforms.dataprep.levels import Deployment, Optional
 from collector.platforms.dataprep.observations import FLOW_RUN, Place
@@ -56,13 +55,7 @@ class FlowRuns:
         return found
 
     async def _read(self, key: str) -> FlowRun | None:
-        try:
-            body = await self._api.get("flowRuns", key)
-        except NoSuchPath as error:
-            self._deployment.lacks(Optional.FLOW_RUNS, error)
-            return None
-        except (NotFound, Forbidden, Refused):
-            return None
+        body, _ = await self._deployment.ask(Optional.FLOW_RUNS, "flowRuns", key)
         known = body if isinstance(body, dict) else {}
         flow = rows.number(known["flow"].get("id")) if isinstance(known.get("flow"), dict) else None
         name = await self._definitions.flow_name(flow) if flow else None

@@ -10,7 +10,7 @@ from typing import Any
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError
 from collector.logs import fields
 from collector.platforms.answers import Forbidden
-from collector.platforms.dataprep.api import Api, Query, Refused, Unreadable
+from collector.platforms.dataprep.api import Api, NoSuchPath, Query, Refused, Unreadable
 
 log = logging.getLogger("lineage.dataprep")
 
@@ -127,6 +127,18 @@ class Deployment:
     def _may_have(self, endpoint: Optional) -> bool:
         return self._claims is None or endpoint.value in self._claims
 
+    async def ask(self, endpoint: Optional, *path: str, query: Query | None = None) -> tuple[Any, tuple[str, ...]]:
+        """The answer of an endpoint that the deployment may lack; None where it has none, with the platform's words where it refuses."""
+        if not self.has(endpoint):
+            return None, ()
+        try:
+            return await self._api.get(*path, query=query), ()
+        except NoSuchPath as error:
+            self.lacks(endpoint, error)
+            return None, ()
+        except (NotFound, Refused, Forbidden) as error:
+            return None, (str(error),)
+
     def lacks(self, what: Optional | Embed, error: SourceError) -> None:
         """It was tried and is not there: not tried again until the next day."""
         self._lacks.add(what)
@@ -160,10 +172,7 @@ class Deployment:
         try:
             body = await self._api.get(path, query=query)
         except (NotFound, Refused, Forbidden) as error:
-            self._lacks.add(endpoint)
-            log.info(
-                "dataprep.feature_missed", extra=fields(source=self._source, what=endpoint.value, cause=str(error))
-            )
+            self.lacks(endpoint, error)
             return False
         if not isinstance(body, dict) or not isinstance(body.get("data"), list):
             raise BadAnswer(f"GET /v4/{path}: the answer has no list `data`")
