@@ -15,7 +15,7 @@ from collector.app import configuration, factory, ledgers, requests
 from collector.app.progress import Progress
 from collector.app.run_listing import time_given
 from collector.app.status import source_id
-from collector.app.tables import Column, Kind, printable, show
+from collector.app.tables import Column, Kind, printable, show, show_json
 from collector.clock import SystemClock, from_ms, moment, to_ms
 from collector.errors import ConfigurationError, LineageError
 from collector.ledger import acknowledged, memory, past_runs, resend, runs, schema
@@ -65,7 +65,7 @@ def backfill(config: Path, name: str, options: Options) -> int:
     request = "dry run" if options.dry_run else "done"
     shown = {"request": request, kind: name, **only, **_limits(of.window), **counts}
     if options.as_json:
-        print(json.dumps(shown, indent=2, ensure_ascii=False))
+        show_json(shown)
         return int(is_another)
     if shown.get("runs"):
         show(shown["runs"], _RUNS, as_json=False, nothing="")
@@ -98,7 +98,7 @@ def stop(config: Path, name: str, *, as_json: bool) -> int:
     kind, _, name = target.partition(":")
     shown = {"request": "stopped", kind: name, **result.answer}
     words = f"the backfill of {kind} {name} was stopped after {result.answer.get('seen', 0):,} runs; what was done until then stays"
-    print(json.dumps(shown, indent=2, ensure_ascii=False) if as_json else printable(words))
+    show_json(shown) if as_json else print(printable(words))
     return 0
 
 

@@ -132,11 +132,6 @@ def _refusing(sinks: Iterable[queries.SinkRow]) -> list[tuple[str, str]]:
     return [(row.name, row.refusing) for row in sinks if row.refusing and row.retired_at is None]
 
 
-def _number(conn: Connection, source: str) -> int | None:
-    """Of a source that the ledger knows."""
-    return next((row.id for row in queries.sources(conn) if row.name == source), None)
-
-
 def _renamed(conn: Connection, settings: Settings, source: str) -> list[Row]:
     """A row for each job that ran and gets another name, or would get the name of another one."""
     found = renamings(factory.job_aliases(settings.jobs), _jobs_that_ran(conn, source)) if settings.jobs else ()
@@ -144,7 +139,7 @@ def _renamed(conn: Connection, settings: Settings, source: str) -> list[Row]:
 
 
 def _jobs_that_ran(conn: Connection, source: str) -> list[Job]:
-    number = _number(conn, source)
+    number = queries.source_names(conn).get(source)
     return jobs.latest(conn, number, _JOBS) if number is not None else []
 
 
@@ -178,7 +173,7 @@ _NO_JOB = "all jobs that ran so far were left out by include and exclude: no run
 
 def _nothing_fits(conn: Connection, source: str) -> bool:
     """Whether jobs of this source were seen, and all of them left out."""
-    number = _number(conn, source)
+    number = queries.source_names(conn).get(source)
     if number is None or queries.jobs(conn, 1, source_id=number):
         return False
     return any(skip.kind == SkipKind.FILTERED for skip in queries.skips(conn, _SKIPS, source_id=number))
@@ -252,15 +247,8 @@ async def _one(part: str, check: Check, close: Close) -> list[Row]:
     except TimeoutError:
         found = [_row(part, "check", False, f"no answer within {PATIENCE:.0f} s", "check the network to it")]
     except Exception as error:  # noqa: BLE001 - the boundary of one part: the others are still checked
-        found = [
-            _row(
-                part,
-                "check",
-                False,
-                f"{type(error).__name__}: {redacted(str(error))}",
-                "this is a bug in the collector: please report it",
-            )
-        ]
+        words = f"{type(error).__name__}: {redacted(str(error))}"
+        found = [_row(part, "check", False, words, "this is a bug in the collector: please report it")]
     finally:
         await close()
     return found

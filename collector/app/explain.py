@@ -1,6 +1,5 @@
 """`explain`: why a run, a job or a dataset is there or not, where its events are, and what happens next."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from collector import views
 from collector.app import configuration
 from collector.app.listings import read
 from collector.app.status import source_id
-from collector.app.tables import Column, Kind, printable, show
+from collector.app.tables import Column, Kind, printable, show, show_json
 from collector.clock import duration, moment
 from collector.errors import LineageError
 from collector.ledger import history, queries, run_queries
@@ -60,7 +59,7 @@ def explain(config: Path, name: str, *, source: str | None, as_json: bool) -> in
         *_left_out(found.skips),
     ]
     if as_json:
-        print(json.dumps(parts, indent=2, ensure_ascii=False))
+        show_json(parts)
         return 0
     for number, part in enumerate(parts):
         _show(part, first=not number)

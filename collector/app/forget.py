@@ -1,6 +1,5 @@
 """`forget`: shows what the ledger holds of a source or sink that left the configuration, asks, and removes all of it."""
 
-import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from sqlalchemy import Connection
 from collector.app import configuration, requests
 from collector.app.confirmation import confirmed
 from collector.app.listings import read
-from collector.app.tables import printable
+from collector.app.tables import printable, show_json
 from collector.errors import ConfigurationError
 from collector.ledger import inventory
 from collector.ledger.inventory import Inventory, OpenRun, TargetKind
@@ -96,7 +95,7 @@ def _agreed(held: Inventory, still_open: list[OpenRun]) -> bool:
 
 def _show(held: Inventory, still_open: list[OpenRun], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(_as_json(held, still_open), indent=2, ensure_ascii=False))
+        show_json(_as_json(held, still_open))
         return
     for line in _lines(held, still_open):
         print(line)
@@ -106,11 +105,7 @@ def _as_json(held: Inventory, still_open: list[OpenRun]) -> dict[str, Any]:
     return {
         "request": "dry run",
         held.kind.value: held.name,
-        "runs": held.runs,
-        "open_runs": held.open,
-        "undelivered": held.pending,
-        "parked": held.parked,
-        "requests": held.requests,
+        **held.counts(),
         "by_sink": [
             {"source": each.source, "sink": each.sink, "undelivered": each.pending, "parked": each.parked}
             for each in held.owed

@@ -1,6 +1,5 @@
 """`graph`: what a job or dataset is made from and what is made from it, as a tree, as JSON, as Graphviz' DOT or as Mermaid."""
 
-import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from sqlalchemy import Connection
 from collector import views
 from collector.app import configuration
 from collector.app.listings import read
-from collector.app.tables import printable
+from collector.app.tables import printable, show_json
 from collector.errors import LineageError
 from collector.ledger import graph as graphs
 from collector.ledger.graph import Graph, Node
@@ -32,7 +31,7 @@ def graph(config: Path, name: str, *, depth: int, form: str) -> int:
         raise LineageError(_not_one(name, nodes))
     match form:
         case "json":
-            print(json.dumps(views.graph(around), indent=2, ensure_ascii=False))
+            show_json(views.graph(around))
         case "dot":
             print(dot(around))
         case "mermaid":

@@ -35,6 +35,8 @@ NEVER = 2**62
 
 Meant = Callable[[Run], bool]
 """Whether a message may be about this open run."""
+Read = Callable[[Mapping[str, str], bytes], Meant | None]
+"""`Hinting.hint` of a platform, or the same for messages of the collector's own form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,30 +88,21 @@ class Hints:
         source = self._sources.get(name)
         if source is None or source.secret is None:
             return _answer(404, "no source of this name takes messages; one that does has a hint_secret")
-        body = await _body_of(request)
-        if body is None:
-            return _answer(408, "the message did not come in time")
-        signature = next((request.headers[each] for each in SIGNATURES if each in request.headers), None)
-        if not signature_fits(source.secret(), body, _bare(signature)):
-            self._ignored(name, HintResult.REFUSED, f"{' or '.join(SIGNATURES)} does not fit the body")
-            return _answer(401, "the signature does not fit")
-        try:
-            hint = read_hint(body)
-        except BadAnswer as error:
-            self._ignored(name, HintResult.UNREADABLE, str(error))
-            return _answer(400, str(error))
-        return _taken(await self._look(name, partial(may_mean, hint), 1))
+        return await self._read(request, name, partial(_signed_hint, source.secret))
 
     async def _post_of_platform(self, request: web.Request) -> web.Response:
         name = request.match_info["source"]
         source = self._sources.get(name)
         if source is None or source.kind != request.match_info["platform"] or not isinstance(source.platform, Hinting):
             return _answer(404, "no source of this name takes messages")
+        return await self._read(request, name, source.platform.hint, only_runs=True)
+
+    async def _read(self, request: web.Request, name: str, read: Read, *, only_runs: bool = False) -> web.Response:
         body = await _body_of(request)
         if body is None:
             return _answer(408, "the message did not come in time")
         try:
-            meant = source.platform.hint(request.headers, body)
+            meant = read(request.headers, body)
         except NotFound as error:
             return _answer(404, str(error))
         except AuthFailed as error:
@@ -118,7 +111,8 @@ class Hints:
         except BadAnswer as error:
             self._ignored(name, HintResult.UNREADABLE, str(error))
             return _answer(400, str(error))
-        return _taken(await self._look(name, meant, 1, only_runs=True))
+        done = await self._look(name, meant, 1, only_runs=only_runs)
+        return _answer(202, "taken") if done else _answer(503, "try again later")
 
     async def _look(self, name: str, meant: Meant | None, messages: int, *, only_runs: bool = False) -> bool:
         """Have the source polled now with the runs that may be meant; `only_runs`: not without any. False when the ledger
@@ -162,9 +156,13 @@ def _ask(conn: Connection, name: str, source_id: int, keys: Sequence[str], now_m
     requests.hint(conn, source_id, now_ms)
 
 
-def _bare(signature: str | None) -> str | None:
-    """Without the name of the algorithm, which some senders put before it."""
-    return None if signature is None else signature.strip().lower().removeprefix("sha256=")
+def _signed_hint(secret: Callable[[], str], headers: Mapping[str, str], body: bytes) -> Meant:
+    """As `Hinting.hint`, of a message in the collector's own form. Some senders put the name of the algorithm before the signature."""
+    signature = next((headers[each] for each in SIGNATURES if each in headers), None)
+    bare = None if signature is None else signature.strip().lower().removeprefix("sha256=")
+    if not signature_fits(secret(), body, bare):
+        raise AuthFailed(f"{' or '.join(SIGNATURES)} does not fit the body")
+    return partial(may_mean, read_hint(body))
 
 
 async def _body_of(request: web.Request) -> bytes | None:
@@ -174,10 +172,6 @@ async def _body_of(request: web.Request) -> bytes | None:
             return await request.read()
     except TimeoutError:
         return None
-
-
-def _taken(done: bool) -> web.Response:
-    return _answer(202, "taken") if done else _answer(503, "try again later")
 
 
 def _answer(status: int, words: str) -> web.Response:

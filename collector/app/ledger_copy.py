@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import orjson
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from collector.app import configuration, ledgers
+from collector.app.tables import show_json
 from collector.errors import ConfigurationError, LedgerError
 from collector.ledger import transfer
 from collector.ledger.postgres import transfer as of_postgres
@@ -44,7 +44,7 @@ def copy(source: str, target: str, *, schema: str, password_file: Path | None, a
     said = {"from": _name(ends[0]), "to": _name(ends[1]), "schema": REVISIONS[-1], "seconds": seconds}
     if as_json:
         tables = {name: asdict(content) for name, content in copied.items()}
-        print(orjson.dumps({**said, "tables": tables}, option=orjson.OPT_INDENT_2).decode())
+        show_json({**said, "tables": tables})
     else:
         rows = sum(content.rows for content in copied.values())
         held = f"{copied['run'].rows} runs and {copied['event'].rows} events, {rows} rows in all"
@@ -105,8 +105,7 @@ def backup(config: Path, target: Path, *, as_json: bool) -> int:
     made = back_up(ledger, target, _shown_bytes if sys.stderr.isatty() and not as_json else lambda *_: None)
     seconds = round(time.monotonic() - began, 3)
     if as_json:
-        summary = {**asdict(made), "path": str(made.path), "ledger": str(ledger), "seconds": seconds}
-        print(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
+        show_json({**asdict(made), "ledger": ledger, "seconds": seconds})
     else:
         held = f"{made.runs} runs and {made.events} events, schema {made.schema}"
         print(f"{made.path}: {size(made.bytes)} with {held}, copied from {ledger} and checked")

@@ -1,7 +1,6 @@
 """`status`, `skipped`, `parked list`: read from the ledger beside a running service or without one."""
 
 import asyncio
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -14,7 +13,7 @@ from sqlalchemy import Connection
 from collector import views
 from collector.app import configuration, ledgers, live_view
 from collector.app.status import status as looked
-from collector.app.tables import Column, Kind, printable, show, show_head, show_lines
+from collector.app.tables import Column, Kind, printable, show, show_head, show_json, show_lines
 from collector.clock import Clock, SystemClock, duration
 from collector.ledger import parked as parking
 from collector.ledger import queries, replicas, retention
@@ -95,7 +94,7 @@ def status(config: Path, *, as_json: bool) -> int:
     settings = configuration.load(config)
     found = asyncio.run(_now(settings))
     if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        show_json(found)
     else:
         _show_status(found)
     wrong = [row for row in (*found["sources"], *found["sinks"]) if row["wrong"] and row["state"] != "retired"]

@@ -1,6 +1,5 @@
 """`parked drop`: shows what would be dropped, asks, and drops exactly that."""
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from collector.app import configuration, requests
 from collector.app.confirmation import confirmed
 from collector.app.listings import read
-from collector.app.tables import printable
+from collector.app.tables import printable, show_json
 from collector.clock import moment
 from collector.ledger import parked
 from collector.ledger.parked import Choice, ParkedEvent
@@ -48,7 +47,7 @@ def _agreed(found: Sequence[ParkedEvent]) -> bool:
 def _say_dry(found: Sequence[ParkedEvent], *, as_json: bool) -> None:
     if as_json:
         events = [{"event": one.name, "run_id": one.run_uuid, "type": one.kind.value} for one in found]
-        print(json.dumps({"request": "dry run", "would_drop": len(found), "events": events}, indent=2))
+        show_json({"request": "dry run", "would_drop": len(found), "events": events})
         return
     for line in _lines(found):
         print(line)

@@ -37,19 +37,12 @@ class Removal:
             held = await self._store.write(inventory.begin, kind, name, now_ms, drop_undelivered=drop_undelivered)
         except LedgerError as error:
             return RequestResult(RequestState.FAILED, {"error": str(error)})
-        counts = {
-            "runs": held.runs,
-            "open_runs": held.open,
-            "undelivered": held.pending,
-            "parked": held.parked,
-            "requests": held.requests,
-        }
-        log.warning("ledger.forgotten", extra=fields(target=target, **counts))
+        log.warning("ledger.forgotten", extra=fields(target=target, **held.counts()))
         end = self._clock.monotonic() + ANSWERS_WITHIN
         source = Retired(held.id, name, retirement.FORGOTTEN)
         remove = self.remove_sink if kind is TargetKind.SINK else self.remove_source
         whole = await remove(source, lambda: self._clock.monotonic() < end)
-        return RequestResult(RequestState.DONE, {kind.value: name, **counts, "removed": whole})
+        return RequestResult(RequestState.DONE, {kind.value: name, **held.counts(), "removed": whole})
 
     async def remove_sink(self, sink: Retired, may_go_on: Callable[[], bool] = lambda: True) -> bool:
         """Whether all of it was removed."""

@@ -9,13 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import orjson
-
 from collector.app import configuration, control, ledgers
 from collector.app.control import RequestResult
 from collector.app.removal import Removal
 from collector.app.status import source_id
-from collector.app.tables import printable
+from collector.app.tables import printable, show_json
 from collector.clock import SystemClock
 from collector.errors import ConfigurationError, LedgerLocked, LineageError
 from collector.ledger import replicas, requests, runs
@@ -365,8 +363,7 @@ def _report(result: RequestResult, words: str, more: Mapping[str, Any], *, as_js
     """Print the result of the request; returns the exit code."""
     done = result.state is RequestState.DONE
     if as_json:
-        body = {"request": result.state.value, **result.answer, **more}
-        print(orjson.dumps(body, option=orjson.OPT_INDENT_2).decode())
+        show_json({"request": result.state.value, **result.answer, **more})
     elif done:
         print(printable(words))
     else:

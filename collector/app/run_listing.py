@@ -1,6 +1,5 @@
 """`runs` and `runs show`: runs of the ledger, read beside a running service or without one."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +10,17 @@ from typing import Any, Never
 
 from sqlalchemy import Connection
 
+from collector import views
 from collector.app import configuration, live_view
 from collector.app.listings import look, read
 from collector.app.status import source_id
-from collector.app.tables import Column, Kind, show, show_head, show_lines, show_one
+from collector.app.tables import Column, Kind, show, show_head, show_json, show_lines, show_one
 from collector.clock import Clock, SystemClock, moment, to_ms
 from collector.errors import ConfigurationError, LineageError
 from collector.ledger import history, run_queries
 from collector.ledger.history import RunHistory
 from collector.ledger.run_queries import RunDetail, RunFilter, RunRow
 from collector.model import RunState
-from collector.views import known_run, more, only_sinks, summary
 from config.quantities import parse_moment
 
 COLUMNS = (
@@ -94,7 +93,7 @@ def runs(config: Path, wanted: Wanted, *, limit: int, as_json: bool) -> int:
 
 def _shown(conn: Connection, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
     details = run_queries.details(conn, [row.run_uuid for row in rows])
-    return [summary(row, known_run(details.get(row.run_uuid))) for row in rows]
+    return [views.summary(row, views.known_run(details.get(row.run_uuid))) for row in rows]
 
 
 def follow(config: Path, wanted: Wanted, *, limit: int, as_json: bool, clock: Clock | None = None) -> Never:
@@ -145,30 +144,21 @@ _AT_ONCE = 1000
 def one(config: Path, run: str, *, source: str | None, as_json: bool) -> int:
     """`run` is the run's UUID or the platform's own id. Raises `LineageError` where there is none, or more than one."""
 
-    def found(conn: Connection) -> tuple[list[RunRow], RunDetail | None, RunHistory | None]:
+    def found(conn: Connection) -> tuple[list[RunRow], RunDetail | None, RunHistory]:
         number = source_id(conn, source) if source is not None else None
         rows = run_queries.runs_by_id(conn, run, source_id=number)
         stored = run_queries.details(conn, [rows[0].run_uuid]).get(rows[0].run_uuid) if len(rows) == 1 else None
-        return rows, stored, history.of_run(conn, stored.id) if stored is not None else None
+        return rows, stored, history.of_run(conn, stored.id) if stored is not None else RunHistory((), ())
 
     rows, stored, kept = read(configuration.load(config), found)
     if len(rows) != 1:
         raise LineageError(_not_one(run, rows))
-    events = kept.events if kept is not None else ()
-    parked = [(event.kind, each) for event in events for each in event.deliveries if each.parked_at is not None]
+    parked = [(event.kind, each) for event in kept.events for each in event.deliveries if each.parked_at is not None]
     shown = {
-        **summary(rows[0], known := known_run(stored)),
-        **more(rows[0], known),
-        "only_sinks": only_sinks(kept) if kept is not None else None,
-        "events": [
-            {
-                "type": event.kind.value,
-                "time": moment(event.happened_at),
-                "committed": moment(event.created_at),
-                "fault": event.fault,
-            }
-            for event in events
-        ],
+        **views.summary(rows[0], known := views.known_run(stored)),
+        **views.more(rows[0], known),
+        "only_sinks": views.only_sinks(kept),
+        "events": [{column.name: event[column.name] for column in _EVENTS} for event in views.events(kept)],
         "parked_events": [
             {
                 "sink": each.sink,
@@ -181,7 +171,7 @@ def one(config: Path, run: str, *, source: str | None, as_json: bool) -> int:
         ],
     }
     if as_json:
-        print(json.dumps(shown, indent=2, ensure_ascii=False))
+        show_json(shown)
     else:
         _show(shown)
     return 0

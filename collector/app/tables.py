@@ -53,7 +53,7 @@ class Column:
 def show(rows: Sequence[Row], columns: Sequence[Column], *, as_json: bool, nothing: str) -> None:
     """Print rows: a JSON array, a table on a terminal that fits its width, or tab-separated lines with a head when piped."""
     if as_json:
-        print(json.dumps([dict(row) for row in rows], default=str, indent=2, ensure_ascii=False))
+        show_json([dict(row) for row in rows])
     elif not rows:
         print(nothing, file=sys.stderr)
     elif sys.stdout.isatty():
@@ -61,6 +61,11 @@ def show(rows: Sequence[Row], columns: Sequence[Column], *, as_json: bool, nothi
     else:
         show_head(columns)
         show_lines(rows, columns)
+
+
+def show_json(value: object) -> None:
+    """Print it for scripts."""
+    print(json.dumps(value, default=str, indent=2, ensure_ascii=False))
 
 
 def show_head(columns: Sequence[Column]) -> None:

@@ -48,6 +48,11 @@ class Inventory:
     def parked(self) -> int:
         return sum(each.parked for each in self.owed)
 
+    def counts(self) -> dict[str, int]:
+        """For people and scripts."""
+        runs = {"runs": self.runs, "open_runs": self.open}
+        return {**runs, "undelivered": self.pending, "parked": self.parked, "requests": self.requests}
+
 
 @dataclass(frozen=True, slots=True)
 class OpenRun:
