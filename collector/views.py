@@ -310,13 +310,3 @@ def skip_group(row: SkipGroup) -> dict[str, Any]:
         "count": row.count,
         "last": moment(row.last_at),
     }
-
-
-def size(count: int) -> str:
-    """Such as `1.5 MiB`."""
-    amount = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"

@@ -56,9 +56,7 @@ def _key(here: Any, step: str) -> str | int:
         raise ValueError("a part of the name is empty: write two underscores between the parts")
     if isinstance(here, list):
         if not _is_index(step) or int(step) > len(here):
-            raise ValueError(
-                f"{step!r} is not an item of the list: it has {len(here)} items, so the next is {len(here)}"
-            )
+            raise ValueError(f"{step!r} is not an item of the list: it has {len(here)}, so the next is {len(here)}")
         return int(step)
     return next((key for key in here if key.lower() == step), step)
 

@@ -26,6 +26,7 @@ from collector.ledger.requests import Request, RequestState
 from collector.ledger.resend import Resent, Window
 from collector.logs import set_up
 from collector.model import Observation
+from collector.numerals import counted
 from collector.platforms.base import Remembering
 from collector.polling.backfill import past
 from collector.polling.past_runs import ended_at, family_ends
@@ -97,7 +98,7 @@ def stop(config: Path, name: str, *, as_json: bool) -> int:
         raise LineageError(str(result.answer.get("error") or result.state.value))
     kind, _, name = target.partition(":")
     shown = {"request": "stopped", kind: name, **result.answer}
-    words = f"the backfill of {kind} {name} was stopped after {result.answer.get('seen', 0):,} runs; what was done until then stays"
+    words = f"the backfill of {kind} {name} was stopped after {counted(result.answer.get('seen', 0), 'run')}; what was done until then stays"
     show_json(shown) if as_json else print(printable(words))
     return 0
 
@@ -166,7 +167,7 @@ async def _of_sink(store: Ledger, name: str, window: Window) -> Counts:
             found = await store.read(resend.next_strands, window, after)
             result = await store.read(resend.preview, sink.number, found.numbers)
             became, events, seen = became + result.became, events + result.events, seen + found.seen
-            progress.reach(seen, f"{events:,} events")
+            progress.reach(seen, counted(events, "event"))
             if found.after is None:
                 break
             after = found.after
@@ -235,7 +236,7 @@ async def _done(settings: Settings, target: str, scope: Scope) -> tuple[Counts, 
         followed[:] = [Scope.read(request.body)]
         answer = json.loads(request.answer or "{}")
         if "events" in answer:
-            progress.reach(answer["seen"], f"{answer['events']:,} events", total=answer["total"])
+            progress.reach(answer["seen"], counted(answer["events"], "event"), total=answer["total"])
         elif "seen" in answer:
             again = f", {answer['sent']:,} sent again" if "sent" in answer else ""
             progress.reach(answer["seen"], f"{answer['made']:,} new{again}")
@@ -268,8 +269,8 @@ def _said(shown: Counts) -> str:
     if "source" in shown:
         verb = "would be made" if is_dry else "were made"
         return f"{shown['made']:,} of {shown['seen']:,} past runs of source {shown['source']} {verb}; {shown['known']:,} were known"
-    verb = "would be sent" if is_dry else "were put on their way"
-    return f"{shown['strands']:,} runs with {shown['events']:,} events {verb} to sink {shown['sink']}{left}"
+    runs, events = counted(shown["strands"], "run"), counted(shown["events"], "event")
+    return f"{'would send' if is_dry else 'put on the way'} {runs} with {events} to sink {shown['sink']}{left}"
 
 
 _OTHERS = {

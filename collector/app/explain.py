@@ -18,6 +18,7 @@ from collector.ledger import history, queries, run_queries
 from collector.ledger.history import RunHistory
 from collector.ledger.queries import DatasetUse, JobRow, SkipRow
 from collector.ledger.run_queries import RunDetail, RunRow
+from collector.numerals import counted
 from config.mistakes import did_you_mean
 
 _EVENTS = (
@@ -130,7 +131,7 @@ def _left_out(skips: Sequence[SkipRow]) -> list[dict[str, Any]]:
         {
             "left_out": skip.subject,
             "source": skip.source,
-            "explanation": [f"{skip.kind}: {skip.cause} ({skip.count} times, last {moment(skip.last_at)})"],
+            "explanation": [f"{skip.kind}: {skip.cause} ({counted(skip.count, 'time')}, last {moment(skip.last_at)})"],
         }
         for skip in skips
     ]

@@ -14,6 +14,7 @@ from collector.app.tables import printable, show_json
 from collector.errors import ConfigurationError
 from collector.ledger import inventory
 from collector.ledger.inventory import Inventory, OpenRun, TargetKind
+from collector.numerals import counted
 from config.mistakes import did_you_mean
 from config.settings import Settings
 
@@ -117,16 +118,16 @@ def _as_json(held: Inventory, still_open: list[OpenRun]) -> dict[str, Any]:
 def _lines(held: Inventory, still_open: list[OpenRun]) -> list[str]:
     lines = [f"would forget {held.kind} {held.name}, which left the configuration, with"]
     if held.kind is TargetKind.SOURCE:
-        lines.append(f"  {held.runs:,} runs and all else that is stored of it; {held.open:,} of the runs are open")
+        lines.append(f"  {counted(held.runs, 'run')} ({held.open:,} open) and all else that is stored of it")
         lines += [f"    {run.key} of {run.job}, {run.state} (run {run.run_uuid})" for run in still_open[:LISTED]]
         lines += [f"    and {held.open - LISTED:,} more"] if held.open > LISTED else []
         lines += ["    they get no terminal event: sinks continue to show them as open"] if held.open else []
-    lines.append(f"  {held.pending:,} undelivered and {held.parked:,} parked events")
+    lines.append(f"  {counted(held.pending, 'undelivered event')}, {held.parked:,} parked")
     lines += [
         f"    source {each.source}, sink {each.sink}: {each.pending:,} undelivered, {each.parked:,} parked"
         for each in held.owed
     ]
-    lines.append(f"  {held.requests:,} requests that are not done")
+    lines.append(f"  {counted(held.requests, 'request')} not done")
     new = (
         "what its look-back finds is reported again"
         if held.kind is TargetKind.SOURCE

@@ -20,7 +20,7 @@ from collector.ledger.postgres.database import Database
 from collector.ledger.schema import REVISIONS
 from collector.ledger.sqlite import transfer as of_file
 from collector.ledger.sqlite.backup import back_up
-from collector.views import size
+from collector.numerals import counted, size
 from config.environment import PREFIX
 from config.explanations import explain
 from config.secret import FromEnvironment
@@ -47,7 +47,7 @@ def copy(source: str, target: str, *, schema: str, password_file: Path | None, a
         show_json({**said, "tables": tables})
     else:
         rows = sum(content.rows for content in copied.values())
-        held = f"{copied['run'].rows} runs and {copied['event'].rows} events, {rows} rows in all"
+        held = f"{_held(copied['run'].rows, copied['event'].rows)}, {counted(rows, 'row')} in all"
         print(f"{_name(ends[1])}: {held}, copied from {_name(ends[0])} and compared")
     return 0
 
@@ -95,6 +95,10 @@ def _shown(copied: int, total: int) -> None:
     print(f"\r{copied:,} of {total:,} rows copied ", end=end, file=sys.stderr, flush=True)
 
 
+def _held(runs: int, events: int) -> str:
+    return f"{counted(runs, 'run')} and {counted(events, 'event')}"
+
+
 def backup(config: Path, target: Path, *, as_json: bool) -> int:
     settings, began = configuration.load(config).ledger, time.monotonic()
     if settings.url is not None:
@@ -107,7 +111,7 @@ def backup(config: Path, target: Path, *, as_json: bool) -> int:
     if as_json:
         show_json({**asdict(made), "ledger": ledger, "seconds": seconds})
     else:
-        held = f"{made.runs} runs and {made.events} events, schema {made.schema}"
+        held = f"{_held(made.runs, made.events)}, schema {made.schema}"
         print(f"{made.path}: {size(made.bytes)} with {held}, copied from {ledger} and checked")
     return 0
 

@@ -17,6 +17,7 @@ from collector.app.tables import Column, Kind, printable, show, show_head, show_
 from collector.clock import Clock, SystemClock, duration
 from collector.ledger import parked as parking
 from collector.ledger import queries, replicas, retention
+from collector.numerals import counted
 from config.settings import Settings
 
 T = TypeVar("T")
@@ -191,10 +192,14 @@ def _show_status(found: Mapping[str, Any]) -> None:
 def _backfill_words(kind: str, under_way: Mapping[str, Any] | None) -> str | None:
     if under_way is None:
         return None
-    of = f" of {under_way['total']:,}" if under_way["total"] else ""
+    runs = (
+        f"{under_way['seen']:,} of {counted(under_way['total'], 'run')}"
+        if under_way["total"]
+        else counted(under_way["seen"], "run")
+    )
     came = "made" if kind == "sources" else "events put on their way"
     came = came if under_way.get("sink") is None else f"made or sent again, for sink {under_way['sink']} alone"
-    return f"backfill under way: {under_way['seen']:,}{of} runs looked at, {under_way['new']:,} {came}"
+    return f"backfill under way: {runs} looked at, {under_way['new']:,} {came}"
 
 
 def _show_service(found: Mapping[str, Any]) -> None:

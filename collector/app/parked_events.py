@@ -15,6 +15,7 @@ from collector.clock import moment
 from collector.ledger import parked
 from collector.ledger.parked import Choice, ParkedEvent
 from collector.ledger.requests import RequestKind
+from collector.numerals import counted
 
 LISTED = 10
 """Events that are named one by one."""
@@ -65,6 +66,6 @@ def _lines(found: Sequence[ParkedEvent]) -> list[str]:
 
 def _summary(found: Sequence[ParkedEvent]) -> str:
     kinds = Counter(one.kind.value for one in found)
-    counted = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
-    events = f"{len(found):,} parked event{'s' if len(found) != 1 else ''} of sink {found[0].sink}"
-    return f"{events} ({counted}; of {len({one.run_uuid for one in found}):,} runs)"
+    by_kind = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
+    events = f"{counted(len(found), 'parked event')} of sink {found[0].sink}"
+    return f"{events} ({by_kind}; of {counted(len({one.run_uuid for one in found}), 'run')})"

@@ -23,6 +23,7 @@ from collector.ledger.port import Ledger
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.resend import Resent
 from collector.logs import set_up
+from collector.numerals import counted
 from config.settings import Settings
 from exporters.sinks.marquez import comparison
 from exporters.sinks.marquez.comparison import Aspect, Decision, Difference, ExpectedRun
@@ -141,7 +142,9 @@ async def _compared(
 
         def show(findings: Sequence[Finding]) -> None:
             progress.beside(partial(output.add, [_row(each) for each in findings]))
-            progress.reach(counts.seen, f"{counts.compared - counts.equal:,} differ, {lookup.requests:,} requests")
+            progress.reach(
+                counts.seen, f"{counts.compared - counts.equal:,} differ, {counted(lookup.requests, 'request')}"
+            )
 
         failed = await _mended(found, show, mending)
     became = None if mending is None else mending.became
@@ -325,8 +328,9 @@ def _said(summary: Mapping[str, Any]) -> str:
     by = ", ".join(f"{count:,} {what}" for what, count in summary["by_difference"].items())
     others = [f"{count:,} {_NOT_COMPARED[why]}" for why, count in summary["not_compared"].items() if count]
     lines = [
-        f"{summary['compared']:,} runs compared with sink {summary['sink']} in {summary['requests']:,} requests: "
-        f"{summary['equal']:,} are equal, {summary['different']:,} differ" + (f" ({by})" if by else "")
+        f"{counted(summary['compared'], 'run')} compared with sink {summary['sink']} in "
+        f"{counted(summary['requests'], 'request')}: {summary['equal']:,} equal, {summary['different']:,} different"
+        + (f" ({by})" if by else "")
     ]
     lines += [f"not compared: {', '.join(others)}"] if others else []
     if (mended := summary.get("mended")) is not None:
@@ -338,11 +342,11 @@ def _said(summary: Mapping[str, Any]) -> str:
 
 def _said_of_mended(mended: Mapping[str, int]) -> str:
     rest = [f"{count:,} {_NOT_SENT[what]}" for what, count in mended.items() if count and what in _NOT_SENT]
-    return ", ".join([f"{mended['queued']:,} runs are on their way again", *rest])
+    return ", ".join([f"{counted(mended['queued'], 'run')} on the way again", *rest])
 
 
 _NOT_SENT = {
-    "waiting": "were on their way already",
-    "incomplete": "lack events that retention removed",
-    "unknown": "are no longer in the ledger",
+    "waiting": "on the way already",
+    "incomplete": "without events that retention removed",
+    "unknown": "no longer in the ledger",
 }

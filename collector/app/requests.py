@@ -22,6 +22,7 @@ from collector.ledger.port import Ledger, OwnedLedger
 from collector.ledger.requests import Request, RequestKind, RequestState
 from collector.logs import set_up
 from collector.model import Run, RunState
+from collector.numerals import counted
 from config.quantities import parse_duration
 from config.settings import Settings
 
@@ -97,15 +98,15 @@ def forget(settings: Settings, target: str, *, drop_undelivered: bool, as_json: 
     """Remove `source:NAME` or `sink:NAME`, which left the configuration, from the ledger. 0 done, 1 when it failed."""
     result = asyncio.run(_removed(settings, target, drop_undelivered=drop_undelivered))
     done = result.state is RequestState.DONE
-    words = _REMOVED.format_map({"target": target.replace(":", " ", 1), **result.answer}) if done else ""
+    words = f"removed {target.replace(':', ' ', 1)}: {_removed_words(result.answer)}" if done else ""
     rest = "" if result.answer.get("removed") else "; the rest is removed within the hour"
     return _report(result, words + rest, {}, as_json=as_json)
 
 
-_REMOVED = (
-    "removed {target}: {runs} runs ({open_runs} open), {undelivered} undelivered and {parked} parked events, "
-    "{requests} requests"
-)
+def _removed_words(counts: Mapping[str, int]) -> str:
+    runs, events = counted(counts["runs"], "run"), counted(counts["undelivered"], "undelivered event")
+    requests = counted(counts["requests"], "request")
+    return f"{runs} ({counts['open_runs']:,} open), {events}, {counts['parked']:,} parked, {requests}"
 
 
 async def _of_source(

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from collector.clock import duration
-from collector.views import size
+from collector.numerals import size
 
 if TYPE_CHECKING:
     from rich.console import Console

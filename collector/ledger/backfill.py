@@ -12,6 +12,7 @@ from collector.ledger.lanes import Lane
 from collector.ledger.stored import is_open
 from collector.logs import fields
 from collector.model import EventKind, Skip, SkipKind
+from collector.numerals import counted
 
 log = logging.getLogger("lineage.ledger")
 
@@ -77,7 +78,7 @@ def restore(conn: Connection, sink: RowMapping, wanted: frozenset[EventKind], no
     here = {"retired_at": None, "until_event": None, "since_event": next_event(conn)}
     conn.execute(update(schema.sink).where(schema.sink.c.id == sink_id).values(here))
     for source_id, count in sorted(lost.items()):
-        cause = f"{count} events that it was owed were removed by retention while it was not configured"
+        cause = f"{counted(count, 'event')} that it was owed, removed by retention while it was not configured"
         skips.note(conn, source_id, [Skip(SkipKind.GAP, f"sink {sink['name']}", cause)], now_ms)
     log.warning("sink.returned", extra=fields(sink=sink["name"], lost=lost.total()))
 

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, func, select, update
 from collector.errors import LedgerError
 from collector.ledger import replicas, retirement, schema
 from collector.ledger.retirement import FORGOTTEN, Retired
+from collector.numerals import counted
 
 RUNS = 200
 """Runs that go in one step, with all that is of their strands."""
@@ -118,7 +119,7 @@ def undelivered(held: Inventory) -> str:
         for each in held.owed
         if each.pending
     )
-    return f"{held.pending:,} events of {held.kind} {held.name} are undelivered ({where})"
+    return f"{held.kind} {held.name} has {counted(held.pending, 'undelivered event')} ({where})"
 
 
 def remove_runs(conn: Connection, source: Retired) -> int:

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from collector.clock import duration
 from collector.errors import LedgerError
 from collector.logs import fields
-from collector.views import size
+from collector.numerals import size
 from exporters.web.access import Handler
 
 log = logging.getLogger("lineage.http")

@@ -228,7 +228,7 @@ async def test_the_command_reports_what_differs(
     config.write_text(json.dumps(given))
     await plant.lived(new_run(), "START", "COMPLETE")
     assert await asyncio.to_thread(command, config, "a", since=None, mend=False, as_json=False) == 0
-    assert "1 runs compared with sink a in 1 requests: 1 are equal, 0 differ\n" in capsys.readouterr().out
+    assert "1 run compared with sink a in 1 request: 1 equal, 0 different\n" in capsys.readouterr().out
     await plant.happen(lost := new_run(), "START", "COMPLETE", job="transformation/lost")
     await _acknowledge_unsent(plant)
     assert await asyncio.to_thread(command, config, "a", since=None, mend=False, as_json=True) == 1
@@ -246,7 +246,7 @@ async def test_the_command_reports_what_differs(
 
     monkeypatch.setattr(requests, "submitted", recorded)
     assert await asyncio.to_thread(command, config, "a", since=None, mend=True, as_json=False) == 0
-    assert "1 runs are on their way again\n" in capsys.readouterr().out
+    assert "1 run on the way again\n" in capsys.readouterr().out
     assert sent == [("sink:a", RequestKind.RESEND, {"runs": {lost: "run"}})]
 
 

@@ -160,7 +160,7 @@ async def test_parked_events_are_dropped_when_somebody_says_so(deployment: Deplo
     code, out, err = await deployment.command("parked", "drop", "marquez")
     assert (code, out) == (2, ""), "there is no terminal to ask on"
     assert (
-        "would drop 2 parked events of sink marquez (1 COMPLETE, 1 START; of 1 runs), and asks for confirmation" in err
+        "would drop 2 parked events of sink marquez (1 COMPLETE, 1 START; of 1 run), and asks for confirmation" in err
     )
     shown = await shown_by(deployment, "parked", "drop", "marquez", "--dry-run")
     assert shown["would_drop"] == 2
@@ -378,12 +378,12 @@ async def test_what_left_is_forgotten_without_a_service(deployment: Deployment) 
     deployment.settings["sources"] = [one for one in deployment.settings["sources"] if one["name"] != CDF]
     deployment.settings["sinks"] = deployment.settings["sinks"][:1]
     deployment.configure()
-    nothing_else = "0 undelivered and 0 parked events, 0 requests"
+    nothing_else = "0 undelivered events, 0 parked, 0 requests"
     code, out, err = await deployment.command("forget", "marquez", "--yes")
     assert (code, out) == (0, f"removed sink marquez: 0 runs (0 open), {nothing_else}\n")
     assert "ledger.forgotten" in err
     code, out, _ = await deployment.command("forget", CDF, "--yes")
-    assert (code, out) == (0, f"removed source {CDF}: 1 runs (0 open), {nothing_else}\n")
+    assert (code, out) == (0, f"removed source {CDF}: 1 run (0 open), {nothing_else}\n")
     assert await shown_by(deployment, "runs") == []
     await deployment.start()
     status = await deployment.until(lambda status: all(row["state"] is not None for row in status["sources"]))

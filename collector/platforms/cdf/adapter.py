@@ -8,6 +8,7 @@ from math import ceil
 from typing import NamedTuple
 from uuid import UUID
 
+from collector import numerals
 from collector.clock import from_ms, to_ms
 from collector.errors import NotFound, SourceError
 from collector.lineage.sql import SqlLineage
@@ -324,7 +325,9 @@ class CdfPlatform:
             some = "; ".join(
                 f"job {row.id} of transformation {row.external_id} since {last_seen[row.id]}" for row in fresh[:5]
             )
-            cause = f"{len(fresh)} more running jobs give no sign of life: {some}" + ("; …" if len(fresh) > 5 else "")
+            cause = f"no sign of life of {numerals.counted(len(fresh), 'more running job')}: {some}" + (
+                "; …" if len(fresh) > 5 else ""
+            )
             details = fields(source=self._context.source, cause=cause, silent=len(self._silent))
             log.warning("cdf.job_stalled", extra=details)
 
@@ -336,7 +339,7 @@ class CdfPlatform:
             self._unread_times.note(f"job {row.id}", row.unread)
         if len(jobs) == len(read):
             return jobs, ()
-        cause = f"{len(read) - len(jobs)} rows of an answer are no jobs with an id"
+        cause = f"an answer has {numerals.counted(len(read) - len(jobs), 'row')} without the id of a job"
         return jobs, (Skip(SkipKind.ROW, "jobs", cause),)
 
     async def _one(self, row: JobRow) -> Observation:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from collector import names
 from collector.lineage.sql import Source
+from collector.numerals import counted
 from collector.platforms.cdf.datasets import TYPES
 
 _RESOURCES = {name.replace("_", ""): name for name in TYPES}
@@ -49,7 +50,7 @@ class CdfCatalog:
             return f"table function {name} is not known here; what it reads is not known"
         if name not in _ANY_ARGUMENT and any(argument is None for argument in arguments):
             return f"{name} has an argument that is not a literal; what it reads is not known"
-        odd = f"{name} has {len(arguments)} arguments or an empty one; what it reads is not known"
+        odd = f"{name} has {counted(len(arguments), 'argument')}, or an empty one; what it reads is not known"
         return reader(tuple(argument or "" for argument in arguments)) or odd
 
     def reading(self, name: str, arguments: _Arguments) -> Source | str | None:

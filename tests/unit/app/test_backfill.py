@@ -57,7 +57,7 @@ def test_a_preview_counts_what_a_sink_would_be_sent(act: Backfill) -> None:
         "until": None,
         **counts,
     }
-    words = "1 runs with 2 events would be sent to sink marquez; not sent: 1 that it is owed already\n"
+    words = "would send 1 run with 2 events to sink marquez; not sent: 1 that it is owed already\n"
     assert act("sink:marquez", dry_run=True, as_json=False) == words
 
 
@@ -105,7 +105,7 @@ def test_what_is_done_is_followed_and_counted(
         return RequestResult(RequestState.DONE, answers[target])
 
     monkeypatch.setattr(requests, "backfill", done)
-    assert act("marquez", as_json=False) == "2 runs with 3 events were put on their way to sink marquez\n"
+    assert act("marquez", as_json=False) == "put on the way 2 runs with 3 events to sink marquez\n"
     assert act("source", since="2026-01-31")["since"] == "1970-01-01T00:00:00.000+00:00"
     said = "2 of 5 past runs of source source were made; 3 were known\n"
     assert act("source", since="1970-01-01", as_json=False) == said

@@ -136,7 +136,7 @@ def test_a_dataset_says_who_writes_and_who_reads_it(explained: Explained) -> Non
 
 def test_what_was_left_out_says_why(explained: Explained) -> None:
     [part] = explained("transformation/left-out")
-    assert part["explanation"][0].startswith("filtered: `exclude` fits its name (1 times, last 2026-11-22T12:01:01")
+    assert part["explanation"][0].startswith("filtered: `exclude` fits its name (1 time, last 2026-11-22T12:01:01")
 
 
 def test_a_name_that_nothing_has_names_the_nearest(explained: Explained) -> None:

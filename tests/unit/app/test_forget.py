@@ -109,9 +109,7 @@ def test_undelivered_events_are_dropped_only_on_demand(
 ) -> None:
     assert act("old-plant", yes=True) == 1
     said = capsys.readouterr().err
-    assert (
-        "5 events of source old-plant are undelivered (2 to sink mirror, 3 to sink twin); nothing was removed" in said
-    )
+    assert "source old-plant has 5 undelivered events (2 to sink mirror, 3 to sink twin); nothing was removed" in said
     assert "add --drop-undelivered to lose them" in said
     assert sent_requests == []
     assert act("old-plant", yes=True, drop_undelivered=True) == 0
@@ -127,12 +125,12 @@ def test_it_says_what_goes_and_asks(
     assert said.out == ""
     for line in (
         "would forget source old-plant, which left the configuration, with\n",
-        "  2 runs and all else that is stored of it; 1 of the runs are open\n",
+        "  2 runs (1 open) and all else that is stored of it\n",
         "     [31mb of transformation/1, running (run ",
         "    they get no terminal event: sinks continue to show them as open\n",
-        "  5 undelivered and 1 parked events\n",
+        "  5 undelivered events, 1 parked\n",
         "    source old-plant, sink mirror: 2 undelivered, 1 parked\n",
-        "  0 requests that are not done\n",
+        "  0 requests not done\n",
         "If you configure this name again, it is a new source: what its look-back finds is reported again.\n",
         "This cannot be undone. Forget it? [y/N] nothing was removed\n",
     ):

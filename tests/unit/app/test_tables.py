@@ -13,7 +13,7 @@ from rich.cells import cell_len
 
 from collector.app.tables import Column, Kind, fitted, shortened, show
 from collector.clock import duration, moment
-from collector.views import size
+from collector.numerals import size
 
 ROWS: list[dict[str, Any]] = [
     {"source": "plant-a", "state": "failed", "since": datetime(2026, 11, 22, tzinfo=UTC), "ok": False, "cause": None},

@@ -415,8 +415,8 @@ class TestEnvironment:
         [
             ("LOG__LEVL", "environment variable LINEAGE_COLLECTOR__LOG__LEVL: log.levl: unknown key; did you mean level?"),
             ("LOG__LEVEL", "environment variable LINEAGE_COLLECTOR__LOG__LEVEL: log.level: must be one of debug, info, warning, error, not 'geheim'"),
-            ("SOURCES__2__NAME", "environment variable LINEAGE_COLLECTOR__SOURCES__2__NAME: '2' is not an item of the list: it has 1 items, so the next is 1"),
-            ("SOURCES__X__NAME", "environment variable LINEAGE_COLLECTOR__SOURCES__X__NAME: 'x' is not an item of the list: it has 1 items, so the next is 1"),
+            ("SOURCES__2__NAME", "environment variable LINEAGE_COLLECTOR__SOURCES__2__NAME: '2' is not an item of the list: it has 1, so the next is 1"),
+            ("SOURCES__X__NAME", "environment variable LINEAGE_COLLECTOR__SOURCES__X__NAME: 'x' is not an item of the list: it has 1, so the next is 1"),
             ("LOG____LEVEL", "environment variable LINEAGE_COLLECTOR__LOG____LEVEL: a part of the name is empty: write two underscores between the parts"),
             ("SOURCES__0__POLL_INTERVAL", "environment variable LINEAGE_COLLECTOR__SOURCES__0__POLL_INTERVAL: sources[0].poll_interval: invalid duration 'geheim'; use for example 30s, 1h30m or 7d"),
         ],

@@ -90,7 +90,7 @@ def test_a_source_with_undelivered_events_is_forgotten_only_when_they_may_be_dro
     another(ledger)
     ledger.happen("r", START)
     leave(ledger)
-    with pytest.raises(LedgerError, match=r"1 events of source source are undelivered \(1 to sink a\)"):
+    with pytest.raises(LedgerError, match=r"source source has 1 undelivered event \(1 to sink a\)"):
         forget(ledger, drop_undelivered=False)
     assert retirement.retired_sources(ledger.conn, 0) == [], "nothing was begun"
     ledger.drain()
@@ -122,7 +122,7 @@ def test_what_a_live_replica_has_is_not_forgotten(ledger: Ledger) -> None:
 def test_a_sink_is_forgotten_before_its_retention_is_over(ledger: Ledger) -> None:
     ledger.happen("r", START)
     configured_sinks.sync_sinks(ledger.conn, {}, NOW)
-    with pytest.raises(LedgerError, match=r"1 events of sink a are undelivered \(1 of source source\)"):
+    with pytest.raises(LedgerError, match=r"sink a has 1 undelivered event \(1 of source source\)"):
         inventory.begin(ledger.conn, TargetKind.SINK, "a", NOW, drop_undelivered=False)
     assert retirement.retired_sinks(ledger.conn, NOW) == []
     inventory.begin(ledger.conn, TargetKind.SINK, "a", NOW, drop_undelivered=True)
