@@ -220,7 +220,7 @@ def status(
     watch: Annotated[
         bool,
         typer.Option(
-            "--watch", help="Go on until Ctrl-C. In a pipe: a line for each change; --json: an object a line."
+            "--watch", help="Go on until Ctrl-C. In a pipe: one line for each change; with --json one object a line."
         ),
     ] = False,
     as_json: Json = False,
@@ -253,7 +253,7 @@ def runs(
         bool,
         typer.Option(
             "--follow",
-            help="Go on until Ctrl-C. In a pipe: a line for each run that changes; --json: an object a line.",
+            help="Go on until Ctrl-C. In a pipe: one line for each run that changes; with --json one object a line.",
         ),
     ] = False,
     as_json: Json = False,
@@ -358,7 +358,7 @@ def ledger_copy(
             "--password-file",
             metavar="FILE",
             envvar="LINEAGE_COLLECTOR__LEDGER__PASSWORD_FILE",
-            help="Of the user in the address; or the variable LINEAGE_COLLECTOR__LEDGER__PASSWORD.",
+            help="Holds the password of the user in the address; or set LINEAGE_COLLECTOR__LEDGER__PASSWORD.",
         ),
     ] = None,
     schema: Annotated[
@@ -367,7 +367,7 @@ def ledger_copy(
             "--schema",
             metavar="NAME",
             envvar="LINEAGE_COLLECTOR__LEDGER__SCHEMA",
-            help="In the database, for the ledger alone.",
+            help="The schema in the database that holds only the ledger.",
         ),
     ] = "lineage",
     as_json: Json = False,
@@ -510,9 +510,9 @@ def backfill(
 ) -> None:
     """Send a sink again all that the ledger still holds, whether it had it before or not: for a backend that is new or was
     restored. Or read the past runs of a source from its platform and make events of those that the ledger does not know, for all
-    sinks; with --sink for that one alone, which is sent again what the ledger still has of them: it fills a backend beyond
-    retention, for example `backfill plant-a --since 90d --sink marquez-b`. Exit 0: done, 1: not done to its end; it goes on when
-    the service runs.
+    sinks. With --sink only that sink gets these runs, and what the ledger still has of them is sent to it again, to fill a backend
+    with runs that retention removed: `backfill plant-a --since 90d --sink marquez-b`. Exit 0: done, 1: not finished; it goes on
+    when the service runs.
     """
     from collector.app import backfill as command
 

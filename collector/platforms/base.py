@@ -268,7 +268,7 @@ def load_finding(load: Load) -> Finding:
     if load.is_reachable:
         return Finding("load", ok=True, detail=load_words(load))
     rarer = f"set {load.setting} to {load.reachable:.0f}s or longer, or " if load.setting else ""
-    detail = f"{load_words(load)}; so every {load.reachable:.0f} s is the most that can be had"
+    detail = f"{load_words(load)}; so the limit allows one round every {load.reachable:.0f} s"
     return Finding(
         "load", ok=False, detail=detail, remedy=f"{rarer}raise requests_per_minute, if the platform allows it"
     )

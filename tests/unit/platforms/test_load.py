@@ -46,7 +46,7 @@ def test_what_to_do_about_a_wish_that_cannot_be_met() -> None:
     )
     assert (good.ok, good.remedy) == (True, None)
     assert not bad.ok
-    assert "every 200 s is the most that can be had" in bad.detail
+    assert "the limit allows one round every 200 s" in bad.detail
     assert str(bad.remedy).startswith("set active_most to 200s or longer, or raise requests_per_minute")
     unset = load_finding(Load(1000, 0, 1000, 60, 300, setting=None))
     assert str(unset.remedy).startswith("raise requests_per_minute")
