@@ -1,4 +1,7 @@
-"""Numbers in sentences for people."""
+"""Numbers in sentences for people.
+
+Not humanize: a dependency for functions of a few lines.
+"""
 
 
 def counted(number: int, thing: str) -> str:

@@ -1,4 +1,7 @@
-"""Durations such as `1h30m`, sizes such as `10MiB`, moments such as `2026-01-31`, as types for the models."""
+"""Durations such as `1h30m`, sizes such as `10MiB`, moments such as `2026-01-31`, as types for the models.
+
+Not pydantic's own: its durations take a bare number as seconds and no `1h30m`, and its errors do not say what to write.
+"""
 
 import re
 from contextlib import suppress

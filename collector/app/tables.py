@@ -1,4 +1,7 @@
-"""Tables for people, JSON for scripts, plain lines in pipes."""
+"""Tables for people, JSON for scripts, plain lines in pipes.
+
+Not `rich.table`: it cuts texts at their ends, where names differ, and leaves out no column.
+"""
 
 import json
 import sys

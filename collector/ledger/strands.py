@@ -33,7 +33,7 @@ def in_order(events: Iterable[E]) -> list[E]:
 def generations(new: Mapping[str, Run]) -> list[list[str]]:
     """The keys of runs that are not stored yet, every parent in an earlier list than its children.
 
-    Runs that name each other as parent in a circle are roots, all of them.
+    Runs that name each other as parent in a circle are roots, all of them; to graphlib's sorter they are an error.
     """
     waiting = dict(new)
     lists: list[list[str]] = []

@@ -1,4 +1,7 @@
-"""Who sends a request, and whether its form was made here for this user: against forgeries by other sites (CSRF)."""
+"""Who sends a request, and whether its form was made here for this user: against forgeries by other sites (CSRF).
+
+Not aiohttp-session: nothing is kept of a session but the random word in its cookie, by which a form is signed.
+"""
 
 import hmac
 import secrets

@@ -1,4 +1,7 @@
-"""`/live`: server-sent events that say that something changed, so that a page that is open reads itself anew."""
+"""`/live`: server-sent events that say that something changed, so that a page that is open reads itself anew.
+
+Not aiohttp-sse: it would write the two lines of an event; the limits of streams, which are the rest of this, would stay.
+"""
 
 import asyncio
 

@@ -47,7 +47,7 @@ class Garbled(BadAnswer):
 
 class Api:
     """Reads are repeated a few times on 429, 502, 503, 504 and lost connections, as cognite-sdk does; writes never,
-    but for a 401 or 429, which say that nothing was done.
+    but for a 401 or 429, which say that nothing was done. Not by stamina, which waits by the event loop's time, not by our clock.
     """
 
     def __init__(
