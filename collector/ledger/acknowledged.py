@@ -33,11 +33,12 @@ class Uncompared(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AcknowledgedEvent:
-    """`happened_at` is its eventTime in epoch milliseconds."""
+    """`happened_at` is its eventTime in epoch milliseconds, `number` its number in the ledger."""
 
     seq: int
     kind: EventKind
     happened_at: int
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +146,6 @@ def _runs(job: JobName, before: int | None, since_ms: int | None) -> Select[*tup
     return chosen.order_by(run.c.id.desc()).limit(AT_ONCE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Event:
-    number: int
-    seq: int
-    kind: EventKind
-    happened_at: int
-
-
 def _since(since_ms: int | None) -> tuple[ColumnElement[bool], ...]:
     run = schema.run
     return () if since_ms is None else (or_(run.c.updated_at >= since_ms, run.c.started_at >= since_ms),)
@@ -182,18 +175,20 @@ def _refused(conn: Connection, sink_id: int, rows: Sequence[Row[*tuple[Any, ...]
 
 def _events(
     conn: Connection, rows: Sequence[Row[*tuple[Any, ...]]], wanted: frozenset[EventKind]
-) -> defaultdict[int, list[_Event]]:
+) -> defaultdict[int, list[AcknowledgedEvent]]:
     """Of each run, by number, the wanted ones that are kept, in order."""
-    event, found = schema.event, defaultdict[int, list[_Event]](list)
+    event, found = schema.event, defaultdict[int, list[AcknowledgedEvent]](list)
     columns = select(*(event.c[name] for name in ("run_id", "id", "seq", "kind", "happened_at")))
     of_runs = event.c.strand_id.in_({row.strand_id for row in rows}), event.c.run_id.in_([row.id for row in rows])
     for run_id, number, seq, kind, happened_at in conn.execute(columns.where(*of_runs).order_by(event.c.seq)):
         if (one := EventKind(kind)) in wanted:
-            found[run_id].append(_Event(number, seq, one, happened_at))
+            found[run_id].append(AcknowledgedEvent(seq, one, happened_at, number))
     return found
 
 
-def _uncompared(of: SinkDetail, waits: bool, events: Sequence[_Event], kept: Sequence[_Event]) -> Uncompared | None:
+def _uncompared(
+    of: SinkDetail, waits: bool, events: Sequence[AcknowledgedEvent], kept: Sequence[AcknowledgedEvent]
+) -> Uncompared | None:
     if not events:
         return Uncompared.REMOVED
     if waits:
@@ -211,14 +206,17 @@ def _bodies(conn: Connection, events: Sequence[tuple[int, int]]) -> dict[tuple[i
 
 
 def _run(
-    of: SinkDetail, row: Row[*tuple[Any, ...]], kept: Sequence[_Event], events: Sequence[_Event], body: bytes
+    of: SinkDetail,
+    row: Row[*tuple[Any, ...]],
+    kept: Sequence[AcknowledgedEvent],
+    events: Sequence[AcknowledgedEvent],
+    body: bytes,
 ) -> AcknowledgedRun:
-    acknowledged = tuple(AcknowledgedEvent(event.seq, event.kind, event.happened_at) for event in kept)
     takes_start = EventKind.START in of.wanted
     was_removed = takes_start and all(event.kind is not EventKind.START for event in events)
     started_at = row.started_at if was_removed else None
     has_start = not takes_start or any(event.kind is EventKind.START for event in kept)
-    return AcknowledgedRun(row.id, row.run_uuid, row.key, row.job, started_at, acknowledged, body, has_start)
+    return AcknowledgedRun(row.id, row.run_uuid, row.key, row.job, started_at, tuple(kept), body, has_start)
 
 
 def known(conn: Connection, run_ids: Sequence[str]) -> set[str]:

@@ -47,15 +47,18 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class EventHistory:
-    """`number` is the event's in the ledger, `happened_at` its eventTime, `created_at` when it was committed. Times in epoch milliseconds."""
+    """`number` is the event's in the ledger, `seq` its place in the strand, `happened_at` its eventTime, `created_at` when it was
+    committed. Times in epoch milliseconds.
+    """
 
     number: int
+    seq: int
     kind: EventKind
     happened_at: int
     created_at: int
     fault: str | None
     body: bytes
-    deliveries: tuple[Delivery, ...]
+    deliveries: tuple[Delivery, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +79,6 @@ class _Sink:
     wanted: frozenset[EventKind]
     since_event: int
     is_retired: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    number: int
-    seq: int
-    kind: EventKind
-    happened_at: int
-    created_at: int
-    fault: str | None
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +122,7 @@ def of_run(conn: Connection, run_id: int) -> RunHistory:
         acknowledgements.of_strand(conn, strand_id, [sink.number for sink in sinks]),
         restriction.of_strands(conn, [strand_id]).get(strand_id),
     )
-    found = [
-        EventHistory(
-            event.number,
-            event.kind,
-            event.happened_at,
-            event.created_at,
-            event.fault,
-            event.body,
-            tuple(_deliveries(event, events, sinks, at_sinks)),
-        )
-        for event in events
-    ]
+    found = [replace(event, deliveries=tuple(_deliveries(event, events, sinks, at_sinks))) for event in events]
     doubted = _doubted(conn, run_id, sinks)
     doubts = tuple(sink.name for sink in sinks if sink.number in doubted)
     only_sinks = at_sinks.only_sinks
@@ -294,7 +275,7 @@ _UNANSWERED = select(schema.doubt.c.run_id, schema.doubt.c.sink_id).where(
 
 
 def _deliveries(
-    event: _Event, events: Sequence[_Event], sinks: Sequence[_Sink], at_sinks: _AtSinks
+    event: EventHistory, events: Sequence[EventHistory], sinks: Sequence[_Sink], at_sinks: _AtSinks
 ) -> Iterable[Delivery]:
     for sink in sinks:
         delivery = _delivery(event, events, sink, at_sinks)
@@ -302,7 +283,7 @@ def _deliveries(
             yield delivery
 
 
-def _delivery(event: _Event, events: Sequence[_Event], sink: _Sink, at_sinks: _AtSinks) -> Delivery:
+def _delivery(event: EventHistory, events: Sequence[EventHistory], sink: _Sink, at_sinks: _AtSinks) -> Delivery:
     """`events` are all of the run."""
     parked, lane = at_sinks.parked.get((sink.number, event.seq)), at_sinks.owed.get(sink.number)
     if parked is not None:
@@ -319,7 +300,7 @@ def _delivery(event: _Event, events: Sequence[_Event], sink: _Sink, at_sinks: _A
     return Delivery(sink.name, Standing.DELIVERED, acknowledged_at=acknowledged_at)
 
 
-def _of_lane(event: _Event, sink: _Sink, lane: _Lane) -> Delivery | None:
+def _of_lane(event: EventHistory, sink: _Sink, lane: _Lane) -> Delivery | None:
     """None for an event that lies before or behind what is owed."""
     if event.seq == lane.next_seq:
         standing = Standing.RETRIED if lane.attempts else Standing.WAITING
@@ -334,7 +315,7 @@ def _of_parked(sink: _Sink, parked: _Parked) -> Delivery:
     return Delivery(sink.name, Standing.PARKED, parked.attempts, parked.cause, parked.retry_at, parked.parked_at)
 
 
-def _is_earlier(event: _Event, events: Sequence[_Event], sink: _Sink) -> bool:
+def _is_earlier(event: EventHistory, events: Sequence[EventHistory], sink: _Sink) -> bool:
     """A sink that is new, or back, is owed the runs that are open then, from their START on."""
     if event.number >= sink.since_event:
         return False
@@ -343,11 +324,11 @@ def _is_earlier(event: _Event, events: Sequence[_Event], sink: _Sink) -> bool:
     return had_ended or event.seq < min(starts, default=event.seq)
 
 
-def _events(conn: Connection, run_id: int, strand_id: int) -> list[_Event]:
+def _events(conn: Connection, run_id: int, strand_id: int) -> list[EventHistory]:
     table = schema.event
     columns = select(*(table.c[name] for name in ("id", "seq", "kind", "happened_at", "created_at", "fault", "body")))
     rows = conn.execute(columns.where(table.c.strand_id == strand_id, table.c.run_id == run_id).order_by(table.c.seq))
-    return [_Event(number, seq, EventKind(kind), *more) for number, seq, kind, *more in rows]
+    return [EventHistory(number, seq, EventKind(kind), *more) for number, seq, kind, *more in rows]
 
 
 def _sinks(conn: Connection) -> list[_Sink]:

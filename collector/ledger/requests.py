@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, literal_column, select, update
+from sqlalchemy import Connection, Executable, delete, insert, literal_column, select, update
 
 from collector.errors import LedgerError
 from collector.ledger import schema, shards
@@ -84,8 +84,7 @@ def divide(conn: Connection, sink: str, count: int) -> None:
     table = schema.request
     target, leases = f"{_SINK}{sink}", shards.lease_names(sink, count)
     opened = select(table).where(table.c.target == target, table.c.done_at.is_(None), table.c.part_of.is_(None))
-    for row in conn.execute(opened.order_by(table.c.id)).mappings().all():
-        whole = _request(row)
+    for whole in _found(conn, opened.order_by(table.c.id)):
         if not _is_divided_into(conn, whole.id, leases):
             conn.execute(delete(table).where(table.c.part_of == whole.id))
             if count > 1:
@@ -151,8 +150,7 @@ def _join(conn: Connection, whole: int, now_ms: int | None) -> bool:
     """Write the answer of a request as far as its parts are. Returns True when all were done at `now_ms`, and so is it."""
     table = schema.request
     conn.execute(select(table.c.id).where(table.c.id == whole).with_for_update())
-    rows = conn.execute(select(table).where(table.c.part_of == whole).order_by(table.c.id)).mappings()
-    parts = [_request(row) for row in rows]
+    parts = _found(conn, select(table).where(table.c.part_of == whole).order_by(table.c.id))
     is_done = now_ms is not None and all(part.done_at is not None for part in parts)
     begun = parts if is_done else [part for part in parts if part.answer is not None]
     state, answer = _joined(begun)
@@ -202,8 +200,8 @@ def claim(conn: Connection, lease: Lease, limit: int) -> list[Request]:
     oldest = select(table.c.id).where(*mine).order_by(table.c.id).limit(limit)
     # as they are when they are locked: `add_poll` may have added to one meanwhile
     claimed = update(table).where(table.c.id.in_(oldest.scalar_subquery()), table.c.state == RequestState.NEW)
-    rows = conn.execute(claimed.values(state=RequestState.CLAIMED).returning(*table.c)).mappings().all()
-    return sorted(map(_request, rows), key=lambda request: request.id)
+    taken = _found(conn, claimed.values(state=RequestState.CLAIMED).returning(*table.c))
+    return sorted(taken, key=lambda request: request.id)
 
 
 def _interrupted(_: Request) -> str:
@@ -220,7 +218,7 @@ def take_over(
     table = schema.request
     begun = table.c.target == lease.name, table.c.done_at.is_(None), table.c.state == RequestState.CLAIMED
     triggers = select(table).where(*begun, table.c.kind == RequestKind.TRIGGER).order_by(table.c.id)
-    cut_off = [_request(row) for row in conn.execute(triggers).mappings()]
+    cut_off = _found(conn, triggers)
     found = [replace(one, state=RequestState.DOUBTFUL, answer=answer(one), done_at=now_ms) for one in cut_off]
     for one in found:
         doubtful = {"state": one.state, "answer": one.answer, "done_at": one.done_at}
@@ -270,7 +268,7 @@ def backfills(conn: Connection) -> list[Request]:
     undone = select(table).where(
         table.c.kind == RequestKind.BACKFILL, table.c.done_at.is_(None), table.c.part_of.is_(None)
     )
-    return [_request(row) for row in conn.execute(undone.order_by(table.c.id)).mappings()]
+    return _found(conn, undone.order_by(table.c.id))
 
 
 def last_backfill(conn: Connection, target: str) -> Request | None:
@@ -279,9 +277,7 @@ def last_backfill(conn: Connection, target: str) -> Request | None:
     # as the index has it: a bound value would not be recognised as its condition
     is_backfill = table.c.kind == literal_column(f"'{RequestKind.BACKFILL}'")
     ended = select(table).where(is_backfill, table.c.target == target, table.c.done_at.is_not(None))
-    ended = ended.order_by(table.c.id.desc()).limit(1)
-    row = conn.execute(ended).mappings().one_or_none()
-    return None if row is None else _request(row)
+    return next(iter(_found(conn, ended.order_by(table.c.id.desc()).limit(1))), None)
 
 
 def stop_backfill(conn: Connection, target: str, now_ms: int) -> dict[str, Any] | None:
@@ -302,8 +298,7 @@ def stop_backfill(conn: Connection, target: str, now_ms: int) -> dict[str, Any] 
 
 def get(conn: Connection, request_id: int) -> Request | None:
     """None for one that never existed, or was done long ago and removed."""
-    row = conn.execute(select(schema.request).where(schema.request.c.id == request_id)).mappings().one_or_none()
-    return None if row is None else _request(row)
+    return next(iter(_found(conn, select(schema.request).where(schema.request.c.id == request_id))), None)
 
 
 def hint(conn: Connection, source_id: int, now_ms: int) -> None:
@@ -313,5 +308,6 @@ def hint(conn: Connection, source_id: int, now_ms: int) -> None:
     announce(conn, Change.REQUESTS)
 
 
-def _request(row: Mapping[Any, Any]) -> Request:
-    return Request(**{**row, "kind": RequestKind(row["kind"]), "state": RequestState(row["state"])})
+def _found(conn: Connection, statement: Executable) -> list[Request]:
+    rows = conn.execute(statement).mappings()
+    return [Request(**{**row, "kind": RequestKind(row["kind"]), "state": RequestState(row["state"])}) for row in rows]

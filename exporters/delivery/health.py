@@ -126,11 +126,7 @@ class Health:
                 next_probe_seconds=probe_in,
             ),
         )
-        opened = CircuitReport(
-            self._sink, open=True, cause=circuit.cause, failures=circuit.failures, shard=self._shard.number
-        )
-        self._observer.circuit(opened)
-        self.changed()
+        self._report(circuit)
 
     def _report_closed(self, before: Circuit, seconds: float) -> None:
         _log.warning(
@@ -139,14 +135,11 @@ class Health:
                 sink=self._sink, shard=self._numbered, outage_seconds=round(seconds, 1), failures=before.failures
             ),
         )
-        self._observer.circuit(
-            CircuitReport(
-                self._sink,
-                open=False,
-                cause=before.cause,
-                failures=before.failures,
-                seconds=seconds,
-                shard=self._shard.number,
-            )
-        )
+        self._report(before, seconds)
+
+    def _report(self, circuit: Circuit, seconds: float | None = None) -> None:
+        """That it opened, or closed after so many seconds."""
+        is_open, of_shard = seconds is None, self._shard.number
+        report = CircuitReport(self._sink, is_open, circuit.cause, circuit.failures, seconds or 0.0, of_shard)
+        self._observer.circuit(report)
         self.changed()
