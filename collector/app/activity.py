@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from collector.app.observers import Observers
-from collector.clock import Clock, to_ms
+from collector.clock import Clock, to_ms, until_tick
 from collector.errors import LedgerError
 from collector.ledger import activity
 from collector.ledger.activity import KEPT_MS, LATEST, MINUTE_MS, SUMS, Activity
@@ -16,7 +16,7 @@ from exporters.delivery.reports import SendReport, SendResult
 
 log = logging.getLogger("lineage.service")
 
-EVERY = 15.0
+EVERY = 10.0
 """Seconds between two writes: what a killed process loses at the most."""
 _TOO_MANY = 429
 
@@ -32,7 +32,7 @@ class ActivityRecord(Observers):
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await self._clock.sleep(EVERY)
+            await self._clock.sleep(until_tick(self._clock, EVERY))
             await self.write()
 
     async def write(self) -> None:

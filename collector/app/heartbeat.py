@@ -7,7 +7,7 @@ from hashlib import sha256
 import orjson
 
 from collector import __version__
-from collector.clock import Clock
+from collector.clock import Clock, until_tick
 from collector.errors import LedgerCorrupt, LedgerError
 from collector.ledger import replicas
 from collector.ledger.port import Ledger
@@ -47,7 +47,7 @@ class Heartbeat:
                 raise
             except LedgerError as error:
                 log.debug("replica.heartbeat_failed", extra=fields(replica=self.me.id, cause=str(error)))
-            await self._clock.sleep(BEAT_EVERY)
+            await self._clock.sleep(until_tick(self._clock, BEAT_EVERY))
 
     async def beat(self) -> None:
         before = {each.id for each in self.live}

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from collector.app.removal import Removal
-from collector.clock import Clock, to_ms
+from collector.clock import Clock, to_ms, until_tick
 from collector.errors import LeaseLost, LedgerCorrupt, LedgerError, LedgerUnreachable
 from collector.ledger import activity, queries, replicas, retirement
 from collector.ledger import retention as ledger_retention
@@ -54,6 +54,14 @@ Park = Callable[[str, int, str], Awaitable[None]]
 """Park so many bytes of the events that a sink is owed, the oldest first, with a cause. Raises `LedgerError`."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Chores:
+    """Whether there are due times to pull in, and sources or sinks to retire."""
+
+    pull_in: bool = False
+    retire: bool = False
+
+
 class Housekeeper:
     """`full` is why polling pauses, None while there is room; `trouble` is the error of the ledger, None while it works,
     and `is_away` is True while its database does not answer. Each replica measures; one of them, the holder of the lease
@@ -76,6 +84,7 @@ class Housekeeper:
         self._removal = Removal(store, clock, self._came_round)
         self._owed_bytes: Mapping[str, int] = {}
         self._parked = 0
+        self._chores = _Chores()
         self._looking = asyncio.Lock()
         self._is_full, self._beyond = False, frozenset[str]()
         self.full: str | None = None
@@ -96,7 +105,7 @@ class Housekeeper:
                 raise
             except (LedgerError, SQLAlchemyError) as error:
                 self._failed(error)
-            await self._clock.sleep(LOOK)
+            await self._clock.sleep(until_tick(self._clock, LOOK))
 
     async def measure(self) -> str | None:
         """`full`, after a quick look at the size: for after each commit of a poll, as these could bring any amount."""
@@ -135,8 +144,6 @@ class Housekeeper:
         (log.warning if parked else log.info)("ledger.swept", extra=counts)
 
     async def _round(self) -> None:
-        if self._is_keeper():
-            await self._pull_in()
         await self.look()
         if self._is_keeper():
             await self._keep()
@@ -146,7 +153,9 @@ class Housekeeper:
 
     async def _keep(self) -> None:
         """What one replica does for all."""
-        if await self._store.read_shown(replicas.unconfigured, self._me):
+        if self._chores.pull_in:
+            await self._pull_in()
+        if self._chores.retire:
             await self._store.write(replicas.retire, self._me, to_ms(self._clock.now()))
         if self._clock.monotonic() - self._swept >= sweep_every(self._settings.retention):
             await self._sweep_departed()
@@ -155,15 +164,15 @@ class Housekeeper:
 
     async def _pull_in(self) -> None:
         """By what the ledger holds, not by a watch on the clock: it may have run ahead in another process, or between two rounds."""
-        now = self._clock.now()
-        limits = ledger_retention.DueLimits(
-            to_ms(now), to_ms(now + FURTHEST_POLL), to_ms(now + FURTHEST_SEND), int(SKEW.total_seconds() * 1000)
-        )
-        if not await self._store.read_shown(ledger_retention.has_impossible_due_times, limits):
-            return
-        moved = await self._store.write(ledger_retention.pull_in_due_times, limits)
+        moved = await self._store.write(ledger_retention.pull_in_due_times, self._due_limits())
         cause = "due times were further ahead than possible, so the clock had jumped"
         log.warning("ledger.times_moved", extra=fields(moved=moved, cause=cause))
+
+    def _due_limits(self) -> ledger_retention.DueLimits:
+        now = self._clock.now()
+        return ledger_retention.DueLimits(
+            to_ms(now), to_ms(now + FURTHEST_POLL), to_ms(now + FURTHEST_SEND), int(SKEW.total_seconds() * 1000)
+        )
 
     def _failed(self, error: Exception) -> None:
         self.trouble = str(error)
@@ -179,12 +188,14 @@ class Housekeeper:
         """An empty write goes along: it needs the writer's thread and the file's lock, and no sync of the disk. What of the
         write-ahead log can be cut off does not count for a pause.
         """
-        self.size, rows = await self._store.read_shown(_size_and_sinks)
+        self.size, backlogs, self._chores = await self._store.read_shown(
+            _measured, self._me, self._due_limits() if self._is_keeper() else None
+        )
         if self._over and self.size.log:
             await self._store.truncate_log()
             self.size = await self._store.read_shown(ledger_retention.size)
-        self._owed_bytes = {row.name: row.owed_bytes for row in rows if row.retired_at is None}
-        self._parked = sum(row.parked for row in rows)
+        self._owed_bytes = {each.sink: each.owed_bytes for each in backlogs if not each.is_retired}
+        self._parked = sum(each.parked for each in backlogs)
         await self._store.write(_nothing)
         self._came_round()
 
@@ -296,8 +307,17 @@ def beyond(owed: Mapping[str, int], limits: Mapping[str, int], before: frozenset
     )
 
 
-def _size_and_sinks(conn: Connection) -> tuple[Size, list[queries.SinkRow]]:
-    return ledger_retention.size(conn), queries.sinks(conn)
+def _measured(
+    conn: Connection, me: Replica, limits: ledger_retention.DueLimits | None
+) -> tuple[Size, list[queries.Backlog], _Chores]:
+    """In one read, as it is done every few seconds; `limits` are given where the chores are done here."""
+    chores = _Chores() if limits is None else _chores(conn, me, limits)
+    return ledger_retention.size(conn), queries.backlogs(conn), chores
+
+
+def _chores(conn: Connection, me: Replica, limits: ledger_retention.DueLimits) -> _Chores:
+    misdated = ledger_retention.has_impossible_due_times(conn, limits)
+    return _Chores(pull_in=misdated, retire=bool(replicas.unconfigured(conn, me)))
 
 
 def _nothing(_: Connection) -> None:

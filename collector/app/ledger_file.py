@@ -1,24 +1,20 @@
-"""Checks each second whether the ledger's file is still in its place, and writes it to a new file if it is not."""
+"""Waits until the ledger is lost, and writes its file to a new one then."""
 
+import asyncio
 import logging
 import math
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-
-from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from collector.clock import Clock
 from collector.errors import LedgerError, LedgerLost, LedgerTooNew
-from collector.ledger.port import OwnedLedger
+from collector.ledger.port import Change, OwnedLedger
 from collector.ledger.sqlite.store import Store
 from collector.logs import fields
 
 log = logging.getLogger("lineage.ledger")
 
-LOOK = 1.0
 AGAIN = 10.0
 
 
@@ -37,15 +33,9 @@ async def guard(store: OwnedLedger, clock: Clock, report_lost: Callable[[], None
     """Until the ledger is lost, and a file was written anew; raises `LedgerLost` then, as only a new start can use it, and
     `LedgerTooNew` where a newer version migrated it.
     """
+    lost = await _loss(store)
     if not isinstance(store, Store):
-        while store.lost is None:
-            await clock.sleep(LOOK)
-        raise LedgerTooNew(store.lost)
-    while store.lost is None:
-        if store.is_misplaced:
-            with suppress(LedgerError, SQLAlchemyError):  # the housekeeper logs other errors
-                await store.write(_nothing)
-        await clock.sleep(LOOK)
+        raise LedgerTooNew(lost)
     report_lost()
     while True:
         try:
@@ -63,5 +53,14 @@ async def guard(store: OwnedLedger, clock: Clock, report_lost: Callable[[], None
 _ASIDE = "another ledger is at {path}. To continue with the copy, stop the service and rename the copy to that name"
 
 
-def _nothing(_: Connection) -> None:
-    """A commit looks at the file, and notes its loss."""
+async def _loss(store: OwnedLedger) -> str:
+    """Waits for it. An idle process notices it, too, as each replica's heartbeat is a commit, and each commit looks at the file."""
+    came = asyncio.Event()
+    forget = store.on_commit(came.set, Change.LOSS)
+    try:
+        while store.lost is None:
+            await came.wait()
+            came.clear()
+    finally:
+        forget()
+    return store.lost

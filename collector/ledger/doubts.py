@@ -45,6 +45,15 @@ _OF_RUNS = schema.doubt.c.sink_id == bindparam("of_sink"), schema.doubt.c.run_id
 _SCHEDULE = update(schema.doubt).where(*_OF_RUNS).values(check_at=bindparam("at"), attempts=0)
 
 
+def look(
+    conn: Connection, sink_id: int, now_ms: int, limit: int, shard: Shard = WHOLE
+) -> tuple[list[Outgoing], int | None]:
+    """What is `due`, and when the next of the sink is or was due."""
+    next_ms = next_due(conn, sink_id)
+    is_due = next_ms is not None and next_ms <= now_ms
+    return due(conn, sink_id, now_ms, limit, shard) if is_due else [], next_ms
+
+
 def due(conn: Connection, sink_id: int, now_ms: int, limit: int, shard: Shard = WHOLE) -> list[Outgoing]:
     """Terminal events of a shard, acknowledged before, whose runs are to be looked at; `attempts` counts the looks."""
     table, run, event = schema.doubt, schema.run, schema.event
@@ -66,10 +75,13 @@ def due(conn: Connection, sink_id: int, now_ms: int, limit: int, shard: Shard = 
 
 def next_due(conn: Connection, sink_id: int) -> int | None:
     """When to look next, None with no acknowledged run in doubt."""
-    table = schema.doubt
-    waiting = table.c.sink_id == sink_id, table.c.check_at.is_not(None)
-    at: int | None = conn.scalar(select(func.min(table.c.check_at)).where(*waiting))
+    at: int | None = conn.scalar(_NEXT_DUE, {"of_sink": sink_id})
     return at
+
+
+_NEXT_DUE = select(func.min(schema.doubt.c.check_at)).where(
+    schema.doubt.c.sink_id == bindparam("of_sink"), schema.doubt.c.check_at.is_not(None)
+)
 
 
 def resolve(conn: Connection, lease: Lease, sink_id: int, run_ids: Iterable[int]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection
 
-from collector.clock import Clock, until_set
+from collector.clock import Clock, until_set, until_tick
 from collector.errors import LeaseGivenBack, LeaseLapsed, LeaseLost, LedgerCorrupt, LedgerError
 from collector.ledger import leases, replicas, shards
 from collector.ledger.leases import Lease
@@ -52,7 +52,8 @@ class HeldLease:
         self._of, self._ttl = of, ttl
         self.lease = lease
         self._ends_at = asked_at + ttl
-        self._renew_at = asked_at + RENEW_EVERY
+        self._renew_at = asked_at + RENEW_EVERY / 2
+        """At the first tick from then on."""
 
     def __enter__(self) -> Self:
         self._of.enter(self)
@@ -76,8 +77,9 @@ class HeldLease:
             await self._of.clock.sleep(RENEW_AGAIN)
 
     async def step(self) -> None:
-        """Wait for the next renewal and do it, unless another lease's renewal did. Raises `LeaseLost` when another holder has it."""
-        await self._of.clock.sleep(max(0.0, self._renew_at - self._of.clock.monotonic()))
+        """Wait for the next tick and renew it, unless another lease's renewal did. Raises `LeaseLost` when another holder has it."""
+        if not self.is_due(0):
+            await self._of.clock.sleep(until_tick(self._of.clock, RENEW_EVERY))
         if self.is_due(0):
             await self.renew()
 
@@ -93,7 +95,7 @@ class HeldLease:
         renewed = await self._of.store.write_first(leases.renew_together, self.lease, self.ttl_ms, others)
         if self.lease.name not in renewed:
             raise LeaseLost(f"lease {self.lease.name} went to another holder")
-        self._ends_at, self._renew_at = asked_at + self._ttl, asked_at + RENEW_EVERY
+        self._ends_at, self._renew_at = asked_at + self._ttl, asked_at + RENEW_EVERY / 2
         for held in along:
             if held.lease.name in renewed:
                 held.renewed_along(asked_at)

@@ -28,6 +28,8 @@ class Change(StrEnum):
     """There is a new request."""
     LEASES = "leases"
     """A lease is free."""
+    LOSS = "loss"
+    """None does, as this process cannot work on the ledger any more: `OwnedLedger.lost`."""
 
 
 def announce(conn: Connection, change: Change) -> None:

@@ -50,6 +50,16 @@ class SinkRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Backlog:
+    """What a sink is owed, in bytes of events, and how many events it refused."""
+
+    sink: str
+    is_retired: bool
+    parked: int
+    owed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class SourceRow:
     """`open` counts the runs without a terminal event by state, `abandoned` those of them no longer watched.
     `waiting_since` is when the run began to wait that waits longest for a person, None when none waits.
@@ -157,6 +167,25 @@ def sinks(conn: Connection) -> list[SinkRow]:
         for row in conn.execute(columns).mappings()
         for pending, parked, size in [counts.get(row["id"], _NOTHING)]
     ]
+
+
+def backlogs(conn: Connection) -> list[Backlog]:
+    """Of all sinks, those that left the configuration too."""
+    return [
+        Backlog(name, retired_at is not None, int(parked or 0), int(owed or 0))
+        for name, retired_at, parked, owed in conn.execute(_BACKLOGS)
+    ]
+
+
+_BACKLOGS = (
+    select(
+        schema.sink.c.name,
+        schema.sink.c.retired_at,
+        *map(func.sum, (schema.tally.c.parked, schema.tally.c.pending_bytes)),
+    )
+    .outerjoin(schema.tally, schema.tally.c.sink_id == schema.sink.c.id)
+    .group_by(schema.sink.c.id, schema.sink.c.name, schema.sink.c.retired_at)
+)
 
 
 def sources(conn: Connection) -> list[SourceRow]:

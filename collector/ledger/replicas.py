@@ -8,14 +8,15 @@ replicas: who has more than its share gives back, who has less takes.
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, Insert, bindparam, delete, select
 
 from collector.ledger import configured_sinks, configured_sources, lanes, schema, shard_count
 from collector.ledger.configured_sources import Configured
 from collector.ledger.schema import db_now
-from collector.ledger.statements import put
+from collector.ledger.statements import upsert
 from collector.model import EventKind
 
 BEAT_EVERY = 10.0
@@ -75,14 +76,24 @@ def register(
 
 def beat(conn: Connection, me: Replica) -> list[Replica]:
     """Write the heartbeat of this replica; returns all live replicas, itself among them."""
-    table = schema.replica
     written = {"leases": json.dumps(sorted(me.leases)), "shards": json.dumps(dict(me.shards))}
     row = {"id": me.id, "version": me.version, "fingerprint": me.fingerprint, **written}
-    conn.execute(put(conn, table, ("seen",)).values(**row, started=db_now(), seen=db_now()))
-    conn.execute(delete(table).where(table.c.seen < db_now() - _FORGOTTEN_AFTER_MS))
+    conn.execute(_seen(conn.dialect.name), row)
+    conn.execute(_FORGETTING)
     living = live(conn)
     shard_count.note_agreed(conn, [each.shards_of_sinks for each in living])
     return living
+
+
+@cache
+def _seen(dialect: str) -> Insert:
+    table = schema.replica
+    given: dict[str, Any] = {name: bindparam(name) for name in ("id", "version", "fingerprint", "leases", "shards")}
+    insert = upsert(dialect, table).values(**given, started=db_now(), seen=db_now())
+    return insert.on_conflict_do_update(index_elements=[table.c.id], set_={"seen": insert.excluded.seen})
+
+
+_FORGETTING = delete(schema.replica).where(schema.replica.c.seen < db_now() - _FORGOTTEN_AFTER_MS)
 
 
 def leave(conn: Connection, me: Replica) -> None:
@@ -97,9 +108,14 @@ def end_all(conn: Connection) -> None:
 
 def live(conn: Connection) -> list[Replica]:
     """The oldest first."""
-    table = schema.replica
-    rows = select(table).where(table.c.seen >= db_now() - LIVES_FOR_MS).order_by(table.c.started, table.c.id)
-    return [_replica(row) for row in conn.execute(rows).mappings()]
+    return [_replica(row) for row in conn.execute(_LIVE, {"lives_for": LIVES_FOR_MS}).mappings()]
+
+
+_LIVE = (
+    select(schema.replica)
+    .where(schema.replica.c.seen >= db_now() - bindparam("lives_for"))
+    .order_by(schema.replica.c.started, schema.replica.c.id)
+)
 
 
 def _replica(row: Mapping[Any, Any]) -> Replica:
@@ -114,12 +130,14 @@ def services(conn: Connection) -> list[Replica]:
 
 def unconfigured(conn: Connection, me: Replica) -> frozenset[str]:
     """Names of sources and sinks, as in `Replica.leases`, that are not retired though no live replica has them."""
-    found = {
-        f"{kind}:{name}"
-        for kind, table in (("source", schema.source), ("sink", schema.sink))
-        for name in conn.scalars(select(table.c.name).where(table.c.retired_at.is_(None)))
-    }
+    found = {f"{kind}:{name}" for kind, names in _CONFIGURED.items() for name in conn.scalars(names)}
     return frozenset(found - me.leases - {name for other in _others(conn, me) for name in other.leases})
+
+
+_CONFIGURED = {
+    kind: select(table.c.name).where(table.c.retired_at.is_(None))
+    for kind, table in (("source", schema.source), ("sink", schema.sink))
+}
 
 
 def retire(conn: Connection, me: Replica, now_ms: int) -> frozenset[str]:

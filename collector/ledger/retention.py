@@ -11,6 +11,7 @@ from sqlalchemy import (
     Connection,
     Row,
     Table,
+    bindparam,
     case,
     delete,
     exists,
@@ -192,66 +193,79 @@ class DueLimits:
 
 def has_impossible_due_times(conn: Connection, limits: DueLimits) -> bool:
     """Whether there is something for `pull_in_due_times`. Reads what is due later than now."""
-    lane, doubt, watch = _impossible(conn, limits)
-    some = select(or_(*(exists().where(*which) for which in (lane, doubt, watch))))
-    return bool(conn.scalar(some))
+    return bool(conn.scalar(_SOMETHING_IMPOSSIBLE, _impossible(conn, limits)))
 
 
 def pull_in_due_times(conn: Connection, limits: DueLimits) -> int:
     """After a clock that ran ahead: make due now what is due impossibly late, and runs that were seen later than now; how much that was."""
     lane, doubt, watch = schema.lane, schema.doubt, schema.watch
-    of_lane, of_doubt, of_run = _impossible(conn, limits)
+    of_lane, of_doubt, of_run = _IMPOSSIBLE
     since = case((lane.c.since > limits.now, literal(limits.now, BigInteger)), else_=lane.c.since)
     late = (
         update(lane).where(*of_lane).values(due_at=limits.now, since=since),
         update(doubt).where(*of_doubt).values(check_at=limits.now),
         update(watch).where(*of_run).values(due_at=limits.now),
     )
-    return sum(conn.execute(statement).rowcount for statement in late)
+    given = _impossible(conn, limits)
+    return sum(conn.execute(statement, given).rowcount for statement in late)
 
 
-def _impossible(conn: Connection, limits: DueLimits) -> tuple[tuple[ColumnElement[bool], ...], ...]:
-    """Which lanes, doubts and watched runs are meant, by the index of their due times."""
-    lane, doubt, watch = schema.lane, schema.doubt, schema.watch
-    sinks = conn.scalars(select(schema.sink.c.id)).all()
-    sources = conn.scalars(select(schema.source.c.id)).all()
-    soon = limits.now + limits.skew
-    return (
-        (
-            lane.c.sink_id.in_(sinks),
-            lane.c.due_at > soon,
-            or_(lane.c.due_at > limits.furthest_send, lane.c.attempts == 0),
-        ),
-        (doubt.c.sink_id.in_(sinks), doubt.c.check_at > limits.furthest_send),
-        (
-            watch.c.source_id.in_(sources),
-            watch.c.due_at > soon,
-            or_(watch.c.due_at > limits.furthest_poll, watch.c.seen_at > soon),
-        ),
-    )
+def _impossible(conn: Connection, limits: DueLimits) -> dict[str, object]:
+    """What `_IMPOSSIBLE` is to be given."""
+    return {
+        "sinks": conn.scalars(_SINKS).all(),
+        "sources": conn.scalars(_SOURCES).all(),
+        "soon": limits.now + limits.skew,
+        "furthest_send": limits.furthest_send,
+        "furthest_poll": limits.furthest_poll,
+    }
+
+
+_SINKS, _SOURCES = select(schema.sink.c.id), select(schema.source.c.id)
+_IMPOSSIBLE: tuple[tuple[ColumnElement[bool], ...], ...] = (
+    (
+        schema.lane.c.sink_id.in_(bindparam("sinks", expanding=True)),
+        schema.lane.c.due_at > bindparam("soon"),
+        or_(schema.lane.c.due_at > bindparam("furthest_send"), schema.lane.c.attempts == 0),
+    ),
+    (
+        schema.doubt.c.sink_id.in_(bindparam("sinks", expanding=True)),
+        schema.doubt.c.check_at > bindparam("furthest_send"),
+    ),
+    (
+        schema.watch.c.source_id.in_(bindparam("sources", expanding=True)),
+        schema.watch.c.due_at > bindparam("soon"),
+        or_(schema.watch.c.due_at > bindparam("furthest_poll"), schema.watch.c.seen_at > bindparam("soon")),
+    ),
+)
+"""Which lanes, doubts and watched runs are meant, by the index of their due times."""
+_SOMETHING_IMPOSSIBLE = select(or_(*(exists().where(*which) for which in _IMPOSSIBLE)))
 
 
 def size(conn: Connection) -> Size:
     """How much room the ledger takes."""
     if conn.dialect.name == "postgresql":
-        used: int = conn.scalar(select(func.coalesce(func.sum(schema.source.c.event_bytes), 0))) or 0
+        used: int = conn.scalar(_EVENT_BYTES) or 0
         return Size(int(conn.execute(_ON_DISK).scalar_one()), int(used), coming=_coming(conn))
-    page, pages, free = (
-        conn.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_size", "page_count", "freelist_count")
-    )
-    log = _log_size(conn)
+    page, pages, free, path = conn.exec_driver_sql(_PAGES).one()
+    log = _log_size(path)
     return Size(page * pages + log, page * (pages - free) + log, log, _coming(conn))
 
 
 def _coming(conn: Connection) -> int:
     """Of runs whose details are asked for now: they get their events whether or not polling pauses."""
-    run = schema.run
-    waiting = select(func.count()).where(run.c.state.in_(_ENDED), *is_open(run))
-    return (conn.scalar(waiting) or 0) * _LAST_EVENTS
+    return (conn.scalar(_COMING) or 0) * _LAST_EVENTS
 
 
-def _log_size(conn: Connection) -> int:
-    path = conn.exec_driver_sql("SELECT file FROM pragma_database_list WHERE name = 'main'").scalar_one()
+_EVENT_BYTES = select(func.coalesce(func.sum(schema.source.c.event_bytes), 0))
+_PAGES = (
+    "SELECT page_size, page_count, freelist_count, file FROM pragma_page_size, pragma_page_count, "
+    "pragma_freelist_count, pragma_database_list WHERE name = 'main'"
+)
+_COMING = select(func.count()).where(schema.run.c.state.in_(_ENDED), *is_open(schema.run))
+
+
+def _log_size(path: str) -> int:
     try:
         return Path(f"{path}-wal").stat().st_size
     except OSError:  # there is none: it was cut off, or the file was lost, which the ledger's guard reports

@@ -1,5 +1,6 @@
 """Claims the heads of a sink's lanes ahead of sending, so that sending never waits for the ledger."""
 
+from collector.clock import until_tick
 from collector.ledger import claims
 from collector.ledger.held_lease import HeldLease
 from exporters.delivery.context import Notify, SinkContext
@@ -11,6 +12,8 @@ AHEAD = 128
 """The least number of heads that are kept ready; more for sinks with a larger capacity."""
 LOOK_EVERY = 2.5
 """Seconds between reads of the ledger without a notification: one may be lost."""
+REST = 10.0
+"""As long while the sink is owed nothing."""
 _FLOOR_LASTS = 5.0
 
 
@@ -87,8 +90,11 @@ class Claimer:
         return min(look, max(0.001, (self._due_ms - self._context.time.now_ms()) / 1000))
 
     async def _look(self) -> None:
-        self._look_at = self._context.clock.monotonic() + LOOK_EVERY
+        clock = self._context.clock
+        self._look_at = clock.monotonic() + LOOK_EVERY
         self._due_ms = await self._context.store.read_claim(claims.next_due, self._context.sink_id, self._context.shard)
+        if self._due_ms is None:
+            self._look_at = clock.monotonic() + until_tick(clock, REST)
 
     async def _claim(self, wanted: int) -> None:
         now = self._context.clock.monotonic()

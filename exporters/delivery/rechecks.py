@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from collector.clock import until_tick
 from collector.errors import LeaseLost
 from collector.ledger import doubts
 from collector.ledger.held_lease import HeldLease
@@ -22,6 +23,9 @@ RECHECK_AFTER = 10.0
 """Seconds from the acknowledgement of a terminal event to the recheck of its run, if that is in doubt."""
 _AT_ONCE = 4
 _LOOK_EVERY = 5.0
+"""Seconds between two looks, and from when a recheck is due until it is done at the latest, so that several are done at once."""
+_REST = 10.0
+"""Seconds between two looks while none is due: one that comes up meanwhile is due after as many."""
 
 
 class Rechecks:
@@ -33,10 +37,19 @@ class Rechecks:
         while not (most := self._allowed()):
             await self.wakeup.wait(_LOOK_EVERY)
         context = self._context
-        due = await context.store.read_claim(doubts.due, context.sink_id, context.time.now_ms(), most, context.shard)
+        now_ms = context.time.now_ms()
+        due, next_ms = await context.store.read_claim(doubts.look, context.sink_id, now_ms, most, context.shard)
         await self._recheck_all(due)
         if not due:
-            await self.wakeup.wait(_LOOK_EVERY)
+            await self.wakeup.wait(self._until(next_ms))
+
+    def _until(self, next_ms: int | None) -> float:
+        """Seconds to the next look."""
+        rest = until_tick(self._context.clock, _REST)
+        if next_ms is None:
+            return rest
+        left = (next_ms - self._context.time.now_ms()) / 1000
+        return min(left + _LOOK_EVERY, rest) if left > 0 else _LOOK_EVERY
 
     async def _recheck_all(self, due: Sequence[Outgoing]) -> None:
         """When one fails, the others are cancelled: none may send once the lease is lost."""

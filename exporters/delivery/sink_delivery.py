@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from collector.clock import Clock
+from collector.clock import Clock, until_tick
 from collector.errors import LeaseLost, LedgerError
 from collector.ledger import shard_count, shards
 from collector.ledger.held_lease import Leases
@@ -155,7 +155,7 @@ class SinkDelivery:
     async def _until_changed(self, count: int) -> None:
         while self._stop_at is None:
             self._came_round_at = self._clock.monotonic()
-            await self._wakeup.wait(LOOK)
+            await self._wakeup.wait(until_tick(self._clock, LOOK))
             try:
                 found = await self._leases.store.read_shown(shards.of_sink, self._sink_id)
             except LedgerError:

@@ -177,6 +177,7 @@ class Store(ThreadedStore):
         self.lost = f"{schema}, made by a newer version of this program, and this one cannot go on with it: install the newer one"
         then = "its leases are given back; it does nothing any more and is not ready, until it is stopped"
         log.critical("ledger.outdated", extra=fields(path=self.name, cause=self.lost, then=then))
+        self._listeners.announce(frozenset({Change.LOSS}))
 
     def _close(self) -> None:
         within = CLOSE_WITHIN

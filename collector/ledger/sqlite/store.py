@@ -118,11 +118,6 @@ class Store(ThreadedStore):
             raise
         return cls(path, {"reader": reader}, None, None)
 
-    @property
-    def is_misplaced(self) -> bool:
-        """Whether the next commit will find that the file is lost. Takes 5 µs."""
-        return self._present.missing() is not None
-
     async def compact(self, pages: int) -> None:
         """Give up to `pages` free pages back to the file system; 256 take about 18 ms, in which nothing is written."""
         # execute() would free one page only
@@ -178,7 +173,7 @@ class Store(ThreadedStore):
             return
         results = _attempted(self._write_engine, batch)
         if self._is_lost():
-            results = [_Result(error=self._loss()) for _ in batch]
+            results = [_Result(error=self._loss(), changes=frozenset({Change.LOSS})) for _ in batch]
         self._listeners.announce(frozenset().union(*(result.changes for result in results)))
         for task, result in zip(batch, results, strict=True):
             self._settle_write(task, result)

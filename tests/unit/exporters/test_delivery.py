@@ -24,7 +24,7 @@ from collector.model import EventKind, Outgoing
 from collector.secret_registry import secret_registry
 from collector.testing.sinks import event
 from exporters.delivery import delivery as delivery_module
-from exporters.delivery.claimer import LOOK_EVERY
+from exporters.delivery.claimer import LOOK_EVERY, REST
 from exporters.delivery.reports import SendResult, SinkState
 from exporters.delivery.requests import SinkRequests
 from exporters.delivery.sender import Sender
@@ -101,7 +101,7 @@ async def test_a_lost_notification_costs_one_look(simulation: DeliverySimulation
     await simulation.advance(5)
     simulation.store.unannounced = True
     await simulation.happen(START)
-    await simulation.advance(LOOK_EVERY)
+    await simulation.advance(REST)
     assert sink.kinds("run") == [START]
 
 
@@ -916,7 +916,7 @@ async def test_a_lost_lease_among_the_failures_of_looks_ends_the_session(simulat
         return await write(fn, *args)
 
     with patch.object(simulation.store, "write", failing):
-        await simulation.advance(10)
+        await simulation.advance(15)
     assert next(failures, None) is None
     assert [report.held for report in simulation.reports.leases][:2] == [True, False]
 

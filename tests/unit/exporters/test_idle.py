@@ -1,6 +1,7 @@
 """What a process does while nothing happens: one commit for all its leases, and no loop that only looks at memory."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from collector.app.ledger_file import guard
 from collector.clock import SystemClock
 from collector.errors import LeaseLost, LedgerLost
+from collector.ledger import leases
 from collector.ledger.held_lease import MARGIN, RENEW_EVERY, HeldLease, Leases
 from collector.ledger.sqlite.store import Store
 from collector.reports import LeaseReport
@@ -31,9 +33,9 @@ async def simulation() -> AsyncIterator[DeliverySimulation]:
 
 async def kept(simulation: DeliverySimulation, *names: str) -> dict[str, tuple[HeldLease, asyncio.Task[None]]]:
     """Leases that were taken at one moment, as at a start, each kept by a separate task."""
-    leases, found = Leases(simulation.store, simulation.clock, "test", ignored), {}
+    those, found = Leases(simulation.store, simulation.clock, "test", ignored), {}
     for name in names:
-        held = await leases.take(name, 10)
+        held = await those.take(name, 10)
         assert held is not None
         held.__enter__()
         found[name] = held, asyncio.create_task(held.keep())
@@ -100,24 +102,43 @@ async def test_requests_to_a_sink_are_waited_for_without_a_clock(
     serving.cancel()
 
 
-async def test_a_file_that_is_in_its_place_is_only_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, clock = Store.open(tmp_path / "ledger.db", holder="test", clock=SystemClock()), SimulatedClock()
-    writes, write = list[Any](), store.write
+async def test_all_that_an_idle_sink_looks_at_is_looked_at_in_six_moments_of_a_minute(
+    simulation: DeliverySimulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wake-up of a process that sleeps costs more than most of what it is for."""
+    reads, read = list[str](), simulation.store.read_claim
 
     async def noted(fn: Any, *args: Any) -> Any:
-        writes.append(fn)
-        return await write(fn, *args)
+        reads.append(fn.__name__)
+        return await read(fn, *args)
 
-    monkeypatch.setattr(store, "write", noted)
+    monkeypatch.setattr(simulation.store, "read_claim", noted)
+    simulation.deliver(ScriptedSink(rechecks=True))
+    others = await kept(simulation, "source:a", "housekeeping")
+    await simulation.advance(33.3)
+    reads.clear()
+    moments, until = set[float](), simulation.clock.seconds + 60
+    while simulation.clock.wake_next(until):
+        moments.add(round(simulation.clock.seconds, 3))
+        await simulation.quiet()
+    assert sorted(moments) == [40, 50, 60, 70, 80, 90]
+    assert Counter(reads) == {"next_due": 6, "look": 6}
+    for _, keeper in others.values():
+        keeper.cancel()
+
+
+async def test_the_loss_of_the_file_is_waited_for_without_a_clock_and_noticed_at_the_next_commit(
+    tmp_path: Path,
+) -> None:
+    store, clock = Store.open(tmp_path / "ledger.db", holder="test", clock=SystemClock()), SimulatedClock()
     task = asyncio.create_task(guard(store, clock, lambda: None))
-    for _ in range(60):
+    for _ in range(10):
         await asyncio.sleep(0)
-        assert clock.wake_next(clock.seconds + 1)
-    assert writes == []
+        assert not clock.wake_next(clock.seconds + 3600), "it looks by itself"
     store.path.unlink()
-    while not task.done():
-        clock.wake_next(clock.seconds + 1)
-        await asyncio.sleep(0.01)
-    with pytest.raises(LedgerLost, match="its file is gone"):
-        await task
+    with pytest.raises(LedgerLost):
+        await store.write(leases.probe)
+    async with asyncio.timeout(20):
+        with pytest.raises(LedgerLost, match="its file is gone"):
+            await task
     await store.close()
