@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.pool import QueuePool
 
-from collector.errors import ConfigurationError
+from collector.errors import ConfigurationError, LedgerUnreachable
 from collector.ledger.postgres import faults
 
 if TYPE_CHECKING:
@@ -97,6 +97,13 @@ class Database:
         import psycopg  # noqa: PLC0415
 
         return psycopg.Error
+
+    @staticmethod
+    def is_silent(error: LedgerUnreachable) -> bool:
+        """Whether the server did not answer to who would connect, until it was too late."""
+        import psycopg  # noqa: PLC0415
+
+        return isinstance(error.__cause__, psycopg.errors.ConnectionTimeout)
 
     def _settings(self, longest: str) -> dict[str, str]:
         """Of one transaction."""

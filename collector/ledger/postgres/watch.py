@@ -1,25 +1,28 @@
 """Looks twice a second at what other processes did to the ledger, by one statement on a separate connection.
 
 It also notices a server that gives no answer, as when its machine is frozen or the network drops what is sent: TCP alone
-would wait for it for ever.
+would wait for it for ever. A standby does little else than this, so a look wakes its thread twice: when it is time, and when
+the answer is there.
 """
 
 import logging
+import select
 import threading
-from collections.abc import Callable
-from concurrent.futures import TimeoutError as NotAnswered
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self
 
 from collector.errors import LedgerUnreachable
 from collector.ledger.migration import Version, report_newer
 from collector.ledger.port import Change
 from collector.ledger.postgres.connections import Connections
 from collector.ledger.postgres.database import Database
-from collector.ledger.postgres.pool import Pool
 from collector.logs import fields
 
 if TYPE_CHECKING:
+    from psycopg.pq.abc import PGconn, PGresult
+
     from collector.ledger.postgres.database import Connected
 
 log = logging.getLogger("lineage.ledger")
@@ -35,8 +38,8 @@ _SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look found: the newest event, the requests that nobody took up yet, the leases that are free, the present and the
-    coming number of shards of each sink, and the sums of what polls and deliveries change.
+    """What one look found: the newest event, how many are pending, the requests that nobody took up yet, the leases that are free,
+    the present and the coming number of shards of each sink, and the sums of what else polls and deliveries change.
     """
 
     event: int
@@ -44,14 +47,30 @@ class Seen:
     free: frozenset[str]
     shards: frozenset[str]
     version: Version
+    pending: int = 0
     sums: str = ""
+
+    @classmethod
+    def read(cls, row: Sequence[str | None]) -> Self:
+        """Of the values that `_statement` asks for."""
+        event, pending, requests, free, divided, sums, revision, compatible_from = row
+        return cls(
+            int(event or 0),
+            frozenset(map(int, (requests or "").splitlines())),
+            frozenset((free or "").splitlines()),
+            frozenset((divided or "").splitlines()),
+            Version(revision or "", compatible_from),
+            int(pending or 0),
+            sums or "",
+        )
 
     def changes(self, before: "Seen | None") -> frozenset[Change]:
         """What is new since the look before; everything at the first."""
         if before is None:
             return frozenset(Change)
         changed = {
-            Change.EVENTS: self.event != before.event,
+            # an event may be committed after one with a higher id
+            Change.EVENTS: self.event != before.event or self.pending > before.pending,
             Change.REQUESTS: not self.requests <= before.requests,
             Change.LEASES: not self.free <= before.free or self.shards != before.shards,
         }
@@ -75,7 +94,6 @@ class Watch:
         self._statement = _statement(database.schema)
         self._connection: Connected | None = None
         self._version: Version | None = None
-        self._pool = Pool("ledger-look", 1, self._look)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ledger-watch", daemon=True)
 
@@ -86,9 +104,7 @@ class Watch:
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join(ENDED_WITHIN)
-        self._pool.stop(1.0)
-        if self._connection is not None:
-            self._connection.close()
+        self._disconnect()
 
     def _run(self) -> None:
         before: Seen | None = None
@@ -101,8 +117,8 @@ class Watch:
                 self._outdated(seen.version)
                 return
             self._report_newer(seen.version)
-            if (changes := seen.changes(before)) or before is None or seen.sums != before.sums:
-                self._announce(changes)
+            if before is None or seen != before:
+                self._announce(seen.changes(before))
             before = seen
 
     def _report_newer(self, version: Version) -> None:
@@ -112,41 +128,71 @@ class Watch:
 
     def _seen(self) -> Seen | None:
         """None when it could not look: the work that waits for the ledger reports that."""
-        answer = self._pool.submit(lambda connection: connection.execute(self._statement).fetchone())
-        try:
-            event, requests, free, shards, sums, *version = answer.result(SILENT_AFTER)
-        except NotAnswered:
-            then = "all connections are cut; what waits for an answer is tried again"
-            cause = f"no answer within {SILENT_AFTER:.0f} s: the server is frozen, or the network drops what is sent"
-            log.error("ledger.disconnected", extra=fields(path=self._database.name, cause=cause, then=then))  # noqa: TRY400
-            self._connections.cut()
-            return None
-        except (self._database.error(), LedgerUnreachable):
-            return None
-        return Seen(event, frozenset(requests), frozenset(free), frozenset(shards), Version(*version), sums)
-
-    def _look(self, work: Callable[["Connected"], Any]) -> Any:
         try:
             if self._connection is None:
                 self._connection = self._connections.connect()
-                self._connection.autocommit = True
-            return work(self._connection)
-        except BaseException:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-            raise
+            return Seen.read(_row(self._connection, self._statement, SILENT_AFTER))
+        except TimeoutError:
+            self._cut(f"no answer within {SILENT_AFTER:.0f} s")
+        except LedgerUnreachable as error:
+            if self._database.is_silent(error):  # a look before it may have ended for another reason
+                self._cut("no connection in time")
+        except self._database.error():
+            pass
+        self._disconnect()
+        return None
+
+    def _cut(self, cause: str) -> None:
+        cause = f"{cause}: the server is frozen, or the network drops what is sent"
+        then = "all connections are cut; what waits for an answer is tried again"
+        log.error("ledger.disconnected", extra=fields(path=self._database.name, cause=cause, then=then))
+        self._connections.cut()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _row(connection: "Connected", statement: bytes, within: float) -> Sequence[str | None]:
+    """The values of the one row of the answer, by libpq alone, which needs a third of the time. Raises the errors of the driver, and
+    `TimeoutError` when there is no answer within so many seconds.
+    """
+    from psycopg import OperationalError  # noqa: PLC0415 - for a ledger in PostgreSQL alone
+
+    conn, end = connection.pgconn, time.monotonic() + within
+    conn.send_query(statement)
+    answer = None
+    while (result := _next_result(conn, end)) is not None:
+        answer = result
+    if answer is None or not answer.ntuples:
+        raise OperationalError(conn.get_error_message())
+    values = (answer.get_value(0, column) for column in range(answer.nfields))
+    return [None if value is None else value.decode() for value in values]
+
+
+def _next_result(conn: "PGconn", end: float) -> "PGresult | None":
+    """None after the last one. Raises `TimeoutError` when it is not there by `end` (monotonic)."""
+    readable = select.poll()
+    readable.register(conn.socket, select.POLLIN)
+    conn.flush()
+    while conn.is_busy():
+        if not readable.poll(max(0.0, end - time.monotonic()) * 1000):
+            raise TimeoutError
+        conn.consume_input()
+    return conn.get_result()
 
 
 def _statement(schema: str) -> bytes:
     """Of one row. The names are qualified, as nothing may be set for a session."""
     return (
-        f'SELECT coalesce((SELECT max(id) FROM "{schema}".event), 0), '  # noqa: S608 - the schema's name was checked
-        f"ARRAY(SELECT id FROM \"{schema}\".request WHERE done_at IS NULL AND state = 'new' ORDER BY id LIMIT {_SHOWN}), "
-        f"ARRAY(SELECT name || ' ' || token FROM \"{schema}\".lease "
-        "WHERE expires_at < (extract(epoch from clock_timestamp()) * 1000)::bigint), "
-        f"ARRAY(SELECT concat_ws(' ', id, shards, shards_next) FROM \"{schema}\".sink), "
-        f"(SELECT concat_ws(' ', sum(pending), sum(parked)) FROM \"{schema}\".tally) || ' ' || "
-        f'(SELECT coalesce(sum(polled_at), 0) FROM "{schema}".source), '
-        f'version_num, compatible_from FROM "{schema}".alembic_version'
+        f'SELECT (SELECT max(id) FROM "{schema}".event), pending, '  # noqa: S608 - the schema's name was checked
+        f'array_to_string(ARRAY(SELECT id FROM "{schema}".request '
+        f"WHERE done_at IS NULL AND state = 'new' ORDER BY id LIMIT {_SHOWN}), chr(10)), "
+        f"array_to_string(ARRAY(SELECT name || ' ' || token FROM \"{schema}\".lease "
+        "WHERE expires_at < (extract(epoch from clock_timestamp()) * 1000)::bigint), chr(10)), "
+        f"array_to_string(ARRAY(SELECT concat_ws(' ', id, shards, shards_next) FROM \"{schema}\".sink), chr(10)), "
+        f"concat_ws(' ', parked, (SELECT sum(polled_at) FROM \"{schema}\".source)), version_num, compatible_from "
+        f'FROM "{schema}".alembic_version, '
+        f'(SELECT sum(pending) AS pending, sum(parked) AS parked FROM "{schema}".tally) AS tallies'
     ).encode()
