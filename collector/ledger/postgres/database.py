@@ -1,7 +1,7 @@
 """Where the ledger is in PostgreSQL, and connections to it.
 
 Nothing is set for a session: each transaction begins with what it needs, so that a pooler may give the next one another
-connection (pgbouncer in transaction mode).
+connection (pgbouncer in transaction mode). It begins with one round trip, which also shows whether the connection is still good: `is_stale`.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from collector.errors import ConfigurationError, LedgerUnreachable
@@ -32,15 +33,18 @@ _DEFAULTS = {
 _IDLE_WITHIN = "10s"
 """A process that was stopped inside a transaction keeps its locks no longer than that."""
 _LONGEST = "60s"
-_BEGIN = (
-    "SELECT set_config('search_path', :schema, true), set_config('statement_timeout', :longest, true), "
-    "set_config('idle_in_transaction_session_timeout', :idle, true)"
-)
-_READS = ", set_config('transaction_read_only', 'on', true)"
+_BEGIN = "BEGIN"
 _NO_DRIVER = (
     "ledger.url: the package psycopg is not installed, so PostgreSQL cannot be reached; "
     "install it by: pip install 'psycopg[binary]', or leave the ledger in a file (ledger.path)"
 )
+
+
+def is_stale(error: DBAPIError) -> bool:
+    """Whether a connection of the pool was lost before the transaction began, as after a restart of the server: nothing was done,
+    and the next attempt gets a new one.
+    """
+    return error.connection_invalidated and (error.statement or "").startswith(_BEGIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +81,25 @@ class Database:
             poolclass=QueuePool,
             pool_size=connections,
             max_overflow=0,
-            pool_pre_ping=True,
             pool_use_lifo=True,
             pool_recycle=1800,
             hide_parameters=True,
             use_native_hstore=False,
         )
-        begin, values = text(_BEGIN if writes else _BEGIN + _READS), self._settings(longest)
+        begin = self._begin(_BEGIN if writes else f"{_BEGIN} READ ONLY", longest)
 
         @event.listens_for(made, "begin")
         def _begin(conn: Connection) -> None:
-            conn.execute(begin, values)
+            conn.exec_driver_sql(begin, execution_options={"no_parameters": True})
 
         return made
+
+    def _begin(self, begin: str, longest: str) -> str:
+        """Of each transaction, in one round trip as it has no parameters. The schema's name was checked."""
+        return (
+            f"{begin}; SET LOCAL search_path = \"{self.schema}\"; SET LOCAL statement_timeout = '{longest}'; "
+            f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE_WITHIN}'"
+        )
 
     @staticmethod
     def error() -> type[Exception]:
@@ -105,10 +115,6 @@ class Database:
 
         return isinstance(error.__cause__, psycopg.errors.ConnectionTimeout)
 
-    def _settings(self, longest: str) -> dict[str, str]:
-        """Of one transaction."""
-        return {"schema": f'"{self.schema}"', "longest": longest, "idle": _IDLE_WITHIN}
-
     def connect(self) -> "Connected":
         """Raises `LedgerUnreachable`."""
         import psycopg  # noqa: PLC0415 - for a ledger in PostgreSQL alone
@@ -118,6 +124,7 @@ class Database:
             words = {**_DEFAULTS, **conninfo_to_dict(self.url)}
             if (password := self.password()) is not None:
                 words["password"] = password
-            return psycopg.connect(**words, prepare_threshold=None)  # type: ignore[arg-type]
+            # the engine begins each transaction by itself
+            return psycopg.connect(**words, prepare_threshold=None, autocommit=True)  # type: ignore[arg-type]
         except psycopg.Error as error:
             raise faults.refused(self.name, error) from error

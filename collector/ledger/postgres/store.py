@@ -22,7 +22,7 @@ from collector.ledger.migration import Version
 from collector.ledger.port import Change, take_announced
 from collector.ledger.postgres import faults, notices, preparation
 from collector.ledger.postgres.connections import Connections
-from collector.ledger.postgres.database import Database
+from collector.ledger.postgres.database import Database, is_stale
 from collector.ledger.postgres.notices import Notices
 from collector.ledger.postgres.pool import Pool
 from collector.ledger.postgres.watch import Watch
@@ -115,9 +115,12 @@ class Store(ThreadedStore):
         return (self._first if first else self._writers).submit(work)
 
     def _read(self, engine: Engine, work: Callable[[Connection], Any]) -> Any:
-        try:
+        def once() -> Any:
             with engine.connect() as conn:
                 return work(conn)
+
+        try:
+            return _on_good_connection(once)
         except SQLAlchemyError as error:
             raise faults.explained(self.name, error) from error
 
@@ -136,7 +139,7 @@ class Store(ThreadedStore):
     def _committed(self, engine: Engine, work: Callable[[Connection], Any]) -> tuple[Any, frozenset[Change]]:
         for left in reversed(range(TRIES)):
             try:
-                return self._once(engine, work)
+                return _on_good_connection(partial(self._once, engine, work))
             except DBAPIError as error:
                 if not left or faults.code(error) not in faults.REPEATABLE:
                     raise
@@ -192,6 +195,16 @@ class Store(ThreadedStore):
             )
         for engine in self._engines:
             engine.dispose()
+
+
+def _on_good_connection(transaction: Callable[[], T]) -> T:
+    """Its result, by a second attempt if the connection was lost before it began."""
+    try:
+        return transaction()
+    except DBAPIError as error:
+        if not is_stale(error):
+            raise
+        return transaction()
 
 
 def _done_by(engine: Engine, database: Database, work: Callable[[Connection], T]) -> T:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import psycopg
 import pytest
@@ -716,7 +717,42 @@ async def test_no_session_state_is_left_behind(store: Store) -> None:
     raw.rollback()
     raw.close()
     with store._engines[-1].begin() as conn:
-        assert conn.scalar(text("SHOW search_path")) == '"lineage"'
+        assert conn.scalar(text("SHOW search_path")) == "lineage"
     raw = store._engines[-1].raw_connection()
     assert raw.cursor().execute("SHOW search_path").fetchone() == before
     raw.close()
+
+
+async def test_what_a_restart_of_the_server_cut_is_found_at_the_beginning_of_a_transaction(
+    own_postgres: PostgresServer,
+) -> None:
+    url = own_postgres.url(own_postgres.new_database())
+    store = await asyncio.to_thread(Store.open, Database(url, "lineage", lambda: PASSWORD))
+    await store.write(add, "before")
+    await store.write_first(add, "first")
+    assert await store.read(names) == ["before", "first"]
+    own_postgres.stop()
+    own_postgres.start()
+    await store.write(add, "after")
+    await store.write_first(add, "later")
+    assert await store.read(names) == ["after", "before", "first", "later"]
+    await store.close()
+
+
+async def test_a_short_transaction_takes_as_few_round_trips_as_it_can(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a wake-up of a thread."""
+    store = await asyncio.to_thread(Store.open, database)
+    await store.write(add, "one")
+    assert await store.read(names) == ["one"]
+    sent, commands = list[str](), psycopg.Cursor.execute
+
+    def noted(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
+        sent.append(str(query).partition(";")[0])
+        return commands(self, query, *args, **kwargs)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", noted)
+    assert await store.read(names) == ["one"]
+    assert [words.split()[0] for words in sent] == ["BEGIN", "SELECT"]
+    await store.close()
