@@ -31,8 +31,8 @@ from collector.app import cli
 
 _LONGEST = 128 * 1024
 _PACKAGES = "collector", "config", "exporters"
-_LATER = "alembic.command", "mako.template", "simulators.commands"
-"""What the program loads when it first needs it: alembic for a new ledger in PostgreSQL."""
+_LATER = "alembic.command", "jinja2", "mako.template", "simulators.commands"
+"""What the program loads when it first needs it: alembic for a new ledger in PostgreSQL, jinja2 for a page."""
 _LEFT_OUT = ("collector.testing", "collector.ledger.migrations", "collector.__main__")
 
 

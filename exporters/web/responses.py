@@ -5,12 +5,11 @@ import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import orjson
 from aiohttp import web
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from collector.clock import duration
@@ -18,6 +17,9 @@ from collector.errors import LedgerError
 from collector.logs import fields
 from collector.numerals import size
 from exporters.web.access import Handler
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 log = logging.getLogger("lineage.http")
 
@@ -48,7 +50,9 @@ RUNBOOKS = f"{_DOCS}/runbooks"
 
 
 @cache
-def _environment() -> Environment:
+def _environment() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - 3 MiB that only a visitor needs
+
     made = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,

@@ -50,6 +50,7 @@ NOT_AT_START = {
     "aiokafka",
     "alembic",
     "faststream",
+    "jinja2",
     "openlineage",
     "pygments",
     "requests",
