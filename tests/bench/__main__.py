@@ -114,21 +114,24 @@ def measured(pieces: Sequence[Piece], options: Options) -> tuple[dict[str, str],
 
 
 def delivery(options: Options) -> Results:
+    peers, http, batch, to_kafka = options.events // 5, options.events, options.events * 4, options.events * 2
     results: Results = {}
-    with responder() as url, kafka(options.kafka) as bootstrap:
+    with responder() as url, kafka(options.kafka) as bootstrap, tempfile.TemporaryDirectory() as backlogs:
+        for count in {http, batch, *([to_kafka] if bootstrap else [])}:
+            run("filled", count, backlogs)
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-            for name, count in (("peer_http", options.events // 5), ("peer_async_http", options.events // 5)):
-                add(results, name, count, url)
-            add(results, "ours_http", options.events, url)
-            add(results, "ours_batch", options.events * 4, url)
-            add(results, "live_http", 500, url)
+            for name in ("peer_http", "peer_async_http"):
+                add(results, name, peers, url)
+            add(results, "ours_http", http, backlogs, url)
+            add(results, "ours_batch", batch, backlogs, url)
+            add(results, "live_http", 300, url)
             if bootstrap:
                 topic = f"bench-{time.time_ns()}"
                 make_topic(bootstrap, topic)
-                add(results, "peer_kafka", options.events // 5, bootstrap, topic)
-                add(results, "raw_aiokafka", options.events * 4, bootstrap, topic)
-                add(results, "ours_kafka", options.events * 2, bootstrap, topic)
+                add(results, "peer_kafka", peers, bootstrap, topic)
+                add(results, "raw_aiokafka", batch, bootstrap, topic)
+                add(results, "ours_kafka", to_kafka, backlogs, bootstrap, topic)
     return results
 
 
@@ -170,7 +173,7 @@ PIECES = (
     Piece("replicas", replicas, {"replicas": tables.replicas_table}, tables.replicas_figures),
     Piece("mixed_load", lambda _: module("mixed_load"), {"beside": tables.beside_table}, tables.beside_figures),
     Piece("pages", lambda _: module("pages", 100_000, 3), {"pages": tables.pages_table}, tables.pages_figures),
-    Piece("start", lambda _: module("start", 5), {"start": tables.start_table}, tables.start_figures),
+    Piece("start", lambda _: module("start", 3), {"start": tables.start_table}, tables.start_figures),
     Piece("idle", lambda _: module("idle", 60), {"idle": tables.idle_line}, tables.idle_figures),
 )
 """In the order in which they run."""
@@ -283,13 +286,16 @@ def module(name: str, *arguments: object) -> Any:
     """The JSON at the end of what a benchmark with a process of its own printed. Raises `Failed`."""
     command = [sys.executable, "-m", f"tests.bench.{name}", *map(str, arguments)]
     shown = " ".join(command[1:])
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         out, err = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)  # so that it ends its servers
-        _, err = process.communicate(timeout=60)
-        raise Failed(f"{shown} did not end within {PATIENCE:.0f} s:\n{err[-2000:]}") from None
+        raise Failed(f"{shown} did not end within {PATIENCE:.0f} s") from None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)  # its servers, too
     if process.returncode:
         raise Failed(f"{shown} ended with {process.returncode}:\n{err[-2000:]}")
     return json.loads(out[out.rfind("\n{") + 1 :])

@@ -8,19 +8,23 @@ import json
 import logging
 import random
 import resource
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from collector.ledger import configured_sources
 from collector.ledger.configured_sources import Configured
 from collector.ledger.held_lease import Leases
 from tests.bench import payload
+
+if TYPE_CHECKING:
+    from collector.ledger.sqlite.store import Store
 
 
 def measured(count: int, work: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
@@ -132,39 +136,89 @@ class Deaf:
         return lambda _: None
 
 
-def ours_http(count: int, url: str) -> dict[str, Any]:
-    return _ours(count, {"type": "openlineage", "url": url})
+def filled(count: int, folder: str) -> dict[str, Any]:
+    """A ledger with a backlog of so many events, for entrants that deliver as many."""
+
+    async def fill() -> None:
+        store, source, _ = await _opened(_backlog(folder, count))
+        commit = await _commits(store, source, payload.bodies(count))
+        for first in range(0, count, 500):
+            await commit(first, min(count, first + 500))
+        await store.close()
+
+    return measured(count, lambda: asyncio.run(fill()))
 
 
-def ours_batch(count: int, url: str) -> dict[str, Any]:
+def _backlog(folder: str, count: int) -> Path:
+    return Path(folder) / f"{count}.db"
+
+
+def ours_http(count: int, folder: str, url: str) -> dict[str, Any]:
+    return _ours(count, _backlog(folder, count), {"type": "openlineage", "url": url})
+
+
+def ours_batch(count: int, folder: str, url: str) -> dict[str, Any]:
     """To the endpoint for batches."""
-    return _ours(count, {"type": "openlineage", "url": url, "batch": True})
+    return _ours(count, _backlog(folder, count), {"type": "openlineage", "url": url, "batch": True})
 
 
-def ours_kafka(count: int, bootstrap: str, topic: str) -> dict[str, Any]:
-    return _ours(count, {"type": "kafka", "bootstrap_servers": bootstrap, "topic": topic})
+def ours_kafka(count: int, folder: str, bootstrap: str, topic: str) -> dict[str, Any]:
+    return _ours(count, _backlog(folder, count), {"type": "kafka", "bootstrap_servers": bootstrap, "topic": topic})
 
 
 def live_http(count: int, url: str) -> dict[str, Any]:
     """Commit to acknowledgement while events come one poll after the other."""
-    return _ours(count, {"type": "openlineage", "url": url}, live=True)
+    return _ours(count, None, {"type": "openlineage", "url": url})
 
 
-def _ours(count: int, sink: dict[str, Any], *, live: bool = False) -> dict[str, Any]:
-    """The backlog is in the ledger (on disk, FULL) before the clock starts; each delivery is settled there."""
-    return asyncio.run(_delivered(count, sink, live=live))
+def _ours(count: int, backlog: Path | None, sink: dict[str, Any]) -> dict[str, Any]:
+    """Of a copy of the backlog (on disk, FULL), or without one while events are committed; each delivery is settled there."""
+    return asyncio.run(_delivered(count, backlog, sink))
 
 
-async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[str, Any]:
+async def _opened(path: Path) -> "tuple[Store, int, int]":
+    """The ledger, with the numbers of its source and its sink."""
+    from collector.clock import SystemClock
+    from collector.ledger import configured_sinks
+    from collector.ledger.sqlite.store import Store
+    from collector.model import EventKind
+
+    store = Store.open(path, holder="bench", clock=SystemClock())
+    [source] = (await store.write(configured_sources.sync_sources, [Configured("plant-a")], 0)).values()
+    [sink] = (await store.write(configured_sinks.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
+    return store, source, sink
+
+
+async def _commits(store: "Store", source: int, bodies: list[bytes]) -> Callable[[int, int], Awaitable[None]]:
+    """Commits the runs of such numbers, with an event each, as a poll does."""
+    from collector.ledger import leases
+    from collector.ledger.runs import NewEvent, PollCommit, RunChange, commit_poll
+    from collector.model import EventKind
+
+    lease = await store.write(leases.take, "source:plant-a", "bench", 10**9)
+    assert lease is not None
+    happened = int(payload.AT.timestamp() * 1000)
+
+    async def commit(first: int, last: int) -> None:
+        changes = tuple(
+            RunChange(
+                replace(payload.run(n), seen_at=datetime.now(UTC)),
+                (NewEvent(EventKind.COMPLETE, bodies[n], happened),),
+            )
+            for n in range(first, last)
+        )
+        await store.write(commit_poll, PollCommit(lease, source, changes), int(time.time() * 1000))
+
+    return commit
+
+
+async def _delivered(count: int, backlog: Path | None, sink: dict[str, Any]) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
     from collector.app import factory
     from collector.app.process import tune_interpreter
     from collector.clock import SystemClock
-    from collector.ledger import configured_sinks, leases, queries
-    from collector.ledger.runs import NewEvent, PollCommit, RunChange, commit_poll
-    from collector.ledger.sqlite.store import Store
-    from collector.model import EventKind
+    from collector.ledger import queries
     from config.sinks import AnySink
     from exporters.delivery.delivery import Delivery
 
@@ -172,12 +226,11 @@ async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[st
     settings: Any = TypeAdapter(AnySink).validate_python({"name": "bench", **sink})
     made = factory.sink(settings, clock)
     with tempfile.TemporaryDirectory() as folder:
-        store = Store.open(Path(folder) / "ledger.db", holder="bench", clock=clock)
-        [source] = (await store.write(configured_sources.sync_sources, [Configured("plant-a")], 0)).values()
-        [number] = (await store.write(configured_sinks.sync_sinks, {"bench": frozenset(EventKind)}, 0)).values()
-        lease = await store.write(leases.take, "source:plant-a", "bench", 10**9)
-        assert lease is not None
-        bodies, happened = payload.bodies(count), int(payload.AT.timestamp() * 1000)
+        path = Path(folder) / "ledger.db"
+        if backlog is not None:
+            shutil.copyfile(backlog, path)
+        store, source, number = await _opened(path)
+        commit = await _commits(store, source, payload.bodies(count)) if backlog is None else None
         unannounced = Deaf()
         delivery = Delivery(
             "bench",
@@ -189,31 +242,17 @@ async def _delivered(count: int, sink: dict[str, Any], *, live: bool) -> dict[st
             observer=unannounced,
         )
 
-        async def commit(first: int, last: int) -> None:
-            changes = tuple(
-                RunChange(
-                    replace(payload.run(n), seen_at=datetime.now(UTC)),
-                    (NewEvent(EventKind.COMPLETE, bodies[n], happened),),
-                )
-                for n in range(first, last)
-            )
-            now_ms = int(time.time() * 1000)
-            await store.write(commit_poll, PollCommit(lease, source, changes), now_ms)
-
         async def drained() -> None:
             while len(unannounced.latency) < count:  # to ask the ledger all the time would be work of its own
                 await asyncio.sleep(0.005)
             while any(row.pending for row in await store.read(queries.sinks)):
                 await asyncio.sleep(0.005)
 
-        if not live:
-            for first in range(0, count, 500):
-                await commit(first, min(count, first + 500))
         await made.check()  # loads what the sink loads when it connects, as the peers have by now
         tune_interpreter()  # as the service does
         before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
         task = asyncio.create_task(delivery.run())
-        if live:
+        if commit is not None:
             for first in range(0, count, 5):
                 await commit(first, min(count, first + 5))
                 await asyncio.sleep(0.05)
@@ -236,6 +275,7 @@ ENTRANTS: dict[str, Callable[..., dict[str, Any]]] = {
         peer_async_http,
         peer_kafka,
         raw_aiokafka,
+        filled,
         ours_http,
         ours_batch,
         ours_kafka,

@@ -1,7 +1,8 @@
 """From a hint to the acknowledged event, on both stores: `python -m tests.bench.hints COUNT`.
 
 A run starts at the simulated platform, which is polled once an hour, and a signed hint is posted. Measured is the time until
-the sink acknowledged the run's START: the hint's commit, the poll, the event's commit and its delivery. Runs come 1.2 s apart.
+the sink acknowledged the run's START: the hint's commit, the poll, the event's commit and its delivery. A service on each store has
+its hints 1.2 s apart, the stores in turn.
 """
 
 import asyncio
@@ -11,7 +12,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -46,39 +48,51 @@ class Starts(Observers):
             self.acknowledged.set()
 
 
-async def latencies(ledger: Mapping[str, Any], url: str, count: int) -> list[float]:
-    """Milliseconds of each hint."""
+class Hinted:
+    """A service with its simulated platform."""
+
+    def __init__(self, simulator: CdfSimulator, starts: Starts, client: httpx.AsyncClient) -> None:
+        self._simulator, self._starts, self._client = simulator, starts, client
+
+    async def latency(self) -> float:
+        """Milliseconds of one hint."""
+        self._simulator.start_run("load-assets", Scenario(starts_after=0, runs_for=None))
+        self._starts.acknowledged.clear()
+        body = b'{"job": "load-assets"}'
+        signature = hmac.new(SECRET.encode(), body, sha256).hexdigest()
+        began = time.perf_counter()
+        answer = await self._client.post("/hints/cdf", content=body, headers={"X-Signature": signature})
+        assert answer.status_code == 202, answer.text
+        async with asyncio.timeout(10):
+            await self._starts.acknowledged.wait()
+        return (time.perf_counter() - began) * 1000
+
+
+@asynccontextmanager
+async def hinted(ledger: Mapping[str, Any], url: str) -> AsyncIterator[Hinted]:
     simulator, starts = CdfSimulator(seed=3), Starts()
+    simulator.add_transformation("load-assets", destination={"type": "assets"}, query="select 1")
     with tempfile.TemporaryDirectory(prefix="hints-") as sockets:
-        return await _latencies(
-            simulator, starts, {"ledger": ledger, "control_socket": f"{sockets}/control"}, url, count
-        )
+        places = {"ledger": ledger, "control_socket": f"{sockets}/control"}
+        async with Served(simulator) as served:
+            service = Service(_settings(places, served.url, url), observers=[starts])
+            async with service, httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}") as client:
+                yield Hinted(simulator, starts, client)
 
 
-async def _latencies(
-    simulator: CdfSimulator, starts: Starts, places: Mapping[str, Any], url: str, count: int
-) -> list[float]:
-    async with Served(simulator) as served:
-        simulator.add_transformation("load-assets", destination={"type": "assets"}, query="select 1")
-        service = Service(_settings(places, served.url, url), observers=[starts])
-        async with service, httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}") as client:
-            await asyncio.sleep(3)  # the first poll
-            await _latency(simulator, client, starts)  # starts the process that reads SQL, which takes a second
-            return [await _latency(simulator, client, starts) for _ in range(count)]
-
-
-async def _latency(simulator: CdfSimulator, client: httpx.AsyncClient, starts: Starts) -> float:
-    await asyncio.sleep(APART)
-    simulator.start_run("load-assets", Scenario(starts_after=0, runs_for=None))
-    starts.acknowledged.clear()
-    body = b'{"job": "load-assets"}'
-    signature = hmac.new(SECRET.encode(), body, sha256).hexdigest()
-    began = time.perf_counter()
-    answer = await client.post("/hints/cdf", content=body, headers={"X-Signature": signature})
-    assert answer.status_code == 202, answer.text
-    async with asyncio.timeout(10):
-        await starts.acknowledged.wait()
-    return (time.perf_counter() - began) * 1000
+async def latencies(ledgers: Mapping[str, Mapping[str, Any]], url: str, count: int) -> dict[str, list[float]]:
+    """Of each ledger, in turn."""
+    found: dict[str, list[float]] = {name: [] for name in ledgers}
+    async with AsyncExitStack() as stack:
+        services = {name: await stack.enter_async_context(hinted(ledger, url)) for name, ledger in ledgers.items()}
+        await asyncio.sleep(3)  # the first polls
+        for number in range(count + 1):
+            for name, service in services.items():
+                await asyncio.sleep(APART / len(services))
+                latency = await service.latency()
+                if number:  # the first one starts the process that reads SQL, which takes a second
+                    found[name].append(latency)
+    return found
 
 
 def _settings(places: Mapping[str, Any], platform: str, sink: str) -> Settings:
@@ -101,12 +115,12 @@ def shown(found: list[float]) -> dict[str, float]:
 
 def main(count: int) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder, responder() as url, postgres_server(durable=True) as postgres:
-        on_sqlite = {"path": Path(folder) / "lineage.db"}
-        on_postgres = {"url": postgres.url(postgres.new_database()), "password": PASSWORD}
-        return {
-            name: shown(asyncio.run(latencies(ledger, url, count)))
-            for name, ledger in (("sqlite", on_sqlite), ("postgres", on_postgres))
+        ledgers: dict[str, dict[str, Any]] = {
+            "sqlite": {"path": Path(folder) / "lineage.db"},
+            "postgres": {"url": postgres.url(postgres.new_database()), "password": PASSWORD},
         }
+        found = asyncio.run(latencies(ledgers, url, count))
+    return {name: shown(each) for name, each in found.items()}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from tests.bench.end_to_end import project, settings
 from tests.bench.idle import used
 
 OPEN = Scenario(starts_after=1.0, runs_for=1e6)
-INTERVAL = 2.0
+INTERVAL = 1.0
 """Seconds from one poll to the next."""
 SETTLED = 12
 """Polls after the last START until what a query says is in each observation, on a busy machine too."""

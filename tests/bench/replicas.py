@@ -12,8 +12,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -40,7 +41,7 @@ SINKS = 5
 """They spread over replicas, with the source six leases."""
 EVENTS = {"HTTP": 500, "Kafka": 2_000}
 """Which each sink is owed: some seconds of work, as what is in flight when the clock starts is not counted right."""
-LATENCIES, STOPS, IDLE_SECONDS = 60, 5, 60.0
+LATENCIES, STOPS, IDLE_SECONDS = 50, 5, 30.0
 PATIENCE = 300.0
 
 
@@ -93,25 +94,27 @@ class Fleet:
             self._connection = self._server.connect(self._database)
         return self._connection.execute(statement.encode()).fetchall()
 
-    async def until(self, what: Callable[[], bool]) -> None:
+    async def until(self, what: Callable[[], bool], every: float = 0.01) -> None:
         end = time.monotonic() + PATIENCE
         while not what():
             if time.monotonic() > end:
                 logs = (path.read_text()[-2000:] for path in self._folder.glob(f"{self._database}-*.log"))
                 raise SystemExit(f"{self.holders()} of {[*self.processes]}\n" + "\n".join(logs))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(every)
 
     async def close(self) -> None:
         await ended(*self.processes.values())
         if self._connection is not None:
             self._connection.close()
 
-    async def end(self, pid: int, number: signal.Signals) -> float:
-        """Seconds from this signal until others hold all that this process held."""
+    async def end(self, pid: int, number: signal.Signals, every: float = 0.01) -> float:
+        """Seconds from this signal until others hold all that this process held, to be seen so often."""
         names, begun = self.holders().keys(), time.perf_counter()
         process = self.processes.pop(pid)
         process.send_signal(number)
-        await self.until(lambda: {name for name, pid in self.holders().items() if pid in self.processes} >= names)
+        await self.until(
+            lambda: {name for name, pid in self.holders().items() if pid in self.processes} >= names, every
+        )
         seconds = time.perf_counter() - begun
         await process.wait()
         return seconds
@@ -151,23 +154,38 @@ def several(sink: dict[str, Any]) -> list[dict[str, Any]]:
     return [{**sink, "name": f"sink-{number}"} for number in range(SINKS)]
 
 
-async def rates(server: PostgresServer, sink: dict[str, Any], events: int) -> dict[str, float]:
-    """Events a second that 1, 2 and 3 replicas deliver to such sinks."""
-    found = {}
-    async with fleet(server, settings(*several(sink))) as replicas:
-        store = await asyncio.to_thread(PostgresStore.open, replicas.database)
-        try:
-            await replicas.add()
-            await replicas.until(lambda: replicas.shares() == [SINKS])
-            filling = await Filling.into(store)
-            for count in (1, 2, 3):
-                await replicas.until(replicas.are_even)
-                await filling.commit(events)
-                found[str(count)] = await _rate(replicas.pending, events)
+async def rates(server: PostgresServer, sinks: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Events a second that 3, 2 and 1 replicas deliver to such sinks, a fleet of each kind: while the one is measured the other is idle."""
+    found: dict[str, dict[str, float]] = {name: {} for name in sinks}
+    async with AsyncExitStack() as stack:
+        fleets, fillings = dict[str, Fleet](), dict[str, Filling]()
+        for name, sink in sinks.items():
+            replicas = fleets[name] = await stack.enter_async_context(fleet(server, settings(*several(sink))))
+            for _ in range(3):
                 await replicas.add()
-        finally:
-            await store.close()
+            fillings[name] = await Filling.into(await stack.enter_async_context(opened(replicas.database)))
+        for count in (3, 2, 1):  # so that leases move once: what ends gives its own back
+            for name, replicas in fleets.items():
+                await replicas.until(replicas.are_even)
+                await fillings[name].commit(EVENTS[name])
+                found[name][str(count)] = await _rate(replicas.pending, EVENTS[name])
+            if count > 1:
+                for replicas in fleets.values():
+                    await replicas.end(busiest(replicas), signal.SIGTERM)
     return found
+
+
+@asynccontextmanager
+async def opened(database: Database) -> AsyncIterator[PostgresStore]:
+    store = await asyncio.to_thread(PostgresStore.open, database)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def rates_of_files(sinks: Mapping[str, dict[str, Any]]) -> dict[str, float]:
+    return {name: await rate_of_one_file(sink, EVENTS[name]) for name, sink in sinks.items()}
 
 
 async def rate_of_one_file(sink: dict[str, Any], events: int) -> float:
@@ -209,38 +227,50 @@ class Arrivals(Responder):
         Arrivals.arrived.set()
 
 
-async def latencies(server: PostgresServer, *, notify: bool) -> dict[str, float]:
-    """Milliseconds from a commit by one replica until the sink that another one feeds has answered."""
+async def latencies(server: PostgresServer) -> dict[str, dict[str, float]]:
+    """Milliseconds from a commit by one replica until the sink that another one feeds has answered, by its looks and by `ledger.notify` in turn."""
     Arrivals.arrived = asyncio.Event()
     sink = await asyncio.get_running_loop().create_server(Arrivals, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{sink.sockets[0].getsockname()[1]}"
-    found = []
-    async with sink, fleet(server, settings(http(url)), notify=notify) as replicas:
-        await replicas.add()
-        await replicas.until(lambda: replicas.shares() == [1])
-        store = await asyncio.to_thread(PostgresStore.open, replicas.database)
-        filling = await Filling.into(store)
+    found: dict[str, list[float]] = {"look": [], "notify": []}
+    async with sink, AsyncExitStack() as stack:
+        fillings = {}
+        for way in found:
+            replicas = await stack.enter_async_context(fleet(server, settings(http(url)), notify=way == "notify"))
+            await replicas.add()
+            await replicas.until(partial(_feed_one_sink, replicas))
+            fillings[way] = await Filling.into(await stack.enter_async_context(opened(replicas.database)))
         for _ in range(LATENCIES):
-            await asyncio.sleep(random.uniform(0.1, 0.6))  # at any moment between two looks
-            Arrivals.arrived.clear()
-            begun = time.perf_counter()
-            await filling.commit(1)
-            await asyncio.wait_for(Arrivals.arrived.wait(), PATIENCE)
-            found.append((time.perf_counter() - begun) * 1000)
-        await store.close()
-    cuts = quantiles(found, n=100, method="inclusive")
-    return {"p50": cuts[49], "p99": cuts[98]}
+            for way, filling in fillings.items():
+                await asyncio.sleep(
+                    random.uniform(0.1, 0.6) if way == "look" else 0.1
+                )  # at any moment between two looks
+                Arrivals.arrived.clear()
+                begun = time.perf_counter()
+                await filling.commit(1)
+                await asyncio.wait_for(Arrivals.arrived.wait(), PATIENCE)
+                found[way].append((time.perf_counter() - begun) * 1000)
+    cuts = {way: quantiles(times, n=100, method="inclusive") for way, times in found.items()}
+    return {way: {"p50": each[49], "p99": each[98]} for way, each in cuts.items()}
 
 
-async def standby_and_ends(server: PostgresServer, url: str) -> dict[str, Any]:
-    """What a replica costs that only stands by, in percent of a core, and how long others take to take over, in seconds."""
+def _feed_one_sink(replicas: Fleet) -> bool:
+    return replicas.shares() == [1]
+
+
+async def waits(server: PostgresServer, url: str, sinks: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """What each of two replicas costs that only stand by, in percent of a core, and how long others take to take over, in seconds.
+
+    These are waits in which next to nothing runs: what is short and hears nothing of that is measured meanwhile.
+    """
     simulator = CdfSimulator(seed=3)
     populate(simulator)
     async with Served(simulator) as served:
         source = {**configuration.source("cdf", served.url), "poll_interval": "30s"}
         async with fleet(server, {"sources": [source], "sinks": [{**http(url), "timeout": "5s"}]}) as replicas:
-            for _ in range(3):
+            for _ in range(4):
                 await replicas.add()
+            latency = await latencies(server)  # their leases spread meanwhile
             await replicas.until(lambda: len(replicas.holders()) == 4 and replicas.are_spread())
             idle = await standby(replicas)
             stops = []
@@ -248,18 +278,19 @@ async def standby_and_ends(server: PostgresServer, url: str) -> dict[str, Any]:
                 stops.append(await replicas.end(busiest(replicas), signal.SIGTERM))
                 await replicas.add()
                 await replicas.until(lambda: len(replicas.holders()) == 4)
-            kill = await replicas.end(replicas.holders()["sink:http"], signal.SIGKILL)
-    return {"standby": idle, "stops": stops, "kill": kill}
+            holder = replicas.holders()["sink:http"]
+            kill, files = await asyncio.gather(replicas.end(holder, signal.SIGKILL, every=0.2), rates_of_files(sinks))
+    return {"latency": latency, "standby": idle, "stops": stops, "kill": kill, "files": files}
 
 
 async def standby(replicas: Fleet) -> float:
-    await asyncio.sleep(15)
-    [pid, *_] = replicas.processes.keys() - replicas.holders().values()
-    before, _ = used(pid)
+    await asyncio.sleep(10)
+    idle = replicas.processes.keys() - replicas.holders().values()
+    before = sum(used(pid)[0] for pid in idle)
     await asyncio.sleep(IDLE_SECONDS)
-    after, _ = used(pid)
-    assert pid not in replicas.holders().values(), "it took a lease"
-    return (after - before) / IDLE_SECONDS * 100
+    after = sum(used(pid)[0] for pid in idle)
+    assert idle.isdisjoint(replicas.holders().values()), "one took a lease"
+    return (after - before) / len(idle) / IDLE_SECONDS * 100
 
 
 def busiest(replicas: Fleet) -> int:
@@ -272,18 +303,14 @@ def http(url: str) -> dict[str, Any]:
 
 
 async def measured(url: str, bootstrap: str | None = None, topic: str | None = None) -> dict[str, Any]:
+    sinks = {"HTTP": http(url)}
+    if bootstrap is not None:
+        sinks["Kafka"] = {"type": "kafka", "bootstrap_servers": bootstrap, "topic": topic}
     with postgres_server(durable=True) as server:
-        sinks = {"HTTP": http(url)}
-        if bootstrap is not None:
-            sinks["Kafka"] = {"type": "kafka", "bootstrap_servers": bootstrap, "topic": topic}
-        return {
-            "rates": {
-                name: {"file": await rate_of_one_file(sink, EVENTS[name]), **await rates(server, sink, EVENTS[name])}
-                for name, sink in sinks.items()
-            },
-            "latency": {name: await latencies(server, notify=name == "notify") for name in ("look", "notify")},
-            **await standby_and_ends(server, url),
-        }
+        by_replicas = await rates(server, sinks)
+        found = await waits(server, url, sinks)
+    files = found.pop("files")
+    return {"rates": {name: {"file": files[name], **by_replicas[name]} for name in sinks}, **found}
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ _DURABLE = {
     "shared_buffers": "128MB",
     "autovacuum": "on",
     "max_wal_size": "1GB",
+    "max_connections": "100",
 }
 
 
