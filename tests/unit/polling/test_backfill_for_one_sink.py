@@ -45,7 +45,7 @@ class Sinks:
 
     async def _work(self) -> None:
         while True:
-            await self.scripted.pollers.clock.sleep(1)
+            await self.scripted.pollers.clock.sleep(5)
             if self.open:
                 await self.store.write(self._turn)
 
