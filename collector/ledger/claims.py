@@ -1,12 +1,16 @@
 """Lanes: what one strand still owes one sink, in order."""
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, Select, Subquery, and_, bindparam, case, delete, select, update
+from sqlalchemy import Boolean, Connection, FromClause, Select, Subquery, and_, bindparam, case, delete, select, update
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from collector.ledger import acknowledgements, doubts, lanes, schema, tallies
 from collector.ledger import lanes as ledger_lanes
@@ -80,7 +84,7 @@ def claim(
     `floor` spares PostgreSQL dead index entries: pass the `committed_at` of the oldest event that is taken or came with
     the last claim, and 0 every 5 s and after a claim that came back short.
     """
-    values = {"of_sink": sink_id, "now": now_ms, "floor": floor, "most": limit, "taken": list(taken)}
+    values = {"of_sink": sink_id, "now": now_ms, "floor": floor, "most": limit, "taken": json.dumps(list(taken))}
     return [lanes.outgoing(row) for row in conn.execute(_claimed(shard), values)]
 
 
@@ -104,7 +108,7 @@ def _due(shard: Shard, lane: FromClause) -> Subquery:
         lane.c.sink_id == bindparam("of_sink"),
         lane.c.due_at <= bindparam("now"),
         lane.c.due_at >= bindparam("floor"),
-        lane.c.strand_id.not_in(bindparam("taken", expanding=True)),
+        ~_listed(lane.c.strand_id, bindparam("taken")),
         *shard.conditions(lane.c.strand_id),
     )
     found = found.order_by(lane.c.due_at, lane.c.strand_id).limit(bindparam("most"))
@@ -113,6 +117,25 @@ def _due(shard: Shard, lane: FromClause) -> Subquery:
     of_shard, table = found.subquery("of_shard"), schema.lane
     whole = select(table).join_from(of_shard, table, table.c.strand_id == of_shard.c.strand_id)
     return whole.where(table.c.sink_id == bindparam("of_sink")).subquery("head")
+
+
+class _listed(FunctionElement[bool]):  # noqa: N801 - named as the function that it is in a statement
+    """Whether a number is in a JSON array: one text and one statement, whatever the length, for less than a parameter each."""
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(_listed)
+def _listed_in_sqlite(element: _listed, compiler: SQLCompiler, **kw: Any) -> str:
+    number, array = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"({number} IN (SELECT value FROM json_each({array})))"  # noqa: S608 - no values
+
+
+@compiles(_listed, "postgresql")
+def _listed_in_postgres(element: _listed, compiler: SQLCompiler, **kw: Any) -> str:
+    number, array = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"({number} IN (SELECT value::bigint FROM json_array_elements_text({array}::json)))"  # noqa: S608 - no values
 
 
 def next_due(conn: Connection, sink_id: int, shard: Shard = WHOLE) -> int | None:
