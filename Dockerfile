@@ -78,5 +78,5 @@ FROM base
 USER 0:0
 COPY --from=build /opt/lineage-collector /opt/lineage-collector
 # The official Python comes without its own bytecode, which would cost each start 0.8 s: this makes what is needed of it.
-RUN ["/opt/lineage-collector/bin/python3", "-c", "import collector.app.service, collector.app.check, exporters.sinks.kafka.sink, exporters.sinks.marquez.sink, jinja2, alembic.command"]
+RUN ["/opt/lineage-collector/bin/python3", "-c", "import sys; sys.dont_write_bytecode = False; import collector.app.service, collector.app.check, exporters.sinks.kafka.sink, exporters.sinks.marquez.sink, jinja2, alembic.command"]
 USER 10001:10001

@@ -1,5 +1,7 @@
 """What is in the image, and what it says of itself."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +115,15 @@ def test_all_bytecode_is_there(image: Image) -> None:
     """The root file system is read-only: what is missing would be compiled at every start."""
     done = image.run("-c", UNCOMPILED, options=["--entrypoint", "/opt/lineage-collector/bin/python3"])
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_build_compiles_python_s_own_modules_though_the_image_writes_none(tmp_path: Path) -> None:
+    """The base of the tests has its bytecode already, so that its image would not show it."""
+    words = (ROOT / "Dockerfile").read_text()
+    [code] = re.findall(r'^RUN \["/opt/lineage-collector/bin/python3", "-c", "(.*)"\]$', words, re.MULTILINE)
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, check=True)
+    assert len([*tmp_path.rglob("asyncio/*.pyc")]) > 20
 
 
 def test_the_base_is_the_one_that_the_tests_stand_in_for() -> None:
