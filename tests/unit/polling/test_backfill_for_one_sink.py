@@ -1,6 +1,7 @@
 """A backfill of a source for one sink alone: what the ledger lacks is made for it, what it has is sent to it again."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -15,7 +16,7 @@ from collector.ledger.past_runs import Scope
 from collector.ledger.requests import Request, RequestState
 from collector.ledger.resend import ResendFrom, Window
 from collector.model import EventKind, Parent
-from collector.polling.past_runs import family_ends
+from collector.polling.past_runs import ProgressOfOne, family_ends
 from tests.lease_faults import take_over
 from tests.unit.exporters.delivery_simulation import JOB
 from tests.unit.ledger.ledgers import ALL, START
@@ -123,6 +124,12 @@ async def remove_events(scripted: ScriptedSource, *kinds: EventKind) -> None:
     """As retention does it."""
     gone = delete(schema.event).where(schema.event.c.kind.in_([kind.value for kind in kinds]))
     await scripted.pollers.store.write(lambda conn: conn.execute(gone).rowcount)
+
+
+def test_what_became_of_runs_that_are_sent_again_is_added_up() -> None:
+    became = Counter({"queued": 2, "waiting": 3, "incomplete": 5, "unknown": 7})
+    progress = ProgressOfOne(seen=40, made=1, recent=2).with_resent(became).with_resent(became)
+    assert progress == ProgressOfOne(seen=40, made=1, sent=4, waiting=6, recent=2, incomplete=24)
 
 
 async def test_what_the_ledger_does_not_know_is_made_for_that_sink_alone(
