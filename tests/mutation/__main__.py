@@ -2,7 +2,7 @@
 
 PATHS="collector/redaction.py collector/polling" limits it to these modules and folders, COUNT=200 to so many mutants of each area, drawn by
 SEED=0; COUNT=all takes all. What was tried stays in .cache/mutation until the module changes: the command goes on where it was ended. AGAIN=1 tries
-survivors again, for a test that is new. Exits with 1 where less than 90 % were killed, or a survivor has no reason in survivors.toml, or a reason
+survivors without a reason again, for a test that is new. Exits with 1 where less than 90 % were killed, or a survivor has no reason in survivors.toml, or a reason
 is for a line that is not there any more.
 """
 
@@ -107,10 +107,15 @@ def drawn(there: list[tuple[Session, WorkItem]], seed: int, count: int) -> list[
 
 
 def try_all(path: str, mutants: Sequence[tuple[Session, Mutant]]) -> None:
-    """Those that were not tried before, or survived and are to be tried again."""
+    """Those that were not tried before; with AGAIN, those that survived without a reason, too."""
     owners = {mutant.id: one for one, mutant in mutants}
     again, outcomes = "AGAIN" in os.environ, known(owners.values())
-    left = [each for _, each in mutants if each.id not in outcomes or (again and outcomes[each.id] == SURVIVED)]
+    unexplained = {
+        each.id
+        for _, each in (mutants if again else ())
+        if outcomes.get(each.id) == SURVIVED and reason_of(each.change) is None
+    }
+    left = [each for _, each in mutants if each.id not in outcomes or each.id in unexplained]
     done = len(mutants) - len(left)
     print(f"{path}: {done} of {len(mutants)} were tried before", flush=True)
     for number, (mutant, result) in enumerate(tried(left, asked) if left else (), done + 1):

@@ -33,7 +33,7 @@ _OPTIONS = (
     *("-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "timeout=0", "--hypothesis-seed=0"),
     *("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning", "-k", "not postgres"),
 )
-ENOUGH = 20.0
+ENOUGH = 12.0
 """Seconds of CPU that tests take with one mutant at the most, but for those of one test."""
 _LEAST_CPU, _LEAST_SECONDS = 3, 30
 """What each test has at least before it counts as not ended: of CPU, and of the clock, which says little on a busy machine."""

@@ -72,7 +72,8 @@ async def test_a_probe_without_an_answer_is_waited_for_in_peace(simulation: Deli
         patch.object(Health, "came_round") as came_round,
         patch.object(Sender, "step", autospec=True, side_effect=Sender.step) as steps,
     ):
-        await simulation.advance(30)
+        for _ in range(30):
+            await simulation.advance(1)
     assert came_round.call_count <= 30 / LOOK_EVERY
     assert steps.call_count <= 1
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import PropertyMock, patch
 
 import pytest
 from sqlalchemy import Connection
@@ -17,17 +17,20 @@ from sqlalchemy import Connection
 from collector.errors import LeaseLost, LedgerError
 from collector.ledger import doubts, overflow, parked, queries, requests
 from collector.ledger.claims import Settlement
-from collector.ledger.held_lease import MARGIN
+from collector.ledger.held_lease import MARGIN, RENEW_EVERY, HeldLease
 from collector.ledger.parked import RetryAnswer
 from collector.ledger.requests import RequestKind, RequestState
 from collector.model import EventKind, Outgoing
 from collector.secret_registry import secret_registry
 from collector.testing.sinks import event
 from exporters.delivery import delivery as delivery_module
+from exporters.delivery import session
+from exporters.delivery.circuit import pause_after
 from exporters.delivery.claimer import LOOK_EVERY, REST
 from exporters.delivery.reports import SendResult, SinkState
 from exporters.delivery.requests import SinkRequests
 from exporters.delivery.sender import Sender
+from exporters.delivery.session import Session
 from exporters.delivery.settler import TOGETHER, Settler, Verdict
 from exporters.delivery.wakeup import Wakeup
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
@@ -1060,7 +1063,7 @@ async def test_an_acknowledged_event_is_not_sent_again_while_the_ledger_is_away(
 async def test_pauses_of_a_loop_that_fails_again_begin_anew(simulation: DeliverySimulation) -> None:
     sink = ScriptedSink()
     simulation.deliver(sink)
-    read, failures = simulation.store.read_claim, 0
+    read, failures, counts = simulation.store.read_claim, 0, list[int]()
 
     async def failing(fn: Any, *args: Any) -> Any:
         nonlocal failures
@@ -1069,7 +1072,11 @@ async def test_pauses_of_a_loop_that_fails_again_begin_anew(simulation: Delivery
             raise LedgerError("no connection was free")
         return await read(fn, *args)
 
-    with patch.object(simulation.store, "read_claim", failing):
+    def pause(count: int, _: object) -> float:
+        counts.append(count)
+        return pause_after(count, lambda: 0.5)
+
+    with patch.object(simulation.store, "read_claim", failing), patch.object(session, "pause_after", pause):
         failures = 8
         await simulation.advance(60)
         assert failures == 0
@@ -1077,6 +1084,7 @@ async def test_pauses_of_a_loop_that_fails_again_begin_anew(simulation: Delivery
         await simulation.happen(START)
         await simulation.advance(LOOK_EVERY + 1)
     assert sink.kinds("run") == [START]
+    assert counts == [*range(8), 0]
 
 
 async def test_a_process_that_fails_to_take_the_lease_pauses_longer_each_time_until_it_could(
@@ -1178,6 +1186,36 @@ async def test_stop_waits_for_what_is_in_flight_and_sends_nothing_more(simulatio
     assert await pending(simulation) == 4
     assert delivery.status().state is SinkState.STOPPED
     assert await taken_cleanly(simulation)
+
+
+async def test_stop_waits_for_most_of_its_time(simulation: DeliverySimulation) -> None:
+    async def slow(item: Outgoing) -> Outcome:
+        await simulation.clock.sleep(2.5)
+        return Delivered()
+
+    delivery = simulation.deliver(ScriptedSink(slow))
+    await simulation.happen(START)
+    await simulation.advance(0)
+    await simulation.within(5, delivery.stop(4))
+    assert await pending(simulation) == 0
+
+
+async def test_a_lease_that_goes_to_another_replica_is_left_within_the_longest_attempt_and_a_reserve(
+    simulation: DeliverySimulation,
+) -> None:
+    left, stop, sink = list[float](), Session.stop, ScriptedSink()
+
+    def noted(one: Session, at: float) -> None:
+        left.append(at - simulation.clock.monotonic())
+        stop(one, at)
+
+    with (
+        patch.object(HeldLease, "is_surplus", new_callable=PropertyMock(return_value=True)),
+        patch.object(Session, "stop", noted),
+    ):
+        simulation.deliver(sink)
+        await simulation.advance(RENEW_EVERY)
+    assert left[0] == sink.longest_attempt.total_seconds() + 4
 
 
 async def test_stop_gives_up_on_what_does_not_come_in_time(simulation: DeliverySimulation) -> None:

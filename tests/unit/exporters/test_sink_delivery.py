@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from unittest.mock import patch
 from uuid import uuid5
 
 import pytest
@@ -16,6 +17,7 @@ from collector.ledger.replicas import Replica
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.shards import Shard, Shards
 from collector.model import EventKind, Outgoing
+from exporters.delivery.delivery import Delivery
 from exporters.delivery.reports import SinkState
 from exporters.delivery.sink_delivery import SinkDelivery
 from exporters.sinks.base import Delivered, Outcome, Park, Retry
@@ -115,6 +117,34 @@ async def test_each_shard_sends_its_own_strands_in_order_by_a_sink_of_its_own() 
             for row in await made.simulation.store.read(queries.leases)
             if row.left_ms and row.name != "source:source"
         ]
+
+
+@pytest.mark.parametrize("seconds", [2, 1000])
+async def test_stop_returns_in_time_when_all_shards_have_stopped(seconds: float) -> None:
+    async def slowly(_: Outgoing) -> Outcome:
+        await made.simulation.clock.sleep(seconds)
+        return Delivered()
+
+    async with divided(2, slowly) as made:
+        await made.simulation.happen(START, runs=RUNS)
+        await made.simulation.advance(1)
+        await made.simulation.within(6, made.delivery.stop(5))
+        assert made.delivery.status().state is SinkState.STOPPED
+
+
+async def test_each_shard_parks_its_part_of_what_is_owed_too_much() -> None:
+    async with divided(2) as made:
+        with patch.object(Delivery, "park_oldest") as park_oldest:
+            await made.delivery.park_oldest(7, "no room")
+        assert [call.args for call in park_oldest.await_args_list] == [(4, "no room")] * 2, "7 at least"
+
+
+async def test_a_round_is_expected_within_a_minute() -> None:
+    async with delivery_simulation() as simulation:
+        await simulation.advance(100)
+        made = Divided(simulation, delivers)
+        assert made.delivery.expected_by == 160
+        made.task.cancel()
 
 
 async def test_the_number_changes_while_events_are_at_the_sink_and_none_is_sent_twice_or_out_of_order() -> None:
