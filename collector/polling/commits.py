@@ -101,9 +101,11 @@ class Writer:
         self, store: Ledger, page: Poll, at: datetime, *, polled: bool, alone: Alone | None = None
     ) -> AsyncIterator[Committed]:
         """Take one page of a poll in, part by part; `polled` marks the end of a walk, with `alone` new runs are for one sink.
-        Yields each part once it is committed, the last with the cursor moved.
+        Yields each part once it is committed, the last with the cursor moved; nothing for a page that repeats an earlier one.
         """
         page = _under_stored_keys(await self._without_repeats(store, page, at))
+        if page == Poll() and not polled:
+            return
         many = len(page.observations) > PART
         keys = {seen.key for seen in page.observations}
         known = await store.read(stored.states, self.source_id, keys) if many else {}
@@ -120,7 +122,7 @@ class Writer:
         for some in chunks(repeats, LOOKS_AT_ONCE):
             changed = await store.write(commit_looks, self.lease(), _looks(some, at))
             news += [one.dated() for one in some if one.last.number in changed]
-        return replace(page, observations=tuple(news), repeated=())
+        return replace(page, observations=tuple(news), repeated=(), repeated_at=None)
 
     async def ends(self, store: Ledger, found: Mapping[str, Found], at: datetime) -> Committed:
         """Make the terminal events of those of these runs that ended, have none yet, and whose turn has come, see `turns`."""

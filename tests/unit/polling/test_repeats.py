@@ -228,6 +228,26 @@ async def test_observations_that_hold_again_are_seen_when_the_page_says(source: 
     assert (await known(source, "b")).seen_at == source.clock.now()
 
 
+async def test_a_page_of_nothing_but_repeats_is_one_commit(source: Source) -> None:
+    first = running(source, edition=1)
+    for _ in range(2):
+        await ways(source, repeated=(first,), repeated_at=source.clock.now())
+        source.clock.advance(10)
+    committed: list[None] = []
+    source.store.on_commit(lambda: committed.append(None))
+    page = Poll(repeated=(first,), repeated_at=source.clock.now())
+    assert [done async for done in source.writer.page(source.store, page, source.clock.now(), polled=False)] == []
+    await source.store.write(lambda _: None)
+    assert len(committed) == 2, "the look, and the one that waits for it"
+    state = await source.store.read(runs.source_state, source.source_id)
+    source.clock.advance(10)
+    for polled in (False, True):
+        async for _ in source.writer.page(source.store, Poll(), source.clock.now(), polled=polled):
+            pass
+        now = await source.store.read(runs.source_state, source.source_id)
+        assert (now != state) is polled, "the end of a poll is noted whatever it brought"
+
+
 async def test_a_run_that_is_made_anew_and_holds_again_in_one_page_takes_the_long_way(source: Source) -> None:
     first = running(source, edition=1)
     for _ in range(3):
