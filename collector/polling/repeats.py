@@ -61,6 +61,8 @@ class Repeats:
                 again.append(Again(seen, at, last))
             else:
                 news.append(dated(seen, at))
+            if seen.state.terminal:
+                self._last.pop(seen.key, None)
         return news, again
 
 

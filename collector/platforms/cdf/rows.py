@@ -109,8 +109,10 @@ class JobRows:
         if last is not None and last[0] == said and not unread_times(data, _SIGN_OF_LIFE):
             return last[1]
         row = read_job(data)
-        if row is not None and not row.unread and not row.state(()).terminal:
-            self._last[row.id] = said, row
+        if row is None or row.unread or row.state(()).terminal:
+            self._last.pop(job_id, None)
+        else:
+            self._last[job_id] = said, row
         return row
 
 

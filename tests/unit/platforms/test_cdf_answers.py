@@ -84,6 +84,15 @@ def test_a_job_is_read_again_when_anything_but_its_sign_of_life_changed() -> Non
     assert rows.read(DIGEST_JOB | {"query": "select 2"}) == job(query="select 2")
 
 
+@pytest.mark.parametrize("end", ["Completed", "Failed"])
+def test_nothing_is_kept_of_a_job_that_ended(end: str) -> None:
+    rows = JobRows()
+    rows.read(DIGEST_JOB | {"status": "Running"})
+    assert rows._last
+    rows.read(DIGEST_JOB | {"status": end})
+    assert not rows._last
+
+
 @pytest.mark.parametrize("data", [None, 5, "x", [], {}, {"id": None}, {"id": "x"}, {"id": True}, {"id": -1}])
 def test_what_is_no_job(data: Any) -> None:
     assert read_job(data) is None

@@ -77,6 +77,13 @@ async def repeated(source: Source) -> None:
     assert await ways(source, running(source)) == LOOK
 
 
+async def test_nothing_is_kept_of_a_run_that_ended(source: Source) -> None:
+    await repeated(source)
+    assert source.writer.repeats._last
+    await ways(source, source.seen("a", RunState.SUCCEEDED))
+    assert not source.writer.repeats._last
+
+
 async def test_a_repeat_notes_when_it_was_seen_and_nothing_else(source: Source) -> None:
     await repeated(source)
     before = await known(source, "a")
