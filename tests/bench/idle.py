@@ -17,6 +17,16 @@ def used(pid: int) -> tuple[float, float]:
     return cpu, int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def switches(pid: int) -> int:
+    """How often its threads were given a core: what an idle process costs, whatever the load beside it."""
+    found = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for line in (task / "status").read_text().splitlines():
+            name, _, count = line.partition(":")
+            found += int(count) if name.endswith("voluntary_ctxt_switches") else 0
+    return found
+
+
 async def main(seconds: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         async with Deployment(Path(folder)) as deployment:
@@ -27,12 +37,12 @@ async def main(seconds: float) -> dict[str, float]:
             await deployment.until_ready()
             await asyncio.sleep(15)
             assert deployment.pid is not None
-            before, _ = used(deployment.pid)
+            (before, _), woken = used(deployment.pid), switches(deployment.pid)
             await asyncio.sleep(seconds)
-            after, rss = used(deployment.pid)
+            (after, rss), wakes = used(deployment.pid), switches(deployment.pid) - woken
             deployment.terminate()
             await deployment.ended()
-    return {"cpu_percent": (after - before) / seconds * 100, "rss": rss}
+    return {"cpu_percent": (after - before) / seconds * 100, "wakes": wakes / seconds, "rss": rss}
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from simulators.cdf import CdfSimulator, populate
 from simulators.server import Served
 from tests import preloaded
 from tests.bench.filling import Filling
-from tests.bench.idle import used
+from tests.bench.idle import switches, used
 from tests.bench.responder import Responder
 from tests.servers.postgres import PASSWORD, PostgresServer, postgres_server
 
@@ -272,7 +272,7 @@ async def waits(server: PostgresServer, url: str, sinks: Mapping[str, dict[str, 
                 await replicas.add()
             latency = await latencies(server)  # their leases spread meanwhile
             await replicas.until(lambda: len(replicas.holders()) == 4 and replicas.are_spread())
-            idle = await standby(replicas)
+            idle, wakes = await standby(replicas)
             stops = []
             for _ in range(STOPS):
                 stops.append(await replicas.end(busiest(replicas), signal.SIGTERM))
@@ -280,17 +280,19 @@ async def waits(server: PostgresServer, url: str, sinks: Mapping[str, dict[str, 
                 await replicas.until(lambda: len(replicas.holders()) == 4)
             holder = replicas.holders()["sink:http"]
             kill, files = await asyncio.gather(replicas.end(holder, signal.SIGKILL, every=0.2), rates_of_files(sinks))
-    return {"latency": latency, "standby": idle, "stops": stops, "kill": kill, "files": files}
+    found = {"latency": latency, "standby": idle, "standby_wakes": wakes}
+    return {**found, "stops": stops, "kill": kill, "files": files}
 
 
-async def standby(replicas: Fleet) -> float:
+async def standby(replicas: Fleet) -> tuple[float, float]:
+    """In percent of a core, and wake-ups a second."""
     await asyncio.sleep(10)
     idle = replicas.processes.keys() - replicas.holders().values()
-    before = sum(used(pid)[0] for pid in idle)
+    before, woken = sum(used(pid)[0] for pid in idle), sum(map(switches, idle))
     await asyncio.sleep(IDLE_SECONDS)
-    after = sum(used(pid)[0] for pid in idle)
+    after, wakes = sum(used(pid)[0] for pid in idle), sum(map(switches, idle)) - woken
     assert idle.isdisjoint(replicas.holders().values()), "one took a lease"
-    return (after - before) / len(idle) / IDLE_SECONDS * 100
+    return (after - before) / len(idle) / IDLE_SECONDS * 100, wakes / len(idle) / IDLE_SECONDS
 
 
 def busiest(replicas: Fleet) -> int:

@@ -151,7 +151,8 @@ def replicas_table(result: Mapping[str, Any]) -> str:
         f"Until others hold all leases of a replica: after SIGTERM {min(stops):.2f} to {max(stops):.2f} s, median"
         f" {statistics.median(stops):.2f} s (of {len(stops)}); after SIGKILL {result['kill']:.0f} s."
     )
-    standby = f"A replica that stands by for everything: {result['standby']:.2f} % of a core."
+    wakes = f"{result['standby_wakes']:.1f} wake-ups of threads a second"
+    standby = f"A replica that stands by for everything: {result['standby']:.2f} % of a core, {wakes}."
     return "\n".join([*lines, "", latency, "", ends, "", standby])
 
 
@@ -254,7 +255,8 @@ def pages_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
 
 def idle_line(result: Mapping[str, Any]) -> str:
     """CPU share and memory of the program with three sources at 30 s and two sinks, where nothing happens."""
-    return f"Idle: {result['cpu_percent']:.2f} % of a core, {result['rss']:.0f} MiB without Kafka."
+    wakes = f"{result['wakes']:.1f} wake-ups of threads a second"
+    return f"Idle: {result['cpu_percent']:.2f} % of a core, {wakes}, {result['rss']:.0f} MiB without Kafka."
 
 
 def idle_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
