@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Executable, delete, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Executable, delete, insert, literal_column, select, update
 
 from collector.errors import LedgerError
 from collector.ledger import schema, shards
@@ -80,15 +80,39 @@ _SINK = "sink:"
 
 
 def divide(conn: Connection, sink: str, count: int) -> None:
-    """The sink has so many shards now: its open requests get a part for each, that goes on where the former parts were."""
+    """The sink has so many shards now: its open requests get a part for each, that goes on where the former parts were. What the
+    former parts answered is kept in the request.
+    """
     table = schema.request
     target, leases = f"{_SINK}{sink}", shards.lease_names(sink, count)
     opened = select(table).where(table.c.target == target, table.c.done_at.is_(None), table.c.part_of.is_(None))
     for whole in _found(conn, opened.order_by(table.c.id)):
         if not _is_divided_into(conn, whole.id, leases):
+            former = _with_answers(conn, whole)
             conn.execute(delete(table).where(table.c.part_of == whole.id))
             if count > 1:
-                _add_parts(conn, whole, leases)
+                _add_parts(conn, former, leases)
+
+
+def _with_answers(conn: Connection, whole: Request) -> Request:
+    """A request that keeps what its parts have answered; a backfill has it already."""
+    table = schema.request
+    done = _parts(conn, whole.id, table.c.done_at.is_not(None))
+    if whole.kind is RequestKind.BACKFILL or not done:
+        return whole
+    _, answer = _joined([*_answered(whole), *done])
+    conn.execute(update(table).where(table.c.id == whole.id).values(answer=answer))
+    return replace(whole, answer=answer)
+
+
+def _answered(whole: Request) -> list[Request]:
+    """The request as one more part, where it has the answers of former parts."""
+    return [] if whole.answer is None or whole.kind is RequestKind.BACKFILL else [whole]
+
+
+def _parts(conn: Connection, whole: int, *which: ColumnElement[bool]) -> list[Request]:
+    table = schema.request
+    return _found(conn, select(table).where(table.c.part_of == whole, *which).order_by(table.c.id))
 
 
 def _is_divided_into(conn: Connection, whole: int, leases: Sequence[str]) -> bool:
@@ -99,7 +123,8 @@ def _is_divided_into(conn: Connection, whole: int, leases: Sequence[str]) -> boo
 
 def _add_parts(conn: Connection, whole: Request, leases: Sequence[str]) -> None:
     common = {"kind": whole.kind, "body": whole.body, "created_at": whole.created_at, "part_of": whole.id}
-    answers = [whole.answer, *[_begun_elsewhere(whole.answer)] * (len(leases) - 1)]
+    begun = whole.answer if whole.kind is RequestKind.BACKFILL else None
+    answers = [begun, *[_begun_elsewhere(begun)] * (len(leases) - 1)]
     rows = [
         {**common, "target": lease, "state": RequestState.NEW, "answer": answer}
         for lease, answer in zip(leases, answers, strict=True)
@@ -149,11 +174,11 @@ def _added(name: str, one: Any, other: Any) -> Any:
 def _join(conn: Connection, whole: int, now_ms: int | None) -> bool:
     """Write the answer of a request as far as its parts are. Returns True when all were done at `now_ms`, and so is it."""
     table = schema.request
-    conn.execute(select(table.c.id).where(table.c.id == whole).with_for_update())
-    parts = _found(conn, select(table).where(table.c.part_of == whole).order_by(table.c.id))
+    former = _answered(_found(conn, select(table).where(table.c.id == whole).with_for_update())[0])
+    parts = _parts(conn, whole)
     is_done = now_ms is not None and all(part.done_at is not None for part in parts)
     begun = parts if is_done else [part for part in parts if part.answer is not None]
-    state, answer = _joined(begun)
+    state, answer = _joined([*former, *begun])
     values = {"state": state, "answer": answer, "done_at": now_ms} if is_done else {"answer": answer}
     if is_done or parts[0].kind is RequestKind.BACKFILL:
         conn.execute(update(table).where(table.c.id == whole, table.c.done_at.is_(None)).values(values))
@@ -234,6 +259,9 @@ def finish(conn: Connection, lease: Lease, request_id: int, state: RequestState,
     fence(conn, lease)
     table = schema.request
     ours = table.c.id == request_id, table.c.target == lease.name, table.c.done_at.is_(None)
+    for before in _found(conn, select(table).where(*ours)):
+        if former := _answered(before):
+            state, answer = _joined([*former, replace(before, answer=answer)])
     done = update(table).where(*ours).values(state=state, answer=answer, done_at=now_ms).returning(table.c.part_of)
     if (row := conn.execute(done).one_or_none()) is None:
         raise _closed(lease, request_id)

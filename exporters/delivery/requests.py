@@ -33,21 +33,28 @@ class SinkRequests:
     def __init__(self, sink_id: int, delivery: Delivery, store: Ledger, clock: Clock) -> None:
         self._sink_id, self._delivery, self._store, self._clock = sink_id, delivery, store, clock
         self._backfills = Backfills(sink_id, delivery, store, clock)
+        self._changed, self._stopping = asyncio.Event(), False
+        self.ended = asyncio.Event()
         self._taken_over: Lease | None = None
         self._failure: str | None = None
 
     async def run(self) -> None:
-        """Until cancelled."""
-        changed = asyncio.Event()
-        self._delivery.lease_changed = changed.set
-        unsubscribe = self._store.on_commit(changed.set, Change.REQUESTS)
+        """Until cancelled, or until what is begun at a `stop` is answered."""
+        self._delivery.lease_changed = self._changed.set
+        unsubscribe = self._store.on_commit(self._changed.set, Change.REQUESTS)
         try:
-            while True:
-                changed.clear()
-                if not await self._serve_new():
-                    await until_set(changed, self._clock, LOOK if self._backfills.present else None)
+            while not self._stopping:
+                self._changed.clear()
+                if not await self._serve_new() and not self._stopping:
+                    await until_set(self._changed, self._clock, LOOK if self._backfills.present else None)
         finally:
             unsubscribe()
+            self.ended.set()
+
+    def stop(self) -> None:
+        """Begin nothing more; `ended` is set at the end."""
+        self._stopping = True
+        self._changed.set()
 
     async def _serve_new(self) -> bool:
         """Serve what is new; True when there may be more."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from collector.clock import Clock, until_tick
+from collector.clock import Clock, until_set, until_tick
 from collector.errors import LeaseLost, LedgerError
 from collector.ledger import shard_count, shards
 from collector.ledger.held_lease import Leases
@@ -27,6 +27,8 @@ _AGAIN = 1.0
 _STUCK_AFTER = 60.0
 _SETTLE_WITHIN = 4.0
 """Seconds beyond the longest attempt in which a delivery ends whose sink is divided otherwise."""
+_ANSWERED_WITHIN = 4.0
+"""Seconds that requests may take to be answered before the leases are given back."""
 _URGENCY = (SinkState.STUCK, SinkState.OUTAGE, SinkState.DELIVERING, SinkState.STARTING, SinkState.STANDBY)
 
 
@@ -135,9 +137,11 @@ class SinkDelivery:
             async with asyncio.TaskGroup() as group:
                 for each in self._deliveries:
                     group.create_task(each.run(), name=f"delivery:{each.shard.lease_name(self._name)}")
-                served = [group.create_task(self._requests(each).run()) for each in self._deliveries]
+                requests = [self._requests(each) for each in self._deliveries]
+                served = [group.create_task(each.run()) for each in requests]
                 try:
                     await self._until_changed(count)
+                    await self._until_answered(requests)
                 except asyncio.CancelledError:
                     for each in self._deliveries:  # a session that just lost its lease may swallow the cancellation
                         each.begin_stop(0.0)
@@ -147,6 +151,14 @@ class SinkDelivery:
                 await asyncio.gather(*(each.stop(self._seconds_to_stop()) for each in self._deliveries))
         finally:
             self._deliveries = ()
+
+    async def _until_answered(self, requests: Sequence[SinkRequests]) -> None:
+        """What was begun of requests is answered first, as that needs the leases."""
+        for each in requests:
+            each.stop()
+        until = self._clock.monotonic() + min(_ANSWERED_WITHIN, self._seconds_to_stop() / 4)
+        for each in requests:
+            await until_set(each.ended, self._clock, max(0.0, until - self._clock.monotonic()))
 
     def _seconds_to_stop(self) -> float:
         longest = self._first.longest_attempt.total_seconds() + _SETTLE_WITHIN

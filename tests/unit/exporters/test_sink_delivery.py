@@ -211,7 +211,7 @@ async def test_runs_are_sent_again_by_the_shard_that_has_them_and_unknown_ones_c
         assert all(sorted(sent) == sorted(made.sent[number][: before[number]]) for number, sent in enumerate(again))
 
 
-@pytest.mark.parametrize("kind", [RequestKind.BACKFILL])
+@pytest.mark.parametrize("kind", [RequestKind.RETRY, RequestKind.DROP, RequestKind.BACKFILL])
 async def test_what_was_asked_of_a_sink_is_done_once_while_the_number_of_its_shards_changes(kind: RequestKind) -> None:
     refuses = True
 

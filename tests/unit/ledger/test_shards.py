@@ -348,6 +348,22 @@ def test_a_request_failed_where_a_part_did_or_all_found_nothing(ledger: Ledger, 
     assert answered(ledger.conn, other) == (RequestState.FAILED, {"error": "it went wrong", "dropped": 1})
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_a_shard_answered_counts_when_the_number_changes_before_the_others_did(ledger: Ledger, count: int) -> None:
+    one, two = divided(ledger, 2).values()
+    number = requests.add(ledger.conn, RequestKind.DROP, "sink:a", "{}", NOW)
+    finish(ledger, one, dropped=6, not_parked=1)
+    for lease in (one, two):
+        leases.give_back(ledger.conn, lease)
+    held = divided(ledger, count).values()
+    for lease in held:
+        requests.take_over(ledger.conn, lease, NOW)
+    for lease in held:
+        assert answered(ledger.conn, number)[0] is not RequestState.DONE
+        finish(ledger, lease, RequestState.FAILED, error=requests.NOTHING_PARKED)
+    assert answered(ledger.conn, number) == (RequestState.DONE, {"dropped": 6, "not_parked": 1})
+
+
 def backfilled(after: int, seen: int) -> dict[str, int]:
     return {"total": 10, "after": after, "seen": seen}
 
