@@ -15,6 +15,8 @@ LOOK_EVERY = 2.5
 REST = 10.0
 """As long while the sink is owed nothing."""
 _FLOOR_LASTS = 5.0
+_MEANWHILE_MS = 5_000
+"""What is committed after a claim was dated at most so long before it: by another clock, or as the commit took long."""
 
 
 class Claimer:
@@ -101,8 +103,9 @@ class Claimer:
         self._hinted, self._look_at = False, now + LOOK_EVERY
         if self._is_due():
             self._due_ms = None
-        of_these = self._context.sink_id, self._context.time.now_ms(), wanted, self._floor_at(now)
-        taken = self._in_flight.begin_claim()
+        now_ms = self._context.time.now_ms()
+        of_these = self._context.sink_id, now_ms, wanted, self._floor_at(now)
+        before, taken = self._oldest(now_ms), self._in_flight.begin_claim()
         try:
             heads = await self._context.store.read_claim(claims.claim, *of_these, taken, self._context.shard)
         except Exception:
@@ -112,7 +115,18 @@ class Claimer:
         self._hinted |= full
         if self._in_flight.claimed(heads):
             self._claimed()
-        self._floor = self._in_flight.oldest if full else 0
+        self._floor = self._in_flight.oldest if full else self._floor_behind_all(before, now_ms)
+
+    def _oldest(self, now_ms: int) -> int:
+        return now_ms if self._in_flight.empty else self._in_flight.oldest
+
+    def _floor_behind_all(self, before: int, now_ms: int) -> int:
+        """From which commit time on a shard looks that was given all it is owed but for what was in memory, the `before` oldest of it
+        at that claim: else each claim would pass over all that the other shards are owed.
+        """
+        if self._context.shard.of == 1:
+            return 0
+        return max(0, min(before, self._oldest(now_ms), now_ms - _MEANWHILE_MS))
 
     def _floor_at(self, now: float) -> int:
         """The commit time from which the claim reads; every few seconds 0, for events that were committed below it."""

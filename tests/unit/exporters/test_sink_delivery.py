@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 from unittest.mock import patch
 from uuid import uuid5
 
 import pytest
 
-from collector.ledger import parked, queries, replicas, requests, shards
+from collector.ledger import claims, parked, queries, replicas, requests, shards
 from collector.ledger.held_lease import Leases
 from collector.ledger.replicas import Replica
 from collector.ledger.requests import RequestKind, RequestState
@@ -164,6 +165,33 @@ async def test_the_number_changes_while_events_are_at_the_sink_and_none_is_sent_
             assert found == Shards(count)
         sent = [one for each in made.sent for one in each]
         assert sorted(sent) == sorted(made.simulation.made), "each once"
+
+
+async def test_a_shard_that_owes_nothing_passes_over_the_backlog_of_another_only_now_and_then() -> None:
+    """Though it hears of each commit. What was committed together is sent without a pause all the same."""
+    floors: list[int] = []
+
+    def fails(item: Outgoing) -> Outcome:
+        return Retry("no connection") if Shard(1, 2).has(item.strand_id) else Delivered()
+
+    async with divided(2, fails) as made:
+        simulation, read = made.simulation, made.simulation.store.read_claim
+
+        async def noted(fn: Any, *args: Any) -> Any:
+            if fn is claims.claim and args[5] == Shard(0, 2):
+                floors.append(simulation.now_ms - args[3] if args[3] else 0)
+            return await read(fn, *args)
+
+        with patch.object(simulation.store, "read_claim", noted):
+            for number in range(40):
+                runs = [f"{number} {run}" for run in RUNS]
+                await simulation.happen(START, runs=runs)
+                await simulation.happen(COMPLETE, runs=runs)
+                await simulation.advance(0.5)
+                assert len(made.sinks[0].sent) == 12 * (number + 1)
+    assert 3 <= floors.count(0) <= 5, "each five seconds"
+    assert len(floors) >= 40
+    assert all(floor < 6_000 for floor in floors)
 
 
 async def test_one_shard_in_trouble_shows_and_leaves_the_others_alone() -> None:

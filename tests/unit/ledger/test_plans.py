@@ -27,6 +27,7 @@ from collector.ledger.claims import Settlement
 from collector.ledger.looks import Look, commit_looks
 from collector.ledger.retention import DueLimits
 from collector.ledger.run_queries import RunFilter
+from collector.ledger.shards import Shard
 from collector.model import RunState
 from tests.unit.ledger.ledgers import (
     COMPLETE,
@@ -245,6 +246,15 @@ def test_a_claim_takes_the_head_of_the_index(busy: Ledger) -> None:
         step.startswith("SEARCH lane USING INDEX lane_due (sink_id=? AND due_at>? AND due_at<?)") for step in steps
     )
     assert any("SEARCH event USING INDEX sqlite_autoindex_event_1 (strand_id=? AND seq=?)" in step for step in steps)
+
+
+def test_a_claim_of_a_shard_reads_its_index_from_the_floor_on(busy: Ledger) -> None:
+    with watched(busy) as plans:
+        claims.claim(busy.conn, busy.sinks["a"], busy.now, 10, NOW, (), Shard(1, 2))
+    found = [step(plan) for plan in plans]
+    wanted = "SEARCH found USING COVERING INDEX lane_due (sink_id=? AND due_at>? AND due_at<?)"
+    assert any(each.startswith(wanted) for each in found), found
+    assert walks(plans) == []
 
 
 def test_open_runs_are_counted_from_their_index_alone(busy: Ledger) -> None:
