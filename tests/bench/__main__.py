@@ -286,16 +286,16 @@ def module(name: str, *arguments: object) -> Any:
     """The JSON at the end of what a benchmark with a process of its own printed. Raises `Failed`."""
     command = [sys.executable, "-m", f"tests.bench.{name}", *map(str, arguments)]
     shown = " ".join(command[1:])
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        out, err = process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        raise Failed(f"{shown} did not end within {PATIENCE:.0f} s") from None
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)  # its servers, too
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{shown} did not end within {PATIENCE:.0f} s") from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)  # its servers, too
     if process.returncode:
         raise Failed(f"{shown} ended with {process.returncode}:\n{err[-2000:]}")
     return json.loads(out[out.rfind("\n{") + 1 :])

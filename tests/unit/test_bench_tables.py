@@ -1,5 +1,9 @@
 """The tables of docs/performance.md that `make bench` writes, and what it does when something is wrong."""
 
+import signal
+import subprocess
+from typing import Any
+
 import pytest
 
 from tests.bench import tables
@@ -14,6 +18,7 @@ from tests.bench.__main__ import (
     Usage,
     machine_line,
     measured,
+    module,
     others,
 )
 from tests.bench.tables import Figure, written
@@ -64,6 +69,25 @@ def test_a_benchmark_that_fails_leaves_its_table_as_it_was_and_no_other(capsys: 
     said = capsys.readouterr().err
     assert "bad failed, its table stays as it was:\nno room on the disk" in said
     assert "KeyError: 'seconds'" in said
+
+
+def test_a_process_that_fails_or_does_not_end_says_so_and_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        Failed, match=r"(?s)tests\.bench\.nothing 7 ended with 1:.*No module named tests\.bench\.nothing"
+    ):
+        module("nothing", 7)
+    started: list[subprocess.Popen[str]] = []
+    popen = subprocess.Popen
+
+    def starting(*words: Any, **how: Any) -> subprocess.Popen[str]:
+        started.append(popen(*words, **how))
+        return started[-1]
+
+    monkeypatch.setattr("subprocess.Popen", starting)
+    monkeypatch.setattr("tests.bench.__main__.PATIENCE", 0.1)
+    with pytest.raises(Failed, match=r"tests\.bench\.responder did not end within 0 s"):
+        module("responder")
+    assert started[0].returncode == -signal.SIGTERM
 
 
 def test_ratios_are_to_the_better_peer_and_medians_of_the_rounds() -> None:
