@@ -19,6 +19,7 @@ from collector.ledger.port import OwnedLedger
 from collector.ledger.replicas import Replica
 from collector.ledger.retention import Size, Swept
 from collector.logs import fields
+from collector.numerals import counted
 from config.settings import Ledger
 
 log = logging.getLogger("lineage.ledger")
@@ -236,7 +237,7 @@ class Housekeeper:
             most = max(self._owed_bytes, key=self._owed_bytes.__getitem__, default=None)
             owed = self._owed_bytes[most] if most is not None else 0
             owes = f"; sink {most} is owed most, {owed:,} bytes of events" if owed else ""
-            kept = f"; {self._parked:,} parked events take room until they are sent again or dropped"
+            kept = f"; room is taken by {counted(self._parked, 'parked event')}, to be sent again or dropped"
             return f"{full}{owes}{kept if self._parked else ''}"
         for name in sorted(self._beyond):
             owed, limit = self._owed_bytes.get(name, 0), self._shares[name].limit

@@ -12,6 +12,7 @@ from collector.ledger import graph, history, queries, run_queries
 from collector.ledger.graph import DEEPEST, Graph, Node
 from collector.ledger.port import Ledger
 from collector.model import Job, RunState
+from collector.numerals import counted
 from exporters.web.event_content import content, named
 from exporters.web.identity import Forms
 from exporters.web.picture import BOX, HIGH, drawn
@@ -266,7 +267,7 @@ def _shown(found: Mapping[str, Any], here: Node) -> dict[str, Any]:
         }
         for node, (x, y) in zip(nodes, picture.boxes, strict=True)
     ]
-    words = f"Graph: {len(nodes)} jobs and datasets around {here.name}"
+    words = f"Graph: {counted(len(nodes), 'node')} around {here.name}, jobs and datasets"
     about = {"words": words, "is_cut": found["is_cut"], "box": BOX, "high": HIGH, "deepest": DEEPEST}
     return {"boxes": boxes, "lines": picture.lines, "wide": picture.width, "tall": picture.height, **about}
 

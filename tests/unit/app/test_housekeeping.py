@@ -224,7 +224,7 @@ async def test_a_ledger_that_is_full_of_parked_events_says_so(house: House) -> N
         for _ in range(3):
             await house.clock.step()
     said = str(keeper.full)
-    assert said.endswith("polling pauses; 40 parked events take room until they are sent again or dropped")
+    assert said.endswith("polling pauses; room is taken by 40 parked events, to be sent again or dropped")
 
 
 async def test_nothing_is_looked_through_again_while_nothing_is_delivered(
