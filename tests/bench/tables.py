@@ -261,6 +261,7 @@ def idle_line(result: Mapping[str, Any]) -> str:
 
 def idle_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
     yield Figure("idle, share of a core", result["cpu_percent"], 0.42, " %", most=True)
+    yield Figure("idle, switches of its threads a second", result["wakes"])
     yield Figure("idle, memory", result["rss"], 106, " MiB", most=True)
 
 
