@@ -90,8 +90,9 @@ async def divided(count: int, script: Script = delivers) -> AsyncIterator[Divide
     async with delivery_simulation() as simulation:
         made = Divided(simulation, script)
         await made.configure(count)
-        await simulation.advance(12)
         try:
+            while made.shards[-1:] != [count] or not all(each.lease for each in made.delivery._deliveries):
+                await simulation.advance(0.5)
             yield made
         finally:
             made.task.cancel()
