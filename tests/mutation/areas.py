@@ -23,7 +23,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         f"{POLLING}/test_families.py",
         f"{POLLING}/test_execution_ids.py",
     ),
-    "collector/polling/decision.py": (f"{POLLING}/test_decide.py", *_POLLING),
+    "collector/polling/decision.py": (f"{POLLING}/test_decide.py", f"{POLLING}/test_families.py", *_POLLING),
     "collector/polling/definitions.py": (f"{POLLING}/test_definitions.py", *_POLLING),
     "collector/polling/enrichment.py": (f"{POLLING}/test_enrichment.py", *_POLLING),
     "collector/polling/job_names.py": (f"{POLLING}/test_job_names.py",),

@@ -81,6 +81,8 @@ def test_no_field_keeps_a_secret_or_a_person() -> None:
     enriched = redaction.enrichment(Enrichment(seen.facts, seen.job))
     found = texts(redaction.poll(page)) | texts(enriched, "enriched")
     assert len(found) > 40
+    assert enriched.job is not None
+    assert enriched.job.name == seen.job.name
     assert not {place: text for place, text in found.items() if "hunter2" in text or "acme" in text}
 
 

@@ -46,6 +46,17 @@ async def cursor(scripted: ScriptedSource) -> str | None:
     return found
 
 
+async def test_a_failing_poll_and_the_next_good_one_are_logged_and_looked_for_in_time(
+    scripted: ScriptedSource, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "lineage.poll")
+    failing(scripted, 2)
+    await scripted.advance(FIRST_POLL + 3 * INTERVAL)
+    found = [record.message for record in caplog.records if record.message.startswith("poll.")]
+    assert found == ["poll.failed", "poll.recovered"]
+    assert scripted.poller.expected_by > scripted.pollers.clock.monotonic() + 60
+
+
 async def test_a_walk_that_fails_keeps_its_pages_and_not_the_cursor_of_the_last(scripted: ScriptedSource) -> None:
     async def poll(number: int) -> AsyncIterator[Poll]:
         yield Poll((scripted.run(f"{number}/first", RunState.RUNNING),))
