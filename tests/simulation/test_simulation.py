@@ -31,7 +31,7 @@ RARER = {
     "a change that waits for a replica that disagrees": 175,
     "a parked head in one shard, and another goes on": 185,
     "an outage of one shard, and another goes on": 458,
-    "a change of the number with something in flight": 175,
+    "a change of the number with something in flight": 632,
 }
 """States with a seed that reaches each, as `make simulate` prints them: it does, or one of the next `SOON`."""
 SOON = 300
