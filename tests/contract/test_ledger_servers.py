@@ -20,13 +20,15 @@ from tests.servers.processes import unavailable
 ROOT = Path(__file__).parents[2]
 LEDGER = "tests/unit/ledger"
 OUTAGES = ("only_reads", "frozen", "connection_that_is_left", "was_away", "notified")
-"""Through pgbouncer they are its own, which it reports in words of its own, as it does who may not connect."""
+"""Through pgbouncer they are its own, which it reports in words of its own."""
+OTHER_USERS = ("refused_in_a_sentence", "user_may_only_read")
+"""It lets in those that its file names, and the tests make others."""
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("server", "left_out"),
-    [("debian", ()), ("pgbouncer", (*OUTAGES, "refused_in_a_sentence"))],
+    [("debian", ()), ("pgbouncer", (*OUTAGES, *OTHER_USERS))],
     ids=["debian", "pgbouncer"],
 )
 def test_the_tests_of_the_ledger_pass_on(server: str, left_out: tuple[str, ...]) -> None:
