@@ -73,7 +73,6 @@ def _children() -> float:
 
 
 async def main(starts: int) -> dict[str, Any]:
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     await started(full=True)
     found = defaultdict(list)
     for _ in range(starts):
