@@ -322,12 +322,7 @@ class CdfPlatform:
         fresh = [row for row in silent if row.id not in self._silent]
         self._silent = (self._silent - read.keys()) | {row.id for row in silent}
         if fresh:
-            some = "; ".join(
-                f"job {row.id} of transformation {row.external_id} since {last_seen[row.id]}" for row in fresh[:5]
-            )
-            cause = f"no sign of life of {numerals.counted(len(fresh), 'more running job')}: {some}" + (
-                "; …" if len(fresh) > 5 else ""
-            )
+            cause = _said_silent(fresh, last_seen)
             details = fields(source=self._context.source, cause=cause, silent=len(self._silent))
             log.warning("cdf.job_stalled", extra=details)
 
@@ -386,3 +381,9 @@ def _next_page(walk: Walk, page: Page, limit: int, after: str | None) -> tuple[i
 def _without(absent: Mapping[int, Run], last: Poll) -> Poll:
     """The last page of a poll, which says what nobody showed."""
     return replace(last, missing=(*last.missing, *(run.key for run in absent.values())))
+
+
+def _said_silent(rows: Sequence[JobRow], last_seen: Mapping[int, datetime]) -> str:
+    some = "; ".join(f"job {row.id} of transformation {row.external_id} since {last_seen[row.id]}" for row in rows[:5])
+    more = "; …" if len(rows) > 5 else ""
+    return f"no sign of life of {numerals.counted(len(rows), 'more running job')}: {some}{more}"
