@@ -105,12 +105,14 @@ class Target:
     capacity, rechecks, parallel = 4, False, True
     longest_attempt = timedelta(seconds=10)
 
-    def __init__(self, send: Callable[[Outgoing], Awaitable[Outcome]]) -> None:
-        self._send = send
+    def __init__(self, clock: TaskClock, send: Callable[[Outgoing, float], Awaitable[Outcome]]) -> None:
+        """`send` is given when the batch of the event was begun."""
+        self._clock, self._send = clock, send
 
     async def send(self, batch: Sequence[Outgoing]) -> AsyncIterator[tuple[Outgoing, Outcome]]:
+        begun = self._clock.monotonic()
         for item in batch:
-            yield item, await self._send(item)
+            yield item, await self._send(item, begun)
 
     async def recheck(self, terminal: Outgoing) -> Outcome:
         raise AssertionError
@@ -134,7 +136,7 @@ class Process:
         self.asking: set[str] = set()
         """Sources of which a request to the platform is under way."""
         self.sending: dict[tuple[str, int], float] = {}
-        """Since when an event of a sink's strand is at the sink."""
+        """Since when an event of a sink's strand is at the sink, or in a batch that is."""
         self.thawed_at = -1.0
         self.killed = False
         self.reports = Reports()
@@ -170,7 +172,7 @@ class Process:
         )
 
     def _delivery(self, name: str) -> SinkDelivery:
-        create = partial(Target, partial(self._send, name))
+        create = partial(Target, self._replicas.clock, partial(self._send, name))
         return SinkDelivery(
             name,
             self._replicas.sinks[name],
@@ -219,7 +221,8 @@ class Process:
             task.cancel()
         for delivery in self.deliveries.values():
             self._replicas.clock.start(delivery.stop(5.0))
-        await self._replicas.clock.advance(6)
+        for _ in range(6):  # a stop takes more turns of the event loop than the clock waits for at one moment
+            await self._replicas.clock.advance(1)
         assert all(task.done() for task in (*self._cancelled, *self._stopped))
         self.killed = True
 
@@ -256,12 +259,13 @@ class Process:
         await self._request(source, 20)
         return Enrichment()
 
-    async def _send(self, sink: str, item: Outgoing) -> Outcome:
-        self._replicas.arrived(self.name, sink, item)
+    async def _send(self, sink: str, item: Outgoing, begun: float) -> Outcome:
+        if begun >= self.thawed_at:  # what it began to send before it was frozen may come late
+            self._replicas.arrived(self.name, sink, item)
         strand = sink, item.strand_id
         if others := [each.name for each in self._replicas.processes if each is not self and each.surely_sends(strand)]:
             self._replicas.violations.append(f"{self.name} sends of {strand} at the same time as {others}")
-        self.sending[strand] = self._replicas.clock.monotonic()
+        self.sending[strand] = begun
         try:
             await self.clock.sleep(self._replicas.random.uniform(0, 2))
         finally:
