@@ -20,6 +20,7 @@ from simulators import configuration
 from simulators.cdf import CdfSimulator, populate
 from simulators.cdf.scenarios import Scenario
 from simulators.server import Served
+from tests.bench.awake import cores_awake
 from tests.bench.idle import used
 from tests.bench.responder import Responder
 
@@ -65,6 +66,7 @@ def settings(folder: Path, platform: str, sink: str) -> dict[str, Any]:
 
 async def measured(jobs: int) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
+        stack.enter_context(cores_awake())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         sink = await asyncio.get_running_loop().create_server(Counting, "127.0.0.1", 0)
         stack.callback(sink.close)

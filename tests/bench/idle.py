@@ -1,4 +1,7 @@
-"""Starts the program against idle simulators and measures it from outside: `python -m tests.bench.idle SECONDS`."""
+"""Starts the program against idle simulators and measures it from outside: `python -m tests.bench.idle SECONDS`.
+
+Its CPU is measured twice, half as long with the cores kept awake.
+"""
 
 import asyncio
 import json
@@ -7,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.bench.awake import cores_awake
 from tests.deployment import Deployment
 
 
@@ -37,12 +41,21 @@ async def main(seconds: float) -> dict[str, float]:
             await deployment.until_ready()
             await asyncio.sleep(15)
             assert deployment.pid is not None
-            (before, _), woken = used(deployment.pid), switches(deployment.pid)
-            await asyncio.sleep(seconds)
-            (after, rss), wakes = used(deployment.pid), switches(deployment.pid) - woken
+            asleep, wakes = await share(deployment.pid, seconds)
+            with cores_awake():
+                awake, _ = await share(deployment.pid, seconds / 2)
+            rss = used(deployment.pid)[1]
             deployment.terminate()
             await deployment.ended()
-    return {"cpu_percent": (after - before) / seconds * 100, "wakes": wakes / seconds, "rss": rss}
+    return {"asleep_percent": asleep, "cpu_percent": awake, "wakes": wakes, "rss": rss}
+
+
+async def share(pid: int, seconds: float) -> tuple[float, float]:
+    """Of a core, in percent, and switches a second."""
+    (before, _), woken = used(pid), switches(pid)
+    await asyncio.sleep(seconds)
+    (after, _), wakes = used(pid), switches(pid) - woken
+    return (after - before) / seconds * 100, wakes / seconds
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import yaml
 
 from simulators.cdf.scenarios import Scenario
 from simulators.server import Served
+from tests.bench.awake import cores_awake
 from tests.bench.end_to_end import project, settings
 from tests.bench.idle import used
 
@@ -33,6 +34,7 @@ LISTS, BY_IDS = (
 
 async def measured(runs: int, cycles: int) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
+        stack.enter_context(cores_awake())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         served = await stack.enter_async_context(Served(project(runs, OPEN)))
         configuration = settings(folder, served.url, "http://127.0.0.1:9")

@@ -12,11 +12,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from statistics import quantiles
+from statistics import fmean, quantiles
 from typing import Any
 
 import psycopg
@@ -32,8 +32,9 @@ from simulators import configuration
 from simulators.cdf import CdfSimulator, populate
 from simulators.server import Served
 from tests import preloaded
+from tests.bench.awake import cores_awake
 from tests.bench.filling import Filling
-from tests.bench.idle import switches, used
+from tests.bench.idle import share
 from tests.bench.responder import Responder
 from tests.servers.postgres import PASSWORD, PostgresServer, postgres_server
 
@@ -41,7 +42,7 @@ SINKS = 5
 """They spread over replicas, with the source six leases."""
 EVENTS = {"HTTP": 500, "Kafka": 2_000}
 """Which each sink is owed: some seconds of work, as what is in flight when the clock starts is not counted right."""
-LATENCIES, STOPS, IDLE_SECONDS = 50, 5, 30.0
+LATENCIES, STOPS, IDLE_SECONDS = 50, 5, 25.0
 PATIENCE = 300.0
 
 
@@ -272,7 +273,7 @@ async def waits(server: PostgresServer, url: str, sinks: Mapping[str, dict[str, 
                 await replicas.add()
             latency = await latencies(server)  # their leases spread meanwhile
             await replicas.until(lambda: len(replicas.holders()) == 4 and replicas.are_spread())
-            idle, wakes = await standby(replicas)
+            idle = await standby(replicas)
             stops = []
             for _ in range(STOPS):
                 stops.append(await replicas.end(busiest(replicas), signal.SIGTERM))
@@ -280,19 +281,24 @@ async def waits(server: PostgresServer, url: str, sinks: Mapping[str, dict[str, 
                 await replicas.until(lambda: len(replicas.holders()) == 4)
             holder = replicas.holders()["sink:http"]
             kill, files = await asyncio.gather(replicas.end(holder, signal.SIGKILL, every=0.2), rates_of_files(sinks))
-    found = {"latency": latency, "standby": idle, "standby_wakes": wakes}
-    return {**found, "stops": stops, "kill": kill, "files": files}
+    return {**idle, "latency": latency, "stops": stops, "kill": kill, "files": files}
 
 
-async def standby(replicas: Fleet) -> tuple[float, float]:
-    """In percent of a core, and wake-ups a second."""
+async def standby(replicas: Fleet) -> dict[str, float]:
+    """In percent of a core, with the cores asleep and kept awake, and wake-ups a second."""
     await asyncio.sleep(10)
     idle = replicas.processes.keys() - replicas.holders().values()
-    before, woken = sum(used(pid)[0] for pid in idle), sum(map(switches, idle))
-    await asyncio.sleep(IDLE_SECONDS)
-    after, wakes = sum(used(pid)[0] for pid in idle), sum(map(switches, idle)) - woken
+    asleep = await shares(idle, IDLE_SECONDS)
+    with cores_awake():
+        awake = await shares(idle, IDLE_SECONDS)
     assert idle.isdisjoint(replicas.holders().values()), "one took a lease"
-    return (after - before) / len(idle) / IDLE_SECONDS * 100, wakes / len(idle) / IDLE_SECONDS
+    return {"standby_asleep": asleep[0], "standby": awake[0], "standby_wakes": asleep[1]}
+
+
+async def shares(processes: Collection[int], seconds: float) -> tuple[float, float]:
+    """The means of them."""
+    found = await asyncio.gather(*(share(pid, seconds) for pid in processes))
+    return fmean(cpu for cpu, _ in found), fmean(wakes for _, wakes in found)
 
 
 def busiest(replicas: Fleet) -> int:

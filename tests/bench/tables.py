@@ -152,7 +152,8 @@ def replicas_table(result: Mapping[str, Any]) -> str:
         f" {statistics.median(stops):.2f} s (of {len(stops)}); after SIGKILL {result['kill']:.0f} s."
     )
     wakes = f"{result['standby_wakes']:.1f} wake-ups of threads a second"
-    standby = f"A replica that stands by for everything: {result['standby']:.2f} % of a core, {wakes}."
+    shares = f"{result['standby']:.2f} % of a core, {result['standby_asleep']:.2f} % where the cores sleep"
+    standby = f"A replica that stands by for everything: {shares}, {wakes}."
     return "\n".join([*lines, "", latency, "", ends, "", standby])
 
 
@@ -167,6 +168,7 @@ def replicas_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
     yield Figure("take-over after SIGTERM, the longest", max(result["stops"]), 1, " s", most=True)
     yield Figure("take-over after SIGKILL", result["kill"], unit=" s")
     yield Figure("a replica that stands by, share of a core", result["standby"], 0.3, " %", most=True)
+    yield Figure("a replica that stands by, where the cores sleep", result["standby_asleep"], unit=" %")
 
 
 def beside_table(result: Mapping[str, Any]) -> str:
@@ -256,11 +258,13 @@ def pages_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
 def idle_line(result: Mapping[str, Any]) -> str:
     """CPU share and memory of the program with three sources at 30 s and two sinks, where nothing happens."""
     wakes = f"{result['wakes']:.1f} wake-ups of threads a second"
-    return f"Idle: {result['cpu_percent']:.2f} % of a core, {wakes}, {result['rss']:.0f} MiB without Kafka."
+    shares = f"{result['cpu_percent']:.2f} % of a core, {result['asleep_percent']:.2f} % where the cores sleep"
+    return f"Idle: {shares}, {wakes}, {result['rss']:.0f} MiB without Kafka."
 
 
 def idle_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
     yield Figure("idle, share of a core", result["cpu_percent"], 0.42, " %", most=True)
+    yield Figure("idle, where the cores sleep", result["asleep_percent"], unit=" %")
     yield Figure("idle, switches of its threads a second", result["wakes"])
     yield Figure("idle, memory", result["rss"], 106, " MiB", most=True)
 

@@ -161,10 +161,12 @@ def test_replicas_are_compared_with_one_process_on_sqlite() -> None:
         "stops": [0.9, 0.4, 0.6],
         "kill": 119.4,
         "standby": 0.2,
+        "standby_asleep": 0.4,
         "standby_wakes": 7.25,
     }
     lines = tables.replicas_table(result).splitlines()
-    assert lines[-1] == "A replica that stands by for everything: 0.20 % of a core, 7.2 wake-ups of threads a second."
+    shares = "0.20 % of a core, 0.40 % where the cores sleep, 7.2 wake-ups of threads a second"
+    assert lines[-1] == f"A replica that stands by for everything: {shares}."
     assert lines[2:4] == ["| SQLite | 800 |", "| PostgreSQL, 1 replica | 600 |"]
     assert "after SIGTERM 0.40 to 0.90 s, median 0.60 s (of 3); after SIGKILL 119 s." in lines[-3]
     reached = {figure.what: figure.ratio for figure in tables.replicas_figures(result)}
