@@ -14,6 +14,10 @@ from tests.bench.awake import cores_awake
 from tests.deployment import Deployment
 
 
+SETTLES = 40.0
+"""Seconds after it is ready until nothing of its start is left: first polls, SQL of what they found, first deliveries."""
+
+
 def used(pid: int) -> tuple[float, float]:
     """CPU seconds and resident MiB of a process, from /proc."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -39,7 +43,7 @@ async def main(seconds: float) -> dict[str, float]:
             deployment.forks = False
             await deployment.start()
             await deployment.until_ready()
-            await asyncio.sleep(15)
+            await asyncio.sleep(SETTLES)
             assert deployment.pid is not None
             asleep, wakes = await share(deployment.pid, seconds)
             with cores_awake():
