@@ -13,7 +13,6 @@ from pathlib import Path
 from tests.bench.awake import cores_awake
 from tests.deployment import Deployment
 
-
 SETTLES = 40.0
 """Seconds after it is ready until nothing of its start is left: first polls, SQL of what they found, first deliveries."""
 
