@@ -146,7 +146,7 @@ def tracked(conn: Connection, source_id: int, now_ms: int, limit: int) -> Tracke
 
 
 def _in_short(run: Run, seen_at: int, due_at: int, misses: int) -> Run:
-    """The run as it was last seen; as it is where nothing but `seen_at` differs, for to copy thousands takes longer than to read them."""
+    """The run as it was last seen; as it is where nothing but `seen_at` differs, as copying thousands takes longer than reading them."""
     if run.due_at is None and due_at <= seen_at and run.misses == misses:
         return run
     return detail.as_last_seen(run, WatchRow(seen_at, due_at, misses))

@@ -82,7 +82,7 @@ def test_nothing_is_noted_of_a_run_that_was_written_since_or_is_over(ledger: Led
     after = watched(ledger.conn)
     assert after.pop("written") == before["written"]
     assert after == {f"{number}": WatchRow(SEEN.seen_at, SEEN.due_at, 0) for number in range(others)}
-    assert written(ledger.conn) == now_known, "a look is no writing"
+    assert written(ledger.conn) == now_known, "a look writes no run"
 
 
 def test_nothing_is_noted_without_the_lease(ledger: Ledger) -> None:
