@@ -14,8 +14,9 @@ from collector.errors import LedgerError
 from collector.ledger import detail
 from collector.ledger.graph import Graph, Node
 from collector.ledger.history import RunHistory
+from collector.ledger.job_queries import JobRow
 from collector.ledger.parked import Cause, ParkedEvent
-from collector.ledger.queries import JobRow, SkipGroup, SkipRow
+from collector.ledger.queries import SkipGroup, SkipRow
 from collector.ledger.requests import Request
 from collector.ledger.run_queries import RunDetail, RunRow
 from collector.model import Dataset, EventKind, Interval, Run, RunState

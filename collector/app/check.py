@@ -15,7 +15,7 @@ from collector.app.control import refuse_unusable
 from collector.app.tables import Column, Kind, show
 from collector.clock import Clock, SystemClock
 from collector.errors import LedgerError, LedgerForeign, LedgerMissing, LedgerTooNew, SourceError
-from collector.ledger import configured_sources, jobs, migration, queries
+from collector.ledger import configured_sources, job_queries, jobs, migration, queries
 from collector.ledger.port import Ledger
 from collector.lineage.job_aliases import JobAliases, Renaming, renamings
 from collector.logs import set_up
@@ -174,7 +174,7 @@ _NO_JOB = "all jobs that ran so far were left out by include and exclude: no run
 def _nothing_fits(conn: Connection, source: str) -> bool:
     """Whether jobs of this source were seen, and all of them left out."""
     number = queries.source_names(conn).get(source)
-    if number is None or queries.jobs(conn, 1, source_id=number):
+    if number is None or job_queries.jobs(conn, 1, source_id=number):
         return False
     return any(skip.kind == SkipKind.FILTERED for skip in queries.skips(conn, _SKIPS, source_id=number))
 

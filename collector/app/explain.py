@@ -14,9 +14,10 @@ from collector.app.status import source_id
 from collector.app.tables import Column, Kind, printable, show, show_json
 from collector.clock import duration, moment
 from collector.errors import LineageError
-from collector.ledger import history, queries, run_queries
+from collector.ledger import history, job_queries, queries, run_queries
 from collector.ledger.history import RunHistory
-from collector.ledger.queries import DatasetUse, JobRow, SkipRow
+from collector.ledger.job_queries import DatasetUse, JobRow
+from collector.ledger.queries import SkipRow
 from collector.ledger.run_queries import RunDetail, RunRow
 from collector.numerals import counted
 from config.mistakes import did_you_mean
@@ -74,11 +75,11 @@ def _found(conn: Connection, name: str, source: str | None) -> _Found:
     )
     details = run_queries.details(conn, [row.run_uuid for row in runs])
     histories = {run_uuid: history.of_run(conn, stored.id) for run_uuid, stored in details.items()}
-    jobs = queries.jobs_named(conn, name, FEW, source_id=number)
-    uses = queries.dataset_uses(conn, name, FEW, source_id=number)
+    jobs = job_queries.jobs_named(conn, name, FEW, source_id=number)
+    uses = job_queries.dataset_uses(conn, name, FEW, source_id=number)
     skips = queries.skips_of(conn, name, FEW, source_id=number)
     nothing = not (runs or jobs or uses or skips)
-    return _Found(runs, details, histories, jobs, uses, skips, queries.job_names(conn) if nothing else ())
+    return _Found(runs, details, histories, jobs, uses, skips, job_queries.job_names(conn) if nothing else ())
 
 
 def _nothing(name: str, names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from collector.app.removal import Removal
 from collector.clock import Clock, to_ms, until_tick
 from collector.errors import LeaseLost, LedgerCorrupt, LedgerError, LedgerUnreachable
-from collector.ledger import activity, queries, replicas, retirement
+from collector.ledger import activity, due_times, queries, replicas, retirement
 from collector.ledger import retention as ledger_retention
 from collector.ledger.port import OwnedLedger
 from collector.ledger.replicas import Replica
@@ -165,13 +165,13 @@ class Housekeeper:
 
     async def _pull_in(self) -> None:
         """By what the ledger holds, not by a watch on the clock: it may have run ahead in another process, or between two rounds."""
-        moved = await self._store.write(ledger_retention.pull_in_due_times, self._due_limits())
+        moved = await self._store.write(due_times.pull_in, self._due_limits())
         cause = "due times were further ahead than possible, so the clock had jumped"
         log.warning("ledger.times_moved", extra=fields(moved=moved, cause=cause))
 
-    def _due_limits(self) -> ledger_retention.DueLimits:
+    def _due_limits(self) -> due_times.Limits:
         now = self._clock.now()
-        return ledger_retention.DueLimits(
+        return due_times.Limits(
             to_ms(now), to_ms(now + FURTHEST_POLL), to_ms(now + FURTHEST_SEND), int(SKEW.total_seconds() * 1000)
         )
 
@@ -309,15 +309,15 @@ def beyond(owed: Mapping[str, int], limits: Mapping[str, int], before: frozenset
 
 
 def _measured(
-    conn: Connection, me: Replica, limits: ledger_retention.DueLimits | None
-) -> tuple[Size, list[queries.Backlog], _Chores]:
+    conn: Connection, me: Replica, limits: due_times.Limits | None
+) -> tuple[Size, list[ledger_retention.Backlog], _Chores]:
     """In one read, as it is done every few seconds; `limits` are given where the chores are done here."""
     chores = _Chores() if limits is None else _chores(conn, me, limits)
-    return ledger_retention.size(conn), queries.backlogs(conn), chores
+    return ledger_retention.size(conn), ledger_retention.backlogs(conn), chores
 
 
-def _chores(conn: Connection, me: Replica, limits: ledger_retention.DueLimits) -> _Chores:
-    misdated = ledger_retention.has_impossible_due_times(conn, limits)
+def _chores(conn: Connection, me: Replica, limits: due_times.Limits) -> _Chores:
+    misdated = due_times.has_impossible(conn, limits)
     return _Chores(pull_in=misdated, retire=bool(replicas.unconfigured(conn, me)))
 
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from sqlalchemy import Connection
 
 from collector.clock import Clock, to_ms
-from collector.ledger import queries, replicas
+from collector.ledger import job_queries, queries, replicas
 from collector.ledger.queries import SourceRow
 from collector.model import RunState
 from exporters.metrics.snapshot import JOBS_AT_MOST, JobState, SinkBacklog, Snapshot, SourceState
@@ -28,10 +28,10 @@ def snapshot(
     """
     now = clock.now()
     rows = [row for row in queries.sources(conn) if row.name in sources]
-    all_counts = queries.job_counts(conn)
+    all_counts = job_queries.job_counts(conn)
     counts = {row.id: all_counts[row.id] for row in rows if row.id in all_counts}
     shown = shares(counts, JOBS_AT_MOST)
-    stale = {row.id: queries.overdue(conn, row.id, to_ms(now - sources[row.name])) for row in rows}
+    stale = {row.id: job_queries.overdue(conn, row.id, to_ms(now - sources[row.name])) for row in rows}
     live = replicas.live(conn)
     return Snapshot(
         at=now.timestamp(),
@@ -61,7 +61,7 @@ def _jobs(conn: Connection, shown: Mapping[int, int], stale: Mapping[int, Mappin
     return [
         _job(row, stale[number].get(row.name, 0))
         for number, most in shown.items()
-        for row in queries.jobs(conn, most, source_id=number)
+        for row in job_queries.jobs(conn, most, source_id=number)
     ]
 
 
@@ -86,7 +86,7 @@ def _of_source(row: SourceRow, left_out: int) -> SourceState:
     )
 
 
-def _job(row: queries.JobRow, stale: int) -> JobState:
+def _job(row: job_queries.JobRow, stale: int) -> JobState:
     return JobState(
         source=row.source,
         job=row.name,

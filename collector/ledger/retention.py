@@ -6,22 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     Connection,
     Row,
     Table,
-    bindparam,
-    case,
     delete,
     exists,
     func,
-    literal,
     or_,
     select,
     text,
     tuple_,
-    update,
 )
 
 from collector.ledger import acknowledgements, doubts, graph, lanes, schema, tallies
@@ -57,6 +52,16 @@ class Size:
     used: int
     log: int = 0
     coming: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What a sink is owed, in bytes of events, and how many events it refused."""
+
+    sink: str
+    is_retired: bool
+    parked: int
+    owed_bytes: int
 
 
 def expire_events(conn: Connection, after: int, older_than_ms: int) -> Swept:
@@ -179,69 +184,6 @@ def prune(conn: Connection, older_than_ms: int) -> dict[str, int]:
     return removed
 
 
-@dataclass(frozen=True, slots=True)
-class DueLimits:
-    """In epoch milliseconds: a due time behind `furthest_poll` or `furthest_send` cannot be meant by any schedule or back-off,
-    nor one behind `now` of what was never tried. `skew` is by how much clocks of replicas may differ.
-    """
-
-    now: int
-    furthest_poll: int
-    furthest_send: int
-    skew: int
-
-
-def has_impossible_due_times(conn: Connection, limits: DueLimits) -> bool:
-    """Whether there is something for `pull_in_due_times`. Reads what is due later than now."""
-    return bool(conn.scalar(_SOMETHING_IMPOSSIBLE, _impossible(conn, limits)))
-
-
-def pull_in_due_times(conn: Connection, limits: DueLimits) -> int:
-    """After a clock that ran ahead: make due now what is due impossibly late, and runs that were seen later than now; how much that was."""
-    lane, doubt, watch = schema.lane, schema.doubt, schema.watch
-    of_lane, of_doubt, of_run = _IMPOSSIBLE
-    since = case((lane.c.since > limits.now, literal(limits.now, BigInteger)), else_=lane.c.since)
-    late = (
-        update(lane).where(*of_lane).values(due_at=limits.now, since=since),
-        update(doubt).where(*of_doubt).values(check_at=limits.now),
-        update(watch).where(*of_run).values(due_at=limits.now),
-    )
-    given = _impossible(conn, limits)
-    return sum(conn.execute(statement, given).rowcount for statement in late)
-
-
-def _impossible(conn: Connection, limits: DueLimits) -> dict[str, object]:
-    """What `_IMPOSSIBLE` is to be given."""
-    return {
-        "sinks": conn.scalars(_SINKS).all(),
-        "sources": conn.scalars(_SOURCES).all(),
-        "soon": limits.now + limits.skew,
-        "furthest_send": limits.furthest_send,
-        "furthest_poll": limits.furthest_poll,
-    }
-
-
-_SINKS, _SOURCES = select(schema.sink.c.id), select(schema.source.c.id)
-_IMPOSSIBLE: tuple[tuple[ColumnElement[bool], ...], ...] = (
-    (
-        schema.lane.c.sink_id.in_(bindparam("sinks", expanding=True)),
-        schema.lane.c.due_at > bindparam("soon"),
-        or_(schema.lane.c.due_at > bindparam("furthest_send"), schema.lane.c.attempts == 0),
-    ),
-    (
-        schema.doubt.c.sink_id.in_(bindparam("sinks", expanding=True)),
-        schema.doubt.c.check_at > bindparam("furthest_send"),
-    ),
-    (
-        schema.watch.c.source_id.in_(bindparam("sources", expanding=True)),
-        schema.watch.c.due_at > bindparam("soon"),
-        or_(schema.watch.c.due_at > bindparam("furthest_poll"), schema.watch.c.seen_at > bindparam("soon")),
-    ),
-)
-"""Which lanes, doubts and watched runs are meant, by the index of their due times."""
-_SOMETHING_IMPOSSIBLE = select(or_(*(exists().where(*which) for which in _IMPOSSIBLE)))
-
-
 def size(conn: Connection) -> Size:
     """How much room the ledger takes."""
     if conn.dialect.name == "postgresql":
@@ -275,4 +217,23 @@ def _log_size(path: str) -> int:
 _ON_DISK = text(
     "SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_class "
     "WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
+)
+
+
+def backlogs(conn: Connection) -> list[Backlog]:
+    """Of all sinks, those that left the configuration too."""
+    return [
+        Backlog(name, retired_at is not None, int(parked or 0), int(owed or 0))
+        for name, retired_at, parked, owed in conn.execute(_BACKLOGS)
+    ]
+
+
+_BACKLOGS = (
+    select(
+        schema.sink.c.name,
+        schema.sink.c.retired_at,
+        *map(func.sum, (schema.tally.c.parked, schema.tally.c.pending_bytes)),
+    )
+    .outerjoin(schema.tally, schema.tally.c.sink_id == schema.sink.c.id)
+    .group_by(schema.sink.c.id, schema.sink.c.name, schema.sink.c.retired_at)
 )

@@ -8,7 +8,7 @@ from aiohttp import web
 from sqlalchemy import Connection
 
 from collector import views
-from collector.ledger import graph, history, queries, run_queries
+from collector.ledger import graph, history, job_queries, queries, run_queries
 from collector.ledger.graph import DEEPEST, Graph, Node
 from collector.ledger.port import Ledger
 from collector.model import Job, RunState
@@ -120,7 +120,7 @@ def _listed_jobs(conn: Connection, query: Query) -> tuple[list[dict[str, Any]], 
     source, state = given.get("source"), given.get("state")
     if source is not None and source not in sources:
         return [], "", sorted(sources)
-    rows = queries.jobs_after(
+    rows = job_queries.jobs_after(
         conn,
         _after(query, sources),
         LISTED + 1,
@@ -156,7 +156,7 @@ def _listed_datasets(conn: Connection, query: Query) -> tuple[list[dict[str, Any
 def _one_job(conn: Connection, node: Node, depth: int) -> tuple[dict[str, Any] | None, _Names]:
     """The job, and which of its datasets have a page."""
     source_id = queries.source_names(conn).get(node.space)
-    rows = queries.jobs_of(conn, source_id, [node.name]) if source_id is not None else []
+    rows = job_queries.jobs_of(conn, source_id, [node.name]) if source_id is not None else []
     if source_id is None or not rows:
         return None, frozenset()
     runs = run_queries.runs_of_job(conn, source_id, node.name, RUNS)
@@ -215,7 +215,7 @@ def _one_dataset(conn: Connection, node: Node, depth: int) -> tuple[dict[str, An
     return found, graph.used(conn, named({"inputs": (), "outputs": of}))
 
 
-def _written(conn: Connection, node: Node, writers: Sequence[queries.JobRow]) -> dict[str, Any] | None:
+def _written(conn: Connection, node: Node, writers: Sequence[job_queries.JobRow]) -> dict[str, Any] | None:
     """The run that succeeded last among the latest ones of the jobs that write it, and what its events say of the dataset."""
     sources = queries.source_names(conn)
     rows = [
@@ -232,14 +232,14 @@ def _written(conn: Connection, node: Node, writers: Sequence[queries.JobRow]) ->
     return {"run": views.summary(last, None), "dataset": next(here, None)}
 
 
-def _jobs_beside(conn: Connection, near: Graph, way: int) -> list[queries.JobRow]:
+def _jobs_beside(conn: Connection, near: Graph, way: int) -> list[job_queries.JobRow]:
     """Jobs one step up (-1) or down (1)."""
     sources = {node.space for node, at in near.depths.items() if at == way}
     numbers = {name: number for name, number in queries.source_names(conn).items() if name in sources}
     return [
         row
         for name, number in sorted(numbers.items())
-        for row in queries.jobs_of(
+        for row in job_queries.jobs_of(
             conn, number, [node.name for node, at in near.depths.items() if at == way and node.space == name]
         )
     ]

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from collector import __version__, views
 from collector.clock import Clock, moment, to_ms
 from collector.errors import LedgerError
-from collector.ledger import backlog, parked, queries, requests, run_queries
+from collector.ledger import backlog, job_queries, parked, queries, requests, run_queries
 from collector.ledger.backlog import UnansweredRun
 from collector.ledger.port import Ledger
 from collector.ledger.queries import LeaseRow
@@ -206,7 +206,7 @@ def _of_source(conn: Connection, name: str, now_ms: int) -> _Found:
     number = queries.source_names(conn).get(name)
     if number is not None:
         found |= {
-            "jobs": queries.job_counts(conn).get(number, 0),
+            "jobs": job_queries.job_counts(conn).get(number, 0),
             "skips": [views.skip(row) for row in queries.skips(conn, LATEST, source_id=number)],
             "watched": {state.value: count for state, count in queries.watched(conn, number).items()},
             "no_longer_watched": [_lost(row) for row in run_queries.abandoned_runs(conn, number, LATEST)],

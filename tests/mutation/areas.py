@@ -61,6 +61,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         f"{LEDGER}/test_leases.py",
         f"{LEDGER}/test_retention.py",
     ),
+    "collector/ledger/job_queries.py": (f"{LEDGER}/test_queries.py", f"{LEDGER}/test_runs.py"),
     "collector/ledger/run_queries.py": (f"{LEDGER}/test_queries.py", f"{UNIT}/app/test_run_listing.py"),
     "collector/ledger/acknowledgements.py": (f"{LEDGER}/test_history.py", f"{LEDGER}/test_retention.py"),
     "collector/ledger/held_lease.py": (f"{LEDGER}/test_held_lease.py", f"{UNIT}/test_tenures.py"),

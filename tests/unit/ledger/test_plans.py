@@ -13,6 +13,7 @@ from collector.ledger import (
     backlog,
     claims,
     doubts,
+    due_times,
     history,
     leases,
     parked,
@@ -25,7 +26,6 @@ from collector.ledger import (
 )
 from collector.ledger.claims import Settlement
 from collector.ledger.looks import Look, commit_looks
-from collector.ledger.retention import DueLimits
 from collector.ledger.run_queries import RunFilter
 from collector.ledger.shards import Shard
 from collector.model import RunState
@@ -160,10 +160,10 @@ ROUND: dict[str, Callable[[Ledger], object]] = {
     "watched": lambda ledger: queries.watched(ledger.conn, ledger.source),
     "expire events": lambda ledger: retention.expire_events(ledger.conn, 0, NOW + HOUR),
     "expire runs": lambda ledger: retention.expire_runs(ledger.conn, 0, {ledger.source: NOW + HOUR}),
-    "impossible due times": lambda ledger: retention.has_impossible_due_times(
-        ledger.conn, DueLimits(NOW, NOW + HOUR, NOW + HOUR, SECOND)
+    "impossible due times": lambda ledger: due_times.has_impossible(
+        ledger.conn, due_times.Limits(NOW, NOW + HOUR, NOW + HOUR, SECOND)
     ),
-    "pull in": lambda ledger: retention.pull_in_due_times(ledger.conn, DueLimits(NOW, NOW + HOUR, NOW + HOUR, SECOND)),
+    "pull in": lambda ledger: due_times.pull_in(ledger.conn, due_times.Limits(NOW, NOW + HOUR, NOW + HOUR, SECOND)),
 }
 
 

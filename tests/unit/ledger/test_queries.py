@@ -9,6 +9,7 @@ from collector.ledger import (
     backlog,
     configured_sinks,
     configured_sources,
+    job_queries,
     lanes,
     queries,
     run_queries,
@@ -202,9 +203,9 @@ def test_runs_are_read_page_by_page_and_so_many_searched_at_once(ledger: Ledger)
 
 def test_jobs_are_limited_and_by_source(ledger: Ledger) -> None:
     ledger.poll(*((str(n), (START,), {"job": replace(a_run("x").job, name=f"transformation/{n}")}) for n in range(5)))
-    assert [job.name for job in queries.jobs(ledger.conn, 2)] == ["transformation/0", "transformation/1"]
-    assert len(queries.jobs(ledger.conn, 10, source_id=ledger.source)) == 5
-    assert queries.jobs(ledger.conn, 10, source_id=ledger.source + 1) == []
+    assert [job.name for job in job_queries.jobs(ledger.conn, 2)] == ["transformation/0", "transformation/1"]
+    assert len(job_queries.jobs(ledger.conn, 10, source_id=ledger.source)) == 5
+    assert job_queries.jobs(ledger.conn, 10, source_id=ledger.source + 1) == []
 
 
 def test_filters_read_as_they_were_written(ledger: Ledger) -> None:

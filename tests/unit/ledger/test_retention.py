@@ -5,8 +5,20 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select, update
 
-from collector.ledger import claims, doubts, parked, queries, retention, runs, schema, stored, tallies
-from collector.ledger.retention import DueLimits, Swept
+from collector.ledger import (
+    claims,
+    doubts,
+    due_times,
+    job_queries,
+    parked,
+    queries,
+    retention,
+    runs,
+    schema,
+    stored,
+    tallies,
+)
+from collector.ledger.retention import Swept
 from collector.ledger.runs import RunChange
 from collector.model import RunState, Skip, SkipKind
 from tests.unit.ledger.ledgers import (
@@ -194,13 +206,13 @@ def test_old_skips_and_idle_jobs_are_forgotten(ledger: Ledger) -> None:
     ledger.commit(skips=(Skip(SkipKind.ROW, "row 1", "no id"),))
     assert retention.prune(ledger.conn, NOW) == {"request": 0, "skip": 0, "job": 0, "doubt": 0}
     assert retention.prune(ledger.conn, LATER) == {"request": 0, "skip": 1, "job": 1, "doubt": 0}
-    assert [job.name for job in queries.jobs(ledger.conn, 10)] == ["transformation/2"], "its run is open"
+    assert [job.name for job in job_queries.jobs(ledger.conn, 10)] == ["transformation/2"], "its run is open"
 
 
 def pulled_in(ledger: Ledger, now_ms: int = NOW) -> int:
-    limits = DueLimits(now_ms, now_ms + HOUR, now_ms + 60 * SECOND, skew=SECOND)
-    is_due = retention.has_impossible_due_times(ledger.conn, limits)
-    moved = retention.pull_in_due_times(ledger.conn, limits)
+    limits = due_times.Limits(now_ms, now_ms + HOUR, now_ms + 60 * SECOND, skew=SECOND)
+    is_due = due_times.has_impossible(ledger.conn, limits)
+    moved = due_times.pull_in(ledger.conn, limits)
     assert is_due == (moved > 0)
     return moved
 

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from collector.clock import to_ms
 from collector.errors import LeaseLost, LedgerError
-from collector.ledger import queries, runs, schema, stored
+from collector.ledger import job_queries, queries, runs, schema, stored
 from collector.ledger.runs import Ended, NewEvent, PollCommit, RunChange, SourceState
 from collector.model import RunState, Skip, SkipKind
 from tests.lease_faults import take_over
@@ -193,7 +193,7 @@ def test_a_job_shows_its_last_run_and_counts_every_end_once(ledger: Ledger) -> N
     ledger.happen("2", START, FAIL)
     ledger.happen("3", START, ABORT)
     ledger.commit(RunChange(runs.by_keys(ledger.conn, ledger.source, ["1"])["1"]))
-    [job] = queries.jobs(ledger.conn, 10)
+    [job] = job_queries.jobs(ledger.conn, 10)
     assert (job.succeeded, job.failed, job.canceled, job.duration_ms_sum) == (1, 1, 1, 5 * SECOND)
     assert (job.run_key, job.state, job.started_at, job.ended_at) == ("3", RunState.CANCELED, ledger.now, ledger.now)
 
@@ -201,17 +201,17 @@ def test_a_job_shows_its_last_run_and_counts_every_end_once(ledger: Ledger) -> N
 def test_the_last_run_of_a_job_is_the_one_that_began_last(ledger: Ledger) -> None:
     ledger.happen("new", START, began_at=later(hours=1))
     ledger.happen("old", START, FAIL, began_at=T0)
-    [job] = queries.jobs(ledger.conn, 10)
+    [job] = job_queries.jobs(ledger.conn, 10)
     assert (job.run_key, job.state, job.failed) == ("new", RunState.RUNNING, 1)
     ledger.happen("new", COMPLETE)
-    [job] = queries.jobs(ledger.conn, 10)
+    [job] = job_queries.jobs(ledger.conn, 10)
     assert (job.run_key, job.state, job.succeeded, job.failed) == ("new", RunState.SUCCEEDED, 1, 1)
 
 
 def test_jobs_are_distinguished_by_name_and_described(ledger: Ledger) -> None:
     described = replace(a_job("transformation/b"), description="Loads b")
     ledger.poll(("1", [START], {"job": a_job("transformation/a")}), ("2", [START], {"job": described}))
-    assert [(job.name, job.description, job.run_key) for job in queries.jobs(ledger.conn, 10)] == [
+    assert [(job.name, job.description, job.run_key) for job in job_queries.jobs(ledger.conn, 10)] == [
         ("transformation/a", None, "1"),
         ("transformation/b", "Loads b", "2"),
     ]
@@ -222,7 +222,7 @@ def test_a_job_whose_run_was_only_seen_again_is_not_written(ledger: Ledger) -> N
     run = runs.by_keys(ledger.conn, ledger.source, ["r"])["r"]
     ledger.now += HOUR
     ledger.commit(RunChange(replace(run, seen_at=at(ledger.now))))
-    [job] = queries.jobs(ledger.conn, 10)
+    [job] = job_queries.jobs(ledger.conn, 10)
     assert job.updated_at == NOW
 
 

@@ -24,12 +24,12 @@ from collector.ledger import (
     claims,
     detail,
     doubts,
+    job_queries,
     jobs,
     lanes,
     leases,
     memory,
     migration,
-    queries,
     run_rows,
     runs,
     schema,
@@ -84,7 +84,7 @@ def test_a_ledger_of_the_first_version_keeps_what_it_holds(empty: Engine) -> Non
         )
         assert migration.migrate(conn, "ledger")
         assert compare_metadata(MigrationContext.configure(conn), metadata) == []
-        [job] = queries.jobs(conn, 10)
+        [job] = job_queries.jobs(conn, 10)
     assert (job.name, job.succeeded, job.failed, job.description, job.schedule) == ("load", 3, 4, "Loads", None)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from collector.ledger import jobs, queries
+from collector.ledger import job_queries, jobs
 from collector.lifecycle import VanishedPolicy
 from collector.lineage.job_aliases import JobAlias, JobAliases
 from collector.model import Enrichment, Job, RunState
@@ -51,7 +51,7 @@ async def test_all_events_of_a_run_have_the_new_name(source: Source) -> None:
     await source.see(source.seen("a", RunState.SUCCEEDED, job=job("a")))
     await source.enrich_all()
     assert await names(source) == ["wt/parts"] * 2
-    assert [row.name for row in await source.store.read(queries.jobs, 9)] == ["wt/parts"]
+    assert [row.name for row in await source.store.read(job_queries.jobs, 9)] == ["wt/parts"]
 
 
 async def test_a_run_ends_under_the_name_with_which_it_began(source: Source) -> None:
