@@ -6,10 +6,23 @@ from pathlib import Path
 from tests.mutation.mutants import ROOT
 
 UNIT, LEDGER, POLLING, EXPORTERS = "tests/unit", "tests/unit/ledger", "tests/unit/polling", "tests/unit/exporters"
+PLATFORMS = "tests/unit/platforms"
 
 _LEDGER = tuple(f"{LEDGER}/test_{name}.py" for name in ("lanes", "runs", "parked"))
 _POLLING = tuple(f"{POLLING}/test_{name}.py" for name in ("commits", "source"))
 _DELIVERY = tuple(f"{EXPORTERS}/test_{name}.py" for name in ("claimer", "delivery"))
+_WATERMARKS = tuple(f"{PLATFORMS}/test_{name}.py" for name in ("answers", "watermark", "future_times"))
+_CDF = tuple(f"{PLATFORMS}/test_cdf_{name}.py" for name in ("answers", "poll", "workflows", "access", "sql"))
+_DATAPREP = tuple(
+    f"{PLATFORMS}/test_dataprep_{name}.py"
+    for name in ("run_lists", "cursor", "names", "budget", "lineage", "poll", "documented", "access")
+)
+_WETRANSFORM = tuple(
+    f"{PLATFORMS}/test_wetransform{name}.py" for name in ("_steps", "_envelope", "_hints", "_discovery", "")
+)
+_HTTP_SINKS = tuple(f"{EXPORTERS}/test_{name}.py" for name in ("http_answers", "openlineage", "openlineage_batch"))
+_KAFKA = tuple(f"{EXPORTERS}/test_kafka_{name}.py" for name in ("errors", "key", "settings", "flow", "internals"))
+_MARQUEZ = tuple(f"{EXPORTERS}/test_marquez{name}.py" for name in ("_comparison", "_lookup", ""))
 
 TESTS: dict[str, tuple[str, ...]] = {
     "collector/lifecycle.py": (f"{UNIT}/test_lifecycle.py", "tests/property/test_lifecycle.py"),
@@ -107,8 +120,16 @@ TESTS: dict[str, tuple[str, ...]] = {
     "collector/ledger/sqlite/presence.py": (f"{LEDGER}/test_store.py", f"{LEDGER}/test_lost_file.py"),
     "collector/ledger/sqlite/store.py": (f"{LEDGER}/test_store.py", f"{LEDGER}/test_lost_file.py"),
     "collector/ledger/sqlite/transfer.py": (f"{LEDGER}/test_transfer.py",),
+    "collector/platforms/cdf/": _CDF,
+    "collector/platforms/dataprep/": _DATAPREP,
+    "collector/platforms/wetransform/": _WETRANSFORM,
+    "exporters/sinks/base.py": (*_HTTP_SINKS, f"{EXPORTERS}/test_file.py"),
+    "exporters/sinks/file.py": (f"{EXPORTERS}/test_file.py", f"{EXPORTERS}/test_journal.py"),
+    "exporters/sinks/journal.py": (f"{EXPORTERS}/test_journal.py", f"{EXPORTERS}/test_file.py"),
+    "exporters/sinks/kafka/": _KAFKA,
+    "exporters/sinks/marquez/": _MARQUEZ,
 }
-"""Modules that are not here have the tests of the same name, and then those of their area."""
+"""By module, or by folder for all that is in it. Modules that are not here have the tests of the same name, and then those of their area."""
 
 AREAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "collector/lifecycle.py": (UNIT, ()),
@@ -116,6 +137,9 @@ AREAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "collector/polling": (POLLING, _POLLING),
     "exporters/delivery": (EXPORTERS, _DELIVERY),
     "collector/ledger": (LEDGER, _LEDGER),
+    "collector/platforms": (PLATFORMS, _WATERMARKS),
+    "exporters/sinks": (EXPORTERS, _HTTP_SINKS),
+    "exporters/metrics": (EXPORTERS, (f"{EXPORTERS}/test_metrics.py",)),
 }
 _WITHOUT = "collector/ledger/postgres/", "collector/ledger/migrations/"
 """They need a server, or ledgers of old versions, for each mutant."""
@@ -134,8 +158,9 @@ def asked(module: str) -> list[str]:
 
 
 def _tests(module: str) -> Iterator[str]:
-    if module in TESTS:
-        yield from TESTS[module]
+    listed = next((TESTS[each] for each in (module, f"{Path(module).parent}/") if each in TESTS), None)
+    if listed is not None:
+        yield from listed
         return
     folder, wide = next(found for area, found in AREAS.items() if module.startswith(area))
     own = f"{folder}/test_{Path(module).stem}.py"
