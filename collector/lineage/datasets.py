@@ -15,7 +15,7 @@ from collector.lineage.standard_facets import LIFECYCLE_CHANGES
 from collector.model import ColumnEdge, Dataset, Field
 from collector.redaction import redacted
 
-_KEPT_DATASETS = 8 * 1024 * 1024
+_KEPT_DATASETS = 4 * 1024 * 1024
 _URI = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*:(//([\w.~%*-]*@)?[\w.~%-]*(:\d+)?(/[\w.~%@:+/?&=,-]*)?|[\w.~%:-]+)", re.ASCII
 )
@@ -32,27 +32,31 @@ def shown(found: Iterable[Dataset], side: str, *, ended: bool, failed: bool = Fa
 
 
 def _shown(dataset: Dataset, side: str, *, ended: bool, failed: bool) -> dict[str, Any]:
-    lasting = replace(
-        dataset,
-        rows=None,
-        bytes=None,
-        files=None,
-        version=dataset.version if ended else None,
-        change=None if failed else dataset.change,
-    )
     body: dict[str, Any] = {
         "namespace": names.clean(dataset.namespace),
         "name": names.clean(dataset.name),
-        "facets": orjson.Fragment(_facets(lasting)),
+        "facets": orjson.Fragment(_facets(_lasting(dataset, ended=ended, failed=failed))),
     }
     if ended and not failed and (counts := _statistics(dataset, side)) is not None:
         body[f"{side}Facets"] = {f"{side}Statistics": counts}
     return body
 
 
+def _lasting(dataset: Dataset, *, ended: bool, failed: bool) -> Dataset:
+    """Without the counts of one run, so that the events of all runs of a job share their facets."""
+    lasting: dict[str, Any] = {
+        "rows": None,
+        "bytes": None,
+        "files": None,
+        "version": dataset.version if ended else None,
+        "change": None if failed else dataset.change,
+    }
+    differing = {name: value for name, value in lasting.items() if getattr(dataset, name) != value}
+    return replace(dataset, **differing) if differing else dataset
+
+
 @bytes_cache(_KEPT_DATASETS)
 def _facets(dataset: Dataset) -> bytes:
-    """They do not depend on the counts, so that all runs of a job share one entry."""
     return written({**_standard(dataset), **{key: storable(value) for key, value in dataset.facets.items()}})
 
 

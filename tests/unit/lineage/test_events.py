@@ -1,5 +1,6 @@
 """Events as sinks get them: valid whatever a platform says, and with no more than what is true by then."""
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta, timezone
@@ -14,12 +15,13 @@ from hypothesis import strategies as st
 from collector.lifecycle import Step, VanishedPolicy, finish, missed, observe
 from collector.lineage import custom_facets
 from collector.lineage.events import EventMaker, job_name
-from collector.lineage.facets import bytes_cache
+from collector.lineage.facets import ENTRY, bytes_cache, written
 from collector.model import (
     Dataset,
     Enrichment,
     EventKind,
     Facts,
+    Field,
     Interval,
     Observation,
     Parent,
@@ -384,12 +386,45 @@ def counted() -> tuple[list[int], Callable[[int], bytes]]:
 
 def test_what_repeats_is_made_once_and_never_fills_the_memory() -> None:
     made, make = counted()
-    kept = bytes_cache(10_000)(make)
+    kept = bytes_cache(4 * (1000 + ENTRY))(make)
     for key in (1, 2, 1, 2, 3, 4, 1, 5):
         kept(key)
     assert made == [1, 2, 3, 4, 5], "the one asked for last stays"
     kept(2)
     assert made[-1] == 2
+
+
+def test_neither_the_argument_nor_a_buffer_is_kept() -> None:
+    """Orjson leaves a buffer of 8 KiB behind the bytes that it returns, and a dataset with its columns is far larger than its facets."""
+
+    def make(dataset: Dataset) -> bytes:
+        return written({"name": dataset.name})
+
+    kept = bytes_cache(2**30)(make)
+    columns = [tuple(Field(f"column {number} of table {table}") for number in range(20)) for table in range(200)]
+    kept(Dataset("n", "first"))
+    tracemalloc.start()
+    try:
+        for table, of_table in enumerate(columns):
+            kept(Dataset("n", f"table {table}", fields=of_table))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken / len(columns) < 1.5 * ENTRY
+
+
+@pytest.mark.parametrize("odd", ["\ud800", 2**64])
+def test_what_orjson_cannot_write_is_kept_too(odd: object) -> None:
+    made: list[object] = []
+
+    def make(value: object) -> bytes:
+        made.append(value)
+        return b"x"
+
+    kept = bytes_cache(10_000)(make)
+    for value in (odd, odd, "other"):
+        kept(value)
+    assert made == [odd, "other"]
 
 
 def test_a_value_beyond_the_bound_is_not_kept() -> None:
