@@ -1,6 +1,7 @@
 """A run as a row: versioned JSON of all that is known, and columns for what queries need."""
 
 import json
+from collections.abc import MutableMapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -120,7 +121,7 @@ def read(key: str, text: str) -> Run:
     return _present(key, found)
 
 
-def read_short(key: str, text: str, jobs: dict[Job, Job]) -> Run:
+def read_short(key: str, text: str, jobs: MutableMapping[Job, Job]) -> Run:
     """The run without its facts but for the ids, with the equal job of `jobs` where there is one: for many runs at
     once. Raises as `read` does.
     """

@@ -19,7 +19,7 @@ from collector.model import Job, Run
 
 KEPT = 10_000
 """Runs that a connection remembers in short: some 2 kB each."""
-FORGOTTEN_AFTER = 600.0
+FORGOTTEN_AFTER = 180.0
 """Seconds after which those that nobody asked for are not in memory: they ended, or are looked at so rarely that reading them is cheap."""
 
 _KEY = "runs in short"
@@ -166,7 +166,7 @@ class _Memory:
 
     def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
         self._runs: TTLCache[int, _Short] = TTLCache(KEPT, FORGOTTEN_AFTER, seconds)
-        self._jobs: dict[Job, Job] = {}
+        self._jobs: TTLCache[Job, Job] = TTLCache(KEPT, FORGOTTEN_AFTER, seconds)
 
     def of(self, conn: Connection, wanted: Mapping[int, int]) -> dict[int, _Short]:
         """The runs with these numbers as of these times of writing; rows that changed are read again."""
@@ -178,8 +178,6 @@ class _Memory:
         return found
 
     def _read(self, key: str, text: str) -> Run | None:
-        if len(self._jobs) > KEPT:
-            self._jobs.clear()
         try:
             return detail.read_short(key, text, self._jobs)
         except LedgerError:

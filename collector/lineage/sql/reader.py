@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from sys import intern
 
 from collector import names
 from collector.lineage.sql.columns import Columns
@@ -66,14 +67,14 @@ def _names(sources: Sequence[Source]) -> Iterable[str]:
 
 
 def _cleaned(columns: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(cleaned for column in columns if (cleaned := names.clean(column))))
+    return tuple(dict.fromkeys(cleaned for column in columns if (cleaned := _clean(column))))
 
 
 def _edges(relation: Relation) -> Iterator[Edge]:
     """Column by column, then those of the whole result."""
     for column in (*_named(relation), Column("", relation.whole)):
         for flow, text in column.flows.items():
-            if source_column := names.clean(flow.column):
+            if source_column := _clean(flow.column):
                 yield Edge(column.name or "", flow.source, source_column, flow.subtype, text)
 
 
@@ -86,9 +87,14 @@ def _named(relation: Relation) -> list[Column]:
     """The columns with a name, each name once: Marquez refuses a schema that holds one twice."""
     named: dict[str, Column] = {}
     for column in relation.columns:
-        if name := names.clean(column.name or ""):
+        if name := _clean(column.name or ""):
             named.setdefault(name.casefold(), Column(name, column.flows, column.type))
     return list(named.values())
+
+
+def _clean(name: str) -> str:
+    """Columns are called alike in many queries, of which thousands are in memory."""
+    return intern(names.clean(name))
 
 
 def _within(limits: Limits, found: SqlLineage) -> SqlLineage:

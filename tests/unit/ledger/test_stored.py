@@ -138,6 +138,7 @@ def test_runs_that_nobody_asks_for_are_forgotten(sqlite_ledger: Ledger) -> None:
         now[0] += stored.FORGOTTEN_AFTER - 1
         assert memory.of(conn, {watched: written[watched]}).keys() == {watched}
     assert (watched in memory._runs, ended in memory._runs) == (True, False)
+    assert not list(memory._jobs), "a run in memory has its job"
 
 
 def test_a_row_that_cannot_be_read_keeps_no_other_from_being_read(ledger: Ledger) -> None:
