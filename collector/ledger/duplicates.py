@@ -107,7 +107,6 @@ def _take_over(conn: Connection, source_id: int, owners: Iterable[_Owner]) -> No
             conn.execute(update(table).where(table.c.strand_id.in_(strands)).values(source_id=source_id))
     for sink_id, wanted in conn.execute(select(schema.sink.c.id, schema.sink.c.filter)).all():
         tallies.recount(conn, sink_id, lanes.read(wanted))
-    details = fields(
-        runs=len(owners), former_source=owners[0].source, cause="its former source is no longer configured"
-    )
+    former = ", ".join(sorted({owner.source for owner in owners}))
+    details = fields(runs=len(owners), former_source=former, cause="its former source is no longer configured")
     log.warning("run.taken_over", extra=details)

@@ -32,6 +32,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         f"{POLLING}/test_commits.py",
         f"{POLLING}/test_repeats.py",
         *_POLLING,
+        f"{POLLING}/test_backfill_for_one_sink.py",
         f"{POLLING}/test_dataset_names.py",
         f"{POLLING}/test_families.py",
         f"{POLLING}/test_execution_ids.py",

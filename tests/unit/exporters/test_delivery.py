@@ -615,6 +615,21 @@ async def test_no_run_in_doubt_is_looked_at_before_the_time_of_the_probe(simulat
     assert all(at >= probe_at for at, probe_at in looks)
 
 
+async def test_an_outage_with_nothing_to_send_is_waited_out(simulation: DeliverySimulation) -> None:
+    """As of a sink that could not be created: there is no event yet that could be its probe."""
+    sink = ScriptedSink()
+    simulation.deliver(sink)._health.begins_broken(DOWN)
+    await simulation.advance(5)
+    moments, until = list[float](), simulation.clock.seconds + 60
+    while simulation.clock.wake_next(until):
+        moments.append(simulation.clock.seconds)
+        await simulation.quiet()
+    assert len(moments) < 60
+    await simulation.happen(START)
+    await simulation.advance(0)
+    assert len(sink.sent) == 1
+
+
 async def test_events_of_their_own_trouble_do_not_open_the_circuit(simulation: DeliverySimulation) -> None:
     ill = {f"ill {number}" for number in range(20)}
     sink = ScriptedSink(lambda item: Retry("odd", sink_wide=False) if name_of(item) in ill else Delivered())

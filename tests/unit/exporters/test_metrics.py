@@ -140,6 +140,21 @@ def report_everything(shown: Metrics) -> None:
     shown.ledger_reset()
 
 
+async def test_what_only_the_holder_of_a_source_knows_goes_with_its_lease_alone() -> None:
+    """Another replica shows it from then on; a value that stayed would never change again."""
+    shown = made()
+    before = await names_and_labels(shown)
+    report_everything(shown)
+    for source in ("plant-a", "prep"):
+        shown.planned(LoadReport(source, runs=7, needed=4.5, allowed=60, interval=30.0))
+    for lease in ("source:plant-a", "sink:marquez", "housekeeping", "metrics"):
+        shown.lease(LeaseReport(lease, held=False))
+    late = await names_and_labels(shown) - before
+    assert {labels for _, labels in late} == {frozenset({("source", "prep")})}
+    shown.lease(LeaseReport("source:prep", held=False))
+    assert await names_and_labels(shown) == before
+
+
 async def test_every_series_of_a_family_has_the_same_labels() -> None:
     shown = made(a_snapshot(jobs=3))
     report_everything(shown)

@@ -4,8 +4,9 @@ from collections import Counter
 
 from sqlalchemy import delete
 
-from collector.ledger import acknowledged, schema
+from collector.ledger import acknowledged, configured_sources, schema
 from collector.ledger.acknowledged import JobName, Page, SinkDetail, Uncompared
+from collector.ledger.configured_sources import Configured
 from tests.unit.ledger.ledgers import (
     ALL,
     COMPLETE,
@@ -134,6 +135,19 @@ def test_jobs_come_one_after_another(ledger: Ledger) -> None:
         names.append(job.name)
         job = acknowledged.next_job(ledger.conn, job)
     assert names == ["a", "b"]
+
+
+def test_jobs_of_all_sources_come_with_the_names_of_their_own(ledger: Ledger) -> None:
+    names = ("before", "source", "behind")
+    numbers = configured_sources.sync_sources(ledger.conn, [Configured(name) for name in names], ledger.now)
+    for name in names:
+        ledger.source, ledger.lease = numbers[name], ledger._take(f"source:{name}")
+        ledger.happen(f"r {name}", START, job=a_job("a"))
+    found, job = list[tuple[str, str]](), acknowledged.next_job(ledger.conn, None)
+    while job is not None:
+        found.append((job.source, job.name))
+        job = acknowledged.next_job(ledger.conn, job)
+    assert sorted(found) == [("before", "a"), ("behind", "a"), ("source", "a")]
 
 
 def test_an_unknown_sink_has_no_detail_and_known_runs_are_recognised(ledger: Ledger) -> None:

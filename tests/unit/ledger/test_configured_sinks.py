@@ -2,7 +2,7 @@
 
 from sqlalchemy import delete, select, update
 
-from collector.ledger import configured_sources, parked, queries, retention, schema
+from collector.ledger import backfill, configured_sources, parked, queries, retention, schema
 from collector.ledger.configured_sources import Configured
 from collector.ledger.runs import RunChange
 from collector.model import EventKind, RunState
@@ -71,6 +71,16 @@ def test_a_new_sink_is_owed_a_whole_strand_while_its_root_is_open(ledger: Ledger
     configure(ledger, a=ALL, new=ALL)
     assert ledger.tally("new") == (3, 0)
     assert ledger.drain("new") == ["p START", "c START", "c COMPLETE"]
+
+
+def test_the_start_of_a_child_that_ended_is_not_that_of_an_open_parent(ledger: Ledger) -> None:
+    """A parent that is queued has none yet."""
+    ledger.happen("parent", OTHER)
+    ledger.happen("child", START, COMPLETE, parent=child_of("parent"))
+    assert backfill.starts_of_open_runs(ledger.conn) == {}
+    ledger.happen("parent", START)
+    [(_, seq)] = backfill.starts_of_open_runs(ledger.conn).items()
+    assert seq == ledger.conn.scalar(select(schema.event.c.seq).where(schema.event.c.body == b"parent START"))
 
 
 def test_the_start_of_an_open_run_outlives_retention_for_sinks_to_come(ledger: Ledger) -> None:

@@ -31,6 +31,7 @@ def names(ledger: Ledger) -> dict[int, str]:
 
 def test_a_renamed_source_goes_on_with_its_past(plant: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     number = requests.add(plant.conn, RequestKind.POLL, "source:source", "{}", NOW)
+    others = [requests.add(plant.conn, RequestKind.POLL, each, "{}", NOW) for each in ("source:s", "source:t")]
     assert sync(plant, Configured("new", "cdf host p")) == {"new": plant.source}
     assert names(plant) == {plant.source: "new"}
     assert runs.source_state(plant.conn, plant.source).cursor == "here"
@@ -39,6 +40,8 @@ def test_a_renamed_source_goes_on_with_its_past(plant: Ledger, caplog: pytest.Lo
     request = requests.get(plant.conn, number)
     assert request is not None
     assert request.target == "source:new"
+    targets = [found.target for other in others if (found := requests.get(plant.conn, other)) is not None]
+    assert targets == ["source:s", "source:t"]
     [logged] = [record for record in caplog.records if record.getMessage() == "source.renamed"]
     assert vars(logged)["fields"] | {"cause": ""} == {"source": "new", "former_name": "source", "cause": ""}
 

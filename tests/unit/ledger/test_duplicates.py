@@ -77,3 +77,25 @@ def test_a_run_that_ended_elsewhere_stays_silent(both: Ledger) -> None:
     known = stored.known(both.conn, number, ["r"]).runs["r"]
     assert known.ended_at is not None
     assert both.drain() == ["r START", "r COMPLETE"]
+
+
+@pytest.mark.parametrize("key", ["a", "z"])
+def test_a_run_of_a_source_that_left_comes_over_under_its_own_key_only(both: Ledger, key: str) -> None:
+    configured_sources.sync_sources(both.conn, [Configured("other")], NOW)
+    [skip] = seen_by_other(both, key, run_id=a_run("r").run_id).skips
+    assert "as run r of source source" in skip.cause
+    number, _ = other(both)
+    assert stored.known(both.conn, number, ["r", key]).runs == {}
+
+
+def test_the_log_names_all_sources_whose_runs_come_over(both: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    names = ("source", "other", "another")
+    numbers = configured_sources.sync_sources(both.conn, [Configured(name) for name in names], NOW)
+    lease = leases.take(both.conn, "source:another", "test", 60_000)
+    assert lease is not None
+    begun = change(None, "s", [START], both.now)
+    runs.commit_poll(both.conn, PollCommit(lease, numbers["another"], (begun,)), both.now)
+    configured_sources.sync_sources(both.conn, [Configured("other")], NOW)
+    assert seen_by_other(both, "r", "s") == Duplicates(frozenset({"r", "s"}))
+    [logged] = [vars(record)["fields"] for record in caplog.records if record.getMessage() == "run.taken_over"]
+    assert (logged["runs"], logged["former_source"]) == (2, "another, source")

@@ -92,6 +92,13 @@ def test_datasets_are_listed_by_name_and_chosen_by_words(chain: Ledger) -> None:
     assert graph.datasets(chain.conn, None, 10, "%") == []
 
 
+def test_a_dataset_of_the_same_name_elsewhere_is_another(chain: Ledger) -> None:
+    chain.happen("far", START, COMPLETE, job=a_job("far"))
+    far = {space: Dataset(space, "view") for space in ("aa", "zz")}
+    jobs.define(chain.conn, chain.source, {"far": Definition((far["aa"],), (far["zz"],))})
+    assert set(graph.around(chain.conn, data("view"), 1).depths) == {data("view"), job("model"), job("report")}
+
+
 def test_a_definition_that_changes_takes_the_former_uses_away(chain: Ledger) -> None:
     jobs.define(chain.conn, chain.source, {"load": Definition(None, (Dataset("db", "fresh"),))})
     assert [row.name for row in graph.datasets(chain.conn, None, 10, "fresh")] == ["fresh"]

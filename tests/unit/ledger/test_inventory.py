@@ -46,7 +46,8 @@ def test_what_is_held_of_a_source_is_counted(ledger: Ledger) -> None:
     ledger.happen("s", START)
     ledger.park(*ledger.claim("b")[:1], sink="b")
     requests.add(ledger.conn, RequestKind.WATCH, "source:source", "{}", NOW)
-    requests.add(ledger.conn, RequestKind.WATCH, "source:other", "{}", NOW)
+    for beside in ("source:other", "source:z", "sink:z"):
+        requests.add(ledger.conn, RequestKind.WATCH, beside, "{}", NOW)
     held = inventory.of(ledger.conn, TargetKind.SOURCE, "source")
     assert held is not None
     assert (held.runs, held.open, held.pending, held.parked, held.requests) == (2, 1, 5, 1, 1)
@@ -56,7 +57,8 @@ def test_what_is_held_of_a_source_is_counted(ledger: Ledger) -> None:
     sink = inventory.of(ledger.conn, TargetKind.SINK, "b")
     assert sink is not None
     assert (sink.runs, sink.owed) == (0, (Owed("source", "b", 2, 1),))
-    assert inventory.of(ledger.conn, TargetKind.SINK, "source") is None
+    for unknown in ("", "source"):
+        assert inventory.of(ledger.conn, TargetKind.SINK, unknown) is None
     assert inventory.names(ledger.conn) == {TargetKind.SOURCE: ["source"], TargetKind.SINK: ["a", "b"]}
 
 

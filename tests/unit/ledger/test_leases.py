@@ -1,5 +1,5 @@
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from collector.errors import LeaseLost
 from collector.ledger import leases, queries, schema
@@ -118,3 +118,20 @@ def test_a_lease_under_a_new_name_takes_the_place_of_that_one_alone(ledger: Ledg
     assert leases.take(ledger.conn, "sink:c", "another", TTL) is None
     assert leases.take(ledger.conn, "sink:m", "another", TTL) is None
     assert leases.seconds_left(ledger.conn, "sink:z", "another") == 0
+
+
+def test_a_probe_leaves_no_lease_and_all_others(ledger: Ledger) -> None:
+    for name in ("a", "z"):
+        assert leases.take(ledger.conn, name, "test", 1000) is not None
+    names = select(schema.lease.c.name)
+    before = set(ledger.conn.scalars(names))
+    leases.probe(ledger.conn)
+    assert set(ledger.conn.scalars(names)) == before
+
+
+def test_nobody_takes_what_is_barred_however_many_are_and_however_often(ledger: Ledger) -> None:
+    for name in ("x", "y", "x"):
+        leases.bar(ledger.conn, name)
+    for name in ("x", "y"):
+        assert leases.take(ledger.conn, name, "test", TTL) is None
+    assert leases.take(ledger.conn, "z", "test", TTL) is not None

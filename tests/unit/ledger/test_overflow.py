@@ -126,3 +126,12 @@ def test_the_attempts_of_the_head_are_kept(ledger: Ledger) -> None:
     park(ledger, 1000)
     attempts = {event.kind: event.attempts for event in parked.listing(ledger.conn, 10)}
     assert attempts == {START: 2, COMPLETE: 0}
+
+
+def test_a_head_is_parked_though_it_is_wanted_no_longer(ledger: Ledger) -> None:
+    """It would be sent, for a choice holds from each lane's next event on."""
+    ledger.happen("x", START, RUNNING, COMPLETE)
+    ledger.deliver()
+    ledger.configure(a=ENDS)
+    assert park(ledger, 1000).events == 2
+    assert {event.kind for event in parked.listing(ledger.conn, 10)} == {RUNNING, COMPLETE}

@@ -33,7 +33,7 @@ def recounted(ledger: Ledger) -> tuple[int, int]:
 
 
 def test_the_list_says_what_whose_and_why(ledger: Ledger) -> None:
-    ledger.happen("r", START)
+    ledger.happen("r", START, COMPLETE)
     ledger.postpone()
     ledger.now += SECOND
     ledger.park(cause="422 from the sink")

@@ -121,9 +121,12 @@ def test_what_is_watched_is_counted_by_state(ledger: Ledger) -> None:
 
 
 def test_the_run_that_waits_longest_for_a_person(ledger: Ledger) -> None:
+    configured_sources.sync_sources(ledger.conn, [Configured("source"), Configured("idle")], NOW)
+
     def since() -> int | None:
-        [row] = queries.sources(ledger.conn)
-        return row.waiting_since
+        found = {row.name: row.waiting_since for row in queries.sources(ledger.conn)}
+        assert found["idle"] is None
+        return found["source"]
 
     ledger.happen("runs", START)
     assert since() is None

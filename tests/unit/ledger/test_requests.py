@@ -1,5 +1,7 @@
 """What people and hints ask for."""
 
+import json
+
 import pytest
 from sqlalchemy import insert
 
@@ -104,3 +106,15 @@ def test_the_last_backfill_is_found_however_many_requests_came_since(ledger: Led
     found = requests.last_backfill(ledger.conn, "source:source")
     assert found is not None
     assert found.id == first
+
+
+def test_hints_to_a_source_are_added_to_its_own_request(ledger: Ledger) -> None:
+    numbers = {
+        target: requests.add_poll(ledger.conn, target, [target], NOW) for target in ("source:b", "source:a", "source:c")
+    }
+    assert len(set(numbers.values())) == 3
+    for target, number in numbers.items():
+        assert requests.add_poll(ledger.conn, target, ["more"], NOW) == number
+        found = requests.get(ledger.conn, number)
+        assert found is not None
+        assert json.loads(found.body) == {"keys": [target, "more"]}

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select, update
 
-from collector.ledger import configured_sinks, configured_sources, requests, retention, retirement, schema
+from collector.ledger import configured_sinks, configured_sources, leases, requests, retention, retirement, schema
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.retirement import Retired
 from tests.unit.ledger.ledgers import ALL, COMPLETE, HOUR, NOW, START, Ledger
@@ -53,6 +53,16 @@ def test_a_sink_that_came_back_meanwhile_is_left_alone(ledger: Ledger) -> None:
     configured_sinks.sync_sinks(ledger.conn, {"a": ALL}, NOW)
     assert retirement.remove_sink(ledger.conn, gone) == 0
     assert ledger.rows("lane") == 1
+
+
+def test_a_sink_that_came_back_is_left_alone_beside_one_that_did_not(ledger: Ledger) -> None:
+    ledger.configure(a=ALL, b=ALL)
+    ledger.happen("r", START)
+    configured_sinks.sync_sinks(ledger.conn, {}, NOW)
+    stays_away, came_back = retirement.retired_sinks(ledger.conn, LATER)
+    configured_sinks.sync_sinks(ledger.conn, {"b": ALL}, NOW)
+    assert retirement.remove_sink(ledger.conn, came_back) == 0
+    assert retirement.remove_sink(ledger.conn, stays_away) == 1
 
 
 def test_a_source_stays_for_its_look_back_then_its_open_runs_are_listed_and_all_goes(ledger: Ledger) -> None:
@@ -112,3 +122,11 @@ def test_what_a_living_holder_began_is_left_to_it(ledger: Ledger, kind: RequestK
     requests.add(ledger.conn, kind, "sink:a", "{}", NOW)
     requests.claim(ledger.conn, ledger.held["a"], 1)
     assert retirement.expire_requests(ledger.conn, LATER, LATER) == 0
+
+
+def test_what_was_begun_under_a_name_that_nobody_may_take_now_is_answered(ledger: Ledger) -> None:
+    """As after a sink got another number of shards."""
+    requests.add(ledger.conn, RequestKind.RETRY, "sink:a", "{}", NOW)
+    requests.claim(ledger.conn, ledger.held["a"], 1)
+    leases.bar(ledger.conn, "sink:a")
+    assert retirement.expire_requests(ledger.conn, LATER, LATER) == 1

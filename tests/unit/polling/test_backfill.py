@@ -212,3 +212,22 @@ async def test_a_backfill_that_is_stopped_makes_no_more_runs(scripted: ScriptedS
     again = await ask(scripted, now - 7 * DAY)
     await scripted.advance(scripted.pollers.clock.monotonic() + 60)
     assert (await stored(scripted, again)).state is RequestState.DONE
+
+
+async def test_one_that_was_stopped_before_its_turn_is_passed_over(scripted: ScriptedSource) -> None:
+    """The first is stopped while it waits to read the list again, and the second before the first has noticed."""
+    await scripted.advance(FIRST_POLL)
+    now = scripted.pollers.clock.now()
+    history = History(scripted, (ended(scripted, "a", now - DAY),))
+    history.failures = [0]
+    numbers = list[int]()
+    for days in (7, 6, 5):
+        numbers.append(await ask(scripted, now - days * DAY))
+        await scripted.advance(scripted.pollers.clock.monotonic() + 1)
+        if days > 5:
+            now_ms = to_ms(scripted.pollers.clock.now())
+            await scripted.pollers.store.write(requests.stop_backfill, "source:scripted", now_ms)
+    await scripted.advance(scripted.pollers.clock.monotonic() + 2 * AGAIN)
+    states = [(await stored(scripted, number)).state for number in numbers]
+    assert states == [RequestState.FAILED, RequestState.FAILED, RequestState.DONE]
+    assert history.looks.count(now - 5 * DAY) == 1

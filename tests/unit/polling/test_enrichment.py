@@ -311,6 +311,23 @@ async def test_the_platform_is_not_asked_sooner_than_it_said(scripted: ScriptedS
     assert skip.cause == "details of run a could not be read within 60 s: 429"
 
 
+async def test_no_try_is_waited_for_that_would_come_at_the_deadline_itself(scripted: ScriptedSource) -> None:
+    async def throttled(run: Run) -> Enrichment:
+        raise Throttled("429", after=WITHIN / 2)
+
+    scripted.platform.enriches = throttled
+    scripted.seen[1] = [scripted.run("a")]
+    await scripted.advance(DUE)
+    assert scripted.reports.ends == [FIRST_POLL + WITHIN / 2]
+
+
+async def test_an_end_is_written_once(scripted: ScriptedSource) -> None:
+    scripted.seen[1] = [scripted.run("a")]
+    written = scripted.written("write_ends")
+    await scripted.advance(FIRST_POLL + 3 * INTERVAL)
+    assert len(written) == 1
+
+
 async def test_after_a_restart_what_is_over_time_gets_one_last_chance(scripted: ScriptedSource) -> None:
     """A run that was over time already is asked about for ten seconds; one that comes to its deadline later is not."""
     scripted.platform.enriches = never

@@ -92,6 +92,18 @@ async def test_parents_are_named_as_their_own_runs_are(source: Source) -> None:
     assert (facet["job"]["name"], facet["root"]["job"]["name"]) == ("plant/1.wt/parts", "plant/1")
 
 
+async def test_the_root_is_named_as_its_own_run_is_through_the_generations(source: Source) -> None:
+    """By what the ledger knows of the job: the name on the platform alone would not do."""
+    source = under(source, DESCRIBED)
+    root = source.seen("a", RunState.RUNNING, job=job("a"))
+    above, child = source.seen("b", RunState.RUNNING, "a"), source.seen("stage", RunState.RUNNING, "b")
+    assert child.parent is not None
+    top: dict[str, Any] = {"root_run_id": root.run_id, "root_namespace": SPACE, "root_job": "transformation/a"}
+    await source.see(root, above, replace(child, parent=replace(child.parent, **top)))
+    facet: Any = orjson.loads((await source.delivered())[-1])["run"]["facets"]["parent"]
+    assert facet["root"]["job"]["name"] == "wt/parts"
+
+
 async def test_a_name_is_given_to_one_job_only(source: Source, caplog: pytest.LogCaptureFixture) -> None:
     source = under(source, DESCRIBED)
     await source.see(source.seen("b", RunState.SUCCEEDED, job=job("b"), settled=True))

@@ -21,7 +21,7 @@ from collector.platforms.base import Load
 from collector.polling import source as polling
 from collector.polling.commits import PART
 from collector.polling.outages import LOOK as LEDGER_LOOK
-from collector.polling.source import SOONEST
+from collector.polling.source import SOONEST, STUCK_AFTER
 from collector.reports import PollResult
 from tests.e2e.pollers import INTERVAL
 from tests.unit.polling.scripted_source import FIRST_POLL, ScriptedSource
@@ -74,6 +74,25 @@ async def test_a_walk_that_fails_keeps_its_pages_and_not_the_cursor_of_the_last(
     await scripted.advance(FIRST_POLL + 3 * INTERVAL)
     assert scripted.platform.cursors == [None, "after 1", "after 1"]
     assert await cursor(scripted) == "after 3"
+
+
+async def test_a_source_counts_as_polled_once_a_walk_has_ended(scripted: ScriptedSource) -> None:
+    failing(scripted, 2)
+    times = list[int | None]()
+    for intervals in (0, 1, 3):
+        await scripted.advance(FIRST_POLL + intervals * INTERVAL)
+        state = await scripted.pollers.store.read(runs.source_state, 1)
+        times.append(state.polled_at)
+    first, second, third = times
+    assert first is not None
+    assert second == first
+    assert third == first + 3 * INTERVAL * 1000
+
+
+async def test_a_source_that_never_came_round_is_stuck_a_minute_after_it_was_made(scripted: ScriptedSource) -> None:
+    await scripted.advance(100)
+    await scripted.pollers.scripted("late")
+    assert scripted.pollers.pollers["late"].expected_by == 100 + STUCK_AFTER
 
 
 async def test_a_page_is_committed_as_soon_as_the_next_one_is_there(scripted: ScriptedSource) -> None:

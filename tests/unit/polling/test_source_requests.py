@@ -105,6 +105,22 @@ async def test_whether_a_run_was_started(scripted: ScriptedSource, error: Except
     assert str(error) in json.loads(request.answer or "")["error"]
 
 
+@pytest.mark.parametrize("keeps_ids", [True, False])
+async def test_a_trigger_in_doubt_says_how_it_is_asked_for_again(scripted: ScriptedSource, keeps_ids: bool) -> None:
+    """Under the id of the first time, where the platform starts no second run for it."""
+
+    async def trigger(job: str) -> Observation:
+        raise TriggerError("no answer", doubtful=True)
+
+    if keeps_ids:
+        scripted.platform.takes_execution_ids = True  # type: ignore[attr-defined]
+    scripted.platform.triggers = trigger
+    number = await add_request(scripted, "job")
+    await scripted.advance(FIRST_POLL)
+    answer = json.loads((await stored(scripted, number)).answer or "")
+    assert set(answer) == ({"error", "execution_id"} if keeps_ids else {"error"})
+
+
 async def test_a_job_goes_by_the_name_that_runs_show(scripted: ScriptedSource) -> None:
     started: list[str] = []
 
