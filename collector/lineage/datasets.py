@@ -3,7 +3,6 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -12,7 +11,7 @@ from collector import names
 from collector.lineage.custom_facets import said
 from collector.lineage.facets import BIGGEST, Facet, bytes_cache, facet, prose, storable, written
 from collector.lineage.standard_facets import LIFECYCLE_CHANGES
-from collector.model import ColumnEdge, Dataset, Field
+from collector.model import ColumnEdge, Dataset, Field, altered
 from collector.redaction import redacted
 
 _KEPT_DATASETS = 4 * 1024 * 1024
@@ -44,15 +43,14 @@ def _shown(dataset: Dataset, side: str, *, ended: bool, failed: bool) -> dict[st
 
 def _lasting(dataset: Dataset, *, ended: bool, failed: bool) -> Dataset:
     """Without the counts of one run, so that the events of all runs of a job share their facets."""
-    lasting: dict[str, Any] = {
-        "rows": None,
-        "bytes": None,
-        "files": None,
-        "version": dataset.version if ended else None,
-        "change": None if failed else dataset.change,
-    }
-    differing = {name: value for name, value in lasting.items() if getattr(dataset, name) != value}
-    return replace(dataset, **differing) if differing else dataset
+    return altered(
+        dataset,
+        rows=None,
+        bytes=None,
+        files=None,
+        version=dataset.version if ended else None,
+        change=None if failed else dataset.change,
+    )
 
 
 @bytes_cache(_KEPT_DATASETS)

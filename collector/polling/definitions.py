@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from collector.lifecycle import Step, named
-from collector.model import Dataset, Definition, EventKind, Run
+from collector.model import Dataset, Definition, EventKind, Run, altered
 
 Datasets = tuple[Dataset, ...] | None
 NOTHING = Definition()
@@ -79,4 +79,4 @@ def _lasting(found: Datasets) -> Datasets:
 
 
 def _without_run(dataset: Dataset) -> Dataset:
-    return replace(dataset, rows=None, bytes=None, files=None, version=None, change=None, facets={})
+    return altered(dataset, rows=None, bytes=None, files=None, version=None, change=None, facets={})

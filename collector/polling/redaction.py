@@ -3,18 +3,28 @@
 Keys, handles and ids stay, for the platform is asked by them; what things are called by is made in `collector.names`.
 """
 
-from dataclasses import replace
-
-from collector.model import ColumnEdge, Dataset, Enrichment, Facts, Field, Job, Observation, Poll, Skip, Stage
+from collector.model import (
+    ColumnEdge,
+    Dataset,
+    Enrichment,
+    Facts,
+    Field,
+    Job,
+    Observation,
+    Poll,
+    Skip,
+    Stage,
+    altered,
+)
 from collector.redaction import redacted, redacted_sql
 
 
 def poll(page: Poll) -> Poll:
-    return replace(page, observations=tuple(map(_observation, page.observations)), skips=tuple(map(skip, page.skips)))
+    return altered(page, observations=tuple(map(_observation, page.observations)), skips=tuple(map(skip, page.skips)))
 
 
 def enrichment(found: Enrichment) -> Enrichment:
-    return replace(found, facts=_facts(found.facts), job=_job(found.job) if found.job is not None else None)
+    return altered(found, facts=_facts(found.facts), job=_job(found.job) if found.job is not None else None)
 
 
 def problem(words: str | None) -> str | None:
@@ -22,15 +32,15 @@ def problem(words: str | None) -> str | None:
 
 
 def skip(left_out: Skip) -> Skip:
-    return replace(left_out, subject=redacted(left_out.subject), cause=redacted(left_out.cause))
+    return altered(left_out, subject=redacted(left_out.subject), cause=redacted(left_out.cause))
 
 
 def _observation(seen: Observation) -> Observation:
-    return replace(seen, job=_job(seen.job), raw_state=_text(seen.raw_state), facts=_facts(seen.facts))
+    return altered(seen, job=_job(seen.job), raw_state=_text(seen.raw_state), facts=_facts(seen.facts))
 
 
 def _job(job: Job) -> Job:
-    return replace(
+    return altered(
         job,
         description=_text(job.description),
         owners=tuple(map(redacted, job.owners)),
@@ -41,7 +51,7 @@ def _job(job: Job) -> Job:
 
 
 def _facts(facts: Facts) -> Facts:
-    return replace(
+    return altered(
         facts,
         inputs=tuple(map(_dataset, facts.inputs)) if facts.inputs is not None else None,
         outputs=tuple(map(_dataset, facts.outputs)) if facts.outputs is not None else None,
@@ -56,7 +66,7 @@ def _facts(facts: Facts) -> Facts:
 
 
 def _dataset(dataset: Dataset) -> Dataset:
-    return replace(
+    return altered(
         dataset,
         uri=_text(dataset.uri),
         description=_text(dataset.description),
@@ -66,15 +76,15 @@ def _dataset(dataset: Dataset) -> Dataset:
 
 
 def _field(field: Field) -> Field:
-    return field if field.description is None else replace(field, description=redacted(field.description))
+    return field if field.description is None else altered(field, description=redacted(field.description))
 
 
 def _edge(edge: ColumnEdge) -> ColumnEdge:
-    return edge if edge.description is None else replace(edge, description=redacted(edge.description))
+    return edge if edge.description is None else altered(edge, description=redacted(edge.description))
 
 
 def _stage(stage: Stage) -> Stage:
-    return replace(stage, message=_text(stage.message), raw_state=_text(stage.raw_state), engine=_text(stage.engine))
+    return altered(stage, message=_text(stage.message), raw_state=_text(stage.raw_state), engine=_text(stage.engine))
 
 
 def _parameter(pair: tuple[str, str]) -> tuple[str, str]:
