@@ -5,9 +5,12 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
+from operator import itemgetter
+from threading import Lock
 from typing import Any
 
 import orjson
+from cachetools import LRUCache, cached
 from pydantic import TypeAdapter, ValidationError
 
 from collector.clock import from_ms, to_ms
@@ -17,6 +20,8 @@ from collector.model import Job, Run
 
 VERSION = 1
 """Fields with a default come and go without a new one."""
+_KEPT = 512 * 1024
+"""Characters of runs in memory that were read last: each is read for what is asked about it, and again for its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +119,17 @@ def ms(moment: datetime | None) -> int | None:
 
 def read(key: str, text: str) -> Run:
     """The run that `columns` wrote in `detail`. Raises `LedgerError` naming the run."""
+    return _read(key, text)[0]
+
+
+@cached(LRUCache(_KEPT, getsizeof=itemgetter(1)), lock=Lock())
+def _read(key: str, text: str) -> tuple[Run, int]:
+    """The run, and the length of its text."""
     try:
         found = _adapter().validate_json(text)
     except ValidationError as error:
         raise _unreadable(key, error.errors()[0]["msg"]) from error
-    return _present(key, found)
+    return _present(key, found), len(text)
 
 
 def read_short(key: str, text: str, jobs: MutableMapping[Job, Job]) -> Run:

@@ -80,6 +80,13 @@ def test_a_run_comes_back_as_it_was(run: Run) -> None:
     assert found.seen_at.isoformat() == run.seen_at.isoformat()
 
 
+def test_a_row_that_is_read_again_is_parsed_once() -> None:
+    row = detail.columns(a_run("41"))
+    assert detail.read("41", row["detail"]) is detail.read("41", str(row["detail"].encode(), "utf-8"))
+    other = detail.columns(replace(a_run("41"), raw_state="Other"))
+    assert detail.read("41", other["detail"]).raw_state == "Other"
+
+
 @settings(max_examples=50, deadline=None)
 @given(run_values)
 def test_columns_say_what_is_asked_for(run: Run) -> None:
