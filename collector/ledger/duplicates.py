@@ -67,18 +67,18 @@ def _skip(run: Run, known: str) -> Skip:
 
 
 def _owners(conn: Connection, run_uuids: Iterable[str]) -> Mapping[str, _Owner]:
-    run, source = schema.run, schema.source
-    columns = (
-        run.c.run_uuid,
-        run.c.id,
-        run.c.key,
-        run.c.strand_id,
-        run.c.source_id,
-        source.c.name,
-        source.c.retired_at,
+    return {row[0]: _Owner(*row) for row in rows_of(conn, _OWNERS, sorted(run_uuids))}
+
+
+_OWNERS = (
+    select(
+        *(schema.run.c[name] for name in ("run_uuid", "id", "key", "strand_id", "source_id")),
+        schema.source.c.name,
+        schema.source.c.retired_at,
     )
-    known = select(*columns).join(source, source.c.id == run.c.source_id).where(run.c.run_uuid.in_(KEYS))
-    return {row[0]: _Owner(*row) for row in rows_of(conn, known, sorted(run_uuids))}
+    .join(schema.source, schema.source.c.id == schema.run.c.source_id)
+    .where(schema.run.c.run_uuid.in_(KEYS))
+)
 
 
 def _move_bytes(conn: Connection, source_id: int, owners: Sequence[_Owner]) -> None:

@@ -67,11 +67,12 @@ class DatasetRow:
 def note(conn: Connection, source_id: int, known: Mapping[str, Definition]) -> None:
     """Store which datasets these jobs use; None in a definition leaves what is stored."""
     for some in chunks(sorted(known)):
-        of_jobs = _use.c.source_id == source_id, _use.c.job.in_(some)
-        before = {_Use(*row) for row in conn.execute(select(*_USE).where(*of_jobs))}
+        before = {_Use(*row) for row in conn.execute(_OF_JOBS, {"of_source": source_id, "keys": some})}
         after = {use for job in some for use in _uses(job, known[job])}
         gone = sorted(use for use in before - after if _side(known[use.job], use) is not None)
-        changed(conn, delete(_use).where(*of_jobs, tuple_(*_USE).in_(KEYS)), gone)
+        if gone:
+            of_jobs = _use.c.source_id == source_id, _use.c.job.in_(some)
+            changed(conn, delete(_use).where(*of_jobs, tuple_(*_USE).in_(KEYS)), gone)
         new = [{**use._asdict(), "source_id": source_id} for use in sorted(after - before)]
         if new:
             conn.execute(insert(_use), new)
@@ -80,8 +81,7 @@ def note(conn: Connection, source_id: int, known: Mapping[str, Definition]) -> N
 def differing(conn: Connection, source_id: int, known: Mapping[str, Definition]) -> dict[str, Definition]:
     """Those of which something else is stored."""
     stored: defaultdict[str, set[_Use]] = defaultdict(set)
-    rows = select(*_USE).where(_use.c.source_id == source_id, _use.c.job.in_(KEYS))
-    for use in (_Use(*row) for row in rows_of(conn, rows, sorted(known))):
+    for use in (_Use(*row) for row in rows_of(conn, _OF_JOBS, sorted(known), of_source=source_id)):
         stored[use.job].add(use)
     return {job: one for job, one in known.items() if stored[job] != set(_uses(job, one))}
 
@@ -94,6 +94,7 @@ class _Use(NamedTuple):
 
 
 _USE = (_use.c.namespace, _use.c.name, _use.c.job, _use.c.is_output)
+_OF_JOBS = select(*_USE).where(_use.c.source_id == bindparam("of_source"), _use.c.job.in_(KEYS))
 
 
 def _side(one: Definition, use: _Use) -> tuple[Dataset, ...] | None:

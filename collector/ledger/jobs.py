@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 from pydantic import TypeAdapter
@@ -46,7 +46,7 @@ def note(conn: Connection, source_id: int, runs: Sequence[tuple[Run, EventKind |
     for run, ended_by in runs:
         after[run.job.name] = following(after.get(run.job.name), run, ended_by)
     rows = [
-        {**asdict(state), "source_id": source_id, "updated_at": now_ms}
+        {**{name: getattr(state, name) for name in JobState.__slots__}, "source_id": source_id, "updated_at": now_ms}
         for name, state in sorted(after.items())
         if state != before.get(name)
     ]

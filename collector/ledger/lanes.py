@@ -204,6 +204,8 @@ _TO_NEXT_WANTED = _to_next_wanted()
 
 def _to_next_retry(conn: Connection, sink_id: int, lanes: Sequence[Lane], now_ms: int) -> set[int]:
     """Of lanes whose head was a parked event sent again, those with another one on its way behind it."""
+    if not lanes:
+        return set()
     parked, event = schema.parked, schema.event
     after = {lane.strand_id: lane.next_seq for lane in lanes}
     queued = (

@@ -21,6 +21,8 @@ def read(conn: Connection, source_id: int) -> dict[str, str]:
 
 def note(conn: Connection, source_id: int, kept: Mapping[str, str], now_ms: int) -> None:
     """Store these too; only what is new or changed is written."""
+    if not kept:
+        return
     wanted = {clean(key, 500): clean(value) for key, value in kept.items()}
     known = _known(conn, source_id, wanted)
     changed = {key: value for key, value in wanted.items() if known.get(key) != value}

@@ -1,7 +1,7 @@
 """Writes runs: new ones get their number and their strand, known ones are updated."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Update, bindparam, case, delete, insert, select, update
@@ -65,9 +65,7 @@ def put(
 
 def put_looks(conn: Connection, looks: Iterable[tuple[int, WatchRow]]) -> None:
     """Of these open runs, by number, nothing changed but when they were seen, missed and are due."""
-    rows = [
-        {"of_id": run_id, "seen_at": row.seen_at, "due_at": row.due_at, "misses": row.misses} for run_id, row in looks
-    ]
+    rows = [{"of_id": run_id, **_values(row)} for run_id, row in looks]
     if rows:
         conn.execute(_LOOKED, rows)
 
@@ -75,9 +73,15 @@ def put_looks(conn: Connection, looks: Iterable[tuple[int, WatchRow]]) -> None:
 _LOOKED = update(schema.watch).where(schema.watch.c.run_id == bindparam("of_id"))
 
 
-def set_aside(conn: Connection, source_id: int, keys: Iterable[str], now_ms: int) -> None:
+def _values(row: WatchRow) -> dict[str, int | None]:
+    return {"seen_at": row.seen_at, "due_at": row.due_at, "misses": row.misses}
+
+
+def set_aside(conn: Connection, source_id: int, keys: Sequence[str], now_ms: int) -> None:
     """Stop watching these runs; they stay in the table."""
-    run, watch, keys = schema.run, schema.watch, list(keys)
+    if not keys:
+        return
+    run, watch = schema.run, schema.watch
     named = run.c.source_id == source_id, run.c.key.in_(KEYS)
     changed(conn, delete(watch).where(watch.c.run_id.in_(select(run.c.id).where(*named))), keys)
     left = update(run).where(*named, run.c.ended_at.is_(None), run.c.abandoned_at.is_(None))
@@ -88,7 +92,7 @@ def _watch(conn: Connection, source_id: int, runs: Sequence[tuple[int, Run]], no
     """Open runs have a row; those that ended or were given up have none."""
     changed(conn, _OVER, (run_id for run_id, run in runs if not run.open))
     rows = [
-        {"run_id": run_id, "source_id": source_id, **asdict(detail.watch_row(run, now_ms))}
+        {"run_id": run_id, "source_id": source_id, **_values(detail.watch_row(run, now_ms))}
         for run_id, run in runs
         if run.open
     ]
