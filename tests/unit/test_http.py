@@ -132,12 +132,23 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
         "/a%23b%3Fc",
         "/x%2Fy?filter=%5Bid%5D&a=b%2Bc",
         "/a?b=c%26d%3De",
+        "/jobs/17/metrics",
+        "/~a/b..c/d_e-f/",
+        "/a//b",
     ],
 )
 async def test_a_url_is_sent_as_it_is_written(path: str) -> None:
     async with serving(answering(OK)) as server, client() as http:
         await http.request("GET", server.url + path)
     assert server.seen[0].target == path
+
+
+@pytest.mark.parametrize("path", ["/a/b", "/a%2Fb/c"])
+async def test_a_host_is_sent_in_lower_case(path: str) -> None:
+    async with serving(answering(OK)) as server, client() as http:
+        await http.request("GET", server.url.replace("127.0.0.1", "LOCALHOST") + path)
+    assert server.seen[0].target == path
+    assert server.seen[0].headers["host"].startswith("localhost:")
 
 
 async def test_parameters_bodies_and_headers_arrive() -> None:

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-import httpx
-
 from collector.clock import Clock
 from collector.errors import BadAnswer, NotFound, SourceError, Throttled, Unavailable
-from collector.http import LARGEST_DETAILS, LARGEST_PAGE, HttpClient, retry_after
+from collector.http import LARGEST_DETAILS, LARGEST_PAGE, HttpClient, Received, retry_after
 from collector.oauth import Tokens
 from collector.platforms.answers import asking, kind_of_body, parsed, refusal, words
 from collector.platforms.rate_limit import Pace
@@ -133,23 +131,23 @@ class Api:
         data = self._object(answer, path)
         rows, cursor = data.get("items"), data.get("nextCursor")
         if not isinstance(rows, list):
-            because = _because(_envelope(answer.content), answer.headers)
+            because = _because(_envelope(answer.body), answer.headers)
             raise Garbled(f"{method} {path}: status 200 without a list of items{because}")
         if not isinstance(cursor, str | None):
             raise Garbled(f"{method} {path}: status 200 with a nextCursor that is not a text")
-        return Page(rows, cursor or None, len(answer.content), read_clocks(answer.headers, self._clock.now()))
+        return Page(rows, cursor or None, len(answer.body), read_clocks(answer.headers, self._clock.now()))
 
     @staticmethod
-    def _object(answer: httpx.Response, path: str) -> dict[str, Any]:
-        data = parsed(answer.content)
+    def _object(answer: Received, path: str) -> dict[str, Any]:
+        data = parsed(answer.body)
         if not isinstance(data, dict):
-            came = kind_of_body(answer.content)
-            raise Garbled(f"{path}: status {answer.status_code} with {came} in place of a JSON object")
+            came = kind_of_body(answer.body)
+            raise Garbled(f"{path}: status {answer.status} with {came} in place of a JSON object")
         return data
 
     async def _read(
         self, method: str, url: str, params: Mapping[str, str | int] | None = None, body: Any = None
-    ) -> httpx.Response:
+    ) -> Received:
         return await self._again((Throttled, Unavailable), method, url, params, body)
 
     async def _again(
@@ -159,7 +157,7 @@ class Api:
         url: str,
         params: Mapping[str, str | int] | None,
         body: Any,
-    ) -> httpx.Response:
+    ) -> Received:
         """Tries again after a random wait that doubles, unless the vendor says itself how long to wait."""
         for attempt in range(1, TRIES):
             try:
@@ -170,28 +168,31 @@ class Api:
                 await self._clock.sleep(self._random() * 0.5 * 2**attempt)
         return await self._send(method, url, params, body)
 
-    async def _send(self, method: str, url: str, params: Mapping[str, str | int] | None, body: Any) -> httpx.Response:
+    async def _send(self, method: str, url: str, params: Mapping[str, str | int] | None, body: Any) -> Received:
         """One request; a token that was refused is replaced once."""
         token = await self._tokens.current()
         answer = await self._once(method, url, params, body, token)
-        if answer.status_code == 401:
+        if answer.status == 401:
             token = await self._tokens.current(refused=token)
             answer = await self._once(method, url, params, body, token)
-        if answer.status_code != 200:
+        if answer.status != 200:
             raise self._error(answer, f"{method} {url.removeprefix(self._root)}")
         return answer
 
     async def _once(
         self, method: str, url: str, params: Mapping[str, str | int] | None, body: Any, token: str
-    ) -> httpx.Response:
+    ) -> Received:
         await self._pace.turn()
         headers = HEADERS | {"Authorization": f"Bearer {token}"}
         largest = LARGEST_PAGE if params or body else LARGEST_DETAILS  # lists have a limit, a filter or ids
         with asking(f"{method} {url}"):
-            return await self._http.request(method, url, params=params, json=body, headers=headers, largest=largest)
+            if params is None and body is None:
+                return await self._http.send(method, url, headers=headers, largest=largest)
+            answer = await self._http.request(method, url, params=params, json=body, headers=headers, largest=largest)
+        return Received(answer.status_code, answer.headers, answer.content)
 
-    def _error(self, answer: httpx.Response, tried: str) -> SourceError:
-        status, body = answer.status_code, _envelope(answer.content)
+    def _error(self, answer: Received, tried: str) -> SourceError:
+        status, body = answer.status, _envelope(answer.body)
         said = f"{tried}: status {status}{_because(body, answer.headers)}"
         after = retry_after(answer.headers, self._clock.now()) if status == 429 else None
         self._pace.hold(after or 0.0)
