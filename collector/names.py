@@ -59,7 +59,7 @@ def dataset(first: str, *rest: str) -> str:
 
 def clean(text: str) -> str:
     """The text without control characters (NUL makes Marquez answer 500) and lone surrogates."""
-    return _CONTROL.sub("", text)
+    return text if text.isprintable() else _CONTROL.sub("", text)
 
 
 def clean_text(text: str) -> str:

@@ -24,6 +24,8 @@ _SHORT = 300
 """Texts of fewer characters are remembered: the same descriptions come with every poll, and again where events are made."""
 _KEPT = 8192
 """Short texts in memory, at most."""
+_KEPT_NAMES = 2048
+"""Short names in memory, at most: the same ones come in the columns of a table, in what a job is called and in its query."""
 _KEPT_SQL = 4 * 1024 * 1024
 """Characters of SQL in memory, at most: a query is redacted with every poll of every run."""
 
@@ -59,6 +61,16 @@ def _of_sql(sql: str, secrets: int) -> str:
 
 def redacted_name(text: str) -> str:
     """As `redacted`, for names: ordinary words stay, and what is hidden leaves a checksum too short to reveal anything."""
+    return _of_short_name(text, secret_registry.version) if len(text) < _SHORT else _redacted_name(text)
+
+
+@lru_cache(maxsize=_KEPT_NAMES)
+def _of_short_name(text: str, secrets: int) -> str:
+    """As in `_of_short`."""
+    return _redacted_name(text)
+
+
+def _redacted_name(text: str) -> str:
     shown = _without_values(_without_known_forms(secret_registry.hidden(text, words=False)))
     return shown if shown == text or HIDDEN not in shown else f"{shown}~{crc32(text.encode()) & 0xFFFF:04x}"
 
