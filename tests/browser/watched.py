@@ -15,8 +15,9 @@ PATIENCE = 120_000
 _TOO_WIDE = """() => {
     const room = document.documentElement.clientWidth;
     if (document.documentElement.scrollWidth <= room) return [];
-    const wide = [...document.querySelectorAll("body *")].filter((one) => one.getBoundingClientRect().right > room + 1 && !one.closest(".wide"));
-    return wide.slice(0, 3).map((one) => one.outerHTML.slice(0, 150));
+    const wide = [...document.querySelectorAll("body *")].filter((one) => one.getBoundingClientRect().right > room + 1);
+    const outside = wide.filter((one) => !one.closest(".wide"));
+    return (outside.length ? outside : wide).slice(0, 3).map((one) => one.outerHTML.slice(0, 150));
 }"""
 _AXE = """(rules) => axe.run({preload: false, resultTypes: ["violations"], ...(rules && {runOnly: {type: "rule", values: rules}})}).then((found) => found.violations.map(
     (one) => `${one.id}: ${one.help}: ${one.nodes.slice(0, 3).map((node) => node.html.slice(0, 150) + " " + node.failureSummary.slice(0, 200)).join(" | ")}`))"""
