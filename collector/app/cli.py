@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from errno import ENOSPC
 from functools import cache
 from importlib.metadata import entry_points
 from operator import attrgetter
@@ -81,6 +82,11 @@ def main() -> None:
         sys.exit(2)
     except LineageError as error:
         typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno != ENOSPC:
+            raise
+        typer.echo("error: the output could not be written: no space left on its disk", err=True)
         sys.exit(1)
     except SystemExit as ended:
         _raise_interruption(ended)

@@ -151,7 +151,8 @@ def refuse_unusable(path: Path) -> None:
     if where.exists() and not where.is_socket():
         problem = f"there is a file at {where} that is not a socket; give another path"
     elif not where.parent.parent.is_dir():
-        problem = f"{where} cannot be made: neither its folder exists nor the one above it; give another path"
+        what = f"{where} cannot be made: neither its folder exists nor the one above it"
+        problem = f"{what}; give another path, or correct ledger.path, beside which it is by default"
     else:
         return
     raise ConfigurationError([f"control_socket: {problem}"])

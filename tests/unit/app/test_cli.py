@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -304,3 +305,19 @@ def test_what_went_wrong_is_said_in_words(run: Run, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("collector.app.process.run", fail)
     said = run("run")
     assert (said.code, said.err) == (1, "error: ledger x.db is in use by process 7\n")
+
+
+def test_a_full_disk_under_the_output(run: Run, config: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = config(GOOD)
+    with suppress(OSError), Path("/dev/full").open("w") as full:  # closing it fails, too
+        monkeypatch.setattr(sys, "stdout", full)
+        said = run("check", "--offline", "--config", path)
+        monkeypatch.undo()
+    assert said == Said(1, "", "error: the output could not be written: no space left on its disk\n")
+
+
+def test_a_ledger_in_a_folder_that_is_not_there(run: Run, config: Write) -> None:
+    said = run("check", "--offline", "--config", config(f"{GOOD}ledger: {{path: /nowhere/at/all.db}}\n"))
+    assert said.code == 2
+    assert "/nowhere/at/all.db.sock cannot be made" in said.err
+    assert "correct ledger.path" in said.err
