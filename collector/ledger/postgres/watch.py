@@ -9,7 +9,7 @@ import logging
 import select
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collector.ledger.postgres.database import Connected
 
 log = logging.getLogger("lineage.ledger")
+
+Row = tuple[bytes | None, ...]
 
 LOOK = 0.5
 """Seconds between two looks."""
@@ -51,9 +53,10 @@ class Seen:
     sums: str = ""
 
     @classmethod
-    def read(cls, row: Sequence[str | None]) -> Self:
+    def read(cls, row: Row) -> Self:
         """Of the values that `_statement` asks for."""
-        event, pending, requests, free, divided, sums, revision, compatible_from = row
+        values = [None if value is None else value.decode() for value in row]
+        event, pending, requests, free, divided, sums, revision, compatible_from = values
         return cls(
             int(event or 0),
             frozenset(map(int, (requests or "").splitlines())),
@@ -92,23 +95,26 @@ class Watch:
         self._database, self._connections = database, connections
         self._announce, self._outdated = announce, outdated
         self._statement = _statement(database.schema)
-        self._connection: Connected | None = None
+        self._question: Question | None = None
+        self._found: tuple[Row, Seen] | None = None
         self._version: Version | None = None
-        self._closing = threading.Event()
+        self._working = threading.Lock()  # held until `stop`: to wait for that costs less than for an event
+        self._working.acquire()
         self._thread = threading.Thread(target=self._run, name="ledger-watch", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        self._closing.set()
+        if self._working.locked():
+            self._working.release()
         if self._thread.is_alive():
             self._thread.join(ENDED_WITHIN)
         self._disconnect()
 
     def _run(self) -> None:
         before: Seen | None = None
-        while not self._closing.wait(LOOK):
+        while not self._working.acquire(timeout=LOOK):
             seen = self._seen()
             if seen is None:
                 before = None
@@ -129,9 +135,9 @@ class Watch:
     def _seen(self) -> Seen | None:
         """None when it could not look: the work that waits for the ledger reports that."""
         try:
-            if self._connection is None:
-                self._connection = self._connections.connect()
-            return Seen.read(_row(self._connection, self._statement, SILENT_AFTER))
+            if self._question is None:
+                self._question = Question(self._connections.connect(), self._statement)
+            row = self._question.ask(SILENT_AFTER)
         except TimeoutError:
             self._cut(f"no answer within {SILENT_AFTER:.0f} s")
         except LedgerUnreachable as error:
@@ -139,6 +145,10 @@ class Watch:
                 self._cut("no connection in time")
         except self._database.error():
             pass
+        else:
+            if self._found is None or self._found[0] != row:
+                self._found = row, Seen.read(row)
+            return self._found[1]
         self._disconnect()
         return None
 
@@ -149,38 +159,43 @@ class Watch:
         self._connections.cut()
 
     def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._question is not None:
+            self._question.close()
+            self._question = None
 
 
-def _row(connection: "Connected", statement: bytes, within: float) -> Sequence[str | None]:
-    """The values of the one row of the answer, by libpq alone, which needs a third of the time. Raises the errors of the driver, and
-    `TimeoutError` when there is no answer within so many seconds.
-    """
-    from psycopg import OperationalError  # noqa: PLC0415 - for a ledger in PostgreSQL alone
+class Question:
+    """A statement of one row that is asked again and again on a connection, by libpq alone, which needs a third of the time."""
 
-    conn, end = connection.pgconn, time.monotonic() + within
-    conn.send_query(statement)
-    answer = None
-    while (result := _next_result(conn, end)) is not None:
-        answer = result
-    if answer is None or not answer.ntuples:
-        raise OperationalError(conn.get_error_message())
-    values = (answer.get_value(0, column) for column in range(answer.nfields))
-    return [None if value is None else value.decode() for value in values]
+    def __init__(self, connection: "Connected", statement: bytes) -> None:
+        self._connection, self._statement = connection, statement
+        self._readable = select.poll()
+        self._readable.register(connection.pgconn.socket, select.POLLIN)
 
+    def ask(self, within: float) -> Row:
+        """The values of the row. Raises the errors of the driver, and `TimeoutError` when there is no answer within so many seconds."""
+        from psycopg import OperationalError  # noqa: PLC0415 - for a ledger in PostgreSQL alone
 
-def _next_result(conn: "PGconn", end: float) -> "PGresult | None":
-    """None after the last one. Raises `TimeoutError` when it is not there by `end` (monotonic)."""
-    readable = select.poll()
-    readable.register(conn.socket, select.POLLIN)
-    conn.flush()
-    while conn.is_busy():
-        if not readable.poll(max(0.0, end - time.monotonic()) * 1000):
-            raise TimeoutError
-        conn.consume_input()
-    return conn.get_result()
+        conn, end = self._connection.pgconn, time.monotonic() + within
+        conn.send_query(self._statement)
+        conn.flush()
+        answer = None
+        while (result := self._next_result(conn, end)) is not None:
+            answer = result
+        if answer is None or not answer.ntuples:
+            raise OperationalError(conn.get_error_message())
+        return tuple(answer.get_value(0, column) for column in range(answer.nfields))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _next_result(self, conn: "PGconn", end: float) -> "PGresult | None":
+        """None after the last one. Raises `TimeoutError` when it is not there by `end` (monotonic)."""
+        while conn.is_busy():
+            if not self._readable.poll(max(0.0, end - time.monotonic()) * 1000):
+                raise TimeoutError
+            conn.consume_input()
+        return conn.get_result()
 
 
 def _statement(schema: str) -> bytes:
