@@ -20,6 +20,7 @@ from collector.ledger import leases, replicas, shards
 from collector.ledger.leases import Lease
 from collector.ledger.port import Change, Ledger
 from collector.ledger.replicas import Replica
+from collector.ledger.standby import HeldElsewhere
 from collector.logs import fields
 from collector.reports import LeaseReport
 
@@ -33,8 +34,8 @@ LEAD = 1.2
 RENEW_AGAIN = 1.0
 """Seconds after a renewal that the ledger did not take."""
 STANDBY_LOOK = 30.0
-"""Seconds between two checks of a lease that another process holds. When it is free by then, the check comes sooner, and a
-commit that brings `Change.LEASES` makes it come at once.
+"""Seconds between two checks of the leases that other processes hold. Where one is free by then, its check comes sooner, and a
+commit that brings `Change.LEASES` makes all come at once.
 """
 AGAIN = 2.0
 """Seconds until a lease is asked for again that is free, and another replica's, or while the ledger does not answer."""
@@ -164,6 +165,7 @@ class Leases:
         self.store, self.clock, self.holder, self._report = store, clock, holder, report
         self._held: dict[str, HeldLease] = {}
         self._live: Sequence[Replica] = ()
+        self._elsewhere = HeldElsewhere(store, clock, holder)
         self._free_since: dict[str, float] = {}
         self._seconds_left: dict[str, float] = {}
         """Of leases that other processes held when this one looked last."""
@@ -226,8 +228,7 @@ class Leases:
 
     async def _is_held_elsewhere(self, name: str) -> bool:
         """By a read, which costs a standby less than to ask for the lease."""
-        left = await self.store.read_shown(leases.seconds_left, name, self.holder)
-        self._seconds_left[name] = left
+        self._seconds_left[name] = left = await self._elsewhere.seconds_left(name)
         if left:
             self._free_since.pop(name, None)
         return bool(left)
@@ -277,7 +278,7 @@ class Leases:
 
     def until_asked_again(self, name: str) -> float:
         """Seconds until it is worth trying to take a lease that could not be taken; sooner after `Change.LEASES`."""
-        return min(self._seconds_left.pop(name, 0.0), STANDBY_LOOK) or AGAIN
+        return min(self._seconds_left.pop(name, 0.0), until_tick(self.clock, STANDBY_LOOK)) or AGAIN
 
     async def work(
         self,

@@ -57,12 +57,14 @@ def take(conn: Connection, name: str, holder: str, ttl_ms: int) -> Lease | None:
     return None if token is None else Lease(name, holder, token, clean=not expires_at)
 
 
-def seconds_left(conn: Connection, name: str, holder: str) -> float:
-    """Until this holder may take it, if another one does not renew it; 0 when it may now."""
-    table = schema.lease
-    of_others = table.c.name == name, table.c.holder != holder
-    left = conn.scalar(select(table.c.expires_at - db_now()).where(*of_others))
-    return 0.0 if left is None or left < 0 else (left + 1) / 1000
+def held_elsewhere(conn: Connection, holder: str) -> dict[str, float]:
+    """The leases that others than this holder have, each with the seconds until it may be taken, if it is not renewed."""
+    return {name: (left + 1) / 1000 for name, left in conn.execute(_HELD_ELSEWHERE, {"of_holder": holder})}
+
+
+_HELD_ELSEWHERE = select(schema.lease.c.name, schema.lease.c.expires_at - db_now()).where(
+    schema.lease.c.holder != bindparam("of_holder"), schema.lease.c.expires_at >= db_now()
+)
 
 
 def renew(conn: Connection, lease: Lease, ttl_ms: int) -> bool:

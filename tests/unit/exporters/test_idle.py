@@ -12,7 +12,7 @@ from collector.app.ledger_file import guard
 from collector.clock import SystemClock
 from collector.errors import LeaseLost, LedgerLost
 from collector.ledger import leases
-from collector.ledger.held_lease import MARGIN, RENEW_EVERY, HeldLease, Leases
+from collector.ledger.held_lease import MARGIN, RENEW_EVERY, STANDBY_LOOK, HeldLease, Leases
 from collector.ledger.sqlite.store import Store
 from collector.reports import LeaseReport
 from exporters.delivery.requests import SinkRequests
@@ -125,6 +125,52 @@ async def test_all_that_an_idle_sink_looks_at_is_looked_at_in_six_moments_of_a_m
     assert Counter(reads) == {"next_due": 6, "look": 6}
     for _, keeper in others.values():
         keeper.cancel()
+
+
+async def test_a_standby_reads_who_holds_all_its_leases_once_each_half_minute(
+    simulation: DeliverySimulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = "source:a", "sink:x", "housekeeping", "metrics"
+    holding = await kept(simulation, *names)
+    reads, read = list[str](), simulation.store.read_shown
+
+    async def noted(fn: Any, *args: Any) -> Any:
+        reads.append(fn.__name__)
+        return await read(fn, *args)
+
+    monkeypatch.setattr(simulation.store, "read_shown", noted)
+    those, begun = Leases(simulation.store, simulation.clock, "standby", ignored), list[str]()
+
+    async def works(held: HeldLease) -> None:
+        begun.append(held.lease.name)
+        await asyncio.Event().wait()
+
+    standing_by = [asyncio.create_task(those.work(name, 10, works)) for name in names]
+    await seconds_pass(simulation, 100)
+    assert begun == []
+    reads.clear()
+    await seconds_pass(simulation, 300)
+    assert Counter(reads) == {"held_elsewhere": 300 / STANDBY_LOOK}
+    for _, keeper in holding.values():
+        keeper.cancel()
+    await simulation.store.write(leases.end_all)
+    await seconds_pass(simulation, int(1.1 * STANDBY_LOOK))
+    assert begun == [*names]
+    for task in standing_by:
+        task.cancel()
+    await asyncio.gather(*standing_by, return_exceptions=True)  # they give their leases back
+
+
+async def test_a_lease_that_was_given_back_is_taken_at_once_though_it_was_just_read_as_held(
+    simulation: DeliverySimulation,
+) -> None:
+    found = await kept(simulation, "source:a")
+    held, keeper = found["source:a"]
+    those = Leases(simulation.store, simulation.clock, "standby", ignored)
+    assert await those.take("source:a", 10) is None
+    keeper.cancel()
+    await held.give_back()
+    assert await those.take("source:a", 10) is not None
 
 
 async def test_the_loss_of_the_file_is_waited_for_without_a_clock_and_noticed_at_the_next_commit(

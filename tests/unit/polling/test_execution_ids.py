@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -45,7 +46,7 @@ def of(vendor: Vendor) -> SourceRequests:
     never: Any = None
     clock = SimulatedClock()
     lease = Lease("source:prep", "test", 1, clean=True)
-    held = HeldLease(Leases(never, clock, "test", never), lease, ttl=120.0, asked_at=clock.monotonic())
+    held = HeldLease(Leases(Mock(), clock, "test", never), lease, ttl=120.0, asked_at=clock.monotonic())
     return SourceRequests(cast(Platform, vendor), cast(Store, never), 1, clock, held, never, never, never)
 
 
