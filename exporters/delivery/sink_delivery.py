@@ -20,8 +20,8 @@ from exporters.sinks.base import Sink, is_parallel
 
 _log = logging.getLogger("lineage.delivery")
 
-LOOK = 10.0
-"""Seconds at most between two looks at the number of shards: a note that it changes may come from another process."""
+LOOK = 30.0
+"""Seconds at most between two looks at the number of shards. Another number is announced, whichever process noted it."""
 _AGAIN = 1.0
 """Seconds between two attempts to change it while one of the leases is held."""
 _STUCK_AFTER = 60.0
