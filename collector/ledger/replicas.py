@@ -70,6 +70,7 @@ def register(
     sink_ids = configured_sinks.sync_sinks(conn, sinks, now_ms, spared=_names("sink", others))
     source_ids = configured_sources.sync_sources(conn, sources, now_ms, spared=_names("source", others))
     shard_count.bar_older(conn)  # again, as a start with an embedded ledger frees every lease
+    conn.execute(_FORGETTING)
     beat(conn, me)
     return Numbers(source_ids, sink_ids)
 
@@ -79,7 +80,6 @@ def beat(conn: Connection, me: Replica) -> list[Replica]:
     written = {"leases": json.dumps(sorted(me.leases)), "shards": json.dumps(dict(me.shards))}
     row = {"id": me.id, "version": me.version, "fingerprint": me.fingerprint, **written}
     conn.execute(_seen(conn.dialect.name), row)
-    conn.execute(_FORGETTING)
     living = live(conn)
     shard_count.note_agreed(conn, [each.shards_of_sinks for each in living])
     return living

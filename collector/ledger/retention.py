@@ -10,6 +10,7 @@ from sqlalchemy import (
     Connection,
     Row,
     Table,
+    column,
     delete,
     exists,
     func,
@@ -187,24 +188,19 @@ def prune(conn: Connection, older_than_ms: int) -> dict[str, int]:
 def size(conn: Connection) -> Size:
     """How much room the ledger takes."""
     if conn.dialect.name == "postgresql":
-        used: int = conn.scalar(_EVENT_BYTES) or 0
-        return Size(int(conn.execute(_ON_DISK).scalar_one()), int(used), coming=_coming(conn))
+        on_disk, used, ended = conn.execute(_SIZES).one()
+        return Size(int(on_disk), int(used), coming=ended * _LAST_EVENTS)
     page, pages, free, path = conn.exec_driver_sql(_PAGES).one()
     log = _log_size(path)
-    return Size(page * pages + log, page * (pages - free) + log, log, _coming(conn))
+    return Size(page * pages + log, page * (pages - free) + log, log, (conn.scalar(_ENDED_RUNS) or 0) * _LAST_EVENTS)
 
 
-def _coming(conn: Connection) -> int:
-    """Of runs whose details are asked for now: they get their events whether or not polling pauses."""
-    return (conn.scalar(_COMING) or 0) * _LAST_EVENTS
-
-
-_EVENT_BYTES = select(func.coalesce(func.sum(schema.source.c.event_bytes), 0))
 _PAGES = (
     "SELECT page_size, page_count, freelist_count, file FROM pragma_page_size, pragma_page_count, "
     "pragma_freelist_count, pragma_database_list WHERE name = 'main'"
 )
-_COMING = select(func.count()).where(schema.run.c.state.in_(_ENDED), *is_open(schema.run))
+_ENDED_RUNS = select(func.count()).where(schema.run.c.state.in_(_ENDED), *is_open(schema.run))
+"""Runs whose details are asked for now: they get their events whether or not polling pauses."""
 
 
 def _log_size(path: str) -> int:
@@ -215,9 +211,15 @@ def _log_size(path: str) -> int:
 
 
 _ON_DISK = text(
-    "SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_class "
+    "SELECT coalesce(sum(pg_total_relation_size(oid)), 0) AS bytes FROM pg_class "
     "WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
+).columns(column("bytes"))
+_SIZES = select(
+    _ON_DISK.scalar_subquery(),
+    select(func.coalesce(func.sum(schema.source.c.event_bytes), 0)).scalar_subquery(),
+    _ENDED_RUNS.scalar_subquery(),
 )
+"""In PostgreSQL, in one round trip."""
 
 
 def backlogs(conn: Connection) -> list[Backlog]:

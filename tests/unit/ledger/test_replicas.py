@@ -5,7 +5,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 
 from collector.app.status import status
 from collector.clock import SystemClock
@@ -78,6 +78,15 @@ def test_a_replica_that_cannot_start_leaves_no_trace(ledger: Ledger) -> None:
     with pytest.raises(ConfigurationError):
         replicas.register(ledger.conn, NEW, [Configured("source", account="two")], {}, NOW)
     assert [each.id for each in replicas.live(ledger.conn)] == ["old"]
+
+
+def test_a_replica_that_starts_forgets_those_that_were_silent_for_an_hour(ledger: Ledger) -> None:
+    table = schema.replica
+    for name, ms in (("long gone", 3_700_000), ("gone", 3_500_000)):
+        replicas.beat(ledger.conn, Replica(name, "1", "", frozenset()))
+        ledger.conn.execute(update(table).where(table.c.id == name).values(seen=table.c.seen - ms))
+    register(ledger.conn, NEW)
+    assert {*ledger.conn.scalars(select(table.c.id))} == {"gone", "new"}
 
 
 def test_a_beat_keeps_the_start_and_hears_of_the_others(ledger: Ledger) -> None:
