@@ -174,7 +174,7 @@ PIECES = (
     Piece("mixed_load", lambda _: module("mixed_load"), {"beside": tables.beside_table}, tables.beside_figures),
     Piece("pages", lambda _: module("pages", 100_000, 3), {"pages": tables.pages_table}, tables.pages_figures),
     Piece("start", lambda _: module("start", 3), {"start": tables.start_table}, tables.start_figures),
-    Piece("idle", lambda _: module("idle", 30), {"idle": tables.idle_line}, tables.idle_figures),
+    Piece("idle", lambda _: module("idle"), {"idle": tables.idle_line}, tables.idle_figures),
 )
 """In the order in which they run."""
 

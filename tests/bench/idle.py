@@ -1,20 +1,21 @@
-"""Starts the program against idle simulators and measures it from outside: `python -m tests.bench.idle SECONDS`.
+"""Starts the program against idle simulators and measures it from outside: `python -m tests.bench.idle`.
 
-Its CPU is measured twice, half as long with the cores kept awake.
+Its CPU is measured twice, the second time with the cores kept awake. A poll takes as much as ten seconds without one, so each time has
+one poll of each source in it: it begins in the middle between two polls and lasts until the middle behind the next one.
 """
 
 import asyncio
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 
 from tests.bench.awake import cores_awake
 from tests.deployment import Deployment
 
-SETTLES = 40.0
-"""Seconds after it is ready until nothing of its start is left: first polls, SQL of what they found, first deliveries."""
+BETWEEN_POLLS = 30.0
+SETTLES = 1.5 * BETWEEN_POLLS
+"""Seconds after it is ready, each source having been polled, until nothing of its start is left: SQL of what was found, first deliveries."""
 
 
 def used(pid: int) -> tuple[float, float]:
@@ -34,23 +35,30 @@ def switches(pid: int) -> int:
     return found
 
 
-async def main(seconds: float) -> dict[str, float]:
+async def main() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         async with Deployment(Path(folder)) as deployment:
             for source in deployment.settings["sources"]:
-                source["poll_interval"] = "30s"
+                source["poll_interval"] = f"{BETWEEN_POLLS:.0f}s"
             deployment.forks = False
             await deployment.start()
             await deployment.until_ready()
             await asyncio.sleep(SETTLES)
             assert deployment.pid is not None
-            asleep, wakes = await share(deployment.pid, seconds)
+            asked = await requests(deployment)
+            asleep, wakes = await share(deployment.pid, BETWEEN_POLLS)
             with cores_awake():
-                awake, _ = await share(deployment.pid, seconds / 2)
+                awake, _ = await share(deployment.pid, BETWEEN_POLLS)
+            asked = (await requests(deployment) - asked) // 2
             rss = used(deployment.pid)[1]
             deployment.terminate()
             await deployment.ended()
-    return {"asleep_percent": asleep, "cpu_percent": awake, "wakes": wakes, "rss": rss}
+    return {"asleep_percent": asleep, "cpu_percent": awake, "wakes": wakes, "rss": rss, "requests": asked}
+
+
+async def requests(deployment: Deployment) -> int:
+    """That the platforms have seen, which only polls make here."""
+    return sum([await deployment.requests(source["name"], ".") for source in deployment.settings["sources"]])
 
 
 async def share(pid: int, seconds: float) -> tuple[float, float]:
@@ -62,4 +70,4 @@ async def share(pid: int, seconds: float) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(main(float(sys.argv[1])))))
+    print(json.dumps(asyncio.run(main())))

@@ -42,7 +42,7 @@ SINKS = 5
 """They spread over replicas, with the source six leases."""
 EVENTS = {"HTTP": 500, "Kafka": 2_000}
 """Which each sink is owed: some seconds of work, as what is in flight when the clock starts is not counted right."""
-LATENCIES, STOPS, IDLE_SECONDS = 50, 5, 25.0
+LATENCIES, STOPS, IDLE_SECONDS = 50, 5, 30.0
 PATIENCE = 300.0
 
 

@@ -259,7 +259,8 @@ def idle_line(result: Mapping[str, Any]) -> str:
     """CPU share and memory of the program with three sources at 30 s and two sinks, where nothing happens."""
     wakes = f"{result['wakes']:.1f} wake-ups of threads a second"
     shares = f"{result['cpu_percent']:.2f} % of a core, {result['asleep_percent']:.2f} % where the cores sleep"
-    return f"Idle: {shares}, {wakes}, {result['rss']:.0f} MiB without Kafka."
+    polls = f"one poll of each source in each half minute, {result['requests']} requests in all"
+    return f"Idle: {shares}, {wakes}, {result['rss']:.0f} MiB without Kafka; {polls}."
 
 
 def idle_figures(result: Mapping[str, Any]) -> Iterator[Figure]:
