@@ -95,6 +95,12 @@ TESTS: dict[str, tuple[str, ...]] = {
         f"{POLLING}/test_backfill.py",
         *_LEDGER,
     ),
+    "collector/ledger/requests.py": (
+        f"{LEDGER}/test_requests.py",
+        f"{LEDGER}/test_shards.py",
+        f"{POLLING}/test_backfill.py",
+        f"{EXPORTERS}/test_backfill.py",
+    ),
     "collector/ledger/leases.py": (f"{LEDGER}/test_leases.py", f"{LEDGER}/test_held_lease.py"),
     "collector/ledger/runs.py": (f"{LEDGER}/test_runs.py", f"{LEDGER}/test_stored.py", *_LEDGER),
     "collector/ledger/parked.py": (

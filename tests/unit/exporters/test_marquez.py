@@ -68,6 +68,7 @@ HTML = b"<html>\n<head>\n<title>Error 500 Internal Server Error</title></head><b
         (answer(501), Retry),
         (answer(200, b"<html>Sign in</html>"), Retry),
         (answer(204), Retry),
+        (answer(299), Retry),
         (answer(302), Retry),
     ],
 )

@@ -179,7 +179,10 @@ async def test_polls_are_counted_by_result_and_a_pause_takes_no_time() -> None:
 
 @pytest.mark.parametrize(
     ("status", "code_class"),
-    [(200, "2xx"), (304, "3xx"), (404, "4xx"), (401, "401"), (403, "403"), (429, "429"), (502, "5xx"), (None, "none")],
+    [
+        *((200, "2xx"), (304, "3xx"), (404, "4xx"), (401, "401"), (403, "403"), (429, "429"), (502, "5xx")),
+        *((199, "other"), (599, "5xx"), (600, "other"), (None, "none")),
+    ],
 )
 async def test_answers_that_wake_people_have_a_class_of_their_own(status: int | None, code_class: str) -> None:
     shown = made()

@@ -116,6 +116,11 @@ def test_no_account_is_kept_in_words(plant: Ledger) -> None:
     assert "example.com" not in json.dumps([dict(row) for row in kept])
 
 
+def test_the_mark_of_an_account_never_changes() -> None:
+    """Ledgers have it: by another one their sources would be new, or refused."""
+    assert Configured("source", "cdf host p").fingerprint == "ea104ed4eb1348f82f53bac6984bd3fa"
+
+
 def test_two_pasts_are_not_merged_and_the_log_says_so(plant: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     sync(plant, Configured("source", "cdf host p"), Configured("new", "cdf other q"))
     numbers = sync(plant, Configured("new", "cdf other q", former_name="source"))

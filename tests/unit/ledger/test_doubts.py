@@ -151,3 +151,17 @@ def test_doubts_about_runs_that_never_end_do_not_stay_for_ever(ledger: Ledger) -
     ledger.commit(RunChange(replace(run, state=RunState.UNKNOWN, abandoned_at=run.seen_at)))
     assert retention.prune(ledger.conn, NOW + HOUR)["doubt"] == 1
     assert a_run("r").open
+
+
+def test_a_look_brings_what_is_due_and_when_the_next_one_is(ledger: Ledger) -> None:
+    def looked(now: int) -> tuple[list[bytes], int | None]:
+        items, next_ms = doubts.look(ledger.conn, ledger.sinks["a"], now, 10)
+        return [item.body for item in items], next_ms
+
+    ledger.happen("r", FAIL)
+    assert looked(CHECK) == ([], None)
+    ledger.postpone(unanswered=True, recheck_at=CHECK)
+    ledger.now += SECOND
+    ledger.deliver(recheck_at=CHECK)
+    assert looked(CHECK - 1) == ([], CHECK)
+    assert looked(CHECK) == ([b"r FAIL"], CHECK)

@@ -77,6 +77,17 @@ def test_a_parked_event_goes_before_what_follows_it(ledger: Ledger) -> None:
     assert (ledger.rows("parked"), ledger.rows("lane"), ledger.tally()) == (0, 0, (0, 0))
 
 
+def test_one_that_was_sent_again_takes_none_of_a_later_strand_along(ledger: Ledger) -> None:
+    """Both are the first of their strand."""
+    for key in ("x", "y"):
+        ledger.happen(key, START)
+    ledger.park()
+    assert {event.seq for event in listed(ledger)} == {listed(ledger)[0].seq}
+    retry(ledger, next(event for event in listed(ledger) if event.run_key == "x"))
+    assert ledger.drain() == ["x START"]
+    assert [event.run_key for event in listed(ledger)] == ["y"]
+
+
 def test_a_parked_event_that_goes_again_changes_no_other_strand(ledger: Ledger) -> None:
     ledger.happen("p", START, COMPLETE)
     ledger.happen("r", START, COMPLETE)

@@ -121,11 +121,15 @@ def test_what_is_watched_is_counted_by_state(ledger: Ledger) -> None:
 
 
 def test_the_run_that_waits_longest_for_a_person(ledger: Ledger) -> None:
-    configured_sources.sync_sources(ledger.conn, [Configured("source"), Configured("idle")], NOW)
+    numbers = configured_sources.sync_sources(ledger.conn, [Configured("source"), Configured("other")], NOW)
+    mine, ledger.source = (ledger.source, ledger.lease), numbers["other"]
+    ledger.lease = ledger._take("source:other")
+    ledger.happen("waits there", START, RUNNING)
+    ledger.source, ledger.lease = mine
 
     def since() -> int | None:
         found = {row.name: row.waiting_since for row in queries.sources(ledger.conn)}
-        assert found["idle"] is None
+        assert found["other"] == NOW
         return found["source"]
 
     ledger.happen("runs", START)

@@ -1,8 +1,9 @@
 """The ends of runs: asked about a few at a time, and never later than their deadline, on a real ledger in simulated time."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
 
 import orjson
 import pytest
@@ -12,6 +13,7 @@ from collector.errors import LedgerError, Throttled, Unavailable
 from collector.ledger import queries, runs, schema
 from collector.model import Enrichment, EventKind, Poll, Run, RunState
 from collector.polling import enrichment
+from collector.polling.commits import Committed, Found, Writer
 from collector.polling.enrichment import AT_ONCE, LAST_CHANCE, LONGEST_HELD, LONGEST_PAUSE
 from tests.e2e.pollers import INTERVAL
 from tests.unit.polling.scripted_source import FIRST_POLL, ScriptedSource
@@ -321,11 +323,27 @@ async def test_no_try_is_waited_for_that_would_come_at_the_deadline_itself(scrip
     assert scripted.reports.ends == [FIRST_POLL + WITHIN / 2]
 
 
-async def test_an_end_is_written_once(scripted: ScriptedSource) -> None:
-    scripted.seen[1] = [scripted.run("a")]
-    written = scripted.written("write_ends")
-    await scripted.advance(FIRST_POLL + 3 * INTERVAL)
-    assert len(written) == 1
+async def test_an_end_is_written_once_while_others_are_asked_about(
+    scripted: ScriptedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of runs whose START went out before."""
+    written, ends = list[str](), Writer.ends
+
+    async def noted(writer: Writer, store: Any, found: Mapping[str, Found], at: datetime) -> Committed:
+        written.extend(found)
+        return await ends(writer, store, found, at)
+
+    async def quick(run: Run) -> Enrichment:
+        await scripted.pollers.clock.sleep(0.01)
+        return Enrichment()
+
+    monkeypatch.setattr(Writer, "ends", noted)
+    scripted.platform.enriches = quick
+    keys = [str(number) for number in range(25 * AT_ONCE)]
+    for poll, state in enumerate((RunState.RUNNING, RunState.SUCCEEDED), 1):
+        scripted.seen[poll] = [scripted.run(key, state) for key in keys]
+    await scripted.advance(FIRST_POLL + 2 * INTERVAL - 1)
+    assert sorted(written) == sorted(keys)
 
 
 async def test_after_a_restart_what_is_over_time_gets_one_last_chance(scripted: ScriptedSource) -> None:
