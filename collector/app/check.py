@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from collector.app import configuration, factory, ledgers
 from collector.app.control import refuse_unusable
+from collector.app.status import divisions
 from collector.app.tables import Column, Kind, show
 from collector.clock import Clock, SystemClock
 from collector.errors import LedgerError, LedgerForeign, LedgerMissing, LedgerTooNew, SourceError
@@ -116,6 +117,7 @@ async def _of_accounts(store: Ledger, settings: Settings) -> list[Row]:
     refused = await store.read(configured_sources.refusals, factory.configured(settings, SystemClock()))
     chosen = [source.name for source in settings.sources if source.include]
     idle = [name for name in chosen if await store.read(_nothing_fits, name)]
+    divided = await store.read(divisions, {sink.name: sink.shards for sink in settings.sinks})
     renamed = [row for source in settings.sources for row in await store.read(_renamed, settings, source.name)]
     globs = "correct the globs of include and exclude"
     remedy = "repair the sink, then `lineage-collector parked retry` sends them again"
@@ -123,6 +125,7 @@ async def _of_accounts(store: Ledger, settings: Settings) -> list[Row]:
         *(_row("ledger", "accounts", False, words, "until then `run` refuses to start") for words in refused),
         *(_row(f"source {name}", "include", False, _NO_JOB, globs) for name in idle),
         *renamed,
+        *(_row(f"sink {name}", "shards", True, words) for name, words in divided.items()),
         *(_row(f"sink {name}", "refusals", False, words, remedy) for name, words in _refusing(sinks)),
     ]
 

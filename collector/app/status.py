@@ -71,6 +71,19 @@ def _shards_wait(row: SinkRow, live: Sequence[Replica], held: Mapping[str, str])
     return shard_count.waits_for(row.name, Shards(row.shards, row.shards_next), wishes, leases)
 
 
+def divisions(conn: Connection, configured: Mapping[str, int]) -> dict[str, str]:
+    """Of sinks that get another number of shards, or would get one by a configuration with these numbers: when that happens."""
+    live, held = replicas.live(conn), {row.name: row.holder for row in queries.leases(conn) if row.left_ms}
+    found = dict[str, str]()
+    for row in queries.sinks(conn):
+        if (waits := _shards_wait(row, live, held)) is not None:
+            found[row.name] = waits
+        elif configured.get(row.name, row.shards) != row.shards:
+            numbers = f"the ledger has {row.shards} for it, this configuration {configured[row.name]}"
+            found[row.name] = f"{numbers}: the number changes once all live replicas have the same one"
+    return found
+
+
 def _replicas(live: Sequence[Replica], held: Mapping[str, str]) -> list[dict[str, Any]]:
     """Each row has the difference from the replica that started first."""
     return [

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import Connection, delete, select, text, update
 
+from collector.app.status import divisions
 from collector.errors import LeaseLost, ShardsChanged
 from collector.ledger import (
     claims,
@@ -421,3 +422,14 @@ def test_requests_to_a_forgotten_sink_are_answered_with_their_parts(ledger: Ledg
     assert retirement.answer_requests(ledger.conn, "sink:a", NOW) == 3
     assert answered(ledger.conn, number)[0] is RequestState.FAILED
     assert ledger.conn.scalar(select(schema.request.c.id).where(schema.request.c.done_at.is_(None))) is None
+
+
+def test_a_change_that_waits_for_replicas_is_said_before_a_start_too(ledger: Ledger) -> None:
+    wish(ledger, 1, 2)
+    waits = (
+        "replicas have different numbers of shards (1 at replica 0; 2 at replica 1): it keeps 1 until all have the same"
+    )
+    assert divisions(ledger.conn, {"a": 1, "b": 1}) == {"a": waits}
+    wish(ledger, 1)
+    assert divisions(ledger.conn, {"a": 1}) == {}
+    assert divisions(ledger.conn, {"a": 3})["a"].startswith("the ledger has 1 for it, this configuration 3")
