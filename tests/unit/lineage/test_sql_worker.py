@@ -62,6 +62,15 @@ async def test_a_slow_query_does_not_hold_up_and_is_there_later(catalog: SlowCat
     patient.close()
 
 
+async def test_queries_before_a_slow_one_are_there_while_it_is_read(catalog: SlowCatalog) -> None:
+    worker = SqlWorker("plant", catalog, wait=0.01)
+    await worker.lineage(["select 1", "select a from slow.one"])
+    await asyncio.to_thread(catalog.begun.wait, 30)
+    assert (await worker.lineage(["select 1", "select a from slow.one"])).keys() == {"select 1"}
+    catalog.may_go_on.set()
+    worker.close()
+
+
 async def test_a_poll_that_is_given_up_leaves_the_query_to_be_read(catalog: SlowCatalog) -> None:
     worker = SqlWorker("plant", catalog)
     poll = asyncio.ensure_future(worker.lineage(["select a from slow.one"]))
