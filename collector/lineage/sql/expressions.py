@@ -23,6 +23,10 @@ _AGGREGATES = frozenset(
 )
 """Aggregates of Spark that are plain functions to sqlglot."""
 _LEAVES = (exp.Literal, exp.Identifier, exp.DataType, exp.Null, exp.Boolean, exp.Var)
+# tuples, as `isinstance(node, A | B)` makes a union each time, which takes three times as long
+_WRAPPERS = (exp.Alias, exp.Aliases, exp.Paren)
+_CHOICES = (exp.If, exp.Nvl2)
+_AGGREGATING = (exp.AggFunc, exp.Any)
 
 
 @dataclass(slots=True)
@@ -53,7 +57,7 @@ class Expressions:
                 found += known
                 continue
             below = [*_operands(here, role), *_window(here, role, windows or {})]
-            waiting += reversed([one for one in below if not self._is_table(one[0], here, scope)])
+            waiting += reversed([one for one in below if self._may_name_columns(one[0], here, scope)])
         return found[0] if len(found) == 1 else together(found, self.reads)
 
     def _known(self, node: exp.Expr, scope: Scope, subtype: Subtype, text: str | None) -> list[Flows] | None:
@@ -101,6 +105,9 @@ class Expressions:
     def _existence(self, node: exp.Query, scope: Scope, subtype: Subtype) -> list[Flows]:
         return [done(subtype if not subtype.direct else Subtype.CONDITIONAL, None, self.query(node, scope).whole)]
 
+    def _may_name_columns(self, node: exp.Expr, function: exp.Expr, scope: Scope) -> bool:
+        return not (isinstance(node, _LEAVES) or self._is_table(node, function, scope))
+
     def _is_table(self, node: exp.Expr, function: exp.Expr, scope: Scope) -> bool:
         """`is_new('name', a)` may name a table where others name a column."""
         return (
@@ -122,15 +129,13 @@ class Expressions:
 
 def bare(node: exp.Expr) -> exp.Expr:
     """The expression without alias and parentheses."""
-    while isinstance(node, exp.Alias | exp.Aliases | exp.Paren):
+    while isinstance(node, _WRAPPERS):
         node = node.this
     return node
 
 
 def is_aggregate(node: exp.Expr) -> bool:
-    return isinstance(node, exp.AggFunc | exp.Any) or (
-        isinstance(node, exp.Anonymous) and node.name.lower() in _AGGREGATES
-    )
+    return isinstance(node, _AGGREGATING) or (isinstance(node, exp.Anonymous) and node.name.lower() in _AGGREGATES)
 
 
 def _all_of(relation: Relation, subtype: Subtype, text: str | None) -> list[Flows]:
@@ -143,7 +148,7 @@ def _operands(node: exp.Expr, subtype: Subtype) -> Iterator[tuple[exp.Expr, Subt
     """What an expression is made of, and what each part does to the value if this is done with it (`subtype`)."""
     value = subtype.after(Subtype.TRANSFORMATION)
     choice = subtype if not subtype.direct else Subtype.CONDITIONAL
-    if isinstance(node, exp.Alias | exp.Aliases | exp.Paren):
+    if isinstance(node, _WRAPPERS):
         yield node.this, subtype
     elif isinstance(node, exp.Case):
         yield from _some(node, choice, "this")
@@ -151,7 +156,7 @@ def _operands(node: exp.Expr, subtype: Subtype) -> Iterator[tuple[exp.Expr, Subt
             yield from _some(branch, choice, "this")
             yield from _some(branch, value, "true")
         yield from _some(node, value, "default")
-    elif isinstance(node, exp.If | exp.Nvl2):
+    elif isinstance(node, _CHOICES):
         yield from _some(node, choice, "this")
         yield from _some(node, value, "true", "false")
     elif isinstance(node, exp.Filter):
