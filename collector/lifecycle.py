@@ -24,6 +24,8 @@ from collector.model import (
     Transition,
 )
 
+DERIVED = 5
+"""The version of UUIDs that adapters derive where the platform gives none."""
 MISSES_ALLOWED = 3
 """A run that was not found so many times in a row is given up."""
 
@@ -48,7 +50,7 @@ def observe(known: Run | None, seen: Observation, *, enrich_within: timedelta) -
     A run seen to have ended gets no event yet unless the observation is `settled`: its enrichment (or the deadline
     `enrich_until`) makes START, where still owed, and the terminal event, through `finish`.
     """
-    if known is not None and (known.ended_at is not None or known.state.terminal):
+    if known is not None and (known.ended_at is not None or known.state.terminal or _is_another(known, seen)):
         return _after_the_end(known, seen)
     run = _updated(known, seen)
     if seen.state is RunState.UNKNOWN:
@@ -59,6 +61,11 @@ def observe(known: Run | None, seen: Observation, *, enrich_within: timedelta) -
     if seen.state is RunState.QUEUED and run.started_at is None:
         return _queued(run)
     return _running_or_waiting(run, known, seen)
+
+
+def _is_another(known: Run, seen: Observation) -> bool:
+    """Whether the platform gave the key to another run meanwhile. A derived id says nothing: it stands in for the platform's."""
+    return known.run_id != seen.run_id and DERIVED not in {known.run_id.version, seen.run_id.version}
 
 
 def _in_unknown_state(run: Run, known: Run | None, seen: Observation) -> Step:

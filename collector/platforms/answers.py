@@ -35,15 +35,19 @@ class Forbidden(AuthFailed):
     """403: the token is good, but not for this; or what was asked for is somebody else's."""
 
 
+class TooLarge(BadAnswer):
+    """An answer that was not read to its end; one about fewer things may be."""
+
+
 @contextmanager
 def asking(tried: str) -> Iterator[None]:
     """Around one request: raises `Unavailable` where no answer came, whose `sent` says whether it may have had an
-    effect, and `BadAnswer` for one that is too large to be read.
+    effect, and `TooLarge` for one that is too large to be read.
     """
     try:
         yield
     except AnswerTooLarge as error:
-        raise BadAnswer(f"{tried}: {error}, so it was not read; check base_url, or what is behind it") from error
+        raise TooLarge(f"{tried}: {error}, so it was not read; check base_url, or what is behind it") from error
     except httpx.ConnectError as error:
         raise Unavailable(f"{tried}: no connection: {_named(error)}") from error
     except httpx.TransportError as error:

@@ -5,12 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from collector.clock import to_ms
-from collector.lifecycle import Step, VanishedPolicy, begin, missed, observe
+from collector.lifecycle import DERIVED, Step, VanishedPolicy, begin, missed, observe
 from collector.model import Observation, Parent, Poll, Run, Skip, SkipKind
 
 TOLD_BY_KEY = 5
-_DERIVED = 5
-"""The version of UUIDs that adapters derive where the platform gives none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +83,9 @@ def _holds_back(child: Run, above: str, turn: Mapping[str, Run], at: datetime) -
 def by_known_ids(seen: Observation, known: Mapping[str, Run]) -> Observation:
     """A run and its parent keep the ids that they have, where ids are derived and are now derived from another address."""
     run, above = known.get(seen.key), known.get(_above(seen.parent) or "")
-    if run is not None and run.run_id.version == seen.run_id.version == _DERIVED:
+    if run is not None and run.run_id.version == seen.run_id.version == DERIVED:
         seen = replace(seen, run_id=run.run_id)
-    if above is not None and seen.parent is not None and seen.parent.run_id.version == _DERIVED:
+    if above is not None and seen.parent is not None and seen.parent.run_id.version == DERIVED:
         seen = replace(seen, parent=replace(seen.parent, run_id=above.run_id))
     return seen
 

@@ -355,3 +355,20 @@ def test_enriched_times_win() -> None:
     run = take(None, seen(RunState.SUCCEEDED, 50, queued_at=at(1))).run
     done = finish(run, Enrichment(started_at=at(4), ended_at=at(44)))
     assert events_of(done) == [(EventKind.START, at(4)), (EventKind.COMPLETE, at(44))]
+
+
+def test_an_open_run_does_not_become_another_one_that_got_its_key() -> None:
+    other = UUID("9f2c0c1e-7a54-4a3b-8a4f-0c9f3f1a2b77")
+    run = take(None, seen(RunState.RUNNING, 1)).run
+    step = take(run, replace(seen(RunState.SUCCEEDED, 5), run_id=other, job=replace(JOB, key="13")))
+    assert (step.run, step.transitions) == (run, ())
+    assert [(skip.kind, skip.subject) for skip in step.skips] == [(SkipKind.LATE, "1")]
+
+
+@pytest.mark.parametrize("derived_first", [True, False])
+def test_an_id_that_stands_in_for_the_platforms_is_that_of_the_same_run(derived_first: bool) -> None:
+    derived = UUID("11111111-2222-5333-8444-555555555555")
+    first, second = (derived, RUN_ID) if derived_first else (RUN_ID, derived)
+    run = take(None, replace(seen(RunState.RUNNING, 1), run_id=first)).run
+    step = take(run, replace(seen(RunState.SUCCEEDED, 5), run_id=second))
+    assert (step.run.state, step.run.run_id, step.skips) == (RunState.SUCCEEDED, first, ())

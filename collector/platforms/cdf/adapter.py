@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from math import ceil
 from typing import NamedTuple
 from uuid import UUID
@@ -16,16 +16,18 @@ from collector.lineage.sql_worker import SqlWorker
 from collector.logs import fields
 from collector.model import Enrichment, Facts, Job, Observation, Parent, Poll, Run, RunState, Skip, SkipKind
 from collector.oauth import Grant, Tokens
-from collector.platforms.answers import integer
+from collector.platforms.answers import TooLarge, integer
 from collector.platforms.base import Choice, Context, Finding, Load
 from collector.platforms.cdf.api import MOST_IDS, Api, Page
 from collector.platforms.cdf.check import findings, listed_jobs
 from collector.platforms.cdf.definitions import Definitions
 from collector.platforms.cdf.job_list import OVERLAP, Walk
 from collector.platforms.cdf.job_names import JobNames
+from collector.platforms.cdf.jobs_by_ids import jobs_by_ids
 from collector.platforms.cdf.lineage import read_late, sql_skips
-from collector.platforms.cdf.observations import Place, Unchanged, candidates, counted, observe
-from collector.platforms.cdf.rows import Definition, JobRow, JobRows, last_signs_of_life, read_job
+from collector.platforms.cdf.observations import Place, Unchanged, candidates, counted, given_away, is_of, observe
+from collector.platforms.cdf.rows import Definition, JobRow, JobRows, read_job
+from collector.platforms.cdf.silent_jobs import SilentJobs
 from collector.platforms.cdf.sources import CdfCatalog
 from collector.platforms.cdf.trigger import started
 from collector.platforms.cdf.walks import Walks
@@ -42,8 +44,13 @@ PAGE_BYTES = 8 * 1024 * 1024
 LONGEST_PAGE = 1000
 PAGE_SIZE = 50
 """Jobs on the first page of a walk; not below `SHORTEST_RISE`, for fewer could not show that they are not newest first."""
-SILENT = timedelta(minutes=15)
-"""A running job whose last sign of life is older is logged."""
+
+
+class _Absent(NamedTuple):
+    """An open run that was asked for by its id and not answered: CDF left it out, or nothing is known of it this time."""
+
+    run: Run
+    is_missing: bool
 
 
 class _Basis(NamedTuple):
@@ -85,7 +92,7 @@ class CdfPlatform:
         self._names, self._choice = JobNames(), Choice(config.include, config.exclude)
         self._sql = SqlWorker(context.source, CdfCatalog())
         self._walks = Walks(config, context.clock, context.source)
-        self._silent: set[int] = set()
+        self._silent = SilentJobs(context.clock, context.source)
         self._early = Early()
         self._rows, self._unchanged = JobRows(), Unchanged()
 
@@ -93,8 +100,8 @@ class CdfPlatform:
         self._walks.resume(cursor)
         jobs = [run for run in tracked if not is_workflow(run)]
         open_jobs: set[int] = set()
-        absent: dict[int, Run] = {}
-        self._silent &= _by_job_id(jobs).keys()
+        absent: dict[int, _Absent] = {}
+        self._silent.keep(_by_job_id(jobs))
         for start in range(0, len(jobs), MOST_IDS):
             page, still_open = await self._track(jobs[start : start + MOST_IDS], absent)
             open_jobs |= still_open
@@ -157,22 +164,24 @@ class CdfPlatform:
         self._sql.close()
         await self._context.http.close()
 
-    async def _track(self, runs: Sequence[Run], absent: dict[int, Run]) -> tuple[Poll, set[int]]:
-        """One page of the open runs, and which of them are still open. Those that CDF leaves out become `absent`."""
+    async def _track(self, runs: Sequence[Run], absent: dict[int, _Absent]) -> tuple[Poll, set[int]]:
+        """One page of the open runs, and which of them are still open. Those that CDF leaves out or refuses become `absent`."""
         by_id = _by_job_id(runs)
-        answered = await self._api.jobs_by_ids(list(by_id))
-        rows, skips = self._read(answered)
+        answered = await jobs_by_ids(self._api, list(by_id))
+        rows, skips = self._read(answered.rows)
         rows = [row for row in rows if row.id in by_id]
+        others = [row for row in rows if not is_of(row, by_id[row.id])]
+        rows = [row for row in rows if row not in others]
         await self._definitions.know((row.transformation_id for row in rows), needed=False)
         sql = await self._lineage(rows)
         page = self._page_of(rows, sql, by_id)
-        self._flag_stuck(rows, answered)
+        self._silent.flag(rows, answered.rows)
         answered_ids = {row.id for row in rows}
         left_out = {job_id: run for job_id, run in by_id.items() if job_id not in answered_ids}
-        if skips:  # a row that could not be read may be one of those left out: that proves nothing then
-            page = replace(page, unread=tuple(map(str, left_out)), skips=skips)
-        else:
-            absent |= left_out
+        # a row that could not be read may be one of those left out: that proves nothing then
+        unknown = left_out.keys() if skips else answered.refused.keys()
+        absent |= {job_id: _Absent(run, is_missing=job_id not in unknown) for job_id, run in left_out.items()}
+        page = replace(page, skips=(*skips, *answered.skips(), *map(given_away, others)))
         return page, self._still_open(rows) | left_out.keys()
 
     def _still_open(self, rows: Iterable[JobRow]) -> set[int]:
@@ -182,7 +191,7 @@ class CdfPlatform:
         return await self._sql.lineage(row.query for row in rows)
 
     async def _listed(
-        self, cursor: str | None, executions: Sequence[Run], open_jobs: set[int], absent: dict[int, Run]
+        self, cursor: str | None, executions: Sequence[Run], open_jobs: set[int], absent: dict[int, _Absent]
     ) -> AsyncIterator[Poll]:
         """What the list of jobs holds that is new, page by page; the last page moves the cursor. Of the `absent` runs,
         which were asked for by id and not answered, those that the list shows are seen, and the others are missing.
@@ -191,9 +200,18 @@ class CdfPlatform:
             yield _without(absent, await self._executions(executions, [], open_jobs, self._clock.now()))
             return
         walk: Walk | None = None
-        limit, after = PAGE_SIZE, None
+        limit, longest, after = PAGE_SIZE, LONGEST_PAGE, None
         while True:
-            page = await self._api.jobs(limit, after)
+            try:
+                page = await self._api.jobs(limit, after)
+            except TooLarge:
+                if limit == 1:
+                    raise
+                limit = longest = limit // 2
+                after = None
+                if walk is not None:
+                    walk.from_the_top()
+                continue
             rows, unreadable = self._read(page.rows)
             walk = walk or self._walks.begin(cursor, page.clocks)
             found = await self._found(walk, rows, executions, open_jobs, absent)
@@ -208,7 +226,7 @@ class CdfPlatform:
                 return
             yield found
             executions = ()
-            limit, after = _next_page(walk, page, limit, after)
+            limit, after = _next_page(walk, page, limit, after, longest)
 
     async def _found(
         self,
@@ -216,10 +234,10 @@ class CdfPlatform:
         rows: Sequence[JobRow],
         executions: Sequence[Run],
         open_jobs: set[int],
-        absent: dict[int, Run],
+        absent: dict[int, _Absent],
     ) -> Poll:
         """The new jobs of one page, with the executions that started them, and those that were `absent` by id."""
-        shown = {row.id: absent.pop(row.id) for row in rows if row.id in absent}
+        shown = {row.id: absent.pop(row.id).run for row in rows if row.id in absent and is_of(row, absent[row.id].run)}
         fresh, skips = await self._chosen([row for row in walk.take(rows) if row.id not in shown])
         walk.count(fresh)
         open_jobs |= self._still_open(fresh)
@@ -230,7 +248,7 @@ class CdfPlatform:
         seen = self._first_seen(fresh, sql)
         known = [self._observed(row, sql, known=shown[row.id]) for row in again]
         observations = (*above.observations, *known, *seen)
-        skips = (*skips, *_skips_of_sql(fresh, sql))
+        skips = (*above.skips, *skips, *_skips_of_sql(fresh, sql))
         return replace(above, observations=observations, skips=skips, memory=self._names.memory(fresh))
 
     def _first_seen(self, rows: Sequence[JobRow], sql: Mapping[str, SqlLineage]) -> list[Observation]:
@@ -251,7 +269,10 @@ class CdfPlatform:
         parents = {parent.key for job in new_jobs if (parent := self._workflows.parent_of(job)) and parent.key}
         wanted = sorted({run.key for run in tracked} | parents)
         seen = self._workflows.observations(wanted, open_jobs)
-        return Poll(tuple(seen), missing=self._workflows.gone(tracked))
+        workflows = self._workflows
+        return Poll(
+            tuple(seen), missing=workflows.gone(tracked), unread=workflows.unread(tracked), skips=workflows.skips()
+        )
 
     async def _chosen(self, rows: Sequence[JobRow]) -> tuple[list[JobRow], tuple[Skip, ...]]:
         """The jobs that include and exclude let through."""
@@ -314,18 +335,6 @@ class CdfPlatform:
             self._workflows.settled(row.id)
         return seen
 
-    def _flag_stuck(self, rows: Iterable[JobRow], answered: Iterable[object]) -> None:
-        """A running job without a sign of life is a lost worker, or a slow one: it stays under watch. Logged once."""
-        read = {row.id: row for row in rows}
-        last_seen = last_signs_of_life(answered, self._clock.now() - SILENT)
-        silent = [row for job_id in last_seen if (row := read.get(job_id)) is not None and row.status == "Running"]
-        fresh = [row for row in silent if row.id not in self._silent]
-        self._silent = (self._silent - read.keys()) | {row.id for row in silent}
-        if fresh:
-            cause = _said_silent(fresh, last_seen)
-            details = fields(source=self._context.source, cause=cause, silent=len(self._silent))
-            log.warning("cdf.job_stalled", extra=details)
-
     def _read(self, rows: Iterable[object]) -> tuple[list[JobRow], tuple[Skip, ...]]:
         """The jobs that can be read, and a skip for all the others. Times that cannot be read are noted."""
         read = [self._rows.read(data) for data in rows]
@@ -366,24 +375,20 @@ def _skips_of_sql(rows: Iterable[JobRow], sql: Mapping[str, SqlLineage]) -> Iter
         yield from sql_skips(row, sql.get(row.query or ""))
 
 
-def _next_page(walk: Walk, page: Page, limit: int, after: str | None) -> tuple[int, str | None]:
+def _next_page(walk: Walk, page: Page, limit: int, after: str | None, longest: int) -> tuple[int, str | None]:
     """Size and cursor of the next page. A walk longer than one page begins again with pages as long as they may be,
     for the size cannot change on the way.
     """
     if after is None and limit == PAGE_SIZE:
-        longer = min(LONGEST_PAGE, max(limit, PAGE_BYTES * len(page.rows) // max(page.size, 1)))
+        longer = min(longest, max(limit, PAGE_BYTES * len(page.rows) // max(page.size, 1)))
         if longer > limit:
             walk.from_the_top()
             return longer, None
     return limit, page.next
 
 
-def _without(absent: Mapping[int, Run], last: Poll) -> Poll:
+def _without(absent: Mapping[int, _Absent], last: Poll) -> Poll:
     """The last page of a poll, which says what nobody showed."""
-    return replace(last, missing=(*last.missing, *(run.key for run in absent.values())))
-
-
-def _said_silent(rows: Sequence[JobRow], last_seen: Mapping[int, datetime]) -> str:
-    some = "; ".join(f"job {row.id} of transformation {row.external_id} since {last_seen[row.id]}" for row in rows[:5])
-    more = "; …" if len(rows) > 5 else ""
-    return f"no sign of life of {numerals.counted(len(rows), 'more running job')}: {some}{more}"
+    missing = (each.run.key for each in absent.values() if each.is_missing)
+    unread = (each.run.key for each in absent.values() if not each.is_missing)
+    return replace(last, missing=(*last.missing, *missing), unread=(*last.unread, *unread))

@@ -10,7 +10,7 @@ from collector.clock import Clock
 from collector.errors import BadAnswer, NotFound, SourceError, Throttled, Unavailable
 from collector.http import LARGEST_DETAILS, LARGEST_PAGE, HttpClient, Received, retry_after
 from collector.oauth import Tokens
-from collector.platforms.answers import asking, kind_of_body, parsed, refusal, words
+from collector.platforms.answers import asking, integer, kind_of_body, parsed, refusal, words
 from collector.platforms.rate_limit import Pace
 from collector.platforms.watermark import Clocks, read_clocks
 
@@ -34,9 +34,9 @@ class Page:
 class Refused(BadAnswer):
     """400, 409, 422, or a 404 about ids: the vendor did not do what was asked. `missing` are the ids that it does not know."""
 
-    def __init__(self, message: str, missing: list[Any]) -> None:
+    def __init__(self, message: str, missing: frozenset[int], *, status: int) -> None:
         super().__init__(message)
-        self.missing = missing
+        self.missing, self.is_conflict = missing, status == 409
 
 
 class Garbled(BadAnswer):
@@ -99,6 +99,8 @@ class Api:
         try:
             return self._object(await self._read("GET", self._base + path), path)
         except Refused as error:
+            if error.is_conflict:
+                raise
             raise NotFound(str(error)) from error
 
     async def inspect(self) -> dict[str, Any]:
@@ -117,7 +119,7 @@ class Api:
             try:
                 return (await self._page("POST", path, body=body)).rows
             except Refused as error:
-                known = [one for one in ids if {"id": one} not in error.missing]
+                known = [one for one in ids if one not in error.missing]
                 if len(known) == len(ids):
                     raise
                 if not known:
@@ -199,8 +201,7 @@ class Api:
         if status not in {401, 429} and answer.headers.get("cdf-is-auto-retryable", "").lower() == "true":
             return Unavailable(said, sent=True)
         if body is not None and _is_refused(status, body):
-            missing = body.get("missing")
-            return Refused(said, missing if isinstance(missing, list) else [])
+            return Refused(said, _missing(body), status=status)
         unauthorized = "the token is good for another project, or for none"
         known = refusal(status, said, unauthorized=unauthorized, after=after)
         return known or BadAnswer(f"{said}; check base_url")
@@ -209,6 +210,13 @@ class Api:
 def _is_refused(status: int, body: Mapping[str, Any]) -> bool:
     """Whether what was asked for is wrong, or is not there."""
     return status in {400, 409, 422} or (status == 404 and bool(body.get("missing")))
+
+
+def _missing(body: Mapping[str, Any]) -> frozenset[int]:
+    """The ids in `missing`, which are objects with an `id`, or bare."""
+    rows = body.get("missing")
+    ids = (row.get("id") if isinstance(row, dict) else row for row in (rows if isinstance(rows, list) else []))
+    return frozenset(found for one in ids if (found := integer(one)) is not None)
 
 
 def _envelope(content: bytes) -> Mapping[str, Any] | None:

@@ -9,6 +9,7 @@ from collector.oauth import Tokens
 from collector.platforms.answers import Remedies, remedy
 from collector.platforms.base import Choice, Finding, nothing_chosen, tried
 from collector.platforms.cdf.api import Api
+from collector.platforms.cdf.list_progress import ListProgress
 from collector.platforms.cdf.observations import Place, called, job_of
 from collector.platforms.cdf.rows import read_definition
 from config.sources import CdfSource
@@ -55,11 +56,13 @@ async def listed_jobs(api: Api, choice: Choice, place: Place) -> list[Job]:
     """All transformations that are chosen, as jobs. Raises `SourceError`."""
     found: list[Job] = []
     cursor: str | None = None
+    progress = ListProgress("POST /transformations/filter", "a transformation")
     while True:
         page = await api.definitions_changed(0, cursor)
         known = [each for row in page.rows if (each := read_definition(row)) is not None]
         chosen = [each for each in known if choice.takes(*called(each.external_id, each.id, each.name))]
         found += [job_of(each, place) for each in chosen]
+        progress.take(len(page.rows), (each.id for each in known), more=page.next is not None)
         if page.next is None:
             return found
         cursor = page.next

@@ -12,8 +12,9 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from cachetools import LRUCache
 
 from collector import names
+from collector.lifecycle import DERIVED
 from collector.lineage.sql import SqlLineage
-from collector.model import Dataset, Facts, Job, Observation, Parent, Run, RunState
+from collector.model import Dataset, Facts, Job, Observation, Parent, Run, RunState, Skip, SkipKind
 from collector.platforms.cdf.datasets import read_counter, rows_read, rows_written, written
 from collector.platforms.cdf.lineage import data_flow
 from collector.platforms.cdf.rows import REMEMBERED, Definition, JobRow
@@ -137,6 +138,17 @@ def _run_id(row: JobRow, place: Place, known: Run | None) -> UUID:
     if row.uuid is not None:
         return row.uuid
     return known.run_id if known else uuid5(NAMESPACE_URL, f"{place.account}/job/{row.id}")
+
+
+def is_of(row: JobRow, run: Run) -> bool:
+    """Whether the row is about this run, and not about a later job that got the same id."""
+    return row.uuid is None or row.uuid == run.run_id or DERIVED in {row.uuid.version, run.run_id.version}
+
+
+def given_away(row: JobRow) -> Skip:
+    """For a row that is not of the run under its id."""
+    cause = f"its id is now that of job {row.uuid} of transformation {row.external_id or row.transformation_id}, which is left out"
+    return Skip(SkipKind.LATE, str(row.id), cause)
 
 
 def _counted_nothing(row: JobRow, state: RunState) -> bool:

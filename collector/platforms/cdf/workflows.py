@@ -3,7 +3,6 @@
 In the steady state this costs one request a cycle, and one more per running execution when new jobs have appeared.
 """
 
-import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,16 +11,15 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from collector import names
 from collector.clock import Clock, from_ms, to_ms
-from collector.errors import NotFound
-from collector.logs import fields
-from collector.model import Facts, Job, Observation, Parent, Run, RunState
+from collector.errors import BadAnswer, NotFound
+from collector.model import Facts, Job, Observation, Parent, Run, RunState, Skip, SkipKind
+from collector.numerals import counted
+from collector.platforms.answers import Forbidden
 from collector.platforms.cdf.api import Api
 from collector.platforms.cdf.list_progress import ListProgress
 from collector.platforms.cdf.rows import Execution, read_execution, read_task_jobs
 from collector.platforms.unread_times import UnreadTimes
 from collector.platforms.watermark import Clocks
-
-log = logging.getLogger("lineage.cdf")
 
 PREFIX = "workflow/"
 """Begins the keys of executions among the runs of a source, which else are the ids of jobs."""
@@ -62,12 +60,16 @@ class Workflows:
     unread_times: UnreadTimes
     _watched: dict[str, _Watched] = field(default_factory=dict)
     _settled: dict[int, datetime] = field(default_factory=dict)
+    _unread: dict[str, str] = field(default_factory=dict)
+    """Why executions could not be read the last time."""
+    _odd_rows: int = 0
     _listed: Clocks | None = None
     """The clocks at the last list that was read to its end."""
 
     async def look(self, tracked: Sequence[Run], new_jobs: Collection[int], floor: datetime) -> None:
         """Read executions that run or ended after `floor`, all `tracked`, and the tasks of those that may have begun `new_jobs`."""
         floor -= LOOK_BACK
+        self._unread, self._odd_rows = {}, 0
         listed = await self._list(floor)
         for execution_id in (run.key.removeprefix(PREFIX) for run in tracked):
             known = self._watched.get(execution_id)
@@ -95,12 +97,27 @@ class Workflows:
         are `open_jobs` or not settled, so that its end comes after theirs.
         """
         now = self.clock.now()
-        found = [watched for key in wanted if (watched := self._watched.get(key.removeprefix(PREFIX)))]
+        ids = (key.removeprefix(PREFIX) for key in wanted)
+        found = [watched for one in ids if one not in self._unread and (watched := self._watched.get(one))]
         return [self._observation(watched.execution, now, held=self._held(watched, open_jobs)) for watched in found]
 
     def gone(self, tracked: Sequence[Run]) -> tuple[str, ...]:
         """Keys of tracked executions that CDF no longer has."""
-        return tuple(run.key for run in tracked if run.key.removeprefix(PREFIX) not in self._watched)
+        known = self._watched.keys() | self._unread.keys()
+        return tuple(run.key for run in tracked if run.key.removeprefix(PREFIX) not in known)
+
+    def unread(self, tracked: Sequence[Run]) -> tuple[str, ...]:
+        """Keys of tracked executions of which nothing is known this time."""
+        return tuple(run.key for run in tracked if run.key.removeprefix(PREFIX) in self._unread)
+
+    def skips(self) -> tuple[Skip, ...]:
+        """What the last look could not read."""
+        again = "it is asked for again"
+        unread = (Skip(SkipKind.ROW, f"{PREFIX}{one}", f"{cause}; {again}") for one, cause in self._unread.items())
+        if not self._odd_rows:
+            return tuple(unread)
+        cause = f"an answer has {counted(self._odd_rows, 'row')} without the id of an execution or of its workflow"
+        return (*unread, Skip(SkipKind.ROW, "workflow executions", cause))
 
     async def _list(self, floor: datetime) -> set[str]:
         """All executions created since the last list that was read, since `floor` and since the oldest one that runs, but no
@@ -127,6 +144,7 @@ class Workflows:
         progress = ListProgress("POST /workflows/executions/list", "an execution")
         while True:
             ids = [found for row in page.rows if (found := self._take(row, floor)) is not None]
+            self._odd_rows += len(page.rows) - len(ids)
             taken.update(ids)
             progress.take(len(page.rows), ids, more=page.next is not None)
             if page.next is None:
@@ -137,7 +155,6 @@ class Workflows:
         """Remember an execution; ended ones only from `floor` on."""
         execution = read_execution(row)
         if execution is None:
-            log.warning("cdf.execution_skipped", extra=fields(source=self.source, cause="a row without id or workflow"))
             return None
         self.unread_times.note(f"workflow execution {execution.id}", execution.unread)
         known = self._watched.get(execution.id)
@@ -148,14 +165,22 @@ class Workflows:
         return execution.id
 
     async def _read_tasks(self, execution_id: str) -> None:
+        """One that is refused, or cannot be read, holds up no other."""
         try:
             data = await self.api.execution(execution_id)
         except NotFound:
             self._watched.pop(execution_id, None)
             return
-        if self._take(data, None) == execution_id:
-            watched = self._watched[execution_id]
-            watched.jobs, watched.read_as = read_task_jobs(data), watched.execution.status
+        except (Forbidden, BadAnswer) as error:
+            self._unread[execution_id] = str(error)
+            return
+        read = read_execution(data)
+        if read is None or read.id != execution_id:
+            self._unread[execution_id] = "the answer is not about this execution, or does not name its workflow"
+            return
+        self._take(data, None)
+        watched = self._watched[execution_id]
+        watched.jobs, watched.read_as = read_task_jobs(data), watched.execution.status
 
     def _held(self, watched: _Watched, open_jobs: Collection[int]) -> bool:
         if not watched.over:
