@@ -36,6 +36,10 @@ class UnreadTimes:
         fields = ", ".join(f"{name} {value}" for name, value in fresh)
         self._fresh.append(Skip(SkipKind.ROW, what, f"not a valid time: {fields}; it is reported without"))
 
+    def skip(self, skip: Skip) -> None:
+        """Something else that was noticed on the way."""
+        self._fresh.append(skip)
+
     def added(self, page: Poll) -> Poll:
         """The page with the skips that were noted since the last one."""
         fresh, self._fresh = tuple(self._fresh), []

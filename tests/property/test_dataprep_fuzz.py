@@ -155,7 +155,7 @@ async def test_answers_about_what_is_behind_a_run(path: str, where: tuple[str, .
 def forget_all(rig: DataprepRig) -> None:
     """As in a new process, without the cost of one."""
     definitions = rig.platform._definitions
-    definitions.__init__(rig.platform._api, rig.platform._deployment, rig.clock.monotonic)  # type: ignore[misc]
+    definitions.__init__(rig.platform._api, rig.platform._deployment, rig.clock.monotonic, rig.platform._unread_times)  # type: ignore[misc]
     rig.platform._deployment._lacks.clear()
     rig.platform._parts.flow_runs._known = kept(rig.clock.monotonic)
 

@@ -65,8 +65,8 @@ class DataprepPlatform:
         pace = shared(context.clock, url, credential.get(), per_minute=limit, burst=burst)
         self._api = Api(context.http, url, credential.get, context.clock, pace, settings.timeout.total_seconds())
         self._deployment = Deployment(self._api, context.source, context.clock.monotonic)
-        self._definitions = Definitions(self._api, self._deployment, context.clock.monotonic)
         self._unread_times = UnreadTimes()
+        self._definitions = Definitions(self._api, self._deployment, context.clock.monotonic, self._unread_times)
         place = Place(settings.address, settings.workspace, context.namespace)
         self._parts = Parts(
             api=self._api,

@@ -26,7 +26,7 @@ WORTH_A_LIST = 5
 """From so many groups on it is cheaper to read the newest hundred with all their stages."""
 AT_ONCE = 4
 FAILURES = 3
-"""After so many failures in a row the deployment is down, and not only one run unreadable."""
+"""After so many failures before anything was read the deployment is down, and not only some runs unreadable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,8 @@ class Parts:
     patience: float
     unread_times: UnreadTimes
     early: Early = field(default_factory=Early)
+    failing: set[str] = field(default_factory=set)
+    """Tracked runs whose last single read failed: they are read after all others."""
 
 
 @dataclass(slots=True)
@@ -234,19 +236,27 @@ class Cycle:
 
     async def alone(self, runs: Sequence[Run]) -> AsyncIterator[Poll]:
         """Tracked runs, read by a request each, the first ones first, until the time for it is over. Raises, after what
-        was read, when the deployment seems to be down: several failures in a row, or nothing but failures. Runs that the
-        token may not see hold up no others.
+        was read, when the deployment seems to be down: several failures before anything was read, or nothing but failures.
+        Runs that cannot be read, or that the token may not see, hold up no others.
         """
         failures, until = _Failures(), self.parts.clock.monotonic() + self.parts.patience
+        runs = sorted(runs, key=lambda run: run.key in self.parts.failing)
         for start in range(0, len(runs), AT_ONCE):
             if start and self.parts.clock.monotonic() >= until:
                 return
             batch = runs[start : start + AT_ONCE]
             results = await asyncio.gather(*map(self._read_alone, batch))
+            self._note_failing(batch, results)
             yield _page(batch, results)
             for result in results:
                 failures.note(result)
         failures.close(len(runs))
+
+    def _note_failing(self, runs: Sequence[Run], results: Sequence[object]) -> None:
+        failed = {run.key for run, result in zip(runs, results, strict=True) if isinstance(result, SourceError)}
+        self.parts.failing.difference_update(run.key for run in runs)
+        self.parts.failing.update(failed)
+        self.parts.failing.intersection_update(self.known)
 
     async def _read_alone(self, run: Run) -> list[Observation] | SourceError | None:
         """What the run says; None where the platform says that it has no such run."""
@@ -305,9 +315,10 @@ class Cycle:
 
 @dataclass(slots=True)
 class _Failures:
-    """What came of single reads: failures in a row, refusals of the platform, and the last of both."""
+    """What came of single reads: failures, refusals of the platform, and the last of both."""
 
-    in_a_row: int = 0
+    read: int = 0
+    failed: int = 0
     refused: int = 0
     last: SourceError | None = None
 
@@ -316,15 +327,16 @@ class _Failures:
         if isinstance(result, Forbidden):
             self.refused, self.last = self.refused + 1, result
         elif isinstance(result, SourceError):
-            self.in_a_row, self.last = self.in_a_row + 1, result
-            if self.in_a_row >= FAILURES or isinstance(result, Throttled | AuthFailed):
+            self.failed, self.last = self.failed + 1, result
+            is_down = self.failed >= FAILURES and not self.read
+            if is_down or isinstance(result, Throttled | AuthFailed):
                 raise result
         else:
-            self.in_a_row, self.last = 0, None
+            self.read += 1
 
     def close(self, reads: int) -> None:
         """Raises the last failure where no read succeeded."""
-        if self.last is not None and self.in_a_row + self.refused == reads:
+        if self.last is not None and self.failed + self.refused == reads:
             raise self.last
 
 

@@ -6,19 +6,21 @@ from typing import TypeVar
 
 from cachetools import TTLCache
 
-from collector.errors import NotFound, Unavailable
+from collector.errors import BadAnswer, NotFound, SourceError, Unavailable
+from collector.model import Skip, SkipKind
 from collector.platforms.answers import Forbidden
 from collector.platforms.dataprep import groups, rows
-from collector.platforms.dataprep.api import Api, Refused
+from collector.platforms.dataprep.api import Api, NoSuchPath, Refused
 from collector.platforms.dataprep.levels import Deployment, Optional
 from collector.platforms.dataprep.rows import Group, OutputDefinition, Source
+from collector.platforms.unread_times import UnreadTimes
 
 KEPT_FOR = 3600.0
 MISSED_FOR = 600.0
 """Seconds before a recipe without a known output makes us read all outputs again."""
 MOST_KEPT = 10_000
 TRIES = 3
-"""After so many failures to read one recipe's name its runs go by its id."""
+"""After so many failures to read one recipe's name its runs go by its id, after so many to read a flow run without that parent."""
 PAGE = 100
 
 _OUTPUTS: dict[str, str | int] = {"embed": "writeSettings,publications", "includeCount": "true"}
@@ -52,8 +54,8 @@ def _embedded_names(group: Group) -> RecipeNames:
 class Definitions:
     """Reads definitions of one deployment. What it refuses is None or empty; failures are raised."""
 
-    def __init__(self, api: Api, deployment: Deployment, monotonic: Callable[[], float]) -> None:
-        self._api, self._deployment, self._monotonic = api, deployment, monotonic
+    def __init__(self, api: Api, deployment: Deployment, monotonic: Callable[[], float], unread: UnreadTimes) -> None:
+        self._api, self._deployment, self._monotonic, self._unread = api, deployment, monotonic, unread
         self._names: TTLCache[str, RecipeNames] = kept(monotonic)
         self._flows: TTLCache[str, str] = kept(monotonic)
         self._sources: TTLCache[str, tuple[Source, ...]] = kept(monotonic)
@@ -68,7 +70,9 @@ class Definitions:
             self._names[group.recipe] = names
 
     async def names(self, group: Group) -> RecipeNames:
-        """The names of the group's recipe and flow. A recipe whose names fail again and again goes without."""
+        """The names of the group's recipe and flow. A recipe whose names fail again and again goes without, and so does a run
+        that alone would name them and is not shown to us.
+        """
         self.learn(group)
         if group.recipe is None:
             return RecipeNames()
@@ -77,10 +81,16 @@ class Definitions:
             return known
         try:
             found = await self._read_names(group)
-        except Unavailable:
+        except NoSuchPath:
+            raise
+        except (NotFound, Forbidden) as error:
+            self._unread.skip(_nameless(group.recipe, error))
+            return RecipeNames()
+        except (Unavailable, BadAnswer) as error:
             failures = self._failures[group.recipe] = self._failures.get(group.recipe, 0) + 1
             if failures < TRIES:
                 raise
+            self._unread.skip(_nameless(group.recipe, error))
             found = RecipeNames()
         self._failures.pop(group.recipe, None)
         self._names[group.recipe] = found
@@ -145,13 +155,18 @@ class Definitions:
         self._outputs, self._outputs_read_at = found, self._monotonic()
 
     async def _output_rows(self) -> AsyncIterator[object]:
-        offset = 0
+        """Raises `BadAnswer` for a list that has no end."""
+        offset, seen = 0, set[str]()
         while True:
             query = _OUTPUTS | {"limit": PAGE, "offset": offset}
             body = await self._unless_refused("outputObjects", query=query)
             page, total = rows.data(body), rows.total(body)
             for row in page:
                 yield row
+            known = len(seen)
+            seen |= {read.key for row in page if (read := rows.output_definition(row)) is not None}
+            if offset and page and len(seen) == known:
+                raise BadAnswer("GET /v4/outputObjects repeats the same rows whatever the offset")
             offset += len(page)
             if not page or (offset >= total if total is not None else len(page) < min(PAGE, 25)):
                 return
@@ -161,3 +176,7 @@ class Definitions:
             return await self._api.get(*path, query=query)
         except (NotFound, Forbidden, Refused):
             return None
+
+
+def _nameless(recipe: str, error: SourceError) -> Skip:
+    return Skip(SkipKind.ROW, f"recipe {recipe}", f"its name cannot be read, so a run goes by its number: {error}")

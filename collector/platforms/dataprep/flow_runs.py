@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 
 from cachetools import TTLCache
 
-from collector.model import Facts, Job, Observation, Parent, Run, RunState
+from collector.errors import BadAnswer, Unavailable
+from collector.model import Facts, Job, Observation, Parent, Run, RunState, Skip, SkipKind
 from collector.platforms.answers import moment
-from collector.platforms.dataprep import rows, states
+from collector.platforms.dataprep import groups, rows, states
 from collector.platforms.dataprep.api import Api
-from collector.platforms.dataprep.definitions import Definitions, kept
+from collector.platforms.dataprep.definitions import TRIES, Definitions, kept
 from collector.platforms.dataprep.levels import Deployment, Optional
 from collector.platforms.dataprep.observations import FLOW_RUN, Place
 from collector.platforms.dataprep.rows import Group
@@ -44,12 +45,23 @@ class FlowRuns:
         self._api, self._deployment, self._definitions, self._place = api, deployment, definitions, place
         self._known: TTLCache[str, FlowRun] = kept(monotonic)
         self._unread = unread
+        self._failures: TTLCache[str, int] = kept(monotonic)
 
     async def of(self, group: Group, job: Job) -> FlowRun | None:
-        """The flow run that started this group, if it can be found and its name matches the run's."""
+        """The flow run that started this group, if it can be found and its name matches the run's. One that cannot be read
+        again and again is no parent, so that it does not hold up its runs.
+        """
         if group.flow_run is None or not self._deployment.has(Optional.FLOW_RUNS):
             return None
-        found = self._known.get(group.flow_run) or await self._read(group.flow_run)
+        try:
+            found = self._known.get(group.flow_run) or await self._read(group.flow_run)
+        except (BadAnswer, Unavailable) as error:
+            failures = self._failures[group.flow_run] = self._failures.get(group.flow_run, 0) + 1
+            if failures < TRIES:
+                raise
+            cause = f"job group {group.key} goes without it as its parent: {error}"
+            self._unread.skip(Skip(SkipKind.ROW, f"flow run {group.flow_run}", cause))
+            return None
         if found is None or not job.name.startswith(self._place.flow_job(found.flow, found.name).name + "."):
             return None
         return found
@@ -85,10 +97,14 @@ class FlowRuns:
         )
 
     async def look(self, run: Run, seen_at: datetime) -> Observation:
-        """A tracked flow run none of whose runs is open any more. Raises NotFound."""
+        """A tracked flow run none of whose runs is open any more. Raises NotFound, and `BadAnswer` where any of its runs cannot
+        be read: that one may go on, or have failed.
+        """
         key = run.key.removeprefix(FLOW_RUN)
         body = await self._api.get("flowRuns", key, "jobGroups")
-        found = [group for row in rows.data(body) if (group := _group(row)) is not None]
+        if not isinstance(body, dict) or not isinstance(body.get("data"), list):
+            raise BadAnswer(f"GET /v4/flowRuns/{key}/jobGroups: the answer has no list `data`")
+        found = [groups.understood(row, key) for row in body["data"]]
         state = combined(found)
         if not state.terminal:
             return _still_open(run, seen_at)
@@ -99,12 +115,12 @@ class FlowRuns:
         return replace(still_open, state=state, raw_state=raw_state, ended_at=ended_at, due_at=None, settled=True)
 
 
-def combined(groups: Iterable[Group]) -> RunState:
+def combined(found: Iterable[Group]) -> RunState:
     """Failed or canceled as soon as all ended and one of them did so; running while there is none."""
-    found = [states.state_of(group.status) for group in groups]
-    if not found or not all(state.terminal for state in found):
+    reached = [states.state_of(group.status) for group in found]
+    if not reached or not all(state.terminal for state in reached):
         return RunState.RUNNING
-    return next((bad for bad in (RunState.FAILED, RunState.CANCELED) if bad in found), RunState.SUCCEEDED)
+    return next((bad for bad in (RunState.FAILED, RunState.CANCELED) if bad in reached), RunState.SUCCEEDED)
 
 
 def has_open_runs(run: Run, tracked: Sequence[Run]) -> bool:
@@ -122,10 +138,3 @@ def _still_open(run: Run, seen_at: datetime) -> Observation:
         seen_at=seen_at,
         due_at=seen_at + LOOKED_AT_EVERY,
     )
-
-
-def _group(row: object) -> Group | None:
-    try:
-        return rows.group(row)
-    except rows.BadRow:
-        return None

@@ -104,7 +104,9 @@ async def _by_offset(read: "Callable[[int], Awaitable[_Raw]]") -> AsyncGenerator
         idle = _idle(idle, fresh, raw.count)
         done = _is_last(offset, raw)
         missed = done and raw.total is not None and len(keys) + len(raw.skips) < raw.total
-        yield Page(fresh, raw.skips, last=done, whole=not missed)
+        yield Page(
+            fresh, (*raw.skips, *(_cut_short(len(keys), raw.total) if missed else ())), last=done, whole=not missed
+        )
         if done:
             return
         offset += raw.count - SLACK if raw.count > 2 * SLACK else raw.count
@@ -155,11 +157,21 @@ async def _page(api: Api, path: str, query: Query, offset: int) -> _Raw:
     return _Raw(tuple(found), tuple(skips), len(body["data"]), rows.total(body))
 
 
+def _cut_short(came: int, total: int | None) -> tuple[Skip, ...]:
+    cause = f"{came} of {total} rows came, so the others may be runs that nobody has seen: they are asked for again"
+    return (Skip(SkipKind.UNREAD, "list of runs", cause),)
+
+
 def _is_last(offset: int, raw: _Raw) -> bool:
-    """Without a total only an empty page, or one that is shorter than the default, surely ends a list."""
+    """Without a total only an empty page, or one that is shorter than the default, surely ends a list. A total that is
+    exactly a full page may count the page alone.
+    """
     if raw.count == 0:
         return True
-    return offset + raw.count >= raw.total if raw.total is not None else raw.count < DEFAULT_PAGE
+    if raw.total is None:
+        return raw.count < DEFAULT_PAGE
+    counts_the_page = raw.total == raw.count and raw.count in {PAGE, DEFAULT_PAGE}
+    return offset + raw.count >= raw.total and not counts_the_page
 
 
 def _idle(before: int, fresh: Sequence[Group], count: int) -> int:
