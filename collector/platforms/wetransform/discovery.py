@@ -41,7 +41,13 @@ class _Progress:
     own: frozenset[str]
     prints: dict[str, EntryFingerprint] = field(default_factory=dict)
     pages: int = 0
+    odd: int = 0
+    """Entries of the last walk that cannot be read."""
     shows_results: bool = False
+
+    def missed(self, totals: set[int | None]) -> bool:
+        """Whether an entry may have slipped through, by the numbers of entries that the pages of the last walk gave."""
+        return len(totals) > 1 or any(total is not None and total > len(self.prints) + self.odd for total in totals)
 
 
 class Discovery:
@@ -110,9 +116,9 @@ class Discovery:
     async def _walk(self, memory: Memory) -> AsyncIterator[Poll]:
         """Repeated while entries come or go under it, for then pages shift and one may be missed."""
         began = self._clock.now()
-        progress = _Progress(memory, began, memory.own_transformations(began))
+        progress, totals = _Progress(memory, began, memory.own_transformations(began)), set[int | None]()
         for _ in range(_MOST_WALKS):
-            totals: set[int | None] = set()
+            totals, progress.odd = set(), 0
             async for page in pages(self._api, self._customer):
                 totals.add(page.total_items)
                 progress.pages += 1
@@ -121,7 +127,9 @@ class Discovery:
                 break
         every = max(_SHORTEST_INTERVAL, timedelta(seconds=progress.pages * _SHARE / self._rate))
         self._next_at, self.requests_per_minute = began + every, progress.pages * 60 / every.total_seconds()
-        after = walked(memory, progress.prints, began, shows_results=progress.shows_results)
+        # an entry that was missed is not taken for one that is new when it is there again
+        prints = {**memory.prints, **progress.prints} if progress.missed(totals) else progress.prints
+        after = walked(memory, prints, began, shows_results=progress.shows_results)
         yield Poll(cursor=replace(after, walked_at=began - self._api.behind).dump())
 
     def _compared(self, page: Page, progress: _Progress) -> Poll:
@@ -130,6 +138,7 @@ class Discovery:
         for row in page.entries:
             known = entry_definition(row)
             if known is None:
+                progress.odd += 1
                 skips.append(Skip(SkipKind.ROW, "list of transformations", "an entry has no usable id"))
             elif known.key not in progress.prints:
                 self._compare(row, known, progress, found, skips)

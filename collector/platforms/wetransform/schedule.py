@@ -6,7 +6,7 @@ from collector.model import Run, RunState
 from config.sources import WetransformIntervals as Intervals
 
 FRESH = timedelta(seconds=60)
-"""A run younger than this is looked at as often as is allowed."""
+"""A run younger than this is looked at as often as is allowed. One that is dated further ahead is taken for an old one."""
 GROWTH = 1.5
 DAY = timedelta(days=1)
 
@@ -19,7 +19,7 @@ def next_look(
         return None
     if state is RunState.WAITING:
         return now + _while_waiting(intervals, known, step, now)
-    if now - born_at < FRESH or known is None or known.state is RunState.WAITING:
+    if abs(now - born_at) < FRESH or known is None or known.state is RunState.WAITING:
         return now + intervals.active
     last = intervals.active if known.due_at is None else known.due_at - known.seen_at
     grown: timedelta = last * GROWTH

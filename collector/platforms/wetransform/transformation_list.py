@@ -40,6 +40,7 @@ async def pages(api: Api, customer: str | None, *, template_handle: str | None =
         seen.update(read.key for row in entries if (read := entry_definition(row)) is not None)
         if page > 1 and len(seen) == known:
             raise BadAnswer(f"GET /transformations: page {page} has no entry that the pages before it did not have")
+    raise BadAnswer(f"GET /transformations: more than {_MOST_PAGES} pages")
 
 
 def _is_last(page: int, entries: int, total: int | None) -> bool:

@@ -376,6 +376,27 @@ class TestWalking:
         assert len(rig.simulator.transformations) == before + 2
         assert len(poller.runs) == 5
 
+    @pytest.mark.parametrize("total", ["whole", "of the page"])
+    async def test_an_entry_that_one_walk_missed_is_not_taken_for_a_new_one(
+        self, rig: WetransformRig, total: str
+    ) -> None:
+        """Its run ended before that walk. Where the total does not show it, the run is lost: that is what the total is for."""
+        poller = await begun(rig)
+        rig.start(seconds=5)
+        rig.clock.advance(100)
+        listed = (
+            await rig.adapter()._api.get("/transformations", customer=None, params={"per_page": PER_PAGE})
+        ).payload
+        missed = rig.simulator.transformations[0].key
+        entries = [each for each in listed["entries"] if each["transformation_id"] != missed]
+        payload = {**listed, "entries": entries} | ({"total_items": len(entries)} if total == "of the page" else {})
+        body = {"success": True, "payload": payload, "product": None, "template_handle": None, "source_id": None}
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET /transformations$", status=200, body=body))
+        await poller.cycle()
+        assert len(poller.runs) == 0
+        await poller.follow(300, every=10)
+        assert len(poller.runs) == (1 if total == "whole" else 0)
+
     async def test_only_the_sources_own_customer_is_looked_at(self, rig: WetransformRig) -> None:
         it = rig.simulator.state.add_transformation(rig.simulator.account, customer="cust-1")
         mine, theirs = await begun(rig), await begun(rig, customer="cust-1")

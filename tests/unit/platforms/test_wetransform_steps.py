@@ -140,6 +140,11 @@ class TestSchedule:
         read = Automation(str(UUID(int=1)), "matching", None, "", None, None, None, None, None, None)
         assert runs.observation(read, nobody, known).due_at == clock.now() + timedelta(seconds=7.5)
 
+    @pytest.mark.parametrize(("ahead", "seconds"), [(59, 5), (60, 7.5), (86_400, 7.5)])
+    def test_a_run_that_is_dated_ahead_is_not_young_until_then(self, ahead: float, seconds: float) -> None:
+        known = run("matching", RunState.RUNNING, seen=100, due=105)
+        assert seconds_to_next_look(known, RunState.RUNNING, "matching", after=105, born=105 + ahead) == seconds
+
     def test_nobody_looks_at_a_run_that_ended(self) -> None:
         assert next_look(WISHED, None, RunState.FAILED, "failed", now=START, born_at=START) is None
 
