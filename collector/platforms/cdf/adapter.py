@@ -18,7 +18,7 @@ from collector.model import Enrichment, Facts, Job, Observation, Parent, Poll, R
 from collector.oauth import Grant, Tokens
 from collector.platforms.answers import TooLarge, integer
 from collector.platforms.base import Choice, Context, Finding, Load
-from collector.platforms.cdf.api import MOST_IDS, Api, Page
+from collector.platforms.cdf.api import MOST_IDS, Api
 from collector.platforms.cdf.check import findings, listed_jobs
 from collector.platforms.cdf.definitions import Definitions
 from collector.platforms.cdf.job_list import OVERLAP, Walk
@@ -26,6 +26,7 @@ from collector.platforms.cdf.job_names import JobNames
 from collector.platforms.cdf.jobs_by_ids import jobs_by_ids
 from collector.platforms.cdf.lineage import read_late, sql_skips
 from collector.platforms.cdf.observations import Place, Unchanged, candidates, counted, given_away, is_of, observe
+from collector.platforms.cdf.pages import Pages
 from collector.platforms.cdf.rows import Definition, JobRow, JobRows, read_job
 from collector.platforms.cdf.silent_jobs import SilentJobs
 from collector.platforms.cdf.sources import CdfCatalog
@@ -39,9 +40,6 @@ from config.sources import CdfSource
 
 log = logging.getLogger("lineage.cdf")
 
-PAGE_BYTES = 8 * 1024 * 1024
-"""What a page of a long walk may weigh: every row carries its SQL."""
-LONGEST_PAGE = 1000
 PAGE_SIZE = 50
 """Jobs on the first page of a walk; not below `SHORTEST_RISE`, for fewer could not show that they are not newest first."""
 
@@ -168,19 +166,16 @@ class CdfPlatform:
         """One page of the open runs, and which of them are still open. Those that CDF leaves out or refuses become `absent`."""
         by_id = _by_job_id(runs)
         answered = await jobs_by_ids(self._api, list(by_id))
-        rows, skips = self._read(answered.rows)
-        rows = [row for row in rows if row.id in by_id]
-        others = [row for row in rows if not is_of(row, by_id[row.id])]
-        rows = [row for row in rows if row not in others]
+        read, skips = self._read(answered.rows)
+        others = [row for row in read if row.id in by_id and not is_of(row, by_id[row.id])]
+        rows = [row for row in read if row.id in by_id and row not in others]
         await self._definitions.know((row.transformation_id for row in rows), needed=False)
         sql = await self._lineage(rows)
         page = self._page_of(rows, sql, by_id)
         self._silent.flag(rows, answered.rows)
-        answered_ids = {row.id for row in rows}
-        left_out = {job_id: run for job_id, run in by_id.items() if job_id not in answered_ids}
         # a row that could not be read may be one of those left out: that proves nothing then
-        unknown = left_out.keys() if skips else answered.refused.keys()
-        absent |= {job_id: _Absent(run, is_missing=job_id not in unknown) for job_id, run in left_out.items()}
+        left_out = _absent(by_id, rows, None if skips else answered.refused)
+        absent |= left_out
         page = replace(page, skips=(*skips, *answered.skips(), *map(given_away, others)))
         return page, self._still_open(rows) | left_out.keys()
 
@@ -200,17 +195,12 @@ class CdfPlatform:
             yield _without(absent, await self._executions(executions, [], open_jobs, self._clock.now()))
             return
         walk: Walk | None = None
-        limit, longest, after = PAGE_SIZE, LONGEST_PAGE, None
+        pages = Pages(PAGE_SIZE)
         while True:
             try:
-                page = await self._api.jobs(limit, after)
-            except TooLarge:
-                if limit == 1:
-                    raise
-                limit = longest = limit // 2
-                after = None
-                if walk is not None:
-                    walk.from_the_top()
+                page = await self._api.jobs(pages.limit, pages.after)
+            except TooLarge as error:
+                pages.halve(walk, error)
                 continue
             rows, unreadable = self._read(page.rows)
             walk = walk or self._walks.begin(cursor, page.clocks)
@@ -226,7 +216,7 @@ class CdfPlatform:
                 return
             yield found
             executions = ()
-            limit, after = _next_page(walk, page, limit, after, longest)
+            pages.turn(walk, page)
 
     async def _found(
         self,
@@ -237,7 +227,7 @@ class CdfPlatform:
         absent: dict[int, _Absent],
     ) -> Poll:
         """The new jobs of one page, with the executions that started them, and those that were `absent` by id."""
-        shown = {row.id: absent.pop(row.id).run for row in rows if row.id in absent and is_of(row, absent[row.id].run)}
+        shown = _shown(absent, rows)
         fresh, skips = await self._chosen([row for row in walk.take(rows) if row.id not in shown])
         walk.count(fresh)
         open_jobs |= self._still_open(fresh)
@@ -375,16 +365,16 @@ def _skips_of_sql(rows: Iterable[JobRow], sql: Mapping[str, SqlLineage]) -> Iter
         yield from sql_skips(row, sql.get(row.query or ""))
 
 
-def _next_page(walk: Walk, page: Page, limit: int, after: str | None, longest: int) -> tuple[int, str | None]:
-    """Size and cursor of the next page. A walk longer than one page begins again with pages as long as they may be,
-    for the size cannot change on the way.
-    """
-    if after is None and limit == PAGE_SIZE:
-        longer = min(longest, max(limit, PAGE_BYTES * len(page.rows) // max(page.size, 1)))
-        if longer > limit:
-            walk.from_the_top()
-            return longer, None
-    return limit, page.next
+def _absent(watched: Mapping[int, Run], rows: Iterable[JobRow], unknown: Collection[int] | None) -> dict[int, _Absent]:
+    """Those of the runs that no row is of; nothing is known of `unknown` ones, None for all."""
+    left_out = watched.keys() - {row.id for row in rows}
+    return {one: _Absent(watched[one], unknown is not None and one not in unknown) for one in left_out}
+
+
+def _shown(absent: dict[int, _Absent], rows: Iterable[JobRow]) -> dict[int, Run]:
+    """Those of the absent runs that these rows are of. They are absent no more."""
+    found = [row.id for row in rows if row.id in absent and is_of(row, absent[row.id].run)]
+    return {one: absent.pop(one).run for one in set(found)}
 
 
 def _without(absent: Mapping[int, _Absent], last: Poll) -> Poll:

@@ -160,7 +160,7 @@ class Definitions:
         while True:
             query = _OUTPUTS | {"limit": PAGE, "offset": offset}
             body = await self._unless_refused("outputObjects", query=query)
-            page, total = rows.data(body), rows.total(body)
+            page = rows.data(body)
             for row in page:
                 yield row
             known = len(seen)
@@ -168,7 +168,7 @@ class Definitions:
             if offset and page and len(seen) == known:
                 raise BadAnswer("GET /v4/outputObjects repeats the same rows whatever the offset")
             offset += len(page)
-            if not page or (offset >= total if total is not None else len(page) < min(PAGE, 25)):
+            if _is_last(len(page), offset, rows.total(body)):
                 return
 
     async def _unless_refused(self, *path: str, query: dict[str, str | int] | None = None) -> object:
@@ -180,3 +180,10 @@ class Definitions:
 
 def _nameless(recipe: str, error: SourceError) -> Skip:
     return Skip(SkipKind.ROW, f"recipe {recipe}", f"its name cannot be read, so a run goes by its number: {error}")
+
+
+def _is_last(length: int, read: int, total: int | None) -> bool:
+    """Whether a page of so many rows ends a list of which so many are read."""
+    if not length:
+        return True
+    return read >= total if total is not None else length < min(PAGE, 25)

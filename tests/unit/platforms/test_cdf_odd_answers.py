@@ -12,9 +12,9 @@ import pytest
 from collector.errors import BadAnswer, SourceError
 from collector.model import EventKind, RunState, Skip, SkipKind
 from collector.platforms.answers import Forbidden, TooLarge
-from collector.platforms.cdf.adapter import PAGE_BYTES
 from collector.platforms.cdf.api import Api, Page
 from collector.platforms.cdf.jobs_by_ids import MOST, jobs_by_ids
+from collector.platforms.cdf.pages import PAGE_BYTES
 from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Modes, Scenario
 from tests.cdf_rig import CdfRig, cdf_rig
