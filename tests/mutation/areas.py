@@ -12,10 +12,12 @@ _LEDGER = tuple(f"{LEDGER}/test_{name}.py" for name in ("lanes", "runs", "parked
 _POLLING = tuple(f"{POLLING}/test_{name}.py" for name in ("commits", "source"))
 _DELIVERY = tuple(f"{EXPORTERS}/test_{name}.py" for name in ("claimer", "delivery"))
 _WATERMARKS = tuple(f"{PLATFORMS}/test_{name}.py" for name in ("answers", "watermark", "future_times"))
-_CDF = tuple(f"{PLATFORMS}/test_cdf_{name}.py" for name in ("answers", "poll", "workflows", "access", "sql"))
+_CDF = tuple(
+    f"{PLATFORMS}/test_cdf_{name}.py" for name in ("answers", "odd_answers", "poll", "workflows", "access", "sql")
+)
 _DATAPREP = tuple(
     f"{PLATFORMS}/test_dataprep_{name}.py"
-    for name in ("run_lists", "cursor", "names", "budget", "lineage", "poll", "documented", "access")
+    for name in ("run_lists", "odd_answers", "cursor", "names", "budget", "lineage", "poll", "documented", "access")
 )
 _WETRANSFORM = tuple(
     f"{PLATFORMS}/test_wetransform{name}.py" for name in ("_steps", "_envelope", "_hints", "_discovery", "")
