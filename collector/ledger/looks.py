@@ -1,13 +1,29 @@
 """Looks at open runs of which nothing changed: most of what polls write. Nothing that is stored of the runs is read for them."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Update, and_, bindparam, case, select, update
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Text,
+    Update,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    select,
+    update,
+)
 
 from collector.ledger import schema
 from collector.ledger.leases import Lease, fence
-from collector.ledger.statements import KEYS, changed, rows_of
+from collector.ledger.statements import KEYS, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,39 +41,47 @@ def commit_looks(conn: Connection, lease: Lease, looks: Mapping[Look, Mapping[in
     A look that was asked for after a run was seen stays due, as in `lifecycle.observe`.
     """
     fence(conn, lease)
-    moved = _moved(conn, {number: at for runs in looks.values() for number, at in runs.items()})
-    alone: list[dict[str, int]] = []
-    for look, runs in looks.items():
-        numbers = [number for number in runs if number not in moved]
-        if len(numbers) == 1:
-            alone.append({"of_id": numbers[0], "seen": look.seen_at, "due": look.due_at})
-        else:
-            changed(conn, _SEEN_TOGETHER, numbers, seen=look.seen_at, due=look.due_at)
+    moved: set[int] = set()
+    alone = {number: look for look, runs in looks.items() if len(runs) == 1 for number in runs}
     if alone:
-        conn.execute(_SEEN_ALONE, alone)
+        moved |= _look_at_each(conn, alone, {number: looks[look][number] for number, look in alone.items()})
+    for look, runs in looks.items():
+        if len(runs) > 1:
+            values = {"written": json.dumps(runs), "seen": look.seen_at, "due": look.due_at}
+            moved |= _missed(conn, runs, conn.execute(_seen_together(conn.dialect.name), values).rowcount)
     return moved
 
 
-def _moved(conn: Connection, written: Mapping[int, int]) -> set[int]:
-    """Those of which no open run's row has this `updated_at`."""
+def _look_at_each(conn: Connection, looks: Mapping[int, Look], written: Mapping[int, int]) -> set[int]:
+    values = [
+        {"of_id": number, "written": written[number], "seen": look.seen_at, "due": look.due_at}
+        for number, look in looks.items()
+    ]
+    return _missed(conn, written, conn.execute(_SEEN_ALONE, values).rowcount)
+
+
+def _missed(conn: Connection, written: Mapping[int, int], noted: int) -> set[int]:
+    """Those of which no open run's row has this `updated_at`; `noted` are the others."""
+    if noted == len(written):
+        return set()
     found = dict(map(tuple, rows_of(conn, _WRITTEN, written)))
     return {number for number, at in written.items() if found.get(number) != at}
 
 
-_WATCH = schema.watch.c
+_WATCH, _RUN = schema.watch.c, schema.run.c
 _WRITTEN = (
-    select(schema.run.c.id, schema.run.c.updated_at)
-    .join_from(schema.watch, schema.run, schema.run.c.id == _WATCH.run_id)
+    select(_RUN.id, _RUN.updated_at)
+    .join_from(schema.watch, schema.run, _RUN.id == _WATCH.run_id)
     .where(_WATCH.run_id.in_(KEYS))
 )
 
 
-def _seen(which: ColumnElement[bool]) -> Update:
+def _seen(*which: ColumnElement[bool]) -> Update:
     seen, due = bindparam("seen", type_=BigInteger), bindparam("due", type_=BigInteger)
     asked_for_since = and_(_WATCH.due_at > _WATCH.seen_at, _WATCH.due_at > seen, _WATCH.due_at < due)
     return (
         update(schema.watch)
-        .where(which)
+        .where(_RUN.id == _WATCH.run_id, *which)
         .values(
             seen_at=case((_WATCH.seen_at > seen, _WATCH.seen_at), else_=seen),
             due_at=case((asked_for_since, _WATCH.due_at), else_=due),
@@ -66,4 +90,14 @@ def _seen(which: ColumnElement[bool]) -> Update:
     )
 
 
-_SEEN_TOGETHER, _SEEN_ALONE = _seen(_WATCH.run_id.in_(KEYS)), _seen(_WATCH.run_id == bindparam("of_id"))
+@cache
+def _seen_together(dialect: str) -> Update:
+    """`written` is one text, a JSON object: a parameter for each number takes longer than the rest."""
+    written = bindparam("written", type_=Text)
+    pairs = func.json_each_text(cast(written, JSON)) if dialect == "postgresql" else func.json_each(written)
+    pair = pairs.table_valued("key", "value", name="pair").c
+    number, at = (cast(column, BigInteger) for column in (pair.key, pair.value))
+    return _seen(_RUN.id == number, _RUN.updated_at == at)
+
+
+_SEEN_ALONE = _seen(_WATCH.run_id == bindparam("of_id"), _RUN.updated_at == bindparam("written", type_=BigInteger))

@@ -5,11 +5,24 @@ A row that cannot be read does not stop the others: it is named, and set aside b
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from time import monotonic
 from typing import Any
 
 from cachetools import TTLCache
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, bindparam, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    Text,
+    bindparam,
+    case,
+    cast,
+    func,
+    select,
+)
 
 from collector.errors import LedgerError
 from collector.ledger import detail, schema
@@ -132,24 +145,62 @@ def tracked(conn: Connection, source_id: int, now_ms: int, limit: int) -> Tracke
     """Open runs that are due, oldest due first; one without `due_at` is due since it was last seen. Runs that ended
     and wait for their enrichment are not among them. One that is wanted every cycle has the `seen_at` of when it was written last.
     """
-    run, watch = schema.run, schema.watch
-    due = (
-        select(run.c.id, run.c.updated_at, *_WATCH)
-        .join_from(watch, run, run.c.id == watch.c.run_id)
-        .where(watch.c.source_id == source_id, watch.c.due_at <= now_ms)
-    )
-    rows = conn.execute(due.order_by(watch.c.due_at, watch.c.run_id).limit(limit)).all()
-    found = _short(conn).of(conn, {row[0]: row[1] for row in rows})
-    read = [(found[number].run, look) for number, _, *look in rows if number in found]
+    asked = {"of_source": source_id, "now": now_ms, "most": limit}
+    memory, text = _short(conn), conn.scalar(_DUE_AS_TEXT, asked)
+    before = memory.last.get(source_id)
+    if before is not None and text is not None and before.rows == text:
+        return before.tracked
+    rows = conn.execute(_DUE, asked).all()
+    found = memory.of(conn, {row[0]: row[1] for row in rows}, before.found if before is not None else {})
+    memory.last[source_id] = last = _read(text, [(found[row[0]], *row[2:]) for row in rows if row[0] in found], found)
+    return last.tracked
+
+
+def _read(text: str | None, rows: Sequence[tuple["_Short", int, int, int]], found: Mapping[int, "_Short"]) -> "_Last":
+    read = [(one.run, seen_at, due_at, misses) for one, seen_at, due_at, misses in rows if one.run is not None]
     unreadable = tuple(one.key for one in found.values() if one.run is None)
-    return Tracked([_in_short(run, *look) for run, look in read if run is not None], unreadable)
+    runs = Tracked([_in_short(*row) for row in read], unreadable)
+    return _Last(text if all(_is_in_text(*row) for row in read) else None, runs, found)
+
+
+def _due() -> tuple[Select[Any], Select[Any]]:
+    """The rows of runs that are due, and one text that is the same as long as they and what is made of them are."""
+    run, watch = schema.run.c, schema.watch.c
+    due = (
+        select(run.id, run.updated_at, *_WATCH)
+        .join_from(schema.watch, schema.run, run.id == watch.run_id)
+        .where(watch.source_id == bindparam("of_source"), watch.due_at <= bindparam("now", type_=BigInteger))
+        .order_by(watch.due_at, watch.run_id)
+        .limit(bindparam("most"))
+    )
+    row = due.subquery("due").c
+    times = case((row.due_at > row.seen_at, _joined(row.seen_at, row.due_at)), else_="")
+    as_text = func.aggregate_strings(_joined(row.id, row.updated_at, row.misses, times), ",")
+    return due, select(as_text)
+
+
+def _joined(*values: ColumnElement[Any]) -> ColumnElement[str]:
+    first, *others = (cast(value, Text) for value in values)
+    return reduce(lambda text, value: text + " " + value, others, first)
+
+
+_DUE, _DUE_AS_TEXT = _due()
+
+
+def _is_in_text(run: Run, seen_at: int, due_at: int, misses: int) -> bool:
+    """Whether `_DUE_AS_TEXT` has all that `_in_short` takes of a row."""
+    return due_at > seen_at or _is_as_written(run, seen_at, due_at, misses)
 
 
 def _in_short(run: Run, seen_at: int, due_at: int, misses: int) -> Run:
     """The run as it was last seen; as it is where nothing but `seen_at` differs, as copying thousands takes longer than reading them."""
-    if run.due_at is None and due_at <= seen_at and run.misses == misses:
+    if _is_as_written(run, seen_at, due_at, misses):
         return run
     return detail.as_last_seen(run, WatchRow(seen_at, due_at, misses))
+
+
+def _is_as_written(run: Run, seen_at: int, due_at: int, misses: int) -> bool:
+    return run.due_at is None and due_at <= seen_at and run.misses == misses
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,16 +212,26 @@ class _Short:
     run: Run | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """What was tracked of a source when its due rows were last read, these as a text that says all of them, and the runs that it was made of."""
+
+    rows: str | None
+    tracked: Tracked
+    found: Mapping[int, _Short]
+
+
 class _Memory:
     """Runs in short by number, those asked for lately, and one object for all runs of a job: belongs to a connection."""
 
     def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
         self._runs: TTLCache[int, _Short] = TTLCache(KEPT, FORGOTTEN_AFTER, seconds)
         self._jobs: TTLCache[Job, Job] = TTLCache(KEPT, FORGOTTEN_AFTER, seconds)
+        self.last: dict[int, _Last] = {}
 
-    def of(self, conn: Connection, wanted: Mapping[int, int]) -> dict[int, _Short]:
-        """The runs with these numbers as of these times of writing; rows that changed are read again."""
-        here = {number: one for number in wanted if (one := self._runs.get(number)) is not None}
+    def of(self, conn: Connection, wanted: Mapping[int, int], last: Mapping[int, _Short]) -> dict[int, _Short]:
+        """The runs with these numbers as of these times of writing; rows that changed are read again. `last` are those asked for last."""
+        here = {number: one for number in wanted if (one := last.get(number) or self._runs.get(number)) is not None}
         found = {number: one for number, one in here.items() if one.updated_at == wanted[number]}
         for number, updated_at, key, text in rows_of(conn, _DETAILS, sorted(wanted.keys() - found.keys())):
             found[number] = _Short(updated_at, key, self._read(key, text))

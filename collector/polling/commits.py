@@ -5,7 +5,7 @@ That keeps a poll and an enrichment of the same run from overwriting each other,
 """
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -21,7 +21,6 @@ from collector.ledger.looks import Look, commit_looks
 from collector.ledger.port import Ledger
 from collector.ledger.restriction import Alone
 from collector.ledger.runs import NewEvent, PollCommit, RunChange, RunsChanged
-from collector.ledger.statements import chunks
 from collector.ledger.stored import Known
 from collector.ledger.strands import parent_key
 from collector.lifecycle import Step, finish
@@ -32,7 +31,7 @@ from collector.polling import redaction
 from collector.polling.decision import Policy, by_known_ids, decide, turns
 from collector.polling.definitions import completed, jobs_to_know
 from collector.polling.job_names import JobNames
-from collector.polling.repeats import Again, Repeat, Repeats, fingerprint
+from collector.polling.repeats import Batch, Repeat, Repeats, fingerprint
 from collector.reports import EventReport
 
 
@@ -118,10 +117,10 @@ class Writer:
 
     async def _without_repeats(self, store: Ledger, page: Poll, at: datetime) -> Poll:
         """What is left of the page once the repeats in it are committed as looks."""
-        news, repeats = self.repeats.parted(page)
-        for some in chunks(repeats, LOOKS_AT_ONCE):
-            changed = await store.write(commit_looks, self.lease(), _looks(some, at))
-            news += [one.dated() for one in some if one.last.number in changed]
+        news, repeats = await self.repeats.parted(page, LOOKS_AT_ONCE)
+        for batch in repeats:
+            changed = await store.write(commit_looks, self.lease(), _looks(batch, page.repeated_at, at))
+            news += batch.written_since(changed, page)
         return replace(page, observations=tuple(news), repeated=(), repeated_at=None)
 
     async def ends(self, store: Ledger, found: Mapping[str, Found], at: datetime) -> Committed:
@@ -302,14 +301,12 @@ def _weight(seen: Observation, known: Mapping[str, tuple[str, str | None]]) -> i
     return 1 if known.get(seen.key) == (seen.state, seen.raw_state) else LOOKS // PART
 
 
-def _looks(repeats: Iterable[Again], at: datetime) -> dict[Look, dict[int, int]]:
-    together: defaultdict[tuple[datetime, datetime | None], dict[int, int]] = defaultdict(dict)
-    for seen, seen_at, last in repeats:
-        together[seen_at, seen.due_at][last.number] = last.written_at
+def _looks(batch: Batch, repeated_at: datetime | None, at: datetime) -> dict[Look, dict[int, int]]:
     found: defaultdict[Look, dict[int, int]] = defaultdict(dict)
-    for (seen_at, due_at), runs_then in together.items():
+    for (own, due_at), rows in batch.rows.items():
+        seen_at = own or repeated_at or at
         look = Look(to_ms(seen_at), to_ms(min(seen_at, at) if due_at is None else due_at))
-        found[look].update(runs_then)
+        found[look].update(rows)
     return found
 
 

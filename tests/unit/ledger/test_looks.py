@@ -67,8 +67,10 @@ def test_time_that_goes_back_moves_no_run_back(ledger: Ledger) -> None:
     assert watched(ledger.conn)["r"].seen_at == NOW + 60 * SECOND
 
 
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("others", [0, 1, 600])
-def test_nothing_is_noted_of_a_run_that_was_written_since_or_is_over(ledger: Ledger, others: int) -> None:
+def test_nothing_is_noted_of_a_run_that_was_written_since_or_is_over(ledger: Ledger, others: int, apart: bool) -> None:
+    """Whether all were seen at one moment, or each at another."""
     names = ["written", "over", *(f"{number}" for number in range(others))]
     ledger.commit(*(RunChange(a_run(name)) for name in names))
     known = written(ledger.conn)
@@ -77,11 +79,16 @@ def test_nothing_is_noted_of_a_run_that_was_written_since_or_is_over(ledger: Led
     now_known = written(ledger.conn)
     known["over"] = now_known["over"]
     before = watched(ledger.conn)
-    changed = commit_looks(ledger.conn, ledger.lease, {SEEN: dict(known.values())})
+    looks = {SEEN: dict(known.values())}
+    if apart:
+        looks = {replace(SEEN, due_at=SEEN.due_at - each): dict([row]) for each, row in enumerate(known.values())}
+    changed = commit_looks(ledger.conn, ledger.lease, looks)
     assert changed == {known["written"][0], known["over"][0]}
     after = watched(ledger.conn)
     assert after.pop("written") == before["written"]
-    assert after == {f"{number}": WatchRow(SEEN.seen_at, SEEN.due_at, 0) for number in range(others)}
+    assert {key: replace(row, due_at=SEEN.due_at) for key, row in after.items()} == {
+        f"{number}": WatchRow(SEEN.seen_at, SEEN.due_at, 0) for number in range(others)
+    }
     assert written(ledger.conn) == now_known, "a look writes no run"
 
 

@@ -107,6 +107,39 @@ def test_only_rows_that_changed_are_read_again(ledger: Ledger, monkeypatch: pyte
     assert keys[20:] == ["7"]
 
 
+def test_what_is_tracked_follows_every_commit(ledger: Ledger) -> None:
+    """Though it is read anew only where something moved that it is made of."""
+    a, b = a_run("a"), a_run("b")
+    steps = [
+        (RunChange(a), RunChange(b)),
+        (RunChange(replace(a, seen_at=later(seconds=1)), only_seen=True),),
+        (RunChange(replace(a, misses=1), only_seen=True),),
+        (RunChange(replace(a, misses=0), only_seen=True),),
+        (RunChange(replace(a, seen_at=later(seconds=2), due_at=later(seconds=3)), only_seen=True),),
+        (RunChange(replace(a, seen_at=later(seconds=2), due_at=later(seconds=4)), only_seen=True),),
+        (RunChange(replace(a, seen_at=later(seconds=2), due_at=later(hours=2)), only_seen=True),),
+        (RunChange(replace(a, seen_at=later(seconds=5)), only_seen=True), RunChange(a_run("c"))),
+        (RunChange(replace(b, raw_state="Stopping")),),
+        (RunChange(replace(b, raw_state="Stopping", due_at=later(seconds=9))),),
+        (RunChange(replace(b, state=RunState.SUCCEEDED, started_at=T0, ended_at=T0)),),
+    ]
+    for step in steps:
+        ledger.commit(*step)
+        found, kept = tracked(ledger), ledger.conn.info.pop(stored._KEY)
+        assert found == tracked(ledger), "as another connection reads it"
+        ledger.conn.info[stored._KEY] = kept
+
+
+def test_what_is_tracked_is_read_once_while_runs_are_seen_unchanged(ledger: Ledger) -> None:
+    ledger.commit(*(RunChange(a_run(key)) for key in "abc"))
+    before = tracked(ledger)
+    for seconds in (30, 60):
+        seen_again(ledger, before, seconds)
+        assert tracked(ledger) is before
+    ledger.commit(RunChange(a_run("b", raw_state="Stopping")))
+    assert tracked(ledger) is not before
+
+
 @pytest.mark.parametrize(("due", "misses"), [(None, 0), (None, 1), (40, 0), (40, 1)])
 def test_of_looks_only_the_time_is_not_in_the_runs_in_short(ledger: Ledger, due: int | None, misses: int) -> None:
     run = a_run("r", misses=1)
@@ -133,10 +166,10 @@ def test_runs_that_nobody_asks_for_are_forgotten(sqlite_ledger: Ledger) -> None:
     watched, ended = (row.id for row in conn.execute(select(schema.run.c.id).order_by(schema.run.c.id)))
     written = {row.id: row.updated_at for row in conn.execute(select(schema.run.c.id, schema.run.c.updated_at))}
     memory = stored._Memory(lambda: now[0])
-    memory.of(conn, written)
+    memory.of(conn, written, {})
     for _ in range(3):
         now[0] += stored.FORGOTTEN_AFTER - 1
-        assert memory.of(conn, {watched: written[watched]}).keys() == {watched}
+        assert memory.of(conn, {watched: written[watched]}, {}).keys() == {watched}
     assert (watched in memory._runs, ended in memory._runs) == (True, False)
     assert not list(memory._jobs), "a run in memory has its job"
 

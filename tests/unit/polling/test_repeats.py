@@ -223,16 +223,34 @@ async def test_an_edition_stands_for_all_that_was_said(source: Source) -> None:
 async def test_observations_that_hold_again_are_seen_when_the_page_says(source: Source) -> None:
     first = [running(source, key, edition=number) for number, key in enumerate("abc")]
     await ways(source, *first)
-    for way in (WHOLE, LOOK, LOOK):
+    again = tuple(first)
+    for way in (WHOLE, LOOK, LOOK, LOOK):
         source.clock.advance(10)
         now = source.clock.now()
-        assert await ways(source, repeated=tuple(first), repeated_at=now) == way
+        assert await ways(source, repeated=again, repeated_at=now) == way
         found = await source.store.read(runs.by_keys, source.source_id, "abc")
         assert {run.seen_at for run in found.values()} == {now}
     await source.store.write(touched)
-    source.clock.advance(10)
-    assert await ways(source, repeated=tuple(first), repeated_at=source.clock.now()) == WHOLE
-    assert (await known(source, "b")).seen_at == source.clock.now()
+    for way in (WHOLE, LOOK):
+        source.clock.advance(10)
+        assert await ways(source, repeated=again, repeated_at=source.clock.now()) == way
+        assert (await known(source, "b")).seen_at == source.clock.now()
+
+
+async def test_a_page_that_comes_again_after_one_of_its_runs_said_something_else(source: Source) -> None:
+    again = tuple(running(source, key, edition=number) for number, key in enumerate("ab"))
+
+    async def way() -> tuple[int, int]:
+        source.clock.advance(10)
+        return await ways(source, repeated=again, repeated_at=source.clock.now())
+
+    assert [await way() for _ in range(4)] == [WHOLE, WHOLE, LOOK, LOOK]
+    for _ in range(2):
+        await ways(source, running(source, "a", edition=7, handle={"id": "8"}))
+    assert await way() == (1, 1)
+    await ways(source, source.seen("b", RunState.SUCCEEDED, settled=True))
+    assert (await way())[0] == 1
+    assert (await known(source, "b")).state is RunState.SUCCEEDED
 
 
 async def test_a_page_of_nothing_but_repeats_is_one_commit(source: Source) -> None:
