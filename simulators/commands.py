@@ -43,7 +43,7 @@ def simulate(
         SimulatorName,
         typer.Argument(metavar="PLATFORM", help=f"What to serve: {', '.join(SimulatorName)}.", parser=simulator_name),
     ],
-    port: Annotated[int, typer.Option("--port", metavar="NUMBER", help="0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option("--port", metavar="NUMBER", min=0, max=65533, help="0 takes a free one.")] = 0,
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; 0.0.0.0 in a container.")
     ] = "127.0.0.1",

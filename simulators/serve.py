@@ -47,7 +47,8 @@ def run(platform: str, host: str, port: int, seed: int) -> int:
     try:
         asyncio.run(_play(host, port) if platform == "all" else _serve(make(platform, seed), platform, host, port))
     except OSError as error:
-        raise ConfigurationError([f"port {port} of {host} cannot be listened on: {error.strerror}"]) from error
+        cause = str(error.strerror).rpartition("): ")[2]  # asyncio says the address before it, too
+        raise ConfigurationError([f"cannot listen on {host}:{port}: {cause}"]) from error
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
     return 0

@@ -312,6 +312,18 @@ def explain(
     sys.exit(command.explain(config, name, source=source, as_json=as_json))
 
 
+Form = Literal["tree", "dot", "mermaid"]
+_FORMS: tuple[Form, ...] = "tree", "dot", "mermaid"
+
+
+def _form(text: str) -> Form:
+    """The parser of the option, as typer's own for choices puts pydantic's `Value error` before its message."""
+    for form in _FORMS:
+        if text == form:
+            return form
+    raise typer.BadParameter(f"{text!r} is not one of {', '.join(_FORMS)}")
+
+
 @command("Show what something is made from.", "graph transformation/load-pumps --depth 4")
 def graph(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A job or a dataset, or NAMESPACE NAME of a dataset.")],
@@ -319,7 +331,10 @@ def graph(
     depth: Annotated[int, typer.Option("--depth", metavar="NUMBER", min=1, max=6, help="Steps up and down.")] = 3,
     *,
     form: Annotated[
-        Literal["tree", "dot", "mermaid"], typer.Option("--format", help="dot is for Graphviz, mermaid for Markdown.")
+        Form,
+        typer.Option(
+            "--format", metavar="<tree|dot|mermaid>", parser=_form, help="dot is for Graphviz, mermaid for Markdown."
+        ),
     ] = "tree",
     as_json: Json = False,
 ) -> None:

@@ -65,7 +65,10 @@ def run(*, marquez: str | None, kafka: str | None, events: Path | None, forever:
     asyncio.run(reach(marquez, kafka))
     folder = Path(tempfile.mkdtemp(prefix="lineage-demo-"))
     file = (events or folder / "events.ndjson").absolute()
-    file.unlink(missing_ok=True)
+    try:
+        file.write_bytes(b"")
+    except OSError as error:
+        raise ConfigurationError([f"--events {file} cannot be written: {error.strerror}; give another file"]) from error
     summary = asyncio.run(_demo(folder, file, marquez, kafka, forever=forever, quiet=as_json))
     if as_json:
         print(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())

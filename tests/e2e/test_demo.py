@@ -52,9 +52,10 @@ async def test_the_demo_ends_well_and_its_events_match_its_scenario(tmp_path: Pa
         (["--kafka", "127.0.0.1:{port}"], 1, "check that Kafka runs"),
         (["--marquez", "localhost"], 2, "--marquez localhost: is not a valid URL"),
         (["--kafka", "localhost"], 2, "--kafka localhost: is not a valid server"),
+        (["--events", "/nowhere/at/all.ndjson"], 2, "cannot be written: No such file or directory"),
     ],
 )
-async def test_an_address_where_nothing_answers_is_one_sentence(words: list[str], code: int, said: str) -> None:
+async def test_an_address_or_file_that_does_not_work_is_one_sentence(words: list[str], code: int, said: str) -> None:
     given = [word.format(port=free_port()) for word in words]
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -298,6 +299,11 @@ def test_a_platform_that_no_simulator_has_is_named_in_plain_words(run: Run) -> N
     )
 
 
+def test_a_format_that_no_graph_has_is_named_in_plain_words(run: Run) -> None:
+    said = run("graph", "x", "--format", "svg")
+    assert said.err.splitlines()[-1] == "Error: Invalid value for '--format': 'svg' is not one of tree, dot, mermaid"
+
+
 def test_what_went_wrong_is_said_in_words(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
         raise LineageError("ledger x.db is in use by process 7")
@@ -321,3 +327,13 @@ def test_a_ledger_in_a_folder_that_is_not_there(run: Run, config: Write) -> None
     assert said.code == 2
     assert "/nowhere/at/all.db.sock cannot be made" in said.err
     assert "correct ledger.path" in said.err
+
+
+def test_a_port_that_simulate_cannot_take(run: Run) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert run("simulate", "cdf", "--port", str(port)).err == (
+            f"error: cannot listen on 127.0.0.1:{port}: address already in use\n"
+        )
+    assert run("simulate", "cdf", "--port", "99999").code == 2
