@@ -26,8 +26,10 @@ from collector.reports import (
     SkipReport,
 )
 from exporters.delivery.reports import RecheckReport, SendReport, SendResult
+from exporters.metrics import jobs
 from exporters.metrics.families import Metrics
-from exporters.metrics.snapshot import OUTCOMES, JobState, SinkBacklog, Snapshot, SourceState, families
+from exporters.metrics.jobs import OUTCOMES, JobState
+from exporters.metrics.snapshot import SinkBacklog, Snapshot, SourceState, families
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "metrics.md"
@@ -73,7 +75,8 @@ class Family:
 
 def catalogue() -> list[Family]:
     """Every family of ours with all its labels, in the order of the page."""
-    of_ledger = {family.name for family in families(asyncio.run(_snapshot()))}
+    snapshot = asyncio.run(_snapshot())
+    of_ledger = {family.name for family in (*jobs.families(snapshot.jobs), *families(snapshot))}
     found = [_family(metric, metric.name in of_ledger) for metric in shown() if metric.name.startswith("lineage_")]
     return [family for prefixes in GROUPS.values() for family in found if family.name.startswith(prefixes)]
 

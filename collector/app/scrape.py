@@ -10,7 +10,8 @@ from collector.clock import Clock, to_ms
 from collector.ledger import job_queries, queries, replicas
 from collector.ledger.queries import SourceRow
 from collector.model import RunState
-from exporters.metrics.snapshot import JOBS_AT_MOST, JobState, SinkBacklog, Snapshot, SourceState
+from exporters.metrics.jobs import JobState
+from exporters.metrics.snapshot import JOBS_AT_MOST, SinkBacklog, Snapshot, SourceState
 
 _NO_SHARES: Mapping[str, int] = MappingProxyType({})
 

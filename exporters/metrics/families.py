@@ -45,7 +45,9 @@ from collector.reports import (
     WriteFailure,
 )
 from exporters.delivery.reports import CircuitReport, RecheckReport, SendReport, SendResult
-from exporters.metrics.snapshot import OUTCOMES, Snapshot, families
+from exporters.metrics import jobs
+from exporters.metrics.jobs import OUTCOMES
+from exporters.metrics.snapshot import Snapshot, families
 
 log = logging.getLogger("lineage.metrics")
 
@@ -56,6 +58,36 @@ _SEND_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 _RUN_SECONDS = (1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 _FRESH_SECONDS = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600, 21600, 86400)
 _CODE_CLASSES = ("2xx", "3xx", "4xx", "401", "403", "429", "5xx", "other", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class _WithoutJobs(Collector):
+    counted: CollectorRegistry
+    snapshot: Snapshot | None = None
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self.counted.collect()
+        if self.snapshot is not None:
+            yield from families(self.snapshot)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Collector):
+    """What one scrape shows: what was counted, and the ledger's `snapshot` unless it is left out."""
+
+    counted: CollectorRegistry
+    snapshot: Snapshot | None = None
+
+    def collect(self) -> Iterable[Metric]:
+        yield from _WithoutJobs(self.counted, self.snapshot).collect()
+        if self.snapshot is not None:
+            yield from jobs.families(self.snapshot.jobs)
+
+    def encoded(self, encode: jobs.Encode) -> bytes:
+        """The same bytes as those of `encode`, with less work for each job."""
+        rest, end = encode(_WithoutJobs(self.counted, self.snapshot)), jobs.END.encode()
+        of_jobs = b"" if self.snapshot is None else jobs.encoded(self.snapshot.jobs, encode)
+        return rest.removesuffix(end) + of_jobs + (end if rest.endswith(end) else b"")
 
 
 class Metrics:
@@ -207,20 +239,19 @@ class Metrics:
             _touch(self._sends, sink, SendResult)
             _touch(self._rechecks, sink, ("settled", "again"))
 
-    async def scrape(self) -> Collector:
+    async def scrape(self) -> Page:
         """All series of this moment, for an encoder in any thread. Those of the ledger are left out, and that is
         counted, when it cannot be read: none are better than old ones. They are left out, too, while another replica shows
         them, and the snapshot is None.
         """
         try:
             async with asyncio.timeout(LEDGER_WITHIN):
-                snapshot = await self._snapshot()
-                return _Page(self._registry, snapshot) if snapshot is not None else self._registry
+                return Page(self._registry, await self._snapshot())
         except Exception as error:  # noqa: BLE001 - the boundary of a scrape: what was counted is shown all the same
             cause = str(error) or f"no answer within {LEDGER_WITHIN:.0f} s"
             log.warning("scrape.truncated", extra=fields(cause=cause, kind=type(error).__name__))
             self._unread.inc()
-            return self._registry
+            return Page(self._registry)
 
     def polled(self, report: PollReport) -> None:
         self._polls.labels(report.source, report.result.value).inc()
@@ -307,16 +338,6 @@ class Metrics:
 
     def ledger_lost(self) -> None:
         self._lost.set(1)
-
-
-@dataclass(frozen=True, slots=True)
-class _Page(Collector):
-    counted: CollectorRegistry
-    snapshot: Snapshot
-
-    def collect(self) -> Iterable[Metric]:
-        yield from self.counted.collect()
-        yield from families(self.snapshot)
 
 
 def _touch(metric: Counter | Histogram, first: str, others: Iterable[str]) -> None:

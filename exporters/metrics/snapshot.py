@@ -1,35 +1,14 @@
 """The ledger's state at one moment, as series that are made at each scrape: correct after a restart, gone with their job."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 
-from collector.model import RunState
+from exporters.metrics.jobs import JobState
 
 JOBS_AT_MOST = 5_000
 """Jobs that have series, ten each; further ones are counted in `lineage_jobs_left_out`."""
-OUTCOMES = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED)
-_LONGEST_NAME = 120
-
-
-@dataclass(frozen=True, slots=True)
-class JobState:
-    """The last run of a job and the number of runs by outcome; times in epoch seconds. `name` is the display name, `stale`
-    counts its open runs that take too long, `schedule` is a cron expression, empty where none is known.
-    `duration_bounded`: the platform did not report when the run started, or ended, or did out of order.
-    """
-
-    source: str
-    job: str
-    name: str
-    state: RunState
-    started_at: float | None
-    ended_at: float | None
-    outcomes: Mapping[RunState, int]
-    stale: int = 0
-    schedule: str = ""
-    duration_bounded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +58,7 @@ class Snapshot:
 
 
 def families(snapshot: Snapshot) -> Iterable[Metric]:
-    yield from _of_jobs(snapshot.jobs)
+    """Without those of jobs, which have a module of their own."""
     yield from _of_sources(snapshot.sources, snapshot.at)
     yield from _of_sinks(snapshot.sinks, snapshot.at)
     yield GaugeMetricFamily(
@@ -91,43 +70,6 @@ def families(snapshot: Snapshot) -> Iterable[Metric]:
     yield GaugeMetricFamily("lineage_replicas", "Replicas whose heartbeat arrived in time.", value=snapshot.replicas)
     kinds = "Different versions and configurations among the live replicas."
     yield GaugeMetricFamily("lineage_replica_kinds", kinds, value=snapshot.replica_kinds)
-
-
-def _of_jobs(jobs: Sequence[JobState]) -> Iterable[Metric]:
-    labels = ["source", "job"]
-    state = _gauge("lineage_run_last_state", "1 for the state of a job's last run.", *labels, "state")
-    duration = _gauge("lineage_run_last_duration_seconds", "Time a job's last run took.", *labels)
-    bounded = _gauge(
-        "lineage_run_last_duration_bounded",
-        "1 where the platform did not report when that run started, or ended, or did out of order.",
-        *labels,
-    )
-    start = _gauge("lineage_run_last_start_timestamp_seconds", "When a job's last run started.", *labels)
-    end = _gauge("lineage_run_last_end_timestamp_seconds", "When a job's last run ended.", *labels)
-    stale = _gauge("lineage_run_stale", "Runs that run for longer than stale_after of their source.", *labels)
-    info = _gauge(
-        "lineage_job_info",
-        "A job with its display name and its schedule (cron expression).",
-        *labels,
-        "name",
-        "schedule",
-    )
-    runs = CounterMetricFamily("lineage_runs", "Runs that ended, by outcome.", labels=[*labels, "outcome"])
-    for job in jobs:
-        key = [job.source, job.job]
-        state.add_metric([*key, job.state.value], 1)
-        stale.add_metric(key, job.stale)
-        info.add_metric([*key, _short(job.name), _short(job.schedule)], 1)
-        if job.started_at is not None:
-            start.add_metric(key, job.started_at)
-        if job.ended_at is not None:
-            end.add_metric(key, job.ended_at)
-        if job.started_at is not None and job.ended_at is not None:
-            duration.add_metric(key, job.ended_at - job.started_at)
-            bounded.add_metric(key, job.duration_bounded)
-        for outcome in OUTCOMES:
-            runs.add_metric([*key, outcome.value], job.outcomes.get(outcome, 0))
-    return state, duration, bounded, start, end, stale, info, runs
 
 
 def _of_sources(sources: Sequence[SourceState], at: float) -> Iterable[Metric]:
@@ -173,7 +115,3 @@ def _seconds_since(begun: float | None, at: float) -> float:
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, labels=labels)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

@@ -5,6 +5,7 @@ import gzip
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import orjson
 from aiohttp import web
@@ -25,7 +26,16 @@ from exporters.web.responses import STATIC, BackendLink
 from exporters.web.run_pages import RunPages
 from exporters.web.state_pages import StatePages, Status
 
+Encode = Callable[[Collector], bytes]
 HEALTH = ("/healthz", "/-/healthy", "/readyz", "/-/ready")
+
+
+class MetricsPage(Protocol):
+    """All series of a moment."""
+
+    def encoded(self, encode: Encode) -> bytes:
+        """In one of the library's text formats."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +47,7 @@ class Pages:
     and a mapping under `ledger`. `metrics` are all series of the moment. None of the four raises.
     """
 
-    metrics: Callable[[], Awaitable[Collector]]
+    metrics: Callable[[], Awaitable[MetricsPage]]
     faults: Callable[[], list[str]]
     unready: Callable[[], list[str]]
     status: Callable[[], Awaitable[Status]]
@@ -110,8 +120,8 @@ class _Site:
         ]
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        """Rendered in a thread: 10,000 series take 0.1 s, which would delay polling and sending. One scrape at a time, so
-        that any number of them takes one thread.
+        """Rendered in a thread: 35,000 series take 0.06 s, and compression more, which would delay polling and sending. One scrape
+        at a time, so that any number of them takes one thread.
         """
         encode, content_type = _encoder(request.headers.get("Accept", ""))
         compress = gzip_accepted(request.headers.get("Accept-Encoding", ""))
@@ -148,7 +158,7 @@ def _verdict(reasons: list[str]) -> web.Response:
     return web.Response(text=text, status=503 if reasons else 200)
 
 
-def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+def _encoder(accept: str) -> tuple[Encode, str]:
     """Plain text where the library cannot parse the header, as with `version=new`."""
     try:
         return choose_encoder(accept if accept.isascii() else "")
@@ -156,6 +166,6 @@ def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
         return choose_encoder("")
 
 
-def _rendered(encode: Callable[[Collector], bytes], shown: Collector, *, compress: bool) -> bytes:
-    body = encode(shown)
+def _rendered(encode: Encode, shown: MetricsPage, *, compress: bool) -> bytes:
+    body = shown.encoded(encode)
     return gzip.compress(body, compresslevel=4) if compress else body

@@ -14,7 +14,8 @@ from prometheus_client.exposition import generate_latest
 
 from collector.model import RunState
 from exporters.metrics.families import Metrics
-from exporters.metrics.snapshot import OUTCOMES, JobState, Snapshot
+from exporters.metrics.jobs import OUTCOMES, JobState
+from exporters.metrics.snapshot import Snapshot
 
 A_JOB = 10
 """Series of one job."""
@@ -39,7 +40,7 @@ async def measured(series: int) -> dict[str, Any]:
     metrics, cpu, page = Metrics({"plant-a": 7}, ["marquez"], read, lambda: 4096.0), list[float](), b""
     for _ in range(TIMES):
         start = time.process_time()
-        page = generate_latest(await metrics.scrape())
+        page = (await metrics.scrape()).encoded(generate_latest)
         cpu.append(time.process_time() - start)
     found = sum(not line.startswith(b"#") for line in page.splitlines())
     return {"series": found, "bytes": len(page), "cpu": statistics.median(cpu)}

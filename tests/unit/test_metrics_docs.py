@@ -3,7 +3,7 @@
 import inspect
 import re
 
-from exporters.metrics import families, snapshot
+from exporters.metrics import families, jobs, snapshot
 from exporters.metrics.snapshot import JOBS_AT_MOST
 from tests.metric_families import CHART, PAGE, catalogue, fresh, readers
 
@@ -28,7 +28,7 @@ def test_every_family_has_a_group_a_help_and_a_name_that_prometheus_likes() -> N
 
 
 def test_every_family_of_ours_is_in_a_group() -> None:
-    written = "".join(inspect.getsource(module) for module in (families, snapshot))
+    written = "".join(inspect.getsource(module) for module in (families, jobs, snapshot))
     in_the_code = set(re.findall(r'"(lineage_[a-z_]+)"', written))
     assert in_the_code == {family.name.removesuffix("_total") for family in catalogue()}
 

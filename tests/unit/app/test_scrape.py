@@ -17,7 +17,8 @@ from collector.ledger.configured_sources import Configured
 from collector.ledger.runs import RunChange
 from collector.model import EventKind, Interval, RunState
 from collector.testing.clock import SimulatedClock
-from exporters.metrics.snapshot import JobState, SinkBacklog, SourceState
+from exporters.metrics.jobs import JobState
+from exporters.metrics.snapshot import SinkBacklog, SourceState
 from tests.unit.ledger.ledgers import (
     ALL,
     COMPLETE,

@@ -9,13 +9,12 @@ from dataclasses import replace
 
 import pytest
 from aiohttp import web
-from prometheus_client.registry import Collector
 
 from config.settings import Http
 from config.web import Access
 from exporters.web.connections import LIMITS, Limits
 from exporters.web.listener import Listener, listen
-from exporters.web.pages import Pages, serve
+from exporters.web.pages import MetricsPage, Pages, serve
 from tests.servers.certificates import Certificates, make_certificates
 from tests.unit.exporters.test_web import GOOD
 
@@ -91,7 +90,7 @@ async def test_an_idle_connection_is_closed() -> None:
 async def test_an_answer_that_takes_too_long_is_given_up() -> None:
     cancelled = asyncio.Event()
 
-    async def never() -> Collector:
+    async def never() -> MetricsPage:
         try:
             await asyncio.Event().wait()
         finally:

@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.openmetrics import exposition, parser
 from prometheus_client.parser import text_string_to_metric_families as parsed
@@ -27,7 +30,8 @@ from collector.reports import (
 from exporters.delivery.reports import CircuitReport, RecheckReport, SendReport, SendResult
 from exporters.metrics import families
 from exporters.metrics.families import Metrics
-from exporters.metrics.snapshot import JobState, SinkBacklog, Snapshot, SourceState
+from exporters.metrics.jobs import Encode, JobState
+from exporters.metrics.snapshot import SinkBacklog, Snapshot, SourceState
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 RUN_ID = "0b5be8bb-1c6e-4d1c-9d0c-3a5f0f7a2f11"
@@ -398,8 +402,38 @@ async def test_scrapes_do_not_register_anew() -> None:
 
 @pytest.mark.parametrize("encode", [generate_latest, openmetrics])
 async def test_five_thousand_jobs_render(encode: Callable[[Collector], bytes]) -> None:
-    page = encode(await made(a_snapshot(jobs=5000)).scrape())
+    page = (await made(a_snapshot(jobs=5000)).scrape()).encoded(encode)
     assert page.count(b"lineage_run_last_state{") == 5000
+
+
+def _job(source: str, job: str, **more: Any) -> JobState:
+    state = JobState(source, job, f"the {job}", RunState.FAILED, 1e9, 1e9 + 0.25, {RunState.FAILED: 2})
+    return replace(state, **more)
+
+
+ODD_JOBS = (
+    _job("plant-a", 'a "b"\\c\nd %s {e} ü'),
+    _job('50 % \\ "x"', "%d", name="", schedule="*/5 * * * *", stale=3, duration_bounded=True),
+    _job("plant-a", "never ended", ended_at=None, outcomes={}),
+    _job("plant-a", "never began", started_at=None, state=RunState.QUEUED),
+    _job("plant-a", "x" * 300, name="y" * 300, outcomes={RunState.SUCCEEDED: 12_345_678}),
+)
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        generate_latest,
+        openmetrics,
+        partial(exposition.generate_latest, escaping="dots"),
+        partial(exposition.generate_latest, escaping="allow-utf-8"),
+    ],
+)
+@pytest.mark.parametrize("jobs", [(), ODD_JOBS])
+async def test_a_page_has_the_bytes_that_the_library_writes(encode: Encode, jobs: Sequence[JobState]) -> None:
+    for page in (await made(replace(NOTHING, jobs=jobs)).scrape(), await broken(OSError("no ledger")).scrape()):
+        settled = replace(page, counted=CollectorRegistry())  # the process's own metrics change meanwhile
+        assert settled.encoded(encode) == encode(settled)
 
 
 async def test_a_divided_sink_has_one_series_of_each_kind_and_its_leases_are_those_of_its_shards() -> None:

@@ -5,7 +5,7 @@ import gzip
 import threading
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -16,7 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parsed_text
 from prometheus_client.registry import Collector
 
-from exporters.web.pages import Pages, serve
+from exporters.web.pages import Encode, Pages, serve
 
 LEDGER = {"path": "lineage.db", "bytes": 10, "limit_bytes": 20, "wrong": None}
 STATUS: dict[str, Any] = {"running": True, "sources": [], "sinks": [], "ledger": LEDGER}
@@ -26,10 +26,18 @@ PROMETHEUS = (  # what version 2.42 sends
 )
 
 
-async def one_counter() -> Collector:
+@dataclass(frozen=True)
+class MetricsPage:
+    shown: Collector
+
+    def encoded(self, encode: Encode) -> bytes:
+        return encode(self.shown)
+
+
+async def one_counter() -> MetricsPage:
     registry = CollectorRegistry()
     Counter("lineage_events", "Events committed.", ["source"], registry=registry).labels("plant-a").inc(3)
-    return registry
+    return MetricsPage(registry)
 
 
 async def status() -> dict[str, Any]:
@@ -83,12 +91,12 @@ async def test_metrics_are_compressed_for_whom_it_helps(accepted: str, compresse
 
 
 async def test_a_page_of_many_megabytes_is_compressed_without_a_warning() -> None:
-    async def many() -> Collector:
+    async def many() -> MetricsPage:
         registry = CollectorRegistry()
         events = Counter("lineage_events", "Events committed.", ["source"], registry=registry)
         for number in range(20_000):
             events.labels(f"a source with quite a long name {number}")
-        return registry
+        return MetricsPage(registry)
 
     headers = {"Accept-Encoding": "gzip"}
     async with served(replace(GOOD, metrics=many)) as client, client.get("/metrics", headers=headers) as answer:
@@ -115,8 +123,8 @@ class Slow(Collector):
 async def test_a_scrape_is_rendered_off_the_event_loop_one_at_a_time() -> None:
     slow = Slow()
 
-    async def metrics() -> Collector:
-        return slow
+    async def metrics() -> MetricsPage:
+        return MetricsPage(slow)
 
     async with served(replace(GOOD, metrics=metrics)) as client:
         scrapes = [asyncio.create_task(fetched(client, "/metrics")) for _ in range(8)]
