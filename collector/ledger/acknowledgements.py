@@ -6,19 +6,20 @@ from functools import cache
 from sqlalchemy import BigInteger, Connection, Insert, bindparam, delete, exists, select
 
 from collector.ledger import schema
-from collector.ledger.statements import KEYS, changed, upsert
+from collector.ledger.statements import KEYS, changed, in_json, listed, upsert
 
 
 def note(conn: Connection, sink_id: int, strands: Iterable[int], now_ms: int) -> None:
     """The sink acknowledged the heads of these lanes now, perhaps not for the first time. Call it before the lanes move on."""
-    changed(conn, _noted(conn.dialect.name), sorted(strands), of_sink=sink_id, now=now_ms)
+    if some := list(strands):
+        conn.execute(_noted(conn.dialect.name), {"of_sink": sink_id, "strands": in_json(some), "now": now_ms})
 
 
 @cache
 def _noted(dialect: str) -> Insert:
     table, lane = schema.acknowledgement, schema.lane
     heads = select(lane.c.sink_id, lane.c.strand_id, lane.c.next_seq, bindparam("now", type_=BigInteger)).where(
-        lane.c.sink_id == bindparam("of_sink"), lane.c.strand_id.in_(KEYS)
+        lane.c.sink_id == bindparam("of_sink"), listed(lane.c.strand_id, bindparam("strands"))
     )
     statement = upsert(dialect, table).from_select(["sink_id", "strand_id", "seq", "at"], heads)
     key = ["sink_id", "strand_id", "seq"]

@@ -1,23 +1,20 @@
 """Lanes: what one strand still owes one sink, in order."""
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Boolean, Connection, FromClause, Select, Subquery, and_, bindparam, case, delete, select, update
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy import Connection, FromClause, Select, Subquery, and_, bindparam, case, delete, select, update
 
-from collector.ledger import acknowledgements, doubts, lanes, schema, tallies
+from collector.ledger import acknowledgements, doubts, lanes, packed, schema, tallies
 from collector.ledger import lanes as ledger_lanes
 from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
 from collector.ledger.shards import WHOLE, Shard
-from collector.ledger.statements import KEYS, put, rows_of
+from collector.ledger.statements import KEYS, in_json, listed, put, rows_of
 from collector.model import EventKind, Outgoing
 
 
@@ -84,8 +81,12 @@ def claim(
     `floor` spares PostgreSQL dead index entries: pass the `committed_at` of the oldest event that is taken or came with
     the last claim, and 0 every 5 s and after a claim that came back short.
     """
-    values = {"of_sink": sink_id, "now": now_ms, "floor": floor, "most": limit, "taken": json.dumps(list(taken))}
-    return [lanes.outgoing(row) for row in conn.execute(_claimed(shard), values)]
+    values = {"of_sink": sink_id, "now": now_ms, "floor": floor, "most": limit, "taken": in_json(taken)}
+    found = packed.rows(conn, _claimed(shard), values, "body")
+    return [lanes.outgoing(row[1:]) for row in sorted(found, key=_DUE_FIRST)]
+
+
+_DUE_FIRST = itemgetter(0, 1)
 
 
 @cache
@@ -95,10 +96,9 @@ def _claimed(shard: Shard) -> Select[*tuple[Any, ...]]:
     # a parked event that a person sends again is sent, valid or not
     fault = case((due.c.resume_seq.is_(None), event.c.fault))
     return (
-        select(*lanes.outgoing_columns(due.c.source_id, due.c.attempts, fault))
+        select(due.c.due_at, *lanes.outgoing_columns(due.c.source_id, due.c.attempts, fault.label("fault")))
         .join_from(due, event, and_(event.c.strand_id == due.c.strand_id, event.c.seq == due.c.next_seq))
         .join(schema.run, schema.run.c.id == event.c.run_id)
-        .order_by(due.c.due_at, due.c.strand_id)
     )
 
 
@@ -108,7 +108,7 @@ def _due(shard: Shard, lane: FromClause) -> Subquery:
         lane.c.sink_id == bindparam("of_sink"),
         lane.c.due_at <= bindparam("now"),
         lane.c.due_at >= bindparam("floor"),
-        ~_listed(lane.c.strand_id, bindparam("taken")),
+        ~listed(lane.c.strand_id, bindparam("taken")),
         *shard.conditions(lane.c.strand_id),
     )
     found = found.order_by(lane.c.due_at, lane.c.strand_id).limit(bindparam("most"))
@@ -117,25 +117,6 @@ def _due(shard: Shard, lane: FromClause) -> Subquery:
     of_shard, table = found.subquery("of_shard"), schema.lane
     whole = select(table).join_from(of_shard, table, table.c.strand_id == of_shard.c.strand_id)
     return whole.where(table.c.sink_id == bindparam("of_sink")).subquery("head")
-
-
-class _listed(FunctionElement[bool]):  # noqa: N801 - named as the function that it is in a statement
-    """Whether a number is in a JSON array: one text and one statement, whatever the length, for less than a parameter each."""
-
-    type = Boolean()
-    inherit_cache = True
-
-
-@compiles(_listed)
-def _listed_in_sqlite(element: _listed, compiler: SQLCompiler, **kw: Any) -> str:
-    number, array = (compiler.process(clause, **kw) for clause in element.clauses)
-    return f"({number} IN (SELECT value FROM json_each({array})))"  # noqa: S608 - no values
-
-
-@compiles(_listed, "postgresql")
-def _listed_in_postgres(element: _listed, compiler: SQLCompiler, **kw: Any) -> str:
-    number, array = (compiler.process(clause, **kw) for clause in element.clauses)
-    return f"({number} IN (SELECT value::bigint FROM json_array_elements_text({array}::json)))"  # noqa: S608 - no values
 
 
 def next_due(conn: Connection, sink_id: int, shard: Shard = WHOLE) -> int | None:
@@ -228,7 +209,7 @@ class _Heads:
         return self._lanes[item.strand_id]
 
     def lanes(self, items: Iterable[Outgoing]) -> list[Lane]:
-        return [self.lane(item) for item in items]
+        return [self._lanes[item.strand_id] for item in items]
 
 
 def _strands(settlement: Settlement) -> list[int]:
@@ -351,8 +332,9 @@ _LATER = (
 def _count(
     conn: Connection, sink_id: int, items: Sequence[Outgoing], done: Sequence[Lane], parked: Sequence[Lane]
 ) -> None:
-    pending, size = Counter[int](), Counter[int]()
-    for item, lane in zip(items, done, strict=True):
-        pending[lane.source_id] -= 1
-        size[lane.source_id] -= len(item.body)
-    tallies.add(conn, sink_id, pending, Counter(lane.source_id for lane in parked), size)
+    sources = [lane.source_id for lane in done]
+    size = dict.fromkeys(sources, 0)
+    for item, source in zip(items, sources, strict=True):
+        size[source] += len(item.body)
+    now_parked = Counter(lane.source_id for lane in parked)
+    tallies.add(conn, sink_id, tallies.less(sources), now_parked, tallies.less(size))

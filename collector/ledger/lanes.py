@@ -9,7 +9,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
-    Row,
     Update,
     and_,
     bindparam,
@@ -21,8 +20,8 @@ from sqlalchemy import (
     update,
 )
 
-from collector.ledger import restriction, schema, tallies
-from collector.ledger.statements import KEYS, changed, put, rows_of
+from collector.ledger import packed, restriction, schema, tallies
+from collector.ledger.statements import KEYS, in_json, listed, put, rows_of
 from collector.model import EventKind, Outgoing
 
 
@@ -122,7 +121,8 @@ def _lengthen(
 
 def locked(conn: Connection, sink_id: int, strands: Iterable[int]) -> dict[int, Lane]:
     """The lanes of these strands, locked in their order: anything else deadlocks with a poll's commit."""
-    return {row[0]: Lane(*row) for row in rows_of(conn, _LOCKED, sorted(set(strands)), of_sink=sink_id)}
+    found = packed.rows(conn, _LOCKED, {"of_sink": sink_id, "strands": in_json(set(strands))})
+    return {row[0]: Lane(*row) for row in found}
 
 
 def extend_to_wanted(conn: Connection, sink_id: int, wanted: frozenset[EventKind]) -> None:
@@ -135,7 +135,7 @@ def extend_to_wanted(conn: Connection, sink_id: int, wanted: frozenset[EventKind
     conn.execute(update(lane).where(lane.c.sink_id == sink_id, lane.c.last_seq < last).values(last_seq=last))
 
 
-_OF_LANES = schema.lane.c.sink_id == bindparam("of_sink"), schema.lane.c.strand_id.in_(KEYS)
+_OF_LANES = schema.lane.c.sink_id == bindparam("of_sink"), listed(schema.lane.c.strand_id, bindparam("strands"))
 COLUMNS = select(*(schema.lane.c[name] for name in Lane._fields))
 """What `Lane` is made of."""
 _LOCKED = COLUMNS.where(*_OF_LANES).order_by(schema.lane.c.strand_id).with_for_update()
@@ -147,7 +147,8 @@ def advance(conn: Connection, sink_id: int, wanted: frozenset[EventKind], lanes:
     again = _to_next_retry(conn, sink_id, [lane for lane in lanes if lane.resume_seq is not None], now_ms)
     rest = [lane for lane in lanes if lane.strand_id not in again]
     moved = _moved_on(conn, sink_id, wanted, rest, now_ms)
-    changed(conn, _FINISHED, (lane.strand_id for lane in rest if lane.strand_id not in moved), of_sink=sink_id)
+    if finished := [lane.strand_id for lane in rest if lane.strand_id not in moved]:
+        conn.execute(_FINISHED, {"of_sink": sink_id, "strands": in_json(finished)})
 
 
 def _moved_on(
@@ -260,19 +261,19 @@ _KINDS = {kind.value: kind for kind in EventKind}
 """To look a kind up takes an eighth of what to make it takes, and is done for each event that is sent."""
 
 
-def outgoing(row: Row[*tuple[Any, ...]]) -> Outgoing:
+def outgoing(row: Sequence[Any]) -> Outgoing:
     """An event as delivery gets it, from a row of `outgoing_columns`."""
     strand_id, seq, run_number, run_id, source_id, kind, body, attempts, committed_at, happened_at, fault = row
     return Outgoing(
-        strand_id=strand_id,
-        seq=seq,
-        run_number=run_number,
-        run_id=run_id,
-        source_id=source_id,
-        kind=_KINDS[kind],
-        body=bytes(body),
-        attempts=attempts,
-        committed_at=committed_at,
-        happened_at=happened_at,
-        fault=fault,
+        strand_id,
+        seq,
+        run_number,
+        run_id,
+        source_id,
+        _KINDS[kind],
+        bytes(body),
+        attempts,
+        committed_at,
+        happened_at,
+        fault,
     )

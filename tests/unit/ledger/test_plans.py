@@ -248,6 +248,14 @@ def test_a_claim_takes_the_head_of_the_index(busy: Ledger) -> None:
     assert any("SEARCH event USING INDEX sqlite_autoindex_event_1 (strand_id=? AND seq=?)" in step for step in steps)
 
 
+def test_a_settle_finds_lanes_by_their_keys(busy: Ledger) -> None:
+    items = busy.claim()[:5]
+    with watched(busy) as plans:
+        busy.deliver(*items)
+    found = {step(plan) for plan in plans if step(plan).startswith("SEARCH lane ")}
+    assert found == {"SEARCH lane USING PRIMARY KEY (sink_id=? AND strand_id=?)"}
+
+
 def test_a_claim_of_a_shard_reads_its_index_from_the_floor_on(busy: Ledger) -> None:
     with watched(busy) as plans:
         claims.claim(busy.conn, busy.sinks["a"], busy.now, 10, NOW, (), Shard(1, 2))
