@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from uuid import UUID
 
 if TYPE_CHECKING:
@@ -389,9 +389,8 @@ class Poll:
         return replace(self, observations=(*self.observations, *repeated), repeated=())
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One event on its way to one sink: the head of its lane.
+class Outgoing(NamedTuple):
+    """One event on its way to one sink: the head of its lane. A tuple, as one is made for each event that is sent.
 
     `strand_id` and `seq` name it within the ledger, `run_number` is the run's row there and `run_id` its UUID. `body` is the
     event's JSON bytes. `attempts` failed before this one. `committed_at` and `happened_at` (the event's

@@ -1,7 +1,5 @@
 """What is held in memory: never two events of a strand, and no head older than what landed."""
 
-from dataclasses import replace
-
 from collector.model import EventKind, Outgoing
 from exporters.delivery.in_flight import InFlight
 
@@ -55,8 +53,8 @@ def test_a_claim_that_began_before_a_landing_brings_no_old_head() -> None:
 def test_the_oldest_is_that_of_all_that_is_taken() -> None:
     in_flight = InFlight()
     assert in_flight.oldest == 0
-    claim(in_flight, replace(head(1), committed_at=5), replace(head(2), committed_at=7))
-    assert in_flight.send(1) == [replace(head(1), committed_at=5)]
+    claim(in_flight, head(1)._replace(committed_at=5), head(2)._replace(committed_at=7))
+    assert in_flight.send(1) == [head(1)._replace(committed_at=5)]
     assert in_flight.oldest == 5
     in_flight.settled([head(1)])
     assert in_flight.oldest == 7

@@ -5,7 +5,6 @@ The real broker (tests/kafka) shows that the whole works; these are the turns th
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -401,5 +400,5 @@ async def test_a_limit_that_was_raised_is_read_before_an_event_is_parked(
 
 async def test_a_body_without_a_job_is_parked(sink: KafkaSink, opened: list[Producer]) -> None:
     await first_producer(sink, opened)
-    outcome = (await send(sink, [replace(event(1, 1), body=b"{}")]))[1, 1]
+    outcome = (await send(sink, [event(1, 1)._replace(body=b"{}")]))[1, 1]
     assert outcome == Park("not an OpenLineage run event: it names no job")

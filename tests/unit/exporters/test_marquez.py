@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -524,7 +524,7 @@ async def test_a_run_that_marquez_no_longer_has_is_created_again() -> None:
         )
         try:
             assert set((await send(sink, [event(1, 0)])).values()) == {Delivered()}
-            end = replace(event(1, 1), kind=EventKind.COMPLETE)
+            end = event(1, 1)._replace(kind=EventKind.COMPLETE)
             assert set((await send(sink, [end])).values()) == {Delivered()}
         finally:
             await sink.close(1)

@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -140,7 +139,7 @@ async def test_an_event_that_may_be_sent_again_holds_up_no_other_and_goes_alone(
     assert not outcome.sink_wide
     assert list(found.values()).count(Delivered()) == 9
     backend.simulator.refused.clear()
-    again = [replace(EVENTS[3], attempts=1), event(11, 1), event(12, 1)]
+    again = [EVENTS[3]._replace(attempts=1), event(11, 1), event(12, 1)]
     assert set((await send(sink, again)).values()) == {Delivered()}
     assert (backend.simulator.batches, backend.simulator.singles) == ([10, 2], 1)
 
