@@ -7,8 +7,10 @@ from typing import Literal
 from collector.tls import Trust
 from config.sinks import KafkaServers
 
-BATCH_BYTES = 524_288
-"""The size of produce requests per partition: half of what a topic takes by default. A batch costs as much as some events in it."""
+BATCH_BYTES = 1_000_000
+"""The size of produce requests per partition: a little less than what a topic takes by default. One request at a time is at a
+broker, so what does not fit into a partition's batch waits for the answer to the first, and all that is sent then with it.
+"""
 LARGEST_EVENT = 64 * 1024 * 1024
 """A broker hangs up when a request is larger than 100 MiB, its default, and would get the same one again."""
 _OVERHEAD = 100  # what a produce request adds to an event
