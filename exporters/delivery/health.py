@@ -55,8 +55,8 @@ class Health:
     def probing(self, strand: int) -> None:
         self.circuit = circuits.probing(self.circuit, strand)
 
-    def succeeded(self) -> None:
-        self.last_success_at = self._clock.now()
+    def succeeded(self, at: datetime) -> None:
+        self.last_success_at = at
         before, self.circuit = self.circuit, _CLOSED
         if before.opened_at is not None:
             self._report_closed(before, self._clock.monotonic() - before.opened_at)

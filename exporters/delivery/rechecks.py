@@ -81,7 +81,7 @@ class Rechecks:
         details = fields(sink=context.name, run_id=terminal.run_id, cause=getattr(outcome, "cause", None))
         match outcome:
             case Delivered():
-                self._health.succeeded()
+                self._health.succeeded(self._context.clock.now())
                 _log.info("doubt.settled", extra=details)
             case Park():
                 self._health.undecided(terminal.strand_id)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from collector.clock import to_ms
@@ -147,9 +148,10 @@ class Sender:
             self._suspects.update(attempt.waiting)
 
     def _process(self, item: Outgoing, outcome: Outcome, started: float) -> None:
-        self._judge(item, outcome)
+        at = self._context.clock.now()
+        self._judge(item, outcome, at)
         now = self._context.clock.monotonic()
-        self._report(item, outcome, now - started)
+        self._report(item, outcome, now - started, at)
         if isinstance(outcome, Retry) and outcome.in_flight:
             delay = ask_delay(outcome, self._in_flight.asks(item), self._context.random)
             self._in_flight.hold(item, now + delay)
@@ -158,11 +160,11 @@ class Sender:
             self._verdict(Verdict(item, outcome, self._due_ms(item, outcome, now)))
         self.wakeup.set()
 
-    def _judge(self, item: Outgoing, outcome: Outcome) -> None:
+    def _judge(self, item: Outgoing, outcome: Outcome, at: datetime) -> None:
         match outcome:
             case Delivered():
                 self._suspects.discard(item.strand_id)
-                self._health.succeeded()
+                self._health.succeeded(at)
             case Retry():
                 self._health.failed(item.strand_id, outcome)
             case Park():
@@ -176,10 +178,10 @@ class Sender:
         delay = retry_delay(self._health.circuit, outcome, item.attempts, now, self._context.random)
         return self._context.time.now_ms() + int(delay * 1000)
 
-    def _report(self, item: Outgoing, outcome: Outcome, seconds: float) -> None:
+    def _report(self, item: Outgoing, outcome: Outcome, seconds: float, at: datetime) -> None:
         result = _result(outcome)
         if result is SendResult.OK:
-            now_ms = to_ms(self._context.clock.now())
+            now_ms = to_ms(at)
             fresh, late = max(0, now_ms - item.happened_at) / 1000, max(0, now_ms - item.committed_at) / 1000
             report = SendReport(
                 self._context.name, item.source_id, item.kind, result, seconds, fresh, late, item.run_id

@@ -20,15 +20,16 @@ class Verdict(NamedTuple):
 
 
 def settlement(verdicts: Sequence[Verdict]) -> Settlement:
-    return Settlement(
-        delivered=tuple(v.item for v in verdicts if isinstance(v.outcome, Delivered)),
-        retried=tuple(
-            Retried(v.item, v.due_at_ms, v.outcome.cause, v.outcome.unanswered)
-            for v in verdicts
-            if isinstance(v.outcome, Retry)
-        ),
-        parked=tuple(Refused(v.item, v.outcome.cause) for v in verdicts if isinstance(v.outcome, Park)),
-    )
+    delivered, retried, parked = list[Outgoing](), list[Retried](), list[Refused]()
+    for item, outcome, due_at_ms in verdicts:
+        match outcome:
+            case Delivered():
+                delivered.append(item)
+            case Retry():
+                retried.append(Retried(item, due_at_ms, outcome.cause, outcome.unanswered))
+            case Park():
+                parked.append(Refused(item, outcome.cause))
+    return Settlement(tuple(delivered), tuple(retried), tuple(parked))
 
 
 TOGETHER = 0.025

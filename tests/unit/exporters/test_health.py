@@ -1,6 +1,7 @@
 """How a sink is doing: what counts as one outage, and what is logged of it."""
 
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from exporters.delivery.reports import CircuitReport, RecheckReport, SendReport
 from exporters.sinks.base import Retry
 
 DOWN = Retry("connection refused")
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
 class Reports:
@@ -39,7 +41,7 @@ def test_failures_before_a_success_do_not_count_for_the_next_outage() -> None:
     health = a_health(reports)
     for _ in range(OPENS_AFTER - 1):
         health.failed(1, DOWN)
-    health.succeeded()
+    health.succeeded(NOW)
     assert (health.circuit.failures, health.circuit.cause) == (0, None)
     health.failed(1, DOWN)
     assert not health.circuit.open
