@@ -29,6 +29,8 @@ _log = logging.getLogger("lineage.lease")
 MARGIN = 30.0
 """A lease outlives the longest request under it by so many seconds."""
 RENEW_EVERY = 10.0
+SOON = 4.0
+"""Seconds before it is due in which a lease is renewed along with another one; not when it was renewed just now."""
 LEAD = 1.2
 """So much longer a lease waits for its renewal that another's took along last, so that the same one leads the next time."""
 RENEW_AGAIN = 1.0
@@ -55,6 +57,7 @@ class HeldLease:
         self._ends_at = asked_at + ttl
         self._renew_at = asked_at + RENEW_EVERY / 2
         """At the first tick from then on."""
+        self._left_out = asyncio.Event()
 
     def __enter__(self) -> Self:
         self._of.enter(self)
@@ -78,9 +81,12 @@ class HeldLease:
             await self._of.clock.sleep(RENEW_AGAIN)
 
     async def step(self) -> None:
-        """Wait for the next tick and renew it, unless another lease's renewal did. Raises `LeaseLost` when another holder has it."""
+        """Wait for the next tick and renew it, unless another lease's renewal did; at once where that left it out, as another
+        transaction had it locked. Raises `LeaseLost` when another holder has it.
+        """
         if not self.is_due(0):
-            await self._of.clock.sleep(until_tick(self._of.clock, RENEW_EVERY))
+            await until_set(self._left_out, self._of.clock, until_tick(self._of.clock, RENEW_EVERY))
+            self._left_out.clear()
         if self.is_due(0):
             await self.renew()
 
@@ -100,6 +106,8 @@ class HeldLease:
         for held in along:
             if held.lease.name in renewed:
                 held.renewed_along(asked_at)
+            else:
+                held.left_out()
 
     def taken_along(self, asked_at: float) -> None:
         """Another lease's renewal, which is under way, is to renew this one, too."""
@@ -107,6 +115,11 @@ class HeldLease:
 
     def renewed_along(self, asked_at: float) -> None:
         self._ends_at, self._renew_at = asked_at + self._ttl, asked_at + LEAD * RENEW_EVERY
+
+    def left_out(self) -> None:
+        """Another lease's renewal did not renew this one."""
+        self._renew_at = self._of.clock.monotonic()
+        self._left_out.set()
 
     def is_due(self, within: float) -> bool:
         """Whether it is to be renewed within so many seconds."""
@@ -195,7 +208,7 @@ class Leases:
         renewed by itself, at once.
         """
         others = [held for held in self._held.values() if held is not but]
-        return [held for held in others if held.covers(0) and held.is_due(RENEW_EVERY / 2)]
+        return [held for held in others if held.covers(0) and held.is_due(SOON)]
 
     def holds(self, name: str) -> bool:
         """Whether this process surely holds it now."""

@@ -2,17 +2,19 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from collector.app.ledger_file import guard
 from collector.clock import SystemClock
 from collector.errors import LeaseLost, LedgerLost
 from collector.ledger import leases
 from collector.ledger.held_lease import MARGIN, RENEW_EVERY, STANDBY_LOOK, HeldLease, Leases
+from collector.ledger.leases import Lease
 from collector.ledger.sqlite.store import Store
 from collector.reports import LeaseReport
 from exporters.delivery.requests import SinkRequests
@@ -74,6 +76,24 @@ async def test_a_lease_that_another_has_ends_alone(simulation: DeliverySimulatio
         await lost
     for held, keeper in others:
         assert held.covers(10 + MARGIN - RENEW_EVERY)
+        keeper.cancel()
+
+
+async def test_a_lease_that_a_common_renewal_left_out_is_renewed_at_once(
+    simulation: DeliverySimulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where another transaction has it locked."""
+    found, renew_together = await kept(simulation, "source:a", "source:b", "sink:x"), leases.renew_together
+
+    def one_alone(conn: Connection, lease: Lease, ttl_ms: int, _: Mapping[Lease, int]) -> set[str]:
+        return renew_together(conn, lease, ttl_ms, {})
+
+    monkeypatch.setattr(leases, "renew_together", one_alone)
+    before = simulation.store.writes
+    await seconds_pass(simulation, int(RENEW_EVERY))
+    assert simulation.store.writes - before == 3
+    for held, keeper in found.values():
+        assert held.covers(10 + MARGIN - 1)
         keeper.cancel()
 
 
