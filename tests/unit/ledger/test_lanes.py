@@ -34,6 +34,15 @@ def test_only_the_head_of_a_strand_is_claimed_and_the_oldest_first(ledger: Ledge
     assert ledger.heads() == ["1 COMPLETE", "2 START"], "an event waits since its commit, not since its turn"
 
 
+def test_an_event_does_not_go_before_what_came_between_it_and_the_one_before_it(ledger: Ledger) -> None:
+    ledger.happen("1", START)
+    for key, kind in (("2", START), ("1", COMPLETE)):
+        ledger.now += SECOND
+        ledger.happen(key, kind)
+    ledger.deliver(ledger.claim(limit=1)[0])
+    assert ledger.heads() == ["2 START", "1 COMPLETE"]
+
+
 def test_what_is_due_later_is_not_claimed(ledger: Ledger) -> None:
     ledger.happen("1", START)
     ledger.postpone()
