@@ -1,5 +1,7 @@
 """The key of an event in Kafka, which chooses its partition."""
 
+import re
+
 import orjson
 
 
@@ -30,11 +32,12 @@ def _canonical_key(body: bytes) -> bytes | None:
     if min(job_at, end, namespace_at, name_at) < 0:
         return None
     name, namespace = body[name_at + len(_NAME) : namespace_at], body[namespace_at + len(_NAMESPACE) : end]
-    if b'"' in name or b'"' in namespace or b"\\" in name or b"\\" in namespace or not (name and namespace):
+    if not (_PLAIN.fullmatch(name) and _PLAIN.fullmatch(namespace)):
         return None
     return b"run:%b/%b" % (namespace, name)
 
 
+_PLAIN = re.compile(rb'[^"\\]+')
 _JOB, _NAME, _NAMESPACE = b'"job":{"facets":', b',"name":"', b'","namespace":"'
 _OUTPUTS, _PRODUCER = b'"},"outputs":[', b'"},"producer":"'
 _RUN, _PARENT = b'","run":{"facets":{', b'"parent":{'
