@@ -112,6 +112,7 @@ def _unopened(settings: Settings, error: LedgerError) -> Row:
     return _row("ledger", path, settings.ledger.url is None, str(error))
 
 
+# what the ledger knows, a line each
 async def _of_accounts(store: Ledger, settings: Settings) -> list[Row]:
     sinks = await store.read(queries.sinks)
     refused = await store.read(configured_sources.refusals, factory.configured(settings, SystemClock()))
