@@ -77,6 +77,14 @@ class TestSteps:
         other = run("matching", RunState.RUNNING, progressed=100)
         assert state(step, other, after=5000) is RunState.RUNNING
 
+    @pytest.mark.parametrize(
+        ("before", "expected"), [("to_submit", RunState.WAITING), ("transformed", RunState.RUNNING)]
+    )
+    def test_only_the_time_at_the_step_itself_counts_and_it_goes_on_counting(
+        self, before: str, expected: RunState
+    ) -> None:
+        assert state("to_submit", run(before, RunState.RUNNING), after=7200) is expected
+
     def test_no_other_step_waits_however_long_it_takes(self) -> None:
         known = run("transforming", RunState.RUNNING)
         assert state("transforming", known, after=90_000) is RunState.RUNNING
