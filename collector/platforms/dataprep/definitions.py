@@ -1,7 +1,8 @@
 """Names and definitions behind runs, kept for an hour: they cost requests, and change seldom."""
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from cachetools import TTLCache
@@ -51,6 +52,22 @@ def _embedded_names(group: Group) -> RecipeNames:
     return RecipeNames(group.recipe_name, group.flow_name, group.flow, group.description)
 
 
+@dataclass(slots=True)
+class _Reading:
+    """All outputs up to `offset`, by recipe; `keys` are those of them all, `began` is on the monotonic clock."""
+
+    began: float
+    offset: int = 0
+    found: dict[str, list[OutputDefinition]] = field(default_factory=dict)
+    keys: set[str] = field(default_factory=set)
+
+    def take(self, outputs: Iterable[OutputDefinition]) -> None:
+        for output in outputs:
+            self.keys.add(output.key)
+            if output.recipe is not None:
+                self.found.setdefault(output.recipe, []).append(output)
+
+
 class Definitions:
     """Reads definitions of one deployment. What it refuses is None or empty; failures are raised."""
 
@@ -61,6 +78,8 @@ class Definitions:
         self._sources: TTLCache[str, tuple[Source, ...]] = kept(monotonic)
         self._outputs: dict[str, list[OutputDefinition]] = {}
         self._outputs_read_at: float | None = None
+        self._outputs_lock = asyncio.Lock()
+        self._reading: _Reading | None = None
         self._failures: dict[str, int] = {}
 
     def learn(self, group: Group) -> None:
@@ -143,33 +162,30 @@ class Definitions:
         return found
 
     async def _have_outputs(self, recipe: str) -> None:
-        """There is no request for one recipe's outputs in every edition, so all are read and kept."""
-        kept_for = KEPT_FOR if recipe in self._outputs else MISSED_FOR
-        if self._outputs_read_at is not None and self._monotonic() - self._outputs_read_at < kept_for:
-            return
-        found: dict[str, list[OutputDefinition]] = {}
-        async for row in self._output_rows():
-            output = rows.output_definition(row)
-            if output is not None and output.recipe is not None:
-                found.setdefault(output.recipe, []).append(output)
-        self._outputs, self._outputs_read_at = found, self._monotonic()
-
-    async def _output_rows(self) -> AsyncIterator[object]:
-        """Raises `BadAnswer` for a list that has no end."""
-        offset, seen = 0, set[str]()
-        while True:
-            query = _OUTPUTS | {"limit": PAGE, "offset": offset}
-            body = await self._unless_refused("outputObjects", query=query)
-            page = rows.data(body)
-            for row in page:
-                yield row
-            known = len(seen)
-            seen |= {read.key for row in page if (read := rows.output_definition(row)) is not None}
-            if offset and page and len(seen) == known:
-                raise BadAnswer("GET /v4/outputObjects repeats the same rows whatever the offset")
-            offset += len(page)
-            if _is_last(len(page), offset, rows.total(body)):
+        """There is no request for one recipe's outputs in every edition, so all are read and kept: for all runs at once, and on from
+        where it ended when the run that it was for was given up, as many pages may take longer than a run waits for its details.
+        """
+        async with self._outputs_lock:
+            now, kept_for = self._monotonic(), KEPT_FOR if recipe in self._outputs else MISSED_FOR
+            if self._outputs_read_at is not None and now - self._outputs_read_at < kept_for:
                 return
+            if self._reading is None or now - self._reading.began >= MISSED_FOR:
+                self._reading = _Reading(now)
+            while await self._read_more(self._reading):
+                pass
+            self._outputs, self._outputs_read_at, self._reading = self._reading.found, self._monotonic(), None
+
+    async def _read_more(self, reading: "_Reading") -> bool:
+        """One page of all outputs; whether there are more. Raises `BadAnswer` for a list that has no end."""
+        query = _OUTPUTS | {"limit": PAGE, "offset": reading.offset}
+        body = await self._unless_refused("outputObjects", query=query)
+        page = rows.data(body)
+        outputs = [output for row in page if (output := rows.output_definition(row)) is not None]
+        if reading.offset and page and reading.keys.issuperset(output.key for output in outputs):
+            raise BadAnswer("GET /v4/outputObjects repeats the same rows whatever the offset")
+        reading.take(outputs)
+        reading.offset += len(page)
+        return not _is_last(len(page), reading.offset, rows.total(body))
 
     async def _unless_refused(self, *path: str, query: dict[str, str | int] | None = None) -> object:
         try:
