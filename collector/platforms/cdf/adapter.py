@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
 from math import ceil
@@ -27,6 +28,7 @@ from collector.platforms.cdf.jobs_by_ids import jobs_by_ids
 from collector.platforms.cdf.lineage import read_late, sql_skips
 from collector.platforms.cdf.observations import Place, Unchanged, candidates, counted, given_away, is_of, observe
 from collector.platforms.cdf.pages import Pages
+from collector.platforms.cdf.repeated_pages import PageBasis, RepeatedPage, RepeatedPages, Summary
 from collector.platforms.cdf.rows import Definition, JobRow, JobRows, read_job
 from collector.platforms.cdf.silent_jobs import SilentJobs
 from collector.platforms.cdf.sources import CdfCatalog
@@ -92,7 +94,7 @@ class CdfPlatform:
         self._walks = Walks(config, context.clock, context.source)
         self._silent = SilentJobs(context.clock, context.source)
         self._early = Early()
-        self._rows, self._unchanged = JobRows(), Unchanged()
+        self._rows, self._unchanged, self._pages = JobRows(), Unchanged(), RepeatedPages()
 
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:
         self._walks.resume(cursor)
@@ -162,10 +164,15 @@ class CdfPlatform:
         self._sql.close()
         await self._context.http.close()
 
-    async def _track(self, runs: Sequence[Run], absent: dict[int, _Absent]) -> tuple[Poll, set[int]]:
+    # one thought: what one answer says of the runs that were asked for, or that it says what the last one said
+    async def _track(self, runs: Sequence[Run], absent: dict[int, _Absent]) -> tuple[Poll, AbstractSet[int]]:
         """One page of the open runs, and which of them are still open. Those that CDF leaves out or refuses become `absent`."""
         by_id = _by_job_id(runs)
-        answered = await jobs_by_ids(self._api, list(by_id))
+        answered = await jobs_by_ids(self._api, list(by_id), lambda summary: self._pages.get(summary, runs) is not None)
+        if answered.answer is not None:
+            if (before := await self._repeated(answered.summary, runs)) is not None:
+                return replace(before.page, repeated_at=self._clock.now()), before.jobs
+            answered = replace(answered, rows=self._api.jobs_in(answered.answer))
         read, skips = self._read(answered.rows)
         others = [row for row in read if row.id in by_id and not is_of(row, by_id[row.id])]
         rows = [row for row in read if row.id in by_id and row not in others]
@@ -177,7 +184,20 @@ class CdfPlatform:
         left_out = _absent(by_id, rows, None if skips else answered.refused)
         absent |= left_out
         page = replace(page, skips=(*skips, *answered.skips(), *map(given_away, others)))
+        if not (left_out or page.skips or _unread_queries(rows, sql)):
+            self._pages.put(answered.summary, runs, self._page_basis(by_id), rows, page)
         return page, self._still_open(rows) | left_out.keys()
+
+    async def _repeated(self, answer: Summary | None, runs: Sequence[Run]) -> RepeatedPage | None:
+        """The page of the last such answer about these runs, if all else that it is made of is the same, too."""
+        before = self._pages.get(answer, runs) if answer is not None and self._silent.are_well(answer) else None
+        if before is None:
+            return None
+        await self._definitions.know(before.transformations, needed=False)
+        return before if before.basis == self._page_basis(before.jobs) else None
+
+    def _page_basis(self, jobs: Collection[int]) -> PageBasis:
+        return PageBasis(self._definitions.version, self._workflows.parents_of(jobs))
 
     def _still_open(self, rows: Iterable[JobRow]) -> set[int]:
         return {row.id for row in rows if not row.state(self._config.canceled_errors).terminal}
@@ -354,6 +374,10 @@ def _tokens(config: CdfSource, context: Context) -> Tokens:
     asked = config.auth.token_request(config.base_url, config.project)
     credential, client_id = config.auth.credential, config.auth.client_id
     return Tokens(context.http, context.clock, Grant(asked.url, client_id, credential.get, asked.scope, asked.audience))
+
+
+def _unread_queries(rows: Iterable[JobRow], sql: Mapping[str, SqlLineage]) -> set[str]:
+    return {row.query for row in rows if row.query} - sql.keys()
 
 
 def _by_job_id(runs: Iterable[Run]) -> dict[int, Run]:

@@ -17,6 +17,7 @@ from collector.platforms.watermark import Clocks, read_clocks
 MOST_IDS = 1000
 """Ids in one by-ids request, the vendor's limit."""
 TRIES = 4
+_JOBS, _DEFINITIONS = "/transformations/jobs/byids", "/transformations/byids"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 HEADERS = {"Accept": "application/json", "cdf-version": "20230101", "x-cdp-app": "lineage-collector"}
 
@@ -69,7 +70,15 @@ class Api:
 
     async def jobs_by_ids(self, ids: Sequence[int]) -> list[Any]:
         """At most `MOST_IDS`; those that CDF does not have are left out."""
-        return await self._by_ids("/transformations/jobs/byids", ids, {})
+        return self.jobs_in(await self.jobs_answer(ids))
+
+    async def jobs_answer(self, ids: Sequence[int]) -> Received:
+        """As `jobs_by_ids`, for `jobs_in` to read."""
+        return await self._by_ids(_JOBS, ids, {})
+
+    def jobs_in(self, answer: Received) -> list[Any]:
+        """What `jobs_answer` returned. Raises `BadAnswer` where that is not a list of items."""
+        return self._listed("POST", _JOBS, answer).rows
 
     async def metrics(self, job_id: int) -> list[Any]:
         """Raises `NotFound` for a job that CDF does not have."""
@@ -79,7 +88,8 @@ class Api:
             raise NotFound(str(error)) from error
 
     async def definitions_by_ids(self, ids: Sequence[int]) -> list[Any]:
-        return await self._by_ids("/transformations/byids", ids, {"withJobDetails": False})
+        answer = await self._by_ids(_DEFINITIONS, ids, {"withJobDetails": False})
+        return self._listed("POST", _DEFINITIONS, answer).rows
 
     async def definitions(self, limit: int) -> list[Any]:
         params: dict[str, str | int] = {"limit": limit, "withJobDetails": "false"}
@@ -112,24 +122,26 @@ class Api:
         answer = await self._again((Throttled,), "POST", url, None, which)
         return self._object(answer, "/transformations/run")
 
-    async def _by_ids(self, path: str, ids: Sequence[int], more: Mapping[str, Any]) -> list[Any]:
+    async def _by_ids(self, path: str, ids: Sequence[int], more: Mapping[str, Any]) -> Received:
         """Asked again without the ids that are refused, should CDF not leave them out as requested."""
         while True:
             body = {"items": [{"id": one} for one in ids], "ignoreUnknownIds": True, **more}
             try:
-                return (await self._page("POST", path, body=body)).rows
+                return await self._read("POST", self._base + path, body=body)
             except Refused as error:
                 known = [one for one in ids if one not in error.missing]
                 if len(known) == len(ids):
                     raise
                 if not known:
-                    return []
+                    return Received(200, {}, b'{"items":[]}')
                 ids = known
 
     async def _page(
         self, method: str, path: str, *, params: Mapping[str, str | int] | None = None, body: Any = None
     ) -> Page:
-        answer = await self._read(method, self._base + path, params, body)
+        return self._listed(method, path, await self._read(method, self._base + path, params, body))
+
+    def _listed(self, method: str, path: str, answer: Received) -> Page:
         data = self._object(answer, path)
         rows, cursor = data.get("items"), data.get("nextCursor")
         if not isinstance(rows, list):

@@ -29,6 +29,8 @@ class Definitions:
         self._due = clock.monotonic() + FRESH_FOR
         self._rest_until = clock.monotonic()
         self._checked_ms = to_ms(clock.now())
+        self.version = 0
+        """It rises with each change of what is known."""
 
     def get(self, transformation_id: int | None) -> Definition | None:
         return self._known.get(transformation_id) if transformation_id is not None else None
@@ -55,6 +57,7 @@ class Definitions:
         for one in wanted:
             self._known.pop(one, None)
             self._hidden.discard(one)
+        self.version += bool(wanted)
         await self.know(wanted, needed=False)
 
     async def refresh(self) -> None:
@@ -88,6 +91,7 @@ class Definitions:
             cursor = page.next
 
     def _keep(self, rows: Iterable[object]) -> None:
+        self.version += 1
         for row in rows:
             if (read := read_definition(row)) is not None:
                 self._known[read.id] = read

@@ -5,8 +5,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from collector import numerals
-from collector.clock import Clock
+from collector.clock import Clock, to_ms
 from collector.logs import fields
+from collector.platforms.cdf.repeated_pages import Summary
 from collector.platforms.cdf.rows import JobRow, last_signs_of_life
 
 log = logging.getLogger("lineage.cdf")
@@ -25,6 +26,11 @@ class SilentJobs:
     def keep(self, watched: Collection[int]) -> None:
         """Forget those that are not watched any more."""
         self._known &= set(watched)
+
+    def are_well(self, answer: Summary) -> bool:
+        """Whether all of an answer were heard of lately, and none of them needs to be forgotten."""
+        before = to_ms(self._clock.now() - SILENT)
+        return not self._known and (answer.heard_at is None or answer.heard_at >= before)
 
     def flag(self, rows: Iterable[JobRow], answered: Iterable[object]) -> None:
         """`rows` is what was read of `answered`."""

@@ -81,12 +81,18 @@ class Workflows:
         self._forget(floor, {run.key for run in tracked})
 
     def parent_of(self, job_id: int) -> Parent | None:
+        return self.parents_of((job_id,)).get(job_id)
+
+    def parents_of(self, jobs: Collection[int]) -> dict[int, Parent]:
+        """The executions that started these jobs."""
+        found: dict[int, Parent] = {}
         for watched in self._watched.values():
-            if job_id in watched.jobs:
-                execution = watched.execution
-                run_id = _run_id(self.account, execution.id)
-                return Parent(run_id, self.namespace, _name(execution), key=PREFIX + execution.id)
-        return None
+            execution = watched.execution
+            for job_id in watched.jobs:
+                if job_id in jobs and job_id not in found:
+                    run_id = _run_id(self.account, execution.id)
+                    found[job_id] = Parent(run_id, self.namespace, _name(execution), key=PREFIX + execution.id)
+        return found
 
     def settled(self, job_id: int) -> None:
         """All that a job's terminal event needs is known, so its parent may end too."""

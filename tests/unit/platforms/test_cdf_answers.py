@@ -1,5 +1,7 @@
 """What CDF's JSON means: rows, destinations, metrics, names. No network."""
 
+import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,6 +15,7 @@ from collector.platforms.answers import integer, moment
 from collector.platforms.cdf.datasets import Written, rows_written, written
 from collector.platforms.cdf.job_names import JobNames
 from collector.platforms.cdf.observations import Place, Unchanged, observe
+from collector.platforms.cdf.repeated_pages import summarized
 from collector.platforms.cdf.rows import (
     JobRow,
     JobRows,
@@ -387,3 +390,49 @@ def test_a_job_that_ended_is_not_kept() -> None:
         seen = observe(row, place, seen_at=datetime(2026, 11, 22, tzinfo=UTC), job_name="transformation/a")
         unchanged.put(row, None, seen)
     assert unchanged.get(job(), None) is None
+
+
+def listing(*jobs: Mapping[str, Any], compact: bool = True) -> bytes:
+    text = json.dumps({"items": jobs}, separators=(",", ":") if compact else (", ", ": "))
+    return text.encode()
+
+
+@pytest.mark.parametrize("compact", [True, False])
+def test_answers_that_differ_in_signs_of_life_alone_say_the_same(compact: bool) -> None:
+    one, other = DIGEST_JOB | {"id": 1}, DIGEST_JOB | {"id": 2, "query": 'select "lastSeenTime":1795300031500'}
+    heard = one["lastSeenTime"]
+    later = [job | {"lastSeenTime": heard + 60_000} for job in (one, other)]
+    pages = [(one, other), (later[0], other), later]
+    answers = [answer for page in pages if (answer := summarized(listing(*page, compact=compact)))]
+    assert [answer.heard_at for answer in answers] == [heard, heard, heard + 60_000]
+    assert len({answer.digest for answer in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "Completed"},
+        {"query": "select 2"},
+        {"query": "lastSeenTime"},
+        {"createdTime": 1795300031500},
+        {"error": '"lastSeenTime":1795300031500'},
+        {"surprise": 1},
+        {"lastSeenTimes": 1},
+    ],
+)
+def test_answers_that_differ_in_anything_else_do_not(change: dict[str, Any]) -> None:
+    before, after = summarized(listing(DIGEST_JOB)), summarized(listing(DIGEST_JOB | change))
+    assert before is not None
+    assert after is None or after.digest != before.digest
+
+
+@pytest.mark.parametrize("value", ["soon", "2026-11-22T06:00:00Z", None, True, 12, 1795300031.5, []])
+def test_an_answer_with_an_odd_sign_of_life_is_like_no_other(value: Any) -> None:
+    assert summarized(listing(DIGEST_JOB | {"lastSeenTime": value}, DIGEST_JOB)) is None
+
+
+def test_jobs_that_nobody_heard_of_yet() -> None:
+    queued = {name: value for name, value in DIGEST_JOB.items() if name != "lastSeenTime"}
+    answer = summarized(listing(queued))
+    assert answer is not None
+    assert answer.heard_at is None

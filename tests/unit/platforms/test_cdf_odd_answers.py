@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from collector.errors import BadAnswer, SourceError
+from collector.http import Received
 from collector.model import EventKind, RunState, Skip, SkipKind
 from collector.platforms.answers import Forbidden, TooLarge
 from collector.platforms.cdf.api import Api, Page
@@ -33,15 +34,15 @@ async def rig() -> AsyncIterator[CdfRig]:
 def refusing(monkeypatch: pytest.MonkeyPatch, bad: set[int], error: Exception) -> list[int]:
     """Requests by id fail when one of these ids is among them; how many ids each asked for."""
     asked: list[int] = []
-    read = Api.jobs_by_ids
+    read = Api.jobs_answer
 
-    async def answer(api: Api, ids: Sequence[int]) -> list[Any]:
+    async def answer(api: Api, ids: Sequence[int]) -> Received:
         asked.append(len(ids))
         if bad & set(ids):
             raise error
         return await read(api, ids)
 
-    monkeypatch.setattr(Api, "jobs_by_ids", answer)
+    monkeypatch.setattr(Api, "jobs_answer", answer)
     return asked
 
 

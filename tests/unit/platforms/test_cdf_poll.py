@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from collector.errors import AuthFailed, BadAnswer, Throttled, Unavailable
 from collector.model import EventKind, Observation, RunState, SkipKind
 from collector.platforms.cdf.api import Api
 from collector.platforms.cdf.job_list import first_mark, read_mark
+from collector.platforms.cdf.rows import JobRow, JobRows
 from collector.platforms.cdf.walks import FULL_WALK_PAUSE
 from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Ending, Modes, Order, Scenario
@@ -25,6 +26,8 @@ START, COMPLETE, FAIL, ABORT, OTHER = (
     EventKind.ABORT,
     EventKind.OTHER,
 )
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -80,6 +83,94 @@ async def test_what_holds_again_is_not_made_again(rig: CdfRig) -> None:
     assert first[0].seen_at < rig.clock.now()
     rig.clock.advance(60)
     assert await repeated() == [], "it ended"
+
+
+class Polls:
+    """Polls every five seconds. `read` are the jobs whose rows the last one read."""
+
+    def __init__(self, rig: CdfRig, patch: pytest.MonkeyPatch) -> None:
+        self._rig, self.read, before = rig, list[int](), JobRows.read
+
+        def noted(rows: JobRows, data: Any) -> JobRow | None:
+            row = before(rows, data)
+            self.read += [row.id] if row else []
+            return row
+
+        patch.setattr(JobRows, "read", noted)
+
+    async def next(self) -> dict[str, Observation]:
+        """What it saw."""
+        self._rig.clock.advance(5)
+        self.read.clear()
+        pages = await self._rig.poller.cycle()
+        return {one.key: one for page in pages for one in page.observations}
+
+    async def settled(self) -> dict[str, Observation]:
+        """Once a poll is like the one before in all that is remembered of it."""
+        for _ in range(4):
+            seen = await self.next()
+        return seen
+
+
+def shown(seen: Observation) -> Observation:
+    return replace(seen, seen_at=EPOCH)
+
+
+async def test_of_an_answer_that_repeats_the_last_one_no_row_is_read(
+    rig: CdfRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But those of the list, which holds jobs that ended, too."""
+    jobs = [rig.simulator.start_run("pumps", Scenario(runs_for=None)) for _ in range(3)]
+    polls = Polls(rig, monkeypatch)
+    first = await polls.settled()
+    second = await polls.next()
+    assert sorted(polls.read) == sorted(job.id for job in jobs), "once: in the list"
+    assert {key: shown(seen) for key, seen in second.items()} == {key: shown(seen) for key, seen in first.items()}
+    assert {seen.seen_at for seen in second.values()} == {rig.clock.now()}
+
+
+async def test_whatever_a_job_says_anew_is_seen_at_once(rig: CdfRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, other = (rig.simulator.start_run("pumps", Scenario(runs_for=None)) for _ in range(2))
+    polls = Polls(rig, monkeypatch)
+    await polls.settled()
+    rig.simulator.set_state(job.id, "Strange", error="it waits")
+    strange = (await polls.next())[str(job.id)]
+    assert (strange.raw_state, strange.facts.error) == ("Strange", "it waits")
+    await polls.settled()
+    rig.simulator.set_state(job.id, "Completed")
+    seen = await polls.next()
+    assert {key: one.state for key, one in seen.items()} == {
+        str(job.id): RunState.SUCCEEDED,
+        str(other.id): RunState.RUNNING,
+    }
+
+
+async def test_what_is_learned_beside_an_answer_is_seen_at_once(rig: CdfRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the definition of its transformation, and of the run."""
+    job = rig.simulator.start_run("pumps", Scenario(runs_for=None))
+    polls, key = Polls(rig, monkeypatch), str(job.id)
+    await polls.settled()
+    rig.simulator.change_transformation("pumps", name="Pumps and more")
+    rig.clock.advance(3600)
+    await polls.next()
+    assert (await polls.next())[key].job.description == "Pumps and more"
+    await polls.settled()
+    run = rig.poller.runs[key]
+    rig.poller.runs[key] = replace(run, job=replace(run.job, name="transformation/first"))
+    assert (await polls.next())[key].job.name == "transformation/first"
+
+
+async def test_a_job_that_goes_silent_while_nothing_else_changes_is_logged(
+    rig: CdfRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.simulator.start_run("pumps", Scenario(runs_for=None))
+    lost = rig.simulator.start_run("pumps", Scenario(runs_for=None, heartbeat_stops_after=60))
+    polls = Polls(rig, monkeypatch)
+    await polls.settled()
+    rig.clock.advance(3600)
+    await polls.settled()
+    [record] = [record for record in caplog.records if record.message == "cdf.job_stalled"]
+    assert f"job {lost.id}" in record.fields["cause"]  # type: ignore[attr-defined]
 
 
 async def test_a_run_that_began_and_ended_between_two_polls(rig: CdfRig) -> None:
