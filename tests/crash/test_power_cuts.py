@@ -25,7 +25,7 @@ from simulators.demo import expected
 from tests.crash.ledger_oracle import committed, out_of_order
 from tests.crash.power_cut import Call, Disk, Files, calls, contents, replaced, strace, whole
 from tests.crash.test_random_kills import play
-from tests.deployment import Deployment, is_whole
+from tests.deployment import PATIENCE, Deployment, is_whole
 
 CUTS = int(os.environ.get("POWER_CUTS", "2"))
 MOMENTS = 12
@@ -181,7 +181,7 @@ async def test_a_power_cut_loses_nothing_that_was_committed(tmp_path: Path) -> N
             runs.cancel()
         deployment.under = ()
         await deployment.start()
-        await deployment.settle()
+        await deployment.settle(PATIENCE + 5 * CUTS)  # each life leaves more to catch up with
         await deployment.until(lambda status: all(row["pending"] == 0 for row in status["sinks"]))
         deployment.terminate()
         assert await deployment.ended() == 0
