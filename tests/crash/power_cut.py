@@ -6,6 +6,7 @@ there up to some moment.
 """
 
 import asyncio
+import fcntl
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import BinaryIO
 
 from tests.servers.processes import unavailable
 
@@ -38,12 +40,22 @@ def strace(trace: Path) -> tuple[str, ...]:
     return *words.split(), str(trace)
 
 
-async def whole(trace: Path, pid: int | None) -> None:
-    """Wait until it says that this process has ended."""
-    end = re.compile(rb"^%d +[\d.]+ \+\+\+ " % (pid or 0), re.MULTILINE)
+async def whole(trace: Path) -> None:
+    """Wait until strace has closed it; it writes no last line of a process that is killed as it starts."""
     async with asyncio.timeout(60):
-        while not end.search(trace.read_bytes()):
-            await asyncio.sleep(0.1)
+        with trace.open("rb") as file:
+            while not _is_closed(file):
+                await asyncio.sleep(0.1)
+
+
+def _is_closed(file: BinaryIO) -> bool:
+    """Whether no process has it open for writing: only then may one have a lease for reading."""
+    try:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return False
+    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,13 +128,14 @@ class Cuts:
         trace, before = deployment.folder / f"trace-{number}", contents(self._paths)
         deployment.under = strace(trace)
         await deployment.start()
-        pid = deployment.pid
         if number == 0 or chance.random() < 0.8:
             await deployment.until(lambda _: deployment.has_started() and (number > 0 or bool(self._receiver.taken)))
         await asyncio.sleep(chance.uniform(0, 3))
+        while not trace.exists():
+            await asyncio.sleep(0.02)
         deployment.send(chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
         await deployment.ended()
-        await whole(trace, pid)
+        await whole(trace)
         life = Life(before, calls(trace, deployment.folder), deployment.log)
         trace.unlink()
         return life
