@@ -17,16 +17,17 @@ class HeldElsewhere:
     def __init__(self, store: Ledger, clock: Clock, holder: str) -> None:
         self._store, self._clock, self._holder = store, clock, holder
         self._asked_at = float("-inf")
-        self._ends: asyncio.Future[Mapping[str, float]]
+        self._ends: Mapping[str, float] = {}
+        self._reading = asyncio.Lock()
         store.on_commit(self._forget, Change.LEASES)
 
     async def seconds_left(self, name: str) -> float:
         """Until this process may take the lease, if another one does not renew it; 0 when it may now."""
-        if self._clock.monotonic() - self._asked_at >= FRESH:
-            self._asked_at = self._clock.monotonic()
-            self._ends = asyncio.ensure_future(self._read())
-        ends = await asyncio.shield(self._ends)  # who is cancelled takes the answer from nobody else
-        return max(0.0, ends.get(name, 0.0) - self._clock.monotonic())
+        async with self._reading:
+            if self._clock.monotonic() - self._asked_at >= FRESH:
+                self._asked_at, self._ends = self._clock.monotonic(), {}
+                self._ends = await self._read()
+        return max(0.0, self._ends.get(name, 0.0) - self._clock.monotonic())
 
     async def _read(self) -> Mapping[str, float]:
         """When they end, by the monotonic clock."""
