@@ -1,9 +1,12 @@
 """Memory that was freed goes back to the system: in a separate process, as the settings of malloc stay until its end. Garbage is collected."""
 
+import asyncio
 import gc
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from unittest.mock import Mock, call
 
 import pytest
 
@@ -70,3 +73,22 @@ def test_a_start_collects_garbage_again_once_all_is_imported(monkeypatch: pytest
     finally:
         gc.enable()
         gc.unfreeze()
+
+
+class Cycle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_garbage_in_cycles_is_collected_again_and_again() -> None:
+    loop = Mock(spec=asyncio.AbstractEventLoop)
+    gc.disable()  # whatever else is allocated meanwhile
+    try:
+        for count in (1, 2):
+            garbage = weakref.ref(Cycle())
+            assert garbage() is not None
+            process.collect_garbage(loop)
+            assert garbage() is None
+            assert loop.call_later.mock_calls == [call(process.GARBAGE_EVERY, process.collect_garbage, loop)] * count
+    finally:
+        gc.enable()
