@@ -19,6 +19,7 @@ from collector.model import Enrichment, Facts, Job, Observation, Parent, Poll, R
 from collector.oauth import Grant, Tokens
 from collector.platforms.answers import TooLarge, integer
 from collector.platforms.base import Choice, Context, Finding, Load
+from collector.platforms.cdf.absent_runs import Absent, left_out, shown_again, with_absent
 from collector.platforms.cdf.api import MOST_IDS, Api
 from collector.platforms.cdf.check import findings, listed_jobs
 from collector.platforms.cdf.definitions import Definitions
@@ -44,13 +45,6 @@ log = logging.getLogger("lineage.cdf")
 
 PAGE_SIZE = 50
 """Jobs on the first page of a walk; not below `SHORTEST_RISE`, for fewer could not show that they are not newest first."""
-
-
-class _Absent(NamedTuple):
-    """An open run that was asked for by its id and not answered: CDF left it out, or nothing is known of it this time."""
-
-    run: Run
-    is_missing: bool
 
 
 class _Basis(NamedTuple):
@@ -100,7 +94,7 @@ class CdfPlatform:
         self._walks.resume(cursor)
         jobs = [run for run in tracked if not is_workflow(run)]
         open_jobs: set[int] = set()
-        absent: dict[int, _Absent] = {}
+        absent: dict[int, Absent] = {}
         self._silent.keep(_by_job_id(jobs))
         for start in range(0, len(jobs), MOST_IDS):
             page, still_open = await self._track(jobs[start : start + MOST_IDS], absent)
@@ -165,7 +159,7 @@ class CdfPlatform:
         await self._context.http.close()
 
     # one thought: what one answer says of the runs that were asked for, or that it says what the last one said
-    async def _track(self, runs: Sequence[Run], absent: dict[int, _Absent]) -> tuple[Poll, AbstractSet[int]]:
+    async def _track(self, runs: Sequence[Run], absent: dict[int, Absent]) -> tuple[Poll, AbstractSet[int]]:
         """One page of the open runs, and which of them are still open. Those that CDF leaves out or refuses become `absent`."""
         by_id = _by_job_id(runs)
         answered = await jobs_by_ids(self._api, list(by_id), lambda summary: self._pages.get(summary, runs) is not None)
@@ -181,12 +175,12 @@ class CdfPlatform:
         page = self._page_of(rows, sql, by_id)
         self._silent.flag(rows, answered.rows)
         # a row that could not be read may be one of those left out: that proves nothing then
-        left_out = _absent(by_id, rows, None if skips else answered.refused)
-        absent |= left_out
+        gone = left_out(by_id, rows, None if skips else answered.refused)
+        absent |= gone
         page = replace(page, skips=(*skips, *answered.skips(), *map(given_away, others)))
-        if not (left_out or page.skips or _unread_queries(rows, sql)):
+        if not (gone or page.skips or _unread_queries(rows, sql)):
             self._pages.put(answered.summary, runs, self._page_basis(by_id), rows, page)
-        return page, self._still_open(rows) | left_out.keys()
+        return page, self._still_open(rows) | gone.keys()
 
     async def _repeated(self, answer: Summary | None, runs: Sequence[Run]) -> RepeatedPage | None:
         """The page of the last such answer about these runs, if all else that it is made of is the same, too."""
@@ -206,13 +200,13 @@ class CdfPlatform:
         return await self._sql.lineage(row.query for row in rows)
 
     async def _listed(
-        self, cursor: str | None, executions: Sequence[Run], open_jobs: set[int], absent: dict[int, _Absent]
+        self, cursor: str | None, executions: Sequence[Run], open_jobs: set[int], absent: dict[int, Absent]
     ) -> AsyncIterator[Poll]:
         """What the list of jobs holds that is new, page by page; the last page moves the cursor. Of the `absent` runs,
         which were asked for by id and not answered, those that the list shows are seen, and the others are missing.
         """
         if self._walks.rests:
-            yield _without(absent, await self._executions(executions, [], open_jobs, self._clock.now()))
+            yield with_absent(absent, await self._executions(executions, [], open_jobs, self._clock.now()))
             return
         walk: Walk | None = None
         pages = Pages(PAGE_SIZE)
@@ -232,7 +226,7 @@ class CdfPlatform:
             if walk.ends(rows, len(page.rows), more=page.next is not None):
                 left_at = self._walks.end(walk)
                 last = replace(found, cursor=left_at if left_at != cursor else None, skips=(*found.skips, *walk.lost()))
-                yield _without(absent, last)
+                yield with_absent(absent, last)
                 return
             yield found
             executions = ()
@@ -244,10 +238,10 @@ class CdfPlatform:
         rows: Sequence[JobRow],
         executions: Sequence[Run],
         open_jobs: set[int],
-        absent: dict[int, _Absent],
+        absent: dict[int, Absent],
     ) -> Poll:
         """The new jobs of one page, with the executions that started them, and those that were `absent` by id."""
-        shown = _shown(absent, rows)
+        shown = shown_again(absent, rows)
         fresh, skips = await self._chosen([row for row in walk.take(rows) if row.id not in shown])
         walk.count(fresh)
         open_jobs |= self._still_open(fresh)
@@ -387,22 +381,3 @@ def _by_job_id(runs: Iterable[Run]) -> dict[int, Run]:
 def _skips_of_sql(rows: Iterable[JobRow], sql: Mapping[str, SqlLineage]) -> Iterator[Skip]:
     for row in rows:
         yield from sql_skips(row, sql.get(row.query or ""))
-
-
-def _absent(watched: Mapping[int, Run], rows: Iterable[JobRow], unknown: Collection[int] | None) -> dict[int, _Absent]:
-    """Those of the runs that no row is of; nothing is known of `unknown` ones, None for all."""
-    left_out = watched.keys() - {row.id for row in rows}
-    return {one: _Absent(watched[one], unknown is not None and one not in unknown) for one in left_out}
-
-
-def _shown(absent: dict[int, _Absent], rows: Iterable[JobRow]) -> dict[int, Run]:
-    """Those of the absent runs that these rows are of. They are absent no more."""
-    found = [row.id for row in rows if row.id in absent and is_of(row, absent[row.id].run)]
-    return {one: absent.pop(one).run for one in set(found)}
-
-
-def _without(absent: Mapping[int, _Absent], last: Poll) -> Poll:
-    """The last page of a poll, which says what nobody showed."""
-    missing = (each.run.key for each in absent.values() if each.is_missing)
-    unread = (each.run.key for each in absent.values() if not each.is_missing)
-    return replace(last, missing=(*last.missing, *missing), unread=(*last.unread, *unread))
