@@ -30,6 +30,7 @@ GARBAGE_EVERY = 120.0
 by the count alone 600 MB of them could come together.
 """
 
+STOPS = signal.SIGTERM, signal.SIGINT
 TWICE_WITHIN = 1.0
 """Seconds in which a signal that comes again is the same one: `timeout`, terminals and wrappers send it to a process and its group."""
 
@@ -68,7 +69,7 @@ async def _until_signal(settings: Settings) -> int:
         begun = loop.time()
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPS:
         loop.add_signal_handler(number, on_signal, number)
     clock = SystemClock()
     store, open_it = None, partial(ledgers.opened, settings.ledger, clock)
@@ -80,6 +81,10 @@ async def _until_signal(settings: Settings) -> int:
         tune_interpreter()
         loop.call_later(GARBAGE_EVERY, collect_garbage, loop)
         dead = await service.until(stop)
+    # the end of the loop brings back the default action, by which a signal that comes twice would spoil a stop that went well
+    for number in STOPS:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
     return 1 if dead else 0
 
 
