@@ -15,7 +15,7 @@ import httpx
 import orjson
 
 import collector.lineage.sql.reader  # noqa: F401 - the first query waits five seconds and not for this
-from collector.http import HttpClient, HttpOptions
+from collector.http import HttpClient, HttpOptions, Received
 from collector.lineage.aliases import Alias, Aliases
 from collector.lineage.events import EventMaker
 from collector.platforms import cdf, dataprep, wetransform
@@ -41,7 +41,13 @@ class _Vendor(HttpClient):
         self._simulator = simulator
 
     async def request(self, method: str, url: str, **more: Any) -> httpx.Response:
-        return await super().request(method, re.sub(r"^https://[^/]+", self._simulator, url), **more)
+        return await super().request(method, self._of_simulator(url), **more)
+
+    async def send(self, method: str, url: str, **more: Any) -> Received:
+        return await super().send(method, self._of_simulator(url), **more)
+
+    def _of_simulator(self, url: str) -> str:
+        return re.sub(r"^https://[^/]+", self._simulator, url)
 
 
 def _context(name: str, config: Any, served: Served, clock: SimulatedClock) -> Context:

@@ -124,9 +124,9 @@ async def test_a_pod_from_its_first_start_to_its_end(
 
     second = await started(pod, containers)
     await settled(deployment, second)
-    samples = pod.scrape()
-    assert f'revision="{REVISION}",version="{__version__}"' in samples
-    assert 'lineage_deliveries_pending{sink="backend"} 0.0' in samples
+    # what has arrived is settled a moment later
+    await until(lambda: 'lineage_deliveries_pending{sink="backend"} 0.0' in pod.scrape(), second)
+    assert f'revision="{REVISION}",version="{__version__}"' in pod.scrape()
     assert pod.probe("livenessProbe") == 200
     ledger = pod.volume("data") / "lineage.db"
     assert (ledger.stat().st_uid, ledger.stat().st_mode & 0o777) == (10001, 0o600)
